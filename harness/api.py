@@ -1,0 +1,156 @@
+"""The interface for notebooks: explain, score and evaluate on the user's own module and tensors."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from harness.batch import Batch
+from harness.block import measure_block
+from harness.checks import check_finite, check_inputs, check_model, check_targets, class_count, device_of
+from harness.errors import UserError
+from harness.explaining import Explaining
+from harness.guards import guarded
+from harness.plan import Job, Plan, choose_several
+from harness.predictor import Predictor
+from harness.recording import FrameRecorder
+from harness.registry import EXPLAINERS, METRICS
+from harness.running import run_plan
+from harness.samples import Samples
+from harness.scoring import score_batch
+from harness.sources import Data, LoadedModel
+from harness.stage import Protocol, precision, set_stage
+from harness.tuning import tune
+from harness.units import Units
+
+
+def explain(
+    explainer: str | Callable[..., Tensor], model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0,
+    modality: str | None = None, train: Tensor | None = None, segments: str | Tensor | None = None, **options: Any,
+) -> Tensor:  # fmt: skip
+    """Attributions (inputs' shape, or one channel) of ``model``'s outputs for ``targets`` (N,).
+
+    ``explainer`` is a registered name or ``f(model, inputs, targets, *, options)``; ``options`` are its own. ``train``
+    holds training inputs for baselines that need them, ``segments`` names the segments or gives them, (N, *units).
+    Raises ValueError on wrong input and NotApplicable where the explainer cannot serve this model or data.
+    """
+    entry = EXPLAINERS.resolve(explainer)
+    given, options = _segments(segments, options)
+    options = entry.complete(options)
+    samples = samples_of(model, inputs, targets, seed=seed, modality=modality, train=train, segments=given)
+    explaining = Explaining(entry, options, model)
+    with guarded(model):
+        explaining.prepare(samples)
+        return explaining(samples)
+
+
+def score(
+    metric: str | Callable[..., Any], model: nn.Module, inputs: Tensor, targets: Tensor, attributions: Tensor, *,
+    explainer: str | Callable[..., Tensor] | None = None, explainer_options: dict[str, Any] | None = None,
+    masks: Tensor | None = None, segments: str | Tensor | None = None, seed: int = 0, modality: str | None = None,
+    train: Tensor | None = None, value_range: tuple[Any, Any] | None = None, reduction: str = "sum", **options: Any,
+) -> Tensor:  # fmt: skip
+    """The metric's score (N,) of given attributions, NaN where it is undefined.
+
+    ``explainer`` (with ``explainer_options``) is needed by metrics that explain again, and by those that ask for its
+    capabilities. ``value_range`` is the lowest and highest value an input can have; without it each sample's own range
+    counts. ``reduction`` is how channels become one number per unit; ``none`` makes every number a unit.
+    """
+    entry = METRICS.resolve(metric)
+    given, options = _segments(segments, options)
+    options = entry.complete(options)
+    samples = samples_of(
+        model, inputs, targets, seed=seed, modality=modality, train=train, segments=given, masks=masks,
+        value_range=value_range, elements=reduction == "none",
+    )  # fmt: skip
+    explaining = None
+    if explainer is not None:
+        chosen = EXPLAINERS.resolve(explainer)
+        explaining = Explaining(chosen, chosen.complete(explainer_options or {}), model)
+        explaining.prepare(samples)
+    with guarded(model):
+        return score_batch(entry, options, make_batch(samples, attributions, explaining, reduction)).values
+
+
+def samples_of(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0, modality: str | None = None,
+    train: Tensor | None = None, segments: Tensor | None = None, masks: Tensor | None = None,
+    value_range: tuple[Any, Any] | None = None, elements: bool = False, predictor: Predictor | None = None,
+) -> Samples:  # fmt: skip
+    """Checked tensors as ``Samples``; raises ValueError with one line on what is wrong."""
+    check_model(model)
+    inputs = check_inputs(inputs).detach()
+    units = Units.of(inputs, modality, elements)
+    predictor = predictor or Predictor(model)
+    classes = class_count(predictor.logits(inputs[:1]))
+    targets = check_targets(targets, len(inputs), classes).to(inputs.device)
+    if masks is not None and tuple(masks.shape) != (len(inputs), *units.shape):
+        raise UserError(f"masks have shape {tuple(masks.shape)}, expected {(len(inputs), *units.shape)}")
+    return Samples(
+        inputs, targets, predictor, units, seed, train=train, value_range=value_range,
+        masks=None if masks is None else masks.bool().to(inputs.device), given_segments=segments,
+    )  # fmt: skip
+
+
+def _segments(segments: str | Tensor | None, options: dict[str, Any]) -> tuple[Tensor | None, dict[str, Any]]:
+    """Segments that were handed in, if any, and the options with the name of the segments, if it was given."""
+    if segments is None:
+        return None, options
+    given = segments if isinstance(segments, Tensor) else None
+    return given, {**options, "segments": "given" if given is not None else segments}
+
+
+def make_batch(samples: Samples, attributions: Any, explaining: Explaining | None, reduction: str = "sum") -> Batch:
+    """A batch of samples with checked attributions, reduced to one number per unit."""
+    if not isinstance(attributions, Tensor) or len(attributions) != len(samples):
+        came = tuple(attributions.shape) if isinstance(attributions, Tensor) else type(attributions).__name__
+        raise UserError(f"attributions are {came}, expected a tensor with one map for each of {len(samples)} inputs")
+    raw = check_finite(samples.units.check(attributions.detach().float().to(samples.inputs.device)))
+    reduced = raw if reduction == "none" else samples.units.reduce(raw, reduction)
+    if explaining is None:
+        return Batch(samples, reduced, raw)
+    return Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining)
+
+
+def evaluate(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, explainers: Any, metrics: Any,
+    masks: Tensor | None = None, train: Tensor | None = None, value_range: tuple[Any, Any] | None = None,
+    modality: str | None = None, ids: Sequence[str] | None = None, chunk: int | None = 32, **protocol: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """Score several explainers by several metrics on your own model and tensors: one row per sample and metric.
+
+    ``explainers`` and ``metrics`` are names, functions, a list of these, or a mapping of labels to options (with
+    ``name``, a name or a function, where the label is not it). ``protocol`` are the settings of
+    ``harness.stage.Protocol`` but the target. ``chunk`` is the model evaluations per pass, None to find the best.
+    A cell that failed or does not apply has rows too: value NaN, with its ``status`` and ``error``.
+    """
+    inputs = check_inputs(inputs)
+    names = [str(number) for number in range(len(inputs))] if ids is None else [str(each) for each in ids]
+    modality = modality or Units.of(inputs).modality
+    data = Data(names, inputs, torch.as_tensor(targets), modality, value_range, train=train, masks=masks)
+    settings = Protocol.of({**protocol, "target": "label"})
+    device = device_of(check_model(model), inputs.device)
+    # Grid of jobs first: a misspelt name must not wait for the model.
+    jobs = [Job(e, m) for e in choose_several(EXPLAINERS, explainers) for m in choose_several(METRICS, metrics)]
+    recorder = FrameRecorder()
+    with precision(settings.dtype):
+        stage = set_stage(LoadedModel(model), data, settings, device, chunk)
+        if chunk is None:
+            tune(stage.predictor, stage.first())
+        recorder.stage = stage
+        measure_block(stage, jobs, recorder, alone=True)
+    return recorder.frame()
+
+
+def run(config: Mapping[str, Any]) -> Path:
+    """Do what one job of ``harness run`` does, from a plain nested mapping; gives the run directory.
+
+    ``config`` has the sections of the command line: model, dataset, explainer, metric, and optionally protocol, runtime
+    and run: ``{"model": "digits_cnn", "dataset": "digits", "explainer": ["saliency"], "metric": {"srg": {"steps": 16}}}``.
+    """
+    plan = Plan.of(config)
+    run_plan(plan)
+    return plan.directory

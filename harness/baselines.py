@@ -1,0 +1,123 @@
+"""What a removed unit becomes: named baselines, each in the model's own input space (after normalisation).
+
+A baseline maps samples to tensors of the inputs' shape. Those that draw (``uniform_noise``, ``gaussian_noise``,
+``train_sample``) draw from (seed, sample, draw number), so that every explainer and metric meets the same ones.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.errors import NotApplicable, UserError, unknown
+from harness.randomness import integers, normal, uniform
+
+if TYPE_CHECKING:
+    from harness.samples import Samples
+
+BASELINES: dict[str, Callable[["Samples", int], Tensor]] = {}
+
+
+def make_baseline(samples: "Samples", chosen: str | Tensor, draw: int = 0) -> Tensor:
+    """The baseline (N, ...) of ``samples``: a name of BASELINES, or a tensor of one input's shape."""
+    if isinstance(chosen, Tensor):
+        return _given(samples, chosen)
+    if chosen not in BASELINES:
+        raise unknown("baseline", chosen, BASELINES)
+    return BASELINES[chosen](samples, draw)
+
+
+def is_random(chosen: str | Tensor) -> bool:
+    """Whether another draw of this baseline is another tensor."""
+    return isinstance(chosen, str) and chosen in ("uniform_noise", "gaussian_noise", "train_sample")
+
+
+def _baseline(function: Callable) -> Callable:
+    BASELINES[function.__name__] = function
+    return function
+
+
+def _given(samples: "Samples", baseline: Tensor) -> Tensor:
+    inputs = samples.inputs
+    if baseline.shape not in (inputs.shape[1:], torch.Size([])):
+        raise UserError(f"baseline has shape {tuple(baseline.shape)}, expected one input's {tuple(inputs.shape[1:])}")
+    return baseline.to(inputs).expand_as(inputs)
+
+
+@_baseline
+def zero(samples: "Samples", draw: int) -> Tensor:
+    """Zero in the model's input space: mean grey where inputs are normalised, not black."""
+    return torch.zeros_like(samples.inputs)
+
+
+@_baseline
+def mean(samples: "Samples", draw: int) -> Tensor:
+    """The input's own mean over its units, per channel; on tables, where that has no meaning, the training mean."""
+    axis = samples.units.channel_axis
+    if samples.units.modality == "table":
+        return train_mean(samples, draw)
+    over = [a for a in range(1, samples.inputs.dim()) if a != axis]
+    return samples.inputs.mean(over, keepdim=True).expand_as(samples.inputs)
+
+
+@_baseline
+def train_mean(samples: "Samples", draw: int) -> Tensor:
+    """The mean of the training inputs: per channel for images, series and tokens, per column for tables."""
+    train = _train(samples)
+    axis = samples.units.channel_axis
+    over = [a for a in range(1, train.dim()) if a != axis] if samples.units.modality != "table" else []
+    return train.mean([0, *over], keepdim=True).expand_as(samples.inputs)
+
+
+@_baseline
+def blur(samples: "Samples", draw: int) -> Tensor:
+    """The image blurred as RISE does it (1806.07421): 11 x 11 kernel of sigma 5, zero padding; less on small images."""
+    inputs = samples.inputs
+    if samples.units.modality != "image":
+        raise NotApplicable(f"the blur baseline needs images, not {samples.units.modality} inputs")
+    radius = min(5, min(inputs.shape[-2:]) // 4)
+    kernel = _blur_kernel(radius).to(inputs).expand(inputs.shape[1], 1, -1, -1)
+    return F.conv2d(inputs, kernel, padding=radius, groups=inputs.shape[1])
+
+
+@_baseline
+def uniform_noise(samples: "Samples", draw: int) -> Tensor:
+    """Uniform noise over the data's range of values, a new one for every sample and draw."""
+    low, high = samples.input_range()
+    return low + (high - low) * uniform(samples.stream(f"uniform baseline {draw}"), *samples.inputs.shape[1:])
+
+
+@_baseline
+def gaussian_noise(samples: "Samples", draw: int) -> Tensor:
+    """Gaussian noise with each channel's mean and standard deviation in the input (per column of the training data)."""
+    table = samples.units.modality == "table"
+    source = _train(samples) if table else samples.inputs
+    over = 0 if table else [a for a in range(1, source.dim()) if a != samples.units.channel_axis]
+    centre, spread = source.mean(over, keepdim=True), source.std(over, keepdim=True)
+    return centre + spread * normal(samples.stream(f"gaussian baseline {draw}"), *samples.inputs.shape[1:])
+
+
+@_baseline
+def train_sample(samples: "Samples", draw: int) -> Tensor:
+    """A training input drawn for every sample and draw (the marginal distribution of each unit)."""
+    train = _train(samples)
+    return train[integers(samples.stream(f"train_sample baseline {draw}"), len(train), 1)[:, 0]]
+
+
+def _train(samples: "Samples") -> Tensor:
+    if samples.train is None:
+        raise NotApplicable("this baseline needs training inputs; the data has none (give train=)")
+    return samples.train.to(samples.inputs)
+
+
+@lru_cache
+def _blur_kernel(radius: int) -> Tensor:
+    """A delta filtered as in RISE's released code, whose kernel reflects at its edges."""
+    delta = np.zeros((2 * radius + 1,) * 2)
+    delta[radius, radius] = 1
+    return torch.from_numpy(gaussian_filter(delta, max(radius, 1))).float()

@@ -1,0 +1,84 @@
+"""What a metric sees: samples, one explainer's attributions for them, and the means to explain again."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from harness.errors import NotApplicable
+from harness.registry import Explainer
+from harness.samples import Samples
+from harness.units import Units
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A metric's result: ``values`` (N,), NaN where the score is undefined; per-sample ``curves`` (N, K) if any.
+
+    tied     (N,) share of units whose rank was drawn by lot, or None
+    reason   why values are NaN, in a few words, or ""
+    """
+
+    values: Tensor
+    curves: Tensor | None = None
+    tied: Tensor | None = None
+    reason: str = ""
+
+
+@dataclass
+class Batch:
+    """Samples and their attributions by one explainer.
+
+    attributions   (N, *units) float32, reduced to one number per unit
+    raw            (N, ...) float32, as the explainer gave them: the inputs' shape, or one channel
+    explainer      the explainer's entry: its capabilities; None for attributions that came without one
+    options        the explainer's options, defaults included
+    explain_again  ``explain_again(samples) -> raw`` runs the explainer on other samples, or None
+    own            what has been computed for this explainer and these samples, for the metrics that follow
+    cost           what the explanation cost, or None (``harness.measure``)
+    """
+
+    samples: Samples
+    attributions: Tensor
+    raw: Tensor
+    explainer: Explainer | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    explain_again: Callable[[Samples], Tensor] | None = None
+    own: dict[Hashable, Any] = field(default_factory=dict)
+    cost: Any = None
+
+    @property
+    def inputs(self) -> Tensor:
+        """The inputs (N, ...)."""
+        return self.samples.inputs
+
+    @property
+    def targets(self) -> Tensor:
+        """The explained class of each sample (N,)."""
+        return self.samples.targets
+
+    @property
+    def units(self) -> Units:
+        """The units that the attributions score."""
+        return self.samples.units
+
+    @property
+    def masks(self) -> Tensor | None:
+        """Where the object is (N, *units) bool, if the data says."""
+        return self.samples.masks
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def remember(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The result of ``compute``, made once for this explainer and these samples."""
+        if key not in self.own:
+            self.own[key] = compute()
+        return self.own[key]
+
+    def explain(self, samples: Samples) -> Tensor:
+        """The explainer's raw attributions for other samples, under its options and the same randomness."""
+        if self.explain_again is None:
+            raise NotApplicable("explains again, which attributions given without an explainer cannot do")
+        return self.explain_again(samples)

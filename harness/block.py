@@ -1,0 +1,221 @@
+"""One block: a model and data with several explainers and metrics, measured cell by cell.
+
+It knows nothing of configuration or files: what is wanted comes in as a list of jobs, what is found goes out to a
+recorder, so that a run directory, a notebook and a test are served by the same code.
+"""
+
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.errors import NotApplicable, one_line
+from harness.explaining import Explaining
+from harness.guards import ModelChanged, ModelGuard, isolated_randomness
+from harness.measure import Cost, explain_measured, timed_setup
+from harness.plan import Chosen, Job
+from harness.samples import Samples
+from harness.scoring import join_scores, score_batch
+from harness.stage import Stage
+
+SPILL_BYTES = 256 * 2**20
+CHEAP_WARM_UP_SECONDS = 0.5
+
+
+class Recorder(Protocol):
+    """Where a block's results go."""
+
+    def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
+        """A finished cell: scores of all samples (NaN where invalid), which were scored, and what is to be known of it."""
+
+    def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
+        """A cell without scores: status ``failed`` or ``not_applicable``, at which stage, and why."""
+
+    def explained(self, explainer: Chosen, explained: "Explained") -> None:
+        """An explainer's attributions are there."""
+
+
+@dataclass
+class Explained:
+    """One explainer's attributions of all samples, with their cost; large ones lie in a temporary file.
+
+    valid   (N,) bool, where an attribution is finite
+    flags   what a reader of the scores should know
+    """
+
+    explaining: Explaining
+    parts: list[Tensor]
+    costs: list[Cost]
+    valid: Tensor
+    flags: list[str]
+    owns: list[dict] = field(default_factory=list)
+
+
+def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alone: bool, warm_up: bool = True) -> None:
+    """Explain and score every job, explainer by explainer; a failure becomes a record and the rest goes on."""
+    guard = ModelGuard(stage.module)
+    seen: dict[str, Tensor] = {}
+    for chosen in dict.fromkeys(job.explainer for job in jobs):
+        mine = [job for job in jobs if job.explainer == chosen]
+        with ExitStack() as resources:
+            try:
+                explained = _explain(stage, chosen, guard, alone, warm_up, resources)
+            except Exception as error:  # whatever an explainer does, its cells say so and the others go on
+                guard.restore()
+                _record_failure(recorder, mine, "explain", error)
+                continue
+            explained.flags += _equal_to(chosen.label, explained, seen)
+            recorder.explained(chosen, explained)
+            for job in mine:
+                _score(stage, job, explained, guard, recorder)
+
+
+def _explain(
+    stage: Stage, chosen: Chosen, guard: ModelGuard, alone: bool, warm_up: bool, resources: ExitStack
+) -> Explained:
+    explaining = Explaining(chosen.entry, chosen.options, stage.module, stage.protocol.explain_batch)
+    parts, costs, keep, setup = [], [], _keeper(stage, resources), None
+    for _, samples in stage.chunks():
+        with isolated_randomness(stage.device):
+            if setup is None:
+                setup = timed_setup(explaining, samples)
+                if warm_up:
+                    _warm_up(explaining, samples, stage.protocol.explain_batch)
+            batches = torch.arange(len(samples), device=stage.device).split(stage.protocol.explain_batch)
+            results = [explain_measured(explaining, samples.take(rows), setup, alone) for rows in batches]
+        _check_unchanged(guard)
+        parts.append(keep(torch.cat([raw for raw, _ in results])))
+        costs += [cost for _, cost in results]
+    valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
+    if not valid.any():
+        raise FloatingPointError("every attribution holds NaN or infinite values")
+    return Explained(explaining, parts, _by_chunk(costs, parts), valid, _flags(stage, parts, valid), [{} for _ in parts])
+
+
+def _warm_up(explaining: Explaining, samples: Samples, batch_size: int) -> None:
+    """Call the explainer untimed: on one sample, and on a full batch too where that is cheap or kernels go by shape."""
+    started = time.perf_counter()
+    explaining.explain(samples.take(torch.arange(1, device=samples.inputs.device)))
+    expected = batch_size * (time.perf_counter() - started)
+    if samples.inputs.device.type == "cuda" or expected < CHEAP_WARM_UP_SECONDS:
+        explaining.explain(samples.take(torch.arange(min(batch_size, len(samples)), device=samples.inputs.device)))
+
+
+def _check_unchanged(guard: ModelGuard) -> None:
+    changes = guard.changes()
+    if changes:
+        raise ModelChanged(f"the explainer changed the model: {', '.join(changes)}")
+
+
+def _flags(stage: Stage, parts: list[Tensor], valid: Tensor) -> list[str]:
+    """What is odd about the attributions themselves."""
+    flags = []
+    if not valid.all():
+        flags.append(f"{int((~valid).sum())} of {len(valid)} attributions hold NaN or infinite values")
+    constant = sum(int((_spread(part) == 0).sum()) for part in parts)
+    if constant and stage.units.count > 1:
+        flags.append(f"{constant} of {len(valid)} attributions are constant")
+    return flags
+
+
+def _spread(part: Tensor) -> Tensor:
+    flat = part.flatten(1)
+    return flat.amax(1) - flat.amin(1)
+
+
+def _equal_to(label: str, explained: Explained, seen: dict[str, Tensor]) -> list[str]:
+    """Which earlier explainer gave the same maps for the first samples: a silent fallback is told, never scored unseen."""
+    maps = explained.parts[0][:4].float().nan_to_num()
+    twins = [name for name, other in seen.items() if _same_maps(maps, other)]
+    seen[label] = maps
+    return [f"equal to {twins[0]}"] if twins else []
+
+
+def _same_maps(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-5, atol=1e-6 * float(second.abs().max()))
+
+
+def _by_chunk(costs: list[Cost], parts: list[Tensor]) -> list[Cost]:
+    """Costs measured per explain batch, cut anew into the chunks that are scored."""
+    names = [name for name, value in vars(costs[0]).items() if isinstance(value, Tensor)]
+    columns = {name: torch.cat([getattr(cost, name) for cost in costs]).split([len(p) for p in parts]) for name in names}
+    alone = all(cost.alone for cost in costs)
+    return [Cost(**{name: columns[name][i] for name in names}, alone=alone) for i in range(len(parts))]
+
+
+def _keeper(stage: Stage, resources: ExitStack) -> Callable[[Tensor], Tensor]:
+    """A function that keeps a chunk's attributions: in memory, or in temporary files where all of them are too large."""
+    if stage.count * stage.first()[0].nbytes <= SPILL_BYTES:
+        return lambda raw: raw.cpu()
+    folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="harness-")))
+
+    def spill(raw: Tensor) -> Tensor:
+        path = folder / f"{len(list(folder.iterdir()))}.npy"
+        np.save(path, raw.cpu().numpy(), allow_pickle=False)
+        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+
+    return spill
+
+
+def _score(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, recorder: Recorder) -> None:
+    started = time.perf_counter()
+    try:
+        with isolated_randomness(stage.device):
+            scores = join_scores([_score_chunk(stage, job, explained, n, where, samples)
+                                  for n, (where, samples) in enumerate(stage.chunks())])  # fmt: skip
+        _check_unchanged(guard)
+        if not scores.values.isfinite().any() and job.metric.entry.kind != "cost":
+            raise FloatingPointError(scores.reason or "every score is undefined")
+    except Exception as error:  # as above: one cell's failure is that cell's row
+        guard.restore()
+        _record_failure(recorder, [job], "score", error)
+        return
+    recorder.scored(job, scores, explained.valid, explained.flags, time.perf_counter() - started)
+
+
+def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, where: slice, samples: Samples) -> Scores:
+    raw, cost = explained.parts[number].to(stage.device), explained.costs[number]
+    # What an explanation cost, it cost whether or not it came out finite.
+    valid = explained.valid[where] | (job.metric.entry.kind == "cost")
+    if not valid.any():
+        return Scores(torch.full((len(valid),), float("nan"), dtype=torch.float64))
+    rows = valid.nonzero()[:, 0].to(stage.device)
+    if not valid.all():
+        samples, raw, cost = samples.take(rows), raw[rows], cost.take(rows)
+    explaining = explained.explaining
+    reduced = samples.units.reduce(raw, stage.protocol.reduction) if stage.protocol.reduction != "none" else raw
+    batch = Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, explained.owns[number], cost)
+    return _spread_over(score_batch(job.metric.entry, job.metric.options, batch), valid)
+
+
+def _spread_over(scores: Scores, valid: Tensor) -> Scores:
+    """Scores of the valid samples at their places among all, NaN elsewhere."""
+    if valid.all():
+        return scores
+
+    def place(values: Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
+        full = torch.full((len(valid), *values.shape[1:]), float("nan"), dtype=values.dtype)
+        full[valid] = values
+        return full
+
+    return Scores(place(scores.values), place(scores.curves), place(scores.tied), scores.reason)
+
+
+def _record_failure(recorder: Recorder, jobs: Sequence[Job], stage: str, error: Exception) -> None:
+    status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
+    trace = "" if status == "not_applicable" else traceback.format_exc()
+    for job in jobs:
+        recorder.failed(job, status, stage, error, trace or one_line(error))
+
+

@@ -1,0 +1,167 @@
+"""The command line: ``harness run | plan | list | table``."""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+
+USAGE = """usage: harness VERB ...
+
+  run    measure: harness run [model=NAME] [dataset=NAME] [explainer=[A,B]] [metric=[C,D]] [GROUP.OPTION=VALUE] [-m] [--quiet]
+  plan   the cells of the same command by state, without loading a model
+  list   what there is: harness list explainers|metrics|models|datasets [NAME]
+  table  results: harness table [RUN] [--samples] [--csv FILE] [--parquet FILE]
+
+Without arguments `harness run` benchmarks EfficientNet-Lite0 on 20 photos. -m sweeps: model=a,b. RUN is a name under
+runs/, latest or previous."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit status is 0, 1 if cells failed, 2 for a user's mistake, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    verbs: dict[str, Callable[[list[str]], int]] = {"run": run, "plan": plan, "list": list_registry, "table": table}
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    try:
+        if arguments[0] not in verbs:
+            from harness.errors import unknown
+
+            raise unknown("verb", arguments[0], verbs)
+        return verbs[arguments[0]](arguments[1:])
+    except UserError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("harness: interrupted; finished cells are on disk, the same command resumes", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(arguments: list[str]) -> int:
+    """``harness run``: measure what is pending and print the table."""
+    from harness.config import for_each_job
+    from harness.plan import Plan
+    from harness.running import run_plan
+
+    quiet = _take(arguments, "--quiet")
+    status = [0]
+
+    def job(config: dict[str, Any]) -> None:
+        if quiet:
+            config["runtime"]["quiet"] = True
+        try:
+            plan = Plan.of(config)
+            counts = run_plan(plan)
+        except UserError as error:  # one job's mistake does not end a sweep
+            print(f"harness: {error}", file=sys.stderr)
+            status[0] = 2
+            return
+        _show(plan.directory, {job.cell for job in plan.jobs})
+        print(f"tables: {plan.directory}/cells and scores; harness table {plan.run}")
+        if counts["failed"] > plan.runtime.max_failed:
+            status[0] = max(status[0], 1)
+
+    for_each_job(arguments, job)
+    return status[0]
+
+
+def plan(arguments: list[str]) -> int:
+    """``harness plan``: how many cells are new, done, stale, to be retried, failed or not applicable."""
+    from harness.config import for_each_job
+    from harness.plan import Plan
+    from harness.results.store import Store
+    from harness.running import finished_rows
+
+    def job(config: dict[str, Any]) -> None:
+        plan = Plan.of(config)
+        rows = finished_rows(Store(plan.directory))
+        states = Counter(plan.state(each, rows.get(each.cell)) for each in plan.jobs)
+        counts = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in states.most_common())
+        print(f"{plan.title}: {len(plan.jobs)} cells in {plan.directory}: {counts}")
+        for explainer in plan.explainers:
+            mine = [each for each in plan.jobs if each.explainer is explainer]
+            states = Counter(plan.state(each, rows.get(each.cell)) for each in mine)
+            print(f"  {explainer.label:<24} " + ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in states.most_common()))
+
+    for_each_job(arguments, job)
+    return 0
+
+
+def list_registry(arguments: list[str]) -> int:
+    """``harness list``: names, first docstring lines and options with their defaults."""
+    from harness import registry
+
+    kinds = {"explainers": registry.EXPLAINERS, "metrics": registry.METRICS,
+             "models": registry.MODELS, "datasets": registry.DATASETS}  # fmt: skip
+    if not arguments or arguments[0] not in kinds:
+        raise UserError(f"harness list {' '.join(arguments)}: expected one of {', '.join(kinds)}")
+    entries = kinds[arguments[0]]
+    chosen = [entries[name] for name in arguments[1:]] or list(entries.values())
+    for entry in chosen:
+        print(f"{entry.name}\n    {entry.summary}")
+        if entry.options:
+            print("    " + " ".join(f"{name}={_shown(value)}" for name, value in entry.options.items()))
+    return 0
+
+
+def table(arguments: list[str]) -> int:
+    """``harness table``: a run's leaderboard, or its rows as files."""
+    parser = argparse.ArgumentParser(prog="harness table")
+    parser.add_argument("run", nargs="?", default="latest", help="a name under runs/, a folder, latest or previous")
+    parser.add_argument("--samples", action="store_true", help="one row per sample instead of one per cell")
+    parser.add_argument("--csv", metavar="FILE", help="write the rows as CSV")
+    parser.add_argument("--parquet", metavar="FILE", help="write the rows as Parquet")
+    parser.add_argument("--runs", default="runs", help="the folder in which runs lie (default: runs)")
+    chosen = parser.parse_args(arguments)
+    from harness.results.frames import find_run, read
+    from harness.results.tables import to_csv, to_parquet
+
+    directory = find_run(chosen.run, chosen.runs)
+    if not (chosen.samples or chosen.csv or chosen.parquet):
+        _show(directory)
+        return 0
+    rows = read(directory)[1 if chosen.samples else 0]
+    for path, write in ((chosen.csv, to_csv), (chosen.parquet, to_parquet)):
+        if path:
+            write(rows, path)
+            print(f"{len(rows)} rows: {path}")
+    if not (chosen.csv or chosen.parquet):
+        print(rows.to_string(index=False, max_colwidth=24))
+    return 0
+
+
+def _show(directory: Path, only: set[str] | None = None) -> None:
+    """Print the leaderboard of a run's cells, or of some of them; controls come last."""
+    from harness.registry import EXPLAINERS
+    from harness.results.frames import read
+    from harness.results.tables import print_table
+
+    cells, _ = read(directory)
+    cells = cells if only is None else cells[cells["cell"].isin(only)]
+    names = {label: config["explainer"]["name"] for label, config in zip(cells["explainer"], cells["config"], strict=True)}
+    controls = {label for label, name in names.items() if name in EXPLAINERS and EXPLAINERS[name].control}
+    print_table(cells, controls=controls)
+
+
+def _take(arguments: list[str], flag: str) -> bool:
+    """Whether a flag is among the arguments; it is taken out."""
+    if flag not in arguments:
+        return False
+    arguments.remove(flag)
+    return True
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

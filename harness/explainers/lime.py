@@ -1,0 +1,54 @@
+"""LIME: a linear model of the score in the presence of segments, fitted near the whole input."""
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UserError
+from harness.explainers._coalitions import Game, check_number, play
+from harness.randomness import bits
+from harness.registry import explainer
+from harness.samples import Samples
+
+
+@explainer(access="forward", stochastic=True)
+def lime(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
+    samples: int = 1000, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
+    width: float = 0.25, alpha: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """Coefficients of a ridge regression of the score on which segments are present, weighted towards the whole input
+    (Ribeiro et al. 2016, 1602.04938).
+
+    One channel, in units of ``score``: a segment's coefficient is shared equally by its units. ``samples`` evaluations per
+    sample, drawn from (seed, sample): the whole input, and coalitions z in which each of K segments is present with
+    probability 1/2. Weights exp(-d^2 / (2 width^2)) with the cosine distance d = 1 - sqrt(sum z / K) to the whole, and a
+    penalty ``alpha`` on squared coefficients but not on the intercept, as in the authors' code. ValueError where alpha is 0
+    and ``samples`` at most K, which do not determine the coefficients.
+    """
+    check_number("samples", samples, 2)
+    check_number("alpha", alpha, 0, whole=False)
+    if not width > 0:
+        raise UserError(f"width is {width}, expected a number above 0")
+    return play(context, segments, baseline, score, lambda game: _lime(game, samples, width, alpha))
+
+
+def _lime(game: Game, draws: int, width: float, alpha: float) -> Tensor:
+    if alpha == 0 and draws <= game.players:
+        raise UserError(f"samples is {draws}, expected more than the {game.players} segments, or alpha above 0")
+    masks = bits(game.samples.stream("lime coalitions"), draws * game.players).view(-1, draws, game.players) < 0
+    masks[:, 0] = True
+    distance = 1 - masks.double().mean(-1).sqrt()
+    weights = torch.exp(-(distance**2) / (2 * width**2))
+    return ridge(masks, weights, game.worth(masks), alpha)
+
+
+def ridge(masks: Tensor, weights: Tensor, worth: Tensor, alpha: float) -> Tensor:
+    """Coefficients (n, K) of weighted ridge regressions, with intercepts, of worths (n, M) on masks (n, M, K), in float64.
+
+    Where masks leave directions undetermined and ``alpha`` is 0, the coefficients along them are 0.
+    """
+    present, share = masks.double(), (weights / weights.sum(-1, keepdim=True))[..., None]
+    centred = (present - (share * present).sum(1, keepdim=True)) * weights.sqrt()[..., None]
+    rest = (worth[..., None] - (share * worth[..., None]).sum(1, keepdim=True)) * weights.sqrt()[..., None]
+    gram = centred.mT @ centred + alpha * torch.eye(masks.shape[-1], dtype=torch.float64, device=masks.device)
+    return (torch.linalg.pinv(gram, hermitian=True, rtol=1e-10) @ (centred.mT @ rest))[..., 0]

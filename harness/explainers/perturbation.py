@@ -1,0 +1,89 @@
+"""Explainers that remove parts of the input and watch the score: windows, segments, random masks."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable, UserError
+from harness.explainers._coalitions import check_number, spread
+from harness.predictor import pick
+from harness.registry import explainer
+from harness.samples import Samples
+from harness.units import Units
+
+
+@explainer(access="forward")
+def occlusion(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
+    window: int | None = None, stride: int | None = None, baseline: str | Tensor = "zero", score: str = "logit",
+) -> Tensor:  # fmt: skip
+    """The drop of the score when a window is replaced by a baseline, averaged over the windows that cover a unit (Zeiler
+    and Fergus 2013, 1311.2901).
+
+    One channel, in units of ``score``: a pixel, a time step or a token goes with all its channels. ``window`` is a number of
+    units per axis, by default a seventh of the shortest axis (32 at 224 px), on tables always 1; ``stride`` is half the
+    window by default. Windows that reach beyond the far edge are cut there. One evaluation per window and one of the input.
+    Not applicable: windows of several columns of a table.
+    """
+    window, stride = _window_and_stride(context.units, window, stride)
+    inside = [_windows(length, window, stride).to(inputs.device) for length in context.units.shape]
+    counts = [len(each) for each in inside]
+
+    def keep(sample: Tensor, draw: Tensor) -> Tensor:
+        return ~_product([each[at] for each, at in zip(inside, torch.unravel_index(draw, counts), strict=True)])
+
+    tracked = context.masked(math.prod(counts), keep, context.baseline(baseline))
+    drops = (context.clean(score)[:, None] - pick(tracked, score)).double().view(-1, *counts)
+    covering = _product([each.double().sum(0, keepdim=True) for each in inside])
+    for each in inside:  # an axis of windows becomes an axis of units, the axes keep their order
+        drops = torch.tensordot(drops, each.double(), ([1], [0]))
+    return context.units.expand((drops / covering).float())
+
+
+@explainer(access="forward")
+def feature_ablation(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
+    segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
+) -> Tensor:  # fmt: skip
+    """The drop of the score when one segment alone is replaced by a baseline (occlusion of segments; Zeiler and Fergus
+    2013, 1311.2901).
+
+    One channel, in units of ``score``: a segment's drop is shared equally by its units, so that it is their sum. As many
+    evaluations as segments, and one of the input.
+    """
+    found = context.segments(segments)
+
+    def keep(sample: Tensor, draw: Tensor) -> Tensor:
+        return found.labels[sample] != draw.view(-1, *[1] * len(context.units.shape))
+
+    worth = pick(context.masked(found.most, keep, context.baseline(baseline)), score)
+    return context.units.expand(spread((context.clean(score)[:, None] - worth).double(), found))
+
+
+def _window_and_stride(units: Units, window: int | None, stride: int | None) -> tuple[int, int]:
+    table = units.modality == "table"
+    window = (1 if table else max(1, round(min(units.shape) / 7))) if window is None else window
+    stride = max(1, window // 2) if stride is None else stride
+    check_number("window", window, 1)
+    check_number("stride", stride, 1)
+    if stride > window:
+        raise UserError(f"stride is {stride}, expected at most the window, {window}: units between windows have no value")
+    if table and window > 1:
+        raise NotApplicable("windows need neighbouring units, which the columns of a table are not")
+    return window, stride
+
+
+def _windows(length: int, window: int, stride: int) -> Tensor:
+    """Which places of an axis each window covers, (windows, length) bool; the last one reaches the edge."""
+    count = max(0, -(-(length - window) // stride)) + 1
+    offset = torch.arange(length) - stride * torch.arange(count)[:, None]
+    return (offset >= 0) & (offset < window)
+
+
+def _product(per_axis: list[Tensor]) -> Tensor:
+    """The outer product over the axes of the units: (rows, *units) from (rows, length) for each axis."""
+    result = per_axis[0]
+    for each in per_axis[1:]:
+        result = result[..., None] * each.view(len(each), *[1] * (result.dim() - 1), -1)
+    return result

@@ -1,0 +1,178 @@
+"""Shapley values of segments: exact, by weighted least squares, and by random orders.
+
+Coalitions are drawn for each sample by itself, from (seed, sample): errors are then independent across samples, which
+confidence intervals over samples rest on. The Gram matrices this takes cost little beside the model's evaluations.
+"""
+
+from functools import lru_cache
+from itertools import combinations
+from math import comb, factorial
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable, UserError
+from harness.explainers._coalitions import Game, check_number, play
+from harness.predictor import pick
+from harness.randomness import permutations as random_orders
+from harness.randomness import uniform
+from harness.registry import explainer
+from harness.samples import Samples
+from harness.units import gather_segments
+
+MOST_EXACT = 12  # segments: 4096 evaluations per sample
+
+
+@explainer(access="forward", complete_to="baseline")
+def exact_shapley(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
+    segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
+) -> Tensor:  # fmt: skip
+    """Shapley values from all coalitions of segments (Shapley 1953; Strumbelj and Kononenko 2010).
+
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
+    2^K evaluations for K segments. Not applicable above 12 segments.
+    """
+    return play(context, segments, baseline, score, _exact)
+
+
+@explainer(access="forward", complete_to="baseline", stochastic=True)
+def kernel_shap(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
+    samples: int = 1024, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
+) -> Tensor:  # fmt: skip
+    """Shapley values by least squares over random coalitions, weighted by the Shapley kernel (Lundberg and Lee 2017,
+    1705.07874), drawn in pairs with their complements and summing exactly (Covert and Lee 2021, 2012.01536).
+
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
+    ``samples`` evaluations of coalitions of each sample (an odd last one is left out), besides those of the input and of
+    the baseline: all coalitions of the smallest and largest sizes where they fit their share, random ones of the others.
+    From 2^K - 2 on for K segments the values are exact. ValueError below 2 (K - 1), which do not determine them.
+    """
+    check_number("samples", samples, 1)
+    return play(context, segments, baseline, score, lambda game: _kernel_shap(game, samples))
+
+
+@explainer(access="forward", complete_to="baseline", stochastic=True)
+def shapley_sampling(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
+    permutations: int = 20, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
+) -> Tensor:  # fmt: skip
+    """Shapley values as mean gains over random orders of the segments (Castro et al. 2009; Strumbelj and Kononenko 2010),
+    drawn in pairs with their reverses (Mitchell et al. 2022, 2104.12199).
+
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
+    ``permutations`` orders, an even number, of K - 1 evaluations each for K segments, besides those of the input and of the
+    baseline.
+    """
+    check_number("permutations", permutations, 2)
+    if permutations % 2:
+        raise UserError(f"permutations is {permutations}, expected an even number: orders are paired with their reverses")
+    return play(context, segments, baseline, score, lambda game: _sampled(game, permutations))
+
+
+def _exact(game: Game) -> Tensor:
+    players = game.players
+    if players > MOST_EXACT:
+        raise NotApplicable(f"{players} segments would take 2^{players} evaluations per sample, at most 2^{MOST_EXACT} are made")
+    coalitions = _all_coalitions(players).to(game.full.device)
+    return shapley_values(coalitions, game.worth(coalitions[None]))
+
+
+def shapley_values(coalitions: Tensor, worth: Tensor) -> Tensor:
+    """Shapley values (n, K) from the worths (n, 2^K) of all coalitions (2^K, K), whatever their order."""
+    players = coalitions.shape[1]
+    size = coalitions.sum(1, keepdim=True) - coalitions.long()  # of the coalition without the player
+    weights = [factorial(s) * factorial(players - s - 1) / factorial(players) for s in range(players)]
+    weight = torch.tensor(weights, dtype=worth.dtype, device=worth.device)[size.clamp(max=players - 1)]
+    return worth @ torch.where(coalitions, weight, -weight)
+
+
+def _all_coalitions(players: int) -> Tensor:
+    return (torch.arange(2**players)[:, None] >> torch.arange(players)) % 2 == 1
+
+
+def _kernel_shap(game: Game, budget: int) -> Tensor:
+    players, none = game.players, game.worth_of_none()
+    total = game.full - none
+    if players == 1:
+        return total[:, None]
+    if budget < 2 * (players - 1):
+        raise UserError(f"samples is {budget}, expected at least {2 * (players - 1)} for {players} segments")
+    masks, weights = kernel_coalitions(game.samples, players, budget)
+    return efficient_regression(masks, weights, game.worth(masks) - none[:, None], total)
+
+
+def kernel_coalitions(samples: Samples, players: int, budget: int) -> tuple[Tensor, Tensor]:
+    """Coalitions (n, M, players) bool and their weights (M,) that stand for the Shapley kernel, M at most ``budget``."""
+    listed, listed_weights, masses = _enumerated(players, budget)
+    device, pairs = samples.inputs.device, (budget - len(listed)) // 2 if masses else 0
+    listed = listed.to(device).expand(len(samples), -1, -1)
+    if not pairs:
+        return listed, listed_weights.to(device)
+    sizes, mass = torch.tensor(list(masses), device=device), torch.tensor(list(masses.values())).double().to(device)
+    chosen = uniform(samples.stream("kernel_shap sizes"), pairs, dtype=torch.float64) * mass.sum()
+    size = sizes[torch.searchsorted(mass.cumsum(0), chosen, right=True).clamp(max=len(sizes) - 1)]
+    drawn = random_orders(samples.stream("kernel_shap coalitions"), pairs, players) < size[..., None]
+    weights = torch.full((2 * pairs,), float(mass.sum()) / (2 * pairs), dtype=torch.float64)
+    return torch.cat([listed, drawn, ~drawn], 1), torch.cat([listed_weights, weights]).to(device)
+
+
+@lru_cache
+def _enumerated(players: int, budget: int) -> tuple[Tensor, Tensor, dict[int, float]]:
+    """Coalitions listed in full and their weights, and the kernel's mass on the sizes s that are left to be drawn.
+
+    A size goes with its complement's, from the outside in, as long as the pair's coalitions fit its share of the budget.
+    """
+    masses = {s: (1 if 2 * s == players else 2) / (s * (players - s)) for s in range(1, players // 2 + 1)}
+    masks, weights = [torch.zeros(0, players, dtype=torch.bool)], [torch.zeros(0, dtype=torch.float64)]
+    for size in list(masses):
+        count = comb(players, size) * (1 if 2 * size == players else 2)
+        if count > budget * masses[size] / sum(masses.values()) * (1 + 1e-9):
+            break
+        some = torch.zeros(comb(players, size), players).scatter_(
+            1, torch.tensor(list(combinations(range(players), size))), 1
+        ).bool()  # fmt: skip
+        masks += [some] if 2 * size == players else [some, ~some]
+        weights.append(torch.full((count,), masses.pop(size) / count, dtype=torch.float64))
+        budget -= count
+    return torch.cat(masks), torch.cat(weights), masses
+
+
+def efficient_regression(masks: Tensor, weights: Tensor, gains: Tensor, total: Tensor) -> Tensor:
+    """The players' values (n, K) that fit the gains (n, M) of coalitions (n, M, K) best and sum to ``total`` (n,).
+
+    Weighted least squares under that constraint, in float64. The constraint fixes the mean value, total / K; what is left
+    are deviations from it, and less its mean a mask speaks of these alone. Where coalitions leave directions
+    undetermined, the deviation along them is 0.
+    """
+    present = masks.double()
+    mean = present.mean(-1, keepdim=True)
+    weighted = (present - mean) * weights.sqrt()[:, None]
+    rest = (gains - mean[..., 0] * total[:, None]) * weights.sqrt()
+    deviations = torch.linalg.pinv(weighted.mT @ weighted, hermitian=True, rtol=1e-10) @ (weighted.mT @ rest[..., None])
+    return total[:, None] / masks.shape[-1] + deviations[..., 0]
+
+
+def _sampled(game: Game, orders: int) -> Tensor:
+    players, none = game.players, game.worth_of_none()
+    places = random_orders(game.samples.stream("shapley_sampling orders"), orders // 2, players)
+    places = torch.cat([places, players - 1 - places], 1)  # (n, orders, K): when each player comes
+    worth = _worth_of_beginnings(game, places)
+    ends = [end[:, None, None].expand(-1, orders, 1) for end in (none, game.full)]
+    gains = torch.cat([ends[0], worth, ends[1]], 2).diff(dim=2)
+    return gains.gather(2, places).mean(1)
+
+
+def _worth_of_beginnings(game: Game, places: Tensor) -> Tensor:
+    """The worths (n, orders, K - 1) of the first 1 .. K - 1 players of each order."""
+    n, orders, players = places.shape
+    if players == 1:
+        return places.new_zeros(n, orders, 0, dtype=torch.float64)
+
+    def keep(sample: Tensor, draw: Tensor) -> Tensor:
+        order, last = draw // (players - 1), draw % (players - 1)
+        return gather_segments(places[sample, order] <= last[:, None], game.segments.labels[sample])
+
+    tracked = game.samples.masked(orders * (players - 1), keep, game.baseline)
+    return pick(tracked, game.score).double().view(n, orders, players - 1)

@@ -1,0 +1,66 @@
+"""Calling an explainer: its options and what it asks for handed in, its answer checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable, UserError
+from harness.registry import Explainer, wants
+from harness.samples import Samples
+
+
+@dataclass
+class Explaining:
+    """One explainer with its options at work on one model.
+
+    batch_size   samples per call
+    prepared     what the entry's ``prepare`` made, once per block
+    """
+
+    entry: Explainer
+    options: Mapping[str, Any]
+    model: nn.Module
+    batch_size: int = 16
+    prepared: Any = field(default=None, init=False)
+
+    def prepare(self, samples: Samples) -> None:
+        """What is done once before the first sample is explained."""
+        samples.need(*self.entry.modalities)
+        if self.entry.prepare is not None:
+            self.prepared = self.entry.prepare(self.model, samples, **self.options)
+
+    def __call__(self, samples: Samples) -> Tensor:
+        """Raw attributions (N, ...), float32 on the inputs' device, for any number of samples."""
+        batches = torch.arange(len(samples), device=samples.inputs.device).split(self.batch_size)
+        if len(batches) == 1:
+            return self.explain(samples)
+        return torch.cat([self.explain(samples.take(rows)) for rows in batches])
+
+    def explain(self, samples: Samples) -> Tensor:
+        """Raw attributions of one batch, in a single call of the explainer."""
+        function, handed_in = self.entry.function, {}
+        for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
+            if wants(function, name):
+                handed_in[name] = value
+        # Libraries draw from the global generators; whoever calls this has put the user's own states aside.
+        torch.manual_seed(samples.seed)
+        np.random.seed(samples.seed % 2**32)
+        # The clones are the explainer's own: what it does to them is nobody else's business.
+        answer = function(self.model, samples.inputs.clone(), samples.targets.clone(), **handed_in, **self.options)
+        return self._checked(answer, samples)
+
+    def _checked(self, answer: Any, samples: Samples) -> Tensor:
+        if isinstance(answer, np.ndarray):
+            answer = torch.from_numpy(answer)
+        if not isinstance(answer, Tensor):
+            raise UserError(f"explainer {self.entry.name} returned a {type(answer).__name__}, expected a tensor (N, ...)")
+        if answer.numel() == 0:
+            raise NotApplicable("the explainer returned no attributions at all")
+        answer = answer.detach().to(samples.inputs.device, torch.float32)
+        if len(answer) != len(samples):
+            raise UserError(f"explainer {self.entry.name} returned {len(answer)} attributions for {len(samples)} samples")
+        return samples.units.check(answer)

@@ -1,0 +1,87 @@
+"""Keeps the first samples' maps of each explainer, and draws them on one sheet: photos down, explainers across."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.block import Explained
+from harness.identity import canonical, digest
+from harness.plan import Chosen, Plan
+from harness.recording import RowRecorder
+from harness.stage import Stage
+
+
+class Sheet:
+    """A recorder that passes everything on, and besides keeps maps on disk, so that a resumed run draws them all."""
+
+    def __init__(self, plan: Plan, stage: Stage, recorder: RowRecorder) -> None:
+        self.plan, self.stage, self.recorder = plan, stage, recorder
+        self.scored, self.failed = recorder.scored, recorder.failed
+        self.count = min(plan.runtime.sheet, stage.count) if stage.units.modality == "image" else 0
+
+    def explained(self, explainer: Chosen, explained: Explained) -> None:
+        """Keep the first samples' maps, each scaled to a largest magnitude of 1, in half precision."""
+        self.recorder.explained(explainer, explained)
+        if not self.count:
+            return
+        maps = _reduced(self.stage, torch.cat([part[: self.count] for part in explained.parts])[: self.count])
+        scale = maps.abs().flatten(1).nan_to_num(0).amax(1).clamp_min(1e-30).view(-1, 1, 1)
+        path = self._path(explainer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, (maps / scale).half().numpy(), allow_pickle=False)
+
+    def draw(self) -> Path | None:
+        """Draw the sheet of all the plan's explainers; gives its path, or None where there is nothing to draw."""
+        if not self.count:
+            return None
+        from harness.results.sheet import contact_sheet  # a run that draws nothing need not load what draws
+
+        path = self.plan.directory / f"{self.plan.model.label}-{self.plan.dataset.label}.png"
+        contact_sheet(
+            path, self._images(), {e.label: self._maps(e) for e in self.plan.explainers}, captions=self._captions(),
+            signed={e.label for e in self.plan.explainers if e.entry.signed},
+            controls={e.label for e in self.plan.explainers if e.entry.control}, reasons=self._reasons(),
+            title=self.plan.title, subtitle=f"{self.count} of {self.stage.count} samples",
+        )  # fmt: skip
+        return path
+
+    def _path(self, explainer: Chosen) -> Path:
+        identity = [self.plan.model.identity, self.plan.dataset.identity, explainer.identity, vars(self.plan.protocol)]
+        return self.plan.directory / "maps" / f"{digest(canonical(identity))}.npy"
+
+    def _maps(self, explainer: Chosen) -> np.ndarray | None:
+        path = self._path(explainer)
+        return np.load(path, allow_pickle=False)[: self.count].astype("float32") if path.is_file() else None
+
+    def _reasons(self) -> dict[str, str]:
+        rows = self.recorder.store.latest()
+        found = [(job.explainer.label, rows.get(job.cell, {})) for job in self.plan.jobs]
+        return {label: str(row.get("error")) for label, row in found if row.get("stage") == "explain"}
+
+    def _images(self) -> np.ndarray:
+        """The first samples as images in 0..1."""
+        inputs = self.stage.inputs(slice(0, self.count))
+        bounds = self.stage.model.value_range or self.stage.data.value_range or (inputs.min(), inputs.max())
+        low, high = (torch.as_tensor(bound) for bound in bounds)
+        return ((inputs - low) / (high - low)).clamp(0, 1).numpy()
+
+    def _captions(self) -> list[Any]:
+        from harness.results.sheet import Caption
+
+        stage, names = self.stage, self.stage.model.classes or self.stage.data.classes
+        if stage.outputs.shape[1] == 1:  # one output: there are no classes to name
+            return [Caption(name) for name in stage.data.ids[: self.count]]
+        name = lambda index: names[index] if names else f"class {index}"  # noqa: E731
+        labels = [""] * self.count if stage.data.labels is None else [name(int(label)) for label in stage.data.labels[: self.count]]
+        predicted, confidence = [name(int(p)) for p in stage.predictions], stage.outputs.softmax(1).amax(1).tolist()
+        columns = zip(stage.data.ids, labels, predicted, confidence, strict=False)
+        return [Caption(*column) for column in list(columns)[: self.count]]
+
+
+def _reduced(stage: Stage, raw: Tensor) -> Tensor:
+    """Maps (N, H, W), also where the protocol makes every channel a unit of its own."""
+    how = stage.protocol.reduction
+    return raw.sum(1) if how == "none" else stage.units.reduce(raw, how)

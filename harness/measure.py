@@ -1,0 +1,137 @@
+"""Running an explainer over batches of samples while measuring what it costs."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.explaining import Explaining
+from harness.predictor import Predictor
+from harness.samples import Samples
+from harness.tuning import synchronize
+
+
+@dataclass
+class Cost:
+    """What explaining cost, one number per sample (N,), float64 on the CPU; ``alone``: nobody else held the device."""
+
+    seconds: Tensor
+    setup_seconds: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    peak_memory_mb: Tensor
+    alone: bool = True
+
+    def take(self, rows: Tensor) -> "Cost":
+        """The cost of some of the samples."""
+        rows = rows.cpu()
+        parts = {n: v[rows] for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **parts)
+
+
+class PassCounter:
+    """Counts the inputs that go forward and backward through a module, by hooks that it removes again.
+
+    Forward-only work goes through the predictor. Where that runs a copy of the module, which no hook here sees, the
+    predictor's own count of rows is added.
+    """
+
+    def __init__(self, module: nn.Module, predictor: Predictor) -> None:
+        self.module, self.predictor = module, predictor
+        self.seen = self.backwards = 0
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what happens inside."""
+        before = self.predictor.forwards
+        handle = self.module.register_forward_hook(self._after_forward)
+        try:
+            yield
+        finally:
+            handle.remove()
+        own = self.predictor.forwards - before
+        self.forwards = self.seen + (0 if self.predictor.scoring is None else own)
+
+    def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return
+        self.seen += len(output)
+        if output.requires_grad:
+            output.register_hook(self._after_backward)
+
+    def _after_backward(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)
+
+
+def explain_measured(explaining: Explaining, samples: Samples, setup_seconds: float, alone: bool) -> tuple[Tensor, Cost]:
+    """Raw attributions of one call's samples, with their cost per sample."""
+    count, device = len(samples), samples.inputs.device
+    counter = PassCounter(explaining.model, samples.predictor)
+    with counter.counting(), PeakMemory(device) as memory:
+        synchronize(device)
+        started = time.perf_counter()
+        raw = explaining.explain(samples)
+        synchronize(device)
+        seconds = time.perf_counter() - started
+    fill = lambda value: torch.full((count,), float(value), dtype=torch.float64)  # noqa: E731
+    cost = Cost(
+        fill(seconds / count), fill(setup_seconds), fill(counter.forwards / count), fill(counter.backwards / count),
+        fill(memory.megabytes), alone,
+    )  # fmt: skip
+    return raw, cost
+
+
+def timed_setup(explaining: Explaining, samples: Samples) -> float:
+    """Seconds of what the explainer prepares once; 0 where it prepares nothing."""
+    if explaining.entry.prepare is None:
+        explaining.prepare(samples)  # whether it applies at all is checked all the same
+        return 0.0
+    synchronize(samples.inputs.device)
+    started = time.perf_counter()
+    explaining.prepare(samples)
+    synchronize(samples.inputs.device)
+    return time.perf_counter() - started
+
+
+class PeakMemory:
+    """Most memory taken inside the ``with`` above what was in use at its start, in MB: of the GPU, or of this process.
+
+    On a CPU it is the peak resident size that Linux keeps and lets a process reset; elsewhere it is NaN.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.megabytes = float("nan")
+
+    def __enter__(self) -> "PeakMemory":
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.before = torch.cuda.memory_allocated(self.device)
+        else:
+            self.before = self._reset()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.device.type == "cuda":
+            self.megabytes = (torch.cuda.max_memory_allocated(self.device) - self.before) / 2**20
+        elif self.before is not None:
+            self.megabytes = max(0.0, (_status("VmHWM") - self.before) / 2**10)
+
+    @staticmethod
+    def _reset() -> int | None:
+        try:
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+            return _status("VmRSS")
+        except OSError:
+            return None
+
+
+def _status(name: str) -> int:
+    """A number in kB out of Linux's account of this process."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))

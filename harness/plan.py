@@ -1,0 +1,196 @@
+"""What is asked for: a block's model, data, explainers, metrics and protocol, and the cells that follow."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, unknown
+from harness.identity import cell_id, code_of, code_of_modules, digest, files_of
+from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, Registry
+from harness.stage import Protocol
+
+# What makes numbers beside the metric and the data: a change here makes cells of another night not comparable.
+MEASURING = ("harness.scoring", "harness.stage", "harness.measure", "harness.tuning", "harness.explaining")
+SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
+MOST_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A registered item with all its options, under the label it has in tables."""
+
+    label: str
+    entry: Any
+    options: Mapping[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name and options, written out."""
+        return {"name": self.entry.name, **self.options}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One cell to be measured: an explainer scored by a metric."""
+
+    explainer: Chosen
+    metric: Chosen
+    cell: str = ""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a block is run; none of it is part of a cell's identity.
+
+    device       ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
+    chunk        model evaluations per forward pass; None to find the best by a short calibration
+    threads      of the CPU; None for the library's choice
+    lease        ``wait`` for a device that another run holds, or ``share`` it and give up timings
+    warm_up      whether each explainer is called once before it is timed
+    retry        measure cells that failed twice once more
+    sheet        photos on the contact sheet; 0 for none
+    max_failed   failed cells that still count as success, for the exit status
+    runs         the folder in which runs lie
+    quiet        say nothing but errors
+    """
+
+    device: str = "auto"
+    chunk: int | None = None
+    threads: int | None = None
+    lease: str = "wait"
+    warm_up: bool = True
+    retry: bool = False
+    sheet: int = 20
+    max_failed: int = 0
+    runs: str = "runs"
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Runtime":
+        """Runtime settings; an unknown one is an error that lists what there is."""
+        for name in given:
+            if name not in cls.__dataclass_fields__:
+                raise unknown("runtime setting", name, cls.__dataclass_fields__)
+        return cls(**given)
+
+
+@dataclass
+class Plan:
+    """Everything one block needs to know before a model is loaded."""
+
+    model: Chosen
+    dataset: Chosen
+    explainers: list[Chosen]
+    metrics: list[Chosen]
+    protocol: Protocol
+    runtime: Runtime = field(default_factory=Runtime)
+    run: str = "main"
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Plan":
+        """A plan from a plain nested mapping, as Hydra composes it; every mistake in it is one line."""
+        for name in config:
+            if name not in SECTIONS:
+                raise unknown("section of the configuration", name, SECTIONS)
+        for name in SECTIONS[:4]:
+            if not config.get(name):
+                raise UserError(f"the configuration names no {name}, expected {name}=NAME (harness list {name}s)")
+        return cls(
+            choose_one(MODELS, config["model"]), choose_one(DATASETS, config["dataset"]),
+            choose_several(EXPLAINERS, config["explainer"]), choose_several(METRICS, config["metric"]),
+            Protocol.of(config.get("protocol") or {}), Runtime.of(config.get("runtime") or {}),
+            _run_name(config.get("run", "main")),
+        )  # fmt: skip
+
+    @property
+    def directory(self) -> Path:
+        """Where the run lands."""
+        return Path(os.path.expanduser(self.runtime.runs)) / self.run
+
+    @property
+    def title(self) -> str:
+        """The block in a few words."""
+        return f"{self.model.label} on {self.dataset.label}"
+
+    def identity(self, explainer: Chosen, metric: Chosen) -> dict[str, Any]:
+        """Everything that decides the numbers of a cell."""
+        return {
+            "model": self.model.identity, "dataset": self.dataset.identity, "explainer": explainer.identity,
+            "metric": metric.identity, "protocol": vars(self.protocol),
+        }  # fmt: skip
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """All cells of the block."""
+        return [Job(e, m, cell_id(self.identity(e, m))) for e in self.explainers for m in self.metrics]
+
+    def stick(self, metric: Chosen) -> str:
+        """Fingerprint of the measuring side: metric, data with the files it names, and the code that measures."""
+        code = code_of(metric.entry.function, self.dataset.entry.function)
+        return digest(code_of_modules(*MEASURING), code, str(metric.entry.version), self._data_files)
+
+    def subject_code(self, explainer: Chosen) -> str:
+        """Fingerprint of what is measured, as far as it is known before loading: code of explainer and model, weight files."""
+        return digest(code_of(explainer.entry.function, self.model.entry.function), self._model_files)
+
+    @cached_property
+    def _data_files(self) -> str:
+        return files_of(self.dataset.options)
+
+    @cached_property
+    def _model_files(self) -> str:
+        return files_of(self.model.options)
+
+    def state(self, job: Job, row: Mapping[str, Any] | None, weights: str | None = None) -> str:
+        """``new``, ``done``, ``stale``, ``retry``, ``failed`` or ``not_applicable``, from the cell's last row."""
+        if row is None:
+            return "new"
+        code, _, row_weights = str(row.get("subject") or "").partition("-")
+        same_weights = weights is None or not row_weights or row_weights == weights
+        if row.get("stick") != self.stick(job.metric) or code != self.subject_code(job.explainer) or not same_weights:
+            return "stale"
+        if row.get("status") != "failed":
+            return "done" if row.get("status") == "ok" else "not_applicable"
+        again = row.get("stage") == "load" or int(row.get("attempt") or 1) < MOST_ATTEMPTS or self.runtime.retry
+        return "retry" if again else "failed"
+
+    def pending(self, rows: Mapping[str, Mapping[str, Any]], weights: str | None = None) -> list[Job]:
+        """The cells that have to be measured, given each cell's last row."""
+        return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in ("new", "stale", "retry")]
+
+
+def choose_one(registry: Registry, given: Any) -> Chosen:
+    """A model or a data set: its name alone, or a mapping of its name and options."""
+    if isinstance(given, str) or callable(given):
+        given = {"name": given}
+    if not isinstance(given, Mapping) or "name" not in given:
+        raise UserError(f"{registry.kind} is {given!r}, expected a name or a mapping with a name")
+    options = {key: value for key, value in given.items() if key not in ("name", "label")}
+    entry = registry.resolve(given["name"])
+    return Chosen(str(given.get("label") or entry.name), entry, entry.complete(options))
+
+
+def choose_several(registry: Registry, given: Any) -> list[Chosen]:
+    """Explainers or metrics: one, a list, or a mapping of labels to options (with ``name`` where the label is not it)."""
+    if isinstance(given, Mapping):
+        chosen = [choose_one(registry, {"name": label, "label": label, **(options or {})}) for label, options in given.items()]
+    else:
+        chosen = [choose_one(registry, each) for each in ([given] if isinstance(given, str) or callable(given) else given)]
+    seen: dict[str, str] = {}
+    for each in chosen:
+        same = seen.setdefault(str(sorted(each.identity.items(), key=str)), each.label)
+        if same != each.label:
+            raise UserError(f"{registry.kind}s {same!r} and {each.label!r} are the same, options included; keep one")
+    return chosen
+
+
+def _run_name(name: Any) -> str:
+    name = str(name)
+    if not name or Path(name).name != name or name in (".", "..", "latest", "previous"):
+        raise UserError(f"run is {name!r}, expected the name of one folder (and not latest or previous)")
+    return name
+
+

@@ -1,0 +1,113 @@
+"""The one place that calls the model for forward-only work.
+
+Perturbed inputs of many samples and many draws are numbered, built a chunk at a time on the device and sent through
+the model in full batches: whoever asks says how to build rows, never how to loop.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable, UserError, unknown
+
+# What is kept of one output for one target; every score derives from these without another pass.
+LOGIT, LOG_PROBABILITY, LOG_ODDS = range(3)
+SCORES = ("logit", "probability", "log_odds")
+
+
+def track(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Logit, log-probability and log-odds of each row's target: (N, 3) float32 from logits (N, classes), (N,) or (N, 1).
+
+    A single output has no class probability: its last two columns are NaN, and ``pick`` refuses them.
+    """
+    logits = outputs.float()
+    logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
+    if logits.shape[1] == 1:
+        return torch.cat([logits, torch.full_like(logits, float("nan")).expand(-1, 2)], dim=1)
+    own = logits.gather(1, targets[:, None])
+    others = logits.scatter(1, targets[:, None], float("-inf")).logsumexp(1, keepdim=True)
+    log_odds = own - others
+    return torch.cat([own, nn.functional.logsigmoid(log_odds), log_odds], dim=1)
+
+
+def pick(tracked: Tensor, score: str) -> Tensor:
+    """The score (...) named ``logit``, ``probability`` or ``log_odds`` out of tracked outputs (..., 3)."""
+    if score not in SCORES:
+        raise unknown("score", score, SCORES)
+    if score != "logit" and tracked[..., LOG_ODDS].isnan().all() and not tracked[..., LOGIT].isnan().all():
+        raise NotApplicable(f"a model with a single output has no class {score}; use score=logit")
+    if score == "logit":
+        return tracked[..., LOGIT]
+    return tracked[..., LOG_PROBABILITY].exp() if score == "probability" else tracked[..., LOG_ODDS]
+
+
+def check_outputs(outputs: Any, count: int) -> Tensor:
+    """The model's outputs, or one line on what they should have been."""
+    good = isinstance(outputs, Tensor) and outputs.dim() in (1, 2) and len(outputs) == count
+    if not good:
+        came = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise UserError(f"model returned {came} for {count} inputs, expected logits ({count}, classes) or ({count},)")
+    return outputs
+
+
+@dataclass
+class Predictor:
+    """Calls a model on numbered rows: chunked, counted, in inference mode, halving the chunk when memory runs out.
+
+    module      the model as the user gave it; its weights may be changed and put back by randomisation tests
+    scoring     the variant that scores: the module itself, or an equal and faster copy (``harness.tuning``)
+    chunk       rows per forward pass
+    autocast    the dtype of mixed precision, or None for full precision
+    """
+
+    module: nn.Module
+    scoring: nn.Module | None = None
+    chunk: int = 32
+    autocast: torch.dtype | None = None
+    variant: dict[str, Any] = field(default_factory=lambda: {"variant": "eager"})
+    forwards: int = 0
+    halvings: int = 0
+    channels_last: bool = False
+
+    def live(self) -> "Predictor":
+        """A predictor that calls the module itself, so that a change of its weights is seen."""
+        return replace(self, scoring=None, channels_last=False, variant={"variant": "eager"})
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """The model's outputs for inputs (N, ...): (N, classes) or (N,), float32."""
+        return self._run(len(inputs), lambda rows: inputs[rows], lambda outputs, rows: outputs.float(), inputs.device)
+
+    def track(self, count: int, build: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
+        """Tracked outputs (count, 3) of the inputs that ``build(rows)`` makes for row numbers in 0 .. count."""
+        return self._run(count, build, lambda outputs, rows: track(outputs, targets[rows]), targets.device)
+
+    def _run(self, count: int, build: Callable, keep: Callable, device: torch.device) -> Tensor:
+        results, start = [], 0
+        while start < count:
+            rows = torch.arange(start, min(start + self.chunk, count), device=device)
+            try:
+                results.append(keep(self._call(build(rows)), rows))
+            except torch.OutOfMemoryError:
+                self._halve(len(rows))
+                continue
+            start += len(rows)
+        return torch.cat(results)  # a copy outside inference mode: it may be written into and may meet autograd
+
+    def _call(self, inputs: Tensor) -> Tensor:
+        if self.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        context = torch.autocast(inputs.device.type, self.autocast) if self.autocast else nullcontext()
+        with torch.inference_mode(), context:
+            outputs = check_outputs((self.scoring or self.module)(inputs), len(inputs))
+        self.forwards += len(inputs)
+        return outputs
+
+    def _halve(self, rows: int) -> None:
+        if rows <= 1:
+            raise MemoryError("the device's memory does not hold one forward pass of one input; use a smaller model or input")
+        self.chunk, self.halvings = max(1, min(self.chunk, rows) // 2), self.halvings + 1
+        torch.cuda.empty_cache()

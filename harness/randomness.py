@@ -1,0 +1,97 @@
+"""Random numbers that belong to a sample.
+
+A draw depends on the seed, the name of its use and the sample's own content, and on nothing else: not on the
+batch the sample sits in, on the order, on the device, or on the explainer being scored. So every explainer sees
+the same noise, and one sample alone scores as it does in company.
+
+The generator is counter-based (SplitMix64: Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195): element i of a
+stream is a function of (key, i) alone, computed for all samples at once, on the device, with equal bits everywhere.
+"""
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+
+def _signed(value: int) -> int:
+    """An unsigned 64-bit number as the signed number with the same bits, which torch's int64 can hold."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+_STEP, _FIRST, _SECOND = (_signed(word) for word in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def sample_keys(inputs: Tensor) -> Tensor:
+    """One int64 key per sample (N,), a hash of the sample's own values."""
+    rows = inputs.detach().cpu().contiguous().flatten(1).float().numpy()
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
+    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], device=inputs.device)
+
+
+def stream(keys: Tensor, seed: int, use: str) -> Tensor:
+    """The keys (N,) of one use of randomness ("ties", "rise masks", ...) under one seed."""
+    digest = hashlib.blake2b(f"{seed}/{use}".encode(), digest_size=8).digest()
+    return _mix(keys ^ int.from_bytes(digest, "little", signed=True))
+
+
+def bits(keys: Tensor, count: int, start: int = 0) -> Tensor:
+    """Elements start .. start+count of each key's stream: (N, count) int64, all 64 bits random."""
+    return element(keys[:, None], torch.arange(start, start + count, device=keys.device))
+
+
+def element(keys: Tensor, index: Tensor) -> Tensor:
+    """Element ``index`` of each key's stream, int64, the two broadcast: a key of its own for each (sample, draw) pair."""
+    return _mix(keys + (index + 1) * _STEP)
+
+
+def skip(keys: Tensor, count: Tensor) -> Tensor:
+    """The keys of streams that have already given ``count`` (N,) elements, so that rows can start at different places."""
+    return keys + count * _STEP
+
+
+def uniform(keys: Tensor, *shape: int, start: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Uniform draws in [0, 1), (N, *shape); ``start`` is the number of draws the stream has already given."""
+    digits = 53 if dtype == torch.float64 else 24
+    words = bits(keys, math.prod(shape), start)
+    return (_shift(words, 64 - digits).to(dtype) * 2.0**-digits).view(len(keys), *shape)
+
+
+def normal(keys: Tensor, *shape: int, start: int = 0) -> Tensor:
+    """Standard normal draws (N, *shape), float32, by Box and Muller's transform."""
+    count = math.prod(shape)
+    first, second = uniform(keys, 2, count, start=2 * start, dtype=torch.float64).unbind(1)
+    draws = (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * math.pi * second)
+    return draws.float().view(len(keys), *shape)
+
+
+def integers(keys: Tensor, high: int, *shape: int, start: int = 0) -> Tensor:
+    """Integers in [0, high), (N, *shape)."""
+    return (uniform(keys, *shape, start=start, dtype=torch.float64) * high).long()
+
+
+def permutations(keys: Tensor, draws: int, length: int, start: int = 0) -> Tensor:
+    """Random orders (N, draws, length) of range(length)."""
+    return uniform(keys, draws, length, start=start * length, dtype=torch.float64).argsort(dim=-1)
+
+
+def subsets(keys: Tensor, draws: int, size: int, of: int, start: int = 0) -> Tensor:
+    """Random subsets of exactly ``size`` of ``of`` elements: (N, draws, of) bool, uniform over such subsets."""
+    if size >= of:
+        return torch.ones(len(keys), draws, of, dtype=torch.bool, device=keys.device)
+    if size <= 0:
+        return torch.zeros(len(keys), draws, of, dtype=torch.bool, device=keys.device)
+    values = uniform(keys, draws, of, start=start * of, dtype=torch.float64)
+    return values <= values.kthvalue(size, dim=-1, keepdim=True).values
+
+
+def _shift(words: Tensor, by: int) -> Tensor:
+    """Shift right and fill with zeros; torch's own shift of a signed number fills with the sign."""
+    return (words >> by) & ((1 << (64 - by)) - 1)
+
+
+def _mix(words: Tensor) -> Tensor:
+    words = (words ^ _shift(words, 30)) * _FIRST
+    words = (words ^ _shift(words, 27)) * _SECOND
+    return words ^ _shift(words, 31)

@@ -1,0 +1,136 @@
+"""Turns what a block finds into rows: one per cell and one per sample."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from harness.batch import Scores
+from harness.block import Explained
+from harness.environment import device_name, facts
+from harness.errors import one_line
+from harness.identity import canonical, commit, weights_of
+from harness.plan import Chosen, Job, Plan
+from harness.results.statistics import summarise
+from harness.results.store import Store
+from harness.stage import Stage
+
+
+class RowRecorder:
+    """Writes a block's results into a run's store; each cell is on disk before the next is begun."""
+
+    def __init__(self, plan: Plan, store: Store, rows: Mapping[str, Mapping[str, Any]], progress: Any) -> None:
+        self.plan, self.store, self.before, self.progress = plan, store, rows, progress
+        self.stage: Stage | None = None
+        self.counts = {"ok": 0, "failed": 0, "not_applicable": 0}
+        self.about_run: dict[str, Any] = {}
+
+    def on(self, stage: Stage) -> None:
+        """The block's model and data are loaded: remember what every row says of them."""
+        self.stage = stage
+        self.about_run = {
+            "environment": self.store.write_environment({**facts(stage.device), "scoring": stage.predictor.variant}),
+            "device": device_name(stage.device), "weights": weights_of(stage.module),
+            "batch_size": stage.predictor.chunk,
+        }  # fmt: skip
+
+    def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
+        """Write the samples' scores, then the cell's row, so that a row never speaks of scores that are not there."""
+        finite = scores.values.isfinite()
+        frame = sample_frame(self.stage, scores)
+        self.store.write_scores(job.cell, frame)
+        summary = summarise(scores.values.numpy(), finite.numpy())
+        reason = scores.reason if not finite.all() else ""
+        reason = reason or (flags[0] if not valid.all() else "")
+        self._append(job, {**summary, "status": "ok", "error": reason, "flags": flags, "seconds": round(seconds, 4)})
+
+    def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
+        """Write the row of a cell that has no scores, and the trace of a failure beside it."""
+        if status == "failed":
+            self.store.write_error(job.cell, trace)
+        self._append(job, {"status": status, "stage": stage, "error": one_line(error)[:500]})
+
+    def explained(self, explainer: Chosen, explained: Explained) -> None:
+        """Tell the progress line and keep what the contact sheet shows."""
+        self.progress.explained(explainer, explained)
+
+    def _append(self, job: Job, found: dict[str, Any]) -> None:
+        plan, entry, about = self.plan, job.metric.entry, self.about_run
+        stick, code = plan.stick(job.metric), plan.subject_code(job.explainer)
+        head, dirty = commit()
+        self.store.append({
+            "run": plan.run, "cell": job.cell, "model": plan.model.label, "dataset": plan.dataset.label,
+            "explainer": job.explainer.label, "metric": job.metric.label, "kind": entry.kind,
+            "unit": entry.unit_of(job.metric.options), "better": entry.direction(job.metric.options),
+            "value": None, "std": None, "ci_low": None, "ci_high": None, "n": 0, "n_invalid": 0,
+            "status": "ok", "stage": "", "error": "", "attempt": self._attempt(job, stick, code),
+            "subject": f"{code}-{about.get('weights', '')}", "stick": stick, "commit": head, "dirty": dirty,
+            "environment": about.get("environment"), "device": about.get("device"), "torch": torch.__version__,
+            "seed": plan.protocol.seed, "batch_size": about.get("batch_size"), "seconds": None,
+                        "flags": [], **found, "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "config": json.loads(canonical(plan.identity(job.explainer, job.metric))),
+        })  # fmt: skip
+        self.counts[found["status"]] += 1
+        self.progress.cell(job, found)
+
+    def _attempt(self, job: Job, stick: str, code: str) -> int:
+        """1, or one more than the last attempt if that failed on the same code."""
+        last = self.before.get(job.cell) or {}
+        same = last.get("stick") == stick and str(last.get("subject") or "").partition("-")[0] == code
+        return int(last.get("attempt") or 1) + 1 if same and last.get("status") == "failed" else 1
+
+
+class FrameRecorder:
+    """Collects a block's results in memory, one row per sample and metric."""
+
+    def __init__(self) -> None:
+        self.stage: Stage | None = None
+        self.frames: list[pd.DataFrame] = []
+
+    def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
+        """Keep the samples' scores."""
+        frame = sample_frame(self.stage, scores)
+        self._keep(job, frame, "ok", scores.reason if not frame["valid"].all() else "", "; ".join(flags))
+
+    def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
+        """Keep a row per sample that says why there is no score."""
+        nothing = Scores(torch.full((self.stage.count,), float("nan"), dtype=torch.float64))
+        self._keep(job, sample_frame(self.stage, nothing), status, one_line(error), "")
+
+    def explained(self, explainer: Chosen, explained: Explained) -> None:
+        """Attributions are not kept."""
+
+    def frame(self) -> pd.DataFrame:
+        """All rows, in the order of the jobs."""
+        return pd.concat(self.frames, ignore_index=True)
+
+    def _keep(self, job: Job, frame: pd.DataFrame, status: str, error: str, flags: str) -> None:
+        entry, options = job.metric.entry, job.metric.options
+        about = {"explainer": job.explainer.label, "metric": job.metric.label, "kind": entry.kind,
+                 "unit": entry.unit_of(options), "better": entry.direction(options)}  # fmt: skip
+        self.frames.append(pd.DataFrame({**about, **frame, "status": status, "error": error, "flags": flags}))
+
+
+def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
+    """One row per sample: sample, target, prediction, value, valid, tied, curve."""
+    curves = [None] * stage.count if scores.curves is None else scores.curves.tolist()
+    tied = scores.tied if scores.tied is not None else torch.full((stage.count,), float("nan"))
+    return pd.DataFrame({
+        "sample": list(stage.data.ids[: stage.count]), "target": stage.targets.numpy(),
+        "prediction": stage.predictions.numpy(), "value": scores.values.numpy(),
+        "valid": scores.values.isfinite().numpy(), "tied": tied.numpy(), "curve": curves,
+    })  # fmt: skip
+
+
+def config_text(plan: Plan) -> str:
+    """The whole configuration of a block, options written out, as JSON."""
+    named = lambda chosen: {each.label: each.identity for each in chosen}  # noqa: E731
+    return json.dumps({
+        "run": plan.run, "model": plan.model.identity, "dataset": plan.dataset.identity,
+        "explainer": named(plan.explainers), "metric": named(plan.metrics),
+        "protocol": vars(plan.protocol), "runtime": vars(plan.runtime),
+    }, indent=2, default=str)  # fmt: skip

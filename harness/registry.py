@@ -1,0 +1,218 @@
+"""What there is: explainers, metrics, models and data sets by name, with their options and capabilities.
+
+An item is a plain function with a decorator. Its keyword-only arguments are its options: their defaults become the
+configuration and part of the cell's identity. A few keyword names are not options but are handed in by the harness
+to functions that ask for them: ``context`` (``harness.samples.Samples``), ``prepared`` and ``seed``.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from harness.errors import UserError, unknown
+
+HANDED_IN = ("context", "prepared", "seed")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered function with its name, its options (name -> default) and the first sentence of its docstring."""
+
+    name: str
+    function: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the docstring, on one line."""
+        return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All options, the given ones over the defaults; an unknown name or a value of another kind is an error."""
+        for name, value in given.items():
+            if name not in self.options:
+                raise unknown(f"option of {self.name}", name, self.options)
+            _check_kind(f"option {name} of {self.name}", value, self.options[name])
+        # A float option given as 1 is 1.0: equal settings must have equal identities.
+        floats = {n: float(v) for n, v in given.items() if isinstance(self.options[n], float) and isinstance(v, int)}
+        return {**self.options, **given, **floats}
+
+
+@dataclass(frozen=True)
+class Explainer(Entry):
+    """An explainer's capabilities, from which it follows where it applies and how it is scored.
+
+    scope        ``local``: one map per sample; ``global``: one for the data set, broadcast to the samples
+    access       what it needs of the model: ``none``, ``forward``, ``gradient`` or ``activations``
+    modalities   the kinds of input it serves: ``image``, ``table``, ``tokens``, ``series``, ``other``
+    signed       whether the sign of an attribution means anything
+    complete     what the attributions sum to: ``baseline`` f(x) - f(baseline), ``output`` f(x), or None
+    stochastic   whether it draws random numbers
+    convention   ``contribution`` includes the input's factor, like w * (x - r); ``local`` is gradient-like, like w
+    control      it does not look at the model
+    prepare      ``prepare(model, context, **options)``: work done once per block, timed apart, handed in as ``prepared``
+    """
+
+    scope: str = "local"
+    access: str = "gradient"
+    modalities: tuple[str, ...] = ("image", "table", "tokens", "series", "other")
+    signed: bool = True
+    complete_to: str | None = None
+    stochastic: bool = False
+    convention: str = "contribution"
+    control: bool = False
+    prepare: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True)
+class Metric(Entry):
+    """What a metric's numbers mean: direction, unit, and what must be done to obtain them.
+
+    better       ``higher``, ``lower``, None where there is no direction, or a function of the options
+    unit         of the score: ``probability``, ``correlation``, ``nats``, ..., or a function of the options
+    version      raised when the definition changes
+    kind         ``faithfulness``, ``robustness``, ``sanity``, ``complexity``, ``axiom`` or ``cost``
+    """
+
+    better: str | Callable[[Mapping[str, Any]], str] | None = "higher"
+    unit: str | Callable[[Mapping[str, Any]], str] = ""
+    version: int = 1
+    kind: str = "faithfulness"
+
+    def direction(self, options: Mapping[str, Any]) -> str | None:
+        """Which way is better under these options: ``higher``, ``lower`` or None."""
+        return self.better(options) if callable(self.better) else self.better
+
+    def unit_of(self, options: Mapping[str, Any]) -> str:
+        """The unit of the score under these options."""
+        return self.unit(options) if callable(self.unit) else self.unit
+
+
+class Registry(Mapping[str, Any]):
+    """Names to entries; the modules of ``package`` register themselves when a name is first looked up."""
+
+    def __init__(self, kind: str, entry: type, package: str) -> None:
+        self.kind, self.entry, self.package = kind, entry, package
+        self._entries: dict[str, Any] = {}
+        self._loaded = False
+
+    def register(self, function: Callable[..., Any], name: str | None = None, **capabilities: Any) -> Any:
+        """Add a function under its own name, or another, and return the entry."""
+        name = name or function.__name__
+        known = self._entries.get(name)
+        if known and known.function.__module__ != function.__module__:
+            raise UserError(f"{self.kind} {name!r} is already registered by {known.function.__module__}")
+        self._entries[name] = self.entry(name, function, options_of(function), **capabilities)
+        return self._entries[name]
+
+    def resolve(self, chosen: str | Callable[..., Any]) -> Any:
+        """The entry of a registered name, of an import ``package.module:function``, or of a function itself."""
+        if callable(chosen):
+            return self._of_function(chosen)
+        if ":" in str(chosen):
+            return self._of_function(import_object(chosen), name=chosen)
+        return self[chosen]
+
+    def _of_function(self, function: Callable[..., Any], name: str | None = None) -> Any:
+        registered = next((entry for entry in self.values() if entry.function is function), None)
+        name = name or getattr(function, "__name__", type(function).__name__)
+        return registered or self.entry(name, function, options_of(function))
+
+    def __getitem__(self, name: str) -> Any:
+        self._load()
+        if name not in self._entries:
+            raise unknown(self.kind, name, self._entries)
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._entries))
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._entries)
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+
+
+EXPLAINERS = Registry("explainer", Explainer, "harness.explainers")
+METRICS = Registry("metric", Metric, "harness.metrics")
+MODELS = Registry("model", Entry, "harness.models")
+DATASETS = Registry("dataset", Entry, "harness.datasets")
+
+
+def explainer(**capabilities: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register an explainer: ``f(model, inputs, targets, *, options) -> attributions``; see ``Explainer``."""
+    return _decorator(EXPLAINERS, capabilities)
+
+
+def metric(**capabilities: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a metric: ``f(batch, *, options) -> Scores`` or a tensor (N,); see ``Metric``."""
+    return _decorator(METRICS, capabilities)
+
+
+def model(**capabilities: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a model: ``f(*, options) -> LoadedModel`` or a module."""
+    return _decorator(MODELS, capabilities)
+
+
+def dataset(**capabilities: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a data set: ``f(*, options) -> Data``."""
+    return _decorator(DATASETS, capabilities)
+
+
+def _decorator(registry: Registry, capabilities: dict[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        registry.register(function, **capabilities)
+        return function
+
+    return register
+
+
+def options_of(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """The keyword-only arguments of a function with their defaults (None where there is none), save those handed in."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature has no options
+        parameters = ()
+    options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in HANDED_IN}
+    return MappingProxyType({name: None if value is inspect.Parameter.empty else value for name, value in options.items()})
+
+
+def wants(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function asks for one of the things the harness hands in."""
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def import_object(path: str) -> Any:
+    """The object named ``package.module:name``; only what the user named is imported."""
+    module, _, name = str(path).partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"cannot import {path!r}: {error}; expected package.module:name of something importable") from None
+
+
+def _check_kind(what: str, value: Any, default: Any) -> None:
+    """Numbers for numbers, text for text; None and options without a default take anything."""
+    kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(default))
+    wrong = kinds and (not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool))
+    if wrong and value is not None:
+        raise UserError(f"{what} is {value!r}, expected {type(default).__name__} (default {default!r})")

@@ -1,0 +1,155 @@
+"""A batch of samples and everything that follows from them and the model, but not from an explainer.
+
+Explainers see it as ``context``, metrics as ``batch.samples``. What is computed here once serves them all.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.baselines import make_baseline
+from harness.errors import NotApplicable
+from harness.predictor import Predictor, pick
+from harness.randomness import sample_keys, stream
+from harness.segments import Segments, make_segments
+from harness.units import Units, gather_segments
+
+
+@dataclass
+class Samples:
+    """Inputs (N, ...) with their targets (N,), on the model's device.
+
+    keys            (N,) int64, what the randomness of each sample hangs on
+    train           training inputs (R, ...) for baselines and background sets, or None
+    value_range     lowest and highest value an input can have, per channel or overall, or None
+    masks           (N, *units) bool, where the object is, or None
+    given_segments  (N, *units) int64, or None
+    memo            what has been computed for these samples and is kept as long as the block
+    scratch         the same for what is large and cheap to make again
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    predictor: Predictor
+    units: Units
+    seed: int = 0
+    keys: Tensor | None = None
+    train: Tensor | None = None
+    value_range: tuple[Any, Any] | None = None
+    masks: Tensor | None = None
+    given_segments: Tensor | None = None
+    memo: dict[Hashable, Any] = field(default_factory=dict)
+    scratch: dict[Hashable, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.keys is None:
+            self.keys = sample_keys(self.inputs)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def shared(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The result of ``compute``, made once per block: for all explainers and metrics that ask with this key."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        return self.memo[key]
+
+    def baseline(self, chosen: str | Tensor, draw: int = 0) -> Tensor:
+        """The baseline (N, ...) of that name, or the given tensor; ``draw`` numbers the draws of random ones."""
+        if isinstance(chosen, Tensor):
+            return make_baseline(self, chosen)
+        key = ("baseline", chosen, draw)
+        if key not in self.scratch:
+            self.scratch[key] = make_baseline(self, chosen, draw)
+        return self.scratch[key]
+
+    def segments(self, spec: str | Tensor) -> Segments:
+        """The segments that ``spec`` names (``harness.segments``)."""
+        if isinstance(spec, Tensor):
+            return make_segments(self, spec)
+        return self.shared(("segments", spec), lambda: make_segments(self, spec))
+
+    def input_range(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of the data, broadcastable to inputs; each sample's own where none was declared."""
+        if self.value_range is not None:
+            return tuple(torch.as_tensor(bound).to(self.inputs) for bound in self.value_range)
+        flat = self.inputs.flatten(1)
+        shape = [-1] + [1] * (self.inputs.dim() - 1)
+        return flat.amin(1).view(shape), flat.amax(1).view(shape)
+
+    def stream(self, use: str) -> Tensor:
+        """The keys (N,) for one use of randomness (``harness.randomness``)."""
+        return stream(self.keys, self.seed, use)
+
+    def clean(self, score: str = "logit") -> Tensor:
+        """The score (N,) of the unperturbed inputs."""
+        return pick(self.intact(), score)
+
+    def intact(self) -> Tensor:
+        """Tracked outputs (N, 3) of the unperturbed inputs."""
+        return self.shared("clean", lambda: self.track(1, lambda sample, draw: self.inputs[sample]))[:, 0]
+
+    def emptied(self, baseline: str | Tensor, draw: int = 0) -> Tensor:
+        """Tracked outputs (N, 3) with every unit removed: of the baseline alone."""
+        removed = self.baseline(baseline, draw)
+        key = ("emptied", baseline, draw)
+        return self.shared(key, lambda: self.track(1, lambda sample, draw: removed[sample]))[:, 0]
+
+    def track(self, draws: int, build: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Tracked outputs (N, draws, 3) of inputs that ``build(sample, draw)`` makes for pairs of index vectors (rows,)."""
+        count = len(self) * draws
+        tracked = self.predictor.track(
+            count, lambda rows: build(rows // draws, rows % draws), self.targets.repeat_interleave(draws)
+        )
+        return tracked.view(len(self), draws, -1)
+
+    def masked(self, draws: int, keep: Callable[[Tensor, Tensor], Tensor], baseline: Tensor) -> Tensor:
+        """Tracked outputs (N, draws, 3) of partly removed inputs.
+
+        ``keep(sample, draw)`` gives (rows, *units): bool, True where the unit stays, or a weight in [0, 1] that mixes
+        the input with ``baseline`` (N, ...).
+        """
+
+        def build(sample: Tensor, draw: Tensor) -> Tensor:
+            kept = self.units.expand(keep(sample, draw))
+            mix = torch.where if kept.dtype == torch.bool else _blend
+            return mix(kept, self.inputs[sample], baseline[sample])
+
+        return self.track(draws, build)
+
+    def coalitions(self, masks: Tensor, segments: Segments, baseline: Tensor) -> Tensor:
+        """Tracked outputs (N, M, 3) with only some segments present: ``masks`` (N or 1, M, K) bool, True where present."""
+        own = len(masks) > 1 or len(self) == 1
+
+        def keep(sample: Tensor, draw: Tensor) -> Tensor:
+            return gather_segments(masks[sample if own else torch.zeros_like(sample), draw], segments.labels[sample])
+
+        return self.masked(masks.shape[1], keep, baseline)
+
+    def take(self, rows: Tensor) -> "Samples":
+        """Some of the samples, with nothing remembered."""
+        return self.with_inputs(self.inputs[rows], rows)
+
+    def with_inputs(self, inputs: Tensor, rows: Tensor) -> "Samples":
+        """Other inputs (M, ...) that stand for the samples numbered ``rows`` (M,): their targets and their randomness."""
+        pick_rows = lambda values: None if values is None else values[rows]  # noqa: E731
+        return replace(
+            self, inputs=inputs, targets=self.targets[rows], keys=self.keys[rows], masks=pick_rows(self.masks),
+            given_segments=pick_rows(self.given_segments), memo={}, scratch={},
+        )  # fmt: skip
+
+    def live(self) -> "Samples":
+        """The same samples on the model itself rather than its scoring copy, with nothing remembered of its outputs."""
+        return replace(self, predictor=self.predictor.live(), memo={})
+
+    def need(self, *modalities: str) -> None:
+        """Raise NotApplicable unless the inputs are of one of these kinds."""
+        if self.units.modality not in modalities:
+            raise NotApplicable(f"needs {' or '.join(modalities)} inputs, these are {self.units.modality}")
+
+
+def _blend(weight: Tensor, inputs: Tensor, baseline: Tensor) -> Tensor:
+    return torch.lerp(baseline, inputs, weight.to(inputs.dtype).expand_as(inputs))

@@ -1,0 +1,111 @@
+"""Segments: sets of units that are removed or scored together, named by a short text.
+
+``unit`` every unit by itself; ``grid:7`` a 7 x 7 grid (7 windows on a sequence); ``patch:16`` squares of 16 units
+(windows of 16); ``slic:100`` about 100 superpixels (Achanta et al. 2012, on the values the model sees, scaled to the
+data's range); ``given`` those handed in; ``auto`` units where there are at most 64, else ``grid:7``.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from harness.errors import NotApplicable, UserError, unknown
+from harness.units import Units
+
+if TYPE_CHECKING:
+    from harness.samples import Samples
+
+KINDS = ("auto", "given", "grid", "patch", "slic", "unit")
+MOST_AUTOMATIC_UNITS = 64
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which segment each unit belongs to, ``labels`` (N, *units) int64 from 0, and how many each sample has, (N,)."""
+
+    labels: Tensor
+    counts: Tensor
+
+    @property
+    def most(self) -> int:
+        """The largest number of segments of a sample in this batch."""
+        return int(self.counts.max())
+
+
+def make_segments(samples: "Samples", spec: str | Tensor) -> Segments:
+    """The segments of ``samples`` that ``spec`` names; see the module's docstring."""
+    if isinstance(spec, Tensor):
+        return _checked(spec.to(samples.inputs.device), samples)
+    kind, _, number = _automatic(spec, samples.units).partition(":")
+    if kind not in KINDS:
+        raise unknown("segmentation", spec, [f"{k}:N" if k in ("grid", "patch", "slic") else k for k in KINDS])
+    if kind == "given":
+        return _checked(_given(samples), samples)
+    if kind == "unit":
+        return _same_for_all(torch.arange(samples.units.count).view(samples.units.shape), samples)
+    size = _positive(number, spec)
+    if kind == "slic":
+        return _checked(_slic(samples, size), samples)
+    if samples.units.modality == "table":
+        raise NotApplicable(f"{kind} segments need neighbouring units, which the columns of a table are not")
+    return _same_for_all(_grid(samples.units.shape, size, patches=kind == "patch"), samples)
+
+
+def _automatic(spec: str, units: Units) -> str:
+    if spec != "auto":
+        return spec
+    return "unit" if units.count <= MOST_AUTOMATIC_UNITS or units.modality == "table" else "grid:7"
+
+
+def _positive(number: str, spec: str) -> int:
+    if not number.isdigit() or int(number) < 1:
+        raise UserError(f"segmentation {spec!r} has no size, expected a number after the colon, like grid:7")
+    return int(number)
+
+
+def _grid(shape: tuple[int, ...], size: int, patches: bool) -> Tensor:
+    """Labels of a regular grid over units (H, W) or (T,); the last row and column take what does not divide."""
+    labels = torch.zeros(shape, dtype=torch.long)
+    for axis, length in enumerate(shape):
+        cells = -(-length // size) if patches else min(size, length)
+        place = torch.arange(length) // size if patches else torch.arange(length) * cells // length
+        labels = labels * cells + place.view([-1 if a == axis else 1 for a in range(len(shape))])
+    return labels
+
+
+def _same_for_all(labels: Tensor, samples: "Samples") -> Segments:
+    count = len(samples.inputs)
+    counts = torch.full((count,), int(labels.max()) + 1, device=samples.inputs.device)
+    return Segments(labels.to(samples.inputs.device).expand(count, *labels.shape), counts)
+
+
+def _slic(samples: "Samples", number: int) -> Tensor:
+    if samples.units.modality != "image":
+        raise NotApplicable(f"slic segments need images, not {samples.units.modality} inputs")
+    from skimage.segmentation import slic  # scikit-image takes a second to import and few runs need it
+
+    low, high = samples.input_range()
+    images = ((samples.inputs - low) / (high - low)).clamp(0, 1).permute(0, 2, 3, 1).cpu().double().numpy()
+    if images.shape[-1] not in (1, 3):
+        raise NotApplicable(f"slic segments need 1 or 3 channels, not {images.shape[-1]}")
+    images = images[..., 0] if images.shape[-1] == 1 else images
+    axis = None if images.ndim == 3 else -1
+    maps = [slic(image, n_segments=number, start_label=0, channel_axis=axis) for image in images]
+    return torch.stack([torch.from_numpy(each).long() for each in maps]).to(samples.inputs.device)
+
+
+def _given(samples: "Samples") -> Tensor:
+    if samples.given_segments is None:
+        raise NotApplicable("the data has no segments of its own (give segments=)")
+    return samples.given_segments
+
+
+def _checked(labels: Tensor, samples: "Samples") -> Segments:
+    expected = (len(samples.inputs), *samples.units.shape)
+    if tuple(labels.shape) == samples.units.shape:
+        labels = labels.expand(expected)
+    if tuple(labels.shape) != expected or labels.is_floating_point() or labels.min() < 0:
+        raise UserError(f"segments are {labels.dtype} {tuple(labels.shape)}, expected whole numbers from 0, {expected}")
+    return Segments(labels.long(), labels.flatten(1).amax(1).long() + 1)

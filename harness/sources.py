@@ -1,0 +1,71 @@
+"""What a registered model and a registered data set give to a block."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
+
+
+@dataclass
+class LoadedModel:
+    """A module in eval mode, from float batches to logits, and how raw items become its input.
+
+    preprocess    raw item (a PIL image, ...) -> float tensor of one input; None where data are tensors already
+    value_range   lowest and highest value of its input space, numbers or tensors (C, 1, 1); None if not known
+    classes       the names of its outputs, or None
+    """
+
+    module: nn.Module
+    preprocess: Callable[[Any], Tensor] | None = None
+    value_range: tuple[Any, Any] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass
+class Data:
+    """Labelled samples, read one at a time.
+
+    ids           a readable, unique name per sample
+    items         a sequence, indexable by number: float tensors of one input, or raw items for ``preprocess``
+    labels        (N,) int64 class indices, or None
+    modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``
+    value_range   as in LoadedModel, for items that are tensors already
+    train         training inputs (R, ...) as tensors, for baselines and background sets, or None
+    masks         (N, *units) bool, where the object is, or None
+    unit_names    names of the units (columns of a table), or None
+    skipped       what could not be read, one line each
+    """
+
+    ids: Sequence[str]
+    items: Sequence[Any]
+    labels: Tensor | None
+    modality: str
+    value_range: tuple[Any, Any] | None = None
+    classes: tuple[str, ...] | None = None
+    train: Tensor | None = None
+    masks: Tensor | None = None
+    unit_names: tuple[str, ...] | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Images(Sequence):
+    """Images as items: each is decoded when it is asked for, from a file or from its encoded bytes."""
+
+    def __init__(self, sources: Sequence[Path | bytes]) -> None:
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        source = self.sources[index]
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+            image.load()
+            return image

@@ -1,0 +1,198 @@
+"""Model and data made ready for a block: loaded once, targets fixed, cut into chunks of samples."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.checks import check_inputs, check_model, check_targets, class_count, first_line
+from harness.errors import NotApplicable, UserError, unknown
+from harness.predictor import Predictor
+from harness.samples import Samples
+from harness.sources import Data, LoadedModel
+from harness.units import REDUCTIONS, Units
+
+DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CHUNK_BYTES = 32 * 2**20
+CACHE_BYTES = 1024 * 2**20
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that changes a score and is neither model, data, explainer nor metric option.
+
+    samples         how many samples, the first ones of the data set; None for all
+    seed            of every random draw
+    target          the explained class: ``predicted``, ``label``, or a class index
+    dtype           ``float32``, ``tf32`` (matrix units of a GPU), or mixed precision ``bfloat16`` or ``float16``
+    reduction       of channels to one number per unit: ``sum`` (signed), ``abs_sum``, ``max_abs``, ``l2``, or ``none``
+    explain_batch   samples per call of an explainer
+    """
+
+    samples: int | None = None
+    seed: int = 0
+    target: str | int = "predicted"
+    dtype: str = "float32"
+    reduction: str = "sum"
+    explain_batch: int = 10
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise unknown("protocol.dtype", self.dtype, DTYPES)
+        if self.reduction not in (*REDUCTIONS, "none"):
+            raise unknown("protocol.reduction", self.reduction, (*REDUCTIONS, "none"))
+        if self.target not in ("predicted", "label") and not isinstance(self.target, int):
+            raise UserError(f"protocol.target is {self.target!r}, expected predicted, label or a class index")
+        for name, least in (("samples", 1), ("explain_batch", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise UserError(f"protocol.{name} is {value!r}, expected a whole number from {least}")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Protocol":
+        """A protocol from settings; an unknown one is an error that lists what there is."""
+        for name in given:
+            if name not in cls.__dataclass_fields__:
+                raise unknown("protocol setting", name, cls.__dataclass_fields__)
+        return cls(**given)
+
+
+@dataclass
+class Stage:
+    """A model and data on a device, with the targets that the protocol fixes.
+
+    predictions   (N,) the class the model gives each sample
+    targets       (N,) the class that is explained
+    """
+
+    model: LoadedModel
+    data: Data
+    protocol: Protocol
+    device: torch.device
+    predictor: Predictor
+    units: Units
+    count: int
+    chunk_size: int
+    predictions: Tensor
+    targets: Tensor
+    outputs: Tensor
+    memos: dict[int, dict] = field(default_factory=dict)
+    cache: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model itself."""
+        return self.model.module
+
+    def chunks(self) -> Iterator[tuple[slice, Samples]]:
+        """All samples, a chunk at a time, with which of them it holds."""
+        for number, start in enumerate(range(0, self.count, self.chunk_size)):
+            where = slice(start, min(start + self.chunk_size, self.count))
+            yield where, self._samples(number, where)
+
+    def first(self) -> Tensor:
+        """The inputs of the first chunk, on the device."""
+        return self._inputs(0, slice(0, min(self.chunk_size, self.count)))
+
+    def inputs(self, where: slice) -> Tensor:
+        """The inputs of any samples, on the CPU."""
+        return read_inputs(self.model, self.data, where)
+
+    def _samples(self, number: int, where: slice) -> Samples:
+        masks = self.data.masks
+        return Samples(
+            self._inputs(number, where), self.targets[where].to(self.device), self.predictor, self.units,
+            self.protocol.seed, train=self.data.train, value_range=self.model.value_range or self.data.value_range,
+            masks=None if masks is None else masks[where].to(self.device), memo=self.memos.setdefault(number, {}),
+        )  # fmt: skip
+
+    def _inputs(self, number: int, where: slice) -> Tensor:
+        """Inputs of a chunk; recent chunks are kept in memory, up to a limit that does not grow with the data."""
+        if number not in self.cache:
+            self.cache[number] = read_inputs(self.model, self.data, where)
+            bytes_each = self.cache[number].nbytes or 1
+            while len(self.cache) > max(1, CACHE_BYTES // bytes_each):
+                self.cache.popitem(last=False)
+        self.cache.move_to_end(number)
+        return self.cache[number].to(self.device)
+
+
+def set_stage(
+    model: LoadedModel, data: Data, protocol: Protocol, device: torch.device, chunk: int | None = None
+) -> Stage:
+    """Put model and data on the device and fix the targets; raises one line on what does not fit."""
+    if len(data) == 0:
+        raise UserError("the data set is empty, expected at least one sample")
+    module = check_model(model.module).to(device)
+    count = min(len(data), protocol.samples or len(data))
+    first = read_inputs(model, data, slice(0, 1))
+    size = max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
+    predictor = Predictor(module, chunk=chunk or 32, autocast=DTYPES[protocol.dtype])
+    units = Units.of(first, data.modality, elements=protocol.reduction == "none")
+    nothing = torch.empty(0, dtype=torch.long)
+    stage = Stage(model, data, protocol, device, predictor, units, count, size, nothing, nothing, nothing)
+    stage.outputs = torch.cat([_outputs(stage, samples) for _, samples in _untargeted(stage)])
+    stage.predictions = stage.outputs.argmax(1) if stage.outputs.shape[1] > 1 else torch.zeros(count, dtype=torch.long)
+    stage.targets = _targets(stage)
+    return stage
+
+
+def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
+    """Inputs of some samples, as the model takes them, on the CPU."""
+    items = [data.items[index] for index in range(where.start, where.stop)]
+    tensors = [model.preprocess(item) if model.preprocess else item for item in items]
+    if not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise NotApplicable(f"the data holds {type(items[0]).__name__} and the model has no preprocessing for it")
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise UserError(f"inputs have different shapes, {' and '.join(map(str, sorted(shapes)[:2]))}, expected one shape")
+    return check_inputs(torch.stack(tensors))
+
+
+def _untargeted(stage: Stage) -> Iterator[tuple[slice, Samples]]:
+    stage.targets = torch.zeros(stage.count, dtype=torch.long)
+    yield from stage.chunks()
+
+
+def _outputs(stage: Stage, samples: Samples) -> Tensor:
+    try:
+        outputs = stage.predictor.logits(samples.inputs).cpu()
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        shape = tuple(samples.inputs.shape[1:])
+        raise NotApplicable(f"the model does not take inputs of shape {shape}: {first_line(error)}") from None
+    if not outputs.isfinite().all():
+        raise UserError("the model's outputs for clean inputs hold NaN or infinite values")
+    return outputs if outputs.dim() == 2 else outputs.unsqueeze(1)
+
+
+def _targets(stage: Stage) -> Tensor:
+    classes, wanted = class_count(stage.outputs), stage.protocol.target
+    if stage.data.labels is not None and stage.outputs.shape[1] > 1:
+        check_targets(stage.data.labels[: stage.count], stage.count, classes, what="labels")
+    if wanted == "predicted":
+        return stage.predictions
+    if wanted == "label":
+        if stage.data.labels is None:
+            raise UserError("protocol.target is label, but the data has no labels; use target=predicted")
+        return check_targets(stage.data.labels[: stage.count], stage.count, classes, what="labels")
+    return check_targets(torch.full((stage.count,), wanted), stage.count, classes, what="protocol.target")
+
+
+@contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """Full float32 on the GPU unless the protocol asks for TF32; the user's own setting comes back afterwards."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = dtype == "tf32"
+    try:
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value

@@ -1,0 +1,72 @@
+"""Similarities of vectors and maps, batched: NaN where they are undefined."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.batch import Scores
+from harness.errors import NotApplicable
+
+# SSIM's constants (Wang et al. 2004): window's sigma and side, and the stabilisers for data of range 1.
+SIGMA, SIDE, C1, C2 = 1.5, 11, 0.01**2, 0.03**2
+
+
+def with_reason(values: Tensor, reason: str, **rest: Tensor) -> Scores:
+    """Scores that say ``reason`` where a value is NaN."""
+    return Scores(values, reason=reason if values.isnan().any() else "", **rest)
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson correlation along the last axis, float64; NaN where either side is constant."""
+    first, second = first.double(), second.double()
+    constant = (first.amax(-1) == first.amin(-1)) | (second.amax(-1) == second.amin(-1))
+    first, second = (values - values.mean(-1, keepdim=True) for values in (first, second))
+    correlation = (first * second).sum(-1) / (first.norm(dim=-1) * second.norm(dim=-1))
+    return correlation.clamp(-1, 1).masked_fill(constant, float("nan"))
+
+
+def average_ranks(values: Tensor) -> Tensor:
+    """Ranks (N, K) float64 from 1, ascending along the last axis; equal values share the mean of their ranks."""
+    ordered, values = values.sort(-1).values, values.contiguous()
+    below = torch.searchsorted(ordered, values)
+    up_to = torch.searchsorted(ordered, values, right=True)
+    return (below + up_to + 1).double() / 2
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman rank correlation (N,) of rows (N, K), ties at average ranks; NaN where a row is constant or not finite."""
+    finite = (first.isfinite() & second.isfinite()).all(-1)
+    return pearson(average_ranks(first), average_ranks(second)).masked_fill(~finite, float("nan"))
+
+
+def ssim(first: Tensor, second: Tensor) -> Tensor:
+    """Structural similarity (N,) of maps (N, H, W), each scaled to [0, 1] by its own minimum and maximum (Wang et al. 2004).
+
+    Gaussian window of side 11 and sigma 1.5, or the largest odd side that fits, from 3 up; mean over the places where
+    the window lies inside the map. NaN where a map is constant.
+    """
+    side = min(SIDE, *first.shape[-2:])
+    if side < 3:
+        raise NotApplicable(f"SSIM needs maps of at least 3 x 3 units, not {' x '.join(map(str, first.shape[-2:]))}")
+    first, second = _scaled(first), _scaled(second)
+    window = _window(side - 1 + side % 2, first.device)
+    moments = torch.stack([first, second, first * first, second * second, first * second], 1)
+    blurred = F.conv2d(moments, window.expand(5, 1, -1, -1), groups=5)
+    mean_1, mean_2, square_1, square_2, product = blurred.unbind(1)
+    luminance = (2 * mean_1 * mean_2 + C1) / (mean_1**2 + mean_2**2 + C1)
+    covariance, variances = product - mean_1 * mean_2, square_1 - mean_1**2 + square_2 - mean_2**2
+    return (luminance * (2 * covariance + C2) / (variances + C2)).mean((-2, -1))
+
+
+def _scaled(maps: Tensor) -> Tensor:
+    """Each map scaled to [0, 1]; a constant one becomes 0 / 0, NaN."""
+    maps = maps.double()
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / (high - low)
+
+
+def _window(side: int, device: torch.device) -> Tensor:
+    distance = torch.arange(side, dtype=torch.float64, device=device) - side // 2
+    weights = torch.exp(-(distance**2) / (2 * SIGMA**2))
+    weights = weights / weights.sum()
+    return weights[:, None] * weights

@@ -1,0 +1,105 @@
+"""A model's layers in the order they run, and random weights for them."""
+
+import copy
+import hashlib
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable
+from harness.predictor import Predictor
+
+RUNNING_STATISTICS = ("keep", "reset")
+
+
+def layers(predictor: Predictor, inputs: Tensor) -> list[list[str]]:
+    """Names of the modules that hold parameters themselves, layer by layer, the last to run first.
+
+    Modules are placed by when their call begins on the first of ``inputs``; one that is never called itself, like an
+    attention's output projection, belongs to the nearest module around it that is.
+    """
+    module = predictor.module
+    called = _calls(predictor, inputs[:1])
+    by_call: dict[int, list[str]] = {}
+    for name, part in module.named_modules():
+        if any(True for _ in part.parameters(recurse=False)):
+            by_call.setdefault(_call_of(name, called), []).append(name)
+    if not by_call:
+        raise NotApplicable("the model has no parameters to randomise")
+    return [by_call[call] for call in sorted(by_call, reverse=True)]
+
+
+def stages(found: list[list[str]], most: int) -> list[list[str]]:
+    """The layers in at most ``most`` groups of even size, one group per layer if 0."""
+    numbers = torch.arange(len(found)).tensor_split(min(most or len(found), len(found)))
+    return [[name for number in group.tolist() for name in found[number]] for group in numbers]
+
+
+def redrawn(model: nn.Module, stage: list[str], seed: int, running_statistics: str) -> list[tuple[Tensor, Tensor]]:
+    """Every tensor of the named modules that is randomised, with its new values on the CPU.
+
+    What a module's own ``reset_parameters`` initialises is taken from there; all other parameters (class tokens,
+    positional embeddings, layer scales, attention's in-projections) are redrawn from a normal distribution with the
+    mean and standard deviation of their values. With ``running_statistics="reset"`` buffers are initialised as well.
+    """
+    return [pair for name in stage for pair in _redrawn(model.get_submodule(name), name, seed, running_statistics)]
+
+
+def _calls(predictor: Predictor, inputs: Tensor) -> dict[str, int]:
+    """When each module's last call began, by name."""
+    called: dict[str, int] = {}
+    clock = itertools.count()
+
+    def note(name: str) -> None:
+        called[name] = next(clock)
+
+    hooks = [
+        part.register_forward_pre_hook(lambda part, arguments, name=name: note(name))
+        for name, part in predictor.module.named_modules()
+    ]
+    try:
+        predictor.live().logits(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called
+
+
+def _call_of(name: str, called: dict[str, int]) -> int:
+    while name not in called:
+        name = name.rpartition(".")[0]
+    return called[name]
+
+
+def _redrawn(part: nn.Module, name: str, seed: int, running_statistics: str) -> Iterator[tuple[Tensor, Tensor]]:
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    with torch.random.fork_rng([]), torch.no_grad():
+        # The CPU's generator alone, so that the weights are the same whatever the device.
+        torch.default_generator.manual_seed(int.from_bytes(digest, "little"))
+        fresh = _initialised(part) if hasattr(part, "reset_parameters") else {}
+        values = {
+            own: fresh[own] if own in fresh else _like(parameter)
+            for own, parameter in part.named_parameters(recurse=False)
+        }
+    yield from ((getattr(part, own), value) for own, value in values.items())
+    if running_statistics == "reset":
+        yield from ((buffer, fresh[own]) for own, buffer in part.named_buffers(recurse=False) if own in fresh)
+
+
+def _initialised(part: nn.Module) -> dict[str, Tensor]:
+    """The module's own tensors as its ``reset_parameters`` leaves them, but for those that it does not touch."""
+    twin = copy.deepcopy(part).cpu()
+    for parameter in twin.parameters(recurse=False):
+        parameter.fill_(float("nan"))
+    twin.reset_parameters()
+    own = itertools.chain(twin.named_parameters(recurse=False), twin.named_buffers(recurse=False))
+    return {name: tensor.detach() for name, tensor in own if not tensor.isnan().any()}
+
+
+def _like(parameter: Tensor) -> Tensor:
+    """Normal draws with the mean and spread of the values; where they are all the same, spread by their size."""
+    values = parameter.detach().cpu().float()
+    spread = values.std(correction=0)
+    return values.mean() + torch.randn(values.shape) * (spread if spread > 0 else values.mean().abs())

@@ -1,0 +1,46 @@
+"""Complexity of attributions: how few units hold them. Compact is not the same as true."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.metrics._similarity import with_reason
+from harness.registry import metric
+
+ZERO = "the attribution is 0 throughout"
+
+
+@metric(better="lower", unit=lambda options: "share" if options["normalised"] else "nats", kind="complexity")
+def complexity(batch: Batch, *, normalised: bool = False) -> Scores:
+    """Entropy of the absolute attributions' distribution over the units (Bhatt et al. 2020, 2005.00631).
+
+    In nats, from 0 (one unit holds everything) to ln d (all the same); with ``normalised`` divided by ln d. Lower is
+    better. NaN where all attributions are 0, and for the normalised form of a single unit.
+    """
+    shares = _shares(batch.attributions)
+    entropy = -torch.xlogy(shares, shares).sum(1)
+    values = entropy / math.log(shares.shape[1]) if normalised and shares.shape[1] > 1 else entropy
+    if normalised and shares.shape[1] == 1:
+        return with_reason(values.fill_(float("nan")), "a single unit has no entropy to normalise by")
+    return with_reason(values, ZERO)
+
+
+@metric(better="higher", unit="gini", kind="complexity")
+def sparseness(batch: Batch) -> Scores:
+    """Gini index of the absolute attributions (Chalasani et al. 2020, 1810.06583).
+
+    sum over i of (2 i - d - 1) |a|_(i) / (d sum |a|), in ascending order: from 0 (all the same) to 1 - 1 / d (one unit
+    holds everything). Higher is better. NaN where all attributions are 0.
+    """
+    shares = _shares(batch.attributions).sort(1).values
+    count = shares.shape[1]
+    place = torch.arange(1, count + 1, device=shares.device)
+    return with_reason(((2 * place - count - 1) * shares).sum(1) / count, ZERO)
+
+
+def _shares(attributions: Tensor) -> Tensor:
+    """Each unit's share of the absolute attributions: (N, units) float64, NaN where all are 0."""
+    sizes = attributions.flatten(1).double().abs()
+    return sizes / sizes.sum(1, keepdim=True)

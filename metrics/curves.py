@@ -1,0 +1,94 @@
+"""Faithfulness by perturbation curves: the model's score while units leave or enter in the order of attribution.
+
+Shared options: ``steps`` points after the first (at most one per unit, one more where needed for symmetry),
+``baseline`` what a removed unit becomes, ``score`` of the explained class (logit, probability or log_odds),
+``granularity`` what moves at once: a unit, a ``patch`` (side in units) or a segment of ``segments`` (ranked by mean
+attribution), ``imputations`` draws of a random baseline and ``tie_draws`` random breakings of ties, over which the
+curve is averaged. RISE's own insertion is ``baseline="blur"``. All metrics here share their model evaluations.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.metrics._curve import Path, Ranking, curve, rank
+from harness.registry import metric
+
+
+def _unit(options: Mapping[str, Any]) -> str:
+    return options["score"]
+
+
+@metric(better=lambda options: "lower" if options["order"] == "morf" else "higher", unit=_unit, kind="faithfulness")
+def deletion(
+    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability", order: str = "morf",
+    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    tie_draws: int = 1,
+) -> Scores:  # fmt: skip
+    """Area under the score while units are removed, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
+
+    Trapezoid over the removed share of units, both end points included; with ``order="lerf"`` least important first.
+    In the unit of the score, [0, 1] for probability; lower is better, for lerf higher. Curves (N, K + 1). A constant
+    map is scored in random order and reported as tied. NotApplicable with a single unit, and for class probabilities
+    of a model with one output.
+    """
+    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
+    ranking, heights = rank(batch, path), curve(batch, path, order, score)
+    return _area(heights, ranking)
+
+
+@metric(better="higher", unit=_unit, kind="faithfulness")
+def insertion(
+    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
+    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    tie_draws: int = 1,
+) -> Scores:  # fmt: skip
+    """Area under the score while units enter the baseline, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
+
+    Trapezoid over the inserted share of units, both end points included. In the unit of the score; higher is better.
+    The baseline is deletion's, not RISE's blur, which lets evidence through. Otherwise as ``deletion``.
+    """
+    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
+    ranking, heights = rank(batch, path), curve(batch, path, "lerf", score).flip(1)
+    return _area(heights, ranking)
+
+
+@metric(better="higher", unit=_unit, kind="faithfulness")
+def srg(
+    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
+    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    tie_draws: int = 1,
+) -> Scores:  # fmt: skip
+    """Symmetric relevance gain: the area between removing least and most important first (Blücher et al. 2024, 2401.06654).
+
+    Equals insertion minus deletion with the same baseline. In the unit of the score, 0 for a random order of any model;
+    higher is better. Curves are the difference of the two. NotApplicable as for ``deletion``.
+    """
+    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
+    heights = curve(batch, path, "lerf", score) - curve(batch, path, "morf", score)
+    return _area(heights, rank(batch, path))
+
+
+@metric(better=lambda options: "higher" if options["order"] == "morf" else "lower", unit=_unit, kind="faithfulness")
+def aopc(
+    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability", order: str = "morf",
+    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    tie_draws: int = 1,
+) -> Scores:  # fmt: skip
+    """Mean drop of the score over the steps of removal, the step of no removal included (Samek et al. 2017, 1509.06321).
+
+    1 / (K + 1) times the sum over k = 0 .. K of f(x) - f(x without the first k). In the unit of the score; higher is
+    better, for ``order="lerf"`` lower. Everything is removed in the end, where the paper stops at 100 regions of 9 x 9.
+    Curves (N, K + 1) are the drops. NotApplicable as for ``deletion``.
+    """
+    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
+    heights = curve(batch, path, order, score)
+    drops = heights[:, :1] - heights
+    return Scores(drops.mean(1), drops, rank(batch, path).tied)
+
+
+def _area(heights: Tensor, ranking: Ranking) -> Scores:
+    return Scores(torch.trapezoid(heights, ranking.fractions, dim=1), heights, ranking.tied)

@@ -1,0 +1,168 @@
+"""Infidelity: how well attributions predict the change of the output under random perturbations."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.errors import NotApplicable, UserError, unknown
+from harness.metrics._groups import Groups, groups
+from harness.metrics._sets import outputs_without, pack_chunks, set_sums
+from harness.metrics._similarity import with_reason
+from harness.predictor import pick
+from harness.randomness import bits, integers, normal, skip
+from harness.registry import metric
+from harness.samples import Samples
+
+PERTURBATIONS = ("gaussian", "square", "subset")
+SCALINGS = ("none", "normalised", "optimal")
+CONVENTIONS = ("auto", "contribution", "local")
+
+
+def _unit(options: Mapping[str, Any]) -> str:
+    return "share" if options["scaling"] == "normalised" else f"{options['score']} squared"
+
+
+@metric(better="lower", unit=_unit, kind="faithfulness")
+def infidelity(
+    batch: Batch, *, perturbation: str = "square", scaling: str = "none", samples: int = 200, largest: int = 10,
+    noise: float = 0.2, baseline: str | Tensor = "zero", score: str = "logit", convention: str = "auto",
+) -> Scores:  # fmt: skip
+    """Mean squared error of the output change that attributions predict under perturbation (Yeh et al. 2019, 1901.09392).
+
+    E over perturbations I of (I . a - (f(x) - f(x - I)))^2, from ``samples`` independent draws per sample that all
+    explainers share; lower is better. ``perturbation``: ``square`` sets one square (a window on a sequence) to
+    ``baseline``, uniform over all squares of side 1 to ``largest``; ``subset`` sets each unit to it with probability
+    1/2; ``gaussian`` subtracts noise of ``noise`` times the input's standard deviation (a table's: per column of the
+    training data), unclipped. ``scaling``: ``none``; ``optimal`` scales the attributions by E[Ds] / E[s^2], s = I . a
+    and D the output change, which hides their sign and size; ``normalised`` divides that by E[D^2], in [0, 1].
+
+    ``convention``: for ``local`` maps, like gradients, I . a runs over the elements with I = z (x - baseline);
+    ``contribution`` maps hold the factor x - baseline already and are summed over z; ``auto`` takes what the explainer
+    declares, contribution without one. The maps are the raw ones, with all their channels. NaN where the attribution
+    of every draw is 0 (optimal) or the output never changes (normalised). NotApplicable: gaussian with contribution
+    maps, squares on inputs without neighbouring units.
+    """
+    if scaling not in SCALINGS:
+        raise unknown("scaling", scaling, SCALINGS)
+    local = _is_local(batch, convention)
+    if perturbation == "gaussian":
+        predicted, changed = _gaussian(batch, samples, noise, local)
+    else:
+        predicted, changed = _removed(batch, perturbation, samples, largest, baseline, local)
+    change = batch.samples.clean(score)[:, None].double() - pick(changed, score).double()
+    reason = "no draw has an attribution other than 0, or none changes the output"
+    return with_reason(mean_squared_error(predicted, change, scaling), reason)
+
+
+def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tensor:
+    """The infidelity (N,) of predicted and true changes of the output (N, draws) under one of SCALINGS."""
+    if scaling == "none":
+        return (predicted - change).square().mean(1)
+    factor = (change * predicted).mean(1) / predicted.square().mean(1)  # 0 / 0 is NaN
+    rescaled = (change - factor[:, None] * predicted).square().mean(1)
+    return rescaled if scaling == "optimal" else rescaled / change.square().mean(1)
+
+
+def _is_local(batch: Batch, convention: str) -> bool:
+    if convention not in CONVENTIONS:
+        raise unknown("convention", convention, CONVENTIONS)
+    if convention != "auto":
+        return convention == "local"
+    return batch.explainer is not None and batch.explainer.convention == "local"
+
+
+def _removed(
+    batch: Batch, perturbation: str, draws: int, largest: int, baseline: str | Tensor, local: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The changes (N, draws) that the attributions predict for removed sets, and the tracked outputs without the sets."""
+    samples = batch.samples
+    units = groups(samples, "unit", patch=1, segments="unit")
+    key = ("infidelity", perturbation, draws, largest if perturbation == "square" else None)
+    packed = samples.shared(key, lambda: _draw(samples, units, perturbation, draws, largest))
+    removed = samples.baseline(baseline)
+    tracked = samples.shared((*key, baseline), lambda: outputs_without(samples, units, packed, removed))
+    maps = batch.raw * (samples.inputs - removed) if local else batch.raw
+    return set_sums(samples.units.reduce(maps.double()).flatten(1), packed), tracked
+
+
+def _draw(samples: Samples, units: Groups, perturbation: str, draws: int, largest: int) -> Tensor:
+    """Packed removed sets (N, draws, bytes)."""
+    if perturbation not in PERTURBATIONS:
+        raise unknown("perturbation", perturbation, PERTURBATIONS)
+    keys, count = samples.stream(f"infidelity {perturbation}"), samples.units.count
+    if perturbation == "square":
+        squares = _squares(samples, keys, draws, largest)
+        return pack_chunks(keys, draws, count, lambda rows, start, number: squares(rows, start, number).flatten(2))
+    coins = lambda rows, start, number: bits(keys[rows], number * count, start * count) < 0  # noqa: E731
+    return pack_chunks(keys, draws, count, lambda *chunk: coins(*chunk).unflatten(1, (-1, count)))
+
+
+def _squares(samples: Samples, keys: Tensor, draws: int, largest: int) -> Callable[[slice, int, int], Tensor]:
+    """``squares(rows, start, number)``: (rows, number, *units) bool, True within each draw's square."""
+    shape = samples.units.shape
+    if samples.units.modality == "table" or len(shape) > 2:
+        raise NotApplicable("squares need neighbouring units; perturbation=subset removes units one by one")
+    if largest < 1:
+        raise UserError(f"largest is {largest}, expected a side of at least 1")
+    sides = range(1, min(largest, *shape) + 1)
+    positions = torch.tensor([math.prod(length - side + 1 for length in shape) for side in sides], device=keys.device)
+    drawn = integers(keys, int(positions.sum()), draws)
+    side = torch.searchsorted(positions.cumsum(0), drawn, right=True)
+    place, side = drawn - (positions.cumsum(0) - positions)[side], side + 1
+    across = shape[-1] - side + 1
+    corners = [place // across, place % across] if len(shape) == 2 else [place]
+
+    def squares(rows: slice, start: int, number: int) -> Tensor:
+        part = (rows, slice(start, start + number))
+        within = torch.ones((), dtype=torch.bool, device=keys.device)
+        for axis, (corner, length) in enumerate(zip(corners, shape, strict=True)):
+            offset = torch.arange(length, device=keys.device) - corner[part][..., None]
+            inside = (offset >= 0) & (offset < side[part][..., None])
+            within = within & inside.view(*inside.shape[:2], *(length if a == axis else 1 for a in range(len(shape))))
+        return within
+
+    return squares
+
+
+def _gaussian(batch: Batch, draws: int, noise: float, local: bool) -> tuple[Tensor, Tensor]:
+    """The changes (N, draws) predicted for Gaussian noise, and the tracked outputs with the noise subtracted."""
+    samples = batch.samples
+    if not local:
+        raise NotApplicable("Gaussian perturbations need maps of the local convention, like gradients")
+    drawn = _noise(samples, noise)
+    tracked = samples.shared(
+        ("infidelity", "gaussian", draws, noise),
+        lambda: samples.track(draws, lambda sample, draw: samples.inputs[sample] - drawn(sample, draw)),
+    )
+    pairs = torch.arange(len(samples) * draws, device=samples.inputs.device)
+    predicted = [
+        (drawn(rows // draws, rows % draws) * batch.raw[rows // draws]).flatten(1).sum(1, dtype=torch.float64)
+        for rows in pairs.split(max(1, 2**21 // samples.inputs[0].numel()))
+    ]
+    return torch.cat(predicted).view(len(samples), draws), tracked
+
+
+def _noise(samples: Samples, noise: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """``drawn(sample, draw)``: the noise (rows, ...) of pairs of index vectors, the same however it is asked for."""
+    shape, keys = samples.inputs.shape[1:], samples.stream("infidelity gaussian")
+    scale = noise * _spread(samples)
+
+    def drawn(sample: Tensor, draw: Tensor) -> Tensor:
+        # A normal number takes two elements of the stream, so draw m of a sample starts at 2 m shape elements.
+        return normal(skip(keys[sample], 2 * shape.numel() * draw), *shape) * scale[sample]
+
+    return drawn
+
+
+def _spread(samples: Samples) -> Tensor:
+    """The standard deviation that noise is measured in, broadcastable to the inputs (N, ...)."""
+    inputs = samples.inputs
+    if samples.units.modality == "table":
+        if samples.train is None:
+            raise NotApplicable("noise on a table is measured in the columns' spread: it needs training inputs")
+        return samples.train.to(inputs).std(0, correction=0).expand_as(inputs)
+    return inputs.flatten(1).std(1, correction=0).view(-1, *[1] * (inputs.dim() - 1))

@@ -1,0 +1,52 @@
+"""Robustness: how much an explanation changes when its input hardly does. Not faithfulness: constant maps are robust."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.metrics._similarity import with_reason
+from harness.randomness import skip, uniform
+from harness.registry import metric
+from harness.samples import Samples
+
+ROWS = 256  # perturbed inputs explained at a time: full batches for the explainer, whatever the number of samples
+
+
+@metric(better="lower", unit=lambda options: "attribution" if options["absolute"] else "ratio", kind="robustness")
+def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 10, absolute: bool = False) -> Scores:
+    """Largest relative change of the explanation under small uniform noise on the input (Yeh et al. 2019, 1901.09392).
+
+    max over ``samples`` draws of ||a(x + e) - a(x)|| / ||a(x)||, Euclidean norms of the raw maps, e uniform in the
+    L-infinity ball of ``radius`` times the range of the data's values, not clipped to it; with ``absolute`` not divided.
+    The target stays, stochastic explainers keep their seed, and all explainers see the same noise. At least 0, lower is
+    better. NaN where a(x) is 0 throughout. NotApplicable for attributions given without their explainer.
+    """
+    before = batch.raw.flatten(1).double()
+    change = torch.cat([
+        (batch.explain(noisy).flatten(1).double() - before[rows]).norm(dim=1)
+        for noisy, rows in _noisy(batch.samples, radius, samples)
+    ])  # fmt: skip
+    largest = change.view(len(batch), samples).amax(1)
+    if absolute:
+        return with_reason(largest, "an explanation of a perturbed input is not finite")
+    return with_reason(_ratio(largest, before.norm(dim=1)), "the explanation is 0 throughout, or not finite under noise")
+
+
+def _noisy(samples: Samples, radius: float, draws: int) -> Iterator[tuple[Samples, Tensor]]:
+    """Every sample with each of its draws of noise, some rows at a time, and the sample's number for each row."""
+    pairs = torch.arange(len(samples) * draws, device=samples.inputs.device)
+    return ((_perturbed(samples, rows // draws, rows % draws, radius), rows // draws) for rows in pairs.split(ROWS))
+
+
+def _perturbed(samples: Samples, sample: Tensor, draw: Tensor, radius: float) -> Samples:
+    low, high = (bound.expand_as(samples.inputs)[sample] for bound in samples.input_range())
+    shape = samples.inputs.shape[1:]
+    keys = skip(samples.stream("max_sensitivity")[sample], shape.numel() * draw)
+    noise = radius * (high - low) * (2 * uniform(keys, *shape) - 1)
+    return samples.with_inputs(samples.inputs[sample] + noise, sample)
+
+
+def _ratio(change: Tensor, size: Tensor) -> Tensor:
+    return (change / size).masked_fill(size == 0, float("nan"))

@@ -1,0 +1,98 @@
+"""Faithfulness by correlation: attribution against drop of the score over random subsets of units.
+
+Shared options: ``subsets`` drawn per size, ``baseline`` what a removed unit becomes (draw 0 of a random one), ``score``
+of the explained class, ``granularity`` what is drawn: units, ``patch``es (side in units) or ``segments``, whose
+attribution is the sum over their units. Subsets and the model's outputs without them do not depend on the
+attributions: they are made once for all explainers. NaN where over the subsets of a size the output, or the
+attribution, does not vary.
+"""
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.errors import UserError
+from harness.metrics._groups import Groups, groups
+from harness.metrics._sets import draw_sets, outputs_without, set_sums
+from harness.metrics._similarity import pearson, with_reason
+from harness.predictor import pick
+from harness.registry import metric
+from harness.samples import Samples
+
+REASON = "over random subsets the output or the attribution does not vary"
+
+
+@metric(better="higher", unit="correlation", kind="faithfulness")
+def sensitivity_n(
+    batch: Batch, *, sizes: int = 10, share: float = 0.8, subsets: int = 100, baseline: str | Tensor = "zero",
+    score: str = "logit", granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100",
+) -> Scores:  # fmt: skip
+    """Correlation of attribution and drop over random subsets of n units, mean over n (Ancona et al. 2018, 1711.06104).
+
+    Pearson per sample and per n, for ``sizes`` log-spaced n from 1 to ``share`` of the units, each n once; curves
+    (N, number of n) hold the correlation at each n. In [-1, 1], higher is better. Where samples differ in their number
+    of segments, n follows each sample's own number. NotApplicable with a single unit. Expects contributions.
+    """
+    found = groups(batch.samples, granularity, patch, segments)
+    counts = _log_spaced(found, sizes, share)
+    curve = _correlations(batch, found, (granularity, patch, segments), counts, subsets, baseline, score)
+    return with_reason(curve.mean(1), REASON, curves=curve)
+
+
+@metric(better="higher", unit="correlation", kind="faithfulness")
+def faithfulness_correlation(
+    batch: Batch, *, share: float = 0.2, subsets: int = 100, baseline: str | Tensor = "mean", score: str = "logit",
+    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100",
+) -> Scores:  # fmt: skip
+    """Correlation of attribution and drop over random subsets of one size (Bhatt et al. 2020, 2005.00631).
+
+    Pearson per sample over ``subsets`` subsets of ``share`` of the units. In [-1, 1], higher is better; for
+    attributions that have nothing to do with the model it spreads around 0 with sd 1 / sqrt(subsets - 1). The paper
+    removes to the training mean: that is ``baseline="train_mean"``; the default needs no training data.
+    NotApplicable with a single unit. Expects contributions.
+    """
+    found = groups(batch.samples, granularity, patch, segments)
+    counts = (share * found.totals.double()).round().long().clamp(min=1)[:, None]
+    counts = torch.minimum(counts, found.totals[:, None] - 1)
+    values = _correlations(batch, found, (granularity, patch, segments), counts, subsets, baseline, score)[:, 0]
+    return with_reason(values, REASON)
+
+
+def _log_spaced(found: Groups, sizes: int, share: float) -> Tensor:
+    """Sizes (N, S) from 1 to ``share`` of each sample's groups; repeated ones are left out where all samples are alike."""
+    if sizes < 2 or not 0 < share < 1:
+        raise UserError(f"sizes is {sizes} and share {share}, expected at least 2 sizes and a share between 0 and 1")
+    totals = found.totals.cpu().double()[:, None]
+    steps = torch.linspace(0, 1, sizes, dtype=torch.float64)
+    counts = ((share * totals).clamp(min=1) ** steps).round().long()
+    counts = torch.minimum(counts, totals.long() - 1).to(found.sizes.device)
+    return counts[:, counts[0].diff(prepend=counts[0, :1] - 1) > 0] if found.alike else counts
+
+
+def _correlations(
+    batch: Batch, found: Groups, partition: tuple, counts: Tensor, subsets: int, baseline: str | Tensor, score: str,
+) -> Tensor:  # fmt: skip
+    """Pearson (N, S) between the attribution of random subsets of each size and the drop of the score without them."""
+    samples, shape = batch.samples, (len(batch), counts.shape[1], subsets)
+    # With segments the sizes follow from the options; elsewhere from the options and the shape of the inputs.
+    key = ("subsets", partition, tuple(counts[0].tolist()) if found.alike else counts.shape[1], subsets)
+    packed = samples.shared(key, lambda: _draw(samples, found, counts, subsets))
+    tracked = samples.shared(
+        (*key, baseline), lambda: outputs_without(samples, found, packed, samples.baseline(baseline))
+    )
+    outputs = pick(tracked, score).view(shape)
+    sums = set_sums(found.sums(batch.attributions), packed).view(shape)
+    # f(x) - f(x without S) and -f(x without S) correlate alike with everything.
+    return pearson(sums, -outputs).masked_fill(_flat(outputs), float("nan"))
+
+
+def _draw(samples: Samples, found: Groups, counts: Tensor, subsets: int) -> Tensor:
+    """Packed subsets (N, S * subsets, bytes), size by size."""
+    drawn = [draw_sets(samples, found, f"subsets {i}", subsets, counts[:, i]) for i in range(counts.shape[1])]
+    return torch.cat(drawn, 1)
+
+
+def _flat(outputs: Tensor) -> Tensor:
+    """Where outputs (..., M) in single precision differ by no more than rounding."""
+    spread = outputs.amax(-1) - outputs.amin(-1)
+    return spread <= 4 * torch.finfo(torch.float32).eps * outputs.abs().amax(-1)

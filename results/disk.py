@@ -1,0 +1,76 @@
+"""Writing files so that a full disk or a killed process leaves what was there before whole."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import UserError
+
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room in your quota",
+    errno.EFBIG: "raise the limit on the size of files",
+    errno.EACCES: "get the right to write there or choose another folder",
+    errno.EPERM: "get the right to write there or choose another folder",
+    errno.EROFS: "choose a folder that can be written to",
+}
+
+
+@contextmanager
+def told_in_one_line(path: Path, safe: str) -> Iterator[None]:
+    """Turn an OSError into a UserError that says what could not be written, what is ``safe`` and what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno, "see that the folder can be written to")
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write {path}: {reason}; {safe}; {remedy}, then give the same command again") from error
+
+
+@contextmanager
+def whole_file(path: Path, safe: str = "what was there before is whole") -> Iterator[Path]:
+    """A temporary path in the folder of ``path``, moved to ``path`` once it is written; nothing is left if that fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    with told_in_one_line(path, safe):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add one line to a file in one write and wait until it is on the disk; OSError if not all of it could be.
+
+    What was written of a line that does not fit is taken back, so that the file still ends with a whole line.
+    """
+    new = not path.exists()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            if os.write(descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except BaseException:
+            os.ftruncate(descriptor, before)
+            raise
+    finally:
+        os.close(descriptor)
+    if new:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's contents, or a folder's list of names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

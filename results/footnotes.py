@@ -1,0 +1,81 @@
+"""What a reader of a block's table must know beside its numbers, each fact once."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.results.statistics import not_comparable
+
+WORDS = {"not_applicable": "n/a", "failed": "failed"}
+
+
+def footnotes(block: pd.DataFrame) -> Iterator[str]:
+    """Why cells of one model and data set are n/a or failed, have no rank, lack samples or were flagged."""
+    for status, word in WORDS.items():
+        yield from _grouped(word, block[block["status"] == status], block)
+    ok = block[block["status"] == "ok"]
+    yield from _invalid(ok)
+    yield from _flagged(ok)
+    reasons = not_comparable(block)
+    for reason in sorted(set(reasons) - {""}):
+        metrics = sorted(set(block.loc[reasons == reason, "metric"]))
+        yield f"– no rank: {', '.join(metrics)}: {reason}"
+
+
+def _grouped(word: str, rows: pd.DataFrame, block: pd.DataFrame) -> Iterator[str]:
+    """One line per reason; an explainer all of whose metrics are concerned stands for them, and so does a metric."""
+    pairs = defaultdict(set)
+    for label, metric, reason in zip(rows["label"], rows["metric"], rows["error"].fillna("")):
+        pairs[reason or "no reason given"].add((label, metric))
+    for reason, concerned in pairs.items():
+        yield f"{word}: {', '.join(_subjects(concerned, block))}: {reason}"
+
+
+def _subjects(pairs: set[tuple[str, str]], block: pd.DataFrame) -> list[str]:
+    served = set(block.loc[block["status"] == "ok", "label"])
+    everywhere = [label for label, of_label in _by(0, _pairs(block)).items() if of_label <= pairs]
+    rest = {pair for pair in pairs if pair[0] not in everywhere}
+    # Explainers that nothing could be had from do not keep a metric from being named as a whole.
+    of_served = _by(1, {pair for pair in _pairs(block) if pair[0] in served})
+    metrics = [metric for metric, of_metric in of_served.items() if of_metric <= rest]
+    single = _by(0, {pair for pair in rest if pair[1] not in metrics})
+    return everywhere + metrics + [f"{label} ({', '.join(sorted(m for _, m in of))})" for label, of in single.items()]
+
+
+def _pairs(block: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(zip(block["label"], block["metric"]))
+
+
+def _by(place: int, pairs: set[tuple[str, str]]) -> dict[str, set[tuple[str, str]]]:
+    """Pairs of explainer and metric by the one or the other."""
+    groups = defaultdict(set)
+    for pair in sorted(pairs):
+        groups[pair[place]].add(pair)
+    return groups
+
+
+def _invalid(ok: pd.DataFrame) -> Iterator[str]:
+    """Per metric and reason, how many samples of which explainers have no valid score."""
+    rows = ok[ok["n_invalid"] > 0]
+    for (metric, reason), group in rows.groupby(["metric", rows["error"].fillna("")], sort=True):
+        shares = (f"{row['label']} {row['n_invalid']} of {row['n'] + row['n_invalid']}" for row in group.to_dict("records"))
+        yield f"* without a valid score: {metric}: {', '.join(shares)}" + (f": {reason}" if reason else "")
+
+
+def _flagged(ok: pd.DataFrame) -> Iterator[str]:
+    """Each flag once, with the explainers that carry it."""
+    explainers = defaultdict(set)
+    for flags, label in zip(ok["flags"], ok["label"]):
+        for flag in flag_list(flags):
+            explainers[flag].add(label)
+    for flag, labels in explainers.items():
+        yield f"* flag: {', '.join(sorted(labels))}: {flag}"
+
+
+def flag_list(flags: Any) -> list[str]:
+    """A cell's flags, which are a list or text with semicolons."""
+    if isinstance(flags, str):
+        return [flag for flag in flags.split("; ") if flag]
+    return list(flags) if isinstance(flags, Sequence) else []

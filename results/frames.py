@@ -1,0 +1,103 @@
+"""A run in pandas: its cells, its scores, and which run is meant by a name."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.errors import UserError
+from harness.results.store import CELL_COLUMNS, SCORE_COLUMNS, Store, score_schema
+
+REALS = ("value", "std", "ci_low", "ci_high", "seconds")
+COUNTS = ("n", "n_invalid", "attempt", "seed", "batch_size")
+JOINED = ("model", "dataset", "explainer", "metric")
+MOST_NAMES = 20
+
+
+def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cells of a run (one row each, the last written) and the scores of those that are ok (one row per sample).
+
+    Scores carry their cell's model, dataset, explainer and metric. Columns a run of another version lacks are missing
+    values, columns it has beside ours come last.
+    """
+    cells = read_cells(run_directory)
+    return cells, read_scores(run_directory, cells)
+
+
+def read_cells(run_directory: str | Path) -> pd.DataFrame:
+    """The cells of a run, one row each, in the order of the columns of ``harness.results.store``."""
+    rows = list(Store(run_directory).latest().values())
+    others = [name for row in rows for name in row if name not in CELL_COLUMNS]
+    frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in dict.fromkeys([*CELL_COLUMNS, *others])})
+    for name in REALS:
+        frame[name] = pd.to_numeric(frame[name]).astype("float64")
+    for name in COUNTS:
+        frame[name] = pd.to_numeric(frame[name]).astype("Int64")
+    return frame
+
+
+def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
+    """The scores of those of ``cells`` that are ok; raises UserError where the file of one is gone or unreadable."""
+    from pyarrow import ArrowException, dataset
+
+    store = Store(run_directory)
+    scored = cells[cells["status"] == "ok"].set_index("cell")
+    paths = [store.scores_path(cell) for cell in scored.index]
+    gone = [path.name for path in paths if not path.is_file()]
+    if gone:
+        raise UserError(f"{len(gone)} of {len(paths)} ok cells have no scores in {store.directory / 'scores'}, such as {gone[0]}")
+    try:
+        table = dataset.dataset([str(path) for path in paths], schema=score_schema(), format="parquet").to_table()
+    except (ArrowException, OSError) as error:
+        raise UserError(f"cannot read the scores in {store.directory / 'scores'}: {error}") from error
+    scores = table.to_pandas(categories=["cell"])
+    codes = scores["cell"].cat.codes
+    for name in JOINED:
+        of_cell = scored[name].reindex(scores["cell"].cat.categories).astype("category")
+        scores[name] = of_cell.array.take(codes)
+    return scores[["cell", *JOINED, *SCORE_COLUMNS[1:]]]
+
+
+def configured(config: Any, section: str) -> dict[str, Any]:
+    """One section (``explainer``, ``protocol``, ...) of a row's ``config``, JSON text or a mapping; {} where it has none."""
+    config = json.loads(config) if isinstance(config, str) and config else config
+    section_found = config.get(section) if isinstance(config, Mapping) else None
+    return dict(section_found) if isinstance(section_found, Mapping) else {}
+
+
+def protocols(cells: pd.DataFrame) -> pd.Series:
+    """Each cell's protocol as JSON text: numbers under different ones are not for one table."""
+    text = [json.dumps(configured(config, "protocol"), sort_keys=True) for config in cells["config"]]
+    return pd.Series(text, index=cells.index, name="protocol", dtype="object")
+
+
+def find_run(name: str | Path, runs_directory: str | Path = "runs") -> Path:
+    """The directory of a run: ``latest`` or ``previous`` by the last row written, a name under ``runs_directory``, or a path.
+
+    Raises UserError that lists what there is.
+    """
+    runs_directory = Path(runs_directory)
+    if str(name) in ("latest", "previous"):
+        runs = _runs_by_last_row(runs_directory)
+        place = -1 if str(name) == "latest" else -2
+        if len(runs) < -place:
+            raise UserError(f"no {name} run: {_listing(runs_directory)}")
+        return runs[place]
+    for path in (runs_directory / name, Path(name)):
+        if (path / "cells").is_dir():
+            return path
+    raise UserError(f"no run {str(name)!r}: {_listing(runs_directory)}; a path or latest or previous will do as well")
+
+
+def _runs_by_last_row(runs_directory: Path) -> list[Path]:
+    """The runs that hold a row, by when their last one was finished; of one instant, by name."""
+    times = {path.parent: Store(path.parent).last_written() for path in sorted(runs_directory.glob("*/cells"))}
+    return sorted((run for run, time in times.items() if time), key=lambda run: times[run])
+
+
+def _listing(runs_directory: Path) -> str:
+    names = [run.name for run in reversed(_runs_by_last_row(runs_directory))]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{runs_directory} has {', '.join(names[:MOST_NAMES]) or 'no runs'}{more}"

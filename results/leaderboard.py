@@ -1,0 +1,209 @@
+"""The leaderboards of a run for a terminal or a log.
+
+One block per model, data set and protocol: explainers down, metrics across, as many panels as the width asks for, notes
+below.
+"""
+
+import json
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from io import StringIO
+from textwrap import fill
+from typing import Any, TextIO
+
+import pandas as pd
+from rich.box import Box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.results.footnotes import flag_list, footnotes
+from harness.results.frames import protocols
+from harness.results.numbers import count, significant
+from harness.results.statistics import ranks
+
+KINDS = ("faithfulness", "robustness", "sanity", "localization", "axiom", "complexity")
+COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
+COUNTS = ("forward_passes", "backward_passes")
+ARROWS = {"higher": " ↑", "lower": " ↓"}
+LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
+LOG_WIDTH, LEAST_WIDTH = 120, 100
+GAP = 2
+LINES = Box("    \n    \n ── \n    \n ┄┄ \n    \n    \n    \n")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric's column: two lines of header and a text per explainer."""
+
+    header: str
+    texts: Mapping[str, Text]
+
+    @property
+    def width(self) -> int:
+        """Characters of its widest line."""
+        return max(len(line) for line in [*self.header.split("\n"), *(text.plain for text in self.texts.values())])
+
+
+def write_leaderboards(
+    cells: pd.DataFrame, file: TextIO, *, controls: Collection[str] = (), width: int | None = None
+) -> None:
+    """Write the cells of a run as leaderboards of explainers, with the metrics' means, intervals and ranks.
+
+    Rows are in the order of the first metric, ``srg`` where there is one, ``controls`` last. Without a terminal there are
+    no colours and lines have 120 characters. Notes say once why a cell is n/a or failed, and what else a reader must know.
+    """
+    width = width or (max(LEAST_WIDTH, shutil.get_terminal_size().columns) if file.isatty() else LOG_WIDTH)
+    file.write("\n".join(_lines(cells, set(controls), width, file.isatty())) + "\n")
+
+
+def _lines(cells: pd.DataFrame, controls: set[str], width: int, colour: bool) -> Iterator[str]:
+    if cells.empty:
+        yield "no cells yet"
+        return
+    yield LEGEND
+    cells = cells.assign(rank=ranks(cells), protocol=protocols(cells))
+    for (model, dataset), of_pair in cells.groupby(["model", "dataset"]):
+        differing = _differing(of_pair["protocol"].unique())
+        for protocol, block in of_pair.groupby("protocol"):
+            yield ""
+            yield from _block_lines(f"{model} on {dataset}{differing[protocol]}", _named_apart(block), controls, width, colour)
+
+
+def _differing(texts: Collection[str]) -> dict[str, str]:
+    """Protocols (JSON text) to the settings in which they differ from each other, as a heading shows them."""
+    given = {text: json.loads(text) for text in texts}
+    names = sorted({name for protocol in given.values() for name in protocol})
+    names = [name for name in names if len({json.dumps(protocol.get(name)) for protocol in given.values()}) > 1]
+    return {
+        text: f" ({', '.join(f'{name}={protocol.get(name)}' for name in names)})" if names else ""
+        for text, protocol in given.items()
+    }
+
+
+def _block_lines(heading: str, block: pd.DataFrame, controls: set[str], width: int, colour: bool) -> Iterator[str]:
+    metrics = _metric_order(block)
+    explainers = _explainer_order(block, metrics[0], controls)
+    names = {name: f"{name} (control)" if _is_control(name, block, controls) else name for name in explainers}
+    yield from _rendered(Text(f"{heading}: {_sizes(block)}", style="bold"), colour)
+    cost = set(block.loc[block["kind"] == "cost", "metric"])
+    for group in ([m for m in metrics if m not in cost], [m for m in metrics if m in cost]):
+        columns = [_column(block[block["metric"] == metric], explainers) for metric in group]
+        for panel in _panels(columns, width - max(len(name) for name in names.values())):
+            yield from _rendered(_panel(panel, names), colour)
+    for note in footnotes(block):
+        yield fill(note, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _named_apart(block: pd.DataFrame) -> pd.DataFrame:
+    """Explainers that have several cells for a metric get a part of the cell's name, so that each cell has its place."""
+    twice = block.duplicated(["explainer", "metric"], keep=False)
+    label = block["explainer"].where(~twice, block["explainer"] + " " + block["cell"].str[:6])
+    return block.assign(label=label)
+
+
+def _sizes(block: pd.DataFrame) -> str:
+    samples = (block["n"] + block["n_invalid"]).dropna().unique()
+    words = " or ".join(str(number) for number in sorted(samples)) or "no"
+    return f"{words} samples, {block['explainer'].nunique()} explainers, {block['metric'].nunique()} metrics"
+
+
+def _metric_order(block: pd.DataFrame) -> list[str]:
+    """The metrics by kind, srg first of all, costs last."""
+    kinds = block.drop_duplicates("metric").set_index("metric")["kind"]
+
+    def place(metric: str) -> tuple[Any, ...]:
+        kind = kinds[metric]
+        if kind == "cost":
+            return 2, COSTS.index(metric) if metric in COSTS else len(COSTS), metric
+        return metric != "srg", KINDS.index(kind) if kind in KINDS else len(KINDS), metric
+
+    return sorted(kinds.index, key=place)
+
+
+def _explainer_order(block: pd.DataFrame, metric: str, controls: set[str]) -> list[str]:
+    """The explainers, the best in ``metric`` first, those without a value after them, controls last."""
+    first = block[(block["metric"] == metric) & (block["status"] == "ok")]
+    sign = first["better"].map({"higher": -1.0, "lower": 1.0}).fillna(0.0)
+    values = dict(zip(first["label"], first["value"] * sign))
+    worst = float("inf")
+    place = lambda name: (_is_control(name, block, controls), values.get(name, worst), name)  # noqa: E731
+    return sorted(block["label"].unique(), key=place)
+
+
+def _is_control(label: str, block: pd.DataFrame, controls: set[str]) -> bool:
+    return block.loc[block["label"] == label, "explainer"].iloc[0] in controls
+
+
+def _column(rows: pd.DataFrame, explainers: list[str]) -> Column:
+    """A metric's cells with means, bounds and ranks below each other."""
+    first = rows.iloc[0]
+    parts = {row["label"]: _parts(row) for row in rows.to_dict("records")}
+    widths = [max((len(part[i]) for part in parts.values() if isinstance(part, tuple)), default=0) for i in range(4)]
+    texts = {name: _text(parts.get(name, "·"), widths) for name in explainers}
+    header = f"{first['metric']}{ARROWS.get(first['better'], '')}\n{first['unit'] or ''}"
+    return Column(header, texts)
+
+
+def _parts(row: Mapping[str, Any]) -> tuple[str, ...] | str:
+    """Mean, low, high and rank with a mark of a cell, or the one word that stands for them."""
+    if row["status"] != "ok":
+        return "n/a" if row["status"] == "not_applicable" else "failed"
+    mark = "*" if row["n_invalid"] > 0 or flag_list(row["flags"]) else ""
+    if pd.isna(row["value"]):
+        return "undefined" + mark
+    number = count if row["metric"] in COUNTS else significant
+    low, high = (number(row["ci_low"]), number(row["ci_high"])) if _has_interval(row) else ("", "")
+    rank = "" if row["better"] not in ARROWS else "–" if pd.isna(row["rank"]) else f"#{row['rank']:.0f}"
+    return number(row["value"]), low, high, rank + mark
+
+
+def _has_interval(row: Mapping[str, Any]) -> bool:
+    """Counts have none, nor costs that are the same for all samples."""
+    same = row["kind"] == "cost" and row["ci_low"] == row["ci_high"]
+    return not (pd.isna(row["ci_low"]) or row["metric"] in COUNTS or same)
+
+
+def _text(parts: tuple[str, ...] | str, widths: list[int]) -> Text:
+    if isinstance(parts, str):
+        return Text(parts, style={"failed": "bold red"}.get(parts, "dim"))
+    mean, low, high = (part.rjust(wide) for part, wide in zip(parts[:3], widths))
+    interval = f" [{low}, {high}]" if parts[1] else " " * (widths[1] + widths[2] + 5 if widths[1] else 0)
+    text = Text(mean, style="bold" if parts[3].startswith("#1") and not parts[3][2:].isdigit() else "")
+    text.append(interval, style="not bold dim")
+    return text.append(f" {parts[3]}".ljust(widths[3] + 1))
+
+
+def _panels(columns: list[Column], room: int) -> Iterator[list[Column]]:
+    """The columns in groups that fit beside the names, at least one in each."""
+    panel: list[Column] = []
+    for column in columns:
+        if panel and sum(each.width + GAP for each in [*panel, column]) > room:
+            yield panel
+            panel = []
+        panel.append(column)
+    if panel:
+        yield panel
+
+
+def _panel(columns: list[Column], names: Mapping[str, str]) -> Table:
+    table = Table(box=LINES, padding=(0, GAP, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    table.add_column("explainer", no_wrap=True)
+    for column in columns:
+        table.add_column(column.header, no_wrap=True)
+    last_explainer = max((i for i, name in enumerate(names.items()) if name[0] == name[1]), default=None)
+    for i, (name, shown) in enumerate(names.items()):
+        table.add_row(shown, *(column.texts[name] for column in columns), end_section=i == last_explainer)
+    return table
+
+
+def _rendered(thing: Table | Text, colour: bool) -> Iterator[str]:
+    """What rich makes of it, as lines however wide, for the packing into panels has seen to the width."""
+    console = Console(file=StringIO(), width=10_000, force_terminal=colour, force_jupyter=False, highlight=False)
+    if not colour:
+        console.no_color, console._color_system = True, None
+    with console.capture() as capture:
+        console.print(thing, soft_wrap=True)
+    yield from (line.rstrip() for line in capture.get().splitlines())
+    yield ""

@@ -1,0 +1,49 @@
+"""Text on pictures: fonts, and words broken or cut to a width."""
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from PIL import ImageFont
+
+
+@cache
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib and has the arrows and the letters of most languages."""
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+
+
+def line_height(letters: ImageFont.FreeTypeFont) -> int:
+    """Pixels from one line to the next."""
+    return round(letters.size * 1.32)
+
+
+def broken(words: Iterable[str], letters: ImageFont.FreeTypeFont, width: int, most_lines: int = 9) -> list[str]:
+    """Words in lines no wider than ``width``; what does not fit, a long word or too many lines, is cut with an ellipsis."""
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and (letters.getlength(longer) <= width or len(lines) == most_lines):
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [cut(line, letters, width) for line in lines]
+
+
+def cut(text: str, letters: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text, shortened with an ellipsis if it is wider than ``width``."""
+    if letters.getlength(text) <= width:
+        return text
+    while text and letters.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def fitting(words: Iterable[str], size: int, width: int, smallest: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The largest font up to ``size`` in which no single word is wider than ``width``."""
+    words = list(words)
+    sizes = (s for s in range(size, smallest, -1) if all(font(s, bold).getlength(word) <= width for word in words))
+    return font(next(sizes, smallest), bold)

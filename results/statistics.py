@@ -1,0 +1,144 @@
+"""Statistics within one model and data set: a metric's mean over samples with its interval, and ranks of explainers.
+
+The interval is the bias-corrected and accelerated bootstrap (Efron 1987, doi 10.1080/01621459.1987.10478410) of the mean.
+The resamples depend on the number of samples and the seed alone, so all explainers are resampled alike. They concern the
+samples as a set, no one of them, so they come from numpy's generator, which reads no model library.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr, ndtri
+
+from harness.results.frames import protocols
+
+RESAMPLES = 10_000
+MOST_KEPT_BYTES = 128 << 20  # resamples kept; above it (n > 13,421) they are drawn again for every cell
+MOST_NUMBERS_AT_ONCE = 1 << 17  # a block of resamples that stays in the processor's cache
+
+_kept: dict[tuple[int, int], np.ndarray] = {}
+
+
+def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float | int]:
+    """Mean, standard deviation (n - 1) and 95 % interval of scores (N,), in the columns of a cell's row.
+
+    Scores that are not ``valid`` (N,) bool, NaN or infinite are counted in ``n_invalid`` and enter nothing else. What
+    is undefined is NaN: all of it for no valid score, all but the mean for one.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    kept = np.isfinite(values) if valid is None else np.isfinite(values) & np.asarray(valid, dtype=bool)
+    scores, nan = values[kept], float("nan")
+    mean, (low, high) = _mean(scores), interval(scores, seed=seed)
+    return {
+        "value": mean,
+        "std": float(np.sqrt(((scores - mean) ** 2).sum() / (len(scores) - 1))) if len(scores) > 1 else nan,
+        "ci_low": low, "ci_high": high,
+        "n": len(scores), "n_invalid": len(values) - len(scores),
+    }  # fmt: skip
+
+
+def interval(scores: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """BCa bootstrap interval of the mean of finite scores (n,), from 10,000 resamples.
+
+    The mean itself twice where the scores do not vary, NaN twice for fewer than two.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if len(scores) < 2:
+        return float("nan"), float("nan")
+    mean, spread = _mean(scores), scores.max() - scores.min()
+    if spread == 0:
+        return mean, mean
+    deviations = (scores - mean) / spread  # scores of 1e-200 or 1e200 have an interval too
+    means = _resampled_means(deviations, seed)
+    low, high = mean + spread * np.quantile(means, _bca_shares(means, deviations, level))
+    return float(low), float(high)
+
+
+def _mean(scores: np.ndarray) -> float:
+    """The mean, kept from rounding out of the scores' range: that of equal scores is the score."""
+    return float(np.clip(scores.mean(), scores.min(), scores.max())) if len(scores) else float("nan")
+
+
+def _bca_shares(means: np.ndarray, deviations: np.ndarray, level: float) -> np.ndarray:
+    """The two shares of the resampled means between which the interval lies."""
+    # Resamples that tie with the observed mean, as of yes-or-no scores, count half; rounding must not decide them.
+    tie = 1e-9 * np.sqrt((deviations**2).mean() / len(deviations))
+    bias = ndtri(((means < -tie).mean() + (means <= tie).mean()) / 2)
+    # Leaving out score i moves the mean by -deviation_i / (n - 1): the jackknife in closed form.
+    acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
+    normal = bias + ndtri([(1 - level) / 2, (1 + level) / 2])
+    return ndtr(bias + normal / (1 - acceleration * normal))
+
+
+def _resampled_means(deviations: np.ndarray, seed: int) -> np.ndarray:
+    """Means (10,000,) of the resamples of scores (n,)."""
+    sums = [block.astype(np.float64) @ deviations for block in _resamples(len(deviations), seed)]
+    return np.concatenate(sums) / len(deviations)
+
+
+def _resamples(n: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of n samples is drawn (uint8) in each of 10,000 resamples, in blocks of rows; kept while they fit."""
+    if n * RESAMPLES > MOST_KEPT_BYTES:
+        yield from _drawn(n, seed)
+        return
+    if (n, seed) not in _kept:
+        fresh = np.concatenate(list(_drawn(n, seed)))
+        while _kept and sum(counts.nbytes for counts in _kept.values()) + fresh.nbytes > MOST_KEPT_BYTES:
+            del _kept[next(iter(_kept))]
+        _kept[n, seed] = fresh
+    counts, rows = _kept[n, seed], _rows_at_once(n)
+    yield from (counts[start : start + rows] for start in range(0, RESAMPLES, rows))
+
+
+def _drawn(n: int, seed: int) -> Iterator[np.ndarray]:
+    generator = np.random.default_rng([seed, n])
+    for start in range(0, RESAMPLES, _rows_at_once(n)):
+        rows = min(_rows_at_once(n), RESAMPLES - start)
+        places = generator.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(places.ravel(), minlength=rows * n).reshape(rows, n).astype(np.uint8)
+
+
+def _rows_at_once(n: int) -> int:
+    return max(1, MOST_NUMBERS_AT_ONCE // n)
+
+
+def ranks(cells: pd.DataFrame) -> pd.Series:
+    """Rank of each cell (1 is best) among the explainers of its model, data set, protocol and metric; ties share the better.
+
+    Values equal to six significant digits tie: single precision holds no more of a mean over samples. NaN where the cell is not ok, the metric has no direction, or the cells are not comparable (``not_comparable``).
+    """
+    signed = cells["value"].where(cells["status"] == "ok") * cells["better"].map({"lower": 1.0, "higher": -1.0})
+    signed = _six_digits(signed.astype("float64")).where(not_comparable(cells) == "")
+    return signed.groupby(_together(cells)).rank(method="min")
+
+
+def _six_digits(values: pd.Series) -> pd.Series:
+    with np.errstate(divide="ignore"):  # zero has no first digit
+        step = 10.0 ** (np.floor(np.log10(values.abs())) - 5)
+    return (values / step).round().mul(step).where(step > 0, values)
+
+
+def not_comparable(cells: pd.DataFrame) -> pd.Series:
+    """Why the ok cells of a cell's model, data set, protocol and metric cannot be ranked, in a few words; "" where they can."""
+    reasons = pd.Series("", index=cells.index)
+    ok = cells[cells["status"] == "ok"]
+    for _, group in ok.groupby(_together(ok)):
+        reasons[group.index] = _reason(group)
+    return reasons
+
+
+def _together(cells: pd.DataFrame) -> list[pd.Series]:
+    return [cells["model"], cells["dataset"], protocols(cells), cells["metric"]]
+
+
+def _reason(group: pd.DataFrame) -> str:
+    if group["explainer"].duplicated().any():
+        return "an explainer has several cells, whose options differ"
+    if group["n"].nunique() > 1:
+        return "numbers of valid samples differ"
+    if group["stick"].nunique() > 1:
+        return "measured by different versions of the code"
+    if (group["kind"] == "cost").any() and group["device"].nunique() > 1:
+        return "measured on different devices"
+    return ""

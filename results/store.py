@@ -1,0 +1,202 @@
+"""The files of a run: one row per cell, one file of per-sample scores per cell, and what they were made with.
+
+    cells/*.jsonl            one row per line, append-only, one writer a file; the last row of a cell wins
+    scores/<cell>.parquet    one row per sample
+    config/, environment/, errors/
+
+A killed process leaves at most a torn last line and a hidden temporary file, and readers ignore both.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, unknown
+from harness.results.disk import append_line, told_in_one_line, whole_file
+
+CELL_COLUMNS = (
+    "run", "cell", "model", "dataset", "explainer", "metric", "kind", "unit", "better",
+    "value", "std", "ci_low", "ci_high", "n", "n_invalid",
+    "status", "stage", "error", "attempt",
+    "subject", "stick", "commit", "dirty", "environment", "device", "torch", "seed", "batch_size", "seconds",
+    "finished", "flags", "config",
+)  # fmt: skip
+SCORE_COLUMNS = ("cell", "sample", "target", "prediction", "value", "valid", "tied", "curve")
+STATUSES = ("ok", "failed", "not_applicable")
+LAST_BYTES = 1 << 20  # enough of a file's end to hold its last row
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """A run directory to write to and read from; nothing is created before the first write."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self.safe = f"the cells finished before are safe in {self.directory}"
+        self._writer: tuple[int, Path] | None = None
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write a cell's row and wait until it is on the disk.
+
+        Columns left out are null, as are NaN and infinite numbers; ``run`` and ``finished`` (UTC) are filled in. Raises
+        UserError for an unknown column or status, and where the disk does not take the row: then none of it is there.
+        """
+        for name in row:
+            if name not in CELL_COLUMNS:
+                raise unknown("column of a cell", name, CELL_COLUMNS)
+        if not row.get("cell") or row.get("status") not in STATUSES:
+            raise UserError(f"row has cell {row.get('cell')!r} and status {row.get('status')!r}, expected a cell and one of {STATUSES}")
+        filled = {"run": self.directory.name, "finished": _now(), **row}
+        line = json.dumps({name: plain(filled.get(name)) for name in CELL_COLUMNS}, allow_nan=False) + "\n"
+        path = self._own_file()
+        with told_in_one_line(path, self.safe):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                append_line(path, line.encode())
+            except BaseException:
+                self._writer = None  # whatever is at that file's end, no row is ever glued to it
+                raise
+
+    def write_scores(self, cell: str, columns: Mapping[str, Any]) -> Path:
+        """Write a cell's scores, one row per sample, replacing earlier ones at once; write them before the cell's row.
+
+        ``columns`` (a mapping or a frame) holds the score columns but ``cell``; those left out are null, ``curve`` is a
+        sequence of floats per sample.
+        """
+        path = self.scores_path(cell)
+        with whole_file(path, self.safe) as temporary:
+            _write_parquet(temporary, cell, columns)
+        return path
+
+    def scores_path(self, cell: str) -> Path:
+        """Where a cell's scores are."""
+        return self.directory / "scores" / f"{cell}.parquet"
+
+    def latest(self) -> dict[str, dict[str, Any]]:
+        """The last row of each cell by the time it ``finished``, whichever file it is in."""
+        rows = [row for path in self.files() for row in _rows(path)]
+        rows.sort(key=_finished)  # stable: rows of one instant stay in the order of files and lines
+        return {row["cell"]: row for row in rows}
+
+    def files(self) -> list[Path]:
+        """The files of rows, those of writers that started earlier first."""
+        return sorted((self.directory / "cells").glob("*.jsonl"))
+
+    def last_written(self) -> str:
+        """When the last row was finished (ISO, UTC), from the ends of the files; "" where there is none."""
+        return max((_finished(row) for path in self.files() for row in _rows(path, LAST_BYTES)), default="")
+
+    def write_error(self, cell: str, text: str) -> Path:
+        """Keep the traceback of a cell's last failure."""
+        return self._write_text(self.directory / "errors" / f"{cell}.txt", text)
+
+    def write_config(self, name: str, text: str) -> Path:
+        """Keep a configuration under ``config/``."""
+        return self._write_text(self.directory / "config" / name, text)
+
+    def write_environment(self, facts: Mapping[str, Any]) -> str:
+        """Keep the facts of an environment once and return their hash, the ``environment`` of a row."""
+        text = json.dumps(plain(facts), allow_nan=False, sort_keys=True, indent=1)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        path = self.directory / "environment" / f"{digest}.json"
+        if not path.exists():
+            self._write_text(path, text)
+        return digest
+
+    def _write_text(self, path: Path, text: str) -> Path:
+        with whole_file(path, self.safe) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return path
+
+    def _own_file(self) -> Path:
+        """This process's own file of rows: a forked child is another writer. Names sort by the writer's start."""
+        if self._writer is None or self._writer[0] != os.getpid():
+            started = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+            name = f"{started}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+            self._writer = os.getpid(), self.directory / "cells" / name
+        return self._writer[1]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: numbers of numpy and torch as Python's, NaN and infinite ones as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+
+
+def _finished(row: Mapping[str, Any]) -> str:
+    return str(row.get("finished") or "")
+
+
+def _rows(path: Path, last_bytes: int | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of one file, or of its end only; a line that is not a row is left out, and told unless it is the last."""
+    with open(path, "rb") as file:
+        start = max(0, path.stat().st_size - last_bytes) if last_bytes else 0
+        file.seek(start)
+        *lines, last = file.read().split(b"\n")
+    for line in lines[1:] if start else lines:
+        row = _row(line)
+        if row is None:
+            log.warning("%s: a line that is not a row is ignored, its cell counts as not done: %.60r", path, line)
+        else:
+            yield row
+    torn = _row(last)  # a whole row whose newline is on its way counts
+    if torn is not None:
+        yield torn
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:  # torn, or not text at all
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("cell"), str) else None
+
+
+def score_schema() -> Any:
+    """The arrow schema of the scores."""
+    import pyarrow as pa  # a run that has nothing to do need not load it
+
+    kinds = {
+        "cell": pa.string(), "sample": pa.string(), "target": pa.int64(), "prediction": pa.int64(), "value": pa.float64(),
+        "valid": pa.bool_(), "tied": pa.float64(), "curve": pa.list_(pa.float64()),
+    }  # fmt: skip
+    return pa.schema([(name, kinds[name]) for name in SCORE_COLUMNS])
+
+
+def _write_parquet(path: Path, cell: str, columns: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    given = {name: columns[name] for name in columns if name != "cell" and columns[name] is not None}
+    for name in given:
+        if name not in SCORE_COLUMNS:
+            raise unknown("column of the scores", name, SCORE_COLUMNS)
+    count = len(given["value"])
+    filled = {name: [None] * count for name in SCORE_COLUMNS} | given | {"cell": [cell] * count}
+    schema = score_schema()
+    arrays = [pa.array(_arrow_ready(filled[field.name]), field.type, from_pandas=True) for field in schema]
+    parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), path)
+
+
+def _arrow_ready(values: Any) -> Any:
+    """Arrays and tensors as numpy's, curves (N, K) as a list of rows; the rest as it is."""
+    values = values.numpy() if hasattr(values, "numpy") else values
+    return list(values) if getattr(values, "ndim", 1) == 2 else values

@@ -1,0 +1,76 @@
+"""What every registered explainer promises, on every modality it serves."""
+
+import copy
+
+import pytest
+import torch
+from conftest import DECLINED, SERVED, small_options
+
+import harness
+from harness.registry import EXPLAINERS
+from harness.units import Units
+
+served = pytest.mark.parametrize("pair", **SERVED)
+declined = pytest.mark.parametrize("pair", **DECLINED)
+
+
+def explained(entry, case, rows=slice(None), seed=0):
+    """Attributions of some of the case's samples, or a skipped test where the explainer declines."""
+    try:
+        return harness.explain(
+            entry.function, case.model, case.inputs[rows], case.targets[rows], seed=seed, train=case.train, **small_options(entry, case.modality)
+        )
+    except harness.NotApplicable as reason:
+        assert str(reason)
+        pytest.skip(f"not applicable to {case.modality}: {reason}")
+
+
+def assert_close(first, second):
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5 * float(second.abs().max().clamp_min(1e-12)))
+
+
+@served
+def test_its_attributions_are_finite_and_of_an_accepted_shape(explainer, case):
+    attributions = explained(explainer, case)
+    units = Units.of(case.inputs)
+    assert units.reduce(attributions).shape == (5, *units.shape)
+    assert attributions.isfinite().all() and attributions.dtype == torch.float32
+    assert attributions.abs().sum() > 0
+
+
+@served
+def test_a_sample_alone_is_explained_as_in_company_and_in_any_order(explainer, case):
+    together = explained(explainer, case)
+    alone = torch.cat([explained(explainer, case, slice(i, i + 1)) for i in range(5)])
+    assert_close(alone, together)
+    order = torch.randperm(5)
+    assert_close(explained(explainer, case, order), together[order])
+
+
+@served
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others_if_stochastic(explainer, case):
+    first, again, other = (explained(explainer, case, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) != explainer.stochastic
+
+
+@served
+def test_model_inputs_and_global_randomness_come_back_as_they_were(explainer, case):
+    state, inputs, random = copy.deepcopy(case.model.state_dict()), case.inputs.clone(), torch.random.get_rng_state()
+    explained(explainer, case)
+    assert all(torch.equal(state[name], tensor) for name, tensor in case.model.state_dict().items())
+    assert torch.equal(case.inputs, inputs) and torch.equal(torch.random.get_rng_state(), random)
+    assert not any(module._forward_hooks or module._backward_hooks for module in case.model.modules())
+    assert all(parameter.grad is None for parameter in case.model.parameters())
+
+
+@declined
+def test_it_declines_modalities_it_does_not_declare(explainer, case):
+    with pytest.raises(harness.NotApplicable):
+        harness.explain(explainer.function, case.model, case.inputs, case.targets)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_its_docstring_and_options_can_be_listed(explainer):
+    assert explainer.summary.endswith(".") and len(explainer.summary) < 400
+    assert all(value is None or isinstance(value, int | float | str | bool) for value in explainer.options.values())

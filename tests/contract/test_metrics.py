@@ -1,0 +1,120 @@
+"""What every registered metric promises, on every modality it serves."""
+
+import copy
+
+import pytest
+import torch
+from conftest import SCORED, small_options
+from torch import nn
+
+import harness
+from harness.registry import EXPLAINERS, METRICS
+from harness.units import Units
+
+scored_on = pytest.mark.parametrize("pair", **SCORED)
+
+# Metrics of |a| alone cannot tell the oracle from its opposite, and some look at no faithfulness at all (G26).
+SIGN_BLIND = {"infidelity": {"scaling": "none"}}
+FAITHFUL = [entry for entry in METRICS.values() if entry.kind == "faithfulness"]
+
+
+def scored(entry, case, attributions, rows=slice(None), **options):
+    """Scores of the case's samples, or a skipped test where the metric declines."""
+    explainer = "input_x_gradient"
+    if entry.name == "completeness":
+        options = {"baseline": "zero", **options}
+    try:
+        return harness.score(
+            entry.function, case.model, case.inputs[rows], case.targets[rows], attributions[rows], explainer=explainer,
+            train=case.train, value_range=(-4.0, 4.0), **small_options(entry, case.modality), **options,
+        )  # fmt: skip
+    except harness.NotApplicable as reason:
+        assert str(reason)
+        pytest.skip(f"not applicable to {case.modality}: {reason}")
+
+
+def attributions_of(case):
+    return harness.explain("input_x_gradient", case.model, case.inputs, case.targets)
+
+
+def assert_close(first, second):
+    torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+@scored_on
+def test_it_gives_one_number_per_sample(metric, case):
+    values = scored(metric, case, attributions_of(case))
+    assert values.shape == (5,) and values.dtype == torch.float64
+    assert values.isfinite().any(), "an ordinary map on an ordinary net has a score"
+
+
+@scored_on
+def test_a_sample_alone_scores_as_in_company_and_in_any_order(metric, case):
+    attributions = attributions_of(case)
+    together = scored(metric, case, attributions)
+    assert_close(torch.cat([scored(metric, case, attributions, slice(i, i + 1)) for i in range(5)]), together)
+    order = torch.randperm(5)
+    assert_close(scored(metric, case, attributions, order), together[order])
+
+
+@scored_on
+def test_scoring_again_gives_the_same_bits(metric, case):
+    attributions = attributions_of(case)
+    assert torch.equal(*(scored(metric, case, attributions).nan_to_num(-9e9) for _ in range(2)))
+
+
+@scored_on
+def test_model_inputs_and_attributions_come_back_as_they_were(metric, case):
+    attributions = attributions_of(case)
+    state, inputs, maps = copy.deepcopy(case.model.state_dict()), case.inputs.clone(), attributions.clone()
+    scored(metric, case, attributions)
+    assert all(torch.equal(state[name], tensor) for name, tensor in case.model.state_dict().items())
+    assert torch.equal(case.inputs, inputs) and torch.equal(attributions, maps)
+
+
+@scored_on
+def test_every_accepted_shape_of_the_same_attributions_scores_alike(metric, case):
+    units = Units.of(case.inputs)
+    per_unit = units.reduce(attributions_of(case))
+    assert_close(scored(metric, case, per_unit), scored(metric, case, units.expand(per_unit)))
+
+
+@pytest.mark.parametrize("metric", FAITHFUL, ids=lambda metric: metric.name)
+def test_the_oracle_beats_random_and_random_beats_the_anti_oracle(metric):
+    torch.manual_seed(seed := torch.seed() % 10_000)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval().requires_grad_(False)
+    inputs, targets = torch.randn(12, 3, 4, 4), torch.randint(3, (12,))
+    contributions = (model[1].weight[targets] * inputs.flatten(1)).view_as(inputs)
+    maps = {"oracle": contributions, "random": torch.randn_like(inputs) * contributions.std(), "anti": -contributions}
+    options = {name: value for name, value in (("score", "logit"), ("baseline", "zero")) if name in metric.options}
+    options |= SIGN_BLIND.get(metric.name, {})
+    means = {
+        name: float(harness.score(metric.function, model, inputs, targets, values, value_range=(-4.0, 4.0), **options).mean())
+        for name, values in maps.items()
+    }
+    direction = {"higher": 1, "lower": -1}[metric.direction({**metric.options, **options})]
+    oracle, random, anti = (direction * means[name] for name in ("oracle", "random", "anti"))
+    assert oracle > random > anti, f"seed {seed}: {means}"
+
+
+@scored_on
+def test_a_metric_that_explains_again_says_so_when_it_cannot(metric, case):
+    attributions = attributions_of(case)
+    try:
+        harness.score(metric.function, case.model, case.inputs, case.targets, attributions, value_range=(-4.0, 4.0))
+    except harness.NotApplicable as reason:
+        assert str(reason)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_its_docstring_direction_and_options_can_be_listed(metric):
+    assert metric.summary.endswith(".") and len(metric.summary) < 400
+    assert metric.direction(metric.options) in ("higher", "lower", None)
+    assert metric.unit_of(metric.options)
+    assert all(value is None or isinstance(value, int | float | str | bool) for value in metric.options.values())
+
+
+def test_every_control_is_registered_as_one():
+    controls = {name for name, entry in EXPLAINERS.items() if entry.control}
+    assert {"random", "edge", "center", "input_magnitude", "blurred_random"} <= controls
+    assert all(EXPLAINERS[name].access == "none" for name in controls)
