@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import NotApplicable, UserError, unknown
-from harness.units import Units
+from harness.units import Units, gather_segments, segment_sizes
 
 if TYPE_CHECKING:
     from harness.samples import Samples
@@ -108,4 +108,10 @@ def _checked(labels: Tensor, samples: "Samples") -> Segments:
         labels = labels.expand(expected)
     if tuple(labels.shape) != expected or labels.is_floating_point() or labels.min() < 0:
         raise UserError(f"segments are {labels.dtype} {tuple(labels.shape)}, expected whole numbers from 0, {expected}")
-    return Segments(labels.long(), labels.flatten(1).amax(1).long() + 1)
+    return _numbered(labels.long())
+
+
+def _numbered(labels: Tensor) -> Segments:
+    """Each sample's segments numbered anew from 0 without gaps: an empty segment would be one that does nothing."""
+    present = segment_sizes(labels, int(labels.max()) + 1) > 0
+    return Segments(gather_segments(present.cumsum(1) - 1, labels), present.sum(1))

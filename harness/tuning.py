@@ -17,10 +17,13 @@ from harness.predictor import Predictor
 
 TOLERANCE = 1e-4
 WORTHWHILE = 1.05  # a variant or a larger chunk must gain this factor
-LARGEST_CHUNK = {"cpu": 256, "cuda": 8192}
 FIRST_CHUNK = {"cpu": 8, "cuda": 64}
+LARGEST_CHUNK = 8192
+LARGEST_CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}
 MEMORY_SHARE = 0.6
 REPEATS = 3
+SHORTEST_MEASUREMENT = 0.02  # seconds; below it a clock and a busy neighbour say more than the model
+PATIENCE = 2  # doublings without gain before the search ends
 
 
 @dataclass
@@ -142,32 +145,43 @@ def _rates(predictor: Predictor, variants: list[Variant], inputs: Tensor, chunk:
     runners = [predictor.live() for _ in variants]
     for runner, variant in zip(runners, variants, strict=True):
         use(runner, variant, chunk)
+    for runner in runners:  # the first pass of a variant sets things up
+        runner.logits(inputs[:1])
     rounds = [[_rate(runner, inputs) for runner in runners] for _ in range(REPEATS)]
     return [max(column) for column in zip(*rounds, strict=True)]
 
 
 def _tuned_chunk(predictor: Predictor, variant: Variant, inputs: Tensor, chunk: int) -> int:
-    """Double the rows per pass until that gains less than 5 % or the device is full."""
+    """Double the rows per pass until that has twice gained less than 5 %, or the device is full."""
     runner = predictor.live()
     use(runner, variant, chunk)
-    rate = max(_rate(runner, inputs) for _ in range(REPEATS))
-    while runner.chunk * 2 <= LARGEST_CHUNK.get(inputs.device.type, 256) and _has_room(inputs.device):
-        chunk, runner.chunk = runner.chunk, runner.chunk * 2
-        doubled = max(_rate(runner, inputs) for _ in range(REPEATS))
-        if runner.chunk < chunk * 2 or doubled < WORTHWHILE * rate:  # out of memory, or no gain
-            return chunk
-        rate = doubled
-    return runner.chunk
+    best_rate, best, fruitless = _best_rate(runner, inputs), chunk, 0
+    largest = min(LARGEST_CHUNK, LARGEST_CHUNK_BYTES.get(inputs.device.type, 2**26) // inputs[0].nbytes)
+    while fruitless < PATIENCE and chunk * 2 <= largest and _has_room(inputs.device):
+        chunk = runner.chunk = chunk * 2
+        rate = _best_rate(runner, inputs)
+        if runner.chunk < chunk:  # out of memory: it has halved itself
+            break
+        fruitless += 1
+        if rate > WORTHWHILE * best_rate:
+            best_rate, best, fruitless = rate, chunk, 0
+    return best
+
+
+def _best_rate(runner: Predictor, inputs: Tensor) -> float:
+    return max(_rate(runner, inputs) for _ in range(REPEATS))
 
 
 def _rate(runner: Predictor, inputs: Tensor) -> float:
-    """Rows per second of one full pass."""
+    """Rows per second of full passes, repeated until the clock has something to measure."""
     rows = inputs[torch.arange(runner.chunk, device=inputs.device) % len(inputs)]
     synchronize(inputs.device)
-    started = time.perf_counter()
-    runner.logits(rows)
-    synchronize(inputs.device)
-    return len(rows) / (time.perf_counter() - started)
+    started, done, seconds = time.perf_counter(), 0, 0.0
+    while seconds < SHORTEST_MEASUREMENT:
+        runner.logits(rows)
+        synchronize(inputs.device)
+        done, seconds = done + len(rows), time.perf_counter() - started
+    return done / seconds
 
 
 def _has_room(device: torch.device) -> bool:

@@ -52,21 +52,27 @@ def faithfulness_correlation(
     NotApplicable with a single unit. Expects contributions.
     """
     found = groups(batch.samples, granularity, patch, segments)
-    counts = (share * found.totals.double()).round().long().clamp(min=1)[:, None]
-    counts = torch.minimum(counts, found.totals[:, None] - 1)
+    counts = _at_most_all_but_one(share * found.totals.double()[:, None], found, share)
     values = _correlations(batch, found, (granularity, patch, segments), counts, subsets, baseline, score)[:, 0]
     return with_reason(values, REASON)
 
 
 def _log_spaced(found: Groups, sizes: int, share: float) -> Tensor:
     """Sizes (N, S) from 1 to ``share`` of each sample's groups; repeated ones are left out where all samples are alike."""
-    if sizes < 2 or not 0 < share < 1:
-        raise UserError(f"sizes is {sizes} and share {share}, expected at least 2 sizes and a share between 0 and 1")
-    totals = found.totals.cpu().double()[:, None]
-    steps = torch.linspace(0, 1, sizes, dtype=torch.float64)
-    counts = ((share * totals).clamp(min=1) ** steps).round().long()
-    counts = torch.minimum(counts, totals.long() - 1).to(found.sizes.device)
+    if sizes < 2:
+        raise UserError(f"sizes is {sizes}, expected at least 2")
+    largest = (share * found.totals.double()[:, None]).clamp(min=1)
+    # On the CPU, whose powers round the same way wherever the samples are.
+    spaced = largest.cpu() ** torch.linspace(0, 1, sizes, dtype=torch.float64)
+    counts = _at_most_all_but_one(spaced.to(largest.device), found, share)
     return counts[:, counts[0].diff(prepend=counts[0, :1] - 1) > 0] if found.alike else counts
+
+
+def _at_most_all_but_one(sizes: Tensor, found: Groups, share: float) -> Tensor:
+    """Sizes (N, S) as whole numbers from 1 to one less than all: over all units there is a single subset."""
+    if not 0 < share < 1:
+        raise UserError(f"share is {share}, expected a number between 0 and 1")
+    return torch.minimum(sizes.round().long().clamp(min=1), found.totals[:, None] - 1)
 
 
 def _correlations(

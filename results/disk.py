@@ -32,15 +32,14 @@ def told_in_one_line(path: Path, safe: str) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path, safe: str = "what was there before is whole") -> Iterator[Path]:
-    """A temporary path in the folder of ``path``, moved to ``path`` once it is written; nothing is left if that fails."""
+    """A temporary path in the folder of ``path``, moved to ``path`` once written; nothing is left if that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with told_in_one_line(path, safe):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            sync(temporary)
+            sync(temporary)  # the new name need not wait: journals keep it before whatever is synchronised after it
             os.replace(temporary, path)
-            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -40,8 +40,10 @@ def _subjects(pairs: set[tuple[str, str]], block: pd.DataFrame) -> list[str]:
     # Explainers that nothing could be had from do not keep a metric from being named as a whole.
     of_served = _by(1, {pair for pair in _pairs(block) if pair[0] in served})
     metrics = [metric for metric, of_metric in of_served.items() if of_metric <= rest]
-    single = _by(0, {pair for pair in rest if pair[1] not in metrics})
-    return everywhere + metrics + [f"{label} ({', '.join(sorted(m for _, m in of))})" for label, of in single.items()]
+    single = {pair for pair in rest if pair[1] not in metrics}
+    place = min((0, 1), key=lambda place: len(_by(place, single)))  # the shorter of the two lists
+    listed = {name: ", ".join(sorted(pair[1 - place] for pair in of)) for name, of in _by(place, single).items()}
+    return everywhere + metrics + [f"{name} ({others})" for name, others in listed.items()]
 
 
 def _pairs(block: pd.DataFrame) -> set[tuple[str, str]]:
@@ -60,7 +62,8 @@ def _invalid(ok: pd.DataFrame) -> Iterator[str]:
     """Per metric and reason, how many samples of which explainers have no valid score."""
     rows = ok[ok["n_invalid"] > 0]
     for (metric, reason), group in rows.groupby(["metric", rows["error"].fillna("")], sort=True):
-        shares = (f"{row['label']} {row['n_invalid']} of {row['n'] + row['n_invalid']}" for row in group.to_dict("records"))
+        counts = zip(group["label"], group["n_invalid"], group["n"] + group["n_invalid"])
+        shares = (f"{label} {invalid} of {total}" for label, invalid, total in counts)
         yield f"* without a valid score: {metric}: {', '.join(shares)}" + (f": {reason}" if reason else "")
 
 

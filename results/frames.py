@@ -47,7 +47,8 @@ def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
     paths = [store.scores_path(cell) for cell in scored.index]
     gone = [path.name for path in paths if not path.is_file()]
     if gone:
-        raise UserError(f"{len(gone)} of {len(paths)} ok cells have no scores in {store.directory / 'scores'}, such as {gone[0]}")
+        folder = store.directory / "scores"
+        raise UserError(f"{len(gone)} of {len(paths)} ok cells have no scores in {folder}, such as {gone[0]}")
     try:
         table = dataset.dataset([str(path) for path in paths], schema=score_schema(), format="parquet").to_table()
     except (ArrowException, OSError) as error:
@@ -61,7 +62,7 @@ def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def configured(config: Any, section: str) -> dict[str, Any]:
-    """One section (``explainer``, ``protocol``, ...) of a row's ``config``, JSON text or a mapping; {} where it has none."""
+    """A section (``explainer``, ``protocol``, ...) of a row's ``config``, JSON text or a mapping; {} if it has none."""
     config = json.loads(config) if isinstance(config, str) and config else config
     section_found = config.get(section) if isinstance(config, Mapping) else None
     return dict(section_found) if isinstance(section_found, Mapping) else {}
@@ -74,9 +75,9 @@ def protocols(cells: pd.DataFrame) -> pd.Series:
 
 
 def find_run(name: str | Path, runs_directory: str | Path = "runs") -> Path:
-    """The directory of a run: ``latest`` or ``previous`` by the last row written, a name under ``runs_directory``, or a path.
+    """The directory of a run: ``latest`` or ``previous`` by the last row written, a name, or a path.
 
-    Raises UserError that lists what there is.
+    Names are of folders under ``runs_directory``. Raises UserError that lists what there is.
     """
     runs_directory = Path(runs_directory)
     if str(name) in ("latest", "previous"):

@@ -1,12 +1,13 @@
-"""Attribution maps as colours over a pale photo; the numbers are averaged to the tile's size and scaled, nothing else."""
+"""Attribution maps as colours over a pale photo; numbers are averaged to the tile's size and scaled, nothing else."""
+
+from functools import cache
 
 import numpy as np
-from PIL import Image
 
 CLIPPED_AT = 99.5  # per cent of a tile's |attributions| lie below full colour
 PALE = 0.72  # how far a photo is moved towards white: black becomes this grey
-NEGATIVE = ((0.57, 0.77, 0.87), (0.26, 0.58, 0.76), (0.13, 0.40, 0.67), (0.02, 0.19, 0.38))  # ColorBrewer RdBu, blue end
-POSITIVE = ((0.96, 0.65, 0.51), (0.84, 0.38, 0.30), (0.70, 0.09, 0.17), (0.40, 0.00, 0.12))  # its red end
+NEGATIVE = ((0.57, 0.77, 0.87), (0.26, 0.58, 0.76), (0.13, 0.40, 0.67), (0.02, 0.19, 0.38))  # ColorBrewer RdBu, blue
+POSITIVE = ((0.96, 0.65, 0.51), (0.84, 0.38, 0.30), (0.70, 0.09, 0.17), (0.40, 0.00, 0.12))  # and red
 UNSIGNED = ((0.99, 0.80, 0.55), (0.98, 0.53, 0.38), (0.83, 0.25, 0.44), (0.55, 0.16, 0.50), (0.25, 0.06, 0.35))
 
 
@@ -21,7 +22,7 @@ def heat_tile(photo: np.ndarray, heat: np.ndarray, signed: bool) -> np.ndarray:
 
 
 def coloured(ground: np.ndarray, scaled: np.ndarray, signed: bool) -> np.ndarray:
-    """Scaled heat (...,) in -1..1 over a ground (..., 3): without colour at 0, opaque at 1; unsigned heat by its size."""
+    """Scaled heat (...) in -1..1 over a ground (..., 3): no colour at 0, opaque at 1; unsigned heat by its size."""
     strength = np.abs(scaled)
     colour = _ramp(strength, POSITIVE if signed else UNSIGNED)
     if signed:
@@ -37,9 +38,16 @@ def pale(photo: np.ndarray) -> np.ndarray:
 
 
 def resized(values: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Values (H, W) at another size: averaged over areas to make it smaller, repeated to make it larger."""
-    how = Image.Resampling.BOX if width < values.shape[1] else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(values.astype(np.float32)).resize((width, height), how), dtype=np.float64)
+    """Values (H, W) at another size: averaged over areas to make it smaller, repeated to make it a multiple larger."""
+    return _areas(values.shape[0], height) @ values @ _areas(values.shape[1], width).T
+
+
+@cache
+def _areas(old: int, new: int) -> np.ndarray:
+    """How much of each of ``new`` equal parts of a side every one of its ``old`` pixels makes up, (new, old)."""
+    edges, pixels = np.arange(new + 1)[:, None] * old / new, np.arange(old)
+    overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return np.clip(overlap, 0, None) * new / old
 
 
 def _ramp(share: np.ndarray, stops: tuple[tuple[float, float, float], ...]) -> np.ndarray:

@@ -6,6 +6,7 @@ below.
 
 import json
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -28,8 +29,9 @@ COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_secon
 COUNTS = ("forward_passes", "backward_passes")
 ARROWS = {"higher": " ↑", "lower": " ↓"}
 LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
-LOG_WIDTH, LEAST_WIDTH = 120, 100
-GAP = 2
+LOG_WIDTH, LEAST_WIDTH, GAP = 120, 100, 3
+WORDS = {"not_applicable": "n/a"}
+STYLES = {"failed": "bold red"}
 LINES = Box("    \n    \n ── \n    \n ┄┄ \n    \n    \n    \n")
 
 
@@ -46,14 +48,15 @@ class Column:
         return max(len(line) for line in [*self.header.split("\n"), *(text.plain for text in self.texts.values())])
 
 
-def write_leaderboards(
-    cells: pd.DataFrame, file: TextIO, *, controls: Collection[str] = (), width: int | None = None
+def print_table(
+    cells: pd.DataFrame, *, controls: Collection[str] = (), file: TextIO | None = None, width: int | None = None
 ) -> None:
-    """Write the cells of a run as leaderboards of explainers, with the metrics' means, intervals and ranks.
+    """Print the cells of a run as leaderboards of explainers, with the metrics' means, intervals and ranks.
 
-    Rows are in the order of the first metric, ``srg`` where there is one, ``controls`` last. Without a terminal there are
-    no colours and lines have 120 characters. Notes say once why a cell is n/a or failed, and what else a reader must know.
+    Rows are in the order of the first metric, ``srg`` where there is one, ``controls`` last. Without a terminal there
+    are no colours and lines have 120 characters. Notes say once why a cell is n/a or failed, and what else to know.
     """
+    file = file or sys.stdout
     width = width or (max(LEAST_WIDTH, shutil.get_terminal_size().columns) if file.isatty() else LOG_WIDTH)
     file.write("\n".join(_lines(cells, set(controls), width, file.isatty())) + "\n")
 
@@ -63,12 +66,14 @@ def _lines(cells: pd.DataFrame, controls: set[str], width: int, colour: bool) ->
         yield "no cells yet"
         return
     yield LEGEND
-    cells = cells.assign(rank=ranks(cells), protocol=protocols(cells))
+    cells = cells.assign(rank=ranks(cells), protocol=protocols(cells), n_invalid=cells["n_invalid"].fillna(0))
+    cells = cells.fillna({name: "?" for name in ("model", "dataset", "explainer", "metric")} | {"unit": "", "kind": ""})
     for (model, dataset), of_pair in cells.groupby(["model", "dataset"]):
         differing = _differing(of_pair["protocol"].unique())
         for protocol, block in of_pair.groupby("protocol"):
             yield ""
-            yield from _block_lines(f"{model} on {dataset}{differing[protocol]}", _named_apart(block), controls, width, colour)
+            heading = f"{model} on {dataset}{differing[protocol]}"
+            yield from _block_lines(heading, _named_apart(block), controls, width, colour)
 
 
 def _differing(texts: Collection[str]) -> dict[str, str]:
@@ -97,14 +102,14 @@ def _block_lines(heading: str, block: pd.DataFrame, controls: set[str], width: i
 
 
 def _named_apart(block: pd.DataFrame) -> pd.DataFrame:
-    """Explainers that have several cells for a metric get a part of the cell's name, so that each cell has its place."""
+    """An explainer with several cells for a metric gets a part of the cell's name, so that each has its place."""
     twice = block.duplicated(["explainer", "metric"], keep=False)
     label = block["explainer"].where(~twice, block["explainer"] + " " + block["cell"].str[:6])
     return block.assign(label=label)
 
 
 def _sizes(block: pd.DataFrame) -> str:
-    samples = (block["n"] + block["n_invalid"]).dropna().unique()
+    samples = (block["n"] + block["n_invalid"])[block["status"] == "ok"].dropna().unique()
     words = " or ".join(str(number) for number in sorted(samples)) or "no"
     return f"{words} samples, {block['explainer'].nunique()} explainers, {block['metric'].nunique()} metrics"
 
@@ -125,9 +130,9 @@ def _metric_order(block: pd.DataFrame) -> list[str]:
 def _explainer_order(block: pd.DataFrame, metric: str, controls: set[str]) -> list[str]:
     """The explainers, the best in ``metric`` first, those without a value after them, controls last."""
     first = block[(block["metric"] == metric) & (block["status"] == "ok")]
-    sign = first["better"].map({"higher": -1.0, "lower": 1.0}).fillna(0.0)
-    values = dict(zip(first["label"], first["value"] * sign))
+    sign = first["better"].map({"higher": -1.0, "lower": 1.0}).astype("float64").fillna(0.0)
     worst = float("inf")
+    values = dict(zip(first["label"], (first["value"] * sign).fillna(worst)))
     place = lambda name: (_is_control(name, block, controls), values.get(name, worst), name)  # noqa: E731
     return sorted(block["label"].unique(), key=place)
 
@@ -142,14 +147,14 @@ def _column(rows: pd.DataFrame, explainers: list[str]) -> Column:
     parts = {row["label"]: _parts(row) for row in rows.to_dict("records")}
     widths = [max((len(part[i]) for part in parts.values() if isinstance(part, tuple)), default=0) for i in range(4)]
     texts = {name: _text(parts.get(name, "·"), widths) for name in explainers}
-    header = f"{first['metric']}{ARROWS.get(first['better'], '')}\n{first['unit'] or ''}"
+    header = f"{first['metric']}{ARROWS.get(first['better'], '')}\n{first['unit']}"
     return Column(header, texts)
 
 
 def _parts(row: Mapping[str, Any]) -> tuple[str, ...] | str:
     """Mean, low, high and rank with a mark of a cell, or the one word that stands for them."""
     if row["status"] != "ok":
-        return "n/a" if row["status"] == "not_applicable" else "failed"
+        return WORDS.get(row["status"], row["status"])
     mark = "*" if row["n_invalid"] > 0 or flag_list(row["flags"]) else ""
     if pd.isna(row["value"]):
         return "undefined" + mark
@@ -167,7 +172,7 @@ def _has_interval(row: Mapping[str, Any]) -> bool:
 
 def _text(parts: tuple[str, ...] | str, widths: list[int]) -> Text:
     if isinstance(parts, str):
-        return Text(parts, style={"failed": "bold red"}.get(parts, "dim"))
+        return Text(parts, style=STYLES.get(parts, "dim"))
     mean, low, high = (part.rjust(wide) for part, wide in zip(parts[:3], widths))
     interval = f" [{low}, {high}]" if parts[1] else " " * (widths[1] + widths[2] + 5 if widths[1] else 0)
     text = Text(mean, style="bold" if parts[3].startswith("#1") and not parts[3][2:].isdigit() else "")
@@ -188,7 +193,7 @@ def _panels(columns: list[Column], room: int) -> Iterator[list[Column]]:
 
 
 def _panel(columns: list[Column], names: Mapping[str, str]) -> Table:
-    table = Table(box=LINES, padding=(0, GAP, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(box=LINES, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("explainer", no_wrap=True)
     for column in columns:
         table.add_column(column.header, no_wrap=True)
@@ -200,9 +205,8 @@ def _panel(columns: list[Column], names: Mapping[str, str]) -> Table:
 
 def _rendered(thing: Table | Text, colour: bool) -> Iterator[str]:
     """What rich makes of it, as lines however wide, for the packing into panels has seen to the width."""
-    console = Console(file=StringIO(), width=10_000, force_terminal=colour, force_jupyter=False, highlight=False)
-    if not colour:
-        console.no_color, console._color_system = True, None
+    colours = "standard" if colour else None
+    console = Console(file=StringIO(), width=10_000, force_terminal=colour, color_system=colours, force_jupyter=False)
     with console.capture() as capture:
         console.print(thing, soft_wrap=True)
     yield from (line.rstrip() for line in capture.get().splitlines())

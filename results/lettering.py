@@ -22,7 +22,7 @@ def line_height(letters: ImageFont.FreeTypeFont) -> int:
 
 
 def broken(words: Iterable[str], letters: ImageFont.FreeTypeFont, width: int, most_lines: int = 9) -> list[str]:
-    """Words in lines no wider than ``width``; what does not fit, a long word or too many lines, is cut with an ellipsis."""
+    """Words in lines no wider than ``width``; a long word and what exceeds ``most_lines`` are cut with an ellipsis."""
     lines: list[str] = []
     for word in words:
         longer = f"{lines[-1]} {word}" if lines else word

@@ -76,8 +76,9 @@ class _Sheet:
     """A white page with titles, captions and headings, and the places of its tiles."""
 
     def __init__(
-        self, photos: np.ndarray, names: list[str], controls: list[str], captions: Sequence[Caption], title: str, subtitle: str
-    ) -> None:
+        self, photos: np.ndarray, names: list[str], controls: list[str], captions: Sequence[Caption], title: str = "",
+        subtitle: str = "",
+    ) -> None:  # fmt: skip
         self.gutter = CAPTION_WIDTH if captions else 0
         self.tile = _tile_size(photos.shape[1:3], len(names) + 1, self.gutter + (CONTROL_GAP if controls else 0))
         self.photos = [_to_tile(photo, self.tile) for photo in photos]
@@ -98,8 +99,10 @@ class _Sheet:
 
     def _lefts(self, explainers: int, controls: int) -> list[int]:
         first = MARGIN + self.gutter
-        apart = lambda column: (GAP * 2 if column else 0) + (CONTROL_GAP if column > explainers - controls else 0)  # noqa: E731
-        return [first + column * (self.tile[0] + GAP) + apart(column) for column in range(explainers + 1)]
+        after_photo = [2 * GAP * (column > 0) for column in range(explainers + 1)]
+        to_controls = [CONTROL_GAP * (column > explainers - controls) for column in range(explainers + 1)]
+        steps = [first + column * (self.tile[0] + GAP) for column in range(explainers + 1)]
+        return [sum(parts) for parts in zip(steps, after_photo, to_controls)]
 
     def place(self, row: int, column: int) -> tuple[int, int]:
         """Left and top of a tile."""
@@ -152,11 +155,12 @@ class _Sheet:
         """A few words on a light plate in the middle of a tile."""
         letters, (left, top) = font(12), self.place(row, column)
         lines = broken(text.split(), letters, self.tile[0] - 16, most_lines=max(1, self.tile[1] // 20))
-        middle, height = (left + self.tile[0] / 2, top + self.tile[1] / 2), line_height(letters)
-        half = max(letters.getlength(line) for line in lines) / 2 + 5, len(lines) * height / 2 + 3
-        self.draw.rectangle((middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1]), BLANK)
+        x, y, height = left + self.tile[0] / 2, top + self.tile[1] / 2, line_height(letters)
+        wide, high = max(letters.getlength(line) for line in lines) / 2 + 5, len(lines) * height / 2 + 3
+        self.draw.rectangle((x - wide, y - high, x + wide, y + high), BLANK)
         for i, line in enumerate(lines):
-            self.draw.text((middle[0], middle[1] + (i - (len(lines) - 1) / 2) * height), line, GREY, letters, anchor="mm")
+            place = x, y + (i - (len(lines) - 1) / 2) * height
+            self.draw.text(place, line, GREY, letters, anchor="mm")
 
     def _write_titles(self, title: str, subtitle: str) -> None:
         room = self.width - 2 * MARGIN
@@ -176,13 +180,12 @@ class _Sheet:
                 self.draw.line((word, top + 8, right, top + 8), RULE)
 
     def _write_caption(self, row: int, caption: Caption) -> None:
-        sure = "" if caption.probability is None else f" ({caption.probability:.2f})"
         room, small, strong = CAPTION_WIDTH - 20, font(13), font(13, bold=True)
-        prediction = cut(f"→ {caption.prediction}", small, room - int(small.getlength(sure))) + sure if caption.prediction else ""
-        lines = [
-            (caption.title, INK, strong), (caption.label, INK, small), (prediction, WRONG if caption.wrong else GREY, small),
-            ("wrong" if caption.wrong else "", WRONG, strong),
-        ]  # fmt: skip
+        sure = "" if caption.probability is None else f" ({caption.probability:.2f})"
+        prediction = cut(f"→ {caption.prediction}", small, room - int(small.getlength(sure))) + sure
+        lines = [(caption.title, INK, strong), (caption.label, INK, small)]
+        lines += [(prediction, WRONG if caption.wrong else GREY, small)] * bool(caption.prediction)
+        lines += [("wrong", WRONG, strong)] * caption.wrong
         lines = [line for line in lines if line[0]]
         top = self.place(row, 0)[1] + (self.tile[1] - len(lines) * line_height(small)) / 2
         for i, (text, colour, letters) in enumerate(lines):
@@ -190,7 +193,7 @@ class _Sheet:
 
 
 def _tile_size(shape: tuple[int, int], columns: int, beside: int) -> tuple[int, int]:
-    """Width and height of a tile: as large as the page allows; pixels of small images are repeated a whole number of times."""
+    """Width and height of a tile, as large as the page allows; small images are enlarged a whole number of times."""
     height, width = shape
     room = (WIDTH - 2 * MARGIN - beside) // columns - GAP
     room = min(LARGEST_TILE, max(SMALLEST_TILE, room))

@@ -1,8 +1,8 @@
-"""Statistics within one model and data set: a metric's mean over samples with its interval, and ranks of explainers.
+"""Statistics within one model and data set: a metric's mean over samples, its interval, and ranks of explainers.
 
-The interval is the bias-corrected and accelerated bootstrap (Efron 1987, doi 10.1080/01621459.1987.10478410) of the mean.
-The resamples depend on the number of samples and the seed alone, so all explainers are resampled alike. They concern the
-samples as a set, no one of them, so they come from numpy's generator, which reads no model library.
+The interval is the bias-corrected and accelerated (BCa) bootstrap of the mean (Efron 1987, "Better Bootstrap Confidence
+Intervals", JASA 82). Its resamples depend on the number of samples and the seed alone, so all explainers are resampled
+alike. They belong to the samples as a set and not to one of them, and come from numpy's generator.
 """
 
 from collections.abc import Iterator
@@ -78,7 +78,10 @@ def _resampled_means(deviations: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _resamples(n: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of n samples is drawn (uint8) in each of 10,000 resamples, in blocks of rows; kept while they fit."""
+    """How often each of n samples is drawn (uint8) in each of 10,000 resamples, in blocks of rows, kept while they fit.
+
+    A resample draws one sample about ten times at most, far from the 255 that a byte can count.
+    """
     if n * RESAMPLES > MOST_KEPT_BYTES:
         yield from _drawn(n, seed)
         return
@@ -104,12 +107,13 @@ def _rows_at_once(n: int) -> int:
 
 
 def ranks(cells: pd.DataFrame) -> pd.Series:
-    """Rank of each cell (1 is best) among the explainers of its model, data set, protocol and metric; ties share the better.
+    """Rank of each cell among the explainers of its model, data set, protocol and metric: 1 is best, ties share a rank.
 
-    Values equal to six significant digits tie: single precision holds no more of a mean over samples. NaN where the cell is not ok, the metric has no direction, or the cells are not comparable (``not_comparable``).
+    Values equal to six significant digits tie, for scores come from single precision. NaN where the cell is not ok,
+    the metric has no direction, or the cells are not comparable (``not_comparable``).
     """
-    signed = cells["value"].where(cells["status"] == "ok") * cells["better"].map({"lower": 1.0, "higher": -1.0})
-    signed = _six_digits(signed.astype("float64")).where(not_comparable(cells) == "")
+    sign = cells["better"].map({"lower": 1.0, "higher": -1.0}).astype("float64")
+    signed = _six_digits(cells["value"].where(cells["status"] == "ok") * sign).where(not_comparable(cells) == "")
     return signed.groupby(_together(cells)).rank(method="min")
 
 
@@ -120,7 +124,7 @@ def _six_digits(values: pd.Series) -> pd.Series:
 
 
 def not_comparable(cells: pd.DataFrame) -> pd.Series:
-    """Why the ok cells of a cell's model, data set, protocol and metric cannot be ranked, in a few words; "" where they can."""
+    """Why the ok cells of one model, data set, protocol and metric cannot be ranked; "" where they can."""
     reasons = pd.Series("", index=cells.index)
     ok = cells[cells["status"] == "ok"]
     for _, group in ok.groupby(_together(ok)):

@@ -54,7 +54,8 @@ class Store:
             if name not in CELL_COLUMNS:
                 raise unknown("column of a cell", name, CELL_COLUMNS)
         if not row.get("cell") or row.get("status") not in STATUSES:
-            raise UserError(f"row has cell {row.get('cell')!r} and status {row.get('status')!r}, expected a cell and one of {STATUSES}")
+            came = f"cell {row.get('cell')!r} and status {row.get('status')!r}"
+            raise UserError(f"row has {came}, expected a cell and one of {', '.join(STATUSES)}")
         filled = {"run": self.directory.name, "finished": _now(), **row}
         line = json.dumps({name: plain(filled.get(name)) for name in CELL_COLUMNS}, allow_nan=False) + "\n"
         path = self._own_file()
@@ -146,7 +147,7 @@ def _finished(row: Mapping[str, Any]) -> str:
 
 
 def _rows(path: Path, last_bytes: int | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of one file, or of its end only; a line that is not a row is left out, and told unless it is the last."""
+    """The rows of a file, or of its end only; a line that is not a row is left out, and told unless it is the last."""
     with open(path, "rb") as file:
         start = max(0, path.stat().st_size - last_bytes) if last_bytes else 0
         file.seek(start)
@@ -175,8 +176,8 @@ def score_schema() -> Any:
     import pyarrow as pa  # a run that has nothing to do need not load it
 
     kinds = {
-        "cell": pa.string(), "sample": pa.string(), "target": pa.int64(), "prediction": pa.int64(), "value": pa.float64(),
-        "valid": pa.bool_(), "tied": pa.float64(), "curve": pa.list_(pa.float64()),
+        "cell": pa.string(), "sample": pa.string(), "target": pa.int64(), "prediction": pa.int64(),
+        "value": pa.float64(), "valid": pa.bool_(), "tied": pa.float64(), "curve": pa.list_(pa.float64()),
     }  # fmt: skip
     return pa.schema([(name, kinds[name]) for name in SCORE_COLUMNS])
 

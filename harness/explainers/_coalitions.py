@@ -15,7 +15,8 @@ from harness.units import gather_segments, segment_sizes
 
 @dataclass(frozen=True)
 class Game:
-    """n samples with K segments each: the players are the segments, a coalition's worth is the score with only it present.
+    """n samples with K segments each: the players are the segments, a coalition's worth is the score with only it
+    present.
 
     baseline  (n, ...), what an absent segment becomes
     full      (n,) float64, the score of the unperturbed inputs: the worth of the grand coalition
@@ -41,7 +42,9 @@ class Game:
         return self.worth(torch.zeros(1, 1, self.players, dtype=torch.bool, device=self.full.device))[:, 0]
 
 
-def play(samples: Samples, segments: str | Tensor, baseline: str | Tensor, score: str, solve: Callable[[Game], Tensor]) -> Tensor:
+def play(
+    samples: Samples, segments: str | Tensor, baseline: str | Tensor, score: str, solve: Callable[[Game], Tensor]
+) -> Tensor:
     """Attributions per unit, one channel, from what ``solve(game)`` gives each of the game's segments: (n, K).
 
     Samples with equally many segments are one game, so that no padded segment enters anybody's regression.

@@ -22,9 +22,10 @@ Fired = list[tuple[str, nn.Module, object]]  # name, module and output of each c
 def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None, **options: object) -> str:
     """The dotted name of the layer to look at: ``layer`` if given, else the last one that still has a place.
 
-    That is the last module called once whose output is (N, C, h, w), larger than 1 x 1, of the input's aspect ratio, and
-    before any adaptive pooling to such a map; pooling modules themselves do not count. One forward pass with hooks.
-    NotApplicable where there is none, and where the model goes on to work on the places in another layout, as tokens.
+    That is the last module called once whose output is (N, C, h, w), larger than 1 x 1, of the input's aspect ratio,
+    and before any adaptive pooling to such a map; pooling modules themselves do not count. One forward pass with
+    hooks. NotApplicable where there is none, and where the model goes on to work on the places in another layout, as
+    tokens.
     """
     if layer is not None and layer not in dict(model.named_modules()):
         raise _unknown_layer(model, layer)
@@ -47,9 +48,9 @@ def grad_cam(
     """A layer's activations, summed over its channels with the channels' mean gradients as weights, and rectified
     (Selvaraju et al. 2017, 1610.02391).
 
-    (N, 1, H, W), at least 0 unless ``relu`` is off; logit. ``layer`` is a dotted module name, by default the last spatial
-    layer. The map is enlarged bilinearly (half-pixel centres). Not applicable to models without a spatial layer larger than
-    1 x 1, and to layers called more than once.
+    (N, 1, H, W), at least 0 unless ``relu`` is off; logit. ``layer`` is a dotted module name, by default the last
+    spatial layer. The map is enlarged bilinearly (half-pixel centres). Not applicable to models without a spatial
+    layer larger than 1 x 1, and to layers called more than once.
     """
     activations, gradients = _at_layer(model, prepared, inputs, targets)
     coarse = (gradients.mean((2, 3), keepdim=True) * activations).sum(1, keepdim=True)
@@ -128,4 +129,4 @@ def _other_layout(output: object, places: int, inputs: Tensor) -> bool:
 def _unknown_layer(model: nn.Module, layer: str) -> UserError:
     names = [name for name, _ in model.named_modules() if name]
     close = get_close_matches(layer, names, n=3) or names[-3:]
-    return UserError(f"the model has no layer {layer!r}, expected a name from model.named_modules(), like {', '.join(close)}")
+    return UserError(f"the model has no layer {layer!r}, expected one of named_modules(), like {', '.join(close)}")

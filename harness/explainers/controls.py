@@ -25,8 +25,8 @@ def blurred_random(
 ) -> Tensor:
     """Standard normal noise smoothed by a Gaussian, from (seed, sample): what guessing connected regions scores.
 
-    One channel; no unit. The Gaussian's standard deviation is ``width`` times the shortest axis of the units; its weights
-    are scaled at every place, also near the edge, so that each number stays standard normal.
+    One channel; no unit. The Gaussian's standard deviation is ``width`` times the shortest axis of the units; its
+    weights are scaled at every place, also near the edge, so that each number stays standard normal.
     """
     _check_width(width)
     noise = normal(context.stream("blurred_random explainer"), *context.units.shape)

@@ -23,14 +23,16 @@ def output_count(model: nn.Module, context: Samples, /, **options: object) -> in
     one = context.inputs[:1].clone().requires_grad_()
     with torch.enable_grad():
         outputs = check_outputs(model(one), 1)
-    if not outputs.requires_grad or torch.autograd.grad(outputs.sum(), one, allow_unused=True)[0] is None:
+        reached = outputs.requires_grad and torch.autograd.grad(outputs.sum(), one, allow_unused=True)[0] is not None
+    if not reached:
         raise NotApplicable("no gradient of the model's output reaches its input")
     return class_count(outputs)
 
 
 @explainer(convention="local", prepare=output_count)
 def gradient(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: int) -> Tensor:
-    """The gradient of the target's logit with respect to the input, signed (Simonyan et al. 2013, 1312.6034, without abs).
+    """The gradient of the target's logit with respect to the input, signed (Simonyan et al. 2013, 1312.6034, without
+    abs).
 
     Inputs' shape; logit per unit of input. One forward and one backward pass. Not applicable to models through which
     no gradient reaches the input.
@@ -52,7 +54,8 @@ def saliency(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: int
 def input_x_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: int) -> Tensor:
     """The input times the gradient of the target's logit (Shrikumar et al. 2016, 1605.01713).
 
-    Inputs' shape; logit. The sum is f(x) on piecewise linear models without biases only. Not applicable as ``gradient``.
+    Inputs' shape; logit. The sum is f(x) on piecewise linear models without biases only. Not applicable as
+    ``gradient``.
     """
     return inputs.detach() * _gradient(model, inputs, targets, prepared)
 
@@ -65,9 +68,9 @@ def integrated_gradients(
     """The gradient averaged along the straight line from a baseline to the input, times their difference (Sundararajan
     et al. 2017, 1703.01365).
 
-    Inputs' shape; logit; the sum tends to f(x) - f(baseline) as ``steps`` grow. ``steps`` forward and backward passes at
-    the nodes of ``method``: ``gausslegendre``, ``riemann_left``, ``riemann_middle`` or ``riemann_right``. A random baseline
-    is its draw 0. Not applicable as ``gradient``.
+    Inputs' shape; logit; the sum tends to f(x) - f(baseline) as ``steps`` grow. ``steps`` forward and backward passes
+    at the nodes of ``method``: ``gausslegendre``, ``riemann_left``, ``riemann_middle`` or ``riemann_right``. A random
+    baseline is its draw 0. Not applicable as ``gradient``.
     """
     if method not in QUADRATURES:
         raise unknown("method", method, QUADRATURES)
@@ -100,7 +103,7 @@ def smoothgrad(
         noisy = inputs[:, None] + sigma * normal(element(keys[:, None], draws).flatten(), *inputs.shape[1:]).view(shape)
         several = targets.repeat_interleave(len(draws))
         total += _gradient(model, noisy.flatten(0, 1).to(inputs), several, prepared).view(shape).sum(1)
-    return total / samples
+    return total / (samples - 0.5)
 
 
 def _gradient(model: nn.Module, inputs: Tensor, targets: Tensor, outputs: int) -> Tensor:

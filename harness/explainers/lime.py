@@ -19,11 +19,11 @@ def lime(
     """Coefficients of a ridge regression of the score on which segments are present, weighted towards the whole input
     (Ribeiro et al. 2016, 1602.04938).
 
-    One channel, in units of ``score``: a segment's coefficient is shared equally by its units. ``samples`` evaluations per
-    sample, drawn from (seed, sample): the whole input, and coalitions z in which each of K segments is present with
-    probability 1/2. Weights exp(-d^2 / (2 width^2)) with the cosine distance d = 1 - sqrt(sum z / K) to the whole, and a
-    penalty ``alpha`` on squared coefficients but not on the intercept, as in the authors' code. ValueError where alpha is 0
-    and ``samples`` at most K, which do not determine the coefficients.
+    One channel, in units of ``score``: a segment's coefficient is shared equally by its units. ``samples``
+    evaluations per sample, drawn from (seed, sample): the whole input, and coalitions z in which each of K segments
+    is present with probability 1/2. Weights exp(-d^2 / (2 width^2)) with the cosine distance d = 1 - sqrt(sum z / K)
+    to the whole, and a penalty ``alpha`` on squared coefficients but not on the intercept, as in the authors' code.
+    ValueError where alpha is 0 and ``samples`` at most K, which do not determine the coefficients.
     """
     check_number("samples", samples, 2)
     check_number("alpha", alpha, 0, whole=False)
@@ -37,13 +37,18 @@ def _lime(game: Game, draws: int, width: float, alpha: float) -> Tensor:
         raise UserError(f"samples is {draws}, expected more than the {game.players} segments, or alpha above 0")
     masks = bits(game.samples.stream("lime coalitions"), draws * game.players).view(-1, draws, game.players) < 0
     masks[:, 0] = True
+    return ridge(masks, _weights(masks, width), game.worth(masks), alpha)
+
+
+def _weights(masks: Tensor, width: float) -> Tensor:
+    """How near each coalition (n, M, K) is to the whole, (n, M) float64: 1 - sqrt(sum z / K) is the cosine distance."""
     distance = 1 - masks.double().mean(-1).sqrt()
-    weights = torch.exp(-(distance**2) / (2 * width**2))
-    return ridge(masks, weights, game.worth(masks), alpha)
+    return torch.exp(-(distance**2) / (2 * width**2))
 
 
 def ridge(masks: Tensor, weights: Tensor, worth: Tensor, alpha: float) -> Tensor:
-    """Coefficients (n, K) of weighted ridge regressions, with intercepts, of worths (n, M) on masks (n, M, K), in float64.
+    """Coefficients (n, K) of weighted ridge regressions, with intercepts, of worths (n, M) on masks (n, M, K), in
+    float64.
 
     Where masks leave directions undetermined and ``alpha`` is 0, the coefficients along them are 0.
     """

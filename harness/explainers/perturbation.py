@@ -18,13 +18,13 @@ def occlusion(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     window: int | None = None, stride: int | None = None, baseline: str | Tensor = "zero", score: str = "logit",
 ) -> Tensor:  # fmt: skip
-    """The drop of the score when a window is replaced by a baseline, averaged over the windows that cover a unit (Zeiler
-    and Fergus 2013, 1311.2901).
+    """The drop of the score when a window is replaced by a baseline, averaged over the windows that cover a unit
+    (Zeiler and Fergus 2013, 1311.2901).
 
-    One channel, in units of ``score``: a pixel, a time step or a token goes with all its channels. ``window`` is a number of
-    units per axis, by default a seventh of the shortest axis (32 at 224 px), on tables always 1; ``stride`` is half the
-    window by default. Windows that reach beyond the far edge are cut there. One evaluation per window and one of the input.
-    Not applicable: windows of several columns of a table.
+    One channel, in units of ``score``: a pixel, a time step or a token goes with all its channels. ``window`` is a
+    number of units per axis, by default a seventh of the shortest axis (32 at 224 px), on tables always 1; ``stride``
+    is half the window by default. Windows that reach beyond the far edge are cut there. One evaluation per window and
+    one of the input. Not applicable: windows of several columns of a table.
     """
     window, stride = _window_and_stride(context.units, window, stride)
     inside = [_windows(length, window, stride).to(inputs.device) for length in context.units.shape]
@@ -49,8 +49,8 @@ def feature_ablation(
     """The drop of the score when one segment alone is replaced by a baseline (occlusion of segments; Zeiler and Fergus
     2013, 1311.2901).
 
-    One channel, in units of ``score``: a segment's drop is shared equally by its units, so that it is their sum. As many
-    evaluations as segments, and one of the input.
+    One channel, in units of ``score``: a segment's drop is shared equally by its units, so that it is their sum. As
+    many evaluations as segments, and one of the input.
     """
     found = context.segments(segments)
 
@@ -68,7 +68,7 @@ def _window_and_stride(units: Units, window: int | None, stride: int | None) -> 
     check_number("window", window, 1)
     check_number("stride", stride, 1)
     if stride > window:
-        raise UserError(f"stride is {stride}, expected at most the window, {window}: units between windows have no value")
+        raise UserError(f"stride is {stride}, expected at most the window, {window}, or units go uncovered")
     if table and window > 1:
         raise NotApplicable("windows need neighbouring units, which the columns of a table are not")
     return window, stride

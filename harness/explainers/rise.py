@@ -22,13 +22,15 @@ def rise(
     samples: int = 1000, cells: int = 7, probability: float = 0.5, baseline: str | Tensor = "zero",
     score: str = "probability", centred: bool = True,
 ) -> Tensor:  # fmt: skip
-    """Random smooth masks averaged with the score of the masked image as their weight (Petsiuk et al. 2018, 1806.07421).
+    """Random smooth masks averaged with the score of the masked image as their weight (Petsiuk et al. 2018,
+    1806.07421).
 
-    (N, 1, H, W), in units of ``score``. ``samples`` masks Z: ``cells`` x ``cells`` coins that fall on 1 with ``probability``,
-    enlarged bilinearly to one cell more than the image and cut out at a random shift, as in the released code (the paper
-    takes 4000 to 8000). The model sees image Z + baseline (1 - Z). The paper's map is sum v Z / (samples probability) for
-    scores v. With ``centred`` it is sum (v - mean v) Z / (samples probability (1 - probability)): the same in expectation
-    but for a factor and a constant, without the noise that the mean of v brings.
+    (N, 1, H, W), in units of ``score``. ``samples`` masks Z: ``cells`` x ``cells`` coins that fall on 1 with
+    ``probability``, enlarged bilinearly to one cell more than the image and cut out at a random shift, as in the
+    released code (the paper takes 4000 to 8000). The model sees image Z + baseline (1 - Z). The paper's map is sum v
+    Z / (samples probability) for scores v. With ``centred`` it is sum (v - mean v) Z / (samples probability (1 -
+    probability)): the same in expectation but for a factor and a constant, without the noise that the mean of v
+    brings.
     """
     check_number("samples", samples, 2 if centred else 1)
     check_number("cells", cells, 1)
@@ -80,8 +82,8 @@ class _Masks:
 def _strips(length: int, cells: int) -> Tensor:
     """Bilinear weights (shifts, cells, length) from cells to an axis, for each shift within a cell.
 
-    The cells are enlarged to ``cells + 1`` times a cell's size, with half-pixel centres and mirrored about the outermost
-    cells' centres as in the released code; a strip is what the axis sees of that.
+    The cells are enlarged to ``cells + 1`` times a cell's size, with half-pixel centres and mirrored about the
+    outermost cells' centres as in the released code; a strip is what the axis sees of that.
     """
     cell = -(-length // cells)
     size = (cells + 1) * cell

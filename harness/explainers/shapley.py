@@ -44,10 +44,11 @@ def kernel_shap(
     """Shapley values by least squares over random coalitions, weighted by the Shapley kernel (Lundberg and Lee 2017,
     1705.07874), drawn in pairs with their complements and summing exactly (Covert and Lee 2021, 2012.01536).
 
-    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
-    ``samples`` evaluations of coalitions of each sample (an odd last one is left out), besides those of the input and of
-    the baseline: all coalitions of the smallest and largest sizes where they fit their share, random ones of the others.
-    From 2^K - 2 on for K segments the values are exact. ValueError below 2 (K - 1), which do not determine them.
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) -
+    f(baseline). ``samples`` evaluations of coalitions of each sample (an odd last one is left out), besides those of
+    the input and of the baseline: all coalitions of the smallest and largest sizes where they fit their share, random
+    ones of the others. From 2^K - 2 on for K segments the values are exact. ValueError below 2 (K - 1), which do not
+    determine them.
     """
     check_number("samples", samples, 1)
     return play(context, segments, baseline, score, lambda game: _kernel_shap(game, samples))
@@ -58,23 +59,23 @@ def shapley_sampling(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     permutations: int = 20, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
 ) -> Tensor:  # fmt: skip
-    """Shapley values as mean gains over random orders of the segments (Castro et al. 2009; Strumbelj and Kononenko 2010),
-    drawn in pairs with their reverses (Mitchell et al. 2022, 2104.12199).
+    """Shapley values as mean gains over random orders of the segments (Castro et al. 2009; Strumbelj and Kononenko
+    2010), drawn in pairs with their reverses (Mitchell et al. 2022, 2104.12199).
 
-    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
-    ``permutations`` orders, an even number, of K - 1 evaluations each for K segments, besides those of the input and of the
-    baseline.
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) -
+    f(baseline). ``permutations`` orders, an even number, of K - 1 evaluations each for K segments, besides those of
+    the input and of the baseline.
     """
     check_number("permutations", permutations, 2)
     if permutations % 2:
-        raise UserError(f"permutations is {permutations}, expected an even number: orders are paired with their reverses")
+        raise UserError(f"permutations is {permutations}, expected an even number: orders come in pairs")
     return play(context, segments, baseline, score, lambda game: _sampled(game, permutations))
 
 
 def _exact(game: Game) -> Tensor:
     players = game.players
     if players > MOST_EXACT:
-        raise NotApplicable(f"{players} segments would take 2^{players} evaluations per sample, at most 2^{MOST_EXACT} are made")
+        raise NotApplicable(f"{players} segments would take 2^{players} evaluations a sample, more than 2^{MOST_EXACT}")
     coalitions = _all_coalitions(players).to(game.full.device)
     return shapley_values(coalitions, game.worth(coalitions[None]))
 
@@ -84,7 +85,7 @@ def shapley_values(coalitions: Tensor, worth: Tensor) -> Tensor:
     players = coalitions.shape[1]
     size = coalitions.sum(1, keepdim=True) - coalitions.long()  # of the coalition without the player
     weights = [factorial(s) * factorial(players - s - 1) / factorial(players) for s in range(players)]
-    weight = torch.tensor(weights, dtype=worth.dtype, device=worth.device)[size.clamp(max=players - 1)]
+    weight = torch.tensor(weights, dtype=worth.dtype, device=worth.device)[size]
     return worth @ torch.where(coalitions, weight, -weight)
 
 
@@ -104,7 +105,7 @@ def _kernel_shap(game: Game, budget: int) -> Tensor:
 
 
 def kernel_coalitions(samples: Samples, players: int, budget: int) -> tuple[Tensor, Tensor]:
-    """Coalitions (n, M, players) bool and their weights (M,) that stand for the Shapley kernel, M at most ``budget``."""
+    """Coalitions (n, M, players) bool and their weights (M,) that stand for the Shapley kernel, M <= ``budget``."""
     listed, listed_weights, masses = _enumerated(players, budget)
     device, pairs = samples.inputs.device, (budget - len(listed)) // 2 if masses else 0
     listed = listed.to(device).expand(len(samples), -1, -1)
@@ -122,7 +123,8 @@ def kernel_coalitions(samples: Samples, players: int, budget: int) -> tuple[Tens
 def _enumerated(players: int, budget: int) -> tuple[Tensor, Tensor, dict[int, float]]:
     """Coalitions listed in full and their weights, and the kernel's mass on the sizes s that are left to be drawn.
 
-    A size goes with its complement's, from the outside in, as long as the pair's coalitions fit its share of the budget.
+    A size goes with its complement's, from the outside in, as long as the pair's coalitions fit its share of the
+    budget.
     """
     masses = {s: (1 if 2 * s == players else 2) / (s * (players - s)) for s in range(1, players // 2 + 1)}
     masks, weights = [torch.zeros(0, players, dtype=torch.bool)], [torch.zeros(0, dtype=torch.float64)]
@@ -142,8 +144,8 @@ def _enumerated(players: int, budget: int) -> tuple[Tensor, Tensor, dict[int, fl
 def efficient_regression(masks: Tensor, weights: Tensor, gains: Tensor, total: Tensor) -> Tensor:
     """The players' values (n, K) that fit the gains (n, M) of coalitions (n, M, K) best and sum to ``total`` (n,).
 
-    Weighted least squares under that constraint, in float64. The constraint fixes the mean value, total / K; what is left
-    are deviations from it, and less its mean a mask speaks of these alone. Where coalitions leave directions
+    Weighted least squares under that constraint, in float64. The constraint fixes the mean value, total / K; what is
+    left are deviations from it, and less its mean a mask speaks of these alone. Where coalitions leave directions
     undetermined, the deviation along them is 0.
     """
     present = masks.double()

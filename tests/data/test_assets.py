@@ -15,7 +15,15 @@ from harness.assets import Wheel, cache_folder, cached_state, fetch, read_member
 from harness.errors import UserError
 
 FILE = "tiny_asset-1.0-py3-none-any.whl"
-MEMBERS = {"tiny_asset/data/b.txt": b"bee", "tiny_asset/data/a.txt": b"ay", "tiny_asset/__init__.py": b"raise SystemExit"}
+MEMBERS = {
+    "tiny_asset/data/b.txt": b"bee",
+    "tiny_asset/data/a.txt": b"ay",
+    "tiny_asset/__init__.py": b"raise SystemExit",
+    "tiny_asset-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "tiny_asset-1.0.dist-info/METADATA": (
+        b"Metadata-Version: 2.1\nName: tiny-asset\nVersion: 1.0\nRequires-Dist: not-a-project-anywhere\n"
+    ),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +37,9 @@ def index(tmp_path, monkeypatch):
     """A folder with one wheel, the only place that pip knows of."""
     folder = tmp_path / "index"
     folder.mkdir()
-    metadata = b"Metadata-Version: 2.1\nName: tiny-asset\nVersion: 1.0\nRequires-Dist: not-a-project-anywhere\n"
     with zipfile.ZipFile(folder / FILE, "w") as archive:
-        for name, content in {**MEMBERS, "tiny_asset-1.0.dist-info/METADATA": metadata}.items():
+        for name, content in MEMBERS.items():
             archive.writestr(name, content)
-        archive.writestr("tiny_asset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
     use_index(monkeypatch, folder)
     return folder
 
@@ -132,7 +138,9 @@ def test_two_fetchers_at_once_both_get_the_whole_file(index, monkeypatch):
             assert path.read_bytes() == (index / FILE).read_bytes()
 
 
-@pytest.mark.parametrize("chosen, expected", [({"XDG_CACHE_HOME": "/x"}, "/x/harness"), ({"HOME": "/h"}, "/h/.cache/harness")])
+@pytest.mark.parametrize(
+    "chosen, expected", [({"XDG_CACHE_HOME": "/x"}, "/x/harness"), ({"HOME": "/h"}, "/h/.cache/harness")]
+)
 def test_the_cache_lies_in_the_users_cache_folder_unless_chosen(chosen, expected, monkeypatch):
     for name in ("HARNESS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -133,7 +133,10 @@ def test_missing_things_are_named(folder):
     assert "no column 'class'" in refusal(folder, label_column="class")
 
 
-@pytest.mark.parametrize("content, said", [(b"", "cannot be read"), (b"file,label\n", "lists no images"), (b"\xff\xfe\x00", "cannot")])
+@pytest.mark.parametrize(
+    "content, said",
+    [(b"", "cannot be read"), (b"file,label\n", "lists no images"), (b"\xff\xfe\x00", "cannot be read")],
+)
 def test_a_csv_without_rows_is_one_line(folder, content, said):
     (folder / "labels.csv").write_bytes(content)
     assert said in refusal(folder)

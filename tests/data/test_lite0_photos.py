@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from harness.assets import Wheel, fetch
+from harness.assets import fetch
 from harness.datasets.photos import FOOLBOX, imagenet_classes, photos
 from harness.errors import UserError
 from harness.models.lite0 import WEIGHTS, EfficientNetLite0, SamePad, _by_position, lite0, preprocess
@@ -18,7 +18,7 @@ from harness.models.lite0 import WEIGHTS, EfficientNetLite0, SamePad, _by_positi
 DOUBTFUL_JEEPS = {"imagenet_06_609.jpg", "imagenet_07_609.jpg"}
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def fetched(tmp_path_factory):
     """Skip where no package index answers at all; a file that cannot be had from one that does is a failure."""
     try:
@@ -31,7 +31,7 @@ def fetched(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def loaded():
+def loaded(fetched):
     return lite0()
 
 
@@ -62,6 +62,15 @@ def test_preprocessing_makes_any_image_rgb_and_keeps_the_middle():
     tensor = preprocess(Image.fromarray(wide))
     assert tensor.shape == (3, 224, 224) and torch.equal(tensor[0], tensor[2])
     assert (tensor[0, :, 112] > 0.9).all() and (tensor[0, :, [0, -1]] == -1).all()
+
+
+def test_preprocessing_is_torchvisions_with_bicubic_interpolation_and_a_half_for_mean_and_deviation(fetched):
+    from torchvision.transforms import InterpolationMode, functional
+
+    image = photos().items[0]
+    resized = functional.center_crop(functional.resize(image, [256], InterpolationMode.BICUBIC), [224])
+    expected = functional.normalize(functional.to_tensor(resized), [0.5] * 3, [0.5] * 3)
+    assert torch.allclose(preprocess(image), expected, atol=1e-6)
 
 
 def test_every_activation_is_a_module_of_its_own_called_once_and_none_works_in_place(loaded, inputs):
@@ -112,7 +121,7 @@ def test_weights_that_do_not_fit_layer_by_layer_are_refused(spoil):
         _by_position(module, state)
 
 
-def test_photographs_are_decoded_when_asked_for_and_labelled_by_their_names():
+def test_photographs_are_decoded_when_asked_for_and_labelled_by_their_names(fetched):
     data = photos()
     assert len(data) == len(data.items) == len(data.labels) == 20 and data.masks is None
     assert data.ids[0] == "imagenet_00_243.jpg" and data.labels[0] == 243 and data.classes[243] == "bull mastiff"
@@ -120,7 +129,7 @@ def test_photographs_are_decoded_when_asked_for_and_labelled_by_their_names():
     assert data.items[-1].size == data.items[19].size
 
 
-def test_boxes_keep_seventeen_photographs_and_cover_half_of_the_crop():
+def test_boxes_keep_seventeen_photographs_and_cover_half_of_the_crop(fetched):
     data = photos(boxes=True)
     assert len(data) == len(data.items) == len(data.labels) == 17
     assert data.masks.shape == (17, 224, 224) and data.masks.dtype == torch.bool
@@ -138,8 +147,3 @@ def test_the_labelled_object_lies_in_its_box(loaded):
             loaded.module(inputs * keep[:, None]).gather(1, data.labels[:, None]) for keep in (data.masks, ~data.masks)
         )
     assert (alone > without).sum() >= 14
-
-
-def test_the_pins_name_released_versions():
-    for wheel in (FOOLBOX, WEIGHTS):
-        assert isinstance(wheel, Wheel) and len(wheel.sha256) == 64 and wheel.requirement.count("==") == 1

@@ -138,8 +138,9 @@ def test_white_and_black_images_become_the_ends_of_the_value_range():
 
 def test_another_preprocessing_can_be_chosen_by_the_name_of_its_weights():
     image = Image.effect_noise((400, 300), 64)
-    default, first = (torchvision(architecture="resnet50", transforms=name).preprocess(image) for name in (None, "IMAGENET1K_V1"))
-    assert default.shape == first.shape and not torch.equal(default, first)
+    names = (None, "IMAGENET1K_V2", "IMAGENET1K_V1")
+    default, second, first = (torchvision(architecture="resnet50", transforms=name).preprocess(image) for name in names)
+    assert torch.equal(default, second) and default.shape == first.shape and not torch.equal(default, first)
 
 
 def test_nothing_works_in_place_requires_gradients_or_trains():

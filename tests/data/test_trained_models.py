@@ -60,9 +60,9 @@ def test_another_seed_number_of_epochs_or_code_is_another_training(trainings, mo
 
 
 def test_the_training_code_covers_the_network_the_trainer_and_the_split():
-    parts = (cancer_mlp.build, breast_cancer.load_split, training.fit)
-    hashes = {training._code(*parts), training._code(*parts[:2]), training._code(*parts[1:]), training._code(parts[0], parts[2])}
-    assert len(hashes) == 4
+    network, split, trainer = cancer_mlp.build, breast_cancer.load_split, training.fit
+    sets = ((network, split, trainer), (network, split), (split, trainer), (network, trainer))
+    assert len({training._code(*functions) for functions in sets}) == 4
 
 
 @pytest.mark.parametrize("seed", [random.randrange(1000)])
@@ -128,5 +128,5 @@ def test_the_cancer_table_is_standardised_by_its_training_part():
     low, high = data.value_range
     assert low.shape == high.shape == (30,) and (data.train >= low).all() and (data.train <= high).all()
     assert len(data.unit_names) == 30 and data.unit_names[0] == "mean radius" and data.modality == "table"
-    radius = data.items[:, data.unit_names.index("mean radius")]
-    assert radius[data.labels == data.classes.index("malignant")].mean() > radius[data.labels == data.classes.index("benign")].mean()
+    radius, malignant = data.items[:, 0], data.labels == data.classes.index("malignant")
+    assert radius[malignant].mean() > radius[~malignant].mean()

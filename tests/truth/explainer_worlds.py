@@ -59,10 +59,11 @@ def explain(name, net, inputs, targets, **options):
     return explain_in(16, 32, name, net, inputs, targets, **options)
 
 
-def explain_in(batch_size, chunk, name, net, inputs, targets, *, seed=0, modality=None, **options):
-    """Attributions with chosen numbers of samples per call and of rows per forward pass."""
+def explain_in(batch_size, chunk, name, net, inputs, targets, *, seed=0, modality=None, given=None, **options):
+    """Attributions with chosen numbers of samples per call and of rows per forward pass; ``given``: segments."""
     entry = EXPLAINERS[name]
-    samples = samples_of(net, inputs, targets, seed=seed, modality=modality, predictor=Predictor(net, chunk=chunk))
+    predictor = Predictor(net, chunk=chunk)
+    samples = samples_of(net, inputs, targets, seed=seed, modality=modality, segments=given, predictor=predictor)
     explaining = Explaining(entry, entry.complete(options), net, batch_size)
     explaining.prepare(samples)
     return explaining(samples)

@@ -5,6 +5,7 @@ from torch import nn
 
 from harness.api import make_batch, samples_of
 from harness.explaining import Explaining
+from harness.guards import guarded
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS
 from harness.scoring import score_batch
@@ -84,4 +85,5 @@ def scores(metric, model, inputs, attributions, *, by=None, reduction="sum", opt
 
 def on(metric, batch, **options):
     entry = METRICS[metric]
-    return score_batch(entry, entry.complete(options), batch)
+    with guarded(batch.samples.predictor.module):
+        return score_batch(entry, entry.complete(options), batch)

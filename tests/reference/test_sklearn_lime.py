@@ -1,0 +1,28 @@
+"""LIME's regression is scikit-learn's weighted ridge, as in the authors' package, on the same coalitions."""
+
+import secrets
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.metrics import pairwise_distances
+
+from harness.explainers.lime import _weights, ridge
+
+
+@pytest.mark.parametrize("alpha", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("width", [0.1, 0.25, 1.0])
+def test_lime_is_a_ridge_regression_weighted_by_the_cosine_distance(alpha, width):
+    seed = secrets.randbelow(2**31)
+    print(f"seed {seed}")
+    torch.manual_seed(seed)
+    masks = torch.rand(2, 60, 7) < 0.5
+    masks[:, 0] = True
+    worth = torch.randn(2, 60, dtype=torch.float64)
+    found = ridge(masks, _weights(masks, width), worth, alpha)
+    for own, y, coefficients in zip(masks.double().numpy(), worth.numpy(), found, strict=True):
+        distance = pairwise_distances(own, own[:1], metric="cosine")[:, 0]
+        kernel = np.sqrt(np.exp(-(distance**2) / width**2))  # the authors' form
+        fitted = Ridge(alpha=alpha, fit_intercept=True).fit(own, y, sample_weight=kernel)
+        assert np.allclose(fitted.coef_, coefficients, atol=1e-9)

@@ -1,0 +1,302 @@
+"""What a run leaves on the disk survives torn lines, several writers, NaN, other versions and a full disk."""
+
+import errno
+import json
+import logging
+import os
+import resource
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from harness.errors import UserError
+from harness.results import disk
+from harness.results.frames import read
+from harness.results.store import CELL_COLUMNS, SCORE_COLUMNS, Store
+
+
+def row(cell, **more):
+    about = {"model": "m", "dataset": "d", "explainer": "e", "metric": "srg", "kind": "faithfulness"}
+    return {"cell": cell, "status": "ok", **about, **more}
+
+
+def only_file(store):
+    (path,) = store.files()
+    return path
+
+
+def scores(*values):
+    return {"sample": [f"s{i}" for i in range(len(values))], "value": np.array(values), "valid": np.isfinite(values)}
+
+
+def test_a_row_comes_back_with_every_column_in_order(tmp_path):
+    store = Store(tmp_path / "night")
+    store.append(row("a", value=0.25, n=4, flags=["x"], config={"metric": {"steps": 32}}))
+    (back,) = store.latest().values()
+    assert tuple(back) == CELL_COLUMNS
+    assert (back["value"], back["n"], back["flags"], back["config"]) == (0.25, 4, ["x"], {"metric": {"steps": 32}})
+    assert back["run"] == "night" and back["std"] is None
+    assert abs(datetime.fromisoformat(back["finished"]) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_reading_creates_nothing(tmp_path):
+    assert Store(tmp_path / "none").latest() == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("torn", [b'{"cell": "b", "status"', b'{"cell": "b"', b"\xff\xfe{", b"{"])
+def test_a_torn_last_line_is_ignored_in_silence(tmp_path, torn, caplog):
+    store = Store(tmp_path)
+    store.append(row("a"))
+    with open(only_file(store), "ab") as file:
+        file.write(torn)
+    assert list(store.latest()) == ["a"]
+    assert not caplog.records
+
+
+def test_a_later_writer_never_glues_its_row_to_a_torn_line(tmp_path):
+    killed = Store(tmp_path)
+    killed.append(row("a"))
+    with open(only_file(killed), "ab") as file:
+        file.write(b'{"cell": "b", "sta')
+    Store(tmp_path).append(row("c"))
+    assert set(Store(tmp_path).latest()) == {"a", "c"}
+
+
+@pytest.mark.parametrize("wrong", [b"\x00\x00\x00", b"not json", b"[1, 2]", b'{"value": 1}', b'{"cell": 3}', b"\xff"])
+def test_an_unreadable_line_in_the_middle_costs_only_itself_and_is_told(tmp_path, wrong, caplog):
+    store = Store(tmp_path)
+    store.append(row("a"))
+    with open(only_file(store), "ab") as file:
+        file.write(wrong + b"\n")
+    store.append(row("b"))
+    with caplog.at_level(logging.WARNING):
+        assert set(store.latest()) == {"a", "b"}
+    assert "not a row" in caplog.text
+
+
+def test_the_last_row_of_a_cell_wins_whichever_file_it_is_in(tmp_path):
+    first, second = Store(tmp_path), Store(tmp_path)
+    second.append(row("a", value=2.0, finished="2030-01-01T00:00:00.000002+00:00"))
+    first.append(row("a", value=1.0, finished="2030-01-01T00:00:00.000001+00:00"))
+    second.append(row("b", value=3.0))
+    second.append(row("b", value=4.0))
+    assert {cell: r["value"] for cell, r in Store(tmp_path).latest().items()} == {"a": 2.0, "b": 4.0}
+
+
+def test_of_rows_finished_in_one_instant_the_later_line_wins(tmp_path):
+    store, instant = Store(tmp_path), "2030-01-01T00:00:00.000000+00:00"
+    for value in (1.0, 2.0):
+        store.append(row("a", value=value, finished=instant))
+    assert store.latest()["a"]["value"] == 2.0
+
+
+def test_nan_and_infinity_are_null_and_the_file_is_strict_json(tmp_path):
+    store = Store(tmp_path)
+    config = {"scale": [np.float32("inf"), 1]}
+    store.append(row("a", value=float("nan"), ci_low=np.float64("-inf"), n=np.int64(3), config=config))
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    (line,) = only_file(store).read_text().splitlines()
+    back = json.loads(line, parse_constant=refuse)
+    assert (back["value"], back["ci_low"], back["n"], back["config"]) == (None, None, 3, {"scale": [None, 1]})
+
+
+@pytest.mark.parametrize("wrong", [{"colour": 1}, {"status": "fine"}, {"cell": ""}])
+def test_a_row_with_an_unknown_column_or_status_is_refused_and_not_written(tmp_path, wrong):
+    with pytest.raises(UserError):
+        Store(tmp_path).append({**row("a"), **wrong})
+    assert Store(tmp_path).files() == []
+
+
+def test_rows_of_older_and_newer_versions_are_read(tmp_path):
+    (tmp_path / "cells").mkdir()
+    old = {"cell": "a", "model": "m", "dataset": "d", "explainer": "e", "metric": "srg", "status": "failed"}
+    new = {**old, "cell": "b", "energy": 7.0, "finished": "2031-01-01T00:00:00.000000+00:00"}
+    (tmp_path / "cells" / "1.jsonl").write_text(json.dumps(old) + "\n" + json.dumps(new) + "\n")
+    cells, samples = read(tmp_path)
+    assert tuple(cells.columns) == (*CELL_COLUMNS, "energy")
+    assert list(cells["cell"]) == ["a", "b"] and cells["energy"].isna().tolist() == [True, False]
+    assert samples.empty
+
+
+def in_child(work):
+    """Do ``work`` in another process; its identifier."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return child
+
+
+def exit_status(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_two_processes_append_at_once_and_no_row_is_lost(tmp_path):
+    def append(name):
+        store = Store(tmp_path)
+        for i in range(100):
+            store.append(row(f"{name}{i}", error="x" * 20_000))
+
+    writers = [in_child(lambda name=name: append(name)) for name in "ab"]
+    assert [exit_status(writer) for writer in writers] == [0, 0]
+    store = Store(tmp_path)
+    assert set(store.latest()) == {f"{name}{i}" for name in "ab" for i in range(100)}
+    assert len(store.files()) == 2
+
+
+def test_a_forked_child_is_another_writer(tmp_path):
+    store = Store(tmp_path)
+    store.append(row("a"))
+    assert exit_status(in_child(lambda: store.append(row("b")))) == 0
+    assert set(store.latest()) == {"a", "b"} and len(store.files()) == 2
+
+
+def test_scores_come_back_joined_with_their_cells_columns(tmp_path):
+    store = Store(tmp_path)
+    curves = np.arange(6.0).reshape(3, 2)
+    store.write_scores("a", {**scores(1.0, np.nan, 3.0), "target": [1, 2, 3], "prediction": [1, 2, 0], "curve": curves})
+    store.append(row("a", explainer="lrp"))
+    cells, samples = read(tmp_path)
+    assert list(samples.columns) == ["cell", "model", "dataset", "explainer", "metric", *SCORE_COLUMNS[1:]]
+    assert set(samples["explainer"]) == {"lrp"} and samples["target"].tolist() == [1, 2, 3]
+    assert samples["value"].isna().tolist() == [False, True, False] and samples["valid"].tolist() == [True, False, True]
+    assert [list(curve) for curve in samples["curve"]] == curves.tolist()
+    assert samples["tied"].isna().all()
+
+
+def test_scores_of_cells_that_failed_later_or_have_no_row_are_not_read(tmp_path):
+    store = Store(tmp_path)
+    for cell in ("ok", "failed", "orphan"):
+        store.write_scores(cell, scores(1.0))
+    store.append(row("ok"))
+    store.append(row("failed"))
+    store.append(row("failed", status="failed"))
+    assert set(read(tmp_path)[1]["cell"]) == {"ok"}
+
+
+def test_an_ok_cell_whose_scores_are_gone_is_an_error_not_a_gap(tmp_path):
+    Store(tmp_path).append(row("a"))
+    with pytest.raises(UserError, match="have no scores.*a.parquet"):
+        read(tmp_path)
+
+
+def test_scores_with_an_unknown_column_are_refused_and_leave_nothing(tmp_path):
+    with pytest.raises(UserError, match="valeu"):
+        Store(tmp_path).write_scores("a", {"valeu": [1.0], "value": [1.0]})
+    assert list((tmp_path / "scores").iterdir()) == []
+
+
+def test_equal_environments_are_kept_once(tmp_path):
+    store = Store(tmp_path)
+    hashes = [store.write_environment(facts) for facts in ({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3})]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert json.loads((tmp_path / "environment" / f"{hashes[0]}.json").read_text()) == {"a": 1, "b": 2}
+
+
+def test_errors_and_configurations_are_kept_as_text(tmp_path):
+    store = Store(tmp_path)
+    assert store.write_error("a", "Traceback …").read_text(encoding="utf-8") == "Traceback …"
+    assert store.write_config("block.json", "{}") == tmp_path / "config" / "block.json"
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_while_scores_are_written_leaves_the_earlier_ones_whole(tmp_path, monkeypatch, call):
+    store = Store(tmp_path)
+    store.write_scores("a", scores(1.0, 2.0))
+    store.append(row("a"))
+    full_disk(monkeypatch, call)
+    with pytest.raises(UserError) as error:
+        store.write_scores("a", scores(9.0))
+    monkeypatch.undo()
+    assert_one_line_that_helps(error.value, tmp_path)
+    assert read(tmp_path)[1]["value"].tolist() == [1.0, 2.0]
+    assert [path.name for path in (tmp_path / "scores").iterdir()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_full_disk_while_a_row_is_written_leaves_the_earlier_rows_whole(tmp_path, monkeypatch, call):
+    store = Store(tmp_path)
+    store.append(row("a"))
+    before = only_file(store).read_bytes()
+    full_disk(monkeypatch, call)
+    with pytest.raises(UserError) as error:
+        store.append(row("b"))
+    monkeypatch.undo()
+    assert_one_line_that_helps(error.value, tmp_path)
+    assert only_file(store).read_bytes() == before
+    store.append(row("c"))
+    assert set(store.latest()) == {"a", "c"}
+
+
+def full_disk(monkeypatch, call):
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(disk.os, call, fail)
+
+
+def assert_one_line_that_helps(error, directory):
+    text = str(error)
+    assert "\n" not in text and "No space left" in text and "make room" in text
+    assert f"the cells finished before are safe in {directory}" in text
+
+
+def test_what_fits_only_in_part_is_taken_back(tmp_path):
+    """A real limit on the size of files cuts a write in the middle, as a disk does that fills up."""
+    store = Store(tmp_path)
+
+    def fill_up():
+        store.append(row("a"))
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (only_file(store).stat().st_size + 100, hard))
+        with pytest.raises(UserError, match="cannot write"):
+            store.append(row("b"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        store.append(row("c"))
+
+    assert exit_status(in_child(fill_up)) == 0
+    assert set(store.latest()) == {"a", "c"} and len(store.files()) == 2
+    assert all(path.read_bytes().endswith(b"\n") for path in store.files())
+
+
+def test_scores_that_do_not_fit_leave_the_earlier_ones(tmp_path):
+    store = Store(tmp_path)
+    store.write_scores("a", scores(1.0))
+    store.append(row("a"))
+
+    def fill_up():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        with pytest.raises(UserError, match="cannot write"):
+            store.write_scores("a", scores(*range(5000)))
+
+    assert exit_status(in_child(fill_up)) == 0
+    assert read(tmp_path)[1]["value"].tolist() == [1.0]
+    assert len(list((tmp_path / "scores").iterdir())) == 1
+
+
+def test_a_folder_without_permission_is_told_in_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+
+    def try_to_write():
+        if os.geteuid() == 0:  # root may write anywhere: be somebody else
+            os.setuid(65534)
+        with pytest.raises(UserError, match="get the right to write there"):
+            Store(tmp_path).append(row("a"))
+
+    assert exit_status(in_child(try_to_write)) == 0
+
+
+def test_a_file_where_a_folder_should_be_is_told_in_one_line(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        Store(tmp_path / "run").append(row("a"))
+    with pytest.raises(UserError, match="cannot write"):
+        Store(tmp_path / "run").write_scores("a", scores(1.0))

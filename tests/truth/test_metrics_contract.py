@@ -1,0 +1,162 @@
+"""What holds for every metric: kinds of input, company, order, batch size, repetition, direction, untouched arguments."""
+
+import pytest
+import torch
+from metric_worlds import SHAPES, Additive, Interacting, draw, explaining, generator, gradient, samples, scores
+
+from harness.baselines import BASELINES
+from harness.registry import METRICS
+
+SEED = torch.seed() % 2**31
+
+# Every metric of this family with the options that bring all its code to bear.
+CASES = {
+    "deletion": [{}, {"order": "lerf"}, {"granularity": "patch", "patch": 2}, {"tie_draws": 3}],
+    "insertion": [{}, {"baseline": "uniform_noise", "imputations": 3}],
+    "srg": [{}, {"granularity": "segment", "segments": "patch:2"}],
+    "aopc": [{}, {"order": "lerf", "score": "log_odds"}],
+    "sensitivity_n": [{"subsets": 20}, {"subsets": 20, "granularity": "segment", "segments": "patch:2"}],
+    "faithfulness_correlation": [{"subsets": 20}, {"baseline": "gaussian_noise"}],
+    "infidelity": [
+        {"perturbation": "subset"}, {"perturbation": "square", "scaling": "optimal"},
+        {"perturbation": "gaussian", "convention": "local", "scaling": "normalised"},
+    ],
+    "max_sensitivity": [{}, {"absolute": True}],
+    "parameter_randomization": [{}, {"mode": "independent", "similarity": "spearman_abs", "target": "reargmax"}],
+    "complexity": [{}, {"normalised": True}],
+    "sparseness": [{}],
+    "completeness": [{}, {"relative": True, "baseline": "zero"}],
+}  # fmt: skip
+NEED_NEIGHBOURS = ("patch", "segment", "square")
+EVERY = [(metric, number) for metric, cases in CASES.items() for number in range(len(cases))]
+
+
+def to_zero(model, inputs, targets, *, baseline="zero"):
+    return gradient(model, inputs, targets)
+
+
+def world(kind, seed, count=4):
+    model, inputs = Interacting(SHAPES[kind], generator(seed)), draw(SHAPES[kind], seed, count)
+    attributions = draw(SHAPES[kind], seed + 1, count)
+    attributions.flatten(1)[0, :3] = 0.25  # ties
+    by = explaining(to_zero, model, complete_to="baseline")
+    by.options = {"baseline": "zero"}
+    train = draw(SHAPES[kind], seed + 2, 20)
+    return model, inputs, attributions, {"by": by, "train": train, "value_range": (-3.0, 3.0)}
+
+
+def applies(metric, number, kind):
+    options = CASES[metric][number]
+    return kind != "table" or not any(value in NEED_NEIGHBOURS for value in options.values())
+
+
+def test_every_metric_of_this_family_is_held_here():
+    mine = {name for name, entry in METRICS.items() if entry.function.__module__.split(".")[-1] in (
+        "curves", "subsets", "infidelity", "robustness", "randomization", "complexity", "axioms")}  # fmt: skip
+    assert mine == set(CASES)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize(("metric", "number"), EVERY)
+def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk(metric, number, kind):
+    if not applies(metric, number, kind):
+        pytest.skip("columns of a table have no neighbours")
+    model, inputs, attributions, more = world(kind, SEED)
+    targets = torch.tensor([0, 1, 2, 0])
+    whole = scores(metric, model, inputs, attributions, options=CASES[metric][number], targets=targets, **more)
+    assert whole.values.isfinite().all() and whole.values.shape == (4,)
+    for rows, chunk in (([2], 32), ([3, 1, 0, 2], 5), ([1, 1, 3], 1)):
+        part = scores(
+            metric, model, inputs[rows], attributions[rows], options=CASES[metric][number], targets=targets[rows],
+            chunk=chunk, **more,
+        )  # fmt: skip
+        torch.testing.assert_close(part.values, whole.values[rows], rtol=1e-4, atol=1e-5, msg=f"seed={SEED}")
+        if whole.curves is not None:
+            torch.testing.assert_close(part.curves, whole.curves[rows], rtol=1e-4, atol=1e-5, msg=f"seed={SEED}")
+        if whole.tied is not None:
+            assert torch.equal(part.tied, whole.tied[rows])
+
+
+@pytest.mark.parametrize(("metric", "number"), EVERY)
+def test_the_same_seed_gives_the_same_bits_and_nothing_handed_in_is_changed(metric, number):
+    model, inputs, attributions, more = world("colour", SEED)
+    before = [inputs.clone(), attributions.clone(), *(p.detach().clone() for p in model.parameters())]
+    state = torch.get_rng_state()
+    first, second = (scores(metric, model, inputs, attributions, options=CASES[metric][number], **more) for _ in range(2))
+    assert torch.equal(first.values, second.values)
+    assert all(torch.equal(a, b) for a, b in zip(before, [inputs, attributions, *model.parameters()], strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("metric", ["sensitivity_n", "faithfulness_correlation", "infidelity", "max_sensitivity"])
+def test_another_seed_draws_other_numbers(metric):
+    model, inputs, attributions, more = world("colour", SEED)
+    first, second = (scores(metric, model, inputs, attributions, seed=seed, **more).values for seed in (0, 1))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("metric", ["deletion", "insertion", "srg", "aopc", "sensitivity_n", "faithfulness_correlation", "infidelity"])
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_every_baseline_serves_every_metric_that_removes(metric, baseline):
+    model, inputs, attributions, more = world("colour", SEED)
+    found = scores(metric, model, inputs, attributions, options={"baseline": baseline}, **more)
+    assert found.values.isfinite().all() and found.values.std() > 0
+
+
+@pytest.mark.parametrize("shape", ["(N, C, H, W)", "(N, 1, H, W)", "(N, H, W)"])
+@pytest.mark.parametrize("metric", ["deletion", "srg", "sensitivity_n", "infidelity", "complexity"])
+def test_attributions_summed_over_channels_before_or_here_score_the_same(metric, shape):
+    model, inputs, attributions, more = world("colour", SEED)
+    given = {"(N, C, H, W)": attributions, "(N, 1, H, W)": attributions.sum(1, True), "(N, H, W)": attributions.sum(1)}[shape]
+    reference = scores(metric, model, inputs, attributions, **more).values
+    torch.testing.assert_close(scores(metric, model, inputs, given, **more).values, reference, rtol=1e-5, atol=1e-6)
+
+
+# The metrics that know contributions when they see them, and whether they see the sign.
+DIRECTED = {
+    "deletion": [{}, {"order": "lerf"}], "insertion": [{}], "srg": [{}, {"granularity": "patch", "patch": 2}],
+    "aopc": [{}, {"order": "lerf"}], "sensitivity_n": [{}], "faithfulness_correlation": [{}],
+    "infidelity": [{}, {"perturbation": "subset"}, {"scaling": "optimal"}, {"scaling": "normalised"}], "completeness": [{}],
+}  # fmt: skip
+BLIND_TO_SIGN = ("optimal", "normalised")
+
+
+@pytest.mark.parametrize(("metric", "options"), [(m, o) for m, cases in DIRECTED.items() for o in cases], ids=str)
+def test_true_contributions_beat_random_ones_and_those_beat_reversed_ones_in_the_declared_direction(metric, options):
+    shape = (1, 6, 6)
+    model, inputs = Additive(shape, torch.sin, generator(SEED)), draw(shape, SEED, 60)
+    contributions = model.contributions(inputs, torch.zeros_like(inputs))
+    unrelated = contributions.flatten(1).gather(1, draw((36,), SEED + 1, 60).argsort(1)).view_as(contributions)
+    entry = METRICS[metric]
+    options = {"baseline": "zero", **({"score": "logit"} if "score" in entry.options else {}), **options}
+    sign = {"higher": 1, "lower": -1}[entry.direction(entry.complete(options))]
+    true, random, reversed_ = (
+        sign * scores(metric, model, inputs, maps, options=options).values.mean()
+        for maps in (contributions, unrelated, -contributions)
+    )
+    if metric == "completeness":  # sums cannot tell which unit holds what
+        assert true > reversed_
+    elif options.get("scaling") in BLIND_TO_SIGN:
+        assert true > random and true - reversed_ == pytest.approx(0, abs=1e-6)
+    else:
+        assert true > random > reversed_
+
+
+def test_directions_and_units_follow_the_options():
+    direction = lambda name, **options: METRICS[name].direction(METRICS[name].complete(options))  # noqa: E731
+    unit = lambda name, **options: METRICS[name].unit_of(METRICS[name].complete(options))  # noqa: E731
+    assert [direction(name, order=order) for name in ("deletion", "aopc") for order in ("morf", "lerf")] == [
+        "lower", "higher", "higher", "lower",
+    ]  # fmt: skip
+    for name in ("infidelity", "max_sensitivity", "parameter_randomization", "complexity", "completeness"):
+        assert direction(name) == "lower"
+    assert unit("srg", score="logit") == "logit" and unit("infidelity") == "logit squared"
+    assert unit("infidelity", scaling="normalised") == "share" and unit("complexity") == "nats"
+
+
+def test_predictions_are_of_the_explained_class():
+    model, inputs, attributions, more = world("grey", SEED)
+    for metric in ("deletion", "sensitivity_n", "infidelity"):
+        found = [scores(metric, model, inputs, attributions, targets=torch.full((4,), k), **more).values for k in range(3)]
+        assert not torch.allclose(found[0], found[1]) and not torch.allclose(found[1], found[2])
+    assert samples(model, inputs).clean("probability").allclose(model(inputs).softmax(1)[:, 0])

@@ -1,0 +1,296 @@
+"""Parameter randomisation: what it changes, in which order, what it leaves behind, and what it says."""
+
+import pytest
+import scipy.stats
+import torch
+from metric_worlds import draw, explaining, generator, gradient, on, samples, scores
+from skimage.metrics import structural_similarity
+from torch import nn
+
+from harness.api import make_batch
+from harness.errors import NotApplicable, UserError
+from harness.metrics._similarity import average_ranks, spearman, ssim
+from harness.metrics._weights import layers, redrawn, stages
+from harness.predictor import Predictor
+
+SEED = torch.seed() % 2**31
+SIMILARITIES = ("spearman", "spearman_abs", "ssim")
+
+
+@pytest.fixture(params=[SEED, 1], ids=lambda seed: f"seed={seed}")
+def seed(request):
+    return request.param
+
+
+def network(seed):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(),
+            nn.Linear(4 * 10 * 10, 8), nn.ReLU(), nn.Linear(8, 3),
+        )  # fmt: skip
+        model[1].weight.data.uniform_(0.5, 2)
+        model[1].running_mean.uniform_(-0.3, 0.3)
+    return model.eval()
+
+
+class Patches(nn.Module):
+    """A small transformer with parameters of its own that no ``reset_parameters`` reaches."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(4, 8)
+        self.class_token = nn.Parameter(torch.randn(1, 1, 8))
+        self.position = nn.Parameter(torch.randn(1, 6, 8) * 0.02)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.scale = nn.Parameter(torch.full((8,), 0.1))
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), self.embed(x)], 1) + self.position
+        return self.head(self.block(tokens)[:, 0] * self.scale) * self.temperature
+
+
+def mprt(model, inputs, function=gradient, batch=None, **options):
+    by = explaining(function, model)
+    made = samples(model, inputs)
+    batch = batch or make_batch(made, by(made), by)
+    return on("parameter_randomization", batch, **options)
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("mode", ["cascading", "independent"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_an_explainer_that_does_not_look_at_the_model_is_found_out(similarity, mode, seed):
+    noise = draw((1, 12, 12), seed + 1)
+    found = mprt(network(seed), draw((1, 12, 12), seed), lambda m, x, t: noise, mode=mode, similarity=similarity)
+    torch.testing.assert_close(found.curves, torch.ones(3, 5, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.values, torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_the_gradient_loses_its_map_and_the_unrandomised_model_does_not_count(seed):
+    found = mprt(network(seed), draw((1, 12, 12), seed), stages=0)
+    assert found.curves.shape == (3, 5)
+    torch.testing.assert_close(found.values, found.curves.mean(1))
+    assert (found.curves[:, -1].abs() < 0.5).all() and (found.curves < 0.999).all()
+
+
+@pytest.mark.parametrize("mode", ["cascading", "independent"])
+@pytest.mark.parametrize("running_statistics", ["keep", "reset"])
+def test_the_weights_come_back_bit_for_bit_also_after_a_failure(mode, running_statistics, seed):
+    model, inputs = network(seed), draw((1, 12, 12), seed)
+    before, state, calls = weights(model), torch.get_rng_state(), []
+
+    def fails_at_the_third(model, inputs, targets):
+        calls.append(weights(model))
+        if len(calls) == 4:
+            raise RuntimeError("no map")
+        return gradient(model, inputs, targets)
+
+    with pytest.raises(RuntimeError):
+        mprt(model, inputs, fails_at_the_third, mode=mode, running_statistics=running_statistics)
+    assert same(before, weights(model)) and torch.equal(state, torch.get_rng_state())
+    assert not same(before, calls[-1])
+    mprt(model, inputs, mode=mode, running_statistics=running_statistics)
+    assert same(before, weights(model)) and all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("mode", ["cascading", "independent"])
+def test_layers_are_randomised_from_the_last_one_run_upwards_or_one_at_a_time(mode, seed):
+    model, inputs, seen = network(seed), draw((1, 12, 12), seed), []
+    before = weights(model)
+
+    def spy(model, inputs, targets):
+        seen.append({name for name, tensor in weights(model).items() if not torch.equal(tensor, before[name])})
+        return gradient(model, inputs, targets)
+
+    mprt(model, inputs, spy, mode=mode, stages=0)
+    own = [{f"{i}.weight", f"{i}.bias"} for i in (8, 6, 3, 1, 0)]
+    own[3] -= {"1.bias"}  # 0 before and after
+    expected = [set().union(*own[: k + 1]) if mode == "cascading" else own[k] for k in range(5)]
+    assert seen == [set(), *expected]
+
+
+def test_running_statistics_are_kept_unless_they_are_reset(seed):
+    model, inputs = network(seed), draw((1, 12, 12), seed)
+    before = weights(model)
+    for choice in ("keep", "reset"):
+        last = []
+        mprt(model, inputs, lambda m, x, t: (last.append(weights(m)), x)[1], running_statistics=choice)
+        assert torch.equal(last[-1]["1.running_mean"], before["1.running_mean"]) == (choice == "keep")
+
+
+def test_layers_are_ordered_by_when_they_run_and_not_by_when_they_were_made():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.Linear(5, 3), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.last(self.first(x))
+
+    model = Backwards().eval()
+    assert layers(Predictor(model), torch.randn(2, 4)) == [["last"], ["first"]]
+    assert not any(part._forward_pre_hooks for part in model.modules())
+
+
+def test_every_parameter_of_a_transformer_is_covered_and_changes(seed):
+    torch.manual_seed(seed)
+    model, inputs = Patches().eval(), draw((5, 4), seed)
+    found = layers(Predictor(model), inputs)
+    assert found[0] == ["head"] and found[-1] == [""] and ["block.self_attn", "block.self_attn.out_proj"] in found
+    pairs = [pair for layer in found for pair in redrawn(model, layer, 0, "keep")]
+    assert {id(old) for old, _ in pairs} == {id(parameter) for parameter in model.parameters()}
+    changed = {name for name, p in model.named_parameters() for old, new in pairs if old is p and not torch.equal(p, new)}
+    same_again = {name for name, p in model.named_parameters()} - changed
+    assert same_again <= {name for name, p in model.named_parameters() if (p == 0).all() or "norm" in name}
+    assert {"class_token", "position", "scale", "temperature", "block.self_attn.in_proj_weight", "head.weight"} <= changed
+    curve = mprt(model, inputs, stages=0).curves
+    assert curve.isfinite().all() and (curve < 0.9999).any(0).all()
+
+
+def test_redrawn_parameters_keep_their_mean_and_spread():
+    class Token(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = nn.Parameter(3 + 0.5 * torch.randn(4000))
+
+    model = Token()
+    ((old, new),) = redrawn(model, [""], 0, "keep")
+    assert old is model.token and not torch.equal(old, new)
+    assert new.mean().item() == pytest.approx(3, abs=0.05) and new.std().item() == pytest.approx(0.5, rel=0.08)
+
+
+def test_random_weights_depend_on_their_seed_and_on_nothing_else(seed):
+    model, inputs = network(seed), draw((1, 12, 12), seed)
+    first = mprt(model, inputs).curves
+    torch.rand(7)
+    assert torch.equal(mprt(model, inputs).curves, first)
+    assert not torch.equal(mprt(model, inputs, weight_seed=1).curves, first)
+    alone = mprt(model, inputs[1:2]).curves
+    torch.testing.assert_close(alone, first[1:2], rtol=0, atol=1e-5)
+
+
+def test_a_parameter_that_two_layers_share_is_randomised_with_the_upper_one():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.last.weight = self.first.weight
+
+        def forward(self, x):
+            return self.last(torch.tanh(self.first(x)))
+
+    model, seen = Tied().eval(), []
+    mprt(model, draw((4,), 0), lambda m, x, t: (seen.append(weights(m)), x)[1], stages=0)
+    assert not torch.equal(seen[0]["last.weight"], seen[1]["last.weight"])
+    assert torch.equal(seen[1]["first.weight"], seen[2]["first.weight"])
+    assert not torch.equal(seen[1]["first.bias"], seen[2]["first.bias"])
+
+
+@pytest.mark.parametrize(("count", "most", "sizes"), [(5, 0, [1] * 5), (5, 8, [1] * 5), (5, 2, [3, 2]), (9, 4, [3, 2, 2, 2])])
+def test_layers_are_grouped_evenly_into_stages(count, most, sizes):
+    found = stages([[str(i)] for i in range(count)], most)
+    assert [len(stage) for stage in found] == sizes and sum(found, []) == [str(i) for i in range(count)]
+
+
+def test_three_similarities_cost_one_run_of_explanations(seed):
+    model, inputs, calls = network(seed), draw((1, 12, 12), seed), []
+    by = explaining(lambda m, x, t: (calls.append(1), gradient(m, x, t))[1], model)
+    made = samples(model, inputs)
+    batch = make_batch(made, by(made), by)
+    found = {name: on("parameter_randomization", batch, similarity=name).values for name in SIMILARITIES}
+    assert len(calls) == 1 + 5
+    assert not torch.equal(found["spearman"], found["spearman_abs"])
+
+
+def test_the_target_stays_or_follows_the_random_model(seed):
+    model, inputs = network(seed), draw((1, 12, 12), seed, 12)
+    for target in ("fixed", "reargmax"):
+        seen = []
+
+        def spy(model, inputs, targets, seen=seen):
+            seen.append((targets, model(inputs).argmax(1)))
+            return gradient(model, inputs, targets)
+
+        mprt(model, inputs, spy, target=target)
+        for targets, own in seen[1:]:
+            assert torch.equal(targets, own if target == "reargmax" else torch.zeros(12, dtype=torch.long))
+
+
+def test_what_an_explainer_prepares_is_prepared_afresh_for_each_random_model(seed):
+    model, inputs = network(seed), draw((1, 12, 12), seed)
+    prepared = lambda model, context: model[8].weight.detach().clone()  # noqa: E731
+    by = explaining(lambda m, x, t, *, prepared: x * prepared.sum(), model, prepare=prepared)
+    made = samples(model, inputs)
+    by.prepare(made)
+    kept = by.prepared
+    batch = make_batch(made, by(made), by)
+    assert on("parameter_randomization", batch).curves.abs().min() > 0.99  # the sign may turn, the order stays
+    assert by.prepared is kept
+    by = explaining(lambda m, x, t, *, prepared: x + 100 * prepared[0, :1, None, None] * x.flip(1, 2), model, prepare=prepared)
+    by.prepare(made)
+    assert on("parameter_randomization", make_batch(made, by(made), by)).curves.max() < 0.9999
+
+
+def test_constant_maps_have_no_similarity_and_say_so(seed):
+    for similarity in SIMILARITIES:
+        found = mprt(network(seed), draw((1, 12, 12), seed), lambda m, x, t: torch.ones_like(x), similarity=similarity)
+        assert found.values.isnan().all() and "constant" in found.reason
+    sometimes = lambda m, x, t: gradient(m, x, t) * (1.0 if float(m[8].weight.detach().sum()) == full else 0.0)  # noqa: E731
+    model = network(seed)
+    full = float(model[8].weight.detach().sum())
+    found = mprt(model, draw((1, 12, 12), seed), sometimes, mode="independent")
+    assert found.curves[:, 0].isnan().all() and found.curves[:, 1:].isfinite().all() and found.values.isnan().all()
+
+
+def test_what_cannot_be_asked_is_said(seed):
+    inputs = draw((1, 12, 12), seed)
+    with pytest.raises(NotApplicable):
+        scores("parameter_randomization", network(seed), inputs, inputs)
+    with pytest.raises(NotApplicable):
+        mprt(nn.Flatten(), draw((1, 2, 2), seed), lambda m, x, t: x)
+    table = nn.Linear(4, 3)
+    with pytest.raises(NotApplicable):
+        mprt(table, draw((4,), seed), similarity="ssim")
+    assert mprt(table, draw((4,), seed)).curves.shape == (3, 1)
+    for options in ({"mode": "both"}, {"similarity": "hog"}, {"target": "own"}, {"running_statistics": "x"}, {"stages": -1}):
+        with pytest.raises(UserError):
+            mprt(network(seed), inputs, **options)
+
+
+def test_spearman_equals_scipys_with_and_without_ties(seed):
+    for maps in (torch.randn(2, 5, 40, generator=generator(seed)), torch.randint(0, 6, (2, 5, 40), generator=generator(seed))):
+        expected = [scipy.stats.spearmanr(a, b).statistic for a, b in zip(*maps.double(), strict=True)]
+        torch.testing.assert_close(spearman(*maps), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
+        assert average_ranks(maps[0])[0].tolist() == scipy.stats.rankdata(maps[0][0]).tolist()
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (11, 30), (40, 17)])
+def test_ssim_equals_scikit_images(shape, seed):
+    first, second = torch.randn(2, 4, *shape, generator=generator(seed))
+    second = second + first
+    scaled = [(maps - maps.amin((1, 2), True)) / (maps.amax((1, 2), True) - maps.amin((1, 2), True)) for maps in
+              (first.double(), second.double())]  # fmt: skip
+    expected = [
+        structural_similarity(a.numpy(), b.numpy(), gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)
+        for a, b in zip(*scaled, strict=True)
+    ]
+    torch.testing.assert_close(ssim(first, second), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+def test_ssim_of_small_maps_uses_the_largest_window_that_fits(seed):
+    first, second = torch.randn(2, 4, 6, 9, generator=generator(seed))
+    found = ssim(first, second)
+    assert found.isfinite().all() and (found < 0.99).all()
+    torch.testing.assert_close(ssim(first, 5 * first + 2), torch.ones(4, dtype=torch.float64))
+    with pytest.raises(NotApplicable):
+        ssim(first[:, :2], second[:, :2])
