@@ -95,8 +95,8 @@ class Metric(Entry):
 class Registry(Mapping[str, Any]):
     """Names to entries; the modules of ``package`` register themselves when a name is first looked up."""
 
-    def __init__(self, kind: str, entry: type, package: str) -> None:
-        self.kind, self.entry, self.package = kind, entry, package
+    def __init__(self, kind: str, entry: type, package: str, handed_in: tuple[str, ...] = ()) -> None:
+        self.kind, self.entry, self.package, self.handed_in = kind, entry, package, handed_in
         self._entries: dict[str, Any] = {}
         self._loaded = False
 
@@ -106,7 +106,7 @@ class Registry(Mapping[str, Any]):
         known = self._entries.get(name)
         if known and known.function.__module__ != function.__module__:
             raise UserError(f"{self.kind} {name!r} is already registered by {known.function.__module__}")
-        self._entries[name] = self.entry(name, function, options_of(function), **capabilities)
+        self._entries[name] = self.entry(name, function, options_of(function, self.handed_in), **capabilities)
         return self._entries[name]
 
     def resolve(self, chosen: str | Callable[..., Any]) -> Any:
@@ -120,7 +120,7 @@ class Registry(Mapping[str, Any]):
     def _of_function(self, function: Callable[..., Any], name: str | None = None) -> Any:
         registered = next((entry for entry in self.values() if entry.function is function), None)
         name = name or getattr(function, "__name__", type(function).__name__)
-        return registered or self.entry(name, function, options_of(function))
+        return registered or self.entry(name, function, options_of(function, self.handed_in))
 
     def __getitem__(self, name: str) -> Any:
         self._load()
@@ -149,8 +149,8 @@ class Registry(Mapping[str, Any]):
             importlib.import_module(f"{self.package}.{module.name}")
 
 
-EXPLAINERS = Registry("explainer", Explainer, "harness.explainers")
-METRICS = Registry("metric", Metric, "harness.metrics")
+EXPLAINERS = Registry("explainer", Explainer, "harness.explainers", HANDED_IN)
+METRICS = Registry("metric", Metric, "harness.metrics", HANDED_IN)
 MODELS = Registry("model", Entry, "harness.models")
 DATASETS = Registry("dataset", Entry, "harness.datasets")
 
@@ -183,13 +183,13 @@ def _decorator(registry: Registry, capabilities: dict[str, Any]) -> Callable[[Ca
     return register
 
 
-def options_of(function: Callable[..., Any]) -> Mapping[str, Any]:
+def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> Mapping[str, Any]:
     """The keyword-only arguments of a function with their defaults (None where there is none), save those handed in."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature has no options
         parameters = ()
-    options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in HANDED_IN}
+    options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in handed_in}
     return MappingProxyType({name: None if value is inspect.Parameter.empty else value for name, value in options.items()})
 
 

@@ -103,7 +103,7 @@ def smoothgrad(
         noisy = inputs[:, None] + sigma * normal(element(keys[:, None], draws).flatten(), *inputs.shape[1:]).view(shape)
         several = targets.repeat_interleave(len(draws))
         total += _gradient(model, noisy.flatten(0, 1).to(inputs), several, prepared).view(shape).sum(1)
-    return total / (samples - 0.5)
+    return total / samples
 
 
 def _gradient(model: nn.Module, inputs: Tensor, targets: Tensor, outputs: int) -> Tensor:

@@ -120,7 +120,8 @@ def test_faithfulness_correlation_over_the_same_subsets(world, softmax, monkeypa
         "faithfulness_correlation", world, world[2], reduction="none", subsets=30, baseline="zero",
         score="probability" if softmax else "logit",
     )  # fmt: skip
-    close(found.values, expected)
+    # The drop of a saturated probability holds few digits in single precision, there and here.
+    close(found.values, expected, 1e-5 if softmax else 1e-6)
 
 
 def test_max_sensitivity_under_the_same_noise(world, monkeypatch):
