@@ -1,8 +1,10 @@
 """The only module that knows Hydra: composes configurations and sweeps over them."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -11,8 +13,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.errors import UserError
+from harness import conf
+from harness.errors import UserError, unknown
+from harness.plan import Runtime
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
+from harness.stage import Protocol
+
+REGISTRIES = {"model": MODELS, "dataset": DATASETS, "explainer": EXPLAINERS, "metric": METRICS}
+SETS = {"protocol": (), "runtime": (), "experiment": ()}
+SETTINGS = {"protocol": Protocol, "runtime": Runtime}
 
 
 def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], None]) -> None:
@@ -28,7 +37,7 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], None]
     try:
         hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(_plain(job))()
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_in_one_line(error)) from None
+        raise _told(error) from None
     finally:
         sys.argv = before[0]
         os.environ.pop("HYDRA_FULL_ERROR")
@@ -56,11 +65,32 @@ def _offer_registry() -> None:
             store.store(group=group, name=name, node={"name": name, **entry.options})
 
 
-def _in_one_line(error: Exception) -> str:
-    """Hydra's message without its line breaks and its hints for programmers."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    useful = [line for line in lines if line and not line.startswith(("Config search path", "set hydra.searchpath", "provider=", "full_key", "object_type"))]
-    cause = error.__cause__
-    if cause is not None and str(cause).splitlines()[0] not in useful:
-        useful.append(str(cause).splitlines()[0])
-    return " ".join(useful)
+def _told(error: Exception) -> UserError:
+    """Hydra's error in our words where it is a misspelt choice or setting, else in its own on one line."""
+    text = " ".join(str(error).split())
+    choice = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
+    if choice and choice[1] in REGISTRIES | SETS:
+        return unknown(choice[1], choice[2], _choices(choice[1]))
+    setting = re.search(r"Could not override '([\w.]+)'", text)
+    known = _known_settings(setting[1]) if setting else None
+    if known:
+        return unknown("setting", setting[1], known)
+    cause = " ".join(str(error.__cause__ or "").split())
+    return UserError(text if cause in text else f"{text} {cause}")
+
+
+def _choices(group: str) -> list[str]:
+    """What can be chosen in a config group: registered names and the files of the group."""
+    files = [path.stem for root in conf.__path__ for path in Path(root, group).glob("*.yaml")]
+    return sorted({*REGISTRIES.get(group, ()), *files})
+
+
+def _known_settings(path: str) -> list[str]:
+    """The settings beside a misspelt one, in full; none where the section itself is unknown."""
+    section, _, rest = path.partition(".")
+    if section in SETTINGS:
+        return [f"{section}.{name}" for name in SETTINGS[section].__dataclass_fields__]
+    name = rest.partition(".")[0]
+    if section in REGISTRIES and name in REGISTRIES[section]:
+        return [f"{section}.{name}.{option}" for option in REGISTRIES[section][name].options]
+    return []

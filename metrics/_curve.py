@@ -13,10 +13,10 @@ from torch import Tensor
 from harness.baselines import is_random
 from harness.batch import Batch
 from harness.errors import UserError, unknown
+from harness.metrics._groups import groups
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.samples import Samples
-from harness.metrics._groups import groups
 
 ORDERS = ("lerf", "morf")
 

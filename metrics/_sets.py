@@ -14,6 +14,7 @@ from harness.samples import Samples
 
 # Elements worked on at once: what fits a processor's cache, or keeps a GPU busy.
 CHUNK = {"cpu": 2**18, "other": 2**23}
+LOOK_UPS = 2**19
 
 
 def pack(sets: Tensor) -> Tensor:
@@ -32,7 +33,10 @@ def set_sums(values: Tensor, packed: Tensor) -> Tensor:
 
     A table holds the sum for each of the 256 sets within a byte, so that a set costs one look-up per eight groups.
     """
-    return torch.stack([_sums_of_sample(each, sets) for each, sets in zip(values.double(), packed, strict=True)])
+    _, draws, width = packed.shape
+    rows = max(1, LOOK_UPS // (max(draws, 256) * width))
+    parts = zip(values.double().split(rows), packed.split(rows), strict=True)
+    return torch.cat([_look_up(some, sets) for some, sets in parts])
 
 
 def draw_sets(samples: Samples, groups: Groups, use: str, draws: int, sizes: Tensor) -> Tensor:
@@ -64,12 +68,14 @@ def outputs_without(samples: Samples, groups: Groups, packed: Tensor, baseline: 
     return samples.masked(packed.shape[1], keep, baseline)
 
 
-def _sums_of_sample(values: Tensor, packed: Tensor) -> Tensor:
+def _look_up(values: Tensor, packed: Tensor) -> Tensor:
+    """``set_sums`` of as many samples as are worked on at once."""
     bits = (torch.arange(256, device=values.device)[:, None] >> _places(values.device).long() & 1).double()
-    table = torch.nn.functional.pad(values, (0, -len(values) % 8)).view(-1, 8) @ bits.T
-    first = torch.arange(len(table), device=values.device) * 256
-    chunks = packed.split(max(1, CHUNK["other"] // 16 // len(table)))
-    return torch.cat([torch.take(table, chunk.long() + first).sum(-1) for chunk in chunks])
+    table = torch.nn.functional.pad(values, (0, -values.shape[1] % 8)).unflatten(1, (-1, 8)) @ bits.T
+    count, width = table.shape[:2]
+    first = (torch.arange(count * width, device=values.device) * 256).view(count, 1, width)
+    chunks = packed.split(max(1, LOOK_UPS // (count * width)), dim=1)
+    return torch.cat([torch.take(table, chunk.long() + first).sum(-1) for chunk in chunks], 1)
 
 
 def _ragged(keys: Tensor, draws: int, size: Tensor, present: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def layers(predictor: Predictor, inputs: Tensor) -> list[list[str]]:
     return [by_call[call] for call in sorted(by_call, reverse=True)]
 
 
-def stages(found: list[list[str]], most: int) -> list[list[str]]:
+def grouped(found: list[list[str]], most: int) -> list[list[str]]:
     """The layers in at most ``most`` groups of even size, one group per layer if 0."""
     numbers = torch.arange(len(found)).tensor_split(min(most or len(found), len(found)))
     return [[name for number in group.tolist() for name in found[number]] for group in numbers]

@@ -12,7 +12,7 @@ from harness.errors import NotApplicable, UserError, unknown
 from harness.explaining import Explaining
 from harness.guards import ModelGuard
 from harness.metrics._similarity import spearman, ssim, with_reason
-from harness.metrics._weights import RUNNING_STATISTICS, layers, redrawn, stages as grouped
+from harness.metrics._weights import RUNNING_STATISTICS, grouped, layers, redrawn
 from harness.registry import metric
 from harness.samples import Samples
 

@@ -88,6 +88,6 @@ def _strips(length: int, cells: int) -> Tensor:
     cell = -(-length // cells)
     size = (cells + 1) * cell
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * cells / size - 0.5
-    centres = centres.clamp(0, cells - 1)
+    centres = (cells - 1 - (cells - 1 - centres.abs()).abs()).clamp(min=0)
     weights = (1 - (centres[:, None] - torch.arange(cells)).abs()).clamp(min=0).float()
     return weights.unfold(0, length, 1)[:cell]

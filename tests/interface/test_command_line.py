@@ -1,0 +1,142 @@
+"""The command line as its user meets it: what it prints, its exit status, and one line for a mistake."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from harness.cli import main
+
+SMALL = ["model=digits_cnn", "dataset=digits", "protocol.samples=6", "runtime.chunk=32", "runtime.lease=share", "runtime.sheet=0"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Runs land in the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def harness(*arguments):
+    return main(list(arguments))
+
+
+def run(*arguments):
+    return harness("run", *SMALL, *arguments)
+
+
+def test_a_run_prints_its_progress_its_table_and_where_the_rows_are(capsys):
+    assert run("explainer=[saliency,random]", "metric=[sparseness,seconds_per_sample]") == 0
+    printed = capsys.readouterr()
+    assert "1/2  saliency" in printed.err and "2/2  random" in printed.err
+    for part in ("saliency", "random (control)", "sparseness ↑", "seconds_per_sample ↓", "#1", "runs/main"):
+        assert part in printed.out
+
+
+def test_quiet_says_nothing_but_the_table(capsys):
+    assert run("explainer=saliency", "metric=sparseness", "--quiet") == 0
+    printed = capsys.readouterr()
+    assert printed.err == "" and "sparseness" in printed.out
+
+
+def test_the_same_command_again_has_nothing_to_do(capsys):
+    for _ in range(2):
+        run("explainer=saliency", "metric=sparseness")
+    assert "all 1 cells are done" in capsys.readouterr().err
+
+
+def test_plan_tells_cells_by_state(capsys):
+    run("explainer=saliency", "metric=sparseness")
+    capsys.readouterr()
+    assert harness("plan", *SMALL, "explainer=[saliency,gradient]", "metric=[sparseness,complexity]") == 0
+    assert "4 cells in runs/main: 3 new, 1 done" in capsys.readouterr().out
+
+
+def test_options_from_the_command_line_reach_the_cell(capsys):
+    assert run("explainer=integrated_gradients", "explainer.integrated_gradients.steps=4", "metric=forward_passes") == 0
+    (row,) = (json.loads(line) for path in __import__("pathlib").Path("runs/main/cells").iterdir() for line in path.open())
+    assert row["value"] == 4 and row["config"]["explainer"] == {
+        "name": "integrated_gradients", "steps": 4, "baseline": "zero", "method": "gausslegendre"}  # fmt: skip
+
+
+def test_the_same_explainer_twice_with_other_options(capsys):
+    few, many = "+explainer.ig4={name:integrated_gradients,steps:4}", "+explainer.ig8={name:integrated_gradients,steps:8}"
+    assert run("explainer=saliency", few, many, "metric=forward_passes") == 0
+    printed = capsys.readouterr().out
+    assert "ig4" in printed and "ig8" in printed
+
+
+def test_a_sweep_does_every_combination_and_goes_on_where_model_and_data_do_not_fit(capsys):
+    sweep = ["model=digits_cnn,cancer_mlp", "dataset=digits,breast_cancer", "explainer=saliency", "metric=sparseness"]
+    assert harness("run", *SMALL[2:], *sweep, "-m") == 0
+    printed = capsys.readouterr()
+    assert "digits_cnn on digits" in printed.out and "cancer_mlp on breast_cancer" in printed.out
+    cells = pd.DataFrame(
+        [json.loads(line) for path in __import__("pathlib").Path("runs/main/cells").iterdir() for line in path.open()]
+    ).set_index(["model", "dataset"])  # fmt: skip
+    assert cells["status"].to_dict() == {
+        ("digits_cnn", "digits"): "ok", ("digits_cnn", "breast_cancer"): "not_applicable",
+        ("cancer_mlp", "digits"): "not_applicable", ("cancer_mlp", "breast_cancer"): "ok"}  # fmt: skip
+
+
+def test_table_prints_and_writes_csv_and_parquet_of_cells_and_samples(capsys):
+    run("explainer=[saliency,random]", "metric=[sparseness,complexity]")
+    assert harness("table") == 0 and "sparseness" in capsys.readouterr().out
+    assert harness("table", "main", "--csv", "cells.csv", "--parquet", "cells.parquet") == 0
+    assert harness("table", "latest", "--samples", "--csv", "samples.csv") == 0
+    assert len(pd.read_csv("cells.csv")) == len(pd.read_parquet("cells.parquet")) == 4
+    assert len(pd.read_csv("samples.csv")) == 24
+
+
+@pytest.mark.parametrize("kind", ["explainers", "metrics", "models", "datasets"])
+def test_list_names_everything_with_options_and_what_it_is(kind, capsys):
+    from harness import registry
+
+    assert harness("list", kind) == 0
+    printed = capsys.readouterr().out
+    for name, entry in getattr(registry, kind.upper()).items():
+        assert f"\n{name}\n    {entry.summary}" in "\n" + printed
+        assert all(f"{option}=" in printed for option in entry.options)
+
+
+def test_a_failed_cell_is_exit_status_one(capsys, monkeypatch):
+    from harness.registry import METRICS
+
+    def explode(batch):
+        """Fails."""
+        raise RuntimeError("boom")
+
+    monkeypatch.setitem(METRICS._entries, "sparseness", METRICS.entry("sparseness", explode, {}))
+    assert run("explainer=saliency", "metric=sparseness") == 1
+    assert "RuntimeError: boom" in capsys.readouterr().err
+
+
+MISTAKES = {
+    "a verb": (["rum"], "unknown verb 'rum': did you mean 'run'?"),
+    "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "digits_cnn"),
+    "an explainer": (["run", "explainer=saliencyy"], "unknown explainer 'saliencyy': did you mean 'saliency'", "smoothgrad", "standard"),
+    "a metric in a list": (["run", "metric=[srg,deletions]"], "unknown metric 'deletions': did you mean 'deletion'"),
+    "an option": (["run", "explainer=rise", "explainer.rise.smaples=3"], "unknown setting 'explainer.rise.smaples': did you mean 'explainer.rise.samples'", "explainer.rise.cells"),
+    "a new option": (["run", "explainer=rise", "+explainer.rise.smaples=3"], "unknown option of rise 'smaples'", "samples"),
+    "a protocol setting": (["run", "protocol.seeds=3"], "unknown setting 'protocol.seeds'", "did you mean 'protocol.seed'"),
+    "an experiment": (["run", "experiment=digit"], "unknown experiment 'digit'", "digits"),
+    "a group": (["run", "explainers=rise"], "explainers"),
+    "an option's kind": (["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"], "'many'", "expected int"),
+    "a score": (["run", *SMALL, "metric=deletion", "protocol.target=lable"], "'lable'", "predicted, label or a class index"),
+    "a class": (["run", *SMALL, "protocol.target=12"], "class 12, expected 0 to 9"),
+    "a device": (["run", *SMALL, "runtime.device=tpu7"], "runtime.device is 'tpu7'"),
+    "a run's name": (["run", *SMALL, "run=../x"], "run is '../x'"),
+    "a run to show": (["table", "nowhere"], "no run 'nowhere'"),
+    "a list": (["list", "explainer"], "expected one of explainers, metrics, models, datasets"),
+    "a folder": (["run", "dataset=image_folder", "dataset.path=nowhere"], "nowhere"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_one_line_that_names_the_choices(mistake, capsys):
+    arguments, *expected = MISTAKES[mistake]
+    assert harness(*arguments) == 2
+    printed = capsys.readouterr().err
+    line = [line for line in printed.splitlines() if line.startswith("harness: ")]
+    assert len(line) == 1 and "Traceback" not in printed
+    for part in expected:
+        assert part in line[0]
