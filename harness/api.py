@@ -109,7 +109,7 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
         came = tuple(attributions.shape) if isinstance(attributions, Tensor) else type(attributions).__name__
         raise UserError(f"attributions are {came}, expected a tensor with one map for each of {len(samples)} inputs")
     raw = check_finite(samples.units.check(attributions.detach().float().to(samples.inputs.device)))
-    reduced = raw if reduction == "none" else samples.units.reduce(raw, reduction)
+    reduced = samples.units.reduce(raw, reduction)
     if explaining is None:
         return Batch(samples, reduced, raw)
     return Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining)

@@ -192,7 +192,7 @@ def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, wher
     if not valid.all():
         samples, raw, cost = samples.take(rows), raw[rows], cost.take(rows)
     explaining = explained.explaining
-    reduced = samples.units.reduce(raw, stage.protocol.reduction) if stage.protocol.reduction != "none" else raw
+    reduced = samples.units.reduce(raw, stage.protocol.reduction)
     batch = Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, explained.owns[number], cost)
     return _spread_over(score_batch(job.metric.entry, job.metric.options, batch), valid)
 

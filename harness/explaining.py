@@ -31,7 +31,7 @@ class Explaining:
         """What is done once before the first sample is explained."""
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
-            self.prepared = self.entry.prepare(self.model, samples, **self.options)
+            self.prepared = self.entry.prepare(self.model, samples.joint(), **self.options)
 
     def __call__(self, samples: Samples) -> Tensor:
         """Raw attributions (N, ...), float32 on the inputs' device, for any number of samples."""
@@ -42,6 +42,7 @@ class Explaining:
 
     def explain(self, samples: Samples) -> Tensor:
         """Raw attributions of one batch, in a single call of the explainer."""
+        samples = samples.joint()  # whether channels are scored together or apart is no business of the explainer
         function, handed_in = self.entry.function, {}
         for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
             if wants(function, name):

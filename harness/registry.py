@@ -54,7 +54,7 @@ class Explainer(Entry):
     stochastic   whether it draws random numbers
     convention   ``contribution`` includes the input's factor, like w * (x - r); ``local`` is gradient-like, like w
     control      it does not look at the model
-    prepare      ``prepare(model, context, **options)``: work done once per block, timed apart, handed in as ``prepared``
+    prepare      ``prepare(model, context, /, **options)``: work done once per block, timed apart, handed in as ``prepared``
     """
 
     scope: str = "local"

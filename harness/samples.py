@@ -145,6 +145,11 @@ class Samples:
         """The same samples on the model itself rather than its scoring copy, with nothing remembered of its outputs."""
         return replace(self, predictor=self.predictor.live(), memo={})
 
+    def joint(self) -> "Samples":
+        """The same samples with the channels of a unit taken together, also where the protocol makes each one a unit."""
+        units = Units.of(self.inputs, self.units.modality)
+        return self if units == self.units else replace(self, units=units, memo={}, scratch={})
+
     def need(self, *modalities: str) -> None:
         """Raise NotApplicable unless the inputs are of one of these kinds."""
         if self.units.modality not in modalities:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.errors import UserError, unknown
+from harness.errors import NotApplicable, UserError, unknown
 
 REDUCTIONS = {
     "sum": lambda values, axis: values.sum(axis),
@@ -57,6 +57,8 @@ class Units:
     def check(self, attributions: Tensor) -> Tensor:
         """Attributions as (N, *input shape) or with channel axis 1, whatever accepted shape they came in."""
         shape = tuple(attributions.shape[1:])
+        if self.channel_axis is None and self.modality in ("image", "tokens", "series") and shape != self.input_shape:
+            raise NotApplicable(f"reduction=none needs an attribution for every number of an input, these are {('N', *shape)}")
         if shape == self.input_shape or shape == self._one_channel:
             return attributions
         if shape == self.shape:
@@ -67,9 +69,12 @@ class Units:
         )
 
     def reduce(self, attributions: Tensor, how: str = "sum") -> Tensor:
-        """One number per unit, (N, *shape), from attributions in any accepted shape; ``how`` is one of REDUCTIONS."""
-        if how not in REDUCTIONS:
-            raise unknown("reduction", how, REDUCTIONS)
+        """One number per unit, (N, *shape), from attributions in any accepted shape.
+
+        ``how`` is one of REDUCTIONS; ``none`` and units that are single numbers leave them as they are.
+        """
+        if how not in (*REDUCTIONS, "none"):
+            raise unknown("reduction", how, (*REDUCTIONS, "none"))
         attributions = self.check(attributions)
         if self.channel_axis is None:
             return attributions

@@ -56,7 +56,7 @@ class Ranking:
 
 
 def schedule(totals: Tensor, steps: int) -> Tensor:
-    """How many of ``totals`` (N,) are removed at each of steps + 1 points: evenly spaced and symmetrical, (N, steps + 1)."""
+    """How many of ``totals`` (N,) are removed at each of steps + 1 points, evenly and symmetrically: (N, steps + 1)."""
     point = torch.arange(steps + 1, device=totals.device)
     nearer = torch.minimum(point, steps - point)
     fewer = (2 * nearer * totals[:, None] + steps) // (2 * steps)

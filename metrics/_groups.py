@@ -50,7 +50,7 @@ class Groups:
         return (self.sums(per_unit) / self.sizes).masked_fill(~self.present, float("-inf"))
 
     def spread(self, per_group: Tensor, sample: Tensor) -> Tensor:
-        """Values per group (rows, G) of the samples numbered ``sample`` (rows,), given to their units: (rows, *units)."""
+        """Values per group (rows, G) of samples numbered ``sample`` (rows,), given to their units: (rows, *units)."""
         if self.labels is None:
             return per_group.view(len(per_group), *self.shape)
         return gather_segments(per_group, self.labels[sample])

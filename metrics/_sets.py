@@ -44,7 +44,9 @@ def draw_sets(samples: Samples, groups: Groups, use: str, draws: int, sizes: Ten
     keys, count = samples.stream(use), groups.sizes.shape[1]
     if groups.alike:
         size = int(sizes[0])
-        return pack_chunks(keys, draws, count, lambda rows, start, number: subsets(keys[rows], number, size, count, start))
+        return pack_chunks(
+            keys, draws, count, lambda rows, start, number: subsets(keys[rows], number, size, count, start)
+        )
     return torch.cat([
         _ragged(keys[row : row + 1], draws, sizes[row], groups.present[row]) for row in range(len(keys))
     ])  # fmt: skip

@@ -34,13 +34,13 @@ def average_ranks(values: Tensor) -> Tensor:
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman rank correlation (N,) of rows (N, K), ties at average ranks; NaN where a row is constant or not finite."""
+    """Spearman rank correlation (N,) of rows (N, K), ties at average ranks; NaN where one is constant or not finite."""
     finite = (first.isfinite() & second.isfinite()).all(-1)
     return pearson(average_ranks(first), average_ranks(second)).masked_fill(~finite, float("nan"))
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
-    """Structural similarity (N,) of maps (N, H, W), each scaled to [0, 1] by its own minimum and maximum (Wang et al. 2004).
+    """Structural similarity (N,) of maps (N, H, W), each scaled to [0, 1] by its own range (Wang et al. 2004).
 
     Gaussian window of side 11 and sigma 1.5, or the largest odd side that fits, from 3 up; mean over the places where
     the window lies inside the map. NaN where a map is constant.

@@ -37,7 +37,9 @@ def _own_baseline(batch: Batch) -> str | Tensor | None:
     if claim == "output":
         return None
     if batch.options.get("baseline") is None:
-        raise NotApplicable("the explainer has no baseline option that says from where its attributions add up (give baseline=)")
+        raise NotApplicable(
+            "the explainer has no baseline option to say from where its attributions add up (give baseline=)"
+        )
     return batch.options["baseline"]
 
 

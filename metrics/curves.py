@@ -46,7 +46,7 @@ def insertion(
     granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
     tie_draws: int = 1,
 ) -> Scores:  # fmt: skip
-    """Area under the score while units enter the baseline, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
+    """Area under the score while units enter, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
     Trapezoid over the inserted share of units, both end points included. In the unit of the score; higher is better.
     The baseline is deletion's, not RISE's blur, which lets evidence through. Otherwise as ``deletion``.
@@ -62,7 +62,7 @@ def srg(
     granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
     tie_draws: int = 1,
 ) -> Scores:  # fmt: skip
-    """Symmetric relevance gain: the area between removing least and most important first (Blücher et al. 2024, 2401.06654).
+    """Symmetric relevance gain: area between least and most important first (Blücher et al. 2024, 2401.06654).
 
     Equals insertion minus deletion with the same baseline. In the unit of the score, 0 for a random order of any model;
     higher is better. Curves are the difference of the two. NotApplicable as for ``deletion``.
@@ -78,7 +78,7 @@ def aopc(
     granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
     tie_draws: int = 1,
 ) -> Scores:  # fmt: skip
-    """Mean drop of the score over the steps of removal, the step of no removal included (Samek et al. 2017, 1509.06321).
+    """Mean drop of the score over the steps of removal, the zeroth included (Samek et al. 2017, 1509.06321).
 
     1 / (K + 1) times the sum over k = 0 .. K of f(x) - f(x without the first k). In the unit of the score; higher is
     better, for ``order="lerf"`` lower. Everything is removed in the end, where the paper stops at 100 regions of 9 x 9.

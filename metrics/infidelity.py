@@ -31,7 +31,7 @@ def infidelity(
     batch: Batch, *, perturbation: str = "square", scaling: str = "none", samples: int = 200, largest: int = 10,
     noise: float = 0.2, baseline: str | Tensor = "zero", score: str = "logit", convention: str = "auto",
 ) -> Scores:  # fmt: skip
-    """Mean squared error of the output change that attributions predict under perturbation (Yeh et al. 2019, 1901.09392).
+    """Mean squared error of the output changes that attributions predict (Yeh et al. 2019, 1901.09392).
 
     E over perturbations I of (I . a - (f(x) - f(x - I)))^2, from ``samples`` independent draws per sample that all
     explainers share; lower is better. ``perturbation``: ``square`` sets one square (a window on a sequence) to
@@ -78,7 +78,7 @@ def _is_local(batch: Batch, convention: str) -> bool:
 def _removed(
     batch: Batch, perturbation: str, draws: int, largest: int, baseline: str | Tensor, local: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The changes (N, draws) that the attributions predict for removed sets, and the tracked outputs without the sets."""
+    """The changes (N, draws) that attributions predict for removed sets, and the tracked outputs without the sets."""
     samples = batch.samples
     units = groups(samples, "unit", patch=1, segments="unit")
     key = ("infidelity", perturbation, draws, largest if perturbation == "square" else None)

@@ -26,11 +26,11 @@ def parameter_randomization(
     batch: Batch, *, mode: str = "cascading", similarity: str = "spearman", stages: int = 8, target: str = "fixed",
     weight_seed: int = 0, running_statistics: str = "keep",
 ) -> Scores:  # fmt: skip
-    """Similarity of explanations before and after randomising the weights (MPRT: Adebayo et al. 2018, 1810.03292).
+    """Similarity of explanations before and after the weights are random (MPRT: Adebayo et al. 2018, 1810.03292).
 
     Mean over the randomised stages; curves (N, stages) hold each. ``cascading`` randomises from the output down and
     keeps what is random, ``independent`` randomises one stage at a time. Layers are taken in the order they run, in at
-    most ``stages`` groups (0: one each). Every parameter is covered; ``running_statistics``: ``keep`` or ``reset`` them.
+    most ``stages`` groups (0: one each). Every parameter is covered; ``running_statistics`` are ``keep`` or ``reset``.
     ``similarity``: Spearman of the maps (channels summed), of their absolute values (``spearman_abs``), or ``ssim`` of
     the maps scaled to [0, 1], which needs images. ``target`` stays ``fixed`` or is the random model's own
     (``reargmax``, as in the paper). At most 1, lower is better. NaN where a map is constant or not finite. The weights
@@ -50,7 +50,9 @@ def parameter_randomization(
     if similarity not in found:
         raise NotApplicable(f"SSIM needs image maps of at least 3 x 3 units, these are {batch.units.shape}")
     curve = found[similarity]
-    return with_reason(curve.mean(1), "a map of the original or a randomised model is constant or not finite", curves=curve)
+    return with_reason(
+        curve.mean(1), "a map of the original or a randomised model is constant or not finite", curves=curve
+    )
 
 
 def _similarities(
@@ -66,7 +68,9 @@ def _similarities(
     return {name: torch.stack([stage[name] for stage in compared], 1) for name in compared[0]}
 
 
-def _randomised(samples: Samples, mode: str, most: int, seed: int, running_statistics: str) -> Generator[None, None, None]:
+def _randomised(
+    samples: Samples, mode: str, most: int, seed: int, running_statistics: str
+) -> Generator[None, None, None]:
     """Run through the stages with the model's own weights randomised in place; put them back at the end."""
     model = samples.predictor.module
     todo = grouped(layers(samples.predictor, samples.inputs), most)

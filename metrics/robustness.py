@@ -1,4 +1,4 @@
-"""Robustness: how much an explanation changes when its input hardly does. Not faithfulness: constant maps are robust."""
+"""Robustness: how much an explanation changes when its input hardly does. Constant maps are robust, and wrong."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 10, ab
     """Largest relative change of the explanation under small uniform noise on the input (Yeh et al. 2019, 1901.09392).
 
     max over ``samples`` draws of ||a(x + e) - a(x)|| / ||a(x)||, Euclidean norms of the raw maps, e uniform in the
-    L-infinity ball of ``radius`` times the range of the data's values, not clipped to it; with ``absolute`` not divided.
+    L-infinity ball of ``radius`` times the range of the data's values, not clipped; with ``absolute`` not divided.
     The target stays, stochastic explainers keep their seed, and all explainers see the same noise. At least 0, lower is
     better. NaN where a(x) is 0 throughout. NotApplicable for attributions given without their explainer.
     """
@@ -31,11 +31,13 @@ def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 10, ab
     largest = change.view(len(batch), samples).amax(1)
     if absolute:
         return with_reason(largest, "an explanation of a perturbed input is not finite")
-    return with_reason(_ratio(largest, before.norm(dim=1)), "the explanation is 0 throughout, or not finite under noise")
+    return with_reason(
+        _ratio(largest, before.norm(dim=1)), "the explanation is 0 throughout, or not finite under noise"
+    )
 
 
 def _noisy(samples: Samples, radius: float, draws: int) -> Iterator[tuple[Samples, Tensor]]:
-    """Every sample with each of its draws of noise, some rows at a time, and the sample's number for each row."""
+    """Every sample with each of its draws of noise, some rows at a time, and each row's sample number."""
     pairs = torch.arange(len(samples) * draws, device=samples.inputs.device)
     return ((_perturbed(samples, rows // draws, rows % draws, radius), rows // draws) for rows in pairs.split(ROWS))
 

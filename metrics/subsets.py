@@ -58,7 +58,7 @@ def faithfulness_correlation(
 
 
 def _log_spaced(found: Groups, sizes: int, share: float) -> Tensor:
-    """Sizes (N, S) from 1 to ``share`` of each sample's groups; repeated ones are left out where all samples are alike."""
+    """Sizes (N, S) from 1 to ``share`` of each sample's groups; each once where all samples are alike."""
     if sizes < 2:
         raise UserError(f"sizes is {sizes}, expected at least 2")
     largest = (share * found.totals.double()[:, None]).clamp(min=1)

@@ -57,7 +57,7 @@ def test_max_sensitivity_under_the_same_noise(world):
     pairs = torch.arange(3 * 8)
     perturbed = _perturbed(samples, pairs // 8, pairs % 8, 0.05).inputs
     expected = sensitivity_max(
-        lambda inputs, target: (gradient(model, inputs[0], target),), samples.inputs, lambda inputs, radius: (perturbed,),
+        lambda inputs, target: (gradient(model, inputs[0], target),), samples.inputs, lambda *_: (perturbed,),
         n_perturb_samples=8, target=TARGETS,
     )  # fmt: skip
     found = ours("max_sensitivity", batch, radius=0.05, samples=8)

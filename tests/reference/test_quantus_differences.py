@@ -13,7 +13,13 @@ from harness.api import score
 
 ROOT = Path(__file__).parents[2]
 SEED = torch.seed() % 2**31
-QUIET = {"normalise": False, "abs": False, "disable_warnings": True, "return_aggregate": False, "display_progressbar": False}
+QUIET = {
+    "normalise": False,
+    "abs": False,
+    "disable_warnings": True,
+    "return_aggregate": False,
+    "display_progressbar": False,
+}
 
 
 @pytest.fixture
@@ -44,7 +50,9 @@ def test_samples_of_infidelity_differ_here_and_not_in_quantus(linear):
     model, inputs, targets, contributions = linear
     unrelated = contributions.flip(0)
     few, many = (
-        theirs(quantus.Infidelity(n_perturb_samples=n, perturb_baseline=0.0, **QUIET), model, inputs, targets, unrelated)
+        theirs(
+            quantus.Infidelity(n_perturb_samples=n, perturb_baseline=0.0, **QUIET), model, inputs, targets, unrelated
+        )
         for n in (1, 10)
     )
     np.testing.assert_allclose(few, many, rtol=1e-5)

@@ -27,7 +27,8 @@ class Exact(nn.Module):
     def __init__(self, channels):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(channels, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3, stride=2), nn.Softplus(), nn.Flatten(), nn.Linear(64, 3),
+            nn.Conv2d(channels, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3, stride=2), nn.Softplus(), nn.Flatten(),
+            nn.Linear(64, 3),
         ).double()  # fmt: skip
         self.net[-1].weight.data *= 2  # drops of the probability lie far above single precision's rounding
 
@@ -68,7 +69,9 @@ def ours(metric, world, attributions, *, by=None, reduction="sum", value_range=N
 
 
 def explainer(model):
-    entry = EXPLAINERS.entry("gradient", lambda model, inputs, targets: gradient(model, inputs, targets), {}, convention="local")
+    entry = EXPLAINERS.entry(
+        "gradient", lambda model, inputs, targets: gradient(model, inputs, targets), {}, convention="local"
+    )
     return Explaining(entry, {}, model)
 
 
@@ -81,7 +84,9 @@ def close(found, expected, tolerance=1e-6):
 def test_pixel_flipping_is_our_deletion_curve_without_its_first_point(world):
     attributions = world[2]
     step = attributions[0].numel() // 12
-    quantus_curve = theirs(quantus.PixelFlipping(features_in_step=step, abs=False, **ZERO, **QUIET), world, attributions)
+    quantus_curve = theirs(
+        quantus.PixelFlipping(features_in_step=step, abs=False, **ZERO, **QUIET), world, attributions
+    )
     found = ours("deletion", world, attributions, reduction="none", steps=12, baseline="zero")
     close(found.curves[:, 1:], quantus_curve)
     with_area = quantus.PixelFlipping(features_in_step=step, abs=False, return_auc_per_sample=True, **ZERO, **QUIET)

@@ -69,7 +69,7 @@ def explain_in(batch_size, chunk, name, net, inputs, targets, *, seed=0, modalit
     return explaining(samples)
 
 
-def near(found, expected, tolerance=1e-5):
-    """Equal up to a share of the largest expected number."""
+def near(found, expected, tolerance=1e-5, rounding=0.0):
+    """Equal up to a share of the largest expected number, and the rounding of the scores it is a difference of."""
     scale = max(float(expected.abs().max()), 1e-30)
-    return float((found.double() - expected.double()).abs().max()) <= tolerance * scale
+    return float((found.double() - expected.double()).abs().max()) <= tolerance * scale + rounding

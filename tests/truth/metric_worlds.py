@@ -14,7 +14,10 @@ SHAPES = {"grey": (1, 6, 5), "colour": (3, 6, 5), "table": (7,), "tokens": (5, 4
 
 
 class Additive(nn.Module):
-    """Logits (f, 0) with f = b + sum of w * g(x): every element contributes by itself."""
+    """Logits (f, 0) with f = b + sum of w * g(x): every element contributes by itself.
+
+    Like all models here it computes in double precision, so that its outputs do not depend on the size of the batch.
+    """
 
     def __init__(self, shape, g=lambda x: x, generator=None):
         super().__init__()
@@ -22,8 +25,8 @@ class Additive(nn.Module):
         self.b, self.g = 0.3, g
 
     def forward(self, x):
-        f = self.b + (self.g(x) * self.w).flatten(1).sum(1)
-        return torch.stack([f, torch.zeros_like(f)], 1)
+        f = self.b + (self.g(x.double()) * self.w).flatten(1).sum(1)
+        return torch.stack([f, torch.zeros_like(f)], 1).float()
 
     def contributions(self, x, r):
         return (self.w * (self.g(x) - self.g(r))).detach()
@@ -36,12 +39,13 @@ class Interacting(nn.Module):
         super().__init__()
         size = torch.Size(shape).numel()
         self.first, self.last = nn.Linear(size, 16), nn.Linear(16, 3)
+        self.double()
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5)
 
     def forward(self, x):
-        return self.last(torch.tanh(self.first(x.flatten(1))))
+        return self.last(torch.tanh(self.first(x.double().flatten(1)))).float()
 
 
 class Constant(nn.Module):

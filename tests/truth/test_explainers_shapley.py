@@ -159,3 +159,25 @@ def test_gaps_between_the_numbers_of_segments_are_nobody(seed):  # noqa: F811
     for name, options in (*ESTIMATORS, ("lime", {"samples": 50}), ("feature_ablation", {})):
         sparse = explain(name, net, x, targets, segments=dense * 5 + 3, **options)
         assert near(sparse, explain(name, net, x, targets, segments=dense, **options)), name
+
+
+def coalitions_seen(name, players, **options):
+    """What of one sample a model was shown, in order: (calls, players) bool; the baseline is zero."""
+    seen = []
+    net = model(lambda inputs: seen.append(inputs != 0) or inputs.prod(1))
+    explain(name, net, torch.rand(1, players) + 0.5, torch.zeros(1, dtype=torch.long), **options)
+    return torch.cat(seen[1:])  # the first call only asks how many outputs there are
+
+
+def test_orders_come_with_their_reverses_so_that_coalitions_come_with_their_complements(seed):  # noqa: F811
+    seen = sorted(map(players_of, coalitions_seen("shapley_sampling", 8, permutations=4)), key=sorted)
+    assert len(seen) == 4 * 7 + 2
+    assert seen == sorted((frozenset(range(8)) - players for players in seen), key=sorted)
+
+
+def test_lime_sees_the_whole_input_first_and_each_segment_half_of_the_time(seed):  # noqa: F811
+    seen = coalitions_seen("lime", 30, samples=2000)[1:]  # after the score of the input
+    assert len(seen) == 2000 and seen[0].all()
+    assert ((seen[1:].float().mean(0) - 0.5).abs() < 5.5 * 0.5 / 2000**0.5).all()
+    together = (seen[1:, :1] == seen[1:, 1:]).float().mean(0)
+    assert ((together - 0.5).abs() < 5.5 * 0.5 / 2000**0.5).all(), "segments come and go by themselves"

@@ -4,7 +4,18 @@ import math
 
 import pytest
 import torch
-from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, explaining, generator, gradient, samples, scores
+from metric_worlds import (
+    SHAPES,
+    Additive,
+    Constant,
+    Interacting,
+    draw,
+    explaining,
+    generator,
+    gradient,
+    samples,
+    scores,
+)
 from torch import nn
 
 from harness.errors import NotApplicable
@@ -18,7 +29,9 @@ def seed(request):
 
 
 def score(metric, attributions, **options):
-    return scores(metric, Interacting(attributions.shape[1:]), torch.ones_like(attributions), attributions, options=options)
+    return scores(
+        metric, Interacting(attributions.shape[1:]), torch.ones_like(attributions), attributions, options=options
+    )
 
 
 def test_entropy_and_gini_at_their_extremes():
@@ -66,7 +79,11 @@ def test_attributions_that_are_zero_have_neither_and_say_so():
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("baseline", ["zero", "mean", "train_mean"])
 def test_contributions_to_the_explainers_own_baseline_leave_no_gap(kind, baseline, seed):
-    model, inputs, train = Additive(SHAPES[kind], torch.sin, generator(seed)), draw(SHAPES[kind], seed), draw(SHAPES[kind], 9)
+    model, inputs, train = (
+        Additive(SHAPES[kind], torch.sin, generator(seed)),
+        draw(SHAPES[kind], seed),
+        draw(SHAPES[kind], 9),
+    )
     removed = samples(model, inputs, train=train).baseline(baseline)
     by = explaining(gradient, model, complete_to="baseline")
     by.options = {"baseline": baseline}
@@ -83,7 +100,9 @@ def test_the_gap_is_a_number_with_a_size_also_relative_to_the_drop(seed):
     half = 0.5 * model.contributions(inputs, torch.zeros_like(inputs))
     drop = (model(inputs)[:, 0] - model.b).abs().detach().double()
     options = {"baseline": "zero"}
-    torch.testing.assert_close(scores("completeness", model, inputs, half, options=options).values, drop / 2, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        scores("completeness", model, inputs, half, options=options).values, drop / 2, rtol=1e-4, atol=1e-5
+    )
     found = scores("completeness", model, inputs, half, options={**options, "relative": True}).values
     torch.testing.assert_close(found, torch.full_like(found, 0.5), rtol=1e-3, atol=0)
 
@@ -93,7 +112,10 @@ def test_all_channels_add_up_whatever_the_reduction(seed):
     contributions = model.contributions(inputs, torch.zeros_like(inputs))
     for reduction in ("sum", "abs_sum", "none"):
         options = {"baseline": "zero"}
-        assert scores("completeness", model, inputs, contributions, reduction=reduction, options=options).values.max() < 1e-5
+        assert (
+            scores("completeness", model, inputs, contributions, reduction=reduction, options=options).values.max()
+            < 1e-5
+        )
 
 
 def test_explainers_of_the_output_add_up_to_the_output(seed):

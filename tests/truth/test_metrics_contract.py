@@ -1,4 +1,4 @@
-"""What holds for every metric: kinds of input, company, order, batch size, repetition, direction, untouched arguments."""
+"""What holds for every metric: kinds of input, company, order, chunks, repetition, direction, untouched arguments."""
 
 import pytest
 import torch
@@ -28,6 +28,13 @@ CASES = {
     "completeness": [{}, {"relative": True, "baseline": "zero"}],
 }  # fmt: skip
 NEED_NEIGHBOURS = ("patch", "segment", "square")
+EVERY_KIND = [
+    (metric, number, kind)
+    for metric, cases in CASES.items()
+    for number, options in enumerate(cases)
+    for kind in SHAPES
+    if kind != "table" or not any(value in NEED_NEIGHBOURS for value in options.values())
+]
 EVERY = [(metric, number) for metric, cases in CASES.items() for number in range(len(cases))]
 
 
@@ -45,22 +52,14 @@ def world(kind, seed, count=4):
     return model, inputs, attributions, {"by": by, "train": train, "value_range": (-3.0, 3.0)}
 
 
-def applies(metric, number, kind):
-    options = CASES[metric][number]
-    return kind != "table" or not any(value in NEED_NEIGHBOURS for value in options.values())
-
-
 def test_every_metric_of_this_family_is_held_here():
     mine = {name for name, entry in METRICS.items() if entry.function.__module__.split(".")[-1] in (
         "curves", "subsets", "infidelity", "robustness", "randomization", "complexity", "axioms")}  # fmt: skip
     assert mine == set(CASES)
 
 
-@pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize(("metric", "number"), EVERY)
+@pytest.mark.parametrize(("metric", "number", "kind"), EVERY_KIND)
 def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk(metric, number, kind):
-    if not applies(metric, number, kind):
-        pytest.skip("columns of a table have no neighbours")
     model, inputs, attributions, more = world(kind, SEED)
     targets = torch.tensor([0, 1, 2, 0])
     whole = scores(metric, model, inputs, attributions, options=CASES[metric][number], targets=targets, **more)
@@ -82,7 +81,9 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_handed_in_is_changed(metr
     model, inputs, attributions, more = world("colour", SEED)
     before = [inputs.clone(), attributions.clone(), *(p.detach().clone() for p in model.parameters())]
     state = torch.get_rng_state()
-    first, second = (scores(metric, model, inputs, attributions, options=CASES[metric][number], **more) for _ in range(2))
+    first, second = (
+        scores(metric, model, inputs, attributions, options=CASES[metric][number], **more) for _ in range(2)
+    )
     assert torch.equal(first.values, second.values)
     assert all(torch.equal(a, b) for a, b in zip(before, [inputs, attributions, *model.parameters()], strict=True))
     assert torch.equal(torch.get_rng_state(), state)
@@ -95,7 +96,9 @@ def test_another_seed_draws_other_numbers(metric):
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("metric", ["deletion", "insertion", "srg", "aopc", "sensitivity_n", "faithfulness_correlation", "infidelity"])
+@pytest.mark.parametrize(
+    "metric", ["deletion", "insertion", "srg", "aopc", "sensitivity_n", "faithfulness_correlation", "infidelity"]
+)
 @pytest.mark.parametrize("baseline", BASELINES)
 def test_every_baseline_serves_every_metric_that_removes(metric, baseline):
     model, inputs, attributions, more = world("colour", SEED)
@@ -107,7 +110,9 @@ def test_every_baseline_serves_every_metric_that_removes(metric, baseline):
 @pytest.mark.parametrize("metric", ["deletion", "srg", "sensitivity_n", "infidelity", "complexity"])
 def test_attributions_summed_over_channels_before_or_here_score_the_same(metric, shape):
     model, inputs, attributions, more = world("colour", SEED)
-    given = {"(N, C, H, W)": attributions, "(N, 1, H, W)": attributions.sum(1, True), "(N, H, W)": attributions.sum(1)}[shape]
+    given = {"(N, C, H, W)": attributions, "(N, 1, H, W)": attributions.sum(1, True), "(N, H, W)": attributions.sum(1)}[
+        shape
+    ]
     reference = scores(metric, model, inputs, attributions, **more).values
     torch.testing.assert_close(scores(metric, model, inputs, given, **more).values, reference, rtol=1e-5, atol=1e-6)
 
@@ -116,7 +121,8 @@ def test_attributions_summed_over_channels_before_or_here_score_the_same(metric,
 DIRECTED = {
     "deletion": [{}, {"order": "lerf"}], "insertion": [{}], "srg": [{}, {"granularity": "patch", "patch": 2}],
     "aopc": [{}, {"order": "lerf"}], "sensitivity_n": [{}], "faithfulness_correlation": [{}],
-    "infidelity": [{}, {"perturbation": "subset"}, {"scaling": "optimal"}, {"scaling": "normalised"}], "completeness": [{}],
+    "infidelity": [{}, {"perturbation": "subset"}, {"scaling": "optimal"}, {"scaling": "normalised"}],
+    "completeness": [{}],
 }  # fmt: skip
 BLIND_TO_SIGN = ("optimal", "normalised")
 
@@ -157,6 +163,8 @@ def test_directions_and_units_follow_the_options():
 def test_predictions_are_of_the_explained_class():
     model, inputs, attributions, more = world("grey", SEED)
     for metric in ("deletion", "sensitivity_n", "infidelity"):
-        found = [scores(metric, model, inputs, attributions, targets=torch.full((4,), k), **more).values for k in range(3)]
+        found = [
+            scores(metric, model, inputs, attributions, targets=torch.full((4,), k), **more).values for k in range(3)
+        ]
         assert not torch.allclose(found[0], found[1]) and not torch.allclose(found[1], found[2])
     assert samples(model, inputs).clean("probability").allclose(model(inputs).softmax(1)[:, 0])

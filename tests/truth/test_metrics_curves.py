@@ -126,7 +126,9 @@ def test_a_constant_map_is_ordered_by_lot_and_not_by_position():
 
 
 def test_the_share_of_tied_units_is_told():
-    found = scores("deletion", Additive((4,)), torch.ones(2, 4), torch.tensor([[1.0, 2, 2, 3], [1, 2, 3, 4]]), options=RAW)
+    found = scores(
+        "deletion", Additive((4,)), torch.ones(2, 4), torch.tensor([[1.0, 2, 2, 3], [1, 2, 3, 4]]), options=RAW
+    )
     assert found.tied.tolist() == [0.5, 0.0]
 
 
@@ -164,7 +166,9 @@ def test_where_nothing_changes_the_curves_are_flat(world, seed):
     model = Constant() if world == "constant function" else Interacting((1, 6, 5), generator(seed))
     options = {"baseline": "mean" if world == "constant function" else inputs[0]}
     level = model(inputs).softmax(1)[:, 0].detach().double()
-    found = {m: scores(m, model, inputs, attributions, options=options) for m in ("deletion", "insertion", "srg", "aopc")}
+    found = {
+        m: scores(m, model, inputs, attributions, options=options) for m in ("deletion", "insertion", "srg", "aopc")
+    }
     torch.testing.assert_close(found["deletion"].values, level, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found["insertion"].values, level, rtol=1e-6, atol=1e-6)
     assert found["srg"].values.abs() < 1e-6 and found["aopc"].values.abs() < 1e-6
@@ -185,7 +189,14 @@ def test_aopc_counts_the_step_at_which_nothing_is_removed(seed):
 def test_the_batched_curve_equals_a_loop_over_samples_and_steps(kind, granularity, score, seed):
     model, inputs = Interacting(SHAPES[kind], generator(seed)), draw(SHAPES[kind], seed)
     attributions, targets = draw(SHAPES[kind], seed + 1), torch.tensor([0, 1, 2])
-    options = {"granularity": granularity, "patch": 2, "segments": "grid:3", "steps": 5, "score": score, "baseline": "blur"}
+    options = {
+        "granularity": granularity,
+        "patch": 2,
+        "segments": "grid:3",
+        "steps": 5,
+        "score": score,
+        "baseline": "blur",
+    }
     made = samples(model, inputs)
     for metric in ("deletion", "insertion"):
         found = scores(metric, model, inputs, attributions, options=options, targets=targets, chunk=4)
@@ -219,7 +230,9 @@ def test_random_baselines_are_averaged_over_their_draws(seed):
     attributions = draw((1, 6, 5), seed + 1, 1)
     made = samples(model, inputs, seed=seed)
     singles = [
-        scores("deletion", model, inputs, attributions, options={"baseline": made.baseline("uniform_noise", k)[0]}).curves
+        scores(
+            "deletion", model, inputs, attributions, options={"baseline": made.baseline("uniform_noise", k)[0]}
+        ).curves
         for k in range(3)
     ]
     options = {"baseline": "uniform_noise", "imputations": 3}

@@ -36,7 +36,9 @@ def test_under_gaussian_noise_the_error_of_scaled_gradients_has_a_closed_form(sh
     for factor in (1.0, 0.0, 2.5, -1.0):
         found = scores("infidelity", model, inputs, factor * gradients(model, inputs), options=GAUSSIAN).values
         # The mean of 4000 squares of a normal number has a relative standard error of sqrt(2 / 4000).
-        assert ((found - (1 - factor) ** 2 * variance).abs() <= 4 * (2 / 4000) ** 0.5 * (1 - factor) ** 2 * variance + 1e-6).all()
+        assert (
+            (found - (1 - factor) ** 2 * variance).abs() <= 4 * (2 / 4000) ** 0.5 * (1 - factor) ** 2 * variance + 1e-6
+        ).all()
 
 
 def test_optimal_scaling_hides_size_and_sign_and_the_normalised_error_lies_between_0_and_1(seed):
@@ -152,7 +154,8 @@ def test_more_draws_narrow_the_score(seed):
     attributions = draw((1, 6, 5), seed + 1, 1)
     spread = [
         torch.cat([
-            scores("infidelity", model, inputs, attributions, seed=k, options={"samples": count}).values for k in range(40)
+            scores("infidelity", model, inputs, attributions, seed=k, options={"samples": count}).values
+            for k in range(40)
         ]).std()
         for count in (5, 500)
     ]  # fmt: skip
@@ -161,7 +164,9 @@ def test_more_draws_narrow_the_score(seed):
 
 def test_undefined_and_impossible_cases_say_so():
     inputs = draw((1, 4, 5), 0)
-    zero = scores("infidelity", Interacting((1, 4, 5)), inputs, torch.zeros_like(inputs), options={"scaling": "optimal"})
+    zero = scores(
+        "infidelity", Interacting((1, 4, 5)), inputs, torch.zeros_like(inputs), options={"scaling": "optimal"}
+    )
     assert zero.values.isnan().all() and zero.reason
     assert scores("infidelity", Interacting((1, 4, 5)), inputs, torch.zeros_like(inputs)).values.isfinite().all()
     still = scores("infidelity", Constant(), inputs, inputs, options={"scaling": "normalised"})

@@ -17,7 +17,9 @@ def seed(request):
 
 def ratio(model, inputs, function, *, options=None, **more):
     attributions = function(model, inputs.clone(), torch.zeros(len(inputs), dtype=torch.long))
-    return scores("max_sensitivity", model, inputs, attributions, by=explaining(function, model), options=options, **more)
+    return scores(
+        "max_sensitivity", model, inputs, attributions, by=explaining(function, model), options=options, **more
+    )
 
 
 def itself(model, inputs, targets):
@@ -32,7 +34,9 @@ def test_an_explainer_that_returns_its_input_shows_the_noise(kind, seed):
     d = inputs[0].numel()
     assert (found <= 0.5 * d**0.5).all()  # every element is moved by at most 0.1 * 5
     assert (found > 0.5 * (d / 3) ** 0.5 * 0.999).all()  # the root mean square; the largest of 200 lies above
-    relative = ratio(Interacting(SHAPES[kind]), inputs, itself, options={**options, "absolute": False}, value_range=range_)
+    relative = ratio(
+        Interacting(SHAPES[kind]), inputs, itself, options={**options, "absolute": False}, value_range=range_
+    )
     torch.testing.assert_close(relative.values, found / inputs.flatten(1).norm(dim=1).double(), rtol=1e-6, atol=0)
 
 

@@ -1,0 +1,67 @@
+"""Small nets, their bare forward passes, and metrics run on prepared tensors: what the ratios are made of."""
+
+import torch
+from torch import nn
+
+from harness.api import make_batch, samples_of
+from harness.predictor import Predictor
+from harness.registry import METRICS
+from harness.scoring import score_batch
+
+BATCHES = (8, 16, 32, 64, 128, 256)
+
+
+def small_cnn():
+    """A CNN for 28 x 28 digits."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(800, 10))
+
+
+def mlp():
+    """An MLP on ten columns."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+
+
+def ready(model, device):
+    """The model in eval mode, without parameter gradients, on the device."""
+    return model.eval().requires_grad_(False).to(device)
+
+
+class Work:
+    """Inputs with random attributions for a model, to be scored again and again."""
+
+    def __init__(self, model, shape, count, device):
+        torch.manual_seed(0)
+        self.model, self.inputs = model, torch.randn(count, *shape, device=device)
+        self.targets = torch.zeros(count, dtype=torch.long, device=device)
+        self.attributions = torch.randn(count, *shape[1:], device=device)
+
+    def scoring(self, predictor, metric, **options):
+        """A function that scores once, from nothing."""
+        entry = METRICS[metric]
+        options = entry.complete(options)
+
+        def score():
+            samples = samples_of(self.model, self.inputs, self.targets, predictor=predictor, value_range=(-3.0, 3.0))
+            return score_batch(entry, options, make_batch(samples, self.attributions, None))
+
+        return score
+
+    def evaluations(self, metric, **options):
+        """Model evaluations of one scoring."""
+        predictor = Predictor(self.model)
+        self.scoring(predictor, metric, **options)()
+        return predictor.forwards
+
+    def bare(self, batch, rows=256):
+        """A function that passes ``rows`` inputs forward and does nothing else."""
+        inputs = self.inputs[torch.arange(rows, device=self.inputs.device) % len(self.inputs)]
+
+        def forward():
+            with torch.inference_mode():
+                for part in inputs.split(batch):
+                    self.model(part)
+
+        return forward

@@ -1,0 +1,95 @@
+"""Perturbation explainers against captum, and the engine's own share of time and memory."""
+
+import json
+
+import pytest
+import torch
+from bounds import Work, mlp, ready, small_cnn
+
+import harness
+from harness.measure import PeakMemory
+from harness.plan import Plan
+from harness.results.store import Store
+from harness.running import run_plan
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("kernel_shap", "KernelShap"), ("lime", "Lime")])
+def test_shapley_values_and_lime_of_a_table_take_far_less_than_in_captum(ours, theirs, measure, figure, device):
+    from captum import attr
+
+    model = ready(mlp(), device)
+    inputs, targets = torch.randn(16, 10, device=device), torch.zeros(16, dtype=torch.long, device=device)
+    samples = 256
+    explainer = getattr(attr, theirs)(model)
+    ours_time, captum_time = measure(
+        lambda: harness.explain(ours, model, inputs, targets, samples=samples),
+        lambda: explainer.attribute(inputs, target=targets, n_samples=samples), rounds=2,
+    )  # fmt: skip
+    figure(f"{ours}, 10-column MLP, 256 evaluations: captum's time / ours", captum_time / ours_time, ">= 100")
+
+
+def test_ten_times_the_samples_need_no_more_memory(benchmark, figure, device):
+    model = ready(small_cnn(), device)
+
+    def peak(count):
+        work = Work(model, (1, 28, 28), count, device)
+        with PeakMemory(device) as memory:
+            harness.evaluate(
+                model, work.inputs, work.targets, explainers=["saliency", "occlusion"],
+                metrics={"srg": {"steps": 14}, "sensitivity_n": {"sizes": 3, "subsets": 20}}, chunk=64,
+            )  # fmt: skip
+        return memory.megabytes
+
+    peak(1024)  # libraries and allocators settle first
+    one, ten = peak(1024), benchmark.pedantic(peak, (10_240,), rounds=1)
+    figure("peak memory at 10,240 samples / at 1,024, small CNN", ten / one, "<= 1.1")
+
+
+def many_cells(folder, explainers, metrics):
+    """A plan of many cheap cells."""
+    return Plan.of({
+        "model": "digits_cnn", "dataset": "digits", "run": "many",
+        "explainer": {f"random_{i}": {"name": "blurred_random", "width": 0.01 + i / 1000} for i in range(explainers)},
+        "metric": {f"complexity_{i}": {"name": "deletion", "steps": i + 1} for i in range(metrics)},
+        "protocol": {"samples": 4}, "runtime": {"runs": str(folder), "quiet": True, "lease": "share", "sheet": 0, "chunk": 64},
+    })  # fmt: skip
+
+
+def test_a_cell_costs_little_beside_model_and_metric(tmp_path, benchmark, figure):
+    config = {"explainer": 20, "metric": 10}
+    plan = many_cells(tmp_path, config["explainer"], 1)
+    plan.metrics = harness.plan.choose_several(harness.registry.METRICS, {f"s{i}": {"name": "infidelity", "largest": i + 1, "samples": 1} for i in range(10)})
+    plan.__dict__.pop("jobs", None)
+    benchmark.pedantic(run_plan, (plan,), rounds=1)
+    rows = Store(plan.directory).latest().values()
+    finished = sorted(row["finished"] for row in rows)
+    whole = (harness.recording.datetime.fromisoformat(finished[-1]) - harness.recording.datetime.fromisoformat(finished[0])).total_seconds()
+    inside = sum(row["seconds"] for row in rows)
+    figure("overhead per cell beside metric, explaining included, ms", 1000 * (whole - inside) / (len(rows) - 1), "<= 10")
+
+
+def test_running_a_finished_run_of_four_thousand_cells_again(tmp_path, benchmark, figure):
+    plan = many_cells(tmp_path, 80, 50)
+    store = Store(plan.directory)
+    codes = {e: plan.subject_code(e) for e in plan.explainers}
+    sticks = {m: plan.stick(m) for m in plan.metrics}
+    (plan.directory / "cells").mkdir(parents=True)
+    (plan.directory / "scores").mkdir()
+    with open(plan.directory / "cells" / "old.jsonl", "w") as file:
+        for job in plan.jobs:
+            row = {"cell": job.cell, "status": "ok", "subject": codes[job.explainer] + "-0", "stick": sticks[job.metric],
+                   "value": 0.5, "finished": "2026-01-01T00:00:00.000000+00:00",
+                   "config": json.loads(json.dumps(plan.identity(job.explainer, job.metric)))}  # fmt: skip
+            file.write(json.dumps(row) + "\n")
+            store.scores_path(job.cell).touch()
+    again = many_cells(tmp_path, 80, 50)
+    benchmark.pedantic(run_plan, (again,), rounds=1)
+    figure("running a finished run of 4,000 cells again, seconds", benchmark.stats.stats.min, "<= 3")
+
+
+def test_masks_at_224_pixels_are_made_faster_than_a_model_takes_them(measure, figure, device):
+    from harness.randomness import sample_keys, subsets
+
+    keys = sample_keys(torch.randn(1, 3, 8, 8, device=device))
+    (seconds,) = measure(lambda: subsets(keys, 50, 10_000, 224 * 224))
+    figure("a random subset of the pixels of a 224 px image, ms", 1000 * seconds / 50, "well below one forward pass")
