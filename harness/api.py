@@ -111,8 +111,8 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
     raw = check_finite(samples.units.check(attributions.detach().float().to(samples.inputs.device)))
     reduced = samples.units.reduce(raw, reduction)
     if explaining is None:
-        return Batch(samples, reduced, raw)
-    return Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining)
+        return Batch(samples, reduced, raw, reduction=reduction)
+    return Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, reduction=reduction)
 
 
 def evaluate(

@@ -37,6 +37,7 @@ class Batch:
     explain_again  ``explain_again(samples) -> raw`` runs the explainer on other samples, or None
     own            what has been computed for this explainer and these samples, for the metrics that follow
     cost           what the explanation cost, or None (``harness.measure``)
+    reduction      how channels became one number per unit
     """
 
     samples: Samples
@@ -47,6 +48,7 @@ class Batch:
     explain_again: Callable[[Samples], Tensor] | None = None
     own: dict[Hashable, Any] = field(default_factory=dict)
     cost: Any = None
+    reduction: str = "sum"
 
     @property
     def inputs(self) -> Tensor:
@@ -77,8 +79,16 @@ class Batch:
             self.own[key] = compute()
         return self.own[key]
 
+    def reduced(self, raw: Tensor) -> Tensor:
+        """Other raw attributions as numbers per unit (N, *units), reduced as these were."""
+        return self.units.reduce(raw, self.reduction)
+
     def explain(self, samples: Samples) -> Tensor:
         """The explainer's raw attributions for other samples, under its options and the same randomness."""
+        self.need_explainer()
+        return self.explain_again(samples)
+
+    def need_explainer(self) -> None:
+        """Raise NotApplicable for attributions that came without their explainer."""
         if self.explain_again is None:
             raise NotApplicable("explains again, which attributions given without an explainer cannot do")
-        return self.explain_again(samples)

@@ -193,7 +193,8 @@ def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, wher
         samples, raw, cost = samples.take(rows), raw[rows], cost.take(rows)
     explaining = explained.explaining
     reduced = samples.units.reduce(raw, stage.protocol.reduction)
-    batch = Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, explained.owns[number], cost)
+    batch = Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, explained.owns[number], cost,
+                  stage.protocol.reduction)  # fmt: skip
     return _spread_over(score_batch(job.metric.entry, job.metric.options, batch), valid)
 
 

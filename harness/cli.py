@@ -121,14 +121,16 @@ def table(arguments: list[str]) -> int:
     parser.add_argument("--parquet", metavar="FILE", help="write the rows as Parquet")
     parser.add_argument("--runs", default="runs", help="the folder in which runs lie (default: runs)")
     chosen = parser.parse_args(arguments)
-    from harness.results.frames import find_run, read
+    from harness.results.frames import find_run, read_cells, read_scores
+    from harness.results.statistics import ranks
     from harness.results.tables import to_csv, to_parquet
 
     directory = find_run(chosen.run, chosen.runs)
     if not (chosen.samples or chosen.csv or chosen.parquet):
         _show(directory)
         return 0
-    rows = read(directory)[1 if chosen.samples else 0]
+    cells = read_cells(directory)
+    rows = read_scores(directory, cells) if chosen.samples else cells.assign(rank=ranks(cells))
     for path, write in ((chosen.csv, to_csv), (chosen.parquet, to_parquet)):
         if path:
             write(rows, path)
@@ -141,12 +143,13 @@ def table(arguments: list[str]) -> int:
 def _show(directory: Path, only: set[str] | None = None) -> None:
     """Print the leaderboard of a run's cells, or of some of them; controls come last."""
     from harness.registry import EXPLAINERS
-    from harness.results.frames import read
+    from harness.results.frames import configured, read_cells
     from harness.results.tables import print_table
 
-    cells, _ = read(directory)
+    cells = read_cells(directory)
     cells = cells if only is None else cells[cells["cell"].isin(only)]
-    names = {label: config["explainer"]["name"] for label, config in zip(cells["explainer"], cells["config"], strict=True)}
+    labels = zip(cells["explainer"], cells["config"], strict=True)
+    names = {label: configured(config, "explainer").get("name", label) for label, config in labels}
     controls = {label for label, name in names.items() if name in EXPLAINERS and EXPLAINERS[name].control}
     print_table(cells, controls=controls)
 

@@ -44,6 +44,8 @@ class RowRecorder:
         frame = sample_frame(self.stage, scores)
         self.store.write_scores(job.cell, frame)
         summary = summarise(scores.values.numpy(), finite.numpy())
+        if job.metric.entry.kind == "cost":  # samples of one call share its cost: they are not independent draws
+            summary |= {"ci_low": None, "ci_high": None}
         reason = scores.reason if not finite.all() else ""
         reason = reason or (flags[0] if not valid.all() else "")
         self._append(job, {**summary, "status": "ok", "error": reason, "flags": flags, "seconds": round(seconds, 4)})

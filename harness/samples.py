@@ -3,7 +3,7 @@
 Explainers see it as ``context``, metrics as ``batch.samples``. What is computed here once serves them all.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,7 +41,7 @@ class Samples:
     value_range: tuple[Any, Any] | None = None
     masks: Tensor | None = None
     given_segments: Tensor | None = None
-    memo: dict[Hashable, Any] = field(default_factory=dict)
+    memo: MutableMapping[Hashable, Any] = field(default_factory=dict)
     scratch: dict[Hashable, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,9 +73,14 @@ class Samples:
         return self.shared(("segments", spec), lambda: make_segments(self, spec))
 
     def input_range(self) -> tuple[Tensor, Tensor]:
-        """Lowest and highest value of the data, broadcastable to inputs; each sample's own where none was declared."""
+        """Lowest and highest value of the data, broadcastable to inputs.
+
+        As declared; else, for tables, the training data's per column; else each sample's own.
+        """
         if self.value_range is not None:
             return tuple(torch.as_tensor(bound).to(self.inputs) for bound in self.value_range)
+        if self.units.modality == "table" and self.train is not None:
+            return self.train.amin(0).to(self.inputs), self.train.amax(0).to(self.inputs)
         flat = self.inputs.flatten(1)
         shape = [-1] + [1] * (self.inputs.dim() - 1)
         return flat.amin(1).view(shape), flat.amax(1).view(shape)

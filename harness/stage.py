@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.checks import check_inputs, check_model, check_targets, class_count, first_line
 from harness.errors import NotApplicable, UserError, unknown
+from harness.memo import Memo, Shelf
 from harness.predictor import Predictor
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
@@ -80,7 +81,8 @@ class Stage:
     predictions: Tensor
     targets: Tensor
     outputs: Tensor
-    memos: dict[int, dict] = field(default_factory=dict)
+    memos: dict[int, Memo] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
     cache: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
 
     @property
@@ -107,7 +109,7 @@ class Stage:
         return Samples(
             self._inputs(number, where), self.targets[where].to(self.device), self.predictor, self.units,
             self.protocol.seed, train=self.data.train, value_range=self.model.value_range or self.data.value_range,
-            masks=None if masks is None else masks[where].to(self.device), memo=self.memos.setdefault(number, {}),
+            masks=None if masks is None else masks[where].to(self.device), memo=self.memos.setdefault(number, Memo(self.shelf)),
         )  # fmt: skip
 
     def _inputs(self, number: int, where: slice) -> Tensor:

@@ -30,7 +30,7 @@ def parameter_randomization(
 
     Mean over the randomised stages; curves (N, stages) hold each. ``cascading`` randomises from the output down and
     keeps what is random, ``independent`` randomises one stage at a time. Layers are taken in the order they run, in at
-    most ``stages`` groups (0: one each). Every parameter is covered; ``running_statistics`` are ``keep`` or ``reset``.
+    most ``stages`` groups (0: one each). Every parameter is covered; ``running_statistics``: ``keep``, ``reset``.
     ``similarity``: Spearman of the maps (channels summed), of their absolute values (``spearman_abs``), or ``ssim`` of
     the maps scaled to [0, 1], which needs images. ``target`` stays ``fixed`` or is the random model's own
     (``reargmax``, as in the paper). At most 1, lower is better. NaN where a map is constant or not finite. The weights
@@ -59,12 +59,11 @@ def _similarities(
     batch: Batch, mode: str, stages: int, target: str, seed: int, running_statistics: str,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Every similarity that applies, (N, stages), from one explanation of each randomised model."""
-    if batch.explain_again is None:
-        raise NotApplicable("explains again, which attributions given without an explainer cannot do")
-    original = batch.units.reduce(batch.raw)
+    batch.need_explainer()
+    original = batch.reduced(batch.raw)
     # Closed here even if an explanation fails: the weights must not wait for the garbage collector to come back.
     with closing(_randomised(batch.samples, mode, stages, seed, running_statistics)) as models:
-        compared = [_compare(original, batch.units.reduce(_explain(batch, target))) for _ in models]
+        compared = [_compare(original, batch.reduced(_explain(batch, target))) for _ in models]
     return {name: torch.stack([stage[name] for stage in compared], 1) for name in compared[0]}
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
+from harness.errors import UserError
 from harness.metrics._similarity import with_reason
 from harness.randomness import skip, uniform
 from harness.registry import metric
@@ -21,11 +22,12 @@ def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 10, ab
     max over ``samples`` draws of ||a(x + e) - a(x)|| / ||a(x)||, Euclidean norms of the raw maps, e uniform in the
     L-infinity ball of ``radius`` times the range of the data's values, not clipped; with ``absolute`` not divided.
     The target stays, stochastic explainers keep their seed, and all explainers see the same noise. At least 0, lower is
-    better. NaN where a(x) is 0 throughout. NotApplicable for attributions given without their explainer.
+    better. NaN where a(x) is 0 throughout. NotApplicable for attributions given without their explainer; ValueError for
+    maps that are given in another shape than the explainer's own.
     """
     before = batch.raw.flatten(1).double()
     change = torch.cat([
-        (batch.explain(noisy).flatten(1).double() - before[rows]).norm(dim=1)
+        (_explained(batch, noisy) - before[rows]).norm(dim=1)
         for noisy, rows in _noisy(batch.samples, radius, samples)
     ])  # fmt: skip
     largest = change.view(len(batch), samples).amax(1)
@@ -34,6 +36,14 @@ def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 10, ab
     return with_reason(
         _ratio(largest, before.norm(dim=1)), "the explanation is 0 throughout, or not finite under noise"
     )
+
+
+def _explained(batch: Batch, noisy: Samples) -> Tensor:
+    maps = batch.explain(noisy)
+    if maps.shape[1:] != batch.raw.shape[1:]:
+        came, own = tuple(batch.raw.shape[1:]), tuple(maps.shape[1:])
+        raise UserError(f"attributions have shape {('N', *came)}, expected {('N', *own)} as the explainer gives them")
+    return maps.flatten(1).double()
 
 
 def _noisy(samples: Samples, radius: float, draws: int) -> Iterator[tuple[Samples, Tensor]]:

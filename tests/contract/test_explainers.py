@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import DECLINED, SERVED, small_options
+from pairs import DECLINED, SERVED, small_options
 
 import harness
 from harness.registry import EXPLAINERS

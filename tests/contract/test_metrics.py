@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import SCORED, small_options
+from pairs import LOOKING_AT_MAPS, SCORED, small_options
 from torch import nn
 
 import harness
@@ -72,7 +72,7 @@ def test_model_inputs_and_attributions_come_back_as_they_were(metric, case):
     assert torch.equal(case.inputs, inputs) and torch.equal(attributions, maps)
 
 
-@scored_on
+@pytest.mark.parametrize("pair", **LOOKING_AT_MAPS)
 def test_every_accepted_shape_of_the_same_attributions_scores_alike(metric, case):
     units = Units.of(case.inputs)
     per_unit = units.reduce(attributions_of(case))

@@ -1,6 +1,6 @@
 """Ratios of two times measured in one process, side by side, because machines are noisy; printed as one table.
 
-``pytest tests/speed`` prints it, ``pytest tests/speed --speed-table docs/speed.md`` also puts it into that page.
+``pytest tests/speed`` prints it, ``pytest tests/speed --speed-table docs/speed.md --speed-table README.md`` also puts it into these pages.
 """
 
 import time
@@ -16,7 +16,7 @@ FIGURES = []
 
 
 def pytest_addoption(parser):
-    parser.addoption("--speed-table", metavar="FILE", help="put the table of ratios into this Markdown page")
+    parser.addoption("--speed-table", metavar="FILE", action="append", default=[], help="put the table of ratios into this Markdown page")
 
 
 @pytest.fixture
@@ -69,8 +69,7 @@ def pytest_terminal_summary(terminalreporter, config):
                        "| what | measured | goal |", "| --- | --- | --- |", *rows])  # fmt: skip
     terminalreporter.write_line("")
     terminalreporter.write_line(table)
-    page = config.getoption("--speed-table")
-    if page:
+    for page in config.getoption("--speed-table"):
         before, _, rest = Path(page).read_text().partition(START)
         _, _, after = rest.partition(END)
         Path(page).write_text(f"{before}{START}\n{table}\n{END}{after}")

