@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.explaining import Explaining
 from harness.guards import guarded
 from harness.plan import Job, Plan, choose_several
-from harness.predictor import Predictor
+from harness.predictor import Predictor, default_chunk
 from harness.recording import FrameRecorder
 from harness.registry import EXPLAINERS, METRICS
 from harness.running import run_plan
@@ -84,7 +84,7 @@ def samples_of(
     check_model(model)
     inputs = check_inputs(inputs).detach()
     units = Units.of(inputs, modality, elements)
-    predictor = predictor or Predictor(model)
+    predictor = predictor or Predictor(model, chunk=default_chunk(inputs))
     classes = class_count(predictor.logits(inputs[:1]))
     targets = check_targets(targets, len(inputs), classes).to(inputs.device)
     if masks is not None and tuple(masks.shape) != (len(inputs), *units.shape):
@@ -118,13 +118,13 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
 def evaluate(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, explainers: Any, metrics: Any,
     masks: Tensor | None = None, train: Tensor | None = None, value_range: tuple[Any, Any] | None = None,
-    modality: str | None = None, ids: Sequence[str] | None = None, chunk: int | None = 32, **protocol: Any,
+    modality: str | None = None, ids: Sequence[str] | None = None, tuned: bool = False, **protocol: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Score several explainers by several metrics on your own model and tensors: one row per sample and metric.
 
     ``explainers`` and ``metrics`` are names, functions, a list of these, or a mapping of labels to options (with
     ``name``, a name or a function, where the label is not it). ``protocol`` are the settings of
-    ``harness.stage.Protocol`` but the target. ``chunk`` is the model evaluations per pass, None to find the best.
+    ``harness.stage.Protocol`` but the target. ``tuned`` first spends seconds to find the fastest equal form of the model.
     A cell that failed or does not apply has rows too: value NaN, with its ``status`` and ``error``.
     """
     inputs = check_inputs(inputs)
@@ -137,8 +137,8 @@ def evaluate(
     jobs = [Job(e, m) for e in choose_several(EXPLAINERS, explainers) for m in choose_several(METRICS, metrics)]
     recorder = FrameRecorder()
     with precision(settings.dtype):
-        stage = set_stage(LoadedModel(model), data, settings, device, chunk)
-        if chunk is None:
+        stage = set_stage(LoadedModel(model), data, settings, device)
+        if tuned:
             tune(stage.predictor, stage.first())
         recorder.stage = stage
         measure_block(stage, jobs, recorder, alone=True)

@@ -27,7 +27,7 @@ from harness.samples import Samples
 from harness.scoring import join_scores, score_batch
 from harness.stage import Stage
 
-SPILL_BYTES = 256 * 2**20
+SPILL_BYTES = 16 * 2**20
 CHEAP_WARM_UP_SECONDS = 0.5
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.allocator import give_back_freed_memory
 from harness.explaining import Explaining
 from harness.predictor import Predictor
 from harness.samples import Samples
@@ -123,6 +124,7 @@ class PeakMemory:
 
     @staticmethod
     def _reset() -> int | None:
+        give_back_freed_memory()
         try:
             with open("/proc/self/clear_refs", "w") as file:
                 file.write("5")

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BUDGET = 256 * 2**20
-SMALL = 2**20
+BUDGET = 32 * 2**20
+SMALL = 2**16
 
 
 @dataclass

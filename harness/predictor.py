@@ -19,6 +19,12 @@ LOGIT, LOG_PROBABILITY, LOG_ODDS = range(3)
 SCORES = ("logit", "probability", "log_odds")
 
 
+def default_chunk(inputs: Tensor) -> int:
+    """Rows per pass where nothing was calibrated: what fits a processor's cache, or keeps a GPU busy."""
+    budget, least = (2**27, 128) if inputs.is_cuda else (2**18, 16)
+    return max(least, min(4096, budget // max(inputs[0].nbytes, 1)))
+
+
 def track(outputs: Tensor, targets: Tensor) -> Tensor:
     """Logit, log-probability and log-odds of each row's target: (N, 3) float32 from logits (N, classes), (N,) or (N, 1).
 

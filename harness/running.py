@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from harness.allocator import keep_freed_memory
 from harness.block import measure_block
 from harness.errors import NotApplicable
 from harness.identity import canonical, digest, weights_of
@@ -35,6 +36,8 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
     device = choose_device(plan.runtime.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     try:
         with lease(device, plan.runtime.lease, progress.say) as alone, precision(plan.protocol.dtype):
             _run_pending(plan, store, progress, device, alone)

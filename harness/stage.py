@@ -1,6 +1,5 @@
 """Model and data made ready for a block: loaded once, targets fixed, cut into chunks of samples."""
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,14 +11,14 @@ from torch import Tensor, nn
 from harness.checks import check_inputs, check_model, check_targets, class_count, first_line
 from harness.errors import NotApplicable, UserError, unknown
 from harness.memo import Memo, Shelf
-from harness.predictor import Predictor
+from harness.predictor import Predictor, default_chunk
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
 from harness.units import REDUCTIONS, Units
 
 DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CHUNK_BYTES = 32 * 2**20
-CACHE_BYTES = 1024 * 2**20
+CHUNK_BYTES = 16 * 2**20  # of the inputs that are scored together
+CACHE_BYTES = 64 * 2**20  # of inputs kept in memory; beyond it they lie, preprocessed, in a temporary file
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Stage:
     outputs: Tensor
     memos: dict[int, Memo] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
-    cache: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
+    cache: Memo = field(default_factory=lambda: Memo(Shelf(CACHE_BYTES)))
 
     @property
     def module(self) -> nn.Module:
@@ -113,14 +112,11 @@ class Stage:
         )  # fmt: skip
 
     def _inputs(self, number: int, where: slice) -> Tensor:
-        """Inputs of a chunk; recent chunks are kept in memory, up to a limit that does not grow with the data."""
+        """Inputs of a chunk, on the device; read and preprocessed once, and kept without growing in memory."""
         if number not in self.cache:
             self.cache[number] = read_inputs(self.model, self.data, where)
-            bytes_each = self.cache[number].nbytes or 1
-            while len(self.cache) > max(1, CACHE_BYTES // bytes_each):
-                self.cache.popitem(last=False)
-        self.cache.move_to_end(number)
-        return self.cache[number].to(self.device)
+        layout = torch.channels_last if self.predictor.channels_last else torch.preserve_format
+        return self.cache[number].to(self.device, memory_format=layout)
 
 
 def set_stage(
@@ -133,7 +129,7 @@ def set_stage(
     count = min(len(data), protocol.samples or len(data))
     first = read_inputs(model, data, slice(0, 1))
     size = max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
-    predictor = Predictor(module, chunk=chunk or 32, autocast=DTYPES[protocol.dtype])
+    predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
     units = Units.of(first, data.modality, elements=protocol.reduction == "none")
     nothing = torch.empty(0, dtype=torch.long)
     stage = Stage(model, data, protocol, device, predictor, units, count, size, nothing, nothing, nothing)

@@ -7,6 +7,7 @@ from harness.api import make_batch, samples_of
 from harness.predictor import Predictor
 from harness.registry import METRICS
 from harness.scoring import score_batch
+from harness.sources import Data
 
 BATCHES = (8, 16, 32, 64, 128, 256)
 
@@ -65,3 +66,28 @@ class Work:
                     self.model(part)
 
         return forward
+
+
+class Noise:
+    """Noise images made when they are asked for, so that the data themselves take no memory."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index >= self.count:
+            raise IndexError(index)
+        return torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(index))
+
+
+def noise_images(*, count=512):
+    """A data set of ``count`` noise images."""
+    return Data([str(number) for number in range(count)], Noise(count), None, "image", (0.0, 1.0))
+
+
+def small_model():
+    """The small CNN, ready to be explained."""
+    return ready(small_cnn(), "cpu")

@@ -7,8 +7,10 @@ import pytest
 import torch
 from bounds import BATCHES, Work, ready, small_cnn
 
+from harness.api import make_batch, samples_of
 from harness.predictor import Predictor
-from harness.registry import MODELS
+from harness.registry import METRICS, MODELS
+from harness.scoring import score_batch
 from harness.tuning import tune
 
 CURVE = {"steps": 28, "baseline": "zero"}
@@ -37,7 +39,7 @@ def test_a_metric_takes_little_more_than_its_forward_passes(name, goal, metric, 
     options = CURVE if metric == "deletion" else {"sizes": 4, "subsets": 10}
     evaluations = work.evaluations(metric, **options)
     ours = untuned(work, metric, **options)
-    times = measure(*ours, *(work.bare(batch, ROWS[name]) for batch in BATCHES), rounds=3 if count > 4 else 2)
+    times = measure(*ours, *(work.bare(batch, ROWS[name]) for batch in BATCHES), rounds=3)
     bound = evaluations * min(times[len(ours):]) / ROWS[name]
     figure(f"{metric}, {name}: wall time / bare forward passes", min(times[: len(ours)]) / bound, goal)
 
@@ -50,15 +52,12 @@ def test_on_the_scoring_copy_a_metric_beats_eager_forward_passes(name, goal, mea
     predictor = Predictor(model)
     tune(predictor, work.inputs)
     times = measure(work.scoring(predictor, "deletion", **CURVE), *(work.bare(batch, 64) for batch in BATCHES[:4]), rounds=2)
-    figure(f"deletion, {name}, tuned copy ({predictor.variant['variant']}): wall time / eager passes", times[0] / (evaluations * min(times[1:]) / 64), goal)  # fmt: skip
+    bound = evaluations * min(times[1:]) / 64
+    figure(f"deletion, {name}, {predictor.variant['variant']}: wall time / eager passes", times[0] / bound, goal)
 
 
 def test_random_subsets_cost_twenty_explainers_what_they_cost_one(measure, figure, device):
     model, shape, count = model_named("small CNN, 28 px", device)
-    from harness.api import make_batch, samples_of
-    from harness.registry import METRICS
-    from harness.scoring import score_batch
-
     work = Work(model, shape, count, device)
     maps = [torch.randn_like(work.attributions) for _ in range(20)]
     entry = METRICS["sensitivity_n"]
