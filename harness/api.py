@@ -17,7 +17,7 @@ from harness.guards import guarded
 from harness.plan import Job, Plan, choose_several
 from harness.predictor import Predictor, default_chunk
 from harness.recording import FrameRecorder
-from harness.registry import EXPLAINERS, METRICS
+from harness.registry import EXPLAINERS, METRICS, Entry
 from harness.running import run_plan
 from harness.samples import Samples
 from harness.scoring import score_batch
@@ -38,7 +38,7 @@ def explain(
     Raises ValueError on wrong input and NotApplicable where the explainer cannot serve this model or data.
     """
     entry = EXPLAINERS.resolve(explainer)
-    given, options = _segments(segments, options)
+    given, options = _segments(entry, segments, options)
     options = entry.complete(options)
     samples = samples_of(model, inputs, targets, seed=seed, modality=modality, train=train, segments=given)
     explaining = Explaining(entry, options, model)
@@ -60,7 +60,7 @@ def score(
     counts. ``reduction`` is how channels become one number per unit; ``none`` makes every number a unit.
     """
     entry = METRICS.resolve(metric)
-    given, options = _segments(segments, options)
+    given, options = _segments(entry, segments, options)
     options = entry.complete(options)
     samples = samples_of(
         model, inputs, targets, seed=seed, modality=modality, train=train, segments=given, masks=masks,
@@ -91,16 +91,28 @@ def samples_of(
         raise UserError(f"masks have shape {tuple(masks.shape)}, expected {(len(inputs), *units.shape)}")
     return Samples(
         inputs, targets, predictor, units, seed, train=train, value_range=value_range,
-        masks=None if masks is None else masks.bool().to(inputs.device), given_segments=segments,
+        masks=None if masks is None else masks.bool().to(inputs.device), given_segments=_per_sample(segments, inputs, units),
     )  # fmt: skip
 
 
-def _segments(segments: str | Tensor | None, options: dict[str, Any]) -> tuple[Tensor | None, dict[str, Any]]:
-    """Segments that were handed in, if any, and the options with the name of the segments, if it was given."""
+def _per_sample(segments: Tensor | None, inputs: Tensor, units: Units) -> Tensor | None:
+    """Segments (N, *units), from one map for all or one per sample."""
     if segments is None:
-        return None, options
+        return None
+    if tuple(segments.shape) not in (units.shape, (len(inputs), *units.shape)):
+        raise UserError(f"segments have shape {tuple(segments.shape)}, expected {units.shape} or {(len(inputs), *units.shape)}")
+    return segments.to(inputs.device).expand(len(inputs), *units.shape)
+
+
+def _segments(entry: Entry, segments: str | Tensor | None, options: dict[str, Any]) -> tuple[Tensor | None, dict[str, Any]]:
+    """Segments that were handed in, if any, and the options with the name of the segments, if it was given.
+
+    Segments handed in are not refused by a metric that has no use for them: the explainer it calls again may have.
+    """
     given = segments if isinstance(segments, Tensor) else None
-    return given, {**options, "segments": "given" if given is not None else segments}
+    if segments is None or (given is not None and "segments" not in entry.options):
+        return given, options
+    return given, {**options, "segments": segments if given is None else "given"}
 
 
 def make_batch(samples: Samples, attributions: Any, explaining: Explaining | None, reduction: str = "sum") -> Batch:
@@ -109,7 +121,7 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
         came = tuple(attributions.shape) if isinstance(attributions, Tensor) else type(attributions).__name__
         raise UserError(f"attributions are {came}, expected a tensor with one map for each of {len(samples)} inputs")
     raw = check_finite(samples.units.check(attributions.detach().float().to(samples.inputs.device)))
-    reduced = samples.units.reduce(raw, reduction)
+    reduced = check_finite(samples.units.reduce(raw, reduction))
     if explaining is None:
         return Batch(samples, reduced, raw, reduction=reduction)
     return Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, reduction=reduction)

@@ -29,7 +29,7 @@ def make_baseline(samples: "Samples", chosen: str | Tensor, draw: int = 0) -> Te
         return _given(samples, chosen)
     if chosen not in BASELINES:
         raise unknown("baseline", chosen, BASELINES)
-    return BASELINES[chosen](samples, draw)
+    return BASELINES[chosen](samples.joint(), draw)  # per channel, also where every channel is a unit of its own
 
 
 def is_random(chosen: str | Tensor) -> bool:
@@ -80,7 +80,7 @@ def blur(samples: "Samples", draw: int) -> Tensor:
     inputs = samples.inputs
     if samples.units.modality != "image":
         raise NotApplicable(f"the blur baseline needs images, not {samples.units.modality} inputs")
-    radius = min(5, min(inputs.shape[-2:]) // 4)
+    radius = max(1, min(5, min(inputs.shape[-2:]) // 4))
     kernel = _blur_kernel(radius).to(inputs).expand(inputs.shape[1], 1, -1, -1)
     return F.conv2d(inputs, kernel, padding=radius, groups=inputs.shape[1])
 
@@ -98,7 +98,7 @@ def gaussian_noise(samples: "Samples", draw: int) -> Tensor:
     table = samples.units.modality == "table"
     source = _train(samples) if table else samples.inputs
     over = 0 if table else [a for a in range(1, source.dim()) if a != samples.units.channel_axis]
-    centre, spread = source.mean(over, keepdim=True), source.std(over, keepdim=True)
+    centre, spread = source.mean(over, keepdim=True), source.std(over, keepdim=True, correction=0)
     return centre + spread * normal(samples.stream(f"gaussian baseline {draw}"), *samples.inputs.shape[1:])
 
 
@@ -120,4 +120,4 @@ def _blur_kernel(radius: int) -> Tensor:
     """A delta filtered as in RISE's released code, whose kernel reflects at its edges."""
     delta = np.zeros((2 * radius + 1,) * 2)
     delta[radius, radius] = 1
-    return torch.from_numpy(gaussian_filter(delta, max(radius, 1))).float()
+    return torch.from_numpy(gaussian_filter(delta, radius)).float()

@@ -179,7 +179,14 @@ def _score(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, reco
         guard.restore()
         _record_failure(recorder, [job], "score", error)
         return
-    recorder.scored(job, scores, explained.valid, explained.flags, time.perf_counter() - started)
+    flags = explained.flags + _convention(job)
+    recorder.scored(job, scores, explained.valid, flags, time.perf_counter() - started)
+
+
+def _convention(job: Job) -> list[str]:
+    """Whether the metric's definition is for another kind of attribution than the explainer gives."""
+    expected, given = job.metric.entry.expects, job.explainer.entry.convention
+    return [f"the metric is defined for {expected} maps, these are {given}"] if expected not in (None, given) else []
 
 
 def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, where: slice, samples: Samples) -> Scores:

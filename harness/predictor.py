@@ -68,6 +68,7 @@ class Predictor:
     scoring     the variant that scores: the module itself, or an equal and faster copy (``harness.tuning``)
     chunk       rows per forward pass
     autocast    the dtype of mixed precision, or None for full precision
+    forwards    rows passed so far; ``halvings`` of the chunk; ``not_finite`` tracked outputs that were NaN or infinite
     """
 
     module: nn.Module
@@ -77,6 +78,7 @@ class Predictor:
     variant: dict[str, Any] = field(default_factory=lambda: {"variant": "eager"})
     forwards: int = 0
     halvings: int = 0
+    not_finite: int = 0
     channels_last: bool = False
 
     def live(self) -> "Predictor":
@@ -89,7 +91,9 @@ class Predictor:
 
     def track(self, count: int, build: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
         """Tracked outputs (count, 3) of the inputs that ``build(rows)`` makes for row numbers in 0 .. count."""
-        return self._run(count, build, lambda outputs, rows: track(outputs, targets[rows]), targets.device)
+        tracked = self._run(count, build, lambda outputs, rows: track(outputs, targets[rows]), targets.device)
+        self.not_finite += int((~tracked[:, LOGIT].isfinite()).sum())
+        return tracked
 
     def _run(self, count: int, build: Callable, keep: Callable, device: torch.device) -> Tensor:
         results, start = [], 0

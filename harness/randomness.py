@@ -25,7 +25,7 @@ _STEP, _FIRST, _SECOND = (_signed(word) for word in (0x9E3779B97F4A7C15, 0xBF584
 
 def sample_keys(inputs: Tensor) -> Tensor:
     """One int64 key per sample (N,), a hash of the sample's own values."""
-    rows = inputs.detach().cpu().contiguous().flatten(1).float().numpy()
+    rows = (inputs.detach().cpu().contiguous().flatten(1).float() + 0.0).numpy()  # -0.0 is 0.0
     digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
     return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], device=inputs.device)
 

@@ -76,12 +76,14 @@ class Metric(Entry):
     unit         of the score: ``probability``, ``correlation``, ``nats``, ..., or a function of the options
     version      raised when the definition changes
     kind         ``faithfulness``, ``robustness``, ``sanity``, ``complexity``, ``axiom`` or ``cost``
+    expects      the convention of attributions that its definition is for, or None; another one is flagged
     """
 
     better: str | Callable[[Mapping[str, Any]], str] | None = "higher"
     unit: str | Callable[[Mapping[str, Any]], str] = ""
     version: int = 1
     kind: str = "faithfulness"
+    expects: str | None = None
 
     def direction(self, options: Mapping[str, Any]) -> str | None:
         """Which way is better under these options: ``higher``, ``lower`` or None."""

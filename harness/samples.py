@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.baselines import make_baseline
-from harness.errors import NotApplicable
+from harness.errors import NotApplicable, UserError
 from harness.predictor import Predictor, pick
 from harness.randomness import sample_keys, stream
 from harness.segments import Segments, make_segments
@@ -78,12 +78,23 @@ class Samples:
         As declared; else, for tables, the training data's per column; else each sample's own.
         """
         if self.value_range is not None:
-            return tuple(torch.as_tensor(bound).to(self.inputs) for bound in self.value_range)
+            return tuple(self._bound(torch.as_tensor(bound).to(self.inputs)) for bound in self.value_range)
         if self.units.modality == "table" and self.train is not None:
             return self.train.amin(0).to(self.inputs), self.train.amax(0).to(self.inputs)
         flat = self.inputs.flatten(1)
         shape = [-1] + [1] * (self.inputs.dim() - 1)
         return flat.amin(1).view(shape), flat.amax(1).view(shape)
+
+    def _bound(self, bound: Tensor) -> Tensor:
+        """A bound of the value range so that it broadcasts to inputs: one number, one per channel, or an input's shape."""
+        axis, shape = Units.of(self.inputs, self.units.modality).channel_axis, self.inputs.shape[1:]
+        if bound.dim() == 1 and axis is not None and len(bound) == shape[axis - 1]:
+            return bound.view([-1 if place == axis else 1 for place in range(1, self.inputs.dim())])
+        fits = bound.dim() in (0, len(shape)) and all(b in (1, s) for b, s in zip(bound.shape, shape, strict=False))
+        if not fits:
+            came = tuple(bound.shape)
+            raise UserError(f"a bound of value_range has shape {came}, expected a number, one per channel, or {tuple(shape)}")
+        return bound
 
     def stream(self, use: str) -> Tensor:
         """The keys (N,) for one use of randomness (``harness.randomness``)."""

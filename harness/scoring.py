@@ -18,7 +18,10 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
     values = torch.as_tensor(scores.values)
     if values.shape != (len(batch),):
         raise UserError(f"metric {entry.name} returned shape {tuple(values.shape)}, expected one value per sample ({len(batch)},)")
-    return Scores(_plain(values), _plain(scores.curves), _plain(scores.tied), scores.reason)
+    reason = scores.reason
+    if values.isnan().any() and batch.samples.predictor.not_finite:
+        reason = "the model's outputs for perturbed inputs are not finite"
+    return Scores(_plain(values), _plain(scores.curves), _plain(scores.tied), reason)
 
 
 def join_scores(parts: list[Scores]) -> Scores:

@@ -2,7 +2,8 @@
 
 ``unit`` every unit by itself; ``grid:7`` a 7 x 7 grid (7 windows on a sequence); ``patch:16`` squares of 16 units
 (windows of 16); ``slic:100`` about 100 superpixels (Achanta et al. 2012, on the values the model sees, scaled to the
-data's range); ``given`` those handed in; ``auto`` units where there are at most 64, else ``grid:7``.
+data's range); ``given`` those handed in; ``auto`` units where there are at most 64, else ``grid:7``; ``few`` units
+where there are at most 12, else ``grid:3`` (``grid:12`` on a sequence).
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from harness.units import Units, gather_segments, segment_sizes
 if TYPE_CHECKING:
     from harness.samples import Samples
 
-KINDS = ("auto", "given", "grid", "patch", "slic", "unit")
-MOST_AUTOMATIC_UNITS = 64
+KINDS = ("auto", "few", "given", "grid", "patch", "slic", "unit")
+MOST_UNITS = {"auto": 64, "few": 12}
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,11 @@ def make_segments(samples: "Samples", spec: str | Tensor) -> Segments:
 
 
 def _automatic(spec: str, units: Units) -> str:
-    if spec != "auto":
+    if spec not in MOST_UNITS:
         return spec
-    return "unit" if units.count <= MOST_AUTOMATIC_UNITS or units.modality == "table" else "grid:7"
+    if units.count <= MOST_UNITS[spec] or units.modality == "table":
+        return "unit"
+    return "grid:7" if spec == "auto" else "grid:3" if len(units.shape) == 2 else "grid:12"
 
 
 def _positive(number: str, spec: str) -> int:
@@ -87,12 +90,14 @@ def _slic(samples: "Samples", number: int) -> Tensor:
     from skimage.segmentation import slic  # scikit-image takes a second to import and few runs need it
 
     low, high = samples.input_range()
-    images = ((samples.inputs - low) / (high - low)).clamp(0, 1).permute(0, 2, 3, 1).cpu().double().numpy()
+    images = ((samples.inputs - low) / (high - low).masked_fill(high == low, 1)).clamp(0, 1).permute(0, 2, 3, 1).cpu().double().numpy()
     if images.shape[-1] not in (1, 3):
         raise NotApplicable(f"slic segments need 1 or 3 channels, not {images.shape[-1]}")
     images = images[..., 0] if images.shape[-1] == 1 else images
-    axis = None if images.ndim == 3 else -1
-    maps = [slic(image, n_segments=number, start_label=0, channel_axis=axis) for image in images]
+    # Compactness weighs places against colours: 10 is usual in Lab space, whose values are some hundred times larger
+    # than grey in 0..1; with it grey images would be cut into a plain grid.
+    axis, compactness = (None, 0.1) if images.ndim == 3 else (-1, 10)
+    maps = [slic(each, n_segments=number, start_label=0, channel_axis=axis, compactness=compactness) for each in images]
     return torch.stack([torch.from_numpy(each).long() for each in maps]).to(samples.inputs.device)
 
 

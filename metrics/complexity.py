@@ -20,7 +20,7 @@ def complexity(batch: Batch, *, normalised: bool = False) -> Scores:
     better. NaN where all attributions are 0, and for the normalised form of a single unit.
     """
     shares = _shares(batch.attributions)
-    entropy = -torch.xlogy(shares, shares).sum(1)
+    entropy = torch.special.entr(shares).sum(1)
     values = entropy / math.log(shares.shape[1]) if normalised and shares.shape[1] > 1 else entropy
     if normalised and shares.shape[1] == 1:
         return with_reason(values.fill_(float("nan")), "a single unit has no entropy to normalise by")

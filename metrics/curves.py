@@ -15,7 +15,10 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.metrics._curve import Path, Ranking, curve, rank
+from harness.metrics._similarity import with_reason
 from harness.registry import metric
+
+SINGLE = "there is a single segment, and nothing to order"
 
 
 def _unit(options: Mapping[str, Any]) -> str:
@@ -87,8 +90,15 @@ def aopc(
     path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
     heights = curve(batch, path, order, score)
     drops = heights[:, :1] - heights
-    return Scores(drops.mean(1), drops, rank(batch, path).tied)
+    ranking = rank(batch, path)
+    return with_reason(_ordered(drops.mean(1), ranking), SINGLE, curves=drops, tied=ranking.tied)
 
 
 def _area(heights: Tensor, ranking: Ranking) -> Scores:
-    return Scores(torch.trapezoid(heights, ranking.fractions, dim=1), heights, ranking.tied)
+    area = torch.trapezoid(heights, ranking.fractions, dim=1)
+    return with_reason(_ordered(area, ranking), SINGLE, curves=heights, tied=ranking.tied)
+
+
+def _ordered(values: Tensor, ranking: Ranking) -> Tensor:
+    """NaN for samples of a single group, of which there is nothing to order."""
+    return values.masked_fill(ranking.totals < 2, float("nan"))

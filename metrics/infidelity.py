@@ -42,8 +42,8 @@ def infidelity(
 
     ``convention``: for ``local`` maps, like gradients, I . a runs over the elements with I = z (x - baseline);
     ``contribution`` maps hold the factor x - baseline already and are summed over z; ``auto`` takes what the explainer
-    declares, contribution without one. The maps are the raw ones, with all their channels. NaN where the attribution
-    of every draw is 0 (optimal) or the output never changes (normalised). NotApplicable: gaussian with contribution
+    declares, contribution without one. The maps are the raw ones, with all their channels. NaN where no draw changes the
+    input, and when rescaled where no draw has an attribution other than 0 or changes the output. NotApplicable: gaussian with contribution
     maps, squares on inputs without neighbouring units.
     """
     if scaling not in SCALINGS:
@@ -54,8 +54,9 @@ def infidelity(
     else:
         predicted, changed = _removed(batch, perturbation, samples, largest, baseline, local)
     change = batch.samples.clean(score)[:, None].double() - pick(changed, score).double()
-    reason = "no draw has an attribution other than 0, or none changes the output"
-    return with_reason(mean_squared_error(predicted, change, scaling), reason)
+    reason = "no draw changes the input, has an attribution other than 0, or changes the output"
+    values = mean_squared_error(predicted, change, scaling)
+    return with_reason(values.masked_fill(_untouched(batch, perturbation, baseline), float("nan")), reason)
 
 
 def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tensor:
@@ -64,7 +65,15 @@ def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tenso
         return (predicted - change).square().mean(1)
     factor = (change * predicted).mean(1) / predicted.square().mean(1)  # 0 / 0 is NaN
     rescaled = (change - factor[:, None] * predicted).square().mean(1)
-    return rescaled if scaling == "optimal" else rescaled / change.square().mean(1)
+    normalised = rescaled / change.square().mean(1)  # NaN where the output never changes: any map would be perfect
+    return normalised if scaling == "normalised" else rescaled.where(normalised.isfinite(), normalised)
+
+
+def _untouched(batch: Batch, perturbation: str, baseline: str | Tensor) -> Tensor:
+    """Samples (N,) that no perturbation changes: a constant one under noise in its own spread, or its own baseline."""
+    if perturbation == "gaussian":
+        return (_spread(batch.samples).expand_as(batch.inputs) == 0).flatten(1).all(1)
+    return (batch.inputs == batch.samples.baseline(baseline)).flatten(1).all(1)
 
 
 def _is_local(batch: Batch, convention: str) -> bool:

@@ -16,13 +16,13 @@ ROWS = 256  # perturbed inputs explained at a time: full batches for the explain
 
 
 @metric(better="lower", unit=lambda options: "attribution" if options["absolute"] else "ratio", kind="robustness")
-def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 10, absolute: bool = False) -> Scores:
+def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 50, absolute: bool = False) -> Scores:
     """Largest relative change of the explanation under small uniform noise on the input (Yeh et al. 2019, 1901.09392).
 
     max over ``samples`` draws of ||a(x + e) - a(x)|| / ||a(x)||, Euclidean norms of the raw maps, e uniform in the
     L-infinity ball of ``radius`` times the range of the data's values, not clipped; with ``absolute`` not divided.
     The target stays, stochastic explainers keep their seed, and all explainers see the same noise. At least 0, lower is
-    better. NaN where a(x) is 0 throughout. NotApplicable for attributions given without their explainer; ValueError for
+    better, and the more draws, the larger it is. NaN where a(x) is 0 throughout, or the range. NotApplicable for attributions given without their explainer; ValueError for
     maps that are given in another shape than the explainer's own.
     """
     before = batch.raw.flatten(1).double()
@@ -31,10 +31,12 @@ def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 10, ab
         for noisy, rows in _noisy(batch.samples, radius, samples)
     ])  # fmt: skip
     largest = change.view(len(batch), samples).amax(1)
-    if absolute:
-        return with_reason(largest, "an explanation of a perturbed input is not finite")
+    low, high = batch.samples.input_range()
+    still = (high == low).expand_as(batch.inputs).flatten(1).all(1)  # no range, no noise: nothing was tried
+    values = largest if absolute else _ratio(largest, before.norm(dim=1))
     return with_reason(
-        _ratio(largest, before.norm(dim=1)), "the explanation is 0 throughout, or not finite under noise"
+        values.masked_fill(still, float("nan")),
+        "the explanation is 0 throughout or not finite under noise, or the input has no range of values to scale noise by",
     )
 
 

@@ -22,7 +22,7 @@ from harness.samples import Samples
 REASON = "over random subsets the output or the attribution does not vary"
 
 
-@metric(better="higher", unit="correlation", kind="faithfulness")
+@metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution")
 def sensitivity_n(
     batch: Batch, *, sizes: int = 10, share: float = 0.8, subsets: int = 100, baseline: str | Tensor = "zero",
     score: str = "logit", granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100",
@@ -31,7 +31,8 @@ def sensitivity_n(
 
     Pearson per sample and per n, for ``sizes`` log-spaced n from 1 to ``share`` of the units, each n once; curves
     (N, number of n) hold the correlation at each n. In [-1, 1], higher is better. Where samples differ in their number
-    of segments, n follows each sample's own number. NotApplicable with a single unit. Expects contributions.
+    of segments, n follows each sample's own number. NotApplicable with a single unit. Expects contributions; for local maps, like
+    gradients, a flag says so.
     """
     found = groups(batch.samples, granularity, patch, segments)
     counts = _log_spaced(found, sizes, share)
@@ -39,7 +40,7 @@ def sensitivity_n(
     return with_reason(curve.mean(1), REASON, curves=curve)
 
 
-@metric(better="higher", unit="correlation", kind="faithfulness")
+@metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution")
 def faithfulness_correlation(
     batch: Batch, *, share: float = 0.2, subsets: int = 100, baseline: str | Tensor = "mean", score: str = "logit",
     granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100",
@@ -49,7 +50,8 @@ def faithfulness_correlation(
     Pearson per sample over ``subsets`` subsets of ``share`` of the units. In [-1, 1], higher is better; for
     attributions that have nothing to do with the model it spreads around 0 with sd 1 / sqrt(subsets - 1). The paper
     removes to the training mean: that is ``baseline="train_mean"``; the default needs no training data.
-    NotApplicable with a single unit. Expects contributions.
+    NotApplicable with a single unit. Expects contributions; for local maps, like
+    gradients, a flag says so.
     """
     found = groups(batch.samples, granularity, patch, segments)
     counts = _at_most_all_but_one(share * found.totals.double()[:, None], found, share)
@@ -80,8 +82,7 @@ def _correlations(
 ) -> Tensor:  # fmt: skip
     """Pearson (N, S) between the attribution of random subsets of each size and the drop of the score without them."""
     samples, shape = batch.samples, (len(batch), counts.shape[1], subsets)
-    # With segments the sizes follow from the options; elsewhere from the options and the shape of the inputs.
-    key = ("subsets", partition, tuple(counts[0].tolist()) if found.alike else counts.shape[1], subsets)
+    key = ("subsets", partition, tuple(map(tuple, counts.tolist())), subsets)
     packed = samples.shared(key, lambda: _draw(samples, found, counts, subsets))
     tracked = samples.shared(
         (*key, baseline), lambda: outputs_without(samples, found, packed, samples.baseline(baseline))

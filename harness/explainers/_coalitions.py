@@ -19,14 +19,17 @@ class Game:
     present.
 
     baseline  (n, ...), what an absent segment becomes
-    full      (n,) float64, the score of the unperturbed inputs: the worth of the grand coalition
     """
 
     samples: Samples
     segments: Segments
     baseline: Tensor
     score: str
-    full: Tensor
+
+    @property
+    def full(self) -> Tensor:
+        """The scores (n,) float64 of the unperturbed inputs: the worth of the grand coalition."""
+        return self.samples.clean(self.score).double()
 
     @property
     def players(self) -> int:
@@ -39,7 +42,7 @@ class Game:
 
     def worth_of_none(self) -> Tensor:
         """The scores (n,) float64 of the baseline alone."""
-        return self.worth(torch.zeros(1, 1, self.players, dtype=torch.bool, device=self.full.device))[:, 0]
+        return self.worth(torch.zeros(1, 1, self.players, dtype=torch.bool, device=self.baseline.device))[:, 0]
 
 
 def play(
@@ -49,12 +52,12 @@ def play(
 
     Samples with equally many segments are one game, so that no padded segment enters anybody's regression.
     """
-    found, removed, full = samples.segments(segments), samples.baseline(baseline), samples.clean(score).double()
+    found, removed = samples.segments(segments), samples.baseline(baseline)
     answer = torch.empty(len(samples), *samples.units.shape, device=samples.inputs.device)
     for count in found.counts.unique().tolist():
         rows = (found.counts == count).nonzero()[:, 0]
         own = Segments(found.labels[rows], found.counts[rows])
-        answer[rows] = spread(solve(Game(samples.take(rows), own, removed[rows], score, full[rows])), own)
+        answer[rows] = spread(solve(Game(samples.take(rows), own, removed[rows], score)), own)
     return samples.units.expand(answer)
 
 

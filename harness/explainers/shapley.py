@@ -26,12 +26,12 @@ MOST_EXACT = 12  # segments: 4096 evaluations per sample
 @explainer(access="forward", complete_to="baseline")
 def exact_shapley(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
+    segments: str | Tensor = "few", baseline: str | Tensor = "zero", score: str = "logit",
 ) -> Tensor:  # fmt: skip
     """Shapley values from all coalitions of segments (Shapley 1953; Strumbelj and Kononenko 2010).
 
     One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
-    2^K evaluations for K segments. Not applicable above 12 segments.
+    2^K evaluations for K segments, besides that of the input. Not applicable above 12 segments.
     """
     return play(context, segments, baseline, score, _exact)
 
@@ -47,7 +47,7 @@ def kernel_shap(
     One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) -
     f(baseline). ``samples`` evaluations of coalitions of each sample (an odd last one is left out), besides those of
     the input and of the baseline: all coalitions of the smallest and largest sizes where they fit their share, random
-    ones of the others. From 2^K - 2 on for K segments the values are exact. ValueError below 2 (K - 1), which do not
+    ones of the others. Visibly biased near its smallest budgets; from 2^K - 2 on for K segments the values are exact. ValueError below 2 (K - 1), which do not
     determine them.
     """
     check_number("samples", samples, 1)

@@ -68,7 +68,7 @@ def test_a_cell_that_does_not_apply_or_fails_has_rows_that_say_so(model, inputs)
     def broken(model, inputs, targets):
         raise RuntimeError("boom")
 
-    frame = harness.evaluate(model, inputs, TARGETS, explainers=[broken, "exact_shapley", "saliency"], metrics=["sparseness"])
+    frame = harness.evaluate(model, inputs, TARGETS, explainers=[broken, {"name": "exact_shapley", "segments": "unit"}, "saliency"], metrics=["sparseness"])
     told = frame.groupby("explainer")[["status", "error"]].first()
     assert told.loc["broken"].tolist() == ["failed", "RuntimeError: boom"]
     assert told.loc["exact_shapley", "status"] == "not_applicable" and "segments" in told.loc["exact_shapley", "error"]

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+
+import harness
 from metric_worlds import (
     SHAPES,
     Additive,
@@ -134,7 +136,25 @@ def test_without_a_promise_or_a_drop_there_is_no_score():
         scores("completeness", Interacting((4,)), inputs, inputs, by=explaining(gradient, None))
     with pytest.raises(NotApplicable):
         scores("completeness", Interacting((4,)), inputs, inputs, by=explaining(gradient, None, complete_to="baseline"))
-    with pytest.raises(NotApplicable):
-        scores("completeness", Interacting((4,)), inputs, inputs, options={"baseline": "uniform_noise"})
     found = scores("completeness", Constant(), inputs, inputs, options={"baseline": "zero", "relative": True})
     assert found.values.isnan().all() and found.reason
+
+
+@pytest.mark.parametrize(
+    ("explainer", "options"),
+    [
+        ("integrated_gradients", {"baseline": "uniform_noise", "steps": 200}),
+        ("kernel_shap", {"score": "probability", "samples": 64}),
+        ("exact_shapley", {"score": "log_odds", "baseline": "gaussian_noise"}),
+        ("shapley_sampling", {"baseline": "train_sample", "permutations": 4}),
+    ],
+)
+def test_a_promise_is_kept_in_the_explainers_own_score_and_to_its_own_baseline(explainer, options):
+    torch.manual_seed(torch.seed() % 10_000)
+    net = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).eval()
+    inputs, targets, train = torch.randn(4, 5), torch.tensor([0, 1, 2, 0]), torch.randn(9, 5)
+    maps = harness.explain(explainer, net, inputs, targets, train=train, **options)
+    error = harness.score(
+        "completeness", net, inputs, targets, maps, explainer=explainer, explainer_options=options, train=train
+    )
+    assert (error < 1e-4).all()
