@@ -1,7 +1,7 @@
 """The C library's memory allocator on a CPU.
 
-By default glibc hands every large block back to the kernel as soon as it is freed, and the next layer's output faults its
-pages in again: on two cores that took a third to a half of EfficientNet-Lite0's time at batches of 16 and 32.
+By default glibc hands every large block back to the kernel as soon as it is freed, and the next layer's output faults
+its pages in again: on two cores that took a third to a half of EfficientNet-Lite0's time at batches of 16 and 32.
 """
 
 import ctypes

@@ -91,7 +91,8 @@ def samples_of(
         raise UserError(f"masks have shape {tuple(masks.shape)}, expected {(len(inputs), *units.shape)}")
     return Samples(
         inputs, targets, predictor, units, seed, train=train, value_range=value_range,
-        masks=None if masks is None else masks.bool().to(inputs.device), given_segments=_per_sample(segments, inputs, units),
+        masks=None if masks is None else masks.bool().to(inputs.device), given_segments=_per_sample(segments, inputs,
+        units),
     )  # fmt: skip
 
 
@@ -100,11 +101,15 @@ def _per_sample(segments: Tensor | None, inputs: Tensor, units: Units) -> Tensor
     if segments is None:
         return None
     if tuple(segments.shape) not in (units.shape, (len(inputs), *units.shape)):
-        raise UserError(f"segments have shape {tuple(segments.shape)}, expected {units.shape} or {(len(inputs), *units.shape)}")
+        raise UserError(
+            f"segments have shape {tuple(segments.shape)}, expected {units.shape} or {(len(inputs), *units.shape)}"
+        )
     return segments.to(inputs.device).expand(len(inputs), *units.shape)
 
 
-def _segments(entry: Entry, segments: str | Tensor | None, options: dict[str, Any]) -> tuple[Tensor | None, dict[str, Any]]:
+def _segments(
+    entry: Entry, segments: str | Tensor | None, options: dict[str, Any]
+) -> tuple[Tensor | None, dict[str, Any]]:
     """Segments that were handed in, if any, and the options with the name of the segments, if it was given.
 
     Segments handed in are not refused by a metric that has no use for them: the explainer it calls again may have.
@@ -136,8 +141,8 @@ def evaluate(
 
     ``explainers`` and ``metrics`` are names, functions, a list of these, or a mapping of labels to options (with
     ``name``, a name or a function, where the label is not it). ``protocol`` are the settings of
-    ``harness.stage.Protocol`` but the target. ``tuned`` first spends seconds to find the fastest equal form of the model.
-    A cell that failed or does not apply has rows too: value NaN, with its ``status`` and ``error``.
+    ``harness.stage.Protocol`` but the target. ``tuned`` first spends seconds to find the fastest equal form of the
+    model. A cell that failed or does not apply has rows too: value NaN, with its ``status`` and ``error``.
     """
     inputs = check_inputs(inputs)
     names = [str(number) for number in range(len(inputs))] if ids is None else [str(each) for each in ids]
@@ -161,7 +166,8 @@ def run(config: Mapping[str, Any]) -> Path:
     """Do what one job of ``harness run`` does, from a plain nested mapping; gives the run directory.
 
     ``config`` has the sections of the command line: model, dataset, explainer, metric, and optionally protocol, runtime
-    and run: ``{"model": "digits_cnn", "dataset": "digits", "explainer": ["saliency"], "metric": {"srg": {"steps": 16}}}``.
+    and run: ``{"model": "digits_cnn", "dataset": "digits", "explainer": ["saliency"], "metric": {"srg": {"steps":
+    16}}}``.
     """
     plan = Plan.of(config)
     run_plan(plan)

@@ -35,7 +35,8 @@ class Recorder(Protocol):
     """Where a block's results go."""
 
     def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
-        """A finished cell: scores of all samples (NaN where invalid), which were scored, and what is to be known of it."""
+        """A finished cell: scores of all samples (NaN where invalid), which were scored, and what is to be known of
+        it."""
 
     def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
         """A cell without scores: status ``failed`` or ``not_applicable``, at which stage, and why."""
@@ -98,7 +99,9 @@ def _explain(
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any():
         raise FloatingPointError("every attribution holds NaN or infinite values")
-    return Explained(explaining, parts, _by_chunk(costs, parts), valid, _flags(stage, parts, valid), [{} for _ in parts])
+    return Explained(
+        explaining, parts, _by_chunk(costs, parts), valid, _flags(stage, parts, valid), [{} for _ in parts]
+    )
 
 
 def _warm_up(explaining: Explaining, samples: Samples, batch_size: int) -> None:
@@ -133,7 +136,8 @@ def _spread(part: Tensor) -> Tensor:
 
 
 def _equal_to(label: str, explained: Explained, seen: dict[str, Tensor]) -> list[str]:
-    """Which earlier explainer gave the same maps for the first samples: a silent fallback is told, never scored unseen."""
+    """Which earlier explainer gave the same maps for the first samples: a silent fallback is told, never scored
+    unseen."""
     maps = explained.parts[0][:4].float().nan_to_num()
     twins = [name for name, other in seen.items() if _same_maps(maps, other)]
     seen[label] = maps
@@ -141,19 +145,24 @@ def _equal_to(label: str, explained: Explained, seen: dict[str, Tensor]) -> list
 
 
 def _same_maps(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-5, atol=1e-6 * float(second.abs().max()))
+    return first.shape == second.shape and torch.allclose(
+        first, second, rtol=1e-5, atol=1e-6 * float(second.abs().max())
+    )
 
 
 def _by_chunk(costs: list[Cost], parts: list[Tensor]) -> list[Cost]:
     """Costs measured per explain batch, cut anew into the chunks that are scored."""
     names = [name for name, value in vars(costs[0]).items() if isinstance(value, Tensor)]
-    columns = {name: torch.cat([getattr(cost, name) for cost in costs]).split([len(p) for p in parts]) for name in names}
+    columns = {
+        name: torch.cat([getattr(cost, name) for cost in costs]).split([len(p) for p in parts]) for name in names
+    }
     alone = all(cost.alone for cost in costs)
     return [Cost(**{name: columns[name][i] for name in names}, alone=alone) for i in range(len(parts))]
 
 
 def _keeper(stage: Stage, resources: ExitStack) -> Callable[[Tensor], Tensor]:
-    """A function that keeps a chunk's attributions: in memory, or in temporary files where all of them are too large."""
+    """A function that keeps a chunk's attributions: in memory, or in temporary files where all of them are too
+    large."""
     if stage.count * stage.first()[0].nbytes <= SPILL_BYTES:
         return lambda raw: raw.cpu()
     folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="harness-")))
@@ -225,5 +234,3 @@ def _record_failure(recorder: Recorder, jobs: Sequence[Job], stage: str, error: 
     trace = "" if status == "not_applicable" else traceback.format_exc()
     for job in jobs:
         recorder.failed(job, status, stage, error, trace or one_line(error))
-
-

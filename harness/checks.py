@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError
+from harness.errors import UserError, unknown
 
 
 def check_model(model: Any) -> nn.Module:
@@ -47,6 +47,14 @@ def check_finite(attributions: Tensor) -> Tensor:
     if not good.all():
         raise UserError(f"attributions of {int((~good).sum())} of {len(good)} samples hold NaN or infinite values")
     return attributions
+
+
+def settings(cls: type, kind: str, given: Any) -> Any:
+    """A dataclass of settings from a mapping; an unknown name is an error that lists what there is."""
+    for name in given:
+        if name not in cls.__dataclass_fields__:
+            raise unknown(f"{kind} setting", name, cls.__dataclass_fields__)
+    return cls(**given)
 
 
 def class_count(outputs: Tensor) -> int:

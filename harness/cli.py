@@ -12,7 +12,8 @@ from harness.errors import UserError
 
 USAGE = """usage: harness VERB ...
 
-  run    measure: harness run [model=NAME] [dataset=NAME] [explainer=[A,B]] [metric=[C,D]] [GROUP.OPTION=VALUE] [-m] [--quiet]
+  run    measure: harness run [model=NAME] [dataset=NAME] [explainer=[A,B]] [metric=[C,D]] [GROUP.OPTION=VALUE] [-m]
+         [--quiet]
   plan   the cells of the same command by state, without loading a model
   list   what there is: harness list explainers|metrics|models|datasets [NAME]
   table  results: harness table [RUN] [--samples] [--csv FILE] [--parquet FILE]
@@ -89,7 +90,9 @@ def plan(arguments: list[str]) -> int:
         for explainer in plan.explainers:
             mine = [each for each in plan.jobs if each.explainer is explainer]
             states = Counter(plan.state(each, rows.get(each.cell)) for each in mine)
-            print(f"  {explainer.label:<24} " + ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in states.most_common()))
+            print(
+                f"  {explainer.label:<24} " + ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in states.most_common())
+            )
 
     for_each_job(arguments, job)
     return 0

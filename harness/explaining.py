@@ -58,10 +58,14 @@ class Explaining:
         if isinstance(answer, np.ndarray):
             answer = torch.from_numpy(answer)
         if not isinstance(answer, Tensor):
-            raise UserError(f"explainer {self.entry.name} returned a {type(answer).__name__}, expected a tensor (N, ...)")
+            raise UserError(
+                f"explainer {self.entry.name} returned a {type(answer).__name__}, expected a tensor (N, ...)"
+            )
         if answer.numel() == 0:
             raise NotApplicable("the explainer returned no attributions at all")
         answer = answer.detach().to(samples.inputs.device, torch.float32)
         if len(answer) != len(samples):
-            raise UserError(f"explainer {self.entry.name} returned {len(answer)} attributions for {len(samples)} samples")
+            raise UserError(
+                f"explainer {self.entry.name} returned {len(answer)} attributions for {len(samples)} samples"
+            )
         return samples.units.check(answer)

@@ -63,7 +63,8 @@ class ModelGuard:
 
 @contextmanager
 def guarded(model: nn.Module) -> Iterator[None]:
-    """Raise ModelChanged, after putting the model back, if the code inside leaves it changed; isolate global randomness."""
+    """Raise ModelChanged, after putting the model back, if the code inside leaves it changed; isolate global
+    randomness."""
     guard = ModelGuard(model)
     device = next((tensor.device for tensor in guard.tensors.values()), torch.device("cpu"))
     try:

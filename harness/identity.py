@@ -7,7 +7,7 @@ import inspect
 import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ def cell_id(identity: Mapping[str, Any]) -> str:
 
 
 def code_of(*functions: Callable[..., Any]) -> str:
-    """Fingerprint of the code behind functions: their modules and those of ours they import, without comments and docstrings."""
+    """Fingerprint of the code behind functions: their modules and those of ours they import, without comments and
+    docstrings."""
     return digest(*(_function_code(function) for function in functions))
 
 
@@ -94,7 +95,7 @@ def _function_code(function: Callable[..., Any]) -> str:
         return repr((code.co_code, code.co_consts)) if code else repr(type(function))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module_code(name: str) -> str:
     """Fingerprint of a module of ours and of all modules of ours it reaches."""
     reached, waiting = {}, [name]
@@ -106,7 +107,7 @@ def _module_code(name: str) -> str:
     return digest(*(part for pair in sorted(reached.items()) for part in pair))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _one_module(name: str) -> tuple[str, tuple[str, ...]]:
     """Fingerprint of one module by itself, and the modules of ours that it imports."""
     spec = importlib.util.find_spec(name)
@@ -126,7 +127,7 @@ def _imports(source: str) -> Iterator[str]:
             yield from (name for name in [node.module, *inner] if _is_module(name))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _is_module(name: str) -> bool:
     try:
         return name.startswith("harness.") and importlib.util.find_spec(name) is not None

@@ -53,5 +53,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"runtime.device is {name!r}: {str(error).splitlines()[0]}; expected auto, cpu, cuda or cuda:N") from None
+        raise UserError(
+            f"runtime.device is {name!r}: {str(error).splitlines()[0]}; expected auto, cpu, cuda or cuda:N"
+        ) from None
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device

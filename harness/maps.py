@@ -75,7 +75,11 @@ class Sheet:
         if stage.outputs.shape[1] == 1:  # one output: there are no classes to name
             return [Caption(name) for name in stage.data.ids[: self.count]]
         name = lambda index: names[index] if names else f"class {index}"  # noqa: E731
-        labels = [""] * self.count if stage.data.labels is None else [name(int(label)) for label in stage.data.labels[: self.count]]
+        labels = (
+            [""] * self.count
+            if stage.data.labels is None
+            else [name(int(label)) for label in stage.data.labels[: self.count]]
+        )
         predicted, confidence = [name(int(p)) for p in stage.predictions], stage.outputs.softmax(1).amax(1).tolist()
         columns = zip(stage.data.ids, labels, predicted, confidence, strict=False)
         return [Caption(*column) for column in list(columns)[: self.count]]

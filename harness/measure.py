@@ -68,7 +68,9 @@ class PassCounter:
         self.backwards += len(gradient)
 
 
-def explain_measured(explaining: Explaining, samples: Samples, setup_seconds: float, alone: bool) -> tuple[Tensor, Cost]:
+def explain_measured(
+    explaining: Explaining, samples: Samples, setup_seconds: float, alone: bool
+) -> tuple[Tensor, Cost]:
     """Raw attributions of one call's samples, with their cost per sample."""
     count, device = len(samples), samples.inputs.device
     counter = PassCounter(explaining.model, samples.predictor)

@@ -18,7 +18,8 @@ def ranks(values: Tensor, lots: Tensor) -> Tensor:
 
 
 def tied_share(values: Tensor, counts: Tensor | None = None) -> Tensor:
-    """Share of the K values (N, K), or of each row's ``counts`` (N,) highest, that another one equals: (N,) in [0, 1]."""
+    """Share of the K values (N, K), or of each row's ``counts`` (N,) highest, that another one equals: (N,) in [0,
+    1]."""
     ordered = values.sort(dim=1, descending=True).values
     same = ordered[:, 1:] == ordered[:, :-1]
     edge = torch.zeros_like(same[:, :1])

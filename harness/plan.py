@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.checks import settings
 from harness.errors import UserError, unknown
 from harness.identity import cell_id, code_of, code_of_modules, digest, files_of
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, Registry
@@ -70,11 +71,8 @@ class Runtime:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Runtime":
-        """Runtime settings; an unknown one is an error that lists what there is."""
-        for name in given:
-            if name not in cls.__dataclass_fields__:
-                raise unknown("runtime setting", name, cls.__dataclass_fields__)
-        return cls(**given)
+        """Runtime settings from a mapping."""
+        return settings(cls, "runtime", given)
 
 
 @dataclass
@@ -133,7 +131,8 @@ class Plan:
         return digest(code_of_modules(*MEASURING), code, str(metric.entry.version), self._data_files)
 
     def subject_code(self, explainer: Chosen) -> str:
-        """Fingerprint of what is measured, as far as it is known before loading: code of explainer and model, weight files."""
+        """Fingerprint of what is measured, as far as it is known before loading: code of explainer and model, weight
+        files."""
         return digest(code_of(explainer.entry.function, self.model.entry.function), self._model_files)
 
     @cached_property
@@ -174,11 +173,16 @@ def choose_one(registry: Registry, given: Any) -> Chosen:
 
 
 def choose_several(registry: Registry, given: Any) -> list[Chosen]:
-    """Explainers or metrics: one, a list, or a mapping of labels to options (with ``name`` where the label is not it)."""
+    """Explainers or metrics: one, a list, or a mapping of labels to options (with ``name`` where the label is not
+    it)."""
     if isinstance(given, Mapping):
-        chosen = [choose_one(registry, {"name": label, "label": label, **(options or {})}) for label, options in given.items()]
+        chosen = [
+            choose_one(registry, {"name": label, "label": label, **(options or {})}) for label, options in given.items()
+        ]
     else:
-        chosen = [choose_one(registry, each) for each in ([given] if isinstance(given, str) or callable(given) else given)]
+        chosen = [
+            choose_one(registry, each) for each in ([given] if isinstance(given, str) or callable(given) else given)
+        ]
     seen: dict[str, str] = {}
     for each in chosen:
         same = seen.setdefault(str(sorted(each.identity.items(), key=str)), each.label)
@@ -192,5 +196,3 @@ def _run_name(name: Any) -> str:
     if not name or Path(name).name != name or name in (".", "..", "latest", "previous"):
         raise UserError(f"run is {name!r}, expected the name of one folder (and not latest or previous)")
     return name
-
-

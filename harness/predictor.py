@@ -26,7 +26,8 @@ def default_chunk(inputs: Tensor) -> int:
 
 
 def track(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Logit, log-probability and log-odds of each row's target: (N, 3) float32 from logits (N, classes), (N,) or (N, 1).
+    """Logit, log-probability and log-odds of each row's target: (N, 3) float32 from logits (N, classes), (N,) or (N,
+    1).
 
     A single output has no class probability: its last two columns are NaN, and ``pick`` refuses them.
     """
@@ -118,6 +119,8 @@ class Predictor:
 
     def _halve(self, rows: int) -> None:
         if rows <= 1:
-            raise MemoryError("the device's memory does not hold one forward pass of one input; use a smaller model or input")
+            raise MemoryError(
+                "the device's memory does not hold one forward pass of one input; use a smaller model or input"
+            )
         self.chunk, self.halvings = max(1, min(self.chunk, rows) // 2), self.halvings + 1
         torch.cuda.empty_cache()

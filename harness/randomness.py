@@ -42,12 +42,14 @@ def bits(keys: Tensor, count: int, start: int = 0) -> Tensor:
 
 
 def element(keys: Tensor, index: Tensor) -> Tensor:
-    """Element ``index`` of each key's stream, int64, the two broadcast: a key of its own for each (sample, draw) pair."""
+    """Element ``index`` of each key's stream, int64, the two broadcast: a key of its own for each (sample, draw)
+    pair."""
     return _mix(keys + (index + 1) * _STEP)
 
 
 def skip(keys: Tensor, count: Tensor) -> Tensor:
-    """The keys of streams that have already given ``count`` (N,) elements, so that rows can start at different places."""
+    """The keys of streams that have already given ``count`` (N,) elements, so that rows can start at different
+    places."""
     return keys + count * _STEP
 
 

@@ -54,7 +54,8 @@ class Explainer(Entry):
     stochastic   whether it draws random numbers
     convention   ``contribution`` includes the input's factor, like w * (x - r); ``local`` is gradient-like, like w
     control      it does not look at the model
-    prepare      ``prepare(model, context, /, **options)``: work done once per block, timed apart, handed in as ``prepared``
+    prepare      ``prepare(model, context, /, **options)``: work done once per block, timed apart, handed in as
+                 ``prepared``
     """
 
     scope: str = "local"
@@ -192,7 +193,9 @@ def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) ->
     except (TypeError, ValueError):  # a builtin without a signature has no options
         parameters = ()
     options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in handed_in}
-    return MappingProxyType({name: None if value is inspect.Parameter.empty else value for name, value in options.items()})
+    return MappingProxyType(
+        {name: None if value is inspect.Parameter.empty else value for name, value in options.items()}
+    )
 
 
 def wants(function: Callable[..., Any], name: str) -> bool:
@@ -209,7 +212,9 @@ def import_object(path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"cannot import {path!r}: {error}; expected package.module:name of something importable") from None
+        raise UserError(
+            f"cannot import {path!r}: {error}; expected package.module:name of something importable"
+        ) from None
 
 
 def _check_kind(what: str, value: Any, default: Any) -> None:

@@ -22,7 +22,8 @@ from harness.tuning import reuse, tune
 
 
 def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
-    """Measure the pending cells of a plan into its run directory; counts of ok, failed and not applicable cells now there.
+    """Measure the pending cells of a plan into its run directory; counts of ok, failed and not applicable cells now
+    there.
 
     Nothing is loaded if nothing is pending. A cell that was finished stays; the same plan resumes after any end.
     """
@@ -65,8 +66,8 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
     skipped = f", {len(stage.data.skipped)} skipped" if stage.data.skipped else ""
     scoring = stage.predictor.variant
     progress.say(
-        f"{len(jobs)} of {len(plan.jobs)} cells to do: {len(plan.explainers)} explainers x {len(plan.metrics)} metrics, "
-        f"{stage.count} samples{skipped}; scoring on {scoring['variant']}, {stage.predictor.chunk} a pass"
+        f"{len(jobs)} of {len(plan.jobs)} cells to do: {len(plan.explainers)} explainers x {len(plan.metrics)} metrics"
+        f", {stage.count} samples{skipped}; scoring on {scoring['variant']}, {stage.predictor.chunk} a pass"
         + (f", {scoring['gain']:.2f} x the eager rate" if "gain" in scoring else "")
     )
     progress.begin(jobs)

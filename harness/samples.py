@@ -86,14 +86,17 @@ class Samples:
         return flat.amin(1).view(shape), flat.amax(1).view(shape)
 
     def _bound(self, bound: Tensor) -> Tensor:
-        """A bound of the value range so that it broadcasts to inputs: one number, one per channel, or an input's shape."""
+        """A bound of the value range so that it broadcasts to inputs: one number, one per channel, or an input's
+        shape."""
         axis, shape = Units.of(self.inputs, self.units.modality).channel_axis, self.inputs.shape[1:]
         if bound.dim() == 1 and axis is not None and len(bound) == shape[axis - 1]:
             return bound.view([-1 if place == axis else 1 for place in range(1, self.inputs.dim())])
         fits = bound.dim() in (0, len(shape)) and all(b in (1, s) for b, s in zip(bound.shape, shape, strict=False))
         if not fits:
             came = tuple(bound.shape)
-            raise UserError(f"a bound of value_range has shape {came}, expected a number, one per channel, or {tuple(shape)}")
+            raise UserError(
+                f"a bound of value_range has shape {came}, expected a number, one per channel, or {tuple(shape)}"
+            )
         return bound
 
     def stream(self, use: str) -> Tensor:
@@ -115,7 +118,8 @@ class Samples:
         return self.shared(key, lambda: self.track(1, lambda sample, draw: removed[sample]))[:, 0]
 
     def track(self, draws: int, build: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Tracked outputs (N, draws, 3) of inputs that ``build(sample, draw)`` makes for pairs of index vectors (rows,)."""
+        """Tracked outputs (N, draws, 3) of inputs that ``build(sample, draw)`` makes for pairs of index vectors
+        (rows,)."""
         count = len(self) * draws
         tracked = self.predictor.track(
             count, lambda rows: build(rows // draws, rows % draws), self.targets.repeat_interleave(draws)
@@ -137,7 +141,8 @@ class Samples:
         return self.track(draws, build)
 
     def coalitions(self, masks: Tensor, segments: Segments, baseline: Tensor) -> Tensor:
-        """Tracked outputs (N, M, 3) with only some segments present: ``masks`` (N or 1, M, K) bool, True where present."""
+        """Tracked outputs (N, M, 3) with only some segments present: ``masks`` (N or 1, M, K) bool, True where
+        present."""
         own = len(masks) > 1 or len(self) == 1
 
         def keep(sample: Tensor, draw: Tensor) -> Tensor:
@@ -150,7 +155,8 @@ class Samples:
         return self.with_inputs(self.inputs[rows], rows)
 
     def with_inputs(self, inputs: Tensor, rows: Tensor) -> "Samples":
-        """Other inputs (M, ...) that stand for the samples numbered ``rows`` (M,): their targets and their randomness."""
+        """Other inputs (M, ...) that stand for the samples numbered ``rows`` (M,): their targets and their
+        randomness."""
         pick_rows = lambda values: None if values is None else values[rows]  # noqa: E731
         return replace(
             self, inputs=inputs, targets=self.targets[rows], keys=self.keys[rows], masks=pick_rows(self.masks),
@@ -162,7 +168,8 @@ class Samples:
         return replace(self, predictor=self.predictor.live(), memo={})
 
     def joint(self) -> "Samples":
-        """The same samples with the channels of a unit taken together, also where the protocol makes each one a unit."""
+        """The same samples with the channels of a unit taken together, also where the protocol makes each one a
+        unit."""
         units = Units.of(self.inputs, self.units.modality)
         return self if units == self.units else replace(self, units=units, memo={}, scratch={})
 

@@ -17,7 +17,9 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
     scores = answer if isinstance(answer, Scores) else Scores(answer)
     values = torch.as_tensor(scores.values)
     if values.shape != (len(batch),):
-        raise UserError(f"metric {entry.name} returned shape {tuple(values.shape)}, expected one value per sample ({len(batch)},)")
+        raise UserError(
+            f"metric {entry.name} returned shape {tuple(values.shape)}, expected one value per sample ({len(batch)},)"
+        )
     reason = scores.reason
     if values.isnan().any() and batch.samples.predictor.not_finite:
         reason = "the model's outputs for perturbed inputs are not finite"

@@ -90,7 +90,14 @@ def _slic(samples: "Samples", number: int) -> Tensor:
     from skimage.segmentation import slic  # scikit-image takes a second to import and few runs need it
 
     low, high = samples.input_range()
-    images = ((samples.inputs - low) / (high - low).masked_fill(high == low, 1)).clamp(0, 1).permute(0, 2, 3, 1).cpu().double().numpy()
+    images = (
+        ((samples.inputs - low) / (high - low).masked_fill(high == low, 1))
+        .clamp(0, 1)
+        .permute(0, 2, 3, 1)
+        .cpu()
+        .double()
+        .numpy()
+    )
     if images.shape[-1] not in (1, 3):
         raise NotApplicable(f"slic segments need 1 or 3 channels, not {images.shape[-1]}")
     images = images[..., 0] if images.shape[-1] == 1 else images

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.checks import check_inputs, check_model, check_targets, class_count, first_line
+from harness.checks import check_inputs, check_model, check_targets, class_count, first_line, settings
 from harness.errors import NotApplicable, UserError, unknown
 from harness.memo import Memo, Shelf
 from harness.predictor import Predictor, default_chunk
@@ -54,11 +54,8 @@ class Protocol:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Protocol":
-        """A protocol from settings; an unknown one is an error that lists what there is."""
-        for name in given:
-            if name not in cls.__dataclass_fields__:
-                raise unknown("protocol setting", name, cls.__dataclass_fields__)
-        return cls(**given)
+        """A protocol from a mapping of its settings."""
+        return settings(cls, "protocol", given)
 
 
 @dataclass
@@ -108,7 +105,8 @@ class Stage:
         return Samples(
             self._inputs(number, where), self.targets[where].to(self.device), self.predictor, self.units,
             self.protocol.seed, train=self.data.train, value_range=self.model.value_range or self.data.value_range,
-            masks=None if masks is None else masks[where].to(self.device), memo=self.memos.setdefault(number, Memo(self.shelf)),
+            masks=None if masks is None else masks[where].to(self.device), memo=self.memos.setdefault(number,
+            Memo(self.shelf)),
         )  # fmt: skip
 
     def _inputs(self, number: int, where: slice) -> Tensor:
@@ -147,7 +145,9 @@ def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
         raise NotApplicable(f"the data holds {type(items[0]).__name__} and the model has no preprocessing for it")
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
-        raise UserError(f"inputs have different shapes, {' and '.join(map(str, sorted(shapes)[:2]))}, expected one shape")
+        raise UserError(
+            f"inputs have different shapes, {' and '.join(map(str, sorted(shapes)[:2]))}, expected one shape"
+        )
     return check_inputs(torch.stack(tensors))
 
 

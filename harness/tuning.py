@@ -152,7 +152,8 @@ def _rates(predictor: Predictor, variants: list[Variant], inputs: Tensor, chunk:
 
 
 def _tuned_chunk(predictor: Predictor, variant: Variant, inputs: Tensor, first: int) -> int:
-    """The fewest rows per pass that run at the best rate, to 3 %: doubled from ``first`` until that has twice not helped."""
+    """The fewest rows per pass that run at the best rate, to 3 %: doubled from ``first`` until that has twice not
+    helped."""
     runner = predictor.live()
     use(runner, variant, first)
     largest = min(LARGEST_CHUNK, LARGEST_CHUNK_BYTES.get(inputs.device.type, 2**26) // inputs[0].nbytes)

@@ -35,7 +35,8 @@ class Units:
 
     @classmethod
     def of(cls, inputs: Tensor, modality: str | None = None, elements: bool = False) -> "Units":
-        """The units of ``inputs``; ``modality`` image, table, tokens (N, T, D) or series (N, C, T) is guessed from the axes.
+        """The units of ``inputs``; ``modality`` image, table, tokens (N, T, D) or series (N, C, T) is guessed from
+        the axes.
 
         With ``elements`` every single number is a unit of its own, as some libraries have it.
         """
@@ -58,7 +59,9 @@ class Units:
         """Attributions as (N, *input shape) or with channel axis 1, whatever accepted shape they came in."""
         shape = tuple(attributions.shape[1:])
         if self.channel_axis is None and self.modality in ("image", "tokens", "series") and shape != self.input_shape:
-            raise NotApplicable(f"reduction=none needs an attribution for every number of an input, these are {('N', *shape)}")
+            raise NotApplicable(
+                f"reduction=none needs an attribution for every number of an input, these are {('N', *shape)}"
+            )
         if shape == self.input_shape or shape == self._one_channel:
             return attributions
         if shape == self.shape:

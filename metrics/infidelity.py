@@ -42,9 +42,9 @@ def infidelity(
 
     ``convention``: for ``local`` maps, like gradients, I . a runs over the elements with I = z (x - baseline);
     ``contribution`` maps hold the factor x - baseline already and are summed over z; ``auto`` takes what the explainer
-    declares, contribution without one. The maps are the raw ones, with all their channels. NaN where no draw changes the
-    input, and when rescaled where no draw has an attribution other than 0 or changes the output. NotApplicable: gaussian with contribution
-    maps, squares on inputs without neighbouring units.
+    declares, contribution without one. The maps are the raw ones, with all their channels. NaN where no draw changes
+    the input, and when rescaled where no draw has an attribution other than 0 or changes the output. NotApplicable:
+    gaussian with contribution maps, squares on inputs without neighbouring units.
     """
     if scaling not in SCALINGS:
         raise unknown("scaling", scaling, SCALINGS)

@@ -22,8 +22,9 @@ def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 50, ab
     max over ``samples`` draws of ||a(x + e) - a(x)|| / ||a(x)||, Euclidean norms of the raw maps, e uniform in the
     L-infinity ball of ``radius`` times the range of the data's values, not clipped; with ``absolute`` not divided.
     The target stays, stochastic explainers keep their seed, and all explainers see the same noise. At least 0, lower is
-    better, and the more draws, the larger it is. NaN where a(x) is 0 throughout, or the range. NotApplicable for attributions given without their explainer; ValueError for
-    maps that are given in another shape than the explainer's own.
+    better, and the more draws, the larger it is. NaN where a(x) is 0 throughout, or the range. NotApplicable for
+    attributions given without their explainer; ValueError for maps that are given in another shape than the
+    explainer's own.
     """
     before = batch.raw.flatten(1).double()
     change = torch.cat([
@@ -36,7 +37,7 @@ def max_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 50, ab
     values = largest if absolute else _ratio(largest, before.norm(dim=1))
     return with_reason(
         values.masked_fill(still, float("nan")),
-        "the explanation is 0 throughout or not finite under noise, or the input has no range of values to scale noise by",
+        "the explanation is 0 throughout or not finite under noise, or there is no range of values to scale noise by",
     )
 
 

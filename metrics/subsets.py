@@ -31,8 +31,8 @@ def sensitivity_n(
 
     Pearson per sample and per n, for ``sizes`` log-spaced n from 1 to ``share`` of the units, each n once; curves
     (N, number of n) hold the correlation at each n. In [-1, 1], higher is better. Where samples differ in their number
-    of segments, n follows each sample's own number. NotApplicable with a single unit. Expects contributions; for local maps, like
-    gradients, a flag says so.
+    of segments, n follows each sample's own number. NotApplicable with a single unit. Expects contributions; for
+    local maps, like gradients, a flag says so.
     """
     found = groups(batch.samples, granularity, patch, segments)
     counts = _log_spaced(found, sizes, share)

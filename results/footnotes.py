@@ -27,7 +27,7 @@ def footnotes(block: pd.DataFrame) -> Iterator[str]:
 def _grouped(word: str, rows: pd.DataFrame, block: pd.DataFrame) -> Iterator[str]:
     """One line per reason; an explainer all of whose metrics are concerned stands for them, and so does a metric."""
     pairs = defaultdict(set)
-    for label, metric, reason in zip(rows["label"], rows["metric"], rows["error"].fillna("")):
+    for label, metric, reason in zip(rows["label"], rows["metric"], rows["error"].fillna(""), strict=False):
         pairs[reason or "no reason given"].add((label, metric))
     for reason, concerned in pairs.items():
         yield f"{word}: {', '.join(_subjects(concerned, block))}: {reason}"
@@ -47,7 +47,7 @@ def _subjects(pairs: set[tuple[str, str]], block: pd.DataFrame) -> list[str]:
 
 
 def _pairs(block: pd.DataFrame) -> set[tuple[str, str]]:
-    return set(zip(block["label"], block["metric"]))
+    return set(zip(block["label"], block["metric"], strict=False))
 
 
 def _by(place: int, pairs: set[tuple[str, str]]) -> dict[str, set[tuple[str, str]]]:
@@ -62,7 +62,7 @@ def _invalid(ok: pd.DataFrame) -> Iterator[str]:
     """Per metric and reason, how many samples of which explainers have no valid score."""
     rows = ok[ok["n_invalid"] > 0]
     for (metric, reason), group in rows.groupby(["metric", rows["error"].fillna("")], sort=True):
-        counts = zip(group["label"], group["n_invalid"], group["n"] + group["n_invalid"])
+        counts = zip(group["label"], group["n_invalid"], group["n"] + group["n_invalid"], strict=False)
         shares = (f"{label} {invalid} of {total}" for label, invalid, total in counts)
         yield f"* without a valid score: {metric}: {', '.join(shares)}" + (f": {reason}" if reason else "")
 
@@ -70,7 +70,7 @@ def _invalid(ok: pd.DataFrame) -> Iterator[str]:
 def _flagged(ok: pd.DataFrame) -> Iterator[str]:
     """Each flag once, with the explainers that carry it."""
     explainers = defaultdict(set)
-    for flags, label in zip(ok["flags"], ok["label"]):
+    for flags, label in zip(ok["flags"], ok["label"], strict=False):
         for flag in flag_list(flags):
             explainers[flag].add(label)
     for flag, labels in explainers.items():

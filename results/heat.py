@@ -52,4 +52,4 @@ def _areas(old: int, new: int) -> np.ndarray:
 
 def _ramp(share: np.ndarray, stops: tuple[tuple[float, float, float], ...]) -> np.ndarray:
     places = np.linspace(0, 1, len(stops))
-    return np.stack([np.interp(share, places, channel) for channel in zip(*stops)], axis=-1)
+    return np.stack([np.interp(share, places, channel) for channel in zip(*stops, strict=False)], axis=-1)

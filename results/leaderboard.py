@@ -132,7 +132,7 @@ def _explainer_order(block: pd.DataFrame, metric: str, controls: set[str]) -> li
     first = block[(block["metric"] == metric) & (block["status"] == "ok")]
     sign = first["better"].map({"higher": -1.0, "lower": 1.0}).astype("float64").fillna(0.0)
     worst = float("inf")
-    values = dict(zip(first["label"], (first["value"] * sign).fillna(worst)))
+    values = dict(zip(first["label"], (first["value"] * sign).fillna(worst), strict=False))
     place = lambda name: (_is_control(name, block, controls), values.get(name, worst), name)  # noqa: E731
     return sorted(block["label"].unique(), key=place)
 
@@ -173,7 +173,7 @@ def _has_interval(row: Mapping[str, Any]) -> bool:
 def _text(parts: tuple[str, ...] | str, widths: list[int]) -> Text:
     if isinstance(parts, str):
         return Text(parts, style=STYLES.get(parts, "dim"))
-    mean, low, high = (part.rjust(wide) for part, wide in zip(parts[:3], widths))
+    mean, low, high = (part.rjust(wide) for part, wide in zip(parts[:3], widths, strict=False))
     interval = f" [{low}, {high}]" if parts[1] else " " * (widths[1] + widths[2] + 5 if widths[1] else 0)
     text = Text(mean, style="bold" if parts[3].startswith("#1") and not parts[3][2:].isdigit() else "")
     text.append(interval, style="not bold dim")

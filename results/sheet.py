@@ -102,7 +102,7 @@ class _Sheet:
         after_photo = [2 * GAP * (column > 0) for column in range(explainers + 1)]
         to_controls = [CONTROL_GAP * (column > explainers - controls) for column in range(explainers + 1)]
         steps = [first + column * (self.tile[0] + GAP) for column in range(explainers + 1)]
-        return [sum(parts) for parts in zip(steps, after_photo, to_controls)]
+        return [sum(parts) for parts in zip(steps, after_photo, to_controls, strict=False)]
 
     def place(self, row: int, column: int) -> tuple[int, int]:
         """Left and top of a tile."""
@@ -168,7 +168,7 @@ class _Sheet:
         self.draw.text((MARGIN, MARGIN + (34 if title else -8)), cut(subtitle, font(15), room), GREY, font(15))
 
     def _write_headings(self, controls: list[str]) -> None:
-        for left, (lines, letters) in zip(self.lefts, self.headings):
+        for left, (lines, letters) in zip(self.lefts, self.headings, strict=False):
             for up, line in enumerate(reversed(lines)):
                 place = left + self.tile[0] / 2, self.top - 10 - up * line_height(letters)
                 self.draw.text(place, line, INK, letters, anchor="ms")

@@ -15,7 +15,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ class Store:
     def _own_file(self) -> Path:
         """This process's own file of rows: a forked child is another writer. Names sort by the writer's start."""
         if self._writer is None or self._writer[0] != os.getpid():
-            started = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+            started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
             name = f"{started}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
             self._writer = os.getpid(), self.directory / "cells" / name
         return self._writer[1]
@@ -139,7 +139,7 @@ def plain(value: Any) -> Any:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _finished(row: Mapping[str, Any]) -> str:

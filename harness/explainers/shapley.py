@@ -47,8 +47,8 @@ def kernel_shap(
     One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) -
     f(baseline). ``samples`` evaluations of coalitions of each sample (an odd last one is left out), besides those of
     the input and of the baseline: all coalitions of the smallest and largest sizes where they fit their share, random
-    ones of the others. Visibly biased near its smallest budgets; from 2^K - 2 on for K segments the values are exact. ValueError below 2 (K - 1), which do not
-    determine them.
+    ones of the others. Visibly biased near its smallest budgets; from 2^K - 2 on for K segments the values are exact.
+    ValueError below 2 (K - 1), which do not determine them.
     """
     check_number("samples", samples, 1)
     return play(context, segments, baseline, score, lambda game: _kernel_shap(game, samples))

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pairs import Case
 
 from harness.registry import EXPLAINERS, METRICS
+from pairs import Case
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from pairs import DECLINED, SERVED, small_options
 
 import harness
 from harness.registry import EXPLAINERS
 from harness.units import Units
+from pairs import DECLINED, SERVED, small_options
 
 served = pytest.mark.parametrize("pair", **SERVED)
 declined = pytest.mark.parametrize("pair", **DECLINED)
@@ -18,7 +18,13 @@ def explained(entry, case, rows=slice(None), seed=0):
     """Attributions of some of the case's samples, or a skipped test where the explainer declines."""
     try:
         return harness.explain(
-            entry.function, case.model, case.inputs[rows], case.targets[rows], seed=seed, train=case.train, **small_options(entry, case.modality)
+            entry.function,
+            case.model,
+            case.inputs[rows],
+            case.targets[rows],
+            seed=seed,
+            train=case.train,
+            **small_options(entry, case.modality),
         )
     except harness.NotApplicable as reason:
         assert str(reason)

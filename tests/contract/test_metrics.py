@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from pairs import LOOKING_AT_MAPS, SCORED, small_options
 from torch import nn
 
 import harness
 from harness.registry import EXPLAINERS, METRICS
 from harness.units import Units
+from pairs import LOOKING_AT_MAPS, SCORED, small_options
 
 scored_on = pytest.mark.parametrize("pair", **SCORED)
 
@@ -89,7 +89,9 @@ def test_the_oracle_beats_random_and_random_beats_the_anti_oracle(metric):
     options = {name: value for name, value in (("score", "logit"), ("baseline", "zero")) if name in metric.options}
     options |= SIGN_BLIND.get(metric.name, {})
     means = {
-        name: float(harness.score(metric.function, model, inputs, targets, values, value_range=(-4.0, 4.0), **options).mean())
+        name: float(
+            harness.score(metric.function, model, inputs, targets, values, value_range=(-4.0, 4.0), **options).mean()
+        )
         for name, values in maps.items()
     }
     direction = {"higher": 1, "lower": -1}[metric.direction({**metric.options, **options})]

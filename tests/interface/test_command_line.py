@@ -7,7 +7,14 @@ import pytest
 
 from harness.cli import main
 
-SMALL = ["model=digits_cnn", "dataset=digits", "protocol.samples=6", "runtime.chunk=32", "runtime.lease=share", "runtime.sheet=0"]
+SMALL = [
+    "model=digits_cnn",
+    "dataset=digits",
+    "protocol.samples=6",
+    "runtime.chunk=32",
+    "runtime.lease=share",
+    "runtime.sheet=0",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +60,18 @@ def test_plan_tells_cells_by_state(capsys):
 
 def test_options_from_the_command_line_reach_the_cell(capsys):
     assert run("explainer=integrated_gradients", "explainer.integrated_gradients.steps=4", "metric=forward_passes") == 0
-    (row,) = (json.loads(line) for path in __import__("pathlib").Path("runs/main/cells").iterdir() for line in path.open())
+    (row,) = (
+        json.loads(line) for path in __import__("pathlib").Path("runs/main/cells").iterdir() for line in path.open()
+    )
     assert row["value"] == 4 and row["config"]["explainer"] == {
         "name": "integrated_gradients", "steps": 4, "baseline": "zero", "method": "gausslegendre"}  # fmt: skip
 
 
 def test_the_same_explainer_twice_with_other_options(capsys):
-    few, many = "+explainer.ig4={name:integrated_gradients,steps:4}", "+explainer.ig8={name:integrated_gradients,steps:8}"
+    few, many = (
+        "+explainer.ig4={name:integrated_gradients,steps:4}",
+        "+explainer.ig8={name:integrated_gradients,steps:8}",
+    )
     assert run("explainer=saliency", few, many, "metric=forward_passes") == 0
     printed = capsys.readouterr().out
     assert "ig4" in printed and "ig8" in printed
@@ -113,15 +125,36 @@ def test_a_failed_cell_is_exit_status_one(capsys, monkeypatch):
 MISTAKES = {
     "a verb": (["rum"], "unknown verb 'rum': did you mean 'run'?"),
     "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "digits_cnn"),
-    "an explainer": (["run", "explainer=saliencyy"], "unknown explainer 'saliencyy': did you mean 'saliency'", "smoothgrad", "standard"),
+    "an explainer": (
+        ["run", "explainer=saliencyy"],
+        "unknown explainer 'saliencyy': did you mean 'saliency'",
+        "smoothgrad",
+        "standard",
+    ),
     "a metric in a list": (["run", "metric=[srg,deletions]"], "unknown metric 'deletions': did you mean 'deletion'"),
-    "an option": (["run", "explainer=rise", "explainer.rise.smaples=3"], "unknown setting 'explainer.rise.smaples': did you mean 'explainer.rise.samples'", "explainer.rise.cells"),
-    "a new option": (["run", "explainer=rise", "+explainer.rise.smaples=3"], "unknown option of rise 'smaples'", "samples"),
-    "a protocol setting": (["run", "protocol.seeds=3"], "unknown setting 'protocol.seeds'", "did you mean 'protocol.seed'"),
+    "an option": (
+        ["run", "explainer=rise", "explainer.rise.smaples=3"],
+        "unknown setting 'explainer.rise.smaples': did you mean 'explainer.rise.samples'",
+        "explainer.rise.cells",
+    ),
+    "a new option": (
+        ["run", "explainer=rise", "+explainer.rise.smaples=3"],
+        "unknown option of rise 'smaples'",
+        "samples",
+    ),
+    "a protocol setting": (
+        ["run", "protocol.seeds=3"],
+        "unknown setting 'protocol.seeds'",
+        "did you mean 'protocol.seed'",
+    ),
     "an experiment": (["run", "experiment=digit"], "unknown experiment 'digit'", "digits"),
     "a group": (["run", "explainers=rise"], "explainers"),
     "an option's kind": (["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"], "'many'", "expected int"),
-    "a score": (["run", *SMALL, "metric=deletion", "protocol.target=lable"], "'lable'", "predicted, label or a class index"),
+    "a score": (
+        ["run", *SMALL, "metric=deletion", "protocol.target=lable"],
+        "'lable'",
+        "predicted, label or a class index",
+    ),
     "a class": (["run", *SMALL, "protocol.target=12"], "class 12, expected 0 to 9"),
     "a device": (["run", *SMALL, "runtime.device=tpu7"], "runtime.device is 'tpu7'"),
     "a run's name": (["run", *SMALL, "run=../x"], "run is '../x'"),

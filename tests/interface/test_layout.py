@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 IMPORTS = "import harness, harness.metrics.curves, harness.datasets.digits, harness.results.store, harness.conf; "
-LISTING = IMPORTS + "from harness.registry import METRICS, DATASETS; assert 'deletion' in METRICS and 'digits' in DATASETS; "
+LISTING = (
+    IMPORTS + "from harness.registry import METRICS, DATASETS; assert 'deletion' in METRICS and 'digits' in DATASETS; "
+)
 
 
 def python(code, cwd, *path):

@@ -48,8 +48,8 @@ def test_registered_and_own_metrics_score_alike(model, inputs):
 
 def test_evaluate_gives_one_row_per_sample_and_metric(model, inputs):
     frame = harness.evaluate(
-        model, inputs, TARGETS, explainers=["saliency", my_explainer, {"name": my_explainer, "label": "squared", "power": 2.0}],
-        metrics={"srg": {"steps": 4}, "mine": {"name": my_metric}}, seed=3, explain_batch=4,
+        model, inputs, TARGETS, explainers=["saliency", my_explainer, {"name": my_explainer, "label": "squared",
+        "power": 2.0}], metrics={"srg": {"steps": 4}, "mine": {"name": my_metric}}, seed=3, explain_batch=4,
     )  # fmt: skip
     assert len(frame) == 6 * 3 * 2 and set(frame["status"]) == {"ok"}
     assert list(frame["explainer"].unique()) == ["saliency", "my_explainer", "squared"]
@@ -68,7 +68,13 @@ def test_a_cell_that_does_not_apply_or_fails_has_rows_that_say_so(model, inputs)
     def broken(model, inputs, targets):
         raise RuntimeError("boom")
 
-    frame = harness.evaluate(model, inputs, TARGETS, explainers=[broken, {"name": "exact_shapley", "segments": "unit"}, "saliency"], metrics=["sparseness"])
+    frame = harness.evaluate(
+        model,
+        inputs,
+        TARGETS,
+        explainers=[broken, {"name": "exact_shapley", "segments": "unit"}, "saliency"],
+        metrics=["sparseness"],
+    )
     told = frame.groupby("explainer")[["status", "error"]].first()
     assert told.loc["broken"].tolist() == ["failed", "RuntimeError: boom"]
     assert told.loc["exact_shapley", "status"] == "not_applicable" and "segments" in told.loc["exact_shapley", "error"]

@@ -231,7 +231,7 @@ def test_cells_and_scores_are_written_as_csv_and_parquet(tmp_path):
         samples = {"sample": ["x", "y"], "value": [1.0, 2.0], "valid": [True, True], "curve": np.ones((2, 3))}
         store.write_scores(each["cell"], samples)
         store.append({**each, "config": {"metric": {"name": each["metric"]}}, "flags": ["a"]})
-    for name, frame in zip(("cells", "scores"), read(tmp_path)):
+    for name, frame in zip(("cells", "scores"), read(tmp_path), strict=False):
         to_csv(frame, tmp_path / f"{name}.csv")
         to_parquet(frame, tmp_path / f"{name}.parquet")
         both = pd.read_csv(tmp_path / f"{name}.csv"), pd.read_parquet(tmp_path / f"{name}.parquet")

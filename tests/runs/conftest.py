@@ -31,7 +31,9 @@ def elsewhere(tmp_path):
     def start(config, **environment):
         path = tmp_path / f"config-{len(list(tmp_path.iterdir()))}.json"
         path.write_text(json.dumps(config))
-        code = f"import sys, json, harness; sys.path.insert(0, {str(HERE)!r}); harness.run(json.load(open({str(path)!r})))"
+        code = (
+            f"import sys, json, harness; sys.path.insert(0, {str(HERE)!r}); harness.run(json.load(open({str(path)!r})))"
+        )
         settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         return subprocess.Popen([sys.executable, "-c", code], env=settings, stderr=subprocess.PIPE, text=True)
 

@@ -1,6 +1,7 @@
 """Ratios of two times measured in one process, side by side, because machines are noisy; printed as one table.
 
-``pytest tests/speed`` prints it, ``pytest tests/speed --speed-table docs/speed.md --speed-table README.md`` also puts it into these pages.
+``pytest tests/speed`` prints it, ``pytest tests/speed --speed-table docs/speed.md --speed-table README.md`` also puts
+it into these pages.
 """
 
 import sys
@@ -19,7 +20,13 @@ sys.path.insert(0, str(Path(__file__).parent))  # runs import ``bounds`` by name
 
 
 def pytest_addoption(parser):
-    parser.addoption("--speed-table", metavar="FILE", action="append", default=[], help="put the table of ratios into this Markdown page")
+    parser.addoption(
+        "--speed-table",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="put the table of ratios into this Markdown page",
+    )
 
 
 @pytest.fixture
@@ -31,7 +38,8 @@ def device():
 
 @pytest.fixture
 def measure(benchmark, device):
-    """Measure interleaved rounds of several functions; gives the best time of each, the first being the benchmark's own."""
+    """Measure interleaved rounds of several functions; gives the best time of each, the first being the benchmark's
+    own."""
 
     def best_times(*functions, rounds=3):
         for function in functions:

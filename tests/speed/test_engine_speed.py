@@ -6,9 +6,9 @@ from datetime import datetime
 
 import pytest
 import torch
-from bounds import mlp, ready
 
 import harness
+from bounds import mlp, ready
 from harness.measure import PeakMemory
 from harness.plan import Plan
 from harness.results.store import Store
@@ -34,8 +34,9 @@ def test_shapley_values_and_lime_of_a_table_take_far_less_than_in_captum(ours, t
 def test_ten_times_the_samples_need_no_more_memory(tmp_path, benchmark, figure, device):
     def peak(count):
         plan = Plan.of({
-            "model": "bounds:coarse_model", "dataset": {"name": "bounds:noise_photos", "count": count}, "run": f"of{count}",
-            "explainer": ["saliency", "random"], "metric": {"srg": {"steps": 4}, "sensitivity_n": {"sizes": 2, "subsets": 4}},
+            "model": "bounds:coarse_model", "run": f"of{count}",
+            "dataset": {"name": "bounds:noise_photos", "count": count}, "explainer": ["saliency", "random"],
+            "metric": {"srg": {"steps": 4}, "sensitivity_n": {"sizes": 2, "subsets": 4}},
             "runtime": {"runs": str(tmp_path), "quiet": True, "lease": "share", "sheet": 0, "chunk": 32},
         })  # fmt: skip
         with PeakMemory(device) as memory:
@@ -53,7 +54,8 @@ def many_cells(folder, explainers, metrics):
         "model": "digits_cnn", "dataset": "digits", "run": "many",
         "explainer": {f"random_{i}": {"name": "blurred_random", "width": 0.01 + i / 1000} for i in range(explainers)},
         "metric": {f"deletion_{i}": {"name": "deletion", "steps": i + 1} for i in range(metrics)},
-        "protocol": {"samples": 4}, "runtime": {"runs": str(folder), "quiet": True, "lease": "share", "sheet": 0, "chunk": 64},
+        "protocol": {"samples": 4},
+        "runtime": {"runs": str(folder), "quiet": True, "lease": "share", "sheet": 0, "chunk": 64},
     })  # fmt: skip
 
 
@@ -75,7 +77,8 @@ def test_running_a_finished_run_of_four_thousand_cells_again(tmp_path, benchmark
     (plan.directory / "scores").mkdir()
     with open(plan.directory / "cells" / "old.jsonl", "w") as file:
         for job in plan.jobs:
-            row = {"cell": job.cell, "status": "ok", "subject": codes[job.explainer] + "-0", "stick": sticks[job.metric],
+            row = {"cell": job.cell, "status": "ok", "subject": codes[job.explainer] + "-0", "stick":
+            sticks[job.metric],
                    "value": 0.5, "finished": "2026-01-01T00:00:00.000000+00:00",
                    "config": json.loads(json.dumps(plan.identity(job.explainer, job.metric)))}  # fmt: skip
             file.write(json.dumps(row) + "\n")

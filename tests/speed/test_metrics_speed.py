@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from bounds import BATCHES, Work, ready, small_cnn
 
+from bounds import BATCHES, Work, ready, small_cnn
 from harness.api import make_batch, samples_of
 from harness.predictor import Predictor
 from harness.registry import METRICS, MODELS
@@ -31,7 +31,9 @@ def untuned(work, metric, **options):
     return [work.scoring(Predictor(work.model, chunk=chunk), metric, **options) for chunk in BATCHES]
 
 
-@pytest.mark.parametrize(("name", "goal"), [("small CNN, 28 px", "<= 1.4 (GPU 1.15)"), ("ResNet-18, 224 px", "<= 1.15")])
+@pytest.mark.parametrize(
+    ("name", "goal"), [("small CNN, 28 px", "<= 1.4 (GPU 1.15)"), ("ResNet-18, 224 px", "<= 1.15")]
+)
 @pytest.mark.parametrize("metric", ["deletion", "sensitivity_n"])
 def test_a_metric_takes_little_more_than_its_forward_passes(name, goal, metric, measure, figure, device):
     model, shape, count = model_named(name, device)
@@ -40,18 +42,22 @@ def test_a_metric_takes_little_more_than_its_forward_passes(name, goal, metric, 
     evaluations = work.evaluations(metric, **options)
     ours = untuned(work, metric, **options)
     times = measure(*ours, *(work.bare(batch, ROWS[name]) for batch in BATCHES), rounds=3)
-    bound = evaluations * min(times[len(ours):]) / ROWS[name]
+    bound = evaluations * min(times[len(ours) :]) / ROWS[name]
     figure(f"{metric}, {name}: wall time / bare forward passes", min(times[: len(ours)]) / bound, goal)
 
 
-@pytest.mark.parametrize(("name", "goal"), [("EfficientNet-Lite0, 224 px", "<= 0.6 (CPU)"), ("ResNet-18, 224 px", "<= 0.85 (CPU)")])
+@pytest.mark.parametrize(
+    ("name", "goal"), [("EfficientNet-Lite0, 224 px", "<= 0.6 (CPU)"), ("ResNet-18, 224 px", "<= 0.85 (CPU)")]
+)
 def test_on_the_scoring_copy_a_metric_beats_eager_forward_passes(name, goal, measure, figure, device):
     model, shape, count = model_named(name, device)
     work = Work(model, shape, count, device)
     evaluations = work.evaluations("deletion", **CURVE)
     predictor = Predictor(model)
     tune(predictor, work.inputs)
-    times = measure(work.scoring(predictor, "deletion", **CURVE), *(work.bare(batch, 64) for batch in BATCHES[:4]), rounds=2)
+    times = measure(
+        work.scoring(predictor, "deletion", **CURVE), *(work.bare(batch, 64) for batch in BATCHES[:4]), rounds=2
+    )
     bound = evaluations * min(times[1:]) / 64
     figure(f"deletion, {name}, {predictor.variant['variant']}: wall time / eager passes", times[0] / bound, goal)
 
@@ -75,7 +81,9 @@ def test_random_subsets_cost_twenty_explainers_what_they_cost_one(measure, figur
     figure("sensitivity_n at its defaults, 20 explainers / 1 (without explaining)", twenty / one, "<= 1.2")
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [("deletion", "PixelFlipping"), ("faithfulness_correlation", "FaithfulnessCorrelation")])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("deletion", "PixelFlipping"), ("faithfulness_correlation", "FaithfulnessCorrelation")]
+)
 def test_the_same_score_takes_less_time_than_in_quantus(ours, theirs, measure, figure, device):
     quantus = pytest.importorskip("quantus")
     model, shape, count = model_named("small CNN, 28 px", device)
@@ -83,7 +91,10 @@ def test_the_same_score_takes_less_time_than_in_quantus(ours, theirs, measure, f
     predictor = Predictor(model)
     tune(predictor, work.inputs)
     options = {"deletion": CURVE, "faithfulness_correlation": {"subsets": 100, "baseline": "zero"}}[ours]
-    arguments = {"deletion": {"features_in_step": 28}, "faithfulness_correlation": {"nr_runs": 100, "subset_size": 157}}[ours]
+    arguments = {
+        "deletion": {"features_in_step": 28},
+        "faithfulness_correlation": {"nr_runs": 100, "subset_size": 157},
+    }[ours]
     inputs, maps = work.inputs.cpu().numpy(), work.attributions[:, None].cpu().numpy()
     targets = work.targets.cpu().numpy()
 
@@ -91,9 +102,22 @@ def test_the_same_score_takes_less_time_than_in_quantus(ours, theirs, measure, f
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             metric = getattr(quantus, theirs)(
-                **arguments, normalise=False, abs=False, perturb_baseline=0.0, disable_warnings=True, return_aggregate=False
+                **arguments,
+                normalise=False,
+                abs=False,
+                perturb_baseline=0.0,
+                disable_warnings=True,
+                return_aggregate=False,
             )
-            metric(model=model, x_batch=inputs.copy(), y_batch=targets, a_batch=maps.copy(), device=str(device), softmax=True, batch_size=64)
+            metric(
+                model=model,
+                x_batch=inputs.copy(),
+                y_batch=targets,
+                a_batch=maps.copy(),
+                device=str(device),
+                softmax=True,
+                batch_size=64,
+            )
 
     np.random.seed(0)
     mine, quantus_time = measure(work.scoring(predictor, ours, **options), quantus_score, rounds=2)

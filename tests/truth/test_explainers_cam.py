@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torchvision
-from explainer_worlds import model, near, seed, small_cnn  # noqa: F401
 from torch import nn
 from torch.nn import functional as F
 
 import harness
+from explainer_worlds import model, near, seed, small_cnn  # noqa: F401
 from harness.api import samples_of
 from harness.explainers.cam import choose_layer
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from explainer_worlds import explain, model, near, seed  # noqa: F401
 from torch import nn
 
+from explainer_worlds import explain, model, near, seed  # noqa: F401
 from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.predictor import Predictor

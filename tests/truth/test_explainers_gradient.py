@@ -4,10 +4,10 @@ import warnings
 
 import pytest
 import torch
-from explainer_worlds import explain, linear_net, model, near, seed, small_cnn, smooth_net  # noqa: F401
 from torch import nn
 
 import harness
+from explainer_worlds import explain, linear_net, model, near, seed, small_cnn, smooth_net  # noqa: F401
 from harness.api import samples_of
 from harness.predictor import Predictor
 

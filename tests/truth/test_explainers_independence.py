@@ -4,9 +4,9 @@ import warnings
 
 import pytest
 import torch
-from explainer_worlds import explain_in, near, seed, small_cnn, smooth_net  # noqa: F401
 from torch import nn
 
+from explainer_worlds import explain_in, near, seed, small_cnn, smooth_net  # noqa: F401
 from harness.guards import ModelGuard
 from harness.registry import EXPLAINERS
 
@@ -97,9 +97,7 @@ class Constant(nn.Module):
         return inputs.flatten(1)[:, :3] * 0 + torch.tensor([1.0, 2.0, 3.0])
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in FEW if EXPLAINERS[name].access in ("forward", "gradient")]
-)
+@pytest.mark.parametrize("name", [name for name in FEW if EXPLAINERS[name].access in ("forward", "gradient")])
 def test_a_model_that_says_the_same_of_everything_is_explained_by_nothing(name, seed):  # noqa: F811
     x, targets = torch.randn(2, 3, 12, 12), torch.tensor([0, 2])
     given = torch.arange(144).view(12, 12).expand(2, -1, -1) % 9

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from explainer_worlds import explain, linear_net, model, near, seed  # noqa: F401
 
+from explainer_worlds import explain, linear_net, model, near, seed  # noqa: F401
 from harness.explainers.rise import _strips
 
 CONTRIBUTIONS = [

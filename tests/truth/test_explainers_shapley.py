@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from explainer_worlds import explain, linear_net, model, near, seed, smooth_net  # noqa: F401
 
 import harness
+from explainer_worlds import explain, linear_net, model, near, seed, smooth_net  # noqa: F401
 from harness.api import samples_of
 from harness.explainers.shapley import _all_coalitions, efficient_regression, kernel_coalitions, shapley_values
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from explainer_worlds import explain, linear_net, near, seed, small_cnn  # noqa: F401
 from skimage.transform import resize
 from torch import nn
 
 import harness
+from explainer_worlds import explain, linear_net, near, seed, small_cnn  # noqa: F401
 from harness.api import samples_of
 from harness.explainers.rise import _Masks, _strips
 from harness.randomness import element, uniform

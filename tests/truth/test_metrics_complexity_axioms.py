@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 import harness
+from harness.errors import NotApplicable
 from metric_worlds import (
     SHAPES,
     Additive,
@@ -18,9 +20,6 @@ from metric_worlds import (
     samples,
     scores,
 )
-from torch import nn
-
-from harness.errors import NotApplicable
 
 SEED = torch.seed() % 2**31
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from metric_worlds import SHAPES, Additive, Interacting, draw, explaining, generator, gradient, samples, scores
 
 from harness.baselines import BASELINES
 from harness.registry import METRICS
+from metric_worlds import SHAPES, Additive, Interacting, draw, explaining, generator, gradient, samples, scores
 
 SEED = torch.seed() % 2**31
 

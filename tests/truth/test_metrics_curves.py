@@ -5,13 +5,13 @@ import math
 
 import pytest
 import torch
-from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, on, samples, scores
 from torch import nn
 
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
 from harness.metrics._curve import schedule
 from harness.metrics._groups import groups
+from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, on, samples, scores
 
 SEED = torch.seed() % 2**31
 RAW = {"baseline": "zero", "score": "logit"}

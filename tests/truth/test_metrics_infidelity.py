@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from metric_worlds import Additive, Constant, Interacting, draw, explaining, generator, gradient, on, samples, scores
 
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
+from harness.metrics._groups import groups
 from harness.metrics._sets import unpack
 from harness.metrics.infidelity import _draw, _noise
-from harness.metrics._groups import groups
+from metric_worlds import Additive, Constant, Interacting, draw, explaining, generator, gradient, on, samples, scores
 
 SEED = torch.seed() % 2**31
 GAUSSIAN = {"perturbation": "gaussian", "convention": "local", "samples": 4000, "noise": 0.5}

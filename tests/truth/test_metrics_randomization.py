@@ -3,7 +3,6 @@
 import pytest
 import scipy.stats
 import torch
-from metric_worlds import draw, explaining, generator, gradient, on, samples, scores
 from skimage.metrics import structural_similarity
 from torch import nn
 
@@ -12,6 +11,7 @@ from harness.errors import NotApplicable, UserError
 from harness.metrics._similarity import average_ranks, spearman, ssim
 from harness.metrics._weights import grouped, layers, redrawn
 from harness.predictor import Predictor
+from metric_worlds import draw, explaining, generator, gradient, on, samples, scores
 
 SEED = torch.seed() % 2**31
 SIMILARITIES = ("spearman", "spearman_abs", "ssim")

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from metric_worlds import SHAPES, Interacting, draw, explaining, generator, gradient, samples, scores
 
 from harness.errors import NotApplicable
 from harness.randomness import normal
+from metric_worlds import SHAPES, Interacting, draw, explaining, generator, gradient, samples, scores
 
 SEED = torch.seed() % 2**31
 

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, on, samples, scores
 from torch import nn
 
 from harness.api import make_batch
@@ -14,6 +13,7 @@ from harness.metrics import _sets
 from harness.metrics._groups import groups
 from harness.metrics._sets import draw_sets, pack, set_sums, unpack
 from harness.metrics._similarity import pearson
+from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, on, samples, scores
 
 SEED = torch.seed() % 2**31
 METRICS = ("sensitivity_n", "faithfulness_correlation")
