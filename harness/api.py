@@ -5,12 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from harness.batch import Batch
 from harness.block import measure_block
-from harness.checks import check_finite, check_inputs, check_model, check_targets, class_count, device_of
+from harness.checks import (
+    check_finite,
+    check_inputs,
+    check_like_inputs,
+    check_masks,
+    check_model,
+    check_seed,
+    check_targets,
+    class_count,
+    device_of,
+)  # fmt: skip
 from harness.errors import UserError
 from harness.explaining import Explaining
 from harness.guards import guarded
@@ -22,7 +31,7 @@ from harness.running import run_plan
 from harness.samples import Samples
 from harness.scoring import score_batch
 from harness.sources import Data, LoadedModel
-from harness.stage import Protocol, precision, set_stage
+from harness.stage import Protocol, first_outputs, precision, set_stage
 from harness.tuning import tune
 from harness.units import Units
 
@@ -44,7 +53,7 @@ def explain(
     explaining = Explaining(entry, options, model)
     with guarded(model):
         explaining.prepare(samples)
-        return explaining(samples)
+        return check_finite(explaining(samples))
 
 
 def score(
@@ -82,17 +91,17 @@ def samples_of(
 ) -> Samples:  # fmt: skip
     """Checked tensors as ``Samples``; raises ValueError with one line on what is wrong."""
     check_model(model)
+    check_seed(seed)
     inputs = check_inputs(inputs).detach()
     units = Units.of(inputs, modality, elements)
     predictor = predictor or Predictor(model, chunk=default_chunk(inputs))
-    classes = class_count(predictor.logits(inputs[:1]))
+    classes = class_count(first_outputs(predictor, inputs[:1]))
     targets = check_targets(targets, len(inputs), classes).to(inputs.device)
-    if masks is not None and tuple(masks.shape) != (len(inputs), *units.shape):
-        raise UserError(f"masks have shape {tuple(masks.shape)}, expected {(len(inputs), *units.shape)}")
+    masks = check_masks(masks, len(inputs), units.shape)
     return Samples(
-        inputs, targets, predictor, units, seed, train=train, value_range=value_range,
-        masks=None if masks is None else masks.bool().to(inputs.device), given_segments=_per_sample(segments, inputs,
-        units),
+        inputs, targets, predictor, units, seed, train=check_like_inputs(train, inputs, "train"),
+        value_range=value_range, masks=None if masks is None else masks.to(inputs.device),
+        given_segments=_per_sample(segments, inputs, units),
     )  # fmt: skip
 
 
@@ -114,6 +123,8 @@ def _segments(
 
     Segments handed in are not refused by a metric that has no use for them: the explainer it calls again may have.
     """
+    if segments is not None and not isinstance(segments, Tensor | str):
+        raise UserError(f"segments are {segments!r}, expected a name like grid:7 or a tensor (N, *units)")
     given = segments if isinstance(segments, Tensor) else None
     if segments is None or (given is not None and "segments" not in entry.options):
         return given, options
@@ -147,7 +158,16 @@ def evaluate(
     inputs = check_inputs(inputs)
     names = [str(number) for number in range(len(inputs))] if ids is None else [str(each) for each in ids]
     modality = modality or Units.of(inputs).modality
-    data = Data(names, inputs, torch.as_tensor(targets), modality, value_range, train=train, masks=masks)
+    if "target" in protocol:
+        raise UserError("evaluate explains the given targets; leave out target=")
+    if len(names) != len(inputs):
+        raise UserError(f"ids are {len(names)}, expected one for each of {len(inputs)} inputs")
+    train, masks = (
+        check_like_inputs(train, inputs, "train"),
+        check_masks(masks, len(inputs), Units.of(inputs, modality).shape),
+    )
+    labels = check_targets(targets, len(inputs)).cpu()
+    data = Data(names, inputs, labels, modality, value_range, train=train, masks=masks)
     settings = Protocol.of({**protocol, "target": "label"})
     device = device_of(check_model(model), inputs.device)
     # Grid of jobs first: a misspelt name must not wait for the model.

@@ -89,7 +89,8 @@ def blur(samples: "Samples", draw: int) -> Tensor:
 def uniform_noise(samples: "Samples", draw: int) -> Tensor:
     """Uniform noise over the data's range of values, a new one for every sample and draw."""
     low, high = samples.input_range()
-    return low + (high - low) * uniform(samples.stream(f"uniform baseline {draw}"), *samples.inputs.shape[1:])
+    noise = uniform(samples.stream(f"uniform baseline {draw}"), *samples.inputs.shape[1:])
+    return (low + (high - low) * noise).to(samples.inputs)
 
 
 @_baseline
@@ -99,7 +100,8 @@ def gaussian_noise(samples: "Samples", draw: int) -> Tensor:
     source = _train(samples) if table else samples.inputs
     over = 0 if table else [a for a in range(1, source.dim()) if a != samples.units.channel_axis]
     centre, spread = source.mean(over, keepdim=True), source.std(over, keepdim=True, correction=0)
-    return centre + spread * normal(samples.stream(f"gaussian baseline {draw}"), *samples.inputs.shape[1:])
+    noise = normal(samples.stream(f"gaussian baseline {draw}"), *samples.inputs.shape[1:])
+    return (centre + spread * noise).to(samples.inputs)
 
 
 @_baseline

@@ -1,6 +1,6 @@
 """What a metric sees: samples, one explainer's attributions for them, and the means to explain again."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,7 @@ class Batch:
     explainer: Explainer | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     explain_again: Callable[[Samples], Tensor] | None = None
-    own: dict[Hashable, Any] = field(default_factory=dict)
+    own: MutableMapping[Hashable, Any] = field(default_factory=dict)
     cost: Any = None
     reduction: str = "sum"
 

@@ -22,6 +22,7 @@ from harness.errors import NotApplicable, one_line
 from harness.explaining import Explaining
 from harness.guards import ModelChanged, ModelGuard, isolated_randomness
 from harness.measure import Cost, explain_measured, timed_setup
+from harness.memo import Memo, Shelf
 from harness.plan import Chosen, Job
 from harness.samples import Samples
 from harness.scoring import join_scores, score_batch
@@ -58,7 +59,7 @@ class Explained:
     costs: list[Cost]
     valid: Tensor
     flags: list[str]
-    owns: list[dict] = field(default_factory=list)
+    owns: list[Memo] = field(default_factory=list)
 
 
 def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alone: bool, warm_up: bool = True) -> None:
@@ -70,7 +71,10 @@ def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alon
         with ExitStack() as resources:
             try:
                 explained = _explain(stage, chosen, guard, alone, warm_up, resources)
-            except Exception as error:  # whatever an explainer does, its cells say so and the others go on
+            except (
+                Exception,
+                SystemExit,
+            ) as error:  # whatever an explainer does, its cells say so and the others go on
                 guard.restore()
                 _record_failure(recorder, mine, "explain", error)
                 continue
@@ -100,8 +104,19 @@ def _explain(
     if not valid.any():
         raise FloatingPointError("every attribution holds NaN or infinite values")
     return Explained(
-        explaining, parts, _by_chunk(costs, parts), valid, _flags(stage, parts, valid), [{} for _ in parts]
+        explaining,
+        parts,
+        _by_chunk(costs, parts),
+        valid,
+        _flags(stage, parts, valid),
+        _memos(len(parts)),
     )
+
+
+def _memos(count: int) -> list[Memo]:
+    """A memo for each chunk of one explainer, with a memory budget that ends with the explainer."""
+    shelf = Shelf()
+    return [Memo(shelf) for _ in range(count)]
 
 
 def _warm_up(explaining: Explaining, samples: Samples, batch_size: int) -> None:
@@ -184,7 +199,7 @@ def _score(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, reco
         _check_unchanged(guard)
         if not scores.values.isfinite().any() and job.metric.entry.kind != "cost":
             raise FloatingPointError(scores.reason or "every score is undefined")
-    except Exception as error:  # as above: one cell's failure is that cell's row
+    except (Exception, SystemExit) as error:  # as above: one cell's failure is that cell's row
         guard.restore()
         _record_failure(recorder, [job], "score", error)
         return
@@ -229,7 +244,7 @@ def _spread_over(scores: Scores, valid: Tensor) -> Scores:
     return Scores(place(scores.values), place(scores.curves), place(scores.tied), scores.reason)
 
 
-def _record_failure(recorder: Recorder, jobs: Sequence[Job], stage: str, error: Exception) -> None:
+def _record_failure(recorder: Recorder, jobs: Sequence[Job], stage: str, error: BaseException) -> None:
     status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
     trace = "" if status == "not_applicable" else traceback.format_exc()
     for job in jobs:

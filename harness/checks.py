@@ -14,6 +14,14 @@ def check_model(model: Any) -> nn.Module:
         raise UserError(f"model is a {type(model).__name__}, expected a torch.nn.Module that maps inputs to logits")
     if model.training:
         raise UserError("model is in training mode, where its outputs depend on the batch; call model.eval() first")
+    for name, part in model.named_modules():
+        batch_norm = isinstance(part, nn.modules.batchnorm._BatchNorm)
+        if part.training and (batch_norm or isinstance(part, nn.modules.dropout._DropoutNd)):
+            raise UserError(f"model's {name} is in training mode, where outputs depend on the batch; call model.eval()")
+        if batch_norm and part.running_mean is None:
+            raise UserError(
+                f"model's {name} is a BatchNorm without running statistics: its outputs depend on the batch"
+            )
     return model
 
 
@@ -32,13 +40,43 @@ def check_inputs(inputs: Any) -> Tensor:
 
 def check_targets(targets: Any, count: int, classes: int | None = None, what: str = "targets") -> Tensor:
     """The targets (N,) int64, if there is one per sample and, where the number of classes is known, each is one."""
-    targets = torch.as_tensor(targets)
+    try:
+        targets = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{what} are {type(targets).__name__}, expected class indices ({count},)") from None
     if targets.shape != (count,) or targets.is_floating_point() or targets.dtype == torch.bool:
         raise UserError(f"{what} are {targets.dtype} {tuple(targets.shape)}, expected class indices ({count},)")
     if classes is not None and not ((targets >= 0) & (targets < classes)).all():
         worst = int(targets.max()) if targets.max() >= classes else int(targets.min())
         raise UserError(f"{what} hold class {worst}, expected 0 to {classes - 1}: the model has {classes} outputs")
     return targets.long()
+
+
+def check_like_inputs(given: Any, inputs: Tensor, what: str) -> Tensor | None:
+    """Training inputs, if they are a float tensor of inputs of the same shape; None stays None."""
+    if given is None:
+        return None
+    if not isinstance(given, Tensor) or not given.is_floating_point() or given.shape[1:] != inputs.shape[1:]:
+        came = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        raise UserError(f"{what} is {came}, expected a float tensor {('N', *inputs.shape[1:])}")
+    return given
+
+
+def check_masks(masks: Any, count: int, shape: tuple[int, ...]) -> Tensor | None:
+    """Masks (N, *units) as bool, if they have that shape; None stays None."""
+    if masks is None:
+        return None
+    if not isinstance(masks, Tensor) or tuple(masks.shape) != (count, *shape):
+        came = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
+        raise UserError(f"masks are {came}, expected a tensor {(count, *shape)}")
+    return masks.bool()
+
+
+def check_seed(seed: Any) -> int:
+    """The seed, if it is a whole number from 0 to 2^63 - 1."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise UserError(f"seed is {seed!r}, expected a whole number from 0")
+    return seed
 
 
 def check_finite(attributions: Tensor) -> Tensor:

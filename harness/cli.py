@@ -52,14 +52,16 @@ def run(arguments: list[str]) -> int:
     from harness.plan import Plan
     from harness.running import run_plan
 
+    sys.path.append(os.getcwd())  # an explainer of one's own is named by its import, and mostly lies here
+
     quiet = _take(arguments, "--quiet")
     status = [0]
 
     def job(config: dict[str, Any]) -> None:
-        if quiet:
-            config["runtime"]["quiet"] = True
         try:
-            plan = Plan.of(config)
+            plan = Plan.of(
+                {**config, "runtime": {**(config.get("runtime") or {}), **({"quiet": True} if quiet else {})}}
+            )
             counts = run_plan(plan)
         except UserError as error:  # one job's mistake does not end a sweep
             print(f"harness: {error}", file=sys.stderr)

@@ -32,7 +32,8 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], None]
     """
     _offer_registry()
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = ["harness", *arguments]
+    # Hydra takes its overrides in one piece: a -m between them goes first.
+    sys.argv = ["harness", *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions instead of Hydra's own report and exit
     try:
         hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(_plain(job))()

@@ -1,6 +1,13 @@
-"""Calling an explainer: its options and what it asks for handed in, its answer checked."""
+"""Calling an explainer: its options and what it asks for handed in, its answer checked.
 
-from collections.abc import Mapping
+An explainer that draws from the global generators of torch, numpy or Python finds them seeded by the protocol's seed
+and the content of its batch: the same batch gives the same draws, another batch others. So its maps depend on the batch
+a sample sits in. One that draws with ``harness.randomness`` from ``context.stream(...)`` does not have that flaw.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
+from harness.guards import isolated_randomness
+from harness.randomness import batch_seed
 from harness.registry import Explainer, wants
 from harness.samples import Samples
 
@@ -47,11 +56,9 @@ class Explaining:
         for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
             if wants(function, name):
                 handed_in[name] = value
-        # Libraries draw from the global generators; whoever calls this has put the user's own states aside.
-        torch.manual_seed(samples.seed)
-        np.random.seed(samples.seed % 2**32)
-        # The clones are the explainer's own: what it does to them is nobody else's business.
-        answer = function(self.model, samples.inputs.clone(), samples.targets.clone(), **handed_in, **self.options)
+        with _generators_of(samples):
+            # The clones are the explainer's own: what it does to them is nobody else's business.
+            answer = function(self.model, samples.inputs.clone(), samples.targets.clone(), **handed_in, **self.options)
         return self._checked(answer, samples)
 
     def _checked(self, answer: Any, samples: Samples) -> Tensor:
@@ -69,3 +76,17 @@ class Explaining:
                 f"explainer {self.entry.name} returned {len(answer)} attributions for {len(samples)} samples"
             )
         return samples.units.check(answer)
+
+
+@contextmanager
+def _generators_of(samples: Samples) -> Iterator[None]:
+    """Seed the global generators for these samples, and leave them as they were."""
+    seed, python_state = batch_seed(samples.keys, samples.seed), random.getstate()
+    with isolated_randomness(samples.inputs.device):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)

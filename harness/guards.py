@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# Every dict a bare module keeps of itself: its parameters, buffers, submodules and hooks of all kinds.
+HELD = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
+IN_WORDS = {"_parameters": "which parameters it has", "_buffers": "which buffers it has", "_modules": "its modules"}
+SAME_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes per element
 
 
 class ModelChanged(Exception):
@@ -16,49 +19,93 @@ class ModelChanged(Exception):
 
 
 class ModelGuard:
-    """Remembers a model's weights, hooks, mode and gradients; says what changed, and puts it back."""
+    """Remembers a model's modules, weights, hooks, mode and gradients; says what changed, and puts it back.
+
+    Gradients that the user's own training left are remembered like weights: they are the user's.
+    """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.tensors = {name: tensor for name, tensor in _tensors(model)}
-        self.copies = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
-        self.modes = {module: module.training for module in model.modules()}
-        self.hooks = {(module, kind): dict(getattr(module, kind)) for module in model.modules() for kind in HOOKS}
-        self.wants_gradient = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+        self.modules = [_Module(module) for module in model.modules()]
+        self.tensors = [_Tensor(name, tensor) for name, tensor in _tensors(model)]
 
     def changes(self) -> list[str]:
         """What is no longer as it was, in words; empty if nothing."""
-        found = []
-        now = dict(_tensors(self.model))
-        if now.keys() != self.tensors.keys():
-            found.append("the names of its parameters and buffers")
-        changed = [n for n, t in self.tensors.items() if n in now and not _same(now[n], t, self.copies[n])]
+        found = list(dict.fromkeys(words for module in self.modules for words in module.changes()))
+        changed = [tensor.name for tensor in self.tensors if not tensor.has_its_value()]
         if changed:
             found.append(f"the values of {changed[0]}" + (f" and {len(changed) - 1} more" if len(changed) > 1 else ""))
-        if any(module.training != mode for module, mode in self.modes.items()):
-            found.append("its train or eval mode")
-        if any(dict(getattr(module, kind)) != before for (module, kind), before in self.hooks.items()):
-            found.append("its hooks")
-        if any(parameter.grad is not None for parameter in self.model.parameters()):
-            found.append("gradients left on its parameters")
-        if any(p.requires_grad != self.wants_gradient.get(n) for n, p in self.model.named_parameters()):
+        if not all(tensor.has_its_gradient() for tensor in self.tensors):
+            found.append("gradients left on its parameters, or taken from them")
+        if any(tensor.tensor.requires_grad != tensor.wants_gradient for tensor in self.tensors):
             found.append("which parameters require gradients")
         return found
 
     def restore(self) -> None:
-        """Put back weights (bit for bit), modes and hooks, and drop gradients."""
+        """Put everything back, values bit for bit; ModelChanged if that did not succeed."""
+        for module in self.modules:
+            module.restore()
         with torch.no_grad():
-            for name, tensor in self.tensors.items():
-                tensor.copy_(self.copies[name])
-        for module, mode in self.modes.items():
-            module.training = mode
-        for (module, kind), before in self.hooks.items():
-            getattr(module, kind).clear()
-            getattr(module, kind).update(before)
-        for name, parameter in self.model.named_parameters():
-            parameter.grad = None
-            if name in self.wants_gradient:
-                parameter.requires_grad_(self.wants_gradient[name])
+            for tensor in self.tensors:
+                tensor.restore()
+        left = self.changes()
+        if left:
+            raise ModelChanged(f"the explainer changed the model beyond repair: {', '.join(left)}")
+
+
+class _Module:
+    """What one module was: its class (a parametrization changes it), its mode, and what it held."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.kind, self.training = module, type(module), module.training
+        own = vars(module)
+        self.held = {name: own[name] for name in HELD if isinstance(own.get(name), dict)}
+        self.contents = {name: dict(held) for name, held in self.held.items()}
+
+    def changes(self) -> Iterator[str]:
+        own = vars(self.module)
+        if type(self.module) is not self.kind:
+            yield "the class of a module"
+        for name, before in self.contents.items():
+            if not _same_contents(own.get(name), before):
+                yield IN_WORDS.get(name, "its hooks")
+        if self.module.training != self.training:
+            yield "its train or eval mode"
+
+    def restore(self) -> None:
+        if type(self.module) is not self.kind:
+            self.module.__class__ = self.kind
+        for name, held in self.held.items():
+            held.clear()
+            held.update(self.contents[name])
+            vars(self.module)[name] = held  # the very dict: the handles of hooks refer to it
+        if self.module.training != self.training:
+            self.module.training = self.training
+
+
+class _Tensor:
+    """What one parameter or buffer was: its value, its gradient, and whether it wants one."""
+
+    def __init__(self, name: str, tensor: Tensor) -> None:
+        self.name, self.tensor, self.value = name, tensor, tensor.detach().clone()
+        self.wants_gradient = tensor.requires_grad
+        self.gradient = tensor.grad if tensor.is_leaf else None
+        self.gradient_value = None if self.gradient is None else self.gradient.detach().clone()
+
+    def has_its_value(self) -> bool:
+        return _same_bits(self.tensor, self.value)
+
+    def has_its_gradient(self) -> bool:
+        now = self.tensor.grad if self.tensor.is_leaf else None
+        return now is self.gradient and (now is None or _same_bits(now, self.gradient_value))
+
+    def restore(self) -> None:
+        _put_back(self.tensor, self.value)
+        if self.tensor.requires_grad != self.wants_gradient:
+            self.tensor.requires_grad_(self.wants_gradient)
+        if not self.has_its_gradient():
+            if self.gradient is not None:
+                _put_back(self.gradient, self.gradient_value)
+            self.tensor.grad = self.gradient
 
 
 @contextmanager
@@ -66,7 +113,7 @@ def guarded(model: nn.Module) -> Iterator[None]:
     """Raise ModelChanged, after putting the model back, if the code inside leaves it changed; isolate global
     randomness."""
     guard = ModelGuard(model)
-    device = next((tensor.device for tensor in guard.tensors.values()), torch.device("cpu"))
+    device = next((tensor.value.device for tensor in guard.tensors), torch.device("cpu"))
     try:
         with isolated_randomness(device):
             yield
@@ -94,5 +141,29 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_buffers()
 
 
-def _same(now: Any, before: Tensor, copy: Tensor) -> bool:
-    return now is before and torch.equal(torch.nan_to_num(now), torch.nan_to_num(copy))
+def _same_contents(now: Any, before: dict[str, Any]) -> bool:
+    """Whether a dict holds the very same objects under the same names in the same order."""
+    return isinstance(now, dict) and list(now) == list(before) and all(now[key] is before[key] for key in before)
+
+
+def _same_bits(now: Tensor, copy: Tensor) -> bool:
+    if (now.dtype, now.shape, now.device) != (copy.dtype, copy.shape, copy.device):
+        return False
+    return torch.equal(_bits(now), _bits(copy))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """A view as whole numbers, in which NaN equals itself; nothing is copied."""
+    tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    return tensor.view(SAME_BITS[tensor.element_size()]) if tensor.is_floating_point() else tensor
+
+
+def _put_back(tensor: Tensor, copy: Tensor) -> None:
+    """In place, so that whoever shares the memory sees it too, unless the tensor was given memory of another form."""
+    if (tensor.dtype, tensor.shape, tensor.device) == (copy.dtype, copy.shape, copy.device):
+        if not _same_bits(tensor, copy):
+            tensor.copy_(copy)
+    else:
+        tensor.data = copy.clone()

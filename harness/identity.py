@@ -5,14 +5,19 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import os
 import subprocess
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import torch
 from torch import nn
+
+from harness.errors import UserError
 
 # Modules that carry no number: a change there makes nothing stale.
 WITHOUT_NUMBERS = {"harness", "harness.errors", "harness.registry", "harness.checks"}
@@ -28,8 +33,24 @@ def digest(*parts: str | bytes) -> str:
 
 
 def canonical(value: Any) -> str:
-    """A value as JSON with sorted keys: equal settings give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    """A value as JSON with sorted keys: equal settings give equal text, a tensor counts by its content."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return {"tensor": digest(str(value.dtype), str(tuple(value.shape)), _bytes(value))}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if callable(value):
+        return f"{value.__module__}:{value.__qualname__}"
+    raise UserError(
+        f"an option is a {type(value).__name__}, expected numbers, text, a tensor, or a list or mapping of these"
+    )
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def cell_id(identity: Mapping[str, Any]) -> str:
@@ -49,8 +70,13 @@ def code_of_modules(*names: str) -> str:
 
 
 def files_of(options: Mapping[str, Any]) -> str:
-    """Fingerprint of the files that options name: the content of a file, the names and sizes of a folder's."""
-    paths = [Path(value).expanduser() for value in options.values() if isinstance(value, str) and value]
+    """Fingerprint of the files that options name: the content of a file, and of a folder's files of text.
+
+    Of other files in a folder, images say, name, size and time of change count: reading them all would take too long.
+    An option names a file if it has a separator or a suffix: a file called ``zero`` is not taken for a baseline.
+    """
+    named = [value for value in options.values() if isinstance(value, str) and len(value) < 4096]
+    paths = [Path(value).expanduser() for value in named if os.sep in value or Path(value).suffix]
     return digest(*(_file_code(path) for path in paths if path.exists()))
 
 
@@ -59,7 +85,13 @@ def _file_code(path: Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()
     inside = sorted(each for each in path.rglob("*") if each.is_file())
-    return canonical([[str(each.relative_to(path)), each.stat().st_size] for each in inside])
+    return digest(*(part for each in inside for part in (str(each.relative_to(path)), _within_folder(each))))
+
+
+def _within_folder(path: Path) -> str:
+    if path.suffix in (".csv", ".txt", ".json", ".yaml"):
+        return _file_code(path)
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}"
 
 
 def weights_of(model: nn.Module) -> str:
@@ -67,7 +99,7 @@ def weights_of(model: nn.Module) -> str:
     state = hashlib.blake2b(digest_size=6)
     for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()], key=lambda pair: pair[0]):
         state.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        state.update(_bytes(tensor))
     return state.hexdigest()
 
 
@@ -90,9 +122,22 @@ def _function_code(function: Callable[..., Any]) -> str:
         return _module_code(module)
     try:
         return _normal_form(Path(inspect.getfile(function)).read_text())
-    except (TypeError, OSError, SyntaxError):  # typed into a notebook: the compiled code is all there is
+    except (TypeError, OSError, SyntaxError):  # not from a file: a notebook keeps the source of what is typed in
+        return _typed_code(function)
+
+
+def _typed_code(function: Callable[..., Any]) -> str:
+    try:
+        return _normal_form(textwrap.dedent(inspect.getsource(function)))
+    except (TypeError, OSError, SyntaxError):
         code = getattr(function, "__code__", None)
-        return repr((code.co_code, code.co_consts)) if code else repr(type(function))
+        return _compiled(code) if code else f"{type(function).__module__}.{type(function).__qualname__}"
+
+
+def _compiled(code: CodeType) -> str:
+    """Compiled code as text, without the addresses that differ from one process to the next."""
+    constants = [_compiled(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return repr((code.co_code.hex(), code.co_names, constants))
 
 
 @cache

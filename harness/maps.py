@@ -11,6 +11,7 @@ from harness.block import Explained
 from harness.identity import canonical, digest
 from harness.plan import Chosen, Plan
 from harness.recording import RowRecorder
+from harness.results.disk import whole_file
 from harness.stage import Stage
 
 
@@ -29,9 +30,8 @@ class Sheet:
             return
         maps = _reduced(self.stage, torch.cat([part[: self.count] for part in explained.parts])[: self.count])
         scale = maps.abs().flatten(1).nan_to_num(0).amax(1).clamp_min(1e-30).view(-1, 1, 1)
-        path = self._path(explainer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, (maps / scale).half().numpy(), allow_pickle=False)
+        with whole_file(self._path(explainer)) as temporary, open(temporary, "wb") as file:
+            np.save(file, (maps / scale).half().numpy(), allow_pickle=False)
 
     def draw(self) -> Path | None:
         """Draw the sheet of all the plan's explainers; gives its path, or None where there is nothing to draw."""
@@ -39,7 +39,7 @@ class Sheet:
             return None
         from harness.results.sheet import contact_sheet  # a run that draws nothing need not load what draws
 
-        path = self.plan.directory / f"{self.plan.model.label}-{self.plan.dataset.label}.png"
+        path = self.plan.directory / f"{self.plan.name}.png"
         contact_sheet(
             path, self._images(), {e.label: self._maps(e) for e in self.plan.explainers}, captions=self._captions(),
             signed={e.label for e in self.plan.explainers if e.entry.signed},
@@ -53,8 +53,10 @@ class Sheet:
         return self.plan.directory / "maps" / f"{digest(canonical(identity))}.npy"
 
     def _maps(self, explainer: Chosen) -> np.ndarray | None:
+        """The maps kept of an explainer; None where there are none, or too few for this sheet."""
         path = self._path(explainer)
-        return np.load(path, allow_pickle=False)[: self.count].astype("float32") if path.is_file() else None
+        maps = np.load(path, allow_pickle=False).astype("float32") if path.is_file() else np.empty(0)
+        return maps[: self.count] if len(maps) >= self.count else None
 
     def _reasons(self) -> dict[str, str]:
         rows = self.recorder.store.latest()

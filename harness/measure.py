@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from harness.explaining import Explaining
 from harness.predictor import Predictor
 from harness.samples import Samples
 from harness.tuning import synchronize
+
+UNCOUNTED = "passes outside the module's own call cannot be counted"
 
 
 @dataclass
@@ -27,6 +29,11 @@ class Cost:
     peak_memory_mb: Tensor
     alone: bool = True
 
+    @property
+    def reason(self) -> str:
+        """Why passes are NaN, or ""."""
+        return UNCOUNTED if self.forwards.isnan().any() else ""
+
     def take(self, rows: Tensor) -> "Cost":
         """The cost of some of the samples."""
         rows = rows.cpu()
@@ -39,33 +46,68 @@ class PassCounter:
 
     Forward-only work goes through the predictor. Where that runs a copy of the module, which no hook here sees, the
     predictor's own count of rows is added.
+
+    exact   whether all that was seen could be counted: not where a layer worked outside a call of the whole module,
+            nor under ``vmap`` and its like, which hide how many inputs there are
     """
 
     def __init__(self, module: nn.Module, predictor: Predictor) -> None:
         self.module, self.predictor = module, predictor
-        self.seen = self.backwards = 0
+        self.seen = self.forwards = self.backwards = self._open_calls = 0
+        self.exact = True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PassCounter":
+        return self  # a deep copy of the module takes its hooks along: what passes through it counts here
 
     @contextmanager
     def counting(self) -> Iterator[None]:
         """Count what happens inside."""
         before = self.predictor.forwards
-        handle = self.module.register_forward_hook(self._after_forward)
-        try:
+        with ExitStack() as hooks:
+            for layer in _layers(self.module):
+                hooks.callback(layer.register_forward_pre_hook(self._before_layer).remove)
+            hooks.callback(self.module.register_forward_pre_hook(self._before_forward).remove)
+            hooks.callback(self.module.register_forward_hook(self._after_forward, always_call=True).remove)
             yield
-        finally:
-            handle.remove()
         own = self.predictor.forwards - before
         self.forwards = self.seen + (0 if self.predictor.scoring is None else own)
 
+    def _before_layer(self, module: nn.Module, inputs: Any) -> None:
+        self.exact &= self._open_calls > 0
+
+    def _before_forward(self, module: nn.Module, inputs: Any) -> None:
+        self._open_calls += 1
+
     def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._open_calls = max(0, self._open_calls - 1)  # called after errors too, even those of earlier hooks
         if not isinstance(output, Tensor):
             return
+        self.exact &= not _hides_rows(output)
         self.seen += len(output)
         if output.requires_grad:
             output.register_hook(self._after_backward)
 
     def _after_backward(self, gradient: Tensor) -> None:
+        self.exact &= not _hides_rows(gradient)
         self.backwards += len(gradient)
+
+
+def _layers(module: nn.Module) -> list[nn.Module]:
+    """The modules inside that have none inside themselves.
+
+    Left out are those that hooks would change: transformer layers leave their fused path where they find one, and a
+    script calls no hooks.
+    """
+    opaque = (nn.TransformerEncoderLayer, torch.jit.ScriptModule)
+    hidden = {part for outer in module.modules() if isinstance(outer, opaque) for part in outer.modules()}
+    return [part for part in module.modules()
+            if part is not module and part not in hidden and next(part.children(), None) is None]  # fmt: skip
+
+
+def _hides_rows(values: Tensor) -> bool:
+    """Whether a function transform holds the tensor, so that its length is not the number of inputs."""
+    functorch = torch._C._functorch
+    return functorch.is_functorch_wrapped_tensor(values) or functorch.is_legacy_batchedtensor(values)
 
 
 def explain_measured(
@@ -81,11 +123,18 @@ def explain_measured(
         synchronize(device)
         seconds = time.perf_counter() - started
     fill = lambda value: torch.full((count,), float(value), dtype=torch.float64)  # noqa: E731
+    share = (1 if _counted(counter, explaining) else float("nan")) / count
     cost = Cost(
-        fill(seconds / count), fill(setup_seconds), fill(counter.forwards / count), fill(counter.backwards / count),
+        fill(seconds / count), fill(setup_seconds), fill(counter.forwards * share), fill(counter.backwards * share),
         fill(memory.megabytes), alone,
     )  # fmt: skip
     return raw, cost
+
+
+def _counted(counter: PassCounter, explaining: Explaining) -> bool:
+    """Whether the counts are right: an explainer of single samples that uses the model calls it, seen or unseen."""
+    calls_model = explaining.entry.access != "none" and explaining.entry.scope == "local"
+    return counter.exact and not (calls_model and counter.forwards == 0)
 
 
 def timed_setup(explaining: Explaining, samples: Samples) -> float:

@@ -5,7 +5,7 @@ So the memory of a block does not grow with the number of its samples.
 
 import tempfile
 from collections.abc import Hashable, Iterator, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ class Shelf:
     _folder: tempfile.TemporaryDirectory | None = field(default=None, repr=False)
 
     def put(self, value: Any) -> Any:
-        """The value itself, or the file it went into."""
+        """The value itself, or the file it went into; of a dataclass, with its tensors so treated."""
+        if is_dataclass(value):
+            parts = {name: self.put(part) for name, part in vars(value).items() if isinstance(part, Tensor)}
+            return replace(value, **parts)
         if not isinstance(value, Tensor) or value.nbytes < SMALL:
             return value
         if self.used + value.nbytes <= self.budget:
@@ -54,6 +57,15 @@ class OnDisk:
         return torch.from_numpy(np.load(self.path, allow_pickle=False)).to(self.device)
 
 
+def _loaded(value: Any) -> Any:
+    """A value as it was before it was put on the shelf."""
+    if isinstance(value, OnDisk):
+        return value.load()
+    if is_dataclass(value):
+        return replace(value, **{name: part.load() for name, part in vars(value).items() if isinstance(part, OnDisk)})
+    return value
+
+
 class Memo(MutableMapping[Hashable, Any]):
     """A mapping whose large tensors may lie on disk; they come back as they were."""
 
@@ -62,8 +74,7 @@ class Memo(MutableMapping[Hashable, Any]):
         self._kept: dict[Hashable, Any] = {}
 
     def __getitem__(self, key: Hashable) -> Any:
-        value = self._kept[key]
-        return value.load() if isinstance(value, OnDisk) else value
+        return _loaded(self._kept[key])
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
         self._kept[key] = self.shelf.put(value)

@@ -1,7 +1,8 @@
 """What is asked for: a block's model, data, explainers, metrics and protocol, and the cells that follow."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 
 from harness.checks import settings
 from harness.errors import UserError, unknown
-from harness.identity import cell_id, code_of, code_of_modules, digest, files_of
-from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, Registry
+from harness.identity import canonical, cell_id, code_of, code_of_modules, digest, files_of
+from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, Entry, Registry
 from harness.stage import Protocol
 
 # What makes numbers beside the metric and the data: a change here makes cells of another night not comparable.
-MEASURING = ("harness.scoring", "harness.stage", "harness.measure", "harness.tuning", "harness.explaining")
+MEASURING = ("harness.block", "harness.tuning", "harness.results.statistics")
 SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
 MOST_ATTEMPTS = 2
 
@@ -69,6 +70,16 @@ class Runtime:
     runs: str = "runs"
     quiet: bool = False
 
+    def __post_init__(self) -> None:
+        for name, least in (("chunk", 1), ("threads", 1), ("sheet", 0), ("max_failed", 0)):
+            value = getattr(self, name)
+            may_be_left = name in ("chunk", "threads") and value is None
+            if not may_be_left and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise UserError(f"runtime.{name} is {value!r}, expected a whole number from {least}")
+        for name in ("device", "lease", "runs"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"runtime.{name} is {getattr(self, name)!r}, expected text")
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Runtime":
         """Runtime settings from a mapping."""
@@ -113,6 +124,12 @@ class Plan:
         """The block in a few words."""
         return f"{self.model.label} on {self.dataset.label}"
 
+    @property
+    def name(self) -> str:
+        """The block as a part of file names."""
+        protocol = "" if self.protocol == Protocol() else "-" + digest(canonical(vars(self.protocol)))[:6]
+        return re.sub(r"[^\w.=+-]+", "_", f"{self.model.label}-{self.dataset.label}")[:120] + protocol
+
     def identity(self, explainer: Chosen, metric: Chosen) -> dict[str, Any]:
         """Everything that decides the numbers of a cell."""
         return {
@@ -152,7 +169,8 @@ class Plan:
         if row.get("stick") != self.stick(job.metric) or code != self.subject_code(job.explainer) or not same_weights:
             return "stale"
         if row.get("status") != "failed":
-            return "done" if row.get("status") == "ok" else "not_applicable"
+            disturbed = job.metric.entry.kind == "cost" and row.get("status") == "ok" and not row.get("n")
+            return "retry" if disturbed else "done" if row.get("status") == "ok" else "not_applicable"
         again = row.get("stage") == "load" or int(row.get("attempt") or 1) < MOST_ATTEMPTS or self.runtime.retry
         return "retry" if again else "failed"
 
@@ -169,13 +187,26 @@ def choose_one(registry: Registry, given: Any) -> Chosen:
         raise UserError(f"{registry.kind} is {given!r}, expected a name or a mapping with a name")
     options = {key: value for key, value in given.items() if key not in ("name", "label")}
     entry = registry.resolve(given["name"])
-    return Chosen(str(given.get("label") or entry.name), entry, entry.complete(options))
+    chosen = entry.complete(options)
+    return Chosen(str(given.get("label") or _label(entry, chosen)), entry, chosen)
+
+
+def _label(entry: Entry, options: Mapping[str, Any]) -> str:
+    """The name, and the options that are not the defaults: a sweep over them must not look like one thing."""
+    own = [f"{name}={value}" for name, value in options.items() if value is not entry.options[name]]
+    own = [text for text in own if text not in {f"{name}={value}" for name, value in entry.options.items()}]
+    return f"{entry.name}({', '.join(own)})" if own else entry.name
 
 
 def choose_several(registry: Registry, given: Any) -> list[Chosen]:
     """Explainers or metrics: one, a list, or a mapping of labels to options (with ``name`` where the label is not
     it)."""
+    if not isinstance(given, Mapping | str | Iterable) and not callable(given):
+        raise UserError(f"{registry.kind}s are {given!r}, expected names, functions, or a mapping of labels to options")
     if isinstance(given, Mapping):
+        for label, options in given.items():
+            if options is not None and not isinstance(options, Mapping):
+                raise UserError(f"the options of {registry.kind} {label!r} are {options!r}, expected a mapping")
         chosen = [
             choose_one(registry, {"name": label, "label": label, **(options or {})}) for label, options in given.items()
         ]
@@ -183,9 +214,17 @@ def choose_several(registry: Registry, given: Any) -> list[Chosen]:
         chosen = [
             choose_one(registry, each) for each in ([given] if isinstance(given, str) or callable(given) else given)
         ]
+    if not chosen:
+        raise UserError(f"no {registry.kind} was chosen, expected at least one")
+    labels = [each.label for each in chosen]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"two {registry.kind}s are called {twice!r}; give each its own label: {{label: {{name: ..., ...}}}}"
+        )
     seen: dict[str, str] = {}
     for each in chosen:
-        same = seen.setdefault(str(sorted(each.identity.items(), key=str)), each.label)
+        same = seen.setdefault(canonical(each.identity), each.label)
         if same != each.label:
             raise UserError(f"{registry.kind}s {same!r} and {each.label!r} are the same, options included; keep one")
     return chosen

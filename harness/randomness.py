@@ -36,6 +36,12 @@ def stream(keys: Tensor, seed: int, use: str) -> Tensor:
     return _mix(keys ^ int.from_bytes(digest, "little", signed=True))
 
 
+def batch_seed(keys: Tensor, seed: int) -> int:
+    """A seed in [0, 2**64) for code that draws for a whole batch at once: a hash of the seed and the samples' keys."""
+    digest = hashlib.blake2b(f"{seed}/batch/".encode() + keys.cpu().numpy().tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
 def bits(keys: Tensor, count: int, start: int = 0) -> Tensor:
     """Elements start .. start+count of each key's stream: (N, count) int64, all 64 bits random."""
     return element(keys[:, None], torch.arange(start, start + count, device=keys.device))

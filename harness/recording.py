@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.batch import Scores
 from harness.block import Explained
 from harness.environment import device_name, facts
-from harness.errors import one_line
+from harness.errors import UserError, one_line
 from harness.identity import canonical, commit, weights_of
 from harness.plan import Chosen, Job, Plan
 from harness.results.statistics import summarise
@@ -73,7 +73,7 @@ class RowRecorder:
             "subject": f"{code}-{about.get('weights', '')}", "stick": stick, "commit": head, "dirty": dirty,
             "environment": about.get("environment"), "device": about.get("device"), "torch": torch.__version__,
             "seed": plan.protocol.seed, "batch_size": about.get("batch_size"), "seconds": None,
-                        "flags": [], **found, "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "flags": [], **found, "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
             "config": json.loads(canonical(plan.identity(job.explainer, job.metric))),
         })  # fmt: skip
         self.counts[found["status"]] += 1
@@ -83,7 +83,12 @@ class RowRecorder:
         """1, or one more than the last attempt if that failed on the same code."""
         last = self.before.get(job.cell) or {}
         same = last.get("stick") == stick and str(last.get("subject") or "").partition("-")[0] == code
-        return int(last.get("attempt") or 1) + 1 if same and last.get("status") == "failed" else 1
+        return _whole(last.get("attempt")) + 1 if same and last.get("status") == "failed" else 1
+
+
+def _whole(attempt: Any) -> int:
+    """The number of an attempt as read from a row; 1 where it is none."""
+    return attempt if isinstance(attempt, int) and attempt > 0 else 1
 
 
 class FrameRecorder:
@@ -119,10 +124,13 @@ class FrameRecorder:
 
 def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
     """One row per sample: sample, target, prediction, value, valid, tied, curve."""
+    ids = list(stage.data.ids[: stage.count])
+    if not len(ids) == len(scores.values) == stage.count:
+        raise UserError(f"{len(ids)} ids and {len(scores.values)} scores came, expected one per sample ({stage.count})")
     curves = [None] * stage.count if scores.curves is None else scores.curves.tolist()
     tied = scores.tied if scores.tied is not None else torch.full((stage.count,), float("nan"))
     return pd.DataFrame({
-        "sample": list(stage.data.ids[: stage.count]), "target": stage.targets.numpy(),
+        "sample": ids, "target": stage.targets.numpy(),
         "prediction": stage.predictions.numpy(), "value": scores.values.numpy(),
         "valid": scores.values.isfinite().numpy(), "tied": tied.numpy(), "curve": curves,
     })  # fmt: skip

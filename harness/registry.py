@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError, one_line, unknown
 
 HANDED_IN = ("context", "prepared", "seed")
 
@@ -211,10 +211,8 @@ def import_object(path: str) -> Any:
     module, _, name = str(path).partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"cannot import {path!r}: {error}; expected package.module:name of something importable"
-        ) from None
+    except Exception as error:  # whatever a module does when it is imported, the user named it
+        raise UserError(f"cannot import {path!r}: {one_line(error)}; expected package.module:name") from None
 
 
 def _check_kind(what: str, value: Any, default: Any) -> None:

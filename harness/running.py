@@ -2,13 +2,14 @@
 
 import json
 import traceback
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness.allocator import keep_freed_memory
 from harness.block import measure_block
-from harness.errors import NotApplicable
+from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest, weights_of
 from harness.lease import choose_device, lease
 from harness.maps import Sheet
@@ -33,7 +34,7 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
     if not plan.pending(rows):
         progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.directory}")
         return _counts(plan, store)
-    store.write_config(f"{plan.model.label}-{plan.dataset.label}-{digest(config_text(plan))}.json", config_text(plan))
+    store.write_config(f"{plan.name}-{digest(config_text(plan))}.json", config_text(plan))
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
     device = choose_device(plan.runtime.device)
@@ -53,13 +54,13 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
     progress.say(f"{plan.title}: loading on {device}")
     try:
         stage = load_stage(plan, device)
+        jobs = plan.pending(rows, weights_of(stage.module))
+        _tune(plan, stage, store)
     except Exception as error:  # a block that cannot start says so in every one of its cells
         _fail_all(plan, recorder, error)
         if isinstance(error, NotApplicable):
             return
-        raise
-    jobs = plan.pending(rows, weights_of(stage.module))
-    _tune(plan, stage, store)
+        raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
     recorder.on(stage)
     for line in stage.data.skipped:
         progress.say(f"skipped {line}")
@@ -74,9 +75,16 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
     sheet = Sheet(plan, stage, recorder)
     measure_block(stage, jobs, sheet, alone=alone, warm_up=plan.runtime.warm_up)
     progress.end()
-    path = sheet.draw()
-    if path is not None:
-        progress.say(f"contact sheet: {path}")
+    try:
+        path = sheet.draw()
+    except (
+        UserError,
+        OSError,
+    ) as error:  # the scores are on disk; a picture that cannot be drawn takes nothing from them
+        progress.say(f"no contact sheet: {one_line(error)}")
+    else:
+        if path is not None:
+            progress.say(f"contact sheet: {path}")
 
 
 def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
@@ -96,7 +104,8 @@ def load_stage(plan: Plan, device: torch.device) -> Stage:
 def _fail_all(plan: Plan, recorder: RowRecorder, error: Exception) -> None:
     status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
     for job in plan.pending(recorder.before):
-        recorder.failed(job, status, "load", error, traceback.format_exc())
+        if recorder.before.get(job.cell, {}).get("status") != "ok":  # an older score stays, stale as it is
+            recorder.failed(job, status, "load", error, traceback.format_exc())
 
 
 def _tune(plan: Plan, stage: Stage, store: Store) -> None:
@@ -107,10 +116,19 @@ def _tune(plan: Plan, stage: Stage, store: Store) -> None:
     key = digest(weights_of(stage.module), canonical([list(inputs.shape[1:]), str(stage.device), plan.protocol.dtype,
                                                       torch.get_num_threads()]))  # fmt: skip
     path = store.directory / "config" / f"scoring-{key}.json"
-    known = json.loads(path.read_text()) if path.is_file() else None
+    known = _read_calibration(path)
     if known is None or not reuse(stage.predictor, inputs, known):
         tune(stage.predictor, inputs)
         store.write_config(path.name, json.dumps(stage.predictor.variant))
+
+
+def _read_calibration(path: Path) -> dict[str, Any] | None:
+    """An earlier calibration, or None where there is none that can be read: then it is done again."""
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return known if {"variant", "chunk"} <= known.keys() else None
 
 
 def _counts(plan: Plan, store: Store) -> dict[str, int]:

@@ -20,21 +20,41 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
         raise UserError(
             f"metric {entry.name} returned shape {tuple(values.shape)}, expected one value per sample ({len(batch)},)"
         )
+    curves, tied = _plain(scores.curves), _plain(scores.tied)
+    if curves is not None and (curves.dim() != 2 or len(curves) != len(batch)):
+        raise UserError(
+            f"metric {entry.name} returned curves of shape {tuple(curves.shape)}, expected one per sample ({len(batch)}, K)"
+        )
+    if tied is not None and tied.shape != (len(batch),):
+        raise UserError(
+            f"metric {entry.name} returned tied of shape {tuple(tied.shape)}, expected one share per sample ({len(batch)},)"
+        )
     reason = scores.reason
     if values.isnan().any() and batch.samples.predictor.not_finite:
         reason = "the model's outputs for perturbed inputs are not finite"
-    return Scores(_plain(values), _plain(scores.curves), _plain(scores.tied), reason)
+    return Scores(_plain(values), curves, tied, reason)
 
 
 def join_scores(parts: list[Scores]) -> Scores:
-    """The scores of several batches as one."""
-    curves = [part.curves for part in parts]
+    """The scores of several batches as one; where only some have curves or ties, the others' are NaN."""
+    counts = [len(part.values) for part in parts]
     return Scores(
         torch.cat([part.values for part in parts]),
-        None if any(curve is None for curve in curves) else torch.cat(curves),
-        None if any(part.tied is None for part in parts) else torch.cat([part.tied for part in parts]),
+        _join([part.curves for part in parts], counts),
+        _join([part.tied for part in parts], counts),
         next((part.reason for part in parts if part.reason), ""),
     )
+
+
+def _join(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:
+    shapes = sorted({tuple(part.shape[1:]) for part in parts if part is not None})
+    if not shapes:
+        return None
+    if len(shapes) > 1:
+        lengths = " and ".join(str(length) for (length,) in shapes)
+        raise UserError(f"the metric returned curves of {lengths} points for different batches, expected one length")
+    missing = lambda count: torch.full((count, *shapes[0]), float("nan"), dtype=torch.float64)  # noqa: E731
+    return torch.cat([missing(n) if part is None else part for part, n in zip(parts, counts, strict=True)])
 
 
 def _plain(values: Tensor | None) -> Tensor | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.checks import check_inputs, check_model, check_targets, class_count, first_line, settings
-from harness.errors import NotApplicable, UserError, unknown
+from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.memo import Memo, Shelf
 from harness.predictor import Predictor, default_chunk
 from harness.samples import Samples
@@ -131,6 +131,7 @@ def set_stage(
     units = Units.of(first, data.modality, elements=protocol.reduction == "none")
     nothing = torch.empty(0, dtype=torch.long)
     stage = Stage(model, data, protocol, device, predictor, units, count, size, nothing, nothing, nothing)
+    first_outputs(predictor, first.to(device))
     stage.outputs = torch.cat([_outputs(stage, samples) for _, samples in _untargeted(stage)])
     stage.predictions = stage.outputs.argmax(1) if stage.outputs.shape[1] > 1 else torch.zeros(count, dtype=torch.long)
     stage.targets = _targets(stage)
@@ -139,10 +140,7 @@ def set_stage(
 
 def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
     """Inputs of some samples, as the model takes them, on the CPU."""
-    items = [data.items[index] for index in range(where.start, where.stop)]
-    tensors = [model.preprocess(item) if model.preprocess else item for item in items]
-    if not all(isinstance(tensor, Tensor) for tensor in tensors):
-        raise NotApplicable(f"the data holds {type(items[0]).__name__} and the model has no preprocessing for it")
+    tensors = [_read_one(model, data, index) for index in range(where.start, where.stop)]
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
         raise UserError(
@@ -151,19 +149,38 @@ def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
     return check_inputs(torch.stack(tensors))
 
 
+def _read_one(model: LoadedModel, data: Data, index: int) -> Tensor:
+    try:
+        item = data.items[index]
+        tensor = model.preprocess(item) if model.preprocess else item
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"sample {data.ids[index]!r} cannot be read or preprocessed: {one_line(error)}") from error
+    if not isinstance(tensor, Tensor):
+        raise NotApplicable(f"the data holds {type(item).__name__} and the model has no preprocessing for it")
+    return tensor
+
+
+def first_outputs(predictor: Predictor, one: Tensor) -> Tensor:
+    """The outputs for a single input, or NotApplicable where the model does not take its shape.
+
+    On one input little else can go wrong: what fails later, for want of memory say, is a failure.
+    """
+    try:
+        return predictor.logits(one)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        shape = tuple(one.shape[1:])
+        raise NotApplicable(f"the model does not take inputs of shape {shape}: {first_line(error)}") from None
+
+
 def _untargeted(stage: Stage) -> Iterator[tuple[slice, Samples]]:
     stage.targets = torch.zeros(stage.count, dtype=torch.long)
     yield from stage.chunks()
 
 
 def _outputs(stage: Stage, samples: Samples) -> Tensor:
-    try:
-        outputs = stage.predictor.logits(samples.inputs).cpu()
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        shape = tuple(samples.inputs.shape[1:])
-        raise NotApplicable(f"the model does not take inputs of shape {shape}: {first_line(error)}") from None
+    outputs = stage.predictor.logits(samples.inputs).cpu()
     if not outputs.isfinite().all():
         raise UserError("the model's outputs for clean inputs hold NaN or infinite values")
     return outputs if outputs.dim() == 2 else outputs.unsqueeze(1)
@@ -185,12 +202,12 @@ def _targets(stage: Stage) -> Tensor:
 @contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """Full float32 on the GPU unless the protocol asks for TF32; the user's own setting comes back afterwards."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [backend.fp32_precision for backend in backends]
     for backend in backends:
-        backend.allow_tf32 = dtype == "tf32"
+        backend.fp32_precision = "tf32" if dtype == "tf32" else "ieee"
     try:
         yield
     finally:
         for backend, value in zip(backends, before, strict=True):
-            backend.allow_tf32 = value
+            backend.fp32_precision = value

@@ -1,18 +1,22 @@
 """A faster twin of the model for forward-only work, and the number of rows per pass, found by a short calibration.
 
-The twin is used only if its outputs equal the original's on this data, to TOLERANCE of the range of the logits.
+The twin is used only if its outputs equal the original's, to TOLERANCE of the range of the logits, on this data as it
+is and as metrics change it: blank, averaged and masked.
 """
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from harness.errors import one_line
 from harness.predictor import Predictor
 
 TOLERANCE = 1e-4
@@ -37,25 +41,28 @@ class Variant:
 
 
 def tune(predictor: Predictor, inputs: Tensor) -> None:
-    """Choose the predictor's scoring variant and chunk for inputs like these; records both in ``predictor.variant``."""
-    started = time.perf_counter()
-    variants = [v for v in _variants(predictor.module, inputs) if _equal(predictor, v, inputs)]
+    """Choose the predictor's scoring variant and chunk for inputs like these; records both in ``predictor.variant``.
+
+    A variant that cannot be built, that differs or that fails is left out; ``skipped`` in the record says why.
+    """
+    started, skipped = time.perf_counter(), {}
+    variants = {variant.name: variant for variant in _variants(predictor, inputs, skipped)}
     first = FIRST_CHUNK.get(inputs.device.type, 8)
-    rates = _rates(predictor, variants, inputs, first)
-    best = max(range(len(variants)), key=lambda i: rates[i] * (1 if i else WORTHWHILE))
-    chunk = _tuned_chunk(predictor, variants[best], inputs, first)
-    use(predictor, variants[best], chunk)
+    rates = _rates(predictor, variants, inputs, first, skipped)
+    best, chunk = _best(predictor, variants, inputs, rates, first, skipped)
+    use(predictor, best, chunk)
     predictor.variant = {
-        "variant": variants[best].name, "chunk": chunk, "gain": round(rates[best] / rates[0], 3),
-        "difference": variants[best].difference, "calibration_seconds": round(time.perf_counter() - started, 2),
+        "variant": best.name, "chunk": chunk, "gain": round(rates[best.name] / rates["eager"], 3),
+        "difference": best.difference, "skipped": skipped,
+        "calibration_seconds": round(time.perf_counter() - started, 2),
     }  # fmt: skip
     predictor.forwards = 0
 
 
 def reuse(predictor: Predictor, inputs: Tensor, record: dict[str, Any]) -> bool:
     """Set the predictor up as an earlier calibration found best; False if that variant no longer equals the model."""
-    for variant in _variants(predictor.module, inputs):
-        if variant.name == record["variant"] and _equal(predictor, variant, inputs):
+    for variant in _variants(predictor, inputs, {}):
+        if variant.name == record["variant"]:
             use(predictor, variant, record["chunk"])
             predictor.variant, predictor.forwards = dict(record), 0
             return True
@@ -71,7 +78,8 @@ def use(predictor: Predictor, variant: Variant, chunk: int) -> None:
 def fold_batch_norm(model: nn.Module, example: Tensor) -> nn.Module | None:
     """A copy of the model with each BatchNorm folded into the convolution that feeds it, or None if there is none.
 
-    Which convolution feeds which is seen in one forward pass, so it does not matter how the model was written. A
+    Which convolution feeds which is seen in one forward pass, so it does not matter how the model was written.
+    Convolutions that are called twice, or whose weight is computed (parametrizations, hooks), are left alone. A
     convolution whose output is used elsewhere too gives a wrong copy; the caller's comparison catches that.
     """
     pairs = _conv_norm_pairs(model, example)
@@ -92,8 +100,9 @@ def fold_batch_norm(model: nn.Module, example: Tensor) -> nn.Module | None:
 
 def _conv_norm_pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
     """Names of convolutions and the BatchNorms that receive their very output, each called once."""
-    convs = {m: name for name, m in model.named_modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)}
-    norms = {m: name for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    plain = {module: name for name, module in model.named_modules() if not _is_hooked(module)}
+    convs = {m: name for m, name in plain.items() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)}
+    norms = {m: name for m, name in plain.items() if isinstance(m, nn.modules.batchnorm._BatchNorm) and _is_fixed(m)}
     made: dict[int, nn.Module] = {}
     kept, pairs, calls = [], [], []
 
@@ -102,60 +111,134 @@ def _conv_norm_pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]
         made[id(output)] = module
         calls.append(module)
 
-    def before_norm(module: nn.Module, inputs: Any) -> None:
+    def before_norm(module: nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
         calls.append(module)
-        if id(inputs[0]) in made and module.running_mean is not None:
-            pairs.append((made[id(inputs[0])], module))
+        feeding = made.get(id(inputs[0] if inputs else named.get("input")))
+        if feeding is not None:
+            pairs.append((feeding, module))
 
     with ExitStack() as hooks, torch.no_grad():
         for conv in convs:
             hooks.callback(conv.register_forward_hook(after_conv).remove)
         for norm in norms:
-            hooks.callback(norm.register_forward_pre_hook(before_norm).remove)
+            hooks.callback(norm.register_forward_pre_hook(before_norm, with_kwargs=True).remove)
         model(example[:1])
     return [(convs[c], norms[n]) for c, n in pairs if calls.count(c) == calls.count(n) == 1]
 
 
-def _variants(model: nn.Module, inputs: Tensor) -> Iterator[Variant]:
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether more happens when the module is called than its class says, such as its weight being computed."""
+    return bool(module._forward_pre_hooks or module._forward_hooks) or parametrize.is_parametrized(module)
+
+
+def _is_fixed(norm: nn.modules.batchnorm._BatchNorm) -> bool:
+    """Whether the layer is one fixed affine map per channel: not if it looks at the statistics of the batch."""
+    return norm.running_mean is not None and not norm.training
+
+
+def _variants(predictor: Predictor, inputs: Tensor, skipped: dict[str, str]) -> Iterator[Variant]:
+    """The model itself, then each variant that can be built and equals it; why not goes into ``skipped``."""
+    model = base = predictor.module
     yield Variant("eager", model)
-    try:
-        twin = fold_batch_norm(model, inputs)
-        last = copy.deepcopy(twin or model).to(memory_format=torch.channels_last) if inputs.dim() == 4 else None
-    except (RuntimeError, TypeError, NotImplementedError):  # a model that cannot be copied is run as it is
-        return
-    if twin is not None:
-        yield Variant("folded", twin)
-    if last is not None:
-        yield Variant("folded channels_last" if twin is not None else "channels_last", last, channels_last=True)
+    probes = _probes(inputs)
+    expected = cache(lambda: _outputs(predictor.live(), probes))
+
+    def attempt(name: str, build: Callable[[], nn.Module | None], channels_last: bool = False) -> Variant | None:
+        try:
+            module = build()
+            variant = None if module is None else Variant(name, module, channels_last)
+            return variant if variant and _equal(predictor, variant, probes, expected(), skipped) else None
+        except Exception as error:  # a variant is a convenience: without it the model runs as it is
+            skipped[name] = one_line(error)
+            return None
+
+    folded = attempt("folded", lambda: fold_batch_norm(model, inputs))
+    if folded is not None:
+        base = folded.module
+        yield folded
+    if inputs.dim() == 4:
+        name = "channels_last" if folded is None else "folded channels_last"
+        last = attempt(name, lambda: copy.deepcopy(base).to(memory_format=torch.channels_last), channels_last=True)
+        if last is not None:
+            yield last
 
 
-def _equal(predictor: Predictor, variant: Variant, inputs: Tensor) -> bool:
+def _probes(inputs: Tensor) -> list[Tensor]:
+    """What metrics send through a model, each kind apart: inputs, zeros, each input's channel means, half-masked
+    inputs."""
+    places = tuple(range(2 if inputs.dim() > 2 else 1, inputs.dim()))
+    steps = torch.meshgrid(*(torch.arange(inputs.shape[i], device=inputs.device) for i in places), indexing="ij")
+    kept = sum(steps) % 2 == 0  # a checkerboard
+    zeros = torch.zeros_like(inputs)
+    return [inputs, zeros[:1], inputs.mean(places, keepdim=True).expand_as(inputs), torch.where(kept, inputs, zeros)]
+
+
+def _outputs(runner: Predictor, probes: list[Tensor]) -> Tensor:
+    return torch.cat([runner.logits(probe) for probe in probes])
+
+
+def _equal(
+    predictor: Predictor, variant: Variant, probes: list[Tensor], expected: Tensor, skipped: dict[str, str]
+) -> bool:
     """Whether the variant gives the original's outputs on these inputs; the difference is kept."""
-    original = predictor.live()
-    candidate = predictor.live()
-    use(candidate, variant, candidate.chunk)
-    expected, got = original.logits(inputs), candidate.logits(inputs)
     spread = float(expected.max() - expected.min()) or 1.0
+    got = _outputs(_runner(predictor, variant, predictor.chunk), probes)
     variant.difference = float((got - expected).abs().max()) / spread
-    return variant.difference <= TOLERANCE
+    if variant.difference <= TOLERANCE:
+        return True
+    skipped[variant.name] = f"outputs differ by {variant.difference:.1e} of their range, allowed are {TOLERANCE:.0e}"
+    return False
 
 
-def _rates(predictor: Predictor, variants: list[Variant], inputs: Tensor, chunk: int) -> list[float]:
+def _runner(predictor: Predictor, variant: Variant, chunk: int) -> Predictor:
+    runner = predictor.live()
+    use(runner, variant, chunk)
+    return runner
+
+
+def _rates(
+    predictor: Predictor, variants: dict[str, Variant], inputs: Tensor, chunk: int, skipped: dict[str, str]
+) -> dict[str, float]:
     """Rows per second of each variant, best of interleaved rounds, so that a noisy moment hits all alike."""
-    runners = [predictor.live() for _ in variants]
-    for runner, variant in zip(runners, variants, strict=True):
-        use(runner, variant, chunk)
-    for runner in runners:  # the first pass of a variant sets things up
-        runner.logits(inputs[:1])
-    rounds = [[_rate(runner, inputs) for runner in runners] for _ in range(REPEATS)]
-    return [max(column) for column in zip(*rounds, strict=True)]
+    runners = {name: _runner(predictor, variant, chunk) for name, variant in variants.items()}
+    rates = dict.fromkeys(runners, 0.0)
+    for turn in range(1 + REPEATS):
+        for name in list(rates):
+            try:
+                if turn == 0:  # the first pass of a variant sets things up
+                    runners[name].logits(inputs[:1])
+                else:
+                    rates[name] = max(rates[name], _rate(runners[name], inputs))
+            except Exception as error:
+                _drop(name, error, rates, skipped)
+    return rates
+
+
+def _best(
+    predictor: Predictor, variants: dict[str, Variant], inputs: Tensor, rates: dict[str, float], first: int,
+    skipped: dict[str, str],
+) -> tuple[Variant, int]:  # fmt: skip
+    """The fastest variant and its chunk; a variant other than eager must be worth its while, and run at every chunk."""
+    while True:
+        name = max(rates, key=lambda name: rates[name] * (WORTHWHILE if name == "eager" else 1))
+        try:
+            return variants[name], _tuned_chunk(predictor, variants[name], inputs, first)
+        except Exception as error:
+            _drop(name, error, rates, skipped)
+
+
+def _drop(name: str, error: Exception, rates: dict[str, float], skipped: dict[str, str]) -> None:
+    """Go on without a variant that failed; a failure of the model itself is the user's to know."""
+    if name == "eager":
+        raise error
+    del rates[name]
+    skipped[name] = one_line(error)
 
 
 def _tuned_chunk(predictor: Predictor, variant: Variant, inputs: Tensor, first: int) -> int:
     """The fewest rows per pass that run at the best rate, to 3 %: doubled from ``first`` until that has twice not
     helped."""
-    runner = predictor.live()
-    use(runner, variant, first)
+    runner = _runner(predictor, variant, first)
     largest = min(LARGEST_CHUNK, LARGEST_CHUNK_BYTES.get(inputs.device.type, 2**26) // inputs[0].nbytes)
     rates: dict[int, float] = {}
     for chunk in (first * 2**power for power in range(32)):

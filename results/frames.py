@@ -27,15 +27,34 @@ def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def read_cells(run_directory: str | Path) -> pd.DataFrame:
-    """The cells of a run, one row each, in the order of the columns of ``harness.results.store``."""
+    """The cells of a run, one row each, in the order of the columns of ``harness.results.store``.
+
+    What is no number where one belongs, or no text where a name belongs, is a missing value.
+    """
     rows = list(Store(run_directory).latest().values())
     others = [name for row in rows for name in row if name not in CELL_COLUMNS]
     frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in dict.fromkeys([*CELL_COLUMNS, *others])})
+    for name in (*JOINED, "status"):
+        frame[name] = [text if isinstance(text, str) else None for text in frame[name]]
     for name in REALS:
-        frame[name] = pd.to_numeric(frame[name]).astype("float64")
+        frame[name] = pd.array([_real(row.get(name)) for row in rows], dtype="float64")
     for name in COUNTS:
-        frame[name] = pd.to_numeric(frame[name]).astype("Int64")
+        frame[name] = pd.array([_whole(row.get(name)) for row in rows], dtype="Int64")
     return frame
+
+
+def _real(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number that 64 bits hold, as it is: a seed does not go through a float."""
+    if not isinstance(value, int):
+        value = int(_real(value)) if _real(value).is_integer() else None
+    return value if value is not None and -(2**63) <= value < 2**63 else None
 
 
 def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +82,10 @@ def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
 
 def configured(config: Any, section: str) -> dict[str, Any]:
     """A section (``explainer``, ``protocol``, ...) of a row's ``config``, JSON text or a mapping; {} if it has none."""
-    config = json.loads(config) if isinstance(config, str) and config else config
+    try:
+        config = json.loads(config) if isinstance(config, str) else config
+    except ValueError:
+        return {}
     section_found = config.get(section) if isinstance(config, Mapping) else None
     return dict(section_found) if isinstance(section_found, Mapping) else {}
 

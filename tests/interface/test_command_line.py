@@ -110,6 +110,28 @@ def test_list_names_everything_with_options_and_what_it_is(kind, capsys):
         assert all(f"{option}=" in printed for option in entry.options)
 
 
+def test_an_interrupted_run_says_that_it_can_be_resumed(capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.running.load_stage", interrupt)
+    assert run("explainer=saliency", "metric=sparseness") == 130
+    assert capsys.readouterr().err.endswith("finished cells are on disk, the same command resumes\n")
+
+
+def test_an_explainer_of_ones_own_is_named_by_its_import(capsys, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        'def bright(model, inputs, targets, *, power=1.0):\n    """Brightness."""\n    return inputs**power\n'
+    )
+    assert run("explainer=saliency", '+explainer.mine={name:"mine:bright",power:3.0}', "metric=sparseness") == 0
+    assert "mine" in capsys.readouterr().out
+
+
+def test_a_sweep_over_an_options_values_keeps_its_blocks_apart(capsys):
+    assert run("-m", "model.seed=0,1", "explainer=saliency", "metric=sparseness") == 0
+    assert "digits_cnn(seed=1) on digits" in capsys.readouterr().out
+
+
 def test_a_failed_cell_is_exit_status_one(capsys, monkeypatch):
     from harness.registry import METRICS
 

@@ -72,7 +72,7 @@ def test_a_cell_that_does_not_apply_or_fails_has_rows_that_say_so(model, inputs)
         model,
         inputs,
         TARGETS,
-        explainers=[broken, {"name": "exact_shapley", "segments": "unit"}, "saliency"],
+        explainers=[broken, {"name": "exact_shapley", "segments": "unit", "label": "exact_shapley"}, "saliency"],
         metrics=["sparseness"],
     )
     told = frame.groupby("explainer")[["status", "error"]].first()

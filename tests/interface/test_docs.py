@@ -1,0 +1,55 @@
+"""What the pages say runs, and what they point to exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import harness
+from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_python_on_the_page_runs(page, capsys, monkeypatch):
+    for registry in (EXPLAINERS, METRICS, MODELS, DATASETS):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))  # what a page registers is gone afterwards
+        len(registry)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(block, str(page), "exec"), names)  # noqa: S102  our own pages
+
+
+def test_the_items_of_the_page_on_extending_work_together(monkeypatch):
+    for registry in (EXPLAINERS, METRICS, MODELS, DATASETS):
+        len(registry)
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL):
+        exec(compile(block, "extending.md", "exec"), names)  # noqa: S102
+    model, data = names["my_net"](), names["my_data"]()
+    frame = harness.evaluate(
+        model.module, data.items, data.labels, explainers=["squared_gradient", "quarter_ablation"],
+        metrics=["drop_of_the_top_tenth", "srg"],
+    )  # fmt: skip
+    assert set(frame["status"]) == {"ok"} and frame["valid"].all()
+    assert torch.tensor(frame["value"].to_numpy()).isfinite().all()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readme_names_only_what_there_is():
+    text = (ROOT / "README.md").read_text()
+    for registry, option in ((EXPLAINERS, "explainer"), (METRICS, "metric"), (MODELS, "model"), (DATASETS, "dataset")):
+        for chosen in re.findall(rf"[ ]{option}=\[?([\w,]+)\]?", text):
+            for name in chosen.split(","):
+                known = name in registry or list((ROOT / "conf" / option).glob(f"{name}.yaml"))
+                assert known, f"{option}={name}"

@@ -1,0 +1,137 @@
+"""Successive draws are independent: uncorrelated along a sample's draws and between samples, not merely unequal."""
+
+import pytest
+import torch
+from torch import nn
+
+import harness
+from metric_worlds import draw
+
+SEED = torch.seed() % 2**31
+COUNT = 3
+
+
+@pytest.fixture(params=[SEED, 1], ids=lambda seed: f"seed={seed}")
+def seed(request):
+    return request.param
+
+
+class Recording(nn.Module):
+    """A model with three classes that keeps what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x.detach().clone())
+        flat = x.flatten(1)
+        return torch.stack([flat.mean(1), flat.square().mean(1), flat.std(1)], 1)
+
+    def perturbed(self, inputs, draws):
+        """What it was given beside the inputs themselves: (N, draws, elements), sample by sample."""
+        seen = torch.cat(self.seen)
+        seen = seen[~(seen[:, None] == inputs[None]).flatten(2).all(2).any(1)]
+        assert len(seen) == len(inputs) * draws
+        return seen.view(len(inputs), draws, -1)
+
+
+def plain(shape, seed):
+    """Inputs of a constant value each, so that a mask shows as itself once divided by it."""
+    values = 1 + torch.rand(COUNT, generator=torch.Generator().manual_seed(seed))
+    return values.view(-1, *[1] * len(shape)).expand(COUNT, *shape).contiguous()
+
+
+def check_uncorrelated(drawn):
+    """No two successive draws of a sample, and no two samples' same draws, of (N, draws, L) are correlated."""
+    unit = drawn.double() - drawn.double().mean(2, keepdim=True)
+    unit = unit / unit.norm(dim=2, keepdim=True)
+    limit = 5 / drawn.shape[2] ** 0.5
+    for lag in (1, 2):
+        assert (unit[:, lag:] * unit[:, :-lag]).sum(2).abs().max() < limit, f"draws {lag} apart"
+    for lag in (1, 2):
+        assert (unit[lag:] * unit[:-lag]).sum(2).abs().max() < limit, "samples"
+    # A sample's draw must not come back one draw later, or earlier, in another sample either.
+    assert (unit[1:, 1:] * unit[:-1, :-1]).sum(2).abs().max() < limit
+    assert (unit[1:, :-1] * unit[:-1, 1:]).sum(2).abs().max() < limit
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 24), (1500,)], ids=["image", "table"])
+def test_the_noise_of_max_sensitivity(shape, seed):
+    seen, inputs, draws = [], draw(shape, seed, COUNT), 25
+
+    def recording(model, inputs, targets):
+        seen.append(inputs.detach().clone())
+        return inputs
+
+    harness.score(
+        "max_sensitivity", Recording().eval(), inputs, torch.zeros(COUNT, dtype=torch.long), inputs.clone(),
+        explainer=recording, value_range=(-2.0, 2.0), samples=draws, radius=0.1,
+    )  # fmt: skip
+    noise = torch.cat(seen).view(COUNT, draws, -1) - inputs.flatten(1)[:, None]
+    assert noise.abs().max() <= 0.4 + 1e-5
+    check_uncorrelated(noise)
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 24), (40, 40)], ids=["image", "tokens"])
+def test_the_gaussian_noise_of_infidelity(shape, seed):
+    model, inputs, draws = Recording().eval(), draw(shape, seed, COUNT), 30
+    harness.score(
+        "infidelity", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones_like(inputs),
+        perturbation="gaussian", convention="local", samples=draws,
+    )  # fmt: skip
+    check_uncorrelated(model.perturbed(inputs, draws) - inputs.flatten(1)[:, None])
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 40), (1500,)], ids=["image", "table"])
+def test_the_random_subsets_of_infidelity(shape, seed):
+    model, inputs, draws = Recording().eval(), plain(shape, seed), 30
+    harness.score(
+        "infidelity", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones_like(inputs),
+        perturbation="subset", samples=draws,
+    )  # fmt: skip
+    removed = model.perturbed(inputs, draws) == 0
+    assert abs(removed.double().mean() - 0.5) < 5 * 0.5 / removed.numel() ** 0.5
+    check_uncorrelated(removed)
+
+
+def test_the_places_of_infidelitys_squares(seed):
+    model, inputs, draws = Recording().eval(), plain((1, 16, 16), seed), 2000
+    harness.score(
+        "infidelity", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones_like(inputs),
+        perturbation="square", largest=3, samples=draws,
+    )  # fmt: skip
+    removed = (model.perturbed(inputs, draws) == 0).view(COUNT, draws, 16, 16).double()
+    assert set(removed.sum((2, 3)).unique().tolist()) == {1, 4, 9}
+    for along in (3, 2):  # the middle of the square, across and down, draw after draw
+        middle = (removed.sum(5 - along) * torch.arange(16)).sum(2) / removed.sum((2, 3))
+        check_uncorrelated(torch.stack([middle[:, :-2], middle[:, 1:-1], middle[:, 2:]], 1))
+
+
+def test_the_masks_of_rise(seed):
+    model, inputs, draws = Recording().eval(), plain((1, 64, 64), seed), 20
+    harness.explain(
+        "rise", model, inputs, torch.zeros(COUNT, dtype=torch.long), samples=draws, cells=64, score="logit"
+    )  # fmt: skip
+    masks = model.perturbed(inputs, draws).view(COUNT, draws, 64, 64) / inputs[:, :, :1, :1]
+    assert masks.min() >= 0 and masks.max() <= 1 + 1e-5
+    # With cells of one pixel, pixels two apart hold different coins.
+    check_uncorrelated(masks[..., ::2, ::2].flatten(2))
+
+
+@pytest.mark.parametrize("granularity", ["unit", "segment"])
+def test_the_subsets_of_sensitivity_n_of_one_size_and_of_successive_sizes(granularity, seed):
+    model, inputs, sizes, subsets = Recording().eval(), plain((1, 40, 40), seed), 12, 8
+    labels = torch.stack([torch.arange(1600) % count for count in (1600, 1500, 1550)]).view(COUNT, 40, 40)
+    harness.score(
+        "sensitivity_n", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones(COUNT, 1, 40, 40),
+        sizes=sizes, subsets=subsets, granularity=granularity, segments=labels if granularity == "segment" else "grid:3",
+    )  # fmt: skip
+    removed = (model.perturbed(inputs, sizes * subsets) == 0).view(COUNT, sizes, subsets, -1)[..., :1500]
+    share = removed.double().mean(-1)
+    assert share[:, -1].min() > 0.75 and share[:, -1].max() < 0.85
+    check_uncorrelated(removed[:, -1])
+    check_uncorrelated(removed[:, -2])
+    # Successive sizes must not grow out of each other: the same draw of four sizes.
+    check_uncorrelated(removed[:, -4:, 0])
+    check_uncorrelated(removed[:, -4:, 1])
