@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 # Every dict a bare module keeps of itself: its parameters, buffers, submodules and hooks of all kinds.
 HELD = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
@@ -57,13 +58,16 @@ class _Module:
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.kind, self.training = module, type(module), module.training
+        # A parametrized module has a class of its own, and removing the parametrization takes the property off it.
+        parametrized = vars(self.kind) if parametrize.is_parametrized(module) else {}
+        self.properties = {name: value for name, value in parametrized.items() if isinstance(value, property)}
         own = vars(module)
         self.held = {name: own[name] for name in HELD if isinstance(own.get(name), dict)}
         self.contents = {name: dict(held) for name, held in self.held.items()}
 
     def changes(self) -> Iterator[str]:
         own = vars(self.module)
-        if type(self.module) is not self.kind:
+        if type(self.module) is not self.kind or not self.properties.keys() <= vars(self.kind).keys():
             yield "the class of a module"
         for name, before in self.contents.items():
             if not _same_contents(own.get(name), before):
@@ -74,6 +78,8 @@ class _Module:
     def restore(self) -> None:
         if type(self.module) is not self.kind:
             self.module.__class__ = self.kind
+        for name, value in self.properties.items():
+            setattr(self.kind, name, value)
         for name, held in self.held.items():
             held.clear()
             held.update(self.contents[name])

@@ -93,15 +93,15 @@ class PassCounter:
 
 
 def _layers(module: nn.Module) -> list[nn.Module]:
-    """The modules inside that have none inside themselves.
+    """The modules inside that have weights of their own.
 
-    Left out are those that hooks would change: transformer layers leave their fused path where they find one, and a
-    script calls no hooks.
+    Left out are those that hooks would change, or would not see: transformer layers leave their fused path where they
+    find a hook, and a script calls none.
     """
     opaque = (nn.TransformerEncoderLayer, torch.jit.ScriptModule)
     hidden = {part for outer in module.modules() if isinstance(outer, opaque) for part in outer.modules()}
-    return [part for part in module.modules()
-            if part is not module and part not in hidden and next(part.children(), None) is None]  # fmt: skip
+    weighted = (part for part in module.modules() if next(part.parameters(recurse=False), None) is not None)
+    return [part for part in weighted if part is not module and part not in hidden]
 
 
 def _hides_rows(values: Tensor) -> bool:

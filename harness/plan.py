@@ -171,7 +171,9 @@ class Plan:
         if row.get("status") != "failed":
             disturbed = job.metric.entry.kind == "cost" and row.get("status") == "ok" and not row.get("n")
             return "retry" if disturbed else "done" if row.get("status") == "ok" else "not_applicable"
-        again = row.get("stage") == "load" or int(row.get("attempt") or 1) < MOST_ATTEMPTS or self.runtime.retry
+        attempt = row.get("attempt")
+        tried_enough = isinstance(attempt, int) and attempt >= MOST_ATTEMPTS
+        again = row.get("stage") == "load" or not tried_enough or self.runtime.retry
         return "retry" if again else "failed"
 
     def pending(self, rows: Mapping[str, Mapping[str, Any]], weights: str | None = None) -> list[Job]:

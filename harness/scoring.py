@@ -21,14 +21,13 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
             f"metric {entry.name} returned shape {tuple(values.shape)}, expected one value per sample ({len(batch)},)"
         )
     curves, tied = _plain(scores.curves), _plain(scores.tied)
-    if curves is not None and (curves.dim() != 2 or len(curves) != len(batch)):
-        raise UserError(
-            f"metric {entry.name} returned curves of shape {tuple(curves.shape)}, expected one per sample ({len(batch)}, K)"
-        )
-    if tied is not None and tied.shape != (len(batch),):
-        raise UserError(
-            f"metric {entry.name} returned tied of shape {tuple(tied.shape)}, expected one share per sample ({len(batch)},)"
-        )
+    count = len(batch)
+    if curves is not None and (curves.dim() != 2 or len(curves) != count):
+        came = tuple(curves.shape)
+        raise UserError(f"metric {entry.name} returned curves of shape {came}, expected one per sample ({count}, K)")
+    if tied is not None and tied.shape != (count,):
+        came = tuple(tied.shape)
+        raise UserError(f"metric {entry.name} returned tied of shape {came}, expected one share per sample ({count},)")
     reason = scores.reason
     if values.isnan().any() and batch.samples.predictor.not_finite:
         reason = "the model's outputs for perturbed inputs are not finite"

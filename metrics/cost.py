@@ -47,7 +47,9 @@ def peak_memory_mb(batch: Batch) -> Scores:
 def _values(batch: Batch, values: Tensor | None) -> Scores:
     if batch.cost is None:
         raise NotApplicable("these attributions came without their explainer, so what they cost is not known")
-    return Scores(values, reason="this system does not tell a process its peak memory" if values.isnan().any() else "")
+    memory = values is batch.cost.peak_memory_mb
+    unknown = "this system does not tell a process its peak memory" if memory else batch.cost.reason
+    return Scores(values, reason=unknown if values.isnan().any() else "")
 
 
 def _alone(batch: Batch, values: Tensor | None) -> Scores:

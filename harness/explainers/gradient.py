@@ -100,7 +100,9 @@ def smoothgrad(
     keys, total = context.stream("smoothgrad noise"), torch.zeros_like(inputs)
     for draws in torch.arange(samples, device=inputs.device).split(max(1, _rows_at_once(context) // len(inputs))):
         shape = (len(inputs), len(draws), *inputs.shape[1:])
-        noisy = inputs[:, None] + sigma * normal(element(keys[:, None], draws).flatten(), *inputs.shape[1:]).view(shape)
+        noisy = inputs[:, None] + sigma * normal(element(keys[:, None], draws).flatten(), *inputs.shape[1:]).view(
+            shape
+        ).to(inputs)
         several = targets.repeat_interleave(len(draws))
         total += _gradient(model, noisy.flatten(0, 1).to(inputs), several, prepared).view(shape).sum(1)
     return total / samples

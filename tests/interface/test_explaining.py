@@ -12,11 +12,11 @@ import harness
 from harness import Scores
 from harness.api import samples_of
 from harness.baselines import BASELINES
+from harness.batch import Batch
 from harness.errors import UserError
 from harness.explaining import Explaining
 from harness.registry import EXPLAINERS, METRICS
 from harness.scoring import join_scores, score_batch
-from harness.batch import Batch
 
 
 def net_and_inputs(count, dtype=torch.float32):
@@ -87,7 +87,8 @@ def test_curves_of_two_lengths_are_an_error_in_one_line():
 
 
 @pytest.mark.parametrize(
-    "odd", [{"curves": torch.rand(3)}, {"curves": torch.rand(2, 4)}, {"tied": torch.rand(3, 1)}, {"tied": torch.rand(2)}]
+    "odd",
+    [{"curves": torch.rand(3)}, {"curves": torch.rand(2, 4)}, {"tied": torch.rand(3, 1)}, {"tied": torch.rand(2)}],
 )
 def test_curves_and_ties_of_a_wrong_shape_are_an_error_in_one_line(odd):
     def odd_metric(batch):

@@ -20,7 +20,15 @@ def write_rows(directory, *rows):
     (directory / "cells" / "w.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-ODD = {"text": "abc", "list": [1.0], "mapping": {"a": 1}, "nothing": "", "infinite": float("inf"), "huge": 10**400, "half": 2.5}
+ODD = {
+    "text": "abc",
+    "list": [1.0],
+    "mapping": {"a": 1},
+    "nothing": "",
+    "infinite": float("inf"),
+    "huge": 10**400,
+    "half": 2.5,
+}
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)

@@ -1,0 +1,45 @@
+"""Puts the main job's table and contact sheet into the README: run ``harness run``, then ``python docs/make.py``.
+
+The speed table is put there by ``pytest tests/speed --speed-table docs/speed.md --speed-table README.md``.
+"""
+
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+from PIL import Image
+
+from harness.cli import main
+
+ROOT = Path(__file__).parents[1]
+START, END = "<!-- main job: begin -->", "<!-- main job: end -->"
+SHEET_WIDTH = 1600
+
+
+def first_panels(text: str, count: int = 2) -> str:
+    """The heading and the first panels of a printed leaderboard."""
+    panels = text.strip("\n").split("\n\n")
+    return "\n\n".join(panels[: count + 2])
+
+
+def put_between(page: Path, start: str, end: str, text: str) -> None:
+    """Replace what stands between two marks on a page."""
+    before, _, rest = page.read_text().partition(start)
+    page.write_text(f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}")
+
+
+def make(run: str) -> None:
+    """Update the README and the picture it shows from a run."""
+    printed = StringIO()
+    with redirect_stdout(printed):
+        main(["table", run])
+    put_between(ROOT / "README.md", START, END, f"```\n{first_panels(printed.getvalue())}\n...\n```")
+    (sheet,) = (ROOT / "runs" / run).glob("lite0-photos*.png")
+    picture = Image.open(sheet).convert("RGB")
+    picture.thumbnail((SHEET_WIDTH, 10 * SHEET_WIDTH), Image.Resampling.LANCZOS)
+    picture.save(ROOT / "docs" / "contact_sheet.jpg", quality=85, optimize=True)
+
+
+if __name__ == "__main__":
+    make(sys.argv[1] if len(sys.argv) > 1 else "main")

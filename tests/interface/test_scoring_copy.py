@@ -1,0 +1,282 @@
+"""The faster twin of a model equals it or is not used, and no model makes the search for one fail."""
+
+import itertools
+import random
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+
+import harness.tuning as tuning
+from harness.folding import fold_batch_norm, reuse, tune
+from harness.predictor import Predictor
+
+CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+@pytest.fixture(autouse=True, params=[random.randrange(2**31)], ids=lambda seed: f"seed{seed}")
+def seed(request):
+    torch.manual_seed(request.param)
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    """A short calibration: what is tested is never how fast something is."""
+    monkeypatch.setattr(tuning, "SHORTEST_MEASUREMENT", 1e-6)
+    monkeypatch.setattr(tuning, "LARGEST_CHUNK", 16)
+
+
+def images():
+    return torch.randn(6, 4, 8, 8)
+
+
+def used(norm):
+    """The layer with statistics and weights as training leaves them."""
+    with torch.no_grad():
+        for tensor in (norm.running_mean, norm.weight, norm.bias):
+            if tensor is not None:
+                tensor.normal_()
+        if norm.running_var is not None:
+            norm.running_var.uniform_(0.3, 3)
+    return norm
+
+
+def norms_in(model):
+    return sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def variants_of(model, inputs):
+    skipped = {}
+    return {v.name: v for v in tuning._variants(Predictor(model.eval()), inputs, skipped)}, skipped
+
+
+class Net(nn.Module):
+    """A convolution, a BatchNorm and a head; subclasses say how they meet."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(4, 4, 3, padding=1), used(nn.BatchNorm2d(4)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.features(x).relu().mean((2, 3)))
+
+    def features(self, x):
+        return self.norm(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "dims, groups, bias, affine", list(itertools.product((1, 2, 3), (1, 2, 4), (True, False), (True, False)))
+)
+def test_folding_leaves_the_outputs_as_they_are(dims, groups, bias, affine):
+    model = nn.Sequential(
+        CONVS[dims](4, 8, 3, groups=groups, bias=bias), used(NORMS[dims](8, affine=affine)), nn.ReLU(),
+        CONVS[dims](8, 3, 2, bias=bias), used(NORMS[dims](3, affine=affine)), nn.Flatten(),
+    ).eval()  # fmt: skip
+    inputs, before = torch.randn(3, 4, *[6] * dims), {k: v.clone() for k, v in model.state_dict().items()}
+    twin = fold_batch_norm(model, inputs)
+    assert norms_in(twin) == 0 and norms_in(model) == 2
+    with torch.no_grad():
+        torch.testing.assert_close(twin(inputs), model(inputs), rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_norm_that_looks_at_the_batch_is_left_alone():
+    without = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+    training = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    assert fold_batch_norm(without, images()) is None
+    assert fold_batch_norm(training, images()) is None
+
+
+def test_a_convolution_called_twice_is_left_alone():
+    class Shared(Net):
+        def features(self, x):
+            return self.norm(self.conv(self.conv(x)))
+
+    assert fold_batch_norm(Shared().eval(), images()) is None
+
+
+def test_a_norm_called_by_keyword_is_folded():
+    class Keyword(Net):
+        def features(self, x):
+            return self.norm(input=self.conv(x))
+
+    variants, skipped = variants_of(Keyword(), images())
+    assert "folded" in variants and skipped == {} and norms_in(variants["folded"].module) == 0
+
+
+def legacy(function):
+    def apply(conv):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(conv)
+
+    return apply
+
+
+COMPUTED = {
+    "weight_norm": legacy(weight_norm), "spectral_norm": legacy(spectral_norm),
+    "parametrized weight_norm": parametrizations.weight_norm,
+    "parametrized spectral_norm": parametrizations.spectral_norm,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_convolution_whose_weight_is_computed_is_left_alone_and_the_others_are_folded(name):
+    computed, plain, inputs = Net(), Net(), images()
+    COMPUTED[name](computed.conv)
+    assert fold_batch_norm(computed.eval(), inputs) is None
+    both = nn.Sequential(computed.conv, computed.norm, plain.conv, plain.norm, nn.Flatten()).eval()
+    with torch.no_grad():
+        both(inputs)  # legacy weights are made in the pass, and a copy needs them free of its graph
+        twin = fold_batch_norm(both, inputs)
+        assert norms_in(twin) == 1
+        torch.testing.assert_close(twin(inputs), both(inputs), rtol=1e-4, atol=1e-4)
+    predictor = Predictor(computed)
+    tune(predictor, inputs)
+    assert "folded" not in predictor.variant["skipped"]
+
+
+class UsedTwice(Net):
+    def features(self, x):
+        y = self.conv(x)
+        return self.norm(y) + y
+
+
+class BlankBranch(Net):
+    """Blank inputs go another way."""
+
+    def features(self, x):
+        y = self.conv(x)
+        return y if (x == 0).all() else self.norm(y)
+
+
+class FlatBranch(Net):
+    """Inputs of one value per channel go another way."""
+
+    def features(self, x):
+        y = self.conv(x)
+        return y if (x == x[..., :1, :1]).all() and (x != 0).any() else self.norm(y)
+
+
+class MaskedBranch(Net):
+    """Inputs that are half blank go another way."""
+
+    def features(self, x):
+        y = self.conv(x)
+        return y if 0.4 < (x == 0).float().mean() < 0.6 else self.norm(y)
+
+
+@pytest.mark.parametrize("kind", [UsedTwice, BlankBranch, FlatBranch, MaskedBranch])
+def test_a_twin_that_differs_on_any_input_metrics_make_is_refused(kind):
+    model, inputs = kind(), images()
+    assert fold_batch_norm(model.eval(), inputs) is not None
+    variants, skipped = variants_of(model, inputs)
+    assert "folded" not in variants and "folded channels_last" not in variants
+    assert "outputs differ by" in skipped["folded"]
+    assert "channels_last" in variants  # of the model as it is
+
+
+def test_an_equal_twin_is_accepted_in_both_layouts():
+    variants, skipped = variants_of(Net(), images())
+    assert list(variants) == ["eager", "folded", "folded channels_last"] and skipped == {}
+    assert all(variant.difference <= tuning.TOLERANCE for variant in variants.values())
+
+
+class Viewing(Net):
+    def forward(self, x):
+        y = self.conv(x)
+        return y.view(y.size(0), -1)[:, :3]
+
+
+class Noisy(Net):
+    def forward(self, x):
+        return super().forward(x) + torch.randn(len(x), 3)
+
+
+class Uncopied(Net):
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot\nbe copied")
+
+
+@pytest.mark.parametrize(
+    "kind, reasons",
+    [
+        (Viewing, {"channels_last": "RuntimeError: view size is not compatible"}),
+        (Noisy, {"folded": "outputs differ by", "channels_last": "outputs differ by"}),
+        (Uncopied, {"folded": "TypeError: cannot be copied", "channels_last": "TypeError: cannot be copied"}),
+    ],
+)
+def test_a_model_without_an_equal_twin_runs_as_it_is_and_the_record_says_why(kind, reasons):
+    predictor, inputs = Predictor(kind().eval()), images()
+    tune(predictor, inputs)
+    record = predictor.variant
+    assert record["variant"] == "eager" and record["difference"] == 0.0 and predictor.scoring is None
+    assert record["skipped"].keys() == reasons.keys()
+    assert all(record["skipped"][name].startswith(reason) for name, reason in reasons.items())
+    assert not any("\n" in reason for reason in record["skipped"].values())
+    fresh = Predictor(predictor.module)
+    assert reuse(fresh, inputs, record) and fresh.chunk == record["chunk"]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16], ids="fails from {} rows".format)
+def test_a_variant_that_fails_while_it_is_timed_is_left_out(rows, monkeypatch):
+    true_rate = tuning._rate
+
+    def rate(runner, inputs):
+        if runner.scoring is not None and runner.chunk >= rows:
+            raise RuntimeError("no such kernel")
+        return true_rate(runner, inputs) * (1 if runner.scoring is None else 1000)
+
+    monkeypatch.setattr(tuning, "_rate", rate)
+    monkeypatch.setitem(tuning.FIRST_CHUNK, "cpu", 2)
+    predictor = Predictor(Net().eval())
+    tune(predictor, images())
+    assert predictor.variant["variant"] == "eager" and predictor.variant["gain"] == 1.0
+    assert predictor.variant["skipped"] == dict.fromkeys(["folded", "folded channels_last"],
+                                                         "RuntimeError: no such kernel")  # fmt: skip
+
+
+def test_a_failure_of_the_model_itself_is_not_swallowed():
+    class Broken(Net):
+        def forward(self, x):
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        tune(Predictor(Broken().eval()), images())
+
+
+class Small(nn.Module):
+    """Runs out of memory above a number of rows."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows, self.head, self.seen = rows, nn.Linear(5, 3).double(), []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        if len(x) > self.rows:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.head(x.double())
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 100])
+def test_a_predictor_halves_its_chunk_until_it_fits_and_gives_the_same_numbers(rows):
+    model, inputs, targets = Small(rows), torch.randn(37, 5), torch.randint(3, (37,))
+    predictor = Predictor(model, chunk=32)
+    logits = predictor.logits(inputs)
+    tracked = predictor.track(37, lambda numbers: inputs[numbers], targets)
+    torch.testing.assert_close(logits, model.head(inputs.double()).float(), rtol=1e-6, atol=1e-6)
+    assert torch.equal(tracked[:, 0], logits.gather(1, targets[:, None])[:, 0])
+    assert predictor.forwards == 2 * 37 and predictor.chunk == {1: 1, 3: 2, 4: 4, 100: 32}[rows]
+    assert predictor.halvings == {1: 5, 3: 4, 4: 3, 100: 0}[rows]
+
+
+def test_a_single_row_that_does_not_fit_is_told_in_one_line():
+    with pytest.raises(MemoryError, match="does not hold one forward pass of one input") as caught:
+        Predictor(Small(0)).logits(torch.randn(9, 5))
+    assert "\n" not in str(caught.value)
