@@ -52,8 +52,10 @@ def check_uncorrelated(drawn):
     values, sizes = (torch.fft.rfft(each) for each in (values, _unit(values.abs())))
     limit = 7 / drawn.shape[2] ** 0.5  # thousands of shifts of hundreds of pairs
     pairs = {
-        "successive draws": (lambda d: d[:, 1:], lambda d: d[:, :-1]), "first draw": (lambda d: d[:, 1:], lambda d: d[:, :1]),
-        "samples": (lambda d: d[1:], lambda d: d[:-1]), "the neighbour's last draw": (lambda d: d[1:, 1:], lambda d: d[:-1, :-1]),
+        "successive draws": (lambda d: d[:, 1:], lambda d: d[:, :-1]),
+        "first draw": (lambda d: d[:, 1:], lambda d: d[:, :1]),
+        "samples": (lambda d: d[1:], lambda d: d[:-1]),
+        "the neighbour's last draw": (lambda d: d[1:, 1:], lambda d: d[:-1, :-1]),
         "the neighbour's next draw": (lambda d: d[1:, :-1], lambda d: d[:-1, 1:]),
     }  # fmt: skip
     for what, (one, other) in pairs.items():
@@ -84,7 +86,7 @@ def test_the_noise_of_max_sensitivity(shape, seed):
     check_uncorrelated(noise)
 
 
-@pytest.mark.parametrize("shape", [(3, 24, 24), (40, 40)], ids=["image", "tokens"])
+@pytest.mark.parametrize("shape", [(3, 48, 48), (80, 80)], ids=["image", "tokens"])
 def test_the_gaussian_noise_of_infidelity(shape, seed):
     model, inputs, draws = Recording().eval(), draw(shape, seed, COUNT), 30
     harness.score(
@@ -136,7 +138,8 @@ def test_the_subsets_of_sensitivity_n_of_one_size_and_of_successive_sizes(granul
     labels = torch.stack([torch.arange(1600) % count for count in (1600, 1500, 1550)]).view(COUNT, 40, 40)
     harness.score(
         "sensitivity_n", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones(COUNT, 1, 40, 40),
-        sizes=sizes, subsets=subsets, granularity=granularity, segments=labels if granularity == "segment" else "grid:3",
+        sizes=sizes, subsets=subsets, granularity=granularity,
+        segments=labels if granularity == "segment" else "grid:3",
     )  # fmt: skip
     removed = (model.perturbed(inputs, sizes * subsets) == 0).view(COUNT, sizes, subsets, -1)[..., :1500]
     share = removed.double().mean(-1)
