@@ -6,6 +6,7 @@ the model in full batches: whoever asks says how to build rows, never how to loo
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,9 @@ from harness.errors import NotApplicable, UserError, unknown
 # What is kept of one output for one target; every score derives from these without another pass.
 LOGIT, LOG_PROBABILITY, LOG_ODDS = range(3)
 SCORES = ("logit", "probability", "log_odds")
+
+# Whether outputs picked since this was last reset were NaN or infinite, so that a NaN score can say why.
+picked_not_finite: ContextVar[bool] = ContextVar("picked_not_finite", default=False)
 
 
 def default_chunk(inputs: Tensor) -> int:
@@ -47,6 +51,8 @@ def pick(tracked: Tensor, score: str) -> Tensor:
         raise unknown("score", score, SCORES)
     if score != "logit" and tracked[..., LOG_ODDS].isnan().all() and not tracked[..., LOGIT].isnan().all():
         raise NotApplicable(f"a model with a single output has no class {score}; use score=logit")
+    if not tracked[..., LOGIT].isfinite().all():
+        picked_not_finite.set(True)
     if score == "logit":
         return tracked[..., LOGIT]
     return tracked[..., LOG_PROBABILITY].exp() if score == "probability" else tracked[..., LOG_ODDS]
@@ -69,7 +75,7 @@ class Predictor:
     scoring     the variant that scores: the module itself, or an equal and faster copy (``harness.tuning``)
     chunk       rows per forward pass
     autocast    the dtype of mixed precision, or None for full precision
-    forwards    rows passed so far; ``halvings`` of the chunk; ``not_finite`` tracked outputs that were NaN or infinite
+    forwards    rows passed so far; ``halvings`` of the chunk
     """
 
     module: nn.Module
@@ -79,7 +85,6 @@ class Predictor:
     variant: dict[str, Any] = field(default_factory=lambda: {"variant": "eager"})
     forwards: int = 0
     halvings: int = 0
-    not_finite: int = 0
     channels_last: bool = False
 
     def live(self) -> "Predictor":
@@ -92,9 +97,7 @@ class Predictor:
 
     def track(self, count: int, build: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
         """Tracked outputs (count, 3) of the inputs that ``build(rows)`` makes for row numbers in 0 .. count."""
-        tracked = self._run(count, build, lambda outputs, rows: track(outputs, targets[rows]), targets.device)
-        self.not_finite += int((~tracked[:, LOGIT].isfinite()).sum())
-        return tracked
+        return self._run(count, build, lambda outputs, rows: track(outputs, targets[rows]), targets.device)
 
     def _run(self, count: int, build: Callable, keep: Callable, device: torch.device) -> Tensor:
         results, start = [], 0

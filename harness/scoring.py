@@ -8,11 +8,13 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.errors import UserError
+from harness.predictor import picked_not_finite
 from harness.registry import Metric
 
 
 def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scores:
     """The metric's scores of a batch, values and curves float64 on the CPU, one value per sample."""
+    picked_not_finite.set(False)
     answer = entry.function(batch, **options)
     scores = answer if isinstance(answer, Scores) else Scores(answer)
     values = torch.as_tensor(scores.values)
@@ -29,7 +31,7 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
         came = tuple(tied.shape)
         raise UserError(f"metric {entry.name} returned tied of shape {came}, expected one share per sample ({count},)")
     reason = scores.reason
-    if values.isnan().any() and batch.samples.predictor.not_finite:
+    if values.isnan().any() and picked_not_finite.get():
         reason = "the model's outputs for perturbed inputs are not finite"
     return Scores(_plain(values), curves, tied, reason)
 
