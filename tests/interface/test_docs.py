@@ -13,20 +13,23 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def keep_registries(monkeypatch):
+    """What a page registers is gone after its test."""
+    for registry in (EXPLAINERS, METRICS, MODELS, DATASETS):
+        len(registry)  # loads it
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_python_on_the_page_runs(page, capsys, monkeypatch):
-    for registry in (EXPLAINERS, METRICS, MODELS, DATASETS):
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))  # what a page registers is gone afterwards
-        len(registry)
+    keep_registries(monkeypatch)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         exec(compile(block, str(page), "exec"), names)  # noqa: S102  our own pages
 
 
 def test_the_items_of_the_page_on_extending_work_together(monkeypatch):
-    for registry in (EXPLAINERS, METRICS, MODELS, DATASETS):
-        len(registry)
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    keep_registries(monkeypatch)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL):
         exec(compile(block, "extending.md", "exec"), names)  # noqa: S102
