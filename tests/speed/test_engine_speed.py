@@ -53,7 +53,7 @@ def many_cells(folder, explainers, metrics):
     return Plan.of({
         "model": "digits_cnn", "dataset": "digits", "run": "many",
         "explainer": {f"random_{i}": {"name": "blurred_random", "width": 0.01 + i / 1000} for i in range(explainers)},
-        "metric": {f"deletion_{i}": {"name": "deletion", "steps": i + 1} for i in range(metrics)},
+        "metric": {f"deletion_{i}": {"name": "deletion", "steps": i + 2} for i in range(metrics)},
         "protocol": {"samples": 4},
         "runtime": {"runs": str(folder), "quiet": True, "lease": "share", "sheet": 0, "chunk": 64},
     })  # fmt: skip
@@ -64,7 +64,7 @@ def test_a_cell_costs_little_beside_model_and_metric(tmp_path, benchmark, figure
     benchmark.pedantic(run_plan, (plan,), rounds=1)
     rows = sorted(Store(plan.directory).latest().values(), key=lambda row: row["finished"])
     first, last = (datetime.fromisoformat(rows[place]["finished"]) for place in (0, -1))
-    beside = (last - first).total_seconds() - sum(row["seconds"] for row in rows[1:])
+    beside = (last - first).total_seconds() - sum(row["seconds"] or 0 for row in rows[1:])
     figure("time per cell beside the metric, explaining included, ms", 1000 * beside / (len(rows) - 1), "<= 10")
 
 
