@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -52,6 +52,7 @@ class Explained:
 
     valid   (N,) bool, where an attribution is finite
     flags   what a reader of the scores should know
+    owns    a memo per chunk, for what several metrics need of this explainer
     """
 
     explaining: Explaining
@@ -59,7 +60,7 @@ class Explained:
     costs: list[Cost]
     valid: Tensor
     flags: list[str]
-    owns: list[Memo] = field(default_factory=list)
+    owns: list[Memo]
 
 
 def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alone: bool, warm_up: bool = True) -> None:
@@ -71,10 +72,8 @@ def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alon
         with ExitStack() as resources:
             try:
                 explained = _explain(stage, chosen, guard, alone, warm_up, resources)
-            except (
-                Exception,
-                SystemExit,
-            ) as error:  # whatever an explainer does, its cells say so and the others go on
+            except (Exception, SystemExit) as error:
+                # Whatever an explainer does, its cells say so and the others go on.
                 guard.restore()
                 _record_failure(recorder, mine, "explain", error)
                 continue
@@ -103,14 +102,8 @@ def _explain(
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any():
         raise FloatingPointError("every attribution holds NaN or infinite values")
-    return Explained(
-        explaining,
-        parts,
-        _by_chunk(costs, parts),
-        valid,
-        _flags(stage, parts, valid),
-        _memos(len(parts)),
-    )
+    flags, memos = _flags(stage, parts, valid), _memos(len(parts))
+    return Explained(explaining, parts, _by_chunk(costs, parts), valid, flags, memos)
 
 
 def _memos(count: int) -> list[Memo]:

@@ -13,7 +13,7 @@ from harness.batch import Scores
 from harness.block import Explained
 from harness.environment import device_name, facts
 from harness.errors import UserError, one_line
-from harness.identity import canonical, commit, weights_of
+from harness.identity import canonical, commit
 from harness.plan import Chosen, Job, Plan
 from harness.results.statistics import summarise
 from harness.results.store import Store
@@ -34,7 +34,7 @@ class RowRecorder:
         self.stage = stage
         self.about_run = {
             "environment": self.store.write_environment({**facts(stage.device), "scoring": stage.predictor.variant}),
-            "device": device_name(stage.device), "weights": weights_of(stage.module),
+            "device": device_name(stage.device), "weights": stage.weights,
             "batch_size": stage.predictor.chunk,
         }  # fmt: skip
 

@@ -10,7 +10,7 @@ import torch
 from harness.allocator import keep_freed_memory
 from harness.block import measure_block
 from harness.errors import NotApplicable, UserError, one_line
-from harness.identity import canonical, digest, weights_of
+from harness.identity import canonical, digest
 from harness.lease import choose_device, lease
 from harness.maps import Sheet
 from harness.plan import Plan
@@ -54,11 +54,12 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
     progress.say(f"{plan.title}: loading on {device}")
     try:
         stage = load_stage(plan, device)
-        jobs = plan.pending(rows, weights_of(stage.module))
+        jobs = plan.pending(rows, stage.weights)
         _tune(plan, stage, store)
     except Exception as error:  # a block that cannot start says so in every one of its cells
         _fail_all(plan, recorder, error)
         if isinstance(error, NotApplicable):
+            progress.say(f"{plan.title}: not applicable: {error}")
             return
         raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
     recorder.on(stage)
@@ -77,10 +78,7 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
     progress.end()
     try:
         path = sheet.draw()
-    except (
-        UserError,
-        OSError,
-    ) as error:  # the scores are on disk; a picture that cannot be drawn takes nothing from them
+    except (UserError, OSError) as error:  # the scores are on disk: a missing picture takes nothing from them
         progress.say(f"no contact sheet: {one_line(error)}")
     else:
         if path is not None:
@@ -113,7 +111,7 @@ def _tune(plan: Plan, stage: Stage, store: Store) -> None:
     if plan.runtime.chunk:
         return
     inputs = stage.first()
-    key = digest(weights_of(stage.module), canonical([list(inputs.shape[1:]), str(stage.device), plan.protocol.dtype,
+    key = digest(stage.weights, canonical([list(inputs.shape[1:]), str(stage.device), plan.protocol.dtype,
                                                       torch.get_num_threads()]))  # fmt: skip
     path = store.directory / "config" / f"scoring-{key}.json"
     known = _read_calibration(path)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.checks import check_inputs, check_model, check_targets, class_count, first_line, settings
 from harness.errors import NotApplicable, UserError, one_line, unknown
+from harness.identity import weights_of
 from harness.memo import Memo, Shelf
 from harness.predictor import Predictor, default_chunk
 from harness.samples import Samples
@@ -85,6 +87,11 @@ class Stage:
     def module(self) -> nn.Module:
         """The model itself."""
         return self.model.module
+
+    @cached_property
+    def weights(self) -> str:
+        """Fingerprint of the model's weights as they were loaded."""
+        return weights_of(self.module)
 
     def chunks(self) -> Iterator[tuple[slice, Samples]]:
         """All samples, a chunk at a time, with which of them it holds."""
