@@ -32,6 +32,7 @@ def breast_cancer(*, split: str = "test") -> Data:
         value_range=(train.amin(0), train.amax(0)),
         classes=CLASSES,
         train=train,
+        train_labels=parts["train"][1],
         unit_names=_columns(),
     )
 

@@ -31,6 +31,7 @@ def digits(*, split: str = "test") -> Data:
         value_range=VALUE_RANGE,
         classes=CLASSES,
         train=parts["train"][0],
+        train_labels=parts["train"][1],
     )
 
 

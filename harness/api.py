@@ -17,6 +17,7 @@ from harness.checks import (
     check_model,
     check_seed,
     check_targets,
+    check_train_labels,
     class_count,
     device_of,
 )  # fmt: skip
@@ -38,18 +39,22 @@ from harness.units import Units
 
 def explain(
     explainer: str | Callable[..., Tensor], model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0,
-    modality: str | None = None, train: Tensor | None = None, segments: str | Tensor | None = None, **options: Any,
+    modality: str | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
+    segments: str | Tensor | None = None, **options: Any,
 ) -> Tensor:  # fmt: skip
     """Attributions (inputs' shape, or one channel) of ``model``'s outputs for ``targets`` (N,).
 
     ``explainer`` is a registered name or ``f(model, inputs, targets, *, options)``; ``options`` are its own. ``train``
-    holds training inputs for baselines that need them, ``segments`` names the segments or gives them, (N, *units).
+    holds training inputs for baselines and global methods that need them, ``train_labels`` their labels, ``segments``
+    names the segments or gives them, (N, *units).
     Raises ValueError on wrong input and NotApplicable where the explainer cannot serve this model or data.
     """
     entry = EXPLAINERS.resolve(explainer)
     given, options = _segments(entry, segments, options)
     options = entry.complete(options)
-    samples = samples_of(model, inputs, targets, seed=seed, modality=modality, train=train, segments=given)
+    samples = samples_of(
+        model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given
+    )
     explaining = Explaining(entry, options, model)
     with guarded(model):
         explaining.prepare(samples)
@@ -60,7 +65,8 @@ def score(
     metric: str | Callable[..., Any], model: nn.Module, inputs: Tensor, targets: Tensor, attributions: Tensor, *,
     explainer: str | Callable[..., Tensor] | None = None, explainer_options: dict[str, Any] | None = None,
     masks: Tensor | None = None, segments: str | Tensor | None = None, seed: int = 0, modality: str | None = None,
-    train: Tensor | None = None, value_range: tuple[Any, Any] | None = None, reduction: str = "sum", **options: Any,
+    train: Tensor | None = None, train_labels: Tensor | None = None, value_range: tuple[Any, Any] | None = None,
+    reduction: str = "sum", **options: Any,
 ) -> Tensor:  # fmt: skip
     """The metric's score (N,) of given attributions, NaN where it is undefined.
 
@@ -72,8 +78,8 @@ def score(
     given, options = _segments(entry, segments, options)
     options = entry.complete(options)
     samples = samples_of(
-        model, inputs, targets, seed=seed, modality=modality, train=train, segments=given, masks=masks,
-        value_range=value_range, elements=reduction == "none",
+        model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given,
+        masks=masks, value_range=value_range, elements=reduction == "none",
     )  # fmt: skip
     explaining = None
     if explainer is not None:
@@ -86,7 +92,8 @@ def score(
 
 def samples_of(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0, modality: str | None = None,
-    train: Tensor | None = None, segments: Tensor | None = None, masks: Tensor | None = None,
+    train: Tensor | None = None, train_labels: Tensor | None = None, segments: Tensor | None = None,
+    masks: Tensor | None = None,
     value_range: tuple[Any, Any] | None = None, elements: bool = False, predictor: Predictor | None = None,
 ) -> Samples:  # fmt: skip
     """Checked tensors as ``Samples``; raises ValueError with one line on what is wrong."""
@@ -100,6 +107,7 @@ def samples_of(
     masks = check_masks(masks, len(inputs), units.shape)
     return Samples(
         inputs, targets, predictor, units, seed, train=check_like_inputs(train, inputs, "train"),
+        train_labels=check_train_labels(train_labels, train),
         value_range=value_range, masks=None if masks is None else masks.to(inputs.device),
         given_segments=_per_sample(segments, inputs, units),
     )  # fmt: skip
@@ -145,7 +153,8 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
 
 def evaluate(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, explainers: Any, metrics: Any,
-    masks: Tensor | None = None, train: Tensor | None = None, value_range: tuple[Any, Any] | None = None,
+    masks: Tensor | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
+    unit_names: Sequence[str] | None = None, value_range: tuple[Any, Any] | None = None,
     modality: str | None = None, ids: Sequence[str] | None = None, tuned: bool = False, **protocol: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Score several explainers by several metrics on your own model and tensors: one row per sample and metric.
@@ -167,7 +176,11 @@ def evaluate(
         check_masks(masks, len(inputs), Units.of(inputs, modality).shape),
     )
     labels = check_targets(targets, len(inputs)).cpu()
-    data = Data(names, inputs, labels, modality, value_range, train=train, masks=masks)
+    data = Data(
+        names, inputs, labels, modality, value_range, train=train, masks=masks,
+        train_labels=check_train_labels(train_labels, train),
+        unit_names=None if unit_names is None else tuple(unit_names),
+    )  # fmt: skip
     settings = Protocol.of({**protocol, "target": "label"})
     device = device_of(check_model(model), inputs.device)
     # Grid of jobs first: a misspelt name must not wait for the model.

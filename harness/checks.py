@@ -62,6 +62,18 @@ def check_like_inputs(given: Any, inputs: Tensor, what: str) -> Tensor | None:
     return given
 
 
+def check_train_labels(given: Any, train: Tensor | None) -> Tensor | None:
+    """Labels of the training inputs, if there is one for each: class indices, or float numbers; None stays None."""
+    if given is None:
+        return None
+    if train is None:
+        raise UserError("train_labels came without train, expected the training inputs they belong to")
+    if not isinstance(given, Tensor) or given.shape != (len(train),) or given.dtype == torch.bool:
+        came = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise UserError(f"train_labels are {came}, expected class indices or numbers ({len(train)},)")
+    return given
+
+
 def check_masks(masks: Any, count: int, shape: tuple[int, ...]) -> Tensor | None:
     """Masks (N, *units) as bool, if they have that shape; None stays None."""
     if masks is None:

@@ -45,6 +45,12 @@ def track(outputs: Tensor, targets: Tensor) -> Tensor:
     return torch.cat([own, nn.functional.logsigmoid(log_odds), log_odds], dim=1)
 
 
+def target_logits(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The targets' logits (N,) out of a model's outputs (N, classes), (N,) or (N, 1), with their graph."""
+    single = outputs.dim() == 1 or outputs.shape[1] == 1
+    return outputs.reshape(-1) if single else outputs.gather(1, targets[:, None])[:, 0]
+
+
 def pick(tracked: Tensor, score: str) -> Tensor:
     """The score (...) named ``logit``, ``probability`` or ``log_odds`` out of tracked outputs (..., 3)."""
     if score not in SCORES:

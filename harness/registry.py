@@ -54,6 +54,9 @@ class Explainer(Entry):
     stochastic   whether it draws random numbers
     convention   ``contribution`` includes the input's factor, like w * (x - r); ``local`` is gradient-like, like w
     control      it does not look at the model
+    cost         model evaluations per sample in the field's short form: ``1 F 1 B``, ``K + 1 F``; forward F, backward B
+    source       who computes it: ``harness``, or the library of a row that shows what that library gives
+    caveat       what a library's row is known to get wrong, in a few words; it is flagged and is not ranked
     prepare      ``prepare(model, context, /, **options)``: work done once per block, timed apart, handed in as
                  ``prepared``
     """
@@ -66,6 +69,9 @@ class Explainer(Entry):
     stochastic: bool = False
     convention: str = "contribution"
     control: bool = False
+    cost: str = ""
+    source: str = "harness"
+    caveat: str = ""
     prepare: Callable[..., Any] | None = None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.baselines import make_baseline
 from harness.errors import NotApplicable, UserError
+from harness.facts import Facts
 from harness.predictor import Predictor, pick
 from harness.randomness import sample_keys, stream
 from harness.segments import Segments, make_segments
@@ -24,11 +25,14 @@ class Samples:
 
     keys            (N,) int64, what the randomness of each sample hangs on
     train           training inputs (R, ...) for baselines and background sets, or None
+    train_labels    their labels (R,), class indices, or numbers where the model has a single output; or None
+    unit_names      names of the units (the columns of a table), or None
     value_range     lowest and highest value an input can have, per channel or overall, or None
     masks           (N, *units) bool, where the object is, or None
     given_segments  (N, *units) int64, or None
     memo            what has been computed for these samples and is kept as long as the block
     scratch         the same for what is large and cheap to make again
+    facts           where an explainer's facts about its own work go, or None where nobody asks
     """
 
     inputs: Tensor
@@ -38,11 +42,14 @@ class Samples:
     seed: int = 0
     keys: Tensor | None = None
     train: Tensor | None = None
+    train_labels: Tensor | None = None
+    unit_names: tuple[str, ...] | None = None
     value_range: tuple[Any, Any] | None = None
     masks: Tensor | None = None
     given_segments: Tensor | None = None
     memo: MutableMapping[Hashable, Any] = field(default_factory=dict)
     scratch: dict[Hashable, Any] = field(default_factory=dict)
+    facts: Facts | None = None
 
     def __post_init__(self) -> None:
         if self.keys is None:
@@ -56,6 +63,11 @@ class Samples:
         if key not in self.memo:
             self.memo[key] = compute()
         return self.memo[key]
+
+    def tell(self, **facts: Any) -> None:
+        """Note facts about an explainer's work (``harness.facts``): a tensor (N,) is one number per sample."""
+        if self.facts is not None:
+            self.facts.tell(facts)
 
     def baseline(self, chosen: str | Tensor, draw: int = 0) -> Tensor:
         """The baseline (N, ...) of that name, or the given tensor; ``draw`` numbers the draws of random ones."""

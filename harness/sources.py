@@ -35,6 +35,7 @@ class Data:
     modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``
     value_range   as in LoadedModel, for items that are tensors already
     train         training inputs (R, ...) as tensors, for baselines and background sets, or None
+    train_labels  their labels (R,), or None
     masks         (N, *units) bool, where the object is, or None
     unit_names    names of the units (columns of a table), or None
     skipped       what could not be read, one line each
@@ -47,6 +48,7 @@ class Data:
     value_range: tuple[Any, Any] | None = None
     classes: tuple[str, ...] | None = None
     train: Tensor | None = None
+    train_labels: Tensor | None = None
     masks: Tensor | None = None
     unit_names: tuple[str, ...] | None = None
     skipped: list[str] = field(default_factory=list)

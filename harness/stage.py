@@ -108,12 +108,13 @@ class Stage:
         return read_inputs(self.model, self.data, where)
 
     def _samples(self, number: int, where: slice) -> Samples:
-        masks = self.data.masks
+        data, masks = self.data, self.data.masks
         return Samples(
             self._inputs(number, where), self.targets[where].to(self.device), self.predictor, self.units,
-            self.protocol.seed, train=self.data.train, value_range=self.model.value_range or self.data.value_range,
-            masks=None if masks is None else masks[where].to(self.device), memo=self.memos.setdefault(number,
-            Memo(self.shelf)),
+            self.protocol.seed, train=data.train, train_labels=data.train_labels, unit_names=data.unit_names,
+            value_range=self.model.value_range or data.value_range,
+            masks=None if masks is None else masks[where].to(self.device),
+            memo=self.memos.setdefault(number, Memo(self.shelf)),
         )  # fmt: skip
 
     def _inputs(self, number: int, where: slice) -> Tensor:

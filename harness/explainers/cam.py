@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable, UserError
+from harness.predictor import target_logits
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -67,9 +68,7 @@ def _at_layer(model: nn.Module, layer: str, inputs: Tensor, targets: Tensor) -> 
         return kept[0].clone()  # what follows may work in place
 
     with torch.enable_grad(), model.get_submodule(layer).register_forward_hook(start_here):
-        outputs = model(inputs)
-        single = outputs.dim() == 1 or outputs.shape[1] == 1
-        logits = outputs if single else outputs.gather(1, targets[:, None])
+        logits = target_logits(model(inputs), targets)
         return kept[0].detach(), torch.autograd.grad(logits.sum(), kept[0])[0]
 
 

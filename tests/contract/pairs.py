@@ -51,6 +51,7 @@ class Case:
         self.modality, self.model = modality, make().eval().requires_grad_(False)
         self.inputs, self.train = torch.randn(5, *shape), torch.randn(20, *shape)
         self.targets = torch.randint(3, (5,))
+        self.train_labels = torch.randint(3, (20,))
 
 
 def _pairs(registry, wanted=lambda entry, modality: True):

@@ -24,6 +24,7 @@ def explained(entry, case, rows=slice(None), seed=0):
             case.targets[rows],
             seed=seed,
             train=case.train,
+            train_labels=case.train_labels,
             **small_options(entry, case.modality),
         )
     except harness.NotApplicable as reason:
