@@ -26,7 +26,8 @@ def scored(entry, case, attributions, rows=slice(None), **options):
     try:
         return harness.score(
             entry.function, case.model, case.inputs[rows], case.targets[rows], attributions[rows], explainer=explainer,
-            train=case.train, train_labels=case.train_labels, value_range=(-4.0, 4.0), **small_options(entry, case.modality), **options,
+            train=case.train, train_labels=case.train_labels, value_range=(-4.0, 4.0),
+            **small_options(entry, case.modality), **options,
         )  # fmt: skip
     except harness.NotApplicable as reason:
         assert str(reason)
