@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from harness.batch import Batch
@@ -40,21 +41,23 @@ from harness.units import Units
 def explain(
     explainer: str | Callable[..., Tensor], model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0,
     modality: str | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
-    segments: str | Tensor | None = None, **options: Any,
+    segments: str | Tensor | None = None, value_range: tuple[Any, Any] | None = None, **options: Any,
 ) -> Tensor:  # fmt: skip
     """Attributions (inputs' shape, or one channel) of ``model``'s outputs for ``targets`` (N,).
 
     ``explainer`` is a registered name or ``f(model, inputs, targets, *, options)``; ``options`` are its own. ``train``
     holds training inputs for baselines and global methods that need them, ``train_labels`` their labels, ``segments``
-    names the segments or gives them, (N, *units).
+    names the segments or gives them, (N, *units). ``value_range`` is the lowest and highest value an input can have;
+    without it each sample's own range counts.
     Raises ValueError on wrong input and NotApplicable where the explainer cannot serve this model or data.
     """
     entry = EXPLAINERS.resolve(explainer)
     given, options = _segments(entry, segments, options)
     options = entry.complete(options)
     samples = samples_of(
-        model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given
-    )
+        model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given,
+        value_range=value_range,
+    )  # fmt: skip
     explaining = Explaining(entry, options, model)
     with guarded(model):
         explaining.prepare(samples)
@@ -100,6 +103,8 @@ def samples_of(
     check_model(model)
     check_seed(seed)
     inputs = check_inputs(inputs).detach()
+    with torch.inference_mode(False):
+        inputs = inputs.clone() if inputs.is_inference() else inputs  # no gradient is ever taken of such a tensor
     units = Units.of(inputs, modality, elements)
     predictor = predictor or Predictor(model, chunk=default_chunk(inputs))
     classes = class_count(first_outputs(predictor, inputs[:1]))

@@ -7,9 +7,9 @@ recorder, so that a run directory, a notebook and a test are served by the same 
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.auditing import Audit, Auditor, Trial
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, one_line
 from harness.explaining import Explaining
+from harness.facts import Facts
 from harness.guards import ModelChanged, ModelGuard, isolated_randomness
 from harness.measure import Cost, explain_measured, timed_setup
 from harness.memo import Memo, Shelf
@@ -51,7 +53,7 @@ class Explained:
     """One explainer's attributions of all samples, with their cost; large ones lie in a temporary file.
 
     valid   (N,) bool, where an attribution is finite
-    flags   what a reader of the scores should know
+    audit   what the explainer told of its work, and what it shows of itself
     owns    a memo per chunk, for what several metrics need of this explainer
     """
 
@@ -59,51 +61,81 @@ class Explained:
     parts: list[Tensor]
     costs: list[Cost]
     valid: Tensor
-    flags: list[str]
+    audit: Audit
     owns: list[Memo]
+
+    @property
+    def flags(self) -> list[str]:
+        """What a reader of the scores should know."""
+        return self.audit.flags
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there are no attributions, with the trace."""
+
+    error: BaseException
+    trace: str
 
 
 def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alone: bool, warm_up: bool = True) -> None:
     """Explain and score every job, explainer by explainer; a failure becomes a record and the rest goes on."""
-    guard = ModelGuard(stage.module)
-    seen: dict[str, Tensor] = {}
-    for chosen in dict.fromkeys(job.explainer for job in jobs):
+    guard, explainers = ModelGuard(stage.module), list(dict.fromkeys(job.explainer for job in jobs))
+    for chosen, explained in explain_each(stage, explainers, guard, alone=alone, warm_up=warm_up):
         mine = [job for job in jobs if job.explainer == chosen]
+        if isinstance(explained, Failure):
+            _record_failure(recorder, mine, "explain", explained)
+            continue
+        recorder.explained(chosen, explained)
+        for job in mine:
+            _score(stage, job, explained, guard, recorder)
+
+
+def explain_each(
+    stage: Stage, explainers: Sequence[Chosen], guard: ModelGuard, *, alone: bool, warm_up: bool = True,
+    twice: bool = False,
+) -> Iterator[tuple[Chosen, Explained | Failure]]:  # fmt: skip
+    """Explain with one explainer after the other and audit each: its attributions, there until the next, or why not.
+
+    ``twice`` explains the first batch a second time, however long that takes, to see that it comes out the same.
+    """
+    auditor = Auditor(stage)
+    for chosen in explainers:
         with ExitStack() as resources:
             try:
-                explained = _explain(stage, chosen, guard, alone, warm_up, resources)
+                found = _explain(stage, chosen, auditor, guard, resources, alone, warm_up, twice)
             except (Exception, SystemExit) as error:
                 # Whatever an explainer does, its cells say so and the others go on.
                 guard.restore()
-                _record_failure(recorder, mine, "explain", error)
-                continue
-            explained.flags += _equal_to(chosen.label, explained, seen)
-            recorder.explained(chosen, explained)
-            for job in mine:
-                _score(stage, job, explained, guard, recorder)
+                found = _failure(error)
+            yield chosen, found
 
 
 def _explain(
-    stage: Stage, chosen: Chosen, guard: ModelGuard, alone: bool, warm_up: bool, resources: ExitStack
-) -> Explained:
+    stage: Stage, chosen: Chosen, auditor: Auditor, guard: ModelGuard, resources: ExitStack, alone: bool,
+    warm_up: bool, twice: bool,
+) -> Explained:  # fmt: skip
     explaining = Explaining(chosen.entry, chosen.options, stage.module, stage.protocol.explain_batch)
     parts, costs, keep, setup = [], [], _keeper(stage, resources), None
+    facts, trial = Facts(), Trial()
     for _, samples in stage.chunks():
+        told = replace(samples, facts=facts)  # of the calls that count: neither warming up nor a metric's own calls
         with isolated_randomness(stage.device):
             if setup is None:
-                setup = timed_setup(explaining, samples)
+                setup = timed_setup(explaining, told)
                 if warm_up:
-                    _warm_up(explaining, samples, stage.protocol.explain_batch)
+                    trial = _warm_up(explaining, samples, stage.protocol.explain_batch, twice)
             batches = torch.arange(len(samples), device=stage.device).split(stage.protocol.explain_batch)
-            results = [explain_measured(explaining, samples.take(rows), setup, alone) for rows in batches]
+            results = [explain_measured(explaining, told.take(rows), setup, alone) for rows in batches]
         _check_unchanged(guard)
         parts.append(keep(torch.cat([raw for raw, _ in results])))
         costs += [cost for _, cost in results]
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any():
         raise FloatingPointError("every attribution holds NaN or infinite values")
-    flags, memos = _flags(stage, parts, valid), _memos(len(parts))
-    return Explained(explaining, parts, _by_chunk(costs, parts), valid, flags, memos)
+    with isolated_randomness(stage.device):
+        audit = auditor.audit(chosen, parts, facts, trial)
+    return Explained(explaining, parts, _by_chunk(costs, parts), valid, audit, _memos(len(parts)))
 
 
 def _memos(count: int) -> list[Memo]:
@@ -112,50 +144,21 @@ def _memos(count: int) -> list[Memo]:
     return [Memo(shelf) for _ in range(count)]
 
 
-def _warm_up(explaining: Explaining, samples: Samples, batch_size: int) -> None:
-    """Call the explainer untimed: on one sample, and on a full batch too where that is cheap or kernels go by shape."""
-    started = time.perf_counter()
-    explaining.explain(samples.take(torch.arange(1, device=samples.inputs.device)))
+def _warm_up(explaining: Explaining, samples: Samples, batch_size: int, twice: bool) -> Trial:
+    """Call the explainer untimed: on one sample, and on a full batch too where that is asked for, is cheap, or kernels
+    go by shape."""
+    device, started = samples.inputs.device, time.perf_counter()
+    alone = explaining.explain(samples.take(torch.arange(1, device=device)))
     expected = batch_size * (time.perf_counter() - started)
-    if samples.inputs.device.type == "cuda" or expected < CHEAP_WARM_UP_SECONDS:
-        explaining.explain(samples.take(torch.arange(min(batch_size, len(samples)), device=samples.inputs.device)))
+    if not (twice or device.type == "cuda" or expected < CHEAP_WARM_UP_SECONDS):
+        return Trial(alone)
+    return Trial(alone, explaining.explain(samples.take(torch.arange(min(batch_size, len(samples)), device=device))))
 
 
 def _check_unchanged(guard: ModelGuard) -> None:
     changes = guard.changes()
     if changes:
         raise ModelChanged(f"the explainer changed the model: {', '.join(changes)}")
-
-
-def _flags(stage: Stage, parts: list[Tensor], valid: Tensor) -> list[str]:
-    """What is odd about the attributions themselves."""
-    flags = []
-    if not valid.all():
-        flags.append(f"{int((~valid).sum())} of {len(valid)} attributions hold NaN or infinite values")
-    constant = sum(int((_spread(part) == 0).sum()) for part in parts)
-    if constant and stage.units.count > 1:
-        flags.append(f"{constant} of {len(valid)} attributions are constant")
-    return flags
-
-
-def _spread(part: Tensor) -> Tensor:
-    flat = part.flatten(1)
-    return flat.amax(1) - flat.amin(1)
-
-
-def _equal_to(label: str, explained: Explained, seen: dict[str, Tensor]) -> list[str]:
-    """Which earlier explainer gave the same maps for the first samples: a silent fallback is told, never scored
-    unseen."""
-    maps = explained.parts[0][:4].float().nan_to_num()
-    twins = [name for name, other in seen.items() if _same_maps(maps, other)]
-    seen[label] = maps
-    return [f"equal to {twins[0]}"] if twins else []
-
-
-def _same_maps(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and torch.allclose(
-        first, second, rtol=1e-5, atol=1e-6 * float(second.abs().max())
-    )
 
 
 def _by_chunk(costs: list[Cost], parts: list[Tensor]) -> list[Cost]:
@@ -194,7 +197,7 @@ def _score(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, reco
             raise FloatingPointError(scores.reason or "every score is undefined")
     except (Exception, SystemExit) as error:  # as above: one cell's failure is that cell's row
         guard.restore()
-        _record_failure(recorder, [job], "score", error)
+        _record_failure(recorder, [job], "score", _failure(error))
         return
     flags = explained.flags + _convention(job)
     recorder.scored(job, scores, explained.valid, flags, time.perf_counter() - started)
@@ -237,8 +240,17 @@ def _spread_over(scores: Scores, valid: Tensor) -> Scores:
     return Scores(place(scores.values), place(scores.curves), place(scores.tied), scores.reason)
 
 
-def _record_failure(recorder: Recorder, jobs: Sequence[Job], stage: str, error: BaseException) -> None:
-    status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
-    trace = "" if status == "not_applicable" else traceback.format_exc()
+def _failure(error: BaseException) -> Failure:
+    """An error with its trace as text; what its frames held, perhaps all of a device's memory, is let go."""
+    trace = "".join(traceback.format_exception(error))
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__context__
+    return Failure(error, one_line(error) if isinstance(error, NotApplicable) else trace)
+
+
+def _record_failure(recorder: Recorder, jobs: Sequence[Job], stage: str, failure: Failure) -> None:
+    status = "not_applicable" if isinstance(failure.error, NotApplicable) else "failed"
     for job in jobs:
-        recorder.failed(job, status, stage, error, trace or one_line(error))
+        recorder.failed(job, status, stage, failure.error, failure.trace)

@@ -1,4 +1,4 @@
-"""The command line: ``harness run | plan | list | table``."""
+"""The command line: ``harness run | plan | list | table | check``."""
 
 import argparse
 import os
@@ -17,6 +17,8 @@ USAGE = """usage: harness VERB ...
   plan   the cells of the same command by state, without loading a model
   list   what there is: harness list explainers|metrics|models|datasets [NAME]
   table  results: harness table [RUN] [--samples] [--csv FILE] [--parquet FILE]
+  check  what every explainer's self-checks show on a model and data, without scoring: harness check [model=NAME]
+         [dataset=NAME] [explainer=[A,B]] [protocol.samples=4] [--csv FILE] [--strict] [--quiet]
 
 Without arguments `harness run` benchmarks EfficientNet-Lite0 on 20 photos. -m sweeps: model=a,b. RUN is a name under
 runs/, latest or previous."""
@@ -25,7 +27,8 @@ runs/, latest or previous."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status is 0, 1 if cells failed, 2 for a user's mistake, 130 when interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    verbs: dict[str, Callable[[list[str]], int]] = {"run": run, "plan": plan, "list": list_registry, "table": table}
+    verbs: dict[str, Callable[[list[str]], int]] = {"run": run, "plan": plan, "list": list_registry, "table": table,
+                                                     "check": check}  # fmt: skip
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0 if arguments else 2
@@ -100,6 +103,45 @@ def plan(arguments: list[str]) -> int:
     return 0
 
 
+def check(arguments: list[str]) -> int:
+    """``harness check``: what explainers' self-checks show on a model and data; with --strict, 1 if one is flagged."""
+    from harness.check import check_plan, defaults, flagged, print_checks
+    from harness.config import for_each_job
+    from harness.plan import Plan
+
+    sys.path.append(os.getcwd())  # as for run
+    quiet, strict, path = _take(arguments, "--quiet"), _take(arguments, "--strict"), _take_value(arguments, "--csv")
+    found, status = [], [0]
+
+    def job(config: dict[str, Any]) -> None:
+        try:
+            runtime = {**(config.get("runtime") or {}), **({"quiet": True} if quiet else {})}
+            rows = check_plan(Plan.of({**config, "runtime": runtime}))
+        except UserError as error:  # one job's mistake does not end a sweep
+            print(f"harness: {error}", file=sys.stderr)
+            status[0] = 2
+            return
+        print_checks(rows, sys.stdout)
+        found.append(rows)
+        if strict and flagged(rows).any():
+            status[0] = max(status[0], 1)
+
+    for_each_job([*defaults(arguments), *arguments], job)
+    if path and found:
+        _write_checks(found, path)
+    return status[0]
+
+
+def _write_checks(found: list[Any], path: str) -> None:
+    import pandas as pd
+
+    from harness.results.tables import to_csv
+
+    rows = pd.concat(found, ignore_index=True)
+    to_csv(rows, path)
+    print(f"{len(rows)} rows: {path}")
+
+
 def list_registry(arguments: list[str]) -> int:
     """``harness list``: names, first docstring lines and options with their defaults."""
     from harness import registry
@@ -165,6 +207,17 @@ def _take(arguments: list[str], flag: str) -> bool:
         return False
     arguments.remove(flag)
     return True
+
+
+def _take_value(arguments: list[str], flag: str) -> str | None:
+    """The argument after a flag, if the flag is among the arguments; both are taken out."""
+    if flag not in arguments:
+        return None
+    place = arguments.index(flag)
+    if place + 1 == len(arguments):
+        raise UserError(f"{flag} came without a value, expected {flag} FILE")
+    del arguments[place]
+    return arguments.pop(place)
 
 
 def _shown(value: Any) -> str:

@@ -40,7 +40,8 @@ class Explaining:
         """What is done once before the first sample is explained."""
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
-            self.prepared = self.entry.prepare(self.model, samples.joint(), **self.options)
+            with _with_gradients():
+                self.prepared = self.entry.prepare(self.model, samples.joint(), **self.options)
 
     def __call__(self, samples: Samples) -> Tensor:
         """Raw attributions (N, ...), float32 on the inputs' device, for any number of samples."""
@@ -56,7 +57,7 @@ class Explaining:
         for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
             if wants(function, name):
                 handed_in[name] = value
-        with _generators_of(samples):
+        with _generators_of(samples), _with_gradients():
             # The clones are the explainer's own: what it does to them is nobody else's business.
             answer = function(self.model, samples.inputs.clone(), samples.targets.clone(), **handed_in, **self.options)
         return self._checked(answer, samples)
@@ -76,6 +77,13 @@ class Explaining:
                 f"explainer {self.entry.name} returned {len(answer)} attributions for {len(samples)} samples"
             )
         return samples.units.check(answer)
+
+
+@contextmanager
+def _with_gradients() -> Iterator[None]:
+    """Gradients can be taken inside, whatever mode the caller is in."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextmanager

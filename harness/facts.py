@@ -8,6 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from harness.errors import UserError
+
 
 @dataclass
 class Facts:
@@ -26,6 +28,8 @@ class Facts:
         """Note facts by name: a tensor (n,) is one number for each sample of the call, a frame is a table."""
         for name, value in facts.items():
             if isinstance(value, Tensor):
+                if value.dim() != 1:
+                    raise UserError(f"fact {name!r} has shape {tuple(value.shape)}, expected a number per sample (n,)")
                 self.per_sample.setdefault(name, []).append(value.detach().double().cpu())
             elif isinstance(value, pd.DataFrame):
                 self.tables[name] = value

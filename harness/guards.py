@@ -1,7 +1,7 @@
 """Guards around every call of foreign code: the model must come back as it went in."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,24 @@ def guarded(model: nn.Module) -> Iterator[None]:
             guard.restore()
     if changes:
         raise ModelChanged(f"the explainer changed the model: {', '.join(changes)}")
+
+
+def frozen(model: nn.Module) -> AbstractContextManager[None]:
+    """Inside, no parameter requires a gradient; afterwards those do that did before."""
+    return requiring(model, False)
+
+
+@contextmanager
+def requiring(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Inside, every parameter requires a gradient, or none does; afterwards those do that did before."""
+    changed = [each for each in model.parameters() if each.requires_grad != wanted and each.is_floating_point()]
+    try:
+        for parameter in changed:
+            parameter.requires_grad_(wanted)
+        yield
+    finally:
+        for parameter in changed:
+            parameter.requires_grad_(not wanted)
 
 
 @contextmanager

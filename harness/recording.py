@@ -13,10 +13,10 @@ from harness.batch import Scores
 from harness.block import Explained
 from harness.environment import device_name, facts
 from harness.errors import UserError, one_line
-from harness.identity import canonical, commit
+from harness.identity import canonical, commit, digest
 from harness.plan import Chosen, Job, Plan
 from harness.results.statistics import summarise
-from harness.results.store import Store
+from harness.results.store import Store, plain
 from harness.stage import Stage
 
 
@@ -28,6 +28,7 @@ class RowRecorder:
         self.stage: Stage | None = None
         self.counts = {"ok": 0, "failed": 0, "not_applicable": 0}
         self.about_run: dict[str, Any] = {}
+        self.audits: dict[Chosen, dict[str, Any]] = {}
 
     def on(self, stage: Stage) -> None:
         """The block's model and data are loaded: remember what every row says of them."""
@@ -48,7 +49,8 @@ class RowRecorder:
             summary |= {"ci_low": None, "ci_high": None}
         reason = scores.reason if not finite.all() else ""
         reason = reason or (flags[0] if not valid.all() else "")
-        self._append(job, {**summary, "status": "ok", "error": reason, "flags": flags, "seconds": round(seconds, 4)})
+        found = {"error": reason, "flags": flags, "audit": self.audits.get(job.explainer)}
+        self._append(job, {**summary, "status": "ok", **found, "seconds": round(seconds, 4)})
 
     def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
         """Write the row of a cell that has no scores, and the trace of a failure beside it."""
@@ -57,8 +59,17 @@ class RowRecorder:
         self._append(job, {"status": status, "stage": stage, "error": one_line(error)[:500]})
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
-        """Tell the progress line and keep what the contact sheet shows."""
+        """Tell the progress line, keep the explainer's tables, and remember what its cells say of it."""
         self.progress.explained(explainer, explained)
+        audit, owner = explained.audit, digest(canonical(self._asked_of(explainer)))
+        paths = {name: self.store.write_table(owner, name, table) for name, table in audit.tables.items()}
+        self.audits[explainer] = audit.found | ({"tables": paths} if paths else {})
+
+    def _asked_of(self, explainer: Chosen) -> dict[str, Any]:
+        """Everything that decides an explainer's attributions: a cell's identity without its metric."""
+        plan = self.plan
+        return {"model": plan.model.identity, "dataset": plan.dataset.identity, "explainer": explainer.identity,
+                "protocol": vars(plan.protocol)}  # fmt: skip
 
     def _append(self, job: Job, found: dict[str, Any]) -> None:
         plan, entry, about = self.plan, job.metric.entry, self.about_run
@@ -73,7 +84,7 @@ class RowRecorder:
             "subject": f"{code}-{about.get('weights', '')}", "stick": stick, "commit": head, "dirty": dirty,
             "environment": about.get("environment"), "device": about.get("device"), "torch": torch.__version__,
             "seed": plan.protocol.seed, "batch_size": about.get("batch_size"), "seconds": None,
-            "flags": [], **found, "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "flags": [], "audit": None, **found, "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
             "config": json.loads(canonical(plan.identity(job.explainer, job.metric))),
         })  # fmt: skip
         self.counts[found["status"]] += 1
@@ -97,6 +108,7 @@ class FrameRecorder:
     def __init__(self) -> None:
         self.stage: Stage | None = None
         self.frames: list[pd.DataFrame] = []
+        self.audits: dict[str, dict[str, Any]] = {}
 
     def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """Keep the samples' scores."""
@@ -109,11 +121,15 @@ class FrameRecorder:
         self._keep(job, sample_frame(self.stage, nothing), status, one_line(error), "")
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
-        """Attributions are not kept."""
+        """Keep what is to be known of the explainer, its tables as columns; attributions are not kept."""
+        tables = {name: plain(table.to_dict("list")) for name, table in explained.audit.tables.items()}
+        self.audits[explainer.label] = explained.audit.found | ({"tables": tables} if tables else {})
 
     def frame(self) -> pd.DataFrame:
-        """All rows, in the order of the jobs."""
-        return pd.concat(self.frames, ignore_index=True)
+        """All rows, in the order of the jobs; ``attrs["audit"]`` holds what is to be known of each explainer."""
+        frame = pd.concat(self.frames, ignore_index=True)
+        frame.attrs["audit"] = self.audits
+        return frame
 
     def _keep(self, job: Job, frame: pd.DataFrame, status: str, error: str, flags: str) -> None:
         entry, options = job.metric.entry, job.metric.options

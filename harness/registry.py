@@ -57,6 +57,8 @@ class Explainer(Entry):
     cost         model evaluations per sample in the field's short form: ``1 F 1 B``, ``K + 1 F``; forward F, backward B
     source       who computes it: ``harness``, or the library of a row that shows what that library gives
     caveat       what a library's row is known to get wrong, in a few words; it is flagged and is not ranked
+    breaks       promises of every explainer that such a row is known to break: ``company``, its maps depend on the
+                 batch; ``nonzero``, they may be all zero
     prepare      ``prepare(model, context, /, **options)``: work done once per block, timed apart, handed in as
                  ``prepared``
     """
@@ -72,6 +74,7 @@ class Explainer(Entry):
     cost: str = ""
     source: str = "harness"
     caveat: str = ""
+    breaks: tuple[str, ...] = ()
     prepare: Callable[..., Any] | None = None
 
 

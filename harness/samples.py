@@ -176,8 +176,11 @@ class Samples:
         )  # fmt: skip
 
     def live(self) -> "Samples":
-        """The same samples on the model itself rather than its scoring copy, with nothing remembered of its outputs."""
-        return replace(self, predictor=self.predictor.live(), memo={})
+        """The same samples on the model itself rather than its scoring copy, with nothing remembered of its outputs.
+
+        Nor are facts: a metric's own explanations are not those that the facts are about.
+        """
+        return replace(self, predictor=self.predictor.live(), memo={}, facts=None)
 
     def joint(self) -> "Samples":
         """The same samples with the channels of a unit taken together, also where the protocol makes each one a

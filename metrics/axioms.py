@@ -3,9 +3,8 @@
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable
 from harness.metrics._similarity import with_reason
-from harness.predictor import pick
+from harness.promises import promised, relative_error, total
 from harness.registry import metric
 
 
@@ -19,26 +18,7 @@ def completeness(batch: Batch, *, relative: bool = False, baseline: str | Tensor
     |f(x)|. At least 0, lower is better. NaN where the divisor is 0. NotApplicable where nothing is claimed and no
     baseline given.
     """
-    score = batch.options.get("score", "logit")
-    promised = batch.samples.clean(score).double()
-    removed = _own_baseline(batch) if baseline is None else baseline
-    if removed is not None:
-        promised = promised - pick(batch.samples.emptied(removed), score).double()
-    error = (batch.raw.flatten(1).double().sum(1) - promised).abs()
-    if relative:
-        error = (error / promised.abs()).masked_fill(promised == 0, float("nan"))
-    return with_reason(error, "the output that the attributions should add up to is 0")
-
-
-def _own_baseline(batch: Batch) -> str | Tensor | None:
-    """The baseline of the explainer's promise; None where it promises the output itself."""
     claim = batch.explainer.complete_to if batch.explainer else None
-    if claim is None:
-        raise NotApplicable("the explainer does not claim that its attributions add up to anything (give baseline=)")
-    if claim == "output":
-        return None
-    if batch.options.get("baseline") is None:
-        raise NotApplicable(
-            "the explainer has no baseline option to say from where its attributions add up (give baseline=)"
-        )
-    return batch.options["baseline"]
+    sums, promise = total(batch.raw), promised(batch.samples, claim, batch.options, baseline)
+    error = relative_error(sums, promise) if relative else (sums - promise).abs()
+    return with_reason(error, "the output that the attributions should add up to is 0")

@@ -82,12 +82,21 @@ def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
 
 def configured(config: Any, section: str) -> dict[str, Any]:
     """A section (``explainer``, ``protocol``, ...) of a row's ``config``, JSON text or a mapping; {} if it has none."""
+    section_found = _mapping(config).get(section)
+    return dict(section_found) if isinstance(section_found, Mapping) else {}
+
+
+def audit_of(audit: Any) -> dict[str, Any]:
+    """A row's ``audit``, JSON text or a mapping, as a mapping; {} if it has none."""
+    return dict(_mapping(audit))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
     try:
-        config = json.loads(config) if isinstance(config, str) else config
+        value = json.loads(value) if isinstance(value, str) else value
     except ValueError:
         return {}
-    section_found = config.get(section) if isinstance(config, Mapping) else None
-    return dict(section_found) if isinstance(section_found, Mapping) else {}
+    return value if isinstance(value, Mapping) else {}
 
 
 def protocols(cells: pd.DataFrame) -> pd.Series:

@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.results.footnotes import flag_list, footnotes
-from harness.results.frames import protocols
+from harness.results.frames import audit_of, protocols
 from harness.results.numbers import count, significant
-from harness.results.statistics import ranks
+from harness.results.statistics import ranks, with_caveat
 
 KINDS = ("faithfulness", "robustness", "sanity", "localization", "axiom", "complexity")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
@@ -53,7 +53,8 @@ def print_table(
 ) -> None:
     """Print the cells of a run as leaderboards of explainers, with the metrics' means, intervals and ranks.
 
-    Rows are in the order of the first metric, ``srg`` where there is one, ``controls`` last. Without a terminal there
+    Rows are in the order of the first metric, ``srg`` where there is one, ``controls`` last; what a library gives
+    instead of the method as published is marked with the library's name and has no rank. Without a terminal there
     are no colours and lines have 120 characters. Notes say once why a cell is n/a or failed, and what else to know.
     """
     file = file or sys.stdout
@@ -66,7 +67,9 @@ def _lines(cells: pd.DataFrame, controls: set[str], width: int, colour: bool) ->
         yield "no cells yet"
         return
     yield LEGEND
-    cells = cells.assign(rank=ranks(cells), protocol=protocols(cells), n_invalid=cells["n_invalid"].fillna(0))
+    cells = cells.assign(
+        rank=ranks(cells), caveat=with_caveat(cells), protocol=protocols(cells), n_invalid=cells["n_invalid"].fillna(0)
+    )
     cells = cells.fillna({name: "?" for name in ("model", "dataset", "explainer", "metric")} | {"unit": "", "kind": ""})
     for (model, dataset), of_pair in cells.groupby(["model", "dataset"]):
         differing = _differing(of_pair["protocol"].unique())
@@ -90,7 +93,7 @@ def _differing(texts: Collection[str]) -> dict[str, str]:
 def _block_lines(heading: str, block: pd.DataFrame, controls: set[str], width: int, colour: bool) -> Iterator[str]:
     metrics = _metric_order(block)
     explainers = _explainer_order(block, metrics[0], controls)
-    names = {name: f"{name} (control)" if _is_control(name, block, controls) else name for name in explainers}
+    names = {name: name + _mark(name, block, controls) for name in explainers}
     yield from _rendered(Text(f"{heading}: {_sizes(block)}", style="bold"), colour)
     cost = set(block.loc[block["kind"] == "cost", "metric"])
     for group in ([m for m in metrics if m not in cost], [m for m in metrics if m in cost]):
@@ -141,6 +144,16 @@ def _is_control(label: str, block: pd.DataFrame, controls: set[str]) -> bool:
     return block.loc[block["label"] == label, "explainer"].iloc[0] in controls
 
 
+def _mark(label: str, block: pd.DataFrame, controls: set[str]) -> str:
+    """What stands behind an explainer's name: that it is a control, or the library that gives it."""
+    if _is_control(label, block, controls):
+        return " (control)"
+    sources = (
+        audit_of(audit).get("source") for audit in block.loc[(block["label"] == label) & block["caveat"], "audit"]
+    )
+    return next((f" ({source})" for source in sources if source), "")
+
+
 def _column(rows: pd.DataFrame, explainers: list[str]) -> Column:
     """A metric's cells with means, bounds and ranks below each other."""
     first = rows.iloc[0]
@@ -160,7 +173,8 @@ def _parts(row: Mapping[str, Any]) -> tuple[str, ...] | str:
         return "undefined" + mark
     number = count if row["metric"] in COUNTS else significant
     low, high = (number(row["ci_low"]), number(row["ci_high"])) if _has_interval(row) else ("", "")
-    rank = "" if row["better"] not in ARROWS else "–" if pd.isna(row["rank"]) else f"#{row['rank']:.0f}"
+    unranked = row["better"] not in ARROWS or row["caveat"]
+    rank = "" if unranked else "–" if pd.isna(row["rank"]) else f"#{row['rank']:.0f}"
     return number(row["value"]), low, high, rank + mark
 
 
@@ -197,7 +211,7 @@ def _panel(columns: list[Column], names: Mapping[str, str]) -> Table:
     table.add_column("explainer", no_wrap=True)
     for column in columns:
         table.add_column(column.header, no_wrap=True)
-    last_explainer = max((i for i, name in enumerate(names.items()) if name[0] == name[1]), default=None)
+    last_explainer = max((i for i, name in enumerate(names.values()) if not name.endswith(" (control)")), default=None)
     for i, (name, shown) in enumerate(names.items()):
         table.add_row(shown, *(column.texts[name] for column in columns), end_section=i == last_explainer)
     return table

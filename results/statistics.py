@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from harness.results.frames import protocols
+from harness.results.frames import audit_of, protocols
 
 RESAMPLES = 10_000
 MOST_KEPT_BYTES = 128 << 20  # resamples kept; above it (n > 13,421) they are drawn again for every cell
@@ -110,10 +110,12 @@ def ranks(cells: pd.DataFrame) -> pd.Series:
     """Rank of each cell among the explainers of its model, data set, protocol and metric: 1 is best, ties share a rank.
 
     Values equal to six significant digits tie, for scores come from single precision. NaN where the cell is not ok,
-    the metric has no direction, or the cells are not comparable (``not_comparable``).
+    the metric has no direction, the explainer is a library's row with a caveat, or the cells are not comparable
+    (``not_comparable``).
     """
     sign = cells["better"].map({"lower": 1.0, "higher": -1.0}).astype("float64")
-    signed = _six_digits(cells["value"].where(cells["status"] == "ok") * sign).where(not_comparable(cells) == "")
+    ranked = (cells["status"] == "ok") & ~with_caveat(cells)
+    signed = _six_digits(cells["value"].where(ranked) * sign).where(not_comparable(cells) == "")
     return signed.groupby(_together(cells)).rank(method="min")
 
 
@@ -124,12 +126,21 @@ def _six_digits(values: pd.Series) -> pd.Series:
 
 
 def not_comparable(cells: pd.DataFrame) -> pd.Series:
-    """Why the ok cells of one model, data set, protocol and metric cannot be ranked; "" where they can."""
+    """Why the ok cells of one model, data set, protocol and metric cannot be ranked; "" where they can.
+
+    Cells with a caveat are not ranked anyhow, and keep nobody from being ranked.
+    """
     reasons = pd.Series("", index=cells.index)
-    ok = cells[cells["status"] == "ok"]
+    ok = cells[(cells["status"] == "ok") & ~with_caveat(cells)]
     for _, group in ok.groupby(_together(ok)):
         reasons[group.index] = _reason(group)
     return reasons
+
+
+def with_caveat(cells: pd.DataFrame) -> pd.Series:
+    """Which cells are of an explainer that is known to give something else than its name says (bool)."""
+    audits = cells["audit"] if "audit" in cells else [None] * len(cells)
+    return pd.Series([bool(audit_of(audit).get("caveat")) for audit in audits], index=cells.index, dtype=bool)
 
 
 def _together(cells: pd.DataFrame) -> list[pd.Series]:

@@ -2,6 +2,7 @@
 
     cells/*.jsonl            one row per line, append-only, one writer a file; the last row of a cell wins
     scores/<cell>.parquet    one row per sample
+    tables/<owner>-<name>.parquet   what an explainer keeps beside its attributions
     config/, environment/, errors/
 
 A killed process leaves at most a torn last line and a hidden temporary file, and readers ignore both.
@@ -12,6 +13,7 @@ import json
 import logging
 import math
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
@@ -27,7 +29,7 @@ CELL_COLUMNS = (
     "value", "std", "ci_low", "ci_high", "n", "n_invalid",
     "status", "stage", "error", "attempt",
     "subject", "stick", "commit", "dirty", "environment", "device", "torch", "seed", "batch_size", "seconds",
-    "finished", "flags", "config",
+    "finished", "flags", "audit", "config",
 )  # fmt: skip
 SCORE_COLUMNS = ("cell", "sample", "target", "prediction", "value", "valid", "tied", "curve")
 STATUSES = ("ok", "failed", "not_applicable")
@@ -77,6 +79,13 @@ class Store:
         with whole_file(path, self.safe) as temporary:
             _write_parquet(temporary, cell, columns)
         return path
+
+    def write_table(self, owner: str, name: str, table: Any) -> str:
+        """Keep a table (a frame) of an explainer; gives its path within the run."""
+        path = self.directory / "tables" / (re.sub(r"[^\w.-]+", "_", f"{owner}-{name}") + ".parquet")
+        with whole_file(path, self.safe) as temporary:
+            table.to_parquet(temporary, index=False)
+        return path.relative_to(self.directory).as_posix()
 
     def scores_path(self, cell: str) -> Path:
         """Where a cell's scores are."""

@@ -16,13 +16,13 @@ __all__ = ["print_table", "to_csv", "to_parquet"]
 def to_csv(frame: pd.DataFrame, path: str | Path) -> None:
     """Write cells or scores as CSV, nested columns as JSON text, whole or not at all."""
     with whole_file(Path(path)) as temporary:
-        _with_text(frame, "flags", "config", "curve").to_csv(temporary, index=False)
+        _with_text(frame, "flags", "audit", "config", "curve", "ruled", "unruled").to_csv(temporary, index=False)
 
 
 def to_parquet(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write cells or scores as Parquet, ``flags`` and ``config`` as JSON text, whole or not at all."""
+    """Write cells or scores as Parquet, ``flags``, ``audit`` and ``config`` as JSON text, whole or not at all."""
     with whole_file(Path(path)) as temporary:
-        _with_text(frame, "flags", "config").to_parquet(temporary, index=False)
+        _with_text(frame, "flags", "audit", "config").to_parquet(temporary, index=False)
 
 
 def _with_text(frame: pd.DataFrame, *names: str) -> pd.DataFrame:

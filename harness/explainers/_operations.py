@@ -17,16 +17,20 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from harness.errors import NotApplicable
+from harness.guards import frozen
 
-# A rule answers ``rule(function, *args, **kwargs)``: ``function`` computes the operation itself, never in place.
+# A rule answers ``rule(function, *args, **kwargs)``: ``function`` computes the operation itself, never in place. It may
+# return NotImplemented where it has nothing to say of these arguments; the operation is then unruled.
 Rule = Callable[..., Any]
 
 # Names under which torch reports the same operation.
 SAME = {
-    "hardtanh": "relu6", "threshold": "relu", "clamp_min": "clamp", "__matmul__": "matmul", "__rmatmul__": "matmul",
-    "__mul__": "mul", "__rmul__": "mul", "multiply": "mul", "bmm": "matmul", "true_divide": "div", "divide": "div",
-    "__truediv__": "div", "__rdiv__": "div", "__rtruediv__": "div", "special_softmax": "softmax", "rsqrt": "pow",
-    "sqrt": "pow", "square": "pow", "swish": "silu",
+    "hardtanh": "relu6", "threshold": "relu", "_threshold": "relu", "clamp_min": "clamp", "clip": "clamp",
+    "special_expit": "sigmoid", "log_sigmoid": "logsigmoid", "absolute": "abs", "__matmul__": "matmul",
+    "__rmatmul__": "matmul", "bmm": "matmul", "mm": "matmul", "mv": "matmul", "dot": "matmul", "__mul__": "mul",
+    "__rmul__": "mul", "multiply": "mul", "true_divide": "div", "divide": "div", "__truediv__": "div",
+    "__rdiv__": "div", "__rtruediv__": "div", "special_softmax": "softmax", "rsqrt": "pow", "sqrt": "pow",
+    "square": "pow", "swish": "silu",
 }  # fmt: skip
 
 # Operations of which relevance, contributions or attention have something to say. What is neither here nor answered
@@ -38,7 +42,13 @@ WITH_CONSEQUENCE = frozenset({
     "local_response_norm", "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish",
     "hardswish", "hardsigmoid", "sigmoid", "logsigmoid", "tanh", "softplus", "softsign", "clamp", "softmax",
     "log_softmax", "glu", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
-    "adaptive_max_pool3d", "lp_pool2d", "amax", "amin", "max", "min", "maximum", "minimum", "where", "sort", "topk",
+    "adaptive_max_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d", "amax", "amin", "max", "min", "maximum", "minimum",
+    "where", "sort", "topk", "median", "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "std", "var", "std_mean", "var_mean", "norm", "linalg_vector_norm", "prod", "cumprod", "logsumexp", "softmin",
+    "reciprocal", "__rpow__", "log1p", "log2", "log10", "expm1", "exp2", "erf", "sin", "cos", "tan", "atan", "sinh",
+    "cosh", "asinh", "softshrink", "hardshrink", "tanhshrink", "rrelu", "outer", "inner", "lerp", "cosine_similarity",
+    "pairwise_distance", "cdist", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", "addbmm", "addmv",
+    "tensordot", "kron", "addcdiv",
 })  # fmt: skip
 
 DRIFT = 1e-4  # of the largest output: rules keep every value, up to the rounding of another order of sums
@@ -65,30 +75,47 @@ class Operations(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = _held_constant(args), _held_constant(kwargs or {})
         name, in_place = canonical(function)
         if name in _TAKEN_APART:
             with self:  # a mode is off while it answers: on again, or the parts would not be seen
                 return _TAKEN_APART[name](*args, **kwargs)
-        if not on_graph(*args, *kwargs.values()) or _scales(name, args):
+        if not on_graph(*args, *kwargs.values()) or _scales(function, name, args, kwargs):
             return function(*args, **kwargs)  # of constants, or a mere scaling
         rule = self.rules.get(name)
         if rule is None:
             self.unruled[name] += name in WITH_CONSEQUENCE
             return function(*args, **kwargs)
-        self.ruled[name] += 1
         if in_place or kwargs.get("inplace"):
-            return _in_place(rule, function, args, {**kwargs, **({"inplace": False} if "inplace" in kwargs else {})})
-        return rule(function, *args, **kwargs)
+            plain = {**kwargs, **({"inplace": False} if "inplace" in kwargs else {})}
+            answer = _in_place(rule, function, args, plain)
+        else:
+            answer = rule(function, *args, **kwargs)
+        if answer is NotImplemented:
+            self.unruled[name] += name in WITH_CONSEQUENCE
+            return function(*args, **kwargs)
+        self.ruled[name] += 1
+        return answer
 
     def report(self) -> dict[str, dict[str, int]]:
         """What was seen, for ``Samples.tell(operations=...)``."""
         return {"ruled": dict(self.ruled), "unruled": {name: count for name, count in self.unruled.items() if count}}
 
 
-def _scales(name: str, args: tuple) -> bool:
+def _held_constant(value: Any) -> Any:
+    """The value with every leaf detached: a weight that the model holds but has not registered is not frozen."""
+    if isinstance(value, Tensor):
+        return value.detach() if value.requires_grad and value.is_leaf else value
+    if type(value) in (list, tuple):
+        return type(value)(map(_held_constant, value))
+    return {name: _held_constant(each) for name, each in value.items()} if type(value) is dict else value
+
+
+def _scales(function: Callable[..., Any], name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether a product or quotient is by a constant."""
-    return (name == "mul" and not all(map(on_graph, args))) or (name == "div" and not on_graph(args[-1]))
+    if name == "div":  # of 1 / x the first argument is x
+        return "__r" not in function.__name__ and not on_graph(kwargs.get("other", args[-1] if args else None))
+    return name == "mul" and not all(map(on_graph, (*args, *kwargs.values())))
 
 
 def canonical(function: Callable[..., Any]) -> tuple[str, bool]:
@@ -101,7 +128,7 @@ def canonical(function: Callable[..., Any]) -> tuple[str, bool]:
 
 
 def on_graph(*values: Any) -> bool:
-    """Whether any of the values is a tensor that depends on the input: parameters are frozen (``seen``)."""
+    """Whether any of the values is a tensor that depends on the input: all else is frozen or held constant."""
     return any(
         on_graph(*value) if isinstance(value, list | tuple) else isinstance(value, Tensor) and value.requires_grad
         for value in values
@@ -114,15 +141,8 @@ def seen(model: nn.Module) -> Iterator[None]:
     for name, part in model.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise NotApplicable(f"the model's {name or 'own code'} is scripted, which hides its operations")
-    wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in wanting:
-            parameter.requires_grad_(False)
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        for parameter in wanting:
-            parameter.requires_grad_(True)
+    with frozen(model), torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, Rule]) -> tuple[Tensor, Tensor, Operations]:
@@ -133,8 +153,9 @@ def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, Rule]) -> tuple
     """
     leaf, operations = inputs.detach().clone().requires_grad_(), Operations(rules)
     with seen(model), torch.enable_grad():
+        passed = leaf.clone()  # a model may change its input in place, which a leaf forbids
         with operations:
-            outputs = model(leaf.clone())  # a model may change its input in place, which a leaf forbids
+            outputs = model(passed)
         with torch.no_grad():
             expected = model(inputs[:1].clone())
     off = float((outputs[:1].detach() - expected).abs().max())
@@ -144,8 +165,8 @@ def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, Rule]) -> tuple
 
 
 def exact(approximate: Tensor, value: Tensor) -> Tensor:
-    """A tensor of this value, with the derivative of another."""
-    return approximate + (value - approximate).detach()
+    """A tensor of this value to the last bit, with the derivative of another."""
+    return value.detach() + (approximate - approximate.detach())
 
 
 def _in_place(rule: Rule, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -153,6 +174,8 @@ def _in_place(rule: Rule, function: Callable[..., Any], args: tuple, kwargs: dic
     target = args[0]
     answer = rule(lambda first, *rest, **named: function(first.clone(), *rest, **named), target.clone(), *args[1:],
                   **kwargs)  # fmt: skip
+    if answer is NotImplemented:
+        return answer
     target.copy_(answer)
     vars(target).update(vars(answer))  # what a rule noted on its answer
     return target

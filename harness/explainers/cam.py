@@ -1,131 +1,226 @@
-"""Class activation maps: a spatial layer's activations, weighted by how much the target's logit depends on them."""
+"""Activation maps: what a layer gives at each place, with or without weights that say how much it matters there.
 
-from collections import Counter
-from difflib import get_close_matches
+Maps are computed on the layer's own grid and enlarged to the input's linearly along each axis, with half-pixel centres.
+``contrast`` tells for each sample (largest - smallest) / largest absolute value of the map on the layer's grid: 0 is a
+map that says nothing.
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.errors import NotApplicable, UserError
-from harness.predictor import target_logits
+from harness.explainers._at_layer import Layer, activations, mapped
+from harness.explainers._layers import choose_layer
+from harness.predictor import pick
 from harness.registry import explainer
 from harness.samples import Samples
 
-_ADAPTIVE = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_POOLING = (*_ADAPTIVE, nn.AvgPool2d, nn.MaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d)
+Combine = Callable[[Tensor, Tensor], Tensor]  # activations and gradients (n, C, *grid) to maps (n, 1, *grid)
 
-MOST_EXTRA_TOKENS = 16  # class, distillation and register tokens
-
-Fired = list[tuple[str, nn.Module, object]]  # name, module and output of each call
-
-
-def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None, **options: object) -> str:
-    """The dotted name of the layer to look at: ``layer`` if given, else the last one that still has a place.
-
-    That is the last module called once whose output is (N, C, h, w), larger than 1 x 1, of the input's aspect ratio,
-    and before any adaptive pooling to such a map; pooling modules themselves do not count. One forward pass with
-    hooks. NotApplicable where there is none, and where the model goes on to work on the places in another layout, as
-    tokens.
-    """
-    if layer is not None and layer not in dict(model.named_modules()):
-        raise _unknown_layer(model, layer)
-    fired = _outputs_in_order(model, context.inputs[:1])
-    if layer is None:
-        return _last_spatial(fired, context.inputs)
-    calls = [output for name, _, output in fired if name == layer]
-    if len(calls) != 1:
-        raise NotApplicable(f"layer {layer!r} is called {len(calls)} times in a forward pass, a map needs one call")
-    if not _is_spatial(calls[0], context.inputs):
-        shape = tuple(calls[0].shape) if isinstance(calls[0], Tensor) else type(calls[0]).__name__
-        raise NotApplicable(f"layer {layer!r} gives {shape}, a map needs (N, C, h, w) larger than 1 x 1")
-    return layer
+_GRADIENTS = {
+    "access": "activations", "modalities": ("image", "series"), "cost": "1 F 1 B", "prepare": choose_layer,
+}  # fmt: skip
 
 
-@explainer(access="activations", modalities=("image",), signed=False, prepare=choose_layer)
+@explainer(signed=False, **_GRADIENTS)
 def grad_cam(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: str, layer: str | None = None, relu: bool = True
-) -> Tensor:
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
+    layer: str | None = None, relu: bool = True,
+) -> Tensor:  # fmt: skip
     """A layer's activations, summed over its channels with the channels' mean gradients as weights, and rectified
     (Selvaraju et al. 2017, 1610.02391).
 
-    (N, 1, H, W), at least 0 unless ``relu`` is off; logit. ``layer`` is a dotted module name, by default the last
-    spatial layer. The map is enlarged bilinearly (half-pixel centres). Not applicable to models without a spatial
-    layer larger than 1 x 1, and to layers called more than once.
+    (N, 1, H, W), of a series (N, 1, T); at least 0 unless ``relu`` is off; logit. ``layer`` is a dotted module name; by
+    default the last layer that has a place (``choose_layer``). Not applicable to models without a layer that has more
+    than one place, to layers called more than once, and where no gradient reaches the layer.
     """
-    activations, gradients = _at_layer(model, prepared, inputs, targets)
-    coarse = (gradients.mean((2, 3), keepdim=True) * activations).sum(1, keepdim=True)
+
+    def weighted(values: Tensor, gradients: Tensor) -> Tensor:
+        return _sum((gradients.flatten(2).mean(2)), values)
+
+    return _from_gradients(model, inputs, targets, context, prepared, weighted, relu)
+
+
+@explainer(signed=False, **_GRADIENTS)
+def grad_cam_pp(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
+    layer: str | None = None, relu: bool = True,
+) -> Tensor:  # fmt: skip
+    """Grad-CAM++: a layer's activations, with weights that sum the positive gradients of each channel, each with a
+    share that makes up for the channel's extent (Chattopadhyay et al. 2018, 1710.11063).
+
+    As ``grad_cam``. The paper explains Y = exp(S) of the logit S, and takes S as piecewise linear in the activations
+    A: then Y's second and third derivatives are Y g^2 and Y g^3 with g = dS/dA, and its share (equation 19) is
+    alpha = g^2 / (2 g^2 + g^3 sum A), the sum over the channel's places. A channel weighs sum alpha max(g, 0) over its
+    places; 0 where g is. The factor Y, common to a sample's weights, is left out: it changes no order, and exp(S)
+    overflows. The released code further divides each channel's alpha by their sum, which the paper does not. For
+    activations of at least 0, as the paper has them, alpha is at most 1/2; after other activations its denominator can
+    come near 0: ``least_denominator`` tells for each sample the smallest 2 + g sum A where g > 0.
+    """
+
+    def weighted(values: Tensor, gradients: Tensor) -> Tensor:
+        values_flat, positive = values.flatten(2), gradients.flatten(2).relu()
+        denominator = 2 + positive * values_flat.sum(2, keepdim=True)
+        context.tell(least_denominator=denominator.where(positive > 0, torch.inf).flatten(1).amin(1))
+        return _sum((positive / denominator.where(positive > 0, 1)).sum(2), values)
+
+    return _from_gradients(model, inputs, targets, context, prepared, weighted, relu)
+
+
+@explainer(signed=False, **_GRADIENTS)
+def xgrad_cam(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
+    layer: str | None = None, relu: bool = True,
+) -> Tensor:  # fmt: skip
+    """XGrad-CAM: a layer's activations, with the mean of each channel's gradients, weighted by its activations, as its
+    weight (Fu et al. 2020, 2008.02312).
+
+    As ``grad_cam``, rectified as in the released code. A channel's weight is sum g A / sum A over its places; 0 for a
+    channel of zeros. Without ``relu`` the map on the layer's grid has the sum of gradient x activation.
+    """
+
+    def weighted(values: Tensor, gradients: Tensor) -> Tensor:
+        values_flat = values.flatten(2)
+        whole = values_flat.sum(2).where((values_flat != 0).any(2), 1)
+        return _sum((gradients.flatten(2) * values_flat).sum(2) / whole, values)
+
+    return _from_gradients(model, inputs, targets, context, prepared, weighted, relu)
+
+
+@explainer(**_GRADIENTS)
+def hires_cam(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
+    layer: str | None = None, relu: bool = False,
+) -> Tensor:  # fmt: skip
+    """HiResCAM: gradient x activation at each place of a layer, summed over its channels (Draelos and Carin 2020,
+    2011.08891).
+
+    As ``grad_cam``, but signed: it is rectified with ``relu`` only. Where a single linear layer follows the layer,
+    directly or after pooling, the map on the layer's grid sums to the logit less the bias.
+    """
+    return _from_gradients(
+        model, inputs, targets, context, prepared, lambda values, gradients: (gradients * values).sum(1, True), relu
+    )
+
+
+@explainer(signed=False, **_GRADIENTS)
+def layer_cam(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
+    layer: str | None = None, relu: bool = True,
+) -> Tensor:  # fmt: skip
+    """LayerCAM: positive gradient x activation at each place of a layer, summed over its channels and rectified (Jiang
+    et al. 2021, doi 10.1109/TIP.2021.3089943).
+
+    As ``grad_cam``. The paper's fusion of several layers and its scaling of early ones are left out.
+    """
+    return _from_gradients(
+        model, inputs, targets, context, prepared, lambda values, gradients: (gradients.relu() * values).sum(1, True),
+        relu,
+    )  # fmt: skip
+
+
+@explainer(
+    access="activations", modalities=("image", "series"), signed=False, cost="C + 1 F", prepare=choose_layer
+)  # C: channels of the layer
+def score_cam(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
+    layer: str | None = None, relu: bool = True, score: str = "logit", softmax: bool = True,
+    baseline: str | Tensor = "zero",
+) -> Tensor:  # fmt: skip
+    """Score-CAM: a layer's activations, each channel with a weight from the score of the input seen through it (Wang
+    et al. 2020, 1910.01279).
+
+    (N, 1, H, W), of a series (N, 1, T), in units of the activations; at least 0 unless ``relu`` is off. Each channel,
+    enlarged to the input and then brought to 0..1, is a mask H; the model sees input H + baseline (1 - H), in the
+    paper input H. The increase of the ``score`` over that of the baseline alone is the channel's weight (the paper's
+    definition 5); with ``softmax`` these are softmaxed over the channels (its algorithm 1, of logits), where the
+    baseline alone cancels. A channel with one value everywhere masks nothing and has no part. Not applicable as
+    ``grad_cam``, but no gradient is needed.
+    """
+    values = activations(model, prepared, context)
+    flat = values.flatten(2).amax(2) == values.flatten(2).amin(2)
+    seen = context.masked(values.shape[1], _masks(values, context), context.baseline(baseline))
+    scores = pick(seen, score).double()
+    if softmax:
+        shares = scores.masked_fill(flat, -torch.inf).softmax(1)
+        weights = shares.where(~flat.all(1, keepdim=True), 0)
+    else:
+        weights = (scores - pick(context.emptied(baseline), score)[:, None]).where(~flat, 0)
+    return _finished(_sum(weights.to(values), values), context, prepared, relu)
+
+
+@explainer(access="activations", modalities=("image", "series"), signed=False, cost="1 F", prepare=choose_layer)
+def eigen_cam(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
+    layer: str | None = None, centred: bool = False,
+) -> Tensor:  # fmt: skip
+    """Eigen-CAM: a layer's activations projected on their first right singular vector, whatever the class (Muhammad and
+    Yeasin 2020, 2008.00299).
+
+    (N, 1, H, W), of a series (N, 1, T), in units of the activations. The matrix is (places, channels); ``centred``
+    subtracts each channel's mean first, which the paper does not. A singular vector has no sign: it is the one with
+    which the map's product with the mean activation is positive, so that of activations of at least 0 the map is too.
+    Not applicable as ``grad_cam``, but no gradient is needed.
+    """
+    values = activations(model, prepared, context)
+    points = values.flatten(2).transpose(1, 2)
+    mean = points.mean(2)
+    points = points - points.mean(1, keepdim=True) if centred else points
+    first = torch.linalg.svd(points, full_matrices=False).Vh[:, 0]
+    found = (points @ first[:, :, None])[..., 0]
+    upright = torch.where((found * mean).sum(1, keepdim=True) < 0, -found, found)
+    return _finished(upright.view(-1, 1, *prepared.layout.grid), context, prepared, relu=False)
+
+
+@explainer(access="activations", modalities=("image", "series"), signed=False, cost="1 F", prepare=choose_layer)
+def activation_map(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer, layer: str | None = None
+) -> Tensor:
+    """The mean absolute activation over a layer's channels, whatever the class: where the layer is active at all
+    (Zagoruyko and Komodakis 2017, 1612.03928).
+
+    (N, 1, H, W), of a series (N, 1, T), at least 0, in units of the activations. The paper sums over the channels. Not
+    applicable as ``grad_cam``, but no gradient is needed.
+    """
+    coarse = activations(model, prepared, context).abs().mean(1, keepdim=True)
+    return _finished(coarse, context, prepared, relu=False)
+
+
+def _from_gradients(
+    model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, layer: Layer, combine: Combine, relu: bool
+) -> Tensor:
+    return _finished(mapped(model, layer, context, combine, targets), context, layer, relu)
+
+
+def _finished(coarse: Tensor, context: Samples, layer: Layer, relu: bool) -> Tensor:
+    """Maps (N, 1, *grid), rectified or not, at the input's size; told are the layer and how much they say."""
     coarse = coarse.relu() if relu else coarse
-    return F.interpolate(coarse, inputs.shape[2:], mode="bilinear", align_corners=False)
+    flat = coarse.flatten(1)
+    largest = flat.abs().amax(1)
+    context.tell(layer=layer.name, contrast=(flat.amax(1) - flat.amin(1)) / largest.where(largest > 0, 1))
+    return _enlarged(coarse, context.units.shape)
 
 
-def _at_layer(model: nn.Module, layer: str, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The layer's output (N, C, h, w) and the gradient of the targets' logits there."""
-    kept = []
-
-    def start_here(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
-        kept.append(output.detach().requires_grad_())
-        return kept[0].clone()  # what follows may work in place
-
-    with torch.enable_grad(), model.get_submodule(layer).register_forward_hook(start_here):
-        logits = target_logits(model(inputs), targets)
-        return kept[0].detach(), torch.autograd.grad(logits.sum(), kept[0])[0]
+def _enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    mode = "bilinear" if len(size) == 2 else "linear"
+    return F.interpolate(maps, size, mode=mode, align_corners=False)
 
 
-def _outputs_in_order(model: nn.Module, one: Tensor) -> Fired:
-    """What every module of the model gives for one input, in the order in which they finish."""
-    fired: Fired = []
-    handles = [
-        module.register_forward_hook(lambda module, _, output, name=name: fired.append((name, module, output)))
-        for name, module in model.named_modules()
-        if name
-    ]
-    try:
-        with torch.no_grad():
-            model(one)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return fired
+def _sum(weights: Tensor, values: Tensor) -> Tensor:
+    """Activations (n, C, *grid) summed over their channels with weights (n, C): (n, 1, *grid)."""
+    return torch.einsum("nc,nc...->n...", weights, values)[:, None]
 
 
-def _last_spatial(fired: Fired, inputs: Tensor) -> str:
-    spatial = [_is_spatial(output, inputs) for _, _, output in fired]
-    ends = [i for i, (_, module, _) in enumerate(fired) if spatial[i] and isinstance(module, _ADAPTIVE)]
-    calls = Counter(name for name, _, _ in fired)
-    chosen = [
-        i for i, (name, module, _) in enumerate(fired[: ends[0] if ends else None])
-        if spatial[i] and calls[name] == 1 and not isinstance(module, _POOLING)
-    ]  # fmt: skip
-    if not chosen:
-        raise NotApplicable("the model has no layer, called once, with a spatial output larger than 1 x 1")
-    name, _, output = fired[chosen[-1]]
-    if any(_other_layout(later, output.shape[2:].numel(), inputs) for _, _, later in fired[chosen[-1] + 1 :]):
-        raise NotApplicable(f"after its last spatial layer {name!r} the model works on tokens or channels-last maps")
-    return name
+def _masks(values: Tensor, context: Samples) -> Callable[[Tensor, Tensor], Tensor]:
+    """Channels enlarged to the input and brought to 0..1, by number of sample and channel; 0 where all is one value."""
 
+    def masks(sample: Tensor, channel: Tensor) -> Tensor:
+        large = _enlarged(values[sample, channel][:, None], context.units.shape)[:, 0]
+        flat = large.flatten(1)
+        low, span = flat.amin(1), flat.amax(1) - flat.amin(1)
+        scaled = (flat - low[:, None]) / span.where(span > 0, 1)[:, None]
+        return scaled.view_as(large)
 
-def _is_spatial(output: object, inputs: Tensor) -> bool:
-    """Whether an output is (N, C, h, w) with more than one place and the input's aspect ratio, up to rounding.
-
-    The aspect ratio tells it from (N, h, w, C), whose last axes are not a picture.
-    """
-    if not isinstance(output, Tensor) or output.dim() != 4:
-        return False
-    (height, width), (h, w) = inputs.shape[2:], output.shape[2:]
-    return h * w > 1 and abs(h * width - w * height) <= height + width
-
-
-def _other_layout(output: object, places: int, inputs: Tensor) -> bool:
-    """Whether an output is (N, h, w, C), or (N, T, C) with a token for each place and a few more."""
-    if not isinstance(output, Tensor) or output.dim() not in (3, 4):
-        return False
-    if output.dim() == 4:
-        return not _is_spatial(output, inputs) and _is_spatial(output.movedim(3, 1), inputs)
-    return places <= output.shape[1] < places + MOST_EXTRA_TOKENS
-
-
-def _unknown_layer(model: nn.Module, layer: str) -> UserError:
-    names = [name for name, _ in model.named_modules() if name]
-    close = get_close_matches(layer, names, n=3) or names[-3:]
-    return UserError(f"the model has no layer {layer!r}, expected one of named_modules(), like {', '.join(close)}")
+    return masks

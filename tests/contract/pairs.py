@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from harness.registry import EXPLAINERS, METRICS
+from harness.units import Units
 
 
 class TokenNet(nn.Module):
@@ -17,6 +18,33 @@ class TokenNet(nn.Module):
         return self.out(torch.relu(self.hidden(tokens)).mean(1))
 
 
+class SeriesNet(nn.Module):
+    """Series (N, C, T) to three logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.out = nn.Conv1d(2, 6, 3, padding=1), nn.Linear(6, 3)
+
+    def forward(self, series):
+        return self.out(torch.relu(self.steps(series)).mean(2))
+
+
+class AttentionNet(nn.Module):
+    """Tokens (N, T, D), or images cut into patches, through two layers of attention to three logits."""
+
+    def __init__(self, enter):
+        super().__init__()
+        self.enter, self.out = enter, nn.Linear(8, 3)
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(2))
+
+    def forward(self, inputs):
+        tokens = self.enter(inputs)
+        tokens = tokens.flatten(2).mT if tokens.dim() == 4 else tokens
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.out(tokens.mean(1))
+
+
 def _image_net():
     return nn.Sequential(
         nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 3)
@@ -28,16 +56,21 @@ NETS = {
     "grey image": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(196, 3)), (1, 9, 9)),
     "table": (lambda: nn.Sequential(nn.Linear(7, 8), nn.ReLU(), nn.Linear(8, 3)), (7,)),
     "tokens": (TokenNet, (6, 5)),
+    "series": (SeriesNet, (2, 9)),
+    "attention tokens": (lambda: AttentionNet(nn.Linear(5, 8)), (6, 5)),
+    "attention image": (lambda: AttentionNet(nn.Conv2d(3, 8, 4, 4)), (3, 12, 12)),
 }
 
 # Budgets that make hundreds of cases a matter of seconds; whatever an item promises, it promises at these too.
-SMALL = {"samples": 24, "permutations": 6, "subsets": 12, "sizes": 3, "stages": 3}
+SMALL = {
+    "samples": 24, "permutations": 6, "subsets": 12, "sizes": 3, "stages": 3, "images": 3, "trees": 5, "repeats": 2,
+}  # fmt: skip
 
 
 def small_options(entry, modality):
     """The entry's options where they set a budget, and few segments on images."""
     options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
-    if entry.options.get("segments") == "auto" and "image" in modality:
+    if entry.options.get("segments") == "auto" and modality == "image":
         options["segments"] = "grid:3"
     return options
 
@@ -48,10 +81,12 @@ class Case:
     def __init__(self, modality, seed):
         torch.manual_seed(seed)
         make, shape = NETS[modality]
-        self.modality, self.model = modality, make().eval().requires_grad_(False)
-        self.inputs, self.train = torch.randn(5, *shape), torch.randn(20, *shape)
+        self.kind, self.modality = modality, modality.split()[-1]  # a grey image is an image
+        self.model = make().eval().requires_grad_(False)
+        self.inputs, self.train = torch.randn(5, *shape), torch.randn(60, *shape)
         self.targets = torch.randint(3, (5,))
-        self.train_labels = torch.randint(3, (20,))
+        self.train_labels = torch.randint(3, (60,))
+        self.units = Units.of(self.inputs, self.modality)
 
 
 def _pairs(registry, wanted=lambda entry, modality: True):

@@ -8,7 +8,6 @@ from torch import nn
 
 import harness
 from harness.registry import EXPLAINERS, METRICS
-from harness.units import Units
 from pairs import LOOKING_AT_MAPS, SCORED, small_options
 
 scored_on = pytest.mark.parametrize("pair", **SCORED)
@@ -26,16 +25,16 @@ def scored(entry, case, attributions, rows=slice(None), **options):
     try:
         return harness.score(
             entry.function, case.model, case.inputs[rows], case.targets[rows], attributions[rows], explainer=explainer,
-            train=case.train, train_labels=case.train_labels, value_range=(-4.0, 4.0),
+            modality=case.modality, train=case.train, train_labels=case.train_labels, value_range=(-4.0, 4.0),
             **small_options(entry, case.modality), **options,
         )  # fmt: skip
     except harness.NotApplicable as reason:
         assert str(reason)
-        pytest.skip(f"not applicable to {case.modality}: {reason}")
+        pytest.skip(f"not applicable to {case.kind}: {reason}")
 
 
 def attributions_of(case):
-    return harness.explain("input_x_gradient", case.model, case.inputs, case.targets)
+    return harness.explain("input_x_gradient", case.model, case.inputs, case.targets, modality=case.modality)
 
 
 def assert_close(first, second):
@@ -75,9 +74,8 @@ def test_model_inputs_and_attributions_come_back_as_they_were(metric, case):
 
 @pytest.mark.parametrize("pair", **LOOKING_AT_MAPS)
 def test_every_accepted_shape_of_the_same_attributions_scores_alike(metric, case):
-    units = Units.of(case.inputs)
-    per_unit = units.reduce(attributions_of(case))
-    assert_close(scored(metric, case, per_unit), scored(metric, case, units.expand(per_unit)))
+    per_unit = case.units.reduce(attributions_of(case))
+    assert_close(scored(metric, case, per_unit), scored(metric, case, case.units.expand(per_unit)))
 
 
 @pytest.mark.parametrize("metric", FAITHFUL, ids=lambda metric: metric.name)
@@ -104,7 +102,10 @@ def test_the_oracle_beats_random_and_random_beats_the_anti_oracle(metric):
 def test_a_metric_that_explains_again_says_so_when_it_cannot(metric, case):
     attributions = attributions_of(case)
     try:
-        harness.score(metric.function, case.model, case.inputs, case.targets, attributions, value_range=(-4.0, 4.0))
+        harness.score(
+            metric.function, case.model, case.inputs, case.targets, attributions, value_range=(-4.0, 4.0),
+            modality=case.modality,
+        )  # fmt: skip
     except harness.NotApplicable as reason:
         assert str(reason)
 

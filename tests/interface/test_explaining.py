@@ -108,3 +108,12 @@ def test_a_baseline_has_the_dtype_and_shape_of_the_inputs(name, dtype):
     samples = samples_of(net, inputs, targets, train=torch.randn(7, 3, 3, 3))
     baseline = samples.baseline(name)
     assert baseline.dtype == dtype and baseline.shape == inputs.shape and baseline.isfinite().all()
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_gradients_can_be_had_in_any_mode_of_the_caller(mode):
+    model = nn.Sequential(nn.Linear(4, 3)).eval()
+    with mode():
+        inputs = torch.randn(2, 4)
+        for name in ("gradient", "integrated_gradients", "lrp", "kernel_shap"):
+            assert harness.explain(name, model, inputs, torch.tensor([0, 1])).isfinite().all()

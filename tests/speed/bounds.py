@@ -1,5 +1,8 @@
 """Small nets, their bare forward passes, and metrics run on prepared tensors: what the ratios are made of."""
 
+import threading
+import time
+
 import torch
 from torch import nn
 
@@ -92,3 +95,40 @@ def coarse_model():
     """A classifier of photos that costs next to nothing."""
     torch.manual_seed(0)
     return ready(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 10)), "cpu")
+
+
+def print_peak_memory(folder, count, device):
+    """Run a block on ``count`` noise photos and print the MB that it took beyond what was in use before it.
+
+    For a process of its own: memory that one run leaves to the allocator would hide what the next one takes. Cost
+    metrics reset the peak that the system keeps, so the resident size is watched from a thread.
+    """
+    from harness.plan import Plan
+    from harness.running import run_plan
+
+    plan = Plan.of({
+        "model": "bounds:coarse_model", "run": f"of{count}",
+        "dataset": {"name": "bounds:noise_photos", "count": count}, "explainer": ["saliency", "random"],
+        "metric": {"srg": {"steps": 4}, "sensitivity_n": {"sizes": 2, "subsets": 4}},
+        "runtime": {"runs": folder, "quiet": True, "lease": "share", "sheet": 0, "chunk": 32, "device": device},
+    })  # fmt: skip
+    used = (lambda: torch.cuda.memory_reserved() / 2**20) if device == "cuda" else _resident
+    before, peak, done = used(), [0.0], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            peak[0] = max(peak[0], used())
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run_plan(plan)
+    done.set()
+    watcher.join()
+    print(peak[0] - before)
+
+
+def _resident():
+    """Resident size of this process, MB."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 2**10

@@ -14,8 +14,8 @@ import torch
 from harness.allocator import keep_freed_memory
 from harness.environment import device_name
 
-START, END = "<!-- speed table: begin -->", "<!-- speed table: end -->"
-FIGURES = []
+MARKS = "<!-- {} table: begin -->", "<!-- {} table: end -->"
+FIGURES, EXPLAINERS = [], []
 sys.path.insert(0, str(Path(__file__).parent))  # runs import ``bounds`` by name
 
 
@@ -29,7 +29,7 @@ def pytest_addoption(parser):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def device():
     """The device that is measured: the GPU if there is one; on a CPU with the allocator as a run sets it."""
     keep_freed_memory()
@@ -62,6 +62,18 @@ def figure(benchmark):
     return note
 
 
+@pytest.fixture
+def explainer_figure(benchmark):
+    """Note what one explainer took for its table: passes and seconds per sample, and the ratios."""
+
+    def note(name, forwards, backwards, seconds, to_bound, to_gradient):
+        benchmark.extra_info.update(bound=to_bound, gradient=to_gradient)
+        EXPLAINERS.append((name, f"{forwards:.4g}", f"{backwards:.4g}", f"{1000 * seconds:.3g}", f"{to_bound:.2f}",
+                           f"{to_gradient:.3g}"))  # fmt: skip
+
+    return note
+
+
 def _timed(function, device):
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -73,15 +85,29 @@ def _timed(function, device):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if not FIGURES:
-        return
+    tables = {
+        "speed": (("what", "measured", "goal"), FIGURES),
+        "explainers": (
+            ("explainer", "forward", "backward", "ms a sample", "time / its bare passes", "time / a plain gradient"),
+            EXPLAINERS,
+        ),
+    }
+    for name, (head, rows) in tables.items():
+        if rows:
+            table = _markdown(head, rows)
+            terminalreporter.write_line("\n" + table)
+            for page in config.getoption("--speed-table"):
+                _put_between(Path(page), *(mark.format(name) for mark in MARKS), table)
+
+
+def _markdown(head, rows):
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    rows = [f"| {what} | {value} | {goal} |" for what, value, goal in FIGURES]
-    table = "\n".join([f"Measured on {device_name(device)}, torch {torch.__version__}.", "",
-                       "| what | measured | goal |", "| --- | --- | --- |", *rows])  # fmt: skip
-    terminalreporter.write_line("")
-    terminalreporter.write_line(table)
-    for page in config.getoption("--speed-table"):
-        before, _, rest = Path(page).read_text().partition(START)
-        _, _, after = rest.partition(END)
-        Path(page).write_text(f"{before}{START}\n{table}\n{END}{after}")
+    lines = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
+    return "\n".join([f"Measured on {device_name(device)}, torch {torch.__version__}.", "", *lines])
+
+
+def _put_between(page, start, end, text):
+    """Replace what stands between two marks on a page, if it has them."""
+    before, found, rest = page.read_text().partition(start)
+    if found:
+        page.write_text(f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}")

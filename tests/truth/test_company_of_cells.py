@@ -50,43 +50,12 @@ COMMON = {
     "parameter_randomization": {"stages": 3},
 }  # fmt: skip
 
-PERTURBING = {"baseline": ({}, *BASELINES), "score": ({}, "logit", "probability")}
-GROUPED = PERTURBING | {"segments": ({}, "grid:2", "grid:3", "slic:9")}
-EXPLAINER_OPTIONS = {
-    "blurred_random": {"width": ({}, 0.0625, 0.25)}, "center": {"width": ({}, 0.25, 0.5)}, "edge": {}, "random": {},
-    "input_magnitude": {}, "gradient": {}, "saliency": {}, "input_x_gradient": {},
-    "exact_shapley": GROUPED | {"segments": ({}, "grid:2", "grid:3")}, "feature_ablation": GROUPED,
-    "kernel_shap": GROUPED | {"samples": ({}, 40, 60)}, "shapley_sampling": GROUPED | {"permutations": ({}, 2, 4)},
-    "lime": GROUPED | {"samples": ({}, 40, 60), "width": ({}, 0.25, 0.5), "alpha": ({}, 1.0, 0.1)},
-    "grad_cam": {"layer": ({}, "0", "3"), "relu": ({"layer": "0"}, True, False)},
-    "integrated_gradients": {
-        "steps": ({}, 3, 4), "baseline": ({}, *BASELINES), "method": ({}, "gausslegendre", "riemann_left"),
-    },
-    "occlusion": PERTURBING | {"window": ({}, 3, 4), "stride": ({}, 2, 3)},
-    "rise": PERTURBING | {
-        "samples": ({}, 20, 30), "cells": ({}, 3, 5), "probability": ({}, 0.5, 0.3), "centred": ({}, True, False),
-    },
-    "smoothgrad": {"samples": ({}, 3, 4), "noise": ({}, 0.15, 0.3)},
-}  # fmt: skip
-EXPLAINER_COMMON = {
-    **{name: {"segments": "grid:3"} for name, options in EXPLAINER_OPTIONS.items() if "segments" in options},
-    "kernel_shap": {"segments": "grid:3", "samples": 40}, "lime": {"segments": "grid:3", "samples": 40},
-    "shapley_sampling": {"segments": "grid:3", "permutations": 2}, "integrated_gradients": {"steps": 3},
-    "occlusion": {"window": 4, "stride": 2}, "rise": {"samples": 20, "cells": 3}, "smoothgrad": {"samples": 3},
-}  # fmt: skip
-
 
 def coarse(model, inputs, targets):
     """A map with many ties."""
     inputs = inputs.requires_grad_()
     map_ = inputs * torch.autograd.grad(model(inputs).gather(1, targets[:, None]).sum(), inputs)[0]
     return (4 * map_ / map_.flatten(1).abs().amax(1).view(-1, 1, 1, 1)).round().detach()
-
-
-def fingerprint(batch):
-    """A number that any two maps differ in."""
-    raw = batch.raw.flatten(1).double()
-    return raw @ (1 + torch.arange(raw.shape[1], device=raw.device).double()).cos()
 
 
 class World:
@@ -153,7 +122,7 @@ def explainer_for(metric):
     if metric in ("deletion", "insertion", "srg", "aopc"):
         return "coarse", {"name": coarse}
     name = "integrated_gradients" if metric == "completeness" else "input_x_gradient"
-    return chosen(name, EXPLAINER_COMMON.get(name, {}))
+    return chosen(name, {"steps": 3} if name == "integrated_gradients" else {})
 
 
 def same(found, expected):
@@ -168,8 +137,6 @@ def shuffled(cells):
 def test_every_option_has_a_second_value_here():
     measured = {name: set(entry.options) for name, entry in METRICS.items() if entry.kind != "cost"}
     assert {name: set(options) for name, options in METRIC_OPTIONS.items()} == measured
-    explained = {name: set(entry.options) for name, entry in EXPLAINERS.items()}
-    assert {name: set(options) for name, options in EXPLAINER_OPTIONS.items()} == explained
 
 
 @pytest.mark.parametrize("name", METRIC_OPTIONS)
@@ -210,17 +177,3 @@ def test_an_explainers_scores_are_the_same_beside_another_explainers(world):
         by_itself = world.measure({label: options}, metrics)
         for metric in metrics:
             same(together[label, metric], by_itself[label, metric])
-
-
-@pytest.mark.parametrize("name", EXPLAINER_OPTIONS)
-def test_an_explainer_explains_the_same_beside_itself_with_another_option(name, world):
-    metric = ("fingerprint", {"name": fingerprint})
-    cells = cells_of(name, EXPLAINER_OPTIONS, EXPLAINER_COMMON)
-    for group in variants(name, EXPLAINER_OPTIONS, EXPLAINER_COMMON):
-        values = [world.alone(cell, metric) for cell in group]
-        for i, first in enumerate(values):
-            for second in values[:i]:
-                assert not np.allclose(first, second, rtol=1e-6, atol=1e-9), [label for label, _ in group]
-    together = world.measure(shuffled(cells), dict([metric]))
-    for label, options in cells.items():
-        same(together[label, "fingerprint"], world.alone((label, options), metric))

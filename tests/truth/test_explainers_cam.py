@@ -1,19 +1,23 @@
-"""Grad-CAM on nets worked out by hand, and the layer it looks at."""
+"""Maps of activations on nets worked out by hand, by slow formulas written out, and where the object is."""
 
 import pytest
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional as F
 
 import harness
-from explainer_worlds import model, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import linear_net, model, near, seed, small_cnn  # noqa: F401
 from harness.api import samples_of
-from harness.explainers.cam import choose_layer
+from harness.explaining import Explaining
+from harness.facts import Facts
+from harness.registry import EXPLAINERS
+
+OF_GRADIENTS = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam")
+EVERY = (*OF_GRADIENTS, "score_cam", "eigen_cam", "activation_map")
 
 
 class Head(nn.Module):
-    """A spatial layer that scales the image by two factors, a linear head on its places."""
+    """A spatial layer that scales the image by a factor per channel, and a linear head on its places."""
 
     def __init__(self, factors, weights):
         super().__init__()
@@ -25,18 +29,241 @@ class Head(nn.Module):
         return torch.einsum("nkhw,ckhw->nc", self.scale(x), self.weights)
 
 
-def layer_of(net, shape, layer=None):
-    x = torch.randn(2, *shape)
-    return choose_layer(net.eval(), samples_of(net.eval(), x, torch.zeros(2, dtype=torch.long)), layer=layer)
+def head(factors, images, classes=3):
+    """A Head for these images with random weights (classes, k, h, w), one target for each image."""
+    net = Head(factors, torch.randn(classes, len(factors), *images.shape[2:])).eval()
+    return net, net.weights.detach(), torch.arange(len(images)) % classes
+
+
+def told(name, net, x, targets, modality=None, **options):
+    """The maps, and the facts that were told beside them."""
+    entry, samples = EXPLAINERS[name], samples_of(net, x, targets, modality=modality)
+    samples.facts, explaining = Facts(), Explaining(entry, entry.complete(options), net)
+    explaining.prepare(samples)
+    return explaining(samples), samples.facts
 
 
 def test_grad_cam_is_the_activations_weighted_by_the_mean_gradients(seed):  # noqa: F811
-    factors, weights = torch.randn(2), torch.randn(3, 2, 5, 4)
-    net, x, targets = Head(factors, weights).eval(), torch.randn(3, 1, 5, 4), torch.tensor([2, 0, 1])
+    factors, x = torch.randn(2), torch.randn(3, 1, 5, 4)
+    net, weights, targets = head(factors, x)
     alpha = weights.mean((2, 3))[targets]  # a logit's gradient at a place is the head's weight there
     expected = (alpha @ factors)[:, None, None, None] * x
     assert near(harness.explain("grad_cam", net, x, targets, relu=False), expected)
     assert near(harness.explain("grad_cam", net, x, targets), expected.relu())
+
+
+def weight_by_derivatives(channel, logit):
+    """Grad-CAM++'s weight of a channel (h, w), over exp(S), from true derivatives of exp(S(channel))."""
+    a = channel.double().flatten().requires_grad_()
+    y = logit(a.view(channel.shape)).exp()
+    first = torch.autograd.grad(y, a, create_graph=True)[0]
+    weight = 0
+    for at in range(len(a)):
+        row = torch.autograd.grad(first[at], a, create_graph=True)[0]
+        second, third = row[at], torch.autograd.grad(row[at], a, retain_graph=True)[0][at]
+        weight += second / (2 * second + a.sum() * third) * first[at].relu()
+    return (weight / y).detach()
+
+
+def test_grad_cam_pp_has_the_weights_that_the_derivatives_of_the_exponential_give(seed):  # noqa: F811
+    factors, x = torch.rand(3) + 0.1, torch.rand(2, 1, 3, 4)
+    net, weights, targets = head(factors, x)
+    expected = torch.zeros_like(x)
+    for n in range(2):
+        for k in range(3):
+            channel, slopes = factors[k] * x[n, 0], weights[targets[n], k].double()
+            expected[n, 0] += weight_by_derivatives(channel, lambda a: (slopes * a).sum()) * channel  # noqa: B023
+    assert near(harness.explain("grad_cam_pp", net, x, targets), expected, 1e-4)
+
+
+def test_grad_cam_pp_tells_how_near_its_denominator_comes_to_zero(seed):  # noqa: F811
+    x, targets = torch.ones(1, 1, 2, 2), torch.tensor([0])
+    for factor, least in ((0.5, 2 + 3 * 2), (-0.125, 2 - 3 * 0.5)):  # 2 + g sum A with gradient 3 everywhere
+        net = Head(torch.tensor([factor]), torch.full((1, 1, 2, 2), 3.0)).eval()
+        maps, facts = told("grad_cam_pp", net, x, targets, relu=False)
+        assert near(facts.per_sample["least_denominator"][0], torch.tensor([float(least)]))
+        assert near(maps, torch.full_like(x, 4 * 3 / least * factor))
+
+
+def test_xgrad_cam_weighs_gradients_by_activations_and_its_map_sums_as_gradient_x_activation(seed):  # noqa: F811
+    factors, x = torch.tensor([0.7, 0.0, 1.3]), torch.rand(3, 1, 5, 4)
+    net, weights, targets = head(factors, x)
+    alpha = (weights[targets] * x).sum((2, 3)) / x.sum((2, 3))
+    found = harness.explain("xgrad_cam", net, x, targets, relu=False)
+    assert near(found, (alpha @ factors)[:, None, None, None] * x)
+    assert near(found.sum((1, 2, 3)), net(x).gather(1, targets[:, None])[:, 0].detach())
+    assert near(harness.explain("xgrad_cam", net, x, targets), found.relu())
+
+
+def test_hires_cam_is_gradient_x_activation_place_by_place(seed):  # noqa: F811
+    factors, x = torch.randn(2), torch.randn(3, 1, 5, 4)
+    net, weights, targets = head(factors, x)
+    expected = torch.einsum("nkhw,k->nhw", weights[targets], factors)[:, None] * x
+    assert near(harness.explain("hires_cam", net, x, targets), expected)
+    assert near(harness.explain("hires_cam", net, x, targets, relu=True), expected.relu())
+
+
+def test_hires_cam_sums_to_the_logit_less_the_bias_where_pooling_and_a_linear_layer_follow(seed):  # noqa: F811
+    net, x, targets = small_cnn(), torch.randn(4, 3, 12, 8), torch.tensor([3, 1, 0, 2])
+    expected = net(x).gather(1, targets[:, None])[:, 0] - net[-1].bias[targets]
+    found = harness.explain("hires_cam", net, x, targets)  # enlarged twice along each axis, which keeps the mean
+    assert near(found.sum((1, 2, 3)) / 4, expected.detach(), rounding=1e-6)
+
+
+def test_layer_cam_takes_what_is_positive_of_each_gradient(seed):  # noqa: F811
+    factors, x = torch.randn(2), torch.randn(3, 1, 5, 4)
+    net, weights, targets = head(factors, x)
+    expected = torch.einsum("nkhw,k->nhw", weights[targets].relu(), factors)[:, None] * x
+    assert near(harness.explain("layer_cam", net, x, targets, relu=False), expected)
+    assert near(harness.explain("layer_cam", net, x, targets), expected.relu())
+
+
+def score_cam_by_hand(net, layer, image, target, score, softmax, value):
+    """One image after the other and one channel after the other, as the paper's algorithm 1 and definition 5 read."""
+    chosen = (lambda z: z[0, target]) if score == "logit" else (lambda z: z.softmax(1)[0, target])
+    channels = net[: layer + 1](image)
+    scores, background = [], torch.full_like(image, value)
+    for k in range(channels.shape[1]):
+        mask = F.interpolate(channels[:, k : k + 1], image.shape[2:], mode="bilinear", align_corners=False)
+        mask = (mask - mask.min()) / (mask.max() - mask.min())
+        scores.append(chosen(net(image * mask + background * (1 - mask))))
+    scores = torch.stack(scores)
+    weights = scores.softmax(0) if softmax else scores - chosen(net(background))
+    return F.interpolate(
+        (weights[:, None, None] * channels[0]).sum(0).relu()[None, None], image.shape[2:], mode="bilinear"
+    )
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+@pytest.mark.parametrize(("score", "softmax"), [("logit", True), ("logit", False), ("probability", False)])
+def test_score_cam_is_what_a_loop_over_channels_gives(layer, score, softmax, seed):  # noqa: F811
+    net, x, targets = small_cnn(), 3 * torch.randn(3, 3, 8, 6), torch.tensor([2, 0, 3])
+    with torch.no_grad():
+        net[-1].weight.mul_(20)  # or all channels weigh about the same
+    for baseline, value in (("zero", 0.0), (torch.full((3, 8, 6), 0.5), 0.5)):
+        with torch.no_grad():
+            one_by_one = [
+                score_cam_by_hand(net, layer, x[n : n + 1], targets[n], score, softmax, value) for n in range(3)
+            ]
+        found = harness.explain(
+            "score_cam", net, x, targets, layer=str(layer), score=score, softmax=softmax, baseline=baseline
+        )
+        assert near(found, torch.cat(one_by_one), 1e-4)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_a_channel_with_one_value_everywhere_has_no_part_in_score_cam(softmax, seed):  # noqa: F811
+    net, x, targets = small_cnn().double(), torch.randn(2, 3, 8, 8).double(), torch.tensor([0, 1])
+    with torch.no_grad():
+        net[3].weight[2:] = 0
+        net[3].bias[2:] = 5.0
+    other = small_cnn().double()
+    other.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        other[3].bias[2:] = 7.0  # a constant that the linear layer's bias makes up for
+        other[-1].bias -= 2 * other[-1].weight[:, 2:].sum(1)
+    first, second = (
+        harness.explain("score_cam", each, x, targets, softmax=softmax, relu=False) for each in (net, other)
+    )
+    assert near(first, second, 1e-4) and first.abs().max() > 0
+    with torch.no_grad():
+        net[3].weight.zero_()
+    maps, facts = told("score_cam", net, x, targets, softmax=softmax)
+    assert not maps.any() and facts.per_sample["contrast"][0].tolist() == [0, 0]
+
+
+def test_eigen_cam_of_one_pattern_is_the_pattern_whatever_the_signs_of_its_channels(seed):  # noqa: F811
+    factors, x = torch.randn(4), torch.rand(3, 1, 5, 4)
+    net, _, targets = head(factors, x)
+    upright = factors.sum().sign() * factors.norm()  # the side of the mean activation, which is factors.mean() x
+    assert near(harness.explain("eigen_cam", net, x, targets), upright * x)
+    centred = x - x.mean((2, 3), keepdim=True)
+    assert near(harness.explain("eigen_cam", net, x, targets, centred=True), upright * centred, 1e-4)
+
+
+def test_eigen_cam_is_the_projection_of_largest_length_and_not_negative_where_activations_are_not(seed):  # noqa: F811
+    net, x, targets = small_cnn(), torch.randn(3, 3, 8, 6), torch.tensor([0, 1, 2])
+    found = harness.explain("eigen_cam", net, x, targets, layer="1")
+    points = net[:2](x).detach().flatten(2).transpose(1, 2).double()
+    values, vectors = torch.linalg.eigh(points.transpose(1, 2) @ points)
+    assert near(found.flatten(1), (points @ vectors[:, :, -1:])[..., 0].abs(), 1e-4)
+    assert near(found.square().sum((1, 2, 3)), values[:, -1].float(), 1e-4)
+    assert torch.equal(found, harness.explain("eigen_cam", net, x, targets.flip(0), layer="1")), "whatever the class"
+
+
+def test_an_activation_map_is_the_mean_absolute_activation(seed):  # noqa: F811
+    factors, x = torch.randn(4), torch.randn(3, 1, 5, 4)
+    net, _, targets = head(factors, x)
+    assert near(harness.explain("activation_map", net, x, targets), factors.abs().mean() * x.abs())
+
+
+def test_guided_grad_cam_is_the_product_of_its_parents(seed):  # noqa: F811
+    net, x, targets = small_cnn(), torch.randn(3, 3, 8, 6), torch.tensor([0, 1, 2])
+    coarse, fine = (harness.explain(name, net, x, targets) for name in ("grad_cam", "guided_backprop"))
+    found = harness.explain("guided_grad_cam", net, x, targets)
+    assert near(found, fine * coarse) and found.abs().max() > 0
+    early, unrectified = {"layer": "0"}, {"layer": "0", "relu": False}
+    for options in (early, unrectified):
+        coarse = harness.explain("grad_cam", net, x, targets, **options)
+        assert near(harness.explain("guided_grad_cam", net, x, targets, **options), fine * coarse)
+
+
+def test_guided_grad_cam_needs_both_parents(seed):  # noqa: F811
+    smooth = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU(), nn.Linear(5, 2)).eval()
+    x, targets = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+    assert harness.explain("grad_cam", smooth, x, targets).any()
+    with pytest.raises(harness.NotApplicable, match="no ReLU"):
+        harness.explain("guided_grad_cam", smooth, x, targets)
+    assert harness.explain("guided_backprop", flat, x, targets).any()
+    with pytest.raises(harness.NotApplicable, match="no layer"):
+        harness.explain("guided_grad_cam", flat, x, targets)
+
+
+class Spot(nn.Module):
+    """Looks at patches of 3 x 3 (or 3) with one of five channels only, and lays its output out in some way."""
+
+    def __init__(self, layout, axes=2):
+        super().__init__()
+        self.look = (nn.Conv2d if axes == 2 else nn.Conv1d)(1, 5, 3, stride=3)
+        self.out, self.layout = nn.Identity(), layout
+        with torch.no_grad():
+            self.look.weight.zero_()[2] = 1.0
+            self.look.bias.zero_()
+
+    def forward(self, x):
+        seen = self.look(x)
+        if self.layout == "channels last":
+            seen = self.out(seen.movedim(1, -1)).movedim(-1, 1)
+        elif self.layout == "tokens":
+            tokens = seen.flatten(2).transpose(1, 2)
+            front = torch.zeros_like(tokens[:, :2])
+            seen = self.out(torch.cat([front, tokens], 1))[:, 2:].transpose(1, 2)
+        else:
+            seen = self.out(seen)
+        return seen.flatten(2).square().sum(2)
+
+
+@pytest.mark.parametrize("layout", ["channels first", "channels last", "tokens"])
+@pytest.mark.parametrize("name", [*EVERY, "guided_grad_cam"])
+def test_the_map_is_largest_where_the_object_is_in_every_layout(name, layout, seed):  # noqa: F811
+    net, x = Spot(layout).eval(), torch.zeros(2, 1, 12, 21)
+    x[0, 0, 3:6, 15:18] = x[1, 0, 9:12, 0:3] = 1.0
+    if name == "guided_grad_cam":  # a parent that needs a ReLU
+        net.look = nn.Sequential(net.look, nn.ReLU())
+    maps, facts = told(name, net, x, torch.tensor([2, 2]))
+    assert facts.single["layer"] == "out"
+    highest = maps.flatten(1).argmax(1)
+    assert ((highest // 21 // 3).tolist(), (highest % 21 // 3).tolist()) == ([1, 3], [5, 0])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_series_has_a_map_too(name, seed):  # noqa: F811
+    net, x = Spot("channels first", axes=1).eval(), torch.zeros(2, 1, 30)
+    x[0, 0, 12:15] = x[1, 0, 27:30] = 1.0
+    maps, facts = told(name, net, x, torch.tensor([2, 2]), modality="series")
+    assert maps.shape == (2, 1, 30) and (maps.flatten(1).argmax(1) // 3).tolist() == [4, 9]
+    assert facts.per_sample["contrast"][0].tolist() == [1, 1]
 
 
 def test_a_coarse_map_is_enlarged_bilinearly_after_its_rectification(seed):  # noqa: F811
@@ -51,10 +278,12 @@ def test_a_coarse_map_is_enlarged_bilinearly_after_its_rectification(seed):  # n
     x = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
     half_pixels = torch.tensor([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
     expected = half_pixels @ coarse.relu() @ half_pixels.T
-    assert near(harness.explain("grad_cam", net.eval(), x, torch.tensor([0])), expected)
+    for name in ("grad_cam", "layer_cam"):
+        assert near(harness.explain(name, net.eval(), x, torch.tensor([0])), expected)
 
 
-def test_in_place_and_reused_operations_after_the_layer_do_not_disturb_it(seed):  # noqa: F811
+@pytest.mark.parametrize("name", EVERY)
+def test_in_place_and_reused_operations_after_the_layer_do_not_disturb_it(name, seed):  # noqa: F811
     class Net(nn.Module):
         def __init__(self, activation):
             super().__init__()
@@ -69,11 +298,10 @@ def test_in_place_and_reused_operations_after_the_layer_do_not_disturb_it(seed):
     maps = []
     for net in nets:
         net.load_state_dict(nets[0].state_dict())
-        maps.append(harness.explain("grad_cam", net.eval(), x, targets, layer="conv"))
-    assert layer_of(nets[2], (3, 7, 7)) == "conv", "a layer called twice is passed over"
+        maps.append(harness.explain(name, net.eval(), x, targets, layer="conv"))
     assert torch.equal(maps[0], maps[1]) and torch.equal(maps[0], maps[2]) and maps[0].abs().max() > 0
     with pytest.raises(harness.NotApplicable, match="'shared' is called 2 times"):
-        harness.explain("grad_cam", nets[2], x, targets, layer="shared")
+        harness.explain(name, nets[2], x, targets, layer="shared")
 
 
 def test_frozen_weights_and_a_callers_no_grad_leave_the_map_as_it_is(seed):  # noqa: F811
@@ -84,53 +312,53 @@ def test_frozen_weights_and_a_callers_no_grad_leave_the_map_as_it_is(seed):  # n
 
 
 @pytest.mark.parametrize("outputs", [(-1,), (-1, 1)])
-def test_a_single_output_has_a_map(outputs, seed):  # noqa: F811
+@pytest.mark.parametrize("name", [*OF_GRADIENTS, "score_cam"])
+def test_a_single_output_has_a_map(name, outputs, seed):  # noqa: F811
     net = small_cnn(classes=1)
     net.append(model(lambda z: z.view(outputs)))
     x, targets = torch.randn(2, 3, 8, 8), torch.zeros(2, dtype=torch.long)
     two = nn.Sequential(net, model(lambda z: torch.stack([z.view(-1), -z.view(-1)], 1))).eval()
-    assert near(harness.explain("grad_cam", net.eval(), x, targets), harness.explain("grad_cam", two, x, targets))
+    assert near(harness.explain(name, net.eval(), x, targets), harness.explain(name, two, x, targets))
 
 
-def test_the_last_layer_with_a_place_is_chosen():
-    nets = torchvision.models
-    assert layer_of(nets.resnet18(), (3, 64, 64)) == "layer4"
-    assert layer_of(nets.mobilenet_v3_small(), (3, 64, 64)) == "features"
-    assert layer_of(nets.squeezenet1_1(), (3, 64, 64)) == "classifier.2"
-    features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))  # as in VGG
-    assert layer_of(nn.Sequential(features, nn.AdaptiveAvgPool2d(7), nn.Dropout2d(), nn.Flatten()), (3, 64, 64)) == "0"
-    assert layer_of(small_cnn(), (3, 8, 8)) == "4"
-    assert layer_of(nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten()), (1, 9, 12)) == "0"
+@pytest.mark.parametrize("name", OF_GRADIENTS)
+def test_a_model_without_gradients_after_the_layer_has_no_gradient_map_but_others(name, seed):  # noqa: F811
+    net, x, targets = small_cnn(), torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+    net.append(model(lambda z: z.detach()))
+    with pytest.raises(harness.NotApplicable, match="no gradient of the model's output reaches layer '4'"):
+        harness.explain(name, net, x, targets)
+    for other in ("score_cam", "eigen_cam", "activation_map"):
+        assert harness.explain(other, net, x, targets).any()
 
 
-def test_swins_map_is_read_where_its_channels_come_first():
-    swin = torchvision.models.SwinTransformer([4, 4], 8, [1, 1], [1, 1], [2, 2], num_classes=3)
-    assert layer_of(swin, (3, 32, 32)) == "permute"
+def test_a_flat_map_of_one_sample_is_told_and_is_no_error(seed):  # noqa: F811
+    net, x = Head(torch.ones(1), torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).repeat(1, 1, 3, 4)), torch.rand(2, 1, 3, 4)
+    maps, facts = told("grad_cam", net.eval(), x, torch.tensor([0, 1]))
+    contrast = (x[0].max() - x[0].min()) / x[0].max()
+    assert not maps[1].any() and near(facts.per_sample["contrast"][0], torch.tensor([float(contrast), 0.0]))
 
 
-def test_models_without_a_spatial_layer_at_the_end_are_not_applicable():
-    vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=3)
-    swin = torchvision.models.SwinTransformer([4, 4], 8, [1, 1], [1, 1], [2, 2], num_classes=3)
-    swin.permute = model(lambda z: z)  # the rest of the model reads channels-last maps
-    swin.avgpool = model(lambda z: z.mean((1, 2)))
-    swin.flatten = nn.Identity()
-    for net in (vit, swin):
-        with pytest.raises(harness.NotApplicable, match="works on tokens or channels-last maps"):
-            layer_of(net, (3, 32, 32))
-    with pytest.raises(harness.NotApplicable, match="no layer"):
-        layer_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (3, 2, 2))
-    with pytest.raises(harness.NotApplicable, match="larger than 1 x 1"):
-        layer_of(nn.Sequential(nn.Conv2d(3, 2, 8), nn.Flatten()), (3, 8, 8))
-    with pytest.raises(harness.NotApplicable, match=r"layer '7' gives \(1, 4\)"):
-        layer_of(small_cnn(), (3, 8, 8), layer="7")
+def test_hooks_and_wants_of_gradients_come_back_after_an_error(seed):  # noqa: F811
+    class Fails(nn.Module):
+        def forward(self, z):
+            if len(z) > 1:
+                raise RuntimeError("too many")
+            return z
+
+    net, x = small_cnn(), torch.randn(2, 3, 8, 8)
+    net[5] = nn.Sequential(nn.AdaptiveAvgPool2d(1), Fails())
+    net[0].weight.requires_grad_(False)
+    wants = [parameter.requires_grad for parameter in net.parameters()]
+    function, samples = EXPLAINERS["grad_cam"].function, samples_of(net, x, torch.tensor([0, 1]))
+    prepared = EXPLAINERS["grad_cam"].prepare(net, samples)
+    with pytest.raises(RuntimeError, match="too many"):  # without the harness's guard, which would put all back
+        function(net, x, samples.targets, context=samples, prepared=prepared)
+    assert not any(module._forward_hooks for module in net.modules()) and torch.is_grad_enabled()
+    assert [parameter.requires_grad for parameter in net.parameters()] == wants
 
 
-def test_a_misspelt_layer_is_told_with_close_names():
-    with pytest.raises(ValueError, match="no layer 'layr4', expected .* like layer4"):
-        layer_of(torchvision.models.resnet18(), (3, 64, 64), layer="layr4")
-
-
-def test_tables_are_not_applicable():
-    net = nn.Sequential(nn.Linear(4, 2)).eval()
-    with pytest.raises(harness.NotApplicable, match="needs image inputs"):
-        harness.explain("grad_cam", net, torch.randn(2, 4), torch.tensor([0, 1]))
+@pytest.mark.parametrize("name", EVERY)
+def test_tables_are_not_applicable(name):
+    net, _ = linear_net((4,))
+    with pytest.raises(harness.NotApplicable, match="needs image or series inputs"):
+        harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]))

@@ -1,4 +1,4 @@
-"""Gradients and their integrals, on functions whose answer is known."""
+"""Gradients, as they are and under noise, on functions whose answer is known; and how they are computed."""
 
 import warnings
 
@@ -7,59 +7,23 @@ import torch
 from torch import nn
 
 import harness
-from explainer_worlds import explain, linear_net, model, near, seed, small_cnn, smooth_net  # noqa: F401
+from explainer_worlds import explain, explain_in, linear_net, model, near, seed, small_cnn  # noqa: F401
 from harness.api import samples_of
+from harness.explainers import _gradients
 from harness.predictor import Predictor
+from harness.randomness import element, normal
 
-GRADIENTS = ["gradient", "saliency", "input_x_gradient", "integrated_gradients", "smoothgrad"]
+NOISY = ["smoothgrad", "smoothgrad_squared", "vargrad"]
+FEW = {
+    "gradient": {}, "saliency": {}, "input_x_gradient": {}, **{name: {"samples": 5} for name in NOISY},
+    "integrated_gradients": {"steps": 5}, "guided_ig": {"steps": 5}, "idgi": {"steps": 5},
+    "expected_gradients": {"samples": 5, "baseline": "uniform_noise"}, "gradient_x_weight": {},
+}  # fmt: skip
+PLAIN = [name for name in FEW if name != "gradient_x_weight"]
 
 
 def none_of(count):
     return torch.zeros(count, dtype=torch.long)
-
-
-@pytest.mark.parametrize("steps", [2, 5, 40])
-def test_a_sum_of_squares_tells_the_schemes_of_integration_apart(steps, seed):  # noqa: F811
-    x, net = torch.randn(4, 6), model(lambda inputs: (inputs**2).sum(1))
-    share = {"riemann_left": 1 - 1 / steps, "riemann_right": 1 + 1 / steps, "riemann_middle": 1, "gausslegendre": 1}
-    for method, factor in share.items():
-        found = explain("integrated_gradients", net, x, none_of(4), steps=steps, method=method)
-        assert near(found, factor * x**2), method
-
-
-def test_on_a_bias_free_relu_net_input_x_gradient_is_complete_and_is_the_integral_from_zero(seed):  # noqa: F811
-    net = nn.Sequential(nn.Linear(8, 20, bias=False), nn.ReLU(), nn.Linear(20, 3, bias=False)).eval()
-    x, targets = torch.randn(5, 8), torch.tensor([0, 1, 2, 0, 1])
-    product = explain("input_x_gradient", net, x, targets)
-    assert near(product.sum(1), net(x).detach().gather(1, targets[:, None])[:, 0])
-    assert near(explain("integrated_gradients", net, x, targets, steps=3), product)
-    left = explain("integrated_gradients", net, x, targets, steps=10, method="riemann_left")
-    assert near(left, 0.9 * product)  # the gradient at zero itself is zero
-
-
-@pytest.mark.parametrize("shape", [(6,), (4, 5), (2, 5, 6)])
-@pytest.mark.parametrize("baseline", ["zero", "train_mean", "train_sample", "uniform_noise", "gaussian_noise"])
-def test_the_integral_is_what_the_baseline_lacks_on_every_kind_of_input(shape, baseline, seed):  # noqa: F811
-    net = nn.Sequential(nn.Flatten(), smooth_net(torch.Size(shape).numel())).eval()
-    x, targets, train = torch.randn(4, *shape), torch.tensor([0, 1, 2, 0]), torch.randn(9, *shape)
-    samples = samples_of(net, x, targets, train=train)
-    lost = net(x) - net(samples.baseline(baseline))
-    found = harness.explain("integrated_gradients", net, x, targets, train=train, baseline=baseline)
-    assert found.shape == x.shape
-    assert near(found.flatten(1).sum(1), lost.detach().gather(1, targets[:, None])[:, 0], 1e-4)
-
-
-def test_the_midpoint_rules_error_falls_with_the_square_of_the_steps_and_gauss_legendres_faster(seed):  # noqa: F811
-    net, x, targets = smooth_net(6, dtype=torch.float64), torch.randn(16, 6, dtype=torch.float64), none_of(16)
-    lost = (net(x) - net(torch.zeros_like(x)))[:, 0].detach()
-
-    def error(steps, method):
-        found = explain("integrated_gradients", net, x, targets, steps=steps, method=method).double()
-        return float((found.sum(1) - lost).abs().mean())
-
-    assert 2.8 < error(4, "riemann_middle") / error(8, "riemann_middle") < 5.6
-    assert 1.6 < error(20, "riemann_left") / error(40, "riemann_left") < 2.5
-    assert error(12, "gausslegendre") < error(40, "riemann_middle") / 5
 
 
 def test_smoothgrad_is_the_gradient_of_the_function_blurred_by_the_noise(seed):  # noqa: F811
@@ -71,25 +35,57 @@ def test_smoothgrad_is_the_gradient_of_the_function_blurred_by_the_noise(seed): 
     assert ((found - 3 * x**2 - 3 * sigma**2).abs() < 5.5 * spread / draws**0.5).all()
 
 
-@pytest.mark.parametrize("rows", [1, 4, 7, 1000])
-def test_smoothgrad_is_the_mean_over_its_draws_however_many_are_made_at_once(rows, seed):  # noqa: F811
-    net, x, targets = small_cnn(), torch.randn(2, 3, 6, 6), torch.tensor([0, 3])
-    samples = samples_of(net, x, targets, predictor=Predictor(net, chunk=rows))
-    from harness.explainers.gradient import smoothgrad
-    from harness.randomness import element, normal
+@pytest.mark.parametrize("name", NOISY)
+def test_on_a_cubic_the_moments_of_the_noisy_gradient_are_known(name, seed):  # noqa: F811
+    """The gradient 3 (x + e)^2 = 3 (x^2 + 2 x e + e^2) has mean 3 (x^2 + s^2) and variance 36 x^2 s^2 + 18 s^4."""
+    x, net, draws = (
+        torch.randn(3, 4).double() * torch.tensor([[0.5], [1.0], [3.0]]),
+        model(lambda z: (z**3).sum(1)),
+        3000,
+    )
+    sigma = 0.3 * (x.amax(1) - x.amin(1))[:, None]
+    mean, variance = 3 * (x**2 + sigma**2), 36 * x**2 * sigma**2 + 18 * sigma**4
+    expected = {"smoothgrad": mean, "smoothgrad_squared": variance + mean**2, "vargrad": variance}[name]
+    runs = torch.stack([
+        explain_in(16, 300, name, net, x, none_of(3), seed=run, samples=draws, noise=0.3) for run in range(12)
+    ]).double()  # fmt: skip
+    error = runs.std(0) / len(runs) ** 0.5
+    assert (error < expected / 20).all(), "too few draws to tell"
+    assert ((runs.mean(0) - expected).abs() < 9 * error).all()  # Student's t of 11 degrees: p < 1e-5 for 12 numbers
 
-    found = smoothgrad(net, x.clone(), targets, context=samples, prepared=4, samples=5)
-    by_hand = torch.zeros_like(x)
+
+@pytest.mark.parametrize("rows", [1, 4, 7, 1000])
+def test_mean_mean_square_and_variance_are_those_of_the_same_draws_however_many_at_once(rows, seed):  # noqa: F811
+    net, x, targets = small_cnn(), torch.randn(2, 3, 6, 6), torch.tensor([0, 3])
+    keys = samples_of(net, x, targets).stream("smoothgrad noise")
+    slopes = torch.empty(2, 5, *x.shape[1:])
     for row in range(2):
         for draw in range(5):
-            key = element(samples.stream("smoothgrad noise")[row : row + 1], torch.tensor([draw]))
-            noisy = x[row] + 0.15 * (x[row].max() - x[row].min()) * normal(key, 3, 6, 6)[0]
-            noisy = noisy[None].requires_grad_()
-            by_hand[row] += torch.autograd.grad(net(noisy)[0, targets[row]], noisy)[0][0] / 5
-    assert near(found, by_hand)
+            drawn = normal(element(keys[row : row + 1], torch.tensor([draw])), 3, 6, 6)
+            noisy = (x[row] + 0.15 * (x[row].max() - x[row].min()) * drawn).requires_grad_()
+            slopes[row, draw] = torch.autograd.grad(net(noisy)[0, targets[row]], noisy)[0][0]
+    by_hand = [slopes.mean(1), (slopes**2).mean(1), slopes.var(1, correction=0)]
+    for name, expected in zip(NOISY, by_hand, strict=True):
+        assert near(explain_in(16, rows, name, net, x, targets, samples=5), expected), name
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
+def test_a_small_variance_survives_a_large_mean(seed):  # noqa: F811
+    """Of gradients near 1e4 that vary by about 1: the difference of their mean squares would be rounding alone."""
+    x, shift = torch.randn(3, 4), 1e4
+    net = model(lambda z: (shift * z + z**2 / 2).sum(1))
+    found = explain("vargrad", net, x, none_of(3), samples=400, noise=0.5)
+    variance = (0.5 * (x.amax(1) - x.amin(1))[:, None]) ** 2
+    assert ((found / variance - 1).abs() < 0.5).all()
+
+
+def test_linear_models_have_the_same_gradient_everywhere(seed):  # noqa: F811
+    net, weights = linear_net((2, 4, 5))
+    x, targets = torch.randn(3, 2, 4, 5), torch.tensor([2, 0, 1])
+    assert near(explain("smoothgrad_squared", net, x, targets, samples=4), weights[targets] ** 2)
+    assert explain("vargrad", net, x, targets, samples=4).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_models_through_which_no_gradient_passes_are_not_applicable(name):
     class Detached(nn.Linear):
         def forward(self, inputs):
@@ -102,29 +98,112 @@ def test_models_through_which_no_gradient_passes_are_not_applicable(name):
 
     for net in (Detached(4, 2).eval(), Quiet(4, 2).eval()):
         with pytest.raises(harness.NotApplicable, match="no gradient"):
-            harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]))
+            harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]), **FEW[name])
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("name", FEW)
 def test_frozen_weights_and_a_callers_no_grad_change_nothing(name, seed):  # noqa: F811
     net, x, targets = small_cnn(), torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2])
-    before = harness.explain(name, net, x, targets)
+    before = harness.explain(name, net, x, targets, **FEW[name])
     net.requires_grad_(False)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.equal(harness.explain(name, net, x, targets), before)
+        assert torch.equal(harness.explain(name, net, x, targets, **FEW[name]), before)
 
 
-def test_wrong_options_are_told_in_one_line(seed):  # noqa: F811
+class Watched(nn.Module):
+    """A model that notes of each pass its rows and whether its weights required gradients, and may run out of
+    memory."""
+
+    def __init__(self, net, most=10**9):
+        super().__init__()
+        self.net, self.most, self.rows, self.wanting = net, most, [], []
+
+    def forward(self, inputs):
+        if torch.is_grad_enabled():
+            self.rows.append(len(inputs))
+            self.wanting.append(any(parameter.requires_grad for parameter in self.parameters()))
+            if len(inputs) > self.most:
+                raise torch.OutOfMemoryError("no room")
+        return self.net(inputs)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_weights_ask_for_no_gradients_meanwhile_and_get_their_wish_and_their_gradients_back(name, seed):  # noqa: F811
+    net = Watched(small_cnn()).eval()
+    net.net[0].bias.requires_grad_(False)
+    net.net[0].weight.grad = torch.ones_like(net.net[0].weight)
+    before = [(parameter.requires_grad, parameter.grad) for parameter in net.parameters()]
+    harness.explain(name, net, torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2]), **FEW[name])
+    after = [(parameter.requires_grad, parameter.grad) for parameter in net.parameters()]
+    assert net.wanting and not any(net.wanting)
+    assert all(a[0] == b[0] and a[1] is b[1] for a, b in zip(after, before, strict=True))
+    assert (net.net[0].weight.grad == 1).all()
+
+
+def test_weights_get_their_wish_back_after_an_exception_too(seed):  # noqa: F811
+    net = Watched(small_cnn(), most=0).eval()
+    samples = samples_of(net, torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2]))
+    with pytest.raises(MemoryError, match="does not hold one forward and backward pass of one input"):
+        _gradients.gradients_at(net, samples, samples.targets, samples.inputs)
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_where_memory_runs_out_the_chunk_is_halved_until_it_does_not_and_stays_so(name, seed):  # noqa: F811
+    x, targets, cnn = torch.randn(7, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0, 1, 2]), small_cnn()
+    expected = explain_in(16, 1000, name, cnn, x, targets, **FEW[name])
+    net = Watched(cnn, most=3).eval()
+    for first in (True, False):
+        net.rows.clear()
+        found = explain_in(16, 1000, name, net, x, targets, **FEW[name])
+        assert near(found, expected, 3e-4 if name == "guided_ig" else 1e-5, rounding=1e-6)
+        failed, fitted = ([rows for rows in net.rows if (rows > 3) == fails] for fails in (True, False))
+        assert first == bool(failed) and max(fitted) <= 3
+        assert not first or max(fitted) == failed[-1] // 2
+        assert all(after <= before // 2 for before, after in zip(failed, failed[1:], strict=False))
+
+
+def test_points_are_numbered_by_sample_and_draw_in_blocks_no_larger_than_asked(seed):  # noqa: F811
+    """Every pair once, a sample's draws in order, whatever the sizes."""
+    for count, draws, chunk in ((1, 1, 1), (5, 1, 3), (3, 7, 2), (4, 3, 7), (2, 10, 9), (6, 2, 100)):
+        net = Watched(nn.Linear(2, 3)).eval()
+        samples = samples_of(net, torch.randn(count, 2), none_of(count), predictor=Predictor(net, chunk=chunk))
+        met, net.rows = [], []
+
+        def use(sample, draw, gradients, logits):
+            assert gradients.shape == (len(sample), len(draw), 2) and logits.shape == (len(sample), len(draw))
+            met.extend((int(s), int(d)) for s in sample for d in draw)  # noqa: B023
+
+        _gradients.visit(net, samples, samples.targets, draws, lambda s, d: samples.inputs[s], use)  # noqa: B023
+        assert sorted(met) == [(s, d) for s in range(count) for d in range(draws)]
+        assert all([d for s, d in met if s == sample] == list(range(draws)) for sample in range(count))
+        assert max(net.rows) <= chunk
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_model_that_begins_in_place_is_explained_like_its_twin(name, seed):  # noqa: F811
+    x, targets, convolution = torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2]), nn.Conv2d(3, 4, 3)
+
+    class Begins(nn.Module):
+        def __init__(self, in_place):
+            super().__init__()
+            self.in_place, self.convolution = in_place, convolution
+
+        def forward(self, inputs):
+            moved = inputs.mul_(2.0) if self.in_place else inputs * 2.0
+            return self.convolution(moved).relu().mean((2, 3))
+
+    pair = [harness.explain(name, Begins(in_place).eval(), x, targets, **FEW[name]) for in_place in (True, False)]
+    assert torch.equal(*pair) and pair[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_wrong_options_are_told_in_one_line(name, seed):  # noqa: F811
     net, _ = linear_net((4,))
-    wrong = {
-        "unknown method 'riemann_middel': did you mean 'riemann_middle'": {"method": "riemann_middel"},
-        "unknown method 'riemann_trapezoid'": {"method": "riemann_trapezoid"},
-        "steps is 0, expected a whole number of at least 1": {"steps": 0},
-        "steps is 1, expected a whole number of at least 2": {"steps": 1, "method": "riemann_left"},
-    }
-    for message, options in wrong.items():
+    for message, options in {
+        "noise is -1.0, expected a number of at least 0": {"noise": -1.0},
+        f"samples is 0, expected a whole number of at least {1 + (name == 'vargrad')}": {"samples": 0},
+    }.items():
         with pytest.raises(ValueError, match=message):
-            harness.explain("integrated_gradients", net, torch.randn(2, 4), torch.tensor([0, 1]), **options)
-    with pytest.raises(ValueError, match="noise is -1.0, expected a number of at least 0"):
-        harness.explain("smoothgrad", net, torch.randn(2, 4), torch.tensor([0, 1]), noise=-1.0)
+            harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]), **options)

@@ -1,0 +1,44 @@
+"""The table of explainers in docs/explainers.md, from what each one declares: run ``python docs/capabilities.py``."""
+
+import inspect
+from itertools import groupby
+from pathlib import Path
+
+from harness.registry import EXPLAINERS, Explainer
+
+PAGE = Path(__file__).parent / "explainers.md"
+START, END = "<!-- capabilities: begin -->", "<!-- capabilities: end -->"
+HEADINGS = ("explainer", "scope", "needs of the model", "inputs", "sign", "sums to", "draws", "evaluations a sample")
+SUMS_TO = {"baseline": "f(x) - f(r)", "output": "f(x)", None: ""}
+
+
+def capability_table() -> str:
+    """One table for each module of explainers, headed by what the module is about."""
+    by_module = sorted(EXPLAINERS.values(), key=lambda entry: (entry.source != "harness", entry.function.__module__))
+    groups = groupby(by_module, key=lambda entry: inspect.getmodule(entry.function))
+    return "\n\n".join(_table(module.__doc__.partition("\n")[0], list(entries)) for module, entries in groups)
+
+
+def _table(title: str, entries: list[Explainer]) -> str:
+    rows = [_row(entry) for entry in sorted(entries, key=lambda entry: entry.name)]
+    lines = [HEADINGS, ["---"] * len(HEADINGS), *rows]
+    return "\n".join([f"**{title}**", "", *("| " + " | ".join(line) + " |" for line in lines)])
+
+
+def _row(entry: Explainer) -> list[str]:
+    return [
+        f"`{entry.name}`" + (f": {entry.caveat}" if entry.caveat else ""), entry.scope,
+        "nothing" if entry.access == "none" else entry.access, ", ".join(entry.modalities),
+        "signed" if entry.signed else "at least 0", SUMS_TO[entry.complete_to], "yes" if entry.stochastic else "",
+        entry.cost,
+    ]  # fmt: skip
+
+
+def make() -> None:
+    """Put the table where it belongs."""
+    before, _, rest = PAGE.read_text().partition(START)
+    PAGE.write_text(f"{before}{START}\n{capability_table()}\n{END}{rest.partition(END)[2]}")
+
+
+if __name__ == "__main__":
+    make()

@@ -1,0 +1,176 @@
+"""A model's attention maps: which softmax weighs values, with what gradient, and which tokens the output reads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable
+from harness.explainers._operations import Operations, on_graph, traced
+from harness.predictor import check_outputs, target_logits
+
+# Operations that move numbers and leave them as they are, by the names of their nodes in the autograd graph.
+_MOVES = frozenset({
+    "Clone", "Expand", "Permute", "ReshapeAlias", "Squeeze", "ToCopy", "Transpose", "UnsafeView", "Unsqueeze", "View",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Map:
+    """Attention weights as they met their values, on the graph.
+
+    query, key   the axes of the queries and of the keys, counted from the end
+    places       at how many places, of all samples, the last linear layer or convolution before them was applied
+    """
+
+    weights: Tensor
+    query: int
+    key: int
+    places: int
+
+    def arranged(self, tensor: Tensor) -> Tensor:
+        """The weights, or their gradient, as (..., queries, keys)."""
+        return tensor.detach().movedim((self.query, self.key), (-2, -1))
+
+    def heads(self, tensor: Tensor, count: int) -> Tensor:
+        """The same as (count, heads, queries, keys), where a batch of ``count`` samples comes first."""
+        arranged = self.arranged(tensor)
+        return arranged.reshape(count, -1, *arranged.shape[-2:])
+
+
+class Watch:
+    """Rules for ``traced`` that note each softmax whose answer is multiplied with values.
+
+    maps     by the softmax's node in the graph
+    grids    the sizes (h, w) of convolutions' outputs before the first attention
+    """
+
+    def __init__(self) -> None:
+        self.softmaxes: dict[Any, Tensor] = {}
+        self.maps: dict[Any, Map] = {}
+        self.grids: list[tuple[int, int]] = []
+        self.places = 0
+        self.rules = {
+            "softmax": self._softmax, "matmul": self._matmul, "einsum": self._einsum, "linear": self._linear,
+            "addmm": self._linear, "conv1d": self._convolution, "conv2d": self._convolution,
+        }  # fmt: skip
+
+    def changed(self) -> list[Tensor]:
+        """Answers of softmaxes that look like maps of T tokens, but were not multiplied with values as they are."""
+        unused = (answer for node, answer in self.softmaxes.items() if node not in self.maps)
+        return [answer for answer in unused if answer.dim() > 2 and answer.shape[-1] == answer.shape[-2] > 1]
+
+    def _softmax(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        answer = function(*args, **kwargs)
+        self.softmaxes[answer.grad_fn] = answer
+        return answer
+
+    def _matmul(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        product, (left, right) = function(*args, **kwargs), (*args, *kwargs.values())[:2]
+        self._note(left, -2, -1)
+        self._note(right, -1, -2)  # values to the left, as in V A^T
+        if not (on_graph(left) and on_graph(right)):
+            self.places = product.numel() // product.shape[-1]
+        return product
+
+    def _einsum(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        equation, *operands = args
+        operands = operands[0] if operands and isinstance(operands[0], list | tuple) else operands
+        if isinstance(equation, str) and len(operands) == 2:
+            for operand, axes in zip(operands, _einsum_axes(equation), strict=True):
+                if axes is not None:
+                    self._note(operand, *axes)
+        return function(*args, **kwargs)
+
+    def _linear(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        answer = function(*args, **kwargs)
+        self.places = answer.numel() // answer.shape[-1]
+        return answer
+
+    def _convolution(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        answer = function(*args, **kwargs)
+        self.places = answer[:, 0].numel()
+        if answer.dim() == 4 and not self.maps:
+            self.grids.append(tuple(answer.shape[2:]))
+        return answer
+
+    def _note(self, operand: Any, query: int, key: int) -> None:
+        """Note an operand of a product if it is the answer of a softmax, wherever its numbers were moved since."""
+        node = _before_moves(operand) if isinstance(operand, Tensor) and operand.dim() > 1 else None
+        if node not in self.softmaxes:
+            return
+        if node in self.maps:
+            raise NotApplicable("an attention map weighs two sets of values, so that it has no one gradient")
+        self.maps[node] = Map(operand, query, key, self.places)
+
+
+def watched(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[Map], Watch, Operations]:
+    """The model's outputs, its attention maps in the order of their use, and what else was seen.
+
+    NotApplicable where no softmax weighs values, or where the weights are changed in between.
+    """
+    watch = Watch()
+    outputs, _, operations = traced(model, inputs, watch.rules)
+    changed = watch.changed()
+    if changed:
+        raise NotApplicable(
+            f"a softmax gives maps {tuple(changed[0].shape)} that are changed before they weigh values, or weigh none"
+        )
+    if not watch.maps:
+        raise NotApplicable("the model has no attention: no softmax was seen that weighs values")
+    return check_outputs(outputs, len(inputs)), list(watch.maps.values()), watch, operations
+
+
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
+def weights_and_gradients(
+    model: nn.Module, inputs: Tensor, targets: Tensor, every: bool
+) -> tuple[list[Tensor], list[Tensor], Operations]:
+    """All attention maps (n, heads, T, T), first layer first, and the gradients of the targets' logits with respect
+    to ``every`` one, or to the last alone."""
+    outputs, maps, _, operations = watched(model, inputs)
+    wanted = maps if every else maps[-1:]
+    gradients = torch.autograd.grad(target_logits(outputs, targets.clone()).sum(), [each.weights for each in wanted])
+    return (
+        [each.heads(each.weights, len(inputs)) for each in maps],
+        [each.heads(gradient, len(inputs)) for each, gradient in zip(wanted, gradients, strict=True)],
+        operations,
+    )
+
+
+def tokens_read(gradient: Tensor) -> Tensor:
+    """Which tokens (n, T) the targets' logits are computed from, by the gradient (n, heads, T, T) at the last map.
+
+    What follows the last attention works on each token by itself until a head picks a class token or pools, so the
+    gradient is exactly 0 in the rows of tokens that the head leaves out.
+    """
+    return (gradient != 0).any(3).any(1)
+
+
+def _before_moves(tensor: Tensor) -> Any:
+    """The node of the graph that gave the numbers of a tensor, before they were moved."""
+    node = tensor.grad_fn
+    while node is not None and node.name().rstrip("0123456789").removesuffix("Backward") in _MOVES:
+        node = node.next_functions[0][0]
+    return node
+
+
+def _einsum_axes(equation: str) -> list[tuple[int, int] | None]:
+    """For both operands the axes (query, key), counted from the end, if they are the weights and the other the values.
+
+    The key is the letter that is summed over, the query the last one that the values lack.
+    """
+    terms, _, out = equation.replace(" ", "").partition("->")
+    first, second = terms.split(",")
+    return [_axes(own, other, out) for own, other in ((first, second), (second, first))]
+
+
+def _axes(own: str, other: str, out: str) -> tuple[int, int] | None:
+    letters = own.removeprefix("...")
+    keys = [letter for letter in letters if letter in other and letter not in out]
+    queries = [letter for letter in letters if letter not in other and letter in out]
+    if len(keys) != 1 or not queries or not letters.isalpha():
+        return None
+    return tuple(letters.index(letter) - len(letters) for letter in (queries[-1], keys[0]))

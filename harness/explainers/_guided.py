@@ -1,0 +1,31 @@
+"""The path of Guided Integrated Gradients (Kapishnikov et al. 2021, 2106.09788), for all samples of a batch at once."""
+
+import torch
+from torch import Tensor
+
+CLOSE = 1e-9  # of the whole way: what counts as having gone the length of a step
+
+
+def approach(
+    at: Tensor, start: Tensor, end: Tensor, slope: Tensor, along: float, fraction: float, max_dist: float
+) -> Tensor:
+    """Where points ``at`` (N, D) on the way from ``start`` to ``end`` go in the step to ``along`` of the way.
+
+    Numbers that lag behind ``along - max_dist`` of their own way catch up. Then the ``fraction`` of numbers with the
+    smallest absolute ``slope`` among those that have not reached ``along + max_dist`` move there together, as often
+    as it takes until the distance to the end is 1 - ``along`` of the whole, the last time only as far as it takes.
+    """
+    whole = (end - start).abs().sum(1)
+    behind = torch.lerp(start, end, max(along - max_dist, 0.0))
+    ahead = torch.lerp(start, end, min(along + max_dist, 1.0))
+    at = torch.where((at - start).abs() < (behind - start).abs(), behind, at)
+    size, index = slope.abs(), int(fraction * (slope.shape[1] - 1))
+    while True:
+        left = (at - end).abs().sum(1) - (1 - along) * whole
+        active, free = left > CLOSE * whole, at != ahead
+        if not active.any():
+            return at
+        held_back = size.masked_fill(~free, torch.inf)
+        chosen = (held_back <= held_back.kthvalue(index + 1, dim=1, keepdim=True).values) & free & active[:, None]
+        room = ((at - ahead).abs() * chosen).sum(1)
+        at = torch.where(chosen, torch.lerp(at, ahead, (left / room).clamp(max=1)[:, None]), at)

@@ -1,0 +1,188 @@
+"""Which layer makes a map, and how its output is read."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable, UserError
+from harness.explainers._at_layer import Layer, hooked, output_of
+from harness.explainers._layouts import CHANNELS_FIRST, CHANNELS_LAST, TOKENS, Layout, Reader, settle
+from harness.samples import Samples
+
+_ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_POOLING = (
+    *_ADAPTIVE, nn.AvgPool1d, nn.MaxPool1d, nn.LPPool1d, nn.AvgPool2d, nn.MaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d
+)  # fmt: skip
+# Kinds of modules that say where the channels are, and kinds that leave them where they were.
+_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
+_LAST = (nn.LayerNorm, nn.RMSNorm, nn.Linear)
+_ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Hardswish, nn.Mish)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module for a single input: shapes of its first argument and output, None where no tensor."""
+
+    name: str
+    module: nn.Module
+    given: tuple[int, ...] | None
+    shape: tuple[int, ...] | None
+    layouts: list[Layout]
+
+
+def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None, **options: object) -> Layer:
+    """The layer ``layer`` if given, else the last one that has places, from which the outputs are computed.
+
+    In this order: the layer that a timm model names last in ``feature_info``; else the last module called once whose
+    output has several places, before any adaptive pooling of them, pooling modules apart. Where the model goes on from
+    none of its places but from tokens in front of them, the last normalisation of the tokens from whose places it does:
+    the one before the last attention. NotApplicable where there is none, where linear layers mix the places, and where
+    the output can be read in several ways.
+    """
+    if layer is not None and layer not in dict(model.named_modules()):
+        raise _unknown_layer(model, layer)
+    one = context.inputs[:1]
+    calls = _calls(model, one, context.units.shape)
+    if layer is not None:
+        return _given(model, calls, layer, one)
+    call = _declared(model, calls) or _last(calls)
+    chosen = _settled(model, call, one)
+    if chosen.layout.kind == TOKENS and _mixed(calls, chosen.layout):
+        raise NotApplicable(f"after its tokens lie in order, as in {chosen.name!r}, linear layers mix the places")
+    if chosen.layout.prefix and not _depends_on_places(model, chosen, one):
+        return _before_last_attention(model, calls, chosen, one)
+    return chosen
+
+
+def _calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[Call]:
+    """What every module of the model is given and gives for one input, in the order in which they finish."""
+    calls, handles, before = [], [], [None]  # the last output, by which what merely passes on is known
+    prefix = next((m.num_prefix_tokens for m in model.modules() if hasattr(m, "num_prefix_tokens")), None)
+    reader = Reader(size, prefix if isinstance(prefix, int) else None)
+
+    def note(name: str) -> Callable[[nn.Module, tuple, object], None]:
+        def hook(module: nn.Module, arguments: tuple, output: object) -> None:
+            shape = _shape(output)
+            layouts = reader.read(shape) if shape else []
+            same = [output, *(arguments[:1] if isinstance(module, _ELEMENTWISE) else ())]
+            kept = before[0] is not None and any(value is before[0] for value in same)
+            layouts = calls[-1].layouts if kept else _by_kind(module, layouts)
+            calls.append(Call(name, module, _shape(*arguments[:1]), shape, layouts))
+            before[0] = output
+
+        return hook
+
+    try:
+        for name, module in model.named_modules():
+            handles += [module.register_forward_hook(note(name))] if name else []
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            model(one.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _by_kind(module: nn.Module, layouts: list[Layout]) -> list[Layout]:
+    """The readings that agree with where a module of this kind has its channels; all where it does not say."""
+    if isinstance(module, _FIRST):
+        return [layout for layout in layouts if layout.kind == CHANNELS_FIRST]
+    if type(module) in _LAST:  # not their heirs: some normalise over channels that come first
+        return [layout for layout in layouts if layout.kind != CHANNELS_FIRST]
+    return layouts
+
+
+def _shape(value: object = None) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) and value.dim() else None
+
+
+def _given(model: nn.Module, calls: list[Call], layer: str, one: Tensor) -> Layer:
+    own = [call for call in calls if call.name == layer]
+    if len(own) != 1:
+        raise NotApplicable(f"layer {layer!r} is called {len(own)} times in a forward pass, a map needs one call")
+    if not own[0].layouts:
+        raise NotApplicable(
+            f"layer {layer!r} gives {own[0].shape or 'no tensor'}, a map needs (N, C, ...), (N, ..., C) or tokens with "
+            f"more than one place and the input's aspect ratio"
+        )
+    return _settled(model, own[0], one)
+
+
+def _declared(model: nn.Module, calls: list[Call]) -> Call | None:
+    """The layer that a timm model, or one inside a wrapper, names as its last features."""
+    for outer, module in model.named_modules():
+        info = getattr(module, "feature_info", None)
+        if isinstance(info, list) and info and isinstance(info[-1], dict):
+            name = ".".join(filter(None, (outer, info[-1].get("module"))))
+            own = [call for call in calls if call.name == name]
+            return own[0] if len(own) == 1 and own[0].layouts else None
+    return None
+
+
+def _last(calls: list[Call]) -> Call:
+    """The last call with places, before any adaptive pooling of them."""
+    times = Counter(call.name for call in calls)
+    ends = [at for at, call in enumerate(calls) if call.layouts and isinstance(call.module, _ADAPTIVE)]
+    fit = [
+        call for call in calls[: ends[0] if ends else None]
+        if call.layouts and times[call.name] == 1 and not isinstance(call.module, _POOLING)
+    ]  # fmt: skip
+    if not fit:
+        raise NotApplicable("the model has no layer, called once, whose output has more than one place")
+    return fit[-1]
+
+
+def _settled(model: nn.Module, call: Call, one: Tensor) -> Layer:
+    layout = settle(call.layouts, lambda inputs: output_of(model, call.name, inputs), one)
+    if layout is None or (len(layout.grid) == 1 and layout.kind == CHANNELS_LAST):
+        shape = ("N", *call.shape[1:])
+        raise NotApplicable(f"it cannot be told which axes of the output {shape} of layer {call.name!r} are places")
+    return Layer(call.name, layout)
+
+
+def _mixed(calls: list[Call], layout: Layout) -> bool:
+    """Whether a linear layer works along the tokens: (N, C, tokens)."""
+    lengths = {call.shape[1] for call in calls for each in call.layouts if each.kind == TOKENS}
+    given = [call.given for call in calls if isinstance(call.module, nn.Linear) and call.given]
+    length = layout.prefix + math.prod(layout.grid)
+    return any(len(shape) == 3 and shape[2] == length and shape[1] not in lengths for shape in given)
+
+
+def _depends_on_places(model: nn.Module, layer: Layer, one: Tensor) -> bool:
+    """Whether the outputs are computed from the layer's tokens for places, whatever the weights.
+
+    What is computed from NaN is NaN. A gradient would be 0 too where a weight is, as in the heads of untrained models.
+    """
+
+    def poison(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
+        poisoned = output.clone()
+        poisoned[:, layer.layout.prefix :] = torch.nan
+        return poisoned
+
+    with torch.no_grad(), hooked(model.get_submodule(layer.name), poison):
+        return bool(model(one.clone()).isnan().any())
+
+
+def _before_last_attention(model: nn.Module, calls: list[Call], blank: Layer, one: Tensor) -> Layer:
+    times = Counter(call.name for call in calls)
+    for call in reversed(calls):
+        norm = "norm" in type(call.module).__name__.lower()
+        if norm and times[call.name] == 1 and blank.layout in call.layouts:
+            layer = Layer(call.name, blank.layout)
+            if _depends_on_places(model, layer, one):
+                return layer
+    raise NotApplicable(
+        f"of {blank.name!r} the model reads on only the {blank.layout.prefix} tokens in front of its places, and no "
+        f"normalisation before it has places that are read"
+    )
+
+
+def _unknown_layer(model: nn.Module, layer: str) -> UserError:
+    names = [name for name, _ in model.named_modules() if name]
+    close = get_close_matches(layer, names, n=3) or names[-3:]
+    return UserError(f"the model has no layer {layer!r}, expected one of named_modules(), like {', '.join(close)}")

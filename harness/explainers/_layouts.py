@@ -1,0 +1,140 @@
+"""Where the places of an input lie in a layer's output: after the channels, before them, or in tokens."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CHANNELS_FIRST, CHANNELS_LAST, TOKENS = "channels first", "channels last", "tokens"
+
+MOST_EXTRA_TOKENS = 8  # class, distillation and register tokens
+PARTS = 4  # along each axis of the input, changed one after the other to see where an output changes
+CLEARLY, LEAST_SLOPE = 2, 0.02  # how much better than another reading, or than none, one must follow such changes
+
+Grid = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One reading of a layer's output.
+
+    kind    CHANNELS_FIRST (N, C, *grid), CHANNELS_LAST (N, *grid, C), or TOKENS (N, prefix + places, C)
+    grid    how many places along each axis of the input
+    prefix  tokens in front of those of the places
+    """
+
+    kind: str
+    grid: Grid
+    prefix: int = 0
+
+    def maps(self, output: Tensor) -> Tensor:
+        """The output, or a gradient of its shape, as (N, C, *grid)."""
+        if self.kind == TOKENS:
+            return output[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+        return output.movedim(-1, 1) if self.kind == CHANNELS_LAST else output
+
+
+class Reader:
+    """Reads the shapes of a model's outputs in the order in which they come: later ones are read in the light of
+    earlier ones.
+
+    size      of the input: (H, W), or (T,) of a series
+    prefix    how many tokens stand before those of the places, or None where the model does not say
+    """
+
+    def __init__(self, size: Grid, prefix: int | None = None) -> None:
+        self.size, self.prefix = size, prefix
+        self.grids: list[Grid] = []  # of maps seen so far
+        self.lengths: set[int] = set()  # of token sequences seen so far
+
+    def read(self, shape: Sequence[int]) -> list[Layout]:
+        """All layouts that an output of this shape, of a single input, can have; none where it has no places."""
+        if shape[0] != 1:  # windows, or tokens before the batch
+            return []
+        if len(shape) == len(self.size) + 2:
+            return self._maps(shape)
+        return self._tokens(*shape[1:]) if len(shape) == 3 and len(self.size) == 2 else []
+
+    def _maps(self, shape: Sequence[int]) -> list[Layout]:
+        if len(shape) == 4 and shape[2] in self.lengths:  # (N, heads, tokens, ...): inside an attention
+            return []
+        found = [Layout(CHANNELS_FIRST, tuple(shape[2:]))] if self._fits(tuple(shape[2:])) else []
+        if min(shape[1:-1]) > 1 and self._fits(tuple(shape[1:-1])):
+            found.append(Layout(CHANNELS_LAST, tuple(shape[1:-1])))
+        if len(self.size) == 1 and found and found[0].kind != CHANNELS_FIRST:
+            return []  # any length could be that of a series: only channels first is served
+        self.grids += [layout.grid for layout in found]
+        return found
+
+    def _fits(self, grid: Grid) -> bool:
+        """Whether a grid has several places and the input's aspect ratio, up to the rounding of both sides."""
+        if len(grid) == 1:
+            return 1 < grid[0] <= 2 * self.size[0]
+        (height, width), (h, w) = self.size, grid
+        return h * w > 1 and abs(h * width - w * height) <= height + width
+
+    def _tokens(self, length: int, width: int) -> list[Layout]:
+        """Tokens on the grid of an earlier map, as patches are made; else on any grid of square patches."""
+        seen = [grid for grid in reversed(self.grids) if self._extra(length, grid)][:1]
+        if not seen and width in map(math.prod, self.grids):
+            return []  # a flattened map (N, C, places)
+        found = seen or [grid for grid in self._patches() if self._extra(length, grid)]
+        self.lengths |= {length} if found else set()
+        return [Layout(TOKENS, grid, length - math.prod(grid)) for grid in found]
+
+    def _extra(self, length: int, grid: Grid) -> bool:
+        """Whether so many tokens are the grid's places and as many in front as there can be."""
+        extra, places = length - math.prod(grid), math.prod(grid)
+        allowed = range(MOST_EXTRA_TOKENS + 1) if self.prefix is None else (self.prefix, 0)
+        return extra in allowed and places > max(1, extra)
+
+    def _patches(self) -> list[Grid]:
+        height, width = self.size
+        sides = (side for side in range(1, math.gcd(height, width) + 1) if height % side == width % side == 0)
+        return [(height // side, width // side) for side in sides]
+
+
+def settle(layouts: Sequence[Layout], output_of: Callable[[Tensor], Tensor], one: Tensor) -> Layout | None:
+    """The one of several readings whose places follow a change of the input about; None where none does so clearly.
+
+    ``output_of`` gives the layer's output; ``one`` is one input (1, C, ...), of which one part after the other is
+    changed.
+    """
+    if len(layouts) == 1:
+        return layouts[0]
+    parts, positions = _parts(one.shape[2:])
+    step = (one.max() - one.min()) or torch.ones_like(one.max())
+    with torch.no_grad():
+        outputs = output_of(torch.cat([one, one + step * parts.to(one)]))
+    change = (outputs[1:] - outputs[:1]).double().square()
+    best, second = sorted(
+        ((_slope(layout.maps(change).sum(1), positions.to(change)), layout) for layout in layouts),
+        key=lambda pair: -pair[0],
+    )[:2]
+    return best[1] if best[0] > CLEARLY * max(second[0], LEAST_SLOPE) else None
+
+
+def _parts(size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Masks (parts, 1, *size) of blocks that tile an input, and their positions (parts, axes) in 0..1 on each axis."""
+    strips = [F.one_hot(torch.arange(side) * PARTS // side, PARTS).T.double() for side in size]
+    masks = [reduce(lambda rows, strip: rows[..., None] * strip, chosen) for chosen in product(*strips)]
+    places = list(product(torch.arange(PARTS).double().div(PARTS - 1).tolist(), repeat=len(size)))
+    return torch.stack(masks)[:, None], torch.tensor(places, dtype=torch.float64)
+
+
+def _slope(energy: Tensor, positions: Tensor) -> float:
+    """How far the centre of a change (parts, *grid) moves along each axis as its cause moves by 1, on average: at most
+    about 1, and 0 where the axes are no places."""
+    total, slopes = energy.flatten(1).sum(1).clamp(min=torch.finfo(energy.dtype).tiny), []
+    for axis, side in enumerate(energy.shape[1:]):
+        others = [other + 1 for other in range(energy.dim() - 1) if other != axis]
+        along = energy.sum(others) if others else energy
+        centre = along @ torch.linspace(0, 1, side).to(energy) / total
+        moved = positions[:, axis] - positions[:, axis].mean()
+        slopes.append((moved * (centre - centre.mean())).sum() / moved.square().sum())
+    return float(torch.stack(slopes).mean())

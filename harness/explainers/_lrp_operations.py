@@ -1,0 +1,182 @@
+"""Relevance through the operations of a model: which of them are linear layers, and what is merged into these."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.errors import NotApplicable
+from harness.explainers._lrp_passing import elementwise, over_channels, passing_rules, plainly, shared, shifted
+from harness.explainers._lrp_rules import Entry, Layer, Relayed, carry, carry_flat, enter, unruled_input
+from harness.explainers._lrp_rules import Rule as LayerRule
+from harness.explainers._operations import Rule, on_graph
+
+CONVOLUTIONS = tuple(f"{kind}{axes}d" for kind in ("conv", "conv_transpose") for axes in (1, 2, 3))
+PRODUCTS = ("matmul", "einsum", "tensordot", "inner")
+
+
+@dataclass
+class Propagation:
+    """The rules of one explanation for ``traced``, and what they met on the way.
+
+    flat        whether first convolutions share relevance equally among their inputs
+    softmax     ``plain`` for its own derivative, ``constant`` for none at all, None for no rule
+    entries     of first layers; where BatchNorm was merged into one, its own entry takes the place of an empty one
+    layers      linear layers met, ``flattened`` those of them with the flat rule, ``merged`` the BatchNorms in them
+    products    matrix products of two tensors that depend on the input, and ``softmaxes``, met
+    """
+
+    rule: LayerRule
+    flat: bool = False
+    softmax: str | None = None
+    entries: list[Entry] = field(default_factory=list)
+    layers: int = 0
+    flattened: int = 0
+    merged: int = 0
+    products: int = 0
+    softmaxes: int = 0
+
+    def rules(self) -> dict[str, Rule]:
+        """Names of operations to what answers for them."""
+        return {
+            **passing_rules(self.rule), **dict.fromkeys(CONVOLUTIONS, self._convolution),
+            **dict.fromkeys(PRODUCTS, self._product), "linear": self._linear, "addmm": self._addmm,
+            "batch_norm": self._batch_norm, "add": self._add, "sub": self._sub, "subtract": self._sub,
+            **({} if self.softmax is None else {"softmax": self._softmax}),
+        }  # fmt: skip
+
+    def relevance(self, logits: Tensor, leaf: Tensor) -> Tensor:
+        """Relevance of the inputs, in their shape, from the logits (N,) that are explained."""
+        gradient = torch.autograd.grad(logits.sum(), leaf, retain_graph=True, allow_unused=True)[0]
+        found = torch.zeros_like(leaf) if gradient is None else leaf.detach() * gradient
+        return found + sum(entry.at_input() for entry in self.entries if entry.relevance is not None)
+
+    def _convolution(
+        self, function: Callable, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any
+    ) -> Tensor:
+        if on_graph(weight, bias):
+            return NotImplemented
+        values, axis = plainly(function, input, weight, bias, *rest, **named), None
+        if input.dim() == weight.dim():  # a batch; the kernels of a transposed convolution with groups hold a part each
+            axis = 1 if function.__name__.startswith("conv_transpose") else 0
+            axis = axis if weight.shape[axis] == values.shape[1] else None
+        bias = values.new_zeros(1) if bias is None else bias.detach()
+        shift = over_channels(bias, values.dim() - weight.dim() + 1, values.dim())
+        layer = Layer(lambda x, w: function(x, w, None, *rest, **named), weight.detach(), shift, axis, True)
+        return self._layer(layer, input, values)
+
+    def _linear(self, function: Callable, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if on_graph(weight, bias):
+            return NotImplemented
+        values = plainly(function, input, weight, bias)
+        shift = values.new_zeros(()) if bias is None else bias.detach()
+        return self._layer(Layer(function, weight.detach(), shift, 0 if values.dim() == 2 else None), input, values)
+
+    def _addmm(
+        self, function: Callable, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Tensor:
+        if not on_graph(mat1, mat2):
+            return NotImplemented
+        product = self._product(torch.mm, mat1, alpha * mat2)
+        answer = self._add(torch.add, product, beta * input)
+        return product + beta * input if answer is NotImplemented else answer
+
+    def _product(self, function: Callable, *args: Any, **named: Any) -> Tensor:
+        if len(args) == 2 and isinstance(args[1], list | tuple):
+            args = (args[0], *args[1])  # einsum takes a list, too
+        places = [place for place, each in enumerate(args) if isinstance(each, Tensor)]
+        if len(places) != 2 or on_graph(*named.values()):
+            return NotImplemented
+        if all(on_graph(args[place]) for place in places):
+            self.products += 1
+            return shared(self.rule, function, *args, **named)
+        own, other = places if on_graph(args[places[0]]) else reversed(places)
+
+        def operation(x: Tensor, weight: Tensor) -> Tensor:
+            placed = {own: x, other: weight}
+            return function(*(placed.get(place, each) for place, each in enumerate(args)), **named)
+
+        values, weight = plainly(function, *args, **named), args[other].detach()
+        by_columns = function.__name__ in ("matmul", "mm") and other == 1 and weight.dim() == values.dim() == 2
+        return self._layer(Layer(operation, weight, values.new_zeros(()), 1 if by_columns else None), args[own], values)
+
+    def _layer(self, layer: Layer, inputs: Tensor, values: Tensor) -> Tensor:
+        """A linear layer's outputs, with a note of it for a scale or shift that may come next."""
+        entry, flat = enter(inputs), False
+        if entry is not None:
+            self.entries.append(entry)
+            flat = self.flat and layer.convolution
+        self.layers, self.flattened = self.layers + 1, self.flattened + flat
+
+        def send(inputs: Tensor, values: Tensor, gradient: Tensor) -> Tensor | None:
+            if flat:
+                entry.relevance = carry_flat(layer, (entry.reach != 0).to(values), values * gradient)
+                return None
+            carried = carry(self.rule, layer, inputs, values, gradient)
+            if entry is None:
+                return carried
+            entry.relevance = inputs.detach() * carried
+            return None
+
+        answer = Relayed.apply(inputs, values, send)
+        answer.linear_layer = (layer, inputs, answer._version)
+        return answer
+
+    def _merged(self, input: Tensor, values: Tensor, change: Callable[[Layer], Layer]) -> Tensor:
+        """The layer that ``input`` comes from with what follows it, as one layer."""
+        layer, inputs, _ = input.linear_layer
+        flat = self.flat and layer.convolution and unruled_input(inputs) is not None
+        self.layers, self.flattened = self.layers - 1, self.flattened - flat
+        return self._layer(change(layer), inputs, values)
+
+    def _batch_norm(self, function: Callable, input: Tensor, *args: Any, **named: Any) -> Tensor:
+        if function is not F.batch_norm:
+            return NotImplemented  # torch.batch_norm takes its arguments in another order
+        scale, shift = _scale_and_shift(*args, **named)
+        if not _from_layer(input) or input.linear_layer[0].axis is None:
+            if self.rule.absorbs:
+                return function(input, *args, **named)
+            return elementwise(function, input, *args, **named)
+        self.merged += 1
+        scale, shift = (over_channels(each, 1, input.dim()) for each in (scale, shift))
+        values = plainly(function, input, *args, **named)
+        return self._merged(input, values, lambda layer: layer.then(scale, shift))
+
+    def _add(self, function: Callable, *args: Any, **named: Any) -> Tensor:
+        own = [place for place, each in enumerate(args) if on_graph(each)]
+        if len(own) != 1 or on_graph(*named.values()) or not _from_layer(args[own[0]]):
+            return shifted(self.rule, function, *args, **named)
+        input, values = args[own[0]], plainly(function, *args, **named)
+        if values.shape != input.shape:
+            return shifted(self.rule, function, *args, **named)
+        added = plainly(function, *(input.new_zeros(()) if each is input else each for each in args), **named)
+        return self._merged(input, values, lambda layer: replace(layer, shift=layer.shift + added))
+
+    def _sub(self, function: Callable, *args: Any, **named: Any) -> Tensor:
+        return (
+            self._add(function, *args, **named) if on_graph(args[0]) else shifted(self.rule, function, *args, **named)
+        )
+
+    def _softmax(self, function: Callable, *args: Any, **named: Any) -> Tensor:
+        self.softmaxes += 1
+        answer = function(*args, **named)
+        return answer.detach() if self.softmax == "constant" else answer
+
+
+def _from_layer(values: Tensor) -> bool:
+    """Whether values are the untouched outputs of a linear layer."""
+    return hasattr(values, "linear_layer") and values.linear_layer[2] == values._version
+
+
+def _scale_and_shift(
+    running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """What a BatchNorm multiplies each channel by, and what it adds then."""
+    if training:
+        raise NotApplicable("a BatchNorm that works on the batch's own statistics mixes samples; call model.eval()")
+    scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight.detach())
+    return scale, (0 if bias is None else bias.detach()) - running_mean * scale

@@ -1,0 +1,221 @@
+"""The rules of layer-wise relevance propagation for one linear layer, and how autograd is made to carry relevance.
+
+Relevance is kept as R = t * g at every tensor t, with g in the place of the gradient. What adds up, moves or scales
+values then shares relevance in proportion without any rule. A layer whose outputs y are sums of contributions passes
+on g = d z / d x * (R / z), where z are the contributions as the rule counts them. Values are never touched.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RULES = ("zplus", "epsilon", "gamma", "alpha_beta")
+
+# Where the inputs' contributions are no more than this share of an output, its bias alone explains it: the quotient
+# would be rounding errors.
+DEAD = 1e-6
+LEAST = 1e-20  # of a divisor, beyond which quotients leave the range of float32
+
+Modifier = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of the relevance and the contributions that it follows.
+
+    positive, negative   what becomes of the weights that inputs above and below zero meet
+    sign                 1 or -1: only the relevance of outputs above zero, or of the others; 0: of all
+    """
+
+    share: float
+    positive: Modifier
+    negative: Modifier
+    sign: int = 0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a linear layer does with relevance.
+
+    epsilon   added to denominators with their sign, or None where contributions that are all zero get nothing
+    absorbs   whether the bias is a contribution like others, and keeps its relevance
+    """
+
+    parts: tuple[Part, ...]
+    epsilon: float | None = None
+    absorbs: bool = False
+
+    def quotient(self, relevance: Tensor, contributions: Tensor, outputs: Tensor) -> Tensor:
+        """Relevance per unit of contribution; ``outputs`` are what the layer computed."""
+        if self.epsilon is not None:
+            return relevance / (contributions + self.epsilon * torch.where(contributions < 0, -1.0, 1.0))
+        alive = contributions.abs() > (DEAD * outputs.abs()).clamp(min=LEAST)
+        return torch.where(alive, relevance / torch.where(alive, contributions, 1.0), 0.0)
+
+
+def rule_of(name: str, epsilon: float, gamma: float, alpha: float, absorbs: bool) -> Rule:
+    """One of RULES by name; ``absorbs`` says whether biases keep their share."""
+    parts = {
+        "epsilon": (Part(1, _same, _same),),
+        "zplus": (Part(1, _above, _below),),
+        "alpha_beta": (Part(alpha, _above, _below), Part(1 - alpha, _below, _above)),
+        "gamma": (Part(1, _more(_above, gamma), _more(_below, gamma), 1),
+                  Part(1, _more(_below, gamma), _more(_above, gamma), -1)),
+    }[name]  # fmt: skip
+    return Rule(parts, epsilon if name == "epsilon" else None, absorbs)
+
+
+def _same(weight: Tensor) -> Tensor:
+    return weight
+
+
+def _above(weight: Tensor) -> Tensor:
+    return weight.clamp(min=0)
+
+
+def _below(weight: Tensor) -> Tensor:
+    return weight.clamp(max=0)
+
+
+def _more(side: Modifier, gamma: float) -> Modifier:
+    return lambda weight: weight + gamma * side(weight)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer: ``operation(inputs, weight) + shift``.
+
+    shift   broadcasts onto the outputs
+    axis    of the weight, along which lies axis 1 of the outputs, their channels; None where none does
+    """
+
+    operation: Callable[[Tensor, Tensor], Tensor]
+    weight: Tensor
+    shift: Tensor
+    axis: int | None = None
+    convolution: bool = False
+
+    def then(self, scale: Tensor, shift: Tensor) -> "Layer":
+        """This layer and then a scale and a shift of each channel, both (1, C, 1, ...), as one layer."""
+        shape = [-1 if axis == self.axis else 1 for axis in range(self.weight.dim())]
+        return replace(self, weight=self.weight * scale.reshape(shape), shift=self.shift * scale + shift)
+
+    def contributions(self, part: Part, inputs: Tensor) -> Tensor:
+        """What the inputs add to the outputs, without the bias, under a part of a rule."""
+        if part.positive is part.negative:
+            return self.operation(inputs, part.positive(self.weight))
+        total = self.operation(inputs.clamp(min=0), part.positive(self.weight))
+        if (inputs < 0).any():  # after a ReLU none are
+            total = total + self.operation(inputs.clamp(max=0), part.negative(self.weight))
+        return total
+
+
+def carry(rule: Rule, layer: Layer, inputs: Tensor, outputs: Tensor, gradient: Tensor) -> Tensor:
+    """What stands in the place of the gradient at a layer's inputs, from that at its outputs."""
+    relevance, carried = outputs * gradient, torch.zeros_like(inputs)
+    for part in rule.parts:
+        own = relevance if part.sign == 0 else relevance * ((outputs > 0) == (part.sign > 0))
+        if part.share == 0 or (part.sign and not own.any()):
+            continue
+        with torch.enable_grad():
+            leaf = inputs.detach().requires_grad_()
+            found = layer.contributions(part, leaf)
+        counted = found.detach() + part.positive(layer.shift) if rule.absorbs else found.detach()
+        carried += part.share * torch.autograd.grad(found, leaf, rule.quotient(own, counted, outputs))[0]
+    return carried
+
+
+def carry_flat(layer: Layer, counted: Tensor, relevance: Tensor) -> Tensor:
+    """Relevance of a layer's inputs, each output's shared equally by those of its inputs that count (0 or 1)."""
+    with torch.enable_grad():
+        leaf = counted.detach().requires_grad_()
+        number = layer.operation(leaf, torch.ones_like(layer.weight))
+    share = torch.where(number > 0.5, relevance / number.detach().clamp(min=0.5), 0.0)
+    return counted * torch.autograd.grad(number, leaf, share)[0]
+
+
+class Relayed(torch.autograd.Function):
+    """``values`` forward; backward what ``carry(inputs, values, gradient)`` gives the inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, values: Tensor, carry: Callable[..., Tensor | None]) -> Tensor:
+        ctx.carry = carry
+        ctx.save_for_backward(inputs, values)
+        return values.clone()  # the model may change what it gets in place
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
+        return ctx.carry(*ctx.saved_tensors, gradient), None, None
+
+
+class Weighted(torch.autograd.Function):
+    """``values`` forward; backward the gradient times a factor to the inputs, of the same shape."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, values: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient * ctx.saved_tensors[0], None, None
+
+
+_RULED = tuple(f"{function.__name__}Backward" for function in (Relayed, Weighted))  # as autograd calls them
+
+
+def ratio(values: Tensor, inputs: Tensor) -> Tensor:
+    """What makes an elementwise function pass on all relevance: values / inputs, 0 where the inputs are 0.
+
+    Masks may make values infinite, and these have no relevance.
+    """
+    alive = (inputs.abs() > LEAST) & values.isfinite()
+    return torch.where(alive, values / torch.where(alive, inputs, 1.0), 0.0)
+
+
+@dataclass
+class Entry:
+    """A first layer's input and the model's own: nothing that has a rule lies between them.
+
+    reach       by how much each prepared number changes when every input grows by one: 0 at padding
+    relevance   of the layer's input, once it is known
+    """
+
+    prepared: Tensor
+    leaf: Tensor
+    reach: Tensor
+    relevance: Tensor | None = None
+
+    def at_input(self) -> Tensor:
+        """The relevance of the model's inputs: each prepared number's goes to the inputs it was made from."""
+        moved = self.reach.abs() > LEAST
+        share = torch.where(moved, self.relevance / torch.where(moved, self.reach, 1.0), 0.0)
+        return torch.autograd.grad(self.prepared, self.leaf, share, retain_graph=True)[0]
+
+
+def enter(inputs: Tensor) -> Entry | None:
+    """The entry at a layer's inputs, or None where a rule was at work before them."""
+    leaf = unruled_input(inputs)
+    if leaf is None:
+        return None
+    ones = torch.ones_like(inputs).requires_grad_()
+    pulled = torch.autograd.grad(inputs, leaf, ones, create_graph=True)[0]
+    return Entry(inputs, leaf, torch.autograd.grad(pulled.sum(), ones)[0])
+
+
+def unruled_input(values: Tensor) -> Tensor | None:
+    """The model's input, if values were made from it and no rule was at work in between."""
+    pending, known, leaf = [values.grad_fn], set(), None
+    while pending:
+        node = pending.pop()
+        if node is None or node in known:
+            continue
+        if type(node).__name__ in _RULED:
+            return None
+        known.add(node)
+        leaf = getattr(node, "variable", leaf)
+        pending += [following for following, _ in node.next_functions]
+    return leaf

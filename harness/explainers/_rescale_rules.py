@@ -1,0 +1,169 @@
+"""The rules by which DeepLift takes a model's operations: which are exact, and their arguments at the baseline."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.errors import NotApplicable
+from harness.explainers import _multipliers as multipliers
+from harness.explainers._multipliers import Approximation
+from harness.explainers._operations import Rule, exact, on_graph
+
+_PRODUCTS = (
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "addmm",
+    "bilinear", "matmul", "einsum", "baddbmm", "addcmul", "mul", "outer", "inner", "lerp",
+)  # fmt: skip
+
+# Operations whose rule answers unless they are linear as they are called: what is left of them needs no rule.
+LINEAR = frozenset({*_PRODUCTS, "batch_norm", "embedding"})
+
+
+class References:
+    """What the operations met in a pass over the baselines, operation by operation, for a pass over the inputs.
+
+    Two passes rather than one over both: the model may order its axes as it likes, and the baselines need no gradient.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[str, tuple]] = []
+        self._at: int | None = None  # None while the baselines pass
+
+    def begin(self) -> None:
+        """From now on the inputs pass."""
+        self._at = 0
+
+    def meet(self, name: str, args: tuple, keep: Callable[[Any], bool] = on_graph) -> tuple | None:
+        """The arguments of this operation at the baselines; None while the baselines pass, which are then kept."""
+        if self._at is None:
+            # Clones, as the model may go on in place.
+            self._kept.append((name, tuple(each.detach().clone() if keep(each) else each for each in args)))
+            return None
+        known, found = self._kept[self._at] if self._at < len(self._kept) else ("", ())
+        if known != name or _shapes(found) != _shapes(args):
+            raise NotApplicable(f"at {name} the model goes another way for the input than for the baseline")
+        self._kept[self._at] = ("", ())  # no longer needed
+        self._at += 1
+        return found
+
+    def end(self) -> None:
+        """NotApplicable unless everything that the baselines met was met again."""
+        if self._at != len(self._kept):
+            raise NotApplicable(f"{len(self._kept) - (self._at or 0)} operations on the baseline are none on the input")
+
+
+def _shapes(args: tuple) -> list[torch.Size | None]:
+    return [each.shape if isinstance(each, Tensor) else None for each in args]
+
+
+def rescale_rules(references: References) -> dict[str, Rule]:
+    """The rules by operation; one that no rule is exact for is left, and so counted as unruled."""
+    made = {name: _rule(references, name, *rule) for name, rule in _RULES.items()}
+    choices = {name: _same_choice(references, name) for name in ("where", "masked_fill")}
+    products = {name: _product(references, name) for name in _PRODUCTS}
+    return made | products | choices | {"batch_norm": _of_the_batch}
+
+
+def _rule(references: References, name: str, approximate: Approximation, serves: Callable[..., bool]) -> Rule:
+    def rule(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if "input" in kwargs:
+            args = (kwargs.pop("input"), *args)
+        if on_graph(*kwargs.values()) or not serves(*args, **kwargs):
+            return NotImplemented
+        met, y = references.meet(name, args), function(*args, **kwargs)
+        if met is None:
+            return y
+        if isinstance(y, tuple):  # values and indices
+            return type(y)((exact(approximate(y[0].detach(), function, args, met, kwargs), y[0]), *y[1:]))
+        return exact(approximate(y.detach(), function, args, met, kwargs), y)
+
+    return rule
+
+
+def _product(references: References, name: str) -> Rule:
+    of_two = _rule(references, name, multipliers.quadratic, lambda *args, **kwargs: True)
+
+    def rule(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        if name == "einsum" and isinstance(args[1], list | tuple):
+            args = (args[0], *args[1])
+        factors = sum(map(on_graph, (*args, *kwargs.values())))
+        if factors == 1:
+            return NotImplemented  # linear
+        if (factors > 2 and name in ("einsum", "bilinear")) or on_graph(*kwargs.values()):
+            raise NotApplicable(f"DeepLift has no rule for {name} of {factors} factors that depend on the input")
+        return of_two(function, *args, **kwargs)
+
+    return rule
+
+
+def _first_alone(*args: Any, **kwargs: Any) -> bool:
+    return not on_graph(*args[1:])
+
+
+def _euclidean(*args: Any, **kwargs: Any) -> bool:
+    order = args[1] if len(args) > 1 else kwargs.get("p", kwargs.get("ord", 2))
+    return _first_alone(*args) and order in (2, "fro", None)
+
+
+def _along_one_axis(*args: Any, **kwargs: Any) -> bool:
+    dim = args[1] if len(args) > 1 else kwargs.get("dim")
+    return isinstance(dim, int) and not isinstance(dim, bool)
+
+
+def _along_axes(*args: Any, **kwargs: Any) -> bool:
+    dim = args[1] if len(args) > 1 else kwargs.get("dim")
+    return isinstance(dim, int) or (isinstance(dim, list | tuple) and len(dim) > 0)
+
+
+def _true_quotient(*args: Any, rounding_mode: str | None = None, **kwargs: Any) -> bool:
+    return rounding_mode is None
+
+
+def _same_choice(references: References, name: str) -> Rule:
+    """Of operations that pick values by a mask: fixed, they are linear; else no rule says what the mask contributed."""
+
+    def rule(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        mask = next(each for each in (*args, *kwargs.values()) if getattr(each, "dtype", None) == torch.bool)
+        met = references.meet(name, (mask,), keep=lambda each: True)
+        if met and not torch.equal(met[0], mask):
+            raise NotApplicable(f"the mask of {name} is another for the input than for the baseline")
+        return function(*args, **kwargs)
+
+    return rule
+
+
+def _of_the_batch(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    if kwargs.get("training", args[5] if len(args) > 5 else False):
+        raise NotApplicable("a batch_norm takes its statistics from the batch, which mixes the samples")
+    return NotImplemented  # affine
+
+
+_PIECES = ("relu", "relu6", "clamp", "abs")
+_SMOOTH = (
+    "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardsigmoid",
+    "sigmoid", "logsigmoid", "tanh", "softplus", "softsign", "softshrink", "hardshrink", "tanhshrink", "exp", "expm1",
+    "exp2", "log", "log1p", "log2", "log10", "pow", "__rpow__", "reciprocal", "erf", "sin", "cos", "tan", "atan",
+    "sinh", "cosh", "asinh",
+)  # fmt: skip
+_POOLS = {
+    f"{kind}max_pool{axes}d": multipliers.max_pool(axes, getattr(F, f"{kind}max_pool{axes}d_with_indices"))
+    for kind in ("", "adaptive_")
+    for axes in (1, 2, 3)
+}
+
+# The multipliers of each operation, and for which arguments they are exact.
+_RULES: dict[str, tuple[Approximation, Callable[..., bool]]] = {
+    **dict.fromkeys(_PIECES, (multipliers.pieces, _first_alone)),
+    **dict.fromkeys(_SMOOTH, (multipliers.smooth, _first_alone)),
+    **{name: (rule, _first_alone) for name, rule in _POOLS.items()},
+    **dict.fromkeys(("amax", "max"), (multipliers.largest_along, _along_axes)),
+    **dict.fromkeys(("norm", "linalg_vector_norm"), (multipliers.norm_root, _euclidean)),
+    "var": (multipliers.quadratic, _first_alone), "std": (multipliers.standard_deviation, _first_alone),
+    "div": (multipliers.quotient, _true_quotient), "glu": (multipliers.glu, _first_alone),
+    "softmax": (multipliers.softmax, _along_one_axis), "log_softmax": (multipliers.log_softmax, _along_one_axis),
+    "layer_norm": (multipliers.layer_norm, _first_alone), "rms_norm": (multipliers.rms_norm, _first_alone),
+    "group_norm": (multipliers.group_norm, _first_alone), "instance_norm": (multipliers.instance_norm, _first_alone),
+    "normalize": (multipliers.normalize, _euclidean),
+}  # fmt: skip

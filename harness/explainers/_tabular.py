@@ -1,0 +1,167 @@
+"""What the global methods share: the training rows they are fitted to, what is fitted, held-out rows, broadcasting.
+
+What they draw depends on the seed alone, and their results on the seed and the training data: never on the samples
+that are explained.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from harness.errors import NotApplicable, UserError, unknown
+from harness.explainers._coalitions import check_number
+from harness.randomness import bits, permutations, stream
+from harness.samples import Samples
+
+EXPLAINED = {"predicted": "model", "label": "data"}  # what a method speaks of that was fitted to these labels
+
+
+@dataclass(frozen=True)
+class Table:
+    """Training rows and what the model says of them.
+
+    inputs   (R, D), on the model's device
+    outputs  (R, K) the model's logits, K = 1 where it has a single output
+    labels   (R,) their true labels, or None
+    names    (D,) of the columns, their numbers where the data names none
+    seed     of everything drawn
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    labels: Tensor | None
+    names: tuple[str, ...]
+    seed: int
+
+    @property
+    def values(self) -> np.ndarray:
+        """The inputs as float64, for libraries that work on the CPU."""
+        return self.inputs.double().cpu().numpy()
+
+    @property
+    def single(self) -> bool:
+        """Whether the model has a single output, a number rather than classes."""
+        return self.outputs.shape[1] == 1
+
+    def truth(self, labels: str) -> Tensor:
+        """What counts as right for each row (R,), on the CPU: the model's own answer (``predicted``) or the ``label``.
+
+        Class indices, or float64 numbers where the model has a single output.
+        """
+        if labels not in EXPLAINED:
+            raise unknown("labels", labels, EXPLAINED)
+        if labels == "predicted":
+            return (self.outputs[:, 0].double() if self.single else self.outputs.argmax(1)).cpu()
+        if self.labels is None:
+            raise NotApplicable("labels=label needs train_labels, the data has none; labels=predicted does without")
+        return self.labels.double().cpu() if self.single else self._checked(self.labels.cpu())
+
+    def _checked(self, labels: Tensor) -> Tensor:
+        count = self.outputs.shape[1]
+        if labels.is_floating_point() or labels.min() < 0 or labels.max() >= count:
+            raise UserError(f"train_labels are {labels.dtype}, expected class indices from 0 to {count - 1}")
+        return labels.long()
+
+    def response(self, labels: str) -> np.ndarray:
+        """``truth`` for a fit: NotApplicable where there is nothing to tell apart."""
+        found = self.truth(labels).numpy()
+        if (found == found[0]).all():
+            what = "the model's answers" if labels == "predicted" else "the labels"
+            raise NotApplicable(f"{what} are the same for all {len(found)} training rows: there is nothing to fit")
+        return found
+
+    def split(self, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers to fit on, and those held out, a ``share`` of all drawn by the seed; at least two and one."""
+        if not 0 < share < 1:
+            raise UserError(f"held_out is {share!r}, expected a share between 0 and 1")
+        count = len(self.inputs)
+        held = min(max(1, round(share * count)), count - 2)
+        order = permutations(global_key(self.seed, "held-out rows"), 1, count)[0, 0].numpy()
+        return np.sort(order[held:]), np.sort(order[:held])
+
+    def split_for(self, response: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """``split``, or NotApplicable where the response (R, ...) is the same for all rows to fit on."""
+        fit, held = self.split(share)
+        if (response[fit] == response[fit[0]]).all():
+            raise NotApplicable(f"the model says the same of all {len(fit)} rows to fit on: there is nothing to fit")
+        return fit, held
+
+    def random_state(self, use: str) -> int:
+        """A seed for scikit-learn, of one use of randomness."""
+        return int(bits(global_key(self.seed, use), 1)) & 0x7FFFFFFF
+
+
+def training_table(context: Samples, rows: int) -> Table:
+    """At most ``rows`` training rows with the model's outputs; where there are more, which ones is drawn by the seed.
+
+    NotApplicable where the data has no training inputs.
+    """
+    check_number("rows", rows, 3)
+    if context.train is None:
+        raise NotApplicable("needs training inputs, the data has none (give train=)")
+    if len(context.train) < 3:
+        raise NotApplicable(f"needs at least 3 training inputs, the data has {len(context.train)}")
+    chosen = drawn_rows(len(context.train), rows, context.seed).to(context.train.device)
+    inputs = context.train[chosen].to(context.inputs)
+    outputs = context.predictor.logits(inputs)
+    labels = None if context.train_labels is None else context.train_labels.to(chosen.device)[chosen]
+    names = context.unit_names or tuple(str(number) for number in range(inputs.shape[1]))
+    return Table(inputs, outputs.view(len(inputs), -1), labels, tuple(names), context.seed)
+
+
+def drawn_rows(count: int, wanted: int, seed: int) -> Tensor:
+    """Numbers of ``wanted`` of ``count`` rows in ascending order: all of them, or a draw by the seed."""
+    if count <= wanted:
+        return torch.arange(count)
+    return permutations(global_key(seed, "training rows"), 1, count)[0, 0, :wanted].sort().values
+
+
+def global_key(seed: int, use: str) -> Tensor:
+    """The key (1,) of one use of randomness that belongs to no sample."""
+    return stream(torch.zeros(1, dtype=torch.int64), seed, use)
+
+
+def broadcast(values: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Global values as attributions (N, D): the same (D,) for every sample, or of (classes, D) those of its target."""
+    values = values.to(inputs)
+    return values.repeat(len(inputs), 1) if values.dim() == 1 else values[targets]
+
+
+def fit_facts(table: Table, labels: str) -> dict[str, Any]:
+    """What is to be known of anything fitted to a table: to what, to how many rows, and what it therefore explains."""
+    return {"fitted_on": labels, "explains": EXPLAINED[labels], "training_rows": len(table.inputs)}
+
+
+def agreement(found: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+    """The share of held-out rows given the wanted class, and the share that the most frequent class alone would get."""
+    return {"fidelity": float((found == wanted).mean()), "majority": float(np.bincount(wanted).max() / len(wanted))}
+
+
+def r_squared(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The share of the variance of all columns together that is explained; NaN where there is none."""
+    left, total = ((wanted - found) ** 2).sum(), ((wanted - wanted.mean(0)) ** 2).sum()
+    return float(1 - left / total) if total > 0 else float("nan")
+
+
+def held_out_scores(table: Table, fitted: Any, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """How well a fitted scikit-learn estimator does on rows it has not seen: ``agreement``, or r2 for numbers."""
+    found = fitted.predict(x)
+    return {"r2": r_squared(found, y)} if table.single else agreement(found, y)
+
+
+def deviations(x: np.ndarray) -> np.ndarray:
+    """Standard deviations (D,) of the columns, 1 for those that do not vary."""
+    deviation = x.std(0)
+    return np.where(deviation > 0, deviation, 1)
+
+
+def repeats_table(names: tuple[str, ...], values: np.ndarray) -> pd.DataFrame:
+    """Values (D, repeats) as rows: unit, repeat, value."""
+    count = values.shape[1]
+    return pd.DataFrame(
+        {"unit": np.repeat(names, count), "repeat": np.tile(np.arange(count), len(names)), "value": values.ravel()}
+    )

@@ -1,0 +1,98 @@
+"""DeepLift: the change of the target's logit from a baseline, carried back to the input operation by operation."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable
+from harness.explainers._coalitions import check_number
+from harness.explainers._gradients import gradient_of, rows_at_once, tell_completeness
+from harness.explainers._operations import Operations, seen, traced
+from harness.explainers._rescale_rules import LINEAR, References, rescale_rules
+from harness.predictor import check_outputs, target_logits
+from harness.randomness import permutations
+from harness.registry import explainer
+from harness.samples import Samples
+
+
+@explainer(complete_to="baseline", cost="2 F 1 B")
+def deep_lift(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, baseline: str | Tensor = "zero"
+) -> Tensor:
+    """The change of the target's logit from a baseline, sent back through each operation in proportion to what its
+    inputs changed: DeepLift with the Rescale rule (Shrikumar et al. 2017, 1704.02685).
+
+    Inputs' shape; logit; sums to f(x) - f(baseline) up to rounding. The paper's rules for elementwise functions and
+    maxima; attention, norms, gates and other products and quotients are split exactly as ``_multipliers`` says, where
+    the paper has no rule. A random baseline is its draw 0. Tells the operations and the relative completeness_error.
+    Not applicable to models with other operations that are not linear, like an LSTM, or that take another way for the
+    input than for the baseline, and as ``gradient``.
+    """
+    removed = context.baseline(baseline)
+    return _mean_contributions(model, inputs, targets, context, 1, lambda sample, draw: removed[sample])
+
+
+@explainer(complete_to="baseline", stochastic=True, cost="samples x (2 F 1 B)")
+def deep_lift_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, samples: int = 50) -> Tensor:
+    """DeepLift's contributions averaged over baselines drawn from the training inputs (Lundberg and Lee 2017,
+    1705.07874).
+
+    Inputs' shape; logit; sums to f(x) less the mean of f over the baselines, up to rounding. Each sample draws its own
+    ``samples`` different training inputs, all where there are no more. The Shapley values of the columns for models
+    that add up functions of single columns, with the drawn inputs as background. Tells as ``deep_lift``. Not
+    applicable without training inputs, and as ``deep_lift``.
+    """
+    check_number("samples", samples, 1)
+    if context.train is None:
+        raise NotApplicable("the baselines are training inputs; the data has none (give train=)")
+    drawn = permutations(context.stream("deep_lift_shap baselines"), 1, len(context.train))[:, 0, :samples]
+
+    def reference(sample: Tensor, draw: Tensor) -> Tensor:
+        return context.train[drawn[sample, draw].to(context.train.device)].to(inputs)
+
+    return _mean_contributions(model, inputs, targets, context, drawn.shape[1], reference)
+
+
+def _mean_contributions(
+    model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, draws: int,
+    reference: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:  # fmt: skip
+    """Contributions (N, ...) averaged over baselines; ``reference(sample, draw)`` makes them for pairs of indices."""
+    total, change = torch.zeros_like(inputs), torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
+    room = rows_at_once(context)
+    for sample in torch.arange(len(inputs), device=inputs.device).split(max(1, room // draws)):
+        for draw in torch.arange(draws, device=inputs.device).split(room):
+            rows = sample.repeat_interleave(len(draw))
+            found, changed, operations = _contributions(
+                model, inputs[rows], reference(rows, draw.repeat(len(sample))), targets[rows]
+            )
+            total[sample] += found.unflatten(0, (-1, len(draw))).sum(1)
+            change[sample] += changed.double().view(-1, len(draw)).sum(1)
+    context.tell(operations=operations.report())
+    tell_completeness(context, total / draws, change / draws)
+    return total / draws
+
+
+def _contributions(
+    model: nn.Module, inputs: Tensor, baselines: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, Operations]:
+    """Each input's contributions from its own baseline, the change of its logit, and the operations seen."""
+    references = References()
+    rules = rescale_rules(references)
+    with seen(model), torch.enable_grad():  # no gradient is needed, but the graph tells what to keep
+        passed = baselines.detach().clone().requires_grad_().clone()
+        with Operations(rules):
+            reference = _logits(model(passed), targets).detach()
+    references.begin()
+    outputs, leaf, operations = traced(model, inputs, rules)
+    references.end()
+    logits = _logits(outputs, targets)
+    without_rule = sorted(operations.report()["unruled"].keys() - LINEAR)
+    if without_rule:
+        raise NotApplicable(f"DeepLift has no rule for {', '.join(without_rule)} here, only the gradient would be left")
+    return (inputs - baselines) * gradient_of(logits, leaf), logits.detach() - reference, operations
+
+
+def _logits(outputs: Tensor, targets: Tensor) -> Tensor:
+    return target_logits(check_outputs(outputs, len(targets)), targets)

@@ -1,0 +1,193 @@
+"""Explainers from the importance of parameters: how much of the logit hangs on each weight that meets the input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable
+from harness.explainers._gradients import rows_at_once
+from harness.explainers._operations import WITH_CONSEQUENCE, Rule, on_graph, traced
+from harness.guards import requiring
+from harness.predictor import check_outputs, target_logits
+from harness.registry import explainer
+from harness.samples import Samples
+
+# Linear in what lies on the input's graph, when the rest is constant.
+LINEAR = frozenset({
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul",
+    "addmm", "baddbmm", "einsum",
+})  # fmt: skip
+
+
+def tell_parameters(model: nn.Module, context: Samples, /, **options: object) -> None:
+    """Tell the table ``parameters``: the importance |w * dL/dw| of every parameter (Lee et al. 2018, 1810.02340).
+
+    L is the mean logit of the targets over the samples at hand, the first of a block. ``importance`` is the sum over
+    a parameter's elements, ``share`` its part of the sum over all parameters; ``layer`` and ``kind`` are the name and
+    class of the module that holds it, ``size`` its number of elements.
+    """
+    if context.facts is not None:
+        context.tell(parameters=parameter_importance(model, context))
+
+
+@explainer(signed=False, cost="1 F 1 B", prepare=tell_parameters)
+def gradient_x_weight(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
+    """The sum of |weight * input * gradient| over the weights of the first layers that meet a number of the input (the
+    connection sensitivity |w * dL/dw| of SNIP, Lee et al. 2018, 1810.02340, by sample and place).
+
+    Inputs' shape, at least 0; logit. A convolution's weights are taken apart by place, as if each had its own. The
+    absolute value is taken of every single product: signed, these products sum to input times gradient, which is
+    therefore not computed here a second time. A first layer is a linear or convolution operation that the input
+    reaches without passing another, and operations before it may move, pool, pad, shift and scale the numbers. Tells
+    the importances of all ``parameters``. Not applicable where the input first meets another operation, like an
+    activation, and as ``gradient``.
+    """
+    parts = torch.arange(len(inputs), device=inputs.device).split(rows_at_once(context))
+    with torch.enable_grad():
+        return torch.cat([_by_weight(model, inputs[rows], targets[rows]) for rows in parts])
+
+
+def parameter_importance(model: nn.Module, context: Samples) -> pd.DataFrame:
+    """The table of ``tell_parameters``: layer, kind, parameter, size, importance, share."""
+    rows = []
+    for name, slope in _slopes(model, context).items():
+        layer, _, parameter = name.rpartition(".")
+        weight, kind = model.get_parameter(name).detach(), type(model.get_submodule(layer)).__name__
+        rows.append((layer, kind, parameter, weight.numel(), float((weight * slope).double().abs().sum())))
+    table = pd.DataFrame(rows, columns=["layer", "kind", "parameter", "size", "importance"])
+    return table.assign(share=table.importance / (table.importance.sum() or 1.0))
+
+
+def _slopes(model: nn.Module, context: Samples) -> dict[str, Tensor]:
+    """The gradients of the targets' mean logit with respect to the parameters, by name."""
+    sums = {name: torch.zeros_like(each) for name, each in model.named_parameters() if each.is_floating_point()}
+    with requiring(model, True), torch.enable_grad():
+        wanted = [model.get_parameter(name) for name in sums]
+        for rows in torch.arange(len(context), device=context.inputs.device).split(rows_at_once(context)):
+            outputs = check_outputs(model(context.inputs[rows].clone()), len(rows))
+            logits = target_logits(outputs, context.targets[rows])
+            found = torch.autograd.grad(logits.sum(), wanted, allow_unused=True) if logits.requires_grad else ()
+            for total, slope in zip(sums.values(), found, strict=False):
+                if slope is not None:
+                    total += slope / len(context)
+    return sums
+
+
+def _by_weight(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    first = _FirstLayers()
+    outputs, leaf, _ = traced(model, inputs, first.rules())
+    if not first.met:
+        raise NotApplicable("the input meets no linear or convolution operation")
+    if not outputs.requires_grad:
+        raise NotApplicable("no gradient of the model's output reaches its input")
+    logits = target_logits(outputs, targets).sum()
+    slopes = torch.autograd.grad(logits, [met[1] for met in first.met], allow_unused=True, retain_graph=True)
+    if all(slope is None for slope in slopes):
+        raise NotApplicable("no gradient of the model's output reaches its input")
+    answer, first.gates.closed = torch.zeros_like(inputs), True
+    for (entering, _, absolute), slope in zip(first.met, slopes, strict=True):
+        if slope is not None:
+            answer += _through(leaf, entering, absolute, slope.abs())
+    return inputs.abs() * answer
+
+
+def _through(leaf: Tensor, entering: Tensor, absolute: Callable[[Tensor], Tensor], slope: Tensor) -> Tensor:
+    """Absolute slopes at a layer's outputs, sent back through its absolute weights and through what lies before it."""
+    own = entering.detach().requires_grad_()
+    back = torch.autograd.grad(absolute(own), own, slope)[0]
+    # What lies before is linear in the input: its factors' signs are those of its derivative along all ones.
+    probe = torch.ones_like(back).requires_grad_()
+    forth = torch.autograd.grad(entering, leaf, probe, create_graph=True)[0]
+    signs = torch.autograd.grad(forth, probe, torch.ones_like(forth), retain_graph=True)[0].sign()
+    return torch.autograd.grad(entering, leaf, back * signs, retain_graph=True)[0]
+
+
+@dataclass
+class _Gates:
+    """Whether gradients stop at the gates, so that they reach the input only on ways without a first layer."""
+
+    closed: bool = False
+
+
+class _Gate(torch.autograd.Function):
+    """Passes values on, and gradients back unless the gates are closed."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gates: _Gates) -> Tensor:
+        ctx.gates = gates
+        return value.clone()  # what follows may work in place
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
+        return None if ctx.gates.closed else gradient, None
+
+
+class _FirstLayers:
+    """Rules that note where the input meets a linear operation, and put a gate there.
+
+    met     for each: what enters it, what leaves it, and the operation itself with absolute weights
+    gates   open until they are closed
+    """
+
+    def __init__(self) -> None:
+        self.met: list[tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = []
+        self.gates = _Gates()  # by itself: a graph that held all of this would hold itself
+        self._beyond: set[Any] = set()  # nodes of the graph from which no way leads to the input but through a gate
+
+    def rules(self) -> dict[str, Rule]:
+        names = WITH_CONSEQUENCE | {"sub", "rsub", "__sub__", "__rsub__", "subtract"}
+        return {name: self._meet if name in LINEAR else self._pass_by(name) for name in names}
+
+    def _meet(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        entering = [value for value in (*args, *kwargs.values()) if on_graph(value)]
+        if not any(map(self._reaches, entering)):
+            return function(*args, **kwargs)
+        if len(entering) > 1 or not isinstance(entering[0], Tensor):
+            raise NotApplicable("the weights of the first layer depend on the input")
+
+        def absolute(own: Tensor) -> Tensor:
+            put = lambda value: own if value is entering[0] else _absolute(value)  # noqa: E731
+            return function(*map(put, args), **{name: put(value) for name, value in kwargs.items()})
+
+        leaving = function(*args, **kwargs)
+        self.met.append((entering[0], leaving, absolute))
+        gated = _Gate.apply(leaving, self.gates)
+        self._beyond.add(gated.grad_fn)
+        return gated
+
+    def _pass_by(self, name: str) -> Rule:
+        def rule(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            reaching = sum(map(self._reaches, (*args, *kwargs.values())))
+            if reaching > (1 if "sub" in name else 0):
+                raise NotApplicable(f"the input first meets the operation {name}, not a linear one or a convolution")
+            return function(*args, **kwargs)
+
+        return rule
+
+    def _reaches(self, value: Any) -> bool:
+        """Whether a tensor depends on the input on a way without a gate."""
+        if isinstance(value, list | tuple):
+            return any(map(self._reaches, value))
+        if not on_graph(value):
+            return False
+        if value.grad_fn is None:
+            return True
+        seen, ahead = set(), [value.grad_fn]
+        while ahead:
+            node = ahead.pop()
+            if node in seen or node in self._beyond:
+                continue
+            if not node.next_functions:  # a leaf: parameters are frozen, so it is the input
+                return True
+            seen.add(node)
+            ahead += [before for before, _ in node.next_functions if before is not None]
+        self._beyond |= seen
+        return False
+
+
+def _absolute(value: Any) -> Any:
+    return value.detach().abs() if isinstance(value, Tensor) else value

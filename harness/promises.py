@@ -1,0 +1,47 @@
+"""What attributions should add up to, where their explainer promises a sum, and how far they are from it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from harness.errors import NotApplicable
+from harness.predictor import pick
+from harness.samples import Samples
+
+
+def promised(
+    samples: Samples, complete_to: str | None, options: Mapping[str, Any], baseline: str | Tensor | None = None
+) -> Tensor:
+    """What the raw attributions of each sample should add up to: (N,) float64, in the explainer's own ``score``.
+
+    f(x) - f(r) with r the explainer's own baseline, draw 0 of a random one, unless ``baseline`` is given; f(x) for
+    explainers that distribute the output itself. NotApplicable where nothing is promised and no baseline given.
+    """
+    score = options.get("score", "logit")
+    removed = _own_baseline(complete_to, options) if baseline is None else baseline
+    full = samples.clean(score).double()
+    return full if removed is None else full - pick(samples.emptied(removed), score).double()
+
+
+def total(raw: Tensor) -> Tensor:
+    """The sums (N,) float64 of raw attributions (N, ...) over all their channels and units."""
+    return raw.flatten(1).double().sum(1)
+
+
+def relative_error(sums: Tensor, promise: Tensor) -> Tensor:
+    """|sum - promised| / |promised|, (N,); NaN where nothing is promised but 0."""
+    return ((sums - promise).abs() / promise.abs()).masked_fill(promise == 0, float("nan"))
+
+
+def _own_baseline(complete_to: str | None, options: Mapping[str, Any]) -> str | Tensor | None:
+    """The baseline of the explainer's promise; None where it promises the output itself."""
+    if complete_to is None:
+        raise NotApplicable("the explainer does not claim that its attributions add up to anything (give baseline=)")
+    if complete_to == "output":
+        return None
+    if options.get("baseline") is None:
+        raise NotApplicable(
+            "the explainer has no baseline option to say from where its attributions add up (give baseline=)"
+        )
+    return options["baseline"]

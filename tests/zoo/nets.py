@@ -1,0 +1,125 @@
+"""The models that every explainer is tried on: their kinds of layers are what people's models are made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TABULAR = {
+    "permutation_importance", "mutual_information", "rfe", "random_forest", "linear_surrogate", "tree_surrogate",
+    "rule_list",
+}  # fmt: skip
+ATTENTION_MAPS = {"attention", "attention_rollout", "transformer_attribution"}
+ATTENTION = ATTENTION_MAPS | {"attn_lrp", "cp_lrp"}
+MAPS = {
+    "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "score_cam", "eigen_cam", "activation_map",
+}  # fmt: skip
+GATED = {"guided_backprop", "deconvnet", "guided_grad_cam"}
+PICTURES = {"edge", "center", "rise", "tcav"}
+
+
+class FunctionalCNN(nn.Module):
+    """Activations, pooling and a residual as plain functions: there is no module to hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm, self.out = nn.BatchNorm2d(8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.first(x)), 2)
+        x = F.relu(x + self.norm(self.second(x)))
+        return self.out(x.mean((2, 3)))
+
+
+class ReusingCNN(nn.Module):
+    """One ReLU module, in place, and one convolution serve twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.twice = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.relu, self.pool, self.out = nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.relu(self.first(x)))
+        x = self.relu(self.twice(x))
+        x = self.relu(self.twice(x))
+        return self.out(x.amax((2, 3)))
+
+
+class Logits(nn.Module):
+    """A Hugging Face classifier as a module from one float tensor to logits."""
+
+    def __init__(self, model: nn.Module, argument: str) -> None:
+        super().__init__()
+        self.model, self.argument = model, argument
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.model(**{self.argument: inputs}).logits
+
+
+@dataclass(frozen=True)
+class Net:
+    """A model, the shape of its inputs, and the explainers that do not apply to it."""
+
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    not_applicable: set[str]
+    modality: str = "image"
+    classes: int = 5
+
+
+def _torchvision(name: str, **options: object) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        from torchvision import models
+
+        return getattr(models, name)(weights=None, num_classes=5, **options)
+
+    return make
+
+
+def _timm_vit() -> nn.Module:
+    import timm
+
+    return timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=5)
+
+
+def _lite0() -> nn.Module:
+    from harness.registry import MODELS
+
+    return MODELS["lite0"].function().module
+
+
+def _text_classifier() -> nn.Module:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    return Logits(BertForSequenceClassification(BertConfig(num_labels=5, **sizes)), "inputs_embeds")
+
+
+def _mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 5))
+
+
+def _series_cnn() -> nn.Module:
+    layers = nn.Conv1d(2, 8, 5, padding=2), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(8, 8, 3, padding=1), nn.ReLU()
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 5))
+
+
+CONVOLUTIONAL = TABULAR | ATTENTION
+NETS = {
+    "CNN of functions": Net(FunctionalCNN, (3, 24, 24), CONVOLUTIONAL),
+    "CNN of reused modules": Net(ReusingCNN, (3, 24, 24), CONVOLUTIONAL),
+    "resnet18": Net(_torchvision("resnet18"), (3, 64, 64), CONVOLUTIONAL),
+    "vgg11_bn": Net(_torchvision("vgg11_bn"), (3, 64, 64), CONVOLUTIONAL),
+    "efficientnet_b0": Net(_torchvision("efficientnet_b0"), (3, 64, 64), CONVOLUTIONAL | GATED),
+    "convnext_tiny": Net(_torchvision("convnext_tiny"), (3, 64, 64), CONVOLUTIONAL | GATED),
+    "swin_t": Net(_torchvision("swin_t"), (3, 64, 64), TABULAR | GATED | ATTENTION_MAPS),
+    "vit_b_16": Net(_torchvision("vit_b_16", image_size=64), (3, 64, 64), TABULAR | GATED),
+    "timm ViT": Net(_timm_vit, (3, 64, 64), TABULAR | GATED),
+    "lite0": Net(_lite0, (3, 224, 224), CONVOLUTIONAL, classes=1000),
+    "MLP": Net(_mlp, (10,), PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random"}, "table"),
+    "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | PICTURES | {"guided_grad_cam"}, "series"),
+    "text classifier": Net(_text_classifier, (9, 32), TABULAR | PICTURES | MAPS | GATED, "tokens"),
+}

@@ -1,0 +1,94 @@
+"""Every explainer on every kind of net: it is right for it or says why not, and none repeats another in silence."""
+
+import itertools
+
+import pytest
+import torch
+
+import harness
+from harness.registry import EXPLAINERS
+from nets import NETS
+
+COUNT = 2
+SMALL = {"samples": 26, "steps": 8, "permutations": 2, "repeats": 2, "images": 3, "trees": 5}
+
+# Different methods whose maps are equal by definition, and where.
+EQUAL_BY_DEFINITION = {
+    frozenset({"occlusion", "feature_ablation"}): "on a table a window is a column",
+    frozenset({"exact_shapley", "kernel_shap"}): "with every coalition enumerated",
+    frozenset({"exact_shapley", "shapley_sampling"}): "with every coalition enumerated",
+    frozenset({"kernel_shap", "shapley_sampling"}): "with every coalition enumerated",
+    frozenset({"grad_cam", "xgrad_cam"}): "before global average pooling and a linear layer (2008.02312)",
+    frozenset({"grad_cam", "hires_cam"}): "before global average pooling and a linear layer (2011.08891)",
+    frozenset({"hires_cam", "xgrad_cam"}): "before global average pooling and a linear layer",
+}
+
+
+@pytest.fixture(scope="module", params=NETS)
+def tried(request):
+    """A net, the rows of every explainer tried on it, and their maps."""
+    net, seed = NETS[request.param], 20_261
+    torch.manual_seed(seed)
+    model = net.make().eval().requires_grad_(False)
+    _enliven(model)
+    inputs, train = torch.randn(COUNT, *net.shape), torch.randn(40, *net.shape)
+    train_labels = torch.randint(net.classes, (40,))
+    targets = torch.randint(net.classes, (COUNT,))
+    maps = {}
+
+    def keep_maps(batch):
+        """Nothing: the maps are kept."""
+        maps[batch.explainer.name] = batch.raw
+        return torch.zeros(len(batch), dtype=torch.float64)
+
+    frame = harness.evaluate(
+        model, inputs, targets, explainers={name: _small(entry, net) for name, entry in EXPLAINERS.items()},
+        metrics=[keep_maps], modality=net.modality, train=train, train_labels=train_labels,
+        value_range=(-4.0, 4.0), explain_batch=COUNT,
+    )  # fmt: skip
+    return net, frame.drop_duplicates("explainer").set_index("explainer"), maps
+
+
+def _enliven(model):
+    """BatchNorm with statistics as of trained nets, and heads that start at zero given weights."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.running_mean.abs().sum() == 0:
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+        if isinstance(module, torch.nn.Linear) and module.weight.abs().sum() == 0:
+            torch.nn.init.normal_(module.weight, std=0.1)
+
+
+def _small(entry, net):
+    """Options that make it quick: small budgets, few segments and windows."""
+    options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
+    if net.modality == "image":
+        options |= {"segments": "grid:2"} if "segments" in entry.options else {}
+        options |= {"window": net.shape[-1] // 4} if "window" in entry.options else {}
+    return options
+
+
+def test_every_explainer_explains_or_says_why_not(tried):
+    net, rows, _ = tried
+    failed = rows[~rows["status"].isin(["ok", "not_applicable"])]
+    assert failed.empty, failed["error"].to_dict()
+    refused = rows[rows["status"] == "not_applicable"]
+    assert refused["error"].str.len().min() > 10
+    ours = {name for name in refused.index if EXPLAINERS[name].source == "harness"}
+    assert ours == net.not_applicable, refused["error"].to_dict()
+
+
+def test_no_explainer_returns_what_another_returns(tried):
+    _, _, maps = tried
+    for (one, first), (other, second) in itertools.combinations(maps.items(), 2):
+        flagged = EXPLAINERS[one].caveat or EXPLAINERS[other].caveat
+        if first.shape == second.shape and not flagged and frozenset({one, other}) not in EQUAL_BY_DEFINITION:
+            largest = float(second.abs().max())
+            assert float((first - second).abs().max()) > 1e-5 * largest, f"{one} equals {other}"
+
+
+def test_every_map_is_finite_and_not_blank(tried):
+    _, _, maps = tried
+    for name, found in maps.items():
+        assert found.isfinite().all(), name
+        assert EXPLAINERS[name].caveat or float(found.abs().max()) > 0, f"{name} is blank"
