@@ -71,7 +71,7 @@ class Auditor:
             "equal_to": self._twin(chosen, parts[0]), "alone_difference": alone_difference(trial, measured),
             "repeat_difference": repeat_difference(trial, measured),
         }  # fmt: skip
-        told = facts.summary()
+        told = _checked(facts.summary(), (*own, "source", "caveat", "tables"))
         sums = {} if "completeness_error" in told else self._sums(chosen, parts)
         about = {"source": chosen.entry.source, "caveat": chosen.entry.caveat} if chosen.entry.caveat else {}
         found = _plain({**told, **sums, **about, **{name: value for name, value in own.items() if value is not None}})
@@ -116,14 +116,31 @@ def relative_difference(first: Tensor, second: Tensor) -> float:
 def equal_to(maps: Tensor, others: Mapping[str, Tensor], units: Units) -> dict[str, Any] | None:
     """The first of ``others`` (name -> maps) from which ``maps`` differ by no more than EQUAL, and by how much.
 
-    A map of one channel is compared with the sum over the channels of one that has them all: the two score alike.
+    A map of one channel is compared with the sum over the channels of one that has them all: the two score alike. Maps
+    that are constant or hold NaN or infinite values are like many others and are left out.
     """
     for name, other in others.items():
-        mine, its = (maps, other) if maps.shape == other.shape else (units.reduce(maps), units.reduce(other))
-        difference = relative_difference(mine[: len(its)], its[: len(mine)])
+        mine, its = (maps, other) if maps.shape[1:] == other.shape[1:] else (units.reduce(maps), units.reduce(other))
+        difference = _largest_difference(mine[: len(its)].flatten(1), its[: len(mine)].flatten(1))
         if difference <= EQUAL:
             return {"explainer": name, "difference": difference}
     return None
+
+
+def _largest_difference(first: Tensor, second: Tensor) -> float:
+    """The largest relative difference of two maps (N, D) of a sample, so that one with large values does not hide the
+    others; infinite where no sample's maps can be told apart from others'."""
+    telling = _telling(first) & _telling(second)
+    first, second = first[telling], second[telling]
+    largest = torch.maximum(first.abs().amax(1), second.abs().amax(1))
+    return float(((first - second).abs().amax(1) / largest).max()) if len(first) else float("inf")
+
+
+def _telling(maps: Tensor) -> Tensor:
+    """Which maps (N, D) are finite, not zero, and, where they have several values, not constant."""
+    low, high = maps.aminmax(dim=1)  # NaN where one is NaN
+    several = (low < high) if maps.shape[1] > 1 else (low != 0)
+    return several & low.isfinite() & high.isfinite()
 
 
 def gradients_of(stage: Stage) -> dict[str, Tensor]:
@@ -197,6 +214,17 @@ def flags(found: Mapping[str, Any], entry: Explainer, stage: Stage) -> list[str]
     if error is not None and error > INCOMPLETE:
         said.append(f"the sum misses what it should be by {error:.1g} of it (median)")
     return said + ([f"{entry.source}: {entry.caveat}"] if entry.caveat else [])
+
+
+def _checked(told: dict[str, Any], taken: Sequence[str]) -> dict[str, Any]:
+    """What the explainer told, if it leaves the audit its own names and gives numbers where numbers are read."""
+    for name in told.keys() & set(taken):
+        raise UserError(f"the explainer told {name!r}, expected a name that the audit does not give itself")
+    for name in told.keys() & {"completeness_error", "relevance_over_output"}:
+        value = told[name].get("median", 0) if isinstance(told[name], Mapping) else told[name]
+        if not isinstance(value, int | float):
+            raise UserError(f"the explainer told {name} as {value!r}, expected a number, or a tensor (n,) of them")
+    return told
 
 
 def _plain(found: dict[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alon
         recorder.explained(chosen, explained)
         for job in mine:
             _score(stage, job, explained, guard, recorder)
+        del explained  # attributions and memos of one explainer at a time
 
 
 def explain_each(
@@ -109,6 +110,7 @@ def explain_each(
                 guard.restore()
                 found = _failure(error)
             yield chosen, found
+            del found
 
 
 def _explain(

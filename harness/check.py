@@ -74,9 +74,11 @@ def check_plan(plan: Plan, progress: Progress | None = None) -> pd.DataFrame:
 
 def _rows(stage: Stage, explainers: Sequence[Chosen], alone: bool, progress: Progress) -> Iterator[dict[str, Any]]:
     guard = ModelGuard(stage.module)
-    each = explain_each(stage, explainers, guard, alone=alone, twice=True)
-    for number, (chosen, found) in enumerate(each, start=1):
+    number = 0  # an enumerate would hold on to what was found while the next explainer is at work
+    for chosen, found in explain_each(stage, explainers, guard, alone=alone, twice=True):
+        number += 1
         row = _failed(found) if isinstance(found, Failure) else _explained(found)
+        del found  # attributions of one explainer at a time
         row = {"explainer": chosen.label, "caveat": chosen.entry.caveat, **row}
         said = "; ".join([row["status"].replace("_", " "), *filter(None, [row["error"]]), *row["flags"]])
         progress.say(f"{number:>3}/{len(explainers)}  {chosen.label:<24} {said}")
@@ -134,7 +136,9 @@ def _table(rows: pd.DataFrame) -> list[Any]:
         table.add_column(header, no_wrap=True, justify="left" if header == "status" else "right")
     for row in rows.to_dict("records"):
         table.add_row(row["explainer"], *(_shown(name, row) for name in COLUMNS.values()))
-    console = Console(file=StringIO(), width=10_000, force_jupyter=False, color_system=None)
+    console = Console(
+        file=StringIO(), width=10_000, force_jupyter=False, color_system=None, markup=False, emoji=False,
+    )  # fmt: skip
     console.print(table)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     return [lines[: len(lines) - len(rows)], *lines[len(lines) - len(rows) :]]
@@ -155,7 +159,7 @@ def _notes(row: Mapping[str, Any]) -> Iterator[str]:
     """What is to be known of an explainer, in lines."""
     if row["error"]:
         yield row["error"]
-    for kind, words in (("ruled", "answered by rules:"), ("unruled", "without a rule:")):
+    for kind, words in (("ruled", "answered by rules:"), ("unruled", "by their derivative:")):
         seen = row.get(kind)
         if isinstance(seen, Mapping) and seen:
             yield f"{words} {', '.join(f'{number} {name}' for name, number in seen.items())}"

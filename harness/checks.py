@@ -59,6 +59,8 @@ def check_like_inputs(given: Any, inputs: Tensor, what: str) -> Tensor | None:
     if not isinstance(given, Tensor) or not given.is_floating_point() or given.shape[1:] != inputs.shape[1:]:
         came = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         raise UserError(f"{what} is {came}, expected a float tensor {('N', *inputs.shape[1:])}")
+    if len(given) == 0:
+        raise UserError(f"{what} holds no input, expected at least one, or None")
     return given
 
 

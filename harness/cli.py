@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harness: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("harness: interrupted; finished cells are on disk, the same command resumes", file=sys.stderr)
+        kept = "; finished cells are on disk, the same command resumes" if arguments[0] == "run" else ""
+        print(f"harness: interrupted{kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -143,7 +144,7 @@ def _write_checks(found: list[Any], path: str) -> None:
 
 
 def list_registry(arguments: list[str]) -> int:
-    """``harness list``: names, first docstring lines and options with their defaults."""
+    """``harness list``: names, first docstring lines, explainers' capabilities, and options with their defaults."""
     from harness import registry
 
     kinds = {"explainers": registry.EXPLAINERS, "metrics": registry.METRICS,
@@ -154,9 +155,25 @@ def list_registry(arguments: list[str]) -> int:
     chosen = [entries[name] for name in arguments[1:]] or list(entries.values())
     for entry in chosen:
         print(f"{entry.name}\n    {entry.summary}")
+        if isinstance(entry, registry.Explainer):
+            print(f"    {_capabilities(entry)}")
         if entry.options:
             print("    " + " ".join(f"{name}={_shown(value)}" for name, value in entry.options.items()))
     return 0
+
+
+def _capabilities(entry: Any) -> str:
+    """What an explainer declares, in a line."""
+    from harness.promises import SUMS_TO
+
+    return "; ".join([
+        entry.scope, f"needs of the model: {'nothing' if entry.access == 'none' else entry.access}",
+        f"inputs: {', '.join(entry.modalities)}", "signed" if entry.signed else "at least 0",
+        f"sums to {SUMS_TO[entry.complete_to] or 'nothing it promises'}",
+        *(["draws random numbers"] if entry.stochastic else []),
+        *([f"{entry.cost} a sample"] if entry.cost else []),
+        *([f"from {entry.source}: {entry.caveat}"] if entry.caveat else []),
+    ])  # fmt: skip
 
 
 def table(arguments: list[str]) -> int:
@@ -210,14 +227,15 @@ def _take(arguments: list[str], flag: str) -> bool:
 
 
 def _take_value(arguments: list[str], flag: str) -> str | None:
-    """The argument after a flag, if the flag is among the arguments; both are taken out."""
-    if flag not in arguments:
+    """What a flag is given, behind it or after =, if the flag is among the arguments; it is taken out."""
+    place = next((i for i, each in enumerate(arguments) if each.partition("=")[0] == flag), None)
+    if place is None:
         return None
-    place = arguments.index(flag)
-    if place + 1 == len(arguments):
+    _, joined, value = arguments.pop(place).partition("=")
+    value = value if joined else arguments.pop(place) if place < len(arguments) else ""
+    if not value:
         raise UserError(f"{flag} came without a value, expected {flag} FILE")
-    del arguments[place]
-    return arguments.pop(place)
+    return value
 
 
 def _shown(value: Any) -> str:

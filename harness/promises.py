@@ -9,6 +9,9 @@ from harness.errors import NotApplicable
 from harness.predictor import pick
 from harness.samples import Samples
 
+# What each ``complete_to`` of an explainer means, for a reader; r are baselines, f is the explained logit.
+SUMS_TO = {"baseline": "f(x) - f(r)", "background": "f(x) - mean f(r)", "output": "f(x)", None: ""}
+
 
 def promised(
     samples: Samples, complete_to: str | None, options: Mapping[str, Any], baseline: str | Tensor | None = None
@@ -16,7 +19,8 @@ def promised(
     """What the raw attributions of each sample should add up to: (N,) float64, in the explainer's own ``score``.
 
     f(x) - f(r) with r the explainer's own baseline, draw 0 of a random one, unless ``baseline`` is given; f(x) for
-    explainers that distribute the output itself. NotApplicable where nothing is promised and no baseline given.
+    explainers that distribute the output itself. NotApplicable where nothing is promised, or from a background that the
+    explainer draws, and no baseline is given.
     """
     score = options.get("score", "logit")
     removed = _own_baseline(complete_to, options) if baseline is None else baseline
@@ -40,6 +44,11 @@ def _own_baseline(complete_to: str | None, options: Mapping[str, Any]) -> str | 
         raise NotApplicable("the explainer does not claim that its attributions add up to anything (give baseline=)")
     if complete_to == "output":
         return None
+    if complete_to == "background":
+        raise NotApplicable(
+            "the attributions add up to f(x) less the mean of f over training inputs that only the explainer knows "
+            "(give baseline=)"
+        )
     if options.get("baseline") is None:
         raise NotApplicable(
             "the explainer has no baseline option to say from where its attributions add up (give baseline=)"

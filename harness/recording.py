@@ -56,7 +56,8 @@ class RowRecorder:
         """Write the row of a cell that has no scores, and the trace of a failure beside it."""
         if status == "failed":
             self.store.write_error(job.cell, trace)
-        self._append(job, {"status": status, "stage": stage, "error": one_line(error)[:500]})
+        audit = self.audits.get(job.explainer)  # of attributions that are there, though this metric has no score
+        self._append(job, {"status": status, "stage": stage, "error": one_line(error)[:500], "audit": audit})
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
         """Tell the progress line, keep the explainer's tables, and remember what its cells say of it."""

@@ -50,7 +50,8 @@ class Explainer(Entry):
     access       what it needs of the model: ``none``, ``forward``, ``gradient`` or ``activations``
     modalities   the kinds of input it serves: ``image``, ``table``, ``tokens``, ``series``, ``other``
     signed       whether the sign of an attribution means anything
-    complete     what the attributions sum to: ``baseline`` f(x) - f(baseline), ``output`` f(x), or None
+    complete_to  what the attributions sum to: ``baseline`` f(x) - f(baseline), ``output`` f(x), ``background`` f(x)
+                 less the mean of f over the training inputs it drew, which only it knows, or None
     stochastic   whether it draws random numbers
     convention   ``contribution`` includes the input's factor, like w * (x - r); ``local`` is gradient-like, like w
     control      it does not look at the model

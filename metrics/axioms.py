@@ -15,8 +15,8 @@ def completeness(batch: Batch, *, relative: bool = False, baseline: str | Tensor
     |sum a - (f(x) - f(r))| over the raw map with all its channels, r being the explainer's own baseline (draw 0 of a
     random one) unless ``baseline`` is given; |sum a - f(x)| for explainers that distribute the output itself. In the
     explainer's own ``score``, logits where it has no such option; with ``relative`` divided by |f(x) - f(r)|, or
-    |f(x)|. At least 0, lower is better. NaN where the divisor is 0. NotApplicable where nothing is claimed and no
-    baseline given.
+    |f(x)|. At least 0, lower is better. NaN where the divisor is 0. NotApplicable where nothing is claimed, or from
+    a background that the explainer draws, and no baseline is given.
     """
     claim = batch.explainer.complete_to if batch.explainer else None
     sums, promise = total(batch.raw), promised(batch.samples, claim, batch.options, baseline)

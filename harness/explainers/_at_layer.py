@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._gradients import rows_at_once
+from harness.explainers._gradients import in_chunks
 from harness.explainers._layouts import Layout
 from harness.guards import frozen
 from harness.predictor import check_outputs, target_logits
@@ -30,24 +30,24 @@ def mapped(
 
     The gradients are those of the targets' logits at the layer. NotApplicable where none reaches it.
     """
-    parts = []
-    for rows in _chunks(model, context):
+
+    def work(rows: Tensor) -> Tensor:
         outputs, kept = _cut(model, layer.name, context.inputs[rows])
         gradient = _gradient_at(check_outputs(outputs, len(rows)), kept, targets[rows])
         if gradient is None:
             raise NotApplicable(f"no gradient of the model's output reaches layer {layer.name!r}")
-        parts.append(combine(_maps(layer, kept.detach(), len(rows)), _maps(layer, gradient, len(rows))))
-    return torch.cat(parts)
+        return combine(_maps(layer, kept.detach(), len(rows)), _maps(layer, gradient, len(rows)))
+
+    return torch.cat([*in_chunks(context, work)])
 
 
 def activations(model: nn.Module, layer: Layer, context: Samples) -> Tensor:
     """The layer's output for the samples as (N, C, *grid), in forward passes only."""
-    chunks = [output_of(model, layer.name, context.inputs[rows]) for rows in _chunks(model, context)]
-    return torch.cat([_maps(layer, output, len(output)) for output in chunks])
 
+    def work(rows: Tensor) -> Tensor:
+        return _maps(layer, output_of(model, layer.name, context.inputs[rows]), len(rows))
 
-def _chunks(model: nn.Module, context: Samples) -> tuple[Tensor, ...]:
-    return torch.arange(len(context), device=context.inputs.device).split(rows_at_once(context))
+    return torch.cat([*in_chunks(context, work)])
 
 
 def _maps(layer: Layer, output: Tensor, count: int) -> Tensor:

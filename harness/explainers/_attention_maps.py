@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._operations import Operations, on_graph, traced
+from harness.explainers._operations import Operations, Rule, on_graph, traced
 from harness.predictor import check_outputs, target_logits
 
 # Operations that move numbers and leave them as they are, by the names of their nodes in the autograd graph.
@@ -52,7 +52,10 @@ class Watch:
         self.maps: dict[Any, Map] = {}
         self.grids: list[tuple[int, int]] = []
         self.places = 0
-        self.rules = {
+
+    def rules(self) -> dict[str, Rule]:
+        """Names of operations to what notes them: not kept, or a cycle of references would keep the graph alive."""
+        return {
             "softmax": self._softmax, "matmul": self._matmul, "einsum": self._einsum, "linear": self._linear,
             "addmm": self._linear, "conv1d": self._convolution, "conv2d": self._convolution,
         }  # fmt: skip
@@ -112,7 +115,7 @@ def watched(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[Map], Watch,
     NotApplicable where no softmax weighs values, or where the weights are changed in between.
     """
     watch = Watch()
-    outputs, _, operations = traced(model, inputs, watch.rules)
+    outputs, _, operations = traced(model, inputs, watch.rules())
     changed = watch.changed()
     if changed:
         raise NotApplicable(

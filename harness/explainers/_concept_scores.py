@@ -12,7 +12,7 @@ from harness.errors import NotApplicable
 from harness.explainers._at_layer import Layer, mapped
 from harness.explainers._cavs import standing_in
 from harness.explainers._concepts import RANDOM
-from harness.explainers._tabular import drawn_rows
+from harness.explainers._tabular import checked_labels, drawn_rows
 from harness.samples import Samples
 
 
@@ -58,7 +58,8 @@ def _classes(context: Samples, inputs: Tensor, rows: Tensor, labels: str) -> tup
         return logits.argmax(1), logits.shape[1]
     if context.train_labels is None:
         raise NotApplicable("labels=label needs train_labels, the data has none; labels=predicted does without")
-    return context.train_labels.to(rows.device)[rows].long().to(logits.device), logits.shape[1]
+    chosen = context.train_labels.to(rows.device)[rows]
+    return checked_labels(chosen, logits.shape[1]).to(logits.device), logits.shape[1]
 
 
 def _significance(scores: dict[str, np.ndarray]) -> pd.DataFrame:

@@ -4,7 +4,8 @@ Points of many samples and many draws are numbered, built on the device a block 
 full batches: whoever asks says how to build points and what to do with their gradients, never how to loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,12 +14,16 @@ from torch import Tensor, nn
 from harness.errors import NotApplicable
 from harness.guards import frozen
 from harness.predictor import check_outputs, target_logits
+from harness.promises import relative_error
+from harness.promises import total as sums
 from harness.samples import Samples
 
 # build(sample, draw): the inputs (rows, ...) of pairs of index vectors (rows,)
 Build = Callable[[Tensor, Tensor], Tensor]
 # use(sample, draw, gradients, logits): of samples (s,) and draws (d,), gradients (s, d, ...) and logits (s, d)
 Use = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+
+Found = TypeVar("Found")
 
 # Numbers in the inputs of one forward and backward pass, 27 images of 3 x 224 x 224: bounds the memory of its graph.
 MOST_NUMBERS = 2**22
@@ -74,10 +79,26 @@ def rows_at_once(context: Samples) -> int:
     return max(1, min(context.predictor.chunk, room // context.inputs[0].numel()))
 
 
+def in_chunks(context: Samples, work: Callable[[Tensor], Found]) -> Iterator[Found]:
+    """What ``work`` makes of the numbers of some samples (n,), chunk by chunk; halves it when memory runs out."""
+    first = 0
+    while first < len(context):
+        last = min(first + rows_at_once(context), len(context))
+        rows = torch.arange(first, last, device=context.inputs.device)
+        try:
+            found = work(rows)
+        except torch.OutOfMemoryError:
+            found = None
+        if found is None:  # outside that block nothing holds on to the graph
+            _halve(context, len(rows))
+            continue
+        yield found
+        first = last
+
+
 def tell_completeness(context: Samples, attributions: Tensor, change: Tensor) -> None:
     """Tell by what share of the change (N,) of the logit from the baseline the attributions miss it."""
-    missed = (attributions.double().flatten(1).sum(1) - change).abs()
-    context.tell(completeness_error=missed / change.abs().clamp(min=torch.finfo(torch.float64).tiny))
+    context.tell(completeness_error=relative_error(sums(attributions), change))
 
 
 def gradient_of(outputs: Tensor, points: Tensor) -> Tensor:

@@ -14,18 +14,21 @@ def approach(
     Numbers that lag behind ``along - max_dist`` of their own way catch up. Then the ``fraction`` of numbers with the
     smallest absolute ``slope`` among those that have not reached ``along + max_dist`` move there together, as often
     as it takes until the distance to the end is 1 - ``along`` of the whole, the last time only as far as it takes.
+    Numbers whose slope is NaN move last.
     """
     whole = (end - start).abs().sum(1)
     behind = torch.lerp(start, end, max(along - max_dist, 0.0))
     ahead = torch.lerp(start, end, min(along + max_dist, 1.0))
     at = torch.where((at - start).abs() < (behind - start).abs(), behind, at)
-    size, index = slope.abs(), int(fraction * (slope.shape[1] - 1))
+    size, index = slope.abs().nan_to_num(nan=torch.inf, posinf=torch.inf), int(fraction * (slope.shape[1] - 1))
+    active = torch.ones_like(whole, dtype=torch.bool)
     while True:
-        left = (at - end).abs().sum(1) - (1 - along) * whole
-        active, free = left > CLOSE * whole, at != ahead
+        left, free = (at - end).abs().sum(1) - (1 - along) * whole, at != ahead
+        active &= (left > CLOSE * whole) & free.any(1)
         if not active.any():
             return at
         held_back = size.masked_fill(~free, torch.inf)
         chosen = (held_back <= held_back.kthvalue(index + 1, dim=1, keepdim=True).values) & free & active[:, None]
         room = ((at - ahead).abs() * chosen).sum(1)
         at = torch.where(chosen, torch.lerp(at, ahead, (left / room).clamp(max=1)[:, None]), at)
+        active &= left > room  # else that was the last move, whatever rounding leaves of the distance

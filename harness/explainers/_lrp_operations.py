@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from harness.errors import NotApplicable
 from harness.explainers._lrp_passing import elementwise, over_channels, passing_rules, plainly, shared, shifted
-from harness.explainers._lrp_rules import Entry, Layer, Relayed, carry, carry_flat, enter, unruled_input
+from harness.explainers._lrp_rules import Entry, Layer, Relayed, carry, carry_flat, enter
 from harness.explainers._lrp_rules import Rule as LayerRule
 from harness.explainers._operations import Rule, on_graph
 
@@ -128,7 +128,7 @@ class Propagation:
     def _merged(self, input: Tensor, values: Tensor, change: Callable[[Layer], Layer]) -> Tensor:
         """The layer that ``input`` comes from with what follows it, as one layer."""
         layer, inputs, _ = input.linear_layer
-        flat = self.flat and layer.convolution and unruled_input(inputs) is not None
+        flat = self.flat and layer.convolution and enter(inputs) is not None
         self.layers, self.flattened = self.layers - 1, self.flattened - flat
         return self._layer(change(layer), inputs, values)
 
@@ -147,7 +147,8 @@ class Propagation:
 
     def _add(self, function: Callable, *args: Any, **named: Any) -> Tensor:
         own = [place for place, each in enumerate(args) if on_graph(each)]
-        if len(own) != 1 or on_graph(*named.values()) or not _from_layer(args[own[0]]):
+        scaled = own == [1] and "alpha" in named  # of what is merged only the shift changes
+        if len(own) != 1 or on_graph(*named.values()) or scaled or not _from_layer(args[own[0]]):
             return shifted(self.rule, function, *args, **named)
         input, values = args[own[0]], plainly(function, *args, **named)
         if values.shape != input.shape:

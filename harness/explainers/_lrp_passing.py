@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from harness.errors import NotApplicable
 from harness.explainers._lrp_rules import Rule as LayerRule
-from harness.explainers._lrp_rules import Weighted, ratio, unruled_input
+from harness.explainers._lrp_rules import Weighted, enter, ratio
 from harness.explainers._operations import Rule, on_graph
 
 # Of each number alone: all relevance of the output is the input's. So it is of a quotient whose norm is held constant.
@@ -58,7 +58,7 @@ def elementwise(function: Callable, input: Tensor, *rest: Any, **named: Any) -> 
     """All relevance of each output to its input; before the first layer plainly, as it only prepares the input."""
     if not on_graph(input) or on_graph(*rest, *named.values()):
         return NotImplemented
-    if unruled_input(input) is not None:
+    if enter(input) is not None:
         return function(input, *rest, **named)
     values = plainly(function, input, *rest, **named)
     return Weighted.apply(input.expand_as(values), values, ratio(values, input.detach()))

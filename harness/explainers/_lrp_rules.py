@@ -197,16 +197,28 @@ class Entry:
 
 
 def enter(inputs: Tensor) -> Entry | None:
-    """The entry at a layer's inputs, or None where a rule was at work before them."""
-    leaf = unruled_input(inputs)
+    """The entry at a layer's inputs, or None where a rule was at work before them.
+
+    None also where the model took differences of its inputs, like those from their mean: numbers that do not change
+    when every input grows by one cannot be shared out by that change. Plain differentiation takes these.
+    """
+    leaf = _unruled_input(inputs)
     if leaf is None:
         return None
     ones = torch.ones_like(inputs).requires_grad_()
     pulled = torch.autograd.grad(inputs, leaf, ones, create_graph=True)[0]
-    return Entry(inputs, leaf, torch.autograd.grad(pulled.sum(), ones)[0])
+    uneven = torch.autograd.grad((pulled * _uneven(leaf)).sum(), ones, retain_graph=True)[0]
+    reach = torch.autograd.grad(pulled.sum(), ones)[0]
+    return None if (uneven.abs() > 2.01 * reach.abs() + LEAST).any() else Entry(inputs, leaf, reach)
 
 
-def unruled_input(values: Tensor) -> Tensor | None:
+def _uneven(leaf: Tensor) -> Tensor:
+    """Numbers from 1 to 2, different for neighbours of a sample, the same for every sample."""
+    steps = torch.arange(leaf[0].numel(), dtype=torch.float64, device=leaf.device)
+    return 1 + (steps * 0.6180339887).frac().to(leaf.dtype).view(leaf.shape[1:])
+
+
+def _unruled_input(values: Tensor) -> Tensor | None:
     """The model's input, if values were made from it and no rule was at work in between."""
     pending, known, leaf = [values.grad_fn], set(), None
     while pending:

@@ -80,8 +80,9 @@ class Operations(TorchFunctionMode):
         if name in _TAKEN_APART:
             with self:  # a mode is off while it answers: on again, or the parts would not be seen
                 return _TAKEN_APART[name](*args, **kwargs)
-        if not on_graph(*args, *kwargs.values()) or _scales(function, name, args, kwargs):
-            return function(*args, **kwargs)  # of constants, or a mere scaling
+        constant = not torch.is_grad_enabled() or not on_graph(*args, *kwargs.values())
+        if constant or _scales(function, name, args, kwargs):
+            return function(*args, **kwargs)
         rule = self.rules.get(name)
         if rule is None:
             self.unruled[name] += name in WITH_CONSEQUENCE

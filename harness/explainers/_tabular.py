@@ -58,13 +58,7 @@ class Table:
             return (self.outputs[:, 0].double() if self.single else self.outputs.argmax(1)).cpu()
         if self.labels is None:
             raise NotApplicable("labels=label needs train_labels, the data has none; labels=predicted does without")
-        return self.labels.double().cpu() if self.single else self._checked(self.labels.cpu())
-
-    def _checked(self, labels: Tensor) -> Tensor:
-        count = self.outputs.shape[1]
-        if labels.is_floating_point() or labels.min() < 0 or labels.max() >= count:
-            raise UserError(f"train_labels are {labels.dtype}, expected class indices from 0 to {count - 1}")
-        return labels.long()
+        return checked_labels(self.labels.cpu(), self.outputs.shape[1])
 
     def response(self, labels: str) -> np.ndarray:
         """``truth`` for a fit: NotApplicable where there is nothing to tell apart."""
@@ -108,9 +102,27 @@ def training_table(context: Samples, rows: int) -> Table:
     chosen = drawn_rows(len(context.train), rows, context.seed).to(context.train.device)
     inputs = context.train[chosen].to(context.inputs)
     outputs = context.predictor.logits(inputs)
+    for what, values in (("train", inputs), ("the model's outputs for train", outputs)):
+        if not values.isfinite().all():
+            raise UserError(f"{what} hold NaN or infinite values, expected finite numbers")
     labels = None if context.train_labels is None else context.train_labels.to(chosen.device)[chosen]
     names = context.unit_names or tuple(str(number) for number in range(inputs.shape[1]))
     return Table(inputs, outputs.view(len(inputs), -1), labels, tuple(names), context.seed)
+
+
+def checked_labels(labels: Tensor, outputs: int) -> Tensor:
+    """Training labels as class indices, or as float64 numbers where the model has a single output; UserError where they
+    are neither."""
+    if outputs == 1:
+        if not labels.isfinite().all():
+            raise UserError("train_labels hold NaN or infinite values, expected finite numbers")
+        return labels.double()
+    if labels.is_floating_point():
+        raise UserError(f"train_labels are {labels.dtype}, expected class indices from 0 to {outputs - 1}")
+    if labels.min() < 0 or labels.max() >= outputs:
+        came = f"{int(labels.min())} to {int(labels.max())}"
+        raise UserError(f"train_labels are from {came}, expected class indices from 0 to {outputs - 1}")
+    return labels.long()
 
 
 def drawn_rows(count: int, wanted: int, seed: int) -> Tensor:
@@ -123,6 +135,13 @@ def drawn_rows(count: int, wanted: int, seed: int) -> Tensor:
 def global_key(seed: int, use: str) -> Tensor:
     """The key (1,) of one use of randomness that belongs to no sample."""
     return stream(torch.zeros(1, dtype=torch.int64), seed, use)
+
+
+def shares_of_splits(importances: np.ndarray) -> Tensor:
+    """The columns' shares of the decrease of impurity (D,); NotApplicable where trees split nowhere."""
+    if not importances.any():
+        raise NotApplicable("no split of the training rows by any column tells the model's answers apart")
+    return torch.from_numpy(importances)
 
 
 def broadcast(values: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -63,8 +63,9 @@ def grad_cam_pp(
     def weighted(values: Tensor, gradients: Tensor) -> Tensor:
         values_flat, positive = values.flatten(2), gradients.flatten(2).relu()
         denominator = 2 + positive * values_flat.sum(2, keepdim=True)
+        maps = _sum((positive / denominator.where(positive > 0, 1)).sum(2), values)
         context.tell(least_denominator=denominator.where(positive > 0, torch.inf).flatten(1).amin(1))
-        return _sum((positive / denominator.where(positive > 0, 1)).sum(2), values)
+        return maps
 
     return _from_gradients(model, inputs, targets, context, prepared, weighted, relu)
 

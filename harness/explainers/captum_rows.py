@@ -62,7 +62,7 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: i
 
 
 @explainer(
-    complete_to="baseline", prepare=differentiable_outputs_of, cost="2 F 1 B", source="captum",
+    complete_to="baseline", prepare=differentiable_outputs_of, cost="2 F 2 B", source="captum",
     caveat="its contributions do not add up where a ReLU meets a max-pool; of ReLU functions, ReLU6, GELU and "
     "LayerNorm it gives input x gradient",
 )  # fmt: skip
@@ -124,7 +124,8 @@ def captum_guided_grad_cam(
 
 
 @explainer(
-    access="forward", stochastic=True, prepare=outputs_of, cost="n F", source="captum", breaks=("company", "nonzero"),
+    access="forward", stochastic=True, prepare=outputs_of, cost="samples + 1 F", source="captum",
+    breaks=("company", "nonzero"),
     caveat="all zeros where outputs are small beside its Lasso penalty of 0.01; its draws depend on the batch",
 )  # fmt: skip
 def captum_lime(
@@ -141,8 +142,8 @@ def captum_lime(
 
 
 @explainer(
-    access="forward", complete_to="baseline", stochastic=True, prepare=outputs_of, cost="n F", source="captum",
-    breaks=("company",),
+    access="forward", complete_to="baseline", stochastic=True, prepare=outputs_of, cost="samples + 1 F",
+    source="captum", breaks=("company",),
     caveat="a segment's value stands at each of its units, so that large segments count for more; its draws depend on "
     "the batch",
 )  # fmt: skip
@@ -160,8 +161,9 @@ def captum_kernel_shap(
 
 
 @explainer(
-    complete_to="baseline", stochastic=True, prepare=differentiable_outputs_of, cost="n F n B", source="captum",
-    breaks=("company",), caveat="its draws depend on the batch, and on the seeds of both torch and numpy",
+    complete_to="baseline", stochastic=True, prepare=differentiable_outputs_of, cost="samples F samples B",
+    source="captum", breaks=("company",),
+    caveat="its draws depend on the batch, and on the seeds of both torch and numpy",
 )  # fmt: skip
 def captum_gradient_shap(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: int,

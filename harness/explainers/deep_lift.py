@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from harness.errors import NotApplicable
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import gradient_of, rows_at_once, tell_completeness
-from harness.explainers._operations import Operations, seen, traced
+from harness.explainers._operations import DRIFT, Operations, seen, traced
 from harness.explainers._rescale_rules import LINEAR, References, rescale_rules
 from harness.predictor import check_outputs, target_logits
 from harness.randomness import permutations
 from harness.registry import explainer
 from harness.samples import Samples
+
+MOST_MISSED = 1e-2  # of all contributions, signs ignored: rounding stays far below, what is hidden from autograd seldom
 
 
 @explainer(complete_to="baseline", cost="2 F 1 B")
@@ -26,14 +28,15 @@ def deep_lift(
     Inputs' shape; logit; sums to f(x) - f(baseline) up to rounding. The paper's rules for elementwise functions and
     maxima; attention, norms, gates and other products and quotients are split exactly as ``_multipliers`` says, where
     the paper has no rule. A random baseline is its draw 0. Tells the operations and the relative completeness_error.
-    Not applicable to models with other operations that are not linear, like an LSTM, or that take another way for the
-    input than for the baseline, and as ``gradient``.
+    Not applicable to models with other operations that are not linear, like an LSTM, that take another way for the
+    input than for the baseline, or hide part of the change from differentiation (``detach``, rounding), and as
+    ``gradient``.
     """
     removed = context.baseline(baseline)
     return _mean_contributions(model, inputs, targets, context, 1, lambda sample, draw: removed[sample])
 
 
-@explainer(complete_to="baseline", stochastic=True, cost="samples x (2 F 1 B)")
+@explainer(complete_to="background", stochastic=True, cost="samples x (2 F 1 B)")
 def deep_lift_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, samples: int = 50) -> Tensor:
     """DeepLift's contributions averaged over baselines drawn from the training inputs (Lundberg and Lee 2017,
     1705.07874).
@@ -91,7 +94,20 @@ def _contributions(
     without_rule = sorted(operations.report()["unruled"].keys() - LINEAR)
     if without_rule:
         raise NotApplicable(f"DeepLift has no rule for {', '.join(without_rule)} here, only the gradient would be left")
-    return (inputs - baselines) * gradient_of(logits, leaf), logits.detach() - reference, operations
+    found, change = (inputs - baselines) * gradient_of(logits, leaf), logits.detach() - reference
+    _check_sum(found, change, DRIFT * outputs.detach().flatten(1).abs().amax(1))
+    return found, change, operations
+
+
+def _check_sum(contributions: Tensor, change: Tensor, rounding: Tensor) -> None:
+    """NotApplicable where contributions miss more of the change than rounding explains: it then took a hidden way."""
+    each = contributions.double().flatten(1)
+    missed = (each.sum(1) - change).abs() - rounding
+    if (missed > MOST_MISSED * torch.maximum(each.abs().sum(1), change.abs())).any():
+        raise NotApplicable(
+            "contributions do not add up to the change of the logit: part of the model is hidden from differentiation, "
+            "as by detach, no_grad, rounding, or a mask computed from the input"
+        )
 
 
 def _logits(outputs: Tensor, targets: Tensor) -> Tensor:

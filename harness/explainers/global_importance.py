@@ -21,6 +21,7 @@ from harness.explainers._tabular import (
     global_key,
     held_out_scores,
     repeats_table,
+    shares_of_splits,
     training_table,
 )  # fmt: skip
 from harness.predictor import Predictor
@@ -121,7 +122,10 @@ def _mutual_information(model: nn.Module, context: Samples, /, labels: str, neig
     check_number("neighbours", neighbours, 1)
     table = training_table(context, rows)
     estimate = mutual_info_regression if table.single else mutual_info_classif
-    found = estimate(table.values, table.response(labels), n_neighbors=neighbours, random_state=0)
+    response = table.response(labels)
+    if len(response) <= neighbours:
+        raise NotApplicable(f"needs more training inputs than neighbours={neighbours}, there are {len(response)}")
+    found = estimate(table.values, response, n_neighbors=neighbours, random_state=0)
     if not found.any():
         raise NotApplicable("no column by itself tells anything of the class: all estimates are 0")
     context.tell(**fit_facts(table, labels))
@@ -143,7 +147,8 @@ def mutual_information(
     true ``label``: then the model has no part in it, and the row explains the data. Blind to what columns tell only
     together. scikit-learn's estimate from ``neighbours`` neighbours, with all columns taken as continuous; noise of
     1e-10, the same for every seed, breaks ties. Not applicable without training inputs or the labels asked for, where
-    these are the same for all rows, or where no column by itself tells anything of them.
+    these are the same for all rows, where rows are no more than ``neighbours``, or where no column by itself tells
+    anything of them.
     """
     return broadcast(prepared, inputs, targets)
 
@@ -154,6 +159,8 @@ def _rfe(model: nn.Module, context: Samples, /, labels: str, alpha: float, stand
     if not alpha > 0:
         raise UserError(f"alpha is {alpha!r}, expected a number above 0")
     table = training_table(context, rows)
+    if len(table.names) < 2:
+        raise NotApplicable("needs at least two columns: with one there is nothing to rank")
     x, y = table.values, table.response(labels)
     x = (x - x.mean(0)) / deviations(x) if standardise else x
     ranks = RFE(_linear(table, alpha), n_features_to_select=1, step=1).fit(x, y).ranking_
@@ -175,7 +182,8 @@ def rfe(
     learn's RFE, on a logistic regression with penalty ``alpha`` / 2 on squared coefficients, or a ridge regression
     where the model has a single output; of columns with mean 0 and deviation 1 unless ``standardise`` is off. Fitted
     to what the model has ``predicted`` or to the true ``label``. Facts: the ``fidelity`` (r2) of the regression on
-    all columns, on rows held out from a fit of its own. Not applicable as ``mutual_information``.
+    all columns, on rows held out from a fit of its own. Not applicable to a single column, without training inputs or
+    the labels asked for, and where these are the same for all rows.
     """
     return broadcast(prepared, inputs, targets)
 
@@ -184,22 +192,25 @@ def _forest(
     model: nn.Module, context: Samples, /, labels: str, importance: str, trees: int, depth: int | None,
     columns: str | float, repeats: int, held_out: float, rows: int,
 ) -> Tensor:  # fmt: skip
-    _check_forest(importance, trees, depth, repeats)
+    _check_forest(importance, trees, depth, columns, repeats)
     table = training_table(context, rows)
     x, y = table.values, table.response(labels)
     fit, held = table.split_for(y, held_out)
     forest = _new_forest(table, trees, depth, columns).fit(x[fit], y[fit])
     if importance == "impurity":
-        values, found = np.stack([tree.feature_importances_ for tree in forest], 1), forest.feature_importances_
+        values = np.stack([tree.feature_importances_ for tree in forest], 1)
+        found = shares_of_splits(forest.feature_importances_)
     else:
         values = _permuted_in_forest(forest, x[held], y[held], repeats, table)
-        found = values.mean(1)
+        if not values.any():
+            raise NotApplicable(f"no permutation of any column changes the score on the {len(held)} held-out rows")
+        found = torch.from_numpy(values.mean(1))
     context.tell(
         **fit_facts(table, labels),
         repeats=repeats_table(table.names, values),
         **held_out_scores(table, forest, x[held], y[held]),
     )
-    return torch.from_numpy(found)
+    return found
 
 
 @explainer(
@@ -216,19 +227,24 @@ def random_forest(
     (N, D), the same for all samples. ``importance``: ``impurity``, the share of the decrease of impurity that is the
     column's, at least 0 and of sum 1, which favours columns of many values; or ``permutation``, the drop of the
     forest's accuracy (r2 where the model has a single output) on the held-out rows, over ``repeats`` permutations.
-    scikit-learn's forest of ``trees`` trees of at most ``depth``, with ``columns`` tried at each split, fitted to
-    what the model has ``predicted`` or to the true ``label`` of all but the ``held_out`` share of the rows. Facts:
-    ``fidelity`` (or r2) on these beside the ``majority``; the table ``repeats`` (unit, repeat, value), by tree or by
-    permutation. Not applicable as ``mutual_information``.
+    scikit-learn's forest of ``trees`` trees of at most ``depth``, with ``columns`` tried at each split (a number, a
+    share, or ``sqrt`` or ``log2`` of all), fitted to what the model has ``predicted`` or to the true ``label`` of all
+    but the ``held_out`` share of the rows. Facts: ``fidelity`` (or r2) on these beside the ``majority``; the table
+    ``repeats`` (unit, repeat, value), by tree or by permutation. Not applicable without training inputs or the labels
+    asked for, where these are the same for all rows to fit on, and where no tree splits or no permutation changes
+    anything.
     """
     return broadcast(prepared, inputs, targets)
 
 
-def _check_forest(importance: str, trees: int, depth: int | None, repeats: int) -> None:
+def _check_forest(importance: str, trees: int, depth: int | None, columns: str | float, repeats: int) -> None:
     if importance not in ("impurity", "permutation"):
         raise unknown("importance", importance, ("impurity", "permutation"))
     for name, value in (("trees", trees), ("repeats", repeats), ("depth", 1 if depth is None else depth)):
         check_number(name, value, 1)
+    count = isinstance(columns, int) and columns >= 1
+    if columns not in ("sqrt", "log2") and not count and (isinstance(columns, str) or not 0 < columns <= 1):
+        raise UserError(f"columns is {columns!r}, expected sqrt, log2, a number of columns or a share up to 1.0")
 
 
 def _new_forest(table: Table, trees: int, depth: int | None, columns: str | float) -> Any:

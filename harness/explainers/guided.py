@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._gradients import gradient_of, rows_at_once
+from harness.explainers._gradients import gradient_of, in_chunks
 from harness.explainers._operations import Rule, exact, traced
 from harness.predictor import target_logits
 from harness.registry import explainer
@@ -55,16 +55,18 @@ def guided_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, context: 
 
 def _through_relus(model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, way_back: WayBack) -> Tensor:
     """The gradient where ReLUs go back by ``way_back``, of which only what is positive arrives."""
-    rules, maps = _rules(way_back), []
-    for rows in torch.arange(len(inputs), device=inputs.device).split(rows_at_once(context)):
+    rules = _rules(way_back)
+
+    def of_rows(rows: Tensor) -> Tensor:
         outputs, leaf, operations = traced(model, inputs[rows], rules)
         seen = operations.report()
         if not seen["ruled"]:
             others = ", ".join(sorted(seen["unruled"])) or "none of consequence"
             raise NotApplicable(f"no ReLU on the way from the input, nothing to guide (operations seen: {others})")
-        maps.append(gradient_of(target_logits(outputs, targets[rows]), leaf))
-    context.tell(operations=seen)
-    return torch.cat(maps)
+        context.tell(operations=seen)
+        return gradient_of(target_logits(outputs, targets[rows]), leaf)
+
+    return torch.cat(list(in_chunks(context, of_rows)))
 
 
 def _rules(way_back: WayBack) -> dict[str, Rule]:

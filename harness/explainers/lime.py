@@ -10,7 +10,7 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 
-@explainer(access="forward", stochastic=True)
+@explainer(access="forward", stochastic=True, cost="samples F")
 def lime(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     samples: int = 1000, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",

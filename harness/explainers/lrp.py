@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError, unknown
 from harness.explainers._coalitions import check_number
-from harness.explainers._gradients import rows_at_once
+from harness.explainers._gradients import in_chunks
 from harness.explainers._lrp_operations import Propagation
 from harness.explainers._lrp_rules import RULES, Rule, rule_of
 from harness.explainers._operations import traced
@@ -43,7 +43,8 @@ def lrp(
 
     BatchNorm is one layer with the convolution or linear layer right before it. Functions of single numbers and norms
     (their deviation held constant) pass all relevance on, maxima give it to the winner, products of two tensors that
-    depend on the input half to each. What only scales and moves the input before the first layer keeps its relevance.
+    depend on the input half to each. What only scales and moves the input before the first layer keeps its relevance;
+    after differences of inputs, as from their mean, no layer is a first one.
     Told: operations without a rule, like softmax, which are differentiated plainly; linear, flat and merged layers;
     relevance_over_output, the sum over f(x). That is far from 1 where relevance meets outputs that only a bias
     explains (EfficientNets), and ``epsilon`` and ``gamma`` explode on deep nets with BatchNorm, beyond float32 even,
@@ -100,20 +101,24 @@ def _explained(
     check: Callable[[Propagation], None],
 ) -> Tensor:  # fmt: skip
     """Relevance of the inputs, a chunk of samples at a time, and what is to be told of it."""
-    answer, logits = torch.empty_like(inputs), inputs.new_empty(len(inputs))
-    for rows in torch.arange(len(inputs), device=inputs.device).split(rows_at_once(context)):
+
+    def of_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
         propagation = start()
         outputs, leaf, operations = traced(model, inputs[rows], propagation.rules())
         check(propagation)
         chosen = target_logits(check_outputs(outputs, len(rows)), targets[rows])
         if not chosen.requires_grad:
             raise NotApplicable("no relevance of the model's output reaches its input")
-        answer[rows], logits[rows] = propagation.relevance(chosen, leaf), chosen.detach()
-    context.tell(
-        operations=operations.report(), linear_layers=propagation.layers, flat_layers=propagation.flattened,
-        merged_norms=propagation.merged, relevance_over_output=answer.flatten(1).double().sum(1) / logits.double(),
-    )  # fmt: skip
-    return answer
+        relevance = propagation.relevance(chosen, leaf)
+        context.tell(
+            operations=operations.report(), linear_layers=propagation.layers, flat_layers=propagation.flattened,
+            merged_norms=propagation.merged,
+        )  # fmt: skip
+        return relevance, chosen.detach()
+
+    relevance, logits = map(torch.cat, zip(*in_chunks(context, of_rows), strict=True))
+    context.tell(relevance_over_output=relevance.flatten(1).double().sum(1) / logits.double())
+    return relevance
 
 
 def _need_layers(propagation: Propagation) -> None:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._gradients import rows_at_once
+from harness.explainers._gradients import in_chunks
 from harness.explainers._operations import WITH_CONSEQUENCE, Rule, on_graph, traced
 from harness.guards import requiring
 from harness.predictor import check_outputs, target_logits
+from harness.randomness import normal, stream
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -44,11 +45,10 @@ def gradient_x_weight(model: nn.Module, inputs: Tensor, targets: Tensor, *, cont
     therefore not computed here a second time. A first layer is a linear or convolution operation that the input
     reaches without passing another, and operations before it may move, pool, pad, shift and scale the numbers. Tells
     the importances of all ``parameters``. Not applicable where the input first meets another operation, like an
-    activation, and as ``gradient``.
+    activation, or is added up with factors of both signs, and as ``gradient``.
     """
-    parts = torch.arange(len(inputs), device=inputs.device).split(rows_at_once(context))
     with torch.enable_grad():
-        return torch.cat([_by_weight(model, inputs[rows], targets[rows]) for rows in parts])
+        return torch.cat([*in_chunks(context, lambda rows: _by_weight(model, inputs[rows], targets[rows]))])
 
 
 def parameter_importance(model: nn.Module, context: Samples) -> pd.DataFrame:
@@ -67,10 +67,13 @@ def _slopes(model: nn.Module, context: Samples) -> dict[str, Tensor]:
     sums = {name: torch.zeros_like(each) for name, each in model.named_parameters() if each.is_floating_point()}
     with requiring(model, True), torch.enable_grad():
         wanted = [model.get_parameter(name) for name in sums]
-        for rows in torch.arange(len(context), device=context.inputs.device).split(rows_at_once(context)):
+
+        def work(rows: Tensor) -> tuple[Tensor | None, ...]:
             outputs = check_outputs(model(context.inputs[rows].clone()), len(rows))
             logits = target_logits(outputs, context.targets[rows])
-            found = torch.autograd.grad(logits.sum(), wanted, allow_unused=True) if logits.requires_grad else ()
+            return torch.autograd.grad(logits.sum(), wanted, allow_unused=True) if logits.requires_grad else ()
+
+        for found in in_chunks(context, work):
             for total, slope in zip(sums.values(), found, strict=False):
                 if slope is not None:
                     total += slope / len(context)
@@ -99,11 +102,26 @@ def _through(leaf: Tensor, entering: Tensor, absolute: Callable[[Tensor], Tensor
     """Absolute slopes at a layer's outputs, sent back through its absolute weights and through what lies before it."""
     own = entering.detach().requires_grad_()
     back = torch.autograd.grad(absolute(own), own, slope)[0]
-    # What lies before is linear in the input: its factors' signs are those of its derivative along all ones.
-    probe = torch.ones_like(back).requires_grad_()
+    return torch.autograd.grad(entering, leaf, back * _signs(leaf, entering), retain_graph=True)[0]
+
+
+def _signs(leaf: Tensor, entering: Tensor) -> Tensor:
+    """The sign of the factors with which numbers of the input make up each number that enters a layer.
+
+    What lies before a layer is linear in the input, so that the sign is that of the derivative along positive numbers:
+    along all of them where the factors have one sign. NotApplicable where they have both.
+    """
+    key = stream(torch.zeros(1, dtype=torch.int64), 0, "gradient_x_weight signs")
+    uneven = normal(key, *leaf.shape[1:]).mul(3).exp().to(leaf).expand_as(leaf)  # one of several mostly dominates
+    probe = torch.ones_like(entering).requires_grad_()
     forth = torch.autograd.grad(entering, leaf, probe, create_graph=True)[0]
-    signs = torch.autograd.grad(forth, probe, torch.ones_like(forth), retain_graph=True)[0].sign()
-    return torch.autograd.grad(entering, leaf, back * signs, retain_graph=True)[0]
+    signs, others = (
+        torch.autograd.grad(forth, probe, along, retain_graph=True)[0].sign()
+        for along in (torch.ones_like(forth), uneven)
+    )
+    if (signs != others).any():
+        raise NotApplicable("before the first layer numbers of the input are added up with factors of both signs")
+    return signs
 
 
 @dataclass

@@ -13,7 +13,7 @@ from harness.samples import Samples
 from harness.units import Units
 
 
-@explainer(access="forward")
+@explainer(access="forward", cost="W + 1 F")  # W: windows
 def occlusion(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     window: int | None = None, stride: int | None = None, baseline: str | Tensor = "zero", score: str = "logit",
@@ -41,7 +41,7 @@ def occlusion(
     return context.units.expand((drops / covering).float())
 
 
-@explainer(access="forward")
+@explainer(access="forward", cost="K + 1 F")
 def feature_ablation(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",

@@ -16,7 +16,7 @@ from harness.samples import Samples
 MOST_NUMBERS = 2**22
 
 
-@explainer(access="forward", modalities=("image",), stochastic=True)
+@explainer(access="forward", modalities=("image",), stochastic=True, cost="samples F")
 def rise(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     samples: int = 1000, cells: int = 7, probability: float = 0.5, baseline: str | Tensor = "zero",

@@ -23,7 +23,7 @@ from harness.units import gather_segments
 MOST_EXACT = 12  # segments: 4096 evaluations per sample
 
 
-@explainer(access="forward", complete_to="baseline")
+@explainer(access="forward", complete_to="baseline", cost="2^K + 1 F")
 def exact_shapley(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     segments: str | Tensor = "few", baseline: str | Tensor = "zero", score: str = "logit",
@@ -36,7 +36,7 @@ def exact_shapley(
     return play(context, segments, baseline, score, _exact)
 
 
-@explainer(access="forward", complete_to="baseline", stochastic=True)
+@explainer(access="forward", complete_to="baseline", stochastic=True, cost="samples + 2 F")
 def kernel_shap(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     samples: int = 1024, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
@@ -54,7 +54,7 @@ def kernel_shap(
     return play(context, segments, baseline, score, lambda game: _kernel_shap(game, samples))
 
 
-@explainer(access="forward", complete_to="baseline", stochastic=True)
+@explainer(access="forward", complete_to="baseline", stochastic=True, cost="permutations x (K - 1) + 2 F")
 def shapley_sampling(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     permutations: int = 20, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",

@@ -19,6 +19,7 @@ from harness.explainers._tabular import (
     deviations,
     fit_facts,
     r_squared,
+    shares_of_splits,
     training_table,
 )  # fmt: skip
 from harness.explainers._trees import Condition, in_words, leaves, satisfied
@@ -38,7 +39,7 @@ def _fit_linear(
     check_number("alpha", alpha, 0, whole=False)
     table = training_table(context, rows)
     x, y = table.values, _scores_of_classes(table, score)
-    fit, held = table.split(held_out)
+    fit, held = table.split_for(y, held_out)
     unit = deviations(x[fit]) if standardise else np.ones(x.shape[1])
     fitted = Ridge(alpha).fit(x[fit] / unit, y[fit])
     context.tell(**fit_facts(table, "predicted"), **_fidelity(table, fitted.predict(x[held] / unit), y[held]))
@@ -60,7 +61,7 @@ def linear_surrogate(
     target, and on a linear model the gradient. Penalty ``alpha`` on squared coefficients, with columns scaled to
     deviation 1 for the fit unless ``standardise`` is off; the intercept goes free. Facts, on the ``held_out`` share of
     the rows: ``fidelity`` beside ``majority`` where there are classes, and r2, of all classes together. Not applicable
-    without training inputs, or to a single output's probability.
+    without training inputs, to a single output's probability, or where the model says the same of all rows.
     """
     return broadcast(prepared, inputs, targets)
 
@@ -78,11 +79,12 @@ def _fit_tree(
     state = table.random_state("tree surrogate")
     tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=least, random_state=state)
     tree.fit(x[fitting], y[fitting])
+    shares = shares_of_splits(tree.feature_importances_)
     context.tell(
         **fit_facts(table, "predicted"), rules=_tree_in_words(tree, table),
         **_fidelity(table, tree.predict(x[held]), y[held]),
     )  # fmt: skip
-    return torch.from_numpy(tree.feature_importances_)
+    return shares
 
 
 @explainer(
@@ -100,7 +102,7 @@ def tree_surrogate(
     leaf, grown on the predicted class by Gini's criterion, or by squared error: on the ``probability`` of all classes,
     where rounding can decide between splits of equal worth; on the output itself where there is a single one. Facts, on
     the ``held_out`` share of the rows: ``fidelity`` beside ``majority``, and r2; the leaves in words as ``rules``. Not
-    applicable without training inputs, or where the model says the same of all rows.
+    applicable without training inputs, where the model says the same of all rows, or where no split is allowed.
     """
     return broadcast(prepared, inputs, targets)
 

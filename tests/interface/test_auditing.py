@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 import harness
-from harness.auditing import Trial, alone_difference, equal_to, relative_difference, repeat_difference
+from harness.auditing import Audit, Auditor, Trial, alone_difference, equal_to, relative_difference, repeat_difference
 from harness.check import check_plan
 from harness.plan import Plan
 from harness.registry import EXPLAINERS
@@ -283,10 +284,24 @@ def tells_a_mixed_table(model, inputs, targets, *, context):
     return inputs**3
 
 
+def tells_a_word_for_a_number(model, inputs, targets, *, context):
+    """Tells a word where a number is read."""
+    context.tell(relevance_over_output="much")
+    return inputs**3
+
+
+def tells_what_the_audit_tells(model, inputs, targets, *, context):
+    """Tells under a name of the audit's own."""
+    context.tell(equal_to="nobody")
+    return inputs**3
+
+
 @pytest.mark.parametrize(
     ("explainer", "words"),
-    [(tells_an_object, "told what no row can hold"), (tells_a_mixed_table, "table 'rows' cannot be kept")],
-)
+    [(tells_an_object, "told what no row can hold"), (tells_a_mixed_table, "table 'rows' cannot be kept"),
+     (tells_a_word_for_a_number, "told relevance_over_output as 'much', expected a number"),
+     (tells_what_the_audit_tells, "told 'equal_to', expected a name that the audit does not give")],
+)  # fmt: skip
 def test_what_cannot_be_kept_is_that_explainers_failure_in_one_line(explainer, words):
     found = evaluated([explainer, "clean"])
     status, error, _, _ = found[explainer.__name__]
@@ -391,3 +406,83 @@ def test_rows_of_a_library_are_listed_marked_and_not_ranked(tmp_path, capsys):
     (line,) = (line for line in printed.splitlines() if line.startswith("from_a_library"))
     assert line.startswith("from_a_library (somelib)") and "#" not in line and line.endswith("*")
     assert "* flag: from_a_library: somelib: wrong on Sundays" in printed
+
+
+def flat_too(model, inputs, targets):
+    """One number throughout here as well."""
+    return torch.ones_like(inputs)
+
+
+@ways
+def test_constant_maps_are_told_to_be_constant_and_not_to_equal_each_other(way, tmp_path, monkeypatch):
+    plant(monkeypatch, flat_too)
+    found = way(["flat", "flat_too"], tmp_path)
+    assert all(flags == ["6 of 6 attributions are constant"] for _, _, flags, _ in found.values())
+
+
+def test_maps_are_compared_sample_by_sample_and_those_that_show_nothing_are_left_out():
+    maps = torch.randn(3, 2, 5, 5)
+    maps[0] *= 1e9  # beside which the others are nothing
+    units, other = Units.of(maps), torch.cat([maps[:1], torch.randn(2, 2, 5, 5)])
+    assert equal_to(maps, {"other": other}, units) is None
+    nan, part = torch.full_like(maps, float("nan")), maps.clone()
+    part[1:] = 0
+    assert equal_to(nan, {"nan": nan}, units) is None and equal_to(maps * 0, {"zero": maps * 0}, units) is None
+    assert equal_to(part, {"same": part}, units)["explainer"] == "same"
+    one = torch.randn(4, 1)
+    assert equal_to(one, {"same": one.clone()}, Units.of(one))["explainer"] == "same"
+    assert equal_to(one, {"less": one * 0.9}, Units.of(one)) is None
+    assert equal_to(maps[:2], {"longer": maps}, units)["difference"] == 0
+
+
+@pytest.mark.parametrize("batch", [4, 10])
+def test_scores_and_passes_are_the_same_bits_with_and_without_an_audit(batch, monkeypatch):
+    data, names = images(), ["integrated_gradients", "copy_of_the_gradient", "random", "kernel_shap", "deep_lift"]
+    metrics = ["max_sensitivity", "srg", "completeness", "sparseness", "infidelity", "forward_passes"]
+
+    def scored():
+        np.random.seed(0)
+        torch.manual_seed(0)
+        frame = harness.evaluate(net(), data.items, data.labels, explainers=names, metrics=metrics, explain_batch=batch)
+        return frame, torch.rand(3).tolist(), np.random.rand(3).tolist()
+
+    audited, *draws = scored()
+    monkeypatch.setattr(Auditor, "audit", lambda self, *given: Audit({}, []))
+    bare, *others = scored()
+    columns = ["explainer", "metric", "sample", "value", "valid", "tied", "status", "error"]
+    pd.testing.assert_frame_equal(audited[columns], bare[columns], check_exact=True)
+    assert draws == others and (audited["status"] == "ok").sum() > 100
+
+
+def test_a_cell_without_scores_says_what_the_audit_found_where_there_were_attributions(tmp_path):
+    directory = harness.run(config(["clean", "vandal"], tmp_path, metric=["completeness"]))
+    cells = read_cells(directory).set_index("explainer")
+    assert cells.loc["clean", "status"] == "not_applicable" and cells.loc["clean", "audit"]["constant"] == 0
+    assert cells.loc["vandal", "status"] == "failed" and cells.loc["vandal", "audit"] is None
+
+
+@pytest.mark.parametrize("way", ["evaluate", "check"])
+def test_one_explainers_attributions_are_let_go_before_the_next_is_at_work(way, monkeypatch, tmp_path):
+    kept, alive = [], []
+
+    def watched(self, chosen, parts, facts, trial):
+        kept.append(weakref.ref(parts[0]))
+        return Audit({}, [])
+
+    def looks_back(model, inputs, targets):
+        alive.append(kept[0]() is not None)
+        return inputs**3
+
+    monkeypatch.setattr(Auditor, "audit", watched)
+    plant(monkeypatch, looks_back)
+    WAYS[way](["clean", "looks_back"], tmp_path)
+    assert alive and not any(alive)
+
+
+def test_a_sum_over_a_background_that_only_the_explainer_knows_is_told_by_it_alone():
+    data = images()
+    frame = harness.evaluate(net(), data.items, data.labels, explainers=["deep_lift_shap"], metrics=["completeness"],
+                             train=torch.randn(9, 3, 6, 6))  # fmt: skip
+    assert set(frame["status"]) == {"not_applicable"}
+    assert "less the mean of f over training inputs that only the explainer knows" in frame["error"][0]
+    assert frame.attrs["audit"]["deep_lift_shap"]["completeness_error"]["median"] < 1e-3

@@ -1,6 +1,7 @@
 """``harness check`` as its user meets it: every explainer on a model and data, and what its self-checks show."""
 
 import json
+import sys
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.check import defaults
+from harness.check import defaults, print_checks
 from harness.cli import main
 from harness.registry import EXPLAINERS
 
@@ -168,3 +169,27 @@ def test_a_mistake_is_told_in_one_line(mistake, capsys, tmp_path):
     assert main(["check", *model, *named, *arguments]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("harness: ")]
     assert len(lines) == 1 and expected in lines[0]
+
+
+def test_names_with_brackets_and_colons_stand_in_the_table_as_they_are(capsys):
+    rows = pd.DataFrame([{
+        "model": "m", "dataset": "d", "explainer": "my[bold]:smile:[/x]", "caveat": "", "status": "ok", "error": "",
+        "flags": [],
+    }])  # fmt: skip
+    print_checks(rows, sys.stdout)
+    assert "my[bold]:smile:[/x]" in capsys.readouterr().out
+
+
+def test_the_file_may_be_given_behind_an_equals_sign(capsys):
+    assert check("explainer=random", "--quiet", "--csv=checks.csv") == 0
+    assert len(pd.read_csv("checks.csv")) == 1
+    assert check("explainer=random", "--csv=") == 2
+
+
+def test_an_interrupted_check_does_not_speak_of_cells_on_disk(capsys, monkeypatch):
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.check.check_plan", interrupted)
+    assert check(QUICK) == 130
+    assert capsys.readouterr().err == "harness: interrupted\n"

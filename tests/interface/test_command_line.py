@@ -195,3 +195,13 @@ def test_a_mistake_is_told_in_one_line_that_names_the_choices(mistake, capsys):
     assert len(line) == 1 and "Traceback" not in printed
     for part in expected:
         assert part in line[0]
+
+
+def test_list_explainers_says_in_a_line_what_each_one_declares(capsys):
+    assert harness("list", "explainers", "deep_lift_shap", "random") == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert (
+        "local; needs of the model: gradient; inputs: image, table, tokens, series, other; signed; "
+        "sums to f(x) - mean f(r); draws random numbers; samples x (2 F 1 B) a sample" in lines
+    )
+    assert any(line.startswith("local; needs of the model: nothing;") for line in lines)

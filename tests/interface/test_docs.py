@@ -56,3 +56,16 @@ def test_the_readme_names_only_what_there_is():
             for name in chosen.split(","):
                 known = name in registry or list((ROOT / "conf" / option).glob(f"{name}.yaml"))
                 assert known, f"{option}={name}"
+
+
+def test_the_table_of_explainers_is_what_its_command_would_write(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import capabilities
+
+    page = (ROOT / "docs" / "explainers.md").read_text()
+    assert capabilities.with_table(page) == page, "run python docs/capabilities.py"
+    assert all(f"| `{name}` |" in page for name, entry in EXPLAINERS.items() if _ours(entry))
+
+
+def _ours(entry):
+    return entry.function.__module__.startswith("harness.explainers.")

@@ -2,7 +2,9 @@
 each unit."""
 
 import copy
+import gc
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -541,3 +543,21 @@ def test_maps_that_are_changed_before_they_weigh_values_are_refused(seed):  # no
         return (shares @ z + shares @ torch.ones(6, 8))[:, 0] @ head
 
     refuses(model(relative), x, "weighs two sets of values")
+
+
+def test_no_graph_outlives_a_call(seed):  # noqa: F811
+    """A cycle of references would keep all maps in memory until the collector happens to run."""
+    alive = []
+
+    class Remembered(nn.Module):
+        def forward(self, z):
+            shares = F.softmax(z @ z.mT, -1)
+            alive.append(weakref.ref(shares))
+            return (shares @ z)[:, 0, :3]
+
+    gc.disable()
+    try:
+        explain_in(2, 2, "attention", Remembered().eval(), torch.randn(2, 6, 8), torch.tensor([0, 1]))
+        assert alive and all(each() is None for each in alive)
+    finally:
+        gc.enable()

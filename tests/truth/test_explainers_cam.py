@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
-from explainer_worlds import linear_net, model, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import explain, linear_net, model, near, seed, small_cnn  # noqa: F401
 from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.facts import Facts
@@ -157,6 +157,7 @@ def test_a_channel_with_one_value_everywhere_has_no_part_in_score_cam(softmax, s
     with torch.no_grad():
         net[3].weight[2:] = 0
         net[3].bias[2:] = 5.0
+        net[3].bias[:2] = 1.0  # alive after the ReLU whatever the weights
     other = small_cnn().double()
     other.load_state_dict(net.state_dict())
     with torch.no_grad():
@@ -362,3 +363,18 @@ def test_tables_are_not_applicable(name):
     net, _ = linear_net((4,))
     with pytest.raises(harness.NotApplicable, match="needs image or series inputs"):
         harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("name", ["grad_cam_pp", "eigen_cam"])
+def test_memory_that_runs_out_halves_the_chunk_of_a_map_and_changes_nothing(name, seed):  # noqa: F811
+    net, x, targets = small_cnn(), torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0])
+    expected, forward, sizes = explain(name, net, x, targets), net.forward, []
+
+    def tight(inputs):
+        sizes.append(len(inputs))
+        if len(inputs) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return forward(inputs)
+
+    net.forward = tight
+    assert near(explain(name, net, x, targets), expected) and max(sizes) > 2

@@ -386,14 +386,40 @@ def test_deep_lift_shap_needs_training_inputs_and_a_sample_of_them():
 
 
 def test_the_told_error_is_the_share_of_the_change_that_is_missed(seed):  # noqa: F811
-    """A factor that depends on the input behind autograd's back is the one thing that no rule can see."""
-    x = torch.rand(3, 3) + 0.5
-    maps, facts = explained("deep_lift", model(lambda z: z * z.detach()), x, TARGETS)
+    """A factor that depends on the input behind autograd's back is what no rule can see; here it is a small one."""
+    x, net = torch.rand(3, 3) + 0.5, model(lambda z: 100 * z + z * z.detach())
+    maps, facts = explained("deep_lift", net, x, TARGETS)
     assert facts["completeness_error"]["max"] < 1e-6, "from 0 the hidden factor at the input carries all"
-    maps, facts = explained("deep_lift", model(lambda z: z * z.detach()), x, TARGETS, baseline=torch.full((3,), 0.25))
+    maps, facts = explained("deep_lift", net, x, TARGETS, baseline=torch.full((3,), 0.25))
     own = x.gather(1, TARGETS[:, None])[:, 0]
-    expected = (own * (own - 0.25) - (own**2 - 0.0625)).abs() / (own**2 - 0.0625)
-    assert facts["completeness_error"]["max"] == pytest.approx(float(expected.max()), rel=1e-4)
+    whole = 100 * (own - 0.25) + own**2 - 0.0625
+    expected = (0.25 * (own - 0.25) / whole).abs()
+    assert facts["completeness_error"]["max"] == pytest.approx(float(expected.max()), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        lambda z: z * z.detach(), lambda z: z * (z > 1), lambda z: z + (3 * z).round(), lambda z: z * z.sign(),
+        lambda z: z + no_grad_tanh(z),
+    ],
+)  # fmt: skip
+def test_a_change_that_is_hidden_from_differentiation_is_not_applicable(hiding, seed):  # noqa: F811
+    """Multipliers times differences would be the gradient's, and miss what the model really did."""
+    x = torch.tensor([[0.7, 2.0, 3.0], [2.5, 0.6, 2.2], [1.6, 1.2, 4.0]])
+    with pytest.raises(harness.NotApplicable, match="hidden from differentiation"):
+        explained("deep_lift", model(hiding), x, TARGETS, baseline=torch.full((3,), -0.4))
+
+
+def no_grad_tanh(z):
+    with torch.no_grad():
+        return z.tanh()
+
+
+def test_a_difference_that_is_only_rounding_is_not_taken_for_a_hidden_one(seed):  # noqa: F811
+    net, x = linear_net((3,))[0], torch.zeros(3, 3)
+    maps, _ = explained("deep_lift", net, x, TARGETS, baseline=torch.full((3,), 1e-9))
+    assert maps.abs().max() < 1e-8
 
 
 def test_model_and_inputs_come_back_as_they_were(seed):  # noqa: F811

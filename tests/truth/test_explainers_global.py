@@ -245,7 +245,7 @@ def test_without_what_it_needs_it_does_not_apply_and_says_why(name, seed):  # no
         harness.explain(name, nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval(), images, targets, train=images)
 
 
-@pytest.mark.parametrize("name", [name for name in GLOBAL if name != "linear_surrogate"])
+@pytest.mark.parametrize("name", GLOBAL)
 def test_a_model_that_says_the_same_of_every_row_leaves_nothing_to_fit(name, seed):  # noqa: F811
     constant = model(lambda x: x[:, :2] * 0 + torch.tensor([1.0, 2.0]))
     options = {"labels": "predicted"} if name in FITTED else {}
@@ -277,3 +277,31 @@ def test_scores_that_do_not_fit_the_kind_of_output_are_refused(seed):  # noqa: F
             told(name, decided_net(4), train, **options)
     with pytest.raises(ValueError, match="class indices from 0 to 2"):
         told("permutation_importance", decided_net(4), train, torch.full((30,), 3))
+
+
+def test_rows_too_few_columns_too_few_and_numbers_that_are_none_are_said_in_one_line(seed):  # noqa: F811
+    train, single = torch.randn(30, 4), model(lambda x: x[:, 0])
+    with pytest.raises(harness.NotApplicable, match="more training inputs than neighbours=3, there are 3"):
+        told("mutual_information", single, train[:3])
+    with pytest.raises(harness.NotApplicable, match="at least two columns"):
+        told("rfe", threshold(0), train[:, :1])
+    for columns in ("all", 0.0, 1.5, 0):
+        with pytest.raises(ValueError, match="columns is .*, expected sqrt"):
+            told("random_forest", threshold(0), train, columns=columns)
+    for name in FITTED:
+        options = {"score": "squared_error"} if name == "permutation_importance" else {}
+        with pytest.raises(ValueError, match="train_labels hold NaN"):
+            told(name, single, train, train[:, 0] / 0 * 0, labels="label", **options)
+    for name in GLOBAL:
+        with pytest.raises(ValueError, match="train hold NaN"):
+            told(name, threshold(0), train * torch.nan, x=train)
+
+
+def test_trees_that_split_nowhere_and_permutations_without_effect_are_not_zeros(seed):  # noqa: F811
+    train, same = torch.randn(40, 3), torch.ones(40, 3)
+    with pytest.raises(harness.NotApplicable, match="no split"):
+        told("tree_surrogate", threshold(0), train, least=30)
+    with pytest.raises(harness.NotApplicable, match="no split"):
+        told("random_forest", threshold(0), same, torch.arange(40) % 2, labels="label")
+    with pytest.raises(harness.NotApplicable, match="no permutation of any column"):
+        told("random_forest", threshold(0), train, held_out=0.001, importance="permutation")

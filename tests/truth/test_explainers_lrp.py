@@ -174,7 +174,7 @@ def test_flat_is_for_images_alone(modality, seed):  # noqa: F811
 
 
 def test_flat_is_for_convolutions_alone(seed):  # noqa: F811
-    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 2)).eval()
     x = torch.randn(2, 3, 4, 4)
     found, facts = told("lrp", net, x, zeros(2))
     assert facts.single["flat_layers"] == 0
@@ -637,3 +637,89 @@ def test_a_transformers_sample_alone_is_explained_as_in_company_and_the_model_st
     assert near(torch.cat(alone), together, 1e-6)
     assert torch.equal(x, given) and all(torch.equal(state[key], value) for key, value in net.state_dict().items())
     assert all(each.requires_grad and each.grad is None for each in net.parameters())
+
+
+@pytest.mark.parametrize("first", ["flat", "same"])
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        lambda z: z - z.mean((1, 2, 3), keepdim=True), lambda z: z - z.flip(3),
+        lambda z: (z - z.mean((2, 3), keepdim=True)) / z.std((2, 3), keepdim=True).detach(),
+    ],
+)  # fmt: skip
+def test_differences_taken_inside_the_model_keep_their_relevance(prepare, first, seed):  # noqa: F811
+    """Each input's share in them is its own, up or down: they do not change when every input grows by one."""
+    inner, x, targets = free_of_biases(small_cnn()), torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+    net = nn.Sequential(model(prepare), inner).eval()
+    found, _ = told("lrp", net, x, targets, first=first)
+    assert conserves(found, net, x, targets, 1e-3)
+    prepared, _ = told("lrp", inner, prepare(x), targets, first="same")
+    assert near(found, pulled_back(prepare, x, prepared), 1e-3)
+
+
+def pulled_back(prepare, x, relevance):
+    """Relevance of linearly prepared numbers shared in proportion to what each input adds to them."""
+    z = x.clone().requires_grad_()
+    prepared = prepare(z)
+    return x * torch.autograd.grad(prepared, z, relevance / prepared.detach())[0]
+
+
+def test_a_softmax_before_the_first_layer_does_not_explode(seed):  # noqa: F811
+    net = nn.Sequential(nn.Softmax(1), small_cnn()).eval()
+    x, targets = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+    found, _ = told("lrp", net, x, targets)
+    assert found.abs().sum() < 1e3 * output(net, x, targets).abs().sum()
+
+
+@pytest.mark.parametrize("name", ["lrp", "attn_lrp"])
+def test_weights_that_the_model_has_not_registered_are_weights(name, seed):  # noqa: F811
+    """A layer in a list or a bare tensor that requires a gradient does not depend on the input."""
+    inner, scale, x = (
+        nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5)),
+        torch.rand(5) + 1,
+        torch.randn(2, 4, 5),
+    )
+    head = nn.Linear(5, 3)
+
+    def function(z):
+        return (lambda y: head((F.softmax(y @ y.mT, -1) @ (y * scale + 1)).mean(1)))(inner(z * scale))
+
+    scale.requires_grad_()
+    free, registered = model(function), model(function)
+    registered.parts, registered.scale = nn.ModuleList([inner, head]), nn.Parameter(scale)
+    registered.function = lambda z: (lambda y: head((F.softmax(y @ y.mT, -1) @ (y * registered.scale + 1)).mean(1)))(
+        inner(z * registered.scale)
+    )
+    (found, facts), (expected, same) = (told(name, net, x, zeros(2), "tokens") for net in (free, registered))
+    assert near(found, expected, 1e-5) and scale.requires_grad and head.weight.requires_grad
+    assert facts.summary()["operations"] == same.summary()["operations"]
+
+
+def test_what_a_model_computes_without_a_graph_is_a_constant(seed):  # noqa: F811
+    first, second, x = nn.Conv2d(3, 4, 3), small_cnn(4), torch.randn(2, 3, 8, 8)
+
+    def hidden(z):
+        with torch.no_grad():
+            y = first(z)
+        return second(y)
+
+    net = model(hidden)
+    net.parts = nn.ModuleList([first, second])
+    with pytest.raises(harness.NotApplicable, match="no convolution"):
+        explain("lrp", net, x, zeros(2))
+
+
+def test_a_layer_that_is_doubled_while_something_is_added_is_no_plain_shift(seed):  # noqa: F811
+    inner, head, x = nn.Linear(5, 6), nn.Linear(6, 3), torch.randn(2, 5)
+    net = model(lambda z: head(F.relu(torch.add(torch.full((6,), 0.3), inner(z), alpha=2))))
+    z = x.clone().requires_grad_()
+    expected = x * torch.autograd.grad(net(z)[:, 0].sum(), z)[0]
+    found = explain("lrp", net, x, zeros(2), rule="epsilon", bias="absorbed", epsilon=1e-9)
+    assert near(found, expected, 1e-4)
+
+
+def test_a_quotient_written_with_names_is_seen(seed):  # noqa: F811
+    net, x = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).eval(), torch.randn(2, 5)
+    halved = model(lambda z: net[2](torch.div(input=net[1](net[0](z)), other=2)))
+    twin = model(lambda z: net[2](net[1](net[0](z)) / 2))
+    assert near(explain("lrp", halved, x, zeros(2)), explain("lrp", twin, x, zeros(2)))

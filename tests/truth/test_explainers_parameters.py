@@ -196,3 +196,26 @@ def test_the_table_counts_shared_weights_once_and_unused_ones_as_0(seed):  # noq
     assert list(table.index) == [("first", "weight"), ("first", "bias"), ("idle", "weight"), ("idle", "bias")]
     assert (table["first"] > 0).all() and (table["idle"] == 0).all()
     assert all(parameter.requires_grad and parameter.grad is None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("factors", [(1.0, -1.0), (2.0, -1.0)])
+def test_numbers_added_up_with_both_signs_before_the_first_layer_are_refused(factors, seed):  # noqa: F811
+    linear, factor = nn.Linear(4, 3), torch.tensor(factors)[:, None]
+    x, targets = torch.randn(2, 2, 4), torch.tensor([0, 1])
+    with pytest.raises(harness.NotApplicable, match="factors of both signs"):
+        explain("gradient_x_weight", holding(lambda x: linear((x * factor).sum(1)), linear), x, targets)
+    negative = -factor.abs()
+    found = explain("gradient_x_weight", holding(lambda x: linear((x * negative).sum(1)), linear), x, targets)
+    assert near(found, x.abs() * negative.abs() * linear.weight.detach()[targets].abs()[:, None])
+
+
+def test_memory_that_runs_out_halves_the_chunk_and_changes_nothing(seed):  # noqa: F811
+    net, x, targets = small_cnn(), torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0])
+
+    def tight(inputs):
+        if torch.is_grad_enabled() and len(inputs) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return net(inputs)
+
+    expected = explain("gradient_x_weight", net, x, targets)
+    assert near(explain("gradient_x_weight", holding(tight, net), x, targets), expected)

@@ -284,3 +284,12 @@ def test_wrong_options_are_told_in_one_line(seed):  # noqa: F811
     for name, options, message in wrong:
         with pytest.raises(ValueError, match=message):
             harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]), **options)
+
+
+def test_guided_ig_ends_where_rounding_or_nan_gradients_leave_nothing_to_move(seed):  # noqa: F811
+    near_start = torch.full((2, 4), 3.0, dtype=torch.float64) + 1e-15
+    net, start = smooth_net(4, dtype=torch.float64), torch.full((4,), 3.0, dtype=torch.float64)
+    found = explain("guided_ig", net, near_start, none_of(2), baseline=start, max_dist=0.0)
+    assert found.isfinite().all()
+    broken = model(lambda x: x.sqrt().sum(1) * 0 + x.sum(1))  # infinity times 0 at the baseline
+    assert explain("guided_ig", broken, torch.rand(2, 8), none_of(2)).isnan().any()

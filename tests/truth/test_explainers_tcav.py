@@ -372,3 +372,12 @@ def test_captum_counts_the_same_signs_along_the_same_vector(tmp_path, seed):  # 
     slopes = sensitivity_map(net, samples, samples.targets, Direction(layer, own.vector)).sum((1, 2, 3))
     assert float(found["sign_count"][0]) == pytest.approx(float((slopes > 0).double().mean()), abs=1e-6)
     assert float(found["magnitude"][0]) == pytest.approx(float(slopes.mean()), rel=1e-3)
+
+
+@pytest.mark.parametrize("labels", [torch.rand(6), torch.full((6,), 9), torch.full((6,), -1)])
+def test_labels_that_are_no_class_of_the_model_are_refused_in_one_line(labels, seed):  # noqa: F811
+    x = torch.randn(6, 3, SIZE, SIZE)
+    with pytest.raises(ValueError, match="expected class indices from 0 to 3"):
+        harness.explain(
+            "tcav", small_cnn(), x, torch.zeros(6).long(), train=x, train_labels=labels, labels="label", **FAST
+        )

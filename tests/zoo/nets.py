@@ -1,7 +1,7 @@
 """The models that every explainer is tried on: their kinds of layers are what people's models are made of."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,13 +61,14 @@ class Logits(nn.Module):
 
 @dataclass(frozen=True)
 class Net:
-    """A model, the shape of its inputs, and the explainers that do not apply to it."""
+    """A model, the shape of its inputs, the explainers that do not apply to it, and options that make some quick."""
 
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     not_applicable: set[str]
     modality: str = "image"
     classes: int = 5
+    options: dict[str, dict[str, object]] = field(default_factory=dict)
 
 
 def _torchvision(name: str, **options: object) -> Callable[[], nn.Module]:
@@ -116,9 +117,12 @@ NETS = {
     "efficientnet_b0": Net(_torchvision("efficientnet_b0"), (3, 64, 64), CONVOLUTIONAL | GATED),
     "convnext_tiny": Net(_torchvision("convnext_tiny"), (3, 64, 64), CONVOLUTIONAL | GATED),
     "swin_t": Net(_torchvision("swin_t"), (3, 64, 64), TABULAR | GATED | ATTENTION_MAPS),
-    "vit_b_16": Net(_torchvision("vit_b_16", image_size=64), (3, 64, 64), TABULAR | GATED),
+    "vit_b_16": Net(_torchvision("vit_b_16", image_size=32), (3, 32, 32), TABULAR | GATED),
     "timm ViT": Net(_timm_vit, (3, 64, 64), TABULAR | GATED),
-    "lite0": Net(_lite0, (3, 224, 224), CONVOLUTIONAL, classes=1000),
+    # Score-CAM takes a pass per channel: 24 of them instead of 1,280.
+    "lite0": Net(
+        _lite0, (3, 224, 224), CONVOLUTIONAL, classes=1000, options={"score_cam": {"layer": "blocks.2.body.6"}}
+    ),
     "MLP": Net(_mlp, (10,), PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random"}, "table"),
     "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | PICTURES | {"guided_grad_cam"}, "series"),
     "text classifier": Net(_text_classifier, (9, 32), TABULAR | PICTURES | MAPS | GATED, "tokens"),

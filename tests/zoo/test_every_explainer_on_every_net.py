@@ -65,7 +65,7 @@ def _small(entry, net):
     if net.modality == "image":
         options |= {"segments": "grid:2"} if "segments" in entry.options else {}
         options |= {"window": net.shape[-1] // 4} if "window" in entry.options else {}
-    return options
+    return options | net.options.get(entry.name, {})
 
 
 def test_every_explainer_explains_or_says_why_not(tried):
