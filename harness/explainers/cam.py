@@ -19,6 +19,8 @@ from harness.samples import Samples
 
 Combine = Callable[[Tensor, Tensor], Tensor]  # activations and gradients (n, C, *grid) to maps (n, 1, *grid)
 
+LEAST_MEAN = 1e-4  # of the activations' norm: below it their mean over the channels is rounding
+
 _GRADIENTS = {
     "access": "activations", "modalities": ("image", "series"), "cost": "1 F 1 B", "prepare": choose_layer,
 }  # fmt: skip
@@ -162,7 +164,8 @@ def eigen_cam(
 
     (N, 1, H, W), of a series (N, 1, T), in units of the activations. The matrix is (places, channels); ``centred``
     subtracts each channel's mean first, which the paper does not. A singular vector has no sign: it is the one with
-    which the map's product with the mean activation is positive, so that of activations of at least 0 the map is too.
+    which the map's product with the mean activation is positive, so that of activations of at least 0 the map is too;
+    where that mean is 0, as behind a layer norm, the one with which the map's sum is.
     Not applicable as ``grad_cam``, but no gradient is needed.
     """
     values = activations(model, prepared, context)
@@ -171,7 +174,10 @@ def eigen_cam(
     points = points - points.mean(1, keepdim=True) if centred else points
     first = torch.linalg.svd(points, full_matrices=False).Vh[:, 0]
     found = (points @ first[:, :, None])[..., 0]
-    upright = torch.where((found * mean).sum(1, keepdim=True) < 0, -found, found)
+    along = (found * mean).sum(1, keepdim=True)
+    # Behind a layer norm the mean is 0 but for rounding, which must not decide.
+    nothing = mean.norm(dim=1, keepdim=True) < LEAST_MEAN * points.norm(dim=(1, 2))[:, None]
+    upright = torch.where(torch.where(nothing, found.sum(1, keepdim=True), along) < 0, -found, found)
     return _finished(upright.view(-1, 1, *prepared.layout.grid), context, prepared, relu=False)
 
 

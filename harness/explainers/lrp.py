@@ -19,7 +19,7 @@ FIRST = ("flat", "same")
 BIASES = ("redistributed", "absorbed")
 
 
-@explainer(complete_to="output", cost="2 F 1 B")
+@explainer(complete_to="output", cost="1 F 1 B")
 def lrp(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, rule: str = "zplus", first: str = "flat",
     bias: str = "redistributed", epsilon: float = 1e-6, gamma: float = 0.25, alpha: float = 2.0,
@@ -57,7 +57,7 @@ def lrp(
     return _explained(model, inputs, targets, context, lambda: Propagation(chosen, flat), _need_layers)
 
 
-@explainer(cost="2 F 1 B")
+@explainer(cost="1 F 1 B")
 def attn_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: float = 1e-6) -> Tensor:
     """Layer-wise relevance propagation through attention: half of a product's relevance to each factor, the softmax by
     its own derivative, layer norms with their deviation constant (Achtibat et al. 2024, 2402.05602).
@@ -71,7 +71,7 @@ def attn_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samp
     return _explained(model, inputs, targets, context, lambda: Propagation(chosen, softmax="plain"), _need_attention)
 
 
-@explainer(cost="2 F 1 B")
+@explainer(cost="1 F 1 B")
 def cp_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: float = 1e-6) -> Tensor:
     """Layer-wise relevance propagation with attention weights and the deviations of layer norms held constant (Ali et
     al. 2022, 2202.07304).

@@ -162,9 +162,9 @@ def pictures():
 
 def table():
     """Columns of different scales, and a net that bends."""
-    scale = torch.tensor([1, 2, 0.5, 3, 1])
+    scale = torch.tensor([1, 8, 0.1, 30, 0.5])
     net = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 3)).requires_grad_(False)
-    net[0].weight *= 4
+    net[0].weight *= 4 / scale
     net[0].bias.zero_()
     return World(net, scale * torch.randn(4, 5), scale * torch.randn(120, 5))
 

@@ -192,6 +192,22 @@ def test_eigen_cam_is_the_projection_of_largest_length_and_not_negative_where_ac
     assert torch.equal(found, harness.explain("eigen_cam", net, x, targets.flip(0), layer="1")), "whatever the class"
 
 
+def test_eigen_cam_behind_a_layer_norm_has_the_sign_of_its_sum_alone_and_in_company(seed):  # noqa: F811
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), _OverChannels(), nn.Flatten(), nn.Linear(8 * 36, 3)).eval()
+    x, targets = torch.randn(6, 3, 6, 6), torch.zeros(6, dtype=torch.long)
+    together = explain("eigen_cam", net, x, targets, layer="1")
+    assert (together.flatten(1).sum(1) > 0).all()
+    alone = torch.cat([explain("eigen_cam", net, x[i : i + 1], targets[i : i + 1], layer="1") for i in range(6)])
+    assert near(alone, together)
+
+
+class _OverChannels(nn.Module):
+    """A layer norm of each place."""
+
+    def forward(self, x):
+        return nn.functional.layer_norm(x.movedim(1, -1), (x.shape[1],)).movedim(-1, 1)
+
+
 def test_an_activation_map_is_the_mean_absolute_activation(seed):  # noqa: F811
     factors, x = torch.randn(4), torch.randn(3, 1, 5, 4)
     net, _, targets = head(factors, x)

@@ -649,7 +649,8 @@ def test_a_transformers_sample_alone_is_explained_as_in_company_and_the_model_st
 )  # fmt: skip
 def test_differences_taken_inside_the_model_keep_their_relevance(prepare, first, seed):  # noqa: F811
     """Each input's share in them is its own, up or down: they do not change when every input grows by one."""
-    inner, x, targets = free_of_biases(small_cnn()), torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+    inner, x = free_of_biases(small_cnn()).double(), torch.randn(2, 3, 8, 8).double()
+    targets = inner(prepare(x)).argmax(1)  # a logit above 0 has contributions above 0 to hand it to
     net = nn.Sequential(model(prepare), inner).eval()
     found, _ = told("lrp", net, x, targets, first=first)
     assert conserves(found, net, x, targets, 1e-3)

@@ -109,20 +109,32 @@ def _series_cnn() -> nn.Module:
 
 
 CONVOLUTIONAL = TABULAR | ATTENTION
+
+
+def _few_channels(layer: str) -> dict[str, dict[str, object]]:
+    """Score-CAM takes a pass per channel, of which late layers have up to 1,280."""
+    return {"score_cam": {"layer": layer}}
+
+
 NETS = {
     "CNN of functions": Net(FunctionalCNN, (3, 24, 24), CONVOLUTIONAL),
     "CNN of reused modules": Net(ReusingCNN, (3, 24, 24), CONVOLUTIONAL),
-    "resnet18": Net(_torchvision("resnet18"), (3, 64, 64), CONVOLUTIONAL),
-    "vgg11_bn": Net(_torchvision("vgg11_bn"), (3, 64, 64), CONVOLUTIONAL),
-    "efficientnet_b0": Net(_torchvision("efficientnet_b0"), (3, 64, 64), CONVOLUTIONAL | GATED),
-    "convnext_tiny": Net(_torchvision("convnext_tiny"), (3, 64, 64), CONVOLUTIONAL | GATED),
-    "swin_t": Net(_torchvision("swin_t"), (3, 64, 64), TABULAR | GATED | ATTENTION_MAPS),
+    "resnet18": Net(_torchvision("resnet18"), (3, 64, 64), CONVOLUTIONAL, options=_few_channels("layer1")),
+    "vgg11_bn": Net(
+        _torchvision("vgg11_bn", init_weights=False), (3, 64, 64), CONVOLUTIONAL, options=_few_channels("features.0")
+    ),
+    "efficientnet_b0": Net(
+        _torchvision("efficientnet_b0"), (3, 64, 64), CONVOLUTIONAL | GATED, options=_few_channels("features.1")
+    ),
+    "convnext_tiny": Net(
+        _torchvision("convnext_tiny"), (3, 64, 64), CONVOLUTIONAL | GATED, options=_few_channels("features.1")
+    ),
+    "swin_t": Net(
+        _torchvision("swin_t"), (3, 64, 64), TABULAR | GATED | ATTENTION_MAPS, options=_few_channels("features.1")
+    ),
     "vit_b_16": Net(_torchvision("vit_b_16", image_size=32), (3, 32, 32), TABULAR | GATED),
     "timm ViT": Net(_timm_vit, (3, 64, 64), TABULAR | GATED),
-    # Score-CAM takes a pass per channel: 24 of them instead of 1,280.
-    "lite0": Net(
-        _lite0, (3, 224, 224), CONVOLUTIONAL, classes=1000, options={"score_cam": {"layer": "blocks.2.body.6"}}
-    ),
+    "lite0": Net(_lite0, (3, 224, 224), CONVOLUTIONAL, classes=1000, options=_few_channels("blocks.2.body.6")),
     "MLP": Net(_mlp, (10,), PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random"}, "table"),
     "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | PICTURES | {"guided_grad_cam"}, "series"),
     "text classifier": Net(_text_classifier, (9, 32), TABULAR | PICTURES | MAPS | GATED, "tokens"),
