@@ -10,7 +10,7 @@ from harness.registry import EXPLAINERS
 from nets import NETS
 
 COUNT = 2
-SMALL = {"samples": 26, "steps": 8, "permutations": 2, "repeats": 2, "images": 3, "trees": 5}
+SMALL = {"samples": 26, "steps": 4, "permutations": 2, "repeats": 2, "images": 3, "trees": 5}
 
 # Different methods whose maps are equal by definition, and where.
 EQUAL_BY_DEFINITION = {
@@ -63,6 +63,7 @@ def _small(entry, net):
     """Options that make it quick: small budgets, few segments and windows."""
     options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
     if net.modality == "image":
+        options |= {"samples": 12} if "samples" in options else {}
         options |= {"segments": "grid:2"} if "segments" in entry.options else {}
         options |= {"window": net.shape[-1] // 4} if "window" in entry.options else {}
     return options | net.options.get(entry.name, {})
