@@ -136,6 +136,8 @@ NETS = {
     "timm ViT": Net(_timm_vit, (3, 64, 64), TABULAR | GATED),
     "lite0": Net(_lite0, (3, 224, 224), CONVOLUTIONAL, classes=1000, options=_few_channels("blocks.2.body.6")),
     "MLP": Net(_mlp, (10,), PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random"}, "table"),
-    "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | PICTURES | {"guided_grad_cam"}, "series"),
-    "text classifier": Net(_text_classifier, (9, 32), TABULAR | PICTURES | MAPS | GATED, "tokens"),
+    "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | PICTURES, "series"),
+    "text classifier": Net(
+        _text_classifier, (9, 32), TABULAR | PICTURES | MAPS | GATED | {"gradient_x_weight"}, "tokens"
+    ),
 }

@@ -66,6 +66,8 @@ def _small(entry, net):
         options |= {"samples": 12} if "samples" in options else {}
         options |= {"segments": "grid:2"} if "segments" in entry.options else {}
         options |= {"window": net.shape[-1] // 4} if "window" in entry.options else {}
+    if net.modality == "series":
+        options |= {"segments": "grid:4"} if "segments" in entry.options else {}
     return options | net.options.get(entry.name, {})
 
 
