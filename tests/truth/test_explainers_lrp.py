@@ -398,7 +398,8 @@ def test_every_operation_with_a_rule_hands_all_relevance_on(middle, seed):  # no
     net, x = copy.deepcopy(net).double(), x.double()
     found, facts = told("lrp", net, x, targets, rule="epsilon", epsilon=1e-12)
     assert facts.single["operations"]["unruled"] == {}
-    assert conserves(found, net, x, targets, 1e-3)
+    rounding = 1e-5 * float(found.abs().max())  # maps are float32, and large relevances may cancel
+    assert near(found.flatten(1).sum(1), output(net, x, targets), 1e-3, rounding)
 
 
 def test_norms_written_out_are_explained_like_modules(seed):  # noqa: F811
