@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import weakref
 from dataclasses import replace
 
@@ -26,12 +25,9 @@ METRIC = "sparseness"
 
 
 @pytest.fixture(autouse=True)
-def seed():
-    """A fresh seed for torch, printed when a test fails; HARNESS_TEST_SEED repeats it."""
-    seed = int(os.environ.get("HARNESS_TEST_SEED", secrets.randbelow(2**31)))
-    print(f"HARNESS_TEST_SEED={seed}")
-    torch.manual_seed(seed)
-    os.environ["AUDITED_NET"] = str(seed)
+def audited_net(seed, monkeypatch):
+    """The net and the images of a test, which runs make anew by import, are those of its seed."""
+    monkeypatch.setenv("AUDITED_NET", str(seed))
 
 
 class Counting(nn.Module):

@@ -1,8 +1,5 @@
 """Attention maps are those that the libraries' own models give out, and what is made of them follows from those."""
 
-import os
-import secrets
-
 import pytest
 import timm
 import torch
@@ -15,14 +12,7 @@ import harness
 NAMES = ("attention", "attention_rollout", "transformer_attribution")
 ALL = pytest.mark.parametrize("name", NAMES)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    """A fresh seed for torch, printed when a test fails; HARNESS_TEST_SEED repeats it."""
-    seed = int(os.environ.get("HARNESS_TEST_SEED", secrets.randbelow(2**31)))
-    print(f"HARNESS_TEST_SEED={seed}")
-    torch.manual_seed(seed)
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 def enlivened(net):

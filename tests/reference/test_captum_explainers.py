@@ -1,8 +1,5 @@
 """Where captum computes the published definition, the numbers are captum's; where not, its defect is held here."""
 
-import os
-import secrets
-
 import captum.attr as captum
 import pytest
 import torch
@@ -13,13 +10,7 @@ from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.registry import EXPLAINERS
 
-
-@pytest.fixture(autouse=True)
-def seed():
-    """A fresh seed for torch, printed when a test fails; HARNESS_TEST_SEED repeats it."""
-    seed = int(os.environ.get("HARNESS_TEST_SEED", secrets.randbelow(2**31)))
-    print(f"HARNESS_TEST_SEED={seed}")
-    torch.manual_seed(seed)
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 def cnn():

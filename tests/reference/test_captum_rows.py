@@ -1,8 +1,5 @@
 """Each row of captum's is what captum gives, and each of its caveats still holds: a mended release is noticed."""
 
-import os
-import secrets
-
 import captum.attr as captum
 import numpy as np
 import pytest
@@ -17,14 +14,7 @@ from harness.registry import EXPLAINERS
 ROWS = [name for name in EXPLAINERS if name.startswith("captum_")]
 TARGETS = torch.tensor([0, 3, 1, 1])
 THIRDS = (torch.arange(10) > 2).long().expand(10, 10)  # two segments of unequal size
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    """A fresh seed for torch, printed when a test fails; HARNESS_TEST_SEED repeats it."""
-    seed = int(os.environ.get("HARNESS_TEST_SEED", secrets.randbelow(2**31)))
-    print(f"HARNESS_TEST_SEED={seed}")
-    torch.manual_seed(seed)
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 @pytest.fixture

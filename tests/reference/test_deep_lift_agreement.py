@@ -1,8 +1,6 @@
 """DeepLift, guided backpropagation and deconvnet against captum where captum computes the published rule."""
 
 import copy
-import os
-import secrets
 
 import captum.attr as captum
 import pytest
@@ -12,15 +10,7 @@ from torch.nn import functional as F
 
 import harness
 
-pytestmark = pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor")
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    """A fresh seed for torch, printed when a test fails; HARNESS_TEST_SEED repeats it."""
-    seed = int(os.environ.get("HARNESS_TEST_SEED", secrets.randbelow(2**31)))
-    print(f"HARNESS_TEST_SEED={seed}")
-    torch.manual_seed(seed)
+pytestmark = [pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor"), pytest.mark.usefixtures("seed")]
 
 
 def cnn(activation, pool):

@@ -1,8 +1,5 @@
 """Relevance propagation against a slow reading of its formulas, against captum, and on networks of two libraries."""
 
-import os
-import secrets
-
 import pytest
 import timm
 import torch
@@ -14,14 +11,6 @@ from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.facts import Facts
 from harness.registry import EXPLAINERS
-
-
-@pytest.fixture
-def seed():
-    seed = int(os.environ.get("HARNESS_TEST_SEED", secrets.randbelow(2**31)))
-    print(f"HARNESS_TEST_SEED={seed}")
-    torch.manual_seed(seed)
-    return seed
 
 
 def told(name, net, x, targets, **options):

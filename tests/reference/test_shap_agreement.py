@@ -1,8 +1,5 @@
 """Shapley values by the library shap are those of the explainers here, for the target that is asked for."""
 
-import os
-import secrets
-
 import numpy as np
 import pytest
 import torch
@@ -15,11 +12,8 @@ TARGETS = torch.tensor([0, 3, 1])
 
 
 @pytest.fixture(autouse=True)
-def seed():
-    """A fresh seed for torch and numpy, printed when a test fails; HARNESS_TEST_SEED repeats it."""
-    seed = int(os.environ.get("HARNESS_TEST_SEED", secrets.randbelow(2**31)))
-    print(f"HARNESS_TEST_SEED={seed}")
-    torch.manual_seed(seed)
+def numpy_seeded(seed):
+    """numpy draws from the same seed as torch."""
     np.random.seed(seed % 2**32)
 
 

@@ -1,9 +1,5 @@
 """Small models whose right explanation is known, and how the tests on explainers draw them."""
 
-import os
-import secrets
-
-import pytest
 import torch
 from torch import nn
 
@@ -11,15 +7,6 @@ from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS
-
-
-@pytest.fixture
-def seed():
-    """A fresh seed for torch, printed when a test fails; HARNESS_TEST_SEED repeats it."""
-    seed = int(os.environ.get("HARNESS_TEST_SEED", secrets.randbelow(2**31)))
-    print(f"HARNESS_TEST_SEED={seed}")
-    torch.manual_seed(seed)
-    return seed
 
 
 class Function(nn.Module):

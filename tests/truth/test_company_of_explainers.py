@@ -122,10 +122,10 @@ class Patches(nn.Module):
 class World:
     """A net, its data, and each explainer's fingerprints when it is measured by itself."""
 
-    def __init__(self, net, inputs, train):
+    def __init__(self, net, inputs, train, train_labels=None):
         self.net, self.inputs, self.train = net.eval(), inputs, train
         self.targets, self.known = torch.tensor([0, 1, 2, 0]), {}
-        self.train_labels = torch.randint(3, (len(train),))
+        self.train_labels = torch.randint(3, (len(train),)) if train_labels is None else train_labels
 
     def measure(self, explainers):
         """The fingerprints (N,) of the maps of all explainers explained together, by label."""
@@ -156,6 +156,7 @@ def pictures():
         nn.Flatten(), nn.Linear(64, 3),
     )  # fmt: skip
     net(2 * torch.randn(50, 3, 12, 12) + 1)
+    net[-1].weight.data *= 10  # else the penalty of captum's Lasso may leave nothing of its maps
     blobs = nn.functional.interpolate(torch.randn(4, 3, 4, 4), (12, 12), mode="bilinear")
     return World(net, blobs + 0.05 * torch.randn(4, 3, 12, 12), torch.randn(6, 3, 12, 12))
 
@@ -166,7 +167,9 @@ def table():
     net = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 3)).requires_grad_(False)
     net[0].weight *= 4 / scale
     net[0].bias.zero_()
-    return World(net, scale * torch.randn(4, 5), scale * torch.randn(120, 5))
+    train = torch.randn(120, 5)
+    labels = (train[:, 0] > -0.4).long() + (train[:, 0] > 0.4)  # else they may share no information with any column
+    return World(net, scale * torch.randn(4, 5), scale * train, labels)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
-from explainer_worlds import explain_in, model, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import explain_in, model, near, small_cnn
 from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.facts import Facts
@@ -167,7 +167,7 @@ def facts_of(name, net, x, targets, modality=None, **options):
 # What is computed
 
 
-def test_attention_is_the_softmax_of_the_scores_in_the_row_that_is_read(seed):  # noqa: F811
+def test_attention_is_the_softmax_of_the_scores_in_the_row_that_is_read(seed):
     x, targets = tokens()
     weights = torch.randn(8, 3)
     net = model(lambda z: (F.softmax(z @ z.mT, -1) @ z)[:, 0] @ weights)
@@ -176,7 +176,7 @@ def test_attention_is_the_softmax_of_the_scores_in_the_row_that_is_read(seed):  
     assert near(harness.explain("attention", net, x, targets)[..., 0], expected)
 
 
-def test_attention_is_of_the_layer_asked_for_and_its_heads_are_fused_as_asked_for(seed):  # noqa: F811
+def test_attention_is_of_the_layer_asked_for_and_its_heads_are_fused_as_asked_for(seed):
     net, (x, targets) = Transformer(layers=3).eval(), tokens()
     maps = [each.detach() for each in net.by_hand(x)[1]]
     for layer in (-1, -2, -3):
@@ -186,7 +186,7 @@ def test_attention_is_of_the_layer_asked_for_and_its_heads_are_fused_as_asked_fo
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_rollout_is_the_product_of_halved_attention_and_halved_identity(layers, seed):  # noqa: F811
+def test_rollout_is_the_product_of_halved_attention_and_halved_identity(layers, seed):
     net, (x, targets) = Transformer(layers=layers).eval(), tokens()
     found = harness.explain("attention_rollout", net, x, targets)[..., 0]
     assert near(found, rollout(net, x)[:, 0])
@@ -196,14 +196,14 @@ def test_rollout_is_the_product_of_halved_attention_and_halved_identity(layers, 
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_transformer_attribution_is_the_papers_update_layer_by_layer(layers, seed):  # noqa: F811
+def test_transformer_attribution_is_the_papers_update_layer_by_layer(layers, seed):
     net, (x, targets) = Transformer(layers=layers).eval(), tokens()
     found = harness.explain("transformer_attribution", net, x, targets)[..., 0]
     assert near(found, chefer(net, x, targets)[:, 0]) and found.min() >= 0
     assert found[:, 1:].max() > 1e-4, "else nothing but the identity was compared"
 
 
-def test_transformer_attribution_depends_on_the_class_and_attention_does_not(seed):  # noqa: F811
+def test_transformer_attribution_depends_on_the_class_and_attention_does_not(seed):
     net, (x, targets) = Transformer().eval(), tokens()
     of = {name: [harness.explain(name, net, x, t) for t in (targets, (targets + 1) % 3)] for name in NAMES}
     assert near(*of["attention"]) and near(*of["attention_rollout"])
@@ -211,7 +211,7 @@ def test_transformer_attribution_depends_on_the_class_and_attention_does_not(see
 
 
 @pytest.mark.parametrize("single", [lambda z: z, lambda z: z[:, 0]])
-def test_a_single_output_has_a_map(single, seed):  # noqa: F811
+def test_a_single_output_has_a_map(single, seed):
     net, (x, _) = Transformer(classes=1).eval(), tokens()
     targets = torch.zeros(4, dtype=torch.long)
     found = harness.explain("transformer_attribution", nn.Sequential(net, model(single)).eval(), x, targets)[..., 0]
@@ -223,7 +223,7 @@ def test_a_single_output_has_a_map(single, seed):  # noqa: F811
 
 @ALL
 @pytest.mark.parametrize("reads", READS)
-def test_the_row_is_the_mean_over_the_tokens_that_the_head_reads(name, reads, seed):  # noqa: F811
+def test_the_row_is_the_mean_over_the_tokens_that_the_head_reads(name, reads, seed):
     net, (x, targets) = Transformer(reads=reads).eval(), tokens()
     matrix = {
         "attention": net.by_hand(x)[1][-1].mean(1).detach(), "attention_rollout": rollout(net, x),
@@ -234,7 +234,7 @@ def test_the_row_is_the_mean_over_the_tokens_that_the_head_reads(name, reads, se
     assert torch.cat(facts_of(name, net, x, targets).per_sample["tokens_read"]).tolist() == [counts[reads]] * 4
 
 
-def test_each_sample_has_the_row_that_its_own_output_reads(seed):  # noqa: F811
+def test_each_sample_has_the_row_that_its_own_output_reads(seed):
     net, (x, targets) = Transformer().eval(), tokens(count=8)
     end = lambda z: z[..., 0].argmax(1)  # noqa: E731  (as CLIP finds the end of a text)
     net.reads = lambda z: z[torch.arange(len(z)), end(z)]
@@ -247,7 +247,7 @@ def test_each_sample_has_the_row_that_its_own_output_reads(seed):  # noqa: F811
 
 
 @ALL
-def test_every_way_to_write_attention_has_the_same_map(name, seed):  # noqa: F811
+def test_every_way_to_write_attention_has_the_same_map(name, seed):
     x, targets = tokens()
     first, *others = twins(*WRITTEN, "module", "module without weights")
     expected = harness.explain(name, first, x, targets)
@@ -256,7 +256,7 @@ def test_every_way_to_write_attention_has_the_same_map(name, seed):  # noqa: F81
 
 
 @ALL
-def test_torchs_encoder_has_a_map_that_its_fast_path_would_hide(name, seed):  # noqa: F811
+def test_torchs_encoder_has_a_map_that_its_fast_path_would_hide(name, seed):
     class Encoder(nn.Module):
         def __init__(self, batch_first):
             super().__init__()
@@ -283,7 +283,7 @@ def test_torchs_encoder_has_a_map_that_its_fast_path_would_hide(name, seed):  # 
         assert near(found[..., 0], expected)
 
 
-def test_masked_attention_and_shared_keys_are_seen(seed):  # noqa: F811
+def test_masked_attention_and_shared_keys_are_seen(seed):
     x, targets = tokens()
     weights = torch.randn(8, 3)
 
@@ -298,7 +298,7 @@ def test_masked_attention_and_shared_keys_are_seen(seed):  # noqa: F811
     assert near(found[:, :3], expected) and found[:, 3:].abs().max() == 0
 
 
-def test_values_shared_by_heads_are_seen(seed):  # noqa: F811
+def test_values_shared_by_heads_are_seen(seed):
     x, targets = tokens()
     weights = torch.randn(8, 3)
 
@@ -312,7 +312,7 @@ def test_values_shared_by_heads_are_seen(seed):  # noqa: F811
     assert near(harness.explain("attention", model(net), x, targets)[..., 0], expected)
 
 
-def test_a_softmax_over_classes_or_gates_is_no_attention(seed):  # noqa: F811
+def test_a_softmax_over_classes_or_gates_is_no_attention(seed):
     net, (x, targets) = Transformer().eval(), tokens()
     gated = model(lambda z: F.softmax(net(z * F.softmax(z.mean(1, keepdim=True), -1)), -1))
     assert facts_of("attention", gated, x, targets).single["attention_maps"] == 2
@@ -353,7 +353,7 @@ class Patches(nn.Module):
     ("prefix", "grid", "by"), [(1, (3, 5), "convolution"), (0, (5, 2), "convolution"), (5, (2, 7), "convolution"),
                                (1, (4, 3), "unfolding"), (2, (3, 7), "unfolding")],
 )  # fmt: skip
-def test_the_patch_that_all_look_at_is_the_largest_in_the_map(name, prefix, grid, by, seed):  # noqa: F811
+def test_the_patch_that_all_look_at_is_the_largest_in_the_map(name, prefix, grid, by, seed):
     side, (h, w) = 6, grid
     net = Patches(prefix, side, by, "class" if prefix else "mean").eval()
     bright = torch.randperm(h * w)[:4]
@@ -373,7 +373,7 @@ def test_the_patch_that_all_look_at_is_the_largest_in_the_map(name, prefix, grid
     assert (told["prefix_tokens"], told["tokens"], told["attention_maps"]) == (prefix, prefix + h * w, 1)
 
 
-def test_a_map_of_patches_is_enlarged_bilinearly(seed):  # noqa: F811
+def test_a_map_of_patches_is_enlarged_bilinearly(seed):
     net = Patches(1, 2, sharpness=1.0).eval()
     x, targets = torch.randn(3, 1, 4, 4), torch.tensor([0, 1, 0])
     values = F.pad(F.avg_pool2d(x, 2).flatten(1), (1, 0))
@@ -382,7 +382,7 @@ def test_a_map_of_patches_is_enlarged_bilinearly(seed):  # noqa: F811
     assert near(harness.explain("attention", net, x, targets), half_pixels @ coarse @ half_pixels.T)
 
 
-def test_what_sizes_leave_open_is_asked_for(seed):  # noqa: F811
+def test_what_sizes_leave_open_is_asked_for(seed):
     net, x, targets = Patches(1, 8, "unfolding").eval(), torch.randn(2, 1, 24, 24), torch.tensor([0, 1])
     with pytest.raises(harness.NotApplicable, match="10 tokens may be 3 x 3 or 2 x 2 patches: give prefix_tokens"):
         harness.explain("attention", net, x, targets)
@@ -399,7 +399,7 @@ def test_what_sizes_leave_open_is_asked_for(seed):  # noqa: F811
         harness.explain("attention", net, x, targets)
 
 
-def test_a_class_token_behind_the_patches_is_not_taken_for_a_patch(seed):  # noqa: F811
+def test_a_class_token_behind_the_patches_is_not_taken_for_a_patch(seed):
     net = Patches(1, 6).eval()
     behind = model(lambda x: net.head((lambda z: z + F.softmax(z @ z.mT, -1) @ z)(
         torch.cat([net.convolution(x).flatten(2).mT, net.first.expand(len(x), -1, -1)], 1))[:, -1]))  # fmt: skip
@@ -408,7 +408,7 @@ def test_a_class_token_behind_the_patches_is_not_taken_for_a_patch(seed):  # noq
         harness.explain("attention", behind, torch.randn(2, 1, 12, 18), torch.tensor([0, 1]))
 
 
-def test_tokens_of_the_models_own_are_left_out_and_steps_of_a_series_are_tokens(seed):  # noqa: F811
+def test_tokens_of_the_models_own_are_left_out_and_steps_of_a_series_are_tokens(seed):
     net, (x, targets) = Transformer().eval(), tokens()
     first = torch.randn(1, 1, 8)
     longer = model(lambda z: net(torch.cat([first.expand(len(z), -1, -1), z], 1)))
@@ -430,7 +430,7 @@ def test_tokens_of_the_models_own_are_left_out_and_steps_of_a_series_are_tokens(
 
 @ALL
 @pytest.mark.parametrize("written", ["fused", "module", "heads in the batch", "batch in the heads"])
-def test_a_sample_alone_is_explained_as_in_company(name, written, seed):  # noqa: F811
+def test_a_sample_alone_is_explained_as_in_company(name, written, seed):
     net, (x, targets) = Transformer(written).eval(), tokens(count=5)
     together = explain_in(5, 32, name, net, x, targets)
     alone = torch.cat([harness.explain(name, net, x[i : i + 1], targets[i : i + 1]) for i in range(5)])
@@ -438,7 +438,7 @@ def test_a_sample_alone_is_explained_as_in_company(name, written, seed):  # noqa
 
 
 @ALL
-def test_model_and_inputs_come_back_as_they_were(name, seed):  # noqa: F811
+def test_model_and_inputs_come_back_as_they_were(name, seed):
     net, (x, targets) = Transformer("module", reads="mean").eval(), tokens()
     net.blocks[0].own.in_proj_bias.requires_grad_(False)
     state, before, attend = copy.deepcopy(net.state_dict()), x.clone(), F.scaled_dot_product_attention
@@ -461,14 +461,14 @@ def test_model_and_inputs_come_back_as_they_were(name, seed):  # noqa: F811
 
 
 @ALL
-def test_what_was_seen_is_told(name, seed):  # noqa: F811
+def test_what_was_seen_is_told(name, seed):
     net, (x, targets) = Transformer("fused", layers=3).eval(), tokens()
     told = facts_of(name, net, x, targets).single
     assert (told["attention_maps"], told["tokens"], told["prefix_tokens"]) == (3, 6, 0)
     assert told["operations"]["ruled"]["softmax"] == 3 and told["operations"]["ruled"]["matmul"] == 6
 
 
-def test_mistakes_are_told_in_one_line(seed):  # noqa: F811
+def test_mistakes_are_told_in_one_line(seed):
     net, (x, targets) = Transformer().eval(), tokens()
     for layer in (-3, 0, 1):
         with pytest.raises(ValueError, match=f"layer is {layer}, expected -2 to -1: the model has 2 attentions"):
@@ -488,13 +488,13 @@ def refuses(net, x, reason, **options):
             harness.explain(name, net, x, torch.zeros(len(x), dtype=torch.long), **options)
 
 
-def test_models_without_attention_are_refused(seed):  # noqa: F811
+def test_models_without_attention_are_refused(seed):
     refuses(small_cnn(), torch.randn(2, 3, 8, 8), "no attention")
     refuses(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval(), torch.randn(2, 6, 8), "no attention")
     refuses(nn.Sequential(nn.Linear(4, 3)).eval(), torch.randn(2, 4), "needs image or tokens or series")
 
 
-def test_attention_within_windows_is_refused(seed):  # noqa: F811
+def test_attention_within_windows_is_refused(seed):
     swin = torchvision.models.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [2, 2], num_classes=3).eval()
     refuses(swin, torch.randn(2, 3, 32, 32), r"within windows or groups")
     net = Transformer(reads="mean").eval()
@@ -511,7 +511,7 @@ def test_attention_within_windows_is_refused(seed):  # noqa: F811
         refuses(each, torch.randn(2, 8, 4, 4), "within windows")
 
 
-def test_cross_attention_and_pooled_tokens_are_refused(seed):  # noqa: F811
+def test_cross_attention_and_pooled_tokens_are_refused(seed):
     x, head, latents = torch.randn(2, 6, 8), torch.randn(8, 3), torch.randn(1, 4, 8)
     attend = F.scaled_dot_product_attention
     latent = model(lambda z: attend(latents.expand(len(z), -1, -1), z, z)[:, 0] @ head)
@@ -521,13 +521,13 @@ def test_cross_attention_and_pooled_tokens_are_refused(seed):  # noqa: F811
     refuses(pooled, x, "changes from layer to layer: 6, 3")
 
 
-def test_layers_side_by_side_are_refused(seed):  # noqa: F811
+def test_layers_side_by_side_are_refused(seed):
     x, head, attend = torch.randn(2, 6, 8), torch.randn(8, 3), F.scaled_dot_product_attention
     refuses(model(lambda z: (attend(z, z, z) + attend(-z, z, z))[:, 0] @ head), x, "map 2 does not depend on .* map 1")
     refuses(model(lambda z: (z + 0 * attend(z, z, z).detach())[:, 0] @ head), x, "output does not depend on attention")
 
 
-def test_maps_that_are_changed_before_they_weigh_values_are_refused(seed):  # noqa: F811
+def test_maps_that_are_changed_before_they_weigh_values_are_refused(seed):
     x, head, mix = torch.randn(2, 6, 8), torch.randn(8, 3), nn.Linear(2, 2)
 
     def talking(z):
@@ -545,7 +545,7 @@ def test_maps_that_are_changed_before_they_weigh_values_are_refused(seed):  # no
     refuses(model(relative), x, "weighs two sets of values")
 
 
-def test_no_graph_outlives_a_call(seed):  # noqa: F811
+def test_no_graph_outlives_a_call(seed):
     """A cycle of references would keep all maps in memory until the collector happens to run."""
     alive = []
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
-from explainer_worlds import explain, linear_net, model, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import explain, linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.facts import Facts
@@ -43,7 +43,7 @@ def told(name, net, x, targets, modality=None, **options):
     return explaining(samples), samples.facts
 
 
-def test_grad_cam_is_the_activations_weighted_by_the_mean_gradients(seed):  # noqa: F811
+def test_grad_cam_is_the_activations_weighted_by_the_mean_gradients(seed):
     factors, x = torch.randn(2), torch.randn(3, 1, 5, 4)
     net, weights, targets = head(factors, x)
     alpha = weights.mean((2, 3))[targets]  # a logit's gradient at a place is the head's weight there
@@ -65,7 +65,7 @@ def weight_by_derivatives(channel, logit):
     return (weight / y).detach()
 
 
-def test_grad_cam_pp_has_the_weights_that_the_derivatives_of_the_exponential_give(seed):  # noqa: F811
+def test_grad_cam_pp_has_the_weights_that_the_derivatives_of_the_exponential_give(seed):
     factors, x = torch.rand(3) + 0.1, torch.rand(2, 1, 3, 4)
     net, weights, targets = head(factors, x)
     expected = torch.zeros_like(x)
@@ -76,7 +76,7 @@ def test_grad_cam_pp_has_the_weights_that_the_derivatives_of_the_exponential_giv
     assert near(harness.explain("grad_cam_pp", net, x, targets), expected, 1e-4)
 
 
-def test_grad_cam_pp_tells_how_near_its_denominator_comes_to_zero(seed):  # noqa: F811
+def test_grad_cam_pp_tells_how_near_its_denominator_comes_to_zero(seed):
     x, targets = torch.ones(1, 1, 2, 2), torch.tensor([0])
     for factor, least in ((0.5, 2 + 3 * 2), (-0.125, 2 - 3 * 0.5)):  # 2 + g sum A with gradient 3 everywhere
         net = Head(torch.tensor([factor]), torch.full((1, 1, 2, 2), 3.0)).eval()
@@ -85,7 +85,7 @@ def test_grad_cam_pp_tells_how_near_its_denominator_comes_to_zero(seed):  # noqa
         assert near(maps, torch.full_like(x, 4 * 3 / least * factor))
 
 
-def test_xgrad_cam_weighs_gradients_by_activations_and_its_map_sums_as_gradient_x_activation(seed):  # noqa: F811
+def test_xgrad_cam_weighs_gradients_by_activations_and_its_map_sums_as_gradient_x_activation(seed):
     factors, x = torch.tensor([0.7, 0.0, 1.3]), torch.rand(3, 1, 5, 4)
     net, weights, targets = head(factors, x)
     alpha = (weights[targets] * x).sum((2, 3)) / x.sum((2, 3))
@@ -95,7 +95,7 @@ def test_xgrad_cam_weighs_gradients_by_activations_and_its_map_sums_as_gradient_
     assert near(harness.explain("xgrad_cam", net, x, targets), found.relu())
 
 
-def test_hires_cam_is_gradient_x_activation_place_by_place(seed):  # noqa: F811
+def test_hires_cam_is_gradient_x_activation_place_by_place(seed):
     factors, x = torch.randn(2), torch.randn(3, 1, 5, 4)
     net, weights, targets = head(factors, x)
     expected = torch.einsum("nkhw,k->nhw", weights[targets], factors)[:, None] * x
@@ -103,14 +103,14 @@ def test_hires_cam_is_gradient_x_activation_place_by_place(seed):  # noqa: F811
     assert near(harness.explain("hires_cam", net, x, targets, relu=True), expected.relu())
 
 
-def test_hires_cam_sums_to_the_logit_less_the_bias_where_pooling_and_a_linear_layer_follow(seed):  # noqa: F811
+def test_hires_cam_sums_to_the_logit_less_the_bias_where_pooling_and_a_linear_layer_follow(seed):
     net, x, targets = small_cnn(), torch.randn(4, 3, 12, 8), torch.tensor([3, 1, 0, 2])
     expected = net(x).gather(1, targets[:, None])[:, 0] - net[-1].bias[targets]
     found = harness.explain("hires_cam", net, x, targets)  # enlarged twice along each axis, which keeps the mean
     assert near(found.sum((1, 2, 3)) / 4, expected.detach(), rounding=1e-6)
 
 
-def test_layer_cam_takes_what_is_positive_of_each_gradient(seed):  # noqa: F811
+def test_layer_cam_takes_what_is_positive_of_each_gradient(seed):
     factors, x = torch.randn(2), torch.randn(3, 1, 5, 4)
     net, weights, targets = head(factors, x)
     expected = torch.einsum("nkhw,k->nhw", weights[targets].relu(), factors)[:, None] * x
@@ -136,7 +136,7 @@ def score_cam_by_hand(net, layer, image, target, score, softmax, value):
 
 @pytest.mark.parametrize("layer", [0, 3])
 @pytest.mark.parametrize(("score", "softmax"), [("logit", True), ("logit", False), ("probability", False)])
-def test_score_cam_is_what_a_loop_over_channels_gives(layer, score, softmax, seed):  # noqa: F811
+def test_score_cam_is_what_a_loop_over_channels_gives(layer, score, softmax, seed):
     net, x, targets = small_cnn(), 3 * torch.randn(3, 3, 8, 6), torch.tensor([2, 0, 3])
     with torch.no_grad():
         net[-1].weight.mul_(20)  # or all channels weigh about the same
@@ -152,7 +152,7 @@ def test_score_cam_is_what_a_loop_over_channels_gives(layer, score, softmax, see
 
 
 @pytest.mark.parametrize("softmax", [True, False])
-def test_a_channel_with_one_value_everywhere_has_no_part_in_score_cam(softmax, seed):  # noqa: F811
+def test_a_channel_with_one_value_everywhere_has_no_part_in_score_cam(softmax, seed):
     net, x, targets = small_cnn().double(), torch.randn(2, 3, 8, 8).double(), torch.tensor([0, 1])
     with torch.no_grad():
         net[3].weight[2:] = 0
@@ -173,7 +173,7 @@ def test_a_channel_with_one_value_everywhere_has_no_part_in_score_cam(softmax, s
     assert not maps.any() and facts.per_sample["contrast"][0].tolist() == [0, 0]
 
 
-def test_eigen_cam_of_one_pattern_is_the_pattern_whatever_the_signs_of_its_channels(seed):  # noqa: F811
+def test_eigen_cam_of_one_pattern_is_the_pattern_whatever_the_signs_of_its_channels(seed):
     factors, x = torch.randn(4), torch.rand(3, 1, 5, 4)
     net, _, targets = head(factors, x)
     upright = factors.sum().sign() * factors.norm()  # the side of the mean activation, which is factors.mean() x
@@ -182,7 +182,7 @@ def test_eigen_cam_of_one_pattern_is_the_pattern_whatever_the_signs_of_its_chann
     assert near(harness.explain("eigen_cam", net, x, targets, centred=True), upright * centred, 1e-4)
 
 
-def test_eigen_cam_is_the_projection_of_largest_length_and_not_negative_where_activations_are_not(seed):  # noqa: F811
+def test_eigen_cam_is_the_projection_of_largest_length_and_not_negative_where_activations_are_not(seed):
     net, x, targets = small_cnn(), torch.randn(3, 3, 8, 6), torch.tensor([0, 1, 2])
     found = harness.explain("eigen_cam", net, x, targets, layer="1")
     points = net[:2](x).detach().flatten(2).transpose(1, 2).double()
@@ -192,7 +192,7 @@ def test_eigen_cam_is_the_projection_of_largest_length_and_not_negative_where_ac
     assert torch.equal(found, harness.explain("eigen_cam", net, x, targets.flip(0), layer="1")), "whatever the class"
 
 
-def test_eigen_cam_behind_a_layer_norm_has_the_sign_of_its_sum_alone_and_in_company(seed):  # noqa: F811
+def test_eigen_cam_behind_a_layer_norm_has_the_sign_of_its_sum_alone_and_in_company(seed):
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), _OverChannels(), nn.Flatten(), nn.Linear(8 * 36, 3)).eval()
     net, x, targets = net.double(), torch.randn(6, 3, 6, 6).double(), torch.zeros(6, dtype=torch.long)
     together = explain("eigen_cam", net, x, targets, layer="1")
@@ -208,13 +208,13 @@ class _OverChannels(nn.Module):
         return nn.functional.layer_norm(x.movedim(1, -1), (x.shape[1],)).movedim(-1, 1)
 
 
-def test_an_activation_map_is_the_mean_absolute_activation(seed):  # noqa: F811
+def test_an_activation_map_is_the_mean_absolute_activation(seed):
     factors, x = torch.randn(4), torch.randn(3, 1, 5, 4)
     net, _, targets = head(factors, x)
     assert near(harness.explain("activation_map", net, x, targets), factors.abs().mean() * x.abs())
 
 
-def test_guided_grad_cam_is_the_product_of_its_parents(seed):  # noqa: F811
+def test_guided_grad_cam_is_the_product_of_its_parents(seed):
     net, x, targets = small_cnn(), torch.randn(3, 3, 8, 6), torch.tensor([0, 1, 2])
     coarse, fine = (harness.explain(name, net, x, targets) for name in ("grad_cam", "guided_backprop"))
     found = harness.explain("guided_grad_cam", net, x, targets)
@@ -225,7 +225,7 @@ def test_guided_grad_cam_is_the_product_of_its_parents(seed):  # noqa: F811
         assert near(harness.explain("guided_grad_cam", net, x, targets, **options), fine * coarse)
 
 
-def test_guided_grad_cam_needs_both_parents(seed):  # noqa: F811
+def test_guided_grad_cam_needs_both_parents(seed):
     smooth = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, 2)).eval()
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU(), nn.Linear(5, 2)).eval()
     x, targets = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
@@ -263,7 +263,7 @@ class Spot(nn.Module):
 
 @pytest.mark.parametrize("layout", ["channels first", "channels last", "tokens"])
 @pytest.mark.parametrize("name", [*EVERY, "guided_grad_cam"])
-def test_the_map_is_largest_where_the_object_is_in_every_layout(name, layout, seed):  # noqa: F811
+def test_the_map_is_largest_where_the_object_is_in_every_layout(name, layout, seed):
     net, x = Spot(layout).eval(), torch.zeros(2, 1, 12, 21)
     x[0, 0, 3:6, 15:18] = x[1, 0, 9:12, 0:3] = 1.0
     if name == "guided_grad_cam":  # a parent that needs a ReLU
@@ -275,7 +275,7 @@ def test_the_map_is_largest_where_the_object_is_in_every_layout(name, layout, se
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_series_has_a_map_too(name, seed):  # noqa: F811
+def test_a_series_has_a_map_too(name, seed):
     net, x = Spot("channels first", axes=1).eval(), torch.zeros(2, 1, 30)
     x[0, 0, 12:15] = x[1, 0, 27:30] = 1.0
     maps, facts = told(name, net, x, torch.tensor([2, 2]), modality="series")
@@ -283,7 +283,7 @@ def test_a_series_has_a_map_too(name, seed):  # noqa: F811
     assert facts.per_sample["contrast"][0].tolist() == [1, 1]
 
 
-def test_a_coarse_map_is_enlarged_bilinearly_after_its_rectification(seed):  # noqa: F811
+def test_a_coarse_map_is_enlarged_bilinearly_after_its_rectification(seed):
     class Coarse(Head):
         def forward(self, x):
             return super().forward(self.halve(x))
@@ -300,7 +300,7 @@ def test_a_coarse_map_is_enlarged_bilinearly_after_its_rectification(seed):  # n
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_in_place_and_reused_operations_after_the_layer_do_not_disturb_it(name, seed):  # noqa: F811
+def test_in_place_and_reused_operations_after_the_layer_do_not_disturb_it(name, seed):
     class Net(nn.Module):
         def __init__(self, activation):
             super().__init__()
@@ -321,7 +321,7 @@ def test_in_place_and_reused_operations_after_the_layer_do_not_disturb_it(name, 
         harness.explain(name, nets[2], x, targets, layer="shared")
 
 
-def test_frozen_weights_and_a_callers_no_grad_leave_the_map_as_it_is(seed):  # noqa: F811
+def test_frozen_weights_and_a_callers_no_grad_leave_the_map_as_it_is(seed):
     net, x, targets = small_cnn(), torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
     before = harness.explain("grad_cam", net, x, targets)
     with torch.no_grad():
@@ -330,7 +330,7 @@ def test_frozen_weights_and_a_callers_no_grad_leave_the_map_as_it_is(seed):  # n
 
 @pytest.mark.parametrize("outputs", [(-1,), (-1, 1)])
 @pytest.mark.parametrize("name", [*OF_GRADIENTS, "score_cam"])
-def test_a_single_output_has_a_map(name, outputs, seed):  # noqa: F811
+def test_a_single_output_has_a_map(name, outputs, seed):
     net = small_cnn(classes=1)
     net.append(model(lambda z: z.view(outputs)))
     x, targets = torch.randn(2, 3, 8, 8), torch.zeros(2, dtype=torch.long)
@@ -339,7 +339,7 @@ def test_a_single_output_has_a_map(name, outputs, seed):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", OF_GRADIENTS)
-def test_a_model_without_gradients_after_the_layer_has_no_gradient_map_but_others(name, seed):  # noqa: F811
+def test_a_model_without_gradients_after_the_layer_has_no_gradient_map_but_others(name, seed):
     net, x, targets = small_cnn(), torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
     net.append(model(lambda z: z.detach()))
     with pytest.raises(harness.NotApplicable, match="no gradient of the model's output reaches layer '4'"):
@@ -348,14 +348,14 @@ def test_a_model_without_gradients_after_the_layer_has_no_gradient_map_but_other
         assert harness.explain(other, net, x, targets).any()
 
 
-def test_a_flat_map_of_one_sample_is_told_and_is_no_error(seed):  # noqa: F811
+def test_a_flat_map_of_one_sample_is_told_and_is_no_error(seed):
     net, x = Head(torch.ones(1), torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).repeat(1, 1, 3, 4)), torch.rand(2, 1, 3, 4)
     maps, facts = told("grad_cam", net.eval(), x, torch.tensor([0, 1]))
     contrast = (x[0].max() - x[0].min()) / x[0].max()
     assert not maps[1].any() and near(facts.per_sample["contrast"][0], torch.tensor([float(contrast), 0.0]))
 
 
-def test_hooks_and_wants_of_gradients_come_back_after_an_error(seed):  # noqa: F811
+def test_hooks_and_wants_of_gradients_come_back_after_an_error(seed):
     class Fails(nn.Module):
         def forward(self, z):
             if len(z) > 1:
@@ -382,7 +382,7 @@ def test_tables_are_not_applicable(name):
 
 
 @pytest.mark.parametrize("name", ["grad_cam_pp", "eigen_cam"])
-def test_memory_that_runs_out_halves_the_chunk_of_a_map_and_changes_nothing(name, seed):  # noqa: F811
+def test_memory_that_runs_out_halves_the_chunk_of_a_map_and_changes_nothing(name, seed):
     net, x, targets = small_cnn(), torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0])
     expected, forward, sizes = explain(name, net, x, targets), net.forward, []
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from explainer_worlds import explain, model, near, seed  # noqa: F401
+from explainer_worlds import explain, model, near
 from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.predictor import Predictor
@@ -15,7 +15,7 @@ NET = model(lambda inputs: inputs.flatten(1)[:, :3])
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_a_control_never_calls_the_model(name, seed):  # noqa: F811
+def test_a_control_never_calls_the_model(name, seed):
     x, targets = torch.randn(3, 2, 9, 12), torch.tensor([0, 1, 2])
     samples = samples_of(NET, x, targets, predictor=Predictor(NET))
     asked = samples.predictor.forwards
@@ -33,7 +33,7 @@ def test_a_control_never_calls_the_model(name, seed):  # noqa: F811
     assert found.flatten(1).std(1).min() > 0
 
 
-def test_an_edge_is_where_the_image_changes_and_as_steep_as_it_does(seed):  # noqa: F811
+def test_an_edge_is_where_the_image_changes_and_as_steep_as_it_does(seed):
     down, right = torch.randn(2)
     plane = down * torch.arange(7.0)[:, None] + right * torch.arange(9.0)
     x = torch.stack([plane, plane + 5]).expand(1, 2, 7, 9)
@@ -42,7 +42,7 @@ def test_an_edge_is_where_the_image_changes_and_as_steep_as_it_does(seed):  # no
     assert explain("edge", NET, torch.full((1, 3, 5, 5), 2.0), torch.tensor([0])).abs().max() == 0
 
 
-def test_random_is_standard_normal_and_its_blur_too_at_every_place(seed):  # noqa: F811
+def test_random_is_standard_normal_and_its_blur_too_at_every_place(seed):
     x, targets = torch.randn(3000, 1, 8, 12), torch.zeros(3000, dtype=torch.long)
     for name, options in (("random", {}), ("blurred_random", {"width": 0.2})):
         found = explain(name, NET, x, targets, **options)[:, 0]
@@ -53,7 +53,7 @@ def test_random_is_standard_normal_and_its_blur_too_at_every_place(seed):  # noq
         assert abs(float(neighbours) - (0.907 if options else 0.0)) < 0.03
 
 
-def test_center_is_highest_in_the_middle_and_falls_as_a_gaussian(seed):  # noqa: F811
+def test_center_is_highest_in_the_middle_and_falls_as_a_gaussian(seed):
     found = explain("center", NET, torch.randn(2, 3, 9, 13), torch.tensor([0, 1]), width=0.5)
     assert torch.equal(found[0], found[1])
     rows, columns = torch.arange(9.0) - 4, torch.arange(13.0) - 6
@@ -61,7 +61,7 @@ def test_center_is_highest_in_the_middle_and_falls_as_a_gaussian(seed):  # noqa:
     assert near(found[0, 0], expected)
 
 
-def test_input_magnitude_is_the_norm_over_the_channels(seed):  # noqa: F811
+def test_input_magnitude_is_the_norm_over_the_channels(seed):
     x = torch.randn(2, 3, 4, 5)
     assert near(explain("input_magnitude", NET, x, torch.tensor([0, 1])), x.square().sum(1, keepdim=True).sqrt())
     table = torch.randn(2, 6)
@@ -70,7 +70,7 @@ def test_input_magnitude_is_the_norm_over_the_channels(seed):  # noqa: F811
     assert near(explain("input_magnitude", NET, tokens, torch.tensor([0, 1])), tokens.norm(dim=2, keepdim=True))
 
 
-def test_random_serves_every_kind_of_input_and_pictures_only_images(seed):  # noqa: F811
+def test_random_serves_every_kind_of_input_and_pictures_only_images(seed):
     for shape in ((6,), (5, 3), (2, 3, 4, 5)):
         x = torch.randn(2, *shape)
         assert explain("random", NET, x, torch.tensor([0, 1])).isfinite().all()

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
-from explainer_worlds import linear_net, model, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.facts import Facts
@@ -94,7 +94,7 @@ def chain(parts, x, r, targets):
 
 
 @pytest.mark.parametrize("activation", [torch.relu, F.relu6, F.gelu, F.silu, torch.tanh, F.leaky_relu, F.elu])
-def test_a_chain_of_layers_is_the_product_of_its_multipliers(activation, seed):  # noqa: F811
+def test_a_chain_of_layers_is_the_product_of_its_multipliers(activation, seed):
     first, second, last = nn.Linear(5, 9), nn.Linear(9, 9), nn.Linear(9, 3)
     net = model(lambda z: last(activation(second(activation(first(z))))))
     x, r = 3 * torch.randn(3, 5), torch.randn(5)
@@ -103,7 +103,7 @@ def test_a_chain_of_layers_is_the_product_of_its_multipliers(activation, seed): 
     assert not near(x - r, expected, 0.1)
 
 
-def test_near_equal_activations_keep_their_digits(seed):  # noqa: F811
+def test_near_equal_activations_keep_their_digits(seed):
     """A hidden unit of 100 that changes by 1e-4: its chord in single precision would be off by a tenth."""
     net = nn.Sequential(nn.Linear(2, 1), nn.Softplus(), nn.Linear(1, 1)).eval()
     net[0].weight.data, net[0].bias.data = torch.tensor([[64.0, -64.0]]), torch.tensor([0.5])
@@ -117,7 +117,7 @@ def test_near_equal_activations_keep_their_digits(seed):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["deep_lift", "deep_lift_shap"])
-def test_a_linear_model_gives_weight_times_difference(name, seed):  # noqa: F811
+def test_a_linear_model_gives_weight_times_difference(name, seed):
     net, weight = linear_net((3, 4, 4))
     x, r = torch.randn(3, 3, 4, 4), torch.randn(3, 4, 4)
     if name == "deep_lift":
@@ -184,7 +184,7 @@ def between(operation, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", [*ELEMENTWISE, *TOGETHER])
-def test_contributions_add_up_on_every_operation(kind, dtype, seed):  # noqa: F811
+def test_contributions_add_up_on_every_operation(kind, dtype, seed):
     net = between({**ELEMENTWISE, **TOGETHER}[kind], dtype)
     x, r = 2 * torch.randn(3, 6, dtype=dtype), torch.randn(6, dtype=dtype)
     for baseline in (r, torch.zeros(6, dtype=dtype)):
@@ -192,7 +192,7 @@ def test_contributions_add_up_on_every_operation(kind, dtype, seed):  # noqa: F8
 
 
 @pytest.mark.parametrize("kind", POOLS)
-def test_contributions_add_up_over_maxima(kind, seed):  # noqa: F811
+def test_contributions_add_up_over_maxima(kind, seed):
     pool, shape = POOLS[kind]
     head = torch.randn(3, 400)
     net = model(lambda z: (lambda y: y @ head[:, : y.shape[1]].T)(pool(F.relu(z)).flatten(1)))
@@ -200,7 +200,7 @@ def test_contributions_add_up_over_maxima(kind, seed):  # noqa: F811
     assert adds_up(net, x, TARGETS, torch.randn(shape)) and adds_up(net, x, TARGETS, torch.zeros(shape))
 
 
-def test_every_row_of_the_elementwise_table_is_answered_by_a_rule(seed):  # noqa: F811
+def test_every_row_of_the_elementwise_table_is_answered_by_a_rule(seed):
     for operation in ELEMENTWISE.values():
         net = between(operation, torch.float32)
         told = explained("deep_lift", net, torch.randn(3, 6), TARGETS)[1]["operations"]
@@ -228,7 +228,7 @@ class Net(nn.Module):
         return self.out(activations[1](y).mean((2, 3)))
 
 
-def test_twins_of_modules_functions_and_reused_parts_are_explained_alike(seed):  # noqa: F811
+def test_twins_of_modules_functions_and_reused_parts_are_explained_alike(seed):
     forms = ["module", "reused in place", "function", "clamp", "maximum by where"]
     nets = [Net(form).eval() for form in forms]
     nn.init.uniform_(nets[0].norm.running_mean), nn.init.uniform_(nets[0].norm.bias)
@@ -272,14 +272,14 @@ def transformer():
 
 
 @pytest.mark.parametrize("make", [small_vit, small_convnext, small_swin, transformer])
-def test_contributions_add_up_on_transformers_and_convnext(make, seed):  # noqa: F811
+def test_contributions_add_up_on_transformers_and_convnext(make, seed):
     net, x = make().eval(), torch.randn(3, 3, 16, 16)
     for baseline in (torch.zeros(3, 16, 16), torch.randn(3, 16, 16)):
         assert adds_up(net, x, TARGETS, baseline)
         assert adds_up(copy.deepcopy(net).double(), x.double(), TARGETS, baseline.double())
 
 
-def test_softmax_does_not_mind_what_is_added_to_all_scores(seed):  # noqa: F811
+def test_softmax_does_not_mind_what_is_added_to_all_scores(seed):
     head, x, r = torch.randn(5, 3), torch.randn(3, 5), torch.randn(5)
     plain, moved = (model(lambda z, by=by: F.softmax(z + by, 1) @ head) for by in (0, 40))
     first, second = (harness.explain("deep_lift", net, x, TARGETS, baseline=r) for net in (plain, moved))
@@ -287,14 +287,14 @@ def test_softmax_does_not_mind_what_is_added_to_all_scores(seed):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", sorted({"gelu", "tanh", *TOGETHER} - {"in place after"}))  # of which autograd gives up
-def test_multipliers_tend_to_the_gradient_as_the_baseline_nears_the_input(kind, seed):  # noqa: F811
+def test_multipliers_tend_to_the_gradient_as_the_baseline_nears_the_input(kind, seed):
     net = between({**ELEMENTWISE, **TOGETHER}[kind], torch.float64)
     x, way = torch.randn(1, 6, dtype=torch.float64), 1e-5 * (1 + torch.rand(6, dtype=torch.float64))
     multipliers = harness.explain("deep_lift", net, x, TARGETS[:1], baseline=x[0] - way) / way
     assert near(multipliers, harness.explain("gradient", net, x, TARGETS[:1]), 1e-2)
 
 
-def test_what_has_no_rule_is_not_applicable_and_named(seed):  # noqa: F811
+def test_what_has_no_rule_is_not_applicable_and_named(seed):
     class Recurrent(nn.Module):
         def __init__(self):
             super().__init__()
@@ -325,14 +325,14 @@ def test_a_model_that_goes_another_way_for_the_baseline_is_not_applicable():
         harness.explain("deep_lift", fewer, torch.ones(3, 4), TARGETS)
 
 
-def test_statistics_of_the_batch_are_not_applicable(seed):  # noqa: F811
+def test_statistics_of_the_batch_are_not_applicable(seed):
     net = model(lambda z: F.batch_norm(z, None, None, training=True).mean(2))
     with pytest.raises(harness.NotApplicable, match="statistics from the batch"):
         harness.explain("deep_lift", net, torch.randn(3, 4, 5), TARGETS)
 
 
 @pytest.mark.parametrize("name", ["deep_lift", "deep_lift_shap"])
-def test_maps_do_not_depend_on_the_company_or_the_rows_at_once(name, seed):  # noqa: F811
+def test_maps_do_not_depend_on_the_company_or_the_rows_at_once(name, seed):
     net, x, train = small_cnn(classes=3).double(), torch.randn(3, 3, 8, 8).double(), torch.randn(12, 3, 8, 8).double()
     options = {"baseline": "mean"} if name == "deep_lift" else {"samples": 5}
     together = explain_with(name, net, x, TARGETS, train, 16, 32, **options)
@@ -346,7 +346,7 @@ def explain_with(name, net, x, targets, train, batch, chunk, **options):
     return Explaining(entry, entry.complete(options), net, batch)(samples)
 
 
-def test_deep_lift_shap_is_the_mean_over_all_training_inputs_where_they_are_few(seed):  # noqa: F811
+def test_deep_lift_shap_is_the_mean_over_all_training_inputs_where_they_are_few(seed):
     net, x, train = small_cnn(classes=3), torch.randn(3, 3, 8, 8), torch.randn(4, 3, 8, 8)
     maps, facts = explained("deep_lift_shap", net, x, TARGETS, train=train, samples=50)
     expected = torch.stack([harness.explain("deep_lift", net, x, TARGETS, baseline=one) for one in train]).mean(0)
@@ -355,7 +355,7 @@ def test_deep_lift_shap_is_the_mean_over_all_training_inputs_where_they_are_few(
     assert near(maps.flatten(1).sum(1), promise, rounding=1e-5) and facts["completeness_error"]["max"] < 1e-2
 
 
-def test_deep_lift_shap_gives_each_sample_its_own_draws_without_repeats(seed):  # noqa: F811
+def test_deep_lift_shap_gives_each_sample_its_own_draws_without_repeats(seed):
     """On f(x) = x the map is x less the mean of the drawn inputs; powers of two tell which they were."""
     net, train = model(lambda z: z), 2.0 ** torch.arange(10)[:, None]
     x = torch.randn(40, 1)
@@ -367,7 +367,7 @@ def test_deep_lift_shap_gives_each_sample_its_own_draws_without_repeats(seed):  
     assert near(again, x - sums[:, None] / 3, 1e-4)
 
 
-def test_deep_lift_shap_is_the_shapley_value_of_additive_models(seed):  # noqa: F811
+def test_deep_lift_shap_is_the_shapley_value_of_additive_models(seed):
     net = model(lambda z: torch.stack([z.tanh().sum(1), (2 * z).sigmoid().sum(1), (z**3).sum(1)], 1))
     x, train = torch.randn(3, 5), torch.randn(7, 5)
     parts = [torch.tanh, lambda z: (2 * z).sigmoid(), lambda z: z**3]
@@ -385,7 +385,7 @@ def test_deep_lift_shap_needs_training_inputs_and_a_sample_of_them():
         harness.explain("deep_lift_shap", net, x, TARGETS, train=x, samples=0)
 
 
-def test_the_told_error_is_the_share_of_the_change_that_is_missed(seed):  # noqa: F811
+def test_the_told_error_is_the_share_of_the_change_that_is_missed(seed):
     """A factor that depends on the input behind autograd's back is what no rule can see; here it is a small one."""
     x, net = torch.rand(3, 3) + 0.5, model(lambda z: 100 * z + z * z.detach())
     maps, facts = explained("deep_lift", net, x, TARGETS)
@@ -404,7 +404,7 @@ def test_the_told_error_is_the_share_of_the_change_that_is_missed(seed):  # noqa
         lambda z: z + no_grad_tanh(z),
     ],
 )  # fmt: skip
-def test_a_change_that_is_hidden_from_differentiation_is_not_applicable(hiding, seed):  # noqa: F811
+def test_a_change_that_is_hidden_from_differentiation_is_not_applicable(hiding, seed):
     """Multipliers times differences would be the gradient's, and miss what the model really did."""
     x = torch.tensor([[0.7, 2.0, 3.0], [2.5, 0.6, 2.2], [1.6, 1.2, 4.0]])
     with pytest.raises(harness.NotApplicable, match="hidden from differentiation"):
@@ -416,13 +416,13 @@ def no_grad_tanh(z):
         return z.tanh()
 
 
-def test_a_difference_that_is_only_rounding_is_not_taken_for_a_hidden_one(seed):  # noqa: F811
+def test_a_difference_that_is_only_rounding_is_not_taken_for_a_hidden_one(seed):
     net, x = linear_net((3,))[0], torch.zeros(3, 3)
     maps, _ = explained("deep_lift", net, x, TARGETS, baseline=torch.full((3,), 1e-9))
     assert maps.abs().max() < 1e-8
 
 
-def test_model_and_inputs_come_back_as_they_were(seed):  # noqa: F811
+def test_model_and_inputs_come_back_as_they_were(seed):
     net, x = Net("reused in place").eval(), torch.randn(3, 3, 9, 9)
     net.out.bias.requires_grad_(False)
     state, before = copy.deepcopy(net.state_dict()), x.clone()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import harness
-from explainer_worlds import model, near, seed, smooth_net  # noqa: F401
+from explainer_worlds import model, near, smooth_net
 from harness.api import samples_of
 from harness.explainers._tabular import drawn_rows, training_table
 from harness.explaining import Explaining
@@ -24,7 +24,7 @@ GLOBAL = {
 FITTED = [name for name in GLOBAL if "labels" in EXPLAINERS[name].options]
 
 
-def told(name, net, train, truth=None, *, x=None, targets=None, seed=0, chunk=64, batch=16, names=None, **options):  # noqa: F811
+def told(name, net, train, truth=None, *, x=None, targets=None, seed=0, chunk=64, batch=16, names=None, **options):
     """Attributions of some samples, the first training rows where none are given, and the facts told of them."""
     x = train[:3] if x is None else x
     targets = torch.zeros(len(x), dtype=torch.long) if targets is None else targets
@@ -53,7 +53,7 @@ def threshold(column, classes=2):
 
 
 @pytest.mark.parametrize("labels", ["label", "predicted"])
-def test_permuting_the_column_of_a_threshold_costs_the_chance_that_its_class_changes(labels, seed):  # noqa: F811
+def test_permuting_the_column_of_a_threshold_costs_the_chance_that_its_class_changes(labels, seed):
     train, net = torch.randn(2000, 4), threshold(2)
     found, _ = told("permutation_importance", net, train, net(train).argmax(1), labels=labels)
     share = float((train[:, 2] > 0).double().mean())
@@ -62,7 +62,7 @@ def test_permuting_the_column_of_a_threshold_costs_the_chance_that_its_class_cha
     assert (found[:, [0, 1, 3]] == 0).all()
 
 
-def test_permuting_a_column_of_a_linear_model_costs_twice_its_variance_times_its_squared_weight(seed):  # noqa: F811
+def test_permuting_a_column_of_a_linear_model_costs_twice_its_variance_times_its_squared_weight(seed):
     train, weight = torch.randn(3000, 3) * torch.tensor([1.0, 2.0, 0.5]), torch.tensor([1.0, -0.5, 0.0])
     net = model(lambda x: x @ weight)
     found, facts = told("permutation_importance", net, train, net(train), score="squared_error", repeats=5)
@@ -71,7 +71,7 @@ def test_permuting_a_column_of_a_linear_model_costs_twice_its_variance_times_its
     assert facts.single["squared_error"] == 0 and facts.single["explains"] == "model"
 
 
-def test_the_log_loss_grows_as_computed_by_hand_and_accuracy_falls(seed):  # noqa: F811
+def test_the_log_loss_grows_as_computed_by_hand_and_accuracy_falls(seed):
     net, train = decided_net(4), torch.randn(50, 4)
     labels = torch.randint(3, (50,))
     _, facts = told("permutation_importance", net, train, labels, score="log_loss", repeats=2)
@@ -81,7 +81,7 @@ def test_the_log_loss_grows_as_computed_by_hand_and_accuracy_falls(seed):  # noq
     assert facts.single["accuracy"] == pytest.approx(float((net(train).argmax(1) == labels).double().mean()))
 
 
-def test_every_repeat_of_every_column_is_kept_under_the_columns_name(seed):  # noqa: F811
+def test_every_repeat_of_every_column_is_kept_under_the_columns_name(seed):
     net, train = decided_net(3), torch.randn(60, 3)
     found, facts = told(
         "permutation_importance", net, train, labels="predicted", repeats=4, names=("age", "dose", "sex")
@@ -94,7 +94,7 @@ def test_every_repeat_of_every_column_is_kept_under_the_columns_name(seed):  # n
     assert list(facts.tables["repeats"].unit.unique()) == ["0", "1", "2"]
 
 
-def test_repeats_are_permutations_of_their_own(seed):  # noqa: F811
+def test_repeats_are_permutations_of_their_own(seed):
     train, net = torch.arange(200.0)[:, None].repeat(1, 2), model(lambda x: x[:, 0] * 1000 + x[:, 1])
     seen = []
     spy = model(lambda x: seen.append(x.clone()) or net(x))
@@ -110,7 +110,7 @@ def test_repeats_are_permutations_of_their_own(seed):  # noqa: F811
     assert len({tuple(order.tolist()) for order in orders}) == 6
 
 
-def test_mutual_information_of_a_shifted_normal_is_near_its_integral_and_blind_to_a_product(seed):  # noqa: F811
+def test_mutual_information_of_a_shifted_normal_is_near_its_integral_and_blind_to_a_product(seed):
     rows, shift = 4000, 1.5
     labels = torch.randint(2, (rows,))
     train = torch.stack([torch.randn(rows) + shift * labels, torch.randn(rows)], 1)
@@ -128,12 +128,12 @@ def test_mutual_information_of_a_shifted_normal_is_near_its_integral_and_blind_t
     assert found[0, :2].max() < 0.04 and found[0, 2] > 0.4 and facts.single["explains"] == "model"
 
 
-def test_a_class_that_one_column_decides_tells_its_whole_entropy(seed):  # noqa: F811
+def test_a_class_that_one_column_decides_tells_its_whole_entropy(seed):
     found, _ = told("mutual_information", threshold(1), torch.randn(4000, 3))
     assert float(found[0, 1]) == pytest.approx(np.log(2), abs=0.03) and found[0, [0, 2]].max() < 0.04
 
 
-def test_rfe_keeps_columns_in_the_order_of_their_weights_whatever_their_units(seed):  # noqa: F811
+def test_rfe_keeps_columns_in_the_order_of_their_weights_whatever_their_units(seed):
     weight, units = torch.tensor([0.5, -4.0, 0.0, 2.0]), torch.tensor([0.01, 100.0, 1.0, 10.0])
     train = torch.randn(3000, 4) * units
     net = model(lambda x: torch.stack([x / units @ weight, -(x / units) @ weight], 1))
@@ -147,7 +147,7 @@ def test_rfe_keeps_columns_in_the_order_of_their_weights_whatever_their_units(se
     assert raw[0].tolist() == [3, 1, 0, 2], "without standardising, small units look important"
 
 
-def test_a_forest_finds_the_columns_that_decide_and_keeps_a_value_for_every_tree(seed):  # noqa: F811
+def test_a_forest_finds_the_columns_that_decide_and_keeps_a_value_for_every_tree(seed):
     train = torch.randn(600, 4)
     both = model(lambda x: 10 * torch.stack([x[:, 1] * x[:, 3], -x[:, 1] * x[:, 3]], 1))
     found, facts = told("random_forest", both, train, trees=30)
@@ -162,14 +162,14 @@ def test_a_forest_finds_the_columns_that_decide_and_keeps_a_value_for_every_tree
     assert len(facts.tables["repeats"]) == 4 * 4
 
 
-def test_a_forest_on_a_single_output_is_a_regression(seed):  # noqa: F811
+def test_a_forest_on_a_single_output_is_a_regression(seed):
     train = torch.randn(600, 3)
     found, facts = told("random_forest", model(lambda x: 2 * x[:, :1].tanh()), train, trees=30)
     assert found[0, 0] > 0.7 and facts.single["r2"] > 0.9 and "fidelity" not in facts.single
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_it_speaks_of_the_model_or_of_the_labels_as_asked(name, seed):  # noqa: F811
+def test_it_speaks_of_the_model_or_of_the_labels_as_asked(name, seed):
     train, net = torch.randn(500, 4), threshold(2)
     labels = (train[:, 0] > 0).long()
     own, facts = told(name, net, train, labels, labels="predicted", **GLOBAL[name])
@@ -182,7 +182,7 @@ def test_it_speaks_of_the_model_or_of_the_labels_as_asked(name, seed):  # noqa: 
 
 
 @pytest.mark.parametrize("name", GLOBAL)
-def test_it_does_not_depend_on_the_samples_explained_their_batch_or_the_chunk(name, seed):  # noqa: F811
+def test_it_does_not_depend_on_the_samples_explained_their_batch_or_the_chunk(name, seed):
     net, train, x = decided_net(5), torch.randn(150, 5), torch.randn(7, 5)
     labels, targets = torch.randint(3, (150,)), torch.arange(7) % 3
     options = {**GLOBAL[name]}
@@ -199,7 +199,7 @@ def test_it_does_not_depend_on_the_samples_explained_their_batch_or_the_chunk(na
 
 
 @pytest.mark.parametrize("name", GLOBAL)
-def test_the_seed_alone_decides_what_is_drawn_and_nothing_else_is_touched(name, seed):  # noqa: F811
+def test_the_seed_alone_decides_what_is_drawn_and_nothing_else_is_touched(name, seed):
     net, train, labels = decided_net(5), torch.randn(150, 5), torch.randint(3, (150,))
     guard, before = ModelGuard(net), (torch.random.get_rng_state(), np.random.get_state()[1].copy())
     options = GLOBAL[name]
@@ -213,7 +213,7 @@ def test_the_seed_alone_decides_what_is_drawn_and_nothing_else_is_touched(name, 
 
 
 @pytest.mark.parametrize("name", GLOBAL)
-def test_many_rows_are_cut_to_as_many_as_wanted_by_the_seed(name, seed):  # noqa: F811
+def test_many_rows_are_cut_to_as_many_as_wanted_by_the_seed(name, seed):
     seen = []
     inner = decided_net(4)
     net, train = model(lambda x: seen.append(len(x)) or inner(x)), torch.randn(400, 4)
@@ -229,7 +229,7 @@ def test_many_rows_are_cut_to_as_many_as_wanted_by_the_seed(name, seed):  # noqa
 
 
 @pytest.mark.parametrize("name", GLOBAL)
-def test_without_what_it_needs_it_does_not_apply_and_says_why(name, seed):  # noqa: F811
+def test_without_what_it_needs_it_does_not_apply_and_says_why(name, seed):
     net, x, targets = decided_net(4), torch.randn(2, 4), torch.tensor([0, 1])
     with pytest.raises(harness.NotApplicable, match="training inputs"):
         harness.explain(name, net, x, targets)
@@ -246,14 +246,14 @@ def test_without_what_it_needs_it_does_not_apply_and_says_why(name, seed):  # no
 
 
 @pytest.mark.parametrize("name", GLOBAL)
-def test_a_model_that_says_the_same_of_every_row_leaves_nothing_to_fit(name, seed):  # noqa: F811
+def test_a_model_that_says_the_same_of_every_row_leaves_nothing_to_fit(name, seed):
     constant = model(lambda x: x[:, :2] * 0 + torch.tensor([1.0, 2.0]))
     options = {"labels": "predicted"} if name in FITTED else {}
     with pytest.raises(harness.NotApplicable, match="the same for all|the same of all|no permutation of any column"):
         told(name, constant, torch.randn(40, 4), **options)
 
 
-def test_rows_of_two_classes_that_end_up_on_one_side_of_the_split_leave_nothing_to_fit(seed):  # noqa: F811
+def test_rows_of_two_classes_that_end_up_on_one_side_of_the_split_leave_nothing_to_fit(seed):
     train = torch.zeros(20, 2)
     _, held = training_table(samples_of(threshold(0), train, torch.zeros(20).long(), train=train), 20).split(0.3)
     train[held[0], 0], train[:, 1] = 1, torch.randn(20)
@@ -262,7 +262,7 @@ def test_rows_of_two_classes_that_end_up_on_one_side_of_the_split_leave_nothing_
             told(name, threshold(0), train - 0.5)
 
 
-def test_scores_that_do_not_fit_the_kind_of_output_are_refused(seed):  # noqa: F811
+def test_scores_that_do_not_fit_the_kind_of_output_are_refused(seed):
     train = torch.randn(30, 4)
     with pytest.raises(harness.NotApplicable, match="a single output: use score=squared_error"):
         told("permutation_importance", model(lambda x: x[:, 0]), train, train[:, 0])
@@ -279,7 +279,7 @@ def test_scores_that_do_not_fit_the_kind_of_output_are_refused(seed):  # noqa: F
         told("permutation_importance", decided_net(4), train, torch.full((30,), 3))
 
 
-def test_rows_too_few_columns_too_few_and_numbers_that_are_none_are_said_in_one_line(seed):  # noqa: F811
+def test_rows_too_few_columns_too_few_and_numbers_that_are_none_are_said_in_one_line(seed):
     train, single = torch.randn(30, 4), model(lambda x: x[:, 0])
     with pytest.raises(harness.NotApplicable, match="more training inputs than neighbours=3, there are 3"):
         told("mutual_information", single, train[:3])
@@ -297,7 +297,7 @@ def test_rows_too_few_columns_too_few_and_numbers_that_are_none_are_said_in_one_
             told(name, threshold(0), train * torch.nan, x=train)
 
 
-def test_trees_that_split_nowhere_and_permutations_without_effect_are_not_zeros(seed):  # noqa: F811
+def test_trees_that_split_nowhere_and_permutations_without_effect_are_not_zeros(seed):
     train, same = torch.randn(40, 3), torch.ones(40, 3)
     with pytest.raises(harness.NotApplicable, match="no split"):
         told("tree_surrogate", threshold(0), train, least=30)

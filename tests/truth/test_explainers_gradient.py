@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import harness
-from explainer_worlds import explain, explain_in, linear_net, model, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import explain, explain_in, linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.explainers import _gradients
 from harness.predictor import Predictor
@@ -26,7 +26,7 @@ def none_of(count):
     return torch.zeros(count, dtype=torch.long)
 
 
-def test_smoothgrad_is_the_gradient_of_the_function_blurred_by_the_noise(seed):  # noqa: F811
+def test_smoothgrad_is_the_gradient_of_the_function_blurred_by_the_noise(seed):
     """E (x + e)^3 differentiates to 3 x^2 + 3 sigma^2, with sigma the noise times the sample's own range."""
     x, net, draws = torch.randn(3, 4) * torch.tensor([[0.5], [1.0], [3.0]]), model(lambda z: (z**3).sum(1)), 4000
     sigma = 0.3 * (x.amax(1) - x.amin(1))[:, None]
@@ -36,7 +36,7 @@ def test_smoothgrad_is_the_gradient_of_the_function_blurred_by_the_noise(seed): 
 
 
 @pytest.mark.parametrize("name", NOISY)
-def test_on_a_cubic_the_moments_of_the_noisy_gradient_are_known(name, seed):  # noqa: F811
+def test_on_a_cubic_the_moments_of_the_noisy_gradient_are_known(name, seed):
     """The gradient 3 (x + e)^2 = 3 (x^2 + 2 x e + e^2) has mean 3 (x^2 + s^2) and variance 36 x^2 s^2 + 18 s^4."""
     x, net, draws = (
         torch.randn(3, 4).double() * torch.tensor([[0.5], [1.0], [3.0]]),
@@ -55,7 +55,7 @@ def test_on_a_cubic_the_moments_of_the_noisy_gradient_are_known(name, seed):  # 
 
 
 @pytest.mark.parametrize("rows", [1, 4, 7, 1000])
-def test_mean_mean_square_and_variance_are_those_of_the_same_draws_however_many_at_once(rows, seed):  # noqa: F811
+def test_mean_mean_square_and_variance_are_those_of_the_same_draws_however_many_at_once(rows, seed):
     net, x, targets = small_cnn(), torch.randn(2, 3, 6, 6), torch.tensor([0, 3])
     keys = samples_of(net, x, targets).stream("smoothgrad noise")
     slopes = torch.empty(2, 5, *x.shape[1:])
@@ -69,7 +69,7 @@ def test_mean_mean_square_and_variance_are_those_of_the_same_draws_however_many_
         assert near(explain_in(16, rows, name, net, x, targets, samples=5), expected), name
 
 
-def test_a_small_variance_survives_a_large_mean(seed):  # noqa: F811
+def test_a_small_variance_survives_a_large_mean(seed):
     """Of gradients near 1e4 that vary by about 1: the difference of their mean squares would be rounding alone."""
     x, shift = torch.randn(3, 4), 1e4
     net = model(lambda z: (shift * z + z**2 / 2).sum(1))
@@ -78,7 +78,7 @@ def test_a_small_variance_survives_a_large_mean(seed):  # noqa: F811
     assert ((found / variance - 1).abs() < 0.5).all()
 
 
-def test_linear_models_have_the_same_gradient_everywhere(seed):  # noqa: F811
+def test_linear_models_have_the_same_gradient_everywhere(seed):
     net, weights = linear_net((2, 4, 5))
     x, targets = torch.randn(3, 2, 4, 5), torch.tensor([2, 0, 1])
     assert near(explain("smoothgrad_squared", net, x, targets, samples=4), weights[targets] ** 2)
@@ -102,7 +102,7 @@ def test_models_through_which_no_gradient_passes_are_not_applicable(name):
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_frozen_weights_and_a_callers_no_grad_change_nothing(name, seed):  # noqa: F811
+def test_frozen_weights_and_a_callers_no_grad_change_nothing(name, seed):
     net, x, targets = small_cnn(), torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2])
     before = harness.explain(name, net, x, targets, **FEW[name])
     net.requires_grad_(False)
@@ -129,7 +129,7 @@ class Watched(nn.Module):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_weights_ask_for_no_gradients_meanwhile_and_get_their_wish_and_their_gradients_back(name, seed):  # noqa: F811
+def test_weights_ask_for_no_gradients_meanwhile_and_get_their_wish_and_their_gradients_back(name, seed):
     net = Watched(small_cnn()).eval()
     net.net[0].bias.requires_grad_(False)
     net.net[0].weight.grad = torch.ones_like(net.net[0].weight)
@@ -141,7 +141,7 @@ def test_weights_ask_for_no_gradients_meanwhile_and_get_their_wish_and_their_gra
     assert (net.net[0].weight.grad == 1).all()
 
 
-def test_weights_get_their_wish_back_after_an_exception_too(seed):  # noqa: F811
+def test_weights_get_their_wish_back_after_an_exception_too(seed):
     net = Watched(small_cnn(), most=0).eval()
     samples = samples_of(net, torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2]))
     with pytest.raises(MemoryError, match="does not hold one forward and backward pass of one input"):
@@ -150,7 +150,7 @@ def test_weights_get_their_wish_back_after_an_exception_too(seed):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_where_memory_runs_out_the_chunk_is_halved_until_it_does_not_and_stays_so(name, seed):  # noqa: F811
+def test_where_memory_runs_out_the_chunk_is_halved_until_it_does_not_and_stays_so(name, seed):
     x, targets, cnn = torch.randn(7, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0, 1, 2]), small_cnn()
     expected = explain_in(16, 1000, name, cnn, x, targets, **FEW[name])
     net = Watched(cnn, most=3).eval()
@@ -164,7 +164,7 @@ def test_where_memory_runs_out_the_chunk_is_halved_until_it_does_not_and_stays_s
         assert all(after <= before // 2 for before, after in zip(failed, failed[1:], strict=False))
 
 
-def test_points_are_numbered_by_sample_and_draw_in_blocks_no_larger_than_asked(seed):  # noqa: F811
+def test_points_are_numbered_by_sample_and_draw_in_blocks_no_larger_than_asked(seed):
     """Every pair once, a sample's draws in order, whatever the sizes."""
     for count, draws, chunk in ((1, 1, 1), (5, 1, 3), (3, 7, 2), (4, 3, 7), (2, 10, 9), (6, 2, 100)):
         net = Watched(nn.Linear(2, 3)).eval()
@@ -182,7 +182,7 @@ def test_points_are_numbered_by_sample_and_draw_in_blocks_no_larger_than_asked(s
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_a_model_that_begins_in_place_is_explained_like_its_twin(name, seed):  # noqa: F811
+def test_a_model_that_begins_in_place_is_explained_like_its_twin(name, seed):
     x, targets, convolution = torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2]), nn.Conv2d(3, 4, 3)
 
     class Begins(nn.Module):
@@ -199,7 +199,7 @@ def test_a_model_that_begins_in_place_is_explained_like_its_twin(name, seed):  #
 
 
 @pytest.mark.parametrize("name", NOISY)
-def test_wrong_options_are_told_in_one_line(name, seed):  # noqa: F811
+def test_wrong_options_are_told_in_one_line(name, seed):
     net, _ = linear_net((4,))
     for message, options in {
         "noise is -1.0, expected a number of at least 0": {"noise": -1.0},

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
-from explainer_worlds import explain_in, model, near, seed  # noqa: F401
+from explainer_worlds import explain_in, model, near
 from harness.api import samples_of
 from harness.explainers.guided import guided_gradient
 from harness.explaining import Explaining
@@ -65,7 +65,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", RELUS)
-def test_a_relu_passes_back_what_is_positive_however_it_is_called(kind, seed):  # noqa: F811
+def test_a_relu_passes_back_what_is_positive_however_it_is_called(kind, seed):
     net, (x, targets) = OneLayer(RELUS[kind]).eval(), world()
     gradient, guided, deconvolved = by_hand(net, x, targets)
     assert near(harness.explain("guided_backprop", net, x, targets), guided)
@@ -74,7 +74,7 @@ def test_a_relu_passes_back_what_is_positive_however_it_is_called(kind, seed):  
 
 
 @pytest.mark.parametrize("kind", CAPPED)
-def test_a_capped_relu_is_open_below_its_cap(kind, seed):  # noqa: F811
+def test_a_capped_relu_is_open_below_its_cap(kind, seed):
     net, (x, targets) = OneLayer(CAPPED[kind]).eval(), world()
     net.inner.weight.data *= 20  # so that caps are reached
     assert (net.inner(x) > 6).any()
@@ -85,19 +85,19 @@ def test_a_capped_relu_is_open_below_its_cap(kind, seed):  # noqa: F811
 
 @pytest.mark.parametrize("name", ["guided_backprop", "deconvnet"])
 @pytest.mark.parametrize("kind", OTHERS)
-def test_without_a_relu_it_is_not_applicable(kind, name, seed):  # noqa: F811
+def test_without_a_relu_it_is_not_applicable(kind, name, seed):
     net, (x, targets) = OneLayer(OTHERS[kind]).eval(), world()
     with pytest.raises(harness.NotApplicable, match="no ReLU on the way"):
         harness.explain(name, net, x, targets)
 
 
-def test_a_relu_off_the_inputs_way_does_not_count(seed):  # noqa: F811
+def test_a_relu_off_the_inputs_way_does_not_count(seed):
     net, (x, targets) = OneLayer(lambda z: z * F.relu(torch.ones(12))).eval(), world()
     with pytest.raises(harness.NotApplicable, match="no ReLU on the way"):
         harness.explain("guided_backprop", net, x, targets)
 
 
-def test_other_activations_keep_their_derivative_and_are_told(seed):  # noqa: F811
+def test_other_activations_keep_their_derivative_and_are_told(seed):
     net, (x, targets) = OneLayer(lambda z: F.gelu(F.relu(z))).eval(), world()
     z = net.inner(x).detach().relu().requires_grad_()
     slope = torch.autograd.grad(F.gelu(z).sum(), z)[0]
@@ -107,7 +107,7 @@ def test_other_activations_keep_their_derivative_and_are_told(seed):  # noqa: F8
     assert seen["ruled"] == {"relu": 1} and seen["unruled"] == {"linear": 2, "gelu": 1}
 
 
-def test_every_use_of_a_reused_relu_is_guided(seed):  # noqa: F811
+def test_every_use_of_a_reused_relu_is_guided(seed):
     shared, (x, targets) = nn.ReLU(inplace=True), world()
     first, second, last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
     reused = nn.Sequential(first, shared, second, shared, last).eval()
@@ -117,7 +117,7 @@ def test_every_use_of_a_reused_relu_is_guided(seed):  # noqa: F811
         assert operations_seen(name, reused, x, targets)["ruled"] == {"relu": 2}
 
 
-def test_a_sum_after_an_in_place_relu_goes_both_ways(seed):  # noqa: F811
+def test_a_sum_after_an_in_place_relu_goes_both_ways(seed):
     class Residual(OneLayer):
         def forward(self, x):
             z = F.relu(self.inner(x), inplace=True)
@@ -132,7 +132,7 @@ def test_a_sum_after_an_in_place_relu_goes_both_ways(seed):  # noqa: F811
     assert near(harness.explain("deconvnet", net, x, targets), deconvolved + aside)
 
 
-def test_maps_do_not_depend_on_how_many_rows_pass_at_once(seed):  # noqa: F811
+def test_maps_do_not_depend_on_how_many_rows_pass_at_once(seed):
     net, (x, targets) = OneLayer(F.relu).eval(), world()
     for name in ("guided_backprop", "deconvnet"):
         at_once = explain_in(16, 32, name, net, x, targets)
@@ -140,13 +140,13 @@ def test_maps_do_not_depend_on_how_many_rows_pass_at_once(seed):  # noqa: F811
         assert near(explain_in(1, 32, name, net, x, targets), at_once)
 
 
-def test_maps_for_other_explainers_are_those_of_guided_backprop(seed):  # noqa: F811
+def test_maps_for_other_explainers_are_those_of_guided_backprop(seed):
     net, (x, targets) = OneLayer(F.relu).eval(), world()
     maps = guided_gradient(net, x, targets, samples_of(net, x, targets))
     assert torch.equal(maps, harness.explain("guided_backprop", net, x, targets))
 
 
-def test_the_model_comes_back_as_it_was_also_where_it_is_not_applicable(seed):  # noqa: F811
+def test_the_model_comes_back_as_it_was_also_where_it_is_not_applicable(seed):
     x, targets = world()
     for activation in (F.relu, F.gelu):
         net = OneLayer(activation).eval()
@@ -162,7 +162,7 @@ def test_the_model_comes_back_as_it_was_also_where_it_is_not_applicable(seed):  
         assert torch.equal(torch.relu(torch.tensor([-1.0])), torch.zeros(1))
 
 
-def test_a_single_output_has_a_map(seed):  # noqa: F811
+def test_a_single_output_has_a_map(seed):
     net, (x, _) = OneLayer(F.relu, classes=1).eval(), world()
     targets = torch.zeros(5, dtype=torch.long)
     flat = model(lambda z: net(z)[:, 0])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from explainer_worlds import explain_in, near, seed, small_cnn, smooth_net  # noqa: F401
+from explainer_worlds import explain_in, near, small_cnn, smooth_net
 from harness.guards import ModelGuard
 from harness.registry import EXPLAINERS
 
@@ -25,7 +25,7 @@ STOCHASTIC = [name for name in FEW if EXPLAINERS[name].stochastic]
 
 
 @pytest.fixture
-def images(seed):  # noqa: F811
+def images(seed):
     segments = torch.stack([torch.arange(144).view(12, 12) % count for count in COUNTS])
     return small_cnn(), torch.randn(5, 3, 12, 12), torch.tensor([0, 3, 1, 1, 2]), segments
 
@@ -48,7 +48,7 @@ def test_order_does_not_matter(name, images):
 
 
 @pytest.mark.parametrize("name", ON_TABLES)
-def test_rows_of_a_table_are_explained_by_themselves(name, seed):  # noqa: F811
+def test_rows_of_a_table_are_explained_by_themselves(name, seed):
     net, x, targets = smooth_net(6), torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1])
     options = {key: value for key, value in FEW[name].items() if key not in ("segments", "baseline")}
     together = explain_in(5, 32, name, net, x, targets, **options)
@@ -98,7 +98,7 @@ class Constant(nn.Module):
 
 
 @pytest.mark.parametrize("name", [name for name in FEW if EXPLAINERS[name].access in ("forward", "gradient")])
-def test_a_model_that_says_the_same_of_everything_is_explained_by_nothing(name, seed):  # noqa: F811
+def test_a_model_that_says_the_same_of_everything_is_explained_by_nothing(name, seed):
     x, targets = torch.randn(2, 3, 12, 12), torch.tensor([0, 2])
     given = torch.arange(144).view(12, 12).expand(2, -1, -1) % 9
     found = explain_in(2, 32, name, Constant().eval(), x, targets, given=given, **FEW[name])

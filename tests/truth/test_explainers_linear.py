@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from explainer_worlds import explain, linear_net, model, near, seed  # noqa: F401
+from explainer_worlds import explain, linear_net, model, near
 from harness.explainers.rise import _strips
 
 CONTRIBUTIONS = [
@@ -23,7 +23,7 @@ CONTRIBUTIONS = [
 
 
 @pytest.fixture
-def linear(seed):  # noqa: F811
+def linear(seed):
     net, weights = linear_net((7,))
     targets = torch.tensor([0, 2, 1, 1])
     return net, torch.randn(4, 7), targets, weights[targets], torch.randn(7)
@@ -48,7 +48,7 @@ def test_the_gradient_is_the_weights_and_its_variants_follow(linear):
 @pytest.mark.parametrize(
     ("name", "options"), [*CONTRIBUTIONS, ("gradient", {}), ("smoothgrad", {}), ("input_x_gradient", {})]
 )
-def test_a_single_output_is_explained_like_a_class(name, options, outputs, seed):  # noqa: F811
+def test_a_single_output_is_explained_like_a_class(name, options, outputs, seed):
     w, x = torch.randn(6), torch.randn(3, 6)
     expected = w.expand(3, 6) if name in ("gradient", "smoothgrad") else x * w
     net = model(lambda inputs: (inputs @ w).view(outputs))
@@ -59,7 +59,7 @@ def test_a_single_output_is_explained_like_a_class(name, options, outputs, seed)
     ("name", "options"),
     [("feature_ablation", {}), ("exact_shapley", {}), ("shapley_sampling", {"permutations": 2}), ("kernel_shap", {})],
 )
-def test_a_segments_pixels_sum_to_its_contribution(name, options, seed):  # noqa: F811
+def test_a_segments_pixels_sum_to_its_contribution(name, options, seed):
     net, weights = linear_net((2, 5, 7))
     x, targets = torch.randn(3, 2, 5, 7), torch.tensor([0, 1, 2])
     segments = torch.randint(6, (5, 7))
@@ -73,7 +73,7 @@ def test_a_segments_pixels_sum_to_its_contribution(name, options, seed):  # noqa
         assert torch.equal(found[:, 0, own].amin(1), found[:, 0, own].amax(1))
 
 
-def test_lime_recovers_coefficients_from_as_many_points_as_unknowns_whatever_its_width(seed):  # noqa: F811
+def test_lime_recovers_coefficients_from_as_many_points_as_unknowns_whatever_its_width(seed):
     net, weights = linear_net((5,))
     x, targets = torch.randn(1, 5), torch.tensor([1])
     for width in (0.2, 0.7, 100.0):
@@ -93,7 +93,7 @@ def test_lime_refuses_fewer_points_than_unknowns(linear):
 
 
 @pytest.mark.parametrize(("cells", "probability"), [(3, 0.5), (4, 0.3)])
-def test_rise_converges_to_the_contributions_seen_through_the_masks_covariance(cells, probability, seed):  # noqa: F811
+def test_rise_converges_to_the_contributions_seen_through_the_masks_covariance(cells, probability, seed):
     """E sum (v - mean v) Z / (n p (1 - p)) = (n - 1) / n Cov(v, Z) / (p (1 - p)) with v = b + sum_j w_j x_j Z_j.
 
     Coins of variance p (1 - p) are independent, so Cov(Z_i, Z_j) / (p (1 - p)) is the mean over shifts of the overlap
@@ -111,7 +111,7 @@ def test_rise_converges_to_the_contributions_seen_through_the_masks_covariance(c
     assert ((found.mean(0) - expected).abs() < 5.5 * error).all()
 
 
-def test_rise_as_published_is_the_centred_map_and_a_nearly_constant_one(seed):  # noqa: F811
+def test_rise_as_published_is_the_centred_map_and_a_nearly_constant_one(seed):
     net, _ = linear_net((1, 8, 8))
     x, targets = torch.randn(2, 1, 8, 8) + 1, torch.tensor([0, 1])
     options = {"samples": 3000, "cells": 3, "score": "logit"}

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
-from explainer_worlds import explain, linear_net, model, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import explain, linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.facts import Facts
@@ -150,7 +150,7 @@ def test_flat_shares_equally_among_the_pixels_of_a_window(two_windows):
 
 
 @pytest.mark.parametrize("padded", ["by the convolution", "by the model"])
-def test_flat_gives_nothing_to_padding(padded, seed):  # noqa: F811
+def test_flat_gives_nothing_to_padding(padded, seed):
     inside = padded == "by the convolution"
     convolution = nn.Conv2d(2, 3, 3, padding=1 if inside else 0)
     layers = [convolution] if inside else [nn.ZeroPad2d(1), convolution]
@@ -161,7 +161,7 @@ def test_flat_gives_nothing_to_padding(padded, seed):  # noqa: F811
 
 
 @pytest.mark.parametrize("modality", ["table", "tokens", "series"])
-def test_flat_is_for_images_alone(modality, seed):  # noqa: F811
+def test_flat_is_for_images_alone(modality, seed):
     nets = {
         "table": nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)).eval(),
         "tokens": nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)).eval(),
@@ -173,7 +173,7 @@ def test_flat_is_for_images_alone(modality, seed):  # noqa: F811
     assert torch.equal(found, told("lrp", nets[modality], x, zeros(2), modality, first="same")[0])
 
 
-def test_flat_is_for_convolutions_alone(seed):  # noqa: F811
+def test_flat_is_for_convolutions_alone(seed):
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 2)).eval()
     x = torch.randn(2, 3, 4, 4)
     found, facts = told("lrp", net, x, zeros(2))
@@ -183,7 +183,7 @@ def test_flat_is_for_convolutions_alone(seed):  # noqa: F811
 
 @pytest.mark.parametrize("options", [*CONSERVING, {"rule": "gamma", "bias": "absorbed"}])
 @pytest.mark.parametrize("first", ["flat", "same"])
-def test_without_biases_all_relevance_arrives(options, first, seed):  # noqa: F811
+def test_without_biases_all_relevance_arrives(options, first, seed):
     net = wide_cnn()
     x, targets = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
     found, facts = told("lrp", net, x, targets, first=first, **options)
@@ -192,7 +192,7 @@ def test_without_biases_all_relevance_arrives(options, first, seed):  # noqa: F8
     assert near(facts.per_sample["relevance_over_output"][0], share, 1e-3)
 
 
-def test_alpha_beta_conserves_where_every_output_has_contributions_of_both_signs(seed):  # noqa: F811
+def test_alpha_beta_conserves_where_every_output_has_contributions_of_both_signs(seed):
     net = nn.Sequential(nn.Linear(30, 40), nn.LeakyReLU(), nn.Linear(40, 3)).eval()
     x, targets = torch.randn(4, 30), torch.tensor([0, 1, 2, 0])
     assert conserves(explain("lrp", net, x, targets, rule="alpha_beta"), net, x, targets, 1e-3)
@@ -203,14 +203,14 @@ def test_alpha_beta_conserves_where_every_output_has_contributions_of_both_signs
 
 
 @pytest.mark.parametrize("first", ["flat", "same"])
-def test_what_biases_contribute_is_handed_on(first, seed):  # noqa: F811
+def test_what_biases_contribute_is_handed_on(first, seed):
     net, x, targets = wide_cnn(bias=True), torch.rand(4, 3, 8, 8) + 0.1, torch.tensor([0, 1, 2, 3])
     assert conserves(explain("lrp", net, x, targets, first=first), net, x, targets)
     lost = explain("lrp", net, x, targets, first=first, bias="absorbed").flatten(1).sum(1) - output(net, x, targets)
     assert (lost.abs() > 1e-3).any()
 
 
-def test_epsilon_is_input_x_gradient_on_relu_nets_that_absorb_or_have_no_biases(seed):  # noqa: F811
+def test_epsilon_is_input_x_gradient_on_relu_nets_that_absorb_or_have_no_biases(seed):
     x, targets = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
     for net, bias in ((small_cnn(), "absorbed"), (free_of_biases(small_cnn()), "redistributed")):
         product = explain("input_x_gradient", net, x, targets)
@@ -220,7 +220,7 @@ def test_epsilon_is_input_x_gradient_on_relu_nets_that_absorb_or_have_no_biases(
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("first", ["flat", "same"])
-def test_it_is_neither_the_gradient_nor_input_x_gradient(rule, first, seed):  # noqa: F811
+def test_it_is_neither_the_gradient_nor_input_x_gradient(rule, first, seed):
     net, x, targets = small_cnn(), torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
     for part in net.modules():
         if getattr(part, "bias", None) is not None:
@@ -285,7 +285,7 @@ class Twin(nn.Module):
 
 @pytest.mark.parametrize("options", [*({"rule": rule} for rule in RULES), {"bias": "absorbed"}])
 @pytest.mark.parametrize("spelling", ["functions", "reused", "in_place", "written_out", "by_addmm", "by_mm"])
-def test_spellings_of_one_function_are_explained_alike(spelling, options, seed):  # noqa: F811
+def test_spellings_of_one_function_are_explained_alike(spelling, options, seed):
     net = with_noisy_norms(Twin("modules_alone")).double()  # where contributions cancel, float32 rounds another way
     x, targets = torch.randn(3, 2, 8, 8).double(), torch.tensor([0, 1, 2])
     twin = copy.deepcopy(net)
@@ -306,7 +306,7 @@ def conv_then_norm(axes, transposed):
 @pytest.mark.parametrize("options", [{}, *({"rule": rule} for rule in RULES), {"bias": "absorbed"}])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_norm_right_after_a_convolution_is_folded_into_it(axes, transposed, options, seed):  # noqa: F811
+def test_a_norm_right_after_a_convolution_is_folded_into_it(axes, transposed, options, seed):
     net, x, targets = conv_then_norm(axes, transposed), torch.randn(3, 2, *[4] * axes).double(), torch.tensor([0, 1, 2])
     net(x.float())
     net.double()
@@ -319,7 +319,7 @@ def test_a_norm_right_after_a_convolution_is_folded_into_it(axes, transposed, op
     assert near(found, explain("lrp", folded, x, targets, **options), 1e-6)
 
 
-def test_a_norm_right_after_a_linear_layer_is_folded_into_it(seed):  # noqa: F811
+def test_a_norm_right_after_a_linear_layer_is_folded_into_it(seed):
     net = with_noisy_norms(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))).double()
     folded, x, targets = copy.deepcopy(net), torch.randn(4, 6).double(), torch.tensor([0, 1, 2, 0])
     folded[0], folded[1] = nn.utils.fusion.fuse_linear_bn_eval(net[0], net[1]), nn.Identity()
@@ -327,7 +327,7 @@ def test_a_norm_right_after_a_linear_layer_is_folded_into_it(seed):  # noqa: F81
         assert near(explain("lrp", net, x, targets, rule=rule), explain("lrp", folded, x, targets, rule=rule), 1e-6)
 
 
-def test_a_norm_is_not_folded_over_what_was_done_in_place_in_between(seed):  # noqa: F811
+def test_a_norm_is_not_folded_over_what_was_done_in_place_in_between(seed):
     class Rectified(nn.Module):
         def __init__(self, in_place):
             super().__init__()
@@ -348,7 +348,7 @@ def test_a_norm_is_not_folded_over_what_was_done_in_place_in_between(seed):  # n
 
 
 @pytest.mark.parametrize("options", [{}, {"first": "same"}, {"rule": "gamma"}])
-def test_normalising_inside_the_model_or_before_it_makes_no_difference(options, seed):  # noqa: F811
+def test_normalising_inside_the_model_or_before_it_makes_no_difference(options, seed):
     net, targets = small_cnn().double(), torch.tensor([0, 1])
     mean, scale = torch.rand(3, 1, 1).double(), torch.rand(3, 1, 1).double() + 0.5
     x = torch.rand(2, 3, 8, 8).double() * (torch.rand(2, 1, 8, 8) > 0.3)  # with black pixels
@@ -361,7 +361,7 @@ def test_normalising_inside_the_model_or_before_it_makes_no_difference(options, 
 
 
 @pytest.mark.parametrize("first", ["flat", "same"])
-def test_no_branch_on_the_input_loses_its_relevance(first, seed):  # noqa: F811
+def test_no_branch_on_the_input_loses_its_relevance(first, seed):
     class Branches(nn.Module):
         def __init__(self):
             super().__init__()
@@ -387,7 +387,7 @@ def test_no_branch_on_the_input_loses_its_relevance(first, seed):  # noqa: F811
     ],
     ids=lambda part: type(part).__name__,
 )  # fmt: skip
-def test_every_operation_with_a_rule_hands_all_relevance_on(middle, seed):  # noqa: F811
+def test_every_operation_with_a_rule_hands_all_relevance_on(middle, seed):
     for name, parameter in middle.named_parameters():
         if "bias" in name:
             nn.init.normal_(parameter)
@@ -402,7 +402,7 @@ def test_every_operation_with_a_rule_hands_all_relevance_on(middle, seed):  # no
     assert near(found.flatten(1).sum(1), output(net, x, targets), 1e-3, rounding)
 
 
-def test_norms_written_out_are_explained_like_modules(seed):  # noqa: F811
+def test_norms_written_out_are_explained_like_modules(seed):
     def written(x):
         return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
 
@@ -418,7 +418,7 @@ def test_norms_written_out_are_explained_like_modules(seed):  # noqa: F811
         assert near(found, expected, 1e-4)
 
 
-def test_a_gate_and_what_it_gates_get_half_each(seed):  # noqa: F811
+def test_a_gate_and_what_it_gates_get_half_each(seed):
     """f = (a x1)(b x2): half of f each; and of a product with itself, all."""
     net = model(lambda x: F.linear(x[:, :1], torch.tensor([[3.0]])) * F.linear(x[:, 1:], torch.tensor([[-2.0]])))
     found = explain("lrp", net, torch.tensor([[1.0, 5]]), zeros(1), rule="epsilon")
@@ -437,7 +437,7 @@ def test_relevance_that_only_a_bias_could_explain_is_told_to_be_lost():
     assert near(facts.per_sample["relevance_over_output"][0], torch.tensor([0.6]))
 
 
-def test_operations_without_a_rule_are_told(seed):  # noqa: F811
+def test_operations_without_a_rule_are_told(seed):
     net = nn.Sequential(nn.Linear(5, 8), nn.GLU(), nn.Linear(4, 3), nn.Softmax(1)).eval()
     facts = told("lrp", net, torch.randn(2, 5), zeros(2))[1]
     assert facts.single["operations"]["unruled"] == {"glu": 1, "softmax": 1}
@@ -525,7 +525,7 @@ class SmallTransformer(nn.Module):
 
 @pytest.mark.parametrize("name", ["lrp", "attn_lrp", "cp_lrp"])
 @pytest.mark.parametrize("form", ["module", "with_weights", "by_hand", "by_einsum"])
-def test_the_forms_of_attention_are_explained_alike(name, form, seed):  # noqa: F811
+def test_the_forms_of_attention_are_explained_alike(name, form, seed):
     net, x, targets = SmallTransformer("fused"), torch.randn(3, 5, 4), torch.tensor([0, 1, 2])
     for parameter in net.parameters():
         nn.init.normal_(parameter)
@@ -583,7 +583,7 @@ def attn_lrp_by_hand(x, query, key, value, head):
     return answer, scores
 
 
-def test_attn_lrp_is_its_propositions_one_after_the_other(seed):  # noqa: F811
+def test_attn_lrp_is_its_propositions_one_after_the_other(seed):
     net, *weights = bare_attention()
     x = torch.randn(2, 4, 3).double()
     found = explain("attn_lrp", net, x.float(), zeros(2), epsilon=1e-12)
@@ -591,7 +591,7 @@ def test_attn_lrp_is_its_propositions_one_after_the_other(seed):  # noqa: F811
     assert near(found, expected, 1e-3)
 
 
-def test_attn_lrp_keeps_half_and_what_the_softmax_lets_through_and_cp_lrp_keeps_all(seed):  # noqa: F811
+def test_attn_lrp_keeps_half_and_what_the_softmax_lets_through_and_cp_lrp_keeps_all(seed):
     net, query, key, value, head = bare_attention()
     x = torch.randn(3, 4, 3)
     scores = ((x @ query.T) @ (x @ key.T).transpose(1, 2)).requires_grad_()
@@ -604,12 +604,12 @@ def test_attn_lrp_keeps_half_and_what_the_softmax_lets_through_and_cp_lrp_keeps_
     assert near(explain("attn_lrp", net, x, zeros(3)).sum((1, 2)), net(x) / 2, 1e-3)
 
 
-def test_cp_lrp_conserves_without_biases(seed):  # noqa: F811
+def test_cp_lrp_conserves_without_biases(seed):
     net, x, targets = SmallTransformer("by_hand", bias=False), torch.randn(2, 5, 4), torch.tensor([0, 2])
     assert conserves(explain("cp_lrp", net, x, targets), net, x, targets, 1e-3)
 
 
-def test_masked_attention_loses_nothing(seed):  # noqa: F811
+def test_masked_attention_loses_nothing(seed):
     net = SmallTransformer("module", bias=False)
     net.module = lambda x: net.attention(
         x, x, x, attn_mask=torch.ones(5, 5, dtype=torch.bool).triu(1), need_weights=False
@@ -630,7 +630,7 @@ def test_relevance_beyond_the_range_of_numbers_is_refused_not_dropped():
 
 
 @pytest.mark.parametrize("name", ["lrp", "attn_lrp", "cp_lrp"])
-def test_a_transformers_sample_alone_is_explained_as_in_company_and_the_model_stays_as_it_was(name, seed):  # noqa: F811
+def test_a_transformers_sample_alone_is_explained_as_in_company_and_the_model_stays_as_it_was(name, seed):
     net, x, targets = SmallTransformer("module").double(), torch.randn(4, 5, 4).double(), torch.tensor([0, 1, 2, 0])
     given, state = x.clone(), copy.deepcopy(net.state_dict())
     together = harness.explain(name, net, x, targets)
@@ -648,7 +648,7 @@ def test_a_transformers_sample_alone_is_explained_as_in_company_and_the_model_st
         lambda z: (z - z.mean((2, 3), keepdim=True)) / z.std((2, 3), keepdim=True).detach(),
     ],
 )  # fmt: skip
-def test_differences_taken_inside_the_model_keep_their_relevance(prepare, first, seed):  # noqa: F811
+def test_differences_taken_inside_the_model_keep_their_relevance(prepare, first, seed):
     """Each input's share in them is its own, up or down: they do not change when every input grows by one."""
     inner, x = free_of_biases(small_cnn()).double(), torch.randn(2, 3, 8, 8).double()
     targets = inner(prepare(x)).argmax(1)  # a logit above 0 has contributions above 0 to hand it to
@@ -666,7 +666,7 @@ def pulled_back(prepare, x, relevance):
     return x * torch.autograd.grad(prepared, z, relevance / prepared.detach())[0]
 
 
-def test_a_softmax_before_the_first_layer_does_not_explode(seed):  # noqa: F811
+def test_a_softmax_before_the_first_layer_does_not_explode(seed):
     net = nn.Sequential(nn.Softmax(1), small_cnn()).eval()
     x, targets = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
     found, _ = told("lrp", net, x, targets)
@@ -674,7 +674,7 @@ def test_a_softmax_before_the_first_layer_does_not_explode(seed):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["lrp", "attn_lrp"])
-def test_weights_that_the_model_has_not_registered_are_weights(name, seed):  # noqa: F811
+def test_weights_that_the_model_has_not_registered_are_weights(name, seed):
     """A layer in a list or a bare tensor that requires a gradient does not depend on the input."""
     inner, scale, x = (
         nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5)),
@@ -697,7 +697,7 @@ def test_weights_that_the_model_has_not_registered_are_weights(name, seed):  # n
     assert facts.summary()["operations"] == same.summary()["operations"]
 
 
-def test_what_a_model_computes_without_a_graph_is_a_constant(seed):  # noqa: F811
+def test_what_a_model_computes_without_a_graph_is_a_constant(seed):
     first, second, x = nn.Conv2d(3, 4, 3), small_cnn(4), torch.randn(2, 3, 8, 8)
 
     def hidden(z):
@@ -711,7 +711,7 @@ def test_what_a_model_computes_without_a_graph_is_a_constant(seed):  # noqa: F81
         explain("lrp", net, x, zeros(2))
 
 
-def test_a_layer_that_is_doubled_while_something_is_added_is_no_plain_shift(seed):  # noqa: F811
+def test_a_layer_that_is_doubled_while_something_is_added_is_no_plain_shift(seed):
     inner, head, x = nn.Linear(5, 6), nn.Linear(6, 3), torch.randn(2, 5)
     net = model(lambda z: head(F.relu(torch.add(torch.full((6,), 0.3), inner(z), alpha=2))))
     z = x.clone().requires_grad_()
@@ -720,7 +720,7 @@ def test_a_layer_that_is_doubled_while_something_is_added_is_no_plain_shift(seed
     assert near(found, expected, 1e-4)
 
 
-def test_a_quotient_written_with_names_is_seen(seed):  # noqa: F811
+def test_a_quotient_written_with_names_is_seen(seed):
     net, x = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).eval(), torch.randn(2, 5)
     halved = model(lambda z: net[2](torch.div(input=net[1](net[0](z)), other=2)))
     twin = model(lambda z: net[2](net[1](net[0](z)) / 2))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import harness
-from explainer_worlds import near, seed  # noqa: F401
+from explainer_worlds import near
 from harness.api import samples_of
 from harness.baselines import BASELINES
 
@@ -34,7 +34,7 @@ class Additive(nn.Module):
 
 
 @pytest.fixture(params=SHAPES)
-def world(request, seed):  # noqa: F811
+def world(request, seed):
     """A modality, an additive model, inputs, targets and training inputs."""
     shape = SHAPES[request.param]
     net = Additive(shape).eval()
@@ -104,7 +104,7 @@ def test_occlusion_moves_its_window_along_tokens_and_steps_and_averages_over_win
 
 
 @pytest.mark.parametrize("name", [*SEGMENTED, "occlusion"])
-def test_the_same_numbers_as_tokens_and_as_series_are_explained_alike(name, seed):  # noqa: F811
+def test_the_same_numbers_as_tokens_and_as_series_are_explained_alike(name, seed):
     """A series is tokens with its two axes exchanged."""
     net = Additive((6, 4)).eval()
 

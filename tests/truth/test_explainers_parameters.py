@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
-from explainer_worlds import explain, explain_in, linear_net, model, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import explain, explain_in, linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.facts import Facts
@@ -36,14 +36,14 @@ def weight_gradients(net, weight, x, targets):
     return torch.stack([torch.autograd.grad(logit, weight)[0] for logit in logits])
 
 
-def test_on_a_linear_first_layer_it_is_snips_importance_summed_over_the_weights_of_an_input(seed):  # noqa: F811
+def test_on_a_linear_first_layer_it_is_snips_importance_summed_over_the_weights_of_an_input(seed):
     """dL/dw_ji = delta_j x_i, so that |w_ji dL/dw_ji| summed over the outputs j belongs to the input i."""
     net, x, targets = mlp(), torch.randn(4, 6), torch.tensor([0, 2, 1, 1])
     saliences = (net[0].weight * weight_gradients(net, net[0].weight, x, targets)).detach().abs()
     assert near(explain("gradient_x_weight", net, x, targets), saliences.sum(1))
 
 
-def test_signed_the_same_sum_is_input_times_gradient(seed):  # noqa: F811
+def test_signed_the_same_sum_is_input_times_gradient(seed):
     """Which is why the signed form is no explainer of its own."""
     net, x, targets = mlp(), torch.randn(4, 6), torch.tensor([0, 2, 1, 1])
     signed = (net[0].weight * weight_gradients(net, net[0].weight, x, targets)).detach().sum(1)
@@ -53,14 +53,14 @@ def test_signed_the_same_sum_is_input_times_gradient(seed):  # noqa: F811
     assert (found >= product.abs() - 1e-6).all() and not near(found, product.abs(), 0.1)
 
 
-def test_on_a_linear_model_it_is_the_size_of_the_contribution(seed):  # noqa: F811
+def test_on_a_linear_model_it_is_the_size_of_the_contribution(seed):
     net, weights = linear_net((2, 4, 5))
     x, targets = torch.randn(3, 2, 4, 5), torch.tensor([2, 0, 1])
     assert near(explain("gradient_x_weight", net, x, targets), (x * weights[targets]).abs())
 
 
 @pytest.mark.parametrize(("stride", "padding", "groups"), [(1, 0, 1), (2, 1, 1), (1, 1, 2)])
-def test_a_convolutions_weights_are_taken_apart_by_place(stride, padding, groups, seed):  # noqa: F811
+def test_a_convolutions_weights_are_taken_apart_by_place(stride, padding, groups, seed):
     layer = nn.Conv2d(4, 6, 3, stride=stride, padding=padding, groups=groups)
     after = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(3))
     x, targets = torch.randn(2, 4, 6, 7), torch.tensor([2, 0])
@@ -79,7 +79,7 @@ def test_a_convolutions_weights_are_taken_apart_by_place(stride, padding, groups
     assert near(explain("gradient_x_weight", net.eval(), x, targets), cut)
 
 
-def test_tokens_pass_the_same_weights_each_by_itself(seed):  # noqa: F811
+def test_tokens_pass_the_same_weights_each_by_itself(seed):
     layer, out = nn.Linear(5, 7), nn.Linear(7, 3)
     net = holding(lambda z: out(torch.tanh(layer(z)).mean(1)), layer, out)
     x, targets = torch.randn(2, 4, 5), torch.tensor([1, 2])
@@ -89,7 +89,7 @@ def test_tokens_pass_the_same_weights_each_by_itself(seed):  # noqa: F811
 
 
 @pytest.mark.parametrize("how", ["scaled", "negated", "doubled", "padded", "turned", "in place"])
-def test_what_only_moves_and_scales_the_input_belongs_to_the_first_layers_weights(how, seed):  # noqa: F811
+def test_what_only_moves_and_scales_the_input_belongs_to_the_first_layers_weights(how, seed):
     layer, after = nn.Linear(12, 8), nn.Sequential(nn.Tanh(), nn.Linear(8, 3))
     before, fold = {
         "scaled": (lambda z: (z - 0.3) / 0.5, lambda w: w[:, :6] / 0.5 + 0 * w[:, 6:]),
@@ -109,7 +109,7 @@ def test_what_only_moves_and_scales_the_input_belongs_to_the_first_layers_weight
     assert near(explain("gradient_x_weight", net, x, targets), by_hand)
 
 
-def test_all_the_layers_that_the_input_reaches_unchanged_count(seed):  # noqa: F811
+def test_all_the_layers_that_the_input_reaches_unchanged_count(seed):
     """A second branch, and a third layer that sees the input again beside what the first one gives."""
     one, two, three = nn.Linear(5, 4), nn.Linear(5, 4), nn.Linear(9, 3)
     net = holding(lambda z: three(torch.cat([one(z) * two(z).sigmoid(), z], 1)), one, two, three)
@@ -121,7 +121,7 @@ def test_all_the_layers_that_the_input_reaches_unchanged_count(seed):  # noqa: F
     assert near(explain("gradient_x_weight", net, x, targets), x.abs() * by_hand)
 
 
-def test_modules_functions_and_products_of_matrices_are_explained_alike(seed):  # noqa: F811
+def test_modules_functions_and_products_of_matrices_are_explained_alike(seed):
     net, x, targets = mlp(), torch.randn(4, 6), torch.tensor([0, 2, 1, 1])
     (w, b), after = (net[0].weight.detach(), net[0].bias.detach()), net[1:]
     expected = explain("gradient_x_weight", net, x, targets)
@@ -137,7 +137,7 @@ def test_modules_functions_and_products_of_matrices_are_explained_alike(seed):  
     (lambda z: z - z.mean(1, keepdim=True), "first meets the operation sub"),
     (lambda z: F.linear(z, z.T @ z), "weights of the first layer depend on the input"),
 ])  # fmt: skip
-def test_inputs_that_first_meet_something_else_are_not_applicable(begin, reason, seed):  # noqa: F811
+def test_inputs_that_first_meet_something_else_are_not_applicable(begin, reason, seed):
     layer = nn.Linear(6, 3)
     with pytest.raises(harness.NotApplicable, match=reason):
         explain(
@@ -145,7 +145,7 @@ def test_inputs_that_first_meet_something_else_are_not_applicable(begin, reason,
         )
 
 
-def test_weights_whose_output_is_thrown_away_are_not_applicable(seed):  # noqa: F811
+def test_weights_whose_output_is_thrown_away_are_not_applicable(seed):
     layer = nn.Linear(6, 3)
     with pytest.raises(harness.NotApplicable, match="no gradient of the model's output reaches its input"):
         explain(
@@ -153,7 +153,7 @@ def test_weights_whose_output_is_thrown_away_are_not_applicable(seed):  # noqa: 
         )
 
 
-def test_batch_and_chunk_do_not_matter(seed):  # noqa: F811
+def test_batch_and_chunk_do_not_matter(seed):
     net, x, targets = small_cnn(), torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0])
     together = explain_in(5, 100, "gradient_x_weight", net, x, targets)
     assert near(explain_in(2, 100, "gradient_x_weight", net, x, targets), together)
@@ -167,7 +167,7 @@ def told(net, x, targets):
     return samples.facts.tables["parameters"]
 
 
-def test_the_table_holds_every_parameters_importance_for_the_mean_logit(seed):  # noqa: F811
+def test_the_table_holds_every_parameters_importance_for_the_mean_logit(seed):
     net, x, targets = small_cnn(), torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2])
     table = told(net, x, targets)
     wanted = dict(net.named_parameters())
@@ -181,7 +181,7 @@ def test_the_table_holds_every_parameters_importance_for_the_mean_logit(seed):  
     assert table.share.to_list() == pytest.approx([each / sum(importance) for each in importance], rel=1e-4)
 
 
-def test_the_table_counts_shared_weights_once_and_unused_ones_as_0(seed):  # noqa: F811
+def test_the_table_counts_shared_weights_once_and_unused_ones_as_0(seed):
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
@@ -199,7 +199,7 @@ def test_the_table_counts_shared_weights_once_and_unused_ones_as_0(seed):  # noq
 
 
 @pytest.mark.parametrize("factors", [(1.0, -1.0), (2.0, -1.0)])
-def test_numbers_added_up_with_both_signs_before_the_first_layer_are_refused(factors, seed):  # noqa: F811
+def test_numbers_added_up_with_both_signs_before_the_first_layer_are_refused(factors, seed):
     linear, factor = nn.Linear(4, 3), torch.tensor(factors)[:, None]
     x, targets = torch.randn(2, 2, 4), torch.tensor([0, 1])
     with pytest.raises(harness.NotApplicable, match="factors of both signs"):
@@ -209,7 +209,7 @@ def test_numbers_added_up_with_both_signs_before_the_first_layer_are_refused(fac
     assert near(found, x.abs() * negative.abs() * linear.weight.detach()[targets].abs()[:, None])
 
 
-def test_memory_that_runs_out_halves_the_chunk_and_changes_nothing(seed):  # noqa: F811
+def test_memory_that_runs_out_halves_the_chunk_and_changes_nothing(seed):
     net, x, targets = small_cnn(), torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0])
 
     def tight(inputs):

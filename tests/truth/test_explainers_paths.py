@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import harness
-from explainer_worlds import explain, explain_in, linear_net, model, near, seed, small_cnn, smooth_net  # noqa: F401
+from explainer_worlds import explain, explain_in, linear_net, model, near, small_cnn, smooth_net
 from harness.api import samples_of
 from harness.explaining import Explaining
 from harness.facts import Facts
@@ -39,7 +39,7 @@ def quadratic(width):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 40])
-def test_a_sum_of_squares_tells_the_schemes_of_integration_apart(steps, seed):  # noqa: F811
+def test_a_sum_of_squares_tells_the_schemes_of_integration_apart(steps, seed):
     x, net = torch.randn(4, 6), model(lambda inputs: (inputs**2).sum(1))
     share = {"riemann_left": 1 - 1 / steps, "riemann_right": 1 + 1 / steps, "riemann_middle": 1, "gausslegendre": 1}
     for method, factor in share.items():
@@ -48,14 +48,14 @@ def test_a_sum_of_squares_tells_the_schemes_of_integration_apart(steps, seed):  
 
 
 @pytest.mark.parametrize(("method", "steps"), [("gausslegendre", 1), ("gausslegendre", 9), ("riemann_middle", 1)])
-def test_the_integral_of_a_quadratic_is_exact(method, steps, seed):  # noqa: F811
+def test_the_integral_of_a_quadratic_is_exact(method, steps, seed):
     (net, integral), x, r = quadratic(5), torch.randn(4, 5).double(), torch.randn(5).double()
     found = explain("integrated_gradients", net, x, none_of(4), baseline=r, steps=steps, method=method)
     assert near(found, integral(x, r))
 
 
 @pytest.mark.parametrize("name", ["input_x_gradient", *COMPLETE])
-def test_on_a_bias_free_relu_net_the_path_from_zero_has_one_gradient(name, seed):  # noqa: F811
+def test_on_a_bias_free_relu_net_the_path_from_zero_has_one_gradient(name, seed):
     net = nn.Sequential(nn.Linear(8, 20, bias=False), nn.ReLU(), nn.Linear(20, 3, bias=False)).eval()
     x, targets, options = torch.randn(5, 8), torch.tensor([0, 1, 2, 0, 1]), {"steps": 10} if name in COMPLETE else {}
     found, f = explain(name, net, x, targets, **options), net(x).detach().gather(1, targets[:, None])
@@ -74,7 +74,7 @@ def test_on_a_bias_free_relu_net_the_path_from_zero_has_one_gradient(name, seed)
 @pytest.mark.parametrize("shape", [(6,), (4, 5), (2, 5, 6)])
 @pytest.mark.parametrize("baseline", ["zero", "train_mean", "train_sample", "uniform_noise", "gaussian_noise"])
 @pytest.mark.parametrize("name", COMPLETE)
-def test_the_sum_is_what_the_baseline_lacks_on_every_kind_of_input(name, shape, baseline, seed):  # noqa: F811
+def test_the_sum_is_what_the_baseline_lacks_on_every_kind_of_input(name, shape, baseline, seed):
     net = nn.Sequential(nn.Flatten(), smooth_net(torch.Size(shape).numel())).eval()
     x, targets, train = torch.randn(4, *shape), torch.tensor([0, 1, 2, 0]), torch.randn(9, *shape)
     samples = samples_of(net, x, targets, train=train)
@@ -91,7 +91,7 @@ def test_the_sum_is_what_the_baseline_lacks_on_every_kind_of_input(name, shape, 
         )
 
 
-def test_the_midpoint_rules_error_falls_with_the_square_of_the_steps_and_gauss_legendres_faster(seed):  # noqa: F811
+def test_the_midpoint_rules_error_falls_with_the_square_of_the_steps_and_gauss_legendres_faster(seed):
     net, x, targets = smooth_net(6, dtype=torch.float64), torch.randn(16, 6, dtype=torch.float64), none_of(16)
     lost = (net(x) - net(torch.zeros_like(x)))[:, 0].detach()
 
@@ -105,7 +105,7 @@ def test_the_midpoint_rules_error_falls_with_the_square_of_the_steps_and_gauss_l
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8, 1000])
-def test_idgi_is_its_slow_twin_and_sums_exactly_whatever_the_chunk(rows, seed):  # noqa: F811
+def test_idgi_is_its_slow_twin_and_sums_exactly_whatever_the_chunk(rows, seed):
     net, x, targets, r = small_cnn(), torch.randn(3, 3, 7, 7), torch.tensor([0, 3, 1]), torch.randn(3, 7, 7)
     found = explain_in(2, rows, "idgi", net, x, targets, steps=6, baseline=r)
     by_hand = torch.zeros_like(x)
@@ -120,7 +120,7 @@ def test_idgi_is_its_slow_twin_and_sums_exactly_whatever_the_chunk(rows, seed): 
     assert near(found.flatten(1).sum(1), lost, rounding=1e-6)
 
 
-def test_idgi_shares_the_change_of_a_linear_model_by_squared_weights(seed):  # noqa: F811
+def test_idgi_shares_the_change_of_a_linear_model_by_squared_weights(seed):
     net, weights = linear_net((6,))
     x, targets, r = torch.randn(4, 6), torch.tensor([0, 2, 1, 1]), torch.randn(6)
     w = weights[targets]
@@ -128,7 +128,7 @@ def test_idgi_shares_the_change_of_a_linear_model_by_squared_weights(seed):  # n
     assert near(explain("idgi", net, x, targets, baseline=r, steps=7), lost * w**2 / (w**2).sum(1, keepdim=True), 1e-4)
 
 
-def test_tiny_gradients_are_shared_by_as_large_ones_are(seed):  # noqa: F811
+def test_tiny_gradients_are_shared_by_as_large_ones_are(seed):
     """Squares of 1e-25 are 0 in single precision."""
     w, x = torch.randn(6), torch.rand(2, 6)
     small, large = (
@@ -162,7 +162,7 @@ def slow_guided(net, target, x, r, steps, fraction, max_dist):
 
 
 @pytest.mark.parametrize(("fraction", "max_dist"), [(0.25, 0.02), (0.1, 0.3), (0.6, 1.0), (0.0, 0.1), (1.0, 0.05)])
-def test_guided_ig_is_its_slow_twin(fraction, max_dist, seed):  # noqa: F811
+def test_guided_ig_is_its_slow_twin(fraction, max_dist, seed):
     net, x, targets = smooth_net(12, dtype=torch.float64), torch.randn(4, 12).double(), torch.tensor([0, 2, 1, 1])
     r = torch.randn(12).double()
     r[3] = x[1, 3]  # a number that has nowhere to go
@@ -172,7 +172,7 @@ def test_guided_ig_is_its_slow_twin(fraction, max_dist, seed):  # noqa: F811
         assert near(found[row], slow_guided(net, targets[row], x[row], r, **options)[0])
 
 
-def test_guided_ig_never_turns_back_stays_near_the_line_and_goes_equally_far_each_step(seed):  # noqa: F811
+def test_guided_ig_never_turns_back_stays_near_the_line_and_goes_equally_far_each_step(seed):
     inner, points = smooth_net(12, dtype=torch.float64), []
     x, r, max_dist, steps = torch.randn(3, 12).double(), torch.randn(12).double(), 0.15, 8
     net = model(lambda z: (points.append(z.detach().clone()), inner(z))[1])
@@ -186,14 +186,14 @@ def test_guided_ig_never_turns_back_stays_near_the_line_and_goes_equally_far_eac
     assert near(travelled, line[..., 0].expand(steps, 3), 1e-8)
 
 
-def test_guided_ig_that_may_not_leave_the_line_is_the_left_sum_on_it(seed):  # noqa: F811
+def test_guided_ig_that_may_not_leave_the_line_is_the_left_sum_on_it(seed):
     net, x, targets = small_cnn(), torch.randn(3, 3, 7, 7), torch.tensor([0, 3, 1])
     line = explain("integrated_gradients", net, x, targets, steps=6, method="riemann_left")
     assert near(explain("guided_ig", net, x, targets, steps=6, max_dist=0.0), line)
     assert not near(explain("guided_ig", net, x, targets, steps=6), line, 1e-3)
 
 
-def test_guided_ig_moves_equal_gradients_together_and_an_input_that_is_the_baseline_not_at_all(seed):  # noqa: F811
+def test_guided_ig_moves_equal_gradients_together_and_an_input_that_is_the_baseline_not_at_all(seed):
     x = torch.rand(3, 8)
     x[1] = 0
     net = model(lambda z: z.sum(1) ** 2)  # all gradients are equal: the path is the line
@@ -202,7 +202,7 @@ def test_guided_ig_moves_equal_gradients_together_and_an_input_that_is_the_basel
     assert not found[1].any()
 
 
-def test_expected_gradients_on_a_quadratic_tend_to_the_mean_integral_over_the_training_inputs(seed):  # noqa: F811
+def test_expected_gradients_on_a_quadratic_tend_to_the_mean_integral_over_the_training_inputs(seed):
     (net, integral), x = quadratic(4), torch.randn(2, 4).double()
     train = torch.randn(5, 4).double() + 1
     expected = torch.stack([integral(x, r) for r in train]).mean(0)
@@ -215,7 +215,7 @@ def test_expected_gradients_on_a_quadratic_tend_to_the_mean_integral_over_the_tr
     assert ((runs.mean(0) - expected).abs() < 8 * error).all()
 
 
-def test_expected_gradients_on_a_linear_model_are_the_weights_times_the_mean_distance_of_its_draws(seed):  # noqa: F811
+def test_expected_gradients_on_a_linear_model_are_the_weights_times_the_mean_distance_of_its_draws(seed):
     net, weights = linear_net((2, 4, 5))
     x, targets = torch.randn(3, 2, 4, 5), torch.tensor([2, 0, 1])
     for baseline in ("train_sample", "uniform_noise", "gaussian_noise"):
@@ -226,7 +226,7 @@ def test_expected_gradients_on_a_linear_model_are_the_weights_times_the_mean_dis
         assert near(found, (x - drawn) * weights[targets]), baseline
 
 
-def test_expected_gradients_places_are_one_in_each_part_of_the_line(seed):  # noqa: F811
+def test_expected_gradients_places_are_one_in_each_part_of_the_line(seed):
     points, x, train = [], torch.full((2, 3), 2.0) + torch.rand(2, 3), torch.ones(1, 3)
     net = model(lambda z: (points.append(z.detach().clone()), z.sum(1))[1])
     explain_train = {"train": train, "samples": 8}
@@ -238,7 +238,7 @@ def test_expected_gradients_places_are_one_in_each_part_of_the_line(seed):  # no
     assert not near(share[0], share[1], 1e-3)
 
 
-def test_gradient_shap_is_expected_gradients_at_noisy_inputs(seed):  # noqa: F811
+def test_gradient_shap_is_expected_gradients_at_noisy_inputs(seed):
     """On a linear model noise e adds w e: no bias, and the variance of its mean."""
     net, weights = linear_net((4,))
     x, targets, train = torch.randn(1, 4), torch.tensor([1]), torch.zeros(1, 4)
@@ -254,7 +254,7 @@ def test_gradient_shap_is_expected_gradients_at_noisy_inputs(seed):  # noqa: F81
 
 
 @pytest.mark.parametrize("name", [*COMPLETE, "expected_gradients"])
-def test_chunks_and_batches_do_not_matter(name, seed):  # noqa: F811
+def test_chunks_and_batches_do_not_matter(name, seed):
     net, x, targets = small_cnn(), torch.randn(4, 3, 9, 9), torch.tensor([0, 3, 1, 1])
     count = {"samples": 7} if name == "expected_gradients" else {"steps": 7}
     together = explain_in(4, 1000, name, net, x, targets, baseline="uniform_noise", **count)
@@ -263,13 +263,13 @@ def test_chunks_and_batches_do_not_matter(name, seed):  # noqa: F811
         assert near(found, together, 3e-4 if name == "guided_ig" else 1e-5, rounding=1e-6), (batch_size, chunk)
 
 
-def test_without_training_inputs_there_is_nothing_to_expect(seed):  # noqa: F811
+def test_without_training_inputs_there_is_nothing_to_expect(seed):
     net, _ = linear_net((4,))
     with pytest.raises(harness.NotApplicable, match="training inputs"):
         explain("expected_gradients", net, torch.randn(2, 4), none_of(2))
 
 
-def test_wrong_options_are_told_in_one_line(seed):  # noqa: F811
+def test_wrong_options_are_told_in_one_line(seed):
     net, _ = linear_net((4,))
     wrong = [
         ("integrated_gradients", {"method": "riemann_middel"}, "unknown method 'riemann_middel': did you mean 'riem"),
@@ -286,7 +286,7 @@ def test_wrong_options_are_told_in_one_line(seed):  # noqa: F811
             harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]), **options)
 
 
-def test_guided_ig_ends_where_rounding_or_nan_gradients_leave_nothing_to_move(seed):  # noqa: F811
+def test_guided_ig_ends_where_rounding_or_nan_gradients_leave_nothing_to_move(seed):
     near_start = torch.full((2, 4), 3.0, dtype=torch.float64) + 1e-15
     net, start = smooth_net(4, dtype=torch.float64), torch.full((4,), 3.0, dtype=torch.float64)
     found = explain("guided_ig", net, near_start, none_of(2), baseline=start, max_dist=0.0)

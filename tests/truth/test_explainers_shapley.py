@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import harness
-from explainer_worlds import explain, linear_net, model, near, seed, smooth_net  # noqa: F401
+from explainer_worlds import explain, linear_net, model, near, smooth_net
 from harness.api import samples_of
 from harness.explainers.shapley import _all_coalitions, efficient_regression, kernel_coalitions, shapley_values
 
@@ -32,14 +32,14 @@ def players_of(row):
     return frozenset(row.nonzero()[:, 0].tolist())
 
 
-def many(seed_count, players):  # noqa: F811
+def many(seed_count, players):
     """Samples of a table, for what draws from their randomness."""
     net, _ = linear_net((players,))
     return samples_of(net, torch.randn(seed_count, players), torch.zeros(seed_count, dtype=torch.long))
 
 
 @pytest.mark.parametrize("players", [1, 2, 3, 5])
-def test_exact_values_are_mean_gains_over_all_orders(players, seed):  # noqa: F811
+def test_exact_values_are_mean_gains_over_all_orders(players, seed):
     coalitions = _all_coalitions(players)
     worth = torch.randn(1, 2**players, dtype=torch.float64)
     game = {players_of(row): float(worth[0, at]) for at, row in enumerate(coalitions)}
@@ -47,7 +47,7 @@ def test_exact_values_are_mean_gains_over_all_orders(players, seed):  # noqa: F8
 
 
 @pytest.mark.parametrize("players", [2, 3, 6, 9])
-def test_kernel_shap_over_all_coalitions_is_exact_for_random_games(players, seed):  # noqa: F811
+def test_kernel_shap_over_all_coalitions_is_exact_for_random_games(players, seed):
     masks, weights = kernel_coalitions(many(3, players), players, 2**players - 2)
     everyone = _all_coalitions(players)
     assert sorted(map(players_of, masks[0]), key=sorted) == sorted(map(players_of, everyone[1:-1]), key=sorted)
@@ -62,13 +62,13 @@ def test_kernel_shap_over_all_coalitions_is_exact_for_random_games(players, seed
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 8])
-def test_the_estimators_meet_the_exact_values_of_a_net_when_they_see_every_coalition(width, seed):  # noqa: F811
+def test_the_estimators_meet_the_exact_values_of_a_net_when_they_see_every_coalition(width, seed):
     net, x, targets = smooth_net(width), torch.randn(5, width), torch.tensor([0, 1, 2, 0, 1])
     exact = explain("exact_shapley", net, x, targets)
     assert near(explain("kernel_shap", net, x, targets, samples=2**8), exact)
 
 
-def test_a_budget_below_all_coalitions_is_close_but_not_exact(seed):  # noqa: F811
+def test_a_budget_below_all_coalitions_is_close_but_not_exact(seed):
     net, x, targets = model(lambda inputs: inputs.prod(1)), torch.rand(4, 9) + 0.5, torch.zeros(4, dtype=torch.long)
     exact = explain("exact_shapley", net, x, targets)
     errors = [(explain("kernel_shap", net, x, targets, samples=s) - exact).abs().max() for s in (40, 400, 510)]
@@ -76,7 +76,7 @@ def test_a_budget_below_all_coalitions_is_close_but_not_exact(seed):  # noqa: F8
 
 
 @pytest.mark.parametrize("budget", [3, 17, 18, 64, 200, 509])
-def test_drawn_coalitions_keep_to_the_budget_come_in_pairs_and_carry_the_kernels_mass(budget, seed):  # noqa: F811
+def test_drawn_coalitions_keep_to_the_budget_come_in_pairs_and_carry_the_kernels_mass(budget, seed):
     players = 9
     masks, weights = kernel_coalitions(many(2, players), players, budget)
     assert budget - 1 <= masks.shape[1] <= budget and weights.shape == masks.shape[1:2]
@@ -89,7 +89,7 @@ def test_drawn_coalitions_keep_to_the_budget_come_in_pairs_and_carry_the_kernels
         assert (masks[0] != masks[1]).any(), "samples draw for themselves"
 
 
-def test_sizes_are_drawn_as_the_shapley_kernel_weighs_them(seed):  # noqa: F811
+def test_sizes_are_drawn_as_the_shapley_kernel_weighs_them(seed):
     players, samples = 7, many(2000, 7)
     masks, _ = kernel_coalitions(samples, players, 12)  # sizes 1 and 6, 14 coalitions, do not fit
     share = torch.bincount(masks.sum(-1).flatten(), minlength=8)[1:7] / masks[..., 0].numel()
@@ -101,7 +101,7 @@ def test_sizes_are_drawn_as_the_shapley_kernel_weighs_them(seed):  # noqa: F811
 
 
 @pytest.mark.parametrize(("name", "options"), ESTIMATORS)
-def test_values_sum_to_what_the_baseline_lacks(name, options, seed):  # noqa: F811
+def test_values_sum_to_what_the_baseline_lacks(name, options, seed):
     net, x, targets, r = smooth_net(9), torch.randn(6, 9), torch.arange(6) % 3, torch.randn(9)
     for score, of in (("logit", lambda z: z), ("probability", lambda z: z.softmax(1))):
         whole, none = (of(net(inputs)).detach().gather(1, targets[:, None])[:, 0] for inputs in (x, r.expand_as(x)))
@@ -110,7 +110,7 @@ def test_values_sum_to_what_the_baseline_lacks(name, options, seed):  # noqa: F8
 
 
 @pytest.mark.parametrize(("name", "options"), ESTIMATORS[:2])
-def test_equal_players_get_equal_values_idle_ones_none_and_games_add_up(name, options, seed):  # noqa: F811
+def test_equal_players_get_equal_values_idle_ones_none_and_games_add_up(name, options, seed):
     first = lambda z: (z[:, 0] * z[:, 1] + torch.sin(z[:, 0] + z[:, 1])) * z[:, 2]  # noqa: E731
     second = lambda z: torch.tanh(z[:, 3] * z[:, 2]) + z[:, 0]  # noqa: E731
     x = torch.randn(3, 5)
@@ -123,7 +123,7 @@ def test_equal_players_get_equal_values_idle_ones_none_and_games_add_up(name, op
     assert near(both, 2 * own[first] - 3 * own[second])
 
 
-def test_shapley_sampling_is_unbiased_and_its_error_falls_with_the_orders(seed):  # noqa: F811
+def test_shapley_sampling_is_unbiased_and_its_error_falls_with_the_orders(seed):
     net, x = model(lambda inputs: inputs.prod(1) + torch.relu(inputs.sum(1) - 2)), torch.rand(1, 6) + 0.5
     targets = torch.zeros(1, dtype=torch.long)
     exact = explain("exact_shapley", net, x, targets)
@@ -133,7 +133,7 @@ def test_shapley_sampling_is_unbiased_and_its_error_falls_with_the_orders(seed):
     assert (more - exact).square().mean() < (runs - exact).square().mean() / 4
 
 
-def test_a_product_is_shared_equally(seed):  # noqa: F811
+def test_a_product_is_shared_equally(seed):
     x, targets = torch.rand(3, 5) + 0.5, torch.zeros(3, dtype=torch.long)
     net, f = model(lambda inputs: inputs.prod(1)), x.prod(1, keepdim=True)
     shares = {"exact_shapley": f / 5, "kernel_shap": f / 5, "integrated_gradients": f / 5}
@@ -142,7 +142,7 @@ def test_a_product_is_shared_equally(seed):  # noqa: F811
         assert near(explain(name, net, x, targets), share.expand(3, 5)), name
 
 
-def test_too_many_segments_are_not_applicable_and_too_few_samples_are_an_error(seed):  # noqa: F811
+def test_too_many_segments_are_not_applicable_and_too_few_samples_are_an_error(seed):
     net, _ = linear_net((13,))
     x, targets = torch.randn(2, 13), torch.tensor([0, 1])
     with pytest.raises(harness.NotApplicable, match="13 segments would take 2\\^13 evaluations"):
@@ -153,7 +153,7 @@ def test_too_many_segments_are_not_applicable_and_too_few_samples_are_an_error(s
         explain("shapley_sampling", net, x, targets, permutations=5)
 
 
-def test_gaps_between_the_numbers_of_segments_are_nobody(seed):  # noqa: F811
+def test_gaps_between_the_numbers_of_segments_are_nobody(seed):
     net, x, targets = smooth_net(9), torch.randn(4, 9), torch.tensor([0, 1, 2, 0])
     dense = torch.tensor([0, 1, 2, 3, 4, 5, 6, 0, 1])
     for name, options in (*ESTIMATORS, ("lime", {"samples": 50}), ("feature_ablation", {})):
@@ -169,13 +169,13 @@ def coalitions_seen(name, players, **options):
     return torch.cat(seen[1:])  # the first call only asks how many outputs there are
 
 
-def test_orders_come_with_their_reverses_so_that_coalitions_come_with_their_complements(seed):  # noqa: F811
+def test_orders_come_with_their_reverses_so_that_coalitions_come_with_their_complements(seed):
     seen = sorted(map(players_of, coalitions_seen("shapley_sampling", 8, permutations=4)), key=sorted)
     assert len(seen) == 4 * 7 + 2
     assert seen == sorted((frozenset(range(8)) - players for players in seen), key=sorted)
 
 
-def test_lime_sees_the_whole_input_first_and_each_segment_half_of_the_time(seed):  # noqa: F811
+def test_lime_sees_the_whole_input_first_and_each_segment_half_of_the_time(seed):
     seen = coalitions_seen("lime", 30, samples=2000)
     assert len(seen) == 2000 and seen[0].all()
     assert ((seen[1:].float().mean(0) - 0.5).abs() < 5.5 * 0.5 / 2000**0.5).all()

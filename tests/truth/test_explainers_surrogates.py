@@ -6,7 +6,7 @@ import torch
 from sklearn.tree import DecisionTreeClassifier
 
 import harness
-from explainer_worlds import linear_net, model, near, seed, smooth_net  # noqa: F401
+from explainer_worlds import linear_net, model, near, smooth_net
 from harness.api import samples_of
 from harness.explainers._tabular import training_table
 from harness.explainers._trees import Condition, in_words, leaves, satisfied
@@ -25,7 +25,7 @@ def nested(x):
     return 8 * torch.nn.functional.one_hot(number, 4).float()
 
 
-def test_a_linear_surrogate_of_a_linear_model_is_its_gradient_for_each_target(seed):  # noqa: F811
+def test_a_linear_surrogate_of_a_linear_model_is_its_gradient_for_each_target(seed):
     net, weight = linear_net((5,))
     train = torch.randn(200, 5) * torch.tensor([1.0, 10, 0.1, 1, 3]) + 2
     targets = torch.tensor([2, 0, 1])
@@ -36,7 +36,7 @@ def test_a_linear_surrogate_of_a_linear_model_is_its_gradient_for_each_target(se
     assert not near(shrunk, weight[targets], 0.1) and facts.single["r2"] < 0.95
 
 
-def test_a_linear_surrogate_of_a_single_output_has_its_weights_and_no_classes_to_agree_on(seed):  # noqa: F811
+def test_a_linear_surrogate_of_a_single_output_has_its_weights_and_no_classes_to_agree_on(seed):
     weight, train = torch.randn(4), torch.randn(90, 4)
     for net in (model(lambda x: x @ weight + 3), model(lambda x: (x @ weight + 3)[:, None])):
         found, facts = told("linear_surrogate", net, train, alpha=0.0)
@@ -47,7 +47,7 @@ def test_a_linear_surrogate_of_a_single_output_has_its_weights_and_no_classes_to
 
 
 @pytest.mark.parametrize("score", ["probability", "log_odds"])
-def test_a_linear_surrogate_fits_the_score_it_is_asked_for(score, seed):  # noqa: F811
+def test_a_linear_surrogate_fits_the_score_it_is_asked_for(score, seed):
     net, train = smooth_net(4), torch.randn(300, 4)
     log_p = net(train).double().log_softmax(1).detach()
     y = log_p.exp() if score == "probability" else torch.logit(log_p.exp())
@@ -56,7 +56,7 @@ def test_a_linear_surrogate_fits_the_score_it_is_asked_for(score, seed):  # noqa
     assert near(found[0], torch.linalg.lstsq(x, y[:, 0]).solution[:4], 0.05)
 
 
-def test_a_tree_of_depth_two_is_recovered_and_read_out(seed):  # noqa: F811
+def test_a_tree_of_depth_two_is_recovered_and_read_out(seed):
     train = 2 * torch.rand(1500, 5) - 1
     for fit in ("class", "probability"):
         found, facts = told(
@@ -68,7 +68,7 @@ def test_a_tree_of_depth_two_is_recovered_and_read_out(seed):  # noqa: F811
         assert len(words) == 4 and all(line.startswith("if age ") and ": class " in line for line in words)
 
 
-def test_a_jump_in_a_lattice_is_recovered_exactly(seed):  # noqa: F811
+def test_a_jump_in_a_lattice_is_recovered_exactly(seed):
     train = torch.randint(0, 6, (900, 4)).float()
     at = torch.randint(1, 5, (2,)) + 0.5
     steps = model(lambda x: 5 * torch.stack([(x[:, 1] > at[0]) * 2.0, (x[:, 3] > at[1]) * 3.0, x[:, 0] * 0 + 1], 1))
@@ -78,7 +78,7 @@ def test_a_jump_in_a_lattice_is_recovered_exactly(seed):  # noqa: F811
         assert found[0, 3] > 0 and (found[0, [0, 2]] == 0).all(), name
 
 
-def test_an_interaction_is_beyond_a_line_and_within_reach_of_a_tree_and_the_fidelity_says_so(seed):  # noqa: F811
+def test_an_interaction_is_beyond_a_line_and_within_reach_of_a_tree_and_the_fidelity_says_so(seed):
     train = torch.rand(2800, 3) - 0.35  # not centred: in the middle of a plain product no first split is any better
     _, line = told("linear_surrogate", model(product), train)
     found, tree = told("tree_surrogate", model(product), train)
@@ -86,7 +86,7 @@ def test_an_interaction_is_beyond_a_line_and_within_reach_of_a_tree_and_the_fide
     assert line.single["fidelity"] < 0.8 and line.single["r2"] < 0.55 and found[0, 2] < 0.05
 
 
-def test_fidelity_and_majority_are_those_of_the_rows_held_out(seed):  # noqa: F811
+def test_fidelity_and_majority_are_those_of_the_rows_held_out(seed):
     net, train = decided_net(6), torch.randn(300, 6)
     table = training_table(samples_of(net, train[:1], torch.tensor([0]), train=train), 300)
     fit, held = table.split(0.4)
@@ -99,7 +99,7 @@ def test_fidelity_and_majority_are_those_of_the_rows_held_out(seed):  # noqa: F8
     assert facts.single["majority"] == pytest.approx(np.bincount(y[held]).max() / 120)
 
 
-def test_a_single_output_has_a_regression_tree_and_no_rule_list(seed):  # noqa: F811
+def test_a_single_output_has_a_regression_tree_and_no_rule_list(seed):
     train, step = torch.rand(400, 3), model(lambda x: (x[:, 1] > 0.5).float() * 4)
     found, facts = told("tree_surrogate", step, train, depth=1)
     assert found[0].tolist() == [0, 1, 0] and facts.single["r2"] > 0.9 and "fidelity" not in facts.single
@@ -108,7 +108,7 @@ def test_a_single_output_has_a_regression_tree_and_no_rule_list(seed):  # noqa: 
         told("rule_list", step, train)
 
 
-def test_a_rule_model_is_recovered_exactly_and_told_in_words(seed):  # noqa: F811
+def test_a_rule_model_is_recovered_exactly_and_told_in_words(seed):
     train = torch.randint(0, 2, (600, 5)).float()
     # if c0 and c1: 0; else if c3: 1; else 2
     number = lambda x: torch.where((x[:, 0] + x[:, 1]) > 1.5, 0, torch.where(x[:, 3] > 0.5, 1, 2))  # noqa: E731
@@ -120,7 +120,7 @@ def test_a_rule_model_is_recovered_exactly_and_told_in_words(seed):  # noqa: F81
     assert all("(" in line and "100% of them right)" in line for line in words)
 
 
-def test_a_rule_list_by_hand(seed):  # noqa: F811
+def test_a_rule_list_by_hand(seed):
     x = np.array([[0, 0], [0, 1], [0, 0], [0, 1], [1, 0], [1, 0], [1, 1], [1, 1]], dtype=np.float32)
     y = np.array([0, 0, 0, 0, 1, 1, 2, 2])
     rules = greedy_rules(x, y, 6, 1, 0.1, 0)
@@ -143,7 +143,7 @@ def test_a_rule_on_two_columns_counts_for_both_and_rows_are_decided_by_the_first
 
 
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
-def test_leaves_read_as_conditions_hold_the_rows_that_the_tree_puts_there(kind, seed):  # noqa: F811
+def test_leaves_read_as_conditions_hold_the_rows_that_the_tree_puts_there(kind, seed):
     from sklearn.tree import DecisionTreeRegressor
 
     x = torch.randn(300, 3).double().numpy().astype(np.float32)
@@ -172,6 +172,6 @@ def test_conditions_in_words():
         ("linear_surrogate", {"score": "odds"}, "unknown score 'odds'"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_in_one_line(name, options, match, seed):  # noqa: F811
+def test_mistakes_are_told_in_one_line(name, options, match, seed):
     with pytest.raises(ValueError, match=match):
         told(name, decided_net(3), torch.randn(40, 3), **options)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
-from explainer_worlds import model, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import model, near, small_cnn
 from harness.api import samples_of
 from harness.explainers import _concepts
 from harness.explainers._at_layer import activations
@@ -67,7 +67,7 @@ class StripeNet(nn.Module):
         return torch.stack([stripes + mixed, mixed - stripes], 1)
 
 
-def samples_at(net, x, *, train=None, seed=0, truth=None, chunk=64, value_range=(0.0, 1.0), targets=None):  # noqa: F811
+def samples_at(net, x, *, train=None, seed=0, truth=None, chunk=64, value_range=(0.0, 1.0), targets=None):
     targets = torch.zeros(len(x), dtype=torch.long) if targets is None else targets
     return Samples(
         x, targets, Predictor(net, chunk=chunk), Units.of(x), seed, train=train, train_labels=truth,
@@ -84,7 +84,7 @@ def told(net, x, *, batch=16, targets=None, **given):
     return explaining(samples), samples.facts
 
 
-def test_the_sum_over_places_is_the_derivative_of_the_logit_along_the_vector(seed):  # noqa: F811
+def test_the_sum_over_places_is_the_derivative_of_the_logit_along_the_vector(seed):
     net, x, targets = small_cnn().double(), torch.randn(5, 3, 12, 12).double(), torch.tensor([0, 1, 2, 3, 0])
     samples = samples_at(net, x, targets=targets, chunk=2)
     for name, tail in (("0", 1), ("4", 5)):
@@ -98,7 +98,7 @@ def test_the_sum_over_places_is_the_derivative_of_the_logit_along_the_vector(see
         assert near(found.sum((1, 2, 3)), (ends[0] - ends[1]).detach() / (2 * step), 1e-5)
 
 
-def test_the_map_is_the_gradient_times_the_vector_summed_over_channels_and_enlarged(seed):  # noqa: F811
+def test_the_map_is_the_gradient_times_the_vector_summed_over_channels_and_enlarged(seed):
     net, x = small_cnn(), torch.rand(3, 3, 12, 12)
     found, facts = told(net, x, concept="dots", **FAST)
     samples = samples_at(net, x)
@@ -115,7 +115,7 @@ def test_the_map_is_the_gradient_times_the_vector_summed_over_channels_and_enlar
 
 
 @pytest.mark.parametrize("alpha", [0.01, 1.0])
-def test_the_vector_is_the_normal_of_a_logistic_regression_on_all_activations(alpha, seed):  # noqa: F811
+def test_the_vector_is_the_normal_of_a_logistic_regression_on_all_activations(alpha, seed):
     concept, other = torch.randn(9, 3, 4, 4) + 0.3, 2 * torch.randn(7, 3, 4, 4)
     x = torch.cat([concept, other]).flatten(1).double().numpy()
     scale = np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())
@@ -132,7 +132,7 @@ def test_the_vector_is_the_normal_of_a_logistic_regression_on_all_activations(al
     assert near(classifier(other, concept, alpha).vector, -own.vector, 5e-3)
 
 
-def test_a_planted_concept_is_found_with_score_one_and_noise_in_colour_is_not(seed):  # noqa: F811
+def test_a_planted_concept_is_found_with_score_one_and_noise_in_colour_is_not(seed):
     net, x = StripeNet().eval(), torch.rand(40, 3, SIZE, SIZE)
     samples = samples_at(net, x[:2], train=x, seed=seed)
     _, sets = concept_sets(samples, "textures", 20, 6)
@@ -147,7 +147,7 @@ def test_a_planted_concept_is_found_with_score_one_and_noise_in_colour_is_not(se
     assert most_significant(scores) == "stripes"
 
 
-def test_what_is_no_concept_to_a_layer_is_significant_about_as_often_as_alpha(seed):  # noqa: F811
+def test_what_is_no_concept_to_a_layer_is_significant_about_as_often_as_alpha(seed):
     net, x = StripeNet().eval(), torch.rand(30, 3, SIZE, SIZE)
     values = []
     for number in range(15):
@@ -162,7 +162,7 @@ def test_what_is_no_concept_to_a_layer_is_significant_about_as_often_as_alpha(se
 
 
 @pytest.mark.parametrize("kind", ["coin", "share"])
-def test_equal_distributions_of_scores_differ_significantly_about_as_often_as_alpha(kind, seed):  # noqa: F811
+def test_equal_distributions_of_scores_differ_significantly_about_as_often_as_alpha(kind, seed):
     generator = np.random.default_rng(seed)
     draw = (lambda n: generator.integers(0, 2, n)) if kind == "coin" else (lambda n: generator.random(n))
     found = np.array([two_sided_p(draw(10).astype(float), draw(10).astype(float)) for _ in range(4000)])
@@ -191,7 +191,7 @@ def test_the_most_significant_concept_has_the_smallest_p_and_among_equals_the_mo
     assert most_significant(scores[scores.concept != "c"]) == "b"
 
 
-def test_scores_are_shares_of_each_class_own_images_over_all_chunks(seed):  # noqa: F811
+def test_scores_are_shares_of_each_class_own_images_over_all_chunks(seed):
     net, train = small_cnn(), torch.randn(60, 3, 12, 12)
     labels = torch.randint(3, (60,))
     _, facts = told(net, train[:2], train=train, layer="0", concept="dots", rows=35, chunk=7, **FAST)
@@ -221,7 +221,7 @@ def test_scores_are_shares_of_each_class_own_images_over_all_chunks(seed):  # no
     assert per_class.to_dict() == dict(enumerate(torch.bincount(labels, minlength=3).tolist()))
 
 
-def test_scores_and_maps_do_not_depend_on_the_samples_explained_or_their_batch(seed):  # noqa: F811
+def test_scores_and_maps_do_not_depend_on_the_samples_explained_or_their_batch(seed):
     net, train, x, targets = small_cnn(), torch.rand(20, 3, 12, 12), torch.rand(5, 3, 12, 12), torch.arange(5) % 4
     first, facts = told(net, x, targets=targets, train=train, **FAST)
     for rows, batch, chunk in ((slice(None), 2, 3), (slice(3, 5), 1, 500)):
@@ -234,7 +234,7 @@ def test_scores_and_maps_do_not_depend_on_the_samples_explained_or_their_batch(s
         assert len(torch.cat(own.per_sample["sensitivity"])) == len(again)
 
 
-def test_nothing_is_changed_and_nothing_warns_also_in_place_and_reused(seed):  # noqa: F811
+def test_nothing_is_changed_and_nothing_warns_also_in_place_and_reused(seed):
     net, x, train = small_cnn(), torch.rand(3, 3, 12, 12), torch.rand(9, 3, 12, 12)
     in_place = nn.Sequential(*[nn.ReLU(inplace=True) if isinstance(part, nn.ReLU) else part for part in net]).eval()
     guard, before, state = ModelGuard(net), x.clone(), torch.random.get_rng_state()
@@ -248,7 +248,7 @@ def test_nothing_is_changed_and_nothing_warns_also_in_place_and_reused(seed):  #
                     told(net, x, train=train, layer="3", seed=2, concept="dots", **FAST)[0], 1e-3)  # fmt: skip
 
 
-def test_runs_share_no_image_and_another_seed_draws_others(seed):  # noqa: F811
+def test_runs_share_no_image_and_another_seed_draws_others(seed):
     shape = (3, 10, 14)
     sets = _concepts.drawn_sets(0, 3, shape)
     for name in (*_concepts.texture_names(3), "random"):
@@ -259,7 +259,7 @@ def test_runs_share_no_image_and_another_seed_draws_others(seed):  # noqa: F811
     assert _concepts.texture_names(1) == tuple(_concepts.TEXTURES) and "red" in _concepts.texture_names(3)
 
 
-def test_textures_and_colours_are_what_they_are_called(seed):  # noqa: F811
+def test_textures_and_colours_are_what_they_are_called(seed):
     keys = element(torch.tensor([seed]), torch.arange(40))
     image = lambda name, channels=3: _concepts.concept_images(name, keys, (channels, 32, 32)).double()  # noqa: E731
     for name in _concepts.TEXTURES:
@@ -283,7 +283,7 @@ def write_folder(root, counts, size=(9, 7)):
             Image.new("RGB", size, colour).save(root / name / f"{number}.png")
 
 
-def test_concepts_may_come_from_folders_dealt_out_to_the_runs(tmp_path, seed):  # noqa: F811
+def test_concepts_may_come_from_folders_dealt_out_to_the_runs(tmp_path, seed):
     write_folder(tmp_path, {"red": 23, "other": 21, "random": 60})
     net, x = small_cnn(), torch.randn(2, 3, 12, 12)
     samples = samples_at(net, x, value_range=(torch.tensor([-1.0, 0, 0]), torch.tensor([1.0, 2, 4])))
@@ -298,7 +298,7 @@ def test_concepts_may_come_from_folders_dealt_out_to_the_runs(tmp_path, seed):  
     assert found.isfinite().all() and facts.single["cav_accuracy"]["red"] > 0.7
 
 
-def test_folders_that_do_not_serve_are_told_in_one_line(tmp_path, seed):  # noqa: F811
+def test_folders_that_do_not_serve_are_told_in_one_line(tmp_path, seed):
     net, x = small_cnn(), torch.randn(2, 3, 12, 12)
     with pytest.raises(ValueError, match="expected textures or a folder"):
         told(net, x, concepts=str(tmp_path / "nowhere"), concept="red")
@@ -313,7 +313,7 @@ def test_folders_that_do_not_serve_are_told_in_one_line(tmp_path, seed):  # noqa
         told(net, x, concepts=str(tmp_path), concept="red")
 
 
-def test_what_it_cannot_serve_is_not_applicable_with_a_reason(seed):  # noqa: F811
+def test_what_it_cannot_serve_is_not_applicable_with_a_reason(seed):
     net, x = small_cnn(), torch.randn(2, 3, 12, 12)
     targets = torch.tensor([0, 1])
     with pytest.raises(harness.NotApplicable, match="training images"):
@@ -335,7 +335,7 @@ def test_what_it_cannot_serve_is_not_applicable_with_a_reason(seed):  # noqa: F8
             told(net, x, train=x, **{"concept": "dots", **options})
 
 
-def test_captum_counts_the_same_signs_along_the_same_vector(tmp_path, seed):  # noqa: F811
+def test_captum_counts_the_same_signs_along_the_same_vector(tmp_path, seed):
     from captum.concept import TCAV, Concept
     from captum.concept._utils.classifier import Classifier
 
@@ -375,7 +375,7 @@ def test_captum_counts_the_same_signs_along_the_same_vector(tmp_path, seed):  # 
 
 
 @pytest.mark.parametrize("labels", [torch.rand(6), torch.full((6,), 9), torch.full((6,), -1)])
-def test_labels_that_are_no_class_of_the_model_are_refused_in_one_line(labels, seed):  # noqa: F811
+def test_labels_that_are_no_class_of_the_model_are_refused_in_one_line(labels, seed):
     x = torch.randn(6, 3, SIZE, SIZE)
     with pytest.raises(ValueError, match="expected class indices from 0 to 3"):
         harness.explain(

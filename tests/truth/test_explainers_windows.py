@@ -6,7 +6,7 @@ from skimage.transform import resize
 from torch import nn
 
 import harness
-from explainer_worlds import explain, linear_net, near, seed, small_cnn  # noqa: F401
+from explainer_worlds import explain, linear_net, near, small_cnn
 from harness.api import samples_of
 from harness.explainers.rise import _Masks, _strips
 from harness.randomness import element, uniform
@@ -38,7 +38,7 @@ def occlusion_by_hand(net, x, target, window, stride, baseline):
 
 
 @pytest.mark.parametrize(("window", "stride"), [(3, 3), (3, 2), (5, 4), (4, 1), (1, 1), (20, 20), (7, 5)])
-def test_occlusion_averages_the_drops_of_all_windows_over_a_pixel_also_at_the_edge(window, stride, seed):  # noqa: F811
+def test_occlusion_averages_the_drops_of_all_windows_over_a_pixel_also_at_the_edge(window, stride, seed):
     net, x, baseline = small_cnn(2), torch.randn(2, 2, 8, 11), torch.randn(2, 8, 11)
     targets = torch.tensor([1, 3])
     found = explain("occlusion", net, x, targets, window=window, stride=stride, baseline=baseline)
@@ -47,7 +47,7 @@ def test_occlusion_averages_the_drops_of_all_windows_over_a_pixel_also_at_the_ed
 
 
 @pytest.mark.parametrize(("side", "window", "stride"), [(224, 32, 16), (28, 4, 2), (8, 1, 1)])
-def test_windows_are_a_seventh_of_the_side_and_move_by_half_of_it(side, window, stride, seed):  # noqa: F811
+def test_windows_are_a_seventh_of_the_side_and_move_by_half_of_it(side, window, stride, seed):
     pool = side // 4
     net = nn.Sequential(nn.AvgPool2d(pool), nn.Flatten(), nn.Linear((side // pool) ** 2, 2)).eval()
     x, targets = torch.randn(1, 1, side, side), torch.tensor([1])
@@ -55,7 +55,7 @@ def test_windows_are_a_seventh_of_the_side_and_move_by_half_of_it(side, window, 
     assert torch.equal(plain, spelt)
 
 
-def test_tokens_and_time_steps_are_hidden_with_all_their_channels(seed):  # noqa: F811
+def test_tokens_and_time_steps_are_hidden_with_all_their_channels(seed):
     for modality, shape, axis in (("tokens", (6, 3), 2), ("series", (3, 6), 1)):
         net, weights = linear_net(shape)
         x, targets = torch.randn(2, *shape), torch.tensor([0, 2])
@@ -66,7 +66,7 @@ def test_tokens_and_time_steps_are_hidden_with_all_their_channels(seed):  # noqa
         assert near(halves.flatten(1)[:, ::3], expected.flatten(1).view(2, 2, 3).sum(2))
 
 
-def test_windows_that_leave_gaps_or_span_columns_are_refused(seed):  # noqa: F811
+def test_windows_that_leave_gaps_or_span_columns_are_refused(seed):
     net, _ = linear_net((5,))
     with pytest.raises(harness.NotApplicable, match="columns of a table"):
         explain("occlusion", net, torch.randn(1, 5), torch.tensor([0]), window=2)
@@ -75,7 +75,7 @@ def test_windows_that_leave_gaps_or_span_columns_are_refused(seed):  # noqa: F81
         explain("occlusion", net, torch.randn(1, 1, 5, 5), torch.tensor([0]), window=2, stride=3)
 
 
-def test_ablation_gives_each_sample_the_drops_of_its_own_segments(seed):  # noqa: F811
+def test_ablation_gives_each_sample_the_drops_of_its_own_segments(seed):
     net, x, targets = small_cnn(), torch.randn(3, 3, 6, 6), torch.tensor([0, 1, 2])
     segments = torch.stack([torch.randint(count, (6, 6)) for count in (2, 5, 9)])
     found = explain("feature_ablation", net, x, targets, segments=segments, baseline="mean")
@@ -97,7 +97,7 @@ def rise_mask_by_hand(coins, shift, shape):
 
 
 @pytest.mark.parametrize(("cells", "shape"), [(7, (28, 28)), (3, (10, 8)), (1, (4, 5)), (5, (5, 13))])
-def test_rises_masks_are_those_of_the_released_code(cells, shape, seed):  # noqa: F811
+def test_rises_masks_are_those_of_the_released_code(cells, shape, seed):
     keys = torch.randint(2**62, (2,))
     masks = _Masks(keys, cells, 0.4, tuple(_strips(length, cells) for length in shape))
     pairs = [(sample, draw) for sample in range(2) for draw in range(6)]
@@ -115,7 +115,7 @@ def test_rises_masks_are_those_of_the_released_code(cells, shape, seed):  # noqa
     assert near(masks.weighted_sum(weights), (weights[:, :, None, None] * found.view(2, 6, *shape)).sum(1))
 
 
-def test_rise_is_its_masks_weighted_by_the_scores_they_reach(seed):  # noqa: F811
+def test_rise_is_its_masks_weighted_by_the_scores_they_reach(seed):
     net, x, targets = small_cnn(), torch.randn(2, 3, 9, 9), torch.tensor([2, 0])
     masks = _Masks(samples_of(net, x, targets).stream("rise masks"), 3, 0.5, (_strips(9, 3), _strips(9, 3)))
     for row in range(2):

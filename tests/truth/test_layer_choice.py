@@ -8,7 +8,7 @@ import transformers
 from torch import nn
 
 import harness
-from explainer_worlds import linear_net, model, seed, small_cnn  # noqa: F401
+from explainer_worlds import linear_net, model, small_cnn
 from harness.api import samples_of
 from harness.explainers._at_layer import mapped
 from harness.explainers._layers import choose_layer
@@ -111,7 +111,7 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("case", CHOICES)
-def test_the_layer_is_the_last_that_has_places_which_the_output_is_computed_from(case, seed):  # noqa: F811
+def test_the_layer_is_the_last_that_has_places_which_the_output_is_computed_from(case, seed):
     make, name, (kind, prefix), grid = CHOICES[case]
     net = make().eval()
     side = 32 if case in ("torchvision vit", "transformers swin") else 64
@@ -123,7 +123,7 @@ def test_the_layer_is_the_last_that_has_places_which_the_output_is_computed_from
 
 
 @pytest.mark.parametrize(("make", "blank"), [(timm_vit, "blocks.1"), (torchvision_vit, "encoder")])
-def test_the_last_blocks_places_that_are_passed_over_have_no_gradient(make, blank, seed):  # noqa: F811
+def test_the_last_blocks_places_that_are_passed_over_have_no_gradient(make, blank, seed):
     net = make().eval()
     context = samples(net, (3, 32, 32) if make is torchvision_vit else (3, 64, 64))
     layer = choose_layer(net, context, layer=blank)  # a layer that is asked for is taken
@@ -178,12 +178,12 @@ class Turned(nn.Module):
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_as_many_channels_as_rows_and_columns_are_told_apart_by_where_a_change_goes(last, seed):  # noqa: F811
+def test_as_many_channels_as_rows_and_columns_are_told_apart_by_where_a_change_goes(last, seed):
     layer = layer_of(Turned(last), (3, 16, 16))
     assert (layer.name, layer.layout.kind) == ("out", CHANNELS_LAST if last else CHANNELS_FIRST)
 
 
-def test_what_follows_no_change_of_the_input_cannot_be_read(seed):  # noqa: F811
+def test_what_follows_no_change_of_the_input_cannot_be_read(seed):
     noise = torch.randn(8, 8, 8)
     net = Turned(False)
     net.out = model(lambda z: z.mean((1, 2, 3), keepdim=True) * noise)
@@ -191,7 +191,7 @@ def test_what_follows_no_change_of_the_input_cannot_be_read(seed):  # noqa: F811
         layer_of(net, (3, 16, 16))
 
 
-def test_modules_with_channels_of_their_own_say_where_they_are_and_what_follows_keeps_them(seed):  # noqa: F811
+def test_modules_with_channels_of_their_own_say_where_they_are_and_what_follows_keeps_them(seed):
     blind = nn.Conv2d(3, 8, 3, padding=1)
     nn.init.zeros_(blind.weight)  # no change of the input shows
     net = nn.Sequential(nn.Sequential(blind, nn.ReLU()), nn.Flatten(), nn.Linear(512, 3))
@@ -247,12 +247,12 @@ class Patches(nn.Module):
         return self.head(self.norm(tokens).mean(1))
 
 
-def test_tokens_made_by_hand_are_read_too(seed):  # noqa: F811
+def test_tokens_made_by_hand_are_read_too(seed):
     layer = layer_of(Patches(2), (1, 12, 20))
     assert (layer.name, layer.layout.grid, layer.layout.prefix) == ("norm", (3, 5), 2)
 
 
-def test_tokens_that_fit_two_grids_are_told_apart_by_where_a_change_goes_or_not_at_all(seed):  # noqa: F811
+def test_tokens_that_fit_two_grids_are_told_apart_by_where_a_change_goes_or_not_at_all(seed):
     both = Reader((60, 60)).read((1, 17, 8))
     assert {(layout.grid, layout.prefix) for layout in both} == {((4, 4), 1), ((3, 3), 8)}
     places = lambda x: nn.functional.avg_pool2d(x, 15).flatten(2).transpose(1, 2).repeat(1, 1, 8)  # noqa: E731
@@ -300,7 +300,7 @@ def test_a_misspelt_layer_is_told_with_close_names():
         name_of(TORCHVISION.resnet18(), (3, 64, 64), layer="layr4")
 
 
-def test_a_series_is_read_with_channels_first_only(seed):  # noqa: F811
+def test_a_series_is_read_with_channels_first_only(seed):
     net = nn.Sequential(
         nn.Conv1d(2, 8, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(8, 12, 3), nn.BatchNorm1d(12), nn.ReLU(),
         nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(12, 3),
@@ -312,7 +312,7 @@ def test_a_series_is_read_with_channels_first_only(seed):  # noqa: F811
         layer_of(turned, (2, 40), modality="series")
 
 
-def test_a_compiled_model_is_asked_layer_by_layer(seed):  # noqa: F811
+def test_a_compiled_model_is_asked_layer_by_layer(seed):
     net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(180, 3)).eval()
     x, targets = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
     compiled = torch.compile(net, backend="eager", fullgraph=True)
