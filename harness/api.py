@@ -12,6 +12,7 @@ from harness.batch import Batch
 from harness.block import measure_block
 from harness.checks import (
     check_finite,
+    check_groups,
     check_inputs,
     check_like_inputs,
     check_masks,
@@ -22,10 +23,11 @@ from harness.checks import (
     class_count,
     device_of,
 )  # fmt: skip
+from harness.choosing import choose_several
 from harness.errors import UserError
 from harness.explaining import Explaining
 from harness.guards import guarded
-from harness.plan import Job, Plan, choose_several
+from harness.plan import Job, Plan
 from harness.predictor import Predictor, default_chunk
 from harness.recording import FrameRecorder
 from harness.registry import EXPLAINERS, METRICS, Entry
@@ -68,21 +70,22 @@ def score(
     metric: str | Callable[..., Any], model: nn.Module, inputs: Tensor, targets: Tensor, attributions: Tensor, *,
     explainer: str | Callable[..., Tensor] | None = None, explainer_options: dict[str, Any] | None = None,
     masks: Tensor | None = None, segments: str | Tensor | None = None, seed: int = 0, modality: str | None = None,
-    train: Tensor | None = None, train_labels: Tensor | None = None, value_range: tuple[Any, Any] | None = None,
-    reduction: str = "sum", **options: Any,
+    labels: Tensor | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
+    value_range: tuple[Any, Any] | None = None, reduction: str = "sum", **options: Any,
 ) -> Tensor:  # fmt: skip
     """The metric's score (N,) of given attributions, NaN where it is undefined.
 
     ``explainer`` (with ``explainer_options``) is needed by metrics that explain again, and by those that ask for its
-    capabilities. ``value_range`` is the lowest and highest value an input can have; without it each sample's own range
-    counts. ``reduction`` is how channels become one number per unit; ``none`` makes every number a unit.
+    capabilities. ``labels`` (N,) are what the data says the samples are, where that is not ``targets``.
+    ``value_range`` is the lowest and highest value an input can have; without it each sample's own range counts.
+    ``reduction`` is how channels become one number per unit; ``none`` makes every number a unit.
     """
     entry = METRICS.resolve(metric)
     given, options = _segments(entry, segments, options)
     options = entry.complete(options)
     samples = samples_of(
         model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given,
-        masks=masks, value_range=value_range, elements=reduction == "none",
+        masks=masks, labels=labels, value_range=value_range, elements=reduction == "none",
     )  # fmt: skip
     explaining = None
     if explainer is not None:
@@ -96,7 +99,7 @@ def score(
 def samples_of(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0, modality: str | None = None,
     train: Tensor | None = None, train_labels: Tensor | None = None, segments: Tensor | None = None,
-    masks: Tensor | None = None,
+    masks: Tensor | None = None, labels: Tensor | None = None,
     value_range: tuple[Any, Any] | None = None, elements: bool = False, predictor: Predictor | None = None,
 ) -> Samples:  # fmt: skip
     """Checked tensors as ``Samples``; raises ValueError with one line on what is wrong."""
@@ -111,7 +114,9 @@ def samples_of(
     targets = check_targets(targets, len(inputs), classes).to(inputs.device)
     masks = check_masks(masks, len(inputs), units.shape)
     return Samples(
-        inputs, targets, predictor, units, seed, train=check_like_inputs(train, inputs, "train"),
+        inputs, targets, predictor, units, seed,
+        labels=targets if labels is None else check_targets(labels, len(inputs), classes, "labels").to(inputs.device),
+        train=check_like_inputs(train, inputs, "train"),
         train_labels=check_train_labels(train_labels, train),
         value_range=value_range, masks=None if masks is None else masks.to(inputs.device),
         given_segments=_per_sample(segments, inputs, units),
@@ -159,14 +164,16 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
 def evaluate(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, explainers: Any, metrics: Any,
     masks: Tensor | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
-    unit_names: Sequence[str] | None = None, value_range: tuple[Any, Any] | None = None,
-    modality: str | None = None, ids: Sequence[str] | None = None, tuned: bool = False, **protocol: Any,
+    unit_names: Sequence[str] | None = None, groups: Mapping[str, Sequence[Any]] | None = None,
+    value_range: tuple[Any, Any] | None = None, modality: str | None = None, ids: Sequence[str] | None = None,
+    tuned: bool = False, **protocol: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Score several explainers by several metrics on your own model and tensors: one row per sample and metric.
 
     ``explainers`` and ``metrics`` are names, functions, a list of these, or a mapping of labels to options (with
     ``name``, a name or a function, where the label is not it). ``protocol`` are the settings of
-    ``harness.stage.Protocol`` but the target. ``tuned`` first spends seconds to find the fastest equal form of the
+    ``harness.stage.Protocol`` but the target. ``groups`` divide the samples, name -> one group per sample, for
+    ``harness.results.subgroups``. ``tuned`` first spends seconds to find the fastest equal form of the
     model. A cell that failed or does not apply has rows too: value NaN, with its ``status`` and ``error``.
     """
     inputs = check_inputs(inputs)
@@ -184,7 +191,7 @@ def evaluate(
     data = Data(
         names, inputs, labels, modality, value_range, train=train, masks=masks,
         train_labels=check_train_labels(train_labels, train),
-        unit_names=None if unit_names is None else tuple(unit_names),
+        unit_names=None if unit_names is None else tuple(unit_names), groups=check_groups(groups, len(inputs)),
     )  # fmt: skip
     settings = Protocol.of({**protocol, "target": "label"})
     device = device_of(check_model(model), inputs.device)

@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from harness.choosing import Chosen
 from harness.errors import NotApplicable, UserError, one_line
 from harness.explaining import Explaining
 from harness.facts import Facts
-from harness.plan import Chosen
 from harness.promises import promised, relative_error, total
 from harness.registry import EXPLAINERS, Explainer
 from harness.results.store import plain

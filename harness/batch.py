@@ -36,6 +36,7 @@ class Batch:
     options        the explainer's options, defaults included
     explain_again  ``explain_again(samples) -> raw`` runs the explainer on other samples, or None
     own            what has been computed for this explainer and these samples, for the metrics that follow
+    everywhere     what has been computed for this explainer, whatever the samples
     cost           what the explanation cost, or None (``harness.measure``)
     reduction      how channels became one number per unit
     """
@@ -47,6 +48,7 @@ class Batch:
     options: Mapping[str, Any] = field(default_factory=dict)
     explain_again: Callable[[Samples], Tensor] | None = None
     own: MutableMapping[Hashable, Any] = field(default_factory=dict)
+    everywhere: MutableMapping[Hashable, Any] = field(default_factory=dict)
     cost: Any = None
     reduction: str = "sum"
 
@@ -78,6 +80,12 @@ class Batch:
         if key not in self.own:
             self.own[key] = compute()
         return self.own[key]
+
+    def for_explainer(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The result of ``compute``, made once for this explainer: it must not depend on these samples."""
+        if key not in self.everywhere:
+            self.everywhere[key] = compute()
+        return self.everywhere[key]
 
     def reduced(self, raw: Tensor) -> Tensor:
         """Other raw attributions as numbers per unit (N, *units), reduced as these were."""

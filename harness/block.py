@@ -19,13 +19,14 @@ from torch import Tensor
 
 from harness.auditing import Audit, Auditor, Trial
 from harness.batch import Batch, Scores
+from harness.choosing import Chosen
 from harness.errors import NotApplicable, one_line
 from harness.explaining import Explaining
 from harness.facts import Facts
 from harness.guards import ModelChanged, ModelGuard, isolated_randomness
 from harness.measure import Cost, explain_measured, timed_setup
 from harness.memo import Memo, Shelf
-from harness.plan import Chosen, Job
+from harness.plan import Job
 from harness.samples import Samples
 from harness.scoring import join_scores, score_batch
 from harness.stage import Stage
@@ -55,6 +56,7 @@ class Explained:
     valid   (N,) bool, where an attribution is finite
     audit   what the explainer told of its work, and what it shows of itself
     owns    a memo per chunk, for what several metrics need of this explainer
+    memo    the same for all chunks together
     """
 
     explaining: Explaining
@@ -63,6 +65,7 @@ class Explained:
     valid: Tensor
     audit: Audit
     owns: list[Memo]
+    memo: Memo
 
     @property
     def flags(self) -> list[str]:
@@ -137,13 +140,10 @@ def _explain(
         raise FloatingPointError("every attribution holds NaN or infinite values")
     with isolated_randomness(stage.device):
         audit = auditor.audit(chosen, parts, facts, trial)
-    return Explained(explaining, parts, _by_chunk(costs, parts), valid, audit, _memos(len(parts)))
-
-
-def _memos(count: int) -> list[Memo]:
-    """A memo for each chunk of one explainer, with a memory budget that ends with the explainer."""
-    shelf = Shelf()
-    return [Memo(shelf) for _ in range(count)]
+    shelf = Shelf()  # a memory budget that ends with the explainer
+    return Explained(
+        explaining, parts, _by_chunk(costs, parts), valid, audit, [Memo(shelf) for _ in parts], Memo(shelf)
+    )
 
 
 def _warm_up(explaining: Explaining, samples: Samples, batch_size: int, twice: bool) -> Trial:
@@ -222,8 +222,8 @@ def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, wher
         samples, raw, cost = samples.take(rows), raw[rows], cost.take(rows)
     explaining = explained.explaining
     reduced = samples.units.reduce(raw, stage.protocol.reduction)
-    batch = Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, explained.owns[number], cost,
-                  stage.protocol.reduction)  # fmt: skip
+    batch = Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, explained.owns[number],
+                  explained.memo, cost, stage.protocol.reduction)  # fmt: skip
     return _spread_over(score_batch(job.metric.entry, job.metric.options, batch), valid)
 
 

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.block import Explained, Failure, explain_each
+from harness.choosing import Chosen
 from harness.errors import NotApplicable, UserError, one_line
 from harness.guards import ModelChanged, ModelGuard
 from harness.lease import choose_device, lease
-from harness.plan import Chosen, Plan
+from harness.plan import Plan
 from harness.progress import Progress
 from harness.registry import EXPLAINERS
 from harness.results.leaderboard import LINES, WORDS

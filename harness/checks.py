@@ -1,5 +1,6 @@
 """What a user hands in, checked before it is used: each mistake is one line."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -122,3 +123,17 @@ def first_line(error: BaseException, limit: int = 200) -> str:
 def device_of(model: nn.Module, fallback: torch.device) -> torch.device:
     """Where the model's weights are; a model without weights runs anywhere."""
     return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), fallback)
+
+
+def check_groups(groups: Mapping[str, Any] | None, count: int) -> dict[str, list[Any]]:
+    """Divisions of the samples, name -> one group per sample, as plain lists."""
+    lists = {str(name): [_plain(value) for value in values] for name, values in (groups or {}).items()}
+    for name, values in lists.items():
+        if len(values) != count:
+            raise UserError(f"groups {name!r} have {len(values)} entries, expected one for each of {count} samples")
+    return lists
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as Python's own, which JSON can hold."""
+    return value.item() if hasattr(value, "item") else value

@@ -16,7 +16,7 @@ USAGE = """usage: harness VERB ...
          [--quiet]
   plan   the cells of the same command by state, without loading a model
   list   what there is: harness list explainers|metrics|models|datasets [NAME]
-  table  results: harness table [RUN] [--samples] [--csv FILE] [--parquet FILE]
+  table  results: harness table [RUN] [--samples | --by DIVISION | --choices] [--csv FILE] [--parquet FILE]
   check  what every explainer's self-checks show on a model and data, without scoring: harness check [model=NAME]
          [dataset=NAME] [explainer=[A,B]] [protocol.samples=4] [--csv FILE] [--strict] [--quiet]
 
@@ -181,41 +181,70 @@ def table(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="harness table")
     parser.add_argument("run", nargs="?", default="latest", help="a name under runs/, a folder, latest or previous")
     parser.add_argument("--samples", action="store_true", help="one row per sample instead of one per cell")
+    parser.add_argument(
+        "--by", metavar="DIVISION", help="gaps between groups: label, correct, target, or the data's own"
+    )
+    parser.add_argument("--least", type=int, default=30, help="samples a group needs to count with --by (default: 30)")
+    parser.add_argument("--choices", action="store_true", help="how verdicts hold over a metric's settings (over=)")
     parser.add_argument("--csv", metavar="FILE", help="write the rows as CSV")
     parser.add_argument("--parquet", metavar="FILE", help="write the rows as Parquet")
     parser.add_argument("--runs", default="runs", help="the folder in which runs lie (default: runs)")
     chosen = parser.parse_args(arguments)
-    from harness.results.frames import find_run, read_cells, read_scores
-    from harness.results.statistics import ranks
+    from harness.results.frames import find_run
     from harness.results.tables import to_csv, to_parquet
 
     directory = find_run(chosen.run, chosen.runs)
-    if not (chosen.samples or chosen.csv or chosen.parquet):
+    if not (chosen.samples or chosen.by or chosen.choices or chosen.csv or chosen.parquet):
         _show(directory)
         return 0
-    cells = read_cells(directory)
-    rows = read_scores(directory, cells) if chosen.samples else cells.assign(rank=ranks(cells))
+    rows = _rows(directory, chosen)
     for path, write in ((chosen.csv, to_csv), (chosen.parquet, to_parquet)):
         if path:
             write(rows, path)
             print(f"{len(rows)} rows: {path}")
     if not (chosen.csv or chosen.parquet):
-        print(rows.to_string(index=False, max_colwidth=24))
+        print(
+            rows.to_string(
+                index=False, max_colwidth=None if chosen.by or chosen.choices else 24, float_format="{:.4g}".format
+            )
+        )
     return 0
+
+
+def _rows(directory: Path, chosen: argparse.Namespace) -> Any:
+    """The rows that were asked for: of cells, of samples, of gaps between groups, or of standings over settings."""
+    from harness.results.choices import standing
+    from harness.results.frames import read_cells, read_scores
+    from harness.results.statistics import ranks
+    from harness.results.subgroups import disparity
+
+    cells = read_cells(directory)
+    if not (chosen.samples or chosen.by or chosen.choices):
+        return cells.assign(rank=ranks(cells))
+    scores = read_scores(directory, cells)
+    if chosen.by:
+        return disparity(scores, chosen.by, least=chosen.least)
+    return standing(scores, _controls(cells)) if chosen.choices else scores
 
 
 def _show(directory: Path, only: set[str] | None = None) -> None:
     """Print the leaderboard of a run's cells, or of some of them; controls come last."""
-    from harness.registry import EXPLAINERS
-    from harness.results.frames import configured, read_cells
+    from harness.results.frames import read_cells
     from harness.results.tables import print_table
 
     cells = read_cells(directory)
     cells = cells if only is None else cells[cells["cell"].isin(only)]
+    print_table(cells, controls=_controls(cells))
+
+
+def _controls(cells: Any) -> set[str]:
+    """The labels of the explainers among the cells that are controls."""
+    from harness.registry import EXPLAINERS
+    from harness.results.frames import configured
+
     labels = zip(cells["explainer"], cells["config"], strict=True)
     names = {label: configured(config, "explainer").get("name", label) for label, config in labels}
-    controls = {label for label, name in names.items() if name in EXPLAINERS and EXPLAINERS[name].control}
-    print_table(cells, controls=controls)
+    return {label for label, name in names.items() if name in EXPLAINERS and EXPLAINERS[name].control}
 
 
 def _take(arguments: list[str], flag: str) -> bool:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness import conf
+from harness.choosing import CHOICES, OVER
 from harness.errors import UserError, unknown
 from harness.plan import Runtime
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
@@ -58,9 +59,11 @@ def _plain(job: Callable[[dict[str, Any]], None]) -> Callable[[DictConfig], None
 def _offer_registry() -> None:
     """Make every registered name a choice in its config group, with its options and their defaults."""
     store = ConfigStore.instance()
-    for group, registry in (("explainer", EXPLAINERS), ("metric", METRICS)):
-        for name, entry in registry.items():
-            store.store(group=group, name=name, node={name: dict(entry.options)})
+    for name, entry in EXPLAINERS.items():
+        store.store(group="explainer", name=name, node={name: dict(entry.options)})
+    for name, entry in METRICS.items():
+        switch = {OVER: None} if set(entry.options) & set(CHOICES) else {}
+        store.store(group="metric", name=name, node={name: {**entry.options, **switch}})
     for group, registry in (("model", MODELS), ("dataset", DATASETS)):
         for name, entry in registry.items():
             store.store(group=group, name=name, node={"name": name, **entry.options})

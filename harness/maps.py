@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from harness.block import Explained
+from harness.choosing import Chosen
 from harness.identity import canonical, digest
-from harness.plan import Chosen, Plan
+from harness.plan import Plan
 from harness.recording import RowRecorder
 from harness.results.disk import whole_file
 from harness.stage import Stage

@@ -2,36 +2,23 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from harness.checks import settings
+from harness.choosing import Chosen, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, code_of, code_of_modules, digest, files_of
-from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, Entry, Registry
+from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 from harness.stage import Protocol
 
 # What makes numbers beside the metric and the data: a change here makes cells of another night not comparable.
 MEASURING = ("harness.block", "harness.tuning", "harness.results.statistics")
 SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
 MOST_ATTEMPTS = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """A registered item with all its options, under the label it has in tables."""
-
-    label: str
-    entry: Any
-    options: Mapping[str, Any]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Name and options, written out."""
-        return {"name": self.entry.name, **self.options}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +43,7 @@ class Runtime:
     sheet        photos on the contact sheet; 0 for none
     max_failed   failed cells that still count as success, for the exit status
     runs         the folder in which runs lie
+    outputs      a folder for model outputs that no attribution decides, kept from run to run; None to keep none
     quiet        say nothing but errors
     """
 
@@ -68,6 +56,7 @@ class Runtime:
     sheet: int = 20
     max_failed: int = 0
     runs: str = "runs"
+    outputs: str | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -79,6 +68,8 @@ class Runtime:
         for name in ("device", "lease", "runs"):
             if not isinstance(getattr(self, name), str):
                 raise UserError(f"runtime.{name} is {getattr(self, name)!r}, expected text")
+        if not isinstance(self.outputs, str | None):
+            raise UserError(f"runtime.outputs is {self.outputs!r}, expected a folder")
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Runtime":
@@ -179,57 +170,6 @@ class Plan:
     def pending(self, rows: Mapping[str, Mapping[str, Any]], weights: str | None = None) -> list[Job]:
         """The cells that have to be measured, given each cell's last row."""
         return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in ("new", "stale", "retry")]
-
-
-def choose_one(registry: Registry, given: Any) -> Chosen:
-    """A model or a data set: its name alone, or a mapping of its name and options."""
-    if isinstance(given, str) or callable(given):
-        given = {"name": given}
-    if not isinstance(given, Mapping) or "name" not in given:
-        raise UserError(f"{registry.kind} is {given!r}, expected a name or a mapping with a name")
-    options = {key: value for key, value in given.items() if key not in ("name", "label")}
-    entry = registry.resolve(given["name"])
-    chosen = entry.complete(options)
-    return Chosen(str(given.get("label") or _label(entry, chosen)), entry, chosen)
-
-
-def _label(entry: Entry, options: Mapping[str, Any]) -> str:
-    """The name, and the options that are not the defaults: a sweep over them must not look like one thing."""
-    own = [f"{name}={value}" for name, value in options.items() if value is not entry.options[name]]
-    own = [text for text in own if text not in {f"{name}={value}" for name, value in entry.options.items()}]
-    return f"{entry.name}({', '.join(own)})" if own else entry.name
-
-
-def choose_several(registry: Registry, given: Any) -> list[Chosen]:
-    """Explainers or metrics: one, a list, or a mapping of labels to options (with ``name`` where the label is not
-    it)."""
-    if not isinstance(given, Mapping | str | Iterable) and not callable(given):
-        raise UserError(f"{registry.kind}s are {given!r}, expected names, functions, or a mapping of labels to options")
-    if isinstance(given, Mapping):
-        for label, options in given.items():
-            if options is not None and not isinstance(options, Mapping):
-                raise UserError(f"the options of {registry.kind} {label!r} are {options!r}, expected a mapping")
-        chosen = [
-            choose_one(registry, {"name": label, "label": label, **(options or {})}) for label, options in given.items()
-        ]
-    else:
-        chosen = [
-            choose_one(registry, each) for each in ([given] if isinstance(given, str) or callable(given) else given)
-        ]
-    if not chosen:
-        raise UserError(f"no {registry.kind} was chosen, expected at least one")
-    labels = [each.label for each in chosen]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice is not None:
-        raise UserError(
-            f"two {registry.kind}s are called {twice!r}; give each its own label: {{label: {{name: ..., ...}}}}"
-        )
-    seen: dict[str, str] = {}
-    for each in chosen:
-        same = seen.setdefault(canonical(each.identity), each.label)
-        if same != each.label:
-            raise UserError(f"{registry.kind}s {same!r} and {each.label!r} are the same, options included; keep one")
-    return chosen
 
 
 def _run_name(name: Any) -> str:

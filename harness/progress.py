@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.plan import Chosen, Job
+from harness.choosing import Chosen
+from harness.plan import Job
 
 SHORT = {"ok": "ok", "not_applicable": "n/a", "failed": "failed"}
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from harness.batch import Scores
 from harness.block import Explained
+from harness.choosing import Chosen
 from harness.environment import device_name, facts
 from harness.errors import UserError, one_line
 from harness.identity import canonical, commit, digest
-from harness.plan import Chosen, Job, Plan
+from harness.plan import Job, Plan
 from harness.results.statistics import summarise
 from harness.results.store import Store, plain
 from harness.stage import Stage
@@ -140,7 +141,7 @@ class FrameRecorder:
 
 
 def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
-    """One row per sample: sample, target, prediction, value, valid, tied, curve."""
+    """One row per sample: sample, target, prediction, label, groups, value, valid, tied, curve."""
     ids = list(stage.data.ids[: stage.count])
     if not len(ids) == len(scores.values) == stage.count:
         raise UserError(f"{len(ids)} ids and {len(scores.values)} scores came, expected one per sample ({stage.count})")
@@ -148,9 +149,24 @@ def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
     tied = scores.tied if scores.tied is not None else torch.full((stage.count,), float("nan"))
     return pd.DataFrame({
         "sample": ids, "target": stage.targets.numpy(),
-        "prediction": stage.predictions.numpy(), "value": scores.values.numpy(),
+        "prediction": stage.predictions.numpy(), "label": _labels(stage), "groups": _groups(stage),
+        "value": scores.values.numpy(),
         "valid": scores.values.isfinite().numpy(), "tied": tied.numpy(), "curve": curves,
     })  # fmt: skip
+
+
+def _labels(stage: Stage) -> list[int | None]:
+    """What the data says each sample is."""
+    labels = stage.data.labels
+    return [None] * stage.count if labels is None else labels[: stage.count].tolist()
+
+
+def _groups(stage: Stage) -> list[str | None]:
+    """The groups that each sample is in, as JSON text: name of the division -> group."""
+    divisions = stage.data.groups
+    if not divisions:
+        return [None] * stage.count
+    return [json.dumps({name: of_sample[i] for name, of_sample in divisions.items()}) for i in range(stage.count)]
 
 
 def config_text(plan: Plan) -> str:

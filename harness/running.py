@@ -10,7 +10,8 @@ import torch
 from harness.allocator import keep_freed_memory
 from harness.block import measure_block
 from harness.errors import NotApplicable, UserError, one_line
-from harness.identity import canonical, digest
+from harness.identity import canonical, code_of, digest
+from harness.kept import KeptOutputs
 from harness.lease import choose_device, lease
 from harness.maps import Sheet
 from harness.plan import Plan
@@ -56,6 +57,9 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
         stage = load_stage(plan, device)
         jobs = plan.pending(rows, stage.weights)
         _tune(plan, stage, store)
+        if plan.runtime.outputs:
+            model = digest(code_of(plan.model.entry.function), canonical(plan.model.identity), stage.weights)
+            stage.kept = KeptOutputs(Path(plan.runtime.outputs).expanduser(), model)
     except Exception as error:  # a block that cannot start says so in every one of its cells
         _fail_all(plan, recorder, error)
         if isinstance(error, NotApplicable):

@@ -13,6 +13,8 @@ from torch import Tensor
 from harness.baselines import make_baseline
 from harness.errors import NotApplicable, UserError
 from harness.facts import Facts
+from harness.infilling import infill, is_infilling
+from harness.kept import KeptOutputs
 from harness.predictor import Predictor, pick
 from harness.randomness import sample_keys, stream
 from harness.segments import Segments, make_segments
@@ -24,6 +26,7 @@ class Samples:
     """Inputs (N, ...) with their targets (N,), on the model's device.
 
     keys            (N,) int64, what the randomness of each sample hangs on
+    labels          (N,) what the data says each sample is, or None; the explained class may be another
     train           training inputs (R, ...) for baselines and background sets, or None
     train_labels    their labels (R,), class indices, or numbers where the model has a single output; or None
     unit_names      names of the units (the columns of a table), or None
@@ -31,6 +34,8 @@ class Samples:
     masks           (N, *units) bool, where the object is, or None
     given_segments  (N, *units) int64, or None
     memo            what has been computed for these samples and is kept as long as the block
+    block           what has been computed for all samples of the block
+    kept            where tracked outputs that no attribution decides are kept from run to run, or None
     scratch         the same for what is large and cheap to make again
     facts           where an explainer's facts about its own work go, or None where nobody asks
     """
@@ -41,6 +46,7 @@ class Samples:
     units: Units
     seed: int = 0
     keys: Tensor | None = None
+    labels: Tensor | None = None
     train: Tensor | None = None
     train_labels: Tensor | None = None
     unit_names: tuple[str, ...] | None = None
@@ -48,6 +54,8 @@ class Samples:
     masks: Tensor | None = None
     given_segments: Tensor | None = None
     memo: MutableMapping[Hashable, Any] = field(default_factory=dict)
+    block: MutableMapping[Hashable, Any] = field(default_factory=dict)
+    kept: KeptOutputs | None = None
     scratch: dict[Hashable, Any] = field(default_factory=dict)
     facts: Facts | None = None
 
@@ -64,15 +72,38 @@ class Samples:
             self.memo[key] = compute()
         return self.memo[key]
 
+    def for_block(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The result of ``compute``, made once for all samples of the block, of which these may be only some.
+
+        It must depend on nothing but the block's data and its model as it was loaded: on no sample, and not on weights
+        that a metric changes for a while.
+        """
+        if key not in self.block:
+            self.block[key] = compute()
+        return self.block[key]
+
+    def outputs(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """Tracked outputs that no attribution decides: ``shared``, and kept from run to run where the run asks for it.
+
+        ``key`` holds every option that decides them; samples, seed, model and code are taken care of.
+        """
+        keep = self.kept
+        return self.shared(key, compute if keep is None else lambda: keep.load_or_make(self, key, compute))
+
     def tell(self, **facts: Any) -> None:
         """Note facts about an explainer's work (``harness.facts``): a tensor (N,) is one number per sample."""
         if self.facts is not None:
             self.facts.tell(facts)
 
     def baseline(self, chosen: str | Tensor, draw: int = 0) -> Tensor:
-        """The baseline (N, ...) of that name, or the given tensor; ``draw`` numbers the draws of random ones."""
+        """The baseline (N, ...) of that name, or the given tensor; ``draw`` numbers the draws of random ones.
+
+        NotApplicable for one that fills in from the units that are left (``harness.infilling``): it is no one tensor.
+        """
         if isinstance(chosen, Tensor):
             return make_baseline(self, chosen)
+        if is_infilling(chosen):
+            raise NotApplicable(f"baseline {chosen} fills in from what is left; one fixed input is needed")
         key = ("baseline", chosen, draw)
         if key not in self.scratch:
             self.scratch[key] = make_baseline(self, chosen, draw)
@@ -125,9 +156,8 @@ class Samples:
 
     def emptied(self, baseline: str | Tensor, draw: int = 0) -> Tensor:
         """Tracked outputs (N, 3) with every unit removed: of the baseline alone."""
-        removed = self.baseline(baseline, draw)
-        key = ("emptied", baseline, draw)
-        return self.shared(key, lambda: self.track(1, lambda sample, draw: removed[sample]))[:, 0]
+        nothing = lambda sample, _: self.inputs.new_zeros(len(sample), *self.units.shape, dtype=torch.bool)  # noqa: E731
+        return self.shared(("emptied", baseline, draw), lambda: self.masked(1, nothing, baseline, draw))[:, 0]
 
     def track(self, draws: int, build: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Tracked outputs (N, draws, 3) of inputs that ``build(sample, draw)`` makes for pairs of index vectors
@@ -138,21 +168,35 @@ class Samples:
         )
         return tracked.view(len(self), draws, -1)
 
-    def masked(self, draws: int, keep: Callable[[Tensor, Tensor], Tensor], baseline: Tensor) -> Tensor:
+    def remover(self, baseline: str | Tensor, draw: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
+        """``remove(sample, kept)``: inputs (rows, ...) of the samples numbered ``sample`` (rows,) without some units.
+
+        ``kept`` (rows, *units) is bool, True where the unit stays, or a weight in [0, 1] that mixes the input with the
+        baseline. ``draw`` numbers the draws of random baselines.
+        """
+        filling = is_infilling(baseline)
+        removed = None if filling else self.baseline(baseline, draw)
+
+        def remove(sample: Tensor, kept: Tensor) -> Tensor:
+            kept = self.units.expand(kept)
+            if filling:
+                return infill(self.joint(), baseline, sample, kept, draw)
+            mix = torch.where if kept.dtype == torch.bool else _blend
+            return mix(kept, self.inputs[sample], removed[sample])
+
+        return remove
+
+    def masked(
+        self, draws: int, keep: Callable[[Tensor, Tensor], Tensor], baseline: str | Tensor, imputation: int = 0
+    ) -> Tensor:
         """Tracked outputs (N, draws, 3) of partly removed inputs.
 
-        ``keep(sample, draw)`` gives (rows, *units): bool, True where the unit stays, or a weight in [0, 1] that mixes
-        the input with ``baseline`` (N, ...).
+        ``keep(sample, draw)`` gives what ``remover`` takes: (rows, *units), True where the unit stays, or a weight.
         """
+        remove = self.remover(baseline, imputation)
+        return self.track(draws, lambda sample, draw: remove(sample, keep(sample, draw)))
 
-        def build(sample: Tensor, draw: Tensor) -> Tensor:
-            kept = self.units.expand(keep(sample, draw))
-            mix = torch.where if kept.dtype == torch.bool else _blend
-            return mix(kept, self.inputs[sample], baseline[sample])
-
-        return self.track(draws, build)
-
-    def coalitions(self, masks: Tensor, segments: Segments, baseline: Tensor) -> Tensor:
+    def coalitions(self, masks: Tensor, segments: Segments, baseline: str | Tensor) -> Tensor:
         """Tracked outputs (N, M, 3) with only some segments present: ``masks`` (N or 1, M, K) bool, True where
         present."""
         own = len(masks) > 1 or len(self) == 1
@@ -171,8 +215,8 @@ class Samples:
         randomness."""
         pick_rows = lambda values: None if values is None else values[rows]  # noqa: E731
         return replace(
-            self, inputs=inputs, targets=self.targets[rows], keys=self.keys[rows], masks=pick_rows(self.masks),
-            given_segments=pick_rows(self.given_segments), memo={}, scratch={},
+            self, inputs=inputs, targets=self.targets[rows], keys=self.keys[rows], labels=pick_rows(self.labels),
+            masks=pick_rows(self.masks), given_segments=pick_rows(self.given_segments), memo={}, scratch={},
         )  # fmt: skip
 
     def live(self) -> "Samples":
@@ -180,7 +224,7 @@ class Samples:
 
         Nor are facts: a metric's own explanations are not those that the facts are about.
         """
-        return replace(self, predictor=self.predictor.live(), memo={}, facts=None)
+        return replace(self, predictor=self.predictor.live(), memo={}, facts=None, kept=None)
 
     def joint(self) -> "Samples":
         """The same samples with the channels of a unit taken together, also where the protocol makes each one a

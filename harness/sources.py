@@ -1,6 +1,6 @@
 """What a registered model and a registered data set give to a block."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -38,6 +38,7 @@ class Data:
     train_labels  their labels (R,), or None
     masks         (N, *units) bool, where the object is, or None
     unit_names    names of the units (columns of a table), or None
+    groups        divisions of the samples whose scores are to be compared, like a sensitive attribute: name -> (N,)
     skipped       what could not be read, one line each
     """
 
@@ -51,6 +52,7 @@ class Data:
     train_labels: Tensor | None = None
     masks: Tensor | None = None
     unit_names: tuple[str, ...] | None = None
+    groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from harness.checks import check_inputs, check_model, check_targets, class_count, first_line, settings
 from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.identity import weights_of
+from harness.kept import KeptOutputs
 from harness.memo import Memo, Shelf
 from harness.predictor import Predictor, default_chunk
 from harness.samples import Samples
@@ -82,6 +83,8 @@ class Stage:
     memos: dict[int, Memo] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
     cache: Memo = field(default_factory=lambda: Memo(Shelf(CACHE_BYTES)))
+    memo: Memo = field(default_factory=lambda: Memo(Shelf()))
+    kept: KeptOutputs | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -108,13 +111,14 @@ class Stage:
         return read_inputs(self.model, self.data, where)
 
     def _samples(self, number: int, where: slice) -> Samples:
-        data, masks = self.data, self.data.masks
+        data = self.data
+        mine = lambda values: None if values is None else values[where].to(self.device)  # noqa: E731
         return Samples(
-            self._inputs(number, where), self.targets[where].to(self.device), self.predictor, self.units,
-            self.protocol.seed, train=data.train, train_labels=data.train_labels, unit_names=data.unit_names,
+            self._inputs(number, where), mine(self.targets), self.predictor, self.units, self.protocol.seed,
+            labels=mine(data.labels), train=data.train, train_labels=data.train_labels, unit_names=data.unit_names,
             value_range=self.model.value_range or data.value_range,
-            masks=None if masks is None else masks[where].to(self.device),
-            memo=self.memos.setdefault(number, Memo(self.shelf)),
+            masks=mine(data.masks), memo=self.memos.setdefault(number, Memo(self.shelf)), block=self.memo,
+            kept=self.kept,
         )  # fmt: skip
 
     def _inputs(self, number: int, where: slice) -> Tensor:

@@ -12,15 +12,15 @@ from harness.results.store import CELL_COLUMNS, SCORE_COLUMNS, Store, score_sche
 
 REALS = ("value", "std", "ci_low", "ci_high", "seconds")
 COUNTS = ("n", "n_invalid", "attempt", "seed", "batch_size")
-JOINED = ("model", "dataset", "explainer", "metric")
+JOINED = ("model", "dataset", "explainer", "metric", "better")
 MOST_NAMES = 20
 
 
 def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cells of a run (one row each, the last written) and the scores of those that are ok (one row per sample).
 
-    Scores carry their cell's model, dataset, explainer and metric. Columns a run of another version lacks are missing
-    values, columns it has beside ours come last.
+    Scores carry their cell's model, dataset, explainer, metric and direction (``better``). Columns a run of another
+    version lacks are missing values, columns it has beside ours come last.
     """
     cells = read_cells(run_directory)
     return cells, read_scores(run_directory, cells)

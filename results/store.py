@@ -31,7 +31,7 @@ CELL_COLUMNS = (
     "subject", "stick", "commit", "dirty", "environment", "device", "torch", "seed", "batch_size", "seconds",
     "finished", "flags", "audit", "config",
 )  # fmt: skip
-SCORE_COLUMNS = ("cell", "sample", "target", "prediction", "value", "valid", "tied", "curve")
+SCORE_COLUMNS = ("cell", "sample", "target", "prediction", "label", "groups", "value", "valid", "tied", "curve")
 STATUSES = ("ok", "failed", "not_applicable")
 LAST_BYTES = 1 << 20  # enough of a file's end to hold its last row
 
@@ -186,6 +186,7 @@ def score_schema() -> Any:
 
     kinds = {
         "cell": pa.string(), "sample": pa.string(), "target": pa.int64(), "prediction": pa.int64(),
+        "label": pa.int64(), "groups": pa.string(),
         "value": pa.float64(), "valid": pa.bool_(), "tied": pa.float64(), "curve": pa.list_(pa.float64()),
     }  # fmt: skip
     return pa.schema([(name, kinds[name]) for name in SCORE_COLUMNS])

@@ -18,12 +18,12 @@ class Game:
     """n samples with K segments each: the players are the segments, a coalition's worth is the score with only it
     present.
 
-    baseline  (n, ...), what an absent segment becomes
+    baseline  what an absent segment becomes: a name or a tensor of one input's shape
     """
 
     samples: Samples
     segments: Segments
-    baseline: Tensor
+    baseline: str | Tensor
     score: str
 
     @property
@@ -42,7 +42,7 @@ class Game:
 
     def worth_of_none(self) -> Tensor:
         """The scores (n,) float64 of the baseline alone."""
-        return self.worth(torch.zeros(1, 1, self.players, dtype=torch.bool, device=self.baseline.device))[:, 0]
+        return self.worth(torch.zeros(1, 1, self.players, dtype=torch.bool, device=self.samples.inputs.device))[:, 0]
 
 
 def play(
@@ -52,12 +52,12 @@ def play(
 
     Samples with equally many segments are one game, so that no padded segment enters anybody's regression.
     """
-    found, removed = samples.segments(segments), samples.baseline(baseline)
+    found = samples.segments(segments)
     answer = torch.empty(len(samples), *samples.units.shape, device=samples.inputs.device)
     for count in found.counts.unique().tolist():
         rows = (found.counts == count).nonzero()[:, 0]
         own = Segments(found.labels[rows], found.counts[rows])
-        answer[rows] = spread(solve(Game(samples.take(rows), own, removed[rows], score)), own)
+        answer[rows] = spread(solve(Game(samples.take(rows), own, baseline, score)), own)
     return samples.units.expand(answer)
 
 

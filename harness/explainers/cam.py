@@ -144,7 +144,7 @@ def score_cam(
     """
     values = activations(model, prepared, context)
     flat = values.flatten(2).amax(2) == values.flatten(2).amin(2)
-    seen = context.masked(values.shape[1], _masks(values, context), context.baseline(baseline))
+    seen = context.masked(values.shape[1], _masks(values, context), baseline)
     scores = pick(seen, score).double()
     if softmax:
         shares = scores.masked_fill(flat, -torch.inf).softmax(1)

@@ -33,7 +33,7 @@ def occlusion(
     def keep(sample: Tensor, draw: Tensor) -> Tensor:
         return ~_product([each[at] for each, at in zip(inside, torch.unravel_index(draw, counts), strict=True)])
 
-    tracked = context.masked(math.prod(counts), keep, context.baseline(baseline))
+    tracked = context.masked(math.prod(counts), keep, baseline)
     drops = (context.clean(score)[:, None] - pick(tracked, score)).double().view(-1, *counts)
     covering = _product([each.double().sum(0, keepdim=True) for each in inside])
     for each in inside:  # an axis of windows becomes an axis of units, the axes keep their order
@@ -57,7 +57,7 @@ def feature_ablation(
     def keep(sample: Tensor, draw: Tensor) -> Tensor:
         return found.labels[sample] != draw.view(-1, *[1] * len(context.units.shape))
 
-    worth = pick(context.masked(found.most, keep, context.baseline(baseline)), score)
+    worth = pick(context.masked(found.most, keep, baseline), score)
     return context.units.expand(spread((context.clean(score)[:, None] - worth).double(), found))
 
 

@@ -38,7 +38,7 @@ def rise(
         raise UserError(f"probability is {probability}, expected a number between 0 and 1")
     strips = tuple(_strips(length, cells).to(inputs.device) for length in inputs.shape[2:])
     masks = _Masks(context.stream("rise masks"), cells, probability, strips)
-    values = pick(context.masked(samples, masks.of_rows, context.baseline(baseline)), score).double()
+    values = pick(context.masked(samples, masks.of_rows, baseline), score).double()
     if centred:
         values = (values - values.mean(1, keepdim=True)) / (1 - probability)
     return masks.weighted_sum(values.float() / (samples * probability))[:, None]

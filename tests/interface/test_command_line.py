@@ -205,3 +205,23 @@ def test_list_explainers_says_in_a_line_what_each_one_declares(capsys):
         "sums to f(x) - mean f(r); draws random numbers; samples x (2 F 1 B) a sample" in lines
     )
     assert any(line.startswith("local; needs of the model: nothing;") for line in lines)
+
+
+def test_a_metric_over_choices_and_gaps_between_groups_are_tables_of_their_own(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = ["run", "model=digits_cnn", "dataset=digits", "explainer=[input_x_gradient,random]", "metric=srg",
+           "metric.srg.steps=4", "metric.srg.over={baseline:[zero,mean],score:[logit]}", "protocol.samples=12",
+           "run=choices", "--quiet"]  # fmt: skip
+    assert main(run) == 0
+    capsys.readouterr()
+    assert main(["table", "choices", "--choices", "--csv", "choices.csv"]) == 0
+    found = pd.read_csv("choices.csv")
+    assert found["settings"].tolist() == [2, 2] and found["metric"].tolist() == ["srg", "srg"]
+    assert found.set_index("explainer")["above_controls"].isna().to_dict() == {
+        "input_x_gradient": False, "random": True,
+    }  # fmt: skip
+    assert main(["table", "choices", "--by", "target", "--least", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "gap_low" in shown and "srg[baseline=mean,score=logit]" in shown
+    assert main(["table", "choices", "--by", "sex"]) == 2
+    assert "available: correct, label, prediction, target" in capsys.readouterr().err

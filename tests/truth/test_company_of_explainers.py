@@ -163,13 +163,13 @@ def pictures():
 
 def table():
     """Columns of different scales, and a net that bends."""
-    scale = torch.tensor([1, 8, 0.1, 30, 0.5])
-    net = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 3)).requires_grad_(False)
+    scale = torch.tensor([1, 8, 0.1, 30, 0.5, 3, 0.2, 12])
+    net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3)).requires_grad_(False)
     net[0].weight *= 4 / scale
     net[0].bias.zero_()
-    train = torch.randn(120, 5)
-    labels = (train[:, 0] > -0.4).long() + (train[:, 0] > 0.4)  # else they may share no information with any column
-    return World(net, scale * torch.randn(4, 5), scale * train, labels)
+    train = torch.randn(120, 8)
+    told = train @ torch.randn(8) + torch.randn(120)  # labels of which the columns say something, but not all
+    return World(net, scale * torch.randn(4, 8), scale * train, (told > -0.8).long() + (told > 0.8))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,32 @@
+"""Baselines that fill in: what a removed unit becomes follows from the units that are left, not from the place alone.
+
+Each is a function ``fill(samples, sample, kept, draw)`` that gives inputs (rows, ...) of the samples numbered
+``sample`` (rows,); ``kept`` broadcasts to them, bool, True where a number stays: what it gives there does not count.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from harness.errors import NotApplicable
+
+if TYPE_CHECKING:
+    from harness.samples import Samples
+
+Fill = Callable[["Samples", Tensor, Tensor, int], Tensor]
+INFILLINGS: dict[str, Fill] = {}
+
+
+def is_infilling(chosen: str | Tensor) -> bool:
+    """Whether a baseline fills in from the units that are left."""
+    return isinstance(chosen, str) and chosen in INFILLINGS
+
+
+def infill(samples: "Samples", chosen: str, sample: Tensor, kept: Tensor, draw: int = 0) -> Tensor:
+    """Inputs (rows, ...) of the samples numbered ``sample`` with what is not ``kept`` filled in by ``chosen``."""
+    if kept.dtype != torch.bool:
+        raise NotApplicable(f"baseline {chosen} fills in whole units, and these masks are weights between 0 and 1")
+    inputs = samples.inputs[sample]
+    return torch.where(kept, inputs, INFILLINGS[chosen](samples, sample, kept, draw))

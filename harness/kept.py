@@ -1,0 +1,72 @@
+"""Model outputs that no attribution decides, kept on disk by content: an explainer added tomorrow costs none again."""
+
+import os
+import tempfile
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.identity import canonical, code_of, code_of_modules, digest
+
+if TYPE_CHECKING:
+    from harness.samples import Samples
+
+
+@dataclass(frozen=True)
+class KeptOutputs:
+    """Tracked outputs in files of ``folder``, one for each chunk of samples and each use.
+
+    A file's name is a digest of everything that decides its numbers: ``model`` (weights and code), the samples with
+    targets, seed, training data, segments and range of values, precision and form of the model, device, version of
+    torch, the asking code and its options. There is nothing to invalidate: what has changed has another name.
+    """
+
+    folder: Path
+    model: str
+
+    def load_or_make(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """The outputs for this use: read where they are kept, else computed and kept."""
+        path = self.folder / f"{self._name(samples, key, compute)}.npy"
+        found = _read(path)
+        if found is None:
+            found = compute()
+            _write(path, found)
+        return found.to(samples.inputs.device)
+
+    def _name(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> str:
+        predictor = samples.predictor
+        about = {
+            "model": self.model, "code": [code_of(compute), code_of_modules("harness.samples")],
+            "variant": predictor.variant.get("variant"), "autocast": str(predictor.autocast),
+            "inputs": samples.inputs, "targets": samples.targets, "train": samples.train,
+            "segments": samples.given_segments, "seed": samples.seed, "units": str(samples.units),
+            "range": None if samples.value_range is None else [torch.as_tensor(end) for end in samples.value_range],
+            "device": samples.inputs.device.type, "torch": torch.__version__, "use": _parts(key),
+        }  # fmt: skip
+        return digest(canonical(about)) + digest("again", canonical(about))
+
+
+def _parts(key: Hashable) -> list:
+    """A key as nested lists, which have a canonical text."""
+    return [_parts(part) if isinstance(part, tuple) else part for part in (key if isinstance(key, tuple) else (key,))]
+
+
+def _read(path: Path) -> Tensor | None:
+    """The tensor in a file, or None where there is none that can be read: it is then made again."""
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _write(path: Path, outputs: Tensor) -> None:
+    """Write under a temporary name and rename, so that nobody ever reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        np.save(file, outputs.cpu().numpy(), allow_pickle=False)
+    os.replace(file.name, path)

@@ -1,0 +1,124 @@
+"""In how many settings does a verdict hold? One metric, run over choices that papers make differently.
+
+The cells are those of one metric under several settings, labelled ``srg[baseline=zero,order=morf]`` as ``over`` makes
+them. A verdict is "this explainer is better than that one": the 95 % interval of the mean paired difference over the
+samples lies on one side of 0.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import UserError
+from harness.results.statistics import interval
+
+BLOCK = ("model", "dataset")
+
+
+@dataclass
+class Setting:
+    """One metric under one setting: ``values`` (samples x explainers), signed so that higher is better."""
+
+    values: pd.DataFrame
+
+    @cached_property
+    def verdicts(self) -> dict[tuple[str, str], int]:
+        """For every ordered pair of explainers 1 if the first is better, -1 if it is worse, 0 if neither is shown."""
+        found = {}
+        for first, second in combinations(self.values.columns, 2):
+            low, high = interval((self.values[first] - self.values[second]).dropna().to_numpy())
+            found[first, second] = int(low > 0) - int(high < 0)
+            found[second, first] = -found[first, second]
+        return found
+
+    @cached_property
+    def ranks(self) -> pd.Series:
+        """Each explainer's place by its mean over the samples that all have, 1 is best; none where there is no such
+        sample."""
+        return self.values.dropna().mean().rank(ascending=False, method="min")
+
+
+def verdicts(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per metric and pair of explainers: in how many ``settings`` the first is ``better`` or ``worse``.
+
+    ``scores`` has a row per sample and cell: explainer, metric, sample, value, better. ``undecided`` counts settings in
+    which the interval holds 0, or the two share fewer than two samples with a value; ``holds`` is the larger of better
+    and worse as a share of the settings. Settings are those of one label before the bracket; one that either explainer
+    lacks is not counted.
+    """
+    rows = []
+    for names, settings in _metrics(scores):
+        for first, second in combinations(_explainers(settings), 2):
+            found = [each.verdicts[first, second] for each in settings if {first, second} <= set(each.values)]
+            if found:
+                better, worse = found.count(1), found.count(-1)
+                rows.append({**names, "first": first, "second": second, "settings": len(found), "better": better,
+                             "worse": worse, "undecided": found.count(0),
+                             "holds": max(better, worse) / len(found)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def standing(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFrame:
+    """One row per metric and explainer: what its place is worth when the settings change.
+
+    In how many of the ``settings`` it was measured in it is ``unbeaten`` (no explainer's verdict is that it is better)
+    and ``above_controls`` (better than every one of ``controls``; missing for controls, and where there are none), and
+    the best and the worst of its places by the mean, ``rank_best`` and ``rank_worst``.
+    """
+    rows = []
+    for names, settings in _metrics(scores):
+        for explainer in _explainers(settings):
+            mine = [each for each in settings if explainer in each.values]
+            places = pd.Series([each.ranks[explainer] for each in mine])
+            others = [control for control in controls if control != explainer]
+            rows.append({
+                **names, "explainer": explainer, "settings": len(mine),
+                "unbeaten": sum(_unbeaten(each, explainer) for each in mine),
+                "above_controls": None if explainer in controls or not others
+                else sum(_above(each, explainer, others) for each in mine),
+                "rank_best": places.min(), "rank_worst": places.max(),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _unbeaten(setting: Setting, explainer: str) -> bool:
+    return all(verdict >= 0 for (first, _), verdict in setting.verdicts.items() if first == explainer)
+
+
+def _above(setting: Setting, explainer: str, controls: Collection[str]) -> bool:
+    """Whether an explainer is better than every control of this setting, of which there must be one."""
+    there = [control for control in controls if control in setting.values]
+    return bool(there) and all(setting.verdicts[explainer, control] == 1 for control in there)
+
+
+def _explainers(settings: list[Setting]) -> list[str]:
+    return list(dict.fromkeys(name for each in settings for name in each.values))
+
+
+def _metrics(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], list[Setting]]]:
+    """Each metric of each model and data set, by its label before the bracket, with its settings."""
+    if "better" not in scores:
+        raise UserError("the scores do not say which way is better; join them with the cells' column better")
+    directed = scores[scores["better"].isin(["higher", "lower"])]
+    directed = directed.assign(setting=directed["metric"].astype(str), family=_family(directed["metric"]))
+    names = [name for name in BLOCK if name in scores]
+    for key, of_metric in directed.groupby([*names, "family"], observed=True, sort=False):
+        settings = [_setting(rows) for _, rows in of_metric.groupby("setting", sort=False)]
+        yield dict(zip([*names, "metric"], key, strict=True)), settings
+
+
+def _family(labels: pd.Series) -> pd.Series:
+    return labels.astype(str).str.split("[", n=1).str[0]
+
+
+def _setting(rows: pd.DataFrame) -> Setting:
+    if rows.duplicated(["explainer", "sample"]).any():
+        raise UserError(f"{rows['setting'].iloc[0]} has several cells for an explainer; ask for one protocol's")
+    sign = 1.0 if rows["better"].iloc[0] == "higher" else -1.0
+    finite = rows.assign(value=sign * rows["value"].where(np.isfinite(rows["value"])))
+    values = finite.pivot(index="sample", columns="explainer", values="value")
+    return Setting(values[values.columns[values.notna().any()]].rename(columns=str))

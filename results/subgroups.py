@@ -1,0 +1,153 @@
+"""Are explanations equally good for all groups? Any metric's disparity across groups of samples, with intervals.
+
+Groups are divisions of the samples: ``target``, ``prediction``, ``label``, ``correct`` (whether the prediction is the
+label), or one that the data brings, like a sensitive attribute. A gap between groups need not be the explainer's doing:
+groups differ in how sure and how right the model is as well, so every group's accuracy stands beside its mean.
+"""
+
+import json
+from collections.abc import Hashable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import UserError, unknown
+from harness.results.statistics import interval
+
+RESAMPLES = 2000
+OF_SAMPLES = ("target", "prediction", "label")
+CELL = ("model", "dataset", "explainer", "metric")
+
+
+def divisions(scores: pd.DataFrame) -> list[str]:
+    """What the samples of a table of scores can be divided by."""
+    own = [name for name in OF_SAMPLES if name in scores and scores[name].notna().any()]
+    correct = ["correct"] if {"label", "prediction"} <= set(own) else []
+    return own + correct + sorted(_own_divisions(scores))
+
+
+def with_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
+    """The scores with a column ``group``; samples of no group are left out. Raises UserError for an unknown ``by``."""
+    if by not in divisions(scores):
+        raise unknown("division of the samples", by, divisions(scores))
+    if by in OF_SAMPLES:
+        group = scores[by]
+    elif by == "correct":
+        right = scores["label"] == scores["prediction"]
+        group = right.map({True: "correct", False: "wrong"}).where(scores["label"].notna())
+    else:
+        texts = {text: json.loads(text).get(by) for text in scores["groups"].dropna().unique()}
+        group = scores["groups"].map(texts)
+    return scores.assign(group=group)[group.notna()]
+
+
+def by_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
+    """One row per cell and group: ``group n n_invalid mean ci_low ci_high accuracy``.
+
+    ``scores`` has a row per sample and cell: explainer, metric, value, and what ``by`` needs. The mean is over finite
+    values, with its BCa bootstrap interval (95 %); accuracy is the share of the group that the model gets right, NaN
+    without labels.
+    """
+    rows = []
+    for cell, of_cell in _cells(with_group(scores, by)):
+        for group, of_group in of_cell.groupby("group"):
+            values = of_group["value"].to_numpy(dtype=np.float64)
+            finite = values[np.isfinite(values)]
+            low, high = interval(finite)
+            rows.append({
+                **cell, "group": group, "n": len(finite), "n_invalid": len(values) - len(finite),
+                "mean": finite.mean() if len(finite) else float("nan"), "ci_low": low, "ci_high": high,
+                "accuracy": _accuracy(of_group),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) -> pd.DataFrame:
+    """One row per cell: the ``worst`` and the ``best`` group, the ``gap`` and ``ratio`` of their means, with intervals.
+
+    ``gap`` is the largest less the smallest mean, at least 0, in the metric's unit; ``ratio`` the smallest over the
+    largest, at most 1, NaN unless all means are positive. Their 95 % intervals are simultaneous over all pairs of
+    groups (bootstrap within groups, 2,000 resamples), so that picking the extreme groups does not narrow them.
+    ``p``: how often chance alone makes as large a gap (permuted groups); it asks whether groups differ at all, also in
+    spread. Groups of fewer than ``least`` finite scores count in nothing and are named in ``small``. NaN where fewer
+    than two groups are left.
+    """
+    rows = []
+    for cell, of_cell in _cells(with_group(scores, by)):
+        finite = of_cell[np.isfinite(of_cell["value"].to_numpy(dtype=np.float64))]
+        samples = {name: rows["value"].to_numpy(dtype=np.float64) for name, rows in finite.groupby("group")}
+        enough = {name: values for name, values in samples.items() if len(values) >= least}
+        small = [str(name) for name in of_cell["group"].unique() if name not in enough]
+        found = _compared(enough, of_cell["better"].iloc[0], seed)
+        rows.append({**cell, "groups": len(enough), "n": sum(map(len, enough.values())), **found,
+                     "small": ", ".join(sorted(small))})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _compared(groups: dict[Hashable, np.ndarray], better: str | None, seed: int) -> dict[str, object]:
+    """Worst and best group, gap and ratio with their intervals, and the p-value."""
+    numbers = ("worst_mean", "best_mean", "gap", "gap_low", "gap_high", "ratio", "ratio_low", "ratio_high", "p")
+    if len(groups) < 2:
+        return {"worst": None, "best": None, **dict.fromkeys(numbers, float("nan"))}
+    means = np.array([values.mean() for values in groups.values()])
+    names, order = list(groups), np.argsort(means)
+    worst, best = (order[0], order[-1]) if better != "lower" else (order[-1], order[0])
+    generator = np.random.default_rng(seed)
+    resampled = _resampled(list(groups.values()), generator)
+    low, high = _simultaneous(means, resampled)
+    found = {
+        "worst": names[worst], "best": names[best], "worst_mean": means[worst], "best_mean": means[best],
+        "gap": np.ptp(means), "gap_low": low, "gap_high": high, "p": _chance(list(groups.values()), generator),
+    }  # fmt: skip
+    if (means <= 0).any() or (resampled <= 0).any():
+        return found | dict.fromkeys(("ratio", "ratio_low", "ratio_high"), float("nan"))
+    low, high = _simultaneous(np.log(means), np.log(resampled))
+    return found | {"ratio": means.min() / means.max(), "ratio_low": np.exp(-high), "ratio_high": np.exp(-low)}
+
+
+def _simultaneous(means: np.ndarray, resampled: np.ndarray) -> tuple[float, float]:
+    """A 95 % interval of the largest difference of means (G,), from resampled ones (R, G).
+
+    The largest difference moves by no more than the difference that moves most, whose 95 % point is the margin.
+    """
+    moved = resampled - means
+    margin = np.quantile(np.ptp(moved, axis=1), 0.95)
+    return max(0.0, np.ptp(means) - margin), np.ptp(means) + margin
+
+
+def _resampled(groups: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+    """Means (R, G) of resamples drawn within each group."""
+    return np.stack([
+        np.array([values[generator.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)])
+        for values in groups
+    ], 1)  # fmt: skip
+
+
+def _chance(groups: Sequence[np.ndarray], generator: np.random.Generator) -> float:
+    """The share of permutations of the samples over groups of these sizes whose gap is at least the one observed."""
+    everything, ends = np.concatenate(groups), np.cumsum([0, *map(len, groups)])[:-1]
+    sizes = np.array([len(values) for values in groups])
+    gap = lambda values: np.ptp(np.add.reduceat(values, ends) / sizes)  # noqa: E731
+    observed = gap(everything) * (1 - 1e-12)
+    as_large = sum(gap(generator.permutation(everything)) >= observed for _ in range(RESAMPLES))
+    return (1 + as_large) / (1 + RESAMPLES)
+
+
+def _own_divisions(scores: pd.DataFrame) -> set[str]:
+    texts = scores["groups"].dropna().unique() if "groups" in scores else ()
+    return {name for text in texts for name in json.loads(text)}
+
+
+def _accuracy(of_group: pd.DataFrame) -> float:
+    if not {"label", "prediction"} <= set(of_group) or of_group["label"].isna().any():
+        return float("nan")
+    return float((of_group["label"] == of_group["prediction"]).mean())
+
+
+def _cells(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
+    """The samples of each cell with its names; a table of one block need not name model and data set."""
+    if "better" not in scores:
+        raise UserError("the scores do not say which way is better; join them with the cells' column better")
+    names = [name for name in CELL if name in scores]
+    for key, of_cell in scores.groupby(names, observed=True, sort=False):
+        yield dict(zip(names, key, strict=True)), of_cell
