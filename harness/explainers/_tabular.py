@@ -17,6 +17,8 @@ from harness.explainers._coalitions import check_number
 from harness.randomness import bits, permutations, stream
 from harness.samples import Samples
 
+# What the global methods of tables declare alike.
+GLOBAL = {"scope": "global", "access": "forward", "modalities": ("table",), "cost": "once: T F"}
 EXPLAINED = {"predicted": "model", "label": "data"}  # what a method speaks of that was fitted to these labels
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from harness.errors import NotApplicable, UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.explainers._tabular import (
+    GLOBAL,
     Table,
     broadcast,
     deviations,
@@ -95,10 +96,7 @@ def loss_increases(
     return torch.cat(losses).double().view(repeats, columns) - intact.double()
 
 
-@explainer(
-    scope="global", access="forward", modalities=("table",), stochastic=True, prepare=_permute,
-    cost="once: (R D + 1) T F",
-)  # fmt: skip
+@explainer(**GLOBAL | {"cost": "once: (R D + 1) T F"}, stochastic=True, prepare=_permute)
 def permutation_importance(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
     repeats: int = 10, score: str = "accuracy", labels: str = "label", rows: int = ROWS,
@@ -132,10 +130,7 @@ def _mutual_information(model: nn.Module, context: Samples, /, labels: str, neig
     return torch.from_numpy(found)
 
 
-@explainer(
-    scope="global", access="forward", modalities=("table",), signed=False, prepare=_mutual_information,
-    cost="once: T F",
-)  # fmt: skip
+@explainer(**GLOBAL, signed=False, prepare=_mutual_information)
 def mutual_information(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
     labels: str = "predicted", neighbours: int = 3, rows: int = ROWS,
@@ -168,9 +163,7 @@ def _rfe(model: nn.Module, context: Samples, /, labels: str, alpha: float, stand
     return torch.from_numpy(len(ranks) - ranks).double()
 
 
-@explainer(
-    scope="global", access="forward", modalities=("table",), signed=False, prepare=_rfe, cost="once: T F",
-)  # fmt: skip
+@explainer(**GLOBAL, signed=False, prepare=_rfe)
 def rfe(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
     labels: str = "predicted", alpha: float = 1.0, standardise: bool = True, rows: int = ROWS,
@@ -213,10 +206,7 @@ def _forest(
     return found
 
 
-@explainer(
-    scope="global", access="forward", modalities=("table",), stochastic=True, prepare=_forest,
-    cost="once: T F",
-)  # fmt: skip
+@explainer(**GLOBAL, stochastic=True, prepare=_forest)
 def random_forest(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
     labels: str = "predicted", importance: str = "impurity", trees: int = 100, depth: int | None = None,

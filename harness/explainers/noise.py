@@ -61,15 +61,20 @@ def vargrad(
     return deviations / samples
 
 
-def noisy(context: Samples, samples: int, noise: float) -> Build:
-    """Builds noisy copies of the inputs, with noise of ``noise`` times each sample's own range of values."""
+def noisy(context: Samples, samples: int, noise: float, use: str = "smoothgrad noise") -> Build:
+    """Builds noisy copies of the inputs, with noise of ``noise`` times each sample's own range of values.
+
+    ``use`` names the stream of random numbers it is drawn from.
+    """
     check_number("samples", samples, 1)
     check_number("noise", noise, 0, whole=False)
-    inputs, keys = context.inputs, context.stream("smoothgrad noise")
+    inputs, keys = context.inputs, context.stream(use)
     flat = inputs.flatten(1)
     sigma = (noise * (flat.amax(1) - flat.amin(1))).view(-1, *[1] * (inputs.dim() - 1))
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
+        if not noise:
+            return inputs[sample]
         return inputs[sample] + sigma[sample] * normal(element(keys[sample], draw), *inputs.shape[1:]).to(inputs)
 
     return build

@@ -11,7 +11,8 @@ from harness.errors import UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import gradients_at, tell_completeness, total, visit
 from harness.explainers._guided import approach
-from harness.randomness import element, normal, uniform
+from harness.explainers.noise import noisy
+from harness.randomness import uniform
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -59,8 +60,6 @@ def expected_gradients(
     inputs: ``noise`` is its standard deviation over (largest - smallest value of the sample). ValueError for a
     baseline that is not random. Not applicable as ``gradient``, and to ``train_sample`` without training inputs.
     """
-    check_number("samples", samples, 1)
-    check_number("noise", noise, 0, whole=False)
     if not is_random(baseline):
         raise UserError(f"baseline is {baseline!r}, expected a random one, or integrated_gradients for a fixed one")
     pairs = _Pairs(context, samples, baseline, noise)
@@ -100,7 +99,7 @@ def guided_ig(
     return answer.view(inputs.shape).to(inputs.dtype)
 
 
-@explainer(complete_to="baseline", signed=True, cost="steps + 1 F steps + 1 B")
+@explainer(complete_to="baseline", cost="steps + 1 F steps + 1 B")
 def idgi(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
     steps: int = 50, baseline: str | Tensor = "zero",
@@ -136,16 +135,16 @@ class _Pairs:
     """Points between random baselines and the inputs, and ``differences`` (rows, ...) of the ends last asked for."""
 
     def __init__(self, context: Samples, samples: int, baseline: str, noise: float) -> None:
+        self.ends = noisy(context, samples, noise, "expected_gradients noise")
         train = None if context.train is None else context.train.to(context.inputs)  # once, not at every draw
-        self.context, self.baseline, self.noise = replace(context, train=train), baseline, noise
+        self.context, self.baseline = replace(context, train=train), baseline
         parts = torch.arange(samples, device=context.inputs.device)
         self.places = (parts + uniform(context.stream("expected_gradients places"), samples)) / samples
-        self.keys = context.stream("expected_gradients noise")
         self.differences = context.inputs[:0]
 
     def points(self, sample: Tensor, draw: Tensor) -> Tensor:
         """The points (rows, ...) of pairs of a sample and a draw."""
-        start, end = self._starts(sample, draw), self._ends(sample, draw)
+        start, end = self._starts(sample, draw), self.ends(sample, draw)
         self.differences = end - start
         return torch.lerp(start, end, _wide(self.places[sample, draw].to(end), end))
 
@@ -155,14 +154,6 @@ class _Pairs:
             rows = draw == number
             start[rows] = make_baseline(self.context.take(sample[rows]), self.baseline, number)
         return start
-
-    def _ends(self, sample: Tensor, draw: Tensor) -> Tensor:
-        inputs = self.context.inputs[sample]
-        if not self.noise:
-            return inputs
-        flat = inputs.flatten(1)
-        sigma = self.noise * (flat.amax(1) - flat.amin(1))
-        return inputs + _wide(sigma, inputs) * normal(element(self.keys[sample], draw), *inputs.shape[1:]).to(inputs)
 
 
 def _quadrature(method: str, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.errors import NotApplicable, UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.explainers._tabular import (
+    GLOBAL,
     Table,
     agreement,
     broadcast,
@@ -46,10 +47,7 @@ def _fit_linear(
     return torch.from_numpy(fitted.coef_ / unit).view(y.shape[1], -1)
 
 
-@explainer(
-    scope="global", access="forward", modalities=("table",), stochastic=True, convention="local", prepare=_fit_linear,
-    cost="once: T F",
-)  # fmt: skip
+@explainer(**GLOBAL, stochastic=True, convention="local", prepare=_fit_linear)
 def linear_surrogate(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
     score: str = "logit", alpha: float = 1.0, standardise: bool = True, held_out: float = HELD_OUT, rows: int = ROWS,
@@ -87,10 +85,7 @@ def _fit_tree(
     return shares
 
 
-@explainer(
-    scope="global", access="forward", modalities=("table",), signed=False, stochastic=True, prepare=_fit_tree,
-    cost="once: T F",
-)  # fmt: skip
+@explainer(**GLOBAL, signed=False, stochastic=True, prepare=_fit_tree)
 def tree_surrogate(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
     depth: int = 4, least: int = 1, fit: str = "class", held_out: float = HELD_OUT, rows: int = ROWS,
@@ -140,10 +135,7 @@ def _fit_rules(
     return torch.from_numpy(used_shares(found, x.shape[1]))
 
 
-@explainer(
-    scope="global", access="forward", modalities=("table",), signed=False, stochastic=True, prepare=_fit_rules,
-    cost="once: T F",
-)  # fmt: skip
+@explainer(**GLOBAL, signed=False, stochastic=True, prepare=_fit_rules)
 def rule_list(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
     rules: int = 6, depth: int = 2, cover: float = 0.05, held_out: float = HELD_OUT, rows: int = ROWS,
