@@ -1,33 +1,50 @@
-"""The table of explainers in docs/explainers.md, from what each one declares: run ``python docs/capabilities.py``."""
+"""The tables of explainers and metrics on their pages, from what each declares: run ``python docs/capabilities.py``."""
 
 import inspect
 from itertools import groupby
 from pathlib import Path
 
+from pages import replaced
+
 from harness.promises import SUMS_TO
-from harness.registry import EXPLAINERS, Explainer
+from harness.registry import EXPLAINERS, METRICS, Explainer, Metric
+from harness.results.leaderboard import ARROWS, KINDS
 
-PAGE = Path(__file__).parent / "explainers.md"
-START, END = "<!-- capabilities: begin -->", "<!-- capabilities: end -->"
-HEADINGS = ("explainer", "scope", "needs of the model", "inputs", "sign", "sums to", "draws", "evaluations a sample")
+FOLDER = Path(__file__).parent
+MARK = "capabilities"
+OF_EXPLAINERS = (
+    "explainer", "scope", "needs of the model", "inputs", "sign", "sums to", "draws", "evaluations a sample",
+)  # fmt: skip
+OF_METRICS = ("metric", "better", "unit", "needs beside a map", "what it is")
 
 
-def capability_table() -> str:
+def explainer_tables() -> str:
     """One table for each module of explainers, headed by what the module is about."""
     by_module = sorted(EXPLAINERS.values(), key=lambda entry: (entry.source != "harness", entry.function.__module__))
     groups = groupby(by_module, key=lambda entry: inspect.getmodule(entry.function))
-    return "\n\n".join(_table(module.__doc__.partition("\n")[0], list(entries)) for module, entries in groups)
+    return "\n\n".join(_of_module(module.__doc__.partition("\n")[0], list(entries)) for module, entries in groups)
 
 
-def _table(title: str, entries: list[Explainer]) -> str:
-    rows = [_row(entry) for entry in sorted(entries, key=lambda entry: entry.name)]
-    lines = [HEADINGS, ["---"] * len(HEADINGS), *rows]
+def metric_tables() -> str:
+    """One table for each kind of metric."""
+    kinds = [*KINDS, "cost"]
+    by_kind = sorted(METRICS.values(), key=lambda entry: (kinds.index(entry.kind), entry.name))
+    groups = groupby(by_kind, key=lambda entry: entry.kind)
+    return "\n\n".join(_table(kind.capitalize(), OF_METRICS, map(_metric_row, entries)) for kind, entries in groups)
+
+
+def _of_module(title: str, entries: list[Explainer]) -> str:
     caveats = [f"- `{entry.name}`: {entry.caveat}." for entry in entries if entry.caveat]
-    table = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([f"**{title}**", "", *table, *([""] if caveats else []), *caveats])
+    table = _table(title, OF_EXPLAINERS, map(_explainer_row, sorted(entries, key=lambda entry: entry.name)))
+    return "\n".join([table, *([""] if caveats else []), *caveats])
 
 
-def _row(entry: Explainer) -> list[str]:
+def _table(title: str, headings: tuple[str, ...], rows: object) -> str:
+    lines = ["| " + " | ".join(line) + " |" for line in (headings, ["---"] * len(headings), *rows)]
+    return "\n".join([f"**{title}**", "", *lines])
+
+
+def _explainer_row(entry: Explainer) -> list[str]:
     return [
         f"`{entry.name}`", entry.scope, "nothing" if entry.access == "none" else entry.access,
         "any" if set(entry.modalities) >= set(Explainer.modalities) else ", ".join(entry.modalities),
@@ -36,15 +53,26 @@ def _row(entry: Explainer) -> list[str]:
     ]  # fmt: skip
 
 
-def with_table(page: str) -> str:
-    """The page's text with the table where it belongs."""
-    before, _, rest = page.partition(START)
-    return f"{before}{START}\n\n{capability_table()}\n\n{END}{rest.partition(END)[2]}"
+def _metric_row(entry: Metric) -> list[str]:
+    options = dict(entry.options)
+    arrow = ARROWS.get(entry.direction(options), "").strip()
+    needs = ", ".join(each.replace("_", " ") for each in entry.needs)
+    return [f"`{entry.name}`", arrow, entry.unit_of(options), needs, entry.summary.replace("|", "\\|")]
+
+
+PARTS = {"explainers.md": explainer_tables, "metrics.md": metric_tables}
+
+
+def with_table(page: str, text: str) -> str:
+    """The text of the page of that name with its tables where they belong."""
+    return replaced(text, MARK, f"\n{PARTS[page]()}\n")
 
 
 def make() -> None:
-    """Write the table into the page."""
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    """Write the tables into the pages."""
+    for page in PARTS:
+        path = FOLDER / page
+        path.write_text(with_table(page, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

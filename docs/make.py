@@ -8,12 +8,12 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+from pages import replaced
 from PIL import Image
 
 from harness.cli import main
 
 ROOT = Path(__file__).parents[1]
-START, END = "<!-- main job: begin -->", "<!-- main job: end -->"
 SHEET_WIDTH = 1600
 
 
@@ -23,18 +23,13 @@ def first_panels(text: str, count: int = 2) -> str:
     return "\n\n".join(panels[: count + 2])
 
 
-def put_between(page: Path, start: str, end: str, text: str) -> None:
-    """Replace what stands between two marks on a page."""
-    before, _, rest = page.read_text().partition(start)
-    page.write_text(f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}")
-
-
 def make(run: str) -> None:
     """Update the README and the picture it shows from a run."""
     printed = StringIO()
     with redirect_stdout(printed):
         main(["table", run])
-    put_between(ROOT / "README.md", START, END, f"```\n{first_panels(printed.getvalue())}\n...\n```")
+    readme, table = ROOT / "README.md", f"```\n{first_panels(printed.getvalue())}\n...\n```"
+    readme.write_text(replaced(readme.read_text(encoding="utf-8"), "main job", table), encoding="utf-8")
     (sheet,) = (ROOT / "runs" / run).glob("lite0-photos*.png")
     picture = Image.open(sheet).convert("RGB")
     picture.thumbnail((SHEET_WIDTH, 10 * SHEET_WIDTH), Image.Resampling.LANCZOS)

@@ -2,6 +2,7 @@
 
 A baseline maps samples to tensors of the inputs' shape. Those that draw (``uniform_noise``, ``gaussian_noise``,
 ``train_sample``) draw from (seed, sample, draw number), so that every explainer and metric meets the same ones.
+Those that fill in from the units that are left (``noisy_linear``, ``inpaint``, ``vae``) are in ``harness.infilling``.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable, UserError, unknown
+from harness.infilling import DRAWING, INFILLINGS, is_infilling
 from harness.randomness import integers, normal, uniform
 
 if TYPE_CHECKING:
@@ -27,14 +29,16 @@ def make_baseline(samples: "Samples", chosen: str | Tensor, draw: int = 0) -> Te
     """The baseline (N, ...) of ``samples``: a name of BASELINES, or a tensor of one input's shape."""
     if isinstance(chosen, Tensor):
         return _given(samples, chosen)
+    if is_infilling(chosen):
+        raise NotApplicable(f"baseline {chosen} fills in from what is left; one fixed input is needed")
     if chosen not in BASELINES:
-        raise unknown("baseline", chosen, BASELINES)
+        raise unknown("baseline", chosen, (*BASELINES, *INFILLINGS))
     return BASELINES[chosen](samples.joint(), draw)  # per channel, also where every channel is a unit of its own
 
 
 def is_random(chosen: str | Tensor) -> bool:
-    """Whether another draw of this baseline is another tensor."""
-    return isinstance(chosen, str) and chosen in ("uniform_noise", "gaussian_noise", "train_sample")
+    """Whether another draw of this baseline, or of this way of filling in, is another tensor."""
+    return isinstance(chosen, str) and chosen in ("uniform_noise", "gaussian_noise", "train_sample", *DRAWING)
 
 
 def _baseline(function: Callable) -> Callable:
@@ -53,6 +57,15 @@ def _given(samples: "Samples", baseline: Tensor) -> Tensor:
 def zero(samples: "Samples", draw: int) -> Tensor:
     """Zero in the model's input space: mean grey where inputs are normalised, not black."""
     return torch.zeros_like(samples.inputs)
+
+
+@_baseline
+def black(samples: "Samples", draw: int) -> Tensor:
+    """The lowest value an image can have, per channel, in the model's input space: needs the data's declared range."""
+    samples.need("image")
+    if samples.value_range is None:
+        raise NotApplicable("black is the lowest value of the data's range, which is not declared (give value_range=)")
+    return samples.input_range()[0].expand_as(samples.inputs)
 
 
 @_baseline

@@ -16,7 +16,7 @@ USAGE = """usage: harness VERB ...
          [--quiet]
   plan   the cells of the same command by state, without loading a model
   list   what there is: harness list explainers|metrics|models|datasets [NAME]
-  table  results: harness table [RUN] [--samples | --by DIVISION | --choices] [--csv FILE] [--parquet FILE]
+  table  results: harness table [RUN] [--samples | --by DIVISION | --choices | --sanity] [--csv FILE] [--parquet FILE]
   check  what every explainer's self-checks show on a model and data, without scoring: harness check [model=NAME]
          [dataset=NAME] [explainer=[A,B]] [protocol.samples=4] [--csv FILE] [--strict] [--quiet]
 
@@ -159,6 +159,9 @@ def list_registry(arguments: list[str]) -> int:
             print(f"    {_capabilities(entry)}")
         if entry.options:
             print("    " + " ".join(f"{name}={_shown(value)}" for name, value in entry.options.items()))
+    bridged = [] if arguments[1:] else entries.bridged()
+    if bridged:
+        print(f"and from other libraries: harness list {arguments[0]} NAME has the options\n    {' '.join(bridged)}")
     return 0
 
 
@@ -186,6 +189,7 @@ def table(arguments: list[str]) -> int:
     )
     parser.add_argument("--least", type=int, default=30, help="samples a group needs to count with --by (default: 30)")
     parser.add_argument("--choices", action="store_true", help="how verdicts hold over a metric's settings (over=)")
+    parser.add_argument("--sanity", action="store_true", help="which sanity checks each explainer passes")
     parser.add_argument("--csv", metavar="FILE", help="write the rows as CSV")
     parser.add_argument("--parquet", metavar="FILE", help="write the rows as Parquet")
     parser.add_argument("--runs", default="runs", help="the folder in which runs lie (default: runs)")
@@ -194,7 +198,8 @@ def table(arguments: list[str]) -> int:
     from harness.results.tables import to_csv, to_parquet
 
     directory = find_run(chosen.run, chosen.runs)
-    if not (chosen.samples or chosen.by or chosen.choices or chosen.csv or chosen.parquet):
+    special = chosen.by or chosen.choices or chosen.sanity
+    if not (chosen.samples or special or chosen.csv or chosen.parquet):
         _show(directory)
         return 0
     rows = _rows(directory, chosen)
@@ -203,21 +208,20 @@ def table(arguments: list[str]) -> int:
             write(rows, path)
             print(f"{len(rows)} rows: {path}")
     if not (chosen.csv or chosen.parquet):
-        print(
-            rows.to_string(
-                index=False, max_colwidth=None if chosen.by or chosen.choices else 24, float_format="{:.4g}".format
-            )
-        )
+        print(rows.to_string(index=False, max_colwidth=None if special else 24, float_format="{:.4g}".format))
     return 0
 
 
 def _rows(directory: Path, chosen: argparse.Namespace) -> Any:
-    """The rows that were asked for: of cells, of samples, of gaps between groups, or of standings over settings."""
+    """The rows that were asked for: of cells, samples, gaps between groups, standings over settings, or verdicts."""
     from harness.results.choices import standing
     from harness.results.frames import read_cells, read_scores
+    from harness.results.sanity import verdicts_of_run
     from harness.results.statistics import ranks
     from harness.results.subgroups import disparity
 
+    if chosen.sanity:
+        return verdicts_of_run(directory).drop(columns="protocol")
     cells = read_cells(directory)
     if not (chosen.samples or chosen.by or chosen.choices):
         return cells.assign(rank=ranks(cells))

@@ -51,9 +51,19 @@ def _plain(job: Callable[[dict[str, Any]], None]) -> Callable[[DictConfig], None
     def task(config: DictConfig) -> None:
         settings = OmegaConf.to_container(config, resolve=True)
         settings.pop("experiment", None)
-        job(settings)
+        job(settings | {group: _joined(chosen) for group, chosen in settings.items() if group in REGISTRIES})
 
     return task
+
+
+def _joined(chosen: Any) -> Any:
+    """Choices by name, of other libraries too: Hydra reads the dot in ``quantus.IROF`` as a step into a section."""
+    if not isinstance(chosen, dict):
+        return chosen
+    found = dict(chosen)
+    for prefix in {name.partition(".")[0] for name in METRICS.bridged()} & found.keys():
+        found |= {f"{prefix}.{name}": options for name, options in found.pop(prefix).items()}
+    return found
 
 
 def _offer_registry() -> None:
@@ -64,9 +74,20 @@ def _offer_registry() -> None:
     for name, entry in METRICS.items():
         switch = {OVER: None} if set(entry.options) & set(CHOICES) else {}
         store.store(group="metric", name=name, node={name: {**entry.options, **switch}})
+    for name in METRICS.bridged():
+        prefix, _, rest = name.partition(".")
+        store.store(group="metric", name=name, node={prefix: {rest: _options(name)}})
     for group, registry in (("model", MODELS), ("dataset", DATASETS)):
         for name, entry in registry.items():
             store.store(group=group, name=name, node={"name": name, **entry.options})
+
+
+def _options(name: str) -> dict[str, Any]:
+    """A bridged metric's options; none where its library is not installed, which whoever chooses it is told."""
+    try:
+        return dict(METRICS[name].options)
+    except UserError:
+        return {}
 
 
 def _told(error: Exception) -> UserError:
@@ -86,7 +107,8 @@ def _told(error: Exception) -> UserError:
 def _choices(group: str) -> list[str]:
     """What can be chosen in a config group: registered names and the files of the group."""
     files = [path.stem for root in conf.__path__ for path in Path(root, group).glob("*.yaml")]
-    return sorted({*REGISTRIES.get(group, ()), *files})
+    names = {*REGISTRIES[group], *REGISTRIES[group].bridged()} if group in REGISTRIES else ()
+    return sorted({*names, *files})
 
 
 def _known_settings(path: str) -> list[str]:
@@ -94,7 +116,7 @@ def _known_settings(path: str) -> list[str]:
     section, _, rest = path.partition(".")
     if section in SETTINGS:
         return [f"{section}.{name}" for name in SETTINGS[section].__dataclass_fields__]
-    name = rest.partition(".")[0]
-    if section in REGISTRIES and name in REGISTRIES[section]:
-        return [f"{section}.{name}.{option}" for option in REGISTRIES[section][name].options]
+    for name in (rest.partition(".")[0], rest.rpartition(".")[0]):  # of an item of ours, or of quantus.X
+        if section in REGISTRIES and name in REGISTRIES[section]:
+            return [f"{section}.{name}.{option}" for option in REGISTRIES[section][name].options]
     return []

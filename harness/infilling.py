@@ -2,6 +2,7 @@
 
 Each is a function ``fill(samples, sample, kept, draw)`` that gives inputs (rows, ...) of the samples numbered
 ``sample`` (rows,); ``kept`` broadcasts to them, bool, True where a number stays: what it gives there does not count.
+All work in the model's own input space.
 """
 
 from collections.abc import Callable
@@ -11,12 +12,16 @@ import torch
 from torch import Tensor
 
 from harness.errors import NotApplicable
+from harness.inpainting import inpaint
+from harness.noisy_linear import noisy_linear
+from harness.vae import vae
 
 if TYPE_CHECKING:
     from harness.samples import Samples
 
 Fill = Callable[["Samples", Tensor, Tensor, int], Tensor]
-INFILLINGS: dict[str, Fill] = {}
+INFILLINGS: dict[str, Fill] = {"inpaint": inpaint, "noisy_linear": noisy_linear, "vae": vae}
+DRAWING = ("noisy_linear", "vae")  # those of which another draw fills in otherwise
 
 
 def is_infilling(chosen: str | Tensor) -> bool:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from harness.samples import Samples
 
 
+# What makes perturbed inputs for whoever asks.
+MADE_BY = ("harness.samples", "harness.baselines", "harness.infilling")
+
+
 @dataclass(frozen=True)
 class KeptOutputs:
     """Tracked outputs in files of ``folder``, one for each chunk of samples and each use.
@@ -41,7 +45,7 @@ class KeptOutputs:
     def _name(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> str:
         predictor = samples.predictor
         about = {
-            "model": self.model, "code": [code_of(compute), code_of_modules("harness.samples")],
+            "model": self.model, "code": [code_of(compute), code_of_modules(*MADE_BY)],
             "variant": predictor.variant.get("variant"), "autocast": str(predictor.autocast),
             "inputs": samples.inputs, "targets": samples.targets, "train": samples.train,
             "segments": samples.given_segments, "seed": samples.seed, "units": str(samples.units),

@@ -8,7 +8,7 @@ to functions that ask for them: ``context`` (``harness.samples.Samples``), ``pre
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -86,8 +86,11 @@ class Metric(Entry):
     better       ``higher``, ``lower``, None where there is no direction, or a function of the options
     unit         of the score: ``probability``, ``correlation``, ``nats``, ..., or a function of the options
     version      raised when the definition changes
-    kind         ``faithfulness``, ``robustness``, ``sanity``, ``complexity``, ``axiom`` or ``cost``
+    kind         ``faithfulness``, ``localisation``, ``sanity``, ``axiom``, ``robustness``, ``complexity``,
+                 ``reference`` (what chance gives, beside a score) or ``cost``
     expects      the convention of attributions that its definition is for, or None; another one is flagged
+    needs        what it needs beside model, inputs and attributions: ``explainer`` (it explains again), ``masks``,
+                 ``labels``, ``train`` (training inputs), ``train_labels``
     """
 
     better: str | Callable[[Mapping[str, Any]], str] | None = "higher"
@@ -95,6 +98,7 @@ class Metric(Entry):
     version: int = 1
     kind: str = "faithfulness"
     expects: str | None = None
+    needs: tuple[str, ...] = ()
 
     def direction(self, options: Mapping[str, Any]) -> str | None:
         """Which way is better under these options: ``higher``, ``lower`` or None."""
@@ -111,6 +115,7 @@ class Registry(Mapping[str, Any]):
     def __init__(self, kind: str, entry: type, package: str, handed_in: tuple[str, ...] = ()) -> None:
         self.kind, self.entry, self.package, self.handed_in = kind, entry, package, handed_in
         self._entries: dict[str, Any] = {}
+        self._bridges: dict[str, tuple[Callable[[], Iterable[str]], Callable[[str], Any]]] = {}
         self._loaded = False
 
     def register(self, function: Callable[..., Any], name: str | None = None, **capabilities: Any) -> Any:
@@ -121,6 +126,15 @@ class Registry(Mapping[str, Any]):
             raise UserError(f"{self.kind} {name!r} is already registered by {known.function.__module__}")
         self._entries[name] = self.entry(name, function, options_of(function, self.handed_in), **capabilities)
         return self._entries[name]
+
+    def bridge(self, prefix: str, names: Callable[[], Iterable[str]], entry: Callable[[str], Any]) -> None:
+        """Let another library's items be looked up as ``prefix.name``; they are not among those iterated over."""
+        self._bridges[prefix] = names, entry
+
+    def bridged(self) -> list[str]:
+        """The names of all items of other libraries, none of which is imported for it."""
+        self._load()
+        return sorted(name for names, _ in self._bridges.values() for name in names())
 
     def resolve(self, chosen: str | Callable[..., Any]) -> Any:
         """The entry of a registered name, of an import ``package.module:function``, or of a function itself."""
@@ -137,13 +151,16 @@ class Registry(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         self._load()
+        prefix, dot, _ = str(name).partition(".")
+        if dot and prefix in self._bridges:
+            return self._bridges[prefix][1](name)
         if name not in self._entries:
             raise unknown(self.kind, name, self._entries)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
         self._load()
-        return name in self._entries
+        return name in self._entries or name in self.bridged()
 
     def __iter__(self) -> Iterator[str]:
         self._load()

@@ -102,8 +102,6 @@ class Samples:
         """
         if isinstance(chosen, Tensor):
             return make_baseline(self, chosen)
-        if is_infilling(chosen):
-            raise NotApplicable(f"baseline {chosen} fills in from what is left; one fixed input is needed")
         key = ("baseline", chosen, draw)
         if key not in self.scratch:
             self.scratch[key] = make_baseline(self, chosen, draw)
@@ -152,7 +150,7 @@ class Samples:
 
     def intact(self) -> Tensor:
         """Tracked outputs (N, 3) of the unperturbed inputs."""
-        return self.shared("clean", lambda: self.track(1, lambda sample, draw: self.inputs[sample]))[:, 0]
+        return self.outputs("clean", lambda: self.track(1, lambda sample, draw: self.inputs[sample]))[:, 0]
 
     def emptied(self, baseline: str | Tensor, draw: int = 0) -> Tensor:
         """Tracked outputs (N, 3) with every unit removed: of the baseline alone."""

@@ -5,7 +5,8 @@ order runs through the same inputs as deleting in the reverse order, and two pas
 important first (morf) and least important first (lerf). Both end points are the same for all explainers and shared.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from harness.baselines import is_random
 from harness.batch import Batch
 from harness.errors import UserError, unknown
-from harness.metrics._groups import groups
+from harness.metrics._groups import Groups, groups
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.samples import Samples
@@ -35,24 +36,37 @@ class Path:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """Each unit's place in the order of removal, most important first, and how many groups are gone at each point.
+class Schedule:
+    """How many groups are gone at each point, ``counts`` (N, K + 1) int64, of ``totals`` (N,) int64."""
 
-    places   (N, T, *units) int32, 0 for the first; one order for each of T breakings of ties
-    counts   (N, K + 1) int64, groups removed at each point
-    totals   (N,) int64, groups of each sample
-    tied     (N,) share of the groups whose place was drawn by lot
-    """
-
-    places: Tensor
     counts: Tensor
     totals: Tensor
-    tied: Tensor
 
     @property
     def fractions(self) -> Tensor:
         """Share of the groups that is removed at each point: (N, K + 1) float64 from 0 to 1."""
         return self.counts.double() / self.totals[:, None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Places (N, T, *units) int32 of the units, 0 for the first to go, in each of T breakings of ties.
+
+    groups   what goes at once
+    tied     (N,) share of the groups whose place was drawn by lot
+    """
+
+    groups: Groups
+    places: Tensor
+    tied: Tensor
+
+
+@dataclass(frozen=True)
+class Ranking(Schedule):
+    """Each unit's place in the order of removal, as in ``Order``, and how many groups are gone at each point."""
+
+    places: Tensor
+    tied: Tensor
 
 
 def schedule(totals: Tensor, steps: int) -> Tensor:
@@ -63,31 +77,62 @@ def schedule(totals: Tensor, steps: int) -> Tensor:
     return torch.where(2 * point <= steps, fewer, totals[:, None] - fewer)
 
 
+def order_units(
+    batch: Batch, granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", tie_draws: int = 1
+) -> Order:
+    """The order of this explainer's attributions, most important first, with ties broken ``tie_draws`` times by lot."""
+    key = ("order", granularity, patch, segments, tie_draws)
+    options = (granularity, patch, segments, tie_draws)
+    return batch.remember(key, lambda: _order(batch.samples, batch.attributions, "ties", *options))
+
+
 def rank(batch: Batch, path: Path) -> Ranking:
-    """The order in which this explainer's attributions remove the units, made once for all curves along ``path``."""
-    key = ("ranking", path.steps, path.granularity, path.patch, path.segments, path.tie_draws)
-    return batch.remember(key, lambda: _rank(batch, path))
+    """The order in which this explainer's attributions remove the units, and how many are gone at each point."""
+    order = order_units(batch, path.granularity, path.patch, path.segments, path.tie_draws)
+    return _ranking(order, schedule_of(order.groups, path.steps))
 
 
 def curve(batch: Batch, path: Path, order: str, score: str) -> Tensor:
     """The score (N, K + 1) float64 along the path, averaged over imputations and breakings of ties."""
     if order not in ORDERS:
         raise unknown("order", order, ORDERS)
-    if not is_random(path.baseline):
-        path = replace(path, imputations=1)
-    tracked = batch.remember(("curve", path, order), lambda: _evaluate(batch, path, order))
+    path = _once_if_fixed(path)
+    tracked = batch.remember(("curve", path, order), lambda: _evaluate(batch.samples, path, rank(batch, path), order))
     return pick(tracked, score).double().mean(1)
 
 
-def _rank(batch: Batch, path: Path) -> Ranking:
-    found = groups(batch.samples, path.granularity, path.patch, path.segments)
-    values = found.means(batch.attributions)
-    every = torch.arange(len(batch), device=values.device)
-    places = [
-        found.spread(ranks(values, batch.samples.stream(f"ties {draw}")).int(), every) for draw in range(path.tie_draws)
-    ]
-    counts = schedule(found.totals, _points(path.steps, values.shape[1], found.alike))
-    return Ranking(torch.stack(places, 1), counts, found.totals, tied_share(values, found.totals))
+def random_curve(samples: Samples, path: Path, score: str) -> tuple[Tensor, Schedule]:
+    """The mean score (N, K + 1) float64 along random orders and their reverses, one pair for each of ``tie_draws``.
+
+    No attribution decides it: it is evaluated once for all explainers.
+    """
+    path = _once_if_fixed(path)
+    found = schedule_of(groups(samples, path.granularity, path.patch, path.segments), path.steps)
+    key = ("random order", *(getattr(path, each.name) for each in fields(path)))
+    tracked = samples.outputs(key, lambda: _evaluate_random(samples, path, found))
+    return pick(tracked, score).double().mean(1), found
+
+
+def schedule_of(found: Groups, steps: int) -> Schedule:
+    """How many groups are gone at each of ``steps`` + 1 points, or as many as the groups allow."""
+    return Schedule(schedule(found.totals, _points(steps, found.sizes.shape[1], found.alike)), found.totals)
+
+
+def _once_if_fixed(path: Path) -> Path:
+    return path if is_random(path.baseline) else replace(path, imputations=1)
+
+
+def _order(
+    samples: Samples, attributions: Tensor, lots: str, granularity: str, patch: int, segments: str | Tensor, draws: int
+) -> Order:
+    found = groups(samples, granularity, patch, segments)
+    values, every = found.means(attributions), torch.arange(len(samples), device=attributions.device)
+    places = [found.spread(ranks(values, samples.stream(f"{lots} {draw}")).int(), every) for draw in range(draws)]
+    return Order(found, torch.stack(places, 1), tied_share(values, found.totals))
+
+
+def _ranking(order: Order, found: Schedule) -> Ranking:
+    return Ranking(found.counts, found.totals, order.places, order.tied)
 
 
 def _points(steps: int, count: int, alike: bool) -> int:
@@ -103,9 +148,16 @@ def _points(steps: int, count: int, alike: bool) -> int:
     return steps + 1 if count % 2 and steps % 2 == 0 else steps
 
 
-def _evaluate(batch: Batch, path: Path, order: str) -> Tensor:
+def _evaluate_random(samples: Samples, path: Path, found: Schedule) -> Tensor:
+    """Tracked outputs (N, 2 * imputations * T, K + 1, 3) along T random orders and their reverses."""
+    constant = samples.inputs.new_zeros(len(samples), *samples.units.shape)  # every unit's place is drawn by lot
+    order = _order(samples, constant, "random order", path.granularity, path.patch, path.segments, path.tie_draws)
+    ranking = _ranking(order, found)
+    return torch.cat([_evaluate(samples, path, ranking, each) for each in ORDERS], 1)
+
+
+def _evaluate(samples: Samples, path: Path, ranking: Ranking, order: str) -> Tensor:
     """Tracked outputs (N, imputations * T, K + 1, 3) along the path."""
-    samples, ranking = batch.samples, rank(batch, path)
     ties = path.tie_draws
     start = samples.intact()[:, None, None].expand(-1, path.imputations * ties, 1, -1)
     end = torch.stack([samples.emptied(path.baseline, draw) for draw in range(path.imputations)], 1)
@@ -118,8 +170,7 @@ def _between(samples: Samples, path: Path, ranking: Ranking, order: str) -> Tens
     counts, ties = ranking.counts[:, 1:-1], path.tie_draws
     points = counts.shape[1]
     units = [1] * len(samples.units.shape)
-    baselines = [samples.baseline(path.baseline, draw) for draw in range(path.imputations)]
-    removed = baselines[0][None] if len(baselines) == 1 else torch.stack(baselines)
+    removers = [samples.remover(path.baseline, draw) for draw in range(path.imputations)]
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
         place = ranking.places[sample, draw // points % ties]
@@ -128,8 +179,18 @@ def _between(samples: Samples, path: Path, ranking: Ranking, order: str) -> Tens
             kept = place < (ranking.totals[sample] - count).view(-1, *units)
         else:
             kept = place >= count.view(-1, *units)
-        gone = removed[draw // (points * ties), sample]
-        return torch.where(samples.units.expand(kept), samples.inputs[sample], gone)
+        return each_with(removers, draw // (points * ties), sample, kept)
 
     draws = path.imputations * ties
     return samples.track(draws * points, build).view(len(samples), draws, points, -1)
+
+
+def each_with(
+    removers: list[Callable[[Tensor, Tensor], Tensor]], which: Tensor, sample: Tensor, kept: Tensor
+) -> Tensor:
+    """Inputs (rows, ...) of which each has its removed units replaced by the remover numbered ``which`` (rows,)."""
+    if len(removers) == 1:
+        return removers[0](sample, kept)
+    places = {number: (which == number).nonzero()[:, 0] for number in which.unique().tolist()}
+    built = torch.cat([removers[number](sample[rows], kept[rows]) for number, rows in places.items()])
+    return built[torch.cat(list(places.values())).argsort()]

@@ -60,7 +60,7 @@ def pack_chunks(keys: Tensor, draws: int, count: int, make: Callable[[slice, int
     return packed
 
 
-def outputs_without(samples: Samples, groups: Groups, packed: Tensor, baseline: Tensor) -> Tensor:
+def outputs_without(samples: Samples, groups: Groups, packed: Tensor, baseline: str | Tensor) -> Tensor:
     """Tracked outputs (N, M, 3) of the inputs without each packed set (N, M, bytes) of groups."""
     count = groups.sizes.shape[1]
 
@@ -68,6 +68,16 @@ def outputs_without(samples: Samples, groups: Groups, packed: Tensor, baseline: 
         return groups.spread(~unpack(packed[sample, draw], count), sample)
 
     return samples.masked(packed.shape[1], keep, baseline)
+
+
+def rounding(size: Tensor) -> Tensor:
+    """By how much outputs in single precision, of about this size, may differ and still say the same."""
+    return 4 * torch.finfo(torch.float32).eps * size.abs()
+
+
+def flat(outputs: Tensor) -> Tensor:
+    """Where outputs (..., M) in single precision differ by no more than rounding."""
+    return outputs.amax(-1) - outputs.amin(-1) <= rounding(outputs.abs().amax(-1))
 
 
 def _look_up(values: Tensor, packed: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
 """Similarities of vectors and maps, batched: NaN where they are undefined."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from harness.batch import Scores
-from harness.errors import NotApplicable
+from harness.errors import NotApplicable, unknown
 
 # SSIM's constants (Wang et al. 2004): window's sigma and side, and the stabilisers for data of range 1.
 SIGMA, SIDE, C1, C2 = 1.5, 11, 0.01**2, 0.03**2
+# HOG's orientations over half a turn, cells per side of a block, and its clipping and stabiliser (Dalal, Triggs 2005).
+ORIENTATIONS, BLOCK, CLIP, EPSILON = 9, 3, 0.2, 1e-5
 
 
 def with_reason(values: Tensor, reason: str, **rest: Tensor) -> Scores:
@@ -58,6 +62,45 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     return (luminance * (2 * covariance + C2) / (variances + C2)).mean((-2, -1))
 
 
+def hog_similarity(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman correlation (N,) of the HOG vectors of maps (N, H, W), each scaled to [0, 1] by its own range."""
+    side = hog_cell(first.shape[-2:])
+    return spearman(hog(_scaled(first), side), hog(_scaled(second), side))
+
+
+def hog_cell(shape: tuple[int, ...]) -> int:
+    """The side of a HOG cell: 1/14 of the map's shorter side, rounded, and at least 2."""
+    return max(2, round(min(shape) / 14))
+
+
+def hog(maps: Tensor, side: int) -> Tensor:
+    """Histograms of oriented gradients (N, K) of maps (N, H, W), in cells of ``side`` (Dalal and Triggs 2005).
+
+    Nine unsigned orientations, blocks of 3 x 3 cells normalised by L2-Hys; what a last cell would lack is left out.
+    """
+    if min(maps.shape[-2:]) // side < BLOCK:
+        came = " x ".join(map(str, maps.shape[-2:]))
+        raise NotApplicable(f"HOG needs maps of at least {BLOCK} x {BLOCK} cells of side {side}, not {came} units")
+    cells = _cell_histograms(maps.double(), side)
+    blocks = cells.unfold(2, BLOCK, 1).unfold(3, BLOCK, 1).permute(0, 2, 3, 4, 5, 1).flatten(3)
+    return _normed(_normed(blocks).clamp(max=CLIP)).flatten(1)
+
+
+def _cell_histograms(maps: Tensor, side: int) -> Tensor:
+    """Mean gradient size per orientation and cell: (N, orientations, rows, columns)."""
+    down, across = torch.zeros_like(maps), torch.zeros_like(maps)
+    down[:, 1:-1] = maps[:, 2:] - maps[:, :-2]
+    across[:, :, 1:-1] = maps[:, :, 2:] - maps[:, :, :-2]
+    size = torch.hypot(down, across)
+    bin_ = (torch.rad2deg(torch.atan2(down, across)) % 180 / (180 / ORIENTATIONS)).floor()
+    per_bin = [F.avg_pool2d(size.masked_fill(bin_ != number, 0), side) for number in range(ORIENTATIONS)]
+    return torch.stack(per_bin, 1).masked_fill(size.isnan().flatten(1).any(1)[:, None, None, None], float("nan"))
+
+
+def _normed(blocks: Tensor) -> Tensor:
+    return blocks / (blocks.square().sum(-1, keepdim=True) + EPSILON**2).sqrt()
+
+
 def _scaled(maps: Tensor) -> Tensor:
     """Each map scaled to [0, 1]; a constant one becomes 0 / 0, NaN."""
     maps = maps.double()
@@ -70,3 +113,23 @@ def _window(side: int, device: torch.device) -> Tensor:
     weights = torch.exp(-(distance**2) / (2 * SIGMA**2))
     weights = weights / weights.sum()
     return weights[:, None] * weights
+
+
+def _of_sizes(first: Tensor, second: Tensor) -> Tensor:
+    return spearman(first.abs().flatten(1), second.abs().flatten(1))
+
+
+SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "spearman": lambda first, second: spearman(first.flatten(1), second.flatten(1)),
+    "spearman_abs": _of_sizes, "ssim": ssim, "hog": hog_similarity,
+}  # fmt: skip
+
+
+def similarity_of(name: str, shape: tuple[int, ...]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The similarity of that name: of two sets of maps (N, *shape) to (N,); NotApplicable where maps are too small."""
+    if name not in SIMILARITIES:
+        raise unknown("similarity", name, SIMILARITIES)
+    least = {"ssim": 3, "hog": BLOCK * hog_cell(shape)}.get(name, 0)
+    if least and (len(shape) != 2 or min(shape) < least):
+        raise NotApplicable(f"{name.upper()} needs image maps of at least {least} x {least} units, these are {shape}")
+    return SIMILARITIES[name]

@@ -5,11 +5,17 @@ import math
 import torch
 from torch import Tensor
 
+from harness.baselines import is_random
 from harness.batch import Batch, Scores
+from harness.errors import NotApplicable, UserError, unknown
+from harness.metrics._curve import schedule
 from harness.metrics._similarity import with_reason
+from harness.ordering import ranks, tied_share
+from harness.predictor import pick
 from harness.registry import metric
 
 ZERO = "the attribution is 0 throughout"
+DEFINITIONS = ("model", "threshold")
 
 
 @metric(better="lower", unit=lambda options: "share" if options["normalised"] else "nats", kind="complexity")
@@ -38,6 +44,80 @@ def sparseness(batch: Batch) -> Scores:
     count = shares.shape[1]
     place = torch.arange(1, count + 1, device=shares.device)
     return with_reason(((2 * place - count - 1) * shares).sum(1) / count, ZERO)
+
+
+@metric(better="lower", unit=lambda options: "share" if options["normalised"] else "count", kind="complexity")
+def effective_complexity(
+    batch: Batch, *, definition: str = "model", tolerance: float = 0.1, steps: int = 32,
+    baseline: str | Tensor = "mean", score: str = "probability", imputations: int = 1, epsilon: float = 0.01,
+    normalised: bool = True,
+) -> Scores:  # fmt: skip
+    """How few of the top units suffice to keep the model's score (effective complexity: Nguyen 2020, 2007.07584).
+
+    ``definition="model"``, the paper's: the smallest k for which the expected loss of keeping only the k units of
+    largest |a| is below ``tolerance``. The loss is |f(x) - f(x with the others replaced)|, f the ``score`` (logit,
+    probability or log_odds), its mean over ``imputations`` draws of a random ``baseline``; ``train_sample`` draws
+    from the data. A larger k may fail again. k runs over 0, d and at most ``steps`` - 1 evenly spaced numbers
+    between; equal |a| are ordered by lot and reported as tied. Curves (N, number of k) hold the loss at each k,
+    ascending.
+    ``definition="threshold"``, a shortcut without the model: the number of units with |a| > ``epsilon`` times the
+    largest. Only ``epsilon`` bears on it, and ``epsilon`` on nothing else.
+    A share of the d units, or their number unless ``normalised``; lower is better. NaN where all attributions are 0,
+    and where an output is not finite. NotApplicable, by the model, with a single unit and for probabilities of a
+    model with one output.
+    """
+    if definition not in DEFINITIONS:
+        raise unknown("definition", definition, DEFINITIONS)
+    if not 0 <= epsilon < 1:
+        raise UserError(f"epsilon is {epsilon}, expected a share of the largest attribution, from 0 to below 1")
+    sizes = batch.attributions.flatten(1).double().abs()
+    if definition == "threshold":
+        found = Scores((sizes > epsilon * sizes.amax(1, keepdim=True)).sum(1).double())
+    else:
+        found = _by_model(batch, sizes, tolerance, steps, baseline, score, imputations)
+    values = found.values.masked_fill((sizes == 0).all(1), float("nan"))
+    return with_reason(values / (sizes.shape[1] if normalised else 1), ZERO, curves=found.curves, tied=found.tied)
+
+
+def _by_model(
+    batch: Batch, sizes: Tensor, tolerance: float, steps: int, baseline: str | Tensor, score: str, imputations: int
+) -> Scores:
+    """The smallest number of units (N,) whose loss is below the tolerance, and the losses (N, K)."""
+    if not (tolerance > 0 and steps >= 2 and imputations >= 1):
+        came = f"tolerance={tolerance}, steps={steps}, imputations={imputations}"
+        raise UserError(f"options are {came}, expected more than 0, at least 2 and at least 1")
+    count = sizes.shape[1]
+    if count < 2:
+        raise NotApplicable("the inputs have a single unit, of which there is nothing to keep or to leave")
+    draws = imputations if is_random(baseline) else 1
+    counts = schedule(torch.tensor([count], device=sizes.device), min(steps, count))[0]
+    tracked = batch.remember(
+        ("largest kept", steps, baseline, draws), lambda: _kept(batch, sizes, counts, baseline, draws)
+    )
+    scored = pick(tracked, score).double()
+    losses = (scored[..., -1:] - scored).abs().mean(1)
+    kept = counts[(losses < tolerance).long().argmax(1)]  # the first of those that are: keeping all loses nothing
+    values = kept.double().masked_fill(losses.isnan().any(1), float("nan"))
+    return Scores(values, losses, tied_share(sizes))
+
+
+def _kept(batch: Batch, sizes: Tensor, counts: Tensor, baseline: str | Tensor, draws: int) -> Tensor:
+    """Tracked outputs (N, draws, K, 3) with only the ``counts`` (K,) units of largest size, from none to all."""
+    samples, inner = batch.samples, counts[1:-1]
+    places = ranks(sizes, samples.stream("ties 0")).int().view(batch.attributions.shape)
+
+    def keep(sample: Tensor, point: Tensor) -> Tensor:
+        return places[sample] < inner[point].view(-1, *[1] * len(samples.units.shape))
+
+    runs = [
+        torch.cat([
+            samples.emptied(baseline, draw)[:, None],
+            samples.masked(len(inner), keep, baseline, draw),
+            samples.intact()[:, None],
+        ], 1)
+        for draw in range(draws)
+    ]  # fmt: skip
+    return torch.stack(runs, 1)
 
 
 def _shares(attributions: Tensor) -> Tensor:

@@ -4,7 +4,10 @@ Shared options: ``steps`` points after the first (at most one per unit, one more
 ``baseline`` what a removed unit becomes, ``score`` of the explained class (logit, probability or log_odds),
 ``granularity`` what moves at once: a unit, a ``patch`` (side in units) or a segment of ``segments`` (ranked by mean
 attribution), ``imputations`` draws of a random baseline and ``tie_draws`` random breakings of ties, over which the
-curve is averaged. RISE's own insertion is ``baseline="blur"``. All metrics here share their model evaluations.
+curve is averaged. RISE's own insertion is ``baseline="blur"``. Region perturbation is ``aopc`` with
+``granularity="patch"``, pixel flipping is ``deletion``. All metrics along the same path share their model evaluations;
+``random_order`` is what a random order gives along it. A baseline may also fill in from the units that are left
+(``noisy_linear``, ``inpaint``, ``vae``).
 """
 
 from collections.abc import Mapping
@@ -14,7 +17,8 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._curve import Path, Ranking, curve, rank
+from harness.errors import UserError
+from harness.metrics._curve import Path, Schedule, curve, random_curve, rank
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
 
@@ -40,7 +44,7 @@ def deletion(
     """
     path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
     ranking, heights = rank(batch, path), curve(batch, path, order, score)
-    return _area(heights, ranking)
+    return _area(heights, ranking, ranking.tied)
 
 
 @metric(better="higher", unit=_unit, kind="faithfulness")
@@ -56,7 +60,7 @@ def insertion(
     """
     path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
     ranking, heights = rank(batch, path), curve(batch, path, "lerf", score).flip(1)
-    return _area(heights, ranking)
+    return _area(heights, ranking, ranking.tied)
 
 
 @metric(better="higher", unit=_unit, kind="faithfulness")
@@ -72,7 +76,8 @@ def srg(
     """
     path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
     heights = curve(batch, path, "lerf", score) - curve(batch, path, "morf", score)
-    return _area(heights, rank(batch, path))
+    ranking = rank(batch, path)
+    return _area(heights, ranking, ranking.tied)
 
 
 @metric(better=lambda options: "higher" if options["order"] == "morf" else "lower", unit=_unit, kind="faithfulness")
@@ -84,8 +89,9 @@ def aopc(
     """Mean drop of the score over the steps of removal, the zeroth included (Samek et al. 2017, 1509.06321).
 
     1 / (K + 1) times the sum over k = 0 .. K of f(x) - f(x without the first k). In the unit of the score; higher is
-    better, for ``order="lerf"`` lower. Everything is removed in the end, where the paper stops at 100 regions of 9 x 9.
-    Curves (N, K + 1) are the drops. NotApplicable as for ``deletion``.
+    better, for ``order="lerf"`` lower. With ``granularity="patch"`` it is the paper's region perturbation; everything
+    is removed in the end, where the paper stops at 100 regions of 9 x 9. Curves (N, K + 1) are the drops. NotApplicable
+    as for ``deletion``.
     """
     path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
     heights = curve(batch, path, order, score)
@@ -94,11 +100,69 @@ def aopc(
     return with_reason(_ordered(drops.mean(1), ranking), SINGLE, curves=drops, tied=ranking.tied)
 
 
-def _area(heights: Tensor, ranking: Ranking) -> Scores:
-    area = torch.trapezoid(heights, ranking.fractions, dim=1)
-    return with_reason(_ordered(area, ranking), SINGLE, curves=heights, tied=ranking.tied)
+@metric(better="higher", unit=_unit, kind="faithfulness")
+def abpc(
+    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
+    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    tie_draws: int = 1,
+) -> Scores:  # fmt: skip
+    """Area between the perturbation curves: AOPC of most less that of least relevant first (Samek et al. 2017,
+    1509.06321).
+
+    1 / (K + 1) times the sum over k = 0 .. K of f(x without the k least) - f(x without the k most relevant), the mean
+    over points where ``srg`` is the area. In the unit of the score, 0 for a random order of any model; higher is
+    better. Curves (N, K + 1) are the difference. NotApplicable as for ``deletion``.
+    """
+    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
+    gaps = curve(batch, path, "lerf", score) - curve(batch, path, "morf", score)
+    ranking = rank(batch, path)
+    return with_reason(_ordered(gaps.mean(1), ranking), SINGLE, curves=gaps, tied=ranking.tied)
 
 
-def _ordered(values: Tensor, ranking: Ranking) -> Tensor:
+@metric(better="lower", unit=_unit, kind="faithfulness")
+def selectivity(
+    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
+    granularity: str = "patch", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    tie_draws: int = 1,
+) -> Scores:  # fmt: skip
+    """Area under the score while patches are removed, most relevant first (Montavon et al. 2018, 1706.07979).
+
+    ``deletion`` with patches for units, as the paper has it: trapezoid over the removed share of patches, both end
+    points included. In the unit of the score; lower is better. Curves (N, K + 1). NotApplicable as for ``deletion``,
+    and where patches make no sense, as on tables, unless the granularity is another.
+    """
+    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
+    ranking = rank(batch, path)
+    return _area(curve(batch, path, "morf", score), ranking, ranking.tied)
+
+
+@metric(better=None, unit=_unit, kind="reference")
+def random_order(
+    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
+    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    orders: int = 4,
+) -> Scores:  # fmt: skip
+    """Area under the score while units are removed in random order, the reference of all perturbation curves (R-OMS:
+    Blücher et al. 2024, 2401.06654).
+
+    The mean over ``orders`` random orders and their reverses, and so of ``deletion`` and of ``insertion`` alike. No
+    attribution matters: it is the same for every explainer, evaluated once for all, and has no direction. For an
+    additive model it is (f(x) + f(baseline)) / 2 whatever the orders. The mean drop that ``aopc`` is held against is
+    f(x) less the mean of the curve; for ``srg`` and ``abpc`` it is 0. In the unit of the score. Curves (N, K + 1).
+    NotApplicable as for ``deletion``.
+    """
+    if orders < 1:
+        raise UserError(f"orders is {orders}, expected at least 1")
+    path = Path(steps, baseline, granularity, patch, segments, imputations, orders)
+    heights, points = random_curve(batch.samples, path, score)
+    return _area(heights, points)
+
+
+def _area(heights: Tensor, points: Schedule, tied: Tensor | None = None) -> Scores:
+    area = torch.trapezoid(heights, points.fractions, dim=1)
+    return with_reason(_ordered(area, points), SINGLE, curves=heights, tied=tied)
+
+
+def _ordered(values: Tensor, points: Schedule) -> Tensor:
     """NaN for samples of a single group, of which there is nothing to order."""
-    return values.masked_fill(ranking.totals < 2, float("nan"))
+    return values.masked_fill(points.totals < 2, float("nan"))

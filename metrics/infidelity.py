@@ -73,7 +73,9 @@ def _untouched(batch: Batch, perturbation: str, baseline: str | Tensor) -> Tenso
     """Samples (N,) that no perturbation changes: a constant one under noise in its own spread, or its own baseline."""
     if perturbation == "gaussian":
         return (_spread(batch.samples).expand_as(batch.inputs) == 0).flatten(1).all(1)
-    return (batch.inputs == batch.samples.baseline(baseline)).flatten(1).all(1)
+    nothing = torch.zeros(len(batch), *batch.units.shape, dtype=torch.bool, device=batch.inputs.device)
+    emptied = batch.samples.remover(baseline)(torch.arange(len(batch), device=nothing.device), nothing)
+    return (batch.inputs == emptied).flatten(1).all(1)
 
 
 def _is_local(batch: Batch, convention: str) -> bool:
@@ -92,9 +94,8 @@ def _removed(
     units = groups(samples, "unit", patch=1, segments="unit")
     key = ("infidelity", perturbation, draws, largest if perturbation == "square" else None)
     packed = samples.shared(key, lambda: _draw(samples, units, perturbation, draws, largest))
-    removed = samples.baseline(baseline)
-    tracked = samples.shared((*key, baseline), lambda: outputs_without(samples, units, packed, removed))
-    maps = batch.raw * (samples.inputs - removed) if local else batch.raw
+    tracked = samples.outputs((*key, baseline), lambda: outputs_without(samples, units, packed, baseline))
+    maps = batch.raw * (samples.inputs - samples.baseline(baseline)) if local else batch.raw
     return set_sums(samples.units.reduce(maps.double()).flatten(1), packed), tracked
 
 
@@ -143,7 +144,7 @@ def _gaussian(batch: Batch, draws: int, noise: float, local: bool) -> tuple[Tens
     if not local:
         raise NotApplicable("Gaussian perturbations need maps of the local convention, like gradients")
     drawn = _noise(samples, noise)
-    tracked = samples.shared(
+    tracked = samples.outputs(
         ("infidelity", "gaussian", draws, noise),
         lambda: samples.track(draws, lambda sample, draw: samples.inputs[sample] - drawn(sample, draw)),
     )

@@ -24,7 +24,7 @@ from harness.results.frames import audit_of, protocols
 from harness.results.numbers import count, significant
 from harness.results.statistics import ranks, with_caveat
 
-KINDS = ("faithfulness", "robustness", "sanity", "localisation", "axiom", "complexity")
+KINDS = ("faithfulness", "localisation", "sanity", "axiom", "robustness", "complexity", "reference")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
 COUNTS = ("forward_passes", "backward_passes")
 ARROWS = {"higher": " ↑", "lower": " ↓"}

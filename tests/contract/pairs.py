@@ -64,6 +64,7 @@ NETS = {
 # Budgets that make hundreds of cases a matter of seconds; whatever an item promises, it promises at these too.
 SMALL = {
     "samples": 24, "permutations": 6, "subsets": 12, "sizes": 3, "stages": 3, "images": 3, "trees": 5, "repeats": 2,
+    "weight_seeds": 2, "displacements": 5, "epochs": 2, "initialisations": 1, "orders": 2, "groups": 6,
 }  # fmt: skip
 
 
@@ -72,6 +73,8 @@ def small_options(entry, modality):
     options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
     if entry.options.get("segments") == "auto" and modality == "image":
         options["segments"] = "grid:3"
+    if modality not in ("image", "tokens", "series") and "tolerance" in entry.options and entry.kind == "localisation":
+        options["tolerance"] = 0.0  # the columns of a table have no distance
     return options
 
 
@@ -87,6 +90,8 @@ class Case:
         self.targets = torch.randint(3, (5,))
         self.train_labels = torch.randint(3, (60,))
         self.units = Units.of(self.inputs, self.modality)
+        self.masks = torch.rand(5, *self.units.shape) < 0.4
+        self.masks.flatten(1)[:, :2] = torch.tensor([True, False])  # neither empty nor full
 
 
 def _pairs(registry, wanted=lambda entry, modality: True):

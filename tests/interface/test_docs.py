@@ -58,14 +58,16 @@ def test_the_readme_names_only_what_there_is():
                 assert known, f"{option}={name}"
 
 
-def test_the_table_of_explainers_is_what_its_command_would_write(monkeypatch):
+@pytest.mark.parametrize("page", ["explainers.md", "metrics.md"])
+def test_the_tables_of_items_are_what_their_command_would_write(page, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     import capabilities
 
-    page = (ROOT / "docs" / "explainers.md").read_text()
-    assert capabilities.with_table(page) == page, "run python docs/capabilities.py"
-    assert all(f"| `{name}` |" in page for name, entry in EXPLAINERS.items() if _ours(entry))
+    text = (ROOT / "docs" / page).read_text()
+    assert capabilities.with_table(page, text) == text, "run python docs/capabilities.py"
+    registry = EXPLAINERS if page == "explainers.md" else METRICS
+    assert all(f"| `{name}` |" in text for name, entry in registry.items() if _ours(entry))
 
 
 def _ours(entry):
-    return entry.function.__module__.startswith("harness.explainers.")
+    return entry.function.__module__.startswith(("harness.explainers.", "harness.metrics."))

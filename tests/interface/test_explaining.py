@@ -105,7 +105,7 @@ def test_curves_and_ties_of_a_wrong_shape_are_an_error_in_one_line(odd):
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_baseline_has_the_dtype_and_shape_of_the_inputs(name, dtype):
     net, inputs, targets = net_and_inputs(3, dtype)
-    samples = samples_of(net, inputs, targets, train=torch.randn(7, 3, 3, 3))
+    samples = samples_of(net, inputs, targets, train=torch.randn(7, 3, 3, 3), value_range=(-4.0, 4.0))
     baseline = samples.baseline(name)
     assert baseline.dtype == dtype and baseline.shape == inputs.shape and baseline.isfinite().all()
 

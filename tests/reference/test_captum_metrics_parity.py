@@ -7,8 +7,8 @@ from torch import nn
 
 from harness.api import make_batch, samples_of
 from harness.explaining import Explaining
+from harness.metrics._neighbours import Noise, neighbours
 from harness.metrics.infidelity import _noise
-from harness.metrics.robustness import _perturbed
 from harness.registry import EXPLAINERS, METRICS
 from harness.scoring import score_batch
 
@@ -55,7 +55,7 @@ def test_infidelity_under_the_same_noise_plain_and_rescaled(world, scaling):
 def test_max_sensitivity_under_the_same_noise(world):
     model, samples, batch = world
     pairs = torch.arange(3 * 8)
-    perturbed = _perturbed(samples, pairs // 8, pairs % 8, 0.05).inputs
+    perturbed = neighbours(samples, Noise("uniform", 0.05, 8), pairs // 8, pairs % 8)
     expected = sensitivity_max(
         lambda inputs, target: (gradient(model, inputs[0], target),), samples.inputs, lambda *_: (perturbed,),
         n_perturb_samples=8, target=TARGETS,

@@ -10,7 +10,6 @@ from torch import nn
 
 from harness.api import make_batch, samples_of
 from harness.explaining import Explaining
-from harness.metrics import robustness
 from harness.metrics._sets import pack
 from harness.registry import EXPLAINERS, METRICS
 from harness.scoring import score_batch
@@ -129,20 +128,6 @@ def test_faithfulness_correlation_over_the_same_subsets(world, softmax, monkeypa
     close(found.values, expected, 1e-5 if softmax else 1e-6)
 
 
-def test_max_sensitivity_under_the_same_noise(world, monkeypatch):
-    model, inputs, _ = world
-    maps = gradient(model, inputs, TARGETS)
-    metric = quantus.MaxSensitivity(nr_samples=6, lower_bound=0.2, abs=False, **QUIET)
-    explain = lambda model, inputs, targets, **_: gradient(model, inputs, targets).numpy()  # noqa: E731
-    expected = theirs(metric, world, maps, softmax=False, explain=explain)
-    np.random.seed(SEED)
-    noise = np.stack([np.random.uniform(-0.2, 0.2, (5, inputs[0].numel())) for _ in range(6)], 1)
-    share = torch.from_numpy((noise / 0.2 + 1) / 2).float().view(30, *inputs.shape[1:])
-    monkeypatch.setattr(robustness, "uniform", lambda keys, *shape: share)
-    found = ours("max_sensitivity", world, maps, by=explainer(model), value_range=(0.0, 1.0), radius=0.2, samples=6)
-    close(found.values, expected)
-
-
 @pytest.mark.parametrize(("mode", "order"), [("cascading", "top_down"), ("independent", "independent")])
 def test_parameter_randomisation_with_the_same_random_weights(world, mode, order, monkeypatch):
     model, inputs, _ = world
@@ -165,7 +150,7 @@ def test_parameter_randomisation_with_the_same_random_weights(world, mode, order
             for old, new in zip(model.get_submodule(name).parameters(), twin.parameters(), strict=True)
         ]  # fmt: skip
 
-    monkeypatch.setattr("harness.metrics.randomization.redrawn", same_weights)
+    monkeypatch.setattr("harness.metrics._randomised.redrawn", same_weights)
     found = ours("parameter_randomization", world, maps, by=explainer(model), mode=mode, stages=0)
     layers = [name for name in expected if name != "original"]
     layers = layers if mode == "cascading" else layers[::-1]  # ours start at the output in both modes

@@ -4,6 +4,7 @@
 it into these pages.
 """
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from harness.allocator import keep_freed_memory
 from harness.environment import device_name
 
 MARKS = "<!-- {} table: begin -->", "<!-- {} table: end -->"
-FIGURES, EXPLAINERS = [], []
+FIGURES, EXPLAINERS, METRICS = [], [], []
 sys.path.insert(0, str(Path(__file__).parent))  # runs import ``bounds`` by name
 
 
@@ -74,6 +75,18 @@ def explainer_figure(benchmark):
     return note
 
 
+@pytest.fixture
+def metric_figure(benchmark):
+    """Note what one metric took for its table: passes and seconds per sample, and the ratio."""
+
+    def note(name, forwards, backwards, seconds, to_bound):
+        benchmark.extra_info["bound"] = to_bound
+        ratio = "" if math.isnan(to_bound) else f"{to_bound:.2f}"
+        METRICS.append((name, f"{forwards:.4g}", f"{backwards:.4g}", f"{1000 * seconds:.3g}", ratio))
+
+    return note
+
+
 def _timed(function, device):
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -91,6 +104,7 @@ def pytest_terminal_summary(terminalreporter, config):
             ("explainer", "forward", "backward", "ms a sample", "time / its bare passes", "time / a plain gradient"),
             EXPLAINERS,
         ),
+        "metrics": (("metric", "forward", "backward", "ms a sample", "time / its bare passes"), METRICS),
     }
     for name, (head, rows) in tables.items():
         if rows:

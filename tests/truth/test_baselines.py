@@ -12,7 +12,10 @@ from metric_worlds import Constant, draw, samples
 SEED = torch.seed() % 2**31
 SHAPES = {"image": (3, 6, 5), "table": (7,), "tokens": (5, 4), "series": (4, 9)}
 OVER = {"image": (2, 3), "tokens": (1,), "series": (2,)}  # the axes of the units, of which a channel has many
-WHERE_THEY_APPLY = [(kind, name) for kind in SHAPES for name in sorted(BASELINES) if kind == "image" or name != "blur"]
+FOR_IMAGES = ("black", "blur")
+WHERE_THEY_APPLY = [
+    (kind, name) for kind in SHAPES for name in sorted(BASELINES) if kind == "image" or name not in FOR_IMAGES
+]
 RANDOM = ("gaussian_noise", "train_sample", "uniform_noise")
 
 
@@ -47,13 +50,29 @@ def correlation(first, second):
 
 
 def test_there_is_a_statement_here_on_each_baseline():
-    assert set(BASELINES) == {"zero", "mean", "train_mean", "blur", *RANDOM}
+    assert set(BASELINES) == {"zero", "black", "mean", "train_mean", "blur", *RANDOM}
 
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_zero_is_zero(kind, seed):
     found, x, _ = world(kind, seed)
     equal(found.baseline("zero"), np.zeros_like(x))
+
+
+def test_black_is_the_lowest_value_of_each_channel_in_the_models_space(seed):
+    low, high = torch.tensor([-2.1, -2.0, -1.8]), torch.tensor([2.2, 2.4, 2.6])
+    found, x, _ = world("image", seed, value_range=(low, high))
+    equal(found.baseline("black"), np.broadcast_to(low.double().numpy()[:, None, None], x.shape))
+    found, x, _ = world("image", seed, value_range=(0.0, 1.0))
+    equal(found.baseline("black"), np.zeros_like(x))
+
+
+def test_black_is_not_known_without_a_declared_range_and_is_for_images(seed):
+    with pytest.raises(NotApplicable, match="value_range"):
+        world("image", seed)[0].baseline("black")
+    for kind in ("table", "tokens", "series"):
+        with pytest.raises(NotApplicable, match="needs image"):
+            world(kind, seed, value_range=(0.0, 1.0))[0].baseline("black")
 
 
 @pytest.mark.parametrize("kind", OVER)
@@ -219,9 +238,9 @@ def test_successive_draws_of_training_samples_and_those_of_different_samples_are
 
 @pytest.mark.parametrize(("kind", "name"), WHERE_THEY_APPLY)
 def test_a_samples_baseline_does_not_depend_on_its_company_or_place(kind, name, seed):
-    found, *_ = world(kind, seed, 6)
+    found, *_ = world(kind, seed, 6, value_range=(-9.0, 9.0))
     rows = torch.tensor([4, 0, 3])
-    alone = samples(Constant(), found.inputs[rows], modality=kind, train=found.train)
+    alone = samples(Constant(), found.inputs[rows], modality=kind, train=found.train, value_range=(-9.0, 9.0))
     for number in (0, 3):
         torch.testing.assert_close(
             alone.baseline(name, number), found.baseline(name, number)[rows], rtol=1e-6, atol=1e-6
@@ -230,7 +249,8 @@ def test_a_samples_baseline_does_not_depend_on_its_company_or_place(kind, name, 
 
 @pytest.mark.parametrize(("kind", "name"), WHERE_THEY_APPLY)
 def test_a_baseline_is_the_same_where_every_number_is_a_unit(kind, name, seed):
-    joint, apart = world(kind, seed)[0], world(kind, seed, elements=True)[0]
+    more = {"value_range": (-9.0, 9.0)}
+    joint, apart = world(kind, seed, **more)[0], world(kind, seed, elements=True, **more)[0]
     for number in (0, 2):
         assert torch.equal(joint.baseline(name, number), apart.baseline(name, number))
 

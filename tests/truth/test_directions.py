@@ -18,13 +18,52 @@ DIRECTIONS = [
     ("srg", {}, "higher"),  # Blücher et al. 2024: area between LIF and MIF
     ("aopc", {}, "higher"),  # Samek et al. 2017: the drop under most relevant first
     ("aopc", {"order": "lerf"}, "lower"),  # least relevant first should drop little
+    ("abpc", {}, "higher"),  # Samek et al. 2017: AOPC of most less that of least relevant first
+    ("selectivity", {}, "lower"),  # Montavon et al. 2018: f should drop fast
+    ("irof", {}, "higher"),  # Rieger and Hansen 2020: the area over the curve
+    ("road", {}, "lower"),  # Rong et al. 2022: accuracy when the most important go first
+    ("road", {"order": "lerf"}, "higher"),  # ... and when the least important do
+    ("random_order", {}, None),  # a reference: it looks at no attribution
     ("sensitivity_n", {}, "higher"),  # Ancona et al. 2018: correlation
     ("faithfulness_correlation", {}, "higher"),  # Bhatt et al. 2020
+    ("seg_sensitivity_n", {}, "higher"),  # Gevaert et al. 2024: correlation
+    ("faithfulness_estimate", {}, "higher"),  # Alvarez-Melis and Jaakkola 2018: correlation
+    ("single_deletion", {}, "higher"), ("idsds", {}, "higher"),  # Hesse et al. 2024: rank correlation
+    ("non_sensitivity", {}, "lower"),  # Nguyen and Martinez 2020: size of a symmetric difference
+    ("monotonicity", {}, "higher"), ("monotonicity", {"verdict": True}, "higher"),  # Arya et al. 2019
+    ("monotonicity_correlation", {}, "higher"),  # Nguyen and Martinez 2020: rank correlation
+    ("comprehensiveness", {}, "higher"),  # DeYoung et al. 2020: the class should be lost without the rationale
+    ("sufficiency", {}, "lower"),  # ... and be kept by the rationale alone
+    ("roar", {}, "lower"),  # Hooker et al. 2019: accuracy should fall
+    ("roar", {"keep": True}, "higher"),  # KAR: accuracy should stay
     ("infidelity", {}, "lower"),  # Yeh et al. 2019: a squared error
     ("infidelity", {"scaling": "normalised"}, "lower"),
     ("max_sensitivity", {}, "lower"),  # Yeh et al. 2019: a change
+    ("avg_sensitivity", {}, "lower"),  # Yeh et al. 2019: a change
+    ("local_lipschitz", {}, "lower"),  # Alvarez-Melis and Jaakkola 2018: robust is a small constant
+    ("local_lipschitz", {"relative": True}, "lower"),
+    ("relative_input_stability", {}, "lower"),  # Agarwal et al. 2022: higher values are less stable
+    ("relative_output_stability", {}, "lower"),  # Agarwal et al. 2022
+    ("relative_representation_stability", {}, "lower"),  # Agarwal et al. 2022
+    ("input_invariance", {}, "lower"),  # Kindermans et al. 2019: the map should not change
+    ("pointing_game", {}, "higher"),  # Zhang et al. 2018: hits
+    ("relevance_mass", {}, "higher"), ("relevance_rank", {}, "higher"),  # Arras et al. 2022: accuracy
+    ("top_k_intersection", {}, "higher"),  # Theiner et al. 2021
+    ("localization_auc", {}, "higher"),  # a detector's area under the ROC curve
+    ("grid_pointing", {}, "higher"),  # Rao et al. 2022: share in the right cell
+    ("effective_complexity", {}, "lower"),  # Nguyen 2020: fewer units suffice
+    ("effective_complexity", {"definition": "threshold"}, "lower"),
     ("parameter_randomization", {}, "lower"),  # Adebayo et al. 2018: a similarity that should vanish
     ("parameter_randomization", {"similarity": "ssim"}, "lower"),
+    ("parameter_randomization", {"mode": "bottom_up"}, "lower"),
+    ("parameter_randomization", {"similarity": "hog"}, "lower"),  # Adebayo et al. 2018
+    ("chance_similarity", {}, None),  # what unrelated maps have: a yardstick
+    ("efficient_parameter_randomization", {}, "higher"),  # Hedström et al. 2024: the entropy should rise
+    ("smooth_parameter_randomization", {}, "lower"),  # Hedström et al. 2024: a similarity
+    ("random_logit", {}, "lower"),  # Sixt et al. 2020: about 1 for maps that ignore the class
+    ("random_logit", {"other": "runner_up"}, "lower"),
+    ("label_randomization", {}, "lower"),  # Adebayo et al. 2018: a similarity that should vanish
+    ("sanity", {}, "higher"),  # share of draws in which the map depends on weights and class
     ("complexity", {}, "lower"),  # Bhatt et al. 2020: an entropy
     ("sparseness", {}, "higher"),  # Chalasani et al. 2020: a Gini index
     ("completeness", {}, "lower"),  # Sundararajan et al. 2017: the size of the breach

@@ -1,4 +1,4 @@
-"""Complexity, sparseness and completeness against values worked out by hand."""
+"""Complexity, sparseness, effective complexity and completeness against values worked out by hand."""
 
 import math
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-import harness
-from harness.errors import NotApplicable
+import harness.api
+from harness.errors import NotApplicable, UserError
+from harness.registry import METRICS
 from metric_worlds import (
     SHAPES,
     Additive,
@@ -17,6 +18,7 @@ from metric_worlds import (
     explaining,
     generator,
     gradient,
+    on,
     samples,
     scores,
 )
@@ -157,3 +159,184 @@ def test_a_promise_is_kept_in_the_explainers_own_score_and_to_its_own_baseline(e
         "completeness", net, inputs, targets, maps, explainer=explainer, explainer_options=options, train=train
     )
     assert (error < 1e-4).all()
+
+
+def effective(model, inputs, attributions, *, reduction="sum", more=None, **options):
+    return scores(
+        "effective_complexity", model, inputs, attributions, reduction=reduction, options=options, **(more or {})
+    )
+
+
+def test_units_above_a_share_of_the_largest_are_counted():
+    attributions = torch.tensor([[4.0, -2.0, 1.0, 0.5, 0.0], [0.1, 0.1, 0.1, -0.1, 0.1], [0.0, 0.0, 7.0, 0.0, 0.0]])
+    for epsilon, counts in (
+        (0.0, [4, 5, 1]),
+        (0.125, [3, 5, 1]),
+        (0.2, [3, 5, 1]),
+        (0.25, [2, 5, 1]),
+        (0.5, [1, 5, 1]),
+    ):
+        found = score("effective_complexity", attributions, definition="threshold", epsilon=epsilon)
+        assert found.values.tolist() == pytest.approx([count / 5 for count in counts], abs=1e-12)
+        absolute = score(
+            "effective_complexity", attributions, definition="threshold", epsilon=epsilon, normalised=False
+        )
+        assert absolute.values.tolist() == counts
+
+
+def test_the_count_of_units_depends_on_neither_scale_nor_sign(seed):
+    attributions = draw((30,), seed)
+    reference = score("effective_complexity", attributions, definition="threshold", epsilon=0.3).values
+    assert 0 < reference.min() and reference.max() < 1
+    for changed in (-attributions, 2.0**-60 * attributions, attributions.abs(), attributions.flip(1)):
+        assert torch.equal(
+            score("effective_complexity", changed, definition="threshold", epsilon=0.3).values, reference
+        )
+
+
+def smallest(losses, tolerance):
+    return next(k for k, loss in enumerate(losses) if loss < tolerance)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_fewest_units_that_keep_the_score_are_those_of_a_loop(kind, seed):
+    model, inputs = Interacting(SHAPES[kind], generator(seed)), draw(SHAPES[kind], seed)
+    attributions = draw(SHAPES[kind], seed + 1)
+    options = {"baseline": "zero", "score": "logit", "steps": 64, "tolerance": 0.3}
+    found = effective(model, inputs, attributions, **options)
+    axis = {"grey": 0, "colour": 0, "tokens": 1}.get(kind)
+    for i in range(3):
+        sizes = attributions[i].abs() if axis is None else attributions[i].sum(axis).abs()
+        order = sizes.flatten().argsort(descending=True)
+        losses = []
+        for k in range(len(order) + 1):
+            kept = torch.zeros(len(order), dtype=torch.bool)
+            kept[order[:k]] = True
+            kept = kept.view(sizes.shape)
+            kept = kept if axis is None else kept.unsqueeze(axis)
+            change = model(inputs[i : i + 1])[0, 0] - model((inputs[i] * kept)[None])[0, 0]
+            losses.append(abs(change.item()))
+        torch.testing.assert_close(found.curves[i], torch.tensor(losses, dtype=torch.float64), rtol=1e-4, atol=1e-6)
+        assert found.values[i].item() == pytest.approx(smallest(losses, 0.3) / len(order), abs=1e-12)
+
+
+def test_an_additive_model_needs_the_contributions_that_the_tolerance_does_not_cover():
+    model = Additive((5,))
+    model.w.data = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.5])
+    inputs = torch.ones(1, 5)
+    right = model.contributions(inputs, torch.zeros_like(inputs))
+    options = {"baseline": "zero", "score": "logit", "normalised": False}
+    for tolerance, units in (
+        (20.0, 0),
+        (15.5, 1),
+        (7.6, 1),
+        (7.5, 2),
+        (3.6, 2),
+        (1.6, 3),
+        (0.6, 4),
+        (0.5, 5),
+        (1e-6, 5),
+    ):
+        assert effective(model, inputs, right, tolerance=tolerance, **options).values.item() == units
+        wrong = effective(model, inputs, right.flip(1), tolerance=tolerance, **options).values.item()
+        assert wrong >= units
+
+
+def test_it_is_the_first_number_that_keeps_the_score_even_if_a_larger_one_does_not():
+    model = Additive((4,))
+    model.w.data = torch.tensor([1.0, 3.0, -3.0, 0.1])  # kept: f - 1.1, f - 0.1, f + 2.9, f - 0.1, f
+    inputs, order = torch.ones(1, 4), torch.tensor([[4.0, 3.0, 2.0, 1.0]])
+    found = effective(model, inputs, order, baseline="zero", score="logit", tolerance=0.2, normalised=False)
+    torch.testing.assert_close(found.curves[0].float(), torch.tensor([1.1, 0.1, 2.9, 0.1, 0.0]), rtol=0, atol=1e-5)
+    assert found.values.item() == 1
+
+
+def test_the_loss_is_the_mean_over_draws_of_the_change_and_not_the_change_of_the_mean():
+    model, inputs = Additive((4,)), torch.zeros(2, 4)
+    train = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]])  # whose changes cancel in the mean
+    model.w.data.fill_(1.0)
+    found = effective(
+        model, inputs, torch.ones(2, 4), baseline="train_sample", imputations=6, score="logit", tolerance=0.5,
+        more={"train": train},
+    )  # fmt: skip
+    torch.testing.assert_close(found.curves[:, 0], torch.ones(2, dtype=torch.float64), rtol=1e-5, atol=0)
+    single = effective(model, inputs, torch.ones(2, 4), baseline="zero", imputations=6, score="logit", tolerance=0.5)
+    assert (single.values == 0).all()  # a baseline that is the input: nothing is needed
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7, 30, 64])
+def test_fewer_steps_look_at_fewer_numbers_of_units(steps, seed):
+    model, inputs = Interacting((1, 6, 5), generator(seed)), draw((1, 6, 5), seed)
+    options = {"baseline": "zero", "score": "logit", "tolerance": 0.2}
+    exact = effective(model, inputs, inputs, steps=30, **options)
+    found = effective(model, inputs, inputs, steps=steps, **options)
+    assert found.curves.shape == (3, min(steps, 30) + 1)
+    assert (found.curves[:, -1] == 0).all() and (found.values >= exact.values).all()
+    if steps >= 30:
+        assert torch.equal(found.values, exact.values)
+
+
+def test_equal_sizes_are_ordered_by_lot_and_reported(seed):
+    model, inputs = Additive((8,), generator=generator(seed)), draw((8,), seed, 200)
+    options = {"baseline": "zero", "score": "logit", "tolerance": 1.0}
+    found = effective(model, inputs, torch.full_like(inputs, -2.0), **options)
+    assert (found.tied == 1).all() and len(found.values.unique()) > 3
+    exact = effective(model, inputs, model.contributions(inputs, torch.zeros_like(inputs)), **options)
+    assert (exact.tied == 0).all()
+    assert exact.values.mean() < found.values.mean()
+
+
+def test_one_set_of_outputs_serves_every_tolerance_and_score(seed):
+    model, inputs = Interacting((1, 6, 5), generator(seed)), draw((1, 6, 5), seed)
+    found = samples(model, inputs)
+    batch = harness.api.make_batch(found, draw((1, 6, 5), seed + 1), None)
+    on("effective_complexity", batch)
+    passes = found.predictor.forwards
+    assert passes == 3 * (29 + 2)
+    for options in ({"tolerance": 0.3}, {"score": "logit"}, {"normalised": False}, {"definition": "threshold"}):
+        on("effective_complexity", batch, **options)
+    assert found.predictor.forwards == passes
+
+
+def test_a_map_of_zeros_has_no_effective_complexity_under_either_definition():
+    attributions = torch.tensor([[0.0, 0, 0], [1, 0, 2]])
+    for options in ({"definition": "threshold"}, {"baseline": "zero"}):
+        found = score("effective_complexity", attributions, **options)
+        assert found.values.isnan().tolist() == [True, False] and "0 throughout" in found.reason
+
+
+def test_a_single_unit_and_a_single_output_have_nothing_to_choose():
+    with pytest.raises(NotApplicable, match="single unit"):
+        score("effective_complexity", torch.ones(2, 1), baseline="zero")
+    assert score("effective_complexity", torch.ones(2, 1), definition="threshold").values.tolist() == [1, 1]
+    with pytest.raises(NotApplicable, match="score=logit"):
+        effective(nn.Linear(4, 1), draw((4,), 0), draw((4,), 1), baseline="zero")
+    assert (
+        effective(nn.Linear(4, 1), draw((4,), 0), draw((4,), 1), baseline="zero", score="logit").values.isfinite().all()
+    )
+
+
+def test_outputs_that_are_not_finite_leave_no_effective_complexity():
+    class Broken(nn.Module):
+        def forward(self, x):
+            outputs = torch.stack([x.sum(1), x.mean(1)], 1)
+            return outputs.masked_fill(((x == 0).sum(1) == 2)[:, None], float("nan"))
+
+    found = effective(Broken(), draw((4,), 0), draw((4,), 1), baseline="zero", score="logit")
+    assert found.values.isnan().all() and "not finite" in found.reason
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"definition": "both"}, {"tolerance": 0.0}, {"steps": 1}, {"imputations": 0}, {"epsilon": 1.0}, {"epsilon": -0.1}],
+    ids=str,
+)
+def test_options_of_effective_complexity_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(UserError, match="expected|available"):
+        score("effective_complexity", torch.ones(2, 3), **{"baseline": "zero", **wrong})
+
+
+def test_the_unit_of_effective_complexity_follows_its_options():
+    entry = METRICS["effective_complexity"]
+    assert entry.kind == "complexity" and entry.direction(entry.options) == "lower"
+    assert [entry.unit_of(entry.complete({"normalised": flag})) for flag in (True, False)] == ["share", "count"]

@@ -9,31 +9,77 @@ from metric_worlds import SHAPES, Additive, Interacting, draw, explaining, gener
 
 SEED = torch.seed() % 2**31
 
-# Every metric of this family with the options that bring all its code to bear.
+# Every metric with options that bring all its code to bear.
 CASES = {
     "deletion": [{}, {"order": "lerf"}, {"granularity": "patch", "patch": 2}, {"tie_draws": 3}],
     "insertion": [{}, {"baseline": "uniform_noise", "imputations": 3}],
     "srg": [{}, {"granularity": "segment", "segments": "patch:2"}],
     "aopc": [{}, {"order": "lerf", "score": "log_odds"}],
+    "abpc": [{}],
+    "selectivity": [{"patch": 2}, {"granularity": "unit"}],
+    "irof": [{"granularity": "unit"}, {"segments": "patch:2", "normalised": False}],
+    "random_order": [{"orders": 2}],
+    "road": [{}, {"order": "lerf", "score": "logit", "imputations": 2}],
     "sensitivity_n": [{"subsets": 20}, {"subsets": 20, "granularity": "segment", "segments": "patch:2"}],
     "faithfulness_correlation": [{"subsets": 20}, {"baseline": "gaussian_noise"}],
+    "seg_sensitivity_n": [{"subsets": 20, "segments": "patch:2", "segment_reduce": "mean"}],
+    "faithfulness_estimate": [{}, {"granularity": "ranked"}],
+    "single_deletion": [{"segments": "unit"}],
+    "idsds": [{"segments": "unit", "epochs": 1}],
+    "non_sensitivity": [{}, {"baseline": "uniform_noise", "samples": 5}],
+    "monotonicity": [{}],
+    "monotonicity_correlation": [{"samples": 10}],
+    "comprehensiveness": [{}],
+    "sufficiency": [{"percents": "20 60"}],
+    "roar": [{"epochs": 1, "initialisations": 1, "percents": "30 60"}],
     "infidelity": [
         {"perturbation": "subset"}, {"perturbation": "square", "scaling": "optimal"},
         {"perturbation": "gaussian", "convention": "local", "scaling": "normalised"},
     ],
     "max_sensitivity": [{}, {"absolute": True}],
-    "parameter_randomization": [{}, {"mode": "independent", "similarity": "spearman_abs", "target": "reargmax"}],
+    "avg_sensitivity": [{}, {"absolute": True}],
+    "local_lipschitz": [{}, {"distribution": "uniform", "relative": True}],
+    "relative_input_stability": [{}],
+    "relative_output_stability": [{"log10": True}],
+    "relative_representation_stability": [{}, {"layer": "first"}],
+    "input_invariance": [{}, {"shift": "texture"}],
+    "parameter_randomization": [
+        {}, {"mode": "independent", "similarity": "spearman_abs", "target": "reargmax"}, {"mode": "bottom_up"},
+    ],
+    "chance_similarity": [{}],
+    "efficient_parameter_randomization": [{}],
+    "smooth_parameter_randomization": [{"samples": 5, "similarity": "spearman"}],
+    "random_logit": [{}, {"other": "runner_up", "similarity": "spearman_abs"}],
+    "label_randomization": [{"epochs": 2, "least_accuracy": 0.0}],
+    "sanity": [{}],
+    "pointing_game": [{"tolerance": 0.0}],
+    "relevance_mass": [{}, {"sign": "abs"}],
+    "relevance_rank": [{}],
+    "top_k_intersection": [{"share": 0.2}],
+    "localization_auc": [{}],
+    "effective_complexity": [{"baseline": "zero"}, {"definition": "threshold"}],
     "complexity": [{}, {"normalised": True}],
     "sparseness": [{}],
     "completeness": [{}, {"relative": True, "baseline": "zero"}],
 }  # fmt: skip
-NEED_NEIGHBOURS = ("patch", "segment", "square")
+# Its model must take images of several sizes, so that it has all this in tests of its own.
+HELD_ELSEWHERE = {"grid_pointing"}
+OF_IMAGES = ("road",)
+NEED_NEIGHBOURS = ("patch", "segment", "square", "patch:2")
+
+
+def needs_neighbours(metric, options):
+    """Whether the metric under these options is for units that have neighbours."""
+    return any(value in NEED_NEIGHBOURS for value in METRICS[metric].complete(options).values())
+
+
 EVERY_KIND = [
     (metric, number, kind)
     for metric, cases in CASES.items()
     for number, options in enumerate(cases)
     for kind in SHAPES
-    if kind != "table" or not any(value in NEED_NEIGHBOURS for value in options.values())
+    if (kind in ("grey", "colour") or metric not in OF_IMAGES)
+    and (kind != "table" or not needs_neighbours(metric, options))
 ]
 EVERY = [(metric, number) for metric, cases in CASES.items() for number in range(len(cases))]
 
@@ -49,13 +95,15 @@ def world(kind, seed, count=4):
     by = explaining(to_zero, model, complete_to="baseline")
     by.options = {"baseline": "zero"}
     train = draw(SHAPES[kind], seed + 2, 20)
-    return model, inputs, attributions, {"by": by, "train": train, "value_range": (-3.0, 3.0)}
+    masks = (attributions if kind == "table" else attributions.sum({"tokens": 2}.get(kind, 1))) > 0
+    masks.flatten(1)[:, :2] = torch.tensor([True, False])  # neither empty nor full
+    labels = torch.arange(20) % 3
+    more = {"by": by, "train": train, "train_labels": labels, "value_range": (-3.0, 3.0), "masks": masks}
+    return model, inputs, attributions, more
 
 
-def test_every_metric_of_this_family_is_held_here():
-    mine = {name for name, entry in METRICS.items() if entry.function.__module__.split(".")[-1] in (
-        "curves", "subsets", "infidelity", "robustness", "randomization", "complexity", "axioms")}  # fmt: skip
-    assert mine == set(CASES)
+def test_every_metric_is_held_here():
+    assert {name for name, entry in METRICS.items() if entry.kind != "cost"} == set(CASES) | HELD_ELSEWHERE
 
 
 @pytest.mark.parametrize(("metric", "number", "kind"), EVERY_KIND)
@@ -67,7 +115,7 @@ def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk(metr
     for rows, chunk in (([2], 32), ([3, 1, 0, 2], 5), ([1, 1, 3], 1)):
         part = scores(
             metric, model, inputs[rows], attributions[rows], options=CASES[metric][number], targets=targets[rows],
-            chunk=chunk, **more,
+            chunk=chunk, **more | {"masks": more["masks"][rows]},
         )  # fmt: skip
         torch.testing.assert_close(part.values, whole.values[rows], rtol=1e-4, atol=1e-5, msg=f"seed={SEED}")
         if whole.curves is not None:
@@ -89,20 +137,29 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_handed_in_is_changed(metr
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("metric", ["sensitivity_n", "faithfulness_correlation", "infidelity", "max_sensitivity"])
+@pytest.mark.parametrize("metric", [
+    "sensitivity_n", "seg_sensitivity_n", "faithfulness_correlation", "infidelity", "max_sensitivity",
+    "local_lipschitz", "relative_input_stability", "monotonicity_correlation", "random_order", "chance_similarity",
+])  # fmt: skip
 def test_another_seed_draws_other_numbers(metric):
     model, inputs, attributions, more = world("colour", SEED)
-    first, second = (scores(metric, model, inputs, attributions, seed=seed, **more).values for seed in (0, 1))
+    options = CASES[metric][0]
+    first, second = (
+        scores(metric, model, inputs, attributions, seed=seed, options=options, **more).values for seed in (0, 1)
+    )
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize(
-    "metric", ["deletion", "insertion", "srg", "aopc", "sensitivity_n", "faithfulness_correlation", "infidelity"]
-)
-@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("metric", [
+    "deletion", "insertion", "srg", "aopc", "abpc", "selectivity", "irof", "random_order", "sensitivity_n",
+    "seg_sensitivity_n", "faithfulness_correlation", "faithfulness_estimate", "single_deletion", "comprehensiveness",
+    "sufficiency", "infidelity", "effective_complexity",
+])  # fmt: skip
+@pytest.mark.parametrize("baseline", [*BASELINES, "noisy_linear", "inpaint"])
 def test_every_baseline_serves_every_metric_that_removes(metric, baseline):
     model, inputs, attributions, more = world("colour", SEED)
-    found = scores(metric, model, inputs, attributions, options={"baseline": baseline}, **more)
+    options = {**CASES[metric][0], "baseline": baseline}
+    found = scores(metric, model, inputs, attributions, options=options, **more)
     assert found.values.isfinite().all() and found.values.std() > 0
 
 

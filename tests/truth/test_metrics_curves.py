@@ -71,6 +71,97 @@ def test_deleting_equals_inserting_in_the_reverse_order_for_any_model_and_number
     torch.testing.assert_close(forwards.curves, backwards.curves.flip(1), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", SHAPES)
+def test_abpc_is_the_aopc_of_most_less_that_of_least_relevant_first(kind, seed):
+    model, inputs = Interacting(SHAPES[kind], generator(seed)), draw(SHAPES[kind], seed)
+    maps, more = draw(SHAPES[kind], seed + 1), {"train": draw(SHAPES[kind], seed + 2)}
+    most, least = (
+        scores("aopc", model, inputs, maps, options={"order": order}, **more).values for order in ("morf", "lerf")
+    )
+    found = scores("abpc", model, inputs, maps, **more)
+    torch.testing.assert_close(found.values, most - least)
+    torch.testing.assert_close(found.values, found.curves.mean(1))
+    torch.testing.assert_close(scores("abpc", model, inputs, -maps, **more).values, -found.values)
+    assert found.values.abs().max() > 1e-4
+
+
+def test_abpc_of_the_right_map_of_an_additive_function_follows_from_its_contributions(seed):
+    model, inputs, parts, *_ = additive((6,), seed)
+    lost = [parts.sort(1, descending=down).values.cumsum(1) for down in (True, False)]
+    expected = (lost[0] - lost[1]).sum(1) / 7
+    found = scores("abpc", model, inputs, parts, options={**RAW, "steps": 6})
+    torch.testing.assert_close(found.values.float(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_selectivity_is_the_area_under_the_score_while_patches_go(seed):
+    model, inputs, parts, full, _ = additive((1, 6, 6), seed)
+    maps = draw((1, 6, 6), seed + 1)
+    patches = lambda x: x.view(3, 3, 2, 3, 2).sum((2, 4)).flatten(1)  # noqa: E731
+    order = patches(maps).argsort(1, descending=True)
+    heights = torch.cat([full[:, None], full[:, None] - patches(parts).gather(1, order).cumsum(1)], 1)
+    found = scores("selectivity", model, inputs, maps, options={**RAW, "patch": 2})
+    torch.testing.assert_close(found.values.float(), torch.trapezoid(heights, dx=1 / 9, dim=1), rtol=1e-5, atol=1e-5)
+    by_deletion = scores("deletion", model, inputs, maps, options={**RAW, "patch": 2, "granularity": "patch"})
+    assert torch.equal(by_deletion.values, found.values)
+
+
+@pytest.mark.parametrize("orders", [1, 3])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_in_random_order_an_additive_function_keeps_half_whatever_the_orders(kind, orders, seed):
+    model, inputs, _, full, empty = additive(SHAPES[kind], seed)
+    found = scores("random_order", model, inputs, draw(SHAPES[kind], seed), options={**RAW, "orders": orders})
+    torch.testing.assert_close(found.values.float(), (full + empty) / 2, rtol=1e-5, atol=1e-5)
+    mirrored = found.curves[:, :1] + found.curves[:, -1:] - found.curves.flip(1)
+    torch.testing.assert_close(found.curves, mirrored, rtol=1e-5, atol=1e-5)
+
+
+def test_random_order_is_the_mean_of_deletion_over_all_orders(seed):
+    model, one = Interacting((4,), generator(seed)), draw((4,), seed, 1)
+    every = torch.tensor(list(itertools.permutations(range(4)))).float()
+    options = {"baseline": "zero", "score": "logit", "steps": 4}
+    areas = scores("deletion", model, one.expand(24, 4), every, options=options).values
+    found = scores("random_order", model, one, one, options={**options, "orders": 4000}).values
+    assert areas.std() > 1e-3
+    assert (found - areas.mean()).abs() < 5 * areas.std() / 4000**0.5 + 1e-6  # in pairs it varies less
+
+
+def test_random_order_does_not_look_at_the_attributions_and_is_evaluated_once_for_all_explainers(seed):
+    made = samples(Interacting((1, 8, 8), generator(seed)), draw((1, 8, 8), seed, 4))
+    spent, found = [], []
+    for explainer in range(2):
+        made.predictor.forwards = 0
+        batch = make_batch(made, draw((1, 8, 8), seed + explainer, 4), None)
+        for score in ("probability", "logit"):
+            found.append(on("random_order", batch, steps=16, orders=3, score=score).values)
+        spent.append(made.predictor.forwards)
+    assert spent == [4 * (2 * 3 * 15 + 2), 0]
+    assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3]) and not torch.equal(*found[:2])
+    with pytest.raises(UserError, match="orders"):
+        on("random_order", batch, orders=0)
+
+
+def test_random_orders_are_a_samples_own_and_another_seed_draws_others(seed):
+    model, inputs = Interacting((1, 6, 6), generator(seed)), draw((1, 6, 6), seed, 3)
+    labels = torch.stack([torch.randint(0, k, (6, 6), generator=generator(seed + k)) for k in (5, 12, 30)])
+    options = {"granularity": "segment", "segments": "given", "steps": 6, "orders": 1}
+    together = scores("random_order", model, inputs, inputs, options=options, segments=labels).values
+    for i in range(3):
+        rows = slice(i, i + 1)
+        alone = scores("random_order", model, inputs[rows], inputs[rows], options=options, segments=labels[rows])
+        torch.testing.assert_close(alone.values, together[rows], rtol=1e-6, atol=1e-7)
+    other = scores("random_order", model, inputs, inputs, options=options, segments=labels, seed=5).values
+    assert not torch.allclose(other, together, rtol=1e-6)
+
+
+def test_every_curve_metric_along_one_path_costs_two_passes(seed):
+    made = samples(Interacting((1, 8, 8), generator(seed)), draw((1, 8, 8), seed, 4))
+    batch = make_batch(made, draw((1, 8, 8), seed + 1, 4), None)
+    path = {"steps": 16, "granularity": "patch", "patch": 2, "baseline": "uniform_noise", "imputations": 2}
+    for metric in ("deletion", "insertion", "srg", "aopc", "abpc", "selectivity", "irof"):
+        on(metric, batch, **path)
+    assert made.predictor.forwards == 4 * (2 * 2 * 15 + 1 + 2)
+
+
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 30, 35, 50176])
 @pytest.mark.parametrize("steps", [3, 5, 33])
 def test_the_schedule_is_symmetrical_and_runs_from_nothing_to_everything(total, steps):

@@ -1,20 +1,24 @@
 """Parameter randomisation: what it changes, in which order, what it leaves behind, and what it says."""
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
+from skimage.feature import hog as hog_of_scikit_image
 from skimage.metrics import structural_similarity
 from torch import nn
 
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
-from harness.metrics._similarity import average_ranks, spearman, ssim
+from harness.metrics._chance import _shifted, chance
+from harness.metrics._similarity import average_ranks, hog, hog_cell, hog_similarity, similarity_of, spearman, ssim
 from harness.metrics._weights import grouped, layers, redrawn
 from harness.predictor import Predictor
 from metric_worlds import draw, explaining, generator, gradient, on, samples, scores
 
 SEED = torch.seed() % 2**31
-SIMILARITIES = ("spearman", "spearman_abs", "ssim")
+SIMILARITIES = ("spearman", "spearman_abs", "ssim", "hog")
+MODES = ("cascading", "bottom_up", "independent")
 
 
 @pytest.fixture(params=[SEED, 1], ids=lambda seed: f"seed={seed}")
@@ -72,7 +76,7 @@ def same(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("mode", ["cascading", "independent"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_an_explainer_that_does_not_look_at_the_model_is_found_out(similarity, mode, seed):
     noise = draw((1, 12, 12), seed + 1)
@@ -88,7 +92,7 @@ def test_the_gradient_loses_its_map_and_the_unrandomised_model_does_not_count(se
     assert (found.curves[:, -1].abs() < 0.5).all() and (found.curves < 0.999).all()
 
 
-@pytest.mark.parametrize("mode", ["cascading", "independent"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("running_statistics", ["keep", "reset"])
 def test_the_weights_come_back_bit_for_bit_also_after_a_failure(mode, running_statistics, seed):
     model, inputs = network(seed), draw((1, 12, 12), seed)
@@ -108,8 +112,8 @@ def test_the_weights_come_back_bit_for_bit_also_after_a_failure(mode, running_st
     assert same(before, weights(model)) and all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize("mode", ["cascading", "independent"])
-def test_layers_are_randomised_from_the_last_one_run_upwards_or_one_at_a_time(mode, seed):
+@pytest.mark.parametrize("mode", MODES)
+def test_layers_are_randomised_from_either_end_cumulatively_or_one_at_a_time(mode, seed):
     model, inputs, seen = network(seed), draw((1, 12, 12), seed), []
     before = weights(model)
 
@@ -120,7 +124,8 @@ def test_layers_are_randomised_from_the_last_one_run_upwards_or_one_at_a_time(mo
     mprt(model, inputs, spy, mode=mode, stages=0)
     own = [{f"{i}.weight", f"{i}.bias"} for i in (8, 6, 3, 1, 0)]
     own[3] -= {"1.bias"}  # 0 before and after
-    expected = [set().union(*own[: k + 1]) if mode == "cascading" else own[k] for k in range(5)]
+    own = own[::-1] if mode == "bottom_up" else own
+    expected = [own[k] if mode == "independent" else set().union(*own[: k + 1]) for k in range(5)]
     assert seen == [set(), *expected]
 
 
@@ -219,13 +224,15 @@ def test_layers_are_grouped_evenly_into_stages(count, most, sizes):
     assert [len(stage) for stage in found] == sizes and sum(found, []) == [str(i) for i in range(count)]
 
 
-def test_three_similarities_cost_one_run_of_explanations(seed):
+def test_all_similarities_and_chance_cost_one_run_of_explanations(seed):
     model, inputs, calls = network(seed), draw((1, 12, 12), seed), []
     by = explaining(lambda m, x, t: (calls.append(1), gradient(m, x, t))[1], model)
     made = samples(model, inputs)
     batch = make_batch(made, by(made), by)
     found = {name: on("parameter_randomization", batch, similarity=name).values for name in SIMILARITIES}
+    by_chance = {name: on("chance_similarity", batch, similarity=name).values for name in SIMILARITIES}
     assert len(calls) == 1 + 5
+    assert all((by_chance[name] != found[name]).all() for name in SIMILARITIES)
     assert not torch.equal(found["spearman"], found["spearman_abs"])
 
 
@@ -278,12 +285,14 @@ def test_what_cannot_be_asked_is_said(seed):
     with pytest.raises(NotApplicable):
         mprt(nn.Flatten(), draw((1, 2, 2), seed), lambda m, x, t: x)
     table = nn.Linear(4, 3)
-    with pytest.raises(NotApplicable):
-        mprt(table, draw((4,), seed), similarity="ssim")
+    for similarity in ("ssim", "hog"):
+        with pytest.raises(NotApplicable):
+            mprt(table, draw((4,), seed), similarity=similarity)
     assert mprt(table, draw((4,), seed)).curves.shape == (3, 1)
     for options in (
         {"mode": "both"},
-        {"similarity": "hog"},
+        {"similarity": "cosine"},
+        {"weight_seeds": 0},
         {"target": "own"},
         {"running_statistics": "x"},
         {"stages": -1},
@@ -345,3 +354,110 @@ def _ssim_by_hand(first, second, side):
                 / ((mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4))
             )
     return torch.stack(local).mean().item()
+
+
+def test_several_sets_of_random_weights_are_averaged(seed):
+    model, inputs = network(seed), draw((1, 12, 12), seed)
+    each = [mprt(model, inputs, weight_seed=number).curves for number in (4, 5, 6)]
+    found = mprt(model, inputs, weight_seed=4, weight_seeds=3)
+    torch.testing.assert_close(found.curves, torch.stack(each).mean(0), rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.values, found.curves.mean(1), rtol=0, atol=1e-12)
+
+
+def test_from_either_end_the_last_stage_is_the_same_model(seed):
+    model, inputs = network(seed), draw((1, 12, 12), seed)
+    down, up = (mprt(model, inputs, mode=mode).curves for mode in ("cascading", "bottom_up"))
+    assert torch.equal(down[:, -1], up[:, -1]) and not torch.equal(down[:, 0], up[:, 0])
+    once = mprt(model, inputs, stages=1).curves
+    assert torch.equal(once[:, 0], down[:, -1])
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (8, 8), (13, 29), (28, 28), (50, 43)])
+@pytest.mark.parametrize("kind", ["smooth", "steps", "sparse"])
+def test_hog_equals_scikit_images(shape, kind, seed):
+    maps = torch.randn(4, *shape, generator=generator(seed), dtype=torch.float64)
+    maps = {"smooth": maps, "steps": maps.round(), "sparse": maps.clamp(min=0.5)}[kind]
+    side = hog_cell(shape)
+    expected = [hog_of_scikit_image(each.numpy(), pixels_per_cell=(side, side)) for each in maps]
+    torch.testing.assert_close(hog(maps, side), torch.from_numpy(np.stack(expected)), rtol=0, atol=1e-6)
+
+
+def test_the_similarity_of_hog_vectors_is_spearmans_of_maps_scaled_to_their_range(seed):
+    first, second = torch.randn(2, 4, 28, 28, generator=generator(seed))
+    torch.testing.assert_close(hog_similarity(first, 4 * first), torch.ones(4, dtype=torch.float64))
+    scaled = [(maps - maps.amin((1, 2), True)) / (maps.amax((1, 2), True) - maps.amin((1, 2), True)) for maps in
+              (first.double(), second.double())]  # fmt: skip
+    expected = [
+        scipy.stats.spearmanr(*(hog_of_scikit_image(each.numpy(), pixels_per_cell=(2, 2)) for each in pair)).statistic
+        for pair in zip(*scaled, strict=True)
+    ]  # their cells are summed in single precision, which may swap two nearly equal ranks of 11,664
+    torch.testing.assert_close(hog_similarity(first, second), torch.tensor(expected).double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "cell"), [(6, 2), (8, 2), (28, 2), (56, 4), (224, 16)])
+def test_hog_cells_are_a_fourteenth_of_the_side(side, cell):
+    assert hog_cell((side, side + 9)) == hog_cell((side + 3, side)) == cell
+
+
+def test_maps_of_fewer_than_three_cells_have_no_hog(seed):
+    with pytest.raises(NotApplicable, match="6 x 6"):
+        similarity_of("hog", (5, 9))
+    with pytest.raises(NotApplicable):
+        hog(torch.randn(2, 5, 9), 2)
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 5), (2, 3, 4)])
+def test_a_displaced_map_is_rolled_around_its_edges(shape, seed):
+    maps, count = torch.randn(3, *shape, generator=generator(seed)), torch.Size(shape).numel()
+    axes = tuple(range(len(shape)))
+    for shift in range(count):
+        by = [-int(step) for step in np.unravel_index(shift, shape)]
+        expected = torch.roll(maps, by, dims=tuple(axis + 1 for axis in axes))
+        assert torch.equal(_shifted(maps, torch.full((3,), shift)), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 3), (6, 2)])
+def test_by_chance_maps_are_as_similar_as_all_displacements_are_on_average(shape, seed):
+    made = samples(nn.Flatten(), draw(shape, seed))
+    count = made.units.count
+    before, after = torch.randn(2, 3, *made.units.shape, generator=generator(seed + 1))
+    alike = similarity_of("spearman", made.units.shape)
+    found = chance(made, before, after, alike, 1000)
+    # Over all displacements and none, centred ranks cancel; what is left of them without none is known.
+    expected = -alike(before, after) / (count - 1)
+    assert ((found.mean(1) - expected).abs() < 5 * found.std(1) / 1000**0.5).all()
+    assert all(len(row.unique()) <= count - 1 for row in found.round(decimals=9))
+
+
+def test_columns_of_a_table_are_displaced_by_permuting_them(seed):
+    made = samples(nn.Linear(30, 2), draw((30,), seed))
+    before = torch.randn(3, 30, generator=generator(seed))
+    alike = lambda first, second: first  # noqa: E731
+    moved = chance(made, before, before, alike, 4)
+    for row, each in zip(before, moved, strict=True):
+        assert all(torch.equal(one.sort().values, row.sort().values) for one in each)
+        assert len({tuple(one.tolist()) for one in each} | {tuple(row.tolist())}) == 5
+
+
+def test_chance_does_not_see_that_a_map_ignores_the_model(seed):
+    inputs, noise = draw((1, 12, 12), seed), draw((1, 12, 12), seed + 1)
+    model = network(seed)
+    by = explaining(lambda m, x, t: noise, model)
+    made = samples(model, inputs)
+    found = on("chance_similarity", make_batch(made, by(made), by), displacements=400)
+    assert found.curves.shape == (3, 5)
+    assert (found.curves == found.curves[:, :1]).all()
+    torch.testing.assert_close(found.values, torch.full((3,), -1 / 143, dtype=torch.float64), rtol=0, atol=0.03)
+
+
+def test_chance_is_a_samples_own_and_needs_at_least_one_displacement(seed):
+    model, inputs = network(seed), draw((1, 12, 12), seed)
+
+    def by_chance(inputs, **options):
+        by, made = explaining(gradient, model), samples(model, inputs)
+        return on("chance_similarity", make_batch(made, by(made), by), **options)
+
+    together = by_chance(inputs).curves
+    torch.testing.assert_close(by_chance(inputs[2:]).curves, together[2:], rtol=0, atol=2e-3)
+    with pytest.raises(UserError):
+        by_chance(inputs, displacements=0)

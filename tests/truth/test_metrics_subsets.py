@@ -189,3 +189,53 @@ def test_training_means_can_be_the_baseline_as_in_the_paper(seed):
     options = {"baseline": "train_mean", "share": 0.4}
     found = scores("faithfulness_correlation", model, inputs, contributions, train=train, options=options).values
     torch.testing.assert_close(found, torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-5)
+
+
+UNEQUAL = torch.tensor([0] * 11 + [1] * 3 + [2] * 7 + [3] * 4 + [4] * 5).view(6, 5)
+ON_SEGMENTS = {"sizes": 3, "subsets": 40, "segments": "given"}
+
+
+def test_seg_sensitivity_n_is_sensitivity_n_of_segments_and_shares_its_evaluations(seed):
+    made = samples(Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), segments=UNEQUAL)
+    batch = make_batch(made, draw((3, 6, 5), seed + 1), None)
+    reference = on("sensitivity_n", batch, **ON_SEGMENTS, granularity="segment", patch=3)
+    evaluations = made.predictor.forwards
+    found = on("seg_sensitivity_n", batch, **ON_SEGMENTS)
+    assert torch.equal(found.curves, reference.curves) and found.values.abs().max() < 0.9999
+    assert made.predictor.forwards == evaluations == 3 * found.curves.shape[1] * 40
+
+
+def test_a_segments_mean_is_the_sum_of_attributions_divided_by_its_size(seed):
+    model, inputs, maps = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), draw((3, 6, 5), seed + 1)
+    shared = maps / UNEQUAL.flatten().bincount()[UNEQUAL]
+    mean, of_shares, of_sums = (
+        scores("seg_sensitivity_n", model, inputs, given, options=ON_SEGMENTS | {"segment_reduce": how},
+               segments=UNEQUAL).curves
+        for given, how in ((maps, "mean"), (shared, "sum"), (maps, "sum"))
+    )  # fmt: skip
+    torch.testing.assert_close(mean, of_shares, rtol=0, atol=1e-5)
+    assert (mean - of_sums).abs().max() > 1e-3
+    equal = {"sizes": 3, "subsets": 20, "segments": "patch:3"}
+    model, inputs, maps = Interacting((6, 6), generator(seed)), draw((6, 6), seed), draw((6, 6), seed + 1)
+    alike = [
+        scores("seg_sensitivity_n", model, inputs[:, None], maps[:, None], options=equal | {"segment_reduce": how})
+        for how in ("mean", "sum")
+    ]
+    torch.testing.assert_close(alike[0].values, alike[1].values, rtol=0, atol=1e-9)
+
+
+def test_true_contributions_of_unequal_segments_correlate_perfectly_as_sums_and_not_as_means(seed):
+    model, inputs, contributions = world("colour", seed)
+    for how, sign in itertools.product(("sum", "mean"), (1, -1)):
+        options = ON_SEGMENTS | {"segment_reduce": how}
+        curve = scores("seg_sensitivity_n", model, inputs, sign * contributions, options=options, segments=UNEQUAL)
+        gap = (curve.curves - sign).abs().max()
+        assert gap < 1e-4 if how == "sum" else gap > 1e-3
+
+
+def test_segments_cannot_be_reduced_by_anything_else(seed):
+    with pytest.raises(UserError, match="segment_reduce"):
+        scores("seg_sensitivity_n", Constant(), draw((1, 6, 5), seed), draw((1, 6, 5), 1),
+               options=ON_SEGMENTS | {"segment_reduce": "max"}, segments=UNEQUAL)  # fmt: skip
+    with pytest.raises(NotApplicable):
+        scores("seg_sensitivity_n", Interacting((7,)), draw((7,), seed), draw((7,), 1))

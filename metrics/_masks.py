@@ -1,0 +1,67 @@
+"""Masks of where the object is: as units, grown by a margin, and drawn from boxes."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.batch import Batch
+from harness.errors import NotApplicable, UserError
+from harness.units import Units
+
+Box = Sequence[float]
+
+
+def object_masks(batch: Batch) -> Tensor:
+    """Where the object is, bool of the attributions' shape (N, *units); NotApplicable where the data does not say."""
+    if batch.masks is None:
+        raise NotApplicable("the data has no masks of where the object is (give masks=)")
+    if batch.masks.shape == batch.attributions.shape:
+        return batch.masks
+    # Every channel is a unit by itself, and the masks are of pixels: an object has all channels of its pixels.
+    joint = Units.of(batch.inputs, batch.units.modality)
+    return joint.expand(batch.masks).expand_as(batch.attributions)
+
+
+def grown(masks: Tensor, reach: float) -> Tensor:
+    """Masks (N, T) or (N, H, W) with every unit whose Euclidean distance to a masked one is less than ``reach``."""
+    if masks.dim() == 2:
+        return grown(masks[:, None], reach)[:, 0]
+    height, width = masks.shape[1:]
+    before, column = F.pad(masks.long().cumsum(2), (1, 0)), torch.arange(width, device=masks.device)
+    near, square = masks.clone(), round(reach**2, 9)  # without the rounding of a reach like sqrt(2)
+    for rows in range(height):  # a disk is a stack of rows, each as wide as the distance between them leaves
+        left = square - rows**2
+        if left <= 0:
+            break
+        half = math.isqrt(math.ceil(left) - 1)  # the largest whole number whose square is less than what is left
+        hit = before[..., (column + half + 1).clamp(max=width)] > before[..., (column - half).clamp(min=0)]
+        near[:, : height - rows] |= hit[:, rows:]
+        near[:, rows:] |= hit[:, : height - rows]
+    return near
+
+
+def filled(boxes: Sequence[Sequence[Box]], shape: tuple[int, ...]) -> Tensor:
+    """Masks (N, *shape) bool, True on every unit that one of a sample's boxes touches, from each sample's boxes.
+
+    A box is (left, top, right, bottom) on a grid (H, W) and (start, stop) on a sequence (T,), counted in units from
+    the first one's outer edge, so that whole numbers are slices; what lies beyond the grid is cut off. ValueError
+    for a box of another length, or without extent.
+    """
+    masks = torch.zeros(len(boxes), *shape, dtype=torch.bool)
+    for mask, drawn in zip(masks, boxes, strict=True):
+        for box in drawn:
+            mask[_slices(box, len(shape))] = True
+    return masks
+
+
+def _slices(box: Box, axes: int) -> tuple[slice, ...]:
+    """A box's slices, the last axis of the grid being the first that a box names."""
+    first, last = list(box[:axes]), list(box[axes:])
+    if len(box) != 2 * axes or not all(low < high for low, high in zip(first, last, strict=True)):
+        expected = {1: "(start, stop)", 2: "(left, top, right, bottom)"}.get(axes, f"{2 * axes} numbers")
+        raise UserError(f"box is {tuple(box)}, expected {expected} with some extent along every axis")
+    bounds = zip(reversed(first), reversed(last), strict=True)
+    return tuple(slice(max(0, math.floor(low)), max(0, math.ceil(high))) for low, high in bounds)

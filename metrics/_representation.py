@@ -1,0 +1,85 @@
+"""A model's hidden representation of its inputs: what goes into its last layer, or what comes out of a named one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable, unknown
+from harness.predictor import Predictor
+from harness.samples import Samples
+
+
+def representation(samples: Samples, layer: str | None) -> Predictor:
+    """A predictor whose outputs are the representation, flattened: (N, K).
+
+    It is the output of the layer of that name, or, where it is None, what is given to the last module to be called
+    that holds weights itself; of several calls of one module the last counts. NotApplicable where there is no such
+    module inside the model, where it is not called, and where it gives no tensor with a row for each input.
+    """
+    model = samples.predictor.module
+    if layer is None:
+        last = samples.shared("last layer with weights", lambda: _last_called(samples))
+        return replace(samples.predictor.live(), module=_Hidden(model, last, given=True))
+    named = [name for name, _ in model.named_modules() if name]
+    if layer not in named:
+        raise unknown("layer", layer, named)
+    return replace(samples.predictor.live(), module=_Hidden(model, layer, given=False))
+
+
+class _Hidden(nn.Module):
+    """The model up to what its layer is given, or gives."""
+
+    def __init__(self, model: nn.Module, name: str, given: bool) -> None:
+        super().__init__()
+        self.model, self.name, self.given = model, name, given
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        kept: list[Any] = []
+
+        def note(module: nn.Module, arguments: tuple, named: dict[str, Any], *output: Any) -> None:
+            value = next(iter((*arguments, *named.values())), None) if self.given else output[0]
+            kept[:] = [value.clone() if isinstance(value, Tensor) else value]  # what follows may work in place
+
+        with _hooked([self.model.get_submodule(self.name)], note, before=self.given):
+            self.model(inputs)
+        return self._checked(kept, len(inputs))
+
+    def _checked(self, kept: list[Any], count: int) -> Tensor:
+        if not kept:
+            raise NotApplicable(f"layer {self.name!r} is not called in a forward pass")
+        value, what = kept[0], "is given" if self.given else "gives"
+        if not isinstance(value, Tensor) or not value.dim() or len(value) != count:
+            came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise NotApplicable(f"layer {self.name!r} {what} {came} for {count} inputs, not a row for each")
+        return value.reshape(count, -1)
+
+
+def _last_called(samples: Samples) -> str:
+    """The module inside the model with weights of its own whose call begins last."""
+    model = samples.predictor.module
+    names = {m: name for name, m in model.named_modules() if name and any(True for _ in m.parameters(recurse=False))}
+    called: list[str] = []
+    with _hooked(list(names), lambda module, *_: called.append(names[module]), before=True):
+        samples.predictor.live().logits(samples.inputs[:1])
+    if not called:
+        raise NotApplicable("no module with weights is called inside the model; name the layer to look at (layer=)")
+    return called[-1]
+
+
+@contextmanager
+def _hooked(modules: list[nn.Module], hook: Callable[..., None], before: bool) -> Iterator[None]:
+    """The hook on every module, called before or after it; compiled models run module by module meanwhile."""
+    register = nn.Module.register_forward_pre_hook if before else nn.Module.register_forward_hook
+    handles = []
+    try:
+        for module in modules:
+            handles.append(register(module, hook, with_kwargs=True))
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()

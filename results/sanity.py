@@ -1,0 +1,181 @@
+"""Verdicts on sanity: does an explainer pass, fail, or is it undecided, by each check and by all of them together.
+
+A check compares a mean over samples with a bound. It is passed where the whole interval of the mean lies on the right
+side of the bound, failed where all of it lies on the other side, and undecided where the bound is inside, or where too
+few samples have a score. The interval is over samples; random weights differ too, which several of them
+(``weight_seeds``) average out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import UserError, unknown
+from harness.results.frames import configured, protocols, read
+from harness.results.statistics import interval
+
+# Which bound each check has. The efficient test by random weights has none: it rewards noise, and puts first what the
+# test that it replaces rejects.
+CHECKS = {
+    "parameter_randomization": "retained", "smooth_parameter_randomization": "retained",
+    "label_randomization": "retained", "random_logit": "distinct", "sanity": "share",
+}  # fmt: skip
+OF_WEIGHTS = ("parameter_randomization", "smooth_parameter_randomization", "sanity")
+CHANCE = "chance_similarity"
+OVERALL = "overall"
+GROUPS = ("model", "dataset", "protocol", "explainer")
+COLUMNS = ("check", "verdict", "value", "ci_low", "ci_high", "chance", "bound", "n", "n_invalid", "reason")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where a check is passed, and from how many samples on it is decided.
+
+    retained   largest share of the way from the similarity of unrelated maps (0) to that of the same map (1) which an
+               explanation may keep when weights or labels are random. The middle by default: nearer to the same map
+               than to an unrelated one fails
+    distinct   largest similarity of the explanations of two classes; methods that ignore the class have about 1, others
+               0.4 to 0.8 (Sixt et al. 2020, 1912.09818)
+    share      smallest mean of the metric ``sanity``: half of the draws by default, where unrelated maps have 0.95
+    least      smallest number of samples with a score; intervals of fewer are not to be trusted
+    level      of the intervals
+    """
+
+    retained: float = 0.5
+    distinct: float = 0.9
+    share: float = 0.5
+    least: int = 10
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise UserError(f"level is {self.level}, expected the level of an interval, between 0 and 1")
+
+
+def verdicts(
+    frame: pd.DataFrame, *, checks: Mapping[str, str] | None = None, bounds: Bounds | None = None
+) -> pd.DataFrame:
+    """A row for every explainer and check, and one for all its checks: verdict, mean, interval, bound and reason.
+
+    ``frame`` is what ``harness.evaluate`` returns, one row per sample and metric. ``checks`` maps labels of metrics to
+    the check they are (a name in ``CHECKS``, or ``chance_similarity``) where the label is not its name.
+
+    ``verdict`` is ``pass``, ``fail``, ``undecided`` or, where a check is not in the frame or has no score, ``not
+    done``. Overall an explainer fails if it fails one check, and passes if it passes all that were done, of which one
+    must be of random weights. ``value`` is the metric's mean over samples, ``ci_low`` and ``ci_high`` its interval;
+    where similarity is compared with chance they are of the share of the way from chance to the same map, so 0 for
+    unrelated maps and 1 for the same. Chance is the mean of ``chance_similarity`` of the same explainer and similarity,
+    on the same samples; without it 0 for ``spearman``, which is its expectation, and nothing is decided for the others.
+    """
+    bounds = bounds or Bounds()
+    named = {name: name for name in (*CHECKS, CHANCE)} | dict(checks or {})
+    for check in named.values():
+        if check not in (*CHECKS, CHANCE):
+            raise unknown("check", check, (*CHECKS, CHANCE))
+    frame = frame.assign(check=frame["metric"].astype(object).map(named))
+    keys = [name for name in GROUPS if name in frame]
+    rows = []
+    for key, own in frame.groupby(keys, sort=False, observed=True, dropna=False):
+        about = dict(zip(keys, key, strict=True))
+        rows += [{**about, **row} for row in _of_explainer(own, bounds)]
+    return pd.DataFrame(rows, columns=[*keys, *COLUMNS])
+
+
+def verdicts_of_run(run_directory: str | Path, *, bounds: Bounds | None = None) -> pd.DataFrame:
+    """``verdicts`` on the cells of a run, for every model, data set and protocol; what a metric is its options say."""
+    cells, scores = read(run_directory)
+    names = [configured(config, "metric").get("name") for config in cells["config"]]
+    cells = cells.assign(name=names, protocol=protocols(cells))
+    about = cells.set_index("cell")[["model", "dataset", "protocol", "explainer", "metric", "name", "unit"]]
+    scored = scores[["cell", "sample", "value"]].assign(cell=scores["cell"].astype(object), status="ok", error="")
+    missing = cells.loc[cells["status"] != "ok", ["cell", "status", "error"]]
+    frame = pd.concat([scored, missing]).join(about, on="cell")
+    # Two cells of one metric, whose options differ, are two checks.
+    several = cells.groupby(["model", "dataset", "protocol", "explainer", "metric"], dropna=False)["cell"]
+    twice = set(cells.loc[several.transform("nunique") > 1, "cell"])
+    labels = [f"{metric} {cell[:6]}" if cell in twice else metric
+              for cell, metric in zip(frame["cell"], frame["metric"], strict=True)]  # fmt: skip
+    frame["metric"] = labels
+    known = {label: name for label, name in zip(labels, frame["name"], strict=True) if name in (*CHECKS, CHANCE)}
+    return verdicts(frame, checks=known, bounds=bounds)
+
+
+def _of_explainer(own: pd.DataFrame, bounds: Bounds) -> Iterator[dict]:
+    rows = []
+    for label, scores in own[own["check"].isin(list(CHECKS))].groupby("metric", sort=False, observed=True):
+        check = scores["check"].iloc[0]
+        rows.append((check, {"check": label, **_judge(check, scores, own[own["check"] == CHANCE], bounds)}))
+    there = {check for check, _ in rows}
+    rows += [(check, _not_done(check, "was not measured")) for check in CHECKS if check not in there]
+    yield from (row for _, row in rows)
+    yield _overall(rows)
+
+
+def _judge(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
+    """The verdict of one check from its scores per sample."""
+    values = scores.set_index("sample")["value"].astype("float64")
+    values = values[np.isfinite(values)]
+    count = {"n": len(values), "n_invalid": len(scores) - len(values)}
+    if values.empty:
+        return {**_not_done(check, scores["error"].iloc[0] or "every score is undefined"), **count}
+    kind = CHECKS[check]
+    if kind == "retained":
+        return _against_chance(values, scores["unit"].iloc[0], by_chance, bounds) | {"n_invalid": count["n_invalid"]}
+    bound = getattr(bounds, kind)
+    low, high = interval(values.to_numpy(), level=bounds.level)
+    found = {"value": values.mean(), "ci_low": low, "ci_high": high, "chance": np.nan, "bound": bound, **count}
+    return found | _verdict(low, high, bound, len(values), bounds, higher=kind == "share")
+
+
+def _against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
+    """Similarity as the share of the way from chance to the same map that is retained."""
+    same = by_chance[by_chance["unit"] == unit].drop_duplicates("sample").set_index("sample")["value"].astype("float64")
+    if same.empty and unit != "spearman":
+        blank = dict.fromkeys(("ci_low", "ci_high", "chance"), np.nan)
+        reason = f"what chance gives is not known: add {CHANCE} with similarity={unit}"
+        return {"value": np.nan, **blank, "bound": bounds.retained, "n": len(values), "verdict": "undecided",
+                "reason": reason}  # fmt: skip
+    chance = pd.Series(0.0, values.index) if same.empty else same.reindex(values.index)
+    both = np.isfinite(chance)
+    values, chance = values[both], chance[both]
+    # Similarity s retains more than the share b of 1 - c exactly where s - c - b (1 - c) > 0, which is linear: the
+    # interval is of its mean, not of a ratio, and is told as the share.
+    room = (1 - chance).mean()
+    beyond = values - chance - bounds.retained * (1 - chance)
+    low, high = interval(beyond.to_numpy(), level=bounds.level)
+    as_share = lambda mean: min(1.0, bounds.retained + mean / room)  # noqa: E731
+    found = {
+        "value": as_share(beyond.mean()), "ci_low": as_share(low), "ci_high": as_share(high), "chance": chance.mean(),
+        "bound": bounds.retained, "n": len(values),
+    }  # fmt: skip
+    return found | _verdict(low, high, 0.0, len(values), bounds, higher=False)
+
+
+def _verdict(low: float, high: float, bound: float, count: int, bounds: Bounds, *, higher: bool) -> dict:
+    """On which side of the bound the interval lies; ``higher``: whether it should lie above."""
+    if count < max(2, bounds.least):
+        return {"verdict": "undecided", "reason": f"{count} samples have a score, {bounds.least} are needed"}
+    if low <= bound <= high:
+        return {"verdict": "undecided", "reason": "the bound lies in the interval"}
+    return {"verdict": "pass" if (low > bound) == higher else "fail", "reason": ""}
+
+
+def _not_done(check: str, reason: str) -> dict:
+    numbers = dict.fromkeys(("value", "ci_low", "ci_high", "chance", "bound"), np.nan)
+    return {"check": check, "verdict": "not done", **numbers, "n": 0, "n_invalid": 0, "reason": reason}
+
+
+def _overall(rows: list[tuple[str, dict]]) -> dict:
+    """All checks together, with the names of those that decide, or that were not done."""
+    by = {verdict: [row["check"] for _, row in rows if row["verdict"] == verdict]
+          for verdict in ("pass", "fail", "undecided", "not done")}  # fmt: skip
+    of_weights = any(check in OF_WEIGHTS and row["verdict"] == "pass" for check, row in rows)
+    verdict = "fail" if by["fail"] else "pass" if of_weights and not by["undecided"] else "undecided"
+    told = [f"{words}: {', '.join(by[name])}" for name, words in
+            (("fail", "failed"), ("undecided", "undecided"), ("not done", "not done")) if by[name]]  # fmt: skip
+    if verdict == "undecided" and not by["undecided"]:
+        told.insert(0, "no check of random weights was done")
+    return {**_not_done(OVERALL, "; ".join(told)), "verdict": verdict}
