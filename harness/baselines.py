@@ -81,7 +81,7 @@ def mean(samples: "Samples", draw: int) -> Tensor:
 @_baseline
 def train_mean(samples: "Samples", draw: int) -> Tensor:
     """The mean of the training inputs: per channel for images, series and tokens, per column for tables."""
-    train = _train(samples)
+    train = _train(samples).to(samples.inputs)
     axis = samples.units.channel_axis
     over = [a for a in range(1, train.dim()) if a != axis] if samples.units.modality != "table" else []
     return train.mean([0, *over], keepdim=True).expand_as(samples.inputs)
@@ -110,7 +110,7 @@ def uniform_noise(samples: "Samples", draw: int) -> Tensor:
 def gaussian_noise(samples: "Samples", draw: int) -> Tensor:
     """Gaussian noise with each channel's mean and standard deviation in the input (per column of the training data)."""
     table = samples.units.modality == "table"
-    source = _train(samples) if table else samples.inputs
+    source = _train(samples).to(samples.inputs) if table else samples.inputs
     over = 0 if table else [a for a in range(1, source.dim()) if a != samples.units.channel_axis]
     centre, spread = source.mean(over, keepdim=True), source.std(over, keepdim=True, correction=0)
     noise = normal(samples.stream(f"gaussian baseline {draw}"), *samples.inputs.shape[1:])
@@ -121,13 +121,14 @@ def gaussian_noise(samples: "Samples", draw: int) -> Tensor:
 def train_sample(samples: "Samples", draw: int) -> Tensor:
     """A training input drawn for every sample and draw (the marginal distribution of each unit)."""
     train = _train(samples)
-    return train[integers(samples.stream(f"train_sample baseline {draw}"), len(train), 1)[:, 0]]
+    drawn = integers(samples.stream(f"train_sample baseline {draw}"), len(train), 1)[:, 0]
+    return train[drawn.to(train.device)].to(samples.inputs)
 
 
 def _train(samples: "Samples") -> Tensor:
     if samples.train is None:
         raise NotApplicable("this baseline needs training inputs; the data has none (give train=)")
-    return samples.train.to(samples.inputs)
+    return samples.train
 
 
 @lru_cache

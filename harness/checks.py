@@ -127,13 +127,18 @@ def device_of(model: nn.Module, fallback: torch.device) -> torch.device:
 
 def check_groups(groups: Mapping[str, Any] | None, count: int) -> dict[str, list[Any]]:
     """Divisions of the samples, name -> one group per sample, as plain lists."""
+    if not isinstance(groups, Mapping | None):
+        raise UserError(f"groups are a {type(groups).__name__}, expected a mapping: name -> one group per sample")
     lists = {str(name): [_plain(value) for value in values] for name, values in (groups or {}).items()}
     for name, values in lists.items():
         if len(values) != count:
             raise UserError(f"groups {name!r} have {len(values)} entries, expected one for each of {count} samples")
+        odd = next((value for value in values if not isinstance(value, str | int | float | None)), None)
+        if odd is not None:
+            raise UserError(f"groups {name!r} hold a {type(odd).__name__}, expected texts, numbers or None")
     return lists
 
 
 def _plain(value: Any) -> Any:
     """A number of numpy or torch as Python's own, which JSON can hold."""
-    return value.item() if hasattr(value, "item") else value
+    return value.item() if getattr(value, "ndim", None) == 0 else value

@@ -78,18 +78,24 @@ def choose_several(registry: Registry, given: Any) -> list[Chosen]:
     return chosen
 
 
+def standard_choices(entry: Entry) -> dict[str, tuple[str, ...]]:
+    """Those of CHOICES that a metric makes. An option that is None follows the explainer, and is no choice."""
+    return {name: values for name, values in CHOICES.items() if entry.options.get(name) is not None}
+
+
 def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The options with their label, once for every combination of what ``over`` lists: option -> values.
 
-    ``over`` may be ``standard``: those of CHOICES that a metric knows. Without it the one setting there is.
+    ``over`` may be ``standard``: those of CHOICES that a metric makes. Without it the one setting there is.
     """
     over = options.get(OVER)
     fixed = {name: value for name, value in options.items() if name != OVER}
     if over is None:
         return [{"label": label, **fixed}]
     if over == "standard":
-        known = registry.resolve(fixed.get("name", label)).options
-        over = {name: values for name, values in CHOICES.items() if name in known}
+        over = standard_choices(registry.resolve(fixed.get("name", label)))
+        if not over:
+            raise UserError(f"{label!r} makes none of the choices of over=standard: {', '.join(CHOICES)}")
     if not isinstance(over, Mapping) or not over or not all(isinstance(v, list | tuple) and v for v in over.values()):
         raise UserError(f"over of {label!r} is {over!r}, expected standard, or for each option a list of values")
     settings = [dict(zip(over, values, strict=True)) for values in product(*over.values())]

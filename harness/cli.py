@@ -183,13 +183,14 @@ def table(arguments: list[str]) -> int:
     """``harness table``: a run's leaderboard, or its rows as files."""
     parser = argparse.ArgumentParser(prog="harness table")
     parser.add_argument("run", nargs="?", default="latest", help="a name under runs/, a folder, latest or previous")
-    parser.add_argument("--samples", action="store_true", help="one row per sample instead of one per cell")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--samples", action="store_true", help="one row per sample instead of one per cell")
+    which.add_argument(
         "--by", metavar="DIVISION", help="gaps between groups: label, correct, target, or the data's own"
     )
     parser.add_argument("--least", type=int, default=30, help="samples a group needs to count with --by (default: 30)")
-    parser.add_argument("--choices", action="store_true", help="how verdicts hold over a metric's settings (over=)")
-    parser.add_argument("--sanity", action="store_true", help="which sanity checks each explainer passes")
+    which.add_argument("--choices", action="store_true", help="how verdicts hold over a metric's settings (over=)")
+    which.add_argument("--sanity", action="store_true", help="which sanity checks each explainer passes")
     parser.add_argument("--csv", metavar="FILE", help="write the rows as CSV")
     parser.add_argument("--parquet", metavar="FILE", help="write the rows as Parquet")
     parser.add_argument("--runs", default="runs", help="the folder in which runs lie (default: runs)")
@@ -207,7 +208,9 @@ def table(arguments: list[str]) -> int:
         if path:
             write(rows, path)
             print(f"{len(rows)} rows: {path}")
-    if not (chosen.csv or chosen.parquet):
+    if rows.empty:
+        print("no rows: the run has no scores that this table is about")
+    elif not (chosen.csv or chosen.parquet):
         print(rows.to_string(index=False, max_colwidth=None if special else 24, float_format="{:.4g}".format))
     return 0
 
@@ -228,7 +231,15 @@ def _rows(directory: Path, chosen: argparse.Namespace) -> Any:
     scores = read_scores(directory, cells)
     if chosen.by:
         return disparity(scores, chosen.by, least=chosen.least)
-    return standing(scores, _controls(cells)) if chosen.choices else scores
+    return standing(_with_protocols(scores, cells), _controls(cells)) if chosen.choices else scores
+
+
+def _with_protocols(scores: Any, cells: Any) -> Any:
+    """The scores with their cells' ``protocol``, if there are several."""
+    from harness.results.frames import protocols
+
+    found = scores["cell"].map(dict(zip(cells["cell"], protocols(cells), strict=True)))
+    return scores.assign(protocol=found) if found.nunique() > 1 else scores
 
 
 def _show(directory: Path, only: set[str] | None = None) -> None:

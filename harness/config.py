@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness import conf
-from harness.choosing import CHOICES, OVER
+from harness.choosing import OVER, standard_choices
 from harness.errors import UserError, unknown
 from harness.plan import Runtime
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
@@ -40,6 +40,10 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], None]
         hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(_plain(job))()
     except (HydraException, OmegaConfBaseException) as error:
         raise _told(error) from None
+    except ValueError as error:  # so it refuses metric=null
+        if not str(error).startswith("Config group override"):
+            raise
+        raise _told(error) from None
     finally:
         sys.argv = before[0]
         os.environ.pop("HYDRA_FULL_ERROR")
@@ -62,7 +66,7 @@ def _joined(chosen: Any) -> Any:
         return chosen
     found = dict(chosen)
     for prefix in {name.partition(".")[0] for name in METRICS.bridged()} & found.keys():
-        found |= {f"{prefix}.{name}": options for name, options in found.pop(prefix).items()}
+        found |= {f"{prefix}.{name}": options for name, options in (found.pop(prefix) or {}).items()}
     return found
 
 
@@ -72,7 +76,7 @@ def _offer_registry() -> None:
     for name, entry in EXPLAINERS.items():
         store.store(group="explainer", name=name, node={name: dict(entry.options)})
     for name, entry in METRICS.items():
-        switch = {OVER: None} if set(entry.options) & set(CHOICES) else {}
+        switch = {OVER: None} if standard_choices(entry) else {}
         store.store(group="metric", name=name, node={name: {**entry.options, **switch}})
     for name in METRICS.bridged():
         prefix, _, rest = name.partition(".")

@@ -1,7 +1,6 @@
 """Model outputs that no attribution decides, kept on disk by content: an explainer added tomorrow costs none again."""
 
-import os
-import tempfile
+import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.errors import UserError
 from harness.identity import canonical, code_of, code_of_modules, digest
+from harness.results.disk import told_in_one_line, whole_file
 
 if TYPE_CHECKING:
     from harness.samples import Samples
 
+log = logging.getLogger(__name__)
 
 # What makes perturbed inputs for whoever asks.
 MADE_BY = ("harness.samples", "harness.baselines", "harness.infilling")
@@ -26,12 +28,20 @@ class KeptOutputs:
     """Tracked outputs in files of ``folder``, one for each chunk of samples and each use.
 
     A file's name is a digest of everything that decides its numbers: ``model`` (weights and code), the samples with
-    targets, seed, training data, segments and range of values, precision and form of the model, device, version of
-    torch, the asking code and its options. There is nothing to invalidate: what has changed has another name.
+    targets, randomness, training data, segments and range of values, precision and form of the model, device, version
+    of torch, the asking code and its options. There is nothing to invalidate: what has changed has another name.
     """
 
     folder: Path
     model: str
+
+    @classmethod
+    def of(cls, folder: str, model: str) -> "KeptOutputs":
+        """Outputs of a model in a folder, which is made; UserError where it cannot be."""
+        path = Path(folder).expanduser()
+        with told_in_one_line(path, "nothing has been measured yet"):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path, model)
 
     def load_or_make(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
         """The outputs for this use: read where they are kept, else computed and kept."""
@@ -47,7 +57,8 @@ class KeptOutputs:
         about = {
             "model": self.model, "code": [code_of(compute), code_of_modules(*MADE_BY)],
             "variant": predictor.variant.get("variant"), "autocast": str(predictor.autocast),
-            "inputs": samples.inputs, "targets": samples.targets, "train": samples.train,
+            "tf32": torch.backends.cuda.matmul.fp32_precision,
+            "inputs": samples.inputs, "keys": samples.keys, "targets": samples.targets, "train": samples.train,
             "segments": samples.given_segments, "seed": samples.seed, "units": str(samples.units),
             "range": None if samples.value_range is None else [torch.as_tensor(end) for end in samples.value_range],
             "device": samples.inputs.device.type, "torch": torch.__version__, "use": _parts(key),
@@ -69,8 +80,9 @@ def _read(path: Path) -> Tensor | None:
 
 
 def _write(path: Path, outputs: Tensor) -> None:
-    """Write under a temporary name and rename, so that nobody ever reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        np.save(file, outputs.cpu().numpy(), allow_pickle=False)
-    os.replace(file.name, path)
+    """Write whole or not at all; a full disk takes nothing from the outputs, which are there already."""
+    try:
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, outputs.cpu().numpy(), allow_pickle=False)
+    except UserError as error:
+        log.warning("outputs are not kept for another run: %s", error)

@@ -59,7 +59,7 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
         _tune(plan, stage, store)
         if plan.runtime.outputs:
             model = digest(code_of(plan.model.entry.function), canonical(plan.model.identity), stage.weights)
-            stage.kept = KeptOutputs(Path(plan.runtime.outputs).expanduser(), model)
+            stage.kept = KeptOutputs.of(plan.runtime.outputs, model)
     except Exception as error:  # a block that cannot start says so in every one of its cells
         _fail_all(plan, recorder, error)
         if isinstance(error, NotApplicable):

@@ -34,6 +34,9 @@ class Path:
     imputations: int
     tie_draws: int
 
+    def __post_init__(self) -> None:
+        check_draws(imputations=self.imputations, tie_draws=self.tie_draws)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -46,6 +49,19 @@ class Schedule:
     def fractions(self) -> Tensor:
         """Share of the groups that is removed at each point: (N, K + 1) float64 from 0 to 1."""
         return self.counts.double() / self.totals[:, None]
+
+    @property
+    def fresh(self) -> Tensor:
+        """Where another number is gone than at the point before: (N, K + 1) bool.
+
+        A sample of fewer groups than others, or than steps, stands still at some points.
+        """
+        return self.counts.diff(dim=1, prepend=self.counts[:, :1] - 1) > 0
+
+    @property
+    def within(self) -> Tensor:
+        """Where something is left: (N, K + 1) bool."""
+        return self.counts < self.totals[:, None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,13 @@ class Ranking(Schedule):
 
     places: Tensor
     tied: Tensor
+
+
+def check_draws(**numbers: int) -> None:
+    """Raise one line on a number of draws, by the name of its option, that leaves nothing to average."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise UserError(f"{name} is {number}, expected at least 1")
 
 
 def schedule(totals: Tensor, steps: int) -> Tensor:
@@ -162,27 +185,34 @@ def _evaluate(samples: Samples, path: Path, ranking: Ranking, order: str) -> Ten
     start = samples.intact()[:, None, None].expand(-1, path.imputations * ties, 1, -1)
     end = torch.stack([samples.emptied(path.baseline, draw) for draw in range(path.imputations)], 1)
     end = end.repeat_interleave(ties, 1)[:, :, None]
-    return torch.cat([start, _between(samples, path, ranking, order), end], 2)
+    points = torch.cat([start, _between(samples, path, ranking, order), end], 2)
+    number = torch.arange(points.shape[2], device=points.device)
+    # At points that stand still, the one they stand at; where everything is gone already, the end.
+    latest = number.where(ranking.fresh, 0).cummax(1).values.where(ranking.within, number[-1])
+    return points.gather(2, latest[:, None, :, None].expand_as(points))
 
 
 def _between(samples: Samples, path: Path, ranking: Ranking, order: str) -> Tensor:
-    """Tracked outputs (N, imputations * T, K - 1, 3) at the points between the end points."""
-    counts, ties = ranking.counts[:, 1:-1], path.tie_draws
-    points = counts.shape[1]
-    units = [1] * len(samples.units.shape)
+    """Tracked outputs (N, imputations * T, K - 1, 3) at the points between the end points; 0 where they stand still."""
+    draws, ties, units = path.imputations * path.tie_draws, path.tie_draws, [1] * len(samples.units.shape)
     removers = [samples.remover(path.baseline, draw) for draw in range(path.imputations)]
+    samples_of, point_of = (ranking.fresh & ranking.within)[:, 1:-1].nonzero(as_tuple=True)
 
-    def build(sample: Tensor, draw: Tensor) -> Tensor:
-        place = ranking.places[sample, draw // points % ties]
-        count = counts[sample, draw % points]
+    def build(rows: Tensor) -> Tensor:
+        sample, draw = samples_of[rows // draws], rows % draws
+        place = ranking.places[sample, draw % ties]
+        count = ranking.counts[sample, 1 + point_of[rows // draws]]
         if order == "lerf":  # the reverse order: place becomes total - 1 - place
             kept = place < (ranking.totals[sample] - count).view(-1, *units)
         else:
             kept = place >= count.view(-1, *units)
-        return each_with(removers, draw // (points * ties), sample, kept)
+        return each_with(removers, draw // ties, sample, kept)
 
-    draws = path.imputations * ties
-    return samples.track(draws * points, build).view(len(samples), draws, points, -1)
+    targets = samples.targets[samples_of].repeat_interleave(draws)
+    tracked = samples.predictor.track(len(targets), build, targets)
+    points = tracked.new_zeros(len(samples), ranking.counts.shape[1] - 2, draws, tracked.shape[1])
+    points[samples_of, point_of] = tracked.view(-1, draws, tracked.shape[1])
+    return points.transpose(1, 2)
 
 
 def each_with(

@@ -6,7 +6,7 @@ metrics under the same noise (and ``Floor``) share both.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -142,9 +142,11 @@ class Measure:
         self.sizes = floor.sizes(self.before)
 
     def __call__(self, after: Tensor, sample: Tensor) -> Tensor:
-        """Plain and relative distance (rows, 2) of values (rows, ...) that belong to samples (rows,)."""
+        """Plain and relative distance (rows, 2) of values (rows, ...) that belong to samples (rows,); NaN where values
+        are not finite."""
         change = after.flatten(1).double() - self.before[sample]
-        return torch.stack([change.norm(dim=1), (change / self.sizes[sample]).norm(dim=1)], 1)
+        distances = torch.stack([change.norm(dim=1), (change / self.sizes[sample]).norm(dim=1)], 1)
+        return distances.masked_fill(~distances.isfinite(), float("nan"))
 
 
 def by_draw(parts: list[Tensor], noise: Noise) -> tuple[Tensor, ...]:
@@ -153,7 +155,8 @@ def by_draw(parts: list[Tensor], noise: Noise) -> tuple[Tensor, ...]:
 
 
 def _explain(batch: Batch, noise: Noise, floor: Floor) -> Moves:
-    samples, measure, parts = batch.samples, Measure(batch.raw, floor), []
+    # Nobody will ask again what the model says of noisy inputs: nothing of theirs is kept from run to run.
+    samples, measure, parts = replace(batch.samples, kept=None), Measure(batch.raw, floor), []
     for sample, draw in pairs(samples, noise, _rows(batch)):
         maps = batch.explain(samples.with_inputs(neighbours(samples, noise, sample, draw), sample))
         if maps.shape[1:] != batch.raw.shape[1:]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch
-from harness.errors import UserError, unknown
+from harness.errors import NotApplicable, UserError, unknown
 from harness.explaining import Explaining
 from harness.guards import ModelGuard
 from harness.metrics._weights import RUNNING_STATISTICS, grouped, layers, redrawn
@@ -61,9 +61,15 @@ def at_each_stage(batch: Batch, how: Randomisation, compute: Callable[[Explain, 
 
 
 def explainer_on(batch: Batch, samples: Samples) -> Explain:
-    """The explainer at work on the model of ``samples``, by whatever it prepares made afresh."""
+    """The explainer at work on the model of ``samples``, by whatever it prepares made afresh.
+
+    NotApplicable for another module than that of ``batch`` where ``explain_again`` is a function of its own, which
+    would explain its own model again.
+    """
     again = batch.explain_again
     if not isinstance(again, Explaining):
+        if samples.predictor.module is not batch.samples.predictor.module:
+            raise NotApplicable("explains another model, which a function that explains this one cannot do")
         return batch.explain
     afresh = replace(again, model=samples.predictor.module)  # nothing is prepared yet
     if again.entry.prepare is not None:

@@ -1,14 +1,12 @@
 """A model's hidden representation of its inputs: what goes into its last layer, or what comes out of a named one."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, unknown
+from harness.metrics._weights import hooked
 from harness.predictor import Predictor
 from harness.samples import Samples
 
@@ -44,7 +42,7 @@ class _Hidden(nn.Module):
             value = next(iter((*arguments, *named.values())), None) if self.given else output[0]
             kept[:] = [value.clone() if isinstance(value, Tensor) else value]  # what follows may work in place
 
-        with _hooked([self.model.get_submodule(self.name)], note, before=self.given):
+        with hooked([self.model.get_submodule(self.name)], note, before=self.given):
             self.model(inputs)
         return self._checked(kept, len(inputs))
 
@@ -63,23 +61,8 @@ def _last_called(samples: Samples) -> str:
     model = samples.predictor.module
     names = {m: name for name, m in model.named_modules() if name and any(True for _ in m.parameters(recurse=False))}
     called: list[str] = []
-    with _hooked(list(names), lambda module, *_: called.append(names[module]), before=True):
+    with hooked(list(names), lambda module, *_: called.append(names[module]), before=True):
         samples.predictor.live().logits(samples.inputs[:1])
     if not called:
         raise NotApplicable("no module with weights is called inside the model; name the layer to look at (layer=)")
     return called[-1]
-
-
-@contextmanager
-def _hooked(modules: list[nn.Module], hook: Callable[..., None], before: bool) -> Iterator[None]:
-    """The hook on every module, called before or after it; compiled models run module by module meanwhile."""
-    register = nn.Module.register_forward_pre_hook if before else nn.Module.register_forward_hook
-    handles = []
-    try:
-        for module in modules:
-            handles.append(register(module, hook, with_kwargs=True))
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,6 +1,7 @@
 """Similarities of vectors and maps, batched: NaN where they are undefined."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -31,16 +32,18 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
 
 def average_ranks(values: Tensor) -> Tensor:
     """Ranks (N, K) float64 from 1, ascending along the last axis; equal values share the mean of their ranks."""
-    ordered, values = values.sort(-1).values, values.contiguous()
-    below = torch.searchsorted(ordered, values)
-    up_to = torch.searchsorted(ordered, values, right=True)
-    return (below + up_to + 1).double() / 2
+    ordered, order = values.sort(-1)
+    place, last = torch.arange(values.shape[-1], device=values.device), values.shape[-1] - 1
+    differs = ordered[..., 1:] != ordered[..., :-1]
+    # Where each run of equal values begins and ends: linear in K, where looking every value up would not be.
+    begins = F.pad(place[1:] * differs, (1, 0)).cummax(-1).values
+    ends = F.pad(place[:-1].where(differs, last), (0, 1), value=last).flip(-1).cummin(-1).values.flip(-1)
+    return torch.zeros_like(values, dtype=torch.float64).scatter(-1, order, (begins + ends).double() / 2 + 1)
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Spearman rank correlation (N,) of rows (N, K), ties at average ranks; NaN where one is constant or not finite."""
-    finite = (first.isfinite() & second.isfinite()).all(-1)
-    return pearson(average_ranks(first), average_ranks(second)).masked_fill(~finite, float("nan"))
+    return pearson(_ranks(first), _ranks(second))
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
@@ -52,7 +55,11 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     side = min(SIDE, *first.shape[-2:])
     if side < 3:
         raise NotApplicable(f"SSIM needs maps of at least 3 x 3 units, not {' x '.join(map(str, first.shape[-2:]))}")
-    first, second = _scaled(first), _scaled(second)
+    return _ssim_of_scaled(_scaled(first), _scaled(second))
+
+
+def _ssim_of_scaled(first: Tensor, second: Tensor) -> Tensor:
+    side = min(SIDE, *first.shape[-2:])
     window = _window(side - 1 + side % 2, first.device)
     moments = torch.stack([first, second, first * first, second * second, first * second], 1)
     blurred = F.conv2d(moments, window.expand(5, 1, -1, -1), groups=5)
@@ -64,8 +71,12 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
 def hog_similarity(first: Tensor, second: Tensor) -> Tensor:
     """Spearman correlation (N,) of the HOG vectors of maps (N, H, W), each scaled to [0, 1] by its own range."""
+    return _hog_of_scaled(_scaled(first), _scaled(second))
+
+
+def _hog_of_scaled(first: Tensor, second: Tensor) -> Tensor:
     side = hog_cell(first.shape[-2:])
-    return spearman(hog(_scaled(first), side), hog(_scaled(second), side))
+    return spearman(hog(first, side), hog(second, side))
 
 
 def hog_cell(shape: tuple[int, ...]) -> int:
@@ -115,17 +126,40 @@ def _window(side: int, device: torch.device) -> Tensor:
     return weights[:, None] * weights
 
 
-def _of_sizes(first: Tensor, second: Tensor) -> Tensor:
-    return spearman(first.abs().flatten(1), second.abs().flatten(1))
+def _ranks(values: Tensor) -> Tensor:
+    """Average ranks along the last axis, NaN throughout a row that is not finite."""
+    return average_ranks(values).masked_fill(~values.isfinite().all(-1, keepdim=True), float("nan"))
 
 
-SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "spearman": lambda first, second: spearman(first.flatten(1), second.flatten(1)),
-    "spearman_abs": _of_sizes, "ssim": ssim, "hog": hog_similarity,
-}  # fmt: skip
+@dataclass(frozen=True)
+class Similarity:
+    """A similarity (N,) of two sets of maps (N, *units).
+
+    prepare   makes one set ready, map by map: units may change their places before it or after it, to the same effect
+    compare   the similarity of two sets made ready
+    """
+
+    prepare: Callable[[Tensor], Tensor]
+    compare: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        """The similarity (N,) of maps as they are."""
+        return self.compare(self.prepare(first), self.prepare(second))
 
 
-def similarity_of(name: str, shape: tuple[int, ...]) -> Callable[[Tensor, Tensor], Tensor]:
+def _of_ranks(first: Tensor, second: Tensor) -> Tensor:
+    return pearson(first.flatten(1), second.flatten(1))
+
+
+SIMILARITIES = {
+    "spearman": Similarity(lambda maps: _ranks(maps.flatten(1)).view(maps.shape), _of_ranks),
+    "spearman_abs": Similarity(lambda maps: _ranks(maps.abs().flatten(1)).view(maps.shape), _of_ranks),
+    "ssim": Similarity(_scaled, _ssim_of_scaled),
+    "hog": Similarity(_scaled, _hog_of_scaled),
+}
+
+
+def similarity_of(name: str, shape: tuple[int, ...]) -> Similarity:
     """The similarity of that name: of two sets of maps (N, *shape) to (N,); NotApplicable where maps are too small."""
     if name not in SIMILARITIES:
         raise unknown("similarity", name, SIMILARITIES)

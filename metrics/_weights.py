@@ -3,7 +3,9 @@
 import copy
 import hashlib
 import itertools
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -50,21 +52,32 @@ def redrawn(model: nn.Module, stage: list[str], seed: int, running_statistics: s
 def _calls(predictor: Predictor, inputs: Tensor) -> dict[str, int]:
     """When each module's last call began, by name."""
     called: dict[str, int] = {}
+    names = {part: name for name, part in predictor.module.named_modules()}
     clock = itertools.count()
 
-    def note(name: str) -> None:
-        called[name] = next(clock)
+    def note(part: nn.Module, *_: object) -> None:
+        called[names[part]] = next(clock)
 
-    hooks = [
-        part.register_forward_pre_hook(lambda part, arguments, name=name: note(name))
-        for name, part in predictor.module.named_modules()
-    ]
-    try:
+    with hooked(list(names), note, before=True):
         predictor.live().logits(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return called
+
+
+@contextmanager
+def hooked(modules: list[nn.Module], hook: Callable[..., None], before: bool) -> Iterator[None]:
+    """The hook on every module, called before or after it; compiled models run module by module meanwhile."""
+    register = nn.Module.register_forward_pre_hook if before else nn.Module.register_forward_hook
+    # What compiles is loaded where anything is compiled, and takes seconds to load where nothing is.
+    compiles = "torch._dynamo" in sys.modules
+    handles = []
+    try:
+        for module in modules:
+            handles.append(register(module, hook, with_kwargs=True))
+        with torch.compiler.set_stance("force_eager") if compiles else nullcontext():
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _call_of(name: str, called: dict[str, int]) -> int:
@@ -74,7 +87,9 @@ def _call_of(name: str, called: dict[str, int]) -> int:
 
 
 def _redrawn(part: nn.Module, name: str, seed: int, running_statistics: str) -> Iterator[tuple[Tensor, Tensor]]:
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    # Compiled or not, a model meets the same random weights.
+    own_name = ".".join(word for word in name.split(".") if word != "_orig_mod")
+    digest = hashlib.blake2b(f"{seed}/{own_name}".encode(), digest_size=8).digest()
     with torch.random.fork_rng([]), torch.no_grad():
         # The CPU's generator alone, so that the weights are the same whatever the device.
         torch.default_generator.manual_seed(int.from_bytes(digest, "little"))

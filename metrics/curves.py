@@ -97,7 +97,7 @@ def aopc(
     heights = curve(batch, path, order, score)
     drops = heights[:, :1] - heights
     ranking = rank(batch, path)
-    return with_reason(_ordered(drops.mean(1), ranking), SINGLE, curves=drops, tied=ranking.tied)
+    return with_reason(_ordered(_mean(drops, ranking), ranking), SINGLE, curves=drops, tied=ranking.tied)
 
 
 @metric(better="higher", unit=_unit, kind="faithfulness")
@@ -116,7 +116,7 @@ def abpc(
     path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
     gaps = curve(batch, path, "lerf", score) - curve(batch, path, "morf", score)
     ranking = rank(batch, path)
-    return with_reason(_ordered(gaps.mean(1), ranking), SINGLE, curves=gaps, tied=ranking.tied)
+    return with_reason(_ordered(_mean(gaps, ranking), ranking), SINGLE, curves=gaps, tied=ranking.tied)
 
 
 @metric(better="lower", unit=_unit, kind="faithfulness")
@@ -161,6 +161,11 @@ def random_order(
 def _area(heights: Tensor, points: Schedule, tied: Tensor | None = None) -> Scores:
     area = torch.trapezoid(heights, points.fractions, dim=1)
     return with_reason(_ordered(area, points), SINGLE, curves=heights, tied=tied)
+
+
+def _mean(heights: Tensor, points: Schedule) -> Tensor:
+    """The mean height (N,) over the points, each once: a sample of fewer groups than steps stands still at some."""
+    return (heights * points.fresh).sum(1) / points.fresh.sum(1)
 
 
 def _ordered(values: Tensor, points: Schedule) -> Tensor:

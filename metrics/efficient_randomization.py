@@ -1,6 +1,7 @@
 """Efficient and smooth forms of the test by random weights, after Hedström et al. 2024 (2405.02383)."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -96,7 +97,8 @@ def histogram_entropy(maps: Tensor, bins: int) -> Tensor:
 def _smooth_maps(batch: Batch, explain: Explain, samples: Samples, draws: int, noise: float) -> Tensor:
     """Mean map (N, *units) over the noisy inputs, float64; some rows at a time."""
     sums = torch.zeros(len(samples), *batch.units.shape, dtype=torch.float64, device=samples.inputs.device)
-    for noisy, rows in _noisy(samples, draws, noise):
+    # Nobody will ask again what the model says of noisy inputs: nothing of theirs is kept from run to run.
+    for noisy, rows in _noisy(replace(samples, kept=None), draws, noise):
         sums.index_add_(0, rows, batch.reduced(explain(noisy)).double())
     return sums / draws
 

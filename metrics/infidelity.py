@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError, unknown
+from harness.metrics._curve import check_draws
 from harness.metrics._groups import Groups, groups
 from harness.metrics._sets import outputs_without, pack_chunks, set_sums
 from harness.metrics._similarity import with_reason
@@ -48,6 +49,7 @@ def infidelity(
     """
     if scaling not in SCALINGS:
         raise unknown("scaling", scaling, SCALINGS)
+    check_draws(samples=samples)
     local = _is_local(batch, convention)
     if perturbation == "gaussian":
         predicted, changed = _gaussian(batch, samples, noise, local)
@@ -143,6 +145,8 @@ def _gaussian(batch: Batch, draws: int, noise: float, local: bool) -> tuple[Tens
     samples = batch.samples
     if not local:
         raise NotApplicable("Gaussian perturbations need maps of the local convention, like gradients")
+    if not noise > 0:
+        raise UserError(f"noise is {noise}, expected a number above 0")
     drawn = _noise(samples, noise)
     tracked = samples.outputs(
         ("infidelity", "gaussian", draws, noise),

@@ -51,7 +51,7 @@ def input_invariance(batch: Batch, *, shift: str = "constant", size: float = 1.0
         raise UserError(f"attributions have shape {came}, expected {own} as the explainer gives them")
     before = batch.raw.flatten(1).double()
     change, length = (maps.flatten(1).double() - before).norm(dim=1), before.norm(dim=1)
-    values = change / length.where(length > 0, float("nan"))
+    values = change.where(change.isfinite(), float("nan")) / length.where(length > 0, float("nan"))
     return with_reason(values, "the explanation is 0 throughout, or not finite for the shifted input")
 
 

@@ -23,10 +23,11 @@ def irof(
     2003.08747).
 
     1 - AUC(f(x_l) / f(x_0)) over the removed share of segments, both end points included, in descending order of their
-    mean attribution; in (-inf, 1], higher is better. Where there are more segments than ``steps``, several go at once.
-    Division by f(x_0) lets samples of low confidence dominate a mean: ``normalised=False`` is f(x_0) - AUC(f(x_l)), in
-    the unit of the score. The paper removes to the data set's mean: that is ``baseline="train_mean"``; the default
-    needs no training data. Curves (N, K + 1) are f(x_l) / f(x_0), or f(x_l). The other options are those of
+    mean attribution; higher is better, in (-inf, 1] for probability (above 1 where a logit or log-odds falls below 0).
+    Where there are more segments than ``steps``, several go at once. Division by f(x_0) lets samples of low confidence
+    dominate a mean: ``normalised=False`` is f(x_0) - AUC(f(x_l)), in the unit of the score. The paper removes to the
+    data set's mean: that is ``baseline="train_mean"``; the default needs no training data. Curves (N, K + 1) are
+    f(x_l) / f(x_0), or f(x_l). The other options are those of
     ``deletion``, with which it shares model evaluations. NaN for a single segment, and where f(x_0) is not positive.
     NotApplicable as for ``deletion``, and for superpixels of what is no image.
     """

@@ -36,7 +36,7 @@ def label_randomization(
 
     Two twins of the model's architecture are trained on the training data from the same random weights in the same
     order of batches, one on the labels permuted and one on the true ones: Adam, ``epochs`` passes in steps of
-    ``batch_size`` inputs, a rate that falls evenly from ``rate`` to 0; weights, order and permutation hang on
+    ``batch_size`` inputs, a rate that rises to ``rate`` and falls to nought; weights, order and permutation hang on
     ``weight_seed``. All are explained for the same class. The score is the similarity of the model's map and that of
     the twin of permuted labels; curves (N, 4) hold it, the one of the twin of true labels, which training again alone
     would leave, and both twins' training accuracies, permuted labels first. ``similarity`` as in

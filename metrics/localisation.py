@@ -6,6 +6,8 @@ highest for which more units than places are equal (for the area under the curve
 On a map that is the same everywhere the scores are those of chance.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -98,7 +100,7 @@ def localization_auc(batch: Batch) -> Scores:
 
 def _grown(batch: Batch, masks: Tensor, tolerance: float) -> Tensor:
     """The masks with their margin."""
-    if tolerance < 0:
+    if not 0 <= tolerance < math.inf:
         raise UserError(f"tolerance is {tolerance}, expected 0 or a number of pixels above it")
     if tolerance == 0:
         return masks

@@ -76,8 +76,8 @@ def _score(name: str, line: Line, batch: Batch, options: Mapping[str, Any]) -> S
         raise NotApplicable("needs masks of where the object is; the data has none")
     if "explainer" in line.needs:
         batch.need_explainer()
-    if name == "RandomLogit":
-        _check_classes(batch, options["num_classes"])
+    if name == "RandomLogit" or options["softmax"]:
+        _check_classes(batch, options)
     load_quantus()
     with at_home(batch.samples):
         try:
@@ -90,9 +90,15 @@ def _score(name: str, line: Line, batch: Batch, options: Mapping[str, Any]) -> S
     return _per_sample(name, found, line, len(batch))
 
 
-def _check_classes(batch: Batch, given: int) -> None:
-    """Refuse classes that the model does not have: on a GPU, to ask for one ends the process's use of it."""
+def _check_classes(batch: Batch, options: Mapping[str, Any]) -> None:
+    """Refuse classes that the model does not have, and the softmax of a single output, which is always 1.
+
+    On a GPU, to ask for a class that is not there ends the process's use of it.
+    """
     classes = class_count(batch.samples.predictor.logits(batch.inputs[:1]))
+    if options["softmax"] and classes == 1:
+        raise NotApplicable("a model with a single output has no class probability; use softmax=False")
+    given = options.get("num_classes", classes)
     if given > classes:
         raise UserError(f"num_classes is {given} (1000 is Quantus's default), expected at most the model's {classes}")
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from harness.batch import Batch, Scores
 from harness.checks import check_finite
 from harness.errors import NotApplicable, UserError
-from harness.explaining import Explaining
 from harness.metrics._groups import groups
 from harness.metrics._percents import percentages
+from harness.metrics._randomised import explainer_on
 from harness.metrics._training import Recipe, copied, fit, fresh, seed_of, training_samples
 from harness.metrics.single_removal import deletion_correlation
 from harness.ordering import ranks, tied_share
@@ -94,7 +94,7 @@ def idsds(
     )
     key = ("idsds", segments, baseline, recipe)
     tuned = _on(samples, model, samples.shared(key, dict))
-    maps = batch.remember(key, lambda: _explained(batch, tuned))
+    maps = batch.remember(key, lambda: check_finite(explainer_on(batch, tuned)(tuned)))
     return deletion_correlation(tuned, batch.reduced(maps), segments, baseline, score)
 
 
@@ -153,12 +153,3 @@ def _on(samples: Samples, model: nn.Module, memo: dict) -> Samples:
 
 def _calling(samples: Samples, model: nn.Module) -> Predictor:
     return replace(samples.predictor.live(), module=model)
-
-
-def _explained(batch: Batch, samples: Samples) -> Tensor:
-    """The explainer's maps of another model, by whatever it prepares made afresh."""
-    if not isinstance(batch.explain_again, Explaining):
-        raise NotApplicable("explains another model, which a function that explains this one cannot do")
-    explaining = replace(batch.explain_again, model=samples.predictor.module)
-    explaining.prepare(samples)
-    return check_finite(explaining(samples))

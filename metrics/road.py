@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, unknown
-from harness.metrics._curve import ORDERS, each_with, order_units
+from harness.errors import NotApplicable, UserError, unknown
+from harness.metrics._curve import ORDERS, check_draws, each_with, order_units
 from harness.metrics._percents import percentages
 from harness.metrics._similarity import with_reason
 from harness.noisy_linear import noisy_linear
@@ -47,6 +47,9 @@ def road(
         raise unknown("order", order, ORDERS)
     if score not in ("accuracy", *SCORES):
         raise unknown("score", score, ("accuracy", *SCORES))
+    check_draws(imputations=imputations, tie_draws=tie_draws)
+    if not noise >= 0:
+        raise UserError(f"noise is {noise}, expected a standard deviation, at least 0")
     options = (shares, order, noise, imputations, tie_draws)
     tracked, predicted = batch.remember(("road", *options), lambda: _evaluate(batch, *options))
     if score == "accuracy" and (predicted < 0).all() and tracked[..., 0].isfinite().any():

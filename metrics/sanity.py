@@ -5,9 +5,9 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.errors import UserError
-from harness.metrics._chance import Similarity, chance
+from harness.metrics._chance import chance
 from harness.metrics._randomised import Randomisation, randomised_maps
-from harness.metrics._similarity import similarity_of, with_reason
+from harness.metrics._similarity import Similarity, similarity_of, with_reason
 from harness.metrics.random_logit import class_count, other_class_maps
 from harness.registry import metric
 

@@ -9,7 +9,7 @@ on the attributions: the model's outputs without them are made once for all expl
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import unknown
+from harness.errors import UserError, unknown
 from harness.metrics._groups import Groups, groups
 from harness.metrics._removal import (
     GRANULARITIES,
@@ -46,6 +46,8 @@ def faithfulness_estimate(
     if granularity not in (*GRANULARITIES, "ranked"):
         raise unknown("granularity", granularity, (*GRANULARITIES, "ranked"))
     if granularity == "ranked":
+        if groups < 2:
+            raise UserError(f"groups is {groups}, expected at least 2")
         found = _ranked(batch, groups)
         key = ("without each", "ranked", groups, baseline)
         tracked = batch.remember(key, lambda: without_each(samples, found, baseline))
@@ -87,6 +89,9 @@ def non_sensitivity(
     paper's, save that changes within single precision's rounding are none. In [0, 1], lower is better. It is blind to
     signs, and thresholds have scales: compare at equal ones. NotApplicable with a single unit.
     """
+    for name, value in (("attribution_eps", attribution_eps), ("output_eps", output_eps)):
+        if not value >= 0:
+            raise UserError(f"{name} is {value}, expected at least 0")
     found, reaction = root_mean_square_changes(
         batch.samples, granularity, patch, segments, groups, baseline, samples, score
     )

@@ -118,6 +118,8 @@ def _correlations(
     baseline: str | Tensor, score: str,
 ) -> Tensor:  # fmt: skip
     """Pearson (N, S) between the values (N, G) of random subsets of each size and the drop of the score without."""
+    if subsets < 2:
+        raise UserError(f"subsets is {subsets}, expected at least 2")
     shape = (len(samples), counts.shape[1], subsets)
     key = ("subsets", partition, tuple(map(tuple, counts.tolist())), subsets)
     packed = samples.shared(key, lambda: _draw(samples, found, counts, subsets))

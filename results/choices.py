@@ -16,7 +16,7 @@ import pandas as pd
 from harness.errors import UserError
 from harness.results.statistics import interval
 
-BLOCK = ("model", "dataset")
+BLOCK = ("model", "dataset", "protocol")
 
 
 @dataclass
@@ -100,7 +100,8 @@ def _explainers(settings: list[Setting]) -> list[str]:
 
 
 def _metrics(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], list[Setting]]]:
-    """Each metric of each model and data set, by its label before the bracket, with its settings."""
+    """Each metric of each model, data set and protocol that the scores name, by its label before the bracket, with its
+    settings."""
     if "better" not in scores:
         raise UserError("the scores do not say which way is better; join them with the cells' column better")
     directed = scores[scores["better"].isin(["higher", "lower"])]

@@ -207,13 +207,14 @@ def _panels(columns: list[Column], room: int) -> Iterator[list[Column]]:
 
 
 def _panel(columns: list[Column], names: Mapping[str, str]) -> Table:
+    """A table of some columns; labels are texts, for in plain strings rich takes ``[a=b]`` for markup and drops it."""
     table = Table(box=LINES, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("explainer", no_wrap=True)
     for column in columns:
-        table.add_column(column.header, no_wrap=True)
+        table.add_column(Text(column.header), no_wrap=True)
     last_explainer = max((i for i, name in enumerate(names.values()) if not name.endswith(" (control)")), default=None)
     for i, (name, shown) in enumerate(names.items()):
-        table.add_row(shown, *(column.texts[name] for column in columns), end_section=i == last_explainer)
+        table.add_row(Text(shown), *(column.texts[name] for column in columns), end_section=i == last_explainer)
     return table
 
 

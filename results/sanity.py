@@ -123,7 +123,8 @@ def _judge(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bounds: Bo
         return {**_not_done(check, scores["error"].iloc[0] or "every score is undefined"), **count}
     kind = CHECKS[check]
     if kind == "retained":
-        return _against_chance(values, scores["unit"].iloc[0], by_chance, bounds) | {"n_invalid": count["n_invalid"]}
+        found = _against_chance(values, scores["unit"].iloc[0], by_chance, bounds)
+        return found | {"n_invalid": len(scores) - found["n"]}
     bound = getattr(bounds, kind)
     low, high = interval(values.to_numpy(), level=bounds.level)
     found = {"value": values.mean(), "ci_low": low, "ci_high": high, "chance": np.nan, "bound": bound, **count}
@@ -133,14 +134,17 @@ def _judge(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bounds: Bo
 def _against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
     """Similarity as the share of the way from chance to the same map that is retained."""
     same = by_chance[by_chance["unit"] == unit].drop_duplicates("sample").set_index("sample")["value"].astype("float64")
+    blank = dict.fromkeys(("value", "ci_low", "ci_high", "chance"), np.nan)
+    blank |= {"bound": bounds.retained, "n": len(values), "verdict": "undecided"}
     if same.empty and unit != "spearman":
-        blank = dict.fromkeys(("ci_low", "ci_high", "chance"), np.nan)
-        reason = f"what chance gives is not known: add {CHANCE} with similarity={unit}"
-        return {"value": np.nan, **blank, "bound": bounds.retained, "n": len(values), "verdict": "undecided",
-                "reason": reason}  # fmt: skip
+        return {**blank, "reason": f"what chance gives is not known: add {CHANCE} with similarity={unit}"}
     chance = pd.Series(0.0, values.index) if same.empty else same.reindex(values.index)
     both = np.isfinite(chance)
     values, chance = values[both], chance[both]
+    if values.empty:
+        return {**blank, "n": 0, "reason": f"no sample with a score has one of {CHANCE}"}
+    if not (chance < 1).any():
+        return {**blank, "chance": chance.mean(), "reason": "displaced maps are the same maps, from which none differs"}
     # Similarity s retains more than the share b of 1 - c exactly where s - c - b (1 - c) > 0, which is linear: the
     # interval is of its mean, not of a ratio, and is told as the share.
     room = (1 - chance).mean()

@@ -15,29 +15,30 @@ from harness.errors import UserError, unknown
 from harness.results.statistics import interval
 
 RESAMPLES = 2000
+MOST_NUMBERS = 1 << 20  # of resamples, at once
 OF_SAMPLES = ("target", "prediction", "label")
 CELL = ("model", "dataset", "explainer", "metric")
 
 
 def divisions(scores: pd.DataFrame) -> list[str]:
-    """What the samples of a table of scores can be divided by."""
+    """What the samples of a table of scores can be divided by; a name that the data brings means the data's own."""
     own = [name for name in OF_SAMPLES if name in scores and scores[name].notna().any()]
     correct = ["correct"] if {"label", "prediction"} <= set(own) else []
-    return own + correct + sorted(_own_divisions(scores))
+    return list(dict.fromkeys(own + correct + sorted(_own_divisions(scores))))
 
 
 def with_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
     """The scores with a column ``group``; samples of no group are left out. Raises UserError for an unknown ``by``."""
     if by not in divisions(scores):
         raise unknown("division of the samples", by, divisions(scores))
-    if by in OF_SAMPLES:
-        group = scores[by]
+    if by in _own_divisions(scores):
+        texts = {text: json.loads(text).get(by) for text in scores["groups"].dropna().unique()}
+        group = scores["groups"].map(texts)
     elif by == "correct":
         right = scores["label"] == scores["prediction"]
         group = right.map({True: "correct", False: "wrong"}).where(scores["label"].notna())
     else:
-        texts = {text: json.loads(text).get(by) for text in scores["groups"].dropna().unique()}
-        group = scores["groups"].map(texts)
+        group = scores[by]
     return scores.assign(group=group)[group.notna()]
 
 
@@ -65,6 +66,8 @@ def by_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
 def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) -> pd.DataFrame:
     """One row per cell: the ``worst`` and the ``best`` group, the ``gap`` and ``ratio`` of their means, with intervals.
 
+    A metric without a direction has no worst and no best group; ``n_invalid`` counts scores that are not finite.
+
     ``gap`` is the largest less the smallest mean, at least 0, in the metric's unit; ``ratio`` the smallest over the
     largest, at most 1, NaN unless all means are positive. Their 95 % intervals are simultaneous over all pairs of
     groups (bootstrap within groups, 2,000 resamples), so that picking the extreme groups does not narrow them.
@@ -79,8 +82,8 @@ def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) 
         enough = {name: values for name, values in samples.items() if len(values) >= least}
         small = [str(name) for name in of_cell["group"].unique() if name not in enough]
         found = _compared(enough, of_cell["better"].iloc[0], seed)
-        rows.append({**cell, "groups": len(enough), "n": sum(map(len, enough.values())), **found,
-                     "small": ", ".join(sorted(small))})  # fmt: skip
+        rows.append({**cell, "groups": len(enough), "n": sum(map(len, enough.values())),
+                     "n_invalid": len(of_cell) - len(finite), **found, "small": ", ".join(sorted(small))})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -97,6 +100,10 @@ def _compared(groups: dict[Hashable, np.ndarray], better: str | None, seed: int)
     low, high = _simultaneous(means, resampled)
     found = {
         "worst": names[worst], "best": names[best], "worst_mean": means[worst], "best_mean": means[best],
+    }  # fmt: skip
+    if better not in ("higher", "lower"):
+        found = {"worst": None, "best": None, "worst_mean": float("nan"), "best_mean": float("nan")}
+    found |= {
         "gap": np.ptp(means), "gap_low": low, "gap_high": high, "p": _chance(list(groups.values()), generator),
     }  # fmt: skip
     if (means <= 0).any() or (resampled <= 0).any():
@@ -117,10 +124,15 @@ def _simultaneous(means: np.ndarray, resampled: np.ndarray) -> tuple[float, floa
 
 def _resampled(groups: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
     """Means (R, G) of resamples drawn within each group."""
-    return np.stack([
-        np.array([values[generator.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)])
-        for values in groups
-    ], 1)  # fmt: skip
+    return np.stack([_resampled_means(values, generator) for values in groups], 1)
+
+
+def _resampled_means(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Means (R,) of resamples, of which as many are drawn at once as make up ``MOST_NUMBERS``."""
+    count = len(values)
+    at_once = min(RESAMPLES, max(1, MOST_NUMBERS // count))
+    blocks = [at_once] * (RESAMPLES // at_once) + [RESAMPLES % at_once]
+    return np.concatenate([values[generator.integers(count, size=(rows, count))].mean(1) for rows in blocks])
 
 
 def _chance(groups: Sequence[np.ndarray], generator: np.random.Generator) -> float:
@@ -145,9 +157,14 @@ def _accuracy(of_group: pd.DataFrame) -> float:
 
 
 def _cells(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
-    """The samples of each cell with its names; a table of one block need not name model and data set."""
+    """The samples of each cell with its names; a table of one block need not name model and data set.
+
+    The cell's own name is among them where others are the same, as under two protocols.
+    """
     if "better" not in scores:
         raise UserError("the scores do not say which way is better; join them with the cells' column better")
     names = [name for name in CELL if name in scores]
+    if "cell" in scores and scores.groupby(names, observed=True)["cell"].nunique().max() > 1:
+        names.append("cell")  # of several protocols, each by itself
     for key, of_cell in scores.groupby(names, observed=True, sort=False):
         yield dict(zip(names, key, strict=True)), of_cell

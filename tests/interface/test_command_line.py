@@ -1,11 +1,14 @@
 """The command line as its user meets it: what it prints, its exit status, and one line for a mistake."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from harness import conf
 from harness.cli import main
+from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 SMALL = [
     "model=digits_cnn",
@@ -169,6 +172,11 @@ MISTAKES = {
         "unknown setting 'protocol.seeds'",
         "did you mean 'protocol.seed'",
     ),
+    "no metric": (["run", "metric=null"], "Config group override must be a string or a list"),
+    "none of a library's": (
+        ["run", "metric=quantus.IROF", "metric.quantus=null"],
+        "the configuration names no metric, expected metric=NAME",
+    ),
     "an experiment": (["run", "experiment=digit"], "unknown experiment 'digit'", "digits"),
     "a group": (["run", "explainers=rise"], "explainers"),
     "an option's kind": (["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"], "'many'", "expected int"),
@@ -223,5 +231,37 @@ def test_a_metric_over_choices_and_gaps_between_groups_are_tables_of_their_own(t
     assert main(["table", "choices", "--by", "target", "--least", "1"]) == 0
     shown = capsys.readouterr().out
     assert "gap_low" in shown and "srg[baseline=mean,score=logit]" in shown
+    with pytest.raises(SystemExit) as both:
+        main(["table", "choices", "--by", "target", "--choices"])
+    assert both.value.code == 2 and "not allowed with" in capsys.readouterr().err
     assert main(["table", "choices", "--by", "sex"]) == 2
     assert "available: correct, label, prediction, target" in capsys.readouterr().err
+
+
+def test_verdicts_under_two_protocols_stand_apart(capsys):
+    for samples in (6, 4):
+        run("explainer=[saliency,random]", "metric=deletion", "--quiet", f"protocol.samples={samples}")
+    assert harness("table", "--choices", "--csv", "choices.csv") == 0
+    found = pd.read_csv("choices.csv")
+    assert found["settings"].tolist() == [1] * 4 and found["protocol"].nunique() == 2
+
+
+def test_a_table_about_scores_that_a_run_lacks_says_so(capsys):
+    assert run("explainer=saliency", "metric=relevance_mass", "--quiet") == 0
+    capsys.readouterr()
+    assert harness("table", "--choices") == 0
+    assert capsys.readouterr().out == "no rows: the run has no scores that this table is about\n"
+
+
+def test_a_registered_name_is_one_metric_and_options_reach_it_in_its_family_too(capsys):
+    assert harness("plan", *SMALL, "explainer=gradient", "metric=sanity", "metric.sanity.weight_seeds=3") == 0
+    assert "1 cells in" in capsys.readouterr().out
+    assert harness("plan", *SMALL, "explainer=gradient", "metric=sanity_checks", "metric.sanity.weight_seeds=3") == 0
+    assert "19 cells in" in capsys.readouterr().out
+
+
+def test_no_family_hides_a_registered_name():
+    groups = {"explainer": EXPLAINERS, "metric": METRICS, "model": MODELS, "dataset": DATASETS}
+    for group, registry in groups.items():
+        files = {path.stem for root in conf.__path__ for path in Path(root, group).glob("*.yaml")}
+        assert not files & set(registry), group

@@ -1,5 +1,6 @@
 """Outputs that no attribution decides are kept by content: the same question costs nothing again, another is asked."""
 
+import errno
 import os
 import threading
 from dataclasses import replace
@@ -11,12 +12,14 @@ from torch import nn
 import harness
 from harness import kept
 from harness.api import make_batch, samples_of
+from harness.errors import UserError
 from harness.identity import weights_of
 from harness.kept import KeptOutputs
 from harness.predictor import Predictor
 from harness.registry import METRICS
 from harness.results.frames import read_cells, read_scores
 from harness.scoring import score_batch
+from harness.stage import precision
 
 # Metrics all of whose evaluations can be kept.
 METRICS_KEPT = {
@@ -131,6 +134,19 @@ def test_seed_data_and_every_option_decide_too(more, options, world):
     assert len(world.files()) == 2
 
 
+def test_the_randomness_of_the_samples_and_the_matrix_units_of_a_gpu_decide_too(world):
+    made = samples_of(world.net, world.inputs, world.targets)
+    made = replace(made, kept=KeptOutputs(world.folder, "any"))
+    others = replace(made, keys=made.keys + 1, memo={}, scratch={})
+    for number, each in enumerate((made, others), 1):
+        each.outputs("use", lambda: torch.zeros(4, 3))
+        assert len(world.files()) == number
+    for _ in range(2):
+        with precision("tf32"):
+            replace(made, memo={}).outputs("use", lambda: torch.zeros(4, 3))
+    assert len(world.files()) == 3
+
+
 def test_given_tensors_count_by_their_content(world):
     for number, value in enumerate((0.5, 0.5, 0.25)):
         expected = (0, 4 * 8)[number != 1]
@@ -232,3 +248,23 @@ def test_runs_share_a_folder_and_a_new_explainer_asks_nothing_again(tmp_path, mo
     assert other == 0 and not values.equals(other_values)
     unkept, plain = run("fourth", "input_x_gradient", outputs=False)
     assert unkept == first and values.equals(plain)
+
+
+def test_a_folder_that_cannot_be_is_one_line_and_a_full_disk_costs_no_score(world, tmp_path, monkeypatch, caplog):
+    (tmp_path / "taken").write_text("a file")
+    config = {"model": "digits_cnn", "dataset": "digits", "explainer": ["random"], "metric": ["single_deletion"],
+              "protocol": {"samples": 2}, "runtime": {"runs": str(tmp_path / "runs"), "quiet": True, "sheet": 0,
+                                                      "outputs": str(tmp_path / "taken" / "outputs")}}  # fmt: skip
+    with pytest.raises(UserError, match="cannot write .*outputs") as error:
+        harness.run(config)
+    assert "\n" not in str(error.value)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    expected, _ = world.score("single_deletion")
+    other = World(tmp_path / "other")
+    other.net, other.inputs, other.train, other.maps = world.net, world.inputs, world.train, world.maps
+    monkeypatch.setattr(kept.np, "save", full)
+    assert same(other.score("single_deletion")[0], expected) and not other.files()
+    assert "not kept for another run" in caplog.text and not list(other.folder.glob(".*"))

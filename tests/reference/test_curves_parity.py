@@ -86,7 +86,7 @@ def test_irof_is_theirs_divided_by_the_number_of_segments_with_the_first_point(w
     expected = np.array(theirs(metric, world, True))
     found = ours("irof", world, labels=labels.expand(5, 12, 12), steps=17, **GIVEN)
     first = found.curves[:, 1]
-    close(16 * found.values + (1 + first) / 2, expected)
+    close(16 * found.values + (1 + first) / 2, expected, 1e-5)  # sums of 16 ratios to an f(x) that may be small
 
 
 @pytest.mark.parametrize("percent", [10, 50, 90])

@@ -184,6 +184,20 @@ def test_a_curve_is_kept_and_its_mean_is_the_score(name):
     np.testing.assert_allclose(found.values, expected.mean(1), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "own", "options"),
+    [("RelevanceMassAccuracy", "relevance_mass", {"sign": "abs"}), ("AUC", "localization_auc", {}),
+     ("RelevanceRankAccuracy", "relevance_rank", {}), ("PointingGame", "pointing_game", {"tolerance": 0.0})],
+)  # fmt: skip
+def test_masks_and_reduced_maps_reach_quantus_as_they_are(name, own, options):
+    masks = torch.zeros(4, 12, 12, dtype=torch.bool)
+    masks[:, 2:7, 3:9] = True
+    batch, entry = batch_of(net(3), *images(3), masks=masks), METRICS[own]
+    expected = score_batch(entry, entry.complete(options), batch)
+    found = scored(name, batch, normalise=False, abs="sign" in options)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-6)
+
+
 def test_layers_are_averaged_as_quantus_averages_them():
     batch = batch_of(net(), *images())
     found, layers = scored("MPRT", batch), directly("MPRT", batch)
@@ -286,6 +300,14 @@ def test_what_needs_masks_or_an_explainer_or_images_says_so():
     with pytest.raises(NotApplicable, match="needs image inputs, these are table"):
         scored("IROF", table)
     assert scored("Complexity", table).values.isfinite().all()
+
+
+def test_the_softmax_of_a_single_output_is_no_score():
+    inputs = torch.randn(4, 1, 4, 4)
+    batch = batch_of(nn.Sequential(nn.Flatten(), nn.Linear(16, 1)).eval(), inputs, torch.zeros(4, dtype=torch.long))
+    with pytest.raises(NotApplicable, match="a single output has no class probability; use softmax=False"):
+        scored("PixelFlipping", batch, features_in_step=4)
+    assert scored("PixelFlipping", batch, features_in_step=4, softmax=False).curves.std(1).gt(0).all()
 
 
 def test_an_option_names_a_function_of_quantus_and_a_distance_turns_the_direction():

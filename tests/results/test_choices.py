@@ -63,6 +63,13 @@ def test_a_standing_tells_where_an_explainer_is_unbeaten_and_above_the_controls(
     assert standing(frame)["above_controls"].isna().all()
 
 
+def test_of_two_that_tie_neither_is_beaten_nor_above_the_other():
+    frame = table({"srg": {"x": 0.5, "random": 0.0}})
+    frame.loc[frame["explainer"] == "random", "value"] = frame.loc[frame["explainer"] == "x", "value"]
+    found = standing(frame, controls={"random"}).set_index("explainer")
+    assert found["unbeaten"].tolist() == [1, 1] and found.loc["x", "above_controls"] == 0
+
+
 def test_undefined_scores_and_metrics_without_a_direction_decide_nothing():
     frame = table({"srg": {"x": 1.0, "y": 0.0}})
     frame.loc[frame["explainer"] == "x", "value"] = np.nan
@@ -83,6 +90,12 @@ def test_the_standard_choices_are_those_a_metric_knows():
     named = choose_several(METRICS, {"mine": {"name": "deletion", "over": "standard"}})
     assert len(named) == np.prod([len(values) for values in CHOICES.values()])
     assert len(choose_several(METRICS, {"srg": {"over": "standard"}})) == len(named) / len(CHOICES["order"])
+
+
+def test_what_follows_the_explainer_is_no_choice_and_a_metric_without_choices_says_so():
+    for name in ("completeness", "complexity"):
+        with pytest.raises(UserError, match=f"'{name}' makes none of the choices of over=standard: baseline, order"):
+            choose_several(METRICS, {name: {"over": "standard"}})
 
 
 @pytest.mark.parametrize("over", [["zero"], {"baseline": "zero"}, {"baseline": []}, {}, "all"], ids=str)

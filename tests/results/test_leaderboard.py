@@ -69,6 +69,15 @@ def test_headers_say_the_direction_and_the_unit(table):
     assert "relative change" in text and "m on d: 20 samples, 4 explainers, 6 metrics" in text
 
 
+def test_brackets_in_labels_are_shown(table):
+    rows = {
+        (explainer, metric): each | {"explainer": f"{explainer}[steps=4]", "metric": f"{metric}[baseline=zero]"}
+        for (explainer, metric), each in all_rows().items()
+    }
+    shown = table(rows)
+    assert "deletion[baseline=zero] ↓" in shown and lines_of(shown, "lrp[steps=4] ")
+
+
 def test_a_cell_holds_mean_interval_and_rank(table):
     rows = all_rows()
     text = table(rows)

@@ -62,6 +62,23 @@ def test_similarities_around_the_bound_are_undecided(name, draws):
     assert found.verdict["overall"] == "undecided"
 
 
+@pytest.mark.parametrize("kind", ["undefined", "of other samples"])
+def test_without_chance_on_the_same_samples_nothing_is_decided(kind):
+    by_chance = rows("chance_similarity", np.full(20, np.nan if kind == "undefined" else 0.0))
+    if kind == "of other samples":
+        by_chance["sample"] = "other " + by_chance["sample"]
+    found = judged(rows("parameter_randomization", np.zeros(20)), by_chance).loc["parameter_randomization"]
+    assert found.verdict == "undecided" and "chance_similarity" in found.reason
+    assert np.isnan([found.value, found.ci_low, found.ci_high]).all() and (found.n, found.n_invalid) == (0, 20)
+
+
+@pytest.mark.parametrize("similarity", [0.5, 1.0])
+def test_where_displaced_maps_are_the_same_maps_nothing_is_decided(similarity):
+    frames = [rows("parameter_randomization", np.full(20, similarity)), rows("chance_similarity", np.ones(20))]
+    found = judged(*frames).loc["parameter_randomization"]
+    assert found.verdict == "undecided" and "same maps" in found.reason and np.isnan(found.value)
+
+
 @pytest.mark.parametrize("name", ["random_logit", "sanity"])
 @pytest.mark.parametrize("side", [-1, 1])
 def test_the_whole_interval_lies_on_one_side_of_the_bound_where_there_is_a_verdict(name, side, draws):

@@ -118,3 +118,44 @@ def test_evaluate_hands_groups_and_labels_to_every_row():
     assert found["explainer"].tolist() == ["saliency", "random"] and (found["n"] == 80).all()
     with pytest.raises(UserError, match="groups 'sex' have 3 entries, expected one for each of 80 samples"):
         harness.evaluate(model, inputs, targets, explainers=["random"], metrics=["sparseness"], groups={"sex": "abc"})
+
+
+def test_a_metric_without_a_direction_has_a_gap_but_no_worst_group(generator):
+    (row,) = disparity(drawn(generator, (5.0, 8.0), better=None), "sex").to_dict("records")
+    assert row["worst"] is None and row["best"] is None and np.isnan([row["worst_mean"], row["best_mean"]]).all()
+    assert row["gap"] > 1.5 and row["p"] < 0.001
+
+
+def test_cells_of_several_protocols_are_not_pooled(generator):
+    frame = drawn(generator, (5.0, 6.0))
+    both = pd.concat([frame.assign(cell="a"), frame.assign(cell="b")])
+    found = disparity(both, "sex")
+    assert found["cell"].tolist() == ["a", "b"] and found["n"].tolist() == [120, 120]
+    assert by_group(both, "sex")["n"].tolist() == [60] * 4
+    assert "cell" not in disparity(frame.assign(cell="a"), "sex")
+
+
+def test_a_division_that_the_data_brings_goes_before_one_of_the_same_name():
+    frame = scores([1.0, 2.0, 3.0, 4.0], ["a", "a", "b", "b"], name="label", label=[0, 1, 0, 1])
+    assert divisions(frame) == ["label"] and disparity(frame, "label", least=2)["gap"].item() == 2
+
+
+def test_scores_that_are_left_out_are_counted(generator):
+    frame = drawn(generator, (5.0, 6.0), count=40)
+    frame.loc[:4, "value"] = np.nan
+    assert disparity(frame, "sex")[["n", "n_invalid"]].values.tolist() == [[75, 5]]
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [(["f", "m"], "groups are a list, expected a mapping"), ({"sex": [["f"], ["m"]]}, "groups 'sex' hold a list"),
+     ({"age": np.array([[1.0, 2.0], [3.0, 4.0]])}, "groups 'age' hold a ndarray"),
+     ({"day": np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")}, "groups 'day' hold a date")], ids=str,
+)  # fmt: skip
+def test_groups_that_are_no_names_are_refused_in_one_line(groups, said):
+    import torch
+
+    model, inputs = torch.nn.Linear(3, 2).eval(), torch.randn(2, 3)
+    with pytest.raises(UserError, match=said):
+        harness.evaluate(model, inputs, torch.tensor([0, 1]), explainers=["random"], metrics=["sparseness"],
+                         groups=groups)  # fmt: skip

@@ -85,7 +85,7 @@ def drop(batch):
     """What the score loses when the half of the image with more attribution goes, with its two values as a curve."""
     samples = batch.samples
     order = batch.attributions.flatten(1).argsort(dim=1, descending=True).argsort(dim=1).view_as(batch.attributions)
-    tracked = samples.masked(2, lambda i, d: (order[i] >= 18) | (d == 0)[:, None, None], samples.baseline("zero"))
+    tracked = samples.masked(2, lambda i, d: (order[i] >= 18) | (d == 0)[:, None, None], "zero")
     return Scores(tracked[:, 0, 0] - tracked[:, 1, 0], tracked[..., 0])
 
 

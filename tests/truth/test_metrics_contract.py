@@ -153,7 +153,7 @@ def test_another_seed_draws_other_numbers(metric):
 @pytest.mark.parametrize("metric", [
     "deletion", "insertion", "srg", "aopc", "abpc", "selectivity", "irof", "random_order", "sensitivity_n",
     "seg_sensitivity_n", "faithfulness_correlation", "faithfulness_estimate", "single_deletion", "comprehensiveness",
-    "sufficiency", "infidelity", "effective_complexity",
+    "sufficiency", "infidelity",
 ])  # fmt: skip
 @pytest.mark.parametrize("baseline", [*BASELINES, "noisy_linear", "inpaint"])
 def test_every_baseline_serves_every_metric_that_removes(metric, baseline):

@@ -358,6 +358,48 @@ def test_segments_of_unequal_number_score_alone_as_in_company(seed):
         assert torch.equal(alone.tied, together.tied[part])
 
 
+@pytest.mark.parametrize("steps", [2, 8, 32])
+def test_with_fewer_segments_than_steps_every_removal_counts_once_and_is_evaluated_once(steps, seed):
+    model, inputs = Interacting((1, 6, 6), generator(seed)), draw((1, 6, 6), seed, 2)
+    attributions = draw((1, 6, 6), seed + 1, 2)
+    labels = torch.stack([torch.arange(36).view(6, 6) // 12, torch.arange(36).view(6, 6) // 6])
+    made = samples(model, inputs, segments=labels)
+    batch = make_batch(made, attributions, None)
+    options = {**RAW, "granularity": "segment", "segments": "given", "steps": steps}
+    aopc, lerf, abpc = (
+        on(metric, batch, **options, **more).values
+        for metric, more in (("aopc", {}), ("aopc", {"order": "lerf"}), ("abpc", {}))
+    )
+    if steps == 32:
+        assert made.predictor.forwards == 2 * (2 + 5) + 2 * 2  # both orders, and the shared end points
+    for i, count in enumerate((3, 6)):
+        means = torch.stack([attributions[i, 0][labels[i] == label].mean() for label in range(count)])
+        point = [round_half_up(k * count / (steps | 1), count) for k in range((steps | 1) + 1)]
+        drops = {}
+        for name, order in (("morf", means.argsort(descending=True)), ("lerf", means.argsort())):
+            heights = [
+                model(inputs[i : i + 1] * ~torch.isin(labels[i], order[:gone]))[0, 0].item()
+                for gone in dict.fromkeys(point)
+            ]
+            drops[name] = sum(heights[0] - height for height in heights) / len(heights)
+        assert aopc[i].item() == pytest.approx(drops["morf"], abs=1e-5)
+        assert lerf[i].item() == pytest.approx(drops["lerf"], abs=1e-5)
+        assert abpc[i].item() == pytest.approx(drops["morf"] - drops["lerf"], abs=1e-5)
+
+
+def round_half_up(value, count):
+    """A place on the way from 0 to ``count`` as a whole number, rounded alike from both ends."""
+    return math.floor(value + 0.5) if value <= count / 2 else count - math.floor(count - value + 0.5)
+
+
+@pytest.mark.parametrize("metric", ["deletion", "insertion", "srg", "aopc", "abpc", "selectivity", "irof"])
+@pytest.mark.parametrize("option", ["imputations", "tie_draws"])
+def test_nothing_can_be_averaged_over_no_draws(metric, option):
+    inputs = draw((1, 6, 5), 0)
+    with pytest.raises(UserError, match=f"^{option} is 0, expected at least 1$"):
+        scores(metric, Interacting((1, 6, 5)), inputs, inputs, options={"granularity": "unit", option: 0})
+
+
 def test_what_cannot_be_asked_is_said():
     inputs = draw((1, 6, 5), 0)
     for options, error in (

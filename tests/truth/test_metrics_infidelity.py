@@ -173,7 +173,11 @@ def test_undefined_and_impossible_cases_say_so():
     assert still.values.isnan().all() and still.reason
     with pytest.raises(NotApplicable):
         scores("infidelity", Interacting((4,)), draw((4,), 0), draw((4,), 1))
-    for options in ({"perturbation": "salt"}, {"scaling": "some"}, {"convention": "global"}, {"largest": 0}):
+    noiseless = {"perturbation": "gaussian", "convention": "local", "noise": 0.0}
+    for options in (
+        {"perturbation": "salt"}, {"scaling": "some"}, {"convention": "global"}, {"largest": 0}, {"samples": 0},
+        noiseless,
+    ):  # fmt: skip
         with pytest.raises(UserError):
             scores("infidelity", Interacting((1, 4, 5)), inputs, inputs, options=options)
 
@@ -186,3 +190,14 @@ def test_a_second_explainer_and_another_scaling_cost_no_forward_pass(perturbatio
         for scaling in ("none", "optimal"):
             on("infidelity", batch, perturbation=perturbation, convention="local", scaling=scaling, samples=30)
     assert made.predictor.forwards == 3 * (30 + 1)
+
+
+@pytest.mark.parametrize("perturbation", REMOVALS)
+def test_where_nothing_changes_there_is_nothing_to_predict(perturbation):
+    maps = draw((1, 4, 5), 0)
+    still = scores("infidelity", Constant(), maps, maps, options={"perturbation": perturbation, "scaling": "optimal"})
+    assert still.values.isnan().all() and still.reason
+    inputs = maps.clone()
+    inputs[0] = 0  # its own baseline
+    found = scores("infidelity", Interacting((1, 4, 5)), inputs, maps, options={"perturbation": perturbation})
+    assert found.values.isnan().tolist() == [True, False, False] and found.reason

@@ -216,3 +216,11 @@ def test_mistakes_are_told_and_maps_without_an_explainer_do_not_apply(seed):
         scores("input_invariance", model, inputs, inputs[:, :1], by=explaining(gradient, model))
     with pytest.raises(NotApplicable):
         scores("input_invariance", model, inputs, inputs)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_an_explanation_that_is_not_finite_for_the_shifted_input_has_no_score(value, seed):
+    inputs = draw((7,), seed)
+    broken = lambda m, x, t: x if torch.equal(x, inputs) else torch.full_like(x, value)  # noqa: E731
+    found = invariance(Interacting((7,)), inputs, broken)
+    assert found.values.isnan().all() and "not finite" in found.reason

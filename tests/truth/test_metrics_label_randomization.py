@@ -8,6 +8,7 @@ from torch import nn
 
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
+from harness.kept import KeptOutputs
 from harness.metrics import label_randomization as module
 from harness.metrics._similarity import spearman, ssim
 from metric_worlds import explaining, gradient, on, samples, scores
@@ -162,6 +163,29 @@ def test_a_constant_map_has_no_similarity_and_says_so():
     maps[1] = 1
     found = World().measured(lambda m, x, t: maps)
     assert found.values.isnan().tolist() == [False, True, False, False, False] and "constant" in found.reason
+
+
+def test_what_the_model_answered_is_not_taken_for_the_twins_answer(tmp_path):
+    world, seen = World(), []
+
+    def function(model, inputs, targets, *, context):
+        seen.append((context.clean(), model(inputs).gather(1, targets[:, None])[:, 0].detach()))
+        return gradient(model, inputs, targets)
+
+    batch = world.batch(function)
+    batch.samples.clean()
+    batch.samples.kept = KeptOutputs(tmp_path, "model")
+    on(NAME, batch, **SMALL)
+    assert len(seen) == 3
+    for told, own in seen:
+        torch.testing.assert_close(told, own)
+
+
+def test_a_function_that_explains_its_own_model_is_not_taken_for_one_that_explains_the_twin():
+    batch = World().batch()
+    batch.explain_again = lambda samples: gradient(batch.samples.predictor.module, samples.inputs, samples.targets)
+    with pytest.raises(NotApplicable, match="another model"):
+        on(NAME, batch, **SMALL)
 
 
 def test_twins_that_learnt_too_little_are_not_compared():

@@ -263,7 +263,8 @@ def test_columns_of_a_table_and_channels_have_no_distance():
 def test_options_that_mean_nothing_are_refused():
     maps, masks = torch.randn(3, 6, 5), masks_of((6, 5))
     for name, wrong in (
-        ("pointing_game", {"tolerance": -1.0}), ("relevance_mass", {"sign": "neg"}),
+        ("pointing_game", {"tolerance": -1.0}), ("pointing_game", {"tolerance": float("nan")}),
+        ("relevance_mass", {"sign": "neg"}),
         ("top_k_intersection", {"share": 0.0}), ("top_k_intersection", {"share": 1.5}),
     ):  # fmt: skip
         with pytest.raises(UserError, match="expected|available"):

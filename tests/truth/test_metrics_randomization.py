@@ -11,7 +11,16 @@ from torch import nn
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
 from harness.metrics._chance import _shifted, chance
-from harness.metrics._similarity import average_ranks, hog, hog_cell, hog_similarity, similarity_of, spearman, ssim
+from harness.metrics._similarity import (
+    Similarity,
+    average_ranks,
+    hog,
+    hog_cell,
+    hog_similarity,
+    similarity_of,
+    spearman,
+    ssim,
+)  # fmt: skip
 from harness.metrics._weights import grouped, layers, redrawn
 from harness.predictor import Predictor
 from metric_worlds import draw, explaining, generator, gradient, on, samples, scores
@@ -19,6 +28,7 @@ from metric_worlds import draw, explaining, generator, gradient, on, samples, sc
 SEED = torch.seed() % 2**31
 SIMILARITIES = ("spearman", "spearman_abs", "ssim", "hog")
 MODES = ("cascading", "bottom_up", "independent")
+MOVED = Similarity(lambda maps: maps, lambda first, second: first)  # the displaced maps themselves
 
 
 @pytest.fixture(params=[SEED, 1], ids=lambda seed: f"seed={seed}")
@@ -214,6 +224,50 @@ def test_a_parameter_that_two_layers_share_is_randomised_with_the_upper_one():
     assert not torch.equal(seen[0]["last.weight"], seen[1]["last.weight"])
     assert torch.equal(seen[1]["first.weight"], seen[2]["first.weight"])
     assert not torch.equal(seen[1]["first.bias"], seen[2]["first.bias"])
+
+
+def test_one_at_a_time_a_shared_parameter_is_random_with_either_of_its_layers():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.last.weight = self.first.weight
+
+        def forward(self, x):
+            return self.last(torch.tanh(self.first(x)))
+
+    model, seen = Tied().eval(), []
+    mprt(model, draw((4,), 0), spying(seen), stages=0, mode="independent")
+    assert not any(torch.equal(seen[0]["first.weight"], each["first.weight"]) for each in seen[1:])
+
+
+def test_what_a_layers_own_initialiser_leaves_alone_is_redrawn():
+    class Scaled(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 4)
+            self.scale = nn.Parameter(torch.rand(4))
+
+    model = nn.Sequential(Scaled())
+    assert all(not torch.equal(old, new) for old, new in redrawn(model, ["0"], 0, "keep"))
+    assert len(redrawn(model, ["0"], 0, "keep")) == 3
+
+
+def test_layers_of_one_shape_meet_different_random_weights():
+    model = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5)).eval()
+    (_, first), _, (_, last), _ = redrawn(model, ["0", "2"], 0, "keep")
+    assert not torch.equal(first, last)
+
+
+def test_a_layer_that_runs_twice_is_placed_by_its_last_run():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.one(self.other(self.one(x)))
+
+    assert layers(Predictor(Twice().eval()), torch.randn(2, 4)) == [["one"], ["other"]]
 
 
 @pytest.mark.parametrize(
@@ -432,11 +486,45 @@ def test_by_chance_maps_are_as_similar_as_all_displacements_are_on_average(shape
 def test_columns_of_a_table_are_displaced_by_permuting_them(seed):
     made = samples(nn.Linear(30, 2), draw((30,), seed))
     before = torch.randn(3, 30, generator=generator(seed))
-    alike = lambda first, second: first  # noqa: E731
-    moved = chance(made, before, before, alike, 4)
+    moved = chance(made, before, before, MOVED, 4)
     for row, each in zip(before, moved, strict=True):
         assert all(torch.equal(one.sort().values, row.sort().values) for one in each)
         assert len({tuple(one.tolist()) for one in each} | {tuple(row.tolist())}) == 5
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4])
+def test_columns_never_all_stay_where_they_are(columns, seed):
+    made = samples(nn.Linear(columns, 2), draw((columns,), seed))
+    before = torch.arange(columns).expand(3, -1)
+    moved = chance(made, before, before, MOVED, 300)
+    assert (moved != before[:, None]).any(2).all()
+    assert len({tuple(each.tolist()) for each in moved[0]}) == torch.arange(1, columns + 1).prod() - 1
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_maps_are_made_ready_once_for_all_displacements_and_to_the_same_effect(similarity, seed):
+    made, calls = samples(nn.Flatten(), draw((1, 12, 13), seed)), []
+    before, after = torch.randn(2, 3, 12, 13, generator=generator(seed))
+    alike = similarity_of(similarity, (12, 13))
+    counting = Similarity(lambda maps: (calls.append(1), alike.prepare(maps))[1], alike.compare)
+    found = chance(made, before, after, counting, 6)
+    moved = chance(made, before, after, Similarity(lambda maps: maps, lambda first, _: first.flatten(1)), 6)
+    expected = torch.stack([alike(each.view_as(before), after) for each in moved.unbind(1)], 1)
+    assert len(calls) == 2
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_compiled_model_has_the_layers_and_the_scores_of_its_own(seed):
+    torch.manual_seed(seed)
+    model, inputs = Patches().eval(), draw((5, 4), seed)
+    compiled = torch.compile(model, backend="eager")
+    with torch.inference_mode():
+        compiled(inputs[:1])  # compiled before anybody listens
+    names = [[f"_orig_mod.{name}".rstrip(".") for name in layer] for layer in layers(Predictor(model), inputs)]
+    assert layers(Predictor(compiled), inputs) == names
+    expected = mprt(model, inputs, stages=0).curves
+    torch.testing.assert_close(mprt(compiled, inputs, stages=0).curves, expected, rtol=0, atol=0.11)
+    torch._dynamo.reset()
 
 
 def test_chance_does_not_see_that_a_map_ignores_the_model(seed):

@@ -172,7 +172,9 @@ def test_every_number_may_be_a_unit_of_its_own(seed):
 
 def test_what_cannot_be_asked_is_said(seed):
     model, inputs, maps = world(seed)
-    for options in ({"order": "most"}, {"score": "margin"}, *({"percents": p} for p in ("", "0", "101", "10,20", "x"))):
+    numbers = ({"noise": -0.1}, {"imputations": 0}, {"tie_draws": 0})
+    texts = ({"percents": p} for p in ("", "0", "101", "10,20", "x"))
+    for options in ({"order": "most"}, {"score": "margin"}, *numbers, *texts):
         with pytest.raises(UserError):
             scores("road", model, inputs, maps, options=options)
     with pytest.raises(NotApplicable, match="image"):

@@ -238,9 +238,18 @@ def test_the_steepest_draw_of_a_zero_map_has_no_relative_size(seed):
 
 @pytest.mark.parametrize("metric", ROBUSTNESS)
 def test_noise_that_rounding_swallows_has_tried_nothing(metric, seed):
-    inputs = draw((1, 6, 5), seed)
+    inputs = 1 + draw((1, 6, 5), seed).abs()  # nothing near 0, where rounding would swallow less
     found = ratio(Interacting((1, 6, 5)), inputs, itself, metric=metric, options={"radius": 1e-12})
     assert found.values.isnan().all() and "range" in found.reason
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("metric", ROBUSTNESS)
+def test_explanations_that_are_not_finite_under_noise_have_no_score(metric, value, seed):
+    inputs = draw((1, 6, 5), seed)
+    broken = lambda m, x, t: x if any(torch.equal(x[0], own) for own in inputs) else torch.full_like(x, value)  # noqa: E731
+    found = ratio(Interacting((1, 6, 5)), inputs, broken, metric=metric)
+    assert found.values.isnan().all() and "not finite" in found.reason
 
 
 def test_draws_that_rounding_swallows_leave_the_others_their_say(seed):

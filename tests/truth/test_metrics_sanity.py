@@ -8,6 +8,7 @@ import harness
 from harness.api import make_batch
 from harness.datasets.digits import load_split
 from harness.errors import NotApplicable, UserError
+from harness.kept import KeptOutputs
 from harness.models.digits_cnn import digits_cnn
 from metric_worlds import explaining, gradient, on, samples, scores
 
@@ -49,6 +50,12 @@ def test_a_map_that_ignores_the_model_scores_0(similarity):
     found = measured(network(), inputs, of_row(maps, inputs), similarity=similarity)
     assert (found.values == 0).all() and found.curves.shape == (4, 6)
     torch.testing.assert_close(found.curves[:, [1, 5]], torch.ones(4, 2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4, 5])
+def test_a_map_of_few_columns_that_ignores_the_model_scores_0(columns):
+    inputs, maps = torch.randn(20, columns), torch.rand(20, columns)
+    assert (measured(network((columns,)), inputs, of_row(maps, inputs)).curves[:, 0] == 0).all()
 
 
 def test_a_map_that_ignores_only_the_class_scores_0_as_well():
@@ -106,6 +113,46 @@ def test_maps_are_explained_once_for_all_metrics_that_ask():
         on(name, batch)
     on("parameter_randomization", batch, stages=1, weight_seeds=3)
     assert len(calls) == 1 + 3 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("max_sensitivity", {"samples": 3}), ("random_logit", {}),
+     ("smooth_parameter_randomization", {"samples": 3, "similarity": "spearman"})],
+)  # fmt: skip
+def test_what_is_explained_again_leaves_nothing_to_be_kept_from_run_to_run(name, options, tmp_path):
+    def drops(model, x, targets, *, context):
+        return x * context.clean()[:, None]
+
+    model = network((9,))
+    by, made = explaining(drops, model), samples(model, torch.randn(4, 9))
+    made.kept = KeptOutputs(tmp_path, "model")
+    batch, own = make_batch(made, by(made), by), len(list(tmp_path.iterdir()))
+    on(name, batch, **options)
+    assert own == 1 == len(list(tmp_path.iterdir()))
+
+
+SMOOTH = {"similarity": "spearman", "samples": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("smooth_parameter_randomization", SMOOTH, {**SMOOTH, "noise": 0.5}),
+        ("smooth_parameter_randomization", SMOOTH, {**SMOOTH, "samples": 4}),
+        ("smooth_parameter_randomization", SMOOTH, {**SMOOTH, "weight_seed": 1}),
+        ("random_logit", {"draws": 1}, {"other": "runner_up"}),
+        ("random_logit", {"draws": 1}, {"draws": 2}),
+        ("efficient_parameter_randomization", {}, {"target": "reargmax"}),
+        ("sanity", {}, {"weight_seed": 7}),
+    ],
+)  # fmt: skip
+def test_what_one_call_remembers_is_not_taken_for_another_calls(name, first, second):
+    model, inputs = network(), torch.randn(6, *SHAPE)
+    batch = batch_of(model, inputs)
+    before = on(name, batch, **first)
+    after, afresh = on(name, batch, **second), on(name, batch_of(model, inputs), **second)
+    assert torch.equal(after.curves, afresh.curves) and not torch.equal(after.curves, before.curves)
 
 
 @pytest.mark.parametrize("distinct", [-1.0, 0.2, 1.0])

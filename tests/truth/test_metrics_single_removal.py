@@ -276,6 +276,9 @@ def test_outputs_that_are_not_numbers_give_none(seed):
     ("metric", "options", "words"),
     [("faithfulness_estimate", {"granularity": "rankd"}, "ranked"), ("faithfulness_estimate", {"groups": 1}, "groups"),
      ("non_sensitivity", {"granularity": "ranked"}, "auto"), ("non_sensitivity", {"samples": 0}, "samples"),
+     ("faithfulness_estimate", {"granularity": "ranked", "groups": 1}, "groups"),
+     ("non_sensitivity", {"attribution_eps": -1.0}, "attribution_eps"),
+     ("non_sensitivity", {"output_eps": -1.0}, "output_eps"),
      ("single_deletion", {"score": "loss"}, "score"), ("single_deletion", {"baseline": "zeros"}, "baseline")],
 )  # fmt: skip
 def test_a_wrong_option_is_told_in_one_line(metric, options, words):
@@ -290,3 +293,11 @@ def test_what_cannot_be_is_said():
             scores(metric, nn.Linear(1, 2), one, one)
     with pytest.raises(NotApplicable, match="table"):
         scores("single_deletion", Interacting((7,)), draw((7,), 0), draw((7,), 1))
+
+
+def test_non_sensitivity_is_a_share_of_each_samples_own_groups(seed):
+    model, inputs, maps = Interacting((1, 6, 6), generator(seed)), draw((1, 6, 6), seed, 2), torch.zeros(2, 1, 6, 6)
+    labels = torch.stack([torch.arange(36).view(6, 6) // 12, torch.arange(36).view(6, 6) // 4])
+    options = {"granularity": "segment", "segments": "given"}
+    found = scores("non_sensitivity", model, inputs, maps, segments=labels, options=options)
+    assert found.values.tolist() == [1, 1]  # the model reacts to every segment, the map to none

@@ -322,3 +322,11 @@ def test_options_out_of_range_are_told(metric, wrong):
 def test_attributions_without_an_explainer_cannot_be_made_again(metric):
     with pytest.raises(NotApplicable):
         on(metric, make_batch(samples(Interacting((4,)), draw((4,), 0)), draw((4,), 1), None))
+
+
+@pytest.mark.parametrize("metric", STABILITY)
+def test_explanations_that_are_infinite_under_noise_have_no_score(metric, seed):
+    inputs = draw((7,), seed)
+    broken = lambda m, x, t: x if any(torch.equal(x[0], own) for own in inputs) else x / 0  # noqa: E731
+    found = stability(metric, Interacting((7,)), inputs, broken, options={"radius": 1e-3})
+    assert found.values.isnan().all() and "not finite" in found.reason

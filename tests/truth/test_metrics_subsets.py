@@ -179,6 +179,9 @@ def test_few_units_leave_fewer_sizes_and_never_all_units():
     for metric, share in itertools.product(METRICS, (0, 1, 1.5)):
         with pytest.raises(UserError):
             scores(metric, Interacting((4,)), draw((4,), 0), draw((4,), 1), options={**ZERO, "share": share})
+    for metric, subsets in itertools.product(METRICS, (-1, 0, 1)):
+        with pytest.raises(UserError, match="subsets"):
+            scores(metric, Interacting((4,)), draw((4,), 0), draw((4,), 1), options={**ZERO, "subsets": subsets})
     both = scores("sensitivity_n", Interacting((2,)), draw((2,), 0), draw((2,), 1), options=ZERO)
     assert both.curves.shape == (3, 1) and both.values.isfinite().all()
 
@@ -239,3 +242,15 @@ def test_segments_cannot_be_reduced_by_anything_else(seed):
                options=ON_SEGMENTS | {"segment_reduce": "max"}, segments=UNEQUAL)  # fmt: skip
     with pytest.raises(NotApplicable):
         scores("seg_sensitivity_n", Interacting((7,)), draw((7,), seed), draw((7,), 1))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_moves_the_output_by_rounding_alone_does_not_move_it(metric, seed):
+    class Rounding(nn.Module):
+        def forward(self, x):
+            f = 1000 + 1e-4 * torch.tanh(x.double().flatten(1).sum(1))
+            return torch.stack([f, torch.zeros_like(f)], 1).float()
+
+    inputs = draw((1, 6, 5), seed)
+    found = scores(metric, Rounding(), inputs, draw((1, 6, 5), seed + 1), options=ZERO)
+    assert found.values.isnan().all() and found.reason

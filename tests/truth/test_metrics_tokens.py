@@ -173,3 +173,14 @@ def test_what_cannot_be_is_said():
         scores("sufficiency", torch.nn.Linear(5, 1), draw((5,), 0), draw((5,), 1))
     with pytest.raises(UserError, match="baseline"):
         scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"baseline": "mask"})
+
+
+def test_a_token_without_attribution_is_not_positive():
+    model, inputs = Additive((4, 2), generator=generator(3)), torch.ones(1, 4, 2)
+    maps = torch.tensor([1.0, 0.0, 0.0, 0.0])[None, :, None].expand(1, 4, 2)
+    options = {"positive_only": True, "score": "logit"}
+    all_positive, first = (
+        scores("comprehensiveness", model, inputs, maps, options={**options, "percents": percents}).values
+        for percents in ("100", "25")
+    )
+    torch.testing.assert_close(all_positive, first)
