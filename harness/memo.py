@@ -31,8 +31,8 @@ class Shelf:
         if is_dataclass(value):
             parts = {name: self.put(part) for name, part in vars(value).items() if isinstance(part, Tensor)}
             return replace(value, **parts)
-        if not isinstance(value, Tensor) or value.nbytes < SMALL:
-            return value
+        if not isinstance(value, Tensor) or min(value.nbytes, value.untyped_storage().nbytes()) < SMALL:
+            return value  # of an expanded view, what is behind it counts
         if self.used + value.nbytes <= self.budget:
             self.used += value.nbytes
             return value

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.allocator import give_back_freed_memory
 from harness.checks import check_inputs, check_model, check_targets, class_count, first_line, settings
 from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.identity import weights_of
@@ -101,6 +102,9 @@ class Stage:
         for number, start in enumerate(range(0, self.count, self.chunk_size)):
             where = slice(start, min(start + self.chunk_size, self.count))
             yield where, self._samples(number, where)
+            if self.count > self.chunk_size:
+                # What one chunk leaves behind in the heap is in pieces into which the next one's blocks do not fit.
+                give_back_freed_memory()
 
     def first(self) -> Tensor:
         """The inputs of the first chunk, on the device."""

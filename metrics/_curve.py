@@ -68,11 +68,9 @@ class Schedule:
 class Order:
     """Places (N, T, *units) int32 of the units, 0 for the first to go, in each of T breakings of ties.
 
-    groups   what goes at once
-    tied     (N,) share of the groups whose place was drawn by lot
+    tied   (N,) share of the groups whose place was drawn by lot
     """
 
-    groups: Groups
     places: Tensor
     tied: Tensor
 
@@ -112,7 +110,7 @@ def order_units(
 def rank(batch: Batch, path: Path) -> Ranking:
     """The order in which this explainer's attributions remove the units, and how many are gone at each point."""
     order = order_units(batch, path.granularity, path.patch, path.segments, path.tie_draws)
-    return _ranking(order, schedule_of(order.groups, path.steps))
+    return _ranking(order, schedule_of(groups(batch.samples, path.granularity, path.patch, path.segments), path.steps))
 
 
 def curve(batch: Batch, path: Path, order: str, score: str) -> Tensor:
@@ -151,7 +149,7 @@ def _order(
     found = groups(samples, granularity, patch, segments)
     values, every = found.means(attributions), torch.arange(len(samples), device=attributions.device)
     places = [found.spread(ranks(values, samples.stream(f"{lots} {draw}")).int(), every) for draw in range(draws)]
-    return Order(found, torch.stack(places, 1), tied_share(values, found.totals))
+    return Order(torch.stack(places, 1), tied_share(values, found.totals))
 
 
 def _ranking(order: Order, found: Schedule) -> Ranking:

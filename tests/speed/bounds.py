@@ -129,6 +129,6 @@ def print_peak_memory(folder, count, device):
 
 
 def _resident():
-    """Resident size of this process, MB."""
+    """Resident size of this process, MB, without pages of files, which the system takes back when it needs them."""
     with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 2**10
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 2**10
