@@ -57,7 +57,13 @@ def _metric_row(entry: Metric) -> list[str]:
     options = dict(entry.options)
     arrow = ARROWS.get(entry.direction(options), "").strip()
     needs = ", ".join(each.replace("_", " ") for each in entry.needs)
-    return [f"`{entry.name}`", arrow, entry.unit_of(options), needs, entry.summary.replace("|", "\\|")]
+    return [
+        f"`{entry.name}`",
+        arrow,
+        entry.unit_of(options),
+        needs,
+        entry.summary.replace("|", "\\|").replace("``", "`"),
+    ]
 
 
 PARTS = {"explainers.md": explainer_tables, "metrics.md": metric_tables}

@@ -1,6 +1,6 @@
 """Puts the main job's table and contact sheet into the README: run ``harness run``, then ``python docs/make.py``.
 
-The speed table is put there by ``pytest tests/speed --speed-table docs/speed.md --speed-table README.md``.
+The tables of docs/speed.md are put there by ``pytest tests/speed --speed-table docs/speed.md``.
 """
 
 import sys

@@ -27,7 +27,7 @@ REASON = (
 )
 
 
-@metric(better="higher", unit="share", kind="localisation")
+@metric(better="higher", unit="share", kind="localisation", needs=("explainer", "train"))
 def grid_pointing(
     batch: Batch, *, side: int = 2, confidence: float = 0.99, grids: int = 1, resize: bool = False
 ) -> Scores:

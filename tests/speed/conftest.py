@@ -1,7 +1,6 @@
 """Ratios of two times measured in one process, side by side, because machines are noisy; printed as one table.
 
-``pytest tests/speed`` prints it, ``pytest tests/speed --speed-table docs/speed.md --speed-table README.md`` also puts
-it into these pages.
+``pytest tests/speed`` prints it, ``pytest tests/speed --speed-table docs/speed.md`` also puts it into the page.
 """
 
 import math

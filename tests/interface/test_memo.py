@@ -1,0 +1,43 @@
+"""What a block keeps of its results: in memory up to a budget, in files beyond it, the same when it comes back."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from harness.memo import SMALL, Memo, Shelf
+
+pytestmark = pytest.mark.usefixtures("seed")
+
+
+@dataclass(frozen=True)
+class Pair:
+    large: torch.Tensor
+    small: torch.Tensor
+
+
+def large(count=1):
+    return torch.randn(count * SMALL)
+
+
+def test_what_is_beyond_the_budget_lies_in_a_file_and_comes_back_as_it_was():
+    shelf = Shelf(budget=5 * SMALL)
+    memo, first, second = Memo(shelf), large(), large()
+    memo["first"], memo["second"], memo["few"] = first, second, torch.ones(3)
+    assert shelf.files == 1 and torch.equal(memo["first"], first) and torch.equal(memo["second"], second)
+    assert memo["first"] is first and memo["second"] is not second
+    assert list(memo) == ["first", "second", "few"] and "third" not in memo
+
+
+def test_the_tensors_of_a_dataclass_are_treated_one_by_one():
+    shelf, pair = Shelf(budget=0), Pair(large(), torch.ones(3))
+    memo = Memo(shelf)
+    memo["pair"] = pair
+    assert shelf.files == 1 and torch.equal(memo["pair"].large, pair.large) and memo["pair"].small is pair.small
+
+
+def test_a_view_that_repeats_a_few_numbers_takes_no_room():
+    shelf = Shelf(budget=0)
+    memo, view = Memo(shelf), torch.ones(()).expand(10 * SMALL)
+    memo["view"] = view
+    assert shelf.files == 0 and memo["view"] is view
