@@ -151,6 +151,4 @@ def test_a_metric_takes_less_time_than_in_quantus(name, digits, measure, figure)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ours, quantus = measure(mine, digits.scoring(f"quantus.{theirs}", arguments), rounds=2)
-    figure(
-        f"{name}, small CNN, 28 px, 64 samples: time of Quantus's {theirs} / ours", quantus / ours, ">= 1.5 (GPU 20)"
-    )
+    figure(f"{name}, small CNN, 28 px, untuned: time of Quantus's {theirs} / ours", quantus / ours, ">= 1.5 (GPU 20)")
