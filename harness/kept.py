@@ -54,7 +54,7 @@ class KeptOutputs:
 
     def _name(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> str:
         predictor = samples.predictor
-        about = {
+        about = canonical({
             "model": self.model, "code": [code_of(compute), code_of_modules(*MADE_BY)],
             "variant": predictor.variant.get("variant"), "autocast": str(predictor.autocast),
             "tf32": torch.backends.cuda.matmul.fp32_precision,
@@ -62,8 +62,8 @@ class KeptOutputs:
             "segments": samples.given_segments, "seed": samples.seed, "units": str(samples.units),
             "range": None if samples.value_range is None else [torch.as_tensor(end) for end in samples.value_range],
             "device": samples.inputs.device.type, "torch": torch.__version__, "use": _parts(key),
-        }  # fmt: skip
-        return digest(canonical(about)) + digest("again", canonical(about))
+        })  # fmt: skip
+        return digest(about) + digest("again", about)
 
 
 def _parts(key: Hashable) -> list:

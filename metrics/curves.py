@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
-from harness.metrics._curve import Path, Schedule, curve, random_curve, rank
+from harness.metrics._curve import Path, Schedule, check_draws, curve, random_curve, rank
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
 
@@ -151,8 +150,7 @@ def random_order(
     f(x) less the mean of the curve; for ``srg`` and ``abpc`` it is 0. In the unit of the score. Curves (N, K + 1).
     NotApplicable as for ``deletion``.
     """
-    if orders < 1:
-        raise UserError(f"orders is {orders}, expected at least 1")
+    check_draws(orders=orders)
     path = Path(steps, baseline, granularity, patch, segments, imputations, orders)
     heights, points = random_curve(batch.samples, path, score)
     return _area(heights, points)

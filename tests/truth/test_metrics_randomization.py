@@ -209,16 +209,19 @@ def test_random_weights_depend_on_their_seed_and_on_nothing_else(seed):
     torch.testing.assert_close(alone, first[1:2], rtol=0, atol=2e-3)
 
 
+class Tied(nn.Module):
+    """Two layers that share a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.last.weight = self.first.weight
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)))
+
+
 def test_a_parameter_that_two_layers_share_is_randomised_with_the_upper_one():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
-            self.last.weight = self.first.weight
-
-        def forward(self, x):
-            return self.last(torch.tanh(self.first(x)))
-
     model, seen = Tied().eval(), []
     mprt(model, draw((4,), 0), spying(seen), stages=0)
     assert not torch.equal(seen[0]["last.weight"], seen[1]["last.weight"])
@@ -227,15 +230,6 @@ def test_a_parameter_that_two_layers_share_is_randomised_with_the_upper_one():
 
 
 def test_one_at_a_time_a_shared_parameter_is_random_with_either_of_its_layers():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
-            self.last.weight = self.first.weight
-
-        def forward(self, x):
-            return self.last(torch.tanh(self.first(x)))
-
     model, seen = Tied().eval(), []
     mprt(model, draw((4,), 0), spying(seen), stages=0, mode="independent")
     assert not any(torch.equal(seen[0]["first.weight"], each["first.weight"]) for each in seen[1:])
