@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from harness.batch import Batch, Scores
 from harness.checks import class_count
 from harness.errors import NotApplicable, UserError, one_line, unknown
-from harness.explaining import Explaining
 from harness.metrics._quantus_shims import at_home, load_quantus, quantus_version
 from harness.metrics._quantus_table import KINDS, TABLE, Line
+from harness.metrics._randomised import explainer_on
 from harness.metrics._similarity import with_reason
 from harness.registry import METRICS, Metric
 from harness.samples import Samples
@@ -160,11 +160,7 @@ def _explained_by(batch: Batch, samples: Samples) -> Tensor:
     """Raw attributions for the samples, of the model in their predictor; what is prepared is so for that model."""
     if samples.predictor.module is batch.samples.predictor.module:
         return batch.explain(samples)
-    if not isinstance(batch.explain_again, Explaining):
-        raise NotApplicable("explains other models, which needs an explainer of the harness")
-    other = replace(batch.explain_again, model=samples.predictor.module)
-    other.prepare(samples)
-    return other(samples)
+    return explainer_on(batch, samples)(samples)
 
 
 def _per_sample(name: str, found: Any, line: Line, count: int) -> Scores:

@@ -55,6 +55,17 @@ class Constant(nn.Module):
         return torch.tensor([0.7, -0.2]).expand(len(x), 2)
 
 
+class InDouble(nn.Module):
+    """A net that computes in double precision between inputs and outputs in single."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net.double()
+
+    def forward(self, x):
+        return self.net(x.double()).float()
+
+
 def generator(seed):
     return torch.Generator().manual_seed(seed)
 

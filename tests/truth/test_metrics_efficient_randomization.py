@@ -9,7 +9,7 @@ from torch import nn
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
 from harness.metrics.efficient_randomization import histogram_entropy
-from metric_worlds import draw, explaining, gradient, on, samples, scores
+from metric_worlds import InDouble, draw, explaining, gradient, on, samples, scores
 
 pytestmark = pytest.mark.usefixtures("seed")
 EFFICIENT, SMOOTH = "efficient_parameter_randomization", "smooth_parameter_randomization"
@@ -142,22 +142,11 @@ def test_maps_are_averaged_over_the_noisy_inputs():
 
 @pytest.mark.parametrize("shape", [(9,), (6, 4), (1, 7, 9)])
 def test_a_sample_alone_scores_as_in_company(shape):
-    model, inputs = network(shape).double(), torch.randn(5, *shape)
-    wrapped = nn.Sequential(Double(), model, Single()).eval()
+    wrapped, inputs = InDouble(network(shape)).eval(), torch.randn(5, *shape)
     for metric, options in ((EFFICIENT, {}), (SMOOTH, {"samples": 70, "similarity": "spearman"})):
         together = measured(metric, wrapped, inputs, **options).curves
         alone = torch.cat([measured(metric, wrapped, one[None], **options).curves for one in inputs])
         torch.testing.assert_close(alone, together, rtol=0, atol=0.05 if metric == EFFICIENT else 3e-3)
-
-
-class Double(nn.Module):
-    def forward(self, x):
-        return x.double()
-
-
-class Single(nn.Module):
-    def forward(self, x):
-        return x.float()
 
 
 def test_what_cannot_be_asked_is_said():

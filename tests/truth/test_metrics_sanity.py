@@ -10,7 +10,7 @@ from harness.datasets.digits import load_split
 from harness.errors import NotApplicable, UserError
 from harness.kept import KeptOutputs
 from harness.models.digits_cnn import digits_cnn
-from metric_worlds import explaining, gradient, on, samples, scores
+from metric_worlds import InDouble, explaining, gradient, on, samples, scores
 
 pytestmark = pytest.mark.usefixtures("seed")
 SHAPE = (1, 7, 9)
@@ -176,21 +176,10 @@ def test_a_constant_map_is_neither_sane_nor_not():
 
 @pytest.mark.parametrize("shape", [(3, 8, 6), (9,), (7, 4)])
 def test_a_sample_alone_scores_as_in_company(shape):
-    model, inputs, targets = network(shape).double(), torch.randn(5, *shape), torch.randint(4, (5,))
-    model = nn.Sequential(Double(), model, Single()).eval()
+    model, inputs, targets = InDouble(network(shape)).eval(), torch.randn(5, *shape), torch.randint(4, (5,))
     together = measured(model, inputs, targets=targets).curves
     alone = torch.cat([measured(model, inputs[k : k + 1], targets=targets[k : k + 1]).curves for k in range(5)])
     torch.testing.assert_close(alone[:, [1, 2, 3, 5]], together[:, [1, 2, 3, 5]], rtol=0, atol=2e-2)
-
-
-class Double(nn.Module):
-    def forward(self, x):
-        return x.double()
-
-
-class Single(nn.Module):
-    def forward(self, x):
-        return x.float()
 
 
 def test_on_a_trained_net_gradients_are_sane_and_edges_and_guided_backprop_are_not():
