@@ -11,7 +11,10 @@ TEST_SIZE, SPLIT_SEED = 169, 0
 CLASSES = ("malignant", "benign")
 
 
-@dataset()
+@dataset(
+    modality="table", source="Wolberg et al. 1995 (UCI), as scikit-learn ships it", licence="CC BY 4.0",
+    samples="400 to train, 169 to test", classes="malignant, benign",
+)  # fmt: skip
 def breast_cancer(*, split: str = "test") -> Data:
     """569 tumours in 30 measurements, malignant or benign (Wolberg et al. 1995): 400 to train, 169 to test.
 

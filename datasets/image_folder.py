@@ -17,7 +17,7 @@ from harness.registry import dataset
 from harness.sources import Data, Images
 
 
-@dataset()
+@dataset(modality="image", source="your files", licence="yours", samples="yours", classes="yours")
 def image_folder(
     *, path: str | None = None, labels: str = "labels.csv", file_column: str = "file", label_column: str = "label",
     classes: str | None = None,

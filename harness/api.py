@@ -20,6 +20,7 @@ from harness.checks import (
     check_seed,
     check_targets,
     check_train_labels,
+    check_truth,
     class_count,
     device_of,
 )  # fmt: skip
@@ -43,14 +44,16 @@ from harness.units import Units
 def explain(
     explainer: str | Callable[..., Tensor], model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0,
     modality: str | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
-    segments: str | Tensor | None = None, value_range: tuple[Any, Any] | None = None, **options: Any,
+    segments: str | Tensor | None = None, value_range: tuple[Any, Any] | None = None, truth: Tensor | None = None,
+    columns: Sequence[int] | None = None, **options: Any,
 ) -> Tensor:  # fmt: skip
     """Attributions (inputs' shape, or one channel) of ``model``'s outputs for ``targets`` (N,).
 
     ``explainer`` is a registered name or ``f(model, inputs, targets, *, options)``; ``options`` are its own. ``train``
     holds training inputs for baselines and global methods that need them, ``train_labels`` their labels, ``segments``
     names the segments or gives them, (N, *units). ``value_range`` is the lowest and highest value an input can have;
-    without it each sample's own range counts.
+    without it each sample's own range counts. ``truth`` (N, *units) is the known right attribution, which the explainer
+    ``oracle`` gives; ``columns`` says which column each number of a table (N, D) belongs to, where one is several.
     Raises ValueError on wrong input and NotApplicable where the explainer cannot serve this model or data.
     """
     entry = EXPLAINERS.resolve(explainer)
@@ -58,7 +61,7 @@ def explain(
     options = entry.complete(options)
     samples = samples_of(
         model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given,
-        value_range=value_range,
+        value_range=value_range, truth=truth, columns=columns,
     )  # fmt: skip
     explaining = Explaining(entry, options, model)
     with guarded(model):
@@ -71,21 +74,24 @@ def score(
     explainer: str | Callable[..., Tensor] | None = None, explainer_options: dict[str, Any] | None = None,
     masks: Tensor | None = None, segments: str | Tensor | None = None, seed: int = 0, modality: str | None = None,
     labels: Tensor | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
-    value_range: tuple[Any, Any] | None = None, reduction: str = "sum", **options: Any,
+    value_range: tuple[Any, Any] | None = None, truth: Tensor | None = None, columns: Sequence[int] | None = None,
+    reduction: str = "sum", **options: Any,
 ) -> Tensor:  # fmt: skip
     """The metric's score (N,) of given attributions, NaN where it is undefined.
 
     ``explainer`` (with ``explainer_options``) is needed by metrics that explain again, and by those that ask for its
     capabilities. ``labels`` (N,) are what the data says the samples are, where that is not ``targets``.
     ``value_range`` is the lowest and highest value an input can have; without it each sample's own range counts.
-    ``reduction`` is how channels become one number per unit; ``none`` makes every number a unit.
+    ``truth`` (N, *units) is the known right attribution, for metrics that compare with it; ``columns`` says which
+    column each number of a table (N, D) belongs to, where one is several. ``reduction`` is how channels become one
+    number per unit; ``none`` makes every number a unit.
     """
     entry = METRICS.resolve(metric)
     given, options = _segments(entry, segments, options)
     options = entry.complete(options)
     samples = samples_of(
         model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given,
-        masks=masks, labels=labels, value_range=value_range, elements=reduction == "none",
+        masks=masks, labels=labels, value_range=value_range, elements=reduction == "none", truth=truth, columns=columns,
     )  # fmt: skip
     explaining = None
     if explainer is not None:
@@ -99,8 +105,9 @@ def score(
 def samples_of(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0, modality: str | None = None,
     train: Tensor | None = None, train_labels: Tensor | None = None, segments: Tensor | None = None,
-    masks: Tensor | None = None, labels: Tensor | None = None,
-    value_range: tuple[Any, Any] | None = None, elements: bool = False, predictor: Predictor | None = None,
+    masks: Tensor | None = None, labels: Tensor | None = None, truth: Tensor | None = None,
+    columns: Sequence[int] | None = None, value_range: tuple[Any, Any] | None = None, elements: bool = False,
+    predictor: Predictor | None = None,
 ) -> Samples:  # fmt: skip
     """Checked tensors as ``Samples``; raises ValueError with one line on what is wrong."""
     check_model(model)
@@ -108,17 +115,18 @@ def samples_of(
     inputs = check_inputs(inputs).detach()
     with torch.inference_mode(False):
         inputs = inputs.clone() if inputs.is_inference() else inputs  # no gradient is ever taken of such a tensor
-    units = Units.of(inputs, modality, elements)
+    units = Units.of(inputs, modality, elements, None if columns is None else tuple(columns))
     predictor = predictor or Predictor(model, chunk=default_chunk(inputs))
     classes = class_count(first_outputs(predictor, inputs[:1]))
     targets = check_targets(targets, len(inputs), classes).to(inputs.device)
-    masks = check_masks(masks, len(inputs), units.shape)
+    masks, truth = check_masks(masks, len(inputs), units.shape), check_truth(truth, len(inputs), units)
     return Samples(
         inputs, targets, predictor, units, seed,
         labels=targets if labels is None else check_targets(labels, len(inputs), classes, "labels").to(inputs.device),
         train=check_like_inputs(train, inputs, "train"),
         train_labels=check_train_labels(train_labels, train),
         value_range=value_range, masks=None if masks is None else masks.to(inputs.device),
+        truth=None if truth is None else truth.to(inputs.device),
         given_segments=_per_sample(segments, inputs, units),
     )  # fmt: skip
 
@@ -163,8 +171,10 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
 
 def evaluate(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, explainers: Any, metrics: Any,
-    masks: Tensor | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
-    unit_names: Sequence[str] | None = None, groups: Mapping[str, Sequence[Any]] | None = None,
+    masks: Tensor | None = None, truth: Tensor | None = None, segments: Tensor | None = None,
+    train: Tensor | None = None, train_labels: Tensor | None = None,
+    unit_names: Sequence[str] | None = None, columns: Sequence[int] | None = None,
+    groups: Mapping[str, Sequence[Any]] | None = None,
     value_range: tuple[Any, Any] | None = None, modality: str | None = None, ids: Sequence[str] | None = None,
     tuned: bool = False, **protocol: Any,
 ) -> pd.DataFrame:  # fmt: skip
@@ -172,8 +182,11 @@ def evaluate(
 
     ``explainers`` and ``metrics`` are names, functions, a list of these, or a mapping of labels to options (with
     ``name``, a name or a function, where the label is not it). ``protocol`` are the settings of
-    ``harness.stage.Protocol`` but the target. ``groups`` divide the samples, name -> one group per sample, for
-    ``harness.results.subgroups``. ``tuned`` first spends seconds to find the fastest equal form of the
+    ``harness.stage.Protocol`` but the target. ``truth`` (N, *units) is the known right attribution, ``segments`` (N or
+    none, *units) what ``segments=given`` means; ``columns`` says which column each number of a table (N, D) belongs to,
+    where one is several, and ``unit_names`` what the columns are called. ``groups`` divide the samples, name -> one
+    group per sample, for ``harness.results.subgroups``. ``tuned`` first spends seconds to find the
+    fastest equal form of the
     model. A cell that failed or does not apply has rows too: value NaN, with its ``status`` and ``error``.
     """
     inputs = check_inputs(inputs)
@@ -183,14 +196,13 @@ def evaluate(
         raise UserError("evaluate explains the given targets; leave out target=")
     if len(names) != len(inputs):
         raise UserError(f"ids are {len(names)}, expected one for each of {len(inputs)} inputs")
-    train, masks = (
-        check_like_inputs(train, inputs, "train"),
-        check_masks(masks, len(inputs), Units.of(inputs, modality).shape),
-    )
+    units = Units.of(inputs, modality, columns=None if columns is None else tuple(columns))
+    train, masks = check_like_inputs(train, inputs, "train"), check_masks(masks, len(inputs), units.shape)
     labels = check_targets(targets, len(inputs)).cpu()
     data = Data(
         names, inputs, labels, modality, value_range, train=train, masks=masks,
-        train_labels=check_train_labels(train_labels, train),
+        truth=check_truth(truth, len(inputs), units), segments=_per_sample(segments, inputs, units),
+        columns=units.columns, train_labels=check_train_labels(train_labels, train),
         unit_names=None if unit_names is None else tuple(unit_names), groups=check_groups(groups, len(inputs)),
     )  # fmt: skip
     settings = Protocol.of({**protocol, "target": "label"})

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError, one_line
+from harness.saying import say
 
 LOG = logging.getLogger(__name__)
 PIP_OPTIONS = ("--quiet", "--no-input", "--no-deps", "--only-binary", ":all:", "--require-hashes")
@@ -56,7 +57,7 @@ def fetch(wheel: Wheel) -> Path:
     """
     path = cache_folder() / "wheels" / wheel.file
     if not _is_intact(path, wheel):
-        LOG.info("fetching %s, once, into %s", wheel.requirement, path.parent)
+        say(f"fetching {wheel.requirement}, once, into {path.parent}")
         with _written_into(path.parent) as folder:
             _download(wheel, folder)
             os.replace(folder / wheel.file, path)  # whole or not at all, whoever else fetches it at the same time

@@ -22,6 +22,7 @@ from harness.registry import EXPLAINERS
 from harness.results.leaderboard import LINES, WORDS
 from harness.results.numbers import count, significant
 from harness.running import load_stage
+from harness.saying import heard_by
 from harness.stage import Stage, precision
 
 DEFAULT_SAMPLES = 4
@@ -62,7 +63,8 @@ def check_plan(plan: Plan, progress: Progress | None = None) -> pd.DataFrame:
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
     device = choose_device(plan.runtime.device)
-    with lease(device, plan.runtime.lease, progress.say) as alone, precision(plan.protocol.dtype):
+    leased = lease(device, plan.runtime.lease, progress.say)
+    with heard_by(progress.say), leased as alone, precision(plan.protocol.dtype):
         progress.say(f"{plan.title}: loading on {device}")
         try:
             stage = load_stage(plan, device)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError, unknown
+from harness.units import Units
 
 
 def check_model(model: Any) -> nn.Module:
@@ -85,6 +86,18 @@ def check_masks(masks: Any, count: int, shape: tuple[int, ...]) -> Tensor | None
         came = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
         raise UserError(f"masks are {came}, expected a tensor {(count, *shape)}")
     return masks.bool()
+
+
+def check_truth(truth: Any, count: int, units: Units) -> Tensor | None:
+    """The known right attributions (N, *units) as float, if they have that shape and are finite; None stays None."""
+    if truth is None:
+        return None
+    if not isinstance(truth, Tensor) or tuple(truth.shape) != (count, *units.shape):
+        came = tuple(truth.shape) if isinstance(truth, Tensor) else type(truth).__name__
+        raise UserError(f"truth is {came}, expected one number per unit, a tensor {(count, *units.shape)}")
+    if not truth.isfinite().all():
+        raise UserError("truth holds NaN or infinite values, expected finite numbers")
+    return truth.float()
 
 
 def check_seed(seed: Any) -> int:

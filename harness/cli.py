@@ -156,6 +156,9 @@ def list_registry(arguments: list[str]) -> int:
         print(f"{entry.name}\n    {entry.summary}")
         if isinstance(entry, registry.Explainer):
             print(f"    {_capabilities(entry)}")
+        if isinstance(entry, registry.DataSet):
+            about = (entry.modality, f"from {entry.source}", f"licence: {entry.licence}", entry.samples, entry.classes)
+            print("    " + "; ".join(about))
         if entry.options:
             print("    " + " ".join(f"{name}={_shown(value)}" for name, value in entry.options.items()))
     bridged = [] if arguments[1:] else entries.bridged()

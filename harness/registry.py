@@ -109,6 +109,24 @@ class Metric(Entry):
         return self.unit(options) if callable(self.unit) else self.unit
 
 
+@dataclass(frozen=True)
+class DataSet(Entry):
+    """Where a data set is from and what is in it, in a few words each; its page and ``harness list`` tell them.
+
+    modality  ``image``, ``table``, ``tokens``, ``series``, or ``any`` where the user's files decide
+    source    who made it and where it is published, or how it is generated
+    licence   of the data, or why there is none to name
+    samples   how many there are, and how they are divided
+    classes   what there is to predict
+    """
+
+    modality: str = "any"
+    source: str = ""
+    licence: str = ""
+    samples: str = ""
+    classes: str = ""
+
+
 class Registry(Mapping[str, Any]):
     """Names to entries; the modules of ``package`` register themselves when a name is first looked up."""
 
@@ -182,7 +200,7 @@ class Registry(Mapping[str, Any]):
 EXPLAINERS = Registry("explainer", Explainer, "harness.explainers", HANDED_IN)
 METRICS = Registry("metric", Metric, "harness.metrics", HANDED_IN)
 MODELS = Registry("model", Entry, "harness.models")
-DATASETS = Registry("dataset", Entry, "harness.datasets")
+DATASETS = Registry("dataset", DataSet, "harness.datasets")
 
 
 def explainer(**capabilities: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -201,7 +219,7 @@ def model(**capabilities: Any) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 def dataset(**capabilities: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a data set: ``f(*, options) -> Data``."""
+    """Register a data set: ``f(*, options) -> Data``; see ``DataSet``."""
     return _decorator(DATASETS, capabilities)
 
 

@@ -18,6 +18,7 @@ from harness.plan import Plan
 from harness.progress import Progress
 from harness.recording import RowRecorder, config_text
 from harness.results.store import Store
+from harness.saying import heard_by
 from harness.sources import LoadedModel
 from harness.stage import Stage, precision, set_stage
 from harness.tuning import reuse, tune
@@ -42,7 +43,8 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
     if device.type == "cpu":
         keep_freed_memory()
     try:
-        with lease(device, plan.runtime.lease, progress.say) as alone, precision(plan.protocol.dtype):
+        leased = lease(device, plan.runtime.lease, progress.say)
+        with heard_by(progress.say), leased as alone, precision(plan.protocol.dtype):
             _run_pending(plan, store, progress, device, alone)
     finally:
         progress.end()

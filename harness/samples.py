@@ -3,7 +3,7 @@
 Explainers see it as ``context``, metrics as ``batch.samples``. What is computed here once serves them all.
 """
 
-from collections.abc import Callable, Hashable, MutableMapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +32,10 @@ class Samples:
     unit_names      names of the units (the columns of a table), or None
     value_range     lowest and highest value an input can have, per channel or overall, or None
     masks           (N, *units) bool, where the object is, or None
+    truth           (N, *units) float, the known right attribution of each sample's label, or None
     given_segments  (N, *units) int64, or None
+    places          (N,) which sample of the data set each one is
+    fillers         what a removed token can become: name -> embedding (D,); None where inputs are no texts
     memo            what has been computed for these samples and is kept as long as the block
     block           what has been computed for all samples of the block
     kept            where tracked outputs that no attribution decides are kept from run to run, or None
@@ -52,7 +55,10 @@ class Samples:
     unit_names: tuple[str, ...] | None = None
     value_range: tuple[Any, Any] | None = None
     masks: Tensor | None = None
+    truth: Tensor | None = None
     given_segments: Tensor | None = None
+    places: Tensor | None = None
+    fillers: Mapping[str, Tensor] | None = None
     memo: MutableMapping[Hashable, Any] = field(default_factory=dict)
     block: MutableMapping[Hashable, Any] = field(default_factory=dict)
     kept: KeptOutputs | None = None
@@ -62,6 +68,8 @@ class Samples:
     def __post_init__(self) -> None:
         if self.keys is None:
             self.keys = sample_keys(self.inputs)
+        if self.places is None:
+            self.places = torch.arange(len(self.inputs), device=self.inputs.device)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -214,7 +222,8 @@ class Samples:
         pick_rows = lambda values: None if values is None else values[rows]  # noqa: E731
         return replace(
             self, inputs=inputs, targets=self.targets[rows], keys=self.keys[rows], labels=pick_rows(self.labels),
-            masks=pick_rows(self.masks), given_segments=pick_rows(self.given_segments), memo={}, scratch={},
+            masks=pick_rows(self.masks), truth=pick_rows(self.truth), given_segments=pick_rows(self.given_segments),
+            places=self.places[rows], memo={}, scratch={},
         )  # fmt: skip
 
     def live(self) -> "Samples":
@@ -227,7 +236,7 @@ class Samples:
     def joint(self) -> "Samples":
         """The same samples with the channels of a unit taken together, also where the protocol makes each one a
         unit."""
-        units = Units.of(self.inputs, self.units.modality)
+        units = Units.of(self.inputs, self.units.modality, columns=self.units.columns)
         return self if units == self.units else replace(self, units=units, memo={}, scratch={})
 
     def need(self, *modalities: str) -> None:

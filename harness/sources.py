@@ -9,6 +9,9 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
+# What is one entry per sample, (N, *units), and may lie on disk: a tensor, or anything whose slices are tensors.
+PerSample = Any
+
 
 @dataclass
 class LoadedModel:
@@ -17,12 +20,29 @@ class LoadedModel:
     preprocess    raw item (a PIL image, ...) -> float tensor of one input; None where data are tensors already
     value_range   lowest and highest value of its input space, numbers or tensors (C, 1, 1); None if not known
     classes       the names of its outputs, or None
+    wording       how texts become its inputs, for a model of texts
     """
 
     module: nn.Module
     preprocess: Callable[[Any], Tensor] | None = None
     value_range: tuple[Any, Any] | None = None
     classes: tuple[str, ...] | None = None
+    wording: "Wording | None" = None
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a model reads a text that ``preprocess`` makes into embeddings (T, D).
+
+    tokens    text -> its tokens as they can be shown, at most T; what follows is padding
+    words     text -> which word each of the T tokens belongs to, int64 from 0; all padding, and tokens that no text
+              is without, are one last word
+    fillers   what a removed token can become: name (``pad``, ``mask``) -> its embedding (D,)
+    """
+
+    tokens: Callable[[Any], Sequence[str]]
+    words: Callable[[Any], Tensor]
+    fillers: Mapping[str, Tensor]
 
 
 @dataclass
@@ -31,13 +51,17 @@ class Data:
 
     ids           a readable, unique name per sample
     items         a sequence, indexable by number: float tensors of one input, or raw items for ``preprocess``
-    labels        (N,) int64 class indices, or None
+    labels        (N,) int64 class indices, float numbers where a single output is to be predicted, or None
     modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``
     value_range   as in LoadedModel, for items that are tensors already
     train         training inputs (R, ...) as tensors, for baselines and background sets, or None
     train_labels  their labels (R,), or None
     masks         (N, *units) bool, where the object is, or None
+    truth         (N, *units), the known right attribution of each sample's label (of a single output, of the output),
+                  or None where nobody knows it
+    segments      (N, *units) int64, segments of the data's own, numbered from 0, or None
     unit_names    names of the units (columns of a table), or None
+    columns       of a table whose columns are several numbers (one-hot): the unit of each number, or None
     groups        divisions of the samples whose scores are to be compared, like a sensitive attribute: name -> (N,)
     skipped       what could not be read, one line each
     """
@@ -50,8 +74,11 @@ class Data:
     classes: tuple[str, ...] | None = None
     train: Tensor | None = None
     train_labels: Tensor | None = None
-    masks: Tensor | None = None
+    masks: PerSample | None = None
+    truth: PerSample | None = None
+    segments: PerSample | None = None
     unit_names: tuple[str, ...] | None = None
+    columns: tuple[int, ...] | None = None
     groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
 

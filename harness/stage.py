@@ -115,15 +115,28 @@ class Stage:
         return read_inputs(self.model, self.data, where)
 
     def _samples(self, number: int, where: slice) -> Samples:
-        data = self.data
+        data, wording = self.data, self.model.wording
         mine = lambda values: None if values is None else values[where].to(self.device)  # noqa: E731
+        segments = self._words(number, where) if wording else mine(data.segments)
         return Samples(
             self._inputs(number, where), mine(self.targets), self.predictor, self.units, self.protocol.seed,
             labels=mine(data.labels), train=data.train, train_labels=data.train_labels, unit_names=data.unit_names,
             value_range=self.model.value_range or data.value_range,
-            masks=mine(data.masks), memo=self.memos.setdefault(number, Memo(self.shelf)), block=self.memo,
+            masks=mine(data.masks), truth=mine(data.truth),
+            given_segments=segments,
+            places=torch.arange(where.start, where.stop, device=self.device),
+            fillers=None if wording is None else wording.fillers,
+            memo=self.memos.setdefault(number, Memo(self.shelf)), block=self.memo,
             kept=self.kept,
         )  # fmt: skip
+
+    def _words(self, number: int, where: slice) -> Tensor:
+        """Which word each token of a chunk's texts belongs to, read once."""
+        key = ("words", number)
+        if key not in self.cache:
+            texts = [self.data.items[index] for index in range(where.start, where.stop)]
+            self.cache[key] = torch.stack([self.model.wording.words(text) for text in texts])
+        return self.cache[key].to(self.device)
 
     def _inputs(self, number: int, where: slice) -> Tensor:
         """Inputs of a chunk, on the device; read and preprocessed once, and kept without growing in memory."""
@@ -144,7 +157,7 @@ def set_stage(
     first = read_inputs(model, data, slice(0, 1))
     size = max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
-    units = Units.of(first, data.modality, elements=protocol.reduction == "none")
+    units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
     nothing = torch.empty(0, dtype=torch.long)
     stage = Stage(model, data, protocol, device, predictor, units, count, size, nothing, nothing, nothing)
     first_outputs(predictor, first.to(device))
@@ -206,7 +219,7 @@ def _targets(stage: Stage) -> Tensor:
     classes, wanted = class_count(stage.outputs), stage.protocol.target
     if stage.data.labels is not None and stage.outputs.shape[1] > 1:
         check_targets(stage.data.labels[: stage.count], stage.count, classes, what="labels")
-    if wanted == "predicted":
+    if wanted == "predicted" or (wanted == "label" and classes == 1):  # a single output is all there is to explain
         return stage.predictions
     if wanted == "label":
         if stage.data.labels is None:

@@ -1,11 +1,13 @@
 """Units: what is removed or scored together.
 
 A pixel is a unit with all its channels, a token with its embedding, a time step with its channels, a table's
-column by itself. Attributions may come per element; they are reduced to one number per unit.
+column with all the numbers that encode it. Attributions may come per element; they are reduced to one number per unit.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,6 +20,13 @@ REDUCTIONS = {
     "max_abs": lambda values, axis: values.abs().amax(axis),
     "l2": lambda values, axis: values.norm(dim=axis),
 }
+# The same over the numbers that encode one column: how they are prepared, joined, and what is done with the result.
+GROUPED: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], Tensor]]] = {
+    "sum": (lambda values: values, "sum", lambda joined: joined),
+    "abs_sum": (Tensor.abs, "sum", lambda joined: joined),
+    "max_abs": (Tensor.abs, "amax", lambda joined: joined),
+    "l2": (Tensor.square, "sum", Tensor.sqrt),
+}
 
 # Where the channels of one unit lie, by modality; the batch axis is axis 0.
 CHANNEL_AXIS = {"image": 1, "table": None, "tokens": 2, "series": 1}
@@ -26,25 +35,41 @@ MODALITY_BY_AXES = {4: "image", 2: "table", 3: "tokens"}
 
 @dataclass(frozen=True)
 class Units:
-    """The units of a kind of input: their grid, e.g. (H, W), and the axis of the inputs they run over, if any."""
+    """The units of a kind of input: their grid, e.g. (H, W), and the axis of the inputs they run over, if any.
+
+    columns   of a table whose columns are encoded by several numbers (one-hot): which unit each number belongs to
+    """
 
     shape: tuple[int, ...]
     channel_axis: int | None
     modality: str
     input_shape: tuple[int, ...]
+    columns: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, inputs: Tensor, modality: str | None = None, elements: bool = False) -> "Units":
+    def of(
+        cls, inputs: Tensor, modality: str | None = None, elements: bool = False,
+        columns: tuple[int, ...] | None = None,
+    ) -> "Units":  # fmt: skip
         """The units of ``inputs``; ``modality`` image, table, tokens (N, T, D) or series (N, C, T) is guessed from
         the axes.
 
-        With ``elements`` every single number is a unit of its own, as some libraries have it.
+        With ``elements`` every single number is a unit of its own, as some libraries have it. ``columns`` says which
+        column each number of a table (N, D) belongs to, counted from 0; None where each is a column of its own.
         """
         modality = modality or MODALITY_BY_AXES.get(inputs.dim(), "other")
         shape = tuple(inputs.shape[1:])
         axis = None if elements else CHANNEL_AXIS.get(modality)
         grid = shape if axis is None else shape[: axis - 1] + shape[axis:]
-        return cls(grid, axis, modality, shape)
+        columns = _checked_columns(columns, shape)
+        if columns is not None and not elements:
+            grid = (max(columns) + 1,)
+        return cls(grid, axis, modality, shape, columns)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a unit is several numbers of a table."""
+        return self.columns is not None and self.shape != self.input_shape
 
     @property
     def count(self) -> int:
@@ -53,10 +78,22 @@ class Units:
 
     def expand(self, per_unit: Tensor) -> Tensor:
         """Per-unit values (N, *shape) so that they broadcast against inputs."""
+        if self.grouped:
+            return per_unit[:, _places(self.columns, per_unit.device)]
         return per_unit if self.channel_axis is None else per_unit.unsqueeze(self.channel_axis)
 
+    def as_map(self, per_unit: Tensor) -> Tensor:
+        """Attributions (N, *shape), one per unit, as an explainer gives them: with a channel axis where inputs have it.
+
+        Columns of several numbers stay one number each: to expand them would count them several times.
+        """
+        return per_unit if self.grouped else self.expand(per_unit)
+
     def check(self, attributions: Tensor) -> Tensor:
-        """Attributions as (N, *input shape) or with channel axis 1, whatever accepted shape they came in."""
+        """Attributions as (N, *input shape) or with channel axis 1, whatever accepted shape they came in.
+
+        Of a table whose columns are several numbers they may stay one number per column.
+        """
         shape = tuple(attributions.shape[1:])
         if self.channel_axis is None and self.modality in ("image", "tokens", "series") and shape != self.input_shape:
             raise NotApplicable(
@@ -65,7 +102,7 @@ class Units:
         if shape == self.input_shape or shape == self._one_channel:
             return attributions
         if shape == self.shape:
-            return self.expand(attributions)
+            return self.as_map(attributions)
         allowed = dict.fromkeys((self.input_shape, self._one_channel, self.shape))
         raise UserError(
             f"attributions have shape {('N', *shape)}, expected {' or '.join(str(('N', *s)) for s in allowed if s)}"
@@ -79,9 +116,22 @@ class Units:
         if how not in (*REDUCTIONS, "none"):
             raise unknown("reduction", how, (*REDUCTIONS, "none"))
         attributions = self.check(attributions)
+        if self.grouped:
+            return self._join(attributions, how)
         if self.channel_axis is None:
             return attributions
         return REDUCTIONS[how](attributions, self.channel_axis)
+
+    def _join(self, attributions: Tensor, how: str) -> Tensor:
+        """Attributions (N, numbers) or (N, units) of a table as one number per unit."""
+        if how == "none":
+            raise UserError("reduction none makes every number a unit; these units are columns of several numbers")
+        prepare, joining, finish = GROUPED[how]
+        if attributions.shape[1] == self.count:
+            return finish(prepare(attributions))
+        places = _places(self.columns, attributions.device).expand(len(attributions), -1)
+        joined = attributions.new_zeros(len(attributions), self.count)
+        return finish(joined.scatter_reduce(1, places, prepare(attributions), joining))
 
     @property
     def _one_channel(self) -> tuple[int, ...] | None:
@@ -90,6 +140,24 @@ class Units:
         shape = list(self.input_shape)
         shape[self.channel_axis - 1] = 1
         return tuple(shape)
+
+
+def _checked_columns(columns: tuple[int, ...] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Which unit each number belongs to; None where each is a unit of its own."""
+    if columns is None or tuple(columns) == tuple(range(len(columns))):
+        return None
+    if len(shape) != 1 or len(columns) != shape[0] or set(columns) != set(range(max(columns) + 1)):
+        raise UserError(
+            f"columns are {len(columns)} numbers for inputs {('N', *shape)}, expected the column, from 0 without gaps, "
+            "of each number of a table (N, D)"
+        )
+    return tuple(int(column) for column in columns)
+
+
+@lru_cache(maxsize=64)
+def _places(columns: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # it is kept, and may serve where gradients are taken
+        return torch.tensor(columns, device=device)
 
 
 def gather_segments(per_segment: Tensor, segments: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def training_samples(samples: Samples, largest: int) -> Samples:
     labels = samples.train_labels.to(samples.targets)
     return replace(
         samples, inputs=samples.train.to(samples.inputs), targets=labels, labels=labels, keys=None, masks=None,
-        given_segments=None, memo={}, scratch={}, facts=None, kept=None,
+        truth=None, given_segments=None, places=None, memo={}, scratch={}, facts=None, kept=None,
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def play(
         rows = (found.counts == count).nonzero()[:, 0]
         own = Segments(found.labels[rows], found.counts[rows])
         answer[rows] = spread(solve(Game(samples.take(rows), own, baseline, score)), own)
-    return samples.units.expand(answer)
+    return samples.units.as_map(answer)
 
 
 def spread(values: Tensor, segments: Segments) -> Tensor:

@@ -121,7 +121,7 @@ def _relevances(maps: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
 def _per_unit(tokens: Tensor, layout: Layout, context: Samples) -> Tensor:
     """Numbers per token (N, T without prefix) as one channel of the inputs."""
     if layout.grid is None:
-        return context.units.expand(tokens)
+        return context.units.as_map(tokens)
     coarse = tokens.unflatten(1, layout.grid)[:, None]
     return F.interpolate(coarse, context.units.shape, mode="bilinear", align_corners=False)
 

@@ -16,7 +16,7 @@ def random(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
 
     One channel; no unit.
     """
-    return context.units.expand(normal(context.stream("random explainer"), *context.units.shape))
+    return context.units.as_map(normal(context.stream("random explainer"), *context.units.shape))
 
 
 @explainer(access="none", control=True, stochastic=True, modalities=("image", "series", "tokens"))
@@ -33,7 +33,7 @@ def blurred_random(
     sigma = width * min(noise.shape[1:])
     for length in noise.shape[1:]:  # an axis is contracted and comes back last: the axes keep their order
         noise = torch.tensordot(noise, _smoother(length, sigma).to(noise), ([1], [0]))
-    return context.units.expand(noise)
+    return context.units.as_map(noise)
 
 
 @explainer(access="none", control=True, signed=False, modalities=("image",))

@@ -38,7 +38,7 @@ def occlusion(
     covering = _product([each.double().sum(0, keepdim=True) for each in inside])
     for each in inside:  # an axis of windows becomes an axis of units, the axes keep their order
         drops = torch.tensordot(drops, each.double(), ([1], [0]))
-    return context.units.expand((drops / covering).float())
+    return context.units.as_map((drops / covering).float())
 
 
 @explainer(access="forward", cost="K + 1 F")
@@ -58,7 +58,7 @@ def feature_ablation(
         return found.labels[sample] != draw.view(-1, *[1] * len(context.units.shape))
 
     worth = pick(context.masked(found.most, keep, baseline), score)
-    return context.units.expand(spread((context.clean(score)[:, None] - worth).double(), found))
+    return context.units.as_map(spread((context.clean(score)[:, None] - worth).double(), found))
 
 
 def _window_and_stride(units: Units, window: int | None, stride: int | None) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from harness.datasets.breast_cancer import CLASSES, load_split
-from harness.models.training import trained
+from harness.models.training import Recipe, offered, trained
 from harness.registry import model
 from harness.sources import LoadedModel
 
@@ -15,10 +15,13 @@ def cancer_mlp(*, seed: int = 0, epochs: int = 20) -> LoadedModel:
     Two hidden layers of 32; inputs (N, 30) standardised as the data set ``breast_cancer`` gives them, two logits. It is
     trained from ``seed`` for ``epochs`` epochs on the training part of that data set, and the weights are cached.
     """
-    module = trained("cancer_mlp", build, load_split, seed=seed, epochs=epochs, rate=0.01, decay=1e-3)
+    module = trained(RECIPE, seed=seed, epochs=epochs)
     return LoadedModel(module, classes=CLASSES)
 
 
 def build() -> nn.Module:
     """The network with its first weights drawn from torch's generator."""
     return nn.Sequential(nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+
+
+RECIPE = offered(Recipe("cancer_mlp", build, load_split, epochs=20, rate=0.01, decay=1e-3))

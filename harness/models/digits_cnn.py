@@ -3,7 +3,7 @@
 from torch import nn
 
 from harness.datasets.digits import CLASSES, VALUE_RANGE, load_split
-from harness.models.training import trained
+from harness.models.training import Recipe, offered, trained
 from harness.registry import model
 from harness.sources import LoadedModel
 
@@ -15,7 +15,7 @@ def digits_cnn(*, seed: int = 0, epochs: int = 20) -> LoadedModel:
     Three convolutions and two dense layers; inputs (N, 1, 8, 8) in 0..1, ten logits. It is trained from ``seed`` for
     ``epochs`` epochs on the training part of the data set ``digits``, and the weights are cached.
     """
-    module = trained("digits_cnn", build, load_split, seed=seed, epochs=epochs, rate=0.01)
+    module = trained(RECIPE, seed=seed, epochs=epochs)
     return LoadedModel(module, value_range=VALUE_RANGE, classes=CLASSES)
 
 
@@ -35,3 +35,6 @@ def build() -> nn.Module:
         nn.ReLU(),
         nn.Linear(64, 10),
     )
+
+
+RECIPE = offered(Recipe("digits_cnn", build, load_split, epochs=20, rate=0.01))

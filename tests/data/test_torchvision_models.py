@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import random
 from urllib.error import URLError
 
 import pytest
@@ -12,7 +11,7 @@ from PIL import Image
 from harness.errors import UserError
 from harness.models.torchvision_models import torchvision
 
-SEED = random.randrange(10_000)
+SEED = int(os.environ["HARNESS_TEST_SEED"]) % 10_000
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,11 @@
 """Digits and breast cancer: one split each, and small models that are trained on it once."""
 
-import random
+from dataclasses import replace
 
 import pytest
 import torch
 
-from harness.datasets import breast_cancer, digits
+from harness.datasets import breast_cancer
 from harness.errors import UserError
 from harness.models import cancer_mlp, digits_cnn, training
 from harness.registry import DATASETS, MODELS
@@ -65,15 +65,13 @@ def test_the_training_code_covers_the_network_the_trainer_and_the_split():
     assert len({training._code(*functions) for functions in sets}) == 4
 
 
-@pytest.mark.parametrize("seed", [random.randrange(1000)])
 def test_training_repeats_bit_by_bit_whatever_the_threads_and_leaves_the_random_state_alone(seed):
-    inputs, labels, _ = digits.load_split()["train"]
-    options = {"seed": seed, "epochs": 1, "rate": 0.01, "decay": 0.0}
+    once = replace(digits_cnn.RECIPE, epochs=1)
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     try:
-        first = training.fit(digits_cnn.build, inputs, labels, **options)
+        first = training.fit(once, seed=seed)
         torch.set_num_threads(threads + 1)
-        second = training.fit(digits_cnn.build, inputs, labels, **options)
+        second = training.fit(once, seed=seed)
         assert torch.get_num_threads() == threads + 1
     finally:
         torch.set_num_threads(threads)

@@ -1,7 +1,7 @@
 """The faster twin of a model equals it or is not used, and no model makes the search for one fail."""
 
 import itertools
-import random
+import os
 import warnings
 
 import pytest
@@ -18,7 +18,7 @@ CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
-@pytest.fixture(autouse=True, params=[random.randrange(2**31)], ids=lambda seed: f"seed{seed}")
+@pytest.fixture(autouse=True, params=[int(os.environ["HARNESS_TEST_SEED"])], ids=lambda seed: f"seed{seed}")
 def seed(request):
     torch.manual_seed(request.param)
     return request.param

@@ -1,6 +1,6 @@
 """Global methods meet scikit-learn's, which are independent of the harness' engine."""
 
-import secrets
+import os
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ class Net(ClassifierMixin, BaseEstimator):
 @pytest.fixture
 def world():
     """A net, 300 training rows and labels that it gets mostly right."""
-    seed = secrets.randbelow(2**31)
+    seed = int(os.environ["HARNESS_TEST_SEED"])
     print(f"seed {seed}")
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3)).eval()

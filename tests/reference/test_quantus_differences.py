@@ -1,5 +1,6 @@
 """Where Quantus 0.6.0 does not compute the paper's definition, and the page that lists our deliberate differences."""
 
+import os
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import nn
 from harness.api import score
 
 ROOT = Path(__file__).parents[2]
-SEED = torch.seed() % 2**31
+SEED = int(os.environ["HARNESS_TEST_SEED"])
 QUIET = {
     "normalise": False,
     "abs": False,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 
 import numpy as np
@@ -15,7 +16,7 @@ from harness.results.statistics import summarise
 from harness.results.store import Store
 from harness.results.tables import print_table, to_csv, to_parquet
 
-SEED = int(np.random.SeedSequence().generate_state(1)[0])
+SEED = int(os.environ["HARNESS_TEST_SEED"])
 METRICS = {
     "srg": ("faithfulness", "probability", "higher"), "deletion": ("faithfulness", "probability", "lower"),
     "max_sensitivity": ("robustness", "relative change", "lower"),

@@ -1,5 +1,6 @@
 """The grid pointing game: what a mosaic shows, closed forms, who may stand in it, and what has no score."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -193,7 +194,7 @@ def test_the_score_is_the_mean_over_the_mosaics():
              "expected_gradients", "smoothgrad", "rise", "kernel_shap", "blurred_random"],
 )  # fmt: skip
 def test_explainers_of_every_kind_are_asked_again_on_the_mosaics_size(name, resize):
-    torch.manual_seed(torch.seed() % 10_000)
+    torch.manual_seed(int(os.environ["HARNESS_TEST_SEED"]) % 10_000)
     inputs, targets, train = world(height=8, width=8)
     model = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), nn.ReLU(), Colours(200.0)).eval()
     model[0].weight.data.abs_()

@@ -1,0 +1,90 @@
+"""Columns that several numbers encode: removed, summed and reduced together."""
+
+import pytest
+import torch
+from torch import nn
+
+import harness
+from harness.errors import UserError
+from harness.units import Units
+
+COLUMNS = (0, 1, 1, 1, 2, 2)  # one number, a colour of three, a size of two
+
+pytestmark = pytest.mark.usefixtures("seed")
+
+
+class Linear(nn.Module):
+    """A sum with weights: what each number contributes is its product."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6))
+
+    def forward(self, inputs):
+        return torch.stack([inputs @ self.weight, -inputs @ self.weight], 1)
+
+
+def world(count=5):
+    model, inputs = Linear().eval().requires_grad_(False), torch.randn(count, 6)
+    parts = inputs * model.weight
+    columns = torch.stack([parts[:, 0], parts[:, 1:4].sum(1), parts[:, 4:].sum(1)], 1)
+    return model, inputs, torch.zeros(count, dtype=torch.long), parts, columns
+
+
+def test_there_is_one_unit_per_column():
+    units = Units.of(torch.zeros(2, 6), columns=COLUMNS)
+    assert units.shape == (3,) and units.count == 3 and units.grouped
+    assert units.expand(torch.tensor([[1, 2, 3]])).tolist() == [[1, 2, 2, 2, 3, 3]]
+
+
+def test_columns_of_one_number_each_are_no_groups():
+    assert Units.of(torch.zeros(2, 3), columns=(0, 1, 2)) == Units.of(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(("how", "by_hand"), [
+    ("sum", lambda part: part.sum(1)), ("abs_sum", lambda part: part.abs().sum(1)),
+    ("max_abs", lambda part: part.abs().amax(1)), ("l2", lambda part: part.norm(dim=1)),
+])  # fmt: skip
+def test_attributions_of_numbers_are_reduced_to_their_columns(how, by_hand):
+    given = torch.randn(4, 6)
+    expected = torch.stack([by_hand(given[:, :1]), by_hand(given[:, 1:4]), by_hand(given[:, 4:])], 1)
+    torch.testing.assert_close(Units.of(given, columns=COLUMNS).reduce(given, how), expected)
+
+
+def test_attributions_of_columns_stay_as_they_are():
+    given = torch.randn(4, 3)
+    assert torch.equal(Units.of(torch.zeros(4, 6), columns=COLUMNS).reduce(given), given)
+
+
+@pytest.mark.parametrize("explainer", ["occlusion", "feature_ablation", "exact_shapley", "integrated_gradients"])
+def test_an_exact_explainer_finds_each_columns_whole_contribution(explainer):
+    model, inputs, targets, parts, columns = world()
+    found = harness.explain(explainer, model, inputs, targets, columns=COLUMNS, baseline="zero")
+    torch.testing.assert_close(Units.of(inputs, columns=COLUMNS).reduce(found), columns, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("metric", "options"), [
+    ("faithfulness_estimate", {"baseline": "zero"}), ("sensitivity_n", {"baseline": "zero", "subsets": 30}),
+    ("single_deletion", {"baseline": "zero", "segments": "unit"}),
+])  # fmt: skip
+def test_the_contributions_of_columns_are_perfectly_faithful(metric, options):
+    model, inputs, targets, parts, columns = world()
+    for given in (parts, columns):
+        found = harness.score(metric, model, inputs, targets, given, columns=COLUMNS, score="logit", **options)
+        torch.testing.assert_close(found.float(), torch.ones(5), rtol=1e-4, atol=1e-4)
+
+
+def test_completeness_counts_every_number_once():
+    model, inputs, targets, parts, columns = world()
+    for given in (parts, columns):
+        left = harness.score(
+            "completeness", model, inputs, targets, given, columns=COLUMNS, baseline="zero",
+            explainer="feature_ablation", explainer_options={"baseline": "zero"},
+        )  # fmt: skip
+        assert left.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("columns", [(0, 1, 1), (0, 1, 1, 1, 3, 3), (0, 0, 0, 0, 0, 0, 0)])
+def test_columns_that_do_not_number_the_units_are_refused(columns):
+    with pytest.raises(UserError, match="columns are"):
+        Units.of(torch.zeros(2, 6), columns=columns)
