@@ -1,0 +1,102 @@
+"""Do explainers differ across models and data sets? Ranks over blocks, one block a model on a data set (Demšar 2006).
+
+Friedman's test of ranks with the F form of Iman and Davenport (1980), and Nemenyi's critical difference of mean ranks.
+Below eight blocks they are refused: the mean ranks then describe, and nothing is tested.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from harness.results.matrices import Matrix
+
+LEAST_BLOCKS = 8
+
+
+@dataclass(frozen=True)
+class Across:
+    """Explainers over blocks, for one metric.
+
+    ranks        (blocks x explainers) 1 is best, ties share their mean rank
+    mean_ranks   per explainer, the best first
+    statistic    F of Iman and Davenport with ``degrees`` of freedom, and its p-value; NaN where it is refused
+    critical     Nemenyi's critical difference of mean ranks at 5 %; NaN where it is refused
+    refused      why nothing is tested, or ""
+    """
+
+    metric: str
+    ranks: pd.DataFrame
+    mean_ranks: pd.Series
+    statistic: float
+    degrees: tuple[int, int]
+    p: float
+    critical: float
+    refused: str
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The longest runs of explainers whose mean ranks lie within the critical difference; [] where refused."""
+        if self.refused:
+            return []
+        names, ranks = list(self.mean_ranks.index), self.mean_ranks.to_numpy()
+        ends = [int(np.searchsorted(ranks, rank + self.critical, side="right")) for rank in ranks]
+        runs = [(start, end) for start, end in enumerate(ends) if end - start > 1]
+        longest = [run for i, run in enumerate(runs) if i == 0 or run[1] > runs[i - 1][1]]
+        return [names[start:end] for start, end in longest]
+
+
+def across_blocks(matrices: Iterable[Matrix]) -> list[Across]:
+    """One ``Across`` per metric that has a direction and at least two explainers in common in all its blocks.
+
+    A block's explainers are ranked by their means over the samples that all of them have. An explainer that a block
+    lacks is left out of the metric: there is no rank over holes.
+    """
+    by_metric: dict[str, list[Matrix]] = {}
+    for matrix in matrices:
+        if matrix.better in ("higher", "lower"):
+            by_metric.setdefault(matrix.names["metric"], []).append(matrix)
+    found = [_across(metric, blocks) for metric, blocks in by_metric.items()]
+    return [each for each in found if each is not None]
+
+
+def _across(metric: str, blocks: list[Matrix]) -> Across | None:
+    common = [name for name in blocks[0].values if all(name in block.values for block in blocks)]
+    rows = {_name(block): block.signed[common].dropna().mean().rank(ascending=False) for block in blocks}
+    ranks = pd.DataFrame(rows).T.dropna()
+    if len(common) < 2 or ranks.empty:
+        return None
+    mean_ranks = ranks.mean().sort_values(kind="stable")
+    refused = "" if len(ranks) >= LEAST_BLOCKS else f"descriptive only: {len(ranks)} blocks, tests need {LEAST_BLOCKS}"
+    nan = float("nan")
+    statistic, degrees, p = (nan, (0, 0), nan) if refused else iman_davenport(ranks.to_numpy())
+    critical = nan if refused else critical_difference(len(common), len(ranks))
+    return Across(metric, ranks, mean_ranks, statistic, degrees, p, critical, refused)
+
+
+def _name(block: Matrix) -> str:
+    return " | ".join(text for name, text in block.names.items() if name != "metric")
+
+
+def iman_davenport(ranks: np.ndarray) -> tuple[float, tuple[int, int], float]:
+    """F, its degrees of freedom and the p-value of ranks (blocks, explainers), from Friedman's statistic with ties.
+
+    F is infinite, and p 0, where all blocks rank alike; NaN where every block ties everything.
+    """
+    blocks, count = ranks.shape
+    degrees = (count - 1, (count - 1) * (blocks - 1))
+    spread = ((ranks - (count + 1) / 2) ** 2).sum()
+    if spread == 0:
+        return float("nan"), degrees, float("nan")
+    chi = (count - 1) * ((ranks.sum(0) - blocks * (count + 1) / 2) ** 2).sum() / spread
+    left = blocks * (count - 1) - chi
+    statistic = (blocks - 1) * chi / left if left > 1e-9 * blocks else float("inf")
+    return float(statistic), degrees, float(stats.f.sf(statistic, *degrees))
+
+
+def critical_difference(explainers: int, blocks: int, alpha: float = 0.05) -> float:
+    """Nemenyi's critical difference of mean ranks: q sqrt(k (k + 1) / (6 N)), q of the studentised range / sqrt 2."""
+    q = stats.studentized_range.ppf(1 - alpha, explainers, np.inf) / np.sqrt(2)
+    return float(q * np.sqrt(explainers * (explainers + 1) / (6 * blocks)))

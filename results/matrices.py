@@ -1,0 +1,57 @@
+"""Scores of one metric as a matrix, samples down and explainers across: what paired statistics are made of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import UserError
+
+BLOCK = ("model", "dataset", "protocol")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One metric on one model and data set under one protocol.
+
+    names    model, dataset, protocol (those that the scores have) and metric
+    values   samples x explainers, NaN where a score is missing or not finite; explainers without any are left out
+    better   ``higher``, ``lower`` or None
+    """
+
+    names: dict[str, str]
+    values: pd.DataFrame
+    better: str | None
+
+    @cached_property
+    def signed(self) -> pd.DataFrame:
+        """The values with their sign turned, if need be, so that higher is better."""
+        return -self.values if self.better == "lower" else self.values
+
+    @cached_property
+    def complete(self) -> pd.DataFrame:
+        """The signed values of the samples that every explainer has a score for."""
+        return self.signed.dropna()
+
+
+def matrices(scores: pd.DataFrame) -> Iterator[Matrix]:
+    """The matrices of a table of scores: a row per sample and cell with explainer, metric, sample, value and better.
+
+    Raises UserError where an explainer has several cells for one metric, as with options that differ under one label.
+    """
+    if "better" not in scores:
+        raise UserError("the scores do not say which way is better; join them with the cells' column better")
+    names = [name for name in (*BLOCK, "metric") if name in scores]
+    for key, rows in scores.groupby(names, observed=True, sort=False):
+        yield _matrix(dict(zip(names, map(str, key), strict=True)), rows)
+
+
+def _matrix(names: dict[str, str], rows: pd.DataFrame) -> Matrix:
+    if rows.duplicated(["explainer", "sample"]).any():
+        raise UserError(f"{names['metric']} has several cells for an explainer; ask for one protocol's")
+    finite = rows.assign(value=rows["value"].where(np.isfinite(rows["value"])))
+    values = finite.pivot(index="sample", columns="explainer", values="value").rename(columns=str)
+    better = rows["better"].iloc[0]
+    return Matrix(names, values[values.columns[values.notna().any()]], better if isinstance(better, str) else None)

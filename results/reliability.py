@@ -1,0 +1,157 @@
+"""Can a metric's ranking be relied on? Agreement of samples, stability against their number, and power.
+
+Krippendorff's alpha (ordinal) takes samples as raters of explainers, as Tomsett et al. (2020, 1912.01451) do: where it
+is low, single samples rank explainers differently and only the mean over the data set can be read.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from harness.results.matrices import Matrix
+
+SUBSAMPLES = 500
+HALVES = 100
+RELIABLE_ALPHA = 0.4
+STAYS = 0.95
+
+
+def krippendorff_alpha(values: np.ndarray) -> float:
+    """Krippendorff's ordinal alpha of samples (n) that order explainers (k): 1 perfect, 0 chance, below 0 opposed.
+
+    ``values`` (n, k); samples with a NaN are left out. Each sample's values count by their ranks, mid-ranks at ties, so
+    that alpha asks for the order within a sample and not for its level (Krippendorff 2011, ordinal distances).
+    NaN where fewer than two samples or explainers can be compared, or nothing differs.
+    """
+    ranks = pd.DataFrame(np.asarray(values, dtype=np.float64)).dropna().rank(axis=1).to_numpy()
+    return ordinal_alpha(ranks) if len(ranks) > 1 and ranks.shape[1] > 1 else float("nan")
+
+
+def ordinal_alpha(ratings: np.ndarray) -> float:
+    """Krippendorff's alpha of ratings (raters, units) on an ordinal scale, NaN where a rater gave none."""
+    rated = ~np.isnan(ratings)
+    columns = rated.sum(0) > 1  # a unit rated once says nothing of agreement
+    levels = np.unique(ratings[:, columns][rated[:, columns]])
+    counts = (ratings[:, columns, None] == levels).sum(0).astype(np.float64)
+    margins = counts.sum(0)
+    distance = _ordinal_distances(margins)
+    within = (np.einsum("uc,cd,ud->u", counts, distance, counts) / (counts.sum(1) - 1)).sum()
+    expected = margins @ distance @ margins / (margins.sum() - 1)
+    return float(1 - within / expected) if expected > 0 else float("nan")
+
+
+def _ordinal_distances(margins: np.ndarray) -> np.ndarray:
+    """Squared ordinal distances between levels: how many values lie between them, half of their own included."""
+    middle = np.cumsum(margins) - margins / 2
+    return (middle[:, None] - middle[None]) ** 2
+
+
+def split_half(matrix: Matrix, *, seed: int = 0) -> float:
+    """Mean Spearman correlation of the rankings of explainers that two random halves of the samples give; NaN if fewer
+    than four samples or three explainers are complete."""
+    values = matrix.complete.to_numpy()
+    if len(values) < 4 or values.shape[1] < 3:
+        return float("nan")
+    generator, half = np.random.default_rng([seed, len(values), 3]), len(values) // 2
+    orders = (generator.permutation(len(values)) for _ in range(HALVES))
+    pairs = ((values[order[:half]].mean(0), values[order[half : 2 * half]].mean(0)) for order in orders)
+    found = [stats.spearmanr(first, second).statistic for first, second in pairs if np.ptp(first) and np.ptp(second)]
+    return float(np.mean(found)) if found else float("nan")
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How a ranking settles as samples are added.
+
+    curve    rows n, tau (mean Kendall tau-b to the ranking by all samples), top_stays (share with the same first)
+    enough   the smallest n of the grid from which on the first stays with a share of at least 0.95; None if not reached
+             below all samples
+    """
+
+    curve: pd.DataFrame
+    enough: int | None
+
+
+def stability(matrix: Matrix, *, seed: int = 0) -> Stability:
+    """Rankings by 500 random subsamples for each n of a grid; the last n is all samples, where they agree by
+    definition."""
+    values = matrix.complete.to_numpy()
+    full = values.mean(0) if len(values) else np.zeros(values.shape[1])
+    generator = np.random.default_rng([seed, len(values), 4])
+    rows = [{"n": n, **_settled(values, full, n, generator)} for n in _grid(len(values))]
+    curve = pd.DataFrame(rows, columns=["n", "tau", "top_stays"])
+    return Stability(curve, _enough(curve))
+
+
+def _grid(count: int) -> list[int]:
+    """About a dozen numbers of samples, evenly spaced in their logarithm, up to all."""
+    return sorted({int(n) for n in np.geomspace(2, count, 12).round()}) if count >= 2 else []
+
+
+def _settled(values: np.ndarray, full: np.ndarray, n: int, generator: np.random.Generator) -> dict[str, float]:
+    order = generator.random((SUBSAMPLES, len(values))).argpartition(n - 1, axis=1)[:, :n]
+    means = np.stack([values[rows].mean(0) for rows in order])
+    # Means of all samples in another order differ in their last digits, which must not reorder ties.
+    means = full if n == len(values) else means
+    means = np.broadcast_to(means, (SUBSAMPLES, len(full)))
+    return {"tau": float(np.nanmean(_taus(means, full))), "top_stays": float((means.argmax(1) == full.argmax()).mean())}
+
+
+def _taus(means: np.ndarray, full: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b between each row of means (r, k) and ``full`` (k,)."""
+    first, second = np.triu_indices(len(full), 1)
+    own = np.sign(full[first] - full[second])
+    theirs = np.sign(means[:, first] - means[:, second])
+    size = np.sqrt((own != 0).sum() * (theirs != 0).sum(1))
+    with np.errstate(invalid="ignore"):
+        return theirs @ own / np.where(size > 0, size, np.nan)
+
+
+def _enough(curve: pd.DataFrame) -> int | None:
+    """The smallest n from which on the first explainer stays; all samples prove nothing."""
+    below = curve.iloc[:-1]
+    failing = below.index[below["top_stays"] < STAYS]
+    kept = below if failing.empty else below.loc[below.index > failing[-1]]
+    return int(kept["n"].iloc[0]) if len(kept) else None
+
+
+def samples_needed(effect: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Samples by which a paired two-sided t-test finds a difference of ``effect`` standard deviations with ``power``.
+
+    Infinite for no effect. By the noncentral t distribution, exact for normal differences.
+    """
+    effect = abs(effect)
+    if not effect > 0 or np.isnan(effect):
+        return float("inf")
+    if np.isinf(effect):
+        return 2.0
+    low, high = 2, 2
+    while _power(effect, high, alpha) < power:
+        low, high = high, high * 2
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _power(effect, middle, alpha) >= power else (middle + 1, high)
+    return float(high)
+
+
+def _power(effect: float, n: int, alpha: float) -> float:
+    critical, shift = stats.t.ppf(1 - alpha / 2, n - 1), effect * np.sqrt(n)
+    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+
+
+def variance_split(values: np.ndarray) -> dict[str, float]:
+    """Variance of scores (samples, seeds) split into what is between samples and what is between seeds of one sample.
+
+    One-way random effects by analysis of variance: ``sample``, ``seed`` (both at least 0) and the ``share`` of the
+    samples. NaN for fewer than two of either.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    n, seeds = values.shape
+    if n < 2 or seeds < 2:
+        return dict.fromkeys(("sample", "seed", "share"), float("nan"))
+    within = values.var(1, ddof=1).mean()
+    between = max(0.0, values.mean(1).var(ddof=1) - within / seeds)
+    whole = within + between
+    return {"sample": float(between), "seed": float(within), "share": float(between / whole) if whole else float("nan")}

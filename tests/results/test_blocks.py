@@ -1,0 +1,78 @@
+"""Ranks over models and data sets: Friedman, Iman and Davenport, Nemenyi."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from harness.results.blocks import across_blocks, critical_difference, iman_davenport
+from harness.results.matrices import Matrix
+
+SEED = int(os.environ["HARNESS_TEST_SEED"])
+NAMES = ["a", "b", "c", "d"]
+
+
+def world(blocks, shift=(0, 0, 0, 0), better="higher", samples=12):
+    generator = np.random.default_rng(SEED)
+    for number in range(blocks):
+        values = generator.normal(size=(samples, 4)) + np.array(shift)
+        yield Matrix(
+            {"model": f"net{number}", "dataset": "d", "metric": "m"}, pd.DataFrame(values, columns=NAMES), better
+        )
+
+
+@pytest.mark.parametrize(("explainers", "published"), [
+    (2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (6, 2.850), (7, 2.949), (8, 3.031), (9, 3.102), (10, 3.164),
+])  # fmt: skip
+def test_the_critical_values_are_those_of_demsars_table(explainers, published):
+    blocks = 14
+    q = critical_difference(explainers, blocks) / np.sqrt(explainers * (explainers + 1) / (6 * blocks))
+    assert q == pytest.approx(published, abs=1e-3)
+
+
+def test_demsars_example_has_a_critical_difference_of_one_and_a_quarter():
+    assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.005)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_f_statistic_follows_from_friedmans_as_scipy_has_it(tied):
+    values = np.random.default_rng(SEED).normal(size=(12, 5))
+    values = values.round() if tied else values
+    chi = stats.friedmanchisquare(*values.T).statistic
+    ranks = stats.rankdata(values, axis=1)
+    found, degrees, p = iman_davenport(ranks)
+    expected = 11 * chi / (12 * 4 - chi)
+    assert found == pytest.approx(expected) and degrees == (4, 44) and p == pytest.approx(stats.f.sf(expected, 4, 44))
+
+
+def test_blocks_that_all_rank_alike_are_beyond_chance():
+    assert iman_davenport(np.tile([1.0, 2.0, 3.0], (10, 1)))[0] == np.inf
+
+
+def test_fewer_than_eight_blocks_are_described_and_not_tested():
+    (found,) = across_blocks(world(7))
+    assert "descriptive only: 7 blocks" in found.refused and np.isnan(found.p) and not found.groups
+
+
+def test_a_planted_order_is_found_and_grouped():
+    (found,) = across_blocks(world(12, (3, 3, 0, 0)))
+    assert found.p < 1e-4 and set(found.mean_ranks.index[:2]) == {"a", "b"}
+    assert sorted(map(sorted, found.groups)) == [["a", "b"], ["c", "d"]]
+
+
+def test_lower_is_better_where_the_metric_says_so():
+    (found,) = across_blocks(world(9, (-3, 0, 0, 0), better="lower"))
+    assert found.mean_ranks.index[0] == "a" and found.mean_ranks.iloc[0] == 1
+
+
+def test_there_is_no_rank_over_holes():
+    blocks = list(world(9))
+    blocks[3] = Matrix(blocks[3].names, blocks[3].values.drop(columns="b"), "higher")
+    (found,) = across_blocks(blocks)
+    assert set(found.mean_ranks.index) == {"a", "c", "d"}
+
+
+def test_metrics_without_a_direction_are_not_ranked():
+    assert across_blocks(world(9, better=None)) == []
