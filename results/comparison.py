@@ -1,0 +1,208 @@
+"""Two runs of the same cells, before and after: what got better, what got worse, and what only moved.
+
+Quality is compared sample by sample (sign-flip test of the paired differences), cost by ranks of the explainers' calls,
+on one device only. Holm's correction over all cells compared keeps the chance of any false alarm in a whole comparison
+below 5 %, and a change below a floor is no change, however significant.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from harness.results.frames import configured, read
+from harness.results.pairs import ALPHA, flip_test, holm
+from harness.results.statistics import interval
+
+VERDICTS = ("broken", "worse", "moved", "missing", "not comparable", "fixed", "better", "new", "same")
+FLOORS = {"quality": 0.01, "cost": 0.10}
+EXACT = 1e-9  # relative differences below it are rounding
+CHANGE = ("before", "after", "change", "low", "high", "p", "n")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two runs show.
+
+    cells         a row per cell: model dataset explainer metric kind unit better, ``before after`` (means over the
+                  samples that both have; medians of costs), ``change`` with its 95 % interval ``low high``, ``p_holm``,
+                  ``n``, verdict, note
+    environment   what differs in where they ran: name -> (before, after)
+    """
+
+    cells: pd.DataFrame
+    environment: dict[str, tuple[Any, Any]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cells have each verdict, in the order of VERDICTS."""
+        found = self.cells["verdict"].value_counts()
+        return {verdict: int(found.get(verdict, 0)) for verdict in VERDICTS}
+
+
+def compare_runs(base: str | Path, new: str | Path) -> Comparison:
+    """Compare two run directories cell by cell; cells are the same if their whole configuration is."""
+    (old_cells, old_scores), (new_cells, new_scores) = read(base), read(new)
+    before, after = (cells.set_index("cell", drop=False) for cells in (old_cells, new_cells))
+    samples = [dict(tuple(scores.groupby("cell", observed=True))) for scores in (old_scores, new_scores)]
+    names = list(dict.fromkeys([*before.index, *after.index]))
+    rows = [_row(name, _get(before, name), _get(after, name), *(each.get(name) for each in samples)) for name in names]
+    cells = pd.DataFrame(rows, columns=[*ABOUT, *CHANGE, "verdict", "note", "judged"])
+    return Comparison(_judged(cells), environment_differences(base, new))
+
+
+ABOUT = ("cell", "model", "dataset", "explainer", "metric", "kind", "unit", "better")
+
+
+def _get(cells: pd.DataFrame, name: str) -> pd.Series | None:
+    return cells.loc[name] if name in cells.index else None
+
+
+def _row(
+    name: str, old: pd.Series | None, new: pd.Series | None, old_scores: pd.DataFrame | None,
+    new_scores: pd.DataFrame | None,
+) -> dict[str, Any]:  # fmt: skip
+    about = {column: (new if new is not None else old)[column] for column in ABOUT}
+    row = {**about, **dict.fromkeys(CHANGE, np.nan), "note": "", "judged": ""}
+    verdict, note = _by_status(old, new)
+    if verdict:
+        return {**row, "verdict": verdict, "note": note}
+    cost = about["kind"] == "cost"
+    why = _incomparable(old, new, cost)
+    if why:
+        return {**row, "before": old["value"], "after": new["value"], "verdict": "not comparable", "note": why}
+    found = _cost(old, old_scores, new_scores) if cost else _quality(old_scores, new_scores)
+    return {**row, **found, "verdict": "not comparable" if not found["n"] else ""}
+
+
+def _by_status(old: pd.Series | None, new: pd.Series | None) -> tuple[str, str]:
+    """The verdict that follows from the cells being there and having scores; "" where both have."""
+    if old is None or new is None:
+        there = new if old is None else old
+        return ("new" if old is None else "missing"), "" if there["status"] == "ok" else _why(there)
+    if old["status"] == "ok" and new["status"] == "ok":
+        return "", ""
+    if new["status"] == "ok":
+        return "fixed", f"was {_why(old)}"
+    return ("broken" if old["status"] == "ok" else "same"), _why(new)
+
+
+def _why(row: pd.Series) -> str:
+    return f"{str(row['status']).replace('_', ' ')}: {row['error'] or 'no reason given'}"
+
+
+def _incomparable(old: pd.Series, new: pd.Series, cost: bool) -> str:
+    if old["stick"] != new["stick"]:
+        return "metric, data or measuring code have changed"
+    if cost and old["device"] != new["device"]:
+        return f"measured on {old['device']} and on {new['device']}"
+    return ""
+
+
+def _paired(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The finite values of the samples that both have, columns ``old`` and ``new``."""
+    columns = {name: scores.set_index("sample")["value"] for name, scores in (("old", old), ("new", new))}
+    together = pd.concat(columns, axis=1, join="inner")
+    return together[np.isfinite(together).all(axis=1)]
+
+
+def _quality(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
+    pairs = _paired(old, new)
+    if pairs.empty:
+        return {"n": 0, "note": "no sample has a score in both"}
+    differences = (pairs["new"] - pairs["old"]).to_numpy()
+    size = np.abs(pairs.to_numpy()).max()
+    differences = np.where(np.abs(differences) <= EXACT * size, 0.0, differences)
+    low, high = interval(differences) if len(differences) > 1 else (np.nan, np.nan)
+    lost = f"{len(old)} and {len(new)} samples" if len(old) != len(new) else ""
+    invalid = [int((~np.isfinite(each["value"])).sum()) for each in (old, new)]
+    lost = lost or (f"{invalid[0]} and {invalid[1]} samples without a score" if invalid[0] != invalid[1] else "")
+    scale = max(abs(pairs["old"].mean()), pairs["old"].std(ddof=0))
+    return {
+        "before": pairs["old"].mean(), "after": pairs["new"].mean(), "change": differences.mean(), "low": low,
+        "high": high, "n": len(pairs), "note": lost,
+        "p": tail_test(differences) if differences.any() else np.nan,
+        "judged": _size(abs(differences.mean()), FLOORS["quality"] * scale, differences.any()),
+    }  # fmt: skip
+
+
+def tail_test(differences: np.ndarray) -> float:
+    """The flip test of one series; where 10,000 draws cannot tell how small p is, the normal limit of its distribution.
+
+    The sum over the root of the sum of squares is never above root n, so that the limit does not exaggerate: it is at
+    least as large as the exact p in the far tail.
+    """
+    p = float(flip_test(differences[:, None])[0])
+    if p > 0.002 or len(differences) <= 13:
+        return p
+    scaled = differences / np.abs(differences).max()
+    return float(min(p, 2 * stats.norm.sf(abs(scaled.sum()) / np.sqrt((scaled**2).sum()))))
+
+
+def _cost(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
+    """Costs by call: samples of one call share its cost, and are one measurement."""
+    size = int(configured(row["config"], "protocol").get("explain_batch") or 1)
+    before, after = (_finite(each["value"].to_numpy()[::size]) for each in (old, new))
+    if not len(before) or not len(after):
+        return {"n": 0, "note": "not measured in both"}
+    floor, change = FLOORS["cost"] * abs(np.median(before)), np.median(after) - np.median(before)
+    counted = np.ptp(before) == 0 and np.ptp(after) == 0  # the same on every call: nothing random to test
+    p = 0.0 if counted else float(stats.mannwhitneyu(before, after).pvalue)
+    return {
+        "before": np.median(before), "after": np.median(after), "change": change, "n": min(len(before), len(after)),
+        "p": np.nan if change == 0 else p, "note": "", "judged": _size(abs(change), floor, change != 0),
+    }  # fmt: skip
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def _size(change: float, floor: float, any_change: bool) -> str:
+    if not any_change:
+        return "none"
+    return "large" if change > floor else "small"
+
+
+def _judged(cells: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts that follow from p-values, corrected over all cells in which anything changed."""
+    cells = cells.assign(p_holm=holm(cells["p"].to_numpy(dtype=np.float64)))
+    open_ones = cells["verdict"] == ""
+    cells.loc[open_ones, "verdict"] = [_verdict(row) for row in cells[open_ones].to_dict("records")]
+    columns = [*ABOUT, *CHANGE[:-1], "p_holm", "n", "verdict", "note"]
+    return cells[columns].sort_values("verdict", key=lambda verdicts: verdicts.map(VERDICTS.index), kind="stable")
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    if row["judged"] != "large":
+        return "same"
+    if not row["p_holm"] < ALPHA or row["better"] not in ("higher", "lower"):
+        return "moved"
+    return "better" if (row["change"] > 0) == (row["better"] == "higher") else "worse"
+
+
+def environment_differences(base: str | Path, new: str | Path) -> dict[str, tuple[Any, Any]]:
+    """What differs between the environments of two runs, by dotted name; several of one run are joined."""
+    before, after = (_environment(Path(run)) for run in (base, new))
+    names = sorted({*before, *after})
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+
+
+def _environment(run: Path) -> dict[str, str]:
+    found: dict[str, set[str]] = {}
+    for path in sorted((run / "environment").glob("*.json")):
+        for name, value in _flat(json.loads(path.read_text(encoding="utf-8"))).items():
+            if not name.startswith("scoring"):  # which form of the model was faster is no fact about the machine
+                found.setdefault(name, set()).add(str(value))
+    return {name: " | ".join(sorted(values)) for name, values in found.items()}
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {k: v for key, each in value.items() for k, v in _flat(each, f"{name}.{key}" if name else str(key)).items()}

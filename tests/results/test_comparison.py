@@ -1,0 +1,190 @@
+"""Two nights: nine verdicts on planted cells, no false alarms, and costs on one device only."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from harness.cli import main
+from harness.errors import UserError
+from harness.results.comparison import VERDICTS, compare_runs, tail_test
+from harness.results.pairs import flip_test
+from harness.results.store import Store
+
+SEED = int(os.environ["HARNESS_TEST_SEED"])
+SAMPLES = 40
+
+
+def night(folder, cells, environment=None):
+    """A run: cell -> its values, or (status, error), with other columns of its row."""
+    store = Store(folder)
+    hashed = store.write_environment(environment or {"python": "3.11", "libraries": {"torch": "2.15"}})
+    for cell, (values, more) in cells.items():
+        row = {"cell": cell, "model": "net", "dataset": "data", "explainer": cell, "metric": "srg", "kind": "faithfulness",
+               "better": "higher", "unit": "probability", "status": "ok", "stick": "s", "device": "cpu", "value": None,
+               "environment": hashed, "config": {"protocol": {"explain_batch": 10}}, **more}  # fmt: skip
+        if row["status"] == "ok":
+            values = np.asarray(values)
+            store.write_scores(cell, {"sample": [f"p{i}" for i in range(len(values))], "value": values})
+            row |= {"value": float(values.mean()), "n": len(values)}
+        store.append(row)
+    return folder
+
+
+def verdicts(tmp_path, before, after):
+    found = compare_runs(night(tmp_path / "before", before), night(tmp_path / "after", after))
+    return found.cells.set_index("cell")["verdict"].to_dict(), found
+
+
+@pytest.fixture
+def values():
+    generator = np.random.default_rng(SEED)
+    level = generator.normal(0.4, 0.2, SAMPLES)
+    return level, level + generator.normal(0.1, 0.02, SAMPLES), level + generator.normal(0, 0.3, SAMPLES) + 0.03
+
+
+def test_every_verdict_is_found_where_it_is_planted(tmp_path, values):
+    level, up, noisy = values
+    failed, away = {"status": "failed", "error": "boom"}, {"status": "not_applicable", "error": "no"}
+    before = {
+        "better": (level, {}), "worse": (level, {"better": "lower"}), "moved": (level, {}), "same": (level, {}),
+        "broken": (level, {}), "fixed": (None, failed), "missing": (level, {}), "not comparable": (level, {}),
+        "gone away": (level, {}), "still failing": (None, failed),
+    }  # fmt: skip
+    after = {
+        "better": (up, {}), "worse": (up, {"better": "lower"}), "moved": (noisy, {}), "same": (level, {}),
+        "broken": (None, failed), "fixed": (level, {}), "new": (level, {}), "not comparable": (up, {"stick": "t"}),
+        "gone away": (None, away), "still failing": (None, failed),
+    }  # fmt: skip
+    found, whole = verdicts(tmp_path, before, after)
+    assert found.pop("gone away") == "broken" and found.pop("still failing") == "same"
+    assert found == {verdict: verdict for verdict in VERDICTS}
+    assert whole.cells["verdict"].map(VERDICTS.index).is_monotonic_increasing
+
+
+def test_a_change_below_a_hundredth_of_the_level_is_none_however_sure(tmp_path, values):
+    level = values[0]
+    found, _ = verdicts(tmp_path, {"a": (level, {})}, {"a": (level + 0.002, {})})
+    assert found == {"a": "same"}
+
+
+def test_a_metric_without_a_direction_only_moves(tmp_path, values):
+    found, _ = verdicts(tmp_path, {"a": (values[0], {"better": None})}, {"a": (values[1], {"better": None})})
+    assert found == {"a": "moved"}
+
+
+def test_thousands_of_cells_of_noise_raise_no_alarm(tmp_path):
+    generator = np.random.default_rng(SEED)
+    cells = {f"c{i}": generator.normal(1, 1, (2, SAMPLES)) for i in range(300)}
+    found, _ = verdicts(tmp_path, {c: (v[0], {}) for c, v in cells.items()}, {c: (v[1], {}) for c, v in cells.items()})
+    assert set(found.values()) <= {"moved", "same"}
+
+
+def test_one_true_loss_among_hundreds_of_cells_is_found(tmp_path):
+    generator = np.random.default_rng(SEED)
+    cells = {f"c{i}": generator.normal(1, 1, (2, SAMPLES)) for i in range(300)}
+    cells["c7"][1] = cells["c7"][0] - 0.5 + 0.2 * generator.normal(size=SAMPLES)
+    found, _ = verdicts(tmp_path, {c: (v[0], {}) for c, v in cells.items()}, {c: (v[1], {}) for c, v in cells.items()})
+    assert found["c7"] == "worse" and list(found.values()).count("worse") == 1
+
+
+@pytest.mark.parametrize("n", [16, 18])
+def test_the_far_tail_is_no_more_sure_than_all_sign_patterns_are(n):
+    generator = np.random.default_rng([SEED, n])
+    patterns = (np.arange(2**n)[:, None] >> np.arange(n)) % 2 * 2 - 1
+    for shift in (1.0, 1.5, 2.5):
+        differences = generator.normal(shift, 1, n)
+        exact = (np.abs(patterns @ differences) >= abs(differences.sum()) * (1 - 1e-9)).mean()
+        found = tail_test(differences)
+        assert found >= 0.5 * exact and found <= max(20 * exact, 0.004)
+    assert tail_test(generator.normal(size=n)) >= 0.5 * flip_test(np.ones((n, 1)))[0]
+
+
+def test_costs_are_compared_by_call_and_on_one_device_only(tmp_path):
+    calls = lambda base: np.repeat(base * np.linspace(0.97, 1.03, 12), 10)  # noqa: E731
+    cost = {"kind": "cost", "metric": "seconds_per_sample", "better": "lower"}
+    before = {name: (calls(1.0), cost) for name in ("slower", "noise", "elsewhere")}
+    after = {
+        "slower": (calls(1.5), cost),
+        "noise": (calls(1.05), cost),
+        "elsewhere": (calls(3.0), {**cost, "device": "gpu"}),
+    }
+    found, whole = verdicts(tmp_path, before, after)
+    assert found == {"slower": "worse", "noise": "same", "elsewhere": "not comparable"}
+    assert whole.cells.set_index("cell").loc["slower", "n"] == 12
+
+
+def test_two_calls_are_too_few_to_call_a_time_worse(tmp_path):
+    cost = {"kind": "cost", "metric": "seconds_per_sample", "better": "lower"}
+    before, after = np.repeat([1.0, 1.1], 10), np.repeat([2.0, 2.1], 10)
+    assert verdicts(tmp_path, {"a": (before, cost)}, {"a": (after, cost)})[0] == {"a": "moved"}
+
+
+def test_a_count_that_is_the_same_on_every_call_needs_no_test(tmp_path):
+    cost = {"kind": "cost", "metric": "forward_passes", "better": "lower"}
+    found, _ = verdicts(tmp_path, {"a": (np.full(20, 16.0), cost)}, {"a": (np.full(20, 32.0), cost)})
+    assert found == {"a": "worse"}
+
+
+def test_only_samples_with_a_score_in_both_are_compared_and_the_loss_is_told(tmp_path, values):
+    level, up, _ = values
+    holes = up.copy()
+    holes[:5] = np.nan
+    _, whole = verdicts(tmp_path, {"a": (level, {})}, {"a": (holes, {})})
+    row = whole.cells.iloc[0]
+    assert row["n"] == SAMPLES - 5 and "0 and 5 samples without a score" in row["note"]
+    assert row["change"] == pytest.approx((up - level)[5:].mean())
+
+
+def test_what_differs_in_the_environment_is_told(tmp_path, values):
+    cells = {"a": (values[0], {})}
+    night(tmp_path / "x", cells, {"python": "3.11", "libraries": {"torch": "2.14"}, "scoring": {"gain": 1}})
+    night(tmp_path / "y", cells, {"python": "3.11", "libraries": {"torch": "2.15"}, "scoring": {"gain": 2}})
+    assert compare_runs(tmp_path / "x", tmp_path / "y").environment == {"libraries.torch": ("2.14", "2.15")}
+
+
+def test_the_command_says_what_changed_and_fails_where_it_was_asked_to(tmp_path, values, capsys):
+    level, up, _ = values
+    night(tmp_path / "x", {"a": (up, {}), "b": (level, {})})
+    night(tmp_path / "y", {"a": (level, {}), "b": (level, {})}, {"python": "3.12"})
+    command = ["compare", "x", "y", "--runs", str(tmp_path)]
+    assert main(command) == 0 and main([*command, "--fail-on", "broken"]) == 0
+    assert main([*command, "--fail-on", "worse,broken", "--markdown", str(tmp_path / "c.md")]) == 1
+    said = capsys.readouterr().out
+    assert "environment: python: 3.11 → 3.12" in said and "1 worse, 1 same" in said and "net on data: a, srg" in said
+    assert said.index("environment") < said.index("1 worse") and "net on data: b" not in said
+    assert "| ▼ worse | net | data | a | srg |" in (tmp_path / "c.md").read_text()
+
+
+def test_markup_in_names_and_errors_stays_text_in_the_markdown(tmp_path, values):
+    evil = "<script>alert(1)</script>|x"
+    night(tmp_path / "x", {evil: (values[0], {})})
+    night(tmp_path / "y", {evil: (None, {"status": "failed", "error": evil})})
+    assert main(["compare", "x", "y", "--runs", str(tmp_path), "--markdown", str(tmp_path / "c.md")]) == 0
+    assert "<script>" not in (tmp_path / "c.md").read_text()
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["x", "y", "--fail-on", "worst"], "worst"), (["x", "x"], "both runs are"), (["x", "nowhere"], "no run"),
+])  # fmt: skip
+def test_mistakes_are_one_line(tmp_path, values, capsys, arguments, said):
+    for name in ("x", "y"):
+        night(tmp_path / name, {"a": (values[0], {})})
+    assert main(["compare", *arguments, "--runs", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_a_run_without_rows_is_one_line(tmp_path, values):
+    night(tmp_path / "x", {"a": (values[0], {})})
+    (tmp_path / "y" / "cells").mkdir(parents=True)
+    assert compare_runs(tmp_path / "x", tmp_path / "y").counts["missing"] == 1
+    assert json.dumps(compare_runs(tmp_path / "x", tmp_path / "y").environment) is not None
+
+
+def test_unknown_runs_are_refused(tmp_path):
+    with pytest.raises(UserError):
+        from harness.results.frames import find_run
+
+        find_run("nowhere", tmp_path)
