@@ -9,6 +9,7 @@ import pandas as pd
 from harness.errors import UserError, unknown
 from harness.results.comparison import VERDICTS, Comparison, compare_runs
 from harness.results.disk import whole_file
+from harness.results.formats import markdown_text
 from harness.results.frames import find_run
 from harness.results.numbers import significant
 from harness.results.tables import to_csv
@@ -95,10 +96,12 @@ def _text(found: Comparison, shown: pd.DataFrame, base: str, new: str) -> list[s
 
 def markdown(found: Comparison, base: str, new: str) -> str:
     """The comparison as Markdown for a comment: counts, environment, and the cells that are not the same."""
-    lines = [f"### Explainers: {_cell(base)} → {_cell(new)}", "", f"{len(found.cells)} cells: {_counted(found)}", ""]
+    title = f"### Explainers: {markdown_text(base)} → {markdown_text(new)}"
+    lines = [title, "", f"{len(found.cells)} cells: {_counted(found)}", ""]
     if found.environment:
         lines += ["| environment | before | after |", "| --- | --- | --- |"]
-        lines += ["| " + " | ".join(map(_cell, (name, *pair))) + " |" for name, pair in found.environment.items()]
+        pairs = found.environment.items()
+        lines += ["| " + " | ".join(map(markdown_text, (name, *pair))) + " |" for name, pair in pairs]
         lines.append("")
     shown = found.cells[found.cells["verdict"] != "same"]
     if len(shown):
@@ -115,15 +118,7 @@ def _markdown_row(row: dict) -> str:
     interval = "" if pd.isna(row["low"]) else f" [{number(row['low'])}, {number(row['high'])}]"
     texts = [f"{MARKS[row['verdict']]} {row['verdict']}", *(row[name] for name in CELL), number(row["before"]),
              number(row["after"]), number(row["change"]) + interval, number(row["n"]), row["note"]]  # fmt: skip
-    return "| " + " | ".join(map(_cell, texts)) + " |"
-
-
-def _cell(text: object) -> str:
-    """A text that a Markdown table shows as it is."""
-    plain = " ".join(str(text).split())
-    for special in "\\|`<>*_[]":
-        plain = plain.replace(special, f"\\{special}" if special not in "<>" else {"<": "&lt;", ">": "&gt;"}[special])
-    return plain
+    return "| " + " | ".join(map(markdown_text, texts)) + " |"
 
 
 def _counted(found: Comparison) -> str:

@@ -21,8 +21,9 @@ def night(folder, cells, environment=None):
     store = Store(folder)
     hashed = store.write_environment(environment or {"python": "3.11", "libraries": {"torch": "2.15"}})
     for cell, (values, more) in cells.items():
-        row = {"cell": cell, "model": "net", "dataset": "data", "explainer": cell, "metric": "srg", "kind": "faithfulness",
-               "better": "higher", "unit": "probability", "status": "ok", "stick": "s", "device": "cpu", "value": None,
+        row = {"cell": cell, "model": "net", "dataset": "data", "explainer": cell, "metric": "srg",
+               "kind": "faithfulness", "better": "higher", "unit": "probability", "status": "ok", "stick": "s",
+               "device": "cpu", "value": None,
                "environment": hashed, "config": {"protocol": {"explain_batch": 10}}, **more}  # fmt: skip
         if row["status"] == "ok":
             values = np.asarray(values)

@@ -1,0 +1,43 @@
+"""Can the metrics of a run be relied on? One row each: agreement of samples, stability, and what more would show."""
+
+from collections.abc import Collection, Iterable
+
+import pandas as pd
+
+from harness.results.matrices import Matrix
+from harness.results.pairs import all_pairs
+from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, samples_needed, split_half, stability
+
+
+def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> pd.DataFrame:
+    """One row per metric with a direction: ``explainers n alpha split_half enough needed separated reading``.
+
+    ``enough``: the smallest number of samples from which on the best explainer stays the best (share 0.95), missing
+    where all there are do not suffice; ``needed``: samples that would tell the two best explainers apart (power 0.8) by
+    the effect seen, itself uncertain; ``separated``: the share of pairs shown to differ. Controls take no part
+    in ``enough`` and ``needed``.
+    """
+    return pd.DataFrame([_row(matrix, controls) for matrix in matrices if matrix.better in ("higher", "lower")])
+
+
+def _row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
+    values, pairs = matrix.complete, all_pairs(matrix)
+    alpha = krippendorff_alpha(values.to_numpy())
+    own = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n not in controls]], matrix.better)
+    return {
+        **matrix.names, "explainers": values.shape[1], "n": len(values), "alpha": alpha,
+        "split_half": split_half(matrix), "enough": stability(own).enough if len(own.values.columns) > 1 else None,
+        "needed": _needed(own.complete),
+        "separated": float((pairs["p_holm"] < 0.05).mean()) if len(pairs) else float("nan"),
+        "reading": "samples rank alike" if alpha >= RELIABLE_ALPHA else "only the mean over the data can be read",
+    }  # fmt: skip
+
+
+def _needed(values: pd.DataFrame) -> float:
+    """Samples that would separate the two explainers of the best means."""
+    order = values.mean().sort_values(ascending=False).index
+    if len(order) < 2 or len(values) < 2:
+        return float("nan")
+    differences = values[order[0]] - values[order[1]]
+    spread = differences.std(ddof=1)
+    return samples_needed(differences.mean() / spread) if spread > 0 else float("nan")

@@ -1,0 +1,122 @@
+"""The leaderboard as rows, Markdown and LaTeX: what is best, what is not shown to be worse, and what is a hole."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.cli import main
+from harness.results.store import Store
+
+SEED = int(os.environ["HARNESS_TEST_SEED"])
+SAMPLES = 30
+EVIL = "<script>alert(1)</script>|_&%"
+
+
+def row(cell, explainer, metric, **more):
+    config = {"protocol": {"seed": 0}, "explainer": {"name": explainer}, "metric": {"name": metric}}
+    return {"cell": cell, "model": "net", "dataset": "data", "explainer": explainer, "metric": metric,
+            "better": "higher", "kind": "faithfulness", "unit": "probability", "status": "ok", "stick": "s",
+            "config": config, **more}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    """lime and rise alike and well above random, edge without one metric, one that failed, and a cost."""
+    generator, store = np.random.default_rng(SEED), Store(tmp_path / "r")
+    level = generator.normal(0.5, 0.2, SAMPLES)
+    shifts = {"lime": 0.30, "rise": 0.29, "random": 0.0, EVIL: -0.3}
+    for metric in ("srg", "irof"):
+        for explainer, shift in shifts.items():
+            values = level + shift + 0.05 * generator.normal(size=SAMPLES)
+            cell = f"{metric}{list(shifts).index(explainer)}"
+            store.write_scores(cell, {"sample": [f"p{i}" for i in range(SAMPLES)], "value": values})
+            more = {"value": float(values.mean()), "ci_low": 0.1, "ci_high": 0.9, "n": SAMPLES, "n_invalid": 0}
+            store.append(row(cell, explainer, metric, **more))
+    store.append(row("failed", "edge", "srg", status="failed", error="boom"))
+    store.append(row("n/a", "edge", "irof", status="not_applicable", error="needs masks"))
+    return tmp_path
+
+
+def table(run, *arguments):
+    return main(["table", "r", "--runs", str(run), *arguments])
+
+
+def test_each_row_says_how_the_explainer_stands_to_the_best_and_to_the_best_control(run):
+    assert table(run, "--long", "--csv", str(run / "long.csv")) == 0
+    rows = pd.read_csv(run / "long.csv").query("metric == 'srg'").set_index("explainer")
+    best, other = rows["value"].idxmax(), {"lime": "rise", "rise": "lime"}[rows["value"].idxmax()]
+    assert rows.loc[best, "rank"] == 1 and rows.loc[best, "best"] and np.isnan(rows.loc[best, "vs_best"])
+    assert not rows.loc["random", "best"] and rows.loc["random", "p_best"] < 0.05
+    assert rows.loc[other, "vs_control"] == pytest.approx(rows.loc[other, "value"] - rows.loc["random", "value"])
+    assert rows.loc[other, "p_control"] < 0.05 and rows.loc[EVIL, "vs_control"] < 0
+    assert not set(rows.loc["lime", "letters"]) & set(rows.loc["random", "letters"])
+    assert rows.loc["edge", "why"] == "boom" and np.isnan(rows.loc["edge", "rank"])
+
+
+def test_markdown_marks_the_best_and_shows_holes_as_holes(run):
+    assert table(run, "--markdown", str(run / "t.md")) == 0
+    text = (run / "t.md").read_text()
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines() if line.startswith("| ")}
+    assert "**0." in lines["lime"] + lines["rise"] and "**" not in lines["random"] and "<u>" not in lines["random"]
+    assert "| failed | n/a |" in lines["edge"] and "srg ↑" in lines["explainer"]
+    assert "<script>" not in text and r"\|\_" in text
+
+
+def test_latex_escapes_what_it_must_and_uses_booktabs(run):
+    assert table(run, "--latex", str(run / "t.tex")) == 0
+    text = (run / "t.tex").read_text()
+    assert r"\toprule" in text and r"\textbf{0." in text and r"|\_\&\%" in text
+    assert all(line.count("&") - line.count(r"\&") == 2 for line in text.splitlines() if line.endswith(r"\\"))
+
+
+def test_the_terminal_shows_the_letters_behind_the_ranks(run, capsys):
+    assert table(run) == 0
+    said = capsys.readouterr().out
+    assert "explainers that share a letter" in said.replace("\n", " ") and "#1 a" in said
+
+
+def test_explainers_over_unequal_samples_are_not_ranked_or_tested(run):
+    store = Store(run / "r")
+    store.write_scores("few", {"sample": ["p0", "p1"], "value": [0.1, 0.2]})
+    store.append(row("few", "few", "srg", value=0.15, n=2, n_invalid=0))
+    assert table(run, "--long", "--csv", str(run / "long.csv")) == 0
+    rows = pd.read_csv(run / "long.csv").query("metric == 'srg' and status == 'ok'")
+    assert rows["rank"].isna().all() and rows["letters"].isna().all()
+    assert set(rows["why"]) == {"numbers of valid samples differ"}
+
+
+@pytest.mark.parametrize(("flag", "columns"), [
+    ("--reliability", {"metric", "alpha", "enough", "needed", "separated"}),
+    ("--agreement", {"first", "second", "tau", "low", "high"}),
+    ("--across", {"metric", "explainer", "mean_rank", "note"}),
+])  # fmt: skip
+def test_what_metrics_are_worth_is_a_table_too(run, flag, columns):
+    assert table(run, flag, "--csv", str(run / "x.csv")) == 0
+    assert columns <= set(pd.read_csv(run / "x.csv").columns)
+
+
+def test_metrics_that_are_copies_of_each_other_agree(run):
+    table(run, "--agreement", "--csv", str(run / "x.csv"))
+    assert pd.read_csv(run / "x.csv")["tau"].iloc[0] >= 0.6
+
+
+def test_variance_is_split_between_samples_and_seeds(run):
+    generator, store = np.random.default_rng(SEED), Store(run / "r")
+    level = generator.normal(size=200)
+    for seed in range(4):
+        values = level + 0.5 * generator.normal(size=200)
+        store.write_scores(f"s{seed}", {"sample": [f"p{i}" for i in range(200)], "value": values})
+        more = {"config": {"protocol": {"seed": seed}}, "value": float(values.mean()), "n": 200, "n_invalid": 0}
+        store.append(row(f"s{seed}", "noisy", "srg") | more)
+    assert table(run, "--seeds", "--csv", str(run / "x.csv")) == 0
+    (found,) = pd.read_csv(run / "x.csv").to_dict("records")
+    assert found["explainer"] == "noisy" and found["seeds"] == 4 and found["n"] == 200
+    assert found["sd_samples"] == pytest.approx(1, abs=0.2) and found["sd_seeds"] == pytest.approx(0.5, abs=0.1)
+    assert found["seed_of_mean"] < 0.15
+
+
+def test_other_tables_have_no_markdown_and_say_so(run, capsys):
+    assert table(run, "--agreement", "--markdown", str(run / "x.md")) == 2
+    assert "Markdown and LaTeX are for the leaderboard" in capsys.readouterr().err
