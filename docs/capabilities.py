@@ -1,4 +1,4 @@
-"""The tables of explainers and metrics on their pages, from what each declares: run ``python docs/capabilities.py``."""
+"""The tables of what there is on its pages, from what each item declares: run ``python docs/capabilities.py``."""
 
 import inspect
 from itertools import groupby
@@ -7,7 +7,7 @@ from pathlib import Path
 from pages import replaced
 
 from harness.promises import SUMS_TO
-from harness.registry import EXPLAINERS, METRICS, Explainer, Metric
+from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, DataSet, Entry, Explainer, Metric
 from harness.results.leaderboard import ARROWS, KINDS
 
 FOLDER = Path(__file__).parent
@@ -16,6 +16,8 @@ OF_EXPLAINERS = (
     "explainer", "scope", "needs of the model", "inputs", "sign", "sums to", "draws", "evaluations a sample",
 )  # fmt: skip
 OF_METRICS = ("metric", "better", "unit", "needs beside a map", "what it is")
+OF_DATA = ("data set", "samples", "to predict", "source", "licence", "what it is")
+INPUTS = {"image": "Images", "table": "Tables", "tokens": "Texts", "series": "Time series", "any": "Any kind of input"}
 
 
 def explainer_tables() -> str:
@@ -31,6 +33,15 @@ def metric_tables() -> str:
     by_kind = sorted(METRICS.values(), key=lambda entry: (kinds.index(entry.kind), entry.name))
     groups = groupby(by_kind, key=lambda entry: entry.kind)
     return "\n\n".join(_table(kind.capitalize(), OF_METRICS, map(_metric_row, entries)) for kind, entries in groups)
+
+
+def data_tables() -> str:
+    """One table of data sets for each kind of input, and one of all models."""
+    kinds = list(INPUTS)
+    by_kind = sorted(DATASETS.values(), key=lambda entry: (kinds.index(entry.modality), entry.name))
+    groups = groupby(by_kind, key=lambda entry: entry.modality)
+    data = [_table(INPUTS[kind], OF_DATA, map(_data_row, entries)) for kind, entries in groups]
+    return "\n\n".join([*data, _table("Models", ("model", "what it is"), map(_model_row, MODELS.values()))])
 
 
 def _of_module(title: str, entries: list[Explainer]) -> str:
@@ -57,16 +68,23 @@ def _metric_row(entry: Metric) -> list[str]:
     options = dict(entry.options)
     arrow = ARROWS.get(entry.direction(options), "").strip()
     needs = ", ".join(each.replace("_", " ") for each in entry.needs)
-    return [
-        f"`{entry.name}`",
-        arrow,
-        entry.unit_of(options),
-        needs,
-        entry.summary.replace("|", "\\|").replace("``", "`"),
-    ]
+    return [f"`{entry.name}`", arrow, entry.unit_of(options), needs, _in_words(entry)]
 
 
-PARTS = {"explainers.md": explainer_tables, "metrics.md": metric_tables}
+def _data_row(entry: DataSet) -> list[str]:
+    return [f"`{entry.name}`", entry.samples, entry.classes, entry.source, entry.licence, _in_words(entry)]
+
+
+def _model_row(entry: Entry) -> list[str]:
+    return [f"`{entry.name}`", _in_words(entry)]
+
+
+def _in_words(entry: Entry) -> str:
+    """The first paragraph of an item's docstring as the cell of a table."""
+    return entry.summary.replace("|", "\\|").replace("``", "`")
+
+
+PARTS = {"explainers.md": explainer_tables, "metrics.md": metric_tables, "data.md": data_tables}
 
 
 def with_table(page: str, text: str) -> str:

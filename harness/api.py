@@ -45,7 +45,7 @@ def explain(
     explainer: str | Callable[..., Tensor], model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0,
     modality: str | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
     segments: str | Tensor | None = None, value_range: tuple[Any, Any] | None = None, truth: Tensor | None = None,
-    columns: Sequence[int] | None = None, **options: Any,
+    columns: Sequence[int] | None = None, fillers: Mapping[str, Tensor] | None = None, **options: Any,
 ) -> Tensor:  # fmt: skip
     """Attributions (inputs' shape, or one channel) of ``model``'s outputs for ``targets`` (N,).
 
@@ -53,7 +53,8 @@ def explain(
     holds training inputs for baselines and global methods that need them, ``train_labels`` their labels, ``segments``
     names the segments or gives them, (N, *units). ``value_range`` is the lowest and highest value an input can have;
     without it each sample's own range counts. ``truth`` (N, *units) is the known right attribution, which the explainer
-    ``oracle`` gives; ``columns`` says which column each number of a table (N, D) belongs to, where one is several.
+    ``oracle`` gives; ``columns`` says which column each number of a table (N, D) belongs to, where one is several;
+    ``fillers`` (``pad``, ``mask`` -> (D,)) what a removed token of a text (N, T, D) becomes by these baselines.
     Raises ValueError on wrong input and NotApplicable where the explainer cannot serve this model or data.
     """
     entry = EXPLAINERS.resolve(explainer)
@@ -61,7 +62,7 @@ def explain(
     options = entry.complete(options)
     samples = samples_of(
         model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given,
-        value_range=value_range, truth=truth, columns=columns,
+        value_range=value_range, truth=truth, columns=columns, fillers=fillers,
     )  # fmt: skip
     explaining = Explaining(entry, options, model)
     with guarded(model):
@@ -75,7 +76,7 @@ def score(
     masks: Tensor | None = None, segments: str | Tensor | None = None, seed: int = 0, modality: str | None = None,
     labels: Tensor | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
     value_range: tuple[Any, Any] | None = None, truth: Tensor | None = None, columns: Sequence[int] | None = None,
-    reduction: str = "sum", **options: Any,
+    fillers: Mapping[str, Tensor] | None = None, reduction: str = "sum", **options: Any,
 ) -> Tensor:  # fmt: skip
     """The metric's score (N,) of given attributions, NaN where it is undefined.
 
@@ -83,8 +84,9 @@ def score(
     capabilities. ``labels`` (N,) are what the data says the samples are, where that is not ``targets``.
     ``value_range`` is the lowest and highest value an input can have; without it each sample's own range counts.
     ``truth`` (N, *units) is the known right attribution, for metrics that compare with it; ``columns`` says which
-    column each number of a table (N, D) belongs to, where one is several. ``reduction`` is how channels become one
-    number per unit; ``none`` makes every number a unit.
+    column each number of a table (N, D) belongs to, where one is several; ``fillers`` (``pad``, ``mask`` -> (D,)) what
+    a removed token of a text (N, T, D) becomes by these baselines. ``reduction`` is how channels become one number per
+    unit; ``none`` makes every number a unit.
     """
     entry = METRICS.resolve(metric)
     given, options = _segments(entry, segments, options)
@@ -92,6 +94,7 @@ def score(
     samples = samples_of(
         model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given,
         masks=masks, labels=labels, value_range=value_range, elements=reduction == "none", truth=truth, columns=columns,
+        fillers=fillers,
     )  # fmt: skip
     explaining = None
     if explainer is not None:
@@ -107,7 +110,7 @@ def samples_of(
     train: Tensor | None = None, train_labels: Tensor | None = None, segments: Tensor | None = None,
     masks: Tensor | None = None, labels: Tensor | None = None, truth: Tensor | None = None,
     columns: Sequence[int] | None = None, value_range: tuple[Any, Any] | None = None, elements: bool = False,
-    predictor: Predictor | None = None,
+    fillers: Mapping[str, Tensor] | None = None, predictor: Predictor | None = None,
 ) -> Samples:  # fmt: skip
     """Checked tensors as ``Samples``; raises ValueError with one line on what is wrong."""
     check_model(model)
@@ -126,7 +129,7 @@ def samples_of(
         train=check_like_inputs(train, inputs, "train"),
         train_labels=check_train_labels(train_labels, train),
         value_range=value_range, masks=None if masks is None else masks.to(inputs.device),
-        truth=None if truth is None else truth.to(inputs.device),
+        truth=None if truth is None else truth.to(inputs.device), fillers=fillers,
         given_segments=_per_sample(segments, inputs, units),
     )  # fmt: skip
 

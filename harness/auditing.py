@@ -103,7 +103,7 @@ class Auditor:
 
     @cached_property
     def _units(self) -> Units:
-        return Units.of(self.stage.first(), self.stage.data.modality)
+        return Units.of(self.stage.first(), self.stage.data.modality, columns=self.stage.data.columns)
 
 
 def relative_difference(first: Tensor, second: Tensor) -> float:

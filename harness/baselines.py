@@ -2,7 +2,8 @@
 
 A baseline maps samples to tensors of the inputs' shape. Those that draw (``uniform_noise``, ``gaussian_noise``,
 ``train_sample``) draw from (seed, sample, draw number), so that every explainer and metric meets the same ones.
-Those that fill in from the units that are left (``noisy_linear``, ``inpaint``, ``vae``) are in ``harness.infilling``.
+Those that fill in from the units that are left (``noisy_linear``, ``inpaint``, ``vae``, ``drop``) are in
+``harness.infilling``.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.dropping import filler
 from harness.errors import NotApplicable, UserError, unknown
 from harness.infilling import DRAWING, INFILLINGS, is_infilling
 from harness.randomness import integers, normal, uniform
@@ -123,6 +125,18 @@ def train_sample(samples: "Samples", draw: int) -> Tensor:
     train = _train(samples)
     drawn = integers(samples.stream(f"train_sample baseline {draw}"), len(train), 1)[:, 0]
     return train[drawn.to(train.device)].to(samples.inputs)
+
+
+@_baseline
+def pad(samples: "Samples", draw: int) -> Tensor:
+    """Padding in the place of a token, as the model's texts end with it; what is left stays where it is."""
+    return filler(samples, "pad").expand_as(samples.inputs)
+
+
+@_baseline
+def mask(samples: "Samples", draw: int) -> Tensor:
+    """The model's mask token in the place of a token, or, where it was trained with none, its unknown word."""
+    return filler(samples, "mask").expand_as(samples.inputs)
 
 
 def _train(samples: "Samples") -> Tensor:

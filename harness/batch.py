@@ -97,6 +97,8 @@ class Batch:
         return self.explain_again(samples)
 
     def need_explainer(self) -> None:
-        """Raise NotApplicable for attributions that came without their explainer."""
+        """Raise NotApplicable for attributions that came without their explainer, or were made before."""
         if self.explain_again is None:
             raise NotApplicable("explains again, which attributions given without an explainer cannot do")
+        if self.explainer is not None and self.explainer.stored:
+            raise NotApplicable(f"explains again, which {self.explainer.name} attributions cannot do")

@@ -1,13 +1,13 @@
 """Which models, data sets, explainers and metrics are meant: what the user names, with every option written out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from harness.errors import UserError
 from harness.identity import canonical
-from harness.registry import Entry, Registry
+from harness.registry import Entry, Registry, import_object
 
 # What a metric is run over at ``over: standard``: choices that papers make differently, of which a verdict should not
 # depend on one (``harness.results.choices``).
@@ -30,6 +30,12 @@ class Chosen:
     def identity(self) -> dict[str, Any]:
         """Name and options, written out."""
         return {"name": self.entry.name, **self.options}
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """The code behind it: its function, and what its options import."""
+        named = [self.options[name] for name in self.entry.imports]
+        return [self.entry.function, *(import_object(each) for each in named if each and ":" in each)]
 
 
 def choose_one(registry: Registry, given: Any) -> Chosen:

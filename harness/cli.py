@@ -1,4 +1,4 @@
-"""The command line: ``harness run | plan | list | table | check``."""
+"""The command line: ``harness run | plan | list | table | check | view``."""
 
 import os
 import sys
@@ -17,6 +17,14 @@ USAGE = """usage: harness VERB ...
   table  results: harness table [RUN] [--samples | --by DIVISION | --choices | --sanity] [--csv FILE] [--parquet FILE]
   check  what every explainer's self-checks show on a model and data, without scoring: harness check [model=NAME]
          [dataset=NAME] [explainer=[A,B]] [protocol.samples=4] [--csv FILE] [--strict] [--quiet]
+  view   pictures of a run and its models: harness view [RUN | what harness run takes] [--what LIST] [--layers LIST]
+         [--explainer NAME] [--quiet]; LIST is some of activations, maximisation, features, columns, curves,
+         importances, tradeoff
+  report   one page of runs for a browser, offline, and its twin in Markdown: harness report [RUN ...] [--out FILE]
+         [--runs FOLDER] [--quiet]
+  compare  two runs cell by cell: harness compare BASE [NEW] [--fail-on worse,broken] [--markdown FILE] [--csv FILE]
+         [--all]
+  trend  steps over many runs: harness trend RUN RUN ... [--fail-on worse] [--csv FILE] [--all]
 
 Without arguments `harness run` benchmarks EfficientNet-Lite0 on 20 photos. -m sweeps: model=a,b. RUN is a name under
 runs/, latest or previous."""
@@ -25,8 +33,10 @@ runs/, latest or previous."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status is 0, 1 if cells failed, 2 for a user's mistake, 130 when interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    verbs: dict[str, Callable[[list[str]], int]] = {"run": run, "plan": plan, "list": list_registry, "table": table,
-                                                     "check": check}  # fmt: skip
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "run": run, "plan": plan, "list": list_registry, "table": table, "check": check, "view": view, "report": report,
+        "compare": compare, "trend": trend,
+    }  # fmt: skip
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0 if arguments else 2
@@ -186,6 +196,35 @@ def table(arguments: list[str]) -> int:
     from harness.showing import show_table
 
     return show_table(arguments)
+
+
+def report(arguments: list[str]) -> int:
+    """``harness report``: runs as one page that works offline, and its twin in Markdown."""
+    from harness.reporting import show_report
+
+    return show_report(arguments)
+
+
+def compare(arguments: list[str]) -> int:
+    """``harness compare``: two runs cell by cell; with --fail-on, 1 if a cell has one of those verdicts."""
+    from harness.comparing import show_comparison
+
+    return show_comparison(arguments)
+
+
+def trend(arguments: list[str]) -> int:
+    """``harness trend``: the levels of every cell over many runs, and what the last step did."""
+    from harness.comparing import show_trend
+
+    return show_trend(arguments)
+
+
+def view(arguments: list[str]) -> int:
+    """``harness view``: pictures of what a model does and of a run's scores, with their data beside them."""
+    from harness.viewing import view_command
+
+    sys.path.append(os.getcwd())  # as for run
+    return view_command(arguments, _take, _take_value)
 
 
 def _take(arguments: list[str], flag: str) -> bool:

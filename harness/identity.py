@@ -73,11 +73,25 @@ def files_of(options: Mapping[str, Any]) -> str:
     """Fingerprint of the files that options name: the content of a file, and of a folder's files of text.
 
     Of other files in a folder, images say, name, size and time of change count: reading them all would take too long.
-    An option names a file if it has a separator or a suffix: a file called ``zero`` is not taken for a baseline.
+    An option names a file if it is called a path or a root, or its value has a separator or a suffix: a file called
+    ``zero`` is not taken for a baseline.
     """
-    named = [value for value in options.values() if isinstance(value, str) and len(value) < 4096]
-    paths = [Path(value).expanduser() for value in named if os.sep in value or Path(value).suffix]
+    named = [(name, value) for name, value in _texts(options) if len(value) < 4096]
+    paths = [Path(value).expanduser() for name, value in named if _is_path(name, value)]
     return digest(*(_file_code(path) for path in paths if path.exists()))
+
+
+def _is_path(name: str, value: str) -> bool:
+    return name.endswith(("path", "root")) or os.sep in value or bool(Path(value).suffix)
+
+
+def _texts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The texts among options, and in mappings among them, with their names."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _texts(value)
+        elif isinstance(value, str):
+            yield str(name), value
 
 
 def _file_code(path: Path) -> str:

@@ -1,8 +1,8 @@
 """Baselines that fill in: what a removed unit becomes follows from the units that are left, not from the place alone.
 
 Each is a function ``fill(samples, sample, kept, draw)`` that gives inputs (rows, ...) of the samples numbered
-``sample`` (rows,); ``kept`` broadcasts to them, bool, True where a number stays: what it gives there does not count.
-All work in the model's own input space.
+``sample`` (rows,); ``kept`` broadcasts to them, bool, True where a number stays: what it gives there does not count,
+save of those in MOVING, which move what stays. All work in the model's own input space.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from harness.dropping import drop
 from harness.errors import NotApplicable
 from harness.inpainting import inpaint
 from harness.noisy_linear import noisy_linear
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from harness.samples import Samples
 
 Fill = Callable[["Samples", Tensor, Tensor, int], Tensor]
-INFILLINGS: dict[str, Fill] = {"inpaint": inpaint, "noisy_linear": noisy_linear, "vae": vae}
+INFILLINGS: dict[str, Fill] = {"inpaint": inpaint, "noisy_linear": noisy_linear, "vae": vae, "drop": drop}
 DRAWING = ("noisy_linear", "vae")  # those of which another draw fills in otherwise
+MOVING = ("drop",)
 
 
 def is_infilling(chosen: str | Tensor) -> bool:
@@ -33,5 +35,5 @@ def infill(samples: "Samples", chosen: str, sample: Tensor, kept: Tensor, draw: 
     """Inputs (rows, ...) of the samples numbered ``sample`` with what is not ``kept`` filled in by ``chosen``."""
     if kept.dtype != torch.bool:
         raise NotApplicable(f"baseline {chosen} fills in whole units, and these masks are weights between 0 and 1")
-    inputs = samples.inputs[sample]
-    return torch.where(kept, inputs, INFILLINGS[chosen](samples, sample, kept, draw))
+    filled = INFILLINGS[chosen](samples, sample, kept, draw)
+    return filled if chosen in MOVING else torch.where(kept, samples.inputs[sample], filled)

@@ -1,4 +1,5 @@
-"""Keeps the first samples' maps of each explainer, and draws them on one sheet: photos down, explainers across."""
+"""Keeps the first samples' maps of each explainer, and draws them: photos or series down and explainers across, texts
+with a line for each explainer."""
 
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from harness.plan import Plan
 from harness.recording import RowRecorder
 from harness.results.disk import whole_file
 from harness.stage import Stage
+from harness.units import Units
+
+MOST_LINES = 240  # on a picture of texts; its page has those of all texts that maps are kept of
 
 
 class Sheet:
@@ -22,7 +26,9 @@ class Sheet:
     def __init__(self, plan: Plan, stage: Stage, recorder: RowRecorder) -> None:
         self.plan, self.stage, self.recorder = plan, stage, recorder
         self.scored, self.failed = recorder.scored, recorder.failed
-        self.count = min(plan.runtime.sheet, stage.count) if stage.units.modality == "image" else 0
+        modality, texts = stage.units.modality, stage.model.wording is not None
+        drawn = modality in ("image", "series") or (modality == "tokens" and texts)
+        self.count = min(plan.runtime.sheet, stage.count) if drawn else 0
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
         """Keep the first samples' maps, each scaled to a largest magnitude of 1, in half precision."""
@@ -30,7 +36,8 @@ class Sheet:
         if not self.count:
             return
         maps = _reduced(self.stage, torch.cat([part[: self.count] for part in explained.parts])[: self.count])
-        scale = maps.abs().flatten(1).nan_to_num(0).amax(1).clamp_min(1e-30).view(-1, 1, 1)
+        scale = maps.abs().flatten(1).nan_to_num(0).amax(1).clamp_min(1e-30)
+        scale = scale.view(-1, *[1] * (maps.dim() - 1))
         with whole_file(self._path(explainer)) as temporary, open(temporary, "wb") as file:
             np.save(file, (maps / scale).half().numpy(), allow_pickle=False)
 
@@ -38,16 +45,44 @@ class Sheet:
         """Draw the sheet of all the plan's explainers; gives its path, or None where there is nothing to draw."""
         if not self.count:
             return None
-        from harness.results.sheet import contact_sheet  # a run that draws nothing need not load what draws
-
         path = self.plan.directory / f"{self.plan.name}.png"
-        contact_sheet(
-            path, self._images(), {e.label: self._maps(e) for e in self.plan.explainers}, captions=self._captions(),
-            signed={e.label for e in self.plan.explainers if e.entry.signed},
-            controls={e.label for e in self.plan.explainers if e.entry.control}, reasons=self._reasons(),
-            title=self.plan.title, subtitle=f"{self.count} of {self.stage.count} samples",
-        )  # fmt: skip
+        said = {
+            "captions": self._captions(),
+            "signed": {e.label for e in self.plan.explainers if e.entry.signed},
+            "controls": {e.label for e in self.plan.explainers if e.entry.control}, "reasons": self._reasons(),
+        }  # fmt: skip
+        maps = {e.label: self._maps(e) for e in self.plan.explainers}
+        if self.stage.units.modality == "tokens":
+            self._draw_texts(path, maps, said)
+        else:
+            self._draw_images(path, maps, said)
         return path
+
+    def _draw_images(self, path: Path, maps: dict[str, np.ndarray | None], said: dict[str, Any]) -> None:
+        from harness.results.lines import drawings, stretched  # a run that draws nothing need not load what draws
+        from harness.results.sheet import contact_sheet
+
+        series = self.stage.units.modality == "series"
+        if series:
+            images = drawings(self.stage.inputs(slice(0, self.count)).numpy())
+            maps = {name: None if values is None else stretched(values) for name, values in maps.items()}
+        else:
+            images = self._images()
+        contact_sheet(path, images, maps, **said, title=self.plan.title, subtitle=self._of_all(self.count),
+                      drawings=series)  # fmt: skip
+
+    def _draw_texts(self, path: Path, maps: dict[str, np.ndarray | None], said: dict[str, Any]) -> None:
+        """A picture of the first texts, and beside it a page of all that maps are kept of."""
+        from harness.results.sentences import passages, sentence_page, sentence_sheet
+
+        tokens = [self.stage.model.wording.tokens(self.stage.data.items[index]) for index in range(self.count)]
+        found = passages(tokens, maps, **said)
+        few = found[: max(1, MOST_LINES // len(maps))]
+        sentence_page(path.with_suffix(".html"), found, title=self.plan.title, subtitle=self._of_all(len(found)))
+        sentence_sheet(path, few, title=self.plan.title, subtitle=self._of_all(len(few)))
+
+    def _of_all(self, count: int) -> str:
+        return f"{count} of {self.stage.count} samples"
 
     def _path(self, explainer: Chosen) -> Path:
         identity = [self.plan.model.identity, self.plan.dataset.identity, explainer.identity, vars(self.plan.protocol)]
@@ -89,6 +124,7 @@ class Sheet:
 
 
 def _reduced(stage: Stage, raw: Tensor) -> Tensor:
-    """Maps (N, H, W), also where the protocol makes every channel a unit of its own."""
+    """Maps (N, *units), also where the protocol makes every channel a unit of its own."""
     how = stage.protocol.reduction
-    return raw.sum(1) if how == "none" else stage.units.reduce(raw, how)
+    units = Units.of(stage.inputs(slice(0, 1)), stage.units.modality, columns=stage.data.columns)
+    return units.reduce(raw, "sum" if how == "none" else how)

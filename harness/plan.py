@@ -139,13 +139,18 @@ class Plan:
         return digest(code_of_modules(*MEASURING), code, str(metric.entry.version), self._data_files)
 
     def subject_code(self, explainer: Chosen) -> str:
-        """Fingerprint of what is measured, as far as it is known before loading: code of explainer and model, weight
-        files."""
-        return digest(code_of(explainer.entry.function, self.model.entry.function), self._model_files)
+        """Fingerprint of what is measured, as far as it is known before loading: code of explainer and model, and the
+        files they name."""
+        code = code_of(explainer.entry.function, *self.model.functions)
+        return digest(code, self._model_files, self._explainer_files[explainer])
 
     @cached_property
     def _data_files(self) -> str:
         return files_of(self.dataset.options)
+
+    @cached_property
+    def _explainer_files(self) -> dict[Chosen, str]:
+        return {explainer: files_of(explainer.options) for explainer in self.explainers}
 
     @cached_property
     def _model_files(self) -> str:

@@ -156,9 +156,10 @@ def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
 
 
 def _labels(stage: Stage) -> list[int | None]:
-    """What the data says each sample is."""
+    """The class the data says each sample is; None where it says none, or a number to be predicted."""
     labels = stage.data.labels
-    return [None] * stage.count if labels is None else labels[: stage.count].tolist()
+    unclassed = labels is None or labels.is_floating_point()
+    return [None] * stage.count if unclassed else labels[: stage.count].tolist()
 
 
 def _groups(stage: Stage) -> list[str | None]:
@@ -172,8 +173,9 @@ def _groups(stage: Stage) -> list[str | None]:
 def config_text(plan: Plan) -> str:
     """The whole configuration of a block, options written out, as JSON."""
     named = lambda chosen: {each.label: each.identity for each in chosen}  # noqa: E731
+    called = lambda each: {"label": each.label, **each.identity}  # noqa: E731
     return json.dumps({
-        "run": plan.run, "model": plan.model.identity, "dataset": plan.dataset.identity,
+        "run": plan.run, "model": called(plan.model), "dataset": called(plan.dataset),
         "explainer": named(plan.explainers), "metric": named(plan.metrics),
         "protocol": vars(plan.protocol), "runtime": vars(plan.runtime),
     }, indent=2, default=str)  # fmt: skip

@@ -20,11 +20,15 @@ HANDED_IN = ("context", "prepared", "seed")
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered function with its name, its options (name -> default) and the first sentence of its docstring."""
+    """A registered function with its name, its options (name -> default) and the first sentence of its docstring.
+
+    imports   the options that name something to import, ``package.module:name``, whose code counts as the item's own
+    """
 
     name: str
     function: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -55,6 +59,7 @@ class Explainer(Entry):
     stochastic   whether it draws random numbers
     convention   ``contribution`` includes the input's factor, like w * (x - r); ``local`` is gradient-like, like w
     control      it does not look at the model
+    stored       its maps were made before: it can explain no other inputs, classes or weights
     cost         model evaluations per sample in the field's short form: ``1 F 1 B``, ``K + 1 F``; forward F, backward B
     source       who computes it: ``harness``, or the library of a row that shows what that library gives
     caveat       what a library's row is known to get wrong, in a few words; it is flagged and is not ranked
@@ -72,6 +77,7 @@ class Explainer(Entry):
     stochastic: bool = False
     convention: str = "contribution"
     control: bool = False
+    stored: bool = False
     cost: str = ""
     source: str = "harness"
     caveat: str = ""
@@ -86,11 +92,11 @@ class Metric(Entry):
     better       ``higher``, ``lower``, None where there is no direction, or a function of the options
     unit         of the score: ``probability``, ``correlation``, ``nats``, ..., or a function of the options
     version      raised when the definition changes
-    kind         ``faithfulness``, ``localisation``, ``sanity``, ``axiom``, ``robustness``, ``complexity``,
+    kind         ``faithfulness``, ``truth``, ``localisation``, ``sanity``, ``axiom``, ``robustness``, ``complexity``,
                  ``reference`` (what chance gives, beside a score) or ``cost``
     expects      the convention of attributions that its definition is for, or None; another one is flagged
     needs        what it needs beside model, inputs and attributions: ``explainer`` (it explains again), ``masks``,
-                 ``labels``, ``train`` (training inputs), ``train_labels``
+                 ``truth``, ``labels``, ``train`` (training inputs), ``train_labels``
     """
 
     better: str | Callable[[Mapping[str, Any]], str] | None = "higher"

@@ -60,7 +60,7 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
         jobs = plan.pending(rows, stage.weights)
         _tune(plan, stage, store)
         if plan.runtime.outputs:
-            model = digest(code_of(plan.model.entry.function), canonical(plan.model.identity), stage.weights)
+            model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.kept = KeptOutputs.of(plan.runtime.outputs, model)
     except Exception as error:  # a block that cannot start says so in every one of its cells
         _fail_all(plan, recorder, error)

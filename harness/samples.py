@@ -3,7 +3,7 @@
 Explainers see it as ``context``, metrics as ``batch.samples``. What is computed here once serves them all.
 """
 
-from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +35,7 @@ class Samples:
     truth           (N, *units) float, the known right attribution of each sample's label, or None
     given_segments  (N, *units) int64, or None
     places          (N,) which sample of the data set each one is
+    ids             the names of all samples of the data set, which ``places`` count, or None
     fillers         what a removed token can become: name -> embedding (D,); None where inputs are no texts
     memo            what has been computed for these samples and is kept as long as the block
     block           what has been computed for all samples of the block
@@ -58,6 +59,7 @@ class Samples:
     truth: Tensor | None = None
     given_segments: Tensor | None = None
     places: Tensor | None = None
+    ids: Sequence[str] | None = None
     fillers: Mapping[str, Tensor] | None = None
     memo: MutableMapping[Hashable, Any] = field(default_factory=dict)
     block: MutableMapping[Hashable, Any] = field(default_factory=dict)

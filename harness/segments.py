@@ -2,8 +2,8 @@
 
 ``unit`` every unit by itself; ``grid:7`` a 7 x 7 grid (7 windows on a sequence); ``patch:16`` squares of 16 units
 (windows of 16); ``slic:100`` about 100 superpixels (Achanta et al. 2012, on the values the model sees, scaled to the
-data's range); ``given`` those handed in; ``auto`` units where there are at most 64, else ``grid:7``; ``few`` units
-where there are at most 12, else ``grid:3`` (``grid:12`` on a sequence).
+data's range); ``given`` those handed in; ``auto`` a text's words where they are given, else units where there are at
+most 64, else ``grid:7``; ``few`` units where there are at most 12, else ``grid:3`` (``grid:12`` on a sequence).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import NotApplicable, UserError, unknown
-from harness.units import Units, gather_segments, segment_sizes
+from harness.units import gather_segments, segment_sizes
 
 if TYPE_CHECKING:
     from harness.samples import Samples
@@ -39,7 +39,7 @@ def make_segments(samples: "Samples", spec: str | Tensor) -> Segments:
     """The segments of ``samples`` that ``spec`` names; see the module's docstring."""
     if isinstance(spec, Tensor):
         return _checked(spec.to(samples.inputs.device), samples)
-    kind, _, number = _automatic(spec, samples.units).partition(":")
+    kind, _, number = _automatic(spec, samples).partition(":")
     if kind not in KINDS:
         raise unknown("segmentation", spec, [f"{k}:N" if k in ("grid", "patch", "slic") else k for k in KINDS])
     if kind == "given":
@@ -54,9 +54,12 @@ def make_segments(samples: "Samples", spec: str | Tensor) -> Segments:
     return _same_for_all(_grid(samples.units.shape, size, patches=kind == "patch"), samples)
 
 
-def _automatic(spec: str, units: Units) -> str:
+def _automatic(spec: str, samples: "Samples") -> str:
+    units = samples.units
     if spec not in MOST_UNITS:
         return spec
+    if spec == "auto" and samples.given_segments is not None and units.modality == "tokens" and len(units.shape) == 1:
+        return "given"
     if units.count <= MOST_UNITS[spec] or units.modality == "table":
         return "unit"
     return "grid:7" if spec == "auto" else "grid:3" if len(units.shape) == 2 else "grid:12"

@@ -154,5 +154,3 @@ def controls_of(cells: pd.DataFrame) -> set[str]:
     labels = zip(cells["explainer"], cells["config"], strict=True)
     names = {label: configured(config, "explainer").get("name", label) for label, config in labels}
     return {label for label, name in names.items() if name in EXPLAINERS and EXPLAINERS[name].control}
-
-_controls = controls_of

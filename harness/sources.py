@@ -21,6 +21,7 @@ class LoadedModel:
     value_range   lowest and highest value of its input space, numbers or tensors (C, 1, 1); None if not known
     classes       the names of its outputs, or None
     wording       how texts become its inputs, for a model of texts
+    function      of a model that is the function which planted data is made with: which one, with its options
     """
 
     module: nn.Module
@@ -28,6 +29,7 @@ class LoadedModel:
     value_range: tuple[Any, Any] | None = None
     classes: tuple[str, ...] | None = None
     wording: "Wording | None" = None
+    function: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Data:
     value_range   as in LoadedModel, for items that are tensors already
     train         training inputs (R, ...) as tensors, for baselines and background sets, or None
     train_labels  their labels (R,), or None
-    masks         (N, *units) bool, where the object is, or None
+    masks         (N, *units) bool, where the object is, or None; ``harness.carried.MaskImages`` for masks of raw images
     truth         (N, *units), the known right attribution of each sample's label (of a single output, of the output),
                   or None where nobody knows it
     segments      (N, *units) int64, segments of the data's own, numbered from 0, or None
@@ -64,6 +66,8 @@ class Data:
     columns       of a table whose columns are several numbers (one-hot): the unit of each number, or None
     groups        divisions of the samples whose scores are to be compared, like a sensitive attribute: name -> (N,)
     skipped       what could not be read, one line each
+    function      the function that ``truth`` is of, as ``LoadedModel.function`` names it; None where it is of any
+                  model
     """
 
     ids: Sequence[str]
@@ -81,6 +85,7 @@ class Data:
     columns: tuple[int, ...] | None = None
     groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    function: str | None = None
 
     def __len__(self) -> int:
         return len(self.items)

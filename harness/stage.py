@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.allocator import give_back_freed_memory
+from harness.carried import SeenMasks, with_masks_seen
 from harness.checks import check_inputs, check_model, check_targets, class_count, first_line, settings
 from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.identity import weights_of
@@ -122,9 +123,10 @@ class Stage:
             self._inputs(number, where), mine(self.targets), self.predictor, self.units, self.protocol.seed,
             labels=mine(data.labels), train=data.train, train_labels=data.train_labels, unit_names=data.unit_names,
             value_range=self.model.value_range or data.value_range,
-            masks=mine(data.masks), truth=mine(data.truth),
+            masks=self._seen_masks(number, where) if isinstance(data.masks, SeenMasks) else mine(data.masks),
+            truth=mine(data.truth),
             given_segments=segments,
-            places=torch.arange(where.start, where.stop, device=self.device),
+            places=torch.arange(where.start, where.stop, device=self.device), ids=data.ids,
             fillers=None if wording is None else wording.fillers,
             memo=self.memos.setdefault(number, Memo(self.shelf)), block=self.memo,
             kept=self.kept,
@@ -136,6 +138,13 @@ class Stage:
         if key not in self.cache:
             texts = [self.data.items[index] for index in range(where.start, where.stop)]
             self.cache[key] = torch.stack([self.model.wording.words(text) for text in texts])
+        return self.cache[key].to(self.device)
+
+    def _seen_masks(self, number: int, where: slice) -> Tensor:
+        """The masks of a chunk's images as the model sees them, preprocessed once."""
+        key = ("masks", number)
+        if key not in self.cache:
+            self.cache[key] = self.data.masks[where]
         return self.cache[key].to(self.device)
 
     def _inputs(self, number: int, where: slice) -> Tensor:
@@ -152,6 +161,11 @@ def set_stage(
     """Put model and data on the device and fix the targets; raises one line on what does not fit."""
     if len(data) == 0:
         raise UserError("the data set is empty, expected at least one sample")
+    if None not in (model.function, data.function) and model.function != data.function:
+        raise UserError(
+            f"the data's truth is of {data.function!r}, the model is {model.function!r}; give both the same options"
+        )
+    data = with_masks_seen(data, model.preprocess)
     module = check_model(model.module).to(device)
     count = min(len(data), protocol.samples or len(data))
     first = read_inputs(model, data, slice(0, 1))

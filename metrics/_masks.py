@@ -65,3 +65,16 @@ def _slices(box: Box, axes: int) -> tuple[slice, ...]:
         raise UserError(f"box is {tuple(box)}, expected {expected} with some extent along every axis")
     bounds = zip(reversed(first), reversed(last), strict=True)
     return tuple(slice(max(0, math.floor(low)), max(0, math.ceil(high))) for low, high in bounds)
+
+
+def share_of_top(values: Tensor, inside: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Share of the ``counts`` (N,) highest values (N, d) that are ``inside`` (N, d) bool: its mean over orders of
+    equals.
+
+    With it the share of the places for which more units than places are equal. ``counts`` are at least 1.
+    """
+    last = values.sort(1, descending=True).values.gather(1, counts[:, None] - 1)
+    above, equal = values > last, values == last
+    places, rivals = counts - above.sum(1), equal.sum(1)
+    hits = (above & inside).sum(1) + places * (equal & inside).sum(1) / rivals.double()
+    return hits / counts, places.masked_fill(rivals == places, 0) / counts.double()

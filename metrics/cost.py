@@ -47,12 +47,15 @@ def peak_memory_mb(batch: Batch) -> Scores:
 def _values(batch: Batch, values: Tensor | None) -> Scores:
     if batch.cost is None:
         raise NotApplicable("these attributions came without their explainer, so what they cost is not known")
+    if batch.explainer is not None and batch.explainer.stored:
+        raise NotApplicable(f"{batch.explainer.name} attributions were made before, so what they cost is not known")
     memory = values is batch.cost.peak_memory_mb
     unknown = "this system does not tell a process its peak memory" if memory else batch.cost.reason
     return Scores(values, reason=unknown if values.isnan().any() else "")
 
 
 def _alone(batch: Batch, values: Tensor | None) -> Scores:
-    if batch.cost is not None and not batch.cost.alone:
+    known = _values(batch, values)
+    if not batch.cost.alone:
         return Scores(torch.full_like(values, float("nan")), reason="the device was shared with another run")
-    return _values(batch, values)
+    return known

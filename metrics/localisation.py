@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError, unknown
-from harness.metrics._masks import grown, object_masks
+from harness.metrics._masks import grown, object_masks, share_of_top
 from harness.metrics._similarity import average_ranks, with_reason
 from harness.ordering import tied_share
 from harness.registry import metric
@@ -111,13 +111,8 @@ def _grown(batch: Batch, masks: Tensor, tolerance: float) -> Tensor:
 
 def _share_of_top(batch: Batch, inside: Tensor, counts: Tensor) -> Scores:
     """Share of the ``counts`` (N,) highest attributions that are ``inside`` (N, d): its mean over orders of equals."""
-    values, at_least_one = batch.attributions.flatten(1), counts.clamp(min=1)
-    last = values.sort(1, descending=True).values.gather(1, at_least_one[:, None] - 1)
-    above, equal = values > last, values == last
-    places, rivals = at_least_one - above.sum(1), equal.sum(1)
-    hits = (above & inside).sum(1) + places * (equal & inside).sum(1) / rivals.double()
-    tied = places.masked_fill(rivals == places, 0) / at_least_one.double()
-    return with_reason(_unless_empty(hits / at_least_one, inside), EMPTY, tied=tied)
+    share, tied = share_of_top(batch.attributions.flatten(1), inside, counts.clamp(min=1))
+    return with_reason(_unless_empty(share, inside), EMPTY, tied=tied)
 
 
 def _unless_empty(values: Tensor, masks: Tensor) -> Tensor:

@@ -112,13 +112,22 @@ def _call(name: str, line: Line, batch: Batch, options: Mapping[str, Any]) -> An
     )  # fmt: skip
     if name == "ROAD":  # which would average over the samples here, and keep its first batch only
         metric.custom_postprocess = lambda **data: None
-    maps = batch.units.expand(batch.attributions) if line.one_channel else batch.raw
+    maps = _maps(batch, line)
     more = {"s_batch": _array(batch.units.expand(batch.masks))} if "masks" in line.needs else {}
     return metric(
         model=batch.samples.predictor.module, x_batch=_array(batch.inputs), y_batch=_array(batch.targets),
         a_batch=_array(maps), channel_first=True, explain_func=_explainer(batch), softmax=softmax,
         device=str(batch.inputs.device), batch_size=len(batch), **more,
     )  # fmt: skip
+
+
+def _maps(batch: Batch, line: Line) -> Tensor:
+    """The attributions as the metric takes them: one for each number of a table, or of channels together."""
+    if not batch.units.grouped:
+        return batch.units.expand(batch.attributions) if line.one_channel else batch.raw
+    if batch.raw.shape != batch.inputs.shape:
+        raise NotApplicable("Quantus needs an attribution for every number, this explainer gives one for each column")
+    return batch.raw
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Do metrics agree on which explainer is better? Kendall's tau-b between their rankings, with intervals."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -37,7 +38,7 @@ def _pair(first: Matrix, second: Matrix, seed: int) -> dict[str, object] | None:
     if len(explainers) < LEAST_EXPLAINERS or len(common) < 2:
         return None
     a, b = a.loc[common].to_numpy(), b.loc[common].to_numpy()
-    taus = _resampled(a, b, np.random.default_rng([seed, len(common), 5]))
+    taus = _resampled(a, b, seed)
     low, high = np.nanquantile(taus, [0.025, 0.975]) if np.isfinite(taus).any() else (np.nan, np.nan)
     return {
         **_block(first), "first": first.names["metric"], "second": second.names["metric"],
@@ -46,9 +47,20 @@ def _pair(first: Matrix, second: Matrix, seed: int) -> dict[str, object] | None:
     }  # fmt: skip
 
 
-def _resampled(a: np.ndarray, b: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    weights = generator.multinomial(len(a), np.full(len(a), 1 / len(a)), size=RESAMPLES) / len(a)
-    return np.concatenate([_taus(one[None], other) for one, other in zip(weights @ a, weights @ b, strict=True)])
+def _resampled(a: np.ndarray, b: np.ndarray, seed: int) -> np.ndarray:
+    """tau-b between the means of scores (n, k) in each resample of the samples; NaN where one ties everything."""
+    weights = _weights(len(a), seed)
+    first, second = np.triu_indices(a.shape[1], 1)
+    one, other = (np.sign(means[:, first] - means[:, second]) for means in (weights @ a, weights @ b))
+    size = np.sqrt((one != 0).sum(1) * (other != 0).sum(1))
+    return (one * other).sum(1) / np.where(size > 0, size, np.nan)
+
+
+@lru_cache(maxsize=2)
+def _weights(n: int, seed: int) -> np.ndarray:
+    """The share of each of n samples in each resample, the same for all pairs of metrics."""
+    generator = np.random.default_rng([seed, n, 5])
+    return generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
 
 
 def as_square(pairs: pd.DataFrame, value: str = "tau") -> pd.DataFrame:

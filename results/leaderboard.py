@@ -24,10 +24,11 @@ from harness.results.frames import audit_of, protocols
 from harness.results.numbers import count, significant
 from harness.results.statistics import ranks, with_caveat
 
-KINDS = ("faithfulness", "localisation", "sanity", "axiom", "robustness", "complexity", "reference")
+KINDS = ("faithfulness", "truth", "localisation", "sanity", "axiom", "robustness", "complexity", "reference")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
 COUNTS = ("forward_passes", "backward_passes")
 ARROWS = {"higher": " ↑", "lower": " ↓"}
+LETTERS = "; explainers that share a letter are not shown to differ"
 LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
 LOG_WIDTH, LEAST_WIDTH, GAP = 120, 100, 3
 WORDS = {"not_applicable": "n/a"}
@@ -49,16 +50,19 @@ class Column:
 
 
 def print_table(
-    cells: pd.DataFrame, *, controls: Collection[str] = (), file: TextIO | None = None, width: int | None = None
-) -> None:
+    cells: pd.DataFrame, *, controls: Collection[str] = (), letters: Mapping[str, str] | None = None,
+    file: TextIO | None = None, width: int | None = None,
+) -> None:  # fmt: skip
     """Print the cells of a run as leaderboards of explainers, with the metrics' means, intervals and ranks.
 
     Rows are in the order of the first metric, ``srg`` where there is one, ``controls`` last; what a library gives
     instead of the method as published is marked with the library's name and has no rank. Without a terminal there
-    are no colours and lines have 120 characters. Notes say once why a cell is n/a or failed, and what else to know.
+    are no colours and lines have 120 characters. ``letters`` (cell -> letters) stand behind the ranks: explainers that
+    share one are not shown to differ. Notes say once why a cell is n/a or failed, and what else to know.
     """
     file = file or sys.stdout
     width = width or (max(LEAST_WIDTH, shutil.get_terminal_size().columns) if file.isatty() else LOG_WIDTH)
+    cells = cells.assign(letters=[(letters or {}).get(cell, "") for cell in cells["cell"]])
     file.write("\n".join(_lines(cells, set(controls), width, file.isatty())) + "\n")
 
 
@@ -66,7 +70,7 @@ def _lines(cells: pd.DataFrame, controls: set[str], width: int, colour: bool) ->
     if cells.empty:
         yield "no cells yet"
         return
-    yield LEGEND
+    yield fill(LEGEND + (LETTERS if cells["letters"].any() else ""), width)
     cells = cells.assign(
         rank=ranks(cells), caveat=with_caveat(cells), protocol=protocols(cells), n_invalid=cells["n_invalid"].fillna(0)
     )
@@ -175,7 +179,7 @@ def _parts(row: Mapping[str, Any]) -> tuple[str, ...] | str:
     low, high = (number(row["ci_low"]), number(row["ci_high"])) if _has_interval(row) else ("", "")
     unranked = row["better"] not in ARROWS or row["caveat"]
     rank = "" if unranked else "–" if pd.isna(row["rank"]) else f"#{row['rank']:.0f}"
-    return number(row["value"]), low, high, rank + mark
+    return number(row["value"]), low, high, f"{rank} {row['letters']}".rstrip() + mark
 
 
 def _has_interval(row: Mapping[str, Any]) -> bool:

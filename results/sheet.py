@@ -42,7 +42,7 @@ class Caption:
 def contact_sheet(
     path: str | Path, images: Any, maps: Mapping[str, Any], *, captions: Sequence[Caption] = (),
     signed: Collection[str] | None = None, controls: Collection[str] = (), reasons: Mapping[str, str] | None = None,
-    title: str = "", subtitle: str = "",
+    title: str = "", subtitle: str = "", drawings: bool = False,
 ) -> None:  # fmt: skip
     """Draw images (N, C, H, W), grey or RGB in 0..1, and each explainer's maps (N, H, W) to a PNG file.
 
@@ -51,6 +51,7 @@ def contact_sheet(
     signed     the explainers whose signs mean something; None for those with a negative number
     controls   the explainers that come last, set apart
     reasons    explainer -> why it has no maps, in a few words
+    drawings   whether images are black on white, to be seen over the heat as they are rather than pale under it
 
     A map that is not finite has a blank tile that says so. Raises UserError for shapes that do not fit, and where the
     file cannot be written.
@@ -61,7 +62,7 @@ def contact_sheet(
     checked = {name: None if values is None else _maps(name, values, photos) for name, values in maps.items()}
     names = sorted(checked, key=lambda name: name in controls)  # stable: otherwise in the order given
     with_sign = [n for n in names if (_has_negative(checked[n]) if signed is None else n in signed)]
-    sheet = _Sheet(photos, names, [name for name in names if name in controls], captions, title, subtitle)
+    sheet = _Sheet(photos, names, [name for name in names if name in controls], captions, title, subtitle, drawings)
     for row, photo in enumerate(sheet.photos):
         sheet.paste(row, 0, photo)
         for column, name in enumerate(names, start=1):
@@ -77,8 +78,9 @@ class _Sheet:
 
     def __init__(
         self, photos: np.ndarray, names: list[str], controls: list[str], captions: Sequence[Caption], title: str = "",
-        subtitle: str = "",
+        subtitle: str = "", drawings: bool = False,
     ) -> None:  # fmt: skip
+        self.drawings = drawings
         self.gutter = CAPTION_WIDTH if captions else 0
         self.tile = _tile_size(photos.shape[1:3], len(names) + 1, self.gutter + (CONTROL_GAP if controls else 0))
         self.photos = [_to_tile(photo, self.tile) for photo in photos]
@@ -118,7 +120,9 @@ class _Sheet:
         if heat is None or not np.isfinite(heat).all():
             self._blank(row, column, reason if heat is None else "not finite")
         else:
-            self.paste(row, column, heat_tile(self.photos[row], resized(heat, *self.tile), signed))
+            photo = self.photos[row]
+            ground, over = (np.ones_like(photo), photo) if self.drawings else (photo, 1.0)
+            self.paste(row, column, heat_tile(ground, resized(heat, *self.tile), signed) * over)
             if not heat.any():
                 self._label(row, column, "all zero")
 

@@ -50,6 +50,7 @@ def interval(scores: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple
     if spread == 0:
         return mean, mean
     deviations = (scores - mean) / spread  # scores of 1e-200 or 1e200 have an interval too
+    deviations -= deviations.mean()  # scores that differ in their last digit alone have a mean as coarse
     means = _resampled_means(deviations, seed)
     low, high = mean + spread * np.quantile(means, _bca_shares(means, deviations, level))
     return float(low), float(high)

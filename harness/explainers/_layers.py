@@ -79,7 +79,8 @@ def _calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[Call]:
 
     try:
         for name, module in model.named_modules():
-            handles += [module.register_forward_hook(note(name))] if name else []
+            watchable = name and not isinstance(module, torch.jit.ScriptModule)  # parts of a script take no hooks
+            handles += [module.register_forward_hook(note(name))] if watchable else []
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             model(one.clone())
     finally:

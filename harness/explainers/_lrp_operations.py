@@ -133,8 +133,10 @@ class Propagation:
         return self._layer(change(layer), inputs, values)
 
     def _batch_norm(self, function: Callable, input: Tensor, *args: Any, **named: Any) -> Tensor:
-        if function is not F.batch_norm:
-            return NotImplemented  # torch.batch_norm takes its arguments in another order
+        if function is not F.batch_norm:  # torch.batch_norm, which exported programs call, takes the weight first
+            if named or len(args) != 8:
+                return NotImplemented
+            function, args = F.batch_norm, (*args[2:4], *args[:2], *args[4:7])
         scale, shift = _scale_and_shift(*args, **named)
         if not _from_layer(input) or input.linear_layer[0].axis is None:
             if self.rule.absorbs:

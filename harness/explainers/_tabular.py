@@ -4,6 +4,7 @@ What they draw depends on the seed alone, and their results on the seed and the 
 that are explained.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,8 @@ class Table:
     inputs   (R, D), on the model's device
     outputs  (R, K) the model's logits, K = 1 where it has a single output
     labels   (R,) their true labels, or None
-    names    (D,) of the columns, their numbers where the data names none
+    names    (C,) of the columns, their numbers where the data names none
+    columns  (D,) int64, the column each number belongs to; C = D where each is a column of its own
     seed     of everything drawn
     """
 
@@ -37,7 +39,23 @@ class Table:
     outputs: Tensor
     labels: Tensor | None
     names: tuple[str, ...]
+    columns: np.ndarray
     seed: int
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """The names of the numbers (D,): a column's own where it is one number, else ``column[0]``, ..."""
+        sizes, seen, found = np.bincount(self.columns), Counter(), []
+        for column in self.columns.tolist():
+            found.append(self.names[column] if sizes[column] == 1 else f"{self.names[column]}[{seen[column]}]")
+            seen[column] += 1
+        return tuple(found)
+
+    def of_columns(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the numbers of each column: (C, ...) from (D, ...)."""
+        sums = np.zeros((len(self.names), *values.shape[1:]))
+        np.add.at(sums, self.columns, values)
+        return sums
 
     @property
     def values(self) -> np.ndarray:
@@ -108,8 +126,14 @@ def training_table(context: Samples, rows: int) -> Table:
         if not values.isfinite().all():
             raise UserError(f"{what} hold NaN or infinite values, expected finite numbers")
     labels = None if context.train_labels is None else context.train_labels.to(chosen.device)[chosen]
-    names = context.unit_names or tuple(str(number) for number in range(inputs.shape[1]))
-    return Table(inputs, outputs.view(len(inputs), -1), labels, tuple(names), context.seed)
+    columns = np.array(context.units.columns if context.units.grouped else range(inputs.shape[1]))
+    return Table(inputs, outputs.view(len(inputs), -1), labels, _names(context), columns, context.seed)
+
+
+def _names(context: Samples) -> tuple[str, ...]:
+    """The names of the units; numbers where there are none, or where every number of the named columns is a unit."""
+    count, names = context.units.count, context.unit_names
+    return tuple(names) if names and len(names) == count else tuple(str(number) for number in range(count))
 
 
 def checked_labels(labels: Tensor, outputs: int) -> Tensor:
@@ -139,15 +163,16 @@ def global_key(seed: int, use: str) -> Tensor:
     return stream(torch.zeros(1, dtype=torch.int64), seed, use)
 
 
-def shares_of_splits(importances: np.ndarray) -> Tensor:
-    """The columns' shares of the decrease of impurity (D,); NotApplicable where trees split nowhere."""
+def shares_of_splits(table: Table, importances: np.ndarray) -> Tensor:
+    """The columns' shares of the decrease of impurity (C,) from those of their numbers (D,), whose splits are all the
+    column's; NotApplicable where trees split nowhere."""
     if not importances.any():
         raise NotApplicable("no split of the training rows by any column tells the model's answers apart")
-    return torch.from_numpy(importances)
+    return torch.from_numpy(table.of_columns(importances))
 
 
 def broadcast(values: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Global values as attributions (N, D): the same (D,) for every sample, or of (classes, D) those of its target."""
+    """Global values as attributions (N, C): the same (C,) for every sample, or of (classes, C) those of its target."""
     values = values.to(inputs)
     return values.repeat(len(inputs), 1) if values.dim() == 1 else values[targets]
 
@@ -181,7 +206,7 @@ def deviations(x: np.ndarray) -> np.ndarray:
 
 
 def repeats_table(names: tuple[str, ...], values: np.ndarray) -> pd.DataFrame:
-    """Values (D, repeats) as rows: unit, repeat, value."""
+    """Values (C, repeats) as rows: unit, repeat, value."""
     count = values.shape[1]
     return pd.DataFrame(
         {"unit": np.repeat(names, count), "repeat": np.tile(np.arange(count), len(names)), "value": values.ravel()}

@@ -189,8 +189,11 @@ def _on_segments(
 ) -> Tensor:  # fmt: skip
     """What a method of captum's that removes segments gives, at its own pace of one evaluation at a time."""
     check_number("samples", samples, 1)
-    labels, removed = context.units.expand(context.segments(segments).labels), context.baseline(baseline)
-    return _given_by_captum(lambda: method.attribute(inputs, removed, classes, feature_mask=labels, n_samples=samples))
+    units, removed = context.units, context.baseline(baseline)
+    labels = units.expand(context.segments(segments).labels)
+    found = _given_by_captum(lambda: method.attribute(inputs, removed, classes, feature_mask=labels, n_samples=samples))
+    # A column's value stands at each of the numbers that encode it; it is the column's once.
+    return found[:, [units.columns.index(unit) for unit in range(units.count)]] if units.grouped else found
 
 
 def _column(targets: Tensor, outputs: int) -> Tensor | None:

@@ -55,7 +55,7 @@ def linear_surrogate(
     """The coefficients of a ridge regression of the target's score on the columns: a global surrogate (Molnar 2019,
     Interpretable Machine Learning; ridge: Hoerl and Kennard 1970).
 
-    (N, D), signed, ``score`` (logit, probability or log_odds) per unit of the column: the same for all samples of a
+    (N, D), signed, ``score`` (logit, probability or log_odds) per unit of the number: the same for all samples of a
     target, and on a linear model the gradient. Penalty ``alpha`` on squared coefficients, with columns scaled to
     deviation 1 for the fit unless ``standardise`` is off; the intercept goes free. Facts, on the ``held_out`` share of
     the rows: ``fidelity`` beside ``majority`` where there are classes, and r2, of all classes together. Not applicable
@@ -77,7 +77,7 @@ def _fit_tree(
     state = table.random_state("tree surrogate")
     tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=least, random_state=state)
     tree.fit(x[fitting], y[fitting])
-    shares = shares_of_splits(tree.feature_importances_)
+    shares = shares_of_splits(table, tree.feature_importances_)
     context.tell(
         **fit_facts(table, "predicted"), rules=_tree_in_words(tree, table),
         **_fidelity(table, tree.predict(x[held]), y[held]),
@@ -93,7 +93,7 @@ def tree_surrogate(
     """How much a column serves a small decision tree that imitates the model: its share of the decrease of impurity
     (Craven and Shavlik 1996; CART: Breiman et al. 1984).
 
-    (N, D), at least 0 and of sum 1, the same for all samples. A tree of at most ``depth`` with ``least`` rows in a
+    (N, C), at least 0 and of sum 1, the same for all samples. A tree of at most ``depth`` with ``least`` rows in a
     leaf, grown on the predicted class by Gini's criterion, or by squared error: on the ``probability`` of all classes,
     where rounding can decide between splits of equal worth; on the output itself where there is a single one. Facts, on
     the ``held_out`` share of the rows: ``fidelity`` beside ``majority``, and r2; the leaves in words as ``rules``. Not
@@ -132,7 +132,7 @@ def _fit_rules(
         )
     fidelity = agreement(decide(found, x[held]), y[held])
     context.tell(**fit_facts(table, "predicted"), **fidelity, rules=_list_in_words(found, table))
-    return torch.from_numpy(used_shares(found, x.shape[1]))
+    return torch.from_numpy(used_shares(found, table.columns))
 
 
 @explainer(**GLOBAL, signed=False, stochastic=True, prepare=_fit_rules)
@@ -143,7 +143,7 @@ def rule_list(
     """The share of rows that are decided by rules with a condition on the column, in a short list of rules that
     imitates the model (decision lists: Rivest 1987; grown leaf by leaf as PART: Frank and Witten 1998).
 
-    (N, D), in 0..1, the same for all samples; columns of one rule count in full each. At most ``rules`` times, a tree
+    (N, C), in 0..1, the same for all samples; columns of one rule count in full each. At most ``rules`` times, a tree
     of at most ``depth`` is fitted to the predicted classes of the rows left, its purest leaf (the largest of equals,
     of at least the share ``cover`` of all rows fitted) becomes a rule, and the rows it covers are removed; a last rule
     without conditions takes the rest. Shares are of the rows fitted. Facts: ``fidelity`` beside ``majority`` on the
@@ -180,11 +180,14 @@ def decide(rules: list[Rule], x: np.ndarray) -> np.ndarray:
     return answer
 
 
-def used_shares(rules: list[Rule], columns: int) -> np.ndarray:
-    """For each column the share of the fitted rows decided by a rule with a condition on it: (D,)."""
-    shares = np.zeros(columns)
+def used_shares(rules: list[Rule], columns: np.ndarray) -> np.ndarray:
+    """For each column the share of the fitted rows decided by a rule with a condition on any of its numbers: (C,).
+
+    ``columns`` (D,) says which column each number belongs to.
+    """
+    shares = np.zeros(columns.max() + 1)
     for rule in rules:
-        shares[list({condition.column for condition in rule.conditions})] += rule.decided
+        shares[list({columns[condition.column] for condition in rule.conditions})] += rule.decided
     return shares
 
 
@@ -223,7 +226,9 @@ def _fidelity(table: Table, found: np.ndarray, wanted: np.ndarray) -> dict[str, 
 
 
 def _tree_in_words(tree: object, table: Table) -> list[str]:
-    return [f"{in_words(conditions, table.names)}: {_leaf_in_words(value)}" for conditions, value in leaves(tree)]
+    return [
+        f"{in_words(conditions, table.number_names)}: {_leaf_in_words(value)}" for conditions, value in leaves(tree)
+    ]
 
 
 def _leaf_in_words(value: np.ndarray) -> str:
@@ -232,7 +237,7 @@ def _leaf_in_words(value: np.ndarray) -> str:
 
 def _list_in_words(rules: list[Rule], table: Table) -> list[str]:
     return [
-        f"{in_words(rule.conditions, table.names)}: class {rule.label} "
+        f"{in_words(rule.conditions, table.number_names)}: class {rule.label} "
         f"({rule.decided:.0%} of rows, {rule.pure:.0%} of them right)"
         for rule in rules
     ]

@@ -3,10 +3,8 @@
 torchvision is imported inside the functions: it takes a second, and who uses other models need not have it in order.
 """
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness.checks import first_line
-from harness.errors import UserError, one_line, unknown
+from harness.errors import UserError, unknown
+from harness.models.preprocessing import black_and_white
+from harness.models.state import load_weights, ready, weights_alone
 from harness.models.training import reproducible
 from harness.registry import model
 from harness.sources import LoadedModel
@@ -51,9 +51,11 @@ def torchvision(
     else:
         module = _build(architecture, classes, preset, seed)
     if weights and not named:
-        _load(module, _existing(weights, published), architecture)
+        heads = AUXILIARY_HEADS if architecture in RENORMALISING else ()
+        load_weights(module, _existing(weights, published), architecture, lambda key: not key.startswith(heads))
     names = tuple(published[named].meta["categories"]) if named else None
-    return LoadedModel(_frozen(module), partial(_preprocess, preset), _value_range(preset), names)
+    preprocess = partial(_preprocess, preset)
+    return LoadedModel(ready(module), preprocess, black_and_white(preprocess), names)
 
 
 def _published(architecture: str) -> Mapping[str, Any]:
@@ -82,7 +84,7 @@ def _download(architecture: str, weights: Any) -> nn.Module:
     from torchvision import models
 
     try:
-        with _weights_alone():
+        with weights_alone():
             return models.get_model(architecture, weights=weights, progress=sys.stderr.isatty())
     except (OSError, RuntimeError, UnpicklingError) as error:
         file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
@@ -90,19 +92,6 @@ def _download(architecture: str, weights: Any) -> nn.Module:
             f"could not load {weights} ({first_line(error)}); go online once, or put {weights.url} at {file}, "
             "or give weights=FILE, a state dict saved with torch.save"
         ) from error
-
-
-@contextmanager
-def _weights_alone() -> Iterator[None]:
-    """torchvision's own download allows any pickle; this makes torch.load refuse all but weights."""
-    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
-        if before is not None:
-            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
 
 
 def _build(architecture: str, classes: int | None, preset: Any, seed: int) -> nn.Module:
@@ -125,40 +114,5 @@ def _existing(weights: str, published: Mapping[str, Any]) -> Path:
     return path
 
 
-def _load(module: nn.Module, path: Path, architecture: str) -> None:
-    """Fill the network with the weights of a file."""
-    state = _read_state(path)
-    if architecture in RENORMALISING:
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(AUXILIARY_HEADS)}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"weights {path} do not fit {architecture}: {' '.join(str(error).split())[:300]}") from error
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    expected = "expected a state dict saved with torch.save(model.state_dict(), file)"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that is no such thing provokes
-        raise UserError(f"weights {path} cannot be read: {one_line(error)[:200]}; {expected}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"weights {path} hold a {type(state).__name__} with other things than tensors, {expected}")
-    return state
-
-
-def _frozen(module: nn.Module) -> nn.Module:
-    for part in module.modules():
-        if getattr(part, "inplace", False):
-            part.inplace = False  # hook-based explainers need what came before the activation
-    return module.requires_grad_(False).eval()
-
-
 def _preprocess(preset: Callable[[Image.Image], Tensor], image: Image.Image) -> Tensor:
     return preset(image.convert("RGB"))
-
-
-def _value_range(preset: Any) -> tuple[Tensor, Tensor]:
-    """What black and white become, (3, 1, 1) each."""
-    mean, deviation = (torch.tensor(values).view(-1, 1, 1) for values in (preset.mean, preset.std))
-    return (0 - mean) / deviation, (1 - mean) / deviation

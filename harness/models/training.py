@@ -30,6 +30,7 @@ class Recipe:
     l1           weight of the sum of all weights' magnitudes in the loss
     adversarial  largest change of an input's numbers by the gradient's sign, for training on such inputs (1412.6572)
     shuffled     whether labels are permuted among the inputs (1611.03530)
+    reads        what ``load_split`` calls in other files that decide the weights, if anything
     """
 
     name: str
@@ -43,6 +44,7 @@ class Recipe:
     l1: float = 0.0
     adversarial: float = 0.0
     shuffled: bool = False
+    reads: tuple[Callable, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -64,11 +66,11 @@ def trained(recipe: Recipe, *, seed: int, epochs: int | None = None) -> nn.Modul
     """The model that a recipe makes, in eval mode and frozen; ``epochs`` None are the recipe's own.
 
     Weights trained before are taken from the cache if nothing they depend on has changed: settings, the source files
-    of ``build``, ``load_split`` and this module, and libraries.
+    of ``build``, ``load_split``, what it ``reads`` and this module, and libraries.
     """
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
     libraries = {library: version(library) for library in ("torch", "scikit-learn")}
-    code = _code(recipe.build, recipe.load_split, fit)
+    code = _code(recipe.build, recipe.load_split, *recipe.reads, fit)
     identity = {"options": {"seed": seed, **recipe.settings}, "code": code, "libraries": libraries,
                 "build": recipe.build.__qualname__}  # fmt: skip
     state = cached_state(recipe.name, identity, lambda: fit(recipe, seed=seed).state_dict())
@@ -139,5 +141,5 @@ def reproducible(seed: int) -> Iterator[None]:
 
 def _code(*functions: Callable) -> str:
     """A hash of the source files that define these functions."""
-    files = sorted({inspect.getsourcefile(function) for function in functions})
+    files = sorted({inspect.getsourcefile(inspect.unwrap(function)) for function in functions})
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()

@@ -92,6 +92,7 @@ class Case:
         self.units = Units.of(self.inputs, self.modality)
         self.masks = torch.rand(5, *self.units.shape) < 0.4
         self.masks.flatten(1)[:, :2] = torch.tensor([True, False])  # neither empty nor full
+        self.truth = torch.randn(self.masks.shape) * self.masks
 
 
 def _pairs(registry, wanted=lambda entry, modality: True):

@@ -25,6 +25,7 @@ def explained(entry, case, rows=slice(None), seed=0):
             modality=case.modality,
             train=case.train,
             train_labels=case.train_labels,
+            truth=case.truth[rows],
             **small_options(entry, case.modality),
         )
     except harness.NotApplicable as reason:

@@ -30,7 +30,7 @@ def scored(entry, case, attributions, rows=slice(None), **options):
         return harness.score(
             entry.function, case.model, case.inputs[rows], case.targets[rows], attributions[rows], explainer=explainer,
             modality=case.modality, train=case.train, train_labels=case.train_labels, value_range=(-4.0, 4.0),
-            masks=case.masks[rows], **small_options(entry, case.modality), **options,
+            masks=case.masks[rows], truth=case.truth[rows], **small_options(entry, case.modality), **options,
         )  # fmt: skip
     except harness.NotApplicable as reason:
         assert str(reason)

@@ -58,16 +58,26 @@ def test_the_readme_names_only_what_there_is():
                 assert known, f"{option}={name}"
 
 
-@pytest.mark.parametrize("page", ["explainers.md", "metrics.md"])
-def test_the_tables_of_items_are_what_their_command_would_write(page, monkeypatch):
+@pytest.mark.parametrize(("page", "registries"), [
+    ("explainers.md", [EXPLAINERS]), ("metrics.md", [METRICS]), ("data.md", [DATASETS, MODELS]),
+])  # fmt: skip
+def test_the_tables_of_items_are_what_their_command_would_write(page, registries, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     import capabilities
 
     text = (ROOT / "docs" / page).read_text()
     assert capabilities.with_table(page, text) == text, "run python docs/capabilities.py"
-    registry = EXPLAINERS if page == "explainers.md" else METRICS
-    assert all(f"| `{name}` |" in text for name, entry in registry.items() if _ours(entry))
+    entries = [entry for registry in registries for entry in registry.values() if _ours(entry)]
+    assert all(f"| `{entry.name}` |" in text for entry in entries)
+
+
+def test_every_data_set_says_where_it_is_from_and_what_is_in_it():
+    for entry in DATASETS.values():
+        if _ours(entry):
+            told = (entry.source, entry.licence, entry.samples, entry.classes)
+            assert all(told) and entry.modality in ("image", "table", "tokens", "series", "any"), entry.name
 
 
 def _ours(entry):
-    return entry.function.__module__.startswith(("harness.explainers.", "harness.metrics."))
+    ours = ("harness.explainers.", "harness.metrics.", "harness.datasets.", "harness.models.")
+    return entry.function.__module__.startswith(ours)

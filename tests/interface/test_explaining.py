@@ -102,7 +102,7 @@ def test_curves_and_ties_of_a_wrong_shape_are_an_error_in_one_line(odd):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", sorted(BASELINES.keys() - {"pad", "mask"}))
 def test_a_baseline_has_the_dtype_and_shape_of_the_inputs(name, dtype):
     net, inputs, targets = net_and_inputs(3, dtype)
     samples = samples_of(net, inputs, targets, train=torch.randn(7, 3, 3, 3), value_range=(-4.0, 4.0))

@@ -122,6 +122,15 @@ def test_equal_scores_have_their_value_as_mean_and_interval():
     assert (found["value"], found["std"], found["ci_low"], found["ci_high"]) == (0.1, 0.0, 0.1, 0.1)
 
 
+def test_scores_that_differ_in_their_last_digit_have_an_interval_among_them():
+    draws = np.random.default_rng(SEED)
+    for _ in range(100):
+        steps = (draws.random(20) < 0.3) * draws.integers(1, 4, 20)
+        scores = 1 - steps * np.finfo(float).eps / 2
+        low, high = interval(scores)
+        assert scores.min() <= low <= high <= scores.max()
+
+
 def test_no_valid_score_gives_nan_not_zero():
     found = summarise(np.array([np.nan, np.nan]))
     assert (found["n"], found["n_invalid"]) == (0, 2)

@@ -105,6 +105,9 @@ METRIC_OPTIONS = {
     "input_invariance": {"shift": ({}, "constant", "texture"), "size": ({}, 0.5, 1.0)},
     "pointing_game": {"tolerance": ({}, 0.0, 30.0, 75.0)}, "relevance_mass": {"sign": ({}, "pos", "abs")},
     "relevance_rank": {}, "top_k_intersection": {"share": ({}, 0.1, 0.3)}, "localization_auc": {},
+    "truth_correlation": {"rank": ({}, False, True), "absolute": ({}, False, True)}, "truth_cosine": {},
+    "truth_error": {"scaled": ({}, False, True)}, "truth_sign": {"weighted": ({}, False, True)},
+    "truth_precision": {}, "truth_emd": {"pool": ({}, 1, 2)}, "false_mass": {},
     "grid_pointing": {
         "side": ({}, 2, 3), "confidence": ({}, 0.0, 0.5), "grids": ({}, 1, 3), "resize": ({}, False, True),
     },
@@ -193,6 +196,7 @@ class World:
         sure = found.amax(1).topk(4).indices  # only of confident samples are there mosaics
         self.inputs, self.targets = blobs[sure], found[sure].argmax(1)
         self.train_labels = self.net(self.train).argmax(1)
+        self.truth = torch.randn(4, 12, 12) * (torch.rand(4, 12, 12) < 0.3)
         self.known = {}
 
     def balance(self):
@@ -210,7 +214,7 @@ class World:
         """The scores (N,) of all cells measured together, by (explainer, metric)."""
         frame = harness.evaluate(
             self.net, self.inputs, self.targets, explainers=explainers, metrics=metrics, value_range=(-4.0, 4.0),
-            train=self.train, train_labels=self.train_labels, masks=self.masks,
+            train=self.train, train_labels=self.train_labels, masks=self.masks, truth=self.truth,
         )  # fmt: skip
         assert (frame.status == "ok").all(), frame[frame.status != "ok"].error.unique()
         return {cell: rows.value.to_numpy() for cell, rows in frame.groupby(["explainer", "metric"])}
@@ -305,7 +309,7 @@ def test_metrics_score_the_same_beside_all_the_others(world):
 def test_an_explainers_scores_are_the_same_beside_another_explainers(world):
     metrics = dict(chain.from_iterable(
         next(variants(name, METRIC_OPTIONS, COMMON)) for name, options in METRIC_OPTIONS.items()
-        if options and name not in ("completeness", "complexity", "pointing_game")
+        if options and name not in ("completeness", "complexity", "pointing_game", "truth_sign")
     ))  # fmt: skip
     explainers = {"coarse": {"name": coarse}, "saliency": {}, "input_x_gradient": {}}
     together = world.measure(explainers, metrics)

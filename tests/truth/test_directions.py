@@ -52,6 +52,11 @@ DIRECTIONS = [
     ("relevance_mass", {}, "higher"), ("relevance_rank", {}, "higher"),  # Arras et al. 2022: accuracy
     ("top_k_intersection", {}, "higher"),  # Theiner et al. 2021
     ("localization_auc", {}, "higher"),  # a detector's area under the ROC curve
+    ("truth_correlation", {}, "higher"), ("truth_correlation", {"rank": True}, "higher"),  # Liu et al. 2021
+    ("truth_cosine", {}, "higher"), ("truth_sign", {}, "higher"),  # of what is right
+    ("truth_error", {}, "lower"), ("truth_error", {"scaled": False}, "lower"),  # an error
+    ("truth_precision", {}, "higher"), ("truth_emd", {}, "higher"),  # Clark et al. 2024: 1 less a distance
+    ("false_mass", {}, "lower"),  # what lies where nothing is
     ("grid_pointing", {}, "higher"),  # Rao et al. 2022: share in the right cell
     ("effective_complexity", {}, "lower"),  # Nguyen 2020: fewer units suffice
     ("effective_complexity", {"definition": "threshold"}, "lower"),

@@ -128,7 +128,7 @@ def test_a_rule_list_by_hand(seed):
     assert rules[0] == Rule((Condition(0, False, 0.5),), 0, 0.5, 1.0)
     assert [rule.decided for rule in rules] == [0.5, 0.25, 0.25] and rules[-1].conditions == ()
     assert rules[1].conditions[0].column == 1
-    assert used_shares(rules, 3).tolist() == [0.5, 0.25, 0]
+    assert used_shares(rules, np.arange(3)).tolist() == [0.5, 0.25, 0]
     assert (decide(rules, x) == y).all()
     assert len(greedy_rules(x, y, 1, 1, 0.1, 0)) == 2
     assert greedy_rules(x, y, 6, 1, 0.4, 0)[1].conditions == (), "a rule must cover enough"
@@ -137,7 +137,7 @@ def test_a_rule_list_by_hand(seed):
 def test_a_rule_on_two_columns_counts_for_both_and_rows_are_decided_by_the_first_that_fits():
     conditions = (Condition(0, True, 0.5), Condition(2, False, 1.0))
     rules = [Rule(conditions, 3, 0.25, 1.0), Rule((Condition(2, True, 0.0),), 1, 0.5, 1.0), Rule((), 0, 0.25, 1.0)]
-    assert used_shares(rules, 3).tolist() == [0.25, 0, 0.75]
+    assert used_shares(rules, np.arange(3)).tolist() == [0.25, 0, 0.75]
     x = np.array([[1, 0, 1], [1, 0, 2], [0, 0, 0], [0.5, 0, 1]], dtype=np.float32)
     assert decide(rules, x).tolist() == [3, 1, 0, 1]
 

@@ -59,6 +59,13 @@ CASES = {
     "relevance_rank": [{}],
     "top_k_intersection": [{"share": 0.2}],
     "localization_auc": [{}],
+    "truth_correlation": [{}, {"rank": True}, {"absolute": True}],
+    "truth_cosine": [{}],
+    "truth_error": [{}, {"scaled": False}],
+    "truth_sign": [{}, {"weighted": False}],
+    "truth_precision": [{}],
+    "truth_emd": [{}, {"pool": 2}],
+    "false_mass": [{}],
     "effective_complexity": [{"baseline": "zero"}, {"definition": "threshold"}],
     "complexity": [{}, {"normalised": True}],
     "sparseness": [{}],
@@ -66,13 +73,13 @@ CASES = {
 }  # fmt: skip
 # Its model must take images of several sizes, so that it has all this in tests of its own.
 HELD_ELSEWHERE = {"grid_pointing"}
-OF_IMAGES = ("road",)
+OF_IMAGES, OF_GRIDS = ("road",), ("truth_emd",)
 NEED_NEIGHBOURS = ("patch", "segment", "square", "patch:2")
 
 
 def needs_neighbours(metric, options):
     """Whether the metric under these options is for units that have neighbours."""
-    return any(value in NEED_NEIGHBOURS for value in METRICS[metric].complete(options).values())
+    return metric in OF_GRIDS or any(value in NEED_NEIGHBOURS for value in METRICS[metric].complete(options).values())
 
 
 EVERY_KIND = [
@@ -101,8 +108,10 @@ def world(kind, seed, count=4):
     train = draw(SHAPES[kind], seed + 2, 20)
     masks = (attributions if kind == "table" else attributions.sum({"tokens": 2}.get(kind, 1))) > 0
     masks.flatten(1)[:, :2] = torch.tensor([True, False])  # neither empty nor full
+    truth = draw(tuple(masks.shape[1:]), seed + 3, count) * masks
     labels = torch.arange(20) % 3
-    more = {"by": by, "train": train, "train_labels": labels, "value_range": (-3.0, 3.0), "masks": masks}
+    more = {"by": by, "train": train, "train_labels": labels, "value_range": (-3.0, 3.0)}
+    more |= {"masks": masks, "truth": truth}
     return model, inputs, attributions, more
 
 
@@ -119,7 +128,7 @@ def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk(metr
     for rows, chunk in (([2], 32), ([3, 1, 0, 2], 5), ([1, 1, 3], 1)):
         part = scores(
             metric, model, inputs[rows], attributions[rows], options=CASES[metric][number], targets=targets[rows],
-            chunk=chunk, **more | {"masks": more["masks"][rows]},
+            chunk=chunk, **more | {name: more[name][rows] for name in ("masks", "truth")},
         )  # fmt: skip
         torch.testing.assert_close(part.values, whole.values[rows], rtol=1e-4, atol=1e-5, msg=f"seed={SEED}")
         if whole.curves is not None:
@@ -159,7 +168,7 @@ def test_another_seed_draws_other_numbers(metric):
     "seg_sensitivity_n", "faithfulness_correlation", "faithfulness_estimate", "single_deletion", "comprehensiveness",
     "sufficiency", "infidelity",
 ])  # fmt: skip
-@pytest.mark.parametrize("baseline", [*BASELINES, "noisy_linear", "inpaint"])
+@pytest.mark.parametrize("baseline", [*sorted(BASELINES.keys() - {"pad", "mask"}), "noisy_linear", "inpaint"])
 def test_every_baseline_serves_every_metric_that_removes(metric, baseline):
     model, inputs, attributions, more = world("colour", SEED)
     options = {**CASES[metric][0], "baseline": baseline}

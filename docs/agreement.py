@@ -1,0 +1,225 @@
+"""Which faithfulness metrics agree with the truth, computed on planted data: run ``python docs/agreement.py``."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pages import replaced
+
+import harness
+from harness.datasets.causal import causal
+from harness.datasets.gaussian import gaussian
+from harness.datasets.logic import logic
+from harness.datasets.xai_tris import xai_tris
+from harness.models.planted import causal_function, gaussian_function, logic_net
+from harness.models.xai_tris_models import xai_tris_linear, xai_tris_mlp
+from harness.randomness import normal
+from harness.registry import EXPLAINERS, METRICS
+from harness.samples import Samples
+from harness.sources import Data, LoadedModel
+
+PAGE, MARK = Path(__file__).parent / "agreement.md", "agreement"
+SAMPLES, RESAMPLES, SEED = 40, 500, 0
+TRUTHS = ("truth_correlation", "truth_precision")
+NOISES = (0.25, 0.5, 1.0, 2.0)  # of degraded oracles, in standard deviations of the truth
+RETRAINING = ("roar", "idsds", "label_randomization")
+EQUAL = 1e-5  # of the explainers' range: what is nearer than that differs by rounding alone
+# The columns of a table have no neighbours: what is removed together on images by default is a single column there.
+COLUMNS = {"granularity": "unit", "segments": "unit", "perturbation": "subset"}
+# Of local explainers, the ones that a user would compare; global ones give every sample the same map.
+COMPARED = (
+    "gradient", "saliency", "input_x_gradient", "integrated_gradients", "expected_gradients", "smoothgrad", "vargrad",
+    "deep_lift", "lrp", "guided_backprop", "occlusion", "exact_shapley", "kernel_shap", "lime",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Family:
+    """Planted data with its model, and the baseline of explainers and metrics where it is not the default one.
+
+    exact   whether the truth is of the model's own function against what metrics put in a removed column's place
+    """
+
+    name: str
+    make: Callable[[], tuple[Data, LoadedModel]]
+    options: dict[str, str] = field(default_factory=dict)
+    exact: bool = True
+
+
+def families() -> Iterator[Family]:
+    """All families of planted data, each made when it is its turn."""
+    for function in ("linear", "additive", "piecewise"):
+        yield Family(f"Gaussian {function}", lambda function=function: (
+            gaussian(function=function, values="interventional", samples=SAMPLES),
+            gaussian_function(function=function),
+        ), exact=function == "linear")  # fmt: skip
+    yield Family(
+        "Gaussian linear, conditional values", lambda: (gaussian(rho=0.75, samples=SAMPLES), gaussian_function()),
+        exact=False,
+    )  # fmt: skip
+    yield Family("Causal network", lambda: (causal(samples=SAMPLES), causal_function()))
+    for gate in ("or", "xor", "interaction", "max"):
+        yield Family(
+            f"Logic {gate}",
+            lambda gate=gate: (logic(gate=gate, repeats=4), logic_net(gate=gate)),
+            {"baseline": "zero"},
+        )
+    for scenario, make in (("linear", xai_tris_linear), ("xor", xai_tris_mlp)):
+        yield Family(
+            f"XAI-TRIS {scenario}",
+            lambda scenario=scenario, make=make: (xai_tris(scenario=scenario, n=4000), make(scenario=scenario)),
+            exact=False,
+        )
+
+
+def degraded_oracle(model: Any, inputs: Any, targets: Any, *, context: Samples, noise: float = 1.0) -> torch.Tensor:
+    """The truth with normal noise of ``noise`` times its standard deviation over a sample's units."""
+    drawn = normal(context.stream("degraded oracle"), *context.units.shape)
+    spread = context.truth.flatten(1).std(1).view(-1, *[1] * (context.truth.dim() - 1))
+    return context.truth + noise * spread * drawn
+
+
+def scored(family: Family) -> pd.DataFrame:
+    """Mean-ready scores of a family: one row per explainer, metric and sample."""
+    data, loaded = family.make()
+    rows = min(SAMPLES, len(data)) if data.modality == "image" else len(data)
+    inputs = torch.stack([data.items[row] for row in range(rows)])
+    single = loaded.module(inputs[:1]).shape[1] == 1
+    targets = torch.zeros(rows, dtype=torch.long) if single else data.labels[:rows]
+    controls = [name for name, entry in EXPLAINERS.items() if entry.control]
+    ours = family.options | ({"score": "logit"} if single else {})
+    explainers = {name: _chosen(EXPLAINERS[name], ours) for name in ("oracle", *COMPARED, *controls)}
+    ours |= COLUMNS if data.modality == "table" else {}
+    explainers |= {f"oracle + {noise:g} noise": {"name": degraded_oracle, "noise": noise} for noise in NOISES}
+    faithful = [name for name, entry in METRICS.items() if entry.kind == "faithfulness" and name not in RETRAINING]
+    return harness.evaluate(
+        loaded.module, inputs, targets, explainers=explainers,
+        metrics={name: _chosen(METRICS[name], ours) for name in (*TRUTHS, *faithful)},
+        truth=data.truth[:rows], train=data.train[:1000], modality=data.modality,
+        value_range=loaded.value_range or data.value_range, seed=SEED,
+    )  # fmt: skip
+
+
+def _chosen(entry: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Default options, but for these where the entry has them."""
+    return {name: value for name, value in options.items() if entry.options.get(name) is not None}
+
+
+def compared(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per faithfulness metric: tau-b with each truth metric and its interval, and the oracle's rank."""
+    done = frame[frame.status == "ok"]
+    tables = {metric: _table(rows) for metric, rows in done.groupby("metric", sort=False)}
+    found = []
+    for metric, table in tables.items():
+        if metric in TRUTHS or table is None:
+            continue
+        row = {"metric": metric, "explainers": table.shape[1], "n": len(table), "oracle": _rank(table)}
+        for truth in TRUTHS:
+            row |= _agreement(table, tables.get(truth), truth)
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def _table(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Scores (samples, explainers), higher is better, of the samples on which every explainer has one."""
+    if rows.better.iloc[0] is None or rows.value.isna().all():
+        return None
+    table = rows.pivot(index="sample", columns="explainer", values="value")
+    # An explainer that is undefined on most samples must not cost the others theirs.
+    table = table.loc[:, table.notna().mean() > 0.5 * table.notna().mean().max()].dropna()
+    return table * {"higher": 1, "lower": -1}[rows.better.iloc[0]]
+
+
+def _rank(table: pd.DataFrame) -> int:
+    """The oracle's place, 1 for the best or as good as the best."""
+    means = table.mean()
+    return 1 + int((means > means["oracle"] + EQUAL * (means.max() - means.min())).sum())
+
+
+def _agreement(table: pd.DataFrame, truth: pd.DataFrame | None, name: str) -> dict[str, float]:
+    """tau-b of two tables' means, with its 95 % percentile interval over resamples of their common samples."""
+    keys = (name, f"{name} low", f"{name} high")
+    if truth is None:
+        return dict.fromkeys(keys, float("nan"))
+    explainers = table.columns.intersection(truth.columns)
+    samples = table.index.intersection(truth.index)
+    if len(explainers) < 3 or len(samples) < 5:
+        return dict.fromkeys(keys, float("nan"))
+    first, second = (each.loc[samples, explainers].to_numpy() for each in (table, truth))
+    weights = np.random.default_rng(SEED).multinomial(len(samples), [1 / len(samples)] * len(samples), RESAMPLES)
+    every = tau_b(weights @ first / len(samples), weights @ second / len(samples))
+    point = tau_b(first.mean(0)[None], second.mean(0)[None])[0]
+    low, high = np.nanquantile(every, [0.025, 0.975]) if np.isfinite(every).any() else (np.nan, np.nan)
+    return dict(zip(keys, (point, low, high), strict=True))
+
+
+def tau_b(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b (B,) of the rankings in the rows of two arrays (B, E); NaN where one ranks nothing."""
+    a, b = _order(first), _order(second)
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum((1, 2)) / np.sqrt((a**2).sum((1, 2)) * (b**2).sum((1, 2)))
+
+
+def _order(means: np.ndarray) -> np.ndarray:
+    """The sign of every difference in each row (B, E): (B, E, E), 0 where it is rounding."""
+    difference = means[:, :, None] - means[:, None, :]
+    return np.sign(difference) * (np.abs(difference) > EQUAL * np.ptp(means, axis=1)[:, None, None])
+
+
+def part(results: dict[str, pd.DataFrame]) -> str:
+    """The tables as they stand on the page."""
+    exact = {family.name: family.exact for family in families()}
+    titles = {True: "Families with an exact truth of the model's function", False: "The other families"}
+    sums = (
+        _summary(title, [results[name] for name in results if exact[name] == kind]) for kind, title in titles.items()
+    )
+    return "\n\n".join([*sums, *(_of_family(name, table) for name, table in results.items())])
+
+
+def _summary(title: str, tables: list[pd.DataFrame]) -> str:
+    joined = pd.concat(tables)
+    lines = ["| metric | families | mean tau-b, correlation | least | mean tau-b, precision | oracle first |",
+             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    groups = sorted(joined.groupby("metric"), key=lambda each: -each[1][TRUTHS[0]].mean())
+    for metric, rows in groups:
+        correlation, precision = rows[TRUTHS[0]], rows[TRUTHS[1]]
+        lines.append(
+            f"| `{metric}` | {len(rows)} | {_number(correlation.mean())} | {_number(correlation.min())} | "
+            f"{_number(precision.mean())} | {(rows.oracle == 1).sum()} of {len(rows)} |"
+        )
+    return "\n".join([f"**{title}**", "", *lines])
+
+
+def _of_family(name: str, table: pd.DataFrame) -> str:
+    lines = [f"| metric | {TRUTHS[0]} | {TRUTHS[1]} | oracle's rank | explainers | samples |",
+             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for row in table.sort_values(TRUTHS[0], ascending=False).to_dict("records"):
+        taus = (
+            f"{_number(row[t])} [{_number(row[f'{t} low'])}, {_number(row[f'{t} high'])}]"
+            if np.isfinite(row[t])
+            else "-"
+            for t in TRUTHS
+        )
+        lines.append(f"| `{row['metric']}` | {' | '.join(taus)} | {row['oracle']} | {row['explainers']} | {row['n']} |")
+    return "\n".join([f"**{name}**", "", *lines])
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "-"
+
+
+def make() -> None:
+    """Compute everything and write it into the page."""
+    results = {}
+    for family in families():
+        results[family.name] = compared(scored(family))
+        print(family.name, "done", flush=True)
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), MARK, part(results)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    make()

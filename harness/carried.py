@@ -1,0 +1,69 @@
+"""Masks drawn on the images themselves, carried to where the model sees them: cropped and resized as the images are."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from harness.errors import UserError
+from harness.sources import Data
+
+
+@dataclass(frozen=True)
+class MaskImages:
+    """Masks as images of the items' sizes, white (255) where the object is and black elsewhere.
+
+    A mask goes through the model's own preprocessing, as the image does, and so do a black and a white image of that
+    size: a unit is of the object where the mask lies more than half of the way from black to white. That is right for
+    any preprocessing that moves pixels and changes their values by a fixed rule; edges are right to half a unit.
+    """
+
+    images: Sequence[Image.Image]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def seen_through(self, preprocess: Callable[[Any], Tensor]) -> "SeenMasks":
+        """The masks (N, H, W) as the model sees them."""
+        return SeenMasks(self.images, preprocess)
+
+
+@dataclass
+class SeenMasks:
+    """Masks (N, H, W) bool in the model's input space; a slice of them is made when it is asked for."""
+
+    images: Sequence[Image.Image]
+    preprocess: Callable[[Any], Tensor]
+    _ends: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, where: slice) -> Tensor:
+        return torch.stack([self._seen(self.images[index]) for index in range(*where.indices(len(self)))])
+
+    def _seen(self, mask: Image.Image) -> Tensor:
+        black, white = self._black_and_white(mask.mode, mask.size)
+        way = white - black
+        return ((self.preprocess(mask) - black) * way).sum(0) > 0.5 * way.square().sum(0)
+
+    def _black_and_white(self, mode: str, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        if (mode, size) not in self._ends:
+            self._ends.clear()  # images of one size often follow each other; memory must not grow with the sizes
+            ends = [self.preprocess(Image.new(mode, size, colour)) for colour in ("black", "white")]
+            if not (ends[1] - ends[0]).any():
+                raise UserError(
+                    "masks cannot go through the model's preprocessing: it makes black and white images alike"
+                )
+            self._ends[mode, size] = ends[0], ends[1]
+        return self._ends[mode, size]
+
+
+def with_masks_seen(data: Data, preprocess: Callable[[Any], Tensor] | None) -> Data:
+    """The data with its masks in the model's input space."""
+    if not isinstance(data.masks, MaskImages) or preprocess is None:
+        return data
+    return replace(data, masks=data.masks.seen_through(preprocess))

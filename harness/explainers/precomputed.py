@@ -1,0 +1,164 @@
+"""Attributions that were made elsewhere and lie in a file, scored like any explainer's."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable, UserError, one_line, unknown
+from harness.randomness import sample_keys
+from harness.registry import explainer
+from harness.samples import Samples
+
+MAPS, KEYS = "attributions", ("attributions", "ids", "targets")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Maps in a file: anything of which one map at a time can be had by number.
+
+    rows     id -> which map is its, or None where maps are in the order of the data set
+    targets  (M,) the class each map explains, or None where the file does not say
+    """
+
+    path: str
+    maps: Any
+    rows: Mapping[str, int] | None = None
+    targets: Any = None
+
+
+def _prepare(model: nn.Module, context: Samples, *, path: str | None) -> Stored:
+    return open_maps(path, context)
+
+
+@explainer(access="none", stored=True, prepare=_prepare)
+def precomputed(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Stored, path: str | None = None
+) -> Tensor:
+    """Attributions that were made before and lie in the file ``path``, scored like those of any explainer.
+
+    The file is a ``.npy`` array (M, ...), an ``.npz``, ``.h5`` (extra ``h5``) or ``.pt`` (tensors only) with the key
+    ``attributions`` and, if wanted, ``ids`` (M,) and ``targets`` (M,); one map of the inputs' shape, of one channel, or
+    of one number per unit for each sample, in the file's own unit. Without ids map i is that of sample i of the data
+    set. With targets, a sample of which another class is explained has no attribution: NaN, which is invalid. Arrays
+    in ``.npy``, ``.h5`` and ``.pt`` are read a batch at a time, those of an ``.npz`` as a whole.
+
+    NotApplicable without a file, and to inputs that are not the samples themselves: metrics that explain again do not
+    apply, nor does what explaining costs. UserError, with one line, for a file that is missing, cannot be read, holds
+    objects, no map for a sample, more maps than samples but no ids, or maps of another shape.
+    """
+    if not torch.equal(sample_keys(inputs), context.keys):
+        raise NotApplicable("precomputed attributions are of the samples themselves, these inputs are others")
+    rows = [_row(prepared, place, context) for place in context.places.tolist()]
+    maps = torch.stack([_one_map(prepared, row) for row in rows]).to(inputs.device)
+    if prepared.targets is not None:
+        other = torch.tensor([int(prepared.targets[row]) for row in rows], device=targets.device) != targets
+        maps[other] = float("nan")
+    return maps
+
+
+def open_maps(path: str | None, context: Samples) -> Stored:
+    """The maps in the file ``path``, looked at but not yet read; errors as of ``precomputed``."""
+    if not path:
+        raise NotApplicable("precomputed needs path=FILE, the file in which the attributions lie")
+    file = Path(path).expanduser()
+    readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {
+        ".npy": _read_npy, ".npz": _read_npz, ".pt": _read_pt, ".h5": _read_h5, ".hdf5": _read_h5,
+    }  # fmt: skip
+    if file.suffix.lower() not in readers:
+        raise UserError(f"precomputed attributions {path!r} are no file of a known kind: {', '.join(readers)}")
+    if not file.is_file():
+        raise UserError(f"the file of precomputed attributions {path!r} does not exist")
+    try:
+        members = readers[file.suffix.lower()](file)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a broken file provokes in its reader
+        said = one_line(error)
+        if any(sign in said for sign in ("allow_pickle", "weights_only", "Python objects")):
+            said = "it is no such file, or holds Python objects, which are not unpickled"
+        raise UserError(f"precomputed attributions {path!r} cannot be read: {said[:200]}") from None
+    return _checked(path, members, context)
+
+
+def _read_npy(file: Path) -> Mapping[str, Any]:
+    return {MAPS: np.load(file, mmap_mode="r", allow_pickle=False)}
+
+
+def _read_npz(file: Path) -> Mapping[str, Any]:
+    with np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _read_pt(file: Path) -> Mapping[str, Any]:
+    # mmap leaves the numbers in the file until they are asked for; only zip files, as torch writes them, can be mapped.
+    found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    return found if isinstance(found, Mapping) else {MAPS: found}
+
+
+def _read_h5(file: Path) -> Mapping[str, Any]:
+    try:
+        import h5py  # an extra
+    except ImportError:
+        raise UserError(f"{file.name} needs h5py: pip install 'harness[h5]'") from None
+    opened = h5py.File(file, "r")  # stays open as long as its maps are in use
+    small = {name: opened[name].asstr()[:] if name == "ids" else opened[name][:] for name in opened if name != MAPS}
+    return {**small, **({MAPS: opened[MAPS]} if MAPS in opened else {})}
+
+
+def _checked(path: str, members: Mapping[str, Any], context: Samples) -> Stored:
+    for name in members:
+        if name not in KEYS:
+            raise unknown(f"key of {path!r}", name, KEYS)
+    if MAPS not in members or not hasattr(members[MAPS], "shape"):
+        raise UserError(f"{path!r} has no array {MAPS!r}, only {', '.join(members) or 'nothing'}")
+    maps, ids = members[MAPS], members.get("ids")
+    _check_shape(path, maps, context)
+    for name in ("ids", "targets"):
+        if members.get(name) is not None and len(members[name]) != len(maps):
+            raise UserError(f"{path!r} holds {len(members[name])} {name} for {len(maps)} maps, expected one for each")
+    if ids is None:
+        count = None if context.ids is None else len(context.ids)
+        if count is not None and len(maps) > count:
+            raise UserError(f"{path!r} holds {len(maps)} maps for {count} samples; name the sample of each by ids")
+        return Stored(path, maps, None, members.get("targets"))
+    rows = {str(name): row for row, name in enumerate(ids)}
+    if len(rows) < len(ids):
+        raise UserError(f"{path!r} holds {len(ids)} ids but only {len(rows)} different ones, expected each once")
+    return Stored(path, maps, rows, members.get("targets"))
+
+
+def _check_shape(path: str, maps: Any, context: Samples) -> None:
+    kind = str(maps.dtype).removeprefix("torch.")
+    if not kind.startswith(("float", "bfloat", "int", "uint", "bool")):
+        raise UserError(f"{path!r} holds {kind} values, expected real numbers")
+    if len(maps.shape) < 2 or len(maps) == 0:
+        raise UserError(f"{path!r} holds an array {tuple(maps.shape)}, expected one map for each sample (M, ...)")
+    # One blank map in the place of all: what the shape is, and what would be accepted, is said in one way everywhere.
+    blank = torch.zeros(1).expand(len(maps), *maps.shape[1:])
+    try:
+        context.units.check(blank)
+    except UserError as error:
+        raise UserError(f"{path!r}: {error}") from None
+
+
+def _row(stored: Stored, place: int, context: Samples) -> int:
+    """Which map is that of the sample of this place in the data set."""
+    if stored.rows is None:
+        if place >= len(stored.maps):
+            raise UserError(f"{stored.path!r} holds {len(stored.maps)} maps, none for sample {place}, counted from 0")
+        return place
+    if context.ids is None:
+        raise UserError(f"{stored.path!r} names its samples by ids, but these inputs have no ids")
+    if context.ids[place] not in stored.rows:
+        raise UserError(f"{stored.path!r} has no map for the sample {context.ids[place]!r}")
+    return stored.rows[context.ids[place]]
+
+
+def _one_map(stored: Stored, row: int) -> Tensor:
+    one = stored.maps[row]
+    return one.float() if isinstance(one, Tensor) else torch.from_numpy(np.array(one, dtype=np.float32))

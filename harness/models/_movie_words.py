@@ -1,0 +1,91 @@
+"""Texts as dianna's film-review network reads them: tokens in lower case, each a word vector of 100 numbers."""
+
+import re
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.assets import Wheel, read_members
+from harness.errors import NotApplicable, UserError
+from harness.models._onnx import initialisers
+from harness.sources import LoadedModel, Wording
+
+DIANNA = Wheel("dianna-1.4.0-py3-none-any.whl", "548dc61a140efaceaf722d3905d833368ce758238c1d14f87632a807d627df70")
+NETWORK, VOCABULARY = "dianna/data/movie_review_model.onnx", "dianna/data/movie_reviews_word_vectors.txt"
+UNKNOWN, PADDING, SIZE = "<unk>", "<pad>", 100
+LEAST_LENGTH = 5  # of an input: the network's longest filter
+
+# do n't, it 's: contractions are two tokens, as in the vocabulary; every other sign is one of its own.
+TOKEN = re.compile(r"\w+(?=n't)|n't|'\w+|\w+|[^\w\s]")
+
+
+@cache
+def published_weights() -> dict[str, Tensor]:
+    """The weights of dianna's network by their names, word vectors among them."""
+    (content,) = read_members(DIANNA, NETWORK).values()
+    return initialisers(content)
+
+
+@cache
+def vocabulary() -> dict[str, int]:
+    """The number of each known word."""
+    (content,) = read_members(DIANNA, VOCABULARY).values()
+    return {line.split(" ", 1)[0]: number for number, line in enumerate(content.decode().splitlines())}
+
+
+def tokens_of(text: Any, length: int) -> list[str]:
+    """The first ``length`` tokens of a text; ValueError where it has none, NotApplicable for what is no text."""
+    if not isinstance(text, str):
+        raise NotApplicable(f"the model reads texts, the data holds {type(text).__name__}")
+    tokens = TOKEN.findall(text.lower())
+    if not tokens:
+        raise ValueError("the text is empty, expected at least one word")
+    return tokens[:length]
+
+
+def numbers_of(text: str, length: int) -> Tensor:
+    """The numbers of a text's words (length,), unknown ones and padding among them."""
+    known = vocabulary()
+    tokens = tokens_of(text, length)
+    padding = [PADDING] * (length - len(tokens))
+    return torch.tensor([known.get(token, known[UNKNOWN]) for token in tokens + padding])
+
+
+def words_of(text: str, length: int) -> Tensor:
+    """Every token a word by itself, and all padding the last one, (length,)."""
+    return torch.arange(length).clamp(max=len(tokens_of(text, length)))
+
+
+def reading(module: torch.nn.Module, length: int, classes: tuple[str, ...]) -> LoadedModel:
+    """A network from word vectors (N, length, 100) to logits, with how texts become its inputs."""
+    vectors, known = published_weights()["embedding.weight"], vocabulary()
+    wording = Wording(
+        tokens=partial(tokens_of, length=length),
+        words=partial(words_of, length=length),
+        fillers={"pad": vectors[known[PADDING]], "mask": vectors[known[UNKNOWN]]},
+    )
+    return LoadedModel(module, lambda text: vectors[numbers_of(text, length)], classes=classes, wording=wording)
+
+
+def check_length(length: int) -> int:
+    """How many tokens an input has, or one line on what is wrong with it."""
+    if length < LEAST_LENGTH:
+        raise UserError(f"length is {length}, expected at least {LEAST_LENGTH} tokens, the network's longest filter")
+    return length
+
+
+class WordVectors(Sequence):
+    """Texts as word vectors: made when they are asked for, by a slice or a tensor of places, (n, length, 100)."""
+
+    def __init__(self, texts: Sequence[str], length: int) -> None:
+        self.vectors = published_weights()["embedding.weight"]
+        self.numbers = torch.stack([numbers_of(text, length) for text in texts])
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, places: Any) -> Tensor:
+        return self.vectors[self.numbers[places]]

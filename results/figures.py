@@ -1,0 +1,114 @@
+"""What all drawings share: size, colours that colour-blind readers tell apart, and a file of data beside each."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.results.disk import whole_file
+from harness.results.store import plain
+
+WIDTH, DPI = 8.0, 150  # inches and dots per inch: 1,200 pixels across
+INK, GREY, RULE = "#1d1d1f", "#6e6e73", "#c7c7cc"
+# Okabe and Ito 2008; yellow is left out, which is hard to see on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+POSITIVE, NEGATIVE = "#B2182B", "#2166AC"  # the ends of the maps' colours (harness.results.heat)
+SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
+
+
+def figure(height: float, title: str, note: str = "") -> Figure:
+    """An empty figure of 1,200 pixels across with a title on top and a note of one to three lines below."""
+    made = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
+    made.suptitle(title, x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+    if note:
+        made.supxlabel(note, x=0.012, ha="left", fontsize=7.5, color=GREY)
+    return made
+
+
+def panels(made: Figure, rows: int, columns: int, count: int, **options: Any) -> list[Axes]:
+    """The first ``count`` axes of a grid of panels; the others stay empty."""
+    axes = list(made.subplots(rows, columns, squeeze=False, **options).flat)
+    for blank in axes[count:]:
+        blank.set_axis_off()
+    return axes[:count]
+
+
+def tidy(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
+    """Plain axes with their labels."""
+    axes.set_title(title, fontsize=9, color=INK)
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=7, color=RULE)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(RULE)
+    return axes
+
+
+def looks(count: int) -> list[tuple[str, str]]:
+    """``count`` pairs of colour and marker, the first 7 x 8 of which are different."""
+    return [
+        (COLOURS[i % len(COLOURS)], MARKERS[(i % len(COLOURS) + i // len(COLOURS)) % len(MARKERS)])
+        for i in range(count)
+    ]
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most ``most`` letters, its end cut off with an ellipsis."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def save(made: Figure, path: Path, shown: pd.DataFrame | dict[str, Any]) -> list[Path]:
+    """Write a figure as PNG and what it shows beside it: a frame as CSV, anything else as JSON; both paths."""
+    with whole_file(path) as temporary:
+        made.savefig(temporary, format="png")
+    beside = path.with_suffix(".csv" if isinstance(shown, pd.DataFrame) else ".json")
+    with whole_file(beside) as temporary:
+        if isinstance(shown, pd.DataFrame):
+            shown.to_csv(temporary, index=False)
+        else:
+            temporary.write_text(json.dumps(plain(shown), allow_nan=False) + "\n", encoding="utf-8")
+    return [path, beside]
+
+
+def to_photo(pixels: np.ndarray, low: Any, high: Any) -> np.ndarray:
+    """An input (C, H, W) as (H, W) or (H, W, 3) in 0..1: by its value range, or by its own where that is not known."""
+    low, high = (pixels.min(), pixels.max()) if low is None else (np.asarray(low), np.asarray(high))
+    scaled = np.clip((pixels - low) / np.maximum(high - low, 1e-12), 0, 1)
+    return scaled.transpose(1, 2, 0) if len(pixels) == 3 else scaled.mean(0)
+
+
+def show_input(axes: Axes, sample: np.ndarray, low: Any, high: Any) -> None:
+    """One input without axes: an image (C, H, W), a series (T, C) or (C, T), or columns (D,) as bars."""
+    if sample.ndim == 3:
+        axes.imshow(to_photo(sample, low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_axis_off()
+    elif sample.ndim == 2:
+        lines(axes, sample if sample.shape[0] >= sample.shape[1] else sample.T)
+    else:
+        bars(axes, sample)
+
+
+def lines(axes: Axes, series: np.ndarray) -> None:
+    """Channels (T, C) over time."""
+    for channel, colour in zip(series.T, np.resize(COLOURS, series.shape[1]), strict=True):
+        axes.plot(channel, color=colour, linewidth=0.8)
+    tidy(axes)
+
+
+def bars(axes: Axes, values: np.ndarray) -> None:
+    """Values (D,) as upright bars."""
+    axes.bar(np.arange(len(values)), values, width=1.0, color=np.where(values < 0, NEGATIVE, POSITIVE))
+    axes.axhline(0, color=RULE, linewidth=0.6)
+    tidy(axes)
+
+
+def names_of(names: Sequence[str] | None, count: int, kind: str) -> list[str]:
+    """Names of ``count`` things, or ``kind`` and their numbers where they have none."""
+    return [str(name) for name in names] if names else [f"{kind} {number}" for number in range(count)]

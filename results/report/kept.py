@@ -1,0 +1,107 @@
+"""The maps that a run kept of some samples, as the gallery reads them; what cannot be read is told, not guessed.
+
+``maps/<block>.json`` names a model, a data set, a protocol and a modality, its samples, and a file of maps for each
+explainer; files of numbers lie beside it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MODALITIES = ("image", "tokens", "series", "table")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Maps of one block.
+
+    samples     per sample id, label, prediction, target, confidence
+    inputs      (S, H, W, 3) images, (S, C, T) series or (S, U) tables; None where they were not kept
+    tokens      per text its tokens, else None
+    unit_names  names of a table's columns, else None
+    maps        explainer to (S, *units), largest magnitude 1
+    signed      explainers whose sign means something
+    unread      what could not be read, and why
+    """
+
+    modality: str
+    samples: list[dict[str, Any]]
+    inputs: np.ndarray | None
+    tokens: list[list[str]] | None
+    unit_names: list[str] | None
+    maps: dict[str, np.ndarray]
+    signed: frozenset[str]
+    unread: list[str] = field(default_factory=list)
+
+
+def kept_of(directory: Path, model: str, dataset: str, protocol: str) -> Kept | None:
+    """The maps that a run kept of a block; None where it kept none."""
+    for path in sorted((directory / "maps").glob("*.json")):
+        about = _read_json(path)
+        if about and about.get("model") == model and about.get("dataset") == dataset and _same(about, protocol):
+            return _kept(path.parent, about)
+    return None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("samples"), list) else None
+
+
+def _same(about: Mapping[str, Any], protocol: str) -> bool:
+    """Whether maps were made under a protocol, told as a mapping or as its JSON text; those that do not say, were."""
+    given = about.get("protocol")
+    try:
+        given = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return False
+    return not given or given == json.loads(protocol)
+
+
+def _kept(folder: Path, about: Mapping[str, Any]) -> Kept:
+    samples = [each for each in about["samples"] if isinstance(each, dict)]
+    unread: list[str] = []
+    maps, signed = {}, set()
+    for label, entry in _mapping(about.get("explainers")).items():
+        entry = _mapping(entry)
+        values = _array(folder, entry.get("file"), len(samples), f"maps of {label}", unread)
+        if values is not None:
+            maps[str(label)] = values.astype(np.float32)
+            signed |= {str(label)} if entry.get("signed", True) else set()
+    inputs = _array(folder, about["inputs"], len(samples), "inputs", unread) if about.get("inputs") else None
+    modality = about.get("modality") if about.get("modality") in MODALITIES else "table"
+    tokens, names = about.get("tokens"), about.get("unit_names")
+    if modality == "tokens" and not (_lists(tokens) and len(tokens) == len(samples)):
+        unread.append("tokens could not be read: expected a list of texts for each sample")
+        tokens = None
+    names = names if isinstance(names, list) else None
+    return Kept(modality, samples, inputs, tokens, names, maps, frozenset(signed), unread)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _lists(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, list) for each in value)
+
+
+def _array(folder: Path, name: Any, count: int, what: str, unread: list[str]) -> np.ndarray | None:
+    """An array of a file beside the description; a path that leads elsewhere is not followed."""
+    try:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ValueError("its file is not named")
+        values = np.load(folder / name, allow_pickle=False)
+        if values.ndim < 2 or len(values) != count:
+            raise ValueError(f"shape {values.shape}, expected {count} samples first")
+    except (OSError, ValueError) as error:
+        unread.append(f"{what} could not be read: {str(error).splitlines()[0]}")
+        return None
+    return values

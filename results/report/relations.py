@@ -1,0 +1,150 @@
+"""The sections on rankings: across blocks, between metrics, and against the number of samples."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+
+from harness.results.agreement import agreement, as_square
+from harness.results.blocks import Across, across_blocks
+from harness.results.matrices import Matrix
+from harness.results.numbers import significant
+from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half, stability
+from harness.results.report.blocks import Block
+from harness.results.report.drawing import number
+from harness.results.report.elements import Cell, Head, folded, note, table
+from harness.results.report.markup import Raw, tag
+from harness.results.report.plots import critical_difference, settling
+
+MOST_METRICS = 12  # of a block whose agreement and stability are computed, in the leaderboard's order
+
+
+def directed(block: Block) -> list[Matrix]:
+    """The matrices of the first metrics that rank explainers by quality; costs of samples of one call are not draws."""
+    kinds = block.about["kind"]
+    names = [m for m in block.metrics if m in block.matrices and block.better(m) and kinds[m] != "cost"]
+    ordered = sorted(names, key=lambda m: m != block.headline)
+    return [block.matrices[m] for m in ordered if block.matrices[m].values.shape[1] > 1][:MOST_METRICS]
+
+
+def left_out(block: Block) -> str:
+    """Which metrics ``directed`` leaves out for their number, in a sentence; "" where none."""
+    kinds = block.about["kind"]
+    able = [m for m in block.metrics if m in block.matrices and block.better(m) and kinds[m] != "cost"]
+    shown = {matrix.names["metric"] for matrix in directed(block)}
+    over = [m for m in able if m not in shown and block.matrices[m].values.shape[1] > 1]
+    return f"Of {len(able)} metrics the first {MOST_METRICS}; without {', '.join(over)}." if over else ""
+
+
+def ranks_part(blocks: Sequence[Block]) -> Raw:
+    """Mean ranks over blocks, with the critical difference where there are blocks enough."""
+    latest = {(b.model, b.dataset, b.protocol): b for b in blocks}  # of several runs' blocks on the same, the last
+    named = [_named(block, matrix) for block in latest.values() for matrix in directed(block)]
+    found = across_blocks(named)
+    if not found or len(latest) < 2:
+        return note(f"Descriptive only: {len(latest)} block; mean ranks need several, their test needs 8.")
+    headlines = {block.headline for block in blocks}
+    parts = [folded(_across_title(each), _across(each), opened=each.metric in headlines) for each in found]
+    same = len(blocks) - len(latest)
+    again = note(f"{same} blocks were measured by several runs; the last one counts.") if same else ""
+    return tag("div", parts, again)
+
+
+def _named(block: Block, matrix: Matrix) -> Matrix:
+    return Matrix({"model": block.model, "dataset": block.dataset, "protocol": block.protocol, **matrix.names},
+                  matrix.values, matrix.better)  # fmt: skip
+
+
+def _across_title(across: Across) -> str:
+    if across.refused:
+        return f"{across.metric}: {across.refused}"
+    f, (first, second) = across.statistic, across.degrees
+    return (f"{across.metric}: {len(across.ranks)} blocks, Iman-Davenport F({first}, {second}) = {number(f)}, "
+            f"p = {number(across.p)}; critical difference {significant(across.critical)}")  # fmt: skip
+
+
+def _across(across: Across) -> Raw:
+    if not across.refused:
+        return tag("div", critical_difference(across), class_="plot-box")
+    rows = [[name, Cell(f"{rank:.2f}", rank)] for name, rank in across.mean_ranks.items()]
+    return table(f"Mean ranks by {across.metric}", [Head("explainer"), Head("mean rank ↓", True)], rows)
+
+
+def agreement_part(block: Block) -> Raw:
+    """Kendall's tau-b between the metrics' rankings, alike metrics side by side."""
+    pairs = agreement(directed(block))
+    if pairs.empty:
+        return note("Agreement takes two metrics with a direction that share three explainers and two samples.")
+    square = as_square(pairs)
+    names = _clustered(square)
+    by = {frozenset((row["first"], row["second"])): row for row in pairs.to_dict("records")}
+    rows = [[_metric_cell(block, a), *(_tau_cell(by.get(frozenset((a, b))), a == b) for b in names)] for a in names]
+    heads = [Head("metric"), *(Head(name, True) for name in names)]
+    few = left_out(block)
+    return tag("div", table(f"Kendall's tau-b between metrics, {block.heading}", heads, rows, classes="matrix"),
+               tag("p", few, class_="fine") if few else "")  # fmt: skip
+
+
+def _clustered(square: pd.DataFrame) -> list[str]:
+    """The metrics, alike ones side by side: leaves of average linkage over 1 - tau."""
+    names = list(square)
+    if len(names) < 3:
+        return names
+    distance = (1 - square.fillna(0).to_numpy()).clip(0, 2)
+    np.fill_diagonal(distance, 0)
+    return [names[place] for place in leaves_list(linkage(squareform(distance, checks=False), "average", True))]
+
+
+def _metric_cell(block: Block, metric: str) -> Cell:
+    return Cell(metric, metric, "", block.axis(metric))
+
+
+def _tau_cell(row: dict | None, same: bool) -> Cell:
+    if same:
+        return Cell("1", 1.0, "tau same")
+    if row is None or not np.isfinite(row["tau"]):
+        return Cell("–", None, "tau", "no tau: too few explainers in common, or all of them tied")
+    tip = (f"{row['first']} and {row['second']}: tau-b {row['tau']:.2f} [{row['low']:.2f}, {row['high']:.2f}]\n"
+           f"{row['explainers']} explainers, {row['n']} samples")  # fmt: skip
+    shown = [tag("span", f"{row['tau']:.2f}"), tag("span", f"[{row['low']:.2f}, {row['high']:.2f}]", class_="below")]
+    step = min(4, round(abs(row["tau"]) * 4))
+    return Cell(shown, row["tau"], f"tau {'for' if row['tau'] > 0 else 'against'}-{step}", tip)
+
+
+def stability_part(block: Block) -> Raw:
+    """How the ranking settles with samples, and how far samples agree, by metric."""
+    found = [(matrix.names["metric"], matrix, stability(matrix)) for matrix in directed(block)]
+    found = [(metric, matrix, settled) for metric, matrix, settled in found if len(settled.curve)]
+    if not found:
+        return note("Stability takes a metric with a direction and two samples that all explainers have a score for.")
+    heads = [Head("metric"), Head("samples", True), Head("first stays from", True, "samples, share ≥ 0.95"),
+             Head("alpha", True, "Krippendorff, ordinal"), Head("split-half", True, "Spearman")]  # fmt: skip
+    rows = [_stability_row(*each) for each in found]
+    plot = next(
+        (_settling(settled.curve, metric, block) for metric, _, settled in found if metric == block.headline), ""
+    )
+    return tag("div", plot, table(f"Stability of rankings, {block.heading}", heads, rows))
+
+
+def _settling(curve: pd.DataFrame, metric: str, block: Block) -> Raw:
+    keys = [tag("span", words, class_=f"key {kind}") for kind, words in
+            (("first", "first stays"), ("second", "tau to the ranking by all samples"))]  # fmt: skip
+    title = tag("figcaption", f"Ranking by {metric}, 500 random draws of n samples")
+    return tag(
+        "figure", title, tag("p", keys, class_="legend"), settling(curve, metric, block.heading), class_="plot-box"
+    )
+
+
+def _stability_row(metric: str, matrix: Matrix, settled) -> list:
+    count, alpha, half = len(matrix.complete), krippendorff_alpha(matrix.signed.to_numpy()), split_half(matrix)
+    enough = Cell(settled.enough, settled.enough) if settled.enough else Cell(f"not below {count}", float(count))
+    low = np.isfinite(alpha) and alpha < RELIABLE_ALPHA
+    tip = "single samples rank explainers differently: only the mean over the data set can be read" if low else ""
+    return [metric, Cell(count, count), enough, Cell(number(alpha) + ("*" if low else ""), _or_none(alpha), "", tip),
+            Cell(number(half), _or_none(half))]  # fmt: skip
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,257 @@
+"""The page and its twin: all sections, nothing fetched, all text escaped, holes with their reasons."""
+
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+from harness.cli import main
+from harness.config import for_each_job
+from harness.errors import UserError
+from harness.identity import canonical
+from harness.plan import Plan
+from harness.reporting import report
+from harness.results.report.blocks import blocks_of
+from harness.results.report.board import entries
+from harness.results.report.gallery import gallery
+from harness.results.report.markup import json_text, tag
+from harness.results.report.origin import command
+from harness.results.report.plots import quality_cost
+from harness.results.store import Store
+from worlds import PROTOCOL, keep_maps, small_run, write_cell, write_hole
+
+SECTIONS = ("verdict cost leaderboard ranks agreement curves gallery stability sanity groups failures origin").split()
+BAD = "<script>alert(1)</script>\"'</script><!--"
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_has_its_sections_in_order_and_a_twin(run):
+    page = report(run)
+    assert page == run / "report.html"
+    assert re.findall(r'<section id="(\w+)"', text(page)) == SECTIONS
+    twin = text(run / "report.md")
+    for word in ("### Verdict", "### Leaderboard", "### Failures and skips", "### Environment and how to reproduce"):
+        assert word in twin
+    assert "harness run run=night" in twin
+
+
+def test_the_page_fetches_nothing(run):
+    keep_maps(run, {"lime": np.ones((3, 4, 4))}, inputs=np.zeros((3, 4, 4, 3), dtype=np.uint8))
+    page = text(report(run))
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert not re.findall(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", page)
+
+
+def test_text_from_data_and_errors_is_escaped_everywhere(tmp_path, seed):
+    store = Store(tmp_path / "r")
+    generator = np.random.default_rng(seed)
+    ids = [f"{BAD}{place}" for place in range(12)]
+    for name, mean in (("lime" + BAD, 0.5), ("random", 0.0)):
+        write_cell(store, name, "srg", mean + generator.normal(0, 0.1, 12), ids=ids, curves=np.ones((12, 3)),
+                   flags=[BAD])  # fmt: skip
+    write_hole(store, "rise", "srg", "failed", f"ValueError: {BAD}")
+    keep_maps(tmp_path / "r", {"lime" + BAD: np.ones((12, 2))}, modality="table", ids=ids, unit_names=[BAD, "b"])
+    page = text(report(tmp_path / "r"))
+    assert "<script>alert" not in page
+    assert page.count("<script") == 5 and page.count("</script>") == 5  # the data and four files of ours
+    assert "<!--" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    twin = text(tmp_path / "r" / "report.md")
+    outside = re.sub(r"(?ms)^(```+)$.*?^\1$", "", twin)  # what lies in a block of code is shown as it is
+    assert len(outside) < len(twin) and "<script" not in outside
+
+
+def test_json_in_a_script_cannot_end_it(seed):
+    found = json_text({BAD: [BAD]})
+    assert not set("<>&") & set(found)
+    assert json.loads(found) == {BAD: [BAD]}
+
+
+def test_attributes_and_text_are_escaped():
+    assert tag("p", BAD, title=BAD).count("<") == 2
+
+
+def test_a_hole_says_why_and_is_not_ranked(run):
+    (block,) = blocks_of([run])
+    found = entries(block)
+    assert found["sparseness", "saliency"].text == "n/a"
+    assert found["sparseness", "saliency"].note == "saliency has no sparseness here"
+    assert found["srg", "grad_cam"].text == "failed" and found["srg", "grad_cam"].rank == ""
+    assert "saliency has no sparseness here" in text(report(run))
+
+
+def test_there_is_no_rank_over_unequal_sets_of_samples(tmp_path, seed):
+    store, generator = Store(tmp_path / "r"), np.random.default_rng(seed)
+    whole = generator.normal(size=10)
+    write_cell(store, "lime", "srg", whole)
+    write_cell(store, "rise", "srg", np.where(np.arange(10) == 3, np.nan, whole + 1))
+    (block,) = blocks_of([tmp_path / "r"])
+    found = entries(block)
+    assert {found["srg", name].rank for name in ("lime", "rise")} == {"–"}
+    assert {found["srg", name].letters for name in ("lime", "rise")} == {""}
+    assert "numbers of valid samples differ" in found["srg", "lime"].note
+    assert "1 of 10 samples without a valid score" in found["srg", "rise"].note
+
+
+def test_the_best_and_those_not_told_from_it_are_marked(run):
+    (block,) = blocks_of([run])
+    found = entries(block)
+    standing = {name: found["srg", name].standing for name in ("lime", "rise", "saliency", "random")}
+    assert standing["lime"] == "best" and standing["saliency"] == standing["random"] == ""
+    table = block.standing
+    assert (standing["rise"] == "near") == bool(table.loc["rise", "best"])
+
+
+def test_the_pareto_front_has_nobody_who_is_worse_and_dearer(run):
+    (block,) = blocks_of([run])
+    _, front = quality_cost(block)
+    assert front == ["saliency", "rise", "lime"]  # the dearer, the better in this world; random is a control
+
+
+def test_eight_blocks_have_a_critical_difference_and_fewer_are_descriptive(tmp_path, seed):
+    store, generator = Store(tmp_path / "many"), np.random.default_rng(seed)
+    for place in range(8):
+        for name, mean in (("lime", 0.8), ("rise", 0.5), ("random", 0.0)):
+            write_cell(store, name, "srg", mean + generator.normal(0, 0.1, 6), model=f"net{place}", quick=True)
+            if place < 3:
+                few = Store(tmp_path / "few")
+                write_cell(few, name, "srg", mean + generator.normal(0, 0.1, 6), model=f"net{place}", quick=True)
+    assert "Critical difference diagram" in text(report(tmp_path / "many"))
+    few = text(report(tmp_path / "few"))
+    assert "Critical difference diagram" not in few and "descriptive only: 3 blocks" in few
+
+
+def test_several_runs_are_on_one_page_with_a_block_each(tmp_path, seed):
+    first, second = small_run(tmp_path / "one", seed), small_run(tmp_path / "two", seed + 1)
+    page = report([first, second])
+    assert page == second / "report.html"
+    assert text(page).count('<article class="verdict') == 2
+    assert "net on data, run one" in text(page) and "net on data, run two" in text(page)
+    assert report(first, tmp_path / "elsewhere" / "page.html").is_file()
+    assert (tmp_path / "elsewhere" / "page.md").is_file()
+
+
+def test_failures_are_grouped_by_reason(run):
+    twin = text(report(run).with_suffix(".md"))
+    assert "| failed, when explain | 2 | grad\\_cam | srg, deletion | ValueError: no layer was found |" in twin
+
+
+def test_the_command_line_writes_the_report_and_names_what_is_wrong(run, capsys):
+    assert main(["report", "night", "--runs", str(run.parent), "--quiet"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert main(["report", "nigth", "--runs", str(run.parent)]) == 2
+    assert capsys.readouterr().err.startswith("harness: no run 'nigth'")
+    with pytest.raises(UserError):
+        report(run.parent / "nothing")
+
+
+def test_a_run_without_cells_says_so(tmp_path):
+    (tmp_path / "r" / "cells").mkdir(parents=True)
+    assert "The run has no cells yet." in text(report(tmp_path / "r"))
+    assert "The run has no cells yet." in text(tmp_path / "r" / "report.md")
+
+
+def test_without_maps_the_gallery_says_so(run):
+    assert "The run kept no maps" in text(report(run))
+
+
+@pytest.mark.parametrize("modality", ["image", "tokens", "series", "table"])
+def test_maps_of_every_kind_of_data_are_shown_with_their_words(run, seed, modality):
+    generator, count = np.random.default_rng(seed), 5
+    shape = {"image": (8, 8), "tokens": (4,), "series": (30,), "table": (4,)}[modality]
+    maps = {name: generator.uniform(-1, 1, (count, *shape)) for name in ("lime", "rise", "random")}
+    inputs = {"image": generator.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8),
+              "series": generator.normal(size=(count, 2, 30)).astype(np.float16)}.get(modality)  # fmt: skip
+    tokens = [["a", "good", "<b>", "film"]] * count if modality == "tokens" else None
+    names = ["age", "debt", "city", "job"] if modality == "table" else None
+    keep_maps(run, maps, modality=modality, inputs=inputs, tokens=tokens, unit_names=names, unsigned=["rise"])
+    (block,) = blocks_of([run])
+    found = gallery(block)
+    assert len(found.tiles) == 15
+    assert {tile["title"].split(" on ")[0] for tile in found.tiles.values()} == set(maps)
+    for tile in found.tiles.values():
+        assert tile["says"].startswith("Most attribution: ")
+        assert ("no sign" in tile["says"]) == tile["title"].startswith("rise")
+        assert ("This is a control" in tile["trust"]) == tile["title"].startswith("random")
+    assert "Some explanations in words" in text(report(run).with_suffix(".md"))
+
+
+def test_the_best_and_worst_case_of_an_explainer_are_marked(run):
+    (block,) = blocks_of([run])
+    values = block.matrices["srg"].values["lime"]
+    keep_maps(run, {"lime": np.ones((len(values), 2))}, modality="table", unit_names=["a", "b"], ids=list(values.index))
+    part = gallery(blocks_of([run])[0]).part
+    for extreme, word in ((values.idxmax(), "▲ best"), (values.idxmin(), "▼ worst")):
+        assert re.search(rf'aria-label="lime on {extreme}: in words"(?:(?!</button>).)*{word}', part)
+
+
+@pytest.mark.parametrize("spoilt", ["gone", "pickled", "wrong shape", "elsewhere"])
+def test_maps_that_cannot_be_read_are_told_and_the_others_shown(run, spoilt):
+    keep_maps(run, {"lime": np.ones((3, 2)), "rise": np.ones((3, 2))}, modality="table", unit_names=["a", "b"])
+    path = run / "maps" / "m0.npy"
+    if spoilt == "gone":
+        path.unlink()
+    elif spoilt == "pickled":
+        np.save(path, np.array([{}, {}, {}]), allow_pickle=True)
+    elif spoilt == "wrong shape":
+        np.save(path, np.ones((2, 2)))
+    else:
+        about = json.loads((run / "maps" / "net-data.json").read_text())
+        about["explainers"]["lime"]["file"] = "../maps/m0.npy"
+        (run / "maps" / "net-data.json").write_text(json.dumps(about))
+    (block,) = blocks_of([run])
+    found = gallery(block)
+    assert "maps of lime could not be read" in found.part
+    assert {tile["title"].split(" on ")[0] for tile in found.tiles.values()} == {"rise"}
+
+
+def test_maps_under_another_protocol_are_not_shown(run):
+    keep_maps(run, {"lime": np.ones((3, 2))}, modality="table")
+    path = run / "maps" / "net-data.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": {**PROTOCOL, "samples": 5}}))
+    assert gallery(blocks_of([run])[0]).tiles == {}
+
+
+def test_a_report_of_a_run_is_the_same_twice(run):
+    first = text(report(run))
+    assert text(report(run)) == first
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "explainer=[gradient,rise] explainer.rise.samples=50 metric=[srg,deletion] metric.srg.baseline=zero",
+        "explainer=[edge] +explainer.mine={name:rise,samples:7} metric=[srg] +metric.m={name:deletion,order:lerf}",
+    ],
+)
+def test_the_command_that_is_told_asks_for_the_same_cells(tmp_path, asked):
+    settings = ["model=digits_cnn", "dataset=digits", "protocol.samples=12", f"runtime.runs={tmp_path}", "run=told"]
+    (first,) = planned([*asked.split(), *settings])
+    store = Store(tmp_path / "told")
+    for job in first.jobs:
+        config = json.loads(canonical(first.identity(job.explainer, job.metric)))
+        store.append({"cell": job.cell, "model": first.model.label, "dataset": first.dataset.label, "config": config,
+                      "explainer": job.explainer.label, "metric": job.metric.label, "status": "failed"})  # fmt: skip
+    (block,) = blocks_of([tmp_path / "told"])
+    (again,) = planned([*shlex.split(command(block))[2:], f"runtime.runs={tmp_path}"])
+    assert {job.cell for job in again.jobs} == {job.cell for job in first.jobs}
+
+
+def planned(arguments):
+    """The plans of a command."""
+    found = []
+    for_each_job(arguments, lambda config: found.append(Plan.of(config)))
+    return found
+
+
+def test_samples_of_one_name_are_told_apart(tmp_path, seed):
+    store, generator = Store(tmp_path / "r"), np.random.default_rng(seed)
+    for name, mean in (("lime", 0.5), ("random", 0.0)):
+        write_cell(store, name, "srg", mean + generator.normal(0, 0.1, 10), ids=["same"] * 10)
+    (block,) = blocks_of([tmp_path / "r"])
+    assert block.samples == len(block.matrices["srg"].complete) == 10

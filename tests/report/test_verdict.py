@@ -1,0 +1,112 @@
+"""The verdict names those who are not shown to be worse than the best, and says so where nobody beats a control."""
+
+import re
+
+import numpy as np
+import pytest
+
+from harness.results.report.blocks import blocks_of
+from harness.results.report.verdict import verdict
+from harness.results.store import Store
+from worlds import small_run, write_cell
+
+
+def told(directory):
+    (block,) = blocks_of([directory])
+    return verdict(block)
+
+
+def world(directory, scores, *, better="higher", costs=None, sanity=None, metric="srg"):
+    store = Store(directory)
+    for name, values in scores.items():
+        write_cell(store, name, metric, np.asarray(values, dtype=float), better=better)
+    for name, seconds in (costs or {}).items():
+        write_cell(store, name, "seconds_per_sample", np.full(len(values), seconds))
+    for name, similarity in (sanity or {}).items():
+        write_cell(store, name, "parameter_randomization", np.asarray(similarity), kind="sanity", better="lower",
+                   unit="spearman")  # fmt: skip
+    return directory
+
+
+def noise(seed, place, n=40, size=0.05):
+    return np.random.default_rng([seed, place]).normal(0, size, n)
+
+
+def test_a_clear_best_is_named_alone(tmp_path, seed):
+    scores = {"lime": 0.6 + noise(seed, 0), "rise": 0.3 + noise(seed, 1), "random": noise(seed, 2)}
+    found = told(world(tmp_path / "r", scores))
+    assert found.found == ["lime"]
+    assert found.answer == "lime is the best on srg over 40 samples, shown to beat the best control, random."
+
+
+def test_those_not_told_apart_are_named_together_the_cheapest_first(tmp_path, seed):
+    common = noise(seed, 9, size=0.3)
+    scores = {"lime": 0.6 + common, "rise": 0.6 + common[::-1], "random": noise(seed, 2)}
+    found = told(world(tmp_path / "r", scores, costs={"lime": 3.0, "rise": 0.5, "random": 0.1}))
+    assert found.found == ["rise", "lime"]
+    assert "By cost: rise 0.500 s, lime 3.00 s a sample." in found.details
+
+
+def test_where_the_control_is_as_good_there_is_no_faithful_explainer(tmp_path, seed):
+    scores = {"lime": 0.11 + noise(seed, 0, size=0.5), "random": 0.1 + noise(seed, 1, size=0.5)}
+    found = told(world(tmp_path / "r", scores))
+    assert found.found == []
+    assert found.answer.startswith("No faithful explainer found at this n (40 samples)")
+
+
+def test_where_the_control_is_ahead_more_samples_are_not_promised(tmp_path, seed):
+    found = told(world(tmp_path / "r", {"lime": 0.1 + noise(seed, 0), "edge": 0.5 + noise(seed, 1)}))
+    assert found.found == [] and "does no better than a control, edge" in found.answer
+    assert "The control is ahead" in " ".join(found.details)
+
+
+def test_the_samples_that_would_be_needed_follow_the_effect(tmp_path, seed):
+    """Differences of mean 0.4 standard deviations take 52 samples at 80 % power (Cohen 1988)."""
+    differences = np.random.default_rng(seed).normal(size=20)
+    differences = (differences - differences.mean()) / differences.std(ddof=1) + 0.4
+    found = told(world(tmp_path / "r", {"lime": differences, "random": np.zeros(20)}))
+    needed = re.search(r"about (\d+) samples would show it", " ".join(found.details))
+    assert found.found == [] and 50 <= int(needed[1]) <= 53
+
+
+def test_lower_is_better_where_the_metric_says_so(tmp_path, seed):
+    scores = {"lime": 0.1 + noise(seed, 0), "rise": 0.5 + noise(seed, 1), "random": 0.7 + noise(seed, 2)}
+    found = told(world(tmp_path / "r", scores, better="lower", metric="deletion"))
+    assert found.found == ["lime"] and "deletion, lower is better" in found.details[0]
+
+
+def test_who_fails_a_check_of_sanity_is_left_out(tmp_path, seed):
+    scores = {"lime": 0.6 + noise(seed, 0), "rise": 0.6 + noise(seed, 0)[::-1], "random": noise(seed, 2)}
+    sanity = {"lime": 0.95 + noise(seed, 3, size=0.01), "rise": noise(seed, 4)}
+    found = told(world(tmp_path / "r", scores, sanity=sanity))
+    assert found.found == ["rise"]
+    assert "Left out for failing a check of sanity: lime." in found.details
+    assert "the best" in found.answer
+
+
+def test_where_all_of_the_best_fail_sanity_nobody_is_named(tmp_path, seed):
+    scores = {"lime": 0.6 + noise(seed, 0), "random": noise(seed, 2)}
+    found = told(world(tmp_path / "r", scores, sanity={"lime": 0.95 + noise(seed, 3, size=0.01)}))
+    assert found.found == [] and found.answer.startswith("No faithful explainer found")
+
+
+def test_without_controls_it_says_what_is_missing(tmp_path, seed):
+    found = told(world(tmp_path / "r", {"lime": 0.6 + noise(seed, 0), "rise": 0.1 + noise(seed, 1)}))
+    assert found.found == ["lime"] and "No control was run" in " ".join(found.details)
+
+
+@pytest.mark.parametrize(
+    ("scores", "word"),
+    [
+        ({"lime": [0.5], "random": [0.1]}, "comparing takes two"),
+        ({"random": [0.5, 0.1], "edge": [0.2, 0.3]}, "only controls"),
+    ],
+)
+def test_what_cannot_be_judged_has_no_verdict(tmp_path, scores, word):
+    found = told(world(tmp_path / "r", scores))
+    assert found.found == [] and found.answer.startswith("No verdict") and word in found.answer
+
+
+def test_the_small_world_is_judged_as_it_was_made(tmp_path, seed):
+    found = told(small_run(tmp_path / "r", seed, means={"lime": 0.6, "saliency": 0.2, "random": 0.0}))
+    assert found.found == ["lime"]
