@@ -1,8 +1,10 @@
 """What the user's own files have in common: paths, labels as class indices, and rows that lie on disk."""
 
 import re
+import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,13 @@ class Rows(Sequence):
 
     def __getitem__(self, index: int | slice) -> Tensor:
         where = index if self.kept is None else self.kept[index]
-        return torch.from_numpy(np.array(self.array[where])).to(self.dtype)  # a copy: the file is left as it is
+        return as_tensor(self.array[where]).to(self.dtype)  # a copy: the file is left as it is
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A copy as a tensor; torch knows neither the other order of bytes nor numbers of more than eight of them."""
+    kind = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
+    return torch.from_numpy(np.array(array, dtype=kind))
 
 
 def own_file(path: str | None, who: str, what: str) -> Path:
@@ -49,6 +57,19 @@ def readable(path: Path, what: str, read: Callable[[], Any]) -> Any:
         return read()
     except (OSError, ValueError) as error:
         raise UserError(f"{what} {path} cannot be read: {one_line(error)}") from error
+
+
+@contextmanager
+def whole_rows() -> Iterator[None]:
+    """Inside, a CSV file whose rows are longer than its header is a ValueError; pandas cuts them, with a warning."""
+    from pandas.errors import ParserWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ParserWarning)
+        try:
+            yield
+        except ParserWarning:
+            raise ValueError("its rows have more fields than its header; a text with commas needs quotes") from None
 
 
 def read_names(path: Path) -> tuple[str, ...]:

@@ -22,6 +22,9 @@ NOISE = 0.5  # standard deviation of the white background
 SMOOTHING = {8: 3.0, 64: 10.0}  # sigma, in pixels, that correlates it
 SAMPLES = {8: 10_000, 64: 40_000}
 HELD_OUT = {8: 0.1, 64: 0.05}  # share of the samples in the validation part, and as many in the test part
+MOST = 1_000_000  # samples
+# Number of a part's first sample, far from the other parts': what is held out of some samples was trained on in none.
+FIRST = {"train": 0, "validation": MOST, "test": 2 * MOST}
 SOFTENED, EDGE = 1.5, 0.05  # sigma by which large tetrominoes are smoothed; a pixel of theirs belongs from this value
 CHUNK = 512  # samples made together when the whole data matrix is gone through
 
@@ -119,10 +122,18 @@ class Family:
     def _rng(self, number: int, use: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(key=[self.seed, 2 * int(number) + use]))
 
+    @property
+    def parts(self) -> dict[str, range]:
+        """The numbers of the samples of each part."""
+        held = round(HELD_OUT[self.size] * self.count)
+        counts = {"train": self.count - 2 * held, "validation": held, "test": held}
+        return {part: range(FIRST[part], FIRST[part] + count) for part, count in counts.items()}
+
     def chunks(self) -> Iterator[np.ndarray]:
         """The numbers of all samples, a few at a time."""
-        for start in range(0, self.count, CHUNK):
-            yield np.arange(start, min(start + CHUNK, self.count))
+        for numbers in self.parts.values():
+            for start in range(0, len(numbers), CHUNK):
+                yield np.array(numbers[start : start + CHUNK])
 
 
 @cache

@@ -163,7 +163,9 @@ def _not_finite(array: np.ndarray) -> np.ndarray:
     step = max(1, CHECKED_BYTES // max(1, array[:1].nbytes))
     pieces = (array[start : start + step].reshape(min(step, len(array) - start), -1)
               for start in range(0, len(array), step))  # fmt: skip
-    return np.flatnonzero(np.concatenate([~np.isfinite(piece).all(1) for piece in pieces]))
+    # As float32, in which inputs are given: there a number above 3e38 is infinite.
+    with np.errstate(over="ignore"):
+        return np.flatnonzero(np.concatenate([~np.isfinite(piece.astype(np.float32)).all(1) for piece in pieces]))
 
 
 def _labels(

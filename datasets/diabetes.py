@@ -23,7 +23,7 @@ def diabetes(*, split: str = "test") -> Data:
     2004, math/0406456), 331 to train, 111 to test.
 
     They come with scikit-learn. Items (10,) and labels, both standardised by mean and standard deviation of the
-    training part (of the label about 153 and 77). ``split`` is ``test`` or ``train``, fixed and stratified by fifths
+    training part (of the label about 152 and 77). ``split`` is ``test`` or ``train``, fixed and stratified by fifths
     of the label; the training part serves baselines either way. ``groups`` hold ``sex``, 1 or 2: the source does not
     say which is which.
     """

@@ -20,7 +20,7 @@ from harness.datasets._object_masks import (
     mask_problem,
     read_boxes,
 )
-from harness.datasets._own import class_indices, read_names, readable
+from harness.datasets._own import class_indices, read_names, readable, whole_rows
 from harness.errors import UserError, one_line
 from harness.registry import dataset
 from harness.sources import Data, Images
@@ -137,8 +137,7 @@ def _listed(
 
 
 def _read_table(path: Path, file_column: str, label_column: str, boxes: bool) -> pd.DataFrame:
-    as_text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}  # a class may be called NA
-    table = readable(path, "CSV file", lambda: pd.read_csv(path, index_col=False, skipinitialspace=True, **as_text))
+    table = readable(path, "CSV file", lambda: _read_csv(path))
     sides = SIDES if boxes else ()
     for column in (file_column, label_column, *sides):
         if column not in table.columns:
@@ -153,6 +152,12 @@ def _read_table(path: Path, file_column: str, label_column: str, boxes: bool) ->
     if len(twice):
         raise UserError(f"{path} lists {twice.iloc[0]!r} more than once, expected every file once")
     return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    as_text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}  # a class may be called NA
+    with whole_rows():
+        return pd.read_csv(path, index_col=False, skipinitialspace=True, **as_text)
 
 
 def _with_boxes(path: Path, table: pd.DataFrame) -> pd.DataFrame:
@@ -184,6 +189,8 @@ def _problem(path: Path) -> str | None:
         with Image.open(path) as image:
             image.draft(image.mode, (1, 1))  # a JPEG is read whole but decoded small; other formats in full
             image.load()
+            if image.mode.startswith(("I", "F")):  # made into RGB, all that is above 255 becomes white
+                return f"its grey values have more than 8 bits (mode {image.mode}), expected 0 to 255"
     except Exception as error:  # whatever a broken file provokes in a decoder
         return one_line(error).replace(f" {str(path)!r}", "")
     return None

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from harness.datasets._own import own_file, readable
+from harness.datasets._own import own_file, readable, whole_rows
 from harness.datasets.encoding import encode
 from harness.errors import UserError, unknown
 from harness.registry import dataset
@@ -91,8 +91,7 @@ def table(
 def read_frame(path: str | None, option: str = "path") -> pd.DataFrame:
     """The table in a CSV or Parquet file; errors in one line."""
     file = own_file(path, "table", "a CSV or Parquet file")
-    readers = {".csv": lambda: pd.read_csv(file, skipinitialspace=True, encoding="utf-8-sig"),
-               ".parquet": lambda: pd.read_parquet(file)}  # fmt: skip
+    readers = {".csv": lambda: _read_csv(file), ".parquet": lambda: pd.read_parquet(file)}
     if file.suffix.lower() not in readers:
         raise UserError(f"{option} {path!r} is no file of a known kind: {', '.join(readers)}")
     frame = readable(Path(file), "table", readers[file.suffix.lower()])
@@ -101,8 +100,14 @@ def read_frame(path: str | None, option: str = "path") -> pd.DataFrame:
     return frame
 
 
+def _read_csv(file: Path) -> pd.DataFrame:
+    with whole_rows():  # by itself pandas takes the first column for names, and gives each column its neighbour's
+        return pd.read_csv(file, skipinitialspace=True, encoding="utf-8-sig", index_col=False)
+
+
 def data_of(frame: pd.DataFrame, reading: Reading, for_training: np.ndarray | None = None) -> Data:
     """A table as data; ``for_training`` (N,) bool says which rows are for training, where ``reading`` does not."""
+    _check_values(frame)
     names = _columns_of(frame, reading)
     row_names = _row_names(frame, reading.ids)
     for_training = _training_rows(frame, reading) if for_training is None else for_training
@@ -140,6 +145,8 @@ def data_of(frame: pd.DataFrame, reading: Reading, for_training: np.ndarray | No
 def names_in(given: Any, frame: pd.DataFrame) -> list[str]:
     """Columns that an option lists: a list, or names with commas between; an unknown one is one line."""
     names = [] if given is None else [given] if given in list(frame.columns) else given
+    if not isinstance(names, str | Sequence):
+        raise UserError(f"columns are {names!r}, expected a list of names, or names with commas between")
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     for name in names:
         if name not in frame.columns:
@@ -157,6 +164,17 @@ def _columns_of(frame: pd.DataFrame, reading: Reading) -> list[str]:
     if not names:
         raise UserError("the table has no column left that is an input")
     return names
+
+
+def _check_values(frame: pd.DataFrame) -> None:
+    """Refuse columns of one name, and what is no single value: Parquet knows lists."""
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise UserError(f"the table has two columns {twice[0]!r}, expected names that differ")
+    for name in frame.columns[frame.dtypes == object]:
+        odd = next((value for value in frame[name] if not pd.api.types.is_hashable(value)), None)
+        if odd is not None:
+            raise UserError(f"column {name!r} holds a {type(odd).__name__}, expected numbers, texts or true and false")
 
 
 def _row_names(frame: pd.DataFrame, column: str | None) -> list[str]:
@@ -234,7 +252,7 @@ def _labels(target: pd.Series, task: str) -> tuple[Tensor, tuple[str, ...] | Non
             raise UserError(f"target {target.name!r} holds {odd!r}, expected finite numbers for task=regression")
         return torch.tensor(numbers, dtype=torch.float32), None
     values = target.unique()
-    fractions = [v for v in values if isinstance(v, float | np.floating) and v != round(v)]
+    fractions = [v for v in values if isinstance(v, float | np.floating) and not float(v).is_integer()]
     if fractions:
         raise UserError(f"target {target.name!r} holds {fractions[0]}, no class; for numbers say task=regression")
     order = sorted(values, key=str) if any(isinstance(value, str) for value in values) else sorted(values)

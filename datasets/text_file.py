@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness.datasets._own import class_indices, own_file, read_names, readable
+from harness.datasets._own import class_indices, own_file, read_names, readable, whole_rows
 from harness.errors import UserError, one_line, unknown
 from harness.registry import dataset
 from harness.sources import Data
@@ -131,8 +131,13 @@ def _csv(file: Path, *columns: str | None) -> Iterator[tuple[str, str, str | Non
     read = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}  # a text may be "NA"
     _check_columns(file, list(pd.read_csv(file, nrows=0, encoding="utf-8-sig").columns), columns)
     with pd.read_csv(file, chunksize=CHUNK, index_col=False, **read) as chunks:
-        for chunk in chunks:
+        while (chunk := _next(chunks)) is not None:
             yield from _triples(*(None if name is None else chunk[name].tolist() for name in columns))
+
+
+def _next(chunks: Any) -> Any:
+    with whole_rows():
+        return next(chunks, None)
 
 
 def _parquet(file: Path, *columns: str | None) -> Iterator[tuple[str | None, str, str | None]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from harness.datasets._rows import Rows
-from harness.datasets._xai_tris import ALPHA, BACKGROUNDS, HELD_OUT, SAMPLES, SCENARIOS, SIZES, Family
+from harness.datasets._xai_tris import ALPHA, BACKGROUNDS, MOST, SAMPLES, SCENARIOS, SIZES, Family
 from harness.errors import UserError, unknown
 from harness.registry import dataset
 from harness.sources import Data
@@ -11,7 +11,6 @@ from harness.sources import Data
 CLASSES = {"xor": ("equal signs", "opposite signs")}
 SHAPES = ("T", "L")
 VALUE_RANGE = (-1.0, 1.0)
-PARTS = ("train", "validation", "test")
 TRAIN_SHOWN = {8: 8_000, 64: 1_000}  # training samples at most that are held in memory, for baselines
 FEWEST = 40  # samples of all parts that leave every part some of both classes
 
@@ -42,12 +41,13 @@ def xai_tris(
     setting, or ours for natural backgrounds of 8 pixels, which they do not have.
 
     ``n`` samples in all, None for the paper's 10,000 (64 pixels: 40,000), of which ``split`` is ``train`` (80 %; 90 %),
-    ``validation`` or ``test`` (10 % each; 5 %). Norms and the largest value are those of all n. ``masks`` and ``truth``
+    ``validation`` or ``test`` (10 % each; 5 %). Parts have numbers of their own: with no n does the test part hold an
+    image that a model was trained on. Norms and the largest value are those of all n. ``masks`` and ``truth``
     hold the pixels of the shape of each sample under ``rotation``, else of both shapes: the absence of one tells the
     class as much as the presence of the other. That is what tells the class, which a model need not use.
     """
     family = family_of(scenario, background, size, alpha=alpha, n=n, seed=seed)
-    parts = divided(family)
+    parts = family.parts
     if split not in parts:
         raise unknown("split of xai_tris", split, parts)
     chosen = parts[split]
@@ -79,18 +79,11 @@ def family_of(
     if not 0 < alpha < 1:
         raise UserError(f"alpha of xai_tris is {alpha}, expected a number between 0 and 1")
     count = SAMPLES[size] if n is None else n
-    if count < FEWEST:
-        raise UserError(f"n of xai_tris is {count}, expected at least {FEWEST} samples for its three parts")
+    if not FEWEST <= count <= MOST:
+        raise UserError(f"n of xai_tris is {count}, expected at least {FEWEST} samples for its parts, at most {MOST:,}")
     if seed < 0:
         raise UserError(f"seed of xai_tris is {seed}, expected a whole number from 0")
     return Family(scenario, background, size, alpha, count, seed)
-
-
-def divided(family: Family) -> dict[str, range]:
-    """Which samples are in which part."""
-    held = round(HELD_OUT[family.size] * family.count)
-    first, last = family.count - 2 * held, family.count - held
-    return dict(zip(PARTS, (range(first), range(first, last), range(last, family.count)), strict=True))
 
 
 def reader(scenario: str, background: str, size: int) -> Callable[[], dict[str, tuple]]:
@@ -100,7 +93,7 @@ def reader(scenario: str, background: str, size: int) -> Callable[[], dict[str, 
         family = family_of(scenario, background, size)
         parts = {}
         for name in ("train", "test"):
-            inputs, labels = (Rows(make, divided(family)[name]) for make in (family.inputs, family.labels))
+            inputs, labels = (Rows(make, family.parts[name]) for make in (family.inputs, family.labels))
             parts[name] = (inputs[:] if size == min(SIZES) else inputs, labels[:])
         return parts
 

@@ -19,6 +19,7 @@ from harness.models.planted import causal_function, gaussian_function, logic_net
 from harness.models.xai_tris_models import xai_tris_linear, xai_tris_mlp
 from harness.randomness import normal
 from harness.registry import EXPLAINERS, METRICS
+from harness.results.reliability import taus
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
 
@@ -56,12 +57,12 @@ def families() -> Iterator[Family]:
         yield Family(f"Gaussian {function}", lambda function=function: (
             gaussian(function=function, values="interventional", samples=SAMPLES),
             gaussian_function(function=function),
-        ), exact=function == "linear")  # fmt: skip
+        ), {"baseline": "zero"}, exact=function == "linear")  # fmt: skip
     yield Family(
         "Gaussian linear, conditional values", lambda: (gaussian(rho=0.75, samples=SAMPLES), gaussian_function()),
-        exact=False,
+        {"baseline": "zero"}, exact=False,
     )  # fmt: skip
-    yield Family("Causal network", lambda: (causal(samples=SAMPLES), causal_function()))
+    yield Family("Causal network", lambda: (causal(samples=SAMPLES), causal_function()), {"baseline": "mean"})
     for gate in ("or", "xor", "interaction", "max"):
         yield Family(
             f"Logic {gate}",
@@ -71,7 +72,7 @@ def families() -> Iterator[Family]:
     for scenario, make in (("linear", xai_tris_linear), ("xor", xai_tris_mlp)):
         yield Family(
             f"XAI-TRIS {scenario}",
-            lambda scenario=scenario, make=make: (xai_tris(scenario=scenario, n=4000), make(scenario=scenario)),
+            lambda scenario=scenario, make=make: (xai_tris(scenario=scenario), make(scenario=scenario)),
             exact=False,
         )
 
@@ -105,13 +106,17 @@ def scored(family: Family) -> pd.DataFrame:
 
 
 def _chosen(entry: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Default options, but for these where the entry has them."""
-    return {name: value for name, value in options.items() if entry.options.get(name) is not None}
+    """Default options, but for these where the entry has them; random baselines, which cannot be fixed, stay."""
+    default = entry.options.get("baseline")
+    kept = {"baseline"} if default == "train_sample" else set()
+    return {name: value for name, value in options.items() if entry.options.get(name) is not None and name not in kept}
 
 
 def compared(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per faithfulness metric: tau-b with each truth metric and its interval, and the oracle's rank."""
-    done = frame[frame.status == "ok"]
+    done, failed = (frame[frame.status == status] for status in ("ok", "failed"))
+    if lost := set(failed.explainer) - set(done.explainer):
+        raise RuntimeError(f"failed throughout: {', '.join(sorted(lost))}: {failed.error.iloc[0]}")
     tables = {metric: _table(rows) for metric, rows in done.groupby("metric", sort=False)}
     found = []
     for metric, table in tables.items():
@@ -125,18 +130,21 @@ def compared(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """Scores (samples, explainers), higher is better, of the samples on which every explainer has one."""
-    if rows.better.iloc[0] is None or rows.value.isna().all():
-        return None
+    """Scores (samples, explainers), higher is better, of the samples on which the oracle and all of them have one."""
     table = rows.pivot(index="sample", columns="explainer", values="value")
-    # An explainer that is undefined on most samples must not cost the others theirs.
-    table = table.loc[:, table.notna().mean() > 0.5 * table.notna().mean().max()].dropna()
+    if rows.better.iloc[0] is None or "oracle" not in table or table["oracle"].isna().all():
+        return None
+    table = table[table["oracle"].notna()]
+    # An explainer that is undefined on most of these must not cost the others theirs.
+    table = table.loc[:, table.notna().mean() > 0.5].dropna()
     return table * {"higher": 1, "lower": -1}[rows.better.iloc[0]]
 
 
-def _rank(table: pd.DataFrame) -> int:
-    """The oracle's place, 1 for the best or as good as the best."""
+def _rank(table: pd.DataFrame) -> float:
+    """The oracle's place, 1 for the best or as good as the best; NaN where all are as good."""
     means = table.mean()
+    if np.ptp(means) <= EQUAL * means.abs().max():
+        return float("nan")
     return 1 + int((means > means["oracle"] + EQUAL * (means.max() - means.min())).sum())
 
 
@@ -151,23 +159,10 @@ def _agreement(table: pd.DataFrame, truth: pd.DataFrame | None, name: str) -> di
         return dict.fromkeys(keys, float("nan"))
     first, second = (each.loc[samples, explainers].to_numpy() for each in (table, truth))
     weights = np.random.default_rng(SEED).multinomial(len(samples), [1 / len(samples)] * len(samples), RESAMPLES)
-    every = tau_b(weights @ first / len(samples), weights @ second / len(samples))
-    point = tau_b(first.mean(0)[None], second.mean(0)[None])[0]
+    every = taus(weights @ first / len(samples), weights @ second / len(samples), equal=EQUAL)
+    point = taus(first.mean(0)[None], second.mean(0)[None], equal=EQUAL)[0]
     low, high = np.nanquantile(every, [0.025, 0.975]) if np.isfinite(every).any() else (np.nan, np.nan)
     return dict(zip(keys, (point, low, high), strict=True))
-
-
-def tau_b(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b (B,) of the rankings in the rows of two arrays (B, E); NaN where one ranks nothing."""
-    a, b = _order(first), _order(second)
-    with np.errstate(invalid="ignore"):
-        return (a * b).sum((1, 2)) / np.sqrt((a**2).sum((1, 2)) * (b**2).sum((1, 2)))
-
-
-def _order(means: np.ndarray) -> np.ndarray:
-    """The sign of every difference in each row (B, E): (B, E, E), 0 where it is rounding."""
-    difference = means[:, :, None] - means[:, None, :]
-    return np.sign(difference) * (np.abs(difference) > EQUAL * np.ptp(means, axis=1)[:, None, None])
 
 
 def part(results: dict[str, pd.DataFrame]) -> str:
@@ -182,9 +177,9 @@ def part(results: dict[str, pd.DataFrame]) -> str:
 
 def _summary(title: str, tables: list[pd.DataFrame]) -> str:
     joined = pd.concat(tables)
-    lines = ["| metric | families | mean tau-b, correlation | least | mean tau-b, precision | oracle first |",
+    lines = ["| metric | families it ranks | mean tau-b, correlation | least | mean tau-b, precision | oracle first |",
              "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-    groups = sorted(joined.groupby("metric"), key=lambda each: -each[1][TRUTHS[0]].mean())
+    groups = sorted(joined[joined.oracle.notna()].groupby("metric"), key=lambda each: -each[1][TRUTHS[0]].mean())
     for metric, rows in groups:
         correlation, precision = rows[TRUTHS[0]], rows[TRUTHS[1]]
         lines.append(
@@ -198,13 +193,14 @@ def _of_family(name: str, table: pd.DataFrame) -> str:
     lines = [f"| metric | {TRUTHS[0]} | {TRUTHS[1]} | oracle's rank | explainers | samples |",
              "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for row in table.sort_values(TRUTHS[0], ascending=False).to_dict("records"):
-        taus = (
+        shown = (
             f"{_number(row[t])} [{_number(row[f'{t} low'])}, {_number(row[f'{t} high'])}]"
             if np.isfinite(row[t])
             else "-"
             for t in TRUTHS
         )
-        lines.append(f"| `{row['metric']}` | {' | '.join(taus)} | {row['oracle']} | {row['explainers']} | {row['n']} |")
+        rank = "-" if np.isnan(row["oracle"]) else f"{row['oracle']:.0f}"
+        lines.append(f"| `{row['metric']}` | {' | '.join(shown)} | {rank} | {row['explainers']} | {row['n']} |")
     return "\n".join([f"**{name}**", "", *lines])
 
 

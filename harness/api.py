@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from harness.batch import Batch
 from harness.block import measure_block
 from harness.checks import (
+    check_fillers,
     check_finite,
     check_groups,
     check_inputs,
@@ -21,6 +22,7 @@ from harness.checks import (
     check_targets,
     check_train_labels,
     check_truth,
+    check_unit_names,
     class_count,
     device_of,
 )  # fmt: skip
@@ -118,7 +120,7 @@ def samples_of(
     inputs = check_inputs(inputs).detach()
     with torch.inference_mode(False):
         inputs = inputs.clone() if inputs.is_inference() else inputs  # no gradient is ever taken of such a tensor
-    units = Units.of(inputs, modality, elements, None if columns is None else tuple(columns))
+    units = Units.of(inputs, modality, elements, columns)
     predictor = predictor or Predictor(model, chunk=default_chunk(inputs))
     classes = class_count(first_outputs(predictor, inputs[:1]))
     targets = check_targets(targets, len(inputs), classes).to(inputs.device)
@@ -129,7 +131,7 @@ def samples_of(
         train=check_like_inputs(train, inputs, "train"),
         train_labels=check_train_labels(train_labels, train),
         value_range=value_range, masks=None if masks is None else masks.to(inputs.device),
-        truth=None if truth is None else truth.to(inputs.device), fillers=fillers,
+        truth=None if truth is None else truth.to(inputs.device), fillers=check_fillers(fillers, inputs),
         given_segments=_per_sample(segments, inputs, units),
     )  # fmt: skip
 
@@ -178,7 +180,8 @@ def evaluate(
     train: Tensor | None = None, train_labels: Tensor | None = None,
     unit_names: Sequence[str] | None = None, columns: Sequence[int] | None = None,
     groups: Mapping[str, Sequence[Any]] | None = None,
-    value_range: tuple[Any, Any] | None = None, modality: str | None = None, ids: Sequence[str] | None = None,
+    value_range: tuple[Any, Any] | None = None, fillers: Mapping[str, Tensor] | None = None,
+    modality: str | None = None, ids: Sequence[str] | None = None,
     tuned: bool = False, **protocol: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Score several explainers by several metrics on your own model and tensors: one row per sample and metric.
@@ -187,9 +190,9 @@ def evaluate(
     ``name``, a name or a function, where the label is not it). ``protocol`` are the settings of
     ``harness.stage.Protocol`` but the target. ``truth`` (N, *units) is the known right attribution, ``segments`` (N or
     none, *units) what ``segments=given`` means; ``columns`` says which column each number of a table (N, D) belongs to,
-    where one is several, and ``unit_names`` what the columns are called. ``groups`` divide the samples, name -> one
-    group per sample, for ``harness.results.subgroups``. ``tuned`` first spends seconds to find the
-    fastest equal form of the
+    where one is several, and ``unit_names`` what the columns are called; ``fillers`` (``pad``, ``mask`` -> (D,)) what
+    a removed token of a text (N, T, D) becomes by these baselines. ``groups`` divide the samples, name -> one group per
+    sample, for ``harness.results.subgroups``. ``tuned`` first spends seconds to find the fastest equal form of the
     model. A cell that failed or does not apply has rows too: value NaN, with its ``status`` and ``error``.
     """
     inputs = check_inputs(inputs)
@@ -199,14 +202,14 @@ def evaluate(
         raise UserError("evaluate explains the given targets; leave out target=")
     if len(names) != len(inputs):
         raise UserError(f"ids are {len(names)}, expected one for each of {len(inputs)} inputs")
-    units = Units.of(inputs, modality, columns=None if columns is None else tuple(columns))
+    units, fillers = Units.of(inputs, modality, columns=columns), check_fillers(fillers, inputs)
     train, masks = check_like_inputs(train, inputs, "train"), check_masks(masks, len(inputs), units.shape)
     labels = check_targets(targets, len(inputs)).cpu()
     data = Data(
         names, inputs, labels, modality, value_range, train=train, masks=masks,
         truth=check_truth(truth, len(inputs), units), segments=_per_sample(segments, inputs, units),
         columns=units.columns, train_labels=check_train_labels(train_labels, train),
-        unit_names=None if unit_names is None else tuple(unit_names), groups=check_groups(groups, len(inputs)),
+        unit_names=check_unit_names(unit_names, units), groups=check_groups(groups, len(inputs)),
     )  # fmt: skip
     settings = Protocol.of({**protocol, "target": "label"})
     device = device_of(check_model(model), inputs.device)
@@ -214,7 +217,7 @@ def evaluate(
     jobs = [Job(e, m) for e in choose_several(EXPLAINERS, explainers) for m in choose_several(METRICS, metrics)]
     recorder = FrameRecorder()
     with precision(settings.dtype):
-        stage = set_stage(LoadedModel(model), data, settings, device)
+        stage = set_stage(LoadedModel(model, fillers=fillers), data, settings, device)
         if tuned:
             tune(stage.predictor, stage.first())
         recorder.stage = stage

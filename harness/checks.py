@@ -100,6 +100,33 @@ def check_truth(truth: Any, count: int, units: Units) -> Tensor | None:
     return truth.float()
 
 
+def check_fillers(fillers: Any, inputs: Tensor) -> Mapping[str, Tensor] | None:
+    """What a removed token of texts (N, T, D) can become, if each is an embedding (D,); None stays None."""
+    if fillers is None:
+        return None
+    if not isinstance(fillers, Mapping):
+        raise UserError(f"fillers are a {type(fillers).__name__}, expected a mapping: pad or mask -> a tensor (D,)")
+    for name, filler in fillers.items():
+        good = isinstance(filler, Tensor) and filler.is_floating_point() and inputs.dim() == 3
+        if not good or filler.shape != inputs.shape[2:]:
+            came = tuple(filler.shape) if isinstance(filler, Tensor) else type(filler).__name__
+            raise UserError(
+                f"fillers' {name} is {came} for inputs {('N', *inputs.shape[1:])}, expected a float tensor (D,), as a "
+                "token of inputs (N, T, D)"
+            )
+    return fillers
+
+
+def check_unit_names(names: Any, units: Units) -> tuple[str, ...] | None:
+    """The names of the units, if there is one for each; None stays None."""
+    if names is None:
+        return None
+    if isinstance(names, str) or len(names) != units.count:
+        came = repr(names) if isinstance(names, str) else len(names)
+        raise UserError(f"unit_names are {came}, expected one for each of {units.count} units")
+    return tuple(str(name) for name in names)
+
+
 def check_seed(seed: Any) -> int:
     """The seed, if it is a whole number from 0 to 2^63 - 1."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:

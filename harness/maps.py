@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.block import Explained
 from harness.choosing import Chosen
+from harness.gallery import brightness, write_index
 from harness.identity import canonical, digest
 from harness.plan import Plan
 from harness.recording import RowRecorder
@@ -27,8 +28,8 @@ class Sheet:
         self.plan, self.stage, self.recorder = plan, stage, recorder
         self.scored, self.failed = recorder.scored, recorder.failed
         modality, texts = stage.units.modality, stage.model.wording is not None
-        drawn = modality in ("image", "series") or (modality == "tokens" and texts)
-        self.count = min(plan.runtime.sheet, stage.count) if drawn else 0
+        self.drawn = modality in ("image", "series") or (modality == "tokens" and texts)
+        self.count = min(plan.runtime.sheet, stage.count) if self.drawn or modality == "table" else 0
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
         """Keep the first samples' maps, each scaled to a largest magnitude of 1, in half precision."""
@@ -41,9 +42,16 @@ class Sheet:
         with whole_file(self._path(explainer)) as temporary, open(temporary, "wb") as file:
             np.save(file, (maps / scale).half().numpy(), allow_pickle=False)
 
+    def index(self) -> None:
+        """Write beside the maps what they are of, for a report."""
+        if self.count:
+            paths = {each.label: self._path(each) for each in self.plan.explainers}
+            made = {name: path for name, path in paths.items() if path.is_file()}
+            write_index(self.plan, self.stage, self.count, made)
+
     def draw(self) -> Path | None:
         """Draw the sheet of all the plan's explainers; gives its path, or None where there is nothing to draw."""
-        if not self.count:
+        if not self.count or not self.drawn:
             return None
         path = self.plan.directory / f"{self.plan.name}.png"
         said = {
@@ -101,10 +109,7 @@ class Sheet:
 
     def _images(self) -> np.ndarray:
         """The first samples as images in 0..1."""
-        inputs = self.stage.inputs(slice(0, self.count))
-        bounds = self.stage.model.value_range or self.stage.data.value_range or (inputs.min(), inputs.max())
-        low, high = (torch.as_tensor(bound) for bound in bounds)
-        return ((inputs - low) / (high - low)).clamp(0, 1).numpy()
+        return brightness(self.stage, self.stage.inputs(slice(0, self.count))).numpy()
 
     def _captions(self) -> list[Any]:
         from harness.results.sheet import Caption

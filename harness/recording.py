@@ -156,9 +156,10 @@ def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
 
 
 def _labels(stage: Stage) -> list[int | None]:
-    """The class the data says each sample is; None where it says none, or a number to be predicted."""
+    """The class the data says each sample is; None where it says none, or the model has a single output and no
+    class."""
     labels = stage.data.labels
-    unclassed = labels is None or labels.is_floating_point()
+    unclassed = labels is None or labels.is_floating_point() or stage.outputs.shape[1] == 1
     return [None] * stage.count if unclassed else labels[: stage.count].tolist()
 
 

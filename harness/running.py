@@ -83,6 +83,7 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
     measure_block(stage, jobs, sheet, alone=alone, warm_up=plan.runtime.warm_up)
     progress.end()
     try:
+        sheet.index()
         path = sheet.draw()
     except (UserError, OSError) as error:  # the scores are on disk: a missing picture takes nothing from them
         progress.say(f"no contact sheet: {one_line(error)}")

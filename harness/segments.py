@@ -114,6 +114,9 @@ def _slic(samples: "Samples", number: int) -> Tensor:
 def _given(samples: "Samples") -> Tensor:
     if samples.given_segments is None:
         raise NotApplicable("the data has no segments of its own (give segments=)")
+    shape, own = tuple(samples.given_segments.shape[1:]), samples.units.shape
+    if shape != own:
+        raise NotApplicable(f"the data's segments are of {shape} units, with this reduction these are {own}")
     return samples.given_segments
 
 

@@ -21,7 +21,9 @@ class LoadedModel:
     value_range   lowest and highest value of its input space, numbers or tensors (C, 1, 1); None if not known
     classes       the names of its outputs, or None
     wording       how texts become its inputs, for a model of texts
-    function      of a model that is the function which planted data is made with: which one, with its options
+    fillers       what a removed token can become where inputs are embeddings already: name -> (D,); else None
+    function      of a model that is, or has learnt, the function which planted data is made with: which one, with its
+                  options
     """
 
     module: nn.Module
@@ -29,6 +31,7 @@ class LoadedModel:
     value_range: tuple[Any, Any] | None = None
     classes: tuple[str, ...] | None = None
     wording: "Wording | None" = None
+    fillers: Mapping[str, Tensor] | None = None
     function: str | None = None
 
 

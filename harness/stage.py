@@ -127,7 +127,7 @@ class Stage:
             truth=mine(data.truth),
             given_segments=segments,
             places=torch.arange(where.start, where.stop, device=self.device), ids=data.ids,
-            fillers=None if wording is None else wording.fillers,
+            fillers=self.model.fillers if wording is None else wording.fillers,
             memo=self.memos.setdefault(number, Memo(self.shelf)), block=self.memo,
             kept=self.kept,
         )  # fmt: skip

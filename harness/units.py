@@ -5,7 +5,7 @@ column with all the numbers that encode it. Attributions may come per element; t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -49,7 +49,7 @@ class Units:
     @classmethod
     def of(
         cls, inputs: Tensor, modality: str | None = None, elements: bool = False,
-        columns: tuple[int, ...] | None = None,
+        columns: Sequence[int] | None = None,
     ) -> "Units":  # fmt: skip
         """The units of ``inputs``; ``modality`` image, table, tokens (N, T, D) or series (N, C, T) is guessed from
         the axes.
@@ -95,7 +95,8 @@ class Units:
         Of a table whose columns are several numbers they may stay one number per column.
         """
         shape = tuple(attributions.shape[1:])
-        if self.channel_axis is None and self.modality in ("image", "tokens", "series") and shape != self.input_shape:
+        joint = self.columns is not None or self.modality in ("image", "tokens", "series")
+        if joint and self.channel_axis is None and not self.grouped and shape != self.input_shape:
             raise NotApplicable(
                 f"reduction=none needs an attribution for every number of an input, these are {('N', *shape)}"
             )
@@ -142,16 +143,31 @@ class Units:
         return tuple(shape)
 
 
-def _checked_columns(columns: tuple[int, ...] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+def _checked_columns(columns: Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Which unit each number belongs to; None where each is a unit of its own."""
-    if columns is None or tuple(columns) == tuple(range(len(columns))):
+    if columns is None:
         return None
-    if len(shape) != 1 or len(columns) != shape[0] or set(columns) != set(range(max(columns) + 1)):
+    numbers = _whole_numbers(columns)
+    if shape == (len(numbers),) and numbers == tuple(range(len(numbers))):
+        return None
+    several = len(set(numbers)) < len(numbers)  # else an order that names alone would tell from the numbers' own
+    if shape != (len(numbers),) or not several or set(numbers) != set(range(max(numbers) + 1)):
+        came = " ".join(str(columns).split())[:80]
         raise UserError(
-            f"columns are {len(columns)} numbers for inputs {('N', *shape)}, expected the column, from 0 without gaps, "
-            "of each number of a table (N, D)"
+            f"columns are {came} for inputs {('N', *shape)}, expected the column, from 0 without gaps, "
+            "of each number of a table (N, D), 0 to D - 1 in this order where each is a column of its own"
         )
-    return tuple(int(column) for column in columns)
+    return numbers
+
+
+def _whole_numbers(columns: Sequence[int]) -> tuple[int, ...]:
+    """A sequence or tensor of whole numbers as a tuple, () for anything else."""
+    try:
+        given = torch.as_tensor(columns)
+    except (TypeError, ValueError, RuntimeError):
+        return ()
+    whole = given.dim() == 1 and not given.is_floating_point() and given.dtype != torch.bool
+    return tuple(given.tolist()) if whole else ()
 
 
 @lru_cache(maxsize=64)

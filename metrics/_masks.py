@@ -20,8 +20,9 @@ def object_masks(batch: Batch) -> Tensor:
         raise NotApplicable("the data has no masks of where the object is (give masks=)")
     if batch.masks.shape == batch.attributions.shape:
         return batch.masks
-    # Every channel is a unit by itself, and the masks are of pixels: an object has all channels of its pixels.
-    joint = Units.of(batch.inputs, batch.units.modality)
+    # Every channel is a unit by itself, and the masks are of pixels: an object has all channels of its pixels. So with
+    # the numbers of a table's columns.
+    joint = Units.of(batch.inputs, batch.units.modality, columns=batch.units.columns)
     return joint.expand(batch.masks).expand_as(batch.attributions)
 
 

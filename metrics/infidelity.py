@@ -93,12 +93,19 @@ def _removed(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The changes (N, draws) that attributions predict for removed sets, and the tracked outputs without the sets."""
     samples = batch.samples
+    if local:
+        _need_every_number(batch)
     units = groups(samples, "unit", patch=1, segments="unit")
     key = ("infidelity", perturbation, draws, largest if perturbation == "square" else None)
     packed = samples.shared(key, lambda: _draw(samples, units, perturbation, draws, largest))
     tracked = samples.outputs((*key, baseline), lambda: outputs_without(samples, units, packed, baseline))
     maps = batch.raw * (samples.inputs - samples.baseline(baseline)) if local else batch.raw
     return set_sums(samples.units.reduce(maps.double()).flatten(1), packed), tracked
+
+
+def _need_every_number(batch: Batch) -> None:
+    if batch.units.grouped and batch.raw.shape != batch.inputs.shape:
+        raise NotApplicable("maps of the local convention need a value for every number of a column, these have one")
 
 
 def _draw(samples: Samples, units: Groups, perturbation: str, draws: int, largest: int) -> Tensor:
@@ -145,6 +152,7 @@ def _gaussian(batch: Batch, draws: int, noise: float, local: bool) -> tuple[Tens
     samples = batch.samples
     if not local:
         raise NotApplicable("Gaussian perturbations need maps of the local convention, like gradients")
+    _need_every_number(batch)
     if not noise > 0:
         raise UserError(f"noise is {noise}, expected a number above 0")
     drawn = _noise(samples, noise)

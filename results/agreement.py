@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.results.matrices import Matrix
-from harness.results.reliability import _taus
+from harness.results.reliability import taus
 
 RESAMPLES = 1000
 LEAST_EXPLAINERS = 3
@@ -38,22 +38,14 @@ def _pair(first: Matrix, second: Matrix, seed: int) -> dict[str, object] | None:
     if len(explainers) < LEAST_EXPLAINERS or len(common) < 2:
         return None
     a, b = a.loc[common].to_numpy(), b.loc[common].to_numpy()
-    taus = _resampled(a, b, seed)
-    low, high = np.nanquantile(taus, [0.025, 0.975]) if np.isfinite(taus).any() else (np.nan, np.nan)
+    weights = _weights(len(a), seed)
+    resampled = taus(weights @ a, weights @ b)
+    low, high = np.nanquantile(resampled, [0.025, 0.975]) if np.isfinite(resampled).any() else (np.nan, np.nan)
     return {
         **_block(first), "first": first.names["metric"], "second": second.names["metric"],
-        "tau": float(_taus(a.mean(0)[None], b.mean(0))[0]), "low": float(low), "high": float(high),
+        "tau": float(taus(a.mean(0)[None], b.mean(0)[None])[0]), "low": float(low), "high": float(high),
         "explainers": len(explainers), "n": len(common),
     }  # fmt: skip
-
-
-def _resampled(a: np.ndarray, b: np.ndarray, seed: int) -> np.ndarray:
-    """tau-b between the means of scores (n, k) in each resample of the samples; NaN where one ties everything."""
-    weights = _weights(len(a), seed)
-    first, second = np.triu_indices(a.shape[1], 1)
-    one, other = (np.sign(means[:, first] - means[:, second]) for means in (weights @ a, weights @ b))
-    size = np.sqrt((one != 0).sum(1) * (other != 0).sum(1))
-    return (one * other).sum(1) / np.where(size > 0, size, np.nan)
 
 
 @lru_cache(maxsize=2)

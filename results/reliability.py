@@ -16,6 +16,7 @@ SUBSAMPLES = 500
 HALVES = 100
 RELIABLE_ALPHA = 0.4
 STAYS = 0.95
+LEAST_EFFECT = 1e-6  # below it samples by the trillion would be needed
 
 
 def krippendorff_alpha(values: np.ndarray) -> float:
@@ -96,17 +97,27 @@ def _settled(values: np.ndarray, full: np.ndarray, n: int, generator: np.random.
     # Means of all samples in another order differ in their last digits, which must not reorder ties.
     means = full if n == len(values) else means
     means = np.broadcast_to(means, (SUBSAMPLES, len(full)))
-    return {"tau": float(np.nanmean(_taus(means, full))), "top_stays": float((means.argmax(1) == full.argmax()).mean())}
+    return {
+        "tau": float(np.nanmean(taus(means, full[None]))),
+        "top_stays": float((means.argmax(1) == full.argmax()).mean()),
+    }
 
 
-def _taus(means: np.ndarray, full: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b between each row of means (r, k) and ``full`` (k,)."""
-    first, second = np.triu_indices(len(full), 1)
-    own = np.sign(full[first] - full[second])
-    theirs = np.sign(means[:, first] - means[:, second])
-    size = np.sqrt((own != 0).sum() * (theirs != 0).sum(1))
-    with np.errstate(invalid="ignore"):
-        return theirs @ own / np.where(size > 0, size, np.nan)
+def taus(first: np.ndarray, second: np.ndarray, *, equal: float = 0.0) -> np.ndarray:
+    """Kendall's tau-b (B,) between the rankings in the rows of two arrays (B, E), of which one may have a single row.
+
+    Values of a row that differ by no more than ``equal`` times its range are tied. NaN where a row ranks nothing.
+    """
+    one, other = (_orders(np.asarray(values), equal) for values in (first, second))
+    size = np.sqrt((one != 0).sum(1) * (other != 0).sum(1))
+    return (one * other).sum(1) / np.where(size > 0, size, np.nan)
+
+
+def _orders(values: np.ndarray, equal: float) -> np.ndarray:
+    """Which of every two values in a row (B, E) is larger: 1, -1 or 0 where they are tied."""
+    first, second = np.triu_indices(values.shape[1], 1)
+    difference = values[:, first] - values[:, second]
+    return np.sign(difference) * (np.abs(difference) > equal * np.ptp(values, axis=1)[:, None])
 
 
 def _enough(curve: pd.DataFrame) -> int | None:
@@ -120,10 +131,10 @@ def _enough(curve: pd.DataFrame) -> int | None:
 def samples_needed(effect: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
     """Samples by which a paired two-sided t-test finds a difference of ``effect`` standard deviations with ``power``.
 
-    Infinite for no effect. By the noncentral t distribution, exact for normal differences.
+    Infinite for less than a millionth of one. By the noncentral t distribution, exact for normal differences.
     """
     effect = abs(effect)
-    if not effect > 0 or np.isnan(effect):
+    if not effect > LEAST_EFFECT:
         return float("inf")
     if np.isinf(effect):
         return 2.0

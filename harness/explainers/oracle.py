@@ -7,13 +7,14 @@ from harness.samples import Samples
 from harness.truth import truth_of_targets
 
 
-@explainer(access="none")
+@explainer(access="none", stored=True)
 def oracle(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
     """The known right attribution of each sample, as the data set states it: the best that can be given, a yardstick
     for explainers and a test of metrics.
 
     One channel; sign, unit and sum are the truth's own, as the data set documents them. The truth is that of the
     sample's label: where a model of several classes is explained for another one, nothing is known, and the sample's
-    attribution is NaN, which counts as invalid. NotApplicable where the data says no truth.
+    attribution is NaN, which counts as invalid. NotApplicable where the data says no truth, and to metrics that explain
+    again: of changed inputs, other classes and other weights nothing is known.
     """
     return truth_of_targets(context).to(inputs.dtype)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError, one_line
+from harness.models._program_text import check_program
 from harness.models.preprocessing import preprocessing, read_names
-from harness.models.state import existing_file
+from harness.models.state import existing_file, weights_alone
 from harness.registry import model
 from harness.sources import LoadedModel
 
@@ -48,8 +49,9 @@ def exported(
     The program maps float batches of any size to logits: with ``torch.export`` the batch axis must be exported as
     dynamic. ``preprocess``, ``size``, ``mean``, ``std`` and ``classes`` are those of the model ``python``.
 
-    Reading the file unpickles nothing. Its program is executed, though, whenever the model is called: TorchScript has
-    operations of torch alone, no Python, but among them are some that read and write files, so that a program, like
+    Reading the file unpickles tensors alone, and a file of ``torch.export`` whose sizes, guards or operations are other
+    than formulas and torch's own is refused, as torch would evaluate them as Python. The program is executed, though,
+    whenever the model is called: among torch's operations are some that read and write files, so that a program, like
     other software, should come from where one trusts. Layers of a program cannot be watched: explainers and metrics
     that need them, or the operations of TorchScript, are not applicable; those by gradients and perturbations work.
     UserError, in one line, for a file that is neither, a batch of fixed size, and a program saved in training mode.
@@ -83,7 +85,11 @@ def _scripted(file: Path) -> nn.Module:
 
 def _exported(file: Path) -> nn.Module:
     try:
-        exported = torch.export.load(file)
+        check_program(file)
+        with weights_alone():  # torch would read anything where that fails
+            exported = torch.export.load(file)
+    except UserError:
+        raise
     except Exception as error:
         raise _neither(file, error) from error
     _refuse_chance(file, _exported_flags(exported))

@@ -56,10 +56,12 @@ def gaussian_mlp(
 
     Two hidden layers of 64, one output, squared error; trained in seconds from ``seed`` on the 1,000 training rows that
     the data set has with equal ``function``, ``rho``, ``features`` and seed (``data_seed``); the weights are cached.
+    ``function`` and ``features`` must be the data set's.
     """
     split = gaussian_data.splitter(function, rho, features, data_seed)
-    name = f"gaussian_mlp_{function}_{rho:g}_{features}_{data_seed}"
-    return LoadedModel(trained(Recipe(name, _mlp(features), split, epochs=epochs), seed=seed))
+    name = f"gaussian_mlp_{function}_{rho}_{features}_{data_seed}"
+    module = trained(Recipe(name, _mlp(features), split, epochs=epochs, reads=(evaluate,)), seed=seed)
+    return LoadedModel(module, function=gaussian_data.name_of(function, features))
 
 
 @model()

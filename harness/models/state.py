@@ -48,8 +48,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_saved(path)
     except Exception as error:  # whatever a file that is no such thing provokes
         raise UserError(f"weights {path} cannot be read: {_told(error)}; {EXPECTED}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"weights {path} hold a {type(state).__name__} with other things than tensors, {EXPECTED}")
+    named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
+    if not named or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(
+            f"weights {path} hold a {type(state).__name__} with other things than tensors by name, {EXPECTED}"
+        )
+    if any(value.is_complex() for value in state.values()):  # torch would drop the imaginary parts
+        raise UserError(f"weights {path} hold complex numbers, expected real ones")
     return state
 
 

@@ -98,7 +98,7 @@ def german_mlp(*, seed: int = 0, epochs: int = 15, with_sensitive: bool = True) 
 
 @model()
 def diabetes_mlp(*, seed: int = 0, epochs: int = 30) -> LoadedModel:
-    """A regression MLP for the diabetes table with ReLU alone, 1,441 weights, trained in a second: R2 about 0.45.
+    """A regression MLP for the diabetes table with ReLU alone, 1,441 weights, trained in a second: R2 about 0.56.
 
     Two hidden layers of 32; inputs (N, 10) standardised as the data set ``diabetes`` gives them, one output, the
     standardised progression. Trained from ``seed`` for ``epochs`` epochs on the training part by squared error, and the

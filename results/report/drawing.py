@@ -53,7 +53,7 @@ def _decades(low: float, high: float) -> list[float]:
         found = [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
         if len(found) > 3:
             break
-    return found
+    return found if len(found) > 2 else _steps(low, high)
 
 
 def spanning(values: Sequence[float], start: float, end: float, *, log: bool = False) -> Scale:

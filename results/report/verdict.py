@@ -15,7 +15,7 @@ from harness.results.reliability import samples_needed
 from harness.results.report.blocks import Block
 
 COST = "seconds_per_sample"
-TOO_MANY = 100_000
+LEAST_EFFECT = 0.008  # below it, over 100,000 samples would be needed, and nobody counts them
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,13 @@ def _none(block: Block, best: str, control: str, n: int) -> str:
 
 def _none_details(block: Block, best: str, control: str) -> list[str]:
     row = block.standing.loc[best]
-    needed = samples_needed(row["effect_control"]) if row["effect_control"] > 0 else float("inf")
     if row["vs_control"] <= 0:
         return ["The control is ahead: more samples of this kind are not expected to change that."]
     if _above_control(block.standing, best):
         near = [name for name in block.standing.index if name in block.controls and block.standing.loc[name, "best"]]
         return [f"{best} is shown to beat {control}, but not {_list([n for n in near if n != control] or near)}."]
     return [f"If the difference to {control} stays as it is (effect {significant(row['effect_control'])}), "
-            f"{_count(needed)} samples would show it (80 % power, one test)."]  # fmt: skip
+            f"{_needed(row['effect_control'])} samples would show it (80 % power, one test)."]  # fmt: skip
 
 
 def _to_tell(block: Block, best: str, among: list[str]) -> list[str]:
@@ -113,9 +112,9 @@ def _to_tell(block: Block, best: str, among: list[str]) -> list[str]:
         return []
     second = block.standing.loc[others, "mean"].idxmax()
     effect = -block.standing.loc[second, "effect_best"]
-    if not effect > 0:
+    if not effect > 1e-9:  # rounding must not tell equal means apart
         return [f"{best} and {second} score alike: no number of samples is expected to tell them apart."]
-    return [f"To tell {best} from {second}: {_count(samples_needed(effect))} samples, if their difference stays as it "
+    return [f"To tell {best} from {second}: {_needed(effect)} samples, if their difference stays as it "
             f"is (effect {significant(effect)}, 80 % power, one test)."]  # fmt: skip
 
 
@@ -158,8 +157,9 @@ def _above_control(table, name: str) -> bool:
     return bool(table.loc[name, "p_control"] < ALPHA and table.loc[name, "vs_control"] > 0)
 
 
-def _count(needed: float) -> str:
-    return "no number of" if np.isinf(needed) else f"over {TOO_MANY:,}" if needed > TOO_MANY else f"about {needed:,.0f}"
+def _needed(effect: float) -> str:
+    """Samples by which a difference of so many standard deviations is found, in words."""
+    return f"about {samples_needed(effect):,.0f}" if effect > LEAST_EFFECT else "over 100,000"
 
 
 def _list(names: list[str]) -> str:

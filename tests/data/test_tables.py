@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import harness
 from harness.datasets import adult, compas, diabetes, german_credit
 from harness.errors import UserError
 from harness.models import table_linear, table_mlp, training
@@ -126,3 +127,10 @@ def test_a_network_fits_the_numbers_of_its_table(recipe):
     assert outputs.shape == (4, 1 if labels.is_floating_point() else 2)
     if recipe.shallow:
         assert recipe.shallow()(inputs[:4]).shape == outputs.shape
+
+
+def test_a_single_output_has_no_class_that_is_right_or_wrong_whatever_numbers_the_labels_are():
+    linear = torch.nn.Linear(3, 1).eval()
+    frame = harness.evaluate(linear, torch.randn(2, 3), torch.zeros(2).long(), explainers="gradient",
+                             metrics="sparseness")  # fmt: skip
+    assert frame["label"].isna().all()

@@ -66,7 +66,8 @@ def whole(scenario, background, size=8, n=120, seed=0):
 @pytest.mark.parametrize(("scenario", "background"), FAMILIES)
 def test_images_are_the_papers_formula_over_the_whole_data_matrix(scenario, background, seed):
     images, *_ = whole(scenario, background, seed=seed)
-    family, numbers = family_of(scenario, background, 8, n=120, seed=seed), np.arange(120)
+    family = family_of(scenario, background, 8, n=120, seed=seed)
+    numbers = np.concatenate(list(family.parts.values()))
     behind = family.backgrounds(numbers).astype(np.float64)
     signal = family.signals(numbers).astype(np.float64) if scenario == "rotation" else by_hand(scenario, numbers)
     if scenario == "multiplicative":
@@ -186,6 +187,12 @@ def test_parts_share_no_image_and_have_both_classes_alike(n, sizes):
     assert images.abs().max() == 1
 
 
+@pytest.mark.parametrize("n", [100, 4000])
+def test_no_image_held_out_of_some_samples_was_trained_on_in_more_of_them(n):
+    trained_on, held = set(xai_tris(split="train").ids), (xai_tris(n=n, split=part) for part in ("validation", "test"))
+    assert not any(trained_on & set(part.ids) for part in held)
+
+
 def test_large_data_sets_have_ninety_percent_to_train_and_hold_a_thousand_of_them(monkeypatch):
     monkeypatch.setattr(_xai_tris, "_largest", lambda family: 1.0)
     monkeypatch.setattr(_xai_tris, "_norms", lambda family: (1.0, 1.0))
@@ -200,6 +207,7 @@ def test_large_data_sets_have_ninety_percent_to_train_and_hold_a_thousand_of_the
     ({"alpha": 1.0}, r"alpha of xai_tris is 1.0, expected a number between 0 and 1"),
     ({"alpha": 0.0}, r"alpha of xai_tris is 0.0, expected a number between 0 and 1"),
     ({"n": 39}, "n of xai_tris is 39, expected at least 40"),
+    ({"n": 2_000_000}, "n of xai_tris is 2000000, expected .* at most 1,000,000"),
     ({"seed": -1}, "seed of xai_tris is -1, expected a whole number from 0"),
     ({"split": "tset"}, "unknown split of xai_tris 'tset': did you mean 'test'"),
 ])  # fmt: skip

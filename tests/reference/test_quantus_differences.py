@@ -76,6 +76,7 @@ def test_every_difference_names_a_test_that_exists():
     named = set(re.findall(r"`(test_\w+)`", text))
     files = [
         *ROOT.glob("tests/truth/test_*.py"),
+        *ROOT.glob("tests/data/test_*.py"),
         *ROOT.glob("tests/reference/test_*.py"),
         *ROOT.glob("tests/results/test_*.py"),
     ]

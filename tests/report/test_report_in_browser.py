@@ -165,14 +165,16 @@ def test_nothing_overflows_sideways(opened, path, width):
 def test_hostile_text_is_shown_as_text(opened, tmp_path, seed):
     store, generator = Store(tmp_path / "r"), np.random.default_rng(seed)
     ids = [f"{place}{BAD}" for place in range(12)]
-    for name, mean in ((f"lime{BAD}", 0.5), ("random", 0.0)):
+    for name, mean in ((f"lime{BAD}", 0.5), ("random", 0.0), ("long" * 30, 0.4)):
         write_cell(
             store, name, "srg", mean + generator.normal(0, 0.1, 12), ids=ids, curves=generator.normal(size=(12, 3))
         )
     write_hole(store, "rise", "srg", "failed", f"ValueError: {BAD}")
     keep_maps(tmp_path / "r", {f"lime{BAD}": generator.normal(size=(12, 2))}, modality="table", ids=ids,
               unit_names=[BAD, "b"])  # fmt: skip
-    page = opened(report(tmp_path / "r"))
+    path = report(tmp_path / "r")
+    assert opened(path, 390).evaluate("document.documentElement.scrollWidth") <= 390
+    page = opened(path)
     assert BAD in page.locator(".board").inner_text() and BAD in page.locator("#failures").inner_text()
     page.locator(".tile").first.click()
     assert BAD in page.locator("dialog").inner_text()

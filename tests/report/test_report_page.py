@@ -113,6 +113,11 @@ def test_the_pareto_front_has_nobody_who_is_worse_and_dearer(run):
     assert front == ["saliency", "rise", "lime"]  # the dearer, the better in this world; random is a control
 
 
+def test_who_is_worse_and_dearer_than_another_is_not_on_the_front(tmp_path, seed):
+    (block,) = blocks_of([small_run(tmp_path / "r", seed, means={"lime": 0.2, "rise": 0.6, "random": 0.0})])
+    assert quality_cost(block)[1] == ["rise"]
+
+
 def test_eight_blocks_have_a_critical_difference_and_fewer_are_descriptive(tmp_path, seed):
     store, generator = Store(tmp_path / "many"), np.random.default_rng(seed)
     for place in range(8):

@@ -10,12 +10,12 @@ from scipy import stats
 from harness.results.agreement import agreement, as_square
 from harness.results.matrices import Matrix
 from harness.results.reliability import (
-    _taus,
     krippendorff_alpha,
     ordinal_alpha,
     samples_needed,
     split_half,
     stability,
+    taus,
     variance_split,
 )
 
@@ -66,7 +66,14 @@ def test_taus_are_scipys():
     generator = np.random.default_rng(SEED)
     rows, full = generator.normal(size=(20, 7)).round(), generator.normal(size=7).round()
     expected = [stats.kendalltau(row, full).statistic for row in rows]
-    np.testing.assert_allclose(_taus(rows, full), expected)
+    np.testing.assert_allclose(taus(rows, full[None]), expected)
+
+
+def test_values_nearer_than_asked_are_tied_and_a_row_without_an_order_has_no_tau():
+    near, apart = np.array([[0.0, 1.0, 1.0 + 1e-9, 3.0]]), np.array([[0.0, 2.0, 1.0, 3.0]])
+    tied = stats.kendalltau([0, 1, 1, 3], apart[0]).statistic
+    assert taus(near, apart, equal=1e-6)[0] == pytest.approx(tied) and taus(near, apart)[0] != pytest.approx(tied)
+    assert np.isnan(taus(np.ones((1, 4)), apart, equal=1e-6)[0])
 
 
 def test_a_clear_order_needs_few_samples_and_an_unclear_one_many():
@@ -90,7 +97,8 @@ def test_the_samples_needed_are_those_of_the_tables_of_power(effect, published):
 
 
 def test_no_effect_needs_no_end_of_samples():
-    assert samples_needed(0) == np.inf and samples_needed(float("nan")) == np.inf and samples_needed(np.inf) == 2
+    assert all(samples_needed(effect) == np.inf for effect in (0, 1e-17, float("nan")))
+    assert samples_needed(np.inf) == 2
 
 
 def test_the_samples_needed_do_find_the_effect_four_times_in_five():

@@ -124,6 +124,16 @@ def test_it_is_no_control_and_asks_the_model_nothing():
     assert entry.access == "none" and not entry.control and not entry.stochastic
 
 
+@pytest.mark.parametrize("metric", ["max_sensitivity", "relative_input_stability", "random_logit", "input_invariance"])
+def test_of_changed_inputs_and_other_classes_it_knows_nothing(metric):
+    """Else it would be called perfectly stable, for giving the truth of other inputs."""
+    frame = harness.evaluate(
+        Pair().eval(), torch.randn(3, 4), torch.zeros(3, dtype=torch.long), truth=torch.randn(3, 4),
+        explainers=["oracle"], metrics=[metric],
+    )  # fmt: skip
+    assert set(frame.status) == {"not_applicable"} and frame.error.str.contains("oracle attributions cannot").all()
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
 def means(request):
     """Mean scores by explainer and metric of one family, better ones higher, and the explainers that are controls."""

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+import harness
 from harness.api import make_batch
 from harness.baselines import make_baseline
-from harness.errors import NotApplicable
+from harness.errors import NotApplicable, UserError
 from harness.explaining import Explaining
 from harness.infilling import infill
 from harness.predictor import Predictor
@@ -244,6 +245,28 @@ def test_single_numbers_of_a_token_cannot_be_dropped():
 def test_a_part_of_a_token_cannot_be_dropped():
     samples = texts(Bag())
     assert "whole units" in refusal(lambda: infill(samples, "drop", torch.arange(3), torch.rand(3, TOKENS, 1)))
+
+
+@pytest.mark.parametrize("filler", [torch.zeros(SIZE + 1), [0.0] * SIZE, torch.zeros(SIZE, dtype=torch.long)])
+def test_what_is_no_embedding_of_a_token_is_refused_in_one_line(filler):
+    with pytest.raises(UserError, match="fillers' pad is"):
+        harness.explain("feature_ablation", Bag().eval(), torch.randn(2, TOKENS, SIZE), torch.zeros(2).long(),
+                        baseline="pad", fillers={"pad": filler})  # fmt: skip
+
+
+@pytest.mark.parametrize("baseline", ["pad", "drop"])
+def test_tensors_of_embeddings_are_evaluated_with_the_tokens_named_for_them(baseline):
+    model, inputs, targets = Places().eval(), torch.randn(3, TOKENS, SIZE), torch.zeros(3, dtype=torch.long)
+    given = {"fillers": {"pad": torch.full((SIZE,), 2.0)}}
+    rows = harness.evaluate(model, inputs, targets, explainers="gradient",
+                            metrics={"deletion": {"baseline": baseline, "score": "logit"}}, **given)  # fmt: skip
+    maps = harness.explain("gradient", model, inputs, targets)
+    alone = harness.score("deletion", model, inputs, targets, maps, baseline=baseline, score="logit", **given)
+    assert set(rows["status"]) == {"ok"} and rows["value"].tolist() == pytest.approx(alone.tolist())
+
+
+def test_words_do_not_divide_the_single_numbers_of_tokens():
+    assert "with this reduction" in refusal(lambda: texts(Bag(), elements=True).segments("given"))
 
 
 def test_dropping_gives_no_fixed_input():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import harness
-from harness.errors import UserError
+from harness.errors import NotApplicable, UserError
 from harness.units import Units
 
 COLUMNS = (0, 1, 1, 1, 2, 2)  # one number, a colour of three, a size of two
@@ -84,7 +84,55 @@ def test_completeness_counts_every_number_once():
         assert left.abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("columns", [(0, 1, 1), (0, 1, 1, 1, 3, 3), (0, 0, 0, 0, 0, 0, 0)])
+@pytest.mark.parametrize("columns", [
+    (0, 1, 1), (0, 1, 1, 1, 3, 3), (0, 0, 0, 0, 0, 0, 0), (), 3, tuple("abcdef"), (0, 0.5, 1, 1, 1, 1),
+    (1, 0, 2, 3, 4, 5), (0, 1, 2),
+])  # fmt: skip
 def test_columns_that_do_not_number_the_units_are_refused(columns):
     with pytest.raises(UserError, match="columns are"):
         Units.of(torch.zeros(2, 6), columns=columns)
+
+
+def test_columns_may_come_as_any_whole_numbers():
+    assert Units.of(torch.zeros(2, 6), columns=torch.tensor(COLUMNS)) == Units.of(torch.zeros(2, 6), columns=COLUMNS)
+    assert Units.of(torch.zeros(2, 6), columns=list(COLUMNS)).columns == tuple(COLUMNS)
+
+
+@pytest.mark.parametrize("perturbation", ["subset", "gaussian"])
+def test_one_value_per_column_is_no_local_map_of_its_numbers(perturbation):
+    model, inputs, targets, _, columns = world()
+    with pytest.raises(NotApplicable, match="every number of a column"):
+        harness.score("infidelity", model, inputs, targets, columns, columns=COLUMNS, baseline="zero",
+                      perturbation=perturbation, convention="local")  # fmt: skip
+
+
+def test_where_every_number_is_a_unit_a_mask_is_of_all_numbers_of_its_columns_and_an_oracle_has_nothing_to_say():
+    model, inputs, targets, parts, columns = world()
+    masks = torch.zeros(columns.shape, dtype=torch.bool)
+    masks[:, 1] = True
+    rows = harness.evaluate(
+        model, inputs, targets, explainers={"gradient": {}, "oracle": {}}, metrics=["relevance_mass"], columns=COLUMNS,
+        masks=masks, truth=columns, reduction="none",
+    ).set_index("explainer")  # fmt: skip
+    maps = harness.explain("gradient", model, inputs, targets).clamp(min=0)
+    share = maps[:, torch.tensor(COLUMNS) == 1].sum(1) / maps.sum(1)
+    assert torch.allclose(torch.tensor(rows.loc["gradient", "value"].to_numpy()), share.double(), equal_nan=True)
+    assert set(rows.loc["oracle", "status"]) == {"not_applicable"}
+
+
+def test_names_must_be_one_per_column():
+    model, inputs, targets, _, _ = world()
+    with pytest.raises(UserError, match="unit_names are 2, expected one for each of 3"):
+        harness.evaluate(model, inputs, targets, explainers="gradient", metrics="srg", columns=COLUMNS,
+                         unit_names=("a", "b"))  # fmt: skip
+
+
+def test_a_whole_evaluation_takes_explainers_of_numbers_and_of_columns():
+    model, inputs, targets, parts, columns = world(12)
+    frame = harness.evaluate(
+        model, inputs, targets, explainers=["gradient", "occlusion", "exact_shapley", "random", "lime"],
+        metrics=["srg", "completeness", "faithfulness_correlation", "max_sensitivity", "seconds_per_sample"],
+        columns=COLUMNS, train=torch.randn(30, 6), unit_names=["age", "colour", "size"],
+    )  # fmt: skip
+    assert not (frame["status"] == "failed").any(), frame.loc[frame["status"] == "failed", "error"].unique()
+    assert frame.loc[(frame["explainer"] == "occlusion") & (frame["metric"] == "srg"), "valid"].all()
