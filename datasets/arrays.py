@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.datasets._own import Rows, class_indices, read_names
+from harness.datasets._own import Rows, as_tensor, class_indices, read_names
 from harness.errors import UserError, one_line, unknown
 from harness.registry import dataset
 from harness.sources import Data
@@ -201,7 +201,8 @@ def _train(found: Mapping[str, np.ndarray], inputs: np.ndarray) -> Tensor | None
     if isinstance(train, np.memmap) and train.dtype == np.float32:  # copy on write, as torch asks for, not a copy
         train = np.memmap(train.filename, train.dtype, "c", train.offset, train.shape,
                           "F" if train.flags.fnc else "C")  # fmt: skip
-    return torch.from_numpy(np.asarray(train)).float()
+        return torch.from_numpy(train)
+    return as_tensor(train).float()
 
 
 def _train_labels(

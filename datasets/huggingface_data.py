@@ -53,7 +53,8 @@ def huggingface(
     rows = _split(_opened(path), split, path)
     if kind == "table":
         reading = Reading(label_column, train=train, groups=groups, drop=drop, missing=missing)
-        return data_of(rows.to_pandas(), reading)
+        known = _class_names(rows, label_column) if label_column in rows.column_names else None
+        return data_of(rows.to_pandas(), reading, classes=known)
     column = column or kind
     for name in (column, label_column):
         if name not in rows.column_names:

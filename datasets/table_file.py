@@ -105,11 +105,15 @@ def _read_csv(file: Path) -> pd.DataFrame:
         return pd.read_csv(file, skipinitialspace=True, encoding="utf-8-sig", index_col=False)
 
 
-def data_of(frame: pd.DataFrame, reading: Reading, for_training: np.ndarray | None = None) -> Data:
-    """A table as data; ``for_training`` (N,) bool says which rows are for training, where ``reading`` does not."""
-    _check_values(frame)
+def data_of(
+    frame: pd.DataFrame, reading: Reading, for_training: np.ndarray | None = None,
+    classes: tuple[str, ...] | None = None,
+) -> Data:  # fmt: skip
+    """A table as data; ``for_training`` (N,) bool says which rows, the first ones, are of a file for training, where
+    ``reading`` does not say it, and ``classes`` which classes the target's whole numbers count, None for its values."""
     names = _columns_of(frame, reading)
-    row_names = _row_names(frame, reading.ids)
+    _check_values(frame[[*names, reading.target]])
+    row_names = _row_names(frame, reading.ids, 0 if for_training is None else int(for_training.sum()))
     for_training = _training_rows(frame, reading) if for_training is None else for_training
     groups = {name: [_plain(value) for value in frame[name]] for name in names_in(reading.groups, frame)}
     inputs, skipped = frame[names].replace([np.inf, -np.inf], np.nan), {}
@@ -120,7 +124,8 @@ def data_of(frame: pd.DataFrame, reading: Reading, for_training: np.ndarray | No
         raise UserError(f"no row is left to train with: {len(skipped)} of {len(frame)} are skipped")
     if reading.missing == "fill":
         inputs = _filled(inputs, kept & for_training, categorical)
-    labels, classes = _labels(frame[reading.target][kept], reading.task)
+    target = frame[reading.target][kept]
+    labels, classes = _labels(target, reading.task) if classes is None else (_counted(target, classes), classes)
     encoded = encode(inputs[kept], for_training[kept], categorical, ordinal=_ordinal(reading), unseen="mark")
     rows = np.flatnonzero(kept)
     unseen = {int(row): said for row, said in zip(rows, encoded.unseen, strict=True) if said is not None}
@@ -171,15 +176,18 @@ def _check_values(frame: pd.DataFrame) -> None:
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise UserError(f"the table has two columns {twice[0]!r}, expected names that differ")
-    for name in frame.columns[frame.dtypes == object]:
-        odd = next((value for value in frame[name] if not pd.api.types.is_hashable(value)), None)
+    for name in frame.columns:
+        values = frame[name] if pd.api.types.is_object_dtype(frame[name]) else ()
+        odd = next((value for value in values if not pd.api.types.is_hashable(value)), None)
         if odd is not None:
             raise UserError(f"column {name!r} holds a {type(odd).__name__}, expected numbers, texts or true and false")
 
 
-def _row_names(frame: pd.DataFrame, column: str | None) -> list[str]:
+def _row_names(frame: pd.DataFrame, column: str | None, of_training_file: int) -> list[str]:
+    """The names of rows; each file's own are counted from 0."""
     if column is None:
-        return [f"row_{row}" for row in range(len(frame))]
+        training = [f"training_row_{row}" for row in range(of_training_file)]
+        return training + [f"row_{row}" for row in range(len(frame) - of_training_file)]
     names = [str(name) for name in frame[column]]
     twice = frame[column].astype(str).duplicated().to_numpy()
     if twice.any():
@@ -260,6 +268,14 @@ def _labels(target: pd.Series, task: str) -> tuple[Tensor, tuple[str, ...] | Non
     # A missing target somewhere makes whole numbers floats; as names of classes they are whole numbers still.
     names = (str(int(v)) if isinstance(v, float | np.floating) else str(v) for v in order)
     return torch.tensor([place[value] for value in target]), tuple(names)
+
+
+def _counted(target: pd.Series, classes: tuple[str, ...]) -> Tensor:
+    """Labels that are the numbers of named classes already."""
+    outside = ~target.between(0, len(classes) - 1)
+    if outside.any():
+        raise UserError(f"target {target.name!r} holds {target[outside].iloc[0]}, but there are {len(classes)} classes")
+    return torch.tensor(target.to_numpy(dtype=np.int64))
 
 
 def _plain(value: Any) -> Any:

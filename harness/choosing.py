@@ -33,9 +33,10 @@ class Chosen:
 
     @property
     def functions(self) -> list[Callable[..., Any]]:
-        """The code behind it: its function, and what its options import."""
+        """The code behind it: its function, what its options import, and what it calls elsewhere with them."""
         named = [self.options[name] for name in self.entry.imports]
-        return [self.entry.function, *(import_object(each) for each in named if each and ":" in each)]
+        called = self.entry.code(self.options) if self.entry.code else []
+        return [self.entry.function, *(import_object(each) for each in named if each and ":" in each), *called]
 
 
 def choose_one(registry: Registry, given: Any) -> Chosen:

@@ -86,6 +86,9 @@ def _text(found: Comparison, shown: pd.DataFrame, base: str, new: str) -> list[s
     """The comparison in lines: what differs in the environment first, then the counts, then the cells."""
     lines = [f"{base} → {new}"]
     lines += [f"environment: {name}: {before} → {after}" for name, (before, after) in found.environment.items()]
+    lines += [
+        f"{name}: {significant(ratio)} times the cost before, in the median" for name, ratio in found.drift.items()
+    ]
     lines += [f"{len(found.cells)} cells: {_counted(found)}"]
     for row in shown.head(MOST_ROWS).to_dict("records"):
         lines.append(f"{MARKS[row['verdict']]} {row['verdict']:<14} {_name(row)}{_numbers(row)}{_noted(row)}")

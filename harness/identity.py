@@ -86,10 +86,12 @@ def _is_path(name: str, value: str) -> bool:
 
 
 def _texts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The texts among options, and in mappings among them, with their names."""
+    """The texts among options, and in mappings and lists among them, with their names."""
     for name, value in options.items():
         if isinstance(value, Mapping):
             yield from _texts(value)
+        elif isinstance(value, list | tuple):
+            yield from (each for one in value for each in _texts({name: one}))
         elif isinstance(value, str):
             yield str(name), value
 

@@ -149,10 +149,15 @@ def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
     tied = scores.tied if scores.tied is not None else torch.full((stage.count,), float("nan"))
     return pd.DataFrame({
         "sample": ids, "target": stage.targets.numpy(),
-        "prediction": stage.predictions.numpy(), "label": _labels(stage), "groups": _groups(stage),
+        "prediction": _predictions(stage), "label": _labels(stage), "groups": _groups(stage),
         "value": scores.values.numpy(),
         "valid": scores.values.isfinite().numpy(), "tied": tied.numpy(), "curve": curves,
     })  # fmt: skip
+
+
+def _predictions(stage: Stage) -> list[int | None]:
+    """The class that the model gives each sample; None where it has a single output, which is no class."""
+    return stage.predictions.tolist() if stage.outputs.shape[1] > 1 else [None] * stage.count
 
 
 def _labels(stage: Stage) -> list[int | None]:

@@ -23,12 +23,14 @@ class Entry:
     """A registered function with its name, its options (name -> default) and the first sentence of its docstring.
 
     imports   the options that name something to import, ``package.module:name``, whose code counts as the item's own
+    code      options -> functions elsewhere that the item calls with these options and does not import, or None
     """
 
     name: str
     function: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
+    code: Callable[[Mapping[str, Any]], list[Callable[..., Any]]] | None = None
 
     @property
     def summary(self) -> str:

@@ -1,8 +1,10 @@
 """Two runs of the same cells, before and after: what got better, what got worse, and what only moved.
 
 Quality is compared sample by sample (sign-flip test of the paired differences), cost by ranks of the explainers' calls,
-on one device only. Holm's correction over all cells compared keeps the chance of any false alarm in a whole comparison
-below 5 %, and a change below a floor is no change, however significant.
+on one device only. Between two nights a machine drifts more than within one, which no test on one night's calls can
+see: costs must also stand out from how much all explainers' costs moved. Holm's correction over all cells compared
+keeps the chance of any false alarm in a whole comparison below 5 %, and a change below a floor is no change, however
+significant.
 """
 
 import json
@@ -21,7 +23,10 @@ from harness.results.statistics import interval
 
 VERDICTS = ("broken", "worse", "moved", "missing", "not comparable", "fixed", "better", "new", "same")
 FLOORS = {"quality": 0.01, "cost": 0.10}
+LEAST_COST = {"seconds_per_sample": 5e-4, "setup_seconds": 5e-3, "peak_memory_mb": 8.0}  # what cannot be told from noise
 EXACT = 1e-9  # relative differences below it are rounding
+LEAST_CELLS = 5  # of one cost metric, from which the drift between the nights can be told
+STANDS_OUT = 3.0  # robust standard deviations of the drift
 CHANGE = ("before", "after", "change", "low", "high", "p", "n")
 
 
@@ -33,10 +38,12 @@ class Comparison:
                   samples that both have; medians of costs), ``change`` with its 95 % interval ``low high``, ``p_holm``,
                   ``n``, verdict, note
     environment   what differs in where they ran: name -> (before, after)
+    drift         by how much a measured cost moved in the median over all its cells: metric -> ratio after / before
     """
 
     cells: pd.DataFrame
     environment: dict[str, tuple[Any, Any]]
+    drift: dict[str, float]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -52,8 +59,9 @@ def compare_runs(base: str | Path, new: str | Path) -> Comparison:
     samples = [dict(tuple(scores.groupby("cell", observed=True))) for scores in (old_scores, new_scores)]
     names = list(dict.fromkeys([*before.index, *after.index]))
     rows = [_row(name, _get(before, name), _get(after, name), *(each.get(name) for each in samples)) for name in names]
-    cells = pd.DataFrame(rows, columns=[*ABOUT, *CHANGE, "verdict", "note", "judged"])
-    return Comparison(_judged(cells), environment_differences(base, new))
+    cells = pd.DataFrame(rows, columns=[*ABOUT, *CHANGE, "verdict", "note", "judged", "measured"])
+    cells, drift = _against_drift(cells)
+    return Comparison(_judged(cells), environment_differences(base, new), drift)
 
 
 ABOUT = ("cell", "model", "dataset", "explainer", "metric", "kind", "unit", "better")
@@ -68,7 +76,7 @@ def _row(
     new_scores: pd.DataFrame | None,
 ) -> dict[str, Any]:  # fmt: skip
     about = {column: (new if new is not None else old)[column] for column in ABOUT}
-    row = {**about, **dict.fromkeys(CHANGE, np.nan), "note": "", "judged": ""}
+    row = {**about, **dict.fromkeys(CHANGE, np.nan), "note": "", "judged": "", "measured": False}
     verdict, note = _by_status(old, new)
     if verdict:
         return {**row, "verdict": verdict, "note": note}
@@ -150,12 +158,14 @@ def _cost(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any
     before, after = (_finite(each["value"].to_numpy()[::size]) for each in (old, new))
     if not len(before) or not len(after):
         return {"n": 0, "note": "not measured in both"}
-    floor, change = FLOORS["cost"] * abs(np.median(before)), np.median(after) - np.median(before)
+    change = np.median(after) - np.median(before)
+    floor = max(FLOORS["cost"] * abs(np.median(before)), LEAST_COST.get(row["metric"], 0.0))
     counted = np.ptp(before) == 0 and np.ptp(after) == 0  # the same on every call: nothing random to test
     p = 0.0 if counted else float(stats.mannwhitneyu(before, after).pvalue)
     return {
         "before": np.median(before), "after": np.median(after), "change": change, "n": min(len(before), len(after)),
         "p": np.nan if change == 0 else p, "note": "", "judged": _size(abs(change), floor, change != 0),
+        "measured": not counted,
     }  # fmt: skip
 
 
@@ -167,6 +177,23 @@ def _size(change: float, floor: float, any_change: bool) -> str:
     if not any_change:
         return "none"
     return "large" if change > floor else "small"
+
+
+def _against_drift(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Measured costs that moved no more than the costs of the others did are noted as such and not tested."""
+    cells, drift = cells.copy(), {}
+    measured = cells[(cells["measured"] == True) & (cells["before"] > 0) & (cells["after"] > 0)]  # noqa: E712
+    for metric, group in measured.groupby("metric"):
+        if len(group) < LEAST_CELLS:
+            continue
+        ratios = np.log(group["after"].astype(float) / group["before"].astype(float))
+        middle = ratios.median()
+        spread = 1.4826 * (ratios - middle).abs().median()
+        hidden = group.index[(ratios - middle).abs() <= max(np.log1p(FLOORS["cost"]), STANDS_OUT * spread)]
+        cells.loc[hidden, "p"] = 1.0
+        cells.loc[hidden, "note"] = "no more than costs moved between these nights"
+        drift[str(metric)] = float(np.exp(middle))
+    return cells, drift
 
 
 def _judged(cells: pd.DataFrame) -> pd.DataFrame:

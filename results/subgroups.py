@@ -36,7 +36,9 @@ def with_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
         group = scores["groups"].map(texts)
     elif by == "correct":
         right = scores["label"] == scores["prediction"]
-        group = right.map({True: "correct", False: "wrong"}).where(scores["label"].notna())
+        group = right.map({True: "correct", False: "wrong"}).where(
+            scores["label"].notna() & scores["prediction"].notna()
+        )
     else:
         group = scores[by]
     return scores.assign(group=group)[group.notna()]
@@ -151,7 +153,7 @@ def _own_divisions(scores: pd.DataFrame) -> set[str]:
 
 
 def _accuracy(of_group: pd.DataFrame) -> float:
-    if not {"label", "prediction"} <= set(of_group) or of_group["label"].isna().any():
+    if not {"label", "prediction"} <= set(of_group) or of_group[["label", "prediction"]].isna().any(axis=None):
         return float("nan")
     return float((of_group["label"] == of_group["prediction"]).mean())
 

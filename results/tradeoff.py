@@ -18,8 +18,8 @@ def tradeoff(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """One row per ok cell with scores: accuracy of its model beside the cell's mean and interval.
 
     Columns: dataset, protocol, model, accuracy, samples, explainer, metric, unit, better, value, ci_low, ci_high, n.
-    ``accuracy`` is the share of all samples whose prediction is the label; NaN where a label is missing, or is no class
-    because the model has a single output.
+    ``accuracy`` is the share of all samples whose prediction is the label; NaN where a label is missing, or
+    the model has a single output, which is no class.
     """
     right = _accuracies(scores)
     ok = cells[(cells["status"] == "ok") & (cells["kind"] != "cost")].assign(protocol=protocols(cells))
@@ -31,10 +31,8 @@ def tradeoff(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 def _accuracies(scores: pd.DataFrame) -> pd.DataFrame:
     """Accuracy and number of samples of each cell's model, by cell."""
     label, prediction = (scores[name].astype("Float64") for name in ("label", "prediction"))
-    right = (label == prediction).astype("float64").where(label.notna())
-    # What has a single output is told to predict class 0 of every sample, which is neither right nor wrong.
-    mute = (prediction == 0).groupby(scores["cell"], observed=True).transform("all")
-    by_cell = right.mask(mute).groupby(scores["cell"].astype(object))
+    right = (label == prediction).astype("boolean").fillna(False).astype("float64")
+    by_cell = right.where(label.notna() & prediction.notna()).groupby(scores["cell"].astype(object))
     return pd.DataFrame({"accuracy": by_cell.agg(lambda values: values.mean(skipna=False)), "samples": by_cell.size()})
 
 

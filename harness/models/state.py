@@ -53,8 +53,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"weights {path} hold a {type(state).__name__} with other things than tensors by name, {EXPECTED}"
         )
-    if any(value.is_complex() for value in state.values()):  # torch would drop the imaginary parts
-        raise UserError(f"weights {path} hold complex numbers, expected real ones")
     return state
 
 

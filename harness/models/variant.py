@@ -1,8 +1,9 @@
 """Variants of the small models, whose explanations are compared with what the variation does to their accuracy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,14 @@ LEVELS = {
 }  # fmt: skip
 
 
-@model()
+def _code(options: Mapping[str, Any]) -> list[Callable[..., Any]]:
+    """The code of the model that is varied: a change there makes its variants stale."""
+    len(MODELS)  # has every model's module loaded, and so its recipe known
+    recipe = RECIPES.get(options["of"])
+    return [] if recipe is None else [recipe.build, recipe.load_split]
+
+
+@model(code=_code)
 def variant(
     *, of: str = "digits_cnn", kind: str = "none", level: float | None = None, seed: int = 0, epochs: int | None = None
 ) -> LoadedModel:

@@ -349,3 +349,12 @@ def test_a_wrong_box_or_mask_is_one_line(folder, rows, options, said):
     assert said in refusal(folder, **options)
     label(folder, "a.png,0")
     assert options.get("masks") or "no column 'x0'" in refusal(folder, **options)
+
+
+def test_images_of_more_than_8_bits_are_left_out_as_they_would_come_out_white(tmp_path):
+    (tmp_path / "scans" / "bone").mkdir(parents=True)
+    deep = np.linspace(0, 4000, 64).reshape(8, 8)
+    Image.fromarray(deep.astype(np.uint16)).save(tmp_path / "scans" / "bone" / "deep.png")
+    Image.fromarray((deep / 16).astype(np.uint8)).save(tmp_path / "scans" / "bone" / "flat.png")
+    data = image_folder(path=str(tmp_path / "scans"))
+    assert data.ids == ["bone/flat.png"] and "more than 8 bits" in data.skipped[0]

@@ -507,3 +507,61 @@ def test_each_mistake_with_a_saved_data_set_is_one_line(library, mixed, tmp_path
     assert "has no splits" in said_by(huggingface, path=path, split="test")
     assert "unknown column" in said_by(huggingface, path=path, column="picture")
     assert "unknown column" in said_by(huggingface, path=path, label_column="kind")
+
+
+# Files that pandas, torch or Pillow would read as something else
+
+
+def test_rows_longer_than_the_header_are_refused_and_not_cut_or_moved(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text("label,text\n" + "".join(f"{row % 2},good, very good\n" for row in range(20)))
+    assert "more fields than its header" in said_by(text, path=str(path))
+    assert "more fields than its header" in said_by(table, path=str(path), target="label")
+    path.write_text("a,y\n" + "".join(f"{row},{row % 2},\n" for row in range(20)))  # a comma at the end is no field
+    assert table(path=str(path), target="y").unit_names == ("a",)
+
+
+@pytest.mark.parametrize("values, words", [
+    ([1.0, float("inf")] * 5, "holds inf, no class"), ([[0], [1]] * 5, "holds a ndarray"),
+])  # fmt: skip
+def test_a_target_that_is_no_class_is_one_line(tmp_path, values, words):
+    pd.DataFrame({"a": range(10), "y": values}).to_parquet(tmp_path / "odd.parquet")
+    assert words in said_by(table, path=str(tmp_path / "odd.parquet"), target="y")
+
+
+def test_a_column_of_lists_and_columns_that_are_no_names_are_one_line(tmp_path):
+    pd.DataFrame({"a": range(10), "l": [[1, 2]] * 10, "y": [0, 1] * 5}).to_parquet(tmp_path / "l.parquet")
+    path = str(tmp_path / "l.parquet")
+    assert "column 'l' holds a ndarray" in said_by(table, path=path, target="y")
+    assert table(path=path, target="y", drop="l").unit_names == ("a",)
+    assert "expected a list of names" in said_by(table, path=path, target="y", drop=5)
+
+
+def test_rows_beside_a_training_file_are_called_by_their_own_place(tmp_path):
+    path = tmp_path / "few.csv"
+    path.write_text("a,y\n" + "".join(f"{row},{row % 2}\n" for row in range(10)))
+    assert table(path=str(path), train_path=str(path), target="y").ids == [f"row_{row}" for row in range(10)]
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", np.longdouble])
+def test_arrays_in_any_kind_of_real_number_are_read(tmp_path, images, kind):
+    found = {**images, "inputs": images["inputs"].astype(kind), "train": images["train"].astype(kind)}
+    data = arrays(path=as_folder(tmp_path / "any", found))
+    assert torch.equal(data.items[2], torch.from_numpy(images["inputs"][2]))
+    assert torch.equal(data.train, torch.from_numpy(images["train"]))
+
+
+def test_a_number_too_large_for_the_model_is_infinite(tmp_path, images):
+    inputs = images["inputs"].astype(np.float64)
+    inputs[3, 0, 0, 0] = 1e300
+    path = as_folder(tmp_path / "large", {**images, "inputs": inputs})
+    assert "1 of 6 inputs hold NaN or infinite values, the first is x" in said_by(arrays, path=path)
+
+
+def test_the_classes_of_a_saved_set_keep_their_numbers_in_a_table(tmp_path):
+    library = pytest.importorskip("datasets")
+    kinds = library.Features({"a": library.Value("int64"), "label": library.ClassLabel(names=["x", "y", "z"])})
+    rows = library.Dataset.from_dict({"a": list(range(10)), "label": [0, 2] * 5}, features=kinds)
+    rows.save_to_disk(str(tmp_path / "set"))
+    data = huggingface(path=str(tmp_path / "set"), kind="table")
+    assert data.classes == ("x", "y", "z") and set(data.train_labels.tolist()) == {0, 2}

@@ -3,9 +3,12 @@
 import copy
 import json
 import os
+import pickle
+import re
 import sys
 import textwrap
 import warnings
+import zipfile
 
 import pytest
 import torch
@@ -411,3 +414,67 @@ def test_what_is_no_program_is_one_line(net, tmp_path):
     for name in ("weights.pt", "text.pt"):
         assert "expected a program saved with torch.jit.save" in refusal(exported, path=str(tmp_path / name))
     assert "is not a file, expected path=FILE" in refusal(exported)
+
+
+HARMFUL = "__import__('os').mkdir('ran')"
+
+
+@pytest.mark.parametrize("old, new, words", [
+    ("torch.ops.aten.linear.default", "torch.os.mkdir", "no operation of torch"),
+    ("torch.ops.aten.linear.default", "torch.ops.load_library", "no operation of torch"),
+    ("Symbol('s[0-9]+', positive=True, integer=True)", HARMFUL, "no formula"),
+    ("Symbol('s[0-9]+', positive=True, integer=True)", f"Symbol('s', positive={HARMFUL})", "no formula"),
+    ("Symbol('s[0-9]+', positive=True, integer=True)", "sympify('1')", "no formula"),
+    ('"guards_code": []', f'"guards_code": ["{HARMFUL} == 1"]', "asks for no size"),
+    ('"guards_code": []', '"guards_code": ["1 == 1 # more"]', "asks for no size"),
+])  # fmt: skip
+def test_a_program_that_would_run_python_is_refused_unread(programs, tmp_path, monkeypatch, old, new, words):
+    monkeypatch.chdir(tmp_path)
+    pattern = re.escape(old).replace(re.escape("[0-9]+"), "[0-9]+")
+    changed = lambda name, held: re.sub(pattern, lambda _: new, held.decode()).encode() if "models/" in name else held  # noqa: E731
+    rewrite(programs["export"], tmp_path / "bad.pt2", changed)
+    assert words in refusal(exported, path="bad.pt2") and not (tmp_path / "ran").exists()
+
+
+def test_a_program_with_pickled_objects_is_refused(programs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(Harmful(), "harmful")
+    harmful = (tmp_path / "harmful").read_bytes()
+    rewrite(programs["export"], tmp_path / "bad.pt2", lambda name, held: harmful if "sample_inputs" in name else held)
+    assert "cannot be read" in refusal(exported, path="bad.pt2") and not (tmp_path / "ran").exists()
+    with zipfile.ZipFile(programs["export"]) as old, zipfile.ZipFile("more.pt2", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        new.writestr("net/data/constants/opaque_obj_0", pickle.dumps(Harmful()))
+    assert "holds objects" in refusal(exported, path="more.pt2") and not (tmp_path / "ran").exists()
+
+
+def test_a_program_whose_sizes_follow_its_inputs_is_read(tmp_path, seed):
+    class Halved(nn.Module):
+        def forward(self, x):
+            return nn.functional.interpolate(x, scale_factor=0.5).mean((2, 3)) * x.shape[2]
+
+    dynamic = torch.export.Dim.AUTO
+    program = torch.export.export(Halved(), (torch.rand(2, 3, 8, 9),), dynamic_shapes=({0: dynamic, 2: dynamic},))
+    torch.export.save(program, tmp_path / "sizes.pt2")
+    inputs = torch.rand(3, 3, 12, 9)
+    assert torch.equal(exported(path=str(tmp_path / "sizes.pt2")).module(inputs), Halved()(inputs))
+
+
+def test_weights_by_number_are_one_line(mine, tmp_path):
+    torch.save({0: torch.rand(2)}, tmp_path / "numbers.pt")
+    assert "other things than tensors by name" in refusal(
+        python, factory=f"{OWN}:make", weights=str(tmp_path / "numbers.pt")
+    )
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+def rewrite(old, new, changed):
+    """A copy of an archive with the content of its files changed."""
+    with zipfile.ZipFile(old) as source, zipfile.ZipFile(new, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, changed(name, source.read(name)))

@@ -18,6 +18,7 @@ from harness.datasets.gaussian import covariance, gaussian
 from harness.datasets.gaussian import splitter as gaussian_splitter
 from harness.datasets.logic import GATES, logic
 from harness.errors import UserError
+from harness.models import planted
 from harness.models.planted import causal_function, causal_mlp, gaussian_function, gaussian_mlp, logic_net
 from harness.sources import LoadedModel
 from harness.stage import Protocol, set_stage
@@ -299,6 +300,7 @@ def test_every_pair_is_ready_for_a_block():
     (lambda: causal(), lambda: causal_function(mechanism="linear")),
     (lambda: logic(), lambda: logic_net(gate="max")),
     (lambda: logic(gate="or"), lambda: gaussian_function()),
+    (lambda: gaussian(), lambda: gaussian_mlp(function="additive", epochs=1)),
 ])  # fmt: skip
 def test_a_model_that_is_not_the_function_of_the_truth_is_refused_in_one_line(data, loaded):
     with pytest.raises(UserError, match="truth is of .* the model is .* the same options") as error:
@@ -309,6 +311,18 @@ def test_a_model_that_is_not_the_function_of_the_truth_is_refused_in_one_line(da
 def test_a_table_of_another_width_is_refused_in_one_line():
     with pytest.raises(UserError, match=r"expected \('N', 6\).*gaussian.*same options"):
         gaussian_function(features=6).module(torch.zeros(2, 5))
+
+
+def test_nets_of_almost_the_same_correlation_are_trained_apart():
+    first, other = (gaussian_mlp(rho=rho, epochs=1).module for rho in (0.5, 0.5000001))
+    assert not torch.equal(first[0].weight, other[0].weight)
+
+
+def test_a_net_is_trained_again_when_the_function_it_learns_has_changed(monkeypatch):
+    told = []
+    monkeypatch.setattr(planted, "trained", lambda recipe, seed: told.append(recipe) or torch.nn.Identity())
+    gaussian_mlp()
+    assert evaluate in told[0].reads
 
 
 def test_any_other_model_may_be_compared_with_the_truth():

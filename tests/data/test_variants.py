@@ -238,3 +238,11 @@ def test_a_model_that_is_more_than_its_network_has_no_variants(monkeypatch):
     monkeypatch.setattr(variants, "RECIPES", {OF: recipe})
     with pytest.raises(NotApplicable, match="cancer_mlp is more than the network that is trained"):
         made("pruned", 0.5)
+
+
+def test_the_code_of_the_model_counts_as_the_variants():
+    plain = {"dataset": "digits", "explainer": "saliency", "metric": "srg"}
+    plans = {of: Plan.of({**plain, "model": {"name": "variant", "of": of}}) for of in ("digits_cnn", "cancer_mlp")}
+    codes = {of: plan.subject_code(plan.explainers[0]) for of, plan in plans.items()}
+    assert codes["digits_cnn"] != codes["cancer_mlp"]  # the options are no part of it, only the code
+    assert RECIPES["cancer_mlp"].build in plans["cancer_mlp"].model.functions

@@ -189,3 +189,15 @@ def test_unknown_runs_are_refused(tmp_path):
         from harness.results.frames import find_run
 
         find_run("nowhere", tmp_path)
+
+
+def test_a_cost_that_moved_no_more_than_all_did_is_no_loss_and_one_that_stands_out_is(tmp_path):
+    generator = np.random.default_rng(SEED)
+    cost = {"kind": "cost", "metric": "seconds_per_sample", "better": "lower"}
+    calls = lambda base: np.repeat(base * generator.uniform(0.97, 1.03, 12), 10)  # noqa: E731
+    names = [f"e{i}" for i in range(12)]
+    drift = dict(zip(names, generator.uniform(1.2, 1.6, 12), strict=True)) | {"e3": 8.0}
+    before = {name: (calls(1.0), cost) for name in names}
+    found, whole = verdicts(tmp_path, before, {name: (calls(drift[name]), cost) for name in names})
+    assert found.pop("e3") == "worse" and set(found.values()) == {"moved"}
+    assert whole.drift["seconds_per_sample"] == pytest.approx(1.4, abs=0.2)

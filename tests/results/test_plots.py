@@ -54,10 +54,16 @@ def test_a_models_accuracy_is_the_share_of_predictions_that_are_the_label():
     assert (points["samples"] == 20).all()
 
 
+def test_a_model_that_says_the_first_class_of_everything_has_an_accuracy():
+    cells, scores = run_of({"constant": 0.5})
+    scores["prediction"], scores["label"] = 0, np.arange(len(scores)) % 4
+    assert (tradeoff(cells, scores)["accuracy"] == 0.25).all()
+
+
 def test_accuracy_is_unknown_without_labels_and_of_a_single_output():
     cells, scores = run_of({"labelled": 0.5, "blank": 0.5, "single": 0.5})
     scores["label"] = scores["label"].astype("Int64").mask(scores["model"] == "blank")
-    scores.loc[scores["model"] == "single", "prediction"] = 0
+    scores["prediction"] = scores["prediction"].astype("Int64").mask(scores["model"] == "single")
     accuracy = tradeoff(cells, scores).drop_duplicates("model").set_index("model")["accuracy"]
     assert accuracy["labelled"] == 0.5 and np.isnan(accuracy["blank"]) and np.isnan(accuracy["single"])
 
