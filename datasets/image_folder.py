@@ -40,7 +40,8 @@ def image_folder(
     to the folder, which become the ids; ``label_column`` holds class indices from 0, or names. Names stand for their
     line in ``classes``, or without that file for their place among the sorted names, as torchvision numbers folders.
     A column whose labels are all names of ``classes`` is read as names even if they are numbers. Where there is no
-    ``labels.csv``, every subfolder is a class of that name, with the images in it and below.
+    ``labels.csv``, every subfolder is a class of that name, with the images in it and below: numbered by their sorted
+    names as torchvision does it, so that ``10`` comes before ``2``.
 
     ``masks`` is a folder, in ``path`` or absolute, of images of the same names (or those with the ending .png) and
     sizes, not zero where the object is. ``boxes`` reads them from the CSV: columns x0, y0, x1, y1 in pixels of the
@@ -58,7 +59,7 @@ def image_folder(
         raise UserError("both masks and boxes say where the objects are; give one of them")
     inside = folder / masks if masks else None
     table, skipped = _listed(folder, labels, file_column, label_column, boxes, inside)
-    names = read_names(folder / classes) if classes else None
+    names = read_names(folder / classes) if classes else _of_folders(table)
     indices, names = class_indices(list(table["file"]), list(table["label"]), names)
     paths = _existing(folder, list(table["file"]))
     drawn = _Drawn(paths, mask_files(inside, list(table["file"])) if inside else None,
@@ -123,17 +124,22 @@ def _listed(
     classes = [each for each in classes if not each.name.startswith(".")]
     if not classes:
         raise UserError(f"{folder} has neither {LABELS} nor a folder for each class")
-    rows, others = [], []
+    rows, others, names = [], [], tuple(sorted(each.name for each in classes))
     for each in classes:
         for file in sorted(file for file in each.rglob("*") if file.is_file() and not file.name.startswith(".")):
             name = file.relative_to(folder).as_posix()
             if file.suffix.lower() in Image.registered_extensions():
-                rows.append({"file": name, "label": each.name})
+                rows.append({"file": name, "label": each.name, "folders": names})
             else:
                 others.append(f"{name}: it has not the ending of an image")
     if not rows:
         raise UserError(f"the folders in {folder}, {classes[0].name!r} and others, hold no images")
     return pd.DataFrame(rows), others
+
+
+def _of_folders(table: pd.DataFrame) -> tuple[str, ...] | None:
+    """The names of the folders that are classes, sorted as text as torchvision does it; None where a CSV labels."""
+    return table["folders"].iloc[0] if "folders" in table else None
 
 
 def _read_table(path: Path, file_column: str, label_column: str, boxes: bool) -> pd.DataFrame:

@@ -63,7 +63,13 @@ def xai_tris(
         train_labels=Rows(family.labels, shown)[:],
         masks=Rows(family.masks, chosen),
         truth=Rows(family.truth, chosen),
+        function=name_of(scenario, background),
     )
+
+
+def name_of(scenario: str, background: str) -> str:
+    """What images are told apart by, which a model must have learnt for their truth to be about it."""
+    return f"{scenario} tetrominoes in {background} noise"
 
 
 def family_of(

@@ -137,14 +137,14 @@ def _function_code(function: Callable[..., Any]) -> str:
     if module.startswith("harness."):
         return _module_code(module)
     try:
-        return _normal_form(Path(inspect.getfile(function)).read_text())
+        return normal_form(Path(inspect.getfile(function)).read_text())
     except (TypeError, OSError, SyntaxError):  # not from a file: a notebook keeps the source of what is typed in
         return _typed_code(function)
 
 
 def _typed_code(function: Callable[..., Any]) -> str:
     try:
-        return _normal_form(textwrap.dedent(inspect.getsource(function)))
+        return normal_form(textwrap.dedent(inspect.getsource(function)))
     except (TypeError, OSError, SyntaxError):
         code = getattr(function, "__code__", None)
         return _compiled(code) if code else f"{type(function).__module__}.{type(function).__qualname__}"
@@ -175,7 +175,7 @@ def _one_module(name: str) -> tuple[str, tuple[str, ...]]:
     if not (spec and spec.origin and spec.origin.endswith(".py")):
         return "", ()
     source = Path(spec.origin).read_text()
-    return digest(_normal_form(source)), tuple(_imports(source))
+    return digest(normal_form(source)), tuple(_imports(source))
 
 
 def _imports(source: str) -> Iterator[str]:
@@ -196,7 +196,8 @@ def _is_module(name: str) -> bool:
         return False
 
 
-def _normal_form(source: str) -> str:
+def normal_form(source: str) -> str:
+    """What a source does, without comments, layout and docstrings."""
     return _shape(ast.parse(source))
 
 

@@ -163,7 +163,8 @@ def set_stage(
         raise UserError("the data set is empty, expected at least one sample")
     if None not in (model.function, data.function) and model.function != data.function:
         raise UserError(
-            f"the data's truth is of {data.function!r}, the model is {model.function!r}; give both the same options"
+            f"the data's truth is of {data.function!r}, the model is {model.function!r}; give both the same options, "
+            "or take data without its truth (dataset.truth=false, where it has this option)"
         )
     data = with_masks_seen(data, model.preprocess)
     module = check_model(model.module).to(device)

@@ -18,15 +18,17 @@ import pandas as pd
 from scipy import stats
 
 from harness.results.frames import configured, read
-from harness.results.pairs import ALPHA, flip_test, holm
+from harness.results.pairs import ALPHA, MOST_ENUMERATED, flip_test, holm
 from harness.results.statistics import interval
 
 VERDICTS = ("broken", "worse", "moved", "missing", "not comparable", "fixed", "better", "new", "same")
 FLOORS = {"quality": 0.01, "cost": 0.10}
-LEAST_COST = {"seconds_per_sample": 5e-4, "setup_seconds": 5e-3, "peak_memory_mb": 8.0}  # what cannot be told from noise
+# Changes that cannot be told from noise, whatever their share.
+LEAST_COST = {"seconds_per_sample": 5e-4, "setup_seconds": 5e-3, "peak_memory_mb": 8.0}
 EXACT = 1e-9  # relative differences below it are rounding
 LEAST_CELLS = 5  # of one cost metric, from which the drift between the nights can be told
 STANDS_OUT = 3.0  # robust standard deviations of the drift
+RADEMACHER = 1 / (4 * stats.norm.sf(2**0.5))  # 3.18, the least constant that serves all sums of signed numbers
 CHANGE = ("before", "after", "change", "low", "high", "p", "n")
 
 
@@ -140,16 +142,16 @@ def _quality(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
 
 
 def tail_test(differences: np.ndarray) -> float:
-    """The flip test of one series; where 10,000 draws cannot tell how small p is, the normal limit of its distribution.
+    """The flip test of one series; where 10,000 draws cannot tell how small p is, a bound of p from above.
 
-    The sum over the root of the sum of squares is never above root n, so that the limit does not exaggerate: it is at
-    least as large as the exact p in the far tail.
+    A sum of given numbers with random signs exceeds t times the root of their sum of squares with a chance of at most
+    3.18 times the normal tail, whatever the numbers (Bentkus and Dzindzalieta 2015, Bernoulli 21): never exaggerated.
     """
     p = float(flip_test(differences[:, None])[0])
-    if p > 0.002 or len(differences) <= 13:
+    if p > 0.002 or len(differences) <= MOST_ENUMERATED:
         return p
     scaled = differences / np.abs(differences).max()
-    return float(min(p, 2 * stats.norm.sf(abs(scaled.sum()) / np.sqrt((scaled**2).sum()))))
+    return float(min(p, 2 * RADEMACHER * stats.norm.sf(abs(scaled.sum()) / np.sqrt((scaled**2).sum()))))
 
 
 def _cost(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
@@ -160,12 +162,13 @@ def _cost(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any
         return {"n": 0, "note": "not measured in both"}
     change = np.median(after) - np.median(before)
     floor = max(FLOORS["cost"] * abs(np.median(before)), LEAST_COST.get(row["metric"], 0.0))
-    counted = np.ptp(before) == 0 and np.ptp(after) == 0  # the same on every call: nothing random to test
-    p = 0.0 if counted else float(stats.mannwhitneyu(before, after).pvalue)
+    counted = row["unit"] == "passes" and np.ptp(before) == 0 and np.ptp(after) == 0  # nothing random to test
+    once = not counted and np.ptp(before) == 0 and np.ptp(after) == 0  # as setting up: one measurement tells no spread
+    p = 0.0 if counted else 1.0 if once else float(stats.mannwhitneyu(before, after).pvalue)
     return {
         "before": np.median(before), "after": np.median(after), "change": change, "n": min(len(before), len(after)),
-        "p": np.nan if change == 0 else p, "note": "", "judged": _size(abs(change), floor, change != 0),
-        "measured": not counted,
+        "p": np.nan if change == 0 else p, "note": "measured once a night, so not tested" if once and change else "",
+        "judged": _size(abs(change), floor, change != 0), "measured": not counted,
     }  # fmt: skip
 
 

@@ -106,7 +106,8 @@ def _read_h5(file: Path) -> Mapping[str, Any]:
     except ImportError:
         raise UserError(f"{file.name} needs h5py: pip install 'harness[h5]'") from None
     opened = h5py.File(file, "r")  # stays open as long as its maps are in use
-    small = {name: opened[name].asstr()[:] if name == "ids" else opened[name][:] for name in opened if name != MAPS}
+    texts = lambda name: h5py.check_string_dtype(opened[name].dtype) is not None  # noqa: E731
+    small = {name: opened[name].asstr()[:] if texts(name) else opened[name][:] for name in opened if name != MAPS}
     return {**small, **({MAPS: opened[MAPS]} if MAPS in opened else {})}
 
 
@@ -119,8 +120,8 @@ def _checked(path: str, members: Mapping[str, Any], context: Samples) -> Stored:
     maps, ids = members[MAPS], members.get("ids")
     _check_shape(path, maps, context)
     for name in ("ids", "targets"):
-        if members.get(name) is not None and len(members[name]) != len(maps):
-            raise UserError(f"{path!r} holds {len(members[name])} {name} for {len(maps)} maps, expected one for each")
+        if members.get(name) is not None:
+            _check_each(path, name, members[name], len(maps))
     if ids is None:
         count = None if context.ids is None else len(context.ids)
         if count is not None and len(maps) > count:
@@ -132,10 +133,22 @@ def _checked(path: str, members: Mapping[str, Any], context: Samples) -> Stored:
     return Stored(path, maps, rows, members.get("targets"))
 
 
+def _check_each(path: str, name: str, values: Any, count: int) -> None:
+    """One id or one class for each map."""
+    listed = np.asarray(values)
+    if listed.ndim != 1 or len(listed) != count:
+        held = f"{len(listed)} {name}" if listed.ndim == 1 else f"{name} {listed.shape}"
+        raise UserError(f"{path!r} holds {held} for {count} maps, expected one for each")
+    if name == "targets" and (listed.dtype.kind not in "fiu" or not (listed == np.floor(listed)).all()):
+        raise UserError(f"the targets in {path!r} are {listed.dtype}, such as {listed[0]}, expected class indices")
+
+
 def _check_shape(path: str, maps: Any, context: Samples) -> None:
-    kind = str(maps.dtype).removeprefix("torch.")
+    kind = str(maps.dtype).removeprefix("torch.") if isinstance(maps, Tensor) else maps.dtype.name
     if not kind.startswith(("float", "bfloat", "int", "uint", "bool")):
         raise UserError(f"{path!r} holds {kind} values, expected real numbers")
+    if getattr(maps, "layout", torch.strided) != torch.strided:
+        raise UserError(f"{path!r} holds a tensor that is {maps.layout}, expected a dense one")
     if len(maps.shape) < 2 or len(maps) == 0:
         raise UserError(f"{path!r} holds an array {tuple(maps.shape)}, expected one map for each sample (M, ...)")
     # One blank map in the place of all: what the shape is, and what would be accepted, is said in one way everywhere.

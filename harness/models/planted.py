@@ -88,7 +88,8 @@ def causal_mlp(
     ``columns=correlates`` gives weight 0 to the direct causes: whatever it knows it has from columns that do not cause
     the outcome, and a right explanation lies wholly on them. ``all`` may use any. Two hidden layers of 64, one output;
     trained in seconds from ``seed`` on the training rows that the data set has with equal ``graph``, ``mechanism`` and
-    seed (``data_seed``); the weights are cached. The data set's truth is not about this model (``truth=false``).
+    seed (``data_seed``); the weights are cached. The data set's truth is not about this model, and is refused: use
+    ``dataset.truth=false``.
     """
     if columns not in COLUMNS:
         raise unknown("columns", columns, COLUMNS)
@@ -96,7 +97,8 @@ def causal_mlp(
     seen = [columns == "all" or name not in causes for name in names]
     split = causal_data.splitter(graph, mechanism, data_seed)
     name = f"causal_mlp_{graph}_{mechanism}_{columns}_{data_seed}"
-    return LoadedModel(trained(Recipe(name, _mlp(len(names), seen), split, epochs=epochs), seed=seed))
+    module = trained(Recipe(name, _mlp(len(names), seen), split, epochs=epochs), seed=seed)
+    return LoadedModel(module, function=name)  # no data set's truth is of it
 
 
 @model()

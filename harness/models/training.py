@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from harness.assets import cached_state
+from harness.errors import UserError
+from harness.identity import normal_form
 from harness.saying import now_and_then, say
+
+LIBRARIES = ("numpy", "pillow", "scikit-image", "scikit-learn", "scipy", "torch")  # that weights may depend on
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ def trained(recipe: Recipe, *, seed: int, epochs: int | None = None) -> nn.Modul
     of ``build``, ``load_split``, what it ``reads`` and this module, and libraries.
     """
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
-    libraries = {library: version(library) for library in ("torch", "scikit-learn")}
+    if recipe.epochs < 1:
+        raise UserError(f"epochs is {recipe.epochs}, expected a whole number from 1")
+    libraries = {library: version(library) for library in LIBRARIES}
     code = _code(recipe.build, recipe.load_split, *recipe.reads, fit)
     identity = {"options": {"seed": seed, **recipe.settings}, "code": code, "libraries": libraries,
                 "build": recipe.build.__qualname__}  # fmt: skip
@@ -140,6 +146,7 @@ def reproducible(seed: int) -> Iterator[None]:
 
 
 def _code(*functions: Callable) -> str:
-    """A hash of the source files that define these functions."""
+    """A hash of what the source files that define these functions do; their docstrings and comments do not count."""
     files = sorted({inspect.getsourcefile(inspect.unwrap(function)) for function in functions})
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+    forms = (normal_form(Path(file).read_text(encoding="utf-8")) for file in files)
+    return hashlib.sha256("".join(forms).encode()).hexdigest()

@@ -6,7 +6,7 @@ from torch import nn
 
 from harness.datasets._photo_crops import grey_crop
 from harness.datasets._xai_tris import BACKGROUNDS, SCENARIOS, Family
-from harness.datasets.xai_tris import VALUE_RANGE, classes_of, family_of, reader
+from harness.datasets.xai_tris import VALUE_RANGE, classes_of, family_of, name_of, reader
 from harness.models.training import Recipe, offered, trained
 from harness.registry import model
 from harness.sources import LoadedModel
@@ -101,4 +101,6 @@ RECIPES = {
 def _loaded(name: str, scenario: str, background: str, seed: int, epochs: int) -> LoadedModel:
     family_of(scenario, background, SIZE)  # which says what is wrong with them
     module = trained(RECIPES[name, scenario, background], seed=seed, epochs=epochs)
-    return LoadedModel(module, value_range=VALUE_RANGE, classes=classes_of(scenario))
+    return LoadedModel(
+        module, value_range=VALUE_RANGE, classes=classes_of(scenario), function=name_of(scenario, background)
+    )  # fmt: skip

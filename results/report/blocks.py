@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from harness.results.statistics import not_comparable, ranks, with_caveat
 
 DIRECTIONS = {"higher": "higher is better", "lower": "lower is better"}
 ARROWS = {"higher": "↑", "lower": "↓"}
+MOST_LACKING = 0.1  # of the samples, above which an explainer is not compared
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,24 @@ class Block:
         return {metric: each for metric, each in found.items() if not each.values.empty}
 
     @cached_property
+    def lacking(self) -> dict[str, int]:
+        """Explainers that lack a headline score on more than a tenth of the samples, and on how many they have one."""
+        counts = self.matrices[self.headline].values.notna().sum()
+        return {name: int(n) for name, n in counts.items() if n < (1 - MOST_LACKING) * counts.max()}
+
+    @cached_property
+    def compared(self) -> Matrix:
+        """The headline scores of the others, on the samples that all of them have."""
+        matrix = self.matrices[self.headline]
+        return replace(matrix, values=matrix.values.drop(columns=list(self.lacking)).dropna())
+
+    @cached_property
     def standing(self) -> pd.DataFrame:
-        """How explainers stand to the best and to the best control by the headline metric, by label."""
-        return standing(self.matrices[self.headline], self.controls).set_index("explainer")
+        """How explainers stand to the best and to the best control by the headline metric, by label.
+
+        All on the same samples: means over unequal sets of them do not say who is the best.
+        """
+        return standing(self.compared, self.controls).set_index("explainer")
 
     @cached_property
     def explainers(self) -> list[str]:

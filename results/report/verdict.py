@@ -1,6 +1,6 @@
 """Which explainer to use, in words: the set that is not shown to be worse than the best, and what it takes to tell.
 
-The rule: those not shown to be worse than the best on the headline metric (paired tests, Holm), without those that fail
+The rule, on the samples that all compared have a score on: those not shown to be worse than the best on the headline metric (paired tests, Holm), without those that fail
 a check of sanity, the cheapest first. Where a control is among them, or nobody is shown to beat the best control, the
 answer is that no faithful explainer was found with so many samples.
 """
@@ -15,6 +15,7 @@ from harness.results.reliability import samples_needed
 from harness.results.report.blocks import Block
 
 COST = "seconds_per_sample"
+LEAST_FLIPPED = 6  # samples below which no flip test can be below 5 %
 LEAST_EFFECT = 0.008  # below it, over 100,000 samples would be needed, and nobody counts them
 
 
@@ -37,20 +38,25 @@ def verdict(block: Block) -> Verdict:
     """The verdict on a block."""
     if block.headline is None:
         return Verdict(block.heading, "No verdict: no faithfulness metric with a direction has a score here.")
-    table, n = block.standing, len(block.matrices[block.headline].values)
+    n = len(block.compared.values)
+    if n < 2:
+        there = "1 is" if n else "none is"
+        return Verdict(
+            block.heading, f"No verdict: comparing takes two samples that all have a score on, {there} there."
+        )
+    table = block.standing
     own = [name for name in table.index if name not in block.controls]
     if not own:
         return Verdict(block.heading, "No verdict: only controls have a score on the headline metric.")
     best, control = table.loc[own, "mean"].idxmax(), _best_control(block)
-    if n < 2:
-        return Verdict(block.heading, f"No verdict: {n} sample has a score, and comparing takes two.")
-    details = [_headline(block)]
+    details = [_headline(block), *_lacking(block)]
     if control is None:
-        details.append("No control was run, so nothing says what an explainer that ignores the model would reach.")
+        details.append("No control is among them: nothing says what an explainer that ignores the model would reach.")
     among = [name for name in table.index if table.loc[name, "best"]]
     above = [name for name in own if _above_control(table, name)] if control else own
     if control and (set(among) & block.controls or not above):
-        return Verdict(block.heading, _none(block, best, control, n), [], details + _none_details(block, best, control))
+        details += _none_details(block, best, control, n)
+        return Verdict(block.heading, _none(block, best, control, n), [], details)
     return _found(block, best, control, [n for n in among if n in own], above, details)
 
 
@@ -72,7 +78,7 @@ def _found(
     details += _sane(block, left) + _costs(block, left) + _to_tell(block, best, among)
     beats = f", all shown to beat the best control, {control}" if control else ""
     beats = beats.replace("all ", "") if len(left) == 1 else beats
-    n = len(block.matrices[block.headline].values)
+    n = len(block.compared.values)
     word = f"{left[0]} is" if len(left) == 1 else f"{_list(left)} are"
     end = "the best" if len(left) == 1 and not others_near(among, left) else "among the best"
     return Verdict(block.heading, f"{word} {end} on {block.headline} over {n} samples{beats}.", left, details)
@@ -88,21 +94,30 @@ def _headline(block: Block) -> str:
     return f"Headline metric: {block.headline}, {direction} is better; paired tests over the same samples, Holm at 5 %."
 
 
+def _lacking(block: Block) -> list[str]:
+    """Who is not compared, and on how many of the samples all are."""
+    most = int(block.matrices[block.headline].values.notna().sum().max())
+    n, names = len(block.compared.values), [f"{name} ({count} of {most})" for name, count in block.lacking.items()]
+    told = [f"Not compared, for lack of samples with a score: {_list(names)}."] if names else []
+    return told + ([f"Compared on the {n} of {most} samples that all the others have a score on."] if n < most else [])
+
+
 def _none(block: Block, best: str, control: str, n: int) -> str:
     ahead = block.standing.loc[control, "mean"] >= block.standing.loc[best, "mean"]
     how = "does no better than" if ahead else "is not shown to beat"
     return f"No faithful explainer found at this n ({n} samples): the best, {best}, {how} a control, {control}."
 
 
-def _none_details(block: Block, best: str, control: str) -> list[str]:
+def _none_details(block: Block, best: str, control: str, n: int) -> list[str]:
     row = block.standing.loc[best]
     if row["vs_control"] <= 0:
         return ["The control is ahead: more samples of this kind are not expected to change that."]
     if _above_control(block.standing, best):
         near = [name for name in block.standing.index if name in block.controls and block.standing.loc[name, "best"]]
-        return [f"{best} is shown to beat {control}, but not {_list([n for n in near if n != control] or near)}."]
+        others = [name for name in near if name != control] or near
+        return [f"{best} is shown to beat {control}, but not {_list(others)}."]
     return [f"If the difference to {control} stays as it is (effect {significant(row['effect_control'])}), "
-            f"{_needed(row['effect_control'])} samples would show it (80 % power, one test)."]  # fmt: skip
+            f"{_needed(row['effect_control'], n)} would show it (80 % power, one test)."]  # fmt: skip
 
 
 def _to_tell(block: Block, best: str, among: list[str]) -> list[str]:
@@ -114,8 +129,9 @@ def _to_tell(block: Block, best: str, among: list[str]) -> list[str]:
     effect = -block.standing.loc[second, "effect_best"]
     if not effect > 1e-9:  # rounding must not tell equal means apart
         return [f"{best} and {second} score alike: no number of samples is expected to tell them apart."]
-    return [f"To tell {best} from {second}: {_needed(effect)} samples, if their difference stays as it "
-            f"is (effect {significant(effect)}, 80 % power, one test)."]  # fmt: skip
+    needed = _needed(effect, len(block.compared.values))
+    return [f"To tell {best} from {second}: {needed}, if their difference stays as it is "
+            f"(effect {significant(effect)}, 80 % power, one test)."]  # fmt: skip
 
 
 def _sane(block: Block, left: list[str]) -> list[str]:
@@ -157,9 +173,12 @@ def _above_control(table, name: str) -> bool:
     return bool(table.loc[name, "p_control"] < ALPHA and table.loc[name, "vs_control"] > 0)
 
 
-def _needed(effect: float) -> str:
-    """Samples by which a difference of so many standard deviations is found, in words."""
-    return f"about {samples_needed(effect):,.0f}" if effect > LEAST_EFFECT else "over 100,000"
+def _needed(effect: float, n: int) -> str:
+    """Samples by which a difference of so many standard deviations is found, in words; more than the n that failed."""
+    if not effect > LEAST_EFFECT:
+        return "over 100,000 samples"
+    needed = max(samples_needed(effect), LEAST_FLIPPED)
+    return f"about {needed:,.0f} samples" if needed > n else "a few more samples"
 
 
 def _list(names: list[str]) -> str:

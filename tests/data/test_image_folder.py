@@ -358,3 +358,14 @@ def test_images_of_more_than_8_bits_are_left_out_as_they_would_come_out_white(tm
     Image.fromarray((deep / 16).astype(np.uint8)).save(tmp_path / "scans" / "bone" / "flat.png")
     data = image_folder(path=str(tmp_path / "scans"))
     assert data.ids == ["bone/flat.png"] and "more than 8 bits" in data.skipped[0]
+
+
+def test_folders_with_numbers_for_names_are_numbered_as_torchvision_does(tmp_path):
+    for name in ("2", "10", "empty of images", "1"):
+        (tmp_path / name).mkdir()
+        if not name.startswith("empty"):
+            Image.new("RGB", (4, 4)).save(tmp_path / name / "a.png")
+    data = image_folder(path=str(tmp_path))
+    theirs = sorted(each.name for each in tmp_path.iterdir())
+    assert list(data.classes) == theirs == ["1", "10", "2", "empty of images"]
+    assert [theirs[label] for label in data.labels] == [name.split("/")[0] for name in data.ids]

@@ -565,3 +565,7 @@ def test_the_classes_of_a_saved_set_keep_their_numbers_in_a_table(tmp_path):
     rows.save_to_disk(str(tmp_path / "set"))
     data = huggingface(path=str(tmp_path / "set"), kind="table")
     assert data.classes == ("x", "y", "z") and set(data.train_labels.tolist()) == {0, 2}
+
+
+def test_a_set_that_unpickles_what_nobody_has_checked_is_refused(tmp_path):
+    assert "unpickles a file" in said_by(torchvision, which="LSUN", root=str(tmp_path))

@@ -244,3 +244,18 @@ def test_several_files_are_scored_in_one_run_from_the_command_line(world, monkey
         (name, metric) for name in ("first", "second") for metric in ("sparseness", "deletion")
     }
     assert len({row["value"] for row in rows if row["metric"] == "deletion"}) == 2
+
+
+@pytest.mark.parametrize("name, values, words", [
+    ("targets", np.array(["a"] * COUNT), "expected class indices"), ("targets", np.full(COUNT, 0.5), "such as 0.5"),
+    ("targets", np.zeros((COUNT, 2)), "targets (7, 2) for 7 maps"), ("ids", np.float64(3), "ids () for 7 maps"),
+])  # fmt: skip
+def test_ids_and_targets_that_are_not_one_each_are_one_line(world, name, values, words):
+    path = write(world, ".npz", attributions=world.maps.numpy(), **{name: values})
+    assert words in refusal(world, path)
+
+
+def test_a_sparse_tensor_is_one_line_and_the_other_order_of_bytes_is_read(world):
+    torch.save(world.maps.to_sparse(), world.folder / "sparse.pt")
+    assert "expected a dense one" in refusal(world, str(world.folder / "sparse.pt"))
+    assert torch.equal(explain(world, write(world, ".npy", attributions=world.maps.numpy().astype(">f4"))), world.maps)

@@ -110,3 +110,28 @@ def test_what_cannot_be_judged_has_no_verdict(tmp_path, scores, word):
 def test_the_small_world_is_judged_as_it_was_made(tmp_path, seed):
     found = told(small_run(tmp_path / "r", seed, means={"lime": 0.6, "saliency": 0.2, "random": 0.0}))
     assert found.found == ["lime"]
+
+
+@pytest.mark.parametrize("level", [0.95, -0.5])
+def test_an_explainer_with_a_score_on_few_samples_decides_nothing(tmp_path, seed, level):
+    few = np.full(40, np.nan)
+    few[:3] = level + noise(seed, 3, n=3, size=0.01)
+    scores = {"lime": 0.6 + noise(seed, 0), "rise": 0.3 + noise(seed, 1), "random": noise(seed, 2), "lrp": few}
+    found = told(world(tmp_path / "r", scores))
+    assert found.found == ["lime"] and "is the best on srg over 40 samples" in found.answer
+    assert "Not compared, for lack of samples with a score: lrp (3 of 40)." in found.details
+
+
+def test_means_are_compared_on_the_samples_that_all_have(tmp_path, seed):
+    hard = np.where(np.arange(40) < 3, -2.0, 0.0)
+    better = 0.65 + hard + noise(seed, 0)
+    flattered = np.where(np.arange(40) < 3, np.nan, 0.55 + noise(seed, 1, size=0.01))  # lacks the three hard samples
+    assert np.nanmean(flattered) > better.mean()
+    found = told(world(tmp_path / "r", {"lime": better, "rise": flattered, "random": hard + noise(seed, 2)}))
+    assert found.found == ["lime"]
+    assert "Compared on the 37 of 40 samples that all the others have a score on." in found.details
+
+
+def test_fewer_samples_than_a_test_can_tell_from_are_never_told_to_be_enough(tmp_path, seed):
+    found = told(world(tmp_path / "r", {"lime": 0.6 + noise(seed, 0, n=4), "random": noise(seed, 1, n=4)}))
+    assert found.answer.startswith("No faithful explainer") and "about 6 samples" in found.details[-1]

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness.cli import main
 from harness.errors import UserError
@@ -123,7 +124,7 @@ def test_two_calls_are_too_few_to_call_a_time_worse(tmp_path):
 
 
 def test_a_count_that_is_the_same_on_every_call_needs_no_test(tmp_path):
-    cost = {"kind": "cost", "metric": "forward_passes", "better": "lower"}
+    cost = {"kind": "cost", "metric": "forward_passes", "unit": "passes", "better": "lower"}
     found, _ = verdicts(tmp_path, {"a": (np.full(20, 16.0), cost)}, {"a": (np.full(20, 32.0), cost)})
     assert found == {"a": "worse"}
 
@@ -201,3 +202,20 @@ def test_a_cost_that_moved_no_more_than_all_did_is_no_loss_and_one_that_stands_o
     found, whole = verdicts(tmp_path, before, {name: (calls(drift[name]), cost) for name in names})
     assert found.pop("e3") == "worse" and set(found.values()) == {"moved"}
     assert whole.drift["seconds_per_sample"] == pytest.approx(1.4, abs=0.2)
+
+
+def test_what_is_measured_once_a_night_is_never_shown_to_be_a_loss(tmp_path):
+    setup = {"kind": "cost", "metric": "setup_seconds", "unit": "seconds", "better": "lower"}
+    call = {**setup, "metric": "seconds_per_sample"}
+    before = {"set up": (np.full(40, 2.7), setup), "one call": (np.full(10, 1.0), call)}
+    after = {"set up": (np.full(40, 7.3), setup), "one call": (np.full(10, 1.4), call)}
+    found, whole = verdicts(tmp_path, before, after)
+    assert found == {"set up": "moved", "one call": "moved"}
+    assert set(whole.cells["note"]) == {"measured once a night, so not tested"}
+
+
+@pytest.mark.parametrize(("alike", "n"), [(27, 35), (22, 27), (20, 24), (28, 30), (60, 80)])
+def test_the_far_tail_is_never_told_to_be_rarer_than_it_is(alike, n):
+    differences = np.where(np.arange(n) < alike, 1.0, -1.0)
+    exact = 2 * stats.binom.sf(alike - 1, n, 0.5)
+    assert tail_test(differences) >= min(exact, 0.8 * flip_test(differences[:, None])[0])
