@@ -22,5 +22,10 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
 
 def one_line(error: BaseException) -> str:
     """An exception as one line: its kind, unless its words were written for the user, and its message."""
-    text = " ".join(str(error).split()) or "no message"
+    text = printable(error) or "no message"
     return text if isinstance(error, UserError | NotApplicable) else f"{type(error).__name__}: {text}"
+
+
+def printable(text: object) -> str:
+    """A text on one line without control characters, which could command the terminal that shows it."""
+    return "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable() or letter == " ")

@@ -51,8 +51,9 @@ class Across:
 def across_blocks(matrices: Iterable[Matrix]) -> list[Across]:
     """One ``Across`` per metric that has a direction and at least two explainers in common in all its blocks.
 
-    A block's explainers are ranked by their means over the samples that all of them have. An explainer that a block
-    lacks is left out of the metric: there is no rank over holes.
+    A block's explainers are ranked by their means over the samples that all of them have. Several protocols of one
+    model on one data set, as seeds, are no blocks of their own: their ranks are averaged and ranked again. An explainer
+    that a block lacks is left out of the metric: there is no rank over holes.
     """
     by_metric: dict[str, list[Matrix]] = {}
     for matrix in matrices:
@@ -64,10 +65,11 @@ def across_blocks(matrices: Iterable[Matrix]) -> list[Across]:
 
 def _across(metric: str, blocks: list[Matrix]) -> Across | None:
     common = [name for name in blocks[0].values if all(name in block.values for block in blocks)]
-    rows = {_name(block): block.signed[common].dropna().mean().rank(ascending=False) for block in blocks}
-    ranks = pd.DataFrame(rows).T.dropna()
+    rows = [block.signed[common].dropna().mean().rank(ascending=False) for block in blocks]
+    ranks = pd.DataFrame(rows, index=[_name(block) for block in blocks]).dropna().groupby(level=0, sort=False).mean()
     if len(common) < 2 or ranks.empty:
         return None
+    ranks = ranks.rank(axis=1)
     mean_ranks = ranks.mean().sort_values(kind="stable")
     refused = "" if len(ranks) >= LEAST_BLOCKS else f"descriptive only: {len(ranks)} blocks, tests need {LEAST_BLOCKS}"
     nan = float("nan")
@@ -77,7 +79,7 @@ def _across(metric: str, blocks: list[Matrix]) -> Across | None:
 
 
 def _name(block: Matrix) -> str:
-    return " | ".join(text for name, text in block.names.items() if name != "metric")
+    return " | ".join(text for name, text in block.names.items() if name in ("model", "dataset"))
 
 
 def iman_davenport(ranks: np.ndarray) -> tuple[float, tuple[int, int], float]:

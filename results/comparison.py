@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from harness.errors import printable
 from harness.results.frames import configured, read
 from harness.results.pairs import ALPHA, MOST_ENUMERATED, flip_test, holm
 from harness.results.statistics import interval
@@ -226,10 +227,18 @@ def environment_differences(base: str | Path, new: str | Path) -> dict[str, tupl
 def _environment(run: Path) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for path in sorted((run / "environment").glob("*.json")):
-        for name, value in _flat(json.loads(path.read_text(encoding="utf-8"))).items():
+        for name, value in _flat(_facts(path)).items():
             if not name.startswith("scoring"):  # which form of the model was faster is no fact about the machine
-                found.setdefault(name, set()).add(str(value))
+                found.setdefault(printable(name), set()).add(printable(value))
     return {name: " | ".join(sorted(values)) for name, values in found.items()}
+
+
+def _facts(path: Path) -> Any:
+    """What a file says of an environment; that it cannot be read is said in its place."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {f"environment/{path.name}": "cannot be read"}
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

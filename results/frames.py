@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.errors import UserError
+from harness.errors import UserError, printable
 from harness.results.store import CELL_COLUMNS, SCORE_COLUMNS, Store, score_schema
 
 REALS = ("value", "std", "ci_low", "ci_high", "seconds")
@@ -29,13 +29,16 @@ def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def read_cells(run_directory: str | Path) -> pd.DataFrame:
     """The cells of a run, one row each, in the order of the columns of ``harness.results.store``.
 
-    What is no number where one belongs, or no text where a name belongs, is a missing value.
+    What is no number where one belongs, or no text where a name belongs, is a missing value. Texts are on one line and
+    free of control characters, whoever wrote them.
     """
     rows = list(Store(run_directory).latest().values())
     others = [name for row in rows for name in row if name not in CELL_COLUMNS]
     frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in dict.fromkeys([*CELL_COLUMNS, *others])})
     for name in (*JOINED, "status"):
         frame[name] = [text if isinstance(text, str) else None for text in frame[name]]
+    for name in (*JOINED, "unit", "error"):
+        frame[name] = [printable(text) if isinstance(text, str) else text for text in frame[name]]
     for name in REALS:
         frame[name] = pd.array([_real(row.get(name)) for row in rows], dtype="float64")
     for name in COUNTS:

@@ -35,7 +35,7 @@ def flip_test(differences: np.ndarray, *, seed: int = 0) -> np.ndarray:
     observed = np.abs(differences.sum(0)) * (1 - 1e-9)  # rounding must not decide between equal sums
     flips, drawn = _flips(len(differences), seed)
     as_large = np.zeros(differences.shape[1])
-    for rows in np.array_split(flips, -(-flips.shape[0] * differences.shape[1] // CHUNK)):
+    for rows in np.array_split(flips, -(-flips.shape[0] * max(differences.shape) // CHUNK)):
         as_large += (np.abs(rows.astype(np.float64) @ differences) >= observed).sum(0)
     return (1 + as_large) / (1 + len(flips)) if drawn else as_large / len(flips)
 

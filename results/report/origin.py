@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 from harness.results.frames import configured
@@ -98,9 +99,16 @@ def _environments(block: Block) -> list[tuple[str, str]]:
     for name in dict.fromkeys(block.cells["environment"].dropna()):
         path = block.directory / "environment" / f"{name}.json"
         if re.fullmatch(r"\w+", str(name)) and path.is_file():
-            found += [(key, _flat(value)) for key, value in json.loads(path.read_text(encoding="utf-8")).items()
-                      if key != "device"]  # fmt: skip
+            found += [(key, _flat(value)) for key, value in _read(path).items() if key != "device"]
     return list(dict.fromkeys(found))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"environment": f"{path.name} cannot be read"}
+    return found if isinstance(found, dict) else {}
 
 
 def _flat(value: Any) -> str:

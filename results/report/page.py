@@ -11,6 +11,7 @@ from harness.results.report.elements import note, of_block, section
 from harness.results.report.gallery import Gallery
 from harness.results.report.markup import Raw, script_data, tag
 from harness.results.report.origin import origin_part
+from harness.results.report.pictures import pictures_part
 from harness.results.report.plots import quality_cost
 from harness.results.report.relations import agreement_part, ranks_part, stability_part
 from harness.results.report.sections import failures_part, groups_part, leaderboard_part, sanity_part, verdict_part
@@ -29,6 +30,7 @@ SECTIONS = (
     ("curves", "Curves", "Curves", "Mean over samples with its 95 % interval; dashed: the best control. Choose a panel "
      "for single samples."),
     ("gallery", "Gallery", "Gallery", ""),
+    ("pictures", "Pictures", "Pictures", ""),
     ("stability", "Stability", "Stability against the number of samples", "Would fewer samples have given the same "
      "ranking? By all samples it agrees with itself by definition. Where alpha has a *, below 0.4, single samples rank "
      "explainers differently."),
@@ -49,6 +51,7 @@ def page(
     whole = {
         "verdict": lambda: [verdict_part(each, len(blocks)) for each in verdicts],
         "ranks": lambda: ranks_part(blocks),
+        "pictures": lambda: pictures_part(blocks),
     }
     of_each = {
         "cost": lambda i: _quality_cost(blocks[i]), "leaderboard": lambda i: leaderboard_part(blocks[i], entries[i]),

@@ -1,8 +1,8 @@
 """Which explainer to use, in words: the set that is not shown to be worse than the best, and what it takes to tell.
 
-The rule, on the samples that all compared have a score on: those not shown to be worse than the best on the headline metric (paired tests, Holm), without those that fail
+The rule: those not shown to be worse than the best on the headline metric (paired tests, Holm), without those that fail
 a check of sanity, the cheapest first. Where a control is among them, or nobody is shown to beat the best control, the
-answer is that no faithful explainer was found with so many samples.
+answer is that no faithful explainer was found with so many samples. All are compared on the same samples.
 """
 
 from dataclasses import dataclass, field
@@ -51,7 +51,8 @@ def verdict(block: Block) -> Verdict:
     best, control = table.loc[own, "mean"].idxmax(), _best_control(block)
     details = [_headline(block), *_lacking(block)]
     if control is None:
-        details.append("No control is among them: nothing says what an explainer that ignores the model would reach.")
+        which = "No control has scores enough" if set(block.lacking) & block.controls else "No control was run"
+        details.append(f"{which}, so nothing says what an explainer that ignores the model would reach.")
     among = [name for name in table.index if table.loc[name, "best"]]
     above = [name for name in own if _above_control(table, name)] if control else own
     if control and (set(among) & block.controls or not above):

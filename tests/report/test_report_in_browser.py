@@ -59,7 +59,7 @@ def names(page):
 
 def test_every_section_has_a_heading_and_shows_something(opened, path):
     page = opened(path)
-    assert page.locator("section").count() == page.locator("nav a").count() == 12
+    assert page.locator("section").count() == page.locator("nav a").count() == 13
     for section in page.locator("section").all():
         assert section.locator("h2").is_visible() and len(section.inner_text()) > 20
     assert page.locator("svg.plot").count() == 2 and page.locator(".panel svg").count() == 4

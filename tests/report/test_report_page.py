@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from harness.cli import main
 from harness.config import for_each_job
@@ -22,7 +23,9 @@ from harness.results.report.plots import quality_cost
 from harness.results.store import Store
 from worlds import PROTOCOL, keep_maps, small_run, write_cell, write_hole
 
-SECTIONS = ("verdict cost leaderboard ranks agreement curves gallery stability sanity groups failures origin").split()
+SECTIONS = (
+    "verdict cost leaderboard ranks agreement curves gallery pictures stability sanity groups failures origin"
+).split()
 BAD = "<script>alert(1)</script>\"'</script><!--"
 
 
@@ -260,3 +263,14 @@ def test_samples_of_one_name_are_told_apart(tmp_path, seed):
         write_cell(store, name, "srg", mean + generator.normal(0, 0.1, 10), ids=["same"] * 10)
     (block,) = blocks_of([tmp_path / "r"])
     assert block.samples == len(block.matrices["srg"].complete) == 10
+
+
+def test_pictures_that_were_drawn_are_on_the_page_and_broken_ones_are_named(tmp_path):
+    run = small_run(tmp_path / "r", 0)
+    assert "None were drawn" in text(report(run))
+    (run / "views").mkdir()
+    Image.new("RGB", (1600, 400), "red").save(run / "views" / "curves <b>.png")
+    (run / "views" / "torn.png").write_bytes(b"no picture")
+    page = text(report(run))
+    assert page.count("data:image/webp;base64,") == 1 and "curves &lt;b&gt;.png" in page
+    assert "cannot be read: torn.png" in page

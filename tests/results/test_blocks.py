@@ -76,3 +76,15 @@ def test_there_is_no_rank_over_holes():
 
 def test_metrics_without_a_direction_are_not_ranked():
     assert across_blocks(world(9, better=None)) == []
+
+
+def test_seeds_of_one_model_and_data_set_are_no_blocks_of_their_own():
+    seeds = [
+        Matrix({"model": "net", "dataset": "d", "protocol": f"seed={number}", "metric": "m"}, each.values, "higher")
+        for number, each in enumerate(world(12, shift=(0, 1, 2, 3)))
+    ]
+    (found,) = across_blocks(seeds)
+    assert len(found.ranks) == 1 and found.refused and np.isnan(found.p)
+    assert sorted(found.ranks.iloc[0]) == [1, 2, 3, 4]
+    (found,) = across_blocks([*seeds, *world(7)])
+    assert len(found.ranks) == 8 and not found.refused

@@ -1,0 +1,56 @@
+"""The pictures that ``harness view`` drew of a run, where it has drawn any."""
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from harness.results.report.blocks import Block
+from harness.results.report.elements import note
+from harness.results.report.markup import Raw, tag
+
+MOST_BYTES = 4 << 20  # of all of them; what does not fit is named
+WIDTH = 1200
+NONE = "None were drawn; harness view draws curves, activations, features and more into the run's folder."
+
+
+def pictures_part(blocks: Sequence[Block]) -> Raw:
+    """Figures of the runs' pictures, each once, as many as fit."""
+    paths = [path for folder in dict.fromkeys(block.directory for block in blocks) for path in _of_run(folder)]
+    if not paths:
+        return note(NONE)
+    figures, left, room = [], [], MOST_BYTES
+    for path in paths:
+        encoded = _encoded(path)
+        if encoded is None or len(encoded) > room:
+            left.append(path.name)
+            continue
+        room -= len(encoded)
+        figures.append(_figure(path, encoded))
+    rest = note(f"Not shown, for they are large or cannot be read: {', '.join(left)}.") if left else ""
+    return tag("div", figures, rest, class_="pictures")
+
+
+def _of_run(folder: Path) -> list[Path]:
+    return sorted((folder / "views").glob("*.png"))
+
+
+def _figure(path: Path, encoded: str) -> Raw:
+    shown = tag("img", src=f"data:image/webp;base64,{encoded}", alt=path.stem, loading="lazy")
+    return tag("figure", shown, tag("figcaption", path.name))
+
+
+def _encoded(path: Path) -> str | None:
+    """A picture as WebP in base64, no wider than the page; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            picture = image.convert("RGB")
+    except (OSError, ValueError):
+        return None
+    picture.thumbnail((WIDTH, 10 * WIDTH))
+    buffer = BytesIO()
+    picture.save(buffer, "WEBP", quality=88)
+    return base64.b64encode(buffer.getvalue()).decode()
