@@ -119,8 +119,9 @@ def markdown(found: Comparison, base: str, new: str) -> str:
 def _markdown_row(row: dict) -> str:
     number = lambda value: "" if pd.isna(value) else significant(value)  # noqa: E731
     interval = "" if pd.isna(row["low"]) else f" [{number(row['low'])}, {number(row['high'])}]"
+    count = "" if pd.isna(row["n"]) else int(row["n"])
     texts = [f"{MARKS[row['verdict']]} {row['verdict']}", *(row[name] for name in CELL), number(row["before"]),
-             number(row["after"]), number(row["change"]) + interval, "" if pd.isna(row["n"]) else int(row["n"]), row["note"]]  # fmt: skip
+             number(row["after"]), number(row["change"]) + interval, count, row["note"]]  # fmt: skip
     return "| " + " | ".join(map(markdown_text, texts)) + " |"
 
 

@@ -44,7 +44,7 @@ def quantus_entry(name: str) -> Metric:
     line, (major, minor, *patch) = TABLE[short], quantus_version()
     kind = next(kind for kind, lines in KINDS.items() if short in lines)
     return Metric(
-        name, _scorer(short, line), MappingProxyType(dict(line.options)), line.better, line.unit,
+        name, _scorer(short, line), MappingProxyType(dict(line.options)), better=line.better, unit=line.unit,
         version=10_000 * major + 100 * minor + sum(patch), kind=kind, needs=line.needs,
     )  # fmt: skip
 

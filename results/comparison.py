@@ -26,6 +26,7 @@ VERDICTS = ("broken", "worse", "moved", "missing", "not comparable", "fixed", "b
 FLOORS = {"quality": 0.01, "cost": 0.10}
 # Changes that cannot be told from noise, whatever their share.
 LEAST_COST = {"seconds_per_sample": 5e-4, "setup_seconds": 5e-3, "peak_memory_mb": 8.0}
+MOST_LOST = 0.1  # of the samples' scores, above which a cell counts as broken
 EXACT = 1e-9  # relative differences below it are rounding
 LEAST_CELLS = 5  # of one cost metric, from which the drift between the nights can be told
 STANDS_OUT = 3.0  # robust standard deviations of the drift
@@ -88,6 +89,8 @@ def _row(
     if why:
         return {**row, "before": old["value"], "after": new["value"], "verdict": "not comparable", "note": why}
     found = _cost(old, old_scores, new_scores) if cost else _quality(old_scores, new_scores)
+    if not cost and _by_scores(old_scores, new_scores):
+        return {**row, **found, "p": np.nan, "verdict": _by_scores(old_scores, new_scores)}
     return {**row, **found, "verdict": "not comparable" if not found["n"] else ""}
 
 
@@ -101,6 +104,14 @@ def _by_status(old: pd.Series | None, new: pd.Series | None) -> tuple[str, str]:
     if new["status"] == "ok":
         return "fixed", f"was {_why(old)}"
     return ("broken" if old["status"] == "ok" else "same"), _why(new)
+
+
+def _by_scores(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """The verdict on cells that are ok where more than a tenth of the samples with a score lost or gained it."""
+    before, after = (int(np.isfinite(each["value"]).sum()) for each in (old, new))
+    if after < (1 - MOST_LOST) * before:
+        return "broken"
+    return "fixed" if before < (1 - MOST_LOST) * after else ""
 
 
 def _why(row: pd.Series) -> str:
@@ -125,21 +136,24 @@ def _paired(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 def _quality(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
     pairs = _paired(old, new)
     if pairs.empty:
-        return {"n": 0, "note": "no sample has a score in both"}
+        return {"n": 0, "note": _lost(old, new) or "no sample has a score in both"}
     differences = (pairs["new"] - pairs["old"]).to_numpy()
     size = np.abs(pairs.to_numpy()).max()
     differences = np.where(np.abs(differences) <= EXACT * size, 0.0, differences)
     low, high = interval(differences) if len(differences) > 1 else (np.nan, np.nan)
-    lost = f"{len(old)} and {len(new)} samples" if len(old) != len(new) else ""
-    invalid = [int((~np.isfinite(each["value"])).sum()) for each in (old, new)]
-    lost = lost or (f"{invalid[0]} and {invalid[1]} samples without a score" if invalid[0] != invalid[1] else "")
     scale = max(abs(pairs["old"].mean()), pairs["old"].std(ddof=0))
     return {
         "before": pairs["old"].mean(), "after": pairs["new"].mean(), "change": differences.mean(), "low": low,
-        "high": high, "n": len(pairs), "note": lost,
+        "high": high, "n": len(pairs), "note": _lost(old, new),
         "p": tail_test(differences) if differences.any() else np.nan,
         "judged": _size(abs(differences.mean()), FLOORS["quality"] * scale, differences.any()),
     }  # fmt: skip
+
+
+def _lost(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """That another number of samples has a score now, in words."""
+    before, after = (int(np.isfinite(each["value"]).sum()) for each in (old, new))
+    return f"{before} samples had a score, {after} have one" if before != after else ""
 
 
 def tail_test(differences: np.ndarray) -> float:
@@ -211,7 +225,7 @@ def _judged(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _verdict(row: Mapping[str, Any]) -> str:
     if row["judged"] != "large":
-        return "same"
+        return "moved" if row["note"] and row["kind"] != "cost" else "same"  # single samples lost or gained a score
     if not row["p_holm"] < ALPHA or row["better"] not in ("higher", "lower"):
         return "moved"
     return "better" if (row["change"] > 0) == (row["better"] == "higher") else "worse"

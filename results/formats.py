@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
+from harness.results.leaderboard import _differing
 from harness.results.matrices import matrices
 from harness.results.numbers import significant
 from harness.results.pairs import standing
@@ -44,16 +45,19 @@ def long_table(cells: pd.DataFrame, scores: pd.DataFrame, controls: Collection[s
 def wide_table(rows: pd.DataFrame, *, tex: bool = False) -> Iterator[tuple[str, pd.DataFrame]]:
     """Per model, data set and protocol its title and texts, explainers down and metrics across.
 
-    The best is bold, those not shown to be worse than it are underlined; a hole shows why in a word.
+    The best is bold, those not shown to be worse than it are underlined; a hole shows why in a word. An explainer's
+    several cells of a metric, which have no rank, stand beside each other.
     """
-    for (model, dataset, _), block in rows.groupby(["model", "dataset", "protocol"], sort=False):
+    for (model, dataset, protocol), block in rows.groupby(["model", "dataset", "protocol"], sort=False):
+        alike = (rows["model"] == model) & (rows["dataset"] == dataset)
+        apart = _differing(rows.loc[alike, "protocol"].unique())[protocol]
         texts = [_tex(row) if tex else _markdown(row) for row in block.to_dict("records")]
         headers = [_header(row, tex) for row in block.to_dict("records")]
         names = [_tex_text(name) if tex else markdown_text(name) for name in block["explainer"]]
         frame = pd.DataFrame({"explainer": names, "metric": headers, "text": texts})
         metrics, explainers = (list(dict.fromkeys(frame[name])) for name in ("metric", "explainer"))
-        wide = frame.drop_duplicates(["explainer", "metric"]).pivot(index="explainer", columns="metric", values="text")
-        yield f"{model} on {dataset}", wide.reindex(index=explainers, columns=metrics).fillna("")
+        wide = frame.groupby(["explainer", "metric"])["text"].agg("; ".join).unstack()
+        yield f"{model} on {dataset}{apart}", wide.reindex(index=explainers, columns=metrics).fillna("")
 
 
 def markdown(rows: pd.DataFrame) -> str:

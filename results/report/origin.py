@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from harness.errors import printable
 from harness.results.frames import configured
 from harness.results.report.blocks import Block, protocol_text
 from harness.results.report.elements import folded
@@ -23,7 +24,7 @@ def command(block: Block) -> str:
     for group, column in (("explainer", "explainer"), ("metric", "metric")):
         parts += _several(group, block, column)
     parts += [f"protocol.{name}={_text(value)}" for name, value in configured(first, "protocol").items()]
-    return " ".join(["harness run", *map(shlex.quote, parts)])
+    return " ".join(["harness run", *(shlex.quote(printable(part)) for part in parts)])
 
 
 def _single(group: str, config: dict[str, Any]) -> list[str]:

@@ -21,10 +21,11 @@ LEAST = 30
 
 def verdict_part(found: Verdict, count: int) -> Raw:
     """A block's verdict: the answer large, what it rests on below, folded where there are many blocks."""
-    rests = tag("ul", [tag("li", text) for text in found.details])
+    rests = tag("ul", [tag("li", text) for text in found.details]) if found.details else ""
     return tag(
         "article", tag("h3", found.heading) if count > 1 else "", tag("p", found.answer, class_="answer"),
-        folded("What it rests on", rests) if count > 2 else rests, class_="verdict" + ("" if found.found else " none"),
+        folded("What it rests on", rests) if count > 2 and rests else rests,
+        class_="verdict" + ("" if found.found else " none"),
     )  # fmt: skip
 
 

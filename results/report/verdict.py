@@ -36,6 +36,8 @@ class Verdict:
 
 def verdict(block: Block) -> Verdict:
     """The verdict on a block."""
+    if not (block.cells["status"] == "ok").any():
+        return Verdict(block.heading, "No verdict: nothing could be measured here; Failures and skips say why.")
     if block.headline is None:
         return Verdict(block.heading, "No verdict: no faithfulness metric with a direction has a score here.")
     n = len(block.compared.values)

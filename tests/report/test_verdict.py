@@ -135,3 +135,11 @@ def test_means_are_compared_on_the_samples_that_all_have(tmp_path, seed):
 def test_fewer_samples_than_a_test_can_tell_from_are_never_told_to_be_enough(tmp_path, seed):
     found = told(world(tmp_path / "r", {"lime": 0.6 + noise(seed, 0, n=4), "random": noise(seed, 1, n=4)}))
     assert found.answer.startswith("No faithful explainer") and "about 6 samples" in found.details[-1]
+
+
+def test_of_those_not_told_apart_only_who_is_shown_to_beat_the_control_is_named(tmp_path, seed):
+    wide = 0.6 + noise(seed, 1, size=3.0)
+    scores = {"lime": 0.6 + noise(seed, 0), "rise": wide - wide.mean() + 0.3, "random": noise(seed, 2)}
+    found = told(world(tmp_path / "r", scores))
+    assert found.found == ["lime"] and "is among the best" in found.answer
+    assert "Left out, not shown to beat the best control, random: rise." in found.details

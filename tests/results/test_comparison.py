@@ -135,7 +135,7 @@ def test_only_samples_with_a_score_in_both_are_compared_and_the_loss_is_told(tmp
     holes[:5] = np.nan
     _, whole = verdicts(tmp_path, {"a": (level, {})}, {"a": (holes, {})})
     row = whole.cells.iloc[0]
-    assert row["n"] == SAMPLES - 5 and "0 and 5 samples without a score" in row["note"]
+    assert row["n"] == SAMPLES - 5 and "40 samples had a score, 35 have one" in row["note"]
     assert row["change"] == pytest.approx((up - level)[5:].mean())
 
 
@@ -219,3 +219,34 @@ def test_the_far_tail_is_never_told_to_be_rarer_than_it_is(alike, n):
     differences = np.where(np.arange(n) < alike, 1.0, -1.0)
     exact = 2 * stats.binom.sf(alike - 1, n, 0.5)
     assert tail_test(differences) >= min(exact, 0.8 * flip_test(differences[:, None])[0])
+
+
+def test_samples_that_lose_their_score_are_told_and_many_of_them_break_a_cell(tmp_path, values):
+    level, *_ = values
+    lacking = lambda n: np.where(np.arange(SAMPLES) < n, np.nan, level)  # noqa: E731
+    before = {"all": (level, {}), "most": (level, {}), "one": (level, {}), "back": (lacking(30), {})}
+    after = {"all": (lacking(SAMPLES), {}), "most": (lacking(30), {}), "one": (lacking(1), {}), "back": (level, {})}
+    found, whole = verdicts(tmp_path, before, after)
+    assert found == {"all": "broken", "most": "broken", "one": "moved", "back": "fixed"}
+    assert (
+        whole.cells.set_index("cell").loc["most", "note"] == f"{SAMPLES} samples had a score, {SAMPLES - 30} have one"
+    )
+
+
+def test_an_environment_that_cannot_be_read_is_told(tmp_path, values):
+    runs = [night(tmp_path / name, {"same": (values[0], {})}) for name in ("before", "after")]
+    for path in (runs[1] / "environment").glob("*.json"):
+        path.write_text("{broken")
+    told = compare_runs(*runs).environment
+    assert "cannot be read" in str(told.values()) and told["python"] == ("3.11", None)
+
+
+def test_nothing_that_a_run_holds_can_command_the_terminal(tmp_path, values, capsys):
+    evil = "\x1b[31mred\x1b]0;title\x07\nsecond line"
+    failed = {"status": "failed", "error": evil, "explainer": evil}
+    night(tmp_path / "before", {"a": (values[0], {"explainer": evil})})
+    night(tmp_path / "after", {"a": (None, failed)}, {evil: evil})
+    for verb in ("compare before after", "table after", "table after --long", "report after"):
+        main([*verb.split(), "--runs", str(tmp_path)])
+        shown = capsys.readouterr().out
+        assert "\x1b" not in shown and "\nsecond" not in shown and "\x07" not in shown

@@ -120,3 +120,16 @@ def test_variance_is_split_between_samples_and_seeds(run):
 def test_other_tables_have_no_markdown_and_say_so(run, capsys):
     assert table(run, "--agreement", "--markdown", str(run / "x.md")) == 2
     assert "Markdown and LaTeX are for the leaderboard" in capsys.readouterr().err
+
+
+def test_protocols_have_titles_of_their_own_and_no_cell_is_dropped(tmp_path):
+    store = Store(tmp_path / "r")
+    for place, (seed, steps, mean) in enumerate([(0, 8, 0.25), (0, 16, 0.5), (1, 8, 0.75)]):
+        config = {"protocol": {"seed": seed}, "explainer": {"name": "lime", "steps": steps}, "metric": {"name": "srg"}}
+        store.write_scores(f"c{place}", {"sample": ["a", "b"], "value": [mean, mean]})
+        store.append(row(f"c{place}", "lime", "srg", value=mean, n=2, n_invalid=0) | {"config": config})
+    assert table(tmp_path, "--markdown", str(tmp_path / "t.md"), "--latex", str(tmp_path / "t.tex")) == 0
+    for name in ("t.md", "t.tex"):
+        text = (tmp_path / name).read_text()
+        assert "net on data (seed=0)" in text and "net on data (seed=1)" in text
+        assert "0.250; 0.500" in text and "0.750" in text

@@ -127,3 +127,12 @@ def test_two_cells_of_one_explainer_are_refused():
     scores = pd.DataFrame({"explainer": "a", "metric": "m", "sample": [1, 1], "value": 1.0, "better": "lower"})
     with pytest.raises(UserError, match="several cells"):
         list(matrices(scores))
+
+
+def test_no_drawn_p_is_zero():
+    assert flip_test(np.ones((40, 1)))[0] == pytest.approx(1 / 10_001)
+
+
+def test_ties_count_half_in_the_share_of_samples_that_are_better():
+    values = pd.DataFrame({"a": [1.0, 0.0, 0.0, 2.0], "b": [0.0, 0.0, 0.0, 3.0]})
+    assert against(Matrix({"metric": "m"}, values, "higher"), "b")["share_better"][0] == 0.5

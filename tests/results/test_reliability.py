@@ -114,6 +114,8 @@ def test_planted_variances_are_told_apart():
     assert found["sample"] == pytest.approx(9, rel=0.1) and found["seed"] == pytest.approx(1, rel=0.1)
     assert found["share"] == pytest.approx(0.9, abs=0.02)
     assert np.isnan(variance_split(values[:, :1])["share"])
+    alike = np.random.default_rng(SEED).normal(size=(4000, 3))  # all of it is the seeds'
+    assert variance_split(alike)["sample"] < 0.1
 
 
 def test_metrics_that_order_alike_have_a_tau_of_one_and_opposite_ones_of_minus_one():

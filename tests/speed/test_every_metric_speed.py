@@ -26,7 +26,12 @@ OWN = {
     "irof": {"segments": "grid:8"}, "monotonicity_correlation": {"samples": 2},
 }  # fmt: skip
 NEEDS_CLASSES = ("grid_pointing",)  # a net with random weights sees one class everywhere
-MEASURED = [name for name, entry in METRICS.items() if entry.kind != "cost" and name not in TRAINING + NEEDS_CLASSES]
+# Metrics of the truth ask the model nothing.
+MEASURED = [
+    name
+    for name, entry in METRICS.items()
+    if entry.kind not in ("cost", "truth") and name not in TRAINING + NEEDS_CLASSES
+]  # fmt: skip
 
 # Ours and theirs at equal work: as many inputs with something removed, or as many explanations; 28 x 28 pixels, one
 # channel. Where ours does more, like passes for the output beside each explanation, that counts against ours. SLIC does

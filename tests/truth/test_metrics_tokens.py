@@ -172,7 +172,7 @@ def test_what_cannot_be_is_said():
     with pytest.raises(NotApplicable, match="single output"):
         scores("sufficiency", torch.nn.Linear(5, 1), draw((5,), 0), draw((5,), 1))
     with pytest.raises(UserError, match="baseline"):
-        scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"baseline": "mask"})
+        scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"baseline": "grey"})
 
 
 def test_a_token_without_attribution_is_not_positive():
