@@ -42,7 +42,7 @@ class Comparison:
                   samples that both have; medians of costs), ``change`` with its 95 % interval ``low high``, ``p_holm``,
                   ``n``, verdict, note
     environment   what differs in where they ran: name -> (before, after)
-    drift         by how much a measured cost moved in the median over all its cells: metric -> ratio after / before
+    drift         by how much a block's measured cost moved in the median: metric and block -> ratio after / before
     """
 
     cells: pd.DataFrame
@@ -201,7 +201,7 @@ def _against_drift(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]
     """Measured costs that moved no more than the costs of the others did are noted as such and not tested."""
     cells, drift = cells.copy(), {}
     measured = cells[(cells["measured"] == True) & (cells["before"] > 0) & (cells["after"] > 0)]  # noqa: E712
-    for metric, group in measured.groupby("metric"):
+    for (model, dataset, metric), group in measured.groupby(["model", "dataset", "metric"]):
         if len(group) < LEAST_CELLS:
             continue
         ratios = np.log(group["after"].astype(float) / group["before"].astype(float))
@@ -210,7 +210,7 @@ def _against_drift(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]
         hidden = group.index[(ratios - middle).abs() <= max(np.log1p(FLOORS["cost"]), STANDS_OUT * spread)]
         cells.loc[hidden, "p"] = 1.0
         cells.loc[hidden, "note"] = "no more than costs moved between these nights"
-        drift[str(metric)] = float(np.exp(middle))
+        drift[f"{metric} of {model} on {dataset}"] = float(np.exp(middle))
     return cells, drift
 
 

@@ -4,6 +4,7 @@ Ranks and letters are of the explainers of one metric on one model and data set.
 not shown to differ (``harness.results.pairs``). A cell without a number is a hole that says why.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
@@ -127,8 +128,6 @@ def _tex_text(text: object) -> str:
 
 
 def markdown_text(text: object) -> str:
-    """A text that a Markdown table shows as it is."""
-    plain = " ".join(str(text).split()).replace("\\", "\\\\").replace("<", "&lt;").replace(">", "&gt;")
-    for special in "|`*_[]":
-        plain = plain.replace(special, f"\\{special}")
-    return plain
+    """A text that Markdown shows as it is: on one line, its marks escaped."""
+    plain = " ".join(str(text).split()).replace("&", "&amp;")
+    return re.sub(r"([\\`*_\[\]|~#<>])", lambda mark: {"<": "&lt;", ">": "&gt;"}.get(mark[0], f"\\{mark[0]}"), plain)

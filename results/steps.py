@@ -2,7 +2,8 @@
 
 For every number of levels the best fit in absolute deviations is found by dynamic programming; the number itself by an
 information criterion for Laplace noise, which pays for each level and each place of a step. A level lasts two nights at
-least: one odd night is noise.
+least: one odd night is noise. That there is a step at all must be seen in the order of the nights: the same values in
+other orders must hardly ever fit as well, whatever their distribution.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ LEAST_NIGHTS = 2
 MOST_LEVELS = 12
 PRICE = 2.0  # of a level and of a step, in units of log n: what keeps false steps of flat series below 5 %
 LEAST_LOG = 3.0  # of n: a handful of nights shows nothing but large steps
+ORDERS = 39  # other orders of the nights; none to one of them may fit as well, which is p <= 0.05
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,32 @@ def _levels(values: np.ndarray) -> list[Level]:
     most = min(MOST_LEVELS, n // LEAST_NIGHTS)
     if n < 2 * LEAST_NIGHTS or np.ptp(values) == 0:
         return [Level(0, n, float(np.median(values)))]
-    costs = _costs(values)
-    best, cuts = _fits(costs, most)
-    # Noise below a ten-thousandth of the range is none: levels that fit to the last digit need no more levels.
-    least = 1e-4 * np.ptp(values)
-    price = PRICE * 2 * max(np.log(n), LEAST_LOG)
-    criterion = [2 * n * np.log(max(best[k] / n, least)) + price * k for k in range(1, most + 1)]
-    ends = cuts[int(np.argmin(criterion)) + 1]
+    gain, ends = _best(values, most)
+    if len(ends) == 1 or not _in_order(values, most, gain):
+        ends = [n]
     return [Level(a, b, float(np.median(values[a:b]))) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _best(values: np.ndarray, most: int) -> tuple[float, list[int]]:
+    """The ends of the levels that the criterion chooses, and what they gain over a single one."""
+    n = len(values)
+    best, cuts = _fits(_costs(values), most)
+    # A fit cannot be closer than the noise that neighbouring nights show; below a ten-thousandth of the range noise is
+    # none.
+    least = max(np.abs(np.diff(values)).mean() / 2, 1e-4 * np.ptp(values))
+    price = PRICE * 2 * max(np.log(n), LEAST_LOG)
+    criterion = np.array([2 * n * np.log(max(best[k] / n, least)) + price * k for k in range(1, most + 1)])
+    return float(criterion[0] - criterion.min()), cuts[int(np.argmin(criterion)) + 1]
+
+
+def _in_order(values: np.ndarray, most: int, gain: float) -> bool:
+    """Whether hardly any other order of the nights gains as much; the orders depend on the number of nights alone."""
+    generator, as_good = np.random.default_rng(len(values)), 0
+    for _ in range(ORDERS):
+        as_good += _best(generator.permutation(values), most)[0] >= gain * (1 - 1e-9)
+        if as_good > 1:
+            return False
+    return True
 
 
 def _costs(values: np.ndarray) -> np.ndarray:

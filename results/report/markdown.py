@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from harness.results.formats import markdown_text as plain
 from harness.results.report.blocks import ARROWS, Block
 from harness.results.report.board import Entry, marks_explained
 from harness.results.report.gallery import Gallery
@@ -95,10 +96,3 @@ def _code(text: str) -> list[str]:
     longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return [fence, text, fence]
-
-
-def plain(value: object) -> str:
-    """Text that Markdown shows as it is: on one line, its marks escaped."""
-    text = " ".join(str(value).split())
-    return re.sub(r"([\\`*_\[\]|~#<>])", lambda mark: {"<": "&lt;", ">": "&gt;"}.get(mark[0], f"\\{mark[0]}"),
-                  text.replace("&", "&amp;"))  # fmt: skip

@@ -80,7 +80,7 @@ def _found(
         )
     details += _sane(block, left) + _costs(block, left) + _to_tell(block, best, among)
     beats = f", all shown to beat the best control, {control}" if control else ""
-    beats = beats.replace("all ", "") if len(left) == 1 else beats
+    beats = beats.replace("all ", {1: "", 2: "both "}.get(len(left), "all "))
     n = len(block.compared.values)
     word = f"{left[0]} is" if len(left) == 1 else f"{_list(left)} are"
     end = "the best" if len(left) == 1 and not others_near(among, left) else "among the best"
@@ -152,7 +152,7 @@ def _sane(block: Block, left: list[str]) -> list[str]:
 def _costs(block: Block, left: list[str]) -> list[str]:
     known = [(name, _cost(block, name)) for name in left if np.isfinite(_cost(block, name))]
     if not known:
-        return ["Their cost was not measured."]
+        return [f"{'Its' if len(left) == 1 else 'Their'} cost was not measured."]
     return ["By cost: " + ", ".join(f"{name} {significant(value)} s" for name, value in known) + " a sample."]
 
 

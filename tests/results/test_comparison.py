@@ -201,7 +201,7 @@ def test_a_cost_that_moved_no_more_than_all_did_is_no_loss_and_one_that_stands_o
     before = {name: (calls(1.0), cost) for name in names}
     found, whole = verdicts(tmp_path, before, {name: (calls(drift[name]), cost) for name in names})
     assert found.pop("e3") == "worse" and set(found.values()) == {"moved"}
-    assert whole.drift["seconds_per_sample"] == pytest.approx(1.4, abs=0.2)
+    assert whole.drift["seconds_per_sample of net on data"] == pytest.approx(1.4, abs=0.2)
 
 
 def test_what_is_measured_once_a_night_is_never_shown_to_be_a_loss(tmp_path):

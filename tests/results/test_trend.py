@@ -12,7 +12,10 @@ from harness.results.store import Store
 from harness.results.trend import trend
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
-NOISE = {"normal": lambda g, n: g.normal(size=n), "heavy": lambda g, n: g.standard_t(3, n)}
+NOISE = {
+    "normal": lambda g, n: g.normal(size=n), "heavy": lambda g, n: g.standard_t(3, n),
+    "two values": lambda g, n: g.integers(0, 2, n) * 1.0,  # as of two kinds of processor in turn
+}  # fmt: skip
 
 
 def test_a_step_of_a_tenth_in_three_percent_noise_is_found_to_the_night():
