@@ -1,0 +1,87 @@
+"""Mosaics of photographs: the labelled class is in its cell, and nowhere else."""
+
+import pytest
+import torch
+from torch import nn
+
+import harness
+from harness.datasets.photo_mosaics import CELL, cell_of, photo_mosaics
+from harness.datasets.photos import photos
+from harness.errors import UserError
+from harness.models.lite0 import preprocess
+from planted_worlds import CONTROLS, LOCALISATION
+
+
+@pytest.fixture(scope="module")
+def mosaics():
+    try:
+        return photo_mosaics(samples=12)
+    except UserError as error:
+        if "could not fetch" not in str(error):
+            raise
+        pytest.skip(str(error))
+
+
+def seen(data):
+    """What lite0 sees of all items."""
+    return torch.stack([preprocess(data.items[index]) for index in range(len(data))])
+
+
+def test_the_labelled_photograph_lies_in_the_masked_cell_pixel_for_pixel(mosaics):
+    known, inputs = photos(), seen(mosaics)
+    for index, picture in enumerate(inputs):
+        cells = [preprocess_cell(known.items.sources[place]) for place in mosaics.items.chosen[index].tolist()]
+        (own,) = [
+            place for place in mosaics.items.chosen[index].tolist() if known.labels[place] == mosaics.labels[index]
+        ]
+        inside = picture[:, mosaics.masks[index]].view(3, CELL, CELL)
+        assert torch.equal(inside, preprocess_cell(known.items.sources[own]))
+        whole = torch.cat([torch.cat(cells[:2], 2), torch.cat(cells[2:], 2)], 1)
+        assert torch.equal(picture, whole)
+
+
+def preprocess_cell(encoded):
+    import numpy as np
+
+    return torch.from_numpy(np.array(cell_of(encoded))).permute(2, 0, 1) / 127.5 - 1
+
+
+def test_the_four_classes_of_a_mosaic_differ(mosaics):
+    labels = photos().labels[mosaics.items.chosen]
+    assert all(len(set(row.tolist())) == 4 for row in labels)
+
+
+def test_doubtful_labels_are_left_out_and_all_others_used():
+    ids = photos().ids
+    used = {ids[place] for place in photo_mosaics(samples=200).items.chosen.flatten().tolist()}
+    assert len(used) == 18 and not any(name.startswith(("imagenet_12", "imagenet_14")) for name in used)
+
+
+def test_the_same_seed_draws_the_same_mosaics_and_more_of_them_begin_alike(mosaics):
+    again, other = photo_mosaics(samples=12), photo_mosaics(samples=12, seed=1)
+    assert torch.equal(again.items.chosen, mosaics.items.chosen) and torch.equal(again.labels, mosaics.labels)
+    assert not torch.equal(other.items.chosen, mosaics.items.chosen)
+    more = photo_mosaics(samples=20)
+    assert torch.equal(more.items.chosen[:12], mosaics.items.chosen) and torch.equal(more.labels[:12], mosaics.labels)
+
+
+def test_every_cell_is_the_labelled_one_about_as_often():
+    masks = photo_mosaics(samples=400).masks
+    corners = torch.stack([masks[:, 0, 0], masks[:, 0, -1], masks[:, -1, 0], masks[:, -1, -1]]).sum(1)
+    assert corners.sum() == 400 and corners.min() > 60
+
+
+def test_the_oracle_is_first_in_every_localisation_metric(mosaics):
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 1000)).eval().requires_grad_(False)
+    table = harness.evaluate(
+        module, seen(mosaics), mosaics.labels, explainers=["oracle", *CONTROLS],
+        metrics={name: {"tolerance": 0.0} if name == "pointing_game" else {} for name in LOCALISATION},
+        masks=mosaics.masks, truth=mosaics.truth,
+    )  # fmt: skip
+    scores = table.pivot_table(index="explainer", columns="metric", values="value")
+    assert (scores.loc["oracle"] == 1).all() and (scores.loc[list(CONTROLS)] < 1).all().all()
+
+
+def test_no_mosaics_are_one_line():
+    with pytest.raises(UserError, match="at least 1"):
+        photo_mosaics(samples=0)
