@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from harness.assets import Wheel, read_members
+from harness.datasets._parts import part_of
 from harness.datasets.encoding import Encoded, encode
-from harness.errors import unknown
 from harness.sources import Data
 
 if TYPE_CHECKING:
@@ -65,13 +65,12 @@ class People:
     def data(self, split: str, with_sensitive: bool = True) -> Data:
         """One part as samples, with the training part for baselines."""
         parts = self.rows()
-        if split not in parts:
-            raise unknown(f"split of {self.name}", split, parts)
-        found, rows = self.encoded(with_sensitive), parts[split].tolist()
+        chosen, found = part_of(self.name, parts, split), self.encoded(with_sensitive)
+        rows = chosen.tolist()
         return Data(
             ids=[f"{self.person}_{row:05}" for row in rows],
-            items=found.inputs[parts[split]],
-            labels=self.labels[parts[split]],
+            items=found.inputs[chosen],
+            labels=self.labels[chosen],
             modality="table",
             value_range=found.value_range,
             classes=self.classes,

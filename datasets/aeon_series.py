@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from harness.assets import Wheel, read_members
-from harness.errors import unknown
+from harness.datasets._parts import part_of
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -58,9 +58,7 @@ def load_basic_motions() -> Parts:
 
 
 def _data(name: str, split: str, parts: Parts, classes: tuple[str, ...]) -> Data:
-    if split not in parts:
-        raise unknown(f"split of {name}", split, parts)
-    inputs, labels, rows = parts[split]
+    inputs, labels, rows = part_of(name, parts, split)
     train, train_labels, _ = parts["train"]
     return Data(
         ids=[f"{split}_{row:04}" for row in rows],

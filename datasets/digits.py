@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from harness.errors import unknown
+from harness.datasets._parts import part_of
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -23,9 +23,7 @@ def digits(*, split: str = "test") -> Data:
     ``train``; the training part serves baselines either way.
     """
     parts = load_split()
-    if split not in parts:
-        raise unknown("split of digits", split, parts)
-    inputs, labels, rows = parts[split]
+    inputs, labels, rows = part_of("digits", parts, split)
     return Data(
         ids=[f"digit_{row:04}" for row in rows.tolist()],
         items=inputs,

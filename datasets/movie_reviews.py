@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.assets import Wheel, read_members
-from harness.errors import unknown
+from harness.datasets._parts import part_of
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -36,10 +36,7 @@ def movie_reviews(*, split: str = "test") -> Data:
     the first samples are a fair choice; the ids count the rows of the file. 58 % are positive, 53 % of the test part.
     Fetched once (3 MB); UserError where it cannot be.
     """
-    parts = load_texts()
-    if split not in parts:
-        raise unknown("split of movie_reviews", split, parts)
-    texts, labels, rows = parts[split]
+    texts, labels, rows = part_of("movie_reviews", load_texts(), split)
     return Data(
         ids=[f"review_{row:05}" for row in rows],
         items=texts,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from harness.datasets._parts import part_of
 from harness.datasets._rows import Rows
 from harness.datasets._xai_tris import ALPHA, BACKGROUNDS, MOST, SAMPLES, SCENARIOS, SIZES, Family
 from harness.errors import UserError, unknown
@@ -47,11 +48,8 @@ def xai_tris(
     class as much as the presence of the other. That is what tells the class, which a model need not use.
     """
     family = family_of(scenario, background, size, alpha=alpha, n=n, seed=seed)
-    parts = family.parts
-    if split not in parts:
-        raise unknown("split of xai_tris", split, parts)
-    chosen = parts[split]
-    shown = parts["train"][: TRAIN_SHOWN[size]]
+    chosen = part_of("xai_tris", family.parts, split)
+    shown = family.parts["train"][: TRAIN_SHOWN[size]]
     return Data(
         ids=[f"{scenario}_{background}_{number:05}" for number in chosen],
         items=Rows(family.inputs, chosen),

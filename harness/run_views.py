@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import NotApplicable, UserError, one_line
+from harness.results.controls import controls_of
 from harness.results.frames import audit_of, configured, protocols, read
-from harness.showing import controls_of
 
 BLOCK = ("model", "dataset", "protocol")
 ARROWS = {"higher": " (its score: higher is better)", "lower": " (its score: lower is better)"}
@@ -19,9 +19,10 @@ ARROWS = {"higher": " (its score: higher is better)", "lower": " (its score: low
 
 @dataclass
 class Looked:
-    """A run that is looked at: its cells and scores, and where drawings go."""
+    """A run that is looked at: its cells and scores, where drawings go, and who is told what a view leaves out."""
 
     directory: Path
+    tell: Callable[[str], None] = lambda line: None  # noqa: E731
 
     @cached_property
     def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -47,7 +48,10 @@ def draw_curves_of(looked: Looked) -> list[Path]:
     kinds = cells.set_index("cell")["kind"]
     paths = []
     for (model, data, protocol, metric), rows in scores.groupby([*BLOCK, "metric"], observed=True, sort=False):
-        if kinds[rows["cell"].iloc[0]] == "reference" or not rows["curve"].map(len).nunique() == 1:
+        if kinds[rows["cell"].iloc[0]] == "reference":
+            continue
+        if rows["curve"].map(len).nunique() > 1:
+            looked.tell(f"curves of {metric} on {model} and {data} are left out: they are of several lengths")
             continue
         better = ARROWS.get(rows["better"].iloc[0], "")
         beside = scores[(scores["model"] == model) & (scores["dataset"] == data) & (scores["protocol"] == protocol)]

@@ -1,26 +1,22 @@
 """What ``harness table`` shows of a run: its leaderboard, its rows, or what they say of groups, choices and sanity."""
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from harness.errors import UserError
-from harness.registry import EXPLAINERS
-from harness.results.agreement import agreement
-from harness.results.blocks import across_blocks
 from harness.results.choices import standing
+from harness.results.controls import controls_of
 from harness.results.disk import whole_file
 from harness.results.formats import latex, long_table, markdown
-from harness.results.frames import configured, find_run, protocols, read_cells, read_scores
+from harness.results.frames import find_run, protocols, read_cells, read_scores
 from harness.results.matrices import Matrix, matrices
 from harness.results.sanity import verdicts_of_run
-from harness.results.seeds import over_seeds
 from harness.results.statistics import ranks
 from harness.results.subgroups import disparity
 from harness.results.tables import print_table, to_csv, to_parquet
-from harness.results.trust import reliability
 
 TABLES = ("samples", "long", "by", "choices", "sanity", "reliability", "agreement", "across", "seeds")
 
@@ -98,14 +94,26 @@ def _rows(directory: Path, chosen: argparse.Namespace) -> pd.DataFrame:
     if chosen.by:
         return disparity(scores, chosen.by, least=chosen.least)
     if chosen.seeds:
+        from harness.results.seeds import over_seeds
+
         return over_seeds(cells, scores)
     scores, controls = _with_protocols(scores, cells), controls_of(cells)
     if chosen.choices:
         return standing(scores, controls)
-    found = matrices(_comparable(scores, cells))
+    return _statistics(matrices(_comparable(scores, cells)), controls, chosen)
+
+
+def _statistics(found: Iterable[Matrix], controls: Collection[str], chosen: argparse.Namespace) -> pd.DataFrame:
+    """What scipy's statistics say of the metrics: it takes a second to import, which no run should wait for."""
     if chosen.reliability:
+        from harness.results.trust import reliability
+
         return reliability(found, controls)
-    return agreement(found) if chosen.agreement else _across(found)
+    if chosen.agreement:
+        from harness.results.agreement import agreement
+
+        return agreement(found)
+    return _across(found)
 
 
 def _leaderboard(directory: Path, cells: pd.DataFrame) -> pd.DataFrame:
@@ -124,6 +132,8 @@ def _comparable(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 def _across(found: Iterable[Matrix]) -> pd.DataFrame:
     """One row per metric and explainer: its mean rank over the blocks, and the test of all of them."""
+    from harness.results.blocks import across_blocks
+
     return pd.DataFrame([
         {"metric": each.metric, "explainer": name, "mean_rank": rank, "blocks": len(each.ranks), "F": each.statistic,
          "p": each.p, "critical_difference": each.critical, "note": each.refused}
@@ -147,10 +157,3 @@ def show(directory: Path, only: set[str] | None = None, letters: bool = False) -
     found = _leaderboard(directory, cells) if letters and (cells["status"] == "ok").any() else None
     marks = None if found is None else dict(zip(cells["cell"], found["letters"].fillna(""), strict=True))
     print_table(cells, controls=controls_of(cells), letters=marks)
-
-
-def controls_of(cells: pd.DataFrame) -> set[str]:
-    """The labels of the explainers among the cells that are controls."""
-    labels = zip(cells["explainer"], cells["config"], strict=True)
-    names = {label: configured(config, "explainer").get("name", label) for label, config in labels}
-    return {label for label, name in names.items() if name in EXPLAINERS and EXPLAINERS[name].control}

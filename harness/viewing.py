@@ -12,11 +12,11 @@ from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.identity import canonical
 from harness.lease import choose_device, lease
 from harness.plan import Plan
+from harness.results.controls import controls_of
 from harness.results.frames import configured, find_run
 from harness.run_views import RUN_VIEWS, Looked, file_name
 from harness.running import load_stage
 from harness.saying import heard_by
-from harness.showing import controls_of
 from harness.stage import precision
 from harness.views import VIEWS, Scene
 
@@ -126,9 +126,9 @@ def _resolved(given: Any, runs: str | Path, say: Say) -> tuple[list[Plan], Looke
     if isinstance(given, Mapping):
         given = Plan.of(given)
     if isinstance(given, Plan):
-        return [given], Looked(given.directory)
+        return [given], Looked(given.directory, say)
     directory = find_run(given, runs)
-    return list(_plans_of(directory, say)), Looked(directory)
+    return list(_plans_of(directory, say)), Looked(directory, say)
 
 
 def _plans_of(directory: Path, say: Say) -> list[Plan]:
@@ -162,7 +162,7 @@ def _of_model(
         except Exception as error:  # whatever it is, nothing can be looked at
             raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
         scene = Scene(stage, plan.title, looked.directory / "views", file_name(plan.name), plan.explainers, layers,
-                      _faithfulness(plan, looked, explainer), explainer)  # fmt: skip
+                      _faithfulness(plan, looked, explainer), explainer, say)  # fmt: skip
         paths = []
         for name in names:
             paths += _tried(name, lambda name=name: VIEWS[name](scene), say, reasons)

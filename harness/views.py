@@ -43,6 +43,7 @@ class Scene:
     layers     the layers that were asked for, or None for automatic ones
     scores     per sample of this model and data from the run, or an empty frame (``harness.results.frames``)
     chosen     the explainer by whose score features are coloured, or None for the first that has one
+    tell       told what a view leaves out, a line each
     """
 
     stage: Stage
@@ -53,6 +54,7 @@ class Scene:
     layers: Sequence[str] | None
     scores: pd.DataFrame
     chosen: str | None = None
+    tell: Callable[[str], None] = lambda line: None  # noqa: E731
 
     def path(self, kind: str) -> Path:
         """A drawing's file."""
@@ -93,11 +95,13 @@ def view_activations(scene: Scene) -> list[Path]:
     paths = []
     for name in names:
         maps = readable(found[name], calls[name])
-        if maps is not None:
-            paths += draw_activations(
-                scene.path(f"activations-{name}"), name, maps, _shown(inputs, stage), scene.captions(len(inputs)),
-                value_range=_numpy(scene.value_range), title=scene.title,
-            )  # fmt: skip
+        if maps is None:
+            scene.tell(f"activations of layer {name} are left out: they are not one array for each sample")
+            continue
+        paths += draw_activations(
+            scene.path(f"activations-{name}"), name, maps, _shown(inputs, stage), scene.captions(len(inputs)),
+            value_range=_numpy(scene.value_range), title=scene.title,
+        )  # fmt: skip
     if not paths:
         raise NotApplicable("no layer gives one array of activations for each sample")
     return paths
@@ -209,6 +213,8 @@ def view_columns(scene: Scene) -> list[Path]:
     found, reasons = _explained(scene, count)
     if not found:
         raise NotApplicable("; ".join(reasons) or "only global explainers and controls were chosen")
+    for reason in reasons:
+        scene.tell(f"columns leave out {reason}")
     paths = []
     for row, caption in enumerate(scene.captions(count)):
         maps = {label: values[row] for label, values in found.items()}

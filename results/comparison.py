@@ -89,8 +89,9 @@ def _row(
     if why:
         return {**row, "before": old["value"], "after": new["value"], "verdict": "not comparable", "note": why}
     found = _cost(old, old_scores, new_scores) if cost else _quality(old_scores, new_scores)
-    if not cost and _by_scores(old_scores, new_scores):
-        return {**row, **found, "p": np.nan, "verdict": _by_scores(old_scores, new_scores)}
+    lost = "" if cost else _by_scores(old_scores, new_scores)
+    if lost:
+        return {**row, **found, "p": np.nan, "verdict": lost}
     return {**row, **found, "verdict": "not comparable" if not found["n"] else ""}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
-from harness.results.leaderboard import _differing
+from harness.results.leaderboard import differing
 from harness.results.matrices import matrices
 from harness.results.numbers import significant
 from harness.results.pairs import standing
@@ -51,7 +51,7 @@ def wide_table(rows: pd.DataFrame, *, tex: bool = False) -> Iterator[tuple[str, 
     """
     for (model, dataset, protocol), block in rows.groupby(["model", "dataset", "protocol"], sort=False):
         alike = (rows["model"] == model) & (rows["dataset"] == dataset)
-        apart = _differing(rows.loc[alike, "protocol"].unique())[protocol]
+        apart = differing(rows.loc[alike, "protocol"].unique())[protocol]
         texts = [_tex(row) if tex else _markdown(row) for row in block.to_dict("records")]
         headers = [_header(row, tex) for row in block.to_dict("records")]
         names = [_tex_text(name) if tex else markdown_text(name) for name in block["explainer"]]

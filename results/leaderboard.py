@@ -76,14 +76,14 @@ def _lines(cells: pd.DataFrame, controls: set[str], width: int, colour: bool) ->
     )
     cells = cells.fillna({name: "?" for name in ("model", "dataset", "explainer", "metric")} | {"unit": "", "kind": ""})
     for (model, dataset), of_pair in cells.groupby(["model", "dataset"]):
-        differing = _differing(of_pair["protocol"].unique())
+        apart = differing(of_pair["protocol"].unique())
         for protocol, block in of_pair.groupby("protocol"):
             yield ""
-            heading = f"{model} on {dataset}{differing[protocol]}"
-            yield from _block_lines(heading, _named_apart(block), controls, width, colour)
+            heading = f"{model} on {dataset}{apart[protocol]}"
+            yield from _block_lines(heading, named_apart(block), controls, width, colour)
 
 
-def _differing(texts: Collection[str]) -> dict[str, str]:
+def differing(texts: Collection[str]) -> dict[str, str]:
     """Protocols (JSON text) to the settings in which they differ from each other, as a heading shows them."""
     given = {text: json.loads(text) for text in texts}
     names = sorted({name for protocol in given.values() for name in protocol})
@@ -95,7 +95,7 @@ def _differing(texts: Collection[str]) -> dict[str, str]:
 
 
 def _block_lines(heading: str, block: pd.DataFrame, controls: set[str], width: int, colour: bool) -> Iterator[str]:
-    metrics = _metric_order(block)
+    metrics = metric_order(block)
     explainers = _explainer_order(block, metrics[0], controls)
     names = {name: name + _mark(name, block, controls) for name in explainers}
     yield from _rendered(Text(f"{heading}: {_sizes(block)}", style="bold"), colour)
@@ -108,7 +108,7 @@ def _block_lines(heading: str, block: pd.DataFrame, controls: set[str], width: i
         yield fill(note, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def _named_apart(block: pd.DataFrame) -> pd.DataFrame:
+def named_apart(block: pd.DataFrame) -> pd.DataFrame:
     """An explainer with several cells for a metric gets a part of the cell's name, so that each has its place."""
     twice = block.duplicated(["explainer", "metric"], keep=False)
     label = block["explainer"].where(~twice, block["explainer"] + " " + block["cell"].str[:6])
@@ -121,8 +121,8 @@ def _sizes(block: pd.DataFrame) -> str:
     return f"{words} samples, {block['explainer'].nunique()} explainers, {block['metric'].nunique()} metrics"
 
 
-def _metric_order(block: pd.DataFrame) -> list[str]:
-    """The metrics by kind, srg first of all, costs last."""
+def metric_order(block: pd.DataFrame) -> list[str]:
+    """A block's metrics by kind, srg first of all, costs last."""
     kinds = block.drop_duplicates("metric").set_index("metric")["kind"]
 
     def place(metric: str) -> tuple[Any, ...]:

@@ -66,17 +66,41 @@ def against(matrix: Matrix, reference: str, *, seed: int = 0) -> pd.DataFrame:
     its 95 % BCa interval ``low high``; ``effect`` the mean over the standard deviation of the differences;
     ``share_better`` of the samples, ties half; ``p`` of the flip test and ``p_holm``; ``n`` common samples.
     """
-    others = [name for name in matrix.signed if name != reference]
-    rows = [{"explainer": name, **_pair(matrix.signed[name], matrix.signed[reference], seed)} for name in others]
+    differences = _differences(matrix, reference)
+    rows = [{"explainer": name, **_pair(differences[name].dropna().to_numpy(), seed)} for name in differences]
     frame = pd.DataFrame(rows, columns=["explainer", *PAIR])
-    return frame.assign(p_holm=holm(frame["p"].to_numpy()))
+    p = _flip_tests(differences, seed).to_numpy()
+    return frame.assign(p=p, p_holm=holm(p))
 
 
-PAIR = ("difference", "low", "high", "effect", "share_better", "p", "n")
+def not_worse(matrix: Matrix, best: str, *, seed: int = 0) -> set[str]:
+    """Explainers not shown to be worse than ``best``, by the tests of ``against`` without its intervals and effects."""
+    differences = _differences(matrix, best)
+    p = pd.Series(holm(_flip_tests(differences, seed).to_numpy()), differences.columns)
+    return {best, *(n for n, mean in differences.mean().items() if not (p[n] < ALPHA and mean < 0))}
 
 
-def _pair(first: pd.Series, second: pd.Series, seed: int) -> dict[str, float]:
-    differences = (first - second).dropna().to_numpy()
+def _differences(matrix: Matrix, reference: str) -> pd.DataFrame:
+    """Every other explainer less the reference, NaN where either has no score."""
+    others = [name for name in matrix.signed if name != reference]
+    return matrix.signed[others].sub(matrix.signed[reference], axis=0)
+
+
+def _flip_tests(differences: pd.DataFrame, seed: int) -> pd.Series:
+    """p-values of the columns, those that lack the same samples at once; NaN for fewer than two samples."""
+    p = pd.Series(np.nan, differences.columns, dtype=np.float64)
+    patterns = {name: differences[name].notna().to_numpy() for name in differences}
+    for pattern in {mask.tobytes() for mask in patterns.values()}:
+        alike = [name for name, mask in patterns.items() if mask.tobytes() == pattern]
+        if patterns[alike[0]].sum() > 1:
+            p[alike] = flip_test(differences.loc[patterns[alike[0]], alike].to_numpy(), seed=seed)
+    return p
+
+
+PAIR = ("difference", "low", "high", "effect", "share_better", "n")
+
+
+def _pair(differences: np.ndarray, seed: int) -> dict[str, float]:
     if len(differences) < 2:
         return {**dict.fromkeys(PAIR, float("nan")), "n": len(differences)}
     low, high = interval(differences, seed=seed)
@@ -85,7 +109,7 @@ def _pair(first: pd.Series, second: pd.Series, seed: int) -> dict[str, float]:
         "difference": mean, "low": low, "high": high,
         "effect": mean / spread if spread > 0 else (0.0 if mean == 0 else float(np.copysign(np.inf, mean))),
         "share_better": float((differences > 0).mean() + (differences == 0).mean() / 2),
-        "p": float(flip_test(differences[:, None], seed=seed)[0]), "n": len(differences),
+        "n": len(differences),
     }  # fmt: skip
 
 
@@ -155,8 +179,8 @@ def standing(matrix: Matrix, controls: Collection[str] = (), *, seed: int = 0) -
     those not shown to be worse than the best.
     """
     signed = matrix.signed
-    best = _best(signed, [name for name in signed if name not in controls] or list(signed))
-    control = _best(signed, [name for name in signed if name in controls])
+    best = best_of(signed, [name for name in signed if name not in controls] or list(signed))
+    control = best_of(signed, [name for name in signed if name in controls])
     rows = pd.DataFrame({"explainer": list(signed), "mean": signed.mean().to_numpy()})
     rows["letters"] = rows["explainer"].map(letters(matrix, seed=seed))
     rows = rows.merge(_named(matrix, best, "best", list(signed), seed), how="left")
@@ -164,7 +188,8 @@ def standing(matrix: Matrix, controls: Collection[str] = (), *, seed: int = 0) -
     return rows.assign(best=(rows["explainer"] == best) | ~((rows["p_best"] < ALPHA) & (rows["vs_best"] < 0)))
 
 
-def _best(signed: pd.DataFrame, names: list[str]) -> str | None:
+def best_of(signed: pd.DataFrame, names: list[str]) -> str | None:
+    """The explainer of the best mean among ``names``; None where there are none."""
     return str(signed[names].mean().idxmax()) if names else None
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness.registry import EXPLAINERS
+from harness.results.controls import controls_of
 from harness.results.frames import configured, protocols, read_cells, read_scores
-from harness.results.leaderboard import _differing, _metric_order, _named_apart
+from harness.results.leaderboard import differing, metric_order, named_apart
 from harness.results.matrices import Matrix, matrices
 from harness.results.pairs import standing
 from harness.results.sanity import verdicts_of_run
@@ -47,9 +47,7 @@ class Block:
     @cached_property
     def controls(self) -> frozenset[str]:
         """Labels of the explainers that do not look at the model."""
-        names = zip(self.cells["label"], self.cells["explainer"], self.cells["config"], strict=True)
-        found = {label: configured(config, "explainer").get("name", name) for label, name, config in names}
-        return frozenset(label for label, name in found.items() if name in EXPLAINERS and EXPLAINERS[name].control)
+        return controls_of(self.cells, "label")
 
     @cached_property
     def with_caveat(self) -> frozenset[str]:
@@ -59,7 +57,7 @@ class Block:
     @cached_property
     def metrics(self) -> list[str]:
         """Metrics by kind, srg first, costs last."""
-        return _metric_order(self.cells)
+        return metric_order(self.cells)
 
     @cached_property
     def about(self) -> pd.DataFrame:
@@ -169,13 +167,13 @@ def _of_run(directory: Path, several: bool) -> Iterator[dict[str, Any]]:
     )  # fmt: skip
     cells = cells.fillna({name: "?" for name in ("model", "dataset", "explainer", "metric")} | {"unit": "", "kind": ""})
     for (model, dataset), of_pair in cells.groupby(["model", "dataset"]):
-        differing = _differing(of_pair["protocol"].unique())
+        apart = differing(of_pair["protocol"].unique())
         for protocol, block in of_pair.groupby("protocol"):
-            block = _named_apart(block)
+            block = named_apart(block)
             yield {
                 "run": directory.name, "directory": directory, "model": model, "dataset": dataset,
                 "protocol": protocol, "cells": block, "scores": _scores(scores, block),
-                "heading": f"{model} on {dataset}{differing[protocol]}{of_run}",
+                "heading": f"{model} on {dataset}{apart[protocol]}{of_run}",
                 "verdicts": _own(sanity, model, dataset, protocol),
             }  # fmt: skip
 

@@ -10,7 +10,7 @@ from harness.results.footnotes import flag_list
 from harness.results.leaderboard import COUNTS
 from harness.results.matrices import Matrix
 from harness.results.numbers import count, significant
-from harness.results.pairs import ALPHA, _best, flip_test, holm, letters
+from harness.results.pairs import best_of, letters, not_worse
 from harness.results.report.blocks import Block
 
 HOLES = {"not_applicable": "n/a", "failed": "failed"}
@@ -62,25 +62,8 @@ def _marks(matrix: Matrix | None, controls: frozenset[str]) -> tuple[dict[str, s
     """Letters, those not shown to be worse than the best, and the best."""
     if matrix is None or matrix.values.shape[1] < 2 or len(matrix.complete) < 2:
         return {}, set(), None
-    best = _best(matrix.signed, [n for n in matrix.signed if n not in controls] or list(matrix.signed))
+    best = best_of(matrix.signed, [n for n in matrix.signed if n not in controls] or list(matrix.signed))
     return letters(matrix), not_worse(matrix, best), best
-
-
-def not_worse(matrix: Matrix, best: str) -> set[str]:
-    """Explainers that are not shown to be worse than ``best``, by paired flip tests with Holm's correction.
-
-    What ``harness.results.pairs.standing`` tests, without its intervals and effects.
-    """
-    others = [name for name in matrix.signed if name != best]
-    differences = matrix.signed[others].rsub(matrix.signed[best], axis=0)
-    p, mean = pd.Series(np.nan, others), differences.mean()
-    patterns = {name: differences[name].notna().to_numpy() for name in others}
-    for pattern in {mask.tobytes() for mask in patterns.values()}:
-        alike = [name for name in others if patterns[name].tobytes() == pattern]
-        if patterns[alike[0]].sum() > 1:
-            p[alike] = flip_test(differences.loc[patterns[alike[0]], alike].to_numpy())
-    corrected = pd.Series(holm(p.to_numpy()), others)
-    return {best, *(name for name in others if not (corrected[name] < ALPHA and mean[name] > 0))}
 
 
 def _entry(block: Block, metric: str, name: str, marks: dict[str, str], near: set[str], best: str | None) -> Entry:

@@ -67,3 +67,9 @@ def test_in_a_wheel_the_folder_above_the_package_is_not_part_of_it(wheel, tmp_pa
 def test_datasets_has_no_init_file_and_conf_has_one():
     assert not (ROOT / "datasets" / "__init__.py").exists()
     assert (ROOT / "conf" / "__init__.py").exists()
+
+
+def test_showing_a_leaderboard_does_not_wait_for_scipys_statistics():
+    code = "import sys, harness.cli, harness.running, harness.showing; print('scipy.stats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
