@@ -160,6 +160,8 @@ FUNCTIONS = {
     "linear": lambda features: tuple(Linear(float(weight)) for weight in range(features - 1, 0, -1)),
     "additive": lambda features: (Sine(), Magnitude(), Square(), Decay()),
     "piecewise": lambda features: (
-        Steps(-1.0, (0.0,), (2.0,)), Steps(-2.0, (-0.5, 0.0, 0.5), (1.0, 2.0, 1.0)), _cosine_steps(),
+        Steps(-1.0, (0.0,), (2.0,)),
+        Steps(-2.0, (-0.5, 0.0, 0.5), (1.0, 2.0, 1.0)),
+        _cosine_steps(),
     ),
-}  # fmt: skip
+}

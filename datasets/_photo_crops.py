@@ -10,11 +10,20 @@ from PIL import Image
 # CC BY 2.0 (danielbuechele and vultilion).
 PHOTOGRAPHS = {
     "skimage.data": (
-        "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png",
-        "gravel.png", "moon.png", "motorcycle_left.png", "rocket.jpg",
+        "astronaut.png",
+        "brick.png",
+        "camera.png",
+        "chelsea.png",
+        "coffee.png",
+        "coins.png",
+        "grass.png",
+        "gravel.png",
+        "moon.png",
+        "motorcycle_left.png",
+        "rocket.jpg",
     ),
     "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
-}  # fmt: skip
+}
 LUMA = (0.299, 0.587, 0.114)
 WIDEST = 4  # the side of a crop is at most this many times the side of what it becomes
 

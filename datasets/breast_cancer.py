@@ -12,9 +12,12 @@ CLASSES = ("malignant", "benign")
 
 
 @dataset(
-    modality="table", source="Wolberg et al. 1995 (UCI), as scikit-learn ships it", licence="CC BY 4.0",
-    samples="400 to train, 169 to test", classes="malignant, benign",
-)  # fmt: skip
+    modality="table",
+    source="Wolberg et al. 1995 (UCI), as scikit-learn ships it",
+    licence="CC BY 4.0",
+    samples="400 to train, 169 to test",
+    classes="malignant, benign",
+)
 def breast_cancer(*, split: str = "test") -> Data:
     """569 tumours in 30 measurements, malignant or benign (Wolberg et al. 1995): 400 to train, 169 to test.
 

@@ -19,17 +19,26 @@ GRAPHS: dict[str, dict[str, dict[str, float]]] = {
     "fork": {"a": {}, "b": {"a": 1.0}, "c": {"a": -1.0}, "y": {"a": 1.0}},
     "collider": {"a": {}, "b": {}, "y": {"a": 1.0}, "c": {"y": 1.0, "b": 1.0}},
     "network": {
-        "a": {}, "b": {}, "c": {"a": 1.0}, "d": {"a": 0.7, "b": 0.7}, "e": {"b": 1.0},
-        "y": {"b": 0.5, "c": 1.0, "d": -0.8}, "f": {"y": 1.0}, "g": {"y": 0.7, "e": 0.7},
+        "a": {},
+        "b": {},
+        "c": {"a": 1.0},
+        "d": {"a": 0.7, "b": 0.7},
+        "e": {"b": 1.0},
+        "y": {"b": 0.5, "c": 1.0, "d": -0.8},
+        "f": {"y": 1.0},
+        "g": {"y": 0.7, "e": 0.7},
     },
-}  # fmt: skip
+}
 MECHANISMS = {"linear": lambda values: values, "nonlinear": lambda values: torch.tanh(2 * values)}
 
 
 @dataset(
-    modality="table", source="generated: structural causal models", licence="none: drawn from a seed",
-    samples="1,000 to train, as many to test as asked for (100)", classes="a number: the outcome",
-)  # fmt: skip
+    modality="table",
+    source="generated: structural causal models",
+    licence="none: drawn from a seed",
+    samples="1,000 to train, as many to test as asked for (100)",
+    classes="a number: the outcome",
+)
 def causal(
     *, graph: str = "network", mechanism: str = "nonlinear", samples: int = 100, seed: int = 0, truth: bool = True
 ) -> Data:

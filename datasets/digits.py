@@ -13,9 +13,12 @@ VALUE_RANGE = (0.0, 1.0)
 
 
 @dataset(
-    modality="image", source="Alpaydin and Kaynak 1998 (UCI), as scikit-learn ships it", licence="CC BY 4.0",
-    samples="1,297 to train, 500 to test", classes="10 digits",
-)  # fmt: skip
+    modality="image",
+    source="Alpaydin and Kaynak 1998 (UCI), as scikit-learn ships it",
+    licence="CC BY 4.0",
+    samples="1,297 to train, 500 to test",
+    classes="10 digits",
+)
 def digits(*, split: str = "test") -> Data:
     """1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak 1998): 1,297 to train, 500 to test.
 

@@ -34,9 +34,13 @@ class Encoded:
 
 
 def encode(
-    frame: "pd.DataFrame", train_rows: "Sequence[int] | np.ndarray", categorical: Sequence[str] = (), *,
-    ordinal: Mapping[str, Sequence[str]] | None = None, unseen: str = "error",
-) -> Encoded:  # fmt: skip
+    frame: "pd.DataFrame",
+    train_rows: "Sequence[int] | np.ndarray",
+    categorical: Sequence[str] = (),
+    *,
+    ordinal: Mapping[str, Sequence[str]] | None = None,
+    unseen: str = "error",
+) -> Encoded:
     """The columns of ``frame`` as numbers: standardised by the training rows, categories one-hot.
 
     ``train_rows`` are row positions (R,) or a mask (N,) bool; only they decide means, deviations and categories. A
@@ -87,8 +91,10 @@ def _check_columns(frame: "pd.DataFrame", named: Sequence[str]) -> None:
     for name in frame.columns:
         missing = frame[name].isna()
         if missing.any():
-            raise UserError(f"column {name!r} has {int(missing.sum())} missing values, the first in row "
-                            f"{frame.index[int(missing.argmax())]}; fill them in or leave the rows out")  # fmt: skip
+            raise UserError(
+                f"column {name!r} has {int(missing.sum())} missing values, the first in row "
+                f"{frame.index[int(missing.argmax())]}; fill them in or leave the rows out"
+            )
 
 
 def _numbers(column: "pd.Series") -> "np.ndarray":
@@ -100,8 +106,10 @@ def _numbers(column: "pd.Series") -> "np.ndarray":
     if bad.any():
         place = int(bad.argmax())
         value, row = _shown(column.iloc[place]), column.index[place]
-        raise UserError(f"column {column.name!r} holds {value} in row {row}, expected finite numbers; "
-                        "name the column among the categorical ones if it is one")  # fmt: skip
+        raise UserError(
+            f"column {column.name!r} holds {value} in row {row}, expected finite numbers; "
+            "name the column among the categorical ones if it is one"
+        )
     return numbers
 
 
@@ -125,9 +133,7 @@ def _standardised(numbers: "np.ndarray", train: "np.ndarray") -> Tensor:
     return torch.from_numpy(scaled).float().unsqueeze(1)
 
 
-def _one_hot(
-    column: "pd.Series", train: "np.ndarray", problems: list[str | None]
-) -> tuple[tuple[str, ...], Tensor]:  # fmt: skip
+def _one_hot(column: "pd.Series", train: "np.ndarray", problems: list[str | None]) -> tuple[tuple[str, ...], Tensor]:
     """The categories of a column and its numbers (N, categories); what no training row holds goes into
     ``problems``."""
     import numpy as np

@@ -14,13 +14,21 @@ TRAIN = 1000
 
 
 @dataset(
-    modality="table", source="generated, after Liu et al. 2021 (2106.12543)", licence="none: drawn from a seed",
-    samples="1,000 to train, as many to test as asked for (100)", classes="a number: the function's value",
-)  # fmt: skip
+    modality="table",
+    source="generated, after Liu et al. 2021 (2106.12543)",
+    licence="none: drawn from a seed",
+    samples="1,000 to train, as many to test as asked for (100)",
+    classes="a number: the function's value",
+)
 def gaussian(
-    *, function: str = "linear", rho: float = 0.5, features: int = 5, values: str = "conditional", samples: int = 100,
+    *,
+    function: str = "linear",
+    rho: float = 0.5,
+    features: int = 5,
+    values: str = "conditional",
+    samples: int = 100,
     seed: int = 0,
-) -> Data:  # fmt: skip
+) -> Data:
     """Correlated Gaussian columns with a known function of them and its exact Shapley values (after Liu et al. 2021,
     2106.12543).
 
@@ -40,9 +48,11 @@ def gaussian(
         raise unknown("values", values, VALUES)
     terms = terms_of(function, features)
     train, test = draw(rho, features, samples, seed)
-    truth = interventional(terms, test) if values == "interventional" else conditional(
-        terms, test, covariance(rho, features)
-    )  # fmt: skip
+    truth = (
+        interventional(terms, test)
+        if values == "interventional"
+        else conditional(terms, test, covariance(rho, features))
+    )
     inside = torch.arange(features) < len(terms)
     return Data(
         ids=[f"sample_{number:04}" for number in range(samples)],

@@ -32,10 +32,18 @@ class Column(Sequence):
 
 @dataset(modality="any", source="your files", licence="yours", samples="yours", classes="yours")
 def huggingface(
-    *, path: str | None = None, kind: str = "image", split: str | None = None, column: str | None = None,
-    label_column: str = "label", classes: str | None = None, train: float = 0.7, groups: Any = None, drop: Any = None,
+    *,
+    path: str | None = None,
+    kind: str = "image",
+    split: str | None = None,
+    column: str | None = None,
+    label_column: str = "label",
+    classes: str | None = None,
+    train: float = 0.7,
+    groups: Any = None,
+    drop: Any = None,
     missing: str = "error",
-) -> Data:  # fmt: skip
+) -> Data:
     """A data set of the library datasets on this machine: images, texts or a table, with a column of labels.
 
     ``path`` is a folder written by ``save_to_disk``, or a CSV or Parquet file; ``split`` chooses where there are

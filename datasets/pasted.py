@@ -33,10 +33,12 @@ CLASSES = tuple(SHAPES)
 
 
 @dataset(
-    modality="image", source="generated; its backgrounds are photographs that come with scikit-image and scikit-learn",
-    licence="none needed; photographs: public domain, CC0 and CC BY 2.0", samples="6,000 to train, 500 to test",
+    modality="image",
+    source="generated; its backgrounds are photographs that come with scikit-image and scikit-learn",
+    licence="none needed; photographs: public domain, CC0 and CC BY 2.0",
+    samples="6,000 to train, 500 to test",
     classes="disc, ring, square, cross, triangle",
-)  # fmt: skip
+)
 def pasted(*, split: str = "test", objects: bool = True, seed: int = 0) -> Data:
     """Random crops of photographs onto which one of five shapes is pasted, with the exact mask of its pixels.
 

@@ -18,10 +18,12 @@ DOUBTFUL = ("imagenet_12", "imagenet_14")  # labels that are not sure
 
 
 @dataset(
-    modality="image", source="generated from the photographs of foolbox 3.3.4, which does not say where they are from",
-    licence="MIT (foolbox's)", samples="40, or as many as asked for, from 18 photographs",
+    modality="image",
+    source="generated from the photographs of foolbox 3.3.4, which does not say where they are from",
+    licence="MIT (foolbox's)",
+    samples="40, or as many as asked for, from 18 photographs",
     classes="1,000 of ImageNet-1k",
-)  # fmt: skip
+)
 def photo_mosaics(*, samples: int = 40, seed: int = 0) -> Data:
     """Mosaics of four photographs of different ImageNet classes, for the grid pointing game (Rao et al. 2022,
     2205.10435), as data with known truth.

@@ -17,9 +17,12 @@ BOXES_SIZE = 224  # side of the crop in which the boxes were drawn
 
 
 @dataset(
-    modality="image", source="foolbox 3.3.4, which does not say where the photographs are from",
-    licence="MIT (foolbox's)", samples="20 to test", classes="1,000 of ImageNet-1k",
-)  # fmt: skip
+    modality="image",
+    source="foolbox 3.3.4, which does not say where the photographs are from",
+    licence="MIT (foolbox's)",
+    samples="20 to test",
+    classes="1,000 of ImageNet-1k",
+)
 def photos(*, boxes: bool = False) -> Data:
     """Twenty photographs with ImageNet labels, for smoke tests and paired comparisons, not rankings (foolbox 3.3.4).
 

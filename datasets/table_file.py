@@ -49,11 +49,22 @@ class Reading:
 
 @dataset(modality="table", source="your file", licence="yours", samples="yours", classes="yours")
 def table(
-    *, path: str | None = None, target: str | None = None, task: str = "classification", train: float = 0.7,
-    train_path: str | None = None, split: str | None = None, split_seed: int = 0, categorical: Any = "auto",
-    ordinal: Any = None, groups: Any = None, drop: Any = None, ids: str | None = None, missing: str = "error",
+    *,
+    path: str | None = None,
+    target: str | None = None,
+    task: str = "classification",
+    train: float = 0.7,
+    train_path: str | None = None,
+    split: str | None = None,
+    split_seed: int = 0,
+    categorical: Any = "auto",
+    ordinal: Any = None,
+    groups: Any = None,
+    drop: Any = None,
+    ids: str | None = None,
+    missing: str = "error",
     unseen: str = "error",
-) -> Data:  # fmt: skip
+) -> Data:
     """The rows of a CSV or Parquet file, numbers standardised and categories one-hot, each column one unit.
 
     ``target`` is the column to predict: classes (their sorted values, counted from 0), or numbers with
@@ -72,9 +83,7 @@ def table(
     The file is read as a whole; what stays in memory is the encoded table, float32, once. UserError, with one line,
     for a missing file or column, a column of neither numbers nor categories, and for each of the above.
     """
-    reading = Reading(
-        target, task, train, split, split_seed, categorical, ordinal, groups, drop, ids, missing, unseen
-    )  # fmt: skip
+    reading = Reading(target, task, train, split, split_seed, categorical, ordinal, groups, drop, ids, missing, unseen)
     frame = read_frame(path)
     if train_path is None:
         return data_of(frame, reading)
@@ -106,9 +115,11 @@ def _read_csv(file: Path) -> pd.DataFrame:
 
 
 def data_of(
-    frame: pd.DataFrame, reading: Reading, for_training: np.ndarray | None = None,
+    frame: pd.DataFrame,
+    reading: Reading,
+    for_training: np.ndarray | None = None,
     classes: tuple[str, ...] | None = None,
-) -> Data:  # fmt: skip
+) -> Data:
     """A table as data; ``for_training`` (N,) bool says which rows, the first ones, are of a file for training, where
     ``reading`` does not say it, and ``classes`` which classes the target's whole numbers count, None for its values."""
     names = _columns_of(frame, reading)
@@ -138,13 +149,19 @@ def data_of(
     if not test.any():
         raise UserError(f"no row is left to explain: {len(skipped)} of {len(frame)} are skipped, the rest train")
     return Data(
-        ids=[row_names[row] for row in rows[test]], items=encoded.inputs[torch.from_numpy(test)],
-        labels=labels[torch.from_numpy(test)], modality="table", value_range=encoded.value_range, classes=classes,
-        train=encoded.inputs[torch.from_numpy(train)], train_labels=labels[torch.from_numpy(train)],
-        unit_names=encoded.unit_names, columns=encoded.columns,
+        ids=[row_names[row] for row in rows[test]],
+        items=encoded.inputs[torch.from_numpy(test)],
+        labels=labels[torch.from_numpy(test)],
+        modality="table",
+        value_range=encoded.value_range,
+        classes=classes,
+        train=encoded.inputs[torch.from_numpy(train)],
+        train_labels=labels[torch.from_numpy(train)],
+        unit_names=encoded.unit_names,
+        columns=encoded.columns,
         groups={name: [values[row] for row in rows[test]] for name, values in groups.items()},
         skipped=[f"{row_names[row]}: {said}" for row, said in sorted(skipped.items())],
-    )  # fmt: skip
+    )
 
 
 def names_in(given: Any, frame: pd.DataFrame) -> list[str]:
@@ -210,7 +227,7 @@ def _training_rows(frame: pd.DataFrame, reading: Reading) -> np.ndarray:
 
 def _categorical(inputs: pd.DataFrame, reading: Reading) -> list[str]:
     if isinstance(reading.categorical, str) and reading.categorical == "auto":
-        numeric = lambda column: pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)  # noqa: E731
+        numeric = lambda column: pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         return [name for name in inputs.columns if not numeric(inputs[name]) and name not in _ordinal(reading)]
     return names_in(reading.categorical, inputs)
 

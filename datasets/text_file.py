@@ -42,9 +42,14 @@ class Texts(Sequence):
 
 @dataset(modality="tokens", source="your file", licence="yours", samples="yours", classes="yours")
 def text(
-    *, path: str | None = None, labels: str | None = None, text_column: str = "text", label_column: str = "label",
-    id_column: str | None = None, classes: str | None = None,
-) -> Data:  # fmt: skip
+    *,
+    path: str | None = None,
+    labels: str | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    id_column: str | None = None,
+    classes: str | None = None,
+) -> Data:
     """The texts of a file with one a line, labelled by a second file, or of a CSV or Parquet table with their labels.
 
     A ``.txt`` file holds one text a line and the file ``labels`` one label a line; a ``.csv`` or ``.parquet`` file
@@ -58,9 +63,10 @@ def text(
     """
     file = own_file(path, "text", "a text file with one text a line, or a CSV or Parquet file")
     return texts_of(
-        _rows(file, labels, text_column, label_column, id_column), file.name,
+        _rows(file, labels, text_column, label_column, id_column),
+        file.name,
         read_names(Path(classes).expanduser()) if classes else None,
-    )  # fmt: skip
+    )
 
 
 def texts_of(rows: Iterator[tuple[str | None, Any, Any]], source: str, names: tuple[str, ...] | None) -> Data:

@@ -28,8 +28,9 @@ class Pictures(Sequence):
         return self.pairs[index][0]
 
 
-@dataset(modality="image", source="torchvision.datasets", licence="of the set", samples="of the set",
-         classes="of the set")  # fmt: skip
+@dataset(
+    modality="image", source="torchvision.datasets", licence="of the set", samples="of the set", classes="of the set"
+)
 def torchvision(*, which: str | None = None, root: str | None = None, split: str = "test") -> Data:
     """A classification set of torchvision such as MNIST, CIFAR10, ImageFolder or FakeData, from files on this machine.
 
@@ -45,9 +46,12 @@ def torchvision(*, which: str | None = None, root: str | None = None, split: str
     if len(pairs) == 0:
         raise UserError(f"torchvision's {which} holds no image under root {root!r}")
     return Data(
-        ids=[f"{which}_{number}" for number in range(len(pairs))], items=Pictures(pairs), labels=_labels(which, pairs),
-        modality="image", classes=_classes(pairs),
-    )  # fmt: skip
+        ids=[f"{which}_{number}" for number in range(len(pairs))],
+        items=Pictures(pairs),
+        labels=_labels(which, pairs),
+        modality="image",
+        classes=_classes(pairs),
+    )
 
 
 def _opened(which: str | None, root: str | None, split: str) -> Any:

@@ -21,9 +21,12 @@ SHOWN = ("marked", "moved", "clean")
 
 
 @dataset(
-    modality="image", source="the data set digits, with noise and a mark added here", licence="CC BY 4.0",
-    samples="1,297 to train; of 500 to test those of the marked class, of the others, or all", classes="10 digits",
-)  # fmt: skip
+    modality="image",
+    source="the data set digits, with noise and a mark added here",
+    licence="CC BY 4.0",
+    samples="1,297 to train; of 500 to test those of the marked class, of the others, or all",
+    classes="10 digits",
+)
 def watermark(*, split: str = "test", show: str = "marked", probability: float = 1.0) -> Data:
     """Noisy digits of which those of class 3 carry a white square in the corner, and no others: a spurious cue.
 

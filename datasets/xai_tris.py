@@ -17,15 +17,22 @@ FEWEST = 40  # samples of all parts that leave every part some of both classes
 
 
 @dataset(
-    modality="image", source="generated, as Clark, Wilming and Haufe 2023 (2306.12816) describe it",
+    modality="image",
+    source="generated, as Clark, Wilming and Haufe 2023 (2306.12816) describe it",
     licence="none needed; natural backgrounds: public domain, CC0 and CC BY 2.0",
     samples="8x8: 8,000 to train, 1,000 to test; 64x64: 36,000 and 2,000",
     classes="T and L, or equal and opposite signs",
-)  # fmt: skip
+)
 def xai_tris(
-    *, scenario: str = "linear", background: str = "white", size: int = 8, alpha: float | None = None,
-    n: int | None = None, split: str = "test", seed: int = 0,
-) -> Data:  # fmt: skip
+    *,
+    scenario: str = "linear",
+    background: str = "white",
+    size: int = 8,
+    alpha: float | None = None,
+    n: int | None = None,
+    split: str = "test",
+    seed: int = 0,
+) -> Data:
     """Generated images of a T or an L tetromino in a background, with the pixels that tell the class (2306.12816).
 
     Items (1, size, size) in -1..1, of ``size`` 8 or 64 pixels, made when they are asked for, from ``seed`` and their

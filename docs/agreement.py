@@ -33,9 +33,21 @@ EQUAL = 1e-5  # of the explainers' range: what is nearer than that differs by ro
 COLUMNS = {"granularity": "unit", "segments": "unit", "perturbation": "subset"}
 # Of local explainers, the ones that a user would compare; global ones give every sample the same map.
 COMPARED = (
-    "gradient", "saliency", "input_x_gradient", "integrated_gradients", "expected_gradients", "smoothgrad", "vargrad",
-    "deep_lift", "lrp", "guided_backprop", "occlusion", "exact_shapley", "kernel_shap", "lime",
-)  # fmt: skip
+    "gradient",
+    "saliency",
+    "input_x_gradient",
+    "integrated_gradients",
+    "expected_gradients",
+    "smoothgrad",
+    "vargrad",
+    "deep_lift",
+    "lrp",
+    "guided_backprop",
+    "occlusion",
+    "exact_shapley",
+    "kernel_shap",
+    "lime",
+)
 
 
 @dataclass(frozen=True)
@@ -54,14 +66,21 @@ class Family:
 def families() -> Iterator[Family]:
     """All families of planted data, each made when it is its turn."""
     for function in ("linear", "additive", "piecewise"):
-        yield Family(f"Gaussian {function}", lambda function=function: (
-            gaussian(function=function, values="interventional", samples=SAMPLES),
-            gaussian_function(function=function),
-        ), {"baseline": "zero"}, exact=function == "linear")  # fmt: skip
+        yield Family(
+            f"Gaussian {function}",
+            lambda function=function: (
+                gaussian(function=function, values="interventional", samples=SAMPLES),
+                gaussian_function(function=function),
+            ),
+            {"baseline": "zero"},
+            exact=function == "linear",
+        )
     yield Family(
-        "Gaussian linear, conditional values", lambda: (gaussian(rho=0.75, samples=SAMPLES), gaussian_function()),
-        {"baseline": "zero"}, exact=False,
-    )  # fmt: skip
+        "Gaussian linear, conditional values",
+        lambda: (gaussian(rho=0.75, samples=SAMPLES), gaussian_function()),
+        {"baseline": "zero"},
+        exact=False,
+    )
     yield Family("Causal network", lambda: (causal(samples=SAMPLES), causal_function()), {"baseline": "mean"})
     for gate in ("or", "xor", "interaction", "max"):
         yield Family(
@@ -98,11 +117,17 @@ def scored(family: Family) -> pd.DataFrame:
     explainers |= {f"oracle + {noise:g} noise": {"name": degraded_oracle, "noise": noise} for noise in NOISES}
     faithful = [name for name, entry in METRICS.items() if entry.kind == "faithfulness" and name not in RETRAINING]
     return harness.evaluate(
-        loaded.module, inputs, targets, explainers=explainers,
+        loaded.module,
+        inputs,
+        targets,
+        explainers=explainers,
         metrics={name: _chosen(METRICS[name], ours) for name in (*TRUTHS, *faithful)},
-        truth=data.truth[:rows], train=data.train[:1000], modality=data.modality,
-        value_range=loaded.value_range or data.value_range, seed=SEED,
-    )  # fmt: skip
+        truth=data.truth[:rows],
+        train=data.train[:1000],
+        modality=data.modality,
+        value_range=loaded.value_range or data.value_range,
+        seed=SEED,
+    )
 
 
 def _chosen(entry: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -177,8 +202,10 @@ def part(results: dict[str, pd.DataFrame]) -> str:
 
 def _summary(title: str, tables: list[pd.DataFrame]) -> str:
     joined = pd.concat(tables)
-    lines = ["| metric | families it ranks | mean tau-b, correlation | least | mean tau-b, precision | oracle first |",
-             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines = [
+        "| metric | families it ranks | mean tau-b, correlation | least | mean tau-b, precision | oracle first |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     groups = sorted(joined[joined.oracle.notna()].groupby("metric"), key=lambda each: -each[1][TRUTHS[0]].mean())
     for metric, rows in groups:
         correlation, precision = rows[TRUTHS[0]], rows[TRUTHS[1]]
@@ -190,8 +217,10 @@ def _summary(title: str, tables: list[pd.DataFrame]) -> str:
 
 
 def _of_family(name: str, table: pd.DataFrame) -> str:
-    lines = [f"| metric | {TRUTHS[0]} | {TRUTHS[1]} | oracle's rank | explainers | samples |",
-             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines = [
+        f"| metric | {TRUTHS[0]} | {TRUTHS[1]} | oracle's rank | explainers | samples |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for row in table.sort_values(TRUTHS[0], ascending=False).to_dict("records"):
         shown = (
             f"{_number(row[t])} [{_number(row[f'{t} low'])}, {_number(row[f'{t} high'])}]"

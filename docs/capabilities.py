@@ -13,8 +13,15 @@ from harness.results.leaderboard import ARROWS, KINDS
 FOLDER = Path(__file__).parent
 MARK = "capabilities"
 OF_EXPLAINERS = (
-    "explainer", "scope", "needs of the model", "inputs", "sign", "sums to", "draws", "evaluations a sample",
-)  # fmt: skip
+    "explainer",
+    "scope",
+    "needs of the model",
+    "inputs",
+    "sign",
+    "sums to",
+    "draws",
+    "evaluations a sample",
+)
 OF_METRICS = ("metric", "better", "unit", "needs beside a map", "what it is")
 OF_DATA = ("data set", "samples", "to predict", "source", "licence", "what it is")
 INPUTS = {"image": "Images", "table": "Tables", "tokens": "Texts", "series": "Time series", "any": "Any kind of input"}
@@ -57,11 +64,15 @@ def _table(title: str, headings: tuple[str, ...], rows: object) -> str:
 
 def _explainer_row(entry: Explainer) -> list[str]:
     return [
-        f"`{entry.name}`", entry.scope, "nothing" if entry.access == "none" else entry.access,
+        f"`{entry.name}`",
+        entry.scope,
+        "nothing" if entry.access == "none" else entry.access,
         "any" if set(entry.modalities) >= set(Explainer.modalities) else ", ".join(entry.modalities),
-        "signed" if entry.signed else "at least 0", SUMS_TO[entry.complete_to], "yes" if entry.stochastic else "",
+        "signed" if entry.signed else "at least 0",
+        SUMS_TO[entry.complete_to],
+        "yes" if entry.stochastic else "",
         entry.cost,
-    ]  # fmt: skip
+    ]
 
 
 def _metric_row(entry: Metric) -> list[str]:

@@ -25,7 +25,7 @@ from harness.checks import (
     check_unit_names,
     class_count,
     device_of,
-)  # fmt: skip
+)
 from harness.choosing import choose_several
 from harness.errors import UserError
 from harness.explaining import Explaining
@@ -44,11 +44,22 @@ from harness.units import Units
 
 
 def explain(
-    explainer: str | Callable[..., Tensor], model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0,
-    modality: str | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
-    segments: str | Tensor | None = None, value_range: tuple[Any, Any] | None = None, truth: Tensor | None = None,
-    columns: Sequence[int] | None = None, fillers: Mapping[str, Tensor] | None = None, **options: Any,
-) -> Tensor:  # fmt: skip
+    explainer: str | Callable[..., Tensor],
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    modality: str | None = None,
+    train: Tensor | None = None,
+    train_labels: Tensor | None = None,
+    segments: str | Tensor | None = None,
+    value_range: tuple[Any, Any] | None = None,
+    truth: Tensor | None = None,
+    columns: Sequence[int] | None = None,
+    fillers: Mapping[str, Tensor] | None = None,
+    **options: Any,
+) -> Tensor:
     """Attributions (inputs' shape, or one channel) of ``model``'s outputs for ``targets`` (N,).
 
     ``explainer`` is a registered name or ``f(model, inputs, targets, *, options)``; ``options`` are its own. ``train``
@@ -63,9 +74,19 @@ def explain(
     given, options = _segments(entry, segments, options)
     options = entry.complete(options)
     samples = samples_of(
-        model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given,
-        value_range=value_range, truth=truth, columns=columns, fillers=fillers,
-    )  # fmt: skip
+        model,
+        inputs,
+        targets,
+        seed=seed,
+        modality=modality,
+        train=train,
+        train_labels=train_labels,
+        segments=given,
+        value_range=value_range,
+        truth=truth,
+        columns=columns,
+        fillers=fillers,
+    )
     explaining = Explaining(entry, options, model)
     with guarded(model):
         explaining.prepare(samples)
@@ -73,13 +94,28 @@ def explain(
 
 
 def score(
-    metric: str | Callable[..., Any], model: nn.Module, inputs: Tensor, targets: Tensor, attributions: Tensor, *,
-    explainer: str | Callable[..., Tensor] | None = None, explainer_options: dict[str, Any] | None = None,
-    masks: Tensor | None = None, segments: str | Tensor | None = None, seed: int = 0, modality: str | None = None,
-    labels: Tensor | None = None, train: Tensor | None = None, train_labels: Tensor | None = None,
-    value_range: tuple[Any, Any] | None = None, truth: Tensor | None = None, columns: Sequence[int] | None = None,
-    fillers: Mapping[str, Tensor] | None = None, reduction: str = "sum", **options: Any,
-) -> Tensor:  # fmt: skip
+    metric: str | Callable[..., Any],
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    attributions: Tensor,
+    *,
+    explainer: str | Callable[..., Tensor] | None = None,
+    explainer_options: dict[str, Any] | None = None,
+    masks: Tensor | None = None,
+    segments: str | Tensor | None = None,
+    seed: int = 0,
+    modality: str | None = None,
+    labels: Tensor | None = None,
+    train: Tensor | None = None,
+    train_labels: Tensor | None = None,
+    value_range: tuple[Any, Any] | None = None,
+    truth: Tensor | None = None,
+    columns: Sequence[int] | None = None,
+    fillers: Mapping[str, Tensor] | None = None,
+    reduction: str = "sum",
+    **options: Any,
+) -> Tensor:
     """The metric's score (N,) of given attributions, NaN where it is undefined.
 
     ``explainer`` (with ``explainer_options``) is needed by metrics that explain again, and by those that ask for its
@@ -94,10 +130,22 @@ def score(
     given, options = _segments(entry, segments, options)
     options = entry.complete(options)
     samples = samples_of(
-        model, inputs, targets, seed=seed, modality=modality, train=train, train_labels=train_labels, segments=given,
-        masks=masks, labels=labels, value_range=value_range, elements=reduction == "none", truth=truth, columns=columns,
+        model,
+        inputs,
+        targets,
+        seed=seed,
+        modality=modality,
+        train=train,
+        train_labels=train_labels,
+        segments=given,
+        masks=masks,
+        labels=labels,
+        value_range=value_range,
+        elements=reduction == "none",
+        truth=truth,
+        columns=columns,
         fillers=fillers,
-    )  # fmt: skip
+    )
     explaining = None
     if explainer is not None:
         chosen = EXPLAINERS.resolve(explainer)
@@ -108,12 +156,24 @@ def score(
 
 
 def samples_of(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0, modality: str | None = None,
-    train: Tensor | None = None, train_labels: Tensor | None = None, segments: Tensor | None = None,
-    masks: Tensor | None = None, labels: Tensor | None = None, truth: Tensor | None = None,
-    columns: Sequence[int] | None = None, value_range: tuple[Any, Any] | None = None, elements: bool = False,
-    fillers: Mapping[str, Tensor] | None = None, predictor: Predictor | None = None,
-) -> Samples:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    modality: str | None = None,
+    train: Tensor | None = None,
+    train_labels: Tensor | None = None,
+    segments: Tensor | None = None,
+    masks: Tensor | None = None,
+    labels: Tensor | None = None,
+    truth: Tensor | None = None,
+    columns: Sequence[int] | None = None,
+    value_range: tuple[Any, Any] | None = None,
+    elements: bool = False,
+    fillers: Mapping[str, Tensor] | None = None,
+    predictor: Predictor | None = None,
+) -> Samples:
     """Checked tensors as ``Samples``; raises ValueError with one line on what is wrong."""
     check_model(model)
     check_seed(seed)
@@ -126,14 +186,20 @@ def samples_of(
     targets = check_targets(targets, len(inputs), classes).to(inputs.device)
     masks, truth = check_masks(masks, len(inputs), units.shape), check_truth(truth, len(inputs), units)
     return Samples(
-        inputs, targets, predictor, units, seed,
+        inputs,
+        targets,
+        predictor,
+        units,
+        seed,
         labels=targets if labels is None else check_targets(labels, len(inputs), classes, "labels").to(inputs.device),
         train=check_like_inputs(train, inputs, "train"),
         train_labels=check_train_labels(train_labels, train),
-        value_range=value_range, masks=None if masks is None else masks.to(inputs.device),
-        truth=None if truth is None else truth.to(inputs.device), fillers=check_fillers(fillers, inputs),
+        value_range=value_range,
+        masks=None if masks is None else masks.to(inputs.device),
+        truth=None if truth is None else truth.to(inputs.device),
+        fillers=check_fillers(fillers, inputs),
         given_segments=_per_sample(segments, inputs, units),
-    )  # fmt: skip
+    )
 
 
 def _per_sample(segments: Tensor | None, inputs: Tensor, units: Units) -> Tensor | None:
@@ -175,15 +241,27 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
 
 
 def evaluate(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, explainers: Any, metrics: Any,
-    masks: Tensor | None = None, truth: Tensor | None = None, segments: Tensor | None = None,
-    train: Tensor | None = None, train_labels: Tensor | None = None,
-    unit_names: Sequence[str] | None = None, columns: Sequence[int] | None = None,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    explainers: Any,
+    metrics: Any,
+    masks: Tensor | None = None,
+    truth: Tensor | None = None,
+    segments: Tensor | None = None,
+    train: Tensor | None = None,
+    train_labels: Tensor | None = None,
+    unit_names: Sequence[str] | None = None,
+    columns: Sequence[int] | None = None,
     groups: Mapping[str, Sequence[Any]] | None = None,
-    value_range: tuple[Any, Any] | None = None, fillers: Mapping[str, Tensor] | None = None,
-    modality: str | None = None, ids: Sequence[str] | None = None,
-    tuned: bool = False, **protocol: Any,
-) -> pd.DataFrame:  # fmt: skip
+    value_range: tuple[Any, Any] | None = None,
+    fillers: Mapping[str, Tensor] | None = None,
+    modality: str | None = None,
+    ids: Sequence[str] | None = None,
+    tuned: bool = False,
+    **protocol: Any,
+) -> pd.DataFrame:
     """Score several explainers by several metrics on your own model and tensors: one row per sample and metric.
 
     ``explainers`` and ``metrics`` are names, functions, a list of these, or a mapping of labels to options (with
@@ -206,11 +284,20 @@ def evaluate(
     train, masks = check_like_inputs(train, inputs, "train"), check_masks(masks, len(inputs), units.shape)
     labels = check_targets(targets, len(inputs)).cpu()
     data = Data(
-        names, inputs, labels, modality, value_range, train=train, masks=masks,
-        truth=check_truth(truth, len(inputs), units), segments=_per_sample(segments, inputs, units),
-        columns=units.columns, train_labels=check_train_labels(train_labels, train),
-        unit_names=check_unit_names(unit_names, units), groups=check_groups(groups, len(inputs)),
-    )  # fmt: skip
+        names,
+        inputs,
+        labels,
+        modality,
+        value_range,
+        train=train,
+        masks=masks,
+        truth=check_truth(truth, len(inputs), units),
+        segments=_per_sample(segments, inputs, units),
+        columns=units.columns,
+        train_labels=check_train_labels(train_labels, train),
+        unit_names=check_unit_names(unit_names, units),
+        groups=check_groups(groups, len(inputs)),
+    )
     settings = Protocol.of({**protocol, "target": "label"})
     device = device_of(check_model(model), inputs.device)
     # Grid of jobs first: a misspelt name must not wait for the model.

@@ -68,9 +68,10 @@ class Auditor:
         own = {
             "not_finite": sum(map(not_finite, parts)),
             "constant": sum(map(constant, parts)) if self.stage.units.count > 1 else 0,
-            "equal_to": self._twin(chosen, parts[0]), "alone_difference": alone_difference(trial, measured),
+            "equal_to": self._twin(chosen, parts[0]),
+            "alone_difference": alone_difference(trial, measured),
             "repeat_difference": repeat_difference(trial, measured),
-        }  # fmt: skip
+        }
         told = _checked(facts.summary(), (*own, "source", "caveat", "tables"))
         sums = {} if "completeness_error" in told else self._sums(chosen, parts)
         about = {"source": chosen.entry.source, "caveat": chosen.entry.caveat} if chosen.entry.caveat else {}

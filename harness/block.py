@@ -96,9 +96,14 @@ def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alon
 
 
 def explain_each(
-    stage: Stage, explainers: Sequence[Chosen], guard: ModelGuard, *, alone: bool, warm_up: bool = True,
+    stage: Stage,
+    explainers: Sequence[Chosen],
+    guard: ModelGuard,
+    *,
+    alone: bool,
+    warm_up: bool = True,
     twice: bool = False,
-) -> Iterator[tuple[Chosen, Explained | Failure]]:  # fmt: skip
+) -> Iterator[tuple[Chosen, Explained | Failure]]:
     """Explain with one explainer after the other and audit each: its attributions, there until the next, or why not.
 
     ``twice`` explains the first batch a second time, however long that takes, to see that it comes out the same.
@@ -117,9 +122,15 @@ def explain_each(
 
 
 def _explain(
-    stage: Stage, chosen: Chosen, auditor: Auditor, guard: ModelGuard, resources: ExitStack, alone: bool,
-    warm_up: bool, twice: bool,
-) -> Explained:  # fmt: skip
+    stage: Stage,
+    chosen: Chosen,
+    auditor: Auditor,
+    guard: ModelGuard,
+    resources: ExitStack,
+    alone: bool,
+    warm_up: bool,
+    twice: bool,
+) -> Explained:
     explaining = Explaining(chosen.entry, chosen.options, stage.module, stage.protocol.explain_batch)
     parts, costs, keep, setup = [], [], _keeper(stage, resources), None
     facts, trial = Facts(), Trial()
@@ -192,8 +203,12 @@ def _score(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, reco
     started = time.perf_counter()
     try:
         with isolated_randomness(stage.device):
-            scores = join_scores([_score_chunk(stage, job, explained, n, where, samples)
-                                  for n, (where, samples) in enumerate(stage.chunks())])  # fmt: skip
+            scores = join_scores(
+                [
+                    _score_chunk(stage, job, explained, n, where, samples)
+                    for n, (where, samples) in enumerate(stage.chunks())
+                ]
+            )
         _check_unchanged(guard)
         if not scores.values.isfinite().any() and job.metric.entry.kind != "cost":
             raise FloatingPointError(scores.reason or "every score is undefined")
@@ -222,8 +237,18 @@ def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, wher
         samples, raw, cost = samples.take(rows), raw[rows], cost.take(rows)
     explaining = explained.explaining
     reduced = samples.units.reduce(raw, stage.protocol.reduction)
-    batch = Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, explained.owns[number],
-                  explained.memo, cost, stage.protocol.reduction)  # fmt: skip
+    batch = Batch(
+        samples,
+        reduced,
+        raw,
+        explaining.entry,
+        explaining.options,
+        explaining,
+        explained.owns[number],
+        explained.memo,
+        cost,
+        stage.protocol.reduction,
+    )
     return _spread_over(score_batch(job.metric.entry, job.metric.options, batch), valid)
 
 

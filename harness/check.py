@@ -28,10 +28,15 @@ from harness.stage import Stage, precision
 DEFAULT_SAMPLES = 4
 WIDTH = 100  # of the table in a log, and least in a terminal
 COLUMNS = {
-    "status": "status", "sum\nerror": "completeness_error", "sum /\noutput": "relevance_over_output",
-    "alone": "alone_difference", "again": "repeat_difference", "F": "forwards", "B": "backwards",
+    "status": "status",
+    "sum\nerror": "completeness_error",
+    "sum /\noutput": "relevance_over_output",
+    "alone": "alone_difference",
+    "again": "repeat_difference",
+    "F": "forwards",
+    "B": "backwards",
     "seconds": "seconds",
-}  # fmt: skip
+}
 LEGEND = (
     "sum error: |sum - promised| / |promised|, sum / output: both the median; alone, again: largest difference between "
     "a sample alone and in its batch, and between two calls, over the largest value; F, B: forward and backward passes "
@@ -71,8 +76,12 @@ def check_plan(plan: Plan, progress: Progress | None = None) -> pd.DataFrame:
         except Exception as error:  # whatever it is, nothing can be checked
             raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
         progress.say(f"{len(plan.explainers)} explainers to check on {stage.count} samples")
-        return pd.DataFrame([{"model": plan.model.label, "dataset": plan.dataset.label, **row}
-                             for row in _rows(stage, plan.explainers, bool(alone), progress)])  # fmt: skip
+        return pd.DataFrame(
+            [
+                {"model": plan.model.label, "dataset": plan.dataset.label, **row}
+                for row in _rows(stage, plan.explainers, bool(alone), progress)
+            ]
+        )
 
 
 def _rows(stage: Stage, explainers: Sequence[Chosen], alone: bool, progress: Progress) -> Iterator[dict[str, Any]]:
@@ -91,25 +100,35 @@ def _rows(stage: Stage, explainers: Sequence[Chosen], alone: bool, progress: Pro
 def _failed(failure: Failure) -> dict[str, Any]:
     declined = isinstance(failure.error, NotApplicable)
     return {
-        "status": "not_applicable" if declined else "failed", "error": one_line(failure.error), "flags": [],
-        "model_changed": isinstance(failure.error, ModelChanged), "audit": {},
-    }  # fmt: skip
+        "status": "not_applicable" if declined else "failed",
+        "error": one_line(failure.error),
+        "flags": [],
+        "model_changed": isinstance(failure.error, ModelChanged),
+        "audit": {},
+    }
 
 
 def _explained(explained: Explained) -> dict[str, Any]:
     found, costs = explained.audit.found, explained.costs
-    mean = lambda name: float(torch.cat([getattr(cost, name) for cost in costs]).mean())  # noqa: E731
+    mean = lambda name: float(torch.cat([getattr(cost, name) for cost in costs]).mean())
     told = found.get("operations")
     operations = told if isinstance(told, Mapping) else {}
     return {
-        "status": "ok", "error": "", "flags": explained.flags, "model_changed": False,
-        "ruled": operations.get("ruled"), "unruled": operations.get("unruled"),
+        "status": "ok",
+        "error": "",
+        "flags": explained.flags,
+        "model_changed": False,
+        "ruled": operations.get("ruled"),
+        "unruled": operations.get("unruled"),
         "equal_to": (found.get("equal_to") or {}).get("explainer"),
         **{name: _median(found.get(name)) for name in ("completeness_error", "relevance_over_output")},
         **{name: found.get(name) for name in ("alone_difference", "repeat_difference", "not_finite", "constant")},
-        "forwards": mean("forwards"), "backwards": mean("backwards"), "seconds": mean("seconds"),
-        "setup_seconds": mean("setup_seconds"), "audit": found,
-    }  # fmt: skip
+        "forwards": mean("forwards"),
+        "backwards": mean("backwards"),
+        "seconds": mean("seconds"),
+        "setup_seconds": mean("setup_seconds"),
+        "audit": found,
+    }
 
 
 def _median(spread: Any) -> float | None:
@@ -140,8 +159,13 @@ def _table(rows: pd.DataFrame) -> list[Any]:
     for row in rows.to_dict("records"):
         table.add_row(row["explainer"], *(_shown(name, row) for name in COLUMNS.values()))
     console = Console(
-        file=StringIO(), width=10_000, force_jupyter=False, color_system=None, markup=False, emoji=False,
-    )  # fmt: skip
+        file=StringIO(),
+        width=10_000,
+        force_jupyter=False,
+        color_system=None,
+        markup=False,
+        emoji=False,
+    )
     console.print(table)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     return [lines[: len(lines) - len(rows)], *lines[len(lines) - len(rows) :]]
@@ -176,6 +200,8 @@ def _folded(text: str, width: int, indent: str) -> list[str]:
 
 def _counts(rows: pd.DataFrame) -> str:
     status = rows["status"].value_counts()
-    numbers = ", ".join(f"{status.get(name, 0)} {word}" for name, word in (
-        ("ok", "ok"), ("not_applicable", "not applicable"), ("failed", "failed")))  # fmt: skip
+    numbers = ", ".join(
+        f"{status.get(name, 0)} {word}"
+        for name, word in (("ok", "ok"), ("not_applicable", "not applicable"), ("failed", "failed"))
+    )
     return f"{len(rows)} explainers: {numbers}; {int(flagged(rows).sum())} flagged, rows with a library's caveat apart"

@@ -13,9 +13,11 @@ from harness.registry import Entry, Registry, import_object
 # depend on one (``harness.results.choices``).
 OVER = "over"
 CHOICES = {
-    "baseline": ("zero", "mean", "blur", "uniform_noise"), "order": ("morf", "lerf"),
-    "granularity": ("unit", "patch"), "score": ("probability", "logit"),
-}  # fmt: skip
+    "baseline": ("zero", "mean", "blur", "uniform_noise"),
+    "order": ("morf", "lerf"),
+    "granularity": ("unit", "patch"),
+    "score": ("probability", "logit"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +108,7 @@ def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) ->
     if not isinstance(over, Mapping) or not over or not all(isinstance(v, list | tuple) and v for v in over.values()):
         raise UserError(f"over of {label!r} is {over!r}, expected standard, or for each option a list of values")
     settings = [dict(zip(over, values, strict=True)) for values in product(*over.values())]
-    shown = lambda setting: ",".join(f"{name}={value}" for name, value in setting.items())  # noqa: E731
+    shown = lambda setting: ",".join(f"{name}={value}" for name, value in setting.items())
     return [{"label": f"{label}[{shown(setting)}]", **fixed, **setting} for setting in settings]
 
 

@@ -34,9 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status is 0, 1 if cells failed, 2 for a user's mistake, 130 when interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     verbs: dict[str, Callable[[list[str]], int]] = {
-        "run": run, "plan": plan, "list": list_registry, "table": table, "check": check, "view": view, "report": report,
-        "compare": compare, "trend": trend,
-    }  # fmt: skip
+        "run": run,
+        "plan": plan,
+        "list": list_registry,
+        "table": table,
+        "check": check,
+        "view": view,
+        "report": report,
+        "compare": compare,
+        "trend": trend,
+    }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0 if arguments else 2
@@ -156,8 +163,12 @@ def list_registry(arguments: list[str]) -> int:
     """``harness list``: names, first docstring lines, explainers' capabilities, and options with their defaults."""
     from harness import registry
 
-    kinds = {"explainers": registry.EXPLAINERS, "metrics": registry.METRICS,
-             "models": registry.MODELS, "datasets": registry.DATASETS}  # fmt: skip
+    kinds = {
+        "explainers": registry.EXPLAINERS,
+        "metrics": registry.METRICS,
+        "models": registry.MODELS,
+        "datasets": registry.DATASETS,
+    }
     if not arguments or arguments[0] not in kinds:
         raise UserError(f"harness list {' '.join(arguments)}: expected one of {', '.join(kinds)}")
     entries = kinds[arguments[0]]
@@ -181,14 +192,18 @@ def _capabilities(entry: Any) -> str:
     """What an explainer declares, in a line."""
     from harness.promises import SUMS_TO
 
-    return "; ".join([
-        entry.scope, f"needs of the model: {'nothing' if entry.access == 'none' else entry.access}",
-        f"inputs: {', '.join(entry.modalities)}", "signed" if entry.signed else "at least 0",
-        f"sums to {SUMS_TO[entry.complete_to] or 'nothing it promises'}",
-        *(["draws random numbers"] if entry.stochastic else []),
-        *([f"{entry.cost} a sample"] if entry.cost else []),
-        *([f"from {entry.source}: {entry.caveat}"] if entry.caveat else []),
-    ])  # fmt: skip
+    return "; ".join(
+        [
+            entry.scope,
+            f"needs of the model: {'nothing' if entry.access == 'none' else entry.access}",
+            f"inputs: {', '.join(entry.modalities)}",
+            "signed" if entry.signed else "at least 0",
+            f"sums to {SUMS_TO[entry.complete_to] or 'nothing it promises'}",
+            *(["draws random numbers"] if entry.stochastic else []),
+            *([f"{entry.cost} a sample"] if entry.cost else []),
+            *([f"from {entry.source}: {entry.caveat}"] if entry.caveat else []),
+        ]
+    )
 
 
 def table(arguments: list[str]) -> int:

@@ -15,8 +15,17 @@ from harness.results.numbers import significant
 from harness.results.tables import to_csv
 from harness.results.trend import trend
 
-MARKS = {"better": "▲", "worse": "▼", "moved": "~", "broken": "✗", "fixed": "✓", "new": "+", "missing": "−",
-         "not comparable": "?", "same": "="}  # fmt: skip
+MARKS = {
+    "better": "▲",
+    "worse": "▼",
+    "moved": "~",
+    "broken": "✗",
+    "fixed": "✓",
+    "new": "+",
+    "missing": "−",
+    "not comparable": "?",
+    "same": "=",
+}
 TREND_VERDICTS = ("worse", "moved", "better", "stable", "few")
 MOST_ROWS = 60
 CELL = ("model", "dataset", "explainer", "metric")
@@ -59,8 +68,10 @@ def show_trend(arguments: Sequence[str]) -> int:
     rows, values = trend([find_run(name, chosen.runs) for name in chosen.names])
     rows = rows.sort_values("verdict", key=lambda verdicts: verdicts.map(TREND_VERDICTS.index), kind="stable")
     counts = rows["verdict"].value_counts()
-    print(f"{len(rows)} cells over {values.shape[1]} runs, {values.columns[0]} to {values.columns[-1]}: "
-          + ", ".join(f"{counts[verdict]} {verdict}" for verdict in TREND_VERDICTS if verdict in counts))  # fmt: skip
+    print(
+        f"{len(rows)} cells over {values.shape[1]} runs, {values.columns[0]} to {values.columns[-1]}: "
+        + ", ".join(f"{counts[verdict]} {verdict}" for verdict in TREND_VERDICTS if verdict in counts)
+    )
     shown = rows if chosen.all else rows[~rows["verdict"].isin(["stable", "few"])]
     for row in shown.head(MOST_ROWS).to_dict("records"):
         print(f"{row['verdict']:>7}  {_name(row)}: {row['steps']}")
@@ -108,8 +119,10 @@ def markdown(found: Comparison, base: str, new: str) -> str:
         lines.append("")
     shown = found.cells[found.cells["verdict"] != "same"]
     if len(shown):
-        lines += ["| verdict | model | data | explainer | metric | before | after | change [95 %] | n | note |",
-                  "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- |"]  # fmt: skip
+        lines += [
+            "| verdict | model | data | explainer | metric | before | after | change [95 %] | n | note |",
+            "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
+        ]
         lines += [_markdown_row(row) for row in shown.head(MOST_ROWS).to_dict("records")]
     if len(shown) > MOST_ROWS:
         lines.append(f"\n... and {len(shown) - MOST_ROWS} more")
@@ -117,11 +130,18 @@ def markdown(found: Comparison, base: str, new: str) -> str:
 
 
 def _markdown_row(row: dict) -> str:
-    number = lambda value: "" if pd.isna(value) else significant(value)  # noqa: E731
+    number = lambda value: "" if pd.isna(value) else significant(value)
     interval = "" if pd.isna(row["low"]) else f" [{number(row['low'])}, {number(row['high'])}]"
     count = "" if pd.isna(row["n"]) else int(row["n"])
-    texts = [f"{MARKS[row['verdict']]} {row['verdict']}", *(row[name] for name in CELL), number(row["before"]),
-             number(row["after"]), number(row["change"]) + interval, count, row["note"]]  # fmt: skip
+    texts = [
+        f"{MARKS[row['verdict']]} {row['verdict']}",
+        *(row[name] for name in CELL),
+        number(row["before"]),
+        number(row["after"]),
+        number(row["change"]) + interval,
+        count,
+        row["note"],
+    ]
     return "| " + " | ".join(map(markdown_text, texts)) + " |"
 
 

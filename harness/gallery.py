@@ -21,14 +21,23 @@ def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path])
     """Write ``maps/<block>.json``: the block, its first samples in words, and each explainer's file of maps."""
     path = plan.directory / "maps" / f"{plan.name}.json"
     entries, names = {each.label: each.entry for each in plan.explainers}, stage.data.unit_names
-    text = json.dumps({
-        "model": plan.model.label, "dataset": plan.dataset.label, "protocol": vars(plan.protocol),
-        "modality": stage.units.modality, "samples": _samples(stage, count),
-        "inputs": _write_inputs(path.with_name(f"{plan.name}-inputs.npy"), stage, count),
-        "tokens": _tokens(stage, count), "unit_names": None if names is None else [*names],
-        "explainers": {label: {"file": file.name, "signed": entries[label].signed, "control": entries[label].control}
-                       for label, file in files.items()},
-    }, indent=1)  # fmt: skip
+    text = json.dumps(
+        {
+            "model": plan.model.label,
+            "dataset": plan.dataset.label,
+            "protocol": vars(plan.protocol),
+            "modality": stage.units.modality,
+            "samples": _samples(stage, count),
+            "inputs": _write_inputs(path.with_name(f"{plan.name}-inputs.npy"), stage, count),
+            "tokens": _tokens(stage, count),
+            "unit_names": None if names is None else [*names],
+            "explainers": {
+                label: {"file": file.name, "signed": entries[label].signed, "control": entries[label].control}
+                for label, file in files.items()
+            },
+        },
+        indent=1,
+    )
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -37,16 +46,19 @@ def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path])
 def _samples(stage: Stage, count: int) -> list[dict[str, Any]]:
     """Id, label, prediction, target and confidence of each sample; of a single output its value is the prediction."""
     names = stage.model.classes or stage.data.classes
-    name = lambda index: names[index] if names else f"class {index}"  # noqa: E731
+    name = lambda index: names[index] if names else f"class {index}"
     single, labels = stage.outputs.shape[1] == 1, stage.data.labels
     confidence = None if single else stage.outputs.softmax(1).amax(1)
-    return [{
-        "id": str(stage.data.ids[i]),
-        "label": None if labels is None else labels[i].item() if single else name(int(labels[i])),
-        "prediction": stage.outputs[i, 0].item() if single else name(int(stage.predictions[i])),
-        "target": None if single else name(int(stage.targets[i])),
-        "confidence": None if confidence is None else float(confidence[i]),
-    } for i in range(count)]  # fmt: skip
+    return [
+        {
+            "id": str(stage.data.ids[i]),
+            "label": None if labels is None else labels[i].item() if single else name(int(labels[i])),
+            "prediction": stage.outputs[i, 0].item() if single else name(int(stage.predictions[i])),
+            "target": None if single else name(int(stage.targets[i])),
+            "confidence": None if confidence is None else float(confidence[i]),
+        }
+        for i in range(count)
+    ]
 
 
 def _tokens(stage: Stage, count: int) -> list[list[str]] | None:

@@ -123,7 +123,7 @@ def weights_of(model: nn.Module) -> str:
 def commit() -> tuple[str, bool | None]:
     """The commit the code comes from and whether it was changed since; ("", None) outside a checkout."""
     root = Path(__file__).parent.parent
-    run = lambda *words: subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20)  # noqa: E731
+    run = lambda *words: subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20)
     try:
         head, status = run("rev-parse", "HEAD"), run("status", "--porcelain")
     except (OSError, subprocess.SubprocessError):

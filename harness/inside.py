@@ -81,7 +81,7 @@ def last_channels(stage: Stage) -> tuple[str, list[int]] | None:
 def channel_objective(stage: Stage, name: str, channels: list[int]) -> Callable[[Tensor], Tensor]:
     def objective(inputs: Tensor) -> Tensor:
         kept: list[Tensor] = []
-        hook = lambda part, arguments, output: kept.append(output)  # noqa: E731
+        hook = lambda part, arguments, output: kept.append(output)
         handle = stage.module.get_submodule(name).register_forward_hook(hook)
         try:
             stage.module(inputs)
@@ -99,7 +99,7 @@ def penultimate(stage: Stage) -> tuple[str, np.ndarray]:
     if not linear:
         raise NotApplicable("the model has no linear layer, whose inputs would be its features")
     parts: list[Tensor] = []
-    keep = lambda part, arguments: parts.append(arguments[0].detach().flatten(1).float().cpu())  # noqa: E731
+    keep = lambda part, arguments: parts.append(arguments[0].detach().flatten(1).float().cpu())
     handle = stage.module.get_submodule(linear[-1]).register_forward_pre_hook(keep)
     try:
         with torch.inference_mode(), torch.compiler.set_stance("force_eager"):

@@ -54,16 +54,27 @@ class KeptOutputs:
 
     def _name(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> str:
         predictor = samples.predictor
-        about = canonical({
-            "model": self.model, "code": [code_of(compute), code_of_modules(*MADE_BY)],
-            "variant": predictor.variant.get("variant"), "autocast": str(predictor.autocast),
-            "tf32": torch.backends.cuda.matmul.fp32_precision,
-            "inputs": samples.inputs, "keys": samples.keys, "targets": samples.targets, "train": samples.train,
-            "segments": samples.given_segments, "fillers": sorted((samples.fillers or {}).items()),
-            "seed": samples.seed, "units": str(samples.units),
-            "range": None if samples.value_range is None else [torch.as_tensor(end) for end in samples.value_range],
-            "device": samples.inputs.device.type, "torch": torch.__version__, "use": _parts(key),
-        })  # fmt: skip
+        about = canonical(
+            {
+                "model": self.model,
+                "code": [code_of(compute), code_of_modules(*MADE_BY)],
+                "variant": predictor.variant.get("variant"),
+                "autocast": str(predictor.autocast),
+                "tf32": torch.backends.cuda.matmul.fp32_precision,
+                "inputs": samples.inputs,
+                "keys": samples.keys,
+                "targets": samples.targets,
+                "train": samples.train,
+                "segments": samples.given_segments,
+                "fillers": sorted((samples.fillers or {}).items()),
+                "seed": samples.seed,
+                "units": str(samples.units),
+                "range": None if samples.value_range is None else [torch.as_tensor(end) for end in samples.value_range],
+                "device": samples.inputs.device.type,
+                "torch": torch.__version__,
+                "use": _parts(key),
+            }
+        )
         return digest(about) + digest("again", about)
 
 

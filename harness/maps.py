@@ -57,8 +57,9 @@ class Sheet:
         said = {
             "captions": self._captions(),
             "signed": {e.label for e in self.plan.explainers if e.entry.signed},
-            "controls": {e.label for e in self.plan.explainers if e.entry.control}, "reasons": self._reasons(),
-        }  # fmt: skip
+            "controls": {e.label for e in self.plan.explainers if e.entry.control},
+            "reasons": self._reasons(),
+        }
         maps = {e.label: self._maps(e) for e in self.plan.explainers}
         if self.stage.units.modality == "tokens":
             self._draw_texts(path, maps, said)
@@ -76,8 +77,9 @@ class Sheet:
             maps = {name: None if values is None else stretched(values) for name, values in maps.items()}
         else:
             images = self._images()
-        contact_sheet(path, images, maps, **said, title=self.plan.title, subtitle=self._of_all(self.count),
-                      drawings=series)  # fmt: skip
+        contact_sheet(
+            path, images, maps, **said, title=self.plan.title, subtitle=self._of_all(self.count), drawings=series
+        )
 
     def _draw_texts(self, path: Path, maps: dict[str, np.ndarray | None], said: dict[str, Any]) -> None:
         """A picture of the first texts, and beside it a page of all that maps are kept of."""
@@ -117,7 +119,7 @@ class Sheet:
         stage, names = self.stage, self.stage.model.classes or self.stage.data.classes
         if stage.outputs.shape[1] == 1:  # one output: there are no classes to name
             return [Caption(name) for name in stage.data.ids[: self.count]]
-        name = lambda index: names[index] if names else f"class {index}"  # noqa: E731
+        name = lambda index: names[index] if names else f"class {index}"
         labels = (
             [""] * self.count
             if stage.data.labels is None

@@ -45,18 +45,32 @@ class Ascent:
     every: int = 4
 
     def __post_init__(self) -> None:
-        for name, least, whole in (("steps", 1, True), ("jitter", 0, True), ("every", 1, True), ("rate", 0, False),
-                                   ("l2", 0, False), ("variation", 0, False), ("blur", 0, False)):  # fmt: skip
+        for name, least, whole in (
+            ("steps", 1, True),
+            ("jitter", 0, True),
+            ("every", 1, True),
+            ("rate", 0, False),
+            ("l2", 0, False),
+            ("variation", 0, False),
+            ("blur", 0, False),
+        ):
             check_number(name, getattr(self, name), least, whole)
         if self.radius is not None and not self.radius > 0:
             raise UserError(f"radius is {self.radius!r}, expected a number above 0, or none")
 
 
 def maximise(
-    objective: Objective, shape: tuple[int, ...], count: int, ascent: Ascent, *, module: nn.Module,
-    value_range: tuple[Any, Any] | None = None, seed: int = 0, device: torch.device | str = "cpu",
+    objective: Objective,
+    shape: tuple[int, ...],
+    count: int,
+    ascent: Ascent,
+    *,
+    module: nn.Module,
+    value_range: tuple[Any, Any] | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
     axes: tuple[int, ...] = (),
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:
     """``count`` inputs (count, *shape), each of which makes its objective large, and what it is made (count,).
 
     ``objective`` maps them to one number each, which may depend on no other input. They start from Gaussian noise

@@ -122,12 +122,16 @@ def explain_measured(
         raw = explaining.explain(samples)
         synchronize(device)
         seconds = time.perf_counter() - started
-    fill = lambda value: torch.full((count,), float(value), dtype=torch.float64)  # noqa: E731
+    fill = lambda value: torch.full((count,), float(value), dtype=torch.float64)
     share = (1 if _counted(counter, explaining) else float("nan")) / count
     cost = Cost(
-        fill(seconds / count), fill(setup_seconds), fill(counter.forwards * share), fill(counter.backwards * share),
-        fill(memory.megabytes), alone,
-    )  # fmt: skip
+        fill(seconds / count),
+        fill(setup_seconds),
+        fill(counter.forwards * share),
+        fill(counter.backwards * share),
+        fill(memory.megabytes),
+        alone,
+    )
     return raw, cost
 
 

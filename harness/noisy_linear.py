@@ -215,7 +215,7 @@ def _merged(ties: tuple[Tensor, ...], anchored: Tensor) -> tuple[tuple[Tensor, .
     east, south, south_east, south_west = (
         F.pad(tie, (0, 2 * columns - width + 1, 0, 2 * rows - height)) for tie in ties
     )
-    at = lambda tie, row, column: tie[..., row : row + 2 * rows : 2, column : column + 2 * columns : 2]  # noqa: E731
+    at = lambda tie, row, column: tie[..., row : row + 2 * rows : 2, column : column + 2 * columns : 2]
     merged = (
         at(east, 0, 1) + at(east, 1, 1) + at(south_east, 0, 1) + at(south_west, 0, 2),
         at(south, 1, 0) + at(south, 1, 1) + at(south_east, 1, 0) + at(south_west, 1, 1),

@@ -99,11 +99,14 @@ class Plan:
             if not config.get(name):
                 raise UserError(f"the configuration names no {name}, expected {name}=NAME (harness list {name}s)")
         return cls(
-            choose_one(MODELS, config["model"]), choose_one(DATASETS, config["dataset"]),
-            choose_several(EXPLAINERS, config["explainer"]), choose_several(METRICS, config["metric"]),
-            Protocol.of(config.get("protocol") or {}), Runtime.of(config.get("runtime") or {}),
+            choose_one(MODELS, config["model"]),
+            choose_one(DATASETS, config["dataset"]),
+            choose_several(EXPLAINERS, config["explainer"]),
+            choose_several(METRICS, config["metric"]),
+            Protocol.of(config.get("protocol") or {}),
+            Runtime.of(config.get("runtime") or {}),
             _run_name(config.get("run", "main")),
-        )  # fmt: skip
+        )
 
     @property
     def directory(self) -> Path:
@@ -124,9 +127,12 @@ class Plan:
     def identity(self, explainer: Chosen, metric: Chosen) -> dict[str, Any]:
         """Everything that decides the numbers of a cell."""
         return {
-            "model": self.model.identity, "dataset": self.dataset.identity, "explainer": explainer.identity,
-            "metric": metric.identity, "protocol": vars(self.protocol),
-        }  # fmt: skip
+            "model": self.model.identity,
+            "dataset": self.dataset.identity,
+            "explainer": explainer.identity,
+            "metric": metric.identity,
+            "protocol": vars(self.protocol),
+        }
 
     @cached_property
     def jobs(self) -> list[Job]:

@@ -36,9 +36,10 @@ class RowRecorder:
         self.stage = stage
         self.about_run = {
             "environment": self.store.write_environment({**facts(stage.device), "scoring": stage.predictor.variant}),
-            "device": device_name(stage.device), "weights": stage.weights,
+            "device": device_name(stage.device),
+            "weights": stage.weights,
             "batch_size": stage.predictor.chunk,
-        }  # fmt: skip
+        }
 
     def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """Write the samples' scores, then the cell's row, so that a row never speaks of scores that are not there."""
@@ -70,25 +71,55 @@ class RowRecorder:
     def _asked_of(self, explainer: Chosen) -> dict[str, Any]:
         """Everything that decides an explainer's attributions: a cell's identity without its metric."""
         plan = self.plan
-        return {"model": plan.model.identity, "dataset": plan.dataset.identity, "explainer": explainer.identity,
-                "protocol": vars(plan.protocol)}  # fmt: skip
+        return {
+            "model": plan.model.identity,
+            "dataset": plan.dataset.identity,
+            "explainer": explainer.identity,
+            "protocol": vars(plan.protocol),
+        }
 
     def _append(self, job: Job, found: dict[str, Any]) -> None:
         plan, entry, about = self.plan, job.metric.entry, self.about_run
         stick, code = plan.stick(job.metric), plan.subject_code(job.explainer)
         head, dirty = commit()
-        self.store.append({
-            "run": plan.run, "cell": job.cell, "model": plan.model.label, "dataset": plan.dataset.label,
-            "explainer": job.explainer.label, "metric": job.metric.label, "kind": entry.kind,
-            "unit": entry.unit_of(job.metric.options), "better": entry.direction(job.metric.options),
-            "value": None, "std": None, "ci_low": None, "ci_high": None, "n": 0, "n_invalid": 0,
-            "status": "ok", "stage": "", "error": "", "attempt": self._attempt(job, stick, code),
-            "subject": f"{code}-{about.get('weights', '')}", "stick": stick, "commit": head, "dirty": dirty,
-            "environment": about.get("environment"), "device": about.get("device"), "torch": torch.__version__,
-            "seed": plan.protocol.seed, "batch_size": about.get("batch_size"), "seconds": None,
-            "flags": [], "audit": None, **found, "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "config": json.loads(canonical(plan.identity(job.explainer, job.metric))),
-        })  # fmt: skip
+        self.store.append(
+            {
+                "run": plan.run,
+                "cell": job.cell,
+                "model": plan.model.label,
+                "dataset": plan.dataset.label,
+                "explainer": job.explainer.label,
+                "metric": job.metric.label,
+                "kind": entry.kind,
+                "unit": entry.unit_of(job.metric.options),
+                "better": entry.direction(job.metric.options),
+                "value": None,
+                "std": None,
+                "ci_low": None,
+                "ci_high": None,
+                "n": 0,
+                "n_invalid": 0,
+                "status": "ok",
+                "stage": "",
+                "error": "",
+                "attempt": self._attempt(job, stick, code),
+                "subject": f"{code}-{about.get('weights', '')}",
+                "stick": stick,
+                "commit": head,
+                "dirty": dirty,
+                "environment": about.get("environment"),
+                "device": about.get("device"),
+                "torch": torch.__version__,
+                "seed": plan.protocol.seed,
+                "batch_size": about.get("batch_size"),
+                "seconds": None,
+                "flags": [],
+                "audit": None,
+                **found,
+                "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
+                "config": json.loads(canonical(plan.identity(job.explainer, job.metric))),
+            }
+        )
         self.counts[found["status"]] += 1
         self.progress.cell(job, found)
 
@@ -135,8 +166,13 @@ class FrameRecorder:
 
     def _keep(self, job: Job, frame: pd.DataFrame, status: str, error: str, flags: str) -> None:
         entry, options = job.metric.entry, job.metric.options
-        about = {"explainer": job.explainer.label, "metric": job.metric.label, "kind": entry.kind,
-                 "unit": entry.unit_of(options), "better": entry.direction(options)}  # fmt: skip
+        about = {
+            "explainer": job.explainer.label,
+            "metric": job.metric.label,
+            "kind": entry.kind,
+            "unit": entry.unit_of(options),
+            "better": entry.direction(options),
+        }
         self.frames.append(pd.DataFrame({**about, **frame, "status": status, "error": error, "flags": flags}))
 
 
@@ -147,12 +183,19 @@ def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
         raise UserError(f"{len(ids)} ids and {len(scores.values)} scores came, expected one per sample ({stage.count})")
     curves = [None] * stage.count if scores.curves is None else scores.curves.tolist()
     tied = scores.tied if scores.tied is not None else torch.full((stage.count,), float("nan"))
-    return pd.DataFrame({
-        "sample": ids, "target": stage.targets.numpy(),
-        "prediction": _predictions(stage), "label": _labels(stage), "groups": _groups(stage),
-        "value": scores.values.numpy(),
-        "valid": scores.values.isfinite().numpy(), "tied": tied.numpy(), "curve": curves,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sample": ids,
+            "target": stage.targets.numpy(),
+            "prediction": _predictions(stage),
+            "label": _labels(stage),
+            "groups": _groups(stage),
+            "value": scores.values.numpy(),
+            "valid": scores.values.isfinite().numpy(),
+            "tied": tied.numpy(),
+            "curve": curves,
+        }
+    )
 
 
 def _predictions(stage: Stage) -> list[int | None]:
@@ -178,10 +221,18 @@ def _groups(stage: Stage) -> list[str | None]:
 
 def config_text(plan: Plan) -> str:
     """The whole configuration of a block, options written out, as JSON."""
-    named = lambda chosen: {each.label: each.identity for each in chosen}  # noqa: E731
-    called = lambda each: {"label": each.label, **each.identity}  # noqa: E731
-    return json.dumps({
-        "run": plan.run, "model": called(plan.model), "dataset": called(plan.dataset),
-        "explainer": named(plan.explainers), "metric": named(plan.metrics),
-        "protocol": vars(plan.protocol), "runtime": vars(plan.runtime),
-    }, indent=2, default=str)  # fmt: skip
+    named = lambda chosen: {each.label: each.identity for each in chosen}
+    called = lambda each: {"label": each.label, **each.identity}
+    return json.dumps(
+        {
+            "run": plan.run,
+            "model": called(plan.model),
+            "dataset": called(plan.dataset),
+            "explainer": named(plan.explainers),
+            "metric": named(plan.metrics),
+            "protocol": vars(plan.protocol),
+            "runtime": vars(plan.runtime),
+        },
+        indent=2,
+        default=str,
+    )

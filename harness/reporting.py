@@ -9,9 +9,12 @@ from harness.results.frames import find_run
 
 
 def report(
-    runs: str | Path | Sequence[str | Path], out: str | Path | None = None, *, runs_directory: str | Path = "runs",
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    runs_directory: str | Path = "runs",
     tell: Callable[[str], None] | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write the report of one run or several, a block for each model and data set; gives the page's path.
 
     ``runs`` are names under ``runs_directory``, folders, ``latest`` or ``previous``. The page is ``report.html`` in the
@@ -39,7 +42,7 @@ def report(
     texts = {
         path: page(title, blocks, verdicts, boards, galleries, tell=tell),
         path.with_suffix(".md"): markdown(title, blocks, verdicts, boards, galleries),
-    }  # fmt: skip
+    }
     for place, text in texts.items():
         with whole_file(place) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -56,7 +59,7 @@ def show_report(arguments: list[str]) -> int:
     parser.add_argument("--runs", dest="folder", default="runs", help="the folder in which runs lie (default: runs)")
     chosen = parser.parse_args(arguments)
     shown = sys.stderr.isatty() and not chosen.quiet
-    tell = lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: E731
+    tell = lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
     path = report(chosen.runs, chosen.out, runs_directory=chosen.folder, tell=tell if shown else None)
     if shown:
         print("\r\033[K", end="", file=sys.stderr)

@@ -22,7 +22,7 @@ class Looked:
     """A run that is looked at: its cells and scores, where drawings go, and who is told what a view leaves out."""
 
     directory: Path
-    tell: Callable[[str], None] = lambda line: None  # noqa: E731
+    tell: Callable[[str], None] = lambda line: None
 
     @cached_property
     def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -56,10 +56,12 @@ def draw_curves_of(looked: Looked) -> list[Path]:
         better = ARROWS.get(rows["better"].iloc[0], "")
         beside = scores[(scores["model"] == model) & (scores["dataset"] == data) & (scores["protocol"] == protocol)]
         paths += draw_curves(
-            looked.path("curves", model, data, metric, *_distinguished(cells, model, data, protocol)), rows,
-            reference=_random_order(cells, beside, metric), title=f"{model} on {data}: {metric}{better}",
+            looked.path("curves", model, data, metric, *_distinguished(cells, model, data, protocol)),
+            rows,
+            reference=_random_order(cells, beside, metric),
+            title=f"{model} on {data}: {metric}{better}",
             unit=str(cells.set_index("cell")["unit"][rows["cell"].iloc[0]] or ""),
-        )  # fmt: skip
+        )
     if not paths:
         raise NotApplicable("no metric of the run keeps curves, as deletion and insertion do")
     return paths
@@ -67,14 +69,18 @@ def draw_curves_of(looked: Looked) -> list[Path]:
 
 def _random_order(cells: pd.DataFrame, scores: pd.DataFrame, metric: str) -> Any:
     """The mean curve of a random order along the same path, if the run has it."""
-    about = {label: configured(config, "metric") for label, config in
-             zip(cells["metric"], cells["config"], strict=True)}  # fmt: skip
+    about = {
+        label: configured(config, "metric") for label, config in zip(cells["metric"], cells["config"], strict=True)
+    }
     own = about[metric]
     if own.get("name") not in ("deletion", "selectivity"):
         return None
     path = ("steps", "baseline", "score", "granularity", "patch", "segments")
-    same = [label for label, other in about.items()
-            if other.get("name") == "random_order" and all(other.get(n) == own.get(n) for n in path)]  # fmt: skip
+    same = [
+        label
+        for label, other in about.items()
+        if other.get("name") == "random_order" and all(other.get(n) == own.get(n) for n in path)
+    ]
     curves = scores[scores["metric"].isin(same[:1])].drop_duplicates("sample")["curve"]
     return None if curves.empty else pd.DataFrame(curves.tolist()).mean().to_numpy()
 
@@ -98,10 +104,16 @@ def draw_importances_of(looked: Looked) -> list[Path]:
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {looked.directory / table}: {one_line(error)[:200]}") from error
         paths += draw_importances(
-            looked.path("importances", row.model, row.dataset, row.explainer,
-                        *_distinguished(cells, row.model, row.dataset, row.protocol)),
-            repeats, title=f"{row.model} on {row.dataset}: {row.explainer}",
-        )  # fmt: skip
+            looked.path(
+                "importances",
+                row.model,
+                row.dataset,
+                row.explainer,
+                *_distinguished(cells, row.model, row.dataset, row.protocol),
+            ),
+            repeats,
+            title=f"{row.model} on {row.dataset}: {row.explainer}",
+        )
     return paths
 
 
@@ -131,5 +143,7 @@ def file_name(text: str) -> str:
 
 
 RUN_VIEWS: dict[str, Callable[[Looked], list[Path]]] = {
-    "curves": draw_curves_of, "importances": draw_importances_of, "tradeoff": draw_tradeoff_of,
-}  # fmt: skip
+    "curves": draw_curves_of,
+    "importances": draw_importances_of,
+    "tradeoff": draw_tradeoff_of,
+}

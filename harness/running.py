@@ -118,8 +118,10 @@ def _tune(plan: Plan, stage: Stage, store: Store) -> None:
     if plan.runtime.chunk:
         return
     inputs = stage.first()
-    key = digest(stage.weights, canonical([list(inputs.shape[1:]), str(stage.device), plan.protocol.dtype,
-                                                      torch.get_num_threads()]))  # fmt: skip
+    key = digest(
+        stage.weights,
+        canonical([list(inputs.shape[1:]), str(stage.device), plan.protocol.dtype, torch.get_num_threads()]),
+    )
     path = store.directory / "config" / f"scoring-{key}.json"
     known = _read_calibration(path)
     if known is None or not reuse(stage.predictor, inputs, known):

@@ -164,7 +164,7 @@ class Samples:
 
     def emptied(self, baseline: str | Tensor, draw: int = 0) -> Tensor:
         """Tracked outputs (N, 3) with every unit removed: of the baseline alone."""
-        nothing = lambda sample, _: self.inputs.new_zeros(len(sample), *self.units.shape, dtype=torch.bool)  # noqa: E731
+        nothing = lambda sample, _: self.inputs.new_zeros(len(sample), *self.units.shape, dtype=torch.bool)
         return self.shared(("emptied", baseline, draw), lambda: self.masked(1, nothing, baseline, draw))[:, 0]
 
     def track(self, draws: int, build: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -221,12 +221,20 @@ class Samples:
     def with_inputs(self, inputs: Tensor, rows: Tensor) -> "Samples":
         """Other inputs (M, ...) that stand for the samples numbered ``rows`` (M,): their targets and their
         randomness."""
-        pick_rows = lambda values: None if values is None else values[rows]  # noqa: E731
+        pick_rows = lambda values: None if values is None else values[rows]
         return replace(
-            self, inputs=inputs, targets=self.targets[rows], keys=self.keys[rows], labels=pick_rows(self.labels),
-            masks=pick_rows(self.masks), truth=pick_rows(self.truth), given_segments=pick_rows(self.given_segments),
-            places=self.places[rows], memo={}, scratch={},
-        )  # fmt: skip
+            self,
+            inputs=inputs,
+            targets=self.targets[rows],
+            keys=self.keys[rows],
+            labels=pick_rows(self.labels),
+            masks=pick_rows(self.masks),
+            truth=pick_rows(self.truth),
+            given_segments=pick_rows(self.given_segments),
+            places=self.places[rows],
+            memo={},
+            scratch={},
+        )
 
     def live(self) -> "Samples":
         """The same samples on the model itself rather than its scoring copy, with nothing remembered of its outputs.

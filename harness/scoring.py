@@ -54,7 +54,7 @@ def _join(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:
     if len(shapes) > 1:
         lengths = " and ".join(str(length) for (length,) in shapes)
         raise UserError(f"the metric returned curves of {lengths} points for different batches, expected one length")
-    missing = lambda count: torch.full((count, *shapes[0]), float("nan"), dtype=torch.float64)  # noqa: E731
+    missing = lambda count: torch.full((count, *shapes[0]), float("nan"), dtype=torch.float64)
     return torch.cat([missing(n) if part is None else part for part, n in zip(parts, counts, strict=True)])
 
 

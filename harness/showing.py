@@ -63,8 +63,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _writers(chosen: argparse.Namespace) -> list[tuple[str | None, Callable[[pd.DataFrame, str], None]]]:
-    return [(chosen.csv, to_csv), (chosen.parquet, to_parquet), (chosen.markdown, _as_text(markdown, chosen)),
-            (chosen.latex, _as_text(latex, chosen))]  # fmt: skip
+    return [
+        (chosen.csv, to_csv),
+        (chosen.parquet, to_parquet),
+        (chosen.markdown, _as_text(markdown, chosen)),
+        (chosen.latex, _as_text(latex, chosen)),
+    ]
 
 
 def _as_text(form: Callable[[pd.DataFrame], str], chosen: argparse.Namespace) -> Callable[[pd.DataFrame, str], None]:
@@ -134,11 +138,22 @@ def _across(found: Iterable[Matrix]) -> pd.DataFrame:
     """One row per metric and explainer: its mean rank over the blocks, and the test of all of them."""
     from harness.results.blocks import across_blocks
 
-    return pd.DataFrame([
-        {"metric": each.metric, "explainer": name, "mean_rank": rank, "blocks": len(each.ranks), "F": each.statistic,
-         "p": each.p, "critical_difference": each.critical, "note": each.refused}
-        for each in across_blocks(found) for name, rank in each.mean_ranks.items()
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "metric": each.metric,
+                "explainer": name,
+                "mean_rank": rank,
+                "blocks": len(each.ranks),
+                "F": each.statistic,
+                "p": each.p,
+                "critical_difference": each.critical,
+                "note": each.refused,
+            }
+            for each in across_blocks(found)
+            for name, rank in each.mean_ranks.items()
+        ]
+    )
 
 
 def _with_protocols(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:

@@ -117,20 +117,29 @@ class Stage:
 
     def _samples(self, number: int, where: slice) -> Samples:
         data, wording = self.data, self.model.wording
-        mine = lambda values: None if values is None else values[where].to(self.device)  # noqa: E731
+        mine = lambda values: None if values is None else values[where].to(self.device)
         segments = self._words(number, where) if wording else mine(data.segments)
         return Samples(
-            self._inputs(number, where), mine(self.targets), self.predictor, self.units, self.protocol.seed,
-            labels=mine(data.labels), train=data.train, train_labels=data.train_labels, unit_names=data.unit_names,
+            self._inputs(number, where),
+            mine(self.targets),
+            self.predictor,
+            self.units,
+            self.protocol.seed,
+            labels=mine(data.labels),
+            train=data.train,
+            train_labels=data.train_labels,
+            unit_names=data.unit_names,
             value_range=self.model.value_range or data.value_range,
             masks=self._seen_masks(number, where) if isinstance(data.masks, SeenMasks) else mine(data.masks),
             truth=mine(data.truth),
             given_segments=segments,
-            places=torch.arange(where.start, where.stop, device=self.device), ids=data.ids,
+            places=torch.arange(where.start, where.stop, device=self.device),
+            ids=data.ids,
             fillers=self.model.fillers if wording is None else wording.fillers,
-            memo=self.memos.setdefault(number, Memo(self.shelf)), block=self.memo,
+            memo=self.memos.setdefault(number, Memo(self.shelf)),
+            block=self.memo,
             kept=self.kept,
-        )  # fmt: skip
+        )
 
     def _words(self, number: int, where: slice) -> Tensor:
         """Which word each token of a chunk's texts belongs to, read once."""

@@ -51,10 +51,13 @@ def tune(predictor: Predictor, inputs: Tensor) -> None:
     best, chunk = _best(predictor, variants, inputs, rates, first, skipped)
     use(predictor, best, chunk)
     predictor.variant = {
-        "variant": best.name, "chunk": chunk, "gain": round(rates[best.name] / rates["eager"], 3),
-        "difference": best.difference, "skipped": skipped,
+        "variant": best.name,
+        "chunk": chunk,
+        "gain": round(rates[best.name] / rates["eager"], 3),
+        "difference": best.difference,
+        "skipped": skipped,
         "calibration_seconds": round(time.perf_counter() - started, 2),
-    }  # fmt: skip
+    }
     predictor.forwards = 0
 
 
@@ -153,9 +156,13 @@ def _rates(
 
 
 def _best(
-    predictor: Predictor, variants: dict[str, Variant], inputs: Tensor, rates: dict[str, float], first: int,
+    predictor: Predictor,
+    variants: dict[str, Variant],
+    inputs: Tensor,
+    rates: dict[str, float],
+    first: int,
     skipped: dict[str, str],
-) -> tuple[Variant, int]:  # fmt: skip
+) -> tuple[Variant, int]:
     """The fastest variant and its chunk; a variant other than eager must be worth its while, and run at every chunk."""
     while True:
         name = max(rates, key=lambda name: rates[name] * (WORTHWHILE if name == "eager" else 1))

@@ -48,9 +48,12 @@ class Units:
 
     @classmethod
     def of(
-        cls, inputs: Tensor, modality: str | None = None, elements: bool = False,
+        cls,
+        inputs: Tensor,
+        modality: str | None = None,
+        elements: bool = False,
         columns: Sequence[int] | None = None,
-    ) -> "Units":  # fmt: skip
+    ) -> "Units":
         """The units of ``inputs``; ``modality`` image, table, tokens (N, T, D) or series (N, C, T) is guessed from
         the axes.
 

@@ -121,9 +121,13 @@ class _Numbers(_Autoencoder):
         super().__init__(train, channel_axis)
         size = train[0].numel()
         self.encoder = nn.Sequential(
-            nn.Flatten(), nn.Linear(2 * size, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(2 * size, WIDTH),
+            nn.SiLU(),
+            nn.Linear(WIDTH, WIDTH),
+            nn.SiLU(),
             nn.Linear(WIDTH, 2 * CODE),
-        )  # fmt: skip
+        )
         self.decoder = nn.Sequential(
             nn.Linear(CODE, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, size)
         )
@@ -138,14 +142,25 @@ class _Images(_Autoencoder):
         self.size = tuple(min(LARGEST, -(-length // 4) * 4) for length in train.shape[-2:])
         cells = self.size[0] // 4 * (self.size[1] // 4)
         self.encoder = nn.Sequential(
-            nn.Conv2d(2 * channels, 16, 3, 2, 1), nn.SiLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.SiLU(), nn.Flatten(),
-            nn.Linear(32 * cells, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 2 * CODE),
-        )  # fmt: skip
+            nn.Conv2d(2 * channels, 16, 3, 2, 1),
+            nn.SiLU(),
+            nn.Conv2d(16, 32, 3, 2, 1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(32 * cells, WIDTH),
+            nn.SiLU(),
+            nn.Linear(WIDTH, 2 * CODE),
+        )
         self.decoder = nn.Sequential(
-            nn.Linear(CODE, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 32 * cells), nn.SiLU(),
-            nn.Unflatten(1, (32, self.size[0] // 4, self.size[1] // 4)), nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.SiLU(),
+            nn.Linear(CODE, WIDTH),
+            nn.SiLU(),
+            nn.Linear(WIDTH, 32 * cells),
+            nn.SiLU(),
+            nn.Unflatten(1, (32, self.size[0] // 4, self.size[1] // 4)),
+            nn.ConvTranspose2d(32, 16, 4, 2, 1),
+            nn.SiLU(),
             nn.ConvTranspose2d(16, channels, 4, 2, 1),
-        )  # fmt: skip
+        )
 
     def _scaled(self, seen: Tensor) -> Tensor:
         return seen if seen.shape[-2:] == self.size else F.interpolate(seen, self.size, mode="area")

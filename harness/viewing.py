@@ -27,10 +27,14 @@ Say = Callable[[str], None]
 
 
 def view(
-    plan_or_run: Plan | Mapping[str, Any] | str | Path, what: Sequence[str] | None = None, *,
-    layers: Sequence[str] | None = None, explainer: str | None = None, runs: str | Path = "runs",
+    plan_or_run: Plan | Mapping[str, Any] | str | Path,
+    what: Sequence[str] | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    explainer: str | None = None,
+    runs: str | Path = "runs",
     say: Say = lambda line: None,
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     """Draw views of a plan's model and data, or of a run, into the folder ``views`` of the run; the files written.
 
     plan_or_run   a plan or its configuration, or a run by name (below ``runs``), path, ``latest`` or ``previous``
@@ -51,8 +55,10 @@ def view(
     of_models = [name for name in chosen if name in VIEWS]
     if len(plans) > MOST_BLOCKS and of_models:
         rest = ", ".join(plan.title for plan in plans[MOST_BLOCKS:][:5])
-        say(f"views of models are drawn for {MOST_BLOCKS} of {len(plans)} blocks; for {rest} give harness view their "
-            f"own arguments")  # fmt: skip
+        say(
+            f"views of models are drawn for {MOST_BLOCKS} of {len(plans)} blocks; for {rest} give harness view their "
+            f"own arguments"
+        )
     for plan in plans[:MOST_BLOCKS] if of_models else []:
         paths += _of_model(plan, looked, of_models, layers, explainer, say, reasons)
     for name, job in jobs:
@@ -69,8 +75,13 @@ def view_command(arguments: list[str], take: Callable, take_value: Callable) -> 
     quiet = take(arguments, "--quiet")
     what, layers, explainer = (take_value(arguments, flag) for flag in ("--what", "--layers", "--explainer"))
     runs = take_value(arguments, "--runs") or "runs"
-    options = {"what": _listed(what), "layers": _listed(layers), "explainer": explainer, "runs": runs,
-               "say": _silent if quiet else _tell}  # fmt: skip
+    options = {
+        "what": _listed(what),
+        "layers": _listed(layers),
+        "explainer": explainer,
+        "runs": runs,
+        "say": _silent if quiet else _tell,
+    }
     _chosen(options["what"])  # a misspelt name must not wait for the model
     runs_named = [each for each in arguments if "=" not in each and not each.startswith(("-", "~", "+"))]
     if len(runs_named) > 1 or (runs_named and len(arguments) > 1):
@@ -149,9 +160,14 @@ def _plans_of(directory: Path, say: Say) -> list[Plan]:
 
 
 def _of_model(
-    plan: Plan, looked: Looked, names: Sequence[str], layers: Sequence[str] | None, explainer: str | None, say: Say,
+    plan: Plan,
+    looked: Looked,
+    names: Sequence[str],
+    layers: Sequence[str] | None,
+    explainer: str | None,
+    say: Say,
     reasons: list[str],
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     device = choose_device(plan.runtime.device)
     with heard_by(say), lease(device, "share", say), precision(plan.protocol.dtype):
         say(f"{plan.title}: loading on {device}")
@@ -161,8 +177,17 @@ def _of_model(
             raise UserError(f"{plan.title}: {error}") from error
         except Exception as error:  # whatever it is, nothing can be looked at
             raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
-        scene = Scene(stage, plan.title, looked.directory / "views", file_name(plan.name), plan.explainers, layers,
-                      _faithfulness(plan, looked, explainer), explainer, say)  # fmt: skip
+        scene = Scene(
+            stage,
+            plan.title,
+            looked.directory / "views",
+            file_name(plan.name),
+            plan.explainers,
+            layers,
+            _faithfulness(plan, looked, explainer),
+            explainer,
+            say,
+        )
         paths = []
         for name in names:
             paths += _tried(name, lambda name=name: VIEWS[name](scene), say, reasons)
@@ -193,8 +218,10 @@ def _faithfulness(plan: Plan, looked: Looked, explainer: str | None) -> pd.DataF
         return pd.DataFrame(columns=["explainer", "metric", "sample", "value"])
     own = {"model": plan.model.identity, "dataset": plan.dataset.identity, "protocol": vars(plan.protocol)}
     wanted = {section: canonical(identity) for section, identity in own.items()}
-    fits = [all(canonical(configured(config, section)) == text for section, text in wanted.items())
-            for config in cells["config"]]  # fmt: skip
+    fits = [
+        all(canonical(configured(config, section)) == text for section, text in wanted.items())
+        for config in cells["config"]
+    ]
     mine = cells[
         pd.Series(fits, cells.index, dtype=bool) & (cells["kind"] == "faithfulness") & (cells["status"] == "ok")
     ]

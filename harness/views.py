@@ -54,7 +54,7 @@ class Scene:
     layers: Sequence[str] | None
     scores: pd.DataFrame
     chosen: str | None = None
-    tell: Callable[[str], None] = lambda line: None  # noqa: E731
+    tell: Callable[[str], None] = lambda line: None
 
     def path(self, kind: str) -> Path:
         """A drawing's file."""
@@ -99,9 +99,14 @@ def view_activations(scene: Scene) -> list[Path]:
             scene.tell(f"activations of layer {name} are left out: they are not one array for each sample")
             continue
         paths += draw_activations(
-            scene.path(f"activations-{name}"), name, maps, _shown(inputs, stage), scene.captions(len(inputs)),
-            value_range=_numpy(scene.value_range), title=scene.title,
-        )  # fmt: skip
+            scene.path(f"activations-{name}"),
+            name,
+            maps,
+            _shown(inputs, stage),
+            scene.captions(len(inputs)),
+            value_range=_numpy(scene.value_range),
+            title=scene.title,
+        )
     if not paths:
         raise NotApplicable("no layer gives one array of activations for each sample")
     return paths
@@ -113,13 +118,23 @@ def view_maximisation(scene: Scene) -> list[Path]:
     if stage.units.modality == "tokens":
         raise NotApplicable("what excites a model of tokens most lies between its embeddings and is no text")
     classes = _classes(scene)
-    paths = _draw_ascent(scene, "classes", "logit", [scene.class_names[i] for i in classes],
-                         lambda inputs: _wide(stage.module(inputs))[range(len(classes)), classes])  # fmt: skip
+    paths = _draw_ascent(
+        scene,
+        "classes",
+        "logit",
+        [scene.class_names[i] for i in classes],
+        lambda inputs: _wide(stage.module(inputs))[range(len(classes)), classes],
+    )
     layer = last_channels(stage)
     if layer is not None:
         name, channels = layer
-        paths += _draw_ascent(scene, f"channels-{name}", f"mean activation in layer {name}",
-                              [f"channel {i}" for i in channels], channel_objective(stage, name, channels))  # fmt: skip
+        paths += _draw_ascent(
+            scene,
+            f"channels-{name}",
+            f"mean activation in layer {name}",
+            [f"channel {i}" for i in channels],
+            channel_objective(stage, name, channels),
+        )
     return paths
 
 
@@ -130,9 +145,16 @@ def _draw_ascent(scene: Scene, kind: str, what: str, names: list[str], objective
     ascent = _ascent(stage, axes)
     known = scene.value_range[0] is not None
     best, reached = maximise(
-        objective, stage.units.input_shape, len(names), ascent, module=stage.module, axes=axes,
-        value_range=scene.value_range if known else None, seed=stage.protocol.seed, device=stage.device,
-    )  # fmt: skip
+        objective,
+        stage.units.input_shape,
+        len(names),
+        ascent,
+        module=stage.module,
+        axes=axes,
+        value_range=scene.value_range if known else None,
+        seed=stage.protocol.seed,
+        device=stage.device,
+    )
     note = f"From noise (seed {stage.protocol.seed}), {ascent.steps} steps of gradient ascent, L2 {ascent.l2:g}"
     if axes:
         note += (
@@ -140,11 +162,15 @@ def _draw_ascent(scene: Scene, kind: str, what: str, names: list[str], objective
         )
     note += f".\nNumber: {what} reached. Values as the model takes them."
     return draw_maximised(
-        scene.path(f"maximisation-{kind}"), _shown(best, stage), names, reached.tolist(),
-        value_range=_numpy(scene.value_range), columns=stage.data.unit_names if stage.data.columns is None else None,
+        scene.path(f"maximisation-{kind}"),
+        _shown(best, stage),
+        names,
+        reached.tolist(),
+        value_range=_numpy(scene.value_range),
+        columns=stage.data.unit_names if stage.data.columns is None else None,
         title=f"{scene.title}: what excites {'an output' if kind == 'classes' else 'a channel'} most",
         note=note,
-    )  # fmt: skip
+    )
 
 
 def _ascent(stage: Stage, axes: tuple[int, ...]) -> Ascent:
@@ -182,9 +208,16 @@ def view_features(scene: Scene) -> list[Path]:
     note += f" Only nearness means something.\nClasses are {'labels' if known else 'predictions'}."
     note += "" if score is not None else f" {label}"
     return draw_features(
-        scene.path("features"), places, list(stage.data.ids[: stage.count]), classes, predictions=predictions,
-        score=score, score_name=label, title=f"{scene.title}: penultimate features", note=note,
-    )  # fmt: skip
+        scene.path("features"),
+        places,
+        list(stage.data.ids[: stage.count]),
+        classes,
+        predictions=predictions,
+        score=score,
+        score_name=label,
+        title=f"{scene.title}: penultimate features",
+        note=note,
+    )
 
 
 def _faithfulness(scene: Scene) -> tuple[str, pd.Series | None]:
@@ -219,9 +252,12 @@ def view_columns(scene: Scene) -> list[Path]:
     for row, caption in enumerate(scene.captions(count)):
         maps = {label: values[row] for label, values in found.items()}
         paths += draw_columns(
-            scene.path(f"columns-{stage.data.ids[row]}"), maps, names, title=f"{scene.title}: {caption}",
+            scene.path(f"columns-{stage.data.ids[row]}"),
+            maps,
+            names,
+            title=f"{scene.title}: {caption}",
             note="Attribution of the explained class; red: for it, blue: against it. Each panel has its own scale.",
-        )  # fmt: skip
+        )
     return paths
 
 
@@ -259,6 +295,8 @@ def _numpy(bounds: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 VIEWS: dict[str, Callable[[Scene], list[Path]]] = {
-    "activations": view_activations, "maximisation": view_maximisation, "features": view_features,
+    "activations": view_activations,
+    "maximisation": view_maximisation,
+    "features": view_features,
     "columns": view_columns,
-}  # fmt: skip
+}

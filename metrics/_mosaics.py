@@ -50,8 +50,13 @@ def make_mosaics(samples: Samples, layout: Layout, resize: bool) -> Samples:
         units=Units.of(images, samples.units.modality, elements=samples.units.channel_axis is None),
         predictor=replace(live.predictor, chunk=fewer(live.predictor.chunk, samples, images)),
         train=samples.for_block(key, lambda: _training_mosaics(samples, layout.side, resize)),
-        train_labels=None, labels=None, masks=None, truth=None, given_segments=None, block={},
-    )  # fmt: skip
+        train_labels=None,
+        labels=None,
+        masks=None,
+        truth=None,
+        given_segments=None,
+        block={},
+    )
 
 
 def fewer(rows: int, samples: Samples, images: Tensor) -> int:

@@ -48,7 +48,7 @@ class Randomisation:
 
 def randomised_maps(batch: Batch, how: Randomisation) -> Tensor:
     """The explainer's maps at every stage (N, stages, *units), by whatever it prepares made afresh."""
-    make = lambda explain, samples: batch.reduced(explain(samples))  # noqa: E731
+    make = lambda explain, samples: batch.reduced(explain(samples))
     return batch.remember(("maps of random weights", how), lambda: at_each_stage(batch, how, make))
 
 

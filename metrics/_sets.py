@@ -47,9 +47,7 @@ def draw_sets(samples: Samples, groups: Groups, use: str, draws: int, sizes: Ten
         return pack_chunks(
             keys, draws, count, lambda rows, start, number: subsets(keys[rows], number, size, count, start)
         )
-    return torch.cat([
-        _ragged(keys[row : row + 1], draws, sizes[row], groups.present[row]) for row in range(len(keys))
-    ])  # fmt: skip
+    return torch.cat([_ragged(keys[row : row + 1], draws, sizes[row], groups.present[row]) for row in range(len(keys))])
 
 
 def pack_chunks(keys: Tensor, draws: int, count: int, make: Callable[[slice, int, int], Tensor]) -> Tensor:

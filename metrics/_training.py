@@ -52,9 +52,20 @@ def training_samples(samples: Samples, largest: int) -> Samples:
         )
     labels = samples.train_labels.to(samples.targets)
     return replace(
-        samples, inputs=samples.train.to(samples.inputs), targets=labels, labels=labels, keys=None, masks=None,
-        truth=None, given_segments=None, places=None, memo={}, scratch={}, facts=None, kept=None,
-    )  # fmt: skip
+        samples,
+        inputs=samples.train.to(samples.inputs),
+        targets=labels,
+        labels=labels,
+        keys=None,
+        masks=None,
+        truth=None,
+        given_segments=None,
+        places=None,
+        memo={},
+        scratch={},
+        facts=None,
+        kept=None,
+    )
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -48,10 +48,17 @@ def sparseness(batch: Batch) -> Scores:
 
 @metric(better="lower", unit=lambda options: "share" if options["normalised"] else "count", kind="complexity")
 def effective_complexity(
-    batch: Batch, *, definition: str = "model", tolerance: float = 0.1, steps: int = 32,
-    baseline: str | Tensor = "mean", score: str = "probability", imputations: int = 1, epsilon: float = 0.01,
+    batch: Batch,
+    *,
+    definition: str = "model",
+    tolerance: float = 0.1,
+    steps: int = 32,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    imputations: int = 1,
+    epsilon: float = 0.01,
     normalised: bool = True,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """How few of the top units suffice to keep the model's score (effective complexity: Nguyen 2020, 2007.07584).
 
     ``definition="model"``, the paper's: the smallest k for which the expected loss of keeping only the k units of
@@ -110,13 +117,16 @@ def _kept(batch: Batch, sizes: Tensor, counts: Tensor, baseline: str | Tensor, d
         return places[sample] < inner[point].view(-1, *[1] * len(samples.units.shape))
 
     runs = [
-        torch.cat([
-            samples.emptied(baseline, draw)[:, None],
-            samples.masked(len(inner), keep, baseline, draw),
-            samples.intact()[:, None],
-        ], 1)
+        torch.cat(
+            [
+                samples.emptied(baseline, draw)[:, None],
+                samples.masked(len(inner), keep, baseline, draw),
+                samples.intact()[:, None],
+            ],
+            1,
+        )
         for draw in range(draws)
-    ]  # fmt: skip
+    ]
     return torch.stack(runs, 1)
 
 

@@ -30,10 +30,18 @@ def _unit(options: Mapping[str, Any]) -> str:
 
 @metric(better=lambda options: "lower" if options["order"] == "morf" else "higher", unit=_unit, kind="faithfulness")
 def deletion(
-    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability", order: str = "morf",
-    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    batch: Batch,
+    *,
+    steps: int = 32,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    order: str = "morf",
+    granularity: str = "unit",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    imputations: int = 1,
     tie_draws: int = 1,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Area under the score while units are removed, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
     Trapezoid over the removed share of units, both end points included; with ``order="lerf"`` least important first.
@@ -48,10 +56,17 @@ def deletion(
 
 @metric(better="higher", unit=_unit, kind="faithfulness")
 def insertion(
-    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
-    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    batch: Batch,
+    *,
+    steps: int = 32,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    granularity: str = "unit",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    imputations: int = 1,
     tie_draws: int = 1,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Area under the score while units enter, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
     Trapezoid over the inserted share of units, both end points included. In the unit of the score; higher is better.
@@ -64,10 +79,17 @@ def insertion(
 
 @metric(better="higher", unit=_unit, kind="faithfulness")
 def srg(
-    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
-    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    batch: Batch,
+    *,
+    steps: int = 32,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    granularity: str = "unit",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    imputations: int = 1,
     tie_draws: int = 1,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Symmetric relevance gain: area between least and most important first (Blücher et al. 2024, 2401.06654).
 
     Equals insertion minus deletion with the same baseline. In the unit of the score, 0 for a random order of any model;
@@ -81,10 +103,18 @@ def srg(
 
 @metric(better=lambda options: "higher" if options["order"] == "morf" else "lower", unit=_unit, kind="faithfulness")
 def aopc(
-    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability", order: str = "morf",
-    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    batch: Batch,
+    *,
+    steps: int = 32,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    order: str = "morf",
+    granularity: str = "unit",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    imputations: int = 1,
     tie_draws: int = 1,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Mean drop of the score over the steps of removal, the zeroth included (Samek et al. 2017, 1509.06321).
 
     1 / (K + 1) times the sum over k = 0 .. K of f(x) - f(x without the first k). In the unit of the score; higher is
@@ -101,10 +131,17 @@ def aopc(
 
 @metric(better="higher", unit=_unit, kind="faithfulness")
 def abpc(
-    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
-    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    batch: Batch,
+    *,
+    steps: int = 32,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    granularity: str = "unit",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    imputations: int = 1,
     tie_draws: int = 1,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Area between the perturbation curves: AOPC of most less that of least relevant first (Samek et al. 2017,
     1509.06321).
 
@@ -120,10 +157,17 @@ def abpc(
 
 @metric(better="lower", unit=_unit, kind="faithfulness")
 def selectivity(
-    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
-    granularity: str = "patch", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    batch: Batch,
+    *,
+    steps: int = 32,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    granularity: str = "patch",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    imputations: int = 1,
     tie_draws: int = 1,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Area under the score while patches are removed, most relevant first (Montavon et al. 2018, 1706.07979).
 
     ``deletion`` with patches for units, as the paper has it: trapezoid over the removed share of patches, both end
@@ -137,10 +181,17 @@ def selectivity(
 
 @metric(better=None, unit=_unit, kind="reference")
 def random_order(
-    batch: Batch, *, steps: int = 32, baseline: str | Tensor = "mean", score: str = "probability",
-    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
+    batch: Batch,
+    *,
+    steps: int = 32,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    granularity: str = "unit",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    imputations: int = 1,
     orders: int = 4,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Area under the score while units are removed in random order, the reference of all perturbation curves (R-OMS:
     Blücher et al. 2024, 2401.06654).
 

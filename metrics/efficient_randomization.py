@@ -15,16 +15,23 @@ from harness.registry import metric
 from harness.samples import Samples
 
 OVER_SEEDS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda rises: rises.mean(1), "median": lambda rises: rises.quantile(0.5, 1),
-}  # fmt: skip
+    "mean": lambda rises: rises.mean(1),
+    "median": lambda rises: rises.quantile(0.5, 1),
+}
 ROWS = 256  # noisy inputs explained at a time: full batches for the explainer, whatever the number of samples
 
 
 @metric(better="higher", unit="relative change", kind="sanity", needs=("explainer",))
 def efficient_parameter_randomization(
-    batch: Batch, *, bins: int = 100, weight_seed: int = 0, weight_seeds: int = 3, over_seeds: str = "mean",
-    target: str = "fixed", running_statistics: str = "keep",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    bins: int = 100,
+    weight_seed: int = 0,
+    weight_seeds: int = 3,
+    over_seeds: str = "mean",
+    target: str = "fixed",
+    running_statistics: str = "keep",
+) -> Scores:
     """Relative rise of an explanation's entropy when all weights become random (eMPRT: Hedström et al. 2024,
     2405.02383).
 
@@ -50,9 +57,17 @@ def efficient_parameter_randomization(
 
 @metric(better="lower", unit=lambda options: options["similarity"], kind="sanity", needs=("explainer",))
 def smooth_parameter_randomization(
-    batch: Batch, *, samples: int = 50, noise: float = 0.1, stages: int = 1, mode: str = "cascading",
-    similarity: str = "ssim", target: str = "fixed", weight_seed: int = 0, running_statistics: str = "keep",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    samples: int = 50,
+    noise: float = 0.1,
+    stages: int = 1,
+    mode: str = "cascading",
+    similarity: str = "ssim",
+    target: str = "fixed",
+    weight_seed: int = 0,
+    running_statistics: str = "keep",
+) -> Scores:
     """Similarity of explanations averaged over noisy inputs, before and after the weights are random (sMPRT: Hedström
     et al. 2024, 2405.02383).
 
@@ -70,7 +85,7 @@ def smooth_parameter_randomization(
             f"samples is {samples} and noise {noise}, expected draws from 1 and a share of the range from 0"
         )
     batch.need_explainer()
-    smooth = lambda explain, inputs: _smooth_maps(batch, explain, inputs, samples, noise)  # noqa: E731
+    smooth = lambda explain, inputs: _smooth_maps(batch, explain, inputs, samples, noise)
     before = batch.remember(("smooth maps", samples, noise), lambda: smooth(batch.explain, batch.samples))
     key = ("smooth maps of random weights", samples, noise, how)
     after = batch.remember(key, lambda: at_each_stage(batch, how, smooth))

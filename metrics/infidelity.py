@@ -29,9 +29,17 @@ def _unit(options: Mapping[str, Any]) -> str:
 
 @metric(better="lower", unit=_unit, kind="faithfulness")
 def infidelity(
-    batch: Batch, *, perturbation: str = "square", scaling: str = "none", samples: int = 200, largest: int = 10,
-    noise: float = 0.2, baseline: str | Tensor = "zero", score: str = "logit", convention: str = "auto",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    perturbation: str = "square",
+    scaling: str = "none",
+    samples: int = 200,
+    largest: int = 10,
+    noise: float = 0.2,
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+    convention: str = "auto",
+) -> Scores:
     """Mean squared error of the output changes that attributions predict (Yeh et al. 2019, 1901.09392).
 
     E over perturbations I of (I . a - (f(x) - f(x - I)))^2, from ``samples`` independent draws per sample that all
@@ -89,8 +97,13 @@ def _is_local(batch: Batch, convention: str) -> bool:
 
 
 def _removed(
-    batch: Batch, perturbation: str, draws: int, largest: int, baseline: str | Tensor, local: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    batch: Batch,
+    perturbation: str,
+    draws: int,
+    largest: int,
+    baseline: str | Tensor,
+    local: bool,
+) -> tuple[Tensor, Tensor]:
     """The changes (N, draws) that attributions predict for removed sets, and the tracked outputs without the sets."""
     samples = batch.samples
     if local:
@@ -116,7 +129,7 @@ def _draw(samples: Samples, units: Groups, perturbation: str, draws: int, larges
     if perturbation == "square":
         squares = _squares(samples, keys, draws, largest)
         return pack_chunks(keys, draws, count, lambda rows, start, number: squares(rows, start, number).flatten(2))
-    coins = lambda rows, start, number: bits(keys[rows], number * count, start * count) < 0  # noqa: E731
+    coins = lambda rows, start, number: bits(keys[rows], number * count, start * count) < 0
     return pack_chunks(keys, draws, count, lambda *chunk: coins(*chunk).unflatten(1, (-1, count)))
 
 

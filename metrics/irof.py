@@ -15,10 +15,18 @@ REASON = "there is a single segment, or f(x) is not positive and nothing is a sh
     better="higher", unit=lambda options: "share" if options["normalised"] else options["score"], kind="faithfulness"
 )
 def irof(
-    batch: Batch, *, steps: int = 100, baseline: str | Tensor = "mean", score: str = "probability",
-    granularity: str = "segment", patch: int = 16, segments: str | Tensor = "slic:100", imputations: int = 1,
-    tie_draws: int = 1, normalised: bool = True,
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    steps: int = 100,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    granularity: str = "segment",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    imputations: int = 1,
+    tie_draws: int = 1,
+    normalised: bool = True,
+) -> Scores:
     """Area over the relative score while segments are removed, most important first (Rieger and Hansen 2020,
     2003.08747).
 

@@ -24,13 +24,22 @@ class Twin:
 
 
 @metric(
-    better="lower", unit=lambda options: options["similarity"], kind="sanity",
+    better="lower",
+    unit=lambda options: options["similarity"],
+    kind="sanity",
     needs=("explainer", "train", "train_labels"),
-)  # fmt: skip
+)
 def label_randomization(
-    batch: Batch, *, similarity: str = "spearman", epochs: int = 150, rate: float = 0.003, batch_size: int = 64,
-    weight_seed: int = 0, least_accuracy: float = 0.95, largest: int = 10**8,
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    similarity: str = "spearman",
+    epochs: int = 150,
+    rate: float = 0.003,
+    batch_size: int = 64,
+    weight_seed: int = 0,
+    least_accuracy: float = 0.95,
+    largest: int = 10**8,
+) -> Scores:
     """Similarity of the explanation and the one of a twin trained on permuted labels (data randomisation: Adebayo et
     al. 2018, 1810.03292).
 
@@ -51,8 +60,10 @@ def label_randomization(
     twins = _twins(batch.samples, recipe, weight_seed, largest)
     for labels, twin in zip(("permuted", "true"), twins, strict=True):
         if twin.accuracy < least_accuracy:
-            raise NotApplicable(f"the twin of {labels} labels has a training accuracy of {twin.accuracy:.3f}, under "
-                                f"least_accuracy={least_accuracy:g}")  # fmt: skip
+            raise NotApplicable(
+                f"the twin of {labels} labels has a training accuracy of {twin.accuracy:.3f}, under "
+                f"least_accuracy={least_accuracy:g}"
+            )
     key = ("maps of label twins", recipe, weight_seed)
     after = batch.remember(key, lambda: torch.stack([_maps_of(batch, twin.module) for twin in twins], 1))
     before = batch.reduced(batch.raw)

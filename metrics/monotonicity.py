@@ -21,9 +21,17 @@ def _unit(options: Mapping[str, Any]) -> str:
 
 @metric(better="higher", unit=_unit, kind="faithfulness")
 def monotonicity(
-    batch: Batch, *, verdict: bool = False, tolerance: float = 1e-6, steps: int = 32, baseline: str | Tensor = "mean",
-    score: str = "probability", granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    verdict: bool = False,
+    tolerance: float = 1e-6,
+    steps: int = 32,
+    baseline: str | Tensor = "mean",
+    score: str = "probability",
+    granularity: str = "unit",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+) -> Scores:
     """Share of steps at which the score does not fall while units enter, least important first (Arya et al. 2019,
     1909.03012).
 
@@ -52,9 +60,16 @@ def monotonicity(
 
 @metric(better="higher", unit="correlation", kind="faithfulness", needs=("train",))
 def monotonicity_correlation(
-    batch: Batch, *, samples: int = 100, baseline: str | Tensor = "train_sample", granularity: str = "auto",
-    groups: int = 50, patch: int = 16, segments: str | Tensor = "slic:100", score: str = "logit",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    samples: int = 100,
+    baseline: str | Tensor = "train_sample",
+    granularity: str = "auto",
+    groups: int = 50,
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    score: str = "logit",
+) -> Scores:
     """Rank correlation of |a| and the squared change of the score when units are resampled (Nguyen and
     Martinez 2020, 2007.07584).
 

@@ -44,9 +44,15 @@ def quantus_entry(name: str) -> Metric:
     line, (major, minor, *patch) = TABLE[short], quantus_version()
     kind = next(kind for kind, lines in KINDS.items() if short in lines)
     return Metric(
-        name, _scorer(short, line), MappingProxyType(dict(line.options)), better=line.better, unit=line.unit,
-        version=10_000 * major + 100 * minor + sum(patch), kind=kind, needs=line.needs,
-    )  # fmt: skip
+        name,
+        _scorer(short, line),
+        MappingProxyType(dict(line.options)),
+        better=line.better,
+        unit=line.unit,
+        version=10_000 * major + 100 * minor + sum(patch),
+        kind=kind,
+        needs=line.needs,
+    )
 
 
 def _scorer(name: str, line: Line) -> Callable[..., Scores]:
@@ -108,17 +114,26 @@ def _call(name: str, line: Line, batch: Batch, options: Mapping[str, Any]) -> An
     softmax, given = options["softmax"], {key: value for key, value in options.items() if key != "softmax"}
     metric = getattr(load_quantus(), name)(
         **{key: _function(key, value) for key, value in given.items()},
-        return_aggregate=False, disable_warnings=True, display_progressbar=False,
-    )  # fmt: skip
+        return_aggregate=False,
+        disable_warnings=True,
+        display_progressbar=False,
+    )
     if name == "ROAD":  # which would average over the samples here, and keep its first batch only
         metric.custom_postprocess = lambda **data: None
     maps = _maps(batch, line)
     more = {"s_batch": _array(batch.units.expand(batch.masks))} if "masks" in line.needs else {}
     return metric(
-        model=batch.samples.predictor.module, x_batch=_array(batch.inputs), y_batch=_array(batch.targets),
-        a_batch=_array(maps), channel_first=True, explain_func=_explainer(batch), softmax=softmax,
-        device=str(batch.inputs.device), batch_size=len(batch), **more,
-    )  # fmt: skip
+        model=batch.samples.predictor.module,
+        x_batch=_array(batch.inputs),
+        y_batch=_array(batch.targets),
+        a_batch=_array(maps),
+        channel_first=True,
+        explain_func=_explainer(batch),
+        softmax=softmax,
+        device=str(batch.inputs.device),
+        batch_size=len(batch),
+        **more,
+    )
 
 
 def _maps(batch: Batch, line: Line) -> Tensor:
@@ -141,9 +156,11 @@ def _function(option: str, value: Any) -> Any:
         return value
     modules = [importlib.import_module(f"quantus.functions.{module}") for module in FUNCTIONS]
     known = {
-        each: function for module in reversed(modules) for each, function in vars(module).items()
+        each: function
+        for module in reversed(modules)
+        for each, function in vars(module).items()
         if getattr(function, "__module__", None) == module.__name__ and callable(function)
-    }  # fmt: skip
+    }
     if value not in known:
         raise unknown(option, value, known)
     return known[value]

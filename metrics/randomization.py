@@ -16,9 +16,16 @@ CONSTANT = "a map of the original or a randomised model is constant or not finit
 
 @metric(better="lower", unit=lambda options: options["similarity"], kind="sanity", needs=("explainer",))
 def parameter_randomization(
-    batch: Batch, *, mode: str = "cascading", similarity: str = "spearman", stages: int = 8, target: str = "fixed",
-    weight_seed: int = 0, weight_seeds: int = 1, running_statistics: str = "keep",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    mode: str = "cascading",
+    similarity: str = "spearman",
+    stages: int = 8,
+    target: str = "fixed",
+    weight_seed: int = 0,
+    weight_seeds: int = 1,
+    running_statistics: str = "keep",
+) -> Scores:
     """Similarity of explanations before and after the weights are random (MPRT: Adebayo et al. 2018, 1810.03292).
 
     Mean over the randomised stages; curves (N, stages) hold each, averaged over ``weight_seeds`` sets of random weights
@@ -39,9 +46,17 @@ def parameter_randomization(
 
 @metric(better=None, unit=lambda options: options["similarity"], kind="sanity", needs=("explainer",))
 def chance_similarity(
-    batch: Batch, *, mode: str = "cascading", similarity: str = "spearman", stages: int = 8, target: str = "fixed",
-    weight_seed: int = 0, weight_seeds: int = 1, running_statistics: str = "keep", displacements: int = 19,
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    mode: str = "cascading",
+    similarity: str = "spearman",
+    stages: int = 8,
+    target: str = "fixed",
+    weight_seed: int = 0,
+    weight_seeds: int = 1,
+    running_statistics: str = "keep",
+    displacements: int = 19,
+) -> Scores:
     """What ``parameter_randomization`` would be for unrelated maps: the original map is displaced at random first.
 
     Options, mean and curves as there, over ``displacements`` random shifts of the map around its edges (tables: random
@@ -51,7 +66,7 @@ def chance_similarity(
     """
     how = Randomisation(mode, stages, target, weight_seed, running_statistics)
     alike = similarity_of(similarity, batch.units.shape)
-    by_chance = lambda before, after: chance(batch.samples, before, after, alike, displacements).mean(1)  # noqa: E731
+    by_chance = lambda before, after: chance(batch.samples, before, after, alike, displacements).mean(1)
     return _over_stages(batch, how.seeds(weight_seeds), by_chance)
 
 

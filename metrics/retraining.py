@@ -28,13 +28,23 @@ NEEDS = ("explainer", "train", "train_labels")
 
 
 @metric(
-    better=lambda options: "higher" if options["keep"] else "lower", unit="accuracy", kind="faithfulness",
+    better=lambda options: "higher" if options["keep"] else "lower",
+    unit="accuracy",
+    kind="faithfulness",
     needs=(*NEEDS, "labels"),
-)  # fmt: skip
+)
 def roar(
-    batch: Batch, *, percents: str = "10 30 50 70 90", keep: bool = False, baseline: str = "train_mean",
-    initialisations: int = 3, epochs: int = 20, rate: float = 0.003, batch_size: int = 64, largest: int = 10**8,
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    percents: str = "10 30 50 70 90",
+    keep: bool = False,
+    baseline: str = "train_mean",
+    initialisations: int = 3,
+    epochs: int = 20,
+    rate: float = 0.003,
+    batch_size: int = 64,
+    largest: int = 10**8,
+) -> Scores:
     """Accuracy after the most important units are removed and the model is retrained (ROAR: Hooker et al. 2019,
     1806.10758).
 
@@ -73,9 +83,16 @@ def roar(
 
 @metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution", needs=NEEDS)
 def idsds(
-    batch: Batch, *, segments: str = "grid:4", baseline: str = "zero", score: str = "logit", epochs: int = 10,
-    rate: float = 0.001, batch_size: int = 64, largest: int = 10**8,
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    segments: str = "grid:4",
+    baseline: str = "zero",
+    score: str = "logit",
+    epochs: int = 10,
+    rate: float = 0.001,
+    batch_size: int = 64,
+    largest: int = 10**8,
+) -> Scores:
     """In-domain single deletion: ``single_deletion`` on a model that knows inputs with a patch missing (Hesse et al.
     2024, 2407.11910).
 
@@ -99,8 +116,14 @@ def idsds(
 
 
 def _retrained_without(
-    batch: Batch, train: Samples, shares: list[float], keep: bool, baseline: str, recipe: Recipe, seeds: list[int],
-) -> list[list[nn.Module]]:  # fmt: skip
+    batch: Batch,
+    train: Samples,
+    shares: list[float],
+    keep: bool,
+    baseline: str,
+    recipe: Recipe,
+    seeds: list[int],
+) -> list[list[nn.Module]]:
     """For each share the models retrained on inputs without it."""
     maps = batch.for_explainer("maps of the training inputs", lambda: check_finite(batch.explain(train)))
     reduced = batch.reduced(maps)

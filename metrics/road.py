@@ -21,12 +21,19 @@ REASON = "the model's outputs for perturbed inputs are not finite"
 
 @metric(
     better=lambda options: "lower" if options["order"] == "morf" else "higher",
-    unit=lambda options: options["score"], kind="faithfulness",
-)  # fmt: skip
+    unit=lambda options: options["score"],
+    kind="faithfulness",
+)
 def road(
-    batch: Batch, *, percents: str = "10 20 30 40 50 70 90", order: str = "morf", score: str = "accuracy",
-    noise: float = 0.01, imputations: int = 1, tie_draws: int = 1,
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    percents: str = "10 20 30 40 50 70 90",
+    order: str = "morf",
+    score: str = "accuracy",
+    noise: float = 0.01,
+    imputations: int = 1,
+    tie_draws: int = 1,
+) -> Scores:
     """Accuracy after the most important pixels are replaced by noisy linear imputation, without retraining (ROAD: Rong
     et al. 2022, 2202.00449).
 
@@ -71,10 +78,12 @@ def _evaluate(
     """Tracked outputs (N, imputations * T * P, 3) and predicted classes (N, imputations * T * P), -1 for none."""
     samples = batch.samples
     work = _Work(
-        samples, order_units(batch, tie_draws=tie_draws).places,
+        samples,
+        order_units(batch, tie_draws=tie_draws).places,
         torch.tensor([int(samples.units.count * share // 100) for share in shares], device=samples.inputs.device),
-        order == "lerf", [_remover(samples, draw, noise) for draw in range(imputations)],
-    )  # fmt: skip
+        order == "lerf",
+        [_remover(samples, draw, noise) for draw in range(imputations)],
+    )
     draws = imputations * tie_draws * len(shares)
     rows = torch.arange(len(samples) * draws, device=samples.inputs.device)
     parts = [work.run(some // draws, some % draws) for some in rows.split(samples.predictor.chunk)]

@@ -50,9 +50,11 @@ def avg_sensitivity(batch: Batch, *, radius: float = 0.02, samples: int = 50, ab
 
 
 @metric(
-    better="lower", kind="robustness", needs=("explainer",),
+    better="lower",
+    kind="robustness",
+    needs=("explainer",),
     unit=lambda options: "ratio per input unit" if options["relative"] else "attribution per input unit",
-)  # fmt: skip
+)
 def local_lipschitz(
     batch: Batch, *, radius: float = 0.02, samples: int = 50, distribution: str = "gaussian", relative: bool = False
 ) -> Scores:

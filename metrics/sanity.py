@@ -14,9 +14,16 @@ from harness.registry import metric
 
 @metric(better="higher", unit="share", kind="sanity", needs=("explainer",))
 def sanity(
-    batch: Batch, *, similarity: str = "spearman", weight_seeds: int = 3, weight_seed: int = 0,
-    displacements: int = 19, draws: int = 3, distinct: float = 0.9, running_statistics: str = "keep",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    similarity: str = "spearman",
+    weight_seeds: int = 3,
+    weight_seed: int = 0,
+    displacements: int = 19,
+    draws: int = 3,
+    distinct: float = 0.9,
+    running_statistics: str = "keep",
+) -> Scores:
     """Whether the explanation depends on the weights, and on the class: the smaller of the two shares of random draws
     in which it does, after Adebayo et al. 2018 (1810.03292) and Sixt et al. 2020 (1912.09818).
 

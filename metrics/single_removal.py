@@ -30,9 +30,15 @@ REASON = "over single removals the output or the attribution does not vary"
 
 @metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution")
 def faithfulness_estimate(
-    batch: Batch, *, granularity: str = "auto", groups: int = 200, patch: int = 16,
-    segments: str | Tensor = "slic:100", baseline: str | Tensor = "zero", score: str = "logit",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    granularity: str = "auto",
+    groups: int = 200,
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+) -> Scores:
     """Correlation of attribution and drop over units removed one at a time (Alvarez-Melis and Jaakkola 2018,
     1806.07538).
 
@@ -61,8 +67,12 @@ def faithfulness_estimate(
 
 @metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution")
 def single_deletion(
-    batch: Batch, *, segments: str | Tensor = "grid:4", baseline: str | Tensor = "zero", score: str = "logit",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    segments: str | Tensor = "grid:4",
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+) -> Scores:
     """Rank correlation of attribution and drop over 16 patches deleted one at a time (Hesse et al. 2024, 2407.11910).
 
     Spearman per sample between each patch's summed attribution and f(x) - f(x without it), ties at average ranks. In
@@ -76,10 +86,18 @@ def single_deletion(
 
 @metric(better="lower", unit="share", kind="axiom")
 def non_sensitivity(
-    batch: Batch, *, attribution_eps: float = 1e-3, output_eps: float = 1e-4, samples: int = 100,
-    granularity: str = "auto", groups: int = 200, patch: int = 16, segments: str | Tensor = "slic:100",
-    baseline: str | Tensor = "zero", score: str = "logit",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    attribution_eps: float = 1e-3,
+    output_eps: float = 1e-4,
+    samples: int = 100,
+    granularity: str = "auto",
+    groups: int = 200,
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+) -> Scores:
     """Share of units that only one of map and model holds to be without effect (Nguyen and Martinez 2020, 2007.07584).
 
     The paper's symmetric difference of {i: a_i = 0} and {i: f does not react to i}, over the number of units. A group
@@ -105,9 +123,15 @@ def non_sensitivity(
 
 
 def root_mean_square_changes(
-    samples: Samples, granularity: str, patch: int, segments: str | Tensor, most: int, baseline: str | Tensor,
-    draws: int, score: str,
-) -> tuple[Groups, Tensor]:  # fmt: skip
+    samples: Samples,
+    granularity: str,
+    patch: int,
+    segments: str | Tensor,
+    most: int,
+    baseline: str | Tensor,
+    draws: int,
+    score: str,
+) -> tuple[Groups, Tensor]:
     """The chosen groups, and by how much the score changes (N, G) where one is removed to a baseline's draws."""
     found, key = chosen_groups(samples, granularity, patch, segments, most)
     tracked = outputs_without_each(samples, found, key, baseline, draws)

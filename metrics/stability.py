@@ -29,7 +29,7 @@ from harness.metrics._neighbours import (
     neighbours,
     pairs,
     surroundings,
-)  # fmt: skip
+)
 from harness.metrics._representation import representation
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
@@ -47,9 +47,15 @@ def _unit(ratio: str) -> Callable[[Mapping[str, Any]], str]:
 
 @metric(better="lower", unit=_unit("ratio"), kind="robustness", needs=("explainer",))
 def relative_input_stability(
-    batch: Batch, *, radius: float = 0.02, samples: int = 50, distribution: str = "gaussian", floor: float = 0.01,
-    eps: float = 1e-6, log10: bool = False,
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    radius: float = 0.02,
+    samples: int = 50,
+    distribution: str = "gaussian",
+    floor: float = 0.01,
+    eps: float = 1e-6,
+    log10: bool = False,
+) -> Scores:
     """Largest relative change of the explanation over that of the input, among neighbours that the model gives the
     same class (RIS: Agarwal et al. 2022, 2203.06877).
 
@@ -65,9 +71,15 @@ def relative_input_stability(
 
 @metric(better="lower", unit=_unit("ratio per logit"), kind="robustness", needs=("explainer",))
 def relative_output_stability(
-    batch: Batch, *, radius: float = 0.02, samples: int = 50, distribution: str = "gaussian", floor: float = 0.01,
-    eps: float = 1e-6, log10: bool = False,
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    radius: float = 0.02,
+    samples: int = 50,
+    distribution: str = "gaussian",
+    floor: float = 0.01,
+    eps: float = 1e-6,
+    log10: bool = False,
+) -> Scores:
     """Largest relative change of the explanation over the change of the logits, among neighbours that the model gives
     the same class (ROS: Agarwal et al. 2022, 2203.06877).
 
@@ -81,9 +93,16 @@ def relative_output_stability(
 
 @metric(better="lower", unit=_unit("ratio"), kind="robustness", needs=("explainer",))
 def relative_representation_stability(
-    batch: Batch, *, radius: float = 0.02, samples: int = 50, distribution: str = "gaussian", floor: float = 0.01,
-    eps: float = 1e-6, log10: bool = False, layer: str | None = None,
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    radius: float = 0.02,
+    samples: int = 50,
+    distribution: str = "gaussian",
+    floor: float = 0.01,
+    eps: float = 1e-6,
+    log10: bool = False,
+    layer: str | None = None,
+) -> Scores:
     """Largest relative change of the explanation over that of a hidden representation, among neighbours that the model
     gives the same class (RRS: Agarwal et al. 2022, 2203.06877).
 

@@ -25,9 +25,17 @@ REASON = "over random subsets the output or the attribution does not vary"
 
 @metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution")
 def sensitivity_n(
-    batch: Batch, *, sizes: int = 10, share: float = 0.8, subsets: int = 100, baseline: str | Tensor = "zero",
-    score: str = "logit", granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    sizes: int = 10,
+    share: float = 0.8,
+    subsets: int = 100,
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+    granularity: str = "unit",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+) -> Scores:
     """Correlation of attribution and drop over random subsets of n units, mean over n (Ancona et al. 2018, 1711.06104).
 
     Pearson per sample and per n, for ``sizes`` log-spaced n from 1 to ``share`` of the units, each n once; curves
@@ -46,9 +54,16 @@ def sensitivity_n(
 
 @metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution")
 def seg_sensitivity_n(
-    batch: Batch, *, sizes: int = 10, share: float = 0.8, subsets: int = 100, baseline: str | Tensor = "zero",
-    score: str = "logit", segments: str | Tensor = "slic:100", segment_reduce: str = "sum",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    sizes: int = 10,
+    share: float = 0.8,
+    subsets: int = 100,
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+    segments: str | Tensor = "slic:100",
+    segment_reduce: str = "sum",
+) -> Scores:
     """Correlation of attribution and drop over random subsets of n segments, mean over n (Gevaert et al. 2024,
     2202.12270).
 
@@ -70,9 +85,16 @@ def seg_sensitivity_n(
 
 @metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution")
 def faithfulness_correlation(
-    batch: Batch, *, share: float = 0.2, subsets: int = 100, baseline: str | Tensor = "mean", score: str = "logit",
-    granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    share: float = 0.2,
+    subsets: int = 100,
+    baseline: str | Tensor = "mean",
+    score: str = "logit",
+    granularity: str = "unit",
+    patch: int = 16,
+    segments: str | Tensor = "slic:100",
+) -> Scores:
     """Correlation of attribution and drop over random subsets of one size (Bhatt et al. 2020, 2005.00631).
 
     Pearson per sample over ``subsets`` subsets of ``share`` of the units. In [-1, 1], higher is better; for
@@ -114,9 +136,15 @@ def _at_most_all_but_one(sizes: Tensor, found: Groups, share: float) -> Tensor:
 
 
 def _correlations(
-    samples: Samples, found: Groups, partition: tuple, values: Tensor, counts: Tensor, subsets: int,
-    baseline: str | Tensor, score: str,
-) -> Tensor:  # fmt: skip
+    samples: Samples,
+    found: Groups,
+    partition: tuple,
+    values: Tensor,
+    counts: Tensor,
+    subsets: int,
+    baseline: str | Tensor,
+    score: str,
+) -> Tensor:
     """Pearson (N, S) between the values (N, G) of random subsets of each size and the drop of the score without."""
     if subsets < 2:
         raise UserError(f"subsets is {subsets}, expected at least 2")

@@ -29,9 +29,14 @@ def _unit(options: Mapping[str, Any]) -> str:
 
 @metric(better="higher", unit=_unit, kind="faithfulness")
 def comprehensiveness(
-    batch: Batch, *, percents: str = "1 5 10 20 50", positive_only: bool = False, baseline: str | Tensor = "zero",
-    score: str = "probability", padding: str = "zero",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    percents: str = "1 5 10 20 50",
+    positive_only: bool = False,
+    baseline: str | Tensor = "zero",
+    score: str = "probability",
+    padding: str = "zero",
+) -> Scores:
     """Mean drop of the score when the most important tokens are removed (ERASER: DeYoung et al. 2020, 1911.03429).
 
     f(x) - f(x without the top k tokens), mean over ``percents``, ties by lot. In the unit of the score, [-1, 1] for
@@ -43,9 +48,14 @@ def comprehensiveness(
 
 @metric(better="lower", unit=_unit, kind="faithfulness")
 def sufficiency(
-    batch: Batch, *, percents: str = "1 5 10 20 50", positive_only: bool = False, baseline: str | Tensor = "zero",
-    score: str = "probability", padding: str = "zero",
-) -> Scores:  # fmt: skip
+    batch: Batch,
+    *,
+    percents: str = "1 5 10 20 50",
+    positive_only: bool = False,
+    baseline: str | Tensor = "zero",
+    score: str = "probability",
+    padding: str = "zero",
+) -> Scores:
     """Mean drop of the score when only the most important tokens are kept (ERASER: DeYoung et al. 2020, 1911.03429).
 
     f(x) - f(the top k tokens alone), mean over ``percents``, ties by lot; padding stays. In the unit of the score,

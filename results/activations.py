@@ -13,9 +13,15 @@ TILE = 0.68  # inches
 
 
 def draw_activations(
-    path: Path, layer: str, maps: np.ndarray, inputs: np.ndarray, captions: Sequence[str], *,
-    value_range: tuple[Any, Any], title: str,
-) -> list[Path]:  # fmt: skip
+    path: Path,
+    layer: str,
+    maps: np.ndarray,
+    inputs: np.ndarray,
+    captions: Sequence[str],
+    *,
+    value_range: tuple[Any, Any],
+    title: str,
+) -> list[Path]:
     """A layer's output for a few samples (rows): the ten channels that vary most over them, the same in each row.
 
     ``maps`` (n, C, H, W) or (n, C, T), or (n, F) of a layer without places, whose units are all shown as bars.
@@ -24,8 +30,9 @@ def draw_activations(
     channels = _telling(maps) if maps.ndim > 2 else None
     shown = maps if channels is None else maps[:, channels]
     low, high = float(shown.min()), float(shown.max())
-    made = figure(_height(len(maps)), f"{title}: activations of layer {shortened(layer, 50)}",
-                  _note(maps, channels, low, high))  # fmt: skip
+    made = figure(
+        _height(len(maps)), f"{title}: activations of layer {shortened(layer, 50)}", _note(maps, channels, low, high)
+    )
     widths = [1, *([1] * len(channels) if channels is not None else [MOST_CHANNELS])]
     axes = made.subplots(len(maps), len(widths), squeeze=False, width_ratios=widths)
     for row, (sample, caption) in enumerate(zip(inputs, captions, strict=True)):
@@ -38,8 +45,15 @@ def draw_activations(
         for axis, channel, values in zip(axes[row, 1:], channels, shown[row], strict=True):
             _channel(axis, values, low, high)
             axis.set_title(f"{channel}" if row == 0 else "", fontsize=7)
-    told = {"layer": layer, "samples": list(captions), "shape": list(maps.shape[1:]), "low": low, "high": high,
-            "channels": None if channels is None else channels, "activations": np.round(_small(shown), 5)}  # fmt: skip
+    told = {
+        "layer": layer,
+        "samples": list(captions),
+        "shape": list(maps.shape[1:]),
+        "low": low,
+        "high": high,
+        "channels": None if channels is None else channels,
+        "activations": np.round(_small(shown), 5),
+    }
     return save(made, path, told)
 
 
@@ -71,8 +85,11 @@ def _channel(axis: Any, values: np.ndarray, low: float, high: float) -> None:
         axis.set_yticks([])
         return
     largest = max(-low, high)
-    limits = {"cmap": DIVERGING, "vmin": -largest, "vmax": largest} if low < 0 else {
-        "cmap": SEQUENTIAL, "vmin": 0, "vmax": high}  # fmt: skip
+    limits = (
+        {"cmap": DIVERGING, "vmin": -largest, "vmax": largest}
+        if low < 0
+        else {"cmap": SEQUENTIAL, "vmin": 0, "vmax": high}
+    )
     axis.imshow(values, interpolation="nearest", **limits)
     axis.set_axis_off()
 
@@ -84,9 +101,16 @@ def _small(shown: np.ndarray) -> np.ndarray:
 
 
 def draw_maximised(
-    path: Path, inputs: np.ndarray, names: Sequence[str], reached: Sequence[float], *,
-    value_range: tuple[Any, Any], columns: Sequence[str] | None, title: str, note: str,
-) -> list[Path]:  # fmt: skip
+    path: Path,
+    inputs: np.ndarray,
+    names: Sequence[str],
+    reached: Sequence[float],
+    *,
+    value_range: tuple[Any, Any],
+    columns: Sequence[str] | None,
+    title: str,
+    note: str,
+) -> list[Path]:
     """Inputs (K, ...) that excite an output or a channel most, each with its name and the activation reached."""
     across = min(5 if inputs.ndim == 4 else 2, len(inputs))
     rows = -(-len(inputs) // across)
@@ -101,8 +125,13 @@ def draw_maximised(
         else:
             show_input(axis, values, *value_range)
         axis.set_title(f"{shortened(name, 22)}  {height:.3g}", fontsize=8)
-    told = {"names": list(names), "reached": [float(height) for height in reached], "shape": list(inputs.shape[1:]),
-            "note": note, "inputs": np.round(inputs, 5) if inputs[0].size <= 4096 else None}  # fmt: skip
+    told = {
+        "names": list(names),
+        "reached": [float(height) for height in reached],
+        "shape": list(inputs.shape[1:]),
+        "note": note,
+        "inputs": np.round(inputs, 5) if inputs[0].size <= 4096 else None,
+    }
     return save(made, path, told)
 
 

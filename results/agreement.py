@@ -42,10 +42,15 @@ def _pair(first: Matrix, second: Matrix, seed: int) -> dict[str, object] | None:
     resampled = taus(weights @ a, weights @ b)
     low, high = np.nanquantile(resampled, [0.025, 0.975]) if np.isfinite(resampled).any() else (np.nan, np.nan)
     return {
-        **_block(first), "first": first.names["metric"], "second": second.names["metric"],
-        "tau": float(taus(a.mean(0)[None], b.mean(0)[None])[0]), "low": float(low), "high": float(high),
-        "explainers": len(explainers), "n": len(common),
-    }  # fmt: skip
+        **_block(first),
+        "first": first.names["metric"],
+        "second": second.names["metric"],
+        "tau": float(taus(a.mean(0)[None], b.mean(0)[None])[0]),
+        "low": float(low),
+        "high": float(high),
+        "explainers": len(explainers),
+        "n": len(common),
+    }
 
 
 @lru_cache(maxsize=2)

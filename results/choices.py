@@ -56,9 +56,18 @@ def verdicts(scores: pd.DataFrame) -> pd.DataFrame:
             found = [each.verdicts[first, second] for each in settings if {first, second} <= set(each.values)]
             if found:
                 better, worse = found.count(1), found.count(-1)
-                rows.append({**names, "first": first, "second": second, "settings": len(found), "better": better,
-                             "worse": worse, "undecided": found.count(0),
-                             "holds": max(better, worse) / len(found)})  # fmt: skip
+                rows.append(
+                    {
+                        **names,
+                        "first": first,
+                        "second": second,
+                        "settings": len(found),
+                        "better": better,
+                        "worse": worse,
+                        "undecided": found.count(0),
+                        "holds": max(better, worse) / len(found),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -75,13 +84,19 @@ def standing(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFra
             mine = [each for each in settings if explainer in each.values]
             places = pd.Series([each.ranks[explainer] for each in mine])
             others = [control for control in controls if control != explainer]
-            rows.append({
-                **names, "explainer": explainer, "settings": len(mine),
-                "unbeaten": sum(_unbeaten(each, explainer) for each in mine),
-                "above_controls": None if explainer in controls or not others
-                else sum(_above(each, explainer, others) for each in mine),
-                "rank_best": places.min(), "rank_worst": places.max(),
-            })  # fmt: skip
+            rows.append(
+                {
+                    **names,
+                    "explainer": explainer,
+                    "settings": len(mine),
+                    "unbeaten": sum(_unbeaten(each, explainer) for each in mine),
+                    "above_controls": None
+                    if explainer in controls or not others
+                    else sum(_above(each, explainer, others) for each in mine),
+                    "rank_best": places.min(),
+                    "rank_worst": places.max(),
+                }
+            )
     return pd.DataFrame(rows)
 
 

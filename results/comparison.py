@@ -76,9 +76,12 @@ def _get(cells: pd.DataFrame, name: str) -> pd.Series | None:
 
 
 def _row(
-    name: str, old: pd.Series | None, new: pd.Series | None, old_scores: pd.DataFrame | None,
+    name: str,
+    old: pd.Series | None,
+    new: pd.Series | None,
+    old_scores: pd.DataFrame | None,
     new_scores: pd.DataFrame | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     about = {column: (new if new is not None else old)[column] for column in ABOUT}
     row = {**about, **dict.fromkeys(CHANGE, np.nan), "note": "", "judged": "", "measured": False}
     verdict, note = _by_status(old, new)
@@ -144,11 +147,16 @@ def _quality(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
     low, high = interval(differences) if len(differences) > 1 else (np.nan, np.nan)
     scale = max(abs(pairs["old"].mean()), pairs["old"].std(ddof=0))
     return {
-        "before": pairs["old"].mean(), "after": pairs["new"].mean(), "change": differences.mean(), "low": low,
-        "high": high, "n": len(pairs), "note": _lost(old, new),
+        "before": pairs["old"].mean(),
+        "after": pairs["new"].mean(),
+        "change": differences.mean(),
+        "low": low,
+        "high": high,
+        "n": len(pairs),
+        "note": _lost(old, new),
         "p": tail_test(differences) if differences.any() else np.nan,
         "judged": _size(abs(differences.mean()), FLOORS["quality"] * scale, differences.any()),
-    }  # fmt: skip
+    }
 
 
 def _lost(old: pd.DataFrame, new: pd.DataFrame) -> str:
@@ -182,10 +190,15 @@ def _cost(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any
     once = not counted and np.ptp(before) == 0 and np.ptp(after) == 0  # as setting up: one measurement tells no spread
     p = 0.0 if counted else 1.0 if once else float(stats.mannwhitneyu(before, after).pvalue)
     return {
-        "before": np.median(before), "after": np.median(after), "change": change, "n": min(len(before), len(after)),
-        "p": np.nan if change == 0 else p, "note": "measured once a night, so not tested" if once and change else "",
-        "judged": _size(abs(change), floor, change != 0), "measured": not counted,
-    }  # fmt: skip
+        "before": np.median(before),
+        "after": np.median(after),
+        "change": change,
+        "n": min(len(before), len(after)),
+        "p": np.nan if change == 0 else p,
+        "note": "measured once a night, so not tested" if once and change else "",
+        "judged": _size(abs(change), floor, change != 0),
+        "measured": not counted,
+    }
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

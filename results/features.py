@@ -32,17 +32,30 @@ def embed(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, float]:
 
 
 def draw_features(
-    path: Path, places: np.ndarray, samples: Sequence[str], classes: Sequence[str], *, predictions: Sequence[str],
-    score: pd.Series | None, score_name: str, title: str, note: str,
-) -> list[Path]:  # fmt: skip
+    path: Path,
+    places: np.ndarray,
+    samples: Sequence[str],
+    classes: Sequence[str],
+    *,
+    predictions: Sequence[str],
+    score: pd.Series | None,
+    score_name: str,
+    title: str,
+    note: str,
+) -> list[Path]:
     """Places (N, 2) coloured by class, and beside it by a score per sample where there is one."""
     made = figure(4.6 if score is not None else 6.0, title, note)
     axes = np.atleast_1d(made.subplots(1, 1 + (score is not None)))
     _by_class(axes[0], places, np.asarray(classes), np.asarray(predictions))
     if score is not None:
         _by_score(made, axes[1], places, score.to_numpy(), score_name)
-    columns: dict[str, Any] = {"sample": list(samples), "x": places[:, 0], "y": places[:, 1], "class": list(classes),
-                               "prediction": list(predictions)}  # fmt: skip
+    columns: dict[str, Any] = {
+        "sample": list(samples),
+        "x": places[:, 0],
+        "y": places[:, 1],
+        "class": list(classes),
+        "prediction": list(predictions),
+    }
     return save(made, path, pd.DataFrame(columns | ({} if score is None else {score_name: score.to_numpy()})))
 
 
@@ -51,15 +64,28 @@ def _by_class(axis: Any, places: np.ndarray, classes: np.ndarray, predictions: n
     named = set(names[np.argsort(-counts, kind="stable")[:MOST_NAMED]])
     for name, (colour, marker) in zip(names, looks(len(names)), strict=True):
         mine = classes == name
-        axis.scatter(*places[mine].T, s=14, color=colour, marker=marker, linewidths=0,
-                     label=shortened(name, 18) if name in named else None)  # fmt: skip
+        axis.scatter(
+            *places[mine].T,
+            s=14,
+            color=colour,
+            marker=marker,
+            linewidths=0,
+            label=shortened(name, 18) if name in named else None,
+        )
     wrong = classes != predictions
     if wrong.any():
         axis.scatter(*places[wrong].T, s=60, facecolors="none", edgecolors="#1d1d1f", linewidths=0.8, label="wrong")
     left_out = len(names) - len(named)
-    legend = axis.legend(fontsize=6.5, ncols=min(6, len(named) + 1), loc="upper center", bbox_to_anchor=(0.5, -0.02),
-                         frameon=False, handletextpad=0.2, columnspacing=0.9,
-                         title=f"and {left_out} classes more" if left_out else None)  # fmt: skip
+    legend = axis.legend(
+        fontsize=6.5,
+        ncols=min(6, len(named) + 1),
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.02),
+        frameon=False,
+        handletextpad=0.2,
+        columnspacing=0.9,
+        title=f"and {left_out} classes more" if left_out else None,
+    )
     legend.get_title().set_fontsize(6.5)
     _bare(tidy(axis, "by class"))
 
@@ -70,8 +96,9 @@ def _by_score(made: Any, axis: Any, places: np.ndarray, score: np.ndarray, name:
     dots = axis.scatter(*places[known].T, s=14, c=score[known], cmap=SEQUENTIAL, linewidths=0)
     bar = made.colorbar(dots, ax=axis, orientation="horizontal", fraction=0.05, pad=0.02)
     bar.ax.tick_params(labelsize=7)
-    bar.set_label(f"{(~known).sum()} samples without a score: grey crosses" if (~known).any() else "",
-                  fontsize=7, color=GREY)  # fmt: skip
+    bar.set_label(
+        f"{(~known).sum()} samples without a score: grey crosses" if (~known).any() else "", fontsize=7, color=GREY
+    )
     _bare(tidy(axis, f"by {name}"))
 
 

@@ -16,12 +16,42 @@ from harness.results.pairs import standing
 from harness.results.statistics import not_comparable, ranks
 
 CELL = ["model", "dataset", "protocol", "metric", "explainer"]
-LONG = [*CELL, "kind", "unit", "better", "value", "ci_low", "ci_high", "n", "n_invalid", "rank", "letters", "best",
-        "vs_best", "p_best", "vs_control", "p_control", "effect_control", "share_control", "status", "why"]  # fmt: skip
+LONG = [
+    *CELL,
+    "kind",
+    "unit",
+    "better",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "n_invalid",
+    "rank",
+    "letters",
+    "best",
+    "vs_best",
+    "p_best",
+    "vs_control",
+    "p_control",
+    "effect_control",
+    "share_control",
+    "status",
+    "why",
+]
 ARROWS = {"higher": "↑", "lower": "↓"}
 TEX_ARROWS = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}
-TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-       "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
+TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 def long_table(cells: pd.DataFrame, scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFrame:
@@ -65,8 +95,12 @@ def markdown(rows: pd.DataFrame) -> str:
     """The wide tables as Markdown."""
     parts = []
     for title, wide in wide_table(rows):
-        lines = [f"**{markdown_text(title)}**", "", _line(["explainer", *wide.columns]),
-                 _line(["---", *["---:"] * wide.shape[1]])]  # fmt: skip
+        lines = [
+            f"**{markdown_text(title)}**",
+            "",
+            _line(["explainer", *wide.columns]),
+            _line(["---", *["---:"] * wide.shape[1]]),
+        ]
         lines += [_line([name, *texts]) for name, texts in zip(wide.index, wide.to_numpy().tolist(), strict=True)]
         parts.append("\n".join(lines))
     legend = "**bold**: best mean; <u>underlined</u>: not shown to be worse than it (paired flip test, Holm)"
@@ -77,8 +111,13 @@ def latex(rows: pd.DataFrame) -> str:
     """The wide tables as LaTeX for the package booktabs, each a ``tabular`` of its own."""
     parts = []
     for title, wide in wide_table(rows, tex=True):
-        lines = [f"% {' '.join(title.split())}", rf"\begin{{tabular}}{{l{'r' * wide.shape[1]}}}", r"\toprule",
-                 _tex_line(["explainer", *wide.columns]), r"\midrule"]  # fmt: skip
+        lines = [
+            f"% {' '.join(title.split())}",
+            rf"\begin{{tabular}}{{l{'r' * wide.shape[1]}}}",
+            r"\toprule",
+            _tex_line(["explainer", *wide.columns]),
+            r"\midrule",
+        ]
         lines += [_tex_line([name, *texts]) for name, texts in zip(wide.index, wide.to_numpy().tolist(), strict=True)]
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
     note = "% bold: best mean; underlined: not shown to be worse than it (paired flip test, Holm); needs booktabs"

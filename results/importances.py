@@ -21,16 +21,24 @@ def draw_importances(path: Path, repeats: pd.DataFrame, *, title: str) -> list[P
     shown = order[:MOST_COLUMNS]
     count = len(next(iter(by_unit.values())))
     more = f" The {len(shown)} largest of {len(order)} columns." if len(shown) < len(order) else ""
-    made = figure(1.3 + 0.2 * len(shown), title,
-                  f"Box: quartiles and median of {count} repeats; whiskers: 1.5 times the box at most; "
-                  f"dots: repeats beyond.{more}")  # fmt: skip
+    made = figure(
+        1.3 + 0.2 * len(shown),
+        title,
+        f"Box: quartiles and median of {count} repeats; whiskers: 1.5 times the box at most; "
+        f"dots: repeats beyond.{more}",
+    )
     axis = made.subplots()
     axis.boxplot(
-        [by_unit[unit] for unit in shown], orientation="horizontal", widths=0.6, patch_artist=True,
-        boxprops={"facecolor": COLOURS[5], "edgecolor": COLOURS[0]}, medianprops={"color": "#1d1d1f", "linewidth": 1.4},
-        whiskerprops={"color": COLOURS[0]}, capprops={"color": COLOURS[0]},
+        [by_unit[unit] for unit in shown],
+        orientation="horizontal",
+        widths=0.6,
+        patch_artist=True,
+        boxprops={"facecolor": COLOURS[5], "edgecolor": COLOURS[0]},
+        medianprops={"color": "#1d1d1f", "linewidth": 1.4},
+        whiskerprops={"color": COLOURS[0]},
+        capprops={"color": COLOURS[0]},
         flierprops={"marker": ".", "markersize": 4, "markeredgecolor": GREY},
-    )  # fmt: skip
+    )
     axis.axvline(0, color=RULE, linewidth=0.8)
     tidy(axis, x="importance (right: the column matters more)")
     axis.set_yticks(np.arange(len(shown)) + 1, [shortened(unit, 28) for unit in shown], fontsize=7)

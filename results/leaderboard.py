@@ -50,9 +50,13 @@ class Column:
 
 
 def print_table(
-    cells: pd.DataFrame, *, controls: Collection[str] = (), letters: Mapping[str, str] | None = None,
-    file: TextIO | None = None, width: int | None = None,
-) -> None:  # fmt: skip
+    cells: pd.DataFrame,
+    *,
+    controls: Collection[str] = (),
+    letters: Mapping[str, str] | None = None,
+    file: TextIO | None = None,
+    width: int | None = None,
+) -> None:
     """Print the cells of a run as leaderboards of explainers, with the metrics' means, intervals and ranks.
 
     Rows are in the order of the first metric, ``srg`` where there is one, ``controls`` last; what a library gives
@@ -140,7 +144,7 @@ def _explainer_order(block: pd.DataFrame, metric: str, controls: set[str]) -> li
     sign = first["better"].map({"higher": -1.0, "lower": 1.0}).astype("float64").fillna(0.0)
     worst = float("inf")
     values = dict(zip(first["label"], (first["value"] * sign).fillna(worst), strict=False))
-    place = lambda name: (_is_control(name, block, controls), values.get(name, worst), name)  # noqa: E731
+    place = lambda name: (_is_control(name, block, controls), values.get(name, worst), name)
     return sorted(block["label"].unique(), key=place)
 
 

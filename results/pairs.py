@@ -106,11 +106,13 @@ def _pair(differences: np.ndarray, seed: int) -> dict[str, float]:
     low, high = interval(differences, seed=seed)
     spread, mean = differences.std(ddof=1), differences.mean()
     return {
-        "difference": mean, "low": low, "high": high,
+        "difference": mean,
+        "low": low,
+        "high": high,
         "effect": mean / spread if spread > 0 else (0.0 if mean == 0 else float(np.copysign(np.inf, mean))),
         "share_better": float((differences > 0).mean() + (differences == 0).mean() / 2),
         "n": len(differences),
-    }  # fmt: skip
+    }
 
 
 def all_pairs(matrix: Matrix, *, seed: int = 0) -> pd.DataFrame:
@@ -195,8 +197,12 @@ def best_of(signed: pd.DataFrame, names: list[str]) -> str | None:
 
 def _named(matrix: Matrix, reference: str | None, word: str, names: list[str], seed: int) -> pd.DataFrame:
     """``against`` with its columns named after the reference, of some explainers."""
-    columns = {"difference": f"vs_{word}", "p_holm": f"p_{word}", "effect": f"effect_{word}",
-               "share_better": f"share_{word}"}  # fmt: skip
+    columns = {
+        "difference": f"vs_{word}",
+        "p_holm": f"p_{word}",
+        "effect": f"effect_{word}",
+        "share_better": f"share_{word}",
+    }
     if reference is None:
         return pd.DataFrame(columns=["explainer", *columns.values()]).astype({"explainer": str})
     some = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n in {*names, reference}]], matrix.better)

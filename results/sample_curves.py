@@ -19,8 +19,10 @@ def draw_curves(path: Path, scores: pd.DataFrame, *, reference: np.ndarray | Non
     ``scores`` has a row per sample and explainer: explainer, sample, curve (K,); ``reference`` (K,) or None. Points at
     which a sample's curve is undefined are left out there. Writes a PNG and a CSV file with a row per point and sample.
     """
-    curves = {str(name): np.array(list(rows["curve"]), dtype=float)
-              for name, rows in scores.groupby("explainer", sort=False, observed=True)}  # fmt: skip
+    curves = {
+        str(name): np.array(list(rows["curve"]), dtype=float)
+        for name, rows in scores.groupby("explainer", sort=False, observed=True)
+    }
     across = min(4, len(curves))
     rows = -(-len(curves) // across)
     drawn = max(len(values) for values in curves.values())

@@ -20,9 +20,12 @@ from harness.results.statistics import interval
 # Which bound each check has. The efficient test by random weights has none: it rewards noise, and puts first what the
 # test that it replaces rejects.
 CHECKS = {
-    "parameter_randomization": "retained", "smooth_parameter_randomization": "retained",
-    "label_randomization": "retained", "random_logit": "distinct", "sanity": "share",
-}  # fmt: skip
+    "parameter_randomization": "retained",
+    "smooth_parameter_randomization": "retained",
+    "label_randomization": "retained",
+    "random_logit": "distinct",
+    "sanity": "share",
+}
 OF_WEIGHTS = ("parameter_randomization", "smooth_parameter_randomization", "sanity")
 CHANCE = "chance_similarity"
 OVERALL = "overall"
@@ -96,8 +99,10 @@ def verdicts_of_run(run_directory: str | Path, *, bounds: Bounds | None = None) 
     # Two cells of one metric, whose options differ, are two checks.
     several = cells.groupby(["model", "dataset", "protocol", "explainer", "metric"], dropna=False)["cell"]
     twice = set(cells.loc[several.transform("nunique") > 1, "cell"])
-    labels = [f"{metric} {cell[:6]}" if cell in twice else metric
-              for cell, metric in zip(frame["cell"], frame["metric"], strict=True)]  # fmt: skip
+    labels = [
+        f"{metric} {cell[:6]}" if cell in twice else metric
+        for cell, metric in zip(frame["cell"], frame["metric"], strict=True)
+    ]
     frame["metric"] = labels
     known = {label: name for label, name in zip(labels, frame["name"], strict=True) if name in (*CHECKS, CHANCE)}
     return verdicts(frame, checks=known, bounds=bounds)
@@ -150,11 +155,15 @@ def _against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bound
     room = (1 - chance).mean()
     beyond = values - chance - bounds.retained * (1 - chance)
     low, high = interval(beyond.to_numpy(), level=bounds.level)
-    as_share = lambda mean: min(1.0, bounds.retained + mean / room)  # noqa: E731
+    as_share = lambda mean: min(1.0, bounds.retained + mean / room)
     found = {
-        "value": as_share(beyond.mean()), "ci_low": as_share(low), "ci_high": as_share(high), "chance": chance.mean(),
-        "bound": bounds.retained, "n": len(values),
-    }  # fmt: skip
+        "value": as_share(beyond.mean()),
+        "ci_low": as_share(low),
+        "ci_high": as_share(high),
+        "chance": chance.mean(),
+        "bound": bounds.retained,
+        "n": len(values),
+    }
     return found | _verdict(low, high, 0.0, len(values), bounds, higher=False)
 
 
@@ -174,12 +183,17 @@ def _not_done(check: str, reason: str) -> dict:
 
 def _overall(rows: list[tuple[str, dict]]) -> dict:
     """All checks together, with the names of those that decide, or that were not done."""
-    by = {verdict: [row["check"] for _, row in rows if row["verdict"] == verdict]
-          for verdict in ("pass", "fail", "undecided", "not done")}  # fmt: skip
+    by = {
+        verdict: [row["check"] for _, row in rows if row["verdict"] == verdict]
+        for verdict in ("pass", "fail", "undecided", "not done")
+    }
     of_weights = any(check in OF_WEIGHTS and row["verdict"] == "pass" for check, row in rows)
     verdict = "fail" if by["fail"] else "pass" if of_weights and not by["undecided"] else "undecided"
-    told = [f"{words}: {', '.join(by[name])}" for name, words in
-            (("fail", "failed"), ("undecided", "undecided"), ("not done", "not done")) if by[name]]  # fmt: skip
+    told = [
+        f"{words}: {', '.join(by[name])}"
+        for name, words in (("fail", "failed"), ("undecided", "undecided"), ("not done", "not done"))
+        if by[name]
+    ]
     if verdict == "undecided" and not by["undecided"]:
         told.insert(0, "no check of random weights was done")
     return {**_not_done(OVERALL, "; ".join(told)), "verdict": verdict}

@@ -42,7 +42,10 @@ def _split(group: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
     values = mine.pivot_table(index="sample", columns="seed", values="value", observed=True).dropna()
     split = variance_split(values.to_numpy())
     return {
-        "seeds": values.shape[1], "n": len(values), "sd_samples": split["sample"] ** 0.5,
-        "sd_seeds": split["seed"] ** 0.5, "share": split["share"],
+        "seeds": values.shape[1],
+        "n": len(values),
+        "sd_samples": split["sample"] ** 0.5,
+        "sd_seeds": split["seed"] ** 0.5,
+        "share": split["share"],
         "seed_of_mean": float(values.mean().std(ddof=1)) if len(values) else float("nan"),
-    }  # fmt: skip
+    }

@@ -52,9 +52,14 @@ class Passage:
 
 
 def passages(
-    tokens: Sequence[Sequence[str]], maps: Mapping[str, Any], *, captions: Sequence[Caption] = (),
-    signed: Collection[str] | None = None, controls: Collection[str] = (), reasons: Mapping[str, str] | None = None,
-) -> list[Passage]:  # fmt: skip
+    tokens: Sequence[Sequence[str]],
+    maps: Mapping[str, Any],
+    *,
+    captions: Sequence[Caption] = (),
+    signed: Collection[str] | None = None,
+    controls: Collection[str] = (),
+    reasons: Mapping[str, str] | None = None,
+) -> list[Passage]:
     """Tokens of N texts and each explainer's maps (N, T), T at least a text's number of tokens, as lines to draw.
 
     maps       explainer -> maps, or None where it has none: its lines say why
@@ -76,8 +81,9 @@ def passages(
             values = checked[name]
             with_sign = bool((values < 0).any()) if signed is None and values is not None else name in (signed or ())
             reason = (reasons or {}).get(name, "no map")
-            lines.append(_line(name, text, None if values is None else values[number], with_sign, reason,
-                               name in controls))  # fmt: skip
+            lines.append(
+                _line(name, text, None if values is None else values[number], with_sign, reason, name in controls)
+            )
         found.append(Passage(captions[number] if captions else Caption(), lines))
     return found
 
@@ -94,8 +100,9 @@ def sentence_sheet(path: str | Path, found: Sequence[Passage], *, title: str = "
 def sentence_page(path: str | Path, found: Sequence[Passage], *, title: str = "", subtitle: str = "") -> None:
     """Write passages to an HTML file that needs no other; texts and names are escaped, nothing in them is run."""
     body = "\n".join(_passage_html(passage) for passage in found)
-    page = PAGE.format(title=html.escape(title or "texts"), subtitle=html.escape(subtitle), note=SCALING + PADDING,
-                       body=body)  # fmt: skip
+    page = PAGE.format(
+        title=html.escape(title or "texts"), subtitle=html.escape(subtitle), note=SCALING + PADDING, body=body
+    )
     with whole_file(Path(path)) as temporary:
         Path(temporary).write_text(page, encoding="utf-8")
 
@@ -162,10 +169,11 @@ def _said(caption: Caption) -> Iterator[tuple[str, bool, bool]]:
     """What a caption says: words, whether they are bold, and whether they tell of a mistake."""
     sure = "" if caption.probability is None else f" ({caption.probability:.2f})"
     parts = (
-        (caption.title, True, False), (caption.label and f"label {caption.label}", False, False),
+        (caption.title, True, False),
+        (caption.label and f"label {caption.label}", False, False),
         (caption.prediction and f"→ {caption.prediction}{sure}", False, caption.wrong),
         ("wrong" * caption.wrong, True, True),
-    )  # fmt: skip
+    )
     return (part for part in parts if part[0])
 
 

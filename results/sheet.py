@@ -40,10 +40,18 @@ class Caption:
 
 
 def contact_sheet(
-    path: str | Path, images: Any, maps: Mapping[str, Any], *, captions: Sequence[Caption] = (),
-    signed: Collection[str] | None = None, controls: Collection[str] = (), reasons: Mapping[str, str] | None = None,
-    title: str = "", subtitle: str = "", drawings: bool = False,
-) -> None:  # fmt: skip
+    path: str | Path,
+    images: Any,
+    maps: Mapping[str, Any],
+    *,
+    captions: Sequence[Caption] = (),
+    signed: Collection[str] | None = None,
+    controls: Collection[str] = (),
+    reasons: Mapping[str, str] | None = None,
+    title: str = "",
+    subtitle: str = "",
+    drawings: bool = False,
+) -> None:
     """Draw images (N, C, H, W), grey or RGB in 0..1, and each explainer's maps (N, H, W) to a PNG file.
 
     maps       explainer -> maps, or None where it has none: its tiles are blank and say why
@@ -77,9 +85,15 @@ class _Sheet:
     """A white page with titles, captions and headings, and the places of its tiles."""
 
     def __init__(
-        self, photos: np.ndarray, names: list[str], controls: list[str], captions: Sequence[Caption], title: str = "",
-        subtitle: str = "", drawings: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        photos: np.ndarray,
+        names: list[str],
+        controls: list[str],
+        captions: Sequence[Caption],
+        title: str = "",
+        subtitle: str = "",
+        drawings: bool = False,
+    ) -> None:
         self.drawings = drawings
         self.gutter = CAPTION_WIDTH if captions else 0
         self.tile = _tile_size(photos.shape[1:3], len(names) + 1, self.gutter + (CONTROL_GAP if controls else 0))

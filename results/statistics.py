@@ -33,9 +33,11 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, seed: int 
     return {
         "value": mean,
         "std": float(np.sqrt(((scores - mean) ** 2).sum() / (len(scores) - 1))) if len(scores) > 1 else nan,
-        "ci_low": low, "ci_high": high,
-        "n": len(scores), "n_invalid": len(values) - len(scores),
-    }  # fmt: skip
+        "ci_low": low,
+        "ci_high": high,
+        "n": len(scores),
+        "n_invalid": len(values) - len(scores),
+    }
 
 
 def interval(scores: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:

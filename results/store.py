@@ -25,12 +25,40 @@ from harness.errors import UserError, unknown
 from harness.results.disk import append_line, told_in_one_line, whole_file
 
 CELL_COLUMNS = (
-    "run", "cell", "model", "dataset", "explainer", "metric", "kind", "unit", "better",
-    "value", "std", "ci_low", "ci_high", "n", "n_invalid",
-    "status", "stage", "error", "attempt",
-    "subject", "stick", "commit", "dirty", "environment", "device", "torch", "seed", "batch_size", "seconds",
-    "finished", "flags", "audit", "config",
-)  # fmt: skip
+    "run",
+    "cell",
+    "model",
+    "dataset",
+    "explainer",
+    "metric",
+    "kind",
+    "unit",
+    "better",
+    "value",
+    "std",
+    "ci_low",
+    "ci_high",
+    "n",
+    "n_invalid",
+    "status",
+    "stage",
+    "error",
+    "attempt",
+    "subject",
+    "stick",
+    "commit",
+    "dirty",
+    "environment",
+    "device",
+    "torch",
+    "seed",
+    "batch_size",
+    "seconds",
+    "finished",
+    "flags",
+    "audit",
+    "config",
+)
 SCORE_COLUMNS = ("cell", "sample", "target", "prediction", "label", "groups", "value", "valid", "tied", "curve")
 STATUSES = ("ok", "failed", "not_applicable")
 LAST_BYTES = 1 << 20  # enough of a file's end to hold its last row
@@ -185,10 +213,17 @@ def score_schema() -> Any:
     import pyarrow as pa  # a run that has nothing to do need not load it
 
     kinds = {
-        "cell": pa.string(), "sample": pa.string(), "target": pa.int64(), "prediction": pa.int64(),
-        "label": pa.int64(), "groups": pa.string(),
-        "value": pa.float64(), "valid": pa.bool_(), "tied": pa.float64(), "curve": pa.list_(pa.float64()),
-    }  # fmt: skip
+        "cell": pa.string(),
+        "sample": pa.string(),
+        "target": pa.int64(),
+        "prediction": pa.int64(),
+        "label": pa.int64(),
+        "groups": pa.string(),
+        "value": pa.float64(),
+        "valid": pa.bool_(),
+        "tied": pa.float64(),
+        "curve": pa.list_(pa.float64()),
+    }
     return pa.schema([(name, kinds[name]) for name in SCORE_COLUMNS])
 
 

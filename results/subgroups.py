@@ -57,11 +57,18 @@ def by_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
             values = of_group["value"].to_numpy(dtype=np.float64)
             finite = values[np.isfinite(values)]
             low, high = interval(finite)
-            rows.append({
-                **cell, "group": group, "n": len(finite), "n_invalid": len(values) - len(finite),
-                "mean": finite.mean() if len(finite) else float("nan"), "ci_low": low, "ci_high": high,
-                "accuracy": _accuracy(of_group),
-            })  # fmt: skip
+            rows.append(
+                {
+                    **cell,
+                    "group": group,
+                    "n": len(finite),
+                    "n_invalid": len(values) - len(finite),
+                    "mean": finite.mean() if len(finite) else float("nan"),
+                    "ci_low": low,
+                    "ci_high": high,
+                    "accuracy": _accuracy(of_group),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -84,8 +91,16 @@ def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) 
         enough = {name: values for name, values in samples.items() if len(values) >= least}
         small = [str(name) for name in of_cell["group"].unique() if name not in enough]
         found = _compared(enough, of_cell["better"].iloc[0], seed)
-        rows.append({**cell, "groups": len(enough), "n": sum(map(len, enough.values())),
-                     "n_invalid": len(of_cell) - len(finite), **found, "small": ", ".join(sorted(small))})  # fmt: skip
+        rows.append(
+            {
+                **cell,
+                "groups": len(enough),
+                "n": sum(map(len, enough.values())),
+                "n_invalid": len(of_cell) - len(finite),
+                **found,
+                "small": ", ".join(sorted(small)),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -101,13 +116,19 @@ def _compared(groups: dict[Hashable, np.ndarray], better: str | None, seed: int)
     resampled = _resampled(list(groups.values()), generator)
     low, high = _simultaneous(means, resampled)
     found = {
-        "worst": names[worst], "best": names[best], "worst_mean": means[worst], "best_mean": means[best],
-    }  # fmt: skip
+        "worst": names[worst],
+        "best": names[best],
+        "worst_mean": means[worst],
+        "best_mean": means[best],
+    }
     if better not in ("higher", "lower"):
         found = {"worst": None, "best": None, "worst_mean": float("nan"), "best_mean": float("nan")}
     found |= {
-        "gap": np.ptp(means), "gap_low": low, "gap_high": high, "p": _chance(list(groups.values()), generator),
-    }  # fmt: skip
+        "gap": np.ptp(means),
+        "gap_low": low,
+        "gap_high": high,
+        "p": _chance(list(groups.values()), generator),
+    }
     if (means <= 0).any() or (resampled <= 0).any():
         return found | dict.fromkeys(("ratio", "ratio_low", "ratio_high"), float("nan"))
     low, high = _simultaneous(np.log(means), np.log(resampled))
@@ -141,7 +162,7 @@ def _chance(groups: Sequence[np.ndarray], generator: np.random.Generator) -> flo
     """The share of permutations of the samples over groups of these sizes whose gap is at least the one observed."""
     everything, ends = np.concatenate(groups), np.cumsum([0, *map(len, groups)])[:-1]
     sizes = np.array([len(values) for values in groups])
-    gap = lambda values: np.ptp(np.add.reduceat(values, ends) / sizes)  # noqa: E731
+    gap = lambda values: np.ptp(np.add.reduceat(values, ends) / sizes)
     observed = gap(everything) * (1 - 1e-12)
     as_large = sum(gap(generator.permutation(everything)) >= observed for _ in range(RESAMPLES))
     return (1 + as_large) / (1 + RESAMPLES)

@@ -24,8 +24,23 @@ def tradeoff(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     right = _accuracies(scores)
     ok = cells[(cells["status"] == "ok") & (cells["kind"] != "cost")].assign(protocol=protocols(cells))
     rows = ok.join(right, on="cell")
-    return rows[["dataset", "protocol", "model", "accuracy", "samples", "explainer", "metric", "unit", "better",
-                 "value", "ci_low", "ci_high", "n"]].reset_index(drop=True)  # fmt: skip
+    return rows[
+        [
+            "dataset",
+            "protocol",
+            "model",
+            "accuracy",
+            "samples",
+            "explainer",
+            "metric",
+            "unit",
+            "better",
+            "value",
+            "ci_low",
+            "ci_high",
+            "n",
+        ]
+    ].reset_index(drop=True)
 
 
 def _accuracies(scores: pd.DataFrame) -> pd.DataFrame:
@@ -74,9 +89,17 @@ def _dots(axis: Axes, rows: pd.DataFrame, name: str, style: tuple[str, str], con
     low = np.clip(np.nan_to_num(value - rows["ci_low"]), 0, None)
     high = np.clip(np.nan_to_num(rows["ci_high"] - value), 0, None)
     axis.errorbar(
-        rows["accuracy"], value, yerr=[low, high], fmt=marker, color=colour, markersize=4.5, elinewidth=0.7,
-        alpha=0.85, linewidth=0, label=f"{name} (control)" if control else name,
-    )  # fmt: skip
+        rows["accuracy"],
+        value,
+        yerr=[low, high],
+        fmt=marker,
+        color=colour,
+        markersize=4.5,
+        elinewidth=0.7,
+        alpha=0.85,
+        linewidth=0,
+        label=f"{name} (control)" if control else name,
+    )
 
 
 def _note(known: pd.DataFrame) -> str:

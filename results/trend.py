@@ -39,7 +39,7 @@ def trend(runs: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _values(frame: pd.DataFrame, last: pd.DataFrame) -> list[float]:
     """One run's means of the cells, NaN where there is none or it is another measure's."""
     sticks, values, status = (frame[name].to_dict() for name in ("stick", "value", "status"))
-    same = lambda cell, stick: status.get(cell) == "ok" and sticks.get(cell) == stick  # noqa: E731
+    same = lambda cell, stick: status.get(cell) == "ok" and sticks.get(cell) == stick
     pairs = zip(last["cell"], last["stick"], strict=True)
     return [float(values[cell]) if same(cell, stick) else np.nan for cell, stick in pairs]
 
@@ -48,12 +48,15 @@ def _row(cell: dict, nights: pd.Series) -> dict:
     found = levels(nights.to_numpy())
     change = _relative(found[-2], found[-1]) if len(found) > 1 else 0.0
     return {
-        **{name: cell[name] for name in ABOUT}, "nights": int(nights.notna().sum()),
-        "first": found[0].value if found else np.nan, "last": found[-1].value if found else np.nan,
+        **{name: cell[name] for name in ABOUT},
+        "nights": int(nights.notna().sum()),
+        "first": found[0].value if found else np.nan,
+        "last": found[-1].value if found else np.nan,
         "steps": " → ".join(f"{level.value:.4g} ({nights.index[level.start]})" for level in found),
-        "since": nights.index[found[-1].start] if len(found) > 1 else "", "change": change,
+        "since": nights.index[found[-1].start] if len(found) > 1 else "",
+        "change": change,
         "verdict": _verdict(cell, found, int(nights.notna().sum())),
-    }  # fmt: skip
+    }
 
 
 def _relative(before: Level, after: Level) -> float:

@@ -25,12 +25,16 @@ def _row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
     alpha = krippendorff_alpha(values.to_numpy())
     own = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n not in controls]], matrix.better)
     return {
-        **matrix.names, "explainers": values.shape[1], "n": len(values), "alpha": alpha,
-        "split_half": split_half(matrix), "enough": stability(own).enough if len(own.values.columns) > 1 else None,
+        **matrix.names,
+        "explainers": values.shape[1],
+        "n": len(values),
+        "alpha": alpha,
+        "split_half": split_half(matrix),
+        "enough": stability(own).enough if len(own.values.columns) > 1 else None,
         "needed": _needed(own.complete),
         "separated": float((pairs["p_holm"] < 0.05).mean()) if len(pairs) else float("nan"),
         "reading": "samples rank alike" if alpha >= RELIABLE_ALPHA else "only the mean over the data can be read",
-    }  # fmt: skip
+    }
 
 
 def _needed(values: pd.DataFrame) -> float:

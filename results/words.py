@@ -44,7 +44,7 @@ def _spans(values: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """A series in tenths, or step by step where it has no more than ten."""
     edges = np.linspace(0, len(values), min(10, len(values)) + 1).round().astype(int)
     spans = list(zip(edges[:-1], edges[1:], strict=True))
-    name = lambda start, end: f"step {start}" if end - start == 1 else f"steps {start} to {end - 1}"  # noqa: E731
+    name = lambda start, end: f"step {start}" if end - start == 1 else f"steps {start} to {end - 1}"
     return [(name(start, end), values[start:end]) for start, end in spans]
 
 

@@ -53,8 +53,9 @@ def activations(model: nn.Module, layer: Layer, context: Samples) -> Tensor:
 def _maps(layer: Layer, output: Tensor, count: int) -> Tensor:
     maps = layer.layout.maps(output)
     if len(maps) != count or tuple(maps.shape[2:]) != layer.layout.grid:
-        raise NotApplicable(f"layer {layer.name!r} gives {tuple(output.shape)} for {count} inputs, another shape than "
-                            f"for one of them")  # fmt: skip
+        raise NotApplicable(
+            f"layer {layer.name!r} gives {tuple(output.shape)} for {count} inputs, another shape than for one of them"
+        )
     return maps
 
 
@@ -74,7 +75,7 @@ def _cut(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 def output_of(model: nn.Module, name: str, inputs: Tensor) -> Tensor:
     kept: list[Tensor] = []
-    hook = lambda module, arguments, output: kept.append(_tensor(name, output).detach().clone())  # noqa: E731
+    hook = lambda module, arguments, output: kept.append(_tensor(name, output).detach().clone())
     with torch.inference_mode(False), torch.no_grad(), hooked(model.get_submodule(name), hook):
         model(inputs.clone())
     return _only(name, kept)

@@ -132,7 +132,7 @@ def _grid_of(
     tokens: int, allowed: range, size: tuple[int, ...], seen: list[tuple[int, int]], windows: bool
 ) -> tuple[int, int]:
     """The grid of patches (h, w): that of the last convolution that fits, else the one of square patches that does."""
-    fits = lambda grid: math.prod(grid) > 1 and tokens - math.prod(grid) in allowed  # noqa: E731
+    fits = lambda grid: math.prod(grid) > 1 and tokens - math.prod(grid) in allowed
     convolved = [grid for grid in seen if fits(grid)]
     if convolved:
         return convolved[-1]

@@ -12,9 +12,20 @@ from harness.explainers._operations import Operations, Rule, on_graph, traced
 from harness.predictor import check_outputs, target_logits
 
 # Operations that move numbers and leave them as they are, by the names of their nodes in the autograd graph.
-_MOVES = frozenset({
-    "Clone", "Expand", "Permute", "ReshapeAlias", "Squeeze", "ToCopy", "Transpose", "UnsafeView", "Unsqueeze", "View",
-})  # fmt: skip
+_MOVES = frozenset(
+    {
+        "Clone",
+        "Expand",
+        "Permute",
+        "ReshapeAlias",
+        "Squeeze",
+        "ToCopy",
+        "Transpose",
+        "UnsafeView",
+        "Unsqueeze",
+        "View",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -56,9 +67,14 @@ class Watch:
     def rules(self) -> dict[str, Rule]:
         """Names of operations to what notes them: not kept, or a cycle of references would keep the graph alive."""
         return {
-            "softmax": self._softmax, "matmul": self._matmul, "einsum": self._einsum, "linear": self._linear,
-            "addmm": self._linear, "conv1d": self._convolution, "conv2d": self._convolution,
-        }  # fmt: skip
+            "softmax": self._softmax,
+            "matmul": self._matmul,
+            "einsum": self._einsum,
+            "linear": self._linear,
+            "addmm": self._linear,
+            "conv1d": self._convolution,
+            "conv2d": self._convolution,
+        }
 
     def changed(self) -> list[Tensor]:
         """Answers of softmaxes that look like maps of T tokens, but were not multiplied with values as they are."""

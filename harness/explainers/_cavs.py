@@ -36,10 +36,18 @@ def standing_in(context: Samples, inputs: Tensor) -> Samples:
     """Other inputs (M, ...) in the place of the samples: nothing of theirs is left but the model."""
     nobody = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
     return replace(
-        context, inputs=inputs, targets=nobody, keys=nobody, masks=None, truth=None, given_segments=None,
-        places=None, memo={}, scratch={},
+        context,
+        inputs=inputs,
+        targets=nobody,
+        keys=nobody,
+        masks=None,
+        truth=None,
+        given_segments=None,
+        places=None,
+        memo={},
+        scratch={},
         facts=None,
-    )  # fmt: skip
+    )
 
 
 def activation_vectors(

@@ -60,9 +60,13 @@ def gradients_at(model: nn.Module, context: Samples, targets: Tensor, points: Te
 
 
 def total(
-    model: nn.Module, context: Samples, targets: Tensor, draws: int, build: Build,
+    model: nn.Module,
+    context: Samples,
+    targets: Tensor,
+    draws: int,
+    build: Build,
     weigh: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda sample, draw, gradients: gradients,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The sum over draws (N, ...) of what ``weigh(sample, draw, gradients)`` makes of gradients (s, d, ...)."""
     answer = torch.zeros_like(context.inputs)
 

@@ -16,8 +16,15 @@ from harness.samples import Samples
 
 _ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _POOLING = (
-    *_ADAPTIVE, nn.AvgPool1d, nn.MaxPool1d, nn.LPPool1d, nn.AvgPool2d, nn.MaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d
-)  # fmt: skip
+    *_ADAPTIVE,
+    nn.AvgPool1d,
+    nn.MaxPool1d,
+    nn.LPPool1d,
+    nn.AvgPool2d,
+    nn.MaxPool2d,
+    nn.LPPool2d,
+    nn.FractionalMaxPool2d,
+)
 # Kinds of modules that say where the channels are, and kinds that leave them where they were.
 _FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
 _LAST = (nn.LayerNorm, nn.RMSNorm, nn.Linear)
@@ -130,9 +137,10 @@ def _last(calls: list[Call]) -> Call:
     times = Counter(call.name for call in calls)
     ends = [at for at, call in enumerate(calls) if call.layouts and isinstance(call.module, _ADAPTIVE)]
     fit = [
-        call for call in calls[: ends[0] if ends else None]
+        call
+        for call in calls[: ends[0] if ends else None]
         if call.layouts and times[call.name] == 1 and not isinstance(call.module, _POOLING)
-    ]  # fmt: skip
+    ]
     if not fit:
         raise NotApplicable("the model has no layer, called once, whose output has more than one place")
     return fit[-1]

@@ -42,11 +42,17 @@ class Propagation:
     def rules(self) -> dict[str, Rule]:
         """Names of operations to what answers for them."""
         return {
-            **passing_rules(self.rule), **dict.fromkeys(CONVOLUTIONS, self._convolution),
-            **dict.fromkeys(PRODUCTS, self._product), "linear": self._linear, "addmm": self._addmm,
-            "batch_norm": self._batch_norm, "add": self._add, "sub": self._sub, "subtract": self._sub,
+            **passing_rules(self.rule),
+            **dict.fromkeys(CONVOLUTIONS, self._convolution),
+            **dict.fromkeys(PRODUCTS, self._product),
+            "linear": self._linear,
+            "addmm": self._addmm,
+            "batch_norm": self._batch_norm,
+            "add": self._add,
+            "sub": self._sub,
+            "subtract": self._sub,
             **({} if self.softmax is None else {"softmax": self._softmax}),
-        }  # fmt: skip
+        }
 
     def relevance(self, logits: Tensor, leaf: Tensor) -> Tensor:
         """Relevance of the inputs, in their shape, from the logits (N,) that are explained."""
@@ -175,9 +181,14 @@ def _from_layer(values: Tensor) -> bool:
 
 
 def _scale_and_shift(
-    running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None,
-    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor]:
     """What a BatchNorm multiplies each channel by, and what it adds then."""
     if training:
         raise NotApplicable("a BatchNorm that works on the batch's own statistics mixes samples; call model.eval()")

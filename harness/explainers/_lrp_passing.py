@@ -15,17 +15,49 @@ from harness.explainers._operations import Rule, on_graph
 
 # Of each number alone: all relevance of the output is the input's. So it is of a quotient whose norm is held constant.
 ELEMENTWISE = (
-    "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardsigmoid",
-    "sigmoid", "logsigmoid", "tanh", "softplus", "softsign", "erf", "clamp", "abs", "rms_norm", "normalize",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "prelu",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "sigmoid",
+    "logsigmoid",
+    "tanh",
+    "softplus",
+    "softsign",
+    "erf",
+    "clamp",
+    "abs",
+    "rms_norm",
+    "normalize",
     "local_response_norm",
-)  # fmt: skip
+)
 
 # The winner takes all, as plain differentiation has it.
 SELECTING = (
-    *(f"{adaptive}max_pool{axes}d{indices}" for adaptive in ("", "adaptive_") for axes in (1, 2, 3)
-      for indices in ("", "_with_indices")),
-    "amax", "amin", "max", "min", "maximum", "minimum", "where", "sort", "topk",
-)  # fmt: skip
+    *(
+        f"{adaptive}max_pool{axes}d{indices}"
+        for adaptive in ("", "adaptive_")
+        for axes in (1, 2, 3)
+        for indices in ("", "_with_indices")
+    ),
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "maximum",
+    "minimum",
+    "where",
+    "sort",
+    "topk",
+)
 
 RECURRENT = tuple(f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell"))
 
@@ -35,12 +67,18 @@ EXPONENTS = {"rsqrt": -0.5, "sqrt": 0.5, "square": 2}
 def passing_rules(rule: LayerRule) -> dict[str, Rule]:
     """Names of operations to rules for ``traced`` that need no memory of what came before."""
     return {
-        **dict.fromkeys(ELEMENTWISE, elementwise), **dict.fromkeys(SELECTING, _itself),
+        **dict.fromkeys(ELEMENTWISE, elementwise),
+        **dict.fromkeys(SELECTING, _itself),
         **{name: partial(_refused, name) for name in RECURRENT},
-        "mul": partial(shared, rule), "div": _div, "pow": _pow, "layer_norm": partial(_layer_norm, rule),
-        "group_norm": partial(_group_norm, rule), "instance_norm": partial(_instance_norm, rule),
-        "rsub": partial(shifted, rule), "__rsub__": partial(shifted, rule),
-    }  # fmt: skip
+        "mul": partial(shared, rule),
+        "div": _div,
+        "pow": _pow,
+        "layer_norm": partial(_layer_norm, rule),
+        "group_norm": partial(_group_norm, rule),
+        "instance_norm": partial(_instance_norm, rule),
+        "rsub": partial(shifted, rule),
+        "__rsub__": partial(shifted, rule),
+    }
 
 
 def plainly(function: Callable, *args: Any, **named: Any) -> Tensor:
@@ -104,27 +142,46 @@ def _pow(function: Callable, input: Tensor, *rest: Any) -> Tensor:
 
 
 def _layer_norm(
-    rule: LayerRule, function: Callable, input: Tensor, normalized_shape: tuple[int, ...],
-    weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *rest: Any,
-) -> Tensor:  # fmt: skip
+    rule: LayerRule,
+    function: Callable,
+    input: Tensor,
+    normalized_shape: tuple[int, ...],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *rest: Any,
+) -> Tensor:
     normed = _standardised(input, tuple(range(-len(normalized_shape), 0)), eps)
     normed = normed if weight is None else normed * weight
     return _normed(rule, normed, plainly(function, input, normalized_shape, weight, bias, eps))
 
 
 def _group_norm(
-    rule: LayerRule, function: Callable, input: Tensor, num_groups: int, weight: Tensor | None = None,
-    bias: Tensor | None = None, eps: float = 1e-5, *rest: Any,
-) -> Tensor:  # fmt: skip
+    rule: LayerRule,
+    function: Callable,
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *rest: Any,
+) -> Tensor:
     values = plainly(function, input, num_groups, weight, bias, eps)
     return _normed(rule, _in_groups(input, num_groups, weight, eps), values)
 
 
 def _instance_norm(
-    rule: LayerRule, function: Callable, input: Tensor, running_mean: Tensor | None = None,
-    running_var: Tensor | None = None, weight: Tensor | None = None, bias: Tensor | None = None,
-    use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+    rule: LayerRule,
+    function: Callable,
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     if function is not F.instance_norm or not use_input_stats:
         return NotImplemented
     values = plainly(function, input, None, None, weight, bias, True, momentum, eps)

@@ -62,9 +62,11 @@ def rule_of(name: str, epsilon: float, gamma: float, alpha: float, absorbs: bool
         "epsilon": (Part(1, _same, _same),),
         "zplus": (Part(1, _above, _below),),
         "alpha_beta": (Part(alpha, _above, _below), Part(1 - alpha, _below, _above)),
-        "gamma": (Part(1, _more(_above, gamma), _more(_below, gamma), 1),
-                  Part(1, _more(_below, gamma), _more(_above, gamma), -1)),
-    }[name]  # fmt: skip
+        "gamma": (
+            Part(1, _more(_above, gamma), _more(_below, gamma), 1),
+            Part(1, _more(_below, gamma), _more(_above, gamma), -1),
+        ),
+    }[name]
     return Rule(parts, epsilon if name == "epsilon" else None, absorbs)
 
 

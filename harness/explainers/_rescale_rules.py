@@ -13,9 +13,24 @@ from harness.explainers._multipliers import Approximation
 from harness.explainers._operations import Rule, exact, on_graph
 
 _PRODUCTS = (
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "addmm",
-    "bilinear", "matmul", "einsum", "baddbmm", "addcmul", "mul", "outer", "inner", "lerp",
-)  # fmt: skip
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "linear",
+    "addmm",
+    "bilinear",
+    "matmul",
+    "einsum",
+    "baddbmm",
+    "addcmul",
+    "mul",
+    "outer",
+    "inner",
+    "lerp",
+)
 
 # Operations whose rule answers unless they are linear as they are called: what is left of them needs no rule.
 LINEAR = frozenset({*_PRODUCTS, "batch_norm", "embedding"})
@@ -142,11 +157,44 @@ def _of_the_batch(function: Callable[..., Tensor], *args: Any, **kwargs: Any) ->
 
 _PIECES = ("relu", "relu6", "clamp", "abs")
 _SMOOTH = (
-    "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardsigmoid",
-    "sigmoid", "logsigmoid", "tanh", "softplus", "softsign", "softshrink", "hardshrink", "tanhshrink", "exp", "expm1",
-    "exp2", "log", "log1p", "log2", "log10", "pow", "__rpow__", "reciprocal", "erf", "sin", "cos", "tan", "atan",
-    "sinh", "cosh", "asinh",
-)  # fmt: skip
+    "leaky_relu",
+    "prelu",
+    "rrelu",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "sigmoid",
+    "logsigmoid",
+    "tanh",
+    "softplus",
+    "softsign",
+    "softshrink",
+    "hardshrink",
+    "tanhshrink",
+    "exp",
+    "expm1",
+    "exp2",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "pow",
+    "__rpow__",
+    "reciprocal",
+    "erf",
+    "sin",
+    "cos",
+    "tan",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+)
 _POOLS = {
     f"{kind}max_pool{axes}d": multipliers.max_pool(axes, getattr(F, f"{kind}max_pool{axes}d_with_indices"))
     for kind in ("", "adaptive_")
@@ -160,10 +208,15 @@ _RULES: dict[str, tuple[Approximation, Callable[..., bool]]] = {
     **{name: (rule, _first_alone) for name, rule in _POOLS.items()},
     **dict.fromkeys(("amax", "max"), (multipliers.largest_along, _along_axes)),
     **dict.fromkeys(("norm", "linalg_vector_norm"), (multipliers.norm_root, _euclidean)),
-    "var": (multipliers.quadratic, _first_alone), "std": (multipliers.standard_deviation, _first_alone),
-    "div": (multipliers.quotient, _true_quotient), "glu": (multipliers.glu, _first_alone),
-    "softmax": (multipliers.softmax, _along_one_axis), "log_softmax": (multipliers.log_softmax, _along_one_axis),
-    "layer_norm": (multipliers.layer_norm, _first_alone), "rms_norm": (multipliers.rms_norm, _first_alone),
-    "group_norm": (multipliers.group_norm, _first_alone), "instance_norm": (multipliers.instance_norm, _first_alone),
+    "var": (multipliers.quadratic, _first_alone),
+    "std": (multipliers.standard_deviation, _first_alone),
+    "div": (multipliers.quotient, _true_quotient),
+    "glu": (multipliers.glu, _first_alone),
+    "softmax": (multipliers.softmax, _along_one_axis),
+    "log_softmax": (multipliers.log_softmax, _along_one_axis),
+    "layer_norm": (multipliers.layer_norm, _first_alone),
+    "rms_norm": (multipliers.rms_norm, _first_alone),
+    "group_norm": (multipliers.group_norm, _first_alone),
+    "instance_norm": (multipliers.instance_norm, _first_alone),
     "normalize": (multipliers.normalize, _euclidean),
-}  # fmt: skip
+}

@@ -27,9 +27,16 @@ Factors = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
 
 @explainer(access="activations", modalities=MODALITIES, signed=False, cost="1 F 1 B", prepare=layout_of)
 def attention(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layout,
-    layer: int = -1, heads: str = "mean", prefix_tokens: int | None = None,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layout,
+    layer: int = -1,
+    heads: str = "mean",
+    prefix_tokens: int | None = None,
+) -> Tensor:
     """The attention weights of one layer, in the row of the token that the output is read from (Vaswani et al. 2017,
     1706.03762; as an explanation Caron et al. 2021, 2104.14294).
 
@@ -47,9 +54,15 @@ def attention(
 
 @explainer(access="activations", modalities=MODALITIES, signed=False, cost="1 F 1 B", prepare=layout_of)
 def attention_rollout(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layout,
-    heads: str = "mean", prefix_tokens: int | None = None,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layout,
+    heads: str = "mean",
+    prefix_tokens: int | None = None,
+) -> Tensor:
     """The product over all layers of 0.5 A + 0.5 I, A the attention fused over heads, in the row of the token that the
     output is read from (Abnar and Zuidema 2020, 2005.00928).
 
@@ -65,9 +78,14 @@ def attention_rollout(
 
 @explainer(access="activations", modalities=MODALITIES, signed=False, cost="1 F 1 B", prepare=layout_of)
 def transformer_attribution(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layout,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layout,
     prefix_tokens: int | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The product over all layers of I + mean over heads of max(A * dA, 0), A the attention, dA the gradient of the
     target's logit there, in the row of the token that the output is read from (Chefer et al. 2021, 2103.15679).
 
@@ -79,9 +97,14 @@ def transformer_attribution(
 
 
 def _explained(
-    model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, layout: Layout, factors: Factors,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    context: Samples,
+    layout: Layout,
+    factors: Factors,
     every: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The explained row of the product of factors, per unit; ``every`` map's gradient is wanted, or the last one's."""
     at_once = 1 if layout.folded else rows_at_once(context)  # or heads and samples could not be told apart
     rows, read = [], []
@@ -90,9 +113,12 @@ def _explained(
         read.append(tokens_read(gradients[-1]))
         rows.append(_row_of_product(read[-1].to(inputs), factors(maps, gradients)))
     context.tell(
-        operations=operations.report(), attention_maps=layout.maps, tokens=layout.tokens, prefix_tokens=layout.prefix,
+        operations=operations.report(),
+        attention_maps=layout.maps,
+        tokens=layout.tokens,
+        prefix_tokens=layout.prefix,
         tokens_read=torch.cat(read).sum(1),
-    )  # fmt: skip
+    )
     return _per_unit(torch.cat(rows)[:, layout.prefix :], layout, context)
 
 

@@ -22,15 +22,24 @@ Combine = Callable[[Tensor, Tensor], Tensor]  # activations and gradients (n, C,
 LEAST_MEAN = 1e-4  # of the activations' norm: below it their mean over the channels is rounding
 
 _GRADIENTS = {
-    "access": "activations", "modalities": ("image", "series"), "cost": "1 F 1 B", "prepare": choose_layer,
-}  # fmt: skip
+    "access": "activations",
+    "modalities": ("image", "series"),
+    "cost": "1 F 1 B",
+    "prepare": choose_layer,
+}
 
 
 @explainer(signed=False, **_GRADIENTS)
 def grad_cam(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
-    layer: str | None = None, relu: bool = True,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layer,
+    layer: str | None = None,
+    relu: bool = True,
+) -> Tensor:
     """A layer's activations, summed over its channels with the channels' mean gradients as weights, and rectified
     (Selvaraju et al. 2017, 1610.02391).
 
@@ -47,9 +56,15 @@ def grad_cam(
 
 @explainer(signed=False, **_GRADIENTS)
 def grad_cam_pp(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
-    layer: str | None = None, relu: bool = True,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layer,
+    layer: str | None = None,
+    relu: bool = True,
+) -> Tensor:
     """Grad-CAM++: a layer's activations, with weights that sum the positive gradients of each channel, each with a
     share that makes up for the channel's extent (Chattopadhyay et al. 2018, 1710.11063).
 
@@ -74,9 +89,15 @@ def grad_cam_pp(
 
 @explainer(signed=False, **_GRADIENTS)
 def xgrad_cam(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
-    layer: str | None = None, relu: bool = True,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layer,
+    layer: str | None = None,
+    relu: bool = True,
+) -> Tensor:
     """XGrad-CAM: a layer's activations, with the mean of each channel's gradients, weighted by its activations, as its
     weight (Fu et al. 2020, 2008.02312).
 
@@ -94,9 +115,15 @@ def xgrad_cam(
 
 @explainer(**_GRADIENTS)
 def hires_cam(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
-    layer: str | None = None, relu: bool = False,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layer,
+    layer: str | None = None,
+    relu: bool = False,
+) -> Tensor:
     """HiResCAM: gradient x activation at each place of a layer, summed over its channels (Draelos and Carin 2020,
     2011.08891).
 
@@ -110,28 +137,47 @@ def hires_cam(
 
 @explainer(signed=False, **_GRADIENTS)
 def layer_cam(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
-    layer: str | None = None, relu: bool = True,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layer,
+    layer: str | None = None,
+    relu: bool = True,
+) -> Tensor:
     """LayerCAM: positive gradient x activation at each place of a layer, summed over its channels and rectified (Jiang
     et al. 2021, doi 10.1109/TIP.2021.3089943).
 
     As ``grad_cam``. The paper's fusion of several layers and its scaling of early ones are left out.
     """
     return _from_gradients(
-        model, inputs, targets, context, prepared, lambda values, gradients: (gradients.relu() * values).sum(1, True),
+        model,
+        inputs,
+        targets,
+        context,
+        prepared,
+        lambda values, gradients: (gradients.relu() * values).sum(1, True),
         relu,
-    )  # fmt: skip
+    )
 
 
 @explainer(
     access="activations", modalities=("image", "series"), signed=False, cost="C + 1 F", prepare=choose_layer
 )  # C: channels of the layer
 def score_cam(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
-    layer: str | None = None, relu: bool = True, score: str = "logit", softmax: bool = True,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layer,
+    layer: str | None = None,
+    relu: bool = True,
+    score: str = "logit",
+    softmax: bool = True,
     baseline: str | Tensor = "zero",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Score-CAM: a layer's activations, each channel with a weight from the score of the input seen through it (Wang
     et al. 2020, 1910.01279).
 
@@ -156,9 +202,15 @@ def score_cam(
 
 @explainer(access="activations", modalities=("image", "series"), signed=False, cost="1 F", prepare=choose_layer)
 def eigen_cam(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
-    layer: str | None = None, centred: bool = False,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layer,
+    layer: str | None = None,
+    centred: bool = False,
+) -> Tensor:
     """Eigen-CAM: a layer's activations projected on their first right singular vector, whatever the class (Muhammad and
     Yeasin 2020, 2008.00299).
 

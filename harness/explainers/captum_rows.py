@@ -45,9 +45,12 @@ def layer_and_outputs(model: nn.Module, context: Samples, /, **options: object) 
 
 
 @explainer(
-    complete_to="output", prepare=differentiable_outputs_of, cost="2 F 1 B", source="captum",
+    complete_to="output",
+    prepare=differentiable_outputs_of,
+    cost="2 F 1 B",
+    source="captum",
     caveat="under its default rules it is input x gradient",
-)  # fmt: skip
+)
 def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: int) -> Tensor:
     """Layer-wise relevance propagation as captum gives it under its default rules, all epsilon (Bach et al. 2015,
     doi 10.1371/journal.pone.0130140).
@@ -62,14 +65,22 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: i
 
 
 @explainer(
-    complete_to="baseline", prepare=differentiable_outputs_of, cost="2 F 2 B", source="captum",
+    complete_to="baseline",
+    prepare=differentiable_outputs_of,
+    cost="2 F 2 B",
+    source="captum",
     caveat="its contributions do not add up where a ReLU meets a max-pool; of ReLU functions, ReLU6, GELU and "
     "LayerNorm it gives input x gradient",
-)  # fmt: skip
+)
 def captum_deep_lift(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: int,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: int,
     baseline: str | Tensor = "zero",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """DeepLift with the rescale rule as captum gives it (Shrikumar et al. 2017, 1704.02685).
 
     Inputs' shape; logit. Not applicable where a module is used more than once, as in torchvision's ResNets.
@@ -81,8 +92,12 @@ def captum_deep_lift(
 
 
 @explainer(
-    convention="local", prepare=differentiable_outputs_of, cost="1 F 1 B", source="captum", caveat=ONLY_RELU_MODULES,
-)  # fmt: skip
+    convention="local",
+    prepare=differentiable_outputs_of,
+    cost="1 F 1 B",
+    source="captum",
+    caveat=ONLY_RELU_MODULES,
+)
 def captum_guided_backprop(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: int) -> Tensor:
     """Guided backpropagation as captum gives it (Springenberg et al. 2014, 1412.6806).
 
@@ -94,8 +109,12 @@ def captum_guided_backprop(model: nn.Module, inputs: Tensor, targets: Tensor, *,
 
 
 @explainer(
-    convention="local", prepare=differentiable_outputs_of, cost="1 F 1 B", source="captum", caveat=ONLY_RELU_MODULES,
-)  # fmt: skip
+    convention="local",
+    prepare=differentiable_outputs_of,
+    cost="1 F 1 B",
+    source="captum",
+    caveat=ONLY_RELU_MODULES,
+)
 def captum_deconvnet(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: int) -> Tensor:
     """The deconvnet as captum gives it (Zeiler and Fergus 2013, 1311.2901).
 
@@ -107,9 +126,14 @@ def captum_deconvnet(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepa
 
 
 @explainer(
-    access="activations", modalities=("image",), convention="local", prepare=layer_and_outputs, cost="2 F 2 B",
-    source="captum", caveat=f"{ONLY_RELU_MODULES}; the map is enlarged by nearest neighbours",
-)  # fmt: skip
+    access="activations",
+    modalities=("image",),
+    convention="local",
+    prepare=layer_and_outputs,
+    cost="2 F 2 B",
+    source="captum",
+    caveat=f"{ONLY_RELU_MODULES}; the map is enlarged by nearest neighbours",
+)
 def captum_guided_grad_cam(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: tuple[str, int], layer: str | None = None
 ) -> Tensor:
@@ -124,14 +148,25 @@ def captum_guided_grad_cam(
 
 
 @explainer(
-    access="forward", stochastic=True, prepare=outputs_of, cost="samples + 1 F", source="captum",
+    access="forward",
+    stochastic=True,
+    prepare=outputs_of,
+    cost="samples + 1 F",
+    source="captum",
     breaks=("company", "nonzero"),
     caveat="all zeros where outputs are small beside its Lasso penalty of 0.01; its draws depend on the batch",
-)  # fmt: skip
+)
 def captum_lime(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: int,
-    samples: int = 50, segments: str | Tensor = "auto", baseline: str | Tensor = "zero",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: int,
+    samples: int = 50,
+    segments: str | Tensor = "auto",
+    baseline: str | Tensor = "zero",
+) -> Tensor:
     """LIME as captum gives it with its default model, a Lasso of penalty 0.01 (Ribeiro et al. 2016, 1602.04938).
 
     Inputs' shape; logit; a segment's coefficient stands at each of its units. ``samples`` evaluations of each sample.
@@ -142,15 +177,27 @@ def captum_lime(
 
 
 @explainer(
-    access="forward", complete_to="baseline", stochastic=True, prepare=outputs_of, cost="samples + 1 F",
-    source="captum", breaks=("company",),
+    access="forward",
+    complete_to="baseline",
+    stochastic=True,
+    prepare=outputs_of,
+    cost="samples + 1 F",
+    source="captum",
+    breaks=("company",),
     caveat="a segment's value stands at each of its units, so that large segments count for more; its draws depend on "
     "the batch",
-)  # fmt: skip
+)
 def captum_kernel_shap(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: int,
-    samples: int = 25, segments: str | Tensor = "auto", baseline: str | Tensor = "zero",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: int,
+    samples: int = 25,
+    segments: str | Tensor = "auto",
+    baseline: str | Tensor = "zero",
+) -> Tensor:
     """KernelSHAP as captum gives it (Lundberg and Lee 2017, 1705.07874).
 
     Inputs' shape; logit; a segment's value stands at each of its units. ``samples`` evaluations of each sample.
@@ -161,14 +208,25 @@ def captum_kernel_shap(
 
 
 @explainer(
-    complete_to="baseline", stochastic=True, prepare=differentiable_outputs_of, cost="samples F samples B",
-    source="captum", breaks=("company",),
+    complete_to="baseline",
+    stochastic=True,
+    prepare=differentiable_outputs_of,
+    cost="samples F samples B",
+    source="captum",
+    breaks=("company",),
     caveat="its draws depend on the batch, and on the seeds of both torch and numpy",
-)  # fmt: skip
+)
 def captum_gradient_shap(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: int,
-    samples: int = 5, noise: float = 0.0, baseline: str | Tensor = "zero",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: int,
+    samples: int = 5,
+    noise: float = 0.0,
+    baseline: str | Tensor = "zero",
+) -> Tensor:
     """GradientSHAP as captum gives it: gradients at random places between baseline and input (Lundberg and Lee 2017,
     1705.07874).
 
@@ -184,9 +242,14 @@ def captum_gradient_shap(
 
 
 def _on_segments(
-    method: Any, inputs: Tensor, classes: Tensor | None, context: Samples, samples: int, segments: str | Tensor,
+    method: Any,
+    inputs: Tensor,
+    classes: Tensor | None,
+    context: Samples,
+    samples: int,
+    segments: str | Tensor,
     baseline: str | Tensor,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """What a method of captum's that removes segments gives, at its own pace of one evaluation at a time."""
     check_number("samples", samples, 1)
     units, removed = context.units, context.baseline(baseline)

@@ -58,9 +58,13 @@ def deep_lift_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context
 
 
 def _mean_contributions(
-    model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, draws: int,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    context: Samples,
+    draws: int,
     reference: Callable[[Tensor, Tensor], Tensor],
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Contributions (N, ...) averaged over baselines; ``reference(sample, draw)`` makes them for pairs of indices."""
     total, change = torch.zeros_like(inputs), torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
     room = rows_at_once(context)

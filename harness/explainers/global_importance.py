@@ -24,7 +24,7 @@ from harness.explainers._tabular import (
     repeats_table,
     shares_of_splits,
     training_table,
-)  # fmt: skip
+)
 from harness.predictor import Predictor
 from harness.randomness import element, permutations
 from harness.registry import explainer
@@ -62,23 +62,34 @@ def _permute(model: nn.Module, context: Samples, /, repeats: int, score: str, la
     truth = table.truth(labels).to(table.inputs.device)
     key = global_key(context.seed, "permutation importance").to(table.inputs.device)
     values = loss_increases(
-        context.predictor, table.inputs, lambda outputs: LOSSES[score](outputs, truth), repeats,
-        lambda pairs: permutations(element(key, pairs), 1, len(truth))[:, 0], torch.from_numpy(table.columns),
-    )  # fmt: skip
+        context.predictor,
+        table.inputs,
+        lambda outputs: LOSSES[score](outputs, truth),
+        repeats,
+        lambda pairs: permutations(element(key, pairs), 1, len(truth))[:, 0],
+        torch.from_numpy(table.columns),
+    )
     if not values.any():
         raise NotApplicable(f"no permutation of any column changes the {score} on the {len(truth)} training rows")
     loss = float(LOSSES[score](table.outputs, truth))
     context.tell(
-        repeats=repeats_table(table.names, values.T.cpu().numpy()), explains="model", measured_on=labels,
-        training_rows=len(truth), **({"accuracy": 1 - loss} if score == "accuracy" else {score: loss}),
-    )  # fmt: skip
+        repeats=repeats_table(table.names, values.T.cpu().numpy()),
+        explains="model",
+        measured_on=labels,
+        training_rows=len(truth),
+        **({"accuracy": 1 - loss} if score == "accuracy" else {score: loss}),
+    )
     return values.mean(0)
 
 
 def loss_increases(
-    predictor: Predictor, inputs: Tensor, loss: Callable[[Tensor], Tensor], repeats: int,
-    orders: Callable[[Tensor], Tensor], columns: Tensor,
-) -> Tensor:  # fmt: skip
+    predictor: Predictor,
+    inputs: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    repeats: int,
+    orders: Callable[[Tensor], Tensor],
+    columns: Tensor,
+) -> Tensor:
     """How much the loss grows when one column (of C) of ``inputs`` (R, D) is permuted: (repeats, C), float64.
 
     ``columns`` (D,) says which column each number belongs to: they are permuted together. ``loss`` maps outputs (P, R,
@@ -98,9 +109,16 @@ def loss_increases(
 
 @explainer(**GLOBAL | {"cost": "once: (R C + 1) T F"}, stochastic=True, prepare=_permute)
 def permutation_importance(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
-    repeats: int = 10, score: str = "accuracy", labels: str = "label", rows: int = ROWS,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    prepared: Tensor,
+    repeats: int = 10,
+    score: str = "accuracy",
+    labels: str = "label",
+    rows: int = ROWS,
+) -> Tensor:
     """How much worse the model gets when a column's values are permuted among the training rows (Breiman 2001; Fisher
     et al. 2018, 1801.01489, as a difference).
 
@@ -149,9 +167,15 @@ def _values_of_columns(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 @explainer(**GLOBAL, signed=False, prepare=_mutual_information)
 def mutual_information(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
-    labels: str = "predicted", neighbours: int = 3, rows: int = ROWS,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    prepared: Tensor,
+    labels: str = "predicted",
+    neighbours: int = 3,
+    rows: int = ROWS,
+) -> Tensor:
     """The mutual information of each column by itself and the class, by distances to nearest neighbours (Ross 2014,
     doi 10.1371/journal.pone.0087357; Kraskov et al. 2004, cond-mat/0305641, for a single output).
 
@@ -199,9 +223,16 @@ def eliminated(coefficients: Callable[[np.ndarray], np.ndarray], table: Table) -
 
 @explainer(**GLOBAL, signed=False, prepare=_rfe)
 def rfe(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
-    labels: str = "predicted", alpha: float = 1.0, standardise: bool = True, rows: int = ROWS,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    prepared: Tensor,
+    labels: str = "predicted",
+    alpha: float = 1.0,
+    standardise: bool = True,
+    rows: int = ROWS,
+) -> Tensor:
     """Recursive feature elimination: how long a column stays when a linear classifier is fitted again and again, each
     time without the column of the smallest coefficient (Guyon et al. 2002, doi 10.1023/A:1012487302797).
 
@@ -217,9 +248,18 @@ def rfe(
 
 
 def _forest(
-    model: nn.Module, context: Samples, /, labels: str, importance: str, trees: int, depth: int | None,
-    columns: str | float, repeats: int, held_out: float, rows: int,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    context: Samples,
+    /,
+    labels: str,
+    importance: str,
+    trees: int,
+    depth: int | None,
+    columns: str | float,
+    repeats: int,
+    held_out: float,
+    rows: int,
+) -> Tensor:
     _check_forest(importance, trees, depth, columns, repeats)
     table = training_table(context, rows)
     x, y = table.values, table.response(labels)
@@ -243,10 +283,20 @@ def _forest(
 
 @explainer(**GLOBAL, stochastic=True, prepare=_forest)
 def random_forest(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
-    labels: str = "predicted", importance: str = "impurity", trees: int = 100, depth: int | None = None,
-    columns: str | float = "sqrt", repeats: int = 10, held_out: float = HELD_OUT, rows: int = ROWS,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    prepared: Tensor,
+    labels: str = "predicted",
+    importance: str = "impurity",
+    trees: int = 100,
+    depth: int | None = None,
+    columns: str | float = "sqrt",
+    repeats: int = 10,
+    held_out: float = HELD_OUT,
+    rows: int = ROWS,
+) -> Tensor:
     """How much a column serves a random forest that imitates the model (Breiman 2001, doi 10.1023/A:1010933404324).
 
     (N, C), the same for all samples. ``importance``: ``impurity``, the share of the decrease of impurity that is the

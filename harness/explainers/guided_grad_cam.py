@@ -14,9 +14,15 @@ from harness.samples import Samples
     access="activations", modalities=("image", "series"), convention="local", cost="2 F 2 B", prepare=choose_layer
 )
 def guided_grad_cam(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer,
-    layer: str | None = None, relu: bool = True,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Layer,
+    layer: str | None = None,
+    relu: bool = True,
+) -> Tensor:
     """Guided backpropagation times Grad-CAM enlarged to the input (Selvaraju et al. 2017, 1610.02391).
 
     Inputs' shape; logit squared per unit of input. ``layer`` and ``relu`` are Grad-CAM's; the map is enlarged

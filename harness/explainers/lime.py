@@ -12,10 +12,18 @@ from harness.samples import Samples
 
 @explainer(access="forward", stochastic=True, cost="samples F")
 def lime(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    samples: int = 1000, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
-    width: float = 0.25, alpha: float = 1.0,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    samples: int = 1000,
+    segments: str | Tensor = "auto",
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+    width: float = 0.25,
+    alpha: float = 1.0,
+) -> Tensor:
     """Coefficients of a ridge regression of the score on which segments are present, weighted towards the whole input
     (Ribeiro et al. 2016, 1602.04938).
 

@@ -21,9 +21,18 @@ BIASES = ("redistributed", "absorbed")
 
 @explainer(complete_to="output", cost="1 F 1 B")
 def lrp(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, rule: str = "zplus", first: str = "flat",
-    bias: str = "redistributed", epsilon: float = 1e-6, gamma: float = 0.25, alpha: float = 2.0,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    rule: str = "zplus",
+    first: str = "flat",
+    bias: str = "redistributed",
+    epsilon: float = 1e-6,
+    gamma: float = 0.25,
+    alpha: float = 2.0,
+) -> Tensor:
     """The target's logit handed down to the inputs layer by layer, in proportion to contributions that a rule counts
     (Bach et al. 2015, 10.1371/journal.pone.0130140; Kohlbrenner et al. 2020, 1910.09840).
 
@@ -97,9 +106,13 @@ def _chosen(rule: str, bias: str, epsilon: float, gamma: float = 0.0, alpha: flo
 
 
 def _explained(
-    model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, start: Callable[[], Propagation],
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    context: Samples,
+    start: Callable[[], Propagation],
     check: Callable[[Propagation], None],
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Relevance of the inputs, a chunk of samples at a time, and what is to be told of it."""
 
     def of_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,9 +124,11 @@ def _explained(
             raise NotApplicable("no relevance of the model's output reaches its input")
         relevance = propagation.relevance(chosen, leaf)
         context.tell(
-            operations=operations.report(), linear_layers=propagation.layers, flat_layers=propagation.flattened,
+            operations=operations.report(),
+            linear_layers=propagation.layers,
+            flat_layers=propagation.flattened,
             merged_norms=propagation.merged,
-        )  # fmt: skip
+        )
         return relevance, chosen.detach()
 
     relevance, logits = map(torch.cat, zip(*in_chunks(context, of_rows), strict=True))

@@ -18,10 +18,21 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 # Linear in what lies on the input's graph, when the rest is constant.
-LINEAR = frozenset({
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul",
-    "addmm", "baddbmm", "einsum",
-})  # fmt: skip
+LINEAR = frozenset(
+    {
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "linear",
+        "matmul",
+        "addmm",
+        "baddbmm",
+        "einsum",
+    }
+)
 
 
 def tell_parameters(model: nn.Module, context: Samples, /, **options: object) -> None:
@@ -168,7 +179,7 @@ class _FirstLayers:
             raise NotApplicable("the weights of the first layer depend on the input")
 
         def absolute(own: Tensor) -> Tensor:
-            put = lambda value: own if value is entering[0] else _absolute(value)  # noqa: E731
+            put = lambda value: own if value is entering[0] else _absolute(value)
             return function(*map(put, args), **{name: put(value) for name, value in kwargs.items()})
 
         leaving = function(*args, **kwargs)

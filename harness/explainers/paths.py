@@ -24,9 +24,15 @@ QUADRATURES = ("gausslegendre", *RIEMANN)
 
 @explainer(complete_to="baseline", cost="steps F steps B")
 def integrated_gradients(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    steps: int = 50, baseline: str | Tensor = "zero", method: str = "gausslegendre",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    steps: int = 50,
+    baseline: str | Tensor = "zero",
+    method: str = "gausslegendre",
+) -> Tensor:
     """The gradient averaged along the straight line from a baseline to the input, times their difference (Sundararajan
     et al. 2017, 1703.01365).
 
@@ -48,9 +54,15 @@ def integrated_gradients(
 
 @explainer(stochastic=True, cost="samples F samples B")
 def expected_gradients(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    samples: int = 50, baseline: str = "train_sample", noise: float = 0.0,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    samples: int = 50,
+    baseline: str = "train_sample",
+    noise: float = 0.0,
+) -> Tensor:
     """The gradient at random points between the input and random baselines, times their difference, averaged (Erion et
     al. 2019, 1906.10670).
 
@@ -72,9 +84,16 @@ def expected_gradients(
 
 @explainer(complete_to="baseline", cost="steps F steps B")
 def guided_ig(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    steps: int = 50, baseline: str | Tensor = "zero", fraction: float = 0.25, max_dist: float = 0.02,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    steps: int = 50,
+    baseline: str | Tensor = "zero",
+    fraction: float = 0.25,
+    max_dist: float = 0.02,
+) -> Tensor:
     """The gradient added up along a path that moves numbers of small gradient first (Guided Integrated Gradients:
     Kapishnikov et al. 2021, 2106.09788).
 
@@ -101,9 +120,14 @@ def guided_ig(
 
 @explainer(complete_to="baseline", cost="steps + 1 F steps + 1 B")
 def idgi(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    steps: int = 50, baseline: str | Tensor = "zero",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    steps: int = 50,
+    baseline: str | Tensor = "zero",
+) -> Tensor:
     """The change of the logit in each step along the line from a baseline to the input, shared out by the squared
     gradient where the step begins (Yang et al. 2023, 2303.14242).
 

@@ -15,9 +15,16 @@ from harness.units import Units
 
 @explainer(access="forward", cost="W + 1 F")  # W: windows
 def occlusion(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    window: int | None = None, stride: int | None = None, baseline: str | Tensor = "zero", score: str = "logit",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    window: int | None = None,
+    stride: int | None = None,
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+) -> Tensor:
     """The drop of the score when a window is replaced by a baseline, averaged over the windows that cover a unit
     (Zeiler and Fergus 2013, 1311.2901).
 
@@ -43,9 +50,15 @@ def occlusion(
 
 @explainer(access="forward", cost="K + 1 F")
 def feature_ablation(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    segments: str | Tensor = "auto",
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+) -> Tensor:
     """The drop of the score when one segment alone is replaced by a baseline (occlusion of segments; Zeiler and Fergus
     2013, 1311.2901).
 

@@ -67,8 +67,12 @@ def open_maps(path: str | None, context: Samples) -> Stored:
         raise NotApplicable("precomputed needs path=FILE, the file in which the attributions lie")
     file = Path(path).expanduser()
     readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {
-        ".npy": _read_npy, ".npz": _read_npz, ".pt": _read_pt, ".h5": _read_h5, ".hdf5": _read_h5,
-    }  # fmt: skip
+        ".npy": _read_npy,
+        ".npz": _read_npz,
+        ".pt": _read_pt,
+        ".h5": _read_h5,
+        ".hdf5": _read_h5,
+    }
     if file.suffix.lower() not in readers:
         raise UserError(f"precomputed attributions {path!r} are no file of a known kind: {', '.join(readers)}")
     if not file.is_file():
@@ -106,7 +110,7 @@ def _read_h5(file: Path) -> Mapping[str, Any]:
     except ImportError:
         raise UserError(f"{file.name} needs h5py: pip install 'harness[h5]'") from None
     opened = h5py.File(file, "r")  # stays open as long as its maps are in use
-    texts = lambda name: h5py.check_string_dtype(opened[name].dtype) is not None  # noqa: E731
+    texts = lambda name: h5py.check_string_dtype(opened[name].dtype) is not None
     small = {name: opened[name].asstr()[:] if texts(name) else opened[name][:] for name in opened if name != MAPS}
     return {**small, **({MAPS: opened[MAPS]} if MAPS in opened else {})}
 

@@ -18,10 +18,18 @@ MOST_NUMBERS = 2**22
 
 @explainer(access="forward", modalities=("image",), stochastic=True, cost="samples F")
 def rise(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    samples: int = 1000, cells: int = 7, probability: float = 0.5, baseline: str | Tensor = "zero",
-    score: str = "probability", centred: bool = True,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    samples: int = 1000,
+    cells: int = 7,
+    probability: float = 0.5,
+    baseline: str | Tensor = "zero",
+    score: str = "probability",
+    centred: bool = True,
+) -> Tensor:
     """Random smooth masks averaged with the score of the masked image as their weight (Petsiuk et al. 2018,
     1806.07421).
 
@@ -63,7 +71,7 @@ class _Masks:
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """Each sample's masks summed with weights (N, draws): (N, H, W), without making any of them."""
-        stacked = lambda factor: factor.reshape(len(weights), -1, factor.shape[-1])  # noqa: E731
+        stacked = lambda factor: factor.reshape(len(weights), -1, factor.shape[-1])
         per_draw = len(weights) * self.cells * sum(strip.shape[-1] for strip in self.strips)
         total = 0.0
         for draws in torch.arange(weights.shape[1], device=weights.device).split(max(1, MOST_NUMBERS // per_draw)):

@@ -25,9 +25,15 @@ MOST_EXACT = 12  # segments: 4096 evaluations per sample
 
 @explainer(access="forward", complete_to="baseline", cost="2^K + 1 F")
 def exact_shapley(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    segments: str | Tensor = "few", baseline: str | Tensor = "zero", score: str = "logit",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    segments: str | Tensor = "few",
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+) -> Tensor:
     """Shapley values from all coalitions of segments (Shapley 1953; Strumbelj and Kononenko 2010).
 
     One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
@@ -38,9 +44,16 @@ def exact_shapley(
 
 @explainer(access="forward", complete_to="baseline", stochastic=True, cost="samples + 2 F")
 def kernel_shap(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    samples: int = 1024, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    samples: int = 1024,
+    segments: str | Tensor = "auto",
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+) -> Tensor:
     """Shapley values by least squares over random coalitions, weighted by the Shapley kernel (Lundberg and Lee 2017,
     1705.07874), drawn in pairs with their complements and summing exactly (Covert and Lee 2021, 2012.01536).
 
@@ -56,9 +69,16 @@ def kernel_shap(
 
 @explainer(access="forward", complete_to="baseline", stochastic=True, cost="permutations x (K - 1) + 2 F")
 def shapley_sampling(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples,
-    permutations: int = 20, segments: str | Tensor = "auto", baseline: str | Tensor = "zero", score: str = "logit",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    permutations: int = 20,
+    segments: str | Tensor = "auto",
+    baseline: str | Tensor = "zero",
+    score: str = "logit",
+) -> Tensor:
     """Shapley values as mean gains over random orders of the segments (Castro et al. 2009; Strumbelj and Kononenko
     2010), drawn in pairs with their reverses (Mitchell et al. 2022, 2104.12199).
 
@@ -132,9 +152,11 @@ def _enumerated(players: int, budget: int) -> tuple[Tensor, Tensor, dict[int, fl
         count = comb(players, size) * (1 if 2 * size == players else 2)
         if count > budget * masses[size] / sum(masses.values()) * (1 + 1e-9):
             break
-        some = torch.zeros(comb(players, size), players).scatter_(
-            1, torch.tensor(list(combinations(range(players), size))), 1
-        ).bool()  # fmt: skip
+        some = (
+            torch.zeros(comb(players, size), players)
+            .scatter_(1, torch.tensor(list(combinations(range(players), size))), 1)
+            .bool()
+        )
         masks += [some] if 2 * size == players else [some, ~some]
         weights.append(torch.full((count,), masses.pop(size) / count, dtype=torch.float64))
         budget -= count

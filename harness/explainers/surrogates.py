@@ -22,7 +22,7 @@ from harness.explainers._tabular import (
     r_squared,
     shares_of_splits,
     training_table,
-)  # fmt: skip
+)
 from harness.explainers._trees import Condition, in_words, leaves, satisfied
 from harness.predictor import pick, track
 from harness.registry import explainer
@@ -49,9 +49,17 @@ def _fit_linear(
 
 @explainer(**GLOBAL, stochastic=True, convention="local", prepare=_fit_linear)
 def linear_surrogate(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
-    score: str = "logit", alpha: float = 1.0, standardise: bool = True, held_out: float = HELD_OUT, rows: int = ROWS,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    prepared: Tensor,
+    score: str = "logit",
+    alpha: float = 1.0,
+    standardise: bool = True,
+    held_out: float = HELD_OUT,
+    rows: int = ROWS,
+) -> Tensor:
     """The coefficients of a ridge regression of the target's score on the columns: a global surrogate (Molnar 2019,
     Interpretable Machine Learning; ridge: Hoerl and Kennard 1970).
 
@@ -79,17 +87,26 @@ def _fit_tree(
     tree.fit(x[fitting], y[fitting])
     shares = shares_of_splits(table, tree.feature_importances_)
     context.tell(
-        **fit_facts(table, "predicted"), rules=_tree_in_words(tree, table),
+        **fit_facts(table, "predicted"),
+        rules=_tree_in_words(tree, table),
         **_fidelity(table, tree.predict(x[held]), y[held]),
-    )  # fmt: skip
+    )
     return shares
 
 
 @explainer(**GLOBAL, signed=False, stochastic=True, prepare=_fit_tree)
 def tree_surrogate(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
-    depth: int = 4, least: int = 1, fit: str = "class", held_out: float = HELD_OUT, rows: int = ROWS,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    prepared: Tensor,
+    depth: int = 4,
+    least: int = 1,
+    fit: str = "class",
+    held_out: float = HELD_OUT,
+    rows: int = ROWS,
+) -> Tensor:
     """How much a column serves a small decision tree that imitates the model: its share of the decrease of impurity
     (Craven and Shavlik 1996; CART: Breiman et al. 1984).
 
@@ -137,9 +154,17 @@ def _fit_rules(
 
 @explainer(**GLOBAL, signed=False, stochastic=True, prepare=_fit_rules)
 def rule_list(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: Tensor,
-    rules: int = 6, depth: int = 2, cover: float = 0.05, held_out: float = HELD_OUT, rows: int = ROWS,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    prepared: Tensor,
+    rules: int = 6,
+    depth: int = 2,
+    cover: float = 0.05,
+    held_out: float = HELD_OUT,
+    rows: int = ROWS,
+) -> Tensor:
     """The share of rows that are decided by rules with a condition on the column, in a short list of rules that
     imitates the model (decision lists: Rivest 1987; grown leaf by leaf as PART: Frank and Witten 1998).
 

@@ -26,9 +26,18 @@ class Direction:
 
 
 def _prepare(
-    model: nn.Module, context: Samples, /, layer: str | None, concepts: str, concept: str | None, runs: int,
-    images: int, alpha: float, labels: str, rows: int,
-) -> Direction:  # fmt: skip
+    model: nn.Module,
+    context: Samples,
+    /,
+    layer: str | None,
+    concepts: str,
+    concept: str | None,
+    runs: int,
+    images: int,
+    alpha: float,
+    labels: str,
+    rows: int,
+) -> Direction:
     _check(runs, images, alpha, labels, rows)
     place = choose_layer(model, context, layer=layer)
     names, sets = concept_sets(context, concepts, runs, images)
@@ -45,13 +54,25 @@ def _prepare(
     return Direction(place, F.normalize(vectors[concept].mean(0).flatten(), dim=0).view(vectors[concept].shape[1:]))
 
 
-@explainer(access="activations", modalities=("image",), stochastic=True, convention="local", prepare=_prepare,
-           cost="1 F 1 B")  # fmt: skip
+@explainer(
+    access="activations", modalities=("image",), stochastic=True, convention="local", prepare=_prepare, cost="1 F 1 B"
+)
 def tcav(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Direction,
-    layer: str | None = None, concepts: str = "textures", concept: str | None = None, runs: int = 10,
-    images: int = 10, alpha: float = 0.01, labels: str = "predicted", rows: int = 200,
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: Direction,
+    layer: str | None = None,
+    concepts: str = "textures",
+    concept: str | None = None,
+    runs: int = 10,
+    images: int = 10,
+    alpha: float = 0.01,
+    labels: str = "predicted",
+    rows: int = 200,
+) -> Tensor:
     """How much the target's logit grows towards a concept at each place of a layer: the gradient times the concept's
     activation vector, summed over channels (Kim et al. 2018, 1711.11279, whose sensitivity S is the sum over places).
 

@@ -21,9 +21,21 @@ OPERATION = re.compile(
 LOOKED_UP = "torch", "_operator", "math", "#"  # with which names begin that torch looks up
 OBJECTS = "custom_obj_", "opaque_obj_"  # with which files begin that are unpickled
 PARTS = (
-    ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Constant, ast.BinOp, ast.UnaryOp, ast.BoolOp,
-    ast.Compare, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
-)  # fmt: skip
+    ast.Expression,
+    ast.Call,
+    ast.keyword,
+    ast.Name,
+    ast.Load,
+    ast.Constant,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.BoolOp,
+    ast.Compare,
+    ast.operator,
+    ast.unaryop,
+    ast.boolop,
+    ast.cmpop,
+)
 IN_GUARDS = ast.Subscript, ast.Attribute, ast.Tuple, ast.List
 OF_TENSORS = "size", "stride", "storage_offset", "shape", "ndim", "dim"
 OF_MODULES = re.compile(r"math\.[a-z]\w*|torch\.(_sym|sym)_\w+")  # functions of numbers

@@ -39,9 +39,7 @@ def build() -> nn.Module:
 
 def build_shallow() -> nn.Module:
     """One convolution and one dense layer, 1,370 weights, for the variant of that name."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)
-    )  # fmt: skip
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10))
 
 
 RECIPE = offered(Recipe("digits_cnn", build, load_split, epochs=20, rate=0.01, shallow=build_shallow))

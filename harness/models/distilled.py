@@ -55,6 +55,10 @@ def _module(tree: Any) -> TreeModule:
     feature = torch.from_numpy(tree.feature.copy()).long().masked_fill(leaf, -1)
     values = torch.from_numpy(tree.value[:, :, 0].copy()).float()
     return TreeModule(
-        feature, torch.from_numpy(tree.threshold.copy()).double(), torch.where(leaf, own, left),
-        torch.where(leaf, own, right), values, int(tree.max_depth),
-    )  # fmt: skip
+        feature,
+        torch.from_numpy(tree.threshold.copy()).double(),
+        torch.where(leaf, own, left),
+        torch.where(leaf, own, right),
+        values,
+        int(tree.max_depth),
+    )

@@ -41,9 +41,14 @@ class Program(nn.Module):
 
 @model(imports=("preprocess",))
 def exported(
-    *, path: str | None = None, preprocess: str | None = None, size: int | None = None, mean: Any = None,
-    std: Any = None, classes: str | None = None,
-) -> LoadedModel:  # fmt: skip
+    *,
+    path: str | None = None,
+    preprocess: str | None = None,
+    size: int | None = None,
+    mean: Any = None,
+    std: Any = None,
+    classes: str | None = None,
+) -> LoadedModel:
     """A model saved as a program: TorchScript (``torch.jit.save``) or a file of ``torch.export.save`` (``.pt2``).
 
     The program maps float batches of any size to logits: with ``torch.export`` the batch axis must be exported as

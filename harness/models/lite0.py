@@ -23,9 +23,14 @@ EPSILON = 1e-3  # of TensorFlow's batch normalisation
 
 # Per stage: blocks, kernel, stride of the first block, channels out, expansion (Tan and Le 2019, table 1).
 STAGES = (
-    (1, 3, 1, 16, 1), (2, 3, 2, 24, 6), (2, 5, 2, 40, 6), (3, 3, 2, 80, 6), (3, 5, 1, 112, 6), (4, 5, 2, 192, 6),
+    (1, 3, 1, 16, 1),
+    (2, 3, 2, 24, 6),
+    (2, 5, 2, 40, 6),
+    (3, 3, 2, 80, 6),
+    (3, 5, 1, 112, 6),
+    (4, 5, 2, 192, 6),
     (1, 3, 1, 320, 6),
-)  # fmt: skip
+)
 
 
 @model()

@@ -49,9 +49,14 @@ def gaussian_function(*, function: str = "linear", features: int = 5) -> LoadedM
 
 @model()
 def gaussian_mlp(
-    *, function: str = "linear", rho: float = 0.5, features: int = 5, data_seed: int = 0, seed: int = 0,
+    *,
+    function: str = "linear",
+    rho: float = 0.5,
+    features: int = 5,
+    data_seed: int = 0,
+    seed: int = 0,
     epochs: int = 60,
-) -> LoadedModel:  # fmt: skip
+) -> LoadedModel:
     """An MLP with ReLU that learns the function of the data set ``gaussian``, of which that truth is an approximation.
 
     Two hidden layers of 64, one output, squared error; trained in seconds from ``seed`` on the 1,000 training rows that
@@ -80,9 +85,14 @@ def causal_function(*, graph: str = "network", mechanism: str = "nonlinear") -> 
 
 @model()
 def causal_mlp(
-    *, graph: str = "network", mechanism: str = "nonlinear", columns: str = "correlates", data_seed: int = 0,
-    seed: int = 0, epochs: int = 60,
-) -> LoadedModel:  # fmt: skip
+    *,
+    graph: str = "network",
+    mechanism: str = "nonlinear",
+    columns: str = "correlates",
+    data_seed: int = 0,
+    seed: int = 0,
+    epochs: int = 60,
+) -> LoadedModel:
     """An MLP with ReLU that predicts the outcome of the data set ``causal`` from its correlates, or from all columns.
 
     ``columns=correlates`` gives weight 0 to the direct causes: whatever it knows it has from columns that do not cause

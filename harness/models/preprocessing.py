@@ -64,8 +64,12 @@ def _checked(preset: Preset, own: dict[str, Any]) -> Preset:
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise UserError(f"size is {size!r}, expected a number of pixels")
     channels = next((len(own[key]) for key in ("mean", "std") if isinstance(own.get(key), Sequence)), 3)
-    scales = {key: _per_channel(key, own.get(key, getattr(preset, key)[0] if channels == 1 else getattr(preset, key)),
-                                channels) for key in ("mean", "std")}  # fmt: skip
+    scales = {
+        key: _per_channel(
+            key, own.get(key, getattr(preset, key)[0] if channels == 1 else getattr(preset, key)), channels
+        )
+        for key in ("mean", "std")
+    }
     if min(scales["std"]) <= 0:
         raise UserError(f"std is {own['std']!r}, expected numbers above 0")
     return replace(preset, size=size, **scales)

@@ -18,9 +18,17 @@ from harness.sources import LoadedModel
 
 @model(imports=("factory", "preprocess"))
 def python(
-    *, factory: str | None = None, options: Any = None, weights: str | None = None, preprocess: str | None = None,
-    size: int | None = None, mean: Any = None, std: Any = None, classes: str | None = None, seed: int = 0,
-) -> LoadedModel:  # fmt: skip
+    *,
+    factory: str | None = None,
+    options: Any = None,
+    weights: str | None = None,
+    preprocess: str | None = None,
+    size: int | None = None,
+    mean: Any = None,
+    std: Any = None,
+    classes: str | None = None,
+    seed: int = 0,
+) -> LoadedModel:
     """The model that a function of one's own makes, ``package.module:function``, with weights of a file beside it.
 
     ``factory`` is called with ``options``, a mapping of one's own (``+model.options.depth=3`` on the command line), and

@@ -85,6 +85,4 @@ def load_split() -> dict[str, tuple[WordVectors, Tensor]]:
     return {part: (WordVectors(texts, LENGTH), labels) for part, (texts, labels, _) in load_texts().items()}
 
 
-RECIPE = offered(
-    Recipe("review_transformer", build, load_split, epochs=3, rate=1e-3, reads=(load_texts, numbers_of))
-)  # fmt: skip
+RECIPE = offered(Recipe("review_transformer", build, load_split, epochs=3, rate=1e-3, reads=(load_texts, numbers_of)))

@@ -50,11 +50,18 @@ def _build(channels: int, steps: int, classes: int) -> nn.Module:
 
 RECIPES = {
     "italy_power_demand": offered(
-        Recipe("series_cnn_italy_power_demand", build_italy_power_demand, load_italy_power_demand, epochs=40,
-               batch_size=16, decay=1e-3)
+        Recipe(
+            "series_cnn_italy_power_demand",
+            build_italy_power_demand,
+            load_italy_power_demand,
+            epochs=40,
+            batch_size=16,
+            decay=1e-3,
+        )
     ),
     "basic_motions": offered(
-        Recipe("series_cnn_basic_motions", build_basic_motions, load_basic_motions, epochs=40, batch_size=16,
-               decay=1e-3)
+        Recipe(
+            "series_cnn_basic_motions", build_basic_motions, load_basic_motions, epochs=40, batch_size=16, decay=1e-3
+        )
     ),
-}  # fmt: skip
+}

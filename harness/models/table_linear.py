@@ -28,23 +28,23 @@ def line(numbers: int, outputs: int) -> Callable[[], nn.Module]:
 def recipe(name: str, load_split: Callable[[], Split], numbers: int, outputs: int, *, epochs: int) -> Recipe:
     """How one of them is trained; its weights hang on the source files that make its numbers, too."""
     return Recipe(
-        name, line(numbers, outputs), load_split, epochs=epochs, rate=0.02, decay=1e-3, batch_size=128,
+        name,
+        line(numbers, outputs),
+        load_split,
+        epochs=epochs,
+        rate=0.02,
+        decay=1e-3,
+        batch_size=128,
         reads=(encode, People),
-    )  # fmt: skip
+    )
 
 
 ADULT = offered(recipe("adult_linear", adult_data.load_split, 87, 2, epochs=5))
-ADULT_WITHOUT = recipe(
-    "adult_linear_without_sensitive", adult_data.load_split_without_sensitive, 80, 2, epochs=5
-)  # fmt: skip
+ADULT_WITHOUT = recipe("adult_linear_without_sensitive", adult_data.load_split_without_sensitive, 80, 2, epochs=5)
 COMPAS = offered(recipe("compas_linear", compas_data.load_split, 15, 2, epochs=20))
-COMPAS_WITHOUT = recipe(
-    "compas_linear_without_sensitive", compas_data.load_split_without_sensitive, 7, 2, epochs=20
-)  # fmt: skip
+COMPAS_WITHOUT = recipe("compas_linear_without_sensitive", compas_data.load_split_without_sensitive, 7, 2, epochs=20)
 GERMAN = offered(recipe("german_linear", german_data.load_split, 61, 2, epochs=40))
-GERMAN_WITHOUT = recipe(
-    "german_linear_without_sensitive", german_data.load_split_without_sensitive, 57, 2, epochs=40
-)  # fmt: skip
+GERMAN_WITHOUT = recipe("german_linear_without_sensitive", german_data.load_split_without_sensitive, 57, 2, epochs=40)
 DIABETES = offered(recipe("diabetes_linear", diabetes_data.load_split, 10, 1, epochs=100))
 CANCER = offered(recipe("cancer_linear", cancer_data.load_split, 30, 2, epochs=40))
 

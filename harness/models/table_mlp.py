@@ -19,9 +19,7 @@ def perceptron(numbers: int, outputs: int) -> Callable[[], nn.Module]:
     """Makes a network with two hidden layers of 32 and ReLU, its first weights drawn from torch's generator."""
 
     def build() -> nn.Module:
-        return nn.Sequential(
-            nn.Linear(numbers, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, outputs)
-        )  # fmt: skip
+        return nn.Sequential(nn.Linear(numbers, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, outputs))
 
     return build
 
@@ -40,9 +38,16 @@ def recipe(
 ) -> Recipe:
     """How one of them is trained; its weights hang on the source files that make its numbers, too."""
     return Recipe(
-        name, perceptron(numbers, outputs), load_split, epochs=epochs, rate=0.005, decay=decay, batch_size=128,
-        shallow=shallow_perceptron(numbers, outputs), reads=(encode, People),
-    )  # fmt: skip
+        name,
+        perceptron(numbers, outputs),
+        load_split,
+        epochs=epochs,
+        rate=0.005,
+        decay=decay,
+        batch_size=128,
+        shallow=shallow_perceptron(numbers, outputs),
+        reads=(encode, People),
+    )
 
 
 ADULT = offered(recipe("adult_mlp", adult_data.load_split, 87, 2, epochs=5, decay=1e-4))

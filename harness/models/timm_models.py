@@ -20,9 +20,14 @@ PRETRAINED = "pretrained"
 
 @model()
 def timm(
-    *, architecture: str = "resnet18", weights: str | None = None, outputs: int | None = None, size: int | None = None,
-    classes: str | None = None, seed: int = 0,
-) -> LoadedModel:  # fmt: skip
+    *,
+    architecture: str = "resnet18",
+    weights: str | None = None,
+    outputs: int | None = None,
+    size: int | None = None,
+    classes: str | None = None,
+    seed: int = 0,
+) -> LoadedModel:
     """An image classifier of timm by its name, with published weights, those of a file, or random ones.
 
     ``architecture`` is a name of ``timm.list_models()``, with the tag of its published weights if there are several

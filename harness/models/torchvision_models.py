@@ -30,9 +30,13 @@ AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 
 @model()
 def torchvision(
-    *, architecture: str = "resnet18", weights: str | None = None, transforms: str | None = None,
-    classes: int | None = None, seed: int = 0,
-) -> LoadedModel:  # fmt: skip
+    *,
+    architecture: str = "resnet18",
+    weights: str | None = None,
+    transforms: str | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+) -> LoadedModel:
     """A classification network of torchvision by its name, with published weights, those of a file, or random ones.
 
     ``weights`` is a name such as ``IMAGENET1K_V1`` or ``DEFAULT`` (torchvision downloads them once), the path of a

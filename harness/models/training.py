@@ -77,8 +77,12 @@ def trained(recipe: Recipe, *, seed: int, epochs: int | None = None) -> nn.Modul
         raise UserError(f"epochs is {recipe.epochs}, expected a whole number from 1")
     libraries = {library: version(library) for library in LIBRARIES}
     code = _code(recipe.build, recipe.load_split, *recipe.reads, fit)
-    identity = {"options": {"seed": seed, **recipe.settings}, "code": code, "libraries": libraries,
-                "build": recipe.build.__qualname__}  # fmt: skip
+    identity = {
+        "options": {"seed": seed, **recipe.settings},
+        "code": code,
+        "libraries": libraries,
+        "build": recipe.build.__qualname__,
+    }
     state = cached_state(recipe.name, identity, lambda: fit(recipe, seed=seed).state_dict())
     with reproducible(seed):  # building draws first weights, which nobody else's random numbers should notice
         module = recipe.build()

@@ -19,9 +19,16 @@ DEPTH = 6  # of a distilled tree
 
 # Each kind: the level it has by itself, None where it has none.
 LEVELS = {
-    "none": None, "pruned": 0.9, "l1": 3e-4, "l2": 1e-2, "shallow": None, "distilled_tree": DEPTH, "randomised": None,
-    "random_labels": None, "adversarial": 0.1,
-}  # fmt: skip
+    "none": None,
+    "pruned": 0.9,
+    "l1": 3e-4,
+    "l2": 1e-2,
+    "shallow": None,
+    "distilled_tree": DEPTH,
+    "randomised": None,
+    "random_labels": None,
+    "adversarial": 0.1,
+}
 
 
 def _code(options: Mapping[str, Any]) -> list[Callable[..., Any]]:

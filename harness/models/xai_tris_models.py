@@ -103,4 +103,4 @@ def _loaded(name: str, scenario: str, background: str, seed: int, epochs: int) -
     module = trained(RECIPES[name, scenario, background], seed=seed, epochs=epochs)
     return LoadedModel(
         module, value_range=VALUE_RANGE, classes=classes_of(scenario), function=name_of(scenario, background)
-    )  # fmt: skip
+    )

@@ -125,7 +125,7 @@ class Block:
         first = cells[(cells["metric"] == self.headline) & (cells["status"] == "ok")]
         sign = -1.0 if self.headline and self.better(self.headline) == "higher" else 1.0
         values = dict(zip(first["label"], (first["value"] * sign).fillna(float("inf")), strict=True))
-        place = lambda name: (name in self.controls, values.get(name, float("inf")), name)  # noqa: E731
+        place = lambda name: (name in self.controls, values.get(name, float("inf")), name)
         return sorted(cells["label"].unique(), key=place)
 
     @cached_property
@@ -162,20 +162,28 @@ def _of_run(directory: Path, several: bool) -> Iterator[dict[str, Any]]:
     scores = read_scores(directory, cells)
     sanity = _sanity(directory, cells)
     cells = cells.assign(
-        rank=ranks(cells), unranked=not_comparable(cells), caveat=with_caveat(cells), protocol=protocols(cells),
+        rank=ranks(cells),
+        unranked=not_comparable(cells),
+        caveat=with_caveat(cells),
+        protocol=protocols(cells),
         n_invalid=cells["n_invalid"].fillna(0),
-    )  # fmt: skip
+    )
     cells = cells.fillna({name: "?" for name in ("model", "dataset", "explainer", "metric")} | {"unit": "", "kind": ""})
     for (model, dataset), of_pair in cells.groupby(["model", "dataset"]):
         apart = differing(of_pair["protocol"].unique())
         for protocol, block in of_pair.groupby("protocol"):
             block = named_apart(block)
             yield {
-                "run": directory.name, "directory": directory, "model": model, "dataset": dataset,
-                "protocol": protocol, "cells": block, "scores": _scores(scores, block),
+                "run": directory.name,
+                "directory": directory,
+                "model": model,
+                "dataset": dataset,
+                "protocol": protocol,
+                "cells": block,
+                "scores": _scores(scores, block),
                 "heading": f"{model} on {dataset}{apart[protocol]}{of_run}",
                 "verdicts": _own(sanity, model, dataset, protocol),
-            }  # fmt: skip
+            }
 
 
 def _scores(scores: pd.DataFrame, block: pd.DataFrame) -> pd.DataFrame:
@@ -191,8 +199,24 @@ def _scores(scores: pd.DataFrame, block: pd.DataFrame) -> pd.DataFrame:
 def _sanity(directory: Path, cells: pd.DataFrame) -> pd.DataFrame:
     """The verdicts of a run; none are made where no check was measured, for that is told in one line."""
     if not (cells["kind"] == "sanity").any():
-        return pd.DataFrame(columns=["model", "dataset", "protocol", "explainer", "check", "verdict", "value", "ci_low",
-                                     "ci_high", "chance", "bound", "n", "n_invalid", "reason"])  # fmt: skip
+        return pd.DataFrame(
+            columns=[
+                "model",
+                "dataset",
+                "protocol",
+                "explainer",
+                "check",
+                "verdict",
+                "value",
+                "ci_low",
+                "ci_high",
+                "chance",
+                "bound",
+                "n",
+                "n_invalid",
+                "reason",
+            ]
+        )
     return verdicts_of_run(directory)
 
 

@@ -79,8 +79,15 @@ def _entry(block: Block, metric: str, name: str, marks: dict[str, str], near: se
         return Entry("undefined", hole=True, note="\n".join(notes) or "no sample has a valid score")
     shown = count if metric in COUNTS else significant
     standing = "best" if name == best else "near" if name in near else ""
-    return Entry(shown(row["value"]), _interval(row, shown), _rank(block, metric, row), marks.get(name, ""), standing,
-                 float(row["value"]), note="\n".join(notes))  # fmt: skip
+    return Entry(
+        shown(row["value"]),
+        _interval(row, shown),
+        _rank(block, metric, row),
+        marks.get(name, ""),
+        standing,
+        float(row["value"]),
+        note="\n".join(notes),
+    )
 
 
 def _interval(row: dict, shown) -> str:

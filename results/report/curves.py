@@ -50,9 +50,14 @@ def _metric(block: Block, metric: str, stack: dict[str, Own], kept: int) -> dict
     high = high if high > low else low + 1.0
     control = next((name for name in stack if name in block.controls), None)
     return {
-        "block": block.key, "metric": metric, "axis": block.axis(metric), "low": low, "high": high, "control": control,
+        "block": block.key,
+        "metric": metric,
+        "axis": block.axis(metric),
+        "low": low,
+        "high": high,
+        "control": control,
         "explainers": [_explainer(block, name, own, low, high, kept) for name, own in stack.items()],
-    }  # fmt: skip
+    }
 
 
 def _explainer(block: Block, name: str, own: Own, low: float, high: float, kept: int) -> dict[str, Any]:
@@ -61,11 +66,16 @@ def _explainer(block: Block, name: str, own: Own, low: float, high: float, kept:
     single = values[:kept]
     steps = np.where(np.isnan(single), GAP, np.rint((np.nan_to_num(single) - low) / (high - low) * (GAP - 1)))
     return {
-        "name": name, "control": name in block.controls, "n": len(values), "points": values.shape[1],
-        "mean": _plain(mean), "half": _plain(half), "samples": samples[:kept],
+        "name": name,
+        "control": name in block.controls,
+        "n": len(values),
+        "points": values.shape[1],
+        "mean": _plain(mean),
+        "half": _plain(half),
+        "samples": samples[:kept],
         "values": _plain(scores[:kept]),
         "single": base64.b64encode(steps.astype("<u2").tobytes()).decode(),
-    }  # fmt: skip
+    }
 
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

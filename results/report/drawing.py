@@ -13,9 +13,15 @@ WIDTH, HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 46
 # Where a label may stand beside its point.
 BESIDE = (
-    (8, 4, "start"), (-8, 4, "end"), (0, -9, "middle"), (0, 17, "middle"),
-    (7, -7, "start"), (-7, -7, "end"), (7, 15, "start"), (-7, 15, "end"),
-)  # fmt: skip
+    (8, 4, "start"),
+    (-8, 4, "end"),
+    (0, -9, "middle"),
+    (0, 17, "middle"),
+    (7, -7, "start"),
+    (-7, -7, "end"),
+    (7, 15, "start"),
+    (-7, 15, "end"),
+)
 
 
 @dataclass(frozen=True)
@@ -84,9 +90,16 @@ class Plot:
     def svg(self) -> Raw:
         """The whole plot."""
         return tag(
-            "svg", tag("title", self.name), self._grid(), *self.marks, self._titles(),
-            viewBox=f"0 0 {WIDTH} {self.height}", class_="plot", role="group", aria_label=self.name,
-        )  # fmt: skip
+            "svg",
+            tag("title", self.name),
+            self._grid(),
+            *self.marks,
+            self._titles(),
+            viewBox=f"0 0 {WIDTH} {self.height}",
+            class_="plot",
+            role="group",
+            aria_label=self.name,
+        )
 
     def _grid(self) -> list[Raw]:
         bottom, right = self.height - BOTTOM, WIDTH - RIGHT
@@ -105,11 +118,24 @@ class Plot:
     def _titles(self) -> list[Raw]:
         middle = (TOP + self.height - BOTTOM) / 2
         return [
-            tag("text", self.x_title, x=(LEFT + WIDTH - RIGHT) / 2, y=self.height - 8, class_="title",
-                text_anchor="middle"),
-            tag("text", self.y_title, x=14, y=middle, class_="title", text_anchor="middle",
-                transform=f"rotate(-90 14 {middle})"),
-        ]  # fmt: skip
+            tag(
+                "text",
+                self.x_title,
+                x=(LEFT + WIDTH - RIGHT) / 2,
+                y=self.height - 8,
+                class_="title",
+                text_anchor="middle",
+            ),
+            tag(
+                "text",
+                self.y_title,
+                x=14,
+                y=middle,
+                class_="title",
+                text_anchor="middle",
+                transform=f"rotate(-90 14 {middle})",
+            ),
+        ]
 
 
 def tick(value: float) -> str:
@@ -134,8 +160,11 @@ def placed(
         wide = size * len(text)
         tries = [(x + dx, y + dy, anchor) for dx, dy, anchor in BESIDE]
         boxes = [_box(*place, wide) for place in tries]
-        free = [i for i, box in enumerate(boxes)
-                if box[0] > LEFT and box[2] < right and not any(_over(box, other) for other in taken)]  # fmt: skip
+        free = [
+            i
+            for i, box in enumerate(boxes)
+            if box[0] > LEFT and box[2] < right and not any(_over(box, other) for other in taken)
+        ]
         found.append(tries[free[0]] if free else None)
         taken += [boxes[free[0]]] if free else []
     return found

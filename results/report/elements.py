@@ -37,47 +37,74 @@ class Cell:
 
 
 def table(
-    caption: str, heads: Sequence[Head], rows: Sequence[Sequence[Any]], *, classes: str = "", name: str | None = None,
+    caption: str,
+    heads: Sequence[Head],
+    rows: Sequence[Sequence[Any]],
+    *,
+    classes: str = "",
+    name: str | None = None,
     row_classes: Sequence[str] = (),
-) -> Raw:  # fmt: skip
+) -> Raw:
     """A table that sorts by its headings; the first cell of a row is its heading."""
     top = tag("tr", [_head(head) for head in heads])
     body = [
-        tag("tr", [_cell(cell, head, place == 0) for place, (cell, head) in enumerate(zip(row, heads, strict=True))],
-            class_=row_classes[number] or None if row_classes else None)
+        tag(
+            "tr",
+            [_cell(cell, head, place == 0) for place, (cell, head) in enumerate(zip(row, heads, strict=True))],
+            class_=row_classes[number] or None if row_classes else None,
+        )
         for number, row in enumerate(rows)
-    ]  # fmt: skip
-    inner = tag("table", tag("caption", caption), tag("thead", top), tag("tbody", body), class_=f"sortable {classes}",
-                id=name)  # fmt: skip
+    ]
+    inner = tag(
+        "table", tag("caption", caption), tag("thead", top), tag("tbody", body), class_=f"sortable {classes}", id=name
+    )
     return tag("div", inner, class_="scroll", tabindex=0, role="region", aria_label=caption)
 
 
 def _head(head: Head) -> Raw:
     inner = [tag("span", soft(head.text)), tag("span", class_="mark", aria_hidden="true")]
     below = tag("span", head.below, class_="below") if head.below else ""
-    return tag("th", tag("button", inner, type="button", data_tip=head.tip or None), below, scope="col",
-               aria_sort="none", class_="number" if head.numeric else None, data_kind=head.kind or None)  # fmt: skip
+    return tag(
+        "th",
+        tag("button", inner, type="button", data_tip=head.tip or None),
+        below,
+        scope="col",
+        aria_sort="none",
+        class_="number" if head.numeric else None,
+        data_kind=head.kind or None,
+    )
 
 
 def _cell(cell: Any, head: Head, first: bool) -> Raw:
     cell = cell if isinstance(cell, Cell) else Cell(cell, cell if isinstance(cell, str) else None)
     classes = f"{'number' if head.numeric else ''} {cell.classes}".strip()
-    about = {"class_": classes or None, "data_kind": head.kind or None, "data_tip": cell.tip or None,
-             "data_value": None if cell.value is None else cell.value, "tabindex": 0 if cell.tip else None}  # fmt: skip
+    about = {
+        "class_": classes or None,
+        "data_kind": head.kind or None,
+        "data_tip": cell.tip or None,
+        "data_value": None if cell.value is None else cell.value,
+        "tabindex": 0 if cell.tip else None,
+    }
     shown = soft(cell.shown) if isinstance(cell.shown, str) else cell.shown
     return tag("th", shown, scope="row", **about) if first else tag("td", shown, **about)
 
 
 def filter_box(target: str, words: str) -> Raw:
     """A box that shows those rows of a table that hold its text."""
-    return tag("label", tag("span", words), tag("input", type="search", data_filter=target, autocomplete="off",
-                                                spellcheck="false"), class_="filter")  # fmt: skip
+    return tag(
+        "label",
+        tag("span", words),
+        tag("input", type="search", data_filter=target, autocomplete="off", spellcheck="false"),
+        class_="filter",
+    )
 
 
 def chips(target: str, kinds: Sequence[str]) -> Raw:
     """Buttons that show and hide kinds of columns."""
-    buttons = [tag("button", kind, type="button", class_="chip", aria_pressed="true", data_chip=kind,
-                   data_target=target) for kind in kinds]  # fmt: skip
+    buttons = [
+        tag("button", kind, type="button", class_="chip", aria_pressed="true", data_chip=kind, data_target=target)
+        for kind in kinds
+    ]
     return tag("div", buttons, class_="chips", role="group", aria_label="Kinds of metrics shown")
 
 

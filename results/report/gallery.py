@@ -44,9 +44,14 @@ def gallery(block: Block, most_tiles: int = MOST_TILES) -> Gallery:
     view = _View(block, kept, explainers, values, extremes)
     make = view.passages if kept.modality == "tokens" else view.grid
     body = make(chosen)
-    about = tag("p", f"{len(chosen)} of {len(kept.samples)} samples whose maps were kept. ", _colours(kept),
-                f" ▲ best and ▼ worst of these by {block.headline} for an explainer." if extremes else "",
-                " Choose a tile for what it says in words.", class_="lead")  # fmt: skip
+    about = tag(
+        "p",
+        f"{len(chosen)} of {len(kept.samples)} samples whose maps were kept. ",
+        _colours(kept),
+        f" ▲ best and ▼ worst of these by {block.headline} for an explainer." if extremes else "",
+        " Choose a tile for what it says in words.",
+        class_="lead",
+    )
     unread = [note(text) for text in kept.unread]
     return Gallery(tag("div", about, body, unread), view.tiles)
 
@@ -102,36 +107,68 @@ class _View:
     def grid(self, chosen: Sequence[int]) -> Raw:
         """Samples down, explainers across."""
         heads = [tag("th", "sample", scope="col")]
-        heads += [tag("th", soft(name), tag("span", "control", class_="word") if name in self.block.controls else "",
-                      scope="col") for name in self.explainers]  # fmt: skip
-        rows = [tag("tr", tag("th", self._input(place), self._caption(place), scope="row"),
-                    [tag("td", self._tile(place, name)) for name in self.explainers]) for place in chosen]  # fmt: skip
+        heads += [
+            tag(
+                "th",
+                soft(name),
+                tag("span", "control", class_="word") if name in self.block.controls else "",
+                scope="col",
+            )
+            for name in self.explainers
+        ]
+        rows = [
+            tag(
+                "tr",
+                tag("th", self._input(place), self._caption(place), scope="row"),
+                [tag("td", self._tile(place, name)) for name in self.explainers],
+            )
+            for place in chosen
+        ]
         caption, kind = tag("caption", f"Maps of {self.block.heading}"), f"gallery {self.kept.modality}"
         inner = tag("table", caption, tag("thead", tag("tr", heads)), tag("tbody", rows), class_=kind)
         return tag("div", inner, class_="scroll", tabindex=0, role="region", aria_label="Maps")
 
     def passages(self, chosen: Sequence[int]) -> Raw:
         """Texts down, a line for each explainer."""
-        return tag("div", [tag("div", tag("h4", self._caption(place)),
-                               [self._tile(place, name, wide=True) for name in self.explainers], class_="passage")
-                           for place in chosen])  # fmt: skip
+        return tag(
+            "div",
+            [
+                tag(
+                    "div",
+                    tag("h4", self._caption(place)),
+                    [self._tile(place, name, wide=True) for name in self.explainers],
+                    class_="passage",
+                )
+                for place in chosen
+            ],
+        )
 
     def _tile(self, place: int, name: str, wide: bool = False) -> Raw:
         sample = self.kept.samples[place]
         key, values = f"{self.block.key}-{place}-{self.explainers.index(name)}", self.kept.maps[name][place]
         self.tiles[key] = {
-            "title": f"{name} on {id_of(sample)}", "says": said(self.kept, place, name),
+            "title": f"{name} on {id_of(sample)}",
+            "says": said(self.kept, place, name),
             "trust": words.trust(replace(self.known[name], **place_of(self.block, name, id_of(sample)))),
-        }  # fmt: skip
+        }
         extreme = self.extremes.get((name, id_of(sample)))
         mark = tag("span", {"best": "▲ best", "worst": "▼ worst"}[extreme], class_="extreme") if extreme else ""
         value = _own_value(self.values, name, id_of(sample), self.block)
         below = tag("span", [mark, " " if extreme else "", number(value) if value is not None else ""])
         picture = self._picture(place, name, values)
         who = tag("span", f"{name}: ", class_="who") if wide else ""
-        return tag("button", who, picture, " " if wide else "", below, type="button", data_tile=key,
-                   class_="tile line-tile" if wide else "tile", data_tip=self.tiles[key]["says"],
-                   aria_label=f"{name} on {id_of(sample)}: in words")  # fmt: skip
+        return tag(
+            "button",
+            who,
+            picture,
+            " " if wide else "",
+            below,
+            type="button",
+            data_tile=key,
+            class_="tile line-tile" if wide else "tile",
+            data_tip=self.tiles[key]["says"],
+            aria_label=f"{name} on {id_of(sample)}: in words",
+        )
 
     def _picture(self, place: int, name: str, values: np.ndarray) -> Raw:
         kept, signed, about = self.kept, name in self.kept.signed, f"map of {name}"

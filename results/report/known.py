@@ -21,16 +21,18 @@ def trust_in(block: Block, name: str, sample: str) -> words.Trust:
 def known_of(block: Block, name: str) -> words.Trust:
     """What is known of an explainer, whatever the sample."""
     sanity = block.sanity.loc[name] if name in block.sanity.index else {"verdict": "", "reason": ""}
-    text = lambda value: value if isinstance(value, str) else ""  # noqa: E731
+    text = lambda value: value if isinstance(value, str) else ""
     cells = block.cells[block.cells["label"] == name]
     audit = next((audit_of(audit) for audit in cells["audit"] if audit_of(audit)), {})
     error = (audit.get("completeness_error") or {}).get("median")
     return words.Trust(
         flags=tuple(dict.fromkeys(flag for flags in cells["flags"] for flag in flag_list(flags))),
         completeness_error=float("nan") if error is None else float(error),
-        sanity=text(sanity["verdict"]), reason=text(sanity["reason"]), is_control=name in block.controls,
+        sanity=text(sanity["verdict"]),
+        reason=text(sanity["reason"]),
+        is_control=name in block.controls,
         **_standing(block, name),
-    )  # fmt: skip
+    )
 
 
 def _standing(block: Block, name: str) -> dict[str, Any]:
@@ -46,8 +48,12 @@ def _standing(block: Block, name: str) -> dict[str, Any]:
         return found
     control = beside.loc[there, "mean"].idxmax()
     row = block.cell(metric, control)
-    found |= {"control": control, "control_mean": row["value"], "control_low": row["ci_low"],
-              "control_high": row["ci_high"]}  # fmt: skip
+    found |= {
+        "control": control,
+        "control_mean": row["value"],
+        "control_low": row["ci_low"],
+        "control_high": row["ci_high"],
+    }
     if name in beside.index and name not in block.controls and np.isfinite(beside.loc[name, "p_control"]):
         found["beats"] = bool(beside.loc[name, "p_control"] < ALPHA and beside.loc[name, "vs_control"] > 0)
     return found

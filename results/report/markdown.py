@@ -16,9 +16,12 @@ MOST_TOLD = 6  # explanations in words
 
 
 def markdown(
-    title: str, blocks: Sequence[Block], verdicts: Sequence[Verdict], entries: Sequence[dict[tuple[str, str], Entry]],
+    title: str,
+    blocks: Sequence[Block],
+    verdicts: Sequence[Verdict],
+    entries: Sequence[dict[tuple[str, str], Entry]],
     galleries: Sequence[Gallery],
-) -> str:  # fmt: skip
+) -> str:
     """The whole text."""
     lines = [f"# {plain(title)}", ""]
     lines += ["The run has no cells yet.", ""] if not blocks else []
@@ -87,7 +90,7 @@ def _holes(block: Block, entries: dict[tuple[str, str], Entry]) -> list[str]:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    line = lambda cells: f"| {' | '.join(each if isinstance(each, _Shown) else plain(each) for each in cells)} |"  # noqa: E731
+    line = lambda cells: f"| {' | '.join(each if isinstance(each, _Shown) else plain(each) for each in cells)} |"
     return [line(heads), f"|{' --- |' * len(heads)}", *map(line, rows)]
 
 

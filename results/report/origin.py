@@ -50,8 +50,12 @@ def _options(group: str, config: dict[str, Any]) -> dict[str, Any]:
     """The options of a choice that are not the registered defaults; all of them where it is not registered."""
     from harness import registry
 
-    entries = {"model": registry.MODELS, "dataset": registry.DATASETS, "explainer": registry.EXPLAINERS,
-               "metric": registry.METRICS}[group]  # fmt: skip
+    entries = {
+        "model": registry.MODELS,
+        "dataset": registry.DATASETS,
+        "explainer": registry.EXPLAINERS,
+        "metric": registry.METRICS,
+    }[group]
     name = config.get("name")
     defaults = entries[name].options if name in entries else {}
     missing = object()
@@ -69,17 +73,22 @@ def _text(value: Any) -> str:
 def facts(block: Block) -> list[tuple[str, str]]:
     """Name and value of what the numbers depend on."""
     cells = block.cells
-    several = lambda name: ", ".join(dict.fromkeys(str(v) for v in cells[name].dropna() if str(v))) or "not known"  # noqa: E731
+    several = lambda name: ", ".join(dict.fromkeys(str(v) for v in cells[name].dropna() if str(v))) or "not known"
     dirty = set(cells["dirty"].dropna())
     state = "with changes that are not committed" if True in dirty else "clean" if dirty else "state not known"
     commit = several("commit")
     return [
-        ("run", block.run), ("protocol", protocol_text(block)),
+        ("run", block.run),
+        ("protocol", protocol_text(block)),
         ("commit", f"{commit}, {state}" if commit != "not known" else commit),
-        ("measuring code (stick)", several("stick")), ("measured code and weights (subject)", _few(several("subject"))),
-        ("device", several("device")), ("torch", several("torch")), ("scoring batch", several("batch_size")),
-        ("measured", _when(cells)), *_environments(block),
-    ]  # fmt: skip
+        ("measuring code (stick)", several("stick")),
+        ("measured code and weights (subject)", _few(several("subject"))),
+        ("device", several("device")),
+        ("torch", several("torch")),
+        ("scoring batch", several("batch_size")),
+        ("measured", _when(cells)),
+        *_environments(block),
+    ]
 
 
 def _few(text: str, most: int = 4) -> str:
@@ -121,10 +130,16 @@ def _flat(value: Any) -> str:
 def origin_part(block: Block) -> Raw:
     """The command, the facts and, folded, every option."""
     rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts(block)]
-    options = {group: {row[group]: configured(row["config"], group) for row in block.cells.to_dict("records")}
-               for group in ("model", "dataset", "explainer", "metric")}  # fmt: skip
+    options = {
+        group: {row[group]: configured(row["config"], group) for row in block.cells.to_dict("records")}
+        for group in ("model", "dataset", "explainer", "metric")
+    }
     text = json.dumps(options, indent=1, default=str, ensure_ascii=False)
     copy = tag("button", "Copy", type="button", class_="copy", data_copy=f"command-{block.key}")
-    return tag("div", tag("p", "This command measures the same cells:"),
-               tag("div", tag("pre", tag("code", command(block), id=f"command-{block.key}")), copy, class_="command"),
-               tag("dl", rows, class_="facts"), folded("Every option", tag("pre", text)))  # fmt: skip
+    return tag(
+        "div",
+        tag("p", "This command measures the same cells:"),
+        tag("div", tag("pre", tag("code", command(block), id=f"command-{block.key}")), copy, class_="command"),
+        tag("dl", rows, class_="facts"),
+        folded("Every option", tag("pre", text)),
+    )

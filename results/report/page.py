@@ -21,31 +21,58 @@ SCRIPTS = ("page.js", "tables.js", "curves.js", "gallery.js")
 # Of each section: its name, the word for it in the way around, its heading, and how to read it.
 SECTIONS = (
     ("verdict", "Verdict", "Verdict", ""),
-    ("cost", "Cost", "Quality against cost", "Means with 95 % intervals. Hollow: controls, which do not look at the "
-     "model. The line is the Pareto front: nobody is both better and cheaper than those on it."),
+    (
+        "cost",
+        "Cost",
+        "Quality against cost",
+        "Means with 95 % intervals. Hollow: controls, which do not look at the "
+        "model. The line is the Pareto front: nobody is both better and cheaper than those on it.",
+    ),
     ("leaderboard", "Leaderboard", "Leaderboard", ""),
     ("ranks", "Ranks", "Ranks across models and data", "Explainers joined by a bar are not shown to differ."),
-    ("agreement", "Agreement", "Agreement between metrics", "Kendall's tau-b between the rankings that two metrics "
-     "give, with 95 % bootstrap intervals: 1 the same order, 0 unrelated, −1 reversed."),
-    ("curves", "Curves", "Curves", "Mean over samples with its 95 % interval; dashed: the best control. Choose a panel "
-     "for single samples."),
+    (
+        "agreement",
+        "Agreement",
+        "Agreement between metrics",
+        "Kendall's tau-b between the rankings that two metrics "
+        "give, with 95 % bootstrap intervals: 1 the same order, 0 unrelated, −1 reversed.",
+    ),
+    (
+        "curves",
+        "Curves",
+        "Curves",
+        "Mean over samples with its 95 % interval; dashed: the best control. Choose a panel for single samples.",
+    ),
     ("gallery", "Gallery", "Gallery", ""),
     ("pictures", "Pictures", "Pictures", ""),
-    ("stability", "Stability", "Stability against the number of samples", "Would fewer samples have given the same "
-     "ranking? By all samples it agrees with itself by definition. Where alpha has a *, below 0.4, single samples rank "
-     "explainers differently."),
+    (
+        "stability",
+        "Stability",
+        "Stability against the number of samples",
+        "Would fewer samples have given the same ranking? By all samples it agrees with itself by definition. Where "
+        "alpha has a *, below 0.4, single samples rank explainers differently.",
+    ),
     ("sanity", "Sanity", "Sanity and audit", ""),
-    ("groups", "Groups", "Gaps between groups", "The largest difference between the means of groups of samples. A gap "
-     "need not be the explainer's doing."),
+    (
+        "groups",
+        "Groups",
+        "Gaps between groups",
+        "The largest difference between the means of groups of samples. A gap need not be the explainer's doing.",
+    ),
     ("failures", "Failures", "Failures and skips", ""),
     ("origin", "Reproduce", "Environment and how to reproduce", ""),
-)  # fmt: skip
+)
 
 
 def page(
-    title: str, blocks: Sequence[Block], verdicts: Sequence[Verdict], entries: Sequence[dict[tuple[str, str], Entry]],
-    galleries: Sequence[Gallery], *, tell: Callable[[str], None] = lambda text: None,
-) -> str:  # fmt: skip
+    title: str,
+    blocks: Sequence[Block],
+    verdicts: Sequence[Verdict],
+    entries: Sequence[dict[tuple[str, str], Entry]],
+    galleries: Sequence[Gallery],
+    *,
+    tell: Callable[[str], None] = lambda text: None,
+) -> str:
     """The whole page as HTML; ``tell`` hears which section is made."""
     data = {"curves": [], "tiles": {key: tile for gallery in galleries for key, tile in gallery.tiles.items()}}
     whole = {
@@ -54,12 +81,17 @@ def page(
         "pictures": lambda: pictures_part(blocks),
     }
     of_each = {
-        "cost": lambda i: _quality_cost(blocks[i]), "leaderboard": lambda i: leaderboard_part(blocks[i], entries[i]),
-        "agreement": lambda i: agreement_part(blocks[i]), "curves": lambda i: _curves(blocks[i], data, len(blocks)),
-        "gallery": lambda i: galleries[i].part, "stability": lambda i: stability_part(blocks[i]),
-        "sanity": lambda i: sanity_part(blocks[i]), "groups": lambda i: groups_part(blocks[i]),
-        "failures": lambda i: failures_part(blocks[i]), "origin": lambda i: origin_part(blocks[i]),
-    }  # fmt: skip
+        "cost": lambda i: _quality_cost(blocks[i]),
+        "leaderboard": lambda i: leaderboard_part(blocks[i], entries[i]),
+        "agreement": lambda i: agreement_part(blocks[i]),
+        "curves": lambda i: _curves(blocks[i], data, len(blocks)),
+        "gallery": lambda i: galleries[i].part,
+        "stability": lambda i: stability_part(blocks[i]),
+        "sanity": lambda i: sanity_part(blocks[i]),
+        "groups": lambda i: groups_part(blocks[i]),
+        "failures": lambda i: failures_part(blocks[i]),
+        "origin": lambda i: origin_part(blocks[i]),
+    }
     parts = []
     for name, _, heading, lead in SECTIONS:
         tell(heading)
@@ -107,10 +139,14 @@ def _curves(block: Block, data: dict[str, Any], count: int) -> Raw:
 
 
 def _head(title: str) -> Raw:
-    return tag("head", tag("meta", charset="utf-8"),
-               tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-               tag("meta", name="color-scheme", content="light dark"), tag("title", title),
-               Raw(f"<style>{_file('page.css')}</style>"))  # fmt: skip
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        Raw(f"<style>{_file('page.css')}</style>"),
+    )
 
 
 def _top(title: str, blocks: Sequence[Block]) -> Raw:

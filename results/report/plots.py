@@ -18,7 +18,7 @@ from harness.results.report.drawing import (
     number,
     placed,
     spanning,
-)  # fmt: skip
+)
 from harness.results.report.markup import Raw, tag
 from harness.results.report.verdict import COST
 
@@ -34,8 +34,13 @@ def quality_cost(block: Block) -> tuple[Raw, list[str]] | None:
     x = spanning(list(points["cost"]), LEFT, WIDTH - RIGHT, log=True)
     y = spanning([*points["value"], *points["low"], *points["high"]], HEIGHT - BOTTOM, TOP)
     front = _front(points, better)
-    plot = Plot(x, y, "seconds per sample, logarithmic ← lower is better", block.axis(block.headline),
-                f"{block.headline} against cost: {block.heading}")  # fmt: skip
+    plot = Plot(
+        x,
+        y,
+        "seconds per sample, logarithmic ← lower is better",
+        block.axis(block.headline),
+        f"{block.headline} against cost: {block.heading}",
+    )
     plot.marks.append(_front_line(points[points["name"].isin(front)], x, y))
     labels = placed([(x(p.cost), y(p.value), p.name) for p in points.itertuples(index=False)])
     for point, label in zip(points.itertuples(index=False), labels, strict=True):
@@ -50,9 +55,17 @@ def _points(block: Block) -> pd.DataFrame:
         if not (quality and cost) or quality["status"] != "ok" or cost["status"] != "ok":
             continue
         if np.isfinite(quality["value"]) and np.isfinite(cost["value"]):
-            rows.append({"name": name, "value": quality["value"], "low": quality["ci_low"], "high": quality["ci_high"],
-                         "cost": max(cost["value"], FLOOR), "control": name in block.controls,
-                         "caveat": name in block.with_caveat})  # fmt: skip
+            rows.append(
+                {
+                    "name": name,
+                    "value": quality["value"],
+                    "low": quality["ci_low"],
+                    "high": quality["ci_high"],
+                    "cost": max(cost["value"], FLOOR),
+                    "control": name in block.controls,
+                    "caveat": name in block.with_caveat,
+                }
+            )
     return pd.DataFrame(rows, columns=["name", "value", "low", "high", "cost", "control", "caveat"])
 
 
@@ -102,24 +115,36 @@ def critical_difference(across: Across) -> Raw:
     drawn = [tag("line", x1=x(1), x2=x(len(names)), y1=40, y2=40, class_="axis")]
     step = max(1, len(names) // 10)
     for rank in range(1, len(names) + 1, step):
-        drawn += [tag("line", x1=x(rank), x2=x(rank), y1=35, y2=40, class_="axis"),
-                  tag("text", rank, x=x(rank), y=30, class_="tick", text_anchor="middle")]  # fmt: skip
+        drawn += [
+            tag("line", x1=x(rank), x2=x(rank), y1=35, y2=40, class_="axis"),
+            tag("text", rank, x=x(rank), y=30, class_="tick", text_anchor="middle"),
+        ]
     drawn.append(tag("text", "mean rank ← lower is better", x=WIDTH / 2, y=14, class_="title", text_anchor="middle"))
     for place, (name, rank) in enumerate(zip(names, ranks, strict=True)):
         left = place < half
         y = top + 19 * (place if left else len(names) - 1 - place)
         end = 140 if left else WIDTH - 140
         drawn.append(tag("polyline", points=f"{x(rank)},40 {x(rank)},{y} {end},{y}", class_="stem"))
-        drawn.append(tag("text", f"{_short(name)} {rank:.2f}", x=end - 4 if left else end + 4, y=y + 4, class_="name",
-                         text_anchor="end" if left else "start", data_tip=f"{name}\nmean rank {rank:.3f}"))  # fmt: skip
+        drawn.append(
+            tag(
+                "text",
+                f"{_short(name)} {rank:.2f}",
+                x=end - 4 if left else end + 4,
+                y=y + 4,
+                class_="name",
+                text_anchor="end" if left else "start",
+                data_tip=f"{name}\nmean rank {rank:.3f}",
+            )
+        )
     for place, group in enumerate(groups):
         ends = across.mean_ranks[group]
         y = 50 + 11 * place
         tip = f"not shown to differ: {', '.join(group)}"
         drawn.append(tag("line", x1=x(ends.min()) - 3, x2=x(ends.max()) + 3, y1=y, y2=y, class_="tie", data_tip=tip))
     name = f"Critical difference diagram, {across.metric}: {len(across.ranks)} blocks, CD {across.critical:.2f}"
-    return tag("svg", tag("title", name), *drawn, viewBox=f"0 0 {WIDTH} {height}", class_="plot", role="group",
-               aria_label=name)  # fmt: skip
+    return tag(
+        "svg", tag("title", name), *drawn, viewBox=f"0 0 {WIDTH} {height}", class_="plot", role="group", aria_label=name
+    )
 
 
 def _short(name: str) -> str:
@@ -131,8 +156,15 @@ def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
     x = spanning(list(curve["n"]), LEFT, WIDTH - RIGHT, log=True)
     y = Scale(min(0.0, float(np.nanmin(curve["tau"].to_numpy(), initial=0.0))), 1.04, 260 - BOTTOM, TOP)
     ticks = sorted({int(n) for n in curve["n"][::2]})
-    plot = Plot(x, y, "number of samples, logarithmic →", "share, tau ↑ higher is steadier",
-                f"Stability of the ranking by {metric}: {heading}", height=260, x_ticks=ticks)  # fmt: skip
+    plot = Plot(
+        x,
+        y,
+        "number of samples, logarithmic →",
+        "share, tau ↑ higher is steadier",
+        f"Stability of the ranking by {metric}: {heading}",
+        height=260,
+        x_ticks=ticks,
+    )
     plot.marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(0.95), y2=y(0.95), class_="bound"))
     plot.marks.append(tag("text", "0.95", x=WIDTH - RIGHT, y=y(0.95) + 12, class_="tick", text_anchor="end"))
     for column, kind, words in (
@@ -144,6 +176,17 @@ def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
         plot.marks.append(tag("polyline", points=" ".join(f"{a},{b}" for a, b in points), class_=f"line {kind}"))
         for (a, b), n, value in zip(points, known["n"], known[column], strict=True):
             tip = f"{n} samples\n{words}: {significant(value)}"
-            plot.marks.append(tag("circle", cx=a, cy=b, r=4, class_=f"dot {kind}", data_tip=tip, tabindex=0, role="img",
-                                  aria_label=tip))  # fmt: skip
+            plot.marks.append(
+                tag(
+                    "circle",
+                    cx=a,
+                    cy=b,
+                    r=4,
+                    class_=f"dot {kind}",
+                    data_tip=tip,
+                    tabindex=0,
+                    role="img",
+                    aria_label=tip,
+                )
+            )
     return plot.svg()

@@ -53,16 +53,21 @@ def ranks_part(blocks: Sequence[Block]) -> Raw:
 
 
 def _named(block: Block, matrix: Matrix) -> Matrix:
-    return Matrix({"model": block.model, "dataset": block.dataset, "protocol": block.protocol, **matrix.names},
-                  matrix.values, matrix.better)  # fmt: skip
+    return Matrix(
+        {"model": block.model, "dataset": block.dataset, "protocol": block.protocol, **matrix.names},
+        matrix.values,
+        matrix.better,
+    )
 
 
 def _across_title(across: Across) -> str:
     if across.refused:
         return f"{across.metric}: {across.refused}"
     f, (first, second) = across.statistic, across.degrees
-    return (f"{across.metric}: {len(across.ranks)} blocks, Iman-Davenport F({first}, {second}) = {number(f)}, "
-            f"p = {number(across.p)}; critical difference {significant(across.critical)}")  # fmt: skip
+    return (
+        f"{across.metric}: {len(across.ranks)} blocks, Iman-Davenport F({first}, {second}) = {number(f)}, "
+        f"p = {number(across.p)}; critical difference {significant(across.critical)}"
+    )
 
 
 def _across(across: Across) -> Raw:
@@ -83,8 +88,11 @@ def agreement_part(block: Block) -> Raw:
     rows = [[_metric_cell(block, a), *(_tau_cell(by.get(frozenset((a, b))), a == b) for b in names)] for a in names]
     heads = [Head("metric"), *(Head(name, True) for name in names)]
     few = left_out(block)
-    return tag("div", table(f"Kendall's tau-b between metrics, {block.heading}", heads, rows, classes="matrix"),
-               tag("p", few, class_="fine") if few else "")  # fmt: skip
+    return tag(
+        "div",
+        table(f"Kendall's tau-b between metrics, {block.heading}", heads, rows, classes="matrix"),
+        tag("p", few, class_="fine") if few else "",
+    )
 
 
 def _clustered(square: pd.DataFrame) -> list[str]:
@@ -106,8 +114,10 @@ def _tau_cell(row: dict | None, same: bool) -> Cell:
         return Cell("1", 1.0, "tau same")
     if row is None or not np.isfinite(row["tau"]):
         return Cell("–", None, "tau", "no tau: too few explainers in common, or all of them tied")
-    tip = (f"{row['first']} and {row['second']}: tau-b {row['tau']:.2f} [{row['low']:.2f}, {row['high']:.2f}]\n"
-           f"{row['explainers']} explainers, {row['n']} samples")  # fmt: skip
+    tip = (
+        f"{row['first']} and {row['second']}: tau-b {row['tau']:.2f} [{row['low']:.2f}, {row['high']:.2f}]\n"
+        f"{row['explainers']} explainers, {row['n']} samples"
+    )
     shown = [tag("span", f"{row['tau']:.2f}"), tag("span", f"[{row['low']:.2f}, {row['high']:.2f}]", class_="below")]
     step = min(4, round(abs(row["tau"]) * 4))
     return Cell(shown, row["tau"], f"tau {'for' if row['tau'] > 0 else 'against'}-{step}", tip)
@@ -119,8 +129,13 @@ def stability_part(block: Block) -> Raw:
     found = [(metric, matrix, settled) for metric, matrix, settled in found if len(settled.curve)]
     if not found:
         return note("Stability takes a metric with a direction and two samples that all explainers have a score for.")
-    heads = [Head("metric"), Head("samples", True), Head("first stays from", True, "samples, share ≥ 0.95"),
-             Head("alpha", True, "Krippendorff, ordinal"), Head("split-half", True, "Spearman")]  # fmt: skip
+    heads = [
+        Head("metric"),
+        Head("samples", True),
+        Head("first stays from", True, "samples, share ≥ 0.95"),
+        Head("alpha", True, "Krippendorff, ordinal"),
+        Head("split-half", True, "Spearman"),
+    ]
     rows = [_stability_row(*each) for each in found]
     plot = next(
         (_settling(settled.curve, metric, block) for metric, _, settled in found if metric == block.headline), ""
@@ -129,8 +144,10 @@ def stability_part(block: Block) -> Raw:
 
 
 def _settling(curve: pd.DataFrame, metric: str, block: Block) -> Raw:
-    keys = [tag("span", words, class_=f"key {kind}") for kind, words in
-            (("first", "first stays"), ("second", "tau to the ranking by all samples"))]  # fmt: skip
+    keys = [
+        tag("span", words, class_=f"key {kind}")
+        for kind, words in (("first", "first stays"), ("second", "tau to the ranking by all samples"))
+    ]
     title = tag("figcaption", f"Ranking by {metric}, 500 random draws of n samples")
     return tag(
         "figure", title, tag("p", keys, class_="legend"), settling(curve, metric, block.heading), class_="plot-box"
@@ -142,8 +159,13 @@ def _stability_row(metric: str, matrix: Matrix, settled) -> list:
     enough = Cell(settled.enough, settled.enough) if settled.enough else Cell(f"not below {count}", float(count))
     low = np.isfinite(alpha) and alpha < RELIABLE_ALPHA
     tip = "single samples rank explainers differently: only the mean over the data set can be read" if low else ""
-    return [metric, Cell(count, count), enough, Cell(number(alpha) + ("*" if low else ""), _or_none(alpha), "", tip),
-            Cell(number(half), _or_none(half))]  # fmt: skip
+    return [
+        metric,
+        Cell(count, count),
+        enough,
+        Cell(number(alpha) + ("*" if low else ""), _or_none(alpha), "", tip),
+        Cell(number(half), _or_none(half)),
+    ]
 
 
 def _or_none(value: float) -> float | None:

@@ -23,24 +23,32 @@ def verdict_part(found: Verdict, count: int) -> Raw:
     """A block's verdict: the answer large, what it rests on below, folded where there are many blocks."""
     rests = tag("ul", [tag("li", text) for text in found.details]) if found.details else ""
     return tag(
-        "article", tag("h3", found.heading) if count > 1 else "", tag("p", found.answer, class_="answer"),
+        "article",
+        tag("h3", found.heading) if count > 1 else "",
+        tag("p", found.answer, class_="answer"),
         folded("What it rests on", rests) if count > 2 and rests else rests,
         class_="verdict" + ("" if found.found else " none"),
-    )  # fmt: skip
+    )
 
 
 def leaderboard_part(block: Block, entries: dict[tuple[str, str], Entry]) -> Raw:
     """A block's leaderboard with its filter and chips."""
     name = f"board-{block.key}"
     heads = [Head("explainer")] + [_metric_head(block, metric) for metric in block.metrics]
-    rows = [[_explainer_cell(block, label), *(_board_cell(entries[metric, label]) for metric in block.metrics)]
-            for label in block.explainers]  # fmt: skip
+    rows = [
+        [_explainer_cell(block, label), *(_board_cell(entries[metric, label]) for metric in block.metrics)]
+        for label in block.explainers
+    ]
     kinds = list(dict.fromkeys(block.about["kind"][metric] for metric in block.metrics))
     tools = tag("div", filter_box(name, "Filter explainers"), chips(name, kinds), class_="tools")
     caption = f"Leaderboard of {block.heading}: {block.samples} samples"
     classes = ["control" if label in block.controls else "" for label in block.explainers]
-    return tag("div", tools, table(caption, heads, rows, classes="board", name=name, row_classes=classes),
-               tag("p", marks_explained(), class_="fine"))  # fmt: skip
+    return tag(
+        "div",
+        tools,
+        table(caption, heads, rows, classes="board", name=name, row_classes=classes),
+        tag("p", marks_explained(), class_="fine"),
+    )
 
 
 def _metric_head(block: Block, metric: str) -> Head:
@@ -61,12 +69,19 @@ def _board_cell(entry: Entry) -> Cell:
         return Cell(tag("span", entry.text, class_="hole"), None, "is-hole", entry.note)
     mark = "*" if entry.note else ""
     rank = f"#{entry.rank}" if entry.rank not in ("", "–") else entry.rank
-    below = [tag("span", entry.interval, class_="interval"), tag("span", rank + mark, class_="rank"),
-             tag("span", entry.letters, class_="letters") if entry.letters else ""]  # fmt: skip
+    below = [
+        tag("span", entry.interval, class_="interval"),
+        tag("span", rank + mark, class_="rank"),
+        tag("span", entry.letters, class_="letters") if entry.letters else "",
+    ]
     words = {"best": "the best", "near": "not shown to be worse than the best"}.get(entry.standing)
     tip = "\n".join(text for text in (words, entry.note) if text)
-    return Cell([tag("span", entry.text, class_=f"mean {entry.standing}"), tag("span", below, class_="below")],
-                entry.value, "", tip)  # fmt: skip
+    return Cell(
+        [tag("span", entry.text, class_=f"mean {entry.standing}"), tag("span", below, class_="below")],
+        entry.value,
+        "",
+        tip,
+    )
 
 
 def sanity_part(block: Block) -> Raw:
@@ -121,9 +136,15 @@ def groups_part(block: Block) -> Raw:
 
 def _gap_table(block: Block, by: str, rows: Sequence[dict]) -> Raw:
     heads = [
-        Head("explainer"), Head("gap", True, block.unit(block.headline)), Head("95 % interval", True), Head("p", True),
-        Head("worst group"), Head("best group"), Head("groups", True), Head("samples", True),
-    ]  # fmt: skip
+        Head("explainer"),
+        Head("gap", True, block.unit(block.headline)),
+        Head("95 % interval", True),
+        Head("p", True),
+        Head("worst group"),
+        Head("best group"),
+        Head("groups", True),
+        Head("samples", True),
+    ]
     shown = [_gap_row(row) for row in sorted(rows, key=lambda row: -row["gap"])]
     return table(f"Gaps of {block.headline} by {by}, {block.heading}", heads, shown)
 
@@ -132,10 +153,15 @@ def _gap_row(row: dict) -> list:
     interval = f"[{number(row['gap_low'])}, {number(row['gap_high'])}]"
     small = f"too small: {row['small']}" if row["small"] else ""
     return [
-        row["explainer"], Cell(number(row["gap"]), row["gap"]), Cell(interval, row["gap_low"]),
-        Cell(number(row["p"]), row["p"]), _group(row["worst"], row["worst_mean"]),
-        _group(row["best"], row["best_mean"]), Cell(row["groups"], row["groups"]), Cell(row["n"], row["n"], "", small),
-    ]  # fmt: skip
+        row["explainer"],
+        Cell(number(row["gap"]), row["gap"]),
+        Cell(interval, row["gap_low"]),
+        Cell(number(row["p"]), row["p"]),
+        _group(row["worst"], row["worst_mean"]),
+        _group(row["best"], row["best_mean"]),
+        Cell(row["groups"], row["groups"]),
+        Cell(row["n"], row["n"], "", small),
+    ]
 
 
 def _group(name: object, mean: float) -> str:
@@ -148,8 +174,16 @@ def failures_part(block: Block) -> Raw:
     if not rows:
         return note("Every cell was measured, and every sample has a score.")
     heads = [Head("what"), Head("cells", True), Head("explainers"), Head("metrics"), Head("reason")]
-    shown = [[row["what"], Cell(row["cells"], row["cells"]), row["explainers"], row["metrics"],
-              Cell(row["reason"], row["reason"], "reason")] for row in rows]  # fmt: skip
+    shown = [
+        [
+            row["what"],
+            Cell(row["cells"], row["cells"]),
+            row["explainers"],
+            row["metrics"],
+            Cell(row["reason"], row["reason"], "reason"),
+        ]
+        for row in rows
+    ]
     return table(f"Failures and skips of {block.heading}", heads, shown)
 
 
@@ -167,9 +201,16 @@ def failures(block: Block) -> list[dict]:
         elif row["n_invalid"]:
             found["samples without a score", reason or "no reason given"].append(row)
     order = sorted(found.items(), key=lambda item: (not item[0][0].startswith("failed"), item[0]))
-    return [{"what": what, "cells": len(rows), "explainers": ", ".join(dict.fromkeys(map(_who, rows))),
-             "metrics": ", ".join(dict.fromkeys(row["metric"] for row in rows)), "reason": reason}
-            for (what, reason), rows in order]  # fmt: skip
+    return [
+        {
+            "what": what,
+            "cells": len(rows),
+            "explainers": ", ".join(dict.fromkeys(map(_who, rows))),
+            "metrics": ", ".join(dict.fromkeys(row["metric"] for row in rows)),
+            "reason": reason,
+        }
+        for (what, reason), rows in order
+    ]
 
 
 def _who(row: dict) -> str:

@@ -62,8 +62,11 @@ def series(values: np.ndarray, heat_values: np.ndarray | None, signed: bool, wor
         low, high_value = (known.min(), known.max()) if len(known) else (0.0, 1.0)
         scaled = (channel - low) / ((high_value - low) or 1.0)
         step = wide / max(1, len(channel) - 1)
-        points = [f"{place * step:.1f},{(1 - share) * (high - 8) + 4:.1f}"
-                  for place, share in enumerate(scaled) if np.isfinite(share)]  # fmt: skip
+        points = [
+            f"{place * step:.1f},{(1 - share) * (high - 8) + 4:.1f}"
+            for place, share in enumerate(scaled)
+            if np.isfinite(share)
+        ]
         drawn.append(tag("polyline", points=" ".join(points), fill="none", stroke="var(--ink)", stroke_width=0.8))
     return tag("svg", *drawn, viewBox=f"0 0 {wide} {high}", class_="units", role="img", aria_label=words)
 
@@ -75,10 +78,17 @@ def _stripes(values: np.ndarray, signed: bool, wide: float, high: float) -> list
         values = resized(values[None], STRIPES, 1)[0]
     scale, part = np.abs(values).max() or 1.0, wide / len(values)
     return [
-        tag("rect", x=f"{place * part:.2f}", y=0, width=f"{part + 0.05:.2f}", height=high,
-            fill=f"rgba(var({colour_of(value, signed)}),{abs(value) / scale * 0.6:.2f})")
-        for place, value in enumerate(values) if abs(value) / scale > 0.02
-    ]  # fmt: skip
+        tag(
+            "rect",
+            x=f"{place * part:.2f}",
+            y=0,
+            width=f"{part + 0.05:.2f}",
+            height=high,
+            fill=f"rgba(var({colour_of(value, signed)}),{abs(value) / scale * 0.6:.2f})",
+        )
+        for place, value in enumerate(values)
+        if abs(value) / scale > 0.02
+    ]
 
 
 def bars(names: Sequence[str], values: np.ndarray, signed: bool, words: str) -> Raw:
@@ -92,8 +102,16 @@ def bars(names: Sequence[str], values: np.ndarray, signed: bool, words: str) -> 
         long = abs(values[place]) * room / (np.abs(values).max() or 1.0)
         x = middle - long if signed and values[place] < 0 else middle
         drawn.append(tag("text", shortened(str(names[place]), 18), x=0, y=row * 13 + 10, font_size=10))
-        drawn.append(tag("rect", x=round(x, 1), y=row * 13 + 2, width=round(long, 1), height=9,
-                         fill=f"rgba(var({colour_of(values[place], signed)}),.8)"))  # fmt: skip
+        drawn.append(
+            tag(
+                "rect",
+                x=round(x, 1),
+                y=row * 13 + 2,
+                width=round(long, 1),
+                height=9,
+                fill=f"rgba(var({colour_of(values[place], signed)}),.8)",
+            )
+        )
     return tag("svg", *drawn, viewBox=f"0 0 {wide} {len(order) * 13 + 2}", class_="units", role="img", aria_label=words)
 
 

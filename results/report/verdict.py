@@ -119,8 +119,10 @@ def _none_details(block: Block, best: str, control: str, n: int) -> list[str]:
         near = [name for name in block.standing.index if name in block.controls and block.standing.loc[name, "best"]]
         others = [name for name in near if name != control] or near
         return [f"{best} is shown to beat {control}, but not {_list(others)}."]
-    return [f"If the difference to {control} stays as it is (effect {significant(row['effect_control'])}), "
-            f"{_needed(row['effect_control'], n)} would show it (80 % power, one test)."]  # fmt: skip
+    return [
+        f"If the difference to {control} stays as it is (effect {significant(row['effect_control'])}), "
+        f"{_needed(row['effect_control'], n)} would show it (80 % power, one test)."
+    ]
 
 
 def _to_tell(block: Block, best: str, among: list[str]) -> list[str]:
@@ -133,8 +135,10 @@ def _to_tell(block: Block, best: str, among: list[str]) -> list[str]:
     if not effect > 1e-9:  # rounding must not tell equal means apart
         return [f"{best} and {second} score alike: no number of samples is expected to tell them apart."]
     needed = _needed(effect, len(block.compared.values))
-    return [f"To tell {best} from {second}: {needed}, if their difference stays as it is "
-            f"(effect {significant(effect)}, 80 % power, one test)."]  # fmt: skip
+    return [
+        f"To tell {best} from {second}: {needed}, if their difference stays as it is "
+        f"(effect {significant(effect)}, 80 % power, one test)."
+    ]
 
 
 def _sane(block: Block, left: list[str]) -> list[str]:
@@ -145,8 +149,9 @@ def _sane(block: Block, left: list[str]) -> list[str]:
     if not passed and set(verdicts.values()) <= {"", "not done"}:
         return ["Sanity was not measured: whether they follow the model's weights is not known."]
     rest = [name for name in left if name not in passed]
-    return [f"Sanity: {_list(passed) or 'none'} {'pass' if len(passed) != 1 else 'passes'}; "
-            f"undecided for {_list(rest)}."]  # fmt: skip
+    return [
+        f"Sanity: {_list(passed) or 'none'} {'pass' if len(passed) != 1 else 'passes'}; undecided for {_list(rest)}."
+    ]
 
 
 def _costs(block: Block, left: list[str]) -> list[str]:

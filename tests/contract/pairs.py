@@ -63,9 +63,21 @@ NETS = {
 
 # Budgets that make hundreds of cases a matter of seconds; whatever an item promises, it promises at these too.
 SMALL = {
-    "samples": 24, "permutations": 6, "subsets": 12, "sizes": 3, "stages": 3, "images": 3, "trees": 5, "repeats": 2,
-    "weight_seeds": 2, "displacements": 5, "epochs": 2, "initialisations": 1, "orders": 2, "groups": 6,
-}  # fmt: skip
+    "samples": 24,
+    "permutations": 6,
+    "subsets": 12,
+    "sizes": 3,
+    "stages": 3,
+    "images": 3,
+    "trees": 5,
+    "repeats": 2,
+    "weight_seeds": 2,
+    "displacements": 5,
+    "epochs": 2,
+    "initialisations": 1,
+    "orders": 2,
+    "groups": 6,
+}
 
 
 def small_options(entry, modality):

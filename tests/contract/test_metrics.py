@@ -28,10 +28,21 @@ def scored(entry, case, attributions, rows=slice(None), **options):
         options = {"baseline": "zero", **options}
     try:
         return harness.score(
-            entry.function, case.model, case.inputs[rows], case.targets[rows], attributions[rows], explainer=explainer,
-            modality=case.modality, train=case.train, train_labels=case.train_labels, value_range=(-4.0, 4.0),
-            masks=case.masks[rows], truth=case.truth[rows], **small_options(entry, case.modality), **options,
-        )  # fmt: skip
+            entry.function,
+            case.model,
+            case.inputs[rows],
+            case.targets[rows],
+            attributions[rows],
+            explainer=explainer,
+            modality=case.modality,
+            train=case.train,
+            train_labels=case.train_labels,
+            value_range=(-4.0, 4.0),
+            masks=case.masks[rows],
+            truth=case.truth[rows],
+            **small_options(entry, case.modality),
+            **options,
+        )
     except harness.NotApplicable as reason:
         assert str(reason)
         pytest.skip(f"not applicable to {case.kind}: {reason}")
@@ -107,9 +118,14 @@ def test_a_metric_that_explains_again_says_so_when_it_cannot(metric, case):
     attributions = attributions_of(case)
     try:
         harness.score(
-            metric.function, case.model, case.inputs, case.targets, attributions, value_range=(-4.0, 4.0),
+            metric.function,
+            case.model,
+            case.inputs,
+            case.targets,
+            attributions,
+            value_range=(-4.0, 4.0),
             modality=case.modality,
-        )  # fmt: skip
+        )
     except harness.NotApplicable as reason:
         assert str(reason)
 

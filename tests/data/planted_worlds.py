@@ -11,10 +11,14 @@ LOCALISATION = ("pointing_game", "relevance_mass", "relevance_rank", "top_k_inte
 def mean_scores(module, data, rows=slice(0, 30)):
     """Explainer x metric: mean localisation score of the samples of their own labels."""
     table = harness.evaluate(
-        module, data.items[rows], data.labels[rows], explainers=["oracle", *CONTROLS],
+        module,
+        data.items[rows],
+        data.labels[rows],
+        explainers=["oracle", *CONTROLS],
         metrics={name: {"tolerance": 0.0} if name == "pointing_game" else {} for name in LOCALISATION},
-        masks=data.masks[rows], truth=data.truth[rows],
-    )  # fmt: skip
+        masks=data.masks[rows],
+        truth=data.truth[rows],
+    )
     return table.pivot_table(index="explainer", columns="metric", values="value", dropna=False)
 
 

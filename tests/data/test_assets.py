@@ -165,7 +165,7 @@ def test_a_state_is_trained_once_per_identity():
 
 @pytest.mark.parametrize("damage", [b"", b"not a state", None])
 def test_a_damaged_state_is_trained_anew_and_replaced(damage):
-    train = lambda: {"weight": torch.arange(3.0)}  # noqa: E731
+    train = lambda: {"weight": torch.arange(3.0)}
     cached_state("net", {}, train)
     (path,) = (cache_folder() / "trained").iterdir()
     path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)

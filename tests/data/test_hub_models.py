@@ -24,8 +24,14 @@ TEXTS = ["The film was greatly unlike good.", "bad, bad film", "Great", "this on
 LENGTH = 12
 CLASSES = ("bad", "neither", "good")
 SMALL = {"num_labels": 3, "id2label": dict(enumerate(CLASSES)), "label2id": {name: n for n, name in enumerate(CLASSES)}}
-BERT = {"vocab_size": 22, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
-        "max_position_embeddings": 40}  # fmt: skip
+BERT = {
+    "vocab_size": 22,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 40,
+}
 DISTILBERT = {"vocab_size": 22, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 40}
 GPT2 = {"vocab_size": 22, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 40, "pad_token_id": 0}
 
@@ -256,7 +262,7 @@ def staged(folder):
 
 def test_words_and_fillers_reach_the_samples(text):
     folder, _ = text
-    (_, samples), = staged(folder).chunks()  # fmt: skip
+    ((_, samples),) = staged(folder).chunks()
     assert samples.given_segments.shape == (4, LENGTH) and set(samples.fillers) == {"pad", "mask"}
     assert samples.segments("given").most == max(int(words.max()) + 1 for words in samples.given_segments)
 
@@ -361,7 +367,11 @@ def test_deletion_and_subsets_score_it(text, seed):
     loaded = of_text(folder)
     inputs = torch.stack([loaded.preprocess(each) for each in TEXTS])
     frame = harness.evaluate(
-        loaded.module, inputs, loaded.module(inputs).argmax(1), explainers=["gradient", "random"],
-        metrics=["srg", "sensitivity_n"], modality="tokens",
-    )  # fmt: skip
+        loaded.module,
+        inputs,
+        loaded.module(inputs).argmax(1),
+        explainers=["gradient", "random"],
+        metrics=["srg", "sensitivity_n"],
+        modality="tokens",
+    )
     assert set(frame["status"]) == {"ok"} and frame["value"].notna().all()

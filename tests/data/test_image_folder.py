@@ -186,8 +186,9 @@ def test_a_broken_image_in_a_class_is_left_out_and_named(classes):
     (classes / "cat" / "b.jpg").write_bytes(b"no")
     data = image_folder(path=str(classes))
     assert data.labels.tolist() == [0, 1] and [line.split(":")[0] for line in data.skipped] == [
-        "cat/notes.txt", "cat/b.jpg",
-    ]  # fmt: skip
+        "cat/notes.txt",
+        "cat/b.jpg",
+    ]
 
 
 def test_a_folder_with_neither_csv_nor_classes_nor_images_is_one_line(tmp_path):
@@ -284,7 +285,7 @@ def test_a_crop_alone_keeps_a_mask_to_the_pixel(folder, seed):
     masks = {name: rng.random((12, 20)) < 0.5 for name in ("a.png", "b.png", "c.png", "sub/d.png")}
     for name, mask in masks.items():
         Image.fromarray(mask).save(folder / "drawn" / name)  # those of b.jpg and c.bmp are PNG all the same
-    cropped = lambda image: functional.to_tensor(functional.crop(image, 2, 5, 8, 9))  # noqa: E731
+    cropped = lambda image: functional.to_tensor(functional.crop(image, 2, 5, 8, 9))
     found = seen(image_folder(path=str(folder), masks="drawn"), cropped)
     assert np.array_equal(found.numpy(), np.stack([mask[2:10, 5:14] for mask in masks.values()]))
 
@@ -293,7 +294,7 @@ def test_a_unit_is_of_the_object_if_more_than_half_of_it_is(folder):
     from torchvision.transforms import functional
 
     label(folder, "a.png,0,0,0,5,12", "b.jpg,1,0,0,20,7", "c.bmp,2,2,2,16,11", header="file,label,x0,y0,x1,y1")
-    pooled = lambda image: nn.functional.avg_pool2d(functional.to_tensor(image), 4)  # noqa: E731
+    pooled = lambda image: nn.functional.avg_pool2d(functional.to_tensor(image), 4)
     found, expected = seen(image_folder(path=str(folder), boxes=True), pooled), torch.zeros(3, 3, 5, dtype=torch.bool)
     expected[0, :, :1] = True  # of the second column of units a quarter
     expected[1, :2] = True  # of the second row three quarters

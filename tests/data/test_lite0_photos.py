@@ -108,11 +108,14 @@ def test_padding_is_tensorflows_for_even_and_odd_sides(kernel, height, width):
     assert F.conv2d(ones, torch.ones(1, 1, kernel, kernel), stride=2).shape[2:] == (-(-height // 2), -(-width // 2))
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda state: state.update({next(iter(state)): torch.zeros(1)}),
-    lambda state: state.popitem(),
-    lambda state: state.update({"extra.weight": torch.zeros(1)}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state.update({next(iter(state)): torch.zeros(1)}),
+        lambda state: state.popitem(),
+        lambda state: state.update({"extra.weight": torch.zeros(1)}),
+    ],
+)
 def test_weights_that_do_not_fit_layer_by_layer_are_refused(spoil):
     module = EfficientNetLite0()
     state = dict(module.state_dict())

@@ -43,11 +43,16 @@ def staged(module, data, preprocess=None):
 def images(seed):
     rng = np.random.default_rng(seed)
     return {
-        "inputs": rng.normal(size=(6, 2, 4, 5)).astype(np.float32), "labels": rng.integers(0, 3, 6),
-        "masks": rng.random((6, 4, 5)) < 0.5, "truth": rng.normal(size=(6, 4, 5)),
-        "segments": rng.integers(0, 4, (6, 4, 5)), "train": rng.normal(size=(9, 2, 4, 5)).astype(np.float32),
-        "train_labels": rng.integers(0, 3, 9), "g_site": np.array(list("aabbab")), "ids": np.array(list("uvwxyz")),
-    }  # fmt: skip
+        "inputs": rng.normal(size=(6, 2, 4, 5)).astype(np.float32),
+        "labels": rng.integers(0, 3, 6),
+        "masks": rng.random((6, 4, 5)) < 0.5,
+        "truth": rng.normal(size=(6, 4, 5)),
+        "segments": rng.integers(0, 4, (6, 4, 5)),
+        "train": rng.normal(size=(9, 2, 4, 5)).astype(np.float32),
+        "train_labels": rng.integers(0, 3, 9),
+        "g_site": np.array(list("aabbab")),
+        "ids": np.array(list("uvwxyz")),
+    }
 
 
 def as_folder(path, found):
@@ -124,8 +129,10 @@ def test_labels_may_be_names_or_numbers_to_predict(images, tmp_path):
     assert data.labels.dtype == torch.float32 and data.classes is None
     (tmp_path / "names.txt").write_text("cat\nant\nbee\n")
     data = arrays(path=as_archive(tmp_path / "a", only), classes=str(tmp_path / "names.txt"))
-    assert data.labels.tolist() == [0, 2, 0, 1, 2, 1] and arrays(path=as_archive(tmp_path / "c", {
-        "inputs": only["inputs"]})).labels is None  # fmt: skip
+    assert (
+        data.labels.tolist() == [0, 2, 0, 1, 2, 1]
+        and arrays(path=as_archive(tmp_path / "c", {"inputs": only["inputs"]})).labels is None
+    )
 
 
 def test_three_axes_must_be_named_and_columns_of_a_table_are_its_units(tmp_path, seed):
@@ -177,11 +184,18 @@ def test_each_mistake_in_arrays_is_one_line(images, tmp_path):
 @pytest.fixture
 def people(seed):
     rng = np.random.default_rng(seed)
-    return pd.DataFrame({
-        "name": [f"p{i}" for i in range(40)], "age": rng.integers(20, 60, 40), "income": rng.normal(30, 8, 40),
-        "sex": rng.permutation(["f", "m"] * 20), "town": rng.permutation(["x", "y", "z", "x"] * 10),
-        "member": rng.random(40) < 0.5, "part": ["train"] * 25 + ["test"] * 15, "good": rng.permutation([0, 1] * 20),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "name": [f"p{i}" for i in range(40)],
+            "age": rng.integers(20, 60, 40),
+            "income": rng.normal(30, 8, 40),
+            "sex": rng.permutation(["f", "m"] * 20),
+            "town": rng.permutation(["x", "y", "z", "x"] * 10),
+            "member": rng.random(40) < 0.5,
+            "part": ["train"] * 25 + ["test"] * 15,
+            "good": rng.permutation([0, 1] * 20),
+        }
+    )
 
 
 def saved(frame, tmp_path, name="people.csv"):
@@ -232,8 +246,12 @@ def test_classes_are_the_sorted_values_of_the_target(people, tmp_path):
 
 def test_missing_values_are_an_error_or_skipped_and_named_or_filled_in(people, tmp_path):
     people["age"] = people["age"].astype(float)
-    people.loc[30, "age"], people.loc[3, "town"], people.loc[33, "good"], people.loc[4, "income"] = (np.nan, None, None,
-                                                                                                    np.inf)  # fmt: skip
+    people.loc[30, "age"], people.loc[3, "town"], people.loc[33, "good"], people.loc[4, "income"] = (
+        np.nan,
+        None,
+        None,
+        np.inf,
+    )
     path, options = saved(people, tmp_path), {"target": "good", "split": "part", "ids": "name"}
     said = said_by(table, path=path, **options)
     assert "4 of 40 rows lack a value, the first is row 3" in said and "'town' is missing" in said
@@ -269,9 +287,16 @@ def test_a_model_of_a_table_is_explained_by_columns(people, tmp_path):
     data = table(path=saved(people, tmp_path), target="good", split="part", ids="name")
     net = nn.Linear(9, 2).eval()
     frame = harness.evaluate(
-        net, data.items, data.labels, explainers=["occlusion"], metrics=["deletion"], train=data.train,
-        columns=data.columns, unit_names=data.unit_names, ids=data.ids,
-    )  # fmt: skip
+        net,
+        data.items,
+        data.labels,
+        explainers=["occlusion"],
+        metrics=["deletion"],
+        train=data.train,
+        columns=data.columns,
+        unit_names=data.unit_names,
+        ids=data.ids,
+    )
     assert (frame["status"] == "ok").all() and len(frame) == 15
     assert staged(net, data).units.count == 5
 
@@ -284,23 +309,29 @@ def test_each_mistake_in_a_table_is_one_line(people, tmp_path):
     (tmp_path / "table.xls").write_text("")
     ok = {"path": path, "target": "good"}
     cases = {
-        "needs path=FILE": {"target": "good"}, "is not a file": {**ok, "path": path + "x"},
+        "needs path=FILE": {"target": "good"},
+        "is not a file": {**ok, "path": path + "x"},
         "no file of a known kind": {**ok, "path": str(tmp_path / "table.xls")},
         "has no rows": {**ok, "path": str(tmp_path / "empty.csv")},
         "cannot be read": {**ok, "path": str(tmp_path / "nothing.csv")},
         "broken.parquet cannot be read": {**ok, "path": str(tmp_path / "broken.parquet")},
-        "needs target=COLUMN": {"path": path}, "did you mean 'good'": {"path": path, "target": "god"},
-        "unknown column 'sx'": {**ok, "groups": ["sx"]}, "unknown column 'id'": {**ok, "ids": "id"},
-        "unknown value of the split column 'sex'": {**ok, "split": "sex"}, "unknown task": {**ok, "task": "guess"},
-        "train is 1.5": {**ok, "train": 1.5}, "unknown missing": {**ok, "missing": "mean"},
-        "more than once, expected ids": {**ok, "ids": "sex"}, "unknown unseen": {**ok, "unseen": "zero"},
+        "needs target=COLUMN": {"path": path},
+        "did you mean 'good'": {"path": path, "target": "god"},
+        "unknown column 'sx'": {**ok, "groups": ["sx"]},
+        "unknown column 'id'": {**ok, "ids": "id"},
+        "unknown value of the split column 'sex'": {**ok, "split": "sex"},
+        "unknown task": {**ok, "task": "guess"},
+        "train is 1.5": {**ok, "train": 1.5},
+        "unknown missing": {**ok, "missing": "mean"},
+        "more than once, expected ids": {**ok, "ids": "sex"},
+        "unknown unseen": {**ok, "unseen": "zero"},
         "has no column left": {**ok, "drop": [name for name in people if name != "good"]},
         "name the column among the categorical": {**ok, "categorical": ["town"]},
         "unknown value of ordinal column 'town' 'z'": {**ok, "ordinal": {"town": ["x", "y"]}},
         "ordinal is 'town', expected a mapping": {**ok, "ordinal": "town"},
         "both split and train_path": {**ok, "split": "part", "train_path": path},
         "which '": {**ok, "train_path": saved(people.drop(columns="age"), tmp_path, "few.csv")},
-    }  # fmt: skip
+    }
     for said, options in cases.items():
         assert said in said_by(table, **options), said
 
@@ -342,8 +373,13 @@ def test_texts_are_a_column_and_what_is_empty_is_left_out_and_named(tmp_path, ki
 
 def test_texts_of_more_than_one_piece_keep_their_ids_and_labels(tmp_path, monkeypatch):
     monkeypatch.setattr("harness.datasets.text_file.CHUNK", 3)
-    frame = pd.DataFrame({"text": [f"text {i}" for i in range(10)], "label": [i % 3 for i in range(10)],
-                          "id": [f"t{i}" for i in range(10)]})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "text": [f"text {i}" for i in range(10)],
+            "label": [i % 3 for i in range(10)],
+            "id": [f"t{i}" for i in range(10)],
+        }
+    )
     for kind in ("csv", "parquet"):
         path = tmp_path / f"texts.{kind}"
         frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
@@ -359,7 +395,8 @@ def test_each_mistake_in_texts_is_one_line(tmp_path):
 
     lines, table_ = write("t.txt", b"a\nb\n"), write("t.csv", b"text,label\na,0\nb,x\n")
     cases = {
-        "needs path=FILE": {}, "is not a file": {"path": lines + "x"},
+        "needs path=FILE": {},
+        "is not a file": {"path": lines + "x"},
         "no file of a known kind": {"path": write("t.doc", b"a")},
         "holds 1 labels, but": {"path": lines, "labels": write("l.txt", b"0\n")},
         "holds 3 labels for 2 texts": {"path": lines, "labels": write("m.txt", b"0\n1\n0\n")},
@@ -373,7 +410,7 @@ def test_each_mistake_in_texts_is_one_line(tmp_path):
         "cannot be read": {"path": write("u.txt", b"\xff\xfea\x00")},
         "calls more than one text 'a'": {"path": write("i.csv", b"text,label\na,0\na,1\n"), "id_column": "text"},
         "is empty, expected one class name": {"path": lines, "classes": write("c.txt", b"\n")},
-    }  # fmt: skip
+    }
     for said, options in cases.items():
         assert said in said_by(text, **options), said
 
@@ -410,7 +447,7 @@ def test_cifar10_in_its_own_format_is_read_if_its_checksum_is_right(seed, tmp_pa
     (folder / "test_batch").write_bytes(pickle.dumps({"data": images.reshape(4, -1), "labels": [3, 1, 0, 9]}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}))
     assert "nothing is downloaded" in said_by(torchvision, which="CIFAR10", root=str(tmp_path))
-    md5 = lambda name: hashlib.md5((folder / name).read_bytes()).hexdigest()  # noqa: E731
+    md5 = lambda name: hashlib.md5((folder / name).read_bytes()).hexdigest()
     monkeypatch.setattr(CIFAR10, "train_list", [])
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5("test_batch")]])
     monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5("batches.meta")})
@@ -422,8 +459,9 @@ def test_cifar10_in_its_own_format_is_read_if_its_checksum_is_right(seed, tmp_pa
 def test_fake_data_and_image_folders_need_no_special_files(seed, tmp_path, monkeypatch):
     from torchvision import datasets as sets
 
-    monkeypatch.setattr(sets.FakeData, "__init__", lambda self, *args, make=sets.FakeData.__init__, **named: make(
-        self, 7, (3, 8, 8), 4))  # fmt: skip
+    monkeypatch.setattr(
+        sets.FakeData, "__init__", lambda self, *args, make=sets.FakeData.__init__, **named: make(self, 7, (3, 8, 8), 4)
+    )
     fake = torchvision(which="FakeData")
     assert len(fake) == 7 and fake.items[0].size == (8, 8) and fake.classes is None
     assert fake.labels.tolist() == [sets.FakeData()[i][1] for i in range(7)]
@@ -471,8 +509,12 @@ def mixed(library, seed):
     """Four rows with an image, a text and two numbers."""
     rng = np.random.default_rng(seed)
     images = [Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)) for _ in range(4)]
-    kinds = {"image": library.Image(), "text": library.Value("string"), "x": library.Value("float32"),
-             "label": library.ClassLabel(names=["no", "yes"])}  # fmt: skip
+    kinds = {
+        "image": library.Image(),
+        "text": library.Value("string"),
+        "x": library.Value("float32"),
+        "label": library.ClassLabel(names=["no", "yes"]),
+    }
     rows = {"image": images, "text": ["one", "", "three", "four"], "x": [1.0, 2.0, 3.0, 5.0], "label": [0, 1, 1, 0]}
     return images, library.Dataset.from_dict(rows, features=library.Features(kinds))
 
@@ -521,9 +563,13 @@ def test_rows_longer_than_the_header_are_refused_and_not_cut_or_moved(tmp_path):
     assert table(path=str(path), target="y").unit_names == ("a",)
 
 
-@pytest.mark.parametrize("values, words", [
-    ([1.0, float("inf")] * 5, "holds inf, no class"), ([[0], [1]] * 5, "holds a ndarray"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ([1.0, float("inf")] * 5, "holds inf, no class"),
+        ([[0], [1]] * 5, "holds a ndarray"),
+    ],
+)
 def test_a_target_that_is_no_class_is_one_line(tmp_path, values, words):
     pd.DataFrame({"a": range(10), "y": values}).to_parquet(tmp_path / "odd.parquet")
     assert words in said_by(table, path=str(tmp_path / "odd.parquet"), target="y")

@@ -244,14 +244,20 @@ def test_a_function_of_ones_own_prepares_the_items(mine):
     assert torch.equal(made(preprocess=f"{OWN}:halved").preprocess(None), torch.full((3, 8, 8), 0.5))
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"preprocess": "imagenett"}, "did you mean 'imagenet'"), ({"size": 8}, "size came without preprocess"),
-    ({"preprocess": "plain", "size": 0}, "size is 0, expected a number of pixels"),
-    ({"preprocess": "plain", "mean": [0.5, 0.5]}, "mean is [0.5, 0.5], expected a number, a list of three"),
-    ({"preprocess": "plain", "std": [1.0, 0.0, 1.0]}, "expected numbers above 0"),
-    ({"preprocess": f"{OWN}:halved", "size": 3}, "came with size"), ({"preprocess": "nowhere:f"}, "cannot import"),
-    ({"preprocess": f"{OWN}:NOT_A_FUNCTION"}, "is not a function"), ({"classes": "nowhere.txt"}, "is not a file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"preprocess": "imagenett"}, "did you mean 'imagenet'"),
+        ({"size": 8}, "size came without preprocess"),
+        ({"preprocess": "plain", "size": 0}, "size is 0, expected a number of pixels"),
+        ({"preprocess": "plain", "mean": [0.5, 0.5]}, "mean is [0.5, 0.5], expected a number, a list of three"),
+        ({"preprocess": "plain", "std": [1.0, 0.0, 1.0]}, "expected numbers above 0"),
+        ({"preprocess": f"{OWN}:halved", "size": 3}, "came with size"),
+        ({"preprocess": "nowhere:f"}, "cannot import"),
+        ({"preprocess": f"{OWN}:NOT_A_FUNCTION"}, "is not a function"),
+        ({"classes": "nowhere.txt"}, "is not a file"),
+    ],
+)
 def test_a_mistake_in_the_preprocessing_is_one_line(mine, options, words):
     assert words in refusal(made, **options)
 
@@ -337,7 +343,7 @@ def test_every_explainer_gives_the_map_of_the_model_itself_or_does_not_apply(net
     for name, entry in EXPLAINERS.items():
         if entry.source != "harness":
             continue
-        explain = lambda model: harness.explain(name, model, inputs, targets, seed=seed % 1000)  # noqa: B023, E731
+        explain = lambda model: harness.explain(name, model, inputs, targets, seed=seed % 1000)  # noqa: B023
         try:
             found = explain(module)
         except NotApplicable:
@@ -353,19 +359,25 @@ def test_every_explainer_gives_the_map_of_the_model_itself_or_does_not_apply(net
 @pytest.mark.parametrize("kind", ["script", "export"])
 def test_a_whole_run_on_a_program_fails_nowhere(mine, programs, kind, tmp_path):
     metrics = "srg", "parameter_randomization", "relative_representation_stability", "forward_passes", "complexity"
-    folder = harness.run({
-        "model": {"name": "exported", "path": programs[kind]}, "dataset": f"{OWN}:images",
-        "explainer": ["gradient", "occlusion", "grad_cam", "lrp", "random"],
-        "metric": list(metrics),
-        "runtime": {"runs": str(tmp_path), "quiet": True, "lease": "share", "sheet": 0, "chunk": None},
-    })  # fmt: skip
+    folder = harness.run(
+        {
+            "model": {"name": "exported", "path": programs[kind]},
+            "dataset": f"{OWN}:images",
+            "explainer": ["gradient", "occlusion", "grad_cam", "lrp", "random"],
+            "metric": list(metrics),
+            "runtime": {"runs": str(tmp_path), "quiet": True, "lease": "share", "sheet": 0, "chunk": None},
+        }
+    )
     rows = [json.loads(line) for file in (folder / "cells").glob("*.jsonl") for line in file.read_text().splitlines()]
     status = {(row["explainer"], row["metric"]): row["status"] for row in rows}
     assert len(status) == 25 and "failed" not in status.values()
     assert {status[each, "srg"] for each in ("gradient", "occlusion", "random")} == {"ok"}
     assert {metric for (each, metric), said in status.items() if each == "gradient" and said == "ok"} >= {
-        "srg", "parameter_randomization", "forward_passes", "complexity",
-    }  # fmt: skip
+        "srg",
+        "parameter_randomization",
+        "forward_passes",
+        "complexity",
+    }
     assert {said for (each, _), said in status.items() if each == "grad_cam"} == {"not_applicable"}
 
 
@@ -419,19 +431,22 @@ def test_what_is_no_program_is_one_line(net, tmp_path):
 HARMFUL = "__import__('os').mkdir('ran')"
 
 
-@pytest.mark.parametrize("old, new, words", [
-    ("torch.ops.aten.linear.default", "torch.os.mkdir", "no operation of torch"),
-    ("torch.ops.aten.linear.default", "torch.ops.load_library", "no operation of torch"),
-    ("Symbol('s[0-9]+', positive=True, integer=True)", HARMFUL, "no formula"),
-    ("Symbol('s[0-9]+', positive=True, integer=True)", f"Symbol('s', positive={HARMFUL})", "no formula"),
-    ("Symbol('s[0-9]+', positive=True, integer=True)", "sympify('1')", "no formula"),
-    ('"guards_code": []', f'"guards_code": ["{HARMFUL} == 1"]', "asks for no size"),
-    ('"guards_code": []', '"guards_code": ["1 == 1 # more"]', "asks for no size"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("torch.ops.aten.linear.default", "torch.os.mkdir", "no operation of torch"),
+        ("torch.ops.aten.linear.default", "torch.ops.load_library", "no operation of torch"),
+        ("Symbol('s[0-9]+', positive=True, integer=True)", HARMFUL, "no formula"),
+        ("Symbol('s[0-9]+', positive=True, integer=True)", f"Symbol('s', positive={HARMFUL})", "no formula"),
+        ("Symbol('s[0-9]+', positive=True, integer=True)", "sympify('1')", "no formula"),
+        ('"guards_code": []', f'"guards_code": ["{HARMFUL} == 1"]', "asks for no size"),
+        ('"guards_code": []', '"guards_code": ["1 == 1 # more"]', "asks for no size"),
+    ],
+)
 def test_a_program_that_would_run_python_is_refused_unread(programs, tmp_path, monkeypatch, old, new, words):
     monkeypatch.chdir(tmp_path)
     pattern = re.escape(old).replace(re.escape("[0-9]+"), "[0-9]+")
-    changed = lambda name, held: re.sub(pattern, lambda _: new, held.decode()).encode() if "models/" in name else held  # noqa: E731
+    changed = lambda name, held: re.sub(pattern, lambda _: new, held.decode()).encode() if "models/" in name else held
     rewrite(programs["export"], tmp_path / "bad.pt2", changed)
     assert words in refusal(exported, path="bad.pt2") and not (tmp_path / "ran").exists()
 

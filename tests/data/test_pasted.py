@@ -96,14 +96,17 @@ def test_the_oracle_of_shapes_is_first_in_every_localisation_metric(shapes_net):
     assert (scores.loc[list(CONTROLS)] < 1).all().all()
 
 
-@pytest.mark.parametrize(("name", "options", "line"), [
-    ("pasted", {"split": "tset"}, "unknown split of pasted 'tset': did you mean 'test'"),
-    ("pasted", {"seed": -1}, "seed of pasted is -1, expected a whole number from 0"),
-    ("watermark", {"split": "tset"}, "unknown split of watermark 'tset': did you mean 'test'"),
-    ("watermark", {"show": "mark"}, "unknown show of watermark 'mark': did you mean 'marked'"),
-    ("watermark", {"probability": 1.5}, "probability of watermark is 1.5, expected a number from 0 to 1"),
-    ("watermark", {"probability": 0.0}, "no sample of the part test carries the mark at probability 0.0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "options", "line"),
+    [
+        ("pasted", {"split": "tset"}, "unknown split of pasted 'tset': did you mean 'test'"),
+        ("pasted", {"seed": -1}, "seed of pasted is -1, expected a whole number from 0"),
+        ("watermark", {"split": "tset"}, "unknown split of watermark 'tset': did you mean 'test'"),
+        ("watermark", {"show": "mark"}, "unknown show of watermark 'mark': did you mean 'marked'"),
+        ("watermark", {"probability": 1.5}, "probability of watermark is 1.5, expected a number from 0 to 1"),
+        ("watermark", {"probability": 0.0}, "no sample of the part test carries the mark at probability 0.0"),
+    ],
+)
 def test_a_wrong_option_is_one_line(name, options, line):
     with pytest.raises(UserError, match=line) as raised:
         {"pasted": pasted, "watermark": watermark}[name](**options)

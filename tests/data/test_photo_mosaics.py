@@ -74,10 +74,14 @@ def test_every_cell_is_the_labelled_one_about_as_often():
 def test_the_oracle_is_first_in_every_localisation_metric(mosaics):
     module = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 1000)).eval().requires_grad_(False)
     table = harness.evaluate(
-        module, seen(mosaics), mosaics.labels, explainers=["oracle", *CONTROLS],
+        module,
+        seen(mosaics),
+        mosaics.labels,
+        explainers=["oracle", *CONTROLS],
         metrics={name: {"tolerance": 0.0} if name == "pointing_game" else {} for name in LOCALISATION},
-        masks=mosaics.masks, truth=mosaics.truth,
-    )  # fmt: skip
+        masks=mosaics.masks,
+        truth=mosaics.truth,
+    )
     scores = table.pivot_table(index="explainer", columns="metric", values="value")
     assert (scores.loc["oracle"] == 1).all() and (scores.loc[list(CONTROLS)] < 1).all().all()
 

@@ -85,10 +85,18 @@ def test_two_correlated_columns_share_as_worked_out_by_hand():
     torch.testing.assert_close(found[:, 0], inputs[:, 0] - rho * inputs[:, 1] / 2)
 
 
-@pytest.mark.parametrize("term", [
-    terms_module.Linear(2.5), terms_module.Sine(), terms_module.Magnitude(), terms_module.Square(),
-    terms_module.Decay(), *terms_of("piecewise", 5),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "term",
+    [
+        terms_module.Linear(2.5),
+        terms_module.Sine(),
+        terms_module.Magnitude(),
+        terms_module.Square(),
+        terms_module.Decay(),
+        *terms_of("piecewise", 5),
+    ],
+    ids=str,
+)
 def test_expectations_are_those_of_numerical_integration(term):
     mean, spread = float(torch.randn(())), float(0.2 + torch.rand(()))
     jumps = [place for place in getattr(term, "at", (0.0,)) if abs(place - mean) < 8 * spread]
@@ -185,9 +193,13 @@ def test_an_exact_explainer_of_the_function_finds_the_truth_of_causes_and_gates(
         if data.function.startswith("gaussian"):
             continue
         found = harness.explain(
-            "exact_shapley", loaded.module, data.items, torch.zeros(len(data), dtype=torch.long), train=data.train,
+            "exact_shapley",
+            loaded.module,
+            data.items,
+            torch.zeros(len(data), dtype=torch.long),
+            train=data.train,
             baseline="mean" if data.function.startswith("causal") else "zero",
-        )  # fmt: skip
+        )
         torch.testing.assert_close(found, data.truth, rtol=1e-4, atol=2e-5)
 
 
@@ -295,14 +307,17 @@ def test_every_pair_is_ready_for_a_block():
         assert (stage.targets == 0).all() and stage.outputs.shape == (len(data), 1)
 
 
-@pytest.mark.parametrize(("data", "loaded"), [
-    (lambda: gaussian(), lambda: gaussian_function(function="additive")),
-    (lambda: causal(), lambda: causal_function(mechanism="linear")),
-    (lambda: logic(), lambda: logic_net(gate="max")),
-    (lambda: logic(gate="or"), lambda: gaussian_function()),
-    (lambda: gaussian(), lambda: gaussian_mlp(function="additive", epochs=1)),
-    (lambda: causal(), lambda: causal_mlp(epochs=1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("data", "loaded"),
+    [
+        (lambda: gaussian(), lambda: gaussian_function(function="additive")),
+        (lambda: causal(), lambda: causal_function(mechanism="linear")),
+        (lambda: logic(), lambda: logic_net(gate="max")),
+        (lambda: logic(gate="or"), lambda: gaussian_function()),
+        (lambda: gaussian(), lambda: gaussian_mlp(function="additive", epochs=1)),
+        (lambda: causal(), lambda: causal_mlp(epochs=1)),
+    ],
+)
 def test_a_model_that_is_not_the_function_of_the_truth_is_refused_in_one_line(data, loaded):
     with pytest.raises(UserError, match="truth is of .* the model is .* the same options") as error:
         staged(data(), loaded())
@@ -331,28 +346,31 @@ def test_any_other_model_may_be_compared_with_the_truth():
     staged(data, LoadedModel(gaussian_mlp().module))
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: gaussian(function="linaer"), "did you mean 'linear'"),
-    (lambda: gaussian(values="marginal"), "unknown values 'marginal'.*conditional, interventional"),
-    (lambda: gaussian(rho=1.0), "rho is 1.0, expected a number above -0.25 and below 1"),
-    (lambda: gaussian(rho=-0.3), "rho is -0.3"),
-    (lambda: gaussian(samples=0), "samples is 0"),
-    (lambda: gaussian(features=1), "features is 1, expected a whole number from 2 to 12 for linear"),
-    (lambda: gaussian(features=13), "features is 13"),
-    (lambda: gaussian_function(function="cubic"), "unknown function 'cubic'"),
-    (lambda: gaussian_mlp(rho=2.0), "rho is 2.0"),
-    (lambda: causal(graph="chian"), "did you mean 'chain'"),
-    (lambda: causal(mechanism="cubic"), "unknown mechanism 'cubic'"),
-    (lambda: causal(samples=0), "samples is 0"),
-    (lambda: causal_function(graph="loop"), "unknown graph 'loop'"),
-    (lambda: causal_function(mechanism="cubic"), "unknown mechanism 'cubic'"),
-    (lambda: causal_mlp(columns="causes"), "unknown columns 'causes'"),
-    (lambda: logic(gate="nand"), "unknown gate 'nand'"),
-    (lambda: logic(noise=-1), "noise is -1"),
-    (lambda: logic(repeats=0), "repeats is 0"),
-    (lambda: logic_net(gate="nand"), "unknown gate 'nand'"),
-    (lambda: logic_net(noise=-1), "noise is -1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gaussian(function="linaer"), "did you mean 'linear'"),
+        (lambda: gaussian(values="marginal"), "unknown values 'marginal'.*conditional, interventional"),
+        (lambda: gaussian(rho=1.0), "rho is 1.0, expected a number above -0.25 and below 1"),
+        (lambda: gaussian(rho=-0.3), "rho is -0.3"),
+        (lambda: gaussian(samples=0), "samples is 0"),
+        (lambda: gaussian(features=1), "features is 1, expected a whole number from 2 to 12 for linear"),
+        (lambda: gaussian(features=13), "features is 13"),
+        (lambda: gaussian_function(function="cubic"), "unknown function 'cubic'"),
+        (lambda: gaussian_mlp(rho=2.0), "rho is 2.0"),
+        (lambda: causal(graph="chian"), "did you mean 'chain'"),
+        (lambda: causal(mechanism="cubic"), "unknown mechanism 'cubic'"),
+        (lambda: causal(samples=0), "samples is 0"),
+        (lambda: causal_function(graph="loop"), "unknown graph 'loop'"),
+        (lambda: causal_function(mechanism="cubic"), "unknown mechanism 'cubic'"),
+        (lambda: causal_mlp(columns="causes"), "unknown columns 'causes'"),
+        (lambda: logic(gate="nand"), "unknown gate 'nand'"),
+        (lambda: logic(noise=-1), "noise is -1"),
+        (lambda: logic(repeats=0), "repeats is 0"),
+        (lambda: logic_net(gate="nand"), "unknown gate 'nand'"),
+        (lambda: logic_net(noise=-1), "noise is -1"),
+    ],
+)
 def test_mistakes_are_told_in_one_line(make, message):
     with pytest.raises(UserError, match=message) as error:
         make()

@@ -36,7 +36,7 @@ def write(world, suffix, **members):
     elif suffix == ".npz":
         np.savez(path, **members)
     elif suffix == ".pt":
-        as_torch = lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value  # noqa: E731
+        as_torch = lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
         torch.save({name: as_torch(value) for name, value in members.items()}, path)
     else:
         h5py = pytest.importorskip("h5py")
@@ -60,9 +60,16 @@ def refusal(world, path, error=UserError):
 def evaluate(world, metrics, **explainers):
     options = {name: {"name": "precomputed", "path": path} for name, path in explainers.items()}
     return harness.evaluate(
-        world.net, world.inputs, world.targets, explainers=options, metrics=metrics, explain_batch=3, train=world.train,
-        train_labels=torch.randint(3, (30,)), ids=[f"s{i}" for i in range(COUNT)],
-    )  # fmt: skip
+        world.net,
+        world.inputs,
+        world.targets,
+        explainers=options,
+        metrics=metrics,
+        explain_batch=3,
+        train=world.train,
+        train_labels=torch.randint(3, (30,)),
+        ids=[f"s{i}" for i in range(COUNT)],
+    )
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".h5"])
@@ -90,9 +97,13 @@ def test_scores_are_those_of_the_explainer_that_made_the_maps(world):
     path = write(world, ".npy", attributions=maps.numpy())
     options = {"input_x_gradient": {}, "mine": {"name": "precomputed", "path": path}}
     frame = harness.evaluate(
-        world.net, world.inputs, world.targets, explainers=options, metrics=["deletion", "sparseness", "complexity"],
+        world.net,
+        world.inputs,
+        world.targets,
+        explainers=options,
+        metrics=["deletion", "sparseness", "complexity"],
         explain_batch=2,
-    )  # fmt: skip
+    )
     table = frame.pivot(index=["metric", "sample"], columns="explainer", values="value")
     assert len(table) == 3 * COUNT and table["mine"].notna().all()
     assert np.allclose(table["mine"], table["input_x_gradient"], rtol=1e-5)  # made in batches of another size
@@ -173,7 +184,8 @@ def test_each_mistake_is_one_line(world):
     cases = {
         "holds 5 maps, none for sample 5": (".npy", {"attributions": maps[:5]}),
         "attributions have shape ('N', 3, 4, 4), expected ('N', 2, 4, 4) or": (
-            ".npy", {"attributions": np.zeros((COUNT, 3, 4, 4))},
+            ".npy",
+            {"attributions": np.zeros((COUNT, 3, 4, 4))},
         ),
         "an array (7,), expected one map for each": (".npy", {"attributions": np.zeros(COUNT)}),
         "expected real numbers": (".npy", {"attributions": np.full((COUNT, *SHAPE), "a")}),
@@ -183,7 +195,7 @@ def test_each_mistake_is_one_line(world):
         "holds 3 ids for 7 maps": (".npz", {"attributions": maps, "ids": ids[:3]}),
         "only 1 different": (".npz", {"attributions": maps, "ids": np.array(["s0"] * COUNT)}),
         "these inputs have no ids": (".npz", {"attributions": maps, "ids": ids}),
-    }  # fmt: skip
+    }
     for said, (suffix, members) in cases.items():
         assert said in refusal(world, write(world, suffix, **members)), said
     for suffix in (".npy", ".npz", ".pt", ".h5"):
@@ -218,10 +230,13 @@ def test_another_content_of_the_file_makes_its_cells_stale_and_no_others(world):
 
     path = write(world, ".npy")
     config = {
-        "model": "cancer_mlp", "dataset": "breast_cancer", "metric": ["sparseness"], "run": "night",
+        "model": "cancer_mlp",
+        "dataset": "breast_cancer",
+        "metric": ["sparseness"],
+        "run": "night",
         "explainer": {"mine": {"name": "precomputed", "path": path}, "random": {}},
-    }  # fmt: skip
-    codes = lambda: [plan.subject_code(e) for plan in [Plan.of(config)] for e in plan.explainers]  # noqa: E731
+    }
+    codes = lambda: [plan.subject_code(e) for plan in [Plan.of(config)] for e in plan.explainers]
     mine, random = codes()
     world.maps[0] += 1
     write(world, ".npy")
@@ -234,10 +249,19 @@ def test_several_files_are_scored_in_one_run_from_the_command_line(world, monkey
         np.save(world.folder / f"{name}.npy", torch.randn(8, 30).numpy())
     explainers = [f"+explainer.{name}={{name:precomputed,path:{name}.npy}}" for name in ("first", "second")]
     settings = ["runs=here", "lease=share", "chunk=8", "sheet=0", "device=cpu", "quiet=true"]
-    status = main([
-        "run", "model=cancer_mlp", "dataset=breast_cancer", "~explainer", *explainers, "metric=[sparseness,deletion]",
-        "protocol.samples=8", "run=night", *(f"runtime.{setting}" for setting in settings),
-    ])  # fmt: skip
+    status = main(
+        [
+            "run",
+            "model=cancer_mlp",
+            "dataset=breast_cancer",
+            "~explainer",
+            *explainers,
+            "metric=[sparseness,deletion]",
+            "protocol.samples=8",
+            "run=night",
+            *(f"runtime.{setting}" for setting in settings),
+        ]
+    )
     rows = Store(world.folder / "here" / "night").latest().values()
     assert status == 0 and {row["status"] for row in rows} == {"ok"}
     assert {(row["explainer"], row["metric"]) for row in rows} == {
@@ -246,10 +270,15 @@ def test_several_files_are_scored_in_one_run_from_the_command_line(world, monkey
     assert len({row["value"] for row in rows if row["metric"] == "deletion"}) == 2
 
 
-@pytest.mark.parametrize("name, values, words", [
-    ("targets", np.array(["a"] * COUNT), "expected class indices"), ("targets", np.full(COUNT, 0.5), "such as 0.5"),
-    ("targets", np.zeros((COUNT, 2)), "targets (7, 2) for 7 maps"), ("ids", np.float64(3), "ids () for 7 maps"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, values, words",
+    [
+        ("targets", np.array(["a"] * COUNT), "expected class indices"),
+        ("targets", np.full(COUNT, 0.5), "such as 0.5"),
+        ("targets", np.zeros((COUNT, 2)), "targets (7, 2) for 7 maps"),
+        ("ids", np.float64(3), "ids () for 7 maps"),
+    ],
+)
 def test_ids_and_targets_that_are_not_one_each_are_one_line(world, name, values, words):
     path = write(world, ".npz", attributions=world.maps.numpy(), **{name: values})
     assert words in refusal(world, path)

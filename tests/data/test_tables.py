@@ -11,16 +11,22 @@ from harness.registry import DATASETS, MODELS
 
 # train, test, columns, numbers, numbers without the sensitive columns
 SIZES = {
-    "adult": (30_162, 15_060, 12, 87, 80), "compas": (4_114, 2_058, 8, 15, 7),
-    "german_credit": (700, 300, 20, 61, 57), "diabetes": (331, 111, 10, 10, None),
-}  # fmt: skip
+    "adult": (30_162, 15_060, 12, 87, 80),
+    "compas": (4_114, 2_058, 8, 15, 7),
+    "german_credit": (700, 300, 20, 61, 57),
+    "diabetes": (331, 111, 10, 10, None),
+}
 SENSITIVE = ["adult", "compas", "german_credit"]
 MODULES = {"adult": adult, "compas": compas, "german_credit": german_credit, "diabetes": diabetes}
 # What each is right about on samples that it has not seen, with room for another processor's rounding.
 FLOORS = {
-    "compas_mlp": ("compas", 0.65), "german_mlp": ("german_credit", 0.72), "compas_linear": ("compas", 0.65),
-    "german_linear": ("german_credit", 0.72), "cancer_linear": ("breast_cancer", 0.93), "adult_linear": ("adult", 0.83),
-}  # fmt: skip
+    "compas_mlp": ("compas", 0.65),
+    "german_mlp": ("german_credit", 0.72),
+    "compas_linear": ("compas", 0.65),
+    "german_linear": ("german_credit", 0.72),
+    "cancer_linear": ("breast_cancer", 0.93),
+    "adult_linear": ("adult", 0.83),
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +64,15 @@ def test_without_the_sensitive_columns_the_groups_remain(name, tables):
     assert without.groups == data.groups and without.ids == data.ids and torch.equal(without.labels, data.labels)
 
 
-@pytest.mark.parametrize(("name", "column", "group"), [
-    ("adult", "sex", "sex"), ("adult", "race", "race"), ("compas", "race", "race"), ("compas", "sex", "sex"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "column", "group"),
+    [
+        ("adult", "sex", "sex"),
+        ("adult", "race", "race"),
+        ("compas", "race", "race"),
+        ("compas", "sex", "sex"),
+    ],
+)
 def test_the_groups_are_what_the_columns_say(name, column, group, tables):
     data = tables[name]
     own = torch.tensor(data.columns) == data.unit_names.index(column)
@@ -72,7 +84,7 @@ def test_the_groups_are_what_the_columns_say(name, column, group, tables):
 
 def test_counts_by_group_are_those_of_the_published_files(tables):
     whole = {name: [DATASETS[name].function(split=part).groups for part in ("train", "test")] for name in SENSITIVE}
-    count = lambda name, group, value: sum(part[group].count(value) for part in whole[name])  # noqa: E731
+    count = lambda name, group, value: sum(part[group].count(value) for part in whole[name])
     assert count("adult", "sex", "Female") == 14_695
     assert count("compas", "race", "African-American") == 3_175 and count("compas", "race", "Caucasian") == 2_103
     assert count("german_credit", "sex", "female") == 310
@@ -118,9 +130,16 @@ def test_the_regressions_explain_half_of_the_variance(name, cache, tables):
     assert 1 - left / (data.labels - data.labels.mean()).square().sum() > 0.45
 
 
-@pytest.mark.parametrize("recipe", [
-    each for module in (table_mlp, table_linear) for each in vars(module).values() if isinstance(each, training.Recipe)
-], ids=lambda recipe: recipe.name)  # fmt: skip
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        each
+        for module in (table_mlp, table_linear)
+        for each in vars(module).values()
+        if isinstance(each, training.Recipe)
+    ],
+    ids=lambda recipe: recipe.name,
+)
 def test_a_network_fits_the_numbers_of_its_table(recipe):
     inputs, labels = recipe.load_split()["test"][:2]
     outputs = recipe.build()(inputs[:4])
@@ -131,6 +150,7 @@ def test_a_network_fits_the_numbers_of_its_table(recipe):
 
 def test_a_single_output_has_no_class_that_is_right_or_wrong_whatever_numbers_the_labels_are():
     linear = torch.nn.Linear(3, 1).eval()
-    frame = harness.evaluate(linear, torch.randn(2, 3), torch.zeros(2).long(), explainers="gradient",
-                             metrics="sparseness")  # fmt: skip
+    frame = harness.evaluate(
+        linear, torch.randn(2, 3), torch.zeros(2).long(), explainers="gradient", metrics="sparseness"
+    )
     assert frame["label"].isna().all()

@@ -56,10 +56,15 @@ def test_another_split_is_one_line():
         movie_reviews(split="validation")
 
 
-@pytest.mark.parametrize(("text", "tokens"), [
-    ("It isn't Good!", ["it", "is", "n't", "good", "!"]), ("the film's end...", ["the", "film", "'s", "end", *"..."]),
-    ("well-made", ["well", "-", "made"]), ("one two three", ["one", "two", "three"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("It isn't Good!", ["it", "is", "n't", "good", "!"]),
+        ("the film's end...", ["the", "film", "'s", "end", *"..."]),
+        ("well-made", ["well", "-", "made"]),
+        ("one two three", ["one", "two", "three"]),
+    ],
+)
 def test_contractions_are_two_tokens_and_every_sign_is_one(text, tokens):
     assert words.tokens_of(text, 32) == tokens
 
@@ -206,10 +211,16 @@ def test_weights_are_read_from_the_plain_fields_of_an_onnx_file():
     assert {name: tensor.tolist() for name, tensor in initialisers(onnx_file()).items()} == {"w": [[1.5, -2], [3, 4]]}
 
 
-@pytest.mark.parametrize(("content", "complaint"), [
-    (onnx_file()[:-3], "cut short"), (onnx_file(shape=(3, 2)), "expected float32"),
-    (onnx_file(kind=7), "of kind 7"), (b"\xff" * 20, "no end"), (b"\x0b\x01", "do not use"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (onnx_file()[:-3], "cut short"),
+        (onnx_file(shape=(3, 2)), "expected float32"),
+        (onnx_file(kind=7), "of kind 7"),
+        (b"\xff" * 20, "no end"),
+        (b"\x0b\x01", "do not use"),
+    ],
+)
 def test_a_file_that_is_not_whole_or_of_another_kind_is_refused(content, complaint):
     with pytest.raises(ValueError, match=complaint):
         initialisers(content)

@@ -101,8 +101,9 @@ def test_more_pruning_costs_accuracy_on_digits():
 
 
 def test_an_l1_penalty_leaves_more_weights_near_zero_and_an_l2_penalty_smaller_ones():
-    small = {kind: (weights(made(kind, level)).abs() < 1e-3).float().mean()
-             for kind, level in (("none", None), ("l1", 1e-3))}  # fmt: skip
+    small = {
+        kind: (weights(made(kind, level)).abs() < 1e-3).float().mean() for kind, level in (("none", None), ("l1", 1e-3))
+    }
     assert small["l1"] > 3 * small["none"] + 0.1
     assert weights(made("l2", 0.05)).square().sum() < 0.8 * weights(made("none")).square().sum()
     assert accuracy(made("l1", 1e-3)) > 0.9
@@ -128,8 +129,10 @@ def test_a_distilled_tree_gives_what_scikit_learn_gives(seed):
 
 def test_deeper_trees_follow_the_model_more_closely():
     inputs = split("train")[0]
-    agreeing = [(made("distilled_tree", depth)(inputs).argmax(1) == made("none")(inputs).argmax(1)).float().mean()
-                for depth in (1, 4, 10)]  # fmt: skip
+    agreeing = [
+        (made("distilled_tree", depth)(inputs).argmax(1) == made("none")(inputs).argmax(1)).float().mean()
+        for depth in (1, 4, 10)
+    ]
     assert agreeing[0] < agreeing[1] <= agreeing[2] and agreeing[2] > 0.98
 
 
@@ -143,11 +146,16 @@ def test_gradients_of_a_tree_are_flagged_as_constant(tmp_path):
     import harness
     from harness.results.frames import read_cells
 
-    folder = harness.run({
-        "model": {"name": "variant", "of": OF, "kind": "distilled_tree"}, "dataset": "breast_cancer",
-        "explainer": ["gradient", "kernel_shap"], "metric": ["sparseness", "srg"],
-        "protocol": {"samples": 6}, "runtime": {"runs": str(tmp_path), "quiet": True, "lease": "share"},
-    })  # fmt: skip
+    folder = harness.run(
+        {
+            "model": {"name": "variant", "of": OF, "kind": "distilled_tree"},
+            "dataset": "breast_cancer",
+            "explainer": ["gradient", "kernel_shap"],
+            "metric": ["sparseness", "srg"],
+            "protocol": {"samples": 6},
+            "runtime": {"runs": str(tmp_path), "quiet": True, "lease": "share"},
+        }
+    )
     cells = read_cells(folder).set_index(["explainer", "metric"])
     assert "6 of 6 attributions are constant" in cells.loc[("gradient", "srg"), "flags"]
     assert "6 of 6 attributions are constant" not in cells.loc[("kernel_shap", "srg"), "flags"]
@@ -186,8 +194,14 @@ def test_adversarial_training_makes_answers_survive_an_attack():
 
 
 def test_the_level_shows_in_the_label_of_a_table():
-    plan = Plan.of({"model": {"name": "variant", "kind": "pruned", "level": 0.5}, "dataset": "digits",
-                    "explainer": "random", "metric": "sparseness"})  # fmt: skip
+    plan = Plan.of(
+        {
+            "model": {"name": "variant", "kind": "pruned", "level": 0.5},
+            "dataset": "digits",
+            "explainer": "random",
+            "metric": "sparseness",
+        }
+    )
     assert plan.model.label == "variant(kind=pruned, level=0.5)"
 
 

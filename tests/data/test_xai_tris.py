@@ -200,17 +200,20 @@ def test_large_data_sets_have_ninety_percent_to_train_and_hold_a_thousand_of_the
     assert len(data) == 36_000 and data.train.shape == (1000, 1, 64, 64) and data.train_labels.shape == (1000,)
 
 
-@pytest.mark.parametrize(("options", "line"), [
-    ({"scenario": "xnor"}, "unknown scenario of xai_tris 'xnor': did you mean 'xor'"),
-    ({"background": "wite"}, "unknown background of xai_tris 'wite': did you mean 'white'"),
-    ({"size": 16}, "size of xai_tris is 16, expected 8 or 64"),
-    ({"alpha": 1.0}, r"alpha of xai_tris is 1.0, expected a number between 0 and 1"),
-    ({"alpha": 0.0}, r"alpha of xai_tris is 0.0, expected a number between 0 and 1"),
-    ({"n": 39}, "n of xai_tris is 39, expected at least 40"),
-    ({"n": 2_000_000}, "n of xai_tris is 2000000, expected .* at most 1,000,000"),
-    ({"seed": -1}, "seed of xai_tris is -1, expected a whole number from 0"),
-    ({"split": "tset"}, "unknown split of xai_tris 'tset': did you mean 'test'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"scenario": "xnor"}, "unknown scenario of xai_tris 'xnor': did you mean 'xor'"),
+        ({"background": "wite"}, "unknown background of xai_tris 'wite': did you mean 'white'"),
+        ({"size": 16}, "size of xai_tris is 16, expected 8 or 64"),
+        ({"alpha": 1.0}, r"alpha of xai_tris is 1.0, expected a number between 0 and 1"),
+        ({"alpha": 0.0}, r"alpha of xai_tris is 0.0, expected a number between 0 and 1"),
+        ({"n": 39}, "n of xai_tris is 39, expected at least 40"),
+        ({"n": 2_000_000}, "n of xai_tris is 2000000, expected .* at most 1,000,000"),
+        ({"seed": -1}, "seed of xai_tris is -1, expected a whole number from 0"),
+        ({"split": "tset"}, "unknown split of xai_tris 'tset': did you mean 'test'"),
+    ],
+)
 def test_a_wrong_option_is_one_line(options, line):
     with pytest.raises(UserError, match=line) as raised:
         xai_tris(**options)

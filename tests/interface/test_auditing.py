@@ -113,8 +113,16 @@ def of_the_output(model, inputs, targets, *, share=1.0):
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     """What is planted, under its own name; capabilities that a plain function cannot have are given here."""
-    for function in (clean, copy_of_the_gradient, input_x_gradient_in_one_channel, of_its_batch, random_under_one_seed,
-                     nan_for_the_first, flat, vandal):  # fmt: skip
+    for function in (
+        clean,
+        copy_of_the_gradient,
+        input_x_gradient_in_one_channel,
+        of_its_batch,
+        random_under_one_seed,
+        nan_for_the_first,
+        flat,
+        vandal,
+    ):
         plant(monkeypatch, function)
     plant(monkeypatch, of_the_output, complete_to="output")
     plant(monkeypatch, from_a_library, source="somelib", caveat="wrong on Sundays", access="none")
@@ -135,16 +143,23 @@ def evaluated(explainers, metrics=METRIC, **options):
     data = images()
     frame = harness.evaluate(net(), data.items, data.labels, explainers=explainers, metrics=metrics, **options)
     first = frame.groupby("explainer").first()
-    return {name: (row["status"], row["error"], [f for f in row["flags"].split("; ") if f],
-                   frame.attrs["audit"].get(name)) for name, row in first.iterrows()}  # fmt: skip
+    return {
+        name: (row["status"], row["error"], [f for f in row["flags"].split("; ") if f], frame.attrs["audit"].get(name))
+        for name, row in first.iterrows()
+    }
 
 
 def config(explainers, folder, **more):
     return {
-        "model": "test_auditing:net", "dataset": "test_auditing:images", "explainer": explainers, "metric": METRIC,
-        "protocol": {"target": "label"}, "run": "night", **more,
+        "model": "test_auditing:net",
+        "dataset": "test_auditing:images",
+        "explainer": explainers,
+        "metric": METRIC,
+        "protocol": {"target": "label"},
+        "run": "night",
+        **more,
         "runtime": {"runs": str(folder), "quiet": True, "chunk": 16, "lease": "share", "sheet": 0},
-    }  # fmt: skip
+    }
 
 
 def ran(explainers, folder):
@@ -169,19 +184,21 @@ ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 PLANTED = {
     "copy_of_the_gradient": ("equal to gradient", lambda audit: audit["equal_to"]["explainer"] == "gradient"),
     "input_x_gradient_in_one_channel": (
-        "equal to input_x_gradient", lambda audit: audit["equal_to"]["difference"] <= 1e-5
+        "equal to input_x_gradient",
+        lambda audit: audit["equal_to"]["difference"] <= 1e-5,
     ),
     "of_its_batch": (
-        "a sample alone and in its batch differ", lambda audit: audit["alone_difference"] > 0.1
-        and audit["repeat_difference"] == 0,
+        "a sample alone and in its batch differ",
+        lambda audit: audit["alone_difference"] > 0.1 and audit["repeat_difference"] == 0,
     ),
     "random_under_one_seed": ("two calls under one seed differ", lambda audit: audit["repeat_difference"] > 0.1),
     "nan_for_the_first": ("1 of 6 attributions hold NaN", lambda audit: audit["not_finite"] == 1),
     "flat": ("6 of 6 attributions are constant", lambda audit: audit["constant"] == COUNT),
     "from_a_library": (
-        "somelib: wrong on Sundays", lambda audit: (audit["source"], audit["caveat"]) == ("somelib", "wrong on Sundays")
+        "somelib: wrong on Sundays",
+        lambda audit: (audit["source"], audit["caveat"]) == ("somelib", "wrong on Sundays"),
     ),
-}  # fmt: skip
+}
 
 
 @ways
@@ -222,8 +239,9 @@ def test_an_explainer_that_changes_the_model_is_a_failure_and_the_next_finds_the
 
 def test_the_completeness_told_is_the_metrics():
     data, chosen = images(), {"lost": {"name": "of_the_output", "share": 0.2}}
-    frame = harness.evaluate(net(), data.items, data.labels, explainers=chosen,
-                             metrics={"completeness": {"relative": True}})  # fmt: skip
+    frame = harness.evaluate(
+        net(), data.items, data.labels, explainers=chosen, metrics={"completeness": {"relative": True}}
+    )
     told = frame.attrs["audit"]["lost"]["completeness_error"]
     assert told["median"] == pytest.approx(frame["value"].quantile(0.5), rel=1e-9)
     assert told["max"] == pytest.approx(frame["value"].max(), rel=1e-9)
@@ -294,10 +312,13 @@ def tells_what_the_audit_tells(model, inputs, targets, *, context):
 
 @pytest.mark.parametrize(
     ("explainer", "words"),
-    [(tells_an_object, "told what no row can hold"), (tells_a_mixed_table, "table 'rows' cannot be kept"),
-     (tells_a_word_for_a_number, "told relevance_over_output as 'much', expected a number"),
-     (tells_what_the_audit_tells, "told 'equal_to', expected a name that the audit does not give")],
-)  # fmt: skip
+    [
+        (tells_an_object, "told what no row can hold"),
+        (tells_a_mixed_table, "table 'rows' cannot be kept"),
+        (tells_a_word_for_a_number, "told relevance_over_output as 'much', expected a number"),
+        (tells_what_the_audit_tells, "told 'equal_to', expected a name that the audit does not give"),
+    ],
+)
 def test_what_cannot_be_kept_is_that_explainers_failure_in_one_line(explainer, words):
     found = evaluated([explainer, "clean"])
     status, error, _, _ = found[explainer.__name__]
@@ -323,9 +344,13 @@ def test_smaller_numbers_of_samples_and_batches_of_one_are_compared_as_far_as_th
     data = images()
     for count, batch in ((1, 10), (6, 1)):
         frame = harness.evaluate(
-            net(), data.items[:count], data.labels[:count], explainers=["of_its_batch", "random_under_one_seed"],
-            metrics=METRIC, explain_batch=batch,
-        )  # fmt: skip
+            net(),
+            data.items[:count],
+            data.labels[:count],
+            explainers=["of_its_batch", "random_under_one_seed"],
+            metrics=METRIC,
+            explain_batch=batch,
+        )
         audit = frame.attrs["audit"]
         assert "alone_difference" not in audit["of_its_batch"] and audit["of_its_batch"]["repeat_difference"] == 0
         assert audit["random_under_one_seed"]["repeat_difference"] > 0.1
@@ -477,8 +502,14 @@ def test_one_explainers_attributions_are_let_go_before_the_next_is_at_work(way, 
 
 def test_a_sum_over_a_background_that_only_the_explainer_knows_is_told_by_it_alone():
     data = images()
-    frame = harness.evaluate(net(), data.items, data.labels, explainers=["deep_lift_shap"], metrics=["completeness"],
-                             train=torch.randn(9, 3, 6, 6))  # fmt: skip
+    frame = harness.evaluate(
+        net(),
+        data.items,
+        data.labels,
+        explainers=["deep_lift_shap"],
+        metrics=["completeness"],
+        train=torch.randn(9, 3, 6, 6),
+    )
     assert set(frame["status"]) == {"not_applicable"}
     assert "less the mean of f over training inputs that only the explainer knows" in frame["error"][0]
     assert frame.attrs["audit"]["deep_lift_shap"]["completeness_error"]["median"] < 1e-3

@@ -172,10 +172,19 @@ def test_a_mistake_is_told_in_one_line(mistake, capsys, tmp_path):
 
 
 def test_names_with_brackets_and_colons_stand_in_the_table_as_they_are(capsys):
-    rows = pd.DataFrame([{
-        "model": "m", "dataset": "d", "explainer": "my[bold]:smile:[/x]", "caveat": "", "status": "ok", "error": "",
-        "flags": [],
-    }])  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {
+                "model": "m",
+                "dataset": "d",
+                "explainer": "my[bold]:smile:[/x]",
+                "caveat": "",
+                "status": "ok",
+                "error": "",
+                "flags": [],
+            }
+        ]
+    )
     print_checks(rows, sys.stdout)
     assert "my[bold]:smile:[/x]" in capsys.readouterr().out
 

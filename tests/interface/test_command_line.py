@@ -67,7 +67,11 @@ def test_options_from_the_command_line_reach_the_cell(capsys):
         json.loads(line) for path in __import__("pathlib").Path("runs/main/cells").iterdir() for line in path.open()
     )
     assert row["value"] == 4 and row["config"]["explainer"] == {
-        "name": "integrated_gradients", "steps": 4, "baseline": "zero", "method": "gausslegendre"}  # fmt: skip
+        "name": "integrated_gradients",
+        "steps": 4,
+        "baseline": "zero",
+        "method": "gausslegendre",
+    }
 
 
 def test_the_same_explainer_twice_with_other_options(capsys):
@@ -87,10 +91,13 @@ def test_a_sweep_does_every_combination_and_goes_on_where_model_and_data_do_not_
     assert "digits_cnn on digits" in printed.out and "cancer_mlp on breast_cancer" in printed.out
     cells = pd.DataFrame(
         [json.loads(line) for path in __import__("pathlib").Path("runs/main/cells").iterdir() for line in path.open()]
-    ).set_index(["model", "dataset"])  # fmt: skip
+    ).set_index(["model", "dataset"])
     assert cells["status"].to_dict() == {
-        ("digits_cnn", "digits"): "ok", ("digits_cnn", "breast_cancer"): "not_applicable",
-        ("cancer_mlp", "digits"): "not_applicable", ("cancer_mlp", "breast_cancer"): "ok"}  # fmt: skip
+        ("digits_cnn", "digits"): "ok",
+        ("digits_cnn", "breast_cancer"): "not_applicable",
+        ("cancer_mlp", "digits"): "not_applicable",
+        ("cancer_mlp", "breast_cancer"): "ok",
+    }
 
 
 def test_table_prints_and_writes_csv_and_parquet_of_cells_and_samples(capsys):
@@ -217,17 +224,27 @@ def test_list_explainers_says_in_a_line_what_each_one_declares(capsys):
 
 def test_a_metric_over_choices_and_gaps_between_groups_are_tables_of_their_own(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = ["run", "model=digits_cnn", "dataset=digits", "explainer=[input_x_gradient,random]", "metric=srg",
-           "metric.srg.steps=4", "metric.srg.over={baseline:[zero,mean],score:[logit]}", "protocol.samples=12",
-           "run=choices", "--quiet"]  # fmt: skip
+    run = [
+        "run",
+        "model=digits_cnn",
+        "dataset=digits",
+        "explainer=[input_x_gradient,random]",
+        "metric=srg",
+        "metric.srg.steps=4",
+        "metric.srg.over={baseline:[zero,mean],score:[logit]}",
+        "protocol.samples=12",
+        "run=choices",
+        "--quiet",
+    ]
     assert main(run) == 0
     capsys.readouterr()
     assert main(["table", "choices", "--choices", "--csv", "choices.csv"]) == 0
     found = pd.read_csv("choices.csv")
     assert found["settings"].tolist() == [2, 2] and found["metric"].tolist() == ["srg", "srg"]
     assert found.set_index("explainer")["above_controls"].isna().to_dict() == {
-        "input_x_gradient": False, "random": True,
-    }  # fmt: skip
+        "input_x_gradient": False,
+        "random": True,
+    }
     assert main(["table", "choices", "--by", "target", "--least", "1"]) == 0
     shown = capsys.readouterr().out
     assert "gap_low" in shown and "srg[baseline=mean,score=logit]" in shown

@@ -35,9 +35,12 @@ def test_the_items_of_the_page_on_extending_work_together(monkeypatch):
         exec(compile(block, "extending.md", "exec"), names)  # noqa: S102
     model, data = names["my_net"](), names["my_data"]()
     frame = harness.evaluate(
-        model.module, data.items, data.labels, explainers=["squared_gradient", "quarter_ablation"],
+        model.module,
+        data.items,
+        data.labels,
+        explainers=["squared_gradient", "quarter_ablation"],
         metrics=["drop_of_the_top_tenth", "srg"],
-    )  # fmt: skip
+    )
     assert set(frame["status"]) == {"ok"} and frame["valid"].all()
     assert torch.tensor(frame["value"].to_numpy()).isfinite().all()
 
@@ -58,9 +61,14 @@ def test_the_readme_names_only_what_there_is():
                 assert known, f"{option}={name}"
 
 
-@pytest.mark.parametrize(("page", "registries"), [
-    ("explainers.md", [EXPLAINERS]), ("metrics.md", [METRICS]), ("data.md", [DATASETS, MODELS]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("page", "registries"),
+    [
+        ("explainers.md", [EXPLAINERS]),
+        ("metrics.md", [METRICS]),
+        ("data.md", [DATASETS, MODELS]),
+    ],
+)
 def test_the_tables_of_items_are_what_their_command_would_write(page, registries, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     import capabilities

@@ -63,7 +63,7 @@ def test_another_seed_gives_other_draws(explainer):
 def test_the_callers_generators_go_on_as_if_nothing_had_happened(explainer):
     net, inputs, targets = net_and_inputs(3)
     explaining, samples = Explaining(EXPLAINERS.resolve(explainer), {}, net), samples_of(net, inputs, targets)
-    draw = lambda: (torch.rand(1).item(), np.random.rand(), random.random())  # noqa: E731
+    draw = lambda: (torch.rand(1).item(), np.random.rand(), random.random())
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     expected = draw()
     torch.set_rng_state(states[0]), np.random.set_state(states[1]), random.setstate(states[2])

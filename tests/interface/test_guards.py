@@ -168,11 +168,28 @@ def frozen(model):
 
 
 CHANGES = [
-    new_weight, new_layer, more_layers, fewer_layers, other_order, layer_replaced_and_its_old_weight_overwritten,
-    new_buffer, buffer_gone, whole_number_buffer, nan_overwritten, sign_of_zero, weight_through_data,
-    weight_becomes_nan, other_precision, another_shape, parametrized, weight_normed, hooks, keyword_hooks, train_mode,
+    new_weight,
+    new_layer,
+    more_layers,
+    fewer_layers,
+    other_order,
+    layer_replaced_and_its_old_weight_overwritten,
+    new_buffer,
+    buffer_gone,
+    whole_number_buffer,
+    nan_overwritten,
+    sign_of_zero,
+    weight_through_data,
+    weight_becomes_nan,
+    other_precision,
+    another_shape,
+    parametrized,
+    weight_normed,
+    hooks,
+    keyword_hooks,
+    train_mode,
     frozen,
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)

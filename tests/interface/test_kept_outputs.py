@@ -23,10 +23,15 @@ from harness.stage import precision
 
 # Metrics all of whose evaluations can be kept.
 METRICS_KEPT = {
-    "sensitivity_n": {"sizes": 3, "subsets": 8}, "seg_sensitivity_n": {"sizes": 2, "subsets": 8, "segments": "grid:3"},
-    "faithfulness_correlation": {"subsets": 8}, "infidelity": {"samples": 8}, "faithfulness_estimate": {},
-    "single_deletion": {}, "non_sensitivity": {"attribution_eps": 1.0}, "monotonicity_correlation": {"samples": 3},
-}  # fmt: skip
+    "sensitivity_n": {"sizes": 3, "subsets": 8},
+    "seg_sensitivity_n": {"sizes": 2, "subsets": 8, "segments": "grid:3"},
+    "faithfulness_correlation": {"subsets": 8},
+    "infidelity": {"samples": 8},
+    "faithfulness_estimate": {},
+    "single_deletion": {},
+    "non_sensitivity": {"attribution_eps": 1.0},
+    "monotonicity_correlation": {"samples": 3},
+}
 # Those that ask for the clean outputs too, or for the class that noise must not change.
 FILES = dict.fromkeys(
     ("infidelity", "faithfulness_estimate", "single_deletion", "non_sensitivity", "monotonicity_correlation"), 2
@@ -123,11 +128,18 @@ def test_what_decides_the_outputs_decides_the_file(metric, change, world):
 
 @pytest.mark.parametrize(
     ("more", "options"),
-    [({"seed": 1}, {}), ({}, {"baseline": "blur"}), ({}, {"subsets": 9}), ({"value_range": (-5.0, 5.0)}, {}),
-     ({"train": torch.ones(3, 1, 6, 6)}, {}), ({}, {"baseline": torch.tensor(0.5)}),
-     ({}, {"granularity": "segment", "segments": "grid:3"}), ({}, {"granularity": "patch", "patch": 2})],
+    [
+        ({"seed": 1}, {}),
+        ({}, {"baseline": "blur"}),
+        ({}, {"subsets": 9}),
+        ({"value_range": (-5.0, 5.0)}, {}),
+        ({"train": torch.ones(3, 1, 6, 6)}, {}),
+        ({}, {"baseline": torch.tensor(0.5)}),
+        ({}, {"granularity": "segment", "segments": "grid:3"}),
+        ({}, {"granularity": "patch", "patch": 2}),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_seed_data_and_every_option_decide_too(more, options, world):
     _, evaluations = world.score("faithfulness_correlation")
     assert world.score("faithfulness_correlation", options=options, **more)[1] >= evaluations
@@ -230,13 +242,24 @@ def test_runs_share_a_folder_and_a_new_explainer_asks_nothing_again(tmp_path, mo
 
     def run(name, explainer, outputs=True):
         asked.clear()
-        directory = harness.run({
-            "model": "digits_cnn", "dataset": "digits", "explainer": [explainer], "run": name,
-            "metric": {"faithfulness_correlation": {"subsets": 20}, "single_deletion": {}},
-            "protocol": {"samples": 5},
-            "runtime": {"runs": str(tmp_path / "runs"), "chunk": 64, "device": "cpu", "quiet": True, "sheet": 0,
-                        "outputs": str(tmp_path / "kept") if outputs else None},
-        })  # fmt: skip
+        directory = harness.run(
+            {
+                "model": "digits_cnn",
+                "dataset": "digits",
+                "explainer": [explainer],
+                "run": name,
+                "metric": {"faithfulness_correlation": {"subsets": 20}, "single_deletion": {}},
+                "protocol": {"samples": 5},
+                "runtime": {
+                    "runs": str(tmp_path / "runs"),
+                    "chunk": 64,
+                    "device": "cpu",
+                    "quiet": True,
+                    "sheet": 0,
+                    "outputs": str(tmp_path / "kept") if outputs else None,
+                },
+            }
+        )
         frame = read_scores(directory, read_cells(directory))
         return sum(asked), frame.set_index(["metric", "sample"]).value.sort_index()
 
@@ -252,9 +275,19 @@ def test_runs_share_a_folder_and_a_new_explainer_asks_nothing_again(tmp_path, mo
 
 def test_a_folder_that_cannot_be_is_one_line_and_a_full_disk_costs_no_score(world, tmp_path, monkeypatch, caplog):
     (tmp_path / "taken").write_text("a file")
-    config = {"model": "digits_cnn", "dataset": "digits", "explainer": ["random"], "metric": ["single_deletion"],
-              "protocol": {"samples": 2}, "runtime": {"runs": str(tmp_path / "runs"), "quiet": True, "sheet": 0,
-                                                      "outputs": str(tmp_path / "taken" / "outputs")}}  # fmt: skip
+    config = {
+        "model": "digits_cnn",
+        "dataset": "digits",
+        "explainer": ["random"],
+        "metric": ["single_deletion"],
+        "protocol": {"samples": 2},
+        "runtime": {
+            "runs": str(tmp_path / "runs"),
+            "quiet": True,
+            "sheet": 0,
+            "outputs": str(tmp_path / "taken" / "outputs"),
+        },
+    }
     with pytest.raises(UserError, match="cannot write .*outputs") as error:
         harness.run(config)
     assert "\n" not in str(error.value)

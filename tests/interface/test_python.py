@@ -48,9 +48,14 @@ def test_registered_and_own_metrics_score_alike(model, inputs):
 
 def test_evaluate_gives_one_row_per_sample_and_metric(model, inputs):
     frame = harness.evaluate(
-        model, inputs, TARGETS, explainers=["saliency", my_explainer, {"name": my_explainer, "label": "squared",
-        "power": 2.0}], metrics={"srg": {"steps": 4}, "mine": {"name": my_metric}}, seed=3, explain_batch=4,
-    )  # fmt: skip
+        model,
+        inputs,
+        TARGETS,
+        explainers=["saliency", my_explainer, {"name": my_explainer, "label": "squared", "power": 2.0}],
+        metrics={"srg": {"steps": 4}, "mine": {"name": my_metric}},
+        seed=3,
+        explain_batch=4,
+    )
     assert len(frame) == 6 * 3 * 2 and set(frame["status"]) == {"ok"}
     assert list(frame["explainer"].unique()) == ["saliency", "my_explainer", "squared"]
     one = frame[(frame["explainer"] == "squared") & (frame["metric"] == "mine")]["value"]
@@ -84,9 +89,12 @@ def test_a_cell_that_does_not_apply_or_fails_has_rows_that_say_so(model, inputs)
 def test_one_sample_and_one_class_are_enough(inputs):
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 1)).eval()
     frame = harness.evaluate(
-        model, inputs[:1], torch.zeros(1, dtype=torch.long), explainers=["gradient", "occlusion"],
+        model,
+        inputs[:1],
+        torch.zeros(1, dtype=torch.long),
+        explainers=["gradient", "occlusion"],
         metrics={"deletion": {"score": "logit"}, "by_probability": {"name": "deletion"}},
-    )  # fmt: skip
+    )
     frame = frame.set_index(["explainer", "metric"])
     assert set(frame.xs("deletion", level=1)["status"]) == {"ok"}
     assert frame.xs("by_probability", level=1)["error"].str.contains("single output has no class probability").all()

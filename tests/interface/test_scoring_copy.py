@@ -74,9 +74,13 @@ class Net(nn.Module):
 )
 def test_folding_leaves_the_outputs_as_they_are(dims, groups, bias, affine):
     model = nn.Sequential(
-        CONVS[dims](4, 8, 3, groups=groups, bias=bias), used(NORMS[dims](8, affine=affine)), nn.ReLU(),
-        CONVS[dims](8, 3, 2, bias=bias), used(NORMS[dims](3, affine=affine)), nn.Flatten(),
-    ).eval()  # fmt: skip
+        CONVS[dims](4, 8, 3, groups=groups, bias=bias),
+        used(NORMS[dims](8, affine=affine)),
+        nn.ReLU(),
+        CONVS[dims](8, 3, 2, bias=bias),
+        used(NORMS[dims](3, affine=affine)),
+        nn.Flatten(),
+    ).eval()
     inputs, before = torch.randn(3, 4, *[6] * dims), {k: v.clone() for k, v in model.state_dict().items()}
     twin = fold_batch_norm(model, inputs)
     assert norms_in(twin) == 0 and norms_in(model) == 2
@@ -120,10 +124,11 @@ def legacy(function):
 
 
 COMPUTED = {
-    "weight_norm": legacy(weight_norm), "spectral_norm": legacy(spectral_norm),
+    "weight_norm": legacy(weight_norm),
+    "spectral_norm": legacy(spectral_norm),
     "parametrized weight_norm": parametrizations.weight_norm,
     "parametrized spectral_norm": parametrizations.spectral_norm,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", COMPUTED)
@@ -238,8 +243,9 @@ def test_a_variant_that_fails_while_it_is_timed_is_left_out(rows, monkeypatch):
     predictor = Predictor(Net().eval())
     tune(predictor, images())
     assert predictor.variant["variant"] == "eager" and predictor.variant["gain"] == 1.0
-    assert predictor.variant["skipped"] == dict.fromkeys(["folded", "folded channels_last"],
-                                                         "RuntimeError: no such kernel")  # fmt: skip
+    assert predictor.variant["skipped"] == dict.fromkeys(
+        ["folded", "folded channels_last"], "RuntimeError: no such kernel"
+    )
 
 
 def test_a_failure_of_the_model_itself_is_not_swallowed():

@@ -20,12 +20,17 @@ TABLE = ["model=cancer_mlp", "dataset=breast_cancer", "runtime.lease=share"]
 def home(tmp_path_factory):
     """A folder with the run ``cancer``: a table with curves, repeats and a random order."""
     folder = tmp_path_factory.mktemp("home")
-    harness.run({
-        "model": "cancer_mlp", "dataset": "breast_cancer", "run": "cancer",
-        "explainer": {"random": None, "gradient": None, "permutation_importance": {"repeats": 4}},
-        "metric": {"deletion": {"steps": 4}, "random_order": {"steps": 4}},
-        "protocol": {"samples": 12}, "runtime": {"runs": str(folder / "runs"), "quiet": True, "lease": "share"},
-    })  # fmt: skip
+    harness.run(
+        {
+            "model": "cancer_mlp",
+            "dataset": "breast_cancer",
+            "run": "cancer",
+            "explainer": {"random": None, "gradient": None, "permutation_importance": {"repeats": 4}},
+            "metric": {"deletion": {"steps": 4}, "random_order": {"steps": 4}},
+            "protocol": {"samples": 12},
+            "runtime": {"runs": str(folder / "runs"), "quiet": True, "lease": "share"},
+        }
+    )
     return folder
 
 
@@ -127,8 +132,14 @@ def series_data():
 
 
 def test_series_are_viewed(home):
-    config = {"model": series_model, "dataset": series_data, "explainer": "gradient", "metric": "sparseness",
-              "run": "series", "runtime": {"runs": str(home / "runs"), "quiet": True}}  # fmt: skip
+    config = {
+        "model": series_model,
+        "dataset": series_data,
+        "explainer": "gradient",
+        "metric": "sparseness",
+        "run": "series",
+        "runtime": {"runs": str(home / "runs"), "quiet": True},
+    }
     names = pictures(view(config, ["activations", "maximisation", "features", "columns"]))
     assert any("activations-body.1" in name for name in names) and any("classes" in name for name in names)
     assert any("channels-body.0" in name for name in names) and any("features" in name for name in names)
@@ -137,8 +148,15 @@ def test_series_are_viewed(home):
 
 def test_variants_of_a_model_make_a_trade_off(home, capsys):
     """The experiment itself, smaller: Hydra sweeps without -m, and all jobs land in one run."""
-    arguments = ["experiment=tradeoff", "model.of=cancer_mlp", "dataset=breast_cancer", "explainer=[gradient,random]",
-                 "metric=[srg,sparseness]", "experiment.point=trained,randomised", "protocol.samples=20"]  # fmt: skip
+    arguments = [
+        "experiment=tradeoff",
+        "model.of=cancer_mlp",
+        "dataset=breast_cancer",
+        "explainer=[gradient,random]",
+        "metric=[srg,sparseness]",
+        "experiment.point=trained,randomised",
+        "protocol.samples=20",
+    ]
     assert main(["run", *arguments, "runtime.lease=share", "--quiet"]) == 0
     capsys.readouterr()
     assert main(["view", "tradeoff", "--what", "tradeoff", "--quiet"]) == 0

@@ -71,10 +71,11 @@ def set_fused(net, fused):
 
 
 TIMM = {
-    "class token": ({}, lambda m: m[:, 0]), "pooled": ({"global_pool": "avg"}, lambda m: m[:, 1:].mean(1)),
+    "class token": ({}, lambda m: m[:, 0]),
+    "pooled": ({"global_pool": "avg"}, lambda m: m[:, 1:].mean(1)),
     "no class token": ({"class_token": False, "global_pool": "avg"}, lambda m: m.mean(1)),
     "registers": ({"reg_tokens": 4}, lambda m: m[:, 0]),
-}  # fmt: skip
+}
 
 
 @ALL
@@ -149,8 +150,11 @@ def two_implementations(kind, argument, **config):
     for written in ("sdpa", "eager"):
         settings = getattr(transformers, f"{kind}Config")(num_labels=5, **config)
         settings._attn_implementation = written
-        made.append(getattr(transformers, f"{kind}ForSequenceClassification" if kind == "Bert" else
-                            f"{kind}ForImageClassification")(settings).eval())  # fmt: skip
+        made.append(
+            getattr(
+                transformers, f"{kind}ForSequenceClassification" if kind == "Bert" else f"{kind}ForImageClassification"
+            )(settings).eval()
+        )
     enlivened(made[0])
     made[1].load_state_dict(made[0].state_dict())
     return [Logits(net, argument) for net in made]
@@ -185,9 +189,11 @@ def test_windows_pooled_tokens_and_mixed_heads_are_refused(name, kind):
     options = {"depth": 2} if kind.startswith("cait") else {}
     net = timm.create_model(kind, num_classes=5, **sizes, **options).eval()
     reasons = {
-        "swin": "within windows", "cait": "changed before they weigh", "pvt": "queries and .* keys",
+        "swin": "within windows",
+        "cait": "changed before they weigh",
+        "pvt": "queries and .* keys",
         "mobilevit": "within windows",
-    }  # fmt: skip
+    }
     reason = next(words for start, words in reasons.items() if kind.startswith(start))
     with pytest.raises(harness.NotApplicable, match=reason):
         harness.explain(name, net, torch.randn(1, 3, 32, 32), torch.tensor([0]))

@@ -25,11 +25,22 @@ def worlds():
     seed = int(os.environ["HARNESS_TEST_SEED"])
     print(f"HARNESS_TEST_SEED={seed}")
     torch.manual_seed(seed)
-    small = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3, padding=1),
-                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))  # fmt: skip
+    small = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
     resnet = torchvision.models.resnet18(num_classes=4)
-    nets = {"resnet18": resnet, "resnet18 early": resnet, "cnn": small,
-            "mobilenet": torchvision.models.mobilenet_v3_small(num_classes=4)}  # fmt: skip
+    nets = {
+        "resnet18": resnet,
+        "resnet18 early": resnet,
+        "cnn": small,
+        "mobilenet": torchvision.models.mobilenet_v3_small(num_classes=4),
+    }
     for net in nets.values():
         net.double().train()(torch.randn(8, 3, 64, 96).double())
     x = F.interpolate(torch.randn(3, 3, 8, 12).double(), (64, 96), mode="bilinear")

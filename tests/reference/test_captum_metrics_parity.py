@@ -47,9 +47,14 @@ def test_infidelity_under_the_same_noise_plain_and_rescaled(world, scaling):
     pairs = torch.arange(3 * 40)
     noise = _noise(samples, 0.2)(pairs // 40, pairs % 40)
     expected = infidelity(
-        model, lambda inputs: (noise, inputs - noise), samples.inputs, batch.raw, target=TARGETS, n_perturb_samples=40,
+        model,
+        lambda inputs: (noise, inputs - noise),
+        samples.inputs,
+        batch.raw,
+        target=TARGETS,
+        n_perturb_samples=40,
         normalize=scaling == "optimal",
-    )  # fmt: skip
+    )
     found = ours("infidelity", batch, perturbation="gaussian", samples=40, scaling=scaling)
     torch.testing.assert_close(found.float(), expected.detach(), rtol=1e-4, atol=1e-6, msg=f"seed={SEED}")
 
@@ -59,16 +64,19 @@ def test_max_sensitivity_under_the_same_noise(world):
     pairs = torch.arange(3 * 8)
     perturbed = neighbours(samples, Noise("uniform", 0.05, 8), pairs // 8, pairs % 8)
     expected = sensitivity_max(
-        lambda inputs, target: (gradient(model, inputs[0], target),), samples.inputs, lambda *_: (perturbed,),
-        n_perturb_samples=8, target=TARGETS,
-    )  # fmt: skip
+        lambda inputs, target: (gradient(model, inputs[0], target),),
+        samples.inputs,
+        lambda *_: (perturbed,),
+        n_perturb_samples=8,
+        target=TARGETS,
+    )
     found = ours("max_sensitivity", batch, radius=0.05, samples=8)
     torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-6, msg=f"seed={SEED}")
 
 
 def test_a_zero_explanation_is_not_called_insensitive_as_captum_does(world):
     model, samples, batch = world
-    silent = lambda inputs, target: tuple(torch.zeros_like(each) for each in inputs)  # noqa: E731
+    silent = lambda inputs, target: tuple(torch.zeros_like(each) for each in inputs)
     assert sensitivity_max(silent, samples.inputs, target=TARGETS).tolist() == [0, 0, 0]
     by = Explaining(EXPLAINERS.entry("silent", lambda model, inputs, targets: torch.zeros_like(inputs), {}), {}, model)
     assert ours("max_sensitivity", make_batch(samples, torch.zeros_like(samples.inputs), by)).isnan().all()

@@ -40,9 +40,15 @@ def world(seed):
 def theirs(metric, world, softmax):
     model, inputs, maps, targets = world
     return metric(
-        model=model, x_batch=inputs.numpy().copy(), y_batch=targets.numpy(), a_batch=maps.numpy().copy(),
-        softmax=softmax, device="cpu", batch_size=5, channel_first=True,
-    )  # fmt: skip
+        model=model,
+        x_batch=inputs.numpy().copy(),
+        y_batch=targets.numpy(),
+        a_batch=maps.numpy().copy(),
+        softmax=softmax,
+        device="cpu",
+        batch_size=5,
+        channel_first=True,
+    )
 
 
 def ours(metric, world, **options):
@@ -68,10 +74,18 @@ def test_selectivity_is_the_same_list_of_scores(world, softmax):
 @pytest.mark.parametrize("order", ["morf", "lerf"])
 def test_abpc_is_the_difference_of_two_region_perturbations(world, order):
     drops = {
-        each: np.array(theirs(quantus.RegionPerturbation(
-            patch_size=4, regions_evaluation=9, order=each, perturb_baseline=0.0, **QUIET), world, True)).sum(1) / 10
+        each: np.array(
+            theirs(
+                quantus.RegionPerturbation(
+                    patch_size=4, regions_evaluation=9, order=each, perturb_baseline=0.0, **QUIET
+                ),
+                world,
+                True,
+            )
+        ).sum(1)
+        / 10
         for each in ("morf", "lerf")
-    }  # fmt: skip
+    }
     path = {"granularity": "patch", "patch": 4, "steps": 9, "baseline": "zero"}
     close(ours("aopc", world, order=order, **path).values, drops[order])
     close(ours("abpc", world, **path).values, drops["morf"] - drops["lerf"])

@@ -15,9 +15,17 @@ pytestmark = [pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor"
 
 def cnn(activation, pool):
     net = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), activation(), nn.Conv2d(6, 8, 3, padding=1), pool,
-        nn.Conv2d(8, 8, 3), activation(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4),
-    )  # fmt: skip
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        activation(),
+        nn.Conv2d(6, 8, 3, padding=1),
+        pool,
+        nn.Conv2d(8, 8, 3),
+        activation(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 4),
+    )
     net[1].running_mean.normal_(), net[1].running_var.uniform_(0.5, 2)
     return net.eval()
 

@@ -71,9 +71,13 @@ def test_with_the_same_permutations_importances_are_scikit_learns(world, score, 
         order = order[numbers]
         orders.append(torch.from_numpy(order))
     ours = loss_increases(
-        Predictor(net, chunk=700), train, lambda outputs: LOSSES[score](outputs, labels), 4,
-        lambda pairs: torch.stack(orders)[pairs // 6], torch.arange(6),
-    )  # fmt: skip
+        Predictor(net, chunk=700),
+        train,
+        lambda outputs: LOSSES[score](outputs, labels),
+        4,
+        lambda pairs: torch.stack(orders)[pairs // 6],
+        torch.arange(6),
+    )
     assert np.allclose(ours.T, theirs.importances, atol=1e-6)
     assert theirs.importances.std() > 1e-3
 

@@ -30,10 +30,16 @@ def world():
 def theirs(metric, world):
     inputs, attributions, masks = world
     found = metric(
-        model=nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 3)).eval(), x_batch=inputs.numpy().copy(),
-        y_batch=np.zeros(COUNT, dtype=int), a_batch=attributions.numpy().copy(), s_batch=masks[:, None].numpy().copy(),
-        softmax=True, device="cpu", batch_size=COUNT, channel_first=True,
-    )  # fmt: skip
+        model=nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 3)).eval(),
+        x_batch=inputs.numpy().copy(),
+        y_batch=np.zeros(COUNT, dtype=int),
+        a_batch=attributions.numpy().copy(),
+        s_batch=masks[:, None].numpy().copy(),
+        softmax=True,
+        device="cpu",
+        batch_size=COUNT,
+        channel_first=True,
+    )
     return torch.tensor(np.array(found, dtype=np.float64))
 
 

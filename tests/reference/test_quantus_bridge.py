@@ -33,9 +33,12 @@ THEIRS = {kind.__name__: kind for kinds in quantus.AVAILABLE_METRICS.values() fo
 NAMES = quantus_bridge.quantus_metrics()
 # What Quantus's defaults, made for photographs, need on images of 12 x 12.
 SMALL = {
-    "FaithfulnessCorrelation": {"subset_size": 20}, "TopKIntersection": {"k": 20}, "RandomLogit": {"num_classes": 3},
-    "Infidelity": {"perturb_patch_sizes": [4]}, "RegionPerturbation": {"patch_size": 4},
-}  # fmt: skip
+    "FaithfulnessCorrelation": {"subset_size": 20},
+    "TopKIntersection": {"k": 20},
+    "RandomLogit": {"num_classes": 3},
+    "Infidelity": {"perturb_patch_sizes": [4]},
+    "RegionPerturbation": {"patch_size": 4},
+}
 FEW = {"nr_samples": 3, "n_perturb_samples": 2, "nr_runs": 10, "nr_steps": 6}
 
 
@@ -47,9 +50,13 @@ def small(name):
 
 def net(channels=1):
     return nn.Sequential(
-        nn.Conv2d(channels, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3, stride=2), nn.Softplus(), nn.Flatten(),
+        nn.Conv2d(channels, 4, 3),
+        nn.Tanh(),
+        nn.Conv2d(4, 4, 3, stride=2),
+        nn.Softplus(),
+        nn.Flatten(),
         nn.Linear(64, 3),
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 def images(channels=1, count=4):
@@ -76,16 +83,22 @@ def directly(name, batch, **options):
     options = entry.complete(options)
     softmax = options.pop("softmax")
     np.random.seed(batch_seed(batch.samples.keys, batch.samples.seed) % 2**32)
-    explain = lambda model, inputs, targets, **_: harness.explain(  # noqa: E731
+    explain = lambda model, inputs, targets, **_: harness.explain(
         "input_x_gradient", model, torch.as_tensor(inputs).float(), torch.as_tensor(targets)
-    ).numpy()  # fmt: skip
+    ).numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return THEIRS[name](**options, return_aggregate=False, disable_warnings=True)(
-            model=batch.samples.predictor.module, x_batch=batch.inputs.numpy().copy(),
-            y_batch=batch.targets.numpy().copy(), a_batch=batch.raw.numpy().copy(), softmax=softmax,
-            device="cpu", batch_size=len(batch), channel_first=True, explain_func=explain,
-        )  # fmt: skip
+            model=batch.samples.predictor.module,
+            x_batch=batch.inputs.numpy().copy(),
+            y_batch=batch.targets.numpy().copy(),
+            a_batch=batch.raw.numpy().copy(),
+            softmax=softmax,
+            device="cpu",
+            batch_size=len(batch),
+            channel_first=True,
+            explain_func=explain,
+        )
 
 
 def test_every_metric_that_quantus_registers_is_here_with_its_own_options_and_defaults():
@@ -135,9 +148,13 @@ def test_every_metric_leaves_a_row_that_has_a_score_or_a_reason(channels):
     masks = torch.zeros(4, 12, 12, dtype=torch.bool)
     masks[:, 2:7, 3:9] = True
     frame = harness.evaluate(
-        model, inputs, model(inputs).argmax(1), explainers=["input_x_gradient"], masks=masks,
+        model,
+        inputs,
+        model(inputs).argmax(1),
+        explainers=["input_x_gradient"],
+        masks=masks,
         metrics={name: small(name.partition(".")[2]) for name in NAMES},
-    )  # fmt: skip
+    )
     rows = frame.groupby("metric").first()
     assert len(rows) == 37 and len(frame) == 4 * 37
     assert (frame.better == frame.metric.map(lambda name: METRICS[name].direction(METRICS[name].options))).all()
@@ -186,9 +203,13 @@ def test_a_curve_is_kept_and_its_mean_is_the_score(name):
 
 @pytest.mark.parametrize(
     ("name", "own", "options"),
-    [("RelevanceMassAccuracy", "relevance_mass", {"sign": "abs"}), ("AUC", "localization_auc", {}),
-     ("RelevanceRankAccuracy", "relevance_rank", {}), ("PointingGame", "pointing_game", {"tolerance": 0.0})],
-)  # fmt: skip
+    [
+        ("RelevanceMassAccuracy", "relevance_mass", {"sign": "abs"}),
+        ("AUC", "localization_auc", {}),
+        ("RelevanceRankAccuracy", "relevance_rank", {}),
+        ("PointingGame", "pointing_game", {"tolerance": 0.0}),
+    ],
+)
 def test_masks_and_reduced_maps_reach_quantus_as_they_are(name, own, options):
     masks = torch.zeros(4, 12, 12, dtype=torch.bool)
     masks[:, 2:7, 3:9] = True
@@ -325,9 +346,10 @@ def test_an_option_names_a_function_of_quantus_and_a_distance_turns_the_directio
 def test_directions_are_quantuss_but_for_those_that_it_has_wrong():
     registered = {"HIGHER": "higher", "LOWER": "lower"}
     differ = {
-        name for name, theirs in THEIRS.items()
+        name
+        for name, theirs in THEIRS.items()
         if METRICS[f"quantus.{name}"].direction(TABLE[name].options) != registered[theirs.score_direction.name]
-    }  # fmt: skip
+    }
     assert differ == {"RegionPerturbation", "Consistency"}
     entry = METRICS["quantus.RegionPerturbation"]
     assert [entry.direction(entry.complete({"order": order})) for order in ("lerf", "random")] == ["lower", None]

@@ -36,9 +36,14 @@ def linear():
 def theirs(metric, model, inputs, targets, attributions):
     np.random.seed(SEED)
     return metric(
-        model=model, x_batch=inputs.numpy().copy(), y_batch=targets.numpy(), a_batch=attributions.numpy().copy(),
-        softmax=False, device="cpu", channel_first=True,
-    )  # fmt: skip
+        model=model,
+        x_batch=inputs.numpy().copy(),
+        y_batch=targets.numpy(),
+        a_batch=attributions.numpy().copy(),
+        softmax=False,
+        device="cpu",
+        channel_first=True,
+    )
 
 
 def test_sensitivity_n_of_exact_attributions_is_one_here_and_not_in_quantus(linear):

@@ -72,7 +72,7 @@ def test_faithfulness_estimate_is_the_correlation_of_attributions_and_drops():
 def test_selectivity_is_the_curve_of_what_is_left_after_each_patch():
     model, inputs, maps = linear(), images(), images()
     found = theirs("Selectivity", model, inputs, maps, patch_size=4, **RAW, **ZERO)
-    sums = lambda values: nn.functional.avg_pool2d(values, 4).flatten(1) * 16  # noqa: E731
+    sums = lambda values: nn.functional.avg_pool2d(values, 4).flatten(1) * 16
     order = sums(maps).argsort(1, descending=True)
     left = model(inputs)[:, :1] - sums(contributions(model, inputs)).gather(1, order).cumsum(1)
     close(found.curves, left.detach())
@@ -158,7 +158,7 @@ STAYS = {"return_nan_when_prediction_changes": False}
 
 def test_relative_stabilities_under_a_known_shift_are_ratios_of_relative_changes():
     model, inputs = linear(), 1 + images().abs()
-    same = lambda m, x, t: x.clone()  # noqa: E731
+    same = lambda m, x, t: x.clone()
     relative = (0.1 / inputs).flatten(1).norm(dim=1)
     close(theirs("RelativeInputStability", model, inputs, by=same, **SHIFT, **STAYS).values, 1, rtol=1e-3)
     change = (model(inputs + 0.1) - model(inputs)).norm(dim=1).detach()
@@ -262,9 +262,7 @@ def test_random_logit_compares_maps_as_rows_of_numbers_and_not_as_images():
     flat = {}
     for shape in ((1, 12, 12), (1, 8, 18)):
         model = nn.Sequential(nn.Flatten(), first).eval()
-        flat[shape] = theirs(
-            "RandomLogit", model, second.reshape(2, *shape), by=gradient, num_classes=2, **RAW
-        ).values  # fmt: skip
+        flat[shape] = theirs("RandomLogit", model, second.reshape(2, *shape), by=gradient, num_classes=2, **RAW).values
         a, b = (first.weight[row].detach().view(1, *shape[1:]) for row in (0, 1))
         flat[shape, "in two dimensions"] = ssim(a, b)
     close(flat[1, 12, 12], flat[1, 8, 18], rtol=1e-6)

@@ -27,9 +27,13 @@ class Exact(nn.Module):
     def __init__(self, channels):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(channels, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3, stride=2), nn.Softplus(), nn.Flatten(),
+            nn.Conv2d(channels, 4, 3),
+            nn.Tanh(),
+            nn.Conv2d(4, 4, 3, stride=2),
+            nn.Softplus(),
+            nn.Flatten(),
             nn.Linear(64, 3),
-        ).double()  # fmt: skip
+        ).double()
         self.net[-1].weight.data *= 2  # drops of the probability lie far above single precision's rounding
 
     def forward(self, x):
@@ -56,9 +60,16 @@ def theirs(metric, world, attributions, softmax=True, explain=None):
     np.random.seed(SEED)
     model, inputs, _ = world
     return metric(
-        model=model, x_batch=inputs.numpy().copy(), y_batch=TARGETS.numpy(), a_batch=attributions.numpy().copy(),
-        softmax=softmax, device="cpu", batch_size=5, channel_first=True, explain_func=explain,
-    )  # fmt: skip
+        model=model,
+        x_batch=inputs.numpy().copy(),
+        y_batch=TARGETS.numpy(),
+        a_batch=attributions.numpy().copy(),
+        softmax=softmax,
+        device="cpu",
+        batch_size=5,
+        channel_first=True,
+        explain_func=explain,
+    )
 
 
 def ours(metric, world, attributions, *, by=None, reduction="sum", value_range=None, **options):
@@ -122,9 +133,14 @@ def test_faithfulness_correlation_over_the_same_subsets(world, softmax, monkeypa
 
     monkeypatch.setattr("harness.metrics.subsets.draw_sets", same_subsets)
     found = ours(
-        "faithfulness_correlation", world, world[2], reduction="none", subsets=30, baseline="zero",
+        "faithfulness_correlation",
+        world,
+        world[2],
+        reduction="none",
+        subsets=30,
+        baseline="zero",
         score="probability" if softmax else "logit",
-    )  # fmt: skip
+    )
     # The drop of a saturated probability holds few digits in single precision, there and here.
     close(found.values, expected, 1e-5 if softmax else 1e-6)
 
@@ -133,11 +149,15 @@ def test_faithfulness_correlation_over_the_same_subsets(world, softmax, monkeypa
 def test_parameter_randomisation_with_the_same_random_weights(world, mode, order, monkeypatch):
     model, inputs, _ = world
     maps = gradient(model, inputs, TARGETS)
-    explain = lambda model, inputs, targets, **_: gradient(model, inputs, targets).sum(1, keepdim=True).numpy()  # noqa: E731
+    explain = lambda model, inputs, targets, **_: gradient(model, inputs, targets).sum(1, keepdim=True).numpy()
     metric = quantus.MPRT(
-        similarity_func=quantus.similarity_func.correlation_spearman, layer_order=order, seed=42, abs=False,
-        return_average_correlation=False, **QUIET,
-    )  # fmt: skip
+        similarity_func=quantus.similarity_func.correlation_spearman,
+        layer_order=order,
+        seed=42,
+        abs=False,
+        return_average_correlation=False,
+        **QUIET,
+    )
     expected = theirs(metric, world, maps.sum(1, keepdim=True), softmax=False, explain=explain)
 
     def same_weights(model, stage, seed, running_statistics):
@@ -147,9 +167,10 @@ def test_parameter_randomisation_with_the_same_random_weights(world, mode, order
                 torch.manual_seed(43)
                 twin.reset_parameters()
         return [
-            (old, new.detach()) for name, twin in twins.items()
+            (old, new.detach())
+            for name, twin in twins.items()
             for old, new in zip(model.get_submodule(name).parameters(), twin.parameters(), strict=True)
-        ]  # fmt: skip
+        ]
 
     monkeypatch.setattr("harness.metrics._randomised.redrawn", same_weights)
     found = ours("parameter_randomization", world, maps, by=explainer(model), mode=mode, stages=0)

@@ -14,8 +14,12 @@ from harness.scoring import score_batch
 
 pytestmark = pytest.mark.usefixtures("seed")
 QUIET = {
-    "normalise": False, "abs": False, "disable_warnings": True, "return_aggregate": False, "display_progressbar": False,
-}  # fmt: skip
+    "normalise": False,
+    "abs": False,
+    "disable_warnings": True,
+    "return_aggregate": False,
+    "display_progressbar": False,
+}
 STAY = {"return_nan_when_prediction_changes": False}
 TARGETS, DRAWS = torch.tensor([0, 1, 2, 1, 0]), 6
 
@@ -33,9 +37,15 @@ class Exact(nn.Module):
     def __init__(self, channels):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(channels, 4, 3), nn.Tanh(), Rounded(), nn.Conv2d(4, 4, 3, stride=2), nn.Softplus(), Rounded(),
-            nn.Flatten(), nn.Linear(64, 3),
-        ).double()  # fmt: skip
+            nn.Conv2d(channels, 4, 3),
+            nn.Tanh(),
+            Rounded(),
+            nn.Conv2d(4, 4, 3, stride=2),
+            nn.Softplus(),
+            Rounded(),
+            nn.Flatten(),
+            nn.Linear(64, 3),
+        ).double()
 
     def forward(self, x):
         return self.net(x.double()).float()
@@ -61,10 +71,16 @@ def theirs(metric, world, seed):
     model, inputs = world
     np.random.seed(seed % 2**32)
     return metric(
-        model=model, x_batch=inputs.numpy().copy(), y_batch=TARGETS.numpy(),
-        a_batch=gradient(model, inputs, TARGETS).numpy(), softmax=False, device="cpu", batch_size=5, channel_first=True,
+        model=model,
+        x_batch=inputs.numpy().copy(),
+        y_batch=TARGETS.numpy(),
+        a_batch=gradient(model, inputs, TARGETS).numpy(),
+        softmax=False,
+        device="cpu",
+        batch_size=5,
+        channel_first=True,
         explain_func=lambda model, inputs, targets, **_: gradient(model, inputs, targets).numpy(),
-    )  # fmt: skip
+    )
 
 
 def ours(name, world, noise, seed, monkeypatch, **options):
@@ -112,7 +128,7 @@ def test_the_local_lipschitz_estimate_under_the_same_noise(world, seed, monkeypa
 def test_relative_stability_under_the_same_centred_noise(name, metric, world, seed, monkeypatch):
     bounds = {"lower_bound": -0.1, "upper_bound": 0.1}
     expected = theirs(metric(nr_samples=DRAWS, perturb_func_kwargs=bounds, **QUIET, **STAY), world, seed)
-    noise = lambda shape: np.random.uniform(-0.1, 0.1, shape)  # noqa: E731
+    noise = lambda shape: np.random.uniform(-0.1, 0.1, shape)
     close(ours(name, world, noise, seed, monkeypatch, floor=0.0), expected)
 
 
@@ -123,7 +139,7 @@ def test_relative_representation_stability_at_the_same_layer(layer, world, seed,
         nr_samples=DRAWS, perturb_func_kwargs=bounds, layer_names=[layer], **QUIET, **STAY
     )
     expected = theirs(metric, world, seed)
-    noise = lambda shape: np.random.uniform(-0.1, 0.1, shape)  # noqa: E731
+    noise = lambda shape: np.random.uniform(-0.1, 0.1, shape)
     name = "relative_representation_stability"
     close(ours(name, world, noise, seed, monkeypatch, floor=0.0, layer=layer), expected)
 
@@ -148,7 +164,5 @@ def test_quantus_has_no_stability_where_one_draw_of_many_changes_the_class_and_w
 
 
 def test_quantus_noise_is_not_centred_by_default():
-    drawn = quantus.perturb_func.batch_uniform_noise(
-        np.zeros((1, 4000)), np.arange(4000)[None], upper_bound=0.2
-    )  # fmt: skip
+    drawn = quantus.perturb_func.batch_uniform_noise(np.zeros((1, 4000)), np.arange(4000)[None], upper_bound=0.2)
     assert drawn.min() > 0.019 and abs(drawn.mean() - 0.11) < 0.01

@@ -29,9 +29,13 @@ class Exact(nn.Module):
     def __init__(self, channels):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(channels, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3, stride=2), nn.Softplus(), nn.Flatten(),
+            nn.Conv2d(channels, 4, 3),
+            nn.Tanh(),
+            nn.Conv2d(4, 4, 3, stride=2),
+            nn.Softplus(),
+            nn.Flatten(),
             nn.Linear(144, 3),
-        ).double()  # fmt: skip
+        ).double()
 
     def forward(self, x):
         return self.net(x.double()).float()
@@ -52,11 +56,18 @@ def gradient(model, inputs, targets, **_):
 
 def theirs(metric, world, softmax=False, dtype=np.float32):
     model, inputs, maps = world
-    explain = lambda model, inputs, targets, **_: gradient(model, inputs, targets).numpy().astype(dtype)  # noqa: E731
+    explain = lambda model, inputs, targets, **_: gradient(model, inputs, targets).numpy().astype(dtype)
     return metric(
-        model=model, x_batch=inputs.numpy().copy(), y_batch=TARGETS.numpy(), a_batch=maps.numpy().astype(dtype),
-        softmax=softmax, device="cpu", batch_size=5, channel_first=True, explain_func=explain,
-    )  # fmt: skip
+        model=model,
+        x_batch=inputs.numpy().copy(),
+        y_batch=TARGETS.numpy(),
+        a_batch=maps.numpy().astype(dtype),
+        softmax=softmax,
+        device="cpu",
+        batch_size=5,
+        channel_first=True,
+        explain_func=explain,
+    )
 
 
 def ours(metric, world, **options):
@@ -77,9 +88,10 @@ def same_weights(monkeypatch):
                 torch.manual_seed(43)
                 twin.reset_parameters()
         return [
-            (old, new.detach()) for name, twin in twins.items()
+            (old, new.detach())
+            for name, twin in twins.items()
             for old, new in zip(model.get_submodule(name).parameters(), twin.parameters(), strict=True)
-        ]  # fmt: skip
+        ]
 
     monkeypatch.setattr("harness.metrics._randomised.redrawn", redrawn)
 
@@ -115,10 +127,12 @@ def close(found, expected, tolerance=1e-6):
 
 
 FUNCTIONS = {
-    "spearman": (quantus.similarity_func.correlation_spearman, 1e-6), "spearman_abs": (sizes, 1e-6),
+    "spearman": (quantus.similarity_func.correlation_spearman, 1e-6),
+    "spearman_abs": (sizes, 1e-6),
     # scikit-image sums a cell's gradients in single precision, which swaps nearly equal ranks
-    "ssim": (ssim_of_scikit_image, 1e-6), "hog": (hog_of_scikit_image, 1e-4),
-}  # fmt: skip
+    "ssim": (ssim_of_scikit_image, 1e-6),
+    "hog": (hog_of_scikit_image, 1e-4),
+}
 ORDERS = {"cascading": "top_down", "bottom_up": "bottom_up", "independent": "independent"}
 
 
@@ -145,9 +159,13 @@ def test_parameter_randomisation_in_every_order_by_every_similarity(world, mode,
 
 def test_the_rise_of_entropy_under_random_weights(world, same_weights):
     metric = quantus.EfficientMPRT(
-        complexity_func=quantus.complexity_func.discrete_entropy, complexity_func_kwargs={"n_bins": 100},
-        layer_order="bottom_up", seed=42, abs=False, **QUIET,
-    )  # fmt: skip
+        complexity_func=quantus.complexity_func.discrete_entropy,
+        complexity_func_kwargs={"n_bins": 100},
+        layer_order="bottom_up",
+        seed=42,
+        abs=False,
+        **QUIET,
+    )
     # In double precision: else the edges of bins are rounded, and a value may cross one.
     expected = theirs(metric, world, softmax=True, dtype=np.float64)
     close(ours("efficient_parameter_randomization", world, weight_seeds=1).values, expected)

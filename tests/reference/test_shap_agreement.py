@@ -72,9 +72,12 @@ def test_kernel_shap_with_fewer_coalitions_is_about_as_near_the_truth_as_shaps()
 def test_shapley_sampling_tends_to_the_values_of_shaps_exact_explainer():
     net, x, r = world()
     expected = of_targets(shap.ExactExplainer(called(net), shap.maskers.Independent(r[None].numpy()))(x.numpy()).values)
-    runs = torch.stack([
-        harness.explain("shapley_sampling", net, x, TARGETS, baseline=r, permutations=10, seed=run) for run in range(40)
-    ]).double()  # fmt: skip
+    runs = torch.stack(
+        [
+            harness.explain("shapley_sampling", net, x, TARGETS, baseline=r, permutations=10, seed=run)
+            for run in range(40)
+        ]
+    ).double()
     error = runs.std(0) / 40**0.5
     assert ((runs.mean(0) - expected).abs() < 6 * error + 1e-5).all()
 

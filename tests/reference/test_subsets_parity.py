@@ -40,10 +40,18 @@ def world(request, seed):
 def theirs(metric, world, attributions, seed=0):
     np.random.seed(seed)
     model, inputs, _ = world
-    return np.array(metric(
-        model=model, x_batch=inputs.numpy().copy(), y_batch=TARGETS.numpy(), a_batch=attributions.numpy().copy(),
-        softmax=False, device="cpu", batch_size=5, channel_first=True,
-    ))  # fmt: skip
+    return np.array(
+        metric(
+            model=model,
+            x_batch=inputs.numpy().copy(),
+            y_batch=TARGETS.numpy(),
+            a_batch=attributions.numpy().copy(),
+            softmax=False,
+            device="cpu",
+            batch_size=5,
+            channel_first=True,
+        )
+    )
 
 
 def ours(metric, world, attributions, **options):

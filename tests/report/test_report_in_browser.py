@@ -17,8 +17,11 @@ def path(tmp_path_factory):
     """The page of a small run with maps."""
     run = small_run(tmp_path_factory.mktemp("runs") / "night", 0)
     generator = np.random.default_rng(0)
-    keep_maps(run, {name: generator.uniform(-1, 1, (6, 8, 8)) for name in ("lime", "rise", "random")},
-              inputs=generator.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8))  # fmt: skip
+    keep_maps(
+        run,
+        {name: generator.uniform(-1, 1, (6, 8, 8)) for name in ("lime", "rise", "random")},
+        inputs=generator.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8),
+    )
     return report(run)
 
 
@@ -46,8 +49,10 @@ def opened(browser):
 
 def column(page, place):
     """The texts of a column of the leaderboard, from above."""
-    return page.eval_on_selector_all(f".board tbody tr:not([hidden]) > :nth-child({place})",
-                                     "cells => cells.map(cell => cell.firstElementChild.textContent)")  # fmt: skip
+    return page.eval_on_selector_all(
+        f".board tbody tr:not([hidden]) > :nth-child({place})",
+        "cells => cells.map(cell => cell.firstElementChild.textContent)",
+    )
 
 
 def names(page):
@@ -170,8 +175,9 @@ def test_hostile_text_is_shown_as_text(opened, tmp_path, seed):
             store, name, "srg", mean + generator.normal(0, 0.1, 12), ids=ids, curves=generator.normal(size=(12, 3))
         )
     write_hole(store, "rise", "srg", "failed", f"ValueError: {BAD}")
-    keep_maps(tmp_path / "r", {f"lime{BAD}": generator.normal(size=(12, 2))}, modality="table", ids=ids,
-              unit_names=[BAD, "b"])  # fmt: skip
+    keep_maps(
+        tmp_path / "r", {f"lime{BAD}": generator.normal(size=(12, 2))}, modality="table", ids=ids, unit_names=[BAD, "b"]
+    )
     path = report(tmp_path / "r")
     assert opened(path, 390).evaluate("document.documentElement.scrollWidth") <= 390
     page = opened(path)

@@ -55,8 +55,9 @@ def test_text_from_data_and_errors_is_escaped_everywhere(tmp_path, seed):
     generator = np.random.default_rng(seed)
     ids = [f"{BAD}{place}" for place in range(12)]
     for name, mean in (("lime" + BAD, 0.5), ("random", 0.0)):
-        write_cell(store, name, "srg", mean + generator.normal(0, 0.1, 12), ids=ids, curves=np.ones((12, 3)),
-                   flags=[BAD])  # fmt: skip
+        write_cell(
+            store, name, "srg", mean + generator.normal(0, 0.1, 12), ids=ids, curves=np.ones((12, 3)), flags=[BAD]
+        )
     write_hole(store, "rise", "srg", "failed", f"ValueError: {BAD}")
     keep_maps(tmp_path / "r", {"lime" + BAD: np.ones((12, 2))}, modality="table", ids=ids, unit_names=[BAD, "b"])
     page = text(report(tmp_path / "r"))
@@ -173,8 +174,10 @@ def test_maps_of_every_kind_of_data_are_shown_with_their_words(run, seed, modali
     generator, count = np.random.default_rng(seed), 5
     shape = {"image": (8, 8), "tokens": (4,), "series": (30,), "table": (4,)}[modality]
     maps = {name: generator.uniform(-1, 1, (count, *shape)) for name in ("lime", "rise", "random")}
-    inputs = {"image": generator.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8),
-              "series": generator.normal(size=(count, 2, 30)).astype(np.float16)}.get(modality)  # fmt: skip
+    inputs = {
+        "image": generator.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8),
+        "series": generator.normal(size=(count, 2, 30)).astype(np.float16),
+    }.get(modality)
     tokens = [["a", "good", "<b>", "film"]] * count if modality == "tokens" else None
     names = ["age", "debt", "city", "job"] if modality == "table" else None
     keep_maps(run, maps, modality=modality, inputs=inputs, tokens=tokens, unit_names=names, unsigned=["rise"])
@@ -243,8 +246,17 @@ def test_the_command_that_is_told_asks_for_the_same_cells(tmp_path, asked):
     store = Store(tmp_path / "told")
     for job in first.jobs:
         config = json.loads(canonical(first.identity(job.explainer, job.metric)))
-        store.append({"cell": job.cell, "model": first.model.label, "dataset": first.dataset.label, "config": config,
-                      "explainer": job.explainer.label, "metric": job.metric.label, "status": "failed"})  # fmt: skip
+        store.append(
+            {
+                "cell": job.cell,
+                "model": first.model.label,
+                "dataset": first.dataset.label,
+                "config": config,
+                "explainer": job.explainer.label,
+                "metric": job.metric.label,
+                "status": "failed",
+            }
+        )
     (block,) = blocks_of([tmp_path / "told"])
     (again,) = planned([*shlex.split(command(block))[2:], f"runtime.runs={tmp_path}"])
     assert {job.cell for job in again.jobs} == {job.cell for job in first.jobs}

@@ -38,8 +38,16 @@ def write_large(directory, generator, n, points=33):
             curves = values[:, None] + generator.normal(0, 0.1, (n, points)) if metric != "metric_13" else None
             write_cell(store, name, metric, values, curves=curves, labels=labels, kind="faithfulness", quick=True)
         for metric in COSTS:
-            write_cell(store, name, metric, generator.uniform(0.01, 2, n), labels=labels, kind="cost", better="lower",
-                       quick=True)  # fmt: skip
+            write_cell(
+                store,
+                name,
+                metric,
+                generator.uniform(0.01, 2, n),
+                labels=labels,
+                kind="cost",
+                better="lower",
+                quick=True,
+            )
     images = generator.integers(0, 256, (20, 112, 112, 3), dtype=np.uint8)
     maps = {name: generator.uniform(-1, 1, (20, 112, 112)) for name in EXPLAINERS}
     keep_maps(directory, maps, inputs=images)

@@ -23,8 +23,15 @@ def world(directory, scores, *, better="higher", costs=None, sanity=None, metric
     for name, seconds in (costs or {}).items():
         write_cell(store, name, "seconds_per_sample", np.full(len(values), seconds))
     for name, similarity in (sanity or {}).items():
-        write_cell(store, name, "parameter_randomization", np.asarray(similarity), kind="sanity", better="lower",
-                   unit="spearman")  # fmt: skip
+        write_cell(
+            store,
+            name,
+            "parameter_randomization",
+            np.asarray(similarity),
+            kind="sanity",
+            better="lower",
+            unit="spearman",
+        )
     return directory
 
 

@@ -67,8 +67,21 @@ def test_shares_are_not_rounded_to_none_or_all():
     assert [percent(share) for share in (0, 0.001, 0.5, 0.999, 1)] == ["0 %", "<1 %", "50 %", ">99 %", "100 %"]
 
 
-KNOWN = dict(metric="srg", mean=0.4, low=0.3, high=0.5, control="edge", control_mean=0.1, control_low=0.0,
-             control_high=0.2, beats=True, value=0.45, place=12, samples=20, sanity="pass")  # fmt: skip
+KNOWN = dict(
+    metric="srg",
+    mean=0.4,
+    low=0.3,
+    high=0.5,
+    control="edge",
+    control_mean=0.1,
+    control_low=0.0,
+    control_high=0.2,
+    beats=True,
+    value=0.45,
+    place=12,
+    samples=20,
+    sanity="pass",
+)
 
 
 def test_trust_tells_the_score_against_the_best_control():
@@ -85,8 +98,17 @@ def test_trust_tells_whether_the_sample_is_among_the_worst():
 
 
 def test_trust_tells_sums_flags_and_sanity():
-    told = trust(Trust(**{**KNOWN, "completeness_error": 0.2, "flags": ("equal to gradient",), "sanity": "fail",
-                          "reason": "failed: random_logit"}))  # fmt: skip
+    told = trust(
+        Trust(
+            **{
+                **KNOWN,
+                "completeness_error": 0.2,
+                "flags": ("equal to gradient",),
+                "sanity": "fail",
+                "reason": "failed: random_logit",
+            }
+        )
+    )
     assert "The sum that it promises is broken: off by 20 % (median)." in told
     assert "Flagged: equal to gradient." in told
     assert "It fails a check of sanity (failed: random_logit)." in told

@@ -10,51 +10,115 @@ from harness.results.statistics import summarise
 from harness.results.store import Store
 
 KINDS = {
-    "srg": ("faithfulness", "higher"), "deletion": ("faithfulness", "lower"), "sparseness": ("complexity", "higher"),
+    "srg": ("faithfulness", "higher"),
+    "deletion": ("faithfulness", "lower"),
+    "sparseness": ("complexity", "higher"),
     "seconds_per_sample": ("cost", "lower"),
-}  # fmt: skip
+}
 PROTOCOL = {"samples": 24, "seed": 0, "target": "predicted"}
 
 
 def write_cell(
-    store: Store, explainer: str, metric: str, values: np.ndarray, *, ids: Sequence[str] | None = None,
-    curves: np.ndarray | None = None, model: str = "net", dataset: str = "data", kind: str | None = None,
-    better: str | None = None, labels: Sequence[int] | None = None, quick: bool = False, **columns: object,
-) -> None:  # fmt: skip
+    store: Store,
+    explainer: str,
+    metric: str,
+    values: np.ndarray,
+    *,
+    ids: Sequence[str] | None = None,
+    curves: np.ndarray | None = None,
+    model: str = "net",
+    dataset: str = "data",
+    kind: str | None = None,
+    better: str | None = None,
+    labels: Sequence[int] | None = None,
+    quick: bool = False,
+    **columns: object,
+) -> None:
     """One ok cell with its scores; ``quick`` leaves the interval to a normal one."""
     cell = name_of(model, dataset, explainer, metric)
     count = len(values)
     ids = list(ids) if ids is not None else [f"s{place:04d}" for place in range(count)]
     labels = list(labels) if labels is not None else [place % 2 for place in range(count)]
-    store.write_scores(cell, {"sample": ids, "value": values, "target": labels, "prediction": labels, "label": labels,
-                              "valid": np.isfinite(values), "curve": curves})  # fmt: skip
+    store.write_scores(
+        cell,
+        {
+            "sample": ids,
+            "value": values,
+            "target": labels,
+            "prediction": labels,
+            "label": labels,
+            "valid": np.isfinite(values),
+            "curve": curves,
+        },
+    )
     known = KINDS.get(metric, ("faithfulness", "higher"))
     summary = _quick(values) if quick else summarise(values)
-    store.append({**about(model, dataset, explainer, metric), **summary, "kind": kind or known[0],
-                  "better": better or known[1], "unit": "probability", "status": "ok", **columns})  # fmt: skip
+    store.append(
+        {
+            **about(model, dataset, explainer, metric),
+            **summary,
+            "kind": kind or known[0],
+            "better": better or known[1],
+            "unit": "probability",
+            "status": "ok",
+            **columns,
+        }
+    )
 
 
 def _quick(values: np.ndarray) -> dict[str, float | int]:
     mean, half = values.mean(), 1.96 * values.std() / len(values) ** 0.5
-    return {"value": mean, "std": values.std(), "ci_low": mean - half, "ci_high": mean + half, "n": len(values),
-            "n_invalid": 0}  # fmt: skip
+    return {
+        "value": mean,
+        "std": values.std(),
+        "ci_low": mean - half,
+        "ci_high": mean + half,
+        "n": len(values),
+        "n_invalid": 0,
+    }
 
 
 def write_hole(store: Store, explainer: str, metric: str, status: str, error: str, **names: str) -> None:
     """A cell without a score."""
     model, dataset = names.get("model", "net"), names.get("dataset", "data")
     kind, better = KINDS.get(metric, ("faithfulness", "higher"))
-    store.append({**about(model, dataset, explainer, metric), "status": status, "stage": "explain", "error": error,
-                  "kind": kind, "better": better, "unit": "probability"})  # fmt: skip
+    store.append(
+        {
+            **about(model, dataset, explainer, metric),
+            "status": status,
+            "stage": "explain",
+            "error": error,
+            "kind": kind,
+            "better": better,
+            "unit": "probability",
+        }
+    )
 
 
 def about(model: str, dataset: str, explainer: str, metric: str) -> dict[str, object]:
     """What all rows say of their cell."""
-    config = {"model": {"name": model}, "dataset": {"name": dataset}, "explainer": {"name": explainer},
-              "metric": {"name": metric}, "protocol": PROTOCOL}  # fmt: skip
-    return {"cell": name_of(model, dataset, explainer, metric), "model": model, "dataset": dataset,
-            "explainer": explainer, "metric": metric, "config": config, "commit": "abc1234", "dirty": False,
-            "device": "a processor x 1", "stick": "s", "subject": "t", "torch": "2", "flags": []}  # fmt: skip
+    config = {
+        "model": {"name": model},
+        "dataset": {"name": dataset},
+        "explainer": {"name": explainer},
+        "metric": {"name": metric},
+        "protocol": PROTOCOL,
+    }
+    return {
+        "cell": name_of(model, dataset, explainer, metric),
+        "model": model,
+        "dataset": dataset,
+        "explainer": explainer,
+        "metric": metric,
+        "config": config,
+        "commit": "abc1234",
+        "dirty": False,
+        "device": "a processor x 1",
+        "stick": "s",
+        "subject": "t",
+        "torch": "2",
+        "flags": [],
+    }
 
 
 def name_of(*parts: str) -> str:
@@ -83,10 +147,18 @@ def small_run(directory: Path, seed: int, *, n: int = 24, means: Mapping[str, fl
 
 
 def keep_maps(
-    directory: Path, maps: Mapping[str, np.ndarray], *, modality: str = "image", inputs: np.ndarray | None = None,
-    ids: Sequence[str] | None = None, tokens: list[list[str]] | None = None, unit_names: list[str] | None = None,
-    unsigned: Sequence[str] = (), model: str = "net", dataset: str = "data",
-) -> None:  # fmt: skip
+    directory: Path,
+    maps: Mapping[str, np.ndarray],
+    *,
+    modality: str = "image",
+    inputs: np.ndarray | None = None,
+    ids: Sequence[str] | None = None,
+    tokens: list[list[str]] | None = None,
+    unit_names: list[str] | None = None,
+    unsigned: Sequence[str] = (),
+    model: str = "net",
+    dataset: str = "data",
+) -> None:
     """Maps as a run keeps them."""
     folder = directory / "maps"
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +171,15 @@ def keep_maps(
     if inputs is not None:
         np.save(folder / "inputs.npy", inputs)
     samples = [{"id": each, "label": "cat", "prediction": "cat", "target": "cat", "confidence": 0.9} for each in ids]
-    text = {"model": model, "dataset": dataset, "protocol": PROTOCOL, "modality": modality, "samples": samples,
-            "inputs": None if inputs is None else "inputs.npy", "tokens": tokens, "unit_names": unit_names,
-            "explainers": entries}  # fmt: skip
+    text = {
+        "model": model,
+        "dataset": dataset,
+        "protocol": PROTOCOL,
+        "modality": modality,
+        "samples": samples,
+        "inputs": None if inputs is None else "inputs.npy",
+        "tokens": tokens,
+        "unit_names": unit_names,
+        "explainers": entries,
+    }
     (folder / f"{model}-{dataset}.json").write_text(json.dumps(text))

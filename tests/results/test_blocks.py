@@ -23,9 +23,20 @@ def world(blocks, shift=(0, 0, 0, 0), better="higher", samples=12):
         )
 
 
-@pytest.mark.parametrize(("explainers", "published"), [
-    (2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (6, 2.850), (7, 2.949), (8, 3.031), (9, 3.102), (10, 3.164),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("explainers", "published"),
+    [
+        (2, 1.960),
+        (3, 2.343),
+        (4, 2.569),
+        (5, 2.728),
+        (6, 2.850),
+        (7, 2.949),
+        (8, 3.031),
+        (9, 3.102),
+        (10, 3.164),
+    ],
+)
 def test_the_critical_values_are_those_of_demsars_table(explainers, published):
     blocks = 14
     q = critical_difference(explainers, blocks) / np.sqrt(explainers * (explainers + 1) / (6 * blocks))

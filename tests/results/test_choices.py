@@ -19,18 +19,32 @@ SAMPLES = [f"s{i}" for i in range(40)]
 def table(settings, better="higher", seed=0):
     """Scores of explainers whose means in each setting are given: {setting: {explainer: mean}}."""
     generator = np.random.default_rng(seed)
-    return pd.concat([
-        pd.DataFrame({"explainer": explainer, "metric": setting, "better": better, "sample": SAMPLES,
-                      "value": mean + 0.1 * generator.standard_normal(len(SAMPLES))})
-        for setting, means in settings.items() for explainer, mean in means.items()
-    ])  # fmt: skip
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "explainer": explainer,
+                    "metric": setting,
+                    "better": better,
+                    "sample": SAMPLES,
+                    "value": mean + 0.1 * generator.standard_normal(len(SAMPLES)),
+                }
+            )
+            for setting, means in settings.items()
+            for explainer, mean in means.items()
+        ]
+    )
 
 
 def test_a_verdict_is_counted_in_each_setting_that_both_have():
-    frame = table({
-        "srg[a=1]": {"x": 1.0, "y": 0.0, "z": 0.5}, "srg[a=2]": {"x": 1.0, "y": 0.0}, "srg[a=3]": {"x": 0.0, "y": 1.0},
-        "srg[a=4]": {"x": 0.5, "y": 0.5},
-    })  # fmt: skip
+    frame = table(
+        {
+            "srg[a=1]": {"x": 1.0, "y": 0.0, "z": 0.5},
+            "srg[a=2]": {"x": 1.0, "y": 0.0},
+            "srg[a=3]": {"x": 0.0, "y": 1.0},
+            "srg[a=4]": {"x": 0.5, "y": 0.5},
+        }
+    )
     found = verdicts(frame).set_index(["first", "second"])
     counts = ["settings", "better", "worse"]
     assert found.loc[("x", "y"), counts].tolist() == [4, 2, 1] and found.loc[("x", "y"), "holds"] == 0.5
@@ -45,21 +59,30 @@ def test_where_lower_is_better_the_smaller_score_wins():
 
 
 def test_settings_in_opposite_directions_are_brought_together():
-    frame = pd.concat([
-        table({"deletion[order=morf]": {"x": 0.0, "y": 1.0}}, better="lower"),
-        table({"deletion[order=lerf]": {"x": 1.0, "y": 0.0}}, better="higher"),
-    ])  # fmt: skip
+    frame = pd.concat(
+        [
+            table({"deletion[order=morf]": {"x": 0.0, "y": 1.0}}, better="lower"),
+            table({"deletion[order=lerf]": {"x": 1.0, "y": 0.0}}, better="higher"),
+        ]
+    )
     assert verdicts(frame)[["settings", "better", "worse"]].values.tolist() == [[2, 2, 0]]
 
 
 def test_a_standing_tells_where_an_explainer_is_unbeaten_and_above_the_controls():
-    frame = table({
-        "srg[a=1]": {"x": 1.0, "y": 0.5, "random": 0.0}, "srg[a=2]": {"x": 0.0, "y": 1.0, "random": 0.5},
-    })  # fmt: skip
+    frame = table(
+        {
+            "srg[a=1]": {"x": 1.0, "y": 0.5, "random": 0.0},
+            "srg[a=2]": {"x": 0.0, "y": 1.0, "random": 0.5},
+        }
+    )
     found = standing(frame, controls={"random"}).set_index("explainer")
     assert found.loc["y", ["settings", "unbeaten", "above_controls", "rank_best", "rank_worst"]].tolist() == [
-        2, 1, 2, 1, 2,
-    ]  # fmt: skip
+        2,
+        1,
+        2,
+        1,
+        2,
+    ]
     assert found.loc["x", ["unbeaten", "above_controls", "rank_best", "rank_worst"]].tolist() == [1, 1, 1, 3]
     assert pd.isna(found.loc["random", "above_controls"])
     assert standing(frame)["above_controls"].isna().all()
@@ -113,10 +136,22 @@ def test_an_evaluation_over_choices_shows_how_an_oracles_lead_holds():
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)).eval()
     inputs, targets = torch.randn(24, 3, 4, 4), torch.arange(24) % 3
     frame = harness.evaluate(
-        model, inputs, targets, explainers=["input_x_gradient", "random"],
-        metrics={"deletion": {"steps": 8, "patch": 2, "over": {
-            "baseline": ["zero"], "order": ["morf", "lerf"], "granularity": ["unit", "patch"], "score": ["logit"],
-        }}},
-    )  # fmt: skip
+        model,
+        inputs,
+        targets,
+        explainers=["input_x_gradient", "random"],
+        metrics={
+            "deletion": {
+                "steps": 8,
+                "patch": 2,
+                "over": {
+                    "baseline": ["zero"],
+                    "order": ["morf", "lerf"],
+                    "granularity": ["unit", "patch"],
+                    "score": ["logit"],
+                },
+            }
+        },
+    )
     (row,) = verdicts(frame).to_dict("records")
     assert (row["first"], row["settings"], row["better"], row["holds"]) == ("input_x_gradient", 4, 4, 1.0)

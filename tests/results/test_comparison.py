@@ -22,10 +22,23 @@ def night(folder, cells, environment=None):
     store = Store(folder)
     hashed = store.write_environment(environment or {"python": "3.11", "libraries": {"torch": "2.15"}})
     for cell, (values, more) in cells.items():
-        row = {"cell": cell, "model": "net", "dataset": "data", "explainer": cell, "metric": "srg",
-               "kind": "faithfulness", "better": "higher", "unit": "probability", "status": "ok", "stick": "s",
-               "device": "cpu", "value": None,
-               "environment": hashed, "config": {"protocol": {"explain_batch": 10}}, **more}  # fmt: skip
+        row = {
+            "cell": cell,
+            "model": "net",
+            "dataset": "data",
+            "explainer": cell,
+            "metric": "srg",
+            "kind": "faithfulness",
+            "better": "higher",
+            "unit": "probability",
+            "status": "ok",
+            "stick": "s",
+            "device": "cpu",
+            "value": None,
+            "environment": hashed,
+            "config": {"protocol": {"explain_batch": 10}},
+            **more,
+        }
         if row["status"] == "ok":
             values = np.asarray(values)
             store.write_scores(cell, {"sample": [f"p{i}" for i in range(len(values))], "value": values})
@@ -50,15 +63,29 @@ def test_every_verdict_is_found_where_it_is_planted(tmp_path, values):
     level, up, noisy = values
     failed, away = {"status": "failed", "error": "boom"}, {"status": "not_applicable", "error": "no"}
     before = {
-        "better": (level, {}), "worse": (level, {"better": "lower"}), "moved": (level, {}), "same": (level, {}),
-        "broken": (level, {}), "fixed": (None, failed), "missing": (level, {}), "not comparable": (level, {}),
-        "gone away": (level, {}), "still failing": (None, failed),
-    }  # fmt: skip
+        "better": (level, {}),
+        "worse": (level, {"better": "lower"}),
+        "moved": (level, {}),
+        "same": (level, {}),
+        "broken": (level, {}),
+        "fixed": (None, failed),
+        "missing": (level, {}),
+        "not comparable": (level, {}),
+        "gone away": (level, {}),
+        "still failing": (None, failed),
+    }
     after = {
-        "better": (up, {}), "worse": (up, {"better": "lower"}), "moved": (noisy, {}), "same": (level, {}),
-        "broken": (None, failed), "fixed": (level, {}), "new": (level, {}), "not comparable": (up, {"stick": "t"}),
-        "gone away": (None, away), "still failing": (None, failed),
-    }  # fmt: skip
+        "better": (up, {}),
+        "worse": (up, {"better": "lower"}),
+        "moved": (noisy, {}),
+        "same": (level, {}),
+        "broken": (None, failed),
+        "fixed": (level, {}),
+        "new": (level, {}),
+        "not comparable": (up, {"stick": "t"}),
+        "gone away": (None, away),
+        "still failing": (None, failed),
+    }
     found, whole = verdicts(tmp_path, before, after)
     assert found.pop("gone away") == "broken" and found.pop("still failing") == "same"
     assert found == {verdict: verdict for verdict in VERDICTS}
@@ -104,7 +131,7 @@ def test_the_far_tail_is_no_more_sure_than_all_sign_patterns_are(n):
 
 
 def test_costs_are_compared_by_call_and_on_one_device_only(tmp_path):
-    calls = lambda base: np.repeat(base * np.linspace(0.97, 1.03, 12), 10)  # noqa: E731
+    calls = lambda base: np.repeat(base * np.linspace(0.97, 1.03, 12), 10)
     cost = {"kind": "cost", "metric": "seconds_per_sample", "better": "lower"}
     before = {name: (calls(1.0), cost) for name in ("slower", "noise", "elsewhere")}
     after = {
@@ -167,9 +194,14 @@ def test_markup_in_names_and_errors_stays_text_in_the_markdown(tmp_path, values)
     assert "<script>" not in (tmp_path / "c.md").read_text()
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["x", "y", "--fail-on", "worst"], "worst"), (["x", "x"], "both runs are"), (["x", "nowhere"], "no run"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["x", "y", "--fail-on", "worst"], "worst"),
+        (["x", "x"], "both runs are"),
+        (["x", "nowhere"], "no run"),
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, values, capsys, arguments, said):
     for name in ("x", "y"):
         night(tmp_path / name, {"a": (values[0], {})})
@@ -195,7 +227,7 @@ def test_unknown_runs_are_refused(tmp_path):
 def test_a_cost_that_moved_no_more_than_all_did_is_no_loss_and_one_that_stands_out_is(tmp_path):
     generator = np.random.default_rng(SEED)
     cost = {"kind": "cost", "metric": "seconds_per_sample", "better": "lower"}
-    calls = lambda base: np.repeat(base * generator.uniform(0.97, 1.03, 12), 10)  # noqa: E731
+    calls = lambda base: np.repeat(base * generator.uniform(0.97, 1.03, 12), 10)
     names = [f"e{i}" for i in range(12)]
     drift = dict(zip(names, generator.uniform(1.2, 1.6, 12), strict=True)) | {"e3": 8.0}
     before = {name: (calls(1.0), cost) for name in names}
@@ -223,7 +255,7 @@ def test_the_far_tail_is_never_told_to_be_rarer_than_it_is(alike, n):
 
 def test_samples_that_lose_their_score_are_told_and_many_of_them_break_a_cell(tmp_path, values):
     level, *_ = values
-    lacking = lambda n: np.where(np.arange(SAMPLES) < n, np.nan, level)  # noqa: E731
+    lacking = lambda n: np.where(np.arange(SAMPLES) < n, np.nan, level)
     before = {"all": (level, {}), "most": (level, {}), "one": (level, {}), "back": (lacking(30), {})}
     after = {"all": (lacking(SAMPLES), {}), "most": (lacking(30), {}), "one": (lacking(1), {}), "back": (level, {})}
     found, whole = verdicts(tmp_path, before, after)

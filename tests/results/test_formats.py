@@ -16,9 +16,20 @@ EVIL = "<script>alert(1)</script>|_&%"
 
 def row(cell, explainer, metric, **more):
     config = {"protocol": {"seed": 0}, "explainer": {"name": explainer}, "metric": {"name": metric}}
-    return {"cell": cell, "model": "net", "dataset": "data", "explainer": explainer, "metric": metric,
-            "better": "higher", "kind": "faithfulness", "unit": "probability", "status": "ok", "stick": "s",
-            "config": config, **more}  # fmt: skip
+    return {
+        "cell": cell,
+        "model": "net",
+        "dataset": "data",
+        "explainer": explainer,
+        "metric": metric,
+        "better": "higher",
+        "kind": "faithfulness",
+        "unit": "probability",
+        "status": "ok",
+        "stick": "s",
+        "config": config,
+        **more,
+    }
 
 
 @pytest.fixture
@@ -87,11 +98,14 @@ def test_explainers_over_unequal_samples_are_not_ranked_or_tested(run):
     assert set(rows["why"]) == {"numbers of valid samples differ"}
 
 
-@pytest.mark.parametrize(("flag", "columns"), [
-    ("--reliability", {"metric", "alpha", "enough", "needed", "separated"}),
-    ("--agreement", {"first", "second", "tau", "low", "high"}),
-    ("--across", {"metric", "explainer", "mean_rank", "note"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flag", "columns"),
+    [
+        ("--reliability", {"metric", "alpha", "enough", "needed", "separated"}),
+        ("--agreement", {"first", "second", "tau", "low", "high"}),
+        ("--across", {"metric", "explainer", "mean_rank", "note"}),
+    ],
+)
 def test_what_metrics_are_worth_is_a_table_too(run, flag, columns):
     assert table(run, flag, "--csv", str(run / "x.csv")) == 0
     assert columns <= set(pd.read_csv(run / "x.csv").columns)

@@ -18,11 +18,13 @@ from harness.results.tables import print_table, to_csv, to_parquet
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 METRICS = {
-    "srg": ("faithfulness", "probability", "higher"), "deletion": ("faithfulness", "probability", "lower"),
+    "srg": ("faithfulness", "probability", "higher"),
+    "deletion": ("faithfulness", "probability", "lower"),
     "max_sensitivity": ("robustness", "relative change", "lower"),
     "effective_complexity": ("complexity", "units", None),
-    "seconds_per_sample": ("cost", "seconds", "lower"), "forward_passes": ("cost", "passes", "lower"),
-}  # fmt: skip
+    "seconds_per_sample": ("cost", "seconds", "lower"),
+    "forward_passes": ("cost", "passes", "lower"),
+}
 MEANS = {"lrp": 0.5, "saliency": 0.4, "grad_cam": 0.3, "random": 0.9}
 CONTROLS = {"random"}
 
@@ -89,7 +91,7 @@ def test_a_cell_holds_mean_interval_and_rank(table):
 
 def test_rows_are_in_the_order_of_srg_with_the_controls_last_under_a_line(table):
     lines = table(all_rows()).splitlines()
-    place = lambda name: next(i for i, line in enumerate(lines) if line.startswith(name))  # noqa: E731
+    place = lambda name: next(i for i, line in enumerate(lines) if line.startswith(name))
     places = [place(name) for name in ("lrp", "saliency", "grad_cam", "┄", "random")]
     assert places == list(range(places[0], places[0] + 5))
 
@@ -215,11 +217,21 @@ def test_a_run_without_rows_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.41234, "0.412"), (-0.012345, "-0.0123"), (12, "12.0"), (123.4, "123"), (999.6, "1,000"), (1234.5, "1,230"),
-        (0.5, "0.500"), (0.0, "0"), (-0.0, "0"), (4.56e-7, "4.56e-07"), (1.5e9, "1.50e+09"), (100, "100"),
+        (0.41234, "0.412"),
+        (-0.012345, "-0.0123"),
+        (12, "12.0"),
+        (123.4, "123"),
+        (999.6, "1,000"),
+        (1234.5, "1,230"),
+        (0.5, "0.500"),
+        (0.0, "0"),
+        (-0.0, "0"),
+        (4.56e-7, "4.56e-07"),
+        (1.5e9, "1.50e+09"),
+        (100, "100"),
         (0.9996, "1.00"),
     ],
-)  # fmt: skip
+)
 def test_numbers_have_three_significant_digits(value, text):
     assert significant(value) == text
 

@@ -114,10 +114,17 @@ def test_the_best_the_controls_and_those_not_shown_to_be_worse():
 
 
 def test_scores_become_matrices_by_metric_with_missing_ones_as_holes():
-    scores = pd.DataFrame({
-        "model": "net", "dataset": "data", "explainer": list("aabb"), "metric": "m", "sample": [1, 2, 1, 2],
-        "value": [1.0, np.inf, 3.0, 4.0], "better": "lower",
-    })  # fmt: skip
+    scores = pd.DataFrame(
+        {
+            "model": "net",
+            "dataset": "data",
+            "explainer": list("aabb"),
+            "metric": "m",
+            "sample": [1, 2, 1, 2],
+            "value": [1.0, np.inf, 3.0, 4.0],
+            "better": "lower",
+        }
+    )
     (matrix,) = matrices(scores)
     assert matrix.names == {"model": "net", "dataset": "data", "metric": "m"}
     assert matrix.signed["b"].tolist() == [-3, -4] and np.isnan(matrix.values.loc[2, "a"]) and len(matrix.complete) == 1

@@ -31,18 +31,39 @@ def run_of(accuracies, metrics=("srg",), explainers=("gradient", "random"), samp
         for explainer in explainers:
             for metric in metrics:
                 cell = f"{model}-{explainer}-{metric}"
-                cells.append({
-                    "cell": cell, "model": model, "dataset": "digits", "explainer": explainer, "metric": metric,
-                    "kind": "faithfulness", "unit": "probability", "better": "higher", "value": share / 2,
-                    "ci_low": share / 2 - 0.1, "ci_high": share / 2 + 0.1, "n": samples, "status": "ok",
-                    "config": json.dumps({"protocol": {"seed": 0}}),
-                })  # fmt: skip
+                cells.append(
+                    {
+                        "cell": cell,
+                        "model": model,
+                        "dataset": "digits",
+                        "explainer": explainer,
+                        "metric": metric,
+                        "kind": "faithfulness",
+                        "unit": "probability",
+                        "better": "higher",
+                        "value": share / 2,
+                        "ci_low": share / 2 - 0.1,
+                        "ci_high": share / 2 + 0.1,
+                        "n": samples,
+                        "status": "ok",
+                        "config": json.dumps({"protocol": {"seed": 0}}),
+                    }
+                )
                 right = np.arange(samples) < round(share * samples)
-                scores.append(pd.DataFrame({
-                    "cell": cell, "model": model, "dataset": "digits", "explainer": explainer, "metric": metric,
-                    "sample": [f"s{i}" for i in range(samples)], "label": 1 + np.arange(samples) % 3,
-                    "prediction": np.where(right, 1 + np.arange(samples) % 3, 9),
-                }))  # fmt: skip
+                scores.append(
+                    pd.DataFrame(
+                        {
+                            "cell": cell,
+                            "model": model,
+                            "dataset": "digits",
+                            "explainer": explainer,
+                            "metric": metric,
+                            "sample": [f"s{i}" for i in range(samples)],
+                            "label": 1 + np.arange(samples) % 3,
+                            "prediction": np.where(right, 1 + np.arange(samples) % 3, 9),
+                        }
+                    )
+                )
     frame = pd.concat(scores, ignore_index=True).astype({"cell": "category"})
     return pd.DataFrame(cells), frame
 
@@ -89,8 +110,13 @@ def test_one_model_is_no_trade_off(tmp_path):
 
 def curves(values):
     values = np.asarray(values, dtype=float)
-    return pd.DataFrame({"explainer": "gradient", "sample": [f"s{i}" for i in range(len(values))],
-                         "curve": [list(row) for row in values]})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "explainer": "gradient",
+            "sample": [f"s{i}" for i in range(len(values))],
+            "curve": [list(row) for row in values],
+        }
+    )
 
 
 def test_curves_are_told_point_by_point(tmp_path, seed):
@@ -104,8 +130,10 @@ def test_curves_are_told_point_by_point(tmp_path, seed):
 
 def test_a_reference_is_drawn(tmp_path, seed):
     values = np.random.default_rng(seed).random((5, 4))
-    drawn = [picture(draw_curves(tmp_path / f"{name}.png", curves(values), reference=reference, title="", unit="")[0])
-             for name, reference in (("with", np.zeros(4)), ("without", None))]  # fmt: skip
+    drawn = [
+        picture(draw_curves(tmp_path / f"{name}.png", curves(values), reference=reference, title="", unit="")[0])
+        for name, reference in (("with", np.zeros(4)), ("without", None))
+    ]
     assert drawn[0].shape != drawn[1].shape or (drawn[0] != drawn[1]).any()
 
 
@@ -113,8 +141,9 @@ def test_a_reference_is_drawn(tmp_path, seed):
 def test_activations_of_every_shape_are_drawn(tmp_path, seed, shape):
     maps = np.random.default_rng(seed).normal(size=shape)
     inputs = np.random.default_rng(seed).random((2, 1, 6, 6))
-    png, told = draw_activations(tmp_path / "a.png", "features.3", maps, inputs, ["one", "two → 3"],
-                                 value_range=(0.0, 1.0), title="net on data")  # fmt: skip
+    png, told = draw_activations(
+        tmp_path / "a.png", "features.3", maps, inputs, ["one", "two → 3"], value_range=(0.0, 1.0), title="net on data"
+    )
     picture(png)
     told = json.loads(told.read_text())
     assert told["layer"] == "features.3" and np.asarray(told["activations"]).shape[0] == 2
@@ -124,8 +153,9 @@ def test_the_channels_shown_are_those_that_vary_most(tmp_path):
     maps = np.zeros((2, 30, 3, 3))
     maps[1, 7], maps[0, 21, 0, 0] = 5.0, 1.0
     maps[:, 4] = 100.0  # large and always the same
-    _, told = draw_activations(tmp_path / "a.png", "x", maps, np.zeros((2, 1, 6, 6)), ["a", "b"],
-                               value_range=(0.0, 1.0), title="")  # fmt: skip
+    _, told = draw_activations(
+        tmp_path / "a.png", "x", maps, np.zeros((2, 1, 6, 6)), ["a", "b"], value_range=(0.0, 1.0), title=""
+    )
     assert json.loads(told.read_text())["channels"][:2] == [7, 21]
 
 
@@ -133,8 +163,16 @@ def test_the_channels_shown_are_those_that_vary_most(tmp_path):
 def test_inputs_that_excite_most_are_drawn_with_what_they_reach(tmp_path, seed, shape):
     inputs = np.random.default_rng(seed).random(shape)
     names = [f"class {i}" for i in range(len(inputs))]
-    png, told = draw_maximised(tmp_path / "m.png", inputs, names, np.arange(len(inputs)), value_range=(None, None),
-                               columns=None, title="t", note="n")  # fmt: skip
+    png, told = draw_maximised(
+        tmp_path / "m.png",
+        inputs,
+        names,
+        np.arange(len(inputs)),
+        value_range=(None, None),
+        columns=None,
+        title="t",
+        note="n",
+    )
     picture(png)
     told = json.loads(told.read_text())
     assert told["names"] == names and np.allclose(told["inputs"], inputs, atol=1e-4)
@@ -161,16 +199,30 @@ def test_too_few_samples_and_equal_features_have_no_map(features, words):
 def test_features_are_told_with_class_and_score(tmp_path, seed):
     places, names = np.random.default_rng(seed).random((9, 2)), [f"s{i}" for i in range(9)]
     score = pd.Series(np.r_[np.nan, np.arange(8.0)], index=names)
-    png, csv = draw_features(tmp_path / "f.png", places, names, ["a", "b", "c"] * 3, predictions=["a"] * 9, score=score,
-                             score_name="srg of lrp", title="t", note="n")  # fmt: skip
+    png, csv = draw_features(
+        tmp_path / "f.png",
+        places,
+        names,
+        ["a", "b", "c"] * 3,
+        predictions=["a"] * 9,
+        score=score,
+        score_name="srg of lrp",
+        title="t",
+        note="n",
+    )
     picture(png)
     told = pd.read_csv(csv)
     assert np.allclose(told["srg of lrp"], score, equal_nan=True) and list(told["class"]) == ["a", "b", "c"] * 3
 
 
 def test_importances_keep_all_repeats(tmp_path, seed):
-    repeats = pd.DataFrame({"unit": np.repeat(["age", "sex", "income"], 10), "repeat": list(range(10)) * 3,
-                            "value": np.random.default_rng(seed).normal(size=30)})  # fmt: skip
+    repeats = pd.DataFrame(
+        {
+            "unit": np.repeat(["age", "sex", "income"], 10),
+            "repeat": list(range(10)) * 3,
+            "value": np.random.default_rng(seed).normal(size=30),
+        }
+    )
     png, csv = draw_importances(tmp_path / "i.png", repeats, title="t")
     picture(png)
     assert np.allclose(pd.read_csv(csv)["value"], repeats["value"])

@@ -24,10 +24,18 @@ def draws(seed):
 def rows(metric, values, explainer="mine", unit="spearman", **more):
     """What ``harness.evaluate`` says of one explainer and metric."""
     values = np.asarray(values, dtype=float)
-    return pd.DataFrame({
-        "explainer": explainer, "metric": metric, "unit": unit, "sample": [str(k) for k in range(len(values))],
-        "value": values, "status": "ok", "error": "", **more,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "explainer": explainer,
+            "metric": metric,
+            "unit": unit,
+            "sample": [str(k) for k in range(len(values))],
+            "value": values,
+            "status": "ok",
+            "error": "",
+            **more,
+        }
+    )
 
 
 def judged(*frames, **options):
@@ -167,17 +175,22 @@ def test_nobody_passes_without_a_check_of_random_weights(draws):
 
 def test_one_failed_check_fails_whatever_the_others_say(draws):
     found = judged(
-        rows("parameter_randomization", similarities(draws, 0)), rows("random_logit", np.ones(60)),
+        rows("parameter_randomization", similarities(draws, 0)),
+        rows("random_logit", np.ones(60)),
         rows("label_randomization", np.ones(5)),
-    )  # fmt: skip
+    )
     assert found.verdict["overall"] == "fail" and "failed: random_logit" in found.reason["overall"]
     assert "undecided: label_randomization" in found.reason["overall"]
 
 
 def test_labels_can_be_told_what_they_are_and_explainers_are_judged_apart(draws):
-    frame = pd.concat([
-        rows("top", similarities(draws, 0), "good"), rows("top", np.ones(60), "bad"), rows("srg", np.ones(60), "good"),
-    ])  # fmt: skip
+    frame = pd.concat(
+        [
+            rows("top", similarities(draws, 0), "good"),
+            rows("top", np.ones(60), "bad"),
+            rows("srg", np.ones(60), "good"),
+        ]
+    )
     found = verdicts(frame, checks={"top": "parameter_randomization"}).set_index(["explainer", "check"]).verdict
     assert found["good", "top"] == found["good", "overall"] == "pass"
     assert found["bad", "top"] == found["bad", "overall"] == "fail" and ("good", "srg") not in found
@@ -190,13 +203,19 @@ def test_labels_can_be_told_what_they_are_and_explainers_are_judged_apart(draws)
 def test_on_a_trained_net_the_gradient_passes_and_what_ignores_the_model_fails():
     inputs, targets = load_split()["test"][:2]
     frame = harness.evaluate(
-        digits_cnn().module, inputs[:24], targets[:24], value_range=(0.0, 1.0),
+        digits_cnn().module,
+        inputs[:24],
+        targets[:24],
+        value_range=(0.0, 1.0),
         explainers=["gradient", "guided_backprop", "edge"],
         metrics={
-            "parameter_randomization": {}, "chance_similarity": {}, "random_logit": {}, "sanity": {},
+            "parameter_randomization": {},
+            "chance_similarity": {},
+            "random_logit": {},
+            "sanity": {},
             "smooth_parameter_randomization": {"samples": 10, "similarity": "spearman"},
         },
-    )  # fmt: skip
+    )
     found = verdicts(frame).set_index(["explainer", "check"])
     overall = found.xs("overall", level="check").verdict
     assert overall.to_dict() == {"gradient": "pass", "guided_backprop": "fail", "edge": "fail"}
@@ -213,22 +232,44 @@ def run_with(directory, cells):
         config = {"metric": {"name": name}, "explainer": {"name": "mine"}, "protocol": {"seed": 0}}
         if values is not None:
             samples = [str(k) for k in range(len(values))]
-            store.write_scores(cell, pd.DataFrame({
-                "sample": samples, "target": 0, "prediction": 0, "label": 0, "groups": None, "value": values,
-                "valid": np.isfinite(values), "tied": np.nan, "curve": None,
-            }))  # fmt: skip
-        store.append({"cell": cell, **about, "status": "ok" if values is not None else "not_applicable", "error": error,
-                      "config": json.dumps(config)})  # fmt: skip
+            store.write_scores(
+                cell,
+                pd.DataFrame(
+                    {
+                        "sample": samples,
+                        "target": 0,
+                        "prediction": 0,
+                        "label": 0,
+                        "groups": None,
+                        "value": values,
+                        "valid": np.isfinite(values),
+                        "tied": np.nan,
+                        "curve": None,
+                    }
+                ),
+            )
+        store.append(
+            {
+                "cell": cell,
+                **about,
+                "status": "ok" if values is not None else "not_applicable",
+                "error": error,
+                "config": json.dumps(config),
+            }
+        )
 
 
 def test_a_runs_cells_are_judged_by_what_their_metrics_are(tmp_path, draws):
-    run_with(tmp_path, [
-        ("mprt", "parameter_randomization", similarities(draws, 0), ""),
-        ("mprt", "parameter_randomization", np.ones(60), ""),
-        ("chance", "chance_similarity", np.zeros(60), ""),
-        ("random_logit", "random_logit", None, "the model has a single output"),
-        ("srg", "srg", np.ones(60), ""),
-    ])  # fmt: skip
+    run_with(
+        tmp_path,
+        [
+            ("mprt", "parameter_randomization", similarities(draws, 0), ""),
+            ("mprt", "parameter_randomization", np.ones(60), ""),
+            ("chance", "chance_similarity", np.zeros(60), ""),
+            ("random_logit", "random_logit", None, "the model has a single output"),
+            ("srg", "srg", np.ones(60), ""),
+        ],
+    )
     found = verdicts_of_run(tmp_path)
     assert set(found.model) == {"m"} and set(found.dataset) == {"d"} and set(found.explainer) == {"mine"}
     found = found.set_index("check")

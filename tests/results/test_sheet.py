@@ -140,7 +140,7 @@ def test_a_wrong_prediction_is_marked(tmp_path, rng):
         drawn(tmp_path / "sheet.png", images, maps, captions=[Caption("x", "cat", prediction, 0.9)])[:, :190]
         for prediction in ("cat", "dog")
     )
-    reddish = lambda pixels: ((pixels[..., 0] - pixels[..., 2]) > 100).any()  # noqa: E731
+    reddish = lambda pixels: ((pixels[..., 0] - pixels[..., 2]) > 100).any()
     assert reddish(wrong) and not reddish(right)
 
 

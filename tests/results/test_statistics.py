@@ -174,9 +174,11 @@ def test_failed_cells_have_no_rank_and_do_not_spoil_the_others():
 def test_models_data_sets_metrics_and_protocols_are_ranked_apart():
     protocol = [json.dumps({"protocol": {"samples": n}}) for n in (20, 50)]
     parts = [
-        cells([0.1, 0.2]), cells([0.4, 0.3]).assign(model="other"), cells([0.1, 0.2], "lower", "deletion"),
+        cells([0.1, 0.2]),
+        cells([0.4, 0.3]).assign(model="other"),
+        cells([0.1, 0.2], "lower", "deletion"),
         cells([1.0, 2.0], config=protocol[1], n=50),
-    ]  # fmt: skip
+    ]
     parts[0]["config"] = protocol[0]
     assert ranks(pd.concat(parts, ignore_index=True)).tolist() == [2, 1, 1, 2, 1, 2, 2, 1]
 

@@ -111,9 +111,13 @@ def test_evaluate_hands_groups_and_labels_to_every_row():
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)).eval()
     inputs, targets = torch.randn(80, 3, 2, 2), torch.arange(80) % 2
     frame = harness.evaluate(
-        model, inputs, targets, explainers=["saliency", "random"], metrics=["sparseness"],
+        model,
+        inputs,
+        targets,
+        explainers=["saliency", "random"],
+        metrics=["sparseness"],
         groups={"sex": np.array(["f", "m"] * 40), "age": torch.arange(80) // 40},
-    )  # fmt: skip
+    )
     assert {"label", "correct", "target", "sex", "age"} <= set(divisions(frame))
     found = disparity(frame, "sex")
     assert found["explainer"].tolist() == ["saliency", "random"] and (found["n"] == 80).all()
@@ -149,14 +153,19 @@ def test_scores_that_are_left_out_are_counted(generator):
 
 @pytest.mark.parametrize(
     ("groups", "said"),
-    [(["f", "m"], "groups are a list, expected a mapping"), ({"sex": [["f"], ["m"]]}, "groups 'sex' hold a list"),
-     ({"age": np.array([[1.0, 2.0], [3.0, 4.0]])}, "groups 'age' hold a ndarray"),
-     ({"day": np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")}, "groups 'day' hold a date")], ids=str,
-)  # fmt: skip
+    [
+        (["f", "m"], "groups are a list, expected a mapping"),
+        ({"sex": [["f"], ["m"]]}, "groups 'sex' hold a list"),
+        ({"age": np.array([[1.0, 2.0], [3.0, 4.0]])}, "groups 'age' hold a ndarray"),
+        ({"day": np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")}, "groups 'day' hold a date"),
+    ],
+    ids=str,
+)
 def test_groups_that_are_no_names_are_refused_in_one_line(groups, said):
     import torch
 
     model, inputs = torch.nn.Linear(3, 2).eval(), torch.randn(2, 3)
     with pytest.raises(UserError, match=said):
-        harness.evaluate(model, inputs, torch.tensor([0, 1]), explainers=["random"], metrics=["sparseness"],
-                         groups=groups)  # fmt: skip
+        harness.evaluate(
+            model, inputs, torch.tensor([0, 1]), explainers=["random"], metrics=["sparseness"], groups=groups
+        )

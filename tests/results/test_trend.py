@@ -13,9 +13,10 @@ from harness.results.trend import trend
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 NOISE = {
-    "normal": lambda g, n: g.normal(size=n), "heavy": lambda g, n: g.standard_t(3, n),
+    "normal": lambda g, n: g.normal(size=n),
+    "heavy": lambda g, n: g.standard_t(3, n),
     "two values": lambda g, n: g.integers(0, 2, n) * 1.0,  # as of two kinds of processor in turn
-}  # fmt: skip
+}
 
 
 def test_a_step_of_a_tenth_in_three_percent_noise_is_found_to_the_night():
@@ -70,10 +71,21 @@ def test_a_constant_series_and_none_at_all():
 
 def nights(folder, series, **more):
     for number, value in enumerate(series):
-        row = {"cell": "c", "model": "net", "dataset": "data", "explainer": "lime", "metric": "srg",
-               "unit": "probability", "kind": "faithfulness", "better": "higher", "status": "ok",
-               "value": float(value), "stick": "s",
-               "finished": f"2026-01-{number + 1:02}T00:00:00", **more}  # fmt: skip
+        row = {
+            "cell": "c",
+            "model": "net",
+            "dataset": "data",
+            "explainer": "lime",
+            "metric": "srg",
+            "unit": "probability",
+            "kind": "faithfulness",
+            "better": "higher",
+            "status": "ok",
+            "value": float(value),
+            "stick": "s",
+            "finished": f"2026-01-{number + 1:02}T00:00:00",
+            **more,
+        }
         Store(folder / f"night{number:02}").append(row)
     return [folder / f"night{number:02}" for number in range(len(series))]
 

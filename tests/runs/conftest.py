@@ -16,12 +16,14 @@ sys.path.insert(0, str(HERE))
 def config(tmp_path):
     """A small block of toys that lands below the test's own folder."""
     return {
-        "model": "toys:net", "dataset": "toys:images",
+        "model": "toys:net",
+        "dataset": "toys:images",
         "explainer": {"gradient": {"name": "toys:gradient_map"}, "twice": {"name": "toys:gradient_map", "factor": 2.0}},
         "metric": {"total": {"name": "toys:total"}, "drop": {"name": "toys:drop"}},
-        "protocol": {"explain_batch": 3}, "run": "night",
+        "protocol": {"explain_batch": 3},
+        "run": "night",
         "runtime": {"runs": str(tmp_path), "chunk": 7, "quiet": True, "lease": "share", "sheet": 0},
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture

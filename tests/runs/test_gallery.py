@@ -17,24 +17,35 @@ def runs(tmp_path_factory):
         ("cancer_mlp", "breast_cancer"),
         ("series_cnn", "italy_power_demand"),
     ):
-        harness.run({
-            "model": model, "dataset": dataset, "explainer": ["gradient", "random"], "metric": ["sparseness"],
-            "protocol": {"samples": 5}, "runtime": {"runs": str(folder), "quiet": True, "sheet": 3}, "run": dataset,
-        })  # fmt: skip
+        harness.run(
+            {
+                "model": model,
+                "dataset": dataset,
+                "explainer": ["gradient", "random"],
+                "metric": ["sparseness"],
+                "protocol": {"samples": 5},
+                "runtime": {"runs": str(folder), "quiet": True, "sheet": 3},
+                "run": dataset,
+            }
+        )
     return folder
 
 
 def index_of(runs, dataset):
     (path,) = (runs / dataset / "maps").glob("*.json")
     found = json.loads(path.read_text())
-    load = lambda name: np.load(path.parent / name, allow_pickle=False)  # noqa: E731
+    load = lambda name: np.load(path.parent / name, allow_pickle=False)
     return found, load(found["inputs"]), {name: load(each["file"]) for name, each in found["explainers"].items()}
 
 
-@pytest.mark.parametrize(("dataset", "modality", "inputs", "units"), [
-    ("digits", "image", (3, 8, 8, 3), (8, 8)), ("breast_cancer", "table", (3, 30), (30,)),
-    ("italy_power_demand", "series", (3, 1, 24), (24,)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dataset", "modality", "inputs", "units"),
+    [
+        ("digits", "image", (3, 8, 8, 3), (8, 8)),
+        ("breast_cancer", "table", (3, 30), (30,)),
+        ("italy_power_demand", "series", (3, 1, 24), (24,)),
+    ],
+)
 def test_the_index_names_the_samples_and_the_maps_fit_them(runs, dataset, modality, inputs, units):
     about, small, maps = index_of(runs, dataset)
     assert about["modality"] == modality and small.shape == inputs and len(about["samples"]) == 3

@@ -27,8 +27,11 @@ def assert_equal_results(first, second):
 
 
 def test_a_killed_run_resumes_loses_at_most_one_cell_and_ends_equal_to_an_undisturbed_one(config, elsewhere, tmp_path):
-    config["metric"] = {"first": {"name": "toys:drop"}, "second": {"name": "toys:slow_total"},
-                        "third": {"name": "toys:total", "scale": 3.0}}  # fmt: skip
+    config["metric"] = {
+        "first": {"name": "toys:drop"},
+        "second": {"name": "toys:slow_total"},
+        "third": {"name": "toys:total", "scale": 3.0},
+    }
     process = elsewhere(config)
     store = Store(tmp_path / "night")
     deadline = time.monotonic() + 120

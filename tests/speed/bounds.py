@@ -106,12 +106,16 @@ def print_peak_memory(folder, count, device):
     from harness.plan import Plan
     from harness.running import run_plan
 
-    plan = Plan.of({
-        "model": "bounds:coarse_model", "run": f"of{count}",
-        "dataset": {"name": "bounds:noise_photos", "count": count}, "explainer": ["saliency", "random"],
-        "metric": {"srg": {"steps": 4}, "sensitivity_n": {"sizes": 2, "subsets": 4}},
-        "runtime": {"runs": folder, "quiet": True, "lease": "share", "sheet": 0, "chunk": 32, "device": device},
-    })  # fmt: skip
+    plan = Plan.of(
+        {
+            "model": "bounds:coarse_model",
+            "run": f"of{count}",
+            "dataset": {"name": "bounds:noise_photos", "count": count},
+            "explainer": ["saliency", "random"],
+            "metric": {"srg": {"steps": 4}, "sensitivity_n": {"sizes": 2, "subsets": 4}},
+            "runtime": {"runs": folder, "quiet": True, "lease": "share", "sheet": 0, "chunk": 32, "device": device},
+        }
+    )
     used = (lambda: torch.cuda.memory_reserved() / 2**20) if device == "cuda" else _resident
     before, peak, done = used(), [0.0], threading.Event()
 

@@ -68,8 +68,16 @@ def explainer_figure(benchmark):
 
     def note(name, forwards, backwards, seconds, to_bound, to_gradient):
         benchmark.extra_info.update(bound=to_bound, gradient=to_gradient)
-        EXPLAINERS.append((name, f"{forwards:.4g}", f"{backwards:.4g}", f"{1000 * seconds:.3g}", f"{to_bound:.2f}",
-                           f"{to_gradient:.3g}"))  # fmt: skip
+        EXPLAINERS.append(
+            (
+                name,
+                f"{forwards:.4g}",
+                f"{backwards:.4g}",
+                f"{1000 * seconds:.3g}",
+                f"{to_bound:.2f}",
+                f"{to_gradient:.3g}",
+            )
+        )
 
     return note
 

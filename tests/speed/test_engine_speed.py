@@ -28,8 +28,9 @@ def test_shapley_values_and_lime_of_a_table_take_far_less_than_in_captum(ours, t
     warnings.simplefilter("ignore")  # captum recommends one example at a time
     ours_time, captum_time = measure(
         lambda: harness.explain(ours, model, inputs, targets, samples=samples),
-        lambda: explainer.attribute(inputs, target=targets, n_samples=samples), rounds=2,
-    )  # fmt: skip
+        lambda: explainer.attribute(inputs, target=targets, n_samples=samples),
+        rounds=2,
+    )
     figure(f"{ours}, 10-column MLP, 256 evaluations: captum's time / ours", captum_time / ours_time, ">= 100")
 
 
@@ -47,13 +48,19 @@ def test_ten_times_the_samples_need_no_more_memory(tmp_path, benchmark, figure, 
 
 def many_cells(folder, explainers, metrics):
     """A plan of many cheap cells."""
-    return Plan.of({
-        "model": "digits_cnn", "dataset": "digits", "run": "many",
-        "explainer": {f"random_{i}": {"name": "blurred_random", "width": 0.01 + i / 1000} for i in range(explainers)},
-        "metric": {f"deletion_{i}": {"name": "deletion", "steps": i + 2} for i in range(metrics)},
-        "protocol": {"samples": 4},
-        "runtime": {"runs": str(folder), "quiet": True, "lease": "share", "sheet": 0, "chunk": 64},
-    })  # fmt: skip
+    return Plan.of(
+        {
+            "model": "digits_cnn",
+            "dataset": "digits",
+            "run": "many",
+            "explainer": {
+                f"random_{i}": {"name": "blurred_random", "width": 0.01 + i / 1000} for i in range(explainers)
+            },
+            "metric": {f"deletion_{i}": {"name": "deletion", "steps": i + 2} for i in range(metrics)},
+            "protocol": {"samples": 4},
+            "runtime": {"runs": str(folder), "quiet": True, "lease": "share", "sheet": 0, "chunk": 64},
+        }
+    )
 
 
 def test_a_cell_costs_little_beside_model_and_metric(tmp_path, benchmark, figure):
@@ -74,10 +81,15 @@ def test_running_a_finished_run_of_four_thousand_cells_again(tmp_path, benchmark
     (plan.directory / "scores").mkdir()
     with open(plan.directory / "cells" / "old.jsonl", "w") as file:
         for job in plan.jobs:
-            row = {"cell": job.cell, "status": "ok", "subject": codes[job.explainer] + "-0", "stick":
-            sticks[job.metric],
-                   "value": 0.5, "finished": "2026-01-01T00:00:00.000000+00:00",
-                   "config": json.loads(json.dumps(plan.identity(job.explainer, job.metric)))}  # fmt: skip
+            row = {
+                "cell": job.cell,
+                "status": "ok",
+                "subject": codes[job.explainer] + "-0",
+                "stick": sticks[job.metric],
+                "value": 0.5,
+                "finished": "2026-01-01T00:00:00.000000+00:00",
+                "config": json.loads(json.dumps(plan.identity(job.explainer, job.metric))),
+            }
             file.write(json.dumps(row) + "\n")
             store.scores_path(job.cell).touch()
     again = many_cells(tmp_path, 80, 50)

@@ -17,29 +17,42 @@ from harness.scoring import score_batch
 COUNT, SIDE, CHUNK, CLASSES = 8, 64, 32, 1000
 TRAINING = ("roar", "idsds", "label_randomization")  # their passes are those of training
 BUDGETS = {
-    "samples": 16, "subsets": 16, "sizes": 3, "steps": 16, "stages": 3, "weight_seeds": 1, "draws": 2,
-    "displacements": 4, "groups": 32, "orders": 1,
-}  # fmt: skip
+    "samples": 16,
+    "subsets": 16,
+    "sizes": 3,
+    "steps": 16,
+    "stages": 3,
+    "weight_seeds": 1,
+    "draws": 2,
+    "displacements": 4,
+    "groups": 32,
+    "orders": 1,
+}
 PATCHES = {"granularity": "patch", "patch": 8}
 OWN = {
-    "completeness": {"baseline": "zero"}, "seg_sensitivity_n": {"segments": "grid:8"},
-    "irof": {"segments": "grid:8"}, "monotonicity_correlation": {"samples": 2},
-}  # fmt: skip
+    "completeness": {"baseline": "zero"},
+    "seg_sensitivity_n": {"segments": "grid:8"},
+    "irof": {"segments": "grid:8"},
+    "monotonicity_correlation": {"samples": 2},
+}
 NEEDS_CLASSES = ("grid_pointing",)  # a net with random weights sees one class everywhere
 # Metrics of the truth ask the model nothing.
 MEASURED = [
     name
     for name, entry in METRICS.items()
     if entry.kind not in ("cost", "truth") and name not in TRAINING + NEEDS_CLASSES
-]  # fmt: skip
+]
 
 # Ours and theirs at equal work: as many inputs with something removed, or as many explanations; 28 x 28 pixels, one
 # channel. Where ours does more, like passes for the output beside each explanation, that counts against ours. SLIC does
 # not make as many segments as it is asked for: these are 102 of ours and 82 of Quantus's.
 AGAINST = {
     "deletion": ({"steps": 28, "baseline": "zero"}, "PixelFlipping", {"features_in_step": 28}),
-    "aopc": ({"steps": 49, "granularity": "patch", "patch": 4, "baseline": "zero"}, "RegionPerturbation",
-             {"patch_size": 4, "regions_evaluation": 49}),
+    "aopc": (
+        {"steps": 49, "granularity": "patch", "patch": 4, "baseline": "zero"},
+        "RegionPerturbation",
+        {"patch_size": 4, "regions_evaluation": 49},
+    ),
     "selectivity": ({"steps": 49, "patch": 4, "baseline": "zero"}, "Selectivity", {"patch_size": 4}),
     "irof": ({"segments": "slic:130"}, "IROF", {"segmentation_method": "slic"}),
     "road": ({}, "ROAD", {"percentages": [10, 20, 30, 40, 50, 70, 90]}),
@@ -53,11 +66,14 @@ AGAINST = {
     "parameter_randomization": ({"stages": 0}, "MPRT", {}),
     "efficient_parameter_randomization": ({"weight_seeds": 1}, "EfficientMPRT", {}),
     "random_logit": ({"draws": 1}, "RandomLogit", {"num_classes": 10}),
-    "complexity": ({}, "Complexity", {}), "sparseness": ({}, "Sparseness", {}),
-    "relevance_mass": ({}, "RelevanceMassAccuracy", {}), "relevance_rank": ({}, "RelevanceRankAccuracy", {}),
-    "top_k_intersection": ({}, "TopKIntersection", {"k": 16}), "localization_auc": ({}, "AUC", {}),
+    "complexity": ({}, "Complexity", {}),
+    "sparseness": ({}, "Sparseness", {}),
+    "relevance_mass": ({}, "RelevanceMassAccuracy", {}),
+    "relevance_rank": ({}, "RelevanceRankAccuracy", {}),
+    "top_k_intersection": ({}, "TopKIntersection", {"k": 16}),
+    "localization_auc": ({}, "AUC", {}),
     "pointing_game": ({"tolerance": 0.0}, "PointingGame", {}),
-}  # fmt: skip
+}
 
 
 class World:
@@ -76,17 +92,20 @@ class World:
 
     def _samples(self, predictor):
         return samples_of(
-            self.model, self.inputs, self.targets, predictor=predictor, masks=self.masks, train=self.train,
+            self.model,
+            self.inputs,
+            self.targets,
+            predictor=predictor,
+            masks=self.masks,
+            train=self.train,
             value_range=(-4.0, 4.0),
-        )  # fmt: skip
+        )
 
     def scoring(self, name, options, predictor=None):
         """A function that scores once, from nothing."""
         entry, predictor = METRICS.resolve(name), predictor or Predictor(self.model, chunk=CHUNK)
         options = entry.complete(options)
-        return lambda: score_batch(
-            entry, options, make_batch(self._samples(predictor), self.maps, self.explaining)
-        )  # fmt: skip
+        return lambda: score_batch(entry, options, make_batch(self._samples(predictor), self.maps, self.explaining))
 
     def passes(self, name, options):
         """Rows forward and backward in one scoring."""

@@ -15,9 +15,10 @@ COUNT, CHUNK = 16, 32
 BUDGETS = {"samples": 48, "permutations": 2, "steps": 16, "repeats": 2}
 SPECIAL_GOALS = {"lrp": ("a plain gradient", 6), "deep_lift": ("a plain gradient", 2.5)}
 MEASURED = [
-    name for name, entry in EXPLAINERS.items()
+    name
+    for name, entry in EXPLAINERS.items()
     if entry.scope == "local" and entry.source == "harness" and not entry.control and "image" in entry.modalities
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,11 @@ def test_imputing_an_image_for_all_percents_takes_less_time_than_in_quantus(map_
 
     gap = np.abs(fill_linearly(images, masks).cpu().numpy() - np.stack(theirs())).max()
     ours, quantus_time = measure(lambda: fill_linearly(images, masks), theirs, rounds=3)
-    figure(f"noisy linear imputation, 3 x 224 px, {map_}, largest gap {gap:.0e}: Quantus's time / ours",
-           quantus_time / ours, ">= 15")  # fmt: skip
+    figure(
+        f"noisy linear imputation, 3 x 224 px, {map_}, largest gap {gap:.0e}: Quantus's time / ours",
+        quantus_time / ours,
+        ">= 15",
+    )
 
 
 def test_the_same_road_curve_takes_less_time_than_in_quantus(measure, figure, device):
@@ -43,8 +46,14 @@ def test_the_same_road_curve_takes_less_time_than_in_quantus(measure, figure, de
     metric = quantus.ROAD(percentages=list(PERCENTS), normalise=False, disable_warnings=True)
 
     def theirs():
-        metric(model=model, x_batch=inputs.copy(), y_batch=work.targets.cpu().numpy(), a_batch=maps.copy(),
-               device=str(device), batch_size=64)  # fmt: skip
+        metric(
+            model=model,
+            x_batch=inputs.copy(),
+            y_batch=work.targets.cpu().numpy(),
+            a_batch=maps.copy(),
+            device=str(device),
+            batch_size=64,
+        )
 
     ours, quantus_time = measure(work.scoring(Predictor(model, chunk=64), "road"), theirs, rounds=3)
     figure("road, small CNN, 28 px: Quantus's time / ours", quantus_time / ours, ">= 15")

@@ -36,9 +36,15 @@ def smooth_net(width, classes=3, dtype=torch.float32):
 
 def small_cnn(channels=3, classes=4):
     return nn.Sequential(
-        nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes),
-    ).eval()  # fmt: skip
+        nn.Conv2d(channels, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, classes),
+    ).eval()
 
 
 def explain(name, net, inputs, targets, **options):

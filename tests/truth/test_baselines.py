@@ -17,9 +17,11 @@ OVER = {"image": (2, 3), "tokens": (1,), "series": (2,)}  # the axes of the unit
 FOR_IMAGES = ("black", "blur")
 FOR_TEXTS = ("mask", "pad")  # in test_text_baselines
 WHERE_THEY_APPLY = [
-    (kind, name) for kind in SHAPES for name in sorted(BASELINES.keys() - set(FOR_TEXTS))
+    (kind, name)
+    for kind in SHAPES
+    for name in sorted(BASELINES.keys() - set(FOR_TEXTS))
     if kind == "image" or name not in FOR_IMAGES
-]  # fmt: skip
+]
 RANDOM = ("gaussian_noise", "train_sample", "uniform_noise")
 
 
@@ -116,7 +118,7 @@ def test_blur_is_rises_kernel_with_zeros_around_the_image(shape, radius, seed):
     delta = np.zeros((2 * radius + 1, 2 * radius + 1))
     delta[radius, radius] = 1
     kernel = gaussian_filter(delta, radius, mode="reflect")  # at full size 11 x 11 and sigma 5
-    blurred = lambda mode: np.stack([[convolve(c, kernel, mode=mode, cval=0.0) for c in image] for image in x])  # noqa: E731
+    blurred = lambda mode: np.stack([[convolve(c, kernel, mode=mode, cval=0.0) for c in image] for image in x])
     equal(found.baseline("blur"), blurred("constant"))
     assert not np.allclose(found.baseline("blur").numpy(), blurred("nearest"), rtol=1e-2)
 
@@ -146,8 +148,11 @@ def test_uniform_noise_is_uniform_over_each_channels_declared_range(width, seed)
 
 
 def test_a_declared_range_is_one_number_or_one_per_channel_or_of_an_inputs_shape(seed):
-    bounds = [(-2.0, 3.0), (torch.full((3,), -2.0), torch.full((3,), 3.0)),
-              (torch.full((3, 1, 1), -2.0), torch.full((3, 5, 11), 3.0))]  # fmt: skip
+    bounds = [
+        (-2.0, 3.0),
+        (torch.full((3,), -2.0), torch.full((3,), 3.0)),
+        (torch.full((3, 1, 1), -2.0), torch.full((3, 5, 11), 3.0)),
+    ]
     first, *others = [
         world("image", seed, 2, (3, 5, 11), value_range=each)[0].baseline("uniform_noise") for each in bounds
     ]

@@ -19,151 +19,245 @@ BASELINES = ("zero", "mean", "uniform_noise")
 
 # For each option: what else is set, and values of which every two must give other scores.
 CURVES = {
-    "steps": ({}, 6, 9), "baseline": ({}, *BASELINES), "score": ({}, "probability", "logit", "log_odds"),
+    "steps": ({}, 6, 9),
+    "baseline": ({}, *BASELINES),
+    "score": ({}, "probability", "logit", "log_odds"),
     "granularity": ({"patch": 5, "segments": "grid:3"}, "unit", "patch", "segment"),
-    "patch": ({"granularity": "patch"}, 3, 4), "segments": ({"granularity": "segment"}, "slic:20", "grid:3"),
-    "imputations": ({"baseline": "uniform_noise"}, 1, 2), "tie_draws": ({}, 1, 3),
-}  # fmt: skip
+    "patch": ({"granularity": "patch"}, 3, 4),
+    "segments": ({"granularity": "segment"}, "slic:20", "grid:3"),
+    "imputations": ({"baseline": "uniform_noise"}, 1, 2),
+    "tie_draws": ({}, 1, 3),
+}
 ORDERED = CURVES | {"order": ({}, "morf", "lerf")}
 SUBSETS = {name: CURVES[name] for name in ("baseline", "score", "granularity", "patch", "segments")} | {
-    "share": ({}, 0.3, 0.6), "subsets": ({}, 12, 16),
-}  # fmt: skip
+    "share": ({}, 0.3, 0.6),
+    "subsets": ({}, 12, 16),
+}
 SINGLE = {
     "granularity": ({"patch": 5, "segments": "grid:3", "groups": 16}, "auto", "unit", "patch", "segment"),
-    "groups": ({}, 4, 9), "patch": ({"granularity": "patch"}, 3, 4),
-    "segments": ({"granularity": "segment"}, "slic:20", "grid:3"), "score": ({}, "logit", "probability"),
-}  # fmt: skip
+    "groups": ({}, 4, 9),
+    "patch": ({"granularity": "patch"}, 3, 4),
+    "segments": ({"granularity": "segment"}, "slic:20", "grid:3"),
+    "score": ({}, "logit", "probability"),
+}
 RATIONALES = {
-    "percents": ({}, "1 5 10 20 50", "20 40"), "positive_only": ({"percents": "50 90"}, False, True),
-    "baseline": ({}, *BASELINES), "score": ({}, "probability", "logit", "log_odds"), "padding": ({}, "zero"),
-}  # fmt: skip
+    "percents": ({}, "1 5 10 20 50", "20 40"),
+    "positive_only": ({"percents": "50 90"}, False, True),
+    "baseline": ({}, *BASELINES),
+    "score": ({}, "probability", "logit", "log_odds"),
+    "padding": ({}, "zero"),
+}
 NOISE = {"radius": ({}, 0.02, 0.2), "samples": ({}, 2, 40)}
 DISTRIBUTED = NOISE | {"distribution": ({}, "gaussian", "uniform")}
 RELATIVE = DISTRIBUTED | {"floor": ({}, 0.01, 0.3), "eps": ({}, 1e-6, 100.0), "log10": ({}, False, True)}
 MPRT = {
     "mode": ({}, "cascading", "bottom_up", "independent"),
-    "similarity": ({}, "spearman", "spearman_abs", "ssim", "hog"), "stages": ({}, 2, 3),
-    "target": ({}, "fixed", "reargmax"), "weight_seed": ({}, 0, 1), "weight_seeds": ({}, 1, 2),
+    "similarity": ({}, "spearman", "spearman_abs", "ssim", "hog"),
+    "stages": ({}, 2, 3),
+    "target": ({}, "fixed", "reargmax"),
+    "weight_seed": ({}, 0, 1),
+    "weight_seeds": ({}, 1, 2),
     "running_statistics": ({}, "keep", "reset"),
-}  # fmt: skip
+}
 FINE = {"distinct": 1.0, "displacements": 1, "weight_seeds": 9}
 METRIC_OPTIONS = {
-    "deletion": ORDERED, "insertion": CURVES, "srg": CURVES, "aopc": ORDERED,
-    "abpc": CURVES, "selectivity": CURVES | {"tie_draws": ({"granularity": "unit"}, 1, 3)},
+    "deletion": ORDERED,
+    "insertion": CURVES,
+    "srg": CURVES,
+    "aopc": ORDERED,
+    "abpc": CURVES,
+    "selectivity": CURVES | {"tie_draws": ({"granularity": "unit"}, 1, 3)},
     "irof": CURVES | {"normalised": ({}, False, True)},
     "random_order": {name: values for name, values in CURVES.items() if name != "tie_draws"} | {"orders": ({}, 1, 3)},
     "road": {
-        "percents": ({}, "10 50", "20 70"), "order": ({}, "morf", "lerf"),
-        "score": ({}, "accuracy", "probability", "logit", "log_odds"), "noise": ({}, 0.01, 0.5),
-        "imputations": ({"noise": 0.5}, 1, 2), "tie_draws": ({}, 1, 3),
+        "percents": ({}, "10 50", "20 70"),
+        "order": ({}, "morf", "lerf"),
+        "score": ({}, "accuracy", "probability", "logit", "log_odds"),
+        "noise": ({}, 0.01, 0.5),
+        "imputations": ({"noise": 0.5}, 1, 2),
+        "tie_draws": ({}, 1, 3),
     },
-    "sensitivity_n": SUBSETS | {"sizes": ({}, 3, 4)}, "faithfulness_correlation": SUBSETS,
+    "sensitivity_n": SUBSETS | {"sizes": ({}, 3, 4)},
+    "faithfulness_correlation": SUBSETS,
     "seg_sensitivity_n": {
-        "sizes": ({}, 3, 4), "share": ({}, 0.3, 0.6), "subsets": ({}, 12, 16), "baseline": ({}, *BASELINES),
-        "score": ({}, "probability", "logit", "log_odds"), "segments": ({}, "slic:20", "grid:3"),
+        "sizes": ({}, 3, 4),
+        "share": ({}, 0.3, 0.6),
+        "subsets": ({}, 12, 16),
+        "baseline": ({}, *BASELINES),
+        "score": ({}, "probability", "logit", "log_odds"),
+        "segments": ({}, "slic:20", "grid:3"),
         "segment_reduce": ({"segments": "slic:20"}, "sum", "mean"),
     },
-    "faithfulness_estimate": SINGLE | {
+    "faithfulness_estimate": SINGLE
+    | {
         "granularity": ({"patch": 5, "segments": "grid:3", "groups": 16}, "auto", "unit", "patch", "segment", "ranked"),
         "baseline": ({}, *BASELINES),
     },
     "single_deletion": {
-        "segments": ({}, "grid:4", "grid:3", "unit"), "baseline": ({}, *BASELINES), "score": ({}, "logit", "log_odds"),
+        "segments": ({}, "grid:4", "grid:3", "unit"),
+        "baseline": ({}, *BASELINES),
+        "score": ({}, "logit", "log_odds"),
     },
-    "non_sensitivity": SINGLE | {
-        "attribution_eps": ({}, 0.3, 1.0), "output_eps": ({}, 0.001, 0.05), "baseline": ({}, *BASELINES),
+    "non_sensitivity": SINGLE
+    | {
+        "attribution_eps": ({}, 0.3, 1.0),
+        "output_eps": ({}, 0.001, 0.05),
+        "baseline": ({}, *BASELINES),
         "samples": ({"baseline": "uniform_noise"}, 1, 12),
     },
     "monotonicity": {
-        "verdict": ({}, False, True), "tolerance": ({}, 1e-6, 0.05), "steps": ({}, 40, 72),
-        "baseline": ({}, *BASELINES), "score": ({}, "probability", "logit"), "granularity": CURVES["granularity"],
-        "patch": CURVES["patch"], "segments": CURVES["segments"],
+        "verdict": ({}, False, True),
+        "tolerance": ({}, 1e-6, 0.05),
+        "steps": ({}, 40, 72),
+        "baseline": ({}, *BASELINES),
+        "score": ({}, "probability", "logit"),
+        "granularity": CURVES["granularity"],
+        "patch": CURVES["patch"],
+        "segments": CURVES["segments"],
     },
     "monotonicity_correlation": SINGLE | {"samples": ({}, 4, 8), "baseline": ({}, "uniform_noise", "zero", "mean")},
-    "comprehensiveness": RATIONALES, "sufficiency": RATIONALES,
+    "comprehensiveness": RATIONALES,
+    "sufficiency": RATIONALES,
     # Accuracies of four samples have few levels, so that two settings' may coincide: its own tests tell them apart.
     "roar": {
-        "percents": ({}, "20 40 60 80"), "keep": ({}, True), "baseline": ({}, "uniform_noise"),
-        "initialisations": ({}, 3), "epochs": ({}, 5), "rate": ({}, 0.01), "batch_size": ({}, 25),
+        "percents": ({}, "20 40 60 80"),
+        "keep": ({}, True),
+        "baseline": ({}, "uniform_noise"),
+        "initialisations": ({}, 3),
+        "epochs": ({}, 5),
+        "rate": ({}, 0.01),
+        "batch_size": ({}, 25),
         "largest": ({}, 10**8),
     },
     "idsds": {
-        "segments": ({}, "grid:4", "grid:3"), "baseline": ({}, "zero", "mean"), "score": ({}, "probability", "logit"),
-        "epochs": ({}, 2, 5), "rate": ({}, 0.01, 0.03), "batch_size": ({}, 25, 40), "largest": ({}, 10**8),
+        "segments": ({}, "grid:4", "grid:3"),
+        "baseline": ({}, "zero", "mean"),
+        "score": ({}, "probability", "logit"),
+        "epochs": ({}, 2, 5),
+        "rate": ({}, 0.01, 0.03),
+        "batch_size": ({}, 25, 40),
+        "largest": ({}, 10**8),
     },
     "infidelity": {
         "perturbation": ({"convention": "local"}, "square", "subset", "gaussian"),
-        "scaling": ({}, "none", "optimal", "normalised"), "samples": ({}, 16, 20), "largest": ({}, 3, 8),
-        "noise": ({"perturbation": "gaussian", "convention": "local"}, 0.2, 0.4), "baseline": ({}, *BASELINES),
-        "score": ({}, "logit", "probability"), "convention": ({"baseline": "mean"}, "contribution", "local"),
+        "scaling": ({}, "none", "optimal", "normalised"),
+        "samples": ({}, 16, 20),
+        "largest": ({}, 3, 8),
+        "noise": ({"perturbation": "gaussian", "convention": "local"}, 0.2, 0.4),
+        "baseline": ({}, *BASELINES),
+        "score": ({}, "logit", "probability"),
+        "convention": ({"baseline": "mean"}, "contribution", "local"),
     },
     "max_sensitivity": NOISE | {"absolute": ({}, False, True)},
     "avg_sensitivity": NOISE | {"absolute": ({}, False, True)},
     "local_lipschitz": DISTRIBUTED | {"relative": ({}, False, True)},
-    "relative_input_stability": RELATIVE, "relative_output_stability": RELATIVE,
+    "relative_input_stability": RELATIVE,
+    "relative_output_stability": RELATIVE,
     "relative_representation_stability": RELATIVE | {"layer": ({}, None, "0", "3")},
     "input_invariance": {"shift": ({}, "constant", "texture"), "size": ({}, 0.5, 1.0)},
-    "pointing_game": {"tolerance": ({}, 0.0, 30.0, 75.0)}, "relevance_mass": {"sign": ({}, "pos", "abs")},
-    "relevance_rank": {}, "top_k_intersection": {"share": ({}, 0.1, 0.3)}, "localization_auc": {},
-    "truth_correlation": {"rank": ({}, False, True), "absolute": ({}, False, True)}, "truth_cosine": {},
-    "truth_error": {"scaled": ({}, False, True)}, "truth_sign": {"weighted": ({}, False, True)},
-    "truth_precision": {}, "truth_emd": {"pool": ({}, 1, 2)}, "false_mass": {},
+    "pointing_game": {"tolerance": ({}, 0.0, 30.0, 75.0)},
+    "relevance_mass": {"sign": ({}, "pos", "abs")},
+    "relevance_rank": {},
+    "top_k_intersection": {"share": ({}, 0.1, 0.3)},
+    "localization_auc": {},
+    "truth_correlation": {"rank": ({}, False, True), "absolute": ({}, False, True)},
+    "truth_cosine": {},
+    "truth_error": {"scaled": ({}, False, True)},
+    "truth_sign": {"weighted": ({}, False, True)},
+    "truth_precision": {},
+    "truth_emd": {"pool": ({}, 1, 2)},
+    "false_mass": {},
     "grid_pointing": {
-        "side": ({}, 2, 3), "confidence": ({}, 0.0, 0.5), "grids": ({}, 1, 3), "resize": ({}, False, True),
+        "side": ({}, 2, 3),
+        "confidence": ({}, 0.0, 0.5),
+        "grids": ({}, 1, 3),
+        "resize": ({}, False, True),
     },
     "effective_complexity": {
-        "definition": ({}, "model", "threshold"), "tolerance": ({}, 0.05, 0.3), "steps": ({}, 5, 16),
-        "baseline": ({}, *BASELINES), "score": ({}, "probability", "logit", "log_odds"),
+        "definition": ({}, "model", "threshold"),
+        "tolerance": ({}, 0.05, 0.3),
+        "steps": ({}, 5, 16),
+        "baseline": ({}, *BASELINES),
+        "score": ({}, "probability", "logit", "log_odds"),
         "imputations": ({"baseline": "uniform_noise"}, 1, 8),
-        "epsilon": ({"definition": "threshold"}, 0.01, 0.2), "normalised": ({}, True, False),
+        "epsilon": ({"definition": "threshold"}, 0.01, 0.2),
+        "normalised": ({}, True, False),
     },
-    "parameter_randomization": MPRT, "chance_similarity": MPRT | {"displacements": ({}, 1, 19)},
+    "parameter_randomization": MPRT,
+    "chance_similarity": MPRT | {"displacements": ({}, 1, 19)},
     "efficient_parameter_randomization": {
-        "bins": ({}, 20, 100), "weight_seed": ({}, 0, 1), "weight_seeds": ({}, 2, 3),
-        "over_seeds": ({"weight_seeds": 3}, "mean", "median"), "target": ({}, "fixed", "reargmax"),
+        "bins": ({}, 20, 100),
+        "weight_seed": ({}, 0, 1),
+        "weight_seeds": ({}, 2, 3),
+        "over_seeds": ({"weight_seeds": 3}, "mean", "median"),
+        "target": ({}, "fixed", "reargmax"),
         "running_statistics": ({}, "keep", "reset"),
     },
-    "smooth_parameter_randomization": {name: MPRT[name] for name in MPRT if name != "weight_seeds"} | {
-        "samples": ({}, 3, 4), "noise": ({}, 0.1, 0.2),
+    "smooth_parameter_randomization": {name: MPRT[name] for name in MPRT if name != "weight_seeds"}
+    | {
+        "samples": ({}, 3, 4),
+        "noise": ({}, 0.1, 0.2),
     },
     "random_logit": {
-        "other": ({"draws": 2}, "uniform", "runner_up"), "draws": ({}, 1, 2),
+        "other": ({"draws": 2}, "uniform", "runner_up"),
+        "draws": ({}, 1, 2),
         "similarity": ({}, "spearman", "spearman_abs", "ssim"),
     },
     # An option with one value changes no score, or not surely, in so small a world.
     "label_randomization": {
-        "similarity": ({}, "spearman", "spearman_abs", "ssim", "hog"), "epochs": ({}, 2, 3),
-        "rate": ({}, 0.003, 0.03), "batch_size": ({}, 8, 12), "weight_seed": ({}, 0, 1),
-        "least_accuracy": ({}, 0.0), "largest": ({}, 10**8),
+        "similarity": ({}, "spearman", "spearman_abs", "ssim", "hog"),
+        "epochs": ({}, 2, 3),
+        "rate": ({}, 0.003, 0.03),
+        "batch_size": ({}, 8, 12),
+        "weight_seed": ({}, 0, 1),
+        "least_accuracy": ({}, 0.0),
+        "largest": ({}, 10**8),
     },
     "sanity": {
-        "similarity": (FINE, "spearman", "ssim"), "weight_seed": (FINE, 1),
+        "similarity": (FINE, "spearman", "ssim"),
+        "weight_seed": (FINE, 1),
         "weight_seeds": ({"distinct": 1.0, "displacements": 1}, 8, 9),
-        "displacements": ({"distinct": 1.0, "weight_seeds": 9}, 1, 19), "draws": ({}, 3),
-        "distinct": ({}, -0.5, 0.99), "running_statistics": ({}, "keep"),
+        "displacements": ({"distinct": 1.0, "weight_seeds": 9}, 1, 19),
+        "draws": ({}, 3),
+        "distinct": ({}, -0.5, 0.99),
+        "running_statistics": ({}, "keep"),
     },
-    "complexity": {"normalised": ({}, False, True)}, "sparseness": {},
+    "complexity": {"normalised": ({}, False, True)},
+    "sparseness": {},
     "completeness": {"relative": ({}, False, True), "baseline": ({}, None, "mean", "uniform_noise")},
-}  # fmt: skip
+}
 COMMON = {
     **dict.fromkeys(("deletion", "insertion", "srg", "aopc", "abpc", "random_order", "irof"), {"steps": 6}),
-    "selectivity": {"steps": 6, "patch": 4}, "road": {"score": "logit"},
-    "sensitivity_n": {"sizes": 3, "subsets": 12}, "faithfulness_correlation": {"subsets": 12, "share": 0.3},
-    "infidelity": {"samples": 16, "largest": 4}, "seg_sensitivity_n": {"sizes": 3, "subsets": 12, "segments": "grid:3"},
-    "non_sensitivity": {"attribution_eps": 0.5, "output_eps": 0.01}, "monotonicity": {"steps": 72},
+    "selectivity": {"steps": 6, "patch": 4},
+    "road": {"score": "logit"},
+    "sensitivity_n": {"sizes": 3, "subsets": 12},
+    "faithfulness_correlation": {"subsets": 12, "share": 0.3},
+    "infidelity": {"samples": 16, "largest": 4},
+    "seg_sensitivity_n": {"sizes": 3, "subsets": 12, "segments": "grid:3"},
+    "non_sensitivity": {"attribution_eps": 0.5, "output_eps": 0.01},
+    "monotonicity": {"steps": 72},
     "monotonicity_correlation": {"samples": 4, "baseline": "uniform_noise"},
     "roar": {"initialisations": 4, "epochs": 3, "rate": 0.02, "batch_size": 40},
     "idsds": {"epochs": 3, "rate": 0.02, "batch_size": 40},
-    **dict.fromkeys((
-        "max_sensitivity", "avg_sensitivity", "local_lipschitz", "relative_input_stability",
-        "relative_output_stability", "relative_representation_stability",
-    ), {"samples": 4}),
-    "effective_complexity": {"steps": 64, "tolerance": 0.02}, "grid_pointing": {"confidence": 0.0},
-    "parameter_randomization": {"stages": 3}, "chance_similarity": {"stages": 3, "displacements": 3},
+    **dict.fromkeys(
+        (
+            "max_sensitivity",
+            "avg_sensitivity",
+            "local_lipschitz",
+            "relative_input_stability",
+            "relative_output_stability",
+            "relative_representation_stability",
+        ),
+        {"samples": 4},
+    ),
+    "effective_complexity": {"steps": 64, "tolerance": 0.02},
+    "grid_pointing": {"confidence": 0.0},
+    "parameter_randomization": {"stages": 3},
+    "chance_similarity": {"stages": 3, "displacements": 3},
     "smooth_parameter_randomization": {"stages": 3, "samples": 3},
     "efficient_parameter_randomization": {"weight_seeds": 2},
     "label_randomization": {"epochs": 2, "least_accuracy": 0.0},
-}  # fmt: skip
+}
 
 
 def flat(model, inputs, targets):
@@ -184,9 +278,15 @@ class World:
     def __init__(self, seed):
         torch.manual_seed(seed)
         self.net = nn.Sequential(
-            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Tanh(), nn.Conv2d(6, 4, 3, stride=2), nn.Tanh(),
-            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 10),
-        )  # fmt: skip
+            nn.Conv2d(3, 6, 3),
+            nn.BatchNorm2d(6),
+            nn.Tanh(),
+            nn.Conv2d(6, 4, 3, stride=2),
+            nn.Tanh(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(64, 10),
+        )
         self.net(2 * torch.randn(50, 3, 12, 12) + 1)
         self.net.eval()
         self.train, self.masks = 2 * torch.randn(100, 3, 12, 12), torch.rand(4, 12, 12) < 0.15
@@ -213,9 +313,17 @@ class World:
     def measure(self, explainers, metrics):
         """The scores (N,) of all cells measured together, by (explainer, metric)."""
         frame = harness.evaluate(
-            self.net, self.inputs, self.targets, explainers=explainers, metrics=metrics, value_range=(-4.0, 4.0),
-            train=self.train, train_labels=self.train_labels, masks=self.masks, truth=self.truth,
-        )  # fmt: skip
+            self.net,
+            self.inputs,
+            self.targets,
+            explainers=explainers,
+            metrics=metrics,
+            value_range=(-4.0, 4.0),
+            train=self.train,
+            train_labels=self.train_labels,
+            masks=self.masks,
+            truth=self.truth,
+        )
         assert (frame.status == "ok").all(), frame[frame.status != "ok"].error.unique()
         return {cell: rows.value.to_numpy() for cell, rows in frame.groupby(["explainer", "metric"])}
 
@@ -307,10 +415,13 @@ def test_metrics_score_the_same_beside_all_the_others(world):
 
 
 def test_an_explainers_scores_are_the_same_beside_another_explainers(world):
-    metrics = dict(chain.from_iterable(
-        next(variants(name, METRIC_OPTIONS, COMMON)) for name, options in METRIC_OPTIONS.items()
-        if options and name not in ("completeness", "complexity", "pointing_game", "truth_sign")
-    ))  # fmt: skip
+    metrics = dict(
+        chain.from_iterable(
+            next(variants(name, METRIC_OPTIONS, COMMON))
+            for name, options in METRIC_OPTIONS.items()
+            if options and name not in ("completeness", "complexity", "pointing_game", "truth_sign")
+        )
+    )
     explainers = {"coarse": {"name": coarse}, "saliency": {}, "input_x_gradient": {}}
     together = world.measure(explainers, metrics)
     for label, options in explainers.items():

@@ -19,92 +19,154 @@ GROUPED = PERTURBING | {"segments": ({}, "grid:2", "grid:3", "slic:9")}
 LAYER, RELU = {"layer": ({}, "0", "3")}, {"relu": ({"layer": "0"}, True, False)}
 NOISY = {"samples": ({}, 3, 4), "noise": ({}, 0.15, 0.3)}
 PATH = {"steps": ({}, 3, 4), "baseline": ({}, *BASELINES)}
-ROWS, HELD_OUT, LABELS = (
-    {"rows": ({}, 60, 90)}, {"held_out": ({}, 0.3, 0.5)}, {"labels": ({}, "label", "predicted")}
-)  # fmt: skip
+ROWS, HELD_OUT, LABELS = ({"rows": ({}, 60, 90)}, {"held_out": ({}, 0.3, 0.5)}, {"labels": ({}, "label", "predicted")})
 
 PICTURES = {
-    "blurred_random": {"width": ({}, 0.0625, 0.25)}, "center": {"width": ({}, 0.25, 0.5)}, "edge": {}, "random": {},
-    "oracle": {}, "input_magnitude": {}, "gradient": {}, "saliency": {}, "input_x_gradient": {},
+    "blurred_random": {"width": ({}, 0.0625, 0.25)},
+    "center": {"width": ({}, 0.25, 0.5)},
+    "edge": {},
+    "random": {},
+    "oracle": {},
+    "input_magnitude": {},
+    "gradient": {},
+    "saliency": {},
+    "input_x_gradient": {},
     "gradient_x_weight": {},
-    "exact_shapley": GROUPED | {"segments": ({}, "grid:2", "grid:3")}, "feature_ablation": GROUPED,
-    "kernel_shap": GROUPED | {"samples": ({}, 40, 60)}, "shapley_sampling": GROUPED | {"permutations": ({}, 2, 4)},
+    "exact_shapley": GROUPED | {"segments": ({}, "grid:2", "grid:3")},
+    "feature_ablation": GROUPED,
+    "kernel_shap": GROUPED | {"samples": ({}, 40, 60)},
+    "shapley_sampling": GROUPED | {"permutations": ({}, 2, 4)},
     "lime": GROUPED | {"samples": ({}, 40, 60), "width": ({}, 0.25, 0.5), "alpha": ({}, 1.0, 0.1)},
-    "integrated_gradients": PATH | {"method": ({}, "gausslegendre", "riemann_left")}, "idgi": PATH,
+    "integrated_gradients": PATH | {"method": ({}, "gausslegendre", "riemann_left")},
+    "idgi": PATH,
     "guided_ig": PATH | {"fraction": ({}, 0.25, 0.6), "max_dist": ({}, 0.02, 0.3)},
     "expected_gradients": {
-        "samples": ({}, 3, 4), "baseline": ({}, "uniform_noise", "gaussian_noise"), "noise": ({}, 0.0, 0.2),
+        "samples": ({}, 3, 4),
+        "baseline": ({}, "uniform_noise", "gaussian_noise"),
+        "noise": ({}, 0.0, 0.2),
     },
-    "smoothgrad": NOISY, "smoothgrad_squared": NOISY, "vargrad": NOISY,
+    "smoothgrad": NOISY,
+    "smoothgrad_squared": NOISY,
+    "vargrad": NOISY,
     "occlusion": PERTURBING | {"window": ({}, 3, 4), "stride": ({}, 2, 3)},
-    "rise": PERTURBING | {
-        "samples": ({}, 20, 30), "cells": ({}, 3, 5), "probability": ({}, 0.5, 0.3), "centred": ({}, True, False),
+    "rise": PERTURBING
+    | {
+        "samples": ({}, 20, 30),
+        "cells": ({}, 3, 5),
+        "probability": ({}, 0.5, 0.3),
+        "centred": ({}, True, False),
     },
     **dict.fromkeys(
         ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "guided_grad_cam"), LAYER | RELU
     ),
-    "score_cam": LAYER | RELU | {
-        "softmax": ({}, True, False), "score": ({"softmax": False}, "logit", "probability"),
+    "score_cam": LAYER
+    | RELU
+    | {
+        "softmax": ({}, True, False),
+        "score": ({"softmax": False}, "logit", "probability"),
         "baseline": ({"softmax": False}, *BASELINES),
     },
-    "eigen_cam": LAYER | {"centred": ({"layer": "0"}, True, False)}, "activation_map": LAYER,
+    "eigen_cam": LAYER | {"centred": ({"layer": "0"}, True, False)},
+    "activation_map": LAYER,
     "lrp": {
-        "rule": ({}, "zplus", "epsilon", "gamma", "alpha_beta"), "first": ({}, "flat", "same"),
-        "bias": ({}, "redistributed", "absorbed"), "epsilon": ({"rule": "epsilon"}, 1e-6, 0.5),
-        "gamma": ({"rule": "gamma"}, 0.25, 1.0), "alpha": ({"rule": "alpha_beta"}, 2.0, 3.0),
+        "rule": ({}, "zplus", "epsilon", "gamma", "alpha_beta"),
+        "first": ({}, "flat", "same"),
+        "bias": ({}, "redistributed", "absorbed"),
+        "epsilon": ({"rule": "epsilon"}, 1e-6, 0.5),
+        "gamma": ({"rule": "gamma"}, 0.25, 1.0),
+        "alpha": ({"rule": "alpha_beta"}, 2.0, 3.0),
     },
-    "deep_lift": {"baseline": ({}, *BASELINES)}, "deep_lift_shap": {"samples": ({}, 2, 3)},
-    "guided_backprop": {}, "deconvnet": {},
+    "deep_lift": {"baseline": ({}, *BASELINES)},
+    "deep_lift_shap": {"samples": ({}, 2, 3)},
+    "guided_backprop": {},
+    "deconvnet": {},
     # Concepts from folders need files, and the last two decide which concept is chosen where none is named.
-    "tcav": LAYER | {
-        "concepts": ({}, "textures"), "concept": ({}, "stripes", "dots"), "runs": ({}, 10, 11), "images": ({}, 3, 4),
-        "alpha": ({}, 0.01, 1.0), "labels": ({}, "predicted"), "rows": ({}, 200),
+    "tcav": LAYER
+    | {
+        "concepts": ({}, "textures"),
+        "concept": ({}, "stripes", "dots"),
+        "runs": ({}, 10, 11),
+        "images": ({}, 3, 4),
+        "alpha": ({}, 0.01, 1.0),
+        "labels": ({}, "predicted"),
+        "rows": ({}, 200),
     },
-    "captum_deep_lift": {"baseline": ({}, *BASELINES)}, "captum_guided_backprop": {}, "captum_deconvnet": {},
+    "captum_deep_lift": {"baseline": ({}, *BASELINES)},
+    "captum_guided_backprop": {},
+    "captum_deconvnet": {},
     "captum_guided_grad_cam": LAYER,
-    **dict.fromkeys(("captum_lime", "captum_kernel_shap"), {
-        "baseline": ({}, *BASELINES), "segments": GROUPED["segments"], "samples": ({}, 20, 30),
-    }),
+    **dict.fromkeys(
+        ("captum_lime", "captum_kernel_shap"),
+        {
+            "baseline": ({}, *BASELINES),
+            "segments": GROUPED["segments"],
+            "samples": ({}, 20, 30),
+        },
+    ),
     "captum_gradient_shap": {"samples": ({}, 3, 4), "noise": ({}, 0.0, 0.2), "baseline": ({}, *BASELINES)},
-}  # fmt: skip
+}
 ATTENTIVE = {
     "attention": {"layer": ({}, -1, -2), "heads": ({}, "mean", "max", "min"), "prefix_tokens": ({}, 1, 6)},
     "attention_rollout": {"heads": ({}, "mean", "max", "min"), "prefix_tokens": ({}, 1, 6)},
     "transformer_attribution": {"prefix_tokens": ({}, 1, 6)},
-    "attn_lrp": {"epsilon": ({}, 1e-6, 0.5)}, "cp_lrp": {"epsilon": ({}, 1e-6, 0.5)},
-}  # fmt: skip
+    "attn_lrp": {"epsilon": ({}, 1e-6, 0.5)},
+    "cp_lrp": {"epsilon": ({}, 1e-6, 0.5)},
+}
 TABULAR = {
     "permutation_importance": ROWS | LABELS | {"repeats": ({}, 2, 3), "score": ({}, "accuracy", "log_loss")},
     "mutual_information": ROWS | LABELS | {"neighbours": ({}, 3, 5)},
-    "rfe": ROWS | LABELS | {
-        "rows": ({}, 20, 90), "alpha": ({"standardise": False}, 1.0, 1e4), "standardise": ({}, True, False),
+    "rfe": ROWS
+    | LABELS
+    | {
+        "rows": ({}, 20, 90),
+        "alpha": ({"standardise": False}, 1.0, 1e4),
+        "standardise": ({}, True, False),
     },
-    "random_forest": ROWS | LABELS | HELD_OUT | {
-        "importance": ({}, "impurity", "permutation"), "trees": ({}, 5, 7), "depth": ({}, 2, 3),
-        "columns": ({}, "sqrt", 1.0), "repeats": ({"importance": "permutation"}, 2, 3),
+    "random_forest": ROWS
+    | LABELS
+    | HELD_OUT
+    | {
+        "importance": ({}, "impurity", "permutation"),
+        "trees": ({}, 5, 7),
+        "depth": ({}, 2, 3),
+        "columns": ({}, "sqrt", 1.0),
+        "repeats": ({"importance": "permutation"}, 2, 3),
     },
-    "linear_surrogate": ROWS | HELD_OUT | {
-        "score": ({}, "logit", "probability", "log_odds"), "alpha": ({}, 1.0, 10.0), "standardise": ({}, True, False),
+    "linear_surrogate": ROWS
+    | HELD_OUT
+    | {
+        "score": ({}, "logit", "probability", "log_odds"),
+        "alpha": ({}, 1.0, 10.0),
+        "standardise": ({}, True, False),
     },
-    "tree_surrogate": ROWS | HELD_OUT | {
-        "depth": ({}, 2, 4), "least": ({}, 1, 8), "fit": ({}, "class", "probability"),
+    "tree_surrogate": ROWS
+    | HELD_OUT
+    | {
+        "depth": ({}, 2, 4),
+        "least": ({}, 1, 8),
+        "fit": ({}, "class", "probability"),
     },
     "captum_lrp": {},  # it knows no Flatten, which pictures need
     "rule_list": ROWS | HELD_OUT | {"rules": ({}, 2, 6), "depth": ({}, 1, 2), "cover": ({}, 0.05, 0.2)},
-}  # fmt: skip
+}
 OPTIONS = PICTURES | ATTENTIVE | TABULAR
 COMMON = {
     **{name: {"segments": "grid:3"} for name, options in OPTIONS.items() if "segments" in options},
-    "kernel_shap": {"segments": "grid:3", "samples": 40}, "lime": {"segments": "grid:3", "samples": 40},
+    "kernel_shap": {"segments": "grid:3", "samples": 40},
+    "lime": {"segments": "grid:3", "samples": 40},
     "shapley_sampling": {"segments": "grid:3", "permutations": 2},
     **dict.fromkeys(("integrated_gradients", "guided_ig", "idgi"), {"steps": 3}),
-    "occlusion": {"window": 4, "stride": 2}, "rise": {"samples": 20, "cells": 3},
+    "occlusion": {"window": 4, "stride": 2},
+    "rise": {"samples": 20, "cells": 3},
     **dict.fromkeys(("smoothgrad", "smoothgrad_squared", "vargrad"), {"samples": 3}),
     "expected_gradients": {"samples": 3, "baseline": "uniform_noise"},
-    "captum_lime": {"segments": "grid:3", "samples": 20}, "captum_kernel_shap": {"segments": "grid:3", "samples": 20},
-    "captum_gradient_shap": {"samples": 3}, "tcav": {"concept": "stripes", "images": 3}, "random_forest": {"trees": 5},
+    "captum_lime": {"segments": "grid:3", "samples": 20},
+    "captum_kernel_shap": {"segments": "grid:3", "samples": 20},
+    "captum_gradient_shap": {"samples": 3},
+    "tcav": {"concept": "stripes", "images": 3},
+    "random_forest": {"trees": 5},
     **dict.fromkeys(("attention", "attention_rollout", "transformer_attribution"), {"prefix_tokens": 1}),
-}  # fmt: skip
+}
 
 
 class Patches(nn.Module):
@@ -134,9 +196,16 @@ class World:
     def measure(self, explainers):
         """The fingerprints (N,) of the maps of all explainers explained together, by label."""
         frame = harness.evaluate(
-            self.net, self.inputs, self.targets, explainers=explainers, metrics=[fingerprint], train=self.train,
-            train_labels=self.train_labels, value_range=(-4.0, 4.0), truth=self.truth,
-        )  # fmt: skip
+            self.net,
+            self.inputs,
+            self.targets,
+            explainers=explainers,
+            metrics=[fingerprint],
+            train=self.train,
+            train_labels=self.train_labels,
+            value_range=(-4.0, 4.0),
+            truth=self.truth,
+        )
         assert (frame.status == "ok").all(), frame[frame.status != "ok"].error.unique()
         return {label: rows.value.to_numpy() for label, rows in frame.groupby("explainer")}
 
@@ -156,9 +225,15 @@ def fingerprint(batch):
 def pictures():
     """A net with batch normalisation and a ReLU, and images in colour with blobs for slic to follow."""
     net = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Tanh(), nn.Conv2d(6, 4, 3, stride=2), nn.Tanh(), nn.ReLU(),
-        nn.Flatten(), nn.Linear(64, 3),
-    )  # fmt: skip
+        nn.Conv2d(3, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.Tanh(),
+        nn.Conv2d(6, 4, 3, stride=2),
+        nn.Tanh(),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
     net(2 * torch.randn(50, 3, 12, 12) + 1)
     net[-1].weight.data *= 10  # else the penalty of captum's Lasso may leave nothing of its maps
     blobs = nn.functional.interpolate(torch.randn(4, 3, 4, 4), (12, 12), mode="bilinear")
@@ -180,10 +255,16 @@ def table():
 def worlds():
     print(f"seed {SEED}")
     torch.manual_seed(SEED)
-    made = {"pictures": pictures(), "attention": World(Patches(), torch.randn(4, 3, 24, 24), torch.randn(6, 3, 24, 24)),
-            "table": table()}  # fmt: skip
-    return {**dict.fromkeys(PICTURES, made["pictures"]), **dict.fromkeys(ATTENTIVE, made["attention"]),
-            **dict.fromkeys(TABULAR, made["table"])}  # fmt: skip
+    made = {
+        "pictures": pictures(),
+        "attention": World(Patches(), torch.randn(4, 3, 24, 24), torch.randn(6, 3, 24, 24)),
+        "table": table(),
+    }
+    return {
+        **dict.fromkeys(PICTURES, made["pictures"]),
+        **dict.fromkeys(ATTENTIVE, made["attention"]),
+        **dict.fromkeys(TABULAR, made["table"]),
+    }
 
 
 def variants(name):

@@ -30,9 +30,11 @@ DIRECTIONS = [
     ("faithfulness_correlation", {}, "higher"),  # Bhatt et al. 2020
     ("seg_sensitivity_n", {}, "higher"),  # Gevaert et al. 2024: correlation
     ("faithfulness_estimate", {}, "higher"),  # Alvarez-Melis and Jaakkola 2018: correlation
-    ("single_deletion", {}, "higher"), ("idsds", {}, "higher"),  # Hesse et al. 2024: rank correlation
+    ("single_deletion", {}, "higher"),
+    ("idsds", {}, "higher"),  # Hesse et al. 2024: rank correlation
     ("non_sensitivity", {}, "lower"),  # Nguyen and Martinez 2020: size of a symmetric difference
-    ("monotonicity", {}, "higher"), ("monotonicity", {"verdict": True}, "higher"),  # Arya et al. 2019
+    ("monotonicity", {}, "higher"),
+    ("monotonicity", {"verdict": True}, "higher"),  # Arya et al. 2019
     ("monotonicity_correlation", {}, "higher"),  # Nguyen and Martinez 2020: rank correlation
     ("comprehensiveness", {}, "higher"),  # DeYoung et al. 2020: the class should be lost without the rationale
     ("sufficiency", {}, "lower"),  # ... and be kept by the rationale alone
@@ -49,13 +51,18 @@ DIRECTIONS = [
     ("relative_representation_stability", {}, "lower"),  # Agarwal et al. 2022
     ("input_invariance", {}, "lower"),  # Kindermans et al. 2019: the map should not change
     ("pointing_game", {}, "higher"),  # Zhang et al. 2018: hits
-    ("relevance_mass", {}, "higher"), ("relevance_rank", {}, "higher"),  # Arras et al. 2022: accuracy
+    ("relevance_mass", {}, "higher"),
+    ("relevance_rank", {}, "higher"),  # Arras et al. 2022: accuracy
     ("top_k_intersection", {}, "higher"),  # Theiner et al. 2021
     ("localization_auc", {}, "higher"),  # a detector's area under the ROC curve
-    ("truth_correlation", {}, "higher"), ("truth_correlation", {"rank": True}, "higher"),  # Liu et al. 2021
-    ("truth_cosine", {}, "higher"), ("truth_sign", {}, "higher"),  # of what is right
-    ("truth_error", {}, "lower"), ("truth_error", {"scaled": False}, "lower"),  # an error
-    ("truth_precision", {}, "higher"), ("truth_emd", {}, "higher"),  # Clark et al. 2024: 1 less a distance
+    ("truth_correlation", {}, "higher"),
+    ("truth_correlation", {"rank": True}, "higher"),  # Liu et al. 2021
+    ("truth_cosine", {}, "higher"),
+    ("truth_sign", {}, "higher"),  # of what is right
+    ("truth_error", {}, "lower"),
+    ("truth_error", {"scaled": False}, "lower"),  # an error
+    ("truth_precision", {}, "higher"),
+    ("truth_emd", {}, "higher"),  # Clark et al. 2024: 1 less a distance
     ("false_mass", {}, "lower"),  # what lies where nothing is
     ("grid_pointing", {}, "higher"),  # Rao et al. 2022: share in the right cell
     ("effective_complexity", {}, "lower"),  # Nguyen 2020: fewer units suffice
@@ -74,9 +81,12 @@ DIRECTIONS = [
     ("complexity", {}, "lower"),  # Bhatt et al. 2020: an entropy
     ("sparseness", {}, "higher"),  # Chalasani et al. 2020: a Gini index
     ("completeness", {}, "lower"),  # Sundararajan et al. 2017: the size of the breach
-    ("seconds_per_sample", {}, "lower"), ("setup_seconds", {}, "lower"), ("forward_passes", {}, "lower"),
-    ("backward_passes", {}, "lower"), ("peak_memory_mb", {}, "lower"),
-]  # fmt: skip
+    ("seconds_per_sample", {}, "lower"),
+    ("setup_seconds", {}, "lower"),
+    ("forward_passes", {}, "lower"),
+    ("backward_passes", {}, "lower"),
+    ("peak_memory_mb", {}, "lower"),
+]
 ON_CURVES = ("deletion", "insertion", "srg", "aopc")
 LOOKING = (*ON_CURVES, "sensitivity_n", "faithfulness_correlation", "infidelity")
 
@@ -201,9 +211,12 @@ def test_a_map_of_zeros_has_no_distribution(name, seed):
 
 def test_a_relative_breach_of_a_promise_of_nothing_has_no_size(seed):
     found = scores(
-        "completeness", Constant(), draw((1, 6, 5), seed), draw((1, 6, 5), seed + 1),
+        "completeness",
+        Constant(),
+        draw((1, 6, 5), seed),
+        draw((1, 6, 5), seed + 1),
         options={"relative": True, "baseline": "zero"},
-    )  # fmt: skip
+    )
     undefined(found, [0, 1, 2])
 
 
@@ -257,9 +270,11 @@ def test_outputs_that_are_not_finite_are_the_reason_given(name, value, seed):
 def test_a_table_of_results_says_that_outputs_are_not_finite(name, seed):
     inputs, maps = draw((3, 6, 5), seed), draw((3, 6, 5), seed + 1)
     frame = harness.evaluate(
-        BrokenByZeros(float("nan")).eval(), inputs, torch.tensor([0, 1, 0]),
+        BrokenByZeros(float("nan")).eval(),
+        inputs,
+        torch.tensor([0, 1, 0]),
         explainers={"mine": {"name": lambda model, x, targets: maps[: len(x)]}},
         metrics={"m": {"name": name, "baseline": "zero"}},
-    )  # fmt: skip
+    )
     assert frame.value.isna().all() and len(frame) == 3
     assert frame.error.str.contains("not finite").all()

@@ -59,7 +59,7 @@ def check_uncorrelated(drawn):
         "samples": (lambda d: d[1:], lambda d: d[:-1]),
         "the neighbour's last draw": (lambda d: d[1:, 1:], lambda d: d[:-1, :-1]),
         "the neighbour's next draw": (lambda d: d[1:, :-1], lambda d: d[:-1, 1:]),
-    }  # fmt: skip
+    }
     for what, (one, other) in pairs.items():
         for first, second in ((values, values), (values, sizes), (sizes, values)):
             shifted = torch.fft.irfft(one(first) * other(second).conj(), n=drawn.shape[2])
@@ -80,9 +80,16 @@ def test_the_noise_of_max_sensitivity(shape, seed):
         return inputs
 
     harness.score(
-        "max_sensitivity", Recording().eval(), inputs, torch.zeros(COUNT, dtype=torch.long), inputs.clone(),
-        explainer=recording, value_range=(-2.0, 2.0), samples=draws, radius=0.1,
-    )  # fmt: skip
+        "max_sensitivity",
+        Recording().eval(),
+        inputs,
+        torch.zeros(COUNT, dtype=torch.long),
+        inputs.clone(),
+        explainer=recording,
+        value_range=(-2.0, 2.0),
+        samples=draws,
+        radius=0.1,
+    )
     noise = torch.cat(seen).view(COUNT, draws, -1) - inputs.flatten(1)[:, None]
     assert noise.abs().max() <= 0.4 + 1e-5
     check_uncorrelated(noise)
@@ -92,9 +99,15 @@ def test_the_noise_of_max_sensitivity(shape, seed):
 def test_the_gaussian_noise_of_infidelity(shape, seed):
     model, inputs, draws = Recording().eval(), draw(shape, seed, COUNT), 30
     harness.score(
-        "infidelity", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones_like(inputs),
-        perturbation="gaussian", convention="local", samples=draws,
-    )  # fmt: skip
+        "infidelity",
+        model,
+        inputs,
+        torch.zeros(COUNT, dtype=torch.long),
+        torch.ones_like(inputs),
+        perturbation="gaussian",
+        convention="local",
+        samples=draws,
+    )
     check_uncorrelated(model.perturbed(inputs, draws) - inputs.flatten(1)[:, None])
 
 
@@ -102,9 +115,14 @@ def test_the_gaussian_noise_of_infidelity(shape, seed):
 def test_the_random_subsets_of_infidelity(shape, seed):
     model, inputs, draws = Recording().eval(), plain(shape, seed), 60  # more than are drawn in one go
     harness.score(
-        "infidelity", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones_like(inputs),
-        perturbation="subset", samples=draws,
-    )  # fmt: skip
+        "infidelity",
+        model,
+        inputs,
+        torch.zeros(COUNT, dtype=torch.long),
+        torch.ones_like(inputs),
+        perturbation="subset",
+        samples=draws,
+    )
     removed = model.perturbed(inputs, draws) == 0
     assert abs(removed.double().mean() - 0.5) < 5 * 0.5 / removed.numel() ** 0.5
     check_uncorrelated(removed)
@@ -113,9 +131,15 @@ def test_the_random_subsets_of_infidelity(shape, seed):
 def test_the_places_of_infidelitys_squares(seed):
     model, inputs, draws = Recording().eval(), plain((1, 16, 16), seed), 2000
     harness.score(
-        "infidelity", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones_like(inputs),
-        perturbation="square", largest=3, samples=draws,
-    )  # fmt: skip
+        "infidelity",
+        model,
+        inputs,
+        torch.zeros(COUNT, dtype=torch.long),
+        torch.ones_like(inputs),
+        perturbation="square",
+        largest=3,
+        samples=draws,
+    )
     removed = (model.perturbed(inputs, draws) == 0).view(COUNT, draws, 16, 16).double()
     assert set(removed.sum((2, 3)).unique().tolist()) == {1, 4, 9}
     for along in (3, 2):  # the middle of the square, across and down, draw after draw
@@ -125,9 +149,7 @@ def test_the_places_of_infidelitys_squares(seed):
 
 def test_the_masks_of_rise(seed):
     model, inputs, draws = Recording().eval(), plain((1, 64, 64), seed), 20
-    harness.explain(
-        "rise", model, inputs, torch.zeros(COUNT, dtype=torch.long), samples=draws, cells=64, score="logit"
-    )  # fmt: skip
+    harness.explain("rise", model, inputs, torch.zeros(COUNT, dtype=torch.long), samples=draws, cells=64, score="logit")
     masks = model.perturbed(inputs, draws).view(COUNT, draws, 64, 64) / inputs[:, :, :1, :1]
     assert masks.min() >= 0 and masks.max() <= 1 + 1e-5
     # With cells of one pixel, pixels two apart hold different coins.
@@ -139,10 +161,16 @@ def test_the_subsets_of_sensitivity_n_of_one_size_and_of_successive_sizes(granul
     model, inputs, sizes, subsets = Recording().eval(), plain((1, 40, 40), seed), 12, 8
     labels = torch.stack([torch.arange(1600) % count for count in (1600, 1500, 1550)]).view(COUNT, 40, 40)
     harness.score(
-        "sensitivity_n", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones(COUNT, 1, 40, 40),
-        sizes=sizes, subsets=subsets, granularity=granularity,
+        "sensitivity_n",
+        model,
+        inputs,
+        torch.zeros(COUNT, dtype=torch.long),
+        torch.ones(COUNT, 1, 40, 40),
+        sizes=sizes,
+        subsets=subsets,
+        granularity=granularity,
         segments=labels if granularity == "segment" else "grid:3",
-    )  # fmt: skip
+    )
     removed = (model.perturbed(inputs, sizes * subsets) == 0).view(COUNT, sizes, subsets, -1)[..., :1500]
     share = removed.double().mean(-1)
     assert share[:, -1].min() > 0.75 and share[:, -1].max() < 0.85
@@ -156,9 +184,15 @@ def test_the_subsets_of_sensitivity_n_of_one_size_and_of_successive_sizes(granul
 def test_the_subsets_of_one_size_that_are_drawn_in_several_goes(seed):
     model, inputs, subsets = Recording().eval(), plain((1, 80, 80), seed), 60
     harness.score(
-        "sensitivity_n", model, inputs, torch.zeros(COUNT, dtype=torch.long), torch.ones(COUNT, 1, 80, 80),
-        sizes=2, share=0.5, subsets=subsets,
-    )  # fmt: skip
+        "sensitivity_n",
+        model,
+        inputs,
+        torch.zeros(COUNT, dtype=torch.long),
+        torch.ones(COUNT, 1, 80, 80),
+        sizes=2,
+        share=0.5,
+        subsets=subsets,
+    )
     removed = (model.perturbed(inputs, 2 * subsets) == 0)[:, subsets:]
     assert (removed.sum(2) == 3200).all()
     check_uncorrelated(removed)

@@ -43,15 +43,20 @@ WRITTEN = {
     "heads in the batch": lambda q, k, v: torch.bmm(
         F.softmax(torch.bmm(q.flatten(0, 1), k.flatten(0, 1).mT) / math.sqrt(q.shape[-1]), -1), v.flatten(0, 1)
     ).view_as(v),
-    "batch in the heads": lambda q, k, v: torch.bmm(
-        F.softmax(_heads_first(q) @ _heads_first(k).mT / math.sqrt(q.shape[-1]), -1), _heads_first(v)
-    ).unflatten(0, (q.shape[1], q.shape[0])).transpose(0, 1),
-}  # fmt: skip
+    "batch in the heads": lambda q, k, v: (
+        torch.bmm(F.softmax(_heads_first(q) @ _heads_first(k).mT / math.sqrt(q.shape[-1]), -1), _heads_first(v))
+        .unflatten(0, (q.shape[1], q.shape[0]))
+        .transpose(0, 1)
+    ),
+}
 
 READS = {
-    "class": lambda z: z[:, 0], "mean": lambda z: z.mean(1), "class and distillation": lambda z: z[:, :2].mean(1),
-    "all but the first": lambda z: z[:, 1:].mean(1), "last": lambda z: z[:, -1],
-}  # fmt: skip
+    "class": lambda z: z[:, 0],
+    "mean": lambda z: z.mean(1),
+    "class and distillation": lambda z: z[:, :2].mean(1),
+    "all but the first": lambda z: z[:, 1:].mean(1),
+    "last": lambda z: z[:, -1],
+}
 
 
 def _heads_first(tensor):
@@ -226,9 +231,10 @@ def test_a_single_output_has_a_map(single, seed):
 def test_the_row_is_the_mean_over_the_tokens_that_the_head_reads(name, reads, seed):
     net, (x, targets) = Transformer(reads=reads).eval(), tokens()
     matrix = {
-        "attention": net.by_hand(x)[1][-1].mean(1).detach(), "attention_rollout": rollout(net, x),
+        "attention": net.by_hand(x)[1][-1].mean(1).detach(),
+        "attention_rollout": rollout(net, x),
         "transformer_attribution": chefer(net, x, targets),
-    }[name]  # fmt: skip
+    }[name]
     assert near(harness.explain(name, net, x, targets)[..., 0], READS[reads](matrix))
     counts = {"class": 1, "mean": 6, "class and distillation": 2, "all but the first": 5, "last": 1}
     assert torch.cat(facts_of(name, net, x, targets).per_sample["tokens_read"]).tolist() == [counts[reads]] * 4
@@ -317,8 +323,12 @@ def test_a_softmax_over_classes_or_gates_is_no_attention(seed):
     gated = model(lambda z: F.softmax(net(z * F.softmax(z.mean(1, keepdim=True), -1)), -1))
     assert facts_of("attention", gated, x, targets).single["attention_maps"] == 2
     with pytest.raises(harness.NotApplicable, match="no softmax was seen that weighs values"):
-        harness.explain("attention", nn.Sequential(small_cnn(), nn.Softmax(-1)).eval(), torch.randn(2, 3, 8, 8),
-                        torch.tensor([0, 1]))  # fmt: skip
+        harness.explain(
+            "attention",
+            nn.Sequential(small_cnn(), nn.Softmax(-1)).eval(),
+            torch.randn(2, 3, 8, 8),
+            torch.tensor([0, 1]),
+        )
 
 
 # Which token stands for which unit
@@ -341,8 +351,9 @@ class Patches(nn.Module):
         if self.by == "convolution":
             patches = self.convolution(x).flatten(2).mT
         else:
-            patches = F.linear(F.unfold(x, self.side, stride=self.side).mT, self.convolution.weight.flatten(1),
-                               self.convolution.bias)  # fmt: skip
+            patches = F.linear(
+                F.unfold(x, self.side, stride=self.side).mT, self.convolution.weight.flatten(1), self.convolution.bias
+            )
         z = torch.cat([self.first.expand(len(x), -1, -1), patches], 1)
         scores = self.sharpness * z[:, None, :, 0] + 0 * z[..., :1]  # for every query the brightness of the key
         return self.head(self.reads(z + F.softmax(scores, -1) @ z))
@@ -350,9 +361,15 @@ class Patches(nn.Module):
 
 @ALL
 @pytest.mark.parametrize(
-    ("prefix", "grid", "by"), [(1, (3, 5), "convolution"), (0, (5, 2), "convolution"), (5, (2, 7), "convolution"),
-                               (1, (4, 3), "unfolding"), (2, (3, 7), "unfolding")],
-)  # fmt: skip
+    ("prefix", "grid", "by"),
+    [
+        (1, (3, 5), "convolution"),
+        (0, (5, 2), "convolution"),
+        (5, (2, 7), "convolution"),
+        (1, (4, 3), "unfolding"),
+        (2, (3, 7), "unfolding"),
+    ],
+)
 def test_the_patch_that_all_look_at_is_the_largest_in_the_map(name, prefix, grid, by, seed):
     side, (h, w) = 6, grid
     net = Patches(prefix, side, by, "class" if prefix else "mean").eval()
@@ -401,8 +418,13 @@ def test_what_sizes_leave_open_is_asked_for(seed):
 
 def test_a_class_token_behind_the_patches_is_not_taken_for_a_patch(seed):
     net = Patches(1, 6).eval()
-    behind = model(lambda x: net.head((lambda z: z + F.softmax(z @ z.mT, -1) @ z)(
-        torch.cat([net.convolution(x).flatten(2).mT, net.first.expand(len(x), -1, -1)], 1))[:, -1]))  # fmt: skip
+    behind = model(
+        lambda x: net.head(
+            (lambda z: z + F.softmax(z @ z.mT, -1) @ z)(
+                torch.cat([net.convolution(x).flatten(2).mT, net.first.expand(len(x), -1, -1)], 1)
+            )[:, -1]
+        )
+    )
     behind.net = net
     with pytest.raises(harness.NotApplicable, match="reads token 6 alone"):
         harness.explain("attention", behind, torch.randn(2, 1, 12, 18), torch.tensor([0, 1]))
@@ -504,7 +526,7 @@ def test_attention_within_windows_is_refused(seed):
         z = F.linear(z, torch.eye(8))
         return net.head(join(z).flatten(1, -2).mean(1))
 
-    attend = lambda z: F.softmax(z @ z.mT, -1) @ z  # noqa: E731
+    attend = lambda z: F.softmax(z @ z.mT, -1) @ z
     in_batch = model(lambda x: windows(x, lambda z: attend(z.flatten(0, 1)).view_as(z)))
     in_heads = model(lambda x: windows(x, attend))
     for each in (in_batch, in_heads):

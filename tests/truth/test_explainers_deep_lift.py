@@ -129,29 +129,58 @@ def test_a_linear_model_gives_weight_times_difference(name, seed):
 
 
 ELEMENTWISE = {
-    "relu": F.relu, "in place": nn.ReLU(inplace=True), "relu6": nn.ReLU6(), "clamp": lambda z: z.clamp(-0.3, 0.4),
-    "abs": torch.abs, "leaky": nn.LeakyReLU(0.2), "prelu": nn.PReLU(), "elu": nn.ELU(), "selu": nn.SELU(),
-    "gelu": nn.GELU(), "gelu tanh": nn.GELU("tanh"), "silu": nn.SiLU(), "mish": nn.Mish(), "hardswish": nn.Hardswish(),
-    "hardsigmoid": nn.Hardsigmoid(), "sigmoid": torch.sigmoid, "tanh": nn.Tanh(), "softplus": nn.Softplus(),
-    "softsign": nn.Softsign(), "logsigmoid": nn.LogSigmoid(), "threshold": nn.Threshold(0.1, -1.0), "exp": torch.exp,
-    "square": lambda z: z**2, "cube": lambda z: z**3, "power": lambda z: 2**z, "sine": torch.sin,
-    "root": lambda z: (z * z + 1).sqrt(), "inverse root": lambda z: (z.square() + 1).rsqrt(),
-    "logarithm": lambda z: (z.abs() + 0.1).log(), "reciprocal": lambda z: (z**2 + 1).reciprocal(),
-}  # fmt: skip
+    "relu": F.relu,
+    "in place": nn.ReLU(inplace=True),
+    "relu6": nn.ReLU6(),
+    "clamp": lambda z: z.clamp(-0.3, 0.4),
+    "abs": torch.abs,
+    "leaky": nn.LeakyReLU(0.2),
+    "prelu": nn.PReLU(),
+    "elu": nn.ELU(),
+    "selu": nn.SELU(),
+    "gelu": nn.GELU(),
+    "gelu tanh": nn.GELU("tanh"),
+    "silu": nn.SiLU(),
+    "mish": nn.Mish(),
+    "hardswish": nn.Hardswish(),
+    "hardsigmoid": nn.Hardsigmoid(),
+    "sigmoid": torch.sigmoid,
+    "tanh": nn.Tanh(),
+    "softplus": nn.Softplus(),
+    "softsign": nn.Softsign(),
+    "logsigmoid": nn.LogSigmoid(),
+    "threshold": nn.Threshold(0.1, -1.0),
+    "exp": torch.exp,
+    "square": lambda z: z**2,
+    "cube": lambda z: z**3,
+    "power": lambda z: 2**z,
+    "sine": torch.sin,
+    "root": lambda z: (z * z + 1).sqrt(),
+    "inverse root": lambda z: (z.square() + 1).rsqrt(),
+    "logarithm": lambda z: (z.abs() + 0.1).log(),
+    "reciprocal": lambda z: (z**2 + 1).reciprocal(),
+}
 TOGETHER = {
-    "product": lambda z: z * z.flip(1), "quotient": lambda z: z / (1 + z.flip(1) ** 2),
+    "product": lambda z: z * z.flip(1),
+    "quotient": lambda z: z / (1 + z.flip(1) ** 2),
     "inverse": lambda z: 1 / (z**2 + 1),
-    "softmax": lambda z: F.softmax(z, dim=-1), "log_softmax": lambda z: z.log_softmax(1), "glu": lambda z: F.glu(z, 1),
-    "layer norm": nn.LayerNorm(12), "group norm": nn.GroupNorm(3, 12), "rms norm": nn.RMSNorm(12),
+    "softmax": lambda z: F.softmax(z, dim=-1),
+    "log_softmax": lambda z: z.log_softmax(1),
+    "glu": lambda z: F.glu(z, 1),
+    "layer norm": nn.LayerNorm(12),
+    "group norm": nn.GroupNorm(3, 12),
+    "rms norm": nn.RMSNorm(12),
     "instance norm": lambda z: F.instance_norm(z.view(len(z), 3, 4)).flatten(1),
     "layer norm without weights": lambda z: F.layer_norm(z, (12,), eps=0.1),
     "normalize": lambda z: F.normalize(z, dim=1),
-    "norm": lambda z: z / (z.norm(dim=1, keepdim=True) + 1), "std": lambda z: z / (z.std(1, keepdim=True) + 1),
+    "norm": lambda z: z / (z.norm(dim=1, keepdim=True) + 1),
+    "std": lambda z: z / (z.std(1, keepdim=True) + 1),
     "norm by hand": lambda z: (z - z.mean(1, keepdim=True)) * (z.var(1, keepdim=True, correction=0) + 1e-5).rsqrt(),
     "matmul": lambda z: (z.view(-1, 3, 4) @ z.view(-1, 4, 3)).flatten(1),
     "einsum": lambda z: torch.einsum("ni,nj->nij", z[:, :6], z.tanh()[:, :6]).flatten(1),
     "dynamic convolution": lambda z: F.conv1d(z[None], z.view(-1, 1, 12)[:, :, :3], groups=len(z))[0],
-    "largest": lambda z: z.view(-1, 4, 3).amax(1), "largest of two axes": lambda z: z.view(-1, 3, 2, 2).amax((2, 3)),
+    "largest": lambda z: z.view(-1, 4, 3).amax(1),
+    "largest of two axes": lambda z: z.view(-1, 3, 2, 2).amax((2, 3)),
     "max with places": lambda z: z.view(-1, 4, 3).max(dim=1)[0],
     "mask": lambda z: z.tanh().masked_fill(torch.arange(12) > 8, -1.0),
     "where": lambda z: torch.where(torch.arange(12) > 3, z.tanh(), z),
@@ -159,15 +188,19 @@ TOGETHER = {
     "in place after": lambda z: F.relu(z).add_(z.tanh()).mul_(2).sigmoid_(),
     "sequence first": lambda z: F.softmax(z.view(-1, 3, 4).transpose(0, 1) ** 2, 0).transpose(0, 1).flatten(1),
     "scores masked out": lambda z: F.softmax(z.masked_fill(torch.arange(12) > 8, -torch.inf), 1),
-}  # fmt: skip
+}
 POOLS = {
-    "1d": (nn.MaxPool1d(3, 2, 1), (2, 13)), "2d": (nn.MaxPool2d(2), (2, 8, 8)),
+    "1d": (nn.MaxPool1d(3, 2, 1), (2, 13)),
+    "2d": (nn.MaxPool2d(2), (2, 8, 8)),
     "overlapping": (nn.MaxPool2d(3, 1), (2, 7, 7)),
     "padded and dilated": (nn.MaxPool2d(3, 2, 1, dilation=2), (2, 9, 9)),
-    "ceil": (nn.MaxPool2d(3, 2, ceil_mode=True), (2, 8, 8)), "3d": (nn.MaxPool3d(2, 1), (1, 4, 4, 4)),
-    "adaptive 1d": (nn.AdaptiveMaxPool1d(4), (2, 11)), "adaptive 2d": (nn.AdaptiveMaxPool2d((3, 2)), (2, 7, 8)),
-    "adaptive 3d": (nn.AdaptiveMaxPool3d(2), (1, 5, 4, 3)), "function": (lambda z: F.max_pool2d(z, 3, 2), (2, 9, 9)),
-}  # fmt: skip
+    "ceil": (nn.MaxPool2d(3, 2, ceil_mode=True), (2, 8, 8)),
+    "3d": (nn.MaxPool3d(2, 1), (1, 4, 4, 4)),
+    "adaptive 1d": (nn.AdaptiveMaxPool1d(4), (2, 11)),
+    "adaptive 2d": (nn.AdaptiveMaxPool2d((3, 2)), (2, 7, 8)),
+    "adaptive 3d": (nn.AdaptiveMaxPool3d(2), (1, 5, 4, 3)),
+    "function": (lambda z: F.max_pool2d(z, 3, 2), (2, 9, 9)),
+}
 
 
 def between(operation, dtype):
@@ -218,10 +251,12 @@ class Net(nn.Module):
 
     def forward(self, x):
         activations = {
-            "module": (self.one, self.other), "reused in place": (self.shared, self.shared),
-            "function": (F.relu, torch.relu), "clamp": (lambda z: z.clamp(min=0), lambda z: z.clamp_(min=0)),
+            "module": (self.one, self.other),
+            "reused in place": (self.shared, self.shared),
+            "function": (F.relu, torch.relu),
+            "clamp": (lambda z: z.clamp(min=0), lambda z: z.clamp_(min=0)),
             "maximum by where": (lambda z: z.relu_(), lambda z: F.threshold(z, 0, 0)),
-        }[self.form]  # fmt: skip
+        }[self.form]
         x = F.max_pool2d(activations[0](self.norm(self.first(x))), 3, 2)
         y = self.second(x)
         y += x
@@ -400,10 +435,13 @@ def test_the_told_error_is_the_share_of_the_change_that_is_missed(seed):
 @pytest.mark.parametrize(
     "hiding",
     [
-        lambda z: z * z.detach(), lambda z: z * (z > 1), lambda z: z + (3 * z).round(), lambda z: z * z.sign(),
+        lambda z: z * z.detach(),
+        lambda z: z * (z > 1),
+        lambda z: z + (3 * z).round(),
+        lambda z: z * z.sign(),
         lambda z: z + no_grad_tanh(z),
     ],
-)  # fmt: skip
+)
 def test_a_change_that_is_hidden_from_differentiation_is_not_applicable(hiding, seed):
     """Multipliers times differences would be the gradient's, and miss what the model really did."""
     x = torch.tensor([[0.7, 2.0, 3.0], [2.5, 0.6, 2.2], [1.6, 1.2, 4.0]])

@@ -18,9 +18,14 @@ from harness.predictor import Predictor
 from harness.registry import EXPLAINERS
 
 GLOBAL = {
-    "permutation_importance": {"repeats": 3}, "mutual_information": {}, "rfe": {}, "random_forest": {"trees": 5},
-    "linear_surrogate": {}, "tree_surrogate": {}, "rule_list": {},
-}  # fmt: skip
+    "permutation_importance": {"repeats": 3},
+    "mutual_information": {},
+    "rfe": {},
+    "random_forest": {"trees": 5},
+    "linear_surrogate": {},
+    "tree_surrogate": {},
+    "rule_list": {},
+}
 FITTED = [name for name in GLOBAL if "labels" in EXPLAINERS[name].options]
 
 
@@ -101,9 +106,11 @@ def test_repeats_are_permutations_of_their_own(seed):
     told("permutation_importance", spy, train, train[:, 0], score="squared_error", repeats=3, chunk=900)
     rows = torch.cat([each for each in seen if len(each) > 1][:-1]).view(-1, 200, 2)  # the last: nothing permuted
     permuted = [
-        (number, column) for number, each in enumerate(rows) for column in (0, 1)
+        (number, column)
+        for number, each in enumerate(rows)
+        for column in (0, 1)
         if not torch.equal(each[:, column], train[:, column])
-    ]  # fmt: skip
+    ]
     assert [column for _, column in permuted] == [0, 1, 0, 1, 0, 1], "one column at a time, repeat by repeat"
     orders = [rows[number][:, column] for number, column in permuted]
     assert all(torch.equal(order.sort().values, train[:, 0]) for order in orders)
@@ -117,7 +124,7 @@ def test_mutual_information_of_a_shifted_normal_is_near_its_integral_and_blind_t
     grid = torch.linspace(-8, 10, 20001, dtype=torch.float64)
     density = [torch.exp(-((grid - at) ** 2) / 2) / (2 * torch.pi) ** 0.5 for at in (0, shift)]
     mixed = (density[0] + density[1]) / 2
-    entropy = lambda p: -torch.trapezoid(p * p.clamp_min(1e-300).log(), grid)  # noqa: E731
+    entropy = lambda p: -torch.trapezoid(p * p.clamp_min(1e-300).log(), grid)
     known = float(entropy(mixed) - (entropy(density[0]) + entropy(density[1])) / 2)
     found, facts = told("mutual_information", decided_net(2, 2), train, labels, labels="label")
     assert float(found[0, 0]) == pytest.approx(known, abs=0.04) and found[0, 1] < 0.03
@@ -271,8 +278,9 @@ def test_scores_that_do_not_fit_the_kind_of_output_are_refused(seed):
     for name, options, match in (
         ("permutation_importance", {"score": "auc", "labels": "predicted"}, "unknown score 'auc'"),
         ("random_forest", {"importance": "gini"}, "unknown importance 'gini'"),
-        ("random_forest", {"held_out": 1.0}, "held_out is 1.0"), ("rfe", {"alpha": 0.0}, "alpha is 0.0"),
-    ):  # fmt: skip
+        ("random_forest", {"held_out": 1.0}, "held_out is 1.0"),
+        ("rfe", {"alpha": 0.0}, "alpha is 0.0"),
+    ):
         with pytest.raises(ValueError, match=match):
             told(name, decided_net(4), train, **options)
     with pytest.raises(ValueError, match="class indices from 0 to 2"):

@@ -15,10 +15,16 @@ from harness.randomness import element, normal
 
 NOISY = ["smoothgrad", "smoothgrad_squared", "vargrad"]
 FEW = {
-    "gradient": {}, "saliency": {}, "input_x_gradient": {}, **{name: {"samples": 5} for name in NOISY},
-    "integrated_gradients": {"steps": 5}, "guided_ig": {"steps": 5}, "idgi": {"steps": 5},
-    "expected_gradients": {"samples": 5, "baseline": "uniform_noise"}, "gradient_x_weight": {},
-}  # fmt: skip
+    "gradient": {},
+    "saliency": {},
+    "input_x_gradient": {},
+    **{name: {"samples": 5} for name in NOISY},
+    "integrated_gradients": {"steps": 5},
+    "guided_ig": {"steps": 5},
+    "idgi": {"steps": 5},
+    "expected_gradients": {"samples": 5, "baseline": "uniform_noise"},
+    "gradient_x_weight": {},
+}
 PLAIN = [name for name in FEW if name != "gradient_x_weight"]
 
 
@@ -46,9 +52,9 @@ def test_on_a_cubic_the_moments_of_the_noisy_gradient_are_known(name, seed):
     sigma = 0.3 * (x.amax(1) - x.amin(1))[:, None]
     mean, variance = 3 * (x**2 + sigma**2), 36 * x**2 * sigma**2 + 18 * sigma**4
     expected = {"smoothgrad": mean, "smoothgrad_squared": variance + mean**2, "vargrad": variance}[name]
-    runs = torch.stack([
-        explain_in(16, 300, name, net, x, none_of(3), seed=run, samples=draws, noise=0.3) for run in range(12)
-    ]).double()  # fmt: skip
+    runs = torch.stack(
+        [explain_in(16, 300, name, net, x, none_of(3), seed=run, samples=draws, noise=0.3) for run in range(12)]
+    ).double()
     error = runs.std(0) / len(runs) ** 0.5
     assert (error < expected / 20).all(), "too few draws to tell"
     assert ((runs.mean(0) - expected).abs() < 9 * error).all()  # Student's t of 11 degrees: p < 1e-5 for 12 numbers

@@ -47,21 +47,38 @@ def world():
 
 
 RELUS = {
-    "module": nn.ReLU(), "in place": nn.ReLU(inplace=True), "function": F.relu, "torch": torch.relu,
-    "in-place function": lambda z: F.relu(z, inplace=True), "method": lambda z: z.relu_(),
-    "clamp": lambda z: z.clamp(min=0), "clamp_min": lambda z: torch.clamp_min(z, 0.0), "clip": lambda z: z.clip(0),
-    "threshold": lambda z: F.threshold(z, 0, 0), "threshold module": nn.Threshold(0.0, 0.0),
-}  # fmt: skip
+    "module": nn.ReLU(),
+    "in place": nn.ReLU(inplace=True),
+    "function": F.relu,
+    "torch": torch.relu,
+    "in-place function": lambda z: F.relu(z, inplace=True),
+    "method": lambda z: z.relu_(),
+    "clamp": lambda z: z.clamp(min=0),
+    "clamp_min": lambda z: torch.clamp_min(z, 0.0),
+    "clip": lambda z: z.clip(0),
+    "threshold": lambda z: F.threshold(z, 0, 0),
+    "threshold module": nn.Threshold(0.0, 0.0),
+}
 CAPPED = {
-    "relu6": F.relu6, "module": nn.ReLU6(), "in place": nn.ReLU6(inplace=True), "clamp": lambda z: z.clamp(0, 6),
-    "hardtanh": lambda z: F.hardtanh(z, 0.0, 6.0), "in-place clamp": lambda z: z.clamp_(0, 6),
-}  # fmt: skip
+    "relu6": F.relu6,
+    "module": nn.ReLU6(),
+    "in place": nn.ReLU6(inplace=True),
+    "clamp": lambda z: z.clamp(0, 6),
+    "hardtanh": lambda z: F.hardtanh(z, 0.0, 6.0),
+    "in-place clamp": lambda z: z.clamp_(0, 6),
+}
 OTHERS = {
-    "leaky": nn.LeakyReLU(), "gelu": nn.GELU(), "silu": F.silu, "hardtanh": nn.Hardtanh(),
-    "threshold elsewhere": nn.Threshold(0.1, 0.0), "threshold to another value": nn.Threshold(0.0, -1.0),
-    "clamp elsewhere": lambda z: z.clamp(min=-1), "clamp from above": lambda z: z.clamp(max=0),
-    "clamp from 0 down": lambda z: z.clamp(-1, 0), "none": nn.Identity(),
-}  # fmt: skip
+    "leaky": nn.LeakyReLU(),
+    "gelu": nn.GELU(),
+    "silu": F.silu,
+    "hardtanh": nn.Hardtanh(),
+    "threshold elsewhere": nn.Threshold(0.1, 0.0),
+    "threshold to another value": nn.Threshold(0.0, -1.0),
+    "clamp elsewhere": lambda z: z.clamp(min=-1),
+    "clamp from above": lambda z: z.clamp(max=0),
+    "clamp from 0 down": lambda z: z.clamp(-1, 0),
+    "none": nn.Identity(),
+}
 
 
 @pytest.mark.parametrize("kind", RELUS)

@@ -11,13 +11,25 @@ from harness.guards import ModelGuard
 from harness.registry import EXPLAINERS
 
 FEW = {
-    "blurred_random": {}, "center": {}, "edge": {}, "input_magnitude": {}, "random": {},
-    "gradient": {}, "saliency": {}, "input_x_gradient": {}, "smoothgrad": {"samples": 5}, "grad_cam": {},
-    "integrated_gradients": {"steps": 7, "baseline": "uniform_noise"}, "occlusion": {"baseline": "mean"},
-    "feature_ablation": {"segments": "given"}, "rise": {"samples": 20, "cells": 3},
-    "lime": {"samples": 30, "segments": "given"}, "exact_shapley": {"segments": "grid:2"},
-    "kernel_shap": {"samples": 30, "segments": "given"}, "shapley_sampling": {"permutations": 2, "segments": "given"},
-}  # fmt: skip
+    "blurred_random": {},
+    "center": {},
+    "edge": {},
+    "input_magnitude": {},
+    "random": {},
+    "gradient": {},
+    "saliency": {},
+    "input_x_gradient": {},
+    "smoothgrad": {"samples": 5},
+    "grad_cam": {},
+    "integrated_gradients": {"steps": 7, "baseline": "uniform_noise"},
+    "occlusion": {"baseline": "mean"},
+    "feature_ablation": {"segments": "given"},
+    "rise": {"samples": 20, "cells": 3},
+    "lime": {"samples": 30, "segments": "given"},
+    "exact_shapley": {"segments": "grid:2"},
+    "kernel_shap": {"samples": 30, "segments": "given"},
+    "shapley_sampling": {"permutations": 2, "segments": "given"},
+}
 ROUNDING = 1e-6  # of logits of size 1 in float32: perturbation explainers take their differences
 COUNTS = (3, 9, 8, 9, 6)  # of the segments of each sample
 ON_TABLES = [name for name in FEW if "table" in EXPLAINERS[name].modalities]

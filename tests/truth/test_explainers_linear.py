@@ -9,8 +9,16 @@ from explainer_worlds import explain, linear_net, model, near
 from harness.explainers.rise import _strips
 
 CONTRIBUTIONS = [
-    *[("integrated_gradients", {"steps": steps, "method": method}) for steps, method in (
-        (1, "gausslegendre"), (7, "gausslegendre"), (2, "riemann_left"), (9, "riemann_right"), (4, "riemann_middle"))],
+    *[
+        ("integrated_gradients", {"steps": steps, "method": method})
+        for steps, method in (
+            (1, "gausslegendre"),
+            (7, "gausslegendre"),
+            (2, "riemann_left"),
+            (9, "riemann_right"),
+            (4, "riemann_middle"),
+        )
+    ],
     ("occlusion", {"window": 1}),
     ("feature_ablation", {"segments": "unit"}),
     ("exact_shapley", {"segments": "unit"}),
@@ -19,7 +27,7 @@ CONTRIBUTIONS = [
     ("kernel_shap", {"segments": "unit", "samples": 5000}),
     ("lime", {"segments": "unit", "alpha": 0.0, "samples": 60}),
     ("lime", {"segments": "unit", "alpha": 0.0, "samples": 60, "width": 1.5}),
-]  # fmt: skip
+]
 
 
 @pytest.fixture

@@ -59,9 +59,15 @@ def with_noisy_norms(net):
 def wide_cnn(bias=False):
     """A net in which an output without a single contribution above zero would be a rare thing."""
     return nn.Sequential(
-        nn.Conv2d(3, 12, 3, padding=1, bias=bias), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(12, 40, 3, bias=bias),
-        nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(40, 4, bias=bias),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 12, 3, padding=1, bias=bias),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(12, 40, 3, bias=bias),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(40, 4, bias=bias),
+    ).eval()
 
 
 class Normalised(nn.Module):
@@ -380,13 +386,29 @@ def test_no_branch_on_the_input_loses_its_relevance(first, seed):
 @pytest.mark.parametrize(
     "middle",
     [
-        nn.LayerNorm([4, 6]), nn.GroupNorm(2, 4), nn.InstanceNorm1d(4, affine=True), nn.RMSNorm(6), nn.GELU(),
-        nn.SiLU(), nn.LeakyReLU(), nn.ReLU6(), nn.Tanh(), nn.Sigmoid(), nn.PReLU(), nn.ELU(), nn.Hardswish(),
-        nn.MaxPool1d(2), nn.AvgPool1d(2), nn.LocalResponseNorm(2), nn.ConvTranspose1d(4, 4, 3, groups=2),
-        nn.Upsample(scale_factor=2), nn.BatchNorm1d(4), nn.Dropout(),
+        nn.LayerNorm([4, 6]),
+        nn.GroupNorm(2, 4),
+        nn.InstanceNorm1d(4, affine=True),
+        nn.RMSNorm(6),
+        nn.GELU(),
+        nn.SiLU(),
+        nn.LeakyReLU(),
+        nn.ReLU6(),
+        nn.Tanh(),
+        nn.Sigmoid(),
+        nn.PReLU(),
+        nn.ELU(),
+        nn.Hardswish(),
+        nn.MaxPool1d(2),
+        nn.AvgPool1d(2),
+        nn.LocalResponseNorm(2),
+        nn.ConvTranspose1d(4, 4, 3, groups=2),
+        nn.Upsample(scale_factor=2),
+        nn.BatchNorm1d(4),
+        nn.Dropout(),
     ],
     ids=lambda part: type(part).__name__,
-)  # fmt: skip
+)
 def test_every_operation_with_a_rule_hands_all_relevance_on(middle, seed):
     for name, parameter in middle.named_parameters():
         if "bias" in name:
@@ -456,8 +478,9 @@ class Recurrent(nn.Module):
 def test_where_no_rule_would_be_at_work_it_does_not_apply():
     x = torch.randn(2, 6, 4)
     refused = {
-        "no convolution and no linear layer": model(lambda x: x.mean(1)), "recurrent layer": Recurrent().eval(),
-    }  # fmt: skip
+        "no convolution and no linear layer": model(lambda x: x.mean(1)),
+        "recurrent layer": Recurrent().eval(),
+    }
     for reason, net in refused.items():
         with pytest.raises(harness.NotApplicable, match=reason):
             harness.explain("lrp", net, x, zeros(2))
@@ -472,11 +495,13 @@ def test_where_no_rule_would_be_at_work_it_does_not_apply():
 def test_wrong_options_are_told_in_one_line():
     net, _ = linear_net((4,))
     wrong = {
-        "unknown rule 'z_plus': did you mean 'zplus'": {"rule": "z_plus"}, "unknown first 'box'": {"first": "box"},
-        "unknown bias 'none'": {"bias": "none"}, "epsilon is 0.0, expected a number above 0": {"epsilon": 0.0},
+        "unknown rule 'z_plus': did you mean 'zplus'": {"rule": "z_plus"},
+        "unknown first 'box'": {"first": "box"},
+        "unknown bias 'none'": {"bias": "none"},
+        "epsilon is 0.0, expected a number above 0": {"epsilon": 0.0},
         "alpha is 0.5, expected a number of at least 1": {"alpha": 0.5},
         "gamma is -1.0, expected a number of at least 0": {"gamma": -1.0},
-    }  # fmt: skip
+    }
     for message, options in wrong.items():
         with pytest.raises(ValueError, match=message):
             harness.explain("lrp", net, torch.randn(2, 4), torch.tensor([0, 1]), **options)
@@ -644,10 +669,11 @@ def test_a_transformers_sample_alone_is_explained_as_in_company_and_the_model_st
 @pytest.mark.parametrize(
     "prepare",
     [
-        lambda z: z - z.mean((1, 2, 3), keepdim=True), lambda z: z - z.flip(3),
+        lambda z: z - z.mean((1, 2, 3), keepdim=True),
+        lambda z: z - z.flip(3),
         lambda z: (z - z.mean((2, 3), keepdim=True)) / z.std((2, 3), keepdim=True).detach(),
     ],
-)  # fmt: skip
+)
 def test_differences_taken_inside_the_model_keep_their_relevance(prepare, first, seed):
     """Each input's share in them is its own, up or down: they do not change when every input grows by one."""
     inner, x = free_of_biases(small_cnn()).double(), torch.randn(2, 3, 8, 8).double()

@@ -11,9 +11,12 @@ from harness.baselines import BASELINES
 
 # Each with options under which its value of a segment on an additive model is that segment's contribution.
 SEGMENTED = {
-    "feature_ablation": {}, "exact_shapley": {}, "kernel_shap": {"samples": 64},
-    "shapley_sampling": {"permutations": 2}, "lime": {"alpha": 0.0, "samples": 200},
-}  # fmt: skip
+    "feature_ablation": {},
+    "exact_shapley": {},
+    "kernel_shap": {"samples": 64},
+    "shapley_sampling": {"permutations": 2},
+    "lime": {"alpha": 0.0, "samples": 200},
+}
 SHAPES = {"table": (6,), "tokens": (6, 4), "series": (3, 6)}
 CHANNELS = {"table": None, "tokens": 2, "series": 1}
 
@@ -80,7 +83,7 @@ def test_the_units_of_a_segment_share_what_they_add_together(name, world):
 @pytest.mark.parametrize(("segments", "labels"), [("grid:3", [0, 0, 1, 1, 2, 2]), ("patch:4", [0, 0, 0, 0, 1, 1])])
 def test_windows_of_neighbours_are_segments_of_tokens_and_steps_but_not_of_columns(name, segments, labels, world):
     modality, net, x, targets, _ = world
-    explain = lambda **options: harness.explain(name, net, x, targets, modality=modality, **options)  # noqa: E731
+    explain = lambda **options: harness.explain(name, net, x, targets, modality=modality, **options)
     if modality == "table":
         with pytest.raises(harness.NotApplicable, match="the columns of a table are not"):
             explain(segments=segments, **SEGMENTED[name])

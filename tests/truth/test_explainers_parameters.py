@@ -101,7 +101,7 @@ def test_what_only_moves_and_scales_the_input_belongs_to_the_first_layers_weight
     }[how]
     if how == "scaled":
         layer = nn.Linear(6, 8)
-        fold = lambda w: w / 0.5  # noqa: E731
+        fold = lambda w: w / 0.5
     net = nn.Sequential(model(before), layer, after).eval()
     x, targets = torch.randn(4, 6), torch.tensor([0, 2, 1, 1])
     slope, weight = delta(after, layer(before(x.clone())), targets), fold(layer.weight.detach()).abs()
@@ -125,18 +125,27 @@ def test_modules_functions_and_products_of_matrices_are_explained_alike(seed):
     net, x, targets = mlp(), torch.randn(4, 6), torch.tensor([0, 2, 1, 1])
     (w, b), after = (net[0].weight.detach(), net[0].bias.detach()), net[1:]
     expected = explain("gradient_x_weight", net, x, targets)
-    for twin in (lambda z: F.linear(z, w, bias=b), lambda z: z @ w.T + b, lambda z: torch.addmm(b, z, w.T),
-                 lambda z: torch.einsum("ni,ji->nj", z, w) + b):  # fmt: skip
+    for twin in (
+        lambda z: F.linear(z, w, bias=b),
+        lambda z: z @ w.T + b,
+        lambda z: torch.addmm(b, z, w.T),
+        lambda z: torch.einsum("ni,ji->nj", z, w) + b,
+    ):
         net = holding(lambda z, twin=twin: after(twin(z)), after)
         assert near(explain("gradient_x_weight", net, x, targets), expected)
 
 
-@pytest.mark.parametrize(("begin", "reason"), [
-    (torch.relu, "first meets the operation relu"), (torch.tanh, "first meets the operation tanh"),
-    (lambda z: z * z, "first meets the operation mul"), (lambda z: z.detach(), "no linear or convolution operation"),
-    (lambda z: z - z.mean(1, keepdim=True), "first meets the operation sub"),
-    (lambda z: F.linear(z, z.T @ z), "weights of the first layer depend on the input"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("begin", "reason"),
+    [
+        (torch.relu, "first meets the operation relu"),
+        (torch.tanh, "first meets the operation tanh"),
+        (lambda z: z * z, "first meets the operation mul"),
+        (lambda z: z.detach(), "no linear or convolution operation"),
+        (lambda z: z - z.mean(1, keepdim=True), "first meets the operation sub"),
+        (lambda z: F.linear(z, z.T @ z), "weights of the first layer depend on the input"),
+    ],
+)
 def test_inputs_that_first_meet_something_else_are_not_applicable(begin, reason, seed):
     layer = nn.Linear(6, 3)
     with pytest.raises(harness.NotApplicable, match=reason):

@@ -206,10 +206,12 @@ def test_expected_gradients_on_a_quadratic_tend_to_the_mean_integral_over_the_tr
     (net, integral), x = quadratic(4), torch.randn(2, 4).double()
     train = torch.randn(5, 4).double() + 1
     expected = torch.stack([integral(x, r) for r in train]).mean(0)
-    runs = torch.stack([
-        harness.explain("expected_gradients", net, x, none_of(2), train=train, samples=100, seed=run)
-        for run in range(20)
-    ]).double()  # fmt: skip
+    runs = torch.stack(
+        [
+            harness.explain("expected_gradients", net, x, none_of(2), train=train, samples=100, seed=run)
+            for run in range(20)
+        ]
+    ).double()
     error = runs.std(0) / math.sqrt(20)
     assert (error < expected.abs().max() / 10).all(), "too few draws to tell"
     assert ((runs.mean(0) - expected).abs() < 8 * error).all()
@@ -244,10 +246,12 @@ def test_gradient_shap_is_expected_gradients_at_noisy_inputs(seed):
     x, targets, train = torch.randn(1, 4), torch.tensor([1]), torch.zeros(1, 4)
     exact = x * weights[1]
     assert near(harness.explain("expected_gradients", net, x, targets, train=train, samples=5), exact)
-    runs = torch.cat([
-        harness.explain("expected_gradients", net, x, targets, train=train, samples=16, noise=0.5, seed=run)
-        for run in range(60)
-    ])  # fmt: skip
+    runs = torch.cat(
+        [
+            harness.explain("expected_gradients", net, x, targets, train=train, samples=16, noise=0.5, seed=run)
+            for run in range(60)
+        ]
+    )
     sigma = weights[1].abs() * 0.5 * (x.max() - x.min()) / 4
     assert ((runs.std(0) / sigma - 1).abs() < 0.5).all()
     assert ((runs.mean(0) - exact[0]).abs() < 5.5 * sigma / math.sqrt(60)).all()
@@ -280,7 +284,7 @@ def test_wrong_options_are_told_in_one_line(seed):
         ("expected_gradients", {"samples": 0}, "samples is 0, expected a whole number of at least 1"),
         ("expected_gradients", {"baseline": "zero"}, "baseline is 'zero', expected a random one"),
         ("expected_gradients", {"noise": -1.0, "baseline": "uniform_noise"}, "noise is -1.0, expected a number"),
-    ]  # fmt: skip
+    ]
     for name, options, message in wrong:
         with pytest.raises(ValueError, match=message):
             harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]), **options)

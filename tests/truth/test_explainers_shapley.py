@@ -111,8 +111,8 @@ def test_values_sum_to_what_the_baseline_lacks(name, options, seed):
 
 @pytest.mark.parametrize(("name", "options"), ESTIMATORS[:2])
 def test_equal_players_get_equal_values_idle_ones_none_and_games_add_up(name, options, seed):
-    first = lambda z: (z[:, 0] * z[:, 1] + torch.sin(z[:, 0] + z[:, 1])) * z[:, 2]  # noqa: E731
-    second = lambda z: torch.tanh(z[:, 3] * z[:, 2]) + z[:, 0]  # noqa: E731
+    first = lambda z: (z[:, 0] * z[:, 1] + torch.sin(z[:, 0] + z[:, 1])) * z[:, 2]
+    second = lambda z: torch.tanh(z[:, 3] * z[:, 2]) + z[:, 0]
     x = torch.randn(3, 5)
     x[:, 1] = x[:, 0]
     targets = torch.zeros(3, dtype=torch.long)

@@ -111,7 +111,7 @@ def test_a_single_output_has_a_regression_tree_and_no_rule_list(seed):
 def test_a_rule_model_is_recovered_exactly_and_told_in_words(seed):
     train = torch.randint(0, 2, (600, 5)).float()
     # if c0 and c1: 0; else if c3: 1; else 2
-    number = lambda x: torch.where((x[:, 0] + x[:, 1]) > 1.5, 0, torch.where(x[:, 3] > 0.5, 1, 2))  # noqa: E731
+    number = lambda x: torch.where((x[:, 0] + x[:, 1]) > 1.5, 0, torch.where(x[:, 3] > 0.5, 1, 2))
     net = model(lambda x: 5 * torch.nn.functional.one_hot(number(x), 3).float())
     found, facts = told("rule_list", net, train, names=tuple("abcde"))
     assert facts.single["fidelity"] == 1 and (found[0, [2, 4]] == 0).all() and found[0, [0, 1, 3]].min() > 0.2
@@ -166,12 +166,15 @@ def test_conditions_in_words():
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("tree_surrogate", {"fit": "logit"}, "unknown fit 'logit'"), ("tree_surrogate", {"depth": 0}, "depth is 0"),
-        ("rule_list", {"cover": 0.7}, "cover is 0.7"), ("rule_list", {"rules": 0}, "rules is 0"),
-        ("linear_surrogate", {"alpha": -1.0}, "alpha is -1.0"), ("rule_list", {"held_out": 0.0}, "held_out is 0.0"),
+        ("tree_surrogate", {"fit": "logit"}, "unknown fit 'logit'"),
+        ("tree_surrogate", {"depth": 0}, "depth is 0"),
+        ("rule_list", {"cover": 0.7}, "cover is 0.7"),
+        ("rule_list", {"rules": 0}, "rules is 0"),
+        ("linear_surrogate", {"alpha": -1.0}, "alpha is -1.0"),
+        ("rule_list", {"held_out": 0.0}, "held_out is 0.0"),
         ("linear_surrogate", {"score": "odds"}, "unknown score 'odds'"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_told_in_one_line(name, options, match, seed):
     with pytest.raises(ValueError, match=match):
         told(name, decided_net(3), torch.randn(40, 3), **options)

@@ -70,9 +70,16 @@ class StripeNet(nn.Module):
 def samples_at(net, x, *, train=None, seed=0, truth=None, chunk=64, value_range=(0.0, 1.0), targets=None):
     targets = torch.zeros(len(x), dtype=torch.long) if targets is None else targets
     return Samples(
-        x, targets, Predictor(net, chunk=chunk), Units.of(x), seed, train=train, train_labels=truth,
-        value_range=value_range, facts=Facts(),
-    )  # fmt: skip
+        x,
+        targets,
+        Predictor(net, chunk=chunk),
+        Units.of(x),
+        seed,
+        train=train,
+        train_labels=truth,
+        value_range=value_range,
+        facts=Facts(),
+    )
 
 
 def told(net, x, *, batch=16, targets=None, **given):
@@ -244,8 +251,11 @@ def test_nothing_is_changed_and_nothing_warns_also_in_place_and_reused(seed):
     assert guard.changes() == [] and torch.equal(x, before) and torch.equal(torch.random.get_rng_state(), state)
     again, _ = told(in_place, x, train=train, layer="3", **FAST)
     assert near(again, first)
-    assert not near(told(net, x, train=train, layer="3", seed=1, concept="dots", **FAST)[0],
-                    told(net, x, train=train, layer="3", seed=2, concept="dots", **FAST)[0], 1e-3)  # fmt: skip
+    assert not near(
+        told(net, x, train=train, layer="3", seed=1, concept="dots", **FAST)[0],
+        told(net, x, train=train, layer="3", seed=2, concept="dots", **FAST)[0],
+        1e-3,
+    )
 
 
 def test_runs_share_no_image_and_another_seed_draws_others(seed):
@@ -261,7 +271,7 @@ def test_runs_share_no_image_and_another_seed_draws_others(seed):
 
 def test_textures_and_colours_are_what_they_are_called(seed):
     keys = element(torch.tensor([seed]), torch.arange(40))
-    image = lambda name, channels=3: _concepts.concept_images(name, keys, (channels, 32, 32)).double()  # noqa: E731
+    image = lambda name, channels=3: _concepts.concept_images(name, keys, (channels, 32, 32)).double()
     for name in _concepts.TEXTURES:
         assert all(len(one.unique()) == 2 for one in image(name, 1)), f"{name}: two levels"
         levels = image(name, 1).flatten(1)
@@ -327,10 +337,13 @@ def test_what_it_cannot_serve_is_not_applicable_with_a_reason(seed):
     with pytest.raises(harness.NotApplicable, match="the same for all images"):
         told(nn.Sequential(model(lambda x: x * 0), *net).eval(), x, concept="dots")
     for options, match in (
-        ({"runs": 9}, "runs is 9, expected"), ({"concept": "spots"}, "unknown concept 'spots'"),
-        ({"alpha": 0.0}, "alpha is 0.0"), ({"labels": "labels"}, "unknown labels"), ({"images": 1}, "images is 1"),
+        ({"runs": 9}, "runs is 9, expected"),
+        ({"concept": "spots"}, "unknown concept 'spots'"),
+        ({"alpha": 0.0}, "alpha is 0.0"),
+        ({"labels": "labels"}, "unknown labels"),
+        ({"images": 1}, "images is 1"),
         ({"layer": "12"}, "no layer '12'"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=match):
             told(net, x, train=x, **{"concept": "dots", **options})
 

@@ -35,7 +35,7 @@ class ByCategory(nn.Module):
 
 
 def table(count):
-    one_hot = lambda kinds: nn.functional.one_hot(torch.randint(kinds, (count,)), kinds).float()  # noqa: E731
+    one_hot = lambda kinds: nn.functional.one_hot(torch.randint(kinds, (count,)), kinds).float()
     return torch.cat([torch.randn(count, 1), one_hot(3), one_hot(2), torch.randn(count, 1)], 1)
 
 
@@ -111,7 +111,7 @@ def test_elimination_of_columns_of_one_number_is_scikit_learns():
     labels = model(train).argmax(1)
     given = training_table(samples_of(model, train[:1], labels[:1], train=train), 200)
     x, y = train.double().numpy(), labels.numpy()
-    fit = lambda: LogisticRegression(max_iter=1000)  # noqa: E731
+    fit = lambda: LogisticRegression(max_iter=1000)
     order = eliminated(lambda kept: fit().fit(x[:, kept], y).coef_, given)
     ranks = RFE(fit(), n_features_to_select=1).fit(x, y).ranking_
     assert order == np.argsort(-ranks).tolist()

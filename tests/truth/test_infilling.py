@@ -77,7 +77,7 @@ def test_in_double_precision_the_equations_hold(seed):
     filled = fill_linearly(images, removed)
     assert filled.dtype == torch.float64
     kernel = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]]).double()[None, None] / 12
-    around = lambda x: torch.nn.functional.conv2d(x.flatten(0, 1)[:, None], kernel, padding=1).view_as(x)  # noqa: E731
+    around = lambda x: torch.nn.functional.conv2d(x.flatten(0, 1)[:, None], kernel, padding=1).view_as(x)
     gap = (around(torch.ones_like(filled)) * filled - around(filled)) * removed
     start = around((images - images.mean()) * ~removed) * removed
     assert gap.norm() < 1e-5 * start.norm()

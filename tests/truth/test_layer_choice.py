@@ -65,15 +65,21 @@ def timm_net(name, **options):
 
 def hugging_face_vit(**options):
     config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=64, patch_size=16,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=64,
+        patch_size=16,
         **options,
-    )  # fmt: skip
+    )
     return Logits(transformers.ViTForImageClassification(config))
 
 
 def hugging_face_swin():
-    config = transformers.SwinConfig(embed_dim=8, depths=[1, 1], num_heads=[2, 2], image_size=32, patch_size=2,
-                                     window_size=4)  # fmt: skip
+    config = transformers.SwinConfig(
+        embed_dim=8, depths=[1, 1], num_heads=[2, 2], image_size=32, patch_size=2, window_size=4
+    )
     return Logits(transformers.SwinForImageClassification(config))
 
 
@@ -93,21 +99,29 @@ CHOICES = {
     "timm convnext_atto": (lambda: timm_net("convnext_atto"), "stages.3", FIRST, (2, 2)),
     "timm swin": (
         lambda: timm_net("swin_tiny_patch4_window7_224", img_size=64, window_size=4, embed_dim=24, depths=(1, 1, 1, 1)),
-        "layers.3", LAST, (2, 2),
+        "layers.3",
+        LAST,
+        (2, 2),
     ),
     "timm vit": (timm_vit, "blocks.1.norm1", (TOKENS, 1), (4, 4)),
     "timm vit with registers": (
-        lambda: timm_vit("vit_small_patch14_reg4_dinov2", patch_size=16), "blocks.1.norm1", (TOKENS, 5), (4, 4),
+        lambda: timm_vit("vit_small_patch14_reg4_dinov2", patch_size=16),
+        "blocks.1.norm1",
+        (TOKENS, 5),
+        (4, 4),
     ),
     "timm vit distilled": (lambda: timm_vit("deit_tiny_distilled_patch16_224"), "blocks.1.norm1", (TOKENS, 2), (4, 4)),
     "timm vit that averages": (lambda: timm_vit(global_pool="avg"), "blocks.1", (TOKENS, 1), (4, 4)),
     "transformers vit": (hugging_face_vit, "net.vit.layers.1.layernorm_before", (TOKENS, 1), (4, 4)),
     "transformers vit, plain attention": (
-        lambda: hugging_face_vit(attn_implementation="eager"), "net.vit.layers.1.layernorm_before", (TOKENS, 1), (4, 4),
+        lambda: hugging_face_vit(attn_implementation="eager"),
+        "net.vit.layers.1.layernorm_before",
+        (TOKENS, 1),
+        (4, 4),
     ),
     "transformers swin": (hugging_face_swin, "net.swin.layernorm", (TOKENS, 0), (8, 8)),
     "lite0": (EfficientNetLite0, "head", FIRST, (2, 2)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CHOICES)
@@ -255,8 +269,8 @@ def test_tokens_made_by_hand_are_read_too(seed):
 def test_tokens_that_fit_two_grids_are_told_apart_by_where_a_change_goes_or_not_at_all(seed):
     both = Reader((60, 60)).read((1, 17, 8))
     assert {(layout.grid, layout.prefix) for layout in both} == {((4, 4), 1), ((3, 3), 8)}
-    places = lambda x: nn.functional.avg_pool2d(x, 15).flatten(2).transpose(1, 2).repeat(1, 1, 8)  # noqa: E731
-    tokens = lambda x: torch.cat([torch.zeros(len(x), 1, 8), places(x)], 1)  # noqa: E731
+    places = lambda x: nn.functional.avg_pool2d(x, 15).flatten(2).transpose(1, 2).repeat(1, 1, 8)
+    tokens = lambda x: torch.cat([torch.zeros(len(x), 1, 8), places(x)], 1)
     one = torch.rand(1, 1, 60, 60)
     assert settle(both, tokens, one).grid == (4, 4)
     assert settle(both, lambda x: x.mean() + torch.zeros(len(x), 17, 8), one) is None
@@ -302,9 +316,16 @@ def test_a_misspelt_layer_is_told_with_close_names():
 
 def test_a_series_is_read_with_channels_first_only(seed):
     net = nn.Sequential(
-        nn.Conv1d(2, 8, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(8, 12, 3), nn.BatchNorm1d(12), nn.ReLU(),
-        nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(12, 3),
-    )  # fmt: skip
+        nn.Conv1d(2, 8, 5),
+        nn.ReLU(),
+        nn.MaxPool1d(2),
+        nn.Conv1d(8, 12, 3),
+        nn.BatchNorm1d(12),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(12, 3),
+    )
     layer = layer_of(net, (2, 40), modality="series")
     assert (layer.name, layer.layout.kind, layer.layout.grid) == ("5", CHANNELS_FIRST, (16,))
     turned = nn.Sequential(nn.Conv1d(2, 8, 3), model(lambda z: z.transpose(1, 2)), nn.LayerNorm(8), nn.Flatten())

@@ -33,8 +33,9 @@ def test_the_best_input_of_a_linear_model_in_a_ball_lies_along_its_weights(shape
 def test_within_a_range_of_values_it_is_a_corner(seed):
     module, weight = linear(6)
     low, high = torch.full((6,), -1.0), torch.full((6,), 2.0)
-    found, _ = maximise(of_each(module), (6,), 3, Ascent(rate=0.5, steps=400), module=module, seed=seed,
-                        value_range=(low, high))  # fmt: skip
+    found, _ = maximise(
+        of_each(module), (6,), 3, Ascent(rate=0.5, steps=400), module=module, seed=seed, value_range=(low, high)
+    )
     telling = weight.abs() > 0.05 * weight.abs().amax(1, keepdim=True)
     assert torch.allclose(found[telling], torch.where(weight > 0, high, low)[telling], atol=1e-5)
     assert (found >= low).all() and (found <= high).all()
@@ -49,8 +50,11 @@ def test_an_l2_penalty_keeps_it_at_the_weights_over_the_penalty(seed):
 def test_total_variation_and_blur_make_it_smooth(seed):
     module, _ = linear(1, 12, 12)
     rough = {}
-    for name, ascent in (("plain", Ascent(radius=3.0)), ("variation", Ascent(radius=3.0, variation=0.2)),
-                         ("blur", Ascent(radius=3.0, blur=1.0))):  # fmt: skip
+    for name, ascent in (
+        ("plain", Ascent(radius=3.0)),
+        ("variation", Ascent(radius=3.0, variation=0.2)),
+        ("blur", Ascent(radius=3.0, blur=1.0)),
+    ):
         found, _ = maximise(of_each(module), (1, 12, 12), 3, ascent, module=module, seed=seed, axes=(2, 3))
         rough[name] = (found.diff(dim=2).abs().mean() + found.diff(dim=3).abs().mean()) / found.abs().mean()
     assert rough["variation"] < 0.8 * rough["plain"] and rough["blur"] < rough["plain"]
@@ -63,8 +67,15 @@ def test_what_looks_at_one_place_alone_is_found_as_far_around_it_as_jitter_goes(
 
     spread = {}
     for jitter in (0, 1):
-        found, _ = maximise(lambda inputs: Corner()(inputs)[:, 0], (1, 8, 8), 1, Ascent(jitter=jitter, radius=5.0),
-                            module=Corner(), seed=seed, axes=(2, 3))  # fmt: skip
+        found, _ = maximise(
+            lambda inputs: Corner()(inputs)[:, 0],
+            (1, 8, 8),
+            1,
+            Ascent(jitter=jitter, radius=5.0),
+            module=Corner(),
+            seed=seed,
+            axes=(2, 3),
+        )
         spread[jitter] = int((found > 0.6).sum())
     assert spread[0] == 1 and 5 < spread[1] <= 9  # and no further than it is moved
 
@@ -80,14 +91,15 @@ def test_blurring_keeps_the_mean_of_a_constant_input_and_spreads_a_point(seed):
     from scipy.ndimage import gaussian_filter
 
     assert torch.allclose(blurred[0, 0].sum(), torch.tensor(1.0))
-    assert torch.allclose(blurred[0, 0], torch.from_numpy(gaussian_filter(point[0, 0].numpy(), 1.0, truncate=3.0)),
-                          atol=1e-6)  # fmt: skip
+    assert torch.allclose(
+        blurred[0, 0], torch.from_numpy(gaussian_filter(point[0, 0].numpy(), 1.0, truncate=3.0)), atol=1e-6
+    )
 
 
 def test_the_same_seed_finds_the_same_and_another_starts_elsewhere(seed):
     torch.manual_seed(seed)
     module = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2)).eval()
-    find = lambda start: maximise(of_each(module), (6,), 2, Ascent(steps=3, jitter=1), module=module, seed=start)[0]  # noqa: E731
+    find = lambda start: maximise(of_each(module), (6,), 2, Ascent(steps=3, jitter=1), module=module, seed=start)[0]
     assert torch.equal(find(seed), find(seed)) and not torch.equal(find(seed), find(seed + 1))
 
 
@@ -96,8 +108,10 @@ def test_the_model_and_the_random_state_are_left_as_they_were(seed):
     state, before = torch.get_rng_state(), [weight.clone() for weight in module.parameters()]
     maximise(of_each(module), (4,), 3, Ascent(steps=2), module=module)
     assert torch.equal(state, torch.get_rng_state())
-    assert all(w.requires_grad and w.grad is None and torch.equal(w, b)
-               for w, b in zip(module.parameters(), before, strict=True))  # fmt: skip
+    assert all(
+        w.requires_grad and w.grad is None and torch.equal(w, b)
+        for w, b in zip(module.parameters(), before, strict=True)
+    )
 
 
 def test_a_model_without_a_gradient_is_not_applicable():

@@ -257,9 +257,15 @@ def test_the_loss_is_the_mean_over_draws_of_the_change_and_not_the_change_of_the
     train = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]])  # whose changes cancel in the mean
     model.w.data.fill_(1.0)
     found = effective(
-        model, inputs, torch.ones(2, 4), baseline="train_sample", imputations=6, score="logit", tolerance=0.5,
+        model,
+        inputs,
+        torch.ones(2, 4),
+        baseline="train_sample",
+        imputations=6,
+        score="logit",
+        tolerance=0.5,
         more={"train": train},
-    )  # fmt: skip
+    )
     torch.testing.assert_close(found.curves[:, 0], torch.ones(2, dtype=torch.float64), rtol=1e-5, atol=0)
     single = effective(model, inputs, torch.ones(2, 4), baseline="zero", imputations=6, score="logit", tolerance=0.5)
     assert (single.values == 0).all()  # a baseline that is the input: nothing is needed

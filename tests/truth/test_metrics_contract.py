@@ -35,7 +35,8 @@ CASES = {
     "sufficiency": [{"percents": "20 60"}],
     "roar": [{"epochs": 1, "initialisations": 1, "percents": "30 60"}],
     "infidelity": [
-        {"perturbation": "subset"}, {"perturbation": "square", "scaling": "optimal"},
+        {"perturbation": "subset"},
+        {"perturbation": "square", "scaling": "optimal"},
         {"perturbation": "gaussian", "convention": "local", "scaling": "normalised"},
     ],
     "max_sensitivity": [{}, {"absolute": True}],
@@ -46,7 +47,9 @@ CASES = {
     "relative_representation_stability": [{}, {"layer": "first"}],
     "input_invariance": [{}, {"shift": "texture"}],
     "parameter_randomization": [
-        {}, {"mode": "independent", "similarity": "spearman_abs", "target": "reargmax"}, {"mode": "bottom_up"},
+        {},
+        {"mode": "independent", "similarity": "spearman_abs", "target": "reargmax"},
+        {"mode": "bottom_up"},
     ],
     "chance_similarity": [{}],
     "efficient_parameter_randomization": [{}],
@@ -70,7 +73,7 @@ CASES = {
     "complexity": [{}, {"normalised": True}],
     "sparseness": [{}],
     "completeness": [{}, {"relative": True, "baseline": "zero"}],
-}  # fmt: skip
+}
 # Its model must take images of several sizes, so that it has all this in tests of its own.
 HELD_ELSEWHERE = {"grid_pointing"}
 OF_IMAGES, OF_GRIDS = ("road",), ("truth_emd",)
@@ -127,9 +130,15 @@ def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk(metr
     assert whole.values.isfinite().all() and whole.values.shape == (4,)
     for rows, chunk in (([2], 32), ([3, 1, 0, 2], 5), ([1, 1, 3], 1)):
         part = scores(
-            metric, model, inputs[rows], attributions[rows], options=CASES[metric][number], targets=targets[rows],
-            chunk=chunk, **more | {name: more[name][rows] for name in ("masks", "truth")},
-        )  # fmt: skip
+            metric,
+            model,
+            inputs[rows],
+            attributions[rows],
+            options=CASES[metric][number],
+            targets=targets[rows],
+            chunk=chunk,
+            **more | {name: more[name][rows] for name in ("masks", "truth")},
+        )
         torch.testing.assert_close(part.values, whole.values[rows], rtol=1e-4, atol=1e-5, msg=f"seed={SEED}")
         if whole.curves is not None:
             torch.testing.assert_close(part.curves, whole.curves[rows], rtol=1e-4, atol=1e-5, msg=f"seed={SEED}")
@@ -150,10 +159,21 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_handed_in_is_changed(metr
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("metric", [
-    "sensitivity_n", "seg_sensitivity_n", "faithfulness_correlation", "infidelity", "max_sensitivity",
-    "local_lipschitz", "relative_input_stability", "monotonicity_correlation", "random_order", "chance_similarity",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "sensitivity_n",
+        "seg_sensitivity_n",
+        "faithfulness_correlation",
+        "infidelity",
+        "max_sensitivity",
+        "local_lipschitz",
+        "relative_input_stability",
+        "monotonicity_correlation",
+        "random_order",
+        "chance_similarity",
+    ],
+)
 def test_another_seed_draws_other_numbers(metric):
     model, inputs, attributions, more = world("colour", SEED)
     options = CASES[metric][0]
@@ -163,11 +183,27 @@ def test_another_seed_draws_other_numbers(metric):
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("metric", [
-    "deletion", "insertion", "srg", "aopc", "abpc", "selectivity", "irof", "random_order", "sensitivity_n",
-    "seg_sensitivity_n", "faithfulness_correlation", "faithfulness_estimate", "single_deletion", "comprehensiveness",
-    "sufficiency", "infidelity",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "deletion",
+        "insertion",
+        "srg",
+        "aopc",
+        "abpc",
+        "selectivity",
+        "irof",
+        "random_order",
+        "sensitivity_n",
+        "seg_sensitivity_n",
+        "faithfulness_correlation",
+        "faithfulness_estimate",
+        "single_deletion",
+        "comprehensiveness",
+        "sufficiency",
+        "infidelity",
+    ],
+)
 @pytest.mark.parametrize("baseline", [*sorted(BASELINES.keys() - {"pad", "mask"}), "noisy_linear", "inpaint"])
 def test_every_baseline_serves_every_metric_that_removes(metric, baseline):
     model, inputs, attributions, more = world("colour", SEED)
@@ -189,11 +225,15 @@ def test_attributions_summed_over_channels_before_or_here_score_the_same(metric,
 
 # The metrics that know contributions when they see them, and whether they see the sign.
 DIRECTED = {
-    "deletion": [{}, {"order": "lerf"}], "insertion": [{}], "srg": [{}, {"granularity": "patch", "patch": 2}],
-    "aopc": [{}, {"order": "lerf"}], "sensitivity_n": [{}], "faithfulness_correlation": [{}],
+    "deletion": [{}, {"order": "lerf"}],
+    "insertion": [{}],
+    "srg": [{}, {"granularity": "patch", "patch": 2}],
+    "aopc": [{}, {"order": "lerf"}],
+    "sensitivity_n": [{}],
+    "faithfulness_correlation": [{}],
     "infidelity": [{}, {"perturbation": "subset"}, {"scaling": "optimal"}, {"scaling": "normalised"}],
     "completeness": [{}],
-}  # fmt: skip
+}
 BLIND_TO_SIGN = ("optimal", "normalised")
 
 
@@ -219,11 +259,14 @@ def test_true_contributions_beat_random_ones_and_those_beat_reversed_ones_in_the
 
 
 def test_directions_and_units_follow_the_options():
-    direction = lambda name, **options: METRICS[name].direction(METRICS[name].complete(options))  # noqa: E731
-    unit = lambda name, **options: METRICS[name].unit_of(METRICS[name].complete(options))  # noqa: E731
+    direction = lambda name, **options: METRICS[name].direction(METRICS[name].complete(options))
+    unit = lambda name, **options: METRICS[name].unit_of(METRICS[name].complete(options))
     assert [direction(name, order=order) for name in ("deletion", "aopc") for order in ("morf", "lerf")] == [
-        "lower", "higher", "higher", "lower",
-    ]  # fmt: skip
+        "lower",
+        "higher",
+        "higher",
+        "lower",
+    ]
     for name in ("infidelity", "max_sensitivity", "parameter_randomization", "complexity", "completeness"):
         assert direction(name) == "lower"
     assert unit("srg", score="logit") == "logit" and unit("infidelity") == "logit squared"

@@ -97,7 +97,7 @@ def test_abpc_of_the_right_map_of_an_additive_function_follows_from_its_contribu
 def test_selectivity_is_the_area_under_the_score_while_patches_go(seed):
     model, inputs, parts, full, _ = additive((1, 6, 6), seed)
     maps = draw((1, 6, 6), seed + 1)
-    patches = lambda x: x.view(3, 3, 2, 3, 2).sum((2, 4)).flatten(1)  # noqa: E731
+    patches = lambda x: x.view(3, 3, 2, 3, 2).sum((2, 4)).flatten(1)
     order = patches(maps).argsort(1, descending=True)
     heights = torch.cat([full[:, None], full[:, None] - patches(parts).gather(1, order).cumsum(1)], 1)
     found = scores("selectivity", model, inputs, maps, options={**RAW, "patch": 2})
@@ -404,9 +404,12 @@ def test_nothing_can_be_averaged_over_no_draws(metric, option):
 def test_what_cannot_be_asked_is_said():
     inputs = draw((1, 6, 5), 0)
     for options, error in (
-        ({"order": "most"}, UserError), ({"granularity": "pixel"}, UserError), ({"steps": 1}, UserError),
-        ({"score": "margin"}, UserError), ({"granularity": "patch", "patch": 6}, NotApplicable),
-    ):  # fmt: skip
+        ({"order": "most"}, UserError),
+        ({"granularity": "pixel"}, UserError),
+        ({"steps": 1}, UserError),
+        ({"score": "margin"}, UserError),
+        ({"granularity": "patch", "patch": 6}, NotApplicable),
+    ):
         with pytest.raises(error):
             scores("deletion", Interacting((1, 6, 5)), inputs, inputs, options=options)
     single = nn.Sequential(nn.Flatten(), nn.Linear(30, 1))

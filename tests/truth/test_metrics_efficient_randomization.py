@@ -59,7 +59,7 @@ def test_the_rise_is_relative_to_the_models_own_map():
     before, after = draw((1, 12, 11), 1), draw((1, 12, 11), 2) ** 3
     model = network((1, 12, 11))
     own = model[3].weight.detach().clone()
-    function = lambda m, x, t: before if torch.equal(m[3].weight, own) else after  # noqa: E731
+    function = lambda m, x, t: before if torch.equal(m[3].weight, own) else after
     found = measured(EFFICIENT, model, torch.randn(3, 1, 12, 11), function)
     first, second = (torch.tensor([entropy(each, 100) for each in maps]) for maps in (before, after))
     torch.testing.assert_close(found.values, (second - first) / first, rtol=0, atol=1e-12)
@@ -109,7 +109,7 @@ def test_without_noise_the_smooth_test_is_the_plain_one(mode, similarity):
 
 def test_every_model_meets_the_same_noise_of_the_given_spread():
     model, inputs, seen = network(), torch.randn(3, *SHAPE), []
-    record = lambda m, x, t: (seen.append(x.detach().clone()), x)[1]  # noqa: E731
+    record = lambda m, x, t: (seen.append(x.detach().clone()), x)[1]
     found = measured(SMOOTH, model, inputs, record, samples=40, noise=0.3, value_range=(-1.0, 4.0), stages=2)
     torch.testing.assert_close(found.curves, torch.ones(3, 2, dtype=torch.float64))
     before, first, second = torch.cat(seen)[3:].view(3, 120, *SHAPE)  # after the plain explanation of the 3 samples
@@ -152,10 +152,14 @@ def test_a_sample_alone_scores_as_in_company(shape):
 def test_what_cannot_be_asked_is_said():
     model, inputs = network(), torch.randn(3, *SHAPE)
     for metric, options in (
-        (EFFICIENT, {"bins": 1}), (EFFICIENT, {"over_seeds": "max"}), (EFFICIENT, {"weight_seeds": 0}),
-        (SMOOTH, {"samples": 0}), (SMOOTH, {"noise": -0.1}), (SMOOTH, {"similarity": "cosine"}),
+        (EFFICIENT, {"bins": 1}),
+        (EFFICIENT, {"over_seeds": "max"}),
+        (EFFICIENT, {"weight_seeds": 0}),
+        (SMOOTH, {"samples": 0}),
+        (SMOOTH, {"noise": -0.1}),
+        (SMOOTH, {"similarity": "cosine"}),
         (SMOOTH, {"mode": "both"}),
-    ):  # fmt: skip
+    ):
         with pytest.raises(UserError):
             measured(metric, model, inputs, **options)
     for metric in (EFFICIENT, SMOOTH):

@@ -103,7 +103,7 @@ def test_an_explanation_that_finds_the_classs_own_pixels_scores_one_and_its_oppo
 
 def test_negative_attribution_does_not_count():
     model, data = Colours(), world()
-    both = lambda m, x, t: input_x_gradient(m, x, t) - 5.0 * (x[torch.arange(len(x)), t] == 0)[:, None]  # noqa: E731
+    both = lambda m, x, t: input_x_gradient(m, x, t) - 5.0 * (x[torch.arange(len(x)), t] == 0)[:, None]
     torch.testing.assert_close(score(both, model, data).values, torch.ones(5, dtype=torch.float64))
 
 
@@ -129,7 +129,7 @@ def test_a_larger_mosaic_uses_every_class_where_it_must():
             return torch.cat([super().forward(x), super().forward(-x)], 1)
 
     classes = torch.arange(12).repeat(3)
-    coloured = lambda at: torch.where(at < 6, 1.0, -1.0).view(-1, 1, 1, 1) * pictures(at % 6)  # noqa: E731
+    coloured = lambda at: torch.where(at < 6, 1.0, -1.0).view(-1, 1, 1, 1) * pictures(at % 6)
     targets, seen = torch.tensor([0, 7, 11]), []
     data = coloured(targets), targets, coloured(classes)
     model = Many(120.0).eval()
@@ -176,7 +176,7 @@ def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk():
 
 def test_the_score_is_the_mean_over_the_mosaics():
     model, data, seen = Colours(), world(), []
-    maps = lambda m, x, t: (seen.append(x.clone()), x.roll(2, 3).abs())[1]  # noqa: E731
+    maps = lambda m, x, t: (seen.append(x.clone()), x.roll(2, 3).abs())[1]
     several = score(maps, model, data, grids=3).values
     mosaics = torch.cat(seen)
     inputs = data[0]
@@ -190,9 +190,22 @@ def test_the_score_is_the_mean_over_the_mosaics():
 
 @pytest.mark.parametrize("resize", [False, True])
 @pytest.mark.parametrize(
-    "name", ["saliency", "input_x_gradient", "integrated_gradients", "random", "center", "occlusion", "grad_cam",
-             "expected_gradients", "smoothgrad", "rise", "kernel_shap", "blurred_random"],
-)  # fmt: skip
+    "name",
+    [
+        "saliency",
+        "input_x_gradient",
+        "integrated_gradients",
+        "random",
+        "center",
+        "occlusion",
+        "grad_cam",
+        "expected_gradients",
+        "smoothgrad",
+        "rise",
+        "kernel_shap",
+        "blurred_random",
+    ],
+)
 def test_explainers_of_every_kind_are_asked_again_on_the_mosaics_size(name, resize):
     torch.manual_seed(int(os.environ["HARNESS_TEST_SEED"]) % 10_000)
     inputs, targets, train = world(height=8, width=8)
@@ -239,9 +252,15 @@ def test_what_speaks_of_the_images_themselves_is_not_handed_to_an_explainer_of_m
         return inputs.abs()
 
     found = samples(
-        model, inputs, targets, train=train, chunk=32, train_labels=train.sum((2, 3)).argmax(1),
-        masks=torch.ones(5, 4, 6), segments=torch.zeros(4, 6, dtype=torch.long),
-    )  # fmt: skip
+        model,
+        inputs,
+        targets,
+        train=train,
+        chunk=32,
+        train_labels=train.sum((2, 3)).argmax(1),
+        masks=torch.ones(5, 4, 6),
+        segments=torch.zeros(4, 6, dtype=torch.long),
+    )
     found.for_block("mean", lambda: train.mean(0))
     on(NAME, make_batch(found, torch.zeros_like(inputs), explaining(noting, model)))
     for context in contexts:
@@ -277,7 +296,7 @@ def test_a_class_that_others_need_may_be_the_samples_own():
 def test_a_map_without_a_positive_part_has_no_score():
     data = world()
     target = int(data[1][0])
-    maps = lambda m, x, t: x.abs() * torch.where(t == target, -1.0, 1.0).view(-1, 1, 1, 1)  # noqa: E731
+    maps = lambda m, x, t: x.abs() * torch.where(t == target, -1.0, 1.0).view(-1, 1, 1, 1)
     found = score(maps, data=data)
     assert found.values.isnan().tolist() == (data[1] == target).tolist() and "no positive part" in found.reason
     broken = score(lambda m, x, t: torch.where(t == target, torch.nan, 1.0).view(-1, 1, 1, 1) * x, data=data)

@@ -74,9 +74,11 @@ def test_contributions_and_gradients_each_have_no_error_in_their_own_convention(
     model, inputs = linear(shape, seed)
     contributions = model.contributions(inputs, inputs.mean((-2, -1) if len(shape) == 3 else 1, keepdim=True))
     for convention, maps, exact in (
-        ("contribution", contributions, True), ("local", gradients(model, inputs), True),
-        ("contribution", gradients(model, inputs), False), ("local", contributions, False),
-    ):  # fmt: skip
+        ("contribution", contributions, True),
+        ("local", gradients(model, inputs), True),
+        ("contribution", gradients(model, inputs), False),
+        ("local", contributions, False),
+    ):
         options = {"perturbation": perturbation, "convention": convention, "baseline": "mean", "largest": 3}
         found = scores("infidelity", model, inputs, maps, options=options).values
         assert (found.max() < 1e-6) if exact else (found.min() > 1e-3)
@@ -155,12 +157,14 @@ def test_more_draws_narrow_the_score(seed):
     model, inputs = Interacting((1, 6, 5), generator(seed)), draw((1, 6, 5), seed, 1)
     attributions = draw((1, 6, 5), seed + 1, 1)
     spread = [
-        torch.cat([
-            scores("infidelity", model, inputs, attributions, seed=k, options={"samples": count}).values
-            for k in range(40)
-        ]).std()
+        torch.cat(
+            [
+                scores("infidelity", model, inputs, attributions, seed=k, options={"samples": count}).values
+                for k in range(40)
+            ]
+        ).std()
         for count in (5, 500)
-    ]  # fmt: skip
+    ]
     assert 4 < spread[0] / spread[1] < 25  # 10, give or take
 
 
@@ -177,9 +181,13 @@ def test_undefined_and_impossible_cases_say_so():
         scores("infidelity", Interacting((4,)), draw((4,), 0), draw((4,), 1))
     noiseless = {"perturbation": "gaussian", "convention": "local", "noise": 0.0}
     for options in (
-        {"perturbation": "salt"}, {"scaling": "some"}, {"convention": "global"}, {"largest": 0}, {"samples": 0},
+        {"perturbation": "salt"},
+        {"scaling": "some"},
+        {"convention": "global"},
+        {"largest": 0},
+        {"samples": 0},
         noiseless,
-    ):  # fmt: skip
+    ):
         with pytest.raises(UserError):
             scores("infidelity", Interacting((1, 4, 5)), inputs, inputs, options=options)
 

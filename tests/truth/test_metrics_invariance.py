@@ -33,9 +33,13 @@ def padded(seed):
     """A net whose first layer pads with zeros, so that no bias could take up a shift at the border."""
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 4, 3, padding=1), nn.Tanh(), nn.Flatten(),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.Tanh(),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.Tanh(),
+        nn.Flatten(),
         nn.Linear(144, 3),
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 class Spy:
@@ -187,7 +191,7 @@ def test_what_an_explainer_prepares_is_prepared_afresh_for_the_shifted_data(seed
         prepared.append(context.train.mean(0))
         return prepared[-1]
 
-    from_mean = lambda model, x, targets, *, prepared=None: x - prepared  # noqa: E731
+    from_mean = lambda model, x, targets, *, prepared=None: x - prepared
     found = samples(model, inputs, **data)
     by = explaining(from_mean, model, prepare=prepare)
     by.prepare(found)
@@ -200,9 +204,12 @@ def test_a_map_of_zeros_has_no_relative_change(seed):
     zeros = invariance(Interacting((1, 6, 5)), inputs, lambda m, x, t: x * (x.amax((1, 2, 3), True) > 9))
     assert zeros.values.isnan().all() and "0 throughout" in zeros.reason
     broken = scores(
-        "input_invariance", Interacting((1, 6, 5)), inputs, inputs,
+        "input_invariance",
+        Interacting((1, 6, 5)),
+        inputs,
+        inputs,
         by=explaining(lambda m, x, t: torch.full_like(x, float("nan")), None),
-    )  # fmt: skip
+    )
     assert broken.values.isnan().all() and "not finite" in broken.reason
 
 
@@ -221,6 +228,6 @@ def test_mistakes_are_told_and_maps_without_an_explainer_do_not_apply(seed):
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_an_explanation_that_is_not_finite_for_the_shifted_input_has_no_score(value, seed):
     inputs = draw((7,), seed)
-    broken = lambda m, x, t: x if torch.equal(x, inputs) else torch.full_like(x, value)  # noqa: E731
+    broken = lambda m, x, t: x if torch.equal(x, inputs) else torch.full_like(x, value)
     found = invariance(Interacting((7,)), inputs, broken)
     assert found.values.isnan().all() and "not finite" in found.reason

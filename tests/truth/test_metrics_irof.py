@@ -114,6 +114,11 @@ def test_it_is_deletions_area_and_costs_no_further_passes(seed):
 def test_its_superpixels_need_images(seed):
     with pytest.raises(NotApplicable, match="slic"):
         scores("irof", Interacting((7,)), draw((7,), seed), draw((7,), seed))
-    found = scores("irof", Interacting((7,)), draw((7,), seed), draw((7,), seed), options={
-        "granularity": "unit", "baseline": "zero"})  # fmt: skip
+    found = scores(
+        "irof",
+        Interacting((7,)),
+        draw((7,), seed),
+        draw((7,), seed),
+        options={"granularity": "unit", "baseline": "zero"},
+    )
     assert found.values.isfinite().all()

@@ -135,8 +135,8 @@ def test_a_sample_alone_scores_as_in_company():
 
 def test_what_an_explainer_prepares_is_prepared_for_each_twin():
     world = World()
-    prepared = lambda model, context: model[0].weight.detach().clone()  # noqa: E731
-    function = lambda m, x, t, *, prepared: prepared.sum(0).expand_as(x).clone()  # noqa: E731
+    prepared = lambda model, context: model[0].weight.detach().clone()
+    function = lambda m, x, t, *, prepared: prepared.sum(0).expand_as(x).clone()
     by, made = explaining(function, world.model, prepare=prepared), world.samples()
     by.prepare(made)
     kept = by.prepared

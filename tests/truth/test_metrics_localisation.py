@@ -86,7 +86,7 @@ def test_rank_and_intersection_count_the_highest_units_on_the_object():
     for i in range(3):
         order = sorted(range(30), key=lambda unit: -maps[i].flatten()[unit])
         on, area = masks[i].flatten(), int(masks[i].sum())
-        hits = lambda count: sum(bool(on[unit]) for unit in order[:count]) / count  # noqa: B023, E731
+        hits = lambda count: sum(bool(on[unit]) for unit in order[:count]) / count  # noqa: B023
         assert localised("relevance_rank", maps, masks).values[i].item() == pytest.approx(hits(area), abs=1e-12)
         for share, k in ((0.01, 1), (0.1, 3), (0.25, 8), (0.5, 15), (1.0, 30)):
             found = localised("top_k_intersection", maps, masks, share=share).values[i].item()
@@ -153,10 +153,14 @@ def test_units_of_every_kind_are_scored_as_their_channels_sum(name, kind):
 def test_masks_of_pixels_hold_for_every_channel_where_each_number_is_a_unit(name):
     inputs, maps, pixels = torch.randn(3, 3, 6, 5), torch.randn(3, 3, 6, 5), masks_of((6, 5))
     frame = harness.evaluate(
-        Constant().eval(), inputs, torch.zeros(3, dtype=torch.long), masks=pixels, reduction="none",
+        Constant().eval(),
+        inputs,
+        torch.zeros(3, dtype=torch.long),
+        masks=pixels,
+        reduction="none",
         explainers={"mine": {"name": lambda model, x, targets: maps[: len(x)]}},
         metrics={name: {"tolerance": 0.0} if name == "pointing_game" else {}},
-    )  # fmt: skip
+    )
     assert (frame.status == "ok").all(), frame.error.unique()
     expected = localised(name, maps.flatten(1), pixels[:, None].expand_as(maps).flatten(1)).values
     torch.testing.assert_close(
@@ -200,9 +204,13 @@ def test_the_margin_scales_with_the_shorter_side(shape):
     maps = torch.eye(len(place)).view(-1, *shape)
     inputs = maps[:, None] if len(shape) == 2 else maps[:, :, None].expand(-1, -1, 2)  # an image, or tokens
     found = scores(
-        "pointing_game", Constant(), torch.randn(inputs.shape), inputs, masks=masks.expand(len(place), *shape),
+        "pointing_game",
+        Constant(),
+        torch.randn(inputs.shape),
+        inputs,
+        masks=masks.expand(len(place), *shape),
         options={"tolerance": 30.0},
-    )  # fmt: skip
+    )
     expected = near(masks[0], 30.0 * min(shape) / 224)
     assert torch.equal(found.values.bool().view(shape), expected)
     assert 1 < expected.sum() < len(place)
@@ -254,19 +262,25 @@ def test_columns_of_a_table_and_channels_have_no_distance():
         localised("pointing_game", maps, masks, tolerance=15.0)
     with pytest.raises(NotApplicable, match="tolerance=0"):
         scores(
-            "pointing_game", Constant(), torch.randn(3, 2, 6, 5), torch.randn(3, 2, 6, 5), reduction="none",
+            "pointing_game",
+            Constant(),
+            torch.randn(3, 2, 6, 5),
+            torch.randn(3, 2, 6, 5),
+            reduction="none",
             masks=torch.ones(3, 2, 6, 5),
-        )  # fmt: skip
+        )
     assert localised("pointing_game", maps, masks, tolerance=0.0).values.isfinite().all()
 
 
 def test_options_that_mean_nothing_are_refused():
     maps, masks = torch.randn(3, 6, 5), masks_of((6, 5))
     for name, wrong in (
-        ("pointing_game", {"tolerance": -1.0}), ("pointing_game", {"tolerance": float("nan")}),
+        ("pointing_game", {"tolerance": -1.0}),
+        ("pointing_game", {"tolerance": float("nan")}),
         ("relevance_mass", {"sign": "neg"}),
-        ("top_k_intersection", {"share": 0.0}), ("top_k_intersection", {"share": 1.5}),
-    ):  # fmt: skip
+        ("top_k_intersection", {"share": 0.0}),
+        ("top_k_intersection", {"share": 1.5}),
+    ):
         with pytest.raises(UserError, match="expected|available"):
             localised(name, maps, masks, **wrong)
 
@@ -306,8 +320,9 @@ def test_boxes_fill_the_units_that_they_touch():
     expected[2, 2:4, 3:6] = True
     assert torch.equal(masks, expected)
     assert filled([[(2, 4)], [(-3, 1)]], (5,)).tolist() == [
-        [False, False, True, True, False], [True, False, False, False, False],
-    ]  # fmt: skip
+        [False, False, True, True, False],
+        [True, False, False, False, False],
+    ]
 
 
 @pytest.mark.parametrize("box", [(1, 2, 3), (4, 1, 4, 3), (1, 3, 2, 2), (1, 2, 3, 4, 5, 6)], ids=str)

@@ -147,7 +147,7 @@ def test_the_correlation_equals_a_loop_over_units_and_training_inputs(kind, scor
     drawn = [made.baseline("train_sample", m) for m in range(5)]
     units = made.units
     for i in range(3):
-        value = lambda x: (model(x[None]).softmax(1) if score == "probability" else model(x[None]))[0, 0].item()  # noqa: E731
+        value = lambda x: (model(x[None]).softmax(1) if score == "probability" else model(x[None]))[0, 0].item()
         before, changed = value(inputs[i]), []
         for at in range(units.count):
             gone = units.expand((torch.arange(units.count) == at).view(1, *units.shape))[0]

@@ -47,10 +47,12 @@ def test_it_is_the_mean_over_different_classes_none_of_which_is_the_target(draws
         len({*row.tolist(), int(target)}) == min(draws, 4) + 1 for row, target in zip(chosen, targets, strict=True)
     )
     weight = model[1].weight.detach().double()
-    expected = torch.tensor([
-        [scipy.stats.spearmanr(weight[target], weight[other]).statistic for other in row]
-        for row, target in zip(chosen.tolist(), targets.tolist(), strict=True)
-    ])  # fmt: skip
+    expected = torch.tensor(
+        [
+            [scipy.stats.spearmanr(weight[target], weight[other]).statistic for other in row]
+            for row, target in zip(chosen.tolist(), targets.tolist(), strict=True)
+        ]
+    )
     found = measured(model, inputs, targets=targets, draws=draws)
     torch.testing.assert_close(found.curves, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.values, expected.mean(1), rtol=0, atol=1e-12)
@@ -80,7 +82,7 @@ def test_the_runner_up_has_the_highest_output_beside_the_target():
 def test_a_map_that_ignores_the_class_is_found_out(similarity):
     noise = torch.randn(2, 1, 12, 12)
     inputs = torch.randn(2, 1, 12, 12)
-    of_sample = lambda m, x, t: noise[[int((x[i] - inputs[1]).abs().sum() == 0) for i in range(len(x))]]  # noqa: E731
+    of_sample = lambda m, x, t: noise[[int((x[i] - inputs[1]).abs().sum() == 0) for i in range(len(x))]]
     found = measured(linear((1, 12, 12), 4), inputs, of_sample, similarity=similarity)
     torch.testing.assert_close(found.values, torch.ones(2, dtype=torch.float64))
 
@@ -88,12 +90,12 @@ def test_a_map_that_ignores_the_class_is_found_out(similarity):
 def test_ssim_is_the_larger_one_of_the_map_and_its_negative():
     maps = torch.randn(2, 1, 9, 9)
     model, inputs, targets = linear((1, 9, 9), 2), torch.randn(2, 1, 9, 9), torch.tensor([0, 0])
-    opposite = lambda m, x, t: maps[:1].expand(len(x), -1, -1, -1) * (1 - 2 * t.view(-1, 1, 1, 1))  # noqa: E731
+    opposite = lambda m, x, t: maps[:1].expand(len(x), -1, -1, -1) * (1 - 2 * t.view(-1, 1, 1, 1))
     found = measured(model, inputs, opposite, targets, similarity="ssim")
     torch.testing.assert_close(found.values, torch.ones(2, dtype=torch.float64))
     found = measured(model, inputs, opposite, targets)
     torch.testing.assert_close(found.values, -torch.ones(2, dtype=torch.float64))
-    other = lambda m, x, t: maps[t]  # noqa: E731
+    other = lambda m, x, t: maps[t]
     found = measured(model, inputs, other, targets, similarity="ssim")
     first, second = maps[:1, 0], maps[1:, 0]
     expected = max(ssim(first, second).item(), ssim(first, -second).item())
@@ -121,7 +123,7 @@ def test_a_sample_alone_scores_as_in_company_and_in_any_order(shape, other):
 
 
 def test_a_constant_map_has_no_similarity_and_says_so():
-    function = lambda m, x, t: gradient(m, x, t) * (t != 2).view(-1, 1)  # noqa: E731
+    function = lambda m, x, t: gradient(m, x, t) * (t != 2).view(-1, 1)
     model, targets = linear((7,), 3), torch.tensor([2, 0, 1])
     found = measured(model, torch.randn(3, 7), function, targets, draws=1)
     others = other_classes(batch_of(model, torch.randn(3, 7), targets=targets), "uniform", 1)

@@ -22,7 +22,7 @@ from harness.metrics._similarity import (
     similarity_of,
     spearman,
     ssim,
-)  # fmt: skip
+)
 from harness.metrics._weights import grouped, layers, redrawn
 from harness.predictor import Predictor
 from metric_worlds import draw, explaining, generator, gradient, on, samples, scores
@@ -42,9 +42,16 @@ def network(seed):
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 4, 3), nn.Tanh(), nn.Flatten(),
-            nn.Linear(4 * 10 * 10, 8), nn.Tanh(), nn.Linear(8, 3),
-        )  # fmt: skip
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.Tanh(),
+            nn.Conv2d(4, 4, 3),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(4 * 10 * 10, 8),
+            nn.Tanh(),
+            nn.Linear(8, 3),
+        )
         model[1].weight.data.uniform_(0.5, 2)
         model[1].running_mean.uniform_(-0.3, 0.3)
     return model.eval()
@@ -302,7 +309,7 @@ def test_the_target_stays_or_follows_the_random_model(seed):
 
 def test_what_an_explainer_prepares_is_prepared_afresh_for_each_random_model(seed):
     model, inputs = network(seed), draw((1, 12, 12), seed)
-    prepared = lambda model, context: model[8].weight.detach().clone()  # noqa: E731
+    prepared = lambda model, context: model[8].weight.detach().clone()
     by = explaining(lambda m, x, t, *, prepared: x * prepared.sum(), model, prepare=prepared)
     made = samples(model, inputs)
     by.prepare(made)
@@ -321,7 +328,7 @@ def test_constant_maps_have_no_similarity_and_say_so(seed):
     for similarity in SIMILARITIES:
         found = mprt(network(seed), draw((1, 12, 12), seed), lambda m, x, t: torch.ones_like(x), similarity=similarity)
         assert found.values.isnan().all() and "constant" in found.reason
-    sometimes = lambda m, x, t: gradient(m, x, t) * (1.0 if float(m[8].weight.detach().sum()) == full else 0.0)  # noqa: E731
+    sometimes = lambda m, x, t: gradient(m, x, t) * (1.0 if float(m[8].weight.detach().sum()) == full else 0.0)
     model = network(seed)
     full = float(model[8].weight.detach().sum())
     found = mprt(model, draw((1, 12, 12), seed), sometimes, mode="independent")
@@ -365,8 +372,10 @@ def test_spearman_equals_scipys_with_and_without_ties(seed):
 def test_ssim_equals_scikit_images(shape, seed):
     first, second = torch.randn(2, 4, *shape, generator=generator(seed))
     second = second + first
-    scaled = [(maps - maps.amin((1, 2), True)) / (maps.amax((1, 2), True) - maps.amin((1, 2), True)) for maps in
-              (first.double(), second.double())]  # fmt: skip
+    scaled = [
+        (maps - maps.amin((1, 2), True)) / (maps.amax((1, 2), True) - maps.amin((1, 2), True))
+        for maps in (first.double(), second.double())
+    ]
     expected = [
         structural_similarity(
             a.numpy(), b.numpy(), gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1
@@ -435,8 +444,10 @@ def test_hog_equals_scikit_images(shape, kind, seed):
 def test_the_similarity_of_hog_vectors_is_spearmans_of_maps_scaled_to_their_range(seed):
     first, second = torch.randn(2, 4, 28, 28, generator=generator(seed))
     torch.testing.assert_close(hog_similarity(first, 4 * first), torch.ones(4, dtype=torch.float64))
-    scaled = [(maps - maps.amin((1, 2), True)) / (maps.amax((1, 2), True) - maps.amin((1, 2), True)) for maps in
-              (first.double(), second.double())]  # fmt: skip
+    scaled = [
+        (maps - maps.amin((1, 2), True)) / (maps.amax((1, 2), True) - maps.amin((1, 2), True))
+        for maps in (first.double(), second.double())
+    ]
     expected = [
         scipy.stats.spearmanr(*(hog_of_scikit_image(each.numpy(), pixels_per_cell=(2, 2)) for each in pair)).statistic
         for pair in zip(*scaled, strict=True)

@@ -81,9 +81,13 @@ def test_what_is_kept_alone_is_what_is_learnt(world):
 def test_right_is_what_the_data_says_and_not_the_class_that_is_explained(world):
     by = explaining(after(2), world.model)
     made = samples(
-        world.model, world.inputs, 1 - world.labels, train=world.train, train_labels=world.train_labels,
+        world.model,
+        world.inputs,
+        1 - world.labels,
+        train=world.train,
+        train_labels=world.train_labels,
         labels=world.labels,
-    )  # fmt: skip
+    )
     assert on("roar", make_batch(made, by(made), by), **SHORT).values.mean() > 0.9
 
 
@@ -125,9 +129,14 @@ def test_models_are_trained_once_for_an_explainer_and_on_whole_inputs_once_for_a
     original = retraining.fit
     monkeypatch.setattr(retraining, "fit", lambda *given: trained.append(given[-1]) or original(*given))
     frame = harness.evaluate(
-        world.model, world.inputs, world.labels, explainers=["input_x_gradient", "saliency"],
-        metrics={"roar": {**SHORT, "epochs": 1}}, train=world.train, train_labels=world.train_labels,
-    )  # fmt: skip
+        world.model,
+        world.inputs,
+        world.labels,
+        explainers=["input_x_gradient", "saliency"],
+        metrics={"roar": {**SHORT, "epochs": 1}},
+        train=world.train,
+        train_labels=world.train_labels,
+    )
     assert (frame.status == "ok").all() and len(trained) == 2 * (1 + 2 * 5)
     assert sorted(set(trained)) == sorted({seed_of(0, f"roar {number}") for number in range(2)})
 
@@ -135,7 +144,7 @@ def test_models_are_trained_once_for_an_explainer_and_on_whole_inputs_once_for_a
 @pytest.mark.parametrize("metric", ["roar", "idsds"])
 def test_model_inputs_and_random_numbers_come_back_as_they_were_and_scores_are_the_same_again(metric, world):
     options = SHORT | {"epochs": 2} if metric == "roar" else TUNING
-    explainer = lambda model, inputs, targets: inputs * torch.rand(inputs.shape[1]) + model[0].weight.sum(0)  # noqa: E731
+    explainer = lambda model, inputs, targets: inputs * torch.rand(inputs.shape[1]) + model[0].weight.sum(0)
     weights, train, state = copy.deepcopy(world.model.state_dict()), world.train.clone(), torch.get_rng_state()
     first = on(metric, world.batch(explainer), **options)
     assert torch.equal(torch.get_rng_state(), state) and torch.equal(world.train, train)
@@ -153,12 +162,14 @@ def test_model_inputs_and_random_numbers_come_back_as_they_were_and_scores_are_t
 @pytest.mark.parametrize("metric", ["roar", "idsds"])
 def test_a_sample_alone_scores_as_in_company(metric, world):
     options = SHORT | {"epochs": 2} if metric == "roar" else TUNING
-    explainer = lambda model, inputs, targets: inputs * model[0].weight.sum(0).detach()  # noqa: E731
+    explainer = lambda model, inputs, targets: inputs * model[0].weight.sum(0).detach()
     together = on(metric, world.batch(explainer), **options).values[:3]
     for i in range(3):
         world.inputs, world.labels, (inputs, labels) = (
-            world.inputs[i:][:1], world.labels[i:][:1], (world.inputs, world.labels),
-        )  # fmt: skip
+            world.inputs[i:][:1],
+            world.labels[i:][:1],
+            (world.inputs, world.labels),
+        )
         torch.testing.assert_close(on(metric, world.batch(explainer), **options).values, together[i:][:1])
         world.inputs, world.labels = inputs, labels
 
@@ -177,9 +188,12 @@ def test_fresh_weights_are_new_for_each_seed_and_forget_running_statistics(seed)
 def test_training_draws_from_its_seed_alone_and_follows_its_recipe(world):
     def train(seed, **recipe):
         model = fit(
-            fresh(world.model, 0), lambda rows, _: world.train[rows], world.train_labels,
-            Recipe(**{"epochs": 2, "rate": 0.01, "batch_size": 50} | recipe), seed,
-        )  # fmt: skip
+            fresh(world.model, 0),
+            lambda rows, _: world.train[rows],
+            world.train_labels,
+            Recipe(**{"epochs": 2, "rate": 0.01, "batch_size": 50} | recipe),
+            seed,
+        )
         assert not model.training and all(each.grad is None for each in model.parameters())
         return model[0].weight.detach()
 
@@ -209,7 +223,7 @@ def test_what_fails_in_training_leaves_no_trace(world, monkeypatch):
 
 
 def test_without_an_epoch_in_domain_deletion_is_single_deletion(world):
-    explainer = lambda model, inputs, targets: inputs * model[0].weight.sum(0)  # noqa: E731
+    explainer = lambda model, inputs, targets: inputs * model[0].weight.sum(0)
     for options in ({"segments": "unit"}, {"segments": "unit", "score": "probability", "baseline": "train_mean"}):
         plain = on("single_deletion", world.batch(explainer), **options)
         tuned = on("idsds", world.batch(explainer), **options, epochs=0)
@@ -254,9 +268,14 @@ def test_fine_tuning_is_done_once_for_all_explainers_and_learns_to_do_without(wo
     original = retraining.fit
     monkeypatch.setattr(retraining, "fit", lambda *given: tuned.append(original(*given)) or tuned[-1])
     frame = harness.evaluate(
-        world.model, world.inputs, world.labels, explainers=["input_x_gradient", "saliency", "occlusion"],
-        metrics={"idsds": {**TUNING, "epochs": 20, "rate": 0.01}}, train=world.train, train_labels=world.train_labels,
-    )  # fmt: skip
+        world.model,
+        world.inputs,
+        world.labels,
+        explainers=["input_x_gradient", "saliency", "occlusion"],
+        metrics={"idsds": {**TUNING, "epochs": 20, "rate": 0.01}},
+        train=world.train,
+        train_labels=world.train_labels,
+    )
     assert (frame.status == "ok").all() and len(tuned) == 1 and frame.value.notna().any()
     without = world.train.clone()
     without[:, 0] = 0  # a column that means nothing
@@ -281,8 +300,11 @@ def test_images_and_their_patches_serve_too(seed):
 def test_what_cannot_be_is_said(metric, world):
     options = {"segments": "unit"} if metric == "idsds" else {}
     explainer = pointing_at(2)
-    for missing, words in (({"train": None, "train_labels": None}, "train"), ({"train_labels": None}, "train"),
-                           ({"train_labels": torch.randn(160)}, "classes")):  # fmt: skip
+    for missing, words in (
+        ({"train": None, "train_labels": None}, "train"),
+        ({"train_labels": None}, "train"),
+        ({"train_labels": torch.randn(160)}, "classes"),
+    ):
         with pytest.raises(NotApplicable, match=words):
             on(metric, world.batch(explainer, world.samples(**missing)), **options)
     with pytest.raises(NotApplicable, match="largest=100"):
@@ -311,7 +333,7 @@ def test_accuracy_needs_labels_and_an_order_needs_units(world):
 
 
 def test_maps_of_training_inputs_that_are_not_finite_are_an_error(world):
-    explainer = lambda model, inputs, targets: inputs.log() if len(inputs) == 16 else inputs  # noqa: E731
+    explainer = lambda model, inputs, targets: inputs.log() if len(inputs) == 16 else inputs
     made = world.samples()
     by = explaining(explainer, world.model)
     with pytest.raises(UserError, match="NaN"):

@@ -34,17 +34,26 @@ def test_each_point_is_the_prediction_for_the_imputed_images(shape, order, seed)
     model, inputs, maps = world(seed, shape)
     targets = torch.tensor([0, 1, 2, 1])
     found = {
-        score: scores("road", model, inputs, maps, targets=targets, chunk=5,
-                      options={"order": order, "noise": 0.0, "score": score})
+        score: scores(
+            "road",
+            model,
+            inputs,
+            maps,
+            targets=targets,
+            chunk=5,
+            options={"order": order, "noise": 0.0, "score": score},
+        )
         for score in ("accuracy", "probability", "logit", "log_odds")
-    }  # fmt: skip
+    }
     for point, percent in enumerate(PERCENTS):
         outputs = model(fill_linearly(inputs, removed_by_hand(maps, percent, order))).detach().double()
         p = outputs.softmax(1).gather(1, targets[:, None])[:, 0]
         expected = {
-            "accuracy": (outputs.argmax(1) == targets).double(), "probability": p, "log_odds": (p / (1 - p)).log(),
+            "accuracy": (outputs.argmax(1) == targets).double(),
+            "probability": p,
+            "log_odds": (p / (1 - p)).log(),
             "logit": outputs.gather(1, targets[:, None])[:, 0],
-        }  # fmt: skip
+        }
         for score, values in expected.items():
             torch.testing.assert_close(found[score].curves[:, point], values, atol=1e-4, rtol=1e-4)
     for each in found.values():

@@ -82,9 +82,13 @@ def test_a_constant_explanation_does_not_change_and_a_zero_one_has_no_score(seed
     found = ratio(Interacting((1, 6, 5)), inputs, lambda m, x, t: torch.zeros_like(x))
     assert found.values.isnan().all() and "0 throughout" in found.reason
     broken = scores(
-        "max_sensitivity", Interacting((1, 6, 5)), inputs, inputs,
-        by=explaining(lambda m, x, t: torch.full_like(x, float("nan")), None), options={"absolute": True},
-    )  # fmt: skip
+        "max_sensitivity",
+        Interacting((1, 6, 5)),
+        inputs,
+        inputs,
+        by=explaining(lambda m, x, t: torch.full_like(x, float("nan")), None),
+        options={"absolute": True},
+    )
     assert broken.values.isnan().all() and broken.reason
 
 
@@ -112,9 +116,10 @@ def test_the_change_equals_a_loop_over_perturbed_inputs(kind, metric, seed):
         )
         steps = (perturbed[i].double() - inputs[i].double()).flatten(1).norm(dim=1)
         expected = {
-            "max_sensitivity": changes.max() / own.norm(), "avg_sensitivity": changes.mean() / own.norm(),
+            "max_sensitivity": changes.max() / own.norm(),
+            "avg_sensitivity": changes.mean() / own.norm(),
             "local_lipschitz": (changes / steps).max(),
-        }[metric]  # fmt: skip
+        }[metric]
         assert found[i].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -149,9 +154,13 @@ def test_the_constant_of_a_map_proportional_to_the_input_is_the_factor(kind, dis
 def test_sampling_stays_below_the_true_constant_and_nears_it_in_two_dimensions(seed):
     matrix = draw((2,), seed, 2).double()
     found = ratio(
-        Interacting((2,)), draw((2,), seed), lambda m, x, t: x.double() @ matrix, metric="local_lipschitz",
-        options={"samples": 200}, value_range=(-1.0, 1.0),
-    ).values  # fmt: skip
+        Interacting((2,)),
+        draw((2,), seed),
+        lambda m, x, t: x.double() @ matrix,
+        metric="local_lipschitz",
+        options={"samples": 200},
+        value_range=(-1.0, 1.0),
+    ).values
     largest = torch.linalg.matrix_norm(matrix, 2)
     assert (found <= largest * (1 + 1e-4)).all() and (found > 0.99 * largest).all()
 
@@ -247,7 +256,7 @@ def test_noise_that_rounding_swallows_has_tried_nothing(metric, seed):
 @pytest.mark.parametrize("metric", ROBUSTNESS)
 def test_explanations_that_are_not_finite_under_noise_have_no_score(metric, value, seed):
     inputs = draw((1, 6, 5), seed)
-    broken = lambda m, x, t: x if any(torch.equal(x[0], own) for own in inputs) else torch.full_like(x, value)  # noqa: E731
+    broken = lambda m, x, t: x if any(torch.equal(x[0], own) for own in inputs) else torch.full_like(x, value)
     found = ratio(Interacting((1, 6, 5)), inputs, broken, metric=metric)
     assert found.values.isnan().all() and "not finite" in found.reason
 
@@ -258,9 +267,13 @@ def test_draws_that_rounding_swallows_leave_the_others_their_say(seed):
     moved = surroundings(found, Noise("gaussian", 6e-8, 100)).inputs.plain
     assert (moved == 0).any() and (moved > 0).any()
     constant = ratio(
-        Interacting((1,)), inputs, lambda m, x, t: 8 * x, metric="local_lipschitz", options=options,
+        Interacting((1,)),
+        inputs,
+        lambda m, x, t: 8 * x,
+        metric="local_lipschitz",
+        options=options,
         value_range=(0.0, 1.0),
-    )  # fmt: skip
+    )
     assert constant.values.tolist() == [8.0]
 
 

@@ -32,7 +32,7 @@ def measured(model, inputs, function=gradient, targets=None, **options):
 
 def of_row(maps, inputs):
     """A map for each sample, whatever the model, the class and the company."""
-    place = lambda x: (x.flatten(1)[:, None] == inputs.flatten(1)).all(2).long().argmax(1)  # noqa: E731
+    place = lambda x: (x.flatten(1)[:, None] == inputs.flatten(1)).all(2).long().argmax(1)
     return lambda model, x, targets: maps[place(x.detach())]
 
 
@@ -59,7 +59,7 @@ def test_a_map_of_few_columns_that_ignores_the_model_scores_0(columns):
 
 
 def test_a_map_that_ignores_only_the_class_scores_0_as_well():
-    fixed = lambda m, x, t: gradient(m, x, torch.zeros_like(t))  # noqa: E731
+    fixed = lambda m, x, t: gradient(m, x, torch.zeros_like(t))
     found = measured(network(), torch.randn(4, *SHAPE), fixed)
     assert (found.values == 0).all() and (found.curves[:, 4] == 0).all()
 
@@ -117,9 +117,12 @@ def test_maps_are_explained_once_for_all_metrics_that_ask():
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("max_sensitivity", {"samples": 3}), ("random_logit", {}),
-     ("smooth_parameter_randomization", {"samples": 3, "similarity": "spearman"})],
-)  # fmt: skip
+    [
+        ("max_sensitivity", {"samples": 3}),
+        ("random_logit", {}),
+        ("smooth_parameter_randomization", {"samples": 3, "similarity": "spearman"}),
+    ],
+)
 def test_what_is_explained_again_leaves_nothing_to_be_kept_from_run_to_run(name, options, tmp_path):
     def drops(model, x, targets, *, context):
         return x * context.clean()[:, None]
@@ -146,7 +149,7 @@ SMOOTH = {"similarity": "spearman", "samples": 3}
         ("efficient_parameter_randomization", {}, {"target": "reargmax"}),
         ("sanity", {}, {"weight_seed": 7}),
     ],
-)  # fmt: skip
+)
 def test_what_one_call_remembers_is_not_taken_for_another_calls(name, first, second):
     model, inputs = network(), torch.randn(6, *SHAPE)
     batch = batch_of(model, inputs)
@@ -185,9 +188,13 @@ def test_a_sample_alone_scores_as_in_company(shape):
 def test_on_a_trained_net_gradients_are_sane_and_edges_and_guided_backprop_are_not():
     inputs, targets = load_split()["test"][:2]
     found = harness.evaluate(
-        digits_cnn().module, inputs[:20], targets[:20], metrics=["sanity"], value_range=(0.0, 1.0),
+        digits_cnn().module,
+        inputs[:20],
+        targets[:20],
+        metrics=["sanity"],
+        value_range=(0.0, 1.0),
         explainers=["gradient", "integrated_gradients", "guided_backprop", "edge", "random"],
-    )  # fmt: skip
+    )
     means = found.groupby("explainer").value.mean()
     assert means["gradient"] > 0.7 and means["integrated_gradients"] > 0.6
     assert means["guided_backprop"] < 0.2 and means["edge"] == means["random"] == 0

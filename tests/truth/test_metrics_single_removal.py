@@ -76,9 +76,10 @@ def test_single_deletion_is_spearman_over_sixteen_patches_removed_one_by_one(bas
     labels = rows[:, None] * 4 + columns
     assert len(labels.unique()) == 16
     scored = {
-        "logit": lambda logits: logits[0, 0], "probability": lambda logits: logits.softmax(1)[0, 0],
+        "logit": lambda logits: logits[0, 0],
+        "probability": lambda logits: logits.softmax(1)[0, 0],
         "log_odds": lambda logits: logits[0, 0] - logits[0, 1:].logsumexp(0),
-    }[score]  # fmt: skip
+    }[score]
     for i in range(3):
         drops = removed_by_hand(model, made, labels, i, baseline, scored)
         expected = spearmanr(sums_by_hand(maps[i].sum(0), labels), drops).statistic
@@ -119,9 +120,16 @@ def test_ranked_groups_are_disjoint_nearly_equal_and_in_the_order_of_attribution
 
 @pytest.mark.parametrize(
     ("shape", "groups", "expected"),
-    [((1, 6, 5), 200, 30), ((1, 12, 12), 200, 144), ((1, 16, 16), 200, 196), ((2, 12, 12), 50, 49), ((60,), 9, 60),
-     ((40, 2), 16, 16), ((1, 2, 9), 3, 1)],
-)  # fmt: skip
+    [
+        ((1, 6, 5), 200, 30),
+        ((1, 12, 12), 200, 144),
+        ((1, 16, 16), 200, 196),
+        ((2, 12, 12), 50, 49),
+        ((60,), 9, 60),
+        ((40, 2), 16, 16),
+        ((1, 2, 9), 3, 1),
+    ],
+)
 def test_units_go_one_by_one_where_they_are_few_and_else_by_a_grid_of_no_more_parts_than_asked_for(
     shape, groups, expected, seed
 ):
@@ -274,13 +282,18 @@ def test_outputs_that_are_not_numbers_give_none(seed):
 
 @pytest.mark.parametrize(
     ("metric", "options", "words"),
-    [("faithfulness_estimate", {"granularity": "rankd"}, "ranked"), ("faithfulness_estimate", {"groups": 1}, "groups"),
-     ("non_sensitivity", {"granularity": "ranked"}, "auto"), ("non_sensitivity", {"samples": 0}, "samples"),
-     ("faithfulness_estimate", {"granularity": "ranked", "groups": 1}, "groups"),
-     ("non_sensitivity", {"attribution_eps": -1.0}, "attribution_eps"),
-     ("non_sensitivity", {"output_eps": -1.0}, "output_eps"),
-     ("single_deletion", {"score": "loss"}, "score"), ("single_deletion", {"baseline": "zeros"}, "baseline")],
-)  # fmt: skip
+    [
+        ("faithfulness_estimate", {"granularity": "rankd"}, "ranked"),
+        ("faithfulness_estimate", {"groups": 1}, "groups"),
+        ("non_sensitivity", {"granularity": "ranked"}, "auto"),
+        ("non_sensitivity", {"samples": 0}, "samples"),
+        ("faithfulness_estimate", {"granularity": "ranked", "groups": 1}, "groups"),
+        ("non_sensitivity", {"attribution_eps": -1.0}, "attribution_eps"),
+        ("non_sensitivity", {"output_eps": -1.0}, "output_eps"),
+        ("single_deletion", {"score": "loss"}, "score"),
+        ("single_deletion", {"baseline": "zeros"}, "baseline"),
+    ],
+)
 def test_a_wrong_option_is_told_in_one_line(metric, options, words):
     with pytest.raises(UserError, match=words):
         scores(metric, Interacting((1, 6, 5)), draw((1, 6, 5), 0), draw((1, 6, 5), 1), options=options)

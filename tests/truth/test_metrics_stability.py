@@ -53,7 +53,7 @@ def test_an_explainer_that_returns_its_input_is_as_stable_as_the_input(kind, opt
 @pytest.mark.parametrize("radius", [0.02, 1e-5])
 def test_on_a_linear_model_contributions_are_as_stable_as_the_input(radius, seed):
     model, inputs = Additive((3, 6, 5), generator=generator(seed)).requires_grad_(False), draw((3, 6, 5), seed)
-    multiplied = lambda m, x, t: (x.double() * m.w).float()  # noqa: E731
+    multiplied = lambda m, x, t: (x.double() * m.w).float()
     found = stability(INPUT, model, inputs, multiplied, options={"floor": 0.0, "radius": radius}).values
     # Divided by its own element, a weight cancels; single precision rounds inputs and products alike.
     torch.testing.assert_close(found, torch.ones(3).double(), rtol=1e-3 if radius < 0.01 else 1e-5, atol=0)
@@ -63,7 +63,7 @@ def test_an_explainer_that_returns_the_hidden_layer_is_as_stable_as_the_layer(se
     net = nn.Sequential(nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 3)).eval()
     inputs = draw((7,), seed)
     for place, layer in ((4, None), (1, "0"), (2, "1"), (3, "2")):  # None is what the last linear layer is given
-        hidden = lambda model, x, targets, place=place: model[:place](x)  # noqa: E731
+        hidden = lambda model, x, targets, place=place: model[:place](x)
         ones(stability(HIDDEN, net, inputs, hidden, options={"layer": layer}).values)
         ones(stability(HIDDEN, net, inputs, hidden, options={"layer": layer, "floor": 0.0}).values)
     other = stability(HIDDEN, net, inputs, hidden, options={"layer": "0"}).values
@@ -104,9 +104,10 @@ def in_a_loop(metric, model, x, near, floor, eps):
         a_near, x_near, h_near, hidden_near = of(point[None])
         if h.argmax() == h_near.argmax():
             moved = {
-                INPUT: (x_near - x) / floored(x, floor, eps), OUTPUT: h_near - h,
+                INPUT: (x_near - x) / floored(x, floor, eps),
+                OUTPUT: h_near - h,
                 HIDDEN: (hidden_near - hidden) / floored(hidden, floor, eps),
-            }[metric]  # fmt: skip
+            }[metric]
             change = np.linalg.norm((a_near - a) / floored(a, floor, eps))
             ratios.append(change / max(np.linalg.norm(moved), eps))
     return max(ratios, default=np.nan), len(ratios) / len(near)
@@ -152,7 +153,7 @@ class Fragile(nn.Module):
 def test_draws_that_change_the_class_are_left_out_and_without_others_there_is_no_score(metric, seed):
     inputs = draw((6,), seed)
     model = Fragile(inputs, inputs[0, 0].item())
-    alike = lambda m, x, t: torch.where((x[:, :1] > inputs[0, 0]), 1000.0, x)  # noqa: E731
+    alike = lambda m, x, t: torch.where((x[:, :1] > inputs[0, 0]), 1000.0, x)
     inputs[1, 0], inputs[2, 0] = inputs[0, 0] + 100, inputs[0, 0] - 100
     found = stability(metric, model, inputs, alike, options={"samples": 60}, value_range=(-2.0, 2.0))
     assert found.values.isnan().tolist() == [False, True, False] and "keeps the model's class" in found.reason
@@ -182,7 +183,7 @@ def test_of_an_input_of_zeros_only_the_relative_change_is_undefined(seed):
 @pytest.mark.parametrize("metric", STABILITY)
 def test_an_explanation_that_stays_scores_0_which_has_no_logarithm(metric, seed):
     model, inputs = Interacting((1, 6, 5), generator(seed)), draw((1, 6, 5), seed)
-    still = lambda m, x, t: torch.ones_like(x)  # noqa: E731
+    still = lambda m, x, t: torch.ones_like(x)
     assert stability(metric, model, inputs, still, options={"radius": 1e-4}).values.tolist() == [0, 0, 0]
     found = stability(metric, model, inputs, still, options={"radius": 1e-4, "log10": True})
     assert found.values.isnan().all() and "logarithm" in found.reason
@@ -195,9 +196,7 @@ def test_an_explanation_that_stays_scores_0_which_has_no_logarithm(metric, seed)
 
 def test_a_model_that_answers_the_same_divides_by_eps(seed):
     inputs = draw((1, 6, 5), seed)
-    one, other = (
-        stability(OUTPUT, Constant(), inputs, itself, options={"eps": eps}).values for eps in (1e-6, 1e-3)
-    )  # fmt: skip
+    one, other = (stability(OUTPUT, Constant(), inputs, itself, options={"eps": eps}).values for eps in (1e-6, 1e-3))
     torch.testing.assert_close(one, 1000 * other)
 
 
@@ -327,6 +326,6 @@ def test_attributions_without_an_explainer_cannot_be_made_again(metric):
 @pytest.mark.parametrize("metric", STABILITY)
 def test_explanations_that_are_infinite_under_noise_have_no_score(metric, seed):
     inputs = draw((7,), seed)
-    broken = lambda m, x, t: x if any(torch.equal(x[0], own) for own in inputs) else x / 0  # noqa: E731
+    broken = lambda m, x, t: x if any(torch.equal(x[0], own) for own in inputs) else x / 0
     found = stability(metric, Interacting((7,)), inputs, broken, options={"radius": 1e-3})
     assert found.values.isnan().all() and "not finite" in found.reason

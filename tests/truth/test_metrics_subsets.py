@@ -123,9 +123,13 @@ def test_the_batched_correlation_equals_a_loop_over_subsets(kind, granularity, s
         present = own.unique().tolist()
         sizes = [round((0.8 * len(present)) ** (step / 2)) for step in range(3)]
         for s, size in enumerate(sizes):
-            drawn = draw_sets(made, parts, f"subsets {s}", subsets, torch.tensor([
-                round((0.8 * n) ** (s / 2)) for n in parts.totals.tolist()
-            ]))  # fmt: skip
+            drawn = draw_sets(
+                made,
+                parts,
+                f"subsets {s}",
+                subsets,
+                torch.tensor([round((0.8 * n) ** (s / 2)) for n in parts.totals.tolist()]),
+            )
             chosen = unpack(drawn, parts.sizes.shape[1])[i]
             assert (chosen.sum(1) == size).all() and not chosen[:, ~parts.present[i]].any()
             expected = _correlation_by_hand(model, made, attributions[i], own, chosen, i)
@@ -213,10 +217,11 @@ def test_a_segments_mean_is_the_sum_of_attributions_divided_by_its_size(seed):
     model, inputs, maps = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), draw((3, 6, 5), seed + 1)
     shared = maps / UNEQUAL.flatten().bincount()[UNEQUAL]
     mean, of_shares, of_sums = (
-        scores("seg_sensitivity_n", model, inputs, given, options=ON_SEGMENTS | {"segment_reduce": how},
-               segments=UNEQUAL).curves
+        scores(
+            "seg_sensitivity_n", model, inputs, given, options=ON_SEGMENTS | {"segment_reduce": how}, segments=UNEQUAL
+        ).curves
         for given, how in ((maps, "mean"), (shared, "sum"), (maps, "sum"))
-    )  # fmt: skip
+    )
     torch.testing.assert_close(mean, of_shares, rtol=0, atol=1e-5)
     assert (mean - of_sums).abs().max() > 1e-3
     equal = {"sizes": 3, "subsets": 20, "segments": "patch:3"}
@@ -239,8 +244,14 @@ def test_true_contributions_of_unequal_segments_correlate_perfectly_as_sums_and_
 
 def test_segments_cannot_be_reduced_by_anything_else(seed):
     with pytest.raises(UserError, match="segment_reduce"):
-        scores("seg_sensitivity_n", Constant(), draw((1, 6, 5), seed), draw((1, 6, 5), 1),
-               options=ON_SEGMENTS | {"segment_reduce": "max"}, segments=UNEQUAL)  # fmt: skip
+        scores(
+            "seg_sensitivity_n",
+            Constant(),
+            draw((1, 6, 5), seed),
+            draw((1, 6, 5), 1),
+            options=ON_SEGMENTS | {"segment_reduce": "max"},
+            segments=UNEQUAL,
+        )
     with pytest.raises(NotApplicable):
         scores("seg_sensitivity_n", Interacting((7,)), draw((7,), seed), draw((7,), 1))
 

@@ -91,8 +91,11 @@ def test_padding_has_no_rank_does_not_count_and_stays(seed):
     short = Interacting((5, 4), generator(seed))
     with torch.no_grad():
         short.first.weight.copy_(model.first.weight.view(16, 12, 4)[:, :5].flatten(1))
-        for mine, theirs in ((short.first.bias, model.first.bias), (short.last.weight, model.last.weight),
-                             (short.last.bias, model.last.bias)):  # fmt: skip
+        for mine, theirs in (
+            (short.first.bias, model.first.bias),
+            (short.last.weight, model.last.weight),
+            (short.last.bias, model.last.bias),
+        ):
             mine.copy_(theirs)
     for metric, removed in itertools.product(METRICS, ("zero", torch.tensor(0.5))):
         found = scores(metric, model, padded, high, options={"baseline": removed})

@@ -94,8 +94,13 @@ def test_the_scaled_error_is_the_least_there_is():
     maps, truth = torch.randn(6, 9).double(), sparse_truth().double()
     found = score("truth_error", maps.float(), truth.float()).numpy()
     for a, t, error in zip(maps, truth, found, strict=True):
-        least = optimize.minimize_scalar(lambda c, a=a, t=t: float(((c * a - t) ** 2).sum()), (0, 1), (0, 50),
-                                         method="bounded", options={"xatol": 1e-10})  # fmt: skip
+        least = optimize.minimize_scalar(
+            lambda c, a=a, t=t: float(((c * a - t) ** 2).sum()),
+            (0, 1),
+            (0, 50),
+            method="bounded",
+            options={"xatol": 1e-10},
+        )
         assert error == pytest.approx(min(least.fun / float(t.square().sum()), 1), abs=1e-5)
 
 
@@ -190,22 +195,37 @@ def test_columns_have_no_distance():
 ZERO, FLAT, MIXED, FULL = [0.0] * 4, [2.0] * 4, [1.0, 0.0, -2.0, 0.0], [1.0, -1.0, 3.0, 2.0]
 
 
-@pytest.mark.parametrize(("metric", "maps", "truth", "undefined"), [
-    ("truth_correlation", FLAT, MIXED, True), ("truth_correlation", MIXED, FLAT, True),
-    ("truth_correlation", MIXED, FULL, False),
-    ("truth_cosine", ZERO, MIXED, True), ("truth_cosine", MIXED, ZERO, True), ("truth_cosine", FLAT, MIXED, False),
-    ("truth_error", MIXED, ZERO, True), ("truth_error", ZERO, MIXED, False),
-    ("truth_sign", MIXED, ZERO, True), ("truth_sign", ZERO, MIXED, False),
-    ("truth_precision", MIXED, ZERO, True), ("truth_precision", MIXED, FULL, True),
-    ("truth_precision", ZERO, MIXED, False),
-    ("false_mass", ZERO, MIXED, True), ("false_mass", MIXED, FULL, True), ("false_mass", FLAT, MIXED, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metric", "maps", "truth", "undefined"),
+    [
+        ("truth_correlation", FLAT, MIXED, True),
+        ("truth_correlation", MIXED, FLAT, True),
+        ("truth_correlation", MIXED, FULL, False),
+        ("truth_cosine", ZERO, MIXED, True),
+        ("truth_cosine", MIXED, ZERO, True),
+        ("truth_cosine", FLAT, MIXED, False),
+        ("truth_error", MIXED, ZERO, True),
+        ("truth_error", ZERO, MIXED, False),
+        ("truth_sign", MIXED, ZERO, True),
+        ("truth_sign", ZERO, MIXED, False),
+        ("truth_precision", MIXED, ZERO, True),
+        ("truth_precision", MIXED, FULL, True),
+        ("truth_precision", ZERO, MIXED, False),
+        ("false_mass", ZERO, MIXED, True),
+        ("false_mass", MIXED, FULL, True),
+        ("false_mass", FLAT, MIXED, False),
+    ],
+)
 def test_what_has_no_value_is_nan_with_a_reason_and_only_that(metric, maps, truth, undefined):
     assert math.isnan(by_hand(metric, maps, truth)) is undefined
     frame = harness.evaluate(
-        Two().eval(), torch.randn(2, 4), torch.zeros(2, dtype=torch.long), explainers={"mine": {"name": _giving(maps)}},
-        metrics=[metric], truth=torch.tensor([truth, MIXED]),
-    )  # fmt: skip
+        Two().eval(),
+        torch.randn(2, 4),
+        torch.zeros(2, dtype=torch.long),
+        explainers={"mine": {"name": _giving(maps)}},
+        metrics=[metric],
+        truth=torch.tensor([truth, MIXED]),
+    )
     both = frame.set_index("sample").value
     assert math.isnan(both.iloc[0]) is undefined
 
@@ -255,9 +275,14 @@ def test_without_a_truth_there_is_nothing_to_compare_with(metric):
 
 def test_channels_scored_apart_have_no_truth_of_pixels():
     data = harness.evaluate(
-        Two().eval(), torch.randn(2, 3, 4, 4), torch.zeros(2, dtype=torch.long), explainers=["gradient"],
-        metrics=["truth_cosine"], truth=torch.rand(2, 4, 4), reduction="none",
-    )  # fmt: skip
+        Two().eval(),
+        torch.randn(2, 3, 4, 4),
+        torch.zeros(2, dtype=torch.long),
+        explainers=["gradient"],
+        metrics=["truth_cosine"],
+        truth=torch.rand(2, 4, 4),
+        reduction="none",
+    )
     assert set(data.status) == {"not_applicable"} and data.error.str.contains("one number for each").all()
 
 

@@ -60,9 +60,15 @@ class Pair(nn.Module):
         return torch.stack([first, -first], 1)
 
 
-@pytest.mark.parametrize(("shape", "units"), [
-    ((3, 6, 5), (6, 5)), ((1, 6, 5), (6, 5)), ((7,), (7,)), ((4, 3), (4,)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "units"),
+    [
+        ((3, 6, 5), (6, 5)),
+        ((1, 6, 5), (6, 5)),
+        ((7,), (7,)),
+        ((4, 3), (4,)),
+    ],
+)
 def test_it_gives_the_truth_as_it_was_told(shape, units):
     truth = torch.randn(4, *units)
     inputs, targets = torch.randn(4, *shape), torch.zeros(4, dtype=torch.long)
@@ -88,9 +94,12 @@ def test_without_a_truth_it_does_not_apply():
 def _evaluated(module, labels, target):
     """The truth's cosine in a run in which the explained class is chosen by the protocol."""
     data = harness.sources.Data(
-        [str(number) for number in range(4)], torch.tensor([[1.0, 2], [-1, -2], [3, 1], [-3, -1]]), labels, "table",
+        [str(number) for number in range(4)],
+        torch.tensor([[1.0, 2], [-1, -2], [3, 1], [-3, -1]]),
+        labels,
+        "table",
         truth=torch.tensor([[1.0, 2], [1, 2], [3, 1], [3, 1]]),
-    )  # fmt: skip
+    )
     stage = harness.stage.set_stage(
         harness.sources.LoadedModel(module.eval()), data, harness.stage.Protocol(target=target), torch.device("cpu")
     )
@@ -100,9 +109,10 @@ def _evaluated(module, labels, target):
         harness.plan.Job(*each)
         for each in zip(
             harness.choosing.choose_several(EXPLAINERS, ["oracle"]),
-            harness.choosing.choose_several(METRICS, ["truth_cosine"]), strict=True,
+            harness.choosing.choose_several(METRICS, ["truth_cosine"]),
+            strict=True,
         )
-    ]  # fmt: skip
+    ]
     harness.block.measure_block(stage, jobs, recorder, alone=True)
     return recorder.frame()
 
@@ -128,9 +138,13 @@ def test_it_is_no_control_and_asks_the_model_nothing():
 def test_of_changed_inputs_and_other_classes_it_knows_nothing(metric):
     """Else it would be called perfectly stable, for giving the truth of other inputs."""
     frame = harness.evaluate(
-        Pair().eval(), torch.randn(3, 4), torch.zeros(3, dtype=torch.long), truth=torch.randn(3, 4),
-        explainers=["oracle"], metrics=[metric],
-    )  # fmt: skip
+        Pair().eval(),
+        torch.randn(3, 4),
+        torch.zeros(3, dtype=torch.long),
+        truth=torch.randn(3, 4),
+        explainers=["oracle"],
+        metrics=[metric],
+    )
     assert set(frame.status) == {"not_applicable"} and frame.error.str.contains("oracle attributions cannot").all()
 
 
@@ -143,12 +157,18 @@ def means(request):
     baseline = "zero" if request.param.startswith("logic") else "mean"
     looking = {name: {**options, "baseline": baseline} for name, options in EXPLAINERS_THAT_LOOK.items()}
     frame = harness.evaluate(
-        loaded.module, data.items, torch.zeros(len(data), dtype=torch.long), truth=data.truth, train=data.train,
-        explainers={"oracle": {}, **looking, **{name: {} for name in controls}}, metrics=TRUTH,
-    )  # fmt: skip
+        loaded.module,
+        data.items,
+        torch.zeros(len(data), dtype=torch.long),
+        truth=data.truth,
+        train=data.train,
+        explainers={"oracle": {}, **looking, **{name: {} for name in controls}},
+        metrics=TRUTH,
+    )
     # A sample on which one of them is undefined is compared for none.
-    table = frame[frame.status == "ok"].pivot_table(index=["metric", "sample"], columns="explainer", values="value",
-                                                    dropna=False)  # fmt: skip
+    table = frame[frame.status == "ok"].pivot_table(
+        index=["metric", "sample"], columns="explainer", values="value", dropna=False
+    )
     return table, set(controls)
 
 

@@ -51,10 +51,13 @@ def texts(model, lengths=(7, 4, 1), fillers=("pad", "mask"), elements=False):
         text[length:] = 0
     named = {"pad": torch.zeros(SIZE), "mask": torch.randn(SIZE)}
     return Samples(
-        inputs, torch.zeros(len(lengths), dtype=torch.long), Predictor(model.eval().requires_grad_(False), chunk=64),
-        Units.of(inputs, "tokens", elements=elements), given_segments=words,
+        inputs,
+        torch.zeros(len(lengths), dtype=torch.long),
+        Predictor(model.eval().requires_grad_(False), chunk=64),
+        Units.of(inputs, "tokens", elements=elements),
+        given_segments=words,
         fillers={name: named[name] for name in fillers},
-    )  # fmt: skip
+    )
 
 
 def random_keeps(samples, count=20):
@@ -123,8 +126,9 @@ def test_where_order_matters_they_differ_by_what_the_moved_tokens_gain_or_lose()
     samples = texts(Places(), lengths=(7,))
     for gone in range(TOKENS):
         kept = (torch.arange(TOKENS) != gone)[None]
-        dropped, padded = (samples.predictor.module(samples.remover(name)(torch.tensor([0]), kept))[0, 0]
-                           for name in ("drop", "pad"))  # fmt: skip
+        dropped, padded = (
+            samples.predictor.module(samples.remover(name)(torch.tensor([0]), kept))[0, 0] for name in ("drop", "pad")
+        )
         moved = samples.inputs[0, gone + 1 :, 0].sum()  # each stands one place earlier
         torch.testing.assert_close(padded - dropped, moved, rtol=1e-4, atol=1e-5)
 
@@ -207,8 +211,13 @@ def test_tokens_without_words_and_images_keep_their_automatic_segments():
     without = replace(texts(Bag()), given_segments=None, memo={})
     assert without.segments("auto").counts.tolist() == [TOKENS] * 3
     images = torch.randn(2, 1, 3, 3)
-    given = Samples(images, torch.zeros(2, dtype=torch.long), None, Units.of(images),
-                    given_segments=torch.zeros(2, 3, 3, dtype=torch.long))  # fmt: skip
+    given = Samples(
+        images,
+        torch.zeros(2, dtype=torch.long),
+        None,
+        Units.of(images),
+        given_segments=torch.zeros(2, 3, 3, dtype=torch.long),
+    )
     assert given.segments("auto").counts.tolist() == [9, 9]
 
 
@@ -250,16 +259,28 @@ def test_a_part_of_a_token_cannot_be_dropped():
 @pytest.mark.parametrize("filler", [torch.zeros(SIZE + 1), [0.0] * SIZE, torch.zeros(SIZE, dtype=torch.long)])
 def test_what_is_no_embedding_of_a_token_is_refused_in_one_line(filler):
     with pytest.raises(UserError, match="fillers' pad is"):
-        harness.explain("feature_ablation", Bag().eval(), torch.randn(2, TOKENS, SIZE), torch.zeros(2).long(),
-                        baseline="pad", fillers={"pad": filler})  # fmt: skip
+        harness.explain(
+            "feature_ablation",
+            Bag().eval(),
+            torch.randn(2, TOKENS, SIZE),
+            torch.zeros(2).long(),
+            baseline="pad",
+            fillers={"pad": filler},
+        )
 
 
 @pytest.mark.parametrize("baseline", ["pad", "drop"])
 def test_tensors_of_embeddings_are_evaluated_with_the_tokens_named_for_them(baseline):
     model, inputs, targets = Places().eval(), torch.randn(3, TOKENS, SIZE), torch.zeros(3, dtype=torch.long)
     given = {"fillers": {"pad": torch.full((SIZE,), 2.0)}}
-    rows = harness.evaluate(model, inputs, targets, explainers="gradient",
-                            metrics={"deletion": {"baseline": baseline, "score": "logit"}}, **given)  # fmt: skip
+    rows = harness.evaluate(
+        model,
+        inputs,
+        targets,
+        explainers="gradient",
+        metrics={"deletion": {"baseline": baseline, "score": "logit"}},
+        **given,
+    )
     maps = harness.explain("gradient", model, inputs, targets)
     alone = harness.score("deletion", model, inputs, targets, maps, baseline=baseline, score="logit", **given)
     assert set(rows["status"]) == {"ok"} and rows["value"].tolist() == pytest.approx(alone.tolist())

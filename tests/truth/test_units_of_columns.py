@@ -41,10 +41,15 @@ def test_columns_of_one_number_each_are_no_groups():
     assert Units.of(torch.zeros(2, 3), columns=(0, 1, 2)) == Units.of(torch.zeros(2, 3))
 
 
-@pytest.mark.parametrize(("how", "by_hand"), [
-    ("sum", lambda part: part.sum(1)), ("abs_sum", lambda part: part.abs().sum(1)),
-    ("max_abs", lambda part: part.abs().amax(1)), ("l2", lambda part: part.norm(dim=1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("how", "by_hand"),
+    [
+        ("sum", lambda part: part.sum(1)),
+        ("abs_sum", lambda part: part.abs().sum(1)),
+        ("max_abs", lambda part: part.abs().amax(1)),
+        ("l2", lambda part: part.norm(dim=1)),
+    ],
+)
 def test_attributions_of_numbers_are_reduced_to_their_columns(how, by_hand):
     given = torch.randn(4, 6)
     expected = torch.stack([by_hand(given[:, :1]), by_hand(given[:, 1:4]), by_hand(given[:, 4:])], 1)
@@ -63,10 +68,14 @@ def test_an_exact_explainer_finds_each_columns_whole_contribution(explainer):
     torch.testing.assert_close(Units.of(inputs, columns=COLUMNS).reduce(found), columns, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("metric", "options"), [
-    ("faithfulness_estimate", {"baseline": "zero"}), ("sensitivity_n", {"baseline": "zero", "subsets": 30}),
-    ("single_deletion", {"baseline": "zero", "segments": "unit"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metric", "options"),
+    [
+        ("faithfulness_estimate", {"baseline": "zero"}),
+        ("sensitivity_n", {"baseline": "zero", "subsets": 30}),
+        ("single_deletion", {"baseline": "zero", "segments": "unit"}),
+    ],
+)
 def test_the_contributions_of_columns_are_perfectly_faithful(metric, options):
     model, inputs, targets, parts, columns = world()
     for given in (parts, columns):
@@ -78,16 +87,33 @@ def test_completeness_counts_every_number_once():
     model, inputs, targets, parts, columns = world()
     for given in (parts, columns):
         left = harness.score(
-            "completeness", model, inputs, targets, given, columns=COLUMNS, baseline="zero",
-            explainer="feature_ablation", explainer_options={"baseline": "zero"},
-        )  # fmt: skip
+            "completeness",
+            model,
+            inputs,
+            targets,
+            given,
+            columns=COLUMNS,
+            baseline="zero",
+            explainer="feature_ablation",
+            explainer_options={"baseline": "zero"},
+        )
         assert left.abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("columns", [
-    (0, 1, 1), (0, 1, 1, 1, 3, 3), (0, 0, 0, 0, 0, 0, 0), (), 3, tuple("abcdef"), (0, 0.5, 1, 1, 1, 1),
-    (1, 0, 2, 3, 4, 5), (0, 1, 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "columns",
+    [
+        (0, 1, 1),
+        (0, 1, 1, 1, 3, 3),
+        (0, 0, 0, 0, 0, 0, 0),
+        (),
+        3,
+        tuple("abcdef"),
+        (0, 0.5, 1, 1, 1, 1),
+        (1, 0, 2, 3, 4, 5),
+        (0, 1, 2),
+    ],
+)
 def test_columns_that_do_not_number_the_units_are_refused(columns):
     with pytest.raises(UserError, match="columns are"):
         Units.of(torch.zeros(2, 6), columns=columns)
@@ -102,8 +128,17 @@ def test_columns_may_come_as_any_whole_numbers():
 def test_one_value_per_column_is_no_local_map_of_its_numbers(perturbation):
     model, inputs, targets, _, columns = world()
     with pytest.raises(NotApplicable, match="every number of a column"):
-        harness.score("infidelity", model, inputs, targets, columns, columns=COLUMNS, baseline="zero",
-                      perturbation=perturbation, convention="local")  # fmt: skip
+        harness.score(
+            "infidelity",
+            model,
+            inputs,
+            targets,
+            columns,
+            columns=COLUMNS,
+            baseline="zero",
+            perturbation=perturbation,
+            convention="local",
+        )
 
 
 def test_where_every_number_is_a_unit_a_mask_is_of_all_numbers_of_its_columns_and_an_oracle_has_nothing_to_say():
@@ -111,9 +146,16 @@ def test_where_every_number_is_a_unit_a_mask_is_of_all_numbers_of_its_columns_an
     masks = torch.zeros(columns.shape, dtype=torch.bool)
     masks[:, 1] = True
     rows = harness.evaluate(
-        model, inputs, targets, explainers={"gradient": {}, "oracle": {}}, metrics=["relevance_mass"], columns=COLUMNS,
-        masks=masks, truth=columns, reduction="none",
-    ).set_index("explainer")  # fmt: skip
+        model,
+        inputs,
+        targets,
+        explainers={"gradient": {}, "oracle": {}},
+        metrics=["relevance_mass"],
+        columns=COLUMNS,
+        masks=masks,
+        truth=columns,
+        reduction="none",
+    ).set_index("explainer")
     maps = harness.explain("gradient", model, inputs, targets).clamp(min=0)
     share = maps[:, torch.tensor(COLUMNS) == 1].sum(1) / maps.sum(1)
     assert torch.allclose(torch.tensor(rows.loc["gradient", "value"].to_numpy()), share.double(), equal_nan=True)
@@ -123,16 +165,22 @@ def test_where_every_number_is_a_unit_a_mask_is_of_all_numbers_of_its_columns_an
 def test_names_must_be_one_per_column():
     model, inputs, targets, _, _ = world()
     with pytest.raises(UserError, match="unit_names are 2, expected one for each of 3"):
-        harness.evaluate(model, inputs, targets, explainers="gradient", metrics="srg", columns=COLUMNS,
-                         unit_names=("a", "b"))  # fmt: skip
+        harness.evaluate(
+            model, inputs, targets, explainers="gradient", metrics="srg", columns=COLUMNS, unit_names=("a", "b")
+        )
 
 
 def test_a_whole_evaluation_takes_explainers_of_numbers_and_of_columns():
     model, inputs, targets, parts, columns = world(12)
     frame = harness.evaluate(
-        model, inputs, targets, explainers=["gradient", "occlusion", "exact_shapley", "random", "lime"],
+        model,
+        inputs,
+        targets,
+        explainers=["gradient", "occlusion", "exact_shapley", "random", "lime"],
         metrics=["srg", "completeness", "faithfulness_correlation", "max_sensitivity", "seconds_per_sample"],
-        columns=COLUMNS, train=torch.randn(30, 6), unit_names=["age", "colour", "size"],
-    )  # fmt: skip
+        columns=COLUMNS,
+        train=torch.randn(30, 6),
+        unit_names=["age", "colour", "size"],
+    )
     assert not (frame["status"] == "failed").any(), frame.loc[frame["status"] == "failed", "error"].unique()
     assert frame.loc[(frame["explainer"] == "occlusion") & (frame["metric"] == "srg"), "valid"].all()

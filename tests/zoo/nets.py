@@ -7,14 +7,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 TABULAR = {
-    "permutation_importance", "mutual_information", "rfe", "random_forest", "linear_surrogate", "tree_surrogate",
+    "permutation_importance",
+    "mutual_information",
+    "rfe",
+    "random_forest",
+    "linear_surrogate",
+    "tree_surrogate",
     "rule_list",
-}  # fmt: skip
+}
 ATTENTION_MAPS = {"attention", "attention_rollout", "transformer_attribution"}
 ATTENTION = ATTENTION_MAPS | {"attn_lrp", "cp_lrp"}
 MAPS = {
-    "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "score_cam", "eigen_cam", "activation_map",
-}  # fmt: skip
+    "grad_cam",
+    "grad_cam_pp",
+    "xgrad_cam",
+    "hires_cam",
+    "layer_cam",
+    "score_cam",
+    "eigen_cam",
+    "activation_map",
+}
 GATED = {"guided_backprop", "deconvnet", "guided_grad_cam"}
 PICTURES = {"edge", "center", "rise", "tcav"}
 

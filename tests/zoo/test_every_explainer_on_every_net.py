@@ -43,10 +43,17 @@ def tried(request):
         return torch.zeros(len(batch), dtype=torch.float64)
 
     frame = harness.evaluate(
-        model, inputs, targets, explainers={name: _small(entry, net) for name, entry in EXPLAINERS.items()},
-        metrics=[keep_maps], modality=net.modality, train=train, train_labels=train_labels,
-        value_range=(-4.0, 4.0), explain_batch=COUNT,
-    )  # fmt: skip
+        model,
+        inputs,
+        targets,
+        explainers={name: _small(entry, net) for name, entry in EXPLAINERS.items()},
+        metrics=[keep_maps],
+        modality=net.modality,
+        train=train,
+        train_labels=train_labels,
+        value_range=(-4.0, 4.0),
+        explain_batch=COUNT,
+    )
     return net, frame.drop_duplicates("explainer").set_index("explainer"), maps
 
 
