@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.datasets._photo_crops import grey_crop
-from harness.saying import say
+from harness.messages import say
 
 SCENARIOS = ("linear", "multiplicative", "rotation", "xor")
 BACKGROUNDS = ("white", "correlated", "natural")

@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from harness.carried import MaskImages
 from harness.datasets._object_masks import (
     SIDES,
     Box,
@@ -23,7 +22,7 @@ from harness.datasets._object_masks import (
 from harness.datasets._own import class_indices, read_names, readable, whole_rows
 from harness.errors import UserError, one_line
 from harness.registry import dataset
-from harness.sources import Data, Images
+from harness.sources import Data, Images, MaskImages
 
 LABELS = "labels.csv"
 
@@ -53,7 +52,7 @@ def image_folder(
     sizes, not zero where the object is. ``boxes`` reads them from the CSV: columns x0, y0, x1, y1 in pixels of the
     image file, the last two exclusive; several rows a file, or empty fields for no box. Either goes through the model's
     preprocessing as the image does, so that it lies right after crop and resize, to half a pixel of what the model
-    sees (``harness.carried``).
+    sees (``harness.sources.MaskImages``).
 
     Every image and mask is decoded once at the start; those that cannot be, masks of another size and boxes that leave
     the image are left out and named in ``skipped``, as are files in subfolders that are no images. UserError, with one

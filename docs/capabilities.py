@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pages import replaced
 
-from harness.promises import SUMS_TO
+from harness.completeness import SUMS_TO
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, DataSet, Entry, Explainer, Metric
 from harness.results.leaderboard import ARROWS, KINDS
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pages import replaced
 from PIL import Image
 
-from harness.cli import main
+from harness.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 SHEET_WIDTH = 1600

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from harness.batch import Batch
-from harness.block import measure_block
 from harness.checks import (
     check_fillers,
     check_finite,
@@ -26,20 +25,21 @@ from harness.checks import (
     class_count,
     device_of,
 )
-from harness.choosing import choose_several
+from harness.engine.block import measure_block
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
+from harness.engine.selection import Job, choose_several
+from harness.engine.stage import Protocol, first_outputs, precision, set_stage
+from harness.engine.tuning import tune
 from harness.errors import UserError
-from harness.explaining import Explaining
 from harness.guards import guarded
-from harness.plan import Job, Plan
+from harness.jobs.plan import Plan
+from harness.jobs.recorders import FrameRecorder
+from harness.jobs.runner import run_plan
 from harness.predictor import Predictor, default_chunk
-from harness.recording import FrameRecorder
 from harness.registry import EXPLAINERS, METRICS, Entry
-from harness.running import run_plan
 from harness.samples import Samples
-from harness.scoring import score_batch
 from harness.sources import Data, LoadedModel
-from harness.stage import Protocol, first_outputs, precision, set_stage
-from harness.tuning import tune
 from harness.units import Units
 
 
@@ -189,8 +189,8 @@ def samples_of(
         inputs,
         targets,
         predictor,
-        units,
-        seed,
+        units=units,
+        seed=seed,
         labels=targets if labels is None else check_targets(labels, len(inputs), classes, "labels").to(inputs.device),
         train=check_like_inputs(train, inputs, "train"),
         train_labels=check_train_labels(train_labels, train),
@@ -266,11 +266,11 @@ def evaluate(
 
     ``explainers`` and ``metrics`` are names, functions, a list of these, or a mapping of labels to options (with
     ``name``, a name or a function, where the label is not it). ``protocol`` are the settings of
-    ``harness.stage.Protocol`` but the target. ``truth`` (N, *units) is the known right attribution, ``segments`` (N or
-    none, *units) what ``segments=given`` means; ``columns`` says which column each number of a table (N, D) belongs to,
-    where one is several, and ``unit_names`` what the columns are called; ``fillers`` (``pad``, ``mask`` -> (D,)) what
-    a removed token of a text (N, T, D) becomes by these baselines. ``groups`` divide the samples, name -> one group per
-    sample, for ``harness.results.subgroups``. ``tuned`` first spends seconds to find the fastest equal form of the
+    ``harness.engine.stage.Protocol`` but the target. ``truth`` (N, *units) is the known right attribution, ``segments``
+    (N or none, *units) what ``segments=given`` means; ``columns`` says which column each number of a table (N, D)
+    belongs to, where one is several, and ``unit_names`` what the columns are called; ``fillers`` (``pad``, ``mask`` ->
+    (D,)) what a removed token of a text (N, T, D) becomes by these baselines. ``groups`` divide the samples, name ->
+    one group per sample, for ``harness.results.subgroups``. ``tuned`` first spends seconds to find the fastest equal form of the
     model. A cell that failed or does not apply has rows too: value NaN, with its ``status`` and ``error``.
     """
     inputs = check_inputs(inputs)

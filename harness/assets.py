@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError, one_line
-from harness.saying import say
+from harness.messages import say
 
 LOG = logging.getLogger(__name__)
 PIP_OPTIONS = ("--quiet", "--no-input", "--no-deps", "--only-binary", ":all:", "--require-hashes")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -26,6 +26,22 @@ class Scores:
     reason: str = ""
 
 
+@runtime_checkable
+class ExplainsAgain(Protocol):
+    """An explainer with its options at work on one model (``harness.engine.explain.Explaining``).
+
+    batch_size   samples per call of the explainer
+    """
+
+    batch_size: int
+
+    def __call__(self, samples: Samples) -> Tensor:
+        """Raw attributions (N, ...) of these samples."""
+
+    def afresh(self, samples: Samples, batch_size: int | None = None) -> "ExplainsAgain":
+        """The same explainer prepared anew for these samples and the model that predicts them."""
+
+
 @dataclass
 class Batch:
     """Samples and their attributions by one explainer.
@@ -34,10 +50,11 @@ class Batch:
     raw            (N, ...) float32, as the explainer gave them: the inputs' shape, or one channel
     explainer      the explainer's entry: its capabilities; None for attributions that came without one
     options        the explainer's options, defaults included
-    explain_again  ``explain_again(samples) -> raw`` runs the explainer on other samples, or None
+    explain_again  ``explain_again(samples) -> raw`` runs the explainer on other samples (an ``ExplainsAgain`` also on
+                   another model), or None
     own            what has been computed for this explainer and these samples, for the metrics that follow
     everywhere     what has been computed for this explainer, whatever the samples
-    cost           what the explanation cost, or None (``harness.measure``)
+    cost           what the explanation cost, or None (``harness.engine.cost``)
     reduction      how channels became one number per unit
     """
 

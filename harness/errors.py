@@ -12,12 +12,20 @@ class UserError(ValueError):
     """A mistake in what the user gave, told in one line: what was wrong, what came, what is expected."""
 
 
-def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
-    """The error for a misspelt name: it says what came, the likeliest meaning and every choice."""
+MOST_LISTED = 12
+
+
+def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "") -> UserError:
+    """The error for a misspelt name: what came, the nearest names, and what there is.
+
+    More than twelve names are not listed where ``listing`` is the command that lists them.
+    """
     choices = sorted(choices)
-    close = get_close_matches(str(name), choices, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return UserError(f"unknown {kind} {name!r}: {hint}available: {', '.join(choices) or 'none'}")
+    close = [repr(each) for each in get_close_matches(str(name), choices, n=3)]
+    nearest = f"did you mean {' or '.join(close)}? " if close else ""
+    if listing and len(choices) > MOST_LISTED:
+        return UserError(f"unknown {kind} {name!r}: {nearest}{len(choices)} names: {listing}")
+    return UserError(f"unknown {kind} {name!r}: {nearest}available: {', '.join(choices) or 'none'}")
 
 
 def one_line(error: BaseException) -> str:

@@ -78,7 +78,7 @@ class Predictor:
     """Calls a model on numbered rows: chunked, counted, in inference mode, halving the chunk when memory runs out.
 
     module      the model as the user gave it; its weights may be changed and put back by randomisation tests
-    scoring     the variant that scores: the module itself, or an equal and faster copy (``harness.tuning``)
+    scoring     the variant that scores: the module itself, or an equal and faster copy (``harness.engine.tuning``)
     chunk       rows per forward pass
     autocast    the dtype of mixed precision, or None for full precision
     forwards    rows passed so far; ``halvings`` of the chunk

@@ -1,15 +1,18 @@
 """What there is: explainers, metrics, models and data sets by name, with their options and capabilities.
 
 An item is a plain function with a decorator. Its keyword-only arguments are its options: their defaults become the
-configuration and part of the cell's identity. A few keyword names are not options but are handed in by the harness
-to functions that ask for them: ``context`` (``harness.samples.Samples``), ``prepared`` and ``seed``.
+configuration and part of the cell's identity. A keyword whose default is a frozen dataclass is a bundle: each field is
+an option of its own, and the function receives the object. So options that many items share are written once. A few
+keyword names are not options but are handed in by the harness to functions that ask for them: ``context``
+(``harness.samples.Samples``), ``prepared`` and ``seed``.
 """
 
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -36,6 +39,20 @@ class Entry:
     def summary(self) -> str:
         """The first paragraph of the docstring, on one line."""
         return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
+
+    @cached_property
+    def bundles(self) -> dict[str, Any]:
+        """The keywords that take a bundle of options, with their defaults."""
+        return bundles_of(self.function)
+
+    def keywords(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """All options as keywords of the function: those of a bundle become one object."""
+        rest = dict(options)
+        objects = {
+            keyword: replace(default, **{each.name: rest.pop(each.name) for each in fields(default)})
+            for keyword, default in self.bundles.items()
+        }
+        return rest | objects
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, the given ones over the defaults; an unknown name or a value of another kind is an error."""
@@ -142,7 +159,7 @@ class Registry(Mapping[str, Any]):
         self.kind, self.entry, self.package, self.handed_in = kind, entry, package, handed_in
         self._entries: dict[str, Any] = {}
         self._bridges: dict[str, tuple[Callable[[], Iterable[str]], Callable[[str], Any]]] = {}
-        self._loaded = False
+        self._loaded = self._loading = False
 
     def register(self, function: Callable[..., Any], name: str | None = None, **capabilities: Any) -> Any:
         """Add a function under its own name, or another, and return the entry."""
@@ -181,7 +198,7 @@ class Registry(Mapping[str, Any]):
         if dot and prefix in self._bridges:
             return self._bridges[prefix][1](name)
         if name not in self._entries:
-            raise unknown(self.kind, name, self._entries)
+            raise unknown(self.kind, name, self._entries, f"harness list {self.kind}s")
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
@@ -199,10 +216,16 @@ class Registry(Mapping[str, Any]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
+        if self._loading:  # a module of the package that looks something up while it is imported
+            return
+        self._loading = True
+        try:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self.package}.{module.name}")
+        finally:
+            self._loading = False
+        self._loaded = True  # only now: after a failed import the next look-up tries again
 
 
 EXPLAINERS = Registry("explainer", Explainer, "harness.explainers", HANDED_IN)
@@ -241,14 +264,35 @@ def _decorator(registry: Registry, capabilities: dict[str, Any]) -> Callable[[Ca
 
 def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> Mapping[str, Any]:
     """The keyword-only arguments of a function with their defaults (None where there is none), save those handed in."""
+    options: dict[str, Any] = {}
+    for name, default in _keywords_of(function).items():
+        if name in handed_in:
+            continue
+        bundled = {each.name: getattr(default, each.name) for each in fields(default)} if _is_bundle(default) else None
+        for option, value in ({name: default} if bundled is None else bundled).items():
+            if option in options:
+                raise UserError(f"{function.__qualname__} has the option {option!r} twice; give one another name")
+            options[option] = value
+    return MappingProxyType(options)
+
+
+def bundles_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only arguments whose default is a frozen dataclass, with that default."""
+    return {name: default for name, default in _keywords_of(function).items() if _is_bundle(default)}
+
+
+def _keywords_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only arguments with their defaults, None where there is none."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature has no options
-        parameters = ()
-    options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in handed_in}
-    return MappingProxyType(
-        {name: None if value is inspect.Parameter.empty else value for name, value in options.items()}
-    )
+        return {}
+    empty = inspect.Parameter.empty
+    return {p.name: None if p.default is empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _is_bundle(default: Any) -> bool:
+    return is_dataclass(default) and not isinstance(default, type) and default.__dataclass_params__.frozen
 
 
 def wants(function: Callable[..., Any], name: str) -> bool:

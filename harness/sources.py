@@ -61,7 +61,7 @@ class Data:
     value_range   as in LoadedModel, for items that are tensors already
     train         training inputs (R, ...) as tensors, for baselines and background sets, or None
     train_labels  their labels (R,), or None
-    masks         (N, *units) bool, where the object is, or None; ``harness.carried.MaskImages`` for masks of raw images
+    masks         (N, *units) bool, where the object is, or None; ``MaskImages`` for masks of raw images
     truth         (N, *units), the known right attribution of each sample's label (of a single output, of the output),
                   or None where nobody knows it
     segments      (N, *units) int64, segments of the data's own, numbered from 0, or None
@@ -92,6 +92,22 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.items)
+
+
+@dataclass(frozen=True)
+class MaskImages:
+    """Masks as images of the items' sizes, white (255) where the object is and black elsewhere.
+
+    The engine sends a mask through the model's own preprocessing, as it sends the image, and so a black and a white
+    image of that size: a unit is part of the object where the mask lies more than half of the way from black to white.
+    That is right for any preprocessing that moves pixels and changes their values by a fixed rule; edges are right to
+    half a unit.
+    """
+
+    images: Sequence[Image.Image]
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 class Images(Sequence):

@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from harness.baselines import is_random
 from harness.batch import Batch
 from harness.errors import UserError, unknown
 from harness.metrics._groups import Groups, groups
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
+from harness.removal.baselines import is_random
 from harness.samples import Samples
 
 ORDERS = ("lerf", "morf")

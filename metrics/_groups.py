@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import NotApplicable, unknown
+from harness.removal.segments import Segments
 from harness.samples import Samples
-from harness.segments import Segments
 from harness.units import gather_segments, segment_sizes, segment_sums
 
 GRANULARITIES = ("patch", "segment", "unit")

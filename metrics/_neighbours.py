@@ -156,7 +156,7 @@ def by_draw(parts: list[Tensor], noise: Noise) -> tuple[Tensor, ...]:
 
 def _explain(batch: Batch, noise: Noise, floor: Floor) -> Moves:
     # Nobody will ask again what the model says of noisy inputs: nothing of theirs is kept from run to run.
-    samples, measure, parts = replace(batch.samples, kept=None), Measure(batch.raw, floor), []
+    samples, measure, parts = replace(batch.samples, output_cache=None), Measure(batch.raw, floor), []
     for sample, draw in pairs(samples, noise, _rows(batch)):
         maps = batch.explain(samples.with_inputs(neighbours(samples, noise, sample, draw), sample))
         if maps.shape[1:] != batch.raw.shape[1:]:

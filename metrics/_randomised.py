@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.batch import Batch
+from harness.batch import Batch, ExplainsAgain
 from harness.errors import NotApplicable, UserError, unknown
-from harness.explaining import Explaining
 from harness.guards import ModelGuard
 from harness.metrics._weights import RUNNING_STATISTICS, grouped, layers, redrawn
 from harness.samples import Samples
@@ -67,14 +66,11 @@ def explainer_on(batch: Batch, samples: Samples) -> Explain:
     would explain its own model again.
     """
     again = batch.explain_again
-    if not isinstance(again, Explaining):
+    if not isinstance(again, ExplainsAgain):
         if samples.predictor.module is not batch.samples.predictor.module:
             raise NotApplicable("explains another model, which a function that explains this one cannot do")
         return batch.explain
-    afresh = replace(again, model=samples.predictor.module)  # nothing is prepared yet
-    if again.entry.prepare is not None:
-        afresh.prepare(samples)
-    return afresh
+    return again.afresh(samples)
 
 
 def _stages(samples: Samples, how: Randomisation) -> Generator[None, None, None]:

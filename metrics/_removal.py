@@ -10,12 +10,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harness.baselines import is_random
 from harness.errors import UserError, unknown
 from harness.metrics._groups import GRANULARITIES as NAMED
 from harness.metrics._groups import Groups, groups
 from harness.metrics._sets import rounding
 from harness.predictor import pick
+from harness.removal.baselines import is_random
 from harness.samples import Samples
 
 GRANULARITIES = ("auto", *NAMED)

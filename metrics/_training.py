@@ -64,7 +64,7 @@ def training_samples(samples: Samples, largest: int) -> Samples:
         memo={},
         scratch={},
         facts=None,
-        kept=None,
+        output_cache=None,
     )
 
 

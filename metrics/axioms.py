@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from harness.batch import Batch, Scores
+from harness.completeness import promised, relative_error, total
 from harness.metrics._similarity import with_reason
-from harness.promises import promised, relative_error, total
 from harness.registry import metric
 
 

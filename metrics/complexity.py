@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from harness.baselines import is_random
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError, unknown
 from harness.metrics._curve import schedule
@@ -13,6 +12,7 @@ from harness.metrics._similarity import with_reason
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.registry import metric
+from harness.removal.baselines import is_random
 
 ZERO = "the attribution is 0 throughout"
 DEFINITIONS = ("model", "threshold")

@@ -113,7 +113,7 @@ def _smooth_maps(batch: Batch, explain: Explain, samples: Samples, draws: int, n
     """Mean map (N, *units) over the noisy inputs, float64; some rows at a time."""
     sums = torch.zeros(len(samples), *batch.units.shape, dtype=torch.float64, device=samples.inputs.device)
     # Nobody will ask again what the model says of noisy inputs: nothing of theirs is kept from run to run.
-    for noisy, rows in _noisy(replace(samples, kept=None), draws, noise):
+    for noisy, rows in _noisy(replace(samples, output_cache=None), draws, noise):
         sums.index_add_(0, rows, batch.reduced(explain(noisy)).double())
     return sums / draws
 

@@ -5,15 +5,14 @@ does not depend on which samples are scored together. Which of them, and where t
 from (seed, sample): every explainer meets the same mosaics.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from harness.batch import Batch, Scores
+from harness.batch import Batch, ExplainsAgain, Scores
 from harness.checks import first_line
 from harness.errors import NotApplicable, UserError
-from harness.explaining import Explaining
 from harness.metrics._mosaics import IMAGES, Layout, fewer, make_mosaics, per_cell
 from harness.metrics._similarity import with_reason
 from harness.predictor import pick, track
@@ -154,9 +153,7 @@ def _need_taken(mosaics: Samples) -> bool:
 
 def _explain(batch: Batch, mosaics: Samples) -> Tensor:
     """The explainer's maps of mosaics, by whatever it prepares made for their size."""
-    if not isinstance(batch.explain_again, Explaining):
+    if not isinstance(batch.explain_again, ExplainsAgain):
         return batch.explain(mosaics)
     size = fewer(batch.explain_again.batch_size, batch.samples, mosaics.inputs)
-    afresh = replace(batch.explain_again, batch_size=size)
-    afresh.prepare(mosaics)
-    return afresh(mosaics)
+    return batch.explain_again.afresh(mosaics, size)(mosaics)

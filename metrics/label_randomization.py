@@ -97,6 +97,6 @@ def _twin(train: Samples, labels: Tensor, recipe: Recipe, seed: int) -> Twin:
 def _maps_of(batch: Batch, twin: nn.Module) -> Tensor:
     """The explainer's maps (N, *units) of another model for the same samples and classes."""
     predictor = replace(batch.samples.predictor.live(), module=twin)
-    samples = replace(batch.samples, predictor=predictor, memo={}, block={}, facts=None, kept=None)
+    samples = replace(batch.samples, predictor=predictor, memo={}, block={}, facts=None, output_cache=None)
     with guarded(twin):  # the next explainer needs it as it is
         return batch.reduced(explainer_on(batch, samples)(samples))

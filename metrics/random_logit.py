@@ -47,7 +47,7 @@ def other_class_maps(batch: Batch, other: str, draws: int) -> Tensor:
 
     def make() -> Tensor:
         rows = torch.arange(len(batch), device=classes.device).repeat_interleave(classes.shape[1])
-        samples = replace(batch.samples.take(rows), targets=classes.flatten(), facts=None, kept=None)
+        samples = replace(batch.samples.take(rows), targets=classes.flatten(), facts=None, output_cache=None)
         return batch.reduced(batch.explain(samples)).view(*classes.shape, *batch.units.shape)
 
     return batch.remember(("maps of other classes", other, classes.shape[1]), make)

@@ -11,9 +11,9 @@ from harness.errors import NotApplicable, UserError, unknown
 from harness.metrics._curve import ORDERS, check_draws, each_with, order_units
 from harness.metrics._percents import percentages
 from harness.metrics._similarity import with_reason
-from harness.noisy_linear import noisy_linear
 from harness.predictor import SCORES, pick, track
 from harness.registry import metric
+from harness.removal.noisy_linear import noisy_linear
 from harness.samples import Samples
 
 REASON = "the model's outputs for perturbed inputs are not finite"
@@ -42,11 +42,11 @@ def road(
     percents, rounded down to whole pixels. With ``score`` probability, logit or log_odds it is the explained class's
     score instead. ``order="morf"`` replaces the most important first, lower is better; ``order="lerf"`` the least
     important, higher is better. In [0, 1] for accuracy and probability. A replaced pixel is the mean of its eight
-    neighbours, replaced ones included (``harness.noisy_linear``), plus Gaussian noise of standard deviation ``noise``
-    in the model's input space (the paper's text says 0.1, its code 0.01), drawn ``imputations`` times; ``tie_draws``
-    is the number of random breakings of ties; values are means over both. At 100 percent nothing is left to go by, and
-    the image becomes its own mean per channel. NotApplicable to what is no image, and to accuracy or probability of a
-    model with one output.
+    neighbours, replaced ones included (``harness.removal.noisy_linear``), plus Gaussian noise of standard deviation
+    ``noise`` in the model's input space (the paper's text says 0.1, its code 0.01), drawn ``imputations`` times;
+    ``tie_draws`` is the number of random breakings of ties; values are means over both. At 100 percent nothing is
+    left to go by, and the image becomes its own mean per channel. NotApplicable to what is no image, and to accuracy
+    or probability of a model with one output.
     """
     samples, shares = batch.samples.joint(), percentages(percents)
     samples.need("image")

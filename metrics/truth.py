@@ -15,8 +15,8 @@ from harness.errors import NotApplicable, UserError
 from harness.metrics._masks import share_of_top
 from harness.metrics._similarity import pearson, spearman, with_reason
 from harness.metrics._transport import earth_movers_distance, pooled
+from harness.metrics._truth import OTHER_CLASS, truth_of_targets
 from harness.registry import metric
-from harness.truth import OTHER_CLASS, truth_of_targets
 
 LARGEST_GRID = 256  # units; above it the transport takes seconds a sample
 

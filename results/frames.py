@@ -1,4 +1,4 @@
-"""A run in pandas: its cells, its scores, and which run is meant by a name."""
+"""A run in pandas: its cells, its scores, its controls, and which run a name means."""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError, printable
+from harness.registry import EXPLAINERS
 from harness.results.store import CELL_COLUMNS, SCORE_COLUMNS, Store, score_schema
 
 REALS = ("value", "std", "ci_low", "ci_high", "seconds")
@@ -136,3 +137,13 @@ def _listing(runs_directory: Path) -> str:
     names = [run.name for run in reversed(_runs_by_last_row(runs_directory))]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return f"{runs_directory} has {', '.join(names[:MOST_NAMES]) or 'no runs'}{more}"
+
+
+def controls_of(cells: pd.DataFrame, called: str = "explainer") -> frozenset[str]:
+    """The controls among the cells' explainers, as the column ``called`` has them.
+
+    A cell's configuration says which explainer a label stands for; without one the label itself is the name.
+    """
+    rows = zip(cells[called], cells["explainer"], cells["config"], strict=True)
+    names = {label: configured(config, "explainer").get("name", name) for label, name, config in rows}
+    return frozenset(label for label, name in names.items() if name in EXPLAINERS and EXPLAINERS[name].control)

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 
 from harness.errors import UserError
 from harness.results.disk import whole_file
+from harness.results.fonts import cut, font, line_height
 from harness.results.heat import coloured
-from harness.results.lettering import cut, font, line_height
 from harness.results.sheet import Caption
 
 WIDTH, MARGIN, NAMES, ROW_GAP, TEXT_GAP, CONTROL_GAP = 1500, 44, 250, 5, 30, 10

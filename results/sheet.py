@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from harness.errors import UserError
 from harness.results.disk import whole_file
+from harness.results.fonts import broken, cut, fitting, font, line_height
 from harness.results.heat import coloured, heat_tile, resized
-from harness.results.lettering import broken, cut, fitting, font, line_height
 
 WIDTH, LARGEST_TILE, SMALLEST_TILE = 2400, 224, 96
 MARGIN, GAP, ROW_GAP, CONTROL_GAP, CAPTION_WIDTH = 44, 6, 10, 34, 196

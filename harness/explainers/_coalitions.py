@@ -8,8 +8,8 @@ from torch import Tensor
 
 from harness.errors import UserError
 from harness.predictor import pick
+from harness.removal.segments import Segments
 from harness.samples import Samples
-from harness.segments import Segments
 from harness.units import gather_segments, segment_sizes
 
 

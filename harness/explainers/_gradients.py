@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from harness.completeness import relative_error
+from harness.completeness import total as sums
 from harness.errors import NotApplicable
 from harness.guards import frozen
 from harness.predictor import check_outputs, target_logits
-from harness.promises import relative_error
-from harness.promises import total as sums
 from harness.samples import Samples
 
 # build(sample, draw): the inputs (rows, ...) of pairs of index vectors (rows,)

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
+from harness.metrics._truth import truth_of_targets
 from harness.registry import explainer
 from harness.samples import Samples
-from harness.truth import truth_of_targets
 
 
 @explainer(access="none", stored=True)

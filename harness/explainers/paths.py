@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.baselines import is_random, make_baseline
 from harness.errors import UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import gradients_at, tell_completeness, total, visit
@@ -14,6 +13,7 @@ from harness.explainers._guided import approach
 from harness.explainers.noise import noisy
 from harness.randomness import uniform
 from harness.registry import explainer
+from harness.removal.baselines import is_random, make_baseline
 from harness.samples import Samples
 
 # Where each rule has its nodes: at the left end, in the middle or at the right end of equal parts of the path.

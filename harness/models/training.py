@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from harness.assets import cached_state
 from harness.errors import UserError
 from harness.identity import normal_form
-from harness.saying import now_and_then, say
+from harness.messages import now_and_then, say
 
 LIBRARIES = ("numpy", "pillow", "scikit-image", "scikit-learn", "scipy", "torch")  # that weights may depend on
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.results.controls import controls_of
-from harness.results.frames import configured, protocols, read_cells, read_scores
+from harness.results.frames import configured, controls_of, protocols, read_cells, read_scores
 from harness.results.leaderboard import differing, metric_order, named_apart
 from harness.results.matrices import Matrix, matrices
 from harness.results.pairs import standing

@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 
 import harness
+from harness.engine.stage import Protocol, set_stage
 from harness.errors import UserError
 from harness.models.huggingface import huggingface
 from harness.models.timm_models import timm
 from harness.sources import Data
-from harness.stage import Protocol, set_stage
 from harness.units import Units
 
 library = pytest.importorskip("timm")

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import nn
 
 from harness.datasets.image_folder import image_folder
+from harness.engine.stage import Protocol, set_stage
 from harness.errors import UserError
 from harness.sources import LoadedModel
-from harness.stage import Protocol, set_stage
 
 
 @pytest.fixture

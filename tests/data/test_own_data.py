@@ -20,9 +20,9 @@ from harness.datasets.huggingface_data import huggingface
 from harness.datasets.table_file import table
 from harness.datasets.text_file import text
 from harness.datasets.torchvision_data import torchvision
+from harness.engine.stage import Protocol, set_stage
 from harness.errors import UserError
 from harness.sources import LoadedModel
-from harness.stage import Protocol, set_stage
 
 
 def said_by(make, *args, **options):

@@ -17,10 +17,10 @@ from torch import nn
 
 import harness
 from harness.errors import NotApplicable, UserError
+from harness.jobs.plan import Plan
 from harness.models.exported import exported
 from harness.models.python import python
 from harness.models.state import needed
-from harness.plan import Plan
 from harness.registry import EXPLAINERS
 
 MINE = '''
@@ -312,7 +312,7 @@ def test_files_that_options_name_count_with_their_content(mine, tmp_path):
 
 
 def test_a_model_of_ones_own_is_chosen_on_the_command_line(mine, tmp_path, capsys, monkeypatch):
-    from harness.cli import main
+    from harness.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     chosen = ["model=python", f"model.factory={OWN}:make", "+model.options.width=5", "dataset=digits"]

@@ -17,11 +17,11 @@ from harness.datasets.causal import GRAPHS, MECHANISMS, causal
 from harness.datasets.gaussian import covariance, gaussian
 from harness.datasets.gaussian import splitter as gaussian_splitter
 from harness.datasets.logic import GATES, logic
+from harness.engine.stage import Protocol, set_stage
 from harness.errors import UserError
 from harness.models import planted
 from harness.models.planted import causal_function, causal_mlp, gaussian_function, gaussian_mlp, logic_net
 from harness.sources import LoadedModel
-from harness.stage import Protocol, set_stage
 
 FUNCTIONS = tuple(terms_module.FUNCTIONS)
 

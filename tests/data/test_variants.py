@@ -7,11 +7,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from harness.errors import NotApplicable, UserError
+from harness.jobs.plan import Plan
 from harness.models import variant as variants
 from harness.models.distilled import distil
 from harness.models.training import RECIPES, Recipe, fit, reproducible
 from harness.models.variant import LEVELS, prune
-from harness.plan import Plan
 from harness.registry import MODELS
 
 OF = "cancer_mlp"  # trained in a fifth of a second

@@ -12,9 +12,17 @@ import torch
 from torch import nn
 
 import harness
-from harness.auditing import Audit, Auditor, Trial, alone_difference, equal_to, relative_difference, repeat_difference
-from harness.check import check_plan
-from harness.plan import Plan
+from harness.cli.check import check_plan
+from harness.engine.audit import (
+    Audit,
+    Auditor,
+    Trial,
+    alone_difference,
+    equal_to,
+    relative_difference,
+    repeat_difference,
+)
+from harness.jobs.plan import Plan
 from harness.registry import EXPLAINERS
 from harness.results.frames import read_cells
 from harness.sources import Data

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.check import defaults, print_checks
-from harness.cli import main
+from harness.cli.check import defaults, print_checks
+from harness.cli.main import main
 from harness.registry import EXPLAINERS
 
 SMALL = ["model=digits_cnn", "dataset=digits", "runtime.lease=share"]
@@ -199,6 +199,6 @@ def test_an_interrupted_check_does_not_speak_of_cells_on_disk(capsys, monkeypatc
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.check.check_plan", interrupted)
+    monkeypatch.setattr("harness.cli.check.check_plan", interrupted)
     assert check(QUICK) == 130
     assert capsys.readouterr().err == "harness: interrupted\n"

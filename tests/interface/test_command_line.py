@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from harness import conf
-from harness.cli import main
+from harness.cli.main import main
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 SMALL = [
@@ -124,7 +124,7 @@ def test_an_interrupted_run_says_that_it_can_be_resumed(capsys, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.running.load_stage", interrupt)
+    monkeypatch.setattr("harness.jobs.runner.load_stage", interrupt)
     assert run("explainer=saliency", "metric=sparseness") == 130
     assert capsys.readouterr().err.endswith("finished cells are on disk, the same command resumes\n")
 

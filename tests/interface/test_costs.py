@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from harness.api import samples_of
+from harness.engine.cost import UNCOUNTED, explain_measured
+from harness.engine.explain import Explaining
 from harness.errors import NotApplicable
-from harness.explaining import Explaining
-from harness.measure import UNCOUNTED, explain_measured
 from harness.registry import EXPLAINERS
 
 N = 5

@@ -11,12 +11,12 @@ from torch import nn
 import harness
 from harness import Scores
 from harness.api import samples_of
-from harness.baselines import BASELINES
 from harness.batch import Batch
+from harness.engine.explain import Explaining
+from harness.engine.score import join_scores, score_batch
 from harness.errors import UserError
-from harness.explaining import Explaining
 from harness.registry import EXPLAINERS, METRICS
-from harness.scoring import join_scores, score_batch
+from harness.removal.baselines import BASELINES
 
 
 def net_and_inputs(count, dtype=torch.float32):

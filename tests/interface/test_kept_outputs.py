@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 import harness
-from harness import kept
 from harness.api import make_batch, samples_of
+from harness.engine import output_cache
+from harness.engine.output_cache import OutputCache
+from harness.engine.score import score_batch
+from harness.engine.stage import precision
 from harness.errors import UserError
 from harness.identity import weights_of
-from harness.kept import KeptOutputs
 from harness.predictor import Predictor
 from harness.registry import METRICS
 from harness.results.frames import read_cells, read_scores
-from harness.scoring import score_batch
-from harness.stage import precision
 
 # Metrics all of whose evaluations can be kept.
 METRICS_KEPT = {
@@ -55,7 +55,7 @@ class World:
         given = {"train": self.train, "value_range": (-4.0, 4.0)} | more
         predictor = Predictor(self.net, chunk=chunk)
         samples = samples_of(self.net, self.inputs, self.targets, predictor=predictor, **given)
-        samples = replace(samples, kept=KeptOutputs(self.folder, weights_of(self.net)))
+        samples = replace(samples, output_cache=OutputCache(self.folder, weights_of(self.net)))
         predictor.forwards = 0
         batch = make_batch(samples, self.maps if maps is None else maps, None)
         entry = METRICS[metric]
@@ -148,7 +148,7 @@ def test_seed_data_and_every_option_decide_too(more, options, world):
 
 def test_the_randomness_of_the_samples_and_the_matrix_units_of_a_gpu_decide_too(world):
     made = samples_of(world.net, world.inputs, world.targets)
-    made = replace(made, kept=KeptOutputs(world.folder, "any"))
+    made = replace(made, output_cache=OutputCache(world.folder, "any"))
     others = replace(made, keys=made.keys + 1, memo={}, scratch={})
     for number, each in enumerate((made, others), 1):
         each.outputs("use", lambda: torch.zeros(4, 3))
@@ -178,7 +178,7 @@ def test_given_segments_count_by_their_content(world):
 
 def test_other_code_asks_again(world, monkeypatch):
     _, evaluations = world.score("sensitivity_n")
-    monkeypatch.setattr(kept, "code_of", lambda function: "changed")
+    monkeypatch.setattr(output_cache, "code_of", lambda function: "changed")
     assert world.score("sensitivity_n")[1] == evaluations
     assert world.score("sensitivity_n")[1] == 0
 
@@ -229,8 +229,8 @@ def test_writers_at_the_same_time_do_not_clash(world):
 
 def test_randomised_weights_never_meet_the_kept_outputs(world):
     samples = samples_of(world.net, world.inputs, world.targets)
-    samples = replace(samples, kept=KeptOutputs(world.folder, "any"))
-    assert samples.live().kept is None
+    samples = replace(samples, output_cache=OutputCache(world.folder, "any"))
+    assert samples.live().output_cache is None
 
 
 def test_runs_share_a_folder_and_a_new_explainer_asks_nothing_again(tmp_path, monkeypatch):
@@ -298,6 +298,6 @@ def test_a_folder_that_cannot_be_is_one_line_and_a_full_disk_costs_no_score(worl
     expected, _ = world.score("single_deletion")
     other = World(tmp_path / "other")
     other.net, other.inputs, other.train, other.maps = world.net, world.inputs, world.train, world.maps
-    monkeypatch.setattr(kept.np, "save", full)
+    monkeypatch.setattr(output_cache.np, "save", full)
     assert same(other.score("single_deletion")[0], expected) and not other.files()
     assert "not kept for another run" in caplog.text and not list(other.folder.glob(".*"))

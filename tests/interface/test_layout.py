@@ -70,6 +70,6 @@ def test_datasets_has_no_init_file_and_conf_has_one():
 
 
 def test_showing_a_leaderboard_does_not_wait_for_scipys_statistics():
-    code = "import sys, harness.cli, harness.running, harness.showing; print('scipy.stats' in sys.modules)"
+    code = "import sys, harness.cli.main, harness.jobs.runner, harness.cli.table; print('scipy.stats' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

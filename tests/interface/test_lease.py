@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from harness.lease import lease
+from harness.jobs.lease import lease
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 def asleep(monkeypatch):
     """What happens while a run sleeps, in place of the sleep."""
     waits = []
-    monkeypatch.setattr("harness.lease.time.sleep", lambda seconds: waits.pop(0)())
+    monkeypatch.setattr("harness.jobs.lease.time.sleep", lambda seconds: waits.pop(0)())
     return waits
 
 
@@ -94,7 +94,7 @@ def test_waiting_ends_when_holder_and_sharers_have_gone_and_then_one_is_alone(as
 def test_another_process_is_seen_and_its_end_however_it_ends_frees_the_device(folder):
     code = (
         f"import sys, tempfile; tempfile.gettempdir = lambda: {str(folder)!r}\n"
-        "import torch; from harness.lease import lease\n"
+        "import torch; from harness.jobs.lease import lease\n"
         "with lease(torch.device('cpu'), sys.argv[1], print) as alone:\n"
         "    print(bool(alone), flush=True); sys.stdin.readline(); print(bool(alone), flush=True); sys.stdin.readline()"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from harness.memo import SMALL, Memo, Shelf
+from harness.engine.memo import SMALL, Memo, Shelf
 
 pytestmark = pytest.mark.usefixtures("seed")
 

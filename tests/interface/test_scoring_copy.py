@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
-import harness.tuning as tuning
-from harness.folding import fold_batch_norm
+import harness.engine.tuning as tuning
+from harness.engine.folding import fold_batch_norm
+from harness.engine.tuning import reuse, tune
 from harness.predictor import Predictor
-from harness.tuning import reuse, tune
 
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import harness
-from harness.cli import main
+from harness.cli.main import main
+from harness.cli.view import NAMES, view
 from harness.registry import DATASETS
 from harness.results.frames import read
-from harness.viewing import NAMES, view
 
 TABLE = ["model=cancer_mlp", "dataset=breast_cancer", "runtime.lease=share"]
 
@@ -197,7 +197,7 @@ def test_every_mistake_is_one_line(arguments, words, capsys):
 
 
 def test_all_views_are_named_in_the_usage():
-    from harness.cli import USAGE
+    from harness.cli.main import USAGE
 
     assert all(name in USAGE for name in NAMES)
 

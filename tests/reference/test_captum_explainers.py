@@ -7,7 +7,7 @@ from torch import nn
 
 import harness
 from harness.api import samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
 from harness.registry import EXPLAINERS
 
 pytestmark = pytest.mark.usefixtures("seed")

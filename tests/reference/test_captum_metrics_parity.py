@@ -8,11 +8,11 @@ from captum.metrics import infidelity, sensitivity_max
 from torch import nn
 
 from harness.api import make_batch, samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
 from harness.metrics._neighbours import Noise, neighbours
 from harness.metrics.infidelity import _noise
 from harness.registry import EXPLAINERS, METRICS
-from harness.scoring import score_batch
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 TARGETS = torch.tensor([0, 2, 1])

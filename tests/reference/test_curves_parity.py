@@ -8,9 +8,9 @@ from quantus.functions.perturb_func import noisy_linear_imputation
 from torch import nn
 
 from harness.api import make_batch, samples_of
-from harness.noisy_linear import fill_linearly
+from harness.engine.score import score_batch
 from harness.registry import METRICS
-from harness.scoring import score_batch
+from harness.removal.noisy_linear import fill_linearly
 
 pytestmark = pytest.mark.usefixtures("seed")
 QUIET = {"abs": False, "normalise": False, "disable_warnings": True, "return_aggregate": False}

@@ -8,8 +8,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from harness.api import make_batch, samples_of
+from harness.engine.score import score_batch
 from harness.registry import METRICS
-from harness.scoring import score_batch
 
 pytestmark = pytest.mark.usefixtures("seed")
 

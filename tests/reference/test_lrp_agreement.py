@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness.api import samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
 from harness.facts import Facts
 from harness.registry import EXPLAINERS
 

@@ -18,14 +18,14 @@ from torch import nn
 
 import harness
 from harness.api import make_batch, samples_of
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
 from harness.errors import NotApplicable, UserError
-from harness.explaining import Explaining
 from harness.guards import guarded
 from harness.metrics import quantus_bridge
 from harness.metrics._quantus_table import NOT_OPTIONS, TABLE
 from harness.randomness import batch_seed
 from harness.registry import EXPLAINERS, METRICS
-from harness.scoring import score_batch
 
 pytestmark = pytest.mark.usefixtures("seed")
 ROOT = Path(__file__).parents[2]

@@ -8,11 +8,11 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from harness.api import make_batch, samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
 from harness.guards import guarded
 from harness.metrics._similarity import ssim
 from harness.registry import EXPLAINERS, METRICS
-from harness.scoring import score_batch
 
 pytestmark = pytest.mark.usefixtures("seed")
 RAW = {"normalise": False, "abs": False}

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from harness.api import make_batch, samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
 from harness.metrics._sets import pack
 from harness.registry import EXPLAINERS, METRICS
-from harness.scoring import score_batch
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 QUIET = {"normalise": False, "disable_warnings": True, "return_aggregate": False, "display_progressbar": False}

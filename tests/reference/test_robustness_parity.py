@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from harness.api import make_batch, samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
 from harness.metrics import _neighbours
 from harness.registry import EXPLAINERS, METRICS
-from harness.scoring import score_batch
 
 pytestmark = pytest.mark.usefixtures("seed")
 QUIET = {

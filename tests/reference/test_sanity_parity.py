@@ -11,11 +11,11 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 from harness.api import make_batch, samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
 from harness.metrics import random_logit
 from harness.metrics._similarity import spearman
 from harness.registry import EXPLAINERS, METRICS
-from harness.scoring import score_batch
 
 pytestmark = pytest.mark.usefixtures("seed")
 QUIET = {"normalise": False, "disable_warnings": True, "return_aggregate": False, "display_progressbar": False}

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from harness.api import make_batch, samples_of
+from harness.engine.score import score_batch
 from harness.registry import METRICS
-from harness.scoring import score_batch
 
 QUIET = {"normalise": False, "disable_warnings": True, "return_aggregate": False, "display_progressbar": False}
 TARGETS = torch.tensor([0, 1, 2, 1, 0])

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from harness.reporting import report
+from harness.cli.report import report
 from harness.results.store import Store
 from worlds import keep_maps, small_run, write_cell, write_hole
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.cli import main
-from harness.config import for_each_job
+from harness.cli.hydra_config import for_each_job
+from harness.cli.main import main
+from harness.cli.report import report
 from harness.errors import UserError
 from harness.identity import canonical
-from harness.plan import Plan
-from harness.reporting import report
+from harness.jobs.plan import Plan
 from harness.results.report.blocks import blocks_of
 from harness.results.report.board import entries
 from harness.results.report.gallery import gallery

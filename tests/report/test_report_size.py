@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from harness.reporting import report
+from harness.cli.report import report
 from harness.results.store import Store
 from worlds import keep_maps, write_cell
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import harness
-from harness.choosing import CHOICES, choose_several
+from harness.engine.selection import CHOICES, choose_several
 from harness.errors import UserError
 from harness.registry import METRICS
 from harness.results.choices import standing, verdicts

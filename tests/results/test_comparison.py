@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.errors import UserError
 from harness.results.comparison import VERDICTS, compare_runs, tail_test
 from harness.results.pairs import flip_test

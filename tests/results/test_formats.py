@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.results.store import Store
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])

@@ -8,7 +8,7 @@ import torch
 
 from harness.batch import Scores
 from harness.errors import UserError
-from harness.recording import RowRecorder, sample_frame
+from harness.jobs.recorders import RowRecorder, sample_frame
 from harness.results.frames import COUNTS, REALS, configured, read, read_cells
 from harness.results.store import Store
 

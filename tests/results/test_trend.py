@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.errors import UserError
 from harness.results.steps import levels
 from harness.results.store import Store

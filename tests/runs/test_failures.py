@@ -7,7 +7,7 @@ import pytest
 
 import harness
 from harness.errors import UserError
-from harness.plan import Plan
+from harness.jobs.plan import Plan
 from harness.results.frames import read
 from harness.results.store import Store
 

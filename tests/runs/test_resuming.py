@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import harness
-from harness.plan import Plan
+from harness.jobs.plan import Plan
 from harness.results.frames import read
 from harness.results.store import Store
 
@@ -69,7 +69,7 @@ def test_two_writers_at_once_leave_one_whole_table(config, elsewhere, tmp_path):
 
 def test_a_finished_run_loads_no_model(config, monkeypatch):
     harness.run(config)
-    monkeypatch.setattr("harness.running.load_stage", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("harness.jobs.runner.load_stage", lambda *_: pytest.fail("a model was loaded"))
     harness.run(config)
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from harness.api import make_batch, samples_of
+from harness.engine.score import score_batch
 from harness.predictor import Predictor
 from harness.registry import METRICS
-from harness.scoring import score_batch
 from harness.sources import Data
 
 BATCHES = (8, 16, 32, 64, 128, 256)
@@ -103,8 +103,8 @@ def print_peak_memory(folder, count, device):
     For a process of its own: memory that one run leaves to the allocator would hide what the next one takes. Cost
     metrics reset the peak that the system keeps, so the resident size is watched from a thread.
     """
-    from harness.plan import Plan
-    from harness.running import run_plan
+    from harness.jobs.plan import Plan
+    from harness.jobs.runner import run_plan
 
     plan = Plan.of(
         {

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.allocator import keep_freed_memory
-from harness.environment import device_name
+from harness.engine.allocator import keep_freed_memory
+from harness.jobs.environment import device_name
 
 MARKS = "<!-- {} table: begin -->", "<!-- {} table: end -->"
 FIGURES, EXPLAINERS, METRICS = [], [], []

@@ -12,9 +12,9 @@ import torch
 
 import harness
 from bounds import mlp, ready
-from harness.plan import Plan
+from harness.jobs.plan import Plan
+from harness.jobs.runner import run_plan
 from harness.results.store import Store
-from harness.running import run_plan
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("kernel_shap", "KernelShap"), ("lime", "Lime")])

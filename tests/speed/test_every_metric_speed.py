@@ -8,11 +8,11 @@ import torch
 
 from bounds import ready, small_cnn
 from harness.api import make_batch, samples_of
-from harness.explaining import Explaining
-from harness.measure import PassCounter
+from harness.engine.cost import PassCounter
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS, MODELS
-from harness.scoring import score_batch
 
 COUNT, SIDE, CHUNK, CLASSES = 8, 64, 32, 1000
 TRAINING = ("roar", "idsds", "label_randomization")  # their passes are those of training

@@ -5,9 +5,9 @@ import torch
 
 from bounds import ready
 from harness.api import samples_of
+from harness.engine.cost import PassCounter
+from harness.engine.explain import Explaining
 from harness.errors import NotApplicable
-from harness.explaining import Explaining
-from harness.measure import PassCounter
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, MODELS
 

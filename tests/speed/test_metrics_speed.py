@@ -8,10 +8,10 @@ import torch
 
 from bounds import BATCHES, Work, ready, small_cnn
 from harness.api import make_batch, samples_of
+from harness.engine.score import score_batch
+from harness.engine.tuning import tune
 from harness.predictor import Predictor
 from harness.registry import METRICS, MODELS
-from harness.scoring import score_batch
-from harness.tuning import tune
 
 CURVE = {"steps": 28, "baseline": "zero"}
 ROWS = {"small CNN, 28 px": 4096, "ResNet-18, 224 px": 64, "EfficientNet-Lite0, 224 px": 64}

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from bounds import Work, ready, small_cnn
-from harness.noisy_linear import fill_linearly
 from harness.predictor import Predictor
+from harness.removal.noisy_linear import fill_linearly
 
 PERCENTS = (10, 20, 30, 40, 50, 70, 90)
 

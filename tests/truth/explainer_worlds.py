@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from harness.api import samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS
 

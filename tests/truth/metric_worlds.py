@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from harness.api import make_batch, samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
 from harness.guards import guarded
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS
-from harness.scoring import score_batch
 
 SHAPES = {"grey": (1, 6, 5), "colour": (3, 6, 5), "table": (7,), "tokens": (5, 4)}
 

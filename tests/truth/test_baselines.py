@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.ndimage import convolve, gaussian_filter
 
-from harness.baselines import BASELINES
 from harness.errors import NotApplicable, UserError
+from harness.removal.baselines import BASELINES
 from metric_worlds import Constant, draw, samples
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])

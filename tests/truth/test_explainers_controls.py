@@ -6,7 +6,7 @@ from torch import nn
 
 from explainer_worlds import explain, model, near
 from harness.api import samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import harness
 from explainer_worlds import linear_net, model, near, small_cnn
 from harness.api import samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
 from harness.facts import Facts
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS

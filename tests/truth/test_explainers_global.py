@@ -10,8 +10,8 @@ from torch import nn
 import harness
 from explainer_worlds import model, near, smooth_net
 from harness.api import samples_of
+from harness.engine.explain import Explaining
 from harness.explainers._tabular import drawn_rows, training_table
-from harness.explaining import Explaining
 from harness.facts import Facts
 from harness.guards import ModelGuard
 from harness.predictor import Predictor

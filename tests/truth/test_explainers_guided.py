@@ -10,8 +10,8 @@ from torch.nn import functional as F
 import harness
 from explainer_worlds import explain_in, model, near
 from harness.api import samples_of
+from harness.engine.explain import Explaining
 from harness.explainers.guided import guided_gradient
-from harness.explaining import Explaining
 from harness.facts import Facts
 from harness.registry import EXPLAINERS
 

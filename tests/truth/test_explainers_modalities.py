@@ -7,7 +7,7 @@ from torch import nn
 import harness
 from explainer_worlds import near
 from harness.api import samples_of
-from harness.baselines import BASELINES
+from harness.removal.baselines import BASELINES
 
 # Each with options under which its value of a segment on an additive model is that segment's contribution.
 SEGMENTED = {

@@ -10,7 +10,7 @@ from torch import nn
 import harness
 from explainer_worlds import explain, explain_in, linear_net, model, near, small_cnn, smooth_net
 from harness.api import samples_of
-from harness.explaining import Explaining
+from harness.engine.explain import Explaining
 from harness.facts import Facts
 from harness.registry import EXPLAINERS
 

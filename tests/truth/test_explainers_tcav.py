@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import harness
 from explainer_worlds import model, near, small_cnn
 from harness.api import samples_of
+from harness.engine.explain import Explaining
 from harness.explainers import _concepts
 from harness.explainers._at_layer import activations
 from harness.explainers._cavs import activation_vectors, classifier, concept_sets
@@ -22,7 +23,6 @@ from harness.explainers._concept_scores import holm, most_significant, tcav_scor
 from harness.explainers._layers import choose_layer
 from harness.explainers._tabular import drawn_rows
 from harness.explainers.tcav import Direction, sensitivity_map
-from harness.explaining import Explaining
 from harness.facts import Facts
 from harness.guards import ModelGuard
 from harness.predictor import Predictor
@@ -73,8 +73,8 @@ def samples_at(net, x, *, train=None, seed=0, truth=None, chunk=64, value_range=
         x,
         targets,
         Predictor(net, chunk=chunk),
-        Units.of(x),
-        seed,
+        units=Units.of(x),
+        seed=seed,
         train=train,
         train_labels=truth,
         value_range=value_range,

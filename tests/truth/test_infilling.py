@@ -10,10 +10,10 @@ from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 
 import harness
-from harness.baselines import BASELINES, is_random
 from harness.errors import NotApplicable, UserError
-from harness.infilling import DRAWING, INFILLINGS, infill
-from harness.noisy_linear import fill_linearly
+from harness.removal.baselines import BASELINES, is_random
+from harness.removal.infilling import DRAWING, INFILLINGS, infill
+from harness.removal.noisy_linear import fill_linearly
 from metric_worlds import Additive, Constant, Interacting, draw, generator, samples, scores
 
 pytestmark = pytest.mark.usefixtures("seed")
@@ -24,7 +24,7 @@ EVERY = sorted(set(INFILLINGS) - {"drop"})  # which is for texts: test_text_base
 def a_short_training(request, monkeypatch):
     """A few steps, save where a test is about what has been learned."""
     if "finds_what_follows" not in request.node.name:
-        monkeypatch.setattr("harness.vae.STEPS", 8)
+        monkeypatch.setattr("harness.removal.vae.STEPS", 8)
 
 
 def holes(shape, share, seed, block=1):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from harness.errors import NotApplicable, UserError
-from harness.maximisation import Ascent, maximise
+from harness.views.maximisation import Ascent, maximise
 
 
 def linear(*shape, outputs=3):
@@ -81,7 +81,7 @@ def test_what_looks_at_one_place_alone_is_found_as_far_around_it_as_jitter_goes(
 
 
 def test_blurring_keeps_the_mean_of_a_constant_input_and_spreads_a_point(seed):
-    from harness.maximisation import _blurred
+    from harness.views.maximisation import _blurred
 
     flat = torch.full((1, 2, 9, 9), 0.7)
     assert torch.allclose(_blurred(flat, 1.3, (2, 3)), flat)

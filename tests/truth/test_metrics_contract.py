@@ -5,8 +5,8 @@ import os
 import pytest
 import torch
 
-from harness.baselines import BASELINES
 from harness.registry import METRICS
+from harness.removal.baselines import BASELINES
 from metric_worlds import SHAPES, Additive, Interacting, draw, explaining, generator, gradient, samples, scores
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])

@@ -9,8 +9,8 @@ from torch import nn
 
 import harness
 from harness.api import make_batch
+from harness.engine.explain import Explaining
 from harness.errors import NotApplicable, UserError
-from harness.explaining import Explaining
 from harness.metrics._mosaics import per_cell
 from harness.registry import EXPLAINERS, METRICS
 from harness.units import Units
@@ -407,7 +407,7 @@ def test_it_is_the_same_through_the_front_door_in_chunks_of_any_size(monkeypatch
     kwargs = {"explainers": explainers, "metrics": [NAME], "train": train}
     whole = harness.evaluate(Colours().eval(), inputs, targets, **kwargs)
     assert (whole.status == "ok").all(), whole.error.unique()
-    monkeypatch.setattr("harness.stage.CHUNK_BYTES", 2 * inputs[0].nbytes)
+    monkeypatch.setattr("harness.engine.stage.CHUNK_BYTES", 2 * inputs[0].nbytes)
     parts = harness.evaluate(Colours().eval(), inputs, targets, **kwargs)
     first, second = (
         torch.tensor(frame.sort_values(["explainer", "sample"]).value.tolist()) for frame in (whole, parts)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from harness.api import make_batch
+from harness.engine.explain import Explaining
 from harness.errors import NotApplicable, UserError
-from harness.explaining import Explaining
 from harness.registry import EXPLAINERS
 from metric_worlds import SHAPES, Additive, Interacting, draw, explaining, generator, gradient, on, samples, scores
 

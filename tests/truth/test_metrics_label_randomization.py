@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from harness.api import make_batch
+from harness.engine.output_cache import OutputCache
 from harness.errors import NotApplicable, UserError
-from harness.kept import KeptOutputs
 from harness.metrics import label_randomization as module
 from harness.metrics._similarity import spearman, ssim
 from metric_worlds import explaining, gradient, on, samples, scores
@@ -174,7 +174,7 @@ def test_what_the_model_answered_is_not_taken_for_the_twins_answer(tmp_path):
 
     batch = world.batch(function)
     batch.samples.clean()
-    batch.samples.kept = KeptOutputs(tmp_path, "model")
+    batch.samples.output_cache = OutputCache(tmp_path, "model")
     on(NAME, batch, **SMALL)
     assert len(seen) == 3
     for told, own in seen:

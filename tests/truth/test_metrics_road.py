@@ -6,9 +6,9 @@ from torch import nn
 
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
-from harness.infilling import infill
-from harness.noisy_linear import fill_linearly
 from harness.randomness import normal
+from harness.removal.infilling import infill
+from harness.removal.noisy_linear import fill_linearly
 from metric_worlds import Constant, Interacting, draw, generator, on, samples, scores
 
 pytestmark = pytest.mark.usefixtures("seed")

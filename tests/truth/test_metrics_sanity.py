@@ -7,8 +7,8 @@ from torch import nn
 import harness
 from harness.api import make_batch
 from harness.datasets.digits import load_split
+from harness.engine.output_cache import OutputCache
 from harness.errors import NotApplicable, UserError
-from harness.kept import KeptOutputs
 from harness.models.digits_cnn import digits_cnn
 from metric_worlds import InDouble, explaining, gradient, on, samples, scores
 
@@ -129,7 +129,7 @@ def test_what_is_explained_again_leaves_nothing_to_be_kept_from_run_to_run(name,
 
     model = network((9,))
     by, made = explaining(drops, model), samples(model, torch.randn(4, 9))
-    made.kept = KeptOutputs(tmp_path, "model")
+    made.output_cache = OutputCache(tmp_path, "model")
     batch, own = make_batch(made, by(made), by), len(list(tmp_path.iterdir()))
     on(name, batch, **options)
     assert own == 1 == len(list(tmp_path.iterdir()))

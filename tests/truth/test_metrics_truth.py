@@ -260,11 +260,11 @@ def test_a_single_output_is_the_truths_whatever_the_labels():
     data = harness.sources.Data(
         [str(number) for number in range(6)], torch.randn(6, 9), torch.tensor([0, 1, 2, 1, 0, 0]), "table", truth=truth
     )
-    stage = harness.stage.set_stage(
-        harness.sources.LoadedModel(One().eval()), data, harness.stage.Protocol(), torch.device("cpu")
+    stage = harness.engine.stage.set_stage(
+        harness.sources.LoadedModel(One().eval()), data, harness.engine.stage.Protocol(), torch.device("cpu")
     )
     ((_, samples),) = stage.chunks()
-    assert torch.equal(harness.truth.truth_of_targets(samples), truth.double())
+    assert torch.equal(harness.metrics._truth.truth_of_targets(samples), truth.double())
 
 
 @pytest.mark.parametrize("metric", [*METRICS_OF_TRUTH, "truth_emd"])

@@ -100,20 +100,23 @@ def _evaluated(module, labels, target):
         "table",
         truth=torch.tensor([[1.0, 2], [1, 2], [3, 1], [3, 1]]),
     )
-    stage = harness.stage.set_stage(
-        harness.sources.LoadedModel(module.eval()), data, harness.stage.Protocol(target=target), torch.device("cpu")
+    stage = harness.engine.stage.set_stage(
+        harness.sources.LoadedModel(module.eval()),
+        data,
+        harness.engine.stage.Protocol(target=target),
+        torch.device("cpu"),
     )
-    recorder = harness.recording.FrameRecorder()
+    recorder = harness.jobs.recorders.FrameRecorder()
     recorder.stage = stage
     jobs = [
-        harness.plan.Job(*each)
+        harness.engine.selection.Job(*each)
         for each in zip(
-            harness.choosing.choose_several(EXPLAINERS, ["oracle"]),
-            harness.choosing.choose_several(METRICS, ["truth_cosine"]),
+            harness.engine.selection.choose_several(EXPLAINERS, ["oracle"]),
+            harness.engine.selection.choose_several(METRICS, ["truth_cosine"]),
             strict=True,
         )
     ]
-    harness.block.measure_block(stage, jobs, recorder, alone=True)
+    harness.engine.block.measure_block(stage, jobs, recorder, alone=True)
     return recorder.frame()
 
 

@@ -8,14 +8,14 @@ from torch import nn
 
 import harness
 from harness.api import make_batch
-from harness.baselines import make_baseline
+from harness.engine.explain import Explaining
+from harness.engine.score import score_batch
 from harness.errors import NotApplicable, UserError
-from harness.explaining import Explaining
-from harness.infilling import infill
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS
+from harness.removal.baselines import make_baseline
+from harness.removal.infilling import infill
 from harness.samples import Samples
-from harness.scoring import score_batch
 from harness.units import Units
 
 TOKENS, SIZE = 7, 4
@@ -54,7 +54,7 @@ def texts(model, lengths=(7, 4, 1), fillers=("pad", "mask"), elements=False):
         inputs,
         torch.zeros(len(lengths), dtype=torch.long),
         Predictor(model.eval().requires_grad_(False), chunk=64),
-        Units.of(inputs, "tokens", elements=elements),
+        units=Units.of(inputs, "tokens", elements=elements),
         given_segments=words,
         fillers={name: named[name] for name in fillers},
     )
@@ -215,7 +215,7 @@ def test_tokens_without_words_and_images_keep_their_automatic_segments():
         images,
         torch.zeros(2, dtype=torch.long),
         None,
-        Units.of(images),
+        units=Units.of(images),
         given_segments=torch.zeros(2, 3, 3, dtype=torch.long),
     )
     assert given.segments("auto").counts.tolist() == [9, 9]
@@ -231,7 +231,7 @@ def refusal(act):
 @pytest.mark.parametrize("name", ["pad", "mask", "drop"])
 def test_images_have_no_padding(name):
     images = torch.randn(2, 1, 3, 3)
-    samples = Samples(images, torch.zeros(2, dtype=torch.long), None, Units.of(images))
+    samples = Samples(images, torch.zeros(2, dtype=torch.long), None, units=Units.of(images))
     kept = torch.ones(2, 3, 3, dtype=torch.bool)
     assert "needs tokens" in refusal(lambda: samples.remover(name)(torch.arange(2), kept))
 

@@ -1,0 +1,194 @@
+"""Running an explainer over batches of samples while measuring what it costs."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.engine.allocator import give_back_freed_memory
+from harness.engine.explain import Explaining
+from harness.engine.tuning import synchronize
+from harness.predictor import Predictor
+from harness.samples import Samples
+
+UNCOUNTED = "passes outside the module's own call cannot be counted"
+
+
+@dataclass
+class Cost:
+    """What explaining cost, one number per sample (N,), float64 on the CPU; ``alone``: nobody else held the device."""
+
+    seconds: Tensor
+    setup_seconds: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    peak_memory_mb: Tensor
+    alone: bool = True
+
+    @property
+    def reason(self) -> str:
+        """Why passes are NaN, or ""."""
+        return UNCOUNTED if self.forwards.isnan().any() else ""
+
+    def take(self, rows: Tensor) -> "Cost":
+        """The cost of some of the samples."""
+        rows = rows.cpu()
+        parts = {n: v[rows] for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **parts)
+
+
+class PassCounter:
+    """Counts the inputs that go forward and backward through a module, by hooks that it removes again.
+
+    Forward-only work goes through the predictor. Where that runs a copy of the module, which no hook here sees, the
+    predictor's own count of rows is added.
+
+    exact   whether all that was seen could be counted: not where a layer worked outside a call of the whole module,
+            nor under ``vmap`` and its like, which hide how many inputs there are
+    """
+
+    def __init__(self, module: nn.Module, predictor: Predictor) -> None:
+        self.module, self.predictor = module, predictor
+        self.seen = self.forwards = self.backwards = self._open_calls = 0
+        self.exact = True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PassCounter":
+        return self  # a deep copy of the module takes its hooks along: what passes through it counts here
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what happens inside."""
+        before = self.predictor.forwards
+        with ExitStack() as hooks:
+            for layer in _layers(self.module):
+                hooks.callback(layer.register_forward_pre_hook(self._before_layer).remove)
+            hooks.callback(self.module.register_forward_pre_hook(self._before_forward).remove)
+            hooks.callback(self.module.register_forward_hook(self._after_forward, always_call=True).remove)
+            yield
+        own = self.predictor.forwards - before
+        self.forwards = self.seen + (0 if self.predictor.scoring is None else own)
+
+    def _before_layer(self, module: nn.Module, inputs: Any) -> None:
+        self.exact &= self._open_calls > 0
+
+    def _before_forward(self, module: nn.Module, inputs: Any) -> None:
+        self._open_calls += 1
+
+    def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._open_calls = max(0, self._open_calls - 1)  # called after errors too, even those of earlier hooks
+        if not isinstance(output, Tensor):
+            return
+        self.exact &= not _hides_rows(output)
+        self.seen += len(output)
+        if output.requires_grad:
+            output.register_hook(self._after_backward)
+
+    def _after_backward(self, gradient: Tensor) -> None:
+        self.exact &= not _hides_rows(gradient)
+        self.backwards += len(gradient)
+
+
+def _layers(module: nn.Module) -> list[nn.Module]:
+    """The modules inside that have weights of their own.
+
+    Left out are those that hooks would change, or would not see: transformer layers leave their fused path where they
+    find a hook, and a script calls none.
+    """
+    opaque = (nn.TransformerEncoderLayer, torch.jit.ScriptModule)
+    hidden = {part for outer in module.modules() if isinstance(outer, opaque) for part in outer.modules()}
+    weighted = (part for part in module.modules() if next(part.parameters(recurse=False), None) is not None)
+    return [part for part in weighted if part is not module and part not in hidden]
+
+
+def _hides_rows(values: Tensor) -> bool:
+    """Whether a function transform holds the tensor, so that its length is not the number of inputs."""
+    functorch = torch._C._functorch
+    return functorch.is_functorch_wrapped_tensor(values) or functorch.is_legacy_batchedtensor(values)
+
+
+def explain_measured(
+    explaining: Explaining, samples: Samples, setup_seconds: float, alone: bool
+) -> tuple[Tensor, Cost]:
+    """Raw attributions of one call's samples, with their cost per sample."""
+    count, device = len(samples), samples.inputs.device
+    counter = PassCounter(explaining.model, samples.predictor)
+    with counter.counting(), PeakMemory(device) as memory:
+        synchronize(device)
+        started = time.perf_counter()
+        raw = explaining.explain(samples)
+        synchronize(device)
+        seconds = time.perf_counter() - started
+    fill = lambda value: torch.full((count,), float(value), dtype=torch.float64)
+    share = (1 if _counted(counter, explaining) else float("nan")) / count
+    cost = Cost(
+        fill(seconds / count),
+        fill(setup_seconds),
+        fill(counter.forwards * share),
+        fill(counter.backwards * share),
+        fill(memory.megabytes),
+        alone,
+    )
+    return raw, cost
+
+
+def _counted(counter: PassCounter, explaining: Explaining) -> bool:
+    """Whether the counts are right: an explainer of single samples that uses the model calls it, seen or unseen."""
+    calls_model = explaining.entry.access != "none" and explaining.entry.scope == "local"
+    return counter.exact and not (calls_model and counter.forwards == 0)
+
+
+def timed_setup(explaining: Explaining, samples: Samples) -> float:
+    """Seconds of what the explainer prepares once; 0 where it prepares nothing."""
+    if explaining.entry.prepare is None:
+        explaining.prepare(samples)  # whether it applies at all is checked all the same
+        return 0.0
+    synchronize(samples.inputs.device)
+    started = time.perf_counter()
+    explaining.prepare(samples)
+    synchronize(samples.inputs.device)
+    return time.perf_counter() - started
+
+
+class PeakMemory:
+    """Most memory taken inside the ``with`` above what was in use at its start, in MB: of the GPU, or of this process.
+
+    On a CPU it is the peak resident size that Linux keeps and lets a process reset; elsewhere it is NaN.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.megabytes = float("nan")
+
+    def __enter__(self) -> "PeakMemory":
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.before = torch.cuda.memory_allocated(self.device)
+        else:
+            self.before = self._reset()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.device.type == "cuda":
+            self.megabytes = (torch.cuda.max_memory_allocated(self.device) - self.before) / 2**20
+        elif self.before is not None:
+            self.megabytes = max(0.0, (_status("VmHWM") - self.before) / 2**10)
+
+    @staticmethod
+    def _reset() -> int | None:
+        give_back_freed_memory()
+        try:
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+            return _status("VmRSS")
+        except OSError:
+            return None
+
+
+def _status(name: str) -> int:
+    """A number in kB out of Linux's account of this process."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))

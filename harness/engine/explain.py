@@ -1,0 +1,107 @@
+"""Calling an explainer: its options and what it asks for handed in, its answer checked.
+
+An explainer that draws from the global generators of torch, numpy or Python finds them seeded by the protocol's seed
+and the content of its batch: the same batch gives the same draws, another batch others. So its maps depend on the batch
+a sample sits in. One that draws with ``harness.randomness`` from ``context.stream(...)`` does not have that flaw.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable, UserError
+from harness.guards import isolated_randomness
+from harness.randomness import batch_seed
+from harness.registry import Explainer, wants
+from harness.samples import Samples
+
+
+@dataclass
+class Explaining:
+    """One explainer with its options at work on one model.
+
+    batch_size   samples per call
+    prepared     what the entry's ``prepare`` made, once per block
+    """
+
+    entry: Explainer
+    options: Mapping[str, Any]
+    model: nn.Module
+    batch_size: int = 16
+    prepared: Any = field(default=None, init=False)
+
+    def prepare(self, samples: Samples) -> None:
+        """What is done once before the first sample is explained."""
+        samples.need(*self.entry.modalities)
+        if self.entry.prepare is not None:
+            with _with_gradients():
+                self.prepared = self.entry.prepare(self.model, samples.joint(), **self.entry.keywords(self.options))
+
+    def afresh(self, samples: Samples, batch_size: int | None = None) -> "Explaining":
+        """The same explainer prepared anew for these samples and the model that predicts them."""
+        anew = replace(self, model=samples.predictor.module, batch_size=batch_size or self.batch_size)
+        anew.prepare(samples)
+        return anew
+
+    def __call__(self, samples: Samples) -> Tensor:
+        """Raw attributions (N, ...), float32 on the inputs' device, for any number of samples."""
+        batches = torch.arange(len(samples), device=samples.inputs.device).split(self.batch_size)
+        if len(batches) == 1:
+            return self.explain(samples)
+        return torch.cat([self.explain(samples.take(rows)) for rows in batches])
+
+    def explain(self, samples: Samples) -> Tensor:
+        """Raw attributions of one batch, in a single call of the explainer."""
+        samples = samples.joint()  # whether channels are scored together or apart is no business of the explainer
+        function, handed_in = self.entry.function, {}
+        for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
+            if wants(function, name):
+                handed_in[name] = value
+        with _generators_of(samples), _with_gradients():
+            # The clones are the explainer's own: what it does to them is nobody else's business.
+            own = samples.inputs.clone(), samples.targets.clone()
+            answer = function(self.model, *own, **handed_in, **self.entry.keywords(self.options))
+        return self._checked(answer, samples)
+
+    def _checked(self, answer: Any, samples: Samples) -> Tensor:
+        if isinstance(answer, np.ndarray):
+            answer = torch.from_numpy(answer)
+        if not isinstance(answer, Tensor):
+            raise UserError(
+                f"explainer {self.entry.name} returned a {type(answer).__name__}, expected a tensor (N, ...)"
+            )
+        if answer.numel() == 0:
+            raise NotApplicable("the explainer returned no attributions at all")
+        answer = answer.detach().to(samples.inputs.device, torch.float32)
+        if len(answer) != len(samples):
+            raise UserError(
+                f"explainer {self.entry.name} returned {len(answer)} attributions for {len(samples)} samples"
+            )
+        return samples.units.check(answer)
+
+
+@contextmanager
+def _with_gradients() -> Iterator[None]:
+    """Gradients can be taken inside, whatever mode the caller is in."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def _generators_of(samples: Samples) -> Iterator[None]:
+    """Seed the global generators for these samples, and leave them as they were."""
+    seed, python_state = batch_seed(samples.keys, samples.seed), random.getstate()
+    with isolated_randomness(samples.inputs.device):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)

@@ -1,0 +1,50 @@
+"""Masks of raw images in the model's input space: cropped and resized as the images are."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from harness.errors import UserError
+from harness.sources import Data, MaskImages
+
+
+@dataclass
+class SeenMasks:
+    """Masks (N, H, W) bool in the model's input space; a slice of them is made when it is asked for."""
+
+    images: Sequence[Image.Image]
+    preprocess: Callable[[Any], Tensor]
+    _ends: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, where: slice) -> Tensor:
+        return torch.stack([self._seen(self.images[index]) for index in range(*where.indices(len(self)))])
+
+    def _seen(self, mask: Image.Image) -> Tensor:
+        black, white = self._black_and_white(mask.mode, mask.size)
+        way = white - black
+        return ((self.preprocess(mask) - black) * way).sum(0) > 0.5 * way.square().sum(0)
+
+    def _black_and_white(self, mode: str, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        if (mode, size) not in self._ends:
+            self._ends.clear()  # images of one size often follow each other; memory must not grow with the sizes
+            ends = [self.preprocess(Image.new(mode, size, colour)) for colour in ("black", "white")]
+            if not (ends[1] - ends[0]).any():
+                raise UserError(
+                    "masks cannot go through the model's preprocessing: it makes black and white images alike"
+                )
+            self._ends[mode, size] = ends[0], ends[1]
+        return self._ends[mode, size]
+
+
+def with_masks_seen(data: Data, preprocess: Callable[[Any], Tensor] | None) -> Data:
+    """The data with its masks in the model's input space."""
+    if not isinstance(data.masks, MaskImages) or preprocess is None:
+        return data
+    return replace(data, masks=SeenMasks(data.masks.images, preprocess))

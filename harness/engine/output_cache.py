@@ -1,0 +1,100 @@
+"""Model outputs that no attribution decides, kept on disk by content: an explainer added tomorrow costs none again."""
+
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import UserError
+from harness.identity import canonical, code_of, code_of_modules, digest
+from harness.results.disk import told_in_one_line, whole_file
+
+if TYPE_CHECKING:
+    from harness.samples import Samples
+
+log = logging.getLogger(__name__)
+
+# What makes perturbed inputs for whoever asks.
+MADE_BY = ("harness.samples", "harness.removal.baselines", "harness.removal.infilling")
+
+
+@dataclass(frozen=True)
+class OutputCache:
+    """Tracked outputs in files of ``folder``, one for each chunk of samples and each use.
+
+    A file's name is a digest of everything that decides its numbers: ``model`` (weights and code), the samples with
+    targets, randomness, training data, segments and range of values, precision and form of the model, device, version
+    of torch, the asking code and its options. There is nothing to invalidate: what has changed has another name.
+    """
+
+    folder: Path
+    model: str
+
+    @classmethod
+    def of(cls, folder: str, model: str) -> "OutputCache":
+        """Outputs of a model in a folder, which is made; UserError where it cannot be."""
+        path = Path(folder).expanduser()
+        with told_in_one_line(path, "nothing has been measured yet"):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path, model)
+
+    def load_or_make(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """The outputs for this use: read where they are kept, else computed and kept."""
+        path = self.folder / f"{self._name(samples, key, compute)}.npy"
+        found = _read(path)
+        if found is None:
+            found = compute()
+            _write(path, found)
+        return found.to(samples.inputs.device)
+
+    def _name(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> str:
+        predictor = samples.predictor
+        about = canonical(
+            {
+                "model": self.model,
+                "code": [code_of(compute), code_of_modules(*MADE_BY)],
+                "variant": predictor.variant.get("variant"),
+                "autocast": str(predictor.autocast),
+                "tf32": torch.backends.cuda.matmul.fp32_precision,
+                "inputs": samples.inputs,
+                "keys": samples.keys,
+                "targets": samples.targets,
+                "train": samples.train,
+                "segments": samples.given_segments,
+                "fillers": sorted((samples.fillers or {}).items()),
+                "seed": samples.seed,
+                "units": str(samples.units),
+                "range": None if samples.value_range is None else [torch.as_tensor(end) for end in samples.value_range],
+                "device": samples.inputs.device.type,
+                "torch": torch.__version__,
+                "use": _parts(key),
+            }
+        )
+        return digest(about) + digest("again", about)
+
+
+def _parts(key: Hashable) -> list:
+    """A key as nested lists, which have a canonical text."""
+    return [_parts(part) if isinstance(part, tuple) else part for part in (key if isinstance(key, tuple) else (key,))]
+
+
+def _read(path: Path) -> Tensor | None:
+    """The tensor in a file, or None where there is none that can be read: it is then made again."""
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _write(path: Path, outputs: Tensor) -> None:
+    """Write whole or not at all; a full disk takes nothing from the outputs, which are there already."""
+    try:
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, outputs.cpu().numpy(), allow_pickle=False)
+    except UserError as error:
+        log.warning("outputs are not kept for another run: %s", error)

@@ -1,0 +1,62 @@
+"""Calling a metric on a batch and checking what it returns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.errors import UserError
+from harness.predictor import picked_not_finite
+from harness.registry import Metric
+
+
+def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scores:
+    """The metric's scores of a batch, values and curves float64 on the CPU, one value per sample."""
+    picked_not_finite.set(False)
+    answer = entry.function(batch, **entry.keywords(options))
+    scores = answer if isinstance(answer, Scores) else Scores(answer)
+    values = torch.as_tensor(scores.values)
+    if values.shape != (len(batch),):
+        raise UserError(
+            f"metric {entry.name} returned shape {tuple(values.shape)}, expected one value per sample ({len(batch)},)"
+        )
+    curves, tied = _plain(scores.curves), _plain(scores.tied)
+    count = len(batch)
+    if curves is not None and (curves.dim() != 2 or len(curves) != count):
+        came = tuple(curves.shape)
+        raise UserError(f"metric {entry.name} returned curves of shape {came}, expected one per sample ({count}, K)")
+    if tied is not None and tied.shape != (count,):
+        came = tuple(tied.shape)
+        raise UserError(f"metric {entry.name} returned tied of shape {came}, expected one share per sample ({count},)")
+    reason = scores.reason
+    if values.isnan().any() and picked_not_finite.get():
+        reason = "the model's outputs for perturbed inputs are not finite"
+    return Scores(_plain(values), curves, tied, reason)
+
+
+def join_scores(parts: list[Scores]) -> Scores:
+    """The scores of several batches as one; where only some have curves or ties, the others' are NaN."""
+    counts = [len(part.values) for part in parts]
+    return Scores(
+        torch.cat([part.values for part in parts]),
+        _join([part.curves for part in parts], counts),
+        _join([part.tied for part in parts], counts),
+        next((part.reason for part in parts if part.reason), ""),
+    )
+
+
+def _join(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:
+    shapes = sorted({tuple(part.shape[1:]) for part in parts if part is not None})
+    if not shapes:
+        return None
+    if len(shapes) > 1:
+        lengths = " and ".join(str(length) for (length,) in shapes)
+        raise UserError(f"the metric returned curves of {lengths} points for different batches, expected one length")
+    missing = lambda count: torch.full((count, *shapes[0]), float("nan"), dtype=torch.float64)
+    return torch.cat([missing(n) if part is None else part for part, n in zip(parts, counts, strict=True)])
+
+
+def _plain(values: Tensor | None) -> Tensor | None:
+    return None if values is None else torch.as_tensor(values).detach().double().cpu()

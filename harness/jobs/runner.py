@@ -1,0 +1,148 @@
+"""Does one block of a run: what is pending is measured, everything else is left as it is."""
+
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.engine.allocator import keep_freed_memory
+from harness.engine.block import measure_block
+from harness.engine.output_cache import OutputCache
+from harness.engine.stage import Stage, precision, set_stage
+from harness.engine.tuning import reuse, tune
+from harness.errors import NotApplicable, UserError, one_line
+from harness.identity import canonical, code_of, digest
+from harness.jobs.lease import choose_device, lease
+from harness.jobs.map_recorder import Sheet
+from harness.jobs.plan import Plan
+from harness.jobs.progress import Progress
+from harness.jobs.recorders import RowRecorder, config_text
+from harness.messages import heard_by
+from harness.results.store import Store
+from harness.sources import LoadedModel
+
+
+def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
+    """Measure the pending cells of a plan into its run directory; counts of ok, failed and not applicable cells now
+    there.
+
+    Nothing is loaded if nothing is pending. A cell that was finished stays; the same plan resumes after any end.
+    """
+    progress = progress or Progress(plan.runtime.quiet)
+    store = Store(plan.directory)
+    rows = finished_rows(store)
+    if not plan.pending(rows):
+        progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.directory}")
+        return _counts(plan, store)
+    store.write_config(f"{plan.name}-{digest(config_text(plan))}.json", config_text(plan))
+    if plan.runtime.threads:
+        torch.set_num_threads(plan.runtime.threads)
+    device = choose_device(plan.runtime.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    try:
+        leased = lease(device, plan.runtime.lease, progress.say)
+        with heard_by(progress.say), leased as alone, precision(plan.protocol.dtype):
+            _run_pending(plan, store, progress, device, alone)
+    finally:
+        progress.end()
+    return _counts(plan, store)
+
+
+def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.device, alone: bool) -> None:
+    rows = finished_rows(store)  # again: another run may have finished cells while this one waited for the device
+    recorder = RowRecorder(plan, store, rows, progress)
+    progress.say(f"{plan.title}: loading on {device}")
+    try:
+        stage = load_stage(plan, device)
+        jobs = plan.pending(rows, stage.weights)
+        _tune(plan, stage, store)
+        if plan.runtime.outputs:
+            model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
+            stage.output_cache = OutputCache.of(plan.runtime.outputs, model)
+    except Exception as error:  # a block that cannot start says so in every one of its cells
+        _fail_all(plan, recorder, error)
+        if isinstance(error, NotApplicable):
+            progress.say(f"{plan.title}: not applicable: {error}")
+            return
+        raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
+    recorder.on(stage)
+    for line in stage.data.skipped:
+        progress.say(f"skipped {line}")
+    skipped = f", {len(stage.data.skipped)} skipped" if stage.data.skipped else ""
+    scoring = stage.predictor.variant
+    progress.say(
+        f"{len(jobs)} of {len(plan.jobs)} cells to do: {len(plan.explainers)} explainers x {len(plan.metrics)} metrics"
+        f", {stage.count} samples{skipped}; scoring on {scoring['variant']}, {stage.predictor.chunk} a pass"
+        + (f", {scoring['gain']:.2f} x the eager rate" if "gain" in scoring else "")
+    )
+    progress.begin(jobs)
+    sheet = Sheet(plan, stage, recorder)
+    measure_block(stage, jobs, sheet, alone=alone, warm_up=plan.runtime.warm_up)
+    progress.end()
+    try:
+        sheet.index()
+        path = sheet.draw()
+    except (UserError, OSError) as error:  # the scores are on disk: a missing picture takes nothing from them
+        progress.say(f"no contact sheet: {one_line(error)}")
+    else:
+        if path is not None:
+            progress.say(f"contact sheet: {path}")
+
+
+def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
+    """The last row of each cell; a cell whose scores have been deleted has none."""
+    there = {path.stem for path in (store.directory / "scores").glob("*.parquet")}
+    return {cell: row for cell, row in store.latest().items() if row.get("status") != "ok" or cell in there}
+
+
+def load_stage(plan: Plan, device: torch.device) -> Stage:
+    """The plan's model and data on the device."""
+    model = plan.model.make()
+    model = model if isinstance(model, LoadedModel) else LoadedModel(model)
+    data = plan.dataset.make()
+    return set_stage(model, data, plan.protocol, device, plan.runtime.chunk)
+
+
+def _fail_all(plan: Plan, recorder: RowRecorder, error: Exception) -> None:
+    status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
+    for job in plan.pending(recorder.before):
+        if recorder.before.get(job.cell, {}).get("status") != "ok":  # an older score stays, stale as it is
+            recorder.failed(job, status, "load", error, traceback.format_exc())
+
+
+def _tune(plan: Plan, stage: Stage, store: Store) -> None:
+    """Calibrate once per run for this model, input and device; a resumed run scores with the same variant and chunk."""
+    if plan.runtime.chunk:
+        return
+    inputs = stage.first()
+    key = digest(
+        stage.weights,
+        canonical([list(inputs.shape[1:]), str(stage.device), plan.protocol.dtype, torch.get_num_threads()]),
+    )
+    path = store.directory / "config" / f"scoring-{key}.json"
+    known = _read_calibration(path)
+    if known is None or not reuse(stage.predictor, inputs, known):
+        tune(stage.predictor, inputs)
+        store.write_config(path.name, json.dumps(stage.predictor.variant))
+
+
+def _read_calibration(path: Path) -> dict[str, Any] | None:
+    """An earlier calibration, or None where there is none that can be read: then it is done again."""
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return known if {"variant", "chunk"} <= known.keys() else None
+
+
+def _counts(plan: Plan, store: Store) -> dict[str, int]:
+    rows = store.latest()
+    counts = {"ok": 0, "failed": 0, "not_applicable": 0}
+    for job in plan.jobs:
+        status = rows.get(job.cell, {}).get("status")
+        if status in counts:
+            counts[status] += 1
+    return counts

@@ -1,0 +1,98 @@
+"""The inputs that units are removed from, with what a removed unit may become."""
+
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.errors import NotApplicable, UserError
+from harness.randomness import sample_keys, stream
+from harness.units import Units
+
+
+@dataclass
+class Originals:
+    """Inputs (N, ...) before anything is removed from them; ``harness.samples.Samples`` adds a model and targets.
+
+    units           what is removed together
+    seed            of every random draw
+    keys            (N,) int64, the key of each sample's random numbers; by default a hash of its content
+    train           training inputs (R, ...) for baselines and background sets, or None
+    value_range     lowest and highest value an input can have, per channel or overall, or None
+    given_segments  (N, *units) int64, segments that came with the data, or None
+    fillers         what a removed token can become where the model has such tokens: name -> (D,), or None
+    block           results shared by all samples of the block
+    scratch         results for these samples, remembered as long as this object lives
+    """
+
+    inputs: Tensor
+    units: Units = field(kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    keys: Tensor | None = field(default=None, kw_only=True)
+    train: Tensor | None = field(default=None, kw_only=True)
+    value_range: tuple[Any, Any] | None = field(default=None, kw_only=True)
+    given_segments: Tensor | None = field(default=None, kw_only=True)
+    fillers: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
+    block: MutableMapping[Hashable, Any] = field(default_factory=dict, kw_only=True)
+    scratch: dict[Hashable, Any] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.keys is None:
+            self.keys = sample_keys(self.inputs)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def for_block(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The result of ``compute``, made once for all samples of the block, of which these may be only some.
+
+        It must depend on nothing but the block's data and its model as it was loaded: on no sample, and not on weights
+        that a metric changes for a while.
+        """
+        if key not in self.block:
+            self.block[key] = compute()
+        return self.block[key]
+
+    def stream(self, use: str) -> Tensor:
+        """The keys (N,) for one use of randomness (``harness.randomness``)."""
+        return stream(self.keys, self.seed, use)
+
+    def input_range(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of the data, broadcastable to inputs.
+
+        As declared; else, for tables, the training data's per column; else each sample's own.
+        """
+        if self.value_range is not None:
+            return tuple(self._bound(torch.as_tensor(bound).to(self.inputs)) for bound in self.value_range)
+        if self.units.modality == "table" and self.train is not None:
+            return self.train.amin(0).to(self.inputs), self.train.amax(0).to(self.inputs)
+        flat = self.inputs.flatten(1)
+        shape = [-1] + [1] * (self.inputs.dim() - 1)
+        return flat.amin(1).view(shape), flat.amax(1).view(shape)
+
+    def _bound(self, bound: Tensor) -> Tensor:
+        """A bound of the value range so that it broadcasts to inputs: one number, one per channel, or an input's
+        shape."""
+        axis, shape = Units.of(self.inputs, self.units.modality).channel_axis, self.inputs.shape[1:]
+        if bound.dim() == 1 and axis is not None and len(bound) == shape[axis - 1]:
+            return bound.view([-1 if place == axis else 1 for place in range(1, self.inputs.dim())])
+        fits = bound.dim() in (0, len(shape)) and all(b in (1, s) for b, s in zip(bound.shape, shape, strict=False))
+        if not fits:
+            came = tuple(bound.shape)
+            raise UserError(
+                f"a bound of value_range has shape {came}, expected a number, one per channel, or {tuple(shape)}"
+            )
+        return bound
+
+    def joint(self) -> "Originals":
+        """The same inputs with the channels of a unit taken together, also where the protocol makes each one a
+        unit."""
+        units = Units.of(self.inputs, self.units.modality, columns=self.units.columns)
+        return self if units == self.units else replace(self, units=units, scratch={})
+
+    def need(self, *modalities: str) -> None:
+        """Raise NotApplicable unless the inputs are of one of these kinds."""
+        if self.units.modality not in modalities:
+            raise NotApplicable(f"needs {' or '.join(modalities)} inputs, these are {self.units.modality}")

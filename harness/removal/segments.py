@@ -1,0 +1,132 @@
+"""Segments: sets of units that are removed or scored together, named by a short text.
+
+``unit`` every unit by itself; ``grid:7`` a 7 x 7 grid (7 windows on a sequence); ``patch:16`` squares of 16 units
+(windows of 16); ``slic:100`` about 100 superpixels (Achanta et al. 2012, on the values the model sees, scaled to the
+data's range); ``given`` those handed in; ``auto`` a text's words where they are given, else units where there are at
+most 64, else ``grid:7``; ``few`` units where there are at most 12, else ``grid:3`` (``grid:12`` on a sequence).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.errors import NotApplicable, UserError, unknown
+from harness.removal.originals import Originals
+from harness.units import gather_segments, segment_sizes
+
+KINDS = ("auto", "few", "given", "grid", "patch", "slic", "unit")
+MOST_UNITS = {"auto": 64, "few": 12}
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which segment each unit belongs to, ``labels`` (N, *units) int64 from 0, and how many each sample has, (N,)."""
+
+    labels: Tensor
+    counts: Tensor
+
+    @property
+    def most(self) -> int:
+        """The largest number of segments of a sample in this batch."""
+        return int(self.counts.max())
+
+
+def make_segments(originals: Originals, spec: str | Tensor) -> Segments:
+    """The segments of ``originals`` that ``spec`` names; see the module's docstring."""
+    if isinstance(spec, Tensor):
+        return _checked(spec.to(originals.inputs.device), originals)
+    kind, _, number = _automatic(spec, originals).partition(":")
+    if kind not in KINDS:
+        raise unknown("segmentation", spec, [f"{k}:N" if k in ("grid", "patch", "slic") else k for k in KINDS])
+    if kind == "given":
+        return _checked(_given(originals), originals)
+    if kind == "unit":
+        return _same_for_all(torch.arange(originals.units.count).view(originals.units.shape), originals)
+    size = _positive(number, spec)
+    if kind == "slic":
+        return _checked(_slic(originals, size), originals)
+    if originals.units.modality == "table":
+        raise NotApplicable(f"{kind} segments need neighbouring units, which the columns of a table are not")
+    return _same_for_all(_grid(originals.units.shape, size, patches=kind == "patch"), originals)
+
+
+def _automatic(spec: str, originals: Originals) -> str:
+    units = originals.units
+    if spec not in MOST_UNITS:
+        return spec
+    if spec == "auto" and originals.given_segments is not None and units.modality == "tokens" and len(units.shape) == 1:
+        return "given"
+    if units.count <= MOST_UNITS[spec] or units.modality == "table":
+        return "unit"
+    return "grid:7" if spec == "auto" else "grid:3" if len(units.shape) == 2 else "grid:12"
+
+
+def _positive(number: str, spec: str) -> int:
+    if not number.isdigit() or int(number) < 1:
+        raise UserError(f"segmentation {spec!r} has no size, expected a number after the colon, like grid:7")
+    return int(number)
+
+
+def _grid(shape: tuple[int, ...], size: int, patches: bool) -> Tensor:
+    """Labels of a regular grid over units (H, W) or (T,); the last row and column take what does not divide."""
+    labels = torch.zeros(shape, dtype=torch.long)
+    for axis, length in enumerate(shape):
+        cells = -(-length // size) if patches else min(size, length)
+        place = torch.arange(length) // size if patches else torch.arange(length) * cells // length
+        labels = labels * cells + place.view([-1 if a == axis else 1 for a in range(len(shape))])
+    return labels
+
+
+def _same_for_all(labels: Tensor, originals: Originals) -> Segments:
+    count = len(originals.inputs)
+    counts = torch.full((count,), int(labels.max()) + 1, device=originals.inputs.device)
+    return Segments(labels.to(originals.inputs.device).expand(count, *labels.shape), counts)
+
+
+def _slic(originals: Originals, number: int) -> Tensor:
+    if originals.units.modality != "image":
+        raise NotApplicable(f"slic segments need images, not {originals.units.modality} inputs")
+    from skimage.segmentation import slic  # scikit-image takes a second to import and few runs need it
+
+    low, high = originals.input_range()
+    images = (
+        ((originals.inputs - low) / (high - low).masked_fill(high == low, 1))
+        .clamp(0, 1)
+        .permute(0, 2, 3, 1)
+        .cpu()
+        .double()
+        .numpy()
+    )
+    if images.shape[-1] not in (1, 3):
+        raise NotApplicable(f"slic segments need 1 or 3 channels, not {images.shape[-1]}")
+    images = images[..., 0] if images.shape[-1] == 1 else images
+    # Compactness weighs places against colours: 10 is usual in Lab space, whose values are some hundred times larger
+    # than grey in 0..1; with it grey images would be cut into a plain grid.
+    axis, compactness = (None, 0.1) if images.ndim == 3 else (-1, 10)
+    maps = [slic(each, n_segments=number, start_label=0, channel_axis=axis, compactness=compactness) for each in images]
+    return torch.stack([torch.from_numpy(each).long() for each in maps]).to(originals.inputs.device)
+
+
+def _given(originals: Originals) -> Tensor:
+    if originals.given_segments is None:
+        raise NotApplicable("the data has no segments of its own (give segments=)")
+    shape, own = tuple(originals.given_segments.shape[1:]), originals.units.shape
+    if shape != own:
+        raise NotApplicable(f"the data's segments are of {shape} units, with this reduction these are {own}")
+    return originals.given_segments
+
+
+def _checked(labels: Tensor, originals: Originals) -> Segments:
+    expected = (len(originals.inputs), *originals.units.shape)
+    if tuple(labels.shape) == originals.units.shape:
+        labels = labels.expand(expected)
+    if tuple(labels.shape) != expected or labels.is_floating_point() or labels.min() < 0:
+        raise UserError(f"segments are {labels.dtype} {tuple(labels.shape)}, expected whole numbers from 0, {expected}")
+    return _numbered(labels.long())
+
+
+def _numbered(labels: Tensor) -> Segments:
+    """Each sample's segments numbered anew from 0 without gaps: an empty segment would be one that does nothing."""
+    present = segment_sizes(labels, int(labels.max()) + 1) > 0
+    return Segments(gather_segments(present.cumsum(1) - 1, labels), present.sum(1))

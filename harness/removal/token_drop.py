@@ -1,0 +1,30 @@
+"""Leaving tokens out of a text: those that are left close ranks, and padding fills the end."""
+
+import torch
+from torch import Tensor
+
+from harness.errors import NotApplicable
+from harness.removal.originals import Originals
+
+
+def filler(originals: Originals, name: str) -> Tensor:
+    """What the model of a text calls ``name``, pad or mask, (D,); NotApplicable where inputs are no texts."""
+    originals.need("tokens")
+    if name not in (originals.fillers or {}):
+        known = ", ".join(originals.fillers or ()) or "none"
+        raise NotApplicable(f"the model names no {name} token to put in a text (it names {known})")
+    return originals.fillers[name].to(originals.inputs)
+
+
+def drop(originals: Originals, sample: Tensor, kept: Tensor, draw: int) -> Tensor:
+    """Texts (rows, T, D) of the tokens that are ``kept`` (rows, T, 1), in their order, and padding behind them.
+
+    Nothing kept is all padding. Every token may stand at another place than before, the kept ones too.
+    """
+    padding = filler(originals, "pad")
+    if kept.shape[2] != 1:
+        raise NotApplicable("drop leaves out whole tokens; reduction=none removes single numbers of them")
+    stays = kept[..., 0]
+    order = (~stays).to(torch.uint8).argsort(dim=1, stable=True)  # the kept ones first, as they followed one another
+    moved = originals.inputs[sample].gather(1, order[..., None].expand(-1, -1, originals.inputs.shape[2]))
+    return torch.where(stays.gather(1, order)[..., None], moved, padding)

@@ -1,0 +1,168 @@
+"""Generative in-filling: a small variational autoencoder (Kingma and Welling 2014, 1312.6114) of the training inputs.
+
+It learns to draw whole inputs from inputs of which a random part is hidden: the encoder sees what is left and where
+that is, so its codes are of everything that fits. It is trained once per block, from the protocol's seed.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.errors import NotApplicable
+from harness.guards import isolated_randomness
+from harness.randomness import normal
+from harness.removal.originals import Originals
+
+FEWEST = 36  # training inputs below which there is no distribution to learn
+CODE, WIDTH = 16, 128
+STEPS, ROWS, RATE = 400, 64, 3e-3
+PRIOR = 0.05  # weight of a code's distance from the prior, beside the squared error per number
+LARGEST = 64  # side of the images that it works on; larger ones are scaled down before and up after
+
+
+def vae(originals: Originals, sample: Tensor, kept: Tensor, draw: int) -> Tensor:
+    """Inputs (rows, ...) of the samples numbered ``sample`` as drawn from the autoencoder given what is ``kept``.
+
+    In the model's input space. The code's noise belongs to the sample and ``draw``, so that every mask of a sample
+    meets the same. NotApplicable without training inputs, or with fewer than 36.
+    """
+    model = originals.for_block(("vae", originals.seed, originals.units.modality), lambda: _trained(originals))
+    inputs, noise = originals.inputs[sample], normal(originals.stream(f"vae {draw}"), CODE)[sample]
+    with torch.no_grad():
+        return model.draw(inputs.float(), kept.expand_as(inputs).float(), noise.to(inputs.device)).to(inputs)
+
+
+def _trained(originals: Originals) -> "_Autoencoder":
+    train = originals.train
+    if train is None or len(train) < FEWEST:
+        came = "none" if train is None else len(train)
+        raise NotApplicable(f"baseline vae needs at least {FEWEST} training inputs to learn from; the data has {came}")
+    device = originals.inputs.device
+    with isolated_randomness(device), torch.inference_mode(False), torch.enable_grad():
+        torch.manual_seed(originals.seed)
+        train = train.detach().clone().to(device, torch.float32)
+        image = originals.units.modality == "image"
+        model = (_Images if image else _Numbers)(train, originals.units.channel_axis).to(device)
+        _fit(model, train, originals.units.channel_axis)
+    return model.requires_grad_(False)
+
+
+def _fit(model: "_Autoencoder", train: Tensor, channel_axis: int | None) -> None:
+    optimiser = torch.optim.Adam(model.parameters(), RATE, fused=True)
+    for _ in range(STEPS):
+        # Drawn on the CPU, so that every device sees the same batches and masks.
+        rows = train[torch.randint(len(train), (ROWS,)).to(train.device)]
+        kept, noise = _random_masks(rows, channel_axis), torch.randn(ROWS, CODE).to(train.device)
+        optimiser.zero_grad()
+        model.loss(rows, kept, noise).backward()
+        optimiser.step()
+
+
+def _random_masks(rows: Tensor, channel_axis: int | None) -> Tensor:
+    """What is kept (ROWS, ...), 1 or 0: units by themselves, or cells of a coarse grid, a random share of them."""
+    grid = [1 if axis == channel_axis else length for axis, length in enumerate(rows.shape)][1:]
+    coarse = [max(1, -(-length // 4)) for length in grid]
+    fine, cells = torch.rand(len(rows), *grid), torch.rand(len(rows), *coarse)
+    for axis, length in enumerate(grid, 1):
+        cells = cells.repeat_interleave(4, axis).narrow(axis, 0, length)
+    one_by_one = torch.rand(len(rows), *[1] * len(grid)) < 0.5
+    share = torch.rand(len(rows), *[1] * len(grid))
+    return (torch.where(one_by_one, fine, cells) < share).float().expand(rows.shape).to(rows.device)
+
+
+class _Autoencoder(nn.Module):
+    """Standardises inputs by the training data's mean and spread, per channel or per column, and knows what to fit."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def __init__(self, train: Tensor, channel_axis: int | None) -> None:
+        super().__init__()
+        over = [0, *(a for a in range(1, train.dim()) if channel_axis is not None and a != channel_axis)]
+        spread = train.std(over, keepdim=True, correction=0)
+        self.register_buffer("centre", train.mean(over, keepdim=True))
+        self.register_buffer("spread", torch.where(spread > 0, spread, 1))
+
+    def draw(self, inputs: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+        """Inputs (rows, ...) drawn given what is kept, with the code's noise (rows, CODE)."""
+        drawn, _, _ = self(inputs, kept, noise)
+        return drawn * self.spread + self.centre
+
+    def loss(self, inputs: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+        """Squared error of the whole input, hidden part included, and the code's divergence from the prior."""
+        drawn, mean, log_variance = self(inputs, kept, noise)
+        error = (drawn - (inputs - self.centre) / self.spread).square().mean()
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+        return error + PRIOR * divergence / math.sqrt(drawn[0].numel())
+
+    def forward(self, inputs: Tensor, kept: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        visible = (inputs - self.centre) / self.spread * kept
+        mean, log_variance = self.encoder(self._scaled(torch.cat([visible, kept], 1))).chunk(2, 1)
+        log_variance = log_variance.clamp(-10, 10)
+        decoded = self.decoder(mean + (0.5 * log_variance).exp() * noise)
+        return self._fitted(decoded, inputs.shape), mean, log_variance
+
+    def _scaled(self, seen: Tensor) -> Tensor:
+        return seen
+
+    def _fitted(self, decoded: Tensor, shape: torch.Size) -> Tensor:
+        return decoded.view(shape)
+
+
+class _Numbers(_Autoencoder):
+    """Dense, for tables, tokens and series."""
+
+    def __init__(self, train: Tensor, channel_axis: int | None) -> None:
+        super().__init__(train, channel_axis)
+        size = train[0].numel()
+        self.encoder = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(2 * size, WIDTH),
+            nn.SiLU(),
+            nn.Linear(WIDTH, WIDTH),
+            nn.SiLU(),
+            nn.Linear(WIDTH, 2 * CODE),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(CODE, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, size)
+        )
+
+
+class _Images(_Autoencoder):
+    """Convolutional, for images of any size: worked on at a multiple of 4 pixels a side, at most ``LARGEST``."""
+
+    def __init__(self, train: Tensor, channel_axis: int | None) -> None:
+        super().__init__(train, channel_axis)
+        channels = train.shape[1]
+        self.size = tuple(min(LARGEST, -(-length // 4) * 4) for length in train.shape[-2:])
+        cells = self.size[0] // 4 * (self.size[1] // 4)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(2 * channels, 16, 3, 2, 1),
+            nn.SiLU(),
+            nn.Conv2d(16, 32, 3, 2, 1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(32 * cells, WIDTH),
+            nn.SiLU(),
+            nn.Linear(WIDTH, 2 * CODE),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(CODE, WIDTH),
+            nn.SiLU(),
+            nn.Linear(WIDTH, 32 * cells),
+            nn.SiLU(),
+            nn.Unflatten(1, (32, self.size[0] // 4, self.size[1] // 4)),
+            nn.ConvTranspose2d(32, 16, 4, 2, 1),
+            nn.SiLU(),
+            nn.ConvTranspose2d(16, channels, 4, 2, 1),
+        )
+
+    def _scaled(self, seen: Tensor) -> Tensor:
+        return seen if seen.shape[-2:] == self.size else F.interpolate(seen, self.size, mode="area")
+
+    def _fitted(self, decoded: Tensor, shape: torch.Size) -> Tensor:
+        if decoded.shape == shape:
+            return decoded
+        return F.interpolate(decoded, shape[-2:], mode="bilinear", align_corners=False)

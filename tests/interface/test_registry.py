@@ -1,0 +1,76 @@
+"""The registry: bundles of options, a failed import, and misspelt names."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+import harness
+from harness.errors import UserError, unknown
+from harness.registry import EXPLAINERS, METRICS, Entry, Registry, bundles_of, options_of
+
+
+@dataclass(frozen=True)
+class Path:
+    """Options of a path."""
+
+    steps: int = 10
+    baseline: str = "zero"
+
+
+def ends_of(model, inputs, targets, *, path=Path(steps=4), power: float = 1.0):  # noqa: B008
+    """A map that tells its options."""
+    return inputs * 0 + path.steps + power * len(path.baseline)
+
+
+def test_fields_of_a_bundle_are_options_with_the_defaults_of_this_function():
+    assert dict(options_of(ends_of)) == {"steps": 4, "baseline": "zero", "power": 1.0}
+    entry = Entry("ends_of", ends_of, options_of(ends_of))
+    chosen = entry.complete({"steps": 7, "power": 2})
+    assert entry.keywords(chosen) == {"path": Path(7, "zero"), "power": 2.0}
+    with pytest.raises(UserError, match="option steps of ends_of is 'many', expected int"):
+        entry.complete({"steps": "many"})
+
+
+def test_a_function_with_a_bundle_is_called_by_the_names_of_its_options():
+    model, inputs = torch.nn.Linear(3, 2).eval(), torch.ones(2, 3)
+    maps = harness.explain(ends_of, model, inputs, torch.zeros(2, dtype=torch.long), steps=5, baseline="mean")
+    assert maps.tolist() == [[9.0] * 3] * 2
+
+
+def test_an_option_with_two_homes_is_an_error():
+    def twice(model, inputs, targets, *, path=Path(), steps=3):  # noqa: B008
+        """Two steps."""
+
+    with pytest.raises(UserError, match="has the option 'steps' twice"):
+        options_of(twice)
+
+
+def test_no_registered_item_loses_an_option_between_its_names_and_its_keywords():
+    for registry in (EXPLAINERS, METRICS):
+        for entry in registry.values():
+            keywords = entry.keywords(entry.complete({}))
+            taken = {name: value for name, value in keywords.items() if name not in bundles_of(entry.function)}
+            fields = {name for keyword in bundles_of(entry.function) for name in vars(keywords[keyword])}
+            assert taken.keys() | fields == set(entry.options), entry.name
+
+
+def test_after_a_failed_import_the_next_look_up_tries_again(tmp_path, monkeypatch):
+    package = tmp_path / "some_explainers"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "broken.py").write_text("raise RuntimeError('not yet')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = Registry("explainer", Entry, "some_explainers")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not yet"):
+            registry["any"]
+
+
+def test_a_misspelt_name_is_answered_by_the_nearest_three_and_the_command_that_lists_all():
+    with pytest.raises(UserError) as caught:
+        EXPLAINERS["grad_cam_p"]
+    text = str(caught.value)
+    assert "'grad_cam_pp'" in text and text.endswith("names: harness list explainers") and len(text) < 200
+    expected = "unknown verb 'rum': did you mean 'run'? available: plan, run"
+    assert str(unknown("verb", "rum", ["run", "plan"])) == expected
