@@ -10,17 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.code_version import code_of, measuring_code
 from harness.errors import UserError
-from harness.identity import canonical, code_of, code_of_modules, digest
+from harness.identity import canonical, digest
 from harness.results.disk import told_in_one_line, whole_file
 
 if TYPE_CHECKING:
     from harness.samples import Samples
 
 log = logging.getLogger(__name__)
-
-# What makes perturbed inputs for whoever asks.
-MADE_BY = ("harness.samples", "harness.removal.baselines", "harness.removal.infilling")
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class OutputCache:
         about = canonical(
             {
                 "model": self.model,
-                "code": [code_of(compute), code_of_modules(*MADE_BY)],
+                "code": [code_of(compute), measuring_code()],
                 "variant": predictor.variant.get("variant"),
                 "autocast": str(predictor.autocast),
                 "tf32": torch.backends.cuda.matmul.fp32_precision,

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.checks import settings
+from harness.code_version import code_of, measuring_code
 from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.engine.stage import Protocol
 from harness.errors import UserError, unknown
-from harness.identity import canonical, cell_id, code_of, code_of_modules, digest, files_of
+from harness.identity import canonical, cell_id, digest, files_of
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
-# What makes numbers beside the metric and the data: a change here makes cells of another night not comparable.
-MEASURING = ("harness.engine.block", "harness.engine.tuning", "harness.results.statistics")
 SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
 MOST_ATTEMPTS = 2
 
@@ -131,9 +130,9 @@ class Plan:
         return [Job(e, m, cell_id(self.identity(e, m))) for e in self.explainers for m in self.metrics]
 
     def stick(self, metric: Chosen) -> str:
-        """Fingerprint of the measuring side: metric, data with the files it names, and the code that measures."""
+        """The code version of the measurement: of metric, data set with the files it names, and what makes scores."""
         code = code_of(metric.entry.function, self.dataset.entry.function)
-        return digest(code_of_modules(*MEASURING), code, str(metric.entry.version), self._data_files)
+        return digest(measuring_code(), code, str(metric.entry.version), self._data_files)
 
     def subject_code(self, explainer: Chosen) -> str:
         """Fingerprint of what is measured, as far as it is known before loading: code of explainer and model, and the

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from harness.code_version import code_of
 from harness.engine.allocator import keep_freed_memory
 from harness.engine.block import measure_block
 from harness.engine.output_cache import OutputCache
 from harness.engine.stage import Stage, precision, set_stage
 from harness.engine.tuning import reuse, tune
 from harness.errors import NotApplicable, UserError, one_line
-from harness.identity import canonical, code_of, digest
+from harness.identity import canonical, digest
 from harness.jobs.lease import choose_device, lease
 from harness.jobs.map_recorder import Sheet
 from harness.jobs.plan import Plan

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from harness.assets import cached_state
+from harness.code_version import normal_form
 from harness.errors import UserError
-from harness.identity import normal_form
 from harness.messages import now_and_then, say
 
 LIBRARIES = ("numpy", "pillow", "scikit-image", "scikit-learn", "scipy", "torch")  # that weights may depend on

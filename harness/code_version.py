@@ -1,0 +1,185 @@
+"""Which version of the code made a number: fingerprints of what the code does, not of how it is written.
+
+Two versions are told apart, because they mean different things when they change:
+
+- the *code version of the measurement*, ``measuring_code``: the code that turns an attribution into a score. Scores of
+  two such versions are not comparable.
+- the code of an item, ``code_of``: of one explainer, metric, model or data set. Another version of an explainer or a
+  model is what a comparison of two runs is for.
+
+Comments, layout, docstrings, type annotations and the wording of messages do not count.
+"""
+
+import ast
+import importlib.util
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from harness.identity import digest
+
+# Raise it by hand when scores change for a reason that lies outside MEASURING: a new torch function behind the same
+# call, say. Cells of before and after are then not comparable.
+MEASURING_VERSION = 1
+
+# The modules that make scores, beside the metric and the data set. Each counts by itself: what it imports counts only
+# if it is in this list too, so that the store, the report, the runtime or a message can change freely.
+MEASURING = (
+    "harness.batch",
+    "harness.completeness",
+    "harness.engine.explain",
+    "harness.engine.score",
+    "harness.ordering",
+    "harness.predictor",
+    "harness.randomness",
+    "harness.removal.baselines",
+    "harness.removal.infilling",
+    "harness.removal.inpainting",
+    "harness.removal.noisy_linear",
+    "harness.removal.originals",
+    "harness.removal.segments",
+    "harness.removal.token_drop",
+    "harness.removal.vae",
+    "harness.samples",
+    "harness.units",
+)
+
+# Where items live: what an item's module imports from here is part of the item.
+ITEMS = ("harness.datasets", "harness.explainers", "harness.metrics", "harness.models")
+
+# Calls whose texts tell something to a reader.
+TELLING = {"NotApplicable", "UserError", "say", "tell", "unknown", "warn", "warning"}
+
+
+@cache
+def measuring_code() -> str:
+    """The code version of the measurement, beside metric and data set; LookupError if a module of it is missing."""
+    return digest(str(MEASURING_VERSION), *(part for name in MEASURING for part in (name, _module_form(name))))
+
+
+def code_of(*functions: Callable[..., Any]) -> str:
+    """Fingerprint of the code behind functions.
+
+    Of one of ours: its module and those it reaches in ``ITEMS``. Of a user's own: the file that defines it, or what was
+    typed into a notebook.
+    """
+    return digest(*(_function_code(function) for function in functions))
+
+
+def _function_code(function: Callable[..., Any]) -> str:
+    module = getattr(function, "__module__", "") or ""
+    if module.startswith("harness."):
+        return _item_code(module)
+    try:
+        return normal_form(Path(inspect.getfile(function)).read_text())
+    except (TypeError, OSError, SyntaxError):  # not from a file: a notebook keeps the source of what is typed in
+        return _typed_code(function)
+
+
+def _typed_code(function: Callable[..., Any]) -> str:
+    try:
+        return normal_form(textwrap.dedent(inspect.getsource(function)))
+    except (TypeError, OSError, SyntaxError):
+        code = getattr(function, "__code__", None)
+        return _compiled(code) if code else f"{type(function).__module__}.{type(function).__qualname__}"
+
+
+def _compiled(code: CodeType) -> str:
+    """Compiled code as text, without the addresses that differ from one process to the next."""
+    constants = [_compiled(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return repr((code.co_code.hex(), code.co_names, constants))
+
+
+@cache
+def _item_code(name: str) -> str:
+    """Fingerprint of a module and of the modules of items that it reaches."""
+    reached, waiting = {}, [name]
+    while waiting:
+        current = waiting.pop()
+        if current not in reached:
+            reached[current] = _module_form(current)
+            waiting += [each for each in imported_modules(source_of(current)) if each.startswith(ITEMS)]
+    return digest(*(part for pair in sorted(reached.items()) for part in pair))
+
+
+@cache
+def _module_form(name: str) -> str:
+    return digest(normal_form(source_of(name)))
+
+
+@cache
+def source_of(name: str) -> str:
+    """The source of one of our modules; LookupError where there is none."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not (spec.origin or "").endswith(".py"):
+        raise LookupError(f"the code version counts the module {name!r}, which does not exist")
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def imported_modules(source: str) -> Iterator[str]:
+    """The modules of ours that a source imports, those it only names for type checkers included."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("harness."))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "harness":
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name for name in [node.module, *inner] if _is_module(name))
+
+
+@cache
+def _is_module(name: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(name) if name.startswith("harness.") else None
+    except ModuleNotFoundError:
+        return False
+    return spec is not None and (spec.origin or "").endswith(".py")
+
+
+def normal_form(source: str) -> str:
+    """What a source does: its syntax tree without docstrings, annotations and the wording of messages."""
+    return _form(ast.parse(source))
+
+
+def _form(node: Any) -> str:
+    """A syntax tree as text, without empty fields, so that Python versions agree on it."""
+    if isinstance(node, list):
+        return "[" + ",".join(_form(each) for each in node if not _is_docstring(each)) + "]"
+    if isinstance(node, ast.Raise):
+        return f"Raise({_raised(node.exc)})"
+    if isinstance(node, ast.Call) and _name_of(node.func) in TELLING:
+        return f"Call({_name_of(node.func)})"
+    if isinstance(node, ast.keyword) and node.arg == "reason":
+        return "keyword(reason)"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    shown = (
+        f"{name}={_form(value)}"
+        for name, value in ast.iter_fields(node)
+        if value not in (None, []) and name not in ("kind", "annotation", "returns", "type_comment")
+    )
+    return f"{type(node).__name__}({','.join(shown)})"
+
+
+def _raised(error: ast.expr | None) -> str:
+    """Which error is raised, without its message."""
+    if error is None:
+        return ""
+    return _name_of(error.func) if isinstance(error, ast.Call) else _form(error)
+
+
+def _name_of(function: ast.expr) -> str:
+    """The last part of a dotted name; the whole form of anything else."""
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else _form(function)
+
+
+def _is_docstring(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
