@@ -16,6 +16,19 @@ from harness.api import evaluate, explain, run, score  # noqa: E402
 from harness.batch import Scores  # noqa: E402
 from harness.errors import NotApplicable  # noqa: E402
 from harness.registry import dataset, explainer, metric, model  # noqa: E402
+from harness.sources import Data  # noqa: E402
 
-__all__ = ["NotApplicable", "Scores", "dataset", "evaluate", "explain", "explainer", "metric", "model", "run", "score"]
+__all__ = [
+    "Data",
+    "NotApplicable",
+    "Scores",
+    "dataset",
+    "evaluate",
+    "explain",
+    "explainer",
+    "metric",
+    "model",
+    "run",
+    "score",
+]
 __version__ = "0.1.0"

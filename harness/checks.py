@@ -54,6 +54,21 @@ def check_targets(targets: Any, count: int, classes: int | None = None, what: st
     return targets.long()
 
 
+def check_labels(labels: Any, count: int) -> Tensor | None:
+    """The labels (N,) as a tensor of whole numbers or floats, if there is one per sample; None stays None."""
+    if labels is None:
+        return None
+    try:
+        labels = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"labels are {type(labels).__name__}, expected class indices or numbers ({count},)") from None
+    if labels.shape != (count,) or labels.dtype == torch.bool:
+        raise UserError(
+            f"labels are {labels.dtype} {tuple(labels.shape)}, expected class indices or numbers ({count},)"
+        )
+    return labels
+
+
 def check_like_inputs(given: Any, inputs: Tensor, what: str) -> Tensor | None:
     """Training inputs, if they are a float tensor of inputs of the same shape; None stays None."""
     if given is None:
@@ -88,16 +103,26 @@ def check_masks(masks: Any, count: int, shape: tuple[int, ...]) -> Tensor | None
     return masks.bool()
 
 
-def check_truth(truth: Any, count: int, units: Units) -> Tensor | None:
-    """The known right attributions (N, *units) as float, if they have that shape and are finite; None stays None."""
+def check_truth(truth: Any, count: int, shape: tuple[int, ...]) -> Tensor | None:
+    """The known right attributions (N, *units) as floats, if they have that shape and are finite; None stays None."""
     if truth is None:
         return None
-    if not isinstance(truth, Tensor) or tuple(truth.shape) != (count, *units.shape):
+    if not isinstance(truth, Tensor) or tuple(truth.shape) != (count, *shape):
         came = tuple(truth.shape) if isinstance(truth, Tensor) else type(truth).__name__
-        raise UserError(f"truth is {came}, expected one number per unit, a tensor {(count, *units.shape)}")
+        raise UserError(f"truth is {came}, expected one number per unit, a tensor {(count, *shape)}")
     if not truth.isfinite().all():
         raise UserError("truth holds NaN or infinite values, expected finite numbers")
-    return truth.float()
+    return truth if truth.is_floating_point() else truth.float()
+
+
+def check_segments(segments: Any, count: int, shape: tuple[int, ...]) -> Tensor | None:
+    """Segments (N, *units), from one map for all or one per sample; None stays None."""
+    if segments is None:
+        return None
+    if not isinstance(segments, Tensor) or tuple(segments.shape) not in (shape, (count, *shape)):
+        came = tuple(segments.shape) if isinstance(segments, Tensor) else type(segments).__name__
+        raise UserError(f"segments have shape {came}, expected {shape} or {(count, *shape)}")
+    return segments.expand(count, *shape)
 
 
 def check_fillers(fillers: Any, inputs: Tensor) -> Mapping[str, Tensor] | None:
@@ -169,7 +194,7 @@ def check_groups(groups: Mapping[str, Any] | None, count: int) -> dict[str, list
     """Divisions of the samples, name -> one group per sample, as plain lists."""
     if not isinstance(groups, Mapping | None):
         raise UserError(f"groups are a {type(groups).__name__}, expected a mapping: name -> one group per sample")
-    lists = {str(name): [_plain(value) for value in values] for name, values in (groups or {}).items()}
+    lists = {str(name): [_python_number(value) for value in values] for name, values in (groups or {}).items()}
     for name, values in lists.items():
         if len(values) != count:
             raise UserError(f"groups {name!r} have {len(values)} entries, expected one for each of {count} samples")
@@ -179,6 +204,6 @@ def check_groups(groups: Mapping[str, Any] | None, count: int) -> dict[str, list
     return lists
 
 
-def _plain(value: Any) -> Any:
+def _python_number(value: Any) -> Any:
     """A number of numpy or torch as Python's own, which JSON can hold."""
     return value.item() if getattr(value, "ndim", None) == 0 else value

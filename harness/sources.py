@@ -1,7 +1,7 @@
-"""What a registered model and a registered data set give to a block."""
+"""Models and data as the engine takes them: what registered items give, and what users hand in."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -52,31 +52,40 @@ class Wording:
 
 @dataclass
 class Data:
-    """Labelled samples, read one at a time.
+    """Samples and what goes with them: what a registered data set gives, and what a user hands in as ``harness.Data``.
 
-    ids           a readable, unique name per sample
-    items         a sequence, indexable by number: float tensors of one input, or raw items for ``preprocess``
-    labels        (N,) int64 class indices, float numbers where a single output is to be predicted, or None
-    modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``
-    value_range   as in LoadedModel, for items that are tensors already
+    inputs        (N, ...) a float tensor; or any sequence, read one sample at a time: float tensors of one input, or
+                  raw items (images, texts) for the model's ``preprocess``
+    targets       (N,) int64, the outputs to be explained; None where the protocol's ``target`` chooses them
+    labels        (N,) what the data says each sample is: int64 class indices, or float numbers where a single output
+                  is to be predicted; None where it says nothing. Without labels, given targets are taken for them
+    ids           a readable, unique name per sample; by default its number
+    modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``; of a tensor it is told by its axes:
+                  (N, C, H, W) is an image, (N, D) a table, (N, T, D) tokens, anything else other
+    value_range   lowest and highest value an input can have, numbers or tensors (C, 1, 1), as in LoadedModel
+    classes       the names of the classes that labels count, or None
     train         training inputs (R, ...) as tensors, for baselines and background sets, or None
     train_labels  their labels (R,), or None
     masks         (N, *units) bool, where the object is, or None; ``MaskImages`` for masks of raw images
     truth         (N, *units), the known right attribution of each sample's label (of a single output, of the output),
                   or None where nobody knows it
-    segments      (N, *units) int64, segments of the data's own, numbered from 0, or None
+    segments      (N, *units) or (*units) int64, segments of the data's own, numbered from 0, or None
     unit_names    names of the units (columns of a table), or None
     columns       of a table whose columns are several numbers (one-hot): the unit of each number, or None
+    fillers       what a removed token of texts (N, T, D) can become: ``pad``, ``mask`` -> (D,); None where the model
+                  itself names them, or there are none
     groups        divisions of the samples whose scores are to be compared, like a sensitive attribute: name -> (N,)
     skipped       what could not be read, one line each
     function      the function that ``truth`` is of, as ``LoadedModel.function`` names it; None where it is of any
                   model
     """
 
-    ids: Sequence[str]
-    items: Sequence[Any]
-    labels: Tensor | None
-    modality: str
+    inputs: Sequence[Any]
+    targets: Tensor | None = None
+    _: KW_ONLY
+    labels: Tensor | None = None
+    ids: Sequence[str] | None = None
+    modality: str | None = None
     value_range: tuple[Any, Any] | None = None
     classes: tuple[str, ...] | None = None
     train: Tensor | None = None
@@ -86,12 +95,13 @@ class Data:
     segments: PerSample | None = None
     unit_names: tuple[str, ...] | None = None
     columns: tuple[int, ...] | None = None
+    fillers: Mapping[str, Tensor] | None = None
     groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     function: str | None = None
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.inputs)
 
 
 @dataclass(frozen=True)

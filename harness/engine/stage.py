@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.checks import check_inputs, check_model, check_targets, class_count, first_line, settings
+from harness.checks import check_inputs, check_model, check_seed, check_targets, class_count, first_line, settings
 from harness.engine.allocator import give_back_freed_memory
 from harness.engine.mask_images import SeenMasks, with_masks_seen
 from harness.engine.memo import Memo, Shelf
 from harness.engine.output_cache import OutputCache
-from harness.errors import NotApplicable, UserError, one_line, unknown
+from harness.engine.reading import checked, read_inputs
+from harness.errors import NotApplicable, UserError, unknown
 from harness.identity import weights_of
 from harness.predictor import Predictor, default_chunk
 from harness.samples import Samples
@@ -32,7 +33,7 @@ class Protocol:
 
     samples         how many samples, the first ones of the data set; None for all
     seed            of every random draw
-    target          the explained class: ``predicted``, ``label``, or a class index
+    target          the explained class: ``predicted``, ``label``, ``given`` (the data's own targets), or a class index
     dtype           ``float32``, ``tf32`` (matrix units of a GPU), or mixed precision ``bfloat16`` or ``float16``
     reduction       of channels to one number per unit: ``sum`` (signed), ``abs_sum``, ``max_abs``, ``l2``, or ``none``
     explain_batch   samples per call of an explainer
@@ -50,9 +51,10 @@ class Protocol:
             raise unknown("protocol.dtype", self.dtype, DTYPES)
         if self.reduction not in (*REDUCTIONS, "none"):
             raise unknown("protocol.reduction", self.reduction, (*REDUCTIONS, "none"))
-        if self.target not in ("predicted", "label") and not isinstance(self.target, int):
-            raise UserError(f"protocol.target is {self.target!r}, expected predicted, label or a class index")
-        for name, least in (("samples", 1), ("explain_batch", 1), ("seed", 0)):
+        if self.target not in ("predicted", "label", "given") and not isinstance(self.target, int):
+            raise UserError(f"protocol.target is {self.target!r}, expected predicted, label, given or a class index")
+        check_seed(self.seed)
+        for name, least in (("samples", 1), ("explain_batch", 1)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):
                 raise UserError(f"protocol.{name} is {value!r}, expected a whole number from {least}")
@@ -67,8 +69,13 @@ class Protocol:
 class Stage:
     """A model and data on a device, with the targets that the protocol fixes.
 
-    predictions   (N,) the class the model gives each sample
-    targets       (N,) the class that is explained
+    count         how many samples there are
+    chunk_size    samples that are scored together
+    targets       (N,) int64 on the CPU, the class that is explained
+    class_count   how many classes the model's outputs speak of; 1 for a single output
+    memos         results by chunk, ``memo`` those for all chunks, on one ``shelf`` that spills to disk
+    cache         inputs that were read and preprocessed, by chunk
+    output_cache  keeps outputs from run to run, or None
     """
 
     model: LoadedModel
@@ -79,9 +86,8 @@ class Stage:
     units: Units
     count: int
     chunk_size: int
-    predictions: Tensor
-    targets: Tensor
-    outputs: Tensor
+    class_count: int
+    targets: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     memos: dict[int, Memo] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
     cache: Memo = field(default_factory=lambda: Memo(Shelf(CACHE_BYTES)))
@@ -98,10 +104,29 @@ class Stage:
         """Fingerprint of the model's weights as they were loaded."""
         return weights_of(self.module)
 
+    @cached_property
+    def outputs(self) -> Tensor:
+        """The model's outputs (N, classes) for the clean inputs, float32 on the CPU; UserError if one is not finite."""
+        return torch.cat([_clean_outputs(self.predictor, self._inputs(*place)) for place in self._places()])
+
+    @property
+    def predictions(self) -> Tensor:
+        """The class (N,) that the model gives each sample; 0 for a single output."""
+        single = self.outputs.shape[1] == 1
+        return torch.zeros(self.count, dtype=torch.long) if single else self.outputs.argmax(1)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """What the data says the samples are: its labels, else the targets that came with it."""
+        return self.data.targets if self.data.labels is None else self.data.labels
+
+    def _places(self) -> Iterator[tuple[int, slice]]:
+        for number, start in enumerate(range(0, self.count, self.chunk_size)):
+            yield number, slice(start, min(start + self.chunk_size, self.count))
+
     def chunks(self) -> Iterator[tuple[slice, Samples]]:
         """All samples, a chunk at a time, with which of them it holds."""
-        for number, start in enumerate(range(0, self.count, self.chunk_size)):
-            where = slice(start, min(start + self.chunk_size, self.count))
+        for number, where in self._places():
             yield where, self._samples(number, where)
             if self.count > self.chunk_size:
                 # What one chunk leaves behind in the heap is in pieces into which the next one's blocks do not fit.
@@ -112,7 +137,7 @@ class Stage:
         return self._inputs(0, slice(0, min(self.chunk_size, self.count)))
 
     def inputs(self, where: slice) -> Tensor:
-        """The inputs of any samples, on the CPU."""
+        """The inputs of any samples, where the data holds them."""
         return read_inputs(self.model, self.data, where)
 
     def _samples(self, number: int, where: slice) -> Samples:
@@ -125,7 +150,7 @@ class Stage:
             self.predictor,
             units=self.units,
             seed=self.protocol.seed,
-            labels=mine(data.labels),
+            labels=mine(self.labels),
             train=data.train,
             train_labels=data.train_labels,
             unit_names=data.unit_names,
@@ -135,7 +160,7 @@ class Stage:
             given_segments=segments,
             places=torch.arange(where.start, where.stop, device=self.device),
             ids=data.ids,
-            fillers=self.model.fillers if wording is None else wording.fillers,
+            fillers=(self.model.fillers or data.fillers) if wording is None else wording.fillers,
             memo=self.memos.setdefault(number, Memo(self.shelf)),
             block=self.memo,
             output_cache=self.output_cache,
@@ -145,7 +170,7 @@ class Stage:
         """Which word each token of a chunk's texts belongs to, read once."""
         key = ("words", number)
         if key not in self.cache:
-            texts = [self.data.items[index] for index in range(where.start, where.stop)]
+            texts = [self.data.inputs[index] for index in range(where.start, where.stop)]
             self.cache[key] = torch.stack([self.model.wording.words(text) for text in texts])
         return self.cache[key].to(self.device)
 
@@ -158,16 +183,27 @@ class Stage:
 
     def _inputs(self, number: int, where: slice) -> Tensor:
         """Inputs of a chunk, on the device; read and preprocessed once, and kept without growing in memory."""
-        if number not in self.cache:
-            self.cache[number] = read_inputs(self.model, self.data, where)
         layout = torch.channels_last if self.predictor.channels_last else torch.preserve_format
+        if isinstance(self.data.inputs, Tensor) and self.model.preprocess is None:  # they are in memory already
+            return self.inputs(where).to(self.device, memory_format=layout)
+        if number not in self.cache:
+            self.cache[number] = self.inputs(where)
         return self.cache[number].to(self.device, memory_format=layout)
 
 
 def set_stage(
-    model: LoadedModel, data: Data, protocol: Protocol, device: torch.device, chunk: int | None = None
+    model: LoadedModel,
+    data: Data,
+    protocol: Protocol,
+    device: torch.device,
+    chunk: int | None = None,
+    together: bool = False,
 ) -> Stage:
-    """Put model and data on the device and fix the targets; raises one line on what does not fit."""
+    """Put model and data on the device and fix the targets; raises one line on what does not fit.
+
+    ``chunk`` is the number of inputs per forward pass; ``together`` makes all samples one chunk, for data that is in
+    memory anyway.
+    """
     if len(data) == 0:
         raise UserError("the data set is empty, expected at least one sample")
     if None not in (model.function, data.function) and model.function != data.function:
@@ -175,42 +211,19 @@ def set_stage(
             f"the data's truth is of {data.function!r}, the model is {model.function!r}; give both the same options, "
             "or take data without its truth (dataset.truth=false, where it has this option)"
         )
-    data = with_masks_seen(data, model.preprocess)
+    if isinstance(data.inputs, Tensor) and model.preprocess is None:
+        check_inputs(data.inputs)
     module = check_model(model.module).to(device)
-    count = min(len(data), protocol.samples or len(data))
     first = read_inputs(model, data, slice(0, 1))
-    size = max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
-    predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
     units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
-    nothing = torch.empty(0, dtype=torch.long)
-    stage = Stage(model, data, protocol, device, predictor, units, count, size, nothing, nothing, nothing)
-    first_outputs(predictor, first.to(device))
-    stage.outputs = torch.cat([_outputs(stage, samples) for _, samples in _untargeted(stage)])
-    stage.predictions = stage.outputs.argmax(1) if stage.outputs.shape[1] > 1 else torch.zeros(count, dtype=torch.long)
+    data = checked(with_masks_seen(data, model.preprocess), first, units)
+    count = min(len(data), protocol.samples or len(data))
+    size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
+    predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
+    classes = class_count(first_outputs(predictor, first.to(device)))
+    stage = Stage(model, data, protocol, device, predictor, units, count, size, classes)
     stage.targets = _targets(stage)
     return stage
-
-
-def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
-    """Inputs of some samples, as the model takes them, on the CPU."""
-    tensors = [_read_one(model, data, index) for index in range(where.start, where.stop)]
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) > 1:
-        raise UserError(
-            f"inputs have different shapes, {' and '.join(map(str, sorted(shapes)[:2]))}, expected one shape"
-        )
-    return check_inputs(torch.stack(tensors))
-
-
-def _read_one(model: LoadedModel, data: Data, index: int) -> Tensor:
-    try:
-        item = data.items[index]
-        tensor = model.preprocess(item) if model.preprocess else item
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"sample {data.ids[index]!r} cannot be read or preprocessed: {one_line(error)}") from error
-    if not isinstance(tensor, Tensor):
-        raise NotApplicable(f"the data holds {type(item).__name__} and the model has no preprocessing for it")
-    return tensor
 
 
 def first_outputs(predictor: Predictor, one: Tensor) -> Tensor:
@@ -227,29 +240,29 @@ def first_outputs(predictor: Predictor, one: Tensor) -> Tensor:
         raise NotApplicable(f"the model does not take inputs of shape {shape}: {first_line(error)}") from None
 
 
-def _untargeted(stage: Stage) -> Iterator[tuple[slice, Samples]]:
-    stage.targets = torch.zeros(stage.count, dtype=torch.long)
-    yield from stage.chunks()
-
-
-def _outputs(stage: Stage, samples: Samples) -> Tensor:
-    outputs = stage.predictor.logits(samples.inputs).cpu()
+def _clean_outputs(predictor: Predictor, inputs: Tensor) -> Tensor:
+    outputs = predictor.logits(inputs).cpu()
     if not outputs.isfinite().all():
         raise UserError("the model's outputs for clean inputs hold NaN or infinite values")
     return outputs if outputs.dim() == 2 else outputs.unsqueeze(1)
 
 
 def _targets(stage: Stage) -> Tensor:
-    classes, wanted = class_count(stage.outputs), stage.protocol.target
-    if stage.data.labels is not None and stage.outputs.shape[1] > 1:
-        check_targets(stage.data.labels[: stage.count], stage.count, classes, what="labels")
+    """The explained class of each sample, as the protocol says; labels are checked where the model has classes."""
+    count, classes, wanted, data = stage.count, stage.class_count, stage.protocol.target, stage.data
+    if data.labels is not None and classes > 1:
+        check_targets(data.labels[:count], count, classes, what="labels")
+    if wanted == "given":
+        if data.targets is None:
+            raise UserError("protocol.target is given, but the data gives no targets; use target=predicted or label")
+        return check_targets(data.targets, len(data), classes)[:count].cpu()
     if wanted == "predicted" or (wanted == "label" and classes == 1):  # a single output is all there is to explain
         return stage.predictions
     if wanted == "label":
-        if stage.data.labels is None:
+        if stage.labels is None:
             raise UserError("protocol.target is label, but the data has no labels; use target=predicted")
-        return check_targets(stage.data.labels[: stage.count], stage.count, classes, what="labels")
-    return check_targets(torch.full((stage.count,), wanted), stage.count, classes, what="protocol.target")
+        return check_targets(stage.labels[:count], count, classes, what="labels")
+    return check_targets(torch.full((count,), wanted), count, classes, what="protocol.target")
 
 
 @contextmanager

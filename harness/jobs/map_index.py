@@ -47,7 +47,7 @@ def _samples(stage: Stage, count: int) -> list[dict[str, Any]]:
     """Id, label, prediction, target and confidence of each sample; of a single output its value is the prediction."""
     names = stage.model.classes or stage.data.classes
     name = lambda index: names[index] if names else f"class {index}"
-    single, labels = stage.outputs.shape[1] == 1, stage.data.labels
+    single, labels = stage.outputs.shape[1] == 1, stage.labels
     confidence = None if single else stage.outputs.softmax(1).amax(1)
     return [
         {
@@ -63,7 +63,7 @@ def _samples(stage: Stage, count: int) -> list[dict[str, Any]]:
 
 def _tokens(stage: Stage, count: int) -> list[list[str]] | None:
     wording = stage.model.wording
-    return None if wording is None else [list(map(str, wording.tokens(stage.data.items[i]))) for i in range(count)]
+    return None if wording is None else [list(map(str, wording.tokens(stage.data.inputs[i]))) for i in range(count)]
 
 
 def _write_inputs(path: Path, stage: Stage, count: int) -> str | None:

@@ -85,7 +85,7 @@ class Sheet:
         """A picture of the first texts, and beside it a page of all that maps are kept of."""
         from harness.results.sentences import passages, sentence_page, sentence_sheet
 
-        tokens = [self.stage.model.wording.tokens(self.stage.data.items[index]) for index in range(self.count)]
+        tokens = [self.stage.model.wording.tokens(self.stage.data.inputs[index]) for index in range(self.count)]
         found = passages(tokens, maps, **said)
         few = found[: max(1, MOST_LINES // len(maps))]
         sentence_page(path.with_suffix(".html"), found, title=self.plan.title, subtitle=self._of_all(len(found)))
@@ -121,9 +121,7 @@ class Sheet:
             return [Caption(name) for name in stage.data.ids[: self.count]]
         name = lambda index: names[index] if names else f"class {index}"
         labels = (
-            [""] * self.count
-            if stage.data.labels is None
-            else [name(int(label)) for label in stage.data.labels[: self.count]]
+            [""] * self.count if stage.labels is None else [name(int(label)) for label in stage.labels[: self.count]]
         )
         predicted, confidence = [name(int(p)) for p in stage.predictions], stage.outputs.softmax(1).amax(1).tolist()
         columns = zip(stage.data.ids, labels, predicted, confidence, strict=False)

@@ -206,7 +206,7 @@ def _predictions(stage: Stage) -> list[int | None]:
 def _labels(stage: Stage) -> list[int | None]:
     """The class the data says each sample is; None where it says none, or the model has a single output and no
     class."""
-    labels = stage.data.labels
+    labels = stage.labels
     unclassed = labels is None or labels.is_floating_point() or stage.outputs.shape[1] == 1
     return [None] * stage.count if unclassed else labels[: stage.count].tolist()
 

@@ -199,7 +199,7 @@ def view_features(scene: Scene) -> list[Path]:
     name, features = penultimate(stage)
     places, perplexity = embed(features, seed=stage.protocol.seed)
     label, score = _faithfulness(scene)
-    names, labels = scene.class_names, stage.data.labels
+    names, labels = scene.class_names, stage.labels
     predictions = [names[i] for i in stage.predictions.tolist()]
     known = labels is not None and stage.outputs.shape[1] > 1
     classes = [names[i] for i in labels[: stage.count].tolist()] if known else predictions
