@@ -1,0 +1,159 @@
+"""explain, score, evaluate and run take the same way into the engine, and take the same data."""
+
+import pytest
+import torch
+
+import harness
+from harness.guards import ModelChanged
+from harness.jobs.lease import lease
+from harness.registry import EXPLAINERS
+
+MODEL = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2 * 4 * 4, 3)).eval()
+INPUTS, TARGETS = torch.randn(5, 2, 4, 4), torch.tensor([0, 1, 2, 1, 0])
+MORE = {
+    "train": torch.randn(7, 2, 4, 4),
+    "train_labels": torch.arange(7) % 3,
+    "masks": torch.rand(5, 4, 4) > 0.5,
+    "truth": torch.randn(5, 4, 4),
+    "segments": torch.arange(16).view(4, 4) // 4,
+    "value_range": (-5.0, 5.0),
+    "labels": torch.tensor([0, 1, 2, 2, 0]),
+}
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The samples that a planted explainer was called with, in order."""
+    calls = []
+
+    def planted(model, inputs, targets, *, context):
+        """Notes its context."""
+        calls.append(context)
+        return inputs * 2
+
+    EXPLAINERS["saliency"]  # so that what is registered now is all there is
+    monkeypatch.setattr(EXPLAINERS, "_entries", dict(EXPLAINERS._entries))
+    EXPLAINERS.register(planted)
+    return calls
+
+
+def same(first, second):
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+def test_the_four_show_an_explainer_the_same_samples(seen):
+    data = harness.Data(INPUTS, TARGETS, **MORE)
+    maps = harness.explain("planted", MODEL, data)
+    harness.score("max_sensitivity", MODEL, data, maps, explainer="planted", samples=1, radius=1e-9)
+    harness.evaluate(MODEL, data, explainers="planted", metrics="sparseness")
+    first, last = seen[0], seen[-1]
+    for name in (
+        "targets",
+        "keys",
+        "units",
+        "seed",
+        "labels",
+        "train_labels",
+        "train",
+        "masks",
+        "truth",
+        "value_range",
+    ):
+        assert same(getattr(first, name), getattr(last, name)), name
+    assert torch.equal(first.given_segments, last.given_segments) and torch.equal(first.inputs, last.inputs)
+    again = seen[1]  # noisy inputs of the metric; everything else stays
+    assert torch.equal(again.targets[: len(TARGETS)], TARGETS) and same(again.value_range, first.value_range)
+
+
+def test_data_and_tensors_give_the_same_numbers():
+    data = harness.Data(INPUTS, TARGETS)
+    maps = harness.explain("integrated_gradients", MODEL, INPUTS, TARGETS, steps=4)
+    assert torch.equal(harness.explain("integrated_gradients", MODEL, data, steps=4), maps)
+    scores = harness.score("deletion", MODEL, INPUTS, TARGETS, maps, steps=4)
+    assert torch.equal(harness.score("deletion", MODEL, data, maps, steps=4), scores)
+    frame = harness.evaluate(
+        MODEL, data, explainers={"integrated_gradients": {"steps": 4}}, metrics={"deletion": {"steps": 4}}
+    )
+    assert frame["value"].tolist() == scores.tolist()
+
+
+def test_without_labels_the_targets_are_taken_for_them(seen):
+    harness.explain("planted", MODEL, INPUTS, TARGETS)
+    assert torch.equal(seen[0].labels, TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    {
+        "a keyword that goes with the data": (
+            lambda: harness.explain("saliency", MODEL, INPUTS, TARGETS, truth=MORE["truth"]),
+            r"truth= goes with the data; give harness.Data\(inputs, targets, truth=...\)",
+        ),
+        "the same in evaluate": (
+            lambda: harness.evaluate(
+                MODEL, INPUTS, TARGETS, explainers="edge", metrics="complexity", ids=list("abcde")
+            ),
+            "ids= goes with the data",
+        ),
+        "targets twice": (
+            lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS, TARGETS), TARGETS),
+            "targets came beside harness.Data",
+        ),
+        "train twice": (
+            lambda: harness.explain(
+                "saliency", MODEL, harness.Data(INPUTS, TARGETS, train=MORE["train"]), train=MORE["train"]
+            ),
+            "train came twice",
+        ),
+        "no targets": (lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS)), "harness.Data has no targets"),
+        "names of another number": (
+            lambda: harness.evaluate(
+                MODEL, harness.Data(INPUTS, TARGETS, ids=["a"]), explainers="edge", metrics="complexity"
+            ),
+            "ids are 1, expected one for each of 5 inputs",
+        ),
+        "truth of another shape": (
+            lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS, TARGETS, truth=torch.zeros(5, 3))),
+            r"truth is \(5, 3\), expected one number per unit, a tensor \(5, 4, 4\)",
+        ),
+        "labels of another number": (
+            lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS, TARGETS, labels=TARGETS[:2])),
+            r"labels are torch.int64 \(2,\), expected class indices or numbers \(5,\)",
+        ),
+    }.values(),
+)
+def test_what_does_not_fit_is_said_in_one_line(act, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        act()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_changed_while_an_explainer_prepares_is_noticed_and_put_back(monkeypatch):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(32, 3)).eval()
+    weight = model[1].weight.detach().clone()
+
+    def spoil(model, context, /):
+        model[1].weight.data.zero_()
+
+    def prepared_badly(model, inputs, targets, *, prepared):
+        """Spoils the model before it explains."""
+        return inputs
+
+    monkeypatch.setattr(EXPLAINERS, "_entries", dict(EXPLAINERS._entries))
+    EXPLAINERS.register(prepared_badly, prepare=spoil)
+    acts = [
+        lambda: harness.explain("prepared_badly", model, INPUTS, TARGETS),
+        lambda: harness.score("sparseness", model, INPUTS, TARGETS, INPUTS, explainer="prepared_badly"),
+    ]
+    for act in acts:
+        with pytest.raises(ModelChanged):
+            act()
+        assert torch.equal(model[1].weight, weight)
+
+
+def test_timings_beside_another_run_are_not_called_undisturbed():
+    times = lambda: harness.evaluate(MODEL, INPUTS, TARGETS, explainers="saliency", metrics="seconds_per_sample")
+    assert times()["value"].notna().all()
+    with lease(torch.device("cpu"), "wait", print):
+        beside = times()
+    assert beside["value"].isna().all() and "shared" in beside["error"].iloc[0]
