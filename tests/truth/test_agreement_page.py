@@ -33,20 +33,37 @@ def page():
 def rows(metric, means, better="higher", status="ok"):
     """Scores of twelve samples around a mean for each explainer."""
     noise = 0.01 * np.random.default_rng(0).normal(size=12)
-    return pd.DataFrame([
-        {"metric": metric, "explainer": name, "sample": sample, "value": mean + (noise[sample] if np.ptp(means) else 0),
-         "better": better, "status": status, "error": ""}
-        for name, mean in zip(EXPLAINED, means, strict=True) for sample in range(12)
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "metric": metric,
+                "explainer": name,
+                "sample": sample,
+                "value": mean + (noise[sample] if np.ptp(means) else 0),
+                "better": better,
+                "status": status,
+                "error": "",
+            }
+            for name, mean in zip(EXPLAINED, means, strict=True)
+            for sample in range(12)
+        ]
+    )
 
 
 @pytest.fixture
 def table(page):
-    return page.compared(pd.concat([
-        rows("truth_correlation", (1.0, 0.8, 0.1)), rows("truth_precision", (1.0, 1.0, 1.0)),
-        rows("alike", (5.0, 4.0, 3.0)), rows("alike, lower is better", (1.0, 2.0, 3.0), "lower"),
-        rows("opposed", (1.0, 2.0, 3.0)), rows("flat", (0.7, 0.7, 0.7)),
-    ])).set_index("metric")  # fmt: skip
+    return page.compared(
+        pd.concat(
+            [
+                rows("truth_correlation", (1.0, 0.8, 0.1)),
+                rows("truth_precision", (1.0, 1.0, 1.0)),
+                rows("alike", (5.0, 4.0, 3.0)),
+                rows("alike, lower is better", (1.0, 2.0, 3.0), "lower"),
+                rows("opposed", (1.0, 2.0, 3.0)),
+                rows("flat", (0.7, 0.7, 0.7)),
+            ]
+        )
+    ).set_index("metric")
 
 
 def test_a_metric_agrees_as_its_ranking_does_and_its_direction_counts(table):
@@ -78,10 +95,13 @@ def test_options_reach_those_that_have_them_and_random_baselines_stay(page):
 def test_an_oracle_with_more_noise_is_further_from_the_truth(page):
     data, loaded = logic(gate="max", repeats=4), logic_net(gate="max")
     frame = harness.evaluate(
-        loaded.module, data.items, torch.zeros(len(data), dtype=torch.long), truth=data.truth,
+        loaded.module,
+        data.items,
+        torch.zeros(len(data), dtype=torch.long),
+        truth=data.truth,
         metrics=["truth_correlation"],
         explainers={f"{noise:g}": {"name": page.degraded_oracle, "noise": noise} for noise in (0.0, *page.NOISES)},
-    )  # fmt: skip
+    )
     means = frame.groupby("explainer", sort=False).value.mean()
     assert means.iloc[0] == pytest.approx(1) and means.is_monotonic_decreasing
 
