@@ -31,13 +31,14 @@ RETRAINING = ("roar", "idsds", "label_randomization")
 EQUAL = 1e-5  # of the range over all explainers: smaller differences are rounding errors
 # The headings of the tables: tau-b compares a metric's ranking with that by truth_correlation or truth_precision.
 SUMMARY = (
-    "| metric | families | mean tau-b, correlation | lowest tau-b, correlation | mean tau-b, precision | best: oracle |",
-    "| --- | --- | --- | --- | --- | --- |",
+    "metric",
+    "families",
+    "mean tau-b, correlation",
+    "lowest tau-b, correlation",
+    "mean tau-b, precision",
+    "oracle is best",
 )
-OF_FAMILY = (
-    "| metric | tau-b, correlation | tau-b, precision | rank of the oracle | explainers | samples |",
-    "| --- | --- | --- | --- | --- | --- |",
-)
+OF_FAMILY = ("metric", "tau-b, correlation", "tau-b, precision", "rank of the oracle", "explainers", "samples")
 # The columns of a table have no neighbours, so they are removed one by one, where images lose patches by default.
 COLUMNS = {"granularity": "unit", "segments": "unit", "perturbation": "subset"}
 # Of local explainers, the ones that a user would compare; global ones give every sample the same map.
@@ -211,7 +212,7 @@ def part(results: dict[str, pd.DataFrame]) -> str:
 
 def _summary(title: str, tables: list[pd.DataFrame]) -> str:
     joined = pd.concat(tables)
-    lines = [*SUMMARY]
+    lines = _head(SUMMARY)
     groups = sorted(joined[joined.oracle.notna()].groupby("metric"), key=lambda each: -each[1][TRUTHS[0]].mean())
     for metric, rows in groups:
         correlation, precision = rows[TRUTHS[0]], rows[TRUTHS[1]]
@@ -223,7 +224,7 @@ def _summary(title: str, tables: list[pd.DataFrame]) -> str:
 
 
 def _of_family(name: str, table: pd.DataFrame) -> str:
-    lines = [*OF_FAMILY]
+    lines = _head(OF_FAMILY)
     for row in table.sort_values(TRUTHS[0], ascending=False).to_dict("records"):
         shown = (
             f"{_number(row[t])} [{_number(row[f'{t} low'])}, {_number(row[f'{t} high'])}]"
@@ -234,6 +235,11 @@ def _of_family(name: str, table: pd.DataFrame) -> str:
         rank = "-" if np.isnan(row["oracle"]) else f"{row['oracle']:.0f}"
         lines.append(f"| `{row['metric']}` | {' | '.join(shown)} | {rank} | {row['explainers']} | {row['n']} |")
     return "\n".join([f"**{name}**", "", *lines])
+
+
+def _head(columns: tuple[str, ...]) -> list[str]:
+    """The first two lines of a table."""
+    return ["| " + " | ".join(line) + " |" for line in (columns, ["---"] * len(columns))]
 
 
 def _number(value: float) -> str:

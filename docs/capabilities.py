@@ -27,7 +27,7 @@ FAMILIES = {
     "perturbations": "Perturbations: remove parts of the input and measure the change of the score",
     "globals": "Global methods: one map for the whole data set",
     "controls": "Controls: explainers that ignore the model",
-    "library": "captum's own results for methods that it computes otherwise than published; flagged and not ranked",
+    "library": "captum's versions of methods, where they differ from the publication; flagged and not ranked",
     "": "Maps that are given: from a file (`precomputed`), or the known right attribution (`oracle`)",
 }
 # The groups of conf/metric likewise.
