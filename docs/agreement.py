@@ -1,4 +1,4 @@
-"""Which faithfulness metrics agree with the truth, computed on planted data: run ``python docs/agreement.py``."""
+"""Which faithfulness metrics agree with the ground truth on synthetic data: run ``python docs/agreement.py``."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,8 +28,18 @@ SAMPLES, RESAMPLES, SEED = 40, 500, 0
 TRUTHS = ("truth_correlation", "truth_precision")
 NOISES = (0.25, 0.5, 1.0, 2.0)  # of degraded oracles, in standard deviations of the truth
 RETRAINING = ("roar", "idsds", "label_randomization")
-EQUAL = 1e-5  # of the explainers' range: what is nearer than that differs by rounding alone
-# The columns of a table have no neighbours: what is removed together on images by default is a single column there.
+EQUAL = 1e-5  # of the range over all explainers: smaller differences are rounding errors
+# The headings of the tables: tau-b compares a metric's ranking with that by truth_correlation or truth_precision.
+SUMMARY = (
+    "metric",
+    "families",
+    "mean tau-b, correlation",
+    "lowest tau-b, correlation",
+    "mean tau-b, precision",
+    "oracle is best",
+)
+OF_FAMILY = ("metric", "tau-b, correlation", "tau-b, precision", "rank of the oracle", "explainers", "samples")
+# The columns of a table have no neighbours, so they are removed one by one, where images lose patches by default.
 COLUMNS = {"granularity": "unit", "segments": "unit", "perturbation": "subset"}
 # Of local explainers, the ones that a user would compare; global ones give every sample the same map.
 COMPARED = (
@@ -52,9 +62,9 @@ COMPARED = (
 
 @dataclass(frozen=True)
 class Family:
-    """Planted data with its model, and the baseline of explainers and metrics where it is not the default one.
+    """Synthetic data with its model, and the baseline of explainers and metrics if it is not the default.
 
-    exact   whether the truth is of the model's own function against what metrics put in a removed column's place
+    exact   whether the ground truth is that of the model's own function, for the baseline that the metrics use
     """
 
     name: str
@@ -64,7 +74,7 @@ class Family:
 
 
 def families() -> Iterator[Family]:
-    """All families of planted data, each made when it is its turn."""
+    """All families of synthetic data; each one is generated when it is needed."""
     for function in ("linear", "additive", "piecewise"):
         yield Family(
             f"Gaussian {function}",
@@ -97,14 +107,14 @@ def families() -> Iterator[Family]:
 
 
 def degraded_oracle(model: Any, inputs: Any, targets: Any, *, context: Samples, noise: float = 1.0) -> torch.Tensor:
-    """The truth with normal noise of ``noise`` times its standard deviation over a sample's units."""
+    """The ground truth plus normal noise of ``noise`` times its standard deviation over the sample's units."""
     drawn = normal(context.stream("degraded oracle"), *context.units.shape)
     spread = context.truth.flatten(1).std(1).view(-1, *[1] * (context.truth.dim() - 1))
     return context.truth + noise * spread * drawn
 
 
 def scored(family: Family) -> pd.DataFrame:
-    """Mean-ready scores of a family: one row per explainer, metric and sample."""
+    """The scores of a family: one row per explainer, metric and sample."""
     data, loaded = family.make()
     rows = min(SAMPLES, len(data)) if data.modality == "image" else len(data)
     inputs = torch.stack([data.items[row] for row in range(rows)])
@@ -131,7 +141,7 @@ def scored(family: Family) -> pd.DataFrame:
 
 
 def _chosen(entry: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Default options, but for these where the entry has them; random baselines, which cannot be fixed, stay."""
+    """Those of the options that the entry has; a random baseline is not replaced, as it cannot be fixed."""
     default = entry.options.get("baseline")
     kept = {"baseline"} if default == "train_sample" else set()
     return {name: value for name, value in options.items() if entry.options.get(name) is not None and name not in kept}
@@ -191,9 +201,9 @@ def _agreement(table: pd.DataFrame, truth: pd.DataFrame | None, name: str) -> di
 
 
 def part(results: dict[str, pd.DataFrame]) -> str:
-    """The tables as they stand on the page."""
+    """All tables of the page."""
     exact = {family.name: family.exact for family in families()}
-    titles = {True: "Families with an exact truth of the model's function", False: "The other families"}
+    titles = {True: "All families whose ground truth is exact for the model", False: "All other families"}
     sums = (
         _summary(title, [results[name] for name in results if exact[name] == kind]) for kind, title in titles.items()
     )
@@ -202,10 +212,7 @@ def part(results: dict[str, pd.DataFrame]) -> str:
 
 def _summary(title: str, tables: list[pd.DataFrame]) -> str:
     joined = pd.concat(tables)
-    lines = [
-        "| metric | families it ranks | mean tau-b, correlation | least | mean tau-b, precision | oracle first |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = _head(SUMMARY)
     groups = sorted(joined[joined.oracle.notna()].groupby("metric"), key=lambda each: -each[1][TRUTHS[0]].mean())
     for metric, rows in groups:
         correlation, precision = rows[TRUTHS[0]], rows[TRUTHS[1]]
@@ -217,10 +224,7 @@ def _summary(title: str, tables: list[pd.DataFrame]) -> str:
 
 
 def _of_family(name: str, table: pd.DataFrame) -> str:
-    lines = [
-        f"| metric | {TRUTHS[0]} | {TRUTHS[1]} | oracle's rank | explainers | samples |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = _head(OF_FAMILY)
     for row in table.sort_values(TRUTHS[0], ascending=False).to_dict("records"):
         shown = (
             f"{_number(row[t])} [{_number(row[f'{t} low'])}, {_number(row[f'{t} high'])}]"
@@ -231,6 +235,11 @@ def _of_family(name: str, table: pd.DataFrame) -> str:
         rank = "-" if np.isnan(row["oracle"]) else f"{row['oracle']:.0f}"
         lines.append(f"| `{row['metric']}` | {' | '.join(shown)} | {rank} | {row['explainers']} | {row['n']} |")
     return "\n".join([f"**{name}**", "", *lines])
+
+
+def _head(columns: tuple[str, ...]) -> list[str]:
+    """The first two lines of a table."""
+    return ["| " + " | ".join(line) + " |" for line in (columns, ["---"] * len(columns))]
 
 
 def _number(value: float) -> str:

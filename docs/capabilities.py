@@ -1,9 +1,14 @@
-"""The tables of what there is on its pages, from what each item declares: run ``python docs/capabilities.py``."""
+"""Writes the lists of explainers, metrics, data sets and models into the pages: run ``python docs/capabilities.py``.
 
-import inspect
+The lists follow from what each item declares and from the groups in conf/.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+import yaml
 from pages import replaced
 
 from harness.completeness import SUMS_TO
@@ -11,53 +16,120 @@ from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, DataSet, Ent
 from harness.results.leaderboard import ARROWS, KINDS
 
 FOLDER = Path(__file__).parent
+GROUPS = FOLDER.parent / "conf"
 MARK = "capabilities"
+# The groups of conf/explainer by which the pages list explainers, and those that are in none of these.
+FAMILIES = {
+    "gradients": "Gradients of the target's logit, and averages of them",
+    "relevances": "Modified backward passes: LRP, DeepLift, guided backpropagation",
+    "activations": "Activation maps (CAM methods)",
+    "attentions": "Attention maps of transformers",
+    "perturbations": "Perturbations: remove parts of the input and measure the change of the score",
+    "globals": "Global methods: one map for the whole data set",
+    "controls": "Controls: explainers that ignore the model",
+    "library": "captum's versions of methods, where they differ from the publication; flagged and not ranked",
+    "": "Maps that are given: from a file (`precomputed`), or the known right attribution (`oracle`)",
+}
+# The groups of conf/metric likewise.
+QUESTIONS = {
+    "curves": "How does the model's score change when units are removed or inserted in the order of their attribution?",
+    "subsets": "Do the attributions predict how much the score changes when units are removed?",
+    "retraining": "What changes when a model is trained without the top units, or on permuted labels? (trains models)",
+    "truth": "Is the map close to the known right attribution? (synthetic data)",
+    "localisation": "Does the map point at the object? (data with masks)",
+    "sanity_checks": "Does the map change when the weights or the explained class change?",
+    "robustness": "Does the map stay the same when the input hardly changes?",
+    "": "Is the map simple? Does its sum equal the model's output?",
+    "cost": "What does explaining cost?",
+}
+TITLES = {
+    "faithfulness": "Faithfulness",
+    "truth": "Ground truth",
+    "localisation": "Localisation",
+    "sanity": "Sanity checks",
+    "axiom": "Axioms",
+    "robustness": "Robustness",
+    "complexity": "Complexity",
+    "reference": "Reference: what a random order scores",
+    "cost": "Cost",
+}
+INPUTS = {"image": "Images", "table": "Tables", "tokens": "Texts", "series": "Time series", "any": "Any kind of input"}
 OF_EXPLAINERS = (
     "explainer",
     "scope",
-    "needs of the model",
+    "model access",
     "inputs",
-    "sign",
-    "sums to",
-    "draws",
-    "evaluations a sample",
+    "values",
+    "sum of the map",
+    "random",
+    "passes per sample",
 )
-OF_METRICS = ("metric", "better", "unit", "needs beside a map", "what it is")
-OF_DATA = ("data set", "samples", "to predict", "source", "licence", "what it is")
-INPUTS = {"image": "Images", "table": "Tables", "tokens": "Texts", "series": "Time series", "any": "Any kind of input"}
+OF_METRICS = ("metric", "better", "unit", "also needs", "definition")
+OF_DATA = ("data set", "samples", "labels", "source", "licence", "description")
 
 
-def explainer_tables() -> str:
-    """One table for each module of explainers, headed by what the module is about."""
-    by_module = sorted(EXPLAINERS.values(), key=lambda entry: (entry.source != "harness", entry.function.__module__))
-    groups = groupby(by_module, key=lambda entry: inspect.getmodule(entry.function))
-    return "\n\n".join(_of_module(module.__doc__.partition("\n")[0], list(entries)) for module, entries in groups)
+def explainer_lists() -> str:
+    """The names of all explainers by family, then a table for each family."""
+    families = _grouped("explainer", FAMILIES, EXPLAINERS)
+    headings = ("family", "choose all with", "explainers")
+    overview = _table("Overview", headings, _overview("explainer", families, FAMILIES))
+    tables = (_of_family(FAMILIES[group], [EXPLAINERS[name] for name in names]) for group, names in families.items())
+    return "\n\n".join([overview, *tables])
 
 
-def metric_tables() -> str:
-    """One table for each kind of metric."""
+def metric_lists() -> str:
+    """The names of all metrics by the question that they answer, then a table for each kind."""
+    questions = _grouped("metric", QUESTIONS, METRICS)
+    headings = ("question", "choose all with", "metrics")
+    overview = _table("Overview", headings, _overview("metric", questions, QUESTIONS))
     kinds = [*KINDS, "cost"]
     by_kind = sorted(METRICS.values(), key=lambda entry: (kinds.index(entry.kind), entry.name))
     groups = groupby(by_kind, key=lambda entry: entry.kind)
-    return "\n\n".join(_table(kind.capitalize(), OF_METRICS, map(_metric_row, entries)) for kind, entries in groups)
+    return "\n\n".join([overview, *(_table(TITLES[kind], OF_METRICS, map(_metric_row, each)) for kind, each in groups)])
 
 
-def data_tables() -> str:
+def data_lists() -> str:
     """One table of data sets for each kind of input, and one of all models."""
     kinds = list(INPUTS)
     by_kind = sorted(DATASETS.values(), key=lambda entry: (kinds.index(entry.modality), entry.name))
     groups = groupby(by_kind, key=lambda entry: entry.modality)
     data = [_table(INPUTS[kind], OF_DATA, map(_data_row, entries)) for kind, entries in groups]
-    return "\n\n".join([*data, _table("Models", ("model", "what it is"), map(_model_row, MODELS.values()))])
+    return "\n\n".join([*data, _table("Models", ("model", "description"), map(_model_row, MODELS.values()))])
 
 
-def _of_module(title: str, entries: list[Explainer]) -> str:
+def _grouped(option: str, titles: Mapping[str, str], entries: Mapping[str, Entry]) -> dict[str, list[str]]:
+    """The groups of conf/``option`` with their items' names, each item once; under "" those that are in no group."""
+    found: dict[str, list[str]] = {group: [] for group in titles}
+    for group in filter(None, titles):
+        known = {name for names in found.values() for name in names}
+        found[group] = [
+            name for name in dict.fromkeys(_chosen(GROUPS / option / f"{group}.yaml", entries)) if name not in known
+        ]
+    found[""] = sorted(set(entries) - {name for names in found.values() for name in names})
+    return found
+
+
+def _chosen(path: Path, entries: Mapping[str, Entry]) -> Iterator[str]:
+    """The items that a group's file chooses: those of its defaults, and those that it gives another label."""
+    group = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings = (options for options in group.values() if isinstance(options, dict))
+    named: Iterable[Any] = [*group["defaults"], *(options["name"] for options in settings if "name" in options)]
+    yield from (name for name in named if name in entries)
+
+
+def _overview(option: str, groups: Mapping[str, Sequence[str]], titles: Mapping[str, str]) -> Iterator[list[str]]:
+    for group, names in groups.items():
+        choice = f"`{option}={group}`" if group else "their names"
+        yield [titles[group], choice, " ".join(f"`{each}`" for each in names)]
+
+
+def _of_family(title: str, entries: Sequence[Explainer]) -> str:
     caveats = [f"- `{entry.name}`: {entry.caveat}." for entry in entries if entry.caveat]
-    table = _table(title, OF_EXPLAINERS, map(_explainer_row, sorted(entries, key=lambda entry: entry.name)))
+    table = _table(title, OF_EXPLAINERS, map(_explainer_row, entries))
     return "\n".join([table, *([""] if caveats else []), *caveats])
 
 
-def _table(title: str, headings: tuple[str, ...], rows: object) -> str:
+def _table(title: str, headings: tuple[str, ...], rows: Iterable[list[str]]) -> str:
     lines = ["| " + " | ".join(line) + " |" for line in (headings, ["---"] * len(headings), *rows)]
     return "\n".join([f"**{title}**", "", *lines])
 
@@ -66,9 +138,9 @@ def _explainer_row(entry: Explainer) -> list[str]:
     return [
         f"`{entry.name}`",
         entry.scope,
-        "nothing" if entry.access == "none" else entry.access,
+        entry.access,
         "any" if set(entry.modalities) >= set(Explainer.modalities) else ", ".join(entry.modalities),
-        "signed" if entry.signed else "at least 0",
+        "signed" if entry.signed else "not negative",
         SUMS_TO[entry.complete_to],
         "yes" if entry.stochastic else "",
         entry.cost,
@@ -95,7 +167,7 @@ def _in_words(entry: Entry) -> str:
     return entry.summary.replace("|", "\\|").replace("``", "`")
 
 
-PARTS = {"explainers.md": explainer_tables, "metrics.md": metric_tables, "data.md": data_tables}
+PARTS = {"explainers.md": explainer_lists, "metrics.md": metric_lists, "data.md": data_lists}
 
 
 def with_table(page: str, text: str) -> str:

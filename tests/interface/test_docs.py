@@ -1,16 +1,25 @@
-"""What the pages say runs, and what they point to exists."""
+"""The code and the commands on the pages work, and their links lead to what exists."""
 
 import re
+import shlex
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
 
 import harness
+from harness.cli.hydra_config import for_each_job
+from harness.cli.main import main
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+VERBS = ("run", "plan", "list", "table", "check", "view", "compare", "trend", "report")
+CONFIGURED = ("run", "plan", "check", "view")  # the verbs that take a configuration
+LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]+))?\)")
 
 
 def keep_registries(monkeypatch):
@@ -25,14 +34,14 @@ def test_every_block_of_python_on_the_page_runs(page, capsys, monkeypatch):
     keep_registries(monkeypatch)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        exec(compile(block, str(page), "exec"), names)  # noqa: S102  our own pages
+        exec(compile(block, str(page), "exec"), names)
 
 
 def test_the_items_of_the_page_on_extending_work_together(monkeypatch):
     keep_registries(monkeypatch)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL):
-        exec(compile(block, "extending.md", "exec"), names)  # noqa: S102
+        exec(compile(block, "extending.md", "exec"), names)
     model, data = names["my_net"](), names["my_data"]()
     frame = harness.evaluate(
         model.module,
@@ -46,10 +55,112 @@ def test_the_items_of_the_page_on_extending_work_together(monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_to_a_file_leads_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page):
+    for name, anchor in LINK.findall(page.read_text()):
+        if "://" in name:
+            continue
+        target = page.parent / name if name else page
+        assert target.exists(), name
+        assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
+
+
+def anchors(page):
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short_and_leads_to_the_index_and_the_index_to_every_page():
+    readme, index = ROOT / "README.md", ROOT / "docs" / "index.md"
+    assert len(readme.read_text().splitlines()) < 150
+    assert "docs/index.md" in readme.read_text()
+    linked = {name for name, _ in LINK.findall(index.read_text())}
+    assert {page.name for page in PAGES[1:]} - {"index.md"} <= linked
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_every_page_begins_with_what_it_is_about(page):
+    title, _, text = page.read_text().partition("\n\n")
+    assert title.startswith("# ") and text.startswith("This page ")
+
+
+def test_the_table_of_the_readme_is_a_part_of_the_whole_one():
+    part, whole = (main_job(page) for page in (ROOT / "README.md", ROOT / "docs" / "main_job.md"))
+    part = [line for line in part if not re.fullmatch(r"\.\.\. \d+ more \w+", line)]
+    assert len(part) > 10
+    assert set(part) <= set(whole)
+
+
+def main_job(page):
+    """The lines of the main job's table on a page."""
+    text = re.search(r"<!-- main job: begin -->\n(.*?)<!-- main job: end -->", page.read_text(), re.DOTALL)
+    return [line.rstrip() for line in text[1].splitlines()]
+
+
+def commands(page):
+    """The ``harness`` command lines of a page, in its blocks and in its text, as lists of arguments."""
+    text = page.read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    inline = re.findall(r"`(harness [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    for line in [line for block in blocks for line in block.splitlines()] + inline:
+        line = re.sub(r"\$\([^)]*\)", "X", re.sub(r"\s#.*", "", line))  # without the comment and what the shell puts in
+        for command in re.split(r"&&|;", line):
+            if re.match(r"\s*(\$ )?harness [a-z]", command):
+                yield shlex.split(command.strip().removeprefix("$ "))[1:]
+
+
+@cache
+def help_of(*verb):
+    """What ``harness VERB --help`` prints."""
+    printed = StringIO()
+    with redirect_stdout(printed), redirect_stderr(printed):
+        try:
+            main([*verb, "--help"])
+        except SystemExit:
+            pass
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_line_names_a_verb_and_flags_that_exist(page):
+    for verb, *arguments in commands(page):
+        assert verb in VERBS, verb
+        for flag in (argument.partition("=")[0] for argument in arguments if re.match("--?[a-z]", argument)):
+            known = re.escape(flag) + r"(?![\w-])"
+            assert re.search(known, help_of(verb)) or re.search(known, help_of()), f"{verb} {flag}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_configuration_on_a_command_line_can_be_composed(page, tmp_path):
+    for verb, *arguments in commands(page):
+        if verb in CONFIGURED:
+            composed = []
+            for_each_job([*overrides(arguments), f"runtime.runs={tmp_path}"], composed.append)
+            assert composed, arguments
+
+
+def overrides(arguments):
+    """The settings among arguments, without placeholders, and the first choice of each where several are swept over."""
+    settings = [each for each in arguments if re.match(r"[+~]?\w[\w./]*=|~\w+$", each) and not each.endswith("=...")]
+    sweep = "-m" in arguments
+    return [re.sub(r"^(\w+=\w+),.*", r"\1", each) if sweep else each for each in settings if "NAME" not in each]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_item_listed_on_a_command_line_exists(page, capsys):
+    for verb, *arguments in commands(page):
+        if verb == "list" and arguments and "NAME" not in arguments:
+            assert main([verb, *arguments]) == 0, arguments
+
+
+def test_a_command_line_that_is_wrong_is_noticed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("Type `harness table --colour`, or:\n\n```\n$ harness run explainer.rise.sample=5  # wrong\n```\n")
+    assert list(commands(page)) == [["run", "explainer.rise.sample=5"], ["table", "--colour"]]
+    with pytest.raises(AssertionError, match="table --colour"):
+        test_every_command_line_names_a_verb_and_flags_that_exist(page)
+    with pytest.raises(harness.errors.UserError, match=r"explainer\.rise"):
+        test_every_configuration_on_a_command_line_can_be_composed(page, tmp_path)
 
 
 def test_the_readme_names_only_what_there_is():
