@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 REGISTRIES = {"model": MODELS, "dataset": DATASETS, "explainer": EXPLAINERS, "metric": METRICS}
 SETS = {"protocol": (), "runtime": (), "experiment": ()}
 SETTINGS = {"protocol": Protocol, "runtime": Runtime}
+SHARED = "shared"  # the key beside the metrics under which options for all of them stand
 
 
 def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], None]) -> None:
@@ -55,9 +56,46 @@ def _plain(job: Callable[[dict[str, Any]], None]) -> Callable[[DictConfig], None
     def task(config: DictConfig) -> None:
         settings = OmegaConf.to_container(config, resolve=True)
         settings.pop("experiment", None)
-        job(settings | {group: _joined(chosen) for group, chosen in settings.items() if group in REGISTRIES})
+        settings |= {group: _joined(chosen) for group, chosen in settings.items() if group in REGISTRIES}
+        job(settings | {"metric": _with_shared(settings.get("metric"))})
 
     return task
+
+
+def _with_shared(metrics: Any) -> Any:
+    """The metrics without the section ``shared``, whose options each metric has that knows them and sets none itself.
+
+    In the nodes of registered metrics they stand already (``_own_or_shared``); here they reach metrics under a label
+    of the user's, whose node lists only what was given. Raises UserError for an option that no chosen metric has.
+    """
+    if not isinstance(metrics, Mapping) or SHARED not in metrics:
+        return metrics
+    chosen = {label: options for label, options in metrics.items() if label != SHARED}
+    shared = metrics[SHARED] or {}
+    if not isinstance(shared, Mapping):
+        raise UserError(f"metric.{SHARED} is {shared!r}, expected a mapping of options to values")
+    known: set[str] = set()
+    for label, options in chosen.items():
+        if options is not None and not isinstance(options, Mapping):
+            continue  # the plan says what is wrong with it
+        options = options or {}
+        entry = METRICS.resolve(options.get("name", label))
+        known |= set(entry.options)
+        chosen[label] = {name: value for name, value in shared.items() if name in entry.options} | dict(options)
+    for name in shared:
+        if name not in known:
+            raise unknown(f"option of the chosen metrics in metric.{SHARED}", name, known)
+    return chosen
+
+
+def _own_or_shared(metric: str, option: str, *, _root_: DictConfig) -> Any:
+    """The value of a metric's option that nobody sets: what ``metric.shared`` says of it, or else the default."""
+    shared = OmegaConf.select(_root_, f"metric.{SHARED}")
+    return shared[option] if isinstance(shared, DictConfig) and option in shared else METRICS[metric].options[option]
+
+
+# When this module is imported, so that a launcher's other process, which is sent the task alone, has it as well.
+OmegaConf.register_new_resolver("own_or_shared", _own_or_shared, replace=True)
 
 
 def _joined(chosen: Any) -> Any:
@@ -77,13 +115,18 @@ def _offer_registry() -> None:
         store.store(group="explainer", name=name, node={name: dict(entry.options)})
     for name, entry in METRICS.items():
         switch = {OVER: None} if standard_choices(entry) else {}
-        store.store(group="metric", name=name, node={name: {**entry.options, **switch}})
+        store.store(group="metric", name=name, node={name: {**_looked_up(name, entry.options), **switch}})
     for name in METRICS.bridged():
         prefix, _, rest = name.partition(".")
-        store.store(group="metric", name=name, node={prefix: {rest: _options(name)}})
+        store.store(group="metric", name=name, node={prefix: {rest: _looked_up(name, _options(name))}})
     for group, registry in (("model", MODELS), ("dataset", DATASETS)):
         for name, entry in registry.items():
             store.store(group=group, name=name, node={"name": name, **entry.options})
+
+
+def _looked_up(metric: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """For each option an expression that gives its value when it is read: an explicit value takes its place before."""
+    return {option: f"${{own_or_shared:{metric},{option}}}" for option in options}
 
 
 def _options(name: str) -> dict[str, Any]:
