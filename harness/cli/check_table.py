@@ -90,5 +90,5 @@ def _check_counts(rows: pd.DataFrame) -> str:
     numbers = ", ".join(
         f"{status.get(name, 0)} {name.replace('_', ' ')}" for name in ("ok", "not_applicable", "failed")
     )
-    odd = f"{int(flagged(rows).sum())} flagged, not counting rows of libraries with a known caveat"
-    return f"{len(rows)} explainers: {numbers}; {odd}"
+    flags = f"{int(flagged(rows).sum())} flagged, not counting rows of libraries with a known caveat"
+    return f"{len(rows)} explainers: {numbers}\n{flags}"

@@ -104,7 +104,7 @@ def _capabilities(entry: Any) -> str:
             f"needs of the model: {'nothing' if entry.access == 'none' else entry.access}",
             f"inputs: {', '.join(entry.modalities)}",
             "signed" if entry.signed else "at least 0",
-            f"sums to {SUMS_TO[entry.complete_to] or 'nothing it promises'}",
+            f"sums to {SUMS_TO[entry.complete_to]}" if SUMS_TO[entry.complete_to] else "no sum is promised",
             *(["draws random numbers"] if entry.stochastic else []),
             *([f"{entry.cost} a sample"] if entry.cost else []),
             *([f"from {entry.source}: {entry.caveat}"] if entry.caveat else []),

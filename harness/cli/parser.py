@@ -45,8 +45,8 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """A choice among names is told like every misspelt name (argparse lists all choices)."""
         if action.choices is not None and value not in action.choices:
-            name = action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
-            raise unknown(name if action.option_strings else name.lower(), value, action.choices)
+            name = action.option_strings[-1] if action.option_strings else str(action.metavar).lower()
+            raise unknown(name, value, action.choices)
 
 
 def _help_formatter(prog: str) -> argparse.HelpFormatter:

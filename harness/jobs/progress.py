@@ -1,5 +1,6 @@
 """The messages of a run while it works: one line for each explainer, the same in a terminal and in a log."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -47,8 +48,8 @@ class Progress:
         )
         variant, gain = stage.predictor.variant["variant"], stage.predictor.variant.get("gain")
         speed = "" if gain is None else f", {gain:.2f} times as fast"
-        copy = "" if variant == "eager" else f" of a copy of the model with the same outputs ({variant}{speed})"
-        self.say(f"scores are computed with {stage.predictor.chunk} inputs per forward pass{copy}")
+        scored = "" if variant == "eager" else f" on a copy of the model with the same outputs ({variant}{speed})"
+        self.say(f"scoring{scored}, {stage.predictor.chunk} inputs per forward pass")
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """These cells will be measured."""
@@ -61,7 +62,8 @@ class Progress:
         """An explainer has explained all samples."""
         seconds = sum(float(cost.seconds.sum()) for cost in explained.costs)
         passes = sum(float(cost.forwards.sum()) for cost in explained.costs) / len(explained.valid)
-        self.explaining = f"explained in {seconds:.1f} s with {passes:.0f} forward passes per sample"
+        counted = "" if math.isnan(passes) else f" with {_forward_passes(passes)} per sample"
+        self.explaining = f"explained in {seconds:.1f} s{counted}"
         for flag in explained.flags:
             self.reasons.setdefault(explainer, []).append(flag)
 
@@ -82,12 +84,10 @@ class Progress:
             self._status = None
 
     def _finished(self, explainer: Chosen) -> None:
-        cells = sum(self.done[explainer].values())
         counts = ", ".join(f"{n} {STATUS_WORDS[status]}" for status, n in self.done[explainer].items())
         number = f"{len([e for e in self.left if self.left[e] == 0]):>3}/{self.total}"
         seconds = time.perf_counter() - self.started
-        scored = f"{cells} {'cell' if cells == 1 else 'cells'} in {seconds:.1f} s: {counts}"
-        words = "; ".join(part for part in (self.explaining, scored) if part)
+        words = "; ".join(filter(None, (self.explaining, f"cells: {counts}", f"{seconds:.1f} s in all")))
         self.say(f"{number}  {explainer.label:<24} {words}")
         for reason in dict.fromkeys(self.reasons.get(explainer, [])):
             self.say(f"{'':>9}{reason}")
@@ -103,3 +103,7 @@ class Progress:
         if current is not None:
             self._status = self.console.status(f"{current.label} ...")
             self._status.start()
+
+
+def _forward_passes(number: float) -> str:
+    return f"{number:.0f} forward {'pass' if f'{number:.0f}' == '1' else 'passes'}"

@@ -137,17 +137,10 @@ def test_an_explainer_of_ones_own_is_named_by_its_import(tmp_path):
         'def bright(model, inputs, targets, *, power=1.0):\n    """Brightness."""\n    return inputs**power\n'
     )
     own = ["explainer=saliency", '+explainer.mine={name: "mine:bright", power: 3.0}']
+    installed = [sys.executable, "-P", "-c", "import sys; from harness.cli import main; sys.exit(main())"]
+    elsewhere = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # the working directory is not on the path
     for verb in (["plan", *SMALL, "metric=sparseness"], ["check", *SMALL], ["run", *SMALL, "metric=sparseness"]):
-        root = str(Path(__file__).parents[2])  # the command itself, which imports nothing from where it was called
-        command = [
-            sys.executable,
-            "-P",
-            "-c",
-            "import sys; from harness.cli import main; sys.exit(main())",
-            *verb,
-            *own,
-        ]
-        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True)
+        done = subprocess.run([*installed, *verb, *own], env=elsewhere, capture_output=True, text=True)
         assert done.returncode == 0 and "mine" in done.stdout, (verb, done.stderr)
 
 
@@ -156,17 +149,18 @@ def test_flags_stand_before_or_behind_what_they_belong_to(capsys):
     for arguments in (["main", "--csv", "a.csv"], ["--csv", "a.csv", "main"], ["--csv=a.csv", "main"]):
         Path("a.csv").unlink(missing_ok=True)
         assert harness("table", *arguments) == 0 and len(pd.read_csv("a.csv")) == 2
-    first, *_ = harness("plan", "-m", *SMALL, "protocol.seed=0,1"), capsys.readouterr()
-    assert first == 0 and harness("plan", *SMALL, "-m", "protocol.seed=0,1") == 0
-    assert capsys.readouterr().out.count("digits_cnn on digits: ") == 2
+    for arguments in (["-m", *SMALL, "protocol.seed=0,1"], [*SMALL, "-m", "protocol.seed=0,1"]):
+        capsys.readouterr()
+        assert harness("plan", *arguments) == 0
+        assert capsys.readouterr().out.count("digits_cnn on digits: ") == 2
 
 
 def test_overrides_reach_hydra_as_they_are(capsys):
-    odd = '+explainer.odd={name: rise, samples: -3, "a b": "-m --quiet"}'
+    odd = '+explainer.odd={name: rise, samples: -3, note: "-m --quiet"}'
     arguments = [*SMALL, odd, "~metric.srg", "protocol.target=-1", "--cfg", "job"]
     assert harness("run", *arguments) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    assert shown["explainer"]["odd"] == {"name": "rise", "samples": -3, "a b": "-m --quiet"}
+    assert shown["explainer"]["odd"] == {"name": "rise", "samples": -3, "note": "-m --quiet"}
     assert shown["protocol"]["target"] == -1 and "srg" not in shown["metric"] and "deletion" in shown["metric"]
     assert shown["metric"]["deletion"]["baseline"] == METRICS["deletion"].options["baseline"]  # no reference to it
 
@@ -196,7 +190,7 @@ def test_a_failed_cell_is_exit_status_one(capsys, monkeypatch):
 
 MISTAKES = {
     "a verb": (["rum"], "unknown verb 'rum': did you mean 'run'?"),
-    "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "digits_cnn"),
+    "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "names: harness list models"),
     "an explainer": (
         ["run", "explainer=saliencyy"],
         "unknown explainer 'saliencyy': did you mean 'saliency'",
@@ -204,7 +198,7 @@ MISTAKES = {
     ),
     "a metric in a list": (
         ["run", "metric=[srg,deletions]"],
-        "unknown metric 'deletions': did you mean 'deletion' or 'insertion'",
+        "unknown metric 'deletions': did you mean 'deletion' or",
         "names: harness list metrics",
     ),
     "an option": (
@@ -259,8 +253,8 @@ MISTAKES = {
     "a flag": (["table", "--sampels"], "unknown flag of harness table '--sampels': did you mean '--samples'"),
     "a flag with a value": (
         ["compare", "a", "b", "--failon=worse"],
-        "did you mean '--fail-on'",
-        "harness compare --help",
+        "unknown flag of harness compare '--failon': did you mean '--fail-on'",
+        "available: --all, --csv",
     ),
     "a flag of a verb that Hydra reads": (
         ["run", "--quite"],

@@ -182,7 +182,7 @@ def test_a_view_that_is_asked_for_and_does_not_apply_is_a_mistake(capsys):
     ("arguments", "words"),
     [
         (["cancre"], "no run 'cancre': runs has"),
-        (["cancer", "--what", "activation"], "unknown view 'activation': did you mean 'activations'?"),
+        (["cancer", "--what", "activation"], "unknown view 'activation': did you mean 'activations' or"),
         (["cancer", "--what", ","], "no view was chosen, expected some of activations"),
         (["cancer", "--what"], "--what came without a value"),
         (["cancer", "main"], "expected one RUN, or the arguments of harness run"),
