@@ -35,14 +35,14 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
     _offer_registry()
     statuses = [0]
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    # Hydra takes its overrides in one piece: a -m between them goes first.
+    # Hydra expects overrides side by side: a -m between them goes first.
     sys.argv = ["harness", *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions instead of Hydra's own report and exit
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # then Hydra raises errors, and does not print and exit
     try:
         hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(_task(job, statuses))()
     except (HydraException, OmegaConfBaseException) as error:
         raise _hydra_mistake(error, arguments) from None
-    except ValueError as error:  # so it refuses metric=null
+    except ValueError as error:  # metric=null
         if not str(error).startswith("Config group override"):
             raise
         raise _hydra_mistake(error, arguments) from None
@@ -76,7 +76,7 @@ def _plain_settings(config: DictConfig) -> dict[str, Any]:
 
 
 def _with_shared(metrics: Any) -> Any:
-    """The metrics without the section ``shared``, whose options each metric has that knows them and sets none itself.
+    """The metrics without the section ``shared``; its values are added to each metric that has the option and no value.
 
     Registered metrics have them already, since their defaults are references (``_own_or_shared``). Here metrics under
     a label of the user's get them, whose section lists only what the user set. Raises UserError for an option that no
@@ -103,9 +103,12 @@ def _with_shared(metrics: Any) -> Any:
 
 
 def _own_or_shared(metric: str, option: str, *, _root_: DictConfig) -> Any:
-    """The value of a metric's option that nobody sets: what ``metric.shared`` says of it, or else the default."""
+    """The value of a metric's option that the user does not set: that of ``metric.shared``, or else the default."""
     shared = OmegaConf.select(_root_, f"metric.{SHARED}")
-    return shared[option] if isinstance(shared, DictConfig) and option in shared else METRICS[metric].options[option]
+    if isinstance(shared, DictConfig) and option in shared:
+        return shared[option]
+    default = METRICS[metric].options[option]
+    return list(default) if isinstance(default, tuple) else default  # a list, as a file or the user would write it
 
 
 # On import, since a launcher may run the task in another process, which imports this module and calls nothing else.
@@ -113,7 +116,7 @@ OmegaConf.register_new_resolver("own_or_shared", _own_or_shared, replace=True)
 
 
 def _with_bridged_names(chosen: Any) -> Any:
-    """Choices by name, of other libraries too: Hydra reads the dot in ``quantus.IROF`` as a step into a section."""
+    """The choices with ``quantus.IROF`` as one name: Hydra reads the dot as a step into a section."""
     if not isinstance(chosen, dict):
         return chosen
     joined = dict(chosen)
@@ -144,7 +147,7 @@ def _looked_up(metric: str, options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _bridged_options(name: str) -> dict[str, Any]:
-    """The options of another library's metric; none where the library is not installed, which choosing it tells."""
+    """The options of another library's metric; none where the library is not installed: choosing it is an error."""
     try:
         return dict(METRICS[name].options)
     except UserError:
@@ -152,7 +155,7 @@ def _bridged_options(name: str) -> dict[str, Any]:
 
 
 def _hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
-    """Hydra's error in our words where it is a misspelt choice or setting, else in its own on one line."""
+    """The error for a misspelt choice or setting with the nearest names; for any other error Hydra's text on one line."""
     text = " ".join(str(error).split())
     choice = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
     if choice and choice[1] in CONFIG_GROUPS:

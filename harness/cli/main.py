@@ -28,14 +28,14 @@ EXAMPLES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status is 0, 1 if cells failed, 2 for a user's mistake, 130 when interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _run_verb(given)
+        return _run_verb(words)
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = "; finished cells are on disk, the same command resumes" if given[0] == "run" else ""
+        resumes = "; finished cells are on disk, the same command resumes" if words[0] == "run" else ""
         print(f"harness: interrupted{resumes}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended

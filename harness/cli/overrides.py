@@ -32,7 +32,7 @@ configuration that results. Quote brackets, braces, spaces and ~ where your shel
 
 
 class _ForHydra(argparse.Action):
-    """Keeps a flag and its value as they came."""
+    """Stores a flag and its value as the user typed them."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
@@ -72,7 +72,12 @@ def add_overrides(parser: Parser) -> None:
     )
     flag("-r", "--run", nargs=0, words="run one job; this is what happens without -m")
     flag("-sc", "--shell-completion", nargs=0, words="install or remove completion in the shell; see --hydra-help")
-    flag("--experimental-rerun", metavar="FILE", type=some_text, words="run a job again from the file Hydra kept of it")
+    flag(
+        "--experimental-rerun",
+        metavar="FILE",
+        type=some_text,
+        words="run a job again from the file that Hydra saved of it",
+    )
     flag("--hydra-help", nargs=0, words="print Hydra's own help")
     flag("--version", nargs=0, words="print Hydra's version")
 
@@ -83,7 +88,7 @@ def add_quiet(parser: Parser, words: str = "no progress and no messages, only th
 
 
 def hydra_arguments(chosen: argparse.Namespace, defaults: Sequence[str] = ()) -> list[str]:
-    """What Hydra is given: its flags first, then overrides, ``defaults`` before those of the user."""
+    """The arguments for Hydra: its flags first, then overrides, ``defaults`` before those of the user."""
     flags = list(chosen.hydra)
     shows_job = any(flag in ("--cfg", "-c") for flag in flags) and "job" in flags
     if shows_job and "--resolve" not in flags:

@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
                 raise UserError(f"{self.prog}: {argument!r} is one argument too many; {self.prog} --help explains it")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """A choice among names is told like every misspelt name (argparse lists all choices)."""
+        """Raise the error for misspelt names, with the nearest ones; argparse would list all choices."""
         if action.choices is not None and value not in action.choices:
             name = action.option_strings[-1] if action.option_strings else str(action.metavar).lower()
             raise unknown(name, value, action.choices)

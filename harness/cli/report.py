@@ -50,5 +50,5 @@ def execute(chosen: argparse.Namespace) -> int:
 
 
 def _show_step(text: str) -> None:
-    """Show what is being made in place of the line before."""
+    """Show the current step in place of the line before."""
     print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from harness.views.of_model import MODEL_VIEWS, Scene
 from harness.views.of_run import RUN_VIEWS, ViewedRun, file_name
 
 MOST_BLOCKS = 3  # of a run, whose models are loaded
-# What a model or a metric of anybody's can raise in the code that draws it; the other views are drawn all the same.
+# What drawing can raise for a model or a metric written by anybody; the other views are drawn all the same.
 DRAWING_ERRORS = (RuntimeError, ValueError, FloatingPointError, TypeError, IndexError)
 
 
@@ -39,9 +39,9 @@ def draw_views(
     layers        whose activations are drawn; None for up to six, from the first to the last
     explainer     by whose first faithfulness metric features are coloured; None for the first one that has a score
 
-    Every picture is a PNG with a CSV or JSON file of what it shows beside it. What is under way, and which view does
-    not apply and why, is told in a line each to whoever listens (``harness.messages``). Raises UserError for an unknown
-    view, run, layer or explainer, where a model cannot be loaded, and where no view of a given ``what`` applies.
+    Every picture is a PNG with a CSV or JSON file of what it shows beside it. Each step, and each view that does not
+    apply with the reason, is a message (``harness.messages.say``). Raises UserError for an unknown view, run, layer or
+    explainer, where a model cannot be loaded, and where ``what`` is not None and none of its views applies.
     """
     names = view_names(what)
     plans, run = _resolve_run(plan_or_run, runs)
@@ -57,7 +57,7 @@ def draw_views(
         paths += _draw_of_model(plan, run, of_models, layers, explainer, reasons)
     for name in names:
         if name in RUN_VIEWS:
-            paths += _draw_or_tell(name, RUN_VIEWS[name], run, reasons)
+            paths += _draw_if_possible(name, RUN_VIEWS[name], run, reasons)
     if not paths and what is not None:
         raise UserError(f"nothing to draw: {'; '.join(reasons)}")
     return paths
@@ -128,11 +128,11 @@ def _draw_of_model(
             _faithfulness_scores(plan, run, explainer),
             explainer,
         )
-        return [path for name in names for path in _draw_or_tell(name, MODEL_VIEWS[name], scene, reasons)]
+        return [path for name in names for path in _draw_if_possible(name, MODEL_VIEWS[name], scene, reasons)]
 
 
-def _draw_or_tell(name: str, draw: Callable[[Any], list[Path]], subject: Any, reasons: list[str]) -> list[Path]:
-    """A view's files; none where it does not apply or cannot be drawn, which is told and added to ``reasons``."""
+def _draw_if_possible(name: str, draw: Callable[[Any], list[Path]], subject: Any, reasons: list[str]) -> list[Path]:
+    """The files of a view; none where it does not apply or cannot be drawn: the reason goes to ``reasons``."""
     try:
         return draw(subject)
     except UserError:

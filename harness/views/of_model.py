@@ -125,7 +125,7 @@ def _draw_ascent(scene: Scene, kind: str, what: str, names: list[str], objective
 
 
 def _ascent_for(stage: Stage, axes: tuple[int, ...]) -> Ascent:
-    """Regularisers by size: large images are shifted and smoothed more than small ones, columns kept central."""
+    """Regularisers by size: large images are shifted and smoothed more than small ones, columns stay central."""
     side = max((stage.units.input_shape[axis - 1] for axis in axes), default=0)
     if not axes:
         return Ascent(l2=0.02, rate=0.05)

@@ -21,7 +21,7 @@ def write_report(
 
     ``runs`` are names under ``runs_directory``, folders, ``latest`` or ``previous``; the latest one if there are none.
     The page is ``report.html`` in the folder of the last one, or ``out``; the Markdown lies beside it. Each step is
-    told to whoever listens (``harness.messages``).
+    announced by ``harness.messages.say``.
     """
     names = [runs] if isinstance(runs, str | Path) else list(runs)
     directories = list(dict.fromkeys(find_run(run, runs_directory) for run in names or ["latest"]))

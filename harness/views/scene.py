@@ -1,4 +1,4 @@
-"""What the views of a model are given: the loaded model and data, and where the pictures go."""
+"""The loaded model and data of which views are drawn, and the folder of the pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
