@@ -1,67 +1,54 @@
-"""``harness report``: runs as one page that works offline, and its twin in Markdown."""
+"""``harness report``: runs as one page that works offline, and the same in Markdown."""
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import nullcontext
+from typing import Any
 
-from harness.results.frames import find_run
+from harness.cli.parser import RUN_HELP, Parser, add_runs_folder, add_verb, some_text
 
-
-def report(
-    runs: str | Path | Sequence[str | Path],
-    out: str | Path | None = None,
-    *,
-    runs_directory: str | Path = "runs",
-    tell: Callable[[str], None] | None = None,
-) -> Path:
-    """Write the report of one run or several, a block for each model and data set; gives the page's path.
-
-    ``runs`` are names under ``runs_directory``, folders, ``latest`` or ``previous``. The page is ``report.html`` in the
-    last one's folder, or ``out``; the same in Markdown lies beside it. ``tell`` hears what is being made.
-    """
-    from harness.results.disk import whole_file
-    from harness.results.report.blocks import blocks_of
-    from harness.results.report.board import entries
-    from harness.results.report.gallery import MOST_TILES, gallery
-    from harness.results.report.markdown import markdown
-    from harness.results.report.page import page
-    from harness.results.report.verdict import verdict
-
-    tell = tell or (lambda text: None)
-    asked = [runs] if isinstance(runs, str | Path) else list(runs)
-    directories = list(dict.fromkeys(find_run(run, runs_directory) for run in asked or ["latest"]))
-    path = Path(out) if out else directories[-1] / "report.html"
-    tell(f"reading {', '.join(directory.name for directory in directories)}")
-    blocks = blocks_of(directories)
-    tell("comparing explainers")
-    verdicts, boards = [verdict(block) for block in blocks], [entries(block) for block in blocks]
-    tell("drawing maps")
-    galleries = [gallery(block, MOST_TILES // max(1, len(blocks))) for block in blocks]
-    title = f"Report of {', '.join(directory.name for directory in directories)}"
-    texts = {
-        path: page(title, blocks, verdicts, boards, galleries, tell=tell),
-        path.with_suffix(".md"): markdown(title, blocks, verdicts, boards, galleries),
-    }
-    for place, text in texts.items():
-        with whole_file(place) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return path
+EXAMPLES = {
+    "harness report": "runs/RUN/report.html and report.md for the latest run",
+    "harness report monday tuesday --out both.html": "two runs on one page",
+}
 
 
-def show_report(arguments: list[str]) -> int:
-    """What ``harness report`` was asked for with these arguments; the exit status."""
-    parser = argparse.ArgumentParser(prog="harness report")
-    runs_help = "a name under runs/, a folder, latest or previous; several are put on one page"
-    parser.add_argument("runs", nargs="*", default=["latest"], metavar="RUN", help=runs_help)
-    parser.add_argument("--out", metavar="FILE", help="the page (default: report.html in the last run's folder)")
+def add_parser(verbs: Any) -> Parser:
+    """Add the verb to the tree."""
+    parser = add_verb(
+        verbs,
+        "report",
+        "write one page about runs for a browser, and the same in Markdown",
+        """
+For each model and data set: the verdict in words, the leaderboard, curves, maps, and how to reproduce it. The page
+needs no network.""",
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="RUN", help=f"{RUN_HELP} (default: latest); several are put on one page"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", type=some_text, help="the page (default: report.html in the folder of the last run)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress line")
-    parser.add_argument("--runs", dest="folder", default="runs", help="the folder in which runs lie (default: runs)")
-    chosen = parser.parse_args(arguments)
-    shown = sys.stderr.isatty() and not chosen.quiet
-    tell = lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-    path = report(chosen.runs, chosen.out, runs_directory=chosen.folder, tell=tell if shown else None)
-    if shown:
-        print("\r\033[K", end="", file=sys.stderr)
+    add_runs_folder(parser)
+    return parser
+
+
+def execute(chosen: argparse.Namespace) -> int:
+    """Write the report and print where it is."""
+    from harness.messages import heard_by
+    from harness.views.report import write_report
+
+    visible = sys.stderr.isatty() and not chosen.quiet
+    with heard_by(_show_step) if visible else nullcontext():
+        path = write_report(chosen.names, chosen.out, runs_directory=chosen.runs)
+    if visible:
+        _show_step("")
     print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.md').name}")
     return 0
+
+
+def _show_step(text: str) -> None:
+    """Show the current step in place of the line before."""
+    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

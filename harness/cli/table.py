@@ -1,11 +1,13 @@
-"""What ``harness table`` shows of a run: its leaderboard, its rows, or what they say of groups, choices and sanity."""
+"""``harness table``: a run's leaderboard, its rows as files, or what they say of groups, choices and sanity checks."""
 
 import argparse
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from harness.cli.parser import RUN_HELP, Parser, add_file, add_runs_folder, add_verb
 from harness.errors import UserError
 from harness.results.choices import standing
 from harness.results.disk import whole_file
@@ -17,18 +19,61 @@ from harness.results.statistics import ranks
 from harness.results.subgroups import disparity
 from harness.results.tables import print_table, to_csv, to_parquet
 
-TABLES = ("samples", "long", "by", "choices", "sanity", "reliability", "agreement", "across", "seeds")
+TABLES = {  # besides the leaderboard
+    "samples": "one row for each sample instead of one for each cell",
+    "long": "the leaderboard with one row for each cell, with tests and letters",
+    "by": "gaps between groups of samples: label, correct, target, prediction, or a column of the data such as sex",
+    "choices": "whether verdicts hold over the settings of a metric (metric.NAME.over=)",
+    "sanity": "which sanity checks each explainer passes",
+    "reliability": "whether the ranking by each metric is reliable",
+    "agreement": "whether the metrics rank explainers alike",
+    "across": "mean ranks over models and data sets, and the test of their differences",
+    "seeds": "the variance between samples and between seeds (protocol.seed)",
+}
+EXAMPLES = {
+    "harness table": "the leaderboard of the latest run",
+    "harness table main --csv cells.csv": "the cells of the run main as a file",
+    "harness table adult --by sex": "differences between groups of people in the run adult",
+}
 
 
-def show_table(arguments: list[str]) -> int:
-    """What ``harness table`` was asked for with these arguments; the exit status."""
-    chosen = _parser().parse_args(arguments)
+def add_parser(verbs: Any) -> Parser:
+    """Add the verb to the tree."""
+    parser = add_verb(
+        verbs,
+        "table",
+        "print the results of a run, or write them to files",
+        """
+Without flags the leaderboard: for each metric the mean of every explainer with its 95 % interval and rank, and letters
+(explainers that share one are not shown to differ). At most one of the flags from --samples to --seeds chooses another
+table. With a file the rows are written and not printed; the leaderboard of cells has one row for each cell then.""",
+        EXAMPLES,
+        usage="%(prog)s [RUN] [--samples | --long | --by DIVISION | ...] [flags]",
+    )
+    parser.add_argument("run", metavar="RUN", nargs="?", default="latest", help=f"{RUN_HELP} (default: latest)")
+    which = parser.add_mutually_exclusive_group()
+    for name, words in TABLES.items():
+        settings = {"metavar": "DIVISION"} if name == "by" else {"action": "store_true"}
+        which.add_argument(f"--{name}", help=words, **settings)
+    parser.add_argument(
+        "--least", metavar="N", type=int, default=30, help="with --by: leave out groups of fewer samples (default: 30)"
+    )
+    for name, words in (("csv", "CSV"), ("parquet", "Parquet")):
+        add_file(parser, f"--{name}", f"write the rows as {words}")
+    for name, words in (("markdown", "Markdown"), ("latex", "LaTeX (booktabs)")):
+        add_file(parser, f"--{name}", f"write the leaderboard as {words}")
+    add_runs_folder(parser)
+    return parser
+
+
+def execute(chosen: argparse.Namespace) -> int:
+    """Print the table that was asked for, or write it to files."""
     directory = find_run(chosen.run, chosen.runs)
     files = [(path, write) for path, write in _writers(chosen) if path]
     if not (files or any(getattr(chosen, name) for name in TABLES)):
-        show(directory, letters=True)
+        print_run(directory, letters=True)
         return 0
-    rows = _rows(directory, chosen)
+    rows = _requested_rows(directory, chosen)
     for path, write in files:
         write(rows, path)
         print(f"{len(rows)} rows: {path}")
@@ -39,39 +84,19 @@ def show_table(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="harness table")
-    parser.add_argument("run", nargs="?", default="latest", help="a name under runs/, a folder, latest or previous")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--samples", action="store_true", help="one row per sample instead of one per cell")
-    which.add_argument("--long", action="store_true", help="the leaderboard, one row per cell, with tests and letters")
-    which.add_argument(
-        "--by", metavar="DIVISION", help="gaps between groups: label, correct, target, or the data's own"
-    )
-    which.add_argument("--choices", action="store_true", help="how verdicts hold over a metric's settings (over=)")
-    which.add_argument("--sanity", action="store_true", help="which sanity checks each explainer passes")
-    which.add_argument("--reliability", action="store_true", help="can each metric's ranking be relied on?")
-    which.add_argument("--agreement", action="store_true", help="do the metrics rank explainers alike?")
-    which.add_argument("--across", action="store_true", help="ranks over models and data sets, and their test")
-    which.add_argument("--seeds", action="store_true", help="variance between samples and between protocol.seed")
-    parser.add_argument("--least", type=int, default=30, help="samples a group needs to count with --by (default: 30)")
-    for name, what in (("csv", "CSV"), ("parquet", "Parquet"), ("markdown", "Markdown"), ("latex", "LaTeX (booktabs)")):
-        parser.add_argument(f"--{name}", metavar="FILE", help=f"write the rows as {what}")
-    parser.add_argument("--runs", default="runs", help="the folder in which runs lie (default: runs)")
-    return parser
-
-
 def _writers(chosen: argparse.Namespace) -> list[tuple[str | None, Callable[[pd.DataFrame, str], None]]]:
     return [
         (chosen.csv, to_csv),
         (chosen.parquet, to_parquet),
-        (chosen.markdown, _as_text(markdown, chosen)),
-        (chosen.latex, _as_text(latex, chosen)),
+        (chosen.markdown, _text_writer(markdown, chosen)),
+        (chosen.latex, _text_writer(latex, chosen)),
     ]
 
 
-def _as_text(form: Callable[[pd.DataFrame], str], chosen: argparse.Namespace) -> Callable[[pd.DataFrame, str], None]:
-    """Writes a leaderboard as text, explainers down and metrics across: other tables have no such form."""
+def _text_writer(
+    form: Callable[[pd.DataFrame], str], chosen: argparse.Namespace
+) -> Callable[[pd.DataFrame, str], None]:
+    """A function that writes a leaderboard as text, explainers down and metrics across."""
 
     def write(rows: pd.DataFrame, path: str) -> None:
         if any(getattr(chosen, name) for name in TABLES if name != "long"):
@@ -82,13 +107,13 @@ def _as_text(form: Callable[[pd.DataFrame], str], chosen: argparse.Namespace) ->
     return write
 
 
-def _rows(directory: Path, chosen: argparse.Namespace) -> pd.DataFrame:
-    """The rows that were asked for."""
+def _requested_rows(directory: Path, chosen: argparse.Namespace) -> pd.DataFrame:
+    """The rows of the table that was asked for."""
     if chosen.sanity:
         return verdicts_of_run(directory).drop(columns="protocol")
     cells = read_cells(directory)
     if chosen.long or chosen.markdown or chosen.latex:
-        return _leaderboard(directory, cells)
+        return _long_leaderboard(directory, cells)
     if not any(getattr(chosen, name) for name in TABLES):
         return cells.assign(rank=ranks(cells))
     scores = read_scores(directory, cells)
@@ -103,38 +128,38 @@ def _rows(directory: Path, chosen: argparse.Namespace) -> pd.DataFrame:
     scores, controls = _with_protocols(scores, cells), controls_of(cells)
     if chosen.choices:
         return standing(scores, controls)
-    return _statistics(matrices(_comparable(scores, cells)), controls, chosen)
+    return _metric_statistics(matrices(_rankable_scores(scores, cells)), controls, chosen)
 
 
-def _statistics(found: Iterable[Matrix], controls: Collection[str], chosen: argparse.Namespace) -> pd.DataFrame:
-    """What scipy's statistics say of the metrics: it takes a second to import, which no run should wait for."""
+def _metric_statistics(scores: Iterable[Matrix], controls: Collection[str], chosen: argparse.Namespace) -> pd.DataFrame:
+    """The tables that need scipy's statistics, which take a second to import: other tables do not wait for them."""
     if chosen.reliability:
         from harness.results.trust import reliability
 
-        return reliability(found, controls)
+        return reliability(scores, controls)
     if chosen.agreement:
         from harness.results.agreement import agreement
 
-        return agreement(found)
-    return _across(found)
+        return agreement(scores)
+    return _mean_rank_rows(scores)
 
 
-def _leaderboard(directory: Path, cells: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard in rows; a run of one protocol need not name it."""
+def _long_leaderboard(directory: Path, cells: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard with one row for each cell, and the protocol where the run has several."""
     protocol = protocols(cells)
     scores = read_scores(directory, cells)
     scores = scores.assign(protocol=scores["cell"].astype(str).map(dict(zip(cells["cell"], protocol, strict=True))))
     return long_table(cells.assign(protocol=protocol), scores, controls_of(cells))
 
 
-def _comparable(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """The scores of cells that have a rank and are no costs, which samples share: an explainer with several cells, or
-    with another number of samples, has none."""
+def _rankable_scores(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The scores of cells with a rank, without costs (an explainer with several cells for a metric, or with another
+    number of samples, has no rank)."""
     return scores[scores["cell"].isin(cells.loc[ranks(cells).notna() & (cells["kind"] != "cost"), "cell"])]
 
 
-def _across(found: Iterable[Matrix]) -> pd.DataFrame:
-    """One row per metric and explainer: its mean rank over the blocks, and the test of all of them."""
+def _mean_rank_rows(scores: Iterable[Matrix]) -> pd.DataFrame:
+    """One row for each metric and explainer: its mean rank over models and data sets, and the test of all of them."""
     from harness.results.blocks import across_blocks
 
     return pd.DataFrame(
@@ -149,25 +174,25 @@ def _across(found: Iterable[Matrix]) -> pd.DataFrame:
                 "critical_difference": each.critical,
                 "note": each.refused,
             }
-            for each in across_blocks(found)
+            for each in across_blocks(scores)
             for name, rank in each.mean_ranks.items()
         ]
     )
 
 
 def _with_protocols(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """The scores with their cells' ``protocol``, if there are several."""
-    found = scores["cell"].map(dict(zip(cells["cell"], protocols(cells), strict=True)))
-    return scores.assign(protocol=found) if found.nunique() > 1 else scores
+    """The scores with the ``protocol`` of their cells, if there are several."""
+    names = scores["cell"].map(dict(zip(cells["cell"], protocols(cells), strict=True)))
+    return scores.assign(protocol=names) if names.nunique() > 1 else scores
 
 
-def show(directory: Path, only: set[str] | None = None, letters: bool = False) -> None:
-    """Print the leaderboard of a run's cells, or of some of them; controls come last.
+def print_run(directory: Path, only: set[str] | None = None, letters: bool = False) -> None:
+    """Print the leaderboard of a run's cells, or of those whose names are in ``only``; controls come last.
 
-    With ``letters`` it says which explainers are not shown to differ, for which it reads every sample's score.
+    With ``letters``, for which it reads the scores of all samples, explainers that share one are not shown to differ.
     """
     cells = read_cells(directory)
     cells = cells if only is None else cells[cells["cell"].isin(only)]
-    found = _leaderboard(directory, cells) if letters and (cells["status"] == "ok").any() else None
-    marks = None if found is None else dict(zip(cells["cell"], found["letters"].fillna(""), strict=True))
+    rows = _long_leaderboard(directory, cells) if letters and (cells["status"] == "ok").any() else None
+    marks = None if rows is None else dict(zip(cells["cell"], rows["letters"].fillna(""), strict=True))
     print_table(cells, controls=controls_of(cells), letters=marks)

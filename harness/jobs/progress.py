@@ -1,5 +1,6 @@
-"""What a run says while it works: one plain line per explainer, the same in a terminal and in a log."""
+"""The messages of a run while it works: one line for each explainer, the same in a terminal and in a log."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -8,12 +9,13 @@ from typing import Any
 from rich.console import Console
 
 from harness.engine.selection import Chosen, Job
+from harness.engine.stage import Stage
 
-SHORT = {"ok": "ok", "not_applicable": "n/a", "failed": "failed"}
+STATUS_WORDS = {"ok": "ok", "not_applicable": "not applicable", "failed": "failed"}
 
 
 class Progress:
-    """Says what has been done and what is next; ``quiet`` says nothing."""
+    """Prints what has been done and what is next; nothing if ``quiet``."""
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         self.quiet = quiet
@@ -27,46 +29,65 @@ class Progress:
         self._status: Any = None
 
     def say(self, text: str) -> None:
-        """A line for the reader."""
+        """Print a line."""
         if not self.quiet:
             self.console.print(text, markup=False)
 
+    def loading(self, title: str, device: Any) -> None:
+        """The model and data of a block are about to be loaded."""
+        self.say(f"{title}: loading model and data on {device}")
+
+    def loaded(self, stage: Stage, explainers: int, metrics: int, pending: int) -> None:
+        """Model and data are loaded: how much is to be measured, and how the model will be called for scoring."""
+        for line in stage.data.skipped:
+            self.say(f"skipped {line}")
+        skipped = f" ({len(stage.data.skipped)} skipped)" if stage.data.skipped else ""
+        self.say(
+            f"{stage.count} samples{skipped}, {explainers} explainers x {metrics} metrics = {explainers * metrics} "
+            f"cells, of which {pending} will be measured"
+        )
+        variant, gain = stage.predictor.variant["variant"], stage.predictor.variant.get("gain")
+        speed = "" if gain is None else f", {gain:.2f} times as fast"
+        scored = "" if variant == "eager" else f" on a copy of the model with the same outputs ({variant}{speed})"
+        self.say(f"scoring{scored}, {stage.predictor.chunk} inputs per forward pass")
+
     def begin(self, jobs: Sequence[Job]) -> None:
-        """These cells are to be measured."""
+        """These cells will be measured."""
         self.left = Counter(job.explainer for job in jobs)
         self.total, self.done, self.reasons = len(self.left), {}, {}
         self.started = time.perf_counter()
         self._working()
 
     def explained(self, explainer: Chosen, explained: Any) -> None:
-        """An explainer's attributions are there."""
+        """An explainer has explained all samples."""
         seconds = sum(float(cost.seconds.sum()) for cost in explained.costs)
         passes = sum(float(cost.forwards.sum()) for cost in explained.costs) / len(explained.valid)
-        self.explaining = f"explained in {seconds:.1f} s, {passes:.0f} forward passes a sample"
+        counted = "" if math.isnan(passes) else f" with {_forward_passes(passes)} per sample"
+        self.explaining = f"explained in {seconds:.1f} s{counted}"
         for flag in explained.flags:
             self.reasons.setdefault(explainer, []).append(flag)
 
-    def cell(self, job: Job, found: dict[str, Any]) -> None:
-        """A cell is on disk."""
+    def cell(self, job: Job, row: dict[str, Any]) -> None:
+        """The row of a cell has been written."""
         explainer = job.explainer
-        self.done.setdefault(explainer, Counter())[found["status"]] += 1
-        if found["status"] == "failed":
-            self.reasons.setdefault(explainer, []).append(f"{job.metric.label}: {found['error']}")
+        self.done.setdefault(explainer, Counter())[row["status"]] += 1
+        if row["status"] == "failed":
+            self.reasons.setdefault(explainer, []).append(f"{job.metric.label}: {row['error']}")
         self.left[explainer] -= 1
         if self.left[explainer] == 0:
             self._finished(explainer)
 
     def end(self) -> None:
-        """Nothing more is to come."""
+        """The block is finished or was interrupted."""
         if self._status is not None:
             self._status.stop()
             self._status = None
 
     def _finished(self, explainer: Chosen) -> None:
-        counts = ", ".join(f"{n} {SHORT[status]}" for status, n in self.done[explainer].items())
+        counts = ", ".join(f"{n} {STATUS_WORDS[status]}" for status, n in self.done[explainer].items())
         number = f"{len([e for e in self.left if self.left[e] == 0]):>3}/{self.total}"
         seconds = time.perf_counter() - self.started
-        words = " · ".join(part for part in (self.explaining, f"{counts} in {seconds:.1f} s") if part)
+        words = "; ".join(filter(None, (self.explaining, f"cells: {counts}", f"{seconds:.1f} s in all")))
         self.say(f"{number}  {explainer.label:<24} {words}")
         for reason in dict.fromkeys(self.reasons.get(explainer, [])):
             self.say(f"{'':>9}{reason}")
@@ -74,7 +95,7 @@ class Progress:
         self._working()
 
     def _working(self) -> None:
-        """In a terminal, a line that shows what is being done now."""
+        """In a terminal, show which explainer is at work."""
         current = next((explainer for explainer, cells in self.left.items() if cells), None)
         if self.quiet or not self.console.is_terminal:
             return
@@ -82,3 +103,7 @@ class Progress:
         if current is not None:
             self._status = self.console.status(f"{current.label} ...")
             self._status.start()
+
+
+def _forward_passes(number: float) -> str:
+    return f"{number:.0f} forward {'pass' if f'{number:.0f}' == '1' else 'passes'}"

@@ -35,7 +35,7 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
     store = Store(plan.directory)
     rows = finished_rows(store)
     if not plan.pending(rows):
-        progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.directory}")
+        progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.directory}; nothing to measure")
         return _counts(plan, store)
     store.write_config(f"{plan.name}-{digest(config_text(plan))}.json", config_text(plan))
     if plan.runtime.threads:
@@ -55,7 +55,7 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
 def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.device, alone: bool) -> None:
     rows = finished_rows(store)  # again: another run may have finished cells while this one waited for the device
     recorder = RowRecorder(plan, store, rows, progress)
-    progress.say(f"{plan.title}: loading on {device}")
+    progress.loading(plan.title, device)
     try:
         stage = load_stage(plan, device)
         jobs = plan.pending(rows, stage.weights)
@@ -70,15 +70,7 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
             return
         raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
     recorder.on(stage)
-    for line in stage.data.skipped:
-        progress.say(f"skipped {line}")
-    skipped = f", {len(stage.data.skipped)} skipped" if stage.data.skipped else ""
-    scoring = stage.predictor.variant
-    progress.say(
-        f"{len(jobs)} of {len(plan.jobs)} cells to do: {len(plan.explainers)} explainers x {len(plan.metrics)} metrics"
-        f", {stage.count} samples{skipped}; scoring on {scoring['variant']}, {stage.predictor.chunk} a pass"
-        + (f", {scoring['gain']:.2f} x the eager rate" if "gain" in scoring else "")
-    )
+    progress.loaded(stage, len(plan.explainers), len(plan.metrics), len(jobs))
     progress.begin(jobs)
     sheet = Sheet(plan, stage, recorder)
     measure_block(stage, jobs, sheet, alone=alone, warm_up=plan.runtime.warm_up)

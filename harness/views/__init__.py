@@ -1,1 +1,1 @@
-"""Pictures of what a model computes (``of_model``) and of what a run measured (``of_run``)."""
+"""Pictures of models at work (``of_model``) and of a run's scores (``of_run``), and the report of runs."""

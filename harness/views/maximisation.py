@@ -1,4 +1,4 @@
-"""Inputs that excite an output or a channel most, found by gradient ascent from noise under regularisers.
+"""Inputs that make an output or a channel as large as possible: gradient ascent from noise, with regularisers.
 
 Activation maximisation: Erhan et al. 2009 (Visualizing Higher-Layer Features of a Deep Network), Simonyan et al. 2014
 (1312.6034), with the regularisers of Yosinski et al. 2015 (1506.06579) and Mordvintsev et al. 2015 (jitter).
@@ -16,18 +16,18 @@ from harness.errors import NotApplicable, UserError
 from harness.explainers._coalitions import check_number
 from harness.guards import frozen
 
-Objective = Callable[[Tensor], Tensor]  # inputs (K, ...) -> what each of them is to make large (K,)
-LAST = 0.01  # of the rate, at the last step
+Objective = Callable[[Tensor], Tensor]  # inputs (K, ...) -> the value that each of them is to make large (K,)
+LAST_RATE = 0.01  # of the rate, at the last step
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """How an input is sought.
+    """The settings of the gradient ascent.
 
     steps      of gradient ascent
     rate       length of the first step, as a share of the scale of inputs: the radius where there is one, else the root
-               of the number of values times half the value range; it falls in a cosine to a hundredth
-    radius     of the ball in L2 around the start's centre in which inputs stay, or None for no ball
+               of the number of values times half the value range; it falls along a cosine to a hundredth of that
+    radius     of the L2 ball around the centre in which inputs stay, or None for no ball
     l2         weight of half the squared distance from the centre, against the objective
     variation  weight of the sum of the absolute differences of neighbours in space or time (total variation)
     jitter     places by which the input is rolled at random along each axis of space or time before each step
@@ -71,14 +71,14 @@ def maximise(
     device: torch.device | str = "cpu",
     axes: tuple[int, ...] = (),
 ) -> tuple[Tensor, Tensor]:
-    """``count`` inputs (count, *shape), each of which makes its objective large, and what it is made (count,).
+    """``count`` inputs (count, *shape), each of which makes its objective large, and the values reached (count,).
 
-    ``objective`` maps them to one number each, which may depend on no other input. They start from Gaussian noise
-    around the middle of ``value_range`` (or zero) and stay within it. ``axes`` are a batch's axes of space or
-    time, along which jitter, blur and variation work. The same seed gives the same inputs on the CPU.
-    NotApplicable where no gradient reaches the input, or only zeros do.
+    ``objective`` maps a batch to one number per input, which must not depend on the other inputs. The ascent starts
+    from Gaussian noise around the middle of ``value_range`` (or zero) and stays within it. ``axes`` are the batch's
+    axes of space or time, along which jitter, blur and variation work. The same seed gives the same inputs on the CPU.
+    Raises NotApplicable where no gradient reaches the input, or where it is zero.
     """
-    low, high = (None, None) if value_range is None else (_bound(bound, device) for bound in value_range)
+    low, high = (None, None) if value_range is None else (_as_bound(bound, device) for bound in value_range)
     centre = torch.zeros((), device=device) if low is None else (low + high) / 2
     spread = torch.ones((), device=device) if low is None else (high - low) / 2
     noise = torch.Generator().manual_seed(seed)
@@ -87,43 +87,43 @@ def maximise(
     scale = ascent.radius or float((spread.expand(shape) ** 2).sum().sqrt())
     with torch.inference_mode(False), frozen(module):
         for step in range(ascent.steps):
-            shift = _shift(ascent.jitter, len(axes), noise)
+            shift = _jitter_shift(ascent.jitter, len(axes), noise)
             inputs = torch.roll(inputs, shift, axes) if axes else inputs
-            gradient = _gradient(objective, inputs, ascent, centre, axes, first=step == 0)
-            size = scale * ascent.rate * (LAST + (1 - LAST) * _cosine(step, ascent.steps))
+            gradient = _ascent_direction(objective, inputs, ascent, centre, axes, first=step == 0)
+            size = scale * ascent.rate * (LAST_RATE + (1 - LAST_RATE) * _cosine_decay(step, ascent.steps))
             inputs = inputs + size * gradient
             inputs = torch.roll(inputs, [-by for by in shift], axes) if axes else inputs
             if ascent.blur and axes and step % ascent.every == ascent.every - 1 and step < ascent.steps - ascent.every:
                 inputs = _blurred(inputs, ascent.blur, axes)
-            inputs = _inside(inputs, centre, ascent.radius, low, high)
+            inputs = _within_bounds(inputs, centre, ascent.radius, low, high)
         with torch.no_grad():
             return inputs, objective(inputs)
 
 
-def _gradient(
+def _ascent_direction(
     objective: Objective, inputs: Tensor, ascent: Ascent, centre: Tensor, axes: tuple[int, ...], first: bool
 ) -> Tensor:
-    """The direction, of length 1 per input, in which its objective less its penalties grows."""
+    """The gradient of the objective minus the penalties, scaled to length 1 for each input."""
     inputs = inputs.detach().clone().requires_grad_()
     with torch.enable_grad():
-        height = objective(inputs)
-        if not height.requires_grad:
+        values = objective(inputs)
+        if not values.requires_grad:
             raise NotApplicable("no gradient of the model reaches its input")
-        penalty = ascent.l2 * ((inputs - centre) ** 2).sum() / 2 + ascent.variation * _variation(inputs, axes)
-        wanted = height.sum() - penalty
-        (gradient,) = torch.autograd.grad(wanted, inputs)
+        penalty = ascent.l2 * ((inputs - centre) ** 2).sum() / 2 + ascent.variation * _total_variation(inputs, axes)
+        penalised = values.sum() - penalty
+        (gradient,) = torch.autograd.grad(penalised, inputs)
     length = gradient.flatten(1).norm(dim=1)
     if first and not length.any():
-        raise NotApplicable("the gradient of the model is zero: nothing says in which direction to go")
+        raise NotApplicable("the gradient of the model is zero at the start, so there is no direction to follow")
     return gradient / length.clamp(min=1e-12).view(-1, *[1] * (inputs.dim() - 1))
 
 
-def _variation(inputs: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _total_variation(inputs: Tensor, axes: tuple[int, ...]) -> Tensor:
     """The sum of the absolute differences of neighbours along the axes."""
     return sum((inputs.diff(dim=axis).abs().sum() for axis in axes), inputs.new_zeros(()))
 
 
-def _inside(inputs: Tensor, centre: Tensor, radius: float | None, low: Any, high: Any) -> Tensor:
+def _within_bounds(inputs: Tensor, centre: Tensor, radius: float | None, low: Any, high: Any) -> Tensor:
     if radius is not None:
         away = inputs - centre
         length = away.flatten(1).norm(dim=1).view(-1, *[1] * (inputs.dim() - 1))
@@ -131,16 +131,16 @@ def _inside(inputs: Tensor, centre: Tensor, radius: float | None, low: Any, high
     return inputs if low is None else torch.minimum(torch.maximum(inputs, low), high)
 
 
-def _shift(most: int, axes: int, noise: torch.Generator) -> list[int]:
+def _jitter_shift(most: int, axes: int, noise: torch.Generator) -> list[int]:
     return torch.randint(-most, most + 1, (axes,), generator=noise).tolist()
 
 
-def _cosine(step: int, steps: int) -> float:
+def _cosine_decay(step: int, steps: int) -> float:
     return float(0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / max(steps - 1, 1)))))
 
 
 def _blurred(inputs: Tensor, deviation: float, axes: tuple[int, ...]) -> Tensor:
-    """Each axis convolved with a Gaussian; borders are repeated."""
+    """Inputs convolved with a Gaussian along each axis; values at the border are repeated."""
     reach = max(1, round(3 * deviation))
     places = torch.arange(-reach, reach + 1, device=inputs.device, dtype=inputs.dtype)
     kernel = torch.exp(-0.5 * (places / deviation) ** 2)
@@ -152,5 +152,5 @@ def _blurred(inputs: Tensor, deviation: float, axes: tuple[int, ...]) -> Tensor:
     return inputs
 
 
-def _bound(bound: Any, device: torch.device | str) -> Tensor:
+def _as_bound(bound: Any, device: torch.device | str) -> Tensor:
     return torch.as_tensor(bound, dtype=torch.float32, device=device)

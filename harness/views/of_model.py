@@ -1,7 +1,6 @@
-"""The views of a model at work on its data: what is drawn by ``harness view`` after a model is loaded."""
+"""The views of ``harness view`` for which a model is loaded: activations, maximisation, features, columns."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,100 +10,52 @@ import torch
 from torch import Tensor
 
 from harness.engine.explain import Explaining
-from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, one_line, unknown
 from harness.guards import isolated_randomness
+from harness.messages import say
 from harness.views.layers import (
     automatic_layers,
     calls_of,
     channel_objective,
+    drawable_output,
     last_channels,
-    outputs_of,
+    layer_outputs,
     penultimate,
-    readable,
 )
 from harness.views.maximisation import Ascent, maximise
+from harness.views.scene import Scene
 
-SAMPLES = 3  # whose activations and attributions are drawn
+DRAWN_SAMPLES = 3  # whose activations and attributions are drawn
 MOST_CLASSES, MOST_PREDICTED, MOST_EXPLAINERS = 10, 5, 6
-SPACE = {"image": (2, 3), "series": (2,)}  # axes of space or time, by modality
-
-
-@dataclass
-class Scene:
-    """A model and data that are looked at.
-
-    stage      model and data as loaded
-    title      of both, in a few words
-    folder     where drawings go
-    name       what their files begin with
-    explainers those that were asked for
-    layers     the layers that were asked for, or None for automatic ones
-    scores     per sample of this model and data from the run, or an empty frame (``harness.results.frames``)
-    chosen     the explainer by whose score features are coloured, or None for the first that has one
-    tell       told what a view leaves out, a line each
-    """
-
-    stage: Stage
-    title: str
-    folder: Path
-    name: str
-    explainers: Sequence[Chosen]
-    layers: Sequence[str] | None
-    scores: pd.DataFrame
-    chosen: str | None = None
-    tell: Callable[[str], None] = lambda line: None
-
-    def path(self, kind: str) -> Path:
-        """A drawing's file."""
-        return self.folder / f"{self.name}-{kind.replace('/', '_')}.png"
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the outputs."""
-        names = self.stage.model.classes or self.stage.data.classes
-        width = self.stage.outputs.shape[1]
-        return tuple(names) if names and len(names) == width else tuple(f"output {i}" for i in range(width))
-
-    @property
-    def value_range(self) -> tuple[Any, Any]:
-        """Lowest and highest value of an input, as tensors; None twice if not known."""
-        known = self.stage.model.value_range or self.stage.data.value_range
-        return (None, None) if known is None else tuple(torch.as_tensor(bound).float() for bound in known)
-
-    def captions(self, count: int) -> list[str]:
-        """The first samples by name, label or prediction."""
-        names, wide = self.class_names, self.stage.outputs.shape[1] > 1
-        said = [f" → {names[p]}" if wide else "" for p in self.stage.predictions[:count].tolist()]
-        return [f"{name}{more}" for name, more in zip(self.stage.data.ids[:count], said, strict=True)]
+SPATIAL_AXES = {"image": (2, 3), "series": (2,)}  # axes of space or time, by modality
 
 
 def view_activations(scene: Scene) -> list[Path]:
-    """What layers give for the first samples."""
+    """The outputs of layers for the first samples."""
     from harness.results.activations import draw_activations
 
     stage = scene.stage
-    inputs = stage.first()[:SAMPLES]
+    inputs = stage.first()[:DRAWN_SAMPLES]
     calls = {call.name: call for call in calls_of(stage)}
     names = scene.layers or automatic_layers(stage.module, list(calls))
     for name in names:
         if name not in calls:
             raise unknown("layer", name, calls)
-    found = outputs_of(stage.module, names, inputs)
+    outputs = layer_outputs(stage.module, names, inputs)
     paths = []
     for name in names:
-        maps = readable(found[name], calls[name])
+        maps = drawable_output(outputs[name], calls[name])
         if maps is None:
-            scene.tell(f"activations of layer {name} are left out: they are not one array for each sample")
+            say(f"activations of layer {name} are left out: the layer does not give one array for each sample")
             continue
         paths += draw_activations(
             scene.path(f"activations-{name}"),
             name,
             maps,
-            _shown(inputs, stage),
+            scene.drawable(inputs),
             scene.captions(len(inputs)),
-            value_range=_numpy(scene.value_range),
+            value_range=scene.drawn_range,
             title=scene.title,
         )
     if not paths:
@@ -113,17 +64,17 @@ def view_activations(scene: Scene) -> list[Path]:
 
 
 def view_maximisation(scene: Scene) -> list[Path]:
-    """Inputs that excite each class most, and some channels of the last layer with places."""
+    """Inputs that make each class largest, and some channels of the last convolution (or hidden linear layer)."""
     stage = scene.stage
     if stage.units.modality == "tokens":
-        raise NotApplicable("what excites a model of tokens most lies between its embeddings and is no text")
-    classes = _classes(scene)
+        raise NotApplicable("the model reads tokens, and an input between their embeddings is no text")
+    classes = _drawn_classes(scene)
     paths = _draw_ascent(
         scene,
         "classes",
         "logit",
         [scene.class_names[i] for i in classes],
-        lambda inputs: _wide(stage.module(inputs))[range(len(classes)), classes],
+        lambda inputs: _with_output_axis(stage.module(inputs))[range(len(classes)), classes],
     )
     layer = last_channels(stage)
     if layer is not None:
@@ -141,8 +92,8 @@ def view_maximisation(scene: Scene) -> list[Path]:
 def _draw_ascent(scene: Scene, kind: str, what: str, names: list[str], objective: Any) -> list[Path]:
     from harness.results.activations import draw_maximised
 
-    stage, axes = scene.stage, SPACE.get(scene.stage.units.modality, ())
-    ascent = _ascent(stage, axes)
+    stage, axes = scene.stage, SPATIAL_AXES.get(scene.stage.units.modality, ())
+    ascent = _ascent_for(stage, axes)
     known = scene.value_range[0] is not None
     best, reached = maximise(
         objective,
@@ -155,36 +106,36 @@ def _draw_ascent(scene: Scene, kind: str, what: str, names: list[str], objective
         seed=stage.protocol.seed,
         device=stage.device,
     )
-    note = f"From noise (seed {stage.protocol.seed}), {ascent.steps} steps of gradient ascent, L2 {ascent.l2:g}"
+    note = f"Gradient ascent from noise (seed {stage.protocol.seed}), {ascent.steps} steps, L2 {ascent.l2:g}"
     if axes:
         note += (
             f", jitter {ascent.jitter}, blur {ascent.blur:g} each {ascent.every} steps, variation {ascent.variation:g}"
         )
-    note += f".\nNumber: {what} reached. Values as the model takes them."
+    note += f".\nNumbers: {what} reached. Inputs are in the model's own scale."
     return draw_maximised(
         scene.path(f"maximisation-{kind}"),
-        _shown(best, stage),
+        scene.drawable(best),
         names,
         reached.tolist(),
-        value_range=_numpy(scene.value_range),
+        value_range=scene.drawn_range,
         columns=stage.data.unit_names if stage.data.columns is None else None,
         title=f"{scene.title}: what excites {'an output' if kind == 'classes' else 'a channel'} most",
         note=note,
     )
 
 
-def _ascent(stage: Stage, axes: tuple[int, ...]) -> Ascent:
-    """Regularisers by size: photos are moved and smoothed, small images a little, columns kept near the centre."""
+def _ascent_for(stage: Stage, axes: tuple[int, ...]) -> Ascent:
+    """Regularisers by size: large images are shifted and smoothed more than small ones, columns stay central."""
     side = max((stage.units.input_shape[axis - 1] for axis in axes), default=0)
     if not axes:
         return Ascent(l2=0.02, rate=0.05)
-    if side > 32:  # large inputs are costly, and coarse structure is soon there
+    if side > 32:  # large inputs are costly, and coarse structure needs few steps
         return Ascent(steps=64, jitter=side // 14, blur=0.8, variation=0.002, l2=1e-4)
     return Ascent(jitter=max(1, side // 14), blur=0.4, variation=0.02, l2=1e-4)
 
 
-def _classes(scene: Scene) -> list[int]:
-    """All outputs if there are few, else those predicted for the first samples."""
+def _drawn_classes(scene: Scene) -> list[int]:
+    """All outputs if they are few, else those predicted for the first samples."""
     width = scene.stage.outputs.shape[1]
     if width <= MOST_CLASSES:
         return list(range(width))
@@ -192,20 +143,20 @@ def _classes(scene: Scene) -> list[int]:
 
 
 def view_features(scene: Scene) -> list[Path]:
-    """Where samples lie by the input of the last linear layer, by class and by a faithfulness score."""
+    """Samples placed by their inputs of the last linear layer (t-SNE), coloured by class and by a score."""
     from harness.results.features import draw_features, embed
 
     stage = scene.stage
     name, features = penultimate(stage)
     places, perplexity = embed(features, seed=stage.protocol.seed)
-    label, score = _faithfulness(scene)
+    label, score = _colouring_score(scene)
     names, labels = scene.class_names, stage.labels
     predictions = [names[i] for i in stage.predictions.tolist()]
     known = labels is not None and stage.outputs.shape[1] > 1
     classes = [names[i] for i in labels[: stage.count].tolist()] if known else predictions
-    way = f"t-SNE, perplexity {perplexity:.3g}, seed {stage.protocol.seed}"
-    note = f"{way}, of the {features.shape[1]} inputs of layer {name}; {stage.count} samples."
-    note += f" Only nearness means something.\nClasses are {'labels' if known else 'predictions'}."
+    note = f"t-SNE (perplexity {perplexity:.3g}, seed {stage.protocol.seed}) of the {features.shape[1]} inputs of "
+    note += f"layer {name}; {stage.count} samples. Only nearness has a meaning.\n"
+    note += f"Classes are {'labels' if known else 'predictions'}."
     note += "" if score is not None else f" {label}"
     return draw_features(
         scene.path("features"),
@@ -220,13 +171,13 @@ def view_features(scene: Scene) -> list[Path]:
     )
 
 
-def _faithfulness(scene: Scene) -> tuple[str, pd.Series | None]:
-    """The first faithfulness metric of the chosen explainer in the run, by sample; else why there is none."""
+def _colouring_score(scene: Scene) -> tuple[str, pd.Series | None]:
+    """A name and the scores by sample of the chosen explainer's first faithfulness metric, or a reason and None."""
     scores = scene.scores
     if scene.chosen is not None and scene.chosen not in set(scores["explainer"]):
         raise unknown("explainer with faithfulness scores in the run", scene.chosen, set(scores["explainer"]))
     if scores.empty:
-        return "No faithfulness scores of these samples are in the run.", None
+        return "The run has no faithfulness scores of these samples.", None
     explainer = scene.chosen or scores["explainer"].iloc[0]
     mine = scores[scores["explainer"] == explainer]
     metric = mine["metric"].iloc[0]
@@ -242,59 +193,49 @@ def view_columns(scene: Scene) -> list[Path]:
     if stage.units.modality != "table":
         raise NotApplicable(f"attributions by column name need a table, these are {stage.units.modality} inputs")
     names = list(stage.data.unit_names or (f"column {i}" for i in range(stage.units.shape[0])))
-    count = min(SAMPLES, stage.count)
-    found, reasons = _explained(scene, count)
-    if not found:
-        raise NotApplicable("; ".join(reasons) or "only global explainers and controls were chosen")
+    count = min(DRAWN_SAMPLES, stage.count)
+    attributions, reasons = _attributions_by_explainer(scene, count)
+    if not attributions:
+        raise NotApplicable("; ".join(reasons) or "no local explainer was chosen that is not a control")
     for reason in reasons:
-        scene.tell(f"columns leave out {reason}")
+        say(f"the view of columns leaves out {reason}")
     paths = []
     for row, caption in enumerate(scene.captions(count)):
-        maps = {label: values[row] for label, values in found.items()}
+        maps = {label: values[row] for label, values in attributions.items()}
         paths += draw_columns(
             scene.path(f"columns-{stage.data.ids[row]}"),
             maps,
             names,
             title=f"{scene.title}: {caption}",
-            note="Attribution of the explained class; red: for it, blue: against it. Each panel has its own scale.",
+            note="Attributions for the explained class; red: for it, blue: against it. Each panel has its own scale.",
         )
     return paths
 
 
-def _explained(scene: Scene, count: int) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Attributions (n, D) of the first samples by the first local explainers that serve, and why others do not."""
-    stage, found, reasons = scene.stage, {}, []
+def _attributions_by_explainer(scene: Scene, count: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Attributions (n, D) of the first samples by up to six local explainers, and why others have none."""
+    stage, attributions, reasons = scene.stage, {}, []
     _, samples = next(stage.chunks())
     samples = samples.take(torch.arange(count, device=stage.device))
     for chosen in scene.explainers:
-        if len(found) == MOST_EXPLAINERS or chosen.entry.scope != "local" or chosen.entry.control:
+        if len(attributions) == MOST_EXPLAINERS or chosen.entry.scope != "local" or chosen.entry.control:
             continue
         try:
             with isolated_randomness(stage.device):
                 explaining = Explaining(chosen.entry, chosen.options, stage.module, stage.protocol.explain_batch)
                 explaining.prepare(samples)
                 raw = explaining(samples)
-            found[chosen.label] = samples.units.reduce(raw).cpu().numpy()
-        except Exception as error:  # whatever one explainer does, the others are drawn
+            attributions[chosen.label] = samples.units.reduce(raw).cpu().numpy()
+        except Exception as error:  # whatever an explainer raises, the others are drawn
             reasons.append(f"{chosen.label}: {one_line(error)[:120]}")
-    return found, reasons
+    return attributions, reasons
 
 
-def _wide(outputs: Tensor) -> Tensor:
+def _with_output_axis(outputs: Tensor) -> Tensor:
     return outputs if outputs.dim() == 2 else outputs.unsqueeze(1)
 
 
-def _shown(inputs: Tensor, stage: Stage) -> np.ndarray:
-    """Inputs as they are drawn: tokens and series as (T, C)."""
-    values = inputs.detach().float().cpu().numpy()
-    return values.transpose(0, 2, 1) if stage.units.modality == "series" else values
-
-
-def _numpy(bounds: tuple[Any, Any]) -> tuple[Any, Any]:
-    return tuple(None if bound is None else bound.cpu().numpy() for bound in bounds)
-
-
-VIEWS: dict[str, Callable[[Scene], list[Path]]] = {
+MODEL_VIEWS: dict[str, Callable[[Scene], list[Path]]] = {
     "activations": view_activations,
     "maximisation": view_maximisation,
     "features": view_features,

@@ -1,4 +1,4 @@
-"""The views of a run's scores: what is drawn by ``harness view`` from files alone, without loading a model."""
+"""The views of ``harness view`` that are drawn from a run's files, without a model: curves, importances, tradeoff."""
 
 import re
 from collections.abc import Callable
@@ -10,105 +10,108 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import NotApplicable, UserError, one_line
+from harness.messages import say
 from harness.results.frames import audit_of, configured, controls_of, protocols, read
 
-BLOCK = ("model", "dataset", "protocol")
-ARROWS = {"higher": " (its score: higher is better)", "lower": " (its score: lower is better)"}
+DIRECTION_WORDS = {"higher": " (its score: higher is better)", "lower": " (its score: lower is better)"}
 
 
 @dataclass
-class Looked:
-    """A run that is looked at: its cells and scores, where drawings go, and who is told what a view leaves out."""
+class ViewedRun:
+    """A run of which views are drawn: its folder, cells and scores."""
 
     directory: Path
-    tell: Callable[[str], None] = lambda line: None
 
     @cached_property
     def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Cells, with their ``protocol``, and scores; NotApplicable where there are none."""
         if not (self.directory / "cells").is_dir():
-            raise NotApplicable(f"{self.directory} has no scores yet; give the same arguments to harness run")
+            raise NotApplicable(f"{self.directory} has no scores yet; harness run with the same arguments makes them")
         cells, scores = read(self.directory)
         if scores.empty:
-            raise NotApplicable(f"{self.directory} has no scores, no cell is ok")
+            raise NotApplicable(f"{self.directory} has no scores: no cell is ok")
         return cells.assign(protocol=protocols(cells)), scores
 
     def path(self, *words: str) -> Path:
-        """A drawing's file under ``views``."""
+        """The file of a picture, in the folder ``views``."""
         return self.directory / "views" / (file_name("-".join(words)) + ".png")
 
 
-def draw_curves_of(looked: Looked) -> list[Path]:
+def draw_curves_of(run: ViewedRun) -> list[Path]:
     """One picture for each metric with curves, of each model and data set."""
     from harness.results.sample_curves import draw_curves
 
-    cells, scores = looked.frames
+    cells, scores = run.frames
     scores = scores[scores["curve"].notna()].assign(protocol=scores["cell"].map(cells.set_index("cell")["protocol"]))
     kinds = cells.set_index("cell")["kind"]
     paths = []
-    for (model, data, protocol, metric), rows in scores.groupby([*BLOCK, "metric"], observed=True, sort=False):
+    for (model, data, protocol, metric), rows in scores.groupby(
+        ["model", "dataset", "protocol", "metric"], observed=True, sort=False
+    ):
         if kinds[rows["cell"].iloc[0]] == "reference":
             continue
         if rows["curve"].map(len).nunique() > 1:
-            looked.tell(f"curves of {metric} on {model} and {data} are left out: they are of several lengths")
+            say(f"curves of {metric} on {model} and {data} are left out: they differ in their number of points")
             continue
-        better = ARROWS.get(rows["better"].iloc[0], "")
+        better = DIRECTION_WORDS.get(rows["better"].iloc[0], "")
         beside = scores[(scores["model"] == model) & (scores["dataset"] == data) & (scores["protocol"] == protocol)]
         paths += draw_curves(
-            looked.path("curves", model, data, metric, *_distinguished(cells, model, data, protocol)),
+            run.path("curves", model, data, metric, *_protocol_number(cells, model, data, protocol)),
             rows,
             reference=_random_order(cells, beside, metric),
             title=f"{model} on {data}: {metric}{better}",
             unit=str(cells.set_index("cell")["unit"][rows["cell"].iloc[0]] or ""),
         )
     if not paths:
-        raise NotApplicable("no metric of the run keeps curves, as deletion and insertion do")
+        raise NotApplicable("no metric of the run has curves, as deletion and insertion have")
     return paths
 
 
 def _random_order(cells: pd.DataFrame, scores: pd.DataFrame, metric: str) -> Any:
     """The mean curve of a random order along the same path, if the run has it."""
-    about = {
+    settings = {
         label: configured(config, "metric") for label, config in zip(cells["metric"], cells["config"], strict=True)
     }
-    own = about[metric]
+    own = settings[metric]
     if own.get("name") not in ("deletion", "selectivity"):
         return None
     path = ("steps", "baseline", "score", "granularity", "patch", "segments")
     same = [
         label
-        for label, other in about.items()
+        for label, other in settings.items()
         if other.get("name") == "random_order" and all(other.get(n) == own.get(n) for n in path)
     ]
     curves = scores[scores["metric"].isin(same[:1])].drop_duplicates("sample")["curve"]
     return None if curves.empty else pd.DataFrame(curves.tolist()).mean().to_numpy()
 
 
-def draw_importances_of(looked: Looked) -> list[Path]:
-    """One picture for each explainer that keeps all repeats of its importances."""
+def draw_importances_of(run: ViewedRun) -> list[Path]:
+    """One picture for each explainer of which all repeats of its importances are stored."""
     from harness.results.importances import draw_importances
 
-    cells, _ = looked.frames
-    kept = {}
+    cells, _ = run.frames
+    tables = {}
     for row in cells.itertuples():
         table = audit_of(row.audit).get("tables", {}).get("repeats")
         if table:
-            kept.setdefault(table, row)
-    if not kept:
-        raise NotApplicable("no explainer of the run keeps repeats, as permutation_importance and random_forest do")
+            tables.setdefault(table, row)
+    if not tables:
+        raise NotApplicable(
+            "no explainer of the run stores repeats of its importances, as permutation_importance and random_forest do"
+        )
     paths = []
-    for table, row in kept.items():
+    for table, row in tables.items():
         try:
-            repeats = pd.read_parquet(looked.directory / table)
+            repeats = pd.read_parquet(run.directory / table)
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {looked.directory / table}: {one_line(error)[:200]}") from error
+            raise UserError(f"cannot read {run.directory / table}: {one_line(error)[:200]}") from error
         paths += draw_importances(
-            looked.path(
+            run.path(
                 "importances",
                 row.model,
                 row.dataset,
                 row.explainer,
-                *_distinguished(cells, row.model, row.dataset, row.protocol),
+                *_protocol_number(cells, row.model, row.dataset, row.protocol),
             ),
             repeats,
             title=f"{row.model} on {row.dataset}: {row.explainer}",
@@ -116,32 +119,32 @@ def draw_importances_of(looked: Looked) -> list[Path]:
     return paths
 
 
-def draw_tradeoff_of(looked: Looked) -> list[Path]:
+def draw_tradeoff_of(run: ViewedRun) -> list[Path]:
     """One picture for each data set and protocol."""
     from harness.results.tradeoff import draw_tradeoff, tradeoff
 
-    cells, scores = looked.frames
+    cells, scores = run.frames
     points, controls, paths = tradeoff(cells, scores), controls_of(cells), []
     groups = list(points.groupby(["dataset", "protocol"], sort=False))
     for number, ((data, _), mine) in enumerate(groups):
-        only = [] if len(groups) == 1 else [str(data), str(number)]
+        words = [] if len(groups) == 1 else [str(data), str(number)]
         title = f"{data}: accuracy and explanations of {mine['model'].nunique()} models"
-        paths += draw_tradeoff(looked.path("tradeoff", *only), mine, controls, title=title)
+        paths += draw_tradeoff(run.path("tradeoff", *words), mine, controls, title=title)
     return paths
 
 
-def _distinguished(cells: pd.DataFrame, model: str, data: str, protocol: str) -> list[str]:
-    """Which protocol it is, by number, where a model and data set have several."""
+def _protocol_number(cells: pd.DataFrame, model: str, data: str, protocol: str) -> list[str]:
+    """The number of the protocol, as a part of a file name, where a model and data set have several."""
     own = list(dict.fromkeys(cells["protocol"][(cells["model"] == model) & (cells["dataset"] == data)]))
     return [str(own.index(protocol))] if len(own) > 1 else []
 
 
 def file_name(text: str) -> str:
-    """Text as a part of a file's name."""
+    """Text as a part of a file name: other characters become _, at most 150."""
     return re.sub(r"[^\w.=+-]+", "_", text)[:150]
 
 
-RUN_VIEWS: dict[str, Callable[[Looked], list[Path]]] = {
+RUN_VIEWS: dict[str, Callable[[ViewedRun], list[Path]]] = {
     "curves": draw_curves_of,
     "importances": draw_importances_of,
     "tradeoff": draw_tradeoff_of,

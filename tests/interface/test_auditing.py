@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import harness
-from harness.cli.check import check_plan
 from harness.engine.audit import (
     Audit,
     Auditor,
@@ -22,6 +21,7 @@ from harness.engine.audit import (
     relative_difference,
     repeat_difference,
 )
+from harness.jobs.checking import check_plan
 from harness.jobs.plan import Plan
 from harness.registry import EXPLAINERS
 from harness.results.frames import read_cells

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.cli.check import defaults, print_checks
+from harness.cli.check import check_defaults
+from harness.cli.check_table import print_checks
 from harness.cli.main import main
 from harness.registry import EXPLAINERS
 
@@ -80,13 +81,13 @@ def test_the_table_is_no_wider_than_a_hundred_columns_and_has_no_blanks_at_line_
 
 
 def test_every_explainer_is_checked_unless_some_are_named_a_librarys_rows_last():
-    every, samples = defaults(SMALL)
+    every, samples = check_defaults(SMALL)
     names = every.removeprefix("explainer=[").removesuffix("]").split(",")
     assert sorted(names) == sorted(EXPLAINERS) and samples == "protocol.samples=4"
     assert [bool(EXPLAINERS[name].caveat) for name in names] == sorted(bool(EXPLAINERS[name].caveat) for name in names)
-    assert defaults([*SMALL, "explainer=rise"]) == ["protocol.samples=4"]
-    assert defaults([*SMALL, "explainer=rise", "protocol.samples=2"]) == []
-    assert len(defaults([*SMALL, "explainer.rise.samples=2"])) == 2
+    assert check_defaults([*SMALL, "explainer=rise"]) == ["protocol.samples=4"]
+    assert check_defaults([*SMALL, "explainer=rise", "protocol.samples=2"]) == []
+    assert len(check_defaults([*SMALL, "explainer.rise.samples=2"])) == 2
 
 
 def test_where_captum_breaks_it_is_told_and_not_scored_in_silence(capsys):
@@ -99,7 +100,7 @@ def test_where_captum_breaks_it_is_told_and_not_scored_in_silence(capsys):
     assert set(table.loc[["captum_guided_backprop", "captum_deconvnet"], "equal_to"]) == {"gradient"}
     printed = capsys.readouterr().out
     assert "captum_lrp" in printed and "has no rule defined" in printed and "* equal to gradient" in printed
-    assert "0 flagged, rows with a library's caveat apart" in printed
+    assert "0 flagged, not counting rows of libraries with a known caveat" in printed
 
 
 def test_the_csv_holds_everything_that_was_found(capsys):
@@ -199,6 +200,6 @@ def test_an_interrupted_check_does_not_speak_of_cells_on_disk(capsys, monkeypatc
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.cli.check.check_plan", interrupted)
+    monkeypatch.setattr("harness.jobs.checking.check_plan", interrupted)
     assert check(QUICK) == 130
     assert capsys.readouterr().err == "harness: interrupted\n"

@@ -1,10 +1,15 @@
 """The command line as its user meets it: what it prints, its exit status, and one line for a mistake."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from harness import conf
 from harness.cli.main import main
@@ -63,9 +68,7 @@ def test_plan_tells_cells_by_state(capsys):
 
 def test_options_from_the_command_line_reach_the_cell(capsys):
     assert run("explainer=integrated_gradients", "explainer.integrated_gradients.steps=4", "metric=forward_passes") == 0
-    (row,) = (
-        json.loads(line) for path in __import__("pathlib").Path("runs/main/cells").iterdir() for line in path.open()
-    )
+    (row,) = (json.loads(line) for path in Path("runs/main/cells").iterdir() for line in path.open())
     assert row["value"] == 4 and row["config"]["explainer"] == {
         "name": "integrated_gradients",
         "steps": 4,
@@ -90,7 +93,7 @@ def test_a_sweep_does_every_combination_and_goes_on_where_model_and_data_do_not_
     printed = capsys.readouterr()
     assert "digits_cnn on digits" in printed.out and "cancer_mlp on breast_cancer" in printed.out
     cells = pd.DataFrame(
-        [json.loads(line) for path in __import__("pathlib").Path("runs/main/cells").iterdir() for line in path.open()]
+        [json.loads(line) for path in Path("runs/main/cells").iterdir() for line in path.open()]
     ).set_index(["model", "dataset"])
     assert cells["status"].to_dict() == {
         ("digits_cnn", "digits"): "ok",
@@ -129,12 +132,43 @@ def test_an_interrupted_run_says_that_it_can_be_resumed(capsys, monkeypatch):
     assert capsys.readouterr().err.endswith("finished cells are on disk, the same command resumes\n")
 
 
-def test_an_explainer_of_ones_own_is_named_by_its_import(capsys, tmp_path):
+def test_an_explainer_of_ones_own_is_named_by_its_import(tmp_path):
     (tmp_path / "mine.py").write_text(
         'def bright(model, inputs, targets, *, power=1.0):\n    """Brightness."""\n    return inputs**power\n'
     )
-    assert run("explainer=saliency", '+explainer.mine={name:"mine:bright",power:3.0}', "metric=sparseness") == 0
-    assert "mine" in capsys.readouterr().out
+    own = ["explainer=saliency", '+explainer.mine={name: "mine:bright", power: 3.0}']
+    installed = [sys.executable, "-P", "-c", "import sys; from harness.cli import main; sys.exit(main())"]
+    elsewhere = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # the working directory is not on the path
+    for verb in (["plan", *SMALL, "metric=sparseness"], ["check", *SMALL], ["run", *SMALL, "metric=sparseness"]):
+        done = subprocess.run([*installed, *verb, *own], env=elsewhere, capture_output=True, text=True)
+        assert done.returncode == 0 and "mine" in done.stdout, (verb, done.stderr)
+
+
+def test_flags_stand_before_or_behind_what_they_belong_to(capsys):
+    assert run("explainer=[saliency,random]", "metric=sparseness", "--quiet") == 0
+    for arguments in (["main", "--csv", "a.csv"], ["--csv", "a.csv", "main"], ["--csv=a.csv", "main"]):
+        Path("a.csv").unlink(missing_ok=True)
+        assert harness("table", *arguments) == 0 and len(pd.read_csv("a.csv")) == 2
+    for arguments in (["-m", *SMALL, "protocol.seed=0,1"], [*SMALL, "-m", "protocol.seed=0,1"]):
+        capsys.readouterr()
+        assert harness("plan", *arguments) == 0
+        assert capsys.readouterr().out.count("digits_cnn on digits: ") == 2
+
+
+def test_overrides_reach_hydra_as_they_are(capsys):
+    odd = '+explainer.odd={name: rise, samples: -3, note: "-m --quiet"}'
+    arguments = [*SMALL, odd, "~metric.srg", "protocol.target=-1", "--cfg", "job"]
+    assert harness("run", *arguments) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["explainer"]["odd"] == {"name": "rise", "samples": -3, "note": "-m --quiet"}
+    assert shown["protocol"]["target"] == -1 and "srg" not in shown["metric"] and "deletion" in shown["metric"]
+    assert shown["metric"]["deletion"]["baseline"] == METRICS["deletion"].options["baseline"]  # no reference to it
+
+
+def test_the_hint_after_a_run_finds_it_again(capsys):
+    assert run("explainer=[saliency,random]", "metric=sparseness", "--quiet", "runtime.runs=else where") == 0
+    hint = capsys.readouterr().out.splitlines()[-1].partition("harness table ")[2]
+    assert harness("table", *shlex.split(hint)) == 0 and "sparseness" in capsys.readouterr().out
 
 
 def test_a_sweep_over_an_options_values_keeps_its_blocks_apart(capsys):
@@ -156,18 +190,30 @@ def test_a_failed_cell_is_exit_status_one(capsys, monkeypatch):
 
 MISTAKES = {
     "a verb": (["rum"], "unknown verb 'rum': did you mean 'run'?"),
-    "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "digits_cnn"),
+    "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "names: harness list models"),
     "an explainer": (
         ["run", "explainer=saliencyy"],
         "unknown explainer 'saliencyy': did you mean 'saliency'",
-        "smoothgrad",
-        "standard",
+        "names: harness list explainers",
     ),
-    "a metric in a list": (["run", "metric=[srg,deletions]"], "unknown metric 'deletions': did you mean 'deletion'"),
+    "a metric in a list": (
+        ["run", "metric=[srg,deletions]"],
+        "unknown metric 'deletions': did you mean 'deletion' or",
+        "names: harness list metrics",
+    ),
     "an option": (
         ["run", "explainer=rise", "explainer.rise.smaples=3"],
         "unknown setting 'explainer.rise.smaples': did you mean 'explainer.rise.samples'",
         "explainer.rise.cells",
+    ),
+    "an option of the model": (
+        ["run", "model=digits_cnn", "model.sede=3"],
+        "unknown setting 'model.sede': did you mean 'model.seed'",
+    ),
+    "an option of a metric with many": (
+        ["run", "metric=quantus.AvgSensitivity", "metric.quantus.AvgSensitivity.nr_smaples=3"],
+        "did you mean 'metric.quantus.AvgSensitivity.nr_samples'",
+        "names: harness list metrics quantus.AvgSensitivity",
     ),
     "a new option": (
         ["run", "explainer=rise", "+explainer.rise.smaples=3"],
@@ -184,7 +230,11 @@ MISTAKES = {
         ["run", "metric=quantus.IROF", "metric.quantus=null"],
         "the configuration names no metric, expected metric=NAME",
     ),
-    "an experiment": (["run", "experiment=digit"], "unknown experiment 'digit'", "digits"),
+    "an experiment": (
+        ["run", "experiment=digit"],
+        "unknown experiment 'digit': did you mean 'digits'",
+        "names: harness list experiments",
+    ),
     "a group": (["run", "explainers=rise"], "explainers"),
     "an option's kind": (["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"], "'many'", "expected int"),
     "a score": (
@@ -196,7 +246,31 @@ MISTAKES = {
     "a device": (["run", *SMALL, "runtime.device=tpu7"], "runtime.device is 'tpu7'"),
     "a run's name": (["run", *SMALL, "run=../x"], "run is '../x'"),
     "a run to show": (["table", "nowhere"], "no run 'nowhere'"),
-    "a list": (["list", "explainer"], "expected one of explainers, metrics, models, datasets"),
+    "a kind to list": (["list", "explainer"], "unknown kind 'explainer': did you mean 'explainers'"),
+    "no kind to list": (["list"], "harness list came without a kind, expected one of explainers, metrics, models"),
+    "a name to list": (["list", "metrics", "deletoin"], "unknown metric 'deletoin': did you mean 'deletion'"),
+    "an experiment to list": (["list", "experiments", "nigthly"], "did you mean 'nightly'", "harness list experiments"),
+    "a flag": (["table", "--sampels"], "unknown flag of harness table '--sampels': did you mean '--samples'"),
+    "a flag with a value": (
+        ["compare", "a", "b", "--failon=worse"],
+        "unknown flag of harness compare '--failon': did you mean '--fail-on'",
+        "available: --all, --csv",
+    ),
+    "a flag of a verb that Hydra reads": (
+        ["run", "--quite"],
+        "unknown flag of harness run '--quite': did you mean '--quiet'",
+    ),
+    "a flag of Hydra": (["plan", "--multrun"], "did you mean '--multirun'", "names: harness plan --help"),
+    "a choice of a flag": (["run", "--cfg", "jobs"], "unknown --cfg 'jobs': did you mean 'job'"),
+    "a flag without its value": (["table", "--csv"], "--csv came without a value, expected --csv FILE"),
+    "a number": (["table", "--by", "label", "--least", "few"], "argument --least: invalid int value: 'few'"),
+    "two tables": (["table", "--samples", "--by", "label"], "not allowed with argument --samples"),
+    "one run too many": (["table", "a", "b"], "harness table: 'b' is one argument too many"),
+    "a missing run": (["compare"], "harness compare: the following arguments are required: BASE"),
+    "a verdict": (
+        ["trend", "a", "b", "--fail-on", "wrse"],
+        "unknown verdict of --fail-on 'wrse': did you mean 'worse'",
+    ),
     "a folder": (["run", "dataset=image_folder", "dataset.path=nowhere"], "nowhere"),
 }
 
@@ -248,9 +322,8 @@ def test_a_metric_over_choices_and_gaps_between_groups_are_tables_of_their_own(t
     assert main(["table", "choices", "--by", "target", "--least", "1"]) == 0
     shown = capsys.readouterr().out
     assert "gap_low" in shown and "srg[baseline=mean,score=logit]" in shown
-    with pytest.raises(SystemExit) as both:
-        main(["table", "choices", "--by", "target", "--choices"])
-    assert both.value.code == 2 and "not allowed with" in capsys.readouterr().err
+    assert main(["table", "choices", "--by", "target", "--choices"]) == 2
+    assert "not allowed with" in capsys.readouterr().err
     assert main(["table", "choices", "--by", "sex"]) == 2
     assert "available: correct, label, prediction, target" in capsys.readouterr().err
 

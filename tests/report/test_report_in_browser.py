@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from harness.cli.report import report
 from harness.results.store import Store
+from harness.views.report import write_report as report
 from worlds import keep_maps, small_run, write_cell, write_hole
 
 BAD = "<script>alert(1)</script>\"'</script>"

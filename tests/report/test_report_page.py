@@ -10,7 +10,6 @@ from PIL import Image
 
 from harness.cli.hydra_config import for_each_job
 from harness.cli.main import main
-from harness.cli.report import report
 from harness.errors import UserError
 from harness.identity import canonical
 from harness.jobs.plan import Plan
@@ -21,6 +20,7 @@ from harness.results.report.markup import json_text, tag
 from harness.results.report.origin import command
 from harness.results.report.plots import quality_cost
 from harness.results.store import Store
+from harness.views.report import write_report as report
 from worlds import PROTOCOL, keep_maps, small_run, write_cell, write_hole
 
 SECTIONS = (

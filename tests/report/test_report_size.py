@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from harness.cli.report import report
 from harness.results.store import Store
+from harness.views.report import write_report as report
 from worlds import keep_maps, write_cell
 
 EXPLAINERS = [*(f"explainer_{place}" for place in range(17)), "random", "edge", "center"]

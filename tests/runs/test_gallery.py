@@ -68,7 +68,7 @@ def test_the_samples_are_told_in_words(runs):
 
 
 def test_a_report_shows_the_kept_maps(runs):
-    from harness.cli.report import report
+    from harness.views.report import write_report as report
 
     page = report("digits", runs_directory=runs).read_text(encoding="utf-8")
     assert "data:image" in page and "kept no maps" not in page

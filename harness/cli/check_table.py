@@ -1,0 +1,94 @@
+"""The table that ``harness check`` prints."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from textwrap import fill
+from typing import Any, TextIO
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from harness.jobs.checking import flagged
+from harness.results.leaderboard import LINES, WORDS
+from harness.results.numbers import count, significant
+
+CHECK_WIDTH = 100  # of the table in a log, and least in a terminal
+CHECK_COLUMNS = {
+    "status": "status",
+    "sum\nerror": "completeness_error",
+    "sum /\noutput": "relevance_over_output",
+    "alone": "alone_difference",
+    "again": "repeat_difference",
+    "F": "forwards",
+    "B": "backwards",
+    "seconds": "seconds",
+}
+CHECK_LEGEND = (
+    "sum error: |sum of the attributions - promised sum| / |promised sum|, median over samples; sum / output: sum over "
+    "the output, median; alone: largest difference between a sample explained alone and in its batch, over the largest "
+    "value; again: the same between two calls; F, B: forward and backward passes per sample; seconds: per sample; "
+    "*: a flag, explained below the row"
+)
+
+
+def print_checks(rows: pd.DataFrame, file: TextIO, width: int | None = None) -> None:
+    """Print the rows of one model and data set: numbers in columns, errors and flags below each explainer."""
+    width = width or (max(CHECK_WIDTH, shutil.get_terminal_size().columns) if file.isatty() else CHECK_WIDTH)
+    head, lines = _check_table(rows)
+    text = ["", f"{rows['model'][0]} on {rows['dataset'][0]}", *_wrapped(CHECK_LEGEND, width, ""), "", *head]
+    for line, row in zip(lines, rows.to_dict("records"), strict=True):
+        text += [line, *(part for note in _check_notes(row) for part in _wrapped(note, width, "    "))]
+    file.write("\n".join([*text, "", _check_counts(rows)]) + "\n")
+
+
+def _check_table(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The lines of the header, and one line for each row."""
+    table = Table(box=LINES, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("explainer", no_wrap=True)
+    for header in CHECK_COLUMNS:
+        table.add_column(header, no_wrap=True, justify="left" if header == "status" else "right")
+    for row in rows.to_dict("records"):
+        table.add_row(row["explainer"], *(_check_value(name, row) for name in CHECK_COLUMNS.values()))
+    plain = {"force_jupyter": False, "color_system": None, "markup": False, "emoji": False}
+    console = Console(file=StringIO(), width=10_000, **plain)
+    console.print(table)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    return lines[: len(lines) - len(rows)], lines[len(lines) - len(rows) :]
+
+
+def _check_value(name: str, row: Mapping[str, Any]) -> str:
+    value = row.get(name)
+    if name == "status":
+        return WORDS.get(value, value) + ("*" if row["flags"] else "")
+    if value is None or pd.isna(value):
+        return ""
+    if "difference" in name:
+        return f"{value:.0e}" if value else "0"
+    return count(value) if name in ("forwards", "backwards") else significant(value)
+
+
+def _check_notes(row: Mapping[str, Any]) -> Iterator[str]:
+    """An explainer's error, the rules that it used, and its flags, in lines."""
+    if row["error"]:
+        yield row["error"]
+    for kind, words in (("ruled", "operations with a rule:"), ("unruled", "operations passed by their derivative:")):
+        counts = row.get(kind)
+        if isinstance(counts, Mapping) and counts:
+            yield f"{words} {', '.join(f'{number} {name}' for name, number in counts.items())}"
+    yield from (f"* {flag}" for flag in row["flags"])
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    more = f"{indent}  " if indent else ""
+    return fill(text, width, initial_indent=indent, subsequent_indent=more, break_on_hyphens=False).split("\n")
+
+
+def _check_counts(rows: pd.DataFrame) -> str:
+    status = rows["status"].value_counts()
+    numbers = ", ".join(
+        f"{status.get(name, 0)} {name.replace('_', ' ')}" for name in ("ok", "not_applicable", "failed")
+    )
+    flags = f"{int(flagged(rows).sum())} flagged, not counting rows of libraries with a known caveat"
+    return f"{len(rows)} explainers: {numbers}\n{flags}"

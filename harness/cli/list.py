@@ -1,0 +1,116 @@
+"""``harness list``: explainers, metrics, models, data sets and experiments, with their options and defaults."""
+
+import argparse
+from typing import Any
+
+from harness.cli.groups import group_files
+from harness.cli.parser import Parser, add_verb
+from harness.errors import UserError, unknown
+
+LISTED_KINDS = {
+    "explainers": ("explainer", "rise", "what it needs, what its attributions sum to"),
+    "metrics": ("metric", "srg", ""),
+    "models": ("model", "lite0", ""),
+    "datasets": ("dataset", "digits", "where the data is from, its licence, how many samples"),
+    "experiments": ("experiment", "nightly", ""),
+}
+
+
+def add_parser(verbs: Any) -> Parser:
+    """Add the verb to the tree, with a parser for each kind."""
+    examples = {
+        "harness list explainers": "all explainers",
+        "harness list metrics srg deletion": "two metrics with their options",
+    }
+    parser = add_verb(
+        verbs,
+        "list",
+        "show what there is to choose from: explainers, metrics, models, datasets, experiments",
+        "Each item is shown with what it does, and its options with their defaults.",
+        examples,
+        usage="%(prog)s KIND [NAME ...]",
+    )
+    kinds = parser.add_subparsers(title="kinds", dest="kind", metavar="KIND", prog=parser.prog)
+    for kind, (group, example, besides) in LISTED_KINDS.items():
+        _add_kind(kinds, kind, group, example, besides)
+    return parser
+
+
+def _add_kind(kinds: Any, kind: str, group: str, example: str, besides: str) -> None:
+    several = group in ("explainer", "metric")
+    chosen = f"{group}=[{example}]" if several else f"{group}={example}"
+    setting = f"{group}.{example}.OPTION=VALUE" if several else f"{group}.OPTION=VALUE"
+    details = f"`harness run {chosen}` chooses one"
+    details += "." if group == "experiment" else f", `{setting}` sets one of its options."
+    details += f"\nBesides the first sentence of its documentation, each has a line of: {besides}." if besides else ""
+    examples = {f"harness list {kind}": "all of them", f"harness list {kind} {example}": "one of them"}
+    own = add_verb(kinds, kind, f"all {kind} by name, or those named", details, examples)
+    own.add_argument("names", nargs="*", metavar="NAME", help="show only these (default: all)")
+
+
+def execute(chosen: argparse.Namespace) -> int:
+    """Print names, first docstring lines, capabilities, and options with their defaults."""
+    if chosen.kind is None:
+        raise UserError(f"harness list came without a kind, expected one of {', '.join(LISTED_KINDS)}")
+    if chosen.kind == "experiments":
+        return _print_experiments(chosen.names)
+    from harness import registry
+
+    entries = getattr(registry, chosen.kind.upper())
+    for entry in [entries[name] for name in chosen.names] or entries.values():
+        print(f"{entry.name}\n    {entry.summary}")
+        if isinstance(entry, registry.Explainer):
+            print(f"    {_capabilities(entry)}")
+        if isinstance(entry, registry.DataSet):
+            about = (entry.modality, f"from {entry.source}", f"licence: {entry.licence}", entry.samples, entry.classes)
+            print("    " + "; ".join(about))
+        if entry.options:
+            print("    " + " ".join(f"{name}={_option_value(value)}" for name, value in entry.options.items()))
+    if not chosen.names:
+        _print_others(chosen.kind, entries.bridged())
+    return 0
+
+
+def _print_experiments(names: list[str]) -> int:
+    there = group_files("experiment")
+    for name in names:
+        if name not in there:
+            raise unknown("experiment", name, there, "harness list experiments")
+    for name in names or there:
+        print(f"{name}\n    {there[name]}")
+    return 0
+
+
+def _print_others(kind: str, bridged: list[str]) -> None:
+    """What can be chosen besides the items: named groups of them, and items of other libraries."""
+    group = LISTED_KINDS[kind][0]
+    files = group_files(group)
+    if files:
+        print(f"and groups of {kind}, chosen like one: harness run {group}={next(iter(files))}")
+        for name, sentence in files.items():
+            print(f"    {name}: {sentence}")
+    if bridged:
+        print(f"and from other libraries; harness list {kind} NAME shows the options of one")
+        print(f"    {' '.join(bridged)}")
+
+
+def _capabilities(entry: Any) -> str:
+    """What an explainer declares, in a line."""
+    from harness.completeness import SUMS_TO
+
+    return "; ".join(
+        [
+            entry.scope,
+            f"needs of the model: {'nothing' if entry.access == 'none' else entry.access}",
+            f"inputs: {', '.join(entry.modalities)}",
+            "signed" if entry.signed else "at least 0",
+            f"sums to {SUMS_TO[entry.complete_to]}" if SUMS_TO[entry.complete_to] else "no sum is promised",
+            *(["draws random numbers"] if entry.stochastic else []),
+            *([f"{entry.cost} a sample"] if entry.cost else []),
+            *([f"from {entry.source}: {entry.caveat}"] if entry.caveat else []),
+        ]
+    )
+
+
+def _option_value(value: Any) -> str:
+    return "null" if value is None else str(value)

@@ -1,0 +1,97 @@
+"""Arguments that say what to run: overrides of the configuration, and the flags of Hydra, which reads both."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from harness.cli.parser import Parser, some_text
+
+USAGE = "%(prog)s [OVERRIDE ...] [-m] [flags]"
+
+OVERRIDES_HELP = """\
+An OVERRIDE changes one thing of the configuration:
+
+  model=NAME             the model; harness list models
+  dataset=NAME           the data; harness list datasets
+  explainer=[A,B]        the explainers, or one of the named groups; harness list explainers
+  metric=[C,D]           the metrics, or one of the named groups; harness list metrics
+  experiment=NAME        all of this at once, from a file; harness list experiments
+  protocol.SETTING=VALUE what else decides the scores: samples, seed, target, dtype, reduction, explain_batch
+  runtime.SETTING=VALUE  how it is run, which changes no score: device, chunk, threads, lease, warm_up, retry,
+                         sheet, max_failed, runs, outputs, quiet
+  run=NAME               the folder of the results, below runtime.runs (default: main)
+
+Options of a model or a data set are set as model.OPTION=VALUE, those of an explainer or a metric as
+explainer.NAME.OPTION=VALUE; `harness list explainers NAME` shows them with their defaults.
++metric.shared.OPTION=VALUE sets an option of all chosen metrics that have it and for which nothing else sets it.
++explainer.LABEL={name: NAME, OPTION: VALUE} adds an item under a label of your own; its NAME may also be an import,
+package.module:function, also from the working directory. ~metric.NAME leaves an item out. --cfg job prints the
+configuration that results. Quote brackets, braces, spaces and ~ where your shell reads them.
+
+-m runs every combination of values with commas between them: model=lite0,digits_cnn protocol.seed=0,1 -m"""
+
+
+class _ForHydra(argparse.Action):
+    """Stores a flag and its value as the user typed them."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        value = [values] if isinstance(values, str) else []
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), str(option), *value])
+
+
+def add_overrides(parser: Parser) -> None:
+    """Let a verb take what ``harness run`` takes: overrides, and the flags of Hydra."""
+    parser.set_defaults(takes_overrides=True)
+    group = parser.add_argument_group("flags of Hydra, which composes the configuration")
+
+    def flag(*names: str, words: str, **settings: Any) -> None:
+        group.add_argument(*names, action=_ForHydra, dest="hydra", default=[], help=words, **settings)
+
+    flag("-m", "--multirun", nargs=0, words="run every combination of values with commas between them")
+    flag(
+        "-c",
+        "--cfg",
+        metavar="{job,hydra,all}",
+        choices=("job", "hydra", "all"),
+        words="print the configuration (of the job, of Hydra, or both) and run nothing",
+    )
+    flag("--resolve", nargs=0, words="with --cfg: print values in place of references (for job this is always so)")
+    flag("-p", "--package", metavar="PART", type=some_text, words="with --cfg: only this part, such as metric.srg")
+    flag("-cd", "--config-dir", metavar="FOLDER", type=some_text, words="a folder with your own files of the groups")
+    flag("-cn", "--config-name", metavar="NAME", type=some_text, words="start from this file, not from config.yaml")
+    flag("-cp", "--config-path", metavar="FOLDER", type=some_text, words="a folder to take in place of harness's conf")
+    flag(
+        "-i",
+        "--info",
+        nargs="?",
+        metavar="PART",
+        choices=("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+        words="print how the configuration was composed: all, config, defaults, defaults-tree, plugins or searchpath",
+    )
+    flag("-r", "--run", nargs=0, words="run one job; this is what happens without -m")
+    flag("-sc", "--shell-completion", nargs=0, words="install or remove completion in the shell; see --hydra-help")
+    flag(
+        "--experimental-rerun",
+        metavar="FILE",
+        type=some_text,
+        words="run a job again from the file that Hydra saved of it",
+    )
+    flag("--hydra-help", nargs=0, words="print Hydra's own help")
+    flag("--version", nargs=0, words="print Hydra's version")
+
+
+def add_quiet(parser: Parser, words: str = "no progress and no messages, only the result and mistakes") -> None:
+    """``--quiet``."""
+    parser.add_argument("--quiet", action="store_true", help=words)
+
+
+def hydra_arguments(chosen: argparse.Namespace, defaults: Sequence[str] = ()) -> list[str]:
+    """The arguments for Hydra: its flags first, then overrides, ``defaults`` before those of the user."""
+    flags = list(chosen.hydra)
+    shows_job = any(flag in ("--cfg", "-c") for flag in flags) and "job" in flags
+    if shows_job and "--resolve" not in flags:
+        flags.append("--resolve")  # options of metrics are references until they are read
+    quiet = ["++runtime.quiet=true"] if chosen.quiet else []
+    return [*flags, *defaults, *chosen.overrides, *quiet]

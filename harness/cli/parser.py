@@ -1,0 +1,104 @@
+"""What the parsers of all verbs share: help with examples, common flags, and one line for a mistake."""
+
+import argparse
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from textwrap import fill, indent
+from typing import Any, NoReturn
+
+from harness.errors import UserError, unknown
+
+RUN_HELP = "a name under runs/, a folder, latest or previous"
+NO_VALUE = "came without a value"
+HELP_WIDTH = max(60, min(96, shutil.get_terminal_size().columns - 2))
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are a UserError of one line; flags are not abbreviated, help keeps its line breaks."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_help_formatter, **settings)
+
+    @property
+    def flags(self) -> list[str]:
+        """Every flag, in all its spellings."""
+        return list(self._option_string_actions)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise argparse's message as a UserError, with the value that a flag expects."""
+        empty = re.fullmatch(rf"argument (\S+): (?:expected one argument|{NO_VALUE})", message)
+        if empty:
+            flag = empty[1].split("/")[0]
+            raise UserError(f"{flag} {NO_VALUE}, expected {flag} {self._option_string_actions[flag].metavar}")
+        raise UserError(f"{self.prog}: {message}; {self.prog} --help explains it")
+
+    def refuse(self, rest: Sequence[str], overrides: bool) -> None:
+        """Raise a UserError for arguments that nobody takes: unknown flags, and what is no override."""
+        for argument in rest:
+            if argument.startswith("-"):
+                name = argument.partition("=")[0]
+                raise unknown(f"flag of {self.prog}", name, self.flags, f"{self.prog} --help")
+            if not overrides:
+                raise UserError(f"{self.prog}: {argument!r} is one argument too many; {self.prog} --help explains it")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Raise the error for misspelt names, with the nearest ones; argparse would list all choices."""
+        if action.choices is not None and value not in action.choices:
+            name = action.option_strings[-1] if action.option_strings else str(action.metavar).lower()
+            raise unknown(name, value, action.choices)
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=HELP_WIDTH)
+
+
+def add_verb(verbs: Any, name: str, does: str, details: str, examples: Mapping[str, str], **settings: Any) -> Parser:
+    """Add a verb (or a kind below a verb) to the tree and return its parser.
+
+    does      one line, for the list of verbs
+    details   paragraphs for the verb's own help
+    examples  command -> what it does
+    """
+    description = wrapped_paragraphs(f"{does[0].upper()}{does[1:]}.\n\n{details.strip()}")
+    parser = verbs.add_parser(name, help=does, description=description, epilog=example_lines(examples), **settings)
+    parser.set_defaults(parser=parser, takes_overrides=False, overrides=[])
+    return parser
+
+
+def wrapped_paragraphs(text: str) -> str:
+    """A text with its paragraphs wrapped to the width of the help; those that are indented, as tables are, stay."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(
+        each if each.startswith("  ") else fill(" ".join(each.split()), HELP_WIDTH) for each in paragraphs
+    )
+
+
+def example_lines(examples: Mapping[str, str]) -> str:
+    """The examples of a help text: each command on a line of its own, what it does below it."""
+    lines = [f"{command}\n{indent(words, '    ')}" for command, words in examples.items()]
+    return "examples:\n" + indent("\n".join(lines), "  ")
+
+
+def add_runs_folder(parser: argparse.ArgumentParser) -> None:
+    """``--runs``: where runs are looked for by name."""
+    parser.add_argument(
+        "--runs", metavar="FOLDER", type=some_text, default="runs", help="the folder of all runs (default: runs)"
+    )
+
+
+def add_file(parser: argparse.ArgumentParser, flag: str, words: str) -> None:
+    """A flag that names a file to write."""
+    parser.add_argument(flag, metavar="FILE", type=some_text, help=words)
+
+
+def some_text(text: str) -> str:
+    """A value that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError(NO_VALUE)
+    return text
+
+
+def listed_names(text: str) -> list[str]:
+    """Names with commas between them, in brackets or not; none for an empty text."""
+    return [name.strip() for name in text.strip("[]").split(",") if name.strip()]

@@ -1,0 +1,57 @@
+"""``harness plan``: the cells of a run by state."""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, hydra_arguments
+from harness.cli.parser import Parser, add_verb
+
+EXAMPLES = {
+    "harness plan model=digits_cnn dataset=digits explainer=[saliency,rise] metric=[srg,deletion]": (
+        "how many of the four cells are measured already"
+    ),
+}
+
+
+def add_parser(verbs: Any) -> Parser:
+    """Add the verb to the tree."""
+    parser = add_verb(
+        verbs,
+        "plan",
+        "show which cells the same arguments of harness run would measure",
+        f"""
+No model is loaded. The states of cells: new; done; stale (measured by other code or weights, would be measured
+again); retry (failed once, would be tried again); failed (twice: runtime.retry=true tries again); not applicable.
+
+{OVERRIDES_HELP}""",
+        EXAMPLES,
+        usage=USAGE,
+    )
+    parser.set_defaults(quiet=False)
+    add_overrides(parser)
+    return parser
+
+
+def execute(chosen: argparse.Namespace) -> int:
+    """Print the states of every job's cells, in all and by explainer."""
+    from harness.cli.hydra_config import for_each_job
+    from harness.jobs.plan import Plan
+    from harness.jobs.runner import finished_rows
+    from harness.results.store import Store
+
+    def print_states(config: dict[str, Any]) -> None:
+        plan = Plan.of(config)
+        rows = finished_rows(Store(plan.directory))
+        states = {job: plan.state(job, rows.get(job.cell)) for job in plan.jobs}
+        print(f"{plan.title}: {len(plan.jobs)} cells in {plan.directory}: {_state_counts(states.values())}")
+        for explainer in plan.explainers:
+            own = _state_counts(state for job, state in states.items() if job.explainer is explainer)
+            print(f"  {explainer.label:<24} {own}")
+
+    return for_each_job(hydra_arguments(chosen), print_states)
+
+
+def _state_counts(states: Iterable[str]) -> str:
+    return ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in Counter(states).most_common())

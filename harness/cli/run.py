@@ -1,0 +1,68 @@
+"""``harness run``: measure what is pending and print the table."""
+
+import argparse
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
+from harness.cli.parser import Parser, add_verb
+
+if TYPE_CHECKING:
+    from harness.jobs.plan import Plan
+
+EXAMPLES = {
+    "harness run": "the standard explainers and metrics for EfficientNet-Lite0 on 20 photos",
+    "harness run model=digits_cnn dataset=digits explainer=[saliency,rise,random] metric=[srg,deletion]": (
+        "three explainers and two metrics on handwritten digits"
+    ),
+    "harness run explainer=rise explainer.rise.samples=500 protocol.samples=10 run=rise500": (
+        "one explainer with an option set, for 10 samples, into runs/rise500"
+    ),
+    "harness run dataset=digits model=digits_cnn '+explainer.mine={name: \"mine:bright\", power: 3.0}'": (
+        "the standard explainers and the function `bright` of mine.py"
+    ),
+    "harness run -m experiment=digits protocol.seed=0,1": "a sweep over two seeds",
+}
+
+
+def add_parser(verbs: Any) -> Parser:
+    """Add the verb to the tree."""
+    parser = add_verb(
+        verbs,
+        "run",
+        "measure: explain and score, keep the results, print the table",
+        f"""
+Cells (one explainer scored by one metric on one model and data set) that are finished in the run's folder are not
+measured again, so the same command resumes what was interrupted. The exit status is 1 if more than
+runtime.max_failed cells failed.
+
+{OVERRIDES_HELP}""",
+        EXAMPLES,
+        usage=USAGE,
+    )
+    add_quiet(parser, "no progress and no messages, only the table and mistakes")
+    add_overrides(parser)
+    return parser
+
+
+def execute(chosen: argparse.Namespace) -> int:
+    """Measure every job; 1 if more cells failed than are allowed."""
+    from harness.cli.hydra_config import for_each_job
+    from harness.cli.table import print_run
+    from harness.jobs.plan import Plan
+    from harness.jobs.runner import run_plan
+
+    def measure(config: dict[str, Any]) -> int:
+        plan = Plan.of(config)
+        counts = run_plan(plan)
+        print_run(plan.directory, {job.cell for job in plan.jobs})
+        print(f"results: {plan.directory}/cells and scores; to print them again: {_table_command(plan)}")
+        return int(counts["failed"] > plan.runtime.max_failed)
+
+    return for_each_job(hydra_arguments(chosen), measure)
+
+
+def _table_command(plan: "Plan") -> str:
+    """The command that prints the results of a plan's run."""
+    folder = [] if plan.runtime.runs == "runs" else ["--runs", plan.runtime.runs]
+    return shlex.join(["harness", "table", plan.run, *folder])

@@ -1,0 +1,165 @@
+"""Draws views of a model and of a run's scores into the run's folder ``views``."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.engine.stage import precision
+from harness.errors import NotApplicable, UserError, one_line, unknown
+from harness.identity import canonical
+from harness.jobs.lease import choose_device, lease
+from harness.jobs.plan import Plan
+from harness.jobs.runner import load_stage
+from harness.messages import say
+from harness.results.frames import configured, controls_of, find_run
+from harness.views.of_model import MODEL_VIEWS, Scene
+from harness.views.of_run import RUN_VIEWS, ViewedRun, file_name
+
+MOST_BLOCKS = 3  # of a run, whose models are loaded
+# What drawing can raise for a model or a metric written by anybody; the other views are drawn all the same.
+DRAWING_ERRORS = (RuntimeError, ValueError, FloatingPointError, TypeError, IndexError)
+
+
+def draw_views(
+    plan_or_run: Plan | Mapping[str, Any] | str | Path,
+    what: Sequence[str] | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    explainer: str | None = None,
+    runs: str | Path = "runs",
+) -> list[Path]:
+    """Draw views of a plan's model and data, or of a run, into the folder ``views`` of the run; the files written.
+
+    plan_or_run   a plan or its configuration, or a run by name (below ``runs``), path, ``latest`` or ``previous``
+    what          names among activations, maximisation, features, columns (which load the model), curves, importances
+                  and tradeoff (of a run's scores); None for all
+    layers        whose activations are drawn; None for up to six, from the first to the last
+    explainer     by whose first faithfulness metric features are coloured; None for the first one that has a score
+
+    Every picture is a PNG with a CSV or JSON file of what it shows beside it. Each step, and each view that does not
+    apply with the reason, is a message (``harness.messages.say``). Raises UserError for an unknown view, run, layer or
+    explainer, where a model cannot be loaded, and where ``what`` is not None and none of its views applies.
+    """
+    names = view_names(what)
+    plans, run = _resolve_run(plan_or_run, runs)
+    of_models = [name for name in names if name in MODEL_VIEWS]
+    if len(plans) > MOST_BLOCKS and of_models:
+        rest = ", ".join(plan.title for plan in plans[MOST_BLOCKS:][:5])
+        say(
+            f"views of models are drawn for {MOST_BLOCKS} of the run's {len(plans)} pairs of model and data; for the "
+            f"others ({rest}) call harness view with the arguments of harness run"
+        )
+    paths, reasons = [], []
+    for plan in plans[:MOST_BLOCKS] if of_models else []:
+        paths += _draw_of_model(plan, run, of_models, layers, explainer, reasons)
+    for name in names:
+        if name in RUN_VIEWS:
+            paths += _draw_if_possible(name, RUN_VIEWS[name], run, reasons)
+    if not paths and what is not None:
+        raise UserError(f"nothing to draw: {'; '.join(reasons)}")
+    return paths
+
+
+def view_names(what: Sequence[str] | None) -> list[str]:
+    """The names of views that are meant, each once; all for None. Raises UserError for an unknown one, or none."""
+    there = (*MODEL_VIEWS, *RUN_VIEWS)
+    for name in what or ():
+        if name not in there:
+            raise unknown("view", name, there)
+    if what is not None and not what:
+        raise UserError(f"no view was chosen, expected some of {', '.join(there)}")
+    return list(there) if what is None else list(dict.fromkeys(what))
+
+
+def _resolve_run(plan_or_run: Any, runs: str | Path) -> tuple[list[Plan], ViewedRun]:
+    """The plans that are meant, and the run that they belong to."""
+    if isinstance(plan_or_run, Mapping):
+        plan_or_run = Plan.of(plan_or_run)
+    if isinstance(plan_or_run, Plan):
+        return [plan_or_run], ViewedRun(plan_or_run.directory)
+    directory = find_run(plan_or_run, runs)
+    return list(_recorded_plans(directory)), ViewedRun(directory)
+
+
+def _recorded_plans(directory: Path) -> Iterator[Plan]:
+    """The plans of a run, one for each model, data set and protocol, from the configurations it has recorded."""
+    plans: dict[str, Plan] = {}
+    for path in sorted((directory / "config").glob("*.json")):
+        if path.name.startswith("scoring-"):  # a calibration
+            continue
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            runtime = {**config["runtime"], "runs": str(directory.parent)}
+            plan = Plan.of({**config, "runtime": runtime, "run": directory.name})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            say(f"{path.name} is left out: {one_line(error)[:200]}")
+            continue
+        plans[canonical([plan.model.identity, plan.dataset.identity, vars(plan.protocol)])] = plan
+    yield from plans.values()
+
+
+def _draw_of_model(
+    plan: Plan,
+    run: ViewedRun,
+    names: Sequence[str],
+    layers: Sequence[str] | None,
+    explainer: str | None,
+    reasons: list[str],
+) -> list[Path]:
+    device = choose_device(plan.runtime.device)
+    with lease(device, "share", say), precision(plan.protocol.dtype):
+        say(f"{plan.title}: loading model and data on {device}")
+        try:
+            stage = load_stage(plan, device)
+        except NotApplicable as error:
+            raise UserError(f"{plan.title}: {error}") from error
+        except Exception as error:  # whatever it is, nothing can be drawn
+            raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
+        scene = Scene(
+            stage,
+            plan.title,
+            run.directory / "views",
+            file_name(plan.name),
+            plan.explainers,
+            layers,
+            _faithfulness_scores(plan, run, explainer),
+            explainer,
+        )
+        return [path for name in names for path in _draw_if_possible(name, MODEL_VIEWS[name], scene, reasons)]
+
+
+def _draw_if_possible(name: str, draw: Callable[[Any], list[Path]], subject: Any, reasons: list[str]) -> list[Path]:
+    """The files of a view; none where it does not apply or cannot be drawn: the reason goes to ``reasons``."""
+    try:
+        return draw(subject)
+    except UserError:
+        raise
+    except NotApplicable as error:
+        reason = f"{name} does not apply: {error}"
+    except DRAWING_ERRORS as error:
+        reason = f"{name} failed: {one_line(error)[:300]}"
+    say(reason)
+    reasons.append(reason)
+    return []
+
+
+def _faithfulness_scores(plan: Plan, run: ViewedRun, explainer: str | None) -> pd.DataFrame:
+    """The run's faithfulness scores for a plan's model, data and protocol; without controls unless one is named."""
+    try:
+        cells, scores = run.frames
+    except NotApplicable:
+        return pd.DataFrame(columns=["explainer", "metric", "sample", "value"])
+    own = {"model": plan.model.identity, "dataset": plan.dataset.identity, "protocol": vars(plan.protocol)}
+    texts = {section: canonical(identity) for section, identity in own.items()}
+    fits = [
+        all(canonical(configured(config, section)) == text for section, text in texts.items())
+        for config in cells["config"]
+    ]
+    scored = (cells["kind"] == "faithfulness") & (cells["status"] == "ok")
+    mine = cells[pd.Series(fits, cells.index, dtype=bool) & scored]
+    if explainer is None:
+        mine = mine[~mine["explainer"].isin(controls_of(cells))]
+    return scores[scores["cell"].isin(set(mine["cell"]))].astype({"explainer": object, "metric": object})
