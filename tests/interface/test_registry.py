@@ -7,6 +7,7 @@ import torch
 
 import harness
 from harness.errors import UserError, unknown
+from harness.identity import canonical
 from harness.registry import EXPLAINERS, METRICS, Entry, Registry, bundles_of, options_of
 
 
@@ -30,6 +31,22 @@ def test_fields_of_a_bundle_are_options_with_the_defaults_of_this_function():
     assert entry.keywords(chosen) == {"path": Path(7, "zero"), "power": 2.0}
     with pytest.raises(UserError, match="option steps of ends_of is 'many', expected int"):
         entry.complete({"steps": "many"})
+
+
+def shares_of(model, inputs, targets, *, percents: tuple[float, ...] = (10, 50)):
+    """A map that ignores its options."""
+
+
+def test_numbers_as_a_list_a_text_and_a_single_one_are_the_same_setting():
+    entry = Entry("shares_of", shares_of, options_of(shares_of))
+    written = [[10, 20.5], (10.0, 20.5), "10 20.5", " 1e1  20.5", ["10", 20.5]]
+    identities = {canonical(entry.complete({"percents": percents})) for percents in written}
+    assert identities == {'{"percents":[10,20.5]}'}
+    assert {entry.complete({"percents": one})["percents"] for one in (30, 30.0, "30", [30])} == {(30,)}
+    assert entry.complete({}) == {"percents": (10, 50)}
+    for wrong in ("10,20", "ten", ["ten"], [[10]], {"ten": 10}):
+        with pytest.raises(UserError, match="option percents of shares_of is .*, expected a number or a list of num"):
+            entry.complete({"percents": wrong})
 
 
 def test_a_function_with_a_bundle_is_called_by_the_names_of_its_options():
