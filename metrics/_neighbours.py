@@ -154,7 +154,7 @@ class DistanceFrom:
         self.sizes = floor.sizes(self.before)
 
     def __call__(self, after: Tensor, sample: Tensor) -> Tensor:
-        """Plain and relative distance (rows, 2) of values (rows, ...) of samples (rows,); NaN where it is not finite."""
+        """Plain and relative distance (rows, 2) of values (rows, ...) of samples (rows,); NaN where not finite."""
         change = after.flatten(1).double() - self.before[sample]
         distances = torch.stack([change.norm(dim=1), (change / self.sizes[sample]).norm(dim=1)], 1)
         return distances.masked_fill(~distances.isfinite(), float("nan"))

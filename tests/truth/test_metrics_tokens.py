@@ -163,9 +163,9 @@ def test_every_whole_percentage_of_a_hundred_tokens_is_as_many():
     torch.testing.assert_close(found.curves[0], torch.arange(1, 101).double(), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("percents", ["", "0 5", "101", "ten", "-5", "nan"])
-def test_shares_that_are_none_are_told(percents):
-    with pytest.raises(UserError, match="up to 100"):
+@pytest.mark.parametrize("percents", ["", "0 5", [], [5, 101], "ten", -5, "nan"])
+def test_shares_that_are_no_percentages_are_an_error(percents):
+    with pytest.raises(UserError, match="percents is .* expected (a number or a list of )?numbers"):
         scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"percents": percents})
 
 
