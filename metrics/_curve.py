@@ -21,7 +21,7 @@ from harness.predictor import pick
 from harness.removal.baselines import is_random
 from harness.samples import Samples
 
-ORDERS = ("lerf", "morf")
+REMOVAL_ORDERS = ("lerf", "morf")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def rank(batch: Batch, curve: Curve) -> Ranking:
 
 def heights(batch: Batch, curve: Curve, order: str, score: str) -> Tensor:
     """The score (N, K + 1) float64 along the curve, averaged over imputations and breakings of ties."""
-    check_choice("order", order, ORDERS)
+    check_choice("order", order, REMOVAL_ORDERS)
     curve = _once_if_fixed(curve)
     track = lambda: _track_curve(batch.samples, curve, rank(batch, curve), order)
     return pick(batch.remember(("curve", curve, order), track), score).double().mean(1)
@@ -193,7 +193,7 @@ def _track_random_orders(samples: Samples, curve: Curve, points: Schedule) -> Te
     """Tracked outputs (N, 2 * imputations * T, K + 1, 3) along T random orders and their reverses."""
     constant = samples.inputs.new_zeros(len(samples), *samples.units.shape)  # all are equal, so every place is random
     ranking = _ranking(_order(samples, constant, "random order", curve, curve.tie_draws), points)
-    return torch.cat([_track_curve(samples, curve, ranking, each) for each in ORDERS], 1)
+    return torch.cat([_track_curve(samples, curve, ranking, each) for each in REMOVAL_ORDERS], 1)
 
 
 def _track_curve(samples: Samples, curve: Curve, ranking: Ranking, order: str) -> Tensor:

@@ -168,7 +168,7 @@ def by_draw(parts: list[Tensor], noise: Noise) -> tuple[Tensor, ...]:
 def _explain_neighbours(batch: Batch, noise: Noise, floor: Floor) -> Moves:
     # The model's outputs for noisy inputs are needed only here: they are not stored for other runs.
     samples, measure, parts = replace(batch.samples, output_cache=None), DistanceFrom(batch.raw, floor), []
-    for sample, draw in pairs(samples, noise, _rows_at_once(batch)):
+    for sample, draw in pairs(samples, noise, _explained_at_once(batch)):
         maps = batch.explain(samples.with_inputs(neighbours(samples, noise, sample, draw), sample))
         if maps.shape[1:] != batch.raw.shape[1:]:
             came, own = (("N", *each.shape[1:]) for each in (batch.raw, maps))
@@ -177,7 +177,7 @@ def _explain_neighbours(batch: Batch, noise: Noise, floor: Floor) -> Moves:
     return Moves(*by_draw(parts, noise))
 
 
-def _rows_at_once(batch: Batch) -> int:
+def _explained_at_once(batch: Batch) -> int:
     """How many inputs to explain at a time: whole batches of the explainer."""
     size = getattr(batch.explain_again, "batch_size", 1)
     return size * max(1, min(ROWS_AT_ONCE, MOST_NUMBERS // batch.inputs[0].numel()) // size)

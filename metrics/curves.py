@@ -101,7 +101,7 @@ def aopc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", or
     [1.0, 2.6667]
     """
     scores, ranking = heights(batch, curve, order, score), rank(batch, curve)
-    return _mean(scores[:, :1] - scores, ranking)
+    return _mean_over_points(scores[:, :1] - scores, ranking)
 
 
 @metric(better="higher", unit=score_unit)
@@ -119,7 +119,7 @@ def abpc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") ->
     >>> gaps.round(decimals=4).tolist()
     [1.0, 1.3333]
     """
-    return _mean(_gaps(batch, curve, score), rank(batch, curve))
+    return _mean_over_points(_gaps(batch, curve, score), rank(batch, curve))
 
 
 @metric(better="lower", unit=score_unit)
@@ -180,7 +180,7 @@ def _area(curves: Tensor, points: Schedule, tied: Tensor | None = None) -> Score
     return _unless_single(area, points, curves, tied)
 
 
-def _mean(curves: Tensor, ranking: Ranking) -> Scores:
+def _mean_over_points(curves: Tensor, ranking: Ranking) -> Scores:
     """The mean over the points, each once: a sample of fewer groups than steps repeats some."""
     mean = (curves * ranking.fresh).sum(1) / ranking.fresh.sum(1)
     return _unless_single(mean, ranking, curves, ranking.tied)

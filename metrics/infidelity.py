@@ -172,7 +172,7 @@ def _changes_by_noise(batch: Batch, draws: int, noise: float, local: bool) -> tu
     _need_every_number(batch)
     if not noise > 0:
         raise UserError(f"noise is {noise}, expected a number above 0")
-    drawn = gaussian_noise(samples, noise)
+    drawn = noise_draws(samples, noise)
     tracked = samples.outputs(
         ("infidelity", "gaussian", draws, noise),
         lambda: samples.track(draws, lambda sample, draw: samples.inputs[sample] - drawn(sample, draw)),
@@ -185,7 +185,7 @@ def _changes_by_noise(batch: Batch, draws: int, noise: float, local: bool) -> tu
     return torch.cat(predicted).view(len(samples), draws), tracked
 
 
-def gaussian_noise(samples: Samples, noise: float) -> Callable[[Tensor, Tensor], Tensor]:
+def noise_draws(samples: Samples, noise: float) -> Callable[[Tensor, Tensor], Tensor]:
     """``drawn(sample, draw)``: the noise (rows, ...) of pairs of index vectors, whatever other pairs are asked for."""
     shape, keys = samples.inputs.shape[1:], samples.stream("infidelity gaussian")
     scale = noise * _noise_unit(samples)

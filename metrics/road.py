@@ -9,7 +9,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError
 from harness.metrics._checks import check_choice, check_draws
-from harness.metrics._curve import ORDERS, Order, each_with, order_units
+from harness.metrics._curve import REMOVAL_ORDERS, Order, each_with, order_units
 from harness.metrics._groups import Grouping
 from harness.metrics._percents import checked_percents
 from harness.metrics._similarity import with_reason
@@ -56,7 +56,7 @@ def road(
     """
     samples, shares = batch.samples.joint(), checked_percents(percents)
     samples.need("image")
-    check_choice("order", order, ORDERS)
+    check_choice("order", order, REMOVAL_ORDERS)
     check_choice("score", score, ("accuracy", *SCORES))
     check_draws(imputations=imputations, tie_draws=tie_draws)
     if not noise >= 0:

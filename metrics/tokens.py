@@ -77,7 +77,7 @@ def sufficiency(batch: Batch, *, rationale: Rationale = Rationale()) -> Scores:
 
 def _mean_drop(batch: Batch, rationale: Rationale, alone: bool) -> Scores:
     samples, fractions = batch.samples, [percent / 100 for percent in checked_percents(rationale.percents)]
-    counted = _tokens(batch, rationale.padding)
+    counted = _counted_tokens(batch, rationale.padding)
     totals, ranked = counted.sum(1), batch.attributions.flatten(1).masked_fill(~counted, float("-inf"))
     place = ranks(ranked, samples.stream("ties 0"))
     most = torch.stack([_rounded_up(share, totals) for share in fractions], 1)
@@ -100,7 +100,7 @@ def _rounded_up(share: float, totals: Tensor) -> Tensor:
     return (share * totals.double() - 1e-9).ceil().long().clamp(min=1)
 
 
-def _tokens(batch: Batch, padding: str) -> Tensor:
+def _counted_tokens(batch: Batch, padding: str) -> Tensor:
     """Which units (N, count) are tokens rather than padding."""
     check_choice("padding", padding, PADDINGS)
     if padding == "none" or batch.units.modality != "tokens":

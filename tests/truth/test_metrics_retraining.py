@@ -96,7 +96,7 @@ def test_the_top_share_becomes_the_training_mean_in_training_and_test_inputs_ali
     learnt = []
     monkeypatch.setattr(retraining, "_retrained", lambda train, inputs, recipe, seeds: learnt.append(inputs) or [])
     monkeypatch.setattr(
-        retraining, "_accuracy", lambda samples, models, inputs: learnt.append(inputs) or inputs.new_zeros(60)
+        retraining, "_accuracy_of", lambda samples, models, inputs: learnt.append(inputs) or inputs.new_zeros(60)
     )
     on("roar", world.batch(pointing_at(0)), percents="1 50 99", keep=keep)
     mean = world.train.mean(0)
