@@ -82,18 +82,14 @@ def roar(
     check_draws(initialisations=initialisations)
     train = training_samples(samples, training.largest)
     seeds = [seed_of(samples.seed, f"roar {number}") for number in range(initialisations)]
-    retrained = lambda inputs: _retrained(train, inputs, training, seeds)
-    removed = lambda where, maps, share: _without_top(where, maps, share, keep, baseline)
-    whole = samples.for_block(("roar", training, initialisations), lambda: retrained(train.inputs))
-
-    def retrained_without() -> list[list[nn.Module]]:
-        maps = batch.for_explainer("maps of the training inputs", lambda: check_finite(batch.explain(train)))
-        reduced = batch.reduced(maps)
-        return [retrained(removed(train, reduced, share)) for share in fractions]
-
-    models = batch.for_explainer(("roar", percents, keep, baseline, training, initialisations), retrained_without)
-    partial = [removed(samples, batch.attributions, share) for share in fractions]
-    pairs = zip([whole, *models], [samples.inputs, *partial], strict=True)
+    partial = lambda where, maps: (_without_top(where, maps, share, keep, baseline) for share in fractions)
+    retrain = lambda inputs: _retrained(train, inputs, training, seeds)
+    whole = samples.for_block(("roar", training, initialisations), lambda: retrain(train.inputs))
+    models = batch.for_explainer(
+        ("roar", percents, keep, baseline, training, initialisations),
+        lambda: [retrain(inputs) for inputs in partial(train, _training_maps(batch, train))],
+    )
+    pairs = zip([whole, *models], [samples.inputs, *partial(samples, batch.attributions)], strict=True)
     curve = torch.stack([_accuracy_of(samples, each, inputs) for each, inputs in pairs], 1)
     return Scores(curve[:, 1:].mean(1), curves=curve, tied=tied_share(batch.attributions.flatten(1)))
 
@@ -130,6 +126,12 @@ def idsds(
     tuned = _on_model(samples, model, samples.shared(key, dict))
     maps = batch.remember(key, lambda: check_finite(explainer_on(batch, tuned)(tuned)))
     return deletion_correlation(tuned, batch.reduced(maps), deletion)
+
+
+def _training_maps(batch: Batch, train: Samples) -> Tensor:
+    """The explainer's maps (R, *units) of the training inputs, for their labels."""
+    maps = batch.for_explainer("maps of the training inputs", lambda: check_finite(batch.explain(train)))
+    return batch.reduced(maps)
 
 
 def _retrained(train: Samples, inputs: Tensor, training: Training, seeds: list[int]) -> list[nn.Module]:

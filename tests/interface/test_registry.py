@@ -19,7 +19,7 @@ class Path:
     baseline: str = "zero"
 
 
-def ends_of(model, inputs, targets, *, path=Path(steps=4), power: float = 1.0):  # noqa: B008
+def ends_of(model, inputs, targets, *, path=Path(steps=4), power: float = 1.0):
     """A map that tells its options."""
     return inputs * 0 + path.steps + power * len(path.baseline)
 
@@ -56,7 +56,7 @@ def test_a_function_with_a_bundle_is_called_by_the_names_of_its_options():
 
 
 def test_an_option_with_two_homes_is_an_error():
-    def twice(model, inputs, targets, *, path=Path(), steps=3):  # noqa: B008
+    def twice(model, inputs, targets, *, path=Path(), steps=3):
         """Two steps."""
 
     with pytest.raises(UserError, match="has the option 'steps' twice"):
