@@ -91,7 +91,7 @@ def _training_mosaics(samples: Samples, side: int, resize: bool) -> Tensor:
 
 
 def _paste(cells: Tensor, side: int, resize: bool) -> Tensor:
-    """Images (M, side^2, C, H, W) side by side, scaled to the size of one where ``resize`` says so."""
+    """Images (M, side^2, C, H, W) side by side, scaled to the size of one with ``resize``."""
     shape = [length if resize else length * side for length in cells.shape[-2:]]
     heights, widths = (_lengths(length, side) for length in shape)
     rows = [

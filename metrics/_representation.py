@@ -1,4 +1,4 @@
-"""A model's hidden representation of its inputs: what goes into its last layer, or what comes out of a named one."""
+"""A model's hidden representation of its inputs: the input of its last layer, or the output of a named one."""
 
 from dataclasses import replace
 from typing import Any

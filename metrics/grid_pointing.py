@@ -21,7 +21,7 @@ from harness.registry import metric
 from harness.samples import Samples
 
 NO_SHARE = (
-    "the explained class has less than the asked confidence, too few other classes have it, or the explanation of a "
+    "the explained class has less than the required confidence, too few other classes have it, or the explanation of a "
     "mosaic has no positive part or is not finite"
 )
 

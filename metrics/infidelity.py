@@ -81,7 +81,7 @@ def infidelity(
 
 
 def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tensor:
-    """The infidelity (N,) of predicted and true changes of the output (N, draws), scaled as one of SCALINGS says."""
+    """The infidelity (N,) of predicted and true changes of the output (N, draws), with one of SCALINGS."""
     if scaling == "none":
         return (predicted - change).square().mean(1)
     factor = (change * predicted).mean(1) / predicted.square().mean(1)  # 0 / 0 is NaN

@@ -1,9 +1,11 @@
 """Sanity checks by random weights: an explanation that does not change with the weights does not explain the model.
 
-The options are those of ``harness.metrics._randomised.Randomisation``; ``similarity`` says what compares two maps:
-``spearman`` correlation of the maps (channels summed) or of their absolute values (``spearman_abs``), ``ssim``, or
-Spearman correlation of ``hog`` vectors (cells of 1/14 of the shorter side, at least 2) of the maps scaled to [0, 1].
-The last two need images. ``weight_seeds`` sets of random weights are averaged over, from ``weight_seed`` up.
+The options are those of ``harness.metrics._randomised.Randomisation``, and:
+
+similarity     compares two maps: ``spearman`` correlation of the maps (channels summed) or of their absolute values
+               (``spearman_abs``), ``ssim``, or Spearman correlation of ``hog`` vectors (cells of 1/14 of the shorter
+               side, at least 2) of the maps scaled to [0, 1]; the last two need images
+weight_seeds   number of sets of random weights, from ``weight_seed`` up, over which the score is averaged
 """
 
 from collections.abc import Callable
