@@ -80,10 +80,10 @@ class Groups:
 def make_groups(samples: Samples, grouping: Grouping) -> Groups:
     """The groups that the options describe; NotApplicable where every sample has a single group by construction."""
     check_choice("granularity", grouping.granularity, GRANULARITIES)
-    made = samples.shared(("groups", *grouping.key), lambda: _partition(samples, grouping))
-    if made.alike and made.sizes.shape[1] < 2:
+    groups = samples.shared(("groups", *grouping.key), lambda: _partition(samples, grouping))
+    if groups.alike and groups.sizes.shape[1] < 2:
         raise NotApplicable(f"the inputs have a single {grouping.granularity}: there is nothing to order or to choose")
-    return made
+    return groups
 
 
 def _partition(samples: Samples, grouping: Grouping) -> Groups:

@@ -21,35 +21,35 @@ def representation(samples: Samples, layer: str | None) -> Predictor:
     model = samples.predictor.module
     if layer is None:
         last = samples.shared("last layer with weights", lambda: _last_called(samples))
-        return replace(samples.predictor.live(), module=_Hidden(model, last, given=True))
+        return replace(samples.predictor.live(), module=_Hidden(model, last, of_input=True))
     named = [name for name, _ in model.named_modules() if name]
     if layer not in named:
         raise unknown("layer", layer, named)
-    return replace(samples.predictor.live(), module=_Hidden(model, layer, given=False))
+    return replace(samples.predictor.live(), module=_Hidden(model, layer, of_input=False))
 
 
 class _Hidden(nn.Module):
     """The model up to the input of its layer, or its output."""
 
-    def __init__(self, model: nn.Module, name: str, given: bool) -> None:
+    def __init__(self, model: nn.Module, name: str, of_input: bool) -> None:
         super().__init__()
-        self.model, self.name, self.given = model, name, given
+        self.model, self.name, self.of_input = model, name, of_input
 
     def forward(self, inputs: Tensor) -> Tensor:
         noted: list[Any] = []
 
         def note(module: nn.Module, arguments: tuple, named: dict[str, Any], *output: Any) -> None:
-            value = next(iter((*arguments, *named.values())), None) if self.given else output[0]
+            value = next(iter((*arguments, *named.values())), None) if self.of_input else output[0]
             noted[:] = [value.clone() if isinstance(value, Tensor) else value]  # later layers may change it in place
 
-        with with_hooks([self.model.get_submodule(self.name)], note, before=self.given):
+        with with_hooks([self.model.get_submodule(self.name)], note, before=self.of_input):
             self.model(inputs)
         return self._checked(noted, len(inputs))
 
     def _checked(self, noted: list[Any], count: int) -> Tensor:
         if not noted:
             raise NotApplicable(f"layer {self.name!r} is not called in a forward pass")
-        value, what = noted[0], "is given" if self.given else "gives"
+        value, what = noted[0], "is given" if self.of_input else "gives"
         if not isinstance(value, Tensor) or not value.dim() or len(value) != count:
             came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise NotApplicable(f"layer {self.name!r} {what} {came} for {count} inputs, not a row for each")

@@ -112,16 +112,16 @@ def _check_classes(batch: Batch, options: Mapping[str, Any]) -> None:
     classes = output_count(batch.samples)
     if options["softmax"] and classes == 1:
         raise NotApplicable("a model with a single output has no class probability; use softmax=False")
-    given = options.get("num_classes", classes)
-    if given > classes:
-        raise UserError(f"num_classes is {given} (1000 is Quantus's default), expected at most the model's {classes}")
+    wanted = options.get("num_classes", classes)
+    if wanted > classes:
+        raise UserError(f"num_classes is {wanted} (1000 is Quantus's default), expected at most the model's {classes}")
 
 
 def _call_quantus(name: str, facts: QuantusMetric, batch: Batch, options: Mapping[str, Any]) -> Any:
     """What Quantus returns for the batch, all of it in one of its own batches."""
-    softmax, given = options["softmax"], {key: value for key, value in options.items() if key != "softmax"}
+    arguments = {key: _named_function(key, value) for key, value in options.items() if key != "softmax"}
     metric = getattr(load_quantus(), name)(
-        **{key: _named_function(key, value) for key, value in given.items()},
+        **arguments,
         return_aggregate=False,
         disable_warnings=True,
         display_progressbar=False,
@@ -137,7 +137,7 @@ def _call_quantus(name: str, facts: QuantusMetric, batch: Batch, options: Mappin
         a_batch=_to_numpy(maps),
         channel_first=True,
         explain_func=_explain_func(batch),
-        softmax=softmax,
+        softmax=options["softmax"],
         device=str(batch.inputs.device),
         batch_size=len(batch),
         **more,
