@@ -56,13 +56,14 @@ class Entry:
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, the given ones over the defaults; an unknown name or a value of another kind is an error."""
+        options = dict(self.options)
         for name, value in given.items():
-            if name not in self.options:
-                raise unknown(f"option of {self.name}", name, self.options)
-            _check_kind(f"option {name} of {self.name}", value, self.options[name])
-        # A float option given as 1 is 1.0: equal settings must have equal identities.
-        floats = {n: float(v) for n, v in given.items() if isinstance(self.options[n], float) and isinstance(v, int)}
-        return {**self.options, **given, **floats}
+            if name not in options:
+                raise unknown(f"option of {self.name}", name, options)
+            what, default = f"option {name} of {self.name}", self.options[name]
+            _check_kind(what, value, default)
+            options[name] = _like_default(what, value, default)
+        return options
 
 
 @dataclass(frozen=True)
@@ -310,6 +311,27 @@ def import_object(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a module does when it is imported, the user named it
         raise UserError(f"cannot import {path!r}: {one_line(error)}; expected package.module:name") from None
+
+
+def _like_default(what: str, value: Any, default: Any) -> Any:
+    """The value in its default's form, so that equal settings have equal identities.
+
+    Where the default is a float, 1 becomes 1.0. Where it is a tuple of numbers, a single number, a list of numbers and
+    a text of numbers with spaces between them become such a tuple, in which 10.0 is 10.
+    """
+    if isinstance(default, float) and isinstance(value, int):
+        return float(value)
+    numbers = isinstance(default, tuple) and all(isinstance(each, int | float) for each in default)
+    return _tuple_of_numbers(what, value) if numbers and value is not None else value
+
+
+def _tuple_of_numbers(what: str, value: Any) -> tuple[float, ...]:
+    parts = value.split() if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    try:
+        numbers = [float(part) for part in parts]
+    except (TypeError, ValueError):
+        raise UserError(f"{what} is {value!r}, expected a number or a list of numbers, like [10,50]") from None
+    return tuple(int(number) if number.is_integer() else number for number in numbers)
 
 
 def _check_kind(what: str, value: Any, default: Any) -> None:

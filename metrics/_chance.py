@@ -1,4 +1,4 @@
-"""What similarity unrelated maps would have: one map is displaced, so that only coincidence is left."""
+"""What similarity unrelated maps would have: one map is displaced at random, so that only coincidence remains."""
 
 from collections.abc import Iterator
 
@@ -10,16 +10,16 @@ from harness.metrics._similarity import Similarity
 from harness.randomness import integers, permutations
 from harness.samples import Samples
 
-SCATTERED = ("table", "other")  # units that have no neighbours
+SCATTERED = ("table", "other")  # modalities whose units have no neighbours
 
 
 def chance(samples: Samples, before: Tensor, after: Tensor, similarity: Similarity, displacements: int) -> Tensor:
-    """Similarity (N, displacements) of maps ``after`` (N, *units) to ``before`` (N, *units) moved at random.
+    """Similarity (N, displacements) of maps ``after`` (N, *units) to randomly displaced maps ``before`` (N, *units).
 
-    A grid's map is moved around its edges by a shift that is drawn evenly from all but none at all; so it keeps its
-    values and their neighbourhoods, without which maps would seem less similar than unrelated maps are. The columns of
-    a table are permuted, or turned by one where that leaves all in place, as it often does with a few: a map that
-    stays is no coincidence. Every explainer meets the same displacements.
+    A map on a grid is shifted around its edges, by a shift drawn uniformly from all but the zero shift. It keeps its
+    values and their neighbourhoods; without these, maps would seem less similar than unrelated maps are. The columns of
+    a table are permuted; a permutation that changes nothing, which is frequent with few columns, is replaced by a
+    rotation by one. The displacements are the same for every explainer.
     """
     if displacements < 1:
         raise UserError(f"displacements is {displacements}, expected a number of random displacements from 1")
@@ -37,11 +37,11 @@ def _displaced(samples: Samples, maps: Tensor, draws: int) -> Iterator[Tensor]:
             yield maps.flatten(1).gather(1, order).view_as(maps)
         return
     for shift in (1 + integers(keys, count - 1, draws)).unbind(1):
-        yield _shifted(maps, shift)
+        yield shifted_around(maps, shift)
 
 
-def _shifted(maps: Tensor, shift: Tensor) -> Tensor:
-    """Maps (N, *units) moved around their edges by a number of units (N,) counted along the last axis first."""
+def shifted_around(maps: Tensor, shift: Tensor) -> Tensor:
+    """Maps (N, *units) shifted around their edges by a number of units (N,), counted along the last axis first."""
     for axis in reversed(range(1, maps.dim())):
         size = maps.shape[axis]
         place = (torch.arange(size, device=maps.device) + shift[:, None]) % size

@@ -1,8 +1,9 @@
 """The engine of the perturbation curves: units leave the input in the order of their attribution.
 
-A curve has K + 1 points; after point k, n_k of the d units are removed, with n_{K-k} = d - n_k. So inserting in one
-order runs through the same inputs as deleting in the reverse order, and two passes serve every metric: most
-important first (morf) and least important first (lerf). Both end points are the same for all explainers and shared.
+A curve has K + 1 points; after point k, n_k of the d groups of units are removed, with n_{K-k} = d - n_k. Inserting in
+one order therefore runs through the same inputs as deleting in the reverse order, and two passes serve every metric:
+most important first (morf) and least important first (lerf). The two end points are the same for all explainers and
+shared between them.
 """
 
 from collections.abc import Callable
@@ -12,27 +13,46 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch
-from harness.errors import UserError, unknown
-from harness.metrics._groups import Groups, groups
+from harness.errors import UserError
+from harness.metrics._checks import check_choice, check_draws
+from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.removal.baselines import is_random
 from harness.samples import Samples
 
-ORDERS = ("lerf", "morf")
+REMOVAL_ORDERS = ("lerf", "morf")
 
 
 @dataclass(frozen=True)
-class Path:
-    """The options that decide which inputs a curve runs through; see ``harness.metrics.curves``."""
+class Stepwise:
+    """Options of a removal in steps.
 
-    steps: int
-    baseline: str | Tensor
-    granularity: str
-    patch: int
-    segments: str | Tensor
-    imputations: int
-    tie_draws: int
+    steps      number of steps from the whole input to the baseline: at most one per group, and one more where an odd
+               number of groups cannot be halved
+    baseline   what a removed unit becomes: a name (``harness.removal.baselines``), or a tensor of one input's shape;
+               ``noisy_linear``, ``inpaint`` and ``vae`` fill in from the units that are left
+    """
+
+    steps: int = 32
+    baseline: str | Tensor = "mean"
+
+
+@dataclass(frozen=True)
+class Removal(Grouping, Stepwise):
+    """Options of metrics that remove groups of units in steps: those of ``Stepwise``, then those of ``Grouping``."""
+
+
+@dataclass(frozen=True)
+class Curve(Removal):
+    """Options of the perturbation curves, beside those of ``Removal``.
+
+    imputations   draws of a random baseline over which the curve is averaged; a baseline that is not random has one
+    tie_draws     random orders of units of equal attribution over which the curve is averaged
+    """
+
+    imputations: int = 1
+    tie_draws: int = 1
 
     def __post_init__(self) -> None:
         check_draws(imputations=self.imputations, tie_draws=self.tie_draws)
@@ -40,7 +60,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many groups are gone at each point, ``counts`` (N, K + 1) int64, of ``totals`` (N,) int64."""
+    """How many groups are removed at each point, ``counts`` (N, K + 1) int64, of ``totals`` (N,) int64."""
 
     counts: Tensor
     totals: Tensor
@@ -52,23 +72,23 @@ class Schedule:
 
     @property
     def fresh(self) -> Tensor:
-        """Where another number is gone than at the point before: (N, K + 1) bool.
+        """Where more groups are removed than at the point before: (N, K + 1) bool.
 
-        A sample of fewer groups than others, or than steps, stands still at some points.
+        A sample of fewer groups than others, or than steps, repeats some points.
         """
         return self.counts.diff(dim=1, prepend=self.counts[:, :1] - 1) > 0
 
     @property
     def within(self) -> Tensor:
-        """Where something is left: (N, K + 1) bool."""
+        """Where some groups are left: (N, K + 1) bool."""
         return self.counts < self.totals[:, None]
 
 
 @dataclass(frozen=True)
 class Order:
-    """Places (N, T, *units) int32 of the units, 0 for the first to go, in each of T breakings of ties.
+    """Places (N, T, *units) int32 of the units, 0 for the first to be removed, for each of T random breakings of ties.
 
-    tied   (N,) share of the groups whose place was drawn by lot
+    tied   (N,) share of the groups whose place was drawn at random
     """
 
     places: Tensor
@@ -77,17 +97,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Ranking(Schedule):
-    """Each unit's place in the order of removal, as in ``Order``, and how many groups are gone at each point."""
+    """Each unit's place in the order of removal, as in ``Order``, and how many groups are removed at each point."""
 
     places: Tensor
     tied: Tensor
-
-
-def check_draws(**numbers: int) -> None:
-    """Raise one line on a number of draws, by the name of its option, that leaves nothing to average."""
-    for name, number in numbers.items():
-        if number < 1:
-            raise UserError(f"{name} is {number}, expected at least 1")
 
 
 def schedule(totals: Tensor, steps: int) -> Tensor:
@@ -98,68 +111,75 @@ def schedule(totals: Tensor, steps: int) -> Tensor:
     return torch.where(2 * point <= steps, fewer, totals[:, None] - fewer)
 
 
-def order_units(
-    batch: Batch, granularity: str = "unit", patch: int = 16, segments: str | Tensor = "slic:100", tie_draws: int = 1
-) -> Order:
-    """The order of this explainer's attributions, most important first, with ties broken ``tie_draws`` times by lot."""
-    key = ("order", granularity, patch, segments, tie_draws)
-    options = (granularity, patch, segments, tie_draws)
-    return batch.remember(key, lambda: _order(batch.samples, batch.attributions, "ties", *options))
+def order_units(batch: Batch, grouping: Grouping, tie_draws: int) -> Order:
+    """The order of this explainer's attributions, most important first, with ties broken ``tie_draws`` times."""
+    key = ("order", grouping.granularity, grouping.patch, grouping.segments, tie_draws)
+    return batch.remember(key, lambda: _order(batch.samples, batch.attributions, "ties", grouping, tie_draws))
 
 
-def rank(batch: Batch, path: Path) -> Ranking:
-    """The order in which this explainer's attributions remove the units, and how many are gone at each point."""
-    order = order_units(batch, path.granularity, path.patch, path.segments, path.tie_draws)
-    return _ranking(order, schedule_of(groups(batch.samples, path.granularity, path.patch, path.segments), path.steps))
+def rank(batch: Batch, curve: Curve) -> Ranking:
+    """The order in which this explainer's attributions remove the units, and how many are removed at each point."""
+    order = order_units(batch, curve, curve.tie_draws)
+    return _ranking(order, _schedule_of(make_groups(batch.samples, curve), curve.steps))
 
 
-def curve(batch: Batch, path: Path, order: str, score: str) -> Tensor:
-    """The score (N, K + 1) float64 along the path, averaged over imputations and breakings of ties."""
-    if order not in ORDERS:
-        raise unknown("order", order, ORDERS)
-    path = _once_if_fixed(path)
-    tracked = batch.remember(("curve", path, order), lambda: _evaluate(batch.samples, path, rank(batch, path), order))
-    return pick(tracked, score).double().mean(1)
+def heights(batch: Batch, curve: Curve, order: str, score: str) -> Tensor:
+    """The score (N, K + 1) float64 along the curve, averaged over imputations and breakings of ties."""
+    check_choice("order", order, REMOVAL_ORDERS)
+    curve = _once_if_fixed(curve)
+    track = lambda: _track_curve(batch.samples, curve, rank(batch, curve), order)
+    return pick(batch.remember(("curve", curve, order), track), score).double().mean(1)
 
 
-def random_curve(samples: Samples, path: Path, score: str) -> tuple[Tensor, Schedule]:
+def random_heights(samples: Samples, curve: Curve, score: str) -> tuple[Tensor, Schedule]:
     """The mean score (N, K + 1) float64 along random orders and their reverses, one pair for each of ``tie_draws``.
 
-    No attribution decides it: it is evaluated once for all explainers.
+    It does not depend on the attributions, so it is evaluated once for all explainers.
     """
-    path = _once_if_fixed(path)
-    found = schedule_of(groups(samples, path.granularity, path.patch, path.segments), path.steps)
-    key = ("random order", *(getattr(path, each.name) for each in fields(path)))
-    tracked = samples.outputs(key, lambda: _evaluate_random(samples, path, found))
-    return pick(tracked, score).double().mean(1), found
+    curve = _once_if_fixed(curve)
+    points = _schedule_of(make_groups(samples, curve), curve.steps)
+    key = ("random order", *(getattr(curve, each.name) for each in fields(curve)))
+    tracked = samples.outputs(key, lambda: _track_random_orders(samples, curve, points))
+    return pick(tracked, score).double().mean(1), points
 
 
-def schedule_of(found: Groups, steps: int) -> Schedule:
-    """How many groups are gone at each of ``steps`` + 1 points, or as many as the groups allow."""
-    return Schedule(schedule(found.totals, _points(steps, found.sizes.shape[1], found.alike)), found.totals)
+def each_with(
+    removers: list[Callable[[Tensor, Tensor], Tensor]], which: Tensor, sample: Tensor, kept: Tensor
+) -> Tensor:
+    """Inputs (rows, ...) of which each has its removed units replaced by the remover numbered ``which`` (rows,)."""
+    if len(removers) == 1:
+        return removers[0](sample, kept)
+    places = {number: (which == number).nonzero()[:, 0] for number in which.unique().tolist()}
+    built = torch.cat([removers[number](sample[rows], kept[rows]) for number, rows in places.items()])
+    return built[torch.cat(list(places.values())).argsort()]
 
 
-def _once_if_fixed(path: Path) -> Path:
-    return path if is_random(path.baseline) else replace(path, imputations=1)
+def _schedule_of(groups: Groups, steps: int) -> Schedule:
+    """How many groups are removed at each of ``steps`` + 1 points, or as many as the groups allow."""
+    points = _point_count(steps, groups.sizes.shape[1], groups.alike)
+    return Schedule(schedule(groups.totals, points), groups.totals)
 
 
-def _order(
-    samples: Samples, attributions: Tensor, lots: str, granularity: str, patch: int, segments: str | Tensor, draws: int
-) -> Order:
-    found = groups(samples, granularity, patch, segments)
-    values, every = found.means(attributions), torch.arange(len(samples), device=attributions.device)
-    places = [found.spread(ranks(values, samples.stream(f"{lots} {draw}")).int(), every) for draw in range(draws)]
-    return Order(torch.stack(places, 1), tied_share(values, found.totals))
+def _once_if_fixed(curve: Curve) -> Curve:
+    return curve if is_random(curve.baseline) else replace(curve, imputations=1)
 
 
-def _ranking(order: Order, found: Schedule) -> Ranking:
-    return Ranking(found.counts, found.totals, order.places, order.tied)
+def _order(samples: Samples, attributions: Tensor, use: str, grouping: Grouping, draws: int) -> Order:
+    groups = make_groups(samples, grouping)
+    values, every = groups.means(attributions), torch.arange(len(samples), device=attributions.device)
+    places = [groups.spread(ranks(values, samples.stream(f"{use} {draw}")).int(), every) for draw in range(draws)]
+    return Order(torch.stack(places, 1), tied_share(values, groups.totals))
 
 
-def _points(steps: int, count: int, alike: bool) -> int:
+def _ranking(order: Order, points: Schedule) -> Ranking:
+    return Ranking(points.counts, points.totals, order.places, order.tied)
+
+
+def _point_count(steps: int, count: int, alike: bool) -> int:
     """The number of steps: at most one per group, and one more where an odd count cannot be halved.
 
-    Where samples differ in their number of groups it must not depend on the company, so there it is always odd.
+    Where samples differ in their number of groups, the number must not depend on which samples are scored together;
+    there it is always odd.
     """
     if steps < 2:
         raise UserError(f"steps is {steps}, expected at least 2")
@@ -169,31 +189,30 @@ def _points(steps: int, count: int, alike: bool) -> int:
     return steps + 1 if count % 2 and steps % 2 == 0 else steps
 
 
-def _evaluate_random(samples: Samples, path: Path, found: Schedule) -> Tensor:
+def _track_random_orders(samples: Samples, curve: Curve, points: Schedule) -> Tensor:
     """Tracked outputs (N, 2 * imputations * T, K + 1, 3) along T random orders and their reverses."""
-    constant = samples.inputs.new_zeros(len(samples), *samples.units.shape)  # every unit's place is drawn by lot
-    order = _order(samples, constant, "random order", path.granularity, path.patch, path.segments, path.tie_draws)
-    ranking = _ranking(order, found)
-    return torch.cat([_evaluate(samples, path, ranking, each) for each in ORDERS], 1)
+    constant = samples.inputs.new_zeros(len(samples), *samples.units.shape)  # all are equal, so every place is random
+    ranking = _ranking(_order(samples, constant, "random order", curve, curve.tie_draws), points)
+    return torch.cat([_track_curve(samples, curve, ranking, each) for each in REMOVAL_ORDERS], 1)
 
 
-def _evaluate(samples: Samples, path: Path, ranking: Ranking, order: str) -> Tensor:
-    """Tracked outputs (N, imputations * T, K + 1, 3) along the path."""
-    ties = path.tie_draws
-    start = samples.intact()[:, None, None].expand(-1, path.imputations * ties, 1, -1)
-    end = torch.stack([samples.emptied(path.baseline, draw) for draw in range(path.imputations)], 1)
+def _track_curve(samples: Samples, curve: Curve, ranking: Ranking, order: str) -> Tensor:
+    """Tracked outputs (N, imputations * T, K + 1, 3) along the curve."""
+    ties = curve.tie_draws
+    start = samples.intact()[:, None, None].expand(-1, curve.imputations * ties, 1, -1)
+    end = torch.stack([samples.emptied(curve.baseline, draw) for draw in range(curve.imputations)], 1)
     end = end.repeat_interleave(ties, 1)[:, :, None]
-    points = torch.cat([start, _between(samples, path, ranking, order), end], 2)
+    points = torch.cat([start, _track_between(samples, curve, ranking, order), end], 2)
     number = torch.arange(points.shape[2], device=points.device)
-    # At points that stand still, the one they stand at; where everything is gone already, the end.
+    # A point that repeats another takes that one's outputs; where everything is removed already, those of the end.
     latest = number.where(ranking.fresh, 0).cummax(1).values.where(ranking.within, number[-1])
     return points.gather(2, latest[:, None, :, None].expand_as(points))
 
 
-def _between(samples: Samples, path: Path, ranking: Ranking, order: str) -> Tensor:
-    """Tracked outputs (N, imputations * T, K - 1, 3) at the points between the end points; 0 where they stand still."""
-    draws, ties, units = path.imputations * path.tie_draws, path.tie_draws, [1] * len(samples.units.shape)
-    removers = [samples.remover(path.baseline, draw) for draw in range(path.imputations)]
+def _track_between(samples: Samples, curve: Curve, ranking: Ranking, order: str) -> Tensor:
+    """Tracked outputs (N, imputations * T, K - 1, 3) at the points between the end points; 0 at repeated points."""
+    draws, ties, units = curve.imputations * curve.tie_draws, curve.tie_draws, [1] * len(samples.units.shape)
+    removers = [samples.remover(curve.baseline, draw) for draw in range(curve.imputations)]
     samples_of, point_of = (ranking.fresh & ranking.within)[:, 1:-1].nonzero(as_tuple=True)
 
     def build(rows: Tensor) -> Tensor:
@@ -211,14 +230,3 @@ def _between(samples: Samples, path: Path, ranking: Ranking, order: str) -> Tens
     points = tracked.new_zeros(len(samples), ranking.counts.shape[1] - 2, draws, tracked.shape[1])
     points[samples_of, point_of] = tracked.view(-1, draws, tracked.shape[1])
     return points.transpose(1, 2)
-
-
-def each_with(
-    removers: list[Callable[[Tensor, Tensor], Tensor]], which: Tensor, sample: Tensor, kept: Tensor
-) -> Tensor:
-    """Inputs (rows, ...) of which each has its removed units replaced by the remover numbered ``which`` (rows,)."""
-    if len(removers) == 1:
-        return removers[0](sample, kept)
-    places = {number: (which == number).nonzero()[:, 0] for number in which.unique().tolist()}
-    built = torch.cat([removers[number](sample[rows], kept[rows]) for number, rows in places.items()])
-    return built[torch.cat(list(places.values())).argsort()]

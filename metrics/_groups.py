@@ -6,12 +6,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.errors import NotApplicable, unknown
+from harness.errors import NotApplicable
+from harness.metrics._checks import check_choice
 from harness.removal.segments import Segments
 from harness.samples import Samples
 from harness.units import gather_segments, segment_sizes, segment_sums
 
 GRANULARITIES = ("patch", "segment", "unit")
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Options of metrics that remove or draw several units at once.
+
+    granularity   what is removed at once: ``unit``, a single unit; ``patch``, a square; ``segment``, a segment
+    patch         side of a square in units; only for ``granularity="patch"``
+    segments      the segmentation, by name (``harness.removal.segments``) or as labels (N, *units); only for
+                  ``granularity="segment"``
+    """
+
+    granularity: str = "unit"
+    patch: int = 16
+    segments: str | Tensor = "slic:100"
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """What distinguishes one partition from another: the granularity and the option that belongs to it."""
+        return self.granularity, {"patch": self.patch, "segment": self.segments}.get(self.granularity)
 
 
 @dataclass(frozen=True)
@@ -56,23 +77,23 @@ class Groups:
         return gather_segments(per_group, self.labels[sample])
 
 
-def groups(samples: Samples, granularity: str, patch: int, segments: str | Tensor) -> Groups:
-    """The groups that the options of the same names describe; NotApplicable where all samples are of one group."""
-    if granularity not in GRANULARITIES:
-        raise unknown("granularity", granularity, GRANULARITIES)
-    spec: Hashable = {"unit": "unit", "patch": f"patch:{patch}", "segment": segments}[granularity]
-    found = samples.shared(("groups", granularity, spec), lambda: _make(samples, spec, granularity))
-    if found.alike and found.sizes.shape[1] < 2:
-        raise NotApplicable(f"the inputs have a single {granularity}, of which there is nothing to order or to choose")
-    return found
+def make_groups(samples: Samples, grouping: Grouping) -> Groups:
+    """The groups that the options describe; NotApplicable where every sample has a single group by construction."""
+    check_choice("granularity", grouping.granularity, GRANULARITIES)
+    groups = samples.shared(("groups", *grouping.key), lambda: _partition(samples, grouping))
+    if groups.alike and groups.sizes.shape[1] < 2:
+        raise NotApplicable(f"the inputs have a single {grouping.granularity}: there is nothing to order or to choose")
+    return groups
 
 
-def _make(samples: Samples, spec: str | Tensor, granularity: str) -> Groups:
+def _partition(samples: Samples, grouping: Grouping) -> Groups:
     shape = samples.units.shape
-    if granularity == "unit":
+    if grouping.granularity == "unit":
         ones = torch.ones((), dtype=torch.float64, device=samples.inputs.device)
         return Groups(None, ones.expand(len(samples), samples.units.count), shape, alike=True)
-    return _of_segments(samples.segments(spec), shape, alike=granularity == "patch")
+    if grouping.granularity == "patch":
+        return _of_segments(samples.segments(f"patch:{grouping.patch}"), shape, alike=True)
+    return _of_segments(samples.segments(grouping.segments), shape, alike=False)
 
 
 def _of_segments(segments: Segments, shape: tuple[int, ...], alike: bool) -> Groups:

@@ -1,4 +1,4 @@
-"""Masks of where the object is: as units, grown by a margin, and drawn from boxes."""
+"""Masks of where the object is: for each unit, grown by a margin, and made from boxes."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from harness.batch import Batch
 from harness.errors import NotApplicable, UserError
 from harness.units import Units
 
-Box = Sequence[float]
+MaskBox = Sequence[float]
 
 
 def object_masks(batch: Batch) -> Tensor:
@@ -20,8 +20,8 @@ def object_masks(batch: Batch) -> Tensor:
         raise NotApplicable("the data has no masks of where the object is (give masks=)")
     if batch.masks.shape == batch.attributions.shape:
         return batch.masks
-    # Every channel is a unit by itself, and the masks are of pixels: an object has all channels of its pixels. So with
-    # the numbers of a table's columns.
+    # Every channel is a unit of its own, but the masks are of pixels: all channels of an object's pixels belong to it,
+    # and so do all numbers of a table's columns.
     joint = Units.of(batch.inputs, batch.units.modality, columns=batch.units.columns)
     return joint.expand(batch.masks).expand_as(batch.attributions)
 
@@ -32,8 +32,8 @@ def grown(masks: Tensor, reach: float) -> Tensor:
         return grown(masks[:, None], reach)[:, 0]
     height, width = masks.shape[1:]
     before, column = F.pad(masks.long().cumsum(2), (1, 0)), torch.arange(width, device=masks.device)
-    near, square = masks.clone(), round(reach**2, 9)  # without the rounding of a reach like sqrt(2)
-    for rows in range(height):  # a disk is a stack of rows, each as wide as the distance between them leaves
+    near, square = masks.clone(), round(reach**2, 9)  # rounded, so that a reach like sqrt(2) is exact
+    for rows in range(height):  # a disk is a stack of rows, narrower the farther from its centre
         left = square - rows**2
         if left <= 0:
             break
@@ -44,12 +44,12 @@ def grown(masks: Tensor, reach: float) -> Tensor:
     return near
 
 
-def filled(boxes: Sequence[Sequence[Box]], shape: tuple[int, ...]) -> Tensor:
-    """Masks (N, *shape) bool, True on every unit that one of a sample's boxes touches, from each sample's boxes.
+def filled(boxes: Sequence[Sequence[MaskBox]], shape: tuple[int, ...]) -> Tensor:
+    """Masks (N, *shape) bool, True on every unit that one of the sample's boxes touches.
 
-    A box is (left, top, right, bottom) on a grid (H, W) and (start, stop) on a sequence (T,), counted in units from
-    the first one's outer edge, so that whole numbers are slices; what lies beyond the grid is cut off. ValueError
-    for a box of another length, or without extent.
+    A box is (left, top, right, bottom) on a grid (H, W) and (start, stop) on a sequence (T,), in units from the outer
+    edge of the first unit, so that whole numbers are slices; parts beyond the grid are cut off. ValueError for a box
+    of another length, or without extent.
     """
     masks = torch.zeros(len(boxes), *shape, dtype=torch.bool)
     for mask, drawn in zip(masks, boxes, strict=True):
@@ -58,8 +58,8 @@ def filled(boxes: Sequence[Sequence[Box]], shape: tuple[int, ...]) -> Tensor:
     return masks
 
 
-def _slices(box: Box, axes: int) -> tuple[slice, ...]:
-    """A box's slices, the last axis of the grid being the first that a box names."""
+def _slices(box: MaskBox, axes: int) -> tuple[slice, ...]:
+    """A box's slices, axis by axis of the grid; a box names the last axis first."""
     first, last = list(box[:axes]), list(box[axes:])
     if len(box) != 2 * axes or not all(low < high for low, high in zip(first, last, strict=True)):
         expected = {1: "(start, stop)", 2: "(left, top, right, bottom)"}.get(axes, f"{2 * axes} numbers")
@@ -69,10 +69,10 @@ def _slices(box: Box, axes: int) -> tuple[slice, ...]:
 
 
 def share_of_top(values: Tensor, inside: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of the ``counts`` (N,) highest values (N, d) that are ``inside`` (N, d) bool: its mean over orders of
-    equals.
+    """Share (N,) of the ``counts`` (N,) highest values (N, d) that are ``inside`` (N, d) bool, the mean over all orders
+    of equal values; and the share (N,) of the places for which more units than places are equal.
 
-    With it the share of the places for which more units than places are equal. ``counts`` are at least 1.
+    ``counts`` are at least 1.
     """
     last = values.sort(1, descending=True).values.gather(1, counts[:, None] - 1)
     above, equal = values > last, values == last

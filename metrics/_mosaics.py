@@ -13,12 +13,12 @@ from harness.randomness import permutations, stream
 from harness.samples import Samples
 from harness.units import Units
 
-IMAGES = 256  # put together at a time: bounds the memory, 64 mosaics of 2 x 2
+IMAGES_AT_ONCE = 256  # put into mosaics at a time, which bounds the memory: 64 mosaics of 2 x 2
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Which images stand where in M mosaics.
+class MosaicLayout:
+    """Which images are where in M mosaics.
 
     side      of the mosaics, in images
     sample    (M,) int64, the sample whose own image and target it is
@@ -31,19 +31,19 @@ class Layout:
     place: Tensor
     others: Tensor
 
-    def split(self) -> Iterator["Layout"]:
-        """The same some mosaics at a time, as many as there is memory for."""
-        rows = max(1, IMAGES // self.side**2)
+    def split(self) -> Iterator["MosaicLayout"]:
+        """The layout in parts, of as many mosaics as the memory is bounded to."""
+        rows = max(1, IMAGES_AT_ONCE // self.side**2)
         parts = zip(self.sample.split(rows), self.place.split(rows), self.others.split(rows), strict=True)
-        return (Layout(self.side, *part) for part in parts)
+        return (MosaicLayout(self.side, *part) for part in parts)
 
 
-def make_mosaics(samples: Samples, layout: Layout, resize: bool) -> Samples:
-    """The mosaics as samples of their own, that stand for the samples whose images they show.
+def make_mosaics(samples: Samples, layout: MosaicLayout, resize: bool) -> Samples:
+    """The mosaics as samples, with targets and randomness of the samples whose images they show.
 
-    They are on the model itself: its scoring copy was made for another size.
+    Their model is the original one, since its scoring copy was made for another size of inputs.
     """
-    images, live = _paste(_cells(samples, layout), layout.side, resize), samples.live()
+    images, live = _paste(_images_of(samples, layout), layout.side, resize), samples.live()
     key = ("training mosaics", layout.side, resize)
     return replace(
         live.with_inputs(images, layout.sample),
@@ -60,7 +60,7 @@ def make_mosaics(samples: Samples, layout: Layout, resize: bool) -> Samples:
 
 
 def fewer(rows: int, samples: Samples, images: Tensor) -> int:
-    """As many rows of mosaics as take the memory of ``rows`` inputs."""
+    """How many mosaics take the memory of ``rows`` inputs."""
     return max(1, rows * samples.inputs[0].numel() // images[0].numel())
 
 
@@ -71,7 +71,7 @@ def per_cell(values: Tensor, side: int) -> Tensor:
     return torch.stack([cell.flatten(1).sum(1) for cell in cells], 1)
 
 
-def _cells(samples: Samples, layout: Layout) -> Tensor:
+def _images_of(samples: Samples, layout: MosaicLayout) -> Tensor:
     """The images of each mosaic, row by row: (M, side^2, C, H, W)."""
     own = torch.arange(layout.side**2, device=layout.place.device) == layout.place[:, None]
     cells = samples.inputs.new_empty(*own.shape, *samples.inputs.shape[1:])
@@ -87,21 +87,21 @@ def _training_mosaics(samples: Samples, side: int, resize: bool) -> Tensor:
     order = permutations(key, 1, len(train))[0, 0].to(train.device)
     count = max(1, len(train) // needed)
     chosen = order[torch.arange(count * needed, device=train.device) % len(train)].view(count, needed)
-    return torch.cat([_paste(train[some], side, resize) for some in chosen.split(max(1, IMAGES // needed))])
+    return torch.cat([_paste(train[some], side, resize) for some in chosen.split(max(1, IMAGES_AT_ONCE // needed))])
 
 
 def _paste(cells: Tensor, side: int, resize: bool) -> Tensor:
-    """Images (M, side^2, C, H, W) side by side, scaled to the size of one where ``resize`` says so."""
+    """Images (M, side^2, C, H, W) side by side, scaled to the size of one with ``resize``."""
     shape = [length if resize else length * side for length in cells.shape[-2:]]
     heights, widths = (_lengths(length, side) for length in shape)
     rows = [
-        torch.cat([_scaled(cells[:, row * side + column], h, w) for column, w in enumerate(widths)], -1)
+        torch.cat([_resized(cells[:, row * side + column], h, w) for column, w in enumerate(widths)], -1)
         for row, h in enumerate(heights)
     ]
     return torch.cat(rows, -2)
 
 
-def _scaled(images: Tensor, height: int, width: int) -> Tensor:
+def _resized(images: Tensor, height: int, width: int) -> Tensor:
     if images.shape[-2:] == (height, width):
         return images
     return F.interpolate(images, (height, width), mode="bilinear", antialias=True)

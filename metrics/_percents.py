@@ -1,14 +1,10 @@
-"""Percentages as an option: text, which a command line can take and a cell's identity can hold."""
+"""Percentages as an option of a metric."""
 
 from harness.errors import UserError
 
 
-def percentages(text: str) -> tuple[float, ...]:
-    """The numbers of ``text``, percentages above 0 and up to 100 with spaces between them."""
-    try:
-        found = tuple(float(word) for word in str(text).split())
-    except ValueError:
-        found = ()
-    if not found or not all(0 < percent <= 100 for percent in found):
-        raise UserError(f"percents are {text!r}, expected numbers up to 100 with spaces between them, like 10 50 90")
-    return found
+def checked_percents(percents: tuple[float, ...]) -> tuple[float, ...]:
+    """The percentages as floats; UserError unless there is at least one and all are above 0 and at most 100."""
+    if not percents or not all(0 < percent <= 100 for percent in percents):
+        raise UserError(f"percents is {list(percents)}, expected numbers above 0 and up to 100, like [10,50,90]")
+    return tuple(float(percent) for percent in percents)

@@ -1,4 +1,4 @@
-"""What Quantus 0.6 needs around a call, and what must not be left behind by it."""
+"""The environment that Quantus 0.6 needs for a call, and the removal of its traces afterwards."""
 
 import importlib
 import importlib.metadata
@@ -15,22 +15,22 @@ from harness.guards import isolated_randomness
 from harness.randomness import batch_seed
 from harness.samples import Samples
 
-KNOWN = (0, 6)
-# Names that numpy 2.4 has no more and Quantus still calls.
-GONE = {"trapz": np.trapezoid, "NaN": np.nan}
+SUPPORTED = (0, 6)
+# Names that numpy 2.4 has removed and Quantus still uses.
+REMOVED_NAMES = {"trapz": np.trapezoid, "NaN": np.nan}
 
 
 def quantus_version() -> tuple[int, ...]:
-    """The version of Quantus that is installed, without importing it; UserError where it is none that is known."""
+    """The version of the installed Quantus, which is not imported; UserError where it is missing or not 0.6."""
     try:
-        found = importlib.metadata.version("quantus")
+        installed = importlib.metadata.version("quantus")
     except importlib.metadata.PackageNotFoundError:
         raise UserError(
             "metrics quantus.* need Quantus, which is not installed: pip install 'harness[quantus]'"
         ) from None
-    version = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
-    if version[:2] != KNOWN:
-        raise UserError(f"quantus is {found}, expected 0.6, whose options and returns the bridge knows")
+    version = tuple(int(part) for part in installed.split(".")[:3] if part.isdigit())
+    if version[:2] != SUPPORTED:
+        raise UserError(f"quantus is {installed}, expected 0.6, whose options and returns the bridge knows")
     return version
 
 
@@ -43,13 +43,13 @@ def load_quantus() -> ModuleType:
 
 
 @contextmanager
-def at_home(samples: Samples) -> Iterator[None]:
-    """Inside, Quantus finds the numpy it was written for and generators seeded by the protocol and the samples.
+def quantus_environment(samples: Samples) -> Iterator[None]:
+    """Inside, numpy has the names that Quantus uses, and generators are seeded by the protocol and the samples.
 
-    Afterwards numpy, the generators and the filters of warnings are as they were, and no model is held in its caches.
+    Afterwards numpy, the generators and the filters of warnings are restored, and its caches hold no model.
     """
     seed = batch_seed(samples.keys, samples.seed)
-    with _numpy_of_old(), isolated_randomness(samples.inputs.device), warnings.catch_warnings():
+    with _removed_numpy_names(), isolated_randomness(samples.inputs.device), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
@@ -60,8 +60,8 @@ def at_home(samples: Samples) -> Iterator[None]:
 
 
 @contextmanager
-def _numpy_of_old() -> Iterator[None]:
-    missing = {name: value for name, value in GONE.items() if not hasattr(np, name)}
+def _removed_numpy_names() -> Iterator[None]:
+    missing = {name: value for name, value in REMOVED_NAMES.items() if not hasattr(np, name)}
     for name, value in missing.items():
         setattr(np, name, value)
     try:
@@ -72,7 +72,7 @@ def _numpy_of_old() -> Iterator[None]:
 
 
 def _forget_models() -> None:
-    """Empty the caches of the class that wraps models: each would keep its model for the life of the process."""
+    """Empty the caches of the class that wraps models: each would hold its model until the process ends."""
     wrapper = importlib.import_module("quantus.helpers.model.pytorch_model").PyTorchModel
     for member in vars(wrapper).values():
         if hasattr(member, "cache_clear"):

@@ -1,4 +1,4 @@
-"""Explanations of a model whose weights are random: made once per explainer, whatever they are compared by."""
+"""Explanations of a model whose weights are random: made once per explainer, whatever similarity compares them."""
 
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, ExplainsAgain
-from harness.errors import NotApplicable, UserError, unknown
+from harness.errors import NotApplicable, UserError
 from harness.guards import ModelGuard
+from harness.metrics._checks import check_choice
 from harness.metrics._weights import RUNNING_STATISTICS, grouped, layers, redrawn
 from harness.samples import Samples
 
@@ -19,34 +20,50 @@ Explain = Callable[[Samples], Tensor]
 
 
 @dataclass(frozen=True)
-class Randomisation:
-    """Which weights become random, in which order, and which class is explained: options of the same names.
+class RandomWeights:
+    """Options of metrics that make the model's weights random.
 
-    As it stands, everything at once: ``stages`` 1.
+    weight_seed          seed of the random weights
+    running_statistics   ``keep``: those of batch normalisation stay as they are; ``reset``: they are initialised too
+    """
+
+    weight_seed: int = 0
+    running_statistics: str = "keep"
+
+    def __post_init__(self) -> None:
+        check_choice("running_statistics", self.running_statistics, RUNNING_STATISTICS)
+
+
+@dataclass(frozen=True)
+class Randomisation(RandomWeights):
+    """Options of metrics that make the model's weights random in stages, beside those of ``RandomWeights``.
+
+    mode     ``cascading`` randomises from the output down and keeps what is random, ``bottom_up`` from the input up;
+             ``independent`` randomises one stage at a time, from the output down
+    stages   the largest number of groups into which the layers are divided, in the order they run; 0: one per layer
+    target   the explained class: ``fixed``, the target, or ``reargmax``, the class that the random model predicts
     """
 
     mode: str = "cascading"
     stages: int = 1
     target: str = "fixed"
-    weight_seed: int = 0
-    running_statistics: str = "keep"
 
     def __post_init__(self) -> None:
-        for what, choices in (("mode", MODES), ("target", TARGETS), ("running_statistics", RUNNING_STATISTICS)):
-            if getattr(self, what) not in choices:
-                raise unknown(what, getattr(self, what), choices)
+        super().__post_init__()
+        check_choice("mode", self.mode, MODES)
+        check_choice("target", self.target, TARGETS)
         if self.stages < 0:
             raise UserError(f"stages is {self.stages}, expected a number of groups of layers, or 0 for one per layer")
 
-    def seeds(self, count: int) -> list["Randomisation"]:
-        """The same with ``count`` seeds, from this one up."""
+    def with_seeds(self, count: int) -> list["Randomisation"]:
+        """The same with ``count`` successive seeds, from ``weight_seed`` up."""
         if count < 1:
             raise UserError(f"weight_seeds is {count}, expected a number of sets of random weights from 1")
         return [replace(self, weight_seed=self.weight_seed + number) for number in range(count)]
 
 
 def randomised_maps(batch: Batch, how: Randomisation) -> Tensor:
-    """The explainer's maps at every stage (N, stages, *units), by whatever it prepares made afresh."""
+    """The explainer's maps at every stage (N, stages, *units); what it prepares is made anew for each model."""
     make = lambda explain, samples: batch.reduced(explain(samples))
     return batch.remember(("maps of random weights", how), lambda: at_each_stage(batch, how, make))
 
@@ -54,16 +71,16 @@ def randomised_maps(batch: Batch, how: Randomisation) -> Tensor:
 def at_each_stage(batch: Batch, how: Randomisation, compute: Callable[[Explain, Samples], Tensor]) -> Tensor:
     """What ``compute(explain, samples)`` gives (N, ...) with the weights of each stage: (N, stages, ...)."""
     batch.need_explainer()
-    # Closed here even if an explanation fails: the weights must not wait for the garbage collector to come back.
+    # Closed here even if an explanation fails: the weights are restored at once, not by the garbage collector.
     with closing(_stages(batch.samples, how)) as models:
-        return torch.stack([compute(*_as_it_is(batch, how.target)) for _ in models], 1)
+        return torch.stack([compute(*_on_current_weights(batch, how.target)) for _ in models], 1)
 
 
 def explainer_on(batch: Batch, samples: Samples) -> Explain:
-    """The explainer at work on the model of ``samples``, by whatever it prepares made afresh.
+    """The explainer on the model of ``samples``; what it prepares is made anew for that model.
 
-    NotApplicable for another module than that of ``batch`` where ``explain_again`` is a function of its own, which
-    would explain its own model again.
+    NotApplicable for another module than that of ``batch`` where ``explain_again`` is a plain function, which always
+    explains its own model.
     """
     again = batch.explain_again
     if not isinstance(again, ExplainsAgain):
@@ -74,10 +91,10 @@ def explainer_on(batch: Batch, samples: Samples) -> Explain:
 
 
 def _stages(samples: Samples, how: Randomisation) -> Generator[None, None, None]:
-    """Run through the stages with the model's own weights randomised in place; put them back at the end."""
+    """Run through the stages with the model's own weights randomised in place; restore them at the end."""
     model = samples.predictor.module
-    found = layers(samples.predictor, samples.inputs)
-    todo = grouped(found[::-1] if how.mode == "bottom_up" else found, how.stages)
+    from_output = layers(samples.predictor, samples.inputs)
+    todo = grouped(from_output[::-1] if how.mode == "bottom_up" else from_output, how.stages)
     guard = ModelGuard(model)
     done: set[int] = set()  # a tensor that two layers share is randomised with the one that comes first
     try:
@@ -96,8 +113,8 @@ def _stages(samples: Samples, how: Randomisation) -> Generator[None, None, None]
         guard.restore()
 
 
-def _as_it_is(batch: Batch, target: str) -> tuple[Explain, Samples]:
-    """The explainer and the samples on the model as it is now."""
+def _on_current_weights(batch: Batch, target: str) -> tuple[Explain, Samples]:
+    """The explainer and the samples on the model with its present weights."""
     live = batch.samples.live()
     if target == "reargmax":
         logits = live.predictor.logits(live.inputs)

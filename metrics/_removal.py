@@ -1,43 +1,70 @@
-"""The engine of the metrics that remove one group of units at a time: what each does to the score, by itself.
+"""The engine of the metrics that remove one group of units at a time: how each removal alone changes the score.
 
-Where the groups do not depend on the attributions, neither do the model's outputs without them: they are made once for
-all explainers. What the score changes by in single precision's rounding is taken for no change.
+Where the groups do not depend on the attributions, the model's outputs without them do not either: they are made once
+for all explainers. A change of the score within single precision's rounding counts as none.
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from harness.errors import UserError, unknown
-from harness.metrics._groups import GRANULARITIES as NAMED
-from harness.metrics._groups import Groups, groups
+from harness.batch import Scores
+from harness.errors import UserError
+from harness.metrics._checks import check_choice, check_draws
+from harness.metrics._groups import GRANULARITIES, Grouping, Groups, make_groups
 from harness.metrics._sets import rounding
+from harness.metrics._similarity import spearman, with_reason
 from harness.predictor import pick
 from harness.removal.baselines import is_random
 from harness.samples import Samples
 
-GRANULARITIES = ("auto", *NAMED)
+FIXED_GRANULARITIES = ("auto", *GRANULARITIES)  # those in which no attribution has a say
+FLAT = "over single removals the output or the attribution does not vary"
 
 
-def chosen_groups(
-    samples: Samples, granularity: str, patch: int, segments: str | Tensor, most: int
-) -> tuple[Groups, Hashable]:
-    """The groups that the options describe, and a key that stands for them.
+@dataclass(frozen=True)
+class SingleRemoval(Grouping):
+    """Options of metrics that remove one group of units at a time, beside those of ``Grouping``.
 
-    ``auto``: every unit by itself where there are at most ``most`` or they have no neighbours (the columns of a table),
-    else a grid of at most ``most`` equal parts; the rest as in ``harness.metrics._groups``.
+    granularity   as in ``Grouping``, or ``auto``: each unit alone where there are at most ``groups`` of them or they
+                  have no neighbours (the columns of a table), else a regular grid of at most ``groups`` equal parts
+    groups        the largest number of groups of ``granularity="auto"``, at least 2
+    baseline      what a removed unit becomes
+    score         of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
-    if granularity not in GRANULARITIES:
-        raise unknown("granularity", granularity, GRANULARITIES)
-    if most < 2:
-        raise UserError(f"groups is {most}, expected at least 2")
+
+    granularity: str = "auto"
+    groups: int = 200
+    baseline: str | Tensor = "zero"
+    score: str = "logit"
+
+
+@dataclass(frozen=True)
+class SegmentDeletion:
+    """Options of metrics that delete one segment at a time.
+
+    segments   the segmentation, by name or as labels (N, *units); ``unit`` for the columns of a table
+    baseline   what a deleted unit becomes
+    score      of the explained class: ``logit``, ``probability`` or ``log_odds``
+    """
+
+    segments: str | Tensor = "grid:4"
+    baseline: str | Tensor = "zero"
+    score: str = "logit"
+
+
+def chosen_grouping(samples: Samples, options: SingleRemoval) -> Grouping:
+    """The grouping that the options describe, ``auto`` replaced by what it means for these samples."""
+    granularity, segments = options.granularity, options.segments
+    check_choice("granularity", granularity, FIXED_GRANULARITIES)
+    if options.groups < 2:
+        raise UserError(f"groups is {options.groups}, expected at least 2")
     if granularity == "auto":
-        granularity, segments = "segment", grid(samples, most)
+        granularity, segments = "segment", grid(samples, options.groups)
     granularity = "unit" if (granularity, segments) == ("segment", "unit") else granularity
-    key = (granularity, {"patch": patch, "segment": segments}.get(granularity))
-    return groups(samples, granularity, patch, segments), key
+    return Grouping(granularity, options.patch, segments)
 
 
 def grid(samples: Samples, most: int) -> str:
@@ -52,28 +79,26 @@ def grid(samples: Samples, most: int) -> str:
 
 
 def outputs_without_each(
-    samples: Samples, found: Groups, key: Hashable, baseline: str | Tensor, draws: int = 1
+    samples: Samples, groups: Groups, key: Hashable, baseline: str | Tensor, draws: int = 1
 ) -> Tensor:
-    """Tracked outputs (N, M, G, 3) without each group, made once for all explainers.
+    """Tracked outputs (N, draws, G, 3) without each group, made once for all explainers.
 
-    ``draws`` M of a random baseline; of any other there is one.
+    ``key`` stands for the groups. A baseline that is not random has a single draw.
     """
-    if draws < 1:
-        raise UserError(f"samples is {draws}, expected at least 1")
+    check_draws(samples=draws)
     draws = draws if is_random(baseline) else 1
-    return samples.outputs(
-        ("without each", key, baseline, draws), lambda: without_each(samples, found, baseline, draws)
-    )
+    key = ("without each", key, baseline, draws)
+    return samples.outputs(key, lambda: without_each(samples, groups, baseline, draws))
 
 
-def without_each(samples: Samples, found: Groups, baseline: str | Tensor, draws: int = 1) -> Tensor:
-    """Tracked outputs (N, draws, G, 3) of the inputs without one group; those of numbers a sample lacks are f(x)."""
-    number = torch.arange(found.sizes.shape[1], device=samples.inputs.device)
+def without_each(samples: Samples, groups: Groups, baseline: str | Tensor, draws: int = 1) -> Tensor:
+    """Tracked outputs (N, draws, G, 3) of the inputs without one group; f(x) for group numbers a sample lacks."""
+    number = torch.arange(groups.sizes.shape[1], device=samples.inputs.device)
 
     def keep(sample: Tensor, group: Tensor) -> Tensor:
-        return found.spread(number != group[:, None], sample)
+        return groups.spread(number != group[:, None], sample)
 
-    # Each draw's baseline is let go before the next: a hundred of them would be a hundred times the inputs.
+    # Each draw's baseline is freed before the next: a hundred of them would take a hundred times the inputs' memory.
     return torch.stack(
         [replace(samples, scratch={}).masked(len(number), keep, baseline, draw) for draw in range(draws)], 1
     )
@@ -87,16 +112,35 @@ def changes(samples: Samples, tracked: Tensor, score: str) -> Tensor:
     return change.masked_fill(change.abs() <= rounding(before), 0)
 
 
+def root_mean_square_changes(samples: Samples, options: SingleRemoval, draws: int) -> tuple[Groups, Tensor]:
+    """The chosen groups, and how much the score changes (N, G) on average over the baseline's draws without each."""
+    grouping = chosen_grouping(samples, options)
+    groups = make_groups(samples, grouping)
+    tracked = outputs_without_each(samples, groups, grouping.key, options.baseline, draws)
+    return groups, changes(samples, tracked, options.score).square().mean(1).sqrt()
+
+
+def deletion_correlation(samples: Samples, attributions: Tensor, options: SegmentDeletion) -> Scores:
+    """Spearman correlation over segments of their attribution, of maps (N, *units), and the drop without them."""
+    grouping = Grouping("segment", segments=options.segments)
+    groups = make_groups(samples, grouping)
+    tracked = outputs_without_each(samples, groups, grouping.key, options.baseline)
+    drops = changes(samples, tracked[:, 0], options.score)
+    values = over_groups(spearman, groups.sums(attributions), drops, groups, samples.clean(options.score))
+    return with_reason(values, FLAT)
+
+
 def over_groups(
-    correlation: Callable[[Tensor, Tensor], Tensor], values: Tensor, change: Tensor, found: Groups, scale: Tensor
+    correlation: Callable[[Tensor, Tensor], Tensor], values: Tensor, change: Tensor, groups: Groups, scale: Tensor
 ) -> Tensor:
     """The correlation (N,) of values and changes (N, G) over each sample's own groups.
 
-    NaN where one does not vary: changes of a score of size ``scale`` (N,) vary if by more than its rounding.
+    NaN where one of them does not vary. Changes vary if they differ by more than the rounding of a score of size
+    ``scale`` (N,).
     """
     result = torch.full_like(scale, float("nan"), dtype=torch.float64)
-    for total in found.totals.unique().tolist():
-        rows = found.totals == total
+    for total in groups.totals.unique().tolist():
+        rows = groups.totals == total
         own, changed = values[rows, :total], change[rows, :total]
         flat = changed.amax(1) - changed.amin(1) <= rounding(scale[rows].double())
         result[rows] = correlation(own, changed).masked_fill(flat, float("nan"))

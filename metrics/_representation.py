@@ -1,4 +1,4 @@
-"""A model's hidden representation of its inputs: what goes into its last layer, or what comes out of a named one."""
+"""A model's hidden representation of its inputs: the input of its last layer, or the output of a named one."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, unknown
-from harness.metrics._weights import hooked
+from harness.metrics._weights import with_hooks
 from harness.predictor import Predictor
 from harness.samples import Samples
 
@@ -14,42 +14,42 @@ from harness.samples import Samples
 def representation(samples: Samples, layer: str | None) -> Predictor:
     """A predictor whose outputs are the representation, flattened: (N, K).
 
-    It is the output of the layer of that name, or, where it is None, what is given to the last module to be called
-    that holds weights itself; of several calls of one module the last counts. NotApplicable where there is no such
-    module inside the model, where it is not called, and where it gives no tensor with a row for each input.
+    It is the output of the layer of that name. Without a name it is the input of the module that is called last among
+    those that hold weights themselves. Of several calls of one module the last counts. NotApplicable where there is no
+    such module inside the model, where it is not called, and where it gives no tensor with a row for each input.
     """
     model = samples.predictor.module
     if layer is None:
         last = samples.shared("last layer with weights", lambda: _last_called(samples))
-        return replace(samples.predictor.live(), module=_Hidden(model, last, given=True))
+        return replace(samples.predictor.live(), module=_Hidden(model, last, of_input=True))
     named = [name for name, _ in model.named_modules() if name]
     if layer not in named:
         raise unknown("layer", layer, named)
-    return replace(samples.predictor.live(), module=_Hidden(model, layer, given=False))
+    return replace(samples.predictor.live(), module=_Hidden(model, layer, of_input=False))
 
 
 class _Hidden(nn.Module):
-    """The model up to what its layer is given, or gives."""
+    """The model up to the input of its layer, or its output."""
 
-    def __init__(self, model: nn.Module, name: str, given: bool) -> None:
+    def __init__(self, model: nn.Module, name: str, of_input: bool) -> None:
         super().__init__()
-        self.model, self.name, self.given = model, name, given
+        self.model, self.name, self.of_input = model, name, of_input
 
     def forward(self, inputs: Tensor) -> Tensor:
-        kept: list[Any] = []
+        noted: list[Any] = []
 
         def note(module: nn.Module, arguments: tuple, named: dict[str, Any], *output: Any) -> None:
-            value = next(iter((*arguments, *named.values())), None) if self.given else output[0]
-            kept[:] = [value.clone() if isinstance(value, Tensor) else value]  # what follows may work in place
+            value = next(iter((*arguments, *named.values())), None) if self.of_input else output[0]
+            noted[:] = [value.clone() if isinstance(value, Tensor) else value]  # later layers may change it in place
 
-        with hooked([self.model.get_submodule(self.name)], note, before=self.given):
+        with with_hooks([self.model.get_submodule(self.name)], note, before=self.of_input):
             self.model(inputs)
-        return self._checked(kept, len(inputs))
+        return self._checked(noted, len(inputs))
 
-    def _checked(self, kept: list[Any], count: int) -> Tensor:
-        if not kept:
+    def _checked(self, noted: list[Any], count: int) -> Tensor:
+        if not noted:
             raise NotApplicable(f"layer {self.name!r} is not called in a forward pass")
-        value, what = kept[0], "is given" if self.given else "gives"
+        value, what = noted[0], "is given" if self.of_input else "gives"
         if not isinstance(value, Tensor) or not value.dim() or len(value) != count:
             came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise NotApplicable(f"layer {self.name!r} {what} {came} for {count} inputs, not a row for each")
@@ -61,7 +61,7 @@ def _last_called(samples: Samples) -> str:
     model = samples.predictor.module
     names = {m: name for name, m in model.named_modules() if name and any(True for _ in m.parameters(recurse=False))}
     called: list[str] = []
-    with hooked(list(names), lambda module, *_: called.append(names[module]), before=True):
+    with with_hooks(list(names), lambda module, *_: called.append(names[module]), before=True):
         samples.predictor.live().logits(samples.inputs[:1])
     if not called:
         raise NotApplicable("no module with weights is called inside the model; name the layer to look at (layer=)")

@@ -1,6 +1,6 @@
-"""Random sets of removed groups: drawn once for all explainers, kept at one bit per group, summed over quickly.
+"""Random sets of removed groups: drawn once for all explainers, stored in one bit per group, and summed over quickly.
 
-Sets of 50,176 units take 6.3 kB each, so 1,000 per sample take 6.3 MB; work on them goes in chunks of a few MB.
+A set of 50,176 units takes 6.3 kB, so 1,000 per sample take 6.3 MB; they are processed in chunks of a few MB.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,20 +12,20 @@ from harness.metrics._groups import Groups
 from harness.randomness import subsets, uniform
 from harness.samples import Samples
 
-# Elements worked on at once: what fits a processor's cache, or keeps a GPU busy.
+# Elements processed at once: as many as fit a processor's cache, or keep a GPU busy.
 CHUNK = {"cpu": 2**18, "other": 2**23}
 LOOK_UPS = 2**19
 
 
 def pack(sets: Tensor) -> Tensor:
-    """Sets (..., G) bool at one bit per group: (..., ceil(G / 8)) uint8."""
+    """Sets (..., G) bool in one bit per group: (..., ceil(G / 8)) uint8."""
     bits = torch.nn.functional.pad(sets, (0, -sets.shape[-1] % 8)).unflatten(-1, (-1, 8))
-    return (bits * (1 << _places(sets.device))).sum(-1, dtype=torch.uint8)
+    return (bits * (1 << _bit_numbers(sets.device))).sum(-1, dtype=torch.uint8)
 
 
 def unpack(packed: Tensor, count: int) -> Tensor:
     """The sets (..., count) bool that ``pack`` packed."""
-    return (packed[..., None] >> _places(packed.device) & 1).bool().flatten(-2)[..., :count]
+    return (packed[..., None] >> _bit_numbers(packed.device) & 1).bool().flatten(-2)[..., :count]
 
 
 def set_sums(values: Tensor, packed: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def draw_sets(samples: Samples, groups: Groups, use: str, draws: int, sizes: Ten
 
 
 def pack_chunks(keys: Tensor, draws: int, count: int, make: Callable[[slice, int, int], Tensor]) -> Tensor:
-    """Packed sets (N, draws, bytes) of which ``make(rows, start, number)`` gives some: (rows, number, count) bool."""
+    """Packed sets (N, draws, bytes), made in parts: ``make(rows, start, number)`` gives (rows, number, count) bool."""
     packed = torch.empty(len(keys), draws, -(-count // 8), dtype=torch.uint8, device=keys.device)
     for rows, start, number in _chunks(len(keys), draws, count, keys.device):
         packed[rows, start : start + number] = pack(make(rows, start, number))
@@ -69,7 +69,7 @@ def outputs_without(samples: Samples, groups: Groups, packed: Tensor, baseline: 
 
 
 def rounding(size: Tensor) -> Tensor:
-    """By how much outputs in single precision, of about this size, may differ and still say the same."""
+    """The difference that single precision's rounding can make between outputs of about this size."""
     return 4 * torch.finfo(torch.float32).eps * size.abs()
 
 
@@ -79,8 +79,8 @@ def flat(outputs: Tensor) -> Tensor:
 
 
 def _look_up(values: Tensor, packed: Tensor) -> Tensor:
-    """``set_sums`` of as many samples as are worked on at once."""
-    bits = (torch.arange(256, device=values.device)[:, None] >> _places(values.device).long() & 1).double()
+    """``set_sums`` of as many samples as are processed at once."""
+    bits = (torch.arange(256, device=values.device)[:, None] >> _bit_numbers(values.device).long() & 1).double()
     table = torch.nn.functional.pad(values, (0, -values.shape[1] % 8)).unflatten(1, (-1, 8)) @ bits.T
     count, width = table.shape[:2]
     first = (torch.arange(count * width, device=values.device) * 256).view(count, 1, width)
@@ -90,7 +90,7 @@ def _look_up(values: Tensor, packed: Tensor) -> Tensor:
 
 def _ragged(keys: Tensor, draws: int, size: Tensor, present: Tensor) -> Tensor:
     """Packed random sets (1, draws, bytes) of ``size`` of the groups that are ``present`` (G,)."""
-    # Groups come first, so that a group's draws do not depend on how many groups other samples have.
+    # The axis of groups comes first, so that a group's draws do not depend on how many groups other samples have.
     values = uniform(keys, len(present), draws, dtype=torch.float64)[0].T
     places = values.masked_fill(~present, 2).argsort(-1).argsort(-1)
     return pack(places < size)[None]
@@ -105,5 +105,5 @@ def _chunks(count: int, draws: int, elements: int, device: torch.device) -> Iter
             yield slice(first, first + rows), start, min(number, draws - start)
 
 
-def _places(device: torch.device) -> Tensor:
+def _bit_numbers(device: torch.device) -> Tensor:
     return torch.arange(8, dtype=torch.uint8, device=device)

@@ -1,7 +1,8 @@
 """Similarities of vectors and maps, batched: NaN where they are undefined."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +17,13 @@ SIGMA, SIDE, C1, C2 = 1.5, 11, 0.01**2, 0.03**2
 ORIENTATIONS, BLOCK, CLIP, EPSILON = 9, 3, 0.2, 1e-5
 
 
+def similarity_unit(options: Mapping[str, Any]) -> str:
+    """The unit of a metric that is a similarity of maps: the similarity's name."""
+    return options["similarity"]
+
+
 def with_reason(values: Tensor, reason: str, **rest: Tensor) -> Scores:
-    """Scores that say ``reason`` where a value is NaN."""
+    """Scores with ``reason`` as the reason for values that are NaN."""
     return Scores(values, reason=reason if values.isnan().any() else "", **rest)
 
 
@@ -31,11 +37,11 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """Ranks (N, K) float64 from 1, ascending along the last axis; equal values share the mean of their ranks."""
+    """Ranks (N, K) float64 from 1, ascending along the last axis; equal values have the mean of their ranks."""
     ordered, order = values.sort(-1)
     place, last = torch.arange(values.shape[-1], device=values.device), values.shape[-1] - 1
     differs = ordered[..., 1:] != ordered[..., :-1]
-    # Where each run of equal values begins and ends: linear in K, where looking every value up would not be.
+    # Where each run of equal values begins and ends. This takes time linear in K; a search for each value would not.
     begins = F.pad(place[1:] * differs, (1, 0)).cummax(-1).values
     ends = F.pad(place[:-1].where(differs, last), (0, 1), value=last).flip(-1).cummin(-1).values.flip(-1)
     return torch.zeros_like(values, dtype=torch.float64).scatter(-1, order, (begins + ends).double() / 2 + 1)
@@ -43,7 +49,7 @@ def average_ranks(values: Tensor) -> Tensor:
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Spearman rank correlation (N,) of rows (N, K), ties at average ranks; NaN where one is constant or not finite."""
-    return pearson(_ranks(first), _ranks(second))
+    return pearson(_finite_ranks(first), _finite_ranks(second))
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
@@ -55,7 +61,7 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     side = min(SIDE, *first.shape[-2:])
     if side < 3:
         raise NotApplicable(f"SSIM needs maps of at least 3 x 3 units, not {' x '.join(map(str, first.shape[-2:]))}")
-    return _ssim_of_scaled(_scaled(first), _scaled(second))
+    return _ssim_of_scaled(_to_unit_range(first), _to_unit_range(second))
 
 
 def _ssim_of_scaled(first: Tensor, second: Tensor) -> Tensor:
@@ -71,7 +77,7 @@ def _ssim_of_scaled(first: Tensor, second: Tensor) -> Tensor:
 
 def hog_similarity(first: Tensor, second: Tensor) -> Tensor:
     """Spearman correlation (N,) of the HOG vectors of maps (N, H, W), each scaled to [0, 1] by its own range."""
-    return _hog_of_scaled(_scaled(first), _scaled(second))
+    return _hog_of_scaled(_to_unit_range(first), _to_unit_range(second))
 
 
 def _hog_of_scaled(first: Tensor, second: Tensor) -> Tensor:
@@ -87,14 +93,14 @@ def hog_cell(shape: tuple[int, ...]) -> int:
 def hog(maps: Tensor, side: int) -> Tensor:
     """Histograms of oriented gradients (N, K) of maps (N, H, W), in cells of ``side`` (Dalal and Triggs 2005).
 
-    Nine unsigned orientations, blocks of 3 x 3 cells normalised by L2-Hys; what a last cell would lack is left out.
+    Nine unsigned orientations, blocks of 3 x 3 cells normalised by L2-Hys; an incomplete last cell is left out.
     """
     if min(maps.shape[-2:]) // side < BLOCK:
         came = " x ".join(map(str, maps.shape[-2:]))
         raise NotApplicable(f"HOG needs maps of at least {BLOCK} x {BLOCK} cells of side {side}, not {came} units")
     cells = _cell_histograms(maps.double(), side)
     blocks = cells.unfold(2, BLOCK, 1).unfold(3, BLOCK, 1).permute(0, 2, 3, 4, 5, 1).flatten(3)
-    return _normed(_normed(blocks).clamp(max=CLIP)).flatten(1)
+    return _l2_normalised(_l2_normalised(blocks).clamp(max=CLIP)).flatten(1)
 
 
 def _cell_histograms(maps: Tensor, side: int) -> Tensor:
@@ -108,11 +114,11 @@ def _cell_histograms(maps: Tensor, side: int) -> Tensor:
     return torch.stack(per_bin, 1).masked_fill(size.isnan().flatten(1).any(1)[:, None, None, None], float("nan"))
 
 
-def _normed(blocks: Tensor) -> Tensor:
+def _l2_normalised(blocks: Tensor) -> Tensor:
     return blocks / (blocks.square().sum(-1, keepdim=True) + EPSILON**2).sqrt()
 
 
-def _scaled(maps: Tensor) -> Tensor:
+def _to_unit_range(maps: Tensor) -> Tensor:
     """Each map scaled to [0, 1]; a constant one becomes 0 / 0, NaN."""
     maps = maps.double()
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
@@ -126,8 +132,8 @@ def _window(side: int, device: torch.device) -> Tensor:
     return weights[:, None] * weights
 
 
-def _ranks(values: Tensor) -> Tensor:
-    """Average ranks along the last axis, NaN throughout a row that is not finite."""
+def _finite_ranks(values: Tensor) -> Tensor:
+    """Average ranks along the last axis; NaN for a row that is not finite throughout."""
     return average_ranks(values).masked_fill(~values.isfinite().all(-1, keepdim=True), float("nan"))
 
 
@@ -135,27 +141,31 @@ def _ranks(values: Tensor) -> Tensor:
 class Similarity:
     """A similarity (N,) of two sets of maps (N, *units).
 
-    prepare   makes one set ready, map by map: units may change their places before it or after it, to the same effect
-    compare   the similarity of two sets made ready
+    prepare   transforms one set, map by map; units may change places before or after it, with the same result
+    compare   the similarity of two sets so transformed
     """
 
     prepare: Callable[[Tensor], Tensor]
     compare: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """The similarity (N,) of maps as they are."""
+        """The similarity (N,) of maps that are not transformed yet."""
         return self.compare(self.prepare(first), self.prepare(second))
 
 
-def _of_ranks(first: Tensor, second: Tensor) -> Tensor:
+def _ranked_maps(maps: Tensor) -> Tensor:
+    return _finite_ranks(maps.flatten(1)).view(maps.shape)
+
+
+def _correlation_of_ranks(first: Tensor, second: Tensor) -> Tensor:
     return pearson(first.flatten(1), second.flatten(1))
 
 
 SIMILARITIES = {
-    "spearman": Similarity(lambda maps: _ranks(maps.flatten(1)).view(maps.shape), _of_ranks),
-    "spearman_abs": Similarity(lambda maps: _ranks(maps.abs().flatten(1)).view(maps.shape), _of_ranks),
-    "ssim": Similarity(_scaled, _ssim_of_scaled),
-    "hog": Similarity(_scaled, _hog_of_scaled),
+    "spearman": Similarity(_ranked_maps, _correlation_of_ranks),
+    "spearman_abs": Similarity(lambda maps: _ranked_maps(maps.abs()), _correlation_of_ranks),
+    "ssim": Similarity(_to_unit_range, _ssim_of_scaled),
+    "hog": Similarity(_to_unit_range, _hog_of_scaled),
 }
 
 

@@ -1,4 +1,4 @@
-"""Training of small classifiers within a metric: from a seed, on the inputs' device, without a trace elsewhere."""
+"""Training of small classifiers within a metric: from a seed, on the inputs' device, without side effects."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -19,12 +19,20 @@ from harness.samples import Samples
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How long and how fast: Adam, rate rising to ``rate`` and falling to nought, by up to ``batch_size`` inputs."""
+class Training:
+    """Options of metrics that train models, with Adam and a learning rate that rises and falls once (one cycle).
 
-    epochs: int
-    rate: float
-    batch_size: int
+    epochs       passes over the training inputs, at least 0
+    rate         the highest learning rate; it falls to 0 at the end
+    batch_size   the most inputs per step, at least 1
+    largest      the largest product of the number of parameters and the number of training inputs; beyond it the metric
+                 is not applicable
+    """
+
+    epochs: int = 20
+    rate: float = 0.003
+    batch_size: int = 64
+    largest: int = 10**8
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("batch_size", 1)):
@@ -41,7 +49,7 @@ def training_samples(samples: Samples, largest: int) -> Samples:
     if samples.train is None or samples.train_labels is None:
         raise NotApplicable("needs training inputs and their labels (give train= and train_labels=)")
     if samples.train_labels.is_floating_point() or samples.intact()[:, LOG_ODDS].isnan().all():
-        raise NotApplicable("trains classifiers, and this model or its training labels have no classes")
+        raise NotApplicable("trains classifiers, but this model or its training labels have no classes")
     parameters = sum(each.numel() for each in samples.predictor.module.parameters())
     if parameters == 0:
         raise NotApplicable("the model has no parameters to train")
@@ -74,8 +82,8 @@ def copied(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model)
 
 
-def fresh(model: nn.Module, seed: int) -> nn.Module:
-    """A copy of the model with new first weights, running statistics included (``harness.metrics._weights``)."""
+def with_fresh_weights(model: nn.Module, seed: int) -> nn.Module:
+    """A copy of the model with new initial weights and running statistics (``harness.metrics._weights``)."""
     twin = copied(model)
     names = [name for name, part in twin.named_modules() if _has_weights(part)]
     with torch.inference_mode(False), torch.no_grad():
@@ -84,20 +92,21 @@ def fresh(model: nn.Module, seed: int) -> nn.Module:
     return twin
 
 
-def fit(
-    model: nn.Module, build: Callable[[Tensor, torch.Generator], Tensor], labels: Tensor, recipe: Recipe, seed: int
+def train_model(
+    model: nn.Module, build: Callable[[Tensor, torch.Generator], Tensor], labels: Tensor, training: Training, seed: int
 ) -> nn.Module:
-    """Train a model in place on the inputs that ``build(rows, generator)`` makes; in eval mode and without gradients.
+    """Train a model in place on the inputs that ``build(rows, generator)`` makes, and return it in eval mode.
 
-    The order of the inputs and the draws of dropout depend on the seed alone.
+    The order of the inputs and the draws of dropout depend only on the seed.
     """
-    generator, steps = torch.Generator().manual_seed(seed), -(-len(labels) // recipe.batch_size)
+    generator, steps = torch.Generator().manual_seed(seed), -(-len(labels) // training.batch_size)
     with _reproducible(model, seed, labels.device):
-        optimiser = torch.optim.Adam(model.train().parameters(), recipe.rate)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=max(1, recipe.epochs * steps))
-        for _ in range(recipe.epochs):
+        optimiser = torch.optim.Adam(model.train().parameters(), training.rate)
+        total = max(1, training.epochs * steps)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=total)
+        for _ in range(training.epochs):
             order = torch.randperm(len(labels), generator=generator).to(labels.device)
-            for rows in order.tensor_split(steps):  # even parts: batch normalisation cannot do with one input
+            for rows in order.tensor_split(steps):  # even parts: batch normalisation needs more than one input
                 optimiser.zero_grad()
                 cross_entropy(model(build(rows, generator)), labels[rows]).backward()
                 optimiser.step()
@@ -107,7 +116,7 @@ def fit(
 
 
 def seed_of(seed: int, use: str) -> int:
-    """The seed of one use."""
+    """A seed derived from another one for one use."""
     return int(digest(f"{seed}/{use}"), 16)
 
 
@@ -117,7 +126,7 @@ def _has_weights(part: nn.Module) -> bool:
 
 @contextmanager
 def _reproducible(model: nn.Module, seed: int, device: torch.device) -> Iterator[None]:
-    """Generators, threads and kernels fixed, and gradients for every parameter; all put back afterwards."""
+    """Inside, generators, threads and kernels are fixed, and every parameter has a gradient; restored afterwards."""
     kernels = torch.backends.cudnn
     before = kernels.deterministic, kernels.benchmark
     kernels.deterministic, kernels.benchmark = True, False

@@ -8,16 +8,16 @@ from torch.nn import functional as F
 
 
 def earth_movers_distance(first: Tensor, second: Tensor) -> float:
-    """Least cost of turning one mass (T,) or (H, W), scaled to a sum of 1, into another; NaN where one has no mass.
+    """Least cost of moving one mass (T,) or (H, W) to where another is; NaN where one has no mass.
 
-    Moving mass costs the Euclidean distance between units.
+    Both are scaled to a sum of 1; moving mass costs the Euclidean distance between units.
     """
     if not (first.sum() > 0 and second.sum() > 0):
         return math.nan
     surplus = first.double().cpu() / first.double().sum().cpu() - second.double().cpu() / second.double().sum().cpu()
-    if surplus.dim() == 1:  # along a line everything that is left over so far must be carried one step
+    if surplus.dim() == 1:  # on a line, the sum of all surpluses so far must be carried one step further
         return float(surplus.cumsum(0).abs().sum())
-    # The costs are a metric: what lies where it is wanted need not move, so that only surpluses go to what lacks.
+    # The costs are a metric, so mass that is already in place need not move: only surpluses move to deficits.
     sources, sinks = (surplus > 0).nonzero(), (surplus < 0).nonzero()
     if not len(sources) or not len(sinks):
         return 0.0
@@ -38,13 +38,13 @@ def _least_cost(supply: Tensor, demand: Tensor, costs: Tensor) -> float:
     from scipy.optimize import linprog  # here and not above: it takes long to import
     from scipy.sparse import eye_array, kron, vstack
 
-    demand = demand * (supply.sum() / demand.sum())  # to the last digit, or no plan would exist
+    demand = demand * (supply.sum() / demand.sum())  # equal to the last digit, since otherwise no plan exists
     rows, columns = costs.shape
     out, into = kron(eye_array(rows), [[1.0] * columns]), kron([[1.0] * rows], eye_array(columns))
-    # One equation follows from the others; left out, rounding cannot contradict it.
+    # One equation follows from the others; it is left out, so that rounding cannot contradict it.
     equations, amounts = vstack([out, into]).tocsr()[:-1], torch.cat([supply, demand])[:-1]
     scale = float(supply.max())  # the solver's tolerances are absolute
-    found = linprog(costs.flatten().numpy(), A_eq=equations, b_eq=(amounts / scale).numpy(), method="highs")
-    if not found.success:
-        raise ArithmeticError(f"the transport problem was not solved: {found.message}")
-    return float(found.fun) * scale
+    plan = linprog(costs.flatten().numpy(), A_eq=equations, b_eq=(amounts / scale).numpy(), method="highs")
+    if not plan.success:
+        raise ArithmeticError(f"the transport problem was not solved: {plan.message}")
+    return float(plan.fun) * scale

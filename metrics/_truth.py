@@ -1,33 +1,27 @@
-"""The known right attributions of samples, where they are those of what is explained."""
+"""The known right attributions of samples, as far as they are about the class that is explained."""
 
-import torch
 from torch import Tensor
 
-from harness.checks import class_count
 from harness.errors import NotApplicable
+from harness.metrics._outputs import output_count
 from harness.samples import Samples
 
-NO_TRUTH = "the data says no truth: which attribution is right is known of planted data alone (give truth=)"
-OTHER_CLASS = "another class than the label is explained, of which the truth is not known"
+NO_TRUTH = "the data has no truth: the right attributions are known for planted data only (give truth=)"
+OTHER_CLASS = "another class than the label is explained, for which the truth is not known"
 
 
 def truth_of_targets(samples: Samples) -> Tensor:
-    """The truth (N, *units) float64 of each explained output; NaN where that is of another class than the label.
+    """The right attribution (N, *units) float64 of each explained output; NaN where that is not the label's class.
 
-    A model with a single output has one thing to explain, whatever the labels are. NotApplicable where the data says no
-    truth.
+    A model with a single output has only one to explain, whatever the labels are. NotApplicable where the data has no
+    known right attributions.
     """
     if samples.truth is None:
         raise NotApplicable(NO_TRUTH)
     truth, labels = samples.truth.double(), samples.labels
     if labels is None or labels.is_floating_point() or bool((labels == samples.targets).all()):
         return truth
-    if samples.for_block("count of outputs", lambda: _outputs(samples)) == 1:
+    if output_count(samples) == 1:
         return truth
     other = (labels != samples.targets).view(-1, *[1] * (truth.dim() - 1))
     return truth.masked_fill(other, float("nan"))
-
-
-def _outputs(samples: Samples) -> int:
-    with torch.no_grad():
-        return class_count(samples.predictor.logits(samples.inputs[:1]))

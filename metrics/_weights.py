@@ -19,11 +19,11 @@ RUNNING_STATISTICS = ("keep", "reset")
 def layers(predictor: Predictor, inputs: Tensor) -> list[list[str]]:
     """Names of the modules that hold parameters themselves, layer by layer, the last to run first.
 
-    Modules are placed by when their call begins on the first of ``inputs``; one that is never called itself, like an
-    attention's output projection, belongs to the nearest module around it that is.
+    Modules are ordered by the time at which their call on the first of ``inputs`` begins. A module that is never called
+    itself, like an attention's output projection, belongs to the nearest module around it that is.
     """
     module = predictor.module
-    called = _calls(predictor, inputs[:1])
+    called = _call_times(predictor, inputs[:1])
     by_call: dict[int, list[str]] = {}
     for name, part in module.named_modules():
         if any(True for _ in part.parameters(recurse=False)):
@@ -33,23 +33,24 @@ def layers(predictor: Predictor, inputs: Tensor) -> list[list[str]]:
     return [by_call[call] for call in sorted(by_call, reverse=True)]
 
 
-def grouped(found: list[list[str]], most: int) -> list[list[str]]:
+def grouped(layer_names: list[list[str]], most: int) -> list[list[str]]:
     """The layers in at most ``most`` groups of even size, one group per layer if 0."""
-    numbers = torch.arange(len(found)).tensor_split(min(most or len(found), len(found)))
-    return [[name for number in group.tolist() for name in found[number]] for group in numbers]
+    count = len(layer_names)
+    numbers = torch.arange(count).tensor_split(min(most or count, count))
+    return [[name for number in group.tolist() for name in layer_names[number]] for group in numbers]
 
 
 def redrawn(model: nn.Module, stage: list[str], seed: int, running_statistics: str) -> list[tuple[Tensor, Tensor]]:
     """Every tensor of the named modules that is randomised, with its new values on the CPU.
 
-    What a module's own ``reset_parameters`` initialises is taken from there; all other parameters (class tokens,
-    positional embeddings, layer scales, attention's in-projections) are redrawn from a normal distribution with the
-    mean and standard deviation of their values. With ``running_statistics="reset"`` buffers are initialised as well.
+    Parameters that a module's own ``reset_parameters`` initialises get these values; all others (class tokens,
+    positional embeddings, layer scales, attention's in-projections) are drawn from a normal distribution with the mean
+    and standard deviation of their present values. With ``running_statistics="reset"`` buffers are initialised as well.
     """
     return [pair for name in stage for pair in _redrawn(model.get_submodule(name), name, seed, running_statistics)]
 
 
-def _calls(predictor: Predictor, inputs: Tensor) -> dict[str, int]:
+def _call_times(predictor: Predictor, inputs: Tensor) -> dict[str, int]:
     """When each module's last call began, by name."""
     called: dict[str, int] = {}
     names = {part: name for name, part in predictor.module.named_modules()}
@@ -58,16 +59,16 @@ def _calls(predictor: Predictor, inputs: Tensor) -> dict[str, int]:
     def note(part: nn.Module, *_: object) -> None:
         called[names[part]] = next(clock)
 
-    with hooked(list(names), note, before=True):
+    with with_hooks(list(names), note, before=True):
         predictor.live().logits(inputs)
     return called
 
 
 @contextmanager
-def hooked(modules: list[nn.Module], hook: Callable[..., None], before: bool) -> Iterator[None]:
-    """The hook on every module, called before or after it; compiled models run module by module meanwhile."""
+def with_hooks(modules: list[nn.Module], hook: Callable[..., None], before: bool) -> Iterator[None]:
+    """Inside, the hook is called before or after every module; compiled models run module by module."""
     register = nn.Module.register_forward_pre_hook if before else nn.Module.register_forward_hook
-    # What compiles is loaded where anything is compiled, and takes seconds to load where nothing is.
+    # The compiler is loaded only if something was compiled; loading it takes seconds.
     compiles = "torch._dynamo" in sys.modules
     handles = []
     try:
@@ -87,7 +88,7 @@ def _call_of(name: str, called: dict[str, int]) -> int:
 
 
 def _redrawn(part: nn.Module, name: str, seed: int, running_statistics: str) -> Iterator[tuple[Tensor, Tensor]]:
-    # Compiled or not, a model meets the same random weights.
+    # A model gets the same random weights whether it is compiled or not.
     own_name = ".".join(word for word in name.split(".") if word != "_orig_mod")
     digest = hashlib.blake2b(f"{seed}/{own_name}".encode(), digest_size=8).digest()
     with torch.random.fork_rng([]), torch.no_grad():
@@ -104,7 +105,7 @@ def _redrawn(part: nn.Module, name: str, seed: int, running_statistics: str) -> 
 
 
 def _initialised(part: nn.Module) -> dict[str, Tensor]:
-    """The module's own tensors as its ``reset_parameters`` leaves them, but for those that it does not touch."""
+    """The module's own tensors as its ``reset_parameters`` leaves them, without those that it does not change."""
     twin = copy.deepcopy(part).cpu()
     for parameter in twin.parameters(recurse=False):
         parameter.fill_(float("nan"))
@@ -114,7 +115,8 @@ def _initialised(part: nn.Module) -> dict[str, Tensor]:
 
 
 def _like(parameter: Tensor) -> Tensor:
-    """Normal draws with the mean and spread of the values; where they are all the same, spread by their size."""
+    """Normal draws with the mean and standard deviation of the values; where these are all equal, with their size for
+    standard deviation."""
     values = parameter.detach().cpu().float()
     spread = values.std(correction=0)
     return values.mean() + torch.randn(values.shape) * (spread if spread > 0 else values.mean().abs())

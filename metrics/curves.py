@@ -1,13 +1,11 @@
-"""Faithfulness by perturbation curves: the model's score while units leave or enter in the order of attribution.
+"""Faithfulness by perturbation curves: the model's score while units are removed or inserted in order of attribution.
 
-Shared options: ``steps`` points after the first (at most one per unit, one more where needed for symmetry),
-``baseline`` what a removed unit becomes, ``score`` of the explained class (logit, probability or log_odds),
-``granularity`` what moves at once: a unit, a ``patch`` (side in units) or a segment of ``segments`` (ranked by mean
-attribution), ``imputations`` draws of a random baseline and ``tie_draws`` random breakings of ties, over which the
-curve is averaged. RISE's own insertion is ``baseline="blur"``. Region perturbation is ``aopc`` with
-``granularity="patch"``, pixel flipping is ``deletion``. All metrics along the same path share their model evaluations;
-``random_order`` is what a random order gives along it. A baseline may also fill in from the units that are left
-(``noisy_linear``, ``inpaint``, ``vae``).
+The options are those of ``harness.metrics._curve.Curve``, and ``score``: ``logit``, ``probability`` or ``log_odds`` of
+the explained class. A segment or patch is ranked by the mean of its attributions. RISE's own insertion is
+``baseline="blur"``. Region perturbation is ``aopc`` with ``granularity="patch"``, pixel flipping is ``deletion``. All
+metrics with the same options share their model evaluations; ``random_order`` is what random orders give.
+
+In the examples f = 2 x_0 - x_1, and the baseline is 0.
 """
 
 from collections.abc import Mapping
@@ -17,206 +15,177 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._curve import Path, Schedule, check_draws, curve, random_curve, rank
+from harness.metrics._checks import check_draws
+from harness.metrics._curve import Curve, Ranking, Removal, Schedule, heights, random_heights, rank
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
 
-SINGLE = "there is a single segment, and nothing to order"
+SINGLE = "the sample has a single segment, so there is nothing to order"
 
 
-def _unit(options: Mapping[str, Any]) -> str:
+def score_unit(options: Mapping[str, Any]) -> str:
+    """The unit of a metric that is measured in the model's score."""
     return options["score"]
 
 
-@metric(better=lambda options: "lower" if options["order"] == "morf" else "higher", unit=_unit, kind="faithfulness")
-def deletion(
-    batch: Batch,
-    *,
-    steps: int = 32,
-    baseline: str | Tensor = "mean",
-    score: str = "probability",
-    order: str = "morf",
-    granularity: str = "unit",
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
-    imputations: int = 1,
-    tie_draws: int = 1,
-) -> Scores:
+@metric(better=lambda options: "lower" if options["order"] == "morf" else "higher", unit=score_unit)
+def deletion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", order: str = "morf") -> Scores:
     """Area under the score while units are removed, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
-    Trapezoid over the removed share of units, both end points included; with ``order="lerf"`` least important first.
-    In the unit of the score, [0, 1] for probability; lower is better, for lerf higher. Curves (N, K + 1). A constant
-    map is scored in random order and reported as tied. NotApplicable with a single unit, and for class probabilities
-    of a model with one output.
+    Trapezoidal rule over the removed share of units, both end points included; with ``order="lerf"`` the least
+    important units are removed first. In the unit of the score, [0, 1] for probability; lower is better, for lerf
+    higher. Curves (N, K + 1) are the scores. A map of equal values is scored in random order and reported as tied.
+    NotApplicable for inputs of a single unit, and for class probabilities of a model with one output.
+
+    f goes 1, -1, 0 for the first input and 4, 0, 0 for the second:
+
+    >>> maps = inputs * linear.weight[0]
+    >>> harness.score("deletion", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
+    [-0.25, 1.0]
     """
-    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
-    ranking, heights = rank(batch, path), curve(batch, path, order, score)
-    return _area(heights, ranking, ranking.tied)
+    ranking = rank(batch, curve)
+    return _area(heights(batch, curve, order, score), ranking, ranking.tied)
 
 
-@metric(better="higher", unit=_unit, kind="faithfulness")
-def insertion(
-    batch: Batch,
-    *,
-    steps: int = 32,
-    baseline: str | Tensor = "mean",
-    score: str = "probability",
-    granularity: str = "unit",
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
-    imputations: int = 1,
-    tie_draws: int = 1,
-) -> Scores:
-    """Area under the score while units enter, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
+@metric(better="higher", unit=score_unit)
+def insertion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> Scores:
+    """Area under the score while units are inserted, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
-    Trapezoid over the inserted share of units, both end points included. In the unit of the score; higher is better.
-    The baseline is deletion's, not RISE's blur, which lets evidence through. Otherwise as ``deletion``.
+    Trapezoidal rule over the inserted share of units, both end points included. In the unit of the score; higher is
+    better. The baseline is that of deletion, not RISE's blur, which leaves evidence visible. Otherwise as
+    ``deletion``.
+
+    f goes 0, 2, 1 for the first input and 0, 4, 4 for the second:
+
+    >>> maps = inputs * linear.weight[0]
+    >>> harness.score("insertion", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
+    [1.25, 3.0]
     """
-    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
-    ranking, heights = rank(batch, path), curve(batch, path, "lerf", score).flip(1)
-    return _area(heights, ranking, ranking.tied)
+    ranking = rank(batch, curve)
+    return _area(heights(batch, curve, "lerf", score).flip(1), ranking, ranking.tied)
 
 
-@metric(better="higher", unit=_unit, kind="faithfulness")
-def srg(
-    batch: Batch,
-    *,
-    steps: int = 32,
-    baseline: str | Tensor = "mean",
-    score: str = "probability",
-    granularity: str = "unit",
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
-    imputations: int = 1,
-    tie_draws: int = 1,
-) -> Scores:
-    """Symmetric relevance gain: area between least and most important first (Blücher et al. 2024, 2401.06654).
+@metric(better="higher", unit=score_unit)
+def srg(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> Scores:
+    """Symmetric relevance gain: area between the curves of least and most important first (Blücher et al. 2024,
+    2401.06654).
 
-    Equals insertion minus deletion with the same baseline. In the unit of the score, 0 for a random order of any model;
-    higher is better. Curves are the difference of the two. NotApplicable as for ``deletion``.
+    Equals insertion minus deletion with the same baseline. In the unit of the score, on average 0 for a random order,
+    whatever the model; higher is better. Curves (N, K + 1) are the difference of the two. NotApplicable as for
+    ``deletion``.
+
+    Insertion gives 1.25 and 3, deletion -0.25 and 1:
+
+    >>> maps = inputs * linear.weight[0]
+    >>> harness.score("srg", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
+    [1.5, 2.0]
     """
-    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
-    heights = curve(batch, path, "lerf", score) - curve(batch, path, "morf", score)
-    ranking = rank(batch, path)
-    return _area(heights, ranking, ranking.tied)
+    ranking = rank(batch, curve)
+    return _area(_gaps(batch, curve, score), ranking, ranking.tied)
 
 
-@metric(better=lambda options: "higher" if options["order"] == "morf" else "lower", unit=_unit, kind="faithfulness")
-def aopc(
-    batch: Batch,
-    *,
-    steps: int = 32,
-    baseline: str | Tensor = "mean",
-    score: str = "probability",
-    order: str = "morf",
-    granularity: str = "unit",
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
-    imputations: int = 1,
-    tie_draws: int = 1,
-) -> Scores:
+@metric(better=lambda options: "higher" if options["order"] == "morf" else "lower", unit=score_unit)
+def aopc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", order: str = "morf") -> Scores:
     """Mean drop of the score over the steps of removal, the zeroth included (Samek et al. 2017, 1509.06321).
 
     1 / (K + 1) times the sum over k = 0 .. K of f(x) - f(x without the first k). In the unit of the score; higher is
-    better, for ``order="lerf"`` lower. With ``granularity="patch"`` it is the paper's region perturbation; everything
-    is removed in the end, where the paper stops at 100 regions of 9 x 9. Curves (N, K + 1) are the drops. NotApplicable
-    as for ``deletion``.
+    better, for ``order="lerf"`` lower. With ``granularity="patch"`` it is the paper's region perturbation; here
+    everything is removed in the end, while the paper stops after 100 regions of 9 x 9 pixels. Curves (N, K + 1) are
+    the drops. NotApplicable as for ``deletion``.
+
+    The drops are 0, 2, 1 for the first input and 0, 4, 4 for the second:
+
+    >>> maps = inputs * linear.weight[0]
+    >>> drops = harness.score("aopc", linear, inputs, targets, maps, baseline="zero", score="logit")
+    >>> drops.round(decimals=4).tolist()
+    [1.0, 2.6667]
     """
-    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
-    heights = curve(batch, path, order, score)
-    drops = heights[:, :1] - heights
-    ranking = rank(batch, path)
-    return with_reason(_ordered(_mean(drops, ranking), ranking), SINGLE, curves=drops, tied=ranking.tied)
+    scores, ranking = heights(batch, curve, order, score), rank(batch, curve)
+    return _mean_over_points(scores[:, :1] - scores, ranking)
 
 
-@metric(better="higher", unit=_unit, kind="faithfulness")
-def abpc(
-    batch: Batch,
-    *,
-    steps: int = 32,
-    baseline: str | Tensor = "mean",
-    score: str = "probability",
-    granularity: str = "unit",
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
-    imputations: int = 1,
-    tie_draws: int = 1,
-) -> Scores:
-    """Area between the perturbation curves: AOPC of most less that of least relevant first (Samek et al. 2017,
-    1509.06321).
+@metric(better="higher", unit=score_unit)
+def abpc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> Scores:
+    """Mean gap between the perturbation curves of least and most relevant first (Samek et al. 2017, 1509.06321).
 
-    1 / (K + 1) times the sum over k = 0 .. K of f(x without the k least) - f(x without the k most relevant), the mean
-    over points where ``srg`` is the area. In the unit of the score, 0 for a random order of any model; higher is
-    better. Curves (N, K + 1) are the difference. NotApplicable as for ``deletion``.
+    1 / (K + 1) times the sum over k = 0 .. K of f(x without the k least) - f(x without the k most relevant units): the
+    mean over points where ``srg`` is the area. In the unit of the score, on average 0 for a random order, whatever the
+    model; higher is better. Curves (N, K + 1) are the difference. NotApplicable as for ``deletion``.
+
+    The gaps are 0, 3, 0 for the first input and 0, 4, 0 for the second:
+
+    >>> maps = inputs * linear.weight[0]
+    >>> gaps = harness.score("abpc", linear, inputs, targets, maps, baseline="zero", score="logit")
+    >>> gaps.round(decimals=4).tolist()
+    [1.0, 1.3333]
     """
-    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
-    gaps = curve(batch, path, "lerf", score) - curve(batch, path, "morf", score)
-    ranking = rank(batch, path)
-    return with_reason(_ordered(_mean(gaps, ranking), ranking), SINGLE, curves=gaps, tied=ranking.tied)
+    return _mean_over_points(_gaps(batch, curve, score), rank(batch, curve))
 
 
-@metric(better="lower", unit=_unit, kind="faithfulness")
-def selectivity(
-    batch: Batch,
-    *,
-    steps: int = 32,
-    baseline: str | Tensor = "mean",
-    score: str = "probability",
-    granularity: str = "patch",
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
-    imputations: int = 1,
-    tie_draws: int = 1,
-) -> Scores:
+@metric(better="lower", unit=score_unit)
+def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="patch"), score: str = "probability") -> Scores:
     """Area under the score while patches are removed, most relevant first (Montavon et al. 2018, 1706.07979).
 
-    ``deletion`` with patches for units, as the paper has it: trapezoid over the removed share of patches, both end
-    points included. In the unit of the score; lower is better. Curves (N, K + 1). NotApplicable as for ``deletion``,
-    and where patches make no sense, as on tables, unless the granularity is another.
+    ``deletion`` of patches rather than units, as in the paper: trapezoidal rule over the removed share of patches,
+    both end points included. In the unit of the score; lower is better. Curves (N, K + 1) are the scores.
+    NotApplicable as for ``deletion``, and for inputs without patches, like tables, unless ``granularity`` is another.
+
+    f counts the ones in the upper left of four patches, which is removed first, so it goes 4, 0, 0, 0, 0:
+
+    >>> options = {"patch": 2, "baseline": "zero", "score": "logit"}
+    >>> harness.score("selectivity", image_model, images, targets[:1], corner.float(), **options).tolist()
+    [0.5]
     """
-    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
-    ranking = rank(batch, path)
-    return _area(curve(batch, path, "morf", score), ranking, ranking.tied)
+    ranking = rank(batch, curve)
+    return _area(heights(batch, curve, "morf", score), ranking, ranking.tied)
 
 
-@metric(better=None, unit=_unit, kind="reference")
+@metric(better=None, unit=score_unit, kind="reference")
 def random_order(
     batch: Batch,
     *,
-    steps: int = 32,
-    baseline: str | Tensor = "mean",
+    removal: Removal = Removal(),
     score: str = "probability",
-    granularity: str = "unit",
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
     imputations: int = 1,
     orders: int = 4,
 ) -> Scores:
-    """Area under the score while units are removed in random order, the reference of all perturbation curves (R-OMS:
+    """Area under the score while units are removed in random order: the reference for all perturbation curves (R-OMS:
     Blücher et al. 2024, 2401.06654).
 
-    The mean over ``orders`` random orders and their reverses, and so of ``deletion`` and of ``insertion`` alike. No
-    attribution matters: it is the same for every explainer, evaluated once for all, and has no direction. For an
-    additive model it is (f(x) + f(baseline)) / 2 whatever the orders. The mean drop that ``aopc`` is held against is
-    f(x) less the mean of the curve; for ``srg`` and ``abpc`` it is 0. In the unit of the score. Curves (N, K + 1).
-    NotApplicable as for ``deletion``.
+    The mean over ``orders`` random orders and their reverses, so it is the expected score of ``deletion`` and of
+    ``insertion`` for an order that has nothing to do with the model. It is the same for every explainer, evaluated
+    once for all, and has no direction. The expected score of ``aopc`` is f(x) less the mean of the curve; that of
+    ``srg`` and ``abpc`` is 0. In the unit of the score. Curves (N, K + 1) are the scores; ``imputations`` as in
+    ``deletion``. NotApplicable as for ``deletion``.
+
+    For an additive model it is (f(x) + f(baseline)) / 2, whatever the orders:
+
+    >>> maps = torch.zeros(2, 2)
+    >>> harness.score("random_order", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
+    [0.5, 2.0]
     """
     check_draws(orders=orders)
-    path = Path(steps, baseline, granularity, patch, segments, imputations, orders)
-    heights, points = random_curve(batch.samples, path, score)
-    return _area(heights, points)
+    curve = Curve(**vars(removal), imputations=imputations, tie_draws=orders)
+    scores, points = random_heights(batch.samples, curve, score)
+    return _area(scores, points)
 
 
-def _area(heights: Tensor, points: Schedule, tied: Tensor | None = None) -> Scores:
-    area = torch.trapezoid(heights, points.fractions, dim=1)
-    return with_reason(_ordered(area, points), SINGLE, curves=heights, tied=tied)
+def _gaps(batch: Batch, curve: Curve, score: str) -> Tensor:
+    """The score without the least less the score without the most important units, at each point: (N, K + 1)."""
+    return heights(batch, curve, "lerf", score) - heights(batch, curve, "morf", score)
 
 
-def _mean(heights: Tensor, points: Schedule) -> Tensor:
-    """The mean height (N,) over the points, each once: a sample of fewer groups than steps stands still at some."""
-    return (heights * points.fresh).sum(1) / points.fresh.sum(1)
+def _area(curves: Tensor, points: Schedule, tied: Tensor | None = None) -> Scores:
+    area = torch.trapezoid(curves, points.fractions, dim=1)
+    return _unless_single(area, points, curves, tied)
 
 
-def _ordered(values: Tensor, points: Schedule) -> Tensor:
-    """NaN for samples of a single group, of which there is nothing to order."""
-    return values.masked_fill(points.totals < 2, float("nan"))
+def _mean_over_points(curves: Tensor, ranking: Ranking) -> Scores:
+    """The mean over the points, each once: a sample of fewer groups than steps repeats some."""
+    mean = (curves * ranking.fresh).sum(1) / ranking.fresh.sum(1)
+    return _unless_single(mean, ranking, curves, ranking.tied)
+
+
+def _unless_single(values: Tensor, points: Schedule, curves: Tensor, tied: Tensor | None) -> Scores:
+    """The scores, NaN for samples of a single group."""
+    return with_reason(values.masked_fill(points.totals < 2, float("nan")), SINGLE, curves=curves, tied=tied)

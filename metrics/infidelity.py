@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError, unknown
-from harness.metrics._curve import check_draws
-from harness.metrics._groups import Groups, groups
+from harness.errors import NotApplicable, UserError
+from harness.metrics._checks import check_choice, check_draws
+from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._sets import outputs_without, pack_chunks, set_sums
 from harness.metrics._similarity import with_reason
 from harness.predictor import pick
@@ -23,11 +23,11 @@ SCALINGS = ("none", "normalised", "optimal")
 CONVENTIONS = ("auto", "contribution", "local")
 
 
-def _unit(options: Mapping[str, Any]) -> str:
+def _unit_of_error(options: Mapping[str, Any]) -> str:
     return "share" if options["scaling"] == "normalised" else f"{options['score']} squared"
 
 
-@metric(better="lower", unit=_unit, kind="faithfulness")
+@metric(better="lower", unit=_unit_of_error)
 def infidelity(
     batch: Batch,
     *,
@@ -43,26 +43,37 @@ def infidelity(
     """Mean squared error of the output changes that attributions predict (Yeh et al. 2019, 1901.09392).
 
     E over perturbations I of (I . a - (f(x) - f(x - I)))^2, from ``samples`` independent draws per sample that all
-    explainers share; lower is better. ``perturbation``: ``square`` sets one square (a window on a sequence) to
-    ``baseline``, uniform over all squares of side 1 to ``largest``; ``subset`` sets each unit to it with probability
-    1/2; ``gaussian`` subtracts noise of ``noise`` times the input's standard deviation (a table's: per column of the
-    training data), unclipped. ``scaling``: ``none``; ``optimal`` scales the attributions by E[Ds] / E[s^2], s = I . a
-    and D the output change, which hides their sign and size; ``normalised`` divides that by E[D^2], in [0, 1].
+    explainers share; f is the ``score``. Lower is better. ``perturbation``: ``square`` sets one square (on a sequence,
+    a window) to ``baseline``, drawn uniformly from all squares of side 1 to ``largest``; ``subset`` sets each unit to
+    it with probability 1/2; ``gaussian`` subtracts noise with a standard deviation of ``noise`` times that of the input
+    (for a table: of each column of the training data), unclipped.
 
-    ``convention``: for ``local`` maps, like gradients, I . a runs over the elements with I = z (x - baseline);
-    ``contribution`` maps hold the factor x - baseline already and are summed over z; ``auto`` takes what the explainer
-    declares, contribution without one. The maps are the raw ones, with all their channels. NaN where no draw changes
-    the input, and when rescaled where no draw has an attribution other than 0 or changes the output. NotApplicable:
-    gaussian with contribution maps, squares on inputs without neighbouring units.
+    ``scaling``: with ``optimal`` the attributions are first multiplied by E[Ds] / E[s^2], where s = I . a and D is the
+    change of the output, so that their sign and size do not matter; ``normalised`` divides that error by E[D^2], which
+    gives values in [0, 1]. ``convention``: for ``local`` maps, like gradients, I . a is the sum over the elements with
+    I = z (x - baseline), where z marks what is removed; ``contribution`` maps contain the factor x - baseline already
+    and are summed over z; ``auto`` takes what the explainer declares, and contribution without an explainer. The maps
+    are the raw ones, with all their channels.
+
+    NaN where no draw changes the input and, with another ``scaling`` than ``none``, where no draw changes the output or
+    has an attribution other than 0. NotApplicable: ``gaussian`` with contribution maps, and squares on inputs without
+    neighbouring units.
+
+    For f = 2 x_0 - x_1 the contributions (2, -1) predict every change. If the second is missing, the error is 1 in the
+    half of the draws that remove x_1:
+
+    >>> maps, options = torch.tensor([[2.0, -1.0], [2.0, 0.0]]), {"perturbation": "subset", "samples": 10000}
+    >>> errors = harness.score("infidelity", linear, torch.ones(2, 2), targets, maps, **options)
+    >>> errors.round(decimals=1).tolist()
+    [0.0, 0.5]
     """
-    if scaling not in SCALINGS:
-        raise unknown("scaling", scaling, SCALINGS)
+    check_choice("scaling", scaling, SCALINGS)
     check_draws(samples=samples)
     local = _is_local(batch, convention)
     if perturbation == "gaussian":
-        predicted, changed = _gaussian(batch, samples, noise, local)
+        predicted, changed = _changes_by_noise(batch, samples, noise, local)
     else:
-        predicted, changed = _removed(batch, perturbation, samples, largest, baseline, local)
+        predicted, changed = _changes_by_removal(batch, perturbation, samples, largest, baseline, local)
     change = batch.samples.clean(score)[:, None].double() - pick(changed, score).double()
     reason = "no draw changes the input, has an attribution other than 0, or changes the output"
     values = mean_squared_error(predicted, change, scaling)
@@ -70,7 +81,7 @@ def infidelity(
 
 
 def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tensor:
-    """The infidelity (N,) of predicted and true changes of the output (N, draws) under one of SCALINGS."""
+    """The infidelity (N,) of predicted and true changes of the output (N, draws), with one of SCALINGS."""
     if scaling == "none":
         return (predicted - change).square().mean(1)
     factor = (change * predicted).mean(1) / predicted.square().mean(1)  # 0 / 0 is NaN
@@ -80,37 +91,31 @@ def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tenso
 
 
 def _untouched(batch: Batch, perturbation: str, baseline: str | Tensor) -> Tensor:
-    """Samples (N,) that no perturbation changes: a constant one under noise in its own spread, or its own baseline."""
+    """Samples (N,) that no perturbation changes: their noise has a spread of 0, or they equal the baseline."""
     if perturbation == "gaussian":
-        return (_spread(batch.samples).expand_as(batch.inputs) == 0).flatten(1).all(1)
+        return (_noise_unit(batch.samples).expand_as(batch.inputs) == 0).flatten(1).all(1)
     nothing = torch.zeros(len(batch), *batch.units.shape, dtype=torch.bool, device=batch.inputs.device)
     emptied = batch.samples.remover(baseline)(torch.arange(len(batch), device=nothing.device), nothing)
     return (batch.inputs == emptied).flatten(1).all(1)
 
 
 def _is_local(batch: Batch, convention: str) -> bool:
-    if convention not in CONVENTIONS:
-        raise unknown("convention", convention, CONVENTIONS)
+    check_choice("convention", convention, CONVENTIONS)
     if convention != "auto":
         return convention == "local"
     return batch.explainer is not None and batch.explainer.convention == "local"
 
 
-def _removed(
-    batch: Batch,
-    perturbation: str,
-    draws: int,
-    largest: int,
-    baseline: str | Tensor,
-    local: bool,
+def _changes_by_removal(
+    batch: Batch, perturbation: str, draws: int, largest: int, baseline: str | Tensor, local: bool
 ) -> tuple[Tensor, Tensor]:
     """The changes (N, draws) that attributions predict for removed sets, and the tracked outputs without the sets."""
     samples = batch.samples
     if local:
         _need_every_number(batch)
-    units = groups(samples, "unit", patch=1, segments="unit")
+    units = make_groups(samples, Grouping())
     key = ("infidelity", perturbation, draws, largest if perturbation == "square" else None)
-    packed = samples.shared(key, lambda: _draw(samples, units, perturbation, draws, largest))
+    packed = samples.shared(key, lambda: removed_sets(samples, units, perturbation, draws, largest))
     tracked = samples.outputs((*key, baseline), lambda: outputs_without(samples, units, packed, baseline))
     maps = batch.raw * (samples.inputs - samples.baseline(baseline)) if local else batch.raw
     return set_sums(samples.units.reduce(maps.double()).flatten(1), packed), tracked
@@ -121,19 +126,18 @@ def _need_every_number(batch: Batch) -> None:
         raise NotApplicable("maps of the local convention need a value for every number of a column, these have one")
 
 
-def _draw(samples: Samples, units: Groups, perturbation: str, draws: int, largest: int) -> Tensor:
-    """Packed removed sets (N, draws, bytes)."""
-    if perturbation not in PERTURBATIONS:
-        raise unknown("perturbation", perturbation, PERTURBATIONS)
+def removed_sets(samples: Samples, units: Groups, perturbation: str, draws: int, largest: int) -> Tensor:
+    """Packed random sets of units to remove (N, draws, bytes)."""
+    check_choice("perturbation", perturbation, PERTURBATIONS)
     keys, count = samples.stream(f"infidelity {perturbation}"), samples.units.count
     if perturbation == "square":
-        squares = _squares(samples, keys, draws, largest)
+        squares = _random_squares(samples, keys, draws, largest)
         return pack_chunks(keys, draws, count, lambda rows, start, number: squares(rows, start, number).flatten(2))
     coins = lambda rows, start, number: bits(keys[rows], number * count, start * count) < 0
     return pack_chunks(keys, draws, count, lambda *chunk: coins(*chunk).unflatten(1, (-1, count)))
 
 
-def _squares(samples: Samples, keys: Tensor, draws: int, largest: int) -> Callable[[slice, int, int], Tensor]:
+def _random_squares(samples: Samples, keys: Tensor, draws: int, largest: int) -> Callable[[slice, int, int], Tensor]:
     """``squares(rows, start, number)``: (rows, number, *units) bool, True within each draw's square."""
     shape = samples.units.shape
     if samples.units.modality == "table" or len(shape) > 2:
@@ -160,7 +164,7 @@ def _squares(samples: Samples, keys: Tensor, draws: int, largest: int) -> Callab
     return squares
 
 
-def _gaussian(batch: Batch, draws: int, noise: float, local: bool) -> tuple[Tensor, Tensor]:
+def _changes_by_noise(batch: Batch, draws: int, noise: float, local: bool) -> tuple[Tensor, Tensor]:
     """The changes (N, draws) predicted for Gaussian noise, and the tracked outputs with the noise subtracted."""
     samples = batch.samples
     if not local:
@@ -168,7 +172,7 @@ def _gaussian(batch: Batch, draws: int, noise: float, local: bool) -> tuple[Tens
     _need_every_number(batch)
     if not noise > 0:
         raise UserError(f"noise is {noise}, expected a number above 0")
-    drawn = _noise(samples, noise)
+    drawn = noise_draws(samples, noise)
     tracked = samples.outputs(
         ("infidelity", "gaussian", draws, noise),
         lambda: samples.track(draws, lambda sample, draw: samples.inputs[sample] - drawn(sample, draw)),
@@ -181,10 +185,10 @@ def _gaussian(batch: Batch, draws: int, noise: float, local: bool) -> tuple[Tens
     return torch.cat(predicted).view(len(samples), draws), tracked
 
 
-def _noise(samples: Samples, noise: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """``drawn(sample, draw)``: the noise (rows, ...) of pairs of index vectors, the same however it is asked for."""
+def noise_draws(samples: Samples, noise: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """``drawn(sample, draw)``: the noise (rows, ...) of pairs of index vectors, whatever other pairs are asked for."""
     shape, keys = samples.inputs.shape[1:], samples.stream("infidelity gaussian")
-    scale = noise * _spread(samples)
+    scale = noise * _noise_unit(samples)
 
     def drawn(sample: Tensor, draw: Tensor) -> Tensor:
         # A normal number takes two elements of the stream, so draw m of a sample starts at 2 m shape elements.
@@ -193,11 +197,11 @@ def _noise(samples: Samples, noise: float) -> Callable[[Tensor, Tensor], Tensor]
     return drawn
 
 
-def _spread(samples: Samples) -> Tensor:
+def _noise_unit(samples: Samples) -> Tensor:
     """The standard deviation that noise is measured in, broadcastable to the inputs (N, ...)."""
     inputs = samples.inputs
     if samples.units.modality == "table":
         if samples.train is None:
-            raise NotApplicable("noise on a table is measured in the columns' spread: it needs training inputs")
+            raise NotApplicable("noise on a table is scaled by its columns' spread, for which it needs training inputs")
         return samples.train.to(inputs).std(0, correction=0).expand_as(inputs)
     return inputs.flatten(1).std(1, correction=0).view(-1, *[1] * (inputs.dim() - 1))

@@ -1,30 +1,21 @@
 """Iterative removal of features: the share of the score that is lost while segments are removed."""
 
 import torch
-from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._curve import Path, curve, rank
+from harness.metrics._curve import Curve, heights, rank
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
 
-REASON = "there is a single segment, or f(x) is not positive and nothing is a share of it"
+NOT_A_SHARE = "the sample has a single segment, or f(x) is not positive, so that nothing is a share of it"
 
 
-@metric(
-    better="higher", unit=lambda options: "share" if options["normalised"] else options["score"], kind="faithfulness"
-)
+@metric(better="higher", unit=lambda options: "share" if options["normalised"] else options["score"])
 def irof(
     batch: Batch,
     *,
-    steps: int = 100,
-    baseline: str | Tensor = "mean",
+    curve: Curve = Curve(steps=100, granularity="segment"),
     score: str = "probability",
-    granularity: str = "segment",
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
-    imputations: int = 1,
-    tie_draws: int = 1,
     normalised: bool = True,
 ) -> Scores:
     """Area over the relative score while segments are removed, most important first (Rieger and Hansen 2020,
@@ -32,17 +23,23 @@ def irof(
 
     1 - AUC(f(x_l) / f(x_0)) over the removed share of segments, both end points included, in descending order of their
     mean attribution; higher is better, in (-inf, 1] for probability (above 1 where a logit or log-odds falls below 0).
-    Where there are more segments than ``steps``, several go at once. Division by f(x_0) lets samples of low confidence
-    dominate a mean: ``normalised=False`` is f(x_0) - AUC(f(x_l)), in the unit of the score. The paper removes to the
-    data set's mean: that is ``baseline="train_mean"``; the default needs no training data. Curves (N, K + 1) are
-    f(x_l) / f(x_0), or f(x_l). The other options are those of
-    ``deletion``, with which it shares model evaluations. NaN for a single segment, and where f(x_0) is not positive.
-    NotApplicable as for ``deletion``, and for superpixels of what is no image.
+    Where there are more segments than ``steps``, several are removed at once. Because of the division, samples of low
+    f(x_0) dominate a mean over samples: ``normalised=False`` gives f(x_0) - AUC(f(x_l)), in the unit of the score. The
+    paper removes to the data set's mean, which is ``baseline="train_mean"``; the default needs no training data. Curves
+    (N, K + 1) are f(x_l) / f(x_0), or f(x_l). Options and model evaluations are shared with ``deletion``. NaN for a
+    single segment, and where f(x_0) is not positive. NotApplicable as for ``deletion``, and for superpixels of inputs
+    that are no images.
+
+    f counts the ones in the upper left of four squares: f(x_l) / f(x_0) goes 1, 0, 0, 0, 0, with an area of 1/8.
+
+    >>> options = {"segments": "grid:2", "baseline": "zero", "score": "logit"}
+    >>> harness.score("irof", image_model, images, targets[:1], corner.float(), **options).tolist()
+    [0.875]
     """
-    path = Path(steps, baseline, granularity, patch, segments, imputations, tie_draws)
-    heights, ranking = curve(batch, path, "morf", score), rank(batch, path)
-    whole = heights[:, :1]
+    scores, ranking = heights(batch, curve, "morf", score), rank(batch, curve)
+    whole = scores[:, :1]
     if normalised:
-        heights = (heights / whole).masked_fill(whole <= 0, float("nan"))
-    lost = heights[:, 0] - torch.trapezoid(heights, ranking.fractions, dim=1)
-    return with_reason(lost.masked_fill(ranking.totals < 2, float("nan")), REASON, curves=heights, tied=ranking.tied)
+        scores = (scores / whole).masked_fill(whole <= 0, float("nan"))
+    lost = scores[:, 0] - torch.trapezoid(scores, ranking.fractions, dim=1)
+    values = lost.masked_fill(ranking.totals < 2, float("nan"))
+    return with_reason(values, NOT_A_SHARE, curves=scores, tied=ranking.tied)

@@ -1,4 +1,4 @@
-"""Sanity check by another class: an explanation that is the same for every class does not explain the class."""
+"""Sanity check by other classes: an explanation that is the same for every class does not explain the class."""
 
 from dataclasses import replace
 
@@ -6,31 +6,38 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError, unknown
-from harness.metrics._similarity import similarity_of, ssim, with_reason
+from harness.errors import NotApplicable
+from harness.metrics._checks import check_choice, check_draws
+from harness.metrics._outputs import all_outputs, output_count
+from harness.metrics._similarity import similarity_of, similarity_unit, ssim, with_reason
 from harness.randomness import permutations
 from harness.registry import metric
-from harness.samples import Samples
 
 OTHERS = ("uniform", "runner_up")
-SIMILARITIES = ("spearman", "spearman_abs", "ssim")
+CLASS_SIMILARITIES = ("spearman", "spearman_abs", "ssim")
 
 
-@metric(better="lower", unit=lambda options: options["similarity"], kind="sanity", needs=("explainer",))
+@metric(better="lower", unit=similarity_unit, kind="sanity", needs=("explainer",))
 def random_logit(batch: Batch, *, other: str = "uniform", draws: int = 3, similarity: str = "spearman") -> Scores:
     """Similarity of the explanations of the target and of another class (Sixt et al. 2020, 1912.09818).
 
-    Mean over ``draws`` different classes drawn evenly from the others, all of them where there are fewer; or the class
-    with the highest output beside the target (``runner_up``, a single one). Curves (N, classes) hold each.
-    ``similarity``: ``spearman`` of the maps (channels summed), of their absolute values (``spearman_abs``), or ``ssim``
-    of the maps scaled to [0, 1], the larger one of the map and of its negative, as in the paper. At most 1, lower is
-    better; methods whose products of matrices converge have about 1. Of two classes whose outputs mirror each other,
-    maps are opposite, and only ``spearman`` tells them apart. NaN where a map is constant or not finite. NotApplicable
-    for attributions given without their explainer, for models with a single output, and where maps are too small for
-    ``ssim``.
+    ``other="uniform"``: mean over ``draws`` different classes drawn uniformly from the others, or all of them where
+    there are fewer; ``runner_up``: only the class with the highest output beside the target. Curves (N, classes) are
+    the similarities for each. ``similarity``: ``spearman`` correlation of the maps (channels summed) or of their
+    absolute values (``spearman_abs``), or ``ssim`` of the maps scaled to [0, 1], the larger one of the map and of its
+    negative, as in the paper. At most 1, lower is better; about 1 for methods whose products of matrices converge. For
+    two classes whose outputs mirror each other maps are opposite, and only ``spearman`` distinguishes them. NaN where a
+    map is constant or not finite. NotApplicable for attributions given without their explainer, for models with a
+    single output, and where maps are too small for ``ssim``.
+
+    A map that does not look at the class is the same for all:
+
+    >>> options = {"explainer": "input_magnitude"}
+    >>> similarity = harness.score("random_logit", classes, inputs[1:], targets[1:], inputs[1:], **options)
+    >>> similarity.round(decimals=4).tolist()
+    [1.0]
     """
-    if similarity not in SIMILARITIES:
-        raise unknown("similarity", similarity, SIMILARITIES)
+    check_choice("similarity", similarity, CLASS_SIMILARITIES)
     alike = similarity_of(similarity, batch.units.shape)
     alike = _either_sign if similarity == "ssim" else alike
     before = batch.reduced(batch.raw)
@@ -54,29 +61,17 @@ def other_class_maps(batch: Batch, other: str, draws: int) -> Tensor:
 
 
 def other_classes(batch: Batch, other: str, draws: int) -> Tensor:
-    """Classes (N, M) that are not the target: M different ones drawn by lot, or the one runner-up."""
-    if other not in OTHERS:
-        raise unknown("other", other, OTHERS)
-    if draws < 1:
-        raise UserError(f"draws is {draws}, expected a number of other classes from 1")
+    """Classes (N, M) that are not the target: M different ones drawn at random, or the one runner-up."""
+    check_choice("other", other, OTHERS)
+    check_draws(draws=draws)
     samples = batch.samples
-    count = class_count(samples)
+    count = output_count(samples)
     if count < 2:
-        raise NotApplicable("the model has a single output, beside which there is no other class")
+        raise NotApplicable("the model has a single output, so there is no other class")
     if other == "runner_up":
-        return _outputs(samples).scatter(1, samples.targets[:, None], float("-inf")).argmax(1, keepdim=True)
+        return all_outputs(samples).scatter(1, samples.targets[:, None], float("-inf")).argmax(1, keepdim=True)
     drawn = permutations(samples.stream("other class"), 1, count - 1)[:, 0, :draws]
     return drawn + (drawn >= samples.targets[:, None])
-
-
-def class_count(samples: Samples) -> int:
-    """How many outputs the model has, 1 for outputs (N,)."""
-    outputs = _outputs(samples)
-    return outputs.shape[1] if outputs.dim() == 2 else 1
-
-
-def _outputs(samples: Samples) -> Tensor:
-    return samples.shared("all outputs", lambda: samples.predictor.logits(samples.inputs))
 
 
 def _either_sign(first: Tensor, second: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Remove and debias: predictions while pixels are replaced by what their neighbours say of them."""
+"""Remove and debias: predictions while pixels are replaced by values imputed from their neighbours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,27 +7,26 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError, unknown
-from harness.metrics._curve import ORDERS, check_draws, each_with, order_units
-from harness.metrics._percents import percentages
+from harness.errors import NotApplicable, UserError
+from harness.metrics._checks import check_choice, check_draws
+from harness.metrics._curve import REMOVAL_ORDERS, Order, each_with, order_units
+from harness.metrics._groups import Grouping
+from harness.metrics._percents import checked_percents
 from harness.metrics._similarity import with_reason
+from harness.metrics.curves import score_unit
 from harness.predictor import SCORES, pick, track
 from harness.registry import metric
 from harness.removal.noisy_linear import noisy_linear
 from harness.samples import Samples
 
-REASON = "the model's outputs for perturbed inputs are not finite"
+NOT_FINITE = "the model's outputs for perturbed inputs are not finite"
 
 
-@metric(
-    better=lambda options: "lower" if options["order"] == "morf" else "higher",
-    unit=lambda options: options["score"],
-    kind="faithfulness",
-)
+@metric(better=lambda options: "lower" if options["order"] == "morf" else "higher", unit=score_unit)
 def road(
     batch: Batch,
     *,
-    percents: str = "10 20 30 40 50 70 90",
+    percents: tuple[float, ...] = (10, 20, 30, 40, 50, 70, 90),
     order: str = "morf",
     score: str = "accuracy",
     noise: float = 0.01,
@@ -37,33 +36,42 @@ def road(
     """Accuracy after the most important pixels are replaced by noisy linear imputation, without retraining (ROAD: Rong
     et al. 2022, 2202.00449).
 
-    Per sample the mean over ``percents`` of whether the prediction is the label (where the data has none: the explained
-    class), so that the mean over samples is the data set's accuracy; curves (N, P) are the values at each of the
-    percents, rounded down to whole pixels. With ``score`` probability, logit or log_odds it is the explained class's
-    score instead. ``order="morf"`` replaces the most important first, lower is better; ``order="lerf"`` the least
-    important, higher is better. In [0, 1] for accuracy and probability. A replaced pixel is the mean of its eight
-    neighbours, replaced ones included (``harness.removal.noisy_linear``), plus Gaussian noise of standard deviation
-    ``noise`` in the model's input space (the paper's text says 0.1, its code 0.01), drawn ``imputations`` times;
-    ``tie_draws`` is the number of random breakings of ties; values are means over both. At 100 percent nothing is
-    left to go by, and the image becomes its own mean per channel. NotApplicable to what is no image, and to accuracy
-    or probability of a model with one output.
+    A sample's score is the mean over ``percents`` of whether the prediction is the label (where the data has none: the
+    explained class), so that the mean over samples is the data set's accuracy; curves (N, P) are the values at each
+    percentage, rounded down to whole pixels. With ``score`` probability, logit or log_odds it is the explained class's
+    score instead. ``order="morf"`` replaces the most important pixels first, and lower is better; ``order="lerf"`` the
+    least important, and higher is better. In [0, 1] for accuracy and probability.
+
+    A replaced pixel is the mean of its eight neighbours, replaced ones included (``harness.removal.noisy_linear``),
+    plus Gaussian noise of standard deviation ``noise`` in the model's input space (the paper's text says 0.1, its code
+    0.01), drawn ``imputations`` times; ``tie_draws`` is the number of random orders of pixels of equal attribution;
+    values are means over both. At 100 percent no pixel is left to impute from, and the image becomes its own mean per
+    channel. NotApplicable for inputs that are no images, and for accuracy or probability of a model with one output.
+
+    An image of ones is imputed by ones, so that f, the sum of four pixels, stays as it is:
+
+    >>> options = {"percents": [25, 50], "score": "logit", "noise": 0.0}
+    >>> harness.score("road", image_model, images, targets[:1], corner.float(), **options).round(decimals=4).tolist()
+    [4.0]
     """
-    samples, shares = batch.samples.joint(), percentages(percents)
+    samples, shares = batch.samples.joint(), checked_percents(percents)
     samples.need("image")
-    if order not in ORDERS:
-        raise unknown("order", order, ORDERS)
-    if score not in ("accuracy", *SCORES):
-        raise unknown("score", score, ("accuracy", *SCORES))
+    check_choice("order", order, REMOVAL_ORDERS)
+    check_choice("score", score, ("accuracy", *SCORES))
     check_draws(imputations=imputations, tie_draws=tie_draws)
     if not noise >= 0:
         raise UserError(f"noise is {noise}, expected a standard deviation, at least 0")
     options = (shares, order, noise, imputations, tie_draws)
-    tracked, predicted = batch.remember(("road", *options), lambda: _evaluate(batch, *options))
+    tracked, predicted = batch.remember(("road", *options), lambda: _track_imputed(batch, *options))
     if score == "accuracy" and (predicted < 0).all() and tracked[..., 0].isfinite().any():
         raise NotApplicable("a model with a single output has no accuracy; use score=logit")
-    heights = _correct(samples, predicted) if score == "accuracy" else pick(tracked, score).double()
-    curves = heights.unflatten(1, (-1, len(shares))).mean(1)
-    return with_reason(curves.mean(1), REASON, curves=curves, tied=order_units(batch, tie_draws=tie_draws).tied)
+    scores = _correct(samples, predicted) if score == "accuracy" else pick(tracked, score).double()
+    curves = scores.unflatten(1, (-1, len(shares))).mean(1)
+    return with_reason(curves.mean(1), NOT_FINITE, curves=curves, tied=_pixel_order(batch, tie_draws).tied)
+
+
+def _pixel_order(batch: Batch, tie_draws: int) -> Order:
+    return order_units(batch, Grouping(), tie_draws)
 
 
 def _correct(samples: Samples, predicted: Tensor) -> Tensor:
@@ -72,26 +80,26 @@ def _correct(samples: Samples, predicted: Tensor) -> Tensor:
     return (predicted == truth[:, None]).double().masked_fill(predicted < 0, float("nan"))
 
 
-def _evaluate(
+def _track_imputed(
     batch: Batch, shares: tuple[float, ...], order: str, noise: float, imputations: int, tie_draws: int
 ) -> tuple[Tensor, Tensor]:
     """Tracked outputs (N, imputations * T * P, 3) and predicted classes (N, imputations * T * P), -1 for none."""
     samples = batch.samples
-    work = _Work(
+    images = _ImputedImages(
         samples,
-        order_units(batch, tie_draws=tie_draws).places,
+        _pixel_order(batch, tie_draws).places,
         torch.tensor([int(samples.units.count * share // 100) for share in shares], device=samples.inputs.device),
         order == "lerf",
-        [_remover(samples, draw, noise) for draw in range(imputations)],
+        [_imputation(samples, draw, noise) for draw in range(imputations)],
     )
     draws = imputations * tie_draws * len(shares)
     rows = torch.arange(len(samples) * draws, device=samples.inputs.device)
-    parts = [work.run(some // draws, some % draws) for some in rows.split(samples.predictor.chunk)]
+    parts = [images.run(some // draws, some % draws) for some in rows.split(samples.predictor.chunk)]
     tracked, predicted = (torch.cat(column) for column in zip(*parts, strict=True))
     return tracked.view(len(samples), draws, -1), predicted.view(len(samples), draws)
 
 
-def _remover(samples: Samples, draw: int, noise: float) -> Callable[[Tensor, Tensor], Tensor]:
+def _imputation(samples: Samples, draw: int, noise: float) -> Callable[[Tensor, Tensor], Tensor]:
     def remove(sample: Tensor, kept: Tensor) -> Tensor:
         kept = samples.units.expand(kept)
         return torch.where(kept, samples.inputs[sample], noisy_linear(samples.joint(), sample, kept, draw, noise))
@@ -100,7 +108,7 @@ def _remover(samples: Samples, draw: int, noise: float) -> Callable[[Tensor, Ten
 
 
 @dataclass(frozen=True)
-class _Work:
+class _ImputedImages:
     """Builds images without ``counts`` (P,) of their pixels and asks the model for their classes."""
 
     samples: Samples

@@ -1,87 +1,87 @@
-"""Faithfulness by single removals: attribution against what the score does when one group of units goes by itself.
+"""Faithfulness by single removals: attributions against how the score changes when one group of units is removed.
 
-Shared options: ``granularity`` what goes at once: a unit, a ``patch`` (side in units), a segment of ``segments``, or
-``auto``: every unit where there are at most ``groups``, else a regular grid of at most so many parts; ``baseline`` what
-it becomes; ``score`` of the explained class. A group's attribution is the sum over its units. Such groups do not depend
-on the attributions: the model's outputs without them are made once for all explainers and metrics.
+A group's attribution is the sum over its units. Groups that do not depend on the attributions are the same for all
+explainers: the model's outputs without them are made once, for all explainers and metrics. The options are those of
+``harness.metrics._removal.SingleRemoval``.
+
+In the examples f = 2 x_0 - x_1, and the baseline is 0.
 """
 
-from torch import Tensor
-
 from harness.batch import Batch, Scores
-from harness.errors import UserError, unknown
-from harness.metrics._groups import Groups, groups
+from harness.errors import UserError
+from harness.metrics._checks import check_choice
+from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._removal import (
-    GRANULARITIES,
+    FIXED_GRANULARITIES,
+    FLAT,
+    SegmentDeletion,
+    SingleRemoval,
     changes,
-    chosen_groups,
+    chosen_grouping,
+    deletion_correlation,
     outputs_without_each,
     over_groups,
+    root_mean_square_changes,
     without_each,
 )
-from harness.metrics._similarity import pearson, spearman, with_reason
+from harness.metrics._similarity import pearson, with_reason
 from harness.ordering import ranks
 from harness.registry import metric
-from harness.samples import Samples
 from harness.units import segment_sizes
 
-REASON = "over single removals the output or the attribution does not vary"
 
-
-@metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution")
-def faithfulness_estimate(
-    batch: Batch,
-    *,
-    granularity: str = "auto",
-    groups: int = 200,
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
-    baseline: str | Tensor = "zero",
-    score: str = "logit",
-) -> Scores:
+@metric(better="higher", unit="correlation", expects="contribution")
+def faithfulness_estimate(batch: Batch, *, removal: SingleRemoval = SingleRemoval()) -> Scores:
     """Correlation of attribution and drop over units removed one at a time (Alvarez-Melis and Jaakkola 2018,
     1806.07538).
 
-    Pearson per sample between each group's summed attribution and f(x) - f(x without it). In [-1, 1], higher is better;
-    over an additive model it is the correlation of attributions and contributions. ``granularity="ranked"`` takes
-    disjoint groups of equally many units in the order of their attribution, at most ``groups`` of them, as Quantus
-    does: these differ from explainer to explainer and share nothing. NaN where the drops, or the attributions, do not
-    vary. NotApplicable with a single unit. Expects contributions; for local maps, like gradients, a flag says so.
+    Pearson correlation per sample between each group's summed attribution and f(x) - f(x without it). In [-1, 1],
+    higher is better; for an additive model it is the correlation of attributions and contributions.
+    ``granularity="ranked"`` takes disjoint groups of equally many units in the order of their attribution, at most
+    ``groups`` of them, as Quantus does: these differ from explainer to explainer and share nothing. NaN where the
+    drops, or the attributions, do not vary. NotApplicable for inputs of a single unit. Expects contributions; local
+    maps, like gradients, are flagged.
+
+    The drops are 2 and -1 for the first input and 4 and 0 for the second:
+
+    >>> maps = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> harness.score("faithfulness_estimate", linear, inputs, targets, maps).round(decimals=4).tolist()
+    [1.0, -1.0]
     """
     samples = batch.samples
-    if granularity not in (*GRANULARITIES, "ranked"):
-        raise unknown("granularity", granularity, (*GRANULARITIES, "ranked"))
-    if granularity == "ranked":
-        if groups < 2:
-            raise UserError(f"groups is {groups}, expected at least 2")
-        found = _ranked(batch, groups)
-        key = ("without each", "ranked", groups, baseline)
-        tracked = batch.remember(key, lambda: without_each(samples, found, baseline))
+    check_choice("granularity", removal.granularity, (*FIXED_GRANULARITIES, "ranked"))
+    if removal.granularity == "ranked":
+        if removal.groups < 2:
+            raise UserError(f"groups is {removal.groups}, expected at least 2")
+        groups = _ranked_groups(batch, removal.groups)
+        key = ("without each", "ranked", removal.groups, removal.baseline)
+        tracked = batch.remember(key, lambda: without_each(samples, groups, removal.baseline))
     else:
-        found, key = chosen_groups(samples, granularity, patch, segments, groups)
-        tracked = outputs_without_each(samples, found, key, baseline)
-    drops = changes(samples, tracked[:, 0], score)
-    values = over_groups(pearson, found.sums(batch.attributions), drops, found, samples.clean(score))
-    return with_reason(values, REASON)
+        grouping = chosen_grouping(samples, removal)
+        groups = make_groups(samples, grouping)
+        tracked = outputs_without_each(samples, groups, grouping.key, removal.baseline)
+    drops = changes(samples, tracked[:, 0], removal.score)
+    values = over_groups(pearson, groups.sums(batch.attributions), drops, groups, samples.clean(removal.score))
+    return with_reason(values, FLAT)
 
 
-@metric(better="higher", unit="correlation", kind="faithfulness", expects="contribution")
-def single_deletion(
-    batch: Batch,
-    *,
-    segments: str | Tensor = "grid:4",
-    baseline: str | Tensor = "zero",
-    score: str = "logit",
-) -> Scores:
+@metric(better="higher", unit="correlation", expects="contribution")
+def single_deletion(batch: Batch, *, deletion: SegmentDeletion = SegmentDeletion()) -> Scores:
     """Rank correlation of attribution and drop over 16 patches deleted one at a time (Hesse et al. 2024, 2407.11910).
 
-    Spearman per sample between each patch's summed attribution and f(x) - f(x without it), ties at average ranks. In
-    [-1, 1], higher is better. It is the paper's score without its fine-tuning: to the model as it is, an input with a
-    patch missing may be a strange one; ``idsds`` has that step. ``segments`` names other parts (``unit`` for the
+    Spearman correlation per sample between each patch's summed attribution and f(x) - f(x without it), ties at average
+    ranks. In [-1, 1], higher is better. It is the paper's score without its fine-tuning: the model as it is may never
+    have seen an input with a patch missing; ``idsds`` has that step. ``segments`` names other parts (``unit`` for the
     columns of a table). NaN where the drops, or the attributions, do not vary. NotApplicable for a grid on a table.
-    Expects contributions; for local maps, like gradients, a flag says so.
+    Expects contributions; local maps, like gradients, are flagged.
+
+    The drops are 2 and -1 for the first input and 4 and 0 for the second:
+
+    >>> maps = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> harness.score("single_deletion", linear, inputs, targets, maps, segments="unit").round(decimals=4).tolist()
+    [1.0, -1.0]
     """
-    return deletion_correlation(batch.samples, batch.attributions, segments, baseline, score)
+    return deletion_correlation(batch.samples, batch.attributions, deletion)
 
 
 @metric(better="lower", unit="share", kind="axiom")
@@ -91,67 +91,41 @@ def non_sensitivity(
     attribution_eps: float = 1e-3,
     output_eps: float = 1e-4,
     samples: int = 100,
-    granularity: str = "auto",
-    groups: int = 200,
-    patch: int = 16,
-    segments: str | Tensor = "slic:100",
-    baseline: str | Tensor = "zero",
-    score: str = "logit",
+    removal: SingleRemoval = SingleRemoval(),
 ) -> Scores:
-    """Share of units that only one of map and model holds to be without effect (Nguyen and Martinez 2020, 2007.07584).
+    """Share of units that have no effect according to either the map or the model, but not both (Nguyen and Martinez
+    2020, 2007.07584).
 
-    The paper's symmetric difference of {i: a_i = 0} and {i: f does not react to i}, over the number of units. A group
-    counts as 0 in the map up to ``attribution_eps`` times the root mean square of the sample's groups, and as 0 in the
-    model up to an absolute ``output_eps`` of the score, for the root mean square over ``samples`` draws of a random
-    baseline (the paper resamples: ``train_sample``); any other baseline has one. With both at 0 the sets are the
-    paper's, save that changes within single precision's rounding are none. In [0, 1], lower is better. It is blind to
-    signs, and thresholds have scales: compare at equal ones. NotApplicable with a single unit.
+    The size of the paper's symmetric difference of {i: a_i = 0} and {i: f does not react to i}, over the number of
+    units. A group counts as 0 in the map up to ``attribution_eps`` times the root mean square of the sample's groups,
+    and as 0 in the model up to an absolute ``output_eps`` of the score, taken as the root mean square over ``samples``
+    draws of a random baseline (the paper resamples: ``train_sample``); any other baseline has one draw. With both
+    thresholds at 0 the sets are the paper's, except that changes within single precision's rounding count as none. In
+    [0, 1], lower is better. Signs do not matter, and thresholds have scales: compare scores at equal ones.
+    NotApplicable for inputs of a single unit.
+
+    The second input has x_1 = 0, to whose removal f does not react; the map says so, but misses x_0:
+
+    >>> maps = torch.tensor([[2.0, -1.0], [0.0, 0.0]])
+    >>> harness.score("non_sensitivity", linear, inputs, targets, maps).tolist()
+    [0.0, 0.5]
     """
     for name, value in (("attribution_eps", attribution_eps), ("output_eps", output_eps)):
         if not value >= 0:
             raise UserError(f"{name} is {value}, expected at least 0")
-    found, reaction = root_mean_square_changes(
-        batch.samples, granularity, patch, segments, groups, baseline, samples, score
-    )
-    sums, total = found.sums(batch.attributions), found.totals
+    groups, reaction = root_mean_square_changes(batch.samples, removal, samples)
+    sums, total = groups.sums(batch.attributions), groups.totals
     typical = (sums.square().sum(1) / total).sqrt()
     silent = sums.abs() <= attribution_eps * typical[:, None]
-    differ = (silent != (reaction <= output_eps)) & found.present
-    undefined = (reaction.isnan() & found.present).any(1)
+    differ = (silent != (reaction <= output_eps)) & groups.present
+    undefined = (reaction.isnan() & groups.present).any(1)
     values = (differ.sum(1) / total.double()).masked_fill(undefined, float("nan"))
     return with_reason(values, "the output without a unit is not a number")
 
 
-def root_mean_square_changes(
-    samples: Samples,
-    granularity: str,
-    patch: int,
-    segments: str | Tensor,
-    most: int,
-    baseline: str | Tensor,
-    draws: int,
-    score: str,
-) -> tuple[Groups, Tensor]:
-    """The chosen groups, and by how much the score changes (N, G) where one is removed to a baseline's draws."""
-    found, key = chosen_groups(samples, granularity, patch, segments, most)
-    tracked = outputs_without_each(samples, found, key, baseline, draws)
-    return found, changes(samples, tracked, score).square().mean(1).sqrt()
-
-
-def deletion_correlation(
-    samples: Samples, attributions: Tensor, segments: str | Tensor, baseline: str | Tensor, score: str
-) -> Scores:
-    """Spearman over segments deleted one at a time, of attributions (N, *units)."""
-    found = groups(samples, "segment", patch=1, segments=segments)
-    drops = changes(samples, outputs_without_each(samples, found, ("segment", segments), baseline)[:, 0], score)
-    values = over_groups(spearman, found.sums(attributions), drops, found, samples.clean(score))
-    return with_reason(values, REASON)
-
-
-def _ranked(batch: Batch, most: int) -> Groups:
-    """Disjoint groups of as equally many units as can be, in descending order of attribution, ties by lot."""
-    units = groups(batch.samples, "unit", patch=1, segments="unit")
-    count = units.sizes.shape[1]
+def _ranked_groups(batch: Batch, most: int) -> Groups:
+    """Disjoint groups of equally many units, as far as possible, in descending order of attribution, ties at random."""
+    count = make_groups(batch.samples, Grouping()).sizes.shape[1]
     place = ranks(batch.attributions.flatten(1), batch.samples.stream("ties 0"))
     labels = (place * min(most, count) // count).view(-1, *batch.units.shape)
     return Groups(labels, segment_sizes(labels, min(most, count)).double(), batch.units.shape, alike=False)

@@ -1,8 +1,9 @@
-"""Agreement with the truth: how near an attribution is to the one that is known to be right, on planted data.
+"""Agreement with the truth: how close an attribution is to the one that is known to be right, on planted data.
 
-The truth t (N, *units) is the data set's, the attribution a of a sample is compared with its own t, unit by unit. They
-look at no model: where the model does not do what the data was planted for, the truth is not about it. All are NaN for
-a sample that is explained for another class than its label's, and NotApplicable where the data says no truth.
+The truth t (N, *units) is given by the data set; the attribution a of a sample is compared with its own t, unit by
+unit. The model is not used: if it has not learnt what was planted in the data, its right attributions differ from the
+truth. All are NaN for a sample that is explained for another class than its label, and NotApplicable where the data has
+no truth.
 """
 
 import math
@@ -18,7 +19,7 @@ from harness.metrics._transport import earth_movers_distance, pooled
 from harness.metrics._truth import OTHER_CLASS, truth_of_targets
 from harness.registry import metric
 
-LARGEST_GRID = 256  # units; above it the transport takes seconds a sample
+LARGEST_GRID = 256  # units; with more the transport takes seconds per sample
 
 
 @metric(better="higher", unit="correlation", kind="truth", needs=("truth",))
@@ -26,56 +27,72 @@ def truth_correlation(batch: Batch, *, rank: bool = False, absolute: bool = Fals
     """Pearson correlation over units of a sample's attribution with the known right one (as GT-Shapley of Liu et al.
     2021, 2106.12543).
 
-    In [-1, 1], higher is better; it is blind to scale and offset. ``rank`` correlates ranks (Spearman, equal values at
-    their average rank), ``absolute`` magnitudes |a| and |t|. NaN where either is the same on all units.
+    In [-1, 1], higher is better; scale and offset do not matter. ``rank`` correlates ranks (Spearman, equal values at
+    their average rank), ``absolute`` the magnitudes |a| and |t|. NaN where either is the same on all units.
+
+    >>> maps, truth = torch.tensor([[4.0, -2.0], [0.0, 3.0]]), torch.tensor([[2.0, -1.0], [4.0, 0.0]])
+    >>> harness.score("truth_correlation", linear, inputs, targets, maps, truth=truth).round(decimals=4).tolist()
+    [1.0, -1.0]
     """
-    values, truth = _pair(batch)
+    values, truth = _maps_and_truth(batch)
     if absolute:
         values, truth = values.abs(), truth.abs()
-    return _scores((spearman if rank else pearson)(values, truth), "the attribution or the truth is constant")
+    return _truth_scores((spearman if rank else pearson)(values, truth), "the attribution or the truth is constant")
 
 
 @metric(better="higher", unit="cosine", kind="truth", needs=("truth",))
 def truth_cosine(batch: Batch) -> Scores:
     """Cosine of the angle between a sample's attribution and the known right one.
 
-    In [-1, 1], higher is better; blind to scale alone, not to an offset. NaN where either is 0 on all units.
+    In [-1, 1], higher is better; the scale does not matter, an offset does. NaN where either is 0 on all units.
+
+    >>> maps, truth = torch.tensor([[4.0, -2.0], [0.0, 3.0]]), torch.tensor([[2.0, -1.0], [4.0, 0.0]])
+    >>> harness.score("truth_cosine", linear, inputs, targets, maps, truth=truth).round(decimals=4).tolist()
+    [1.0, 0.0]
     """
-    return _scores(_cosine(*_pair(batch)), "the attribution or the truth is 0 throughout")
+    return _truth_scores(_cosine_of_rows(*_maps_and_truth(batch)), "the attribution or the truth is 0 throughout")
 
 
 @metric(better="lower", unit="share", kind="truth", needs=("truth",))
 def truth_error(batch: Batch, *, scaled: bool = True) -> Scores:
     """Squared error of a sample's attribution relative to the square of the known right one: |c a - t|^2 / |t|^2.
 
-    0 is right, lower is better. ``scaled`` takes the factor c >= 0 of least error, so that units of measurement do not
-    matter: in [0, 1], and 1 for an attribution of 0 or one that points away from the truth. Without it c is 1 and there
-    is no upper bound. NaN where the truth is 0 on all units.
+    0 is right, lower is better. With ``scaled`` c >= 0 is the factor of least error, so that units of measurement do
+    not matter; values are in [0, 1], and 1 for an attribution of 0 or one that points away from the truth. Without it c
+    is 1 and there is no upper bound. NaN where the truth is 0 on all units.
+
+    >>> maps, truth = torch.tensor([[4.0, -2.0], [0.0, 3.0]]), torch.tensor([[2.0, -1.0], [4.0, 0.0]])
+    >>> harness.score("truth_error", linear, inputs, targets, maps, truth=truth).round(decimals=4).tolist()
+    [0.0, 1.0]
     """
-    values, truth = _pair(batch)
+    values, truth = _maps_and_truth(batch)
     size = truth.square().sum(1)
     if scaled:
-        error = 1 - _cosine(values, truth).nan_to_num(0).clamp(min=0).square()
+        error = 1 - _cosine_of_rows(values, truth).nan_to_num(0).clamp(min=0).square()
         error = error.where(truth.isfinite().all(1), float("nan"))
     else:
         error = (values - truth).square().sum(1) / size
-    return _scores(error.masked_fill(size == 0, float("nan")), "the truth is 0 throughout")
+    return _truth_scores(error.masked_fill(size == 0, float("nan")), "the truth is 0 throughout")
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
 def truth_sign(batch: Batch, *, weighted: bool = True) -> Scores:
-    """Share of the units that matter whose attribution has the sign of the known right one.
+    """Share of the units with an effect whose attribution has the sign of the known right one.
 
-    Over the units where t is not 0, weighted by |t|, or all alike without ``weighted``. In [0, 1], higher is better,
-    0.5 by chance; an attribution of 0 has no sign and counts half, as a guess would. NaN where the truth is 0 on all
-    units. NotApplicable to explainers whose sign means nothing.
+    Over the units where t is not 0, weighted by |t|, or equally without ``weighted``. In [0, 1], higher is better, 0.5
+    by chance; an attribution of 0 has no sign and counts half, like a guess. NaN where the truth is 0 on all units.
+    NotApplicable to explainers whose attributions have no meaningful sign.
+
+    >>> maps, truth = torch.tensor([[4.0, 2.0], [0.0, 3.0]]), torch.tensor([[3.0, -1.0], [4.0, 0.0]])
+    >>> harness.score("truth_sign", linear, inputs, targets, maps, truth=truth).tolist()
+    [0.75, 0.5]
     """
     if batch.explainer is not None and not batch.explainer.signed:
         raise NotApplicable("the sign of this explainer's attributions means nothing")
-    values, truth = _pair(batch)
+    values, truth = _maps_and_truth(batch)
     weights = truth.abs() if weighted else (truth != 0).double().where(truth.isfinite(), truth)
     right = (1 + values.sign() * truth.sign()) / 2
-    return _scores((right * weights).sum(1) / weights.sum(1), "the truth is 0 throughout")
+    return _truth_scores((right * weights).sum(1) / weights.sum(1), "the truth is 0 throughout")
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
@@ -83,35 +100,47 @@ def truth_precision(batch: Batch) -> Scores:
     """Share of the n units of largest |a| on which the known right attribution is not 0, n being the number of all such
     units (precision of XAI-TRIS: Clark et al. 2024, 2306.12816).
 
-    In [0, 1], higher is better; a map that says nothing scores the share n / d of the d units. Units of equal |a| are
-    not ordered by lot or place: the score is the exact mean over all their orders, and ``tied`` the share of the n
+    In [0, 1], higher is better; a map that is the same everywhere scores the share n / d of the d units. Units of equal
+    |a| are not ordered at random: the score is the exact mean over all their orders, and ``tied`` is the share of the n
     places for which more units than places are equal. NaN where the truth is 0 on no unit, or on all.
+
+    >>> maps, truth = torch.tensor([[3.0, 1.0], [1.0, 3.0]]), torch.tensor([[4.0, 0.0], [4.0, 0.0]])
+    >>> harness.score("truth_precision", linear, inputs, targets, maps, truth=truth).tolist()
+    [1.0, 0.0]
     """
-    values, truth = _pair(batch)
+    values, truth = _maps_and_truth(batch)
     relevant = truth != 0
     count = relevant.sum(1)
     share, tied = share_of_top(values.abs(), relevant, count.clamp(min=1))
     known = truth.isfinite().all(1) & (count > 0) & (count < truth.shape[1])
-    return _scores(share.masked_fill(~known, float("nan")), "the truth is 0 on no unit or on all", tied=tied)
+    return _truth_scores(share.masked_fill(~known, float("nan")), "the truth is 0 on no unit or on all", tied=tied)
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
 def truth_emd(batch: Batch, *, pool: int = 1) -> Scores:
-    """1 - the earth mover's distance of |a| from |t|, as a share of the grid's largest (XAI-TRIS: Clark et al. 2024,
-    2306.12816).
+    """1 - the earth mover's distance of |a| from |t|, as a share of the grid's largest distance (XAI-TRIS: Clark et al.
+    2024, 2306.12816).
 
     |a| and |t| are scaled to a sum of 1; moving mass costs the Euclidean distance between units, and the least cost is
-    found exactly, as a linear programme. It is divided by the distance of opposite corners, sqrt((H - 1)^2 + (W - 1)^2)
-    (9.9 on 8 x 8; the authors' code has sqrt(128), with which no score falls below 0.125), T - 1 on a sequence. In
-    [0, 1], higher is better. ``pool`` first sums mass over blocks of ``pool`` x ``pool`` units, cut off at the edge,
-    which then are the units. NaN where |a| or |t| is 0 on all units. NotApplicable where units have no distance, like
-    columns of a table, and on grids of more than 256 units after pooling; ValueError unless ``pool`` is at least 1.
+    computed exactly, by linear programming. It is divided by the distance of opposite corners,
+    sqrt((H - 1)^2 + (W - 1)^2), on a sequence T - 1 (9.9 on 8 x 8; the authors' code has sqrt(128), with which no score
+    is below 0.125). In [0, 1], higher is better. With ``pool`` mass is first summed over blocks of ``pool`` x ``pool``
+    units, smaller at the edge, which then are the units. NaN where |a| or |t| is 0 on all units. NotApplicable where
+    units have no distance, like columns of a table, and on grids of more than 256 units after pooling; ValueError
+    unless ``pool`` is at least 1.
+
+    All mass in one corner has to be moved across the whole image to the opposite one:
+
+    >>> maps, truth = torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4)
+    >>> maps[..., 0, 0] = truth[..., 3, 3] = 1
+    >>> harness.score("truth_emd", image_model, images, targets[:1], maps, truth=truth).round(decimals=4).tolist()
+    [0.0]
     """
     if pool < 1:
         raise UserError(f"pool is {pool}, expected a whole number from 1")
     if batch.units.channel_axis is None or len(batch.units.shape) not in (1, 2):
         raise NotApplicable(f"these units, {batch.units.shape}, have no distance from each other")
-    values, truth = (pooled(part.abs().view(len(batch), *batch.units.shape), pool) for part in _pair(batch))
+    values, truth = (pooled(part.abs().view(len(batch), *batch.units.shape), pool) for part in _maps_and_truth(batch))
     shape = tuple(values.shape[1:])
     if math.prod(shape) > LARGEST_GRID:
         raise NotApplicable(f"the transport is exact for at most {LARGEST_GRID} units, not {shape}: give a larger pool")
@@ -119,7 +148,7 @@ def truth_emd(batch: Batch, *, pool: int = 1) -> Scores:
     if longest == 0:
         raise NotApplicable("a grid of a single unit has no distance")
     distances = [earth_movers_distance(a, t) for a, t in zip(values, truth, strict=True)]
-    return _scores(
+    return _truth_scores(
         1 - torch.tensor(distances, dtype=torch.float64) / longest, "the attribution or the truth is 0 throughout"
     )
 
@@ -129,16 +158,22 @@ def false_mass(batch: Batch) -> Scores:
     """Share of |a| on units where the known right attribution is exactly 0: suppressors, dummies, background.
 
     In [0, 1], lower is better; a map that is the same everywhere scores the share of such units. NaN where the
-    attribution is 0 on all units, and where the truth is 0 on none, so that nothing could be false.
+    attribution is 0 on all units, and where the truth is 0 on none, so that no attribution could be false.
+
+    >>> maps, truth = torch.tensor([[3.0, 1.0], [1.0, 3.0]]), torch.tensor([[4.0, 0.0], [4.0, 0.0]])
+    >>> harness.score("false_mass", linear, inputs, targets, maps, truth=truth).tolist()
+    [0.25, 0.75]
     """
-    values, truth = _pair(batch)
+    values, truth = _maps_and_truth(batch)
     mass, idle = values.abs(), truth == 0
     share = (mass * idle).sum(1) / mass.sum(1)
     known = truth.isfinite().all(1) & idle.any(1)
-    return _scores(share.masked_fill(~known, float("nan")), "the attribution is 0 throughout, or the truth on no unit")
+    return _truth_scores(
+        share.masked_fill(~known, float("nan")), "the attribution is 0 throughout, or the truth on no unit"
+    )
 
 
-def _pair(batch: Batch) -> tuple[Tensor, Tensor]:
+def _maps_and_truth(batch: Batch) -> tuple[Tensor, Tensor]:
     """Attributions and truth (N, d), float64."""
     truth = truth_of_targets(batch.samples)
     if truth.shape != batch.attributions.shape:
@@ -147,10 +182,10 @@ def _pair(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch.attributions.flatten(1).double(), truth.flatten(1)
 
 
-def _cosine(values: Tensor, truth: Tensor) -> Tensor:
+def _cosine_of_rows(values: Tensor, truth: Tensor) -> Tensor:
     """Cosine (N,); NaN where one side is 0."""
     return ((values * truth).sum(1) / (values.norm(dim=1) * truth.norm(dim=1))).clamp(-1, 1)
 
 
-def _scores(values: Tensor, reason: str, **rest: Tensor) -> Scores:
+def _truth_scores(values: Tensor, reason: str, **rest: Tensor) -> Scores:
     return with_reason(values, f"{reason}; or {OTHER_CLASS}", **rest)

@@ -135,7 +135,8 @@ def test_its_docstring_direction_and_options_can_be_listed(metric):
     assert metric.summary.endswith(".") and len(metric.summary) < 400
     assert metric.direction(metric.options) in ("higher", "lower", None)
     assert metric.unit_of(metric.options)
-    assert all(value is None or isinstance(value, int | float | str | bool) for value in metric.options.values())
+    kinds = (int, float, str, bool, tuple)
+    assert all(value is None or isinstance(value, kinds) for value in metric.options.values())
 
 
 def test_every_control_is_registered_as_one():

@@ -7,6 +7,7 @@ import torch
 
 import harness
 from harness.errors import UserError, unknown
+from harness.identity import canonical
 from harness.registry import EXPLAINERS, METRICS, Entry, Registry, bundles_of, options_of
 
 
@@ -18,7 +19,7 @@ class Path:
     baseline: str = "zero"
 
 
-def ends_of(model, inputs, targets, *, path=Path(steps=4), power: float = 1.0):  # noqa: B008
+def ends_of(model, inputs, targets, *, path=Path(steps=4), power: float = 1.0):
     """A map that tells its options."""
     return inputs * 0 + path.steps + power * len(path.baseline)
 
@@ -32,6 +33,22 @@ def test_fields_of_a_bundle_are_options_with_the_defaults_of_this_function():
         entry.complete({"steps": "many"})
 
 
+def shares_of(model, inputs, targets, *, percents: tuple[float, ...] = (10, 50)):
+    """A map that ignores its options."""
+
+
+def test_numbers_as_a_list_a_text_and_a_single_one_are_the_same_setting():
+    entry = Entry("shares_of", shares_of, options_of(shares_of))
+    written = [[10, 20.5], (10.0, 20.5), "10 20.5", " 1e1  20.5", ["10", 20.5]]
+    identities = {canonical(entry.complete({"percents": percents})) for percents in written}
+    assert identities == {'{"percents":[10,20.5]}'}
+    assert {entry.complete({"percents": one})["percents"] for one in (30, 30.0, "30", [30])} == {(30,)}
+    assert entry.complete({}) == {"percents": (10, 50)}
+    for wrong in ("10,20", "ten", ["ten"], [[10]], {"ten": 10}):
+        with pytest.raises(UserError, match="option percents of shares_of is .*, expected a number or a list of num"):
+            entry.complete({"percents": wrong})
+
+
 def test_a_function_with_a_bundle_is_called_by_the_names_of_its_options():
     model, inputs = torch.nn.Linear(3, 2).eval(), torch.ones(2, 3)
     maps = harness.explain(ends_of, model, inputs, torch.zeros(2, dtype=torch.long), steps=5, baseline="mean")
@@ -39,7 +56,7 @@ def test_a_function_with_a_bundle_is_called_by_the_names_of_its_options():
 
 
 def test_an_option_with_two_homes_is_an_error():
-    def twice(model, inputs, targets, *, path=Path(), steps=3):  # noqa: B008
+    def twice(model, inputs, targets, *, path=Path(), steps=3):
         """Two steps."""
 
     with pytest.raises(UserError, match="has the option 'steps' twice"):

@@ -11,7 +11,7 @@ from harness.api import make_batch, samples_of
 from harness.engine.explain import Explaining
 from harness.engine.score import score_batch
 from harness.metrics._neighbours import Noise, neighbours
-from harness.metrics.infidelity import _noise
+from harness.metrics.infidelity import noise_draws
 from harness.registry import EXPLAINERS, METRICS
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -45,7 +45,7 @@ def ours(metric, batch, **options):
 def test_infidelity_under_the_same_noise_plain_and_rescaled(world, scaling):
     model, samples, batch = world
     pairs = torch.arange(3 * 40)
-    noise = _noise(samples, 0.2)(pairs // 40, pairs % 40)
+    noise = noise_draws(samples, 0.2)(pairs // 40, pairs % 40)
     expected = infidelity(
         model,
         lambda inputs: (noise, inputs - noise),
@@ -62,7 +62,7 @@ def test_infidelity_under_the_same_noise_plain_and_rescaled(world, scaling):
 def test_max_sensitivity_under_the_same_noise(world):
     model, samples, batch = world
     pairs = torch.arange(3 * 8)
-    perturbed = neighbours(samples, Noise("uniform", 0.05, 8), pairs // 8, pairs % 8)
+    perturbed = neighbours(samples, Noise(0.05, 8, "uniform"), pairs // 8, pairs % 8)
     expected = sensitivity_max(
         lambda inputs, target: (gradient(model, inputs[0], target),),
         samples.inputs,

@@ -23,7 +23,7 @@ from harness.engine.score import score_batch
 from harness.errors import NotApplicable, UserError
 from harness.guards import guarded
 from harness.metrics import quantus_bridge
-from harness.metrics._quantus_table import NOT_OPTIONS, TABLE
+from harness.metrics._quantus_table import TABLE
 from harness.randomness import batch_seed
 from harness.registry import EXPLAINERS, METRICS
 
@@ -31,6 +31,18 @@ pytestmark = pytest.mark.usefixtures("seed")
 ROOT = Path(__file__).parents[2]
 THEIRS = {kind.__name__: kind for kinds in quantus.AVAILABLE_METRICS.values() for kind in kinds.values()}
 NAMES = quantus_bridge.quantus_metrics()
+# Constructor arguments that choose a form of output, of which the bridge needs a certain one, or that change no score.
+NOT_OPTIONS = (
+    "return_aggregate",
+    "aggregate_func",
+    "default_plot_func",
+    "disable_warnings",
+    "display_progressbar",
+    "output_func",
+    "mosaic_shape",
+    "return_sample_correlation",
+    "compute_extra_scores",
+)
 # What Quantus's defaults, made for photographs, need on images of 12 x 12.
 SMALL = {
     "FaithfulnessCorrelation": {"subset_size": 20},
@@ -237,7 +249,7 @@ def test_the_samples_hits_of_road_average_to_quantuss_accuracies():
 
 
 def directly_with_old_numpy(name, batch, **options):
-    with quantus_bridge.at_home(batch.samples):
+    with quantus_bridge.quantus_environment(batch.samples):
         return directly(name, batch, **options)
 
 

@@ -1,6 +1,8 @@
 """What holds for every metric: kinds of input, company, order, chunks, repetition, direction, untouched arguments."""
 
 import os
+import re
+from dataclasses import fields
 
 import pytest
 import torch
@@ -256,6 +258,16 @@ def test_true_contributions_beat_random_ones_and_those_beat_reversed_ones_in_the
         assert true > random and true - reversed_ == pytest.approx(0, abs=1e-6)
     else:
         assert true > random > reversed_
+
+
+BUNDLES = {type(bundle).__name__: type(bundle) for entry in METRICS.values() for bundle in entry.bundles.values()}
+
+
+@pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES)
+def test_options_that_metrics_share_are_explained_where_they_are_written(bundle):
+    texts = [kind.__doc__ for kind in bundle.__mro__[:-1]]
+    for option in fields(bundle):
+        assert any(re.search(rf"^    {option.name}  ", text, re.MULTILINE) for text in texts), option.name
 
 
 def test_directions_and_units_follow_the_options():

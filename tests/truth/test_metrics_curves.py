@@ -11,7 +11,7 @@ from torch import nn
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
 from harness.metrics._curve import schedule
-from harness.metrics._groups import groups
+from harness.metrics._groups import Grouping, make_groups
 from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, on, samples, scores
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -298,7 +298,7 @@ def test_the_batched_curve_equals_a_loop_over_samples_and_steps(kind, granularit
 
 
 def _curve_by_hand(metric, model, made, attribution, options, i, target):
-    labels = groups(made, options["granularity"], options["patch"], options["segments"]).labels
+    labels = make_groups(made, Grouping(options["granularity"], options["patch"], options["segments"])).labels
     labels = torch.arange(attribution.numel()).view(attribution.shape) if labels is None else labels[i]
     means = [(attribution[labels == s].double().mean().item(), s) for s in range(int(labels.max()) + 1)]
     order = [s for _, s in sorted(means, reverse=True)]

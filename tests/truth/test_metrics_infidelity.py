@@ -7,9 +7,9 @@ import torch
 
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
-from harness.metrics._groups import groups
+from harness.metrics._groups import Grouping, make_groups
 from harness.metrics._sets import unpack
-from harness.metrics.infidelity import _draw, _noise
+from harness.metrics.infidelity import noise_draws, removed_sets
 from metric_worlds import Additive, Constant, Interacting, draw, explaining, generator, gradient, on, samples, scores
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -117,9 +117,9 @@ def test_the_batched_score_equals_a_loop_over_draws(perturbation, scaling, seed)
         errors = []
         for m in range(draws):
             if perturbation == "gaussian":
-                step = _noise(made, 0.2)(torch.tensor([i]), torch.tensor([m]))[0]
+                step = noise_draws(made, 0.2)(torch.tensor([i]), torch.tensor([m]))[0]
             else:
-                sets = unpack(_draw(made, groups(made, "unit", 1, ""), perturbation, draws, 4), 30)
+                sets = unpack(removed_sets(made, make_groups(made, Grouping()), perturbation, draws, 4), 30)
                 step = inputs[i] * sets[i, m].view(6, 5)
             change = (model(inputs[i][None]).double() - model((inputs[i] - step)[None]).double())[0, 0].item()
             errors.append(((step * attributions[i]).double().sum().item(), change))
@@ -131,7 +131,7 @@ def test_the_batched_score_equals_a_loop_over_draws(perturbation, scaling, seed)
 
 def test_squares_are_drawn_evenly_from_all_squares_of_all_sides(seed):
     made = samples(Interacting((1, 4, 5)), draw((1, 4, 5), seed, 2))
-    sets = unpack(_draw(made, groups(made, "unit", 1, ""), "square", 20000, 3), 20).view(2, -1, 4, 5)
+    sets = unpack(removed_sets(made, make_groups(made, Grouping()), "square", 20000, 3), 20).view(2, -1, 4, 5)
     side = sets.flatten(2).sum(2).sqrt()
     expected = torch.tensor([4 * 5, 3 * 4, 2 * 3]) / 38
     for k in (1, 2, 3):
@@ -146,7 +146,7 @@ def test_squares_are_drawn_evenly_from_all_squares_of_all_sides(seed):
 def test_noise_on_a_table_is_measured_in_the_spread_of_its_columns(seed):
     scale = torch.tensor([1.0, 100.0, 0.01])
     train, inputs = draw((3,), seed, 500) * scale, draw((3,), seed + 1) * scale
-    noise = _noise(samples(Interacting((3,)), inputs, train=train), 0.2)
+    noise = noise_draws(samples(Interacting((3,)), inputs, train=train), 0.2)
     drawn = noise(torch.zeros(4000, dtype=torch.long), torch.arange(4000))
     torch.testing.assert_close(drawn.std(0), 0.2 * train.std(0), rtol=0.06, atol=0)
     with pytest.raises(NotApplicable):

@@ -81,7 +81,7 @@ def test_twins_start_alike_and_differ_from_the_model_and_each_other(monkeypatch)
         labels.append(targets.clone())
         return module_
 
-    monkeypatch.setattr(module, "fit", note)
+    monkeypatch.setattr(module, "train_model", note)
     world.measured()
     first, second = starts
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -92,8 +92,8 @@ def test_twins_start_alike_and_differ_from_the_model_and_each_other(monkeypatch)
 
 def test_twins_are_trained_once_for_all_explainers_chunks_and_similarities(monkeypatch):
     world, calls, block = World(), [], {}
-    true = module.fit
-    monkeypatch.setattr(module, "fit", lambda *arguments: (calls.append(1), true(*arguments))[1])
+    true = module.train_model
+    monkeypatch.setattr(module, "train_model", lambda *arguments: (calls.append(1), true(*arguments))[1])
     for function in (gradient, lambda m, x, t: x * gradient(m, x, t)):
         batch = world.batch(function)
         batch.samples.block = block

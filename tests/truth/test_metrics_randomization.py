@@ -12,7 +12,7 @@ from torch import nn
 
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
-from harness.metrics._chance import _shifted, chance
+from harness.metrics._chance import chance, shifted_around
 from harness.metrics._similarity import (
     Similarity,
     average_ranks,
@@ -474,7 +474,7 @@ def test_a_displaced_map_is_rolled_around_its_edges(shape, seed):
     for shift in range(count):
         by = [-int(step) for step in np.unravel_index(shift, shape)]
         expected = torch.roll(maps, by, dims=tuple(axis + 1 for axis in axes))
-        assert torch.equal(_shifted(maps, torch.full((3,), shift)), expected)
+        assert torch.equal(shifted_around(maps, torch.full((3,), shift)), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 3), (6, 2)])

@@ -10,7 +10,7 @@ import harness
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
 from harness.metrics import _training, retraining
-from harness.metrics._training import Recipe, copied, fit, fresh, seed_of
+from harness.metrics._training import Training, copied, seed_of, train_model, with_fresh_weights
 from metric_worlds import explaining, on, samples
 
 SHORT = {"initialisations": 2, "epochs": 8, "rate": 0.02, "batch_size": 32}
@@ -96,7 +96,7 @@ def test_the_top_share_becomes_the_training_mean_in_training_and_test_inputs_ali
     learnt = []
     monkeypatch.setattr(retraining, "_retrained", lambda train, inputs, recipe, seeds: learnt.append(inputs) or [])
     monkeypatch.setattr(
-        retraining, "_accuracy", lambda samples, models, inputs: learnt.append(inputs) or inputs.new_zeros(60)
+        retraining, "_accuracy_of", lambda samples, models, inputs: learnt.append(inputs) or inputs.new_zeros(60)
     )
     on("roar", world.batch(pointing_at(0)), percents="1 50 99", keep=keep)
     mean = world.train.mean(0)
@@ -126,8 +126,8 @@ def test_training_maps_are_of_the_labels_and_made_once(world):
 
 def test_models_are_trained_once_for_an_explainer_and_on_whole_inputs_once_for_all(world, monkeypatch):
     trained = []
-    original = retraining.fit
-    monkeypatch.setattr(retraining, "fit", lambda *given: trained.append(given[-1]) or original(*given))
+    original = retraining.train_model
+    monkeypatch.setattr(retraining, "train_model", lambda *given: trained.append(given[-1]) or original(*given))
     frame = harness.evaluate(
         world.model,
         world.inputs,
@@ -178,7 +178,7 @@ def test_fresh_weights_are_new_for_each_seed_and_forget_running_statistics(seed)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4, affine=False)).eval()
     model[1].running_mean.fill_(7.0), model[2].running_mean.fill_(7.0)
     model[1].weight.data.fill_(5.0)
-    first, again, other = (fresh(model, seed) for seed in (1, 1, 2))
+    first, again, other = (with_fresh_weights(model, seed) for seed in (1, 1, 2))
     assert torch.equal(first[0].weight, again[0].weight) and not torch.equal(first[0].weight, other[0].weight)
     assert not torch.equal(first[0].weight, model[0].weight) and (first[1].weight == 1).all()
     assert (first[1].running_mean == 0).all() and (first[2].running_mean == 0).all()
@@ -187,11 +187,11 @@ def test_fresh_weights_are_new_for_each_seed_and_forget_running_statistics(seed)
 
 def test_training_draws_from_its_seed_alone_and_follows_its_recipe(world):
     def train(seed, **recipe):
-        model = fit(
-            fresh(world.model, 0),
+        model = train_model(
+            with_fresh_weights(world.model, 0),
             lambda rows, _: world.train[rows],
             world.train_labels,
-            Recipe(**{"epochs": 2, "rate": 0.01, "batch_size": 50} | recipe),
+            Training(**{"epochs": 2, "rate": 0.01, "batch_size": 50} | recipe),
             seed,
         )
         assert not model.training and all(each.grad is None for each in model.parameters())
@@ -201,13 +201,13 @@ def test_training_draws_from_its_seed_alone_and_follows_its_recipe(world):
     assert torch.equal(train(3), first)
     for other in (train(4), train(3, epochs=3), train(3, rate=0.02), train(3, batch_size=80)):
         assert not torch.equal(other, first)
-    assert torch.equal(train(3, epochs=0), fresh(world.model, 0)[0].weight)
+    assert torch.equal(train(3, epochs=0), with_fresh_weights(world.model, 0)[0].weight)
     world.model.requires_grad_(False)
     assert torch.equal(train(3), first)  # whether the model's own weights are frozen makes no difference
     with torch.inference_mode():
         assert torch.equal(train(3), first)
         tuned = copied(world.model)
-        fit(tuned, lambda rows, _: world.train[rows], world.train_labels, Recipe(1, 0.01, 50), 0)
+        train_model(tuned, lambda rows, _: world.train[rows], world.train_labels, Training(1, 0.01, 50), 0)
     assert not torch.equal(tuned[0].weight, world.model[0].weight)
 
 
@@ -217,7 +217,7 @@ def test_what_fails_in_training_leaves_no_trace(world, monkeypatch):
 
     kernels, state, threads = torch.backends.cudnn.deterministic, torch.get_rng_state(), torch.get_num_threads()
     with pytest.raises(RuntimeError, match="no"):
-        fit(copy.deepcopy(world.model), failing, world.train_labels, Recipe(1, 0.1, 8), 0)
+        train_model(copy.deepcopy(world.model), failing, world.train_labels, Training(1, 0.1, 8), 0)
     assert torch.backends.cudnn.deterministic == kernels and torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state) and torch.is_grad_enabled()
 
@@ -255,7 +255,7 @@ def test_half_of_the_inputs_are_whole_and_half_lack_one_group_in_fine_tuning(wor
         seen.append(build(torch.arange(160), torch.Generator().manual_seed(seed)))
         return model
 
-    monkeypatch.setattr(retraining, "fit", note)
+    monkeypatch.setattr(retraining, "train_model", note)
     on("idsds", world.batch(pointing_at(2)), **TUNING)
     missing = (seen[0] == 0) & (world.train != 0)
     assert torch.equal(seen[0][~missing], world.train[~missing])
@@ -265,8 +265,8 @@ def test_half_of_the_inputs_are_whole_and_half_lack_one_group_in_fine_tuning(wor
 
 def test_fine_tuning_is_done_once_for_all_explainers_and_learns_to_do_without(world, monkeypatch):
     tuned = []
-    original = retraining.fit
-    monkeypatch.setattr(retraining, "fit", lambda *given: tuned.append(original(*given)) or tuned[-1])
+    original = retraining.train_model
+    monkeypatch.setattr(retraining, "train_model", lambda *given: tuned.append(original(*given)) or tuned[-1])
     frame = harness.evaluate(
         world.model,
         world.inputs,

@@ -222,7 +222,7 @@ def test_metrics_under_the_same_noise_explain_again_only_once(seed):
 def test_fewer_draws_are_the_first_of_more(seed):
     found = samples(Interacting((3, 6, 5)), draw((3, 6, 5), seed))
     for distribution in ("uniform", "gaussian"):
-        few, many = (surroundings(found, Noise(distribution, 0.1, draws)).inputs.plain for draws in (4, 9))
+        few, many = (surroundings(found, Noise(0.1, draws, distribution)).inputs.plain for draws in (4, 9))
         torch.testing.assert_close(few, many[:, :4])
 
 
@@ -264,7 +264,7 @@ def test_explanations_that_are_not_finite_under_noise_have_no_score(metric, valu
 def test_draws_that_rounding_swallows_leave_the_others_their_say(seed):
     inputs, options = torch.ones(1, 1), {"radius": 6e-8, "samples": 100}  # half the draws round back to 1
     found = samples(Interacting((1,)), inputs, value_range=(0.0, 1.0))
-    moved = surroundings(found, Noise("gaussian", 6e-8, 100)).inputs.plain
+    moved = surroundings(found, Noise(6e-8, 100, "gaussian")).inputs.plain
     assert (moved == 0).any() and (moved > 0).any()
     constant = ratio(
         Interacting((1,)),

@@ -7,7 +7,7 @@ from torch import nn
 
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
-from harness.metrics._groups import groups
+from harness.metrics._groups import Grouping, make_groups
 from harness.metrics._removal import changes, over_groups
 from harness.metrics._similarity import pearson
 from harness.predictor import LOG_PROBABILITY, LOGIT
@@ -188,7 +188,7 @@ def test_units_without_effect_are_tied_however_their_outputs_were_rounded(seed):
 
 def test_drops_that_differ_by_rounding_alone_do_not_vary(seed):
     made = samples(Interacting((7,), generator(seed)), draw((7,), seed))
-    found, values = groups(made, "unit", patch=1, segments=""), draw((7,), seed).double()
+    found, values = make_groups(made, Grouping()), draw((7,), seed).double()
     drops = 1 + 1e-5 * torch.randn(3, 7).double()
     scale = torch.tensor([100.0, 1.0, 0.0])  # rounding of a score of 100, of 1, and of none
     assert over_groups(pearson, values, drops, found, scale).isnan().tolist() == [True, False, False]

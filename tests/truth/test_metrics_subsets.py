@@ -11,7 +11,7 @@ from torch import nn
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
 from harness.metrics import _sets
-from harness.metrics._groups import groups
+from harness.metrics._groups import Grouping, make_groups
 from harness.metrics._sets import draw_sets, pack, set_sums, unpack
 from harness.metrics._similarity import pearson
 from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, on, samples, scores
@@ -117,7 +117,7 @@ def test_the_batched_correlation_equals_a_loop_over_subsets(kind, granularity, s
     }
     found = scores("sensitivity_n", model, inputs, attributions, options=options, segments=labels, chunk=7)
     made = samples(model, inputs, segments=labels)
-    parts = groups(made, granularity, 2, "given")
+    parts = make_groups(made, Grouping(granularity, 2, "given"))
     for i in range(3):
         own = torch.arange(30).view(6, 5) if parts.labels is None else parts.labels[i]
         present = own.unique().tolist()
@@ -159,7 +159,7 @@ def test_packed_sets_come_back_and_sum_up(count, seed, monkeypatch):
 
 def test_subsets_are_uniform_and_do_not_depend_on_how_the_work_is_cut(seed, monkeypatch):
     made = samples(Interacting((1, 6, 5)), draw((1, 6, 5), seed, 4))
-    units, sizes = groups(made, "unit", 1, ""), torch.full((4,), 7)
+    units, sizes = make_groups(made, Grouping()), torch.full((4,), 7)
     whole = draw_sets(made, units, "test", 2000, sizes)
     share = unpack(whole, 30).double().mean(1)
     assert (share - 7 / 30).abs().max() < 5 * (7 / 30 * 23 / 30 / 2000) ** 0.5

@@ -125,7 +125,7 @@ def test_tokens_that_speak_against_the_class_can_be_left_out(seed):
     maps[..., 0] = own.float()
     positive = own.clamp(min=0).sort(1, descending=True).values
     expected = torch.stack([positive[:, : whole(share, 10)].sum(1) for share in (0.5, 1.0)], 1)
-    options = LOGIT | {"percents": "50 100", "positive_only": True}
+    options = LOGIT | {"percents": [50, 100], "positive_only": True}
     for metric, curve in (("comprehensiveness", expected), ("sufficiency", own.sum(1, keepdim=True) - expected)):
         found = scores(metric, model, inputs, maps, options=options).curves
         torch.testing.assert_close(found, curve, rtol=0, atol=2e-5)
@@ -135,7 +135,7 @@ def test_tokens_that_speak_against_the_class_can_be_left_out(seed):
 
 def test_tokens_that_tie_are_drawn_by_lot_and_counted(seed):
     model, inputs, _ = world(10, seed, 200)
-    found = scores("comprehensiveness", model, inputs, torch.zeros(200, 10, 4), options=LOGIT | {"percents": "10"})
+    found = scores("comprehensiveness", model, inputs, torch.zeros(200, 10, 4), options=LOGIT | {"percents": 10})
     assert (found.tied == 1).all()
     first = model.contributions(inputs, torch.zeros_like(inputs)).sum(2).double()
     chosen = (first - found.values[:, None]).abs().argmin(1)
@@ -163,9 +163,9 @@ def test_every_whole_percentage_of_a_hundred_tokens_is_as_many():
     torch.testing.assert_close(found.curves[0], torch.arange(1, 101).double(), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("percents", ["", "0 5", "101", "ten", "-5", "nan"])
-def test_shares_that_are_none_are_told(percents):
-    with pytest.raises(UserError, match="up to 100"):
+@pytest.mark.parametrize("percents", ["", "0 5", [], [5, 101], -5, "nan"])
+def test_shares_that_are_no_percentages_are_an_error(percents):
+    with pytest.raises(UserError, match="percents is .*expected numbers above 0 and up to 100"):
         scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"percents": percents})
 
 

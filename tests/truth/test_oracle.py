@@ -87,7 +87,7 @@ def test_columns_of_several_numbers_have_one_truth_each():
 
 
 def test_without_a_truth_it_does_not_apply():
-    with pytest.raises(NotApplicable, match="the data says no truth"):
+    with pytest.raises(NotApplicable, match="the data has no truth"):
         harness.explain("oracle", Pair().eval(), torch.randn(2, 5), torch.zeros(2, dtype=torch.long))
 
 
