@@ -9,22 +9,22 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import in_chunks
-from harness.explainers._layouts import Layout
+from harness.explainers._layouts import OutputLayout
 from harness.guards import frozen
 from harness.predictor import check_outputs, target_logits
 from harness.samples import Samples
 
 
 @dataclass(frozen=True)
-class Layer:
+class MapLayer:
     """A layer by its dotted name, and how its output is read."""
 
     name: str
-    layout: Layout
+    layout: OutputLayout
 
 
 def mapped(
-    model: nn.Module, layer: Layer, context: Samples, combine: Callable[[Tensor, Tensor], Tensor], targets: Tensor
+    model: nn.Module, layer: MapLayer, context: Samples, combine: Callable[[Tensor, Tensor], Tensor], targets: Tensor
 ) -> Tensor:
     """What ``combine(activations, gradients)`` makes of chunks (n, C, *grid) of the samples, put together again.
 
@@ -36,21 +36,21 @@ def mapped(
         gradient = _gradient_at(check_outputs(outputs, len(rows)), kept, targets[rows])
         if gradient is None:
             raise NotApplicable(f"no gradient of the model's output reaches layer {layer.name!r}")
-        return combine(_maps(layer, kept.detach(), len(rows)), _maps(layer, gradient, len(rows)))
+        return combine(_on_grid(layer, kept.detach(), len(rows)), _on_grid(layer, gradient, len(rows)))
 
     return torch.cat([*in_chunks(context, work)])
 
 
-def activations(model: nn.Module, layer: Layer, context: Samples) -> Tensor:
+def activations(model: nn.Module, layer: MapLayer, context: Samples) -> Tensor:
     """The layer's output for the samples as (N, C, *grid), in forward passes only."""
 
     def work(rows: Tensor) -> Tensor:
-        return _maps(layer, output_of(model, layer.name, context.inputs[rows]), len(rows))
+        return _on_grid(layer, output_of(model, layer.name, context.inputs[rows]), len(rows))
 
     return torch.cat([*in_chunks(context, work)])
 
 
-def _maps(layer: Layer, output: Tensor, count: int) -> Tensor:
+def _on_grid(layer: MapLayer, output: Tensor, count: int) -> Tensor:
     maps = layer.layout.maps(output)
     if len(maps) != count or tuple(maps.shape[2:]) != layer.layout.grid:
         raise NotApplicable(
@@ -65,24 +65,29 @@ def _cut(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
     def start_here(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
         torch.set_grad_enabled(True)  # until the block below ends: what came before needs no graph
-        kept.append(_tensor(name, output).detach().requires_grad_())
+        kept.append(_expect_tensor(name, output).detach().requires_grad_())
         return kept[-1].clone()  # what follows may work in place
 
-    with torch.inference_mode(False), torch.no_grad(), frozen(model), hooked(model.get_submodule(name), start_here):
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        frozen(model),
+        forward_hook(model.get_submodule(name), start_here),
+    ):
         outputs = model(inputs.clone())
     return outputs, _only(name, kept)
 
 
 def output_of(model: nn.Module, name: str, inputs: Tensor) -> Tensor:
     kept: list[Tensor] = []
-    hook = lambda module, arguments, output: kept.append(_tensor(name, output).detach().clone())
-    with torch.inference_mode(False), torch.no_grad(), hooked(model.get_submodule(name), hook):
+    hook = lambda module, arguments, output: kept.append(_expect_tensor(name, output).detach().clone())
+    with torch.inference_mode(False), torch.no_grad(), forward_hook(model.get_submodule(name), hook):
         model(inputs.clone())
     return _only(name, kept)
 
 
 @contextmanager
-def hooked(module: nn.Module, hook: Callable) -> Iterator[None]:
+def forward_hook(module: nn.Module, hook: Callable) -> Iterator[None]:
     """A forward hook inside; a compiled model runs module by module there, or it would not be called."""
     handle = module.register_forward_hook(hook)
     try:
@@ -92,7 +97,7 @@ def hooked(module: nn.Module, hook: Callable) -> Iterator[None]:
         handle.remove()
 
 
-def _tensor(name: str, output: object) -> Tensor:
+def _expect_tensor(name: str, output: object) -> Tensor:
     if not isinstance(output, Tensor):
         raise NotApplicable(f"layer {name!r} gives {type(output).__name__}, a map needs a tensor")
     return output

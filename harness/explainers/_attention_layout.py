@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._attention_maps import Map, tokens_read, watched
+from harness.explainers._attention_maps import AttentionMap, tokens_read, watched
 from harness.explainers._coalitions import check_number
 from harness.predictor import target_logits
 from harness.samples import Samples
@@ -18,7 +18,7 @@ MOST_PREFIX_TOKENS = 8  # a class token, a distillation token and registers; no 
 
 
 @dataclass(frozen=True)
-class Layout:
+class AttentionLayout:
     """What holds for the attention of a model on one kind of input.
 
     maps      how many attention maps follow one another
@@ -37,7 +37,9 @@ class Layout:
 
 @torch.inference_mode(mode=False)
 @torch.enable_grad()
-def layout_of(model: nn.Module, context: Samples, /, prefix_tokens: int | None = None, **options: object) -> Layout:
+def layout_of(
+    model: nn.Module, context: Samples, /, prefix_tokens: int | None = None, **options: object
+) -> AttentionLayout:
     """How the attention of a model lies on these inputs, found on the first sample.
 
     NotApplicable where the maps are not those of self-attention among all tokens, layer upon layer, or where it cannot
@@ -57,10 +59,10 @@ def layout_of(model: nn.Module, context: Samples, /, prefix_tokens: int | None =
     else:
         grid, prefix = None, _prefix_of(tokens, allowed, context.units.count)
     _check_class_token(maps[-1], logit, prefix)
-    return Layout(len(maps), tokens, prefix, grid, any(map(_is_folded, maps)))
+    return AttentionLayout(len(maps), tokens, prefix, grid, any(map(_is_folded, maps)))
 
 
-def _tokens_of(maps: list[Map]) -> int:
+def _tokens_of(maps: list[AttentionMap]) -> int:
     """T, the one number of tokens in maps that are all (..., T, T)."""
     for each in maps:
         _check_self_attention(each)
@@ -70,7 +72,7 @@ def _tokens_of(maps: list[Map]) -> int:
     return next(iter(lengths))
 
 
-def _check_self_attention(each: Map) -> None:
+def _check_self_attention(each: AttentionMap) -> None:
     """NotApplicable unless one sample's map is among all its tokens, and shares out a weight of 1 for each query."""
     weights = each.arranged(each.weights)
     *leading, queries, keys = weights.shape
@@ -84,7 +86,7 @@ def _check_self_attention(each: Map) -> None:
         raise NotApplicable("the attention weights of a query do not sum to 1 over the values that they weigh")
 
 
-def _is_folded(each: Map) -> bool:
+def _is_folded(each: AttentionMap) -> bool:
     """Whether one sample's maps are (heads, T, T)."""
     return each.weights.dim() == 3 and each.arranged(each.weights).shape[0] > 1
 
@@ -104,7 +106,7 @@ def _depends(after: Tensor, before: Tensor) -> bool:
     return torch.autograd.grad(total, before, retain_graph=True, allow_unused=True)[0] is not None
 
 
-def _check_class_token(last: Map, logit: Tensor, prefix: int) -> None:
+def _check_class_token(last: AttentionMap, logit: Tensor, prefix: int) -> None:
     """NotApplicable where tokens come before the units, but the output reads one token that is none of them."""
     gradient = torch.autograd.grad(logit.sum(), last.weights)[0]
     read = tokens_read(last.heads(gradient, 1))[0].nonzero()[:, 0].tolist()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._operations import Operations, Rule, on_graph, traced
+from harness.explainers._operations import OperationRule, Operations, on_graph, traced
 from harness.predictor import check_outputs, target_logits
 
 # Operations that move numbers and leave them as they are, by the names of their nodes in the autograd graph.
@@ -29,7 +29,7 @@ _MOVES = frozenset(
 
 
 @dataclass(frozen=True)
-class Map:
+class AttentionMap:
     """Attention weights as they met their values, on the graph.
 
     query, key   the axes of the queries and of the keys, counted from the end
@@ -51,7 +51,7 @@ class Map:
         return arranged.reshape(count, -1, *arranged.shape[-2:])
 
 
-class Watch:
+class AttentionWatch:
     """Rules for ``traced`` that note each softmax whose answer is multiplied with values.
 
     maps     by the softmax's node in the graph
@@ -60,11 +60,11 @@ class Watch:
 
     def __init__(self) -> None:
         self.softmaxes: dict[Any, Tensor] = {}
-        self.maps: dict[Any, Map] = {}
+        self.maps: dict[Any, AttentionMap] = {}
         self.grids: list[tuple[int, int]] = []
         self.places = 0
 
-    def rules(self) -> dict[str, Rule]:
+    def rules(self) -> dict[str, OperationRule]:
         """Names of operations to what notes them: not kept, or a cycle of references would keep the graph alive."""
         return {
             "softmax": self._softmax,
@@ -122,15 +122,15 @@ class Watch:
             return
         if node in self.maps:
             raise NotApplicable("an attention map weighs two sets of values, so that it has no one gradient")
-        self.maps[node] = Map(operand, query, key, self.places)
+        self.maps[node] = AttentionMap(operand, query, key, self.places)
 
 
-def watched(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[Map], Watch, Operations]:
+def watched(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[AttentionMap], AttentionWatch, Operations]:
     """The model's outputs, its attention maps in the order of their use, and what else was seen.
 
     NotApplicable where no softmax weighs values, or where the weights are changed in between.
     """
-    watch = Watch()
+    watch = AttentionWatch()
     outputs, _, operations = traced(model, inputs, watch.rules())
     changed = watch.changed()
     if changed:

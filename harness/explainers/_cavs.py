@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers import _concepts
-from harness.explainers._at_layer import Layer, activations
+from harness.explainers._at_layer import MapLayer, activations
 from harness.explainers._concepts import RANDOM, ImageSets
 from harness.samples import Samples
 from harness.units import Units
@@ -51,7 +51,13 @@ def standing_in(context: Samples, inputs: Tensor) -> Samples:
 
 
 def activation_vectors(
-    model: nn.Module, context: Samples, layer: Layer, names: tuple[str, ...], sets: ImageSets, runs: int, alpha: float
+    model: nn.Module,
+    context: Samples,
+    layer: MapLayer,
+    names: tuple[str, ...],
+    sets: ImageSets,
+    runs: int,
+    alpha: float,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The unit vectors (runs, C, h, w) of each concept and of RANDOM in a concept's place, and the accuracy of their
     classifiers on the images of the next run, mean over runs but the last."""
@@ -73,7 +79,7 @@ def activation_vectors(
 
 
 def _activations_of(
-    model: nn.Module, context: Samples, layer: Layer, sets: ImageSets, keys: dict[tuple[str, int], Any]
+    model: nn.Module, context: Samples, layer: MapLayer, sets: ImageSets, keys: dict[tuple[str, int], Any]
 ) -> dict[tuple[str, int], Tensor]:
     """The activations of several sets of images, all in full batches."""
     images = [sets(*key) for key in keys]

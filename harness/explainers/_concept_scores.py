@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable
-from harness.explainers._at_layer import Layer, mapped
+from harness.explainers._at_layer import MapLayer, mapped
 from harness.explainers._cavs import standing_in
 from harness.explainers._concepts import RANDOM
 from harness.explainers._tabular import checked_labels, drawn_rows
@@ -17,7 +17,7 @@ from harness.samples import Samples
 
 
 def tcav_scores(
-    model: nn.Module, context: Samples, layer: Layer, vectors: dict[str, Tensor], labels: str, rows: int
+    model: nn.Module, context: Samples, layer: MapLayer, vectors: dict[str, Tensor], labels: str, rows: int
 ) -> pd.DataFrame:
     """TCAV scores of every concept, class and run, with p corrected for the number of concepts: one row each."""
     positive, count = _positive_shares(model, context, layer, vectors, labels, rows)
@@ -30,7 +30,7 @@ def tcav_scores(
 
 
 def _positive_shares(
-    model: nn.Module, context: Samples, layer: Layer, vectors: dict[str, Tensor], labels: str, rows: int
+    model: nn.Module, context: Samples, layer: MapLayer, vectors: dict[str, Tensor], labels: str, rows: int
 ) -> tuple[dict[str, Tensor], Tensor]:
     """For each concept the share of a class' training images with S > 0, (classes, runs), and their number (classes,).
 
@@ -41,7 +41,7 @@ def _positive_shares(
     positive, count = [], []
     for some in chosen.split(max(1, context.predictor.chunk)):
         inputs = context.train[some].to(context.inputs)
-        classes, outputs = _classes(context, inputs, some, labels)
+        classes, outputs = _classes_of_images(context, inputs, some, labels)
         slopes = mapped(model, layer, standing_in(context, inputs), lambda _, g: g.flatten(1) @ directions.T, classes)
         members = F.one_hot(classes, outputs).double()
         positive.append(members.T @ (slopes > 0).double())
@@ -51,7 +51,7 @@ def _positive_shares(
     return dict(zip(vectors, shares.split(len(directions) // len(vectors), 1), strict=True)), total
 
 
-def _classes(context: Samples, inputs: Tensor, rows: Tensor, labels: str) -> tuple[Tensor, int]:
+def _classes_of_images(context: Samples, inputs: Tensor, rows: Tensor, labels: str) -> tuple[Tensor, int]:
     """The class of each training image numbered ``rows``, on the device, and how many classes there are."""
     logits = context.predictor.logits(inputs).view(len(rows), -1)
     if labels == "predicted" or logits.shape[1] == 1:
@@ -65,7 +65,7 @@ def _classes(context: Samples, inputs: Tensor, rows: Tensor, labels: str) -> tup
 def _significance(scores: dict[str, np.ndarray]) -> pd.DataFrame:
     """Rows (concept, run, score, p) of one class, from scores (runs,) by concept; RANDOM has no p."""
     names = [name for name in scores if name != RANDOM]
-    p = dict(zip(names, holm([two_sided_p(scores[name], scores[RANDOM]) for name in names]), strict=True))
+    p = dict(zip(names, holm_corrected([two_sided_p(scores[name], scores[RANDOM]) for name in names]), strict=True))
     rows = [(name, run, score, p.get(name, np.nan)) for name in scores for run, score in enumerate(scores[name])]
     return pd.DataFrame(rows, columns=["concept", "run", "score", "p"])
 
@@ -85,7 +85,7 @@ def two_sided_p(scores: np.ndarray, others: np.ndarray) -> float:
     return max(rarest, float(ttest_ind_from_stats(*moments, equal_var=False).pvalue))
 
 
-def holm(values: list[float]) -> list[float]:
+def holm_corrected(values: list[float]) -> list[float]:
     """Holm's (1979) corrected p values, in the order given."""
     order = np.argsort(values, kind="stable")
     corrected = np.maximum.accumulate(np.asarray(values)[order] * np.arange(len(values), 0, -1)).clip(max=1)

@@ -11,8 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from harness.completeness import relative_error
-from harness.completeness import total as sums
+from harness.completeness import relative_error, total
 from harness.errors import NotApplicable
 from harness.guards import frozen
 from harness.predictor import check_outputs, target_logits
@@ -26,7 +25,7 @@ Use = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 Found = TypeVar("Found")
 
 # Numbers in the inputs of one forward and backward pass, 27 images of 3 x 224 x 224: bounds the memory of its graph.
-MOST_NUMBERS = 2**22
+MOST_INPUT_NUMBERS = 2**22
 
 # The same for models of which memory turned out to hold less, so that the next call need not find out again.
 _room: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
@@ -42,7 +41,7 @@ def visit(model: nn.Module, context: Samples, targets: Tensor, draws: int, build
     first = done = 0
     with frozen(model):
         while first < len(context):
-            samples, block = _block(rows_at_once(context), len(context) - first, draws, done)
+            samples, block = _next_block(rows_at_once(context), len(context) - first, draws, done)
             sample = torch.arange(first, first + samples, device=targets.device)
             draw = torch.arange(done, done + block, device=targets.device)
             rows = sample.repeat_interleave(block)
@@ -56,10 +55,10 @@ def visit(model: nn.Module, context: Samples, targets: Tensor, draws: int, build
 
 def gradients_at(model: nn.Module, context: Samples, targets: Tensor, points: Tensor) -> Tensor:
     """The gradients of the targets' logits at one point (N, ...) for each sample, in its shape."""
-    return total(model, context, targets, 1, lambda sample, draw: points[sample])
+    return summed_gradients(model, context, targets, 1, lambda sample, draw: points[sample])
 
 
-def total(
+def summed_gradients(
     model: nn.Module,
     context: Samples,
     targets: Tensor,
@@ -79,7 +78,7 @@ def total(
 
 def rows_at_once(context: Samples) -> int:
     """Rows of one forward and backward pass: the tuned size of forward passes, less where the graph would be large."""
-    room = _room.get(context.predictor.module, MOST_NUMBERS)
+    room = _room.get(context.predictor.module, MOST_INPUT_NUMBERS)
     return max(1, min(context.predictor.chunk, room // context.inputs[0].numel()))
 
 
@@ -102,7 +101,7 @@ def in_chunks(context: Samples, work: Callable[[Tensor], Found]) -> Iterator[Fou
 
 def tell_completeness(context: Samples, attributions: Tensor, change: Tensor) -> None:
     """Tell by what share of the change (N,) of the logit from the baseline the attributions miss it."""
-    context.tell(completeness_error=relative_error(sums(attributions), change))
+    context.tell(completeness_error=relative_error(total(attributions), change))
 
 
 def gradient_of(outputs: Tensor, points: Tensor) -> Tensor:
@@ -114,7 +113,7 @@ def gradient_of(outputs: Tensor, points: Tensor) -> Tensor:
     return gradient
 
 
-def _block(rows: int, samples: int, draws: int, done: int) -> tuple[int, int]:
+def _next_block(rows: int, samples: int, draws: int, done: int) -> tuple[int, int]:
     """How many of the samples that are left, and how many of their draws, to take next; blocks are of even size."""
     left = draws - done
     if rows >= left:

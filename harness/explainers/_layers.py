@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
-from harness.explainers._at_layer import Layer, hooked, output_of
-from harness.explainers._layouts import CHANNELS_FIRST, CHANNELS_LAST, TOKENS, Layout, Reader, settle
+from harness.explainers._at_layer import MapLayer, forward_hook, output_of
+from harness.explainers._layouts import CHANNELS_FIRST, CHANNELS_LAST, TOKENS, OutputLayout, ShapeReader, settle
 from harness.samples import Samples
 
 _ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -32,17 +32,17 @@ _ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Ta
 
 
 @dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """One call of a module for a single input: shapes of its first argument and output, None where no tensor."""
 
     name: str
     module: nn.Module
     given: tuple[int, ...] | None
     shape: tuple[int, ...] | None
-    layouts: list[Layout]
+    layouts: list[OutputLayout]
 
 
-def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None, **options: object) -> Layer:
+def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None, **options: object) -> MapLayer:
     """The layer ``layer`` if given, else the last one that has places, from which the outputs are computed.
 
     In this order: the layer that a timm model names last in ``feature_info``; else the last module called once whose
@@ -54,11 +54,11 @@ def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None
     if layer is not None and layer not in dict(model.named_modules()):
         raise _unknown_layer(model, layer)
     one = context.inputs[:1]
-    calls = _calls(model, one, context.units.shape)
+    calls = module_calls(model, one, context.units.shape)
     if layer is not None:
-        return _given(model, calls, layer, one)
+        return _named_layer(model, calls, layer, one)
     call = _declared(model, calls) or _last(calls)
-    chosen = _settled(model, call, one)
+    chosen = _with_one_layout(model, call, one)
     if chosen.layout.kind == TOKENS and _mixed(calls, chosen.layout):
         raise NotApplicable(f"after its tokens lie in order, as in {chosen.name!r}, linear layers mix the places")
     if chosen.layout.prefix and not _depends_on_places(model, chosen, one):
@@ -66,20 +66,20 @@ def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None
     return chosen
 
 
-def _calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[Call]:
+def module_calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[ModuleCall]:
     """What every module of the model is given and gives for one input, in the order in which they finish."""
     calls, handles, before = [], [], [None]  # the last output, by which what merely passes on is known
     prefix = next((m.num_prefix_tokens for m in model.modules() if hasattr(m, "num_prefix_tokens")), None)
-    reader = Reader(size, prefix if isinstance(prefix, int) else None)
+    reader = ShapeReader(size, prefix if isinstance(prefix, int) else None)
 
     def note(name: str) -> Callable[[nn.Module, tuple, object], None]:
         def hook(module: nn.Module, arguments: tuple, output: object) -> None:
-            shape = _shape(output)
+            shape = _shape_of_tensor(output)
             layouts = reader.read(shape) if shape else []
             same = [output, *(arguments[:1] if isinstance(module, _ELEMENTWISE) else ())]
             kept = before[0] is not None and any(value is before[0] for value in same)
             layouts = calls[-1].layouts if kept else _by_kind(module, layouts)
-            calls.append(Call(name, module, _shape(*arguments[:1]), shape, layouts))
+            calls.append(ModuleCall(name, module, _shape_of_tensor(*arguments[:1]), shape, layouts))
             before[0] = output
 
         return hook
@@ -96,7 +96,7 @@ def _calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[Call]:
     return calls
 
 
-def _by_kind(module: nn.Module, layouts: list[Layout]) -> list[Layout]:
+def _by_kind(module: nn.Module, layouts: list[OutputLayout]) -> list[OutputLayout]:
     """The readings that agree with where a module of this kind has its channels; all where it does not say."""
     if isinstance(module, _FIRST):
         return [layout for layout in layouts if layout.kind == CHANNELS_FIRST]
@@ -105,11 +105,11 @@ def _by_kind(module: nn.Module, layouts: list[Layout]) -> list[Layout]:
     return layouts
 
 
-def _shape(value: object = None) -> tuple[int, ...] | None:
+def _shape_of_tensor(value: object = None) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) and value.dim() else None
 
 
-def _given(model: nn.Module, calls: list[Call], layer: str, one: Tensor) -> Layer:
+def _named_layer(model: nn.Module, calls: list[ModuleCall], layer: str, one: Tensor) -> MapLayer:
     own = [call for call in calls if call.name == layer]
     if len(own) != 1:
         raise NotApplicable(f"layer {layer!r} is called {len(own)} times in a forward pass, a map needs one call")
@@ -118,10 +118,10 @@ def _given(model: nn.Module, calls: list[Call], layer: str, one: Tensor) -> Laye
             f"layer {layer!r} gives {own[0].shape or 'no tensor'}, a map needs (N, C, ...), (N, ..., C) or tokens with "
             f"more than one place and the input's aspect ratio"
         )
-    return _settled(model, own[0], one)
+    return _with_one_layout(model, own[0], one)
 
 
-def _declared(model: nn.Module, calls: list[Call]) -> Call | None:
+def _declared(model: nn.Module, calls: list[ModuleCall]) -> ModuleCall | None:
     """The layer that a timm model, or one inside a wrapper, names as its last features."""
     for outer, module in model.named_modules():
         info = getattr(module, "feature_info", None)
@@ -132,7 +132,7 @@ def _declared(model: nn.Module, calls: list[Call]) -> Call | None:
     return None
 
 
-def _last(calls: list[Call]) -> Call:
+def _last(calls: list[ModuleCall]) -> ModuleCall:
     """The last call with places, before any adaptive pooling of them."""
     times = Counter(call.name for call in calls)
     ends = [at for at, call in enumerate(calls) if call.layouts and isinstance(call.module, _ADAPTIVE)]
@@ -146,15 +146,15 @@ def _last(calls: list[Call]) -> Call:
     return fit[-1]
 
 
-def _settled(model: nn.Module, call: Call, one: Tensor) -> Layer:
+def _with_one_layout(model: nn.Module, call: ModuleCall, one: Tensor) -> MapLayer:
     layout = settle(call.layouts, lambda inputs: output_of(model, call.name, inputs), one)
     if layout is None or (len(layout.grid) == 1 and layout.kind == CHANNELS_LAST):
         shape = ("N", *call.shape[1:])
         raise NotApplicable(f"it cannot be told which axes of the output {shape} of layer {call.name!r} are places")
-    return Layer(call.name, layout)
+    return MapLayer(call.name, layout)
 
 
-def _mixed(calls: list[Call], layout: Layout) -> bool:
+def _mixed(calls: list[ModuleCall], layout: OutputLayout) -> bool:
     """Whether a linear layer works along the tokens: (N, C, tokens)."""
     lengths = {call.shape[1] for call in calls for each in call.layouts if each.kind == TOKENS}
     given = [call.given for call in calls if isinstance(call.module, nn.Linear) and call.given]
@@ -162,7 +162,7 @@ def _mixed(calls: list[Call], layout: Layout) -> bool:
     return any(len(shape) == 3 and shape[2] == length and shape[1] not in lengths for shape in given)
 
 
-def _depends_on_places(model: nn.Module, layer: Layer, one: Tensor) -> bool:
+def _depends_on_places(model: nn.Module, layer: MapLayer, one: Tensor) -> bool:
     """Whether the outputs are computed from the layer's tokens for places, whatever the weights.
 
     What is computed from NaN is NaN. A gradient would be 0 too where a weight is, as in the heads of untrained models.
@@ -173,16 +173,16 @@ def _depends_on_places(model: nn.Module, layer: Layer, one: Tensor) -> bool:
         poisoned[:, layer.layout.prefix :] = torch.nan
         return poisoned
 
-    with torch.no_grad(), hooked(model.get_submodule(layer.name), poison):
+    with torch.no_grad(), forward_hook(model.get_submodule(layer.name), poison):
         return bool(model(one.clone()).isnan().any())
 
 
-def _before_last_attention(model: nn.Module, calls: list[Call], blank: Layer, one: Tensor) -> Layer:
+def _before_last_attention(model: nn.Module, calls: list[ModuleCall], blank: MapLayer, one: Tensor) -> MapLayer:
     times = Counter(call.name for call in calls)
     for call in reversed(calls):
         norm = "norm" in type(call.module).__name__.lower()
         if norm and times[call.name] == 1 and blank.layout in call.layouts:
-            layer = Layer(call.name, blank.layout)
+            layer = MapLayer(call.name, blank.layout)
             if _depends_on_places(model, layer, one):
                 return layer
     raise NotApplicable(

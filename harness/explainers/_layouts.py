@@ -13,14 +13,14 @@ from torch.nn import functional as F
 CHANNELS_FIRST, CHANNELS_LAST, TOKENS = "channels first", "channels last", "tokens"
 
 MOST_EXTRA_TOKENS = 8  # class, distillation and register tokens
-PARTS = 4  # along each axis of the input, changed one after the other to see where an output changes
+INPUT_PARTS = 4  # along each axis of the input, changed one after the other to see where an output changes
 CLEARLY, LEAST_SLOPE = 2, 0.02  # how much better than another reading, or than none, one must follow such changes
 
 Grid = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Layout:
+class OutputLayout:
     """One reading of a layer's output.
 
     kind    CHANNELS_FIRST (N, C, *grid), CHANNELS_LAST (N, *grid, C), or TOKENS (N, prefix + places, C)
@@ -39,7 +39,7 @@ class Layout:
         return output.movedim(-1, 1) if self.kind == CHANNELS_LAST else output
 
 
-class Reader:
+class ShapeReader:
     """Reads the shapes of a model's outputs in the order in which they come: later ones are read in the light of
     earlier ones.
 
@@ -52,7 +52,7 @@ class Reader:
         self.grids: list[Grid] = []  # of maps seen so far
         self.lengths: set[int] = set()  # of token sequences seen so far
 
-    def read(self, shape: Sequence[int]) -> list[Layout]:
+    def read(self, shape: Sequence[int]) -> list[OutputLayout]:
         """All layouts that an output of this shape, of a single input, can have; none where it has no places."""
         if shape[0] != 1:  # windows, or tokens before the batch
             return []
@@ -60,12 +60,12 @@ class Reader:
             return self._maps(shape)
         return self._tokens(*shape[1:]) if len(shape) == 3 and len(self.size) == 2 else []
 
-    def _maps(self, shape: Sequence[int]) -> list[Layout]:
+    def _maps(self, shape: Sequence[int]) -> list[OutputLayout]:
         if len(shape) == 4 and shape[2] in self.lengths:  # (N, heads, tokens, ...): inside an attention
             return []
-        found = [Layout(CHANNELS_FIRST, tuple(shape[2:]))] if self._fits(tuple(shape[2:])) else []
+        found = [OutputLayout(CHANNELS_FIRST, tuple(shape[2:]))] if self._fits(tuple(shape[2:])) else []
         if min(shape[1:-1]) > 1 and self._fits(tuple(shape[1:-1])):
-            found.append(Layout(CHANNELS_LAST, tuple(shape[1:-1])))
+            found.append(OutputLayout(CHANNELS_LAST, tuple(shape[1:-1])))
         if len(self.size) == 1 and found and found[0].kind != CHANNELS_FIRST:
             return []  # any length could be that of a series: only channels first is served
         self.grids += [layout.grid for layout in found]
@@ -78,14 +78,14 @@ class Reader:
         (height, width), (h, w) = self.size, grid
         return h * w > 1 and abs(h * width - w * height) <= height + width
 
-    def _tokens(self, length: int, width: int) -> list[Layout]:
+    def _tokens(self, length: int, width: int) -> list[OutputLayout]:
         """Tokens on the grid of an earlier map, as patches are made; else on any grid of square patches."""
         seen = [grid for grid in reversed(self.grids) if self._extra(length, grid)][:1]
         if not seen and width in map(math.prod, self.grids):
             return []  # a flattened map (N, C, places)
         found = seen or [grid for grid in self._patches() if self._extra(length, grid)]
         self.lengths |= {length} if found else set()
-        return [Layout(TOKENS, grid, length - math.prod(grid)) for grid in found]
+        return [OutputLayout(TOKENS, grid, length - math.prod(grid)) for grid in found]
 
     def _extra(self, length: int, grid: Grid) -> bool:
         """Whether so many tokens are the grid's places and as many in front as there can be."""
@@ -99,7 +99,7 @@ class Reader:
         return [(height // side, width // side) for side in sides]
 
 
-def settle(layouts: Sequence[Layout], output_of: Callable[[Tensor], Tensor], one: Tensor) -> Layout | None:
+def settle(layouts: Sequence[OutputLayout], output_of: Callable[[Tensor], Tensor], one: Tensor) -> OutputLayout | None:
     """The one of several readings whose places follow a change of the input about; None where none does so clearly.
 
     ``output_of`` gives the layer's output; ``one`` is one input (1, C, ...), of which one part after the other is
@@ -107,27 +107,27 @@ def settle(layouts: Sequence[Layout], output_of: Callable[[Tensor], Tensor], one
     """
     if len(layouts) == 1:
         return layouts[0]
-    parts, positions = _parts(one.shape[2:])
+    parts, positions = _block_masks(one.shape[2:])
     step = (one.max() - one.min()) or torch.ones_like(one.max())
     with torch.no_grad():
         outputs = output_of(torch.cat([one, one + step * parts.to(one)]))
     change = (outputs[1:] - outputs[:1]).double().square()
     best, second = sorted(
-        ((_slope(layout.maps(change).sum(1), positions.to(change)), layout) for layout in layouts),
+        ((_movement(layout.maps(change).sum(1), positions.to(change)), layout) for layout in layouts),
         key=lambda pair: -pair[0],
     )[:2]
     return best[1] if best[0] > CLEARLY * max(second[0], LEAST_SLOPE) else None
 
 
-def _parts(size: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _block_masks(size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Masks (parts, 1, *size) of blocks that tile an input, and their positions (parts, axes) in 0..1 on each axis."""
-    strips = [F.one_hot(torch.arange(side) * PARTS // side, PARTS).T.double() for side in size]
+    strips = [F.one_hot(torch.arange(side) * INPUT_PARTS // side, INPUT_PARTS).T.double() for side in size]
     masks = [reduce(lambda rows, strip: rows[..., None] * strip, chosen) for chosen in product(*strips)]
-    places = list(product(torch.arange(PARTS).double().div(PARTS - 1).tolist(), repeat=len(size)))
+    places = list(product(torch.arange(INPUT_PARTS).double().div(INPUT_PARTS - 1).tolist(), repeat=len(size)))
     return torch.stack(masks)[:, None], torch.tensor(places, dtype=torch.float64)
 
 
-def _slope(energy: Tensor, positions: Tensor) -> float:
+def _movement(energy: Tensor, positions: Tensor) -> float:
     """How far the centre of a change (parts, *grid) moves along each axis as its cause moves by 1, on average: at most
     about 1, and 0 where the axes are no places."""
     total, slopes = energy.flatten(1).sum(1).clamp(min=torch.finfo(energy.dtype).tiny), []

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from harness.errors import NotApplicable
 from harness.explainers._lrp_passing import elementwise, over_channels, passing_rules, plainly, shared, shifted
-from harness.explainers._lrp_rules import Entry, Layer, Relayed, carry, carry_flat, enter
-from harness.explainers._lrp_rules import Rule as LayerRule
-from harness.explainers._operations import Rule, on_graph
+from harness.explainers._lrp_rules import FirstLayerInput, LinearLayer, Relayed, carry, carry_flat, first_layer_input
+from harness.explainers._lrp_rules import OperationRule as LayerRule
+from harness.explainers._operations import OperationRule, on_graph
 
 CONVOLUTIONS = tuple(f"{kind}{axes}d" for kind in ("conv", "conv_transpose") for axes in (1, 2, 3))
 PRODUCTS = ("matmul", "einsum", "tensordot", "inner")
@@ -32,14 +32,14 @@ class Propagation:
     rule: LayerRule
     flat: bool = False
     softmax: str | None = None
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[FirstLayerInput] = field(default_factory=list)
     layers: int = 0
     flattened: int = 0
     merged: int = 0
     products: int = 0
     softmaxes: int = 0
 
-    def rules(self) -> dict[str, Rule]:
+    def rules(self) -> dict[str, OperationRule]:
         """Names of operations to what answers for them."""
         return {
             **passing_rules(self.rule),
@@ -71,7 +71,7 @@ class Propagation:
             axis = axis if weight.shape[axis] == values.shape[1] else None
         bias = values.new_zeros(1) if bias is None else bias.detach()
         shift = over_channels(bias, values.dim() - weight.dim() + 1, values.dim())
-        layer = Layer(lambda x, w: function(x, w, None, *rest, **named), weight.detach(), shift, axis, True)
+        layer = LinearLayer(lambda x, w: function(x, w, None, *rest, **named), weight.detach(), shift, axis, True)
         return self._layer(layer, input, values)
 
     def _linear(self, function: Callable, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -79,7 +79,9 @@ class Propagation:
             return NotImplemented
         values = plainly(function, input, weight, bias)
         shift = values.new_zeros(()) if bias is None else bias.detach()
-        return self._layer(Layer(function, weight.detach(), shift, 0 if values.dim() == 2 else None), input, values)
+        return self._layer(
+            LinearLayer(function, weight.detach(), shift, 0 if values.dim() == 2 else None), input, values
+        )
 
     def _addmm(
         self, function: Callable, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
@@ -107,11 +109,13 @@ class Propagation:
 
         values, weight = plainly(function, *args, **named), args[other].detach()
         by_columns = function.__name__ in ("matmul", "mm") and other == 1 and weight.dim() == values.dim() == 2
-        return self._layer(Layer(operation, weight, values.new_zeros(()), 1 if by_columns else None), args[own], values)
+        return self._layer(
+            LinearLayer(operation, weight, values.new_zeros(()), 1 if by_columns else None), args[own], values
+        )
 
-    def _layer(self, layer: Layer, inputs: Tensor, values: Tensor) -> Tensor:
+    def _layer(self, layer: LinearLayer, inputs: Tensor, values: Tensor) -> Tensor:
         """A linear layer's outputs, with a note of it for a scale or shift that may come next."""
-        entry, flat = enter(inputs), False
+        entry, flat = first_layer_input(inputs), False
         if entry is not None:
             self.entries.append(entry)
             flat = self.flat and layer.convolution
@@ -131,10 +135,10 @@ class Propagation:
         answer.linear_layer = (layer, inputs, answer._version)
         return answer
 
-    def _merged(self, input: Tensor, values: Tensor, change: Callable[[Layer], Layer]) -> Tensor:
+    def _merged(self, input: Tensor, values: Tensor, change: Callable[[LinearLayer], LinearLayer]) -> Tensor:
         """The layer that ``input`` comes from with what follows it, as one layer."""
         layer, inputs, _ = input.linear_layer
-        flat = self.flat and layer.convolution and enter(inputs) is not None
+        flat = self.flat and layer.convolution and first_layer_input(inputs) is not None
         self.layers, self.flattened = self.layers - 1, self.flattened - flat
         return self._layer(change(layer), inputs, values)
 

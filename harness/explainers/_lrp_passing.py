@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from harness.errors import NotApplicable
 from harness.explainers._lrp_rules import Rule as LayerRule
-from harness.explainers._lrp_rules import Weighted, enter, ratio
+from harness.explainers._lrp_rules import Weighted, first_layer_input, ratio
 from harness.explainers._operations import Rule, on_graph
 
 # Of each number alone: all relevance of the output is the input's. So it is of a quotient whose norm is held constant.
@@ -96,7 +96,7 @@ def elementwise(function: Callable, input: Tensor, *rest: Any, **named: Any) -> 
     """All relevance of each output to its input; before the first layer plainly, as it only prepares the input."""
     if not on_graph(input) or on_graph(*rest, *named.values()):
         return NotImplemented
-    if enter(input) is not None:
+    if first_layer_input(input) is not None:
         return function(input, *rest, **named)
     values = plainly(function, input, *rest, **named)
     return Weighted.apply(input.expand_as(values), values, ratio(values, input.detach()))
@@ -151,9 +151,9 @@ def _layer_norm(
     eps: float = 1e-5,
     *rest: Any,
 ) -> Tensor:
-    normed = _standardised(input, tuple(range(-len(normalized_shape), 0)), eps)
+    normed = _standardised_by_constant(input, tuple(range(-len(normalized_shape), 0)), eps)
     normed = normed if weight is None else normed * weight
-    return _normed(rule, normed, plainly(function, input, normalized_shape, weight, bias, eps))
+    return _after_norm(rule, normed, plainly(function, input, normalized_shape, weight, bias, eps))
 
 
 def _group_norm(
@@ -167,7 +167,7 @@ def _group_norm(
     *rest: Any,
 ) -> Tensor:
     values = plainly(function, input, num_groups, weight, bias, eps)
-    return _normed(rule, _in_groups(input, num_groups, weight, eps), values)
+    return _after_norm(rule, _in_groups(input, num_groups, weight, eps), values)
 
 
 def _instance_norm(
@@ -185,21 +185,21 @@ def _instance_norm(
     if function is not F.instance_norm or not use_input_stats:
         return NotImplemented
     values = plainly(function, input, None, None, weight, bias, True, momentum, eps)
-    return _normed(rule, _in_groups(input, input.shape[1], weight, eps), values)
+    return _after_norm(rule, _in_groups(input, input.shape[1], weight, eps), values)
 
 
 def _in_groups(input: Tensor, groups: int, weight: Tensor | None, eps: float) -> Tensor:
     grouped = input.unflatten(1, (groups, -1))
-    normed = _standardised(grouped, tuple(range(2, grouped.dim())), eps).flatten(1, 2)
+    normed = _standardised_by_constant(grouped, tuple(range(2, grouped.dim())), eps).flatten(1, 2)
     return normed if weight is None else normed * over_channels(weight, 1, input.dim())
 
 
-def _standardised(input: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+def _standardised_by_constant(input: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
     """Centred and divided by a standard deviation that is held constant (2202.07304)."""
     variance = input.detach().var(axes, unbiased=False, keepdim=True)
     return (input - input.mean(axes, keepdim=True)) * torch.rsqrt(variance + eps)
 
 
-def _normed(rule: LayerRule, normed: Tensor, values: Tensor) -> Tensor:
+def _after_norm(rule: LayerRule, normed: Tensor, values: Tensor) -> Tensor:
     factor = torch.ones_like(values) if rule.absorbs else ratio(values, normed.detach())
     return Weighted.apply(normed, values, factor)

@@ -17,13 +17,13 @@ RULES = ("zplus", "epsilon", "gamma", "alpha_beta")
 # Where the inputs' contributions are no more than this share of an output, its bias alone explains it: the quotient
 # would be rounding errors.
 DEAD = 1e-6
-LEAST = 1e-20  # of a divisor, beyond which quotients leave the range of float32
+LEAST_DIVISOR = 1e-20  # of a divisor, beyond which quotients leave the range of float32
 
 Modifier = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Part:
+class RulePart:
     """A share of the relevance and the contributions that it follows.
 
     positive, negative   what becomes of the weights that inputs above and below zero meet
@@ -37,14 +37,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Rule:
+class LayerRule:
     """What a linear layer does with relevance.
 
     epsilon   added to denominators with their sign, or None where contributions that are all zero get nothing
     absorbs   whether the bias is a contribution like others, and keeps its relevance
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[RulePart, ...]
     epsilon: float | None = None
     absorbs: bool = False
 
@@ -52,33 +52,36 @@ class Rule:
         """Relevance per unit of contribution; ``outputs`` are what the layer computed."""
         if self.epsilon is not None:
             return relevance / (contributions + self.epsilon * torch.where(contributions < 0, -1.0, 1.0))
-        alive = contributions.abs() > (DEAD * outputs.abs()).clamp(min=LEAST)
+        alive = contributions.abs() > (DEAD * outputs.abs()).clamp(min=LEAST_DIVISOR)
         return torch.where(alive, relevance / torch.where(alive, contributions, 1.0), 0.0)
 
 
-def rule_of(name: str, epsilon: float, gamma: float, alpha: float, absorbs: bool) -> Rule:
+def rule_of(name: str, epsilon: float, gamma: float, alpha: float, absorbs: bool) -> LayerRule:
     """One of RULES by name; ``absorbs`` says whether biases keep their share."""
     parts = {
-        "epsilon": (Part(1, _same, _same),),
-        "zplus": (Part(1, _above, _below),),
-        "alpha_beta": (Part(alpha, _above, _below), Part(1 - alpha, _below, _above)),
+        "epsilon": (RulePart(1, _unchanged, _unchanged),),
+        "zplus": (RulePart(1, _positive_part, _negative_part),),
+        "alpha_beta": (
+            RulePart(alpha, _positive_part, _negative_part),
+            RulePart(1 - alpha, _negative_part, _positive_part),
+        ),
         "gamma": (
-            Part(1, _more(_above, gamma), _more(_below, gamma), 1),
-            Part(1, _more(_below, gamma), _more(_above, gamma), -1),
+            RulePart(1, _more(_positive_part, gamma), _more(_negative_part, gamma), 1),
+            RulePart(1, _more(_negative_part, gamma), _more(_positive_part, gamma), -1),
         ),
     }[name]
-    return Rule(parts, epsilon if name == "epsilon" else None, absorbs)
+    return LayerRule(parts, epsilon if name == "epsilon" else None, absorbs)
 
 
-def _same(weight: Tensor) -> Tensor:
+def _unchanged(weight: Tensor) -> Tensor:
     return weight
 
 
-def _above(weight: Tensor) -> Tensor:
+def _positive_part(weight: Tensor) -> Tensor:
     return weight.clamp(min=0)
 
 
-def _below(weight: Tensor) -> Tensor:
+def _negative_part(weight: Tensor) -> Tensor:
     return weight.clamp(max=0)
 
 
@@ -87,7 +90,7 @@ def _more(side: Modifier, gamma: float) -> Modifier:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LinearLayer:
     """A linear layer: ``operation(inputs, weight) + shift``.
 
     shift   broadcasts onto the outputs
@@ -100,12 +103,12 @@ class Layer:
     axis: int | None = None
     convolution: bool = False
 
-    def then(self, scale: Tensor, shift: Tensor) -> "Layer":
+    def then(self, scale: Tensor, shift: Tensor) -> "LinearLayer":
         """This layer and then a scale and a shift of each channel, both (1, C, 1, ...), as one layer."""
         shape = [-1 if axis == self.axis else 1 for axis in range(self.weight.dim())]
         return replace(self, weight=self.weight * scale.reshape(shape), shift=self.shift * scale + shift)
 
-    def contributions(self, part: Part, inputs: Tensor) -> Tensor:
+    def contributions(self, part: RulePart, inputs: Tensor) -> Tensor:
         """What the inputs add to the outputs, without the bias, under a part of a rule."""
         if part.positive is part.negative:
             return self.operation(inputs, part.positive(self.weight))
@@ -115,7 +118,7 @@ class Layer:
         return total
 
 
-def carry(rule: Rule, layer: Layer, inputs: Tensor, outputs: Tensor, gradient: Tensor) -> Tensor:
+def carry(rule: LayerRule, layer: LinearLayer, inputs: Tensor, outputs: Tensor, gradient: Tensor) -> Tensor:
     """What stands in the place of the gradient at a layer's inputs, from that at its outputs."""
     relevance, carried = outputs * gradient, torch.zeros_like(inputs)
     for part in rule.parts:
@@ -130,7 +133,7 @@ def carry(rule: Rule, layer: Layer, inputs: Tensor, outputs: Tensor, gradient: T
     return carried
 
 
-def carry_flat(layer: Layer, counted: Tensor, relevance: Tensor) -> Tensor:
+def carry_flat(layer: LinearLayer, counted: Tensor, relevance: Tensor) -> Tensor:
     """Relevance of a layer's inputs, each output's shared equally by those of its inputs that count (0 or 1)."""
     with torch.enable_grad():
         leaf = counted.detach().requires_grad_()
@@ -174,12 +177,12 @@ def ratio(values: Tensor, inputs: Tensor) -> Tensor:
 
     Masks may make values infinite, and these have no relevance.
     """
-    alive = (inputs.abs() > LEAST) & values.isfinite()
+    alive = (inputs.abs() > LEAST_DIVISOR) & values.isfinite()
     return torch.where(alive, values / torch.where(alive, inputs, 1.0), 0.0)
 
 
 @dataclass
-class Entry:
+class FirstLayerInput:
     """A first layer's input and the model's own: nothing that has a rule lies between them.
 
     reach       by how much each prepared number changes when every input grows by one: 0 at padding
@@ -193,12 +196,12 @@ class Entry:
 
     def at_input(self) -> Tensor:
         """The relevance of the model's inputs: each prepared number's goes to the inputs it was made from."""
-        moved = self.reach.abs() > LEAST
+        moved = self.reach.abs() > LEAST_DIVISOR
         share = torch.where(moved, self.relevance / torch.where(moved, self.reach, 1.0), 0.0)
         return torch.autograd.grad(self.prepared, self.leaf, share, retain_graph=True)[0]
 
 
-def enter(inputs: Tensor) -> Entry | None:
+def first_layer_input(inputs: Tensor) -> FirstLayerInput | None:
     """The entry at a layer's inputs, or None where a rule was at work before them.
 
     None also where the model took differences of its inputs, like those from their mean: numbers that do not change
@@ -211,7 +214,7 @@ def enter(inputs: Tensor) -> Entry | None:
     pulled = torch.autograd.grad(inputs, leaf, ones, create_graph=True)[0]
     uneven = torch.autograd.grad((pulled * _uneven(leaf)).sum(), ones, retain_graph=True)[0]
     reach = torch.autograd.grad(pulled.sum(), ones)[0]
-    return None if (uneven.abs() > 2.01 * reach.abs() + LEAST).any() else Entry(inputs, leaf, reach)
+    return None if (uneven.abs() > 2.01 * reach.abs() + LEAST_DIVISOR).any() else FirstLayerInput(inputs, leaf, reach)
 
 
 def _uneven(leaf: Tensor) -> Tensor:

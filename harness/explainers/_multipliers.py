@@ -31,7 +31,7 @@ Approximation = Callable[[Tensor, Callable[..., Any], tuple, tuple, dict[str, An
 NEAR = 1e-6
 
 
-def _slope(function: Callable[[Tensor], Tensor], x: Tensor, r: Tensor) -> Tensor:
+def _chord_slope(function: Callable[[Tensor], Tensor], x: Tensor, r: Tensor) -> Tensor:
     """The slope of an elementwise function's chord from ``r`` to ``x``."""
     change = x - r
     close = (x == r) | (change.abs() <= NEAR * torch.maximum(x.abs(), r.abs()))
@@ -57,16 +57,16 @@ def pieces(y: Tensor, function: Callable[..., Tensor], args: tuple, references: 
 
 def smooth(y: Tensor, function: Callable[..., Tensor], args: tuple, references: tuple, kwargs: dict) -> Tensor:
     """Of other elementwise functions, in doubles: near numbers have few digits of their difference in single ones."""
-    x, rest = args[0], [_wide(each) for each in args[1:]]
-    slope = _slope(lambda z: function(z, *rest, **kwargs), _wide(x.detach()), _wide(references[0]))
-    return _finite(x) * slope.to(x.dtype)
+    x, rest = args[0], [_in_doubles(each) for each in args[1:]]
+    slope = _chord_slope(lambda z: function(z, *rest, **kwargs), _in_doubles(x.detach()), _in_doubles(references[0]))
+    return _bounded(x) * slope.to(x.dtype)
 
 
-def _wide(value: Any) -> Any:
+def _in_doubles(value: Any) -> Any:
     return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def _finite(x: Tensor) -> Tensor:
+def _bounded(x: Tensor) -> Tensor:
     """What is masked out by -inf has multiplier 0, but 0 times infinity is not 0."""
     return x.clamp(torch.finfo(x.dtype).min, torch.finfo(x.dtype).max)
 
@@ -103,7 +103,7 @@ def _root(square: Tensor, y: Tensor, function: Callable[..., Tensor], references
 def glu(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
     dim = args[1] if len(args) > 1 else kwargs.get("dim", -1)
     (x, gate), (x_reference, gate_reference) = args[0].chunk(2, dim), references[0].chunk(2, dim)
-    slope = _slope(torch.sigmoid, _wide(gate.detach()), _wide(gate_reference)).to(y.dtype)
+    slope = _chord_slope(torch.sigmoid, _in_doubles(gate.detach()), _in_doubles(gate_reference)).to(y.dtype)
     opened = (gate.detach().sigmoid() + gate_reference.sigmoid()) / 2
     return x * opened + (x.detach() + x_reference) / 2 * slope * gate
 
@@ -120,28 +120,28 @@ def log_softmax(y: Tensor, function: Callable, args: tuple, references: tuple, k
 def _exponentials(args: tuple, references: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
     """The chords of exp at a softmax's logarithms, and the logarithms for the sake of their derivative."""
     dim, x = (args[1] if len(args) > 1 else kwargs["dim"]), args[0]
-    at, reference = (torch.log_softmax(_wide(each.detach()), dim) for each in (x, references[0]))
-    slope = _slope(torch.exp, at, reference).to(x.dtype)
-    x = _finite(x)
+    at, reference = (torch.log_softmax(_in_doubles(each.detach()), dim) for each in (x, references[0]))
+    slope = _chord_slope(torch.exp, at, reference).to(x.dtype)
+    x = _bounded(x)
     return slope, x - (slope * x).sum(dim, keepdim=True) / slope.sum(dim, keepdim=True)
 
 
 def layer_norm(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
-    given = _named(("normalized_shape", "weight", "bias", "eps"), args, kwargs)
+    given = _arguments_by_name(("normalized_shape", "weight", "bias", "eps"), args, kwargs)
     axes = list(range(-len(given["normalized_shape"]), 0))
     centred = [z - z.mean(axes, keepdim=True) for z in (args[0], references[0])]
     return _times(_over_norm(*centred, axes, given.get("eps", 1e-5)), given.get("weight"))
 
 
 def rms_norm(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
-    given = _named(("normalized_shape", "weight", "eps"), args, kwargs)
+    given = _arguments_by_name(("normalized_shape", "weight", "eps"), args, kwargs)
     eps, axes = given.get("eps"), list(range(-len(given["normalized_shape"]), 0))
     eps = torch.finfo(y.dtype).eps if eps is None else eps
     return _times(_over_norm(args[0], references[0], axes, eps), given.get("weight"))
 
 
 def group_norm(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
-    given = _named(("num_groups", "weight", "bias", "eps"), args, kwargs)
+    given = _arguments_by_name(("num_groups", "weight", "bias", "eps"), args, kwargs)
     grouped = [z.unflatten(1, (given["num_groups"], -1)).flatten(2) for z in (args[0], references[0])]
     centred = [z - z.mean(2, keepdim=True) for z in grouped]
     normed = _over_norm(*centred, [2], given.get("eps", 1e-5)).reshape(y.shape)
@@ -150,7 +150,7 @@ def group_norm(y: Tensor, function: Callable, args: tuple, references: tuple, kw
 
 
 def instance_norm(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
-    given = _named(
+    given = _arguments_by_name(
         ("running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"), args, kwargs
     )
     if not given.get("use_input_stats", True):
@@ -160,7 +160,7 @@ def instance_norm(y: Tensor, function: Callable, args: tuple, references: tuple,
 
 
 def normalize(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
-    given = _named(("p", "dim", "eps"), args, kwargs)
+    given = _arguments_by_name(("p", "dim", "eps"), args, kwargs)
     eps = given.get("eps", 1e-12) ** 2
     return _over_norm(args[0], references[0], [given.get("dim", 1)], eps, share=1)
 
@@ -178,7 +178,7 @@ def _times(normed: Tensor, weight: Tensor | None) -> Tensor:
     return normed if weight is None else normed * weight
 
 
-def _named(names: tuple[str, ...], args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _arguments_by_name(names: tuple[str, ...], args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments after the first by name, however they came."""
     return dict(zip(names, args[1:], strict=False)) | kwargs
 
@@ -191,19 +191,19 @@ def max_pool(dimensions: int, pool: Callable[..., tuple[Tensor, Tensor]]) -> Cal
         x, r = args[0], references[0]
         (_, at), (_, reference_at) = (pool(z, *args[1:], **options) for z in (x.detach(), r))
         x, r, at, reference_at = (z.flatten(-dimensions) for z in (x, r, at, reference_at))
-        return _largest(x, r, at, reference_at).reshape(y.shape)
+        return _maxima(x, r, at, reference_at).reshape(y.shape)
 
     return approximate
 
 
 def largest_along(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
-    axes = _named(("dim",), args, kwargs)["dim"]
+    axes = _arguments_by_name(("dim",), args, kwargs)["dim"]
     axes = [axes] if isinstance(axes, int) else list(axes)
     x, r = (z.movedim(axes, [*range(-len(axes), 0)]).flatten(-len(axes)) for z in (args[0], references[0]))
-    return _largest(x, r, *(z.argmax(-1, keepdim=True) for z in (x.detach(), r))).reshape(y.shape)
+    return _maxima(x, r, *(z.argmax(-1, keepdim=True) for z in (x.detach(), r))).reshape(y.shape)
 
 
-def _largest(x: Tensor, r: Tensor, at: Tensor, reference_at: Tensor) -> Tensor:
+def _maxima(x: Tensor, r: Tensor, at: Tensor, reference_at: Tensor) -> Tensor:
     """The maxima along the last axis, at places ``at`` in ``x`` and ``reference_at`` in ``r``."""
     change = x.detach().gather(-1, at) - r.gather(-1, reference_at)
     place = torch.where(change >= 0, at, reference_at)

@@ -21,10 +21,10 @@ from harness.guards import frozen
 
 # A rule answers ``rule(function, *args, **kwargs)``: ``function`` computes the operation itself, never in place. It may
 # return NotImplemented where it has nothing to say of these arguments; the operation is then unruled.
-Rule = Callable[..., Any]
+OperationRule = Callable[..., Any]
 
 # Names under which torch reports the same operation.
-SAME = {
+SYNONYMS = {
     "hardtanh": "relu6",
     "threshold": "relu",
     "_threshold": "relu",
@@ -194,7 +194,7 @@ class Operations(TorchFunctionMode):
                      WITH_CONSEQUENCE was not
     """
 
-    def __init__(self, rules: Mapping[str, Rule]) -> None:
+    def __init__(self, rules: Mapping[str, OperationRule]) -> None:
         super().__init__()
         self.rules = rules
         self.ruled: Counter[str] = Counter()
@@ -204,7 +204,7 @@ class Operations(TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         args, kwargs = _held_constant(args), _held_constant(kwargs or {})
-        name, in_place = canonical(function)
+        name, in_place = canonical_name(function)
         if name in _TAKEN_APART:
             with self:  # a mode is off while it answers: on again, or the parts would not be seen
                 return _TAKEN_APART[name](*args, **kwargs)
@@ -227,7 +227,7 @@ class Operations(TorchFunctionMode):
         return answer
 
     def report(self) -> dict[str, dict[str, int]]:
-        """What was seen, for ``Samples.tell(operations=...)``."""
+        """The operations counted, for ``Samples.tell(operations=...)``."""
         return {"ruled": dict(self.ruled), "unruled": {name: count for name, count in self.unruled.items() if count}}
 
 
@@ -247,13 +247,13 @@ def _scales(function: Callable[..., Any], name: str, args: tuple, kwargs: dict[s
     return name == "mul" and not all(map(on_graph, (*args, *kwargs.values())))
 
 
-def canonical(function: Callable[..., Any]) -> tuple[str, bool]:
+def canonical_name(function: Callable[..., Any]) -> tuple[str, bool]:
     """The operation's one name, and whether this function works in place."""
     name = getattr(function, "__name__", "").partition(".")[0]  # operators are called conv2d.default
     if name.startswith("__i") and name.endswith("__") and name != "__invert__":
-        return SAME.get(f"__{name[3:]}", name[3:-2]), True
+        return SYNONYMS.get(f"__{name[3:]}", name[3:-2]), True
     bare = name[:-1] if name.endswith("_") and not name.endswith("__") else name
-    return SAME.get(bare, bare), bare != name
+    return SYNONYMS.get(bare, bare), bare != name
 
 
 def on_graph(*values: Any) -> bool:
@@ -265,7 +265,7 @@ def on_graph(*values: Any) -> bool:
 
 
 @contextmanager
-def seen(model: nn.Module) -> Iterator[None]:
+def operations_visible(model: nn.Module) -> Iterator[None]:
     """Freeze parameters, and let a compiled model run its operations one by one; scripted parts are NotApplicable."""
     for name, part in model.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
@@ -274,14 +274,14 @@ def seen(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, Rule]) -> tuple[Tensor, Tensor, Operations]:
+def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, OperationRule]) -> tuple[Tensor, Tensor, Operations]:
     """The model's outputs under rules, the inputs (a leaf) on whose graph they are, and the operations seen.
 
     Raises RuntimeError where the first sample's outputs are not those of the model itself: then the rules would
     explain another function.
     """
     leaf, operations = inputs.detach().clone().requires_grad_(), Operations(rules)
-    with seen(model), torch.enable_grad():
+    with operations_visible(model), torch.enable_grad():
         passed = leaf.clone()  # a model may change its input in place, which a leaf forbids
         with operations:
             outputs = model(passed)
@@ -298,7 +298,7 @@ def exact(approximate: Tensor, value: Tensor) -> Tensor:
     return value.detach() + (approximate - approximate.detach())
 
 
-def _in_place(rule: Rule, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+def _in_place(rule: OperationRule, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
     """The rule's answer written into the first argument, as the model's own operation would have done."""
     target = args[0]
     answer = rule(

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from harness.errors import NotApplicable
 from harness.explainers import _multipliers as multipliers
 from harness.explainers._multipliers import Approximation
-from harness.explainers._operations import Rule, exact, on_graph
+from harness.explainers._operations import OperationRule, exact, on_graph
 
 _PRODUCTS = (
     "conv1d",
@@ -33,7 +33,7 @@ _PRODUCTS = (
 )
 
 # Operations whose rule answers unless they are linear as they are called: what is left of them needs no rule.
-LINEAR = frozenset({*_PRODUCTS, "batch_norm", "embedding"})
+LINEAR_OPERATIONS = frozenset({*_PRODUCTS, "batch_norm", "embedding"})
 
 
 class References:
@@ -73,15 +73,17 @@ def _shapes(args: tuple) -> list[torch.Size | None]:
     return [each.shape if isinstance(each, Tensor) else None for each in args]
 
 
-def rescale_rules(references: References) -> dict[str, Rule]:
+def rescale_rules(references: References) -> dict[str, OperationRule]:
     """The rules by operation; one that no rule is exact for is left, and so counted as unruled."""
-    made = {name: _rule(references, name, *rule) for name, rule in _RULES.items()}
+    made = {name: _rescale_rule(references, name, *rule) for name, rule in _RULES.items()}
     choices = {name: _same_choice(references, name) for name in ("where", "masked_fill")}
-    products = {name: _product(references, name) for name in _PRODUCTS}
+    products = {name: _product_rule(references, name) for name in _PRODUCTS}
     return made | products | choices | {"batch_norm": _of_the_batch}
 
 
-def _rule(references: References, name: str, approximate: Approximation, serves: Callable[..., bool]) -> Rule:
+def _rescale_rule(
+    references: References, name: str, approximate: Approximation, serves: Callable[..., bool]
+) -> OperationRule:
     def rule(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
@@ -97,8 +99,8 @@ def _rule(references: References, name: str, approximate: Approximation, serves:
     return rule
 
 
-def _product(references: References, name: str) -> Rule:
-    of_two = _rule(references, name, multipliers.quadratic, lambda *args, **kwargs: True)
+def _product_rule(references: References, name: str) -> OperationRule:
+    of_two = _rescale_rule(references, name, multipliers.quadratic, lambda *args, **kwargs: True)
 
     def rule(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         if name == "einsum" and isinstance(args[1], list | tuple):
@@ -136,7 +138,7 @@ def _true_quotient(*args: Any, rounding_mode: str | None = None, **kwargs: Any) 
     return rounding_mode is None
 
 
-def _same_choice(references: References, name: str) -> Rule:
+def _same_choice(references: References, name: str) -> OperationRule:
     """Of operations that pick values by a mask: fixed, they are linear; else no rule says what the mask contributed."""
 
     def rule(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:

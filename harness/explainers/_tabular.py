@@ -182,7 +182,7 @@ def fit_facts(table: Table, labels: str) -> dict[str, Any]:
     return {"fitted_on": labels, "explains": EXPLAINED[labels], "training_rows": len(table.inputs)}
 
 
-def agreement(found: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+def class_agreement(found: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
     """The share of held-out rows given the wanted class, and the share that the most frequent class alone would get."""
     return {"fidelity": float((found == wanted).mean()), "majority": float(np.bincount(wanted).max() / len(wanted))}
 
@@ -194,9 +194,9 @@ def r_squared(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def held_out_scores(table: Table, fitted: Any, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """How well a fitted scikit-learn estimator does on rows it has not seen: ``agreement``, or r2 for numbers."""
+    """How well a fitted scikit-learn estimator does on rows it has not seen: ``class_agreement``, or r2 for numbers."""
     found = fitted.predict(x)
-    return {"r2": r_squared(found, y)} if table.single else agreement(found, y)
+    return {"r2": r_squared(found, y)} if table.single else class_agreement(found, y)
 
 
 def deviations(x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import UserError, unknown
-from harness.explainers._attention_layout import Layout, layout_of
+from harness.explainers._attention_layout import AttentionLayout, layout_of
 from harness.explainers._attention_maps import tokens_read, weights_and_gradients
 from harness.explainers._gradients import rows_at_once
 from harness.registry import explainer
@@ -32,7 +32,7 @@ def attention(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layout,
+    prepared: AttentionLayout,
     layer: int = -1,
     heads: str = "mean",
     prefix_tokens: int | None = None,
@@ -49,7 +49,7 @@ def attention(
     fuse = _fusion(heads)
     if not -prepared.maps <= layer <= -1:
         raise UserError(f"layer is {layer}, expected -{prepared.maps} to -1: the model has {prepared.maps} attentions")
-    return _explained(model, inputs, targets, context, prepared, lambda maps, _: [fuse(maps[layer])])
+    return _attention_per_unit(model, inputs, targets, context, prepared, lambda maps, _: [fuse(maps[layer])])
 
 
 @explainer(access="activations", modalities=MODALITIES, signed=False, cost="1 F 1 B", prepare=layout_of)
@@ -59,7 +59,7 @@ def attention_rollout(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layout,
+    prepared: AttentionLayout,
     heads: str = "mean",
     prefix_tokens: int | None = None,
 ) -> Tensor:
@@ -71,7 +71,7 @@ def attention_rollout(
     that is a unit of the input keeps its share, which the identity makes large.
     """
     fuse = _fusion(heads)
-    return _explained(
+    return _attention_per_unit(
         model, inputs, targets, context, prepared, lambda maps, _: [_with_residual(fuse(each)) for each in maps]
     )
 
@@ -83,7 +83,7 @@ def transformer_attribution(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layout,
+    prepared: AttentionLayout,
     prefix_tokens: int | None = None,
 ) -> Tensor:
     """The product over all layers of I + mean over heads of max(A * dA, 0), A the attention, dA the gradient of the
@@ -93,15 +93,15 @@ def transformer_attribution(
     self-attention, R <- R + A' R from R = I. Where the head pools, the identity adds the same to all tokens; a class
     token that is a unit of the input keeps its 1.
     """
-    return _explained(model, inputs, targets, context, prepared, _relevances, every=True)
+    return _attention_per_unit(model, inputs, targets, context, prepared, _relevances, every=True)
 
 
-def _explained(
+def _attention_per_unit(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
     context: Samples,
-    layout: Layout,
+    layout: AttentionLayout,
     factors: Factors,
     every: bool = False,
 ) -> Tensor:
@@ -119,7 +119,7 @@ def _explained(
         prefix_tokens=layout.prefix,
         tokens_read=torch.cat(read).sum(1),
     )
-    return _per_unit(torch.cat(rows)[:, layout.prefix :], layout, context)
+    return _token_map(torch.cat(rows)[:, layout.prefix :], layout, context)
 
 
 def _row_of_product(read: Tensor, factors: list[Tensor]) -> Tensor:
@@ -144,7 +144,7 @@ def _relevances(maps: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
     ]
 
 
-def _per_unit(tokens: Tensor, layout: Layout, context: Samples) -> Tensor:
+def _token_map(tokens: Tensor, layout: AttentionLayout, context: Samples) -> Tensor:
     """Numbers per token (N, T without prefix) as one channel of the inputs."""
     if layout.grid is None:
         return context.units.as_map(tokens)

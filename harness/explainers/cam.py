@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.explainers._at_layer import Layer, activations, mapped
+from harness.explainers._at_layer import MapLayer, activations, mapped
 from harness.explainers._layers import choose_layer
 from harness.predictor import pick
 from harness.registry import explainer
@@ -36,7 +36,7 @@ def grad_cam(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layer,
+    prepared: MapLayer,
     layer: str | None = None,
     relu: bool = True,
 ) -> Tensor:
@@ -49,7 +49,7 @@ def grad_cam(
     """
 
     def weighted(values: Tensor, gradients: Tensor) -> Tensor:
-        return _sum((gradients.flatten(2).mean(2)), values)
+        return _sum_over_channels((gradients.flatten(2).mean(2)), values)
 
     return _from_gradients(model, inputs, targets, context, prepared, weighted, relu)
 
@@ -61,7 +61,7 @@ def grad_cam_pp(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layer,
+    prepared: MapLayer,
     layer: str | None = None,
     relu: bool = True,
 ) -> Tensor:
@@ -80,7 +80,7 @@ def grad_cam_pp(
     def weighted(values: Tensor, gradients: Tensor) -> Tensor:
         values_flat, positive = values.flatten(2), gradients.flatten(2).relu()
         denominator = 2 + positive * values_flat.sum(2, keepdim=True)
-        maps = _sum((positive / denominator.where(positive > 0, 1)).sum(2), values)
+        maps = _sum_over_channels((positive / denominator.where(positive > 0, 1)).sum(2), values)
         context.tell(least_denominator=denominator.where(positive > 0, torch.inf).flatten(1).amin(1))
         return maps
 
@@ -94,7 +94,7 @@ def xgrad_cam(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layer,
+    prepared: MapLayer,
     layer: str | None = None,
     relu: bool = True,
 ) -> Tensor:
@@ -108,7 +108,7 @@ def xgrad_cam(
     def weighted(values: Tensor, gradients: Tensor) -> Tensor:
         values_flat = values.flatten(2)
         whole = values_flat.sum(2).where((values_flat != 0).any(2), 1)
-        return _sum((gradients.flatten(2) * values_flat).sum(2) / whole, values)
+        return _sum_over_channels((gradients.flatten(2) * values_flat).sum(2) / whole, values)
 
     return _from_gradients(model, inputs, targets, context, prepared, weighted, relu)
 
@@ -120,7 +120,7 @@ def hires_cam(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layer,
+    prepared: MapLayer,
     layer: str | None = None,
     relu: bool = False,
 ) -> Tensor:
@@ -142,7 +142,7 @@ def layer_cam(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layer,
+    prepared: MapLayer,
     layer: str | None = None,
     relu: bool = True,
 ) -> Tensor:
@@ -171,7 +171,7 @@ def score_cam(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layer,
+    prepared: MapLayer,
     layer: str | None = None,
     relu: bool = True,
     score: str = "logit",
@@ -197,7 +197,7 @@ def score_cam(
         weights = shares.where(~flat.all(1, keepdim=True), 0)
     else:
         weights = (scores - pick(context.emptied(baseline), score)[:, None]).where(~flat, 0)
-    return _finished(_sum(weights.to(values), values), context, prepared, relu)
+    return _full_size_map(_sum_over_channels(weights.to(values), values), context, prepared, relu)
 
 
 @explainer(access="activations", modalities=("image", "series"), signed=False, cost="1 F", prepare=choose_layer)
@@ -207,7 +207,7 @@ def eigen_cam(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layer,
+    prepared: MapLayer,
     layer: str | None = None,
     centred: bool = False,
 ) -> Tensor:
@@ -230,12 +230,12 @@ def eigen_cam(
     # Behind a layer norm the mean is 0 but for rounding, which must not decide.
     nothing = mean.norm(dim=1, keepdim=True) < LEAST_MEAN * points.norm(dim=(1, 2))[:, None]
     upright = torch.where(torch.where(nothing, found.sum(1, keepdim=True), along) < 0, -found, found)
-    return _finished(upright.view(-1, 1, *prepared.layout.grid), context, prepared, relu=False)
+    return _full_size_map(upright.view(-1, 1, *prepared.layout.grid), context, prepared, relu=False)
 
 
 @explainer(access="activations", modalities=("image", "series"), signed=False, cost="1 F", prepare=choose_layer)
 def activation_map(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Layer, layer: str | None = None
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: MapLayer, layer: str | None = None
 ) -> Tensor:
     """The mean absolute activation over a layer's channels, whatever the class: where the layer is active at all
     (Zagoruyko and Komodakis 2017, 1612.03928).
@@ -244,16 +244,16 @@ def activation_map(
     applicable as ``grad_cam``, but no gradient is needed.
     """
     coarse = activations(model, prepared, context).abs().mean(1, keepdim=True)
-    return _finished(coarse, context, prepared, relu=False)
+    return _full_size_map(coarse, context, prepared, relu=False)
 
 
 def _from_gradients(
-    model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, layer: Layer, combine: Combine, relu: bool
+    model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, layer: MapLayer, combine: Combine, relu: bool
 ) -> Tensor:
-    return _finished(mapped(model, layer, context, combine, targets), context, layer, relu)
+    return _full_size_map(mapped(model, layer, context, combine, targets), context, layer, relu)
 
 
-def _finished(coarse: Tensor, context: Samples, layer: Layer, relu: bool) -> Tensor:
+def _full_size_map(coarse: Tensor, context: Samples, layer: MapLayer, relu: bool) -> Tensor:
     """Maps (N, 1, *grid), rectified or not, at the input's size; told are the layer and how much they say."""
     coarse = coarse.relu() if relu else coarse
     flat = coarse.flatten(1)
@@ -267,7 +267,7 @@ def _enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(maps, size, mode=mode, align_corners=False)
 
 
-def _sum(weights: Tensor, values: Tensor) -> Tensor:
+def _sum_over_channels(weights: Tensor, values: Tensor) -> Tensor:
     """Activations (n, C, *grid) summed over their channels with weights (n, C): (n, 1, *grid)."""
     return torch.einsum("nc,nc...->n...", weights, values)[:, None]
 

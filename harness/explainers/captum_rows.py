@@ -23,12 +23,12 @@ from harness.samples import Samples
 ONLY_RELU_MODULES = "it sees nn.ReLU modules alone: of ReLU functions, ReLU6, GELU and others it gives the gradient"
 
 
-def outputs_of(model: nn.Module, context: Samples, /, **options: object) -> int:
+def number_of_outputs(model: nn.Module, context: Samples, /, **options: object) -> int:
     """How many outputs the model has."""
     return class_count(context.predictor.logits(context.inputs[:1]))
 
 
-def differentiable_outputs_of(model: nn.Module, context: Samples, /, **options: object) -> int:
+def number_of_differentiable_outputs(model: nn.Module, context: Samples, /, **options: object) -> int:
     """How many outputs the model has; NotApplicable where no gradient of them reaches the input."""
     one = context.inputs[:1].clone().requires_grad_()
     with torch.enable_grad():
@@ -39,14 +39,14 @@ def differentiable_outputs_of(model: nn.Module, context: Samples, /, **options: 
     return class_count(outputs)
 
 
-def layer_and_outputs(model: nn.Module, context: Samples, /, **options: object) -> tuple[str, int]:
+def layer_and_number_of_outputs(model: nn.Module, context: Samples, /, **options: object) -> tuple[str, int]:
     """The layer that ``grad_cam`` takes, and how many outputs the model has."""
-    return choose_layer(model, context, **options).name, differentiable_outputs_of(model, context)
+    return choose_layer(model, context, **options).name, number_of_differentiable_outputs(model, context)
 
 
 @explainer(
     complete_to="output",
-    prepare=differentiable_outputs_of,
+    prepare=number_of_differentiable_outputs,
     cost="2 F 1 B",
     source="captum",
     caveat="under its default rules it is input x gradient",
@@ -61,12 +61,12 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: i
     from captum.attr import LRP
 
     # It leaves activations on the modules, and a rule it was given goes with its first call: a copy takes both.
-    return _given_by_captum(lambda: LRP(copy.deepcopy(model)).attribute(inputs, target=_column(targets, prepared)))
+    return _captum_answer(lambda: LRP(copy.deepcopy(model)).attribute(inputs, target=_captum_target(targets, prepared)))
 
 
 @explainer(
     complete_to="baseline",
-    prepare=differentiable_outputs_of,
+    prepare=number_of_differentiable_outputs,
     cost="2 F 2 B",
     source="captum",
     caveat="its contributions do not add up where a ReLU meets a max-pool; of ReLU functions, ReLU6, GELU and "
@@ -88,12 +88,12 @@ def captum_deep_lift(
     from captum.attr import DeepLift
 
     removed = context.baseline(baseline)
-    return _given_by_captum(lambda: DeepLift(model).attribute(inputs, removed, _column(targets, prepared)))
+    return _captum_answer(lambda: DeepLift(model).attribute(inputs, removed, _captum_target(targets, prepared)))
 
 
 @explainer(
     convention="local",
-    prepare=differentiable_outputs_of,
+    prepare=number_of_differentiable_outputs,
     cost="1 F 1 B",
     source="captum",
     caveat=ONLY_RELU_MODULES,
@@ -105,12 +105,12 @@ def captum_guided_backprop(model: nn.Module, inputs: Tensor, targets: Tensor, *,
     """
     from captum.attr import GuidedBackprop
 
-    return _given_by_captum(lambda: GuidedBackprop(model).attribute(inputs, _column(targets, prepared)))
+    return _captum_answer(lambda: GuidedBackprop(model).attribute(inputs, _captum_target(targets, prepared)))
 
 
 @explainer(
     convention="local",
-    prepare=differentiable_outputs_of,
+    prepare=number_of_differentiable_outputs,
     cost="1 F 1 B",
     source="captum",
     caveat=ONLY_RELU_MODULES,
@@ -122,14 +122,14 @@ def captum_deconvnet(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepa
     """
     from captum.attr import Deconvolution
 
-    return _given_by_captum(lambda: Deconvolution(model).attribute(inputs, _column(targets, prepared)))
+    return _captum_answer(lambda: Deconvolution(model).attribute(inputs, _captum_target(targets, prepared)))
 
 
 @explainer(
     access="activations",
     modalities=("image",),
     convention="local",
-    prepare=layer_and_outputs,
+    prepare=layer_and_number_of_outputs,
     cost="2 F 2 B",
     source="captum",
     caveat=f"{ONLY_RELU_MODULES}; the map is enlarged by nearest neighbours",
@@ -143,14 +143,14 @@ def captum_guided_grad_cam(
     """
     from captum.attr import GuidedGradCam
 
-    module, classes = model.get_submodule(prepared[0]), _column(targets, prepared[1])
-    return _given_by_captum(lambda: GuidedGradCam(model, module).attribute(inputs, classes))
+    module, classes = model.get_submodule(prepared[0]), _captum_target(targets, prepared[1])
+    return _captum_answer(lambda: GuidedGradCam(model, module).attribute(inputs, classes))
 
 
 @explainer(
     access="forward",
     stochastic=True,
-    prepare=outputs_of,
+    prepare=number_of_outputs,
     cost="samples + 1 F",
     source="captum",
     breaks=("company", "nonzero"),
@@ -173,14 +173,14 @@ def captum_lime(
     """
     from captum.attr import Lime
 
-    return _on_segments(Lime(model), inputs, _column(targets, prepared), context, samples, segments, baseline)
+    return _on_segments(Lime(model), inputs, _captum_target(targets, prepared), context, samples, segments, baseline)
 
 
 @explainer(
     access="forward",
     complete_to="baseline",
     stochastic=True,
-    prepare=outputs_of,
+    prepare=number_of_outputs,
     cost="samples + 1 F",
     source="captum",
     breaks=("company",),
@@ -204,13 +204,15 @@ def captum_kernel_shap(
     """
     from captum.attr import KernelShap
 
-    return _on_segments(KernelShap(model), inputs, _column(targets, prepared), context, samples, segments, baseline)
+    return _on_segments(
+        KernelShap(model), inputs, _captum_target(targets, prepared), context, samples, segments, baseline
+    )
 
 
 @explainer(
     complete_to="baseline",
     stochastic=True,
-    prepare=differentiable_outputs_of,
+    prepare=number_of_differentiable_outputs,
     cost="samples F samples B",
     source="captum",
     breaks=("company",),
@@ -237,8 +239,8 @@ def captum_gradient_shap(
     check_number("noise", noise, 0, whole=False)
     from captum.attr import GradientShap
 
-    removed, classes = context.baseline(baseline), _column(targets, prepared)
-    return _given_by_captum(lambda: GradientShap(model).attribute(inputs, removed, samples, noise, classes))
+    removed, classes = context.baseline(baseline), _captum_target(targets, prepared)
+    return _captum_answer(lambda: GradientShap(model).attribute(inputs, removed, samples, noise, classes))
 
 
 def _on_segments(
@@ -254,25 +256,25 @@ def _on_segments(
     check_number("samples", samples, 1)
     units, removed = context.units, context.baseline(baseline)
     labels = units.expand(context.segments(segments).labels)
-    found = _given_by_captum(lambda: method.attribute(inputs, removed, classes, feature_mask=labels, n_samples=samples))
+    found = _captum_answer(lambda: method.attribute(inputs, removed, classes, feature_mask=labels, n_samples=samples))
     # A column's value stands at each of the numbers that encode it; it is the column's once.
     return found[:, [units.columns.index(unit) for unit in range(units.count)]] if units.grouped else found
 
 
-def _column(targets: Tensor, outputs: int) -> Tensor | None:
+def _captum_target(targets: Tensor, outputs: int) -> Tensor | None:
     """What captum calls the target: the class of each sample, or None where the model has a single output."""
     return None if outputs == 1 else targets
 
 
-def _given_by_captum(attribute: Callable[[], Tensor]) -> Tensor:
+def _captum_answer(attribute: Callable[[], Tensor]) -> Tensor:
     """What captum answers; NotApplicable in its own words where it does not serve the model."""
-    with _refusals_told(), warnings.catch_warnings():
+    with _captum_refusals(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it sets hooks
         return attribute()
 
 
 @contextmanager
-def _refusals_told() -> Iterator[None]:
+def _captum_refusals() -> Iterator[None]:
     """Turn what captum itself raises into NotApplicable; what torch or the model raise, out of memory say, is a
     failure."""
     try:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from harness.errors import NotApplicable
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import gradient_of, rows_at_once, tell_completeness
-from harness.explainers._operations import DRIFT, Operations, seen, traced
-from harness.explainers._rescale_rules import LINEAR, References, rescale_rules
+from harness.explainers._operations import DRIFT, Operations, operations_visible, traced
+from harness.explainers._rescale_rules import LINEAR_OPERATIONS, References, rescale_rules
 from harness.predictor import check_outputs, target_logits
 from harness.randomness import permutations
 from harness.registry import explainer
@@ -87,7 +87,7 @@ def _contributions(
     """Each input's contributions from its own baseline, the change of its logit, and the operations seen."""
     references = References()
     rules = rescale_rules(references)
-    with seen(model), torch.enable_grad():  # no gradient is needed, but the graph tells what to keep
+    with operations_visible(model), torch.enable_grad():  # no gradient is needed, but the graph tells what to keep
         passed = baselines.detach().clone().requires_grad_().clone()
         with Operations(rules):
             reference = _logits(model(passed), targets).detach()
@@ -95,7 +95,7 @@ def _contributions(
     outputs, leaf, operations = traced(model, inputs, rules)
     references.end()
     logits = _logits(outputs, targets)
-    without_rule = sorted(operations.report()["unruled"].keys() - LINEAR)
+    without_rule = sorted(operations.report()["unruled"].keys() - LINEAR_OPERATIONS)
     if without_rule:
         raise NotApplicable(f"DeepLift has no rule for {', '.join(without_rule)} here, only the gradient would be left")
     found, change = (inputs - baselines) * gradient_of(logits, leaf), logits.detach() - reference

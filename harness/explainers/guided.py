@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import gradient_of, in_chunks
-from harness.explainers._operations import Rule, exact, traced
+from harness.explainers._operations import OperationRule, exact, traced
 from harness.predictor import target_logits
 from harness.registry import explainer
 from harness.samples import Samples
@@ -69,8 +69,8 @@ def _through_relus(model: nn.Module, inputs: Tensor, targets: Tensor, context: S
     return torch.cat(list(in_chunks(context, of_rows)))
 
 
-def _rules(way_back: WayBack) -> dict[str, Rule]:
-    def rule_if(is_relu: Callable[..., bool]) -> Rule:
+def _rules(way_back: WayBack) -> dict[str, OperationRule]:
+    def rule_if(is_relu: Callable[..., bool]) -> OperationRule:
         def rule(function: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             if not is_relu(*args, **kwargs):
                 return NotImplemented

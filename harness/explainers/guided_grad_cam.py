@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from harness.explainers._at_layer import Layer
+from harness.explainers._at_layer import MapLayer
 from harness.explainers._layers import choose_layer
 from harness.explainers.cam import grad_cam
 from harness.explainers.guided import guided_gradient
@@ -19,7 +19,7 @@ def guided_grad_cam(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layer,
+    prepared: MapLayer,
     layer: str | None = None,
     relu: bool = True,
 ) -> Tensor:

@@ -45,10 +45,10 @@ def _lime(game: Game, draws: int, width: float, alpha: float) -> Tensor:
         raise UserError(f"samples is {draws}, expected more than the {game.players} segments, or alpha above 0")
     masks = bits(game.samples.stream("lime coalitions"), draws * game.players).view(-1, draws, game.players) < 0
     masks[:, 0] = True
-    return ridge(masks, _weights(masks, width), game.worth(masks), alpha)
+    return ridge(masks, coalition_weights(masks, width), game.worth(masks), alpha)
 
 
-def _weights(masks: Tensor, width: float) -> Tensor:
+def coalition_weights(masks: Tensor, width: float) -> Tensor:
     """How near each coalition (n, M, K) is to the whole, (n, M) float64: 1 - sqrt(sum z / K) is the cosine distance."""
     distance = 1 - masks.double().mean(-1).sqrt()
     return torch.exp(-(distance**2) / (2 * width**2))

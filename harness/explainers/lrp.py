@@ -9,13 +9,13 @@ from harness.errors import NotApplicable, UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import in_chunks
 from harness.explainers._lrp_operations import Propagation
-from harness.explainers._lrp_rules import RULES, Rule, rule_of
+from harness.explainers._lrp_rules import RULES, LayerRule, rule_of
 from harness.explainers._operations import traced
 from harness.predictor import check_outputs, target_logits
 from harness.registry import explainer
 from harness.samples import Samples
 
-FIRST = ("flat", "same")
+FIRST_LAYER_RULES = ("flat", "same")
 BIASES = ("redistributed", "absorbed")
 
 
@@ -59,11 +59,11 @@ def lrp(
     explains (EfficientNets), and ``epsilon`` and ``gamma`` explode on deep nets with BatchNorm, beyond float32 even,
     which gives NaN. Not applicable without convolution or linear layer, and to LSTM, GRU and RNN layers.
     """
-    if first not in FIRST:
-        raise unknown("first", first, FIRST)
-    chosen = _chosen(rule, bias, epsilon, gamma, alpha)
+    if first not in FIRST_LAYER_RULES:
+        raise unknown("first", first, FIRST_LAYER_RULES)
+    chosen = _checked_rule(rule, bias, epsilon, gamma, alpha)
     flat = first == "flat" and context.units.modality == "image"
-    return _explained(model, inputs, targets, context, lambda: Propagation(chosen, flat), _need_layers)
+    return _propagated(model, inputs, targets, context, lambda: Propagation(chosen, flat), _need_layers)
 
 
 @explainer(cost="1 F 1 B")
@@ -76,8 +76,8 @@ def attn_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samp
     what ``lrp`` tells. Not applicable where no attention is seen, a softmax and a matrix product of two tensors that
     depend on the input, nor to LSTM, GRU and RNN layers.
     """
-    chosen = _chosen("epsilon", "absorbed", epsilon)
-    return _explained(model, inputs, targets, context, lambda: Propagation(chosen, softmax="plain"), _need_attention)
+    chosen = _checked_rule("epsilon", "absorbed", epsilon)
+    return _propagated(model, inputs, targets, context, lambda: Propagation(chosen, softmax="plain"), _need_attention)
 
 
 @explainer(cost="1 F 1 B")
@@ -88,11 +88,13 @@ def cp_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
     Inputs' shape; logit. All else as in ``attn_lrp``. The sum is f(x) on models without biases of any kind, position
     embeddings and class tokens among them; else these absorb relevance.
     """
-    chosen = _chosen("epsilon", "absorbed", epsilon)
-    return _explained(model, inputs, targets, context, lambda: Propagation(chosen, softmax="constant"), _need_attention)
+    chosen = _checked_rule("epsilon", "absorbed", epsilon)
+    return _propagated(
+        model, inputs, targets, context, lambda: Propagation(chosen, softmax="constant"), _need_attention
+    )
 
 
-def _chosen(rule: str, bias: str, epsilon: float, gamma: float = 0.0, alpha: float = 1.0) -> Rule:
+def _checked_rule(rule: str, bias: str, epsilon: float, gamma: float = 0.0, alpha: float = 1.0) -> LayerRule:
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
     if bias not in BIASES:
@@ -105,7 +107,7 @@ def _chosen(rule: str, bias: str, epsilon: float, gamma: float = 0.0, alpha: flo
     return rule_of(rule, epsilon, gamma, alpha, bias == "absorbed")
 
 
-def _explained(
+def _propagated(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.explainers._coalitions import check_number
-from harness.explainers._gradients import Build, total, visit
+from harness.explainers._gradients import Build, summed_gradients, visit
 from harness.randomness import element, normal
 from harness.registry import explainer
 from harness.samples import Samples
@@ -21,7 +21,7 @@ def smoothgrad(
     Inputs' shape; logit per unit of input. ``samples`` copies, each with Gaussian noise of standard deviation ``noise``
     times (largest - smallest value of the sample). Not applicable as ``gradient``.
     """
-    return total(model, context, targets, samples, noisy(context, samples, noise)) / samples
+    return summed_gradients(model, context, targets, samples, noisy(context, samples, noise)) / samples
 
 
 @explainer(convention="local", stochastic=True, signed=False, cost=COST)
@@ -34,7 +34,10 @@ def smoothgrad_squared(
     applicable as ``gradient``.
     """
     build = noisy(context, samples, noise)
-    return total(model, context, targets, samples, build, lambda sample, draw, gradients: gradients**2) / samples
+    return (
+        summed_gradients(model, context, targets, samples, build, lambda sample, draw, gradients: gradients**2)
+        / samples
+    )
 
 
 @explainer(convention="local", stochastic=True, signed=False, cost=COST)

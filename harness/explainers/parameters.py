@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import in_chunks
-from harness.explainers._operations import WITH_CONSEQUENCE, Rule, on_graph, traced
+from harness.explainers._operations import WITH_CONSEQUENCE, OperationRule, on_graph, traced
 from harness.guards import requiring
 from harness.predictor import check_outputs, target_logits
 from harness.randomness import normal, stream
@@ -18,7 +18,7 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 # Linear in what lies on the input's graph, when the rest is constant.
-LINEAR = frozenset(
+FIRST_LAYER_OPERATIONS = frozenset(
     {
         "conv1d",
         "conv2d",
@@ -167,9 +167,9 @@ class _FirstLayers:
         self.gates = _Gates()  # by itself: a graph that held all of this would hold itself
         self._beyond: set[Any] = set()  # nodes of the graph from which no way leads to the input but through a gate
 
-    def rules(self) -> dict[str, Rule]:
+    def rules(self) -> dict[str, OperationRule]:
         names = WITH_CONSEQUENCE | {"sub", "rsub", "__sub__", "__rsub__", "subtract"}
-        return {name: self._meet if name in LINEAR else self._pass_by(name) for name in names}
+        return {name: self._meet if name in FIRST_LAYER_OPERATIONS else self._pass_by(name) for name in names}
 
     def _meet(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         entering = [value for value in (*args, *kwargs.values()) if on_graph(value)]
@@ -188,7 +188,7 @@ class _FirstLayers:
         self._beyond.add(gated.grad_fn)
         return gated
 
-    def _pass_by(self, name: str) -> Rule:
+    def _pass_by(self, name: str) -> OperationRule:
         def rule(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             reaching = sum(map(self._reaches, (*args, *kwargs.values())))
             if reaching > (1 if "sub" in name else 0):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harness.errors import UserError, unknown
 from harness.explainers._coalitions import check_number
-from harness.explainers._gradients import gradients_at, tell_completeness, total, visit
+from harness.explainers._gradients import gradients_at, summed_gradients, tell_completeness, visit
 from harness.explainers._guided import approach
 from harness.explainers.noise import noisy
 from harness.randomness import uniform
@@ -41,15 +41,15 @@ def integrated_gradients(
     ``riemann_middle`` or ``riemann_right``. A random baseline is its draw 0. Not applicable as ``gradient``.
     """
     check_number("steps", steps, 1)
-    removed, (places, weights) = context.baseline(baseline), _on(inputs, *_quadrature(method, steps))
+    removed, (places, weights) = context.baseline(baseline), _tensors_like(inputs, *_quadrature(method, steps))
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
-        return torch.lerp(removed[sample], inputs[sample], _wide(places[draw], inputs))
+        return torch.lerp(removed[sample], inputs[sample], _broadcastable(places[draw], inputs))
 
     def weigh(sample: Tensor, draw: Tensor, gradients: Tensor) -> Tensor:
-        return gradients * _wide(weights[draw], inputs)
+        return gradients * _broadcastable(weights[draw], inputs)
 
-    return (inputs - removed) * total(model, context, targets, steps, build, weigh)
+    return (inputs - removed) * summed_gradients(model, context, targets, steps, build, weigh)
 
 
 @explainer(stochastic=True, cost="samples F samples B")
@@ -79,7 +79,7 @@ def expected_gradients(
     def weigh(sample: Tensor, draw: Tensor, gradients: Tensor) -> Tensor:
         return gradients * pairs.differences.view(gradients.shape)
 
-    return total(model, context, targets, samples, pairs.points, weigh) / samples
+    return summed_gradients(model, context, targets, samples, pairs.points, weigh) / samples
 
 
 @explainer(complete_to="baseline", cost="steps F steps B")
@@ -141,13 +141,13 @@ def idgi(
     logits = torch.zeros(len(inputs), steps + 1, dtype=torch.float64, device=inputs.device)
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
-        return torch.lerp(removed[sample], inputs[sample], _wide(draw.to(inputs.dtype) / steps, inputs))
+        return torch.lerp(removed[sample], inputs[sample], _broadcastable(draw.to(inputs.dtype) / steps, inputs))
 
     def use(sample: Tensor, draw: Tensor, gradients: Tensor, found: Tensor) -> None:
         logits[sample[:, None], draw] = found.double()
-        own = torch.cat([shares[sample, None], _squares(gradients)], 1)
+        own = torch.cat([shares[sample, None], _squared_shares(gradients)], 1)
         change = logits[sample[:, None], draw] - logits[sample[:, None], (draw - 1).clamp(min=0)]
-        answer[sample] += (own[:, :-1] * _wide(change.to(inputs.dtype), own, 2)).sum(1)
+        answer[sample] += (own[:, :-1] * _broadcastable(change.to(inputs.dtype), own, 2)).sum(1)
         shares[sample] = own[:, -1]
 
     visit(model, context, targets, steps + 1, build, use)
@@ -170,7 +170,7 @@ class _Pairs:
         """The points (rows, ...) of pairs of a sample and a draw."""
         start, end = self._starts(sample, draw), self.ends(sample, draw)
         self.differences = end - start
-        return torch.lerp(start, end, _wide(self.places[sample, draw].to(end), end))
+        return torch.lerp(start, end, _broadcastable(self.places[sample, draw].to(end), end))
 
     def _starts(self, sample: Tensor, draw: Tensor) -> Tensor:
         start = torch.empty_like(self.context.inputs[sample])
@@ -190,16 +190,16 @@ def _quadrature(method: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(steps) + RIEMANN[method]) / steps, np.full(steps, 1 / steps)
 
 
-def _on(like: Tensor, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+def _tensors_like(like: Tensor, *arrays: np.ndarray) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(each).to(like) for each in arrays)
 
 
-def _wide(values: Tensor, like: Tensor, axes: int = 1) -> Tensor:
+def _broadcastable(values: Tensor, like: Tensor, axes: int = 1) -> Tensor:
     """Values (...) of the first ``axes`` axes, so that they broadcast against ``like``."""
     return values.reshape(*values.shape, *[1] * (like.dim() - axes))
 
 
-def _squares(gradients: Tensor) -> Tensor:
+def _squared_shares(gradients: Tensor) -> Tensor:
     """Squared gradients (s, d, ...) as shares of their sum over a point's numbers; 0 where all are 0."""
     flat = gradients.flatten(2)
     squares = (flat / flat.abs().amax(2, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)) ** 2

@@ -38,11 +38,11 @@ def occlusion(
     counts = [len(each) for each in inside]
 
     def keep(sample: Tensor, draw: Tensor) -> Tensor:
-        return ~_product([each[at] for each, at in zip(inside, torch.unravel_index(draw, counts), strict=True)])
+        return ~_outer_product([each[at] for each, at in zip(inside, torch.unravel_index(draw, counts), strict=True)])
 
     tracked = context.masked(math.prod(counts), keep, baseline)
     drops = (context.clean(score)[:, None] - pick(tracked, score)).double().view(-1, *counts)
-    covering = _product([each.double().sum(0, keepdim=True) for each in inside])
+    covering = _outer_product([each.double().sum(0, keepdim=True) for each in inside])
     for each in inside:  # an axis of windows becomes an axis of units, the axes keep their order
         drops = torch.tensordot(drops, each.double(), ([1], [0]))
     return context.units.as_map((drops / covering).float())
@@ -94,7 +94,7 @@ def _windows(length: int, window: int, stride: int) -> Tensor:
     return (offset >= 0) & (offset < window)
 
 
-def _product(per_axis: list[Tensor]) -> Tensor:
+def _outer_product(per_axis: list[Tensor]) -> Tensor:
     """The outer product over the axes of the units: (rows, *units) from (rows, length) for each axis."""
     result = per_axis[0]
     for each in per_axis[1:]:

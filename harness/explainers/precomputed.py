@@ -31,11 +31,11 @@ class Stored:
     targets: Any = None
 
 
-def _prepare(model: nn.Module, context: Samples, *, path: str | None) -> Stored:
+def _open(model: nn.Module, context: Samples, *, path: str | None) -> Stored:
     return open_maps(path, context)
 
 
-@explainer(access="none", stored=True, prepare=_prepare)
+@explainer(access="none", stored=True, prepare=_open)
 def precomputed(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Stored, path: str | None = None
 ) -> Tensor:
@@ -53,7 +53,7 @@ def precomputed(
     """
     if not torch.equal(sample_keys(inputs), context.keys):
         raise NotApplicable("precomputed attributions are of the samples themselves, these inputs are others")
-    rows = [_row(prepared, place, context) for place in context.places.tolist()]
+    rows = [_map_number(prepared, place, context) for place in context.places.tolist()]
     maps = torch.stack([_one_map(prepared, row) for row in rows]).to(inputs.device)
     if prepared.targets is not None:
         other = torch.tensor([int(prepared.targets[row]) for row in rows], device=targets.device) != targets
@@ -86,7 +86,7 @@ def open_maps(path: str | None, context: Samples) -> Stored:
         if any(sign in said for sign in ("allow_pickle", "weights_only", "Python objects")):
             said = "it is no such file, or holds Python objects, which are not unpickled"
         raise UserError(f"precomputed attributions {path!r} cannot be read: {said[:200]}") from None
-    return _checked(path, members, context)
+    return _stored_maps(path, members, context)
 
 
 def _read_npy(file: Path) -> Mapping[str, Any]:
@@ -115,7 +115,7 @@ def _read_h5(file: Path) -> Mapping[str, Any]:
     return {**small, **({MAPS: opened[MAPS]} if MAPS in opened else {})}
 
 
-def _checked(path: str, members: Mapping[str, Any], context: Samples) -> Stored:
+def _stored_maps(path: str, members: Mapping[str, Any], context: Samples) -> Stored:
     for name in members:
         if name not in KEYS:
             raise unknown(f"key of {path!r}", name, KEYS)
@@ -163,7 +163,7 @@ def _check_shape(path: str, maps: Any, context: Samples) -> None:
         raise UserError(f"{path!r}: {error}") from None
 
 
-def _row(stored: Stored, place: int, context: Samples) -> int:
+def _map_number(stored: Stored, place: int, context: Samples) -> int:
     """Which map is that of the sample of this place in the data set."""
     if stored.rows is None:
         if place >= len(stored.maps):

@@ -13,7 +13,7 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 # Numbers in the factors of the masks that are summed in one go: bounds the memory at 16 MB.
-MOST_NUMBERS = 2**22
+MOST_MASK_NUMBERS = 2**22
 
 
 @explainer(access="forward", modalities=("image",), stochastic=True, cost="samples F")
@@ -44,8 +44,8 @@ def rise(
     check_number("cells", cells, 1)
     if not 0 < probability < 1:
         raise UserError(f"probability is {probability}, expected a number between 0 and 1")
-    strips = tuple(_strips(length, cells).to(inputs.device) for length in inputs.shape[2:])
-    masks = _Masks(context.stream("rise masks"), cells, probability, strips)
+    strips = tuple(bilinear_strips(length, cells).to(inputs.device) for length in inputs.shape[2:])
+    masks = RiseMasks(context.stream("rise masks"), cells, probability, strips)
     values = pick(context.masked(samples, masks.of_rows, baseline), score).double()
     if centred:
         values = (values - values.mean(1, keepdim=True)) / (1 - probability)
@@ -53,7 +53,7 @@ def rise(
 
 
 @dataclass(frozen=True)
-class _Masks:
+class RiseMasks:
     """Masks numbered by sample and draw, made anew whenever they are needed: all of them would fill the memory.
 
     A mask is L' G R: coins G (cells, cells), enlarged along both axes by one of the axis's strips, at random.
@@ -74,7 +74,7 @@ class _Masks:
         stacked = lambda factor: factor.reshape(len(weights), -1, factor.shape[-1])
         per_draw = len(weights) * self.cells * sum(strip.shape[-1] for strip in self.strips)
         total = 0.0
-        for draws in torch.arange(weights.shape[1], device=weights.device).split(max(1, MOST_NUMBERS // per_draw)):
+        for draws in torch.arange(weights.shape[1], device=weights.device).split(max(1, MOST_MASK_NUMBERS // per_draw)):
             coins, left, right = self._factors(element(self.keys[:, None], draws).flatten())
             weighted = weights[:, draws].reshape(-1, 1, 1) * (coins @ right)
             total = total + stacked(left).mT @ stacked(weighted)
@@ -87,7 +87,7 @@ class _Masks:
         return coins, self.strips[0][left], self.strips[1][right]
 
 
-def _strips(length: int, cells: int) -> Tensor:
+def bilinear_strips(length: int, cells: int) -> Tensor:
     """Bilinear weights (shifts, cells, length) from cells to an axis, for each shift within a cell.
 
     The cells are enlarged to ``cells + 1`` times a cell's size, with half-pixel centres and mirrored about the

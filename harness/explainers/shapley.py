@@ -96,11 +96,11 @@ def _exact(game: Game) -> Tensor:
     players = game.players
     if players > MOST_EXACT:
         raise NotApplicable(f"{players} segments would take 2^{players} evaluations a sample, more than 2^{MOST_EXACT}")
-    coalitions = _all_coalitions(players).to(game.full.device)
-    return shapley_values(coalitions, game.worth(coalitions[None]))
+    coalitions = all_coalitions(players).to(game.full.device)
+    return values_from_worths(coalitions, game.worth(coalitions[None]))
 
 
-def shapley_values(coalitions: Tensor, worth: Tensor) -> Tensor:
+def values_from_worths(coalitions: Tensor, worth: Tensor) -> Tensor:
     """Shapley values (n, K) from the worths (n, 2^K) of all coalitions (2^K, K), whatever their order."""
     players = coalitions.shape[1]
     size = coalitions.sum(1, keepdim=True) - coalitions.long()  # of the coalition without the player
@@ -109,7 +109,7 @@ def shapley_values(coalitions: Tensor, worth: Tensor) -> Tensor:
     return worth @ torch.where(coalitions, weight, -weight)
 
 
-def _all_coalitions(players: int) -> Tensor:
+def all_coalitions(players: int) -> Tensor:
     return (torch.arange(2**players)[:, None] >> torch.arange(players)) % 2 == 1
 
 

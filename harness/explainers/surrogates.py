@@ -15,8 +15,8 @@ from harness.explainers._coalitions import check_number
 from harness.explainers._tabular import (
     GLOBAL,
     Table,
-    agreement,
     broadcast,
+    class_agreement,
     deviations,
     fit_facts,
     r_squared,
@@ -80,7 +80,7 @@ def _fit_tree(
     check_number("depth", depth, 1)
     check_number("least", least, 1)
     table = training_table(context, rows)
-    x, y = table.values.astype(np.float32), _responses(table, fit)
+    x, y = table.values.astype(np.float32), tree_responses(table, fit)
     fitting, held = table.split_for(y, held_out)
     state = table.random_state("tree surrogate")
     tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=least, random_state=state)
@@ -120,7 +120,7 @@ def tree_surrogate(
 
 
 @dataclass(frozen=True)
-class Rule:
+class DecisionRule:
     """Rows that satisfy all ``conditions`` get ``label``; of the rows fitted, a share ``decided`` and ``pure`` of
     them right."""
 
@@ -147,7 +147,7 @@ def _fit_rules(
         raise NotApplicable(
             f"no rule covers at least {cover:.0%} of the {len(fit)} rows to fit on, and not all of them"
         )
-    fidelity = agreement(decide(found, x[held]), y[held])
+    fidelity = class_agreement(decide(found, x[held]), y[held])
     context.tell(**fit_facts(table, "predicted"), **fidelity, rules=_list_in_words(found, table))
     return torch.from_numpy(used_shares(found, table.columns))
 
@@ -178,7 +178,7 @@ def rule_list(
     return broadcast(prepared, inputs, targets)
 
 
-def greedy_rules(x: np.ndarray, y: np.ndarray, most: int, depth: int, cover: float, state: int) -> list[Rule]:
+def greedy_rules(x: np.ndarray, y: np.ndarray, most: int, depth: int, cover: float, state: int) -> list[DecisionRule]:
     """A rule list fitted to columns ``x`` (R, D) float32 and classes ``y`` (R,); its last rule has no conditions."""
     from sklearn.tree import DecisionTreeClassifier
 
@@ -186,7 +186,7 @@ def greedy_rules(x: np.ndarray, y: np.ndarray, most: int, depth: int, cover: flo
     while len(left) >= 2 * least and len(rules) < most and (y[left] != y[left][0]).any():
         tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=least, random_state=state)
         tree.fit(x[left], y[left])
-        candidates = [_rule(conditions, x[left], y[left], len(y)) for conditions, _ in leaves(tree)]
+        candidates = [_rule_of_leaf(conditions, x[left], y[left], len(y)) for conditions, _ in leaves(tree)]
         best = max(candidates, key=lambda rule: (rule.pure, rule.decided))
         if not best.conditions:
             break
@@ -194,10 +194,10 @@ def greedy_rules(x: np.ndarray, y: np.ndarray, most: int, depth: int, cover: flo
         left = left[~satisfied(best.conditions, x[left])]
     rest = y[left] if len(left) else y
     label = int(np.bincount(rest).argmax())
-    return [*rules, Rule((), label, len(left) / len(y), float((rest == label).mean()))]
+    return [*rules, DecisionRule((), label, len(left) / len(y), float((rest == label).mean()))]
 
 
-def decide(rules: list[Rule], x: np.ndarray) -> np.ndarray:
+def decide(rules: list[DecisionRule], x: np.ndarray) -> np.ndarray:
     """The classes (R,) that a rule list gives rows: each that of the first rule it satisfies."""
     answer = np.full(len(x), rules[-1].label)
     for rule in reversed(rules):
@@ -205,7 +205,7 @@ def decide(rules: list[Rule], x: np.ndarray) -> np.ndarray:
     return answer
 
 
-def used_shares(rules: list[Rule], columns: np.ndarray) -> np.ndarray:
+def used_shares(rules: list[DecisionRule], columns: np.ndarray) -> np.ndarray:
     """For each column the share of the fitted rows decided by a rule with a condition on any of its numbers: (C,).
 
     ``columns`` (D,) says which column each number belongs to.
@@ -216,10 +216,10 @@ def used_shares(rules: list[Rule], columns: np.ndarray) -> np.ndarray:
     return shares
 
 
-def _rule(conditions: tuple[Condition, ...], x: np.ndarray, y: np.ndarray, total: int) -> Rule:
+def _rule_of_leaf(conditions: tuple[Condition, ...], x: np.ndarray, y: np.ndarray, total: int) -> DecisionRule:
     covered = y[satisfied(conditions, x)]
     counts = np.bincount(covered)
-    return Rule(conditions, int(counts.argmax()), len(covered) / total, float(counts.max() / len(covered)))
+    return DecisionRule(conditions, int(counts.argmax()), len(covered) / total, float(counts.max() / len(covered)))
 
 
 def _scores_of_classes(table: Table, score: str) -> np.ndarray:
@@ -229,7 +229,7 @@ def _scores_of_classes(table: Table, score: str) -> np.ndarray:
     return torch.stack([pick(each, score) for each in tracked], 1).double().cpu().numpy()
 
 
-def _responses(table: Table, fit: str) -> np.ndarray:
+def tree_responses(table: Table, fit: str) -> np.ndarray:
     """What a tree is fitted to, (R, K): probabilities, the predicted class as zeros and a one, or a single output.
 
     The squared error of zeros and ones is Gini's impurity.
@@ -247,7 +247,7 @@ def _fidelity(table: Table, found: np.ndarray, wanted: np.ndarray) -> dict[str, 
     """How well scores (R, K) imitate those wanted: r2, and where there are classes how often their highest agree."""
     found = found.reshape(wanted.shape)  # scikit-learn drops the axis of a single output
     fit = {"r2": r_squared(found, wanted)}
-    return fit if table.single else fit | agreement(found.argmax(1), wanted.argmax(1))
+    return fit if table.single else fit | class_agreement(found.argmax(1), wanted.argmax(1))
 
 
 def _tree_in_words(tree: object, table: Table) -> list[str]:
@@ -260,7 +260,7 @@ def _leaf_in_words(value: np.ndarray) -> str:
     return f"{value[0]:.4g}" if len(value) == 1 else f"class {value.argmax()} ({value.max():.0%})"
 
 
-def _list_in_words(rules: list[Rule], table: Table) -> list[str]:
+def _list_in_words(rules: list[DecisionRule], table: Table) -> list[str]:
     return [
         f"{in_words(rule.conditions, table.number_names)}: class {rule.label} "
         f"({rule.decided:.0%} of rows, {rule.pure:.0%} of them right)"

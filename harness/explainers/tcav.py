@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable, UserError, unknown
-from harness.explainers._at_layer import Layer, mapped
+from harness.explainers._at_layer import MapLayer, mapped
 from harness.explainers._cavs import activation_vectors, concept_sets
 from harness.explainers._coalitions import check_number
 from harness.explainers._concept_scores import most_significant, tcav_scores
@@ -18,14 +18,14 @@ LEAST_RUNS = 10
 
 
 @dataclass(frozen=True)
-class Direction:
+class ConceptDirection:
     """A concept at a layer: the unit vector (C, h, w) in its activations that points to the concept."""
 
-    layer: Layer
+    layer: MapLayer
     vector: Tensor
 
 
-def _prepare(
+def _concept_direction(
     model: nn.Module,
     context: Samples,
     /,
@@ -37,8 +37,8 @@ def _prepare(
     alpha: float,
     labels: str,
     rows: int,
-) -> Direction:
-    _check(runs, images, alpha, labels, rows)
+) -> ConceptDirection:
+    _check_concept_options(runs, images, alpha, labels, rows)
     place = choose_layer(model, context, layer=layer)
     names, sets = concept_sets(context, concepts, runs, images)
     if concept is not None and concept not in names:
@@ -51,11 +51,18 @@ def _prepare(
         context.tell(scores=scores)
         concept = concept or most_significant(scores)
     context.tell(layer=place.name, concept=concept, cav_accuracy=accuracy)
-    return Direction(place, F.normalize(vectors[concept].mean(0).flatten(), dim=0).view(vectors[concept].shape[1:]))
+    return ConceptDirection(
+        place, F.normalize(vectors[concept].mean(0).flatten(), dim=0).view(vectors[concept].shape[1:])
+    )
 
 
 @explainer(
-    access="activations", modalities=("image",), stochastic=True, convention="local", prepare=_prepare, cost="1 F 1 B"
+    access="activations",
+    modalities=("image",),
+    stochastic=True,
+    convention="local",
+    prepare=_concept_direction,
+    cost="1 F 1 B",
 )
 def tcav(
     model: nn.Module,
@@ -63,7 +70,7 @@ def tcav(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Direction,
+    prepared: ConceptDirection,
     layer: str | None = None,
     concepts: str = "textures",
     concept: str | None = None,
@@ -97,7 +104,7 @@ def tcav(
     return F.interpolate(coarse, inputs.shape[2:], mode="bilinear", align_corners=False)
 
 
-def sensitivity_map(model: nn.Module, context: Samples, targets: Tensor, towards: Direction) -> Tensor:
+def sensitivity_map(model: nn.Module, context: Samples, targets: Tensor, towards: ConceptDirection) -> Tensor:
     """The layer's gradients times the direction, summed over channels: (N, 1, h, w), whose sum over places is S."""
     return mapped(
         model,
@@ -108,7 +115,7 @@ def sensitivity_map(model: nn.Module, context: Samples, targets: Tensor, towards
     )
 
 
-def _check(runs: int, images: int, alpha: float, labels: str, rows: int) -> None:
+def _check_concept_options(runs: int, images: int, alpha: float, labels: str, rows: int) -> None:
     for name, value, least in (("runs", runs, LEAST_RUNS), ("images", images, 2), ("rows", rows, 1)):
         check_number(name, value, least)
     if not alpha > 0:
