@@ -1,4 +1,4 @@
-"""Which layer makes a map, and how its output is read."""
+"""The layer that makes a map: by name or by default, and where the places of the input lie in its output."""
 
 import math
 from collections import Counter
@@ -25,31 +25,55 @@ _POOLING = (
     nn.LPPool2d,
     nn.FractionalMaxPool2d,
 )
-# Kinds of modules that say where the channels are, and kinds that leave them where they were.
+# Modules with channels on the first axis after the batch, on the last axis, and on the same axis as their input.
 _FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
 _LAST = (nn.LayerNorm, nn.RMSNorm, nn.Linear)
 _ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Hardswish, nn.Mish)
 
 
 @dataclass(frozen=True)
+class LayerOption:
+    """The option of every explainer that makes a map at one layer.
+
+    layer   a dotted module name; by default the last layer whose output has several places (``choose_layer``)
+    """
+
+    layer: str | None = None
+
+
+ANY_LAYER = LayerOption()
+
+
+@dataclass(frozen=True)
 class ModuleCall:
-    """One call of a module for a single input: shapes of its first argument and output, None where no tensor."""
+    """One call of a module for a single input.
+
+    input_shape, shape   of its first argument and of its output, None where that is no tensor
+    layouts              the ways in which the output can be read as channels at places
+    """
 
     name: str
     module: nn.Module
-    given: tuple[int, ...] | None
+    input_shape: tuple[int, ...] | None
     shape: tuple[int, ...] | None
     layouts: list[OutputLayout]
 
 
-def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None, **options: object) -> MapLayer:
-    """The layer ``layer`` if given, else the last one that has places, from which the outputs are computed.
+def layer_of_options(
+    model: nn.Module, context: Samples, /, *, cam: LayerOption = ANY_LAYER, **options: object
+) -> MapLayer:
+    """The layer that makes the map under these options: the ``prepare`` of explainers with ``cam``."""
+    return choose_layer(model, context, cam.layer)
 
-    In this order: the layer that a timm model names last in ``feature_info``; else the last module called once whose
-    output has several places, before any adaptive pooling of them, pooling modules apart. Where the model goes on from
-    none of its places but from tokens in front of them, the last normalisation of the tokens from whose places it does:
-    the one before the last attention. NotApplicable where there is none, where linear layers mix the places, and where
-    the output can be read in several ways.
+
+def choose_layer(model: nn.Module, context: Samples, layer: str | None = None) -> MapLayer:
+    """The layer called ``layer``, or by default the last one with several places from which the outputs are computed.
+
+    By default it is the layer that a timm model names last in ``feature_info``. Without one, it is the last module that
+    is called once and whose output has several places; pooling modules do not count, and neither does what comes after
+    an adaptive pooling. Where the model reads only class tokens of that layer, not its places, it is the last
+    normalisation of tokens whose places the model does read: the one before the last attention. NotApplicable where
+    there is no such layer, where linear layers mix the places, and where the output can be read in several ways.
     """
     if layer is not None and layer not in dict(model.named_modules()):
         raise _unknown_layer(model, layer)
@@ -67,8 +91,8 @@ def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None
 
 
 def module_calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[ModuleCall]:
-    """What every module of the model is given and gives for one input, in the order in which they finish."""
-    calls, handles, before = [], [], [None]  # the last output, by which what merely passes on is known
+    """Every call of a module for one input (1, ...) of this size, in the order in which the calls end."""
+    calls, handles, before = [], [], [None]  # the output of the last call, to recognise modules that pass it on
     prefix = next((m.num_prefix_tokens for m in model.modules() if hasattr(m, "num_prefix_tokens")), None)
     reader = ShapeReader(size, prefix if isinstance(prefix, int) else None)
 
@@ -77,8 +101,8 @@ def module_calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[M
             shape = _shape_of_tensor(output)
             layouts = reader.read(shape) if shape else []
             same = [output, *(arguments[:1] if isinstance(module, _ELEMENTWISE) else ())]
-            kept = before[0] is not None and any(value is before[0] for value in same)
-            layouts = calls[-1].layouts if kept else _by_kind(module, layouts)
+            passed_on = before[0] is not None and any(value is before[0] for value in same)
+            layouts = calls[-1].layouts if passed_on else _by_kind(module, layouts)
             calls.append(ModuleCall(name, module, _shape_of_tensor(*arguments[:1]), shape, layouts))
             before[0] = output
 
@@ -86,7 +110,7 @@ def module_calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[M
 
     try:
         for name, module in model.named_modules():
-            watchable = name and not isinstance(module, torch.jit.ScriptModule)  # parts of a script take no hooks
+            watchable = name and not isinstance(module, torch.jit.ScriptModule)  # scripted modules take no hooks
             handles += [module.register_forward_hook(note(name))] if watchable else []
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             model(one.clone())
@@ -97,10 +121,10 @@ def module_calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[M
 
 
 def _by_kind(module: nn.Module, layouts: list[OutputLayout]) -> list[OutputLayout]:
-    """The readings that agree with where a module of this kind has its channels; all where it does not say."""
+    """Those layouts that have the channels where a module of this kind has them; all for other kinds of modules."""
     if isinstance(module, _FIRST):
         return [layout for layout in layouts if layout.kind == CHANNELS_FIRST]
-    if type(module) in _LAST:  # not their heirs: some normalise over channels that come first
+    if type(module) in _LAST:  # not subclasses: some normalise over channels that come first
         return [layout for layout in layouts if layout.kind != CHANNELS_FIRST]
     return layouts
 
@@ -110,6 +134,7 @@ def _shape_of_tensor(value: object = None) -> tuple[int, ...] | None:
 
 
 def _named_layer(model: nn.Module, calls: list[ModuleCall], layer: str, one: Tensor) -> MapLayer:
+    """The layer that the user named; NotApplicable where it makes no map."""
     own = [call for call in calls if call.name == layer]
     if len(own) != 1:
         raise NotApplicable(f"layer {layer!r} is called {len(own)} times in a forward pass, a map needs one call")
@@ -122,7 +147,7 @@ def _named_layer(model: nn.Module, calls: list[ModuleCall], layer: str, one: Ten
 
 
 def _declared(model: nn.Module, calls: list[ModuleCall]) -> ModuleCall | None:
-    """The layer that a timm model, or one inside a wrapper, names as its last features."""
+    """The call of the layer that a timm model, or one inside a wrapper, names as its last features."""
     for outer, module in model.named_modules():
         info = getattr(module, "feature_info", None)
         if isinstance(info, list) and info and isinstance(info[-1], dict):
@@ -133,7 +158,7 @@ def _declared(model: nn.Module, calls: list[ModuleCall]) -> ModuleCall | None:
 
 
 def _last(calls: list[ModuleCall]) -> ModuleCall:
-    """The last call with places, before any adaptive pooling of them."""
+    """The last call whose output has places, before the first adaptive pooling of such an output."""
     times = Counter(call.name for call in calls)
     ends = [at for at, call in enumerate(calls) if call.layouts and isinstance(call.module, _ADAPTIVE)]
     fit = [
@@ -147,6 +172,7 @@ def _last(calls: list[ModuleCall]) -> ModuleCall:
 
 
 def _with_one_layout(model: nn.Module, call: ModuleCall, one: Tensor) -> MapLayer:
+    """The layer of a call with the one layout of its output; NotApplicable where that is not certain."""
     layout = settle(call.layouts, lambda inputs: output_of(model, call.name, inputs), one)
     if layout is None or (len(layout.grid) == 1 and layout.kind == CHANNELS_LAST):
         shape = ("N", *call.shape[1:])
@@ -155,17 +181,18 @@ def _with_one_layout(model: nn.Module, call: ModuleCall, one: Tensor) -> MapLaye
 
 
 def _mixed(calls: list[ModuleCall], layout: OutputLayout) -> bool:
-    """Whether a linear layer works along the tokens: (N, C, tokens)."""
+    """Whether a linear layer has the tokens on its last axis, (N, C, tokens), and so mixes them."""
     lengths = {call.shape[1] for call in calls for each in call.layouts if each.kind == TOKENS}
-    given = [call.given for call in calls if isinstance(call.module, nn.Linear) and call.given]
+    shapes = [call.input_shape for call in calls if isinstance(call.module, nn.Linear) and call.input_shape]
     length = layout.prefix + math.prod(layout.grid)
-    return any(len(shape) == 3 and shape[2] == length and shape[1] not in lengths for shape in given)
+    return any(len(shape) == 3 and shape[2] == length and shape[1] not in lengths for shape in shapes)
 
 
 def _depends_on_places(model: nn.Module, layer: MapLayer, one: Tensor) -> bool:
-    """Whether the outputs are computed from the layer's tokens for places, whatever the weights.
+    """Whether the model's outputs are computed from the layer's tokens of places, whatever the weights.
 
-    What is computed from NaN is NaN. A gradient would be 0 too where a weight is, as in the heads of untrained models.
+    The places are set to NaN: what is computed from NaN is NaN. A gradient would not do, because it is also 0 where a
+    weight is, as in the heads of untrained models.
     """
 
     def poison(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
@@ -178,6 +205,7 @@ def _depends_on_places(model: nn.Module, layer: MapLayer, one: Tensor) -> bool:
 
 
 def _before_last_attention(model: nn.Module, calls: list[ModuleCall], blank: MapLayer, one: Tensor) -> MapLayer:
+    """The last normalisation whose places the model reads; of the layer ``blank`` it reads none."""
     times = Counter(call.name for call in calls)
     for call in reversed(calls):
         norm = "norm" in type(call.module).__name__.lower()
@@ -186,7 +214,7 @@ def _before_last_attention(model: nn.Module, calls: list[ModuleCall], blank: Map
             if _depends_on_places(model, layer, one):
                 return layer
     raise NotApplicable(
-        f"of {blank.name!r} the model reads on only the {blank.layout.prefix} tokens in front of its places, and no "
+        f"of {blank.name!r} the model reads only the {blank.layout.prefix} tokens in front of its places, and no "
         f"normalisation before it has places that are read"
     )
 

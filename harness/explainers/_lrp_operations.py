@@ -10,8 +10,15 @@ from torch.nn import functional as F
 
 from harness.errors import NotApplicable
 from harness.explainers._lrp_passing import elementwise, over_channels, passing_rules, plainly, shared, shifted
-from harness.explainers._lrp_rules import FirstLayerInput, LinearLayer, Relayed, carry, carry_flat, first_layer_input
-from harness.explainers._lrp_rules import OperationRule as LayerRule
+from harness.explainers._lrp_rules import (
+    FirstLayerInput,
+    LayerRule,
+    LinearLayer,
+    Relayed,
+    carry,
+    carry_flat,
+    first_layer_input,
+)
 from harness.explainers._operations import OperationRule, on_graph
 
 CONVOLUTIONS = tuple(f"{kind}{axes}d" for kind in ("conv", "conv_transpose") for axes in (1, 2, 3))

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable
-from harness.explainers._lrp_rules import Rule as LayerRule
-from harness.explainers._lrp_rules import Weighted, first_layer_input, ratio
-from harness.explainers._operations import Rule, on_graph
+from harness.explainers._lrp_rules import LayerRule, Weighted, first_layer_input, ratio
+from harness.explainers._operations import OperationRule, on_graph
 
 # Of each number alone: all relevance of the output is the input's. So it is of a quotient whose norm is held constant.
 ELEMENTWISE = (
@@ -64,7 +63,7 @@ RECURRENT = tuple(f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_r
 EXPONENTS = {"rsqrt": -0.5, "sqrt": 0.5, "square": 2}
 
 
-def passing_rules(rule: LayerRule) -> dict[str, Rule]:
+def passing_rules(rule: LayerRule) -> dict[str, OperationRule]:
     """Names of operations to rules for ``traced`` that need no memory of what came before."""
     return {
         **dict.fromkeys(ELEMENTWISE, elementwise),
