@@ -262,11 +262,11 @@ def eigen_cam(
     that the map's sum is positive. Limits as of ``grad_cam``, except that no gradient is needed.
 
     Example: the channels pixel and relu(pixel - 2) give the rows (1, 0), (2, 0), (3, 1), (4, 2). The first singular
-    vector is about (0.93, 0.37), and the map is the product of each row with it.
+    vector is about (0.94, 0.35), and the map is the product of each row with it.
 
     >>> harness.explain("eigen_cam", pooled, image, target)
-    tensor([[[[0.9284, 1.8567],
-              [3.1567, 4.4566]]]])
+    tensor([[[[0.9356, 1.8712],
+              [3.1599, 4.4485]]]])
     """
     values = activations(model, prepared, context)
     points = values.flatten(2).transpose(1, 2)

@@ -1,6 +1,6 @@
-"""What captum gives for methods that it computes otherwise than published: its own numbers, flagged and not ranked.
+"""Methods as captum computes them where that differs from the publication: captum's own numbers, flagged, not ranked.
 
-They stand beside the methods as published, so that a reader sees what a paper that used the library has measured.
+They are shown beside the methods as published, so that a reader sees what a paper that used captum has measured.
 """
 
 import copy
@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,20 +17,38 @@ from torch import Tensor, nn
 from harness.checks import class_count, first_line
 from harness.errors import NotApplicable
 from harness.explainers._coalitions import check_number
-from harness.explainers._layers import choose_layer
+from harness.explainers._layers import ANY_LAYER, LayerOption, layer_of_options
 from harness.registry import explainer
 from harness.samples import Samples
+
+
+@dataclass(frozen=True)
+class CaptumSegments:
+    """Options of captum's explainers that remove segments.
+
+    samples    model evaluations of each sample
+    segments   which units go together: a name (``harness.removal.segments``) or a tensor (N, *units)
+    baseline   what a removed segment becomes: a name (``harness.removal.baselines``) or a tensor of one input's shape
+    """
+
+    samples: int
+    segments: str | Tensor = "auto"
+    baseline: str | Tensor = "zero"
+
+
+# As many samples as are captum's own defaults.
+LIME_SEGMENTS, SHAP_SEGMENTS = CaptumSegments(samples=50), CaptumSegments(samples=25)
 
 ONLY_RELU_MODULES = "it sees nn.ReLU modules alone: of ReLU functions, ReLU6, GELU and others it gives the gradient"
 
 
 def number_of_outputs(model: nn.Module, context: Samples, /, **options: object) -> int:
-    """How many outputs the model has."""
+    """The number of the model's outputs."""
     return class_count(context.predictor.logits(context.inputs[:1]))
 
 
 def number_of_differentiable_outputs(model: nn.Module, context: Samples, /, **options: object) -> int:
-    """How many outputs the model has; NotApplicable where no gradient of them reaches the input."""
+    """The number of the model's outputs; NotApplicable where no gradient of them reaches the input."""
     one = context.inputs[:1].clone().requires_grad_()
     with torch.enable_grad():
         outputs = model(one.clone())
@@ -40,8 +59,9 @@ def number_of_differentiable_outputs(model: nn.Module, context: Samples, /, **op
 
 
 def layer_and_number_of_outputs(model: nn.Module, context: Samples, /, **options: object) -> tuple[str, int]:
-    """The layer that ``grad_cam`` takes, and how many outputs the model has."""
-    return choose_layer(model, context, **options).name, number_of_differentiable_outputs(model, context)
+    """The name of the layer that ``grad_cam`` uses, and the number of the model's outputs."""
+    layer = layer_of_options(model, context, **options)
+    return layer.name, number_of_differentiable_outputs(model, context)
 
 
 @explainer(
@@ -55,12 +75,18 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: i
     """Layer-wise relevance propagation as captum gives it under its default rules, all epsilon (Bach et al. 2015,
     doi 10.1371/journal.pone.0130140).
 
-    Inputs' shape; logit. Not applicable where captum has no rule for a module, like ``Flatten`` or ``GELU``. Functions
-    that are not modules it does not see: it says nothing of them.
+    Inputs' shape; logit. Not applicable where captum has no rule for a module, like ``Flatten`` or ``GELU``. It does
+    not see functions that are not modules, and gives no warning of them.
+
+    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3), where the gradient is (1, 0). The result is
+    input x gradient, which ``lrp`` with its default rule is not.
+
+    >>> harness.explain("captum_lrp", relu_net, x, target)
+    tensor([[1., 0.]])
     """
     from captum.attr import LRP
 
-    # It leaves activations on the modules, and a rule it was given goes with its first call: a copy takes both.
+    # It leaves activations on the modules, and deletes a module's own rule after its first call: hence a copy.
     return _captum_answer(lambda: LRP(copy.deepcopy(model)).attribute(inputs, target=_captum_target(targets, prepared)))
 
 
@@ -84,6 +110,12 @@ def captum_deep_lift(
     """DeepLift with the rescale rule as captum gives it (Shrikumar et al. 2017, 1704.02685).
 
     Inputs' shape; logit. Not applicable where a module is used more than once, as in torchvision's ResNets.
+
+    Example: f(x) = x1 x2 at (1, 3) from (0, 0). The product is no module that captum knows, so it gives input x
+    gradient, (3, 3), which does not sum to f(x) = 3.
+
+    >>> harness.explain("captum_deep_lift", product, x, target)
+    tensor([[3., 3.]])
     """
     from captum.attr import DeepLift
 
@@ -102,6 +134,12 @@ def captum_guided_backprop(model: nn.Module, inputs: Tensor, targets: Tensor, *,
     """Guided backpropagation as captum gives it (Springenberg et al. 2014, 1412.6806).
 
     Inputs' shape; logit per unit of input.
+
+    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3). On ``nn.ReLU`` modules, as here, captum's result
+    is that of ``guided_backprop``.
+
+    >>> harness.explain("captum_guided_backprop", relu_net, x, target)
+    tensor([[1., 1.]])
     """
     from captum.attr import GuidedBackprop
 
@@ -119,6 +157,12 @@ def captum_deconvnet(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepa
     """The deconvnet as captum gives it (Zeiler and Fergus 2013, 1311.2901).
 
     Inputs' shape; logit per unit of input.
+
+    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3). On ``nn.ReLU`` modules, as here, captum's result
+    is that of ``deconvnet``.
+
+    >>> harness.explain("captum_deconvnet", relu_net, x, target)
+    tensor([[2., 0.]])
     """
     from captum.attr import Deconvolution
 
@@ -135,11 +179,19 @@ def captum_deconvnet(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepa
     caveat=f"{ONLY_RELU_MODULES}; the map is enlarged by nearest neighbours",
 )
 def captum_guided_grad_cam(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: tuple[str, int], layer: str | None = None
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: tuple[str, int], cam: LayerOption = ANY_LAYER
 ) -> Tensor:
     """Guided backpropagation times the enlarged Grad-CAM as captum gives it (Selvaraju et al. 2017, 1610.02391).
 
-    Inputs' shape; no unit of its own. ``layer`` is a dotted module name, by default the one ``grad_cam`` takes.
+    Inputs' shape; squared logit per unit of input. ``layer`` is a dotted module name, by default the layer of
+    ``grad_cam``.
+
+    Example: pooled(image) = sum of the pixels less the sum of relu(pixel - 2). The layer's grid is that of the image
+    and its ReLU is a module, so that captum's result is that of ``guided_grad_cam``.
+
+    >>> harness.explain("captum_guided_grad_cam", pooled, image, target)
+    tensor([[[[1., 2.],
+              [2., 2.]]]])
     """
     from captum.attr import GuidedGradCam
 
@@ -163,17 +215,21 @@ def captum_lime(
     *,
     context: Samples,
     prepared: int,
-    samples: int = 50,
-    segments: str | Tensor = "auto",
-    baseline: str | Tensor = "zero",
+    removal: CaptumSegments = LIME_SEGMENTS,
 ) -> Tensor:
     """LIME as captum gives it with its default model, a Lasso of penalty 0.01 (Ribeiro et al. 2016, 1602.04938).
 
-    Inputs' shape; logit; a segment's coefficient stands at each of its units. ``samples`` evaluations of each sample.
+    Inputs' shape; logit; each unit gets its segment's whole coefficient.
+
+    Example: f(x) = 2 x1 - x2 at (0.001, 0.003), whose contributions (0.002, -0.003) are small beside the penalty 0.01:
+    captum's Lasso makes all coefficients 0. ``lime`` does not.
+
+    >>> harness.explain("captum_lime", linear, x / 1000, target).abs()
+    tensor([[0., 0.]])
     """
     from captum.attr import Lime
 
-    return _on_segments(Lime(model), inputs, _captum_target(targets, prepared), context, samples, segments, baseline)
+    return _on_segments(Lime(model), inputs, _captum_target(targets, prepared), context, removal)
 
 
 @explainer(
@@ -194,19 +250,23 @@ def captum_kernel_shap(
     *,
     context: Samples,
     prepared: int,
-    samples: int = 25,
-    segments: str | Tensor = "auto",
-    baseline: str | Tensor = "zero",
+    removal: CaptumSegments = SHAP_SEGMENTS,
 ) -> Tensor:
     """KernelSHAP as captum gives it (Lundberg and Lee 2017, 1705.07874).
 
-    Inputs' shape; logit; a segment's value stands at each of its units. ``samples`` evaluations of each sample.
+    Inputs' shape; logit; each unit gets its segment's whole value.
+
+    Example: pooled(image) = sum of the pixels less the sum of relu(pixel - 2). The first three pixels, one segment, add
+    5 to it, the last one 2. Each of the three gets the whole 5, where ``kernel_shap`` gives it 5/3.
+
+    >>> segments = torch.tensor([[[0, 0], [0, 1]]])
+    >>> harness.explain("captum_kernel_shap", pooled, image, target, segments=segments).round(decimals=4)
+    tensor([[[[5., 5.],
+              [5., 2.]]]])
     """
     from captum.attr import KernelShap
 
-    return _on_segments(
-        KernelShap(model), inputs, _captum_target(targets, prepared), context, samples, segments, baseline
-    )
+    return _on_segments(KernelShap(model), inputs, _captum_target(targets, prepared), context, removal)
 
 
 @explainer(
@@ -232,8 +292,13 @@ def captum_gradient_shap(
     """GradientSHAP as captum gives it: gradients at random places between baseline and input (Lundberg and Lee 2017,
     1705.07874).
 
-    Inputs' shape; logit; the sum is f(x) - f(baseline) in expectation. ``samples`` places, with Gaussian noise of
-    standard deviation ``noise`` on the input; the baselines of the batch are the set it draws from.
+    Inputs' shape; logit; the expected sum is f(x) - f(baseline). It takes ``samples`` places, with Gaussian noise of
+    the standard deviation ``noise`` on the input, and draws the baselines from those of the whole batch.
+
+    Example: the gradient of f(x) = 2 x1 - x2 is the same at all places, so that no draw matters: 2 * 1 and -1 * 3.
+
+    >>> harness.explain("captum_gradient_shap", linear, x, target)
+    tensor([[ 2., -3.]])
     """
     check_number("samples", samples, 1)
     check_number("noise", noise, 0, whole=False)
@@ -244,39 +309,34 @@ def captum_gradient_shap(
 
 
 def _on_segments(
-    method: Any,
-    inputs: Tensor,
-    classes: Tensor | None,
-    context: Samples,
-    samples: int,
-    segments: str | Tensor,
-    baseline: str | Tensor,
+    method: Any, inputs: Tensor, classes: Tensor | None, context: Samples, removal: CaptumSegments
 ) -> Tensor:
-    """What a method of captum's that removes segments gives, at its own pace of one evaluation at a time."""
-    check_number("samples", samples, 1)
-    units, removed = context.units, context.baseline(baseline)
-    labels = units.expand(context.segments(segments).labels)
-    found = _captum_answer(lambda: method.attribute(inputs, removed, classes, feature_mask=labels, n_samples=samples))
-    # A column's value stands at each of the numbers that encode it; it is the column's once.
-    return found[:, [units.columns.index(unit) for unit in range(units.count)]] if units.grouped else found
+    """The result of one of captum's methods that remove segments, which evaluates one input at a time."""
+    check_number("samples", removal.samples, 1)
+    units, removed = context.units, context.baseline(removal.baseline)
+    mask = units.expand(context.segments(removal.segments).labels)
+    answer = _captum_answer(
+        lambda: method.attribute(inputs, removed, classes, feature_mask=mask, n_samples=removal.samples)
+    )
+    # Captum gives a column's value at each of the numbers that encode it; the column itself has it once.
+    return answer[:, [units.columns.index(unit) for unit in range(units.count)]] if units.grouped else answer
 
 
 def _captum_target(targets: Tensor, outputs: int) -> Tensor | None:
-    """What captum calls the target: the class of each sample, or None where the model has a single output."""
+    """The target as captum expects it: the class of each sample, or None where the model has a single output."""
     return None if outputs == 1 else targets
 
 
 def _captum_answer(attribute: Callable[[], Tensor]) -> Tensor:
-    """What captum answers; NotApplicable in its own words where it does not serve the model."""
+    """Captum's result; NotApplicable with captum's message where it cannot serve the model."""
     with _captum_refusals(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it sets hooks
+        warnings.simplefilter("ignore")  # its warning that it sets hooks
         return attribute()
 
 
 @contextmanager
 def _captum_refusals() -> Iterator[None]:
-    """Turn what captum itself raises into NotApplicable; what torch or the model raise, out of memory say, is a
-    failure."""
+    """Turn errors that captum itself raises into NotApplicable; errors of torch or of the model pass unchanged."""
     try:
         yield
     except (TypeError, RuntimeError, AssertionError) as error:

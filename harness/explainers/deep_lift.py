@@ -102,7 +102,7 @@ def _contributions(
     """Each input's contributions from its own baseline, the change of its logit, and the operations seen."""
     references = References()
     rules = rescale_rules(references)
-    with operations_visible(model), torch.enable_grad():  # no gradient is needed: the graph shows which arguments to keep
+    with operations_visible(model), torch.enable_grad():  # the graph shows which arguments to keep
         passed = baselines.detach().clone().requires_grad_().clone()
         with Operations(rules):
             reference = _logits(model(passed), targets).detach()

@@ -1,4 +1,4 @@
-"""RISE: the score under many random smooth masks, and the masks that went with high scores."""
+"""RISE: many random smooth masks, averaged with the scores of the masked images as weights."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from harness.randomness import element, uniform
 from harness.registry import explainer
 from harness.samples import Samples
 
-# Numbers in the factors of the masks that are summed in one go: bounds the memory at 16 MB.
+# Numbers in the factors of the masks that are summed at once: bounds the memory at 16 MB.
 MOST_MASK_NUMBERS = 2**22
 
 
@@ -30,15 +30,22 @@ def rise(
     score: str = "probability",
     centred: bool = True,
 ) -> Tensor:
-    """Random smooth masks averaged with the score of the masked image as their weight (Petsiuk et al. 2018,
+    """RISE: random smooth masks averaged, each weighted by the score of the image that it masks (Petsiuk et al. 2018,
     1806.07421).
 
-    (N, 1, H, W), in units of ``score``. ``samples`` masks Z: ``cells`` x ``cells`` coins that fall on 1 with
-    ``probability``, enlarged bilinearly to one cell more than the image and cut out at a random shift, as in the
-    released code (the paper takes 4000 to 8000). The model sees image Z + baseline (1 - Z). The paper's map is sum v
-    Z / (samples probability) for scores v. With ``centred`` it is sum (v - mean v) Z / (samples probability (1 -
-    probability)): the same in expectation but for a factor and a constant, without the noise that the mean of v
-    brings.
+    Shape (N, 1, H, W), in units of ``score``. Each of ``samples`` masks Z is made of ``cells`` x ``cells`` numbers that
+    are 1 with ``probability`` and else 0. They are enlarged bilinearly to one cell more than the image and cut out at a
+    random shift, as in the released code (the paper takes 4000 to 8000 masks). The model gets image Z + baseline
+    (1 - Z). With the scores v, the paper's map is sum v Z / (samples probability). With ``centred``, it is sum (v -
+    mean v) Z / (samples probability (1 - probability)): in expectation the same up to a factor and a constant, but
+    without the noise that comes from the mean of v.
+
+    Example: with a single cell a mask shows all of the image or nothing, so that every pixel gets about the score of
+    the image, which is pooled(image) = 7.
+
+    >>> harness.explain("rise", pooled, image, target, cells=1, score="logit").round()
+    tensor([[[[7., 7.],
+              [7., 7.]]]])
     """
     check_number("samples", samples, 2 if centred else 1)
     check_number("cells", cells, 1)
@@ -54,9 +61,11 @@ def rise(
 
 @dataclass(frozen=True)
 class RiseMasks:
-    """Masks numbered by sample and draw, made anew whenever they are needed: all of them would fill the memory.
+    """Masks numbered by sample and draw. They are made again each time they are needed, as all of them at once would
+    fill the memory.
 
-    A mask is L' G R: coins G (cells, cells), enlarged along both axes by one of the axis's strips, at random.
+    A mask is L' G R: the numbers G (cells, cells), 0 or 1, enlarged along each axis by one of the axis's strips, which
+    is drawn at random.
     """
 
     keys: Tensor

@@ -16,11 +16,10 @@ class Product(nn.Module):
 
 
 class FirstTokenAttends(nn.Module):
-    """f(x) = sum_j a_j x_j with the attention a = softmax(x) of the first of several tokens (N, T, 1)."""
+    """Self-attention of tokens x (N, T, 1), read at the first: f(x) = sum_j a_j x_j with a = softmax(x_1 x)."""
 
     def forward(self, tokens):
-        scores = tokens.mT.expand(-1, tokens.shape[1], -1)
-        return (scores.softmax(-1) @ tokens)[:, 0]
+        return ((tokens @ tokens.mT).softmax(-1) @ tokens)[:, 0]
 
 
 def _linear(*rows, bias=None):
@@ -40,6 +39,13 @@ def _pooled():
     return nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear([4, -4]))
 
 
+def _redness():
+    """The mean of the red channel of an image, after a layer that passes all channels on."""
+    convolution = nn.Conv2d(3, 3, 1, bias=False)
+    convolution.weight.data = torch.eye(3).view(3, 3, 1, 1)
+    return nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear([1, 0, 0]))
+
+
 def names():
     """Names to objects, made anew at each call.
 
@@ -51,8 +57,9 @@ def names():
     train       a grid of 10 x 10 rows, from -1 to 1 in both columns
     pooled      f(image) = sum of the pixels less the sum of relu(pixel - 2)
     image       the pixels 1, 2 over 3, 4
-    attending   f(tokens) = the tokens averaged with the attention softmax(tokens)
-    tokens      the tokens 0 and ln 3, to which attending gives the attention 1/4 and 3/4
+    redness     the mean of the red channel of an image (N, 3, H, W)
+    attending   f(x) = sum_j a_j x_j over the tokens x, with the attention a = softmax(x_1 x) of the first one
+    tokens      the tokens 1 and 1 + ln 3, to which attending gives the attention 1/4 and 3/4
     """
     side = torch.linspace(-1, 1, 10)
     hidden = _linear([1, 1], [0, 1], [1, -1])
@@ -68,6 +75,7 @@ def names():
         "train": torch.cartesian_prod(side, side),
         "pooled": _pooled().eval(),
         "image": torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]),
+        "redness": _redness().eval(),
         "attending": FirstTokenAttends().eval(),
-        "tokens": torch.tensor([[[0.0], [math.log(3)]]]),
+        "tokens": torch.tensor([[[1.0], [1 + math.log(3)]]]),
     }
