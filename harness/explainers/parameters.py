@@ -117,7 +117,9 @@ def _signs(leaf: Tensor, entering: Tensor) -> Tensor:
     this sign if all factors have it. Two directions are compared: NotApplicable where factors have both signs.
     """
     key = stream(torch.zeros(1, dtype=torch.int64), 0, "gradient_x_weight signs")
-    uneven = normal(key, *leaf.shape[1:]).mul(3).exp().to(leaf).expand_as(leaf)  # uneven, so that opposite signs do not cancel
+    uneven = (
+        normal(key, *leaf.shape[1:]).mul(3).exp().to(leaf).expand_as(leaf)
+    )  # uneven, so that opposite signs do not cancel
     probe = torch.ones_like(entering).requires_grad_()
     forth = torch.autograd.grad(entering, leaf, probe, create_graph=True)[0]
     signs, others = (

@@ -15,7 +15,7 @@ from torch import nn
 
 import harness
 from harness.explainers._tabular import global_key, training_table
-from harness.explainers.global_importance import LOSSES, loss_increases
+from harness.explainers.permutation_importance import LOSSES, loss_increases
 from harness.explainers.surrogates import tree_responses
 from harness.predictor import Predictor
 from harness.randomness import permutations

@@ -10,7 +10,7 @@ from explainer_worlds import linear_net, model, near, smooth_net
 from harness.api import samples_of
 from harness.explainers._tabular import training_table
 from harness.explainers._trees import Condition, in_words, leaves, satisfied
-from harness.explainers.surrogates import DecisionRule, decide, greedy_rules, used_shares
+from harness.explainers.rule_list import DecisionRule, decide, greedy_rules, used_shares
 from test_explainers_global import decided_net, told
 
 

@@ -14,7 +14,7 @@ from harness.errors import NotApplicable
 from harness.explainers._tabular import training_table
 from harness.explainers._trees import Condition
 from harness.explainers.global_importance import eliminated
-from harness.explainers.surrogates import DecisionRule, used_shares
+from harness.explainers.rule_list import DecisionRule, used_shares
 
 COLUMNS = (0, 1, 1, 1, 2, 2, 3)  # a number, a category of three, a category of two that is not used, a number
 GLOBALS = ["permutation_importance", "mutual_information", "rfe", "random_forest", "tree_surrogate", "rule_list"]
