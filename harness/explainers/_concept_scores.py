@@ -1,4 +1,4 @@
-"""TCAV scores: how often a class' logit grows towards a concept, and whether other than by chance."""
+"""TCAV scores: how often a class's logit grows towards a concept, and whether that differs from chance."""
 
 from math import comb
 
@@ -32,9 +32,9 @@ def tcav_scores(
 def _positive_shares(
     model: nn.Module, context: Samples, layer: MapLayer, vectors: dict[str, Tensor], labels: str, rows: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """For each concept the share of a class' training images with S > 0, (classes, runs), and their number (classes,).
+    """For each concept the share of a class's training images with S > 0, (classes, runs), and their number (classes,).
 
-    S is of the logit of the class itself: one forward and one backward pass an image.
+    S is that of the logit of the image's class: one forward and one backward pass per image.
     """
     chosen = drawn_rows(len(context.train), rows, context.seed).to(context.train.device)
     directions = torch.cat(list(vectors.values())).flatten(1)
@@ -52,7 +52,7 @@ def _positive_shares(
 
 
 def _classes_of_images(context: Samples, inputs: Tensor, rows: Tensor, labels: str) -> tuple[Tensor, int]:
-    """The class of each training image numbered ``rows``, on the device, and how many classes there are."""
+    """The class of each training image numbered ``rows``, on the device, and the number of classes."""
     logits = context.predictor.logits(inputs).view(len(rows), -1)
     if labels == "predicted" or logits.shape[1] == 1:
         return logits.argmax(1), logits.shape[1]
@@ -71,10 +71,10 @@ def _significance(scores: dict[str, np.ndarray]) -> pd.DataFrame:
 
 
 def two_sided_p(scores: np.ndarray, others: np.ndarray) -> float:
-    """p of Welch's t-test that two samples have equal means, and no less than that of the rarest of their orders.
+    """p of Welch's t-test that two samples have equal means, but at least that of a permutation test.
 
-    That bound, 2 / (n + m over n), is the smallest p of any test that only counts on the samples being exchangeable: so
-    scores without any spread do not end at p = 0.
+    The smallest p of a two-sided permutation test is 2 / (n + m over n). With this bound, scores without any spread do
+    not get p = 0.
     """
     from scipy.stats import ttest_ind_from_stats
 
@@ -93,7 +93,7 @@ def holm_corrected(values: list[float]) -> list[float]:
 
 
 def most_significant(scores: pd.DataFrame) -> str:
-    """The concept with the smallest p in any class; among equals the one whose mean score is farthest from 1/2."""
+    """The concept with the smallest p in any class; of several, the one whose mean score is farthest from 1/2."""
     means = scores[scores.concept != RANDOM].groupby(["concept", "class"], sort=False)[["p", "score"]].mean()
     means["far"] = -(means.score - 0.5).abs()
     return str(means.sort_values(["p", "far"], kind="stable").index[0][0])

@@ -1,7 +1,7 @@
-"""Images of concepts: textures and colours drawn from a seed, or the user's own folders; each run has its own.
+"""Images of concepts: textures and colours drawn from a seed, or images from the user's folders.
 
-Values are in 0..1, (n, C, H, W), on the CPU. Every set of images is of one concept and one run: runs share no image, so
-that what they find is independent.
+Values are in 0..1, (n, C, H, W), on the CPU. Every set of images belongs to one concept and one run. Runs share no
+image, so that their results are independent.
 """
 
 import math
@@ -26,7 +26,7 @@ ImageSets = Callable[[str, int], Tensor]
 
 
 def texture_names(channels: int) -> tuple[str, ...]:
-    """The concepts that are drawn: textures, and colours where there are three channels."""
+    """The concepts that can be drawn: textures, and colours where there are three channels."""
     return (*TEXTURES, *(CONCEPT_COLOURS if channels == 3 else ()))
 
 
@@ -43,8 +43,8 @@ def drawn_sets(seed: int, images: int, shape: tuple[int, int, int]) -> ImageSets
 def concept_images(name: str, keys: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """One image of a drawn concept, or of RANDOM, for each key (n,): (n, C, H, W) in 0..1.
 
-    A texture has two random levels per channel, half the range apart, and a random scale, angle and phase; a colour
-    is a random grey image tinted; RANDOM is noise whose amplitudes fall with 1 / frequency, as those of photographs do.
+    A texture has two random levels per channel, half the range apart, and a random scale, angle and phase. A colour is
+    a tinted random grey image. RANDOM is noise whose amplitudes fall with 1 / frequency, as those of photographs do.
     """
     if name in TEXTURES:
         draws = uniform(keys, 6 + shape[0], dtype=torch.float64)
@@ -97,9 +97,9 @@ def _extent(values: Tensor) -> Tensor:
 
 
 def _coordinates(draws: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Rotated, scaled and shifted coordinates of the places, in cycles: two of (n, H, W).
+    """Rotated, scaled and shifted coordinates of the pixels, in cycles: two tensors (n, H, W).
 
-    From 2 cycles per shorter side up to 12, but none shorter than 4 pixels.
+    The shorter side has 2 to 12 cycles, each of at least 4 pixels.
     """
     side = min(shape[1:])
     cycles = 2 + draws[:, 0] * max(0.0, min(12, side / 4) - 2)
@@ -111,7 +111,7 @@ def _coordinates(draws: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Te
 
 
 def _grey_noise(keys: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Noise of amplitudes 1 / frequency, in 0..1: mostly shared by the channels, of random mean and contrast."""
+    """Noise of amplitudes 1 / frequency in 0..1, mostly the same in all channels, with random mean and contrast."""
     channels, height, width = shape
     white = normal(keys, channels + 1, height, width).double()
     frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)).double()
@@ -124,7 +124,7 @@ def _grey_noise(keys: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def folder_names(folder: str) -> tuple[str, ...]:
-    """The concepts of a folder: the names of its sub-folders but ``random``, which there must be."""
+    """The concepts of a folder: the names of its sub-folders other than ``random``, which must exist as well."""
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(f"concepts is {folder!r}, expected textures or a folder with one folder of images per concept")
@@ -135,15 +135,15 @@ def folder_names(folder: str) -> tuple[str, ...]:
 
 
 def folder_sets(folder: str, seed: int, counts: dict[str, int], shape: tuple[int, int, int]) -> ImageSets:
-    """Sets of the images of a folder's sub-folders, dealt out by the seed: ``counts[name]`` disjoint ones of each.
+    """Disjoint sets of the images of a folder's sub-folders, ``counts[name]`` of each, shuffled by the seed.
 
-    Images are read as grey or RGB by the number of channels, and stretched to (H, W), bilinearly and antialiased.
+    Images are read as grey or RGB, by the number of channels, and stretched to (H, W), bilinearly and antialiased.
     """
-    dealt = {name: _dealt(Path(folder).expanduser() / name, seed, count) for name, count in counts.items()}
-    return lambda name, number: torch.stack([_read_image(path, shape) for path in dealt[name][number]])
+    paths = {name: _paths_of_sets(Path(folder).expanduser() / name, seed, count) for name, count in counts.items()}
+    return lambda name, number: torch.stack([_read_image(path, shape) for path in paths[name][number]])
 
 
-def _dealt(folder: Path, seed: int, count: int) -> list[list[Path]]:
+def _paths_of_sets(folder: Path, seed: int, count: int) -> list[list[Path]]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if len(paths) < LEAST_IMAGES * count:
         raise UserError(

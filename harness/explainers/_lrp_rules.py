@@ -1,8 +1,8 @@
-"""The rules of layer-wise relevance propagation for one linear layer, and how autograd is made to carry relevance.
+"""The rules of layer-wise relevance propagation for one linear layer, and how autograd carries relevance.
 
-Relevance is kept as R = t * g at every tensor t, with g in the place of the gradient. What adds up, moves or scales
-values then shares relevance in proportion without any rule. A layer whose outputs y are sums of contributions passes
-on g = d z / d x * (R / z), where z are the contributions as the rule counts them. Values are never touched.
+The relevance of every tensor t is R = t * g, where g takes the place of the gradient. Operations that add up, move or
+scale values then share relevance in proportion without any rule. A layer whose outputs y are sums of contributions
+passes on g = d z / d x * (R / z), where z are the contributions as the rule counts them. No value changes.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from torch import Tensor
 
 RULES = ("zplus", "epsilon", "gamma", "alpha_beta")
 
-# Where the inputs' contributions are no more than this share of an output, its bias alone explains it: the quotient
-# would be rounding errors.
+# Where the inputs' contributions are at most this share of an output, the output is its bias, and the quotient would
+# consist of rounding errors.
 DEAD = 1e-6
-LEAST_DIVISOR = 1e-20  # of a divisor, beyond which quotients leave the range of float32
+LEAST_DIVISOR = 1e-20  # of a divisor: with a smaller one, quotients leave the range of float32
 
 Modifier = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class RulePart:
-    """A share of the relevance and the contributions that it follows.
+    """A share of the relevance, and the contributions in proportion to which it is passed on.
 
-    positive, negative   what becomes of the weights that inputs above and below zero meet
-    sign                 1 or -1: only the relevance of outputs above zero, or of the others; 0: of all
+    positive, negative   functions of the weights, for inputs above and below zero
+    sign                 1: only the relevance of outputs above zero; -1: of the others; 0: of all
     """
 
     share: float
@@ -38,10 +38,10 @@ class RulePart:
 
 @dataclass(frozen=True)
 class LayerRule:
-    """What a linear layer does with relevance.
+    """How a linear layer passes relevance on.
 
-    epsilon   added to denominators with their sign, or None where contributions that are all zero get nothing
-    absorbs   whether the bias is a contribution like others, and keeps its relevance
+    epsilon   added to denominators with their sign; None: contributions that sum to zero get no relevance
+    absorbs   whether the bias counts as a contribution and keeps its relevance
     """
 
     parts: tuple[RulePart, ...]
@@ -49,7 +49,7 @@ class LayerRule:
     absorbs: bool = False
 
     def quotient(self, relevance: Tensor, contributions: Tensor, outputs: Tensor) -> Tensor:
-        """Relevance per unit of contribution; ``outputs`` are what the layer computed."""
+        """Relevance per unit of contribution; ``outputs`` are the layer's outputs."""
         if self.epsilon is not None:
             return relevance / (contributions + self.epsilon * torch.where(contributions < 0, -1.0, 1.0))
         alive = contributions.abs() > (DEAD * outputs.abs()).clamp(min=LEAST_DIVISOR)
@@ -94,7 +94,7 @@ class LinearLayer:
     """A linear layer: ``operation(inputs, weight) + shift``.
 
     shift   broadcasts onto the outputs
-    axis    of the weight, along which lies axis 1 of the outputs, their channels; None where none does
+    axis    the axis of the weight that belongs to the outputs' channels (their axis 1); None where there is none
     """
 
     operation: Callable[[Tensor, Tensor], Tensor]
@@ -109,7 +109,7 @@ class LinearLayer:
         return replace(self, weight=self.weight * scale.reshape(shape), shift=self.shift * scale + shift)
 
     def contributions(self, part: RulePart, inputs: Tensor) -> Tensor:
-        """What the inputs add to the outputs, without the bias, under a part of a rule."""
+        """The sums of the inputs' contributions to the outputs, without the bias, as a part of a rule counts them."""
         if part.positive is part.negative:
             return self.operation(inputs, part.positive(self.weight))
         total = self.operation(inputs.clamp(min=0), part.positive(self.weight))
@@ -119,7 +119,7 @@ class LinearLayer:
 
 
 def carry(rule: LayerRule, layer: LinearLayer, inputs: Tensor, outputs: Tensor, gradient: Tensor) -> Tensor:
-    """What stands in the place of the gradient at a layer's inputs, from that at its outputs."""
+    """The number g that takes the place of the gradient at a layer's inputs, from that at its outputs."""
     relevance, carried = outputs * gradient, torch.zeros_like(inputs)
     for part in rule.parts:
         own = relevance if part.sign == 0 else relevance * ((outputs > 0) == (part.sign > 0))
@@ -127,14 +127,14 @@ def carry(rule: LayerRule, layer: LinearLayer, inputs: Tensor, outputs: Tensor, 
             continue
         with torch.enable_grad():
             leaf = inputs.detach().requires_grad_()
-            found = layer.contributions(part, leaf)
-        counted = found.detach() + part.positive(layer.shift) if rule.absorbs else found.detach()
-        carried += part.share * torch.autograd.grad(found, leaf, rule.quotient(own, counted, outputs))[0]
+            sums = layer.contributions(part, leaf)
+        counted = sums.detach() + part.positive(layer.shift) if rule.absorbs else sums.detach()
+        carried += part.share * torch.autograd.grad(sums, leaf, rule.quotient(own, counted, outputs))[0]
     return carried
 
 
 def carry_flat(layer: LinearLayer, counted: Tensor, relevance: Tensor) -> Tensor:
-    """Relevance of a layer's inputs, each output's shared equally by those of its inputs that count (0 or 1)."""
+    """Relevance of a layer's inputs: each output's in equal shares for those of its inputs that count (0 or 1)."""
     with torch.enable_grad():
         leaf = counted.detach().requires_grad_()
         number = layer.operation(leaf, torch.ones_like(layer.weight))
@@ -143,13 +143,13 @@ def carry_flat(layer: LinearLayer, counted: Tensor, relevance: Tensor) -> Tensor
 
 
 class Relayed(torch.autograd.Function):
-    """``values`` forward; backward what ``carry(inputs, values, gradient)`` gives the inputs."""
+    """Forward, it returns ``values``; backward, ``carry(inputs, values, gradient)``."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, values: Tensor, carry: Callable[..., Tensor | None]) -> Tensor:
         ctx.carry = carry
         ctx.save_for_backward(inputs, values)
-        return values.clone()  # the model may change what it gets in place
+        return values.clone()  # the model may change it in place
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
@@ -157,7 +157,7 @@ class Relayed(torch.autograd.Function):
 
 
 class Weighted(torch.autograd.Function):
-    """``values`` forward; backward the gradient times a factor to the inputs, of the same shape."""
+    """Forward, it returns ``values``; backward, the gradient times a factor of the same shape."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, values: Tensor, factor: Tensor) -> Tensor:
@@ -173,9 +173,9 @@ _RULED = tuple(f"{function.__name__}Backward" for function in (Relayed, Weighted
 
 
 def ratio(values: Tensor, inputs: Tensor) -> Tensor:
-    """What makes an elementwise function pass on all relevance: values / inputs, 0 where the inputs are 0.
+    """The factor with which an elementwise function passes on all relevance: values / inputs, 0 where inputs are 0.
 
-    Masks may make values infinite, and these have no relevance.
+    Values that a mask made infinite have no relevance.
     """
     alive = (inputs.abs() > LEAST_DIVISOR) & values.isfinite()
     return torch.where(alive, values / torch.where(alive, inputs, 1.0), 0.0)
@@ -183,8 +183,10 @@ def ratio(values: Tensor, inputs: Tensor) -> Tensor:
 
 @dataclass
 class FirstLayerInput:
-    """A first layer's input and the model's own: nothing that has a rule lies between them.
+    """The input of a first layer, which is computed from the model's input without any rule.
 
+    prepared    the layer's input
+    leaf        the model's input
     reach       by how much each prepared number changes when every input grows by one: 0 at padding
     relevance   of the layer's input, once it is known
     """
@@ -195,17 +197,17 @@ class FirstLayerInput:
     relevance: Tensor | None = None
 
     def at_input(self) -> Tensor:
-        """The relevance of the model's inputs: each prepared number's goes to the inputs it was made from."""
+        """The relevance of the model's inputs: that of a prepared number goes to the inputs it is computed from."""
         moved = self.reach.abs() > LEAST_DIVISOR
         share = torch.where(moved, self.relevance / torch.where(moved, self.reach, 1.0), 0.0)
         return torch.autograd.grad(self.prepared, self.leaf, share, retain_graph=True)[0]
 
 
 def first_layer_input(inputs: Tensor) -> FirstLayerInput | None:
-    """The entry at a layer's inputs, or None where a rule was at work before them.
+    """The record of a first layer's inputs, or None where a rule applied before them.
 
-    None also where the model took differences of its inputs, like those from their mean: numbers that do not change
-    when every input grows by one cannot be shared out by that change. Plain differentiation takes these.
+    Also None where the model computes differences of its inputs, like those from their mean. Such numbers do not change
+    when every input grows by one, so that this change cannot divide their relevance: plain differentiation does.
     """
     leaf = _unruled_input(inputs)
     if leaf is None:
@@ -224,7 +226,7 @@ def _uneven(leaf: Tensor) -> Tensor:
 
 
 def _unruled_input(values: Tensor) -> Tensor | None:
-    """The model's input, if values were made from it and no rule was at work in between."""
+    """The model's input, if values are computed from it without any rule; otherwise None."""
     pending, known, leaf = [values.grad_fn], set(), None
     while pending:
         node = pending.pop()

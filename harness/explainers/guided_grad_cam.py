@@ -3,16 +3,14 @@
 from torch import Tensor, nn
 
 from harness.explainers._at_layer import MapLayer
-from harness.explainers._layers import layer_of_options
-from harness.explainers.cam import RECTIFIED, CamOptions, grad_cam
+from harness.explainers._cam import CAM, RECTIFIED, CamOptions
+from harness.explainers.cam import grad_cam
 from harness.explainers.guided import guided_gradient
 from harness.registry import explainer
 from harness.samples import Samples
 
 
-@explainer(
-    access="activations", modalities=("image", "series"), convention="local", cost="2 F 2 B", prepare=layer_of_options
-)
+@explainer(**CAM, convention="local", cost="2 F 2 B")
 def guided_grad_cam(
     model: nn.Module,
     inputs: Tensor,

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import in_chunks
-from harness.explainers._operations import WITH_CONSEQUENCE, OperationRule, on_graph, traced
+from harness.explainers._operation_names import WITH_CONSEQUENCE
+from harness.explainers._operations import OperationRule, on_graph, traced
 from harness.guards import requiring
 from harness.predictor import check_outputs, target_logits
 from harness.randomness import normal, stream

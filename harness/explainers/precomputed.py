@@ -32,11 +32,11 @@ class Stored:
     targets: Any = None
 
 
-def _open(model: nn.Module, context: Samples, *, path: str | None) -> Stored:
+def _open_stored(model: nn.Module, context: Samples, *, path: str | None) -> Stored:
     return open_maps(path, context)
 
 
-@explainer(access="none", stored=True, prepare=_open)
+@explainer(access="none", stored=True, prepare=_open_stored)
 def precomputed(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Stored, path: str | None = None
 ) -> Tensor:
