@@ -278,7 +278,7 @@ def test_textures_and_colours_are_what_they_are_called(seed):
         assert near(levels.amax(1) - levels.amin(1), torch.full((40,), 0.5).double(), 1e-6)
     found = {name: float(Features()(F.interpolate(image(name), SIZE))[:, 0].mean() / 10) for name in _concepts.TEXTURES}
     assert found.pop("stripes") > 0.85 > 0.5 > max(found.values()), found
-    for number, name in enumerate(_concepts.COLOURS):
+    for number, name in enumerate(_concepts.CONCEPT_COLOURS):
         others = [other for other in range(3) if other != number]
         assert (image(name)[:, number] >= image(name)[:, others].amax(1) + 0.59).all()
     spectrum = torch.fft.rfft2(image("random", 1)[:, 0]).abs().mean(0)
