@@ -81,8 +81,8 @@ def tcav(
     labels: str = "predicted",
     rows: int = 200,
 ) -> Tensor:
-    """TCAV: the growth of the target's logit towards a concept at each place of a layer: the gradient times the
-    concept's activation vector (Kim et al. 2018, 1711.11279, whose sensitivity S is the sum over the places).
+    """TCAV: how much the target's logit grows towards a concept at each place of a layer, which is the gradient times
+    the concept's activation vector (Kim et al. 2018, 1711.11279, whose sensitivity S is the sum over the places).
 
     Shape (N, 1, H, W); signed; logit per unit of activation; enlarged bilinearly (half-pixel centres). The activation
     vector is the normal of a linear classifier that separates a concept's activations from those of random images: a
