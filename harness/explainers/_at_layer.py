@@ -1,4 +1,4 @@
-"""What a layer gives for samples, and the gradients of their logits there."""
+"""A layer's outputs for samples, and the gradients of the samples' logits with respect to them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,84 +6,99 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import in_chunks
-from harness.explainers._layouts import Layout
+from harness.explainers._layouts import OutputLayout
 from harness.guards import frozen
 from harness.predictor import check_outputs, target_logits
 from harness.samples import Samples
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A layer by its dotted name, and how its output is read."""
+class MapLayer:
+    """The layer that makes a map: its dotted name, and where the places of the input lie in its output."""
 
     name: str
-    layout: Layout
+    layout: OutputLayout
 
 
 def mapped(
-    model: nn.Module, layer: Layer, context: Samples, combine: Callable[[Tensor, Tensor], Tensor], targets: Tensor
+    model: nn.Module, layer: MapLayer, context: Samples, combine: Callable[[Tensor, Tensor], Tensor], targets: Tensor
 ) -> Tensor:
-    """What ``combine(activations, gradients)`` makes of chunks (n, C, *grid) of the samples, put together again.
+    """The results (N, ...) of ``combine(activations, gradients)``, called with chunks (n, C, *grid) of the samples.
 
-    The gradients are those of the targets' logits at the layer. NotApplicable where none reaches it.
+    The gradients are those of the targets' logits with respect to the layer's activations. NotApplicable where no
+    gradient reaches the layer.
     """
 
     def work(rows: Tensor) -> Tensor:
-        outputs, kept = _cut(model, layer.name, context.inputs[rows])
-        gradient = _gradient_at(check_outputs(outputs, len(rows)), kept, targets[rows])
+        outputs, leaf = _cut(model, layer.name, context.inputs[rows])
+        gradient = _gradient_at(check_outputs(outputs, len(rows)), leaf, targets[rows])
         if gradient is None:
             raise NotApplicable(f"no gradient of the model's output reaches layer {layer.name!r}")
-        return combine(_maps(layer, kept.detach(), len(rows)), _maps(layer, gradient, len(rows)))
+        return combine(_on_grid(layer, leaf.detach(), len(rows)), _on_grid(layer, gradient, len(rows)))
 
     return torch.cat([*in_chunks(context, work)])
 
 
-def activations(model: nn.Module, layer: Layer, context: Samples) -> Tensor:
+def activations(model: nn.Module, layer: MapLayer, context: Samples) -> Tensor:
     """The layer's output for the samples as (N, C, *grid), in forward passes only."""
 
     def work(rows: Tensor) -> Tensor:
-        return _maps(layer, output_of(model, layer.name, context.inputs[rows]), len(rows))
+        return _on_grid(layer, output_of(model, layer.name, context.inputs[rows]), len(rows))
 
     return torch.cat([*in_chunks(context, work)])
 
 
-def _maps(layer: Layer, output: Tensor, count: int) -> Tensor:
+def _on_grid(layer: MapLayer, output: Tensor, count: int) -> Tensor:
     maps = layer.layout.maps(output)
     if len(maps) != count or tuple(maps.shape[2:]) != layer.layout.grid:
         raise NotApplicable(
-            f"layer {layer.name!r} gives {tuple(output.shape)} for {count} inputs, another shape than for one of them"
+            f"layer {layer.name!r} gives {tuple(output.shape)} for {count} inputs, which does not fit its "
+            f"shape for a single input"
         )
     return maps
 
 
 def _cut(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The model's outputs, and the layer's output as a leaf of their graph, which begins there."""
-    kept: list[Tensor] = []
+    """The model's outputs, and the layer's output, which is the leaf of their graph."""
+    leaves: list[Tensor] = []
 
     def start_here(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
-        torch.set_grad_enabled(True)  # until the block below ends: what came before needs no graph
-        kept.append(_tensor(name, output).detach().requires_grad_())
-        return kept[-1].clone()  # what follows may work in place
+        torch.set_grad_enabled(True)  # until the block below ends: the layers before this one need no graph
+        leaves.append(_expect_tensor(name, output).detach().requires_grad_())
+        return leaves[-1].clone()  # the next layers may work in place
 
-    with torch.inference_mode(False), torch.no_grad(), frozen(model), hooked(model.get_submodule(name), start_here):
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        frozen(model),
+        forward_hook(model.get_submodule(name), start_here),
+    ):
         outputs = model(inputs.clone())
-    return outputs, _only(name, kept)
+    return outputs, _only_call(name, leaves)
 
 
 def output_of(model: nn.Module, name: str, inputs: Tensor) -> Tensor:
-    kept: list[Tensor] = []
-    hook = lambda module, arguments, output: kept.append(_tensor(name, output).detach().clone())
-    with torch.inference_mode(False), torch.no_grad(), hooked(model.get_submodule(name), hook):
+    """The output of the layer called ``name`` for these inputs; NotApplicable unless it is one tensor of one call."""
+    outputs: list[Tensor] = []
+    hook = lambda module, arguments, output: outputs.append(_expect_tensor(name, output).detach().clone())
+    with torch.inference_mode(False), torch.no_grad(), forward_hook(model.get_submodule(name), hook):
         model(inputs.clone())
-    return _only(name, kept)
+    return _only_call(name, outputs)
+
+
+def enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps (n, C, *grid) at another size, linearly along each axis with half-pixel centres."""
+    mode = "bilinear" if len(size) == 2 else "linear"
+    return F.interpolate(maps, size, mode=mode, align_corners=False)
 
 
 @contextmanager
-def hooked(module: nn.Module, hook: Callable) -> Iterator[None]:
-    """A forward hook inside; a compiled model runs module by module there, or it would not be called."""
+def forward_hook(module: nn.Module, hook: Callable) -> Iterator[None]:
+    """Set a forward hook for the duration of the block. A compiled model then runs eagerly, else it skips hooks."""
     handle = module.register_forward_hook(hook)
     try:
         with torch.compiler.set_stance("force_eager"):
@@ -92,16 +107,16 @@ def hooked(module: nn.Module, hook: Callable) -> Iterator[None]:
         handle.remove()
 
 
-def _tensor(name: str, output: object) -> Tensor:
+def _expect_tensor(name: str, output: object) -> Tensor:
     if not isinstance(output, Tensor):
         raise NotApplicable(f"layer {name!r} gives {type(output).__name__}, a map needs a tensor")
     return output
 
 
-def _only(name: str, kept: list[Tensor]) -> Tensor:
-    if len(kept) != 1:
-        raise NotApplicable(f"layer {name!r} is called {len(kept)} times in a forward pass, a map needs one call")
-    return kept[0]
+def _only_call(name: str, outputs: list[Tensor]) -> Tensor:
+    if len(outputs) != 1:
+        raise NotApplicable(f"layer {name!r} is called {len(outputs)} times in a forward pass, a map needs one call")
+    return outputs[0]
 
 
 def _gradient_at(outputs: Tensor, leaf: Tensor, targets: Tensor) -> Tensor | None:

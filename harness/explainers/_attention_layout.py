@@ -1,4 +1,4 @@
-"""How attention lies on the inputs: whether all tokens attend to all, and which token stands for which unit."""
+"""How tokens correspond to units of the input, and whether a model's attention is among all of its tokens."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._attention_maps import Map, tokens_read, watched
+from harness.explainers._attention_maps import AttentionMap, tokens_read, watched
 from harness.explainers._coalitions import check_number
 from harness.predictor import target_logits
 from harness.samples import Samples
@@ -18,13 +18,13 @@ MOST_PREFIX_TOKENS = 8  # a class token, a distillation token and registers; no 
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What holds for the attention of a model on one kind of input.
+class AttentionLayout:
+    """The attention of a model on inputs of one shape.
 
-    maps      how many attention maps follow one another
+    maps      the number of attention maps, one after the other
     tokens    T, the side of each map
-    prefix    how many tokens come before those that stand for units
-    grid      of the others on an image (h, w), or None
+    prefix    the number of tokens before those of the units
+    grid      the grid (h, w) of the units' tokens on an image, or None
     folded    whether heads and samples share an axis
     """
 
@@ -37,11 +37,13 @@ class Layout:
 
 @torch.inference_mode(mode=False)
 @torch.enable_grad()
-def layout_of(model: nn.Module, context: Samples, /, prefix_tokens: int | None = None, **options: object) -> Layout:
-    """How the attention of a model lies on these inputs, found on the first sample.
+def layout_of(
+    model: nn.Module, context: Samples, /, prefix_tokens: int | None = None, **options: object
+) -> AttentionLayout:
+    """The layout of a model's attention on these inputs, from a pass over the first sample.
 
-    NotApplicable where the maps are not those of self-attention among all tokens, layer upon layer, or where it cannot
-    be told which tokens are units: ``prefix_tokens`` says how many come before those.
+    NotApplicable unless the maps are those of self-attention among all tokens, layer upon layer, and it is certain
+    which tokens are the units'. ``prefix_tokens`` is the number of tokens before these, where it is known.
     """
     if prefix_tokens is not None:
         check_number("prefix_tokens", prefix_tokens, 0)
@@ -57,11 +59,11 @@ def layout_of(model: nn.Module, context: Samples, /, prefix_tokens: int | None =
     else:
         grid, prefix = None, _prefix_of(tokens, allowed, context.units.count)
     _check_class_token(maps[-1], logit, prefix)
-    return Layout(len(maps), tokens, prefix, grid, any(map(_is_folded, maps)))
+    return AttentionLayout(len(maps), tokens, prefix, grid, any(map(_is_folded, maps)))
 
 
-def _tokens_of(maps: list[Map]) -> int:
-    """T, the one number of tokens in maps that are all (..., T, T)."""
+def _tokens_of(maps: list[AttentionMap]) -> int:
+    """T, the number of tokens in all maps (..., T, T); NotApplicable where it changes."""
     for each in maps:
         _check_self_attention(each)
     lengths = dict.fromkeys(each.weights.shape[each.key] for each in maps)
@@ -70,8 +72,8 @@ def _tokens_of(maps: list[Map]) -> int:
     return next(iter(lengths))
 
 
-def _check_self_attention(each: Map) -> None:
-    """NotApplicable unless one sample's map is among all its tokens, and shares out a weight of 1 for each query."""
+def _check_self_attention(each: AttentionMap) -> None:
+    """NotApplicable unless one sample's map is among all its tokens, with weights that sum to 1 for each query."""
     weights = each.arranged(each.weights)
     *leading, queries, keys = weights.shape
     if queries != keys:
@@ -84,7 +86,7 @@ def _check_self_attention(each: Map) -> None:
         raise NotApplicable("the attention weights of a query do not sum to 1 over the values that they weigh")
 
 
-def _is_folded(each: Map) -> bool:
+def _is_folded(each: AttentionMap) -> bool:
     """Whether one sample's maps are (heads, T, T)."""
     return each.weights.dim() == 3 and each.arranged(each.weights).shape[0] > 1
 
@@ -104,8 +106,8 @@ def _depends(after: Tensor, before: Tensor) -> bool:
     return torch.autograd.grad(total, before, retain_graph=True, allow_unused=True)[0] is not None
 
 
-def _check_class_token(last: Map, logit: Tensor, prefix: int) -> None:
-    """NotApplicable where tokens come before the units, but the output reads one token that is none of them."""
+def _check_class_token(last: AttentionMap, logit: Tensor, prefix: int) -> None:
+    """NotApplicable where there are prefix tokens, but the output reads a single token that is none of them."""
     gradient = torch.autograd.grad(logit.sum(), last.weights)[0]
     read = tokens_read(last.heads(gradient, 1))[0].nonzero()[:, 0].tolist()
     if len(read) == 1 and 0 < prefix <= read[0]:
@@ -116,29 +118,29 @@ def _check_class_token(last: Map, logit: Tensor, prefix: int) -> None:
 
 
 def _stated_prefix(model: nn.Module) -> int | None:
-    """What timm's models say of themselves."""
-    found = (getattr(part, "num_prefix_tokens", None) for part in model.modules())
-    return next((number for number in found if isinstance(number, int)), None)
+    """The number of prefix tokens that timm's models state, or None."""
+    stated = (getattr(part, "num_prefix_tokens", None) for part in model.modules())
+    return next((number for number in stated if isinstance(number, int)), None)
 
 
 def _prefix_of(tokens: int, allowed: range, units: int) -> int:
-    """How many tokens come before those of the units of a sequence."""
+    """The number of tokens before those of the units of a sequence."""
     if tokens - units not in allowed:
         raise NotApplicable(f"{tokens} tokens are not the {units} units of an input after {_words(allowed)} others")
     return tokens - units
 
 
 def _grid_of(
-    tokens: int, allowed: range, size: tuple[int, ...], seen: list[tuple[int, int]], windows: bool
+    tokens: int, allowed: range, size: tuple[int, ...], convolutions: list[tuple[int, int]], windows: bool
 ) -> tuple[int, int]:
-    """The grid of patches (h, w): that of the last convolution that fits, else the one of square patches that does."""
+    """The grid of patches (h, w): that of the last convolution that fits, else the only one of square patches."""
     fits = lambda grid: math.prod(grid) > 1 and tokens - math.prod(grid) in allowed
-    convolved = [grid for grid in seen if fits(grid)]
+    convolved = [grid for grid in convolutions if fits(grid)]
     if convolved:
         return convolved[-1]
     if windows:
         raise NotApplicable(
-            f"attention among {tokens} tokens, within windows: queries are made of several times as many"
+            f"attention among {tokens} tokens, within windows: the layer before it has several times as many"
         )
     fitting = [grid for grid in _square_patches(*size) if fits(grid)]
     if not fitting:
@@ -161,5 +163,5 @@ def _square_patches(height: int, width: int) -> Iterable[tuple[int, int]]:
 
 
 def _in_windows(places: int, tokens: int) -> bool:
-    """Whether queries of one sample were made at several times as many places as a map has tokens."""
+    """Whether one sample's queries are computed at several times as many places as a map has tokens."""
     return places > tokens and places % tokens == 0

@@ -1,4 +1,4 @@
-"""A model's attention maps: which softmax weighs values, with what gradient, and which tokens the output reads."""
+"""A model's attention maps: the softmaxes that weigh values, their gradients, and the tokens that the output reads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,32 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._operations import Operations, Rule, on_graph, traced
+from harness.explainers._operations import OperationRule, Operations, on_graph, traced
 from harness.predictor import check_outputs, target_logits
 
-# Operations that move numbers and leave them as they are, by the names of their nodes in the autograd graph.
-_MOVES = frozenset(
-    {
-        "Clone",
-        "Expand",
-        "Permute",
-        "ReshapeAlias",
-        "Squeeze",
-        "ToCopy",
-        "Transpose",
-        "UnsafeView",
-        "Unsqueeze",
-        "View",
-    }
-)
+# Operations that only move numbers, by the names of their nodes in the autograd graph.
+_MOVES = frozenset("Clone Expand Permute ReshapeAlias Squeeze ToCopy Transpose UnsafeView Unsqueeze View".split())
 
 
 @dataclass(frozen=True)
-class Map:
-    """Attention weights as they met their values, on the graph.
+class AttentionMap:
+    """Attention weights on the graph, as they are multiplied with values.
 
     query, key   the axes of the queries and of the keys, counted from the end
-    places       at how many places, of all samples, the last linear layer or convolution before them was applied
+    places       the number of places, of all samples, at which the last linear layer or convolution before it works
     """
 
     weights: Tensor
@@ -46,26 +33,26 @@ class Map:
         return tensor.detach().movedim((self.query, self.key), (-2, -1))
 
     def heads(self, tensor: Tensor, count: int) -> Tensor:
-        """The same as (count, heads, queries, keys), where a batch of ``count`` samples comes first."""
+        """The weights, or their gradient, of ``count`` samples as (count, heads, queries, keys)."""
         arranged = self.arranged(tensor)
         return arranged.reshape(count, -1, *arranged.shape[-2:])
 
 
-class Watch:
-    """Rules for ``traced`` that note each softmax whose answer is multiplied with values.
+class AttentionWatch:
+    """Rules for ``traced`` that record each softmax whose result is multiplied with values.
 
-    maps     by the softmax's node in the graph
-    grids    the sizes (h, w) of convolutions' outputs before the first attention
+    maps     the attention maps, by the softmax's node in the graph
+    grids    the sizes (h, w) of the outputs of convolutions before the first attention
     """
 
     def __init__(self) -> None:
         self.softmaxes: dict[Any, Tensor] = {}
-        self.maps: dict[Any, Map] = {}
+        self.maps: dict[Any, AttentionMap] = {}
         self.grids: list[tuple[int, int]] = []
         self.places = 0
 
-    def rules(self) -> dict[str, Rule]:
-        """Names of operations to what notes them: not kept, or a cycle of references would keep the graph alive."""
+    def rules(self) -> dict[str, OperationRule]:
+        """The rules by the names of operations; made on demand, as storing them would be a cycle of references."""
         return {
             "softmax": self._softmax,
             "matmul": self._matmul,
@@ -77,7 +64,7 @@ class Watch:
         }
 
     def changed(self) -> list[Tensor]:
-        """Answers of softmaxes that look like maps of T tokens, but were not multiplied with values as they are."""
+        """Results of softmaxes that look like maps of T tokens, but were not multiplied with values unchanged."""
         unused = (answer for node, answer in self.softmaxes.items() if node not in self.maps)
         return [answer for answer in unused if answer.dim() > 2 and answer.shape[-1] == answer.shape[-2] > 1]
 
@@ -116,21 +103,21 @@ class Watch:
         return answer
 
     def _note(self, operand: Any, query: int, key: int) -> None:
-        """Note an operand of a product if it is the answer of a softmax, wherever its numbers were moved since."""
+        """Record an operand of a product if it is the result of a softmax, even if its numbers were moved since."""
         node = _before_moves(operand) if isinstance(operand, Tensor) and operand.dim() > 1 else None
         if node not in self.softmaxes:
             return
         if node in self.maps:
-            raise NotApplicable("an attention map weighs two sets of values, so that it has no one gradient")
-        self.maps[node] = Map(operand, query, key, self.places)
+            raise NotApplicable("an attention map weighs two sets of values, so that it has no single gradient")
+        self.maps[node] = AttentionMap(operand, query, key, self.places)
 
 
-def watched(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[Map], Watch, Operations]:
-    """The model's outputs, its attention maps in the order of their use, and what else was seen.
+def watched(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[AttentionMap], AttentionWatch, Operations]:
+    """The model's outputs, its attention maps in the order of their use, and the records they come from.
 
-    NotApplicable where no softmax weighs values, or where the weights are changed in between.
+    NotApplicable where no softmax weighs values, or where weights are changed before they do.
     """
-    watch = Watch()
+    watch = AttentionWatch()
     outputs, _, operations = traced(model, inputs, watch.rules())
     changed = watch.changed()
     if changed:
@@ -147,8 +134,10 @@ def watched(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[Map], Watch,
 def weights_and_gradients(
     model: nn.Module, inputs: Tensor, targets: Tensor, every: bool
 ) -> tuple[list[Tensor], list[Tensor], Operations]:
-    """All attention maps (n, heads, T, T), first layer first, and the gradients of the targets' logits with respect
-    to ``every`` one, or to the last alone."""
+    """All attention maps (n, heads, T, T), first layer first, and gradients of the targets' logits at them.
+
+    The gradients are those at ``every`` map, otherwise only that at the last one.
+    """
     outputs, maps, _, operations = watched(model, inputs)
     wanted = maps if every else maps[-1:]
     gradients = torch.autograd.grad(target_logits(outputs, targets.clone()).sum(), [each.weights for each in wanted])
@@ -162,14 +151,14 @@ def weights_and_gradients(
 def tokens_read(gradient: Tensor) -> Tensor:
     """Which tokens (n, T) the targets' logits are computed from, by the gradient (n, heads, T, T) at the last map.
 
-    What follows the last attention works on each token by itself until a head picks a class token or pools, so the
-    gradient is exactly 0 in the rows of tokens that the head leaves out.
+    After the last attention the layers work on each token separately, until a head picks a class token or pools. So the
+    gradient is exactly 0 in the rows of tokens that the head does not use.
     """
     return (gradient != 0).any(3).any(1)
 
 
 def _before_moves(tensor: Tensor) -> Any:
-    """The node of the graph that gave the numbers of a tensor, before they were moved."""
+    """The node of the graph that computed the numbers of a tensor, before they were moved."""
     node = tensor.grad_fn
     while node is not None and node.name().rstrip("0123456789").removesuffix("Backward") in _MOVES:
         node = node.next_functions[0][0]
@@ -177,9 +166,9 @@ def _before_moves(tensor: Tensor) -> Any:
 
 
 def _einsum_axes(equation: str) -> list[tuple[int, int] | None]:
-    """For both operands the axes (query, key), counted from the end, if they are the weights and the other the values.
+    """For each operand the axes (query, key), counted from the end, if it can be the weights and the other the values.
 
-    The key is the letter that is summed over, the query the last one that the values lack.
+    The key is the letter that is summed over, the query the last letter that the values do not have.
     """
     terms, _, out = equation.replace(" ", "").partition("->")
     first, second = terms.split(",")

@@ -1,4 +1,4 @@
-"""Concept activation vectors: linear classifiers of a layer's activations for images of a concept and random ones."""
+"""Concept activation vectors: linear classifiers that separate a layer's activations of a concept from random ones."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,17 +9,16 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers import _concepts
-from harness.explainers._at_layer import Layer, activations
+from harness.explainers._at_layer import MapLayer, activations
 from harness.explainers._concepts import RANDOM, ImageSets
 from harness.samples import Samples
 from harness.units import Units
 
 
 def concept_sets(context: Samples, concepts: str, runs: int, images: int) -> tuple[tuple[str, ...], ImageSets]:
-    """The concepts' names and their images in the model's input space, on its device.
+    """The concepts' names, and their images in the model's input space and on its device.
 
-    Of RANDOM there are three sets a run: 3 r goes against the concepts of run r, 3 r + 1 and 3 r + 2 against each
-    other.
+    Each run r has three sets of RANDOM: 3 r is compared with the concepts, 3 r + 1 with 3 r + 2.
     """
     shape = tuple(context.inputs.shape[1:])
     low, high = _range(context)
@@ -33,7 +32,7 @@ def concept_sets(context: Samples, concepts: str, runs: int, images: int) -> tup
 
 
 def standing_in(context: Samples, inputs: Tensor) -> Samples:
-    """Other inputs (M, ...) in the place of the samples: nothing of theirs is left but the model."""
+    """Samples of the same model with other inputs (M, ...), without targets, masks or anything else of the samples."""
     nobody = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
     return replace(
         context,
@@ -51,19 +50,27 @@ def standing_in(context: Samples, inputs: Tensor) -> Samples:
 
 
 def activation_vectors(
-    model: nn.Module, context: Samples, layer: Layer, names: tuple[str, ...], sets: ImageSets, runs: int, alpha: float
+    model: nn.Module,
+    context: Samples,
+    layer: MapLayer,
+    names: tuple[str, ...],
+    sets: ImageSets,
+    runs: int,
+    alpha: float,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The unit vectors (runs, C, h, w) of each concept and of RANDOM in a concept's place, and the accuracy of their
-    classifiers on the images of the next run, mean over runs but the last."""
+    """The unit vectors (runs, C, h, w) of each concept and of RANDOM in a concept's place, and their accuracy.
+
+    The accuracy of a run's classifier is that on the images of the next run; it is averaged over all runs but the last.
+    """
     vectors: dict[str, list[Tensor]] = {name: [] for name in (*names, RANDOM)}
     right: dict[str, list[float]] = {name: [] for name in (*names, RANDOM)}
     before: dict[str, Classifier] = {}
     for run in range(runs):
         against = {**dict.fromkeys(names, (RANDOM, 3 * run)), RANDOM: (RANDOM, 3 * run + 2)}
         of = {**{name: (name, run) for name in names}, RANDOM: (RANDOM, 3 * run + 1)}
-        found = _activations_of(model, context, layer, sets, dict.fromkeys([*of.values(), *against.values()]))
+        values = _activations_of(model, context, layer, sets, dict.fromkeys([*of.values(), *against.values()]))
         for name in vectors:
-            concept, other = found[of[name]], found[against[name]]
+            concept, other = values[of[name]], values[against[name]]
             if name in before:
                 right[name].append(before[name].accuracy(concept, other))
             before[name] = classifier(concept, other, alpha)
@@ -73,12 +80,12 @@ def activation_vectors(
 
 
 def _activations_of(
-    model: nn.Module, context: Samples, layer: Layer, sets: ImageSets, keys: dict[tuple[str, int], Any]
+    model: nn.Module, context: Samples, layer: MapLayer, sets: ImageSets, keys: dict[tuple[str, int], Any]
 ) -> dict[tuple[str, int], Tensor]:
-    """The activations of several sets of images, all in full batches."""
+    """The activations of several sets of images, computed in full batches."""
     images = [sets(*key) for key in keys]
-    found = activations(model, layer, standing_in(context, torch.cat(images)))
-    return dict(zip(keys, found.split([len(each) for each in images]), strict=True))
+    values = activations(model, layer, standing_in(context, torch.cat(images)))
+    return dict(zip(keys, values.split([len(each) for each in images]), strict=True))
 
 
 @dataclass(frozen=True)
@@ -90,16 +97,16 @@ class Classifier:
     threshold: Tensor
 
     def accuracy(self, concept: Tensor, other: Tensor) -> float:
-        """The mean of the shares of the concept's activations and of the others' that are told right."""
+        """The mean of two shares: of the concept's activations and of the others that are classified correctly."""
         above = [(each * self.vector).sum((1, 2, 3)) > self.threshold for each in (concept, other)]
         return float((above[0].double().mean() + 1 - above[1].double().mean()) / 2)
 
 
 def classifier(concept: Tensor, other: Tensor, alpha: float) -> Classifier:
-    """The logistic regression that tells a concept's activations (n, C, h, w) from others (m, C, h, w), scaled to a
-    vector of norm 1.
+    """The logistic regression that separates a concept's activations (n, C, h, w) from others (m, C, h, w), scaled to
+    a normal vector of norm 1.
 
-    Its normal is a combination of the samples, so it is fitted in their span: as many numbers as there are samples.
+    The normal vector is a combination of the samples. So the fit is in their span, with one number for each sample.
     """
     from sklearn.linear_model import LogisticRegression  # a second to import; few runs need it
 
@@ -109,8 +116,8 @@ def classifier(concept: Tensor, other: Tensor, alpha: float) -> Classifier:
     if not scale > 0:
         raise NotApplicable("the layer's activations are the same for all images of a concept and random ones")
     values, axes = torch.linalg.eigh((x - centre) @ (x - centre).T / scale**2)
-    kept = values > 1e-10 * values[-1]
-    lengths, axes = values[kept].sqrt(), axes[:, kept]
+    nonzero = values > 1e-10 * values[-1]
+    lengths, axes = values[nonzero].sqrt(), axes[:, nonzero]
     y = np.arange(len(x)) < len(concept)
     fitted = LogisticRegression(C=1 / (alpha * len(x)), max_iter=1000).fit((axes * lengths).cpu().numpy(), y)
     weight = (x - centre).T @ (axes @ (torch.from_numpy(fitted.coef_[0]).to(x) / lengths)) / scale
@@ -120,7 +127,7 @@ def classifier(concept: Tensor, other: Tensor, alpha: float) -> Classifier:
 
 
 def _range(context: Samples) -> tuple[Tensor, Tensor]:
-    """Lowest and highest value of the inputs: as declared, or per channel of the training images."""
+    """The lowest and highest value of inputs: as declared, else per channel of the training images."""
     if context.value_range is not None:
         return context.input_range()
     if context.train is None:

@@ -1,4 +1,4 @@
-"""What the explainers that remove whole segments share: the game they play, and its values spread over the units."""
+"""Games of segments: how segments are removed, what coalitions of them are worth, and values per unit from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +14,29 @@ from harness.units import gather_segments, segment_sizes
 
 
 @dataclass(frozen=True)
-class Game:
-    """n samples with K segments each: the players are the segments, a coalition's worth is the score with only it
-    present.
+class SegmentRemoval:
+    """Options of explainers that remove segments of the input and watch the score.
 
-    baseline  what an absent segment becomes: a name or a tensor of one input's shape
+    segments   which units go together: a name (``harness.removal.segments``) or a tensor (N, *units)
+    baseline   what a removed segment becomes: a name (``harness.removal.baselines``) or a tensor of one input's shape
+    score      the watched output of the model: ``logit``, ``probability`` or ``log_odds``
+    """
+
+    segments: str | Tensor = "auto"
+    baseline: str | Tensor = "zero"
+    score: str = "logit"
+
+
+TO_ZERO = SegmentRemoval()
+
+
+@dataclass(frozen=True)
+class Game:
+    """A game for each of n samples with K segments: the segments are the players, and a coalition of them is worth the
+    score of the input in which only it is present.
+
+    baseline   what an absent segment becomes: a name or a tensor of one input's shape
+    score      the watched output: ``logit``, ``probability`` or ``log_odds``
     """
 
     samples: Samples
@@ -45,30 +63,28 @@ class Game:
         return self.worth(torch.zeros(1, 1, self.players, dtype=torch.bool, device=self.samples.inputs.device))[:, 0]
 
 
-def play(
-    samples: Samples, segments: str | Tensor, baseline: str | Tensor, score: str, solve: Callable[[Game], Tensor]
-) -> Tensor:
-    """Attributions per unit, one channel, from what ``solve(game)`` gives each of the game's segments: (n, K).
+def play(samples: Samples, removal: SegmentRemoval, solve: Callable[[Game], Tensor]) -> Tensor:
+    """Attributions per unit, one channel, from the values (n, K) of the segments that ``solve(game)`` computes.
 
-    Samples with equally many segments are one game, so that no padded segment enters anybody's regression.
+    Samples with equally many segments are one game, so that no padded segment enters a regression.
     """
-    found = samples.segments(segments)
+    segments = samples.segments(removal.segments)
     answer = torch.empty(len(samples), *samples.units.shape, device=samples.inputs.device)
-    for count in found.counts.unique().tolist():
-        rows = (found.counts == count).nonzero()[:, 0]
-        own = Segments(found.labels[rows], found.counts[rows])
-        answer[rows] = spread(solve(Game(samples.take(rows), own, baseline, score)), own)
+    for count in segments.counts.unique().tolist():
+        rows = (segments.counts == count).nonzero()[:, 0]
+        own = Segments(segments.labels[rows], segments.counts[rows])
+        answer[rows] = spread(solve(Game(samples.take(rows), own, removal.baseline, removal.score)), own)
     return samples.units.as_map(answer)
 
 
 def spread(values: Tensor, segments: Segments) -> Tensor:
-    """Values per segment (N, K) as values per unit (N, *units), float32, that sum to the segment's over its units."""
-    sizes = segment_sizes(segments.labels, values.shape[1]).clamp(min=1)  # 0 where a sample has fewer: never read
+    """Values per segment (N, K) as values per unit (N, *units), float32: each segment's value in equal shares."""
+    sizes = segment_sizes(segments.labels, values.shape[1]).clamp(min=1)  # 0 for a segment that a sample does not have
     return gather_segments(values / sizes, segments.labels).float()
 
 
 def check_number(name: str, value: float, least: float, whole: bool = True) -> None:
-    """Raise UserError unless an option is a number, whole where it must be, of at least ``least``."""
+    """Raise UserError unless the option ``name`` is a number (``whole``: an integer) of at least ``least``."""
     kinds = int if whole else (int, float)
     if not isinstance(value, kinds) or isinstance(value, bool) or not value >= least:
         raise UserError(f"{name} is {value!r}, expected a {'whole ' if whole else ''}number of at least {least}")

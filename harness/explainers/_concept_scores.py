@@ -1,4 +1,4 @@
-"""TCAV scores: how often a class' logit grows towards a concept, and whether other than by chance."""
+"""TCAV scores: how often a class's logit grows towards a concept, and whether that differs from chance."""
 
 from math import comb
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable
-from harness.explainers._at_layer import Layer, mapped
+from harness.explainers._at_layer import MapLayer, mapped
 from harness.explainers._cavs import standing_in
 from harness.explainers._concepts import RANDOM
 from harness.explainers._tabular import checked_labels, drawn_rows
@@ -17,7 +17,7 @@ from harness.samples import Samples
 
 
 def tcav_scores(
-    model: nn.Module, context: Samples, layer: Layer, vectors: dict[str, Tensor], labels: str, rows: int
+    model: nn.Module, context: Samples, layer: MapLayer, vectors: dict[str, Tensor], labels: str, rows: int
 ) -> pd.DataFrame:
     """TCAV scores of every concept, class and run, with p corrected for the number of concepts: one row each."""
     positive, count = _positive_shares(model, context, layer, vectors, labels, rows)
@@ -30,18 +30,18 @@ def tcav_scores(
 
 
 def _positive_shares(
-    model: nn.Module, context: Samples, layer: Layer, vectors: dict[str, Tensor], labels: str, rows: int
+    model: nn.Module, context: Samples, layer: MapLayer, vectors: dict[str, Tensor], labels: str, rows: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """For each concept the share of a class' training images with S > 0, (classes, runs), and their number (classes,).
+    """For each concept the share of a class's training images with S > 0, (classes, runs), and their number (classes,).
 
-    S is of the logit of the class itself: one forward and one backward pass an image.
+    S is that of the logit of the image's class: one forward and one backward pass per image.
     """
     chosen = drawn_rows(len(context.train), rows, context.seed).to(context.train.device)
     directions = torch.cat(list(vectors.values())).flatten(1)
     positive, count = [], []
     for some in chosen.split(max(1, context.predictor.chunk)):
         inputs = context.train[some].to(context.inputs)
-        classes, outputs = _classes(context, inputs, some, labels)
+        classes, outputs = _classes_of_images(context, inputs, some, labels)
         slopes = mapped(model, layer, standing_in(context, inputs), lambda _, g: g.flatten(1) @ directions.T, classes)
         members = F.one_hot(classes, outputs).double()
         positive.append(members.T @ (slopes > 0).double())
@@ -51,8 +51,8 @@ def _positive_shares(
     return dict(zip(vectors, shares.split(len(directions) // len(vectors), 1), strict=True)), total
 
 
-def _classes(context: Samples, inputs: Tensor, rows: Tensor, labels: str) -> tuple[Tensor, int]:
-    """The class of each training image numbered ``rows``, on the device, and how many classes there are."""
+def _classes_of_images(context: Samples, inputs: Tensor, rows: Tensor, labels: str) -> tuple[Tensor, int]:
+    """The class of each training image numbered ``rows``, on the device, and the number of classes."""
     logits = context.predictor.logits(inputs).view(len(rows), -1)
     if labels == "predicted" or logits.shape[1] == 1:
         return logits.argmax(1), logits.shape[1]
@@ -65,16 +65,16 @@ def _classes(context: Samples, inputs: Tensor, rows: Tensor, labels: str) -> tup
 def _significance(scores: dict[str, np.ndarray]) -> pd.DataFrame:
     """Rows (concept, run, score, p) of one class, from scores (runs,) by concept; RANDOM has no p."""
     names = [name for name in scores if name != RANDOM]
-    p = dict(zip(names, holm([two_sided_p(scores[name], scores[RANDOM]) for name in names]), strict=True))
+    p = dict(zip(names, holm_corrected([two_sided_p(scores[name], scores[RANDOM]) for name in names]), strict=True))
     rows = [(name, run, score, p.get(name, np.nan)) for name in scores for run, score in enumerate(scores[name])]
     return pd.DataFrame(rows, columns=["concept", "run", "score", "p"])
 
 
 def two_sided_p(scores: np.ndarray, others: np.ndarray) -> float:
-    """p of Welch's t-test that two samples have equal means, and no less than that of the rarest of their orders.
+    """p of Welch's t-test that two samples have equal means, but at least that of a permutation test.
 
-    That bound, 2 / (n + m over n), is the smallest p of any test that only counts on the samples being exchangeable: so
-    scores without any spread do not end at p = 0.
+    The smallest p of a two-sided permutation test is 2 / (n + m over n). With this bound, scores without any spread do
+    not get p = 0.
     """
     from scipy.stats import ttest_ind_from_stats
 
@@ -85,7 +85,7 @@ def two_sided_p(scores: np.ndarray, others: np.ndarray) -> float:
     return max(rarest, float(ttest_ind_from_stats(*moments, equal_var=False).pvalue))
 
 
-def holm(values: list[float]) -> list[float]:
+def holm_corrected(values: list[float]) -> list[float]:
     """Holm's (1979) corrected p values, in the order given."""
     order = np.argsort(values, kind="stable")
     corrected = np.maximum.accumulate(np.asarray(values)[order] * np.arange(len(values), 0, -1)).clip(max=1)
@@ -93,7 +93,7 @@ def holm(values: list[float]) -> list[float]:
 
 
 def most_significant(scores: pd.DataFrame) -> str:
-    """The concept with the smallest p in any class; among equals the one whose mean score is farthest from 1/2."""
+    """The concept with the smallest p in any class; of several, the one whose mean score is farthest from 1/2."""
     means = scores[scores.concept != RANDOM].groupby(["concept", "class"], sort=False)[["p", "score"]].mean()
     means["far"] = -(means.score - 0.5).abs()
     return str(means.sort_values(["p", "far"], kind="stable").index[0][0])

@@ -1,7 +1,7 @@
-"""Images of concepts: textures and colours drawn from a seed, or the user's own folders; each run has its own.
+"""Images of concepts: textures and colours drawn from a seed, or images from the user's folders.
 
-Values are in 0..1, (n, C, H, W), on the CPU. Every set of images is of one concept and one run: runs share no image, so
-that what they find is independent.
+Values are in 0..1, (n, C, H, W), on the CPU. Every set of images belongs to one concept and one run. Runs share no
+image, so that their results are independent.
 """
 
 import math
@@ -17,17 +17,17 @@ from harness.errors import UserError, one_line
 from harness.randomness import element, normal, permutations, stream, uniform
 
 RANDOM = "random"
-COLOURS = ("red", "green", "blue")
+CONCEPT_COLOURS = ("red", "green", "blue")
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-LEAST = 2  # images of a folder in each run
+LEAST_IMAGES = 2  # images of a folder in each run
 
 # A set's images (n, C, H, W), by the name of a concept or RANDOM, and a number from 0.
 ImageSets = Callable[[str, int], Tensor]
 
 
 def texture_names(channels: int) -> tuple[str, ...]:
-    """The concepts that are drawn: textures, and colours where there are three channels."""
-    return (*TEXTURES, *(COLOURS if channels == 3 else ()))
+    """The concepts that can be drawn: textures, and colours where there are three channels."""
+    return (*TEXTURES, *(CONCEPT_COLOURS if channels == 3 else ()))
 
 
 def drawn_sets(seed: int, images: int, shape: tuple[int, int, int]) -> ImageSets:
@@ -43,43 +43,49 @@ def drawn_sets(seed: int, images: int, shape: tuple[int, int, int]) -> ImageSets
 def concept_images(name: str, keys: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """One image of a drawn concept, or of RANDOM, for each key (n,): (n, C, H, W) in 0..1.
 
-    A texture has two random levels per channel, half the range apart, and a random scale, angle and phase; a colour
-    is a random grey image tinted; RANDOM is noise whose amplitudes fall with 1 / frequency, as those of photographs do.
+    A texture has two random levels per channel, half the range apart, and a random scale, angle and phase. A colour is
+    a tinted random grey image. RANDOM is noise whose amplitudes fall with 1 / frequency, as those of photographs do.
     """
     if name in TEXTURES:
         draws = uniform(keys, 6 + shape[0], dtype=torch.float64)
         pattern = TEXTURES[name](*_coordinates(draws, shape), draws[:, 4:6])[:, None].double()
         level = draws[:, 6:, None, None]
         return (level + ((level + 0.5) % 1 - level) * pattern).float()
-    if name in COLOURS:
-        own = torch.zeros(1, 3, 1, 1).index_fill_(1, torch.tensor(COLOURS.index(name)), 0.6)
+    if name in CONCEPT_COLOURS:
+        own = torch.zeros(1, 3, 1, 1).index_fill_(1, torch.tensor(CONCEPT_COLOURS.index(name)), 0.6)
         return own + 0.4 * _grey_noise(keys, (1, *shape[1:]))
     return _grey_noise(keys, shape)
 
 
-def _stripes(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
+def _stripe_pattern(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
     return _wave(u) > 0
 
 
-def _checkers(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
+def _checker_pattern(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
     return _wave(u) * _wave(v) > 0
 
 
-def _dots(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
+def _dot_pattern(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
     return (u % 1 - 0.5).square() + (v % 1 - 0.5).square() < 0.09
 
 
-def _zigzag(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
+def _zigzag_pattern(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
     return _wave(u + 2 * (v / 2 % 1 - 0.5).abs()) > 0
 
 
-def _rings(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
+def _ring_pattern(u: Tensor, v: Tensor, offset: Tensor) -> Tensor:
     centre = offset[:, :, None, None] * torch.stack([_extent(u), _extent(v)], 1)[..., None, None]
     low = torch.stack([u.flatten(1).amin(1), v.flatten(1).amin(1)], 1)[:, :, None, None]
     return _wave((torch.stack([u, v], 1) - low - centre).norm(dim=1)) > 0
 
 
-TEXTURES = {"stripes": _stripes, "checkers": _checkers, "dots": _dots, "zigzag": _zigzag, "rings": _rings}
+TEXTURES = {
+    "stripes": _stripe_pattern,
+    "checkers": _checker_pattern,
+    "dots": _dot_pattern,
+    "zigzag": _zigzag_pattern,
+    "rings": _ring_pattern,
+}
 
 
 def _wave(cycles: Tensor) -> Tensor:
@@ -91,9 +97,9 @@ def _extent(values: Tensor) -> Tensor:
 
 
 def _coordinates(draws: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Rotated, scaled and shifted coordinates of the places, in cycles: two of (n, H, W).
+    """Rotated, scaled and shifted coordinates of the pixels, in cycles: two tensors (n, H, W).
 
-    From 2 cycles per shorter side up to 12, but none shorter than 4 pixels.
+    The shorter side has 2 to 12 cycles, each of at least 4 pixels.
     """
     side = min(shape[1:])
     cycles = 2 + draws[:, 0] * max(0.0, min(12, side / 4) - 2)
@@ -105,7 +111,7 @@ def _coordinates(draws: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Te
 
 
 def _grey_noise(keys: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Noise of amplitudes 1 / frequency, in 0..1: mostly shared by the channels, of random mean and contrast."""
+    """Noise of amplitudes 1 / frequency in 0..1, mostly the same in all channels, with random mean and contrast."""
     channels, height, width = shape
     white = normal(keys, channels + 1, height, width).double()
     frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)).double()
@@ -118,7 +124,7 @@ def _grey_noise(keys: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def folder_names(folder: str) -> tuple[str, ...]:
-    """The concepts of a folder: the names of its sub-folders but ``random``, which there must be."""
+    """The concepts of a folder: the names of its sub-folders other than ``random``, which must exist as well."""
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(f"concepts is {folder!r}, expected textures or a folder with one folder of images per concept")
@@ -129,26 +135,26 @@ def folder_names(folder: str) -> tuple[str, ...]:
 
 
 def folder_sets(folder: str, seed: int, counts: dict[str, int], shape: tuple[int, int, int]) -> ImageSets:
-    """Sets of the images of a folder's sub-folders, dealt out by the seed: ``counts[name]`` disjoint ones of each.
+    """Disjoint sets of the images of a folder's sub-folders, ``counts[name]`` of each, shuffled by the seed.
 
-    Images are read as grey or RGB by the number of channels, and stretched to (H, W), bilinearly and antialiased.
+    Images are read as grey or RGB, by the number of channels, and stretched to (H, W), bilinearly and antialiased.
     """
-    dealt = {name: _dealt(Path(folder).expanduser() / name, seed, count) for name, count in counts.items()}
-    return lambda name, number: torch.stack([_read(path, shape) for path in dealt[name][number]])
+    paths = {name: _paths_of_sets(Path(folder).expanduser() / name, seed, count) for name, count in counts.items()}
+    return lambda name, number: torch.stack([_read_image(path, shape) for path in paths[name][number]])
 
 
-def _dealt(folder: Path, seed: int, count: int) -> list[list[Path]]:
+def _paths_of_sets(folder: Path, seed: int, count: int) -> list[list[Path]]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if len(paths) < LEAST * count:
+    if len(paths) < LEAST_IMAGES * count:
         raise UserError(
-            f"{folder.name!r} holds {len(paths)} images, expected at least {LEAST * count} for {count} sets"
+            f"{folder.name!r} holds {len(paths)} images, expected at least {LEAST_IMAGES * count} for {count} sets"
         )
     key = stream(torch.zeros(1, dtype=torch.int64), seed, f"concept folder {folder.name}")
     order = permutations(key, 1, len(paths))[0, 0].tolist()
     return [[paths[at] for at in order[number::count]] for number in range(count)]
 
 
-def _read(path: Path, shape: tuple[int, int, int]) -> Tensor:
+def _read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
     channels, height, width = shape
     if channels not in (1, 3):
         raise UserError(f"concept images are grey or RGB, the model takes {channels} channels; use concepts=textures")

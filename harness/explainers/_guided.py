@@ -3,18 +3,18 @@
 import torch
 from torch import Tensor
 
-CLOSE = 1e-9  # of the whole way: what counts as having gone the length of a step
+CLOSE = 1e-9  # of the whole way: a step is complete when so little of it is left
 
 
 def approach(
     at: Tensor, start: Tensor, end: Tensor, slope: Tensor, along: float, fraction: float, max_dist: float
 ) -> Tensor:
-    """Where points ``at`` (N, D) on the way from ``start`` to ``end`` go in the step to ``along`` of the way.
+    """Points ``at`` (N, D) on the way from ``start`` to ``end`` after the step to the share ``along`` of the way.
 
-    Numbers that lag behind ``along - max_dist`` of their own way catch up. Then the ``fraction`` of numbers with the
-    smallest absolute ``slope`` among those that have not reached ``along + max_dist`` move there together, as often
-    as it takes until the distance to the end is 1 - ``along`` of the whole, the last time only as far as it takes.
-    Numbers whose slope is NaN move last.
+    First, numbers that are behind ``along - max_dist`` of their own way move there. Then the ``fraction`` of numbers
+    with the smallest absolute ``slope``, among those that are not yet at ``along + max_dist``, move there together.
+    This is repeated until the distance to the end is 1 - ``along`` of the whole distance; the last move is as long as
+    that takes. Numbers whose slope is NaN move last.
     """
     whole = (end - start).abs().sum(1)
     behind = torch.lerp(start, end, max(along - max_dist, 0.0))
@@ -31,4 +31,4 @@ def approach(
         chosen = (held_back <= held_back.kthvalue(index + 1, dim=1, keepdim=True).values) & free & active[:, None]
         room = ((at - ahead).abs() * chosen).sum(1)
         at = torch.where(chosen, torch.lerp(at, ahead, (left / room).clamp(max=1)[:, None]), at)
-        active &= left > room  # else that was the last move, whatever rounding leaves of the distance
+        active &= left > room  # else this was the last move, even if rounding leaves a distance

@@ -1,4 +1,4 @@
-"""Which layer makes a map, and how its output is read."""
+"""The layer that makes a map: by name or by default, and where the places of the input lie in its output."""
 
 import math
 from collections import Counter
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
-from harness.explainers._at_layer import Layer, hooked, output_of
-from harness.explainers._layouts import CHANNELS_FIRST, CHANNELS_LAST, TOKENS, Layout, Reader, settle
+from harness.explainers._at_layer import MapLayer, forward_hook, output_of
+from harness.explainers._layouts import CHANNELS_FIRST, CHANNELS_LAST, TOKENS, OutputLayout, ShapeReader, settle
 from harness.samples import Samples
 
 _ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -25,40 +25,64 @@ _POOLING = (
     nn.LPPool2d,
     nn.FractionalMaxPool2d,
 )
-# Kinds of modules that say where the channels are, and kinds that leave them where they were.
+# Modules with channels on the first axis after the batch, on the last axis, and on the same axis as their input.
 _FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
 _LAST = (nn.LayerNorm, nn.RMSNorm, nn.Linear)
 _ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Hardswish, nn.Mish)
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of a module for a single input: shapes of its first argument and output, None where no tensor."""
+class LayerOption:
+    """The option of every explainer that makes a map at one layer.
+
+    layer   a dotted module name; by default the last layer whose output has several places (``choose_layer``)
+    """
+
+    layer: str | None = None
+
+
+ANY_LAYER = LayerOption()
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """One call of a module for a single input.
+
+    input_shape, shape   of its first argument and of its output, None where that is no tensor
+    layouts              the ways in which the output can be read as channels at places
+    """
 
     name: str
     module: nn.Module
-    given: tuple[int, ...] | None
+    input_shape: tuple[int, ...] | None
     shape: tuple[int, ...] | None
-    layouts: list[Layout]
+    layouts: list[OutputLayout]
 
 
-def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None, **options: object) -> Layer:
-    """The layer ``layer`` if given, else the last one that has places, from which the outputs are computed.
+def layer_of_options(
+    model: nn.Module, context: Samples, /, *, cam: LayerOption = ANY_LAYER, **options: object
+) -> MapLayer:
+    """The layer that makes the map under these options: the ``prepare`` of explainers with ``cam``."""
+    return choose_layer(model, context, cam.layer)
 
-    In this order: the layer that a timm model names last in ``feature_info``; else the last module called once whose
-    output has several places, before any adaptive pooling of them, pooling modules apart. Where the model goes on from
-    none of its places but from tokens in front of them, the last normalisation of the tokens from whose places it does:
-    the one before the last attention. NotApplicable where there is none, where linear layers mix the places, and where
-    the output can be read in several ways.
+
+def choose_layer(model: nn.Module, context: Samples, layer: str | None = None) -> MapLayer:
+    """The layer called ``layer``, or by default the last one with several places from which the outputs are computed.
+
+    By default it is the layer that a timm model names last in ``feature_info``. Without one, it is the last module that
+    is called once and whose output has several places; pooling modules do not count, and neither does what comes after
+    an adaptive pooling. Where the model reads only class tokens of that layer, not its places, it is the last
+    normalisation of tokens whose places the model does read: the one before the last attention. NotApplicable where
+    there is no such layer, where linear layers mix the places, and where the output can be read in several ways.
     """
     if layer is not None and layer not in dict(model.named_modules()):
         raise _unknown_layer(model, layer)
     one = context.inputs[:1]
-    calls = _calls(model, one, context.units.shape)
+    calls = module_calls(model, one, context.units.shape)
     if layer is not None:
-        return _given(model, calls, layer, one)
+        return _named_layer(model, calls, layer, one)
     call = _declared(model, calls) or _last(calls)
-    chosen = _settled(model, call, one)
+    chosen = _with_one_layout(model, call, one)
     if chosen.layout.kind == TOKENS and _mixed(calls, chosen.layout):
         raise NotApplicable(f"after its tokens lie in order, as in {chosen.name!r}, linear layers mix the places")
     if chosen.layout.prefix and not _depends_on_places(model, chosen, one):
@@ -66,27 +90,27 @@ def choose_layer(model: nn.Module, context: Samples, /, layer: str | None = None
     return chosen
 
 
-def _calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[Call]:
-    """What every module of the model is given and gives for one input, in the order in which they finish."""
-    calls, handles, before = [], [], [None]  # the last output, by which what merely passes on is known
+def module_calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[ModuleCall]:
+    """Every call of a module for one input (1, ...) of this size, in the order in which the calls end."""
+    calls, handles, before = [], [], [None]  # the output of the last call, to recognise modules that pass it on
     prefix = next((m.num_prefix_tokens for m in model.modules() if hasattr(m, "num_prefix_tokens")), None)
-    reader = Reader(size, prefix if isinstance(prefix, int) else None)
+    reader = ShapeReader(size, prefix if isinstance(prefix, int) else None)
 
     def note(name: str) -> Callable[[nn.Module, tuple, object], None]:
         def hook(module: nn.Module, arguments: tuple, output: object) -> None:
-            shape = _shape(output)
+            shape = _shape_of_tensor(output)
             layouts = reader.read(shape) if shape else []
             same = [output, *(arguments[:1] if isinstance(module, _ELEMENTWISE) else ())]
-            kept = before[0] is not None and any(value is before[0] for value in same)
-            layouts = calls[-1].layouts if kept else _by_kind(module, layouts)
-            calls.append(Call(name, module, _shape(*arguments[:1]), shape, layouts))
+            passed_on = before[0] is not None and any(value is before[0] for value in same)
+            layouts = calls[-1].layouts if passed_on else _by_kind(module, layouts)
+            calls.append(ModuleCall(name, module, _shape_of_tensor(*arguments[:1]), shape, layouts))
             before[0] = output
 
         return hook
 
     try:
         for name, module in model.named_modules():
-            watchable = name and not isinstance(module, torch.jit.ScriptModule)  # parts of a script take no hooks
+            watchable = name and not isinstance(module, torch.jit.ScriptModule)  # scripted modules take no hooks
             handles += [module.register_forward_hook(note(name))] if watchable else []
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             model(one.clone())
@@ -96,20 +120,21 @@ def _calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[Call]:
     return calls
 
 
-def _by_kind(module: nn.Module, layouts: list[Layout]) -> list[Layout]:
-    """The readings that agree with where a module of this kind has its channels; all where it does not say."""
+def _by_kind(module: nn.Module, layouts: list[OutputLayout]) -> list[OutputLayout]:
+    """Those layouts that have the channels where a module of this kind has them; all for other kinds of modules."""
     if isinstance(module, _FIRST):
         return [layout for layout in layouts if layout.kind == CHANNELS_FIRST]
-    if type(module) in _LAST:  # not their heirs: some normalise over channels that come first
+    if type(module) in _LAST:  # not subclasses: some normalise over channels that come first
         return [layout for layout in layouts if layout.kind != CHANNELS_FIRST]
     return layouts
 
 
-def _shape(value: object = None) -> tuple[int, ...] | None:
+def _shape_of_tensor(value: object = None) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) and value.dim() else None
 
 
-def _given(model: nn.Module, calls: list[Call], layer: str, one: Tensor) -> Layer:
+def _named_layer(model: nn.Module, calls: list[ModuleCall], layer: str, one: Tensor) -> MapLayer:
+    """The layer that the user named; NotApplicable where it makes no map."""
     own = [call for call in calls if call.name == layer]
     if len(own) != 1:
         raise NotApplicable(f"layer {layer!r} is called {len(own)} times in a forward pass, a map needs one call")
@@ -118,11 +143,11 @@ def _given(model: nn.Module, calls: list[Call], layer: str, one: Tensor) -> Laye
             f"layer {layer!r} gives {own[0].shape or 'no tensor'}, a map needs (N, C, ...), (N, ..., C) or tokens with "
             f"more than one place and the input's aspect ratio"
         )
-    return _settled(model, own[0], one)
+    return _with_one_layout(model, own[0], one)
 
 
-def _declared(model: nn.Module, calls: list[Call]) -> Call | None:
-    """The layer that a timm model, or one inside a wrapper, names as its last features."""
+def _declared(model: nn.Module, calls: list[ModuleCall]) -> ModuleCall | None:
+    """The call of the layer that a timm model, or one inside a wrapper, names as its last features."""
     for outer, module in model.named_modules():
         info = getattr(module, "feature_info", None)
         if isinstance(info, list) and info and isinstance(info[-1], dict):
@@ -132,8 +157,8 @@ def _declared(model: nn.Module, calls: list[Call]) -> Call | None:
     return None
 
 
-def _last(calls: list[Call]) -> Call:
-    """The last call with places, before any adaptive pooling of them."""
+def _last(calls: list[ModuleCall]) -> ModuleCall:
+    """The last call whose output has places, before the first adaptive pooling of such an output."""
     times = Counter(call.name for call in calls)
     ends = [at for at, call in enumerate(calls) if call.layouts and isinstance(call.module, _ADAPTIVE)]
     fit = [
@@ -146,26 +171,28 @@ def _last(calls: list[Call]) -> Call:
     return fit[-1]
 
 
-def _settled(model: nn.Module, call: Call, one: Tensor) -> Layer:
+def _with_one_layout(model: nn.Module, call: ModuleCall, one: Tensor) -> MapLayer:
+    """The layer of a call with the one layout of its output; NotApplicable where that is not certain."""
     layout = settle(call.layouts, lambda inputs: output_of(model, call.name, inputs), one)
     if layout is None or (len(layout.grid) == 1 and layout.kind == CHANNELS_LAST):
         shape = ("N", *call.shape[1:])
         raise NotApplicable(f"it cannot be told which axes of the output {shape} of layer {call.name!r} are places")
-    return Layer(call.name, layout)
+    return MapLayer(call.name, layout)
 
 
-def _mixed(calls: list[Call], layout: Layout) -> bool:
-    """Whether a linear layer works along the tokens: (N, C, tokens)."""
+def _mixed(calls: list[ModuleCall], layout: OutputLayout) -> bool:
+    """Whether a linear layer has the tokens on its last axis, (N, C, tokens), and so mixes them."""
     lengths = {call.shape[1] for call in calls for each in call.layouts if each.kind == TOKENS}
-    given = [call.given for call in calls if isinstance(call.module, nn.Linear) and call.given]
+    shapes = [call.input_shape for call in calls if isinstance(call.module, nn.Linear) and call.input_shape]
     length = layout.prefix + math.prod(layout.grid)
-    return any(len(shape) == 3 and shape[2] == length and shape[1] not in lengths for shape in given)
+    return any(len(shape) == 3 and shape[2] == length and shape[1] not in lengths for shape in shapes)
 
 
-def _depends_on_places(model: nn.Module, layer: Layer, one: Tensor) -> bool:
-    """Whether the outputs are computed from the layer's tokens for places, whatever the weights.
+def _depends_on_places(model: nn.Module, layer: MapLayer, one: Tensor) -> bool:
+    """Whether the model's outputs are computed from the layer's tokens of places, whatever the weights.
 
-    What is computed from NaN is NaN. A gradient would be 0 too where a weight is, as in the heads of untrained models.
+    The places are set to NaN: what is computed from NaN is NaN. A gradient would not do, because it is also 0 where a
+    weight is, as in the heads of untrained models.
     """
 
     def poison(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
@@ -173,20 +200,21 @@ def _depends_on_places(model: nn.Module, layer: Layer, one: Tensor) -> bool:
         poisoned[:, layer.layout.prefix :] = torch.nan
         return poisoned
 
-    with torch.no_grad(), hooked(model.get_submodule(layer.name), poison):
+    with torch.no_grad(), forward_hook(model.get_submodule(layer.name), poison):
         return bool(model(one.clone()).isnan().any())
 
 
-def _before_last_attention(model: nn.Module, calls: list[Call], blank: Layer, one: Tensor) -> Layer:
+def _before_last_attention(model: nn.Module, calls: list[ModuleCall], blank: MapLayer, one: Tensor) -> MapLayer:
+    """The last normalisation whose places the model reads; of the layer ``blank`` it reads none."""
     times = Counter(call.name for call in calls)
     for call in reversed(calls):
         norm = "norm" in type(call.module).__name__.lower()
         if norm and times[call.name] == 1 and blank.layout in call.layouts:
-            layer = Layer(call.name, blank.layout)
+            layer = MapLayer(call.name, blank.layout)
             if _depends_on_places(model, layer, one):
                 return layer
     raise NotApplicable(
-        f"of {blank.name!r} the model reads on only the {blank.layout.prefix} tokens in front of its places, and no "
+        f"of {blank.name!r} the model reads only the {blank.layout.prefix} tokens in front of its places, and no "
         f"normalisation before it has places that are read"
     )
 

@@ -1,4 +1,4 @@
-"""Where the places of an input lie in a layer's output: after the channels, before them, or in tokens."""
+"""Where the places of an input are in a layer's output: on the last axes, before the channels, or in tokens."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,19 +13,19 @@ from torch.nn import functional as F
 CHANNELS_FIRST, CHANNELS_LAST, TOKENS = "channels first", "channels last", "tokens"
 
 MOST_EXTRA_TOKENS = 8  # class, distillation and register tokens
-PARTS = 4  # along each axis of the input, changed one after the other to see where an output changes
-CLEARLY, LEAST_SLOPE = 2, 0.02  # how much better than another reading, or than none, one must follow such changes
+INPUT_PARTS = 4  # blocks along each axis of the input, changed one after the other to see where an output changes
+CLEARLY, LEAST_SLOPE = 2, 0.02  # how much more one layout must follow such changes than another, or than none
 
 Grid = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One reading of a layer's output.
+class OutputLayout:
+    """A way to read a layer's output as channels at places.
 
     kind    CHANNELS_FIRST (N, C, *grid), CHANNELS_LAST (N, *grid, C), or TOKENS (N, prefix + places, C)
-    grid    how many places along each axis of the input
-    prefix  tokens in front of those of the places
+    grid    the number of places along each axis of the input
+    prefix  the number of tokens before those of the places
     """
 
     kind: str
@@ -39,56 +39,57 @@ class Layout:
         return output.movedim(-1, 1) if self.kind == CHANNELS_LAST else output
 
 
-class Reader:
-    """Reads the shapes of a model's outputs in the order in which they come: later ones are read in the light of
-    earlier ones.
+class ShapeReader:
+    """Finds the possible layouts of a model's outputs, whose shapes it gets in the order of the calls.
+
+    Shapes of earlier outputs rule out layouts of later ones.
 
     size      of the input: (H, W), or (T,) of a series
-    prefix    how many tokens stand before those of the places, or None where the model does not say
+    prefix    the number of tokens before those of the places, or None where the model does not state it
     """
 
     def __init__(self, size: Grid, prefix: int | None = None) -> None:
         self.size, self.prefix = size, prefix
-        self.grids: list[Grid] = []  # of maps seen so far
-        self.lengths: set[int] = set()  # of token sequences seen so far
+        self.grids: list[Grid] = []  # of the maps so far
+        self.lengths: set[int] = set()  # of the token sequences so far
 
-    def read(self, shape: Sequence[int]) -> list[Layout]:
-        """All layouts that an output of this shape, of a single input, can have; none where it has no places."""
+    def read(self, shape: Sequence[int]) -> list[OutputLayout]:
+        """All layouts that an output of this shape, for a single input, can have; none where it has no places."""
         if shape[0] != 1:  # windows, or tokens before the batch
             return []
         if len(shape) == len(self.size) + 2:
             return self._maps(shape)
         return self._tokens(*shape[1:]) if len(shape) == 3 and len(self.size) == 2 else []
 
-    def _maps(self, shape: Sequence[int]) -> list[Layout]:
+    def _maps(self, shape: Sequence[int]) -> list[OutputLayout]:
         if len(shape) == 4 and shape[2] in self.lengths:  # (N, heads, tokens, ...): inside an attention
             return []
-        found = [Layout(CHANNELS_FIRST, tuple(shape[2:]))] if self._fits(tuple(shape[2:])) else []
+        layouts = [OutputLayout(CHANNELS_FIRST, tuple(shape[2:]))] if self._fits(tuple(shape[2:])) else []
         if min(shape[1:-1]) > 1 and self._fits(tuple(shape[1:-1])):
-            found.append(Layout(CHANNELS_LAST, tuple(shape[1:-1])))
-        if len(self.size) == 1 and found and found[0].kind != CHANNELS_FIRST:
-            return []  # any length could be that of a series: only channels first is served
-        self.grids += [layout.grid for layout in found]
-        return found
+            layouts.append(OutputLayout(CHANNELS_LAST, tuple(shape[1:-1])))
+        if len(self.size) == 1 and layouts and layouts[0].kind != CHANNELS_FIRST:
+            return []  # any length could be that of a series: only channels first is certain
+        self.grids += [layout.grid for layout in layouts]
+        return layouts
 
     def _fits(self, grid: Grid) -> bool:
-        """Whether a grid has several places and the input's aspect ratio, up to the rounding of both sides."""
+        """Whether a grid has several places and the input's aspect ratio, up to rounding of both sides."""
         if len(grid) == 1:
             return 1 < grid[0] <= 2 * self.size[0]
         (height, width), (h, w) = self.size, grid
         return h * w > 1 and abs(h * width - w * height) <= height + width
 
-    def _tokens(self, length: int, width: int) -> list[Layout]:
-        """Tokens on the grid of an earlier map, as patches are made; else on any grid of square patches."""
-        seen = [grid for grid in reversed(self.grids) if self._extra(length, grid)][:1]
-        if not seen and width in map(math.prod, self.grids):
+    def _tokens(self, length: int, width: int) -> list[OutputLayout]:
+        """Tokens on the grid of the last map that fits, or else on any grid of square patches."""
+        earlier = [grid for grid in reversed(self.grids) if self._extra(length, grid)][:1]
+        if not earlier and width in map(math.prod, self.grids):
             return []  # a flattened map (N, C, places)
-        found = seen or [grid for grid in self._patches() if self._extra(length, grid)]
-        self.lengths |= {length} if found else set()
-        return [Layout(TOKENS, grid, length - math.prod(grid)) for grid in found]
+        grids = earlier or [grid for grid in self._patches() if self._extra(length, grid)]
+        self.lengths |= {length} if grids else set()
+        return [OutputLayout(TOKENS, grid, length - math.prod(grid)) for grid in grids]
 
     def _extra(self, length: int, grid: Grid) -> bool:
-        """Whether so many tokens are the grid's places and as many in front as there can be."""
+        """Whether so many tokens can be those of the grid's places and others before them."""
         extra, places = length - math.prod(grid), math.prod(grid)
         allowed = range(MOST_EXTRA_TOKENS + 1) if self.prefix is None else (self.prefix, 0)
         return extra in allowed and places > max(1, extra)
@@ -99,37 +100,37 @@ class Reader:
         return [(height // side, width // side) for side in sides]
 
 
-def settle(layouts: Sequence[Layout], output_of: Callable[[Tensor], Tensor], one: Tensor) -> Layout | None:
-    """The one of several readings whose places follow a change of the input about; None where none does so clearly.
+def settle(layouts: Sequence[OutputLayout], output_of: Callable[[Tensor], Tensor], one: Tensor) -> OutputLayout | None:
+    """The one of several layouts in which the output changes where the input is changed; None if that is not clear.
 
-    ``output_of`` gives the layer's output; ``one`` is one input (1, C, ...), of which one part after the other is
+    ``output_of`` computes the layer's output; ``one`` is one input (1, C, ...), of which one block after the other is
     changed.
     """
     if len(layouts) == 1:
         return layouts[0]
-    parts, positions = _parts(one.shape[2:])
+    parts, positions = _block_masks(one.shape[2:])
     step = (one.max() - one.min()) or torch.ones_like(one.max())
     with torch.no_grad():
         outputs = output_of(torch.cat([one, one + step * parts.to(one)]))
     change = (outputs[1:] - outputs[:1]).double().square()
     best, second = sorted(
-        ((_slope(layout.maps(change).sum(1), positions.to(change)), layout) for layout in layouts),
+        ((_movement(layout.maps(change).sum(1), positions.to(change)), layout) for layout in layouts),
         key=lambda pair: -pair[0],
     )[:2]
     return best[1] if best[0] > CLEARLY * max(second[0], LEAST_SLOPE) else None
 
 
-def _parts(size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Masks (parts, 1, *size) of blocks that tile an input, and their positions (parts, axes) in 0..1 on each axis."""
-    strips = [F.one_hot(torch.arange(side) * PARTS // side, PARTS).T.double() for side in size]
+def _block_masks(size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Masks (blocks, 1, *size) of blocks that tile an input, and their positions (blocks, axes) in 0..1."""
+    strips = [F.one_hot(torch.arange(side) * INPUT_PARTS // side, INPUT_PARTS).T.double() for side in size]
     masks = [reduce(lambda rows, strip: rows[..., None] * strip, chosen) for chosen in product(*strips)]
-    places = list(product(torch.arange(PARTS).double().div(PARTS - 1).tolist(), repeat=len(size)))
+    places = list(product(torch.arange(INPUT_PARTS).double().div(INPUT_PARTS - 1).tolist(), repeat=len(size)))
     return torch.stack(masks)[:, None], torch.tensor(places, dtype=torch.float64)
 
 
-def _slope(energy: Tensor, positions: Tensor) -> float:
-    """How far the centre of a change (parts, *grid) moves along each axis as its cause moves by 1, on average: at most
-    about 1, and 0 where the axes are no places."""
+def _movement(energy: Tensor, positions: Tensor) -> float:
+    """How far the centre of the output's change (blocks, *grid) moves when the changed block moves by 1: the mean over
+    the axes, at most about 1, and 0 where the axes are not places."""
     total, slopes = energy.flatten(1).sum(1).clamp(min=torch.finfo(energy.dtype).tiny), []
     for axis, side in enumerate(energy.shape[1:]):
         others = [other + 1 for other in range(energy.dim() - 1) if other != axis]

@@ -1,4 +1,4 @@
-"""Relevance through the operations of a model: which of them are linear layers, and what is merged into these."""
+"""Relevance through the operations of a model: linear layers, and the operations that are merged into them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,9 +10,16 @@ from torch.nn import functional as F
 
 from harness.errors import NotApplicable
 from harness.explainers._lrp_passing import elementwise, over_channels, passing_rules, plainly, shared, shifted
-from harness.explainers._lrp_rules import Entry, Layer, Relayed, carry, carry_flat, enter
-from harness.explainers._lrp_rules import Rule as LayerRule
-from harness.explainers._operations import Rule, on_graph
+from harness.explainers._lrp_rules import (
+    FirstLayerInput,
+    LayerRule,
+    LinearLayer,
+    Relayed,
+    carry,
+    carry_flat,
+    first_layer_input,
+)
+from harness.explainers._operations import OperationRule, on_graph
 
 CONVOLUTIONS = tuple(f"{kind}{axes}d" for kind in ("conv", "conv_transpose") for axes in (1, 2, 3))
 PRODUCTS = ("matmul", "einsum", "tensordot", "inner")
@@ -20,27 +27,28 @@ PRODUCTS = ("matmul", "einsum", "tensordot", "inner")
 
 @dataclass
 class Propagation:
-    """The rules of one explanation for ``traced``, and what they met on the way.
+    """The rules of one explanation for ``traced``, and records of the operations to which they applied.
 
     flat        whether first convolutions share relevance equally among their inputs
     softmax     ``plain`` for its own derivative, ``constant`` for none at all, None for no rule
-    entries     of first layers; where BatchNorm was merged into one, its own entry takes the place of an empty one
-    layers      linear layers met, ``flattened`` those of them with the flat rule, ``merged`` the BatchNorms in them
-    products    matrix products of two tensors that depend on the input, and ``softmaxes``, met
+    entries     the inputs of first layers; where a BatchNorm is merged into one, only its own entry gets relevance
+    layers      the number of linear layers, ``flattened`` that of those with the flat rule, ``merged`` that of
+                BatchNorms merged into them
+    products    the number of matrix products of two tensors that depend on the input, ``softmaxes`` that of softmaxes
     """
 
     rule: LayerRule
     flat: bool = False
     softmax: str | None = None
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[FirstLayerInput] = field(default_factory=list)
     layers: int = 0
     flattened: int = 0
     merged: int = 0
     products: int = 0
     softmaxes: int = 0
 
-    def rules(self) -> dict[str, Rule]:
-        """Names of operations to what answers for them."""
+    def rules(self) -> dict[str, OperationRule]:
+        """The rules by the names of operations."""
         return {
             **passing_rules(self.rule),
             **dict.fromkeys(CONVOLUTIONS, self._convolution),
@@ -57,8 +65,8 @@ class Propagation:
     def relevance(self, logits: Tensor, leaf: Tensor) -> Tensor:
         """Relevance of the inputs, in their shape, from the logits (N,) that are explained."""
         gradient = torch.autograd.grad(logits.sum(), leaf, retain_graph=True, allow_unused=True)[0]
-        found = torch.zeros_like(leaf) if gradient is None else leaf.detach() * gradient
-        return found + sum(entry.at_input() for entry in self.entries if entry.relevance is not None)
+        passed = torch.zeros_like(leaf) if gradient is None else leaf.detach() * gradient
+        return passed + sum(entry.at_input() for entry in self.entries if entry.relevance is not None)
 
     def _convolution(
         self, function: Callable, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any
@@ -66,12 +74,14 @@ class Propagation:
         if on_graph(weight, bias):
             return NotImplemented
         values, axis = plainly(function, input, weight, bias, *rest, **named), None
-        if input.dim() == weight.dim():  # a batch; the kernels of a transposed convolution with groups hold a part each
+        if (
+            input.dim() == weight.dim()
+        ):  # a batch; with groups, the kernels of a transposed convolution have a part of the channels each
             axis = 1 if function.__name__.startswith("conv_transpose") else 0
             axis = axis if weight.shape[axis] == values.shape[1] else None
         bias = values.new_zeros(1) if bias is None else bias.detach()
         shift = over_channels(bias, values.dim() - weight.dim() + 1, values.dim())
-        layer = Layer(lambda x, w: function(x, w, None, *rest, **named), weight.detach(), shift, axis, True)
+        layer = LinearLayer(lambda x, w: function(x, w, None, *rest, **named), weight.detach(), shift, axis, True)
         return self._layer(layer, input, values)
 
     def _linear(self, function: Callable, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -79,7 +89,9 @@ class Propagation:
             return NotImplemented
         values = plainly(function, input, weight, bias)
         shift = values.new_zeros(()) if bias is None else bias.detach()
-        return self._layer(Layer(function, weight.detach(), shift, 0 if values.dim() == 2 else None), input, values)
+        return self._layer(
+            LinearLayer(function, weight.detach(), shift, 0 if values.dim() == 2 else None), input, values
+        )
 
     def _addmm(
         self, function: Callable, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
@@ -107,11 +119,13 @@ class Propagation:
 
         values, weight = plainly(function, *args, **named), args[other].detach()
         by_columns = function.__name__ in ("matmul", "mm") and other == 1 and weight.dim() == values.dim() == 2
-        return self._layer(Layer(operation, weight, values.new_zeros(()), 1 if by_columns else None), args[own], values)
+        return self._layer(
+            LinearLayer(operation, weight, values.new_zeros(()), 1 if by_columns else None), args[own], values
+        )
 
-    def _layer(self, layer: Layer, inputs: Tensor, values: Tensor) -> Tensor:
-        """A linear layer's outputs, with a note of it for a scale or shift that may come next."""
-        entry, flat = enter(inputs), False
+    def _layer(self, layer: LinearLayer, inputs: Tensor, values: Tensor) -> Tensor:
+        """A linear layer's outputs, with the layer as an attribute so that a scale or shift can be merged into it."""
+        entry, flat = first_layer_input(inputs), False
         if entry is not None:
             self.entries.append(entry)
             flat = self.flat and layer.convolution
@@ -131,10 +145,10 @@ class Propagation:
         answer.linear_layer = (layer, inputs, answer._version)
         return answer
 
-    def _merged(self, input: Tensor, values: Tensor, change: Callable[[Layer], Layer]) -> Tensor:
-        """The layer that ``input`` comes from with what follows it, as one layer."""
+    def _merged(self, input: Tensor, values: Tensor, change: Callable[[LinearLayer], LinearLayer]) -> Tensor:
+        """The layer whose output ``input`` is, and the operation after it, as one layer."""
         layer, inputs, _ = input.linear_layer
-        flat = self.flat and layer.convolution and enter(inputs) is not None
+        flat = self.flat and layer.convolution and first_layer_input(inputs) is not None
         self.layers, self.flattened = self.layers - 1, self.flattened - flat
         return self._layer(change(layer), inputs, values)
 
@@ -155,7 +169,7 @@ class Propagation:
 
     def _add(self, function: Callable, *args: Any, **named: Any) -> Tensor:
         own = [place for place, each in enumerate(args) if on_graph(each)]
-        scaled = own == [1] and "alpha" in named  # of what is merged only the shift changes
+        scaled = own == [1] and "alpha" in named  # a merged operation may only change the shift
         if len(own) != 1 or on_graph(*named.values()) or scaled or not _from_layer(args[own[0]]):
             return shifted(self.rule, function, *args, **named)
         input, values = args[own[0]], plainly(function, *args, **named)
@@ -176,7 +190,7 @@ class Propagation:
 
 
 def _from_layer(values: Tensor) -> bool:
-    """Whether values are the untouched outputs of a linear layer."""
+    """Whether values are the outputs of a linear layer, not changed in place since."""
     return hasattr(values, "linear_layer") and values.linear_layer[2] == values._version
 
 
@@ -189,7 +203,7 @@ def _scale_and_shift(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor]:
-    """What a BatchNorm multiplies each channel by, and what it adds then."""
+    """The scale and the shift of each channel in a BatchNorm."""
     if training:
         raise NotApplicable("a BatchNorm that works on the batch's own statistics mixes samples; call model.eval()")
     scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight.detach())

@@ -1,4 +1,4 @@
-"""How operations that are not linear layers pass relevance on: functions of one number, norms, products, maxima."""
+"""How operations other than linear layers pass relevance on: functions of single numbers, norms, products, maxima."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,38 +9,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable
-from harness.explainers._lrp_rules import Rule as LayerRule
-from harness.explainers._lrp_rules import Weighted, enter, ratio
-from harness.explainers._operations import Rule, on_graph
+from harness.explainers._lrp_rules import LayerRule, Weighted, first_layer_input, ratio
+from harness.explainers._operations import OperationRule, on_graph
 
-# Of each number alone: all relevance of the output is the input's. So it is of a quotient whose norm is held constant.
-ELEMENTWISE = (
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "prelu",
-    "elu",
-    "selu",
-    "celu",
-    "gelu",
-    "silu",
-    "mish",
-    "hardswish",
-    "hardsigmoid",
-    "sigmoid",
-    "logsigmoid",
-    "tanh",
-    "softplus",
-    "softsign",
-    "erf",
-    "clamp",
-    "abs",
-    "rms_norm",
-    "normalize",
-    "local_response_norm",
+# Functions of single numbers, and quotients whose norm is held constant: the input gets all relevance of the output.
+ELEMENTWISE = tuple(
+    """
+    relu relu6 leaky_relu prelu elu selu celu gelu silu mish hardswish hardsigmoid sigmoid logsigmoid tanh
+    softplus softsign erf clamp abs rms_norm normalize local_response_norm
+    """.split()
 )
 
-# The winner takes all, as plain differentiation has it.
+# The winner gets all relevance, as by plain differentiation.
 SELECTING = (
     *(
         f"{adaptive}max_pool{axes}d{indices}"
@@ -48,15 +28,7 @@ SELECTING = (
         for axes in (1, 2, 3)
         for indices in ("", "_with_indices")
     ),
-    "amax",
-    "amin",
-    "max",
-    "min",
-    "maximum",
-    "minimum",
-    "where",
-    "sort",
-    "topk",
+    *"amax amin max min maximum minimum where sort topk".split(),
 )
 
 RECURRENT = tuple(f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell"))
@@ -64,8 +36,8 @@ RECURRENT = tuple(f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_r
 EXPONENTS = {"rsqrt": -0.5, "sqrt": 0.5, "square": 2}
 
 
-def passing_rules(rule: LayerRule) -> dict[str, Rule]:
-    """Names of operations to rules for ``traced`` that need no memory of what came before."""
+def passing_rules(rule: LayerRule) -> dict[str, OperationRule]:
+    """Rules for ``traced`` by the names of operations, which do not depend on earlier operations."""
     return {
         **dict.fromkeys(ELEMENTWISE, elementwise),
         **dict.fromkeys(SELECTING, _itself),
@@ -82,37 +54,37 @@ def passing_rules(rule: LayerRule) -> dict[str, Rule]:
 
 
 def plainly(function: Callable, *args: Any, **named: Any) -> Tensor:
-    """The values of an operation, on no graph."""
+    """The values of an operation, without a graph."""
     with torch.no_grad():
         return function(*args, **named)
 
 
 def over_channels(vector: Tensor, axis: int, axes: int) -> Tensor:
-    """A vector (C,) so that it runs along one of the axes."""
+    """A vector (C,) reshaped to lie along one of so many axes."""
     return vector.reshape([-1 if place == axis else 1 for place in range(axes)])
 
 
 def elementwise(function: Callable, input: Tensor, *rest: Any, **named: Any) -> Tensor:
-    """All relevance of each output to its input; before the first layer plainly, as it only prepares the input."""
+    """All relevance of an output goes to its input; before the first layer the operation is differentiated plainly."""
     if not on_graph(input) or on_graph(*rest, *named.values()):
         return NotImplemented
-    if enter(input) is not None:
+    if first_layer_input(input) is not None:
         return function(input, *rest, **named)
     values = plainly(function, input, *rest, **named)
     return Weighted.apply(input.expand_as(values), values, ratio(values, input.detach()))
 
 
 def shifted(rule: LayerRule, function: Callable, *args: Any, **named: Any) -> Tensor:
-    """A sum or difference with constants: they are biases, and pass their relevance on unless they absorb it."""
+    """A sum or difference with constants: these are biases, whose relevance is passed on unless they absorb it."""
     own = [place for place, each in enumerate(args) if on_graph(each)]
     if len(own) != 1 or on_graph(*named.values()) or rule.absorbs:
-        return NotImplemented  # of two tensors that depend on the input, each has its own relevance
+        return NotImplemented  # each of two tensors that depend on the input has relevance of its own
     before, after = args[: own[0]], args[own[0] + 1 :]
     return elementwise(lambda x: function(*before, x, *after, **named), args[own[0]])
 
 
 def shared(rule: LayerRule, function: Callable, *args: Any, **named: Any) -> Tensor:
-    """A product of two tensors that depend on the input: half of the relevance to each (2402.05602, Prop. 3.3)."""
+    """A product of two tensors that depend on the input: each gets half of the relevance (2402.05602, Prop. 3.3)."""
     product = function(*args, **named)
     values = product.detach()
     return Weighted.apply(product, values, rule.quotient(values, 2 * values, values))
@@ -123,18 +95,18 @@ def _itself(function: Callable, *args: Any, **named: Any) -> Any:
 
 
 def _refused(name: str, function: Callable, *args: Any, **named: Any) -> Any:
-    raise NotApplicable(f"the model's recurrent layer ({name}) hides its gates, for which there is no rule")
+    raise NotApplicable(f"the model's recurrent layer ({name}) hides its gates, so that no rule applies to them")
 
 
 def _div(function: Callable, *args: Any, **named: Any) -> Tensor:
-    """The divisor is taken for a norm and held constant, as in layer norms."""
+    """A quotient: the divisor counts as a norm and is held constant, as in layer norms."""
     if len(args) < 2 or not on_graph(args[0]) or not on_graph(args[1]):
         return NotImplemented
     return function(args[0], args[1].detach(), *args[2:], **named)
 
 
 def _pow(function: Callable, input: Tensor, *rest: Any) -> Tensor:
-    """A power passes relevance on; one below zero makes a norm to multiply with, held constant."""
+    """A power: it passes relevance on; with an exponent below zero it counts as a norm and is held constant."""
     exponent = rest[0] if rest else EXPONENTS.get(getattr(function, "__name__", ""))
     if not isinstance(exponent, int | float) or not on_graph(input):
         return NotImplemented
@@ -151,9 +123,9 @@ def _layer_norm(
     eps: float = 1e-5,
     *rest: Any,
 ) -> Tensor:
-    normed = _standardised(input, tuple(range(-len(normalized_shape), 0)), eps)
+    normed = _standardised_by_constant(input, tuple(range(-len(normalized_shape), 0)), eps)
     normed = normed if weight is None else normed * weight
-    return _normed(rule, normed, plainly(function, input, normalized_shape, weight, bias, eps))
+    return _after_norm(rule, normed, plainly(function, input, normalized_shape, weight, bias, eps))
 
 
 def _group_norm(
@@ -167,7 +139,7 @@ def _group_norm(
     *rest: Any,
 ) -> Tensor:
     values = plainly(function, input, num_groups, weight, bias, eps)
-    return _normed(rule, _in_groups(input, num_groups, weight, eps), values)
+    return _after_norm(rule, _in_groups(input, num_groups, weight, eps), values)
 
 
 def _instance_norm(
@@ -185,21 +157,21 @@ def _instance_norm(
     if function is not F.instance_norm or not use_input_stats:
         return NotImplemented
     values = plainly(function, input, None, None, weight, bias, True, momentum, eps)
-    return _normed(rule, _in_groups(input, input.shape[1], weight, eps), values)
+    return _after_norm(rule, _in_groups(input, input.shape[1], weight, eps), values)
 
 
 def _in_groups(input: Tensor, groups: int, weight: Tensor | None, eps: float) -> Tensor:
     grouped = input.unflatten(1, (groups, -1))
-    normed = _standardised(grouped, tuple(range(2, grouped.dim())), eps).flatten(1, 2)
+    normed = _standardised_by_constant(grouped, tuple(range(2, grouped.dim())), eps).flatten(1, 2)
     return normed if weight is None else normed * over_channels(weight, 1, input.dim())
 
 
-def _standardised(input: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+def _standardised_by_constant(input: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
     """Centred and divided by a standard deviation that is held constant (2202.07304)."""
     variance = input.detach().var(axes, unbiased=False, keepdim=True)
     return (input - input.mean(axes, keepdim=True)) * torch.rsqrt(variance + eps)
 
 
-def _normed(rule: LayerRule, normed: Tensor, values: Tensor) -> Tensor:
+def _after_norm(rule: LayerRule, normed: Tensor, values: Tensor) -> Tensor:
     factor = torch.ones_like(values) if rule.absorbs else ratio(values, normed.detach())
     return Weighted.apply(normed, values, factor)

@@ -1,8 +1,8 @@
-"""The rules of layer-wise relevance propagation for one linear layer, and how autograd is made to carry relevance.
+"""The rules of layer-wise relevance propagation for one linear layer, and how autograd carries relevance.
 
-Relevance is kept as R = t * g at every tensor t, with g in the place of the gradient. What adds up, moves or scales
-values then shares relevance in proportion without any rule. A layer whose outputs y are sums of contributions passes
-on g = d z / d x * (R / z), where z are the contributions as the rule counts them. Values are never touched.
+The relevance of every tensor t is R = t * g, where g takes the place of the gradient. Operations that add up, move or
+scale values then share relevance in proportion without any rule. A layer whose outputs y are sums of contributions
+passes on g = d z / d x * (R / z), where z are the contributions as the rule counts them. No value changes.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from torch import Tensor
 
 RULES = ("zplus", "epsilon", "gamma", "alpha_beta")
 
-# Where the inputs' contributions are no more than this share of an output, its bias alone explains it: the quotient
-# would be rounding errors.
+# Where the inputs' contributions are at most this share of an output, the output is its bias, and the quotient would
+# consist of rounding errors.
 DEAD = 1e-6
-LEAST = 1e-20  # of a divisor, beyond which quotients leave the range of float32
+LEAST_DIVISOR = 1e-20  # of a divisor: with a smaller one, quotients leave the range of float32
 
 Modifier = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A share of the relevance and the contributions that it follows.
+class RulePart:
+    """A share of the relevance, and the contributions in proportion to which it is passed on.
 
-    positive, negative   what becomes of the weights that inputs above and below zero meet
-    sign                 1 or -1: only the relevance of outputs above zero, or of the others; 0: of all
+    positive, negative   functions of the weights, for inputs above and below zero
+    sign                 1: only the relevance of outputs above zero; -1: of the others; 0: of all
     """
 
     share: float
@@ -37,48 +37,51 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What a linear layer does with relevance.
+class LayerRule:
+    """How a linear layer passes relevance on.
 
-    epsilon   added to denominators with their sign, or None where contributions that are all zero get nothing
-    absorbs   whether the bias is a contribution like others, and keeps its relevance
+    epsilon   added to denominators with their sign; None: contributions that sum to zero get no relevance
+    absorbs   whether the bias counts as a contribution and keeps its relevance
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[RulePart, ...]
     epsilon: float | None = None
     absorbs: bool = False
 
     def quotient(self, relevance: Tensor, contributions: Tensor, outputs: Tensor) -> Tensor:
-        """Relevance per unit of contribution; ``outputs`` are what the layer computed."""
+        """Relevance per unit of contribution; ``outputs`` are the layer's outputs."""
         if self.epsilon is not None:
             return relevance / (contributions + self.epsilon * torch.where(contributions < 0, -1.0, 1.0))
-        alive = contributions.abs() > (DEAD * outputs.abs()).clamp(min=LEAST)
+        alive = contributions.abs() > (DEAD * outputs.abs()).clamp(min=LEAST_DIVISOR)
         return torch.where(alive, relevance / torch.where(alive, contributions, 1.0), 0.0)
 
 
-def rule_of(name: str, epsilon: float, gamma: float, alpha: float, absorbs: bool) -> Rule:
+def rule_of(name: str, epsilon: float, gamma: float, alpha: float, absorbs: bool) -> LayerRule:
     """One of RULES by name; ``absorbs`` says whether biases keep their share."""
     parts = {
-        "epsilon": (Part(1, _same, _same),),
-        "zplus": (Part(1, _above, _below),),
-        "alpha_beta": (Part(alpha, _above, _below), Part(1 - alpha, _below, _above)),
+        "epsilon": (RulePart(1, _unchanged, _unchanged),),
+        "zplus": (RulePart(1, _positive_part, _negative_part),),
+        "alpha_beta": (
+            RulePart(alpha, _positive_part, _negative_part),
+            RulePart(1 - alpha, _negative_part, _positive_part),
+        ),
         "gamma": (
-            Part(1, _more(_above, gamma), _more(_below, gamma), 1),
-            Part(1, _more(_below, gamma), _more(_above, gamma), -1),
+            RulePart(1, _more(_positive_part, gamma), _more(_negative_part, gamma), 1),
+            RulePart(1, _more(_negative_part, gamma), _more(_positive_part, gamma), -1),
         ),
     }[name]
-    return Rule(parts, epsilon if name == "epsilon" else None, absorbs)
+    return LayerRule(parts, epsilon if name == "epsilon" else None, absorbs)
 
 
-def _same(weight: Tensor) -> Tensor:
+def _unchanged(weight: Tensor) -> Tensor:
     return weight
 
 
-def _above(weight: Tensor) -> Tensor:
+def _positive_part(weight: Tensor) -> Tensor:
     return weight.clamp(min=0)
 
 
-def _below(weight: Tensor) -> Tensor:
+def _negative_part(weight: Tensor) -> Tensor:
     return weight.clamp(max=0)
 
 
@@ -87,11 +90,11 @@ def _more(side: Modifier, gamma: float) -> Modifier:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LinearLayer:
     """A linear layer: ``operation(inputs, weight) + shift``.
 
     shift   broadcasts onto the outputs
-    axis    of the weight, along which lies axis 1 of the outputs, their channels; None where none does
+    axis    the axis of the weight that belongs to the outputs' channels (their axis 1); None where there is none
     """
 
     operation: Callable[[Tensor, Tensor], Tensor]
@@ -100,13 +103,13 @@ class Layer:
     axis: int | None = None
     convolution: bool = False
 
-    def then(self, scale: Tensor, shift: Tensor) -> "Layer":
+    def then(self, scale: Tensor, shift: Tensor) -> "LinearLayer":
         """This layer and then a scale and a shift of each channel, both (1, C, 1, ...), as one layer."""
         shape = [-1 if axis == self.axis else 1 for axis in range(self.weight.dim())]
         return replace(self, weight=self.weight * scale.reshape(shape), shift=self.shift * scale + shift)
 
-    def contributions(self, part: Part, inputs: Tensor) -> Tensor:
-        """What the inputs add to the outputs, without the bias, under a part of a rule."""
+    def contributions(self, part: RulePart, inputs: Tensor) -> Tensor:
+        """The sums of the inputs' contributions to the outputs, without the bias, as a part of a rule counts them."""
         if part.positive is part.negative:
             return self.operation(inputs, part.positive(self.weight))
         total = self.operation(inputs.clamp(min=0), part.positive(self.weight))
@@ -115,8 +118,8 @@ class Layer:
         return total
 
 
-def carry(rule: Rule, layer: Layer, inputs: Tensor, outputs: Tensor, gradient: Tensor) -> Tensor:
-    """What stands in the place of the gradient at a layer's inputs, from that at its outputs."""
+def carry(rule: LayerRule, layer: LinearLayer, inputs: Tensor, outputs: Tensor, gradient: Tensor) -> Tensor:
+    """The number g that takes the place of the gradient at a layer's inputs, from that at its outputs."""
     relevance, carried = outputs * gradient, torch.zeros_like(inputs)
     for part in rule.parts:
         own = relevance if part.sign == 0 else relevance * ((outputs > 0) == (part.sign > 0))
@@ -124,14 +127,14 @@ def carry(rule: Rule, layer: Layer, inputs: Tensor, outputs: Tensor, gradient: T
             continue
         with torch.enable_grad():
             leaf = inputs.detach().requires_grad_()
-            found = layer.contributions(part, leaf)
-        counted = found.detach() + part.positive(layer.shift) if rule.absorbs else found.detach()
-        carried += part.share * torch.autograd.grad(found, leaf, rule.quotient(own, counted, outputs))[0]
+            sums = layer.contributions(part, leaf)
+        counted = sums.detach() + part.positive(layer.shift) if rule.absorbs else sums.detach()
+        carried += part.share * torch.autograd.grad(sums, leaf, rule.quotient(own, counted, outputs))[0]
     return carried
 
 
-def carry_flat(layer: Layer, counted: Tensor, relevance: Tensor) -> Tensor:
-    """Relevance of a layer's inputs, each output's shared equally by those of its inputs that count (0 or 1)."""
+def carry_flat(layer: LinearLayer, counted: Tensor, relevance: Tensor) -> Tensor:
+    """Relevance of a layer's inputs: each output's in equal shares for those of its inputs that count (0 or 1)."""
     with torch.enable_grad():
         leaf = counted.detach().requires_grad_()
         number = layer.operation(leaf, torch.ones_like(layer.weight))
@@ -140,13 +143,13 @@ def carry_flat(layer: Layer, counted: Tensor, relevance: Tensor) -> Tensor:
 
 
 class Relayed(torch.autograd.Function):
-    """``values`` forward; backward what ``carry(inputs, values, gradient)`` gives the inputs."""
+    """Forward, it returns ``values``; backward, ``carry(inputs, values, gradient)``."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, values: Tensor, carry: Callable[..., Tensor | None]) -> Tensor:
         ctx.carry = carry
         ctx.save_for_backward(inputs, values)
-        return values.clone()  # the model may change what it gets in place
+        return values.clone()  # the model may change it in place
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
@@ -154,7 +157,7 @@ class Relayed(torch.autograd.Function):
 
 
 class Weighted(torch.autograd.Function):
-    """``values`` forward; backward the gradient times a factor to the inputs, of the same shape."""
+    """Forward, it returns ``values``; backward, the gradient times a factor of the same shape."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, values: Tensor, factor: Tensor) -> Tensor:
@@ -170,18 +173,20 @@ _RULED = tuple(f"{function.__name__}Backward" for function in (Relayed, Weighted
 
 
 def ratio(values: Tensor, inputs: Tensor) -> Tensor:
-    """What makes an elementwise function pass on all relevance: values / inputs, 0 where the inputs are 0.
+    """The factor with which an elementwise function passes on all relevance: values / inputs, 0 where inputs are 0.
 
-    Masks may make values infinite, and these have no relevance.
+    Values that a mask made infinite have no relevance.
     """
-    alive = (inputs.abs() > LEAST) & values.isfinite()
+    alive = (inputs.abs() > LEAST_DIVISOR) & values.isfinite()
     return torch.where(alive, values / torch.where(alive, inputs, 1.0), 0.0)
 
 
 @dataclass
-class Entry:
-    """A first layer's input and the model's own: nothing that has a rule lies between them.
+class FirstLayerInput:
+    """The input of a first layer, which is computed from the model's input without any rule.
 
+    prepared    the layer's input
+    leaf        the model's input
     reach       by how much each prepared number changes when every input grows by one: 0 at padding
     relevance   of the layer's input, once it is known
     """
@@ -192,17 +197,17 @@ class Entry:
     relevance: Tensor | None = None
 
     def at_input(self) -> Tensor:
-        """The relevance of the model's inputs: each prepared number's goes to the inputs it was made from."""
-        moved = self.reach.abs() > LEAST
+        """The relevance of the model's inputs: that of a prepared number goes to the inputs it is computed from."""
+        moved = self.reach.abs() > LEAST_DIVISOR
         share = torch.where(moved, self.relevance / torch.where(moved, self.reach, 1.0), 0.0)
         return torch.autograd.grad(self.prepared, self.leaf, share, retain_graph=True)[0]
 
 
-def enter(inputs: Tensor) -> Entry | None:
-    """The entry at a layer's inputs, or None where a rule was at work before them.
+def first_layer_input(inputs: Tensor) -> FirstLayerInput | None:
+    """The record of a first layer's inputs, or None where a rule applied before them.
 
-    None also where the model took differences of its inputs, like those from their mean: numbers that do not change
-    when every input grows by one cannot be shared out by that change. Plain differentiation takes these.
+    Also None where the model computes differences of its inputs, like those from their mean. Such numbers do not change
+    when every input grows by one, so that this change cannot divide their relevance: plain differentiation does.
     """
     leaf = _unruled_input(inputs)
     if leaf is None:
@@ -211,7 +216,7 @@ def enter(inputs: Tensor) -> Entry | None:
     pulled = torch.autograd.grad(inputs, leaf, ones, create_graph=True)[0]
     uneven = torch.autograd.grad((pulled * _uneven(leaf)).sum(), ones, retain_graph=True)[0]
     reach = torch.autograd.grad(pulled.sum(), ones)[0]
-    return None if (uneven.abs() > 2.01 * reach.abs() + LEAST).any() else Entry(inputs, leaf, reach)
+    return None if (uneven.abs() > 2.01 * reach.abs() + LEAST_DIVISOR).any() else FirstLayerInput(inputs, leaf, reach)
 
 
 def _uneven(leaf: Tensor) -> Tensor:
@@ -221,7 +226,7 @@ def _uneven(leaf: Tensor) -> Tensor:
 
 
 def _unruled_input(values: Tensor) -> Tensor | None:
-    """The model's input, if values were made from it and no rule was at work in between."""
+    """The model's input, if values are computed from it without any rule; otherwise None."""
     pending, known, leaf = [values.grad_fn], set(), None
     while pending:
         node = pending.pop()

@@ -1,4 +1,4 @@
-"""The rules by which DeepLift takes a model's operations: which are exact, and their arguments at the baseline."""
+"""DeepLift's rules for operations: where each rule is exact, and the operations' arguments at the baseline."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,78 +10,70 @@ from torch.nn import functional as F
 from harness.errors import NotApplicable
 from harness.explainers import _multipliers as multipliers
 from harness.explainers._multipliers import Approximation
-from harness.explainers._operations import Rule, exact, on_graph
+from harness.explainers._operations import OperationRule, exact, on_graph
 
-_PRODUCTS = (
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "linear",
-    "addmm",
-    "bilinear",
-    "matmul",
-    "einsum",
-    "baddbmm",
-    "addcmul",
-    "mul",
-    "outer",
-    "inner",
-    "lerp",
+_PRODUCTS = tuple(
+    """
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear addmm bilinear matmul einsum
+    baddbmm addcmul mul outer inner lerp
+    """.split()
 )
 
-# Operations whose rule answers unless they are linear as they are called: what is left of them needs no rule.
-LINEAR = frozenset({*_PRODUCTS, "batch_norm", "embedding"})
+# Operations whose rule applies unless they are linear as they are called, in which case they need no rule.
+LINEAR_OPERATIONS = frozenset({*_PRODUCTS, "batch_norm", "embedding"})
 
 
 class References:
-    """What the operations met in a pass over the baselines, operation by operation, for a pass over the inputs.
+    """The arguments of all operations in a pass over the baselines, for a pass over the inputs after it.
 
-    Two passes rather than one over both: the model may order its axes as it likes, and the baselines need no gradient.
+    These are two passes rather than one over both, because the batch axis of an operation is not known and the
+    baselines need no gradient.
     """
 
     def __init__(self) -> None:
-        self._kept: list[tuple[str, tuple]] = []
-        self._at: int | None = None  # None while the baselines pass
+        self._arguments: list[tuple[str, tuple]] = []
+        self._at: int | None = None  # None during the pass over the baselines
 
     def begin(self) -> None:
-        """From now on the inputs pass."""
+        """The pass over the inputs begins."""
         self._at = 0
 
     def meet(self, name: str, args: tuple, keep: Callable[[Any], bool] = on_graph) -> tuple | None:
-        """The arguments of this operation at the baselines; None while the baselines pass, which are then kept."""
+        """The arguments of this operation at the baselines; None in the pass over the baselines, which stores them."""
         if self._at is None:
-            # Clones, as the model may go on in place.
-            self._kept.append((name, tuple(each.detach().clone() if keep(each) else each for each in args)))
+            # Clones, as the model may change them in place.
+            self._arguments.append((name, tuple(each.detach().clone() if keep(each) else each for each in args)))
             return None
-        known, found = self._kept[self._at] if self._at < len(self._kept) else ("", ())
-        if known != name or _shapes(found) != _shapes(args):
-            raise NotApplicable(f"at {name} the model goes another way for the input than for the baseline")
-        self._kept[self._at] = ("", ())  # no longer needed
+        known, stored = self._arguments[self._at] if self._at < len(self._arguments) else ("", ())
+        if known != name or _shapes(stored) != _shapes(args):
+            raise NotApplicable(f"at {name} the model computes differently for the input than for the baseline")
+        self._arguments[self._at] = ("", ())  # no longer needed
         self._at += 1
-        return found
+        return stored
 
     def end(self) -> None:
-        """NotApplicable unless everything that the baselines met was met again."""
-        if self._at != len(self._kept):
-            raise NotApplicable(f"{len(self._kept) - (self._at or 0)} operations on the baseline are none on the input")
+        """The pass over the inputs ends; NotApplicable where it had fewer operations than that over the baselines."""
+        if self._at != len(self._arguments):
+            raise NotApplicable(
+                f"{len(self._arguments) - (self._at or 0)} operations on the baseline are missing on the input"
+            )
 
 
 def _shapes(args: tuple) -> list[torch.Size | None]:
     return [each.shape if isinstance(each, Tensor) else None for each in args]
 
 
-def rescale_rules(references: References) -> dict[str, Rule]:
-    """The rules by operation; one that no rule is exact for is left, and so counted as unruled."""
-    made = {name: _rule(references, name, *rule) for name, rule in _RULES.items()}
+def rescale_rules(references: References) -> dict[str, OperationRule]:
+    """The rules by the names of operations. An operation for which no rule is exact counts as unruled."""
+    exact_rules = {name: _rescale_rule(references, name, *rule) for name, rule in _RULES.items()}
     choices = {name: _same_choice(references, name) for name in ("where", "masked_fill")}
-    products = {name: _product(references, name) for name in _PRODUCTS}
-    return made | products | choices | {"batch_norm": _of_the_batch}
+    products = {name: _product_rule(references, name) for name in _PRODUCTS}
+    return exact_rules | products | choices | {"batch_norm": _of_the_batch}
 
 
-def _rule(references: References, name: str, approximate: Approximation, serves: Callable[..., bool]) -> Rule:
+def _rescale_rule(
+    references: References, name: str, approximate: Approximation, serves: Callable[..., bool]
+) -> OperationRule:
     def rule(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
@@ -97,8 +89,8 @@ def _rule(references: References, name: str, approximate: Approximation, serves:
     return rule
 
 
-def _product(references: References, name: str) -> Rule:
-    of_two = _rule(references, name, multipliers.quadratic, lambda *args, **kwargs: True)
+def _product_rule(references: References, name: str) -> OperationRule:
+    of_two = _rescale_rule(references, name, multipliers.quadratic, lambda *args, **kwargs: True)
 
     def rule(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         if name == "einsum" and isinstance(args[1], list | tuple):
@@ -136,14 +128,14 @@ def _true_quotient(*args: Any, rounding_mode: str | None = None, **kwargs: Any) 
     return rounding_mode is None
 
 
-def _same_choice(references: References, name: str) -> Rule:
-    """Of operations that pick values by a mask: fixed, they are linear; else no rule says what the mask contributed."""
+def _same_choice(references: References, name: str) -> OperationRule:
+    """For operations that choose values by a mask: linear if it is the same at the baseline, else NotApplicable."""
 
     def rule(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         mask = next(each for each in (*args, *kwargs.values()) if getattr(each, "dtype", None) == torch.bool)
         met = references.meet(name, (mask,), keep=lambda each: True)
         if met and not torch.equal(met[0], mask):
-            raise NotApplicable(f"the mask of {name} is another for the input than for the baseline")
+            raise NotApplicable(f"the mask of {name} for the input differs from that for the baseline")
         return function(*args, **kwargs)
 
     return rule
@@ -156,44 +148,12 @@ def _of_the_batch(function: Callable[..., Tensor], *args: Any, **kwargs: Any) ->
 
 
 _PIECES = ("relu", "relu6", "clamp", "abs")
-_SMOOTH = (
-    "leaky_relu",
-    "prelu",
-    "rrelu",
-    "elu",
-    "selu",
-    "celu",
-    "gelu",
-    "silu",
-    "mish",
-    "hardswish",
-    "hardsigmoid",
-    "sigmoid",
-    "logsigmoid",
-    "tanh",
-    "softplus",
-    "softsign",
-    "softshrink",
-    "hardshrink",
-    "tanhshrink",
-    "exp",
-    "expm1",
-    "exp2",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "pow",
-    "__rpow__",
-    "reciprocal",
-    "erf",
-    "sin",
-    "cos",
-    "tan",
-    "atan",
-    "sinh",
-    "cosh",
-    "asinh",
+_SMOOTH = tuple(
+    """
+    leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish hardsigmoid sigmoid logsigmoid tanh softplus
+    softsign softshrink hardshrink tanhshrink exp expm1 exp2 log log1p log2 log10 pow __rpow__ reciprocal erf
+    sin cos tan atan sinh cosh asinh
+    """.split()
 )
 _POOLS = {
     f"{kind}max_pool{axes}d": multipliers.max_pool(axes, getattr(F, f"{kind}max_pool{axes}d_with_indices"))
@@ -201,7 +161,7 @@ _POOLS = {
     for axes in (1, 2, 3)
 }
 
-# The multipliers of each operation, and for which arguments they are exact.
+# The multipliers of each operation, and a function of its arguments: whether they are exact for these.
 _RULES: dict[str, tuple[Approximation, Callable[..., bool]]] = {
     **dict.fromkeys(_PIECES, (multipliers.pieces, _first_alone)),
     **dict.fromkeys(_SMOOTH, (multipliers.smooth, _first_alone)),

@@ -1,7 +1,6 @@
-"""What the global methods share: the training rows they are fitted to, what is fitted, held-out rows, broadcasting.
+"""Tables for global methods: training rows with the model's outputs, held-out rows, and one result for all samples.
 
-What they draw depends on the seed alone, and their results on the seed and the training data: never on the samples
-that are explained.
+Random draws depend on the seed alone, and results on the seed and the training data: never on the explained samples.
 """
 
 from collections import Counter
@@ -18,21 +17,37 @@ from harness.explainers._coalitions import check_number
 from harness.randomness import bits, permutations, stream
 from harness.samples import Samples
 
-# What the global methods of tables declare alike.
+# The capabilities that all global methods of tables declare.
 GLOBAL = {"scope": "global", "access": "forward", "modalities": ("table",), "cost": "once: T F"}
-EXPLAINED = {"predicted": "model", "label": "data"}  # what a method speaks of that was fitted to these labels
+EXPLAINED = {"predicted": "model", "label": "data"}  # what a method explains that was fitted to these labels
+TRAINING_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class HeldOutRows:
+    """Options of methods that fit a model to some of the training rows and test it on the others.
+
+    held_out   the share of the rows that the fit does not see
+    rows       how many training rows are used at most; where there are more, the seed draws which
+    """
+
+    held_out: float = 0.3
+    rows: int = TRAINING_ROWS
+
+
+SEVEN_TO_THREE = HeldOutRows()
 
 
 @dataclass(frozen=True)
 class Table:
-    """Training rows and what the model says of them.
+    """Training rows and the model's outputs for them.
 
     inputs   (R, D), on the model's device
     outputs  (R, K) the model's logits, K = 1 where it has a single output
     labels   (R,) their true labels, or None
-    names    (C,) of the columns, their numbers where the data names none
+    names    (C,) of the columns; their numbers where the data has no names
     columns  (D,) int64, the column each number belongs to; C = D where each is a column of its own
-    seed     of everything drawn
+    seed     of all random draws
     """
 
     inputs: Tensor
@@ -45,11 +60,11 @@ class Table:
     @property
     def number_names(self) -> tuple[str, ...]:
         """The names of the numbers (D,): a column's own where it is one number, else ``column[0]``, ..."""
-        sizes, seen, found = np.bincount(self.columns), Counter(), []
+        sizes, used, names = np.bincount(self.columns), Counter(), []
         for column in self.columns.tolist():
-            found.append(self.names[column] if sizes[column] == 1 else f"{self.names[column]}[{seen[column]}]")
-            seen[column] += 1
-        return tuple(found)
+            names.append(self.names[column] if sizes[column] == 1 else f"{self.names[column]}[{used[column]}]")
+            used[column] += 1
+        return tuple(names)
 
     def of_columns(self, values: np.ndarray) -> np.ndarray:
         """Sums over the numbers of each column: (C, ...) from (D, ...)."""
@@ -68,7 +83,7 @@ class Table:
         return self.outputs.shape[1] == 1
 
     def truth(self, labels: str) -> Tensor:
-        """What counts as right for each row (R,), on the CPU: the model's own answer (``predicted``) or the ``label``.
+        """The right answer for each row (R,), on the CPU: the model's own (``predicted``) or the ``label``.
 
         Class indices, or float64 numbers where the model has a single output.
         """
@@ -81,15 +96,15 @@ class Table:
         return checked_labels(self.labels.cpu(), self.outputs.shape[1])
 
     def response(self, labels: str) -> np.ndarray:
-        """``truth`` for a fit: NotApplicable where there is nothing to tell apart."""
-        found = self.truth(labels).numpy()
-        if (found == found[0]).all():
+        """``truth`` for a fit: NotApplicable where it is the same for all rows."""
+        truth = self.truth(labels).numpy()
+        if (truth == truth[0]).all():
             what = "the model's answers" if labels == "predicted" else "the labels"
-            raise NotApplicable(f"{what} are the same for all {len(found)} training rows: there is nothing to fit")
-        return found
+            raise NotApplicable(f"{what} are the same for all {len(truth)} training rows: there is nothing to fit")
+        return truth
 
     def split(self, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers to fit on, and those held out, a ``share`` of all drawn by the seed; at least two and one."""
+        """The row numbers to fit on and those held out, a ``share`` that the seed draws; at least two and one."""
         if not 0 < share < 1:
             raise UserError(f"held_out is {share!r}, expected a share between 0 and 1")
         count = len(self.inputs)
@@ -98,19 +113,19 @@ class Table:
         return np.sort(order[held:]), np.sort(order[:held])
 
     def split_for(self, response: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """``split``, or NotApplicable where the response (R, ...) is the same for all rows to fit on."""
+        """``split``; NotApplicable where the response (R, ...) is the same for all rows to fit on."""
         fit, held = self.split(share)
         if (response[fit] == response[fit[0]]).all():
-            raise NotApplicable(f"the model says the same of all {len(fit)} rows to fit on: there is nothing to fit")
+            raise NotApplicable(f"all {len(fit)} rows to fit on have the same answer: there is nothing to fit")
         return fit, held
 
     def random_state(self, use: str) -> int:
-        """A seed for scikit-learn, of one use of randomness."""
+        """A seed for scikit-learn, another one for each ``use``."""
         return int(bits(global_key(self.seed, use), 1)) & 0x7FFFFFFF
 
 
 def training_table(context: Samples, rows: int) -> Table:
-    """At most ``rows`` training rows with the model's outputs; where there are more, which ones is drawn by the seed.
+    """At most ``rows`` training rows with the model's outputs; where there are more, the seed draws which.
 
     NotApplicable where the data has no training inputs.
     """
@@ -131,14 +146,14 @@ def training_table(context: Samples, rows: int) -> Table:
 
 
 def _names(context: Samples) -> tuple[str, ...]:
-    """The names of the units; numbers where there are none, or where every number of the named columns is a unit."""
+    """The names of the units; their numbers where there are no names, or one name for several units."""
     count, names = context.units.count, context.unit_names
     return tuple(names) if names and len(names) == count else tuple(str(number) for number in range(count))
 
 
 def checked_labels(labels: Tensor, outputs: int) -> Tensor:
-    """Training labels as class indices, or as float64 numbers where the model has a single output; UserError where they
-    are neither."""
+    """Training labels as class indices, or as float64 numbers where the model has a single output; UserError for
+    others."""
     if outputs == 1:
         if not labels.isfinite().all():
             raise UserError("train_labels hold NaN or infinite values, expected finite numbers")
@@ -152,51 +167,53 @@ def checked_labels(labels: Tensor, outputs: int) -> Tensor:
 
 
 def drawn_rows(count: int, wanted: int, seed: int) -> Tensor:
-    """Numbers of ``wanted`` of ``count`` rows in ascending order: all of them, or a draw by the seed."""
+    """The numbers of ``wanted`` of ``count`` rows, ascending: all of them, or those that the seed draws."""
     if count <= wanted:
         return torch.arange(count)
     return permutations(global_key(seed, "training rows"), 1, count)[0, 0, :wanted].sort().values
 
 
 def global_key(seed: int, use: str) -> Tensor:
-    """The key (1,) of one use of randomness that belongs to no sample."""
+    """The key (1,) of random numbers for one ``use`` that belongs to no sample."""
     return stream(torch.zeros(1, dtype=torch.int64), seed, use)
 
 
 def shares_of_splits(table: Table, importances: np.ndarray) -> Tensor:
-    """The columns' shares of the decrease of impurity (C,) from those of their numbers (D,), whose splits are all the
-    column's; NotApplicable where trees split nowhere."""
+    """The columns' shares of the decrease of impurity (C,), the sums of those of their numbers (D,).
+
+    NotApplicable where no tree has a split.
+    """
     if not importances.any():
-        raise NotApplicable("no split of the training rows by any column tells the model's answers apart")
+        raise NotApplicable("no split of the training rows by any column separates the model's answers")
     return torch.from_numpy(table.of_columns(importances))
 
 
 def broadcast(values: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Global values as attributions (N, C): the same (C,) for every sample, or of (classes, C) those of its target."""
+    """Global values as attributions (N, C): (C,) the same for every sample, (classes, C) those of its target."""
     values = values.to(inputs)
     return values.repeat(len(inputs), 1) if values.dim() == 1 else values[targets]
 
 
 def fit_facts(table: Table, labels: str) -> dict[str, Any]:
-    """What is to be known of anything fitted to a table: to what, to how many rows, and what it therefore explains."""
+    """Facts of a fit to a table: to which labels, to how many rows, and what it therefore explains."""
     return {"fitted_on": labels, "explains": EXPLAINED[labels], "training_rows": len(table.inputs)}
 
 
-def agreement(found: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
-    """The share of held-out rows given the wanted class, and the share that the most frequent class alone would get."""
-    return {"fidelity": float((found == wanted).mean()), "majority": float(np.bincount(wanted).max() / len(wanted))}
+def class_agreement(answers: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    """``fidelity``, the share of rows with the right class, and ``majority``, that of the most frequent class alone."""
+    return {"fidelity": float((answers == right).mean()), "majority": float(np.bincount(right).max() / len(right))}
 
 
-def r_squared(found: np.ndarray, wanted: np.ndarray) -> float:
-    """The share of the variance of all columns together that is explained; NaN where there is none."""
-    left, total = ((wanted - found) ** 2).sum(), ((wanted - wanted.mean(0)) ** 2).sum()
+def r_squared(answers: np.ndarray, right: np.ndarray) -> float:
+    """The explained share of the variance, of all columns together; NaN where there is no variance."""
+    left, total = ((right - answers) ** 2).sum(), ((right - right.mean(0)) ** 2).sum()
     return float(1 - left / total) if total > 0 else float("nan")
 
 
 def held_out_scores(table: Table, fitted: Any, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """How well a fitted scikit-learn estimator does on rows it has not seen: ``agreement``, or r2 for numbers."""
-    found = fitted.predict(x)
-    return {"r2": r_squared(found, y)} if table.single else agreement(found, y)
+    """How well a fitted scikit-learn estimator predicts held-out rows: ``class_agreement``, or r2 for numbers."""
+    answers = fitted.predict(x)
+    return {"r2": r_squared(answers, y)} if table.single else class_agreement(answers, y)
 
 
 def deviations(x: np.ndarray) -> np.ndarray:

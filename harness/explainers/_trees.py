@@ -1,4 +1,4 @@
-"""Decision trees read as rules: the conditions that lead to each leaf."""
+"""Decision trees as rules: the conditions that lead to each leaf."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,25 +17,25 @@ class Condition:
 
 def leaves(tree: Any) -> list[tuple[tuple[Condition, ...], np.ndarray]]:
     """Each leaf of a fitted scikit-learn tree: the conditions that lead to it, and its value (K,)."""
-    nodes, found = tree.tree_, []
+    nodes, leaves_with_conditions = tree.tree_, []
 
     def visit(node: int, conditions: tuple[Condition, ...]) -> None:
         if nodes.children_left[node] < 0:
-            found.append((_tightest(conditions), nodes.value[node].reshape(-1)))
+            leaves_with_conditions.append((_tightest(conditions), nodes.value[node].reshape(-1)))
             return
         column, threshold = int(nodes.feature[node]), float(nodes.threshold[node])
         visit(nodes.children_left[node], (*conditions, Condition(column, False, threshold)))
         visit(nodes.children_right[node], (*conditions, Condition(column, True, threshold)))
 
     visit(0, ())
-    return found
+    return leaves_with_conditions
 
 
 def satisfied(conditions: tuple[Condition, ...], x: np.ndarray) -> np.ndarray:
     """Which rows of ``x`` (R, D) float32 meet all conditions, (R,) bool; as scikit-learn's trees decide."""
     met = np.ones(len(x), dtype=bool)
     for each in conditions:
-        # The threshold is float64: in float32 it could round onto a value that it lies beside.
+        # The threshold is float64: rounded to float32 it could be equal to a value beside it.
         met &= (x[:, each.column].astype(np.float64) <= each.threshold) != each.above
     return met
 
@@ -47,5 +47,5 @@ def in_words(conditions: tuple[Condition, ...], names: tuple[str, ...]) -> str:
 
 
 def _tightest(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
-    """The conditions without those that a deeper one on the same side of the same column, a tighter one, implies."""
+    """The conditions without those that follow from a deeper one, on the same side of the same column."""
     return tuple({(each.column, each.above): each for each in conditions}.values())

@@ -1,112 +1,141 @@
-"""Explainers from the attention maps of transformers: raw, followed through the layers, and weighted by gradients.
+"""Explainers from the attention of transformers: raw, followed through the layers, and weighted by gradients.
 
-Attention is seen in all its forms, as fused function, as module and written out. Each answer is the row of the token
-that the target's logit is computed from, the class token, or the mean over the rows of all that are: of the patches
-where a head pools them, of class and distillation token where it reads both.
+Attention may be a fused function, a module or written out in the model. The result is the row of the token from which
+the target's logit is computed, the class token. Where the logit is computed from several tokens it is the mean over
+their rows: over all patches where a head pools them, over class and distillation token where it uses both.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from harness.errors import UserError, unknown
-from harness.explainers._attention_layout import Layout, layout_of
+from harness.explainers._at_layer import enlarged
+from harness.explainers._attention_layout import AttentionLayout, layout_of
 from harness.explainers._attention_maps import tokens_read, weights_and_gradients
 from harness.explainers._gradients import rows_at_once
 from harness.registry import explainer
 from harness.samples import Samples
 
 HEADS = {"mean": lambda maps: maps.mean(1), "max": lambda maps: maps.amax(1), "min": lambda maps: maps.amin(1)}
-MODALITIES = ("image", "tokens", "series")
 
 # Matrices (n, T, T), first layer first, from the maps and their gradients, both (n, heads, T, T).
 Factors = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
 
+_OF_ATTENTION = {
+    "access": "activations",
+    "modalities": ("image", "tokens", "series"),
+    "signed": False,
+    "cost": "1 F 1 B",
+    "prepare": layout_of,
+}
 
-@explainer(access="activations", modalities=MODALITIES, signed=False, cost="1 F 1 B", prepare=layout_of)
+
+@explainer(**_OF_ATTENTION)
 def attention(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layout,
+    prepared: AttentionLayout,
     layer: int = -1,
     heads: str = "mean",
     prefix_tokens: int | None = None,
 ) -> Tensor:
-    """The attention weights of one layer, in the row of the token that the output is read from (Vaswani et al. 2017,
-    1706.03762; as an explanation Caron et al. 2021, 2104.14294).
+    """Raw attention: the attention weights of one layer, in the row of the token from which the output is computed
+    (Vaswani et al. 2017, 1706.03762; as an explanation Caron et al. 2021, 2104.14294).
 
-    (N, 1, H, W) for images, enlarged bilinearly (half-pixel centres), one number per token or time step else; shares
-    of attention, 0 to 1. The same for every class, up to which token its logit is read from. ``layer`` counts from the
-    end, -1 is the last; ``heads`` are fused by ``mean``, ``max`` or ``min``. ``prefix_tokens`` is how many tokens come
-    before those of the units, by default what the model says or what the other sizes leave. Not applicable without
-    self-attention among all tokens, layer upon layer: to windows, cross-attention, pooled tokens.
+    For images (N, 1, H, W), enlarged bilinearly (half-pixel centres), else one number per token or time step; shares of
+    attention, 0 to 1. Classes differ only if their logits are computed from different tokens. ``layer`` counts from
+    the end: -1 is the last. ``heads`` are combined by ``mean``, ``max`` or ``min``. ``prefix_tokens`` is the number of
+    tokens before those of the units; by default the number that the model states or that follows from the sizes. Not
+    applicable without self-attention among all tokens, layer upon layer: not to windows, cross-attention or pooled
+    tokens.
+
+    Example: attending(x) = sum_j a_j x_j with the attention a = softmax(x_1 x), (1/4, 3/4) at x = (1, 1 + ln 3).
+
+    >>> harness.explain("attention", attending, tokens, target, modality="tokens").flatten()
+    tensor([0.2500, 0.7500])
     """
     fuse = _fusion(heads)
     if not -prepared.maps <= layer <= -1:
         raise UserError(f"layer is {layer}, expected -{prepared.maps} to -1: the model has {prepared.maps} attentions")
-    return _explained(model, inputs, targets, context, prepared, lambda maps, _: [fuse(maps[layer])])
+    return _attention_per_unit(model, inputs, targets, context, prepared, lambda maps, _: [fuse(maps[layer])])
 
 
-@explainer(access="activations", modalities=MODALITIES, signed=False, cost="1 F 1 B", prepare=layout_of)
+@explainer(**_OF_ATTENTION)
 def attention_rollout(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layout,
+    prepared: AttentionLayout,
     heads: str = "mean",
     prefix_tokens: int | None = None,
 ) -> Tensor:
-    """The product over all layers of 0.5 A + 0.5 I, A the attention fused over heads, in the row of the token that the
-    output is read from (Abnar and Zuidema 2020, 2005.00928).
+    """Attention rollout: the product over all layers of 0.5 A + 0.5 I, where A is the attention combined over heads, in
+    the row of the token from which the output is computed (Abnar and Zuidema 2020, 2005.00928).
 
-    Shapes, options, what is not applicable and dependence on the class as in ``attention``; shares, 0 to 1. Each
-    factor's rows are normalised to sum to 1, which matters where ``heads`` is not the paper's ``mean``. A class token
-    that is a unit of the input keeps its share, which the identity makes large.
+    Shapes, options, limits and the role of the class as in ``attention``; shares, 0 to 1. The rows of each factor are
+    normalised to sum to 1, which matters where ``heads`` is not the paper's ``mean``. A class token that is a unit of
+    the input keeps its own share, which the identity makes large.
+
+    Example: attending(x) has one layer, with the attention (1/4, 3/4) of the first token. Half of it and half of the
+    identity's row (1, 0) is (0.625, 0.375).
+
+    >>> harness.explain("attention_rollout", attending, tokens, target, modality="tokens").flatten()
+    tensor([0.6250, 0.3750])
     """
     fuse = _fusion(heads)
-    return _explained(
+    return _attention_per_unit(
         model, inputs, targets, context, prepared, lambda maps, _: [_with_residual(fuse(each)) for each in maps]
     )
 
 
-@explainer(access="activations", modalities=MODALITIES, signed=False, cost="1 F 1 B", prepare=layout_of)
+@explainer(**_OF_ATTENTION)
 def transformer_attribution(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Layout,
+    prepared: AttentionLayout,
     prefix_tokens: int | None = None,
 ) -> Tensor:
-    """The product over all layers of I + mean over heads of max(A * dA, 0), A the attention, dA the gradient of the
-    target's logit there, in the row of the token that the output is read from (Chefer et al. 2021, 2103.15679).
+    """Transformer attribution: the product over all layers of I + the mean over heads of max(A * dA, 0), where dA is
+    the gradient of the target's logit at the attention A, in the row of the token from which the output is computed
+    (Chefer et al. 2021, 2103.15679).
 
-    Shapes, ``prefix_tokens`` and what is not applicable as in ``attention``; at least 0. This is the paper's rule for
-    self-attention, R <- R + A' R from R = I. Where the head pools, the identity adds the same to all tokens; a class
+    Shapes, ``prefix_tokens`` and limits as in ``attention``; at least 0. This is the paper's rule for self-attention,
+    R <- R + A' R from R = I. Where the head pools the tokens, the identity adds the same number to all of them; a class
     token that is a unit of the input keeps its 1.
+
+    Example: attending(x) = sum_j a_j x_j has the gradient x_j at a_j. With a = (1/4, 3/4) at x = (1, 2.099), A * dA is
+    (0.25, 1.574), and the identity adds 1 to the first token.
+
+    >>> harness.explain("transformer_attribution", attending, tokens, target, modality="tokens").flatten()
+    tensor([1.2500, 1.5740])
     """
-    return _explained(model, inputs, targets, context, prepared, _relevances, every=True)
+    return _attention_per_unit(model, inputs, targets, context, prepared, _relevances, every=True)
 
 
-def _explained(
+def _attention_per_unit(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
     context: Samples,
-    layout: Layout,
+    layout: AttentionLayout,
     factors: Factors,
     every: bool = False,
 ) -> Tensor:
-    """The explained row of the product of factors, per unit; ``every`` map's gradient is wanted, or the last one's."""
-    at_once = 1 if layout.folded else rows_at_once(context)  # or heads and samples could not be told apart
+    """The row of the tokens read in the product of factors, per unit.
+
+    ``every``: the factors need the gradients of all maps, otherwise only that of the last one is computed.
+    """
+    at_once = 1 if layout.folded else rows_at_once(context)  # more would mix heads and samples on one axis
     rows, read = [], []
     for each in torch.arange(len(inputs), device=inputs.device).split(at_once):
         maps, gradients, operations = weights_and_gradients(model, inputs[each], targets[each], every)
@@ -119,7 +148,7 @@ def _explained(
         prefix_tokens=layout.prefix,
         tokens_read=torch.cat(read).sum(1),
     )
-    return _per_unit(torch.cat(rows)[:, layout.prefix :], layout, context)
+    return _token_map(torch.cat(rows)[:, layout.prefix :], layout, context)
 
 
 def _row_of_product(read: Tensor, factors: list[Tensor]) -> Tensor:
@@ -137,22 +166,22 @@ def _with_residual(fused: Tensor) -> Tensor:
 
 
 def _relevances(maps: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-    """I + the mean over heads of what a map and its gradient have in common."""
+    """I + the mean over heads of the positive part of map times gradient."""
     identity = torch.eye(maps[0].shape[-1], device=maps[0].device, dtype=maps[0].dtype)
     return [
         identity + (weights * gradient).clamp(min=0).mean(1) for weights, gradient in zip(maps, gradients, strict=True)
     ]
 
 
-def _per_unit(tokens: Tensor, layout: Layout, context: Samples) -> Tensor:
+def _token_map(tokens: Tensor, layout: AttentionLayout, context: Samples) -> Tensor:
     """Numbers per token (N, T without prefix) as one channel of the inputs."""
     if layout.grid is None:
         return context.units.as_map(tokens)
-    coarse = tokens.unflatten(1, layout.grid)[:, None]
-    return F.interpolate(coarse, context.units.shape, mode="bilinear", align_corners=False)
+    return enlarged(tokens.unflatten(1, layout.grid)[:, None], context.units.shape)
 
 
 def _fusion(heads: str) -> Callable[[Tensor], Tensor]:
+    """How maps (n, heads, T, T) become one (n, T, T)."""
     if heads not in HEADS:
         raise unknown("heads", heads, HEADS)
     return HEADS[heads]

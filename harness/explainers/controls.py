@@ -1,4 +1,4 @@
-"""Controls: explainers that do not look at the model. An explainer that scores no better has shown nothing."""
+"""Controls: explainers that do not look at the model; one that scores no better than these has explained nothing."""
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,16 @@ from harness.samples import Samples
 
 @explainer(access="none", control=True, stochastic=True)
 def random(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
-    """Standard normal noise, one number per unit, from (seed, sample): what guessing scores.
+    """Standard normal noise, one number per unit, drawn from (seed, sample): the score of guessing.
 
     One channel; no unit.
+
+    Example: the numbers depend on the seed and the sample, not on the model.
+
+    >>> (harness.explain("random", linear, x, target) == harness.explain("random", product, x, target)).all()
+    tensor(True)
+    >>> harness.explain("random", linear, x, target)
+    tensor([[-2.7325,  0.1034]])
     """
     return context.units.as_map(normal(context.stream("random explainer"), *context.units.shape))
 
@@ -23,10 +30,16 @@ def random(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
 def blurred_random(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, width: float = 1 / 16
 ) -> Tensor:
-    """Standard normal noise smoothed by a Gaussian, from (seed, sample): what guessing connected regions scores.
+    """Standard normal noise smoothed by a Gaussian, drawn from (seed, sample): the score of guessing connected regions.
 
-    One channel; no unit. The Gaussian's standard deviation is ``width`` times the shortest axis of the units; its
-    weights are scaled at every place, also near the edge, so that each number stays standard normal.
+    One channel; no unit. The Gaussian's standard deviation is ``width`` times the shortest axis of the units. Its
+    weights are scaled at every place, also near the edge, so that each number is standard normal.
+
+    Example: with a width of many times the image's side, all pixels get almost the same number.
+
+    >>> harness.explain("blurred_random", pooled, image, target, width=100.0).round(decimals=2)
+    tensor([[[[2.2000, 2.2000],
+              [2.2000, 2.2000]]]])
     """
     _check_width(width)
     noise = normal(context.stream("blurred_random explainer"), *context.units.shape)
@@ -38,10 +51,16 @@ def blurred_random(
 
 @explainer(access="none", control=True, signed=False, modalities=("image",))
 def edge(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """The magnitude of the Sobel gradient of the mean over the channels: an edge detector (as in Adebayo et al. 2018,
+    """An edge detector: the magnitude of the Sobel gradient of the mean over the channels (as in Adebayo et al. 2018,
     1810.03292).
 
-    (N, 1, H, W), at least 0; the input's unit times 8 per pixel. Beyond the edge the image goes on with its last value.
+    (N, 1, H, W); at least 0; in the input's unit, 8 for a slope of 1 per pixel. Beyond its edge the image is continued
+    with its last value.
+
+    Example: a step from 0 to 1, whose Sobel gradient is 4 on both sides of the step.
+
+    >>> harness.explain("edge", pooled, torch.tensor([[[[0.0, 0.0, 1.0, 1.0]]]]), target)
+    tensor([[[[0., 4., 4., 0.]]]])
     """
     grey = F.pad(inputs.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(inputs)
@@ -50,9 +69,14 @@ def edge(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 
 @explainer(access="none", control=True, signed=False, modalities=("image",))
 def center(model: nn.Module, inputs: Tensor, targets: Tensor, *, width: float = 0.25) -> Tensor:
-    """A Gaussian around the middle of the image: what knowing where photographers put objects scores.
+    """A Gaussian around the middle of the image: the score of knowing that photographers put objects there.
 
-    (N, 1, H, W), in (0, 1]; no unit. Its standard deviation is ``width`` times the shorter side.
+    (N, 1, H, W); in (0, 1]; no unit. Its standard deviation is ``width`` times the shorter side.
+
+    Example: on 1 x 3 pixels a width of 1 is a deviation of 1 pixel, so that the outer pixels get exp(-1/2).
+
+    >>> harness.explain("center", pooled, torch.zeros(1, 1, 1, 3), target, width=1.0)
+    tensor([[[[0.6065, 1.0000, 0.6065]]]])
     """
     _check_width(width)
     sigma = width * min(inputs.shape[2:])
@@ -64,7 +88,13 @@ def center(model: nn.Module, inputs: Tensor, targets: Tensor, *, width: float = 
 def input_magnitude(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
     """The distance of each unit from zero in the model's input space: the Euclidean norm over its channels.
 
-    One channel, at least 0; the input's unit. Zero is mean grey where inputs are normalised, black where they are not.
+    One channel; at least 0; in the input's unit. Zero is mean grey where inputs are normalised, black where they are
+    not.
+
+    Example: of the columns of a table it is the absolute value.
+
+    >>> harness.explain("input_magnitude", linear, torch.tensor([[-1.0, 3.0]]), target)
+    tensor([[1., 3.]])
     """
     axis = context.units.channel_axis
     return inputs.abs() if axis is None else inputs.norm(dim=axis, keepdim=True)

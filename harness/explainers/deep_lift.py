@@ -1,4 +1,4 @@
-"""DeepLift: the change of the target's logit from a baseline, carried back to the input operation by operation."""
+"""DeepLift: the change of the target's logit from a baseline, passed back to the input operation by operation."""
 
 from collections.abc import Callable
 
@@ -8,43 +8,58 @@ from torch import Tensor, nn
 from harness.errors import NotApplicable
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import gradient_of, rows_at_once, tell_completeness
-from harness.explainers._operations import DRIFT, Operations, seen, traced
-from harness.explainers._rescale_rules import LINEAR, References, rescale_rules
+from harness.explainers._operations import DRIFT, Operations, operations_visible, traced
+from harness.explainers._rescale_rules import LINEAR_OPERATIONS, References, rescale_rules
 from harness.predictor import check_outputs, target_logits
 from harness.randomness import permutations
 from harness.registry import explainer
 from harness.samples import Samples
 
-MOST_MISSED = 1e-2  # of all contributions, signs ignored: rounding stays far below, what is hidden from autograd seldom
+# Of all contributions, signs ignored: rounding is far less than this, a change that autograd does not see seldom is.
+MOST_MISSED = 1e-2
 
 
 @explainer(complete_to="baseline", cost="2 F 1 B")
 def deep_lift(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, baseline: str | Tensor = "zero"
 ) -> Tensor:
-    """The change of the target's logit from a baseline, sent back through each operation in proportion to what its
-    inputs changed: DeepLift with the Rescale rule (Shrikumar et al. 2017, 1704.02685).
+    """DeepLift with the Rescale rule: the change of the target's logit from a baseline, passed back through each
+    operation in proportion to the changes of its inputs (Shrikumar et al. 2017, 1704.02685).
 
-    Inputs' shape; logit; sums to f(x) - f(baseline) up to rounding. The paper's rules for elementwise functions and
-    maxima; attention, norms, gates and other products and quotients are split exactly as ``_multipliers`` says, where
-    the paper has no rule. A random baseline is its draw 0. Tells the operations and the relative completeness_error.
-    Not applicable to models with other operations that are not linear, like an LSTM, that take another way for the
-    input than for the baseline, or hide part of the change from differentiation (``detach``, rounding), and as
-    ``gradient``.
+    Inputs' shape; logit; the sum is f(x) - f(baseline) up to rounding. Elementwise functions and maxima follow the
+    paper's rules. Attention, norms, gates and other products and quotients, for which the paper has no rule, are split
+    exactly as ``harness.explainers._multipliers`` says. Of a random baseline it takes draw 0. Facts: ``operations``,
+    and the relative ``completeness_error``. Not applicable to models with other nonlinear operations, like an LSTM;
+    that compute differently for the input than for the baseline; or that hide part of the change from differentiation
+    (``detach``, rounding); and as ``gradient``.
+
+    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3), from the baseline (4, 0). Where x1 - x2 falls
+    from 4 to -2 its ReLU falls from 4 to 0: with the slope 4/6, and not with the gradient 0 at x. The contributions of
+    the three ReLUs, (-3, 3) + (0, -3) + (-2, -2), sum to f(x) - f(baseline) = 1 - 8.
+
+    >>> harness.explain("deep_lift", relu_net, x, target, baseline=torch.tensor([4.0, 0.0]))
+    tensor([[-5., -2.]])
     """
-    removed = context.baseline(baseline)
-    return _mean_contributions(model, inputs, targets, context, 1, lambda sample, draw: removed[sample])
+    start = context.baseline(baseline)
+    return _mean_contributions(model, inputs, targets, context, 1, lambda sample, draw: start[sample])
 
 
 @explainer(complete_to="background", stochastic=True, cost="samples x (2 F 1 B)")
 def deep_lift_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, samples: int = 50) -> Tensor:
-    """DeepLift's contributions averaged over baselines drawn from the training inputs (Lundberg and Lee 2017,
-    1705.07874).
+    """DeepLiftSHAP: DeepLift's contributions averaged over baselines drawn from the training inputs (Lundberg and Lee
+    2017, 1705.07874).
 
-    Inputs' shape; logit; sums to f(x) less the mean of f over the baselines, up to rounding. Each sample draws its own
-    ``samples`` different training inputs, all where there are no more. The Shapley values of the columns for models
-    that add up functions of single columns, with the drawn inputs as background. Tells as ``deep_lift``. Not
-    applicable without training inputs, and as ``deep_lift``.
+    Inputs' shape; logit; the sum is f(x) less the mean of f over the baselines, up to rounding. Each sample draws its
+    own ``samples`` different training inputs, or all where there are no more. For models that add up functions of
+    single columns these are the columns' Shapley values, with the drawn inputs as background. Facts as of
+    ``deep_lift``. Not applicable without training inputs, and as ``deep_lift``.
+
+    Example: of f(x) = x1 x2 with the training inputs (0, 0) and (1, 1). From the first, f(x) = 3 is shared equally;
+    from the second, x2 alone changes, by 2 times the mean 1 of x1. The means are 1.5 / 2 and (1.5 + 2) / 2.
+
+    >>> rows = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    >>> harness.explain("deep_lift_shap", product, x, target, train=rows)
+    tensor([[0.7500, 1.7500]])
     """
     check_number("samples", samples, 1)
     if context.train is None:
@@ -71,10 +86,10 @@ def _mean_contributions(
     for sample in torch.arange(len(inputs), device=inputs.device).split(max(1, room // draws)):
         for draw in torch.arange(draws, device=inputs.device).split(room):
             rows = sample.repeat_interleave(len(draw))
-            found, changed, operations = _contributions(
+            contributions, changed, operations = _contributions(
                 model, inputs[rows], reference(rows, draw.repeat(len(sample))), targets[rows]
             )
-            total[sample] += found.unflatten(0, (-1, len(draw))).sum(1)
+            total[sample] += contributions.unflatten(0, (-1, len(draw))).sum(1)
             change[sample] += changed.double().view(-1, len(draw)).sum(1)
     context.tell(operations=operations.report())
     tell_completeness(context, total / draws, change / draws)
@@ -87,7 +102,7 @@ def _contributions(
     """Each input's contributions from its own baseline, the change of its logit, and the operations seen."""
     references = References()
     rules = rescale_rules(references)
-    with seen(model), torch.enable_grad():  # no gradient is needed, but the graph tells what to keep
+    with operations_visible(model), torch.enable_grad():  # the graph shows which arguments to keep
         passed = baselines.detach().clone().requires_grad_().clone()
         with Operations(rules):
             reference = _logits(model(passed), targets).detach()
@@ -95,16 +110,16 @@ def _contributions(
     outputs, leaf, operations = traced(model, inputs, rules)
     references.end()
     logits = _logits(outputs, targets)
-    without_rule = sorted(operations.report()["unruled"].keys() - LINEAR)
+    without_rule = sorted(operations.report()["unruled"].keys() - LINEAR_OPERATIONS)
     if without_rule:
         raise NotApplicable(f"DeepLift has no rule for {', '.join(without_rule)} here, only the gradient would be left")
-    found, change = (inputs - baselines) * gradient_of(logits, leaf), logits.detach() - reference
-    _check_sum(found, change, DRIFT * outputs.detach().flatten(1).abs().amax(1))
-    return found, change, operations
+    contributions, change = (inputs - baselines) * gradient_of(logits, leaf), logits.detach() - reference
+    _check_sum(contributions, change, DRIFT * outputs.detach().flatten(1).abs().amax(1))
+    return contributions, change, operations
 
 
 def _check_sum(contributions: Tensor, change: Tensor, rounding: Tensor) -> None:
-    """NotApplicable where contributions miss more of the change than rounding explains: it then took a hidden way."""
+    """NotApplicable where contributions miss more of the change than rounding explains."""
     each = contributions.double().flatten(1)
     missed = (each.sum(1) - change).abs() - rounding
     if (missed > MOST_MISSED * torch.maximum(each.abs().sum(1), change.abs())).any():

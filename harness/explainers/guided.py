@@ -1,8 +1,9 @@
 """Explainers that send the target's logit back through ReLUs by a rule of their own: guided backpropagation, deconvnet.
 
-A ReLU is ``relu``; ``relu6``, ``hardtanh`` and ``clamp`` from 0; and ``threshold`` at 0 to 0: as module or function, in
-place or reused. Neither paper has a rule for other activations (leaky ones, GELU, SiLU, ...): they keep their plain
-derivative and are told as ``unruled``.
+These operations are ReLUs: ``relu``; ``relu6``, ``hardtanh`` and ``clamp`` with the lower bound 0; and ``threshold`` at
+0 to 0. It does not matter whether they are modules or functions, work in place or are used more than once. The papers
+have no rule for other activations (leaky ReLU, GELU, SiLU, ...): these keep their plain derivative and are listed as
+``unruled`` in the fact ``operations``.
 """
 
 from collections.abc import Callable
@@ -13,64 +14,75 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import gradient_of, in_chunks
-from harness.explainers._operations import Rule, exact, traced
+from harness.explainers._operations import OperationRule, exact, traced
 from harness.predictor import target_logits
 from harness.registry import explainer
 from harness.samples import Samples
 
-# way_back(x, y): a tensor of the value of y, the ReLU of x, through which the gradient then goes back to x
+# way_back(x, y): a tensor with the value of y, the ReLU of x, whose derivative is the rule
 WayBack = Callable[[Tensor, Tensor], Tensor]
 
 
 @explainer(convention="local", cost="1 F 1 B")
 def guided_backprop(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
-    """The gradient of the target's logit, of which every ReLU passes back what is positive, where it was open
-    (Springenberg et al. 2014, 1412.6806).
+    """Guided backpropagation: the gradient of the target's logit, of which every ReLU passes back only what is
+    positive, and only where it was open (Springenberg et al. 2014, 1412.6806).
 
-    Inputs' shape, signed; logit per unit of input. A capped ReLU is open between 0 and its cap. Tells the operations
-    seen: with other activations among the ``unruled`` ones, the map is guided in part only. Not applicable to models
-    without a ReLU on the way from the input, and as ``gradient``.
+    Inputs' shape; signed; logit per unit of input. A capped ReLU is open between 0 and its cap. The fact
+    ``operations`` counts the operations with the rule, and others without one: the rule then covers only part of the
+    model. Not applicable to models without a ReLU on the way from the input, and as ``gradient``.
+
+    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3). The gradient -1 at the second ReLU is dropped,
+    the third ReLU is closed, and (1, 1) is left from the first one.
+
+    >>> harness.explain("guided_backprop", relu_net, x, target)
+    tensor([[1., 1.]])
     """
     return guided_gradient(model, inputs, targets, context)
 
 
 @explainer(convention="local", cost="1 F 1 B")
 def deconvnet(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
-    """The gradient of the target's logit, of which every ReLU passes back what is positive, wherever it was open or
-    not (Zeiler and Fergus 2013, 1311.2901).
+    """Deconvnet: the gradient of the target's logit, of which every ReLU passes back only what is positive, whether it
+    was open or not (Zeiler and Fergus 2013, 1311.2901).
 
-    Inputs' shape, signed; logit per unit of input. Max pooling sends back to the place of its maximum. Tells the
-    operations seen, and is not applicable, as ``guided_backprop``.
+    Inputs' shape; signed; logit per unit of input. Max pooling passes back to the place of its maximum. Facts and
+    limits as of ``guided_backprop``.
+
+    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3). The gradient -1 at the second ReLU is dropped;
+    the first gives (1, 1), and the third (1, -1) although it is closed.
+
+    >>> harness.explain("deconvnet", relu_net, x, target)
+    tensor([[2., 0.]])
     """
     return _through_relus(model, inputs, targets, context, exact)
 
 
 def guided_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples) -> Tensor:
-    """The maps of ``guided_backprop``, of the inputs' shape.
-
-    Tells the operations seen; NotApplicable where there is no ReLU among them.
-    """
+    """The maps of ``guided_backprop``, in the inputs' shape, with the same facts and limits."""
     return _through_relus(model, inputs, targets, context, lambda x, y: y)
 
 
 def _through_relus(model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, way_back: WayBack) -> Tensor:
-    """The gradient where ReLUs go back by ``way_back``, of which only what is positive arrives."""
-    rules = _rules(way_back)
+    """The gradient with ``way_back`` for the derivative of ReLUs, which pass back only what is positive."""
+    rules = _relu_rules(way_back)
 
     def of_rows(rows: Tensor) -> Tensor:
         outputs, leaf, operations = traced(model, inputs[rows], rules)
-        seen = operations.report()
-        if not seen["ruled"]:
-            others = ", ".join(sorted(seen["unruled"])) or "none of consequence"
+        counts = operations.report()
+        if not counts["ruled"]:
+            others = ", ".join(sorted(counts["unruled"])) or "none with a rule in any method"
             raise NotApplicable(f"no ReLU on the way from the input, nothing to guide (operations seen: {others})")
-        context.tell(operations=seen)
+        context.tell(operations=counts)
         return gradient_of(target_logits(outputs, targets[rows]), leaf)
 
     return torch.cat(list(in_chunks(context, of_rows)))
 
 
-def _rules(way_back: WayBack) -> dict[str, Rule]:
-    def rule_if(is_relu: Callable[..., bool]) -> Rule:
+def _relu_rules(way_back: WayBack) -> dict[str, OperationRule]:
+    """The rules by the names of the operations; one that is no ReLU as it is called gets none."""
+
+    def rule_if(is_relu: Callable[..., bool]) -> OperationRule:
         def rule(function: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             if not is_relu(*args, **kwargs):
                 return NotImplemented
@@ -86,7 +98,7 @@ def _threshold_at_0(threshold: float = 0, value: float = 0, **kwargs: Any) -> bo
 
 
 def _hardtanh_from_0(min_val: float = 0, max_val: float = 6, **kwargs: Any) -> bool:
-    """``relu6`` comes without bounds, ``hardtanh`` with both."""
+    """``relu6`` is called without bounds, ``hardtanh`` with both."""
     return min_val == 0 and max_val > 0
 
 
@@ -96,6 +108,7 @@ def _clamp_from_0(min: Any = None, max: Any = None, **kwargs: Any) -> bool:
 
 
 def _only_positive(y: Tensor) -> Tensor:
-    if y.requires_grad:  # not where the model works under no_grad
+    """The same tensor, through which only positive gradients pass back."""
+    if y.requires_grad:  # it does not where the model works under no_grad
         y.register_hook(lambda gradient: gradient.clamp(min=0))
     return y

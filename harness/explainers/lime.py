@@ -1,10 +1,10 @@
-"""LIME: a linear model of the score in the presence of segments, fitted near the whole input."""
+"""LIME: a linear model of the score, fitted to inputs in which only some segments are present."""
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.explainers._coalitions import Game, check_number, play
+from harness.explainers._coalitions import TO_ZERO, Game, SegmentRemoval, check_number, play
 from harness.randomness import bits
 from harness.registry import explainer
 from harness.samples import Samples
@@ -18,26 +18,30 @@ def lime(
     *,
     context: Samples,
     samples: int = 1000,
-    segments: str | Tensor = "auto",
-    baseline: str | Tensor = "zero",
-    score: str = "logit",
+    removal: SegmentRemoval = TO_ZERO,
     width: float = 0.25,
     alpha: float = 1.0,
 ) -> Tensor:
-    """Coefficients of a ridge regression of the score on which segments are present, weighted towards the whole input
-    (Ribeiro et al. 2016, 1602.04938).
+    """LIME: coefficients of a ridge regression of the score on which segments are present, with weights that fall with
+    the distance from the whole input (Ribeiro et al. 2016, 1602.04938).
 
-    One channel, in units of ``score``: a segment's coefficient is shared equally by its units. ``samples``
-    evaluations per sample, drawn from (seed, sample): the whole input, and coalitions z in which each of K segments
-    is present with probability 1/2. Weights exp(-d^2 / (2 width^2)) with the cosine distance d = 1 - sqrt(sum z / K)
-    to the whole, and a penalty ``alpha`` on squared coefficients but not on the intercept, as in the authors' code.
-    ValueError where alpha is 0 and ``samples`` at most K, which do not determine the coefficients.
+    One channel, in units of ``score``: a segment's coefficient is shared equally by its units. Each sample has
+    ``samples`` evaluations, drawn from (seed, sample): the whole input, and coalitions z in which each of K segments is
+    present with probability 1/2. Their weights are exp(-d^2 / (2 width^2)) with the cosine distance d = 1 - sqrt(sum z
+    / K) to the whole. The penalty ``alpha`` is on squared coefficients but not on the intercept, as in the authors'
+    code. ValueError where alpha is 0 and ``samples`` at most K, which do not determine the coefficients.
+
+    Example: f(x) = 2 x1 - x2 is linear in which columns are present. Without a penalty the coefficients at (1, 3) are
+    2 * 1 and -1 * 3.
+
+    >>> harness.explain("lime", linear, x, target, alpha=0.0).round(decimals=4)
+    tensor([[ 2., -3.]])
     """
     check_number("samples", samples, 2)
     check_number("alpha", alpha, 0, whole=False)
     if not width > 0:
         raise UserError(f"width is {width}, expected a number above 0")
-    return play(context, segments, baseline, score, lambda game: _lime(game, samples, width, alpha))
+    return play(context, removal, lambda game: _lime(game, samples, width, alpha))
 
 
 def _lime(game: Game, draws: int, width: float, alpha: float) -> Tensor:
@@ -45,11 +49,11 @@ def _lime(game: Game, draws: int, width: float, alpha: float) -> Tensor:
         raise UserError(f"samples is {draws}, expected more than the {game.players} segments, or alpha above 0")
     masks = bits(game.samples.stream("lime coalitions"), draws * game.players).view(-1, draws, game.players) < 0
     masks[:, 0] = True
-    return ridge(masks, _weights(masks, width), game.worth(masks), alpha)
+    return ridge(masks, coalition_weights(masks, width), game.worth(masks), alpha)
 
 
-def _weights(masks: Tensor, width: float) -> Tensor:
-    """How near each coalition (n, M, K) is to the whole, (n, M) float64: 1 - sqrt(sum z / K) is the cosine distance."""
+def coalition_weights(masks: Tensor, width: float) -> Tensor:
+    """The weights (n, M) float64 of coalitions (n, M, K): they fall with the cosine distance 1 - sqrt(sum z / K)."""
     distance = 1 - masks.double().mean(-1).sqrt()
     return torch.exp(-(distance**2) / (2 * width**2))
 
@@ -58,7 +62,7 @@ def ridge(masks: Tensor, weights: Tensor, worth: Tensor, alpha: float) -> Tensor
     """Coefficients (n, K) of weighted ridge regressions, with intercepts, of worths (n, M) on masks (n, M, K), in
     float64.
 
-    Where masks leave directions undetermined and ``alpha`` is 0, the coefficients along them are 0.
+    Where the masks leave a direction undetermined and ``alpha`` is 0, the coefficient along it is 0.
     """
     present, share = masks.double(), (weights / weights.sum(-1, keepdim=True))[..., None]
     centred = (present - (share * present).sum(1, keepdim=True)) * weights.sqrt()[..., None]

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation: a logit handed down layer by layer, each rule keeping what it hands on."""
+"""Layer-wise relevance propagation: a logit is passed down layer by layer by rules that keep the sum of relevance."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ from harness.errors import NotApplicable, UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import in_chunks
 from harness.explainers._lrp_operations import Propagation
-from harness.explainers._lrp_rules import RULES, Rule, rule_of
+from harness.explainers._lrp_rules import RULES, LayerRule, rule_of
 from harness.explainers._operations import traced
 from harness.predictor import check_outputs, target_logits
 from harness.registry import explainer
 from harness.samples import Samples
 
-FIRST = ("flat", "same")
+FIRST_LAYER_RULES = ("flat", "same")
 BIASES = ("redistributed", "absorbed")
 
 
@@ -33,66 +33,89 @@ def lrp(
     gamma: float = 0.25,
     alpha: float = 2.0,
 ) -> Tensor:
-    """The target's logit handed down to the inputs layer by layer, in proportion to contributions that a rule counts
-    (Bach et al. 2015, 10.1371/journal.pone.0130140; Kohlbrenner et al. 2020, 1910.09840).
+    """LRP: the target's logit passed down to the inputs layer by layer, in proportion to the contributions that a rule
+    counts (Bach et al. 2015, 10.1371/journal.pone.0130140; Kohlbrenner et al. 2020, 1910.09840).
 
-    Inputs' shape; logit; the sum is f(x) where every output has contributions to hand it to. ``rule``, with z = x * w:
+    Inputs' shape; logit; the sum is f(x) if every output has contributions to pass its relevance to. ``rule`` says how
+    relevance is shared among the contributions z = x * w of the inputs x with the weights w:
 
-    - ``zplus``: in proportion to the z above 0 (1512.02479), signs of x and w counted;
-    - ``epsilon``: to z, over their sum plus ``epsilon`` with its sign;
-    - ``gamma``: to z with (1 + ``gamma``) times those of the output's sign (10.1007/978-3-030-28954-6_10);
-    - ``alpha_beta``: ``alpha`` times those above 0 less ``alpha`` - 1 times those below; where an output has none of
-      one kind, that part is lost.
+    - ``zplus``: in proportion to those z that are above 0 (1512.02479);
+    - ``epsilon``: in proportion to z, divided by their sum plus ``epsilon`` with the sum's sign;
+    - ``gamma``: in proportion to z, where the z with the output's sign count (1 + ``gamma``) times
+      (10.1007/978-3-030-28954-6_10);
+    - ``alpha_beta``: ``alpha`` times in proportion to the z above 0, less ``alpha`` - 1 times in proportion to those
+      below; where an output has none of one kind, that part is lost.
 
-    ``first`` = ``flat``: the first convolutions of images, however many look at the input, share equally among the
-    pixels they see; linear layers, and tables, tokens and series, have no such rule and take ``rule``, as all do with
-    ``same``. ``bias`` = ``redistributed`` gives what biases contribute to the inputs as well; ``absorbed`` counts a
-    bias among the contributions and lets it keep its part, so that ``epsilon`` is input x gradient on ReLU nets. It
-    is that too, by theory, where there are no biases.
+    ``first`` is the rule of the first convolutions on images: ``flat`` shares equally among the pixels that they see,
+    ``same`` uses ``rule``. Linear layers, and tables, tokens and series, have no flat rule and use ``rule``. ``bias`` =
+    ``redistributed`` gives the contributions of biases to the inputs as well. ``absorbed`` counts a bias among the
+    contributions, and it keeps its share; ``epsilon`` is then input x gradient on ReLU nets, as it also is, by theory,
+    on those without biases.
 
-    BatchNorm is one layer with the convolution or linear layer right before it. Functions of single numbers and norms
-    (their deviation held constant) pass all relevance on, maxima give it to the winner, products of two tensors that
-    depend on the input half to each. What only scales and moves the input before the first layer keeps its relevance;
-    after differences of inputs, as from their mean, no layer is a first one.
-    Told: operations without a rule, like softmax, which are differentiated plainly; linear, flat and merged layers;
-    relevance_over_output, the sum over f(x). That is far from 1 where relevance meets outputs that only a bias
-    explains (EfficientNets), and ``epsilon`` and ``gamma`` explode on deep nets with BatchNorm, beyond float32 even,
-    which gives NaN. Not applicable without convolution or linear layer, and to LSTM, GRU and RNN layers.
+    BatchNorm is merged with the convolution or linear layer directly before it. Functions of single numbers and norms
+    (their deviation held constant) pass all relevance on, maxima pass it to the winner, and products of two tensors
+    that depend on the input give half to each. Operations that only scale and move the input before the first layer
+    keep its relevance. After differences of inputs, as from their mean, no layer counts as a first one.
+
+    Facts: ``operations``, with those that have no rule and are differentiated plainly, like softmax; the numbers of
+    linear, flat and merged layers; ``relevance_over_output``, the sum over f(x). It is far from 1 where relevance meets
+    outputs that consist of a bias alone (EfficientNets). ``epsilon`` and ``gamma`` can explode on deep nets with
+    BatchNorm, even beyond float32, which gives NaN. Not applicable without a convolution or linear layer, and to LSTM,
+    GRU and RNN layers.
+
+    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3). The only contribution above 0 to f(x) = 4 - 3 +
+    0 is that of the first ReLU. It gets all of f(x) = 1, and its inputs 1 and 3 share that as 1 : 3.
+
+    >>> harness.explain("lrp", relu_net, x, target)
+    tensor([[0.2500, 0.7500]])
     """
-    if first not in FIRST:
-        raise unknown("first", first, FIRST)
-    chosen = _chosen(rule, bias, epsilon, gamma, alpha)
+    if first not in FIRST_LAYER_RULES:
+        raise unknown("first", first, FIRST_LAYER_RULES)
+    chosen = _checked_rule(rule, bias, epsilon, gamma, alpha)
     flat = first == "flat" and context.units.modality == "image"
-    return _explained(model, inputs, targets, context, lambda: Propagation(chosen, flat), _need_layers)
+    return _propagated(model, inputs, targets, context, lambda: Propagation(chosen, flat), _need_layers)
 
 
 @explainer(cost="1 F 1 B")
 def attn_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: float = 1e-6) -> Tensor:
-    """Layer-wise relevance propagation through attention: half of a product's relevance to each factor, the softmax by
-    its own derivative, layer norms with their deviation constant (Achtibat et al. 2024, 2402.05602).
+    """AttnLRP: layer-wise relevance propagation through attention, with half of a product's relevance for each factor,
+    softmax by its derivative, and the deviations of layer norms held constant (Achtibat et al. 2024, 2402.05602).
 
-    Inputs' shape; logit. Linear layers take the paper's ``epsilon`` rule with biases that keep their part; functions of
-    single numbers pass all relevance on. The sum is not f(x): biases and softmaxes absorb relevance, by design. Tells
-    what ``lrp`` tells. Not applicable where no attention is seen, a softmax and a matrix product of two tensors that
-    depend on the input, nor to LSTM, GRU and RNN layers.
+    Inputs' shape; logit. Linear layers use the paper's ``epsilon`` rule, with biases that keep their share; functions
+    of single numbers pass all relevance on. The sum is not f(x): biases and softmaxes absorb relevance, by design.
+    Facts as of ``lrp``. Not applicable without attention, which is a softmax and a matrix product of two tensors that
+    depend on the input, and to LSTM, GRU and RNN layers.
+
+    Example: attending(x) = sum_j a_j x_j with the attention a = softmax(x_1 x), (1/4, 3/4) at x = (1, 2.099). Half of
+    each product a_j x_j, (0.125, 0.787), goes to the value x_j; what goes to a_j passes through the softmax.
+
+    >>> harness.explain("attn_lrp", attending, tokens, target, modality="tokens").flatten()
+    tensor([0.1301, 0.8951])
     """
-    chosen = _chosen("epsilon", "absorbed", epsilon)
-    return _explained(model, inputs, targets, context, lambda: Propagation(chosen, softmax="plain"), _need_attention)
+    rule = _checked_rule("epsilon", "absorbed", epsilon)
+    return _propagated(model, inputs, targets, context, lambda: Propagation(rule, softmax="plain"), _need_attention)
 
 
 @explainer(cost="1 F 1 B")
 def cp_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: float = 1e-6) -> Tensor:
-    """Layer-wise relevance propagation with attention weights and the deviations of layer norms held constant (Ali et
-    al. 2022, 2202.07304).
+    """CP-LRP: layer-wise relevance propagation with attention weights and the deviations of layer norms held constant
+    (Ali et al. 2022, 2202.07304).
 
-    Inputs' shape; logit. All else as in ``attn_lrp``. The sum is f(x) on models without biases of any kind, position
-    embeddings and class tokens among them; else these absorb relevance.
+    Inputs' shape; logit. Everything else is as in ``attn_lrp``. The sum is f(x) on models without biases of any kind,
+    position embeddings and class tokens included; such biases absorb relevance.
+
+    Example: attending(x) = sum_j a_j x_j with the attention a = softmax(x_1 x), (1/4, 3/4) at x = (1, 2.099). With
+    constant attention each token's relevance is a_j x_j.
+
+    >>> harness.explain("cp_lrp", attending, tokens, target, modality="tokens").flatten()
+    tensor([0.2500, 1.5740])
     """
-    chosen = _chosen("epsilon", "absorbed", epsilon)
-    return _explained(model, inputs, targets, context, lambda: Propagation(chosen, softmax="constant"), _need_attention)
+    rule = _checked_rule("epsilon", "absorbed", epsilon)
+    return _propagated(model, inputs, targets, context, lambda: Propagation(rule, softmax="constant"), _need_attention)
 
 
-def _chosen(rule: str, bias: str, epsilon: float, gamma: float = 0.0, alpha: float = 1.0) -> Rule:
+def _checked_rule(rule: str, bias: str, epsilon: float, gamma: float = 0.0, alpha: float = 1.0) -> LayerRule:
+    """The rule of linear layers with these options, or a UserError that names the wrong one."""
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
     if bias not in BIASES:
@@ -105,7 +128,7 @@ def _chosen(rule: str, bias: str, epsilon: float, gamma: float = 0.0, alpha: flo
     return rule_of(rule, epsilon, gamma, alpha, bias == "absorbed")
 
 
-def _explained(
+def _propagated(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
@@ -113,7 +136,7 @@ def _explained(
     start: Callable[[], Propagation],
     check: Callable[[Propagation], None],
 ) -> Tensor:
-    """Relevance of the inputs, a chunk of samples at a time, and what is to be told of it."""
+    """Relevance of the inputs, a chunk of samples at a time; tells the facts of ``lrp``."""
 
     def of_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
         propagation = start()

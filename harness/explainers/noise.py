@@ -1,79 +1,115 @@
-"""Explainers from the gradients at noisy copies of the input: their mean, their mean square, their variance."""
+"""Explainers from gradients at noisy copies of the input: their mean, their mean square, their variance."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from harness.explainers._coalitions import check_number
-from harness.explainers._gradients import Build, total, visit
+from harness.explainers._gradients import Build, summed_gradients, visit
 from harness.randomness import element, normal
 from harness.registry import explainer
 from harness.samples import Samples
 
-COST = "samples F samples B"
+
+@dataclass(frozen=True)
+class NoisyCopies:
+    """Options of the noisy copies of an input.
+
+    samples   the number of copies of each input, one forward and one backward pass each
+    noise     the standard deviation of the Gaussian noise, as a share of the input's own range (its largest value less
+              its smallest)
+    """
+
+    samples: int = 50
+    noise: float = 0.15
 
 
-@explainer(convention="local", stochastic=True, cost=COST)
+COPIES = NoisyCopies()
+
+_GRADIENT_STATISTIC = {"convention": "local", "stochastic": True, "cost": "samples F samples B"}
+
+
+@explainer(**_GRADIENT_STATISTIC)
 def smoothgrad(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, samples: int = 50, noise: float = 0.15
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, copies: NoisyCopies = COPIES
 ) -> Tensor:
-    """The signed gradient averaged over noisy copies of the input (Smilkov et al. 2017, 1706.03825).
+    """SmoothGrad: the signed gradient averaged over noisy copies of the input (Smilkov et al. 2017, 1706.03825).
 
-    Inputs' shape; logit per unit of input. ``samples`` copies, each with Gaussian noise of standard deviation ``noise``
-    times (largest - smallest value of the sample). Not applicable as ``gradient``.
+    Inputs' shape; logit per unit of input. Noise is drawn from (seed, sample). Not applicable as ``gradient``.
+
+    Example: the gradient of f(x) = 2 x1 - x2 is the same everywhere, so noise does not change it.
+
+    >>> harness.explain("smoothgrad", linear, x, target)
+    tensor([[ 2., -1.]])
     """
-    return total(model, context, targets, samples, noisy(context, samples, noise)) / samples
+    return summed_gradients(model, context, targets, copies.samples, noisy(context, copies)) / copies.samples
 
 
-@explainer(convention="local", stochastic=True, signed=False, cost=COST)
+@explainer(signed=False, **_GRADIENT_STATISTIC)
 def smoothgrad_squared(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, samples: int = 50, noise: float = 0.15
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, copies: NoisyCopies = COPIES
 ) -> Tensor:
-    """The squared gradient averaged over noisy copies of the input (SG-SQ of Hooker et al. 2018, 1806.10758).
+    """SmoothGrad-Squared: the squared gradient averaged over noisy copies of the input (SG-SQ of Hooker et al. 2018,
+    1806.10758).
 
-    Inputs' shape, at least 0; squared logit per squared unit of input. The same copies as ``smoothgrad``. Not
+    Inputs' shape; at least 0; squared logit per squared unit of input. The copies are those of ``smoothgrad``. Not
     applicable as ``gradient``.
+
+    Example: the squares of the gradient (2, -1) of f(x) = 2 x1 - x2.
+
+    >>> harness.explain("smoothgrad_squared", linear, x, target)
+    tensor([[4., 1.]])
     """
-    build = noisy(context, samples, noise)
-    return total(model, context, targets, samples, build, lambda sample, draw, gradients: gradients**2) / samples
+    square = lambda sample, draw, gradients: gradients**2
+    return summed_gradients(model, context, targets, copies.samples, noisy(context, copies), square) / copies.samples
 
 
-@explainer(convention="local", stochastic=True, signed=False, cost=COST)
+@explainer(signed=False, **_GRADIENT_STATISTIC)
 def vargrad(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, samples: int = 50, noise: float = 0.15
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, copies: NoisyCopies = COPIES
 ) -> Tensor:
-    """The variance of the gradient over noisy copies of the input (Adebayo et al. 2018, 1810.03292).
+    """VarGrad: the variance of the gradient over noisy copies of the input (Adebayo et al. 2018, 1810.03292).
 
-    Inputs' shape, at least 0; squared logit per squared unit of input; 0 where the model is linear. The mean squared
-    deviation from the mean, over the same copies as ``smoothgrad``, at least 2. Not applicable as ``gradient``.
+    Inputs' shape; at least 0; squared logit per squared unit of input; 0 where the model is linear. The mean squared
+    deviation from the mean, over the same copies as ``smoothgrad``, of which it needs at least 2. Not applicable as
+    ``gradient``.
+
+    Example: the gradient of f(x) = x1 x2 is (x2, x1), so that its variance is that of the noise. At x = (1, 3) the
+    noise has the standard deviation 0.15 (3 - 1) = 0.3, whose square is 0.09.
+
+    >>> harness.explain("vargrad", product, x, target, samples=10_000).round(decimals=2)
+    tensor([[0.0900, 0.0900]])
     """
-    check_number("samples", samples, 2)
+    check_number("samples", copies.samples, 2)
     mean, deviations = torch.zeros_like(inputs), torch.zeros_like(inputs)
 
     def use(sample: Tensor, draw: Tensor, gradients: Tensor, logits: Tensor) -> None:
-        # Means and deviations of two sets joined (Chan et al. 1983): a difference of squares would drown in rounding.
+        # The mean and the sum of squared deviations of two sets joined (Chan et al. 1983): the difference of the mean
+        # square and the squared mean would be lost in rounding.
         before, new = int(draw[0]), len(draw)
         own = gradients.mean(1)
         gap = own - mean[sample]
         mean[sample] += gap * new / (before + new)
         deviations[sample] += ((gradients - own[:, None]) ** 2).sum(1) + gap**2 * before * new / (before + new)
 
-    visit(model, context, targets, samples, noisy(context, samples, noise), use)
-    return deviations / samples
+    visit(model, context, targets, copies.samples, noisy(context, copies), use)
+    return deviations / copies.samples
 
 
-def noisy(context: Samples, samples: int, noise: float, use: str = "smoothgrad noise") -> Build:
-    """Builds noisy copies of the inputs, with noise of ``noise`` times each sample's own range of values.
+def noisy(context: Samples, copies: NoisyCopies, use: str = "smoothgrad noise") -> Build:
+    """A function that builds the noisy copies of the inputs numbered by sample and draw.
 
-    ``use`` names the stream of random numbers it is drawn from.
+    ``use`` names the stream of random numbers from which the noise is drawn.
     """
-    check_number("samples", samples, 1)
-    check_number("noise", noise, 0, whole=False)
+    check_number("samples", copies.samples, 1)
+    check_number("noise", copies.noise, 0, whole=False)
     inputs, keys = context.inputs, context.stream(use)
     flat = inputs.flatten(1)
-    sigma = (noise * (flat.amax(1) - flat.amin(1))).view(-1, *[1] * (inputs.dim() - 1))
+    sigma = (copies.noise * (flat.amax(1) - flat.amin(1))).view(-1, *[1] * (inputs.dim() - 1))
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
-        if not noise:
+        if not copies.noise:
             return inputs[sample]
         return inputs[sample] + sigma[sample] * normal(element(keys[sample], draw), *inputs.shape[1:]).to(inputs)
 

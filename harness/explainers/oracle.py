@@ -1,4 +1,4 @@
-"""The oracle: the attribution that is known to be right, on data into which the truth was planted."""
+"""The oracle: the attribution that is known to be right, on data that was made with a known truth."""
 
 from torch import Tensor, nn
 
@@ -9,12 +9,17 @@ from harness.samples import Samples
 
 @explainer(access="none", stored=True)
 def oracle(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
-    """The known right attribution of each sample, as the data set states it: the best that can be given, a yardstick
-    for explainers and a test of metrics.
+    """The known right attribution of each sample, as the data set states it: the best that an explainer can give, to
+    compare explainers with and to test metrics.
 
     One channel; sign, unit and sum are the truth's own, as the data set documents them. The truth is that of the
-    sample's label: where a model of several classes is explained for another one, nothing is known, and the sample's
-    attribution is NaN, which counts as invalid. NotApplicable where the data says no truth, and to metrics that explain
-    again: of changed inputs, other classes and other weights nothing is known.
+    sample's label. Where a model of several classes is explained for another class, nothing is known, and the sample's
+    attribution is NaN, which counts as invalid. NotApplicable where the data has no truth, and to metrics that explain
+    again: nothing is known of changed inputs, other classes or other weights.
+
+    Example: the truth that is handed in.
+
+    >>> harness.explain("oracle", linear, x, target, truth=torch.tensor([[2.0, -3.0]]))
+    tensor([[ 2., -3.]])
     """
     return truth_of_targets(context).to(inputs.dtype)

@@ -1,4 +1,4 @@
-"""Explainers from the importance of parameters: how much of the logit hangs on each weight that meets the input."""
+"""Explainers from the importance of parameters: how much the logit depends on each weight that multiplies the input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,37 +10,26 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import in_chunks
-from harness.explainers._operations import WITH_CONSEQUENCE, Rule, on_graph, traced
+from harness.explainers._operation_names import WITH_CONSEQUENCE
+from harness.explainers._operations import OperationRule, on_graph, traced
 from harness.guards import requiring
 from harness.predictor import check_outputs, target_logits
 from harness.randomness import normal, stream
 from harness.registry import explainer
 from harness.samples import Samples
 
-# Linear in what lies on the input's graph, when the rest is constant.
-LINEAR = frozenset(
-    {
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-        "linear",
-        "matmul",
-        "addmm",
-        "baddbmm",
-        "einsum",
-    }
+# Operations that are linear in the argument that depends on the input, if the others are constant.
+FIRST_LAYER_OPERATIONS = frozenset(
+    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul addmm baddbmm einsum".split()
 )
 
 
 def tell_parameters(model: nn.Module, context: Samples, /, **options: object) -> None:
     """Tell the table ``parameters``: the importance |w * dL/dw| of every parameter (Lee et al. 2018, 1810.02340).
 
-    L is the mean logit of the targets over the samples at hand, the first of a block. ``importance`` is the sum over
-    a parameter's elements, ``share`` its part of the sum over all parameters; ``layer`` and ``kind`` are the name and
-    class of the module that holds it, ``size`` its number of elements.
+    L is the mean logit of the targets over the first samples of a block. ``importance`` is the sum over a parameter's
+    elements, ``share`` its part of the sum over all parameters, ``layer`` and ``kind`` the name and class of the module
+    that has it, ``size`` its number of elements.
     """
     if context.facts is not None:
         context.tell(parameters=parameter_importance(model, context))
@@ -48,15 +37,21 @@ def tell_parameters(model: nn.Module, context: Samples, /, **options: object) ->
 
 @explainer(signed=False, cost="1 F 1 B", prepare=tell_parameters)
 def gradient_x_weight(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
-    """The sum of |weight * input * gradient| over the weights of the first layers that meet a number of the input (the
-    connection sensitivity |w * dL/dw| of SNIP, Lee et al. 2018, 1810.02340, by sample and place).
+    """Gradient x weight: the sum of |weight * input * gradient| over the weights of the first layers by which a number
+    of the input is multiplied (SNIP's |w * dL/dw| by sample and place; Lee et al. 2018, 1810.02340).
 
-    Inputs' shape, at least 0; logit. A convolution's weights are taken apart by place, as if each had its own. The
-    absolute value is taken of every single product: signed, these products sum to input times gradient, which is
-    therefore not computed here a second time. A first layer is a linear or convolution operation that the input
-    reaches without passing another, and operations before it may move, pool, pad, shift and scale the numbers. Tells
-    the importances of all ``parameters``. Not applicable where the input first meets another operation, like an
-    activation, or is added up with factors of both signs, and as ``gradient``.
+    Inputs' shape; at least 0; logit. A convolution's weights count at each place separately, as if each place had its
+    own. Every single product is taken as absolute value: the signed products sum to input x gradient, which
+    ``input_x_gradient`` gives. A first layer is a linear or convolution operation that the input reaches without
+    passing another one; operations before it may move, pool, pad, shift and scale the numbers. Facts: the table
+    ``parameters`` with the importance of every parameter. Not applicable where the input first meets another
+    operation, like an activation, or is added up with factors of both signs, and as ``gradient``.
+
+    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3), where the third ReLU is closed. x2 = 3 has the
+    weight 1 in both open ReLUs: |3| + |-3| = 6, where input x gradient cancels to 0.
+
+    >>> harness.explain("gradient_x_weight", relu_net, x, target)
+    tensor([[1., 6.]])
     """
     with torch.enable_grad():
         return torch.cat([*in_chunks(context, lambda rows: _by_weight(model, inputs[rows], targets[rows]))])
@@ -84,8 +79,8 @@ def _slopes(model: nn.Module, context: Samples) -> dict[str, Tensor]:
             logits = target_logits(outputs, context.targets[rows])
             return torch.autograd.grad(logits.sum(), wanted, allow_unused=True) if logits.requires_grad else ()
 
-        for found in in_chunks(context, work):
-            for total, slope in zip(sums.values(), found, strict=False):
+        for slopes in in_chunks(context, work):
+            for total, slope in zip(sums.values(), slopes, strict=False):
                 if slope is not None:
                     total += slope / len(context)
     return sums
@@ -110,20 +105,22 @@ def _by_weight(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _through(leaf: Tensor, entering: Tensor, absolute: Callable[[Tensor], Tensor], slope: Tensor) -> Tensor:
-    """Absolute slopes at a layer's outputs, sent back through its absolute weights and through what lies before it."""
+    """Absolute slopes at a layer's outputs, passed back through its absolute weights and the operations before it."""
     own = entering.detach().requires_grad_()
     back = torch.autograd.grad(absolute(own), own, slope)[0]
     return torch.autograd.grad(entering, leaf, back * _signs(leaf, entering), retain_graph=True)[0]
 
 
 def _signs(leaf: Tensor, entering: Tensor) -> Tensor:
-    """The sign of the factors with which numbers of the input make up each number that enters a layer.
+    """The sign of the factors by which the input's numbers are multiplied in each number that enters a layer.
 
-    What lies before a layer is linear in the input, so that the sign is that of the derivative along positive numbers:
-    along all of them where the factors have one sign. NotApplicable where they have both.
+    The operations before a first layer are linear in the input, so that the derivative along any positive direction has
+    this sign if all factors have it. Two directions are compared: NotApplicable where factors have both signs.
     """
     key = stream(torch.zeros(1, dtype=torch.int64), 0, "gradient_x_weight signs")
-    uneven = normal(key, *leaf.shape[1:]).mul(3).exp().to(leaf).expand_as(leaf)  # one of several mostly dominates
+    uneven = (
+        normal(key, *leaf.shape[1:]).mul(3).exp().to(leaf).expand_as(leaf)
+    )  # uneven, so that opposite signs do not cancel
     probe = torch.ones_like(entering).requires_grad_()
     forth = torch.autograd.grad(entering, leaf, probe, create_graph=True)[0]
     signs, others = (
@@ -137,7 +134,7 @@ def _signs(leaf: Tensor, entering: Tensor) -> Tensor:
 
 @dataclass
 class _Gates:
-    """Whether gradients stop at the gates, so that they reach the input only on ways without a first layer."""
+    """Whether gradients stop at the gates: they then reach the input only on paths without a first layer."""
 
     closed: bool = False
 
@@ -156,20 +153,20 @@ class _Gate(torch.autograd.Function):
 
 
 class _FirstLayers:
-    """Rules that note where the input meets a linear operation, and put a gate there.
+    """Rules that record each linear operation that the input reaches first, and put a gate behind it.
 
-    met     for each: what enters it, what leaves it, and the operation itself with absolute weights
+    met     for each of them: its input, its output, and the operation itself with absolute weights
     gates   open until they are closed
     """
 
     def __init__(self) -> None:
         self.met: list[tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = []
-        self.gates = _Gates()  # by itself: a graph that held all of this would hold itself
-        self._beyond: set[Any] = set()  # nodes of the graph from which no way leads to the input but through a gate
+        self.gates = _Gates()  # an object of its own: a graph that refers to this one would refer to itself
+        self._beyond: set[Any] = set()  # nodes from which every path to the input passes a gate
 
-    def rules(self) -> dict[str, Rule]:
+    def rules(self) -> dict[str, OperationRule]:
         names = WITH_CONSEQUENCE | {"sub", "rsub", "__sub__", "__rsub__", "subtract"}
-        return {name: self._meet if name in LINEAR else self._pass_by(name) for name in names}
+        return {name: self._meet if name in FIRST_LAYER_OPERATIONS else self._pass_by(name) for name in names}
 
     def _meet(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         entering = [value for value in (*args, *kwargs.values()) if on_graph(value)]
@@ -188,7 +185,7 @@ class _FirstLayers:
         self._beyond.add(gated.grad_fn)
         return gated
 
-    def _pass_by(self, name: str) -> Rule:
+    def _pass_by(self, name: str) -> OperationRule:
         def rule(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             reaching = sum(map(self._reaches, (*args, *kwargs.values())))
             if reaching > (1 if "sub" in name else 0):
@@ -198,7 +195,7 @@ class _FirstLayers:
         return rule
 
     def _reaches(self, value: Any) -> bool:
-        """Whether a tensor depends on the input on a way without a gate."""
+        """Whether a tensor depends on the input on a path without a gate."""
         if isinstance(value, list | tuple):
             return any(map(self._reaches, value))
         if not on_graph(value):

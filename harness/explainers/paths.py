@@ -1,6 +1,6 @@
-"""Explainers that add up gradients along paths from a baseline to the input."""
+"""Explainers that add up gradients along a path from a baseline to the input."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,18 +8,34 @@ from torch import Tensor, nn
 
 from harness.errors import UserError, unknown
 from harness.explainers._coalitions import check_number
-from harness.explainers._gradients import gradients_at, tell_completeness, total, visit
+from harness.explainers._gradients import gradients_at, summed_gradients, tell_completeness, visit
 from harness.explainers._guided import approach
-from harness.explainers.noise import noisy
+from harness.explainers.noise import NoisyCopies, noisy
 from harness.randomness import uniform
 from harness.registry import explainer
 from harness.removal.baselines import is_random, make_baseline
 from harness.samples import Samples
 
 # Where each rule has its nodes: at the left end, in the middle or at the right end of equal parts of the path.
-# A trapezoid rule in captum's manner is left out: its n weights sum to 1 - 1/n.
+# A trapezoid rule as captum has it is left out: its n weights sum to 1 - 1/n.
 RIEMANN = {"riemann_left": 0.0, "riemann_middle": 0.5, "riemann_right": 1.0}
 QUADRATURES = ("gausslegendre", *RIEMANN)
+
+
+@dataclass(frozen=True)
+class PathOptions:
+    """Options of a path from a baseline to the input.
+
+    steps      the number of parts or nodes of the path, one forward and one backward pass each
+    baseline   where the path begins: a name (``harness.removal.baselines``) or a tensor of one input's shape; of a
+               random baseline it is the draw 0
+    """
+
+    steps: int = 50
+    baseline: str | Tensor = "zero"
+
+
+FROM_ZERO = PathOptions()
 
 
 @explainer(complete_to="baseline", cost="steps F steps B")
@@ -29,27 +45,32 @@ def integrated_gradients(
     targets: Tensor,
     *,
     context: Samples,
-    steps: int = 50,
-    baseline: str | Tensor = "zero",
+    path: PathOptions = FROM_ZERO,
     method: str = "gausslegendre",
 ) -> Tensor:
-    """The gradient averaged along the straight line from a baseline to the input, times their difference (Sundararajan
-    et al. 2017, 1703.01365).
+    """Integrated Gradients: the gradient averaged along the straight line from a baseline to the input, times their
+    difference (Sundararajan et al. 2017, 1703.01365).
 
-    Inputs' shape; logit; the sum tends to f(x) - f(baseline) as ``steps`` grow, and the audit tells how near it is.
-    ``steps`` forward and backward passes at the nodes of ``method``: ``gausslegendre``, ``riemann_left``,
-    ``riemann_middle`` or ``riemann_right``. A random baseline is its draw 0. Not applicable as ``gradient``.
+    Inputs' shape; logit. The sum tends to f(x) - f(baseline) as ``steps`` grow; the audit measures how near it is.
+    ``method`` places the ``steps`` nodes: ``gausslegendre``, ``riemann_left``, ``riemann_middle`` or
+    ``riemann_right``. Not applicable as ``gradient``.
+
+    Example: of f(x) = x1 x2 the mean gradient between (0, 0) and (1, 3) is (1.5, 0.5). Times (1, 3) it is 1.5 for both,
+    and f(x) = 3 in all.
+
+    >>> harness.explain("integrated_gradients", product, x, target)
+    tensor([[1.5000, 1.5000]])
     """
-    check_number("steps", steps, 1)
-    removed, (places, weights) = context.baseline(baseline), _on(inputs, *_quadrature(method, steps))
+    check_number("steps", path.steps, 1)
+    start, (places, weights) = context.baseline(path.baseline), _tensors_like(inputs, *_quadrature(method, path.steps))
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
-        return torch.lerp(removed[sample], inputs[sample], _wide(places[draw], inputs))
+        return torch.lerp(start[sample], inputs[sample], _broadcastable(places[draw], inputs))
 
     def weigh(sample: Tensor, draw: Tensor, gradients: Tensor) -> Tensor:
-        return gradients * _wide(weights[draw], inputs)
+        return gradients * _broadcastable(weights[draw], inputs)
 
-    return (inputs - removed) * total(model, context, targets, steps, build, weigh)
+    return (inputs - start) * summed_gradients(model, context, targets, path.steps, build, weigh)
 
 
 @explainer(stochastic=True, cost="samples F samples B")
@@ -63,23 +84,29 @@ def expected_gradients(
     baseline: str = "train_sample",
     noise: float = 0.0,
 ) -> Tensor:
-    """The gradient at random points between the input and random baselines, times their difference, averaged (Erion et
-    al. 2019, 1906.10670).
+    """Expected Gradients: the gradient at random points between the input and random baselines, times their difference,
+    averaged (Erion et al. 2019, 1906.10670).
 
-    Inputs' shape; logit; the expected sum is f(x) - E f(baseline). ``samples`` pairs of a draw of the random
-    ``baseline`` and a place on the line, the k-th in the k-th of equal parts of it: draws are independent, so the mean
-    stays unbiased, and varies less. GradientSHAP (Lundberg and Lee 2017, 1705.07874) is the same estimate at noisy
-    inputs: ``noise`` is its standard deviation over (largest - smallest value of the sample). ValueError for a
-    baseline that is not random. Not applicable as ``gradient``, and to ``train_sample`` without training inputs.
+    Inputs' shape; logit; the expected sum is f(x) - E f(baseline). Each of the ``samples`` is a draw of the random
+    ``baseline`` and a place on the line to it; the k-th place is drawn from the k-th of equal parts of the line. The
+    draws are independent, so that the mean is unbiased, and varies less than with places anywhere. GradientSHAP
+    (Lundberg and Lee 2017, 1705.07874) is the same estimate at noisy inputs: ``noise`` is its standard deviation, as a
+    share of (largest - smallest value of the sample). ValueError for a baseline that is not random. Not applicable as
+    ``gradient``, and to ``train_sample`` without training inputs.
+
+    Example: of f(x) = 2 x1 - x2 at (1, 3) with (0, 1) as the only training input: 2 (1 - 0) and -(3 - 1).
+
+    >>> harness.explain("expected_gradients", linear, x, target, train=torch.tensor([[0.0, 1.0]])).round(decimals=4)
+    tensor([[ 2., -2.]])
     """
     if not is_random(baseline):
         raise UserError(f"baseline is {baseline!r}, expected a random one, or integrated_gradients for a fixed one")
-    pairs = _Pairs(context, samples, baseline, noise)
+    pairs = _Pairs(context, NoisyCopies(samples, noise), baseline)
 
     def weigh(sample: Tensor, draw: Tensor, gradients: Tensor) -> Tensor:
         return gradients * pairs.differences.view(gradients.shape)
 
-    return total(model, context, targets, samples, pairs.points, weigh) / samples
+    return summed_gradients(model, context, targets, samples, pairs.points, weigh) / samples
 
 
 @explainer(complete_to="baseline", cost="steps F steps B")
@@ -89,65 +116,69 @@ def guided_ig(
     targets: Tensor,
     *,
     context: Samples,
-    steps: int = 50,
-    baseline: str | Tensor = "zero",
+    path: PathOptions = FROM_ZERO,
     fraction: float = 0.25,
     max_dist: float = 0.02,
 ) -> Tensor:
-    """The gradient added up along a path that moves numbers of small gradient first (Guided Integrated Gradients:
-    Kapishnikov et al. 2021, 2106.09788).
+    """Guided Integrated Gradients: the gradient added up along a path that first moves the numbers with small gradients
+    (Kapishnikov et al. 2021, 2106.09788).
 
-    Inputs' shape; logit; the sum tends to f(x) - f(baseline) as ``steps`` grow; the audit tells how near it is. Each
-    step shortens the distance to the input (sum of absolute differences) by the same length, moving the ``fraction``
-    of numbers with the smallest gradients first; none is further than ``max_dist`` of the way from where the straight
-    line is, and 0 is that line. Equal gradients move together. A random baseline is its draw 0. Not applicable as
+    Inputs' shape; logit. The sum tends to f(x) - f(baseline) as ``steps`` grow; the audit measures how near it is. Each
+    step shortens the distance to the input (sum of absolute differences) by the same length: it moves the ``fraction``
+    of numbers with the smallest gradients first. No number is further than ``max_dist`` of its way from the place that
+    it has on the straight line; 0 is that line. Numbers with equal gradients move together. Not applicable as
     ``gradient``.
+
+    Example: f(x) = x1 x2 from (0, 0) to (1, 3) along the straight line, where it gives what ``integrated_gradients``
+    does. The gradient is taken where each step begins, so that 1000 steps are off by 1.5 / 1000.
+
+    >>> harness.explain("guided_ig", product, x, target, steps=1000, max_dist=0.0)
+    tensor([[1.4985, 1.4985]])
     """
-    check_number("steps", steps, 1)
+    check_number("steps", path.steps, 1)
     check_number("max_dist", max_dist, 0, whole=False)
     check_number("fraction", fraction, 0, whole=False)
     if fraction > 1:
         raise UserError(f"fraction is {fraction}, expected a number from 0 to 1")
-    removed = context.baseline(baseline)
-    start, end = (each.double().flatten(1) for each in (removed, inputs))
+    start, end = (each.double().flatten(1) for each in (context.baseline(path.baseline), inputs))
     at, answer = start, torch.zeros_like(start)
-    for step in range(steps):
+    for step in range(path.steps):
         slope = gradients_at(model, context, targets, at.view(inputs.shape).to(inputs.dtype)).double().flatten(1)
-        moved = approach(at, start, end, slope, (step + 1) / steps, fraction, max_dist)
+        moved = approach(at, start, end, slope, (step + 1) / path.steps, fraction, max_dist)
         at, answer = moved, answer + (moved - at) * slope
     return answer.view(inputs.shape).to(inputs.dtype)
 
 
 @explainer(complete_to="baseline", cost="steps + 1 F steps + 1 B")
 def idgi(
-    model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
-    *,
-    context: Samples,
-    steps: int = 50,
-    baseline: str | Tensor = "zero",
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, path: PathOptions = FROM_ZERO
 ) -> Tensor:
-    """The change of the logit in each step along the line from a baseline to the input, shared out by the squared
-    gradient where the step begins (Yang et al. 2023, 2303.14242).
+    """IDGI: the change of the logit in each step along the line from a baseline to the input, shared out in proportion
+    to the squared gradient where the step begins (Yang et al. 2023, 2303.14242).
 
-    Inputs' shape; logit; the sum is f(x) - f(baseline) but for steps that begin where the gradient is exactly 0, whose
-    change nothing is given: ``completeness_error`` is told. Within a step all attributions have the sign of its
-    change. A random baseline is its draw 0. Not applicable as ``gradient``.
+    Inputs' shape; logit. The sum is f(x) - f(baseline) less the changes in steps that begin where the gradient is
+    exactly 0, which are given to no number; the fact ``completeness_error`` is the share that is missing. Within a step
+    all attributions have the sign of its change. Not applicable as ``gradient``.
+
+    Example: f(x) = x1 x2 from (0, 0) to (1, 3) has a gradient in the direction (3, 1) along the whole line. Its squares
+    share f(x) = 3 as 9 : 1, less the first step, which begins where the gradient is 0.
+
+    >>> harness.explain("idgi", product, x, target, steps=1000)
+    tensor([[2.7000, 0.3000]])
     """
-    check_number("steps", steps, 1)
-    removed, answer = context.baseline(baseline), torch.zeros_like(inputs)
+    check_number("steps", path.steps, 1)
+    steps, start, answer = path.steps, context.baseline(path.baseline), torch.zeros_like(inputs)
     shares = torch.zeros_like(inputs)  # of the last step that has begun
     logits = torch.zeros(len(inputs), steps + 1, dtype=torch.float64, device=inputs.device)
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
-        return torch.lerp(removed[sample], inputs[sample], _wide(draw.to(inputs.dtype) / steps, inputs))
+        return torch.lerp(start[sample], inputs[sample], _broadcastable(draw.to(inputs.dtype) / steps, inputs))
 
-    def use(sample: Tensor, draw: Tensor, gradients: Tensor, found: Tensor) -> None:
-        logits[sample[:, None], draw] = found.double()
-        own = torch.cat([shares[sample, None], _squares(gradients)], 1)
+    def use(sample: Tensor, draw: Tensor, gradients: Tensor, new: Tensor) -> None:
+        logits[sample[:, None], draw] = new.double()
+        own = torch.cat([shares[sample, None], _squared_shares(gradients)], 1)
         change = logits[sample[:, None], draw] - logits[sample[:, None], (draw - 1).clamp(min=0)]
-        answer[sample] += (own[:, :-1] * _wide(change.to(inputs.dtype), own, 2)).sum(1)
+        answer[sample] += (own[:, :-1] * _broadcastable(change.to(inputs.dtype), own, 2)).sum(1)
         shares[sample] = own[:, -1]
 
     visit(model, context, targets, steps + 1, build, use)
@@ -156,21 +187,25 @@ def idgi(
 
 
 class _Pairs:
-    """Points between random baselines and the inputs, and ``differences`` (rows, ...) of the ends last asked for."""
+    """Points between random baselines and noisy copies of the inputs.
 
-    def __init__(self, context: Samples, samples: int, baseline: str, noise: float) -> None:
-        self.ends = noisy(context, samples, noise, "expected_gradients noise")
+    differences   (rows, ...) of copies and baselines, of the points that were last asked for
+    """
+
+    def __init__(self, context: Samples, copies: NoisyCopies, baseline: str) -> None:
+        self.ends = noisy(context, copies, "expected_gradients noise")
         train = None if context.train is None else context.train.to(context.inputs)  # once, not at every draw
         self.context, self.baseline = replace(context, train=train), baseline
-        parts = torch.arange(samples, device=context.inputs.device)
-        self.places = (parts + uniform(context.stream("expected_gradients places"), samples)) / samples
+        parts = torch.arange(copies.samples, device=context.inputs.device)
+        drawn = uniform(context.stream("expected_gradients places"), copies.samples)
+        self.places = (parts + drawn) / copies.samples
         self.differences = context.inputs[:0]
 
     def points(self, sample: Tensor, draw: Tensor) -> Tensor:
         """The points (rows, ...) of pairs of a sample and a draw."""
         start, end = self._starts(sample, draw), self.ends(sample, draw)
         self.differences = end - start
-        return torch.lerp(start, end, _wide(self.places[sample, draw].to(end), end))
+        return torch.lerp(start, end, _broadcastable(self.places[sample, draw].to(end), end))
 
     def _starts(self, sample: Tensor, draw: Tensor) -> Tensor:
         start = torch.empty_like(self.context.inputs[sample])
@@ -190,16 +225,17 @@ def _quadrature(method: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(steps) + RIEMANN[method]) / steps, np.full(steps, 1 / steps)
 
 
-def _on(like: Tensor, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+def _tensors_like(like: Tensor, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+    """Arrays as tensors of the dtype and on the device of ``like``."""
     return tuple(torch.from_numpy(each).to(like) for each in arrays)
 
 
-def _wide(values: Tensor, like: Tensor, axes: int = 1) -> Tensor:
-    """Values (...) of the first ``axes`` axes, so that they broadcast against ``like``."""
+def _broadcastable(values: Tensor, like: Tensor, axes: int = 1) -> Tensor:
+    """Values with ``axes`` axes, with axes of length 1 added so that they broadcast against ``like``."""
     return values.reshape(*values.shape, *[1] * (like.dim() - axes))
 
 
-def _squares(gradients: Tensor) -> Tensor:
+def _squared_shares(gradients: Tensor) -> Tensor:
     """Squared gradients (s, d, ...) as shares of their sum over a point's numbers; 0 where all are 0."""
     flat = gradients.flatten(2)
     squares = (flat / flat.abs().amax(2, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)) ** 2

@@ -1,4 +1,4 @@
-"""Attributions that were made elsewhere and lie in a file, scored like any explainer's."""
+"""Attributions that were made elsewhere and stored in a file, scored like those of any explainer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ MAPS, KEYS = "attributions", ("attributions", "ids", "targets")
 
 @dataclass(frozen=True)
 class Stored:
-    """Maps in a file: anything of which one map at a time can be had by number.
+    """The maps in a file.
 
-    rows     id -> which map is its, or None where maps are in the order of the data set
-    targets  (M,) the class each map explains, or None where the file does not say
+    maps      anything that gives one map by its number: an array, a tensor or an HDF5 data set
+    rows      a sample's id -> the number of its map, or None where maps are in the order of the data set
+    targets   (M,) the class that each map explains, or None where the file does not say
     """
 
     path: str
@@ -31,29 +32,35 @@ class Stored:
     targets: Any = None
 
 
-def _prepare(model: nn.Module, context: Samples, *, path: str | None) -> Stored:
+def _open_stored(model: nn.Module, context: Samples, *, path: str | None) -> Stored:
     return open_maps(path, context)
 
 
-@explainer(access="none", stored=True, prepare=_prepare)
+@explainer(access="none", stored=True, prepare=_open_stored)
 def precomputed(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, prepared: Stored, path: str | None = None
 ) -> Tensor:
-    """Attributions that were made before and lie in the file ``path``, scored like those of any explainer.
+    """Attributions that were made before and are stored in the file ``path``, scored like those of any explainer.
 
-    The file is a ``.npy`` array (M, ...), an ``.npz``, ``.h5`` (extra ``h5``) or ``.pt`` (tensors only) with the key
-    ``attributions`` and, if wanted, ``ids`` (M,) and ``targets`` (M,); one map of the inputs' shape, of one channel, or
-    of one number per unit for each sample, in the file's own unit. Without ids map i is that of sample i of the data
-    set. With targets, a sample of which another class is explained has no attribution: NaN, which is invalid. Arrays
-    in ``.npy``, ``.h5`` and ``.pt`` are read a batch at a time, those of an ``.npz`` as a whole.
+    The file is a ``.npy`` array (M, ...), or an ``.npz``, ``.h5`` (extra ``h5``) or ``.pt`` file (tensors only) with
+    the key ``attributions`` and, optionally, ``ids`` (M,) and ``targets`` (M,). Each map has the inputs' shape, one
+    channel, or one number per unit; its unit is the file's own. Without ids, map i is that of sample i of the data set.
+    With targets, a sample that is explained for another class gets NaN, which is invalid. Arrays in ``.npy``, ``.h5``
+    and ``.pt`` are read a batch at a time, those of an ``.npz`` as a whole.
 
-    NotApplicable without a file, and to inputs that are not the samples themselves: metrics that explain again do not
-    apply, nor does what explaining costs. UserError, with one line, for a file that is missing, cannot be read, holds
-    objects, no map for a sample, more maps than samples but no ids, or maps of another shape.
+    NotApplicable without a file, and to inputs that are not the samples themselves: so metrics that explain again do
+    not apply, and neither do costs of explaining. UserError for a file that is missing or cannot be read, holds Python
+    objects, has no map for a sample, has more maps than samples but no ids, or has maps of another shape.
+
+    Example: a file with one map, for one sample.
+
+    >>> torch.save({"attributions": torch.tensor([[5.0, 7.0]])}, "maps.pt")
+    >>> harness.explain("precomputed", linear, x, target, path="maps.pt")
+    tensor([[5., 7.]])
     """
     if not torch.equal(sample_keys(inputs), context.keys):
         raise NotApplicable("precomputed attributions are of the samples themselves, these inputs are others")
-    rows = [_row(prepared, place, context) for place in context.places.tolist()]
+    rows = [_map_number(prepared, place, context) for place in context.places.tolist()]
     maps = torch.stack([_one_map(prepared, row) for row in rows]).to(inputs.device)
     if prepared.targets is not None:
         other = torch.tensor([int(prepared.targets[row]) for row in rows], device=targets.device) != targets
@@ -62,7 +69,7 @@ def precomputed(
 
 
 def open_maps(path: str | None, context: Samples) -> Stored:
-    """The maps in the file ``path``, looked at but not yet read; errors as of ``precomputed``."""
+    """The maps in the file ``path``, checked but not read into memory; errors as of ``precomputed``."""
     if not path:
         raise NotApplicable("precomputed needs path=FILE, the file in which the attributions lie")
     file = Path(path).expanduser()
@@ -81,12 +88,12 @@ def open_maps(path: str | None, context: Samples) -> Stored:
         members = readers[file.suffix.lower()](file)
     except UserError:
         raise
-    except Exception as error:  # whatever a broken file provokes in its reader
-        said = one_line(error)
-        if any(sign in said for sign in ("allow_pickle", "weights_only", "Python objects")):
-            said = "it is no such file, or holds Python objects, which are not unpickled"
-        raise UserError(f"precomputed attributions {path!r} cannot be read: {said[:200]}") from None
-    return _checked(path, members, context)
+    except Exception as error:  # readers raise errors of all kinds for broken files
+        reason = one_line(error)
+        if any(sign in reason for sign in ("allow_pickle", "weights_only", "Python objects")):
+            reason = "it is no such file, or holds Python objects, which are not unpickled"
+        raise UserError(f"precomputed attributions {path!r} cannot be read: {reason[:200]}") from None
+    return _stored_maps(path, members, context)
 
 
 def _read_npy(file: Path) -> Mapping[str, Any]:
@@ -99,9 +106,9 @@ def _read_npz(file: Path) -> Mapping[str, Any]:
 
 
 def _read_pt(file: Path) -> Mapping[str, Any]:
-    # mmap leaves the numbers in the file until they are asked for; only zip files, as torch writes them, can be mapped.
-    found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    return found if isinstance(found, Mapping) else {MAPS: found}
+    # mmap reads numbers only when they are used; it needs a zip file, as torch writes.
+    content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    return content if isinstance(content, Mapping) else {MAPS: content}
 
 
 def _read_h5(file: Path) -> Mapping[str, Any]:
@@ -115,7 +122,8 @@ def _read_h5(file: Path) -> Mapping[str, Any]:
     return {**small, **({MAPS: opened[MAPS]} if MAPS in opened else {})}
 
 
-def _checked(path: str, members: Mapping[str, Any], context: Samples) -> Stored:
+def _stored_maps(path: str, members: Mapping[str, Any], context: Samples) -> Stored:
+    """The members of a file as ``Stored``, after checks of their names, sizes and shapes."""
     for name in members:
         if name not in KEYS:
             raise unknown(f"key of {path!r}", name, KEYS)
@@ -138,7 +146,7 @@ def _checked(path: str, members: Mapping[str, Any], context: Samples) -> Stored:
 
 
 def _check_each(path: str, name: str, values: Any, count: int) -> None:
-    """One id or one class for each map."""
+    """Check that there is one id, or one class, for each map."""
     listed = np.asarray(values)
     if listed.ndim != 1 or len(listed) != count:
         held = f"{len(listed)} {name}" if listed.ndim == 1 else f"{name} {listed.shape}"
@@ -155,7 +163,7 @@ def _check_shape(path: str, maps: Any, context: Samples) -> None:
         raise UserError(f"{path!r} holds a tensor that is {maps.layout}, expected a dense one")
     if len(maps.shape) < 2 or len(maps) == 0:
         raise UserError(f"{path!r} holds an array {tuple(maps.shape)}, expected one map for each sample (M, ...)")
-    # One blank map in the place of all: what the shape is, and what would be accepted, is said in one way everywhere.
+    # A map of zeros stands for all: so the error is that of every explainer whose map has a wrong shape.
     blank = torch.zeros(1).expand(len(maps), *maps.shape[1:])
     try:
         context.units.check(blank)
@@ -163,8 +171,8 @@ def _check_shape(path: str, maps: Any, context: Samples) -> None:
         raise UserError(f"{path!r}: {error}") from None
 
 
-def _row(stored: Stored, place: int, context: Samples) -> int:
-    """Which map is that of the sample of this place in the data set."""
+def _map_number(stored: Stored, place: int, context: Samples) -> int:
+    """The number of the map of the sample at this place in the data set."""
     if stored.rows is None:
         if place >= len(stored.maps):
             raise UserError(f"{stored.path!r} holds {len(stored.maps)} maps, none for sample {place}, counted from 0")

@@ -1,4 +1,4 @@
-"""RISE: the score under many random smooth masks, and the masks that went with high scores."""
+"""RISE: many random smooth masks, averaged with the scores of the masked images as weights."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from harness.randomness import element, uniform
 from harness.registry import explainer
 from harness.samples import Samples
 
-# Numbers in the factors of the masks that are summed in one go: bounds the memory at 16 MB.
-MOST_NUMBERS = 2**22
+# Numbers in the factors of the masks that are summed at once: bounds the memory at 16 MB.
+MOST_MASK_NUMBERS = 2**22
 
 
 @explainer(access="forward", modalities=("image",), stochastic=True, cost="samples F")
@@ -30,22 +30,29 @@ def rise(
     score: str = "probability",
     centred: bool = True,
 ) -> Tensor:
-    """Random smooth masks averaged with the score of the masked image as their weight (Petsiuk et al. 2018,
+    """RISE: random smooth masks averaged, each weighted by the score of the image that it masks (Petsiuk et al. 2018,
     1806.07421).
 
-    (N, 1, H, W), in units of ``score``. ``samples`` masks Z: ``cells`` x ``cells`` coins that fall on 1 with
-    ``probability``, enlarged bilinearly to one cell more than the image and cut out at a random shift, as in the
-    released code (the paper takes 4000 to 8000). The model sees image Z + baseline (1 - Z). The paper's map is sum v
-    Z / (samples probability) for scores v. With ``centred`` it is sum (v - mean v) Z / (samples probability (1 -
-    probability)): the same in expectation but for a factor and a constant, without the noise that the mean of v
-    brings.
+    Shape (N, 1, H, W), in units of ``score``. Each of ``samples`` masks Z is made of ``cells`` x ``cells`` numbers that
+    are 1 with ``probability`` and else 0. They are enlarged bilinearly to one cell more than the image and cut out at a
+    random shift, as in the released code (the paper takes 4000 to 8000 masks). The model gets image Z + baseline
+    (1 - Z). With the scores v, the paper's map is sum v Z / (samples probability). With ``centred``, it is sum (v -
+    mean v) Z / (samples probability (1 - probability)): in expectation the same up to a factor and a constant, but
+    without the noise that comes from the mean of v.
+
+    Example: with a single cell a mask shows all of the image or nothing, so that every pixel gets about the score of
+    the image, which is pooled(image) = 7.
+
+    >>> harness.explain("rise", pooled, image, target, cells=1, score="logit").round()
+    tensor([[[[7., 7.],
+              [7., 7.]]]])
     """
     check_number("samples", samples, 2 if centred else 1)
     check_number("cells", cells, 1)
     if not 0 < probability < 1:
         raise UserError(f"probability is {probability}, expected a number between 0 and 1")
-    strips = tuple(_strips(length, cells).to(inputs.device) for length in inputs.shape[2:])
-    masks = _Masks(context.stream("rise masks"), cells, probability, strips)
+    strips = tuple(bilinear_strips(length, cells).to(inputs.device) for length in inputs.shape[2:])
+    masks = RiseMasks(context.stream("rise masks"), cells, probability, strips)
     values = pick(context.masked(samples, masks.of_rows, baseline), score).double()
     if centred:
         values = (values - values.mean(1, keepdim=True)) / (1 - probability)
@@ -53,10 +60,12 @@ def rise(
 
 
 @dataclass(frozen=True)
-class _Masks:
-    """Masks numbered by sample and draw, made anew whenever they are needed: all of them would fill the memory.
+class RiseMasks:
+    """Masks numbered by sample and draw. They are made again each time they are needed, as all of them at once would
+    fill the memory.
 
-    A mask is L' G R: coins G (cells, cells), enlarged along both axes by one of the axis's strips, at random.
+    A mask is L' G R: the numbers G (cells, cells), 0 or 1, enlarged along each axis by one of the axis's strips, which
+    is drawn at random.
     """
 
     keys: Tensor
@@ -74,7 +83,7 @@ class _Masks:
         stacked = lambda factor: factor.reshape(len(weights), -1, factor.shape[-1])
         per_draw = len(weights) * self.cells * sum(strip.shape[-1] for strip in self.strips)
         total = 0.0
-        for draws in torch.arange(weights.shape[1], device=weights.device).split(max(1, MOST_NUMBERS // per_draw)):
+        for draws in torch.arange(weights.shape[1], device=weights.device).split(max(1, MOST_MASK_NUMBERS // per_draw)):
             coins, left, right = self._factors(element(self.keys[:, None], draws).flatten())
             weighted = weights[:, draws].reshape(-1, 1, 1) * (coins @ right)
             total = total + stacked(left).mT @ stacked(weighted)
@@ -87,7 +96,7 @@ class _Masks:
         return coins, self.strips[0][left], self.strips[1][right]
 
 
-def _strips(length: int, cells: int) -> Tensor:
+def bilinear_strips(length: int, cells: int) -> Tensor:
     """Bilinear weights (shifts, cells, length) from cells to an axis, for each shift within a cell.
 
     The cells are enlarged to ``cells + 1`` times a cell's size, with half-pixel centres and mirrored about the

@@ -1,7 +1,7 @@
 """Shapley values of segments: exact, by weighted least squares, and by random orders.
 
-Coalitions are drawn for each sample by itself, from (seed, sample): errors are then independent across samples, which
-confidence intervals over samples rest on. The Gram matrices this takes cost little beside the model's evaluations.
+Coalitions are drawn for each sample by itself, from (seed, sample). Errors are then independent across samples, as
+confidence intervals over samples assume. The Gram matrices that this takes cost little beside the model's evaluations.
 """
 
 from functools import lru_cache
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
-from harness.explainers._coalitions import Game, check_number, play
+from harness.explainers._coalitions import TO_ZERO, Game, SegmentRemoval, check_number, play
 from harness.predictor import pick
 from harness.randomness import permutations as random_orders
 from harness.randomness import uniform
@@ -23,6 +23,9 @@ from harness.units import gather_segments
 MOST_EXACT = 12  # segments: 4096 evaluations per sample
 
 
+FEW_TO_ZERO = SegmentRemoval(segments="few")
+
+
 @explainer(access="forward", complete_to="baseline", cost="2^K + 1 F")
 def exact_shapley(
     model: nn.Module,
@@ -30,16 +33,19 @@ def exact_shapley(
     targets: Tensor,
     *,
     context: Samples,
-    segments: str | Tensor = "few",
-    baseline: str | Tensor = "zero",
-    score: str = "logit",
+    removal: SegmentRemoval = FEW_TO_ZERO,
 ) -> Tensor:
-    """Shapley values from all coalitions of segments (Shapley 1953; Strumbelj and Kononenko 2010).
+    """Shapley values of segments, computed from all their coalitions (Shapley 1953; Strumbelj and Kononenko 2010).
 
     One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
     2^K evaluations for K segments, besides that of the input. Not applicable above 12 segments.
+
+    Example: of f(x) = x1 x2 at (1, 3), which is 0 as soon as one column is removed: f(x) = 3 is shared equally.
+
+    >>> harness.explain("exact_shapley", product, x, target)
+    tensor([[1.5000, 1.5000]])
     """
-    return play(context, segments, baseline, score, _exact)
+    return play(context, removal, _exact)
 
 
 @explainer(access="forward", complete_to="baseline", stochastic=True, cost="samples + 2 F")
@@ -50,21 +56,25 @@ def kernel_shap(
     *,
     context: Samples,
     samples: int = 1024,
-    segments: str | Tensor = "auto",
-    baseline: str | Tensor = "zero",
-    score: str = "logit",
+    removal: SegmentRemoval = TO_ZERO,
 ) -> Tensor:
-    """Shapley values by least squares over random coalitions, weighted by the Shapley kernel (Lundberg and Lee 2017,
-    1705.07874), drawn in pairs with their complements and summing exactly (Covert and Lee 2021, 2012.01536).
+    """KernelSHAP: Shapley values of segments by least squares over random coalitions, weighted by the Shapley kernel
+    (Lundberg and Lee 2017, 1705.07874; in pairs and with an exact sum: Covert and Lee 2021, 2012.01536).
 
-    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) -
-    f(baseline). ``samples`` evaluations of coalitions of each sample (an odd last one is left out), besides those of
-    the input and of the baseline: all coalitions of the smallest and largest sizes where they fit their share, random
-    ones of the others. Visibly biased near its smallest budgets; from 2^K - 2 on for K segments the values are exact.
-    ValueError below 2 (K - 1), which do not determine them.
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
+    Each sample has ``samples`` evaluations of coalitions (an odd last one is left out), besides those of the input and
+    of the baseline. All coalitions of the smallest and largest sizes are evaluated where they fit into their share of
+    the budget; of the other sizes coalitions are drawn at random, in pairs with their complements. The values are
+    visibly biased near the smallest budgets, and exact from 2^K - 2 evaluations on for K segments. ValueError below
+    2 (K - 1) evaluations, which do not determine them.
+
+    Example: of f(x) = x1 x2 at (1, 3), which is 0 as soon as one column is removed: f(x) = 3 is shared equally.
+
+    >>> harness.explain("kernel_shap", product, x, target)
+    tensor([[1.5000, 1.5000]])
     """
     check_number("samples", samples, 1)
-    return play(context, segments, baseline, score, lambda game: _kernel_shap(game, samples))
+    return play(context, removal, lambda game: _kernel_shap(game, samples))
 
 
 @explainer(access="forward", complete_to="baseline", stochastic=True, cost="permutations x (K - 1) + 2 F")
@@ -75,32 +85,36 @@ def shapley_sampling(
     *,
     context: Samples,
     permutations: int = 20,
-    segments: str | Tensor = "auto",
-    baseline: str | Tensor = "zero",
-    score: str = "logit",
+    removal: SegmentRemoval = TO_ZERO,
 ) -> Tensor:
-    """Shapley values as mean gains over random orders of the segments (Castro et al. 2009; Strumbelj and Kononenko
-    2010), drawn in pairs with their reverses (Mitchell et al. 2022, 2104.12199).
+    """Shapley values of segments as the mean gains when they are added in random orders (Castro et al. 2009; Strumbelj
+    and Kononenko 2010; in pairs of opposite orders: Mitchell et al. 2022, 2104.12199).
 
-    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) -
-    f(baseline). ``permutations`` orders, an even number, of K - 1 evaluations each for K segments, besides those of
-    the input and of the baseline.
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
+    ``permutations`` orders, an even number, of K - 1 evaluations each for K segments, besides those of the input and
+    of the baseline.
+
+    Example: of f(x) = x1 x2 at (1, 3) all of f(x) = 3 is gained by the column that comes second, and in two opposite
+    orders each column does so once.
+
+    >>> harness.explain("shapley_sampling", product, x, target, permutations=2)
+    tensor([[1.5000, 1.5000]])
     """
     check_number("permutations", permutations, 2)
     if permutations % 2:
         raise UserError(f"permutations is {permutations}, expected an even number: orders come in pairs")
-    return play(context, segments, baseline, score, lambda game: _sampled(game, permutations))
+    return play(context, removal, lambda game: _sampled(game, permutations))
 
 
 def _exact(game: Game) -> Tensor:
     players = game.players
     if players > MOST_EXACT:
         raise NotApplicable(f"{players} segments would take 2^{players} evaluations a sample, more than 2^{MOST_EXACT}")
-    coalitions = _all_coalitions(players).to(game.full.device)
-    return shapley_values(coalitions, game.worth(coalitions[None]))
+    coalitions = all_coalitions(players).to(game.full.device)
+    return values_from_worths(coalitions, game.worth(coalitions[None]))
 
 
-def shapley_values(coalitions: Tensor, worth: Tensor) -> Tensor:
+def values_from_worths(coalitions: Tensor, worth: Tensor) -> Tensor:
     """Shapley values (n, K) from the worths (n, 2^K) of all coalitions (2^K, K), whatever their order."""
     players = coalitions.shape[1]
     size = coalitions.sum(1, keepdim=True) - coalitions.long()  # of the coalition without the player
@@ -109,7 +123,8 @@ def shapley_values(coalitions: Tensor, worth: Tensor) -> Tensor:
     return worth @ torch.where(coalitions, weight, -weight)
 
 
-def _all_coalitions(players: int) -> Tensor:
+def all_coalitions(players: int) -> Tensor:
+    """All coalitions of the players, (2^players, players) bool."""
     return (torch.arange(2**players)[:, None] >> torch.arange(players)) % 2 == 1
 
 
@@ -125,7 +140,7 @@ def _kernel_shap(game: Game, budget: int) -> Tensor:
 
 
 def kernel_coalitions(samples: Samples, players: int, budget: int) -> tuple[Tensor, Tensor]:
-    """Coalitions (n, M, players) bool and their weights (M,) that stand for the Shapley kernel, M <= ``budget``."""
+    """At most ``budget`` coalitions (n, M, players) bool, and the weights (M,) that make them the Shapley kernel."""
     listed, listed_weights, masses = _enumerated(players, budget)
     device, pairs = samples.inputs.device, (budget - len(listed)) // 2 if masses else 0
     listed = listed.to(device).expand(len(samples), -1, -1)
@@ -141,10 +156,10 @@ def kernel_coalitions(samples: Samples, players: int, budget: int) -> tuple[Tens
 
 @lru_cache
 def _enumerated(players: int, budget: int) -> tuple[Tensor, Tensor, dict[int, float]]:
-    """Coalitions listed in full and their weights, and the kernel's mass on the sizes s that are left to be drawn.
+    """Coalitions of the sizes that are listed in full, their weights, and the kernel's mass on each other size.
 
-    A size goes with its complement's, from the outside in, as long as the pair's coalitions fit its share of the
-    budget.
+    A size is listed together with that of its complements. Sizes are listed from the smallest on, as long as the
+    coalitions of the pair fit into its share of the budget.
     """
     masses = {s: (1 if 2 * s == players else 2) / (s * (players - s)) for s in range(1, players // 2 + 1)}
     masks, weights = [torch.zeros(0, players, dtype=torch.bool)], [torch.zeros(0, dtype=torch.float64)]
@@ -166,9 +181,9 @@ def _enumerated(players: int, budget: int) -> tuple[Tensor, Tensor, dict[int, fl
 def efficient_regression(masks: Tensor, weights: Tensor, gains: Tensor, total: Tensor) -> Tensor:
     """The players' values (n, K) that fit the gains (n, M) of coalitions (n, M, K) best and sum to ``total`` (n,).
 
-    Weighted least squares under that constraint, in float64. The constraint fixes the mean value, total / K; what is
-    left are deviations from it, and less its mean a mask speaks of these alone. Where coalitions leave directions
-    undetermined, the deviation along them is 0.
+    Weighted least squares under that constraint, in float64. The constraint fixes the mean value, total / K. The
+    deviations from it are fitted to the masks less their means. Where the coalitions leave a direction undetermined,
+    the deviation along it is 0.
     """
     present = masks.double()
     mean = present.mean(-1, keepdim=True)

@@ -1,46 +1,43 @@
-"""Surrogates: simple models fitted to what a model says of training rows, and how faithful they are to it.
+"""Surrogates: a linear model or a tree, fitted to a model's answers on training rows, and how well it imitates them.
 
-Each is fitted on a part of the rows and its fidelity measured on the others, which the seed draws: the share of them
-that it gives the class the model gives, beside the share that the most frequent class alone would get.
+Each is fitted to a part of the rows and tested on the others, which the seed draws. ``fidelity`` is the share of the
+others for which surrogate and model agree on the class; ``majority`` is the share that one class for all would get.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import NotApplicable, UserError, unknown
+from harness.errors import unknown
 from harness.explainers._coalitions import check_number
 from harness.explainers._tabular import (
     GLOBAL,
+    SEVEN_TO_THREE,
+    HeldOutRows,
     Table,
-    agreement,
     broadcast,
+    class_agreement,
     deviations,
     fit_facts,
     r_squared,
     shares_of_splits,
     training_table,
 )
-from harness.explainers._trees import Condition, in_words, leaves, satisfied
+from harness.explainers._trees import in_words, leaves
 from harness.predictor import pick, track
 from harness.registry import explainer
 from harness.samples import Samples
 
-ROWS = 10_000
-HELD_OUT = 0.3
-
 
 def _fit_linear(
-    model: nn.Module, context: Samples, /, score: str, alpha: float, standardise: bool, held_out: float, rows: int
+    model: nn.Module, context: Samples, /, score: str, alpha: float, standardise: bool, split: HeldOutRows
 ) -> Tensor:
     from sklearn.linear_model import Ridge  # a second to import; few runs need it
 
     check_number("alpha", alpha, 0, whole=False)
-    table = training_table(context, rows)
+    table = training_table(context, split.rows)
     x, y = table.values, _scores_of_classes(table, score)
-    fit, held = table.split_for(y, held_out)
+    fit, held = table.split_for(y, split.held_out)
     unit = deviations(x[fit]) if standardise else np.ones(x.shape[1])
     fitted = Ridge(alpha).fit(x[fit] / unit, y[fit])
     context.tell(**fit_facts(table, "predicted"), **_fidelity(table, fitted.predict(x[held] / unit), y[held]))
@@ -57,31 +54,34 @@ def linear_surrogate(
     score: str = "logit",
     alpha: float = 1.0,
     standardise: bool = True,
-    held_out: float = HELD_OUT,
-    rows: int = ROWS,
+    split: HeldOutRows = SEVEN_TO_THREE,
 ) -> Tensor:
-    """The coefficients of a ridge regression of the target's score on the columns: a global surrogate (Molnar 2019,
+    """Linear surrogate: the coefficients of a ridge regression of the target's score on the columns (Molnar 2019,
     Interpretable Machine Learning; ridge: Hoerl and Kennard 1970).
 
-    (N, D), signed, ``score`` (logit, probability or log_odds) per unit of the number: the same for all samples of a
-    target, and on a linear model the gradient. Penalty ``alpha`` on squared coefficients, with columns scaled to
-    deviation 1 for the fit unless ``standardise`` is off; the intercept goes free. Facts, on the ``held_out`` share of
-    the rows: ``fidelity`` beside ``majority`` where there are classes, and r2, of all classes together. Not applicable
-    without training inputs, to a single output's probability, or where the model says the same of all rows.
+    Shape (N, D); signed; ``score`` (logit, probability or log_odds) per unit of the number; the same for all samples of
+    a target, and on a linear model the gradient. The penalty ``alpha`` is on squared coefficients, not on the
+    intercept; columns are scaled to deviation 1 for the fit unless ``standardise`` is off. Facts, on the ``held_out``
+    share of the rows: r2, of all classes together, and, where there are classes, ``fidelity`` beside ``majority``. Not
+    applicable without training inputs, to a single output's probability, or where the model's answers are the same for
+    all rows.
+
+    Example: f(x) = 2 x1 - x2 is linear itself. Without a penalty its coefficients are the model's weights.
+
+    >>> harness.explain("linear_surrogate", linear, x, target, train=train, alpha=0.0)
+    tensor([[ 2., -1.]])
     """
     return broadcast(prepared, inputs, targets)
 
 
-def _fit_tree(
-    model: nn.Module, context: Samples, /, depth: int, least: int, fit: str, held_out: float, rows: int
-) -> Tensor:
+def _fit_tree(model: nn.Module, context: Samples, /, depth: int, least: int, fit: str, split: HeldOutRows) -> Tensor:
     from sklearn.tree import DecisionTreeRegressor
 
     check_number("depth", depth, 1)
     check_number("least", least, 1)
-    table = training_table(context, rows)
-    x, y = table.values.astype(np.float32), _responses(table, fit)
-    fitting, held = table.split_for(y, held_out)
+    table = training_table(context, split.rows)
+    x, y = table.values.astype(np.float32), tree_responses(table, fit)
+    fitting, held = table.split_for(y, split.held_out)
     state = table.random_state("tree surrogate")
     tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=least, random_state=state)
     tree.fit(x[fitting], y[fitting])
@@ -104,135 +104,37 @@ def tree_surrogate(
     depth: int = 4,
     least: int = 1,
     fit: str = "class",
-    held_out: float = HELD_OUT,
-    rows: int = ROWS,
+    split: HeldOutRows = SEVEN_TO_THREE,
 ) -> Tensor:
-    """How much a column serves a small decision tree that imitates the model: its share of the decrease of impurity
+    """Tree surrogate: a column's share of the decrease of impurity in a small decision tree that imitates the model
     (Craven and Shavlik 1996; CART: Breiman et al. 1984).
 
-    (N, C), at least 0 and of sum 1, the same for all samples. A tree of at most ``depth`` with ``least`` rows in a
-    leaf, grown on the predicted class by Gini's criterion, or by squared error: on the ``probability`` of all classes,
-    where rounding can decide between splits of equal worth; on the output itself where there is a single one. Facts, on
-    the ``held_out`` share of the rows: ``fidelity`` beside ``majority``, and r2; the leaves in words as ``rules``. Not
-    applicable without training inputs, where the model says the same of all rows, or where no split is allowed.
+    Shape (N, C); at least 0 and of sum 1; the same for all samples. The tree has at most ``depth`` levels and at least
+    ``least`` rows in a leaf. ``fit`` = ``class`` grows it on the predicted class by Gini's criterion; ``probability``
+    on the probabilities of all classes by squared error, where rounding can decide between equally good splits. For a
+    single output it is grown on the output itself, by squared error. Facts, on the ``held_out`` share of the rows: r2,
+    and ``fidelity`` beside ``majority``; the leaves in words as ``rules``. Not applicable without training inputs,
+    where the model's answers are the same for all rows, or where no split is allowed.
+
+    Example: classes(x) is class 1 where x1 > 0, which a tree with one split by x1 imitates.
+
+    >>> harness.explain("tree_surrogate", classes, x, target, train=train)
+    tensor([[1., 0.]])
     """
     return broadcast(prepared, inputs, targets)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Rows that satisfy all ``conditions`` get ``label``; of the rows fitted, a share ``decided`` and ``pure`` of
-    them right."""
-
-    conditions: tuple[Condition, ...]
-    label: int
-    decided: float
-    pure: float
-
-
-def _fit_rules(
-    model: nn.Module, context: Samples, /, rules: int, depth: int, cover: float, held_out: float, rows: int
-) -> Tensor:
-    check_number("rules", rules, 1)
-    check_number("depth", depth, 1)
-    if not 0 < cover <= 0.5:
-        raise UserError(f"cover is {cover!r}, expected a share above 0 and up to 0.5")
-    table = training_table(context, rows)
-    if table.single:
-        raise NotApplicable("a rule list decides between classes, the model has a single output")
-    x, y = table.values.astype(np.float32), table.response("predicted")
-    fit, held = table.split_for(y, held_out)
-    found = greedy_rules(x[fit], y[fit], rules, depth, cover, table.random_state("rule list"))
-    if len(found) == 1:
-        raise NotApplicable(
-            f"no rule covers at least {cover:.0%} of the {len(fit)} rows to fit on, and not all of them"
-        )
-    fidelity = agreement(decide(found, x[held]), y[held])
-    context.tell(**fit_facts(table, "predicted"), **fidelity, rules=_list_in_words(found, table))
-    return torch.from_numpy(used_shares(found, table.columns))
-
-
-@explainer(**GLOBAL, signed=False, stochastic=True, prepare=_fit_rules)
-def rule_list(
-    model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
-    *,
-    prepared: Tensor,
-    rules: int = 6,
-    depth: int = 2,
-    cover: float = 0.05,
-    held_out: float = HELD_OUT,
-    rows: int = ROWS,
-) -> Tensor:
-    """The share of rows that are decided by rules with a condition on the column, in a short list of rules that
-    imitates the model (decision lists: Rivest 1987; grown leaf by leaf as PART: Frank and Witten 1998).
-
-    (N, C), in 0..1, the same for all samples; columns of one rule count in full each. At most ``rules`` times, a tree
-    of at most ``depth`` is fitted to the predicted classes of the rows left, its purest leaf (the largest of equals,
-    of at least the share ``cover`` of all rows fitted) becomes a rule, and the rows it covers are removed; a last rule
-    without conditions takes the rest. Shares are of the rows fitted. Facts: ``fidelity`` beside ``majority`` on the
-    ``held_out`` share of the rows; the list in words as ``rules``. Not applicable without training inputs, to a single
-    output, or where the model says the same of all rows.
-    """
-    return broadcast(prepared, inputs, targets)
-
-
-def greedy_rules(x: np.ndarray, y: np.ndarray, most: int, depth: int, cover: float, state: int) -> list[Rule]:
-    """A rule list fitted to columns ``x`` (R, D) float32 and classes ``y`` (R,); its last rule has no conditions."""
-    from sklearn.tree import DecisionTreeClassifier
-
-    left, least, rules = np.arange(len(y)), max(1, round(cover * len(y))), []
-    while len(left) >= 2 * least and len(rules) < most and (y[left] != y[left][0]).any():
-        tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=least, random_state=state)
-        tree.fit(x[left], y[left])
-        candidates = [_rule(conditions, x[left], y[left], len(y)) for conditions, _ in leaves(tree)]
-        best = max(candidates, key=lambda rule: (rule.pure, rule.decided))
-        if not best.conditions:
-            break
-        rules.append(best)
-        left = left[~satisfied(best.conditions, x[left])]
-    rest = y[left] if len(left) else y
-    label = int(np.bincount(rest).argmax())
-    return [*rules, Rule((), label, len(left) / len(y), float((rest == label).mean()))]
-
-
-def decide(rules: list[Rule], x: np.ndarray) -> np.ndarray:
-    """The classes (R,) that a rule list gives rows: each that of the first rule it satisfies."""
-    answer = np.full(len(x), rules[-1].label)
-    for rule in reversed(rules):
-        answer[satisfied(rule.conditions, x)] = rule.label
-    return answer
-
-
-def used_shares(rules: list[Rule], columns: np.ndarray) -> np.ndarray:
-    """For each column the share of the fitted rows decided by a rule with a condition on any of its numbers: (C,).
-
-    ``columns`` (D,) says which column each number belongs to.
-    """
-    shares = np.zeros(columns.max() + 1)
-    for rule in rules:
-        shares[list({columns[condition.column] for condition in rule.conditions})] += rule.decided
-    return shares
-
-
-def _rule(conditions: tuple[Condition, ...], x: np.ndarray, y: np.ndarray, total: int) -> Rule:
-    covered = y[satisfied(conditions, x)]
-    counts = np.bincount(covered)
-    return Rule(conditions, int(counts.argmax()), len(covered) / total, float(counts.max() / len(covered)))
 
 
 def _scores_of_classes(table: Table, score: str) -> np.ndarray:
-    """Each class' score for each row, (R, K) float64."""
+    """The score of each class for each row, (R, K) float64."""
     everyone = torch.arange(table.outputs.shape[1], device=table.outputs.device)
     tracked = [track(table.outputs, each.expand(len(table.outputs))) for each in everyone]
     return torch.stack([pick(each, score) for each in tracked], 1).double().cpu().numpy()
 
 
-def _responses(table: Table, fit: str) -> np.ndarray:
-    """What a tree is fitted to, (R, K): probabilities, the predicted class as zeros and a one, or a single output.
+def tree_responses(table: Table, fit: str) -> np.ndarray:
+    """The numbers to which a tree is fitted, (R, K): probabilities, the predicted class one-hot, or a single output.
 
-    The squared error of zeros and ones is Gini's impurity.
+    The squared error of one-hot classes is Gini's impurity.
     """
     if fit not in ("class", "probability"):
         raise unknown("fit", fit, ("class", "probability"))
@@ -243,11 +145,11 @@ def _responses(table: Table, fit: str) -> np.ndarray:
     return (outputs.softmax(1) if fit == "probability" else classes).numpy()
 
 
-def _fidelity(table: Table, found: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
-    """How well scores (R, K) imitate those wanted: r2, and where there are classes how often their highest agree."""
-    found = found.reshape(wanted.shape)  # scikit-learn drops the axis of a single output
-    fit = {"r2": r_squared(found, wanted)}
-    return fit if table.single else fit | agreement(found.argmax(1), wanted.argmax(1))
+def _fidelity(table: Table, answers: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    """How well scores (R, K) imitate the right ones: r2, and where there are classes how often the highest agree."""
+    answers = answers.reshape(right.shape)  # scikit-learn drops the axis of a single output
+    fit = {"r2": r_squared(answers, right)}
+    return fit if table.single else fit | class_agreement(answers.argmax(1), right.argmax(1))
 
 
 def _tree_in_words(tree: object, table: Table) -> list[str]:
@@ -258,11 +160,3 @@ def _tree_in_words(tree: object, table: Table) -> list[str]:
 
 def _leaf_in_words(value: np.ndarray) -> str:
     return f"{value[0]:.4g}" if len(value) == 1 else f"class {value.argmax()} ({value.max():.0%})"
-
-
-def _list_in_words(rules: list[Rule], table: Table) -> list[str]:
-    return [
-        f"{in_words(rule.conditions, table.number_names)}: class {rule.label} "
-        f"({rule.decided:.0%} of rows, {rule.pure:.0%} of them right)"
-        for rule in rules
-    ]

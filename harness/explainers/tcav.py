@@ -1,4 +1,4 @@
-"""TCAV: how the target's logit changes when a layer's activations move towards a concept, given by images."""
+"""TCAV: how the target's logit changes when a layer's activations move towards a concept, which images define."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable, UserError, unknown
-from harness.explainers._at_layer import Layer, mapped
+from harness.explainers._at_layer import MapLayer, enlarged, mapped
 from harness.explainers._cavs import activation_vectors, concept_sets
 from harness.explainers._coalitions import check_number
 from harness.explainers._concept_scores import most_significant, tcav_scores
@@ -18,14 +18,14 @@ LEAST_RUNS = 10
 
 
 @dataclass(frozen=True)
-class Direction:
+class ConceptDirection:
     """A concept at a layer: the unit vector (C, h, w) in its activations that points to the concept."""
 
-    layer: Layer
+    layer: MapLayer
     vector: Tensor
 
 
-def _prepare(
+def _concept_direction(
     model: nn.Module,
     context: Samples,
     /,
@@ -37,9 +37,10 @@ def _prepare(
     alpha: float,
     labels: str,
     rows: int,
-) -> Direction:
-    _check(runs, images, alpha, labels, rows)
-    place = choose_layer(model, context, layer=layer)
+) -> ConceptDirection:
+    """The concept's direction at the layer; tells the facts of ``tcav`` that belong to no sample."""
+    _check_concept_options(runs, images, alpha, labels, rows)
+    place = choose_layer(model, context, layer)
     names, sets = concept_sets(context, concepts, runs, images)
     if concept is not None and concept not in names:
         raise unknown("concept", concept, names)
@@ -51,11 +52,18 @@ def _prepare(
         context.tell(scores=scores)
         concept = concept or most_significant(scores)
     context.tell(layer=place.name, concept=concept, cav_accuracy=accuracy)
-    return Direction(place, F.normalize(vectors[concept].mean(0).flatten(), dim=0).view(vectors[concept].shape[1:]))
+    return ConceptDirection(
+        place, F.normalize(vectors[concept].mean(0).flatten(), dim=0).view(vectors[concept].shape[1:])
+    )
 
 
 @explainer(
-    access="activations", modalities=("image",), stochastic=True, convention="local", prepare=_prepare, cost="1 F 1 B"
+    access="activations",
+    modalities=("image",),
+    stochastic=True,
+    convention="local",
+    prepare=_concept_direction,
+    cost="1 F 1 B",
 )
 def tcav(
     model: nn.Module,
@@ -63,7 +71,7 @@ def tcav(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Direction,
+    prepared: ConceptDirection,
     layer: str | None = None,
     concepts: str = "textures",
     concept: str | None = None,
@@ -73,31 +81,43 @@ def tcav(
     labels: str = "predicted",
     rows: int = 200,
 ) -> Tensor:
-    """How much the target's logit grows towards a concept at each place of a layer: the gradient times the concept's
-    activation vector, summed over channels (Kim et al. 2018, 1711.11279, whose sensitivity S is the sum over places).
+    """TCAV: how much the target's logit grows towards a concept at each place of a layer, which is the gradient times
+    the concept's activation vector (Kim et al. 2018, 1711.11279, whose sensitivity S is the sum over the places).
 
-    (N, 1, H, W), signed, logit per unit of activation; enlarged bilinearly (half-pixel centres). The vector is the
-    normal of a linear classifier of a concept's activations against those of random images: logistic regression of
-    penalty ``alpha`` / 2 beside the mean loss, activations scaled to mean square norm 1; here the unit vector along
-    the mean of the unit vectors of ``runs`` runs. Every run has images of its own: ``concepts=textures`` draws
-    ``images`` of each (stripes, checkers, dots, zigzag, rings; red, green and blue where there are three channels) and
-    noise of amplitude 1 / frequency, in the range of the inputs; or ``concepts`` is a folder with one folder of images
-    for each concept and one called ``random``, which are stretched to the input's size, brought from 0..255 to its
-    range, and dealt out: two for each run, of ``random`` six.
+    Shape (N, 1, H, W); signed; logit per unit of activation; enlarged bilinearly (half-pixel centres). The activation
+    vector is the normal of a linear classifier that separates a concept's activations from those of random images: a
+    logistic regression with the penalty ``alpha`` / 2 beside the mean loss, on activations scaled to a mean square norm
+    of 1. Used is the unit vector along the mean of the unit vectors of ``runs`` runs, each with images of its own.
 
-    Facts: ``sensitivity``, S of each sample; the accuracy of the classifiers of each concept on the images of the next
-    run; and, with training images, the table ``scores`` (concept, class, run, score, p): the share of at most ``rows``
-    training images of a class (``predicted``, or ``label``) with S > 0. p is of Welch's two-sided t-test of a
-    concept's scores against those of random images in the concept's place, Holm's correction for the number of
-    concepts. ``concept`` by default is the one with the smallest p in any class. Not applicable without a layer as
-    ``grad_cam`` needs it, without training images where no concept is named or no range of the inputs is known.
+    ``concepts=textures`` draws ``images`` of each texture (stripes, checkers, dots, zigzag, rings; with three channels
+    also red, green and blue) and of noise of amplitude 1 / frequency, in the range of the inputs. Otherwise
+    ``concepts`` is a folder with one folder of images for each concept and one called ``random``. These images are
+    stretched to the input's size and scaled from 0..255 to its range; each run gets at least two of a concept and six
+    of ``random``. ``concept`` is, by default, the one with the smallest p in any class.
+
+    Facts: ``sensitivity``, the S of each sample; the accuracy of each concept's classifiers on the images of the next
+    run; and, with training images, the table ``scores`` (concept, class, run, score, p). A score is the share of a
+    class's training images with S > 0, of at most ``rows`` images in all; the class is the one ``predicted`` or the
+    ``label``. p is that of Welch's two-sided t-test of a concept's scores against those of random images in the
+    concept's place, with Holm's correction for the number of concepts. Not applicable without a layer as of
+    ``grad_cam``, without training images if no concept is named, and if no range of the inputs is known.
+
+    Example: redness(image) is the mean of the red channel. It grows towards red at every place, and not towards green.
+
+    >>> grey = torch.full((1, 3, 2, 2), 0.5)
+    >>> harness.explain("tcav", redness, grey, target, concept="red", value_range=(0, 1)) > 0
+    tensor([[[[True, True],
+              [True, True]]]])
+    >>> harness.explain("tcav", redness, grey, target, concept="green", value_range=(0, 1)) > 0
+    tensor([[[[False, False],
+              [False, False]]]])
     """
     coarse = sensitivity_map(model, context, targets, prepared)
     context.tell(sensitivity=coarse.sum((1, 2, 3)))
-    return F.interpolate(coarse, inputs.shape[2:], mode="bilinear", align_corners=False)
+    return enlarged(coarse, inputs.shape[2:])
 
 
-def sensitivity_map(model: nn.Module, context: Samples, targets: Tensor, towards: Direction) -> Tensor:
+def sensitivity_map(model: nn.Module, context: Samples, targets: Tensor, towards: ConceptDirection) -> Tensor:
     """The layer's gradients times the direction, summed over channels: (N, 1, h, w), whose sum over places is S."""
     return mapped(
         model,
@@ -108,7 +128,7 @@ def sensitivity_map(model: nn.Module, context: Samples, targets: Tensor, towards
     )
 
 
-def _check(runs: int, images: int, alpha: float, labels: str, rows: int) -> None:
+def _check_concept_options(runs: int, images: int, alpha: float, labels: str, rows: int) -> None:
     for name, value, least in (("runs", runs, LEAST_RUNS), ("images", images, 2), ("rows", rows, 1)):
         check_number(name, value, least)
     if not alpha > 0:

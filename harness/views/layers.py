@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable
-from harness.explainers._layers import _calls  # what every module is given and gives, and how that can be read
+from harness.explainers._layers import module_calls
 from harness.explainers._layouts import CHANNELS_FIRST
 
 MOST_LAYERS, MOST_CHANNELS = 6, 5
@@ -17,8 +17,8 @@ WITH_WEIGHTS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 def calls_of(stage: Stage) -> list[Any]:
-    """Every call of a module for the first sample (``harness.explainers._layers.Call``), in their order."""
-    return _calls(stage.module, stage.first()[:1], stage.units.shape)
+    """Every call of a module for the first sample (``harness.explainers._layers.ModuleCall``), in their order."""
+    return module_calls(stage.module, stage.first()[:1], stage.units.shape)
 
 
 def automatic_layers(module: nn.Module, called: list[str]) -> list[str]:

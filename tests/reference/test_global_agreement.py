@@ -15,8 +15,8 @@ from torch import nn
 
 import harness
 from harness.explainers._tabular import global_key, training_table
-from harness.explainers.global_importance import LOSSES, loss_increases
-from harness.explainers.surrogates import _responses
+from harness.explainers.permutation_importance import LOSSES, loss_increases
+from harness.explainers.surrogates import tree_responses
 from harness.predictor import Predictor
 from harness.randomness import permutations
 from harness.registry import EXPLAINERS
@@ -141,7 +141,7 @@ def test_the_linear_surrogate_solves_the_normal_equations(world):
 def test_a_tree_grown_on_classes_by_squared_error_is_ginis_tree(world):
     table = table_of(world)
     fit, _ = table.split(0.3)
-    y = _responses(table, "class").argmax(1)
+    y = tree_responses(table, "class").argmax(1)
     state = table.random_state("tree surrogate")
     gini = DecisionTreeClassifier(max_depth=4, random_state=state).fit(table.values[fit], y[fit])
     assert np.allclose(given(world, "tree_surrogate", fit="class"), gini.feature_importances_, atol=1e-5)

@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics import pairwise_distances
 
-from harness.explainers.lime import _weights, ridge
+from harness.explainers.lime import coalition_weights, ridge
 
 
 @pytest.mark.parametrize("alpha", [0.01, 1.0, 30.0])
@@ -20,7 +20,7 @@ def test_lime_is_a_ridge_regression_weighted_by_the_cosine_distance(alpha, width
     masks = torch.rand(2, 60, 7) < 0.5
     masks[:, 0] = True
     worth = torch.randn(2, 60, dtype=torch.float64)
-    found = ridge(masks, _weights(masks, width), worth, alpha)
+    found = ridge(masks, coalition_weights(masks, width), worth, alpha)
     for own, y, coefficients in zip(masks.double().numpy(), worth.numpy(), found, strict=True):
         distance = pairwise_distances(own, own[:1], metric="cosine")[:, 0]
         kernel = np.sqrt(np.exp(-(distance**2) / width**2))  # the authors' form

@@ -242,7 +242,7 @@ def test_the_row_is_the_mean_over_the_tokens_that_the_head_reads(name, reads, se
 
 def test_each_sample_has_the_row_that_its_own_output_reads(seed):
     net, (x, targets) = Transformer().eval(), tokens(count=8)
-    end = lambda z: z[..., 0].argmax(1)  # noqa: E731  (as CLIP finds the end of a text)
+    end = lambda z: z[..., 0].argmax(1)  # as CLIP finds the end of a text
     net.reads = lambda z: z[torch.arange(len(z)), end(z)]
     with torch.no_grad():
         expected = net.by_hand(x)[1][-1].mean(1)[torch.arange(8), end(net.body(x))]

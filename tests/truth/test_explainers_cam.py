@@ -72,7 +72,7 @@ def test_grad_cam_pp_has_the_weights_that_the_derivatives_of_the_exponential_giv
     for n in range(2):
         for k in range(3):
             channel, slopes = factors[k] * x[n, 0], weights[targets[n], k].double()
-            expected[n, 0] += weight_by_derivatives(channel, lambda a: (slopes * a).sum()) * channel  # noqa: B023
+            expected[n, 0] += weight_by_derivatives(channel, lambda a, slopes=slopes: (slopes * a).sum()) * channel
     assert near(harness.explain("grad_cam_pp", net, x, targets), expected, 1e-4)
 
 

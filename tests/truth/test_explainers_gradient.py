@@ -170,20 +170,27 @@ def test_where_memory_runs_out_the_chunk_is_halved_until_it_does_not_and_stays_s
         assert all(after <= before // 2 for before, after in zip(failed, failed[1:], strict=False))
 
 
+def visited(net, count, draws, chunk):
+    """The pairs of sample and draw in the order in which ``visit`` hands over their gradients."""
+    samples = samples_of(net, torch.randn(count, 2), none_of(count), predictor=Predictor(net, chunk=chunk))
+    pairs = []
+
+    def use(sample, draw, gradients, logits):
+        assert gradients.shape == (len(sample), len(draw), 2) and logits.shape == (len(sample), len(draw))
+        pairs.extend((int(s), int(d)) for s in sample for d in draw)
+
+    _gradients.visit(net, samples, samples.targets, draws, lambda s, d: samples.inputs[s], use)
+    return pairs
+
+
 def test_points_are_numbered_by_sample_and_draw_in_blocks_no_larger_than_asked(seed):
     """Every pair once, a sample's draws in order, whatever the sizes."""
     for count, draws, chunk in ((1, 1, 1), (5, 1, 3), (3, 7, 2), (4, 3, 7), (2, 10, 9), (6, 2, 100)):
         net = Watched(nn.Linear(2, 3)).eval()
-        samples = samples_of(net, torch.randn(count, 2), none_of(count), predictor=Predictor(net, chunk=chunk))
-        met, net.rows = [], []
-
-        def use(sample, draw, gradients, logits):
-            assert gradients.shape == (len(sample), len(draw), 2) and logits.shape == (len(sample), len(draw))
-            met.extend((int(s), int(d)) for s in sample for d in draw)  # noqa: B023
-
-        _gradients.visit(net, samples, samples.targets, draws, lambda s, d: samples.inputs[s], use)  # noqa: B023
-        assert sorted(met) == [(s, d) for s in range(count) for d in range(draws)]
-        assert all([d for s, d in met if s == sample] == list(range(draws)) for sample in range(count))
+        net.rows = []
+        pairs = visited(net, count, draws, chunk)
+        assert sorted(pairs) == [(s, d) for s in range(count) for d in range(draws)]
+        assert all([d for s, d in pairs if s == sample] == list(range(draws)) for sample in range(count))
         assert max(net.rows) <= chunk
 
 

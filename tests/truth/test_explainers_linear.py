@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from explainer_worlds import explain, linear_net, model, near
-from harness.explainers.rise import _strips
+from harness.explainers.rise import bilinear_strips
 
 CONTRIBUTIONS = [
     *[
@@ -112,7 +112,9 @@ def test_rise_converges_to_the_contributions_seen_through_the_masks_covariance(c
     options = {"samples": samples, "cells": cells, "probability": probability, "score": "logit"}
     maps = [explain("rise", net, x, torch.tensor([1]), seed=run, **options) for run in range(runs)]
     found = torch.cat(maps)[:, 0].double()
-    rows, columns = ((s.double().mT @ s.double()).mean(0) for s in (_strips(9, cells), _strips(10, cells)))
+    rows, columns = (
+        (s.double().mT @ s.double()).mean(0) for s in (bilinear_strips(9, cells), bilinear_strips(10, cells))
+    )
     expected = rows @ (x[0] * weights[1]).sum(0).double() @ columns * (samples - 1) / samples
     error = found.std(0) / math.sqrt(runs)
     assert error.max() < expected.abs().max() / 10, "too few draws to tell"

@@ -9,7 +9,7 @@ import torch
 import harness
 from explainer_worlds import explain, linear_net, model, near, smooth_net
 from harness.api import samples_of
-from harness.explainers.shapley import _all_coalitions, efficient_regression, kernel_coalitions, shapley_values
+from harness.explainers.shapley import all_coalitions, efficient_regression, kernel_coalitions, values_from_worths
 
 ESTIMATORS = [
     ("exact_shapley", {}),
@@ -40,16 +40,16 @@ def many(seed_count, players):
 
 @pytest.mark.parametrize("players", [1, 2, 3, 5])
 def test_exact_values_are_mean_gains_over_all_orders(players, seed):
-    coalitions = _all_coalitions(players)
+    coalitions = all_coalitions(players)
     worth = torch.randn(1, 2**players, dtype=torch.float64)
     game = {players_of(row): float(worth[0, at]) for at, row in enumerate(coalitions)}
-    assert near(shapley_values(coalitions, worth)[0], by_hand(players, game), 1e-12)
+    assert near(values_from_worths(coalitions, worth)[0], by_hand(players, game), 1e-12)
 
 
 @pytest.mark.parametrize("players", [2, 3, 6, 9])
 def test_kernel_shap_over_all_coalitions_is_exact_for_random_games(players, seed):
     masks, weights = kernel_coalitions(many(3, players), players, 2**players - 2)
-    everyone = _all_coalitions(players)
+    everyone = all_coalitions(players)
     assert sorted(map(players_of, masks[0]), key=sorted) == sorted(map(players_of, everyone[1:-1]), key=sorted)
     sizes = masks[0].sum(1).tolist()
     kernel = torch.tensor([(players - 1) / (math.comb(players, s) * s * (players - s)) for s in sizes]).double()
@@ -58,7 +58,7 @@ def test_kernel_shap_over_all_coalitions_is_exact_for_random_games(players, seed
     worth = torch.randn(3, 2**players, dtype=torch.float64)
     number = (masks.long() << torch.arange(players)).sum(-1)
     gains, total = worth.gather(1, number) - worth[:, :1], worth[:, -1] - worth[:, 0]
-    assert near(efficient_regression(masks, weights, gains, total), shapley_values(everyone, worth), 1e-8)
+    assert near(efficient_regression(masks, weights, gains, total), values_from_worths(everyone, worth), 1e-8)
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 8])

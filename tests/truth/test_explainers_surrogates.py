@@ -10,7 +10,7 @@ from explainer_worlds import linear_net, model, near, smooth_net
 from harness.api import samples_of
 from harness.explainers._tabular import training_table
 from harness.explainers._trees import Condition, in_words, leaves, satisfied
-from harness.explainers.surrogates import Rule, decide, greedy_rules, used_shares
+from harness.explainers.rule_list import DecisionRule, decide, greedy_rules, used_shares
 from test_explainers_global import decided_net, told
 
 
@@ -125,7 +125,7 @@ def test_a_rule_list_by_hand(seed):
     y = np.array([0, 0, 0, 0, 1, 1, 2, 2])
     rules = greedy_rules(x, y, 6, 1, 0.1, 0)
     # The largest of the pure leaves first; then the two classes that are left.
-    assert rules[0] == Rule((Condition(0, False, 0.5),), 0, 0.5, 1.0)
+    assert rules[0] == DecisionRule((Condition(0, False, 0.5),), 0, 0.5, 1.0)
     assert [rule.decided for rule in rules] == [0.5, 0.25, 0.25] and rules[-1].conditions == ()
     assert rules[1].conditions[0].column == 1
     assert used_shares(rules, np.arange(3)).tolist() == [0.5, 0.25, 0]
@@ -136,7 +136,11 @@ def test_a_rule_list_by_hand(seed):
 
 def test_a_rule_on_two_columns_counts_for_both_and_rows_are_decided_by_the_first_that_fits():
     conditions = (Condition(0, True, 0.5), Condition(2, False, 1.0))
-    rules = [Rule(conditions, 3, 0.25, 1.0), Rule((Condition(2, True, 0.0),), 1, 0.5, 1.0), Rule((), 0, 0.25, 1.0)]
+    rules = [
+        DecisionRule(conditions, 3, 0.25, 1.0),
+        DecisionRule((Condition(2, True, 0.0),), 1, 0.5, 1.0),
+        DecisionRule((), 0, 0.25, 1.0),
+    ]
     assert used_shares(rules, np.arange(3)).tolist() == [0.25, 0, 0.75]
     x = np.array([[1, 0, 1], [1, 0, 2], [0, 0, 0], [0.5, 0, 1]], dtype=np.float32)
     assert decide(rules, x).tolist() == [3, 1, 0, 1]

@@ -19,10 +19,10 @@ from harness.engine.explain import Explaining
 from harness.explainers import _concepts
 from harness.explainers._at_layer import activations
 from harness.explainers._cavs import activation_vectors, classifier, concept_sets
-from harness.explainers._concept_scores import holm, most_significant, tcav_scores, two_sided_p
+from harness.explainers._concept_scores import holm_corrected, most_significant, tcav_scores, two_sided_p
 from harness.explainers._layers import choose_layer
 from harness.explainers._tabular import drawn_rows
-from harness.explainers.tcav import Direction, sensitivity_map
+from harness.explainers.tcav import ConceptDirection, sensitivity_map
 from harness.facts import Facts
 from harness.guards import ModelGuard
 from harness.predictor import Predictor
@@ -98,7 +98,7 @@ def test_the_sum_over_places_is_the_derivative_of_the_logit_along_the_vector(see
         layer = choose_layer(net, samples, layer=name)
         hidden = net[:tail](x).detach()
         vector = F.normalize(torch.randn(hidden[0].numel()).double(), dim=0).view_as(hidden[0])
-        found = sensitivity_map(net, samples, targets, Direction(layer, vector))
+        found = sensitivity_map(net, samples, targets, ConceptDirection(layer, vector))
         assert found.shape == (5, 1, *hidden.shape[2:])
         step = 1e-6
         ends = [net[tail:](hidden + sign * step * vector).gather(1, targets[:, None])[:, 0] for sign in (1, -1)]
@@ -187,8 +187,8 @@ def test_p_is_welchs_and_never_below_the_rarest_order():
 
 
 def test_holm_multiplies_by_how_many_are_left_and_keeps_the_order():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == [1, 1] and holm([0.02]) == [0.02]
+    assert holm_corrected([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_corrected([0.9, 0.8]) == [1, 1] and holm_corrected([0.02]) == [0.02]
 
 
 def test_the_most_significant_concept_has_the_smallest_p_and_among_equals_the_most_extreme_score():
@@ -278,7 +278,7 @@ def test_textures_and_colours_are_what_they_are_called(seed):
         assert near(levels.amax(1) - levels.amin(1), torch.full((40,), 0.5).double(), 1e-6)
     found = {name: float(Features()(F.interpolate(image(name), SIZE))[:, 0].mean() / 10) for name in _concepts.TEXTURES}
     assert found.pop("stripes") > 0.85 > 0.5 > max(found.values()), found
-    for number, name in enumerate(_concepts.COLOURS):
+    for number, name in enumerate(_concepts.CONCEPT_COLOURS):
         others = [other for other in range(3) if other != number]
         assert (image(name)[:, number] >= image(name)[:, others].amax(1) + 0.59).all()
     spectrum = torch.fft.rfft2(image("random", 1)[:, 0]).abs().mean(0)
@@ -382,7 +382,7 @@ def test_captum_counts_the_same_signs_along_the_same_vector(tmp_path, seed):
     concepts = [Concept(number, name, pictures[name].split(3)) for number, name in enumerate(pictures)]
     theirs = TCAV(net, ["0"], classifier=Given(), save_path=str(tmp_path), model_id="net")
     found = theirs.interpret(x, [concepts], target=1)["0-1"]["0"]
-    slopes = sensitivity_map(net, samples, samples.targets, Direction(layer, own.vector)).sum((1, 2, 3))
+    slopes = sensitivity_map(net, samples, samples.targets, ConceptDirection(layer, own.vector)).sum((1, 2, 3))
     assert float(found["sign_count"][0]) == pytest.approx(float((slopes > 0).double().mean()), abs=1e-6)
     assert float(found["magnitude"][0]) == pytest.approx(float(slopes.mean()), rel=1e-3)
 

@@ -8,7 +8,7 @@ from torch import nn
 import harness
 from explainer_worlds import explain, linear_net, near, small_cnn
 from harness.api import samples_of
-from harness.explainers.rise import _Masks, _strips
+from harness.explainers.rise import RiseMasks, bilinear_strips
 from harness.randomness import element, uniform
 
 
@@ -99,7 +99,7 @@ def rise_mask_by_hand(coins, shift, shape):
 @pytest.mark.parametrize(("cells", "shape"), [(7, (28, 28)), (3, (10, 8)), (1, (4, 5)), (5, (5, 13))])
 def test_rises_masks_are_those_of_the_released_code(cells, shape, seed):
     keys = torch.randint(2**62, (2,))
-    masks = _Masks(keys, cells, 0.4, tuple(_strips(length, cells) for length in shape))
+    masks = RiseMasks(keys, cells, 0.4, tuple(bilinear_strips(length, cells) for length in shape))
     pairs = [(sample, draw) for sample in range(2) for draw in range(6)]
     found = masks.of_rows(*torch.tensor(pairs).T)
     shifts = set()
@@ -117,7 +117,9 @@ def test_rises_masks_are_those_of_the_released_code(cells, shape, seed):
 
 def test_rise_is_its_masks_weighted_by_the_scores_they_reach(seed):
     net, x, targets = small_cnn(), torch.randn(2, 3, 9, 9), torch.tensor([2, 0])
-    masks = _Masks(samples_of(net, x, targets).stream("rise masks"), 3, 0.5, (_strips(9, 3), _strips(9, 3)))
+    masks = RiseMasks(
+        samples_of(net, x, targets).stream("rise masks"), 3, 0.5, (bilinear_strips(9, 3), bilinear_strips(9, 3))
+    )
     for row in range(2):
         z = masks.of_rows(torch.full((40,), row), torch.arange(40))
         v = net(x[row] * z[:, None]).softmax(1)[:, targets[row]].detach()

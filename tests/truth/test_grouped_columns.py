@@ -14,7 +14,7 @@ from harness.errors import NotApplicable
 from harness.explainers._tabular import training_table
 from harness.explainers._trees import Condition
 from harness.explainers.global_importance import eliminated
-from harness.explainers.surrogates import Rule, used_shares
+from harness.explainers.rule_list import DecisionRule, used_shares
 
 COLUMNS = (0, 1, 1, 1, 2, 2, 3)  # a number, a category of three, a category of two that is not used, a number
 GLOBALS = ["permutation_importance", "mutual_information", "rfe", "random_forest", "tree_surrogate", "rule_list"]
@@ -125,8 +125,8 @@ def test_a_column_is_eliminated_by_the_sum_of_its_squares():
 
 
 def test_a_rule_on_two_numbers_of_a_column_counts_once():
-    rule = Rule((Condition(1, True, 0.5), Condition(2, False, 0.5)), 1, 0.5, 1.0)
-    assert used_shares([rule, Rule((), 0, 0.5, 1.0)], np.array(COLUMNS)).tolist() == [0, 0.5, 0, 0]
+    rule = DecisionRule((Condition(1, True, 0.5), Condition(2, False, 0.5)), 1, 0.5, 1.0)
+    assert used_shares([rule, DecisionRule((), 0, 0.5, 1.0)], np.array(COLUMNS)).tolist() == [0, 0.5, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["captum_kernel_shap", "captum_lime"])

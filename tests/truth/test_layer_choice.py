@@ -12,7 +12,7 @@ from explainer_worlds import linear_net, model, small_cnn
 from harness.api import samples_of
 from harness.explainers._at_layer import mapped
 from harness.explainers._layers import choose_layer
-from harness.explainers._layouts import CHANNELS_FIRST, CHANNELS_LAST, TOKENS, Reader, settle
+from harness.explainers._layouts import CHANNELS_FIRST, CHANNELS_LAST, TOKENS, ShapeReader, settle
 from harness.models.lite0 import EfficientNetLite0
 
 TORCHVISION = torchvision.models
@@ -223,7 +223,7 @@ def test_a_layer_norm_over_channels_that_come_first_is_read_so():
 
 
 def test_tokens_lie_on_the_grid_of_the_map_they_were_made_from():
-    reader = Reader((48, 96))
+    reader = ShapeReader((48, 96))
     assert [layout.grid for layout in reader.read((1, 16, 6, 12))] == [(6, 12)]
     (layout,) = reader.read((1, 75, 16))
     assert (layout.grid, layout.prefix) == ((6, 12), 3)
@@ -232,18 +232,18 @@ def test_tokens_lie_on_the_grid_of_the_map_they_were_made_from():
 
 
 def test_what_lies_inside_an_attention_has_no_places():
-    reader = Reader((64, 64))
+    reader = ShapeReader((64, 64))
     assert reader.read((1, 2, 17, 17)), "by its shape it could be a map"
     assert reader.read((1, 17, 8))[0].prefix == 1
     assert reader.read((1, 2, 17, 17)) == reader.read((1, 2, 17, 16)) == []
 
 
 def test_tokens_without_a_map_lie_on_the_only_grid_of_patches_that_fits():
-    (layout,) = Reader((48, 96)).read((1, 33, 16))
+    (layout,) = ShapeReader((48, 96)).read((1, 33, 16))
     assert (layout.grid, layout.prefix) == ((4, 8), 1)
-    assert Reader((48, 96)).read((1, 30, 16)) == [], "no patches of that number"
-    assert Reader((48, 48), prefix=0).read((1, 17, 8)) == []
-    (layout,) = Reader((60, 60)).read((1, 41, 8))
+    assert ShapeReader((48, 96)).read((1, 30, 16)) == [], "no patches of that number"
+    assert ShapeReader((48, 48), prefix=0).read((1, 17, 8)) == []
+    (layout,) = ShapeReader((60, 60)).read((1, 41, 8))
     assert (layout.grid, layout.prefix) == ((6, 6), 5)
 
 
@@ -267,7 +267,7 @@ def test_tokens_made_by_hand_are_read_too(seed):
 
 
 def test_tokens_that_fit_two_grids_are_told_apart_by_where_a_change_goes_or_not_at_all(seed):
-    both = Reader((60, 60)).read((1, 17, 8))
+    both = ShapeReader((60, 60)).read((1, 17, 8))
     assert {(layout.grid, layout.prefix) for layout in both} == {((4, 4), 1), ((3, 3), 8)}
     places = lambda x: nn.functional.avg_pool2d(x, 15).flatten(2).transpose(1, 2).repeat(1, 1, 8)
     tokens = lambda x: torch.cat([torch.zeros(len(x), 1, 8), places(x)], 1)

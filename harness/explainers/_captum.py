@@ -1,0 +1,53 @@
+"""Calling captum: what it needs of a model, and its errors as NotApplicable."""
+
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from harness.checks import class_count, first_line
+from harness.errors import NotApplicable
+from harness.samples import Samples
+
+
+def number_of_outputs(model: nn.Module, context: Samples, /, **options: object) -> int:
+    """The number of the model's outputs."""
+    return class_count(context.predictor.logits(context.inputs[:1]))
+
+
+def number_of_differentiable_outputs(model: nn.Module, context: Samples, /, **options: object) -> int:
+    """The number of the model's outputs; NotApplicable where no gradient of them reaches the input."""
+    one = context.inputs[:1].clone().requires_grad_()
+    with torch.enable_grad():
+        outputs = model(one.clone())
+        reached = outputs.requires_grad and torch.autograd.grad(outputs.sum(), one, allow_unused=True)[0] is not None
+    if not reached:
+        raise NotApplicable("no gradient of the model's output reaches its input")
+    return class_count(outputs)
+
+
+def captum_target(targets: Tensor, outputs: int) -> Tensor | None:
+    """The target as captum expects it: the class of each sample, or None where the model has a single output."""
+    return None if outputs == 1 else targets
+
+
+def captum_answer(attribute: Callable[[], Tensor]) -> Tensor:
+    """Captum's result; NotApplicable with captum's message where it cannot serve the model."""
+    with _captum_refusals(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its warning that it sets hooks
+        return attribute()
+
+
+@contextmanager
+def _captum_refusals() -> Iterator[None]:
+    """Turn errors that captum itself raises into NotApplicable; errors of torch or of the model pass unchanged."""
+    try:
+        yield
+    except (TypeError, RuntimeError, AssertionError) as error:
+        innermost = list(traceback.walk_tb(error.__traceback__))[-1][0]
+        if not innermost.f_globals.get("__name__", "").startswith("captum."):
+            raise
+        raise NotApplicable(f"captum: {first_line(error)}") from error
