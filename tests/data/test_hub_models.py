@@ -9,10 +9,11 @@ from PIL import Image
 import harness
 from harness.engine.stage import Protocol, set_stage
 from harness.errors import UserError
-from harness.models.huggingface import huggingface
-from harness.models.timm_models import timm
 from harness.sources import Data
 from harness.units import Units
+from named_options import model_named
+
+huggingface, timm = model_named("huggingface"), model_named("timm")
 
 library = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
