@@ -94,7 +94,7 @@ def _timm_transform(library: Any, module: nn.Module, size: int | None) -> Prepro
     sized = {} if size is None else {"img_size": size}
     config = library.data.resolve_data_config(sized, model=module)
     return partial(
-        _transformed_image, library.data.create_timm_transform(**config, is_training=False), config["input_size"][0]
+        _transformed_image, library.data.create_transform(**config, is_training=False), config["input_size"][0]
     )
 
 

@@ -176,7 +176,7 @@ def test_images_are_made_as_they_are_read_and_not_before(monkeypatch):
         made.append(len(numbers))
         return np.zeros((len(numbers), 64, 64))
 
-    monkeypatch.setattr(tetrominoes.Family, "mixed", mixed)
+    monkeypatch.setattr(tetrominoes.TetrominoFamily, "mixed", mixed)
     data.items[3], data.items[7:9]
     assert made == [1, 2]
 
