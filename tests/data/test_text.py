@@ -217,7 +217,7 @@ def test_weights_are_read_from_the_plain_fields_of_an_onnx_file():
         (onnx_file()[:-3], "cut short"),
         (onnx_file(shape=(3, 2)), "expected float32"),
         (onnx_file(kind=7), "of kind 7"),
-        (b"\xff" * 20, "no end"),
+        (b"\xff" * 20, "does not end"),
         (b"\x0b\x01", "do not use"),
     ],
 )
