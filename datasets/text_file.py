@@ -1,4 +1,4 @@
-"""The user's own texts: a text file beside a file of labels, or a CSV or Parquet table of texts and labels."""
+"""The user's own texts: a text file with a second file of labels, or a CSV or Parquet table of texts and labels."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,25 +8,33 @@ from typing import Any
 
 import torch
 
-from harness.datasets._own import class_indices, own_file, read_names, readable, whole_rows
+from harness.datasets.own_files import (
+    LABEL_OPTIONS,
+    LabelOptions,
+    class_indices,
+    class_names,
+    own_file,
+    read_or_refuse,
+    whole_rows,
+)
 from harness.errors import UserError, one_line, unknown
 from harness.registry import dataset
 from harness.sources import Data
 
-CHUNK = 4096  # rows read at a time
+ROWS_AT_A_TIME = 4096  # that are read
 
 
 class Texts(Sequence):
-    """Texts that lie in a temporary file: each is read when it is asked for."""
+    """Texts in a temporary file, each read when it is accessed."""
 
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="harness-")
         self._path = Path(self._folder.name) / "texts"
         self._ends = [0]
-        self._file = open(self._path, "w+b")  # open as long as the texts are in use
+        self._file = open(self._path, "w+b")  # stays open as long as the texts are in use
 
     def append(self, text: str) -> None:
-        """One more text, at the end."""
+        """Add a text at the end."""
         self._file.seek(self._ends[-1])
         self._file.write(text.encode())
         self._ends.append(self._file.tell())
@@ -46,33 +54,34 @@ def text(
     path: str | None = None,
     labels: str | None = None,
     text_column: str = "text",
-    label_column: str = "label",
     id_column: str | None = None,
-    classes: str | None = None,
+    label: LabelOptions = LABEL_OPTIONS,
 ) -> Data:
     """The texts of a file with one a line, labelled by a second file, or of a CSV or Parquet table with their labels.
 
-    A ``.txt`` file holds one text a line and the file ``labels`` one label a line; a ``.csv`` or ``.parquet`` file
-    has the columns ``text_column`` and ``label_column``, and ``id_column`` if wanted. Labels are class indices from 0,
-    or names, which stand for their line in the text file ``classes``, or without it for their place among the sorted
-    names. Without ``labels`` the texts of a ``.txt`` file have none. Items are str; the model says what its tokens are.
+    ``path`` is a ``.txt`` file with one text a line, whose labels are in the file ``labels``, one a line; without
+    ``labels`` the texts have none. Or it is a ``.csv`` or ``.parquet`` file with the columns ``text_column`` and
+    ``label_column``, and optionally ``id_column`` with a unique name for each text. ``LabelOptions`` describes
+    ``label_column`` and ``classes``; the labels of a ``.txt`` file are read in the same way. Items are str, which the
+    model divides into tokens.
 
-    Texts are read in pieces into a temporary file and from there one at a time. Empty ones, nothing but white space,
-    are left out and named in ``skipped``. UserError, with one line, for a missing file or column, text that is not
-    UTF-8, as many labels as there are not texts, a label that is neither index nor name, and no text at all.
+    Texts are copied in pieces into a temporary file, from which they are read one at a time. Empty texts and those of
+    white space only are left out and listed in ``skipped``. UserError for a file or column that does not exist, text
+    that is not UTF-8, numbers of labels and texts that differ, a label that is neither index nor name, and no text at
+    all.
     """
     file = own_file(path, "text", "a text file with one text a line, or a CSV or Parquet file")
     return texts_of(
-        _rows(file, labels, text_column, label_column, id_column),
+        _labelled_texts(file, labels, text_column, label.label_column, id_column),
         file.name,
-        read_names(Path(classes).expanduser()) if classes else None,
+        class_names(label.classes),
     )
 
 
 def texts_of(rows: Iterator[tuple[str | None, Any, Any]], source: str, names: tuple[str, ...] | None) -> Data:
-    """Texts with label and id, one row after the other, as data; what has no id is called after its row."""
+    """Rows of (text, label, id) as data; a row without id is named by its number. ``source`` is named in errors."""
     texts, ids, labels, skipped = Texts(), [], [], []
-    for number, (words, label, name) in enumerate(_said(rows, source)):
+    for number, (words, label, name) in enumerate(_with_read_errors(rows, source)):
         name = f"row_{number}" if name is None else str(name)
         if words is None or not words.strip():
             skipped.append(f"{name}: the text is empty")
@@ -93,7 +102,8 @@ def texts_of(rows: Iterator[tuple[str | None, Any, Any]], source: str, names: tu
     )
 
 
-def _said(rows: Iterator[Any], source: str) -> Iterator[Any]:
+def _with_read_errors(rows: Iterator[Any], source: str) -> Iterator[Any]:
+    """The rows; an error while they are read becomes a UserError."""
     try:
         yield from rows
     except UserError:
@@ -102,13 +112,13 @@ def _said(rows: Iterator[Any], source: str) -> Iterator[Any]:
         raise UserError(f"{source} cannot be read: {one_line(error)}") from None
 
 
-def _rows(
+def _labelled_texts(
     file: Path, labels: str | None, text_column: str, label_column: str, id_column: str | None
 ) -> Iterator[tuple[str | None, Any, Any]]:
     kind = file.suffix.lower()
     if kind == ".txt":
-        return _lines(file, Path(labels).expanduser() if labels else None)
-    readers = {".csv": _csv, ".parquet": _parquet}
+        return _text_lines(file, Path(labels).expanduser() if labels else None)
+    readers = {".csv": _csv_texts, ".parquet": _parquet_texts}
     if kind not in readers:
         raise UserError(f"path {str(file)!r} is no file of a known kind: .txt, {', '.join(readers)}")
     if labels is not None:
@@ -116,52 +126,54 @@ def _rows(
     return readers[kind](file, text_column, label_column, id_column)
 
 
-def _lines(file: Path, labels: Path | None) -> Iterator[tuple[str, str | None, None]]:
-    given = None
+def _text_lines(file: Path, labels: Path | None) -> Iterator[tuple[str, str | None, None]]:
+    label_lines = None
     if labels is not None:
-        content = readable(labels, "labels file", lambda: labels.read_text(encoding="utf-8-sig"))
-        given = [line.strip() for line in content.splitlines()]
+        content = read_or_refuse(labels, "labels file", lambda: labels.read_text(encoding="utf-8-sig"))
+        label_lines = [line.strip() for line in content.splitlines()]
     count = 0
     with open(file, encoding="utf-8-sig") as lines:
         for count, line in enumerate(lines, 1):
-            if given is not None and count > len(given):
-                raise UserError(f"{labels} holds {len(given)} labels, but {file} more texts; expected one for each")
-            yield line.rstrip("\n"), None if given is None else given[count - 1], None
-    if given is not None and count < len(given):
-        raise UserError(f"{labels} holds {len(given)} labels for {count} texts in {file}, expected one for each")
+            if label_lines is not None and count > len(label_lines):
+                raise UserError(
+                    f"{labels} holds {len(label_lines)} labels, but {file} more texts; expected one for each"
+                )
+            yield line.rstrip("\n"), None if label_lines is None else label_lines[count - 1], None
+    if label_lines is not None and count < len(label_lines):
+        raise UserError(f"{labels} holds {len(label_lines)} labels for {count} texts in {file}, expected one for each")
 
 
-def _csv(file: Path, *columns: str | None) -> Iterator[tuple[str, str, str | None]]:
+def _csv_texts(file: Path, *columns: str | None) -> Iterator[tuple[str, str, str | None]]:
     import pandas as pd
 
     read = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}  # a text may be "NA"
-    _check_columns(file, list(pd.read_csv(file, nrows=0, encoding="utf-8-sig").columns), columns)
-    with pd.read_csv(file, chunksize=CHUNK, index_col=False, **read) as chunks:
-        while (chunk := _next(chunks)) is not None:
-            yield from _triples(*(None if name is None else chunk[name].tolist() for name in columns))
+    _check_wanted_columns(file, list(pd.read_csv(file, nrows=0, encoding="utf-8-sig").columns), columns)
+    with pd.read_csv(file, chunksize=ROWS_AT_A_TIME, index_col=False, **read) as chunks:
+        while (chunk := _next_chunk(chunks)) is not None:
+            yield from _checked_texts(*(None if name is None else chunk[name].tolist() for name in columns))
 
 
-def _next(chunks: Any) -> Any:
+def _next_chunk(chunks: Any) -> Any:
     with whole_rows():
         return next(chunks, None)
 
 
-def _parquet(file: Path, *columns: str | None) -> Iterator[tuple[str | None, str, str | None]]:
+def _parquet_texts(file: Path, *columns: str | None) -> Iterator[tuple[str | None, str, str | None]]:
     from pyarrow import parquet
 
     table = parquet.ParquetFile(file)
-    _check_columns(file, table.schema_arrow.names, columns)
-    for batch in table.iter_batches(CHUNK, columns=[name for name in columns if name is not None]):
-        yield from _triples(*(None if name is None else batch.column(name).to_pylist() for name in columns))
+    _check_wanted_columns(file, table.schema_arrow.names, columns)
+    for batch in table.iter_batches(ROWS_AT_A_TIME, columns=[name for name in columns if name is not None]):
+        yield from _checked_texts(*(None if name is None else batch.column(name).to_pylist() for name in columns))
 
 
-def _check_columns(file: Path, there: list[str], wanted: Sequence[str | None]) -> None:
+def _check_wanted_columns(file: Path, there: list[str], wanted: Sequence[str | None]) -> None:
     for name in wanted:
         if name is not None and name not in there:
             raise unknown(f"column of {file}", name, map(str, there))
 
 
-def _triples(texts: Any, labels: Any, ids: Any) -> Iterator[tuple[str | None, str, Any]]:
+def _checked_texts(texts: Any, labels: Any, ids: Any) -> Iterator[tuple[str | None, str, Any]]:
     for row, (words, label) in enumerate(zip(texts, labels, strict=True)):
         if words is not None and not isinstance(words, str):
             raise UserError(f"the column of texts holds {words!r}, expected texts")

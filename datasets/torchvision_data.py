@@ -1,4 +1,4 @@
-"""The data sets of torchvision, from files that are there already: nothing is ever downloaded."""
+"""The data sets of torchvision, from files on this machine: nothing is downloaded."""
 
 import inspect
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from harness.errors import UserError, one_line, unknown
 from harness.registry import dataset
 from harness.sources import Data
 
-SPLITS = ("test", "train", "val")
-UNCHECKED = ("LSUN", "LSUNClass")  # unpickle a file in their folder whose content nobody has checked
+TORCHVISION_SPLITS = ("test", "train", "val")
+UNCHECKED = ("LSUN", "LSUNClass")  # they unpickle a file in their folder without checking it
 
 
 class Pictures(Sequence):
-    """The images of a data set of (image, label) pairs, each made when it is asked for."""
+    """The images of a data set of (image, label) pairs, each read when it is accessed."""
 
     def __init__(self, pairs: Any) -> None:
         self.pairs = pairs
@@ -29,32 +29,38 @@ class Pictures(Sequence):
 
 
 @dataset(
-    modality="image", source="torchvision.datasets", licence="of the set", samples="of the set", classes="of the set"
+    name="torchvision",
+    modality="image",
+    source="torchvision.datasets",
+    licence="of the set",
+    samples="of the set",
+    classes="of the set",
 )
-def torchvision(*, which: str | None = None, root: str | None = None, split: str = "test") -> Data:
+def torchvision_set(*, which: str | None = None, root: str | None = None, split: str = "test") -> Data:
     """A classification set of torchvision such as MNIST, CIFAR10, ImageFolder or FakeData, from files on this machine.
 
-    ``which`` is its name in ``torchvision.datasets`` and ``root`` the folder it is given there; ``split`` is test,
-    train or val, for sets that are divided. Items are PIL images. Labels are those that the set keeps beside its
-    images, or are read image by image where it keeps none. FakeData needs no root: 1,000 noise images of ten classes.
-    torchvision unpickles the batches of CIFAR10 and CIFAR100, after it has checked that their MD5 is the published one.
+    ``which`` is the name of the data set in ``torchvision.datasets`` and ``root`` the folder of its files. ``split`` is
+    test, train or val, for data sets that are divided. Items are PIL images. Labels are the list of labels that the
+    data set holds, or are read image by image where there is none. FakeData needs no root: it is 1,000 noise images of
+    ten classes. torchvision unpickles the files of CIFAR10 and CIFAR100, after it has compared their MD5 with the
+    published one.
 
-    UserError, with one line, for an unknown set or split, files that are not there (nothing is downloaded), and a set
+    UserError for an unknown data set or split, for files that do not exist (nothing is downloaded), and for a data set
     whose labels are not classes.
     """
-    pairs = _opened(which, root, split)
+    pairs = _open_torchvision_set(which, root, split)
     if len(pairs) == 0:
         raise UserError(f"torchvision's {which} holds no image under root {root!r}")
     return Data(
         ids=[f"{which}_{number}" for number in range(len(pairs))],
         items=Pictures(pairs),
-        labels=_labels(which, pairs),
+        labels=_class_of_images(which, pairs),
         modality="image",
-        classes=_classes(pairs),
+        classes=_names_of_classes(pairs),
     )
 
 
-def _opened(which: str | None, root: str | None, split: str) -> Any:
+def _open_torchvision_set(which: str | None, root: str | None, split: str) -> Any:
     from torchvision import datasets as sets
 
     kinds = {name: getattr(sets, name) for name in sets.__all__}
@@ -63,43 +69,42 @@ def _opened(which: str | None, root: str | None, split: str) -> Any:
         raise UserError(f"torchvision's {which} unpickles a file in its folder, which could run code; it is not read")
     if which not in names:
         raise unknown("torchvision data set (which=)", which, names)
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
+    if split not in TORCHVISION_SPLITS:
+        raise unknown("split", split, TORCHVISION_SPLITS)
     make = getattr(sets, which)
     taken = inspect.signature(make).parameters
-    given = {"download": False, "root": root, "split": split, "train": split == "train"}
+    arguments = {"download": False, "root": root, "split": split, "train": split == "train"}
     if "train" in taken and "split" not in taken and split == "val":
         raise UserError(f"torchvision's {which} has no split val, only test and train")
     if "root" in taken and root is None and which != "FakeData":
         raise UserError(f"torchvision's {which} needs root=FOLDER, the folder its files lie in")
     try:
-        return make(**{name: value for name, value in given.items() if name in taken})
+        return make(**{name: value for name, value in arguments.items() if name in taken})
     except (RuntimeError, OSError, ValueError, TypeError, ImportError) as error:
         raise UserError(
-            f"torchvision has no {which} ({split}) under root {root!r}: {_said(error)}; put there what "
-            f"torchvision.datasets.{which} expects, nothing is downloaded"
+            f"torchvision has no {which} ({split}) under root {root!r}: {_without_download_hint(error)}; put there "
+            f"what torchvision.datasets.{which} expects, nothing is downloaded"
         ) from None
 
 
-def _labels(which: str, pairs: Any) -> Tensor:
-    kept = getattr(pairs, "targets", getattr(pairs, "labels", None))
-    labels = (
-        kept if kept is not None and len(kept) == len(pairs) else [pairs[number][1] for number in range(len(pairs))]
-    )
+def _class_of_images(which: str, pairs: Any) -> Tensor:
+    labels = getattr(pairs, "targets", getattr(pairs, "labels", None))
+    if labels is None or len(labels) != len(pairs):
+        labels = [pairs[number][1] for number in range(len(pairs))]
     try:
-        found = torch.as_tensor(labels)
+        indices = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError):
-        found = torch.empty(0)
-    if found.shape != (len(pairs),) or found.is_floating_point():
+        indices = torch.empty(0)
+    if indices.shape != (len(pairs),) or indices.is_floating_point():
         raise UserError(f"the labels of torchvision's {which} are {labels[0]!r:.60}, ..., expected one class per image")
-    return found.long()
+    return indices.long()
 
 
-def _classes(pairs: Any) -> tuple[str, ...] | None:
-    """The names of the classes, where the set tells them; of several names for one class the first."""
+def _names_of_classes(pairs: Any) -> tuple[str, ...] | None:
+    """The names of the classes, or None where the data set has none; of several names for one class the first."""
     names = getattr(pairs, "classes", None)
     return None if names is None else tuple(str(name if isinstance(name, str) else name[0]) for name in names)
 
 
-def _said(error: Exception) -> str:
+def _without_download_hint(error: Exception) -> str:
     return one_line(error).replace(" You can use download=True to download it", "")[:200]

@@ -1,4 +1,4 @@
-"""Texts as dianna's film-review network reads them: tokens in lower case, each a word vector of 100 numbers."""
+"""Texts as inputs of dianna's film-review network: lower-case tokens, each a word vector of 100 numbers."""
 
 import re
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from harness.sources import LoadedModel, Wording
 
 DIANNA = Wheel("dianna-1.4.0-py3-none-any.whl", "548dc61a140efaceaf722d3905d833368ce758238c1d14f87632a807d627df70")
 NETWORK, VOCABULARY = "dianna/data/movie_review_model.onnx", "dianna/data/movie_reviews_word_vectors.txt"
-UNKNOWN, PADDING, SIZE = "<unk>", "<pad>", 100
-LEAST_LENGTH = 5  # of an input: the network's longest filter
+UNKNOWN, PADDING, VECTOR_SIZE = "<unk>", "<pad>", 100
+LEAST_LENGTH = 5  # of an input in tokens: the width of the network's widest filter
 
-# do n't, it 's: contractions are two tokens, as in the vocabulary; every other sign is one of its own.
+# Contractions are two tokens (do n't, it 's), as in the vocabulary; every punctuation mark is one token.
 TOKEN = re.compile(r"\w+(?=n't)|n't|'\w+|\w+|[^\w\s]")
 
 
 @cache
 def published_weights() -> dict[str, Tensor]:
-    """The weights of dianna's network by their names, word vectors among them."""
+    """The weights of dianna's network by their names, word vectors included."""
     (content,) = read_members(DIANNA, NETWORK).values()
     return initialisers(content)
 
@@ -37,7 +37,7 @@ def vocabulary() -> dict[str, int]:
 
 
 def tokens_of(text: Any, length: int) -> list[str]:
-    """The first ``length`` tokens of a text; ValueError where it has none, NotApplicable for what is no text."""
+    """The first ``length`` tokens of a text; ValueError for a text without tokens, NotApplicable for other items."""
     if not isinstance(text, str):
         raise NotApplicable(f"the model reads texts, the data holds {type(text).__name__}")
     tokens = TOKEN.findall(text.lower())
@@ -46,8 +46,8 @@ def tokens_of(text: Any, length: int) -> list[str]:
     return tokens[:length]
 
 
-def numbers_of(text: str, length: int) -> Tensor:
-    """The numbers of a text's words (length,), unknown ones and padding among them."""
+def word_numbers(text: str, length: int) -> Tensor:
+    """The numbers (length,) of a text's words in the vocabulary; unknown words and padding have numbers too."""
     known = vocabulary()
     tokens = tokens_of(text, length)
     padding = [PADDING] * (length - len(tokens))
@@ -55,34 +55,36 @@ def numbers_of(text: str, length: int) -> Tensor:
 
 
 def words_of(text: str, length: int) -> Tensor:
-    """Every token a word by itself, and all padding the last one, (length,)."""
+    """The word number (length,) of every token: each token is a word, and all padding is the last word."""
     return torch.arange(length).clamp(max=len(tokens_of(text, length)))
 
 
-def reading(module: torch.nn.Module, length: int, classes: tuple[str, ...]) -> LoadedModel:
-    """A network from word vectors (N, length, 100) to logits, with how texts become its inputs."""
+def word_vector_model(module: torch.nn.Module, length: int, classes: tuple[str, ...]) -> LoadedModel:
+    """A network from word vectors (N, length, 100) to logits, as a model of texts."""
     vectors, known = published_weights()["embedding.weight"], vocabulary()
     wording = Wording(
         tokens=partial(tokens_of, length=length),
         words=partial(words_of, length=length),
         fillers={"pad": vectors[known[PADDING]], "mask": vectors[known[UNKNOWN]]},
     )
-    return LoadedModel(module, lambda text: vectors[numbers_of(text, length)], classes=classes, wording=wording)
+    return LoadedModel(module, lambda text: vectors[word_numbers(text, length)], classes=classes, wording=wording)
 
 
 def check_length(length: int) -> int:
-    """How many tokens an input has, or one line on what is wrong with it."""
+    """``length``; UserError where it is too small for the network."""
     if length < LEAST_LENGTH:
-        raise UserError(f"length is {length}, expected at least {LEAST_LENGTH} tokens, the network's longest filter")
+        raise UserError(
+            f"length is {length}, expected at least {LEAST_LENGTH} tokens, the width of the network's widest filter"
+        )
     return length
 
 
 class WordVectors(Sequence):
-    """Texts as word vectors: made when they are asked for, by a slice or a tensor of places, (n, length, 100)."""
+    """Texts as word vectors (n, length, 100), made when they are accessed by a slice or a tensor of places."""
 
     def __init__(self, texts: Sequence[str], length: int) -> None:
         self.vectors = published_weights()["embedding.weight"]
-        self.numbers = torch.stack([numbers_of(text, length) for text in texts])
+        self.numbers = torch.stack([word_numbers(text, length) for text in texts])
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -1,7 +1,7 @@
-"""What a file of torch.export says in text that torch would evaluate as Python, looked at before torch reads it.
+"""Checks the text in a file of torch.export that torch would evaluate as Python, before torch reads the file.
 
-Shapes are expressions that sympy evaluates, operations are names that are looked up from ``torch`` on, guards are lines
-of Python, and what is neither tensor nor text is unpickled: a file made for it could run anything while it is read.
+Shapes are expressions that sympy evaluates, operations are names that torch looks up, guards are lines of Python, and
+whatever is neither tensor nor text is unpickled. So a malicious file could run anything while it is read.
 """
 
 import ast
@@ -18,9 +18,9 @@ OPERATION = re.compile(
     r"torch\.ops\.(?!load|import)[a-zA-Z]\w*\.\w+(\.\w+)?|torch\.(_sym|sym)_\w+|math\.\w+"
     r"|_operator\.(abs|add|and_|eq|floordiv|ge|getitem|gt|le|lt|mod|mul|ne|neg|not_|or_|pos|pow|sub|truediv)"
 )
-LOOKED_UP = "torch", "_operator", "math", "#"  # with which names begin that torch looks up
-OBJECTS = "custom_obj_", "opaque_obj_"  # with which files begin that are unpickled
-PARTS = (
+LOOKED_UP = "torch", "_operator", "math", "#"  # prefixes of the names that torch looks up
+OBJECTS = "custom_obj_", "opaque_obj_"  # prefixes of the files that torch unpickles
+FORMULA_PARTS = (  # syntax that a formula may have
     ast.Expression,
     ast.Call,
     ast.keyword,
@@ -36,31 +36,38 @@ PARTS = (
     ast.boolop,
     ast.cmpop,
 )
-IN_GUARDS = ast.Subscript, ast.Attribute, ast.Tuple, ast.List
-OF_TENSORS = "size", "stride", "storage_offset", "shape", "ndim", "dim"
-OF_MODULES = re.compile(r"math\.[a-z]\w*|torch\.(_sym|sym)_\w+")  # functions of numbers
-LITERALS = {"Symbol": r"[a-zA-Z]\w*", "Float": r"-?[\d.e+-]+", "Integer": r"-?\d+"}  # what is told by a text
+GUARD_PARTS = ast.Subscript, ast.Attribute, ast.Tuple, ast.List
+TENSOR_ATTRIBUTES = "size", "stride", "storage_offset", "shape", "ndim", "dim"
+NUMBER_FUNCTIONS = re.compile(r"math\.[a-z]\w*|torch\.(_sym|sym)_\w+")
+LITERALS = {
+    "Symbol": r"[a-zA-Z]\w*",
+    "Float": r"-?[\d.e+-]+",
+    "Integer": r"-?\d+",
+}  # function -> the text that it may take
 
 
 def check_program(file: Path) -> None:
-    """Refuse, with one line, a file of torch.export whose reading would run more than a program of torch needs."""
+    """UserError for a file of torch.export that could run more than a program of torch while it is read."""
     with zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():  # all of a name, if a name is there twice
+        for entry in archive.infolist():  # an archive can hold two files of one name; both are checked
             if entry.filename.rpartition("/")[2].startswith(OBJECTS):
-                raise UserError(f"{file} holds objects beside tensors ({entry.filename}), reading which could run code")
+                raise UserError(
+                    f"{file} holds objects other than tensors ({entry.filename}); reading them could run code"
+                )
             if "models/" in entry.filename:
                 _check_text(file, json.loads(archive.read(entry)))
 
 
 def _check_text(file: Path, program: Any) -> None:
+    """UserError where an operation, a size or a guard in the JSON of a program is not harmless."""
     for part in _mappings(program):
         for name in (part.get("target") if "inputs" in part else None, part.get("as_operator")):
             if isinstance(name, str) and name.startswith(LOOKED_UP) and not _is_operation(name):
                 raise UserError(f"{file} calls {name!r:.80}, which is no operation of torch; it could run anything")
-        if "expr_str" in part and not _harmless(part["expr_str"], PARTS):
+        if "expr_str" in part and not _harmless(part["expr_str"], FORMULA_PARTS):
             raise UserError(f"{file} has the size {part['expr_str']!r:.80}, which is no formula; it could run anything")
         for guard in part.get("guards_code") or ():
-            if not _harmless(guard, (*PARTS, *IN_GUARDS)):
+            if not _harmless(guard, (*FORMULA_PARTS, *GUARD_PARTS)):
                 raise UserError(f"{file} has the guard {guard!r:.80}, which asks for no size; it could run anything")
 
 
@@ -76,14 +83,14 @@ def _is_operation(name: str) -> bool:
 
 
 def _harmless(text: Any, allowed: tuple[type, ...]) -> bool:
-    """Whether a text is a formula of numbers, symbols and functions of sympy, and of sizes in a guard."""
+    """Whether a text is a formula of numbers, symbols and functions of sympy; in a guard, of sizes of tensors too."""
     try:
         tree = ast.parse(text, mode="eval")
     except (TypeError, ValueError, SyntaxError):
         return False
-    if set(text) & set('#;"\\\n\r'):  # torch writes the text into a line of Python, which must not end early
+    if set(text) & set('#;"\\\n\r'):  # torch puts the text into a line of Python, which these would end
         return False
-    # A call of a name is one of a formula's functions; a call of anything else is one of a tensor's sizes.
+    # A call of a name is a function of a formula; any other call is a size of a tensor.
     called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     quoted = {id(inner) for node in ast.walk(tree) if _takes_text(node) for inner in ast.walk(node)}
     for node in ast.walk(tree):
@@ -91,8 +98,8 @@ def _harmless(text: Any, allowed: tuple[type, ...]) -> bool:
             return False
         if (
             isinstance(node, ast.Attribute)
-            and node.attr not in OF_TENSORS
-            and not OF_MODULES.fullmatch(ast.unparse(node))
+            and node.attr not in TENSOR_ATTRIBUTES
+            and not NUMBER_FUNCTIONS.fullmatch(ast.unparse(node))
         ):
             return False
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in quoted:
@@ -103,20 +110,24 @@ def _harmless(text: Any, allowed: tuple[type, ...]) -> bool:
 
 
 def _takes_text(node: ast.AST) -> bool:
-    """Whether it is a symbol or a number that is told by a text, or an input by its name."""
+    """Whether a node may hold a text: a symbol or number given as text, or an input named by a text."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
-        pattern, given = LITERALS.get(node.func.id), node.args[0]
-        return pattern is not None and isinstance(given, ast.Constant) and bool(re.fullmatch(pattern, str(given.value)))
+        pattern, argument = LITERALS.get(node.func.id), node.args[0]
+        return (
+            pattern is not None
+            and isinstance(argument, ast.Constant)
+            and bool(re.fullmatch(pattern, str(argument.value)))
+        )
     return isinstance(node, ast.Subscript) and str(getattr(node.slice, "value", "")).isidentifier()
 
 
 def _is_function(node: ast.AST) -> bool:
-    """Whether a name is one of sympy's or of torch's functions for formulas: a class of expressions, no other call."""
+    """Whether a name is a function for formulas, of sympy or torch: a class of expressions, and nothing else."""
     import sympy
     from torch.utils._sympy import functions
 
     if not isinstance(node, ast.Name):
         return False
-    found = getattr(functions, node.id, None) or getattr(sympy, node.id, None)
-    guard = node.id in ("max", "min", "abs", "int", "float")
-    return guard or (isinstance(found, type) and issubclass(found, sympy.Basic))
+    named = getattr(functions, node.id, None) or getattr(sympy, node.id, None)
+    builtin = node.id in ("max", "min", "abs", "int", "float")
+    return builtin or (isinstance(named, type) and issubclass(named, sympy.Basic))

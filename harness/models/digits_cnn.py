@@ -2,25 +2,27 @@
 
 from torch import nn
 
+from harness.datasets._parts import stratified_rows
 from harness.datasets.digits import CLASSES, VALUE_RANGE, load_split
-from harness.models.training import Recipe, offered, trained
+from harness.models.training import TrainingOptions, TrainingRecipe, offered, trained
 from harness.registry import model
 from harness.sources import LoadedModel
 
+DIGITS_CNN_TRAINING = TrainingOptions(epochs=20)
+
 
 @model()
-def digits_cnn(*, seed: int = 0, epochs: int = 20) -> LoadedModel:
+def digits_cnn(*, training: TrainingOptions = DIGITS_CNN_TRAINING) -> LoadedModel:
     """A CNN for 8x8 digits with ReLU alone, 22,954 weights, trained in seconds: above 97 % right on the test part.
 
-    Three convolutions and two dense layers; inputs (N, 1, 8, 8) in 0..1, ten logits. It is trained from ``seed`` for
-    ``epochs`` epochs on the training part of the data set ``digits``, and the weights are cached.
+    Three convolutions and two dense layers, trained on the data set ``digits``. Inputs (N, 1, 8, 8) in 0..1; ten
+    logits. The options ``seed`` and ``epochs`` are those of ``TrainingOptions``.
     """
-    module = trained(RECIPE, seed=seed, epochs=epochs)
-    return LoadedModel(module, value_range=VALUE_RANGE, classes=CLASSES)
+    return LoadedModel(trained(RECIPE, training), value_range=VALUE_RANGE, classes=CLASSES)
 
 
 def build() -> nn.Module:
-    """The network with its first weights drawn from torch's generator."""
+    """The network, with first weights from torch's generator."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
@@ -37,9 +39,19 @@ def build() -> nn.Module:
     )
 
 
-def build_shallow() -> nn.Module:
-    """One convolution and one dense layer, 1,370 weights, for the variant of that name."""
+def build_shallow_digits_cnn() -> nn.Module:
+    """A network with one convolution and one dense layer, 1,370 weights, for the variant ``shallow``."""
     return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10))
 
 
-RECIPE = offered(Recipe("digits_cnn", build, load_split, epochs=20, rate=0.01, shallow=build_shallow))
+RECIPE = offered(
+    TrainingRecipe(
+        "digits_cnn",
+        build,
+        load_split,
+        epochs=DIGITS_CNN_TRAINING.epochs,
+        rate=0.01,
+        shallow=build_shallow_digits_cnn,
+        reads=(stratified_rows,),
+    )
+)

@@ -1,4 +1,4 @@
-"""A decision tree fitted to what a network says, as a module that can stand in the network's place."""
+"""A decision tree fitted to the outputs of a network, as a module that can replace the network."""
 
 from typing import Any
 
@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 
 class TreeModule(nn.Module):
-    """A binary decision tree from inputs (N, ...) to outputs (N, K); its gradient is zero, as that of any step is.
+    """A binary decision tree from inputs (N, ...) to outputs (N, K). Its gradient is zero, as that of any step
+    function.
 
-    feature     (nodes,) int64, the number of the flattened input that a node looks at, -1 at a leaf
-    threshold   (nodes,) inputs up to it go left
-    left, right (nodes,) int64, the nodes after it; a leaf's are the leaf itself
+    feature     (nodes,) int64, the number of the flattened input that a node tests, -1 at a leaf
+    threshold   (nodes,) inputs up to and including it go left
+    left, right (nodes,) int64, the next nodes; at a leaf, the leaf itself
     values      (nodes, K) outputs
-    depth       the most decisions on a way
+    depth       the largest number of decisions from the root to a leaf
     """
 
     def __init__(
@@ -31,25 +32,25 @@ class TreeModule(nn.Module):
         node = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
         for _ in range(self.depth):
             value = flat.gather(1, self.feature[node].clamp(min=0)[:, None])[:, 0]
-            # In double precision, as the tree was fitted: a threshold lies between two single-precision values.
+            # In double precision, as in scikit-learn: a threshold can lie between two single-precision values.
             node = torch.where(value.double() <= self.threshold[node], self.left[node], self.right[node])
-        # The derivative of a step function is zero wherever there is one; without this term there would be no graph,
-        # and an explainer that takes gradients would break on the model instead of being told the truth about it.
+        # The derivative of a step function is zero wherever it exists. The last term gives autograd a graph with that
+        # zero gradient; without it, explainers that take gradients would fail on the model.
         return self.values[node].to(flat) + 0 * flat.sum(1, keepdim=True)
 
 
 def distil(module: nn.Module, inputs: Tensor, *, depth: int, seed: int) -> TreeModule:
-    """A regression tree (CART) of at most ``depth`` decisions, fitted to a module's outputs for ``inputs`` (N, ...)."""
+    """A regression tree (CART) of depth ``depth`` at most, fitted to a module's outputs for ``inputs`` (N, ...)."""
     from sklearn.tree import DecisionTreeRegressor  # here and not above: scikit-learn takes seconds to import
 
     with torch.inference_mode():
         outputs = module(inputs)
     outputs = outputs if outputs.dim() == 2 else outputs.unsqueeze(1)
     fitted = DecisionTreeRegressor(max_depth=depth, random_state=seed)
-    return _module(fitted.fit(inputs.flatten(1).numpy(), outputs.numpy()).tree_)
+    return _tree_module(fitted.fit(inputs.flatten(1).numpy(), outputs.numpy()).tree_)
 
 
-def _module(tree: Any) -> TreeModule:
+def _tree_module(tree: Any) -> TreeModule:
     left, right = (torch.from_numpy(nodes.copy()).long() for nodes in (tree.children_left, tree.children_right))
     leaf, own = left < 0, torch.arange(len(left))
     feature = torch.from_numpy(tree.feature.copy()).long().masked_fill(leaf, -1)

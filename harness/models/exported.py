@@ -11,27 +11,27 @@ from torch import Tensor, nn
 
 from harness.errors import UserError, one_line
 from harness.models._program_text import check_program
-from harness.models.preprocessing import preprocessing, read_names
+from harness.models.preprocessing import PREPROCESSING, PreprocessingOptions, output_names, preprocessing
 from harness.models.state import existing_file, weights_alone
 from harness.registry import model
 from harness.sources import LoadedModel
 
-BY_CHANCE = ("training", "train")  # the arguments of operations that say so: dropout and norms over the batch
+MODE_ARGUMENTS = ("training", "train")  # arguments of operations that have two modes, such as dropout
 
 
 class Program(nn.Module):
-    """A program as a module of its own: hooks, copies and guards work on it, which programs do not allow of them."""
+    """A program wrapped as a module, on which hooks, copies and guards work; programs themselves do not allow these."""
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
         self.program = program
         if isinstance(program, torch.jit.ScriptModule):
             program.eval()
-        for part in self.modules():  # what torch.export made has no modes, but the marks of one
+        for part in self.modules():  # a program of torch.export has one mode, but is marked as in training
             part.training = False
 
     def train(self, mode: bool = True) -> "Program":
-        """A program stays what it was saved as."""
+        """The program, whose mode cannot be changed."""
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -40,36 +40,29 @@ class Program(nn.Module):
 
 
 @model(imports=("preprocess",))
-def exported(
-    *,
-    path: str | None = None,
-    preprocess: str | None = None,
-    size: int | None = None,
-    mean: Any = None,
-    std: Any = None,
-    classes: str | None = None,
-) -> LoadedModel:
+def exported(*, path: str | None = None, prepared: PreprocessingOptions = PREPROCESSING) -> LoadedModel:
     """A model saved as a program: TorchScript (``torch.jit.save``) or a file of ``torch.export.save`` (``.pt2``).
 
-    The program maps float batches of any size to logits: with ``torch.export`` the batch axis must be exported as
-    dynamic. ``preprocess``, ``size``, ``mean``, ``std`` and ``classes`` are those of the model ``python``.
+    ``path`` is the file. The program maps float batches of any size to logits; with ``torch.export`` the batch axis
+    must be exported as dynamic. ``PreprocessingOptions`` describes ``preprocess``, ``size``, ``mean``, ``std`` and
+    ``classes``.
 
-    Reading the file unpickles tensors alone, and a file of ``torch.export`` whose sizes, guards or operations are other
-    than formulas and torch's own is refused, as torch would evaluate them as Python. The program is executed, though,
-    whenever the model is called: among torch's operations are some that read and write files, so that a program, like
-    other software, should come from where one trusts. Layers of a program cannot be watched: explainers and metrics
-    that need them, or the operations of TorchScript, are not applicable; those by gradients and perturbations work.
-    UserError, in one line, for a file that is neither, a batch of fixed size, and a program saved in training mode.
+    Reading the file unpickles only tensors. torch evaluates sizes, guards and operations of a ``torch.export`` file as
+    Python, so a file in which they are anything but formulas and torch's own operations is refused. The program itself
+    is executed when the model is called, and some of torch's operations read and write files: use only programs from a
+    source that you trust. The layers of a program cannot be observed: explainers and metrics that need layers, or the
+    operations of a TorchScript program, are not applicable; those that need gradients or outputs work. UserError for a
+    file that is no program, a batch of fixed size, and a program saved in training mode.
     """
     file = existing_file(path, "path=FILE, a TorchScript or torch.export program")
-    program = _exported(file) if _is_export(file) else _scripted(file)
+    program = _export_program(file) if _is_export(file) else _script_program(file)
     module = Program(program).requires_grad_(False)
-    function, value_range = preprocessing(preprocess, size, mean, std)
-    return LoadedModel(module, function, value_range, read_names(classes))
+    function, value_range = preprocessing(prepared)
+    return LoadedModel(module, function, value_range, output_names(prepared.classes))
 
 
 def _is_export(file: Path) -> bool:
-    """Whether a file is of torch.export: an archive that names its format so."""
+    """Whether a file is of torch.export: an archive that names this format."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:
@@ -77,32 +70,32 @@ def _is_export(file: Path) -> bool:
         return any(archive.read(name) == b"pt2" for name in formats)
 
 
-def _scripted(file: Path) -> nn.Module:
+def _script_program(file: Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # that TorchScript will not be developed further
+            warnings.simplefilter("ignore", FutureWarning)  # of TorchScript, which is not developed any more
             program = torch.jit.load(file, map_location="cpu")
-    except Exception as error:  # whatever a file that is no such thing provokes
-        raise _neither(file, error) from error
-    _refuse_chance(file, _scripted_flags(program.eval()))
+    except Exception as error:  # torch can raise anything on a file of another kind
+        raise _no_program(file, error) from error
+    _refuse_training_mode(file, _scripted_flags(program.eval()))
     return program
 
 
-def _exported(file: Path) -> nn.Module:
+def _export_program(file: Path) -> nn.Module:
     try:
         check_program(file)
-        with weights_alone():  # torch would read anything where that fails
+        with weights_alone():  # otherwise torch falls back to unpickling anything
             exported = torch.export.load(file)
     except UserError:
         raise
     except Exception as error:
-        raise _neither(file, error) from error
-    _refuse_chance(file, _exported_flags(exported))
+        raise _no_program(file, error) from error
+    _refuse_training_mode(file, _exported_flags(exported))
     _refuse_fixed_batch(file, exported)
     return exported.module()
 
 
-def _neither(file: Path, error: Exception) -> UserError:
+def _no_program(file: Path, error: Exception) -> UserError:
     return UserError(
         f"{file} cannot be read: {one_line(error)[:200]}; expected a program saved with torch.jit.save or "
         "torch.export.save (a state dict goes beside a factory: model=python model.factory=... model.weights=FILE)"
@@ -110,7 +103,7 @@ def _neither(file: Path, error: Exception) -> UserError:
 
 
 def _scripted_flags(program: torch.jit.ScriptModule) -> Iterator[tuple[str, Any]]:
-    """Operations of a TorchScript program that have two modes, and which one is written into it, if one is."""
+    """The operations of a TorchScript program that have two modes, with the mode if the program fixes it, else None."""
     graph = program.inlined_graph
     for kind in ("dropout", "batch_norm", "feature_dropout", "alpha_dropout"):
         for node in graph.findAllNodes(f"aten::{kind}"):
@@ -119,15 +112,16 @@ def _scripted_flags(program: torch.jit.ScriptModule) -> Iterator[tuple[str, Any]
 
 
 def _exported_flags(exported: torch.export.ExportedProgram) -> Iterator[tuple[str, Any]]:
+    """The operations of a program of torch.export that have two modes, with the value of the argument that sets it."""
     for node in exported.graph.nodes:
         schema = getattr(node.target, "_schema", None)
         for place, argument in enumerate(schema.arguments if schema else ()):
-            if argument.name in BY_CHANCE:
-                given = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
-                yield schema.name.removeprefix("aten::"), given
+            if argument.name in MODE_ARGUMENTS:
+                value = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
+                yield schema.name.removeprefix("aten::"), value
 
 
-def _refuse_chance(file: Path, flags: Iterator[tuple[str, Any]]) -> None:
+def _refuse_training_mode(file: Path, flags: Iterator[tuple[str, Any]]) -> None:
     for kind, flag in flags:
         if flag is True:
             raise UserError(

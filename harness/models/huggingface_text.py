@@ -1,4 +1,4 @@
-"""A Hugging Face classifier of texts as a function of word embeddings, with which tokens and words they are."""
+"""A Hugging Face classifier of texts as a function of word embeddings, with the tokens and words of each text."""
 
 import copy
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from harness.errors import UserError, one_line
 from harness.models.state import ready
 from harness.sources import LoadedModel, Wording
 
-TRIALS = "a", "a film is a film, and this one is good"  # one with padding, and one of several words
-TOLERANCE = 1e-3  # of the largest logit, between the model on token ids and on their embeddings
+TRIAL_TEXTS = "a", "a film is a film, and this one is good"  # one that is mostly padding, one of several words
+LOGIT_TOLERANCE = 1e-3  # between logits on token ids and on their embeddings, as a share of the largest logit
 
 
 class TextLogits(nn.Module):
     """A classifier of texts as a module from word embeddings (N, T, D) to logits.
 
-    A position whose embedding is exactly that of the padding token is not attended to, unless all of a text's are.
+    No position attends to one whose embedding is exactly that of the padding token, unless all of a text are such.
     """
 
     def __init__(self, model: nn.Module, padding: Tensor) -> None:
@@ -35,15 +35,15 @@ class TextLogits(nn.Module):
 
 
 @dataclass(frozen=True)
-class Reader:
-    """A tokenizer with the model's word embeddings: how a text becomes T tokens, words and embeddings."""
+class EmbeddingReader:
+    """A tokenizer with the model's word embeddings, which turns a text into T tokens, words and embeddings."""
 
     tokenizer: Any
     embedding: nn.Module
     length: int
 
     def encoded(self, text: Any) -> Any:
-        """The tokenizer's account of a text, filled up or cut to T tokens."""
+        """The tokenizer's encoding of a text, padded or cut to T tokens."""
         if not isinstance(text, str):
             raise UserError(f"the item is a {type(text).__name__}, expected a text")
         return self.tokenizer(
@@ -60,7 +60,7 @@ class Reader:
             return self.embedding(torch.tensor(ids))
 
     def tokens(self, text: Any) -> list[str]:
-        """What each token stands for in the text, and special tokens by their names; padding is left out."""
+        """The part of the text that each token stands for, or the name of a special token; without padding."""
         encoded = self.encoded(text)
         rows = zip(encoded.tokens(), encoded["offset_mapping"], encoded["attention_mask"], strict=True)
         return [text[start:end].strip() or name for name, (start, end), present in rows if present]
@@ -75,11 +75,11 @@ class Reader:
 def text_classifier(
     model: nn.Module, tokenizer: Any, length: int, classes: tuple[str, ...], source: str
 ) -> LoadedModel:
-    """The classifier on word embeddings; UserError where the tokenizer or the model does not allow it."""
+    """The classifier on word embeddings; UserError where the tokenizer or the model does not allow this."""
     _check_tokenizer(tokenizer, source)
-    _check_length(length, getattr(model.config, "max_position_embeddings", None))
-    # The reader's embeddings are its own: it works on the CPU, and a metric may change those of the model.
-    reader = Reader(tokenizer, copy.deepcopy(model.get_input_embeddings()).requires_grad_(False), length)
+    _check_text_length(length, getattr(model.config, "max_position_embeddings", None))
+    # The reader has a copy of the embeddings: it works on the CPU, and a metric may change those of the model.
+    reader = EmbeddingReader(tokenizer, copy.deepcopy(model.get_input_embeddings()).requires_grad_(False), length)
     marks = {"pad": tokenizer.pad_token_id, "mask": tokenizer.mask_token_id}
     fillers = {name: reader.of([number])[0] for name, number in marks.items() if number is not None}
     module = ready(TextLogits(model, fillers["pad"].clone()))
@@ -89,30 +89,32 @@ def text_classifier(
 
 def _check_tokenizer(tokenizer: Any, source: str) -> None:
     if not tokenizer.is_fast:
-        raise UserError(f"the tokenizer of {source} does not tell which word a token is of; expected a tokenizer.json")
+        raise UserError(
+            f"the tokenizer of {source} does not tell which word a token belongs to; expected a tokenizer.json"
+        )
     if tokenizer.pad_token_id is None:
         raise UserError(f"the tokenizer of {source} has no padding token, expected one: texts differ in length")
     tokenizer.padding_side = tokenizer.truncation_side = "right"
 
 
-def _check_length(length: int, most: int | None) -> None:
+def _check_text_length(length: int, most: int | None) -> None:
     if length < 3 or (most is not None and length > most):
         raise UserError(f"length is {length}, expected a number of tokens from 3 to {most or 'any'}")
 
 
-def _check_outputs(module: TextLogits, reader: Reader, source: str) -> None:
-    """Refuse a model whose logits on embeddings are not those on token ids: some look at the ids themselves."""
-    encoded = [reader.encoded(text) for text in TRIALS]
+def _check_outputs(module: TextLogits, reader: EmbeddingReader, source: str) -> None:
+    """UserError where the logits on embeddings differ from those on token ids: some models use the ids themselves."""
+    encoded = [reader.encoded(text) for text in TRIAL_TEXTS]
     ids, mask = (torch.tensor([each[name] for each in encoded]) for name in ("input_ids", "attention_mask"))
     try:
         with torch.no_grad():
             expected = module.model(input_ids=ids, attention_mask=mask).logits
-            found = module(torch.stack([reader(text) for text in TRIALS]))
-    except Exception as error:  # models that refuse embeddings do so in many ways
+            outputs = module(torch.stack([reader(text) for text in TRIAL_TEXTS]))
+    except Exception as error:  # models without support for embeddings can raise anything
         raise UserError(f"{source} cannot be run on word embeddings: {one_line(error)[:200]}") from error
-    off = float((found - expected).abs().max())
-    if not off <= TOLERANCE * float(expected.abs().max()) + 1e-6:
+    off = float((outputs - expected).abs().max())
+    if not off <= LOGIT_TOLERANCE * float(expected.abs().max()) + 1e-6:
         raise UserError(
-            f"{source} gives other logits on word embeddings than on token ids, off by {off:.1e}: it looks at the ids "
-            "themselves, or its padding token has the embedding of another"
+            f"{source} gives other logits on word embeddings than on token ids, off by {off:.1e}: it uses the ids "
+            "themselves, or its padding token has the embedding of another token"
         )

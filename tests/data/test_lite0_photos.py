@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from harness.assets import fetch
 from harness.datasets.photos import FOOLBOX, imagenet_classes, photos
 from harness.errors import UserError
-from harness.models.lite0 import WEIGHTS, EfficientNetLite0, SamePad, _by_position, lite0, preprocess
+from harness.models.lite0 import WEIGHTS, EfficientNetLite0, SamePad, lite0, preprocess, state_by_position
 
 DOUBTFUL_JEEPS = {"imagenet_06_609.jpg", "imagenet_07_609.jpg"}
 
@@ -121,7 +121,7 @@ def test_weights_that_do_not_fit_layer_by_layer_are_refused(spoil):
     state = dict(module.state_dict())
     spoil(state)
     with pytest.raises(ValueError):
-        _by_position(module, state)
+        state_by_position(module, state)
 
 
 def test_photographs_are_decoded_when_asked_for_and_labelled_by_their_names(fetched):

@@ -14,15 +14,14 @@ from PIL import Image
 from torch import nn
 
 import harness
-from harness.datasets.arrays import arrays
 from harness.datasets.encoding import encode
-from harness.datasets.huggingface_data import huggingface
-from harness.datasets.table_file import table
-from harness.datasets.text_file import text
-from harness.datasets.torchvision_data import torchvision
 from harness.engine.stage import Protocol, set_stage
 from harness.errors import UserError
 from harness.sources import LoadedModel
+from named_options import data_set
+
+arrays, table, text = data_set("arrays"), data_set("table"), data_set("text")
+huggingface, torchvision = data_set("huggingface"), data_set("torchvision")
 
 
 def said_by(make, *args, **options):
@@ -326,7 +325,7 @@ def test_each_mistake_in_a_table_is_one_line(people, tmp_path):
         "more than once, expected ids": {**ok, "ids": "sex"},
         "unknown unseen": {**ok, "unseen": "zero"},
         "has no column left": {**ok, "drop": [name for name in people if name != "good"]},
-        "name the column among the categorical": {**ok, "categorical": ["town"]},
+        "name it among the categorical": {**ok, "categorical": ["town"]},
         "unknown value of ordinal column 'town' 'z'": {**ok, "ordinal": {"town": ["x", "y"]}},
         "ordinal is 'town', expected a mapping": {**ok, "ordinal": "town"},
         "both split and train_path": {**ok, "split": "part", "train_path": path},
@@ -372,7 +371,7 @@ def test_texts_are_a_column_and_what_is_empty_is_left_out_and_named(tmp_path, ki
 
 
 def test_texts_of_more_than_one_piece_keep_their_ids_and_labels(tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.datasets.text_file.CHUNK", 3)
+    monkeypatch.setattr("harness.datasets.text_file.ROWS_AT_A_TIME", 3)
     frame = pd.DataFrame(
         {
             "text": [f"text {i}" for i in range(10)],

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import warnings
 import zipfile
+from functools import partial
 
 import pytest
 import torch
@@ -18,10 +19,11 @@ from torch import nn
 import harness
 from harness.errors import NotApplicable, UserError
 from harness.jobs.plan import Plan
-from harness.models.exported import exported
-from harness.models.python import python
 from harness.models.state import needed
 from harness.registry import EXPLAINERS
+from named_options import model_named
+
+exported, python = model_named("exported"), model_named("python")
 
 MINE = '''
 import torch
@@ -343,12 +345,12 @@ def test_every_explainer_gives_the_map_of_the_model_itself_or_does_not_apply(net
     for name, entry in EXPLAINERS.items():
         if entry.source != "harness":
             continue
-        explain = lambda model: harness.explain(name, model, inputs, targets, seed=seed % 1000)  # noqa: B023
+        explain = partial(harness.explain, name, inputs=inputs, targets=targets, seed=seed % 1000)
         try:
-            found = explain(module)
+            found = explain(model=module)
         except NotApplicable:
             continue
-        torch.testing.assert_close(found, explain(net), rtol=1e-3, atol=1e-5, msg=lambda said: f"{name}: {said}")  # noqa: B023
+        torch.testing.assert_close(found, explain(model=net), rtol=1e-3, atol=1e-5, msg=f"{{}} of {name}".format)
         applied.add(name)
     assert applied >= {"gradient", "integrated_gradients", "smoothgrad", "occlusion", "rise", "kernel_shap", "lime"}
     operations = {"lrp", "deep_lift", "guided_backprop", "deconvnet"}

@@ -7,13 +7,16 @@ import torch
 
 import harness
 from harness.datasets import digits
-from harness.datasets.pasted import CLASSES, CONTRAST, LUMA, pasted
+from harness.datasets.pasted import CLASSES, CONTRAST, pasted
+from harness.datasets.photo_crops import LUMA
 from harness.datasets.watermark import MARKED, watermark
 from harness.errors import UserError
 from harness.models import pasted_cnn
-from harness.models.training import fit
-from harness.models.watermark_cnn import watermark_cnn
+from harness.models.training import train_network
+from named_options import model_named
 from planted_worlds import CONTROLS, LOCALISATION, mean_scores, right
+
+watermark_cnn = model_named("watermark_cnn")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -28,7 +31,9 @@ def shapes_net():
     """Trained on a quarter of the training part, for fewer epochs."""
     train = pasted(split="train")
     few = {"train": (train.items[:1500], train.labels[:1500])}
-    return fit(replace(pasted_cnn.RECIPE, load_split=lambda: few, epochs=6), seed=0).requires_grad_(False).eval()
+    return (
+        train_network(replace(pasted_cnn.RECIPE, load_split=lambda: few, epochs=6), seed=0).requires_grad_(False).eval()
+    )
 
 
 def test_an_image_differs_from_its_crop_on_the_mask_and_nowhere_else(seed):

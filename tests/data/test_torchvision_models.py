@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from harness.errors import UserError
-from harness.models.torchvision_models import torchvision
+from named_options import model_named
+
+torchvision = model_named("torchvision")
 
 SEED = int(os.environ["HARNESS_TEST_SEED"]) % 10_000
 

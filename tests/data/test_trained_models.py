@@ -8,7 +8,8 @@ import torch
 from harness.datasets import breast_cancer
 from harness.errors import UserError
 from harness.models import cancer_mlp, digits_cnn, training
-from harness.registry import DATASETS, MODELS
+from harness.registry import MODELS
+from named_options import data_set, model_named
 
 PAIRS = {"digits_cnn": ("digits", 0.97), "cancer_mlp": ("breast_cancer", 0.93)}
 SPLITS = {"digits": (1297, 500, 10), "breast_cancer": (400, 169, 2)}
@@ -29,10 +30,10 @@ def accuracy(module, data):
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_model_is_right_on_samples_it_was_not_trained_on(name):
     data, floor = PAIRS[name]
-    loaded = MODELS[name].function()
-    assert accuracy(loaded.module, DATASETS[data].function()) > floor
+    loaded = model_named(name)()
+    assert accuracy(loaded.module, data_set(data)()) > floor
     assert not loaded.module.training and not any(p.requires_grad for p in loaded.module.parameters())
-    assert loaded.classes == DATASETS[data].function().classes
+    assert loaded.classes == data_set(data)().classes
 
 
 @pytest.fixture
@@ -45,33 +46,33 @@ def trainings(monkeypatch):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_second_load_trains_nothing_and_gives_the_same_weights(name, trainings):
-    first, again = (MODELS[name].function(epochs=3).module.state_dict() for _ in range(2))
+    first, again = (model_named(name)(epochs=3).module.state_dict() for _ in range(2))
     assert len(trainings) == 1
     assert all(torch.equal(tensor, again[key]) for key, tensor in first.items())
 
 
 def test_another_seed_number_of_epochs_or_code_is_another_training(trainings, monkeypatch):
     for options in ({"epochs": 1}, {"epochs": 2}, {"epochs": 1, "seed": 3}, {"epochs": 1}):
-        cancer_mlp.cancer_mlp(**options)
+        model_named("cancer_mlp")(**options)
     assert len(trainings) == 3
-    monkeypatch.setattr(training, "_code", lambda *_: "changed")
-    cancer_mlp.cancer_mlp(epochs=1)
+    monkeypatch.setattr(training, "source_digest", lambda *_: "changed")
+    model_named("cancer_mlp")(epochs=1)
     assert len(trainings) == 4
 
 
 def test_the_training_code_covers_the_network_the_trainer_and_the_split():
-    network, split, trainer = cancer_mlp.build, breast_cancer.load_split, training.fit
+    network, split, trainer = cancer_mlp.build, breast_cancer.load_split, training.train_network
     sets = ((network, split, trainer), (network, split), (split, trainer), (network, trainer))
-    assert len({training._code(*functions) for functions in sets}) == 4
+    assert len({training.source_digest(*functions) for functions in sets}) == 4
 
 
 def test_training_repeats_bit_by_bit_whatever_the_threads_and_leaves_the_random_state_alone(seed):
     once = replace(digits_cnn.RECIPE, epochs=1)
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     try:
-        first = training.fit(once, seed=seed)
+        first = training.train_network(once, seed=seed)
         torch.set_num_threads(threads + 1)
-        second = training.fit(once, seed=seed)
+        second = training.train_network(once, seed=seed)
         assert torch.get_num_threads() == threads + 1
     finally:
         torch.set_num_threads(threads)
@@ -95,7 +96,7 @@ def test_the_digits_cnn_uses_relu_alone_and_none_in_place():
 @pytest.mark.parametrize("name", SPLITS)
 def test_a_split_has_no_sample_twice_and_keeps_the_shares_of_the_classes(name):
     train_size, test_size, classes = SPLITS[name]
-    parts = {split: DATASETS[name].function(split=split) for split in ("train", "test")}
+    parts = {split: data_set(name)(split=split) for split in ("train", "test")}
     assert (len(parts["train"]), len(parts["test"])) == (train_size, test_size)
     assert len({*parts["train"].ids, *parts["test"].ids}) == train_size + test_size
     shares = [parts[split].labels.bincount(minlength=classes) / len(parts[split]) for split in parts]
@@ -106,13 +107,13 @@ def test_a_split_has_no_sample_twice_and_keeps_the_shares_of_the_classes(name):
 @pytest.mark.parametrize("name", SPLITS)
 def test_an_unknown_split_is_one_line(name):
     with pytest.raises(UserError, match="unknown split .* 'tset': did you mean 'test'"):
-        DATASETS[name].function(split="tset")
+        data_set(name)(split="tset")
 
 
 def test_digits_are_the_ones_of_scikit_learn_between_nought_and_one():
     from sklearn.datasets import load_digits
 
-    data, original = DATASETS["digits"].function(), load_digits()
+    data, original = data_set("digits")(), load_digits()
     row = int(data.ids[7].removeprefix("digit_"))
     assert torch.equal(data.items[7], torch.tensor(original.images[row]).float()[None] / 16)
     assert data.labels[7] == original.target[row] and data.modality == "image"
@@ -120,7 +121,7 @@ def test_digits_are_the_ones_of_scikit_learn_between_nought_and_one():
 
 
 def test_the_cancer_table_is_standardised_by_its_training_part():
-    data = DATASETS["breast_cancer"].function()
+    data = data_set("breast_cancer")()
     assert torch.allclose(data.train.mean(0), torch.zeros(30), atol=1e-5)
     assert torch.allclose(data.train.std(0, unbiased=False), torch.ones(30), atol=1e-5)
     low, high = data.value_range

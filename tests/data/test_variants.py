@@ -10,9 +10,10 @@ from harness.errors import NotApplicable, UserError
 from harness.jobs.plan import Plan
 from harness.models import variant as variants
 from harness.models.distilled import distil
-from harness.models.training import RECIPES, Recipe, fit, reproducible
+from harness.models.training import RECIPES, TrainingRecipe, reproducible, train_network
 from harness.models.variant import LEVELS, prune
 from harness.registry import MODELS
+from named_options import model_named
 
 OF = "cancer_mlp"  # trained in a fifth of a second
 
@@ -25,7 +26,7 @@ def cache(tmp_path_factory):
 
 
 def made(kind, level=None, of=OF, **options):
-    return MODELS["variant"].function(of=of, kind=kind, level=level, **options).module
+    return model_named("variant")(of=of, kind=kind, level=level, **options).module
 
 
 def split(part, of=OF):
@@ -50,7 +51,7 @@ def same(first, second):
 @pytest.mark.parametrize("kind", LEVELS)
 def test_every_variant_is_a_frozen_model_with_the_inputs_and_outputs_of_the_original(kind, seed):
     options = {"epochs": 2} if kind == "random_labels" else {}
-    loaded, original = MODELS["variant"].function(of=OF, kind=kind, **options), MODELS[OF].function()
+    loaded, original = model_named("variant")(of=OF, kind=kind, **options), model_named(OF)()
     inputs = split("test")[0][:5]
     assert loaded.module(inputs).shape == original.module(inputs).shape
     assert loaded.classes == original.classes
@@ -61,7 +62,7 @@ def test_every_variant_is_a_frozen_model_with_the_inputs_and_outputs_of_the_orig
 
 
 def test_no_variation_and_no_pruning_are_the_model_bit_for_bit():
-    original = MODELS[OF].function().module
+    original = model_named(OF)().module
     assert same(made("none"), original) and same(made("pruned", 0.0), original)
 
 
@@ -72,7 +73,7 @@ def test_a_network_without_weights_is_constant():
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
 def test_pruning_removes_the_smallest_weights_of_all_layers_together_and_no_bias(share):
-    original = MODELS[OF].function().module
+    original = model_named(OF)().module
     pruned = prune(original, share)
     before, after = ([p.flatten() for p in m.parameters() if p.dim() > 1] for m in (original, pruned))
     before, after = torch.cat(before), torch.cat(after)
@@ -82,13 +83,13 @@ def test_pruning_removes_the_smallest_weights_of_all_layers_together_and_no_bias
     assert torch.equal(before[~gone], after[~gone])
     biases = zip(original.parameters(), pruned.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in biases if a.dim() == 1)
-    assert same(original, MODELS[OF].function().module)  # a copy was pruned
+    assert same(original, model_named(OF)().module)  # a copy was pruned
 
 
 def test_torch_prunes_the_same_weights():
     from torch.nn.utils import prune as oracle
 
-    original, theirs = MODELS[OF].function().module, MODELS[OF].function().module.requires_grad_(True)
+    original, theirs = model_named(OF)().module, model_named(OF)().module.requires_grad_(True)
     parts = [(part, "weight") for part in theirs if hasattr(part, "weight")]
     oracle.global_unstructured(parts, oracle.L1Unstructured, amount=0.7)
     mine = [part.weight for part in prune(original, 0.7) if hasattr(part, "weight")]
@@ -119,7 +120,7 @@ def test_the_shallow_network_is_smaller_and_still_right():
 def test_a_distilled_tree_gives_what_scikit_learn_gives(seed):
     from sklearn.tree import DecisionTreeRegressor
 
-    module, inputs = MODELS[OF].function().module, split("train")[0]
+    module, inputs = model_named(OF)().module, split("train")[0]
     tree = distil(module, inputs, depth=5, seed=seed)
     fitted = DecisionTreeRegressor(max_depth=5, random_state=seed).fit(inputs.numpy(), module(inputs).numpy())
     elsewhere = torch.randn(200, inputs.shape[1])
@@ -162,7 +163,7 @@ def test_gradients_of_a_tree_are_flagged_as_constant(tmp_path):
 
 
 def test_randomised_weights_are_those_before_training_and_hang_on_the_seed(seed):
-    assert same(made("randomised", seed=seed), fit(replace(RECIPES[OF], epochs=1, rate=0.0), seed=seed))
+    assert same(made("randomised", seed=seed), train_network(replace(RECIPES[OF], epochs=1, rate=0.0), seed=seed))
     assert not same(made("randomised", seed=seed), made("randomised", seed=seed + 1))
 
 
@@ -224,7 +225,7 @@ def test_the_level_shows_in_the_label_of_a_table():
 )
 def test_a_wrong_option_is_one_line(options, words):
     with pytest.raises(UserError) as error:
-        MODELS["variant"].function(**options)
+        model_named("variant")(**options)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
@@ -233,7 +234,7 @@ def another(monkeypatch):
     """A model that is trained for itself under a name that is no registered model's, without a smaller network."""
     monkeypatch.setattr(variants, "RECIPES", dict(RECIPES))
     recipe = RECIPES[OF]
-    bare = Recipe("bare_mlp", recipe.build, recipe.load_split, epochs=1, decay=1e-3)
+    bare = TrainingRecipe("bare_mlp", recipe.build, recipe.load_split, epochs=1, decay=1e-3)
     variants.RECIPES["bare_mlp"] = bare
     return "bare_mlp"
 

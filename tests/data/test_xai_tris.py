@@ -8,15 +8,17 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import harness
-from harness.datasets import _xai_tris
-from harness.datasets._xai_tris import BACKGROUNDS, SCENARIOS
-from harness.datasets.xai_tris import family_of, reader, xai_tris
+from harness.datasets import tetrominoes
+from harness.datasets.tetrominoes import BACKGROUNDS, SCENARIOS, TetrominoOptions
+from harness.datasets.xai_tris import family_of as family_with
+from harness.datasets.xai_tris import xai_tris_splitter
 from harness.errors import UserError
-from harness.models.training import fit
-from harness.models.xai_tris_models import RECIPES, xai_tris_mlp
-from harness.registry import MODELS
+from harness.models.training import train_network
+from harness.models.xai_tris_models import XAI_TRIS_RECIPES
+from named_options import data_set, model_named
 from planted_worlds import CONTROLS, LOCALISATION, mean_scores, right
 
+xai_tris, xai_tris_mlp = data_set("xai_tris"), model_named("xai_tris_mlp")
 FAMILIES = [(scenario, background) for scenario in SCENARIOS for background in BACKGROUNDS]
 PLACES = """
 ........
@@ -35,6 +37,10 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def family_of(scenario, background, size, **options):
+    return family_with(TetrominoOptions(scenario, background), size, **options)
 
 
 def drawn(letter, scale=1):
@@ -170,7 +176,7 @@ def test_images_are_made_as_they_are_read_and_not_before(monkeypatch):
         made.append(len(numbers))
         return np.zeros((len(numbers), 64, 64))
 
-    monkeypatch.setattr(_xai_tris.Family, "mixed", mixed)
+    monkeypatch.setattr(tetrominoes.TetrominoFamily, "mixed", mixed)
     data.items[3], data.items[7:9]
     assert made == [1, 2]
 
@@ -194,8 +200,8 @@ def test_no_image_held_out_of_some_samples_was_trained_on_in_more_of_them(n):
 
 
 def test_large_data_sets_have_ninety_percent_to_train_and_hold_a_thousand_of_them(monkeypatch):
-    monkeypatch.setattr(_xai_tris, "_largest", lambda family: 1.0)
-    monkeypatch.setattr(_xai_tris, "_norms", lambda family: (1.0, 1.0))
+    monkeypatch.setattr(tetrominoes, "_largest_magnitude", lambda family: 1.0)
+    monkeypatch.setattr(tetrominoes, "_norms_of_parts", lambda family: (1.0, 1.0))
     data = xai_tris(size=64, split="train")
     assert len(data) == 36_000 and data.train.shape == (1000, 1, 64, 64) and data.train_labels.shape == (1000,)
 
@@ -223,31 +229,32 @@ def test_a_wrong_option_is_one_line(options, line):
 @pytest.mark.parametrize("name", ["xai_tris_linear", "xai_tris_mlp", "xai_tris_cnn"])
 def test_a_model_of_an_unknown_family_is_one_line(name):
     with pytest.raises(UserError, match="unknown scenario of xai_tris 'xnor'"):
-        MODELS[name].function(scenario="xnor")
+        model_named(name)(scenario="xnor")
 
 
 @pytest.mark.parametrize("kind", ["xai_tris_linear", "xai_tris_mlp", "xai_tris_cnn"])
 def test_models_give_two_logits_and_no_probabilities(kind, seed):
-    outputs = RECIPES[kind, "linear", "white"].build()(torch.randn(20, 1, 8, 8) * 10)
+    outputs = XAI_TRIS_RECIPES[kind, "linear", "white"].build()(torch.randn(20, 1, 8, 8) * 10)
     assert outputs.shape == (20, 2)
     assert (outputs.sum(1) - 1).abs().max() > 1e-3
 
 
 def test_every_family_of_data_has_a_file_of_weights_of_its_own():
-    assert len({recipe.name for recipe in RECIPES.values()}) == 3 * len(FAMILIES) == 36
+    assert len({recipe.name for recipe in XAI_TRIS_RECIPES.values()}) == 3 * len(FAMILIES) == 36
 
 
 def test_a_dense_network_learns_xor_and_a_linear_model_cannot(seed):
-    images, labels = reader("xor", "white", 8)()["test"]
+    images, labels = xai_tris_splitter(TetrominoOptions("xor", "white"), 8)()["test"]
     linear, dense = (
-        fit(replace(RECIPES[kind, "xor", "white"], epochs=10), seed=0) for kind in ("xai_tris_linear", "xai_tris_mlp")
+        train_network(replace(XAI_TRIS_RECIPES[kind, "xor", "white"], epochs=10), seed=0)
+        for kind in ("xai_tris_linear", "xai_tris_mlp")
     )
     assert right(dense, images, labels) > 0.95 and right(linear, images, labels) < 0.6
 
 
 def test_a_linear_model_in_white_noise_weighs_pixels_by_the_difference_of_the_class_means():
     data = xai_tris()
-    module = MODELS["xai_tris_linear"].function().module
+    module = model_named("xai_tris_linear")().module
     assert right(module, data.items[:], data.labels) > 0.83
     weights = (module[1].weight[0] - module[1].weight[1]).view(8, 8)
     pattern = torch.from_numpy(drawn("T") - drawn("L")).float()
@@ -262,7 +269,7 @@ def test_the_oracle_is_first_in_every_localisation_metric(scenario, background, 
     alone finds it as well as the oracle does.
     """
     data = xai_tris(scenario=scenario, background=background, n=400, seed=seed)
-    module = RECIPES["xai_tris_mlp", scenario, background].build().requires_grad_(False).eval()
+    module = XAI_TRIS_RECIPES["xai_tris_mlp", scenario, background].build().requires_grad_(False).eval()
     scores = mean_scores(module, data)
     assert set(scores.columns) == set(LOCALISATION) and (scores.loc["oracle"] == 1).all()
     beaten = [name for name in CONTROLS if (scenario, background, name) != ("rotation", "white", "input_magnitude")]

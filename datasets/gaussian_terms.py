@@ -1,32 +1,33 @@
 """Sums of functions of single columns, with closed-form expectations under a Gaussian.
 
-The functions are those of Liu et al. 2021 (2106.12543). Step functions are told by where they jump, floor(2 cos(pi x))
-for all |x| < 12, beyond which no sample lies.
+The functions are those of Liu et al. 2021 (2106.12543). A step function is stored as the places where it jumps. For
+floor(2 cos(pi x)) these are the jumps within |x| < 12; samples do not lie outside.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from harness.datasets._shapley import Coalition, shapley_values
+from harness.datasets._shapley import Coalition, exact_shapley_values
 from harness.errors import UserError, unknown
 
 VALUES = ("conditional", "interventional")
-PERIODS = range(-6, 7)
-MOST = 12  # columns: there are 2^12 coalitions of them
+PERIODS = range(-6, 7)  # of the cosine, each of length 2
+MOST_PLANTED_COLUMNS = 12  # more would have more than 2^12 coalitions
 
 
 class Term:
-    """A function of one column: ``at`` its values and its mean under N(mean, variance)."""
+    """A function of one column, with its expectation for a normal column in closed form."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The function's values at ``x``."""
+        """The function's values (N,) at ``x`` (N,)."""
         raise NotImplementedError
 
     def mean(self, mean: Tensor, variance: float) -> Tensor:
-        """Its expectation for normal ``x`` of these means, all of one variance."""
+        """The expectations (N,) for normal ``x`` with the means ``mean`` (N,) and one ``variance``."""
         raise NotImplementedError
 
 
@@ -89,7 +90,7 @@ class Decay(Term):
 
 @dataclass(frozen=True)
 class Steps(Term):
-    """A constant ``start`` on the left, which changes by each of ``jumps`` from its place ``at`` on."""
+    """A step function: the constant ``start`` on the far left, plus ``jumps[i]`` from the place ``at[i]`` on."""
 
     start: float
     at: tuple[float, ...]
@@ -97,7 +98,7 @@ class Steps(Term):
 
     def __call__(self, x: Tensor) -> Tensor:
         reached = x[..., None] >= torch.tensor(self.at, dtype=x.dtype, device=x.device)
-        # Its gradient is 0, and is said to be 0: comparisons alone would have none.
+        # The term 0 * x gives the function a gradient, which is 0; a comparison alone has none.
         return self.start + 0 * x + reached.to(x.dtype) @ torch.tensor(self.jumps, dtype=x.dtype, device=x.device)
 
     def mean(self, mean: Tensor, variance: float) -> Tensor:
@@ -107,34 +108,24 @@ class Steps(Term):
         return self.start + above @ torch.tensor(self.jumps, dtype=mean.dtype)
 
 
-def terms_of(function: str, features: int) -> tuple[Term, ...]:
-    """The terms of the first columns; what comes after them is no part of the function."""
-    if function not in FUNCTIONS:
-        raise unknown("function", function, FUNCTIONS)
-    least = {"linear": 2, "additive": 4, "piecewise": 3}[function]
-    if not least <= features <= MOST:
-        raise UserError(f"features is {features}, expected a whole number from {least} to {MOST} for {function}")
-    return FUNCTIONS[function](features)
-
-
-def evaluate(terms: tuple[Term, ...], x: Tensor) -> Tensor:
+def sum_of_terms(terms: tuple[Term, ...], x: Tensor) -> Tensor:
     """The function's values (N,) at ``x`` (N, D)."""
     return sum(term(x[:, column]) for column, term in enumerate(terms))
 
 
-def interventional(terms: tuple[Term, ...], x: Tensor) -> Tensor:
-    """Shapley values (N, D) where absent columns are drawn for themselves: each term less its mean."""
-    found, nothing = torch.zeros_like(x), torch.zeros((), dtype=x.dtype)
+def interventional_values(terms: tuple[Term, ...], x: Tensor) -> Tensor:
+    """Shapley values (N, D) where each absent column is drawn from its own distribution: each term less its mean."""
+    values, nothing = torch.zeros_like(x), torch.zeros((), dtype=x.dtype)
     for column, term in enumerate(terms):
-        found[:, column] = term(x[:, column]) - term.mean(nothing, 1.0)
-    return found
+        values[:, column] = term(x[:, column]) - term.mean(nothing, 1.0)
+    return values
 
 
-def conditional(terms: tuple[Term, ...], x: Tensor, covariance: Tensor) -> Tensor:
-    """Shapley values (N, D) where absent columns are drawn given those that are present, of N(0, covariance)."""
+def conditional_values(terms: tuple[Term, ...], x: Tensor, covariance: Tensor) -> Tensor:
+    """Shapley values (N, D) under N(0, covariance), where absent columns are drawn given the present ones."""
 
     def value(present: Coalition) -> Tensor:
-        """E[f(X) | the present columns of x]; each absent one is normal by itself, which is all a sum asks."""
+        """E[f(X) | the present columns of x] (N,). For a sum it is enough that each absent column alone is normal."""
         known, total = list(present), torch.zeros(len(x), dtype=x.dtype)
         for column, term in enumerate(terms):
             if column in present:
@@ -145,18 +136,19 @@ def conditional(terms: tuple[Term, ...], x: Tensor, covariance: Tensor) -> Tenso
             total = total + term.mean(x[:, known] @ weights, max(variance, 0.0))
         return total
 
-    return shapley_values(value, x.shape[1])
+    return exact_shapley_values(value, x.shape[1])
 
 
 def _cosine_steps() -> Steps:
-    """floor(2 cos(pi x)): 1 up to 1/3 from every even number, then 0, -1 and -2."""
+    """floor(2 cos(pi x)): it is 1 within 1/3 of every even number, and then falls to 0, -1 and -2."""
     rising = [(2 * k - distance, 1.0) for k in PERIODS for distance in (2 / 3, 1 / 2, 1 / 3)]
     falling = [(2 * k + distance, -1.0) for k in PERIODS for distance in (1 / 3, 1 / 2, 2 / 3)]
     at, jumps = zip(*sorted(rising + falling), strict=True)
     return Steps(-2.0, at, jumps)
 
 
-FUNCTIONS = {
+# Function -> number of columns -> its terms, one for each of the first columns.
+GAUSSIAN_FUNCTIONS: dict[str, Callable[[int], tuple[Term, ...]]] = {
     "linear": lambda features: tuple(Linear(float(weight)) for weight in range(features - 1, 0, -1)),
     "additive": lambda features: (Sine(), Magnitude(), Square(), Decay()),
     "piecewise": lambda features: (
@@ -165,3 +157,44 @@ FUNCTIONS = {
         _cosine_steps(),
     ),
 }
+FEWEST_COLUMNS = {"linear": 2, "additive": 4, "piecewise": 3}
+
+
+@dataclass(frozen=True)
+class GaussianFunction:
+    """The options that the data set ``gaussian`` and its models share; a model must have those of its data.
+
+    function  of the columns x1, x2, ...:
+              ``linear``, (D - 1) x1 + (D - 2) x2 + ... with weight 0 for the last column;
+              ``additive``, sin x1 + |x2| + x3^2 + exp(-x4);
+              ``piecewise``, sign(x1), plus a step function of x2 with values -2, -1, 1, 2 and steps at -0.5, 0 and 0.5,
+              plus floor(2 cos(pi x3)).
+              The function does not depend on further columns
+    features  D, the number of columns: at least 2, 4 or 3 for these functions, and at most 12
+    """
+
+    function: str = "linear"
+    features: int = 5
+
+    def __post_init__(self) -> None:
+        if self.function not in GAUSSIAN_FUNCTIONS:
+            raise unknown("function", self.function, GAUSSIAN_FUNCTIONS)
+        least = FEWEST_COLUMNS[self.function]
+        if not least <= self.features <= MOST_PLANTED_COLUMNS:
+            raise UserError(
+                f"features is {self.features}, expected a whole number from {least} to {MOST_PLANTED_COLUMNS} for "
+                f"{self.function}"
+            )
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms of the function, one for each of the first columns."""
+        return GAUSSIAN_FUNCTIONS[self.function](self.features)
+
+    @property
+    def function_name(self) -> str:
+        """What the truth of data is about, and what a model with this function is recognised by."""
+        return f"gaussian function={self.function} features={self.features}"
+
+
+GAUSSIAN_FUNCTION = GaussianFunction()

@@ -1,4 +1,4 @@
-"""Random square crops of photographs that come with scikit-image and scikit-learn, as backgrounds."""
+"""Backgrounds: random square crops of photographs that come with scikit-image and scikit-learn."""
 
 from functools import cache
 from importlib.resources import files
@@ -6,8 +6,10 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
-# All lie in the two libraries' wheels. scikit-image documents its own as public domain or CC0, china and flower are
-# CC BY 2.0 (danielbuechele and vultilion).
+# All lie in the two libraries' wheels. Licences as the libraries state them: in the docstrings of skimage.data, CC0 for
+# brick, camera, chelsea, coffee, grass and gravel, public domain for astronaut and rocket, no known copyright
+# restrictions for coins, and nothing for moon and motorcycle_left; in scikit-learn's images/README.txt, CC BY 2.0 for
+# china (danielbuechele) and flower (vultilion). scikit-image's LICENSE.txt puts all its files under BSD-3-Clause.
 PHOTOGRAPHS = {
     "skimage.data": (
         "astronaut.png",
@@ -24,15 +26,18 @@ PHOTOGRAPHS = {
     ),
     "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
 }
-LUMA = (0.299, 0.587, 0.114)
-WIDEST = 4  # the side of a crop is at most this many times the side of what it becomes
+PHOTOGRAPH_LICENCES = (
+    "photographs: CC0, public domain, no known restrictions or CC BY 2.0; not stated for moon and motorcycle_left"
+)
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in the luminance
+WIDEST = 4  # a crop is scaled down by at most this factor
 
 
 def crop(rng: np.random.Generator, size: int) -> np.ndarray:
     """A random crop (size, size, 3) of a random photograph, RGB in 0..1.
 
-    Its side before it is scaled down, by area, is drawn between ``size`` and four times that or the photograph's
-    shorter side; half of all crops are mirrored.
+    The side of the crop in the photograph is drawn between ``size`` and four times ``size``, but at most the
+    photograph's shorter side. The crop is then scaled down by averaging areas. Half of all crops are mirrored.
     """
     photographs = _photographs()
     photograph = photographs[rng.integers(len(photographs))]

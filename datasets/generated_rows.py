@@ -1,4 +1,4 @@
-"""Generated samples, none of which is kept."""
+"""Generated samples that are not held in memory."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,10 +7,11 @@ import numpy as np
 from torch import Tensor
 
 
-class Rows(Sequence):
-    """Generated samples of some numbers, made when they are asked for: one by its place, more by a slice or a tensor.
+class GeneratedRows(Sequence):
+    """Generated samples, each made when it is accessed: one by an integer, several by a slice or a tensor of places.
 
-    ``make`` takes numbers (k,) and gives what belongs to these samples, (k, ...).
+    ``make`` takes sample numbers (k,) and gives what belongs to these samples, (k, ...). ``numbers`` are the numbers of
+    the samples in this sequence.
     """
 
     def __init__(self, make: Callable[[np.ndarray], Tensor], numbers: range) -> None:

@@ -1,10 +1,11 @@
-"""What the user's own files have in common: paths, labels as class indices, and rows that lie on disk."""
+"""What the data sets made from the user's own files share: paths, labels, class names, and arrays on disk."""
 
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,31 +17,48 @@ from torch import Tensor
 from harness.errors import UserError, one_line
 
 
-class Rows(Sequence):
-    """Some rows of an array that may lie on disk: tensors, each made when it is asked for.
+@dataclass(frozen=True)
+class LabelOptions:
+    """Options of the data sets whose labels are a column of the user's file.
 
-    A number gives one row, a slice several as one tensor. ``kept`` (N,) are the rows there are, None for all.
+    label_column  the column of labels: class indices from 0, or class names
+    classes       a text file with one class name a line, in the order of the model's outputs. A name in the label
+                  column stands for its line in this file; without the file, for its place among the sorted names
     """
 
-    def __init__(self, array: np.ndarray, kept: np.ndarray | None = None, dtype: torch.dtype = torch.float32) -> None:
-        self.array, self.kept, self.dtype = array, kept, dtype
+    label_column: str = "label"
+    classes: str | None = None
+
+
+LABEL_OPTIONS = LabelOptions()
+
+
+class ArrayRows(Sequence):
+    """Rows of an array that may lie on disk, each read when it is accessed.
+
+    An integer gives one row as a tensor, a slice gives several as one tensor. ``chosen`` (N,) are the numbers of the
+    rows in this sequence; None means all rows of the array.
+    """
+
+    def __init__(self, array: np.ndarray, chosen: np.ndarray | None = None, dtype: torch.dtype = torch.float32) -> None:
+        self.array, self.chosen, self.dtype = array, chosen, dtype
 
     def __len__(self) -> int:
-        return len(self.array) if self.kept is None else len(self.kept)
+        return len(self.array) if self.chosen is None else len(self.chosen)
 
     def __getitem__(self, index: int | slice) -> Tensor:
-        where = index if self.kept is None else self.kept[index]
-        return as_tensor(self.array[where]).to(self.dtype)  # a copy: the file is left as it is
+        where = index if self.chosen is None else self.chosen[index]
+        return as_tensor(self.array[where]).to(self.dtype)  # a copy, so that nothing is written into the file
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """A copy as a tensor; torch knows neither the other order of bytes nor numbers of more than eight of them."""
+    """A copy as a tensor. Numbers in foreign byte order or of more than 8 bytes, unknown to torch, are converted."""
     kind = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
     return torch.from_numpy(np.array(array, dtype=kind))
 
 
 def own_file(path: str | None, who: str, what: str) -> Path:
-    """The file that the option ``path`` names."""
+    """The file that the option ``path`` of the data set ``who`` names; UserError where it is not a file."""
     if not path:
         raise UserError(f"{who} needs path=FILE, {what}")
     file = Path(path).expanduser()
@@ -49,8 +67,8 @@ def own_file(path: str | None, who: str, what: str) -> Path:
     return file
 
 
-def readable(path: Path, what: str, read: Callable[[], Any]) -> Any:
-    """What ``read()`` gives; one line where the file is not there or cannot be read."""
+def read_or_refuse(path: Path, what: str, read: Callable[[], Any]) -> Any:
+    """What ``read()`` returns; UserError where the file ``path`` does not exist or cannot be read."""
     if not path.is_file():
         raise UserError(f"{what} {path} does not exist")
     try:
@@ -61,7 +79,7 @@ def readable(path: Path, what: str, read: Callable[[], Any]) -> Any:
 
 @contextmanager
 def whole_rows() -> Iterator[None]:
-    """Inside, a CSV file whose rows are longer than its header is a ValueError; pandas cuts them, with a warning."""
+    """Within it, pandas raises ValueError for a CSV row with more fields than the header, instead of cutting it."""
     from pandas.errors import ParserWarning
 
     with warnings.catch_warnings():
@@ -72,34 +90,40 @@ def whole_rows() -> Iterator[None]:
             raise ValueError("its rows have more fields than its header; a text with commas needs quotes") from None
 
 
-def read_names(path: Path) -> tuple[str, ...]:
-    """Class names, one a line, in the order of the model's outputs."""
-    text = readable(path, "class file", lambda: path.read_text(encoding="utf-8-sig"))
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The class names in a text file, one a line, in the order of the model's outputs; UserError for an empty file."""
+    text = read_or_refuse(path, "class file", lambda: path.read_text(encoding="utf-8-sig"))
     names = tuple(line.strip() for line in text.rstrip().splitlines())
     if not names:
         raise UserError(f"class file {path} is empty, expected one class name a line")
     return names
 
 
+def class_names(file: str | None, folder: Path = Path()) -> tuple[str, ...] | None:
+    """The class names of the option ``classes``, a file in ``folder`` or anywhere; None where the option is None."""
+    return read_class_names(folder / Path(file).expanduser()) if file else None
+
+
 def class_indices(
     ids: Sequence[str], labels: Sequence[str], names: tuple[str, ...] | None
 ) -> tuple[list[int], tuple[str, ...] | None]:
-    """The class index of every label, and the names of the classes where there are names.
+    """The class index of every label, and the class names, None where the labels are indices without names.
 
-    Labels are texts: class indices from 0, or names. Names stand for their place in ``names``, or without them for
-    their place among the sorted names. Labels that are all among ``names`` are names, even if they are numbers.
+    ``labels`` are texts: class indices from 0, or class names. A name stands for its place in ``names``, or without
+    ``names`` for its place among the sorted labels. Labels that all occur in ``names`` are read as names, even if they
+    are numbers. UserError that names the sample in ``ids`` for a label that is neither index nor name.
     """
     if names is None and any(_is_number(label) for label in labels):
-        return _numbers(ids, labels, None), None
+        return _parsed_indices(ids, labels, None), None
     if names is not None and not set(labels) <= set(names) and all(_is_number(label) for label in labels):
-        return _numbers(ids, labels, len(names)), names
+        return _parsed_indices(ids, labels, len(names)), names
     names = names or tuple(sorted(set(labels)))
-    _check_names(ids, labels, names)
+    _check_labels(ids, labels, names)
     place = {name: index for index, name in enumerate(names)}
     return [place[label] for label in labels], names
 
 
-def _numbers(ids: Sequence[str], labels: Sequence[str], count: int | None) -> list[int]:
+def _parsed_indices(ids: Sequence[str], labels: Sequence[str], count: int | None) -> list[int]:
     for name, label in zip(ids, labels, strict=True):
         if not re.fullmatch("[0-9]+", label):
             raise UserError(f"the label of {name} is {label!r}, expected a class index 0, 1, 2, ... as elsewhere")
@@ -108,7 +132,7 @@ def _numbers(ids: Sequence[str], labels: Sequence[str], count: int | None) -> li
     return [int(label) for label in labels]
 
 
-def _check_names(ids: Sequence[str], labels: Sequence[str], names: tuple[str, ...]) -> None:
+def _check_labels(ids: Sequence[str], labels: Sequence[str], names: tuple[str, ...]) -> None:
     times = Counter(names)
     for name, label in zip(ids, labels, strict=True):
         if not label:
