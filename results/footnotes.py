@@ -6,21 +6,18 @@ from typing import Any
 
 import pandas as pd
 
-from harness.results.statistics import not_comparable
-
 WORDS = {"not_applicable": "n/a", "failed": "failed"}
 
 
 def footnotes(block: pd.DataFrame) -> Iterator[str]:
-    """Why cells of one model and data set are n/a or failed, have no rank, lack samples or were flagged."""
+    """Why cells of a board (``board.Board.cells``) are n/a or failed, have no rank, lack samples or were flagged."""
     for status, word in WORDS.items():
         yield from _grouped(word, block[block["status"] == status], block)
     ok = block[block["status"] == "ok"]
     yield from _invalid(ok)
     yield from _flagged(ok)
-    reasons = not_comparable(block)
-    for reason in sorted(set(reasons) - {""}):
-        metrics = sorted(set(block.loc[reasons == reason, "metric"]))
+    for reason in sorted(set(block["unranked"]) - {""}):
+        metrics = sorted(set(block.loc[block["unranked"] == reason, "metric"]))
         yield f"– no rank: {', '.join(metrics)}: {reason}"
 
 

@@ -67,17 +67,18 @@ def against(matrix: Matrix, reference: str, *, seed: int = 0) -> pd.DataFrame:
     ``share_better`` of the samples, ties half; ``p`` of the flip test and ``p_holm``; ``n`` common samples.
     """
     differences = _differences(matrix, reference)
-    rows = [{"explainer": name, **_pair(differences[name].dropna().to_numpy(), seed)} for name in differences]
-    frame = pd.DataFrame(rows, columns=["explainer", *PAIR])
+    ends = [interval(differences[name].dropna().to_numpy(), seed=seed) for name in differences]
+    low, high = zip(*ends, strict=True) if ends else ((), ())
+    frame = _compared(differences, seed).assign(low=low, high=high)
+    return frame[["explainer", "difference", "low", "high", "effect", "share_better", "n", "p", "p_holm"]]
+
+
+def _compared(differences: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row per explainer of its differences to the reference, as ``against`` gives it but for the interval."""
+    rows = [{"explainer": name, **_size_of(differences[name].dropna().to_numpy())} for name in differences]
+    frame = pd.DataFrame(rows, columns=["explainer", *SIZES])
     p = _flip_tests(differences, seed).to_numpy()
     return frame.assign(p=p, p_holm=holm(p))
-
-
-def not_worse(matrix: Matrix, best: str, *, seed: int = 0) -> set[str]:
-    """Explainers not shown to be worse than ``best``, by the tests of ``against`` without its intervals and effects."""
-    differences = _differences(matrix, best)
-    p = pd.Series(holm(_flip_tests(differences, seed).to_numpy()), differences.columns)
-    return {best, *(n for n, mean in differences.mean().items() if not (p[n] < ALPHA and mean < 0))}
 
 
 def _differences(matrix: Matrix, reference: str) -> pd.DataFrame:
@@ -97,18 +98,16 @@ def _flip_tests(differences: pd.DataFrame, seed: int) -> pd.Series:
     return p
 
 
-PAIR = ("difference", "low", "high", "effect", "share_better", "n")
+SIZES = ("difference", "effect", "share_better", "n")
 
 
-def _pair(differences: np.ndarray, seed: int) -> dict[str, float]:
+def _size_of(differences: np.ndarray) -> dict[str, float]:
+    """How large one explainer's differences (n,) are: mean, effect and share of the samples on which it is better."""
     if len(differences) < 2:
-        return {**dict.fromkeys(PAIR, float("nan")), "n": len(differences)}
-    low, high = interval(differences, seed=seed)
+        return {**dict.fromkeys(SIZES, float("nan")), "n": len(differences)}
     spread, mean = differences.std(ddof=1), differences.mean()
     return {
         "difference": mean,
-        "low": low,
-        "high": high,
         "effect": mean / spread if spread > 0 else (0.0 if mean == 0 else float(np.copysign(np.inf, mean))),
         "share_better": float((differences > 0).mean() + (differences == 0).mean() / 2),
         "n": len(differences),
@@ -185,8 +184,10 @@ def standing(matrix: Matrix, controls: Collection[str] = (), *, seed: int = 0) -
     control = best_of(signed, [name for name in signed if name in controls])
     rows = pd.DataFrame({"explainer": list(signed), "mean": signed.mean().to_numpy()})
     rows["letters"] = rows["explainer"].map(letters(matrix, seed=seed))
-    rows = rows.merge(_named(matrix, best, "best", list(signed), seed), how="left")
-    rows = rows.merge(_named(matrix, control, "control", [n for n in signed if n not in controls], seed), how="left")
+    rows = rows.merge(_against_one(matrix, best, "best", list(signed), seed), how="left")
+    rows = rows.merge(
+        _against_one(matrix, control, "control", [n for n in signed if n not in controls], seed), how="left"
+    )
     return rows.assign(best=(rows["explainer"] == best) | ~((rows["p_best"] < ALPHA) & (rows["vs_best"] < 0)))
 
 
@@ -195,8 +196,8 @@ def best_of(signed: pd.DataFrame, names: list[str]) -> str | None:
     return str(signed[names].mean().idxmax()) if names else None
 
 
-def _named(matrix: Matrix, reference: str | None, word: str, names: list[str], seed: int) -> pd.DataFrame:
-    """``against`` with its columns named after the reference, of some explainers."""
+def _against_one(matrix: Matrix, reference: str | None, word: str, names: list[str], seed: int) -> pd.DataFrame:
+    """Some explainers against one reference, in columns named after it; no row where there is no reference."""
     columns = {
         "difference": f"vs_{word}",
         "p_holm": f"p_{word}",
@@ -206,4 +207,5 @@ def _named(matrix: Matrix, reference: str | None, word: str, names: list[str], s
     if reference is None:
         return pd.DataFrame(columns=["explainer", *columns.values()]).astype({"explainer": str})
     some = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n in {*names, reference}]], matrix.better)
-    return against(some, reference, seed=seed).rename(columns=columns)[["explainer", *columns.values()]]
+    frame = _compared(_differences(some, reference), seed)
+    return frame.rename(columns=columns)[["explainer", *columns.values()]]

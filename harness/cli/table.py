@@ -1,15 +1,17 @@
 """What ``harness table`` shows of a run: its leaderboard, its rows, or what they say of groups, choices and sanity."""
 
 import argparse
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from harness.errors import UserError
+from harness.results.board import Board, boards_of_run
 from harness.results.choices import standing
 from harness.results.disk import whole_file
-from harness.results.formats import latex, long_table, markdown
+from harness.results.formats import latex_boards, long_table, markdown_boards
 from harness.results.frames import controls_of, find_run, protocols, read_cells, read_scores
 from harness.results.matrices import Matrix, matrices
 from harness.results.sanity import verdicts_of_run
@@ -24,11 +26,12 @@ def show_table(arguments: list[str]) -> int:
     """What ``harness table`` was asked for with these arguments; the exit status."""
     chosen = _parser().parse_args(arguments)
     directory = find_run(chosen.run, chosen.runs)
-    files = [(path, write) for path, write in _writers(chosen) if path]
+    boards = cache(lambda: boards_of_run(directory))  # derived once for all files of one command
+    files = [(path, write) for path, write in _writers(chosen, boards) if path]
     if not (files or any(getattr(chosen, name) for name in TABLES)):
         show(directory, letters=True)
         return 0
-    rows = _rows(directory, chosen)
+    rows = _rows(directory, chosen, boards)
     for path, write in files:
         write(rows, path)
         print(f"{len(rows)} rows: {path}")
@@ -61,34 +64,41 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _writers(chosen: argparse.Namespace) -> list[tuple[str | None, Callable[[pd.DataFrame, str], None]]]:
+Boards = Callable[[], Sequence[Board]]
+
+
+def _writers(
+    chosen: argparse.Namespace, boards: Boards
+) -> list[tuple[str | None, Callable[[pd.DataFrame, str], None]]]:
     return [
         (chosen.csv, to_csv),
         (chosen.parquet, to_parquet),
-        (chosen.markdown, _as_text(markdown, chosen)),
-        (chosen.latex, _as_text(latex, chosen)),
+        (chosen.markdown, _as_text(markdown_boards, chosen, boards)),
+        (chosen.latex, _as_text(latex_boards, chosen, boards)),
     ]
 
 
-def _as_text(form: Callable[[pd.DataFrame], str], chosen: argparse.Namespace) -> Callable[[pd.DataFrame, str], None]:
+def _as_text(
+    form: Callable[[Sequence[Board]], str], chosen: argparse.Namespace, boards: Boards
+) -> Callable[[pd.DataFrame, str], None]:
     """Writes a leaderboard as text, explainers down and metrics across: other tables have no such form."""
 
     def write(rows: pd.DataFrame, path: str) -> None:
         if any(getattr(chosen, name) for name in TABLES if name != "long"):
             raise UserError("Markdown and LaTeX are for the leaderboard; write other tables with --csv or --parquet")
         with whole_file(Path(path)) as temporary:
-            temporary.write_text(form(rows), encoding="utf-8")
+            temporary.write_text(form(boards()), encoding="utf-8")
 
     return write
 
 
-def _rows(directory: Path, chosen: argparse.Namespace) -> pd.DataFrame:
+def _rows(directory: Path, chosen: argparse.Namespace, boards: Boards) -> pd.DataFrame:
     """The rows that were asked for."""
     if chosen.sanity:
         return verdicts_of_run(directory).drop(columns="protocol")
     cells = read_cells(directory)
     if chosen.long or chosen.markdown or chosen.latex:
-        return _leaderboard(directory, cells)
+        return long_table(boards())
     if not any(getattr(chosen, name) for name in TABLES):
         return cells.assign(rank=ranks(cells))
     scores = read_scores(directory, cells)
@@ -117,14 +127,6 @@ def _statistics(found: Iterable[Matrix], controls: Collection[str], chosen: argp
 
         return agreement(found)
     return _across(found)
-
-
-def _leaderboard(directory: Path, cells: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard in rows; a run of one protocol need not name it."""
-    protocol = protocols(cells)
-    scores = read_scores(directory, cells)
-    scores = scores.assign(protocol=scores["cell"].astype(str).map(dict(zip(cells["cell"], protocol, strict=True))))
-    return long_table(cells.assign(protocol=protocol), scores, controls_of(cells))
 
 
 def _comparable(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
@@ -168,6 +170,4 @@ def show(directory: Path, only: set[str] | None = None, letters: bool = False) -
     """
     cells = read_cells(directory)
     cells = cells if only is None else cells[cells["cell"].isin(only)]
-    found = _leaderboard(directory, cells) if letters and (cells["status"] == "ok").any() else None
-    marks = None if found is None else dict(zip(cells["cell"], found["letters"].fillna(""), strict=True))
-    print_table(cells, controls=controls_of(cells), letters=marks)
+    print_table(cells, read_scores(directory, cells) if letters else None)

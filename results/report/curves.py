@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 
 MOST_SAMPLES = 40  # whose own curves are kept, the first ones
 MOST_BYTES = 3 << 20  # of single curves on a page
@@ -19,7 +19,7 @@ NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 Own = tuple[list[str], np.ndarray, np.ndarray]
 
 
-def curves_of(block: Block, budget: int = MOST_BYTES) -> list[dict[str, Any]]:
+def curves_of(block: ReportBlock, budget: int = MOST_BYTES) -> list[dict[str, Any]]:
     """One entry per metric with curves; ``budget`` bytes for all single curves of the block."""
     rows = block.scores[block.scores["curve"].notna()]
     stacks = {metric: _stacked(block, of_metric) for metric, of_metric in rows.groupby("metric", observed=True)}
@@ -29,7 +29,7 @@ def curves_of(block: Block, budget: int = MOST_BYTES) -> list[dict[str, Any]]:
     return [_metric(block, metric, stack, kept) for metric, stack in stacks.items()]
 
 
-def _stacked(block: Block, rows: pd.DataFrame) -> dict[str, Own]:
+def _stacked(block: ReportBlock, rows: pd.DataFrame) -> dict[str, Own]:
     """Explainer to its samples, their scores and curves (S, K), padded by NaN where some are shorter."""
     found = {}
     for name, own in rows.groupby("explainer", observed=True):
@@ -43,7 +43,7 @@ def _stacked(block: Block, rows: pd.DataFrame) -> dict[str, Own]:
     return {name: found[name] for name in block.explainers if name in found}
 
 
-def _metric(block: Block, metric: str, stack: dict[str, Own], kept: int) -> dict[str, Any]:
+def _metric(block: ReportBlock, metric: str, stack: dict[str, Own], kept: int) -> dict[str, Any]:
     everything = np.concatenate([values.ravel() for *_, values in stack.values()])
     finite = everything[np.isfinite(everything)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -60,7 +60,7 @@ def _metric(block: Block, metric: str, stack: dict[str, Own], kept: int) -> dict
     }
 
 
-def _explainer(block: Block, name: str, own: Own, low: float, high: float, kept: int) -> dict[str, Any]:
+def _explainer(block: ReportBlock, name: str, own: Own, low: float, high: float, kept: int) -> dict[str, Any]:
     samples, scores, values = own
     mean, half = band(values)
     single = values[:kept]

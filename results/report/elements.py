@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.markup import Raw, soft, tag
 
 
@@ -114,7 +114,7 @@ def section(name: str, title: str, about: Any, body: Any) -> Raw:
     return tag("section", tag("h2", title, id=f"{name}-title"), lead, body, id=name, aria_labelledby=f"{name}-title")
 
 
-def of_block(block: Block, body: Any, *, several: bool) -> Raw:
+def of_block(block: ReportBlock, body: Any, *, several: bool) -> Raw:
     """A block's part of a section; it has a heading where there are several blocks."""
     return tag("div", tag("h3", block.heading) if several else "", body, class_="block", data_block=block.key)
 

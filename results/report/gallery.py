@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.results import words
 from harness.results.report import tiles
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
 from harness.results.report.elements import note
 from harness.results.report.kept import Kept, kept_of
@@ -29,7 +29,7 @@ class Gallery:
     tiles: dict[str, dict[str, str]]
 
 
-def gallery(block: Block, most_tiles: int = MOST_TILES) -> Gallery:
+def gallery(block: ReportBlock, most_tiles: int = MOST_TILES) -> Gallery:
     """The gallery of a block; where no maps were kept it says so."""
     kept = kept_of(block.directory, block.model, block.dataset, block.protocol)
     if kept is None or not kept.maps or not kept.samples:
@@ -63,7 +63,7 @@ def _colours(kept: Kept) -> str:
     return (signed if kept.signed else "") + plain
 
 
-def _sample_values(block: Block, explainers: Sequence[str]) -> pd.DataFrame:
+def _sample_values(block: ReportBlock, explainers: Sequence[str]) -> pd.DataFrame:
     """The headline metric's scores, samples down and explainers across, signed so that higher is better."""
     if block.headline is None:
         return pd.DataFrame()
@@ -72,7 +72,9 @@ def _sample_values(block: Block, explainers: Sequence[str]) -> pd.DataFrame:
     return found.set_axis(found.index.astype(str))
 
 
-def _extremes(block: Block, kept: Kept, explainers: Sequence[str], values: pd.DataFrame) -> dict[tuple[str, str], str]:
+def _extremes(
+    block: ReportBlock, kept: Kept, explainers: Sequence[str], values: pd.DataFrame
+) -> dict[tuple[str, str], str]:
     """(explainer, sample) to ``best`` or ``worst`` among the samples that maps were kept of."""
     there = values.loc[[id_of(sample) for sample in kept.samples if id_of(sample) in values.index]]
     found = {}
@@ -99,7 +101,9 @@ def id_of(sample: dict[str, Any]) -> str:
 class _View:
     """Draws tiles, and remembers what each of them says."""
 
-    def __init__(self, block: Block, kept: Kept, explainers: list[str], values: pd.DataFrame, extremes: dict) -> None:
+    def __init__(
+        self, block: ReportBlock, kept: Kept, explainers: list[str], values: pd.DataFrame, extremes: dict
+    ) -> None:
         self.block, self.kept, self.explainers, self.values, self.extremes = block, kept, explainers, values, extremes
         self.known = {name: known_of(block, name) for name in explainers}
         self.tiles: dict[str, dict[str, str]] = {}
@@ -227,7 +231,7 @@ def said(kept: Kept, place: int, name: str) -> str:
     return words.says(values.reshape(-1)[: len(names)], names=names, **about)
 
 
-def _own_value(values: pd.DataFrame, name: str, sample: str, block: Block) -> float | None:
+def _own_value(values: pd.DataFrame, name: str, sample: str, block: ReportBlock) -> float | None:
     if name not in values or sample not in values.index or not np.isfinite(values.loc[sample, name]):
         return None
     sign = -1 if block.better(block.headline) == "lower" else 1

@@ -10,15 +10,15 @@ from harness.results import words
 from harness.results.footnotes import flag_list
 from harness.results.frames import audit_of
 from harness.results.pairs import ALPHA
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 
 
-def trust_in(block: Block, name: str, sample: str) -> words.Trust:
+def trust_in(block: ReportBlock, name: str, sample: str) -> words.Trust:
     """What is known of an explainer and of its score on a sample."""
     return replace(known_of(block, name), **place_of(block, name, sample))
 
 
-def known_of(block: Block, name: str) -> words.Trust:
+def known_of(block: ReportBlock, name: str) -> words.Trust:
     """What is known of an explainer, whatever the sample."""
     sanity = block.sanity.loc[name] if name in block.sanity.index else {"verdict": "", "reason": ""}
     text = lambda value: value if isinstance(value, str) else ""
@@ -35,7 +35,7 @@ def known_of(block: Block, name: str) -> words.Trust:
     )
 
 
-def _standing(block: Block, name: str) -> dict[str, Any]:
+def _standing(block: ReportBlock, name: str) -> dict[str, Any]:
     """The explainer's headline score against the best control's."""
     metric = block.headline
     cell = block.cell(metric, name) if metric else None
@@ -59,7 +59,7 @@ def _standing(block: Block, name: str) -> dict[str, Any]:
     return found
 
 
-def place_of(block: Block, name: str, sample: str) -> dict[str, Any]:
+def place_of(block: ReportBlock, name: str, sample: str) -> dict[str, Any]:
     """The sample's own score, and its place from the worst."""
     if block.headline is None:
         return {}

@@ -8,14 +8,14 @@ from typing import Any
 
 from harness.errors import printable
 from harness.results.frames import configured
-from harness.results.report.blocks import Block, protocol_text
+from harness.results.report.blocks import ReportBlock, protocol_text
 from harness.results.report.elements import folded
 from harness.results.report.markup import Raw, tag
 
 LEFT_OUT = ("name",)
 
 
-def command(block: Block) -> str:
+def command(block: ReportBlock) -> str:
     """A command that asks for the block's cells again: its choices, with every option that differs from the default."""
     first = block.cells.iloc[0]["config"]
     parts = [f"run={block.run}"]
@@ -32,7 +32,7 @@ def _single(group: str, config: dict[str, Any]) -> list[str]:
     return [f"{group}={name}"] + [f"{group}.{key}={_text(value)}" for key, value in _options(group, config).items()]
 
 
-def _several(group: str, block: Block, column: str) -> list[str]:
+def _several(group: str, block: ReportBlock, column: str) -> list[str]:
     configs = {row[column]: configured(row["config"], group) for row in block.cells.to_dict("records")}
     plain = [label for label, config in configs.items() if config.get("name", label) == label]
     parts = [f"{group}=[{','.join(plain)}]"]
@@ -70,7 +70,7 @@ def _text(value: Any) -> str:
     return text if re.fullmatch(r"[\w.+-]+", text) else json.dumps(text)
 
 
-def facts(block: Block) -> list[tuple[str, str]]:
+def facts(block: ReportBlock) -> list[tuple[str, str]]:
     """Name and value of what the numbers depend on."""
     cells = block.cells
     several = lambda name: ", ".join(dict.fromkeys(str(v) for v in cells[name].dropna() if str(v))) or "not known"
@@ -104,7 +104,7 @@ def _when(cells) -> str:
     return f"{first} to {last} UTC"
 
 
-def _environments(block: Block) -> list[tuple[str, str]]:
+def _environments(block: ReportBlock) -> list[tuple[str, str]]:
     found = []
     for name in dict.fromkeys(block.cells["environment"].dropna()):
         path = block.directory / "environment" / f"{name}.json"
@@ -127,7 +127,7 @@ def _flat(value: Any) -> str:
     return str(value)
 
 
-def origin_part(block: Block) -> Raw:
+def origin_part(block: ReportBlock) -> Raw:
     """The command, the facts and, folded, every option."""
     rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts(block)]
     options = {

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
-from harness.results.report.blocks import Block
-from harness.results.report.board import Entry
+from harness.results.report.blocks import ReportBlock
+from harness.results.report.board import Places, leaderboard_part
 from harness.results.report.curves import MOST_BYTES, curves_of
 from harness.results.report.elements import note, of_block, section
 from harness.results.report.gallery import Gallery
@@ -14,7 +14,7 @@ from harness.results.report.origin import origin_part
 from harness.results.report.pictures import pictures_part
 from harness.results.report.plots import quality_cost
 from harness.results.report.relations import agreement_part, ranks_part, stability_part
-from harness.results.report.sections import failures_part, groups_part, leaderboard_part, sanity_part, verdict_part
+from harness.results.report.sections import failures_part, groups_part, sanity_part, verdict_part
 from harness.results.report.verdict import Verdict
 
 SCRIPTS = ("page.js", "tables.js", "curves.js", "gallery.js")
@@ -66,9 +66,9 @@ SECTIONS = (
 
 def page(
     title: str,
-    blocks: Sequence[Block],
+    blocks: Sequence[ReportBlock],
     verdicts: Sequence[Verdict],
-    entries: Sequence[dict[tuple[str, str], Entry]],
+    boards: Sequence[Places],
     galleries: Sequence[Gallery],
     *,
     tell: Callable[[str], None] = lambda text: None,
@@ -82,7 +82,7 @@ def page(
     }
     of_each = {
         "cost": lambda i: _quality_cost(blocks[i]),
-        "leaderboard": lambda i: leaderboard_part(blocks[i], entries[i]),
+        "leaderboard": lambda i: leaderboard_part(blocks[i], boards[i]),
         "agreement": lambda i: agreement_part(blocks[i]),
         "curves": lambda i: _curves(blocks[i], data, len(blocks)),
         "gallery": lambda i: galleries[i].part,
@@ -117,7 +117,7 @@ def _detail() -> Raw:
     return tag("dialog", close, tag("div", id="detail-body"), id="detail", aria_label="Explanation of one sample")
 
 
-def _quality_cost(block: Block) -> Raw:
+def _quality_cost(block: ReportBlock) -> Raw:
     made = quality_cost(block)
     if made is None:
         return note("This takes a headline metric and seconds_per_sample; add metric=cost.")
@@ -125,7 +125,7 @@ def _quality_cost(block: Block) -> Raw:
     return tag("figure", plot, tag("figcaption", f"Pareto front: {', '.join(front) or 'nobody'}."), class_="plot-box")
 
 
-def _curves(block: Block, data: dict[str, Any], count: int) -> Raw:
+def _curves(block: ReportBlock, data: dict[str, Any], count: int) -> Raw:
     found = curves_of(block, MOST_BYTES // count)
     if not found:
         return note("No metric of this run has a curve.")
@@ -149,7 +149,7 @@ def _head(title: str) -> Raw:
     )
 
 
-def _top(title: str, blocks: Sequence[Block]) -> Raw:
+def _top(title: str, blocks: Sequence[ReportBlock]) -> Raw:
     sizes = [f"{b.samples} samples, {len(b.explainers)} explainers, {len(b.metrics)} metrics" for b in blocks[:1]]
     about = f"{blocks[0].heading}: {sizes[0]}" if len(blocks) == 1 else f"{len(blocks)} blocks"
     theme = tag("button", "Dark", type="button", id="theme", aria_pressed="false")

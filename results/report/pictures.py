@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.elements import note
 from harness.results.report.markup import Raw, tag
 
@@ -16,7 +16,7 @@ WIDTH = 1200
 NONE = "None were drawn; harness view draws curves, activations, features and more into the run's folder."
 
 
-def pictures_part(blocks: Sequence[Block]) -> Raw:
+def pictures_part(blocks: Sequence[ReportBlock]) -> Raw:
     """Figures of the runs' pictures, each once, as many as fit."""
     paths = [path for folder in dict.fromkeys(block.directory for block in blocks) for path in _of_run(folder)]
     if not paths:

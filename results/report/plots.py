@@ -5,7 +5,7 @@ import pandas as pd
 
 from harness.results.blocks import Across
 from harness.results.numbers import significant
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import (
     BOTTOM,
     HEIGHT,
@@ -25,7 +25,7 @@ from harness.results.report.verdict import COST
 FLOOR = 1e-7  # seconds; what took less is drawn here
 
 
-def quality_cost(block: Block) -> tuple[Raw, list[str]] | None:
+def quality_cost(block: ReportBlock) -> tuple[Raw, list[str]] | None:
     """The headline metric against seconds a sample, and who is on the Pareto front; None where there are no points."""
     points = _points(block)
     if points.empty:
@@ -48,7 +48,7 @@ def quality_cost(block: Block) -> tuple[Raw, list[str]] | None:
     return plot.svg(), front
 
 
-def _points(block: Block) -> pd.DataFrame:
+def _points(block: ReportBlock) -> pd.DataFrame:
     rows = []
     for name in block.explainers if block.headline else ():
         quality, cost = block.cell(block.headline, name), block.cell(COST, name)
@@ -90,7 +90,7 @@ def _front_line(front: pd.DataFrame, x: Scale, y: Scale) -> Raw:
     return tag("polyline", points=" ".join(steps), class_="front") if len(front) > 1 else Raw("")
 
 
-def _point(point, label, x: Scale, y: Scale, on_front: bool, block: Block) -> list[Raw]:
+def _point(point, label, x: Scale, y: Scale, on_front: bool, block: ReportBlock) -> list[Raw]:
     cx, cy = x(point.cost), y(point.value)
     kind = "control" if point.control else "best" if on_front else "own"
     interval = f" [{number(point.low)}, {number(point.high)}]" if np.isfinite(point.low) else ""

@@ -12,7 +12,7 @@ from harness.results.blocks import Across, across_blocks
 from harness.results.matrices import Matrix
 from harness.results.numbers import significant
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half, stability
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
 from harness.results.report.elements import Cell, Head, folded, note, table
 from harness.results.report.markup import Raw, tag
@@ -21,7 +21,7 @@ from harness.results.report.plots import critical_difference, settling
 MOST_METRICS = 12  # of a block whose agreement and stability are computed, in the leaderboard's order
 
 
-def directed(block: Block) -> list[Matrix]:
+def directed(block: ReportBlock) -> list[Matrix]:
     """The matrices of the first metrics that rank explainers by quality; costs of samples of one call are not draws."""
     kinds = block.about["kind"]
     names = [m for m in block.metrics if m in block.matrices and block.better(m) and kinds[m] != "cost"]
@@ -29,7 +29,7 @@ def directed(block: Block) -> list[Matrix]:
     return [block.matrices[m] for m in ordered if block.matrices[m].values.shape[1] > 1][:MOST_METRICS]
 
 
-def left_out(block: Block) -> str:
+def left_out(block: ReportBlock) -> str:
     """Which metrics ``directed`` leaves out for their number, in a sentence; "" where none."""
     kinds = block.about["kind"]
     able = [m for m in block.metrics if m in block.matrices and block.better(m) and kinds[m] != "cost"]
@@ -38,7 +38,7 @@ def left_out(block: Block) -> str:
     return f"Of {len(able)} metrics the first {MOST_METRICS}; without {', '.join(over)}." if over else ""
 
 
-def ranks_part(blocks: Sequence[Block]) -> Raw:
+def ranks_part(blocks: Sequence[ReportBlock]) -> Raw:
     """Mean ranks over blocks, with the critical difference where there are blocks enough."""
     latest = {(b.model, b.dataset, b.protocol): b for b in blocks}  # of several runs' blocks on the same, the last
     named = [_named(block, matrix) for block in latest.values() for matrix in directed(block)]
@@ -52,7 +52,7 @@ def ranks_part(blocks: Sequence[Block]) -> Raw:
     return tag("div", parts, again)
 
 
-def _named(block: Block, matrix: Matrix) -> Matrix:
+def _named(block: ReportBlock, matrix: Matrix) -> Matrix:
     return Matrix(
         {"model": block.model, "dataset": block.dataset, "protocol": block.protocol, **matrix.names},
         matrix.values,
@@ -77,7 +77,7 @@ def _across(across: Across) -> Raw:
     return table(f"Mean ranks by {across.metric}", [Head("explainer"), Head("mean rank ↓", True)], rows)
 
 
-def agreement_part(block: Block) -> Raw:
+def agreement_part(block: ReportBlock) -> Raw:
     """Kendall's tau-b between the metrics' rankings, alike metrics side by side."""
     pairs = agreement(directed(block))
     if pairs.empty:
@@ -105,7 +105,7 @@ def _clustered(square: pd.DataFrame) -> list[str]:
     return [names[place] for place in leaves_list(linkage(squareform(distance, checks=False), "average", True))]
 
 
-def _metric_cell(block: Block, metric: str) -> Cell:
+def _metric_cell(block: ReportBlock, metric: str) -> Cell:
     return Cell(metric, metric, "", block.axis(metric))
 
 
@@ -123,7 +123,7 @@ def _tau_cell(row: dict | None, same: bool) -> Cell:
     return Cell(shown, row["tau"], f"tau {'for' if row['tau'] > 0 else 'against'}-{step}", tip)
 
 
-def stability_part(block: Block) -> Raw:
+def stability_part(block: ReportBlock) -> Raw:
     """How the ranking settles with samples, and how far samples agree, by metric."""
     found = [(matrix.names["metric"], matrix, stability(matrix)) for matrix in directed(block)]
     found = [(metric, matrix, settled) for metric, matrix, settled in found if len(settled.curve)]
@@ -143,7 +143,7 @@ def stability_part(block: Block) -> Raw:
     return tag("div", plot, table(f"Stability of rankings, {block.heading}", heads, rows))
 
 
-def _settling(curve: pd.DataFrame, metric: str, block: Block) -> Raw:
+def _settling(curve: pd.DataFrame, metric: str, block: ReportBlock) -> Raw:
     keys = [
         tag("span", words, class_=f"key {kind}")
         for kind, words in (("first", "first stays"), ("second", "tau to the ranking by all samples"))

@@ -1,4 +1,4 @@
-"""The sections of the page that words and tables make: verdict, leaderboard, sanity, groups, failures, environment."""
+"""The sections of the page that words and tables make: verdict, sanity, groups, failures."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,11 +7,10 @@ import numpy as np
 
 from harness.results.footnotes import flag_list
 from harness.results.numbers import significant
-from harness.results.report.blocks import ARROWS, DIRECTIONS, Block
-from harness.results.report.board import Entry, marks_explained
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
-from harness.results.report.elements import Cell, Head, chips, filter_box, folded, note, table
-from harness.results.report.markup import Raw, soft, tag
+from harness.results.report.elements import Cell, Head, folded, note, table
+from harness.results.report.markup import Raw, tag
 from harness.results.report.verdict import Verdict
 from harness.results.subgroups import disparity, divisions
 
@@ -31,60 +30,7 @@ def verdict_part(found: Verdict, count: int) -> Raw:
     )
 
 
-def leaderboard_part(block: Block, entries: dict[tuple[str, str], Entry]) -> Raw:
-    """A block's leaderboard with its filter and chips."""
-    name = f"board-{block.key}"
-    heads = [Head("explainer")] + [_metric_head(block, metric) for metric in block.metrics]
-    rows = [
-        [_explainer_cell(block, label), *(_board_cell(entries[metric, label]) for metric in block.metrics)]
-        for label in block.explainers
-    ]
-    kinds = list(dict.fromkeys(block.about["kind"][metric] for metric in block.metrics))
-    tools = tag("div", filter_box(name, "Filter explainers"), chips(name, kinds), class_="tools")
-    caption = f"Leaderboard of {block.heading}: {block.samples} samples"
-    classes = ["control" if label in block.controls else "" for label in block.explainers]
-    return tag(
-        "div",
-        tools,
-        table(caption, heads, rows, classes="board", name=name, row_classes=classes),
-        tag("p", marks_explained(), class_="fine"),
-    )
-
-
-def _metric_head(block: Block, metric: str) -> Head:
-    better = block.better(metric)
-    tip = f"{metric}\n{block.about['kind'][metric]}; {DIRECTIONS.get(better, 'no direction')}"
-    return Head(
-        f"{metric} {ARROWS.get(better, '')}".strip(), True, block.unit(metric), tip, block.about["kind"][metric]
-    )
-
-
-def _explainer_cell(block: Block, label: str) -> Cell:
-    word = "control" if label in block.controls else "library's row, not ranked" if label in block.with_caveat else ""
-    return Cell([soft(label), tag("span", word, class_="word") if word else ""], label)
-
-
-def _board_cell(entry: Entry) -> Cell:
-    if entry.hole:
-        return Cell(tag("span", entry.text, class_="hole"), None, "is-hole", entry.note)
-    mark = "*" if entry.note else ""
-    rank = f"#{entry.rank}" if entry.rank not in ("", "–") else entry.rank
-    below = [
-        tag("span", entry.interval, class_="interval"),
-        tag("span", rank + mark, class_="rank"),
-        tag("span", entry.letters, class_="letters") if entry.letters else "",
-    ]
-    words = {"best": "the best", "near": "not shown to be worse than the best"}.get(entry.standing)
-    tip = "\n".join(text for text in (words, entry.note) if text)
-    return Cell(
-        [tag("span", entry.text, class_=f"mean {entry.standing}"), tag("span", below, class_="below")],
-        entry.value,
-        "",
-        tip,
-    )
-
-
-def sanity_part(block: Block) -> Raw:
+def sanity_part(block: ReportBlock) -> Raw:
     """Verdicts of the checks, and what the audit flagged."""
     done = block.verdicts[block.verdicts["verdict"] != "not done"]
     parts = [note("No sanity check was measured: add metric=sanity or parameter_randomization.")] if done.empty else []
@@ -108,7 +54,7 @@ def _verdict_cell(row: dict | None) -> Cell:
     return Cell(shown, row["verdict"], f"is-{row['verdict'].replace(' ', '-')}", tip)
 
 
-def _flags(block: Block) -> Raw:
+def _flags(block: ReportBlock) -> Raw:
     carried = defaultdict(set)
     for flags, label in zip(block.cells["flags"], block.cells["label"], strict=True):
         for flag in flag_list(flags):
@@ -119,7 +65,7 @@ def _flags(block: Block) -> Raw:
     return table(f"Audit flags of {block.heading}", [Head("flag"), Head("explainers")], rows)
 
 
-def groups_part(block: Block) -> Raw:
+def groups_part(block: ReportBlock) -> Raw:
     """Gaps of the headline metric between groups of samples, for every division that has groups large enough."""
     if block.headline is None:
         return note("There is no headline metric to ask for gaps in.")
@@ -134,7 +80,7 @@ def groups_part(block: Block) -> Raw:
     return tag("div", parts or note("The data has neither labels nor divisions of its own."))
 
 
-def _gap_table(block: Block, by: str, rows: Sequence[dict]) -> Raw:
+def _gap_table(block: ReportBlock, by: str, rows: Sequence[dict]) -> Raw:
     heads = [
         Head("explainer"),
         Head("gap", True, block.unit(block.headline)),
@@ -168,7 +114,7 @@ def _group(name: object, mean: float) -> str:
     return "–" if name is None else f"{name} ({significant(mean)})"
 
 
-def failures_part(block: Block) -> Raw:
+def failures_part(block: ReportBlock) -> Raw:
     """What has no score, and why: one row per reason."""
     rows = failures(block)
     if not rows:
@@ -187,7 +133,7 @@ def failures_part(block: Block) -> Raw:
     return table(f"Failures and skips of {block.heading}", heads, shown)
 
 
-def failures(block: Block) -> list[dict]:
+def failures(block: ReportBlock) -> list[dict]:
     """One row per reason: what, cells, explainers, metrics, reason; failures first."""
     found = defaultdict(list)
     for row in block.cells.to_dict("records"):

@@ -12,7 +12,7 @@ import numpy as np
 from harness.results.numbers import significant
 from harness.results.pairs import ALPHA
 from harness.results.reliability import samples_needed
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 
 COST = "seconds_per_sample"
 LEAST_FLIPPED = 6  # samples below which no flip test can be below 5 %
@@ -34,7 +34,7 @@ class Verdict:
     details: list[str] = field(default_factory=list)
 
 
-def verdict(block: Block) -> Verdict:
+def verdict(block: ReportBlock) -> Verdict:
     """The verdict on a block."""
     if not (block.cells["status"] == "ok").any():
         return Verdict(block.heading, "No verdict: nothing could be measured here; Failures and skips say why.")
@@ -64,7 +64,7 @@ def verdict(block: Block) -> Verdict:
 
 
 def _found(
-    block: Block, best: str, control: str | None, among: list[str], above: list[str], details: list[str]
+    block: ReportBlock, best: str, control: str | None, among: list[str], above: list[str], details: list[str]
 ) -> Verdict:
     failed = [name for name in among if _sanity(block, name) == "fail"]
     unshown = [name for name in among if name not in above and name not in failed]
@@ -92,12 +92,12 @@ def others_near(among: list[str], left: list[str]) -> bool:
     return len(among) > len(left)
 
 
-def _headline(block: Block) -> str:
+def _headline(block: ReportBlock) -> str:
     direction = {"higher": "higher", "lower": "lower"}[block.better(block.headline)]
     return f"Headline metric: {block.headline}, {direction} is better; paired tests over the same samples, Holm at 5 %."
 
 
-def _lacking(block: Block) -> list[str]:
+def _lacking(block: ReportBlock) -> list[str]:
     """Who is not compared, and on how many of the samples all are."""
     most = int(block.matrices[block.headline].values.notna().sum().max())
     n, names = len(block.compared.values), [f"{name} ({count} of {most})" for name, count in block.lacking.items()]
@@ -105,13 +105,13 @@ def _lacking(block: Block) -> list[str]:
     return told + ([f"Compared on the {n} of {most} samples that all the others have a score on."] if n < most else [])
 
 
-def _none(block: Block, best: str, control: str, n: int) -> str:
+def _none(block: ReportBlock, best: str, control: str, n: int) -> str:
     ahead = block.standing.loc[control, "mean"] >= block.standing.loc[best, "mean"]
     how = "does no better than" if ahead else "is not shown to beat"
     return f"No faithful explainer found at this n ({n} samples): the best, {best}, {how} a control, {control}."
 
 
-def _none_details(block: Block, best: str, control: str, n: int) -> list[str]:
+def _none_details(block: ReportBlock, best: str, control: str, n: int) -> list[str]:
     row = block.standing.loc[best]
     if row["vs_control"] <= 0:
         return ["The control is ahead: more samples of this kind are not expected to change that."]
@@ -125,7 +125,7 @@ def _none_details(block: Block, best: str, control: str, n: int) -> list[str]:
     ]
 
 
-def _to_tell(block: Block, best: str, among: list[str]) -> list[str]:
+def _to_tell(block: ReportBlock, best: str, among: list[str]) -> list[str]:
     """What it would take to tell the best from the second of those that are not told apart."""
     others = [name for name in among if name != best]
     if not others:
@@ -141,7 +141,7 @@ def _to_tell(block: Block, best: str, among: list[str]) -> list[str]:
     ]
 
 
-def _sane(block: Block, left: list[str]) -> list[str]:
+def _sane(block: ReportBlock, left: list[str]) -> list[str]:
     verdicts = {name: _sanity(block, name) for name in left}
     passed = [name for name, found in verdicts.items() if found == "pass"]
     if len(passed) == len(left):
@@ -154,25 +154,25 @@ def _sane(block: Block, left: list[str]) -> list[str]:
     ]
 
 
-def _costs(block: Block, left: list[str]) -> list[str]:
+def _costs(block: ReportBlock, left: list[str]) -> list[str]:
     known = [(name, _cost(block, name)) for name in left if np.isfinite(_cost(block, name))]
     if not known:
         return [f"{'Its' if len(left) == 1 else 'Their'} cost was not measured."]
     return ["By cost: " + ", ".join(f"{name} {significant(value)} s" for name, value in known) + " a sample."]
 
 
-def _cost(block: Block, name: str) -> float:
+def _cost(block: ReportBlock, name: str) -> float:
     cell = block.cell(COST, name)
     value = cell["value"] if cell and cell["status"] == "ok" else float("nan")
     return float(value) if np.isfinite(value) else float("inf")
 
 
-def _sanity(block: Block, name: str) -> str:
+def _sanity(block: ReportBlock, name: str) -> str:
     found = block.sanity["verdict"].get(name)
     return found if isinstance(found, str) else ""
 
 
-def _best_control(block: Block) -> str | None:
+def _best_control(block: ReportBlock) -> str | None:
     there = [name for name in block.standing.index if name in block.controls]
     return block.standing.loc[there, "mean"].idxmax() if there else None
 
