@@ -181,7 +181,7 @@ def tail_test(differences: np.ndarray) -> float:
 def _cost(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
     """Costs by call: samples of one call share its cost, and are one measurement."""
     size = int(configured(row["config"], "protocol").get("explain_batch") or 1)
-    before, after = (_finite(each["value"].to_numpy()[::size]) for each in (old, new))
+    before, after = (_finite(one_per_call(each["value"].to_numpy(), size)) for each in (old, new))
     if not len(before) or not len(after):
         return {"n": 0, "note": "not measured in both"}
     change = np.median(after) - np.median(before)
@@ -199,6 +199,20 @@ def _cost(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any
         "judged": _size(abs(change), floor, change != 0),
         "measured": not counted,
     }
+
+
+def one_per_call(costs: np.ndarray, size: int) -> np.ndarray:
+    """One cost for each explain call of samples (n,) in their order, of which a call takes ``size`` at most.
+
+    Samples of one call have the same cost. A block explains its samples in chunks, and calls begin anew with every
+    chunk, so that the last call of a chunk may take fewer samples. Hence a call ends where the cost changes or when it
+    is full. Neighbouring calls of exactly equal cost may count as one call, never as more calls than there were.
+    """
+    places = np.arange(len(costs))
+    changed = np.zeros(len(costs), dtype=bool)
+    changed[1:] = (costs[1:] != costs[:-1]) & ~(np.isnan(costs[1:]) & np.isnan(costs[:-1]))
+    run_starts = np.maximum.accumulate(np.where(changed, places, 0)) if len(costs) else places
+    return costs[(places - run_starts) % size == 0]
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

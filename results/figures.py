@@ -1,7 +1,6 @@
 """What all drawings share: size, colours that colour-blind readers tell apart, and a file of data beside each."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +106,3 @@ def bars(axes: Axes, values: np.ndarray) -> None:
     axes.bar(np.arange(len(values)), values, width=1.0, color=np.where(values < 0, NEGATIVE, POSITIVE))
     axes.axhline(0, color=RULE, linewidth=0.6)
     tidy(axes)
-
-
-def names_of(names: Sequence[str] | None, count: int, kind: str) -> list[str]:
-    """Names of ``count`` things, or ``kind`` and their numbers where they have none."""
-    return [str(name) for name in names] if names else [f"{kind} {number}" for number in range(count)]

@@ -42,8 +42,8 @@ def cut(text: str, letters: ImageFont.FreeTypeFont, width: int) -> str:
     return text.rstrip() + "…"
 
 
-def fitting(words: Iterable[str], size: int, width: int, smallest: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def fitting(words: Iterable[str], size: int, width: int, smallest: int) -> ImageFont.FreeTypeFont:
     """The largest font up to ``size`` in which no single word is wider than ``width``."""
     words = list(words)
-    sizes = (s for s in range(size, smallest, -1) if all(font(s, bold).getlength(word) <= width for word in words))
-    return font(next(sizes, smallest), bold)
+    sizes = (s for s in range(size, smallest, -1) if all(font(s).getlength(word) <= width for word in words))
+    return font(next(sizes, smallest))

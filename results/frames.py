@@ -95,6 +95,12 @@ def audit_of(audit: Any) -> dict[str, Any]:
     return dict(_mapping(audit))
 
 
+def median_of(told: Any) -> float | None:
+    """The median of what an audit tells: of a spread over the samples its ``median``, of a single number the number."""
+    told = told.get("median") if isinstance(told, Mapping) else told
+    return float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     try:
         value = json.loads(value) if isinstance(value, str) else value

@@ -1,6 +1,5 @@
 """What is known of an explainer and of its score on a sample: what the words on trust rest on."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,14 +7,9 @@ import pandas as pd
 
 from harness.results import words
 from harness.results.footnotes import flag_list
-from harness.results.frames import audit_of
+from harness.results.frames import audit_of, median_of
 from harness.results.pairs import ALPHA
 from harness.results.report.blocks import ReportBlock
-
-
-def trust_in(block: ReportBlock, name: str, sample: str) -> words.Trust:
-    """What is known of an explainer and of its score on a sample."""
-    return replace(known_of(block, name), **place_of(block, name, sample))
 
 
 def known_of(block: ReportBlock, name: str) -> words.Trust:
@@ -24,10 +18,10 @@ def known_of(block: ReportBlock, name: str) -> words.Trust:
     text = lambda value: value if isinstance(value, str) else ""
     cells = block.cells[block.cells["label"] == name]
     audit = next((audit_of(audit) for audit in cells["audit"] if audit_of(audit)), {})
-    error = (audit.get("completeness_error") or {}).get("median")
+    error = median_of(audit.get("completeness_error"))
     return words.Trust(
         flags=tuple(dict.fromkeys(flag for flags in cells["flags"] for flag in flag_list(flags))),
-        completeness_error=float("nan") if error is None else float(error),
+        completeness_error=float("nan") if error is None else error,
         sanity=text(sanity["verdict"]),
         reason=text(sanity["reason"]),
         is_control=name in block.controls,

@@ -5,11 +5,13 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+import harness
 from harness.cli.main import main
 from harness.errors import UserError
-from harness.results.comparison import VERDICTS, compare_runs, tail_test
+from harness.results.comparison import VERDICTS, compare_runs, one_per_call, tail_test
 from harness.results.pairs import flip_test
 from harness.results.store import Store
 
@@ -142,6 +144,35 @@ def test_costs_are_compared_by_call_and_on_one_device_only(tmp_path):
     found, whole = verdicts(tmp_path, before, after)
     assert found == {"slower": "worse", "noise": "same", "elsewhere": "not comparable"}
     assert whole.cells.set_index("cell").loc["slower", "n"] == 12
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10, 22, 27, 100])
+@pytest.mark.parametrize("size", [1, 3, 10, 50])
+def test_every_call_counts_once_although_calls_begin_anew_with_each_chunk(chunk, size):
+    generator = np.random.default_rng([SEED, chunk, size])
+    chunks = [min(chunk, 95 - start) for start in range(0, 95, chunk)]
+    calls = [min(size, length - start) for length in chunks for start in range(0, length, size)]
+    costs = generator.uniform(1, 2, len(calls))
+    assert np.array_equal(one_per_call(np.repeat(costs, calls), size), costs)
+    alike = np.repeat(np.where(costs < 1.5, 1.0, np.nan), calls)  # of calls of one cost none is counted twice
+    assert len(one_per_call(alike, size)) <= len(calls)
+
+
+def test_calls_are_counted_as_a_block_makes_them(monkeypatch):
+    inputs, sizes = torch.rand(20, 4, generator=torch.Generator().manual_seed(SEED)), []
+    monkeypatch.setattr("harness.engine.stage.CHUNK_BYTES", 7 * inputs[0].nbytes)  # chunks of 7, 7 and 6 samples
+
+    def watched(model, inputs, targets):
+        sizes.append(len(inputs))
+        return torch.rand(inputs.shape)
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 2)).eval()
+    asked = {"explainers": {"own": {"name": watched}}, "metrics": "seconds_per_sample", "explain_batch": 3}
+    frame = harness.evaluate(model, inputs, torch.zeros(20, dtype=torch.long), **asked)
+    measured = sizes[-8:]  # those before warm up
+    assert measured == [3, 3, 1, 3, 3, 1, 3, 3]
+    costs = frame["value"].to_numpy()
+    assert np.array_equal(one_per_call(costs, 3), costs[np.cumsum([0, *measured[:-1]])])
 
 
 def test_two_calls_are_too_few_to_call_a_time_worse(tmp_path):
