@@ -59,14 +59,16 @@ def across_blocks(matrices: Iterable[Matrix]) -> list[Across]:
     for matrix in matrices:
         if matrix.better in ("higher", "lower"):
             by_metric.setdefault(matrix.names["metric"], []).append(matrix)
-    found = [_across(metric, blocks) for metric, blocks in by_metric.items()]
+    found = [_across_metric(metric, blocks) for metric, blocks in by_metric.items()]
     return [each for each in found if each is not None]
 
 
-def _across(metric: str, blocks: list[Matrix]) -> Across | None:
+def _across_metric(metric: str, blocks: list[Matrix]) -> Across | None:
     common = [name for name in blocks[0].values if all(name in block.values for block in blocks)]
     rows = [block.signed[common].dropna().mean().rank(ascending=False) for block in blocks]
-    ranks = pd.DataFrame(rows, index=[_name(block) for block in blocks]).dropna().groupby(level=0, sort=False).mean()
+    ranks = (
+        pd.DataFrame(rows, index=[_pair_name(block) for block in blocks]).dropna().groupby(level=0, sort=False).mean()
+    )
     if len(common) < 2 or ranks.empty:
         return None
     ranks = ranks.rank(axis=1)
@@ -78,7 +80,7 @@ def _across(metric: str, blocks: list[Matrix]) -> Across | None:
     return Across(metric, ranks, mean_ranks, statistic, degrees, p, critical, refused)
 
 
-def _name(block: Matrix) -> str:
+def _pair_name(block: Matrix) -> str:
     return " | ".join(text for name, text in block.names.items() if name in ("model", "dataset"))
 
 

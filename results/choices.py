@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
+from harness.results.matrices import BLOCK
 from harness.results.statistics import interval
-
-BLOCK = ("model", "dataset", "protocol")
 
 
 @dataclass
@@ -42,7 +41,7 @@ class Setting:
         return self.values.dropna().mean().rank(ascending=False, method="min")
 
 
-def verdicts(scores: pd.DataFrame) -> pd.DataFrame:
+def verdicts_over_settings(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per metric and pair of explainers: in how many ``settings`` the first is ``better`` or ``worse``.
 
     ``scores`` has a row per sample and cell: explainer, metric, sample, value, better. ``undecided`` counts settings in
@@ -51,8 +50,8 @@ def verdicts(scores: pd.DataFrame) -> pd.DataFrame:
     lacks is not counted.
     """
     rows = []
-    for names, settings in _metrics(scores):
-        for first, second in combinations(_explainers(settings), 2):
+    for names, settings in _settings_of_metrics(scores):
+        for first, second in combinations(_explainers_of(settings), 2):
             found = [each.verdicts[first, second] for each in settings if {first, second} <= set(each.values)]
             if found:
                 better, worse = found.count(1), found.count(-1)
@@ -71,7 +70,7 @@ def verdicts(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def standing(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFrame:
+def standing_over_settings(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFrame:
     """One row per metric and explainer: what its place is worth when the settings change.
 
     In how many of the ``settings`` it was measured in it is ``unbeaten`` (no explainer's verdict is that it is better)
@@ -79,8 +78,8 @@ def standing(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFra
     the best and the worst of its places by the mean, ``rank_best`` and ``rank_worst``.
     """
     rows = []
-    for names, settings in _metrics(scores):
-        for explainer in _explainers(settings):
+    for names, settings in _settings_of_metrics(scores):
+        for explainer in _explainers_of(settings):
             mine = [each for each in settings if explainer in each.values]
             places = pd.Series([each.ranks[explainer] for each in mine])
             others = [control for control in controls if control != explainer]
@@ -92,7 +91,7 @@ def standing(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFra
                     "unbeaten": sum(_unbeaten(each, explainer) for each in mine),
                     "above_controls": None
                     if explainer in controls or not others
-                    else sum(_above(each, explainer, others) for each in mine),
+                    else sum(_above_controls(each, explainer, others) for each in mine),
                     "rank_best": places.min(),
                     "rank_worst": places.max(),
                 }
@@ -104,17 +103,17 @@ def _unbeaten(setting: Setting, explainer: str) -> bool:
     return all(verdict >= 0 for (first, _), verdict in setting.verdicts.items() if first == explainer)
 
 
-def _above(setting: Setting, explainer: str, controls: Collection[str]) -> bool:
+def _above_controls(setting: Setting, explainer: str, controls: Collection[str]) -> bool:
     """Whether an explainer is better than every control of this setting, of which there must be one."""
     there = [control for control in controls if control in setting.values]
     return bool(there) and all(setting.verdicts[explainer, control] == 1 for control in there)
 
 
-def _explainers(settings: list[Setting]) -> list[str]:
+def _explainers_of(settings: list[Setting]) -> list[str]:
     return list(dict.fromkeys(name for each in settings for name in each.values))
 
 
-def _metrics(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], list[Setting]]]:
+def _settings_of_metrics(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], list[Setting]]]:
     """Each metric of each model, data set and protocol that the scores name, by its label before the bracket, with its
     settings."""
     if "better" not in scores:
@@ -123,7 +122,7 @@ def _metrics(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], list[Set
     directed = directed.assign(setting=directed["metric"].astype(str), family=_family(directed["metric"]))
     names = [name for name in BLOCK if name in scores]
     for key, of_metric in directed.groupby([*names, "family"], observed=True, sort=False):
-        settings = [_setting(rows) for _, rows in of_metric.groupby("setting", sort=False)]
+        settings = [_one_setting(rows) for _, rows in of_metric.groupby("setting", sort=False)]
         yield dict(zip([*names, "metric"], key, strict=True)), settings
 
 
@@ -131,7 +130,7 @@ def _family(labels: pd.Series) -> pd.Series:
     return labels.astype(str).str.split("[", n=1).str[0]
 
 
-def _setting(rows: pd.DataFrame) -> Setting:
+def _one_setting(rows: pd.DataFrame) -> Setting:
     if rows.duplicated(["explainer", "sample"]).any():
         raise UserError(f"{rows['setting'].iloc[0]} has several cells for an explainer; ask for one protocol's")
     sign = 1.0 if rows["better"].iloc[0] == "higher" else -1.0

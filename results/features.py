@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import NotApplicable
-from harness.results.figures import GREY, SEQUENTIAL, figure, looks, save, shortened, tidy
+from harness.results.figures import GREY, SEQUENTIAL, figure, looks, save, tidy
+from harness.results.fonts import shortened
 
 LEAST, PERPLEXITY = 8, 30.0
 MOST_NAMED = 14
@@ -87,7 +88,7 @@ def _by_class(axis: Any, places: np.ndarray, classes: np.ndarray, predictions: n
         title=f"and {left_out} classes more" if left_out else None,
     )
     legend.get_title().set_fontsize(6.5)
-    _bare(tidy(axis, "by class"))
+    _without_frame(tidy(axis, "by class"))
 
 
 def _by_score(made: Any, axis: Any, places: np.ndarray, score: np.ndarray, name: str) -> None:
@@ -99,10 +100,10 @@ def _by_score(made: Any, axis: Any, places: np.ndarray, score: np.ndarray, name:
     bar.set_label(
         f"{(~known).sum()} samples without a score: grey crosses" if (~known).any() else "", fontsize=7, color=GREY
     )
-    _bare(tidy(axis, f"by {name}"))
+    _without_frame(tidy(axis, f"by {name}"))
 
 
-def _bare(axis: Any) -> None:
+def _without_frame(axis: Any) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():

@@ -58,11 +58,6 @@ def looks(count: int) -> list[tuple[str, str]]:
     ]
 
 
-def shortened(text: str, most: int) -> str:
-    """A text of at most ``most`` letters, its end cut off with an ellipsis."""
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
 def save(made: Figure, path: Path, shown: pd.DataFrame | dict[str, Any]) -> list[Path]:
     """Write a figure as PNG and what it shows beside it: a frame as CSV, anything else as JSON; both paths."""
     with whole_file(path) as temporary:

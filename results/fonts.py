@@ -1,4 +1,4 @@
-"""Text on pictures: fonts, and words broken or cut to a width."""
+"""Text on pictures: fonts, and words broken or cut to a width or to a number of letters."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -47,3 +47,8 @@ def fitting(words: Iterable[str], size: int, width: int, smallest: int) -> Image
     words = list(words)
     sizes = (s for s in range(size, smallest, -1) if all(font(s).getlength(word) <= width for word in words))
     return font(next(sizes, smallest))
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most ``most`` letters, its end cut off with an ellipsis."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

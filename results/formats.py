@@ -78,7 +78,7 @@ def markdown_boards(boards: Sequence[Board]) -> str:
     """The leaderboards as Markdown."""
     parts = []
     for board in boards:
-        head, *rows = _wide(board, markdown_text, ARROWS, _markdown_place)
+        head, *rows = _wide_texts(board, markdown_text, ARROWS, _markdown_place)
         lines = [f"**{markdown_text(board.heading)}**", "", _markdown_line(head)]
         lines += [_markdown_line(["---", *["---:"] * len(board.metrics)]), *map(_markdown_line, rows)]
         parts.append("\n".join(lines))
@@ -93,7 +93,7 @@ def latex_boards(boards: Sequence[Board]) -> str:
     """The leaderboards as LaTeX for the package booktabs, each a ``tabular`` of its own."""
     parts = []
     for board in boards:
-        head, *rows = _wide(board, _tex_text, TEX_ARROWS, _tex_place)
+        head, *rows = _wide_texts(board, _tex_text, TEX_ARROWS, _tex_place)
         lines = [
             f"% {' '.join(board.heading.split())}",
             rf"\begin{{tabular}}{{l{'r' * len(board.metrics)}}}",
@@ -112,7 +112,7 @@ def latex_boards(boards: Sequence[Board]) -> str:
     return "\n\n".join([*parts, note]) + "\n"
 
 
-def _wide(
+def _wide_texts(
     board: Board, escape: Callable[[object], str], arrows: dict[str, str], form: Callable[[Place], str]
 ) -> list[list[str]]:
     """A board as lines of texts, the head first: explainers down and metrics across."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.results.figures import COLOURS, GREY, NEGATIVE, POSITIVE, RULE, figure, panels, save, shortened, tidy
+from harness.results.figures import COLOURS, GREY, NEGATIVE, POSITIVE, RULE, figure, panels, save, tidy
+from harness.results.fonts import shortened
 
 MOST_COLUMNS = 30
 

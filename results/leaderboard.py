@@ -23,7 +23,7 @@ from harness.results.board import KINDS as KINDS  # read here by what writes the
 from harness.results.footnotes import WORDS, footnotes
 
 LETTERS = "; explainers that share a letter are not shown to differ"
-LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
+BOARD_LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
 LOG_WIDTH, LEAST_WIDTH, GAP = 120, 100, 3
 STYLES = {WORDS["failed"]: "bold red"}
 LINES = Box("    \n    \n ── \n    \n ┄┄ \n    \n    \n    \n")
@@ -66,7 +66,7 @@ def _table_lines(boards: Sequence[Board], width: int, colour: bool) -> Iterator[
         yield "no cells yet"
         return
     lettered = any(place.letters for board in boards for place in board.places.values())
-    yield fill(LEGEND + (LETTERS if lettered else ""), width)
+    yield fill(BOARD_LEGEND + (LETTERS if lettered else ""), width)
     for board in boards:
         yield ""
         yield from _board_lines(board, width, colour)

@@ -18,7 +18,7 @@ from harness.results.statistics import interval
 FLIPS = 10_000
 MOST_ENUMERATED = 13  # 2^13 sign patterns are fewer than the draws: then all of them are counted
 ALPHA = 0.05
-CHUNK = 1 << 22  # numbers at once
+MOST_AT_ONCE = 1 << 22  # numbers at once
 
 
 def flip_test(differences: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -33,15 +33,15 @@ def flip_test(differences: np.ndarray, *, seed: int = 0) -> np.ndarray:
     scale = np.abs(differences).max(0)
     differences = differences / np.where(scale > 0, scale, 1)
     observed = np.abs(differences.sum(0)) * (1 - 1e-9)  # rounding must not decide between equal sums
-    flips, drawn = _flips(len(differences), seed)
+    flips, drawn = _sign_patterns(len(differences), seed)
     as_large = np.zeros(differences.shape[1])
-    for rows in np.array_split(flips, -(-flips.shape[0] * max(differences.shape) // CHUNK)):
+    for rows in np.array_split(flips, -(-flips.shape[0] * max(differences.shape) // MOST_AT_ONCE)):
         as_large += (np.abs(rows.astype(np.float64) @ differences) >= observed).sum(0)
     return (1 + as_large) / (1 + len(flips)) if drawn else as_large / len(flips)
 
 
 @lru_cache(maxsize=4)
-def _flips(n: int, seed: int) -> tuple[np.ndarray, bool]:
+def _sign_patterns(n: int, seed: int) -> tuple[np.ndarray, bool]:
     """Sign patterns (draws, n), and whether they were drawn rather than all there are."""
     if n <= MOST_ENUMERATED:
         return np.array(list(product((-1, 1), repeat=n)), dtype=np.int8), False
@@ -69,14 +69,14 @@ def against(matrix: Matrix, reference: str, *, seed: int = 0) -> pd.DataFrame:
     differences = _differences(matrix, reference)
     ends = [interval(differences[name].dropna().to_numpy(), seed=seed) for name in differences]
     low, high = zip(*ends, strict=True) if ends else ((), ())
-    frame = _compared(differences, seed).assign(low=low, high=high)
+    frame = _differences_in_rows(differences, seed).assign(low=low, high=high)
     return frame[["explainer", "difference", "low", "high", "effect", "share_better", "n", "p", "p_holm"]]
 
 
-def _compared(differences: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _differences_in_rows(differences: pd.DataFrame, seed: int) -> pd.DataFrame:
     """A row per explainer of its differences to the reference, as ``against`` gives it but for the interval."""
     rows = [{"explainer": name, **_size_of(differences[name].dropna().to_numpy())} for name in differences]
-    frame = pd.DataFrame(rows, columns=["explainer", *SIZES])
+    frame = pd.DataFrame(rows, columns=["explainer", *DIFFERENCE_COLUMNS])
     p = _flip_tests(differences, seed).to_numpy()
     return frame.assign(p=p, p_holm=holm(p))
 
@@ -98,13 +98,13 @@ def _flip_tests(differences: pd.DataFrame, seed: int) -> pd.Series:
     return p
 
 
-SIZES = ("difference", "effect", "share_better", "n")
+DIFFERENCE_COLUMNS = ("difference", "effect", "share_better", "n")
 
 
 def _size_of(differences: np.ndarray) -> dict[str, float]:
     """How large one explainer's differences (n,) are: mean, effect and share of the samples on which it is better."""
     if len(differences) < 2:
-        return {**dict.fromkeys(SIZES, float("nan")), "n": len(differences)}
+        return {**dict.fromkeys(DIFFERENCE_COLUMNS, float("nan")), "n": len(differences)}
     spread, mean = differences.std(ddof=1), differences.mean()
     return {
         "difference": mean,
@@ -207,5 +207,5 @@ def _against_one(matrix: Matrix, reference: str | None, word: str, names: list[s
     if reference is None:
         return pd.DataFrame(columns=["explainer", *columns.values()]).astype({"explainer": str})
     some = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n in {*names, reference}]], matrix.better)
-    frame = _compared(_differences(some, reference), seed)
+    frame = _differences_in_rows(_differences(some, reference), seed)
     return frame.rename(columns=columns)[["explainer", *columns.values()]]

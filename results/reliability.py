@@ -81,17 +81,19 @@ def stability(matrix: Matrix, *, seed: int = 0) -> Stability:
     values = matrix.complete.to_numpy()
     full = values.mean(0) if len(values) else np.zeros(values.shape[1])
     generator = np.random.default_rng([seed, len(values), 4])
-    rows = [{"n": n, **_settled(values, full, n, generator)} for n in _grid(len(values))]
+    rows = [{"n": n, **_agreement_of_subsamples(values, full, n, generator)} for n in _sample_counts(len(values))]
     curve = pd.DataFrame(rows, columns=["n", "tau", "top_stays"])
-    return Stability(curve, _enough(curve))
+    return Stability(curve, _enough_samples(curve))
 
 
-def _grid(count: int) -> list[int]:
+def _sample_counts(count: int) -> list[int]:
     """About a dozen numbers of samples, evenly spaced in their logarithm, up to all."""
     return sorted({int(n) for n in np.geomspace(2, count, 12).round()}) if count >= 2 else []
 
 
-def _settled(values: np.ndarray, full: np.ndarray, n: int, generator: np.random.Generator) -> dict[str, float]:
+def _agreement_of_subsamples(
+    values: np.ndarray, full: np.ndarray, n: int, generator: np.random.Generator
+) -> dict[str, float]:
     order = generator.random((SUBSAMPLES, len(values))).argpartition(n - 1, axis=1)[:, :n]
     means = np.stack([values[rows].mean(0) for rows in order])
     # Means of all samples in another order differ in their last digits, which must not reorder ties.
@@ -108,19 +110,19 @@ def taus(first: np.ndarray, second: np.ndarray, *, equal: float = 0.0) -> np.nda
 
     Values of a row that differ by no more than ``equal`` times its range are tied. NaN where a row ranks nothing.
     """
-    one, other = (_orders(np.asarray(values), equal) for values in (first, second))
+    one, other = (_signs_of_pairs(np.asarray(values), equal) for values in (first, second))
     size = np.sqrt((one != 0).sum(1) * (other != 0).sum(1))
     return (one * other).sum(1) / np.where(size > 0, size, np.nan)
 
 
-def _orders(values: np.ndarray, equal: float) -> np.ndarray:
+def _signs_of_pairs(values: np.ndarray, equal: float) -> np.ndarray:
     """Which of every two values in a row (B, E) is larger: 1, -1 or 0 where they are tied."""
     first, second = np.triu_indices(values.shape[1], 1)
     difference = values[:, first] - values[:, second]
     return np.sign(difference) * (np.abs(difference) > equal * np.ptp(values, axis=1)[:, None])
 
 
-def _enough(curve: pd.DataFrame) -> int | None:
+def _enough_samples(curve: pd.DataFrame) -> int | None:
     """The smallest n from which on the first explainer stays; all samples prove nothing."""
     below = curve.iloc[:-1]
     failing = below.index[below["top_stays"] < STAYS]
@@ -139,15 +141,15 @@ def samples_needed(effect: float, *, alpha: float = 0.05, power: float = 0.8) ->
     if np.isinf(effect):
         return 2.0
     low, high = 2, 2
-    while _power(effect, high, alpha) < power:
+    while _power_of_test(effect, high, alpha) < power:
         low, high = high, high * 2
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if _power(effect, middle, alpha) >= power else (middle + 1, high)
+        low, high = (low, middle) if _power_of_test(effect, middle, alpha) >= power else (middle + 1, high)
     return float(high)
 
 
-def _power(effect: float, n: int, alpha: float) -> float:
+def _power_of_test(effect: float, n: int, alpha: float) -> float:
     critical, shift = stats.t.ppf(1 - alpha / 2, n - 1), effect * np.sqrt(n)
     return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
 

@@ -112,31 +112,31 @@ def _of_explainer(own: pd.DataFrame, bounds: Bounds) -> Iterator[dict]:
     rows = []
     for label, scores in own[own["check"].isin(list(CHECKS))].groupby("metric", sort=False, observed=True):
         check = scores["check"].iloc[0]
-        rows.append((check, {"check": label, **_judge(check, scores, own[own["check"] == CHANCE], bounds)}))
+        rows.append((check, {"check": label, **_judged_check(check, scores, own[own["check"] == CHANCE], bounds)}))
     there = {check for check, _ in rows}
-    rows += [(check, _not_done(check, "was not measured")) for check in CHECKS if check not in there]
+    rows += [(check, _check_not_done(check, "was not measured")) for check in CHECKS if check not in there]
     yield from (row for _, row in rows)
-    yield _overall(rows)
+    yield _overall_verdict(rows)
 
 
-def _judge(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
+def _judged_check(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
     """The verdict of one check from its scores per sample."""
     values = scores.set_index("sample")["value"].astype("float64")
     values = values[np.isfinite(values)]
     count = {"n": len(values), "n_invalid": len(scores) - len(values)}
     if values.empty:
-        return {**_not_done(check, scores["error"].iloc[0] or "every score is undefined"), **count}
+        return {**_check_not_done(check, scores["error"].iloc[0] or "every score is undefined"), **count}
     kind = CHECKS[check]
     if kind == "retained":
-        found = _against_chance(values, scores["unit"].iloc[0], by_chance, bounds)
+        found = _judged_against_chance(values, scores["unit"].iloc[0], by_chance, bounds)
         return found | {"n_invalid": len(scores) - found["n"]}
     bound = getattr(bounds, kind)
     low, high = interval(values.to_numpy(), level=bounds.level)
     found = {"value": values.mean(), "ci_low": low, "ci_high": high, "chance": np.nan, "bound": bound, **count}
-    return found | _verdict(low, high, bound, len(values), bounds, higher=kind == "share")
+    return found | _verdict_by_interval(low, high, bound, len(values), bounds, higher=kind == "share")
 
 
-def _against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
+def _judged_against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
     """Similarity as the share of the way from chance to the same map that is retained."""
     same = by_chance[by_chance["unit"] == unit].drop_duplicates("sample").set_index("sample")["value"].astype("float64")
     blank = dict.fromkeys(("value", "ci_low", "ci_high", "chance"), np.nan)
@@ -164,10 +164,10 @@ def _against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bound
         "bound": bounds.retained,
         "n": len(values),
     }
-    return found | _verdict(low, high, 0.0, len(values), bounds, higher=False)
+    return found | _verdict_by_interval(low, high, 0.0, len(values), bounds, higher=False)
 
 
-def _verdict(low: float, high: float, bound: float, count: int, bounds: Bounds, *, higher: bool) -> dict:
+def _verdict_by_interval(low: float, high: float, bound: float, count: int, bounds: Bounds, *, higher: bool) -> dict:
     """On which side of the bound the interval lies; ``higher``: whether it should lie above."""
     if count < max(2, bounds.least):
         return {"verdict": "undecided", "reason": f"{count} samples have a score, {bounds.least} are needed"}
@@ -176,12 +176,12 @@ def _verdict(low: float, high: float, bound: float, count: int, bounds: Bounds, 
     return {"verdict": "pass" if (low > bound) == higher else "fail", "reason": ""}
 
 
-def _not_done(check: str, reason: str) -> dict:
+def _check_not_done(check: str, reason: str) -> dict:
     numbers = dict.fromkeys(("value", "ci_low", "ci_high", "chance", "bound"), np.nan)
     return {"check": check, "verdict": "not done", **numbers, "n": 0, "n_invalid": 0, "reason": reason}
 
 
-def _overall(rows: list[tuple[str, dict]]) -> dict:
+def _overall_verdict(rows: list[tuple[str, dict]]) -> dict:
     """All checks together, with the names of those that decide, or that were not done."""
     by = {
         verdict: [row["check"] for _, row in rows if row["verdict"] == verdict]
@@ -196,4 +196,4 @@ def _overall(rows: list[tuple[str, dict]]) -> dict:
     ]
     if verdict == "undecided" and not by["undecided"]:
         told.insert(0, "no check of random weights was done")
-    return {**_not_done(OVERALL, "; ".join(told)), "verdict": verdict}
+    return {**_check_not_done(OVERALL, "; ".join(told)), "verdict": verdict}

@@ -86,7 +86,7 @@ class Store:
         if not row.get("cell") or row.get("status") not in STATUSES:
             came = f"cell {row.get('cell')!r} and status {row.get('status')!r}"
             raise UserError(f"row has {came}, expected a cell and one of {', '.join(STATUSES)}")
-        filled = {"run": self.directory.name, "finished": _now(), **row}
+        filled = {"run": self.directory.name, "finished": _utc_now(), **row}
         line = json.dumps({name: plain(filled.get(name)) for name in CELL_COLUMNS}, allow_nan=False) + "\n"
         path = self._own_file()
         with told_in_one_line(path, self.safe):
@@ -121,8 +121,8 @@ class Store:
 
     def latest(self) -> dict[str, dict[str, Any]]:
         """The last row of each cell by the time it ``finished``, whichever file it is in."""
-        rows = [row for path in self.files() for row in _rows(path)]
-        rows.sort(key=_finished)  # stable: rows of one instant stay in the order of files and lines
+        rows = [row for path in self.files() for row in _rows_of_file(path)]
+        rows.sort(key=_finished_at)  # stable: rows of one instant stay in the order of files and lines
         return {row["cell"]: row for row in rows}
 
     def files(self) -> list[Path]:
@@ -131,7 +131,7 @@ class Store:
 
     def last_written(self) -> str:
         """When the last row was finished (ISO, UTC), from the ends of the files; "" where there is none."""
-        return max((_finished(row) for path in self.files() for row in _rows(path, LAST_BYTES)), default="")
+        return max((_finished_at(row) for path in self.files() for row in _rows_of_file(path, LAST_BYTES)), default="")
 
     def write_error(self, cell: str, text: str) -> Path:
         """Keep the traceback of a cell's last failure."""
@@ -175,32 +175,32 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _now() -> str:
+def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def _finished(row: Mapping[str, Any]) -> str:
+def _finished_at(row: Mapping[str, Any]) -> str:
     return str(row.get("finished") or "")
 
 
-def _rows(path: Path, last_bytes: int | None = None) -> Iterator[dict[str, Any]]:
+def _rows_of_file(path: Path, last_bytes: int | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a file, or of its end only; a line that is not a row is left out, and told unless it is the last."""
     with open(path, "rb") as file:
         start = max(0, path.stat().st_size - last_bytes) if last_bytes else 0
         file.seek(start)
         *lines, last = file.read().split(b"\n")
     for line in lines[1:] if start else lines:
-        row = _row(line)
+        row = _parsed_row(line)
         if row is None:
             log.warning("%s: a line that is not a row is ignored, its cell counts as not done: %.60r", path, line)
         else:
             yield row
-    torn = _row(last)  # a whole row whose newline is on its way counts
+    torn = _parsed_row(last)  # a whole row whose newline is on its way counts
     if torn is not None:
         yield torn
 
 
-def _row(line: bytes) -> dict[str, Any] | None:
+def _parsed_row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
     except ValueError:  # torn, or not text at all

@@ -17,10 +17,12 @@ def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> p
     the effect seen, itself uncertain; ``separated``: the share of pairs shown to differ. Controls take no part
     in ``enough`` and ``needed``.
     """
-    return pd.DataFrame([_row(matrix, controls) for matrix in matrices if matrix.better in ("higher", "lower")])
+    return pd.DataFrame(
+        [_reliability_row(matrix, controls) for matrix in matrices if matrix.better in ("higher", "lower")]
+    )
 
 
-def _row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
+def _reliability_row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
     values, pairs = matrix.complete, all_pairs(matrix)
     alpha = krippendorff_alpha(values.to_numpy())
     own = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n not in controls]], matrix.better)
@@ -31,13 +33,13 @@ def _row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
         "alpha": alpha,
         "split_half": split_half(matrix),
         "enough": stability(own).enough if len(own.values.columns) > 1 else None,
-        "needed": _needed(own.complete),
+        "needed": _samples_to_separate(own.complete),
         "separated": float((pairs["p_holm"] < 0.05).mean()) if len(pairs) else float("nan"),
         "reading": "samples rank alike" if alpha >= RELIABLE_ALPHA else "only the mean over the data can be read",
     }
 
 
-def _needed(values: pd.DataFrame) -> float:
+def _samples_to_separate(values: pd.DataFrame) -> float:
     """Samples that would separate the two explainers of the best means."""
     order = values.mean().sort_values(ascending=False).index
     if len(order) < 2 or len(values) < 2:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.errors import UserError
 from harness.results.board import Board, boards_of_run
-from harness.results.choices import standing
+from harness.results.choices import standing_over_settings
 from harness.results.disk import whole_file
 from harness.results.formats import latex_boards, long_table, markdown_boards
 from harness.results.frames import controls_of, find_run, protocols, read_cells, read_scores
@@ -112,7 +112,7 @@ def _rows(directory: Path, chosen: argparse.Namespace, boards: Boards) -> pd.Dat
         return over_seeds(cells, scores)
     scores, controls = _with_protocols(scores, cells), controls_of(cells)
     if chosen.choices:
-        return standing(scores, controls)
+        return standing_over_settings(scores, controls)
     return _statistics(matrices(_comparable(scores, cells)), controls, chosen)
 
 
@@ -123,9 +123,9 @@ def _statistics(found: Iterable[Matrix], controls: Collection[str], chosen: argp
 
         return reliability(found, controls)
     if chosen.agreement:
-        from harness.results.agreement import agreement
+        from harness.results.agreement import metric_agreement
 
-        return agreement(found)
+        return metric_agreement(found)
     return _across(found)
 
 

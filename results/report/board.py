@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from harness.results.board import DIRECTIONS, Place
 from harness.results.formats import markdown_text
 from harness.results.report.blocks import ReportBlock
-from harness.results.report.elements import Cell, Head, chips, filter_box, table
+from harness.results.report.elements import Cell, Head, chips, filter_box, html_table
 from harness.results.report.markup import Raw, soft, tag
 
-MARKS = (
+BOARD_MARKS = (
     "Mean over samples with its 95 % interval (BCa bootstrap), rank after #. Bold: the best explainer that is no "
     "control; underlined: not shown to be worse than it (paired tests, Holm at 5 %). Explainers that share a "
     "letter are not shown to differ. * has a note. A rank of – means that the cells cannot be compared, for "
@@ -38,8 +38,8 @@ def leaderboard_part(block: ReportBlock, places: Places) -> Raw:
     return tag(
         "div",
         tools,
-        table(caption, heads, rows, classes="board", name=name, row_classes=classes),
-        tag("p", MARKS, class_="fine"),
+        html_table(caption, heads, rows, classes="board", name=name, row_classes=classes),
+        tag("p", BOARD_MARKS, class_="fine"),
     )
 
 
@@ -75,13 +75,13 @@ def markdown_lines(block: ReportBlock, places: Places) -> list[str]:
     """The leaderboard as a table in Markdown."""
     heads = ["explainer", *map(block.head, block.metrics)]
     rows = [
-        [block.named(label), *(Formatted(_place_text(places[metric, label])) for metric in block.metrics)]
+        [block.named(label), *(Formatted(_place_in_markdown(places[metric, label])) for metric in block.metrics)]
         for label in block.explainers
     ]
     return markdown_rows(heads, rows)
 
 
-def _place_text(place: Place) -> str:
+def _place_in_markdown(place: Place) -> str:
     if place.hole:
         return markdown_text(place.text + place.star)
     mean = {"best": f"**{place.text}**", "near": f"<u>{place.text}</u>"}.get(place.standing, place.text)

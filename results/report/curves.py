@@ -4,29 +4,28 @@ Single samples are kept in 16 bits of the metric's range, as many as fit, so tha
 """
 
 import base64
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.results.report.blocks import ReportBlock
+from harness.results.sample_curves import band
 
 MOST_SAMPLES = 40  # whose own curves are kept, the first ones
-MOST_BYTES = 3 << 20  # of single curves on a page
+MOST_CURVE_BYTES = 3 << 20  # of single curves on a page
 GAP = 65535
-NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 Own = tuple[list[str], np.ndarray, np.ndarray]
 
 
-def curves_of(block: ReportBlock, budget: int = MOST_BYTES) -> list[dict[str, Any]]:
+def curves_of(block: ReportBlock, budget: int = MOST_CURVE_BYTES) -> list[dict[str, Any]]:
     """One entry per metric with curves; ``budget`` bytes for all single curves of the block."""
     rows = block.scores[block.scores["curve"].notna()]
     stacks = {metric: _stacked(block, of_metric) for metric, of_metric in rows.groupby("metric", observed=True)}
     stacks = {metric: stacks[metric] for metric in block.metrics if stacks.get(metric)}
     points = sum(values.shape[1] for stack in stacks.values() for *_, values in stack.values())
     kept = min(MOST_SAMPLES, int(budget / max(1, points * 2)))
-    return [_metric(block, metric, stack, kept) for metric, stack in stacks.items()]
+    return [_curves_of_metric(block, metric, stack, kept) for metric, stack in stacks.items()]
 
 
 def _stacked(block: ReportBlock, rows: pd.DataFrame) -> dict[str, Own]:
@@ -43,7 +42,7 @@ def _stacked(block: ReportBlock, rows: pd.DataFrame) -> dict[str, Own]:
     return {name: found[name] for name in block.explainers if name in found}
 
 
-def _metric(block: ReportBlock, metric: str, stack: dict[str, Own], kept: int) -> dict[str, Any]:
+def _curves_of_metric(block: ReportBlock, metric: str, stack: dict[str, Own], kept: int) -> dict[str, Any]:
     everything = np.concatenate([values.ravel() for *_, values in stack.values()])
     finite = everything[np.isfinite(everything)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -56,11 +55,11 @@ def _metric(block: ReportBlock, metric: str, stack: dict[str, Own], kept: int) -
         "low": low,
         "high": high,
         "control": control,
-        "explainers": [_explainer(block, name, own, low, high, kept) for name, own in stack.items()],
+        "explainers": [_curves_of_explainer(block, name, own, low, high, kept) for name, own in stack.items()],
     }
 
 
-def _explainer(block: ReportBlock, name: str, own: Own, low: float, high: float, kept: int) -> dict[str, Any]:
+def _curves_of_explainer(block: ReportBlock, name: str, own: Own, low: float, high: float, kept: int) -> dict[str, Any]:
     samples, scores, values = own
     mean, half = band(values)
     single = values[:kept]
@@ -70,23 +69,14 @@ def _explainer(block: ReportBlock, name: str, own: Own, low: float, high: float,
         "control": name in block.controls,
         "n": len(values),
         "points": values.shape[1],
-        "mean": _plain(mean),
-        "half": _plain(half),
+        "mean": _four_digits(mean),
+        "half": _four_digits(half),
         "samples": samples[:kept],
-        "values": _plain(scores[:kept]),
+        "values": _four_digits(scores[:kept]),
         "single": base64.b64encode(steps.astype("<u2").tobytes()).decode(),
     }
 
 
-def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and half the width of its 95 % interval (normal) at each point of curves (S, K); NaN where not known."""
-    count = np.isfinite(values).sum(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of points at which no or one sample has a value
-        half = NORMAL * np.nanstd(values, 0, ddof=1) / np.sqrt(count)
-        return np.nanmean(values, 0), np.where(count > 1, half, np.nan)
-
-
-def _plain(values: np.ndarray) -> list[float | None]:
+def _four_digits(values: np.ndarray) -> list[float | None]:
     """Numbers of four digits, None for what is not finite."""
     return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]

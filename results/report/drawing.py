@@ -43,23 +43,23 @@ class Scale:
     @property
     def ticks(self) -> list[float]:
         """A handful of round values within the scale."""
-        return _decades(self.low, self.high) if self.log else _steps(self.low, self.high)
+        return _log_ticks(self.low, self.high) if self.log else _even_ticks(self.low, self.high)
 
 
-def _steps(low: float, high: float) -> list[float]:
+def _even_ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = min((power * factor for factor in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / rough)))
     return [float(f"{number * step:.10g}") for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _decades(low: float, high: float) -> list[float]:
+def _log_ticks(low: float, high: float) -> list[float]:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):
         found = [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
         if len(found) > 3:
             break
-    return found if len(found) > 2 else _steps(low, high)
+    return found if len(found) > 2 else _even_ticks(low, high)
 
 
 def spanning(values: Sequence[float], start: float, end: float, *, log: bool = False) -> Scale:
@@ -159,21 +159,21 @@ def placed(
     for x, y, text in points:
         wide = size * len(text)
         tries = [(x + dx, y + dy, anchor) for dx, dy, anchor in BESIDE]
-        boxes = [_box(*place, wide) for place in tries]
+        boxes = [_label_box(*place, wide) for place in tries]
         free = [
             i
             for i, box in enumerate(boxes)
-            if box[0] > LEFT and box[2] < right and not any(_over(box, other) for other in taken)
+            if box[0] > LEFT and box[2] < right and not any(_overlap(box, other) for other in taken)
         ]
         found.append(tries[free[0]] if free else None)
         taken += [boxes[free[0]]] if free else []
     return found
 
 
-def _box(x: float, y: float, anchor: str, wide: float) -> tuple[float, float, float, float]:
+def _label_box(x: float, y: float, anchor: str, wide: float) -> tuple[float, float, float, float]:
     left = x - {"start": 0, "end": wide, "middle": wide / 2}[anchor]
     return left, y - 10, left + wide, y + 3
 
 
-def _over(a: tuple, b: tuple) -> bool:
+def _overlap(a: tuple, b: tuple) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -37,19 +37,19 @@ def gallery(block: ReportBlock, most_tiles: int = MOST_TILES) -> Gallery:
         return Gallery(note(NO_MAPS + reason), {})
     explainers = [name for name in block.explainers if name in kept.maps]
     if not explainers:
-        return Gallery(note("The maps that were kept are of explainers that the run has no cells of."), {})
+        return Gallery(note("The maps that the run kept are of explainers without a cell."), {})
     values = _sample_values(block, explainers)
-    extremes = _extremes(block, kept, explainers, values)
-    chosen = _chosen(kept, extremes, max(1, min(MOST_SAMPLES, most_tiles // len(explainers))))
+    extremes = _best_and_worst(block, kept, explainers, values)
+    chosen = _chosen_places(kept, extremes, max(1, min(MOST_SAMPLES, most_tiles // len(explainers))))
     view = _View(block, kept, explainers, values, extremes)
     make = view.passages if kept.modality == "tokens" else view.grid
     body = make(chosen)
     about = tag(
         "p",
-        f"{len(chosen)} of {len(kept.samples)} samples whose maps were kept. ",
+        f"{len(chosen)} of {len(kept.samples)} samples with maps. ",
         _colours(kept),
-        f" ▲ best and ▼ worst of these by {block.headline} for an explainer." if extremes else "",
-        " Choose a tile for what it says in words.",
+        f" ▲ marks an explainer's best and ▼ its worst of these samples by {block.headline}." if extremes else "",
+        " Click a tile to read the explanation in words.",
         class_="lead",
     )
     unread = [note(text) for text in kept.unread]
@@ -72,7 +72,7 @@ def _sample_values(block: ReportBlock, explainers: Sequence[str]) -> pd.DataFram
     return found.set_axis(found.index.astype(str))
 
 
-def _extremes(
+def _best_and_worst(
     block: ReportBlock, kept: Kept, explainers: Sequence[str], values: pd.DataFrame
 ) -> dict[tuple[str, str], str]:
     """(explainer, sample) to ``best`` or ``worst`` among the samples that maps were kept of."""
@@ -85,7 +85,7 @@ def _extremes(
     return found
 
 
-def _chosen(kept: Kept, extremes: dict[tuple[str, str], str], most: int) -> list[int]:
+def _chosen_places(kept: Kept, extremes: dict[tuple[str, str], str], most: int) -> list[int]:
     """Places of the samples shown: those that are the best or worst case of most explainers, then the first."""
     votes = Counter(sample for _, sample in extremes)
     order = sorted(range(len(kept.samples)), key=lambda place: (-votes[id_of(kept.samples[place])], place))
@@ -152,12 +152,12 @@ class _View:
         key, values = f"{self.block.key}-{place}-{self.explainers.index(name)}", self.kept.maps[name][place]
         self.tiles[key] = {
             "title": f"{name} on {id_of(sample)}",
-            "says": said(self.kept, place, name),
+            "says": map_in_words(self.kept, place, name),
             "trust": words.trust(replace(self.known[name], **place_of(self.block, name, id_of(sample)))),
         }
         extreme = self.extremes.get((name, id_of(sample)))
         mark = tag("span", {"best": "▲ best", "worst": "▼ worst"}[extreme], class_="extreme") if extreme else ""
-        value = _own_value(self.values, name, id_of(sample), self.block)
+        value = _shown_score(self.values, name, id_of(sample), self.block)
         below = tag("span", [mark, " " if extreme else "", number(value) if value is not None else ""])
         picture = self._picture(place, name, values)
         who = tag("span", f"{name}: ", class_="who") if wide else ""
@@ -179,7 +179,9 @@ class _View:
         if not np.isfinite(values).all():
             return tag("span", "not finite", class_="hole")
         if kept.modality == "image":
-            return tiles.heat(None if kept.inputs is None else kept.inputs[place], _flat(values), signed, about)
+            return tiles.heat(
+                None if kept.inputs is None else kept.inputs[place], _summed_channels(values), signed, about
+            )
         if kept.modality == "tokens" and kept.tokens:
             return tiles.passage(kept.tokens[place], values, signed)
         if kept.modality == "series" and kept.inputs is not None:
@@ -199,15 +201,19 @@ class _View:
         label, prediction, sure = (sample.get(name) for name in ("label", "prediction", "confidence"))
         wrong = label is not None and prediction is not None and label != prediction
         told = [] if label is None else [f"label {label}"]
-        told += [] if prediction is None else [f"predicted {prediction}" + (f" ({sure:.2f})" if _number(sure) else "")]
+        told += (
+            []
+            if prediction is None
+            else [f"predicted {prediction}" + (f" ({sure:.2f})" if _is_finite_number(sure) else "")]
+        )
         return tag("span", id_of(sample), tag("span", ", ".join(told), class_="word" + (" wrong" if wrong else "")))
 
 
-def _number(value: Any) -> bool:
+def _is_finite_number(value: Any) -> bool:
     return isinstance(value, int | float) and bool(np.isfinite(value))
 
 
-def _flat(values: np.ndarray) -> np.ndarray:
+def _summed_channels(values: np.ndarray) -> np.ndarray:
     """A map as (h, w), channels summed where they are units of their own."""
     return values.sum(0) if values.ndim == 3 else values
 
@@ -218,20 +224,20 @@ def unit_names(kept: Kept, values: np.ndarray) -> list[str]:
     return named if len(named) == values.size else [f"unit {place}" for place in range(values.size)]
 
 
-def said(kept: Kept, place: int, name: str) -> str:
+def map_in_words(kept: Kept, place: int, name: str) -> str:
     """What an explainer's map says of a kept sample."""
     values, sample = kept.maps[name][place], kept.samples[place]
     target = sample.get("target")
     about = {"signed": name in kept.signed, "target": "the class" if target is None else f"{target}"}
     if kept.modality == "image":
-        return words.says(_flat(values), **about)
+        return words.says(_summed_channels(values), **about)
     if kept.modality == "series":
         return words.says(values.reshape(-1), **about)
     names = (kept.tokens or [])[place] if kept.modality == "tokens" and kept.tokens else unit_names(kept, values)
     return words.says(values.reshape(-1)[: len(names)], names=names, **about)
 
 
-def _own_value(values: pd.DataFrame, name: str, sample: str, block: ReportBlock) -> float | None:
+def _shown_score(values: pd.DataFrame, name: str, sample: str, block: ReportBlock) -> float | None:
     if name not in values or sample not in values.index or not np.isfinite(values.loc[sample, name]):
         return None
     sign = -1 if block.better(block.headline) == "lower" else 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-MODALITIES = ("image", "tokens", "series", "table")
+KEPT_MODALITIES = ("image", "tokens", "series", "table")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,13 @@ def kept_of(directory: Path, model: str, dataset: str, protocol: str) -> Kept | 
     """The maps that a run kept of a block; None where it kept none."""
     for path in sorted((directory / "maps").glob("*.json")):
         about = _read_json(path)
-        if about and about.get("model") == model and about.get("dataset") == dataset and _same(about, protocol):
-            return _kept(path.parent, about)
+        if (
+            about
+            and about.get("model") == model
+            and about.get("dataset") == dataset
+            and _same_protocol(about, protocol)
+        ):
+            return _kept_maps(path.parent, about)
     return None
 
 
@@ -55,7 +60,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and isinstance(found.get("samples"), list) else None
 
 
-def _same(about: Mapping[str, Any], protocol: str) -> bool:
+def _same_protocol(about: Mapping[str, Any], protocol: str) -> bool:
     """Whether maps were made under a protocol, told as a mapping or as its JSON text; those that do not say, were."""
     given = about.get("protocol")
     try:
@@ -65,35 +70,35 @@ def _same(about: Mapping[str, Any], protocol: str) -> bool:
     return not given or given == json.loads(protocol)
 
 
-def _kept(folder: Path, about: Mapping[str, Any]) -> Kept:
+def _kept_maps(folder: Path, about: Mapping[str, Any]) -> Kept:
     samples = [each for each in about["samples"] if isinstance(each, dict)]
     unread: list[str] = []
     maps, signed = {}, set()
-    for label, entry in _mapping(about.get("explainers")).items():
-        entry = _mapping(entry)
-        values = _array(folder, entry.get("file"), len(samples), f"maps of {label}", unread)
+    for label, entry in _mapping_or_empty(about.get("explainers")).items():
+        entry = _mapping_or_empty(entry)
+        values = _kept_array(folder, entry.get("file"), len(samples), f"maps of {label}", unread)
         if values is not None:
             maps[str(label)] = values.astype(np.float32)
             signed |= {str(label)} if entry.get("signed", True) else set()
-    inputs = _array(folder, about["inputs"], len(samples), "inputs", unread) if about.get("inputs") else None
-    modality = about.get("modality") if about.get("modality") in MODALITIES else "table"
+    inputs = _kept_array(folder, about["inputs"], len(samples), "inputs", unread) if about.get("inputs") else None
+    modality = about.get("modality") if about.get("modality") in KEPT_MODALITIES else "table"
     tokens, names = about.get("tokens"), about.get("unit_names")
-    if modality == "tokens" and not (_lists(tokens) and len(tokens) == len(samples)):
+    if modality == "tokens" and not (_is_list_of_lists(tokens) and len(tokens) == len(samples)):
         unread.append("tokens could not be read: expected a list of texts for each sample")
         tokens = None
     names = names if isinstance(names, list) else None
     return Kept(modality, samples, inputs, tokens, names, maps, frozenset(signed), unread)
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping_or_empty(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _lists(value: Any) -> bool:
+def _is_list_of_lists(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, list) for each in value)
 
 
-def _array(folder: Path, name: Any, count: int, what: str, unread: list[str]) -> np.ndarray | None:
+def _kept_array(folder: Path, name: Any, count: int, what: str, unread: list[str]) -> np.ndarray | None:
     """An array of a file beside the description; a path that leads elsewhere is not followed."""
     try:
         if not isinstance(name, str) or Path(name).name != name:

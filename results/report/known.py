@@ -25,11 +25,11 @@ def known_of(block: ReportBlock, name: str) -> words.Trust:
         sanity=text(sanity["verdict"]),
         reason=text(sanity["reason"]),
         is_control=name in block.controls,
-        **_standing(block, name),
+        **_headline_scores(block, name),
     )
 
 
-def _standing(block: ReportBlock, name: str) -> dict[str, Any]:
+def _headline_scores(block: ReportBlock, name: str) -> dict[str, Any]:
     """The explainer's headline score against the best control's."""
     metric = block.headline
     cell = block.cell(metric, name) if metric else None

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from harness.results.formats import markdown_text as plain
 from harness.results.report.blocks import ReportBlock
-from harness.results.report.board import MARKS, Places, markdown_lines, markdown_rows, remarks
+from harness.results.report.board import BOARD_MARKS, Places, markdown_lines, markdown_rows, remarks
 from harness.results.report.gallery import Gallery
-from harness.results.report.origin import command, facts
+from harness.results.report.origin import command, origin_facts
 from harness.results.report.sections import failures
 from harness.results.report.verdict import Verdict
 
@@ -33,7 +33,15 @@ def markdown(
 def _block_text(block: ReportBlock, verdict: Verdict, places: Places, gallery: Gallery) -> Iterator[str]:
     yield from (f"## {plain(block.heading)}", "", "### Verdict", "", f"**{plain(verdict.answer)}**", "")
     yield from (f"- {plain(text)}" for text in verdict.details)
-    yield from ("", f"### Leaderboard: {block.samples} samples", "", *markdown_lines(block, places), "", MARKS, "")
+    yield from (
+        "",
+        f"### Leaderboard: {block.samples} samples",
+        "",
+        *markdown_lines(block, places),
+        "",
+        BOARD_MARKS,
+        "",
+    )
     remarked = remarks(block, places)
     yield from (*remarked, "") if remarked else ()
     told = list(gallery.tiles.values())
@@ -48,12 +56,12 @@ def _block_text(block: ReportBlock, verdict: Verdict, places: Places, gallery: G
     rows = failures(block)
     heads = ["what", "cells", "explainers", "metrics", "reason"]
     yield from markdown_rows(heads, [list(row.values()) for row in rows]) if rows else [NO_FAILURES]
-    yield from ("", "### Environment and how to reproduce", "", *_fenced(command(block)), "")
-    yield from (f"- {plain(name)}: {plain(value)}" for name, value in facts(block))
+    yield from ("", "### Environment and how to reproduce", "", *_code_block(command(block)), "")
+    yield from (f"- {plain(name)}: {plain(value)}" for name, value in origin_facts(block))
     yield ""
 
 
-def _fenced(text: str) -> list[str]:
+def _code_block(text: str) -> list[str]:
     """A block of code that no text in it can end."""
     longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -1,4 +1,4 @@
-"""What a block's numbers depend on and how to get them again: command, code, devices, libraries, settings."""
+"""What a block's numbers depend on and how to reproduce them: command, code, devices, libraries, settings."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def _several(group: str, block: ReportBlock, left_out: list[str]) -> list[str]:
         if label in named:
             parts += _written(f"{group}.{label}", options, left_out)
             continue
-        item = f"{{{','.join(_pairs({'name': config.get('name'), **options}, f'{group} {label}', left_out))}}}"
+        item = f"{{{','.join(_mapping_texts({'name': config.get('name'), **options}, f'{group} {label}', left_out))}}}"
         step = SIMPLE_LABEL.fullmatch(label)
         parts.append(f"+{group}.{label}={item}" if step else f"+{group}={{{_label_key(label)}:{item}}}")
     return parts
@@ -70,14 +70,14 @@ def _label_key(label: str) -> str:
 
 
 def _written(path: str, options: Mapping[str, Any], left_out: list[str]) -> list[str]:
-    return [f"{path}.{name}={text}" for name, text in _texts(options, path, left_out)]
+    return [f"{path}.{name}={text}" for name, text in _option_texts(options, path, left_out)]
 
 
-def _pairs(options: Mapping[str, Any], path: str, left_out: list[str]) -> list[str]:
-    return [f"{name}:{text}" for name, text in _texts(options, path, left_out)]
+def _mapping_texts(options: Mapping[str, Any], path: str, left_out: list[str]) -> list[str]:
+    return [f"{name}:{text}" for name, text in _option_texts(options, path, left_out)]
 
 
-def _texts(options: Mapping[str, Any], path: str, left_out: list[str]) -> Iterator[tuple[str, str]]:
+def _option_texts(options: Mapping[str, Any], path: str, left_out: list[str]) -> Iterator[tuple[str, str]]:
     """Options with their values as overrides hold them; what none can hold is named in ``left_out``."""
     for name, value in options.items():
         try:
@@ -104,33 +104,33 @@ def _same_value(default: Any, value: Any) -> bool:
     return default == value and isinstance(default, bool) == isinstance(value, bool)
 
 
-def facts(block: ReportBlock) -> list[tuple[str, str]]:
-    """Name and value of what the numbers depend on."""
+def origin_facts(block: ReportBlock) -> list[tuple[str, str]]:
+    """Names and values of what the numbers depend on."""
     cells = block.cells
     several = lambda name: ", ".join(dict.fromkeys(str(v) for v in cells[name].dropna() if str(v))) or "not known"
     dirty = set(cells["dirty"].dropna())
-    state = "with changes that are not committed" if True in dirty else "clean" if dirty else "state not known"
+    state = "with uncommitted changes" if True in dirty else "clean" if dirty else "state not known"
     commit = several("commit")
     return [
         ("run", block.run),
         ("protocol", protocol_text(block)),
         ("commit", f"{commit}, {state}" if commit != "not known" else commit),
-        ("measuring code (stick)", several("stick")),
-        ("measured code and weights (subject)", _few(several("subject"))),
+        ("code version of the measurement (stick)", several("stick")),
+        ("code and weights that were measured (subject)", _first_few(several("subject"))),
         ("device", several("device")),
         ("torch", several("torch")),
         ("scoring batch", several("batch_size")),
-        ("measured", _when(cells)),
+        ("measured", _measured_when(cells)),
         *_environments(block),
     ]
 
 
-def _few(text: str, most: int = 4) -> str:
+def _first_few(text: str, most: int = 4) -> str:
     parts = text.split(", ")
     return text if len(parts) <= most else f"{', '.join(parts[:most])} and {len(parts) - most} more"
 
 
-def _when(cells) -> str:
+def _measured_when(cells) -> str:
     times = sorted(str(time) for time in cells["finished"].dropna())
     if not times:
         return "not known"
@@ -143,11 +143,11 @@ def _environments(block: ReportBlock) -> list[tuple[str, str]]:
     for name in dict.fromkeys(block.cells["environment"].dropna()):
         path = block.directory / "environment" / f"{name}.json"
         if re.fullmatch(r"\w+", str(name)) and path.is_file():
-            found += [(key, _flat(value)) for key, value in _read(path).items() if key != "device"]
+            found += [(key, _in_one_line(value)) for key, value in _environment_facts(path).items() if key != "device"]
     return list(dict.fromkeys(found))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _environment_facts(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -155,15 +155,15 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _flat(value: Any) -> str:
+def _in_one_line(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_flat(each)}" for key, each in value.items()) or "none"
+        return ", ".join(f"{key} {_in_one_line(each)}" for key, each in value.items()) or "none"
     return str(value)
 
 
 def origin_part(block: ReportBlock) -> Raw:
     """The command, the facts and, folded, every option."""
-    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts(block)]
+    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in origin_facts(block)]
     options = {
         group: {row[group]: configured(row["config"], group) for row in block.cells.to_dict("records")}
         for group in ("model", "dataset", "explainer", "metric")

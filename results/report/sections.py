@@ -9,23 +9,23 @@ from harness.results.footnotes import flag_list
 from harness.results.numbers import significant
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
-from harness.results.report.elements import Cell, Head, folded, note, table
+from harness.results.report.elements import Cell, Head, folded, html_table, note
 from harness.results.report.markup import Raw, tag
 from harness.results.report.verdict import Verdict
 from harness.results.subgroups import disparity, divisions
 
-SETTLED = ("label", "correct")  # divisions of every data set that a gap is asked for; its own come besides
-LEAST = 30
+SETTLED = ("label", "correct")  # divisions that every data set with labels has; those of the data itself are added
+LEAST_IN_GROUP = 30
 
 
 def verdict_part(found: Verdict, count: int) -> Raw:
-    """A block's verdict: the answer large, what it rests on below, folded where there are many blocks."""
+    """A block's verdict: the answer in large letters, its reasons below, folded where there are many blocks."""
     rests = tag("ul", [tag("li", text) for text in found.details]) if found.details else ""
     return tag(
         "article",
         tag("h3", found.heading) if count > 1 else "",
         tag("p", found.answer, class_="answer"),
-        folded("What it rests on", rests) if count > 2 and rests else rests,
+        folded("Reasons", rests) if count > 2 and rests else rests,
         class_="verdict" + ("" if found.found else " none"),
     )
 
@@ -39,7 +39,7 @@ def sanity_part(block: ReportBlock) -> Raw:
         by = {(row["explainer"], row["check"]): row for row in block.verdicts.to_dict("records")}
         explainers = list(dict.fromkeys(block.cells.set_index("label").loc[block.explainers, "explainer"]))
         rows = [[name, *(_verdict_cell(by.get((name, check))) for check in checks)] for name in explainers]
-        parts.append(table(f"Sanity of {block.heading}", [Head("explainer"), *map(Head, checks)], rows))
+        parts.append(html_table(f"Sanity of {block.heading}", [Head("explainer"), *map(Head, checks)], rows))
     return tag("div", parts, _flags(block))
 
 
@@ -62,22 +62,24 @@ def _flags(block: ReportBlock) -> Raw:
     if not carried:
         return note("The audit flagged nothing.")
     rows = [[flag, ", ".join(sorted(labels))] for flag, labels in carried.items()]
-    return table(f"Audit flags of {block.heading}", [Head("flag"), Head("explainers")], rows)
+    return html_table(f"Audit flags of {block.heading}", [Head("flag"), Head("explainers")], rows)
 
 
 def groups_part(block: ReportBlock) -> Raw:
     """Gaps of the headline metric between groups of samples, for every division that has groups large enough."""
     if block.headline is None:
-        return note("There is no headline metric to ask for gaps in.")
+        return note("The run has no headline metric, so no gaps are computed.")
     scores = block.scores[block.scores["metric"] == block.headline].drop(columns=["model", "dataset", "cell"])
     own = [by for by in divisions(scores) if by in SETTLED or by not in ("target", "prediction")]
     parts, bare = [], []
     for by in own:
-        rows = [row for row in disparity(scores, by, least=LEAST).to_dict("records") if row["groups"] > 1]
+        rows = [row for row in disparity(scores, by, least=LEAST_IN_GROUP).to_dict("records") if row["groups"] > 1]
         (parts if rows else bare).append(_gap_table(block, by, rows) if rows else by)
     if bare:
-        parts.append(note(f"By {', '.join(bare)}: fewer than two groups of {LEAST} samples, so no gap is told."))
-    return tag("div", parts or note("The data has neither labels nor divisions of its own."))
+        parts.append(
+            note(f"By {', '.join(bare)}: fewer than two groups of {LEAST_IN_GROUP} samples, so no gap is computed.")
+        )
+    return tag("div", parts or note("The data has neither labels nor groups of its own."))
 
 
 def _gap_table(block: ReportBlock, by: str, rows: Sequence[dict]) -> Raw:
@@ -92,7 +94,7 @@ def _gap_table(block: ReportBlock, by: str, rows: Sequence[dict]) -> Raw:
         Head("samples", True),
     ]
     shown = [_gap_row(row) for row in sorted(rows, key=lambda row: -row["gap"])]
-    return table(f"Gaps of {block.headline} by {by}, {block.heading}", heads, shown)
+    return html_table(f"Gaps of {block.headline} by {by}, {block.heading}", heads, shown)
 
 
 def _gap_row(row: dict) -> list:
@@ -103,14 +105,14 @@ def _gap_row(row: dict) -> list:
         Cell(number(row["gap"]), row["gap"]),
         Cell(interval, row["gap_low"]),
         Cell(number(row["p"]), row["p"]),
-        _group(row["worst"], row["worst_mean"]),
-        _group(row["best"], row["best_mean"]),
+        _group_with_mean(row["worst"], row["worst_mean"]),
+        _group_with_mean(row["best"], row["best_mean"]),
         Cell(row["groups"], row["groups"]),
         Cell(row["n"], row["n"], "", small),
     ]
 
 
-def _group(name: object, mean: float) -> str:
+def _group_with_mean(name: object, mean: float) -> str:
     return "–" if name is None else f"{name} ({significant(mean)})"
 
 
@@ -130,7 +132,7 @@ def failures_part(block: ReportBlock) -> Raw:
         ]
         for row in rows
     ]
-    return table(f"Failures and skips of {block.heading}", heads, shown)
+    return html_table(f"Failures and skips of {block.heading}", heads, shown)
 
 
 def failures(block: ReportBlock) -> list[dict]:
@@ -151,7 +153,7 @@ def failures(block: ReportBlock) -> list[dict]:
         {
             "what": what,
             "cells": len(rows),
-            "explainers": ", ".join(dict.fromkeys(map(_who, rows))),
+            "explainers": ", ".join(dict.fromkeys(map(_explainer_with_count, rows))),
             "metrics": ", ".join(dict.fromkeys(row["metric"] for row in rows)),
             "reason": reason,
         }
@@ -159,6 +161,6 @@ def failures(block: ReportBlock) -> list[dict]:
     ]
 
 
-def _who(row: dict) -> str:
+def _explainer_with_count(row: dict) -> str:
     total = int(row["n"] + row["n_invalid"]) if row["status"] == "ok" else 0
     return f"{row['label']} ({int(row['n_invalid'])} of {total})" if total else str(row["label"])

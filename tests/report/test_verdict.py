@@ -58,7 +58,7 @@ def test_where_the_control_is_as_good_there_is_no_faithful_explainer(tmp_path, s
     scores = {"lime": 0.11 + noise(seed, 0, size=0.5), "random": 0.1 + noise(seed, 1, size=0.5)}
     found = told(world(tmp_path / "r", scores))
     assert found.found == []
-    assert found.answer.startswith("No faithful explainer found at this n (40 samples)")
+    assert found.answer.startswith("No faithful explainer found with 40 samples")
 
 
 def test_where_the_control_is_ahead_more_samples_are_not_promised(tmp_path, seed):
@@ -87,7 +87,7 @@ def test_who_fails_a_check_of_sanity_is_left_out(tmp_path, seed):
     sanity = {"lime": 0.95 + noise(seed, 3, size=0.01), "rise": noise(seed, 4)}
     found = told(world(tmp_path / "r", scores, sanity=sanity))
     assert found.found == ["rise"]
-    assert "Left out for failing a check of sanity: lime." in found.details
+    assert "Left out because they fail a sanity check: lime." in found.details
     assert "the best" in found.answer
 
 
@@ -105,7 +105,7 @@ def test_without_controls_it_says_what_is_missing(tmp_path, seed):
 @pytest.mark.parametrize(
     ("scores", "word"),
     [
-        ({"lime": [0.5], "random": [0.1]}, "comparing takes two"),
+        ({"lime": [0.5], "random": [0.1]}, "a comparison needs two samples"),
         ({"random": [0.5, 0.1], "edge": [0.2, 0.3]}, "only controls"),
     ],
 )
@@ -126,7 +126,7 @@ def test_an_explainer_with_a_score_on_few_samples_decides_nothing(tmp_path, seed
     scores = {"lime": 0.6 + noise(seed, 0), "rise": 0.3 + noise(seed, 1), "random": noise(seed, 2), "lrp": few}
     found = told(world(tmp_path / "r", scores))
     assert found.found == ["lime"] and "is the best on srg over 40 samples" in found.answer
-    assert "Not compared, for lack of samples with a score: lrp (3 of 40)." in found.details
+    assert "Not compared because too few samples have a score: lrp (3 of 40)." in found.details
 
 
 def test_means_are_compared_on_the_samples_that_all_have(tmp_path, seed):
@@ -136,7 +136,7 @@ def test_means_are_compared_on_the_samples_that_all_have(tmp_path, seed):
     assert np.nanmean(flattered) > better.mean()
     found = told(world(tmp_path / "r", {"lime": better, "rise": flattered, "random": hard + noise(seed, 2)}))
     assert found.found == ["lime"]
-    assert "Compared on the 37 of 40 samples that all the others have a score on." in found.details
+    assert "Compared on the 37 of 40 samples on which all the others have a score." in found.details
 
 
 def test_fewer_samples_than_a_test_can_tell_from_are_never_told_to_be_enough(tmp_path, seed):
@@ -149,4 +149,4 @@ def test_of_those_not_told_apart_only_who_is_shown_to_beat_the_control_is_named(
     scores = {"lime": 0.6 + noise(seed, 0), "rise": wide - wide.mean() + 0.3, "random": noise(seed, 2)}
     found = told(world(tmp_path / "r", scores))
     assert found.found == ["lime"] and "is among the best" in found.answer
-    assert "Left out, not shown to beat the best control, random: rise." in found.details
+    assert "Left out because they are not shown to beat the best control, random: rise." in found.details
