@@ -1,4 +1,4 @@
-"""Drawings of what a model does inside: maps of a layer's channels, and inputs that excite an output most."""
+"""Drawings of what a model does inside: maps of a layer's channels, and inputs that maximise an output."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +98,7 @@ def _draw_channel(axis: Any, values: np.ndarray, low: float, high: float) -> Non
 
 
 def _thinned(shown: np.ndarray) -> np.ndarray:
-    """Maps for the file of data, at most 28 places a side: every so manieth."""
+    """Maps for the data file, thinned to at most 28 places a side."""
     steps = tuple(slice(None, None, -(-side // 28)) for side in shown.shape[2:])
     return shown[(slice(None), slice(None), *steps)]
 
@@ -114,7 +114,7 @@ def draw_maximised(
     title: str,
     note: str,
 ) -> list[Path]:
-    """Inputs (K, ...) that excite an output or a channel most, each with its name and the activation reached."""
+    """Inputs (K, ...) that maximise an output or a channel, each with its name and the activation reached."""
     across = min(5 if inputs.ndim == 4 else 2, len(inputs))
     rows = -(-len(inputs) // across)
     tall = {4: 1.75, 3: 1.5}.get(inputs.ndim, 0.13 * inputs.shape[-1] + 0.6)

@@ -61,7 +61,7 @@ def _resampled_weights(n: int, seed: int) -> np.ndarray:
 
 
 def as_square(pairs: pd.DataFrame, value: str = "tau") -> pd.DataFrame:
-    """The pairs of one block as a symmetric table, metrics down and across, 1 on the diagonal."""
+    """The pairs of one block as a symmetric table of metrics, 1 on the diagonal."""
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
     square = pd.DataFrame(np.eye(len(names)), names, names)
     for row in pairs.itertuples():

@@ -1,4 +1,4 @@
-"""In how many settings does a verdict hold? One metric, run over choices that papers make differently.
+"""In how many settings does a verdict hold? One metric under the choices in which papers differ.
 
 The cells are those of one metric under several settings, labelled ``srg[baseline=zero,order=morf]`` as ``over`` makes
 them. A verdict is "this explainer is better than that one": the 95 % interval of the mean paired difference over the
@@ -36,7 +36,7 @@ class Setting:
 
     @cached_property
     def ranks(self) -> pd.Series:
-        """Each explainer's place by its mean over the samples that all have, 1 is best; none where there is no such
+        """Each explainer's rank by its mean over the samples that all explainers have, 1 is best; none without such a
         sample."""
         return self.values.dropna().mean().rank(ascending=False, method="min")
 
@@ -71,11 +71,11 @@ def verdicts_over_settings(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def standing_over_settings(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFrame:
-    """One row per metric and explainer: what its place is worth when the settings change.
+    """One row per metric and explainer: how its rank changes with the settings.
 
-    In how many of the ``settings`` it was measured in it is ``unbeaten`` (no explainer's verdict is that it is better)
-    and ``above_controls`` (better than every one of ``controls``; missing for controls, and where there are none), and
-    the best and the worst of its places by the mean, ``rank_best`` and ``rank_worst``.
+    ``settings`` is the number of settings in which it was measured. In how many of them it is ``unbeaten`` (no other
+    explainer is shown to be better) and ``above_controls`` (better than each of ``controls``; missing for controls, and
+    where there are none). ``rank_best`` and ``rank_worst`` are the best and the worst of its ranks by the mean.
     """
     rows = []
     for names, settings in _settings_of_metrics(scores):
@@ -117,7 +117,7 @@ def _settings_of_metrics(scores: pd.DataFrame) -> Iterator[tuple[dict[str, objec
     """Each metric of each model, data set and protocol that the scores name, by its label before the bracket, with its
     settings."""
     if "better" not in scores:
-        raise UserError("the scores do not say which way is better; join them with the cells' column better")
+        raise UserError("the scores do not have a column better; take it from the cells")
     directed = scores[scores["better"].isin(["higher", "lower"])]
     directed = directed.assign(setting=directed["metric"].astype(str), family=_family(directed["metric"]))
     names = [name for name in BLOCK if name in scores]
@@ -132,7 +132,7 @@ def _family(labels: pd.Series) -> pd.Series:
 
 def _one_setting(rows: pd.DataFrame) -> Setting:
     if rows.duplicated(["explainer", "sample"]).any():
-        raise UserError(f"{rows['setting'].iloc[0]} has several cells for an explainer; ask for one protocol's")
+        raise UserError(f"{rows['setting'].iloc[0]} has several cells for an explainer; read one protocol at a time")
     sign = 1.0 if rows["better"].iloc[0] == "higher" else -1.0
     finite = rows.assign(value=sign * rows["value"].where(np.isfinite(rows["value"])))
     values = finite.pivot(index="sample", columns="explainer", values="value")

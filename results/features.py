@@ -1,4 +1,4 @@
-"""A map of samples by what a model makes of them: t-SNE of penultimate features, coloured by class and by a score."""
+"""A map of samples by the model's features: t-SNE of penultimate features, coloured by class and by a score."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What all drawings share: size, colours that colour-blind readers tell apart, and a file of data beside each."""
+"""What all figures share: size, colours that colour-blind readers can distinguish, and a data file beside each."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run in pandas: its cells, its scores, its controls, and which run a name means."""
+"""A run in pandas: its cells, scores and controls, and the run that a name stands for."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def read_cells(run_directory: str | Path) -> pd.DataFrame:
     """The cells of a run, one row each, in the order of the columns of ``harness.results.store``.
 
     What is no number where one belongs, or no text where a name belongs, is a missing value. Texts are on one line and
-    free of control characters, whoever wrote them.
+    free of control characters.
     """
     rows = list(Store(run_directory).latest().values())
     others = [name for row in rows for name in row if name not in CELL_COLUMNS]
@@ -56,7 +56,7 @@ def _as_real(value: Any) -> float:
 
 
 def _whole_number(value: Any) -> int | None:
-    """A whole number that 64 bits hold, as it is: a seed does not go through a float."""
+    """A whole number of at most 64 bits; it is not converted to a float, which would round a long seed."""
     if not isinstance(value, int):
         value = int(_as_real(value)) if _as_real(value).is_integer() else None
     return value if value is not None and -(2**63) <= value < 2**63 else None
@@ -72,7 +72,7 @@ def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
     gone = [path.name for path in paths if not path.is_file()]
     if gone:
         folder = store.directory / "scores"
-        raise UserError(f"{len(gone)} of {len(paths)} ok cells have no scores in {folder}, such as {gone[0]}")
+        raise UserError(f"{len(gone)} of {len(paths)} ok cells have no file of scores in {folder}, such as {gone[0]}")
     try:
         table = dataset.dataset([str(path) for path in paths], schema=score_schema(), format="parquet").to_table()
     except (ArrowException, OSError) as error:
@@ -111,7 +111,7 @@ def _as_mapping(value: Any) -> Mapping[str, Any]:
 
 
 def protocols(cells: pd.DataFrame) -> pd.Series:
-    """Each cell's protocol as JSON text: numbers under different ones are not for one table."""
+    """Each cell's protocol as JSON text: numbers under different protocols belong to different tables."""
     text = [json.dumps(configured(config, "protocol"), sort_keys=True) for config in cells["config"]]
     return pd.Series(text, index=cells.index, name="protocol", dtype="object")
 
@@ -132,7 +132,7 @@ def find_run(name: str | Path, runs_directory: str | Path = "runs") -> Path:
         if (path / "cells").is_dir():
             return path
     raise UserError(
-        f"no run {str(name)!r}: {_runs_listed(runs_directory)}; a path or latest or previous will do as well"
+        f"no run {str(name)!r}: {_runs_listed(runs_directory)}; expected one of these, a path, latest or previous"
     )
 
 

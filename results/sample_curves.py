@@ -1,4 +1,4 @@
-"""Curves of a metric, sample by sample: how much of a mean is many samples alike, and how much a few."""
+"""Curves of a metric, sample by sample: whether a mean comes from many similar samples or from a few."""
 
 import warnings
 from pathlib import Path

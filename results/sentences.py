@@ -1,6 +1,6 @@
-"""Texts whose tokens wear their attribution as a background: as a picture, and as a page for a browser.
+"""Texts with each token's attribution as its background colour: as a picture, and as a page for a browser.
 
-Full colour is the largest |attribution| in the text; padding behind the tokens is one place with its sum.
+Full colour is the largest |attribution| in the text. Padding is drawn as one token with the sum of its attributions.
 """
 
 import html
@@ -28,7 +28,7 @@ PADDING = "▢ × n: n tokens of padding, with the sum of their attributions."
 
 @dataclass(frozen=True)
 class PassageLine:
-    """What one explainer says of one text: tokens with shares in -1..1 of the largest attribution, or a reason."""
+    """One explainer's line for one text: tokens with shares in -1..1 of the largest attribution, or a reason."""
 
     name: str
     tokens: Sequence[str] = ()
@@ -45,7 +45,7 @@ class PassageLine:
 
 @dataclass(frozen=True)
 class Passage:
-    """One text: what is said of it, and a line per explainer."""
+    """One text: its caption, and a line per explainer."""
 
     caption: Caption
     lines: Sequence[PassageLine]
@@ -94,7 +94,7 @@ def sentence_sheet(path: str | Path, found: Sequence[Passage], *, title: str = "
     """Draw passages below one another to a PNG file; UserError where it cannot be written."""
     height = _draw_passages(
         ImageDraw.Draw(Image.new("RGB", (1, 1))), found, title, subtitle
-    )  # once to find how long it gets
+    )  # drawn once to measure its height
     image = Image.new("RGB", (WIDTH, height), PAPER)
     _draw_passages(ImageDraw.Draw(image), found, title, subtitle)
     with whole_file(Path(path)) as temporary:
@@ -102,7 +102,7 @@ def sentence_sheet(path: str | Path, found: Sequence[Passage], *, title: str = "
 
 
 def sentence_page(path: str | Path, found: Sequence[Passage], *, title: str = "", subtitle: str = "") -> None:
-    """Write passages to an HTML file that needs no other; texts and names are escaped, nothing in them is run."""
+    """Write passages to an HTML file that needs no other; texts and names are escaped."""
     body = "\n".join(_passage_html(passage) for passage in found)
     page = PAGE.format(
         title=html.escape(title or "texts"), subtitle=html.escape(subtitle), note=LINE_SCALING + PADDING, body=body
@@ -170,7 +170,7 @@ def _draw_caption(draw: ImageDraw.ImageDraw, top: int, caption: Caption) -> int:
 
 
 def _caption_parts(caption: Caption) -> Iterator[tuple[str, bool, bool]]:
-    """What a caption says: words, whether they are bold, and whether they tell of a mistake."""
+    """The parts of a caption: text, whether it is bold, and whether it marks a wrong prediction."""
     sure = "" if caption.probability is None else f" ({caption.probability:.2f})"
     parts = (
         (caption.title, True, False),

@@ -26,7 +26,7 @@ SCALING = (
 
 @dataclass(frozen=True)
 class Caption:
-    """What is said beside a photo: its name, its label and what the model predicts, with what probability."""
+    """The text beside a photo: its name, its label, the model's prediction and its probability."""
 
     title: str = ""
     label: str = ""
@@ -59,7 +59,7 @@ def contact_sheet(
     signed     the explainers whose signs mean something; None for those with a negative number
     controls   the explainers that come last, set apart
     reasons    explainer -> why it has no maps, in a few words
-    drawings   whether images are black on white, to be seen over the heat as they are rather than pale under it
+    drawings   whether images are black on white; they are then drawn over the heat instead of pale under it
 
     A map that is not finite has a blank tile that says so. Raises UserError for shapes that do not fit, and where the
     file cannot be written.

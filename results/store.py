@@ -2,7 +2,7 @@
 
     cells/*.jsonl            one row per line, append-only, one writer a file; the last row of a cell wins
     scores/<cell>.parquet    one row per sample
-    tables/<owner>-<name>.parquet   what an explainer keeps beside its attributions
+    tables/<owner>-<name>.parquet   tables that an explainer returns beside its attributions
     config/, environment/, errors/
 
 A killed process leaves at most a torn last line and a hidden temporary file, and readers ignore both.
@@ -94,7 +94,7 @@ class Store:
             try:
                 append_line(path, line.encode())
             except BaseException:
-                self._writer = None  # whatever is at that file's end, no row is ever glued to it
+                self._writer = None  # a new file is begun, so that no row is appended to a torn line
                 raise
 
     def write_scores(self, cell: str, columns: Mapping[str, Any]) -> Path:
@@ -184,7 +184,7 @@ def _finished_at(row: Mapping[str, Any]) -> str:
 
 
 def _rows_of_file(path: Path, last_bytes: int | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a file, or of its end only; a line that is not a row is left out, and told unless it is the last."""
+    """The rows of a file, or of its end; a line that is not a row is skipped, with a warning unless it is the last."""
     with open(path, "rb") as file:
         start = max(0, path.stat().st_size - last_bytes) if last_bytes else 0
         file.seek(start)
@@ -192,10 +192,10 @@ def _rows_of_file(path: Path, last_bytes: int | None = None) -> Iterator[dict[st
     for line in lines[1:] if start else lines:
         row = _parsed_row(line)
         if row is None:
-            log.warning("%s: a line that is not a row is ignored, its cell counts as not done: %.60r", path, line)
+            log.warning("%s: a line that is not a row is skipped, its cell counts as not done: %.60r", path, line)
         else:
             yield row
-    torn = _parsed_row(last)  # a whole row whose newline is on its way counts
+    torn = _parsed_row(last)  # a whole row counts although its newline is not written yet
     if torn is not None:
         yield torn
 
@@ -210,7 +210,7 @@ def _parsed_row(line: bytes) -> dict[str, Any] | None:
 
 def score_schema() -> Any:
     """The arrow schema of the scores."""
-    import pyarrow as pa  # a run that has nothing to do need not load it
+    import pyarrow as pa  # imported here so that a run that has nothing to do does not load it
 
     kinds = {
         "cell": pa.string(),

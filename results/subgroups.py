@@ -1,8 +1,8 @@
 """Are explanations equally good for all groups? Any metric's disparity across groups of samples, with intervals.
 
 Groups are divisions of the samples: ``target``, ``prediction``, ``label``, ``correct`` (whether the prediction is the
-label), or one that the data brings, like a sensitive attribute. A gap between groups need not be the explainer's doing:
-groups differ in how sure and how right the model is as well, so every group's accuracy stands beside its mean.
+label), or one that the data brings, like a sensitive attribute. A gap between groups need not be caused by the
+explainer: the model's confidence and accuracy differ too, so each group's accuracy is given beside its mean.
 """
 
 import json
@@ -16,12 +16,12 @@ from harness.results.frames import CELL_NAMES
 from harness.results.statistics import interval
 
 RESAMPLES = 2000
-MOST_NUMBERS = 1 << 20  # of resamples, at once
+MOST_NUMBERS = 1 << 20  # of resampled numbers in memory at once
 OF_SAMPLES = ("target", "prediction", "label")
 
 
 def divisions(scores: pd.DataFrame) -> list[str]:
-    """What the samples of a table of scores can be divided by; a name that the data brings means the data's own."""
+    """What the samples of a table of scores can be divided by; the data's own divisions come first."""
     own = [name for name in OF_SAMPLES if name in scores and scores[name].notna().any()]
     correct = ["correct"] if {"label", "prediction"} <= set(own) else []
     return list(dict.fromkeys(own + correct + sorted(_own_divisions(scores))))
@@ -80,7 +80,7 @@ def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) 
     ``gap`` is the largest less the smallest mean, at least 0, in the metric's unit; ``ratio`` the smallest over the
     largest, at most 1, NaN unless all means are positive. Their 95 % intervals are simultaneous over all pairs of
     groups (bootstrap within groups, 2,000 resamples), so that picking the extreme groups does not narrow them.
-    ``p``: how often chance alone makes as large a gap (permuted groups); it asks whether groups differ at all, also in
+    ``p``: how often random groups have as large a gap (permutation test); it asks whether groups differ at all, also in
     spread. Groups of fewer than ``least`` finite scores count in nothing and are named in ``small``. NaN where fewer
     than two groups are left.
     """
@@ -185,9 +185,9 @@ def _scores_by_cell(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], p
     The cell's own name is among them where others are the same, as under two protocols.
     """
     if "better" not in scores:
-        raise UserError("the scores do not say which way is better; join them with the cells' column better")
+        raise UserError("the scores do not have a column better; take it from the cells")
     names = [name for name in CELL_NAMES if name in scores]
     if "cell" in scores and scores.groupby(names, observed=True)["cell"].nunique().max() > 1:
-        names.append("cell")  # of several protocols, each by itself
+        names.append("cell")  # cells of several protocols are kept apart
     for key, of_cell in scores.groupby(names, observed=True, sort=False):
         yield dict(zip(names, key, strict=True)), of_cell

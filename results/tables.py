@@ -1,4 +1,4 @@
-"""The tables of a run: its leaderboards for a reader, its rows as CSV or Parquet for other programs."""
+"""The tables of a run: leaderboards to read, and rows as CSV or Parquet for other programs."""
 
 import json
 from collections.abc import Mapping

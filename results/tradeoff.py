@@ -1,4 +1,4 @@
-"""What accuracy costs in explainability: the models of a run by how often they are right and how their maps score."""
+"""The trade-off between accuracy and explainability: a run's models by accuracy and by the scores of their maps."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -104,7 +104,7 @@ def _draw_dots(axis: Axes, rows: pd.DataFrame, name: str, style: tuple[str, str]
 
 
 def _models_note(known: pd.DataFrame) -> str:
-    """The models by accuracy, a few a line: what stands where on the axis."""
+    """The models by accuracy, a few per line: the legend of the axis."""
     models = known.drop_duplicates("model").sort_values("accuracy")
     told = [f"{name} {share:.3f}" for name, share in zip(models["model"], models["accuracy"], strict=True)]
     lines = [" · ".join(told[start : start + 5]) for start in range(0, len(told), 5)]

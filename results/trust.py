@@ -1,4 +1,4 @@
-"""Can the metrics of a run be relied on? One row each: agreement of samples, stability, and what more would show."""
+"""Can the metrics of a run be relied on? A row each: agreement of samples, stability, effect of more samples."""
 
 from collections.abc import Collection, Iterable
 
@@ -12,10 +12,10 @@ from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, samp
 def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> pd.DataFrame:
     """One row per metric with a direction: ``explainers n alpha split_half enough needed separated reading``.
 
-    ``enough``: the smallest number of samples from which on the best explainer stays the best (share 0.95), missing
-    where all there are do not suffice; ``needed``: samples that would tell the two best explainers apart (power 0.8) by
-    the effect seen, itself uncertain; ``separated``: the share of pairs shown to differ. Controls take no part
-    in ``enough`` and ``needed``.
+    ``enough``: the smallest number of samples from which on the best explainer stays the best in 95 % of the draws,
+    missing where more samples than there are would be needed. ``needed``: the number of samples that would separate the
+    two best explainers (power 0.8), if the observed effect is the true one. ``separated``: the share of pairs shown to
+    differ. Controls are left out of ``enough`` and ``needed``.
     """
     return pd.DataFrame(
         [_reliability_row(matrix, controls) for matrix in matrices if matrix.better in ("higher", "lower")]

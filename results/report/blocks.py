@@ -93,7 +93,7 @@ def _report_block(key: str, directory: Path, board: Board, verdicts: pd.DataFram
 
 
 def _sanity_of_run(directory: Path, boards: Sequence[tuple[Path, Board]]) -> pd.DataFrame:
-    """The verdicts of a run; none are made where no check was measured, for that is told in one line."""
+    """The verdicts of a run; an empty table where no check was measured."""
     kinds = {kind for path, board in boards if path == directory for kind in board.cells["kind"]}
     return verdicts_of_run(directory) if "sanity" in kinds else pd.DataFrame(columns=[*GROUPS, *COLUMNS])
 

@@ -76,7 +76,7 @@ def spanning(values: Sequence[float], start: float, end: float, *, log: bool = F
 
 @dataclass
 class Plot:
-    """A plot under way: marks are added, then ``svg`` gives it with its axes."""
+    """A plot: marks are added to it, then ``svg`` returns it with its axes."""
 
     x: Scale
     y: Scale
@@ -153,7 +153,7 @@ def number(value: float) -> str:
 def placed(
     points: Sequence[tuple[float, float, str]], right: float = WIDTH - RIGHT, *, size: float = 6.3
 ) -> list[tuple]:
-    """Where labels of points can stand without covering another: (x, y, anchor), None for those that find no room."""
+    """Positions (x, y, anchor) of points' labels that do not overlap, None for labels without room."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in points]
     found = []
     for x, y, text in points:

@@ -120,10 +120,10 @@ def of_block(block: ReportBlock, body: Any, *, several: bool) -> Raw:
 
 
 def note(text: Any) -> Raw:
-    """A remark in place of what is not there."""
+    """A remark where there is nothing to show."""
     return tag("p", text, class_="note")
 
 
 def folded(summary: Any, body: Any, *, opened: bool = False) -> Raw:
-    """What opens on a click."""
+    """A part that opens on a click."""
     return tag("details", tag("summary", summary), body, open=opened)

@@ -23,7 +23,7 @@ NO_MAPS = "The run kept no maps, so there is nothing to show."
 
 @dataclass(frozen=True)
 class Gallery:
-    """A block's gallery: its part of the page, and by tile its title and its words (``title says trust``)."""
+    """A block's gallery: its part of the page, and per tile its texts (``title says trust``)."""
 
     part: Raw
     tiles: dict[str, dict[str, str]]
@@ -99,7 +99,7 @@ def id_of(sample: dict[str, Any]) -> str:
 
 
 class _View:
-    """Draws tiles, and remembers what each of them says."""
+    """Draws tiles, and collects their texts."""
 
     def __init__(
         self, block: ReportBlock, kept: Kept, explainers: list[str], values: pd.DataFrame, extremes: dict
@@ -186,7 +186,7 @@ class _View:
             return tiles.passage(kept.tokens[place], values, signed)
         if kept.modality == "series" and kept.inputs is not None:
             return tiles.series(kept.inputs[place], values.reshape(-1), signed, about)
-        return tiles.bars(unit_names(kept, values), values.reshape(-1), signed, about)
+        return tiles.bar_tile(unit_names(kept, values), values.reshape(-1), signed, about)
 
     def _input(self, place: int) -> Raw | str:
         kept = self.kept

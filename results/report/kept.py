@@ -1,4 +1,4 @@
-"""The maps that a run kept of some samples, as the gallery reads them; what cannot be read is told, not guessed.
+"""The maps that a run kept of some samples, as the gallery shows them; what cannot be read is listed.
 
 ``maps/<block>.json`` names a model, a data set, a protocol and a modality, its samples, and a file of maps for each
 explainer; files of numbers lie beside it.
@@ -61,7 +61,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _same_protocol(about: Mapping[str, Any], protocol: str) -> bool:
-    """Whether maps were made under a protocol, told as a mapping or as its JSON text; those that do not say, were."""
+    """Whether maps were made under a protocol (a mapping or JSON text); maps that name none count as such."""
     given = about.get("protocol")
     try:
         given = json.loads(given) if isinstance(given, str) else given
@@ -99,7 +99,7 @@ def _is_list_of_lists(value: Any) -> bool:
 
 
 def _kept_array(folder: Path, name: Any, count: int, what: str, unread: list[str]) -> np.ndarray | None:
-    """An array of a file beside the description; a path that leads elsewhere is not followed."""
+    """An array of a file beside the description; a path to another folder is refused."""
     try:
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError("its file is not named")

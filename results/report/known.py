@@ -1,4 +1,4 @@
-"""What is known of an explainer and of its score on a sample: what the words on trust rest on."""
+"""What is known of an explainer and of its score on a sample, from which the words on trust are made."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def _headline_scores(block: ReportBlock, name: str) -> dict[str, Any]:
 
 
 def place_of(block: ReportBlock, name: str, sample: str) -> dict[str, Any]:
-    """The sample's own score, and its place from the worst."""
+    """The score of the sample, and its place among all samples from the worst."""
     if block.headline is None:
         return {}
     matrix = block.matrices[block.headline]

@@ -1,4 +1,4 @@
-"""HTML and SVG from Python in which text cannot become markup: all that is not ``Raw`` is escaped."""
+"""HTML and SVG from Python; all text that is not ``Raw`` is escaped, so that it cannot become markup."""
 
 import html
 import json

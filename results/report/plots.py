@@ -23,7 +23,7 @@ from harness.results.report.drawing import (
 from harness.results.report.markup import Raw, tag
 from harness.results.report.verdict import COST_METRIC
 
-LEAST_SECONDS = 1e-7  # seconds; what took less is drawn here
+LEAST_SECONDS = 1e-7  # seconds; smaller costs are drawn here
 
 
 def quality_cost(block: ReportBlock) -> tuple[Raw, list[str]] | None:
@@ -71,7 +71,7 @@ def _cost_points(block: ReportBlock) -> pd.DataFrame:
 
 
 def _pareto_front(points: pd.DataFrame, better: str | None) -> list[str]:
-    """Explainers (no controls, no rows with a caveat) that none is both better and cheaper than, the cheapest first."""
+    """Explainers (no controls, no rows with a caveat) to which none is both better and cheaper, the cheapest first."""
     sign = -1 if better == "lower" else 1
     found, best = [], -np.inf
     own = points[~points["control"] & ~points["caveat"]].assign(quality=points["value"] * sign)
@@ -106,7 +106,7 @@ def _drawn_point(point, label, x: Scale, y: Scale, on_front: bool, block: Report
 
 
 def critical_difference_plot(across: Across) -> Raw:
-    """Mean ranks on a line, groups that are not shown to differ tied by bars."""
+    """Mean ranks on a line, bars join explainers that are not shown to differ."""
     names, ranks = list(across.mean_ranks.index), across.mean_ranks.to_numpy()
     groups = across.groups
     half = -(-len(names) // 2)

@@ -55,7 +55,7 @@ def _coloured_token(token: str, value: float, signed: bool) -> Raw:
 
 
 def series(values: np.ndarray, heat_values: np.ndarray | None, signed: bool, words: str) -> Raw:
-    """Channels (C, T) over time, before a ground coloured by the attribution of each step (T,)."""
+    """Channels (C, T) over time, before a background coloured by the attribution of each step (T,)."""
     wide, high = 96, 60
     drawn = [] if heat_values is None else _attribution_stripes(heat_values, signed, wide, high)
     for channel in values.astype(np.float64):
@@ -93,7 +93,7 @@ def _attribution_stripes(values: np.ndarray, signed: bool, wide: float, high: fl
 
 
 def bar_tile(names: Sequence[str], values: np.ndarray, signed: bool, words: str) -> Raw:
-    """The columns with the largest attributions as bars, to the left of their middle where they speak against."""
+    """The columns with the largest attributions as bars; those that speak against the class go to the left."""
     values = np.nan_to_num(values.astype(np.float64))
     order = np.argsort(-np.abs(values), kind="stable")[:BARS]
     wide, left = 168, 92
