@@ -141,7 +141,7 @@ def failures(block: ReportBlock) -> list[dict]:
     for row in block.cells.to_dict("records"):
         reason = str(row["error"] or "")
         if row["status"] != "ok":
-            stage = f", when {row['stage']}" if isinstance(row["stage"], str) and row["stage"] else ""
+            stage = f" at stage {row['stage']}" if isinstance(row["stage"], str) and row["stage"] else ""
             what = {"failed": f"failed{stage}", "not_applicable": "not applicable"}.get(
                 row["status"], str(row["status"])
             )

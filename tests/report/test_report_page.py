@@ -148,7 +148,7 @@ def test_several_runs_are_on_one_page_with_a_block_each(tmp_path, seed):
 
 def test_failures_are_grouped_by_reason(run):
     twin = text(report(run).with_suffix(".md"))
-    assert "| failed, when explain | 2 | grad\\_cam | srg, deletion | ValueError: no layer was found |" in twin
+    assert "| failed at stage explain | 2 | grad\\_cam | srg, deletion | ValueError: no layer was found |" in twin
 
 
 def test_the_command_line_writes_the_report_and_names_what_is_wrong(run, capsys):
