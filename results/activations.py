@@ -31,13 +31,13 @@ def draw_activations(
     channels = _most_varying_channels(maps) if maps.ndim > 2 else None
     shown = maps if channels is None else maps[:, channels]
     low, high = float(shown.min()), float(shown.max())
-    made = figure(
+    drawing = figure(
         _figure_height(len(maps)),
         f"{title}: activations of layer {shortened(layer, 50)}",
         _activations_note(maps, channels, low, high),
     )
     widths = [1, *([1] * len(channels) if channels is not None else [MOST_CHANNELS])]
-    axes = made.subplots(len(maps), len(widths), squeeze=False, width_ratios=widths)
+    axes = drawing.subplots(len(maps), len(widths), squeeze=False, width_ratios=widths)
     for row, (sample, caption) in enumerate(zip(inputs, captions, strict=True)):
         show_input(axes[row, 0], sample, *value_range)
         axes[row, 0].set_title("\n".join(shortened(part, 15) for part in caption.split(" → ")), fontsize=6, loc="left")
@@ -48,7 +48,7 @@ def draw_activations(
         for axis, channel, values in zip(axes[row, 1:], channels, shown[row], strict=True):
             _draw_channel(axis, values, low, high)
             axis.set_title(f"{channel}" if row == 0 else "", fontsize=7)
-    told = {
+    data = {
         "layer": layer,
         "samples": list(captions),
         "shape": list(maps.shape[1:]),
@@ -57,7 +57,7 @@ def draw_activations(
         "channels": None if channels is None else channels,
         "activations": np.round(_thinned(shown), 5),
     }
-    return save(made, path, told)
+    return save(drawing, path, data)
 
 
 def _figure_height(rows: int) -> float:
@@ -118,8 +118,8 @@ def draw_maximised(
     across = min(5 if inputs.ndim == 4 else 2, len(inputs))
     rows = -(-len(inputs) // across)
     tall = {4: 1.75, 3: 1.5}.get(inputs.ndim, 0.13 * inputs.shape[-1] + 0.6)
-    made = figure(0.9 + rows * tall, title, note)
-    axes = list(made.subplots(rows, across, squeeze=False).flat)
+    drawing = figure(0.9 + rows * tall, title, note)
+    axes = list(drawing.subplots(rows, across, squeeze=False).flat)
     for axis in axes[len(inputs) :]:
         axis.set_axis_off()
     for axis, values, name, height in zip(axes, inputs, names, reached, strict=False):
@@ -128,14 +128,14 @@ def draw_maximised(
         else:
             show_input(axis, values, *value_range)
         axis.set_title(f"{shortened(name, 22)}  {height:.3g}", fontsize=8)
-    told = {
+    data = {
         "names": list(names),
         "reached": [float(height) for height in reached],
         "shape": list(inputs.shape[1:]),
         "note": note,
         "inputs": np.round(inputs, 5) if inputs[0].size <= 4096 else None,
     }
-    return save(made, path, told)
+    return save(drawing, path, data)
 
 
 def _by_column(axis: Any, values: np.ndarray, columns: Sequence[str] | None) -> None:

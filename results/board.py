@@ -283,12 +283,12 @@ def _boards(cells: pd.DataFrame, scores: pd.DataFrame | None) -> Iterator[Board]
 
 def _differing(texts: Collection[str]) -> dict[str, str]:
     """Protocols (JSON text) to the settings in which they differ from each other, as a heading shows them."""
-    given = {text: json.loads(text) for text in texts}
-    names = sorted({name for protocol in given.values() for name in protocol})
-    names = [name for name in names if len({json.dumps(protocol.get(name)) for protocol in given.values()}) > 1]
+    settings = {text: json.loads(text) for text in texts}
+    names = sorted({name for protocol in settings.values() for name in protocol})
+    names = [name for name in names if len({json.dumps(protocol.get(name)) for protocol in settings.values()}) > 1]
     return {
         text: f" ({', '.join(f'{name}={protocol.get(name)}' for name in names)})" if names else ""
-        for text, protocol in given.items()
+        for text, protocol in settings.items()
     }
 
 

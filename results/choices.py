@@ -27,12 +27,12 @@ class Setting:
     @cached_property
     def verdicts(self) -> dict[tuple[str, str], int]:
         """For every ordered pair of explainers 1 if the first is better, -1 if it is worse, 0 if neither is shown."""
-        found = {}
+        signs = {}
         for first, second in combinations(self.values.columns, 2):
             low, high = interval((self.values[first] - self.values[second]).dropna().to_numpy())
-            found[first, second] = int(low > 0) - int(high < 0)
-            found[second, first] = -found[first, second]
-        return found
+            signs[first, second] = int(low > 0) - int(high < 0)
+            signs[second, first] = -signs[first, second]
+        return signs
 
     @cached_property
     def ranks(self) -> pd.Series:
@@ -52,19 +52,19 @@ def verdicts_over_settings(scores: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for names, settings in _settings_of_metrics(scores):
         for first, second in combinations(_explainers_of(settings), 2):
-            found = [each.verdicts[first, second] for each in settings if {first, second} <= set(each.values)]
-            if found:
-                better, worse = found.count(1), found.count(-1)
+            signs = [each.verdicts[first, second] for each in settings if {first, second} <= set(each.values)]
+            if signs:
+                better, worse = signs.count(1), signs.count(-1)
                 rows.append(
                     {
                         **names,
                         "first": first,
                         "second": second,
-                        "settings": len(found),
+                        "settings": len(signs),
                         "better": better,
                         "worse": worse,
-                        "undecided": found.count(0),
-                        "holds": max(better, worse) / len(found),
+                        "undecided": signs.count(0),
+                        "holds": max(better, worse) / len(signs),
                     }
                 )
     return pd.DataFrame(rows)

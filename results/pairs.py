@@ -52,11 +52,11 @@ def _sign_patterns(n: int, seed: int) -> tuple[np.ndarray, bool]:
 def holm(p: np.ndarray) -> np.ndarray:
     """p-values (k,) corrected for their number by Holm's step-down procedure. NaN stay NaN and do not count."""
     p = np.asarray(p, dtype=np.float64)
-    found, known = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
+    corrected, known = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known], kind="stable")]
     steps = p[order] * np.arange(len(order), 0, -1)
-    found[order] = np.minimum(1, np.maximum.accumulate(steps))
-    return found
+    corrected[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return corrected
 
 
 def against(matrix: Matrix, reference: str, *, seed: int = 0) -> pd.DataFrame:

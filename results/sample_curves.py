@@ -31,14 +31,14 @@ def draw_curves(path: Path, scores: pd.DataFrame, *, reference: np.ndarray | Non
     few = f" The first {MOST_LINES} of {drawn} samples are drawn." if drawn > MOST_LINES else ""
     note = "Thin: one sample each. Thick: the mean over samples, with its 95 % interval (normal) at each point."
     note += " Dashed: the mean in random order." if reference is not None else ""
-    made = figure(1.0 + rows * 1.75, title, note + few)
-    axes = panels(made, rows, across, len(curves), sharex=True, sharey=True)
+    drawing = figure(1.0 + rows * 1.75, title, note + few)
+    axes = panels(drawing, rows, across, len(curves), sharex=True, sharey=True)
     for place, (axis, (name, values)) in enumerate(zip(axes, curves.items(), strict=True)):
         _draw_curve_panel(axis, values, reference)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         bottom, left = place >= len(curves) - across, place % across == 0
         tidy(axis, shortened(name, 26), "point of the curve" if bottom else "", unit if left else "")
-    return save(made, path, _curve_rows(scores))
+    return save(drawing, path, _curve_rows(scores))
 
 
 def _draw_curve_panel(axis: Axes, values: np.ndarray, reference: np.ndarray | None) -> None:

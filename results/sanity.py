@@ -128,12 +128,12 @@ def _judged_check(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bou
         return {**_check_not_done(check, scores["error"].iloc[0] or "every score is undefined"), **count}
     kind = CHECKS[check]
     if kind == "retained":
-        found = _judged_against_chance(values, scores["unit"].iloc[0], by_chance, bounds)
-        return found | {"n_invalid": len(scores) - found["n"]}
+        judged = _judged_against_chance(values, scores["unit"].iloc[0], by_chance, bounds)
+        return judged | {"n_invalid": len(scores) - judged["n"]}
     bound = getattr(bounds, kind)
     low, high = interval(values.to_numpy(), level=bounds.level)
-    found = {"value": values.mean(), "ci_low": low, "ci_high": high, "chance": np.nan, "bound": bound, **count}
-    return found | _verdict_by_interval(low, high, bound, len(values), bounds, higher=kind == "share")
+    judged = {"value": values.mean(), "ci_low": low, "ci_high": high, "chance": np.nan, "bound": bound, **count}
+    return judged | _verdict_by_interval(low, high, bound, len(values), bounds, higher=kind == "share")
 
 
 def _judged_against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
@@ -160,7 +160,7 @@ def _judged_against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame
     beyond = values - chance - bounds.retained * (1 - chance)
     low, high = interval(beyond.to_numpy(), level=bounds.level)
     as_share = lambda mean: min(1.0, bounds.retained + mean / room)
-    found = {
+    judged = {
         "value": as_share(beyond.mean()),
         "ci_low": as_share(low),
         "ci_high": as_share(high),
@@ -168,7 +168,7 @@ def _judged_against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame
         "bound": bounds.retained,
         "n": len(values),
     }
-    return found | _verdict_by_interval(low, high, 0.0, len(values), bounds, higher=False)
+    return judged | _verdict_by_interval(low, high, 0.0, len(values), bounds, higher=False)
 
 
 def _verdict_by_interval(low: float, high: float, bound: float, count: int, bounds: Bounds, *, higher: bool) -> dict:
@@ -193,11 +193,11 @@ def _overall_verdict(rows: list[tuple[str, dict]]) -> dict:
     }
     of_weights = any(check in OF_WEIGHTS and row["verdict"] == "pass" for check, row in rows)
     verdict = "fail" if by["fail"] else "pass" if of_weights and not by["undecided"] else "undecided"
-    told = [
+    reasons = [
         f"{words}: {', '.join(by[name])}"
         for name, words in (("fail", "failed"), ("undecided", "undecided"), ("not done", "not done"))
         if by[name]
     ]
     if verdict == "undecided" and not by["undecided"]:
-        told.insert(0, "no check of random weights was done")
-    return {**_check_not_done(OVERALL, "; ".join(told)), "verdict": verdict}
+        reasons.insert(0, "no check of random weights was done")
+    return {**_check_not_done(OVERALL, "; ".join(reasons)), "verdict": verdict}

@@ -27,8 +27,8 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, seed: int 
     is undefined is NaN: all of it for no valid score, all but the mean for one.
     """
     values = np.asarray(values, dtype=np.float64)
-    kept = np.isfinite(values) if valid is None else np.isfinite(values) & np.asarray(valid, dtype=bool)
-    scores, nan = values[kept], float("nan")
+    usable = np.isfinite(values) if valid is None else np.isfinite(values) & np.asarray(valid, dtype=bool)
+    scores, nan = values[usable], float("nan")
     mean, (low, high) = _mean_in_range(scores), interval(scores, seed=seed)
     return {
         "value": mean,

@@ -90,14 +90,14 @@ def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) 
         samples = {name: rows["value"].to_numpy(dtype=np.float64) for name, rows in finite.groupby("group")}
         enough = {name: values for name, values in samples.items() if len(values) >= least}
         small = [str(name) for name in of_cell["group"].unique() if name not in enough]
-        found = _group_gap(enough, of_cell["better"].iloc[0], seed)
+        gap = _group_gap(enough, of_cell["better"].iloc[0], seed)
         rows.append(
             {
                 **cell,
                 "groups": len(enough),
                 "n": sum(map(len, enough.values())),
                 "n_invalid": len(of_cell) - len(finite),
-                **found,
+                **gap,
                 "small": ", ".join(sorted(small)),
             }
         )
@@ -115,24 +115,24 @@ def _group_gap(groups: dict[Hashable, np.ndarray], better: str | None, seed: int
     generator = np.random.default_rng(seed)
     resampled = _resampled_group_means(list(groups.values()), generator)
     low, high = _simultaneous_interval(means, resampled)
-    found = {
+    gap = {
         "worst": names[worst],
         "best": names[best],
         "worst_mean": means[worst],
         "best_mean": means[best],
     }
     if better not in ("higher", "lower"):
-        found = {"worst": None, "best": None, "worst_mean": float("nan"), "best_mean": float("nan")}
-    found |= {
+        gap = {"worst": None, "best": None, "worst_mean": float("nan"), "best_mean": float("nan")}
+    gap |= {
         "gap": np.ptp(means),
         "gap_low": low,
         "gap_high": high,
         "p": _chance_of_gap(list(groups.values()), generator),
     }
     if (means <= 0).any() or (resampled <= 0).any():
-        return found | dict.fromkeys(("ratio", "ratio_low", "ratio_high"), float("nan"))
+        return gap | dict.fromkeys(("ratio", "ratio_low", "ratio_high"), float("nan"))
     low, high = _simultaneous_interval(np.log(means), np.log(resampled))
-    return found | {"ratio": means.min() / means.max(), "ratio_low": np.exp(-high), "ratio_high": np.exp(-low)}
+    return gap | {"ratio": means.min() / means.max(), "ratio_low": np.exp(-high), "ratio_high": np.exp(-low)}
 
 
 def _simultaneous_interval(means: np.ndarray, resampled: np.ndarray) -> tuple[float, float]:

@@ -67,9 +67,9 @@ def draw_tradeoff(path: Path, points: pd.DataFrame, controls: Collection[str], *
     explainers = sorted(dict.fromkeys(known["explainer"]), key=lambda name: name in controls)
     across = min(3, len(metrics) + 1)
     rows = -(-(len(metrics) + 1) // across)  # one panel more, for the legend
-    made = figure(1.6 + rows * 2.3, title, _models_note(known))
+    drawing = figure(1.6 + rows * 2.3, title, _models_note(known))
     styles = dict(zip(explainers, looks(len(explainers)), strict=True))
-    *axes, legend = panels(made, rows, across, len(metrics) + 1)
+    *axes, legend = panels(drawing, rows, across, len(metrics) + 1)
     for place, (axis, metric) in enumerate(zip(axes, metrics, strict=True)):
         mine = known[known["metric"] == metric]
         for name in explainers:
@@ -81,7 +81,7 @@ def draw_tradeoff(path: Path, points: pd.DataFrame, controls: Collection[str], *
     handles = {label: dot for axis in axes for dot, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     legend.set_axis_off()
     legend.legend(handles.values(), handles.keys(), loc="center", fontsize=8, frameon=False)
-    return save(made, path, points)
+    return save(drawing, path, points)
 
 
 def _draw_dots(axis: Axes, rows: pd.DataFrame, name: str, style: tuple[str, str], control: bool) -> None:
@@ -106,7 +106,7 @@ def _draw_dots(axis: Axes, rows: pd.DataFrame, name: str, style: tuple[str, str]
 def _models_note(known: pd.DataFrame) -> str:
     """The models by accuracy, a few per line: the legend of the axis."""
     models = known.drop_duplicates("model").sort_values("accuracy")
-    told = [f"{name} {share:.3f}" for name, share in zip(models["model"], models["accuracy"], strict=True)]
-    lines = [" · ".join(told[start : start + 5]) for start in range(0, len(told), 5)]
+    data = [f"{name} {share:.3f}" for name, share in zip(models["model"], models["accuracy"], strict=True)]
+    lines = [" · ".join(data[start : start + 5]) for start in range(0, len(data), 5)]
     count = int(known["samples"].max())
     return "\n".join([f"Bars: 95 % interval of the mean. Accuracy over the same {count} samples, by model:", *lines])

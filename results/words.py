@@ -38,9 +38,13 @@ def says(
         if names is not None
         else _spans_of_steps(values)
     )
-    told = [_part_in_words(name, part, values, signed, target) for name, part in _largest_parts(parts)]
+    sentences = [_part_in_words(name, part, values, signed, target) for name, part in _largest_parts(parts)]
     return " ".join(
-        [f"Most attribution: {'; '.join(told)}.", *_for_and_against(values, signed, target), _half_in_words(values)]
+        [
+            f"Most attribution: {'; '.join(sentences)}.",
+            *_for_and_against(values, signed, target),
+            _half_in_words(values),
+        ]
     )
 
 
@@ -145,7 +149,7 @@ class Trust:
     is_control: bool = False
 
 
-def trust(found: Trust) -> str:
+def trust(known: Trust) -> str:
     """How far to trust an explainer on a sample, one sentence for each thing that is known."""
     steps: Sequence[Callable[[Trust], str]] = (
         _control_sentence,
@@ -155,49 +159,49 @@ def trust(found: Trust) -> str:
         _sanity_sentence,
         _flags_sentence,
     )
-    return " ".join(text for text in (step(found) for step in steps) if text)
+    return " ".join(text for text in (step(known) for step in steps) if text)
 
 
-def _control_sentence(found: Trust) -> str:
-    return "This is a control: it does not look at the model." if found.is_control else ""
+def _control_sentence(known: Trust) -> str:
+    return "This is a control: it does not look at the model." if known.is_control else ""
 
 
-def _against_control(found: Trust) -> str:
-    if found.metric is None or not np.isfinite(found.mean):
+def _against_control(known: Trust) -> str:
+    if known.metric is None or not np.isfinite(known.mean):
         return "It has no faithfulness score, so nothing says how far to trust it."
-    own = f"{found.metric} {_with_interval(found.mean, found.low, found.high)}"
-    if found.is_control or found.control is None:
-        return f"{own} over the samples" + ("." if found.is_control else "; no control was run beside it.")
-    control = f"{found.control} {_with_interval(found.control_mean, found.control_low, found.control_high)}"
-    verdict = {True: "shown to beat it", False: "not shown to beat it"}.get(found.beats, "not compared")
+    own = f"{known.metric} {_with_interval(known.mean, known.low, known.high)}"
+    if known.is_control or known.control is None:
+        return f"{own} over the samples" + ("." if known.is_control else "; no control was run beside it.")
+    control = f"{known.control} {_with_interval(known.control_mean, known.control_low, known.control_high)}"
+    verdict = {True: "shown to beat it", False: "not shown to beat it"}.get(known.beats, "not compared")
     return f"{own} over the samples, against the best control, {control}: {verdict}."
 
 
-def _own_score(found: Trust) -> str:
-    if not np.isfinite(found.value) or not found.samples:
-        return "This sample has no score of its own." if found.metric else ""
-    worst = found.place <= max(1, int(WORST * found.samples)) and found.samples > 1
-    rank = f"place {found.samples + 1 - found.place} of {found.samples}"
-    return f"On this sample {significant(found.value)}, {rank}" + (", among its worst." if worst else ".")
+def _own_score(known: Trust) -> str:
+    if not np.isfinite(known.value) or not known.samples:
+        return "This sample has no score of its own." if known.metric else ""
+    worst = known.place <= max(1, int(WORST * known.samples)) and known.samples > 1
+    rank = f"place {known.samples + 1 - known.place} of {known.samples}"
+    return f"On this sample {significant(known.value)}, {rank}" + (", among its worst." if worst else ".")
 
 
-def _broken_sum(found: Trust) -> str:
-    if not np.isfinite(found.completeness_error):
+def _broken_sum(known: Trust) -> str:
+    if not np.isfinite(known.completeness_error):
         return ""
-    holds = "is broken" if found.completeness_error > BROKEN_SUM else "holds"
-    return f"Completeness {holds}: the sum of the attributions is off by {percent(found.completeness_error)} (median)."
+    holds = "is broken" if known.completeness_error > BROKEN_SUM else "holds"
+    return f"Completeness {holds}: the sum of the attributions is off by {percent(known.completeness_error)} (median)."
 
 
-def _sanity_sentence(found: Trust) -> str:
-    if found.sanity in ("", "not done"):
+def _sanity_sentence(known: Trust) -> str:
+    if known.sanity in ("", "not done"):
         return "No sanity check was measured."
     words = {"pass": "It passes the sanity checks", "fail": "It fails a sanity check"}
-    told = words.get(found.sanity, "Its sanity checks are undecided")
-    return f"{told} ({found.reason})." if found.reason and found.sanity != "pass" else f"{told}."
+    sentences = words.get(known.sanity, "Its sanity checks are undecided")
+    return f"{sentences} ({known.reason})." if known.reason and known.sanity != "pass" else f"{sentences}."
 
 
-def _flags_sentence(found: Trust) -> str:
-    return f"Flagged: {'; '.join(found.flags)}." if found.flags else ""
+def _flags_sentence(known: Trust) -> str:
+    return f"Flagged: {'; '.join(known.flags)}." if known.flags else ""
 
 
 def _with_interval(mean: float, low: float, high: float) -> str:

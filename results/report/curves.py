@@ -24,13 +24,13 @@ def curves_of(block: ReportBlock, budget: int = MOST_CURVE_BYTES) -> list[dict[s
     stacks = {metric: _stacked(block, of_metric) for metric, of_metric in rows.groupby("metric", observed=True)}
     stacks = {metric: stacks[metric] for metric in block.metrics if stacks.get(metric)}
     points = sum(values.shape[1] for stack in stacks.values() for *_, values in stack.values())
-    kept = min(MOST_SAMPLES, int(budget / max(1, points * 2)))
-    return [_curves_of_metric(block, metric, stack, kept) for metric, stack in stacks.items()]
+    count_kept = min(MOST_SAMPLES, int(budget / max(1, points * 2)))
+    return [_curves_of_metric(block, metric, stack, count_kept) for metric, stack in stacks.items()]
 
 
 def _stacked(block: ReportBlock, rows: pd.DataFrame) -> dict[str, Own]:
     """Explainer to its samples, their scores and curves (S, K), padded by NaN where some are shorter."""
-    found = {}
+    stacks_by_name = {}
     for name, own in rows.groupby("explainer", observed=True):
         long = max(map(len, own["curve"]))
         if long > 1:
@@ -38,11 +38,15 @@ def _stacked(block: ReportBlock, rows: pd.DataFrame) -> dict[str, Own]:
             for place, curve in enumerate(own["curve"]):
                 values[place, : len(curve)] = curve
             scores = own["value"].to_numpy(dtype=float)
-            found[str(name)] = list(own["sample"].astype(str)), scores, np.where(np.isfinite(values), values, np.nan)
-    return {name: found[name] for name in block.explainers if name in found}
+            stacks_by_name[str(name)] = (
+                list(own["sample"].astype(str)),
+                scores,
+                np.where(np.isfinite(values), values, np.nan),
+            )
+    return {name: stacks_by_name[name] for name in block.explainers if name in stacks_by_name}
 
 
-def _curves_of_metric(block: ReportBlock, metric: str, stack: dict[str, Own], kept: int) -> dict[str, Any]:
+def _curves_of_metric(block: ReportBlock, metric: str, stack: dict[str, Own], count_kept: int) -> dict[str, Any]:
     everything = np.concatenate([values.ravel() for *_, values in stack.values()])
     finite = everything[np.isfinite(everything)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -55,14 +59,16 @@ def _curves_of_metric(block: ReportBlock, metric: str, stack: dict[str, Own], ke
         "low": low,
         "high": high,
         "control": control,
-        "explainers": [_curves_of_explainer(block, name, own, low, high, kept) for name, own in stack.items()],
+        "explainers": [_curves_of_explainer(block, name, own, low, high, count_kept) for name, own in stack.items()],
     }
 
 
-def _curves_of_explainer(block: ReportBlock, name: str, own: Own, low: float, high: float, kept: int) -> dict[str, Any]:
+def _curves_of_explainer(
+    block: ReportBlock, name: str, own: Own, low: float, high: float, count_kept: int
+) -> dict[str, Any]:
     samples, scores, values = own
     mean, half = band(values)
-    single = values[:kept]
+    single = values[:count_kept]
     steps = np.where(np.isnan(single), GAP, np.rint((np.nan_to_num(single) - low) / (high - low) * (GAP - 1)))
     return {
         "name": name,
@@ -71,8 +77,8 @@ def _curves_of_explainer(block: ReportBlock, name: str, own: Own, low: float, hi
         "points": values.shape[1],
         "mean": _four_digits(mean),
         "half": _four_digits(half),
-        "samples": samples[:kept],
-        "values": _four_digits(scores[:kept]),
+        "samples": samples[:count_kept],
+        "values": _four_digits(scores[:count_kept]),
         "single": base64.b64encode(steps.astype("<u2").tobytes()).decode(),
     }
 

@@ -56,17 +56,17 @@ def _even_ticks(low: float, high: float) -> list[float]:
 def _log_ticks(low: float, high: float) -> list[float]:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):
-        found = [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
-        if len(found) > 3:
+        ticks = [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
+        if len(ticks) > 3:
             break
-    return found if len(found) > 2 else _even_ticks(low, high)
+    return ticks if len(ticks) > 2 else _even_ticks(low, high)
 
 
 def spanning(values: Sequence[float], start: float, end: float, *, log: bool = False) -> Scale:
     """A scale that holds all finite values with a little room."""
-    found = np.array([value for value in values if value is not None and np.isfinite(value)], dtype=float)
-    found = found[found > 0] if log else found
-    low, high = (found.min(), found.max()) if len(found) else (1.0, 10.0)
+    known = np.array([value for value in values if value is not None and np.isfinite(value)], dtype=float)
+    known = known[known > 0] if log else known
+    low, high = (known.min(), known.max()) if len(known) else (1.0, 10.0)
     if log:
         room = max(1.25, (high / low) ** 0.06)
         return Scale(low / room, high * room, start, end, True)
@@ -155,7 +155,7 @@ def placed(
 ) -> list[tuple]:
     """Positions (x, y, anchor) of points' labels that do not overlap, None for labels without room."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in points]
-    found = []
+    positions = []
     for x, y, text in points:
         wide = size * len(text)
         tries = [(x + dx, y + dy, anchor) for dx, dy, anchor in BESIDE]
@@ -165,9 +165,9 @@ def placed(
             for i, box in enumerate(boxes)
             if box[0] > LEFT and box[2] < right and not any(_overlap(box, other) for other in taken)
         ]
-        found.append(tries[free[0]] if free else None)
+        positions.append(tries[free[0]] if free else None)
         taken += [boxes[free[0]]] if free else []
-    return found
+    return positions
 
 
 def _label_box(x: float, y: float, anchor: str, wide: float) -> tuple[float, float, float, float]:

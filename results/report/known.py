@@ -35,22 +35,22 @@ def _headline_scores(block: ReportBlock, name: str) -> dict[str, Any]:
     cell = block.cell(metric, name) if metric else None
     if cell is None or cell["status"] != "ok":
         return {"metric": metric}
-    found = {"metric": metric, "mean": cell["value"], "low": cell["ci_low"], "high": cell["ci_high"]}
+    scores = {"metric": metric, "mean": cell["value"], "low": cell["ci_low"], "high": cell["ci_high"]}
     beside = block.standing
     there = [each for each in beside.index if each in block.controls]
     if not there:
-        return found
+        return scores
     control = beside.loc[there, "mean"].idxmax()
     row = block.cell(metric, control)
-    found |= {
+    scores |= {
         "control": control,
         "control_mean": row["value"],
         "control_low": row["ci_low"],
         "control_high": row["ci_high"],
     }
     if name in beside.index and name not in block.controls and np.isfinite(beside.loc[name, "p_control"]):
-        found["beats"] = bool(beside.loc[name, "p_control"] < ALPHA and beside.loc[name, "vs_control"] > 0)
-    return found
+        scores["beats"] = bool(beside.loc[name, "p_control"] < ALPHA and beside.loc[name, "vs_control"] > 0)
+    return scores
 
 
 def place_of(block: ReportBlock, name: str, sample: str) -> dict[str, Any]:

@@ -44,12 +44,12 @@ def _block_text(block: ReportBlock, verdict: Verdict, places: Places, gallery: G
     )
     remarked = remarks(block, places)
     yield from (*remarked, "") if remarked else ()
-    told = list(gallery.tiles.values())
-    if told:
+    tiles = list(gallery.tiles.values())
+    if tiles:
         yield from ("### Some explanations in words", "")
-        step = max(1, len(told) // MOST_TOLD)
+        step = max(1, len(tiles) // MOST_TOLD)
         yield from (
-            f"- **{plain(t['title'])}**: {plain(t['says'])} {plain(t['trust'])}" for t in told[::step][:MOST_TOLD]
+            f"- **{plain(t['title'])}**: {plain(t['says'])} {plain(t['trust'])}" for t in tiles[::step][:MOST_TOLD]
         )
         yield ""
     yield from ("### Failures and skips", "")

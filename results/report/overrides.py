@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Text that Hydra reads as itself without quotes.
-BARE = re.compile(r"[A-Za-z_][\w./+-]*", re.ASCII)
+BARE = re.compile(r"[A-Za-z_][\w./:+-]*", re.ASCII)
 READ_AS_VALUES = re.compile(r"(?:null|true|false|inf|nan)", re.IGNORECASE)
 NUMBER = re.compile(r"[+-]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:e[+-]?\d[\d_]*)?|[+-]?(?:inf|nan)", re.IGNORECASE)
 KEY = re.compile(r"[\w/+.$%*@?|()\[\]{}:=, -]+", re.ASCII)  # the characters that a key can hold

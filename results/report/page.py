@@ -118,20 +118,20 @@ def _detail() -> Raw:
 
 
 def _quality_cost(block: ReportBlock) -> Raw:
-    made = quality_cost(block)
-    if made is None:
+    plot_and_front = quality_cost(block)
+    if plot_and_front is None:
         return note("This plot needs a headline metric and seconds_per_sample; add metric=cost.")
-    plot, front = made
+    plot, front = plot_and_front
     return tag("figure", plot, tag("figcaption", f"Pareto front: {', '.join(front) or 'none'}."), class_="plot-box")
 
 
 def _curves_part(block: ReportBlock, data: dict[str, Any], count: int) -> Raw:
-    found = curves_of(block, MOST_CURVE_BYTES // count)
-    if not found:
+    curves = curves_of(block, MOST_CURVE_BYTES // count)
+    if not curves:
         return note("No metric of this run has a curve.")
-    places = range(len(data["curves"]), len(data["curves"]) + len(found))
-    data["curves"] += found
-    options = [tag("option", curves["metric"], value=place) for place, curves in zip(places, found, strict=True)]
+    places = range(len(data["curves"]), len(data["curves"]) + len(curves))
+    data["curves"] += curves
+    options = [tag("option", each["metric"], value=place) for place, each in zip(places, curves, strict=True)]
     pick = tag("label", tag("span", "Metric"), tag("select", options, class_="pick-curve"), class_="filter")
     tools, legend = tag("div", pick, class_="tools"), tag("p", class_="legend axis-name")
     single = tag("div", class_="single", aria_live="polite")

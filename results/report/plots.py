@@ -157,7 +157,7 @@ def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
         x,
         y,
         "number of samples, logarithmic →",
-        "share, tau ↑ higher is steadier",
+        "share, tau ↑ higher is more stable",
         f"Stability of the ranking by {metric}: {heading}",
         height=260,
         x_ticks=ticks,
@@ -166,7 +166,7 @@ def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
     plot.marks.append(tag("text", "0.95", x=WIDTH - RIGHT, y=y(0.95) + 12, class_="tick", text_anchor="end"))
     for column, kind, words in (
         ("tau", "second", "mean tau-b to the ranking by all"),
-        ("top_stays", "first", "first stays"),
+        ("top_stays", "first", "the first stays first"),
     ):
         known = curve[np.isfinite(curve[column])]
         points = [(x(n), y(value)) for n, value in zip(known["n"], known[column], strict=True)]

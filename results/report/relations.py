@@ -133,7 +133,7 @@ def stability_part(block: ReportBlock) -> Raw:
     heads = [
         Head("metric"),
         Head("samples", True),
-        Head("first stays from", True, "samples, share ≥ 0.95"),
+        Head("first stays first from", True, "samples, share ≥ 0.95"),
         Head("alpha", True, "Krippendorff, ordinal"),
         Head("split-half", True, "Spearman"),
     ]
@@ -147,7 +147,7 @@ def stability_part(block: ReportBlock) -> Raw:
 def _settling(curve: pd.DataFrame, metric: str, block: ReportBlock) -> Raw:
     keys = [
         tag("span", words, class_=f"key {kind}")
-        for kind, words in (("first", "first stays"), ("second", "tau to the ranking by all samples"))
+        for kind, words in (("first", "the first stays first"), ("second", "tau to the ranking by all samples"))
     ]
     title = tag("figcaption", f"Ranking by {metric}, 500 random draws of n samples")
     return tag(

@@ -18,15 +18,15 @@ SETTLED = ("label", "correct")  # divisions that every data set with labels has;
 LEAST_IN_GROUP = 30
 
 
-def verdict_part(found: Verdict, count: int) -> Raw:
+def verdict_part(verdict: Verdict, count: int) -> Raw:
     """A block's verdict: the answer in large letters, its reasons below, folded where there are many blocks."""
-    rests = tag("ul", [tag("li", text) for text in found.details]) if found.details else ""
+    rests = tag("ul", [tag("li", text) for text in verdict.details]) if verdict.details else ""
     return tag(
         "article",
-        tag("h3", found.heading) if count > 1 else "",
-        tag("p", found.answer, class_="answer"),
+        tag("h3", verdict.heading) if count > 1 else "",
+        tag("p", verdict.answer, class_="answer"),
         folded("Reasons", rests) if count > 2 and rests else rests,
-        class_="verdict" + ("" if found.found else " none"),
+        class_="verdict" + ("" if verdict.choices else " none"),
     )
 
 
@@ -137,7 +137,7 @@ def failures_part(block: ReportBlock) -> Raw:
 
 def failures(block: ReportBlock) -> list[dict]:
     """One row per reason: what, cells, explainers, metrics, reason; failures first."""
-    found = defaultdict(list)
+    by_reason = defaultdict(list)
     for row in block.cells.to_dict("records"):
         reason = str(row["error"] or "")
         if row["status"] != "ok":
@@ -145,10 +145,10 @@ def failures(block: ReportBlock) -> list[dict]:
             what = {"failed": f"failed{stage}", "not_applicable": "not applicable"}.get(
                 row["status"], str(row["status"])
             )
-            found[what, reason or "no reason given"].append(row)
+            by_reason[what, reason or "no reason given"].append(row)
         elif row["n_invalid"]:
-            found["samples without a score", reason or "no reason given"].append(row)
-    order = sorted(found.items(), key=lambda item: (not item[0][0].startswith("failed"), item[0]))
+            by_reason["samples without a score", reason or "no reason given"].append(row)
+    order = sorted(by_reason.items(), key=lambda item: (not item[0][0].startswith("failed"), item[0]))
     return [
         {
             "what": what,

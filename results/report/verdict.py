@@ -23,14 +23,14 @@ LEAST_COUNTED_EFFECT = 0.008  # below it, over 100,000 samples would be needed, 
 class Verdict:
     """The answer for one block.
 
-    found       explainers to choose from, the cheapest first; [] where there is none
+    choices     explainers to choose from, the cheapest first; [] where there is none
     answer      one sentence
     details     the reasons, a sentence each
     """
 
     heading: str
     answer: str
-    found: list[str] = field(default_factory=list)
+    choices: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
 
 

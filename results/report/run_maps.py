@@ -16,7 +16,7 @@ KEPT_MODALITIES = ("image", "tokens", "series", "table")
 
 
 @dataclass(frozen=True)
-class Kept:
+class RunMaps:
     """Maps of one block.
 
     samples     per sample id, label, prediction, target, confidence
@@ -38,7 +38,7 @@ class Kept:
     unread: list[str] = field(default_factory=list)
 
 
-def kept_of(directory: Path, model: str, dataset: str, protocol: str) -> Kept | None:
+def maps_of_block(directory: Path, model: str, dataset: str, protocol: str) -> RunMaps | None:
     """The maps that a run kept of a block; None where it kept none."""
     for path in sorted((directory / "maps").glob("*.json")):
         about = _read_json(path)
@@ -54,23 +54,23 @@ def kept_of(directory: Path, model: str, dataset: str, protocol: str) -> Kept | 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("samples"), list) else None
+    return content if isinstance(content, dict) and isinstance(content.get("samples"), list) else None
 
 
 def _same_protocol(about: Mapping[str, Any], protocol: str) -> bool:
     """Whether maps were made under a protocol (a mapping or JSON text); maps that name none count as such."""
-    given = about.get("protocol")
+    their_protocol = about.get("protocol")
     try:
-        given = json.loads(given) if isinstance(given, str) else given
+        their_protocol = json.loads(their_protocol) if isinstance(their_protocol, str) else their_protocol
     except ValueError:
         return False
-    return not given or given == json.loads(protocol)
+    return not their_protocol or their_protocol == json.loads(protocol)
 
 
-def _kept_maps(folder: Path, about: Mapping[str, Any]) -> Kept:
+def _kept_maps(folder: Path, about: Mapping[str, Any]) -> RunMaps:
     samples = [each for each in about["samples"] if isinstance(each, dict)]
     unread: list[str] = []
     maps, signed = {}, set()
@@ -87,7 +87,7 @@ def _kept_maps(folder: Path, about: Mapping[str, Any]) -> Kept:
         unread.append("tokens could not be read: expected a list of texts for each sample")
         tokens = None
     names = names if isinstance(names, list) else None
-    return Kept(modality, samples, inputs, tokens, names, maps, frozenset(signed), unread)
+    return RunMaps(modality, samples, inputs, tokens, names, maps, frozenset(signed), unread)
 
 
 def _mapping_or_empty(value: Any) -> Mapping[str, Any]:
