@@ -7,7 +7,6 @@ did. Holm's correction over all compared cells keeps the chance of any false ala
 change below a floor is no change, however significant.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness.errors import printable
+from harness.results.environments import environment_differences
 from harness.results.frames import configured, read
 from harness.results.pairs import ALPHA, MOST_ENUMERATED, flip_test, holm
 from harness.results.statistics import interval
@@ -264,35 +263,3 @@ def _verdict_of_row(row: Mapping[str, Any]) -> str:
     if not row["p_holm"] < ALPHA or row["better"] not in ("higher", "lower"):
         return "moved"
     return "better" if (row["change"] > 0) == (row["better"] == "higher") else "worse"
-
-
-def environment_differences(base: str | Path, new: str | Path) -> dict[str, tuple[Any, Any]]:
-    """What differs between the environments of two runs, by dotted name; several of one run are joined."""
-    before, after = (_environment_of_run(Path(run)) for run in (base, new))
-    names = sorted({*before, *after})
-    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
-
-
-def _environment_of_run(run: Path) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
-    for path in sorted((run / "environment").glob("*.json")):
-        for name, value in _dotted(_facts_of_file(path)).items():
-            if not name.startswith("scoring"):  # which form of the model scored faster is not part of the environment
-                found.setdefault(printable(name), set()).add(printable(value))
-    return {name: " | ".join(sorted(values)) for name, values in found.items()}
-
-
-def _facts_of_file(path: Path) -> Any:
-    """What a file says of an environment, or that it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {f"environment/{path.name}": "cannot be read"}
-
-
-def _dotted(value: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {name: value}
-    return {
-        k: v for key, each in value.items() for k, v in _dotted(each, f"{name}.{key}" if name else str(key)).items()
-    }

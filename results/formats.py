@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from harness.results.board import ARROWS, Board, Place
+from harness.results.board import ARROWS, Board
+from harness.results.place import Place
 
 LONG = [
     "model",

@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.results.board import ARROWS, Board, Place, boards_of
+from harness.results.board import ARROWS, Board, boards_of
 from harness.results.board import KINDS as KINDS  # read here by what writes the pages of docs/
 from harness.results.footnotes import WORDS, footnotes
+from harness.results.place import Place
 
 LETTERS = "; explainers that share a letter are not shown to differ"
 BOARD_LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"

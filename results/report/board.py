@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from harness.results.board import DIRECTIONS, Place
+from harness.results.board import DIRECTIONS
 from harness.results.formats import markdown_text
+from harness.results.place import Place
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.elements import Cell, Head, chips, filter_box, html_table
 from harness.results.report.markup import Raw, soft, tag
