@@ -1,4 +1,4 @@
-"""Drawings of what a model does inside: maps of a layer's channels, and inputs that excite an output most."""
+"""Drawings of what a model does inside: maps of a layer's channels, and inputs that maximise an output."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.results.figures import DIVERGING, SEQUENTIAL, bars, figure, lines, save, shortened, show_input, tidy
+from harness.results.figures import DIVERGING, SEQUENTIAL, bars, figure, lines, save, show_input, tidy
+from harness.results.fonts import shortened
 
 MOST_CHANNELS = 10
 TILE = 0.68  # inches
@@ -27,14 +28,16 @@ def draw_activations(
     ``maps`` (n, C, H, W) or (n, C, T), or (n, F) of a layer without places, whose units are all shown as bars.
     ``inputs`` (n, ...) come first in the row. Writes a PNG and a JSON file; both paths.
     """
-    channels = _telling(maps) if maps.ndim > 2 else None
+    channels = _most_varying_channels(maps) if maps.ndim > 2 else None
     shown = maps if channels is None else maps[:, channels]
     low, high = float(shown.min()), float(shown.max())
-    made = figure(
-        _height(len(maps)), f"{title}: activations of layer {shortened(layer, 50)}", _note(maps, channels, low, high)
+    drawing = figure(
+        _figure_height(len(maps)),
+        f"{title}: activations of layer {shortened(layer, 50)}",
+        _activations_note(maps, channels, low, high),
     )
     widths = [1, *([1] * len(channels) if channels is not None else [MOST_CHANNELS])]
-    axes = made.subplots(len(maps), len(widths), squeeze=False, width_ratios=widths)
+    axes = drawing.subplots(len(maps), len(widths), squeeze=False, width_ratios=widths)
     for row, (sample, caption) in enumerate(zip(inputs, captions, strict=True)):
         show_input(axes[row, 0], sample, *value_range)
         axes[row, 0].set_title("\n".join(shortened(part, 15) for part in caption.split(" → ")), fontsize=6, loc="left")
@@ -43,31 +46,31 @@ def draw_activations(
             axes[row, 1].set_ylim(min(low, 0), max(high, 1e-12) * 1.05)
             continue
         for axis, channel, values in zip(axes[row, 1:], channels, shown[row], strict=True):
-            _channel(axis, values, low, high)
+            _draw_channel(axis, values, low, high)
             axis.set_title(f"{channel}" if row == 0 else "", fontsize=7)
-    told = {
+    data = {
         "layer": layer,
         "samples": list(captions),
         "shape": list(maps.shape[1:]),
         "low": low,
         "high": high,
         "channels": None if channels is None else channels,
-        "activations": np.round(_small(shown), 5),
+        "activations": np.round(_thinned(shown), 5),
     }
-    return save(made, path, told)
+    return save(drawing, path, data)
 
 
-def _height(rows: int) -> float:
+def _figure_height(rows: int) -> float:
     return 1.0 + rows * (TILE + 0.25)
 
 
-def _telling(maps: np.ndarray) -> list[int]:
+def _most_varying_channels(maps: np.ndarray) -> list[int]:
     """The channels whose values over samples and places have the largest standard deviation, the largest first."""
     spread = maps.transpose(1, 0, *range(2, maps.ndim)).reshape(maps.shape[1], -1).std(1)
     return [int(channel) for channel in np.argsort(-spread, kind="stable")[:MOST_CHANNELS]]
 
 
-def _note(maps: np.ndarray, channels: list[int] | None, low: float, high: float) -> str:
+def _activations_note(maps: np.ndarray, channels: list[int] | None, low: float, high: float) -> str:
     if channels is None:
         return f"All {maps.shape[1]} units of the layer, in their order; blue: below 0, red: above."
     what = f"{len(channels)} of {maps.shape[1]} channels, by number: those that vary most over these samples."
@@ -77,7 +80,7 @@ def _note(maps: np.ndarray, channels: list[int] | None, low: float, high: float)
     return f"{what} One scale for all, {low:.3g} to {high:.3g}, {scale}."
 
 
-def _channel(axis: Any, values: np.ndarray, low: float, high: float) -> None:
+def _draw_channel(axis: Any, values: np.ndarray, low: float, high: float) -> None:
     if values.ndim == 1:
         lines(axis, values[:, None])
         axis.set_ylim(low, high if high > low else low + 1)
@@ -94,8 +97,8 @@ def _channel(axis: Any, values: np.ndarray, low: float, high: float) -> None:
     axis.set_axis_off()
 
 
-def _small(shown: np.ndarray) -> np.ndarray:
-    """Maps for the file of data, at most 28 places a side: every so manieth."""
+def _thinned(shown: np.ndarray) -> np.ndarray:
+    """Maps for the data file, thinned to at most 28 places a side."""
     steps = tuple(slice(None, None, -(-side // 28)) for side in shown.shape[2:])
     return shown[(slice(None), slice(None), *steps)]
 
@@ -111,12 +114,12 @@ def draw_maximised(
     title: str,
     note: str,
 ) -> list[Path]:
-    """Inputs (K, ...) that excite an output or a channel most, each with its name and the activation reached."""
+    """Inputs (K, ...) that maximise an output or a channel, each with its name and the activation reached."""
     across = min(5 if inputs.ndim == 4 else 2, len(inputs))
     rows = -(-len(inputs) // across)
     tall = {4: 1.75, 3: 1.5}.get(inputs.ndim, 0.13 * inputs.shape[-1] + 0.6)
-    made = figure(0.9 + rows * tall, title, note)
-    axes = list(made.subplots(rows, across, squeeze=False).flat)
+    drawing = figure(0.9 + rows * tall, title, note)
+    axes = list(drawing.subplots(rows, across, squeeze=False).flat)
     for axis in axes[len(inputs) :]:
         axis.set_axis_off()
     for axis, values, name, height in zip(axes, inputs, names, reached, strict=False):
@@ -125,14 +128,14 @@ def draw_maximised(
         else:
             show_input(axis, values, *value_range)
         axis.set_title(f"{shortened(name, 22)}  {height:.3g}", fontsize=8)
-    told = {
+    data = {
         "names": list(names),
         "reached": [float(height) for height in reached],
         "shape": list(inputs.shape[1:]),
         "note": note,
         "inputs": np.round(inputs, 5) if inputs[0].size <= 4096 else None,
     }
-    return save(made, path, told)
+    return save(drawing, path, data)
 
 
 def _by_column(axis: Any, values: np.ndarray, columns: Sequence[str] | None) -> None:

@@ -1,7 +1,7 @@
 """Do explainers differ across models and data sets? Ranks over blocks, one block a model on a data set (Demšar 2006).
 
 Friedman's test of ranks with the F form of Iman and Davenport (1980), and Nemenyi's critical difference of mean ranks.
-Below eight blocks they are refused: the mean ranks then describe, and nothing is tested.
+Below eight blocks nothing is tested: the mean ranks are only descriptive.
 """
 
 from collections.abc import Iterable
@@ -52,21 +52,23 @@ def across_blocks(matrices: Iterable[Matrix]) -> list[Across]:
     """One ``Across`` per metric that has a direction and at least two explainers in common in all its blocks.
 
     A block's explainers are ranked by their means over the samples that all of them have. Several protocols of one
-    model on one data set, as seeds, are no blocks of their own: their ranks are averaged and ranked again. An explainer
-    that a block lacks is left out of the metric: there is no rank over holes.
+    model on one data set, such as seeds, count as one block: their ranks are averaged and ranked again. An explainer
+    that a block lacks is left out of the metric, for missing values have no rank.
     """
     by_metric: dict[str, list[Matrix]] = {}
     for matrix in matrices:
         if matrix.better in ("higher", "lower"):
             by_metric.setdefault(matrix.names["metric"], []).append(matrix)
-    found = [_across(metric, blocks) for metric, blocks in by_metric.items()]
+    found = [_across_metric(metric, blocks) for metric, blocks in by_metric.items()]
     return [each for each in found if each is not None]
 
 
-def _across(metric: str, blocks: list[Matrix]) -> Across | None:
+def _across_metric(metric: str, blocks: list[Matrix]) -> Across | None:
     common = [name for name in blocks[0].values if all(name in block.values for block in blocks)]
     rows = [block.signed[common].dropna().mean().rank(ascending=False) for block in blocks]
-    ranks = pd.DataFrame(rows, index=[_name(block) for block in blocks]).dropna().groupby(level=0, sort=False).mean()
+    ranks = (
+        pd.DataFrame(rows, index=[_pair_name(block) for block in blocks]).dropna().groupby(level=0, sort=False).mean()
+    )
     if len(common) < 2 or ranks.empty:
         return None
     ranks = ranks.rank(axis=1)
@@ -78,14 +80,14 @@ def _across(metric: str, blocks: list[Matrix]) -> Across | None:
     return Across(metric, ranks, mean_ranks, statistic, degrees, p, critical, refused)
 
 
-def _name(block: Matrix) -> str:
+def _pair_name(block: Matrix) -> str:
     return " | ".join(text for name, text in block.names.items() if name in ("model", "dataset"))
 
 
 def iman_davenport(ranks: np.ndarray) -> tuple[float, tuple[int, int], float]:
     """F, its degrees of freedom and the p-value of ranks (blocks, explainers), from Friedman's statistic with ties.
 
-    F is infinite, and p 0, where all blocks rank alike; NaN where every block ties everything.
+    F is infinite and p is 0 where all blocks rank alike; NaN where all explainers tie in every block.
     """
     blocks, count = ranks.shape
     degrees = (count - 1, (count - 1) * (blocks - 1))

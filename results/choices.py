@@ -1,4 +1,4 @@
-"""In how many settings does a verdict hold? One metric, run over choices that papers make differently.
+"""In how many settings does a verdict hold? One metric under the choices in which papers differ.
 
 The cells are those of one metric under several settings, labelled ``srg[baseline=zero,order=morf]`` as ``over`` makes
 them. A verdict is "this explainer is better than that one": the 95 % interval of the mean paired difference over the
@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
+from harness.results.matrices import BLOCK
 from harness.results.statistics import interval
-
-BLOCK = ("model", "dataset", "protocol")
 
 
 @dataclass
@@ -28,21 +27,21 @@ class Setting:
     @cached_property
     def verdicts(self) -> dict[tuple[str, str], int]:
         """For every ordered pair of explainers 1 if the first is better, -1 if it is worse, 0 if neither is shown."""
-        found = {}
+        signs = {}
         for first, second in combinations(self.values.columns, 2):
             low, high = interval((self.values[first] - self.values[second]).dropna().to_numpy())
-            found[first, second] = int(low > 0) - int(high < 0)
-            found[second, first] = -found[first, second]
-        return found
+            signs[first, second] = int(low > 0) - int(high < 0)
+            signs[second, first] = -signs[first, second]
+        return signs
 
     @cached_property
     def ranks(self) -> pd.Series:
-        """Each explainer's place by its mean over the samples that all have, 1 is best; none where there is no such
+        """Each explainer's rank by its mean over the samples that all explainers have, 1 is best; none without such a
         sample."""
         return self.values.dropna().mean().rank(ascending=False, method="min")
 
 
-def verdicts(scores: pd.DataFrame) -> pd.DataFrame:
+def verdicts_over_settings(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per metric and pair of explainers: in how many ``settings`` the first is ``better`` or ``worse``.
 
     ``scores`` has a row per sample and cell: explainer, metric, sample, value, better. ``undecided`` counts settings in
@@ -51,36 +50,36 @@ def verdicts(scores: pd.DataFrame) -> pd.DataFrame:
     lacks is not counted.
     """
     rows = []
-    for names, settings in _metrics(scores):
-        for first, second in combinations(_explainers(settings), 2):
-            found = [each.verdicts[first, second] for each in settings if {first, second} <= set(each.values)]
-            if found:
-                better, worse = found.count(1), found.count(-1)
+    for names, settings in _settings_of_metrics(scores):
+        for first, second in combinations(_explainers_of(settings), 2):
+            signs = [each.verdicts[first, second] for each in settings if {first, second} <= set(each.values)]
+            if signs:
+                better, worse = signs.count(1), signs.count(-1)
                 rows.append(
                     {
                         **names,
                         "first": first,
                         "second": second,
-                        "settings": len(found),
+                        "settings": len(signs),
                         "better": better,
                         "worse": worse,
-                        "undecided": found.count(0),
-                        "holds": max(better, worse) / len(found),
+                        "undecided": signs.count(0),
+                        "holds": max(better, worse) / len(signs),
                     }
                 )
     return pd.DataFrame(rows)
 
 
-def standing(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFrame:
-    """One row per metric and explainer: what its place is worth when the settings change.
+def standing_over_settings(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFrame:
+    """One row per metric and explainer: how its rank changes with the settings.
 
-    In how many of the ``settings`` it was measured in it is ``unbeaten`` (no explainer's verdict is that it is better)
-    and ``above_controls`` (better than every one of ``controls``; missing for controls, and where there are none), and
-    the best and the worst of its places by the mean, ``rank_best`` and ``rank_worst``.
+    ``settings`` is the number of settings in which it was measured. In how many of them it is ``unbeaten`` (no other
+    explainer is shown to be better) and ``above_controls`` (better than each of ``controls``; missing for controls, and
+    where there are none). ``rank_best`` and ``rank_worst`` are the best and the worst of its ranks by the mean.
     """
     rows = []
-    for names, settings in _metrics(scores):
-        for explainer in _explainers(settings):
+    for names, settings in _settings_of_metrics(scores):
+        for explainer in _explainers_of(settings):
             mine = [each for each in settings if explainer in each.values]
             places = pd.Series([each.ranks[explainer] for each in mine])
             others = [control for control in controls if control != explainer]
@@ -92,7 +91,7 @@ def standing(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFra
                     "unbeaten": sum(_unbeaten(each, explainer) for each in mine),
                     "above_controls": None
                     if explainer in controls or not others
-                    else sum(_above(each, explainer, others) for each in mine),
+                    else sum(_above_controls(each, explainer, others) for each in mine),
                     "rank_best": places.min(),
                     "rank_worst": places.max(),
                 }
@@ -104,26 +103,26 @@ def _unbeaten(setting: Setting, explainer: str) -> bool:
     return all(verdict >= 0 for (first, _), verdict in setting.verdicts.items() if first == explainer)
 
 
-def _above(setting: Setting, explainer: str, controls: Collection[str]) -> bool:
+def _above_controls(setting: Setting, explainer: str, controls: Collection[str]) -> bool:
     """Whether an explainer is better than every control of this setting, of which there must be one."""
     there = [control for control in controls if control in setting.values]
     return bool(there) and all(setting.verdicts[explainer, control] == 1 for control in there)
 
 
-def _explainers(settings: list[Setting]) -> list[str]:
+def _explainers_of(settings: list[Setting]) -> list[str]:
     return list(dict.fromkeys(name for each in settings for name in each.values))
 
 
-def _metrics(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], list[Setting]]]:
+def _settings_of_metrics(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], list[Setting]]]:
     """Each metric of each model, data set and protocol that the scores name, by its label before the bracket, with its
     settings."""
     if "better" not in scores:
-        raise UserError("the scores do not say which way is better; join them with the cells' column better")
+        raise UserError("the scores do not have a column better; take it from the cells")
     directed = scores[scores["better"].isin(["higher", "lower"])]
     directed = directed.assign(setting=directed["metric"].astype(str), family=_family(directed["metric"]))
     names = [name for name in BLOCK if name in scores]
     for key, of_metric in directed.groupby([*names, "family"], observed=True, sort=False):
-        settings = [_setting(rows) for _, rows in of_metric.groupby("setting", sort=False)]
+        settings = [_one_setting(rows) for _, rows in of_metric.groupby("setting", sort=False)]
         yield dict(zip([*names, "metric"], key, strict=True)), settings
 
 
@@ -131,9 +130,9 @@ def _family(labels: pd.Series) -> pd.Series:
     return labels.astype(str).str.split("[", n=1).str[0]
 
 
-def _setting(rows: pd.DataFrame) -> Setting:
+def _one_setting(rows: pd.DataFrame) -> Setting:
     if rows.duplicated(["explainer", "sample"]).any():
-        raise UserError(f"{rows['setting'].iloc[0]} has several cells for an explainer; ask for one protocol's")
+        raise UserError(f"{rows['setting'].iloc[0]} has several cells for an explainer; read one protocol at a time")
     sign = 1.0 if rows["better"].iloc[0] == "higher" else -1.0
     finite = rows.assign(value=sign * rows["value"].where(np.isfinite(rows["value"])))
     values = finite.pivot(index="sample", columns="explainer", values="value")

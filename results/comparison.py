@@ -1,13 +1,12 @@
-"""Two runs of the same cells, before and after: what got better, what got worse, and what only moved.
+"""A baseline run and a new run of the same cells: what got better, what got worse, and what only moved.
 
-Quality is compared sample by sample (sign-flip test of the paired differences), cost by ranks of the explainers' calls,
-on one device only. Between two nights a machine drifts more than within one, which no test on one night's calls can
-see: costs must also stand out from how much all explainers' costs moved. Holm's correction over all cells compared
-keeps the chance of any false alarm in a whole comparison below 5 %, and a change below a floor is no change, however
-significant.
+Quality is compared sample by sample (sign-flip test of the paired differences). Costs are compared by ranks of the
+explain calls (Mann-Whitney), on one device only. Between two runs a machine's speed drifts more than within one run,
+which a test of the calls cannot see: the cost of an explainer must also have changed more than the costs of the others
+did. Holm's correction over all compared cells keeps the chance of any false alarm in a whole comparison below 5 %. A
+change below a floor is no change, however significant.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness.errors import printable
+from harness.results.environments import environment_differences
 from harness.results.frames import configured, read
 from harness.results.pairs import ALPHA, MOST_ENUMERATED, flip_test, holm
 from harness.results.statistics import interval
 
 VERDICTS = ("broken", "worse", "moved", "missing", "not comparable", "fixed", "better", "new", "same")
 FLOORS = {"quality": 0.01, "cost": 0.10}
-# Changes that cannot be told from noise, whatever their share.
+# Changes of cost below these are noise, however large their share.
 LEAST_COST = {"seconds_per_sample": 5e-4, "setup_seconds": 5e-3, "peak_memory_mb": 8.0}
 MOST_LOST = 0.1  # of the samples' scores, above which a cell counts as broken
 EXACT = 1e-9  # relative differences below it are rounding
-LEAST_CELLS = 5  # of one cost metric, from which the drift between the nights can be told
+LEAST_CELLS = 5  # cells of one cost metric that are needed to measure the drift between the two runs
 STANDS_OUT = 3.0  # robust standard deviations of the drift
 RADEMACHER = 1 / (4 * stats.norm.sf(2**0.5))  # 3.18, the least constant that serves all sums of signed numbers
 CHANGE = ("before", "after", "change", "low", "high", "p", "n")
@@ -38,11 +37,11 @@ CHANGE = ("before", "after", "change", "low", "high", "p", "n")
 class Comparison:
     """What two runs show.
 
-    cells         a row per cell: model dataset explainer metric kind unit better, ``before after`` (means over the
-                  samples that both have; medians of costs), ``change`` with its 95 % interval ``low high``, ``p_holm``,
-                  ``n``, verdict, note
-    environment   what differs in where they ran: name -> (before, after)
-    drift         by how much a block's measured cost moved in the median: metric and block -> ratio after / before
+    cells         a row per cell: model dataset explainer metric kind unit better, ``before`` (baseline run) and
+                  ``after`` (new run), which are means over the samples that both have, or medians of costs, ``change``
+                  with its 95 % interval ``low high``, ``p_holm``, ``n``, verdict, note
+    environment   what differs in the environments of the two runs: name -> (before, after)
+    drift         median ratio after / before of a block's measured costs, by cost metric and block
     """
 
     cells: pd.DataFrame
@@ -62,20 +61,25 @@ def compare_runs(base: str | Path, new: str | Path) -> Comparison:
     before, after = (cells.set_index("cell", drop=False) for cells in (old_cells, new_cells))
     samples = [dict(tuple(scores.groupby("cell", observed=True))) for scores in (old_scores, new_scores)]
     names = list(dict.fromkeys([*before.index, *after.index]))
-    rows = [_row(name, _get(before, name), _get(after, name), *(each.get(name) for each in samples)) for name in names]
+    rows = [
+        _compared_row(
+            name, _row_of_cell(before, name), _row_of_cell(after, name), *(each.get(name) for each in samples)
+        )
+        for name in names
+    ]
     cells = pd.DataFrame(rows, columns=[*ABOUT, *CHANGE, "verdict", "note", "judged", "measured"])
     cells, drift = _against_drift(cells)
-    return Comparison(_judged(cells), environment_differences(base, new), drift)
+    return Comparison(_with_verdicts(cells), environment_differences(base, new), drift)
 
 
 ABOUT = ("cell", "model", "dataset", "explainer", "metric", "kind", "unit", "better")
 
 
-def _get(cells: pd.DataFrame, name: str) -> pd.Series | None:
+def _row_of_cell(cells: pd.DataFrame, name: str) -> pd.Series | None:
     return cells.loc[name] if name in cells.index else None
 
 
-def _row(
+def _compared_row(
     name: str,
     old: pd.Series | None,
     new: pd.Series | None,
@@ -91,7 +95,7 @@ def _row(
     why = _incomparable(old, new, cost)
     if why:
         return {**row, "before": old["value"], "after": new["value"], "verdict": "not comparable", "note": why}
-    found = _cost(old, old_scores, new_scores) if cost else _quality(old_scores, new_scores)
+    found = _cost_change(old, old_scores, new_scores) if cost else _quality_change(old_scores, new_scores)
     lost = "" if cost else _by_scores(old_scores, new_scores)
     if lost:
         return {**row, **found, "p": np.nan, "verdict": lost}
@@ -99,15 +103,15 @@ def _row(
 
 
 def _by_status(old: pd.Series | None, new: pd.Series | None) -> tuple[str, str]:
-    """The verdict that follows from the cells being there and having scores; "" where both have."""
+    """The verdict where a run lacks the cell or its scores, and a note; "" where both have scores."""
     if old is None or new is None:
         there = new if old is None else old
-        return ("new" if old is None else "missing"), "" if there["status"] == "ok" else _why(there)
+        return ("new" if old is None else "missing"), "" if there["status"] == "ok" else _status_and_reason(there)
     if old["status"] == "ok" and new["status"] == "ok":
         return "", ""
     if new["status"] == "ok":
-        return "fixed", f"was {_why(old)}"
-    return ("broken" if old["status"] == "ok" else "same"), _why(new)
+        return "fixed", f"was {_status_and_reason(old)}"
+    return ("broken" if old["status"] == "ok" else "same"), _status_and_reason(new)
 
 
 def _by_scores(old: pd.DataFrame, new: pd.DataFrame) -> str:
@@ -118,29 +122,29 @@ def _by_scores(old: pd.DataFrame, new: pd.DataFrame) -> str:
     return "fixed" if before < (1 - MOST_LOST) * after else ""
 
 
-def _why(row: pd.Series) -> str:
+def _status_and_reason(row: pd.Series) -> str:
     return f"{str(row['status']).replace('_', ' ')}: {row['error'] or 'no reason given'}"
 
 
 def _incomparable(old: pd.Series, new: pd.Series, cost: bool) -> str:
     if old["stick"] != new["stick"]:
-        return "metric, data or measuring code have changed"
+        return "the metric, the data or the code version of the measurement has changed"
     if cost and old["device"] != new["device"]:
         return f"measured on {old['device']} and on {new['device']}"
     return ""
 
 
-def _paired(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+def _paired_values(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """The finite values of the samples that both have, columns ``old`` and ``new``."""
     columns = {name: scores.set_index("sample")["value"] for name, scores in (("old", old), ("new", new))}
     together = pd.concat(columns, axis=1, join="inner")
     return together[np.isfinite(together).all(axis=1)]
 
 
-def _quality(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
-    pairs = _paired(old, new)
+def _quality_change(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
+    pairs = _paired_values(old, new)
     if pairs.empty:
-        return {"n": 0, "note": _lost(old, new) or "no sample has a score in both"}
+        return {"n": 0, "note": _scores_lost(old, new) or "no sample has a score in both"}
     differences = (pairs["new"] - pairs["old"]).to_numpy()
     size = np.abs(pairs.to_numpy()).max()
     differences = np.where(np.abs(differences) <= EXACT * size, 0.0, differences)
@@ -153,16 +157,16 @@ def _quality(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
         "low": low,
         "high": high,
         "n": len(pairs),
-        "note": _lost(old, new),
+        "note": _scores_lost(old, new),
         "p": tail_test(differences) if differences.any() else np.nan,
-        "judged": _size(abs(differences.mean()), FLOORS["quality"] * scale, differences.any()),
+        "judged": _size_of_change(abs(differences.mean()), FLOORS["quality"] * scale, differences.any()),
     }
 
 
-def _lost(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """That another number of samples has a score now, in words."""
+def _scores_lost(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """A note where the numbers of samples with a score differ."""
     before, after = (int(np.isfinite(each["value"]).sum()) for each in (old, new))
-    return f"{before} samples had a score, {after} have one" if before != after else ""
+    return f"{before} samples had a score in the baseline run, {after} in the new run" if before != after else ""
 
 
 def tail_test(differences: np.ndarray) -> float:
@@ -178,16 +182,18 @@ def tail_test(differences: np.ndarray) -> float:
     return float(min(p, 2 * RADEMACHER * stats.norm.sf(abs(scaled.sum()) / np.sqrt((scaled**2).sum()))))
 
 
-def _cost(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
-    """Costs by call: samples of one call share its cost, and are one measurement."""
+def _cost_change(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
+    """Costs by call: the samples of one call share its cost, which is one measurement."""
     size = int(configured(row["config"], "protocol").get("explain_batch") or 1)
-    before, after = (_finite(each["value"].to_numpy()[::size]) for each in (old, new))
+    before, after = (_only_finite(one_per_call(each["value"].to_numpy(), size)) for each in (old, new))
     if not len(before) or not len(after):
         return {"n": 0, "note": "not measured in both"}
     change = np.median(after) - np.median(before)
     floor = max(FLOORS["cost"] * abs(np.median(before)), LEAST_COST.get(row["metric"], 0.0))
     counted = row["unit"] == "passes" and np.ptp(before) == 0 and np.ptp(after) == 0  # nothing random to test
-    once = not counted and np.ptp(before) == 0 and np.ptp(after) == 0  # as setting up: one measurement tells no spread
+    once = (
+        not counted and np.ptp(before) == 0 and np.ptp(after) == 0
+    )  # such as set-up time: one measurement has no spread
     p = 0.0 if counted else 1.0 if once else float(stats.mannwhitneyu(before, after).pvalue)
     return {
         "before": np.median(before),
@@ -195,26 +201,40 @@ def _cost(row: pd.Series, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any
         "change": change,
         "n": min(len(before), len(after)),
         "p": np.nan if change == 0 else p,
-        "note": "measured once a night, so not tested" if once and change else "",
-        "judged": _size(abs(change), floor, change != 0),
+        "note": "measured once per run, so not tested" if once and change else "",
+        "judged": _size_of_change(abs(change), floor, change != 0),
         "measured": not counted,
     }
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
+def one_per_call(costs: np.ndarray, size: int) -> np.ndarray:
+    """One cost for each explain call of samples (n,) in their order, of which a call takes ``size`` at most.
+
+    Samples of one call have the same cost. A block explains its samples in chunks, and calls begin anew with every
+    chunk, so that the last call of a chunk may take fewer samples. Hence a call ends where the cost changes or when it
+    is full. Neighbouring calls of exactly equal cost may count as one call, never as more calls than there were.
+    """
+    places = np.arange(len(costs))
+    changed = np.zeros(len(costs), dtype=bool)
+    changed[1:] = (costs[1:] != costs[:-1]) & ~(np.isnan(costs[1:]) & np.isnan(costs[:-1]))
+    run_starts = np.maximum.accumulate(np.where(changed, places, 0)) if len(costs) else places
+    return costs[(places - run_starts) % size == 0]
+
+
+def _only_finite(values: np.ndarray) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _size(change: float, floor: float, any_change: bool) -> str:
+def _size_of_change(change: float, floor: float, any_change: bool) -> str:
     if not any_change:
         return "none"
     return "large" if change > floor else "small"
 
 
 def _against_drift(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Measured costs that moved no more than the costs of the others did are noted as such and not tested."""
+    """Measured costs that changed no more than the costs of the other explainers get a note and are not tested."""
     cells, drift = cells.copy(), {}
-    measured = cells[(cells["measured"] == True) & (cells["before"] > 0) & (cells["after"] > 0)]  # noqa: E712
+    measured = cells[cells["measured"].astype(bool) & (cells["before"] > 0) & (cells["after"] > 0)]
     for (model, dataset, metric), group in measured.groupby(["model", "dataset", "metric"]):
         if len(group) < LEAST_CELLS:
             continue
@@ -223,53 +243,23 @@ def _against_drift(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]
         spread = 1.4826 * (ratios - middle).abs().median()
         hidden = group.index[(ratios - middle).abs() <= max(np.log1p(FLOORS["cost"]), STANDS_OUT * spread)]
         cells.loc[hidden, "p"] = 1.0
-        cells.loc[hidden, "note"] = "no more than costs moved between these nights"
+        cells.loc[hidden, "note"] = "costs drifted as much between the two runs"
         drift[f"{metric} of {model} on {dataset}"] = float(np.exp(middle))
     return cells, drift
 
 
-def _judged(cells: pd.DataFrame) -> pd.DataFrame:
+def _with_verdicts(cells: pd.DataFrame) -> pd.DataFrame:
     """The verdicts that follow from p-values, corrected over all cells in which anything changed."""
     cells = cells.assign(p_holm=holm(cells["p"].to_numpy(dtype=np.float64)))
     open_ones = cells["verdict"] == ""
-    cells.loc[open_ones, "verdict"] = [_verdict(row) for row in cells[open_ones].to_dict("records")]
+    cells.loc[open_ones, "verdict"] = [_verdict_of_row(row) for row in cells[open_ones].to_dict("records")]
     columns = [*ABOUT, *CHANGE[:-1], "p_holm", "n", "verdict", "note"]
     return cells[columns].sort_values("verdict", key=lambda verdicts: verdicts.map(VERDICTS.index), kind="stable")
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
+def _verdict_of_row(row: Mapping[str, Any]) -> str:
     if row["judged"] != "large":
-        return "moved" if row["note"] and row["kind"] != "cost" else "same"  # single samples lost or gained a score
+        return "moved" if row["note"] and row["kind"] != "cost" else "same"  # some samples lost or gained their score
     if not row["p_holm"] < ALPHA or row["better"] not in ("higher", "lower"):
         return "moved"
     return "better" if (row["change"] > 0) == (row["better"] == "higher") else "worse"
-
-
-def environment_differences(base: str | Path, new: str | Path) -> dict[str, tuple[Any, Any]]:
-    """What differs between the environments of two runs, by dotted name; several of one run are joined."""
-    before, after = (_environment(Path(run)) for run in (base, new))
-    names = sorted({*before, *after})
-    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
-
-
-def _environment(run: Path) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
-    for path in sorted((run / "environment").glob("*.json")):
-        for name, value in _flat(_facts(path)).items():
-            if not name.startswith("scoring"):  # which form of the model was faster is no fact about the machine
-                found.setdefault(printable(name), set()).add(printable(value))
-    return {name: " | ".join(sorted(values)) for name, values in found.items()}
-
-
-def _facts(path: Path) -> Any:
-    """What a file says of an environment; that it cannot be read is said in its place."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {f"environment/{path.name}": "cannot be read"}
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {name: value}
-    return {k: v for key, each in value.items() for k, v in _flat(each, f"{name}.{key}" if name else str(key)).items()}

@@ -1,4 +1,4 @@
-"""Writing files so that a full disk or a killed process leaves what was there before whole."""
+"""Writing files so that a full disk or a killed process leaves the earlier content intact."""
 
 import errno
 import os
@@ -31,14 +31,14 @@ def told_in_one_line(path: Path, safe: str) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path, safe: str = "what was there before is whole") -> Iterator[Path]:
+def whole_file(path: Path, safe: str = "the earlier file is intact") -> Iterator[Path]:
     """A temporary path in the folder of ``path``, moved to ``path`` once written; nothing is left if that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with told_in_one_line(path, safe):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            sync(temporary)  # the new name need not wait: journals keep it before whatever is synchronised after it
+            sync(temporary)  # the rename need not be synchronised: file systems with a journal keep the order
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

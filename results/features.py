@@ -1,4 +1,4 @@
-"""A map of samples by what a model makes of them: t-SNE of penultimate features, coloured by class and by a score."""
+"""A map of samples by the model's features: t-SNE of penultimate features, coloured by class and by a score."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import NotApplicable
-from harness.results.figures import GREY, SEQUENTIAL, figure, looks, save, shortened, tidy
+from harness.results.figures import GREY, SEQUENTIAL, figure, looks, save, tidy
+from harness.results.fonts import shortened
 
 LEAST, PERPLEXITY = 8, 30.0
 MOST_NAMED = 14
@@ -27,8 +28,8 @@ def embed(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, float]:
     if np.ptp(features, axis=0).max() == 0:
         raise NotApplicable("the features of all samples are the same")
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
-    made = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(features)
-    return made.astype(np.float64), perplexity
+    drawing = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(features)
+    return drawing.astype(np.float64), perplexity
 
 
 def draw_features(
@@ -44,11 +45,11 @@ def draw_features(
     note: str,
 ) -> list[Path]:
     """Places (N, 2) coloured by class, and beside it by a score per sample where there is one."""
-    made = figure(4.6 if score is not None else 6.0, title, note)
-    axes = np.atleast_1d(made.subplots(1, 1 + (score is not None)))
+    drawing = figure(4.6 if score is not None else 6.0, title, note)
+    axes = np.atleast_1d(drawing.subplots(1, 1 + (score is not None)))
     _by_class(axes[0], places, np.asarray(classes), np.asarray(predictions))
     if score is not None:
-        _by_score(made, axes[1], places, score.to_numpy(), score_name)
+        _by_score(drawing, axes[1], places, score.to_numpy(), score_name)
     columns: dict[str, Any] = {
         "sample": list(samples),
         "x": places[:, 0],
@@ -56,7 +57,7 @@ def draw_features(
         "class": list(classes),
         "prediction": list(predictions),
     }
-    return save(made, path, pd.DataFrame(columns | ({} if score is None else {score_name: score.to_numpy()})))
+    return save(drawing, path, pd.DataFrame(columns | ({} if score is None else {score_name: score.to_numpy()})))
 
 
 def _by_class(axis: Any, places: np.ndarray, classes: np.ndarray, predictions: np.ndarray) -> None:
@@ -87,22 +88,22 @@ def _by_class(axis: Any, places: np.ndarray, classes: np.ndarray, predictions: n
         title=f"and {left_out} classes more" if left_out else None,
     )
     legend.get_title().set_fontsize(6.5)
-    _bare(tidy(axis, "by class"))
+    _without_frame(tidy(axis, "by class"))
 
 
-def _by_score(made: Any, axis: Any, places: np.ndarray, score: np.ndarray, name: str) -> None:
+def _by_score(drawing: Any, axis: Any, places: np.ndarray, score: np.ndarray, name: str) -> None:
     known = np.isfinite(score)
     axis.scatter(*places[~known].T, s=12, color="#c7c7cc", marker="x", linewidths=0.8)
     dots = axis.scatter(*places[known].T, s=14, c=score[known], cmap=SEQUENTIAL, linewidths=0)
-    bar = made.colorbar(dots, ax=axis, orientation="horizontal", fraction=0.05, pad=0.02)
+    bar = drawing.colorbar(dots, ax=axis, orientation="horizontal", fraction=0.05, pad=0.02)
     bar.ax.tick_params(labelsize=7)
     bar.set_label(
         f"{(~known).sum()} samples without a score: grey crosses" if (~known).any() else "", fontsize=7, color=GREY
     )
-    _bare(tidy(axis, f"by {name}"))
+    _without_frame(tidy(axis, f"by {name}"))
 
 
-def _bare(axis: Any) -> None:
+def _without_frame(axis: Any) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():

@@ -1,7 +1,6 @@
-"""What all drawings share: size, colours that colour-blind readers tell apart, and a file of data beside each."""
+"""What all figures share: size, colours that colour-blind readers can distinguish, and a data file beside each."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,16 @@ SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
 
 def figure(height: float, title: str, note: str = "") -> Figure:
     """An empty figure of 1,200 pixels across with a title on top and a note of one to three lines below."""
-    made = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
-    made.suptitle(title, x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+    drawing = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
+    drawing.suptitle(title, x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
     if note:
-        made.supxlabel(note, x=0.012, ha="left", fontsize=7.5, color=GREY)
-    return made
+        drawing.supxlabel(note, x=0.012, ha="left", fontsize=7.5, color=GREY)
+    return drawing
 
 
-def panels(made: Figure, rows: int, columns: int, count: int, **options: Any) -> list[Axes]:
+def panels(drawing: Figure, rows: int, columns: int, count: int, **options: Any) -> list[Axes]:
     """The first ``count`` axes of a grid of panels; the others stay empty."""
-    axes = list(made.subplots(rows, columns, squeeze=False, **options).flat)
+    axes = list(drawing.subplots(rows, columns, squeeze=False, **options).flat)
     for blank in axes[count:]:
         blank.set_axis_off()
     return axes[:count]
@@ -59,15 +58,10 @@ def looks(count: int) -> list[tuple[str, str]]:
     ]
 
 
-def shortened(text: str, most: int) -> str:
-    """A text of at most ``most`` letters, its end cut off with an ellipsis."""
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
-def save(made: Figure, path: Path, shown: pd.DataFrame | dict[str, Any]) -> list[Path]:
+def save(drawing: Figure, path: Path, shown: pd.DataFrame | dict[str, Any]) -> list[Path]:
     """Write a figure as PNG and what it shows beside it: a frame as CSV, anything else as JSON; both paths."""
     with whole_file(path) as temporary:
-        made.savefig(temporary, format="png")
+        drawing.savefig(temporary, format="png")
     beside = path.with_suffix(".csv" if isinstance(shown, pd.DataFrame) else ".json")
     with whole_file(beside) as temporary:
         if isinstance(shown, pd.DataFrame):
@@ -107,8 +101,3 @@ def bars(axes: Axes, values: np.ndarray) -> None:
     axes.bar(np.arange(len(values)), values, width=1.0, color=np.where(values < 0, NEGATIVE, POSITIVE))
     axes.axhline(0, color=RULE, linewidth=0.6)
     tidy(axes)
-
-
-def names_of(names: Sequence[str] | None, count: int, kind: str) -> list[str]:
-    """Names of ``count`` things, or ``kind`` and their numbers where they have none."""
-    return [str(name) for name in names] if names else [f"{kind} {number}" for number in range(count)]

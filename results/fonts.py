@@ -1,4 +1,4 @@
-"""Text on pictures: fonts, and words broken or cut to a width."""
+"""Text on pictures: fonts, and words broken or cut to a width or to a number of letters."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -42,8 +42,13 @@ def cut(text: str, letters: ImageFont.FreeTypeFont, width: int) -> str:
     return text.rstrip() + "…"
 
 
-def fitting(words: Iterable[str], size: int, width: int, smallest: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def fitting(words: Iterable[str], size: int, width: int, smallest: int) -> ImageFont.FreeTypeFont:
     """The largest font up to ``size`` in which no single word is wider than ``width``."""
     words = list(words)
-    sizes = (s for s in range(size, smallest, -1) if all(font(s, bold).getlength(word) <= width for word in words))
-    return font(next(sizes, smallest), bold)
+    sizes = (s for s in range(size, smallest, -1) if all(font(s).getlength(word) <= width for word in words))
+    return font(next(sizes, smallest))
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most ``most`` letters, its end cut off with an ellipsis."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

@@ -1,4 +1,4 @@
-"""What a reader of a block's table must know beside its numbers, each fact once."""
+"""The notes below a leaderboard: why cells have no number or no rank, and what was flagged; each fact once."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -6,26 +6,23 @@ from typing import Any
 
 import pandas as pd
 
-from harness.results.statistics import not_comparable
-
 WORDS = {"not_applicable": "n/a", "failed": "failed"}
 
 
 def footnotes(block: pd.DataFrame) -> Iterator[str]:
-    """Why cells of one model and data set are n/a or failed, have no rank, lack samples or were flagged."""
+    """Why cells of a board (``board.Board.cells``) are n/a or failed, have no rank, lack samples or were flagged."""
     for status, word in WORDS.items():
-        yield from _grouped(word, block[block["status"] == status], block)
+        yield from _status_notes(word, block[block["status"] == status], block)
     ok = block[block["status"] == "ok"]
-    yield from _invalid(ok)
-    yield from _flagged(ok)
-    reasons = not_comparable(block)
-    for reason in sorted(set(reasons) - {""}):
-        metrics = sorted(set(block.loc[reasons == reason, "metric"]))
+    yield from _invalid_notes(ok)
+    yield from _flag_notes(ok)
+    for reason in sorted(set(block["unranked"]) - {""}):
+        metrics = sorted(set(block.loc[block["unranked"] == reason, "metric"]))
         yield f"– no rank: {', '.join(metrics)}: {reason}"
 
 
-def _grouped(word: str, rows: pd.DataFrame, block: pd.DataFrame) -> Iterator[str]:
-    """One line per reason; an explainer all of whose metrics are concerned stands for them, and so does a metric."""
+def _status_notes(word: str, rows: pd.DataFrame, block: pd.DataFrame) -> Iterator[str]:
+    """One line per reason; an explainer or a metric all of whose cells it concerns is named without listing them."""
     pairs = defaultdict(set)
     for label, metric, reason in zip(rows["label"], rows["metric"], rows["error"].fillna(""), strict=False):
         pairs[reason or "no reason given"].add((label, metric))
@@ -35,22 +32,22 @@ def _grouped(word: str, rows: pd.DataFrame, block: pd.DataFrame) -> Iterator[str
 
 def _subjects(pairs: set[tuple[str, str]], block: pd.DataFrame) -> list[str]:
     served = set(block.loc[block["status"] == "ok", "label"])
-    everywhere = [label for label, of_label in _by(0, _pairs(block)).items() if of_label <= pairs]
+    everywhere = [label for label, of_label in _pairs_by(0, _label_metric_pairs(block)).items() if of_label <= pairs]
     rest = {pair for pair in pairs if pair[0] not in everywhere}
-    # Explainers that nothing could be had from do not keep a metric from being named as a whole.
-    of_served = _by(1, {pair for pair in _pairs(block) if pair[0] in served})
+    # Explainers without any score are left out here, so that a metric can be named as a whole.
+    of_served = _pairs_by(1, {pair for pair in _label_metric_pairs(block) if pair[0] in served})
     metrics = [metric for metric, of_metric in of_served.items() if of_metric <= rest]
     single = {pair for pair in rest if pair[1] not in metrics}
-    place = min((0, 1), key=lambda place: len(_by(place, single)))  # the shorter of the two lists
-    listed = {name: ", ".join(sorted(pair[1 - place] for pair in of)) for name, of in _by(place, single).items()}
+    place = min((0, 1), key=lambda place: len(_pairs_by(place, single)))  # the shorter of the two lists
+    listed = {name: ", ".join(sorted(pair[1 - place] for pair in of)) for name, of in _pairs_by(place, single).items()}
     return everywhere + metrics + [f"{name} ({others})" for name, others in listed.items()]
 
 
-def _pairs(block: pd.DataFrame) -> set[tuple[str, str]]:
+def _label_metric_pairs(block: pd.DataFrame) -> set[tuple[str, str]]:
     return set(zip(block["label"], block["metric"], strict=False))
 
 
-def _by(place: int, pairs: set[tuple[str, str]]) -> dict[str, set[tuple[str, str]]]:
+def _pairs_by(place: int, pairs: set[tuple[str, str]]) -> dict[str, set[tuple[str, str]]]:
     """Pairs of explainer and metric by the one or the other."""
     groups = defaultdict(set)
     for pair in sorted(pairs):
@@ -58,7 +55,7 @@ def _by(place: int, pairs: set[tuple[str, str]]) -> dict[str, set[tuple[str, str
     return groups
 
 
-def _invalid(ok: pd.DataFrame) -> Iterator[str]:
+def _invalid_notes(ok: pd.DataFrame) -> Iterator[str]:
     """Per metric and reason, how many samples of which explainers have no valid score."""
     rows = ok[ok["n_invalid"] > 0]
     for (metric, reason), group in rows.groupby(["metric", rows["error"].fillna("")], sort=True):
@@ -67,7 +64,7 @@ def _invalid(ok: pd.DataFrame) -> Iterator[str]:
         yield f"* without a valid score: {metric}: {', '.join(shares)}" + (f": {reason}" if reason else "")
 
 
-def _flagged(ok: pd.DataFrame) -> Iterator[str]:
+def _flag_notes(ok: pd.DataFrame) -> Iterator[str]:
     """Each flag once, with the explainers that carry it."""
     explainers = defaultdict(set)
     for flags, label in zip(ok["flags"], ok["label"], strict=False):

@@ -1,23 +1,23 @@
-"""A run's leaderboard as a table for papers and programs: long or wide; CSV, Parquet, Markdown or LaTeX.
+"""A run's leaderboards as tables for papers and programs: long as rows, wide as Markdown or LaTeX.
 
-Ranks and letters are of the explainers of one metric on one model and data set. Two explainers that share a letter are
-not shown to differ (``harness.results.pairs``). A cell without a number is a hole that says why.
+Ranks and letters are of the explainers of one metric on one board (``harness.results.board``). Two explainers that
+share a letter are not shown to differ (``harness.results.pairs``). A cell without a number is a hole that says why.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from harness.results.leaderboard import differing
-from harness.results.matrices import matrices
-from harness.results.numbers import significant
-from harness.results.pairs import standing
-from harness.results.statistics import not_comparable, ranks
+from harness.results.board import ARROWS, Board
+from harness.results.place import Place
 
-CELL = ["model", "dataset", "protocol", "metric", "explainer"]
 LONG = [
-    *CELL,
+    "model",
+    "dataset",
+    "protocol",
+    "metric",
+    "explainer",
     "kind",
     "unit",
     "better",
@@ -38,7 +38,6 @@ LONG = [
     "status",
     "why",
 ]
-ARROWS = {"higher": "↑", "lower": "↓"}
 TEX_ARROWS = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}
 TEX = {
     "\\": r"\textbackslash{}",
@@ -51,110 +50,94 @@ TEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "·": r"$\cdot$",
 }
 
 
-def long_table(cells: pd.DataFrame, scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFrame:
-    """One row per cell, columns ``LONG``: mean, interval, rank, letters, and how it stands to the best and to the best
-    control.
+def long_table(boards: Sequence[Board]) -> pd.DataFrame:
+    """One row per cell in the order of the run's cells, columns ``LONG``: mean, interval, rank, letters, and how the
+    explainer stands to the best explainer and to the best control.
 
-    ``cells`` and ``scores`` have a column ``protocol``. Costs are ranked and not tested. ``rank``, ``letters`` and
-    ``best`` are missing where the cells of the metric are not comparable; ``why`` says so, or why there is no number.
+    Costs are ranked and not tested. ``letters`` and ``best`` (the best, or not shown to be worse than it) are missing
+    where nothing could be tested, ``rank`` where the cells of the metric are not comparable; ``why`` says so, or why
+    there is no number.
     """
-    rows = cells.assign(rank=ranks(cells), why=not_comparable(cells))
-    rows["why"] = rows["error"].fillna("").where(rows["status"] != "ok", rows["why"])
-    tested = rows["rank"].notna() & (rows["kind"] != "cost")  # samples of one call share its cost: no paired test
-    comparable = scores[scores["cell"].isin(rows.loc[tested, "cell"])]
-    stood = [standing(matrix, controls).assign(**matrix.names) for matrix in matrices(comparable) if matrix.better]
-    empty = pd.DataFrame(columns=[*CELL, "letters", "best", "vs_best", "p_best"])
-    found = pd.concat([empty, *stood]) if stood else empty
-    keys = [name for name in CELL if name in found and name in rows]
-    merged = rows.merge(found.drop(columns="mean", errors="ignore"), how="left", on=keys)
-    return merged.reindex(columns=LONG)
+    rows = [_long_rows(board) for board in boards]
+    return pd.concat(rows).sort_index().reindex(columns=LONG) if rows else pd.DataFrame(columns=LONG)
 
 
-def wide_table(rows: pd.DataFrame, *, tex: bool = False) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Per model, data set and protocol its title and texts, explainers down and metrics across.
-
-    The best is bold, those not shown to be worse than it are underlined; a hole shows why in a word. An explainer's
-    several cells of a metric, which have no rank, stand beside each other.
-    """
-    for (model, dataset, protocol), block in rows.groupby(["model", "dataset", "protocol"], sort=False):
-        alike = (rows["model"] == model) & (rows["dataset"] == dataset)
-        apart = differing(rows.loc[alike, "protocol"].unique())[protocol]
-        texts = [_tex(row) if tex else _markdown(row) for row in block.to_dict("records")]
-        headers = [_header(row, tex) for row in block.to_dict("records")]
-        names = [_tex_text(name) if tex else markdown_text(name) for name in block["explainer"]]
-        frame = pd.DataFrame({"explainer": names, "metric": headers, "text": texts})
-        metrics, explainers = (list(dict.fromkeys(frame[name])) for name in ("metric", "explainer"))
-        wide = frame.groupby(["explainer", "metric"])["text"].agg("; ".join).unstack()
-        yield f"{model} on {dataset}{apart}", wide.reindex(index=explainers, columns=metrics).fillna("")
+def _long_rows(board: Board) -> pd.DataFrame:
+    cells = board.cells.assign(why=board.cells["error"].fillna(""))
+    cells["why"] = cells["why"].where(cells["status"] != "ok", cells["unranked"])
+    if not board.tests:
+        return cells
+    tests = pd.concat(board.tests, names=["metric", "label"]).drop(columns="mean")
+    return cells.join(tests, on=["metric", "label"])
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """The wide tables as Markdown."""
+def markdown_boards(boards: Sequence[Board]) -> str:
+    """The leaderboards as Markdown."""
     parts = []
-    for title, wide in wide_table(rows):
-        lines = [
-            f"**{markdown_text(title)}**",
-            "",
-            _line(["explainer", *wide.columns]),
-            _line(["---", *["---:"] * wide.shape[1]]),
-        ]
-        lines += [_line([name, *texts]) for name, texts in zip(wide.index, wide.to_numpy().tolist(), strict=True)]
+    for board in boards:
+        head, *rows = _wide_texts(board, markdown_text, ARROWS, _markdown_place)
+        lines = [f"**{markdown_text(board.heading)}**", "", _markdown_line(head)]
+        lines += [_markdown_line(["---", *["---:"] * len(board.metrics)]), *map(_markdown_line, rows)]
         parts.append("\n".join(lines))
-    legend = "**bold**: best mean; <u>underlined</u>: not shown to be worse than it (paired flip test, Holm)"
-    return "\n\n".join([*parts, f"{legend}; letters: those that share one are not shown to differ."]) + "\n"
+    legend = (
+        "**bold**: best mean of the explainers that are no controls; <u>underlined</u>: not shown to be worse than it "
+        "(paired flip test, Holm); letters: those that share one are not shown to differ."
+    )
+    return "\n\n".join([*parts, legend]) + "\n"
 
 
-def latex(rows: pd.DataFrame) -> str:
-    """The wide tables as LaTeX for the package booktabs, each a ``tabular`` of its own."""
+def latex_boards(boards: Sequence[Board]) -> str:
+    """The leaderboards as LaTeX for the package booktabs, each a ``tabular`` of its own."""
     parts = []
-    for title, wide in wide_table(rows, tex=True):
+    for board in boards:
+        head, *rows = _wide_texts(board, _tex_text, TEX_ARROWS, _tex_place)
         lines = [
-            f"% {' '.join(title.split())}",
-            rf"\begin{{tabular}}{{l{'r' * wide.shape[1]}}}",
+            f"% {' '.join(board.heading.split())}",
+            rf"\begin{{tabular}}{{l{'r' * len(board.metrics)}}}",
             r"\toprule",
-            _tex_line(["explainer", *wide.columns]),
+            _tex_line(head),
             r"\midrule",
+            *map(_tex_line, rows),
+            r"\bottomrule",
+            r"\end{tabular}",
         ]
-        lines += [_tex_line([name, *texts]) for name, texts in zip(wide.index, wide.to_numpy().tolist(), strict=True)]
-        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
-    note = "% bold: best mean; underlined: not shown to be worse than it (paired flip test, Holm); needs booktabs"
+        parts.append("\n".join(lines))
+    note = (
+        "% bold: best mean of the explainers that are no controls; underlined: not shown to be worse than it "
+        "(paired flip test, Holm); needs booktabs"
+    )
     return "\n\n".join([*parts, note]) + "\n"
 
 
-def _header(row: dict, tex: bool) -> str:
-    arrow = (TEX_ARROWS if tex else ARROWS).get(row["better"], "")
-    name = _tex_text(row["metric"]) if tex else markdown_text(row["metric"])
-    return f"{name} {arrow}".strip()
+def _wide_texts(
+    board: Board, escape: Callable[[object], str], arrows: dict[str, str], form: Callable[[Place], str]
+) -> list[list[str]]:
+    """A board as lines of texts, the head first: explainers down and metrics across."""
+    heads = [f"{escape(metric)} {arrows.get(board.better(metric), '')}".strip() for metric in board.metrics]
+    rows = [
+        [escape(board.named(label)), *(form(board.places[metric, label]) for metric in board.metrics)]
+        for label in board.explainers
+    ]
+    return [["explainer", *heads], *rows]
 
 
-def _number(row: dict) -> str:
-    if pd.isna(row["value"]):
-        return ""
-    interval = "" if pd.isna(row["ci_low"]) else f" [{significant(row['ci_low'])}, {significant(row['ci_high'])}]"
-    return significant(row["value"]) + interval
+def _markdown_place(place: Place) -> str:
+    text = " ".join(part for part in (place.text, place.interval) if part)
+    marked = {"best": f"**{text}**", "near": f"<u>{text}</u>"}.get(place.standing, text)
+    return f"{marked} {place.letters}".rstrip()
 
 
-def _markdown(row: dict) -> str:
-    if row["status"] != "ok":
-        return str(row["status"]).replace("not_applicable", "n/a").replace("_", " ")
-    text = _number(row)
-    marked = f"**{text}**" if row["rank"] == 1 else f"<u>{text}</u>" if row["best"] is True else text
-    return f"{marked} {row['letters']}" if isinstance(row["letters"], str) and row["letters"] else marked
+def _tex_place(place: Place) -> str:
+    text = _tex_text(" ".join(part for part in (place.text, place.interval) if part))
+    marked = {"best": rf"\textbf{{{text}}}", "near": rf"\underline{{{text}}}"}.get(place.standing, text)
+    return rf"{marked}\textsuperscript{{{place.letters}}}" if place.letters else marked
 
 
-def _tex(row: dict) -> str:
-    if row["status"] != "ok":
-        return "n/a" if row["status"] == "not_applicable" else _tex_text(row["status"])
-    text = _tex_text(_number(row))
-    marked = rf"\textbf{{{text}}}" if row["rank"] == 1 else rf"\underline{{{text}}}" if row["best"] is True else text
-    has_letters = isinstance(row["letters"], str) and row["letters"]
-    return rf"{marked}\textsuperscript{{{row['letters']}}}" if has_letters else marked
-
-
-def _line(texts: Sequence[str]) -> str:
+def _markdown_line(texts: Sequence[str]) -> str:
     return "| " + " | ".join(texts) + " |"
 
 

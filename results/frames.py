@@ -1,4 +1,4 @@
-"""A run in pandas: its cells, its scores, its controls, and which run a name means."""
+"""A run in pandas: its cells, scores and controls, and the run that a name stands for."""
 
 import json
 from collections.abc import Mapping
@@ -11,9 +11,10 @@ from harness.errors import UserError, printable
 from harness.registry import EXPLAINERS
 from harness.results.store import CELL_COLUMNS, SCORE_COLUMNS, Store, score_schema
 
-REALS = ("value", "std", "ci_low", "ci_high", "seconds")
-COUNTS = ("n", "n_invalid", "attempt", "seed", "batch_size")
-JOINED = ("model", "dataset", "explainer", "metric", "better")
+REAL_COLUMNS = ("value", "std", "ci_low", "ci_high", "seconds")
+WHOLE_COLUMNS = ("n", "n_invalid", "attempt", "seed", "batch_size")
+CELL_NAMES = ("model", "dataset", "explainer", "metric")
+JOINED = (*CELL_NAMES, "better")
 MOST_NAMES = 20
 
 
@@ -31,7 +32,7 @@ def read_cells(run_directory: str | Path) -> pd.DataFrame:
     """The cells of a run, one row each, in the order of the columns of ``harness.results.store``.
 
     What is no number where one belongs, or no text where a name belongs, is a missing value. Texts are on one line and
-    free of control characters, whoever wrote them.
+    free of control characters.
     """
     rows = list(Store(run_directory).latest().values())
     others = [name for row in rows for name in row if name not in CELL_COLUMNS]
@@ -40,24 +41,24 @@ def read_cells(run_directory: str | Path) -> pd.DataFrame:
         frame[name] = [text if isinstance(text, str) else None for text in frame[name]]
     for name in (*JOINED, "unit", "error"):
         frame[name] = [printable(text) if isinstance(text, str) else text for text in frame[name]]
-    for name in REALS:
-        frame[name] = pd.array([_real(row.get(name)) for row in rows], dtype="float64")
-    for name in COUNTS:
-        frame[name] = pd.array([_whole(row.get(name)) for row in rows], dtype="Int64")
+    for name in REAL_COLUMNS:
+        frame[name] = pd.array([_as_real(row.get(name)) for row in rows], dtype="float64")
+    for name in WHOLE_COLUMNS:
+        frame[name] = pd.array([_whole_number(row.get(name)) for row in rows], dtype="Int64")
     return frame
 
 
-def _real(value: Any) -> float:
+def _as_real(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
 
 
-def _whole(value: Any) -> int | None:
-    """A whole number that 64 bits hold, as it is: a seed does not go through a float."""
+def _whole_number(value: Any) -> int | None:
+    """A whole number of at most 64 bits; it is not converted to a float, which would round a long seed."""
     if not isinstance(value, int):
-        value = int(_real(value)) if _real(value).is_integer() else None
+        value = int(_as_real(value)) if _as_real(value).is_integer() else None
     return value if value is not None and -(2**63) <= value < 2**63 else None
 
 
@@ -71,7 +72,7 @@ def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
     gone = [path.name for path in paths if not path.is_file()]
     if gone:
         folder = store.directory / "scores"
-        raise UserError(f"{len(gone)} of {len(paths)} ok cells have no scores in {folder}, such as {gone[0]}")
+        raise UserError(f"{len(gone)} of {len(paths)} ok cells have no file of scores in {folder}, such as {gone[0]}")
     try:
         table = dataset.dataset([str(path) for path in paths], schema=score_schema(), format="parquet").to_table()
     except (ArrowException, OSError) as error:
@@ -86,16 +87,22 @@ def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
 
 def configured(config: Any, section: str) -> dict[str, Any]:
     """A section (``explainer``, ``protocol``, ...) of a row's ``config``, JSON text or a mapping; {} if it has none."""
-    section_found = _mapping(config).get(section)
+    section_found = _as_mapping(config).get(section)
     return dict(section_found) if isinstance(section_found, Mapping) else {}
 
 
 def audit_of(audit: Any) -> dict[str, Any]:
     """A row's ``audit``, JSON text or a mapping, as a mapping; {} if it has none."""
-    return dict(_mapping(audit))
+    return dict(_as_mapping(audit))
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def median_of(told: Any) -> float | None:
+    """The median of what an audit tells: of a spread over the samples its ``median``, of a single number the number."""
+    told = told.get("median") if isinstance(told, Mapping) else told
+    return float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
+
+
+def _as_mapping(value: Any) -> Mapping[str, Any]:
     try:
         value = json.loads(value) if isinstance(value, str) else value
     except ValueError:
@@ -104,7 +111,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def protocols(cells: pd.DataFrame) -> pd.Series:
-    """Each cell's protocol as JSON text: numbers under different ones are not for one table."""
+    """Each cell's protocol as JSON text: numbers under different protocols belong to different tables."""
     text = [json.dumps(configured(config, "protocol"), sort_keys=True) for config in cells["config"]]
     return pd.Series(text, index=cells.index, name="protocol", dtype="object")
 
@@ -119,12 +126,14 @@ def find_run(name: str | Path, runs_directory: str | Path = "runs") -> Path:
         runs = _runs_by_last_row(runs_directory)
         place = -1 if str(name) == "latest" else -2
         if len(runs) < -place:
-            raise UserError(f"no {name} run: {_listing(runs_directory)}")
+            raise UserError(f"no {name} run: {_runs_listed(runs_directory)}")
         return runs[place]
     for path in (runs_directory / name, Path(name)):
         if (path / "cells").is_dir():
             return path
-    raise UserError(f"no run {str(name)!r}: {_listing(runs_directory)}; a path or latest or previous will do as well")
+    raise UserError(
+        f"no run {str(name)!r}: {_runs_listed(runs_directory)}; expected one of these, a path, latest or previous"
+    )
 
 
 def _runs_by_last_row(runs_directory: Path) -> list[Path]:
@@ -133,7 +142,7 @@ def _runs_by_last_row(runs_directory: Path) -> list[Path]:
     return sorted((run for run, time in times.items() if time), key=lambda run: times[run])
 
 
-def _listing(runs_directory: Path) -> str:
+def _runs_listed(runs_directory: Path) -> str:
     names = [run.name for run in reversed(_runs_by_last_row(runs_directory))]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return f"{runs_directory} has {', '.join(names[:MOST_NAMES]) or 'no runs'}{more}"

@@ -1,4 +1,4 @@
-"""Attribution maps as colours over a pale photo; numbers are averaged to the tile's size and scaled, nothing else."""
+"""Attribution maps as colours over a pale photo; the numbers are only averaged to the tile's size and scaled."""
 
 from functools import cache
 

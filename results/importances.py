@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.results.figures import COLOURS, GREY, NEGATIVE, POSITIVE, RULE, figure, panels, save, shortened, tidy
+from harness.results.figures import COLOURS, GREY, NEGATIVE, POSITIVE, RULE, figure, panels, save, tidy
+from harness.results.fonts import shortened
 
 MOST_COLUMNS = 30
 
@@ -21,13 +22,13 @@ def draw_importances(path: Path, repeats: pd.DataFrame, *, title: str) -> list[P
     shown = order[:MOST_COLUMNS]
     count = len(next(iter(by_unit.values())))
     more = f" The {len(shown)} largest of {len(order)} columns." if len(shown) < len(order) else ""
-    made = figure(
+    drawing = figure(
         1.3 + 0.2 * len(shown),
         title,
         f"Box: quartiles and median of {count} repeats; whiskers: 1.5 times the box at most; "
         f"dots: repeats beyond.{more}",
     )
-    axis = made.subplots()
+    axis = drawing.subplots()
     axis.boxplot(
         [by_unit[unit] for unit in shown],
         orientation="horizontal",
@@ -43,7 +44,7 @@ def draw_importances(path: Path, repeats: pd.DataFrame, *, title: str) -> list[P
     tidy(axis, x="importance (right: the column matters more)")
     axis.set_yticks(np.arange(len(shown)) + 1, [shortened(unit, 28) for unit in shown], fontsize=7)
     axis.invert_yaxis()
-    return save(made, path, repeats)
+    return save(drawing, path, repeats)
 
 
 def draw_columns(
@@ -55,8 +56,8 @@ def draw_columns(
     more = f" The {len(order)} of {len(names)} columns that {labels[0]} gives most." if len(order) < len(names) else ""
     across = min(3, len(labels))
     rows = -(-len(labels) // across)
-    made = figure(1.0 + rows * (0.5 + 0.15 * len(order)), title, note + more)
-    for axis, label in zip(panels(made, rows, across, len(labels), sharey=True), labels, strict=True):
+    drawing = figure(1.0 + rows * (0.5 + 0.15 * len(order)), title, note + more)
+    for axis, label in zip(panels(drawing, rows, across, len(labels), sharey=True), labels, strict=True):
         values = attributions[label][order]
         axis.barh(np.arange(len(order)), values, color=np.where(values < 0, NEGATIVE, POSITIVE))
         axis.axvline(0, color=RULE, linewidth=0.8)
@@ -64,4 +65,4 @@ def draw_columns(
         axis.set_yticks(np.arange(len(order)), [shortened(names[i], 26) for i in order], fontsize=6.5)
         axis.set_ylim(len(order) - 0.5, -0.5)
     frame = pd.DataFrame({"column": list(names), **attributions})
-    return save(made, path, frame)
+    return save(drawing, path, frame)

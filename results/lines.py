@@ -8,7 +8,11 @@ from PIL import Image, ImageDraw
 from harness.results.heat import resized
 
 WIDTH, HEIGHT = 224, 168
-FINER, STROKE, MARGIN = 3, 4, 0.12  # drawn larger and averaged; width of the line there; share of a band left free
+FINER, STROKE, MARGIN = (
+    3,
+    4,
+    0.12,
+)  # factor by which it is drawn larger and then averaged; line width at that size; share of a band left free
 
 
 def drawings(series: Any) -> np.ndarray:

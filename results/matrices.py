@@ -1,4 +1,4 @@
-"""Scores of one metric as a matrix, samples down and explainers across: what paired statistics are made of."""
+"""Scores of one metric as a matrix for paired statistics: samples down and explainers across."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Matrix:
 
     @cached_property
     def signed(self) -> pd.DataFrame:
-        """The values with their sign turned, if need be, so that higher is better."""
+        """The values, negated where lower is better, so that higher is better."""
         return -self.values if self.better == "lower" else self.values
 
     @cached_property
@@ -42,7 +42,7 @@ def matrices(scores: pd.DataFrame) -> Iterator[Matrix]:
     Raises UserError where an explainer has several cells for one metric, as with options that differ under one label.
     """
     if "better" not in scores:
-        raise UserError("the scores do not say which way is better; join them with the cells' column better")
+        raise UserError("the scores do not have a column better; take it from the cells")
     names = [name for name in (*BLOCK, "metric") if name in scores]
     for key, rows in scores.groupby(names, observed=True, sort=False):
         yield _matrix(dict(zip(names, map(str, key), strict=True)), rows)
@@ -50,7 +50,7 @@ def matrices(scores: pd.DataFrame) -> Iterator[Matrix]:
 
 def _matrix(names: dict[str, str], rows: pd.DataFrame) -> Matrix:
     if rows.duplicated(["explainer", "sample"]).any():
-        raise UserError(f"{names['metric']} has several cells for an explainer; ask for one protocol's")
+        raise UserError(f"{names['metric']} has several cells for an explainer; read one protocol at a time")
     finite = rows.assign(value=rows["value"].where(np.isfinite(rows["value"])))
     values = finite.pivot(index="sample", columns="explainer", values="value").rename(columns=str)
     better = rows["better"].iloc[0]

@@ -1,8 +1,8 @@
 """Is one explainer better than another on the same samples? Paired tests, corrected for how many there are.
 
 The test is the sign-flip permutation test of the mean difference: under the hypothesis that two explainers are alike,
-every sample's difference could as well have the other sign. All pairs see the same flips. Holm's step-down correction
-(1979) keeps the chance of any false claim among those of one table below 5 %.
+the sign of every sample's difference is random. All pairs get the same flips. Holm's step-down correction (1979)
+keeps the chance of any false claim in one table below 5 %.
 """
 
 from collections.abc import Collection
@@ -16,33 +16,33 @@ from harness.results.matrices import Matrix
 from harness.results.statistics import interval
 
 FLIPS = 10_000
-MOST_ENUMERATED = 13  # 2^13 sign patterns are fewer than the draws: then all of them are counted
+MOST_ENUMERATED = 13  # 2^13 sign patterns are fewer than the draws, so up to here all patterns are used
 ALPHA = 0.05
-CHUNK = 1 << 22  # numbers at once
+MOST_AT_ONCE = 1 << 22  # numbers at once
 
 
 def flip_test(differences: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Two-sided p-values (k,) of the mean of differences (n, k) by flipping signs of samples.
 
-    Exact for at most 13 samples, else from 10,000 draws, the observed one among them, so that none is 0. 1 where no
-    difference differs from 0. The draws depend on n and the seed alone.
+    Exact for at most 13 samples, else from 10,000 draws. The observed signs count as one of them, so that no p-value is
+    0. 1 where all differences are 0. The draws depend on n and the seed alone.
     """
     differences = np.asarray(differences, dtype=np.float64).reshape(len(differences), -1)
     if not len(differences):
         return np.ones(differences.shape[1])
     scale = np.abs(differences).max(0)
     differences = differences / np.where(scale > 0, scale, 1)
-    observed = np.abs(differences.sum(0)) * (1 - 1e-9)  # rounding must not decide between equal sums
-    flips, drawn = _flips(len(differences), seed)
+    observed = np.abs(differences.sum(0)) * (1 - 1e-9)  # so that sums which are equal but for rounding count as equal
+    flips, drawn = _sign_patterns(len(differences), seed)
     as_large = np.zeros(differences.shape[1])
-    for rows in np.array_split(flips, -(-flips.shape[0] * max(differences.shape) // CHUNK)):
+    for rows in np.array_split(flips, -(-flips.shape[0] * max(differences.shape) // MOST_AT_ONCE)):
         as_large += (np.abs(rows.astype(np.float64) @ differences) >= observed).sum(0)
     return (1 + as_large) / (1 + len(flips)) if drawn else as_large / len(flips)
 
 
 @lru_cache(maxsize=4)
-def _flips(n: int, seed: int) -> tuple[np.ndarray, bool]:
-    """Sign patterns (draws, n), and whether they were drawn rather than all there are."""
+def _sign_patterns(n: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Sign patterns (draws, n), and whether they are a random draw rather than all patterns."""
     if n <= MOST_ENUMERATED:
         return np.array(list(product((-1, 1), repeat=n)), dtype=np.int8), False
     generator = np.random.default_rng([seed, n, 2])
@@ -50,13 +50,13 @@ def _flips(n: int, seed: int) -> tuple[np.ndarray, bool]:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values (k,) corrected for being k: Holm's step-down procedure. NaN stay NaN and do not count."""
+    """p-values (k,) corrected for their number by Holm's step-down procedure. NaN stay NaN and do not count."""
     p = np.asarray(p, dtype=np.float64)
-    found, known = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
+    corrected, known = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known], kind="stable")]
     steps = p[order] * np.arange(len(order), 0, -1)
-    found[order] = np.minimum(1, np.maximum.accumulate(steps))
-    return found
+    corrected[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return corrected
 
 
 def against(matrix: Matrix, reference: str, *, seed: int = 0) -> pd.DataFrame:
@@ -67,17 +67,18 @@ def against(matrix: Matrix, reference: str, *, seed: int = 0) -> pd.DataFrame:
     ``share_better`` of the samples, ties half; ``p`` of the flip test and ``p_holm``; ``n`` common samples.
     """
     differences = _differences(matrix, reference)
-    rows = [{"explainer": name, **_pair(differences[name].dropna().to_numpy(), seed)} for name in differences]
-    frame = pd.DataFrame(rows, columns=["explainer", *PAIR])
+    ends = [interval(differences[name].dropna().to_numpy(), seed=seed) for name in differences]
+    low, high = zip(*ends, strict=True) if ends else ((), ())
+    frame = _differences_in_rows(differences, seed).assign(low=low, high=high)
+    return frame[["explainer", "difference", "low", "high", "effect", "share_better", "n", "p", "p_holm"]]
+
+
+def _differences_in_rows(differences: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row per explainer of its differences to the reference, as ``against`` gives it but for the interval."""
+    rows = [{"explainer": name, **_size_of(differences[name].dropna().to_numpy())} for name in differences]
+    frame = pd.DataFrame(rows, columns=["explainer", *DIFFERENCE_COLUMNS])
     p = _flip_tests(differences, seed).to_numpy()
     return frame.assign(p=p, p_holm=holm(p))
-
-
-def not_worse(matrix: Matrix, best: str, *, seed: int = 0) -> set[str]:
-    """Explainers not shown to be worse than ``best``, by the tests of ``against`` without its intervals and effects."""
-    differences = _differences(matrix, best)
-    p = pd.Series(holm(_flip_tests(differences, seed).to_numpy()), differences.columns)
-    return {best, *(n for n, mean in differences.mean().items() if not (p[n] < ALPHA and mean < 0))}
 
 
 def _differences(matrix: Matrix, reference: str) -> pd.DataFrame:
@@ -87,7 +88,7 @@ def _differences(matrix: Matrix, reference: str) -> pd.DataFrame:
 
 
 def _flip_tests(differences: pd.DataFrame, seed: int) -> pd.Series:
-    """p-values of the columns, those that lack the same samples at once; NaN for fewer than two samples."""
+    """p-values of the columns; those that lack the same samples are tested together. NaN for fewer than two samples."""
     p = pd.Series(np.nan, differences.columns, dtype=np.float64)
     patterns = {name: differences[name].notna().to_numpy() for name in differences}
     for pattern in {mask.tobytes() for mask in patterns.values()}:
@@ -97,18 +98,16 @@ def _flip_tests(differences: pd.DataFrame, seed: int) -> pd.Series:
     return p
 
 
-PAIR = ("difference", "low", "high", "effect", "share_better", "n")
+DIFFERENCE_COLUMNS = ("difference", "effect", "share_better", "n")
 
 
-def _pair(differences: np.ndarray, seed: int) -> dict[str, float]:
+def _size_of(differences: np.ndarray) -> dict[str, float]:
+    """Mean and effect of one explainer's differences (n,), and the share of the samples on which it is better."""
     if len(differences) < 2:
-        return {**dict.fromkeys(PAIR, float("nan")), "n": len(differences)}
-    low, high = interval(differences, seed=seed)
+        return {**dict.fromkeys(DIFFERENCE_COLUMNS, float("nan")), "n": len(differences)}
     spread, mean = differences.std(ddof=1), differences.mean()
     return {
         "difference": mean,
-        "low": low,
-        "high": high,
         "effect": mean / spread if spread > 0 else (0.0 if mean == 0 else float(np.copysign(np.inf, mean))),
         "share_better": float((differences > 0).mean() + (differences == 0).mean() / 2),
         "n": len(differences),
@@ -134,9 +133,9 @@ def all_pairs(matrix: Matrix, *, seed: int = 0) -> pd.DataFrame:
 
 
 def letters(matrix: Matrix, *, seed: int = 0, alpha: float = ALPHA) -> dict[str, str]:
-    """Explainers to letters: two that share one are not shown to differ (Piepho 2004, insert and absorb).
+    """Explainers to letters: two that share a letter are not shown to differ (Piepho 2004, insert and absorb).
 
-    ``a`` is with the best mean. Empty where fewer than two samples are common to all.
+    The best mean has ``a``. Empty where fewer than two samples are common to all.
     """
     pairs, values = all_pairs(matrix, seed=seed), matrix.complete
     if len(values) < 2:
@@ -164,7 +163,7 @@ def _maximal(order: list[str], differ: Collection[set[str]]) -> list[list[str]]:
 
 
 def _absorbed(group: set[str], before: list[set[str]], after: list[set[str]]) -> bool:
-    """Whether another group holds all of this one; of equal ones the first stays."""
+    """Whether another group contains this one; of equal groups the first stays."""
     return any(group <= other for other in before) or any(group < other for other in after)
 
 
@@ -174,7 +173,7 @@ def _alphabet(count: int) -> list[str]:
 
 
 def standing(matrix: Matrix, controls: Collection[str] = (), *, seed: int = 0) -> pd.DataFrame:
-    """One row per explainer: how it stands to the best explainer and to the best control of the metric.
+    """One row per explainer: how it compares with the best explainer and with the best control on the metric.
 
     ``mean`` over its samples, signed so that higher is better; ``letters``; ``vs_best`` and ``vs_control`` with
     ``p_..`` (Holm), ``effect_..`` and ``share_..``: missing for the best itself, and for controls. ``best`` marks
@@ -185,8 +184,10 @@ def standing(matrix: Matrix, controls: Collection[str] = (), *, seed: int = 0) -
     control = best_of(signed, [name for name in signed if name in controls])
     rows = pd.DataFrame({"explainer": list(signed), "mean": signed.mean().to_numpy()})
     rows["letters"] = rows["explainer"].map(letters(matrix, seed=seed))
-    rows = rows.merge(_named(matrix, best, "best", list(signed), seed), how="left")
-    rows = rows.merge(_named(matrix, control, "control", [n for n in signed if n not in controls], seed), how="left")
+    rows = rows.merge(_against_one(matrix, best, "best", list(signed), seed), how="left")
+    rows = rows.merge(
+        _against_one(matrix, control, "control", [n for n in signed if n not in controls], seed), how="left"
+    )
     return rows.assign(best=(rows["explainer"] == best) | ~((rows["p_best"] < ALPHA) & (rows["vs_best"] < 0)))
 
 
@@ -195,8 +196,8 @@ def best_of(signed: pd.DataFrame, names: list[str]) -> str | None:
     return str(signed[names].mean().idxmax()) if names else None
 
 
-def _named(matrix: Matrix, reference: str | None, word: str, names: list[str], seed: int) -> pd.DataFrame:
-    """``against`` with its columns named after the reference, of some explainers."""
+def _against_one(matrix: Matrix, reference: str | None, word: str, names: list[str], seed: int) -> pd.DataFrame:
+    """Some explainers against one reference, in columns named after it; no row where there is no reference."""
     columns = {
         "difference": f"vs_{word}",
         "p_holm": f"p_{word}",
@@ -206,4 +207,5 @@ def _named(matrix: Matrix, reference: str | None, word: str, names: list[str], s
     if reference is None:
         return pd.DataFrame(columns=["explainer", *columns.values()]).astype({"explainer": str})
     some = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n in {*names, reference}]], matrix.better)
-    return against(some, reference, seed=seed).rename(columns=columns)[["explainer", *columns.values()]]
+    frame = _differences_in_rows(_differences(some, reference), seed)
+    return frame.rename(columns=columns)[["explainer", *columns.values()]]

@@ -1,4 +1,4 @@
-"""Can a metric's ranking be relied on? Agreement of samples, stability against their number, and power.
+"""Can a metric's ranking be relied on? Agreement between samples, stability against their number, and power.
 
 Krippendorff's alpha (ordinal) takes samples as raters of explainers, as Tomsett et al. (2020, 1912.01451) do: where it
 is low, single samples rank explainers differently and only the mean over the data set can be read.
@@ -16,14 +16,14 @@ SUBSAMPLES = 500
 HALVES = 100
 RELIABLE_ALPHA = 0.4
 STAYS = 0.95
-LEAST_EFFECT = 1e-6  # below it samples by the trillion would be needed
+LEAST_EFFECT = 1e-6  # smaller effects would need trillions of samples
 
 
 def krippendorff_alpha(values: np.ndarray) -> float:
     """Krippendorff's ordinal alpha of samples (n) that order explainers (k): 1 perfect, 0 chance, below 0 opposed.
 
     ``values`` (n, k); samples with a NaN are left out. Each sample's values count by their ranks, mid-ranks at ties, so
-    that alpha asks for the order within a sample and not for its level (Krippendorff 2011, ordinal distances).
+    that alpha measures the order within a sample and not its level (Krippendorff 2011, ordinal distances).
     NaN where fewer than two samples or explainers can be compared, or nothing differs.
     """
     ranks = pd.DataFrame(np.asarray(values, dtype=np.float64)).dropna().rank(axis=1).to_numpy()
@@ -33,7 +33,7 @@ def krippendorff_alpha(values: np.ndarray) -> float:
 def ordinal_alpha(ratings: np.ndarray) -> float:
     """Krippendorff's alpha of ratings (raters, units) on an ordinal scale, NaN where a rater gave none."""
     rated = ~np.isnan(ratings)
-    columns = rated.sum(0) > 1  # a unit rated once says nothing of agreement
+    columns = rated.sum(0) > 1  # a unit rated once carries no information on agreement
     levels = np.unique(ratings[:, columns][rated[:, columns]])
     counts = (ratings[:, columns, None] == levels).sum(0).astype(np.float64)
     margins = counts.sum(0)
@@ -64,7 +64,7 @@ def split_half(matrix: Matrix, *, seed: int = 0) -> float:
 
 @dataclass(frozen=True)
 class Stability:
-    """How a ranking settles as samples are added.
+    """How stable a ranking becomes as samples are added.
 
     curve    rows n, tau (mean Kendall tau-b to the ranking by all samples), top_stays (share with the same first)
     enough   the smallest n of the grid from which on the first stays with a share of at least 0.95; None if not reached
@@ -81,20 +81,22 @@ def stability(matrix: Matrix, *, seed: int = 0) -> Stability:
     values = matrix.complete.to_numpy()
     full = values.mean(0) if len(values) else np.zeros(values.shape[1])
     generator = np.random.default_rng([seed, len(values), 4])
-    rows = [{"n": n, **_settled(values, full, n, generator)} for n in _grid(len(values))]
+    rows = [{"n": n, **_agreement_of_subsamples(values, full, n, generator)} for n in _sample_counts(len(values))]
     curve = pd.DataFrame(rows, columns=["n", "tau", "top_stays"])
-    return Stability(curve, _enough(curve))
+    return Stability(curve, _enough_samples(curve))
 
 
-def _grid(count: int) -> list[int]:
+def _sample_counts(count: int) -> list[int]:
     """About a dozen numbers of samples, evenly spaced in their logarithm, up to all."""
     return sorted({int(n) for n in np.geomspace(2, count, 12).round()}) if count >= 2 else []
 
 
-def _settled(values: np.ndarray, full: np.ndarray, n: int, generator: np.random.Generator) -> dict[str, float]:
+def _agreement_of_subsamples(
+    values: np.ndarray, full: np.ndarray, n: int, generator: np.random.Generator
+) -> dict[str, float]:
     order = generator.random((SUBSAMPLES, len(values))).argpartition(n - 1, axis=1)[:, :n]
     means = np.stack([values[rows].mean(0) for rows in order])
-    # Means of all samples in another order differ in their last digits, which must not reorder ties.
+    # Means of the same samples in another order differ by rounding, which must not reorder ties.
     means = full if n == len(values) else means
     means = np.broadcast_to(means, (SUBSAMPLES, len(full)))
     return {
@@ -106,22 +108,22 @@ def _settled(values: np.ndarray, full: np.ndarray, n: int, generator: np.random.
 def taus(first: np.ndarray, second: np.ndarray, *, equal: float = 0.0) -> np.ndarray:
     """Kendall's tau-b (B,) between the rankings in the rows of two arrays (B, E), of which one may have a single row.
 
-    Values of a row that differ by no more than ``equal`` times its range are tied. NaN where a row ranks nothing.
+    Values of a row that differ by no more than ``equal`` times its range are tied. NaN where all values of a row tie.
     """
-    one, other = (_orders(np.asarray(values), equal) for values in (first, second))
+    one, other = (_signs_of_pairs(np.asarray(values), equal) for values in (first, second))
     size = np.sqrt((one != 0).sum(1) * (other != 0).sum(1))
     return (one * other).sum(1) / np.where(size > 0, size, np.nan)
 
 
-def _orders(values: np.ndarray, equal: float) -> np.ndarray:
+def _signs_of_pairs(values: np.ndarray, equal: float) -> np.ndarray:
     """Which of every two values in a row (B, E) is larger: 1, -1 or 0 where they are tied."""
     first, second = np.triu_indices(values.shape[1], 1)
     difference = values[:, first] - values[:, second]
     return np.sign(difference) * (np.abs(difference) > equal * np.ptp(values, axis=1)[:, None])
 
 
-def _enough(curve: pd.DataFrame) -> int | None:
-    """The smallest n from which on the first explainer stays; all samples prove nothing."""
+def _enough_samples(curve: pd.DataFrame) -> int | None:
+    """The smallest n from which on the first explainer stays first; n = all samples does not count."""
     below = curve.iloc[:-1]
     failing = below.index[below["top_stays"] < STAYS]
     kept = below if failing.empty else below.loc[below.index > failing[-1]]
@@ -129,7 +131,7 @@ def _enough(curve: pd.DataFrame) -> int | None:
 
 
 def samples_needed(effect: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Samples by which a paired two-sided t-test finds a difference of ``effect`` standard deviations with ``power``.
+    """The number of samples that a paired two-sided t-test needs to find ``effect`` standard deviations with ``power``.
 
     Infinite for less than a millionth of one. By the noncentral t distribution, exact for normal differences.
     """
@@ -139,21 +141,21 @@ def samples_needed(effect: float, *, alpha: float = 0.05, power: float = 0.8) ->
     if np.isinf(effect):
         return 2.0
     low, high = 2, 2
-    while _power(effect, high, alpha) < power:
+    while _power_of_test(effect, high, alpha) < power:
         low, high = high, high * 2
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if _power(effect, middle, alpha) >= power else (middle + 1, high)
+        low, high = (low, middle) if _power_of_test(effect, middle, alpha) >= power else (middle + 1, high)
     return float(high)
 
 
-def _power(effect: float, n: int, alpha: float) -> float:
+def _power_of_test(effect: float, n: int, alpha: float) -> float:
     critical, shift = stats.t.ppf(1 - alpha / 2, n - 1), effect * np.sqrt(n)
     return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
 
 
 def variance_split(values: np.ndarray) -> dict[str, float]:
-    """Variance of scores (samples, seeds) split into what is between samples and what is between seeds of one sample.
+    """Variance of scores (samples, seeds) split into the variance between samples and between the seeds of one sample.
 
     One-way random effects by analysis of variance: ``sample``, ``seed`` (both at least 0) and the ``share`` of the
     samples. NaN for fewer than two of either.

@@ -1,5 +1,6 @@
-"""Curves of a metric, sample by sample: how much of a mean is many samples alike, and how much a few."""
+"""Curves of a metric, sample by sample: whether a mean comes from many similar samples or from a few."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from harness.results.figures import COLOURS, GREY, figure, panels, save, shortened, tidy
+from harness.results.figures import COLOURS, GREY, figure, panels, save, tidy
+from harness.results.fonts import shortened
 
 MOST_LINES = 200
 NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
@@ -29,34 +31,37 @@ def draw_curves(path: Path, scores: pd.DataFrame, *, reference: np.ndarray | Non
     few = f" The first {MOST_LINES} of {drawn} samples are drawn." if drawn > MOST_LINES else ""
     note = "Thin: one sample each. Thick: the mean over samples, with its 95 % interval (normal) at each point."
     note += " Dashed: the mean in random order." if reference is not None else ""
-    made = figure(1.0 + rows * 1.75, title, note + few)
-    axes = panels(made, rows, across, len(curves), sharex=True, sharey=True)
+    drawing = figure(1.0 + rows * 1.75, title, note + few)
+    axes = panels(drawing, rows, across, len(curves), sharex=True, sharey=True)
     for place, (axis, (name, values)) in enumerate(zip(axes, curves.items(), strict=True)):
-        _panel(axis, values, reference)
+        _draw_curve_panel(axis, values, reference)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         bottom, left = place >= len(curves) - across, place % across == 0
         tidy(axis, shortened(name, 26), "point of the curve" if bottom else "", unit if left else "")
-    return save(made, path, _as_rows(scores))
+    return save(drawing, path, _curve_rows(scores))
 
 
-def _panel(axis: Axes, values: np.ndarray, reference: np.ndarray | None) -> None:
+def _draw_curve_panel(axis: Axes, values: np.ndarray, reference: np.ndarray | None) -> None:
     points = np.arange(values.shape[1])
     for line in values[:MOST_LINES]:
         axis.plot(points, line, color=GREY, linewidth=0.4, alpha=0.35)
-    count = np.isfinite(values).sum(0)
-    there = count > 0
-    mean = np.full(len(points), np.nan)
-    mean[there] = np.nanmean(values[:, there], 0)
-    several = count > 1
-    half = np.full(len(points), np.nan)
-    half[several] = NORMAL * np.nanstd(values[:, several], 0, ddof=1) / np.sqrt(count[several])
+    mean, half = band(values)
     axis.fill_between(points, mean - half, mean + half, color=COLOURS[0], alpha=0.3, linewidth=0)
     axis.plot(points, mean, color=COLOURS[0], linewidth=1.6)
     if reference is not None and len(reference) == len(points):
         axis.plot(points, reference, color=COLOURS[1], linewidth=1.2, linestyle="--")
 
 
-def _as_rows(scores: pd.DataFrame) -> pd.DataFrame:
+def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and half the width of its 95 % interval (normal) at each point of curves (S, K); NaN where not known."""
+    count = np.isfinite(values).sum(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of points at which no or one sample has a value
+        half = NORMAL * np.nanstd(values, 0, ddof=1) / np.sqrt(count)
+        return np.nanmean(values, 0), np.where(count > 1, half, np.nan)
+
+
+def _curve_rows(scores: pd.DataFrame) -> pd.DataFrame:
     frame = scores[["explainer", "sample", "curve"]].explode("curve", ignore_index=True)
     frame["point"] = frame.groupby(["explainer", "sample"], observed=True).cumcount()
     return frame.rename(columns={"curve": "value"})[["explainer", "sample", "point", "value"]]

@@ -1,4 +1,4 @@
-"""Verdicts on sanity: does an explainer pass, fail, or is it undecided, by each check and by all of them together.
+"""Verdicts of the sanity checks: does an explainer pass or fail each check and all together, or is it undecided?
 
 A check compares a mean over samples with a bound. It is passed where the whole interval of the mean lies on the right
 side of the bound, failed where all of it lies on the other side, and undecided where the bound is inside, or where too
@@ -17,8 +17,8 @@ from harness.errors import UserError, unknown
 from harness.results.frames import configured, protocols, read
 from harness.results.statistics import interval
 
-# Which bound each check has. The efficient test by random weights has none: it rewards noise, and puts first what the
-# test that it replaces rejects.
+# The bound of each check. The efficient test by random weights has none: it rewards noise, and ranks first the
+# explainers that the test it replaces rejects.
 CHECKS = {
     "parameter_randomization": "retained",
     "smooth_parameter_randomization": "retained",
@@ -35,15 +35,15 @@ COLUMNS = ("check", "verdict", "value", "ci_low", "ci_high", "chance", "bound", 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where a check is passed, and from how many samples on it is decided.
+    """The bounds of the checks, and how many samples are needed to decide.
 
     retained   largest share of the way from the similarity of unrelated maps (0) to that of the same map (1) which an
-               explanation may keep when weights or labels are random. The middle by default: nearer to the same map
-               than to an unrelated one fails
+               explanation may keep when weights or labels are random. By default the middle: an explanation nearer to
+               the same map than to an unrelated one fails
     distinct   largest similarity of the explanations of two classes; methods that ignore the class have about 1, others
                0.4 to 0.8 (Sixt et al. 2020, 1912.09818)
     share      smallest mean of the metric ``sanity``: half of the draws by default, where unrelated maps have 0.95
-    least      smallest number of samples with a score; intervals of fewer are not to be trusted
+    least      smallest number of samples with a score; intervals from fewer samples are unreliable
     level      of the intervals
     """
 
@@ -112,51 +112,55 @@ def _of_explainer(own: pd.DataFrame, bounds: Bounds) -> Iterator[dict]:
     rows = []
     for label, scores in own[own["check"].isin(list(CHECKS))].groupby("metric", sort=False, observed=True):
         check = scores["check"].iloc[0]
-        rows.append((check, {"check": label, **_judge(check, scores, own[own["check"] == CHANCE], bounds)}))
+        rows.append((check, {"check": label, **_judged_check(check, scores, own[own["check"] == CHANCE], bounds)}))
     there = {check for check, _ in rows}
-    rows += [(check, _not_done(check, "was not measured")) for check in CHECKS if check not in there]
+    rows += [(check, _check_not_done(check, "was not measured")) for check in CHECKS if check not in there]
     yield from (row for _, row in rows)
-    yield _overall(rows)
+    yield _overall_verdict(rows)
 
 
-def _judge(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
+def _judged_check(check: str, scores: pd.DataFrame, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
     """The verdict of one check from its scores per sample."""
     values = scores.set_index("sample")["value"].astype("float64")
     values = values[np.isfinite(values)]
     count = {"n": len(values), "n_invalid": len(scores) - len(values)}
     if values.empty:
-        return {**_not_done(check, scores["error"].iloc[0] or "every score is undefined"), **count}
+        return {**_check_not_done(check, scores["error"].iloc[0] or "every score is undefined"), **count}
     kind = CHECKS[check]
     if kind == "retained":
-        found = _against_chance(values, scores["unit"].iloc[0], by_chance, bounds)
-        return found | {"n_invalid": len(scores) - found["n"]}
+        judged = _judged_against_chance(values, scores["unit"].iloc[0], by_chance, bounds)
+        return judged | {"n_invalid": len(scores) - judged["n"]}
     bound = getattr(bounds, kind)
     low, high = interval(values.to_numpy(), level=bounds.level)
-    found = {"value": values.mean(), "ci_low": low, "ci_high": high, "chance": np.nan, "bound": bound, **count}
-    return found | _verdict(low, high, bound, len(values), bounds, higher=kind == "share")
+    judged = {"value": values.mean(), "ci_low": low, "ci_high": high, "chance": np.nan, "bound": bound, **count}
+    return judged | _verdict_by_interval(low, high, bound, len(values), bounds, higher=kind == "share")
 
 
-def _against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
+def _judged_against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bounds: Bounds) -> dict:
     """Similarity as the share of the way from chance to the same map that is retained."""
     same = by_chance[by_chance["unit"] == unit].drop_duplicates("sample").set_index("sample")["value"].astype("float64")
     blank = dict.fromkeys(("value", "ci_low", "ci_high", "chance"), np.nan)
     blank |= {"bound": bounds.retained, "n": len(values), "verdict": "undecided"}
     if same.empty and unit != "spearman":
-        return {**blank, "reason": f"what chance gives is not known: add {CHANCE} with similarity={unit}"}
+        return {**blank, "reason": f"the similarity by chance is not known: add {CHANCE} with similarity={unit}"}
     chance = pd.Series(0.0, values.index) if same.empty else same.reindex(values.index)
     both = np.isfinite(chance)
     values, chance = values[both], chance[both]
     if values.empty:
         return {**blank, "n": 0, "reason": f"no sample with a score has one of {CHANCE}"}
     if not (chance < 1).any():
-        return {**blank, "chance": chance.mean(), "reason": "displaced maps are the same maps, from which none differs"}
-    # Similarity s retains more than the share b of 1 - c exactly where s - c - b (1 - c) > 0, which is linear: the
-    # interval is of its mean, not of a ratio, and is told as the share.
+        return {
+            **blank,
+            "chance": chance.mean(),
+            "reason": "displaced maps equal the maps themselves, so nothing can be compared",
+        }
+    # Similarity s retains more than the share b of 1 - c exactly where s - c - b (1 - c) > 0. This is linear, so the
+    # interval is of a mean and not of a ratio; it is given as the share.
     room = (1 - chance).mean()
     beyond = values - chance - bounds.retained * (1 - chance)
     low, high = interval(beyond.to_numpy(), level=bounds.level)
     as_share = lambda mean: min(1.0, bounds.retained + mean / room)
-    found = {
+    judged = {
         "value": as_share(beyond.mean()),
         "ci_low": as_share(low),
         "ci_high": as_share(high),
@@ -164,10 +168,10 @@ def _against_chance(values: pd.Series, unit: str, by_chance: pd.DataFrame, bound
         "bound": bounds.retained,
         "n": len(values),
     }
-    return found | _verdict(low, high, 0.0, len(values), bounds, higher=False)
+    return judged | _verdict_by_interval(low, high, 0.0, len(values), bounds, higher=False)
 
 
-def _verdict(low: float, high: float, bound: float, count: int, bounds: Bounds, *, higher: bool) -> dict:
+def _verdict_by_interval(low: float, high: float, bound: float, count: int, bounds: Bounds, *, higher: bool) -> dict:
     """On which side of the bound the interval lies; ``higher``: whether it should lie above."""
     if count < max(2, bounds.least):
         return {"verdict": "undecided", "reason": f"{count} samples have a score, {bounds.least} are needed"}
@@ -176,24 +180,24 @@ def _verdict(low: float, high: float, bound: float, count: int, bounds: Bounds, 
     return {"verdict": "pass" if (low > bound) == higher else "fail", "reason": ""}
 
 
-def _not_done(check: str, reason: str) -> dict:
+def _check_not_done(check: str, reason: str) -> dict:
     numbers = dict.fromkeys(("value", "ci_low", "ci_high", "chance", "bound"), np.nan)
     return {"check": check, "verdict": "not done", **numbers, "n": 0, "n_invalid": 0, "reason": reason}
 
 
-def _overall(rows: list[tuple[str, dict]]) -> dict:
-    """All checks together, with the names of those that decide, or that were not done."""
+def _overall_verdict(rows: list[tuple[str, dict]]) -> dict:
+    """The verdict of all checks together, with the names of the checks that decide it or were not done."""
     by = {
         verdict: [row["check"] for _, row in rows if row["verdict"] == verdict]
         for verdict in ("pass", "fail", "undecided", "not done")
     }
     of_weights = any(check in OF_WEIGHTS and row["verdict"] == "pass" for check, row in rows)
     verdict = "fail" if by["fail"] else "pass" if of_weights and not by["undecided"] else "undecided"
-    told = [
+    reasons = [
         f"{words}: {', '.join(by[name])}"
         for name, words in (("fail", "failed"), ("undecided", "undecided"), ("not done", "not done"))
         if by[name]
     ]
     if verdict == "undecided" and not by["undecided"]:
-        told.insert(0, "no check of random weights was done")
-    return {**_not_done(OVERALL, "; ".join(told)), "verdict": verdict}
+        reasons.insert(0, "no check of random weights was done")
+    return {**_check_not_done(OVERALL, "; ".join(reasons)), "verdict": verdict}

@@ -1,41 +1,40 @@
-"""How much of a score's variance is the seed's? One cell under several seeds, split between samples and seeds."""
+"""How much of a score's variance comes from the seed? One cell under several seeds, split into samples and seeds."""
 
 import json
 from typing import Any
 
 import pandas as pd
 
-from harness.results.frames import configured
+from harness.results.frames import CELL_NAMES, configured
 from harness.results.reliability import variance_split
-
-CELL = ["model", "dataset", "explainer", "metric"]
 
 
 def over_seeds(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell measured under two seeds or more: the standard deviations of ``samples`` and of ``seeds`` of one
-    sample, the ``share`` of the variance that is the samples', and of the mean over samples from seed to seed
-    (``seed_of_mean``).
+    """One row per cell measured under two seeds or more.
+
+    ``sd_samples`` is the standard deviation between samples, ``sd_seeds`` between the seeds of one sample, ``share``
+    the samples' share of the variance, ``seed_of_mean`` the standard deviation of the mean over samples between seeds.
 
     Seeds are those of the protocol; everything else must be the same. Samples that lack a seed are left out.
     """
     ok = cells[cells["status"] == "ok"]
-    about = pd.DataFrame([_apart(config) for config in ok["config"]], index=ok.index, columns=["rest", "seed"])
+    about = pd.DataFrame([_without_seed(config) for config in ok["config"]], index=ok.index, columns=["rest", "seed"])
     ok = ok.assign(rest=about["rest"], own_seed=about["seed"])
     rows = []
     for _, group in ok.groupby("rest", sort=False):
         if group["own_seed"].nunique() > 1:
-            rows.append({**group.iloc[0][CELL].to_dict(), **_split(group, scores)})
-    return pd.DataFrame(rows, columns=[*CELL, "seeds", "n", "sd_samples", "sd_seeds", "share", "seed_of_mean"])
+            rows.append({**group.iloc[0][list(CELL_NAMES)].to_dict(), **_split_of_cell(group, scores)})
+    return pd.DataFrame(rows, columns=[*CELL_NAMES, "seeds", "n", "sd_samples", "sd_seeds", "share", "seed_of_mean"])
 
 
-def _apart(config: Any) -> tuple[str, Any]:
+def _without_seed(config: Any) -> tuple[str, Any]:
     """A cell's configuration without its seed, as text, and the seed."""
     sections = {name: configured(config, name) for name in ("model", "dataset", "explainer", "metric", "protocol")}
     seed = sections["protocol"].pop("seed", None)
     return json.dumps(sections, sort_keys=True), seed
 
 
-def _split(group: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
+def _split_of_cell(group: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
     seeds = dict(zip(group["cell"], group["own_seed"], strict=True))
     mine = scores[scores["cell"].isin(seeds)]
     mine = mine.assign(seed=mine["cell"].astype(str).map(seeds))

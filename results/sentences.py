@@ -1,6 +1,6 @@
-"""Texts whose tokens wear their attribution as a background: as a picture, and as a page for a browser.
+"""Texts with each token's attribution as its background colour: as a picture, and as a page for a browser.
 
-Full colour is the largest |attribution| in the text; padding behind the tokens is one place with its sum.
+Full colour is the largest |attribution| in the text. Padding is drawn as one token with the sum of its attributions.
 """
 
 import html
@@ -22,13 +22,13 @@ WIDTH, MARGIN, NAMES, ROW_GAP, TEXT_GAP, CONTROL_GAP = 1500, 44, 250, 5, 30, 10
 LETTERS, SPACE, INSET = 15, 3, 3  # of the tokens: size, between two of them, and within one beside its letters
 INK, PALE_INK, GREY, RULE, WRONG, PAPER = "#1d1d1f", "#ffffff", "#6e6e73", "#d5d5da", "#b3400a", "#ffffff"
 BAR_WIDTH, BAR_HEIGHT = 190, 14
-SCALING = "Each line has its own scale: full colour is its largest |attribution|, no colour is zero. "
+LINE_SCALING = "Each line has its own scale: full colour is its largest |attribution|, no colour is zero. "
 PADDING = "▢ × n: n tokens of padding, with the sum of their attributions."
 
 
 @dataclass(frozen=True)
-class Line:
-    """What one explainer says of one text: tokens with shares in -1..1 of the largest attribution, or a reason."""
+class PassageLine:
+    """One explainer's line for one text: tokens with shares in -1..1 of the largest attribution, or a reason."""
 
     name: str
     tokens: Sequence[str] = ()
@@ -45,10 +45,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Passage:
-    """One text: what is said of it, and a line per explainer."""
+    """One text: its caption, and a line per explainer."""
 
     caption: Caption
-    lines: Sequence[Line]
+    lines: Sequence[PassageLine]
 
 
 def passages(
@@ -72,7 +72,7 @@ def passages(
     """
     if captions and len(captions) != len(tokens):
         raise UserError(f"captions are {len(captions)}, expected one for each of {len(tokens)} texts")
-    checked = {name: None if values is None else _maps(name, values, tokens) for name, values in maps.items()}
+    checked = {name: None if values is None else _maps_of_texts(name, values, tokens) for name, values in maps.items()}
     names = sorted(checked, key=lambda name: name in controls)  # stable: otherwise in the order given
     found = []
     for number, text in enumerate(tokens):
@@ -82,7 +82,9 @@ def passages(
             with_sign = bool((values < 0).any()) if signed is None and values is not None else name in (signed or ())
             reason = (reasons or {}).get(name, "no map")
             lines.append(
-                _line(name, text, None if values is None else values[number], with_sign, reason, name in controls)
+                _passage_line(
+                    name, text, None if values is None else values[number], with_sign, reason, name in controls
+                )
             )
         found.append(Passage(captions[number] if captions else Caption(), lines))
     return found
@@ -90,39 +92,41 @@ def passages(
 
 def sentence_sheet(path: str | Path, found: Sequence[Passage], *, title: str = "", subtitle: str = "") -> None:
     """Draw passages below one another to a PNG file; UserError where it cannot be written."""
-    height = _draw(ImageDraw.Draw(Image.new("RGB", (1, 1))), found, title, subtitle)  # once to find how long it gets
+    height = _draw_passages(
+        ImageDraw.Draw(Image.new("RGB", (1, 1))), found, title, subtitle
+    )  # drawn once to measure its height
     image = Image.new("RGB", (WIDTH, height), PAPER)
-    _draw(ImageDraw.Draw(image), found, title, subtitle)
+    _draw_passages(ImageDraw.Draw(image), found, title, subtitle)
     with whole_file(Path(path)) as temporary:
         image.save(temporary, format="PNG")
 
 
 def sentence_page(path: str | Path, found: Sequence[Passage], *, title: str = "", subtitle: str = "") -> None:
-    """Write passages to an HTML file that needs no other; texts and names are escaped, nothing in them is run."""
+    """Write passages to an HTML file that needs no other; texts and names are escaped."""
     body = "\n".join(_passage_html(passage) for passage in found)
     page = PAGE.format(
-        title=html.escape(title or "texts"), subtitle=html.escape(subtitle), note=SCALING + PADDING, body=body
+        title=html.escape(title or "texts"), subtitle=html.escape(subtitle), note=LINE_SCALING + PADDING, body=body
     )
     with whole_file(Path(path)) as temporary:
         Path(temporary).write_text(page, encoding="utf-8")
 
 
-def _line(
+def _passage_line(
     name: str, tokens: Sequence[str], values: np.ndarray | None, signed: bool, reason: str, control: bool
-) -> Line:
+) -> PassageLine:
     if values is None or not np.isfinite(values).all():
-        return Line(name, reason=reason if values is None else "not finite", control=control)
+        return PassageLine(name, reason=reason if values is None else "not finite", control=control)
     padding = len(values) - len(tokens)
     if padding:
         tokens = [*tokens, f"▢ × {padding}"]
         values = np.append(values[: len(tokens) - 1], values[len(tokens) - 1 :].sum())
     largest = np.abs(values).max()
     if largest == 0:
-        return Line(name, tokens, values, signed, control, "all zero")
-    return Line(name, tokens, values / largest, signed, control)
+        return PassageLine(name, tokens, values, signed, control, "all zero")
+    return PassageLine(name, tokens, values / largest, signed, control)
 
 
-def _maps(name: str, values: Any, tokens: Sequence[Sequence[str]]) -> np.ndarray:
+def _maps_of_texts(name: str, values: Any, tokens: Sequence[Sequence[str]]) -> np.ndarray:
     values = values.detach().cpu() if hasattr(values, "detach") else values
     maps = np.asarray(values, dtype=np.float64)
     longest = max(map(len, tokens), default=0)
@@ -133,20 +137,20 @@ def _maps(name: str, values: Any, tokens: Sequence[Sequence[str]]) -> np.ndarray
     return maps
 
 
-def _draw(draw: ImageDraw.ImageDraw, found: Sequence[Passage], title: str, subtitle: str) -> int:
+def _draw_passages(draw: ImageDraw.ImageDraw, found: Sequence[Passage], title: str, subtitle: str) -> int:
     """Draw the whole page; gives its height."""
-    top = _titles(draw, title, subtitle)
+    top = _draw_titles(draw, title, subtitle)
     for passage in found:
-        top = _caption(draw, top, passage.caption)
+        top = _draw_caption(draw, top, passage.caption)
         control = False
         for line in passage.lines:
             top += CONTROL_GAP * (line.control and not control)
-            top, control = _tokens(draw, top, line), line.control
+            top, control = _draw_tokens(draw, top, line), line.control
         top += TEXT_GAP
-    return _legend(draw, top, {line.signed for passage in found for line in passage.lines if line.tokens})
+    return _draw_legend(draw, top, {line.signed for passage in found for line in passage.lines if line.tokens})
 
 
-def _titles(draw: ImageDraw.ImageDraw, title: str, subtitle: str) -> int:
+def _draw_titles(draw: ImageDraw.ImageDraw, title: str, subtitle: str) -> int:
     room, top = WIDTH - 2 * MARGIN, MARGIN - 10
     for text, size, bold, colour, step in ((title, 27, True, INK, 42), (subtitle, 15, False, GREY, 26)):
         if text:
@@ -155,18 +159,18 @@ def _titles(draw: ImageDraw.ImageDraw, title: str, subtitle: str) -> int:
     return top + 14
 
 
-def _caption(draw: ImageDraw.ImageDraw, top: int, caption: Caption) -> int:
+def _draw_caption(draw: ImageDraw.ImageDraw, top: int, caption: Caption) -> int:
     draw.line((MARGIN, top, WIDTH - MARGIN, top), RULE)
     left, top = MARGIN, top + 10
-    for text, bold, wrong in _said(caption):
+    for text, bold, wrong in _caption_parts(caption):
         letters = font(14, bold)
         draw.text((left, top), text, WRONG if wrong else INK if bold else GREY, letters)
         left += int(letters.getlength(text)) + 18
     return top + (line_height(font(14)) + 8 if left > MARGIN else 0)
 
 
-def _said(caption: Caption) -> Iterator[tuple[str, bool, bool]]:
-    """What a caption says: words, whether they are bold, and whether they tell of a mistake."""
+def _caption_parts(caption: Caption) -> Iterator[tuple[str, bool, bool]]:
+    """The parts of a caption: text, whether it is bold, and whether it marks a wrong prediction."""
     sure = "" if caption.probability is None else f" ({caption.probability:.2f})"
     parts = (
         (caption.title, True, False),
@@ -177,7 +181,7 @@ def _said(caption: Caption) -> Iterator[tuple[str, bool, bool]]:
     return (part for part in parts if part[0])
 
 
-def _tokens(draw: ImageDraw.ImageDraw, top: int, line: Line) -> int:
+def _draw_tokens(draw: ImageDraw.ImageDraw, top: int, line: PassageLine) -> int:
     """Draw one explainer's line, broken where the page ends; gives where the next one begins."""
     letters, small = font(LETTERS), font(13)
     high, start = line_height(letters) + 2, MARGIN + NAMES
@@ -190,30 +194,30 @@ def _tokens(draw: ImageDraw.ImageDraw, top: int, line: Line) -> int:
         if left + wide > WIDTH - MARGIN and left > start:
             left, top = start, top + high + 1
         draw.rounded_rectangle((left, top, left + wide, top + high - 1), 3, tuple(colour.tolist()))
-        draw.text((left + INSET, top + high / 2), token, _ink(colour), letters, anchor="lm")
+        draw.text((left + INSET, top + high / 2), token, _readable_ink(colour), letters, anchor="lm")
         left += wide + SPACE
     if line.reason:
         draw.text((left + SPACE * bool(line.tokens), top + high / 2), line.reason, GREY, small, anchor="lm")
     return top + high + ROW_GAP
 
 
-def _ink(background: np.ndarray) -> str:
+def _readable_ink(background: np.ndarray) -> str:
     """Black or white, whichever is easier to read on a colour."""
     return PALE_INK if background @ np.array([0.299, 0.587, 0.114]) < 128 else INK
 
 
-def _legend(draw: ImageDraw.ImageDraw, top: int, signs: Collection[bool]) -> int:
+def _draw_legend(draw: ImageDraw.ImageDraw, top: int, signs: Collection[bool]) -> int:
     draw.line((MARGIN, top, WIDTH - MARGIN, top), RULE)
     left, top, letters = MARGIN, top + 16, font(12)
     for signed, low, high in ((True, "against the class", "for it"), (False, "none", "strong, without sign")):
         if signed in signs:
             shares = np.linspace(-1 if signed else 0, 1, BAR_WIDTH)
-            for place, colour in enumerate(Line("", shares=shares, signed=signed).colours().tolist()):
+            for place, colour in enumerate(PassageLine("", shares=shares, signed=signed).colours().tolist()):
                 draw.line((left + place, top, left + place, top + BAR_HEIGHT), tuple(colour))
             draw.text((left, top + BAR_HEIGHT + 6), low, GREY, letters)
             draw.text((left + BAR_WIDTH, top + BAR_HEIGHT + 6), high, GREY, letters, anchor="ra")
             left += BAR_WIDTH + 36
-    for number, text in enumerate((SCALING, PADDING)):
+    for number, text in enumerate((LINE_SCALING, PADDING)):
         draw.text((left, top + number * line_height(letters)), text, GREY, letters)
     return top + 2 * line_height(letters) + MARGIN // 2
 
@@ -221,14 +225,14 @@ def _legend(draw: ImageDraw.ImageDraw, top: int, signs: Collection[bool]) -> int
 def _passage_html(passage: Passage) -> str:
     said = " ".join(
         f'<span class="{"wrong" if wrong else "strong" if bold else "said"}">{html.escape(text)}</span>'
-        for text, bold, wrong in _said(passage.caption)
+        for text, bold, wrong in _caption_parts(passage.caption)
     )
     return f"<section><h2>{said}</h2><table>\n" + "\n".join(map(_line_html, passage.lines)) + "\n</table></section>"
 
 
-def _line_html(line: Line) -> str:
+def _line_html(line: PassageLine) -> str:
     spans = " ".join(
-        f'<span style="background:rgb({r},{g},{b});color:{_ink(np.array((r, g, b)))}" title="{share:+.3f}">'
+        f'<span style="background:rgb({r},{g},{b});color:{_readable_ink(np.array((r, g, b)))}" title="{share:+.3f}">'
         f"{html.escape(token)}</span>"
         for token, share, (r, g, b) in zip(line.tokens, line.shares, line.colours().tolist(), strict=True)
     )

@@ -26,7 +26,7 @@ SCALING = (
 
 @dataclass(frozen=True)
 class Caption:
-    """What is said beside a photo: its name, its label and what the model predicts, with what probability."""
+    """The text beside a photo: its name, its label, the model's prediction and its probability."""
 
     title: str = ""
     label: str = ""
@@ -59,15 +59,17 @@ def contact_sheet(
     signed     the explainers whose signs mean something; None for those with a negative number
     controls   the explainers that come last, set apart
     reasons    explainer -> why it has no maps, in a few words
-    drawings   whether images are black on white, to be seen over the heat as they are rather than pale under it
+    drawings   whether images are black on white; they are then drawn over the heat instead of pale under it
 
     A map that is not finite has a blank tile that says so. Raises UserError for shapes that do not fit, and where the
     file cannot be written.
     """
-    photos = _photos(images)
+    photos = _as_photos(images)
     if captions and len(captions) != len(photos):
         raise UserError(f"captions are {len(captions)}, expected one for each of {len(photos)} images")
-    checked = {name: None if values is None else _maps(name, values, photos) for name, values in maps.items()}
+    checked = {
+        name: None if values is None else _maps_like_photos(name, values, photos) for name, values in maps.items()
+    }
     names = sorted(checked, key=lambda name: name in controls)  # stable: otherwise in the order given
     with_sign = [n for n in names if (_has_negative(checked[n]) if signed is None else n in signed)]
     sheet = _Sheet(photos, names, [name for name in names if name in controls], captions, title, subtitle, drawings)
@@ -99,7 +101,7 @@ class _Sheet:
         self.tile = _tile_size(photos.shape[1:3], len(names) + 1, self.gutter + (CONTROL_GAP if controls else 0))
         self.photos = [_to_tile(photo, self.tile) for photo in photos]
         self.lefts = self._lefts(len(names), len(controls))
-        self.headings = [_heading(name, self.tile[0]) for name in ("input", *names)]
+        self.headings = [_broken_heading(name, self.tile[0]) for name in ("input", *names)]
         tallest = max(len(lines) * line_height(letters) for lines, letters in self.headings)
         self.title_height = (44 if title else 0) + (26 if subtitle else 0) + (14 if title or subtitle else 0)
         self.top = MARGIN + self.title_height + (24 if controls else 0) + tallest + 8
@@ -224,28 +226,28 @@ def _to_tile(photo: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
     return np.stack([resized(photo[..., channel], *tile) for channel in range(3)], axis=-1)
 
 
-def _heading(name: str, width: int) -> tuple[list[str], Any]:
+def _broken_heading(name: str, width: int) -> tuple[list[str], Any]:
     words = name.replace("_", " ").split()
     letters = fitting(words, 13, width, smallest=9)
     return broken(words, letters, width), letters
 
 
-def _photos(images: Any) -> np.ndarray:
+def _as_photos(images: Any) -> np.ndarray:
     """Images (N, C, H, W) as (N, H, W, 3)."""
-    photos = _array(images)
+    photos = _as_numbers(images)
     if photos.ndim != 4 or photos.shape[1] not in (1, 3) or 0 in photos.shape:
         raise UserError(f"images have shape {photos.shape}, expected (N, 1, H, W) or (N, 3, H, W)")
     return np.broadcast_to(photos.transpose(0, 2, 3, 1), (len(photos), *photos.shape[2:], 3))
 
 
-def _maps(name: str, values: Any, photos: np.ndarray) -> np.ndarray:
-    maps = _array(values)
+def _maps_like_photos(name: str, values: Any, photos: np.ndarray) -> np.ndarray:
+    maps = _as_numbers(values)
     if maps.shape != photos.shape[:3]:
         raise UserError(f"maps of {name} have shape {maps.shape}, expected {photos.shape[:3]}, one per image and pixel")
     return maps
 
 
-def _array(values: Any) -> np.ndarray:
+def _as_numbers(values: Any) -> np.ndarray:
     values = values.detach().cpu() if hasattr(values, "detach") else values
     return np.asarray(values, dtype=np.float64)
 

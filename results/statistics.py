@@ -2,7 +2,7 @@
 
 The interval is the bias-corrected and accelerated (BCa) bootstrap of the mean (Efron 1987, "Better Bootstrap Confidence
 Intervals", JASA 82). Its resamples depend on the number of samples and the seed alone, so all explainers are resampled
-alike. They belong to the samples as a set and not to one of them, and come from numpy's generator.
+alike. They are drawn by numpy's generator.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ RESAMPLES = 10_000
 MOST_KEPT_BYTES = 128 << 20  # resamples kept; above it (n > 13,421) they are drawn again for every cell
 MOST_NUMBERS_AT_ONCE = 1 << 17  # a block of resamples that stays in the processor's cache
 
-_kept: dict[tuple[int, int], np.ndarray] = {}
+_resamples_in_memory: dict[tuple[int, int], np.ndarray] = {}
 
 
 def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float | int]:
@@ -27,9 +27,9 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, seed: int 
     is undefined is NaN: all of it for no valid score, all but the mean for one.
     """
     values = np.asarray(values, dtype=np.float64)
-    kept = np.isfinite(values) if valid is None else np.isfinite(values) & np.asarray(valid, dtype=bool)
-    scores, nan = values[kept], float("nan")
-    mean, (low, high) = _mean(scores), interval(scores, seed=seed)
+    usable = np.isfinite(values) if valid is None else np.isfinite(values) & np.asarray(valid, dtype=bool)
+    scores, nan = values[usable], float("nan")
+    mean, (low, high) = _mean_in_range(scores), interval(scores, seed=seed)
     return {
         "value": mean,
         "std": float(np.sqrt(((scores - mean) ** 2).sum() / (len(scores) - 1))) if len(scores) > 1 else nan,
@@ -48,17 +48,17 @@ def interval(scores: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple
     scores = np.asarray(scores, dtype=np.float64)
     if len(scores) < 2:
         return float("nan"), float("nan")
-    mean, spread = _mean(scores), scores.max() - scores.min()
+    mean, spread = _mean_in_range(scores), scores.max() - scores.min()
     if spread == 0:
         return mean, mean
-    deviations = (scores - mean) / spread  # scores of 1e-200 or 1e200 have an interval too
-    deviations -= deviations.mean()  # scores that differ in their last digit alone have a mean as coarse
+    deviations = (scores - mean) / spread  # so that scores of 1e-200 or 1e200 have an interval too
+    deviations -= deviations.mean()  # the mean of scores that differ only in their last digit is rounded too
     means = _resampled_means(deviations, seed)
     low, high = mean + spread * np.quantile(means, _bca_shares(means, deviations, level))
     return float(low), float(high)
 
 
-def _mean(scores: np.ndarray) -> float:
+def _mean_in_range(scores: np.ndarray) -> float:
     """The mean, kept from rounding out of the scores' range: that of equal scores is the score."""
     return float(np.clip(scores.mean(), scores.min(), scores.max())) if len(scores) else float("nan")
 
@@ -86,18 +86,21 @@ def _resamples(n: int, seed: int) -> Iterator[np.ndarray]:
     A resample draws one sample about ten times at most, far from the 255 that a byte can count.
     """
     if n * RESAMPLES > MOST_KEPT_BYTES:
-        yield from _drawn(n, seed)
+        yield from _drawn_resamples(n, seed)
         return
-    if (n, seed) not in _kept:
-        fresh = np.concatenate(list(_drawn(n, seed)))
-        while _kept and sum(counts.nbytes for counts in _kept.values()) + fresh.nbytes > MOST_KEPT_BYTES:
-            del _kept[next(iter(_kept))]
-        _kept[n, seed] = fresh
-    counts, rows = _kept[n, seed], _rows_at_once(n)
+    if (n, seed) not in _resamples_in_memory:
+        fresh = np.concatenate(list(_drawn_resamples(n, seed)))
+        while (
+            _resamples_in_memory
+            and sum(counts.nbytes for counts in _resamples_in_memory.values()) + fresh.nbytes > MOST_KEPT_BYTES
+        ):
+            del _resamples_in_memory[next(iter(_resamples_in_memory))]
+        _resamples_in_memory[n, seed] = fresh
+    counts, rows = _resamples_in_memory[n, seed], _rows_at_once(n)
     yield from (counts[start : start + rows] for start in range(0, RESAMPLES, rows))
 
 
-def _drawn(n: int, seed: int) -> Iterator[np.ndarray]:
+def _drawn_resamples(n: int, seed: int) -> Iterator[np.ndarray]:
     generator = np.random.default_rng([seed, n])
     for start in range(0, RESAMPLES, _rows_at_once(n)):
         rows = min(_rows_at_once(n), RESAMPLES - start)
@@ -131,7 +134,7 @@ def _six_digits(values: pd.Series) -> pd.Series:
 def not_comparable(cells: pd.DataFrame) -> pd.Series:
     """Why the ok cells of one model, data set, protocol and metric cannot be ranked; "" where they can.
 
-    Cells with a caveat are not ranked anyhow, and keep nobody from being ranked.
+    Cells with a caveat are never ranked, and do not keep others from being ranked.
     """
     reasons = pd.Series("", index=cells.index)
     ok = cells[(cells["status"] == "ok") & ~with_caveat(cells)]
@@ -141,7 +144,7 @@ def not_comparable(cells: pd.DataFrame) -> pd.Series:
 
 
 def with_caveat(cells: pd.DataFrame) -> pd.Series:
-    """Which cells are of an explainer that is known to give something else than its name says (bool)."""
+    """Which cells are of an explainer that is known to compute something else than its name says (bool)."""
     audits = cells["audit"] if "audit" in cells else [None] * len(cells)
     return pd.Series([bool(audit_of(audit).get("caveat")) for audit in audits], index=cells.index, dtype=bool)
 
@@ -156,7 +159,7 @@ def _reason(group: pd.DataFrame) -> str:
     if group["n"].nunique() > 1:
         return "numbers of valid samples differ"
     if group["stick"].nunique() > 1:
-        return "measured by different versions of the code"
+        return "the code versions of the measurement differ"
     if (group["kind"] == "cost").any() and group["device"].nunique() > 1:
         return "measured on different devices"
     return ""

@@ -2,7 +2,7 @@
 
     cells/*.jsonl            one row per line, append-only, one writer a file; the last row of a cell wins
     scores/<cell>.parquet    one row per sample
-    tables/<owner>-<name>.parquet   what an explainer keeps beside its attributions
+    tables/<owner>-<name>.parquet   tables that an explainer returns beside its attributions
     config/, environment/, errors/
 
 A killed process leaves at most a torn last line and a hidden temporary file, and readers ignore both.
@@ -86,7 +86,7 @@ class Store:
         if not row.get("cell") or row.get("status") not in STATUSES:
             came = f"cell {row.get('cell')!r} and status {row.get('status')!r}"
             raise UserError(f"row has {came}, expected a cell and one of {', '.join(STATUSES)}")
-        filled = {"run": self.directory.name, "finished": _now(), **row}
+        filled = {"run": self.directory.name, "finished": _utc_now(), **row}
         line = json.dumps({name: plain(filled.get(name)) for name in CELL_COLUMNS}, allow_nan=False) + "\n"
         path = self._own_file()
         with told_in_one_line(path, self.safe):
@@ -94,7 +94,7 @@ class Store:
             try:
                 append_line(path, line.encode())
             except BaseException:
-                self._writer = None  # whatever is at that file's end, no row is ever glued to it
+                self._writer = None  # a new file is begun, so that no row is appended to a torn line
                 raise
 
     def write_scores(self, cell: str, columns: Mapping[str, Any]) -> Path:
@@ -121,8 +121,8 @@ class Store:
 
     def latest(self) -> dict[str, dict[str, Any]]:
         """The last row of each cell by the time it ``finished``, whichever file it is in."""
-        rows = [row for path in self.files() for row in _rows(path)]
-        rows.sort(key=_finished)  # stable: rows of one instant stay in the order of files and lines
+        rows = [row for path in self.files() for row in _rows_of_file(path)]
+        rows.sort(key=_finished_at)  # stable: rows of one instant stay in the order of files and lines
         return {row["cell"]: row for row in rows}
 
     def files(self) -> list[Path]:
@@ -131,7 +131,7 @@ class Store:
 
     def last_written(self) -> str:
         """When the last row was finished (ISO, UTC), from the ends of the files; "" where there is none."""
-        return max((_finished(row) for path in self.files() for row in _rows(path, LAST_BYTES)), default="")
+        return max((_finished_at(row) for path in self.files() for row in _rows_of_file(path, LAST_BYTES)), default="")
 
     def write_error(self, cell: str, text: str) -> Path:
         """Keep the traceback of a cell's last failure."""
@@ -175,32 +175,32 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _now() -> str:
+def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def _finished(row: Mapping[str, Any]) -> str:
+def _finished_at(row: Mapping[str, Any]) -> str:
     return str(row.get("finished") or "")
 
 
-def _rows(path: Path, last_bytes: int | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a file, or of its end only; a line that is not a row is left out, and told unless it is the last."""
+def _rows_of_file(path: Path, last_bytes: int | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a file, or of its end; a line that is not a row is skipped, with a warning unless it is the last."""
     with open(path, "rb") as file:
         start = max(0, path.stat().st_size - last_bytes) if last_bytes else 0
         file.seek(start)
         *lines, last = file.read().split(b"\n")
     for line in lines[1:] if start else lines:
-        row = _row(line)
+        row = _parsed_row(line)
         if row is None:
-            log.warning("%s: a line that is not a row is ignored, its cell counts as not done: %.60r", path, line)
+            log.warning("%s: a line that is not a row is skipped, its cell counts as not done: %.60r", path, line)
         else:
             yield row
-    torn = _row(last)  # a whole row whose newline is on its way counts
+    torn = _parsed_row(last)  # a whole row counts although its newline is not written yet
     if torn is not None:
         yield torn
 
 
-def _row(line: bytes) -> dict[str, Any] | None:
+def _parsed_row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
     except ValueError:  # torn, or not text at all
@@ -210,7 +210,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 def score_schema() -> Any:
     """The arrow schema of the scores."""
-    import pyarrow as pa  # a run that has nothing to do need not load it
+    import pyarrow as pa  # imported here so that a run that has nothing to do does not load it
 
     kinds = {
         "cell": pa.string(),

@@ -1,8 +1,8 @@
 """Are explanations equally good for all groups? Any metric's disparity across groups of samples, with intervals.
 
 Groups are divisions of the samples: ``target``, ``prediction``, ``label``, ``correct`` (whether the prediction is the
-label), or one that the data brings, like a sensitive attribute. A gap between groups need not be the explainer's doing:
-groups differ in how sure and how right the model is as well, so every group's accuracy stands beside its mean.
+label), or one that the data brings, like a sensitive attribute. A gap between groups need not be caused by the
+explainer: the model's confidence and accuracy differ too, so each group's accuracy is given beside its mean.
 """
 
 import json
@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import UserError, unknown
+from harness.results.frames import CELL_NAMES
 from harness.results.statistics import interval
 
 RESAMPLES = 2000
-MOST_NUMBERS = 1 << 20  # of resamples, at once
+MOST_NUMBERS = 1 << 20  # of resampled numbers in memory at once
 OF_SAMPLES = ("target", "prediction", "label")
-CELL = ("model", "dataset", "explainer", "metric")
 
 
 def divisions(scores: pd.DataFrame) -> list[str]:
-    """What the samples of a table of scores can be divided by; a name that the data brings means the data's own."""
+    """What the samples of a table of scores can be divided by; the data's own divisions come first."""
     own = [name for name in OF_SAMPLES if name in scores and scores[name].notna().any()]
     correct = ["correct"] if {"label", "prediction"} <= set(own) else []
     return list(dict.fromkeys(own + correct + sorted(_own_divisions(scores))))
@@ -52,7 +52,7 @@ def by_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
     without labels.
     """
     rows = []
-    for cell, of_cell in _cells(with_group(scores, by)):
+    for cell, of_cell in _scores_by_cell(with_group(scores, by)):
         for group, of_group in of_cell.groupby("group"):
             values = of_group["value"].to_numpy(dtype=np.float64)
             finite = values[np.isfinite(values)]
@@ -66,7 +66,7 @@ def by_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
                     "mean": finite.mean() if len(finite) else float("nan"),
                     "ci_low": low,
                     "ci_high": high,
-                    "accuracy": _accuracy(of_group),
+                    "accuracy": _accuracy_of_group(of_group),
                 }
             )
     return pd.DataFrame(rows)
@@ -80,31 +80,31 @@ def disparity(scores: pd.DataFrame, by: str, *, least: int = 30, seed: int = 0) 
     ``gap`` is the largest less the smallest mean, at least 0, in the metric's unit; ``ratio`` the smallest over the
     largest, at most 1, NaN unless all means are positive. Their 95 % intervals are simultaneous over all pairs of
     groups (bootstrap within groups, 2,000 resamples), so that picking the extreme groups does not narrow them.
-    ``p``: how often chance alone makes as large a gap (permuted groups); it asks whether groups differ at all, also in
+    ``p``: how often random groups have as large a gap (permutation test); it asks whether groups differ at all, also in
     spread. Groups of fewer than ``least`` finite scores count in nothing and are named in ``small``. NaN where fewer
     than two groups are left.
     """
     rows = []
-    for cell, of_cell in _cells(with_group(scores, by)):
+    for cell, of_cell in _scores_by_cell(with_group(scores, by)):
         finite = of_cell[np.isfinite(of_cell["value"].to_numpy(dtype=np.float64))]
         samples = {name: rows["value"].to_numpy(dtype=np.float64) for name, rows in finite.groupby("group")}
         enough = {name: values for name, values in samples.items() if len(values) >= least}
         small = [str(name) for name in of_cell["group"].unique() if name not in enough]
-        found = _compared(enough, of_cell["better"].iloc[0], seed)
+        gap = _group_gap(enough, of_cell["better"].iloc[0], seed)
         rows.append(
             {
                 **cell,
                 "groups": len(enough),
                 "n": sum(map(len, enough.values())),
                 "n_invalid": len(of_cell) - len(finite),
-                **found,
+                **gap,
                 "small": ", ".join(sorted(small)),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _compared(groups: dict[Hashable, np.ndarray], better: str | None, seed: int) -> dict[str, object]:
+def _group_gap(groups: dict[Hashable, np.ndarray], better: str | None, seed: int) -> dict[str, object]:
     """Worst and best group, gap and ratio with their intervals, and the p-value."""
     numbers = ("worst_mean", "best_mean", "gap", "gap_low", "gap_high", "ratio", "ratio_low", "ratio_high", "p")
     if len(groups) < 2:
@@ -113,29 +113,29 @@ def _compared(groups: dict[Hashable, np.ndarray], better: str | None, seed: int)
     names, order = list(groups), np.argsort(means)
     worst, best = (order[0], order[-1]) if better != "lower" else (order[-1], order[0])
     generator = np.random.default_rng(seed)
-    resampled = _resampled(list(groups.values()), generator)
-    low, high = _simultaneous(means, resampled)
-    found = {
+    resampled = _resampled_group_means(list(groups.values()), generator)
+    low, high = _simultaneous_interval(means, resampled)
+    gap = {
         "worst": names[worst],
         "best": names[best],
         "worst_mean": means[worst],
         "best_mean": means[best],
     }
     if better not in ("higher", "lower"):
-        found = {"worst": None, "best": None, "worst_mean": float("nan"), "best_mean": float("nan")}
-    found |= {
+        gap = {"worst": None, "best": None, "worst_mean": float("nan"), "best_mean": float("nan")}
+    gap |= {
         "gap": np.ptp(means),
         "gap_low": low,
         "gap_high": high,
-        "p": _chance(list(groups.values()), generator),
+        "p": _chance_of_gap(list(groups.values()), generator),
     }
     if (means <= 0).any() or (resampled <= 0).any():
-        return found | dict.fromkeys(("ratio", "ratio_low", "ratio_high"), float("nan"))
-    low, high = _simultaneous(np.log(means), np.log(resampled))
-    return found | {"ratio": means.min() / means.max(), "ratio_low": np.exp(-high), "ratio_high": np.exp(-low)}
+        return gap | dict.fromkeys(("ratio", "ratio_low", "ratio_high"), float("nan"))
+    low, high = _simultaneous_interval(np.log(means), np.log(resampled))
+    return gap | {"ratio": means.min() / means.max(), "ratio_low": np.exp(-high), "ratio_high": np.exp(-low)}
 
 
-def _simultaneous(means: np.ndarray, resampled: np.ndarray) -> tuple[float, float]:
+def _simultaneous_interval(means: np.ndarray, resampled: np.ndarray) -> tuple[float, float]:
     """A 95 % interval of the largest difference of means (G,), from resampled ones (R, G).
 
     The largest difference moves by no more than the difference that moves most, whose 95 % point is the margin.
@@ -145,12 +145,12 @@ def _simultaneous(means: np.ndarray, resampled: np.ndarray) -> tuple[float, floa
     return max(0.0, np.ptp(means) - margin), np.ptp(means) + margin
 
 
-def _resampled(groups: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+def _resampled_group_means(groups: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
     """Means (R, G) of resamples drawn within each group."""
-    return np.stack([_resampled_means(values, generator) for values in groups], 1)
+    return np.stack([_means_of_resamples(values, generator) for values in groups], 1)
 
 
-def _resampled_means(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _means_of_resamples(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Means (R,) of resamples, of which as many are drawn at once as make up ``MOST_NUMBERS``."""
     count = len(values)
     at_once = min(RESAMPLES, max(1, MOST_NUMBERS // count))
@@ -158,7 +158,7 @@ def _resampled_means(values: np.ndarray, generator: np.random.Generator) -> np.n
     return np.concatenate([values[generator.integers(count, size=(rows, count))].mean(1) for rows in blocks])
 
 
-def _chance(groups: Sequence[np.ndarray], generator: np.random.Generator) -> float:
+def _chance_of_gap(groups: Sequence[np.ndarray], generator: np.random.Generator) -> float:
     """The share of permutations of the samples over groups of these sizes whose gap is at least the one observed."""
     everything, ends = np.concatenate(groups), np.cumsum([0, *map(len, groups)])[:-1]
     sizes = np.array([len(values) for values in groups])
@@ -173,21 +173,21 @@ def _own_divisions(scores: pd.DataFrame) -> set[str]:
     return {name for text in texts for name in json.loads(text)}
 
 
-def _accuracy(of_group: pd.DataFrame) -> float:
+def _accuracy_of_group(of_group: pd.DataFrame) -> float:
     if not {"label", "prediction"} <= set(of_group) or of_group[["label", "prediction"]].isna().any(axis=None):
         return float("nan")
     return float((of_group["label"] == of_group["prediction"]).mean())
 
 
-def _cells(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
+def _scores_by_cell(scores: pd.DataFrame) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
     """The samples of each cell with its names; a table of one block need not name model and data set.
 
     The cell's own name is among them where others are the same, as under two protocols.
     """
     if "better" not in scores:
-        raise UserError("the scores do not say which way is better; join them with the cells' column better")
-    names = [name for name in CELL if name in scores]
+        raise UserError("the scores do not have a column better; take it from the cells")
+    names = [name for name in CELL_NAMES if name in scores]
     if "cell" in scores and scores.groupby(names, observed=True)["cell"].nunique().max() > 1:
-        names.append("cell")  # of several protocols, each by itself
+        names.append("cell")  # cells of several protocols are kept apart
     for key, of_cell in scores.groupby(names, observed=True, sort=False):
         yield dict(zip(names, key, strict=True)), of_cell

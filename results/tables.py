@@ -1,4 +1,4 @@
-"""The tables of a run: its leaderboards for a reader, its rows as CSV or Parquet for other programs."""
+"""The tables of a run: leaderboards to read, and rows as CSV or Parquet for other programs."""
 
 import json
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ def to_parquet(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def _with_text(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
-    return frame.assign(**{name: frame[name].map(_as_text) for name in names if name in frame})
+    return frame.assign(**{name: frame[name].map(_nested_as_text) for name in names if name in frame})
 
 
-def _as_text(value: Any) -> Any:
+def _nested_as_text(value: Any) -> Any:
     value = value.tolist() if hasattr(value, "tolist") else value
     return json.dumps(value) if isinstance(value, Mapping | list | tuple) else value

@@ -1,4 +1,4 @@
-"""What accuracy costs in explainability: the models of a run by how often they are right and how their maps score."""
+"""The trade-off between accuracy and explainability: a run's models by accuracy and by the scores of their maps."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from harness.errors import NotApplicable
-from harness.results.figures import figure, looks, panels, save, shortened, tidy
+from harness.results.board import ARROWS, DIRECTIONS
+from harness.results.figures import figure, looks, panels, save, tidy
+from harness.results.fonts import shortened
 from harness.results.frames import protocols
-
-ARROWS = {"higher": "higher is better ↑", "lower": "lower is better ↓"}
 
 
 def tradeoff(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -67,23 +67,24 @@ def draw_tradeoff(path: Path, points: pd.DataFrame, controls: Collection[str], *
     explainers = sorted(dict.fromkeys(known["explainer"]), key=lambda name: name in controls)
     across = min(3, len(metrics) + 1)
     rows = -(-(len(metrics) + 1) // across)  # one panel more, for the legend
-    made = figure(1.6 + rows * 2.3, title, _note(known))
+    drawing = figure(1.6 + rows * 2.3, title, _models_note(known))
     styles = dict(zip(explainers, looks(len(explainers)), strict=True))
-    *axes, legend = panels(made, rows, across, len(metrics) + 1)
+    *axes, legend = panels(drawing, rows, across, len(metrics) + 1)
     for place, (axis, metric) in enumerate(zip(axes, metrics, strict=True)):
         mine = known[known["metric"] == metric]
         for name in explainers:
-            _dots(axis, mine[mine["explainer"] == name], name, styles[name], name in controls)
-        better = ARROWS.get(mine["better"].iloc[0], "no direction")
+            _draw_dots(axis, mine[mine["explainer"] == name], name, styles[name], name in controls)
+        direction = mine["better"].iloc[0]
+        better = f"{DIRECTIONS[direction]} {ARROWS[direction]}" if direction in ARROWS else "no direction"
         low = place >= len(metrics) - across
         tidy(axis, f"{shortened(metric, 34)}\n{better}", "accuracy of the model" if low else "", mine["unit"].iloc[0])
     handles = {label: dot for axis in axes for dot, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     legend.set_axis_off()
     legend.legend(handles.values(), handles.keys(), loc="center", fontsize=8, frameon=False)
-    return save(made, path, points)
+    return save(drawing, path, points)
 
 
-def _dots(axis: Axes, rows: pd.DataFrame, name: str, style: tuple[str, str], control: bool) -> None:
+def _draw_dots(axis: Axes, rows: pd.DataFrame, name: str, style: tuple[str, str], control: bool) -> None:
     colour, marker = ("#6e6e73", "x") if control else style
     value = rows["value"].to_numpy()
     low = np.clip(np.nan_to_num(value - rows["ci_low"]), 0, None)
@@ -102,10 +103,10 @@ def _dots(axis: Axes, rows: pd.DataFrame, name: str, style: tuple[str, str], con
     )
 
 
-def _note(known: pd.DataFrame) -> str:
-    """The models by accuracy, a few a line: what stands where on the axis."""
+def _models_note(known: pd.DataFrame) -> str:
+    """The models by accuracy, a few per line: the legend of the axis."""
     models = known.drop_duplicates("model").sort_values("accuracy")
-    told = [f"{name} {share:.3f}" for name, share in zip(models["model"], models["accuracy"], strict=True)]
-    lines = [" · ".join(told[start : start + 5]) for start in range(0, len(told), 5)]
+    data = [f"{name} {share:.3f}" for name, share in zip(models["model"], models["accuracy"], strict=True)]
+    lines = [" · ".join(data[start : start + 5]) for start in range(0, len(data), 5)]
     count = int(known["samples"].max())
     return "\n".join([f"Bars: 95 % interval of the mean. Accuracy over the same {count} samples, by model:", *lines])

@@ -1,4 +1,4 @@
-"""Can the metrics of a run be relied on? One row each: agreement of samples, stability, and what more would show."""
+"""Can the metrics of a run be relied on? A row each: agreement of samples, stability, effect of more samples."""
 
 from collections.abc import Collection, Iterable
 
@@ -12,15 +12,17 @@ from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, samp
 def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> pd.DataFrame:
     """One row per metric with a direction: ``explainers n alpha split_half enough needed separated reading``.
 
-    ``enough``: the smallest number of samples from which on the best explainer stays the best (share 0.95), missing
-    where all there are do not suffice; ``needed``: samples that would tell the two best explainers apart (power 0.8) by
-    the effect seen, itself uncertain; ``separated``: the share of pairs shown to differ. Controls take no part
-    in ``enough`` and ``needed``.
+    ``enough``: the smallest number of samples from which on the best explainer stays the best in 95 % of the draws,
+    missing where more samples than there are would be needed. ``needed``: the number of samples that would separate the
+    two best explainers (power 0.8), if the observed effect is the true one. ``separated``: the share of pairs shown to
+    differ. Controls are left out of ``enough`` and ``needed``.
     """
-    return pd.DataFrame([_row(matrix, controls) for matrix in matrices if matrix.better in ("higher", "lower")])
+    return pd.DataFrame(
+        [_reliability_row(matrix, controls) for matrix in matrices if matrix.better in ("higher", "lower")]
+    )
 
 
-def _row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
+def _reliability_row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
     values, pairs = matrix.complete, all_pairs(matrix)
     alpha = krippendorff_alpha(values.to_numpy())
     own = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n not in controls]], matrix.better)
@@ -31,13 +33,13 @@ def _row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
         "alpha": alpha,
         "split_half": split_half(matrix),
         "enough": stability(own).enough if len(own.values.columns) > 1 else None,
-        "needed": _needed(own.complete),
+        "needed": _samples_to_separate(own.complete),
         "separated": float((pairs["p_holm"] < 0.05).mean()) if len(pairs) else float("nan"),
         "reading": "samples rank alike" if alpha >= RELIABLE_ALPHA else "only the mean over the data can be read",
     }
 
 
-def _needed(values: pd.DataFrame) -> float:
+def _samples_to_separate(values: pd.DataFrame) -> float:
     """Samples that would separate the two explainers of the best means."""
     order = values.mean().sort_values(ascending=False).index
     if len(order) < 2 or len(values) < 2:

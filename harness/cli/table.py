@@ -1,7 +1,8 @@
 """``harness table``: a run's leaderboard, its rows as files, or what they say of groups, choices and sanity checks."""
 
 import argparse
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pandas as pd
 
 from harness.cli.parser import RUN_HELP, Parser, add_file, add_runs_folder, add_verb
 from harness.errors import UserError
-from harness.results.choices import standing
+from harness.results.board import Board, boards_of_run
+from harness.results.choices import standing_over_settings
 from harness.results.disk import whole_file
-from harness.results.formats import latex, long_table, markdown
+from harness.results.formats import latex_boards, long_table, markdown_boards
 from harness.results.frames import controls_of, find_run, protocols, read_cells, read_scores
 from harness.results.matrices import Matrix, matrices
 from harness.results.sanity import verdicts_of_run
@@ -69,11 +71,12 @@ table. With a file the rows are written and not printed; the leaderboard of cell
 def execute(chosen: argparse.Namespace) -> int:
     """Print the table that was asked for, or write it to files."""
     directory = find_run(chosen.run, chosen.runs)
-    files = [(path, write) for path, write in _writers(chosen) if path]
+    boards = cache(lambda: boards_of_run(directory))  # derived once for all files of one command
+    files = [(path, write) for path, write in _writers(chosen, boards) if path]
     if not (files or any(getattr(chosen, name) for name in TABLES)):
         print_run(directory, letters=True)
         return 0
-    rows = _requested_rows(directory, chosen)
+    rows = _requested_rows(directory, chosen, boards)
     for path, write in files:
         write(rows, path)
         print(f"{len(rows)} rows: {path}")
@@ -84,17 +87,22 @@ def execute(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _writers(chosen: argparse.Namespace) -> list[tuple[str | None, Callable[[pd.DataFrame, str], None]]]:
+Boards = Callable[[], Sequence[Board]]
+
+
+def _writers(
+    chosen: argparse.Namespace, boards: Boards
+) -> list[tuple[str | None, Callable[[pd.DataFrame, str], None]]]:
     return [
         (chosen.csv, to_csv),
         (chosen.parquet, to_parquet),
-        (chosen.markdown, _text_writer(markdown, chosen)),
-        (chosen.latex, _text_writer(latex, chosen)),
+        (chosen.markdown, _text_writer(markdown_boards, chosen, boards)),
+        (chosen.latex, _text_writer(latex_boards, chosen, boards)),
     ]
 
 
 def _text_writer(
-    form: Callable[[pd.DataFrame], str], chosen: argparse.Namespace
+    form: Callable[[Sequence[Board]], str], chosen: argparse.Namespace, boards: Boards
 ) -> Callable[[pd.DataFrame, str], None]:
     """A function that writes a leaderboard as text, explainers down and metrics across."""
 
@@ -102,18 +110,18 @@ def _text_writer(
         if any(getattr(chosen, name) for name in TABLES if name != "long"):
             raise UserError("Markdown and LaTeX are for the leaderboard; write other tables with --csv or --parquet")
         with whole_file(Path(path)) as temporary:
-            temporary.write_text(form(rows), encoding="utf-8")
+            temporary.write_text(form(boards()), encoding="utf-8")
 
     return write
 
 
-def _requested_rows(directory: Path, chosen: argparse.Namespace) -> pd.DataFrame:
+def _requested_rows(directory: Path, chosen: argparse.Namespace, boards: Boards) -> pd.DataFrame:
     """The rows of the table that was asked for."""
     if chosen.sanity:
         return verdicts_of_run(directory).drop(columns="protocol")
     cells = read_cells(directory)
     if chosen.long or chosen.markdown or chosen.latex:
-        return _long_leaderboard(directory, cells)
+        return long_table(boards())
     if not any(getattr(chosen, name) for name in TABLES):
         return cells.assign(rank=ranks(cells))
     scores = read_scores(directory, cells)
@@ -127,7 +135,7 @@ def _requested_rows(directory: Path, chosen: argparse.Namespace) -> pd.DataFrame
         return over_seeds(cells, scores)
     scores, controls = _with_protocols(scores, cells), controls_of(cells)
     if chosen.choices:
-        return standing(scores, controls)
+        return standing_over_settings(scores, controls)
     return _metric_statistics(matrices(_rankable_scores(scores, cells)), controls, chosen)
 
 
@@ -138,18 +146,10 @@ def _metric_statistics(scores: Iterable[Matrix], controls: Collection[str], chos
 
         return reliability(scores, controls)
     if chosen.agreement:
-        from harness.results.agreement import agreement
+        from harness.results.agreement import metric_agreement
 
-        return agreement(scores)
+        return metric_agreement(scores)
     return _mean_rank_rows(scores)
-
-
-def _long_leaderboard(directory: Path, cells: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard with one row for each cell, and the protocol where the run has several."""
-    protocol = protocols(cells)
-    scores = read_scores(directory, cells)
-    scores = scores.assign(protocol=scores["cell"].astype(str).map(dict(zip(cells["cell"], protocol, strict=True))))
-    return long_table(cells.assign(protocol=protocol), scores, controls_of(cells))
 
 
 def _rankable_scores(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
@@ -193,6 +193,4 @@ def print_run(directory: Path, only: set[str] | None = None, letters: bool = Fal
     """
     cells = read_cells(directory)
     cells = cells if only is None else cells[cells["cell"].isin(only)]
-    rows = _long_leaderboard(directory, cells) if letters and (cells["status"] == "ok").any() else None
-    marks = None if rows is None else dict(zip(cells["cell"], rows["letters"].fillna(""), strict=True))
-    print_table(cells, controls=controls_of(cells), letters=marks)
+    print_table(cells, read_scores(directory, cells) if letters else None)

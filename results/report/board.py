@@ -1,121 +1,115 @@
-"""The leaderboard of a block: every metric's mean, interval, rank and letters, and holes with the reason."""
+"""The leaderboard on the page and in its twin in Markdown; what it shows is derived in ``harness.results.board``."""
 
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-import pandas as pd
+from harness.results.board import DIRECTIONS
+from harness.results.formats import markdown_text
+from harness.results.place import Place
+from harness.results.report.blocks import ReportBlock
+from harness.results.report.elements import Cell, Head, chips, filter_box, html_table
+from harness.results.report.markup import Raw, soft, tag
 
-from harness.results.footnotes import flag_list
-from harness.results.leaderboard import COUNTS
-from harness.results.matrices import Matrix
-from harness.results.numbers import count, significant
-from harness.results.pairs import best_of, letters, not_worse
-from harness.results.report.blocks import Block
-
-HOLES = {"not_applicable": "n/a", "failed": "failed"}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a place of the leaderboard shows.
-
-    text      the mean, or the word for a hole
-    interval  ``[low, high]`` or ""
-    rank      ``1``, ``–`` where the cells cannot be ranked, "" where the metric has no direction
-    letters   explainers that share one are not shown to differ
-    standing  ``best``, ``near`` (not shown to be worse than the best) or ""
-    value     to sort by; None for a hole
-    hole      whether there is no number
-    note      why, and what else to know
-    """
-
-    text: str
-    interval: str = ""
-    rank: str = ""
-    letters: str = ""
-    standing: str = ""
-    value: float | None = None
-    hole: bool = False
-    note: str = ""
+BOARD_MARKS = (
+    "Mean over samples with its 95 % interval (BCa bootstrap), rank after #. Bold: the best explainer that is no "
+    "control; underlined: not shown to be worse than it (paired tests, Holm at 5 %). Explainers that share a "
+    "letter are not shown to differ. A * marks a note. A rank of – means that the cells cannot be compared, for "
+    "instance because their numbers of valid samples differ; costs are ranked but not tested."
+)
+STANDINGS = {"best": "the best", "near": "not shown to be worse than the best"}
+Places = Mapping[tuple[str, str], Place]
 
 
-def entries(block: Block) -> dict[tuple[str, str], Entry]:
-    """All places by (metric, explainer)."""
-    found = {}
+def entries(block: ReportBlock) -> Places:
+    """All places of a block's leaderboard by (metric, label of the explainer)."""
+    return block.places
+
+
+def leaderboard_part(block: ReportBlock, places: Places) -> Raw:
+    """A block's leaderboard with its filter and chips."""
+    name = f"board-{block.key}"
+    heads = [Head("explainer")] + [_metric_head(block, metric) for metric in block.metrics]
+    rows = [
+        [_explainer_cell(block, label), *(_place_cell(places[metric, label]) for metric in block.metrics)]
+        for label in block.explainers
+    ]
+    kinds = list(dict.fromkeys(block.about["kind"][metric] for metric in block.metrics))
+    tools = tag("div", filter_box(name, "Filter explainers"), chips(name, kinds), class_="tools")
+    caption = f"Leaderboard of {block.heading}: {block.samples} samples"
+    classes = ["control" if label in block.controls else "" for label in block.explainers]
+    return tag(
+        "div",
+        tools,
+        html_table(caption, heads, rows, classes="board", name=name, row_classes=classes),
+        tag("p", BOARD_MARKS, class_="fine"),
+    )
+
+
+def _metric_head(block: ReportBlock, metric: str) -> Head:
+    kind = block.about["kind"][metric]
+    tip = f"{metric}\n{kind}; {DIRECTIONS.get(block.better(metric), 'no direction')}"
+    return Head(block.head(metric), True, block.unit(metric), tip, kind)
+
+
+def _explainer_cell(block: ReportBlock, label: str) -> Cell:
+    word = "control" if label in block.controls else "library's row, not ranked" if label in block.with_caveat else ""
+    return Cell([soft(label), tag("span", word, class_="word") if word else ""], label)
+
+
+def _place_cell(place: Place) -> Cell:
+    if place.hole:
+        return Cell(tag("span", place.text + place.star, class_="hole"), None, "is-hole", place.note)
+    below = [
+        tag("span", place.interval, class_="interval"),
+        tag("span", place.rank + place.star, class_="rank"),
+        tag("span", place.letters, class_="letters") if place.letters else "",
+    ]
+    tip = "\n".join(text for text in (STANDINGS.get(place.standing), place.note) if text)
+    return Cell(
+        [tag("span", place.text, class_=f"mean {place.standing}"), tag("span", below, class_="below")],
+        place.value,
+        "",
+        tip,
+    )
+
+
+def markdown_lines(block: ReportBlock, places: Places) -> list[str]:
+    """The leaderboard as a table in Markdown."""
+    heads = ["explainer", *map(block.head, block.metrics)]
+    rows = [
+        [block.named(label), *(Formatted(_place_in_markdown(places[metric, label])) for metric in block.metrics)]
+        for label in block.explainers
+    ]
+    return markdown_rows(heads, rows)
+
+
+def _place_in_markdown(place: Place) -> str:
+    if place.hole:
+        return markdown_text(place.text + place.star)
+    mean = {"best": f"**{place.text}**", "near": f"<u>{place.text}</u>"}.get(place.standing, place.text)
+    parts = [mean, markdown_text(place.interval), place.rank + markdown_text(place.star), place.letters]
+    return " ".join(part for part in parts if part)
+
+
+def remarks(block: ReportBlock, places: Places) -> list[str]:
+    """What the ``*`` and the ``–`` of the leaderboard say, each text once, as a list in Markdown."""
+    concerned: dict[tuple[str, str], list[str]] = {}
+    for (metric, label), place in places.items():
+        if place.remarks:
+            concerned.setdefault(("*", " · ".join(place.remarks)), []).append(f"{label} {metric}")
     for metric in block.metrics:
-        comparable = _comparable(block, metric)
-        matrix = block.matrices.get(metric) if comparable else None
-        marks, near, best = _marks(matrix, block.controls)
-        for name in block.explainers:
-            found[metric, name] = _entry(block, metric, name, marks, near, best)
-    return found
+        for reason in dict.fromkeys(places[metric, label].unranked for label in block.explainers):
+            if reason:
+                concerned.setdefault(("–", f"no rank: {reason}"), []).append(metric)
+    texts = [f"{mark} {', '.join(who)}: {text}" for (mark, text), who in concerned.items()]
+    return [f"- {markdown_text(text)}" for text in texts]
 
 
-def _comparable(block: Block, metric: str) -> bool:
-    """Whether the metric ranks explainers: costs are ranked by their means but not tested, samples share a call."""
-    cells = block.cells[(block.cells["metric"] == metric) & (block.cells["status"] == "ok")]
-    return bool(block.better(metric)) and (cells["kind"] != "cost").all() and (cells["unranked"] == "").all()
+class Formatted(str):
+    """Text that is Markdown already."""
 
 
-def _marks(matrix: Matrix | None, controls: frozenset[str]) -> tuple[dict[str, str], set[str], str | None]:
-    """Letters, those not shown to be worse than the best, and the best."""
-    if matrix is None or matrix.values.shape[1] < 2 or len(matrix.complete) < 2:
-        return {}, set(), None
-    best = best_of(matrix.signed, [n for n in matrix.signed if n not in controls] or list(matrix.signed))
-    return letters(matrix), not_worse(matrix, best), best
-
-
-def _entry(block: Block, metric: str, name: str, marks: dict[str, str], near: set[str], best: str | None) -> Entry:
-    row = block.cell(metric, name)
-    if row is None:
-        return Entry("·", hole=True, note="not measured in this run")
-    if row["status"] != "ok":
-        return Entry(
-            HOLES.get(row["status"], str(row["status"])), hole=True, note=str(row["error"] or "no reason given")
-        )
-    notes = _notes(row)
-    if not np.isfinite(row["value"]):
-        return Entry("undefined", hole=True, note="\n".join(notes) or "no sample has a valid score")
-    shown = count if metric in COUNTS else significant
-    standing = "best" if name == best else "near" if name in near else ""
-    return Entry(
-        shown(row["value"]),
-        _interval(row, shown),
-        _rank(block, metric, row),
-        marks.get(name, ""),
-        standing,
-        float(row["value"]),
-        note="\n".join(notes),
-    )
-
-
-def _interval(row: dict, shown) -> str:
-    there = np.isfinite(row["ci_low"]) and row["metric"] not in COUNTS
-    same = row["kind"] == "cost" and row["ci_low"] == row["ci_high"]
-    return f"[{shown(row['ci_low'])}, {shown(row['ci_high'])}]" if there and not same else ""
-
-
-def _rank(block: Block, metric: str, row: dict) -> str:
-    if not block.better(metric) or row["caveat"]:
-        return ""
-    return "–" if pd.isna(row["rank"]) else f"{row['rank']:.0f}"
-
-
-def _notes(row: dict) -> list[str]:
-    total = int(row["n"] + row["n_invalid"])
-    notes = [f"{int(row['n_invalid'])} of {total} samples without a valid score"] if row["n_invalid"] else []
-    notes += [str(row["error"])] if row["n_invalid"] and row["error"] else []
-    notes += [f"flag: {flag}" for flag in flag_list(row["flags"])]
-    return notes + ([f"no rank: {row['unranked']}"] if row["unranked"] else [])
-
-
-@cache
-def marks_explained() -> str:
-    """What the marks of the leaderboard mean, in a paragraph."""
-    return (
-        "Mean over samples with its 95 % interval (BCa bootstrap), rank after #. Bold: the best explainer that is no "
-        "control; underlined: not shown to be worse than it (paired tests, Holm at 5 %). Explainers that share a "
-        "letter are not shown to differ. * has a note. A rank of – means that the cells cannot be compared, for "
-        "instance because their numbers of valid samples differ; costs are ranked but not tested."
-    )
+def markdown_rows(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A table in Markdown; all text that is not ``Formatted`` is escaped."""
+    shown = lambda cell: cell if isinstance(cell, Formatted) else markdown_text(cell)
+    line = lambda cells: f"| {' | '.join(map(shown, cells))} |"
+    return [line(heads), f"|{' --- |' * len(heads)}", *map(line, rows)]

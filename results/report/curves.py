@@ -4,34 +4,33 @@ Single samples are kept in 16 bits of the metric's range, as many as fit, so tha
 """
 
 import base64
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
+from harness.results.sample_curves import band
 
 MOST_SAMPLES = 40  # whose own curves are kept, the first ones
-MOST_BYTES = 3 << 20  # of single curves on a page
+MOST_CURVE_BYTES = 3 << 20  # of single curves on a page
 GAP = 65535
-NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 Own = tuple[list[str], np.ndarray, np.ndarray]
 
 
-def curves_of(block: Block, budget: int = MOST_BYTES) -> list[dict[str, Any]]:
+def curves_of(block: ReportBlock, budget: int = MOST_CURVE_BYTES) -> list[dict[str, Any]]:
     """One entry per metric with curves; ``budget`` bytes for all single curves of the block."""
     rows = block.scores[block.scores["curve"].notna()]
     stacks = {metric: _stacked(block, of_metric) for metric, of_metric in rows.groupby("metric", observed=True)}
     stacks = {metric: stacks[metric] for metric in block.metrics if stacks.get(metric)}
     points = sum(values.shape[1] for stack in stacks.values() for *_, values in stack.values())
-    kept = min(MOST_SAMPLES, int(budget / max(1, points * 2)))
-    return [_metric(block, metric, stack, kept) for metric, stack in stacks.items()]
+    count_kept = min(MOST_SAMPLES, int(budget / max(1, points * 2)))
+    return [_curves_of_metric(block, metric, stack, count_kept) for metric, stack in stacks.items()]
 
 
-def _stacked(block: Block, rows: pd.DataFrame) -> dict[str, Own]:
+def _stacked(block: ReportBlock, rows: pd.DataFrame) -> dict[str, Own]:
     """Explainer to its samples, their scores and curves (S, K), padded by NaN where some are shorter."""
-    found = {}
+    stacks_by_name = {}
     for name, own in rows.groupby("explainer", observed=True):
         long = max(map(len, own["curve"]))
         if long > 1:
@@ -39,11 +38,15 @@ def _stacked(block: Block, rows: pd.DataFrame) -> dict[str, Own]:
             for place, curve in enumerate(own["curve"]):
                 values[place, : len(curve)] = curve
             scores = own["value"].to_numpy(dtype=float)
-            found[str(name)] = list(own["sample"].astype(str)), scores, np.where(np.isfinite(values), values, np.nan)
-    return {name: found[name] for name in block.explainers if name in found}
+            stacks_by_name[str(name)] = (
+                list(own["sample"].astype(str)),
+                scores,
+                np.where(np.isfinite(values), values, np.nan),
+            )
+    return {name: stacks_by_name[name] for name in block.explainers if name in stacks_by_name}
 
 
-def _metric(block: Block, metric: str, stack: dict[str, Own], kept: int) -> dict[str, Any]:
+def _curves_of_metric(block: ReportBlock, metric: str, stack: dict[str, Own], count_kept: int) -> dict[str, Any]:
     everything = np.concatenate([values.ravel() for *_, values in stack.values()])
     finite = everything[np.isfinite(everything)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -56,37 +59,30 @@ def _metric(block: Block, metric: str, stack: dict[str, Own], kept: int) -> dict
         "low": low,
         "high": high,
         "control": control,
-        "explainers": [_explainer(block, name, own, low, high, kept) for name, own in stack.items()],
+        "explainers": [_curves_of_explainer(block, name, own, low, high, count_kept) for name, own in stack.items()],
     }
 
 
-def _explainer(block: Block, name: str, own: Own, low: float, high: float, kept: int) -> dict[str, Any]:
+def _curves_of_explainer(
+    block: ReportBlock, name: str, own: Own, low: float, high: float, count_kept: int
+) -> dict[str, Any]:
     samples, scores, values = own
     mean, half = band(values)
-    single = values[:kept]
+    single = values[:count_kept]
     steps = np.where(np.isnan(single), GAP, np.rint((np.nan_to_num(single) - low) / (high - low) * (GAP - 1)))
     return {
         "name": name,
         "control": name in block.controls,
         "n": len(values),
         "points": values.shape[1],
-        "mean": _plain(mean),
-        "half": _plain(half),
-        "samples": samples[:kept],
-        "values": _plain(scores[:kept]),
+        "mean": _four_digits(mean),
+        "half": _four_digits(half),
+        "samples": samples[:count_kept],
+        "values": _four_digits(scores[:count_kept]),
         "single": base64.b64encode(steps.astype("<u2").tobytes()).decode(),
     }
 
 
-def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and half the width of its 95 % interval (normal) at each point of curves (S, K); NaN where not known."""
-    count = np.isfinite(values).sum(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of points at which no or one sample has a value
-        half = NORMAL * np.nanstd(values, 0, ddof=1) / np.sqrt(count)
-        return np.nanmean(values, 0), np.where(count > 1, half, np.nan)
-
-
-def _plain(values: np.ndarray) -> list[float | None]:
+def _four_digits(values: np.ndarray) -> list[float | None]:
     """Numbers of four digits, None for what is not finite."""
     return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]

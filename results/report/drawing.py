@@ -43,30 +43,30 @@ class Scale:
     @property
     def ticks(self) -> list[float]:
         """A handful of round values within the scale."""
-        return _decades(self.low, self.high) if self.log else _steps(self.low, self.high)
+        return _log_ticks(self.low, self.high) if self.log else _even_ticks(self.low, self.high)
 
 
-def _steps(low: float, high: float) -> list[float]:
+def _even_ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = min((power * factor for factor in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / rough)))
     return [float(f"{number * step:.10g}") for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _decades(low: float, high: float) -> list[float]:
+def _log_ticks(low: float, high: float) -> list[float]:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):
-        found = [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
-        if len(found) > 3:
+        ticks = [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
+        if len(ticks) > 3:
             break
-    return found if len(found) > 2 else _steps(low, high)
+    return ticks if len(ticks) > 2 else _even_ticks(low, high)
 
 
 def spanning(values: Sequence[float], start: float, end: float, *, log: bool = False) -> Scale:
     """A scale that holds all finite values with a little room."""
-    found = np.array([value for value in values if value is not None and np.isfinite(value)], dtype=float)
-    found = found[found > 0] if log else found
-    low, high = (found.min(), found.max()) if len(found) else (1.0, 10.0)
+    known = np.array([value for value in values if value is not None and np.isfinite(value)], dtype=float)
+    known = known[known > 0] if log else known
+    low, high = (known.min(), known.max()) if len(known) else (1.0, 10.0)
     if log:
         room = max(1.25, (high / low) ** 0.06)
         return Scale(low / room, high * room, start, end, True)
@@ -76,7 +76,7 @@ def spanning(values: Sequence[float], start: float, end: float, *, log: bool = F
 
 @dataclass
 class Plot:
-    """A plot under way: marks are added, then ``svg`` gives it with its axes."""
+    """A plot: marks are added to it, then ``svg`` returns it with its axes."""
 
     x: Scale
     y: Scale
@@ -153,27 +153,27 @@ def number(value: float) -> str:
 def placed(
     points: Sequence[tuple[float, float, str]], right: float = WIDTH - RIGHT, *, size: float = 6.3
 ) -> list[tuple]:
-    """Where labels of points can stand without covering another: (x, y, anchor), None for those that find no room."""
+    """Positions (x, y, anchor) of points' labels that do not overlap, None for labels without room."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in points]
-    found = []
+    positions = []
     for x, y, text in points:
         wide = size * len(text)
         tries = [(x + dx, y + dy, anchor) for dx, dy, anchor in BESIDE]
-        boxes = [_box(*place, wide) for place in tries]
+        boxes = [_label_box(*place, wide) for place in tries]
         free = [
             i
             for i, box in enumerate(boxes)
-            if box[0] > LEFT and box[2] < right and not any(_over(box, other) for other in taken)
+            if box[0] > LEFT and box[2] < right and not any(_overlap(box, other) for other in taken)
         ]
-        found.append(tries[free[0]] if free else None)
+        positions.append(tries[free[0]] if free else None)
         taken += [boxes[free[0]]] if free else []
-    return found
+    return positions
 
 
-def _box(x: float, y: float, anchor: str, wide: float) -> tuple[float, float, float, float]:
+def _label_box(x: float, y: float, anchor: str, wide: float) -> tuple[float, float, float, float]:
     left = x - {"start": 0, "end": wide, "middle": wide / 2}[anchor]
     return left, y - 10, left + wide, y + 3
 
 
-def _over(a: tuple, b: tuple) -> bool:
+def _overlap(a: tuple, b: tuple) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

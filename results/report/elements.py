@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.markup import Raw, soft, tag
 
 
@@ -36,7 +36,7 @@ class Cell:
     tip: str = ""
 
 
-def table(
+def html_table(
     caption: str,
     heads: Sequence[Head],
     rows: Sequence[Sequence[Any]],
@@ -46,11 +46,11 @@ def table(
     row_classes: Sequence[str] = (),
 ) -> Raw:
     """A table that sorts by its headings; the first cell of a row is its heading."""
-    top = tag("tr", [_head(head) for head in heads])
+    top = tag("tr", [_table_head(head) for head in heads])
     body = [
         tag(
             "tr",
-            [_cell(cell, head, place == 0) for place, (cell, head) in enumerate(zip(row, heads, strict=True))],
+            [_table_cell(cell, head, place == 0) for place, (cell, head) in enumerate(zip(row, heads, strict=True))],
             class_=row_classes[number] or None if row_classes else None,
         )
         for number, row in enumerate(rows)
@@ -61,7 +61,7 @@ def table(
     return tag("div", inner, class_="scroll", tabindex=0, role="region", aria_label=caption)
 
 
-def _head(head: Head) -> Raw:
+def _table_head(head: Head) -> Raw:
     inner = [tag("span", soft(head.text)), tag("span", class_="mark", aria_hidden="true")]
     below = tag("span", head.below, class_="below") if head.below else ""
     return tag(
@@ -75,7 +75,7 @@ def _head(head: Head) -> Raw:
     )
 
 
-def _cell(cell: Any, head: Head, first: bool) -> Raw:
+def _table_cell(cell: Any, head: Head, first: bool) -> Raw:
     cell = cell if isinstance(cell, Cell) else Cell(cell, cell if isinstance(cell, str) else None)
     classes = f"{'number' if head.numeric else ''} {cell.classes}".strip()
     about = {
@@ -114,16 +114,16 @@ def section(name: str, title: str, about: Any, body: Any) -> Raw:
     return tag("section", tag("h2", title, id=f"{name}-title"), lead, body, id=name, aria_labelledby=f"{name}-title")
 
 
-def of_block(block: Block, body: Any, *, several: bool) -> Raw:
+def of_block(block: ReportBlock, body: Any, *, several: bool) -> Raw:
     """A block's part of a section; it has a heading where there are several blocks."""
     return tag("div", tag("h3", block.heading) if several else "", body, class_="block", data_block=block.key)
 
 
 def note(text: Any) -> Raw:
-    """A remark in place of what is not there."""
+    """A remark where there is nothing to show."""
     return tag("p", text, class_="note")
 
 
 def folded(summary: Any, body: Any, *, opened: bool = False) -> Raw:
-    """What opens on a click."""
+    """A part that opens on a click."""
     return tag("details", tag("summary", summary), body, open=opened)

@@ -10,12 +10,12 @@ import pandas as pd
 
 from harness.results import words
 from harness.results.report import tiles
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
 from harness.results.report.elements import note
-from harness.results.report.kept import Kept, kept_of
 from harness.results.report.known import known_of, place_of
 from harness.results.report.markup import Raw, soft, tag
+from harness.results.report.run_maps import RunMaps, maps_of_block
 
 MOST_TILES, MOST_SAMPLES, FEW_SAMPLES = 400, 16, 8
 NO_MAPS = "The run kept no maps, so there is nothing to show."
@@ -23,47 +23,47 @@ NO_MAPS = "The run kept no maps, so there is nothing to show."
 
 @dataclass(frozen=True)
 class Gallery:
-    """A block's gallery: its part of the page, and by tile its title and its words (``title says trust``)."""
+    """A block's gallery: its part of the page, and per tile its texts (``title says trust``)."""
 
     part: Raw
     tiles: dict[str, dict[str, str]]
 
 
-def gallery(block: Block, most_tiles: int = MOST_TILES) -> Gallery:
+def gallery(block: ReportBlock, most_tiles: int = MOST_TILES) -> Gallery:
     """The gallery of a block; where no maps were kept it says so."""
-    kept = kept_of(block.directory, block.model, block.dataset, block.protocol)
-    if kept is None or not kept.maps or not kept.samples:
-        reason = "".join(f" {each}." for each in kept.unread) if kept else ""
+    run_maps = maps_of_block(block.directory, block.model, block.dataset, block.protocol)
+    if run_maps is None or not run_maps.maps or not run_maps.samples:
+        reason = "".join(f" {each}." for each in run_maps.unread) if run_maps else ""
         return Gallery(note(NO_MAPS + reason), {})
-    explainers = [name for name in block.explainers if name in kept.maps]
+    explainers = [name for name in block.explainers if name in run_maps.maps]
     if not explainers:
-        return Gallery(note("The maps that were kept are of explainers that the run has no cells of."), {})
+        return Gallery(note("The maps that the run kept are of explainers without a cell."), {})
     values = _sample_values(block, explainers)
-    extremes = _extremes(block, kept, explainers, values)
-    chosen = _chosen(kept, extremes, max(1, min(MOST_SAMPLES, most_tiles // len(explainers))))
-    view = _View(block, kept, explainers, values, extremes)
-    make = view.passages if kept.modality == "tokens" else view.grid
+    extremes = _best_and_worst(block, run_maps, explainers, values)
+    chosen = _chosen_places(run_maps, extremes, max(1, min(MOST_SAMPLES, most_tiles // len(explainers))))
+    view = _View(block, run_maps, explainers, values, extremes)
+    make = view.passages if run_maps.modality == "tokens" else view.grid
     body = make(chosen)
     about = tag(
         "p",
-        f"{len(chosen)} of {len(kept.samples)} samples whose maps were kept. ",
-        _colours(kept),
-        f" ▲ best and ▼ worst of these by {block.headline} for an explainer." if extremes else "",
-        " Choose a tile for what it says in words.",
+        f"{len(chosen)} of {len(run_maps.samples)} samples with maps. ",
+        _colours(run_maps),
+        f" ▲ marks an explainer's best and ▼ its worst of these samples by {block.headline}." if extremes else "",
+        " Click a tile to read the explanation in words.",
         class_="lead",
     )
-    unread = [note(text) for text in kept.unread]
+    unread = [note(text) for text in run_maps.unread]
     return Gallery(tag("div", about, body, unread), view.tiles)
 
 
-def _colours(kept: Kept) -> str:
+def _colours(run_maps: RunMaps) -> str:
     signed = "Red speaks for the class, blue against it. "
-    unsigned = set(kept.maps) - kept.signed
+    unsigned = set(run_maps.maps) - run_maps.signed
     plain = "Maps without a sign show strength only." if unsigned else ""
-    return (signed if kept.signed else "") + plain
+    return (signed if run_maps.signed else "") + plain
 
 
-def _sample_values(block: Block, explainers: Sequence[str]) -> pd.DataFrame:
+def _sample_values(block: ReportBlock, explainers: Sequence[str]) -> pd.DataFrame:
     """The headline metric's scores, samples down and explainers across, signed so that higher is better."""
     if block.headline is None:
         return pd.DataFrame()
@@ -72,9 +72,11 @@ def _sample_values(block: Block, explainers: Sequence[str]) -> pd.DataFrame:
     return found.set_axis(found.index.astype(str))
 
 
-def _extremes(block: Block, kept: Kept, explainers: Sequence[str], values: pd.DataFrame) -> dict[tuple[str, str], str]:
+def _best_and_worst(
+    block: ReportBlock, run_maps: RunMaps, explainers: Sequence[str], values: pd.DataFrame
+) -> dict[tuple[str, str], str]:
     """(explainer, sample) to ``best`` or ``worst`` among the samples that maps were kept of."""
-    there = values.loc[[id_of(sample) for sample in kept.samples if id_of(sample) in values.index]]
+    there = values.loc[[id_of(sample) for sample in run_maps.samples if id_of(sample) in values.index]]
     found = {}
     for name in explainers:
         own = there[name].dropna() if name in there else pd.Series(dtype=float)
@@ -83,11 +85,11 @@ def _extremes(block: Block, kept: Kept, explainers: Sequence[str], values: pd.Da
     return found
 
 
-def _chosen(kept: Kept, extremes: dict[tuple[str, str], str], most: int) -> list[int]:
+def _chosen_places(run_maps: RunMaps, extremes: dict[tuple[str, str], str], most: int) -> list[int]:
     """Places of the samples shown: those that are the best or worst case of most explainers, then the first."""
     votes = Counter(sample for _, sample in extremes)
-    order = sorted(range(len(kept.samples)), key=lambda place: (-votes[id_of(kept.samples[place])], place))
-    voted = [place for place in order if votes[id_of(kept.samples[place])]]
+    order = sorted(range(len(run_maps.samples)), key=lambda place: (-votes[id_of(run_maps.samples[place])], place))
+    voted = [place for place in order if votes[id_of(run_maps.samples[place])]]
     return sorted(order[: min(most, max(FEW_SAMPLES, len(voted)))])
 
 
@@ -97,10 +99,18 @@ def id_of(sample: dict[str, Any]) -> str:
 
 
 class _View:
-    """Draws tiles, and remembers what each of them says."""
+    """Draws tiles, and collects their texts."""
 
-    def __init__(self, block: Block, kept: Kept, explainers: list[str], values: pd.DataFrame, extremes: dict) -> None:
-        self.block, self.kept, self.explainers, self.values, self.extremes = block, kept, explainers, values, extremes
+    def __init__(
+        self, block: ReportBlock, run_maps: RunMaps, explainers: list[str], values: pd.DataFrame, extremes: dict
+    ) -> None:
+        self.block, self.run_maps, self.explainers, self.values, self.extremes = (
+            block,
+            run_maps,
+            explainers,
+            values,
+            extremes,
+        )
         self.known = {name: known_of(block, name) for name in explainers}
         self.tiles: dict[str, dict[str, str]] = {}
 
@@ -124,7 +134,7 @@ class _View:
             )
             for place in chosen
         ]
-        caption, kind = tag("caption", f"Maps of {self.block.heading}"), f"gallery {self.kept.modality}"
+        caption, kind = tag("caption", f"Maps of {self.block.heading}"), f"gallery {self.run_maps.modality}"
         inner = tag("table", caption, tag("thead", tag("tr", heads)), tag("tbody", rows), class_=kind)
         return tag("div", inner, class_="scroll", tabindex=0, role="region", aria_label="Maps")
 
@@ -144,16 +154,16 @@ class _View:
         )
 
     def _tile(self, place: int, name: str, wide: bool = False) -> Raw:
-        sample = self.kept.samples[place]
-        key, values = f"{self.block.key}-{place}-{self.explainers.index(name)}", self.kept.maps[name][place]
+        sample = self.run_maps.samples[place]
+        key, values = f"{self.block.key}-{place}-{self.explainers.index(name)}", self.run_maps.maps[name][place]
         self.tiles[key] = {
             "title": f"{name} on {id_of(sample)}",
-            "says": said(self.kept, place, name),
+            "says": map_in_words(self.run_maps, place, name),
             "trust": words.trust(replace(self.known[name], **place_of(self.block, name, id_of(sample)))),
         }
         extreme = self.extremes.get((name, id_of(sample)))
         mark = tag("span", {"best": "▲ best", "worst": "▼ worst"}[extreme], class_="extreme") if extreme else ""
-        value = _own_value(self.values, name, id_of(sample), self.block)
+        value = _shown_score(self.values, name, id_of(sample), self.block)
         below = tag("span", [mark, " " if extreme else "", number(value) if value is not None else ""])
         picture = self._picture(place, name, values)
         who = tag("span", f"{name}: ", class_="who") if wide else ""
@@ -171,63 +181,75 @@ class _View:
         )
 
     def _picture(self, place: int, name: str, values: np.ndarray) -> Raw:
-        kept, signed, about = self.kept, name in self.kept.signed, f"map of {name}"
+        run_maps, signed, about = self.run_maps, name in self.run_maps.signed, f"map of {name}"
         if not np.isfinite(values).all():
             return tag("span", "not finite", class_="hole")
-        if kept.modality == "image":
-            return tiles.heat(None if kept.inputs is None else kept.inputs[place], _flat(values), signed, about)
-        if kept.modality == "tokens" and kept.tokens:
-            return tiles.passage(kept.tokens[place], values, signed)
-        if kept.modality == "series" and kept.inputs is not None:
-            return tiles.series(kept.inputs[place], values.reshape(-1), signed, about)
-        return tiles.bars(unit_names(kept, values), values.reshape(-1), signed, about)
+        if run_maps.modality == "image":
+            return tiles.heat(
+                None if run_maps.inputs is None else run_maps.inputs[place], _summed_channels(values), signed, about
+            )
+        if run_maps.modality == "tokens" and run_maps.tokens:
+            return tiles.passage(run_maps.tokens[place], values, signed)
+        if run_maps.modality == "series" and run_maps.inputs is not None:
+            return tiles.series(run_maps.inputs[place], values.reshape(-1), signed, about)
+        return tiles.bar_tile(unit_names(run_maps, values), values.reshape(-1), signed, about)
 
     def _input(self, place: int) -> Raw | str:
-        kept = self.kept
-        if kept.inputs is None or kept.modality not in ("image", "series"):
+        run_maps = self.run_maps
+        if run_maps.inputs is None or run_maps.modality not in ("image", "series"):
             return ""
-        about = f"input {id_of(kept.samples[place])}"
-        draw = tiles.photo if kept.modality == "image" else lambda x, text: tiles.series(x, None, True, text)
-        return draw(kept.inputs[place], about)
+        about = f"input {id_of(run_maps.samples[place])}"
+        draw = tiles.photo if run_maps.modality == "image" else lambda x, text: tiles.series(x, None, True, text)
+        return draw(run_maps.inputs[place], about)
 
     def _caption(self, place: int) -> Raw:
-        sample = self.kept.samples[place]
+        sample = self.run_maps.samples[place]
         label, prediction, sure = (sample.get(name) for name in ("label", "prediction", "confidence"))
         wrong = label is not None and prediction is not None and label != prediction
-        told = [] if label is None else [f"label {label}"]
-        told += [] if prediction is None else [f"predicted {prediction}" + (f" ({sure:.2f})" if _number(sure) else "")]
-        return tag("span", id_of(sample), tag("span", ", ".join(told), class_="word" + (" wrong" if wrong else "")))
+        words_below = [] if label is None else [f"label {label}"]
+        words_below += (
+            []
+            if prediction is None
+            else [f"predicted {prediction}" + (f" ({sure:.2f})" if _is_finite_number(sure) else "")]
+        )
+        return tag(
+            "span", id_of(sample), tag("span", ", ".join(words_below), class_="word" + (" wrong" if wrong else ""))
+        )
 
 
-def _number(value: Any) -> bool:
+def _is_finite_number(value: Any) -> bool:
     return isinstance(value, int | float) and bool(np.isfinite(value))
 
 
-def _flat(values: np.ndarray) -> np.ndarray:
+def _summed_channels(values: np.ndarray) -> np.ndarray:
     """A map as (h, w), channels summed where they are units of their own."""
     return values.sum(0) if values.ndim == 3 else values
 
 
-def unit_names(kept: Kept, values: np.ndarray) -> list[str]:
+def unit_names(run_maps: RunMaps, values: np.ndarray) -> list[str]:
     """Names of a map's units, or their numbers where they have no names or not one each."""
-    named = [str(name) for name in kept.unit_names or ()]
+    named = [str(name) for name in run_maps.unit_names or ()]
     return named if len(named) == values.size else [f"unit {place}" for place in range(values.size)]
 
 
-def said(kept: Kept, place: int, name: str) -> str:
+def map_in_words(run_maps: RunMaps, place: int, name: str) -> str:
     """What an explainer's map says of a kept sample."""
-    values, sample = kept.maps[name][place], kept.samples[place]
+    values, sample = run_maps.maps[name][place], run_maps.samples[place]
     target = sample.get("target")
-    about = {"signed": name in kept.signed, "target": "the class" if target is None else f"{target}"}
-    if kept.modality == "image":
-        return words.says(_flat(values), **about)
-    if kept.modality == "series":
+    about = {"signed": name in run_maps.signed, "target": "the class" if target is None else f"{target}"}
+    if run_maps.modality == "image":
+        return words.says(_summed_channels(values), **about)
+    if run_maps.modality == "series":
         return words.says(values.reshape(-1), **about)
-    names = (kept.tokens or [])[place] if kept.modality == "tokens" and kept.tokens else unit_names(kept, values)
+    names = (
+        (run_maps.tokens or [])[place]
+        if run_maps.modality == "tokens" and run_maps.tokens
+        else unit_names(run_maps, values)
+    )
     return words.says(values.reshape(-1)[: len(names)], names=names, **about)
 
 
-def _own_value(values: pd.DataFrame, name: str, sample: str, block: Block) -> float | None:
+def _shown_score(values: pd.DataFrame, name: str, sample: str, block: ReportBlock) -> float | None:
     if name not in values or sample not in values.index or not np.isfinite(values.loc[sample, name]):
         return None
     sign = -1 if block.better(block.headline) == "lower" else 1

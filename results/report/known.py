@@ -1,6 +1,5 @@
-"""What is known of an explainer and of its score on a sample: what the words on trust rest on."""
+"""What is known of an explainer and of its score on a sample, from which the words on trust are made."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,59 +7,54 @@ import pandas as pd
 
 from harness.results import words
 from harness.results.footnotes import flag_list
-from harness.results.frames import audit_of
+from harness.results.frames import audit_of, median_of
 from harness.results.pairs import ALPHA
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 
 
-def trust_in(block: Block, name: str, sample: str) -> words.Trust:
-    """What is known of an explainer and of its score on a sample."""
-    return replace(known_of(block, name), **place_of(block, name, sample))
-
-
-def known_of(block: Block, name: str) -> words.Trust:
+def known_of(block: ReportBlock, name: str) -> words.Trust:
     """What is known of an explainer, whatever the sample."""
     sanity = block.sanity.loc[name] if name in block.sanity.index else {"verdict": "", "reason": ""}
     text = lambda value: value if isinstance(value, str) else ""
     cells = block.cells[block.cells["label"] == name]
     audit = next((audit_of(audit) for audit in cells["audit"] if audit_of(audit)), {})
-    error = (audit.get("completeness_error") or {}).get("median")
+    error = median_of(audit.get("completeness_error"))
     return words.Trust(
         flags=tuple(dict.fromkeys(flag for flags in cells["flags"] for flag in flag_list(flags))),
-        completeness_error=float("nan") if error is None else float(error),
+        completeness_error=float("nan") if error is None else error,
         sanity=text(sanity["verdict"]),
         reason=text(sanity["reason"]),
         is_control=name in block.controls,
-        **_standing(block, name),
+        **_headline_scores(block, name),
     )
 
 
-def _standing(block: Block, name: str) -> dict[str, Any]:
+def _headline_scores(block: ReportBlock, name: str) -> dict[str, Any]:
     """The explainer's headline score against the best control's."""
     metric = block.headline
     cell = block.cell(metric, name) if metric else None
     if cell is None or cell["status"] != "ok":
         return {"metric": metric}
-    found = {"metric": metric, "mean": cell["value"], "low": cell["ci_low"], "high": cell["ci_high"]}
+    scores = {"metric": metric, "mean": cell["value"], "low": cell["ci_low"], "high": cell["ci_high"]}
     beside = block.standing
     there = [each for each in beside.index if each in block.controls]
     if not there:
-        return found
+        return scores
     control = beside.loc[there, "mean"].idxmax()
     row = block.cell(metric, control)
-    found |= {
+    scores |= {
         "control": control,
         "control_mean": row["value"],
         "control_low": row["ci_low"],
         "control_high": row["ci_high"],
     }
     if name in beside.index and name not in block.controls and np.isfinite(beside.loc[name, "p_control"]):
-        found["beats"] = bool(beside.loc[name, "p_control"] < ALPHA and beside.loc[name, "vs_control"] > 0)
-    return found
+        scores["beats"] = bool(beside.loc[name, "p_control"] < ALPHA and beside.loc[name, "vs_control"] > 0)
+    return scores
 
 
-def place_of(block: Block, name: str, sample: str) -> dict[str, Any]:
-    """The sample's own score, and its place from the worst."""
+def place_of(block: ReportBlock, name: str, sample: str) -> dict[str, Any]:
+    """The score of the sample, and its place among all samples from the worst."""
     if block.headline is None:
         return {}
     matrix = block.matrices[block.headline]

@@ -1,4 +1,4 @@
-"""HTML and SVG from Python in which text cannot become markup: all that is not ``Raw`` is escaped."""
+"""HTML and SVG from Python; all text that is not ``Raw`` is escaped, so that it cannot become markup."""
 
 import html
 import json
@@ -38,12 +38,9 @@ def soft(text: Any) -> Raw:
     return Raw(escaped(text).replace("_", "_<wbr/>"))
 
 
-def joined(parts: list[Any], between: str = ", ", last: str | None = None) -> Raw:
-    """Parts with a text between them, another before the last: ``a, b and c``."""
-    texts = [escaped(part) for part in parts]
-    if last is not None and len(texts) > 1:
-        texts = [*texts[:-2], Raw(texts[-2] + escaped(last) + texts[-1])]
-    return Raw(escaped(between).join(texts))
+def joined(parts: list[Any], between: str) -> Raw:
+    """Parts with a text between them."""
+    return Raw(escaped(between).join(escaped(part) for part in parts))
 
 
 def script_data(name: str, value: Any) -> Raw:

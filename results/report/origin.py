@@ -1,102 +1,136 @@
-"""What a block's numbers depend on and how to get them again: command, code, devices, libraries, settings."""
+"""What a block's numbers depend on and how to reproduce them: command, code, devices, libraries, settings."""
 
 import json
 import re
-import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import printable
+from harness.errors import UserError
+from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 from harness.results.frames import configured
-from harness.results.report.blocks import Block, protocol_text
-from harness.results.report.elements import folded
+from harness.results.report.blocks import ReportBlock, protocol_text
+from harness.results.report.elements import folded, note
 from harness.results.report.markup import Raw, tag
+from harness.results.report.overrides import Unwritable, override_key, override_value, shell_word
 
-LEFT_OUT = ("name",)
+SIMPLE_LABEL = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)  # a label that can be a step of an override's path
 
 
-def command(block: Block) -> str:
-    """A command that asks for the block's cells again: its choices, with every option that differs from the default."""
-    first = block.cells.iloc[0]["config"]
-    parts = [f"run={block.run}"]
+def command(block: ReportBlock) -> str:
+    """A command that asks for the block's cells again: its choices, with every option that differs from the default.
+
+    Options that no override can hold are left out, and named by ``unwritten``.
+    """
+    parts = [f"run={override_value(block.run)}", *_overrides(block)[0]]
+    return " ".join(["harness run", *map(shell_word, parts)])
+
+
+def unwritten(block: ReportBlock) -> list[str]:
+    """The options that the command cannot hold, and why."""
+    return _overrides(block)[1]
+
+
+def _overrides(block: ReportBlock) -> tuple[list[str], list[str]]:
+    """The overrides that give the block's configuration, and the options that none can give."""
+    first, left_out = block.cells.iloc[0]["config"], []
+    parts: list[str] = []
     for group in ("model", "dataset"):
-        parts += _single(group, configured(first, group))
-    for group, column in (("explainer", "explainer"), ("metric", "metric")):
-        parts += _several(group, block, column)
-    parts += [f"protocol.{name}={_text(value)}" for name, value in configured(first, "protocol").items()]
-    return " ".join(["harness run", *(shlex.quote(printable(part)) for part in parts)])
+        config = configured(first, group)
+        parts.append(f"{group}={override_value(config.get('name', '?'))}")
+        parts += _written(group, _own_options(group, config), left_out)
+    for group in ("explainer", "metric"):
+        parts += _several(group, block, left_out)
+    parts += _written("protocol", configured(first, "protocol"), left_out)
+    return parts, left_out
 
 
-def _single(group: str, config: dict[str, Any]) -> list[str]:
-    name = config.get("name", "?")
-    return [f"{group}={name}"] + [f"{group}.{key}={_text(value)}" for key, value in _options(group, config).items()]
-
-
-def _several(group: str, block: Block, column: str) -> list[str]:
-    configs = {row[column]: configured(row["config"], group) for row in block.cells.to_dict("records")}
-    plain = [label for label, config in configs.items() if config.get("name", label) == label]
-    parts = [f"{group}=[{','.join(plain)}]"]
+def _several(group: str, block: ReportBlock, left_out: list[str]) -> list[str]:
+    """Explainers or metrics: those whose label is their name as choices, others as items with a name."""
+    configs = {row[group]: configured(row["config"], group) for row in block.cells.to_dict("records")}
+    named = [label for label, config in configs.items() if config.get("name", label) == label]
+    parts = [f"{group}={override_value(named)}" if named else f"~{group}"]
     for label, config in configs.items():
-        options = _options(group, config)
-        if label in plain:
-            parts += [f"{group}.{label}.{key}={_text(value)}" for key, value in options.items()]
-        else:
-            whole = {"name": config.get("name"), **options}
-            parts.append(f"+{group}.{_text(label)}={{{','.join(f'{k}:{_text(v)}' for k, v in whole.items())}}}")
+        options = _own_options(group, config)
+        if label in named:
+            parts += _written(f"{group}.{label}", options, left_out)
+            continue
+        item = f"{{{','.join(_mapping_texts({'name': config.get('name'), **options}, f'{group} {label}', left_out))}}}"
+        step = SIMPLE_LABEL.fullmatch(label)
+        parts.append(f"+{group}.{label}={item}" if step else f"+{group}={{{_label_key(label)}:{item}}}")
     return parts
 
 
-def _options(group: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The options of a choice that are not the registered defaults; all of them where it is not registered."""
-    from harness import registry
+def _label_key(label: str) -> str:
+    """A label as a key; where no key can hold it another one, for cells do not depend on what an item is called."""
+    try:
+        return override_key(label)
+    except Unwritable:
+        return re.sub(r"\W+", "_", f"_{label}", flags=re.ASCII)
 
-    entries = {
-        "model": registry.MODELS,
-        "dataset": registry.DATASETS,
-        "explainer": registry.EXPLAINERS,
-        "metric": registry.METRICS,
-    }[group]
-    name = config.get("name")
-    defaults = entries[name].options if name in entries else {}
+
+def _written(path: str, options: Mapping[str, Any], left_out: list[str]) -> list[str]:
+    return [f"{path}.{name}={text}" for name, text in _option_texts(options, path, left_out)]
+
+
+def _mapping_texts(options: Mapping[str, Any], path: str, left_out: list[str]) -> list[str]:
+    return [f"{name}:{text}" for name, text in _option_texts(options, path, left_out)]
+
+
+def _option_texts(options: Mapping[str, Any], path: str, left_out: list[str]) -> Iterator[tuple[str, str]]:
+    """Options with their values as overrides hold them; what none can hold is named in ``left_out``."""
+    for name, value in options.items():
+        try:
+            yield name, override_value(value)
+        except Unwritable as error:
+            left_out.append(f"{path}.{name}: {error}")
+
+
+def _own_options(group: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a choice that are not the registered defaults; all of them where no defaults are known."""
+    registry = {"model": MODELS, "dataset": DATASETS, "explainer": EXPLAINERS, "metric": METRICS}[group]
     missing = object()
-    return {key: value for key, value in config.items() if key not in LEFT_OUT and defaults.get(key, missing) != value}
+    try:
+        defaults = registry[config.get("name")].options
+    except UserError:  # not registered, or of a library that is not installed here
+        defaults = {}
+    own = {key: value for key, value in config.items() if key != "name"}
+    return {key: value for key, value in own.items() if not _same_value(defaults.get(key, missing), value)}
 
 
-def _text(value: Any) -> str:
-    """A value as the command line takes it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    text = str(value)
-    return text if re.fullmatch(r"[\w.+-]+", text) else json.dumps(text)
+def _same_value(default: Any, value: Any) -> bool:
+    """Whether a value read from JSON is the default: 1 is not ``true``; a tuple was written as a list."""
+    default = list(default) if isinstance(default, tuple) else default
+    return default == value and isinstance(default, bool) == isinstance(value, bool)
 
 
-def facts(block: Block) -> list[tuple[str, str]]:
-    """Name and value of what the numbers depend on."""
+def origin_facts(block: ReportBlock) -> list[tuple[str, str]]:
+    """Names and values of what the numbers depend on."""
     cells = block.cells
     several = lambda name: ", ".join(dict.fromkeys(str(v) for v in cells[name].dropna() if str(v))) or "not known"
     dirty = set(cells["dirty"].dropna())
-    state = "with changes that are not committed" if True in dirty else "clean" if dirty else "state not known"
+    state = "with uncommitted changes" if True in dirty else "clean" if dirty else "state not known"
     commit = several("commit")
     return [
         ("run", block.run),
         ("protocol", protocol_text(block)),
         ("commit", f"{commit}, {state}" if commit != "not known" else commit),
-        ("measuring code (stick)", several("stick")),
-        ("measured code and weights (subject)", _few(several("subject"))),
+        ("code version of the measurement (stick)", several("stick")),
+        ("code and weights that were measured (subject)", _first_few(several("subject"))),
         ("device", several("device")),
         ("torch", several("torch")),
         ("scoring batch", several("batch_size")),
-        ("measured", _when(cells)),
+        ("measured", _measured_when(cells)),
         *_environments(block),
     ]
 
 
-def _few(text: str, most: int = 4) -> str:
+def _first_few(text: str, most: int = 4) -> str:
     parts = text.split(", ")
     return text if len(parts) <= most else f"{', '.join(parts[:most])} and {len(parts) - most} more"
 
 
-def _when(cells) -> str:
+def _measured_when(cells) -> str:
     times = sorted(str(time) for time in cells["finished"].dropna())
     if not times:
         return "not known"
@@ -104,16 +138,16 @@ def _when(cells) -> str:
     return f"{first} to {last} UTC"
 
 
-def _environments(block: Block) -> list[tuple[str, str]]:
+def _environments(block: ReportBlock) -> list[tuple[str, str]]:
     found = []
     for name in dict.fromkeys(block.cells["environment"].dropna()):
         path = block.directory / "environment" / f"{name}.json"
         if re.fullmatch(r"\w+", str(name)) and path.is_file():
-            found += [(key, _flat(value)) for key, value in _read(path).items() if key != "device"]
+            found += [(key, _in_one_line(value)) for key, value in _environment_facts(path).items() if key != "device"]
     return list(dict.fromkeys(found))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _environment_facts(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -121,25 +155,28 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _flat(value: Any) -> str:
+def _in_one_line(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_flat(each)}" for key, each in value.items()) or "none"
+        return ", ".join(f"{key} {_in_one_line(each)}" for key, each in value.items()) or "none"
     return str(value)
 
 
-def origin_part(block: Block) -> Raw:
+def origin_part(block: ReportBlock) -> Raw:
     """The command, the facts and, folded, every option."""
-    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts(block)]
+    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in origin_facts(block)]
     options = {
         group: {row[group]: configured(row["config"], group) for row in block.cells.to_dict("records")}
         for group in ("model", "dataset", "explainer", "metric")
     }
     text = json.dumps(options, indent=1, default=str, ensure_ascii=False)
     copy = tag("button", "Copy", type="button", class_="copy", data_copy=f"command-{block.key}")
+    lacking = unwritten(block)
+    beyond = f"No command line can hold these options, which Every option shows: {'; '.join(lacking)}."
     return tag(
         "div",
         tag("p", "This command measures the same cells:"),
         tag("div", tag("pre", tag("code", command(block), id=f"command-{block.key}")), copy, class_="command"),
+        note(beyond) if lacking else "",
         tag("dl", rows, class_="facts"),
         folded("Every option", tag("pre", text)),
     )

@@ -1,12 +1,12 @@
-"""The page: its sections in order, its style and scripts inlined, nothing fetched."""
+"""The page: its sections in order, with style and scripts inlined, so that it works offline."""
 
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
-from harness.results.report.blocks import Block
-from harness.results.report.board import Entry
-from harness.results.report.curves import MOST_BYTES, curves_of
+from harness.results.report.blocks import ReportBlock
+from harness.results.report.board import Places, leaderboard_part
+from harness.results.report.curves import MOST_CURVE_BYTES, curves_of
 from harness.results.report.elements import note, of_block, section
 from harness.results.report.gallery import Gallery
 from harness.results.report.markup import Raw, script_data, tag
@@ -14,19 +14,19 @@ from harness.results.report.origin import origin_part
 from harness.results.report.pictures import pictures_part
 from harness.results.report.plots import quality_cost
 from harness.results.report.relations import agreement_part, ranks_part, stability_part
-from harness.results.report.sections import failures_part, groups_part, leaderboard_part, sanity_part, verdict_part
+from harness.results.report.sections import failures_part, groups_part, sanity_part, verdict_part
 from harness.results.report.verdict import Verdict
 
 SCRIPTS = ("page.js", "tables.js", "curves.js", "gallery.js")
-# Of each section: its name, the word for it in the way around, its heading, and how to read it.
-SECTIONS = (
+# Of each section: its name, its word in the navigation, its heading, and how to read it.
+PAGE_SECTIONS = (
     ("verdict", "Verdict", "Verdict", ""),
     (
         "cost",
         "Cost",
         "Quality against cost",
         "Means with 95 % intervals. Hollow: controls, which do not look at the "
-        "model. The line is the Pareto front: nobody is both better and cheaper than those on it.",
+        "model. The line is the Pareto front: no explainer is both better and cheaper than one on it.",
     ),
     ("leaderboard", "Leaderboard", "Leaderboard", ""),
     ("ranks", "Ranks", "Ranks across models and data", "Explainers joined by a bar are not shown to differ."),
@@ -41,7 +41,7 @@ SECTIONS = (
         "curves",
         "Curves",
         "Curves",
-        "Mean over samples with its 95 % interval; dashed: the best control. Choose a panel for single samples.",
+        "Mean over samples with its 95 % interval; dashed: the best control. Click a panel to see single samples.",
     ),
     ("gallery", "Gallery", "Gallery", ""),
     ("pictures", "Pictures", "Pictures", ""),
@@ -49,15 +49,15 @@ SECTIONS = (
         "stability",
         "Stability",
         "Stability against the number of samples",
-        "Would fewer samples have given the same ranking? By all samples it agrees with itself by definition. Where "
-        "alpha has a *, below 0.4, single samples rank explainers differently.",
+        "Would fewer samples have given the same ranking? With all samples the ranking agrees with itself by "
+        "definition. A * marks an alpha below 0.4: there, single samples rank explainers differently.",
     ),
     ("sanity", "Sanity", "Sanity and audit", ""),
     (
         "groups",
         "Groups",
         "Gaps between groups",
-        "The largest difference between the means of groups of samples. A gap need not be the explainer's doing.",
+        "The largest difference between the means of groups of samples. A gap need not be caused by the explainer.",
     ),
     ("failures", "Failures", "Failures and skips", ""),
     ("origin", "Reproduce", "Environment and how to reproduce", ""),
@@ -66,14 +66,14 @@ SECTIONS = (
 
 def page(
     title: str,
-    blocks: Sequence[Block],
+    blocks: Sequence[ReportBlock],
     verdicts: Sequence[Verdict],
-    entries: Sequence[dict[tuple[str, str], Entry]],
+    boards: Sequence[Places],
     galleries: Sequence[Gallery],
     *,
     tell: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """The whole page as HTML; ``tell`` hears which section is made."""
+    """The whole page as HTML; ``tell`` is called with the heading of each section before it is made."""
     data = {"curves": [], "tiles": {key: tile for gallery in galleries for key, tile in gallery.tiles.items()}}
     whole = {
         "verdict": lambda: [verdict_part(each, len(blocks)) for each in verdicts],
@@ -82,9 +82,9 @@ def page(
     }
     of_each = {
         "cost": lambda i: _quality_cost(blocks[i]),
-        "leaderboard": lambda i: leaderboard_part(blocks[i], entries[i]),
+        "leaderboard": lambda i: leaderboard_part(blocks[i], boards[i]),
         "agreement": lambda i: agreement_part(blocks[i]),
-        "curves": lambda i: _curves(blocks[i], data, len(blocks)),
+        "curves": lambda i: _curves_part(blocks[i], data, len(blocks)),
         "gallery": lambda i: galleries[i].part,
         "stability": lambda i: stability_part(blocks[i]),
         "sanity": lambda i: sanity_part(blocks[i]),
@@ -93,63 +93,63 @@ def page(
         "origin": lambda i: origin_part(blocks[i]),
     }
     parts = []
-    for name, _, heading, lead in SECTIONS:
+    for name, _, heading, lead in PAGE_SECTIONS:
         tell(heading)
         own = (of_block(each, of_each[name](i), several=len(blocks) > 1) for i, each in enumerate(blocks))
         parts.append(section(name, heading, lead, whole[name]() if name in whole else list(own)))
     main = tag("main", parts if blocks else note("The run has no cells yet."))
-    return _document(title, [_top(title, blocks), _way_around(), main, _detail()], data)
+    return _document(title, [_page_top(title, blocks), _navigation(), main, _detail()], data)
 
 
 def _document(title: str, body: list[Raw], data: dict[str, Any]) -> str:
     tip = tag("div", id="tip", role="tooltip", hidden=True)
-    scripts = [script_data("report-data", data), *(Raw(f"<script>{_file(name)}</script>") for name in SCRIPTS)]
-    return f"<!doctype html>\n{tag('html', _head(title), tag('body', body, tip, scripts), lang='en')}\n"
+    scripts = [script_data("report-data", data), *(Raw(f"<script>{_packaged(name)}</script>") for name in SCRIPTS)]
+    return f"<!doctype html>\n{tag('html', _page_head(title), tag('body', body, tip, scripts), lang='en')}\n"
 
 
-def _way_around() -> Raw:
-    return tag("nav", [tag("a", word, href=f"#{name}") for name, word, *_ in SECTIONS], aria_label="Sections")
+def _navigation() -> Raw:
+    return tag("nav", [tag("a", word, href=f"#{name}") for name, word, *_ in PAGE_SECTIONS], aria_label="Sections")
 
 
 def _detail() -> Raw:
-    """What a tile of the gallery opens."""
+    """The dialog that a tile of the gallery opens."""
     close = tag("form", tag("button", "Close", class_="close"), method="dialog")
     return tag("dialog", close, tag("div", id="detail-body"), id="detail", aria_label="Explanation of one sample")
 
 
-def _quality_cost(block: Block) -> Raw:
-    made = quality_cost(block)
-    if made is None:
-        return note("This takes a headline metric and seconds_per_sample; add metric=cost.")
-    plot, front = made
-    return tag("figure", plot, tag("figcaption", f"Pareto front: {', '.join(front) or 'nobody'}."), class_="plot-box")
+def _quality_cost(block: ReportBlock) -> Raw:
+    plot_and_front = quality_cost(block)
+    if plot_and_front is None:
+        return note("This plot needs a headline metric and seconds_per_sample; add metric=cost.")
+    plot, front = plot_and_front
+    return tag("figure", plot, tag("figcaption", f"Pareto front: {', '.join(front) or 'none'}."), class_="plot-box")
 
 
-def _curves(block: Block, data: dict[str, Any], count: int) -> Raw:
-    found = curves_of(block, MOST_BYTES // count)
-    if not found:
+def _curves_part(block: ReportBlock, data: dict[str, Any], count: int) -> Raw:
+    curves = curves_of(block, MOST_CURVE_BYTES // count)
+    if not curves:
         return note("No metric of this run has a curve.")
-    places = range(len(data["curves"]), len(data["curves"]) + len(found))
-    data["curves"] += found
-    options = [tag("option", curves["metric"], value=place) for place, curves in zip(places, found, strict=True)]
+    places = range(len(data["curves"]), len(data["curves"]) + len(curves))
+    data["curves"] += curves
+    options = [tag("option", each["metric"], value=place) for place, each in zip(places, curves, strict=True)]
     pick = tag("label", tag("span", "Metric"), tag("select", options, class_="pick-curve"), class_="filter")
     tools, legend = tag("div", pick, class_="tools"), tag("p", class_="legend axis-name")
     single = tag("div", class_="single", aria_live="polite")
     return tag("div", tools, legend, tag("div", class_="panels"), single, class_="curves")
 
 
-def _head(title: str) -> Raw:
+def _page_head(title: str) -> Raw:
     return tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
-        Raw(f"<style>{_file('page.css')}</style>"),
+        Raw(f"<style>{_packaged('page.css')}</style>"),
     )
 
 
-def _top(title: str, blocks: Sequence[Block]) -> Raw:
+def _page_top(title: str, blocks: Sequence[ReportBlock]) -> Raw:
     sizes = [f"{b.samples} samples, {len(b.explainers)} explainers, {len(b.metrics)} metrics" for b in blocks[:1]]
     about = f"{blocks[0].heading}: {sizes[0]}" if len(blocks) == 1 else f"{len(blocks)} blocks"
     theme = tag("button", "Dark", type="button", id="theme", aria_pressed="false")
@@ -159,5 +159,5 @@ def _top(title: str, blocks: Sequence[Block]) -> Raw:
     return tag("header", tag("div", tag("h1", title), tag("p", about, class_="lead")), tools, class_="top")
 
 
-def _file(name: str) -> str:
+def _packaged(name: str) -> str:
     return resources.files("harness.results.report").joinpath(name).read_text(encoding="utf-8")

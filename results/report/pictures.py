@@ -7,42 +7,42 @@ from pathlib import Path
 
 from PIL import Image
 
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.elements import note
 from harness.results.report.markup import Raw, tag
 
-MOST_BYTES = 4 << 20  # of all of them; what does not fit is named
-WIDTH = 1200
+MOST_PICTURE_BYTES = 4 << 20  # of all pictures together; the names of those that do not fit are listed
+MOST_WIDTH = 1200
 NONE = "None were drawn; harness view draws curves, activations, features and more into the run's folder."
 
 
-def pictures_part(blocks: Sequence[Block]) -> Raw:
+def pictures_part(blocks: Sequence[ReportBlock]) -> Raw:
     """Figures of the runs' pictures, each once, as many as fit."""
-    paths = [path for folder in dict.fromkeys(block.directory for block in blocks) for path in _of_run(folder)]
+    paths = [path for folder in dict.fromkeys(block.directory for block in blocks) for path in _drawn_pictures(folder)]
     if not paths:
         return note(NONE)
-    figures, left, room = [], [], MOST_BYTES
+    figures, left, room = [], [], MOST_PICTURE_BYTES
     for path in paths:
-        encoded = _encoded(path)
+        encoded = _as_webp(path)
         if encoded is None or len(encoded) > room:
             left.append(path.name)
             continue
         room -= len(encoded)
-        figures.append(_figure(path, encoded))
-    rest = note(f"Not shown, for they are large or cannot be read: {', '.join(left)}.") if left else ""
+        figures.append(_captioned_figure(path, encoded))
+    rest = note(f"Not shown because they are too large or cannot be read: {', '.join(left)}.") if left else ""
     return tag("div", figures, rest, class_="pictures")
 
 
-def _of_run(folder: Path) -> list[Path]:
+def _drawn_pictures(folder: Path) -> list[Path]:
     return sorted((folder / "views").glob("*.png"))
 
 
-def _figure(path: Path, encoded: str) -> Raw:
+def _captioned_figure(path: Path, encoded: str) -> Raw:
     shown = tag("img", src=f"data:image/webp;base64,{encoded}", alt=path.stem, loading="lazy")
     return tag("figure", shown, tag("figcaption", path.name))
 
 
-def _encoded(path: Path) -> str | None:
+def _as_webp(path: Path) -> str | None:
     """A picture as WebP in base64, no wider than the page; None where it cannot be read."""
     try:
         with Image.open(path) as image:
@@ -50,7 +50,7 @@ def _encoded(path: Path) -> str | None:
             picture = image.convert("RGB")
     except (OSError, ValueError):
         return None
-    picture.thumbnail((WIDTH, 10 * WIDTH))
+    picture.thumbnail((MOST_WIDTH, 10 * MOST_WIDTH))
     buffer = BytesIO()
     picture.save(buffer, "WEBP", quality=88)
     return base64.b64encode(buffer.getvalue()).decode()

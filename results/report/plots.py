@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from harness.results.blocks import Across
+from harness.results.fonts import shortened
 from harness.results.numbers import significant
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import (
     BOTTOM,
     HEIGHT,
@@ -20,20 +21,20 @@ from harness.results.report.drawing import (
     spanning,
 )
 from harness.results.report.markup import Raw, tag
-from harness.results.report.verdict import COST
+from harness.results.report.verdict import COST_METRIC
 
-FLOOR = 1e-7  # seconds; what took less is drawn here
+LEAST_SECONDS = 1e-7  # seconds; smaller costs are drawn here
 
 
-def quality_cost(block: Block) -> tuple[Raw, list[str]] | None:
+def quality_cost(block: ReportBlock) -> tuple[Raw, list[str]] | None:
     """The headline metric against seconds a sample, and who is on the Pareto front; None where there are no points."""
-    points = _points(block)
+    points = _cost_points(block)
     if points.empty:
         return None
     better = block.better(block.headline)
     x = spanning(list(points["cost"]), LEFT, WIDTH - RIGHT, log=True)
     y = spanning([*points["value"], *points["low"], *points["high"]], HEIGHT - BOTTOM, TOP)
-    front = _front(points, better)
+    front = _pareto_front(points, better)
     plot = Plot(
         x,
         y,
@@ -44,14 +45,14 @@ def quality_cost(block: Block) -> tuple[Raw, list[str]] | None:
     plot.marks.append(_front_line(points[points["name"].isin(front)], x, y))
     labels = placed([(x(p.cost), y(p.value), p.name) for p in points.itertuples(index=False)])
     for point, label in zip(points.itertuples(index=False), labels, strict=True):
-        plot.marks += _point(point, label, x, y, point.name in front, block)
+        plot.marks += _drawn_point(point, label, x, y, point.name in front, block)
     return plot.svg(), front
 
 
-def _points(block: Block) -> pd.DataFrame:
+def _cost_points(block: ReportBlock) -> pd.DataFrame:
     rows = []
     for name in block.explainers if block.headline else ():
-        quality, cost = block.cell(block.headline, name), block.cell(COST, name)
+        quality, cost = block.cell(block.headline, name), block.cell(COST_METRIC, name)
         if not (quality and cost) or quality["status"] != "ok" or cost["status"] != "ok":
             continue
         if np.isfinite(quality["value"]) and np.isfinite(cost["value"]):
@@ -61,7 +62,7 @@ def _points(block: Block) -> pd.DataFrame:
                     "value": quality["value"],
                     "low": quality["ci_low"],
                     "high": quality["ci_high"],
-                    "cost": max(cost["value"], FLOOR),
+                    "cost": max(cost["value"], LEAST_SECONDS),
                     "control": name in block.controls,
                     "caveat": name in block.with_caveat,
                 }
@@ -69,8 +70,8 @@ def _points(block: Block) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "value", "low", "high", "cost", "control", "caveat"])
 
 
-def _front(points: pd.DataFrame, better: str | None) -> list[str]:
-    """Explainers (no controls, no rows with a caveat) that none is both better and cheaper than, the cheapest first."""
+def _pareto_front(points: pd.DataFrame, better: str | None) -> list[str]:
+    """Explainers (no controls, no rows with a caveat) to which none is both better and cheaper, the cheapest first."""
     sign = -1 if better == "lower" else 1
     found, best = [], -np.inf
     own = points[~points["control"] & ~points["caveat"]].assign(quality=points["value"] * sign)
@@ -90,7 +91,7 @@ def _front_line(front: pd.DataFrame, x: Scale, y: Scale) -> Raw:
     return tag("polyline", points=" ".join(steps), class_="front") if len(front) > 1 else Raw("")
 
 
-def _point(point, label, x: Scale, y: Scale, on_front: bool, block: Block) -> list[Raw]:
+def _drawn_point(point, label, x: Scale, y: Scale, on_front: bool, block: ReportBlock) -> list[Raw]:
     cx, cy = x(point.cost), y(point.value)
     kind = "control" if point.control else "best" if on_front else "own"
     interval = f" [{number(point.low)}, {number(point.high)}]" if np.isfinite(point.low) else ""
@@ -104,8 +105,8 @@ def _point(point, label, x: Scale, y: Scale, on_front: bool, block: Block) -> li
     return [bar, drawn, *([text] if text else [])]
 
 
-def critical_difference(across: Across) -> Raw:
-    """Mean ranks on a line, groups that are not shown to differ tied by bars."""
+def critical_difference_plot(across: Across) -> Raw:
+    """Mean ranks on a line, bars join explainers that are not shown to differ."""
     names, ranks = list(across.mean_ranks.index), across.mean_ranks.to_numpy()
     groups = across.groups
     half = -(-len(names) // 2)
@@ -128,7 +129,7 @@ def critical_difference(across: Across) -> Raw:
         drawn.append(
             tag(
                 "text",
-                f"{_short(name)} {rank:.2f}",
+                f"{shortened(name, 17)} {rank:.2f}",
                 x=end - 4 if left else end + 4,
                 y=y + 4,
                 class_="name",
@@ -147,10 +148,6 @@ def critical_difference(across: Across) -> Raw:
     )
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 17 else name[:16] + "…"
-
-
 def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
     """How often the first stays first, and how alike rankings are, when only n samples are drawn."""
     x = spanning(list(curve["n"]), LEFT, WIDTH - RIGHT, log=True)
@@ -160,7 +157,7 @@ def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
         x,
         y,
         "number of samples, logarithmic →",
-        "share, tau ↑ higher is steadier",
+        "share, tau ↑ higher is more stable",
         f"Stability of the ranking by {metric}: {heading}",
         height=260,
         x_ticks=ticks,
@@ -169,7 +166,7 @@ def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
     plot.marks.append(tag("text", "0.95", x=WIDTH - RIGHT, y=y(0.95) + 12, class_="tick", text_anchor="end"))
     for column, kind, words in (
         ("tau", "second", "mean tau-b to the ranking by all"),
-        ("top_stays", "first", "first stays"),
+        ("top_stays", "first", "the first stays first"),
     ):
         known = curve[np.isfinite(curve[column])]
         points = [(x(n), y(value)) for n, value in zip(known["n"], known[column], strict=True)]

@@ -7,52 +7,53 @@ import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from harness.results.agreement import agreement, as_square
-from harness.results.blocks import Across, across_blocks
+from harness.results.agreement import as_square, metric_agreement
+from harness.results.blocks import LEAST_BLOCKS, Across, across_blocks
 from harness.results.matrices import Matrix
 from harness.results.numbers import significant
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half, stability
-from harness.results.report.blocks import Block
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
-from harness.results.report.elements import Cell, Head, folded, note, table
+from harness.results.report.elements import Cell, Head, folded, html_table, note
 from harness.results.report.markup import Raw, tag
-from harness.results.report.plots import critical_difference, settling
+from harness.results.report.plots import critical_difference_plot, settling
 
 MOST_METRICS = 12  # of a block whose agreement and stability are computed, in the leaderboard's order
 
 
-def directed(block: Block) -> list[Matrix]:
-    """The matrices of the first metrics that rank explainers by quality; costs of samples of one call are not draws."""
+def directed(block: ReportBlock) -> list[Matrix]:
+    """The matrices of the first metrics that rank explainers by quality; costs are left out, for samples share a call's
+    cost."""
     kinds = block.about["kind"]
     names = [m for m in block.metrics if m in block.matrices and block.better(m) and kinds[m] != "cost"]
     ordered = sorted(names, key=lambda m: m != block.headline)
     return [block.matrices[m] for m in ordered if block.matrices[m].values.shape[1] > 1][:MOST_METRICS]
 
 
-def left_out(block: Block) -> str:
+def left_out(block: ReportBlock) -> str:
     """Which metrics ``directed`` leaves out for their number, in a sentence; "" where none."""
     kinds = block.about["kind"]
     able = [m for m in block.metrics if m in block.matrices and block.better(m) and kinds[m] != "cost"]
     shown = {matrix.names["metric"] for matrix in directed(block)}
     over = [m for m in able if m not in shown and block.matrices[m].values.shape[1] > 1]
-    return f"Of {len(able)} metrics the first {MOST_METRICS}; without {', '.join(over)}." if over else ""
+    return f"The first {MOST_METRICS} of {len(able)} metrics; left out: {', '.join(over)}." if over else ""
 
 
-def ranks_part(blocks: Sequence[Block]) -> Raw:
-    """Mean ranks over blocks, with the critical difference where there are blocks enough."""
-    latest = {(b.model, b.dataset, b.protocol): b for b in blocks}  # of several runs' blocks on the same, the last
-    named = [_named(block, matrix) for block in latest.values() for matrix in directed(block)]
+def ranks_part(blocks: Sequence[ReportBlock]) -> Raw:
+    """Mean ranks over blocks, with the critical difference where there are enough blocks."""
+    latest = {(b.model, b.dataset, b.protocol): b for b in blocks}  # the last run that measured a block
+    named = [_with_block_names(block, matrix) for block in latest.values() for matrix in directed(block)]
     found = across_blocks(named)
     if not found or len(latest) < 2:
-        return note(f"Descriptive only: {len(latest)} block; mean ranks need several, their test needs 8.")
+        return note(f"Mean ranks need several blocks, their test needs {LEAST_BLOCKS}; here: {len(latest)}.")
     headlines = {block.headline for block in blocks}
-    parts = [folded(_across_title(each), _across(each), opened=each.metric in headlines) for each in found]
+    parts = [folded(_across_title(each), _across_blocks_part(each), opened=each.metric in headlines) for each in found]
     same = len(blocks) - len(latest)
-    again = note(f"{same} blocks were measured by several runs; the last one counts.") if same else ""
+    again = note(f"{same} blocks were measured by several runs; the last run counts.") if same else ""
     return tag("div", parts, again)
 
 
-def _named(block: Block, matrix: Matrix) -> Matrix:
+def _with_block_names(block: ReportBlock, matrix: Matrix) -> Matrix:
     return Matrix(
         {"model": block.model, "dataset": block.dataset, "protocol": block.protocol, **matrix.names},
         matrix.values,
@@ -70,18 +71,18 @@ def _across_title(across: Across) -> str:
     )
 
 
-def _across(across: Across) -> Raw:
+def _across_blocks_part(across: Across) -> Raw:
     if not across.refused:
-        return tag("div", critical_difference(across), class_="plot-box")
+        return tag("div", critical_difference_plot(across), class_="plot-box")
     rows = [[name, Cell(f"{rank:.2f}", rank)] for name, rank in across.mean_ranks.items()]
-    return table(f"Mean ranks by {across.metric}", [Head("explainer"), Head("mean rank ↓", True)], rows)
+    return html_table(f"Mean ranks by {across.metric}", [Head("explainer"), Head("mean rank ↓", True)], rows)
 
 
-def agreement_part(block: Block) -> Raw:
-    """Kendall's tau-b between the metrics' rankings, alike metrics side by side."""
-    pairs = agreement(directed(block))
+def agreement_part(block: ReportBlock) -> Raw:
+    """Kendall's tau-b between the metrics' rankings, similar metrics side by side."""
+    pairs = metric_agreement(directed(block))
     if pairs.empty:
-        return note("Agreement takes two metrics with a direction that share three explainers and two samples.")
+        return note("Agreement needs two metrics with a direction that share three explainers and two samples.")
     square = as_square(pairs)
     names = _clustered(square)
     by = {frozenset((row["first"], row["second"])): row for row in pairs.to_dict("records")}
@@ -90,13 +91,13 @@ def agreement_part(block: Block) -> Raw:
     few = left_out(block)
     return tag(
         "div",
-        table(f"Kendall's tau-b between metrics, {block.heading}", heads, rows, classes="matrix"),
+        html_table(f"Kendall's tau-b between metrics, {block.heading}", heads, rows, classes="matrix"),
         tag("p", few, class_="fine") if few else "",
     )
 
 
 def _clustered(square: pd.DataFrame) -> list[str]:
-    """The metrics, alike ones side by side: leaves of average linkage over 1 - tau."""
+    """The metrics, similar ones side by side: leaves of average linkage over 1 - tau."""
     names = list(square)
     if len(names) < 3:
         return names
@@ -105,7 +106,7 @@ def _clustered(square: pd.DataFrame) -> list[str]:
     return [names[place] for place in leaves_list(linkage(squareform(distance, checks=False), "average", True))]
 
 
-def _metric_cell(block: Block, metric: str) -> Cell:
+def _metric_cell(block: ReportBlock, metric: str) -> Cell:
     return Cell(metric, metric, "", block.axis(metric))
 
 
@@ -123,16 +124,16 @@ def _tau_cell(row: dict | None, same: bool) -> Cell:
     return Cell(shown, row["tau"], f"tau {'for' if row['tau'] > 0 else 'against'}-{step}", tip)
 
 
-def stability_part(block: Block) -> Raw:
-    """How the ranking settles with samples, and how far samples agree, by metric."""
+def stability_part(block: ReportBlock) -> Raw:
+    """Per metric: how stable the ranking is as samples are added, and how far single samples agree."""
     found = [(matrix.names["metric"], matrix, stability(matrix)) for matrix in directed(block)]
     found = [(metric, matrix, settled) for metric, matrix, settled in found if len(settled.curve)]
     if not found:
-        return note("Stability takes a metric with a direction and two samples that all explainers have a score for.")
+        return note("Stability needs a metric with a direction and two samples on which all explainers have a score.")
     heads = [
         Head("metric"),
         Head("samples", True),
-        Head("first stays from", True, "samples, share ≥ 0.95"),
+        Head("first stays first from", True, "samples, share ≥ 0.95"),
         Head("alpha", True, "Krippendorff, ordinal"),
         Head("split-half", True, "Spearman"),
     ]
@@ -140,13 +141,13 @@ def stability_part(block: Block) -> Raw:
     plot = next(
         (_settling(settled.curve, metric, block) for metric, _, settled in found if metric == block.headline), ""
     )
-    return tag("div", plot, table(f"Stability of rankings, {block.heading}", heads, rows))
+    return tag("div", plot, html_table(f"Stability of rankings, {block.heading}", heads, rows))
 
 
-def _settling(curve: pd.DataFrame, metric: str, block: Block) -> Raw:
+def _settling(curve: pd.DataFrame, metric: str, block: ReportBlock) -> Raw:
     keys = [
         tag("span", words, class_=f"key {kind}")
-        for kind, words in (("first", "first stays"), ("second", "tau to the ranking by all samples"))
+        for kind, words in (("first", "the first stays first"), ("second", "tau to the ranking by all samples"))
     ]
     title = tag("figcaption", f"Ranking by {metric}, 500 random draws of n samples")
     return tag(

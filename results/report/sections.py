@@ -1,4 +1,4 @@
-"""The sections of the page that words and tables make: verdict, leaderboard, sanity, groups, failures, environment."""
+"""The sections of the page that words and tables make: verdict, sanity, groups, failures."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,84 +7,30 @@ import numpy as np
 
 from harness.results.footnotes import flag_list
 from harness.results.numbers import significant
-from harness.results.report.blocks import ARROWS, DIRECTIONS, Block
-from harness.results.report.board import Entry, marks_explained
+from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
-from harness.results.report.elements import Cell, Head, chips, filter_box, folded, note, table
-from harness.results.report.markup import Raw, soft, tag
+from harness.results.report.elements import Cell, Head, folded, html_table, note
+from harness.results.report.markup import Raw, tag
 from harness.results.report.verdict import Verdict
 from harness.results.subgroups import disparity, divisions
 
-SETTLED = ("label", "correct")  # divisions of every data set that a gap is asked for; its own come besides
-LEAST = 30
+SETTLED = ("label", "correct")  # divisions that every data set with labels has; those of the data itself are added
+LEAST_IN_GROUP = 30
 
 
-def verdict_part(found: Verdict, count: int) -> Raw:
-    """A block's verdict: the answer large, what it rests on below, folded where there are many blocks."""
-    rests = tag("ul", [tag("li", text) for text in found.details]) if found.details else ""
+def verdict_part(verdict: Verdict, count: int) -> Raw:
+    """A block's verdict: the answer in large letters, its reasons below, folded where there are many blocks."""
+    rests = tag("ul", [tag("li", text) for text in verdict.details]) if verdict.details else ""
     return tag(
         "article",
-        tag("h3", found.heading) if count > 1 else "",
-        tag("p", found.answer, class_="answer"),
-        folded("What it rests on", rests) if count > 2 and rests else rests,
-        class_="verdict" + ("" if found.found else " none"),
+        tag("h3", verdict.heading) if count > 1 else "",
+        tag("p", verdict.answer, class_="answer"),
+        folded("Reasons", rests) if count > 2 and rests else rests,
+        class_="verdict" + ("" if verdict.choices else " none"),
     )
 
 
-def leaderboard_part(block: Block, entries: dict[tuple[str, str], Entry]) -> Raw:
-    """A block's leaderboard with its filter and chips."""
-    name = f"board-{block.key}"
-    heads = [Head("explainer")] + [_metric_head(block, metric) for metric in block.metrics]
-    rows = [
-        [_explainer_cell(block, label), *(_board_cell(entries[metric, label]) for metric in block.metrics)]
-        for label in block.explainers
-    ]
-    kinds = list(dict.fromkeys(block.about["kind"][metric] for metric in block.metrics))
-    tools = tag("div", filter_box(name, "Filter explainers"), chips(name, kinds), class_="tools")
-    caption = f"Leaderboard of {block.heading}: {block.samples} samples"
-    classes = ["control" if label in block.controls else "" for label in block.explainers]
-    return tag(
-        "div",
-        tools,
-        table(caption, heads, rows, classes="board", name=name, row_classes=classes),
-        tag("p", marks_explained(), class_="fine"),
-    )
-
-
-def _metric_head(block: Block, metric: str) -> Head:
-    better = block.better(metric)
-    tip = f"{metric}\n{block.about['kind'][metric]}; {DIRECTIONS.get(better, 'no direction')}"
-    return Head(
-        f"{metric} {ARROWS.get(better, '')}".strip(), True, block.unit(metric), tip, block.about["kind"][metric]
-    )
-
-
-def _explainer_cell(block: Block, label: str) -> Cell:
-    word = "control" if label in block.controls else "library's row, not ranked" if label in block.with_caveat else ""
-    return Cell([soft(label), tag("span", word, class_="word") if word else ""], label)
-
-
-def _board_cell(entry: Entry) -> Cell:
-    if entry.hole:
-        return Cell(tag("span", entry.text, class_="hole"), None, "is-hole", entry.note)
-    mark = "*" if entry.note else ""
-    rank = f"#{entry.rank}" if entry.rank not in ("", "–") else entry.rank
-    below = [
-        tag("span", entry.interval, class_="interval"),
-        tag("span", rank + mark, class_="rank"),
-        tag("span", entry.letters, class_="letters") if entry.letters else "",
-    ]
-    words = {"best": "the best", "near": "not shown to be worse than the best"}.get(entry.standing)
-    tip = "\n".join(text for text in (words, entry.note) if text)
-    return Cell(
-        [tag("span", entry.text, class_=f"mean {entry.standing}"), tag("span", below, class_="below")],
-        entry.value,
-        "",
-        tip,
-    )
-
-
-def sanity_part(block: Block) -> Raw:
+def sanity_part(block: ReportBlock) -> Raw:
     """Verdicts of the checks, and what the audit flagged."""
     done = block.verdicts[block.verdicts["verdict"] != "not done"]
     parts = [note("No sanity check was measured: add metric=sanity or parameter_randomization.")] if done.empty else []
@@ -93,7 +39,7 @@ def sanity_part(block: Block) -> Raw:
         by = {(row["explainer"], row["check"]): row for row in block.verdicts.to_dict("records")}
         explainers = list(dict.fromkeys(block.cells.set_index("label").loc[block.explainers, "explainer"]))
         rows = [[name, *(_verdict_cell(by.get((name, check))) for check in checks)] for name in explainers]
-        parts.append(table(f"Sanity of {block.heading}", [Head("explainer"), *map(Head, checks)], rows))
+        parts.append(html_table(f"Sanity of {block.heading}", [Head("explainer"), *map(Head, checks)], rows))
     return tag("div", parts, _flags(block))
 
 
@@ -108,7 +54,7 @@ def _verdict_cell(row: dict | None) -> Cell:
     return Cell(shown, row["verdict"], f"is-{row['verdict'].replace(' ', '-')}", tip)
 
 
-def _flags(block: Block) -> Raw:
+def _flags(block: ReportBlock) -> Raw:
     carried = defaultdict(set)
     for flags, label in zip(block.cells["flags"], block.cells["label"], strict=True):
         for flag in flag_list(flags):
@@ -116,25 +62,27 @@ def _flags(block: Block) -> Raw:
     if not carried:
         return note("The audit flagged nothing.")
     rows = [[flag, ", ".join(sorted(labels))] for flag, labels in carried.items()]
-    return table(f"Audit flags of {block.heading}", [Head("flag"), Head("explainers")], rows)
+    return html_table(f"Audit flags of {block.heading}", [Head("flag"), Head("explainers")], rows)
 
 
-def groups_part(block: Block) -> Raw:
+def groups_part(block: ReportBlock) -> Raw:
     """Gaps of the headline metric between groups of samples, for every division that has groups large enough."""
     if block.headline is None:
-        return note("There is no headline metric to ask for gaps in.")
+        return note("The run has no headline metric, so no gaps are computed.")
     scores = block.scores[block.scores["metric"] == block.headline].drop(columns=["model", "dataset", "cell"])
     own = [by for by in divisions(scores) if by in SETTLED or by not in ("target", "prediction")]
     parts, bare = [], []
     for by in own:
-        rows = [row for row in disparity(scores, by, least=LEAST).to_dict("records") if row["groups"] > 1]
+        rows = [row for row in disparity(scores, by, least=LEAST_IN_GROUP).to_dict("records") if row["groups"] > 1]
         (parts if rows else bare).append(_gap_table(block, by, rows) if rows else by)
     if bare:
-        parts.append(note(f"By {', '.join(bare)}: fewer than two groups of {LEAST} samples, so no gap is told."))
-    return tag("div", parts or note("The data has neither labels nor divisions of its own."))
+        parts.append(
+            note(f"By {', '.join(bare)}: fewer than two groups of {LEAST_IN_GROUP} samples, so no gap is computed.")
+        )
+    return tag("div", parts or note("The data has neither labels nor groups of its own."))
 
 
-def _gap_table(block: Block, by: str, rows: Sequence[dict]) -> Raw:
+def _gap_table(block: ReportBlock, by: str, rows: Sequence[dict]) -> Raw:
     heads = [
         Head("explainer"),
         Head("gap", True, block.unit(block.headline)),
@@ -146,7 +94,7 @@ def _gap_table(block: Block, by: str, rows: Sequence[dict]) -> Raw:
         Head("samples", True),
     ]
     shown = [_gap_row(row) for row in sorted(rows, key=lambda row: -row["gap"])]
-    return table(f"Gaps of {block.headline} by {by}, {block.heading}", heads, shown)
+    return html_table(f"Gaps of {block.headline} by {by}, {block.heading}", heads, shown)
 
 
 def _gap_row(row: dict) -> list:
@@ -157,18 +105,18 @@ def _gap_row(row: dict) -> list:
         Cell(number(row["gap"]), row["gap"]),
         Cell(interval, row["gap_low"]),
         Cell(number(row["p"]), row["p"]),
-        _group(row["worst"], row["worst_mean"]),
-        _group(row["best"], row["best_mean"]),
+        _group_with_mean(row["worst"], row["worst_mean"]),
+        _group_with_mean(row["best"], row["best_mean"]),
         Cell(row["groups"], row["groups"]),
         Cell(row["n"], row["n"], "", small),
     ]
 
 
-def _group(name: object, mean: float) -> str:
+def _group_with_mean(name: object, mean: float) -> str:
     return "–" if name is None else f"{name} ({significant(mean)})"
 
 
-def failures_part(block: Block) -> Raw:
+def failures_part(block: ReportBlock) -> Raw:
     """What has no score, and why: one row per reason."""
     rows = failures(block)
     if not rows:
@@ -184,28 +132,28 @@ def failures_part(block: Block) -> Raw:
         ]
         for row in rows
     ]
-    return table(f"Failures and skips of {block.heading}", heads, shown)
+    return html_table(f"Failures and skips of {block.heading}", heads, shown)
 
 
-def failures(block: Block) -> list[dict]:
+def failures(block: ReportBlock) -> list[dict]:
     """One row per reason: what, cells, explainers, metrics, reason; failures first."""
-    found = defaultdict(list)
+    by_reason = defaultdict(list)
     for row in block.cells.to_dict("records"):
         reason = str(row["error"] or "")
         if row["status"] != "ok":
-            stage = f", when {row['stage']}" if isinstance(row["stage"], str) and row["stage"] else ""
+            stage = f" at stage {row['stage']}" if isinstance(row["stage"], str) and row["stage"] else ""
             what = {"failed": f"failed{stage}", "not_applicable": "not applicable"}.get(
                 row["status"], str(row["status"])
             )
-            found[what, reason or "no reason given"].append(row)
+            by_reason[what, reason or "no reason given"].append(row)
         elif row["n_invalid"]:
-            found["samples without a score", reason or "no reason given"].append(row)
-    order = sorted(found.items(), key=lambda item: (not item[0][0].startswith("failed"), item[0]))
+            by_reason["samples without a score", reason or "no reason given"].append(row)
+    order = sorted(by_reason.items(), key=lambda item: (not item[0][0].startswith("failed"), item[0]))
     return [
         {
             "what": what,
             "cells": len(rows),
-            "explainers": ", ".join(dict.fromkeys(map(_who, rows))),
+            "explainers": ", ".join(dict.fromkeys(map(_explainer_with_count, rows))),
             "metrics": ", ".join(dict.fromkeys(row["metric"] for row in rows)),
             "reason": reason,
         }
@@ -213,6 +161,6 @@ def failures(block: Block) -> list[dict]:
     ]
 
 
-def _who(row: dict) -> str:
+def _explainer_with_count(row: dict) -> str:
     total = int(row["n"] + row["n_invalid"]) if row["status"] == "ok" else 0
     return f"{row['label']} ({int(row['n_invalid'])} of {total})" if total else str(row["label"])

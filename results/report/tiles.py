@@ -7,18 +7,19 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
+from harness.results.fonts import shortened
 from harness.results.heat import heat_tile, resized
 from harness.results.report.drawing import number
 from harness.results.report.markup import Raw, joined, tag
 
-SIDE = 112  # pixels of a tile's longer side, at most
+TILE_SIDE = 112  # pixels of a tile's longer side, at most
 BARS = 8  # columns that a tile of a table shows
 STRIPES = 80  # steps that a tile of a series shows
 
 
 def photo(pixels: np.ndarray, words: str) -> Raw:
     """An input (H, W, 3) of 0..255 as an image."""
-    return _image(pixels.astype(np.uint8), words)
+    return _inlined_image(pixels.astype(np.uint8), words)
 
 
 def heat(pixels: np.ndarray | None, values: np.ndarray, signed: bool, words: str) -> Raw:
@@ -26,13 +27,13 @@ def heat(pixels: np.ndarray | None, values: np.ndarray, signed: bool, words: str
     ground = np.ones((*values.shape, 3)) if pixels is None else pixels.astype(np.float64) / 255
     height, width = ground.shape[:2]
     drawn = heat_tile(ground, resized(values.astype(np.float64), width, height), signed)
-    return _image(np.rint(drawn.clip(0, 1) * 255).astype(np.uint8), words)
+    return _inlined_image(np.rint(drawn.clip(0, 1) * 255).astype(np.uint8), words)
 
 
-def _image(pixels: np.ndarray, words: str) -> Raw:
+def _inlined_image(pixels: np.ndarray, words: str) -> Raw:
     image = Image.fromarray(pixels)
-    if max(image.size) > SIDE:
-        image.thumbnail((SIDE, SIDE))
+    if max(image.size) > TILE_SIDE:
+        image.thumbnail((TILE_SIDE, TILE_SIDE))
     file, small = BytesIO(), max(image.size) <= 32
     image.save(file, "PNG" if small else "WEBP", **({"optimize": True} if small else {"quality": 80, "method": 4}))
     kind = "png" if small else "webp"
@@ -42,11 +43,11 @@ def _image(pixels: np.ndarray, words: str) -> Raw:
 
 def passage(tokens: Sequence[str], values: np.ndarray, signed: bool) -> Raw:
     """Tokens with the colour of their attribution behind them."""
-    spans = [_token(token, float(value), signed) for token, value in zip(tokens, values, strict=False)]
+    spans = [_coloured_token(token, float(value), signed) for token, value in zip(tokens, values, strict=False)]
     return tag("span", joined(spans, " "), class_="tokens")
 
 
-def _token(token: str, value: float, signed: bool) -> Raw:
+def _coloured_token(token: str, value: float, signed: bool) -> Raw:
     if not np.isfinite(value):
         return tag("span", token)
     opacity, colour = round(min(1.0, abs(value)) * 0.6, 2), colour_of(value, signed)
@@ -54,9 +55,9 @@ def _token(token: str, value: float, signed: bool) -> Raw:
 
 
 def series(values: np.ndarray, heat_values: np.ndarray | None, signed: bool, words: str) -> Raw:
-    """Channels (C, T) over time, before a ground coloured by the attribution of each step (T,)."""
+    """Channels (C, T) over time, before a background coloured by the attribution of each step (T,)."""
     wide, high = 96, 60
-    drawn = [] if heat_values is None else _stripes(heat_values, signed, wide, high)
+    drawn = [] if heat_values is None else _attribution_stripes(heat_values, signed, wide, high)
     for channel in values.astype(np.float64):
         known = channel[np.isfinite(channel)]
         low, high_value = (known.min(), known.max()) if len(known) else (0.0, 1.0)
@@ -71,7 +72,7 @@ def series(values: np.ndarray, heat_values: np.ndarray | None, signed: bool, wor
     return tag("svg", *drawn, viewBox=f"0 0 {wide} {high}", class_="units", role="img", aria_label=words)
 
 
-def _stripes(values: np.ndarray, signed: bool, wide: float, high: float) -> list[Raw]:
+def _attribution_stripes(values: np.ndarray, signed: bool, wide: float, high: float) -> list[Raw]:
     """The attribution over time, averaged to a number of stripes."""
     values = np.nan_to_num(values.astype(np.float64))
     if len(values) > STRIPES:
@@ -91,8 +92,8 @@ def _stripes(values: np.ndarray, signed: bool, wide: float, high: float) -> list
     ]
 
 
-def bars(names: Sequence[str], values: np.ndarray, signed: bool, words: str) -> Raw:
-    """The columns with the largest attributions as bars, to the left of their middle where they speak against."""
+def bar_tile(names: Sequence[str], values: np.ndarray, signed: bool, words: str) -> Raw:
+    """The columns with the largest attributions as bars; those that speak against the class go to the left."""
     values = np.nan_to_num(values.astype(np.float64))
     order = np.argsort(-np.abs(values), kind="stable")[:BARS]
     wide, left = 168, 92
@@ -118,8 +119,3 @@ def bars(names: Sequence[str], values: np.ndarray, signed: bool, words: str) -> 
 def colour_of(value: float, signed: bool) -> str:
     """The page's name for the colour of an attribution: for, against, or strength without sign."""
     return "--strength" if not signed else "--against" if value < 0 else "--for"
-
-
-def shortened(text: str, most: int) -> str:
-    """A text of at most ``most`` letters."""
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -16,6 +16,7 @@ from harness.jobs.plan import Plan
 from harness.results.report.blocks import blocks_of
 from harness.results.report.board import entries
 from harness.results.report.gallery import gallery
+from harness.results.report.known import known_of
 from harness.results.report.markup import json_text, tag
 from harness.results.report.origin import command
 from harness.results.report.plots import quality_cost
@@ -147,7 +148,7 @@ def test_several_runs_are_on_one_page_with_a_block_each(tmp_path, seed):
 
 def test_failures_are_grouped_by_reason(run):
     twin = text(report(run).with_suffix(".md"))
-    assert "| failed, when explain | 2 | grad\\_cam | srg, deletion | ValueError: no layer was found |" in twin
+    assert "| failed at stage explain | 2 | grad\\_cam | srg, deletion | ValueError: no layer was found |" in twin
 
 
 def test_the_command_line_writes_the_report_and_names_what_is_wrong(run, capsys):
@@ -190,6 +191,16 @@ def test_maps_of_every_kind_of_data_are_shown_with_their_words(run, seed, modali
         assert ("no sign" in tile["says"]) == tile["title"].startswith("rise")
         assert ("This is a control" in tile["trust"]) == tile["title"].startswith("random")
     assert "Some explanations in words" in text(report(run).with_suffix(".md"))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [({"median": 0.25, "mean": 1.0}, 0.25), (0.5, 0.5), (None, None), ({}, None), ("x", None)]
+)
+def test_a_broken_sum_is_known_from_a_spread_and_from_a_single_number(tmp_path, told, expected):
+    store = Store(tmp_path / "r")
+    write_cell(store, "lime", "srg", np.array([0.1, 0.2]), audit={"completeness_error": told})
+    found = known_of(blocks_of([tmp_path / "r"])[0], "lime").completeness_error
+    assert found == expected if expected is not None else np.isnan(found)
 
 
 def test_the_best_and_worst_case_of_an_explainer_are_marked(run):

@@ -42,7 +42,7 @@ def noise(seed, place, n=40, size=0.05):
 def test_a_clear_best_is_named_alone(tmp_path, seed):
     scores = {"lime": 0.6 + noise(seed, 0), "rise": 0.3 + noise(seed, 1), "random": noise(seed, 2)}
     found = told(world(tmp_path / "r", scores))
-    assert found.found == ["lime"]
+    assert found.choices == ["lime"]
     assert found.answer == "lime is the best on srg over 40 samples, shown to beat the best control, random."
 
 
@@ -50,20 +50,20 @@ def test_those_not_told_apart_are_named_together_the_cheapest_first(tmp_path, se
     common = noise(seed, 9, size=0.3)
     scores = {"lime": 0.6 + common, "rise": 0.6 + common[::-1], "random": noise(seed, 2)}
     found = told(world(tmp_path / "r", scores, costs={"lime": 3.0, "rise": 0.5, "random": 0.1}))
-    assert found.found == ["rise", "lime"]
+    assert found.choices == ["rise", "lime"]
     assert "By cost: rise 0.500 s, lime 3.00 s a sample." in found.details
 
 
 def test_where_the_control_is_as_good_there_is_no_faithful_explainer(tmp_path, seed):
     scores = {"lime": 0.11 + noise(seed, 0, size=0.5), "random": 0.1 + noise(seed, 1, size=0.5)}
     found = told(world(tmp_path / "r", scores))
-    assert found.found == []
-    assert found.answer.startswith("No faithful explainer found at this n (40 samples)")
+    assert found.choices == []
+    assert found.answer.startswith("No faithful explainer found with 40 samples")
 
 
 def test_where_the_control_is_ahead_more_samples_are_not_promised(tmp_path, seed):
     found = told(world(tmp_path / "r", {"lime": 0.1 + noise(seed, 0), "edge": 0.5 + noise(seed, 1)}))
-    assert found.found == [] and "does no better than a control, edge" in found.answer
+    assert found.choices == [] and "does no better than a control, edge" in found.answer
     assert "The control is ahead" in " ".join(found.details)
 
 
@@ -73,50 +73,50 @@ def test_the_samples_that_would_be_needed_follow_the_effect(tmp_path, seed):
     differences = (differences - differences.mean()) / differences.std(ddof=1) + 0.4
     found = told(world(tmp_path / "r", {"lime": differences, "random": np.zeros(20)}))
     needed = re.search(r"about (\d+) samples would show it", " ".join(found.details))
-    assert found.found == [] and 50 <= int(needed[1]) <= 53
+    assert found.choices == [] and 50 <= int(needed[1]) <= 53
 
 
 def test_lower_is_better_where_the_metric_says_so(tmp_path, seed):
     scores = {"lime": 0.1 + noise(seed, 0), "rise": 0.5 + noise(seed, 1), "random": 0.7 + noise(seed, 2)}
     found = told(world(tmp_path / "r", scores, better="lower", metric="deletion"))
-    assert found.found == ["lime"] and "deletion, lower is better" in found.details[0]
+    assert found.choices == ["lime"] and "deletion, lower is better" in found.details[0]
 
 
 def test_who_fails_a_check_of_sanity_is_left_out(tmp_path, seed):
     scores = {"lime": 0.6 + noise(seed, 0), "rise": 0.6 + noise(seed, 0)[::-1], "random": noise(seed, 2)}
     sanity = {"lime": 0.95 + noise(seed, 3, size=0.01), "rise": noise(seed, 4)}
     found = told(world(tmp_path / "r", scores, sanity=sanity))
-    assert found.found == ["rise"]
-    assert "Left out for failing a check of sanity: lime." in found.details
+    assert found.choices == ["rise"]
+    assert "Left out because they fail a sanity check: lime." in found.details
     assert "the best" in found.answer
 
 
 def test_where_all_of_the_best_fail_sanity_nobody_is_named(tmp_path, seed):
     scores = {"lime": 0.6 + noise(seed, 0), "random": noise(seed, 2)}
     found = told(world(tmp_path / "r", scores, sanity={"lime": 0.95 + noise(seed, 3, size=0.01)}))
-    assert found.found == [] and found.answer.startswith("No faithful explainer found")
+    assert found.choices == [] and found.answer.startswith("No faithful explainer found")
 
 
 def test_without_controls_it_says_what_is_missing(tmp_path, seed):
     found = told(world(tmp_path / "r", {"lime": 0.6 + noise(seed, 0), "rise": 0.1 + noise(seed, 1)}))
-    assert found.found == ["lime"] and "No control was run" in " ".join(found.details)
+    assert found.choices == ["lime"] and "No control was run" in " ".join(found.details)
 
 
 @pytest.mark.parametrize(
     ("scores", "word"),
     [
-        ({"lime": [0.5], "random": [0.1]}, "comparing takes two"),
+        ({"lime": [0.5], "random": [0.1]}, "a comparison needs two samples"),
         ({"random": [0.5, 0.1], "edge": [0.2, 0.3]}, "only controls"),
     ],
 )
 def test_what_cannot_be_judged_has_no_verdict(tmp_path, scores, word):
     found = told(world(tmp_path / "r", scores))
-    assert found.found == [] and found.answer.startswith("No verdict") and word in found.answer
+    assert found.choices == [] and found.answer.startswith("No verdict") and word in found.answer
 
 
 def test_the_small_world_is_judged_as_it_was_made(tmp_path, seed):
     found = told(small_run(tmp_path / "r", seed, means={"lime": 0.6, "saliency": 0.2, "random": 0.0}))
-    assert found.found == ["lime"]
+    assert found.choices == ["lime"]
 
 
 @pytest.mark.parametrize("level", [0.95, -0.5])
@@ -125,8 +125,8 @@ def test_an_explainer_with_a_score_on_few_samples_decides_nothing(tmp_path, seed
     few[:3] = level + noise(seed, 3, n=3, size=0.01)
     scores = {"lime": 0.6 + noise(seed, 0), "rise": 0.3 + noise(seed, 1), "random": noise(seed, 2), "lrp": few}
     found = told(world(tmp_path / "r", scores))
-    assert found.found == ["lime"] and "is the best on srg over 40 samples" in found.answer
-    assert "Not compared, for lack of samples with a score: lrp (3 of 40)." in found.details
+    assert found.choices == ["lime"] and "is the best on srg over 40 samples" in found.answer
+    assert "Not compared because too few samples have a score: lrp (3 of 40)." in found.details
 
 
 def test_means_are_compared_on_the_samples_that_all_have(tmp_path, seed):
@@ -135,8 +135,8 @@ def test_means_are_compared_on_the_samples_that_all_have(tmp_path, seed):
     flattered = np.where(np.arange(40) < 3, np.nan, 0.55 + noise(seed, 1, size=0.01))  # lacks the three hard samples
     assert np.nanmean(flattered) > better.mean()
     found = told(world(tmp_path / "r", {"lime": better, "rise": flattered, "random": hard + noise(seed, 2)}))
-    assert found.found == ["lime"]
-    assert "Compared on the 37 of 40 samples that all the others have a score on." in found.details
+    assert found.choices == ["lime"]
+    assert "Compared on the 37 of 40 samples on which all the others have a score." in found.details
 
 
 def test_fewer_samples_than_a_test_can_tell_from_are_never_told_to_be_enough(tmp_path, seed):
@@ -148,5 +148,5 @@ def test_of_those_not_told_apart_only_who_is_shown_to_beat_the_control_is_named(
     wide = 0.6 + noise(seed, 1, size=3.0)
     scores = {"lime": 0.6 + noise(seed, 0), "rise": wide - wide.mean() + 0.3, "random": noise(seed, 2)}
     found = told(world(tmp_path / "r", scores))
-    assert found.found == ["lime"] and "is among the best" in found.answer
-    assert "Left out, not shown to beat the best control, random: rise." in found.details
+    assert found.choices == ["lime"] and "is among the best" in found.answer
+    assert "Left out because they are not shown to beat the best control, random: rise." in found.details

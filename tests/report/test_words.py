@@ -59,7 +59,7 @@ def test_shares_of_random_maps_add_up(seed):
 
 
 def test_a_map_of_nothing_says_so():
-    assert says(np.zeros((4, 4))) == "The map is zero everywhere: it names nothing."
+    assert says(np.zeros((4, 4))) == "The map is zero everywhere, so it names nothing."
     assert says(np.array([1.0, np.nan]), names=["a", "b"]) == "The map is not finite, so it says nothing."
 
 
@@ -109,14 +109,14 @@ def test_trust_tells_sums_flags_and_sanity():
             }
         )
     )
-    assert "The sum that it promises is broken: off by 20 % (median)." in told
+    assert "Completeness is broken: the sum of the attributions is off by 20 % (median)." in told
     assert "Flagged: equal to gradient." in told
-    assert "It fails a check of sanity (failed: random_logit)." in told
+    assert "It fails a sanity check (failed: random_logit)." in told
     assert "is kept: off by 1 %" in trust(Trust(**{**KNOWN, "completeness_error": 0.01}))
     assert "sum" not in trust(Trust(**KNOWN))
 
 
 def test_what_is_not_known_is_not_trusted():
     told = trust(Trust())
-    assert told == "No faithfulness score says how far to trust it. Sanity was not measured."
+    assert told == ("It has no faithfulness score, so nothing says how far to trust it. No sanity check was measured.")
     assert trust(Trust(is_control=True)).startswith("This is a control: it does not look at the model.")

@@ -1,4 +1,4 @@
-"""Runs made by hand through the store, as a night leaves them, and maps as a run keeps them."""
+"""Runs written through the store as a measured run is, and maps as a run keeps them."""
 
 import json
 from collections.abc import Mapping, Sequence

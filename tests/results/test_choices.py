@@ -11,7 +11,7 @@ import harness
 from harness.engine.selection import CHOICES, choose_several
 from harness.errors import UserError
 from harness.registry import METRICS
-from harness.results.choices import standing, verdicts
+from harness.results.choices import standing_over_settings, verdicts_over_settings
 
 SAMPLES = [f"s{i}" for i in range(40)]
 
@@ -45,7 +45,7 @@ def test_a_verdict_is_counted_in_each_setting_that_both_have():
             "srg[a=4]": {"x": 0.5, "y": 0.5},
         }
     )
-    found = verdicts(frame).set_index(["first", "second"])
+    found = verdicts_over_settings(frame).set_index(["first", "second"])
     counts = ["settings", "better", "worse"]
     assert found.loc[("x", "y"), counts].tolist() == [4, 2, 1] and found.loc[("x", "y"), "holds"] == 0.5
     assert found.loc[("x", "z"), [*counts, "undecided"]].tolist() == [1, 1, 0, 0]
@@ -54,8 +54,8 @@ def test_a_verdict_is_counted_in_each_setting_that_both_have():
 
 def test_where_lower_is_better_the_smaller_score_wins():
     frame = table({"deletion": {"x": 1.0, "y": 0.0}}, better="lower")
-    assert verdicts(frame)[["better", "worse"]].values.tolist() == [[0, 1]]
-    assert standing(frame).set_index("explainer")["rank_best"].to_dict() == {"x": 2, "y": 1}
+    assert verdicts_over_settings(frame)[["better", "worse"]].values.tolist() == [[0, 1]]
+    assert standing_over_settings(frame).set_index("explainer")["rank_best"].to_dict() == {"x": 2, "y": 1}
 
 
 def test_settings_in_opposite_directions_are_brought_together():
@@ -65,7 +65,7 @@ def test_settings_in_opposite_directions_are_brought_together():
             table({"deletion[order=lerf]": {"x": 1.0, "y": 0.0}}, better="higher"),
         ]
     )
-    assert verdicts(frame)[["settings", "better", "worse"]].values.tolist() == [[2, 2, 0]]
+    assert verdicts_over_settings(frame)[["settings", "better", "worse"]].values.tolist() == [[2, 2, 0]]
 
 
 def test_a_standing_tells_where_an_explainer_is_unbeaten_and_above_the_controls():
@@ -75,7 +75,7 @@ def test_a_standing_tells_where_an_explainer_is_unbeaten_and_above_the_controls(
             "srg[a=2]": {"x": 0.0, "y": 1.0, "random": 0.5},
         }
     )
-    found = standing(frame, controls={"random"}).set_index("explainer")
+    found = standing_over_settings(frame, controls={"random"}).set_index("explainer")
     assert found.loc["y", ["settings", "unbeaten", "above_controls", "rank_best", "rank_worst"]].tolist() == [
         2,
         1,
@@ -85,21 +85,21 @@ def test_a_standing_tells_where_an_explainer_is_unbeaten_and_above_the_controls(
     ]
     assert found.loc["x", ["unbeaten", "above_controls", "rank_best", "rank_worst"]].tolist() == [1, 1, 1, 3]
     assert pd.isna(found.loc["random", "above_controls"])
-    assert standing(frame)["above_controls"].isna().all()
+    assert standing_over_settings(frame)["above_controls"].isna().all()
 
 
 def test_of_two_that_tie_neither_is_beaten_nor_above_the_other():
     frame = table({"srg": {"x": 0.5, "random": 0.0}})
     frame.loc[frame["explainer"] == "random", "value"] = frame.loc[frame["explainer"] == "x", "value"]
-    found = standing(frame, controls={"random"}).set_index("explainer")
+    found = standing_over_settings(frame, controls={"random"}).set_index("explainer")
     assert found["unbeaten"].tolist() == [1, 1] and found.loc["x", "above_controls"] == 0
 
 
 def test_undefined_scores_and_metrics_without_a_direction_decide_nothing():
     frame = table({"srg": {"x": 1.0, "y": 0.0}})
     frame.loc[frame["explainer"] == "x", "value"] = np.nan
-    assert verdicts(frame).empty
-    assert verdicts(table({"count": {"x": 1.0, "y": 0.0}}, better=None)).empty
+    assert verdicts_over_settings(frame).empty
+    assert verdicts_over_settings(table({"count": {"x": 1.0, "y": 0.0}}, better=None)).empty
 
 
 def test_over_makes_one_cell_for_every_combination():
@@ -153,5 +153,5 @@ def test_an_evaluation_over_choices_shows_how_an_oracles_lead_holds():
             }
         },
     )
-    (row,) = verdicts(frame).to_dict("records")
+    (row,) = verdicts_over_settings(frame).to_dict("records")
     assert (row["first"], row["settings"], row["better"], row["holds"]) == ("input_x_gradient", 4, 4, 1.0)

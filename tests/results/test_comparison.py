@@ -1,15 +1,17 @@
-"""Two nights: nine verdicts on planted cells, no false alarms, and costs on one device only."""
+"""Two runs: nine verdicts on planted cells, no false alarms, and costs on one device only."""
 
 import json
 import os
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+import harness
 from harness.cli.main import main
 from harness.errors import UserError
-from harness.results.comparison import VERDICTS, compare_runs, tail_test
+from harness.results.comparison import VERDICTS, compare_runs, one_per_call, tail_test
 from harness.results.pairs import flip_test
 from harness.results.store import Store
 
@@ -17,7 +19,7 @@ SEED = int(os.environ["HARNESS_TEST_SEED"])
 SAMPLES = 40
 
 
-def night(folder, cells, environment=None):
+def write_run(folder, cells, environment=None):
     """A run: cell -> its values, or (status, error), with other columns of its row."""
     store = Store(folder)
     hashed = store.write_environment(environment or {"python": "3.11", "libraries": {"torch": "2.15"}})
@@ -48,7 +50,7 @@ def night(folder, cells, environment=None):
 
 
 def verdicts(tmp_path, before, after):
-    found = compare_runs(night(tmp_path / "before", before), night(tmp_path / "after", after))
+    found = compare_runs(write_run(tmp_path / "before", before), write_run(tmp_path / "after", after))
     return found.cells.set_index("cell")["verdict"].to_dict(), found
 
 
@@ -144,6 +146,35 @@ def test_costs_are_compared_by_call_and_on_one_device_only(tmp_path):
     assert whole.cells.set_index("cell").loc["slower", "n"] == 12
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 10, 22, 27, 100])
+@pytest.mark.parametrize("size", [1, 3, 10, 50])
+def test_every_call_counts_once_although_calls_begin_anew_with_each_chunk(chunk, size):
+    generator = np.random.default_rng([SEED, chunk, size])
+    chunks = [min(chunk, 95 - start) for start in range(0, 95, chunk)]
+    calls = [min(size, length - start) for length in chunks for start in range(0, length, size)]
+    costs = generator.uniform(1, 2, len(calls))
+    assert np.array_equal(one_per_call(np.repeat(costs, calls), size), costs)
+    alike = np.repeat(np.where(costs < 1.5, 1.0, np.nan), calls)  # of calls of one cost none is counted twice
+    assert len(one_per_call(alike, size)) <= len(calls)
+
+
+def test_calls_are_counted_as_a_block_makes_them(monkeypatch):
+    inputs, sizes = torch.rand(20, 4, generator=torch.Generator().manual_seed(SEED)), []
+    monkeypatch.setattr("harness.engine.stage.CHUNK_BYTES", 7 * inputs[0].nbytes)  # chunks of 7, 7 and 6 samples
+
+    def watched(model, inputs, targets):
+        sizes.append(len(inputs))
+        return torch.rand(inputs.shape)
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 2)).eval()
+    asked = {"explainers": {"own": {"name": watched}}, "metrics": "seconds_per_sample", "explain_batch": 3}
+    frame = harness.evaluate(model, inputs, torch.zeros(20, dtype=torch.long), **asked)
+    measured = sizes[-8:]  # those before warm up
+    assert measured == [3, 3, 1, 3, 3, 1, 3, 3]
+    costs = frame["value"].to_numpy()
+    assert np.array_equal(one_per_call(costs, 3), costs[np.cumsum([0, *measured[:-1]])])
+
+
 def test_two_calls_are_too_few_to_call_a_time_worse(tmp_path):
     cost = {"kind": "cost", "metric": "seconds_per_sample", "better": "lower"}
     before, after = np.repeat([1.0, 1.1], 10), np.repeat([2.0, 2.1], 10)
@@ -162,21 +193,21 @@ def test_only_samples_with_a_score_in_both_are_compared_and_the_loss_is_told(tmp
     holes[:5] = np.nan
     _, whole = verdicts(tmp_path, {"a": (level, {})}, {"a": (holes, {})})
     row = whole.cells.iloc[0]
-    assert row["n"] == SAMPLES - 5 and "40 samples had a score, 35 have one" in row["note"]
+    assert row["n"] == SAMPLES - 5 and "40 samples had a score in the baseline run, 35 in the new run" in row["note"]
     assert row["change"] == pytest.approx((up - level)[5:].mean())
 
 
 def test_what_differs_in_the_environment_is_told(tmp_path, values):
     cells = {"a": (values[0], {})}
-    night(tmp_path / "x", cells, {"python": "3.11", "libraries": {"torch": "2.14"}, "scoring": {"gain": 1}})
-    night(tmp_path / "y", cells, {"python": "3.11", "libraries": {"torch": "2.15"}, "scoring": {"gain": 2}})
+    write_run(tmp_path / "x", cells, {"python": "3.11", "libraries": {"torch": "2.14"}, "scoring": {"gain": 1}})
+    write_run(tmp_path / "y", cells, {"python": "3.11", "libraries": {"torch": "2.15"}, "scoring": {"gain": 2}})
     assert compare_runs(tmp_path / "x", tmp_path / "y").environment == {"libraries.torch": ("2.14", "2.15")}
 
 
 def test_the_command_says_what_changed_and_fails_where_it_was_asked_to(tmp_path, values, capsys):
     level, up, _ = values
-    night(tmp_path / "x", {"a": (up, {}), "b": (level, {})})
-    night(tmp_path / "y", {"a": (level, {}), "b": (level, {})}, {"python": "3.12"})
+    write_run(tmp_path / "x", {"a": (up, {}), "b": (level, {})})
+    write_run(tmp_path / "y", {"a": (level, {}), "b": (level, {})}, {"python": "3.12"})
     command = ["compare", "x", "y", "--runs", str(tmp_path)]
     assert main(command) == 0 and main([*command, "--fail-on", "broken"]) == 0
     assert main([*command, "--fail-on", "worse,broken", "--markdown", str(tmp_path / "c.md")]) == 1
@@ -188,8 +219,8 @@ def test_the_command_says_what_changed_and_fails_where_it_was_asked_to(tmp_path,
 
 def test_markup_in_names_and_errors_stays_text_in_the_markdown(tmp_path, values):
     evil = "<script>alert(1)</script>|x"
-    night(tmp_path / "x", {evil: (values[0], {})})
-    night(tmp_path / "y", {evil: (None, {"status": "failed", "error": evil})})
+    write_run(tmp_path / "x", {evil: (values[0], {})})
+    write_run(tmp_path / "y", {evil: (None, {"status": "failed", "error": evil})})
     assert main(["compare", "x", "y", "--runs", str(tmp_path), "--markdown", str(tmp_path / "c.md")]) == 0
     assert "<script>" not in (tmp_path / "c.md").read_text()
 
@@ -204,14 +235,14 @@ def test_markup_in_names_and_errors_stays_text_in_the_markdown(tmp_path, values)
 )
 def test_mistakes_are_one_line(tmp_path, values, capsys, arguments, said):
     for name in ("x", "y"):
-        night(tmp_path / name, {"a": (values[0], {})})
+        write_run(tmp_path / name, {"a": (values[0], {})})
     assert main(["compare", *arguments, "--runs", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
 
 
 def test_a_run_without_rows_is_one_line(tmp_path, values):
-    night(tmp_path / "x", {"a": (values[0], {})})
+    write_run(tmp_path / "x", {"a": (values[0], {})})
     (tmp_path / "y" / "cells").mkdir(parents=True)
     assert compare_runs(tmp_path / "x", tmp_path / "y").counts["missing"] == 1
     assert json.dumps(compare_runs(tmp_path / "x", tmp_path / "y").environment) is not None
@@ -236,14 +267,14 @@ def test_a_cost_that_moved_no_more_than_all_did_is_no_loss_and_one_that_stands_o
     assert whole.drift["seconds_per_sample of net on data"] == pytest.approx(1.4, abs=0.2)
 
 
-def test_what_is_measured_once_a_night_is_never_shown_to_be_a_loss(tmp_path):
+def test_what_is_measured_once_per_run_is_never_shown_to_be_a_loss(tmp_path):
     setup = {"kind": "cost", "metric": "setup_seconds", "unit": "seconds", "better": "lower"}
     call = {**setup, "metric": "seconds_per_sample"}
     before = {"set up": (np.full(40, 2.7), setup), "one call": (np.full(10, 1.0), call)}
     after = {"set up": (np.full(40, 7.3), setup), "one call": (np.full(10, 1.4), call)}
     found, whole = verdicts(tmp_path, before, after)
     assert found == {"set up": "moved", "one call": "moved"}
-    assert set(whole.cells["note"]) == {"measured once a night, so not tested"}
+    assert set(whole.cells["note"]) == {"measured once per run, so not tested"}
 
 
 @pytest.mark.parametrize(("alike", "n"), [(27, 35), (22, 27), (20, 24), (28, 30), (60, 80)])
@@ -261,12 +292,13 @@ def test_samples_that_lose_their_score_are_told_and_many_of_them_break_a_cell(tm
     found, whole = verdicts(tmp_path, before, after)
     assert found == {"all": "broken", "most": "broken", "one": "moved", "back": "fixed"}
     assert (
-        whole.cells.set_index("cell").loc["most", "note"] == f"{SAMPLES} samples had a score, {SAMPLES - 30} have one"
+        whole.cells.set_index("cell").loc["most", "note"]
+        == f"{SAMPLES} samples had a score in the baseline run, {SAMPLES - 30} in the new run"
     )
 
 
 def test_an_environment_that_cannot_be_read_is_told(tmp_path, values):
-    runs = [night(tmp_path / name, {"same": (values[0], {})}) for name in ("before", "after")]
+    runs = [write_run(tmp_path / name, {"same": (values[0], {})}) for name in ("before", "after")]
     for path in (runs[1] / "environment").glob("*.json"):
         path.write_text("{broken")
     told = compare_runs(*runs).environment
@@ -276,8 +308,8 @@ def test_an_environment_that_cannot_be_read_is_told(tmp_path, values):
 def test_nothing_that_a_run_holds_can_command_the_terminal(tmp_path, values, capsys):
     evil = "\x1b[31mred\x1b]0;title\x07\nsecond line"
     failed = {"status": "failed", "error": evil, "explainer": evil}
-    night(tmp_path / "before", {"a": (values[0], {"explainer": evil})})
-    night(tmp_path / "after", {"a": (None, failed)}, {evil: evil})
+    write_run(tmp_path / "before", {"a": (values[0], {"explainer": evil})})
+    write_run(tmp_path / "after", {"a": (None, failed)}, {evil: evil})
     for verb in ("compare before after", "table after", "table after --long", "report after"):
         main([*verb.split(), "--runs", str(tmp_path)])
         shown = capsys.readouterr().out

@@ -26,7 +26,6 @@ METRICS = {
     "forward_passes": ("cost", "passes", "lower"),
 }
 MEANS = {"lrp": 0.5, "saliency": 0.4, "grad_cam": 0.3, "random": 0.9}
-CONTROLS = {"random"}
 
 
 def row(explainer, metric, mean=None, **more):
@@ -55,7 +54,7 @@ def table(tmp_path):
         for each in rows.values():
             store.append(each)
         file = io.StringIO()
-        print_table(read_cells(tmp_path / "run"), file=file, controls=CONTROLS, **options)
+        print_table(read_cells(tmp_path / "run"), file=file, **options)
         return file.getvalue()
 
     return render
@@ -117,7 +116,7 @@ def test_a_terminal_gets_colours(table, tmp_path):
             return True
 
     file = Terminal()
-    print_table(read_cells(tmp_path / "run"), file=file, controls=CONTROLS)
+    print_table(read_cells(tmp_path / "run"), file=file)
     assert "\x1b[1m" in file.getvalue()
 
 

@@ -9,7 +9,7 @@ import torch
 from harness.batch import Scores
 from harness.errors import UserError
 from harness.jobs.recorders import RowRecorder, sample_frame
-from harness.results.frames import COUNTS, REALS, configured, read, read_cells
+from harness.results.frames import REAL_COLUMNS, WHOLE_COLUMNS, configured, read, read_cells
 from harness.results.store import Store
 
 ABOUT = {"status": "ok", "model": "m", "dataset": "d", "explainer": "e", "metric": "srg"}
@@ -32,13 +32,13 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
-@pytest.mark.parametrize("name", [*REALS, *COUNTS])
+@pytest.mark.parametrize("name", [*REAL_COLUMNS, *WHOLE_COLUMNS])
 def test_what_is_no_number_is_missing_and_the_other_rows_keep_theirs(tmp_path, name, odd):
     write_rows(tmp_path, {"cell": "a", **ABOUT, name: odd}, {"cell": "b", **ABOUT, name: 3})
     cells = read_cells(tmp_path).set_index("cell")
-    readable = name in REALS and odd in (2.5, float("inf"))
+    readable = name in REAL_COLUMNS and odd in (2.5, float("inf"))
     assert cells[name].isna()["a"] != readable and cells[name]["b"] == 3
-    assert str(cells[name].dtype) == ("float64" if name in REALS else "Int64")
+    assert str(cells[name].dtype) == ("float64" if name in REAL_COLUMNS else "Int64")
 
 
 def test_a_long_seed_keeps_every_digit_beside_a_missing_one(tmp_path):

@@ -10,7 +10,8 @@ from PIL import Image
 from harness.errors import NotApplicable
 from harness.results.activations import draw_activations, draw_maximised
 from harness.results.features import draw_features, embed
-from harness.results.figures import COLOURS, MARKERS, looks, shortened, to_photo
+from harness.results.figures import COLOURS, MARKERS, looks, to_photo
+from harness.results.fonts import shortened
 from harness.results.importances import draw_columns, draw_importances
 from harness.results.sample_curves import draw_curves
 from harness.results.tradeoff import draw_tradeoff, tradeoff

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.results.agreement import agreement, as_square
+from harness.results.agreement import as_square, metric_agreement
 from harness.results.matrices import Matrix
 from harness.results.reliability import (
     krippendorff_alpha,
@@ -122,7 +122,7 @@ def test_planted_variances_are_told_apart():
 
 def test_metrics_that_order_alike_have_a_tau_of_one_and_opposite_ones_of_minus_one():
     values = np.random.default_rng(SEED).normal(size=(50, 5)) * 0.1 + np.arange(5)
-    found = agreement([table(values, "a"), table(values * 2, "b"), table(values, "c", better="lower")])
+    found = metric_agreement([table(values, "a"), table(values * 2, "b"), table(values, "c", better="lower")])
     square = as_square(found)
     assert square.loc["a", "b"] == 1 and square.loc["a", "c"] == -1 and square.loc["c", "a"] == -1
     assert (found["low"] <= found["tau"]).all() and (found["tau"] <= found["high"]).all() and set(found["n"]) == {50}
@@ -135,10 +135,10 @@ def test_the_interval_of_tau_covers_what_more_samples_would_show():
     inside = []
     for _ in range(60):
         first, second = (generator.normal(size=(60, 6)) + mean for mean in means)
-        row = agreement([table(first, "a"), table(second, "b")]).iloc[0]
+        row = metric_agreement([table(first, "a"), table(second, "b")]).iloc[0]
         inside.append(row["low"] <= truth <= row["high"])
     assert np.mean(inside) > 0.85
 
 
 def test_two_explainers_are_too_few_to_compare_metrics():
-    assert agreement([table(np.ones((5, 2)), "a"), table(np.ones((5, 2)), "b")]).empty
+    assert metric_agreement([table(np.ones((5, 2)), "a"), table(np.ones((5, 2)), "b")]).empty

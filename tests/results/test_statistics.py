@@ -78,7 +78,7 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(kind):
 def test_the_resamples_are_the_same_for_all_explainers_and_every_time():
     scores = np.random.default_rng(SEED).normal(size=(2, 30))
     first = [interval(each) for each in scores]
-    statistics._kept.clear()
+    statistics._resamples_in_memory.clear()
     assert [interval(each) for each in scores] == first
     # Common resamples: explainers that differ by a constant have intervals that differ by just it.
     assert np.allclose(np.subtract(interval(scores[0] + 5), first[0]), 5)
@@ -98,11 +98,11 @@ def test_resamples_drawn_anew_for_large_n_are_those_that_would_be_kept(monkeypat
 
 def test_kept_resamples_stay_within_their_memory(monkeypatch):
     monkeypatch.setattr(statistics, "MOST_KEPT_BYTES", 1_000_000)
-    monkeypatch.setattr(statistics, "_kept", {})
+    monkeypatch.setattr(statistics, "_resamples_in_memory", {})
     for n in (20, 40, 60, 100, 30):
         interval(np.arange(n, dtype=float))
-    assert sum(counts.nbytes for counts in statistics._kept.values()) <= 1_000_000
-    assert (30, 0) in statistics._kept
+    assert sum(counts.nbytes for counts in statistics._resamples_in_memory.values()) <= 1_000_000
+    assert (30, 0) in statistics._resamples_in_memory
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e-6, 1e6, 1e200])

@@ -1,4 +1,4 @@
-"""The maps that a run kept of some samples, as the gallery reads them; what cannot be read is told, not guessed.
+"""The maps that a run kept of some samples, as the gallery shows them; what cannot be read is listed.
 
 ``maps/<block>.json`` names a model, a data set, a protocol and a modality, its samples, and a file of maps for each
 explainer; files of numbers lie beside it.
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-MODALITIES = ("image", "tokens", "series", "table")
+KEPT_MODALITIES = ("image", "tokens", "series", "table")
 
 
 @dataclass(frozen=True)
-class Kept:
+class RunMaps:
     """Maps of one block.
 
     samples     per sample id, label, prediction, target, confidence
@@ -38,63 +38,68 @@ class Kept:
     unread: list[str] = field(default_factory=list)
 
 
-def kept_of(directory: Path, model: str, dataset: str, protocol: str) -> Kept | None:
+def maps_of_block(directory: Path, model: str, dataset: str, protocol: str) -> RunMaps | None:
     """The maps that a run kept of a block; None where it kept none."""
     for path in sorted((directory / "maps").glob("*.json")):
         about = _read_json(path)
-        if about and about.get("model") == model and about.get("dataset") == dataset and _same(about, protocol):
-            return _kept(path.parent, about)
+        if (
+            about
+            and about.get("model") == model
+            and about.get("dataset") == dataset
+            and _same_protocol(about, protocol)
+        ):
+            return _kept_maps(path.parent, about)
     return None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("samples"), list) else None
+    return content if isinstance(content, dict) and isinstance(content.get("samples"), list) else None
 
 
-def _same(about: Mapping[str, Any], protocol: str) -> bool:
-    """Whether maps were made under a protocol, told as a mapping or as its JSON text; those that do not say, were."""
-    given = about.get("protocol")
+def _same_protocol(about: Mapping[str, Any], protocol: str) -> bool:
+    """Whether maps were made under a protocol (a mapping or JSON text); maps that name none count as such."""
+    their_protocol = about.get("protocol")
     try:
-        given = json.loads(given) if isinstance(given, str) else given
+        their_protocol = json.loads(their_protocol) if isinstance(their_protocol, str) else their_protocol
     except ValueError:
         return False
-    return not given or given == json.loads(protocol)
+    return not their_protocol or their_protocol == json.loads(protocol)
 
 
-def _kept(folder: Path, about: Mapping[str, Any]) -> Kept:
+def _kept_maps(folder: Path, about: Mapping[str, Any]) -> RunMaps:
     samples = [each for each in about["samples"] if isinstance(each, dict)]
     unread: list[str] = []
     maps, signed = {}, set()
-    for label, entry in _mapping(about.get("explainers")).items():
-        entry = _mapping(entry)
-        values = _array(folder, entry.get("file"), len(samples), f"maps of {label}", unread)
+    for label, entry in _mapping_or_empty(about.get("explainers")).items():
+        entry = _mapping_or_empty(entry)
+        values = _kept_array(folder, entry.get("file"), len(samples), f"maps of {label}", unread)
         if values is not None:
             maps[str(label)] = values.astype(np.float32)
             signed |= {str(label)} if entry.get("signed", True) else set()
-    inputs = _array(folder, about["inputs"], len(samples), "inputs", unread) if about.get("inputs") else None
-    modality = about.get("modality") if about.get("modality") in MODALITIES else "table"
+    inputs = _kept_array(folder, about["inputs"], len(samples), "inputs", unread) if about.get("inputs") else None
+    modality = about.get("modality") if about.get("modality") in KEPT_MODALITIES else "table"
     tokens, names = about.get("tokens"), about.get("unit_names")
-    if modality == "tokens" and not (_lists(tokens) and len(tokens) == len(samples)):
+    if modality == "tokens" and not (_is_list_of_lists(tokens) and len(tokens) == len(samples)):
         unread.append("tokens could not be read: expected a list of texts for each sample")
         tokens = None
     names = names if isinstance(names, list) else None
-    return Kept(modality, samples, inputs, tokens, names, maps, frozenset(signed), unread)
+    return RunMaps(modality, samples, inputs, tokens, names, maps, frozenset(signed), unread)
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping_or_empty(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _lists(value: Any) -> bool:
+def _is_list_of_lists(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, list) for each in value)
 
 
-def _array(folder: Path, name: Any, count: int, what: str, unread: list[str]) -> np.ndarray | None:
-    """An array of a file beside the description; a path that leads elsewhere is not followed."""
+def _kept_array(folder: Path, name: Any, count: int, what: str, unread: list[str]) -> np.ndarray | None:
+    """An array of a file beside the description; a path to another folder is refused."""
     try:
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError("its file is not named")

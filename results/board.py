@@ -1,0 +1,250 @@
+"""The leaderboard of a block, derived once: order, means, intervals, ranks, letters, controls, holes and remarks.
+
+A block is one model on one data set under one protocol. The terminal (``leaderboard``), the files (``formats``) and the
+report only render what stands here. Ranks come from the cells' means; letters, and who is not shown to be worse than
+the best, come from paired tests of the scores, where these were read.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.results.frames import audit_of, configured, controls_of, protocols, read_cells, read_scores
+from harness.results.matrices import Matrix, matrices
+from harness.results.pairs import standing
+from harness.results.place import NO_RANK, Place, place_of_cell
+from harness.results.statistics import not_comparable, ranks, with_caveat
+
+KINDS = ("faithfulness", "truth", "localisation", "sanity", "axiom", "robustness", "complexity", "reference")
+COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
+ARROWS = {"higher": "↑", "lower": "↓"}
+DIRECTIONS = {"higher": "higher is better", "lower": "lower is better"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """One model on one data set under one protocol.
+
+    heading   model and data set, with the settings that set its protocol apart from others of the same two
+    cells     a row per cell, with ``label`` (of the explainer), ``rank``, ``unranked`` (why not) and ``caveat``
+    scores    a row per sample and ok cell, ``explainer`` being the label; None where they were not read, and then
+              nothing is tested
+    """
+
+    model: str
+    dataset: str
+    protocol: str
+    heading: str
+    cells: pd.DataFrame
+    scores: pd.DataFrame | None = None
+
+    @cached_property
+    def controls(self) -> frozenset[str]:
+        """Labels of the explainers that do not look at the model."""
+        return controls_of(self.cells, "label")
+
+    @cached_property
+    def with_caveat(self) -> dict[str, str]:
+        """Labels of a library's rows that are known to give something else, which are not ranked, to the library."""
+        rows = self.cells[self.cells["caveat"]]
+        sources = (str(audit_of(audit).get("source") or "") for audit in rows["audit"])
+        return dict(zip(rows["label"], sources, strict=True))
+
+    def mark(self, label: str) -> str:
+        """What stands behind an explainer's name: ``control``, the library that gives it, or ""."""
+        return "control" if label in self.controls else self.with_caveat.get(label, "")
+
+    def named(self, label: str) -> str:
+        """An explainer's label with its mark: ``random (control)``."""
+        return f"{label} ({self.mark(label)})" if self.mark(label) else label
+
+    @cached_property
+    def about(self) -> pd.DataFrame:
+        """Per metric its kind, unit, direction (``better``) and the name that its options give it."""
+        first = self.cells.drop_duplicates("metric").set_index("metric")
+        names = [
+            configured(config, "metric").get("name", label)
+            for label, config in zip(first.index, first["config"], strict=True)
+        ]
+        return first[["kind", "unit", "better"]].assign(name=names)
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Metrics by kind, srg first of all, costs last."""
+        return sorted(self.about.index, key=lambda metric: _metric_place(metric, self.about.loc[metric, "kind"]))
+
+    def better(self, metric: str) -> str | None:
+        """``higher``, ``lower`` or None."""
+        direction = self.about.loc[metric, "better"]
+        return direction if direction in DIRECTIONS else None
+
+    def unit(self, metric: str) -> str:
+        """The metric's unit, "" where it has none."""
+        return str(self.about.loc[metric, "unit"] or "")
+
+    def head(self, metric: str) -> str:
+        """A metric's name with the arrow of its direction."""
+        return f"{metric} {ARROWS.get(self.better(metric), '')}".strip()
+
+    @cached_property
+    def headline(self) -> str | None:
+        """The metric that decides: srg, else the first faithfulness metric; it has a direction and a score."""
+        there = self.cells[(self.cells["status"] == "ok") & ~self.cells["caveat"] & np.isfinite(self.cells["value"])]
+        able = [m for m in self.metrics if self.better(m) and m in set(there["metric"])]
+        faithful = [m for m in able if self.about.loc[m, "kind"] == "faithfulness"]
+        srg = [m for m in able if self.about.loc[m, "name"] == "srg"]
+        return next(iter([*(m for m in srg if m == "srg"), *srg, *faithful]), None)
+
+    @cached_property
+    def explainers(self) -> list[str]:
+        """Labels, the best by the headline metric first, those without a value after them, controls last.
+
+        Without a headline metric the first of ``metrics`` decides.
+        """
+        metric = self.headline or self.metrics[0]
+        first = self.cells[(self.cells["metric"] == metric) & (self.cells["status"] == "ok")]
+        sign = {"higher": -1.0, "lower": 1.0}.get(self.better(metric), 0.0)
+        values = dict(zip(first["label"], (first["value"] * sign).fillna(float("inf")), strict=True))
+        place = lambda label: (label in self.controls, values.get(label, float("inf")), label)
+        return sorted(self.cells["label"].unique(), key=place)
+
+    @cached_property
+    def matrices(self) -> dict[str, Matrix]:
+        """Metric to its scores, samples down and explainers across; without rows that have a caveat."""
+        if self.scores is None:
+            return {}
+        ranked = self.scores[~self.scores["explainer"].isin(self.with_caveat)]
+        by_metric = {each.names["metric"]: each for each in matrices(ranked.drop(columns=["model", "dataset"]))}
+        return {metric: each for metric, each in by_metric.items() if not each.values.empty}
+
+    @cached_property
+    def tests(self) -> dict[str, pd.DataFrame]:
+        """Per metric that can be tested, how every explainer stands to the others (``pairs.standing``), by label."""
+        tested = [metric for metric in self.metrics if self._testable(metric)]
+        return {m: standing(self.matrices[m], self.controls).set_index("explainer") for m in tested}
+
+    def _testable(self, metric: str) -> bool:
+        """Whether explainers can be tested: costs cannot, for samples of one call share its cost."""
+        cells = self.cells[(self.cells["metric"] == metric) & (self.cells["status"] == "ok")]
+        matrix = self.matrices.get(metric)
+        if matrix is None or not self.better(metric) or (cells["kind"] == "cost").any() or cells["unranked"].any():
+            return False
+        return matrix.values.shape[1] > 1 and len(matrix.complete) > 1
+
+    @cached_property
+    def places(self) -> dict[tuple[str, str], Place]:
+        """All places by (metric, label of the explainer)."""
+        return {(metric, label): self._place(metric, label) for metric in self.metrics for label in self.explainers}
+
+    def cell(self, metric: str, label: str) -> dict[str, Any] | None:
+        """The row of an explainer's cell; None where there is none."""
+        return self._rows_by_place.get((metric, label))
+
+    @cached_property
+    def _rows_by_place(self) -> dict[tuple[str, str], dict[str, Any]]:
+        return {(row["metric"], row["label"]): row for row in self.cells.to_dict("records")}
+
+    @cached_property
+    def _best_ranks(self) -> dict[str, float]:
+        """Per metric the best rank among the explainers that are no controls, or among all where there are only
+        controls."""
+        ranked = self.cells[self.cells["rank"].notna()]
+        own = ranked[~ranked["label"].isin(self.controls)]
+        return (own if len(own) else ranked).groupby("metric")["rank"].min().to_dict()
+
+    def _place(self, metric: str, label: str) -> Place:
+        row = self.cell(metric, label)
+        if row is None or row["status"] != "ok":
+            return place_of_cell(row)
+        letters, standing = self._test(metric, label, "letters") or "", self._standing(metric, label, row)
+        return place_of_cell(row, rank=self._rank(metric, row), letters=letters, standing=standing)
+
+    def _rank(self, metric: str, row: Mapping[str, Any]) -> str:
+        if not self.better(metric) or row["caveat"]:
+            return ""
+        return NO_RANK if pd.isna(row["rank"]) else f"#{row['rank']:.0f}"
+
+    def _standing(self, metric: str, label: str, row: Mapping[str, Any]) -> str:
+        if label not in self.controls and row["rank"] == self._best_ranks.get(metric):
+            return "best"
+        return "near" if self._test(metric, label, "best") else ""
+
+    def _test(self, metric: str, label: str, column: str) -> Any:
+        """What the tests say of an explainer; None where it was not tested."""
+        tests = self.tests.get(metric)
+        return tests.loc[label, column] if tests is not None and label in tests.index else None
+
+
+def boards_of_run(run_directory: str | Path) -> list[Board]:
+    """The boards of a run with their tests."""
+    cells = read_cells(run_directory)
+    return boards_of(cells, read_scores(run_directory, cells))
+
+
+def boards_of(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> list[Board]:
+    """The boards of a run's cells, by model, data set and protocol; without ``scores`` nothing is tested."""
+    cells = cells.assign(
+        rank=ranks(cells),
+        unranked=not_comparable(cells),
+        caveat=with_caveat(cells),
+        protocol=protocols(cells),
+        # An older version's row need not say how many samples have no score.
+        n_invalid=cells["n_invalid"].where(cells["status"] != "ok", cells["n_invalid"].fillna(0)),
+    )
+    cells = cells.fillna({name: "?" for name in ("model", "dataset", "explainer", "metric")} | {"unit": "", "kind": ""})
+    return list(_boards(cells, scores))
+
+
+def _boards(cells: pd.DataFrame, scores: pd.DataFrame | None) -> Iterator[Board]:
+    for (model, dataset), of_pair in cells.groupby(["model", "dataset"]):
+        apart = _differing(of_pair["protocol"].unique())
+        for protocol, rows in of_pair.groupby("protocol"):
+            rows = _named_apart(rows)
+            yield Board(
+                model=model,
+                dataset=dataset,
+                protocol=protocol,
+                heading=f"{model} on {dataset}{apart[protocol]}",
+                cells=rows,
+                scores=None if scores is None else _scores_of(rows, scores),
+            )
+
+
+def _differing(texts: Collection[str]) -> dict[str, str]:
+    """Protocols (JSON text) to the settings in which they differ from each other, as a heading shows them."""
+    settings = {text: json.loads(text) for text in texts}
+    names = sorted({name for protocol in settings.values() for name in protocol})
+    names = [name for name in names if len({json.dumps(protocol.get(name)) for protocol in settings.values()}) > 1]
+    return {
+        text: f" ({', '.join(f'{name}={protocol.get(name)}' for name in names)})" if names else ""
+        for text, protocol in settings.items()
+    }
+
+
+def _named_apart(cells: pd.DataFrame) -> pd.DataFrame:
+    """An explainer with several cells for a metric gets a part of the cell's name, so that each has its place."""
+    twice = cells.duplicated(["explainer", "metric"], keep=False)
+    return cells.assign(label=cells["explainer"].where(~twice, cells["explainer"] + " " + cells["cell"].str[:6]))
+
+
+def _scores_of(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of some cells, by label; samples of one name are told apart by their place, the same in every cell."""
+    labels = dict(zip(cells["cell"], cells["label"], strict=True))
+    mine = scores[scores["cell"].isin(set(labels))]
+    again = mine.duplicated(["cell", "sample"], keep=False)
+    if again.any():
+        place = mine.groupby("cell", observed=True).cumcount()
+        mine = mine.assign(sample=mine["sample"].where(~again, mine["sample"] + " (" + place.astype(str) + ")"))
+    return mine.assign(explainer=mine["cell"].astype(object).map(labels), metric=mine["metric"].astype(object))
+
+
+def _metric_place(metric: str, kind: str) -> tuple[Any, ...]:
+    if kind == "cost":
+        return 2, COSTS.index(metric) if metric in COSTS else len(COSTS), metric
+    return metric != "srg", KINDS.index(kind) if kind in KINDS else len(KINDS), metric
