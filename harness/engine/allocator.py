@@ -8,13 +8,13 @@ import ctypes
 import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # names of mallopt's settings in malloc.h
-LARGEST = 2**30  # of a block that is kept, and of freed memory at the heap's end
+LARGEST_REUSED = 2**30  # of a block that is kept, and of freed memory at the heap's end
 
 
 def keep_freed_memory() -> bool:
     """Let this process keep freed blocks for its next ones; False where the C library is not glibc."""
     libc = _glibc()
-    return libc is not None and all(libc.mallopt(what, LARGEST) for what in (MMAP_THRESHOLD, TRIM_THRESHOLD))
+    return libc is not None and all(libc.mallopt(what, LARGEST_REUSED) for what in (MMAP_THRESHOLD, TRIM_THRESHOLD))
 
 
 def give_back_freed_memory() -> None:

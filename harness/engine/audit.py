@@ -25,7 +25,7 @@ from harness.results.store import plain
 from harness.samples import Samples
 from harness.units import Units
 
-LOOKED_AT = 4  # samples that are compared with other explainers'
+COMPARED_SAMPLES = 4  # samples that are compared with other explainers'
 EQUAL = 1e-5  # of the largest value: rounding in another order of sums
 SAME = 1e-4  # the same for one explainer in batches of other sizes, for which a GPU takes other algorithms
 INCOMPLETE = 0.05  # of what was promised: how near Sundararajan et al. 2017 (1703.01365) want a sum to come
@@ -72,10 +72,10 @@ class Auditor:
             "alone_difference": alone_difference(trial, measured),
             "repeat_difference": repeat_difference(trial, measured),
         }
-        told = _checked(facts.summary(), (*own, "source", "caveat", "tables"))
+        told = _check_reported(facts.summary(), (*own, "source", "caveat", "tables"))
         sums = {} if "completeness_error" in told else self._sums(chosen, parts)
         about = {"source": chosen.entry.source, "caveat": chosen.entry.caveat} if chosen.entry.caveat else {}
-        found = _plain({**told, **sums, **about, **{name: value for name, value in own.items() if value is not None}})
+        found = _json_values({**told, **sums, **about, **{name: value for name, value in own.items() if value is not None}})
         return Audit(found, flags(found, chosen.entry, self.stage), _storable(facts.tables))
 
     def _sums(self, chosen: Chosen, parts: Sequence[Tensor]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Auditor:
         others = {label: maps for label, maps in self.seen.items() if self.twins.get(label) not in own}
         if chosen.entry.scope == "local" and chosen.entry.access in ("gradient", "activations"):
             others |= {name: maps for name, maps in self._gradients.items() if name not in (*own, *others)}
-        maps = first[:LOOKED_AT].clone()
+        maps = first[:COMPARED_SAMPLES].clone()
         found = equal_to(maps, others, self._units)
         if found:
             self.twins[chosen.label] = found["explainer"]
@@ -131,13 +131,13 @@ def equal_to(maps: Tensor, others: Mapping[str, Tensor], units: Units) -> dict[s
 def _largest_difference(first: Tensor, second: Tensor) -> float:
     """The largest relative difference of two maps (N, D) of a sample, so that one with large values does not hide the
     others; infinite where no sample's maps can be told apart from others'."""
-    telling = _telling(first) & _telling(second)
+    telling = _distinctive(first) & _distinctive(second)
     first, second = first[telling], second[telling]
     largest = torch.maximum(first.abs().amax(1), second.abs().amax(1))
     return float(((first - second).abs().amax(1) / largest).max()) if len(first) else float("inf")
 
 
-def _telling(maps: Tensor) -> Tensor:
+def _distinctive(maps: Tensor) -> Tensor:
     """Which maps (N, D) are finite, not zero, and, where they have several values, not constant."""
     low, high = maps.aminmax(dim=1)  # NaN where one is NaN
     several = (low < high) if maps.shape[1] > 1 else (low != 0)
@@ -147,7 +147,7 @@ def _telling(maps: Tensor) -> Tensor:
 def gradients_of(stage: Stage) -> dict[str, Tensor]:
     """What ``gradient`` and ``input_x_gradient`` give for the first samples; empty where the model has no gradient."""
     _, samples = next(stage.chunks())
-    samples = samples.take(torch.arange(min(LOOKED_AT, len(samples)), device=samples.inputs.device))
+    samples = samples.take(torch.arange(min(COMPARED_SAMPLES, len(samples)), device=samples.inputs.device))
     explaining = Explaining(EXPLAINERS["gradient"], {}, stage.module, stage.protocol.explain_batch)
     try:
         explaining.prepare(samples)
@@ -217,7 +217,7 @@ def flags(found: Mapping[str, Any], entry: Explainer, stage: Stage) -> list[str]
     return said + ([f"{entry.source}: {entry.caveat}"] if entry.caveat else [])
 
 
-def _checked(told: dict[str, Any], taken: Sequence[str]) -> dict[str, Any]:
+def _check_reported(told: dict[str, Any], taken: Sequence[str]) -> dict[str, Any]:
     """What the explainer told, if it leaves the audit its own names and gives numbers where numbers are read."""
     for name in told.keys() & set(taken):
         raise UserError(f"the explainer told {name!r}, expected a name that the audit does not give itself")
@@ -228,7 +228,7 @@ def _checked(told: dict[str, Any], taken: Sequence[str]) -> dict[str, Any]:
     return told
 
 
-def _plain(found: dict[str, Any]) -> dict[str, Any]:
+def _json_values(found: dict[str, Any]) -> dict[str, Any]:
     try:
         return json.loads(json.dumps(plain(found), allow_nan=False))
     except (TypeError, ValueError) as error:

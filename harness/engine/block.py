@@ -90,7 +90,7 @@ def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alon
             continue
         recorder.explained(chosen, explained)
         for job in mine:
-            _score(stage, job, explained, guard, recorder)
+            _score_job(stage, job, explained, guard, recorder)
         del explained  # attributions and memos of one explainer at a time
 
 
@@ -111,7 +111,7 @@ def explain_each(
     for chosen in explainers:
         with ExitStack() as resources:
             try:
-                found = _explain(stage, chosen, auditor, guard, resources, alone, warm_up, twice)
+                found = _explain_and_audit(stage, chosen, auditor, guard, resources, alone, warm_up, twice)
             except (Exception, SystemExit) as error:
                 # Whatever an explainer does, its cells say so and the others go on.
                 guard.restore()
@@ -120,7 +120,7 @@ def explain_each(
             del found
 
 
-def _explain(
+def _explain_and_audit(
     stage: Stage,
     chosen: Chosen,
     auditor: Auditor,
@@ -198,7 +198,7 @@ def _keeper(stage: Stage, resources: ExitStack) -> Callable[[Tensor], Tensor]:
     return spill
 
 
-def _score(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, recorder: Recorder) -> None:
+def _score_job(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, recorder: Recorder) -> None:
     started = time.perf_counter()
     try:
         with isolated_randomness(stage.device):
@@ -215,11 +215,11 @@ def _score(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, reco
         guard.restore()
         _record_failure(recorder, [job], "score", _failure(error))
         return
-    flags = explained.flags + _convention(job)
+    flags = explained.flags + _convention_flags(job)
     recorder.scored(job, scores, explained.valid, flags, time.perf_counter() - started)
 
 
-def _convention(job: Job) -> list[str]:
+def _convention_flags(job: Job) -> list[str]:
     """Whether the metric's definition is for another kind of attribution than the explainer gives."""
     expected, given = job.metric.entry.expects, job.explainer.entry.convention
     return [f"the metric is defined for {expected} maps, these are {given}"] if expected not in (None, given) else []

@@ -123,7 +123,7 @@ def explain_measured(
         synchronize(device)
         seconds = time.perf_counter() - started
     fill = lambda value: torch.full((count,), float(value), dtype=torch.float64)
-    share = (1 if _counted(counter, explaining) else float("nan")) / count
+    share = (1 if _counts_are_complete(counter, explaining) else float("nan")) / count
     cost = Cost(
         fill(seconds / count),
         fill(setup_seconds),
@@ -135,7 +135,7 @@ def explain_measured(
     return raw, cost
 
 
-def _counted(counter: PassCounter, explaining: Explaining) -> bool:
+def _counts_are_complete(counter: PassCounter, explaining: Explaining) -> bool:
     """Whether the counts are right: an explainer of single samples that uses the model calls it, seen or unseen."""
     calls_model = explaining.entry.access != "none" and explaining.entry.scope == "local"
     return counter.exact and not (calls_model and counter.forwards == 0)

@@ -13,7 +13,7 @@ from harness.sources import Data, MaskImages
 
 
 @dataclass
-class SeenMasks:
+class PreprocessedMasks:
     """Masks (N, H, W) bool in the model's input space; a slice of them is made when it is asked for."""
 
     images: Sequence[Image.Image]
@@ -24,9 +24,9 @@ class SeenMasks:
         return len(self.images)
 
     def __getitem__(self, where: slice) -> Tensor:
-        return torch.stack([self._seen(self.images[index]) for index in range(*where.indices(len(self)))])
+        return torch.stack([self._preprocessed(self.images[index]) for index in range(*where.indices(len(self)))])
 
-    def _seen(self, mask: Image.Image) -> Tensor:
+    def _preprocessed(self, mask: Image.Image) -> Tensor:
         black, white = self._black_and_white(mask.mode, mask.size)
         way = white - black
         return ((self.preprocess(mask) - black) * way).sum(0) > 0.5 * way.square().sum(0)
@@ -43,8 +43,8 @@ class SeenMasks:
         return self._ends[mode, size]
 
 
-def with_masks_seen(data: Data, preprocess: Callable[[Any], Tensor] | None) -> Data:
+def with_preprocessed_masks(data: Data, preprocess: Callable[[Any], Tensor] | None) -> Data:
     """The data with its masks in the model's input space."""
     if not isinstance(data.masks, MaskImages) or preprocess is None:
         return data
-    return replace(data, masks=SeenMasks(data.masks.images, preprocess))
+    return replace(data, masks=PreprocessedMasks(data.masks.images, preprocess))

@@ -57,7 +57,7 @@ class OnDisk:
         return torch.from_numpy(np.load(self.path, allow_pickle=False)).to(self.device)
 
 
-def _loaded(value: Any) -> Any:
+def _from_shelf(value: Any) -> Any:
     """A value as it was before it was put on the shelf."""
     if isinstance(value, OnDisk):
         return value.load()
@@ -71,19 +71,19 @@ class Memo(MutableMapping[Hashable, Any]):
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
-        self._kept: dict[Hashable, Any] = {}
+        self._items: dict[Hashable, Any] = {}
 
     def __getitem__(self, key: Hashable) -> Any:
-        return _loaded(self._kept[key])
+        return _from_shelf(self._items[key])
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
-        self._kept[key] = self.shelf.put(value)
+        self._items[key] = self.shelf.put(value)
 
     def __delitem__(self, key: Hashable) -> None:
-        del self._kept[key]
+        del self._items[key]
 
     def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._kept)
+        return iter(self._items)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._items)

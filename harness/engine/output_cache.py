@@ -18,7 +18,7 @@ from harness.results.disk import told_in_one_line, whole_file
 if TYPE_CHECKING:
     from harness.samples import Samples
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class OutputCache:
     def load_or_make(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
         """The outputs for this use: read where they are kept, else computed and kept."""
         path = self.folder / f"{self._name(samples, key, compute)}.npy"
-        found = _read(path)
+        found = _read_outputs(path)
         if found is None:
             found = compute()
-            _write(path, found)
+            _write_outputs(path, found)
         return found.to(samples.inputs.device)
 
     def _name(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> str:
@@ -70,18 +70,18 @@ class OutputCache:
                 "range": None if samples.value_range is None else [torch.as_tensor(end) for end in samples.value_range],
                 "device": samples.inputs.device.type,
                 "torch": torch.__version__,
-                "use": _parts(key),
+                "use": _nested_lists(key),
             }
         )
         return digest(about) + digest("again", about)
 
 
-def _parts(key: Hashable) -> list:
+def _nested_lists(key: Hashable) -> list:
     """A key as nested lists, which have a canonical text."""
-    return [_parts(part) if isinstance(part, tuple) else part for part in (key if isinstance(key, tuple) else (key,))]
+    return [_nested_lists(part) if isinstance(part, tuple) else part for part in (key if isinstance(key, tuple) else (key,))]
 
 
-def _read(path: Path) -> Tensor | None:
+def _read_outputs(path: Path) -> Tensor | None:
     """The tensor in a file, or None where there is none that can be read: it is then made again."""
     try:
         return torch.from_numpy(np.load(path, allow_pickle=False))
@@ -89,10 +89,10 @@ def _read(path: Path) -> Tensor | None:
         return None
 
 
-def _write(path: Path, outputs: Tensor) -> None:
+def _write_outputs(path: Path, outputs: Tensor) -> None:
     """Write whole or not at all; a full disk takes nothing from the outputs, which are there already."""
     try:
         with whole_file(path) as temporary, open(temporary, "wb") as file:
             np.save(file, outputs.cpu().numpy(), allow_pickle=False)
     except UserError as error:
-        log.warning("outputs are not kept for another run: %s", error)
+        LOG.warning("outputs are not kept for another run: %s", error)

@@ -28,7 +28,7 @@ def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
     """Inputs of some samples, as the model takes them, where the data holds them: on the CPU unless a user's tensor is
     elsewhere."""
     if isinstance(data.inputs, Tensor) and model.preprocess is None:
-        return _free_of_its_past(data.inputs[where])
+        return _detached(data.inputs[where])
     tensors = [_read_one(model, data, index) for index in range(where.start, where.stop)]
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
@@ -38,7 +38,7 @@ def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
     return check_inputs(torch.stack(tensors))
 
 
-def _free_of_its_past(inputs: Tensor) -> Tensor:
+def _detached(inputs: Tensor) -> Tensor:
     """A user's inputs without their graph and outside inference mode: gradients will be taken of them."""
     with torch.inference_mode(False):
         return inputs.clone() if inputs.is_inference() else inputs.detach()
@@ -55,11 +55,11 @@ def _read_one(model: LoadedModel, data: Data, index: int) -> Tensor:
     return tensor
 
 
-def checked(data: Data, first: Tensor, units: Units) -> Data:
-    """The data with everything that came with its inputs checked against them, or one line on what does not fit.
+def check_data(data: Data, first: Tensor, units: Units) -> Data:
+    """The data with everything that came with its inputs check_data against them, or one line on what does not fit.
 
     ``first`` is an input (1, ...) as the model takes it, ``units`` are those that are scored. What is read lazily from
-    a file is checked where it is read.
+    a file is check_data where it is read.
     """
     count, joint = len(data), Units.of(first, units.modality, columns=data.columns)
     ids = [str(number) for number in range(count)] if data.ids is None else data.ids
@@ -93,7 +93,7 @@ def _shape_of(values: Any, count: int, units: Units, joint: Units) -> tuple[int,
 
 
 def _if_tensor(values: Any, check: Callable[[Any], Tensor]) -> Any:
-    """The values, checked; nothing stays nothing, and what gives tensors when it is sliced stays as it is."""
+    """The values, check_data; nothing stays nothing, and what gives tensors when it is sliced stays as it is."""
     if values is None or (_is_lazy(values) and isinstance(values[0:1], Tensor)):
         return values
     return check(values)

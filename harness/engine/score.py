@@ -22,7 +22,7 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
         raise UserError(
             f"metric {entry.name} returned shape {tuple(values.shape)}, expected one value per sample ({len(batch)},)"
         )
-    curves, tied = _plain(scores.curves), _plain(scores.tied)
+    curves, tied = _as_float64(scores.curves), _as_float64(scores.tied)
     count = len(batch)
     if curves is not None and (curves.dim() != 2 or len(curves) != count):
         came = tuple(curves.shape)
@@ -33,7 +33,7 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
     reason = scores.reason
     if values.isnan().any() and picked_not_finite.get():
         reason = "the model's outputs for perturbed inputs are not finite"
-    return Scores(_plain(values), curves, tied, reason)
+    return Scores(_as_float64(values), curves, tied, reason)
 
 
 def join_scores(parts: list[Scores]) -> Scores:
@@ -41,13 +41,13 @@ def join_scores(parts: list[Scores]) -> Scores:
     counts = [len(part.values) for part in parts]
     return Scores(
         torch.cat([part.values for part in parts]),
-        _join([part.curves for part in parts], counts),
-        _join([part.tied for part in parts], counts),
+        _join_tensors([part.curves for part in parts], counts),
+        _join_tensors([part.tied for part in parts], counts),
         next((part.reason for part in parts if part.reason), ""),
     )
 
 
-def _join(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:
+def _join_tensors(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:
     shapes = sorted({tuple(part.shape[1:]) for part in parts if part is not None})
     if not shapes:
         return None
@@ -58,5 +58,5 @@ def _join(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:
     return torch.cat([missing(n) if part is None else part for part, n in zip(parts, counts, strict=True)])
 
 
-def _plain(values: Tensor | None) -> Tensor | None:
+def _as_float64(values: Tensor | None) -> Tensor | None:
     return None if values is None else torch.as_tensor(values).detach().double().cpu()

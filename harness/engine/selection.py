@@ -63,7 +63,7 @@ def choose_one(registry: Registry, given: Any) -> Chosen:
     options = {key: value for key, value in given.items() if key not in ("name", "label")}
     entry = registry.resolve(given["name"])
     chosen = entry.complete(options)
-    return Chosen(str(given.get("label") or _label(entry, chosen)), entry, chosen)
+    return Chosen(str(given.get("label") or _default_label(entry, chosen)), entry, chosen)
 
 
 def choose_several(registry: Registry, given: Any) -> list[Chosen]:
@@ -125,7 +125,7 @@ def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) ->
     return [{"label": f"{label}[{shown(setting)}]", **fixed, **setting} for setting in settings]
 
 
-def _label(entry: Entry, options: Mapping[str, Any]) -> str:
+def _default_label(entry: Entry, options: Mapping[str, Any]) -> str:
     """The name, and the options that are not the defaults: a sweep over them must not look like one thing."""
     own = [f"{name}={value}" for name, value in options.items() if value is not entry.options[name]]
     own = [text for text in own if text not in {f"{name}={value}" for name, value in entry.options.items()}]

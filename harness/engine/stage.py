@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from harness.checks import check_inputs, check_model, check_seed, check_targets, class_count, first_line, settings
 from harness.engine.allocator import give_back_freed_memory
-from harness.engine.mask_images import SeenMasks, with_masks_seen
+from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.output_cache import OutputCache
-from harness.engine.reading import checked, read_inputs
+from harness.engine.reading import check_data, read_inputs
 from harness.errors import NotApplicable, UserError, unknown
 from harness.identity import weights_of
 from harness.predictor import Predictor, default_chunk
@@ -155,7 +155,7 @@ class Stage:
             train_labels=data.train_labels,
             unit_names=data.unit_names,
             value_range=self.model.value_range or data.value_range,
-            masks=self._seen_masks(number, where) if isinstance(data.masks, SeenMasks) else mine(data.masks),
+            masks=self._masks(number, where) if isinstance(data.masks, PreprocessedMasks) else mine(data.masks),
             truth=mine(data.truth),
             given_segments=segments,
             places=torch.arange(where.start, where.stop, device=self.device),
@@ -174,7 +174,7 @@ class Stage:
             self.cache[key] = torch.stack([self.model.wording.words(text) for text in texts])
         return self.cache[key].to(self.device)
 
-    def _seen_masks(self, number: int, where: slice) -> Tensor:
+    def _masks(self, number: int, where: slice) -> Tensor:
         """The masks of a chunk's images as the model sees them, preprocessed once."""
         key = ("masks", number)
         if key not in self.cache:
@@ -216,7 +216,7 @@ def set_stage(
     module = check_model(model.module).to(device)
     first = read_inputs(model, data, slice(0, 1))
     units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
-    data = checked(with_masks_seen(data, model.preprocess), first, units)
+    data = check_data(with_preprocessed_masks(data, model.preprocess), first, units)
     count = min(len(data), protocol.samples or len(data))
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
@@ -248,7 +248,7 @@ def _clean_outputs(predictor: Predictor, inputs: Tensor) -> Tensor:
 
 
 def _targets(stage: Stage) -> Tensor:
-    """The explained class of each sample, as the protocol says; labels are checked where the model has classes."""
+    """The explained class of each sample, as the protocol says; labels are check_data where the model has classes."""
     count, classes, wanted, data = stage.count, stage.class_count, stage.protocol.target, stage.data
     if data.labels is not None and classes > 1:
         check_targets(data.labels[:count], count, classes, what="labels")

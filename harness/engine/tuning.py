@@ -48,7 +48,7 @@ def tune(predictor: Predictor, inputs: Tensor) -> None:
     variants = {variant.name: variant for variant in _variants(predictor, inputs, skipped)}
     first = FIRST_CHUNK.get(inputs.device.type, 8)
     rates = _rates(predictor, variants, inputs, first, skipped)
-    best, chunk = _best(predictor, variants, inputs, rates, first, skipped)
+    best, chunk = _fastest(predictor, variants, inputs, rates, first, skipped)
     use(predictor, best, chunk)
     predictor.variant = {
         "variant": best.name,
@@ -82,7 +82,7 @@ def _variants(predictor: Predictor, inputs: Tensor, skipped: dict[str, str]) -> 
     model = base = predictor.module
     yield Variant("eager", model)
     probes = _probes(inputs)
-    expected = cache(lambda: _outputs(predictor.live(), probes))
+    expected = cache(lambda: _probe_outputs(predictor.live(), probes))
 
     def attempt(name: str, build: Callable[[], nn.Module | None], channels_last: bool = False) -> Variant | None:
         try:
@@ -114,7 +114,7 @@ def _probes(inputs: Tensor) -> list[Tensor]:
     return [inputs, zeros[:1], inputs.mean(places, keepdim=True).expand_as(inputs), torch.where(kept, inputs, zeros)]
 
 
-def _outputs(runner: Predictor, probes: list[Tensor]) -> Tensor:
+def _probe_outputs(runner: Predictor, probes: list[Tensor]) -> Tensor:
     return torch.cat([runner.logits(probe) for probe in probes])
 
 
@@ -123,7 +123,7 @@ def _equal(
 ) -> bool:
     """Whether the variant gives the original's outputs on these inputs; the difference is kept."""
     spread = float(expected.max() - expected.min()) or 1.0
-    got = _outputs(_runner(predictor, variant, predictor.chunk), probes)
+    got = _probe_outputs(_runner(predictor, variant, predictor.chunk), probes)
     variant.difference = float((got - expected).abs().max()) / spread
     if variant.difference <= TOLERANCE:
         return True
@@ -151,11 +151,11 @@ def _rates(
                 else:
                     rates[name] = max(rates[name], _rate(runners[name], inputs))
             except Exception as error:
-                _drop(name, error, rates, skipped)
+                _leave_out(name, error, rates, skipped)
     return rates
 
 
-def _best(
+def _fastest(
     predictor: Predictor,
     variants: dict[str, Variant],
     inputs: Tensor,
@@ -169,10 +169,10 @@ def _best(
         try:
             return variants[name], _tuned_chunk(predictor, variants[name], inputs, first)
         except Exception as error:
-            _drop(name, error, rates, skipped)
+            _leave_out(name, error, rates, skipped)
 
 
-def _drop(name: str, error: Exception, rates: dict[str, float], skipped: dict[str, str]) -> None:
+def _leave_out(name: str, error: Exception, rates: dict[str, float], skipped: dict[str, str]) -> None:
     """Go on without a variant that failed; a failure of the model itself is the user's to know."""
     if name == "eager":
         raise error

@@ -1,4 +1,4 @@
-"""The facts about the machine and the libraries that a run's numbers depend on."""
+"""The machine_facts about the machine and the libraries that a run's numbers depend on."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import torch
 LIBRARIES = ("captum", "numpy", "pandas", "scikit-image", "scikit-learn", "scipy", "torch", "torchvision")
 
 
-def facts(device: torch.device) -> dict[str, Any]:
+def machine_facts(device: torch.device) -> dict[str, Any]:
     """Versions, processor, threads and, for a GPU, its name, memory and libraries."""
     found = {
         "python": platform.python_version(),

@@ -40,19 +40,19 @@ def lease(device: torch.device, mode: str, say: Callable[[str], None]) -> Iterat
         raise UserError(f"runtime.lease is {mode!r}, expected wait or share")
     lock = _lock_file(device)
     with open(lock, "a+") as file, open(lock.with_suffix(".shared"), "a+") as sharers:
-        free = _take(file, sharers)
+        free = _take_device(file, sharers)
         if not free and mode == "wait":
             say(f"waiting for {device}: another run holds it (runtime.lease=share goes on beside it, without timings)")
-            while not (free := _take(file, sharers)):
+            while not (free := _take_device(file, sharers)):
                 time.sleep(0.5)
         if not free:
-            _join(sharers)
+            _share_device(sharers)
         alone = Alone(free, sharers)
         yield alone
         bool(alone)  # the last moment at which it can be seen
 
 
-def _take(file: IO[str], sharers: IO[str]) -> bool:
+def _take_device(file: IO[str], sharers: IO[str]) -> bool:
     """Whether nobody else is on the device: neither a holder nor those beside a holder, who may outlast it."""
     if not (_lock(file) and _lock(sharers)):
         return False
@@ -61,7 +61,7 @@ def _take(file: IO[str], sharers: IO[str]) -> bool:
     return True
 
 
-def _join(sharers: IO[str]) -> None:
+def _share_device(sharers: IO[str]) -> None:
     """Be seen beside the holder: by the lock as long as this run lasts, by the line also afterwards."""
     fcntl.flock(sharers, fcntl.LOCK_SH)
     sharers.write(f"{os.getpid()}\n")
@@ -79,10 +79,10 @@ def _lock(file: IO[str]) -> bool:
 def _lock_file(device: torch.device) -> Path:
     folder = Path(tempfile.gettempdir()) / f"harness-leases-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / f"{_name(device)}.lock"
+    return folder / f"{_device_key(device)}.lock"
 
 
-def _name(device: torch.device) -> str:
+def _device_key(device: torch.device) -> str:
     """A name for the device itself: the number of a GPU depends on which of them a process is let see."""
     index = device.index or 0
     uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None) if device.type == "cuda" else None

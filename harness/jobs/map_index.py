@@ -14,7 +14,7 @@ from harness.engine.stage import Stage
 from harness.jobs.plan import Plan
 from harness.results.disk import whole_file
 
-LARGEST = 112  # pixels of an image's longer side
+LONGEST_SIDE = 112  # pixels of an image's longer side
 
 
 def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path]) -> Path:
@@ -29,7 +29,7 @@ def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path])
             "modality": stage.units.modality,
             "samples": _samples(stage, count),
             "inputs": _write_inputs(path.with_name(f"{plan.name}-inputs.npy"), stage, count),
-            "tokens": _tokens(stage, count),
+            "tokens": _token_texts(stage, count),
             "unit_names": None if names is None else [*names],
             "explainers": {
                 label: {"file": file.name, "signed": entries[label].signed, "control": entries[label].control}
@@ -61,7 +61,7 @@ def _samples(stage: Stage, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def _tokens(stage: Stage, count: int) -> list[list[str]] | None:
+def _token_texts(stage: Stage, count: int) -> list[list[str]] | None:
     wording = stage.model.wording
     return None if wording is None else [list(map(str, wording.tokens(stage.data.inputs[i]))) for i in range(count)]
 
@@ -69,7 +69,7 @@ def _tokens(stage: Stage, count: int) -> list[list[str]] | None:
 def _write_inputs(path: Path, stage: Stage, count: int) -> str | None:
     """The samples made small, in a file of their own; None for inputs that cannot be looked at."""
     inputs = stage.inputs(slice(0, count))
-    made = {"image": _images, "series": _series, "table": _columns}.get(stage.units.modality)
+    made = {"image": _image_pixels, "series": _series_values, "table": _column_values}.get(stage.units.modality)
     if made is None:
         return None
     with whole_file(path) as temporary, open(temporary, "wb") as file:
@@ -77,11 +77,11 @@ def _write_inputs(path: Path, stage: Stage, count: int) -> str | None:
     return path.name
 
 
-def _images(stage: Stage, inputs: Tensor) -> np.ndarray:
+def _image_pixels(stage: Stage, inputs: Tensor) -> np.ndarray:
     """(S, H, W, 3) in 0..255; channels beyond three are averaged to grey."""
     shown = brightness(stage, inputs)
     shown = shown if shown.shape[1] in (1, 3) else shown.mean(1, keepdim=True)
-    scale = min(1.0, LARGEST / max(shown.shape[-2:]))
+    scale = min(1.0, LONGEST_SIDE / max(shown.shape[-2:]))
     if scale < 1:
         shown = F.interpolate(shown, scale_factor=scale, mode="bilinear", antialias=True)
     return (shown.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
@@ -94,11 +94,11 @@ def brightness(stage: Stage, inputs: Tensor) -> Tensor:
     return ((inputs - low) / (high - low)).clamp(0, 1)
 
 
-def _series(stage: Stage, inputs: Tensor) -> np.ndarray:
+def _series_values(stage: Stage, inputs: Tensor) -> np.ndarray:
     return inputs.half().numpy()
 
 
-def _columns(stage: Stage, inputs: Tensor) -> np.ndarray:
+def _column_values(stage: Stage, inputs: Tensor) -> np.ndarray:
     """The number of each column (S, U); NaN for columns that several numbers encode."""
     places = stage.data.columns
     if places is None:

@@ -15,7 +15,7 @@ from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.errors import UserError, one_line
 from harness.identity import canonical, commit, digest
-from harness.jobs.environment import device_name, facts
+from harness.jobs.environment import device_name, machine_facts
 from harness.jobs.plan import Plan
 from harness.results.statistics import summarise
 from harness.results.store import Store, plain
@@ -35,7 +35,7 @@ class RowRecorder:
         """The block's model and data are loaded: remember what every row says of them."""
         self.stage = stage
         self.about_run = {
-            "environment": self.store.write_environment({**facts(stage.device), "scoring": stage.predictor.variant}),
+            "environment": self.store.write_environment({**machine_facts(stage.device), "scoring": stage.predictor.variant}),
             "device": device_name(stage.device),
             "weights": stage.weights,
             "batch_size": stage.predictor.chunk,
@@ -127,10 +127,10 @@ class RowRecorder:
         """1, or one more than the last attempt if that failed on the same code."""
         last = self.before.get(job.cell) or {}
         same = last.get("stick") == stick and str(last.get("subject") or "").partition("-")[0] == code
-        return _whole(last.get("attempt")) + 1 if same and last.get("status") == "failed" else 1
+        return _attempt_number(last.get("attempt")) + 1 if same and last.get("status") == "failed" else 1
 
 
-def _whole(attempt: Any) -> int:
+def _attempt_number(attempt: Any) -> int:
     """The number of an attempt as read from a row; 1 where it is none."""
     return attempt if isinstance(attempt, int) and attempt > 0 else 1
 
@@ -187,8 +187,8 @@ def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
         {
             "sample": ids,
             "target": stage.targets.numpy(),
-            "prediction": _predictions(stage),
-            "label": _labels(stage),
+            "prediction": _predicted_classes(stage),
+            "label": _label_classes(stage),
             "groups": _groups(stage),
             "value": scores.values.numpy(),
             "valid": scores.values.isfinite().numpy(),
@@ -198,12 +198,12 @@ def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
     )
 
 
-def _predictions(stage: Stage) -> list[int | None]:
+def _predicted_classes(stage: Stage) -> list[int | None]:
     """The class that the model gives each sample; None where it has a single output, which is no class."""
     return stage.predictions.tolist() if stage.outputs.shape[1] > 1 else [None] * stage.count
 
 
-def _labels(stage: Stage) -> list[int | None]:
+def _label_classes(stage: Stage) -> list[int | None]:
     """The class the data says each sample is; None where it says none, or the model has a single output and no
     class."""
     labels = stage.labels

@@ -23,11 +23,11 @@ def inpaint(originals: Originals, sample: Tensor, kept: Tensor, draw: int) -> Te
     inputs = originals.inputs[sample]
     planes, masks = inputs.flatten(0, 1).float().cpu().numpy(), (~kept).expand_as(inputs).flatten(0, 1).cpu().numpy()
     library = _opencv()
-    filled = np.stack([_filled(library, plane, removed) for plane, removed in zip(planes, masks, strict=True)])
+    filled = np.stack([_inpainted_channel(library, plane, removed) for plane, removed in zip(planes, masks, strict=True)])
     return torch.from_numpy(filled).view(inputs.shape).to(inputs)
 
 
-def _filled(library: ModuleType, plane: np.ndarray, removed: np.ndarray) -> np.ndarray:
+def _inpainted_channel(library: ModuleType, plane: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """One channel (H, W) with the removed pixels filled in."""
     if removed.all():
         return np.full_like(plane, plane.mean())

@@ -25,7 +25,7 @@ DAMPING = 0.85  # of the Jacobi steps before and after the coarse correction
 ITSELF = 4  # weight of a pixel in its own neighbourhood, see ``_neighbours``
 COARSEST = 64  # cells at which a level is solved directly
 # Numbers worked on at once: what fits a processor's cache, or keeps a GPU busy.
-CHUNK = {"cpu": 2**17, "other": 2**25}
+NUMBERS_AT_ONCE = {"cpu": 2**17, "other": 2**25}
 
 
 def noisy_linear(originals: Originals, sample: Tensor, kept: Tensor, draw: int, noise: float = NOISE) -> Tensor:
@@ -38,7 +38,7 @@ def noisy_linear(originals: Originals, sample: Tensor, kept: Tensor, draw: int, 
     originals.need("image")
     inputs = originals.inputs[sample]
     filled = fill_linearly(inputs, ~kept.expand(-1, inputs.shape[1] if kept.shape[1] > 1 else 1, -1, -1))
-    return torch.where(kept, inputs, filled + noise * _noise(originals, draw)[sample]) if noise else filled
+    return torch.where(kept, inputs, filled + noise * _noise_of_samples(originals, draw)[sample]) if noise else filled
 
 
 def fill_linearly(images: Tensor, removed: Tensor) -> Tensor:
@@ -46,12 +46,12 @@ def fill_linearly(images: Tensor, removed: Tensor) -> Tensor:
     size = images.shape[2:]
     masks = removed.reshape(-1, 1, *size)
     values = images.to(torch.promote_types(images.dtype, torch.float32)).reshape(len(masks), -1, *size)
-    rows = max(1, CHUNK["cpu" if images.device.type == "cpu" else "other"] // values[0].numel())
+    rows = max(1, NUMBERS_AT_ONCE["cpu" if images.device.type == "cpu" else "other"] // values[0].numel())
     filled = [_fill(some, where) for some, where in zip(values.split(rows), masks.split(rows), strict=True)]
     return torch.where(removed, torch.cat(filled).view_as(images).to(images.dtype), images)
 
 
-def _noise(originals: Originals, draw: int) -> Tensor:
+def _noise_of_samples(originals: Originals, draw: int) -> Tensor:
     key = ("noisy linear", draw)
     if key not in originals.scratch:
         stream = originals.stream(f"noisy linear {draw}")
@@ -83,9 +83,9 @@ def _solve(given: Tensor, unknown: Tensor) -> Tensor:
             return solution
         step = system.precondition(residual)
         now = _dot(residual, step)
-        direction = step if direction is None else step.addcmul_(direction, _ratio(now, before, open_))
+        direction = step if direction is None else step.addcmul_(direction, _ratio_where(now, before, open_))
         image = system.apply(direction)
-        length = _ratio(now, _dot(direction, image), open_)
+        length = _ratio_where(now, _dot(direction, image), open_)
         solution.addcmul_(direction, length)
         residual.addcmul_(image, length, value=-1)
         before = now
@@ -96,7 +96,7 @@ def _dot(first: Tensor, second: Tensor) -> Tensor:
     return (first * second).sum((-2, -1), keepdim=True)
 
 
-def _ratio(above: Tensor, below: Tensor, where: Tensor) -> Tensor:
+def _ratio_where(above: Tensor, below: Tensor, where: Tensor) -> Tensor:
     return torch.where(where, above / below, 0)
 
 
@@ -176,7 +176,7 @@ def _cycle(right: Tensor, damped: Tensor, present: Tensor, apply: Callable[[Tens
     """One symmetric multigrid cycle: a Jacobi step, the coarse correction, a Jacobi step."""
     values = damped * right
     error = coarse.solve(_pooled(apply(values).neg_().add_(right)))
-    values.addcmul_(_spread(error, right.shape), present)
+    values.addcmul_(_to_blocks(error, right.shape), present)
     return values.addcmul_(damped, apply(values).neg_().add_(right))
 
 
@@ -188,7 +188,7 @@ def _pooled(values: Tensor) -> Tensor:
     return pairs[..., 0::2] + pairs[..., 1::2]
 
 
-def _spread(values: Tensor, shape: torch.Size) -> Tensor:
+def _to_blocks(values: Tensor, shape: torch.Size) -> Tensor:
     """Each value given to its 2 x 2 block."""
     wide = values.repeat_interleave(2, -1).unsqueeze(-2).expand(*values.shape[:-1], 2, -1).flatten(-3, -2)
     return wide[..., : shape[-2], : shape[-1]]

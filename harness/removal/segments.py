@@ -15,7 +15,7 @@ from harness.errors import NotApplicable, UserError, unknown
 from harness.removal.originals import Originals
 from harness.units import gather_segments, segment_sizes
 
-KINDS = ("auto", "few", "given", "grid", "patch", "slic", "unit")
+SEGMENT_KINDS = ("auto", "few", "given", "grid", "patch", "slic", "unit")
 MOST_UNITS = {"auto": 64, "few": 12}
 
 
@@ -35,20 +35,20 @@ class Segments:
 def make_segments(originals: Originals, spec: str | Tensor) -> Segments:
     """The segments of ``originals`` that ``spec`` names; see the module's docstring."""
     if isinstance(spec, Tensor):
-        return _checked(spec.to(originals.inputs.device), originals)
+        return _checked_segments(spec.to(originals.inputs.device), originals)
     kind, _, number = _automatic(spec, originals).partition(":")
-    if kind not in KINDS:
-        raise unknown("segmentation", spec, [f"{k}:N" if k in ("grid", "patch", "slic") else k for k in KINDS])
+    if kind not in SEGMENT_KINDS:
+        raise unknown("segmentation", spec, [f"{k}:N" if k in ("grid", "patch", "slic") else k for k in SEGMENT_KINDS])
     if kind == "given":
-        return _checked(_given(originals), originals)
+        return _checked_segments(_data_segments(originals), originals)
     if kind == "unit":
         return _same_for_all(torch.arange(originals.units.count).view(originals.units.shape), originals)
     size = _positive(number, spec)
     if kind == "slic":
-        return _checked(_slic(originals, size), originals)
+        return _checked_segments(_slic(originals, size), originals)
     if originals.units.modality == "table":
         raise NotApplicable(f"{kind} segments need neighbouring units, which the columns of a table are not")
-    return _same_for_all(_grid(originals.units.shape, size, patches=kind == "patch"), originals)
+    return _same_for_all(_regular_grid(originals.units.shape, size, patches=kind == "patch"), originals)
 
 
 def _automatic(spec: str, originals: Originals) -> str:
@@ -68,7 +68,7 @@ def _positive(number: str, spec: str) -> int:
     return int(number)
 
 
-def _grid(shape: tuple[int, ...], size: int, patches: bool) -> Tensor:
+def _regular_grid(shape: tuple[int, ...], size: int, patches: bool) -> Tensor:
     """Labels of a regular grid over units (H, W) or (T,); the last row and column take what does not divide."""
     labels = torch.zeros(shape, dtype=torch.long)
     for axis, length in enumerate(shape):
@@ -108,7 +108,7 @@ def _slic(originals: Originals, number: int) -> Tensor:
     return torch.stack([torch.from_numpy(each).long() for each in maps]).to(originals.inputs.device)
 
 
-def _given(originals: Originals) -> Tensor:
+def _data_segments(originals: Originals) -> Tensor:
     if originals.given_segments is None:
         raise NotApplicable("the data has no segments of its own (give segments=)")
     shape, own = tuple(originals.given_segments.shape[1:]), originals.units.shape
@@ -117,7 +117,7 @@ def _given(originals: Originals) -> Tensor:
     return originals.given_segments
 
 
-def _checked(labels: Tensor, originals: Originals) -> Segments:
+def _checked_segments(labels: Tensor, originals: Originals) -> Segments:
     expected = (len(originals.inputs), *originals.units.shape)
     if tuple(labels.shape) == originals.units.shape:
         labels = labels.expand(expected)

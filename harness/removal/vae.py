@@ -19,7 +19,7 @@ FEWEST = 36  # training inputs below which there is no distribution to learn
 CODE, WIDTH = 16, 128
 STEPS, ROWS, RATE = 400, 64, 3e-3
 PRIOR = 0.05  # weight of a code's distance from the prior, beside the squared error per number
-LARGEST = 64  # side of the images that it works on; larger ones are scaled down before and up after
+LARGEST_SIDE = 64  # side of the images that it works on; larger ones are scaled down before and up after
 
 
 def vae(originals: Originals, sample: Tensor, kept: Tensor, draw: int) -> Tensor:
@@ -28,13 +28,13 @@ def vae(originals: Originals, sample: Tensor, kept: Tensor, draw: int) -> Tensor
     In the model's input space. The code's noise belongs to the sample and ``draw``, so that every mask of a sample
     meets the same. NotApplicable without training inputs, or with fewer than 36.
     """
-    model = originals.for_block(("vae", originals.seed, originals.units.modality), lambda: _trained(originals))
+    model = originals.for_block(("vae", originals.seed, originals.units.modality), lambda: _train_autoencoder(originals))
     inputs, noise = originals.inputs[sample], normal(originals.stream(f"vae {draw}"), CODE)[sample]
     with torch.no_grad():
         return model.draw(inputs.float(), kept.expand_as(inputs).float(), noise.to(inputs.device)).to(inputs)
 
 
-def _trained(originals: Originals) -> "_Autoencoder":
+def _train_autoencoder(originals: Originals) -> "_Autoencoder":
     train = originals.train
     if train is None or len(train) < FEWEST:
         came = "none" if train is None else len(train)
@@ -131,12 +131,12 @@ class _Numbers(_Autoencoder):
 
 
 class _Images(_Autoencoder):
-    """Convolutional, for images of any size: worked on at a multiple of 4 pixels a side, at most ``LARGEST``."""
+    """Convolutional, for images of any size: worked on at a multiple of 4 pixels a side, at most ``LARGEST_SIDE``."""
 
     def __init__(self, train: Tensor, channel_axis: int | None) -> None:
         super().__init__(train, channel_axis)
         channels = train.shape[1]
-        self.size = tuple(min(LARGEST, -(-length // 4) * 4) for length in train.shape[-2:])
+        self.size = tuple(min(LARGEST_SIDE, -(-length // 4) * 4) for length in train.shape[-2:])
         cells = self.size[0] // 4 * (self.size[1] // 4)
         self.encoder = nn.Sequential(
             nn.Conv2d(2 * channels, 16, 3, 2, 1),
