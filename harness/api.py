@@ -194,19 +194,19 @@ _DATA_ONLY = {each.name for each in fields(Data)} - {"inputs", "targets", "train
 
 def _combined_data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -> Data:
     """One ``Data`` from inputs and targets, or from ``harness.Data``, with the keyword arguments added to it."""
-    fields_given = {name: value for name, value in more.items() if value is not None}
-    if isinstance(fields_given.get("segments"), str):
-        del fields_given["segments"]  # a name is an option of the explainer or the metric, not a part of the data
+    parts = {name: value for name, value in more.items() if value is not None}
+    if isinstance(parts.get("segments"), str):
+        del parts["segments"]  # a name is an option of the explainer or the metric, not a part of the data
     if not isinstance(inputs, Data):
-        return Data(check_inputs(inputs), check_targets(targets, len(inputs)), **fields_given)
+        return Data(check_inputs(inputs), check_targets(targets, len(inputs)), **parts)
     if targets is not None:
         raise UserError("targets came beside harness.Data; give them to it: harness.Data(inputs, targets)")
-    twice = next((name for name in fields_given if getattr(inputs, name) is not None), None)
+    twice = next((name for name in parts if getattr(inputs, name) is not None), None)
     if twice is not None:
         raise UserError(f"{twice} came twice, in harness.Data and as {twice}=; keep one")
     if inputs.targets is None:
         raise UserError("harness.Data has no targets; give the outputs to explain: harness.Data(inputs, targets)")
-    return replace(inputs, **fields_given)
+    return replace(inputs, **parts)
 
 
 def _own_options(entry: Entry, segments: str | Tensor | None, options: dict[str, Any]) -> dict[str, Any]:

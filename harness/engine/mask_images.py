@@ -1,4 +1,4 @@
-"""Masks of raw images in the model's input space: cropped and resized as the images are."""
+"""Masks of raw images, preprocessed as the images are: cropped and resized to the model's input."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from harness.sources import Data, MaskImages
 
 @dataclass
 class PreprocessedMasks:
-    """Masks (N, H, W) bool in the model's input space; a slice of them is made when it is asked for."""
+    """Masks (N, H, W) bool in the model's input space; slicing preprocesses the images of the slice."""
 
     images: Sequence[Image.Image]
     preprocess: Callable[[Any], Tensor]
@@ -33,7 +33,7 @@ class PreprocessedMasks:
 
     def _black_and_white(self, mode: str, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         if (mode, size) not in self._ends:
-            self._ends.clear()  # images of one size often follow each other; memory must not grow with the sizes
+            self._ends.clear()  # keep one size only: neighbouring images often share it, and memory stays small
             ends = [self.preprocess(Image.new(mode, size, colour)) for colour in ("black", "white")]
             if not (ends[1] - ends[0]).any():
                 raise UserError(
@@ -44,7 +44,7 @@ class PreprocessedMasks:
 
 
 def with_preprocessed_masks(data: Data, preprocess: Callable[[Any], Tensor] | None) -> Data:
-    """The data with its masks in the model's input space."""
+    """The data with masks in the model's input space; unchanged if its masks are no images."""
     if not isinstance(data.masks, MaskImages) or preprocess is None:
         return data
     return replace(data, masks=PreprocessedMasks(data.masks.images, preprocess))
