@@ -148,8 +148,8 @@ def run(config: Mapping[str, Any]) -> Path:
     """Do what one job of ``harness run`` does, from a plain nested mapping; returns the run directory.
 
     ``config`` has the sections of the command line: model, dataset, explainer and metric, and optionally protocol,
-    runtime and run: ``{"model": "digits_cnn", "dataset": "digits", "explainer": ["saliency"], "metric": {"srg": {"steps":
-    16}}}``.
+    runtime and run. Example: ``{"model": "digits_cnn", "dataset": "digits", "explainer": ["saliency"], "metric":
+    {"srg": {"steps": 16}}}``.
     """
     plan = Plan.of(config)
     run_plan(plan)

@@ -118,7 +118,7 @@ def standard_choices(entry: Entry) -> dict[str, tuple[str, ...]]:
 def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Options with a label, one mapping for every combination of the values in ``over`` (option -> values).
 
-    ``over`` may be ``standard``: those of CHOICES that are options of the metric. Without ``over`` there is one mapping.
+    ``over`` may be ``standard``: those of CHOICES that are options of the metric. Without it there is one mapping.
     """
     over = options.get(OVER)
     fixed = {name: value for name, value in options.items() if name != OVER}

@@ -1,4 +1,4 @@
-"""What a report shows of the samples that maps were kept of: an index beside the maps, and the samples made small."""
+"""Writes the index of saved maps for a report: names, predictions and small copies of the samples."""
 
 import json
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from harness.engine.stage import Stage
 from harness.jobs.plan import Plan
 from harness.results.disk import whole_file
 
-LONGEST_SIDE = 112  # pixels of an image's longer side
+LONGEST_SIDE = 112  # pixels of an image's longer side, at most
 
 
 def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path]) -> Path:
-    """Write ``maps/<block>.json``: the block, its first samples in words, and each explainer's file of maps."""
+    """Write ``maps/<block>.json``: the block, its first samples with their predictions, each explainer's map file."""
     path = plan.directory / "maps" / f"{plan.name}.json"
     entries, names = {each.label: each.entry for each in plan.explainers}, stage.data.unit_names
     text = json.dumps(
@@ -44,7 +44,7 @@ def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path])
 
 
 def _samples(stage: Stage, count: int) -> list[dict[str, Any]]:
-    """Id, label, prediction, target and confidence of each sample; of a single output its value is the prediction."""
+    """Id, label, prediction, target and confidence of each sample; the prediction of a single output is its value."""
     names = stage.model.classes or stage.data.classes
     name = lambda index: names[index] if names else f"class {index}"
     single, labels = stage.outputs.shape[1] == 1, stage.labels
@@ -67,13 +67,13 @@ def _token_texts(stage: Stage, count: int) -> list[list[str]] | None:
 
 
 def _write_inputs(path: Path, stage: Stage, count: int) -> str | None:
-    """The samples made small, in a file of their own; None for inputs that cannot be looked at."""
+    """Write small copies of the samples into a file and return its name; None for inputs that cannot be displayed."""
     inputs = stage.inputs(slice(0, count))
-    made = {"image": _image_pixels, "series": _series_values, "table": _column_values}.get(stage.units.modality)
-    if made is None:
+    displayed = {"image": _image_pixels, "series": _series_values, "table": _column_values}.get(stage.units.modality)
+    if displayed is None:
         return None
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, made(stage, inputs), allow_pickle=False)
+        np.save(file, displayed(stage, inputs), allow_pickle=False)
     return path.name
 
 
@@ -88,7 +88,7 @@ def _image_pixels(stage: Stage, inputs: Tensor) -> np.ndarray:
 
 
 def brightness(stage: Stage, inputs: Tensor) -> Tensor:
-    """Images as they look, in 0..1: by the declared range of values, or their own."""
+    """Images scaled to 0..1 for display, from the declared range of values or, without one, their own range."""
     bounds = stage.model.value_range or stage.data.value_range or (inputs.min(), inputs.max())
     low, high = (torch.as_tensor(bound) for bound in bounds)
     return ((inputs - low) / (high - low)).clamp(0, 1)
@@ -99,13 +99,13 @@ def _series_values(stage: Stage, inputs: Tensor) -> np.ndarray:
 
 
 def _column_values(stage: Stage, inputs: Tensor) -> np.ndarray:
-    """The number of each column (S, U); NaN for columns that several numbers encode."""
+    """The value of each column (S, U); NaN for columns that several numbers encode."""
     places = stage.data.columns
     if places is None:
         return inputs.half().numpy()
     counts = torch.bincount(torch.tensor(places))
-    found = torch.full((len(inputs), len(counts)), float("nan"))
+    values = torch.full((len(inputs), len(counts)), float("nan"))
     for place, unit in enumerate(places):
         if counts[unit] == 1:
-            found[:, unit] = inputs[:, place]
-    return found.half().numpy()
+            values[:, unit] = inputs[:, place]
+    return values.half().numpy()
