@@ -14,7 +14,7 @@ SCALE = 255.0  # OpenCV expects values in 0 .. 255, because its formula adds ter
 
 
 def inpaint(originals: Originals, sample: Tensor, kept: Tensor, draw: int) -> Tensor:
-    """Inputs (rows, C, H, W) of the samples with indices ``sample``; removed pixels are filled in from the hole's border.
+    """Inputs (rows, C, H, W) of the samples with indices ``sample``, with removed pixels filled in from their border.
 
     It works in the model's input space, on the CPU and on each channel separately; the range of the kept pixels is
     scaled to 0 .. 255. A channel without any kept pixel is filled with the input's mean. Raises NotApplicable for
