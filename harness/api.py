@@ -1,7 +1,7 @@
 """The interface for notebooks: explain, score and evaluate on the user's own module and data.
 
-All of them go the way of a run: ``Data`` -> ``Stage`` -> ``Samples``. What may go with inputs and targets is told by
-``harness.Data``, which every function takes in place of ``inputs, targets``.
+All of them use the code of a run: ``Data`` -> ``Stage`` -> ``Samples``. ``harness.Data`` describes what may accompany
+inputs and targets; every function accepts it in place of ``inputs, targets``.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,15 +46,15 @@ def explain(
 ) -> Tensor:
     """Attributions (inputs' shape, or one channel) of ``model``'s outputs for ``targets`` (N,).
 
-    ``explainer`` is a registered name or ``f(model, inputs, targets, *, options)``; ``options`` are its own. ``inputs``
-    (N, ...) are a float tensor, or ``harness.Data``, which brings the targets and everything else with it. ``train``
-    holds training inputs for baselines and global methods that need them; ``segments`` names the segments (``grid:7``)
-    or gives them, (N, *units). Raises ValueError on wrong input, and NotApplicable where the explainer cannot serve
-    this model or data.
+    ``explainer`` is a registered name or ``f(model, inputs, targets, *, options)``; ``options`` are its options.
+    ``inputs`` (N, ...) are a float tensor, or ``harness.Data``, which holds the targets and everything else. ``train``
+    holds training inputs, for the baselines and global methods that need them. ``segments`` is a name (``grid:7``) or a
+    tensor (N, *units). Raises ValueError on wrong input, and NotApplicable if the explainer does not work for this
+    model or data.
     """
     entry = EXPLAINERS.resolve(explainer)
     options = entry.complete(_own_options(entry, segments, options))
-    stage = _stage(model, _data(inputs, targets, train=train, segments=segments), seed=seed)
+    stage = _stage(model, _combined_data(inputs, targets, train=train, segments=segments), seed=seed)
     samples = _all_samples(stage)
     explaining = Explaining(entry, options, stage.module)
     with guarded(stage.module):
@@ -78,20 +78,20 @@ def score(
     seed: int = 0,
     **options: Any,
 ) -> Tensor:
-    """The metric's score (N,) of given attributions, float64 on the CPU, NaN where it is undefined.
+    """The metric's scores (N,) of given attributions, float64 on the CPU; NaN where a score is undefined.
 
-    ``score(metric, model, inputs, targets, attributions)``, or ``score(metric, model, data, attributions)`` with
-    ``harness.Data``. ``explainer`` (with ``explainer_options``) is needed by metrics that explain again, and by those
-    that ask for its capabilities. ``train`` holds training inputs, ``masks`` (N, *units) say where the object is,
-    ``segments`` names the segments or gives them. ``reduction`` is how channels become one number per unit; ``none``
-    makes every number a unit. Raises ValueError on wrong input, and NotApplicable where the metric cannot serve this
-    model or data.
+    Call it as ``score(metric, model, inputs, targets, attributions)`` or, with ``harness.Data``, as ``score(metric,
+    model, data, attributions)``. Give ``explainer`` (with ``explainer_options``) to metrics that compute further
+    attributions or read the explainer's capabilities. ``train`` holds training inputs. ``masks`` (N, *units) are True
+    on the object. ``segments`` is a name or a tensor (N, *units). ``reduction`` is how the channels of a unit become
+    one number; with ``none`` every number is a unit. Raises ValueError on wrong input, and NotApplicable if the metric
+    does not work for this model or data.
     """
     if isinstance(inputs, Data) and attributions is None:
         targets, attributions = None, targets
     entry = METRICS.resolve(metric)
     options = entry.complete(_own_options(entry, segments, options))
-    data = _data(inputs, targets, train=train, masks=masks, segments=segments)
+    data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments)
     stage = _stage(model, data, seed=seed, reduction=reduction)
     samples, explaining = _all_samples(stage), None
     with guarded(stage.module):
@@ -117,27 +117,27 @@ def evaluate(
 ) -> pd.DataFrame:
     """Score several explainers by several metrics on your own model and data: one row per sample and metric.
 
-    ``explainers`` and ``metrics`` are names, functions, a list of these, or a mapping of labels to options (with
-    ``name``, a name or a function, where the label is not it). ``protocol`` are the settings of
-    ``harness.engine.stage.Protocol`` but the target. ``segments`` (N or none, *units) are what ``segments=given``
-    means. ``tuned`` first spends seconds to find the fastest equal form of the model. A cell that failed or does not
-    apply has rows too: value NaN, with its ``status`` and ``error``. Timings are valid unless another run is on the
-    device at the same time.
+    ``explainers`` and ``metrics`` are each a name, a function, a list of these, or a mapping of labels to options. In a
+    mapping, the option ``name`` (a name or a function) says which item is meant if the label is not its name.
+    ``protocol`` are the settings of ``harness.engine.stage.Protocol`` except ``target``. ``segments``, (N, *units) or
+    (*units), are used by items with the option ``segments=given``. ``tuned=True`` first takes a few seconds to look for
+    a faster, equivalent form of the model. A cell that failed or is not applicable has rows too: their value is NaN,
+    and ``status`` and ``error`` say why. Timings are valid unless another run uses the device at the same time.
     """
-    data = _data(inputs, targets, train=train, masks=masks, segments=segments)
-    moved = next((name for name in protocol if name in _GOES_WITH_DATA), None)
-    if moved is not None:
-        raise _belongs_to_data(moved)
+    data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments)
+    misplaced = next((name for name in protocol if name in _DATA_ONLY), None)
+    if misplaced is not None:
+        raise _belongs_to_data(misplaced)
     if "target" in protocol:
         raise UserError("evaluate explains the given targets; leave out target=")
     settings = Protocol.of({**protocol, "target": "given"})
-    # Grid of jobs first: a misspelt name must not wait for the model.
+    # The jobs come first: a misspelt name is reported before any work is done.
     jobs = [Job(e, m) for e in choose_several(EXPLAINERS, explainers) for m in choose_several(METRICS, metrics)]
     recorder = FrameRecorder()
     device = device_of(check_model(model), _device_of(data))
     with precision(settings.dtype), lease(device, "share", lambda line: None) as alone:
         recorder.stage = stage = set_stage(LoadedModel(model), data, settings, device)
-        assert stage.outputs is not None  # computed now: by the model itself, before a tuned copy takes over
+        assert stage.outputs is not None  # computed here, by the model and not by a tuned copy
         if tuned:
             tune(stage.predictor, stage.first())
         measure_block(stage, jobs, recorder, alone=alone)
@@ -145,11 +145,11 @@ def evaluate(
 
 
 def run(config: Mapping[str, Any]) -> Path:
-    """Do what one job of ``harness run`` does, from a plain nested mapping; gives the run directory.
+    """Do what one job of ``harness run`` does, from a plain nested mapping; returns the run directory.
 
-    ``config`` has the sections of the command line: model, dataset, explainer, metric, and optionally protocol, runtime
-    and run: ``{"model": "digits_cnn", "dataset": "digits", "explainer": ["saliency"], "metric": {"srg": {"steps":
-    16}}}``.
+    ``config`` has the sections of the command line: model, dataset, explainer and metric, and optionally protocol,
+    runtime and run. Example: ``{"model": "digits_cnn", "dataset": "digits", "explainer": ["saliency"], "metric":
+    {"srg": {"steps": 16}}}``.
     """
     plan = Plan.of(config)
     run_plan(plan)
@@ -166,19 +166,19 @@ def samples_of(
     predictor: Predictor | None = None,
     **more: Any,
 ) -> Samples:
-    """Samples as explainers see them as ``context``, for a function that is called by hand.
+    """The ``Samples`` that an explainer gets as ``context``, for calling its function directly.
 
-    ``elements`` makes every number of an input a unit; ``predictor`` calls the model in another way than the stage's;
-    ``more`` is what ``harness.Data`` takes.
+    With ``elements`` every number of an input is a unit. ``predictor`` replaces the one that would be made. ``more``
+    are further fields of ``harness.Data``.
     """
-    data = _data(inputs, targets, **more)
+    data = _combined_data(inputs, targets, **more)
     stage = _stage(model, data, seed=seed, reduction="none" if elements else "sum")
     samples = _all_samples(stage)
     return samples if predictor is None else replace(samples, predictor=predictor)
 
 
 def make_batch(samples: Samples, attributions: Any, explaining: Explaining | None, reduction: str = "sum") -> Batch:
-    """A batch as metrics see it: samples with checked attributions, reduced to one number per unit."""
+    """The ``Batch`` that a metric gets: samples with checked attributions, reduced to one number per unit."""
     if not isinstance(attributions, Tensor) or len(attributions) != len(samples):
         came = tuple(attributions.shape) if isinstance(attributions, Tensor) else type(attributions).__name__
         raise UserError(f"attributions are {came}, expected a tensor with one map for each of {len(samples)} inputs")
@@ -189,37 +189,37 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
     return Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, reduction=reduction)
 
 
-_GOES_WITH_DATA = {each.name for each in fields(Data)} - {"inputs", "targets", "train", "masks", "segments"}
+_DATA_ONLY = {each.name for each in fields(Data)} - {"inputs", "targets", "train", "masks", "segments"}
 
 
-def _data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -> Data:
-    """One ``Data`` of what was handed in, whichever way it came."""
-    given = {name: value for name, value in more.items() if value is not None}
-    if isinstance(given.get("segments"), str):
-        del given["segments"]  # a name, which is an option of the explainer or the metric
+def _combined_data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -> Data:
+    """One ``Data`` from inputs and targets, or from ``harness.Data``, with the keyword arguments added to it."""
+    parts = {name: value for name, value in more.items() if value is not None}
+    if isinstance(parts.get("segments"), str):
+        del parts["segments"]  # a name is an option of the explainer or the metric, not a part of the data
     if not isinstance(inputs, Data):
-        return Data(check_inputs(inputs), check_targets(targets, len(inputs)), **given)
+        return Data(check_inputs(inputs), check_targets(targets, len(inputs)), **parts)
     if targets is not None:
         raise UserError("targets came beside harness.Data; give them to it: harness.Data(inputs, targets)")
-    twice = next((name for name in given if getattr(inputs, name) is not None), None)
+    twice = next((name for name in parts if getattr(inputs, name) is not None), None)
     if twice is not None:
         raise UserError(f"{twice} came twice, in harness.Data and as {twice}=; keep one")
     if inputs.targets is None:
         raise UserError("harness.Data has no targets; give the outputs to explain: harness.Data(inputs, targets)")
-    return replace(inputs, **given)
+    return replace(inputs, **parts)
 
 
 def _own_options(entry: Entry, segments: str | Tensor | None, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of an explainer or metric, with the name of the segments where it was given as a keyword.
+    """The options of an explainer or metric, with ``segments`` added if it was given as a keyword.
 
-    Segments that are a tensor are not refused by an item that has no use for them: the explainer that a metric calls
-    again may have.
+    A tensor of segments is accepted for an item without the option ``segments`` too, because the explainer that a
+    metric calls may use it.
     """
     if segments is not None and not isinstance(segments, Tensor | str):
         raise UserError(f"segments are {segments!r}, expected a name like grid:7 or a tensor (N, *units)")
-    moved = next((name for name in options if name in _GOES_WITH_DATA and name not in entry.options), None)
-    if moved is not None:
-        raise _belongs_to_data(moved)
+    misplaced = next((name for name in options if name in _DATA_ONLY and name not in entry.options), None)
+    if misplaced is not None:
+        raise _belongs_to_data(misplaced)
     if segments is None or (isinstance(segments, Tensor) and "segments" not in entry.options):
         return options
     return {**options, "segments": segments if isinstance(segments, str) else "given"}
@@ -234,11 +234,11 @@ def _device_of(data: Data) -> torch.device:
 
 
 def _stage(model: nn.Module, data: Data, **settings: Any) -> Stage:
-    """Model and data made ready, all samples together: they are in memory already."""
+    """A stage with all samples in one chunk: they are in memory already."""
     device = device_of(check_model(model), _device_of(data))
     return set_stage(LoadedModel(model), data, Protocol(target="given", **settings), device, together=True)
 
 
 def _all_samples(stage: Stage) -> Samples:
-    """The samples of a stage whose samples are all together."""
+    """The samples of a stage that has them all in one chunk."""
     return next(samples for _, samples in stage.chunks())

@@ -1,4 +1,4 @@
-"""What a metric sees: samples, one explainer's attributions for them, and the means to explain again."""
+"""The argument and the result of a metric: ``Batch`` (samples with one explainer's attributions) and ``Scores``."""
 
 from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from harness.units import Units
 class Scores:
     """A metric's result: ``values`` (N,), NaN where the score is undefined; per-sample ``curves`` (N, K) if any.
 
-    tied     (N,) share of units whose rank was drawn by lot, or None
+    tied     (N,) share of the units whose rank among equal attributions was drawn at random, or None
     reason   why values are NaN, in a few words, or ""
     """
 
@@ -28,7 +28,7 @@ class Scores:
 
 @runtime_checkable
 class ExplainsAgain(Protocol):
-    """An explainer with its options at work on one model (``harness.engine.explain.Explaining``).
+    """An explainer with its options, bound to one model (``harness.engine.explain.Explaining``).
 
     batch_size   samples per call of the explainer
     """
@@ -39,7 +39,7 @@ class ExplainsAgain(Protocol):
         """Raw attributions (N, ...) of these samples."""
 
     def afresh(self, samples: Samples, batch_size: int | None = None) -> "ExplainsAgain":
-        """The same explainer prepared anew for these samples and the model that predicts them."""
+        """The same explainer, prepared again for these samples and for the model in their predictor."""
 
 
 @dataclass
@@ -47,15 +47,15 @@ class Batch:
     """Samples and their attributions by one explainer.
 
     attributions   (N, *units) float32, reduced to one number per unit
-    raw            (N, ...) float32, as the explainer gave them: the inputs' shape, or one channel
-    explainer      the explainer's entry: its capabilities; None for attributions that came without one
+    raw            (N, ...) float32, as the explainer returned them: the inputs' shape, or one channel
+    explainer      the explainer's registry entry with its capabilities; None if the explainer is not known
     options        the explainer's options, defaults included
     explain_again  ``explain_again(samples) -> raw`` runs the explainer on other samples (an ``ExplainsAgain`` also on
                    another model), or None
-    own            what has been computed for this explainer and these samples, for the metrics that follow
-    everywhere     what has been computed for this explainer, whatever the samples
-    cost           what the explanation cost, or None (``harness.engine.cost``)
-    reduction      how channels became one number per unit
+    own            results computed for this explainer and these samples, shared by its metrics
+    everywhere     results computed for this explainer that do not depend on the samples
+    cost           the measured cost of the explanation (``harness.engine.cost``), or None
+    reduction      how the channels of a unit became one number
     """
 
     samples: Samples
@@ -86,26 +86,29 @@ class Batch:
 
     @property
     def masks(self) -> Tensor | None:
-        """Where the object is (N, *units) bool, if the data says."""
+        """Masks (N, *units) bool, True on the object, or None."""
         return self.samples.masks
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def remember(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The result of ``compute``, made once for this explainer and these samples."""
+        """The result of ``compute()``, which is called once per ``key`` for this explainer and these samples."""
         if key not in self.own:
             self.own[key] = compute()
         return self.own[key]
 
     def for_explainer(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The result of ``compute``, made once for this explainer: it must not depend on these samples."""
+        """The result of ``compute()``, which is called once per ``key`` for this explainer.
+
+        The result must not depend on these samples.
+        """
         if key not in self.everywhere:
             self.everywhere[key] = compute()
         return self.everywhere[key]
 
     def reduced(self, raw: Tensor) -> Tensor:
-        """Other raw attributions as numbers per unit (N, *units), reduced as these were."""
+        """Other raw attributions reduced to one number per unit (N, *units), in the way of this batch."""
         return self.units.reduce(raw, self.reduction)
 
     def explain(self, samples: Samples) -> Tensor:
@@ -114,7 +117,7 @@ class Batch:
         return self.explain_again(samples)
 
     def need_explainer(self) -> None:
-        """Raise NotApplicable for attributions that came without their explainer, or were made before."""
+        """Raise NotApplicable if the explainer is not known, or only reads stored attributions."""
         if self.explain_again is None:
             raise NotApplicable("explains again, which attributions given without an explainer cannot do")
         if self.explainer is not None and self.explainer.stored:

@@ -1,4 +1,4 @@
-"""What a user hands in, checked before it is used: each mistake is one line."""
+"""Checks of what a user gives: each returns the checked value or raises UserError with one line."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,7 +41,7 @@ def check_inputs(inputs: Any) -> Tensor:
 
 
 def check_targets(targets: Any, count: int, classes: int | None = None, what: str = "targets") -> Tensor:
-    """The targets (N,) int64, if there is one per sample and, where the number of classes is known, each is one."""
+    """The targets (N,) int64, if there is one per sample; if ``classes`` is given, each must be below it."""
     try:
         targets = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError):
@@ -55,7 +55,7 @@ def check_targets(targets: Any, count: int, classes: int | None = None, what: st
 
 
 def check_labels(labels: Any, count: int) -> Tensor | None:
-    """The labels (N,) as a tensor of whole numbers or floats, if there is one per sample; None stays None."""
+    """The labels (N,) as a tensor of integers or floats, if there is one per sample; None stays None."""
     if labels is None:
         return None
     try:
@@ -69,28 +69,28 @@ def check_labels(labels: Any, count: int) -> Tensor | None:
     return labels
 
 
-def check_like_inputs(given: Any, inputs: Tensor, what: str) -> Tensor | None:
-    """Training inputs, if they are a float tensor of inputs of the same shape; None stays None."""
-    if given is None:
+def check_like_inputs(values: Any, inputs: Tensor, what: str) -> Tensor | None:
+    """The values called ``what``, if they are a float tensor with the shape of one input each; None stays None."""
+    if values is None:
         return None
-    if not isinstance(given, Tensor) or not given.is_floating_point() or given.shape[1:] != inputs.shape[1:]:
-        came = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+    if not isinstance(values, Tensor) or not values.is_floating_point() or values.shape[1:] != inputs.shape[1:]:
+        came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise UserError(f"{what} is {came}, expected a float tensor {('N', *inputs.shape[1:])}")
-    if len(given) == 0:
+    if len(values) == 0:
         raise UserError(f"{what} holds no input, expected at least one, or None")
-    return given
+    return values
 
 
-def check_train_labels(given: Any, train: Tensor | None) -> Tensor | None:
+def check_train_labels(labels: Any, train: Tensor | None) -> Tensor | None:
     """Labels of the training inputs, if there is one for each: class indices, or float numbers; None stays None."""
-    if given is None:
+    if labels is None:
         return None
     if train is None:
         raise UserError("train_labels came without train, expected the training inputs they belong to")
-    if not isinstance(given, Tensor) or given.shape != (len(train),) or given.dtype == torch.bool:
-        came = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+    if not isinstance(labels, Tensor) or labels.shape != (len(train),) or labels.dtype == torch.bool:
+        came = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise UserError(f"train_labels are {came}, expected class indices or numbers ({len(train)},)")
-    return given
+    return labels
 
 
 def check_masks(masks: Any, count: int, shape: tuple[int, ...]) -> Tensor | None:
@@ -104,7 +104,7 @@ def check_masks(masks: Any, count: int, shape: tuple[int, ...]) -> Tensor | None
 
 
 def check_truth(truth: Any, count: int, shape: tuple[int, ...]) -> Tensor | None:
-    """The known right attributions (N, *units) as floats, if they have that shape and are finite; None stays None."""
+    """The true attributions (N, *units) as floats, if they have that shape and are finite; None stays None."""
     if truth is None:
         return None
     if not isinstance(truth, Tensor) or tuple(truth.shape) != (count, *shape):
@@ -116,7 +116,7 @@ def check_truth(truth: Any, count: int, shape: tuple[int, ...]) -> Tensor | None
 
 
 def check_segments(segments: Any, count: int, shape: tuple[int, ...]) -> Tensor | None:
-    """Segments (N, *units), from one map for all or one per sample; None stays None."""
+    """Segments (N, *units) from one map for all samples, (*units), or one per sample; None stays None."""
     if segments is None:
         return None
     if not isinstance(segments, Tensor) or tuple(segments.shape) not in (shape, (count, *shape)):
@@ -126,7 +126,7 @@ def check_segments(segments: Any, count: int, shape: tuple[int, ...]) -> Tensor 
 
 
 def check_fillers(fillers: Any, inputs: Tensor) -> Mapping[str, Tensor] | None:
-    """What a removed token of texts (N, T, D) can become, if each is an embedding (D,); None stays None."""
+    """Embeddings (D,) that can replace a removed token of texts (N, T, D), by name; None stays None."""
     if fillers is None:
         return None
     if not isinstance(fillers, Mapping):
@@ -167,31 +167,31 @@ def check_finite(attributions: Tensor) -> Tensor:
     return attributions
 
 
-def settings(cls: type, kind: str, given: Any) -> Any:
-    """A dataclass of settings from a mapping; an unknown name is an error that lists what there is."""
-    for name in given:
+def settings(cls: type, kind: str, values: Any) -> Any:
+    """A dataclass of settings from a mapping; the error for an unknown name lists the known ones."""
+    for name in values:
         if name not in cls.__dataclass_fields__:
             raise unknown(f"{kind} setting", name, cls.__dataclass_fields__)
-    return cls(**given)
+    return cls(**values)
 
 
 def class_count(outputs: Tensor) -> int:
-    """How many classes outputs (N, classes), (N, 1) or (N,) speak of; a single output is class 0."""
+    """The number of classes in outputs (N, classes), (N, 1) or (N,); a single output counts as one class."""
     return outputs.shape[1] if outputs.dim() == 2 else 1
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:
-    """The first line of a library's error message, cut to size."""
+    """The first line of a library's error message, at most ``limit`` characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:limit]
 
 
 def device_of(model: nn.Module, fallback: torch.device) -> torch.device:
-    """Where the model's weights are; a model without weights runs anywhere."""
+    """The device of the model's weights; ``fallback`` for a model without weights."""
     return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), fallback)
 
 
 def check_groups(groups: Mapping[str, Any] | None, count: int) -> dict[str, list[Any]]:
-    """Divisions of the samples, name -> one group per sample, as plain lists."""
+    """Groupings of the samples, name -> one group per sample, as plain lists."""
     if not isinstance(groups, Mapping | None):
         raise UserError(f"groups are a {type(groups).__name__}, expected a mapping: name -> one group per sample")
     lists = {str(name): [_python_number(value) for value in values] for name, values in (groups or {}).items()}
@@ -205,5 +205,5 @@ def check_groups(groups: Mapping[str, Any] | None, count: int) -> dict[str, list
 
 
 def _python_number(value: Any) -> Any:
-    """A number of numpy or torch as Python's own, which JSON can hold."""
+    """A number of numpy or torch as a Python number, which JSON can represent."""
     return value.item() if getattr(value, "ndim", None) == 0 else value

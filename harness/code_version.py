@@ -1,11 +1,11 @@
-"""Which version of the code made a number: fingerprints of what the code does, not of how it is written.
+"""Fingerprints of the code that made a number.
 
-Two versions are told apart, because they mean different things when they change:
+There are two kinds, because their changes mean different things:
 
 - the *code version of the measurement*, ``measuring_code``: the code that turns an attribution into a score. Scores of
   two such versions are not comparable.
-- the code of an item, ``code_of``: of one explainer, metric, model or data set. Another version of an explainer or a
-  model is what a comparison of two runs is for.
+- the code of an item, ``code_of``: one explainer, metric, model or data set. Two runs are compared in order to see the
+  effect of a new version of an explainer or model.
 
 Comments, layout, docstrings, type annotations and the wording of messages do not count.
 """
@@ -22,12 +22,12 @@ from typing import Any
 
 from harness.identity import digest
 
-# Raise it by hand when scores change for a reason that lies outside MEASURING: a new torch function behind the same
-# call, say. Cells of before and after are then not comparable.
+# Raise it by hand when scores change for a reason outside the modules of MEASURING, for example because torch computes
+# a function differently. Cells from before and after are then not comparable.
 MEASURING_VERSION = 1
 
-# The modules that make scores, beside the metric and the data set. Each counts by itself: what it imports counts only
-# if it is in this list too, so that the store, the report, the runtime or a message can change freely.
+# The modules that compute scores, besides the metric and the data set. A module that one of them imports counts only if
+# it is in this list too, so that changes of the store, the report or the runtime do not change the version.
 MEASURING = (
     "harness.batch",
     "harness.completeness",
@@ -48,24 +48,24 @@ MEASURING = (
     "harness.units",
 )
 
-# Where items live: what an item's module imports from here is part of the item.
+# The packages of items: a module of these packages that an item's module imports is part of the item.
 ITEMS = ("harness.datasets", "harness.explainers", "harness.metrics", "harness.models")
 
-# Calls whose texts tell something to a reader.
-TELLING = {"NotApplicable", "UserError", "say", "tell", "unknown", "warn", "warning"}
+# Calls whose arguments are messages, which do not count.
+MESSAGE_CALLS = {"NotApplicable", "UserError", "say", "tell", "unknown", "warn", "warning"}
 
 
 @cache
 def measuring_code() -> str:
-    """The code version of the measurement, beside metric and data set; LookupError if a module of it is missing."""
+    """The code version of the measurement, without metric and data set; LookupError if a module does not exist."""
     return digest(str(MEASURING_VERSION), *(part for name in MEASURING for part in (name, _module_form(name))))
 
 
 def code_of(*functions: Callable[..., Any]) -> str:
-    """Fingerprint of the code behind functions.
+    """Fingerprint of the code of functions.
 
-    Of one of ours: its module and those it reaches in ``ITEMS``. Of a user's own: the file that defines it, or what was
-    typed into a notebook.
+    For a function of this package: its module and the modules of ``ITEMS`` that it imports, directly or indirectly. For
+    a user's function: the file that defines it, or its source in a notebook.
     """
     return digest(*(_function_code(function) for function in functions))
 
@@ -76,7 +76,7 @@ def _function_code(function: Callable[..., Any]) -> str:
         return _item_code(module)
     try:
         return normal_form(Path(inspect.getfile(function)).read_text())
-    except (TypeError, OSError, SyntaxError):  # not from a file: a notebook keeps the source of what is typed in
+    except (TypeError, OSError, SyntaxError):  # not defined in a file, but typed into a notebook or a shell
         return _typed_code(function)
 
 
@@ -89,14 +89,14 @@ def _typed_code(function: Callable[..., Any]) -> str:
 
 
 def _compiled(code: CodeType) -> str:
-    """Compiled code as text, without the addresses that differ from one process to the next."""
+    """Compiled code as text, without memory addresses, which differ between processes."""
     constants = [_compiled(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
     return repr((code.co_code.hex(), code.co_names, constants))
 
 
 @cache
 def _item_code(name: str) -> str:
-    """Fingerprint of a module and of the modules of items that it reaches."""
+    """Fingerprint of a module and of the modules of ``ITEMS`` that it imports, directly or indirectly."""
     reached, waiting = {}, [name]
     while waiting:
         current = waiting.pop()
@@ -113,7 +113,7 @@ def _module_form(name: str) -> str:
 
 @cache
 def source_of(name: str) -> str:
-    """The source of one of our modules; LookupError where there is none."""
+    """The source of a module of this package; LookupError if it does not exist."""
     try:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:
@@ -124,7 +124,7 @@ def source_of(name: str) -> str:
 
 
 def imported_modules(source: str) -> Iterator[str]:
-    """The modules of ours that a source imports, those it only names for type checkers included."""
+    """The modules of this package that a source imports, including imports for type checkers only."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("harness."))
@@ -143,17 +143,17 @@ def _is_module(name: str) -> bool:
 
 
 def normal_form(source: str) -> str:
-    """What a source does: its syntax tree without docstrings, annotations and the wording of messages."""
+    """A source's syntax tree as text, without docstrings, annotations and the wording of messages."""
     return _form(ast.parse(source))
 
 
 def _form(node: Any) -> str:
-    """A syntax tree as text, without empty fields, so that Python versions agree on it."""
+    """A syntax tree as text, without empty fields, so that it is the same in all Python versions."""
     if isinstance(node, list):
         return "[" + ",".join(_form(each) for each in node if not _is_docstring(each)) + "]"
     if isinstance(node, ast.Raise):
         return f"Raise({_raised(node.exc)})"
-    if isinstance(node, ast.Call) and _name_of(node.func) in TELLING:
+    if isinstance(node, ast.Call) and _name_of(node.func) in MESSAGE_CALLS:
         return f"Call({_name_of(node.func)})"
     if isinstance(node, ast.keyword) and node.arg == "reason":
         return "keyword(reason)"
@@ -168,14 +168,14 @@ def _form(node: Any) -> str:
 
 
 def _raised(error: ast.expr | None) -> str:
-    """Which error is raised, without its message."""
+    """The class of a raised error, without its message."""
     if error is None:
         return ""
     return _name_of(error.func) if isinstance(error, ast.Call) else _form(error)
 
 
 def _name_of(function: ast.expr) -> str:
-    """The last part of a dotted name; the whole form of anything else."""
+    """The last part of a dotted name; the text of any other expression."""
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else _form(function)

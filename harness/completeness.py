@@ -1,4 +1,4 @@
-"""What attributions should add up to, where their explainer promises a sum, and how far they are from it."""
+"""Completeness: some explainers promise what the attributions of a sample add up to; this computes sum and error."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +9,18 @@ from harness.errors import NotApplicable
 from harness.predictor import pick
 from harness.samples import Samples
 
-# What each ``complete_to`` of an explainer means, for a reader; r are baselines, f is the explained logit.
+# What attributions add up to, for each ``complete_to`` of an explainer; r are baselines, f is the explained logit.
 SUMS_TO = {"baseline": "f(x) - f(r)", "background": "f(x) - mean f(r)", "output": "f(x)", None: ""}
 
 
 def promised(
     samples: Samples, complete_to: str | None, options: Mapping[str, Any], baseline: str | Tensor | None = None
 ) -> Tensor:
-    """What the raw attributions of each sample should add up to: (N,) float64, in the explainer's own ``score``.
+    """What the raw attributions of each sample should add up to: (N,) float64, in units of the explainer's ``score``.
 
-    f(x) - f(r) with r the explainer's own baseline, draw 0 of a random one, unless ``baseline`` is given; f(x) for
-    explainers that distribute the output itself. NotApplicable where nothing is promised, or from a background that the
-    explainer draws, and no baseline is given.
+    This is f(x) for explainers that distribute the output itself, and else f(x) - f(r). r is ``baseline`` if given, and
+    else the explainer's own baseline (of a random one, draw 0). Raises NotApplicable if no baseline is given and the
+    explainer promises nothing or draws its background itself.
     """
     score = options.get("score", "logit")
     removed = _own_baseline(complete_to, options) if baseline is None else baseline
@@ -34,12 +34,12 @@ def total(raw: Tensor) -> Tensor:
 
 
 def relative_error(sums: Tensor, promise: Tensor) -> Tensor:
-    """|sum - promised| / |promised|, (N,); NaN where nothing is promised but 0."""
+    """|sum - promised| / |promised|, (N,); NaN where the promised sum is 0."""
     return ((sums - promise).abs() / promise.abs()).masked_fill(promise == 0, float("nan"))
 
 
 def _own_baseline(complete_to: str | None, options: Mapping[str, Any]) -> str | Tensor | None:
-    """The baseline of the explainer's promise; None where it promises the output itself."""
+    """The baseline of the explainer's promise; None if it promises the output itself."""
     if complete_to is None:
         raise NotApplicable("the explainer does not claim that its attributions add up to anything (give baseline=)")
     if complete_to == "output":

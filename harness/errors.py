@@ -1,24 +1,24 @@
-"""The two things that can be said instead of a number: "this cannot be" and "you made a mistake"."""
+"""The two errors of the package: ``NotApplicable`` and ``UserError``, and helpers for their messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class NotApplicable(Exception):
-    """This explainer or metric cannot serve this model or data; the reason becomes a row, not a failure."""
+    """This explainer or metric does not work for this model or data; a row records the reason, and no failure."""
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave, told in one line: what was wrong, what came, what is expected."""
+    """A mistake in what the user gave; its one line says what was wrong, what came and what is expected."""
 
 
 MOST_LISTED = 12
 
 
 def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "") -> UserError:
-    """The error for a misspelt name: what came, the nearest names, and what there is.
+    """The error for an unknown name, with the nearest known names and the list of all known names.
 
-    More than twelve names are not listed where ``listing`` is the command that lists them.
+    If there are more than twelve names and ``listing`` is given (the command that lists them), it replaces the list.
     """
     choices = sorted(choices)
     close = [repr(each) for each in get_close_matches(str(name), choices, n=3)]
@@ -29,11 +29,11 @@ def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "") 
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one line: its kind, unless its words were written for the user, and its message."""
+    """An exception as one line: its class and message; only the message if it is one of this module's errors."""
     text = printable(error) or "no message"
     return text if isinstance(error, UserError | NotApplicable) else f"{type(error).__name__}: {text}"
 
 
 def printable(text: object) -> str:
-    """A text on one line without control characters, which could command the terminal that shows it."""
+    """A text on one line, without control characters, which a terminal would obey."""
     return "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable() or letter == " ")

@@ -1,4 +1,4 @@
-"""What an explainer tells of its own work beside its attributions: what it saw, what it chose, how well it fitted."""
+"""Facts that an explainer reports besides its attributions, such as how well its surrogate model fits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from harness.errors import UserError
 class Facts:
     """Facts of one explainer in one block, collected over its calls.
 
-    single      name -> a number, text, list or mapping of these; told again, the last one holds
+    single      name -> a number, text, list or mapping of these; a later value replaces an earlier one
     per_sample  name -> one number per sample and call, in the order in which samples were explained
-    tables      name -> rows to be kept as a file, like all repeats of a permutation importance
+    tables      name -> rows that are saved as a file, like all repeats of a permutation importance
     """
 
     single: dict[str, Any] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Facts:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def tell(self, facts: Mapping[str, Any]) -> None:
-        """Note facts by name: a tensor (n,) is one number for each sample of the call, a frame is a table."""
+        """Add facts by name: a tensor (n,) is one number per sample of the call, a DataFrame is a table."""
         for name, value in facts.items():
             if isinstance(value, Tensor):
                 if value.dim() != 1:
@@ -37,13 +37,13 @@ class Facts:
                 self.single[name] = value
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the tables as plain values: numbers per sample by their least, median and largest."""
-        return {**self.single, **{name: _spread(torch.cat(parts)) for name, parts in self.per_sample.items()}}
+        """All facts except the tables as plain values; numbers per sample by minimum, median and maximum."""
+        return {**self.single, **{name: _quantile_summary(torch.cat(parts)) for name, parts in self.per_sample.items()}}
 
 
-def _spread(values: Tensor) -> dict[str, float]:
-    """Least, median and largest of the finite values; how many are not finite, if any."""
+def _quantile_summary(values: Tensor) -> dict[str, float]:
+    """Minimum, median and maximum of the finite values, and the number of values that are not finite, if any."""
     finite = values[values.isfinite()]
-    found = {"min": finite.min(), "median": finite.quantile(0.5), "max": finite.max()} if len(finite) else {}
-    lost = len(values) - len(finite)
-    return {name: float(value) for name, value in found.items()} | ({"not_finite": lost} if lost else {})
+    summary = {"min": finite.min(), "median": finite.quantile(0.5), "max": finite.max()} if len(finite) else {}
+    not_finite = len(values) - len(finite)
+    return {name: float(value) for name, value in summary.items()} | ({"not_finite": not_finite} if not_finite else {})

@@ -1,4 +1,4 @@
-"""Guards around every call of foreign code: the model must come back as it went in."""
+"""Guards around every call of an explainer: they detect changes of the model and undo them."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,40 +9,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-# Every dict a bare module keeps of itself: its parameters, buffers, submodules and hooks of all kinds.
-HELD = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
+# The dicts of a bare module: its parameters, buffers, submodules and hooks of all kinds.
+MODULE_DICTS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
 IN_WORDS = {"_parameters": "which parameters it has", "_buffers": "which buffers it has", "_modules": "its modules"}
 SAME_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes per element
 
 
 class ModelChanged(Exception):
-    """An explainer left the model other than it found it; the model has been put back."""
+    """An explainer changed the model; the change has been undone."""
 
 
 class ModelGuard:
-    """Remembers a model's modules, weights, hooks, mode and gradients; says what changed, and puts it back.
+    """Records a model's modules, weights, hooks, mode and gradients; reports changes and undoes them.
 
-    Gradients that the user's own training left are remembered like weights: they are the user's.
+    Gradients that were there before, from the user's own training, are recorded and restored like weights.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.modules = [_Module(module) for module in model.modules()]
-        self.tensors = [_Tensor(name, tensor) for name, tensor in _tensors(model)]
+        self.modules = [_ModuleState(module) for module in model.modules()]
+        self.tensors = [_TensorState(name, tensor) for name, tensor in _tensors(model)]
 
     def changes(self) -> list[str]:
-        """What is no longer as it was, in words; empty if nothing."""
-        found = list(dict.fromkeys(words for module in self.modules for words in module.changes()))
+        """What has changed, in words; empty if nothing has."""
+        descriptions = list(dict.fromkeys(words for module in self.modules for words in module.changes()))
         changed = [tensor.name for tensor in self.tensors if not tensor.has_its_value()]
         if changed:
-            found.append(f"the values of {changed[0]}" + (f" and {len(changed) - 1} more" if len(changed) > 1 else ""))
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            descriptions.append(f"the values of {changed[0]}{more}")
         if not all(tensor.has_its_gradient() for tensor in self.tensors):
-            found.append("gradients left on its parameters, or taken from them")
+            descriptions.append("gradients left on its parameters, or taken from them")
         if any(tensor.tensor.requires_grad != tensor.wants_gradient for tensor in self.tensors):
-            found.append("which parameters require gradients")
-        return found
+            descriptions.append("which parameters require gradients")
+        return descriptions
 
     def restore(self) -> None:
-        """Put everything back, values bit for bit; ModelChanged if that did not succeed."""
+        """Undo every change, values bit for bit; ModelChanged if that is not possible."""
         for module in self.modules:
             module.restore()
         with torch.no_grad():
@@ -53,16 +54,16 @@ class ModelGuard:
             raise ModelChanged(f"the explainer changed the model beyond repair: {', '.join(left)}")
 
 
-class _Module:
-    """What one module was: its class (a parametrization changes it), its mode, and what it held."""
+class _ModuleState:
+    """The recorded state of one module: its class (which a parametrization changes), its mode and its dicts."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.kind, self.training = module, type(module), module.training
-        # A parametrized module has a class of its own, and removing the parametrization takes the property off it.
+        # A parametrized module has a class of its own; removing the parametrization deletes a property of that class.
         parametrized = vars(self.kind) if parametrize.is_parametrized(module) else {}
         self.properties = {name: value for name, value in parametrized.items() if isinstance(value, property)}
         own = vars(module)
-        self.held = {name: own[name] for name in HELD if isinstance(own.get(name), dict)}
+        self.held = {name: own[name] for name in MODULE_DICTS if isinstance(own.get(name), dict)}
         self.contents = {name: dict(held) for name, held in self.held.items()}
 
     def changes(self) -> Iterator[str]:
@@ -83,13 +84,13 @@ class _Module:
         for name, held in self.held.items():
             held.clear()
             held.update(self.contents[name])
-            vars(self.module)[name] = held  # the very dict: the handles of hooks refer to it
+            vars(self.module)[name] = held  # the same dict object, because the handles of hooks refer to it
         if self.module.training != self.training:
             self.module.training = self.training
 
 
-class _Tensor:
-    """What one parameter or buffer was: its value, its gradient, and whether it wants one."""
+class _TensorState:
+    """The recorded state of one parameter or buffer: its value, its gradient, and whether it requires one."""
 
     def __init__(self, name: str, tensor: Tensor) -> None:
         self.name, self.tensor, self.value = name, tensor, tensor.detach().clone()
@@ -116,8 +117,10 @@ class _Tensor:
 
 @contextmanager
 def guarded(model: nn.Module) -> Iterator[None]:
-    """Raise ModelChanged, after putting the model back, if the code inside leaves it changed; isolate global
-    randomness."""
+    """Raise ModelChanged, after restoring the model, if the code inside changes it.
+
+    The global random generators are restored too.
+    """
     guard = ModelGuard(model)
     device = next((tensor.value.device for tensor in guard.tensors), torch.device("cpu"))
     try:
@@ -132,13 +135,13 @@ def guarded(model: nn.Module) -> Iterator[None]:
 
 
 def frozen(model: nn.Module) -> AbstractContextManager[None]:
-    """Inside, no parameter requires a gradient; afterwards those do that did before."""
+    """Inside, no parameter requires a gradient; afterwards each is as before."""
     return requiring(model, False)
 
 
 @contextmanager
 def requiring(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Inside, every parameter requires a gradient, or none does; afterwards those do that did before."""
+    """Inside, every parameter requires a gradient, or none does; afterwards each is as before."""
     changed = [each for each in model.parameters() if each.requires_grad != wanted and each.is_floating_point()]
     try:
         for parameter in changed:
@@ -151,7 +154,7 @@ def requiring(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def isolated_randomness(device: torch.device) -> Iterator[None]:
-    """Leave torch's and numpy's global generators as they were, whatever the code inside seeds or draws."""
+    """Restore torch's and numpy's global random generators after the code inside, which may seed them or draw."""
     numpy_state = np.random.get_state()
     with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
         try:
@@ -166,7 +169,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _same_contents(now: Any, before: dict[str, Any]) -> bool:
-    """Whether a dict holds the very same objects under the same names in the same order."""
+    """Whether a dict holds the same objects under the same names in the same order."""
     return isinstance(now, dict) and list(now) == list(before) and all(now[key] is before[key] for key in before)
 
 
@@ -177,7 +180,7 @@ def _same_bits(now: Tensor, copy: Tensor) -> bool:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    """A view as whole numbers, in which NaN equals itself; nothing is copied."""
+    """The tensor's bits as integers, in which NaN equals NaN; a view, not a copy."""
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
@@ -185,7 +188,10 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _put_back(tensor: Tensor, copy: Tensor) -> None:
-    """In place, so that whoever shares the memory sees it too, unless the tensor was given memory of another form."""
+    """Restore the value in place, so that tensors that share the memory are restored too.
+
+    That is not possible if dtype, shape or device of the tensor have changed: then it gets new memory.
+    """
     if (tensor.dtype, tensor.shape, tensor.device) == (copy.dtype, copy.shape, copy.device):
         if not _same_bits(tensor, copy):
             tensor.copy_(copy)

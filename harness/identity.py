@@ -1,6 +1,6 @@
 """Identities: of a cell by its settings, of files and weights by their content, of a checkout by its commit.
 
-The code's own identity is in ``harness.code_version``.
+Fingerprints of code are in ``harness.code_version``.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def digest(*parts: str | bytes) -> str:
 
 
 def canonical(value: Any) -> str:
-    """A value as JSON with sorted keys: equal settings give equal text, a tensor counts by its content."""
+    """A value as JSON with sorted keys, so that equal settings give equal text; a tensor is given by its content."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_as_json)
 
 
@@ -49,16 +49,16 @@ def _bytes_of(tensor: torch.Tensor) -> bytes:
 
 
 def cell_id(identity: Mapping[str, Any]) -> str:
-    """The cell's identity: model, dataset, explainer, metric and protocol with all their options written out."""
+    """The cell's identity: a digest of model, dataset, explainer, metric and protocol with all their options."""
     return digest(canonical(identity))
 
 
 def files_of(options: Mapping[str, Any]) -> str:
-    """Fingerprint of the files that options name: the content of a file, and of a folder's files of text.
+    """Fingerprint of the files that options name: of the content of a file, and of the text files in a folder.
 
-    Of other files in a folder, images say, name, size and time of change count: reading them all would take too long.
-    An option names a file if it is called a path or a root, or its value has a separator or a suffix: a file called
-    ``zero`` is not taken for a baseline.
+    Of other files in a folder, such as images, it covers name, size and time of change: reading them would take too
+    long. An option names a file if its name ends in ``path`` or ``root``, or if its value has a separator or a suffix.
+    So the baseline ``zero`` is not confused with a file of that name.
     """
     named = [(name, value) for name, value in _option_texts(options) if len(value) < 4096]
     paths = [Path(value).expanduser() for name, value in named if _is_path(name, value)]
@@ -70,7 +70,7 @@ def _is_path(name: str, value: str) -> bool:
 
 
 def _option_texts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The texts among options, and in mappings and lists among them, with their names."""
+    """Names and values of the options that are texts, including those in nested mappings and lists."""
     for name, value in options.items():
         if isinstance(value, Mapping):
             yield from _option_texts(value)
@@ -105,7 +105,7 @@ def weights_of(model: nn.Module) -> str:
 
 @lru_cache(maxsize=1)
 def commit() -> tuple[str, bool | None]:
-    """The commit the code comes from and whether it was changed since; ("", None) outside a checkout."""
+    """The commit of the checkout and whether there are uncommitted changes; ("", None) outside a checkout."""
     root = Path(__file__).parent.parent
     run = lambda *words: subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20)
     try:

@@ -1,4 +1,4 @@
-"""How long work deep down, fetching or training, reaches whoever reports progress, if anybody does."""
+"""Progress messages from slow steps such as downloads and training, for the listener that the caller has set."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ _LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", def
 
 
 def say(text: str) -> None:
-    """Tell whoever listens a line."""
+    """Send one line to the current listener; without a listener nothing happens."""
     listener = _LISTENER.get()
     if listener is not None:
         listener(text)
@@ -18,7 +18,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
-    """What is said in here goes to ``listener``."""
+    """Inside, ``listener`` receives every line that ``say`` sends."""
     token = _LISTENER.set(listener)
     try:
         yield
@@ -27,7 +27,7 @@ def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
 
 
 def now_and_then() -> Callable[[str], None]:
-    """A ``say`` that lets no more than one line in ten seconds through, the first one after ten."""
+    """A ``say`` that sends at most one line in ten seconds, the first one after ten seconds."""
     last = time.perf_counter()
 
     def tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Orders of units by attribution, with ties broken by lot."""
+"""Orders of units by attribution; the order among equal attributions is drawn at random."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,10 @@ from harness.randomness import uniform
 
 
 def ranks(values: Tensor, lots: Tensor) -> Tensor:
-    """The place of each of K values (N, K) in descending order, 0 for the highest; the keys ``lots`` (N,) break ties.
+    """The place of each of K values (N, K) in descending order, 0 for the highest.
 
-    The reverse order is ``K - 1 - ranks``: both orders of a pair come from one, ties included.
+    Equal values are ordered at random, by the keys ``lots`` (N,) of ``harness.randomness``. ``K - 1 - ranks`` is the
+    exact reverse order, ties included.
     """
     shuffled = uniform(lots, values.shape[1], dtype=torch.float64).argsort(dim=1)
     order = values.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
@@ -18,8 +19,10 @@ def ranks(values: Tensor, lots: Tensor) -> Tensor:
 
 
 def tied_share(values: Tensor, counts: Tensor | None = None) -> Tensor:
-    """Share of the K values (N, K), or of each row's ``counts`` (N,) highest, that another one equals: (N,) in [0,
-    1]."""
+    """The share of values that are equal to another one, (N,) in [0, 1].
+
+    It is taken over the K values (N, K), or over the ``counts`` (N,) highest values of each row.
+    """
     ordered = values.sort(dim=1, descending=True).values
     same = ordered[:, 1:] == ordered[:, :-1]
     edge = torch.zeros_like(same[:, :1])

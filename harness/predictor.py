@@ -1,7 +1,7 @@
-"""The one place that calls the model for forward-only work.
+"""The one place that calls the model for work without gradients.
 
-Perturbed inputs of many samples and many draws are numbered, built a chunk at a time on the device and sent through
-the model in full batches: whoever asks says how to build rows, never how to loop.
+Callers number the perturbed inputs of all samples and draws, and give a function that builds the inputs for given row
+numbers. The predictor calls it for one chunk at a time, on the device, and passes full batches through the model.
 """
 
 from collections.abc import Callable
@@ -15,25 +15,25 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError, unknown
 
-# What is kept of one output for one target; every score derives from these without another pass.
+# The tracked outputs: three numbers per input and target, from which every score follows without another pass.
 LOGIT, LOG_PROBABILITY, LOG_ODDS = range(3)
 SCORES = ("logit", "probability", "log_odds")
 
-# Whether outputs picked since this was last reset were NaN or infinite, so that a NaN score can say why.
+# Whether any output picked since the last reset was NaN or infinite; it gives the reason for a NaN score.
 picked_not_finite: ContextVar[bool] = ContextVar("picked_not_finite", default=False)
 
 
 def default_chunk(inputs: Tensor) -> int:
-    """Rows per pass where nothing was calibrated: what fits a processor's cache, or keeps a GPU busy."""
+    """Rows per forward pass without calibration: as many as fit a CPU's cache, or enough to keep a GPU busy."""
     budget, least = (2**27, 128) if inputs.is_cuda else (2**18, 16)
     return max(least, min(4096, budget // max(inputs[0].nbytes, 1)))
 
 
 def track(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Logit, log-probability and log-odds of each row's target: (N, 3) float32 from logits (N, classes), (N,) or (N,
-    1).
+    """Logit, log-probability and log-odds of each row's target: (N, 3) float32.
 
-    A single output has no class probability: its last two columns are NaN, and ``pick`` refuses them.
+    ``outputs`` are logits (N, classes), (N, 1) or (N,). A single output has no class probability: its last two columns
+    are NaN, and ``pick`` raises NotApplicable for them.
     """
     logits = outputs.float()
     logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
@@ -46,13 +46,13 @@ def track(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def target_logits(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The targets' logits (N,) out of a model's outputs (N, classes), (N,) or (N, 1), with their graph."""
+    """The targets' logits (N,) from a model's outputs (N, classes), (N, 1) or (N,), with their autograd graph."""
     single = outputs.dim() == 1 or outputs.shape[1] == 1
     return outputs.reshape(-1) if single else outputs.gather(1, targets[:, None])[:, 0]
 
 
 def pick(tracked: Tensor, score: str) -> Tensor:
-    """The score (...) named ``logit``, ``probability`` or ``log_odds`` out of tracked outputs (..., 3)."""
+    """The score (...) named ``logit``, ``probability`` or ``log_odds``, from tracked outputs (..., 3)."""
     if score not in SCORES:
         raise unknown("score", score, SCORES)
     if score != "logit" and tracked[..., LOG_ODDS].isnan().all() and not tracked[..., LOGIT].isnan().all():
@@ -65,7 +65,7 @@ def pick(tracked: Tensor, score: str) -> Tensor:
 
 
 def check_outputs(outputs: Any, count: int) -> Tensor:
-    """The model's outputs, or one line on what they should have been."""
+    """The model's outputs, if they have a shape that is expected for ``count`` inputs; else UserError."""
     good = isinstance(outputs, Tensor) and outputs.dim() in (1, 2) and len(outputs) == count
     if not good:
         came = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -75,13 +75,16 @@ def check_outputs(outputs: Any, count: int) -> Tensor:
 
 @dataclass
 class Predictor:
-    """Calls a model on numbered rows: chunked, counted, in inference mode, halving the chunk when memory runs out.
+    """Calls a model on numbered rows, one chunk at a time, in inference mode; halves the chunk when memory runs out.
 
-    module      the model as the user gave it; its weights may be changed and put back by randomisation tests
-    scoring     the variant that scores: the module itself, or an equal and faster copy (``harness.engine.tuning``)
-    chunk       rows per forward pass
-    autocast    the dtype of mixed precision, or None for full precision
-    forwards    rows passed so far; ``halvings`` of the chunk
+    module         the model as the user gave it; randomisation tests change its weights for a while
+    scoring        the scoring copy, which is faster and equivalent (``harness.engine.tuning``); None to use the module
+    chunk          rows per forward pass
+    autocast       the dtype of mixed precision, or None for full precision
+    variant        which form of the model is called, and what its calibration measured
+    forwards       number of rows passed so far
+    halvings       how often the chunk was halved
+    channels_last  whether inputs are laid out with channels last in memory
     """
 
     module: nn.Module
@@ -94,7 +97,7 @@ class Predictor:
     channels_last: bool = False
 
     def live(self) -> "Predictor":
-        """A predictor that calls the module itself, so that a change of its weights is seen."""
+        """A predictor that calls the module itself and not its copy, so that a change of weights takes effect."""
         return replace(self, scoring=None, channels_last=False, variant={"variant": "eager"})
 
     def logits(self, inputs: Tensor) -> Tensor:
@@ -102,7 +105,7 @@ class Predictor:
         return self._run(len(inputs), lambda rows: inputs[rows], lambda outputs, rows: outputs.float(), inputs.device)
 
     def track(self, count: int, build: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
-        """Tracked outputs (count, 3) of the inputs that ``build(rows)`` makes for row numbers in 0 .. count."""
+        """Tracked outputs (count, 3) of the inputs that ``build(rows)`` makes for the row numbers 0 .. count - 1."""
         return self._run(count, build, lambda outputs, rows: track(outputs, targets[rows]), targets.device)
 
     def _run(self, count: int, build: Callable, keep: Callable, device: torch.device) -> Tensor:
@@ -115,7 +118,7 @@ class Predictor:
                 self._halve(len(rows))
                 continue
             start += len(rows)
-        return torch.cat(results)  # a copy outside inference mode: it may be written into and may meet autograd
+        return torch.cat(results)  # a copy outside inference mode: it may be changed in place and used with autograd
 
     def _call(self, inputs: Tensor) -> Tensor:
         if self.channels_last:

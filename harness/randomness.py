@@ -1,11 +1,12 @@
-"""Random numbers that belong to a sample.
+"""Random numbers that depend on the sample and the seed only.
 
-A draw depends on the seed, the name of its use and the sample's own content, and on nothing else: not on the
-batch the sample sits in, on the order, on the device, or on the explainer being scored. So every explainer sees
-the same noise, and one sample alone scores as it does in company.
+A draw depends on the seed, the name of its use and the sample's own content. It does not depend on the batch, the
+order of the samples, the device or the explainer. So all explainers are scored with the same noise, and a sample has
+the same score alone and in a batch.
 
 The generator is counter-based (SplitMix64: Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195): element i of a
-stream is a function of (key, i) alone, computed for all samples at once, on the device, with equal bits everywhere.
+stream is a function of (key, i) alone. It is computed for all samples at once, on their device, with the same bits on
+every device.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from torch import Tensor
 
 
 def _signed(value: int) -> int:
-    """An unsigned 64-bit number as the signed number with the same bits, which torch's int64 can hold."""
+    """The signed number with the bits of an unsigned 64-bit number; torch's int64 can hold it."""
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -31,7 +32,7 @@ def sample_keys(inputs: Tensor) -> Tensor:
 
 
 def stream(keys: Tensor, seed: int, use: str) -> Tensor:
-    """The keys (N,) of one use of randomness ("ties", "rise masks", ...) under one seed."""
+    """The keys (N,) for one use of randomness ("ties", "rise masks", ...) and one seed."""
     digest = hashlib.blake2b(f"{seed}/{use}".encode(), digest_size=8).digest()
     return _mix(keys ^ int.from_bytes(digest, "little", signed=True))
 
@@ -48,26 +49,27 @@ def bits(keys: Tensor, count: int, start: int = 0) -> Tensor:
 
 
 def element(keys: Tensor, index: Tensor) -> Tensor:
-    """Element ``index`` of each key's stream, int64, the two broadcast: a key of its own for each (sample, draw)
-    pair."""
+    """Element ``index`` of each key's stream, int64; the two are broadcast.
+
+    The result can serve as keys, one for each pair of sample and draw.
+    """
     return _mix(keys + (index + 1) * _STEP)
 
 
 def skip(keys: Tensor, count: Tensor) -> Tensor:
-    """The keys of streams that have already given ``count`` (N,) elements, so that rows can start at different
-    places."""
+    """The keys of the same streams without their first ``count`` (N,) elements, a number for each row."""
     return keys + count * _STEP
 
 
 def uniform(keys: Tensor, *shape: int, start: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Uniform draws in [0, 1), (N, *shape); ``start`` is the number of draws the stream has already given."""
+    """Uniform draws in [0, 1), (N, *shape); ``start`` is the number of draws that are skipped first."""
     digits = 53 if dtype == torch.float64 else 24
     words = bits(keys, math.prod(shape), start)
-    return (_shift(words, 64 - digits).to(dtype) * 2.0**-digits).view(len(keys), *shape)
+    return (_shift_right(words, 64 - digits).to(dtype) * 2.0**-digits).view(len(keys), *shape)
 
 
 def normal(keys: Tensor, *shape: int, start: int = 0) -> Tensor:
-    """Standard normal draws (N, *shape), float32, by Box and Muller's transform."""
+    """Standard normal draws (N, *shape), float32, by the Box-Muller transform."""
     count = math.prod(shape)
     first, second = uniform(keys, 2, count, start=2 * start, dtype=torch.float64).unbind(1)
     draws = (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * math.pi * second)
@@ -85,7 +87,7 @@ def permutations(keys: Tensor, draws: int, length: int, start: int = 0) -> Tenso
 
 
 def subsets(keys: Tensor, draws: int, size: int, of: int, start: int = 0) -> Tensor:
-    """Random subsets of exactly ``size`` of ``of`` elements: (N, draws, of) bool, uniform over such subsets."""
+    """Random subsets of exactly ``size`` of ``of`` elements: (N, draws, of) bool, all subsets equally likely."""
     if size >= of:
         return torch.ones(len(keys), draws, of, dtype=torch.bool, device=keys.device)
     if size <= 0:
@@ -94,12 +96,12 @@ def subsets(keys: Tensor, draws: int, size: int, of: int, start: int = 0) -> Ten
     return values <= values.kthvalue(size, dim=-1, keepdim=True).values
 
 
-def _shift(words: Tensor, by: int) -> Tensor:
-    """Shift right and fill with zeros; torch's own shift of a signed number fills with the sign."""
+def _shift_right(words: Tensor, by: int) -> Tensor:
+    """Shift right and fill with zeros; torch's shift of a signed number fills with the sign bit."""
     return (words >> by) & ((1 << (64 - by)) - 1)
 
 
 def _mix(words: Tensor) -> Tensor:
-    words = (words ^ _shift(words, 30)) * _FIRST
-    words = (words ^ _shift(words, 27)) * _SECOND
-    return words ^ _shift(words, 31)
+    words = (words ^ _shift_right(words, 30)) * _FIRST
+    words = (words ^ _shift_right(words, 27)) * _SECOND
+    return words ^ _shift_right(words, 31)

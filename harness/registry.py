@@ -1,10 +1,10 @@
-"""What there is: explainers, metrics, models and data sets by name, with their options and capabilities.
+"""The registries of explainers, metrics, models and data sets: items by name, with their options and capabilities.
 
-An item is a plain function with a decorator. Its keyword-only arguments are its options: their defaults become the
-configuration and part of the cell's identity. A keyword whose default is a frozen dataclass is a bundle: each field is
-an option of its own, and the function receives the object. So options that many items share are written once. A few
-keyword names are not options but are handed in by the harness to functions that ask for them: ``context``
-(``harness.samples.Samples``), ``prepared`` and ``seed``.
+An item is a plain function with a decorator. Its keyword-only arguments are its options; their defaults are part of the
+configuration and of the cell's identity. If the default of a keyword is a frozen dataclass, the keyword is a bundle:
+each field is an option, and the function receives the object. So options that many items share are written once. Three
+keyword names are not options: the harness passes ``context`` (``harness.samples.Samples``), ``prepared`` and ``seed``
+to functions that have an argument of that name.
 """
 
 import importlib
@@ -25,8 +25,8 @@ HANDED_IN = ("context", "prepared", "seed")
 class Entry:
     """A registered function with its name, its options (name -> default) and the first sentence of its docstring.
 
-    imports   the options that name something to import, ``package.module:name``, whose code counts as the item's own
-    code      options -> functions elsewhere that the item calls with these options and does not import, or None
+    imports   the options that name something to import, ``package.module:name``; its code counts as the item's code
+    code      options -> further functions that the item calls under these options without importing them, or None
     """
 
     name: str
@@ -42,11 +42,11 @@ class Entry:
 
     @cached_property
     def bundles(self) -> dict[str, Any]:
-        """The keywords that take a bundle of options, with their defaults."""
+        """The keywords whose default is a bundle of options, with that default."""
         return bundles_of(self.function)
 
     def keywords(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """All options as keywords of the function: those of a bundle become one object."""
+        """All options as keyword arguments of the function; those of a bundle become one object."""
         rest = dict(options)
         objects = {
             keyword: replace(default, **{each.name: rest.pop(each.name) for each in fields(default)})
@@ -68,25 +68,25 @@ class Entry:
 
 @dataclass(frozen=True)
 class Explainer(Entry):
-    """An explainer's capabilities, from which it follows where it applies and how it is scored.
+    """An explainer's capabilities; they decide where it is applicable and how it is scored.
 
-    scope        ``local``: one map per sample; ``global``: one for the data set, broadcast to the samples
+    scope        ``local``: one map per sample; ``global``: one map for the data set, repeated for every sample
     access       what it needs of the model: ``none``, ``forward``, ``gradient`` or ``activations``
-    modalities   the kinds of input it serves: ``image``, ``table``, ``tokens``, ``series``, ``other``
-    signed       whether the sign of an attribution means anything
-    complete_to  what the attributions sum to: ``baseline`` f(x) - f(baseline), ``output`` f(x), ``background`` f(x)
-                 less the mean of f over the training inputs it drew, which only it knows, or None
+    modalities   the kinds of input it accepts: ``image``, ``table``, ``tokens``, ``series``, ``other``
+    signed       whether the sign of an attribution has a meaning
+    complete_to  what the attributions add up to: ``baseline`` f(x) - f(baseline); ``output`` f(x); ``background`` f(x)
+                 less the mean of f over training inputs that the explainer draws itself; or None
     stochastic   whether it draws random numbers
-    convention   ``contribution`` includes the input's factor, like w * (x - r); ``local`` is gradient-like, like w
-    control      it does not look at the model
-    stored       its maps were made before: it can explain no other inputs, classes or weights
-    cost         model evaluations per sample in the field's short form: ``1 F 1 B``, ``K + 1 F``; forward F, backward B
-    source       who computes it: ``harness``, or the library of a row that shows what that library gives
-    caveat       what a library's row is known to get wrong, in a few words; it is flagged and is not ranked
-    breaks       promises of every explainer that such a row is known to break: ``company``, its maps depend on the
-                 batch; ``nonzero``, they may be all zero
-    prepare      ``prepare(model, context, /, **options)``: work done once per block, timed apart, handed in as
-                 ``prepared``
+    convention   ``contribution``: the input is a factor, like w * (x - r); ``local``: gradient-like, like w
+    control      whether it is a control, which does not use the model
+    stored       whether it only reads stored maps, so that it cannot explain other inputs, classes or weights
+    cost         model evaluations per sample, F forward and B backward: ``1 F 1 B``, ``K + 1 F``
+    source       whose implementation it is: ``harness``, or the name of another library
+    caveat       a known error of another library's implementation, in a few words; its rows are flagged and not ranked
+    breaks       rules for explainers that such an implementation breaks: ``company``, its maps depend on the other
+                 samples in the batch; ``nonzero``, its maps may be all zero
+    prepare      ``prepare(model, context, /, **options)``: work done once per block and timed separately; its result is
+                 passed as ``prepared``
     """
 
     scope: str = "local"
@@ -107,16 +107,16 @@ class Explainer(Entry):
 
 @dataclass(frozen=True)
 class Metric(Entry):
-    """What a metric's numbers mean: direction, unit, and what must be done to obtain them.
+    """A metric's direction, unit and kind, and what it needs.
 
-    better       ``higher``, ``lower``, None where there is no direction, or a function of the options
-    unit         of the score: ``probability``, ``correlation``, ``nats``, ..., or a function of the options
-    version      raised when the definition changes
+    better       ``higher``, ``lower``, None if there is no direction, or a function of the options
+    unit         unit of the score: ``probability``, ``correlation``, ``nats``, ..., or a function of the options
+    version      a number that is raised when the definition changes
     kind         ``faithfulness``, ``truth``, ``localisation``, ``sanity``, ``axiom``, ``robustness``, ``complexity``,
-                 ``reference`` (what chance gives, beside a score) or ``cost``
-    expects      the convention of attributions that its definition is for, or None; another one is flagged
-    needs        what it needs beside model, inputs and attributions: ``explainer`` (it explains again), ``masks``,
-                 ``truth``, ``labels``, ``train`` (training inputs), ``train_labels``
+                 ``reference`` (the value by chance, to compare a score with) or ``cost``
+    expects      the convention of attributions for which the metric is defined, or None; others are flagged
+    needs        what it needs besides model, inputs and attributions: ``explainer`` (to compute further attributions),
+                 ``masks``, ``truth``, ``labels``, ``train`` (training inputs), ``train_labels``
     """
 
     better: str | Callable[[Mapping[str, Any]], str] | None = "higher"
@@ -137,13 +137,13 @@ class Metric(Entry):
 
 @dataclass(frozen=True)
 class DataSet(Entry):
-    """Where a data set is from and what is in it, in a few words each; its page and ``harness list`` tell them.
+    """Where a data set is from and what is in it, in a few words each; shown on its page and by ``harness list``.
 
-    modality  ``image``, ``table``, ``tokens``, ``series``, or ``any`` where the user's files decide
+    modality  ``image``, ``table``, ``tokens``, ``series``, or ``any`` if it depends on the user's files
     source    who made it and where it is published, or how it is generated
-    licence   of the data, or why there is none to name
-    samples   how many there are, and how they are divided
-    classes   what there is to predict
+    licence   licence of the data, or why there is none
+    samples   the number of samples, and how they are split
+    classes   what is predicted
     """
 
     modality: str = "any"
@@ -154,7 +154,7 @@ class DataSet(Entry):
 
 
 class Registry(Mapping[str, Any]):
-    """Names to entries; the modules of ``package`` register themselves when a name is first looked up."""
+    """A mapping of names to entries; the modules of ``package`` are imported when a name is first looked up."""
 
     def __init__(self, kind: str, entry: type, package: str, handed_in: tuple[str, ...] = ()) -> None:
         self.kind, self.entry, self.package, self.handed_in = kind, entry, package, handed_in
@@ -172,16 +172,16 @@ class Registry(Mapping[str, Any]):
         return self._entries[name]
 
     def bridge(self, prefix: str, names: Callable[[], Iterable[str]], entry: Callable[[str], Any]) -> None:
-        """Let another library's items be looked up as ``prefix.name``; they are not among those iterated over."""
+        """Look up another library's items as ``prefix.name``; iteration leaves them out."""
         self._bridges[prefix] = names, entry
 
     def bridged(self) -> list[str]:
-        """The names of all items of other libraries, none of which is imported for it."""
+        """The names of all items of other libraries; none of these libraries is imported."""
         self._load()
         return sorted(name for names, _ in self._bridges.values() for name in names())
 
     def resolve(self, chosen: str | Callable[..., Any]) -> Any:
-        """The entry of a registered name, of an import ``package.module:function``, or of a function itself."""
+        """The entry of a registered name, of an import path ``package.module:function``, or of a function."""
         if callable(chosen):
             return self._of_function(chosen)
         if ":" in str(chosen):
@@ -217,7 +217,7 @@ class Registry(Mapping[str, Any]):
     def _load(self) -> None:
         if self._loaded:
             return
-        if self._loading:  # a module of the package that looks something up while it is imported
+        if self._loading:  # a module of the package looks up a name while it is imported
             return
         self._loading = True
         try:
@@ -226,7 +226,7 @@ class Registry(Mapping[str, Any]):
                 importlib.import_module(f"{self.package}.{module.name}")
         finally:
             self._loading = False
-        self._loaded = True  # only now: after a failed import the next look-up tries again
+        self._loaded = True  # only after success: if an import failed, the next look-up tries again
 
 
 EXPLAINERS = Registry("explainer", Explainer, "harness.explainers", HANDED_IN)
@@ -264,7 +264,10 @@ def _decorator(registry: Registry, capabilities: dict[str, Any]) -> Callable[[Ca
 
 
 def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> Mapping[str, Any]:
-    """The keyword-only arguments of a function with their defaults (None where there is none), save those handed in."""
+    """The options of a function, name -> default (None if there is none): its keyword-only arguments, bundles expanded.
+
+    Arguments that the harness passes itself, ``handed_in``, are left out.
+    """
     options: dict[str, Any] = {}
     for name, default in _keywords_of(function).items():
         if name in handed_in:
@@ -283,7 +286,7 @@ def bundles_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _keywords_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword-only arguments with their defaults, None where there is none."""
+    """The keyword-only arguments with their defaults, None if there is none."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature has no options
@@ -297,7 +300,7 @@ def _is_bundle(default: Any) -> bool:
 
 
 def wants(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function asks for one of the things the harness hands in."""
+    """Whether a function has an argument of this name, such as ``context``, for the harness to pass."""
     try:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -305,11 +308,11 @@ def wants(function: Callable[..., Any], name: str) -> bool:
 
 
 def import_object(path: str) -> Any:
-    """The object named ``package.module:name``; only what the user named is imported."""
+    """The object named ``package.module:name``."""
     module, _, name = str(path).partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever a module does when it is imported, the user named it
+    except Exception as error:  # importing the user's module can raise anything
         raise UserError(f"cannot import {path!r}: {one_line(error)}; expected package.module:name") from None
 
 
@@ -335,7 +338,7 @@ def _tuple_of_numbers(what: str, value: Any) -> tuple[float, ...]:
 
 
 def _check_kind(what: str, value: Any, default: Any) -> None:
-    """Numbers for numbers, text for text; None and options without a default take anything."""
+    """UserError unless a value fits a bool, int or float default; None fits always, other defaults accept anything."""
     kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(default))
     wrong = kinds and (not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool))
     if wrong and value is not None:

@@ -1,6 +1,6 @@
-"""A batch of samples and everything that follows from them and the model, but not from an explainer.
+"""A batch of samples with results that depend on samples and model, but not on an explainer.
 
-Explainers see it as ``context``, metrics as ``batch.samples``. What is computed here once serves them all.
+Explainers receive it as ``context``, metrics as ``batch.samples``. Each result is computed once and shared by them all.
 """
 
 from collections.abc import Callable, Hashable, MutableMapping, Sequence
@@ -20,31 +20,31 @@ from harness.units import gather_segments
 
 
 class KeepsOutputs(Protocol):
-    """Where outputs are kept from run to run (``harness.engine.output_cache``)."""
+    """A cache of model outputs on disk (``harness.engine.output_cache``)."""
 
     def load_or_make(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-        """The tracked outputs for this use: those that were kept, else what ``compute`` gives."""
+        """The cached tracked outputs for ``key``; if there are none, the result of ``compute()``."""
 
 
 @dataclass
 class Samples(Originals):
-    """Inputs (N, ...) with their targets (N,) and the model that predicts them, on the model's device.
+    """Inputs (N, ...) with their targets (N,) and their model, on the model's device.
 
-    What follows from the inputs alone is told by ``harness.removal.originals.Originals``. Beside it:
+    ``harness.removal.originals.Originals`` describes the fields that need no model. The others are:
 
     targets         (N,) the explained class of each sample
     predictor       calls the model
-    labels          (N,) what the data says each sample is, or None; the explained class may be another
-    train_labels    labels (R,) of the training inputs, class indices, or numbers where the model has a single output;
-                    or None
+    labels          (N,) the label of each sample in the data, or None; the explained class may be another one
+    train_labels    labels (R,) of the training inputs: class indices, or numbers if the model has a single output; or
+                    None
     unit_names      names of the units (the columns of a table), or None
-    masks           (N, *units) bool, where the object is, or None
-    truth           (N, *units) float, the known right attribution of each sample's label, or None
-    places          (N,) the place of each sample in the data set
+    masks           (N, *units) bool, True on the object, or None
+    truth           (N, *units) float, the true attribution for each sample's label, or None
+    places          (N,) the index of each sample in the data set
     ids             the names of all samples of the data set, indexed by ``places``, or None
-    memo            results for these samples, remembered as long as the block lives
-    output_cache    keeps tracked outputs that no attribution decides from run to run, or None
-    facts           collects an explainer's facts about its own work, or None where nobody asks
+    memo            results for these samples, stored until the block ends
+    output_cache    disk cache of tracked outputs that do not depend on attributions, or None
+    facts           collects the facts that an explainer reports, or None
     """
 
     targets: Tensor
@@ -66,29 +66,29 @@ class Samples(Originals):
             self.places = torch.arange(len(self.inputs), device=self.inputs.device)
 
     def shared(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The result of ``compute``, made once per block: for all explainers and metrics that ask with this key."""
+        """The result of ``compute()``, called once per block and shared by all explainers and metrics with this key."""
         if key not in self.memo:
             self.memo[key] = compute()
         return self.memo[key]
 
     def outputs(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-        """Tracked outputs that no attribution decides: ``shared``, and kept from run to run where the run asks for it.
+        """Tracked outputs that do not depend on attributions: ``shared``, and cached on disk if the run asks for it.
 
-        ``key`` holds every option that decides them; samples, seed, model and code are taken care of.
+        ``key`` must hold every option that the outputs depend on. Samples, seed, model and code need not be in it.
         """
         cache = self.output_cache
         return self.shared(key, compute if cache is None else lambda: cache.load_or_make(self, key, compute))
 
     def tell(self, **facts: Any) -> None:
-        """Note facts about an explainer's work (``harness.facts``): a tensor (N,) is one number per sample."""
+        """Report facts about an explainer's work (``harness.facts``): a tensor (N,) is one number per sample."""
         if self.facts is not None:
             self.facts.tell(facts)
 
     def baseline(self, chosen: str | Tensor, draw: int = 0) -> Tensor:
-        """The baseline (N, ...) of that name, or the given tensor; ``draw`` numbers the draws of random ones.
+        """The baseline (N, ...) of a name, or from a tensor; ``draw`` is the number of the draw of a random one.
 
-        NotApplicable for one that fills in from the units that are left (``harness.removal.infilling``): it is not one
-        tensor.
+        Raises NotApplicable for a name of ``harness.removal.infilling``: such a baseline depends on the units that
+        remain and is no fixed tensor.
         """
         if isinstance(chosen, Tensor):
             return make_baseline(self, chosen)
@@ -112,13 +112,15 @@ class Samples(Originals):
         return self.outputs("clean", lambda: self.track(1, lambda sample, draw: self.inputs[sample]))[:, 0]
 
     def emptied(self, baseline: str | Tensor, draw: int = 0) -> Tensor:
-        """Tracked outputs (N, 3) with every unit removed: of the baseline alone."""
+        """Tracked outputs (N, 3) with every unit removed, which are those of the baseline."""
         nothing = lambda sample, _: self.inputs.new_zeros(len(sample), *self.units.shape, dtype=torch.bool)
         return self.shared(("emptied", baseline, draw), lambda: self.masked(1, nothing, baseline, draw))[:, 0]
 
     def track(self, draws: int, build: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Tracked outputs (N, draws, 3) of inputs that ``build(sample, draw)`` makes for pairs of index vectors
-        (rows,)."""
+        """Tracked outputs (N, draws, 3) of the inputs that ``build(sample, draw)`` makes.
+
+        ``sample`` and ``draw`` are index vectors (rows,) of equal length; ``build`` returns inputs (rows, ...).
+        """
         count = len(self) * draws
         tracked = self.predictor.track(
             count, lambda rows: build(rows // draws, rows % draws), self.targets.repeat_interleave(draws)
@@ -126,10 +128,10 @@ class Samples(Originals):
         return tracked.view(len(self), draws, -1)
 
     def remover(self, baseline: str | Tensor, draw: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
-        """``remove(sample, kept)``: inputs (rows, ...) of the samples numbered ``sample`` (rows,) without some units.
+        """A function ``remove(sample, kept)`` that returns inputs (rows, ...) with some units removed.
 
-        ``kept`` (rows, *units) is bool, True where the unit stays, or a weight in [0, 1] that mixes the input with the
-        baseline. ``draw`` numbers the draws of random baselines.
+        ``sample`` (rows,) are indices of samples. ``kept`` (rows, *units) is bool, True where the unit stays, or a
+        weight in [0, 1] that mixes the input with the baseline. ``draw`` is the number of a random baseline's draw.
         """
         filling = is_infilling(baseline)
         removed = None if filling else self.baseline(baseline, draw)
@@ -146,16 +148,15 @@ class Samples(Originals):
     def masked(
         self, draws: int, keep: Callable[[Tensor, Tensor], Tensor], baseline: str | Tensor, imputation: int = 0
     ) -> Tensor:
-        """Tracked outputs (N, draws, 3) of partly removed inputs.
+        """Tracked outputs (N, draws, 3) of inputs with some units removed.
 
-        ``keep(sample, draw)`` gives what ``remover`` takes: (rows, *units), True where the unit stays, or a weight.
+        ``keep(sample, draw)`` returns ``kept`` of ``remover``: (rows, *units), True where the unit stays, or a weight.
         """
         remove = self.remover(baseline, imputation)
         return self.track(draws, lambda sample, draw: remove(sample, keep(sample, draw)))
 
     def coalitions(self, masks: Tensor, segments: Segments, baseline: str | Tensor) -> Tensor:
-        """Tracked outputs (N, M, 3) with only some segments present: ``masks`` (N or 1, M, K) bool, True where
-        present."""
+        """Tracked outputs (N, M, 3) with only some segments present, where ``masks`` (N or 1, M, K) bool are True."""
         own = len(masks) > 1 or len(self) == 1
 
         def keep(sample: Tensor, draw: Tensor) -> Tensor:
@@ -164,12 +165,11 @@ class Samples(Originals):
         return self.masked(masks.shape[1], keep, baseline)
 
     def take(self, rows: Tensor) -> "Samples":
-        """Some of the samples, with nothing remembered."""
+        """The samples with these indices, without stored results."""
         return self.with_inputs(self.inputs[rows], rows)
 
     def with_inputs(self, inputs: Tensor, rows: Tensor) -> "Samples":
-        """Other inputs (M, ...) that stand for the samples numbered ``rows`` (M,): their targets and their
-        randomness."""
+        """Samples with other inputs (M, ...) and the targets, labels and random keys of the samples ``rows`` (M,)."""
         pick_rows = lambda values: None if values is None else values[rows]
         return replace(
             self,
@@ -186,15 +186,14 @@ class Samples(Originals):
         )
 
     def live(self) -> "Samples":
-        """The same samples on the model itself rather than its scoring copy, with nothing remembered of its outputs.
+        """The same samples with the model itself in place of its scoring copy, and without stored results.
 
-        Nor are facts: a metric's own explanations are not those that the facts are about.
+        Facts are not collected: they describe the scored attributions and not those that a metric computes itself.
         """
         return replace(self, predictor=self.predictor.live(), memo={}, facts=None, output_cache=None)
 
     def joint(self) -> "Samples":
-        """The same samples with the channels of a unit taken together, also where the protocol makes each one a
-        unit."""
+        """The same samples with all channels of a position in one unit, even if the protocol makes each one a unit."""
         joined = super().joint()
         return self if joined is self else replace(joined, memo={})
 

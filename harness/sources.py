@@ -1,4 +1,4 @@
-"""Models and data as the engine takes them: what registered items give, and what users hand in."""
+"""Models and data in the form that the engine takes: ``LoadedModel`` and ``Data``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -9,21 +9,21 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-# What is one entry per sample, (N, *units), and may lie on disk: a tensor, or anything whose slices are tensors.
+# One entry per sample, (N, *units): a tensor, or an object whose slices are tensors, such as a file on disk.
 PerSample = Any
 
 
 @dataclass
 class LoadedModel:
-    """A module in eval mode, from float batches to logits, and how raw items become its input.
+    """A module in eval mode that maps float batches to logits, and how raw items become its inputs.
 
-    preprocess    raw item (a PIL image, ...) -> float tensor of one input; None where data are tensors already
+    preprocess    raw item (a PIL image, ...) -> float tensor of one input; None if data are tensors already
     value_range   lowest and highest value of its input space, numbers or tensors (C, 1, 1); None if not known
     classes       the names of its outputs, or None
     wording       how texts become its inputs, for a model of texts
-    fillers       what a removed token can become where inputs are embeddings already: name -> (D,); else None
-    function      of a model that is, or has learnt, the function which planted data is made with: which one, with its
-                  options
+    fillers       embeddings that can replace a removed token if inputs are embeddings already: name -> (D,); else None
+    function      name and options of the function that generates the synthetic data, for a model that is this function
+                  or was trained to fit it; else None
     """
 
     module: nn.Module
@@ -37,12 +37,12 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Wording:
-    """How a model reads a text that ``preprocess`` makes into embeddings (T, D).
+    """How a model reads a text that ``preprocess`` turns into embeddings (T, D).
 
-    tokens    text -> its tokens as they can be shown, at most T; what follows is padding
-    words     text -> which word each of the T tokens belongs to, int64 from 0; all padding, and tokens that no text
-              is without, are one last word
-    fillers   what a removed token can become: name (``pad``, ``mask``) -> its embedding (D,)
+    tokens    text -> its tokens for display, at most T; the remaining positions are padding
+    words     text -> the number of the word that each of the T tokens belongs to, int64 from 0; padding and the special
+              tokens of every text share the last number
+    fillers   embeddings that can replace a removed token: name (``pad``, ``mask``) -> (D,)
     """
 
     tokens: Callable[[Any], Sequence[str]]
@@ -52,32 +52,30 @@ class Wording:
 
 @dataclass
 class Data:
-    """Samples and what goes with them: what a registered data set gives, and what a user hands in as ``harness.Data``.
+    """Samples and what goes with them: the result of a registered data set, and ``harness.Data`` for users.
 
-    inputs        (N, ...) a float tensor; or any sequence, read one sample at a time: float tensors of one input, or
-                  raw items (images, texts) for the model's ``preprocess``
-    targets       (N,) int64, the outputs to be explained; None where the protocol's ``target`` chooses them
-    labels        (N,) what the data says each sample is: int64 class indices, or float numbers where a single output
-                  is to be predicted; None where it says nothing. Without labels, given targets are taken for them
+    inputs        (N, ...) a float tensor; or a sequence that is read one sample at a time, of float tensors or of raw
+                  items (images, texts) for the model's ``preprocess``
+    targets       (N,) int64, the outputs to explain; None if the protocol's ``target`` chooses them
+    labels        (N,) the label of each sample: an int64 class index, or a float number if the model has a single
+                  output; or None. Without labels, the targets are used as labels
     ids           a readable, unique name per sample; by default its number
-    modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``; of a tensor it is told by its axes:
-                  (N, C, H, W) is an image, (N, D) a table, (N, T, D) tokens, anything else other
+    modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``; by default it follows from the axes of an
+                  input: (N, C, H, W) is an image, (N, D) a table, (N, T, D) tokens, anything else other
     value_range   lowest and highest value an input can have, numbers or tensors (C, 1, 1), as in LoadedModel
-    classes       the names of the classes that labels count, or None
+    classes       the names of the classes, in the order of the class indices, or None
     train         training inputs (R, ...) as tensors, for baselines and background sets, or None
-    train_labels  their labels (R,), or None
-    masks         (N, *units) bool, where the object is, or None; ``MaskImages`` for masks of raw images
-    truth         (N, *units), the known right attribution of each sample's label (of a single output, of the output),
-                  or None where nobody knows it
-    segments      (N, *units) or (*units) int64, segments of the data's own, numbered from 0, or None
+    train_labels  labels (R,) of the training inputs, or None
+    masks         (N, *units) bool, True on the object, or None; ``MaskImages`` for masks of raw images
+    truth         (N, *units) the true attribution for each sample's label, or for a single output; None if not known
+    segments      (N, *units) or (*units) int64, the data's own segments, numbered from 0, or None
     unit_names    names of the units (columns of a table), or None
-    columns       of a table whose columns are several numbers (one-hot): the unit of each number, or None
-    fillers       what a removed token of texts (N, T, D) can become: ``pad``, ``mask`` -> (D,); None where the model
-                  itself names them, or there are none
-    groups        divisions of the samples whose scores are to be compared, like a sensitive attribute: name -> (N,)
-    skipped       what could not be read, one line each
-    function      the function that ``truth`` is of, as ``LoadedModel.function`` names it; None where it is of any
-                  model
+    columns       for a table with columns of several numbers (one-hot): the column of each number; else None
+    fillers       embeddings that can replace a removed token of texts (N, T, D): ``pad``, ``mask`` -> (D,); None if the
+                  model has its own, or there are none
+    groups        groupings of the samples whose scores are compared, such as a sensitive attribute: name -> (N,)
+    skipped       one line for each sample that could not be read
+    function      the function that ``truth`` holds for, as in ``LoadedModel.function``; None if it holds for any model
     """
 
     inputs: Sequence[Any]
@@ -106,12 +104,11 @@ class Data:
 
 @dataclass(frozen=True)
 class MaskImages:
-    """Masks as images of the items' sizes, white (255) where the object is and black elsewhere.
+    """Masks as images of the items' sizes, white (255) on the object and black elsewhere.
 
-    The engine sends a mask through the model's own preprocessing, as it sends the image, and so a black and a white
-    image of that size: a unit is part of the object where the mask lies more than half of the way from black to white.
-    That is right for any preprocessing that moves pixels and changes their values by a fixed rule; edges are right to
-    half a unit.
+    The engine preprocesses a mask as the model preprocesses the image, and does the same with a black and a white image
+    of that size. A unit is part of the object if the result is closer to that of white than to that of black. This is
+    right for any preprocessing that moves pixels and maps their values by a fixed rule; edges are right to half a unit.
     """
 
     images: Sequence[Image.Image]
@@ -121,7 +118,7 @@ class MaskImages:
 
 
 class Images(Sequence):
-    """Images as items: each is decoded when it is asked for, from a file or from its encoded bytes."""
+    """A sequence of images; each is decoded when it is indexed, from a file or from its encoded bytes."""
 
     def __init__(self, sources: Sequence[Path | bytes]) -> None:
         self.sources = sources

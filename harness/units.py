@@ -1,7 +1,7 @@
-"""Units: what is removed or scored together.
+"""Units: the parts of an input that are removed and scored as one.
 
-A pixel is a unit with all its channels, a token with its embedding, a time step with its channels, a table's
-column with all the numbers that encode it. Attributions may come per element; they are reduced to one number per unit.
+A unit is a pixel with all its channels, a token with its embedding, a time step with its channels, or a table's column
+with all the numbers that encode it. Attributions per number are reduced to one number per unit.
 """
 
 import math
@@ -20,7 +20,8 @@ REDUCTIONS = {
     "max_abs": lambda values, axis: values.abs().amax(axis),
     "l2": lambda values, axis: values.norm(dim=axis),
 }
-# The same over the numbers that encode one column: how they are prepared, joined, and what is done with the result.
+# The same reductions over the numbers that encode one column, in three steps: on each number, over the column (the name
+# of a reduction of ``scatter_reduce``), on the result.
 GROUPED: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], Tensor]]] = {
     "sum": (lambda values: values, "sum", lambda joined: joined),
     "abs_sum": (Tensor.abs, "sum", lambda joined: joined),
@@ -28,16 +29,20 @@ GROUPED: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], Ten
     "l2": (Tensor.square, "sum", Tensor.sqrt),
 }
 
-# Where the channels of one unit lie, by modality; the batch axis is axis 0.
+# The axis of a unit's channels, by modality; the batch axis is axis 0.
 CHANNEL_AXIS = {"image": 1, "table": None, "tokens": 2, "series": 1}
 MODALITY_BY_AXES = {4: "image", 2: "table", 3: "tokens"}
 
 
 @dataclass(frozen=True)
 class Units:
-    """The units of a kind of input: their grid, e.g. (H, W), and the axis of the inputs they run over, if any.
+    """The units of a kind of input.
 
-    columns   of a table whose columns are encoded by several numbers (one-hot): which unit each number belongs to
+    shape         the grid of units, for example (H, W)
+    channel_axis  the axis of the inputs whose numbers belong to the same unit, or None
+    modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``
+    input_shape   the shape of one input
+    columns       for a table with columns of several numbers (one-hot): the unit of each number; else None
     """
 
     shape: tuple[int, ...]
@@ -54,11 +59,11 @@ class Units:
         elements: bool = False,
         columns: Sequence[int] | None = None,
     ) -> "Units":
-        """The units of ``inputs``; ``modality`` image, table, tokens (N, T, D) or series (N, C, T) is guessed from
-        the axes.
+        """The units of ``inputs``.
 
-        With ``elements`` every single number is a unit of its own, as some libraries have it. ``columns`` says which
-        column each number of a table (N, D) belongs to, counted from 0; None where each is a column of its own.
+        ``modality`` is image (N, C, H, W), table (N, D), tokens (N, T, D), series (N, C, T) or other; by default it
+        follows from the number of axes. With ``elements`` every single number is a unit, as in some libraries.
+        ``columns`` gives the column, from 0, of each number of a table (N, D); None if each is a column of its own.
         """
         modality = modality or MODALITY_BY_AXES.get(inputs.dim(), "other")
         shape = tuple(inputs.shape[1:])
@@ -71,7 +76,7 @@ class Units:
 
     @property
     def grouped(self) -> bool:
-        """Whether a unit is several numbers of a table."""
+        """Whether a unit is a table's column that several numbers encode."""
         return self.columns is not None and self.shape != self.input_shape
 
     @property
@@ -80,22 +85,22 @@ class Units:
         return math.prod(self.shape)
 
     def expand(self, per_unit: Tensor) -> Tensor:
-        """Per-unit values (N, *shape) so that they broadcast against inputs."""
+        """Values per unit (N, *shape) in a shape that broadcasts to inputs."""
         if self.grouped:
-            return per_unit[:, _places(self.columns, per_unit.device)]
+            return per_unit[:, _column_index(self.columns, per_unit.device)]
         return per_unit if self.channel_axis is None else per_unit.unsqueeze(self.channel_axis)
 
     def as_map(self, per_unit: Tensor) -> Tensor:
-        """Attributions (N, *shape), one per unit, as an explainer gives them: with a channel axis where inputs have it.
+        """Attributions per unit (N, *shape) in the form that explainers return: with a channel axis if inputs have one.
 
-        Columns of several numbers stay one number each: to expand them would count them several times.
+        For columns of several numbers it stays one number per column; expanding it would count it several times.
         """
         return per_unit if self.grouped else self.expand(per_unit)
 
     def check(self, attributions: Tensor) -> Tensor:
-        """Attributions as (N, *input shape) or with channel axis 1, whatever accepted shape they came in.
+        """Attributions of any accepted shape, as (N, *input shape) or with a single channel.
 
-        Of a table whose columns are several numbers they may stay one number per column.
+        For a table with columns of several numbers, one number per column is accepted and stays as it is.
         """
         shape = tuple(attributions.shape[1:])
         joint = self.columns is not None or self.modality in ("image", "tokens", "series")
@@ -115,25 +120,25 @@ class Units:
     def reduce(self, attributions: Tensor, how: str = "sum") -> Tensor:
         """One number per unit, (N, *shape), from attributions in any accepted shape.
 
-        ``how`` is one of REDUCTIONS; ``none`` and units that are single numbers leave them as they are.
+        ``how`` is one of REDUCTIONS or ``none``. With ``none``, or with units of one number, nothing is reduced.
         """
         if how not in (*REDUCTIONS, "none"):
             raise unknown("reduction", how, (*REDUCTIONS, "none"))
         attributions = self.check(attributions)
         if self.grouped:
-            return self._join(attributions, how)
+            return self._join_columns(attributions, how)
         if self.channel_axis is None:
             return attributions
         return REDUCTIONS[how](attributions, self.channel_axis)
 
-    def _join(self, attributions: Tensor, how: str) -> Tensor:
-        """Attributions (N, numbers) or (N, units) of a table as one number per unit."""
+    def _join_columns(self, attributions: Tensor, how: str) -> Tensor:
+        """Attributions of a table, (N, numbers) or (N, units), as one number per unit (N, units)."""
         if how == "none":
             raise UserError("reduction none makes every number a unit; these units are columns of several numbers")
         prepare, joining, finish = GROUPED[how]
         if attributions.shape[1] == self.count:
             return finish(prepare(attributions))
-        places = _places(self.columns, attributions.device).expand(len(attributions), -1)
+        places = _column_index(self.columns, attributions.device).expand(len(attributions), -1)
         joined = attributions.new_zeros(len(attributions), self.count)
         return finish(joined.scatter_reduce(1, places, prepare(attributions), joining))
 
@@ -147,13 +152,13 @@ class Units:
 
 
 def _checked_columns(columns: Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Which unit each number belongs to; None where each is a unit of its own."""
+    """The unit of each number; None if each number is a unit of its own."""
     if columns is None:
         return None
     numbers = _whole_numbers(columns)
     if shape == (len(numbers),) and numbers == tuple(range(len(numbers))):
         return None
-    several = len(set(numbers)) < len(numbers)  # else an order that names alone would tell from the numbers' own
+    several = len(set(numbers)) < len(numbers)  # if not, it is a mere reordering, which is an error too
     if shape != (len(numbers),) or not several or set(numbers) != set(range(max(numbers) + 1)):
         came = " ".join(str(columns).split())[:80]
         raise UserError(
@@ -164,7 +169,7 @@ def _checked_columns(columns: Sequence[int] | None, shape: tuple[int, ...]) -> t
 
 
 def _whole_numbers(columns: Sequence[int]) -> tuple[int, ...]:
-    """A sequence or tensor of whole numbers as a tuple, () for anything else."""
+    """A sequence or tensor of integers as a tuple; () for anything else."""
     try:
         given = torch.as_tensor(columns)
     except (TypeError, ValueError, RuntimeError):
@@ -174,13 +179,13 @@ def _whole_numbers(columns: Sequence[int]) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def _places(columns: tuple[int, ...], device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # it is kept, and may serve where gradients are taken
+def _column_index(columns: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # cached, and may be used where gradients are computed
         return torch.tensor(columns, device=device)
 
 
 def gather_segments(per_segment: Tensor, segments: Tensor) -> Tensor:
-    """Spread values per segment (N, K) over the units they hold: (N, *units) for a map ``segments`` (N, *units)."""
+    """The value of each unit's segment, (N, *units), from values (N, K) and segment labels (N, *units)."""
     return per_segment.gather(1, segments.flatten(1)).view(segments.shape)
 
 
@@ -192,5 +197,5 @@ def segment_sums(per_unit: Tensor, segments: Tensor, count: int) -> Tensor:
 
 
 def segment_sizes(segments: Tensor, count: int) -> Tensor:
-    """How many units each segment holds: (N, count); 0 where a sample has fewer segments than ``count``."""
+    """The number of units in each segment, (N, count); 0 if a sample has fewer segments than ``count``."""
     return segment_sums(torch.ones_like(segments, dtype=torch.float32), segments, count)

@@ -1,28 +1,25 @@
-"""One block: a model and data with several explainers and metrics, measured cell by cell.
+"""Measures one block, a model and a data set with several explainers and metrics, cell by cell.
 
-It knows nothing of configuration or files: what is wanted comes in as a list of jobs, what is found goes out to a
-recorder, so that a run directory, a notebook and a test are served by the same code.
+The cells are given as a list of jobs and results are passed to a recorder. So the same code is used for a run
+directory, a notebook and a test.
 """
 
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.engine.audit import Audit, Auditor, Trial
-from harness.engine.cost import Cost, explain_measured, timed_setup
+from harness.engine.cost import Cost, cut_costs, explain_measured, timed_setup
 from harness.engine.explain import Explaining
-from harness.engine.memo import Memo, Shelf
-from harness.engine.score import join_scores, score_batch
+from harness.engine.memo import Memo, Shelf, attribution_store
+from harness.engine.score import among_all_samples, join_scores, score_batch
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, one_line
@@ -30,32 +27,32 @@ from harness.facts import Facts
 from harness.guards import ModelChanged, ModelGuard, isolated_randomness
 from harness.samples import Samples
 
-SPILL_BYTES = 16 * 2**20
 CHEAP_WARM_UP_SECONDS = 0.5
 
 
 class Recorder(Protocol):
-    """Where a block's results go."""
+    """Receives the results of a block."""
 
     def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
-        """A finished cell: scores of all samples (NaN where invalid), which were scored, and what is to be known of
-        it."""
+        """A cell was scored: scores of all samples (NaN where invalid), which attributions were valid, and warnings."""
 
     def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
-        """A cell without scores: status ``failed`` or ``not_applicable``, at which stage, and why."""
+        """A cell has no scores: status ``failed`` or ``not_applicable``, the stage at which it ended, and the error."""
 
     def explained(self, explainer: Chosen, explained: "Explained") -> None:
-        """An explainer's attributions are there."""
+        """An explainer has explained all samples."""
 
 
 @dataclass
 class Explained:
-    """One explainer's attributions of all samples, with their cost; large ones lie in a temporary file.
+    """One explainer's attributions of all samples, with their cost.
 
-    valid   (N,) bool, where an attribution is finite
-    audit   what the explainer told of its work, and what it shows of itself
-    owns    a memo per chunk, for what several metrics need of this explainer
-    memo    the same for all chunks together
+    parts   the attributions, one tensor per chunk of samples; in temporary files if they are large
+    costs   the cost of each chunk
+    valid   (N,) bool, True where an attribution is finite
+    audit   results of the checks and facts that the explainer reported
+    owns    one memo per chunk, for results that several metrics need of this explainer
+    memo    a memo for such results that do not depend on the samples
     """
 
     explaining: Explaining
@@ -68,20 +65,20 @@ class Explained:
 
     @property
     def flags(self) -> list[str]:
-        """What a reader of the scores should know."""
+        """Warnings about the attributions."""
         return self.audit.flags
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there are no attributions, with the trace."""
+    """The error that prevented a result, with its trace as text."""
 
     error: BaseException
     trace: str
 
 
 def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alone: bool, warm_up: bool = True) -> None:
-    """Explain and score every job, explainer by explainer; a failure becomes a record and the rest goes on."""
+    """Explain and score every job, explainer by explainer; a failure is recorded and the other jobs go on."""
     guard, explainers = ModelGuard(stage.module), list(dict.fromkeys(job.explainer for job in jobs))
     for chosen, explained in explain_each(stage, explainers, guard, alone=alone, warm_up=warm_up):
         mine = [job for job in jobs if job.explainer == chosen]
@@ -90,8 +87,8 @@ def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alon
             continue
         recorder.explained(chosen, explained)
         for job in mine:
-            _score(stage, job, explained, guard, recorder)
-        del explained  # attributions and memos of one explainer at a time
+            _score_job(stage, job, explained, guard, recorder)
+        del explained  # at most one explainer's attributions and memos are in memory
 
 
 def explain_each(
@@ -103,24 +100,24 @@ def explain_each(
     warm_up: bool = True,
     twice: bool = False,
 ) -> Iterator[tuple[Chosen, Explained | Failure]]:
-    """Explain with one explainer after the other and audit each: its attributions, there until the next, or why not.
+    """Explain with one explainer after another and audit each; yields its attributions, or the failure.
 
-    ``twice`` explains the first batch a second time, however long that takes, to see that it comes out the same.
+    Attributions are available until the next one is asked for. ``twice`` explains the first batch a second time even if
+    that takes long, in order to check that the result is the same.
     """
     auditor = Auditor(stage)
     for chosen in explainers:
         with ExitStack() as resources:
             try:
-                found = _explain(stage, chosen, auditor, guard, resources, alone, warm_up, twice)
-            except (Exception, SystemExit) as error:
-                # Whatever an explainer does, its cells say so and the others go on.
+                outcome = _explain_and_audit(stage, chosen, auditor, guard, resources, alone, warm_up, twice)
+            except (Exception, SystemExit) as error:  # any error of an explainer ends its cells only
                 guard.restore()
-                found = _failure(error)
-            yield chosen, found
-            del found
+                outcome = _failure(error)
+            yield chosen, outcome
+            del outcome
 
 
-def _explain(
+def _explain_and_audit(
     stage: Stage,
     chosen: Chosen,
     auditor: Auditor,
@@ -131,34 +128,36 @@ def _explain(
     twice: bool,
 ) -> Explained:
     explaining = Explaining(chosen.entry, chosen.options, stage.module, stage.protocol.explain_batch)
-    parts, costs, keep, setup = [], [], _keeper(stage, resources), None
+    parts, costs, setup = [], [], None
+    store = attribution_store(stage.count * stage.first()[0].nbytes, resources)
     facts, trial = Facts(), Trial()
     for _, samples in stage.chunks():
-        told = replace(samples, facts=facts)  # of the calls that count: neither warming up nor a metric's own calls
+        observed = replace(samples, facts=facts)  # facts of the measured calls only: not of warm-up calls or metrics
         with isolated_randomness(stage.device):
             if setup is None:
-                setup = timed_setup(explaining, told)
+                setup = timed_setup(explaining, observed)
                 if warm_up:
                     trial = _warm_up(explaining, samples, stage.protocol.explain_batch, twice)
             batches = torch.arange(len(samples), device=stage.device).split(stage.protocol.explain_batch)
-            results = [explain_measured(explaining, told.take(rows), setup, alone) for rows in batches]
+            results = [explain_measured(explaining, observed.take(rows), setup, alone) for rows in batches]
         _check_unchanged(guard)
-        parts.append(keep(torch.cat([raw for raw, _ in results])))
+        parts.append(store(torch.cat([raw for raw, _ in results])))
         costs += [cost for _, cost in results]
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any():
         raise FloatingPointError("every attribution holds NaN or infinite values")
     with isolated_randomness(stage.device):
         audit = auditor.audit(chosen, parts, facts, trial)
-    shelf = Shelf()  # a memory budget that ends with the explainer
-    return Explained(
-        explaining, parts, _by_chunk(costs, parts), valid, audit, [Memo(shelf) for _ in parts], Memo(shelf)
-    )
+    shelf = Shelf()  # one memory budget per explainer
+    by_chunk = cut_costs(costs, [len(part) for part in parts])
+    return Explained(explaining, parts, by_chunk, valid, audit, [Memo(shelf) for _ in parts], Memo(shelf))
 
 
 def _warm_up(explaining: Explaining, samples: Samples, batch_size: int, twice: bool) -> Trial:
-    """Call the explainer untimed: on one sample, and on a full batch too where that is asked for, is cheap, or kernels
-    go by shape."""
+    """Call the explainer untimed: on one sample, and in some cases on a full batch.
+
+    A full batch is explained if ``twice`` asks for it, if it is cheap, or on a GPU, which chooses kernels by shape.
+    """
     device, started = samples.inputs.device, time.perf_counter()
     alone = explaining.explain(samples.take(torch.arange(1, device=device)))
     expected = batch_size * (time.perf_counter() - started)
@@ -173,32 +172,7 @@ def _check_unchanged(guard: ModelGuard) -> None:
         raise ModelChanged(f"the explainer changed the model: {', '.join(changes)}")
 
 
-def _by_chunk(costs: list[Cost], parts: list[Tensor]) -> list[Cost]:
-    """Costs measured per explain batch, cut anew into the chunks that are scored."""
-    names = [name for name, value in vars(costs[0]).items() if isinstance(value, Tensor)]
-    columns = {
-        name: torch.cat([getattr(cost, name) for cost in costs]).split([len(p) for p in parts]) for name in names
-    }
-    alone = all(cost.alone for cost in costs)
-    return [Cost(**{name: columns[name][i] for name in names}, alone=alone) for i in range(len(parts))]
-
-
-def _keeper(stage: Stage, resources: ExitStack) -> Callable[[Tensor], Tensor]:
-    """A function that keeps a chunk's attributions: in memory, or in temporary files where all of them are too
-    large."""
-    if stage.count * stage.first()[0].nbytes <= SPILL_BYTES:
-        return lambda raw: raw.cpu()
-    folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="harness-")))
-
-    def spill(raw: Tensor) -> Tensor:
-        path = folder / f"{len(list(folder.iterdir()))}.npy"
-        np.save(path, raw.cpu().numpy(), allow_pickle=False)
-        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
-
-    return spill
-
-
-def _score(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, recorder: Recorder) -> None:
+def _score_job(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, recorder: Recorder) -> None:
     started = time.perf_counter()
     try:
         with isolated_randomness(stage.device):
@@ -211,23 +185,23 @@ def _score(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, reco
         _check_unchanged(guard)
         if not scores.values.isfinite().any() and job.metric.entry.kind != "cost":
             raise FloatingPointError(scores.reason or "every score is undefined")
-    except (Exception, SystemExit) as error:  # as above: one cell's failure is that cell's row
+    except (Exception, SystemExit) as error:  # any error of a metric ends this cell only
         guard.restore()
         _record_failure(recorder, [job], "score", _failure(error))
         return
-    flags = explained.flags + _convention(job)
+    flags = explained.flags + _convention_flags(job)
     recorder.scored(job, scores, explained.valid, flags, time.perf_counter() - started)
 
 
-def _convention(job: Job) -> list[str]:
-    """Whether the metric's definition is for another kind of attribution than the explainer gives."""
-    expected, given = job.metric.entry.expects, job.explainer.entry.convention
-    return [f"the metric is defined for {expected} maps, these are {given}"] if expected not in (None, given) else []
+def _convention_flags(job: Job) -> list[str]:
+    """A warning if the metric is defined for another convention of attributions than the explainer's."""
+    expected, actual = job.metric.entry.expects, job.explainer.entry.convention
+    return [f"the metric is defined for {expected} maps, these are {actual}"] if expected not in (None, actual) else []
 
 
 def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, where: slice, samples: Samples) -> Scores:
     raw, cost = explained.parts[number].to(stage.device), explained.costs[number]
-    # What an explanation cost, it cost whether or not it came out finite.
+    # The cost of an explanation counts whether or not the attributions are finite.
     valid = explained.valid[where] | (job.metric.entry.kind == "cost")
     if not valid.any():
         return Scores(torch.full((len(valid),), float("nan"), dtype=torch.float64))
@@ -248,26 +222,11 @@ def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, wher
         cost,
         stage.protocol.reduction,
     )
-    return _spread_over(score_batch(job.metric.entry, job.metric.options, batch), valid)
-
-
-def _spread_over(scores: Scores, valid: Tensor) -> Scores:
-    """Scores of the valid samples at their places among all, NaN elsewhere."""
-    if valid.all():
-        return scores
-
-    def place(values: Tensor | None) -> Tensor | None:
-        if values is None:
-            return None
-        full = torch.full((len(valid), *values.shape[1:]), float("nan"), dtype=values.dtype)
-        full[valid] = values
-        return full
-
-    return Scores(place(scores.values), place(scores.curves), place(scores.tied), scores.reason)
+    return among_all_samples(score_batch(job.metric.entry, job.metric.options, batch), valid)
 
 
 def _failure(error: BaseException) -> Failure:
-    """An error with its trace as text; what its frames held, perhaps all of a device's memory, is let go."""
+    """An error with its trace as text; the variables of its frames, which may fill a device's memory, are freed."""
     trace = "".join(traceback.format_exception(error))
     each: BaseException | None = error
     while each is not None:

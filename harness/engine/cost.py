@@ -1,7 +1,7 @@
-"""Running an explainer over batches of samples while measuring what it costs."""
+"""Measures the cost of explaining: seconds, forward and backward passes, and peak memory."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,10 @@ UNCOUNTED = "passes outside the module's own call cannot be counted"
 
 @dataclass
 class Cost:
-    """What explaining cost, one number per sample (N,), float64 on the CPU; ``alone``: nobody else held the device."""
+    """The cost of explaining, one number per sample (N,), float64 on the CPU.
+
+    ``alone`` says whether no other run used the device meanwhile, so that the timings are valid.
+    """
 
     seconds: Tensor
     setup_seconds: Tensor
@@ -31,7 +34,7 @@ class Cost:
 
     @property
     def reason(self) -> str:
-        """Why passes are NaN, or ""."""
+        """Why the numbers of passes are NaN, or ""."""
         return UNCOUNTED if self.forwards.isnan().any() else ""
 
     def take(self, rows: Tensor) -> "Cost":
@@ -41,27 +44,35 @@ class Cost:
         return replace(self, **parts)
 
 
+def cut_costs(costs: Sequence[Cost], sizes: Sequence[int]) -> list[Cost]:
+    """Costs of consecutive batches, joined and cut into parts of these sizes."""
+    names = [name for name, value in vars(costs[0]).items() if isinstance(value, Tensor)]
+    columns = {name: torch.cat([getattr(cost, name) for cost in costs]).split(list(sizes)) for name in names}
+    alone = all(cost.alone for cost in costs)
+    return [Cost(**{name: columns[name][i] for name in names}, alone=alone) for i in range(len(sizes))]
+
+
 class PassCounter:
-    """Counts the inputs that go forward and backward through a module, by hooks that it removes again.
+    """Counts the inputs that pass forward and backward through a module, by hooks that it removes again.
 
-    Forward-only work goes through the predictor. Where that runs a copy of the module, which no hook here sees, the
-    predictor's own count of rows is added.
+    Work without gradients goes through the predictor. If the predictor runs a copy of the module, which has no hooks,
+    its own count of rows is added.
 
-    exact   whether all that was seen could be counted: not where a layer worked outside a call of the whole module,
-            nor under ``vmap`` and its like, which hide how many inputs there are
+    exact   whether all passes could be counted; False if a layer was called outside a call of the whole module, or
+            under ``vmap`` and similar transforms, which hide the number of inputs
     """
 
     def __init__(self, module: nn.Module, predictor: Predictor) -> None:
         self.module, self.predictor = module, predictor
-        self.seen = self.forwards = self.backwards = self._open_calls = 0
+        self.observed = self.forwards = self.backwards = self._open_calls = 0
         self.exact = True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PassCounter":
-        return self  # a deep copy of the module takes its hooks along: what passes through it counts here
+        return self  # a deep copy of the module copies its hooks, and these count here too
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Count what happens inside."""
+        """Count the passes inside."""
         before = self.predictor.forwards
         with ExitStack() as hooks:
             for layer in _layers(self.module):
@@ -70,7 +81,7 @@ class PassCounter:
             hooks.callback(self.module.register_forward_hook(self._after_forward, always_call=True).remove)
             yield
         own = self.predictor.forwards - before
-        self.forwards = self.seen + (0 if self.predictor.scoring is None else own)
+        self.forwards = self.observed + (0 if self.predictor.scoring is None else own)
 
     def _before_layer(self, module: nn.Module, inputs: Any) -> None:
         self.exact &= self._open_calls > 0
@@ -83,7 +94,7 @@ class PassCounter:
         if not isinstance(output, Tensor):
             return
         self.exact &= not _hides_rows(output)
-        self.seen += len(output)
+        self.observed += len(output)
         if output.requires_grad:
             output.register_hook(self._after_backward)
 
@@ -93,10 +104,10 @@ class PassCounter:
 
 
 def _layers(module: nn.Module) -> list[nn.Module]:
-    """The modules inside that have weights of their own.
+    """The submodules that have weights of their own.
 
-    Left out are those that hooks would change, or would not see: transformer layers leave their fused path where they
-    find a hook, and a script calls none.
+    Transformer layers are left out, because they do not use their fused path if they have a hook. Scripted modules are
+    left out, because they do not call hooks.
     """
     opaque = (nn.TransformerEncoderLayer, torch.jit.ScriptModule)
     hidden = {part for outer in module.modules() if isinstance(outer, opaque) for part in outer.modules()}
@@ -105,7 +116,7 @@ def _layers(module: nn.Module) -> list[nn.Module]:
 
 
 def _hides_rows(values: Tensor) -> bool:
-    """Whether a function transform holds the tensor, so that its length is not the number of inputs."""
+    """Whether a function transform wraps the tensor, so that its length is not the number of inputs."""
     functorch = torch._C._functorch
     return functorch.is_functorch_wrapped_tensor(values) or functorch.is_legacy_batchedtensor(values)
 
@@ -113,7 +124,7 @@ def _hides_rows(values: Tensor) -> bool:
 def explain_measured(
     explaining: Explaining, samples: Samples, setup_seconds: float, alone: bool
 ) -> tuple[Tensor, Cost]:
-    """Raw attributions of one call's samples, with their cost per sample."""
+    """Explain the samples in one call; returns raw attributions and the cost per sample."""
     count, device = len(samples), samples.inputs.device
     counter = PassCounter(explaining.model, samples.predictor)
     with counter.counting(), PeakMemory(device) as memory:
@@ -123,7 +134,7 @@ def explain_measured(
         synchronize(device)
         seconds = time.perf_counter() - started
     fill = lambda value: torch.full((count,), float(value), dtype=torch.float64)
-    share = (1 if _counted(counter, explaining) else float("nan")) / count
+    share = (1 if _counts_are_complete(counter, explaining) else float("nan")) / count
     cost = Cost(
         fill(seconds / count),
         fill(setup_seconds),
@@ -135,16 +146,16 @@ def explain_measured(
     return raw, cost
 
 
-def _counted(counter: PassCounter, explaining: Explaining) -> bool:
-    """Whether the counts are right: an explainer of single samples that uses the model calls it, seen or unseen."""
+def _counts_are_complete(counter: PassCounter, explaining: Explaining) -> bool:
+    """Whether all passes were counted: a local explainer that uses the model must have at least one forward pass."""
     calls_model = explaining.entry.access != "none" and explaining.entry.scope == "local"
     return counter.exact and not (calls_model and counter.forwards == 0)
 
 
 def timed_setup(explaining: Explaining, samples: Samples) -> float:
-    """Seconds of what the explainer prepares once; 0 where it prepares nothing."""
+    """Seconds that the explainer's preparation takes; 0 if it prepares nothing."""
     if explaining.entry.prepare is None:
-        explaining.prepare(samples)  # whether it applies at all is checked all the same
+        explaining.prepare(samples)  # still checks whether the explainer is applicable
         return 0.0
     synchronize(samples.inputs.device)
     started = time.perf_counter()
@@ -154,9 +165,9 @@ def timed_setup(explaining: Explaining, samples: Samples) -> float:
 
 
 class PeakMemory:
-    """Most memory taken inside the ``with`` above what was in use at its start, in MB: of the GPU, or of this process.
+    """Peak memory inside the ``with`` above the memory in use at its start, in MB: of the GPU, or of this process.
 
-    On a CPU it is the peak resident size that Linux keeps and lets a process reset; elsewhere it is NaN.
+    For a process it is the peak resident size that Linux records and lets a process reset; on other systems it is NaN.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -189,6 +200,6 @@ class PeakMemory:
 
 
 def _status(name: str) -> int:
-    """A number in kB out of Linux's account of this process."""
+    """A number in kB from Linux's status of this process."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(name))

@@ -1,8 +1,9 @@
-"""Calling an explainer: its options and what it asks for handed in, its answer checked.
+"""Calls an explainer with its options and the arguments that it asks for, and checks its result.
 
-An explainer that draws from the global generators of torch, numpy or Python finds them seeded by the protocol's seed
-and the content of its batch: the same batch gives the same draws, another batch others. So its maps depend on the batch
-a sample sits in. One that draws with ``harness.randomness`` from ``context.stream(...)`` does not have that flaw.
+The global random generators of torch, numpy and Python are seeded for each call, from the protocol's seed and the
+content of the batch. So an explainer that draws from them gives the same maps for the same batch, but a sample's map
+depends on the other samples in the batch. Draws of ``harness.randomness`` with ``context.stream(...)`` do not depend on
+the batch.
 """
 
 import random
@@ -24,10 +25,10 @@ from harness.samples import Samples
 
 @dataclass
 class Explaining:
-    """One explainer with its options at work on one model.
+    """One explainer with its options, bound to one model.
 
     batch_size   samples per call
-    prepared     what the entry's ``prepare`` made, once per block
+    prepared     the result of the entry's ``prepare``, computed once per block
     """
 
     entry: Explainer
@@ -37,14 +38,14 @@ class Explaining:
     prepared: Any = field(default=None, init=False)
 
     def prepare(self, samples: Samples) -> None:
-        """What is done once before the first sample is explained."""
+        """Check that the explainer accepts this kind of input, and do its preparation."""
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
             with _with_gradients():
                 self.prepared = self.entry.prepare(self.model, samples.joint(), **self.entry.keywords(self.options))
 
     def afresh(self, samples: Samples, batch_size: int | None = None) -> "Explaining":
-        """The same explainer prepared anew for these samples and the model that predicts them."""
+        """The same explainer, prepared again for these samples and for the model in their predictor."""
         anew = replace(self, model=samples.predictor.module, batch_size=batch_size or self.batch_size)
         anew.prepare(samples)
         return anew
@@ -58,13 +59,13 @@ class Explaining:
 
     def explain(self, samples: Samples) -> Tensor:
         """Raw attributions of one batch, in a single call of the explainer."""
-        samples = samples.joint()  # whether channels are scored together or apart is no business of the explainer
+        samples = samples.joint()  # an explainer does not know whether channels are scored jointly
         function, handed_in = self.entry.function, {}
         for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
             if wants(function, name):
                 handed_in[name] = value
         with _generators_of(samples), _with_gradients():
-            # The clones are the explainer's own: what it does to them is nobody else's business.
+            # The explainer gets copies, so that it may change them.
             own = samples.inputs.clone(), samples.targets.clone()
             answer = function(self.model, *own, **handed_in, **self.entry.keywords(self.options))
         return self._checked(answer, samples)
@@ -95,7 +96,7 @@ def _with_gradients() -> Iterator[None]:
 
 @contextmanager
 def _generators_of(samples: Samples) -> Iterator[None]:
-    """Seed the global generators for these samples, and leave them as they were."""
+    """Seed the global random generators for these samples, and restore their states afterwards."""
     seed, python_state = batch_seed(samples.keys, samples.seed), random.getstate()
     with isolated_randomness(samples.inputs.device):
         torch.manual_seed(seed)

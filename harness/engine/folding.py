@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolution before it: the same function in fewer passes over memory."""
+"""Folds BatchNorm layers into the convolutions before them: the same function with less memory traffic."""
 
 import copy
 from contextlib import ExitStack
@@ -12,9 +12,9 @@ from torch.nn.utils import parametrize
 def fold_batch_norm(model: nn.Module, example: Tensor) -> nn.Module | None:
     """A copy of the model with each BatchNorm folded into the convolution that feeds it, or None if there is none.
 
-    Which convolution feeds which is seen in one forward pass, so it does not matter how the model was written.
-    Convolutions that are called twice, or whose weight is computed (parametrizations, hooks), are left alone. A
-    convolution whose output is used elsewhere too gives a wrong copy; the caller's comparison catches that.
+    One forward pass shows which convolution feeds which BatchNorm, so any kind of model works. Convolutions that are
+    called twice, or whose weight is computed (parametrizations, hooks), are not changed. If a convolution's output is
+    used elsewhere too, the copy computes another function; the caller has to compare outputs.
     """
     pairs = _conv_norm_pairs(model, example)
     if not pairs:
@@ -33,21 +33,21 @@ def fold_batch_norm(model: nn.Module, example: Tensor) -> nn.Module | None:
 
 
 def _conv_norm_pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
-    """Names of convolutions and the BatchNorms that receive their very output, each called once."""
+    """Names of convolutions and of the BatchNorms that take their outputs; each is called once."""
     plain = {module: name for name, module in model.named_modules() if not _is_hooked(module)}
     convs = {m: name for m, name in plain.items() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)}
     norms = {m: name for m, name in plain.items() if isinstance(m, nn.modules.batchnorm._BatchNorm) and _is_fixed(m)}
-    made: dict[int, nn.Module] = {}
-    kept, pairs, calls = [], [], []
+    producers: dict[int, nn.Module] = {}
+    outputs, pairs, calls = [], [], []
 
     def after_conv(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        kept.append(output)  # alive, so that no later tensor gets its id
-        made[id(output)] = module
+        outputs.append(output)  # a reference, so that no later tensor gets its id
+        producers[id(output)] = module
         calls.append(module)
 
     def before_norm(module: nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
         calls.append(module)
-        feeding = made.get(id(inputs[0] if inputs else named.get("input")))
+        feeding = producers.get(id(inputs[0] if inputs else named.get("input")))
         if feeding is not None:
             pairs.append((feeding, module))
 
@@ -61,10 +61,10 @@ def _conv_norm_pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]
 
 
 def _is_hooked(module: nn.Module) -> bool:
-    """Whether more happens when the module is called than its class says, such as its weight being computed."""
+    """Whether hooks run when the module is called, or its weight is computed by a parametrization."""
     return bool(module._forward_pre_hooks or module._forward_hooks) or parametrize.is_parametrized(module)
 
 
 def _is_fixed(norm: nn.modules.batchnorm._BatchNorm) -> bool:
-    """Whether the layer is one fixed affine map per channel: not if it looks at the statistics of the batch."""
+    """Whether the layer is a fixed affine map per channel, and does not use the statistics of the batch."""
     return norm.running_mean is not None and not norm.training

@@ -1,4 +1,4 @@
-"""Masks of raw images in the model's input space: cropped and resized as the images are."""
+"""Masks of raw images, preprocessed as the images are: cropped and resized to the model's input."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +13,8 @@ from harness.sources import Data, MaskImages
 
 
 @dataclass
-class SeenMasks:
-    """Masks (N, H, W) bool in the model's input space; a slice of them is made when it is asked for."""
+class PreprocessedMasks:
+    """Masks (N, H, W) bool in the model's input space; slicing preprocesses the images of the slice."""
 
     images: Sequence[Image.Image]
     preprocess: Callable[[Any], Tensor]
@@ -24,16 +24,16 @@ class SeenMasks:
         return len(self.images)
 
     def __getitem__(self, where: slice) -> Tensor:
-        return torch.stack([self._seen(self.images[index]) for index in range(*where.indices(len(self)))])
+        return torch.stack([self._preprocessed(self.images[index]) for index in range(*where.indices(len(self)))])
 
-    def _seen(self, mask: Image.Image) -> Tensor:
+    def _preprocessed(self, mask: Image.Image) -> Tensor:
         black, white = self._black_and_white(mask.mode, mask.size)
         way = white - black
         return ((self.preprocess(mask) - black) * way).sum(0) > 0.5 * way.square().sum(0)
 
     def _black_and_white(self, mode: str, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         if (mode, size) not in self._ends:
-            self._ends.clear()  # images of one size often follow each other; memory must not grow with the sizes
+            self._ends.clear()  # keep one size only: neighbouring images often share it, and memory stays small
             ends = [self.preprocess(Image.new(mode, size, colour)) for colour in ("black", "white")]
             if not (ends[1] - ends[0]).any():
                 raise UserError(
@@ -43,8 +43,8 @@ class SeenMasks:
         return self._ends[mode, size]
 
 
-def with_masks_seen(data: Data, preprocess: Callable[[Any], Tensor] | None) -> Data:
-    """The data with its masks in the model's input space."""
+def with_preprocessed_masks(data: Data, preprocess: Callable[[Any], Tensor] | None) -> Data:
+    """The data with masks in the model's input space; unchanged if its masks are no images."""
     if not isinstance(data.masks, MaskImages) or preprocess is None:
         return data
-    return replace(data, masks=SeenMasks(data.masks.images, preprocess))
+    return replace(data, masks=PreprocessedMasks(data.masks.images, preprocess))

@@ -1,10 +1,11 @@
-"""What has been computed once for a block: small things in memory, large ones in temporary files beyond a budget.
+"""Storage for results that are computed once per block: in memory up to a budget, beyond it in temporary files.
 
-So the memory of a block does not grow with the number of its samples.
+So the memory of a block does not grow with the number of samples.
 """
 
 import tempfile
-from collections.abc import Hashable, Iterator, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BUDGET = 32 * 2**20
-SMALL = 2**16
+BUDGET = 32 * 2**20  # bytes of results in memory
+SMALL = 2**16  # bytes of a tensor that always stays in memory
+SPILL_BYTES = 16 * 2**20  # bytes of one explainer's attributions above which they go into files
 
 
 @dataclass
 class Shelf:
-    """The memory budget of a block's memos, and the folder for what exceeds it, which goes when the shelf goes."""
+    """The memory budget of a block's memos, and a temporary folder for values beyond it, deleted with the shelf."""
 
     budget: int = BUDGET
     used: int = 0
@@ -27,12 +29,12 @@ class Shelf:
     _folder: tempfile.TemporaryDirectory | None = field(default=None, repr=False)
 
     def put(self, value: Any) -> Any:
-        """The value itself, or the file it went into; of a dataclass, with its tensors so treated."""
+        """The value itself, or the file that it was saved in; for a dataclass, this is done for each of its tensors."""
         if is_dataclass(value):
             parts = {name: self.put(part) for name, part in vars(value).items() if isinstance(part, Tensor)}
             return replace(value, **parts)
         if not isinstance(value, Tensor) or min(value.nbytes, value.untyped_storage().nbytes()) < SMALL:
-            return value  # of an expanded view, what is behind it counts
+            return value  # for an expanded view, the size of its storage decides
         if self.used + value.nbytes <= self.budget:
             self.used += value.nbytes
             return value
@@ -47,17 +49,17 @@ class Shelf:
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A tensor that lies in a file."""
+    """A tensor that was saved in a file."""
 
     path: Path
     device: torch.device
 
     def load(self) -> Tensor:
-        """The tensor."""
+        """The tensor, read from the file."""
         return torch.from_numpy(np.load(self.path, allow_pickle=False)).to(self.device)
 
 
-def _loaded(value: Any) -> Any:
+def _from_shelf(value: Any) -> Any:
     """A value as it was before it was put on the shelf."""
     if isinstance(value, OnDisk):
         return value.load()
@@ -67,23 +69,41 @@ def _loaded(value: Any) -> Any:
 
 
 class Memo(MutableMapping[Hashable, Any]):
-    """A mapping whose large tensors may lie on disk; they come back as they were."""
+    """A mapping that may save large tensors in files; it returns every value as it was stored."""
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
-        self._kept: dict[Hashable, Any] = {}
+        self._items: dict[Hashable, Any] = {}
 
     def __getitem__(self, key: Hashable) -> Any:
-        return _loaded(self._kept[key])
+        return _from_shelf(self._items[key])
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
-        self._kept[key] = self.shelf.put(value)
+        self._items[key] = self.shelf.put(value)
 
     def __delitem__(self, key: Hashable) -> None:
-        del self._kept[key]
+        del self._items[key]
 
     def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._kept)
+        return iter(self._items)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._items)
+
+
+def attribution_store(total_bytes: int, resources: ExitStack) -> Callable[[Tensor], Tensor]:
+    """A function that moves attributions to the CPU, or into a file that is mapped into memory.
+
+    It uses files if ``total_bytes``, the size of all attributions, exceeds SPILL_BYTES. The files are deleted when
+    ``resources`` are closed.
+    """
+    if total_bytes <= SPILL_BYTES:
+        return lambda raw: raw.cpu()
+    folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="harness-")))
+
+    def spill(raw: Tensor) -> Tensor:
+        path = folder / f"{len(list(folder.iterdir()))}.npy"
+        np.save(path, raw.cpu().numpy(), allow_pickle=False)
+        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+
+    return spill

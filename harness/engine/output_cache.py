@@ -1,4 +1,4 @@
-"""Model outputs that no attribution decides, kept on disk by content: an explainer added tomorrow costs none again."""
+"""A disk cache of model outputs that do not depend on attributions, so that later runs need not compute them again."""
 
 import logging
 from collections.abc import Callable, Hashable
@@ -18,16 +18,16 @@ from harness.results.disk import told_in_one_line, whole_file
 if TYPE_CHECKING:
     from harness.samples import Samples
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class OutputCache:
-    """Tracked outputs in files of ``folder``, one for each chunk of samples and each use.
+    """Tracked outputs in files of ``folder``, one file for each chunk of samples and each use.
 
-    A file's name is a digest of everything that decides its numbers: ``model`` (weights and code), the samples with
-    targets, randomness, training data, segments and range of values, precision and form of the model, device, version
-    of torch, the asking code and its options. There is nothing to invalidate: what has changed has another name.
+    A file's name is a digest of everything that its numbers depend on: ``model`` (weights and code), the samples with
+    targets, random keys, training data, segments and range of values, precision and variant of the model, device,
+    version of torch, the code of the caller and its options. Files never become stale: a change gives another name.
     """
 
     folder: Path
@@ -35,20 +35,20 @@ class OutputCache:
 
     @classmethod
     def of(cls, folder: str, model: str) -> "OutputCache":
-        """Outputs of a model in a folder, which is made; UserError where it cannot be."""
+        """A cache for one model in a folder, which is created; UserError if that is not possible."""
         path = Path(folder).expanduser()
         with told_in_one_line(path, "nothing has been measured yet"):
             path.mkdir(parents=True, exist_ok=True)
         return cls(path, model)
 
     def load_or_make(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-        """The outputs for this use: read where they are kept, else computed and kept."""
+        """The outputs for ``key``: read from their file, or computed and saved."""
         path = self.folder / f"{self._name(samples, key, compute)}.npy"
-        found = _read(path)
-        if found is None:
-            found = compute()
-            _write(path, found)
-        return found.to(samples.inputs.device)
+        outputs = _read_outputs(path)
+        if outputs is None:
+            outputs = compute()
+            _write_outputs(path, outputs)
+        return outputs.to(samples.inputs.device)
 
     def _name(self, samples: "Samples", key: Hashable, compute: Callable[[], Tensor]) -> str:
         predictor = samples.predictor
@@ -70,29 +70,31 @@ class OutputCache:
                 "range": None if samples.value_range is None else [torch.as_tensor(end) for end in samples.value_range],
                 "device": samples.inputs.device.type,
                 "torch": torch.__version__,
-                "use": _parts(key),
+                "use": _nested_lists(key),
             }
         )
         return digest(about) + digest("again", about)
 
 
-def _parts(key: Hashable) -> list:
-    """A key as nested lists, which have a canonical text."""
-    return [_parts(part) if isinstance(part, tuple) else part for part in (key if isinstance(key, tuple) else (key,))]
+def _nested_lists(key: Hashable) -> list:
+    """A key as nested lists, which can be written as JSON."""
+    return [
+        _nested_lists(part) if isinstance(part, tuple) else part for part in (key if isinstance(key, tuple) else (key,))
+    ]
 
 
-def _read(path: Path) -> Tensor | None:
-    """The tensor in a file, or None where there is none that can be read: it is then made again."""
+def _read_outputs(path: Path) -> Tensor | None:
+    """The tensor in a file; None if the file does not exist or cannot be read."""
     try:
         return torch.from_numpy(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError):
         return None
 
 
-def _write(path: Path, outputs: Tensor) -> None:
-    """Write whole or not at all; a full disk takes nothing from the outputs, which are there already."""
+def _write_outputs(path: Path, outputs: Tensor) -> None:
+    """Write the file in one step; if that fails, for example on a full disk, the run goes on without it."""
     try:
         with whole_file(path) as temporary, open(temporary, "wb") as file:
             np.save(file, outputs.cpu().numpy(), allow_pickle=False)
     except UserError as error:
-        log.warning("outputs are not kept for another run: %s", error)
+        LOG.warning("outputs are not kept for another run: %s", error)

@@ -1,4 +1,4 @@
-"""Reading samples as the model takes them, and checking everything that came with them, once, before it is used."""
+"""Reads samples in the form that the model takes, and checks everything that comes with them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,10 +25,9 @@ from harness.units import Units
 
 
 def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
-    """Inputs of some samples, as the model takes them, where the data holds them: on the CPU unless a user's tensor is
-    elsewhere."""
+    """Inputs of some samples in the form that the model takes, on the device of the data (usually the CPU)."""
     if isinstance(data.inputs, Tensor) and model.preprocess is None:
-        return _free_of_its_past(data.inputs[where])
+        return _detached(data.inputs[where])
     tensors = [_read_one(model, data, index) for index in range(where.start, where.stop)]
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
@@ -38,8 +37,8 @@ def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
     return check_inputs(torch.stack(tensors))
 
 
-def _free_of_its_past(inputs: Tensor) -> Tensor:
-    """A user's inputs without their graph and outside inference mode: gradients will be taken of them."""
+def _detached(inputs: Tensor) -> Tensor:
+    """A user's inputs without their autograd graph and outside inference mode, so that gradients can be computed."""
     with torch.inference_mode(False):
         return inputs.clone() if inputs.is_inference() else inputs.detach()
 
@@ -55,11 +54,11 @@ def _read_one(model: LoadedModel, data: Data, index: int) -> Tensor:
     return tensor
 
 
-def checked(data: Data, first: Tensor, units: Units) -> Data:
-    """The data with everything that came with its inputs checked against them, or one line on what does not fit.
+def check_data(data: Data, first: Tensor, units: Units) -> Data:
+    """The data with every field checked against the inputs; UserError if a field does not fit.
 
-    ``first`` is an input (1, ...) as the model takes it, ``units`` are those that are scored. What is read lazily from
-    a file is checked where it is read.
+    ``first`` is one input (1, ...) in the form that the model takes, ``units`` are those that are scored. A field that
+    is read lazily from a file is checked where it is read.
     """
     count, joint = len(data), Units.of(first, units.modality, columns=data.columns)
     ids = [str(number) for number in range(count)] if data.ids is None else data.ids
@@ -85,7 +84,7 @@ def checked(data: Data, first: Tensor, units: Units) -> Data:
 
 
 def _shape_of(values: Any, count: int, units: Units, joint: Units) -> tuple[int, ...]:
-    """The shape per sample that is expected of values: of the units as they are scored, else with channels together."""
+    """The expected shape per sample: that of the scored units if the values have it, else that of the joint units."""
     shape = tuple(getattr(values, "shape", ()))
     if shape != (count, *joint.shape) and units.shape in (shape, shape[1:]):
         return units.shape
@@ -93,7 +92,7 @@ def _shape_of(values: Any, count: int, units: Units, joint: Units) -> tuple[int,
 
 
 def _if_tensor(values: Any, check: Callable[[Any], Tensor]) -> Any:
-    """The values, checked; nothing stays nothing, and what gives tensors when it is sliced stays as it is."""
+    """The checked values; None and objects whose slices are tensors are returned unchecked."""
     if values is None or (_is_lazy(values) and isinstance(values[0:1], Tensor)):
         return values
     return check(values)

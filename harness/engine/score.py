@@ -1,4 +1,4 @@
-"""Calling a metric on a batch and checking what it returns."""
+"""Calls a metric on a batch and checks its result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from harness.registry import Metric
 
 
 def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scores:
-    """The metric's scores of a batch, values and curves float64 on the CPU, one value per sample."""
+    """The metric's scores of a batch: one value per sample; values and curves are float64 on the CPU."""
     picked_not_finite.set(False)
     answer = entry.function(batch, **entry.keywords(options))
     scores = answer if isinstance(answer, Scores) else Scores(answer)
@@ -22,7 +22,7 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
         raise UserError(
             f"metric {entry.name} returned shape {tuple(values.shape)}, expected one value per sample ({len(batch)},)"
         )
-    curves, tied = _plain(scores.curves), _plain(scores.tied)
+    curves, tied = _as_float64(scores.curves), _as_float64(scores.tied)
     count = len(batch)
     if curves is not None and (curves.dim() != 2 or len(curves) != count):
         came = tuple(curves.shape)
@@ -33,21 +33,36 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
     reason = scores.reason
     if values.isnan().any() and picked_not_finite.get():
         reason = "the model's outputs for perturbed inputs are not finite"
-    return Scores(_plain(values), curves, tied, reason)
+    return Scores(_as_float64(values), curves, tied, reason)
 
 
 def join_scores(parts: list[Scores]) -> Scores:
-    """The scores of several batches as one; where only some have curves or ties, the others' are NaN."""
+    """The scores of several batches as one; if only some have curves or ties, those of the others are NaN."""
     counts = [len(part.values) for part in parts]
     return Scores(
         torch.cat([part.values for part in parts]),
-        _join([part.curves for part in parts], counts),
-        _join([part.tied for part in parts], counts),
+        _join_tensors([part.curves for part in parts], counts),
+        _join_tensors([part.tied for part in parts], counts),
         next((part.reason for part in parts if part.reason), ""),
     )
 
 
-def _join(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:
+def among_all_samples(scores: Scores, valid: Tensor) -> Scores:
+    """The scores of the valid samples at their places among all samples; NaN elsewhere. ``valid`` is (N,) bool."""
+    if valid.all():
+        return scores
+
+    def place(values: Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
+        full = torch.full((len(valid), *values.shape[1:]), float("nan"), dtype=values.dtype)
+        full[valid] = values
+        return full
+
+    return Scores(place(scores.values), place(scores.curves), place(scores.tied), scores.reason)
+
+
+def _join_tensors(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:
     shapes = sorted({tuple(part.shape[1:]) for part in parts if part is not None})
     if not shapes:
         return None
@@ -58,5 +73,5 @@ def _join(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:
     return torch.cat([missing(n) if part is None else part for part, n in zip(parts, counts, strict=True)])
 
 
-def _plain(values: Tensor | None) -> Tensor | None:
+def _as_float64(values: Tensor | None) -> Tensor | None:
     return None if values is None else torch.as_tensor(values).detach().double().cpu()

@@ -1,6 +1,6 @@
-"""Which models, data sets, explainers and metrics are meant: what the user names, with every option written out."""
+"""Selects models, data sets, explainers and metrics by the names and options that the user gives."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -9,8 +9,8 @@ from harness.errors import UserError
 from harness.identity import canonical
 from harness.registry import Entry, Registry, import_object
 
-# What a metric is run over at ``over: standard``: choices that papers make differently, of which a verdict should not
-# depend on one (``harness.results.choices``).
+# The values that ``over: standard`` gives to a metric's options: choices that papers make differently. A conclusion
+# should hold for all of them (``harness.results.choices``).
 OVER = "over"
 CHOICES = {
     "baseline": ("zero", "mean", "blur", "uniform_noise"),
@@ -22,7 +22,7 @@ CHOICES = {
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A registered item with all its options, under the label it has in tables."""
+    """A registered item with all its options, and its label in tables."""
 
     label: str
     entry: Any
@@ -30,16 +30,16 @@ class Chosen:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name and options, written out."""
+        """Name and all options."""
         return {"name": self.entry.name, **self.options}
 
     def make(self) -> Any:
-        """What a model's or a data set's function gives under these options."""
+        """The result of a model's or a data set's function with these options."""
         return self.entry.function(**self.entry.keywords(self.options))
 
     @property
     def functions(self) -> list[Callable[..., Any]]:
-        """The code behind it: its function, what its options import, and what it calls elsewhere with them."""
+        """The functions whose code it uses: its own, those that its options import, and those of ``Entry.code``."""
         named = [self.options[name] for name in self.entry.imports]
         called = self.entry.code(self.options) if self.entry.code else []
         return [self.entry.function, *(import_object(each) for each in named if each and ":" in each), *called]
@@ -47,68 +47,78 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One cell to be measured: an explainer scored by a metric."""
+    """One cell to measure: an explainer scored by a metric."""
 
     explainer: Chosen
     metric: Chosen
     cell: str = ""
 
 
-def choose_one(registry: Registry, given: Any) -> Chosen:
-    """A model or a data set: its name alone, or a mapping of its name and options."""
-    if isinstance(given, str) or callable(given):
-        given = {"name": given}
-    if not isinstance(given, Mapping) or "name" not in given:
-        raise UserError(f"{registry.kind} is {given!r}, expected a name or a mapping with a name")
-    options = {key: value for key, value in given.items() if key not in ("name", "label")}
-    entry = registry.resolve(given["name"])
-    chosen = entry.complete(options)
-    return Chosen(str(given.get("label") or _label(entry, chosen)), entry, chosen)
+def choose_one(registry: Registry, choice: Any) -> Chosen:
+    """One item, from its name or function, or from a mapping of ``name`` and options."""
+    if isinstance(choice, str) or callable(choice):
+        choice = {"name": choice}
+    if not isinstance(choice, Mapping) or "name" not in choice:
+        raise UserError(f"{registry.kind} is {choice!r}, expected a name or a mapping with a name")
+    options = {key: value for key, value in choice.items() if key not in ("name", "label")}
+    entry = registry.resolve(choice["name"])
+    complete = entry.complete(options)
+    return Chosen(str(choice.get("label") or _default_label(entry, complete)), entry, complete)
 
 
-def choose_several(registry: Registry, given: Any) -> list[Chosen]:
-    """Explainers or metrics: one, a list, or a mapping of labels to options (with ``name`` where the label is not
-    it; ``over`` with a list of values per option gives one for each combination, see ``every_setting``)."""
-    if not isinstance(given, Mapping | str | Iterable) and not callable(given):
-        raise UserError(f"{registry.kind}s are {given!r}, expected names, functions, or a mapping of labels to options")
-    if isinstance(given, Mapping):
-        for label, options in given.items():
-            if options is not None and not isinstance(options, Mapping):
-                raise UserError(f"the options of {registry.kind} {label!r} are {options!r}, expected a mapping")
-        chosen = [
-            choose_one(registry, {"name": label, **setting})
-            for label, options in given.items()
-            for setting in every_setting(registry, label, options or {})
-        ]
+def choose_several(registry: Registry, choice: Any) -> list[Chosen]:
+    """Several items: one name or function, a list of these, or a mapping of labels to options.
+
+    In a mapping, the option ``name`` says which item is meant if the label is not its name. The option ``over``, with a
+    list of values for each option, gives one item for each combination; see ``every_setting``.
+    """
+    single = isinstance(choice, str) or callable(choice)
+    if not single and not isinstance(choice, Iterable):
+        raise UserError(
+            f"{registry.kind}s are {choice!r}, expected names, functions, or a mapping of labels to options"
+        )
+    if isinstance(choice, Mapping):
+        chosen = [choose_one(registry, each) for each in _labelled_settings(registry, choice)]
     else:
-        chosen = [
-            choose_one(registry, each) for each in ([given] if isinstance(given, str) or callable(given) else given)
-        ]
+        chosen = [choose_one(registry, each) for each in ([choice] if single else choice)]
     if not chosen:
         raise UserError(f"no {registry.kind} was chosen, expected at least one")
+    _check_distinct(registry, chosen)
+    return chosen
+
+
+def _labelled_settings(registry: Registry, choice: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Name, label and options of each item that a mapping of labels to options selects."""
+    for label, options in choice.items():
+        if options is not None and not isinstance(options, Mapping):
+            raise UserError(f"the options of {registry.kind} {label!r} are {options!r}, expected a mapping")
+        yield from ({"name": label, **setting} for setting in every_setting(registry, label, options or {}))
+
+
+def _check_distinct(registry: Registry, chosen: list[Chosen]) -> None:
+    """UserError if two items have the same label, or the same name and options."""
     labels = [each.label for each in chosen]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise UserError(
             f"two {registry.kind}s are called {twice!r}; give each its own label: {{label: {{name: ..., ...}}}}"
         )
-    seen: dict[str, str] = {}
+    first_labels: dict[str, str] = {}
     for each in chosen:
-        same = seen.setdefault(canonical(each.identity), each.label)
+        same = first_labels.setdefault(canonical(each.identity), each.label)
         if same != each.label:
             raise UserError(f"{registry.kind}s {same!r} and {each.label!r} are the same, options included; keep one")
-    return chosen
 
 
 def standard_choices(entry: Entry) -> dict[str, tuple[str, ...]]:
-    """Those of CHOICES that a metric makes. An option that is None follows the explainer, and is no choice."""
+    """Those of CHOICES that are options of a metric; not an option that is None, which follows the explainer."""
     return {name: values for name, values in CHOICES.items() if entry.options.get(name) is not None}
 
 
 def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The options with their label, once for every combination of what ``over`` lists: option -> values.
+    """Options with a label, one mapping for every combination of the values in ``over`` (option -> values).
 
-    ``over`` may be ``standard``: those of CHOICES that a metric makes. Without it the one setting there is.
+    ``over`` may be ``standard``: those of CHOICES that are options of the metric. Without it there is one mapping.
     """
     over = options.get(OVER)
     fixed = {name: value for name, value in options.items() if name != OVER}
@@ -125,8 +135,8 @@ def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) ->
     return [{"label": f"{label}[{shown(setting)}]", **fixed, **setting} for setting in settings]
 
 
-def _label(entry: Entry, options: Mapping[str, Any]) -> str:
-    """The name, and the options that are not the defaults: a sweep over them must not look like one thing."""
+def _default_label(entry: Entry, options: Mapping[str, Any]) -> str:
+    """The name, and the options that are not the defaults, so that the items of a sweep have different labels."""
     own = [f"{name}={value}" for name, value in options.items() if value is not entry.options[name]]
     own = [text for text in own if text not in {f"{name}={value}" for name, value in entry.options.items()}]
     return f"{entry.name}({', '.join(own)})" if own else entry.name

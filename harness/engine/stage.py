@@ -1,4 +1,4 @@
-"""Model and data made ready for a block: loaded once, targets fixed, cut into chunks of samples."""
+"""Prepares model and data for a block: puts the model on the device, fixes the targets, cuts samples into chunks."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.checks import check_inputs, check_model, check_seed, check_targets, class_count, first_line, settings
+from harness.checks import check_inputs, check_model, check_seed, check_targets, class_count, settings
 from harness.engine.allocator import give_back_freed_memory
-from harness.engine.mask_images import SeenMasks, with_masks_seen
+from harness.engine.clean_outputs import clean_outputs, first_outputs
+from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.output_cache import OutputCache
-from harness.engine.reading import checked, read_inputs
-from harness.errors import NotApplicable, UserError, unknown
+from harness.engine.reading import check_data, read_inputs
+from harness.errors import UserError, unknown
 from harness.identity import weights_of
 from harness.predictor import Predictor, default_chunk
 from harness.samples import Samples
@@ -23,19 +24,20 @@ from harness.sources import Data, LoadedModel
 from harness.units import REDUCTIONS, Units
 
 DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CHUNK_BYTES = 16 * 2**20  # of the inputs that are scored together
-CACHE_BYTES = 64 * 2**20  # of inputs kept in memory; beyond it they lie, preprocessed, in a temporary file
+CHUNK_BYTES = 16 * 2**20  # size of the inputs that are scored together
+CACHE_BYTES = 64 * 2**20  # size of preprocessed inputs in memory; beyond it they go into temporary files
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that changes a score and is neither model, data, explainer nor metric option.
+    """Every setting that changes scores and does not belong to the model, data, explainer or metric.
 
-    samples         how many samples, the first ones of the data set; None for all
-    seed            of every random draw
+    samples         number of samples, taken from the start of the data set; None for all
+    seed            seed of all random draws
     target          the explained class: ``predicted``, ``label``, ``given`` (the data's own targets), or a class index
     dtype           ``float32``, ``tf32`` (matrix units of a GPU), or mixed precision ``bfloat16`` or ``float16``
-    reduction       of channels to one number per unit: ``sum`` (signed), ``abs_sum``, ``max_abs``, ``l2``, or ``none``
+    reduction       how channels become one number per unit: ``sum`` (signed), ``abs_sum``, ``max_abs``, ``l2``, or
+                    ``none``
     explain_batch   samples per call of an explainer
     """
 
@@ -60,22 +62,23 @@ class Protocol:
                 raise UserError(f"protocol.{name} is {value!r}, expected a whole number from {least}")
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Protocol":
+    def of(cls, values: Mapping[str, Any]) -> "Protocol":
         """A protocol from a mapping of its settings."""
-        return settings(cls, "protocol", given)
+        return settings(cls, "protocol", values)
 
 
 @dataclass
 class Stage:
     """A model and data on a device, with the targets that the protocol fixes.
 
-    count         how many samples there are
-    chunk_size    samples that are scored together
-    targets       (N,) int64 on the CPU, the class that is explained
-    class_count   how many classes the model's outputs speak of; 1 for a single output
-    memos         results by chunk, ``memo`` those for all chunks, on one ``shelf`` that spills to disk
-    cache         inputs that were read and preprocessed, by chunk
-    output_cache  keeps outputs from run to run, or None
+    count         number of samples
+    chunk_size    number of samples that are scored together
+    class_count   number of classes in the model's outputs; 1 for a single output
+    targets       (N,) int64 on the CPU, the explained class of each sample
+    memos         results for each chunk; all use one memory budget, ``shelf``
+    cache         preprocessed inputs, masks and word numbers of each chunk
+    memo          results for all chunks together
+    output_cache  disk cache of model outputs, or None
     """
 
     model: LoadedModel
@@ -107,17 +110,17 @@ class Stage:
     @cached_property
     def outputs(self) -> Tensor:
         """The model's outputs (N, classes) for the clean inputs, float32 on the CPU; UserError if one is not finite."""
-        return torch.cat([_clean_outputs(self.predictor, self._inputs(*place)) for place in self._places()])
+        return torch.cat([clean_outputs(self.predictor, self._inputs(*place)) for place in self._places()])
 
     @property
     def predictions(self) -> Tensor:
-        """The class (N,) that the model gives each sample; 0 for a single output."""
+        """The predicted class of each sample (N,); 0 for a single output."""
         single = self.outputs.shape[1] == 1
         return torch.zeros(self.count, dtype=torch.long) if single else self.outputs.argmax(1)
 
     @property
     def labels(self) -> Tensor | None:
-        """What the data says the samples are: its labels, else the targets that came with it."""
+        """The labels of the data; if it has none, its targets."""
         return self.data.targets if self.data.labels is None else self.data.labels
 
     def _places(self) -> Iterator[tuple[int, slice]]:
@@ -125,11 +128,11 @@ class Stage:
             yield number, slice(start, min(start + self.chunk_size, self.count))
 
     def chunks(self) -> Iterator[tuple[slice, Samples]]:
-        """All samples, a chunk at a time, with which of them it holds."""
+        """All samples, one chunk at a time, each with its slice of the data set."""
         for number, where in self._places():
             yield where, self._samples(number, where)
             if self.count > self.chunk_size:
-                # What one chunk leaves behind in the heap is in pieces into which the next one's blocks do not fit.
+                # Memory that one chunk has freed is fragmented: the blocks of the next chunk do not fit into it.
                 give_back_freed_memory()
 
     def first(self) -> Tensor:
@@ -137,26 +140,26 @@ class Stage:
         return self._inputs(0, slice(0, min(self.chunk_size, self.count)))
 
     def inputs(self, where: slice) -> Tensor:
-        """The inputs of any samples, where the data holds them."""
+        """The inputs of any samples, on the device of the data."""
         return read_inputs(self.model, self.data, where)
 
     def _samples(self, number: int, where: slice) -> Samples:
         data, wording = self.data, self.model.wording
-        mine = lambda values: None if values is None else values[where].to(self.device)
-        segments = self._words(number, where) if wording else mine(data.segments)
+        part = lambda values: None if values is None else values[where].to(self.device)
+        segments = self._words(number, where) if wording else part(data.segments)
         return Samples(
             self._inputs(number, where),
-            mine(self.targets),
+            part(self.targets),
             self.predictor,
             units=self.units,
             seed=self.protocol.seed,
-            labels=mine(self.labels),
+            labels=part(self.labels),
             train=data.train,
             train_labels=data.train_labels,
             unit_names=data.unit_names,
             value_range=self.model.value_range or data.value_range,
-            masks=self._seen_masks(number, where) if isinstance(data.masks, SeenMasks) else mine(data.masks),
-            truth=mine(data.truth),
+            masks=self._masks(number, where) if isinstance(data.masks, PreprocessedMasks) else part(data.masks),
+            truth=part(data.truth),
             given_segments=segments,
             places=torch.arange(where.start, where.stop, device=self.device),
             ids=data.ids,
@@ -167,24 +170,24 @@ class Stage:
         )
 
     def _words(self, number: int, where: slice) -> Tensor:
-        """Which word each token of a chunk's texts belongs to, read once."""
+        """The number of the word of each token, for the texts of a chunk; computed once."""
         key = ("words", number)
         if key not in self.cache:
             texts = [self.data.inputs[index] for index in range(where.start, where.stop)]
             self.cache[key] = torch.stack([self.model.wording.words(text) for text in texts])
         return self.cache[key].to(self.device)
 
-    def _seen_masks(self, number: int, where: slice) -> Tensor:
-        """The masks of a chunk's images as the model sees them, preprocessed once."""
+    def _masks(self, number: int, where: slice) -> Tensor:
+        """The preprocessed masks of a chunk's images; computed once."""
         key = ("masks", number)
         if key not in self.cache:
             self.cache[key] = self.data.masks[where]
         return self.cache[key].to(self.device)
 
     def _inputs(self, number: int, where: slice) -> Tensor:
-        """Inputs of a chunk, on the device; read and preprocessed once, and kept without growing in memory."""
+        """Inputs of a chunk, on the device; read and preprocessed once, and cached within a memory budget."""
         layout = torch.channels_last if self.predictor.channels_last else torch.preserve_format
-        if isinstance(self.data.inputs, Tensor) and self.model.preprocess is None:  # they are in memory already
+        if isinstance(self.data.inputs, Tensor) and self.model.preprocess is None:  # already in memory
             return self.inputs(where).to(self.device, memory_format=layout)
         if number not in self.cache:
             self.cache[number] = self.inputs(where)
@@ -199,10 +202,10 @@ def set_stage(
     chunk: int | None = None,
     together: bool = False,
 ) -> Stage:
-    """Put model and data on the device and fix the targets; raises one line on what does not fit.
+    """Put the model on the device, check the data and fix the targets; UserError if they do not fit together.
 
-    ``chunk`` is the number of inputs per forward pass; ``together`` makes all samples one chunk, for data that is in
-    memory anyway.
+    ``chunk`` is the number of inputs per forward pass. With ``together`` all samples are one chunk, for data that is in
+    memory already.
     """
     if len(data) == 0:
         raise UserError("the data set is empty, expected at least one sample")
@@ -216,7 +219,7 @@ def set_stage(
     module = check_model(model.module).to(device)
     first = read_inputs(model, data, slice(0, 1))
     units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
-    data = checked(with_masks_seen(data, model.preprocess), first, units)
+    data = check_data(with_preprocessed_masks(data, model.preprocess), first, units)
     count = min(len(data), protocol.samples or len(data))
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
@@ -226,29 +229,8 @@ def set_stage(
     return stage
 
 
-def first_outputs(predictor: Predictor, one: Tensor) -> Tensor:
-    """The outputs for a single input, or NotApplicable where the model does not take its shape.
-
-    On one input little else can go wrong: what fails later, for want of memory say, is a failure.
-    """
-    try:
-        return predictor.logits(one)
-    except UserError:
-        raise
-    except (RuntimeError, ValueError, IndexError) as error:
-        shape = tuple(one.shape[1:])
-        raise NotApplicable(f"the model does not take inputs of shape {shape}: {first_line(error)}") from None
-
-
-def _clean_outputs(predictor: Predictor, inputs: Tensor) -> Tensor:
-    outputs = predictor.logits(inputs).cpu()
-    if not outputs.isfinite().all():
-        raise UserError("the model's outputs for clean inputs hold NaN or infinite values")
-    return outputs if outputs.dim() == 2 else outputs.unsqueeze(1)
-
-
 def _targets(stage: Stage) -> Tensor:
-    """The explained class of each sample, as the protocol says; labels are checked where the model has classes."""
+    """The explained class of each sample by the protocol; labels are checked if the model has several classes."""
     count, classes, wanted, data = stage.count, stage.class_count, stage.protocol.target, stage.data
     if data.labels is not None and classes > 1:
         check_targets(data.labels[:count], count, classes, what="labels")
@@ -256,7 +238,7 @@ def _targets(stage: Stage) -> Tensor:
         if data.targets is None:
             raise UserError("protocol.target is given, but the data gives no targets; use target=predicted or label")
         return check_targets(data.targets, len(data), classes)[:count].cpu()
-    if wanted == "predicted" or (wanted == "label" and classes == 1):  # a single output is all there is to explain
+    if wanted == "predicted" or (wanted == "label" and classes == 1):  # a single output can only be explained itself
         return stage.predictions
     if wanted == "label":
         if stage.labels is None:
@@ -267,7 +249,7 @@ def _targets(stage: Stage) -> Tensor:
 
 @contextmanager
 def precision(dtype: str) -> Iterator[None]:
-    """Full float32 on the GPU unless the protocol asks for TF32; the user's own setting comes back afterwards."""
+    """Use full float32 on the GPU, or TF32 if the protocol asks for it; restore the user's setting afterwards."""
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:

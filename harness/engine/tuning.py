@@ -1,7 +1,7 @@
-"""A faster twin of the model for forward-only work, and the number of rows per pass, found by a short calibration.
+"""Calibration of forward-only work: chooses a faster variant of the model and the number of rows per pass.
 
-The twin is used only if its outputs equal the original's, to TOLERANCE of the range of the logits, on this data as it
-is and as metrics change it: blank, averaged and masked.
+A variant is used only if its outputs equal those of the original model, up to TOLERANCE times the range of the logits.
+They are compared on this data and on perturbations like those of metrics: zeros, means, and half-masked inputs.
 """
 
 import copy
@@ -19,19 +19,22 @@ from harness.errors import one_line
 from harness.predictor import Predictor
 
 TOLERANCE = 1e-4
-WORTHWHILE = 1.05  # a variant or a larger chunk must gain this factor
+WORTHWHILE = 1.05  # the factor in speed that a variant must gain over the original model
 FIRST_CHUNK = {"cpu": 8, "cuda": 64}
 LARGEST_CHUNK = 8192
 LARGEST_CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}
 MEMORY_SHARE = 0.6
 REPEATS = 3
-SHORTEST_MEASUREMENT = 0.02  # seconds; below it a clock and a busy neighbour say more than the model
+SHORTEST_MEASUREMENT = 0.02  # seconds; shorter ones are dominated by the clock and by other processes
 PATIENCE = 2  # doublings without gain before the search ends
 
 
 @dataclass
 class Variant:
-    """A way to run the model: a module, whether inputs are laid out channels last, and what was measured of it."""
+    """A variant of the model: its module, whether inputs are laid out with channels last, and its difference.
+
+    ``difference`` is the largest difference of its outputs from the original's, relative to their range.
+    """
 
     name: str
     module: nn.Module
@@ -40,15 +43,15 @@ class Variant:
 
 
 def tune(predictor: Predictor, inputs: Tensor) -> None:
-    """Choose the predictor's scoring variant and chunk for inputs like these; records both in ``predictor.variant``.
+    """Choose the predictor's variant and chunk for inputs like these; ``predictor.variant`` records the result.
 
-    A variant that cannot be built, that differs or that fails is left out; ``skipped`` in the record says why.
+    A variant that cannot be built, differs from the original or fails is left out; ``skipped`` in the record says why.
     """
     started, skipped = time.perf_counter(), {}
     variants = {variant.name: variant for variant in _variants(predictor, inputs, skipped)}
     first = FIRST_CHUNK.get(inputs.device.type, 8)
     rates = _rates(predictor, variants, inputs, first, skipped)
-    best, chunk = _best(predictor, variants, inputs, rates, first, skipped)
+    best, chunk = _fastest(predictor, variants, inputs, rates, first, skipped)
     use(predictor, best, chunk)
     predictor.variant = {
         "variant": best.name,
@@ -62,7 +65,7 @@ def tune(predictor: Predictor, inputs: Tensor) -> None:
 
 
 def reuse(predictor: Predictor, inputs: Tensor, record: dict[str, Any]) -> bool:
-    """Set the predictor up as an earlier calibration found best; False if that variant no longer equals the model."""
+    """Use the variant and chunk of an earlier calibration; False if that variant no longer equals the model."""
     for variant in _variants(predictor, inputs, {}):
         if variant.name == record["variant"]:
             use(predictor, variant, record["chunk"])
@@ -72,24 +75,24 @@ def reuse(predictor: Predictor, inputs: Tensor, record: dict[str, Any]) -> bool:
 
 
 def use(predictor: Predictor, variant: Variant, chunk: int) -> None:
-    """Let the predictor score with this variant."""
+    """Let the predictor use this variant and this number of rows per pass."""
     predictor.scoring = None if variant.module is predictor.module else variant.module
     predictor.channels_last, predictor.chunk = variant.channels_last, chunk
 
 
 def _variants(predictor: Predictor, inputs: Tensor, skipped: dict[str, str]) -> Iterator[Variant]:
-    """The model itself, then each variant that can be built and equals it; why not goes into ``skipped``."""
+    """The model itself, then each variant that can be built and equals it; ``skipped`` gets the reasons of others."""
     model = base = predictor.module
     yield Variant("eager", model)
     probes = _probes(inputs)
-    expected = cache(lambda: _outputs(predictor.live(), probes))
+    expected = cache(lambda: _probe_outputs(predictor.live(), probes))
 
     def attempt(name: str, build: Callable[[], nn.Module | None], channels_last: bool = False) -> Variant | None:
         try:
             module = build()
             variant = None if module is None else Variant(name, module, channels_last)
             return variant if variant and _equal(predictor, variant, probes, expected(), skipped) else None
-        except Exception as error:  # a variant is a convenience: without it the model runs as it is
+        except Exception as error:  # variants are optional: without them the model is used as it is
             skipped[name] = one_line(error)
             return None
 
@@ -105,25 +108,29 @@ def _variants(predictor: Predictor, inputs: Tensor, skipped: dict[str, str]) -> 
 
 
 def _probes(inputs: Tensor) -> list[Tensor]:
-    """What metrics send through a model, each kind apart: inputs, zeros, each input's channel means, half-masked
-    inputs."""
+    """Inputs like those of metrics, one batch of each kind: the inputs, zeros, channel means, half-masked inputs."""
     places = tuple(range(2 if inputs.dim() > 2 else 1, inputs.dim()))
     steps = torch.meshgrid(*(torch.arange(inputs.shape[i], device=inputs.device) for i in places), indexing="ij")
-    kept = sum(steps) % 2 == 0  # a checkerboard
+    checkerboard = sum(steps) % 2 == 0
     zeros = torch.zeros_like(inputs)
-    return [inputs, zeros[:1], inputs.mean(places, keepdim=True).expand_as(inputs), torch.where(kept, inputs, zeros)]
+    return [
+        inputs,
+        zeros[:1],
+        inputs.mean(places, keepdim=True).expand_as(inputs),
+        torch.where(checkerboard, inputs, zeros),
+    ]
 
 
-def _outputs(runner: Predictor, probes: list[Tensor]) -> Tensor:
+def _probe_outputs(runner: Predictor, probes: list[Tensor]) -> Tensor:
     return torch.cat([runner.logits(probe) for probe in probes])
 
 
 def _equal(
     predictor: Predictor, variant: Variant, probes: list[Tensor], expected: Tensor, skipped: dict[str, str]
 ) -> bool:
-    """Whether the variant gives the original's outputs on these inputs; the difference is kept."""
+    """Whether the variant's outputs equal the original's on these inputs; records the difference in the variant."""
     spread = float(expected.max() - expected.min()) or 1.0
-    got = _outputs(_runner(predictor, variant, predictor.chunk), probes)
+    got = _probe_outputs(_runner(predictor, variant, predictor.chunk), probes)
     variant.difference = float((got - expected).abs().max()) / spread
     if variant.difference <= TOLERANCE:
         return True
@@ -140,22 +147,22 @@ def _runner(predictor: Predictor, variant: Variant, chunk: int) -> Predictor:
 def _rates(
     predictor: Predictor, variants: dict[str, Variant], inputs: Tensor, chunk: int, skipped: dict[str, str]
 ) -> dict[str, float]:
-    """Rows per second of each variant, best of interleaved rounds, so that a noisy moment hits all alike."""
+    """Rows per second of each variant: the best of several interleaved rounds, so that noise affects all alike."""
     runners = {name: _runner(predictor, variant, chunk) for name, variant in variants.items()}
     rates = dict.fromkeys(runners, 0.0)
     for turn in range(1 + REPEATS):
         for name in list(rates):
             try:
-                if turn == 0:  # the first pass of a variant sets things up
+                if turn == 0:  # the first pass of a variant includes one-time initialisation
                     runners[name].logits(inputs[:1])
                 else:
                     rates[name] = max(rates[name], _rate(runners[name], inputs))
             except Exception as error:
-                _drop(name, error, rates, skipped)
+                _leave_out(name, error, rates, skipped)
     return rates
 
 
-def _best(
+def _fastest(
     predictor: Predictor,
     variants: dict[str, Variant],
     inputs: Tensor,
@@ -163,17 +170,17 @@ def _best(
     first: int,
     skipped: dict[str, str],
 ) -> tuple[Variant, int]:
-    """The fastest variant and its chunk; a variant other than eager must be worth its while, and run at every chunk."""
+    """The fastest variant that runs without error, and its chunk; the model itself, unless another is WORTHWHILE."""
     while True:
         name = max(rates, key=lambda name: rates[name] * (WORTHWHILE if name == "eager" else 1))
         try:
             return variants[name], _tuned_chunk(predictor, variants[name], inputs, first)
         except Exception as error:
-            _drop(name, error, rates, skipped)
+            _leave_out(name, error, rates, skipped)
 
 
-def _drop(name: str, error: Exception, rates: dict[str, float], skipped: dict[str, str]) -> None:
-    """Go on without a variant that failed; a failure of the model itself is the user's to know."""
+def _leave_out(name: str, error: Exception, rates: dict[str, float], skipped: dict[str, str]) -> None:
+    """Leave out a variant that failed; an error of the model itself is raised."""
     if name == "eager":
         raise error
     del rates[name]
@@ -181,8 +188,10 @@ def _drop(name: str, error: Exception, rates: dict[str, float], skipped: dict[st
 
 
 def _tuned_chunk(predictor: Predictor, variant: Variant, inputs: Tensor, first: int) -> int:
-    """The fewest rows per pass that run at the best rate, to 3 %: doubled from ``first`` until that has twice not
-    helped."""
+    """The smallest number of rows per pass whose rate is within 3 % of the best.
+
+    Numbers are doubled from ``first``; the search ends after PATIENCE doublings without gain.
+    """
     runner = _runner(predictor, variant, first)
     largest = min(LARGEST_CHUNK, LARGEST_CHUNK_BYTES.get(inputs.device.type, 2**26) // inputs[0].nbytes)
     rates: dict[int, float] = {}
@@ -191,17 +200,17 @@ def _tuned_chunk(predictor: Predictor, variant: Variant, inputs: Tensor, first: 
             break
         runner.chunk = chunk
         rates[chunk] = _rate(runner, inputs)
-        halved = runner.chunk < chunk  # it ran out of memory
+        halved = runner.chunk < chunk  # by the predictor, when memory ran out
         if halved or len(rates) - list(rates).index(max(rates, key=rates.__getitem__)) > PATIENCE:
             break
-    for chunk in list(rates) * (REPEATS - 1):  # again in turns, so that a noisy moment hits all alike
+    for chunk in list(rates) * (REPEATS - 1):  # further rounds over all numbers, so that noise affects all alike
         runner.chunk = chunk
         rates[chunk] = max(rates[chunk], _rate(runner, inputs))
     return min((chunk for chunk in rates if rates[chunk] >= 0.97 * max(rates.values())), default=first)
 
 
 def _rate(runner: Predictor, inputs: Tensor) -> float:
-    """Rows per second of full passes, repeated until the clock has something to measure."""
+    """Rows per second of full passes, repeated for at least SHORTEST_MEASUREMENT."""
     rows = inputs[torch.arange(runner.chunk, device=inputs.device) % len(inputs)]
     synchronize(inputs.device)
     started, done, seconds = time.perf_counter(), 0, 0.0
@@ -220,6 +229,6 @@ def _has_room(device: torch.device) -> bool:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked, so that a clock reads the work and not the asking."""
+    """Wait until the device has finished its queued work, so that a timing includes it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,1 +1,1 @@
-"""From a configuration to a run directory: what is planned, what is pending, and where results are written."""
+"""From a configuration to a run directory: plans a block, finds the pending cells, measures and writes them."""

@@ -1,4 +1,4 @@
-"""The facts about the machine and the libraries that a run's numbers depend on."""
+"""Facts about the machine and the libraries that a run's numbers depend on."""
 
 import os
 import platform
@@ -10,9 +10,9 @@ import torch
 LIBRARIES = ("captum", "numpy", "pandas", "scikit-image", "scikit-learn", "scipy", "torch", "torchvision")
 
 
-def facts(device: torch.device) -> dict[str, Any]:
-    """Versions, processor, threads and, for a GPU, its name, memory and libraries."""
-    found = {
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """Versions of Python and libraries, processor, threads and, for a GPU, its name, memory and libraries."""
+    facts = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -23,13 +23,13 @@ def facts(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        found["gpu"] = {
+        facts["gpu"] = {
             "memory_gb": round(properties.total_memory / 2**30, 1),
             "capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
         }
-    return found
+    return facts
 
 
 def device_name(device: torch.device) -> str:

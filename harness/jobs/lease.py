@@ -1,4 +1,4 @@
-"""One run at a time on a device, so that the clock measures the explainer and not the neighbour."""
+"""A lock for each device: one run uses it at a time, so that timings are not disturbed by other runs."""
 
 import fcntl
 import os
@@ -15,9 +15,9 @@ from harness.errors import UserError
 
 
 class Alone:
-    """True as long as no other run has used the device since this one took it, at the time of asking.
+    """True as long as no other run has used the device since this run took it.
 
-    Once false it stays false, and the end of the lease settles it.
+    Each evaluation checks again. Once false it stays false; after the end of the lease it no longer changes.
     """
 
     def __init__(self, alone: bool, sharers: IO[str]) -> None:
@@ -31,29 +31,29 @@ class Alone:
 
 @contextmanager
 def lease(device: torch.device, mode: str, say: Callable[[str], None]) -> Iterator[Alone]:
-    """Hold the device while inside; what it gives is true while this run has the device to itself.
+    """Hold the device inside the ``with``; the value is true as long as no other run uses the device.
 
-    ``wait`` waits until no other run is on it; ``share`` goes on beside them, and then the timings of none are valid.
-    The locks are the operating system's: they go when the process goes, however it goes.
+    Mode ``wait`` waits until no other run uses it. Mode ``share`` does not wait; then the timings of all these runs are
+    invalid. The locks belong to the operating system, which releases them when the process ends for any reason.
     """
     if mode not in ("wait", "share"):
         raise UserError(f"runtime.lease is {mode!r}, expected wait or share")
     lock = _lock_file(device)
     with open(lock, "a+") as file, open(lock.with_suffix(".shared"), "a+") as sharers:
-        free = _take(file, sharers)
+        free = _take_device(file, sharers)
         if not free and mode == "wait":
-            say(f"waiting for {device}: another run holds it (runtime.lease=share goes on beside it, without timings)")
-            while not (free := _take(file, sharers)):
+            say(f"waiting for {device}: another run holds it (runtime.lease=share does not wait, but gives no timings)")
+            while not (free := _take_device(file, sharers)):
                 time.sleep(0.5)
         if not free:
-            _join(sharers)
+            _share_device(sharers)
         alone = Alone(free, sharers)
         yield alone
-        bool(alone)  # the last moment at which it can be seen
+        bool(alone)  # check once more: afterwards the file is closed
 
 
-def _take(file: IO[str], sharers: IO[str]) -> bool:
-    """Whether nobody else is on the device: neither a holder nor those beside a holder, who may outlast it."""
+def _take_device(file: IO[str], sharers: IO[str]) -> bool:
+    """Take the device if it is free; False if a run holds it, or a run that shares it is still going on."""
     if not (_lock(file) and _lock(sharers)):
         return False
     sharers.truncate(0)
@@ -61,8 +61,8 @@ def _take(file: IO[str], sharers: IO[str]) -> bool:
     return True
 
 
-def _join(sharers: IO[str]) -> None:
-    """Be seen beside the holder: by the lock as long as this run lasts, by the line also afterwards."""
+def _share_device(sharers: IO[str]) -> None:
+    """Share the device: the lock shows this to others while the run lasts, the line in the file also afterwards."""
     fcntl.flock(sharers, fcntl.LOCK_SH)
     sharers.write(f"{os.getpid()}\n")
     sharers.flush()
@@ -79,18 +79,18 @@ def _lock(file: IO[str]) -> bool:
 def _lock_file(device: torch.device) -> Path:
     folder = Path(tempfile.gettempdir()) / f"harness-leases-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / f"{_name(device)}.lock"
+    return folder / f"{_device_key(device)}.lock"
 
 
-def _name(device: torch.device) -> str:
-    """A name for the device itself: the number of a GPU depends on which of them a process is let see."""
+def _device_key(device: torch.device) -> str:
+    """A file name for the device; for a GPU by its UUID, since its number depends on which GPUs a process can see."""
     index = device.index or 0
     uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None) if device.type == "cuda" else None
     return f"{device.type}{index}" if uuid is None else f"{device.type}-{uuid}"
 
 
 def choose_device(name: str) -> torch.device:
-    """The device by name; ``auto`` is the first GPU, or the CPU where there is none."""
+    """The device by name; ``auto`` is the first GPU, or the CPU if there is no GPU."""
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:

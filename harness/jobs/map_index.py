@@ -1,4 +1,4 @@
-"""What a report shows of the samples that maps were kept of: an index beside the maps, and the samples made small."""
+"""Writes the index of saved maps for a report: names, predictions and small copies of the samples."""
 
 import json
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from harness.engine.stage import Stage
 from harness.jobs.plan import Plan
 from harness.results.disk import whole_file
 
-LARGEST = 112  # pixels of an image's longer side
+LONGEST_SIDE = 112  # pixels of an image's longer side, at most
 
 
 def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path]) -> Path:
-    """Write ``maps/<block>.json``: the block, its first samples in words, and each explainer's file of maps."""
+    """Write ``maps/<block>.json``: the block, its first samples with their predictions, each explainer's map file."""
     path = plan.directory / "maps" / f"{plan.name}.json"
     entries, names = {each.label: each.entry for each in plan.explainers}, stage.data.unit_names
     text = json.dumps(
@@ -29,7 +29,7 @@ def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path])
             "modality": stage.units.modality,
             "samples": _samples(stage, count),
             "inputs": _write_inputs(path.with_name(f"{plan.name}-inputs.npy"), stage, count),
-            "tokens": _tokens(stage, count),
+            "tokens": _token_texts(stage, count),
             "unit_names": None if names is None else [*names],
             "explainers": {
                 label: {"file": file.name, "signed": entries[label].signed, "control": entries[label].control}
@@ -44,7 +44,7 @@ def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path])
 
 
 def _samples(stage: Stage, count: int) -> list[dict[str, Any]]:
-    """Id, label, prediction, target and confidence of each sample; of a single output its value is the prediction."""
+    """Id, label, prediction, target and confidence of each sample; the prediction of a single output is its value."""
     names = stage.model.classes or stage.data.classes
     name = lambda index: names[index] if names else f"class {index}"
     single, labels = stage.outputs.shape[1] == 1, stage.labels
@@ -61,51 +61,51 @@ def _samples(stage: Stage, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def _tokens(stage: Stage, count: int) -> list[list[str]] | None:
+def _token_texts(stage: Stage, count: int) -> list[list[str]] | None:
     wording = stage.model.wording
     return None if wording is None else [list(map(str, wording.tokens(stage.data.inputs[i]))) for i in range(count)]
 
 
 def _write_inputs(path: Path, stage: Stage, count: int) -> str | None:
-    """The samples made small, in a file of their own; None for inputs that cannot be looked at."""
+    """Write small copies of the samples into a file and return its name; None for inputs that cannot be displayed."""
     inputs = stage.inputs(slice(0, count))
-    made = {"image": _images, "series": _series, "table": _columns}.get(stage.units.modality)
-    if made is None:
+    displayed = {"image": _image_pixels, "series": _series_values, "table": _column_values}.get(stage.units.modality)
+    if displayed is None:
         return None
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, made(stage, inputs), allow_pickle=False)
+        np.save(file, displayed(stage, inputs), allow_pickle=False)
     return path.name
 
 
-def _images(stage: Stage, inputs: Tensor) -> np.ndarray:
+def _image_pixels(stage: Stage, inputs: Tensor) -> np.ndarray:
     """(S, H, W, 3) in 0..255; channels beyond three are averaged to grey."""
     shown = brightness(stage, inputs)
     shown = shown if shown.shape[1] in (1, 3) else shown.mean(1, keepdim=True)
-    scale = min(1.0, LARGEST / max(shown.shape[-2:]))
+    scale = min(1.0, LONGEST_SIDE / max(shown.shape[-2:]))
     if scale < 1:
         shown = F.interpolate(shown, scale_factor=scale, mode="bilinear", antialias=True)
     return (shown.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
 
 
 def brightness(stage: Stage, inputs: Tensor) -> Tensor:
-    """Images as they look, in 0..1: by the declared range of values, or their own."""
+    """Images scaled to 0..1 for display, from the declared range of values or, without one, their own range."""
     bounds = stage.model.value_range or stage.data.value_range or (inputs.min(), inputs.max())
     low, high = (torch.as_tensor(bound) for bound in bounds)
     return ((inputs - low) / (high - low)).clamp(0, 1)
 
 
-def _series(stage: Stage, inputs: Tensor) -> np.ndarray:
+def _series_values(stage: Stage, inputs: Tensor) -> np.ndarray:
     return inputs.half().numpy()
 
 
-def _columns(stage: Stage, inputs: Tensor) -> np.ndarray:
-    """The number of each column (S, U); NaN for columns that several numbers encode."""
+def _column_values(stage: Stage, inputs: Tensor) -> np.ndarray:
+    """The value of each column (S, U); NaN for columns that several numbers encode."""
     places = stage.data.columns
     if places is None:
         return inputs.half().numpy()
     counts = torch.bincount(torch.tensor(places))
-    found = torch.full((len(inputs), len(counts)), float("nan"))
+    values = torch.full((len(inputs), len(counts)), float("nan"))
     for place, unit in enumerate(places):
         if counts[unit] == 1:
-            found[:, unit] = inputs[:, place]
-    return found.half().numpy()
+            values[:, unit] = inputs[:, place]
+    return values.half().numpy()

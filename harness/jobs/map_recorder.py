@@ -1,5 +1,7 @@
-"""Keeps the first samples' maps of each explainer, and draws them: photos or series down and explainers across, texts
-with a line for each explainer."""
+"""Saves the maps of the first samples and draws the contact sheet.
+
+The sheet has one row per image or series and one column per explainer. Of texts it has one line per explainer.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,11 @@ from harness.jobs.recorders import RowRecorder
 from harness.results.disk import whole_file
 from harness.units import Units
 
-MOST_LINES = 240  # on a picture of texts; its page has those of all texts that maps are kept of
+MOST_LINES = 240  # of text on a picture; the HTML page has all texts whose maps are saved
 
 
 class Sheet:
-    """A recorder that passes everything on, and besides keeps maps on disk, so that a resumed run draws them all."""
+    """A recorder that passes all results on and saves maps on disk, so that a resumed run can draw all of them."""
 
     def __init__(self, plan: Plan, stage: Stage, recorder: RowRecorder) -> None:
         self.plan, self.stage, self.recorder = plan, stage, recorder
@@ -32,7 +34,7 @@ class Sheet:
         self.count = min(plan.runtime.sheet, stage.count) if self.drawn or modality == "table" else 0
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
-        """Keep the first samples' maps, each scaled to a largest magnitude of 1, in half precision."""
+        """Save the first samples' maps, each scaled to a largest magnitude of 1, in half precision."""
         self.recorder.explained(explainer, explained)
         if not self.count:
             return
@@ -43,18 +45,18 @@ class Sheet:
             np.save(file, (maps / scale).half().numpy(), allow_pickle=False)
 
     def index(self) -> None:
-        """Write beside the maps what they are of, for a report."""
+        """Write the index of the saved maps, for a report."""
         if self.count:
             paths = {each.label: self._path(each) for each in self.plan.explainers}
-            made = {name: path for name, path in paths.items() if path.is_file()}
-            write_index(self.plan, self.stage, self.count, made)
+            existing = {name: path for name, path in paths.items() if path.is_file()}
+            write_index(self.plan, self.stage, self.count, existing)
 
     def draw(self) -> Path | None:
-        """Draw the sheet of all the plan's explainers; gives its path, or None where there is nothing to draw."""
+        """Draw the sheet of all the plan's explainers and return its path; None if there is nothing to draw."""
         if not self.count or not self.drawn:
             return None
         path = self.plan.directory / f"{self.plan.name}.png"
-        said = {
+        labels = {
             "captions": self._captions(),
             "signed": {e.label for e in self.plan.explainers if e.entry.signed},
             "controls": {e.label for e in self.plan.explainers if e.entry.control},
@@ -62,13 +64,13 @@ class Sheet:
         }
         maps = {e.label: self._maps(e) for e in self.plan.explainers}
         if self.stage.units.modality == "tokens":
-            self._draw_texts(path, maps, said)
+            self._draw_texts(path, maps, labels)
         else:
-            self._draw_images(path, maps, said)
+            self._draw_images(path, maps, labels)
         return path
 
-    def _draw_images(self, path: Path, maps: dict[str, np.ndarray | None], said: dict[str, Any]) -> None:
-        from harness.results.lines import drawings, stretched  # a run that draws nothing need not load what draws
+    def _draw_images(self, path: Path, maps: dict[str, np.ndarray | None], labels: dict[str, Any]) -> None:
+        from harness.results.lines import drawings, stretched  # imported here: most runs draw no series
         from harness.results.sheet import contact_sheet
 
         series = self.stage.units.modality == "series"
@@ -78,17 +80,17 @@ class Sheet:
         else:
             images = self._images()
         contact_sheet(
-            path, images, maps, **said, title=self.plan.title, subtitle=self._of_all(self.count), drawings=series
+            path, images, maps, **labels, title=self.plan.title, subtitle=self._of_all(self.count), drawings=series
         )
 
-    def _draw_texts(self, path: Path, maps: dict[str, np.ndarray | None], said: dict[str, Any]) -> None:
-        """A picture of the first texts, and beside it a page of all that maps are kept of."""
+    def _draw_texts(self, path: Path, maps: dict[str, np.ndarray | None], labels: dict[str, Any]) -> None:
+        """Draw a picture of the first texts, and an HTML page of all texts whose maps are saved."""
         from harness.results.sentences import passages, sentence_page, sentence_sheet
 
         tokens = [self.stage.model.wording.tokens(self.stage.data.inputs[index]) for index in range(self.count)]
-        found = passages(tokens, maps, **said)
-        few = found[: max(1, MOST_LINES // len(maps))]
-        sentence_page(path.with_suffix(".html"), found, title=self.plan.title, subtitle=self._of_all(len(found)))
+        texts = passages(tokens, maps, **labels)
+        few = texts[: max(1, MOST_LINES // len(maps))]
+        sentence_page(path.with_suffix(".html"), texts, title=self.plan.title, subtitle=self._of_all(len(texts)))
         sentence_sheet(path, few, title=self.plan.title, subtitle=self._of_all(len(few)))
 
     def _of_all(self, count: int) -> str:
@@ -99,15 +101,16 @@ class Sheet:
         return self.plan.directory / "maps" / f"{digest(canonical(identity))}.npy"
 
     def _maps(self, explainer: Chosen) -> np.ndarray | None:
-        """The maps kept of an explainer; None where there are none, or too few for this sheet."""
+        """The saved maps of an explainer; None if there are none, or too few for this sheet."""
         path = self._path(explainer)
         maps = np.load(path, allow_pickle=False).astype("float32") if path.is_file() else np.empty(0)
         return maps[: self.count] if len(maps) >= self.count else None
 
     def _reasons(self) -> dict[str, str]:
+        """Why there are no maps, for each explainer that failed or is not applicable."""
         rows = self.recorder.store.latest()
-        found = [(job.explainer.label, rows.get(job.cell, {})) for job in self.plan.jobs]
-        return {label: str(row.get("error")) for label, row in found if row.get("stage") == "explain"}
+        last_rows = [(job.explainer.label, rows.get(job.cell, {})) for job in self.plan.jobs]
+        return {label: str(row.get("error")) for label, row in last_rows if row.get("stage") == "explain"}
 
     def _images(self) -> np.ndarray:
         """The first samples as images in 0..1."""
@@ -129,7 +132,7 @@ class Sheet:
 
 
 def _reduced(stage: Stage, raw: Tensor) -> Tensor:
-    """Maps (N, *units), also where the protocol makes every channel a unit of its own."""
+    """Maps (N, *units) with one number per position, even if the protocol makes every channel a unit."""
     how = stage.protocol.reduction
     units = Units.of(stage.inputs(slice(0, 1)), stage.units.modality, columns=stage.data.columns)
     return units.reduce(raw, "sum" if how == "none" else how)

@@ -1,4 +1,4 @@
-"""What is asked for: a block's model, data, explainers, metrics and protocol, and the cells that follow."""
+"""The plan of a block: model, data, explainers, metrics and protocol from a configuration, and the block's cells."""
 
 import os
 import re
@@ -22,19 +22,19 @@ MOST_ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a block is run; none of it is part of a cell's identity.
+    """Settings of how a block is run; they are not part of a cell's identity.
 
     device       ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
-    chunk        model evaluations per forward pass; None to find the best by a short calibration
-    threads      of the CPU; None for the library's choice
-    lease        ``wait`` for a device that another run holds, or ``share`` it and give up timings
+    chunk        model evaluations per forward pass; None to choose it by a short calibration
+    threads      number of CPU threads; None for torch's default
+    lease        ``wait`` for a device that another run uses, or ``share`` it without valid timings
     warm_up      whether each explainer is called once before it is timed
-    retry        measure cells that failed twice once more
-    sheet        photos on the contact sheet; 0 for none
-    max_failed   failed cells that still count as success, for the exit status
-    runs         the folder in which runs lie
-    outputs      a folder for model outputs that no attribution decides, kept from run to run; None to keep none
-    quiet        say nothing but errors
+    retry        whether to measure cells again that have failed twice
+    sheet        number of samples on the contact sheet; 0 for no sheet
+    max_failed   number of failed cells up to which the exit status is success
+    runs         the folder of all runs
+    outputs      the folder of a cache of model outputs that do not depend on attributions; None for no cache
+    quiet        print errors only
     """
 
     device: str = "auto"
@@ -52,8 +52,8 @@ class Runtime:
     def __post_init__(self) -> None:
         for name, least in (("chunk", 1), ("threads", 1), ("sheet", 0), ("max_failed", 0)):
             value = getattr(self, name)
-            may_be_left = name in ("chunk", "threads") and value is None
-            if not may_be_left and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            optional = name in ("chunk", "threads") and value is None
+            if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise UserError(f"runtime.{name} is {value!r}, expected a whole number from {least}")
         for name in ("device", "lease", "runs"):
             if not isinstance(getattr(self, name), str):
@@ -62,14 +62,14 @@ class Runtime:
             raise UserError(f"runtime.outputs is {self.outputs!r}, expected a folder")
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Runtime":
+    def of(cls, values: Mapping[str, Any]) -> "Runtime":
         """Runtime settings from a mapping."""
-        return settings(cls, "runtime", given)
+        return settings(cls, "runtime", values)
 
 
 @dataclass
 class Plan:
-    """Everything one block needs to know before a model is loaded."""
+    """One block as it is configured, before a model is loaded."""
 
     model: Chosen
     dataset: Chosen
@@ -81,7 +81,7 @@ class Plan:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Plan":
-        """A plan from a plain nested mapping, as Hydra composes it; every mistake in it is one line."""
+        """A plan from a plain nested mapping, as Hydra composes it; UserError for a mistake in it."""
         for name in config:
             if name not in SECTIONS:
                 raise unknown("section of the configuration", name, SECTIONS)
@@ -100,22 +100,22 @@ class Plan:
 
     @property
     def directory(self) -> Path:
-        """Where the run lands."""
+        """The run directory."""
         return Path(os.path.expanduser(self.runtime.runs)) / self.run
 
     @property
     def title(self) -> str:
-        """The block in a few words."""
+        """The block's title: model and data set."""
         return f"{self.model.label} on {self.dataset.label}"
 
     @property
     def name(self) -> str:
-        """The block as a part of file names."""
+        """The block's name in file names."""
         protocol = "" if self.protocol == Protocol() else "-" + digest(canonical(vars(self.protocol)))[:6]
         return re.sub(r"[^\w.=+-]+", "_", f"{self.model.label}-{self.dataset.label}")[:120] + protocol
 
     def identity(self, explainer: Chosen, metric: Chosen) -> dict[str, Any]:
-        """Everything that decides the numbers of a cell."""
+        """All settings that the numbers of a cell depend on."""
         return {
             "model": self.model.identity,
             "dataset": self.dataset.identity,
@@ -130,13 +130,15 @@ class Plan:
         return [Job(e, m, cell_id(self.identity(e, m))) for e in self.explainers for m in self.metrics]
 
     def stick(self, metric: Chosen) -> str:
-        """The code version of the measurement: of metric, data set with the files it names, and what makes scores."""
+        """The code version of the measurement with a metric.
+
+        It is a fingerprint of the metric, of the data set with its files, and of the modules that compute scores.
+        """
         code = code_of(metric.entry.function, self.dataset.entry.function)
         return digest(measuring_code(), code, str(metric.entry.version), self._data_files)
 
     def subject_code(self, explainer: Chosen) -> str:
-        """Fingerprint of what is measured, as far as it is known before loading: code of explainer and model, and the
-        files they name."""
+        """Fingerprint of the code of explainer and model and of the files that they name, without the weights."""
         code = code_of(explainer.entry.function, *self.model.functions)
         return digest(code, self._model_files, self._explainer_files[explainer])
 
@@ -153,7 +155,10 @@ class Plan:
         return files_of(self.model.options)
 
     def state(self, job: Job, row: Mapping[str, Any] | None, weights: str | None = None) -> str:
-        """``new``, ``done``, ``stale``, ``retry``, ``failed`` or ``not_applicable``, from the cell's last row."""
+        """``new``, ``done``, ``stale``, ``retry``, ``failed`` or ``not_applicable``, from the cell's last row.
+
+        ``weights`` is the fingerprint of the loaded weights; None if the model is not loaded.
+        """
         if row is None:
             return "new"
         code, _, row_weights = str(row.get("subject") or "").partition("-")
@@ -169,7 +174,7 @@ class Plan:
         return "retry" if again else "failed"
 
     def pending(self, rows: Mapping[str, Mapping[str, Any]], weights: str | None = None) -> list[Job]:
-        """The cells that have to be measured, given each cell's last row."""
+        """The cells to measure, from each cell's last row."""
         return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in ("new", "stale", "retry")]
 
 

@@ -1,4 +1,4 @@
-"""Does one block of a run: what is pending is measured, everything else is left as it is."""
+"""Runs one block: measures its pending cells into the run directory and leaves its other cells as they are."""
 
 import json
 import traceback
@@ -26,10 +26,10 @@ from harness.sources import LoadedModel
 
 
 def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
-    """Measure the pending cells of a plan into its run directory; counts of ok, failed and not applicable cells now
-    there.
+    """Measure the pending cells of a plan into its run directory; returns the numbers of cells by status.
 
-    Nothing is loaded if nothing is pending. A cell that was finished stays; the same plan resumes after any end.
+    The statuses are ``ok``, ``failed`` and ``not_applicable``. No model is loaded if no cell is pending. Finished cells
+    stay as they are, so that an interrupted run is resumed by running the same plan again.
     """
     progress = progress or Progress(plan.runtime.quiet)
     store = Store(plan.directory)
@@ -53,7 +53,7 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
 
 
 def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.device, alone: bool) -> None:
-    rows = finished_rows(store)  # again: another run may have finished cells while this one waited for the device
+    rows = finished_rows(store)  # read again: another run may have finished cells during the wait
     recorder = RowRecorder(plan, store, rows, progress)
     progress.loading(plan.title, device)
     try:
@@ -63,7 +63,7 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
         if plan.runtime.outputs:
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.output_cache = OutputCache.of(plan.runtime.outputs, model)
-    except Exception as error:  # a block that cannot start says so in every one of its cells
+    except Exception as error:  # the rows of all cells say why the block could not start
         _fail_all(plan, recorder, error)
         if isinstance(error, NotApplicable):
             progress.say(f"{plan.title}: not applicable: {error}")
@@ -78,7 +78,7 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
     try:
         sheet.index()
         path = sheet.draw()
-    except (UserError, OSError) as error:  # the scores are on disk: a missing picture takes nothing from them
+    except (UserError, OSError) as error:  # the scores are saved: a missing picture is no failure of the run
         progress.say(f"no contact sheet: {one_line(error)}")
     else:
         if path is not None:
@@ -86,13 +86,13 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
 
 
 def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
-    """The last row of each cell; a cell whose scores have been deleted has none."""
-    there = {path.stem for path in (store.directory / "scores").glob("*.parquet")}
-    return {cell: row for cell, row in store.latest().items() if row.get("status") != "ok" or cell in there}
+    """The last row of each cell; a cell whose scores have been deleted is left out."""
+    scored = {path.stem for path in (store.directory / "scores").glob("*.parquet")}
+    return {cell: row for cell, row in store.latest().items() if row.get("status") != "ok" or cell in scored}
 
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:
-    """The plan's model and data on the device."""
+    """Load the plan's model and data onto the device."""
     model = plan.model.make()
     model = model if isinstance(model, LoadedModel) else LoadedModel(model)
     data = plan.dataset.make()
@@ -102,12 +102,12 @@ def load_stage(plan: Plan, device: torch.device) -> Stage:
 def _fail_all(plan: Plan, recorder: RowRecorder, error: Exception) -> None:
     status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
     for job in plan.pending(recorder.before):
-        if recorder.before.get(job.cell, {}).get("status") != "ok":  # an older score stays, stale as it is
+        if recorder.before.get(job.cell, {}).get("status") != "ok":  # an older score stays, although it is stale
             recorder.failed(job, status, "load", error, traceback.format_exc())
 
 
 def _tune(plan: Plan, stage: Stage, store: Store) -> None:
-    """Calibrate once per run for this model, input and device; a resumed run scores with the same variant and chunk."""
+    """Calibrate once per run for this model, input and device; a resumed run uses the same variant and chunk."""
     if plan.runtime.chunk:
         return
     inputs = stage.first()
@@ -123,7 +123,7 @@ def _tune(plan: Plan, stage: Stage, store: Store) -> None:
 
 
 def _read_calibration(path: Path) -> dict[str, Any] | None:
-    """An earlier calibration, or None where there is none that can be read: then it is done again."""
+    """An earlier calibration; None if the file does not exist or cannot be read."""
     try:
         known = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,5 +1,6 @@
-"""What a removed unit becomes, and which units go together: plain tensors and units in and out.
+"""Removal of units: what replaces a removed unit, and which units are removed together.
 
-A baseline is a tensor that takes the place of what is removed; an in-filling computes it from the units that are left;
-segments name sets of units that leave together. Nothing here knows a model, an explainer or a metric.
+A baseline is a tensor that replaces what is removed. An in-filling computes the replacement from the units that remain.
+Segments are sets of units that are removed together. This package uses tensors and units only, and no model, explainer
+or metric.
 """

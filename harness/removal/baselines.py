@@ -1,8 +1,8 @@
-"""What a removed unit becomes: named baselines, each in the model's own input space (after normalisation).
+"""Named baselines, the values that replace removed units, in the model's input space (after normalisation).
 
-A baseline maps inputs to tensors of the inputs' shape. Those that draw (``uniform_noise``, ``gaussian_noise``,
-``train_sample``) draw from (seed, sample, draw number), so that every explainer and metric meets the same ones.
-Those that fill in from the units that are left (``noisy_linear``, ``inpaint``, ``vae``, ``drop``) are in
+A baseline maps inputs to tensors of the inputs' shape. Random baselines (``uniform_noise``, ``gaussian_noise``,
+``train_sample``) depend on seed, sample and draw number, so that all explainers and metrics get the same ones.
+Baselines that depend on the remaining units (``noisy_linear``, ``inpaint``, ``vae``, ``drop``) are in
 ``harness.removal.infilling``.
 """
 
@@ -27,16 +27,16 @@ BASELINES: dict[str, Callable[[Originals, int], Tensor]] = {}
 def make_baseline(originals: Originals, chosen: str | Tensor, draw: int = 0) -> Tensor:
     """The baseline (N, ...) of ``originals``: a name of BASELINES, or a tensor of one input's shape."""
     if isinstance(chosen, Tensor):
-        return _given(originals, chosen)
+        return _fixed_baseline(originals, chosen)
     if is_infilling(chosen):
         raise NotApplicable(f"baseline {chosen} fills in from what is left; one fixed input is needed")
     if chosen not in BASELINES:
         raise unknown("baseline", chosen, (*BASELINES, *INFILLINGS))
-    return BASELINES[chosen](originals.joint(), draw)  # per channel, also where every channel is a unit of its own
+    return BASELINES[chosen](originals.joint(), draw)  # per channel, even if every channel is a unit
 
 
 def is_random(chosen: str | Tensor) -> bool:
-    """Whether another draw of this baseline, or of this way of filling in, is another tensor."""
+    """Whether this baseline or in-filling is random, so that another draw gives other values."""
     return isinstance(chosen, str) and chosen in ("uniform_noise", "gaussian_noise", "train_sample", *DRAWING)
 
 
@@ -45,7 +45,7 @@ def _baseline(function: Callable) -> Callable:
     return function
 
 
-def _given(originals: Originals, baseline: Tensor) -> Tensor:
+def _fixed_baseline(originals: Originals, baseline: Tensor) -> Tensor:
     inputs = originals.inputs
     if baseline.shape not in (inputs.shape[1:], torch.Size([])):
         raise UserError(f"baseline has shape {tuple(baseline.shape)}, expected one input's {tuple(inputs.shape[1:])}")
@@ -60,7 +60,7 @@ def zero(originals: Originals, draw: int) -> Tensor:
 
 @_baseline
 def black(originals: Originals, draw: int) -> Tensor:
-    """The lowest value an image can have, per channel, in the model's input space: needs the data's declared range."""
+    """The lowest possible value of an image, per channel, in the model's input space; needs a declared value range."""
     originals.need("image")
     if originals.value_range is None:
         raise NotApplicable("black is the lowest value of the data's range, which is not declared (give value_range=)")
@@ -69,7 +69,7 @@ def black(originals: Originals, draw: int) -> Tensor:
 
 @_baseline
 def mean(originals: Originals, draw: int) -> Tensor:
-    """The input's own mean over its units, per channel; on tables, where that has no meaning, the training mean."""
+    """The input's mean over its units, per channel; for tables, where this has no meaning, the training mean."""
     axis = originals.units.channel_axis
     if originals.units.modality == "table":
         return train_mean(originals, draw)
@@ -80,7 +80,7 @@ def mean(originals: Originals, draw: int) -> Tensor:
 @_baseline
 def train_mean(originals: Originals, draw: int) -> Tensor:
     """The mean of the training inputs: per channel for images, series and tokens, per column for tables."""
-    train = _train(originals).to(originals.inputs)
+    train = _training_inputs(originals).to(originals.inputs)
     axis = originals.units.channel_axis
     over = [a for a in range(1, train.dim()) if a != axis] if originals.units.modality != "table" else []
     return train.mean([0, *over], keepdim=True).expand_as(originals.inputs)
@@ -88,7 +88,7 @@ def train_mean(originals: Originals, draw: int) -> Tensor:
 
 @_baseline
 def blur(originals: Originals, draw: int) -> Tensor:
-    """The image blurred as RISE does it (1806.07421): 11 x 11 kernel of sigma 5, zero padding; less on small images."""
+    """The image blurred as in RISE (1806.07421): 11 x 11 kernel of sigma 5, zero padding; less for small images."""
     inputs = originals.inputs
     if originals.units.modality != "image":
         raise NotApplicable(f"the blur baseline needs images, not {originals.units.modality} inputs")
@@ -99,7 +99,7 @@ def blur(originals: Originals, draw: int) -> Tensor:
 
 @_baseline
 def uniform_noise(originals: Originals, draw: int) -> Tensor:
-    """Uniform noise over the data's range of values, a new one for every sample and draw."""
+    """Uniform noise over the data's range of values, different for every sample and draw."""
     low, high = originals.input_range()
     noise = uniform(originals.stream(f"uniform baseline {draw}"), *originals.inputs.shape[1:])
     return (low + (high - low) * noise).to(originals.inputs)
@@ -107,9 +107,9 @@ def uniform_noise(originals: Originals, draw: int) -> Tensor:
 
 @_baseline
 def gaussian_noise(originals: Originals, draw: int) -> Tensor:
-    """Gaussian noise with each channel's mean and standard deviation in the input (per column of the training data)."""
+    """Gaussian noise with each channel's mean and standard deviation in the input (tables: of each training column)."""
     table = originals.units.modality == "table"
-    source = _train(originals).to(originals.inputs) if table else originals.inputs
+    source = _training_inputs(originals).to(originals.inputs) if table else originals.inputs
     over = 0 if table else [a for a in range(1, source.dim()) if a != originals.units.channel_axis]
     centre, spread = source.mean(over, keepdim=True), source.std(over, keepdim=True, correction=0)
     noise = normal(originals.stream(f"gaussian baseline {draw}"), *originals.inputs.shape[1:])
@@ -118,25 +118,25 @@ def gaussian_noise(originals: Originals, draw: int) -> Tensor:
 
 @_baseline
 def train_sample(originals: Originals, draw: int) -> Tensor:
-    """A training input drawn for every sample and draw (the marginal distribution of each unit)."""
-    train = _train(originals)
+    """A random training input for every sample and draw (the marginal distribution of each unit)."""
+    train = _training_inputs(originals)
     drawn = integers(originals.stream(f"train_sample baseline {draw}"), len(train), 1)[:, 0]
     return train[drawn.to(train.device)].to(originals.inputs)
 
 
 @_baseline
 def pad(originals: Originals, draw: int) -> Tensor:
-    """Padding in the place of a token, as the model's texts end with it; what is left stays where it is."""
+    """The model's padding token in place of a removed token; other tokens stay at their positions."""
     return filler(originals, "pad").expand_as(originals.inputs)
 
 
 @_baseline
 def mask(originals: Originals, draw: int) -> Tensor:
-    """The model's mask token in the place of a token, or, where it was trained with none, its unknown word."""
+    """The model's mask token in place of a removed token or, if the model has none, its token for unknown words."""
     return filler(originals, "mask").expand_as(originals.inputs)
 
 
-def _train(originals: Originals) -> Tensor:
+def _training_inputs(originals: Originals) -> Tensor:
     if originals.train is None:
         raise NotApplicable("this baseline needs training inputs; the data has none (give train=)")
     return originals.train
@@ -144,7 +144,7 @@ def _train(originals: Originals) -> Tensor:
 
 @lru_cache
 def _blur_kernel(radius: int) -> Tensor:
-    """A delta filtered as in RISE's released code, whose kernel reflects at its edges."""
+    """The blur kernel of RISE's released code: a filtered unit impulse, reflected at its edges."""
     delta = np.zeros((2 * radius + 1,) * 2)
     delta[radius, radius] = 1
     return torch.from_numpy(gaussian_filter(delta, radius)).float()

@@ -9,25 +9,26 @@ from torch import Tensor
 from harness.errors import UserError
 from harness.removal.originals import Originals
 
-RADIUS = 3  # pixels around each removed one that it is made of
-SCALE = 255.0  # OpenCV's formula adds terms of the order of 1 to values, which it expects to lie in 0 .. 255
+RADIUS = 3  # in pixels, of the neighbourhood that a removed pixel is computed from
+SCALE = 255.0  # OpenCV expects values in 0 .. 255, because its formula adds terms of order 1 to them
 
 
 def inpaint(originals: Originals, sample: Tensor, kept: Tensor, draw: int) -> Tensor:
-    """Inputs (rows, C, H, W) of the samples numbered ``sample`` with removed pixels filled in from the hole's rim on.
+    """Inputs (rows, C, H, W) of the samples with indices ``sample``, with removed pixels filled in from their border.
 
-    In the model's input space, every channel by itself with the range of its kept pixels for 0 .. 255, on the CPU. A
-    channel of which nothing is left becomes the input's own mean. NotApplicable to what is no image.
+    It works in the model's input space, on the CPU and on each channel separately; the range of the kept pixels is
+    scaled to 0 .. 255. A channel without any kept pixel is filled with the input's mean. Raises NotApplicable for
+    inputs that are not images.
     """
     originals.need("image")
     inputs = originals.inputs[sample]
     planes, masks = inputs.flatten(0, 1).float().cpu().numpy(), (~kept).expand_as(inputs).flatten(0, 1).cpu().numpy()
     library = _opencv()
-    filled = np.stack([_filled(library, plane, removed) for plane, removed in zip(planes, masks, strict=True)])
-    return torch.from_numpy(filled).view(inputs.shape).to(inputs)
+    channels = [_inpainted_channel(library, plane, removed) for plane, removed in zip(planes, masks, strict=True)]
+    return torch.from_numpy(np.stack(channels)).view(inputs.shape).to(inputs)
 
 
-def _filled(library: ModuleType, plane: np.ndarray, removed: np.ndarray) -> np.ndarray:
+def _inpainted_channel(library: ModuleType, plane: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """One channel (H, W) with the removed pixels filled in."""
     if removed.all():
         return np.full_like(plane, plane.mean())

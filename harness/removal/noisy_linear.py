@@ -1,11 +1,13 @@
 """Noisy linear in-filling: removed pixels become means of their neighbours (ROAD: Rong et al. 2022, 2202.00449).
 
-For every removed pixel i the sum over its eight neighbours of w (z_j - z_i) is 0, with w = 1/6 for direct and 1/12 for
-diagonal neighbours and none beyond the border. The matrix is symmetric and positive definite as soon as one pixel is
-kept, so the system is solved by conjugate gradients, for all rows and channels at once and on their device, until the
-residual is ``TOLERANCE`` of the right-hand side. The preconditioner is one cycle of multigrid. A coarse cell holds the
-removed pixels of a 2 x 2 block: what ties it to kept pixels is the sum over them, what ties it to other cells half the
-sum, since differences of neighbouring cells span two pixels. So some ten iterations do, however large the holes are.
+For every removed pixel i, the sum over its eight neighbours j of w (z_j - z_i) is 0, with w = 1/6 for direct and 1/12
+for diagonal neighbours; there are no neighbours beyond the border. The matrix is symmetric, and positive definite if at
+least one pixel is kept. So the system is solved by conjugate gradients, for all rows and channels at once and on their
+device, until the norm of the residual is ``TOLERANCE`` times that of the right-hand side.
+
+The preconditioner is one multigrid cycle. A coarse cell stands for the removed pixels of a 2 x 2 block. Its weight to
+kept pixels is the sum of their weights. Its weight to another cell is half the sum of their weights, because the
+difference of neighbouring cells spans two pixels. About ten iterations are enough for holes of any size.
 """
 
 from collections.abc import Callable
@@ -19,39 +21,39 @@ from harness.randomness import normal
 from harness.removal.originals import Originals
 
 NOISE = 0.01
-TOLERANCE = 1e-6  # of the residual's norm in that of the right-hand side, per row and channel
+TOLERANCE = 1e-6  # norm of the residual relative to that of the right-hand side, per row and channel
 MOST_ITERATIONS = 300
-DAMPING = 0.85  # of the Jacobi steps before and after the coarse correction
+DAMPING = 0.85  # factor of the Jacobi steps before and after the coarse correction
 ITSELF = 4  # weight of a pixel in its own neighbourhood, see ``_neighbours``
-COARSEST = 64  # cells at which a level is solved directly
-# Numbers worked on at once: what fits a processor's cache, or keeps a GPU busy.
-CHUNK = {"cpu": 2**17, "other": 2**25}
+COARSEST = 64  # number of cells up to which a level is solved directly
+# Numbers that are processed at once: as many as fit a CPU's cache, or enough to keep a GPU busy.
+NUMBERS_AT_ONCE = {"cpu": 2**17, "other": 2**25}
 
 
 def noisy_linear(originals: Originals, sample: Tensor, kept: Tensor, draw: int, noise: float = NOISE) -> Tensor:
-    """Inputs (rows, C, H, W) of the samples numbered ``sample`` with removed pixels filled in, plus Gaussian noise.
+    """Inputs (rows, C, H, W) of the samples with indices ``sample``; removed pixels are filled in, plus Gaussian noise.
 
-    In the model's input space, where ``noise`` is the noise's standard deviation. The noise belongs to the sample, the
-    place and ``draw``, so that all masks of a sample meet the same. Where nothing is left of a channel, it becomes the
-    input's own mean. NotApplicable to what is no image.
+    It works in the model's input space; ``noise`` is the standard deviation there. The noise depends on the sample, the
+    pixel and ``draw``, and not on the mask. A channel without any kept pixel is filled with the input's mean. Raises
+    NotApplicable for inputs that are not images.
     """
     originals.need("image")
     inputs = originals.inputs[sample]
     filled = fill_linearly(inputs, ~kept.expand(-1, inputs.shape[1] if kept.shape[1] > 1 else 1, -1, -1))
-    return torch.where(kept, inputs, filled + noise * _noise(originals, draw)[sample]) if noise else filled
+    return torch.where(kept, inputs, filled + noise * _noise_of_samples(originals, draw)[sample]) if noise else filled
 
 
 def fill_linearly(images: Tensor, removed: Tensor) -> Tensor:
-    """Images (N, C, H, W) with what is ``removed`` (N, 1 or C, H, W), bool, filled in: the solution without noise."""
+    """Images (N, C, H, W) filled in without noise where ``removed`` (N, 1 or C, H, W), bool, is True."""
     size = images.shape[2:]
     masks = removed.reshape(-1, 1, *size)
     values = images.to(torch.promote_types(images.dtype, torch.float32)).reshape(len(masks), -1, *size)
-    rows = max(1, CHUNK["cpu" if images.device.type == "cpu" else "other"] // values[0].numel())
+    rows = max(1, NUMBERS_AT_ONCE["cpu" if images.device.type == "cpu" else "other"] // values[0].numel())
     filled = [_fill(some, where) for some, where in zip(values.split(rows), masks.split(rows), strict=True)]
     return torch.where(removed, torch.cat(filled).view_as(images).to(images.dtype), images)
 
 
-def _noise(originals: Originals, draw: int) -> Tensor:
+def _noise_of_samples(originals: Originals, draw: int) -> Tensor:
     key = ("noisy linear", draw)
     if key not in originals.scratch:
         stream = originals.stream(f"noisy linear {draw}")
@@ -60,32 +62,32 @@ def _noise(originals: Originals, draw: int) -> Tensor:
 
 
 def _fill(values: Tensor, removed: Tensor) -> Tensor:
-    """Values (S, V, H, W) filled in; systems with nothing to go by become their own mean."""
+    """Values (S, V, H, W) filled in where ``removed`` (S, 1, H, W); without any kept pixel, their mean."""
     gone = removed.flatten(1).all(1).view(-1, 1, 1, 1)
     unknown = (removed & ~gone).to(values.dtype)
     known = 1 - unknown
-    # The equations hold for values less any constant; around the mean of what is known, 0 is a good first guess.
+    # A constant can be subtracted from all values. After subtracting the mean of known values, 0 is a good first guess.
     centre = (values * known).sum((-2, -1), keepdim=True) / known.sum((-2, -1), keepdim=True)
-    given = (values - centre) * known
-    return torch.where(gone, centre, given + _solve(given, unknown) + centre)
+    known_values = (values - centre) * known
+    return torch.where(gone, centre, known_values + _solve(known_values, unknown) + centre)
 
 
-def _solve(given: Tensor, unknown: Tensor) -> Tensor:
+def _solve(known_values: Tensor, unknown: Tensor) -> Tensor:
     """The unknown values (S, V, H, W), 0 elsewhere, by preconditioned conjugate gradients."""
     system = _System.of(unknown)
-    residual = _neighbours(given) * unknown
+    residual = _neighbours(known_values) * unknown
     goal = TOLERANCE * residual.flatten(2).norm(dim=2)[..., None, None]
-    solution, direction, before = torch.zeros_like(given), None, None
+    solution, direction, before = torch.zeros_like(known_values), None, None
     for _ in range(MOST_ITERATIONS):
-        # A system that has converged stands still, so that it does not depend on its company.
+        # A system that has converged is not changed any more, so that its result does not depend on the other systems.
         open_ = residual.flatten(2).norm(dim=2)[..., None, None] > goal
         if not open_.any():
             return solution
         step = system.precondition(residual)
         now = _dot(residual, step)
-        direction = step if direction is None else step.addcmul_(direction, _ratio(now, before, open_))
+        direction = step if direction is None else step.addcmul_(direction, _ratio_where(now, before, open_))
         image = system.apply(direction)
-        length = _ratio(now, _dot(direction, image), open_)
+        length = _ratio_where(now, _dot(direction, image), open_)
         solution.addcmul_(direction, length)
         residual.addcmul_(image, length, value=-1)
         before = now
@@ -96,12 +98,12 @@ def _dot(first: Tensor, second: Tensor) -> Tensor:
     return (first * second).sum((-2, -1), keepdim=True)
 
 
-def _ratio(above: Tensor, below: Tensor, where: Tensor) -> Tensor:
+def _ratio_where(above: Tensor, below: Tensor, where: Tensor) -> Tensor:
     return torch.where(where, above / below, 0)
 
 
 def _neighbours(values: Tensor) -> Tensor:
-    """Twelve times the weighted sum over each pixel's neighbours, plus ``ITSELF`` times the pixel, which drops out."""
+    """12 times the weighted sum over each pixel's neighbours, plus ``ITSELF`` times the pixel, which cancels out."""
     down = 2 * values
     down[..., 1:, :] += values[..., :-1, :]
     down[..., :-1, :] += values[..., 1:, :]
@@ -113,10 +115,10 @@ def _neighbours(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _System:
-    """The equations of the unknown pixels times twelve, with the coarser systems that precondition them.
+    """The equations of the unknown pixels, multiplied by twelve, with the coarser systems that precondition them.
 
-    weights   sum of the weights of each pixel's neighbours and of itself (1, 1, H, W)
-    unknown   (S, 1, H, W), 1 or 0
+    weights   (1, 1, H, W) sum of the weights of each pixel's neighbours and of itself
+    unknown   (S, 1, H, W) 1 or 0
     """
 
     weights: Tensor
@@ -138,11 +140,14 @@ class _System:
 
 @dataclass(frozen=True)
 class _Level:
-    """A coarser system: ``ties`` to the cells east, south, south-east and south-west, and the rest.
+    """A coarser system of cells.
 
-    diagonal   (S, 1, h, w), the sum of a cell's ties and of its ties to what is known; 0 where nothing is unknown
-    inverse    (S, n, n) of the whole matrix on the coarsest level, else None
-    coarse     the next level, else None
+    ties       weights (S, 1, h, w) between a cell and its neighbours east, south, south-east and south-west
+    diagonal   (S, 1, h, w) sum of a cell's weights to other cells and to known pixels; 0 without unknown pixels
+    present    (S, 1, h, w) 1 for cells with unknown pixels, else 0
+    damped     (S, 1, h, w) factor of a Jacobi step
+    inverse    (S, n, n) inverse of the matrix on the coarsest level, else None
+    coarse     the next coarser level, or None
     """
 
     ties: tuple[Tensor, Tensor, Tensor, Tensor]
@@ -154,7 +159,7 @@ class _Level:
 
     @classmethod
     def of(cls, ties: tuple[Tensor, ...], anchored: Tensor) -> "_Level":
-        """The level with these ties, ``anchored`` (S, 1, h, w) to what is known, and all coarser ones."""
+        """The level with these ties and all coarser ones; ``anchored`` (S, 1, h, w) are weights to known pixels."""
         diagonal = anchored + _tied(ties, torch.ones_like(anchored))
         present = (diagonal > 0).to(diagonal.dtype)
         damped = DAMPING * present / torch.where(diagonal > 0, diagonal, 1)
@@ -166,7 +171,7 @@ class _Level:
         return (self.diagonal * values).sub_(_tied(self.ties, values))
 
     def solve(self, right: Tensor) -> Tensor:
-        """About the solution for a right-hand side (S, V, h, w)."""
+        """The approximate solution for a right-hand side (S, V, h, w)."""
         if self.inverse is not None:
             return (right.flatten(2) @ self.inverse).view_as(right)
         return _cycle(right, self.damped, self.present, self.apply, self.coarse)
@@ -176,26 +181,26 @@ def _cycle(right: Tensor, damped: Tensor, present: Tensor, apply: Callable[[Tens
     """One symmetric multigrid cycle: a Jacobi step, the coarse correction, a Jacobi step."""
     values = damped * right
     error = coarse.solve(_pooled(apply(values).neg_().add_(right)))
-    values.addcmul_(_spread(error, right.shape), present)
+    values.addcmul_(_to_blocks(error, right.shape), present)
     return values.addcmul_(damped, apply(values).neg_().add_(right))
 
 
 def _pooled(values: Tensor) -> Tensor:
-    """Sums over 2 x 2 blocks; the last row and column may stand alone."""
+    """Sums over 2 x 2 blocks; blocks at the last row and column may be smaller."""
     if values.shape[-1] % 2 or values.shape[-2] % 2:
         values = F.pad(values, (0, values.shape[-1] % 2, 0, values.shape[-2] % 2))
     pairs = values[..., 0::2, :] + values[..., 1::2, :]
     return pairs[..., 0::2] + pairs[..., 1::2]
 
 
-def _spread(values: Tensor, shape: torch.Size) -> Tensor:
-    """Each value given to its 2 x 2 block."""
+def _to_blocks(values: Tensor, shape: torch.Size) -> Tensor:
+    """Each value repeated over its 2 x 2 block."""
     wide = values.repeat_interleave(2, -1).unsqueeze(-2).expand(*values.shape[:-1], 2, -1).flatten(-3, -2)
     return wide[..., : shape[-2], : shape[-1]]
 
 
 def _finest(unknown: Tensor) -> _Level:
-    """The level of single pixels, merged once: its own equations have constant weights and are done without it."""
+    """The finest level, of 2 x 2 blocks; the equations of single pixels are in ``_System``."""
     known = 1 - unknown
     east, south, south_east, south_west = (torch.zeros_like(unknown) for _ in range(4))
     east[..., :-1] = 2 * unknown[..., :-1] * unknown[..., 1:]
@@ -206,7 +211,7 @@ def _finest(unknown: Tensor) -> _Level:
 
 
 def _merged(ties: tuple[Tensor, ...], anchored: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Ties and anchors of the cells of 2 x 2 blocks."""
+    """Ties, and weights to known pixels, of the cells that stand for 2 x 2 blocks."""
     height, width = anchored.shape[-2:]
     rows, columns = (height + 1) // 2, (width + 1) // 2
     east, south, south_east, south_west = (
@@ -223,7 +228,7 @@ def _merged(ties: tuple[Tensor, ...], anchored: Tensor) -> tuple[tuple[Tensor, .
 
 
 def _tied(ties: tuple[Tensor, ...], values: Tensor) -> Tensor:
-    """The sum over each cell's neighbours of tie times value."""
+    """The sum of tie times value over each cell's neighbours."""
     east, south, south_east, south_west = ties
     result = torch.zeros_like(values)
     result[..., :-1].addcmul_(east[..., :-1], values[..., 1:])
@@ -238,7 +243,7 @@ def _tied(ties: tuple[Tensor, ...], values: Tensor) -> Tensor:
 
 
 def _inverse(ties: tuple[Tensor, ...], diagonal: Tensor) -> Tensor:
-    """The inverse (S, n, n) of a level's matrix, with 1 for cells that are not there."""
+    """The inverse (S, n, n) of a level's matrix, with 1 on the diagonal for cells without unknown pixels."""
     count, _, *size = diagonal.shape
     cells = torch.eye(diagonal[0].numel(), dtype=diagonal.dtype, device=diagonal.device).view(-1, *size)
     matrix = torch.where(diagonal > 0, diagonal, 1) * cells - _tied(ties, cells.expand(count, -1, *size))

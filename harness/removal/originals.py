@@ -1,4 +1,4 @@
-"""The inputs that units are removed from, with what a removed unit may become."""
+"""The inputs that units are removed from, with everything that baselines and segments need."""
 
 from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
@@ -14,17 +14,17 @@ from harness.units import Units
 
 @dataclass
 class Originals:
-    """Inputs (N, ...) before anything is removed from them; ``harness.samples.Samples`` adds a model and targets.
+    """Inputs (N, ...) before anything is removed; ``harness.samples.Samples`` adds a model and targets.
 
-    units           what is removed together
-    seed            of every random draw
+    units           the units of the inputs
+    seed            seed of all random draws
     keys            (N,) int64, the key of each sample's random numbers; by default a hash of its content
     train           training inputs (R, ...) for baselines and background sets, or None
     value_range     lowest and highest value an input can have, per channel or overall, or None
-    given_segments  (N, *units) int64, segments that came with the data, or None
-    fillers         what a removed token can become where the model has such tokens: name -> (D,), or None
+    given_segments  (N, *units) int64, the data's own segments, or None
+    fillers         embeddings that can replace a removed token: name -> (D,), or None
     block           results shared by all samples of the block
-    scratch         results for these samples, remembered as long as this object lives
+    scratch         results for these samples, stored as long as this object exists
     """
 
     inputs: Tensor
@@ -46,10 +46,10 @@ class Originals:
         return len(self.inputs)
 
     def for_block(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The result of ``compute``, made once for all samples of the block, of which these may be only some.
+        """The result of ``compute()``, called once per block, whichever of the block's samples these are.
 
-        It must depend on nothing but the block's data and its model as it was loaded: on no sample, and not on weights
-        that a metric changes for a while.
+        The result may depend on the block's data and on the model as it was loaded. It must not depend on these samples
+        or on weights that a metric changes for a while.
         """
         if key not in self.block:
             self.block[key] = compute()
@@ -60,9 +60,9 @@ class Originals:
         return stream(self.keys, self.seed, use)
 
     def input_range(self) -> tuple[Tensor, Tensor]:
-        """Lowest and highest value of the data, broadcastable to inputs.
+        """Lowest and highest value of the data, in a shape that broadcasts to inputs.
 
-        As declared; else, for tables, the training data's per column; else each sample's own.
+        It is the declared range; without one, the range of each training column for tables, and else of each sample.
         """
         if self.value_range is not None:
             return tuple(self._bound(torch.as_tensor(bound).to(self.inputs)) for bound in self.value_range)
@@ -73,8 +73,7 @@ class Originals:
         return flat.amin(1).view(shape), flat.amax(1).view(shape)
 
     def _bound(self, bound: Tensor) -> Tensor:
-        """A bound of the value range so that it broadcasts to inputs: one number, one per channel, or an input's
-        shape."""
+        """A bound of the value range (a number, one per channel, or in an input's shape), broadcast to inputs."""
         axis, shape = Units.of(self.inputs, self.units.modality).channel_axis, self.inputs.shape[1:]
         if bound.dim() == 1 and axis is not None and len(bound) == shape[axis - 1]:
             return bound.view([-1 if place == axis else 1 for place in range(1, self.inputs.dim())])
@@ -87,8 +86,7 @@ class Originals:
         return bound
 
     def joint(self) -> "Originals":
-        """The same inputs with the channels of a unit taken together, also where the protocol makes each one a
-        unit."""
+        """The same inputs with all channels of a position in one unit, even if the protocol makes each one a unit."""
         units = Units.of(self.inputs, self.units.modality, columns=self.units.columns)
         return self if units == self.units else replace(self, units=units, scratch={})
 

@@ -1,9 +1,12 @@
-"""Segments: sets of units that are removed or scored together, named by a short text.
+"""Segments: sets of units that are removed or scored together, specified by a short text.
 
-``unit`` every unit by itself; ``grid:7`` a 7 x 7 grid (7 windows on a sequence); ``patch:16`` squares of 16 units
-(windows of 16); ``slic:100`` about 100 superpixels (Achanta et al. 2012, on the values the model sees, scaled to the
-data's range); ``given`` those handed in; ``auto`` a text's words where they are given, else units where there are at
-most 64, else ``grid:7``; ``few`` units where there are at most 12, else ``grid:3`` (``grid:12`` on a sequence).
+- ``unit``: every unit is a segment
+- ``grid:7``: a 7 x 7 grid; for a sequence, 7 windows
+- ``patch:16``: squares of 16 x 16 units; for a sequence, windows of 16
+- ``slic:100``: about 100 superpixels (Achanta et al. 2012), computed on the model's inputs, scaled to the data's range
+- ``given``: the data's own segments
+- ``auto``: the words of a text if they are known; else ``unit`` for a table or up to 64 units, and ``grid:7`` beyond
+- ``few``: ``unit`` for a table or up to 12 units; beyond, ``grid:3``, or ``grid:12`` for a sequence
 """
 
 from dataclasses import dataclass
@@ -15,13 +18,13 @@ from harness.errors import NotApplicable, UserError, unknown
 from harness.removal.originals import Originals
 from harness.units import gather_segments, segment_sizes
 
-KINDS = ("auto", "few", "given", "grid", "patch", "slic", "unit")
+SEGMENT_KINDS = ("auto", "few", "given", "grid", "patch", "slic", "unit")
 MOST_UNITS = {"auto": 64, "few": 12}
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Which segment each unit belongs to, ``labels`` (N, *units) int64 from 0, and how many each sample has, (N,)."""
+    """The segment of each unit, ``labels`` (N, *units) int64 from 0, and the segments per sample, ``counts`` (N,)."""
 
     labels: Tensor
     counts: Tensor
@@ -33,22 +36,22 @@ class Segments:
 
 
 def make_segments(originals: Originals, spec: str | Tensor) -> Segments:
-    """The segments of ``originals`` that ``spec`` names; see the module's docstring."""
+    """The segments of ``originals`` for a text (see the module's docstring) or a tensor of labels."""
     if isinstance(spec, Tensor):
-        return _checked(spec.to(originals.inputs.device), originals)
+        return _checked_segments(spec.to(originals.inputs.device), originals)
     kind, _, number = _automatic(spec, originals).partition(":")
-    if kind not in KINDS:
-        raise unknown("segmentation", spec, [f"{k}:N" if k in ("grid", "patch", "slic") else k for k in KINDS])
+    if kind not in SEGMENT_KINDS:
+        raise unknown("segmentation", spec, [f"{k}:N" if k in ("grid", "patch", "slic") else k for k in SEGMENT_KINDS])
     if kind == "given":
-        return _checked(_given(originals), originals)
+        return _checked_segments(_data_segments(originals), originals)
     if kind == "unit":
         return _same_for_all(torch.arange(originals.units.count).view(originals.units.shape), originals)
     size = _positive(number, spec)
     if kind == "slic":
-        return _checked(_slic(originals, size), originals)
+        return _checked_segments(_slic(originals, size), originals)
     if originals.units.modality == "table":
         raise NotApplicable(f"{kind} segments need neighbouring units, which the columns of a table are not")
-    return _same_for_all(_grid(originals.units.shape, size, patches=kind == "patch"), originals)
+    return _same_for_all(_regular_grid(originals.units.shape, size, patches=kind == "patch"), originals)
 
 
 def _automatic(spec: str, originals: Originals) -> str:
@@ -68,8 +71,8 @@ def _positive(number: str, spec: str) -> int:
     return int(number)
 
 
-def _grid(shape: tuple[int, ...], size: int, patches: bool) -> Tensor:
-    """Labels of a regular grid over units (H, W) or (T,); the last row and column take what does not divide."""
+def _regular_grid(shape: tuple[int, ...], size: int, patches: bool) -> Tensor:
+    """Labels of a regular grid over units (H, W) or (T,); sizes that do not divide give cells of unequal size."""
     labels = torch.zeros(shape, dtype=torch.long)
     for axis, length in enumerate(shape):
         cells = -(-length // size) if patches else min(size, length)
@@ -87,7 +90,7 @@ def _same_for_all(labels: Tensor, originals: Originals) -> Segments:
 def _slic(originals: Originals, number: int) -> Tensor:
     if originals.units.modality != "image":
         raise NotApplicable(f"slic segments need images, not {originals.units.modality} inputs")
-    from skimage.segmentation import slic  # scikit-image takes a second to import and few runs need it
+    from skimage.segmentation import slic  # imported here: scikit-image takes a second to import, and few runs need it
 
     low, high = originals.input_range()
     images = (
@@ -101,14 +104,14 @@ def _slic(originals: Originals, number: int) -> Tensor:
     if images.shape[-1] not in (1, 3):
         raise NotApplicable(f"slic segments need 1 or 3 channels, not {images.shape[-1]}")
     images = images[..., 0] if images.shape[-1] == 1 else images
-    # Compactness weighs places against colours: 10 is usual in Lab space, whose values are some hundred times larger
-    # than grey in 0..1; with it grey images would be cut into a plain grid.
+    # Compactness weighs distance against colour. 10 is usual in Lab space, whose values are about a hundred times as
+    # large as grey values in 0..1; with 10, grey images would be cut into a plain grid.
     axis, compactness = (None, 0.1) if images.ndim == 3 else (-1, 10)
     maps = [slic(each, n_segments=number, start_label=0, channel_axis=axis, compactness=compactness) for each in images]
     return torch.stack([torch.from_numpy(each).long() for each in maps]).to(originals.inputs.device)
 
 
-def _given(originals: Originals) -> Tensor:
+def _data_segments(originals: Originals) -> Tensor:
     if originals.given_segments is None:
         raise NotApplicable("the data has no segments of its own (give segments=)")
     shape, own = tuple(originals.given_segments.shape[1:]), originals.units.shape
@@ -117,7 +120,7 @@ def _given(originals: Originals) -> Tensor:
     return originals.given_segments
 
 
-def _checked(labels: Tensor, originals: Originals) -> Segments:
+def _checked_segments(labels: Tensor, originals: Originals) -> Segments:
     expected = (len(originals.inputs), *originals.units.shape)
     if tuple(labels.shape) == originals.units.shape:
         labels = labels.expand(expected)
@@ -127,6 +130,6 @@ def _checked(labels: Tensor, originals: Originals) -> Segments:
 
 
 def _numbered(labels: Tensor) -> Segments:
-    """Each sample's segments numbered anew from 0 without gaps: an empty segment would be one that does nothing."""
+    """Segments numbered again from 0 without gaps in each sample, so that no segment is empty."""
     present = segment_sizes(labels, int(labels.max()) + 1) > 0
     return Segments(gather_segments(present.cumsum(1) - 1, labels), present.sum(1))

@@ -1,7 +1,8 @@
 """Generative in-filling: a small variational autoencoder (Kingma and Welling 2014, 1312.6114) of the training inputs.
 
-It learns to draw whole inputs from inputs of which a random part is hidden: the encoder sees what is left and where
-that is, so its codes are of everything that fits. It is trained once per block, from the protocol's seed.
+It is trained to reconstruct whole inputs from inputs with a random part hidden. The encoder gets the visible part and
+its mask, so that the decoder draws inputs that agree with the visible part. It is trained once per block, with the
+protocol's seed.
 """
 
 import math
@@ -15,26 +16,27 @@ from harness.guards import isolated_randomness
 from harness.randomness import normal
 from harness.removal.originals import Originals
 
-FEWEST = 36  # training inputs below which there is no distribution to learn
+FEWEST = 36  # training inputs that are needed to learn a distribution
 CODE, WIDTH = 16, 128
 STEPS, ROWS, RATE = 400, 64, 3e-3
-PRIOR = 0.05  # weight of a code's distance from the prior, beside the squared error per number
-LARGEST = 64  # side of the images that it works on; larger ones are scaled down before and up after
+PRIOR = 0.05  # weight of a code's divergence from the prior, relative to the squared error per number
+LARGEST_SIDE = 64  # pixels of an image's side; larger images are scaled down before encoding and up after decoding
 
 
 def vae(originals: Originals, sample: Tensor, kept: Tensor, draw: int) -> Tensor:
-    """Inputs (rows, ...) of the samples numbered ``sample`` as drawn from the autoencoder given what is ``kept``.
+    """Inputs (rows, ...) of the samples with indices ``sample``, drawn from the autoencoder given what is ``kept``.
 
-    In the model's input space. The code's noise belongs to the sample and ``draw``, so that every mask of a sample
-    meets the same. NotApplicable without training inputs, or with fewer than 36.
+    It works in the model's input space. The code's noise depends on the sample and ``draw``, and not on the mask.
+    Raises NotApplicable with fewer than 36 training inputs.
     """
-    model = originals.for_block(("vae", originals.seed, originals.units.modality), lambda: _trained(originals))
+    key = ("vae", originals.seed, originals.units.modality)
+    model = originals.for_block(key, lambda: _train_autoencoder(originals))
     inputs, noise = originals.inputs[sample], normal(originals.stream(f"vae {draw}"), CODE)[sample]
     with torch.no_grad():
         return model.draw(inputs.float(), kept.expand_as(inputs).float(), noise.to(inputs.device)).to(inputs)
 
 
-def _trained(originals: Originals) -> "_Autoencoder":
+def _train_autoencoder(originals: Originals) -> "_Autoencoder":
     train = originals.train
     if train is None or len(train) < FEWEST:
         came = "none" if train is None else len(train)
@@ -52,7 +54,7 @@ def _trained(originals: Originals) -> "_Autoencoder":
 def _fit(model: "_Autoencoder", train: Tensor, channel_axis: int | None) -> None:
     optimiser = torch.optim.Adam(model.parameters(), RATE, fused=True)
     for _ in range(STEPS):
-        # Drawn on the CPU, so that every device sees the same batches and masks.
+        # Drawn on the CPU, so that batches and masks are the same on every device.
         rows = train[torch.randint(len(train), (ROWS,)).to(train.device)]
         kept, noise = _random_masks(rows, channel_axis), torch.randn(ROWS, CODE).to(train.device)
         optimiser.zero_grad()
@@ -61,7 +63,7 @@ def _fit(model: "_Autoencoder", train: Tensor, channel_axis: int | None) -> None
 
 
 def _random_masks(rows: Tensor, channel_axis: int | None) -> Tensor:
-    """What is kept (ROWS, ...), 1 or 0: units by themselves, or cells of a coarse grid, a random share of them."""
+    """Random masks (ROWS, ...), 1 where kept and 0 elsewhere: a random share of the units or of the cells of a grid."""
     grid = [1 if axis == channel_axis else length for axis, length in enumerate(rows.shape)][1:]
     coarse = [max(1, -(-length // 4)) for length in grid]
     fine, cells = torch.rand(len(rows), *grid), torch.rand(len(rows), *coarse)
@@ -73,7 +75,7 @@ def _random_masks(rows: Tensor, channel_axis: int | None) -> Tensor:
 
 
 class _Autoencoder(nn.Module):
-    """Standardises inputs by the training data's mean and spread, per channel or per column, and knows what to fit."""
+    """Standardises inputs by the training data's mean and standard deviation, per channel or column; has the loss."""
 
     encoder: nn.Module
     decoder: nn.Module
@@ -86,12 +88,12 @@ class _Autoencoder(nn.Module):
         self.register_buffer("spread", torch.where(spread > 0, spread, 1))
 
     def draw(self, inputs: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
-        """Inputs (rows, ...) drawn given what is kept, with the code's noise (rows, CODE)."""
+        """Inputs (rows, ...) drawn given the kept values, with the code's noise (rows, CODE)."""
         drawn, _, _ = self(inputs, kept, noise)
         return drawn * self.spread + self.centre
 
     def loss(self, inputs: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
-        """Squared error of the whole input, hidden part included, and the code's divergence from the prior."""
+        """Squared error of the whole input, including the hidden part, plus the code's divergence from the prior."""
         drawn, mean, log_variance = self(inputs, kept, noise)
         error = (drawn - (inputs - self.centre) / self.spread).square().mean()
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
@@ -104,15 +106,15 @@ class _Autoencoder(nn.Module):
         decoded = self.decoder(mean + (0.5 * log_variance).exp() * noise)
         return self._fitted(decoded, inputs.shape), mean, log_variance
 
-    def _scaled(self, seen: Tensor) -> Tensor:
-        return seen
+    def _scaled(self, visible: Tensor) -> Tensor:
+        return visible
 
     def _fitted(self, decoded: Tensor, shape: torch.Size) -> Tensor:
         return decoded.view(shape)
 
 
 class _Numbers(_Autoencoder):
-    """Dense, for tables, tokens and series."""
+    """A dense network, for tables, tokens and series."""
 
     def __init__(self, train: Tensor, channel_axis: int | None) -> None:
         super().__init__(train, channel_axis)
@@ -131,12 +133,12 @@ class _Numbers(_Autoencoder):
 
 
 class _Images(_Autoencoder):
-    """Convolutional, for images of any size: worked on at a multiple of 4 pixels a side, at most ``LARGEST``."""
+    """A convolutional network for images, scaled to sides that are multiples of 4 and at most ``LARGEST_SIDE``."""
 
     def __init__(self, train: Tensor, channel_axis: int | None) -> None:
         super().__init__(train, channel_axis)
         channels = train.shape[1]
-        self.size = tuple(min(LARGEST, -(-length // 4) * 4) for length in train.shape[-2:])
+        self.size = tuple(min(LARGEST_SIDE, -(-length // 4) * 4) for length in train.shape[-2:])
         cells = self.size[0] // 4 * (self.size[1] // 4)
         self.encoder = nn.Sequential(
             nn.Conv2d(2 * channels, 16, 3, 2, 1),
@@ -159,8 +161,8 @@ class _Images(_Autoencoder):
             nn.ConvTranspose2d(16, channels, 4, 2, 1),
         )
 
-    def _scaled(self, seen: Tensor) -> Tensor:
-        return seen if seen.shape[-2:] == self.size else F.interpolate(seen, self.size, mode="area")
+    def _scaled(self, visible: Tensor) -> Tensor:
+        return visible if visible.shape[-2:] == self.size else F.interpolate(visible, self.size, mode="area")
 
     def _fitted(self, decoded: Tensor, shape: torch.Size) -> Tensor:
         if decoded.shape == shape:

@@ -1,0 +1,29 @@
+"""The model's outputs for unperturbed inputs, with the errors that they can show."""
+
+from torch import Tensor
+
+from harness.checks import first_line
+from harness.errors import NotApplicable, UserError
+from harness.predictor import Predictor
+
+
+def first_outputs(predictor: Predictor, one: Tensor) -> Tensor:
+    """The outputs for a single input; NotApplicable if the model does not take an input of this shape.
+
+    With one input, an error other than a wrong shape is unlikely. Later errors, such as a lack of memory, are failures.
+    """
+    try:
+        return predictor.logits(one)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        shape = tuple(one.shape[1:])
+        raise NotApplicable(f"the model does not take inputs of shape {shape}: {first_line(error)}") from None
+
+
+def clean_outputs(predictor: Predictor, inputs: Tensor) -> Tensor:
+    """The outputs (N, classes) for unperturbed inputs, float32 on the CPU; UserError if one is not finite."""
+    outputs = predictor.logits(inputs).cpu()
+    if not outputs.isfinite().all():
+        raise UserError("the model's outputs for clean inputs hold NaN or infinite values")
+    return outputs if outputs.dim() == 2 else outputs.unsqueeze(1)
