@@ -1,9 +1,11 @@
 """The only module that knows Hydra: composes configurations and sweeps over them."""
 
+import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], None]
     sys.argv = ["harness", *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions instead of Hydra's own report and exit
     try:
-        hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(_plain(job))()
+        with _help_of_any_type():
+            hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(_plain(job))()
     except (HydraException, OmegaConfBaseException) as error:
         raise _told(error) from None
     except ValueError as error:  # so it refuses metric=null
@@ -49,6 +52,25 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], None]
         os.environ.pop("HYDRA_FULL_ERROR")
         if before[1] is not None:
             os.environ["HYDRA_FULL_ERROR"] = before[1]
+
+
+@contextmanager
+def _help_of_any_type() -> Iterator[None]:
+    """Let Hydra add its option ``--shell-completion``.
+
+    Its help is an object that makes its text when it is printed. From Python 3.14 on argparse checks the help of every
+    option that is added, and refuses one that is not text (Hydra 1.3.8 and older).
+    """
+    parser, name = argparse.ArgumentParser, "_check_help"
+    check = getattr(parser, name, None)
+    if check is None:  # Python 3.13 and older do not look at the help of an option that is added
+        yield
+        return
+    setattr(parser, name, lambda self, action: check(self, action) if isinstance(action.help, str) else None)
+    try:
+        yield
+    finally:
+        setattr(parser, name, check)
 
 
 def _plain(job: Callable[[dict[str, Any]], None]) -> Callable[[DictConfig], None]:
