@@ -36,15 +36,16 @@ def read_cells(run_directory: str | Path) -> pd.DataFrame:
     """
     rows = list(Store(run_directory).latest().values())
     others = [name for row in rows for name in row if name not in CELL_COLUMNS]
-    frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in dict.fromkeys([*CELL_COLUMNS, *others])})
+    columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys([*CELL_COLUMNS, *others])}
+    for name in REAL_COLUMNS:
+        columns[name] = pd.array([_as_real(each) for each in columns[name]], dtype="float64")
+    for name in WHOLE_COLUMNS:
+        columns[name] = pd.array([_whole_number(each) for each in columns[name]], dtype="Int64")
+    frame = pd.DataFrame(columns)  # numbers are made before: pandas 3.0 raises OverflowError for an int beyond a float
     for name in (*JOINED, "status"):
         frame[name] = [text if isinstance(text, str) else None for text in frame[name]]
     for name in (*JOINED, "unit", "error"):
         frame[name] = [printable(text) if isinstance(text, str) else text for text in frame[name]]
-    for name in REAL_COLUMNS:
-        frame[name] = pd.array([_as_real(row.get(name)) for row in rows], dtype="float64")
-    for name in WHOLE_COLUMNS:
-        frame[name] = pd.array([_whole_number(row.get(name)) for row in rows], dtype="Int64")
     return frame
 
 

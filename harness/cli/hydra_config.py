@@ -1,9 +1,11 @@
 """The only module that knows Hydra: composes configurations and sweeps over them."""
 
+import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
@@ -39,7 +41,10 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
     sys.argv = ["harness", *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # then Hydra raises errors, and does not print and exit
     try:
-        hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(_task(job, statuses))()
+        with _help_of_any_type():
+            hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(
+                _task(job, statuses)
+            )()
     except (HydraException, OmegaConfBaseException) as error:
         raise _hydra_mistake(error, arguments) from None
     except ValueError as error:  # metric=null
@@ -52,6 +57,25 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
         if before[1] is not None:
             os.environ["HYDRA_FULL_ERROR"] = before[1]
     return max(statuses)
+
+
+@contextmanager
+def _help_of_any_type() -> Iterator[None]:
+    """Let Hydra add its option ``--shell-completion``.
+
+    Its help is an object that makes its text when it is printed. From Python 3.14 on argparse checks the help of every
+    option that is added, and refuses one that is not text (Hydra 1.3.8 and older).
+    """
+    parser, name = argparse.ArgumentParser, "_check_help"
+    check = getattr(parser, name, None)
+    if check is None:  # Python 3.13 and older do not look at the help of an option that is added
+        yield
+        return
+    setattr(parser, name, lambda self, action: check(self, action) if isinstance(action.help, str) else None)
+    try:
+        yield
+    finally:
+        setattr(parser, name, check)
 
 
 def _task(job: Callable[[dict[str, Any]], int | None], statuses: list[int]) -> Callable[[DictConfig], None]:
