@@ -40,7 +40,7 @@ class Explaining:
         """What is done once before the first sample is explained."""
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
-            with _with_gradients():
+            with _with_gradients(self.model):
                 self.prepared = self.entry.prepare(self.model, samples.joint(), **self.options)
 
     def __call__(self, samples: Samples) -> Tensor:
@@ -57,7 +57,7 @@ class Explaining:
         for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
             if wants(function, name):
                 handed_in[name] = value
-        with _generators_of(samples), _with_gradients():
+        with _generators_of(samples), _with_gradients(self.model):
             # The clones are the explainer's own: what it does to them is nobody else's business.
             answer = function(self.model, samples.inputs.clone(), samples.targets.clone(), **handed_in, **self.options)
         return self._checked(answer, samples)
@@ -80,10 +80,18 @@ class Explaining:
 
 
 @contextmanager
-def _with_gradients() -> Iterator[None]:
-    """Gradients can be taken inside, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+def _with_gradients(model: nn.Module) -> Iterator[None]:
+    """Gradients can be taken inside, whatever mode the caller is in, and through recurrent layers on a GPU too.
+
+    cuDNN's kernels for recurrent layers take no gradients in eval mode; torch's own, which step in for them, do.
+    """
+    kernels, recurrent = torch.backends.cudnn, any(isinstance(part, nn.RNNBase) for part in model.modules())
+    before, kernels.enabled = kernels.enabled, kernels.enabled and not recurrent
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        kernels.enabled = before
 
 
 @contextmanager

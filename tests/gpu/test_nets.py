@@ -97,3 +97,17 @@ def test_explainers_and_metrics_give_there_what_they_give_on_the_cpu(name, devic
         assert (alike > 0.999).all(), f"{explainer}: {alike.tolist()}"
     srg = rows["metric"] == "srg"
     assert (rows[srg]["value"] - expected[srg]["value"]).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("name", "expected"), [("lstm", False), ("separable convolutions", True)])
+def test_gradients_of_recurrent_layers_alone_are_taken_without_cudnn(name, expected, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+    make, shape, modality = NETS[name]
+
+    def watching(model, inputs, targets):
+        """Says which kernels it may use."""
+        return torch.full_like(inputs, float(torch.backends.cudnn.enabled))
+
+    inputs = torch.randn(2, *shape)
+    answer = harness.explain(watching, make().eval(), inputs, torch.zeros(2, dtype=torch.long), modality=modality)
+    assert answer.bool().all() == expected and torch.backends.cudnn.enabled
