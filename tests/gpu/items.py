@@ -13,6 +13,7 @@ TRAINING = ("idsds", "label_randomization", "roar")
 OWN = {
     "completeness": {"baseline": "zero"},
     "grid_pointing": {"confidence": 0.0},
+    "selectivity": {"patch": 2},
     "label_randomization": {"epochs": 10, "least_accuracy": 0.0},
 }
 
