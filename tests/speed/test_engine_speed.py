@@ -52,7 +52,8 @@ def many_cells(folder, explainers, metrics, device="cpu"):
         "explainer": {f"random_{i}": {"name": "blurred_random", "width": 0.01 + i / 1000} for i in range(explainers)},
         "metric": {f"deletion_{i}": {"name": "deletion", "steps": i + 2} for i in range(metrics)},
         "protocol": {"samples": 4},
-        "runtime": {"runs": str(folder), "quiet": True, "lease": "share", "sheet": 0, "chunk": 64, "device": str(device)},
+        "runtime": {"runs": str(folder), "quiet": True, "lease": "share", "sheet": 0, "chunk": 64,
+                    "device": str(device)},
     })  # fmt: skip
 
 
