@@ -126,7 +126,7 @@ def table_data(
         raise UserError(f"no row is left to explain: {len(skipped)} of {len(frame)} are skipped, the rest train")
     return Data(
         ids=[row_names[row] for row in rows[test]],
-        items=encoded.inputs[torch.from_numpy(test)],
+        inputs=encoded.inputs[torch.from_numpy(test)],
         labels=labels[torch.from_numpy(test)],
         modality="table",
         value_range=encoded.value_range,

@@ -68,7 +68,7 @@ def _series_data(name: str, split: str, parts: SeriesParts, classes: tuple[str, 
     train, train_labels, _ = parts["train"]
     return Data(
         ids=[f"{split}_{row:04}" for row in rows],
-        items=inputs,
+        inputs=inputs,
         labels=labels,
         modality="series",
         classes=classes,

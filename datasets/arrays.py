@@ -63,7 +63,7 @@ def arrays(
     train = _training_inputs(by_name, inputs)
     return Data(
         ids=ids,
-        items=ArrayRows(inputs, finite),
+        inputs=ArrayRows(inputs, finite),
         labels=labels,
         modality=modality,
         value_range=_checked_range(low, high),

@@ -30,7 +30,7 @@ def breast_cancer(*, split: str = "test") -> Data:
     train = parts["train"][0]
     return Data(
         ids=[f"tumour_{row:03}" for row in rows.tolist()],
-        items=inputs,
+        inputs=inputs,
         labels=labels,
         modality="table",
         value_range=(train.amin(0), train.amax(0)),

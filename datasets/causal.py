@@ -112,7 +112,7 @@ def causal(*, planted: CausalGraph = CAUSAL_GRAPH, samples: int = 100, seed: int
     rows, reference = inputs_of(test, planted), inputs_of(train, planted).mean(0)
     return Data(
         ids=[f"sample_{number:04}" for number in range(samples)],
-        items=rows,
+        inputs=rows,
         labels=test[OUTCOME].float(),
         modality="table",
         train=inputs_of(train, planted),

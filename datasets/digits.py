@@ -29,7 +29,7 @@ def digits(*, split: str = "test") -> Data:
     inputs, labels, rows = part_of("digits", parts, split)
     return Data(
         ids=[f"digit_{row:04}" for row in rows.tolist()],
-        items=inputs,
+        inputs=inputs,
         labels=labels,
         modality="image",
         value_range=VALUE_RANGE,

@@ -61,7 +61,7 @@ def gaussian(
     inside = torch.arange(features) < len(terms)
     return Data(
         ids=[f"sample_{number:04}" for number in range(samples)],
-        items=test.float(),
+        inputs=test.float(),
         labels=sum_of_terms(terms, test).float(),
         modality="table",
         train=train.float(),

@@ -81,7 +81,7 @@ def image_folder(
         raise UserError(f"none of the {len(paths)} images in {folder} can be decoded: {problems[0]}")
     return Data(
         ids=[table["file"][row] for row in good],
-        items=Images([paths[row] for row in good]),
+        inputs=Images([paths[row] for row in good]),
         labels=torch.tensor([indices[row] for row in good]),
         modality="image",
         classes=names,

@@ -107,7 +107,7 @@ def logic(*, planted: LogicGate = LOGIC_GATE, repeats: int = 8, seed: int = 0) -
     names = [f"x{column + 1}" for column in columns] + [f"noise{number + 1}" for number in range(planted.noise)]
     return Data(
         ids=[_sample_name(row, number) for number, row in enumerate(levels)],
-        items=inputs,
+        inputs=inputs,
         labels=labels,
         modality="table",
         value_range=(0.0, 1.0),

@@ -41,7 +41,7 @@ def movie_reviews(*, split: str = "test") -> Data:
     texts, labels, rows = part_of("movie_reviews", load_texts(), split)
     return Data(
         ids=[f"review_{row:05}" for row in rows],
-        items=texts,
+        inputs=texts,
         labels=labels,
         modality="tokens",
         classes=CLASSES,

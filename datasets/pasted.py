@@ -59,7 +59,7 @@ def pasted(*, split: str = "test", objects: bool = True, seed: int = 0) -> Data:
     images = _generator_of(seed, _image_with_shape if objects else _image_without_shape)
     return Data(
         ids=[f"pasted_{split}_{place:04}" for place in range(len(numbers))],
-        items=GeneratedRows(images, numbers),
+        inputs=GeneratedRows(images, numbers),
         labels=GeneratedRows(pasted_labels, numbers)[:],
         modality="image",
         value_range=PASTED_RANGE,

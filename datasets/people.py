@@ -88,7 +88,7 @@ class People:
         rows = chosen.tolist()
         return Data(
             ids=[f"{self.person}_{row:05}" for row in rows],
-            items=encoded.inputs[chosen],
+            inputs=encoded.inputs[chosen],
             labels=self.labels[chosen],
             modality="table",
             value_range=encoded.value_range,

@@ -43,7 +43,7 @@ def photo_mosaics(*, samples: int = 40, seed: int = 0) -> Data:
     masks = torch.stack([cell_mask(int(cell)) for cell in own])
     return Data(
         ids=[f"mosaic_{number:04}" for number in range(samples)],
-        items=Mosaics(known.items.sources, chosen),
+        inputs=Mosaics(known.inputs.sources, chosen),
         labels=known.labels[chosen[torch.arange(samples), own]],
         modality="image",
         classes=known.classes,

@@ -41,7 +41,7 @@ def photos(*, boxes: bool = False) -> Data:
     names = [name for name in files if not boxes or name in boxes_of]
     return Data(
         ids=names,
-        items=Images([files[name] for name in names]),
+        inputs=Images([files[name] for name in names]),
         labels=torch.tensor([_label_in_name(name) for name in names]),
         modality="image",
         classes=imagenet_classes(),

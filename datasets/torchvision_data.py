@@ -53,7 +53,7 @@ def torchvision_set(*, which: str | None = None, root: str | None = None, split:
         raise UserError(f"torchvision's {which} holds no image under root {root!r}")
     return Data(
         ids=[f"{which}_{number}" for number in range(len(pairs))],
-        items=Pictures(pairs),
+        inputs=Pictures(pairs),
         labels=_class_of_images(which, pairs),
         modality="image",
         classes=_names_of_classes(pairs),

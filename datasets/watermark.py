@@ -59,7 +59,7 @@ def watermark(*, split: str = "test", show: str = "marked", probability: float =
     masks = None if show == "clean" else mask.expand(count, -1, -1)
     return Data(
         ids=[f"digit_{row:04}_{show}" for row in rows[here].tolist()],
-        items=clean[here] if show == "clean" else marked(clean[here]),
+        inputs=clean[here] if show == "clean" else marked(clean[here]),
         labels=labels[here],
         modality="image",
         value_range=digits.VALUE_RANGE,

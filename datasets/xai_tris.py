@@ -61,7 +61,7 @@ def xai_tris(
     shown = family.parts["train"][: MOST_TRAINING_SAMPLES[size]]
     return Data(
         ids=[f"{planted.scenario}_{planted.background}_{number:05}" for number in chosen],
-        items=GeneratedRows(family.inputs, chosen),
+        inputs=GeneratedRows(family.inputs, chosen),
         labels=GeneratedRows(family.labels, chosen)[:],
         modality="image",
         value_range=TETROMINO_RANGE,

@@ -117,7 +117,7 @@ def scored(family: Family) -> pd.DataFrame:
     """The scores of a family: one row per explainer, metric and sample."""
     data, loaded = family.make()
     rows = min(SAMPLES, len(data)) if data.modality == "image" else len(data)
-    inputs = torch.stack([data.items[row] for row in range(rows)])
+    inputs = torch.stack([data.inputs[row] for row in range(rows)])
     single = loaded.module(inputs[:1]).shape[1] == 1
     targets = torch.zeros(rows, dtype=torch.long) if single else data.labels[:rows]
     controls = [name for name, entry in EXPLAINERS.items() if entry.control]
@@ -128,14 +128,16 @@ def scored(family: Family) -> pd.DataFrame:
     faithful = [name for name, entry in METRICS.items() if entry.kind == "faithfulness" and name not in RETRAINING]
     return harness.evaluate(
         loaded.module,
-        inputs,
-        targets,
+        harness.Data(
+            inputs,
+            targets,
+            truth=data.truth[:rows],
+            modality=data.modality,
+            value_range=loaded.value_range or data.value_range,
+        ),
         explainers=explainers,
         metrics={name: _chosen(METRICS[name], ours) for name in (*TRUTHS, *faithful)},
-        truth=data.truth[:rows],
         train=data.train[:1000],
-        modality=data.modality,
-        value_range=loaded.value_range or data.value_range,
         seed=SEED,
     )
 

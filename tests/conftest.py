@@ -2,6 +2,8 @@
 
 Worlds are drawn from a seed. It is 0, so that a suite that passes passes again; HARNESS_TEST_SEED=N chooses another,
 and HARNESS_TEST_SEED=fresh a new one for every run, as a night should: the header tells it, so that it can be repeated.
+
+Tests that take the fixture ``device`` run on the GPU where there is one; HARNESS_TEST_DEVICE=cpu or cuda:N chooses.
 """
 
 import os
@@ -16,10 +18,19 @@ if os.environ.get("HARNESS_TEST_SEED") == "fresh":
     os.environ["HARNESS_TEST_SEED"] = str(secrets.randbelow(2**31))
 os.environ.setdefault("HARNESS_TEST_SEED", "0")
 SEED = int(os.environ["HARNESS_TEST_SEED"])
+DEVICE = os.environ.get("HARNESS_TEST_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def pytest_report_header():
-    return f"HARNESS_TEST_SEED={SEED}"
+    return f"HARNESS_TEST_SEED={SEED} HARNESS_TEST_DEVICE={DEVICE}"
+
+
+@pytest.fixture(scope="session")
+def device():
+    """The device under test, an error where it is not there."""
+    chosen = torch.device(DEVICE)
+    torch.empty(0, device=chosen)
+    return torch.device("cuda", chosen.index or 0) if chosen.type == "cuda" else chosen
 
 
 @pytest.fixture(autouse=True)

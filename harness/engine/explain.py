@@ -41,7 +41,7 @@ class Explaining:
         """Check that the explainer accepts this kind of input, and do its preparation."""
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
-            with _with_gradients():
+            with _with_gradients(self.model):
                 self.prepared = self.entry.prepare(self.model, samples.joint(), **self.entry.keywords(self.options))
 
     def afresh(self, samples: Samples, batch_size: int | None = None) -> "Explaining":
@@ -64,7 +64,7 @@ class Explaining:
         for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
             if wants(function, name):
                 handed_in[name] = value
-        with _generators_of(samples), _with_gradients():
+        with _generators_of(samples), _with_gradients(self.model):
             # The explainer gets copies, so that it may change them.
             own = samples.inputs.clone(), samples.targets.clone()
             answer = function(self.model, *own, **handed_in, **self.entry.keywords(self.options))
@@ -88,10 +88,18 @@ class Explaining:
 
 
 @contextmanager
-def _with_gradients() -> Iterator[None]:
-    """Gradients can be taken inside, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+def _with_gradients(model: nn.Module) -> Iterator[None]:
+    """Gradients can be taken inside, whatever mode the caller is in, and through recurrent layers on a GPU too.
+
+    cuDNN's kernels for recurrent layers take no gradients in eval mode; torch's own, which step in for them, do.
+    """
+    kernels, recurrent = torch.backends.cudnn, any(isinstance(part, nn.RNNBase) for part in model.modules())
+    before, kernels.enabled = kernels.enabled, kernels.enabled and not recurrent
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        kernels.enabled = before
 
 
 @contextmanager

@@ -19,13 +19,15 @@ def explained(entry, case, rows=slice(None), seed=0):
         return harness.explain(
             entry.function,
             case.model,
-            case.inputs[rows],
-            case.targets[rows],
+            harness.Data(
+                case.inputs[rows],
+                case.targets[rows],
+                modality=case.modality,
+                train_labels=case.train_labels,
+                truth=case.truth[rows],
+            ),
             seed=seed,
-            modality=case.modality,
             train=case.train,
-            train_labels=case.train_labels,
-            truth=case.truth[rows],
             **small_options(entry, case.modality),
         )
     except harness.NotApplicable as reason:
@@ -86,7 +88,7 @@ def test_model_inputs_and_global_randomness_come_back_as_they_were(explainer, ca
 @declined
 def test_it_declines_modalities_it_does_not_declare(explainer, case):
     with pytest.raises(harness.NotApplicable):
-        harness.explain(explainer.function, case.model, case.inputs, case.targets, modality=case.modality)
+        harness.explain(explainer.function, case.model, harness.Data(case.inputs, case.targets, modality=case.modality))
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)

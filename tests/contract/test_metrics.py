@@ -30,16 +30,18 @@ def scored(entry, case, attributions, rows=slice(None), **options):
         return harness.score(
             entry.function,
             case.model,
-            case.inputs[rows],
-            case.targets[rows],
+            harness.Data(
+                case.inputs[rows],
+                case.targets[rows],
+                modality=case.modality,
+                train_labels=case.train_labels,
+                value_range=(-4.0, 4.0),
+                truth=case.truth[rows],
+            ),
             attributions[rows],
             explainer=explainer,
-            modality=case.modality,
             train=case.train,
-            train_labels=case.train_labels,
-            value_range=(-4.0, 4.0),
             masks=case.masks[rows],
-            truth=case.truth[rows],
             **small_options(entry, case.modality),
             **options,
         )
@@ -49,7 +51,9 @@ def scored(entry, case, attributions, rows=slice(None), **options):
 
 
 def attributions_of(case):
-    return harness.explain("input_x_gradient", case.model, case.inputs, case.targets, modality=case.modality)
+    return harness.explain(
+        "input_x_gradient", case.model, harness.Data(case.inputs, case.targets, modality=case.modality)
+    )
 
 
 def assert_close(first, second):
@@ -104,7 +108,9 @@ def test_the_oracle_beats_random_and_random_beats_the_anti_oracle(metric):
     options |= ORACLE_OPTIONS.get(metric.name, {})
     means = {
         name: float(
-            harness.score(metric.function, model, inputs, targets, values, value_range=(-4.0, 4.0), **options).mean()
+            harness.score(
+                metric.function, model, harness.Data(inputs, targets, value_range=(-4.0, 4.0)), values, **options
+            ).mean()
         )
         for name, values in maps.items()
     }
@@ -120,11 +126,8 @@ def test_a_metric_that_explains_again_says_so_when_it_cannot(metric, case):
         harness.score(
             metric.function,
             case.model,
-            case.inputs,
-            case.targets,
+            harness.Data(case.inputs, case.targets, value_range=(-4.0, 4.0), modality=case.modality),
             attributions,
-            value_range=(-4.0, 4.0),
-            modality=case.modality,
         )
     except harness.NotApplicable as reason:
         assert str(reason)

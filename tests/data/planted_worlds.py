@@ -12,12 +12,10 @@ def mean_scores(module, data, rows=slice(0, 30)):
     """Explainer x metric: mean localisation score of the samples of their own labels."""
     table = harness.evaluate(
         module,
-        data.items[rows],
-        data.labels[rows],
+        harness.Data(data.inputs[rows], data.labels[rows], truth=data.truth[rows]),
         explainers=["oracle", *CONTROLS],
         metrics={name: {"tolerance": 0.0} if name == "pointing_game" else {} for name in LOCALISATION},
         masks=data.masks[rows],
-        truth=data.truth[rows],
     )
     return table.pivot_table(index="explainer", columns="metric", values="value", dropna=False)
 

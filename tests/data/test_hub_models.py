@@ -257,7 +257,7 @@ def test_the_readers_embeddings_are_its_own(text):
 
 
 def staged(folder):
-    data = Data([str(n) for n in range(len(TEXTS))], TEXTS, torch.tensor([0, 1, 2, 0]), "tokens")
+    data = Data(TEXTS, labels=torch.tensor([0, 1, 2, 0]), modality="tokens")
     return set_stage(of_text(folder), data, Protocol(), torch.device("cpu"))
 
 
@@ -281,7 +281,7 @@ def test_explainers_of_texts_work_on_it(text, name, seed):
         given = {"segments": torch.stack([loaded.wording.words(each) for each in TEXTS[:2]]), "samples": 60}
     if name == "integrated_gradients":
         given = {"baseline": "zero"}
-    found = harness.explain(name, loaded.module, inputs, torch.tensor([0, 2]), modality="tokens", **given)
+    found = harness.explain(name, loaded.module, harness.Data(inputs, torch.tensor([0, 2]), modality="tokens"), **given)
     maps = Units.of(inputs, "tokens").reduce(found)
     assert maps.shape == (2, LENGTH) and maps.abs().amax(1).min() > 0
     if "segments" in given:  # the pieces of one word have one number
@@ -369,10 +369,8 @@ def test_deletion_and_subsets_score_it(text, seed):
     inputs = torch.stack([loaded.preprocess(each) for each in TEXTS])
     frame = harness.evaluate(
         loaded.module,
-        inputs,
-        loaded.module(inputs).argmax(1),
+        harness.Data(inputs, loaded.module(inputs).argmax(1), modality="tokens"),
         explainers=["gradient", "random"],
         metrics=["srg", "sensitivity_n"],
-        modality="tokens",
     )
     assert set(frame["status"]) == {"ok"} and frame["value"].notna().all()

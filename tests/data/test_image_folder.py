@@ -45,10 +45,10 @@ def test_images_are_decoded_when_asked_for_in_the_order_of_the_csv(folder):
     data = image_folder(path=str(folder))
     assert list(data.ids) == ["a.png", "b.jpg", "c.bmp", "sub/d.png"] and data.labels.tolist() == [0, 2, 1, 2]
     assert data.labels.dtype == torch.int64 and data.modality == "image" and data.classes is None and not data.skipped
-    assert np.array_equal(np.asarray(data.items[3]), np.asarray(Image.open(folder / "sub/d.png")))
+    assert np.array_equal(np.asarray(data.inputs[3]), np.asarray(Image.open(folder / "sub/d.png")))
     (folder / "a.png").unlink()
     with pytest.raises(FileNotFoundError):
-        data.items[0]
+        data.inputs[0]
 
 
 def test_names_stand_for_their_line_in_the_class_file(folder):
@@ -88,9 +88,9 @@ def test_images_that_cannot_be_decoded_are_left_out_and_named(folder, name, dama
     broken = {"truncated": content[: len(content) * 2 // 3], "text": b"not an image", "empty": b""}[damage]
     (folder / name).write_bytes(broken)
     data = image_folder(path=str(folder))
-    assert len(data) == len(data.labels) == len(data.items) == 3 and name not in data.ids
+    assert len(data) == len(data.labels) == len(data.inputs) == 3 and name not in data.ids
     assert len(data.skipped) == 1 and data.skipped[0].startswith(f"{name}: ")
-    assert [image.size for image in data.items] == [(20, 12)] * 3
+    assert [image.size for image in data.inputs] == [(20, 12)] * 3
 
 
 def test_no_image_that_can_be_decoded_is_an_error_and_not_empty_data(folder):
@@ -217,7 +217,7 @@ def preprocess(image):
 
 def seen(data, preprocess=preprocess):
     """The masks that the stage hands out."""
-    side = preprocess(data.items[0]).shape
+    side = preprocess(data.inputs[0]).shape
     net = nn.Sequential(nn.Flatten(), nn.Linear(side.numel(), 3)).eval()
     stage = set_stage(LoadedModel(net, preprocess), data, Protocol(), torch.device("cpu"))
     masks = torch.cat([samples.masks for _, samples in stage.chunks()])

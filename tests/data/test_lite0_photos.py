@@ -37,7 +37,7 @@ def loaded(fetched):
 
 @pytest.fixture(scope="module")
 def inputs(loaded):
-    return torch.stack([loaded.preprocess(image) for image in photos().items])
+    return torch.stack([loaded.preprocess(image) for image in photos().inputs])
 
 
 def test_eighteen_of_the_twenty_photographs_are_recognised(loaded, inputs):
@@ -67,7 +67,7 @@ def test_preprocessing_makes_any_image_rgb_and_keeps_the_middle():
 def test_preprocessing_is_torchvisions_with_bicubic_interpolation_and_a_half_for_mean_and_deviation(fetched):
     from torchvision.transforms import InterpolationMode, functional
 
-    image = photos().items[0]
+    image = photos().inputs[0]
     resized = functional.center_crop(functional.resize(image, [256], InterpolationMode.BICUBIC), [224])
     expected = functional.normalize(functional.to_tensor(resized), [0.5] * 3, [0.5] * 3)
     assert torch.allclose(preprocess(image), expected, atol=1e-6)
@@ -126,15 +126,15 @@ def test_weights_that_do_not_fit_layer_by_layer_are_refused(spoil):
 
 def test_photographs_are_decoded_when_asked_for_and_labelled_by_their_names(fetched):
     data = photos()
-    assert len(data) == len(data.items) == len(data.labels) == 20 and data.masks is None
+    assert len(data) == len(data.inputs) == len(data.labels) == 20 and data.masks is None
     assert data.ids[0] == "imagenet_00_243.jpg" and data.labels[0] == 243 and data.classes[243] == "bull mastiff"
-    assert isinstance(data.items[0], Image.Image) and data.items[0] is not data.items[0]
-    assert data.items[-1].size == data.items[19].size
+    assert isinstance(data.inputs[0], Image.Image) and data.inputs[0] is not data.inputs[0]
+    assert data.inputs[-1].size == data.inputs[19].size
 
 
 def test_boxes_keep_seventeen_photographs_and_cover_half_of_the_crop(fetched):
     data = photos(boxes=True)
-    assert len(data) == len(data.items) == len(data.labels) == 17
+    assert len(data) == len(data.inputs) == len(data.labels) == 17
     assert data.masks.shape == (17, 224, 224) and data.masks.dtype == torch.bool
     assert 0.45 < data.masks.float().mean() < 0.55
     dog = data.masks[data.ids.index("imagenet_00_243.jpg")]
@@ -144,7 +144,7 @@ def test_boxes_keep_seventeen_photographs_and_cover_half_of_the_crop(fetched):
 def test_the_labelled_object_lies_in_its_box(loaded):
     """In most photographs the label's logit is higher with the box alone left than with all but the box."""
     data = photos(boxes=True)
-    inputs = torch.stack([loaded.preprocess(image) for image in data.items])
+    inputs = torch.stack([loaded.preprocess(image) for image in data.inputs])
     with torch.inference_mode():
         alone, without = (
             loaded.module(inputs * keep[:, None]).gather(1, data.labels[:, None]) for keep in (data.masks, ~data.masks)

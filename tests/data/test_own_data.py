@@ -73,7 +73,7 @@ def stacked(items):
 @pytest.mark.parametrize("save", [as_folder, as_archive])
 def test_arrays_come_out_as_they_were_saved(images, save, tmp_path):
     data = arrays(path=save(tmp_path / "mine", images), low=-5, high=5)
-    assert torch.equal(stacked(data.items), torch.from_numpy(images["inputs"])) and data.modality == "image"
+    assert torch.equal(stacked(data.inputs), torch.from_numpy(images["inputs"])) and data.modality == "image"
     assert data.labels.tolist() == images["labels"].tolist() and data.labels.dtype == torch.int64
     assert torch.equal(data.masks[1:4], torch.from_numpy(images["masks"][1:4])) and data.masks[:].dtype == torch.bool
     assert torch.equal(data.truth[:], torch.from_numpy(images["truth"]).float())
@@ -85,13 +85,13 @@ def test_arrays_come_out_as_they_were_saved(images, save, tmp_path):
 
 def test_arrays_of_a_folder_stay_on_disk(images, tmp_path):
     data = arrays(path=as_folder(tmp_path / "mine", images))
-    assert isinstance(data.items.array, np.memmap) and isinstance(data.masks.array, np.memmap)
+    assert isinstance(data.inputs.array, np.memmap) and isinstance(data.masks.array, np.memmap)
     images["inputs"][3] = 7.0
     opened = np.load(tmp_path / "mine" / "inputs.npy", mmap_mode="r+")
     opened[3] = 7.0
     opened.flush()
-    assert (data.items[3] == 7.0).all()
-    data.items[3].fill_(1.0), data.train.add_(1.0)  # what is done to a tensor is not done to the file
+    assert (data.inputs[3] == 7.0).all()
+    data.inputs[3].fill_(1.0), data.train.add_(1.0)  # what is done to a tensor is not done to the file
     assert np.array_equal(np.load(tmp_path / "mine" / "inputs.npy"), images["inputs"])
     assert np.array_equal(np.load(tmp_path / "mine" / "train.npy"), images["train"])
 
@@ -113,7 +113,7 @@ def test_inputs_with_nan_are_an_error_or_left_out_everywhere_and_named(images, s
     data, kept = arrays(path=path, missing="skip"), [0, 2, 3, 5]
     assert list(data.ids) == list("uwxz") and len(data) == 4
     assert data.skipped == [f"{name}: it holds NaN or infinite values" for name in "vy"]
-    assert torch.equal(stacked(data.items), torch.from_numpy(images["inputs"][kept]))
+    assert torch.equal(stacked(data.inputs), torch.from_numpy(images["inputs"][kept]))
     assert data.labels.tolist() == images["labels"][kept].tolist() and data.groups["site"] == list("abbb")
     assert torch.equal(data.masks[1:3], torch.from_numpy(images["masks"][[2, 3]]))
     images["inputs"][:] = np.nan
@@ -210,9 +210,9 @@ def test_a_table_is_standardised_by_its_training_rows_and_a_category_is_one_unit
     assert data.columns == (0, 1, 2, 2, 3, 3, 3, 4, 4) and list(data.ids) == list(people["name"][25:])
     train, test = people[:25], people[25:]
     age = (test["age"] - train["age"].mean()) / train["age"].std(ddof=0)
-    assert np.allclose(data.items[:, 0], age, atol=1e-6)
-    assert np.array_equal(data.items[:, 2:4], pd.get_dummies(test["sex"]).to_numpy(float))
-    assert np.array_equal(data.items[:, 4:7], pd.get_dummies(people["town"])[25:].to_numpy(float))
+    assert np.allclose(data.inputs[:, 0], age, atol=1e-6)
+    assert np.array_equal(data.inputs[:, 2:4], pd.get_dummies(test["sex"]).to_numpy(float))
+    assert np.array_equal(data.inputs[:, 4:7], pd.get_dummies(people["town"])[25:].to_numpy(float))
     assert torch.allclose(data.train[:, :2].mean(0), torch.zeros(2), atol=1e-6)
     assert data.labels.tolist() == list(test["good"]) and data.train_labels.tolist() == list(train["good"])
     assert data.classes == ("0", "1") and data.groups == {"sex": list(test["sex"])} and not data.skipped
@@ -221,13 +221,13 @@ def test_a_table_is_standardised_by_its_training_rows_and_a_category_is_one_unit
 def test_the_training_rows_are_a_share_drawn_by_a_seed_or_a_second_file(people, tmp_path):
     path = saved(people, tmp_path)
     first, again = (table(path=path, target="good", drop="part,name", train=0.75) for _ in range(2))
-    assert len(first) == 10 and len(first.train) == 30 and torch.equal(first.items, again.items)
+    assert len(first) == 10 and len(first.train) == 30 and torch.equal(first.inputs, again.inputs)
     other = table(path=path, target="good", drop="part,name", train=0.75, split_seed=1)
     assert list(other.ids) != list(first.ids)
     files = saved(people[25:], tmp_path, "test.csv"), saved(people[:25], tmp_path, "train.parquet")
     two = table(path=files[0], train_path=files[1], target="good", drop="part", ids="name")
     one = table(path=path, target="good", split="part", ids="name")
-    assert torch.equal(two.items, one.items) and torch.equal(two.train, one.train) and two.ids == one.ids
+    assert torch.equal(two.inputs, one.inputs) and torch.equal(two.train, one.train) and two.ids == one.ids
 
 
 def test_numbers_to_predict_are_float_labels(people, tmp_path):
@@ -258,10 +258,10 @@ def test_missing_values_are_an_error_or_skipped_and_named_or_filled_in(people, t
     assert [line.split(":")[0] for line in data.skipped] == ["p3", "p4", "p30", "p33"]
     assert len(data) == 13 and len(data.train) == 23 and data.classes == ("0", "1")
     known = people["age"][:25].drop([3, 4])
-    assert np.allclose(data.items[0, 0], (people["age"][25] - known.mean()) / known.std(ddof=0), atol=1e-6)
+    assert np.allclose(data.inputs[0, 0], (people["age"][25] - known.mean()) / known.std(ddof=0), atol=1e-6)
     data = table(path=path, missing="fill", **options)
     assert data.skipped == ["p33: column 'good' is missing or infinite"] and len(data) == 14 and len(data.train) == 25
-    assert abs(float(data.items[list(data.ids).index("p30"), 0])) < 1e-6  # the training mean is 0
+    assert abs(float(data.inputs[list(data.ids).index("p30"), 0])) < 1e-6  # the training mean is 0
     most = people["town"][:25].mode()[0]
     assert data.train[3, 4:7].tolist() == [float(town == most) for town in "xyz"]
 
@@ -272,14 +272,14 @@ def test_a_category_in_no_training_row_is_an_error_or_skipped_and_never_all_zero
     assert "column 'town' is 'atlantis', in no training row" in said_by(table, path=path, **options)
     data = table(path=path, unseen="skip", **options)
     assert data.skipped == ["p27: column 'town' is 'atlantis', in no training row"] and "p27" not in data.ids
-    assert (data.items[:, 4:7].sum(1) == 1).all() and len(data) == 14
+    assert (data.inputs[:, 4:7].sum(1) == 1).all() and len(data) == 14
 
 
 def test_an_ordinal_column_is_one_number_in_the_order_given(people, tmp_path):
     data = table(path=saved(people, tmp_path), target="good", split="part", ids="name", ordinal={"town": list("zxy")})
     rank = people["town"].map({"z": 0, "x": 1, "y": 2})
     expected = (rank[25:] - rank[:25].mean()) / rank[:25].std(ddof=0)
-    assert data.columns == (0, 1, 2, 2, 3, 4, 4) and np.allclose(data.items[:, 4], expected, atol=1e-6)
+    assert data.columns == (0, 1, 2, 2, 3, 4, 4) and np.allclose(data.inputs[:, 4], expected, atol=1e-6)
 
 
 def test_a_model_of_a_table_is_explained_by_columns(people, tmp_path):
@@ -287,14 +287,10 @@ def test_a_model_of_a_table_is_explained_by_columns(people, tmp_path):
     net = nn.Linear(9, 2).eval()
     frame = harness.evaluate(
         net,
-        data.items,
-        data.labels,
+        harness.Data(data.inputs, data.labels, columns=data.columns, unit_names=data.unit_names, ids=data.ids),
         explainers=["occlusion"],
         metrics=["deletion"],
         train=data.train,
-        columns=data.columns,
-        unit_names=data.unit_names,
-        ids=data.ids,
     )
     assert (frame["status"] == "ok").all() and len(frame) == 15
     assert staged(net, data).units.count == 5
@@ -354,8 +350,8 @@ def test_texts_are_the_lines_of_a_file_with_labels_beside_it(tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(LINES) + "\n", encoding="utf-8")
     (tmp_path / "labels.txt").write_text("pos\nneg\npos\nneg\n")
     data = text(path=str(tmp_path / "texts.txt"), labels=str(tmp_path / "labels.txt"))
-    assert list(data.items) == LINES and data.labels.tolist() == [1, 0, 1, 0] and data.classes == ("neg", "pos")
-    assert data.modality == "tokens" and data.items[2] == LINES[2] and data.items[-1] == "NA"
+    assert list(data.inputs) == LINES and data.labels.tolist() == [1, 0, 1, 0] and data.classes == ("neg", "pos")
+    assert data.modality == "tokens" and data.inputs[2] == LINES[2] and data.inputs[-1] == "NA"
     assert text(path=str(tmp_path / "texts.txt")).labels is None
 
 
@@ -366,7 +362,7 @@ def test_texts_are_a_column_and_what_is_empty_is_left_out_and_named(tmp_path, ki
     path = tmp_path / f"texts.{kind}"
     frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
     data = text(path=str(path), text_column="review", label_column="stars", id_column="key")
-    assert list(data.items) == LINES and data.labels.tolist() == [1, 0, 1, 1] and list(data.ids) == list("uwyz")
+    assert list(data.inputs) == LINES and data.labels.tolist() == [1, 0, 1, 1] and list(data.ids) == list("uwyz")
     assert data.skipped == ["v: the text is empty", "x: the text is empty"]
 
 
@@ -383,7 +379,7 @@ def test_texts_of_more_than_one_piece_keep_their_ids_and_labels(tmp_path, monkey
         path = tmp_path / f"texts.{kind}"
         frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
         data = text(path=str(path), id_column="id")
-        assert list(data.items) == list(frame["text"]) and data.labels.tolist() == list(frame["label"])
+        assert list(data.inputs) == list(frame["text"]) and data.labels.tolist() == list(frame["label"])
         assert list(data.ids) == list(frame["id"])
 
 
@@ -433,8 +429,8 @@ def test_mnist_in_its_own_format_is_read(seed, tmp_path):
     mnist(tmp_path, images, labels)
     data = torchvision(which="MNIST", root=str(tmp_path))
     assert len(data) == 5 and data.labels.tolist() == labels.tolist() and data.ids[3] == "MNIST_3"
-    assert all(np.array_equal(np.asarray(data.items[i]), images[i]) for i in range(5))
-    assert data.items[0].mode == "L" and data.classes[0] == "0 - zero" and data.modality == "image"
+    assert all(np.array_equal(np.asarray(data.inputs[i]), images[i]) for i in range(5))
+    assert data.inputs[0].mode == "L" and data.classes[0] == "0 - zero" and data.modality == "image"
 
 
 def test_cifar10_in_its_own_format_is_read_if_its_checksum_is_right(seed, tmp_path, monkeypatch):
@@ -452,7 +448,7 @@ def test_cifar10_in_its_own_format_is_read_if_its_checksum_is_right(seed, tmp_pa
     monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5("batches.meta")})
     data = torchvision(which="CIFAR10", root=str(tmp_path))
     assert data.labels.tolist() == [3, 1, 0, 9] and data.classes[9] == "class 9"
-    assert np.array_equal(np.asarray(data.items[2]), images[2].transpose(1, 2, 0))
+    assert np.array_equal(np.asarray(data.inputs[2]), images[2].transpose(1, 2, 0))
 
 
 def test_fake_data_and_image_folders_need_no_special_files(seed, tmp_path, monkeypatch):
@@ -462,7 +458,7 @@ def test_fake_data_and_image_folders_need_no_special_files(seed, tmp_path, monke
         sets.FakeData, "__init__", lambda self, *args, make=sets.FakeData.__init__, **named: make(self, 7, (3, 8, 8), 4)
     )
     fake = torchvision(which="FakeData")
-    assert len(fake) == 7 and fake.items[0].size == (8, 8) and fake.classes is None
+    assert len(fake) == 7 and fake.inputs[0].size == (8, 8) and fake.classes is None
     assert fake.labels.tolist() == [sets.FakeData()[i][1] for i in range(7)]
     for name in ("dog/a.png", "cat/b.png", "cat/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -525,10 +521,10 @@ def test_a_saved_data_set_gives_images_texts_or_a_table(library, mixed, tmp_path
     data = huggingface(path=path, split="held")
     assert data.labels.tolist() == [0, 1, 1, 0] and data.classes == ("no", "yes")
     assert all(
-        np.array_equal(np.asarray(item), np.asarray(image)) for item, image in zip(data.items, images, strict=True)
+        np.array_equal(np.asarray(item), np.asarray(image)) for item, image in zip(data.inputs, images, strict=True)
     )
     data = huggingface(path=path, split="held", kind="text")
-    assert list(data.items) == ["one", "three", "four"] and data.skipped == ["row_1: the text is empty"]
+    assert list(data.inputs) == ["one", "three", "four"] and data.skipped == ["row_1: the text is empty"]
     assert data.labels.tolist() == [0, 1, 0]
     data = huggingface(path=path, split="held", kind="table", drop="image,text", train=0.5)
     assert data.unit_names == ("x",) and len(data) == 2 and len(data.train) == 2
@@ -537,7 +533,7 @@ def test_a_saved_data_set_gives_images_texts_or_a_table(library, mixed, tmp_path
 def test_a_local_file_is_read_through_the_library(library, mixed, tmp_path):
     _, rows = mixed
     rows.remove_columns("image").to_parquet(str(tmp_path / "rows.parquet"))
-    assert list(huggingface(path=str(tmp_path / "rows.parquet"), kind="text").items) == ["one", "three", "four"]
+    assert list(huggingface(path=str(tmp_path / "rows.parquet"), kind="text").inputs) == ["one", "three", "four"]
 
 
 def test_each_mistake_with_a_saved_data_set_is_one_line(library, mixed, tmp_path):
@@ -592,7 +588,7 @@ def test_rows_beside_a_training_file_are_called_by_their_own_place(tmp_path):
 def test_arrays_in_any_kind_of_real_number_are_read(tmp_path, images, kind):
     found = {**images, "inputs": images["inputs"].astype(kind), "train": images["train"].astype(kind)}
     data = arrays(path=as_folder(tmp_path / "any", found))
-    assert torch.equal(data.items[2], torch.from_numpy(images["inputs"][2]))
+    assert torch.equal(data.inputs[2], torch.from_numpy(images["inputs"][2]))
     assert torch.equal(data.train, torch.from_numpy(images["train"]))
 
 

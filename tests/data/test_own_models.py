@@ -75,7 +75,7 @@ def halved(image):
 
 def images(*, count=3):
     items = torch.rand(count, 3, 8, 8)
-    return Data([str(n) for n in range(count)], items, torch.arange(count) % 3, "image", (0.0, 1.0))
+    return Data(items, labels=torch.arange(count) % 3, modality="image", value_range=(0.0, 1.0))
 
 
 NOT_A_FUNCTION = 7

@@ -24,18 +24,18 @@ def mosaics():
 
 def seen(data):
     """What lite0 sees of all items."""
-    return torch.stack([preprocess(data.items[index]) for index in range(len(data))])
+    return torch.stack([preprocess(data.inputs[index]) for index in range(len(data))])
 
 
 def test_the_labelled_photograph_lies_in_the_masked_cell_pixel_for_pixel(mosaics):
     known, inputs = photos(), seen(mosaics)
     for index, picture in enumerate(inputs):
-        cells = [preprocess_cell(known.items.sources[place]) for place in mosaics.items.chosen[index].tolist()]
+        cells = [preprocess_cell(known.inputs.sources[place]) for place in mosaics.inputs.chosen[index].tolist()]
         (own,) = [
-            place for place in mosaics.items.chosen[index].tolist() if known.labels[place] == mosaics.labels[index]
+            place for place in mosaics.inputs.chosen[index].tolist() if known.labels[place] == mosaics.labels[index]
         ]
         inside = picture[:, mosaics.masks[index]].view(3, CELL, CELL)
-        assert torch.equal(inside, preprocess_cell(known.items.sources[own]))
+        assert torch.equal(inside, preprocess_cell(known.inputs.sources[own]))
         whole = torch.cat([torch.cat(cells[:2], 2), torch.cat(cells[2:], 2)], 1)
         assert torch.equal(picture, whole)
 
@@ -47,22 +47,22 @@ def preprocess_cell(encoded):
 
 
 def test_the_four_classes_of_a_mosaic_differ(mosaics):
-    labels = photos().labels[mosaics.items.chosen]
+    labels = photos().labels[mosaics.inputs.chosen]
     assert all(len(set(row.tolist())) == 4 for row in labels)
 
 
 def test_doubtful_labels_are_left_out_and_all_others_used():
     ids = photos().ids
-    used = {ids[place] for place in photo_mosaics(samples=200).items.chosen.flatten().tolist()}
+    used = {ids[place] for place in photo_mosaics(samples=200).inputs.chosen.flatten().tolist()}
     assert len(used) == 18 and not any(name.startswith(("imagenet_12", "imagenet_14")) for name in used)
 
 
 def test_the_same_seed_draws_the_same_mosaics_and_more_of_them_begin_alike(mosaics):
     again, other = photo_mosaics(samples=12), photo_mosaics(samples=12, seed=1)
-    assert torch.equal(again.items.chosen, mosaics.items.chosen) and torch.equal(again.labels, mosaics.labels)
-    assert not torch.equal(other.items.chosen, mosaics.items.chosen)
+    assert torch.equal(again.inputs.chosen, mosaics.inputs.chosen) and torch.equal(again.labels, mosaics.labels)
+    assert not torch.equal(other.inputs.chosen, mosaics.inputs.chosen)
     more = photo_mosaics(samples=20)
-    assert torch.equal(more.items.chosen[:12], mosaics.items.chosen) and torch.equal(more.labels[:12], mosaics.labels)
+    assert torch.equal(more.inputs.chosen[:12], mosaics.inputs.chosen) and torch.equal(more.labels[:12], mosaics.labels)
 
 
 def test_every_cell_is_the_labelled_one_about_as_often():
@@ -75,12 +75,10 @@ def test_the_oracle_is_first_in_every_localisation_metric(mosaics):
     module = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 1000)).eval().requires_grad_(False)
     table = harness.evaluate(
         module,
-        seen(mosaics),
-        mosaics.labels,
+        harness.Data(seen(mosaics), mosaics.labels, truth=mosaics.truth),
         explainers=["oracle", *CONTROLS],
         metrics={name: {"tolerance": 0.0} if name == "pointing_game" else {} for name in LOCALISATION},
         masks=mosaics.masks,
-        truth=mosaics.truth,
     )
     scores = table.pivot_table(index="explainer", columns="metric", values="value")
     assert (scores.loc["oracle"] == 1).all() and (scores.loc[list(CONTROLS)] < 1).all().all()

@@ -73,7 +73,7 @@ def test_players_alike_get_alike_and_a_dummy_exactly_nothing():
 @pytest.mark.parametrize("values", ["conditional", "interventional"])
 def test_without_correlation_a_linear_function_gives_each_column_its_product(values):
     data = gaussian(rho=0.0, values=values, samples=20)
-    expected = data.items * torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0])
+    expected = data.inputs * torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0])
     torch.testing.assert_close(data.truth, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -165,7 +165,7 @@ def test_interventional_values_are_those_of_the_enumerated_game(function):
 
 def test_values_sum_to_what_the_function_differs_from_its_expectation():
     for data, loaded in every_pair():
-        outputs = loaded.module(data.items)[:, 0]
+        outputs = loaded.module(data.inputs)[:, 0]
         left = outputs - data.truth.sum(1)
         torch.testing.assert_close(left, left[:1].expand(len(left)), rtol=0, atol=2e-5)  # a constant
         if not data.function.startswith("causal"):  # whose labels have noise
@@ -203,7 +203,7 @@ def test_an_exact_explainer_of_the_function_finds_the_truth_of_causes_and_gates(
         found = harness.explain(
             "exact_shapley",
             loaded.module,
-            data.items,
+            data.inputs,
             torch.zeros(len(data), dtype=torch.long),
             train=data.train,
             baseline="mean" if data.function.startswith("causal") else "zero",
@@ -224,7 +224,7 @@ def test_gates_compute_their_names_and_share_as_worked_out_by_hand():
         data = logic(gate=gate, repeats=1)
         for inputs, (value, shares) in cases.items():
             width = len(inputs)
-            (row,) = (data.items[:, :width] == torch.tensor(inputs)).all(1).nonzero()[:, 0]
+            (row,) = (data.inputs[:, :width] == torch.tensor(inputs)).all(1).nonzero()[:, 0]
             assert data.labels[row] == value, gate
             torch.testing.assert_close(data.truth[row, :width], torch.tensor(shares, dtype=torch.float32))
 
@@ -232,9 +232,9 @@ def test_gates_compute_their_names_and_share_as_worked_out_by_hand():
 def test_gates_get_every_combination_of_their_levels_with_fresh_noise():
     data = logic(gate="interaction", noise=2, repeats=3)
     assert len(data) == 81 and len(set(data.ids)) == 81 and data.unit_names == ("x1", "x2", "x3", "noise1", "noise2")
-    assert len(data.items[:, :3].unique(dim=0)) == 27
-    first, second = data.items[:27, 3:], data.items[27:54, 3:]
-    assert not torch.equal(first, second) and set(data.items.unique().tolist()) == {0, 0.5, 1}
+    assert len(data.inputs[:, :3].unique(dim=0)) == 27
+    first, second = data.inputs[:27, 3:], data.inputs[27:54, 3:]
+    assert not torch.equal(first, second) and set(data.inputs.unique().tolist()) == {0, 0.5, 1}
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -250,7 +250,7 @@ def test_children_and_confounded_columns_are_correlated_with_the_outcome_and_cau
 def test_forcing_a_cause_changes_the_outcome_and_forcing_a_correlate_does_not():
     """Pearl's intervention, on the equations rather than on the model's word."""
     for graph in GRAPHS:
-        rows = causal(graph=graph, samples=10).items
+        rows = causal(graph=graph, samples=10).inputs
         planted_graph = CausalGraph(graph)
         before = planted_graph.outcome(rows.double())
         for column, name in enumerate(planted_graph.columns):
@@ -263,33 +263,33 @@ def test_forcing_a_cause_changes_the_outcome_and_forcing_a_correlate_does_not():
 def test_a_net_of_correlates_alone_looks_at_no_cause_and_is_said_so_by_masks():
     data, loaded = causal(samples=60, truth=False), causal_mlp(epochs=20)
     assert data.truth is None and data.function is None
-    left = data.labels - loaded.module(data.items)[:, 0]
+    left = data.labels - loaded.module(data.inputs)[:, 0]
     assert 1 - left.var() / data.labels.var() > 0.3  # it knows something
     targets = torch.zeros(60, dtype=torch.long)
-    maps = harness.explain("input_x_gradient", loaded.module, data.items, targets)
+    maps = harness.explain("input_x_gradient", loaded.module, data.inputs, targets)
     assert (maps[data.masks] == 0).all()
-    share = harness.score("relevance_mass", loaded.module, data.items, targets, maps, masks=data.masks, sign="abs")
+    share = harness.score("relevance_mass", loaded.module, data.inputs, targets, maps, masks=data.masks, sign="abs")
     assert (share == 0).all()
     everything = causal_mlp(columns="all", epochs=20).module
-    maps = harness.explain("input_x_gradient", everything, data.items, targets)
-    share = harness.score("relevance_mass", everything, data.items, targets, maps, masks=data.masks, sign="abs")
+    maps = harness.explain("input_x_gradient", everything, data.inputs, targets)
+    share = harness.score("relevance_mass", everything, data.inputs, targets, maps, masks=data.masks, sign="abs")
     assert 0.1 < share.mean() < 0.95  # some of it on the effects
 
 
 @pytest.mark.parametrize(("function", "least"), [("linear", 0.99), ("additive", 0.95), ("piecewise", 0.8)])
 def test_a_net_learns_the_function(function, least):
     data, module = gaussian(function=function, samples=400), gaussian_mlp(function=function).module
-    left = data.labels - module(data.items)[:, 0]
+    left = data.labels - module(data.inputs)[:, 0]
     assert 1 - left.var() / data.labels.var() > least
 
 
 def test_the_same_seed_draws_the_same_data_and_another_other_data(seed):
     for make in (gaussian, causal):
         first, again, other = (make(samples=8, seed=each) for each in (seed, seed, seed + 1))
-        assert torch.equal(first.items, again.items) and torch.equal(first.truth, again.truth)
-        assert not torch.equal(first.items, other.items)
+        assert torch.equal(first.inputs, again.inputs) and torch.equal(first.truth, again.truth)
+        assert not torch.equal(first.inputs, other.inputs)
     first, other = logic(seed=seed), logic(seed=seed + 1)
-    assert torch.equal(first.truth, other.truth) and not torch.equal(first.items, other.items)
+    assert torch.equal(first.truth, other.truth) and not torch.equal(first.inputs, other.inputs)
 
 
 def test_more_samples_leave_the_training_rows_as_they_were():

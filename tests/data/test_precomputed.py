@@ -61,14 +61,13 @@ def evaluate(world, metrics, **explainers):
     options = {name: {"name": "precomputed", "path": path} for name, path in explainers.items()}
     return harness.evaluate(
         world.net,
-        world.inputs,
-        world.targets,
+        harness.Data(
+            world.inputs, world.targets, train_labels=torch.randint(3, (30,)), ids=[f"s{i}" for i in range(COUNT)]
+        ),
         explainers=options,
         metrics=metrics,
         explain_batch=3,
         train=world.train,
-        train_labels=torch.randint(3, (30,)),
-        ids=[f"s{i}" for i in range(COUNT)],
     )
 
 

@@ -29,10 +29,10 @@ def test_a_data_set_has_its_channels_steps_and_classes(name):
     load, channels, steps, train, test, classes = DATA[name]
     for split, count in (("train", train), ("test", test)):
         data = load(split=split)
-        assert data.items.shape == (count, channels, steps) and data.items.isfinite().all()
+        assert data.inputs.shape == (count, channels, steps) and data.inputs.isfinite().all()
         assert sorted(set(data.labels.tolist())) == list(range(classes)) and len(data.classes) == classes
         assert data.modality == "series" and len(set(data.ids)) == count
-        assert torch.equal(data.train, load(split="train").items) and len(data.train_labels) == train
+        assert torch.equal(data.train, load(split="train").inputs) and len(data.train_labels) == train
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -44,14 +44,14 @@ def test_every_channel_is_standardised_by_the_training_part_alone(name):
 
 def test_the_part_that_is_tested_has_no_say_in_the_standardisation():
     train, test = basic_motions(split="train"), basic_motions(split="test")
-    assert test.items.mean((0, 2)).abs().min() > 1e-3
+    assert test.inputs.mean((0, 2)).abs().min() > 1e-3
     (content,) = read_members(AEON, "*/BasicMotions_TEST.ts").values()
     first = content.decode().split("@data")[1].split()[0].split(":")[0]
     raw = torch.tensor([float(number) for number in first.split(",")])
-    found = test.items[test.ids.index("test_0000"), 0]
+    found = test.inputs[test.ids.index("test_0000"), 0]
     ratio = (raw[1:] - raw[:-1]).std() / (found[1:] - found[:-1]).std()  # the training part's deviation, undone
     torch.testing.assert_close((raw - raw.mean()) / ratio, found - found.mean(), rtol=1e-3, atol=1e-4)
-    assert train.items.std((0, 2)).sub(1).abs().max() < 1e-4 < test.items.std((0, 2)).sub(1).abs().max()
+    assert train.inputs.std((0, 2)).sub(1).abs().max() < 1e-4 < test.inputs.std((0, 2)).sub(1).abs().max()
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -61,14 +61,14 @@ def test_the_first_series_are_of_all_classes(name):
 
 def test_in_winter_the_evening_peak_comes_earlier():
     data = italy_power_demand()
-    winter, summer = (data.items[data.labels == label, 0].mean(0) for label in (0, 1))
+    winter, summer = (data.inputs[data.labels == label, 0].mean(0) for label in (0, 1))
     assert winter[15:].argmax() + 15 == 19 and summer[15:].argmax() + 15 == 21
     assert data.classes == ("October to March", "April to September")
 
 
 def test_who_stands_moves_least_and_who_runs_moves_most():
     data = basic_motions()
-    spread = {name: data.items[data.labels == label].std().item() for label, name in enumerate(data.classes)}
+    spread = {name: data.inputs[data.labels == label].std().item() for label, name in enumerate(data.classes)}
     assert min(spread, key=spread.get) == "standing" and spread["running"] > spread["walking"]
 
 
@@ -82,7 +82,7 @@ def test_another_split_is_one_line(name):
 def test_the_network_is_right_on_series_it_was_not_trained_on(name, floor, seed):
     data = DATA[name][0]()
     module = train_network(SERIES_RECIPES[name], seed=seed).eval()
-    assert (module(data.items).argmax(1) == data.labels).float().mean() > floor
+    assert (module(data.inputs).argmax(1) == data.labels).float().mean() > floor
 
 
 def test_the_model_comes_with_its_classes_and_frozen():
@@ -98,7 +98,7 @@ def test_other_data_are_one_line():
 
 @pytest.mark.parametrize(("elements", "shape"), [(False, (100,)), (True, (6, 100))])
 def test_units_are_steps_or_every_channels_steps(elements, shape):
-    assert Units.of(basic_motions().items[:2], "series", elements=elements).shape == shape
+    assert Units.of(basic_motions().inputs[:2], "series", elements=elements).shape == shape
 
 
 def test_a_rising_series_is_drawn_from_the_lower_left_to_the_upper_right():

@@ -40,7 +40,7 @@ def tables():
 @pytest.mark.parametrize("name", SIZES)
 def test_a_table_has_the_published_number_of_rows_and_a_unit_for_each_column(name, tables):
     data, (train, test, columns, numbers, _) = tables[name], SIZES[name]
-    assert (len(data.train), len(data)) == (train, test) and data.items.shape[1] == numbers
+    assert (len(data.train), len(data)) == (train, test) and data.inputs.shape[1] == numbers
     assert len(data.unit_names) == columns and set(data.columns) == set(range(columns))
     assert len(data.labels) == test and len(data.train_labels) == train and len(set(data.ids)) == test
 
@@ -49,18 +49,18 @@ def test_a_table_has_the_published_number_of_rows_and_a_unit_for_each_column(nam
 def test_numbers_are_standardised_by_the_training_part_and_categories_are_one_hot(name, tables):
     data, columns = tables[name], torch.tensor(tables[name].columns)
     several = columns.bincount()[columns] > 1
-    numbers, ones = data.train[:, ~several], torch.cat([data.train, data.items])[:, several]
+    numbers, ones = data.train[:, ~several], torch.cat([data.train, data.inputs])[:, several]
     assert torch.allclose(numbers.mean(0), torch.zeros(numbers.shape[1]), atol=1e-4)
     assert torch.allclose(numbers.std(0, correction=0), torch.ones(numbers.shape[1]), atol=1e-3)
     assert ((ones == 0) | (ones == 1)).all()
     for column in columns[several].unique():
-        assert (data.items[:, columns == column].sum(1) == 1).all()
+        assert (data.inputs[:, columns == column].sum(1) == 1).all()
 
 
 @pytest.mark.parametrize("name", SENSITIVE)
 def test_without_the_sensitive_columns_the_groups_remain(name, tables):
     data, without = tables[name], data_set(name)(with_sensitive=False)
-    assert without.items.shape[1] == SIZES[name][4]
+    assert without.inputs.shape[1] == SIZES[name][4]
     missing = set(data.unit_names) - set(without.unit_names)
     assert missing == ({STATUS_AND_SEX} if name == "german_credit" else set(SEX_AND_RACE))
     assert without.groups == data.groups and without.ids == data.ids and torch.equal(without.labels, data.labels)
@@ -79,7 +79,7 @@ def test_the_groups_are_what_the_columns_say(name, column, group, tables):
     data = tables[name]
     own = torch.tensor(data.columns) == data.unit_names.index(column)
     order = sorted(set(data.groups[group]))
-    codes = data.items[:, own].argmax(1).tolist()
+    codes = data.inputs[:, own].argmax(1).tolist()
     categories = sorted({*order}) if len(order) == int(own.sum()) else None
     assert categories is not None and [categories[code] for code in codes] == data.groups[group]
 
@@ -120,7 +120,7 @@ def test_the_model_is_right_on_people_it_was_not_trained_on(name, cache):
     table, floor = FLOORS[name]
     data, loaded = data_set(table)(), model_named(name)()
     with torch.inference_mode():
-        right = (loaded.module(data.items).argmax(1) == data.labels).float().mean()
+        right = (loaded.module(data.inputs).argmax(1) == data.labels).float().mean()
     assert right > floor > data.labels.bincount().max() / len(data) - 0.01
     assert loaded.classes == data.classes and not any(p.requires_grad for p in loaded.module.parameters())
 
@@ -128,7 +128,7 @@ def test_the_model_is_right_on_people_it_was_not_trained_on(name, cache):
 @pytest.mark.parametrize("name", ["diabetes_mlp", "diabetes_linear"])
 def test_the_regressions_explain_half_of_the_variance(name, cache, tables):
     data = tables["diabetes"]
-    left = (model_named(name)().module(data.items)[:, 0] - data.labels).square().sum()
+    left = (model_named(name)().module(data.inputs)[:, 0] - data.labels).square().sum()
     assert 1 - left / (data.labels - data.labels.mean()).square().sum() > 0.45
 
 

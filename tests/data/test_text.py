@@ -47,7 +47,7 @@ def test_reviews_are_divided_by_film_and_none_is_in_both_parts():
 def test_the_first_reviews_are_a_fair_choice_of_both_classes():
     data = movie_reviews()
     assert data.labels[:200].float().mean() == pytest.approx(float(data.labels.float().mean()), abs=0.12)
-    assert data.modality == "tokens" and all(isinstance(text, str) and text.strip() for text in data.items)
+    assert data.modality == "tokens" and all(isinstance(text, str) and text.strip() for text in data.inputs)
     assert len(set(data.ids)) == len(data)
 
 
@@ -88,7 +88,7 @@ def test_a_long_text_is_cut_and_has_no_padding():
 
 @pytest.mark.parametrize("empty", ["", " \n "])
 def test_an_empty_text_is_one_line_that_names_it(empty):
-    data = replace(movie_reviews(), ids=["nothing"], items=[empty], labels=torch.tensor([0]))
+    data = replace(movie_reviews(), ids=["nothing"], inputs=[empty], labels=torch.tensor([0]))
     with pytest.raises(UserError, match="sample 'nothing' cannot be read.*the text is empty") as caught:
         set_stage(movie_cnn(), data, Protocol(), torch.device("cpu"))
     assert "\n" not in str(caught.value)
@@ -106,14 +106,14 @@ def test_texts_shorter_than_the_longest_filter_are_refused():
 
 def test_the_published_network_is_right_on_three_of_four_reviews():
     model, data = movie_cnn(), movie_reviews()
-    right = model.module(inputs_of(model, data.items[:600])).argmax(1) == data.labels[:600]
+    right = model.module(inputs_of(model, data.inputs[:600])).argmax(1) == data.labels[:600]
     assert 0.72 < right.float().mean() < 0.82
 
 
 def test_both_logits_of_the_network_tell_the_published_probability():
     """The published network, written out with plain sums."""
     model, published = movie_cnn(), words.published_weights()
-    inputs = inputs_of(model, movie_reviews().items[:2])
+    inputs = inputs_of(model, movie_reviews().inputs[:2])
     largest = []
     for number in range(3):
         filters = published[f"conv_layers.{number}.weight"][:, 0]
@@ -139,7 +139,7 @@ def test_a_negative_review_is_explained_as_negative():
 def test_the_stage_gives_words_and_what_a_removed_token_becomes():
     stage = set_stage(movie_cnn(), movie_reviews(), Protocol(samples=4), torch.device("cpu"))
     ((_, samples),) = stage.chunks()
-    lengths = [len(words.tokens_of(text, 32)) for text in stage.data.items[:4]]
+    lengths = [len(words.tokens_of(text, 32)) for text in stage.data.inputs[:4]]
     assert samples.segments("given").counts.tolist() == [length + (length < 32) for length in lengths]
     assert set(samples.fillers) == {"pad", "mask"} and samples.units.shape == (32,)
 

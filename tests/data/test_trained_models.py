@@ -24,7 +24,7 @@ def cache(tmp_path_factory):
 
 def accuracy(module, data):
     with torch.inference_mode():
-        return (module(data.items).argmax(1) == data.labels).float().mean()
+        return (module(data.inputs).argmax(1) == data.labels).float().mean()
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -115,9 +115,9 @@ def test_digits_are_the_ones_of_scikit_learn_between_nought_and_one():
 
     data, original = data_set("digits")(), load_digits()
     row = int(data.ids[7].removeprefix("digit_"))
-    assert torch.equal(data.items[7], torch.tensor(original.images[row]).float()[None] / 16)
+    assert torch.equal(data.inputs[7], torch.tensor(original.images[row]).float()[None] / 16)
     assert data.labels[7] == original.target[row] and data.modality == "image"
-    assert data.items.min() == 0 and data.items.max() == 1 and data.value_range == (0.0, 1.0)
+    assert data.inputs.min() == 0 and data.inputs.max() == 1 and data.value_range == (0.0, 1.0)
 
 
 def test_the_cancer_table_is_standardised_by_its_training_part():
@@ -127,5 +127,5 @@ def test_the_cancer_table_is_standardised_by_its_training_part():
     low, high = data.value_range
     assert low.shape == high.shape == (30,) and (data.train >= low).all() and (data.train <= high).all()
     assert len(data.unit_names) == 30 and data.unit_names[0] == "mean radius" and data.modality == "table"
-    radius, malignant = data.items[:, 0], data.labels == data.classes.index("malignant")
+    radius, malignant = data.inputs[:, 0], data.labels == data.classes.index("malignant")
     assert radius[malignant].mean() > radius[~malignant].mean()

@@ -66,7 +66,7 @@ def whole(scenario, background, size=8, n=120, seed=0):
         xai_tris(scenario=scenario, background=background, size=size, n=n, seed=seed, split=split)
         for split in ("train", "validation", "test")
     ]
-    return tuple(torch.cat(each) for each in zip(*((p.items[:], p.labels, p.masks[:]) for p in parts), strict=True))
+    return tuple(torch.cat(each) for each in zip(*((p.inputs[:], p.labels, p.masks[:]) for p in parts), strict=True))
 
 
 @pytest.mark.parametrize(("scenario", "background"), FAMILIES)
@@ -135,7 +135,7 @@ def test_the_mask_of_a_turned_tetromino_is_its_four_pixels_wherever_it_lies(seed
 
 def test_the_class_means_of_the_linear_family_differ_on_the_mask_and_nowhere_else(seed):
     data = xai_tris(split="train", seed=seed)
-    images, mask = data.items[:][:, 0], data.masks[0]
+    images, mask = data.inputs[:][:, 0], data.masks[0]
     one, other = images[data.labels == 0], images[data.labels == 1]
     z = (one.mean(0) - other.mean(0)) / (one.var(0) / len(one) + other.var(0) / len(other)).sqrt()
     assert z[mask].abs().min() > 8 and z[~mask].abs().max() < 5
@@ -144,7 +144,7 @@ def test_the_class_means_of_the_linear_family_differ_on_the_mask_and_nowhere_els
 
 def test_no_pixel_alone_tells_the_class_of_xor_but_the_product_of_both_shapes_does(seed):
     data = xai_tris(scenario="xor", split="train", seed=seed)
-    images = data.items[:][:, 0]
+    images = data.inputs[:][:, 0]
     one, other = images[data.labels == 0], images[data.labels == 1]
     z = (one.mean(0) - other.mean(0)) / (one.var(0) / len(one) + other.var(0) / len(other)).sqrt()
     assert z.abs().max() < 5
@@ -158,15 +158,15 @@ ASKED = [*((*family, 8) for family in FAMILIES[::2]), ("rotation", "natural", 64
 @pytest.mark.parametrize(("scenario", "background", "size"), ASKED)
 def test_a_sample_is_the_same_however_it_is_asked_for(scenario, background, size, seed):
     data = xai_tris(scenario=scenario, background=background, size=size, n=60, seed=seed)
-    for values in (data.items, data.masks, data.truth):
+    for values in (data.inputs, data.masks, data.truth):
         together = values[:]
         assert len(values) == len(together) == len(data)
         assert torch.equal(values[1], together[1]) and torch.equal(values[-1], together[-1])
         assert torch.equal(values[1:3], together[1:3]) and torch.equal(values[torch.tensor([2, 0])], together[[2, 0]])
     again = xai_tris(scenario=scenario, background=background, size=size, n=60, seed=seed)
-    assert torch.equal(again.items[:], data.items[:])
+    assert torch.equal(again.inputs[:], data.inputs[:])
     another = xai_tris(scenario=scenario, background=background, size=size, n=60, seed=seed + 1)
-    assert not torch.equal(another.items[:], data.items[:])
+    assert not torch.equal(another.inputs[:], data.inputs[:])
 
 
 def test_images_are_made_as_they_are_read_and_not_before(monkeypatch):
@@ -177,7 +177,7 @@ def test_images_are_made_as_they_are_read_and_not_before(monkeypatch):
         return np.zeros((len(numbers), 64, 64))
 
     monkeypatch.setattr(tetrominoes.TetrominoFamily, "mixed", mixed)
-    data.items[3], data.items[7:9]
+    data.inputs[3], data.inputs[7:9]
     assert made == [1, 2]
 
 
@@ -186,7 +186,7 @@ def test_parts_share_no_image_and_have_both_classes_alike(n, sizes):
     parts = {split: xai_tris(n=n, split=split) for split in ("train", "validation", "test")}
     assert tuple(len(part) for part in parts.values()) == sizes
     assert len({name for part in parts.values() for name in part.ids}) == sum(sizes)
-    images = torch.cat([part.items[:] for part in parts.values()]).flatten(1)
+    images = torch.cat([part.inputs[:] for part in parts.values()]).flatten(1)
     assert len(images.unique(dim=0)) == sum(sizes)
     assert all(part.labels.bincount().tolist() == [len(part) / 2] * 2 for part in parts.values())
     assert all(torch.equal(part.train, parts["train"].items[:]) for part in parts.values())
@@ -255,7 +255,7 @@ def test_a_dense_network_learns_xor_and_a_linear_model_cannot(seed):
 def test_a_linear_model_in_white_noise_weighs_pixels_by_the_difference_of_the_class_means():
     data = xai_tris()
     module = model_named("xai_tris_linear")().module
-    assert right(module, data.items[:], data.labels) > 0.83
+    assert right(module, data.inputs[:], data.labels) > 0.83
     weights = (module[1].weight[0] - module[1].weight[1]).view(8, 8)
     pattern = torch.from_numpy(drawn("T") - drawn("L")).float()
     assert torch.corrcoef(torch.stack([weights.flatten(), pattern.flatten()]))[0, 1] > 0.85
@@ -278,8 +278,8 @@ def test_the_oracle_is_first_in_every_localisation_metric(scenario, background, 
 
 def test_explanations_of_a_model_that_has_learnt_the_shapes_lie_on_them():
     data, loaded = xai_tris(scenario="xor"), xai_tris_mlp(scenario="xor", epochs=10)
-    images, labels, masks = data.items[:100], data.labels[:100], data.masks[:100]
-    assert right(loaded.module, data.items[:], data.labels) > 0.95
+    images, labels, masks = data.inputs[:100], data.labels[:100], data.masks[:100]
+    assert right(loaded.module, data.inputs[:], data.labels) > 0.95
     maps = harness.explain("integrated_gradients", loaded.module, images, labels, baseline="zero")
     scores = harness.score("localization_auc", loaded.module, images, labels, maps.abs(), masks=masks)
     assert scores.mean() > 0.9

@@ -60,7 +60,7 @@ def net():
 def images():
     """Noise images."""
     torch.manual_seed(int(os.environ["AUDITED_NET"]) + 1)
-    return Data([str(i) for i in range(COUNT)], torch.randn(COUNT, 3, 6, 6), torch.arange(COUNT) % 4, "image")
+    return Data(torch.randn(COUNT, 3, 6, 6), labels=torch.arange(COUNT) % 4)
 
 
 def gradient_of(model, inputs, targets):
@@ -95,7 +95,7 @@ def random_under_one_seed(model, inputs, targets):
 
 def nan_for_the_first(model, inputs, targets):
     """NaN where the first pixel is that of the first image."""
-    first = images().items[0, 0, 0, 0]
+    first = images().inputs[0, 0, 0, 0]
     return (inputs**3).masked_fill(inputs[:, :1, :1, :1] == first, float("nan"))
 
 
@@ -149,7 +149,7 @@ def plant(monkeypatch, function, **capabilities):
 def evaluated(explainers, metrics=METRIC, **options):
     """status, error, flags and audit of each explainer, as evaluate gives them."""
     data = images()
-    frame = harness.evaluate(net(), data.items, data.labels, explainers=explainers, metrics=metrics, **options)
+    frame = harness.evaluate(net(), data.inputs, data.labels, explainers=explainers, metrics=metrics, **options)
     first = frame.groupby("explainer").first()
     return {
         name: (row["status"], row["error"], [f for f in row["flags"].split("; ") if f], frame.attrs["audit"].get(name))
@@ -248,7 +248,7 @@ def test_an_explainer_that_changes_the_model_is_a_failure_and_the_next_finds_the
 def test_the_completeness_told_is_the_metrics():
     data, chosen = images(), {"lost": {"name": "of_the_output", "share": 0.2}}
     frame = harness.evaluate(
-        net(), data.items, data.labels, explainers=chosen, metrics={"completeness": {"relative": True}}
+        net(), data.inputs, data.labels, explainers=chosen, metrics={"completeness": {"relative": True}}
     )
     told = frame.attrs["audit"]["lost"]["completeness_error"]
     assert told["median"] == pytest.approx(frame["value"].quantile(0.5), rel=1e-9)
@@ -288,7 +288,7 @@ def test_tables_are_kept_once_for_an_explainer_and_named_in_its_cells(monkeypatc
 
 def test_evaluate_gives_tables_as_columns_and_an_audit_that_a_file_can_hold(tmp_path):
     data = images()
-    frame = harness.evaluate(net(), data.items, data.labels, explainers=[told, "of_its_batch"], metrics=METRIC)
+    frame = harness.evaluate(net(), data.inputs, data.labels, explainers=[told, "of_its_batch"], metrics=METRIC)
     assert frame.attrs["audit"]["told"]["tables"] == {"repeats": {"column": ["a", "b"], "drop": [0.25, COUNT]}}
     assert json.loads(json.dumps(frame.attrs["audit"])) == frame.attrs["audit"]
     frame.to_parquet(tmp_path / "frame.parquet")
@@ -353,7 +353,7 @@ def test_smaller_numbers_of_samples_and_batches_of_one_are_compared_as_far_as_th
     for count, batch in ((1, 10), (6, 1)):
         frame = harness.evaluate(
             net(),
-            data.items[:count],
+            data.inputs[:count],
             data.labels[:count],
             explainers=["of_its_batch", "random_under_one_seed"],
             metrics=METRIC,
@@ -371,7 +371,7 @@ def silent(model, inputs, targets):
 
 def rows_seen(explainers):
     model, data = net(), images()
-    harness.evaluate(model, data.items, data.labels, explainers=explainers, metrics=METRIC, explain_batch=4)
+    harness.evaluate(model, data.inputs, data.labels, explainers=explainers, metrics=METRIC, explain_batch=4)
     return model.rows
 
 
@@ -390,7 +390,7 @@ def test_auditing_takes_four_samples_gradients_and_one_clean_pass_for_a_whole_bl
 def test_the_audits_passes_are_not_the_explainers_cost():
     data = images()
     chosen = {"kept": {"name": "of_the_output"}}
-    frame = harness.evaluate(net(), data.items, data.labels, explainers=chosen, metrics=["forward_passes"])
+    frame = harness.evaluate(net(), data.inputs, data.labels, explainers=chosen, metrics=["forward_passes"])
     assert set(frame["value"]) == {1.0}
 
 
@@ -472,7 +472,9 @@ def test_scores_and_passes_are_the_same_bits_with_and_without_an_audit(batch, mo
     def scored():
         np.random.seed(0)
         torch.manual_seed(0)
-        frame = harness.evaluate(net(), data.items, data.labels, explainers=names, metrics=metrics, explain_batch=batch)
+        frame = harness.evaluate(
+            net(), data.inputs, data.labels, explainers=names, metrics=metrics, explain_batch=batch
+        )
         return frame, torch.rand(3).tolist(), np.random.rand(3).tolist()
 
     audited, *draws = scored()
@@ -512,7 +514,7 @@ def test_a_sum_over_a_background_that_only_the_explainer_knows_is_told_by_it_alo
     data = images()
     frame = harness.evaluate(
         net(),
-        data.items,
+        data.inputs,
         data.labels,
         explainers=["deep_lift_shap"],
         metrics=["completeness"],

@@ -45,7 +45,7 @@ def test_the_items_of_the_page_on_extending_work_together(monkeypatch):
     model, data = names["my_net"](), names["my_data"]()
     frame = harness.evaluate(
         model.module,
-        data.items,
+        data.inputs,
         data.labels,
         explainers=["squared_gradient", "quarter_ablation"],
         metrics=["drop_of_the_top_tenth", "srg"],

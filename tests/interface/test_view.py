@@ -87,8 +87,8 @@ def test_columns_show_what_the_explainer_gives():
     data = DATASETS["breast_cancer"].function()
     assert list(told["column"]) == list(data.unit_names) and set(told) == {"column", "gradient"}
     model = harness.registry.MODELS["cancer_mlp"].function().module
-    target = model(data.items[:1]).argmax(1)
-    expected = harness.explain("gradient", model, data.items[:1], target)
+    target = model(data.inputs[:1]).argmax(1)
+    expected = harness.explain("gradient", model, data.inputs[:1], target)
     assert told["gradient"].tolist() == pytest.approx(expected[0].tolist(), rel=1e-4, abs=1e-6)
 
 
@@ -98,7 +98,7 @@ def test_activations_are_what_the_layer_gives():
     told = json.loads(paths[1].read_text())
     data = DATASETS["breast_cancer"].function()
     model = harness.registry.MODELS["cancer_mlp"].function().module
-    assert torch.allclose(torch.tensor(told["activations"]), model[:2](data.items[:3]), atol=1e-4)
+    assert torch.allclose(torch.tensor(told["activations"]), model[:2](data.inputs[:3]), atol=1e-4)
 
 
 def test_a_model_is_viewed_without_a_run_and_told_that_scores_are_missing(home, capsys):
@@ -129,7 +129,7 @@ def series_model():
 def series_data():
     """Nine series of two channels and ten steps, without labels."""
     torch.manual_seed(1)
-    return harness.sources.Data([f"s{i}" for i in range(9)], torch.randn(9, 2, 10), None, "series")
+    return harness.Data(torch.randn(9, 2, 10), ids=[f"s{i}" for i in range(9)], modality="series")
 
 
 def test_series_are_viewed(home):
@@ -169,7 +169,7 @@ def test_variants_of_a_model_make_a_trade_off(home, capsys):
     data = DATASETS["breast_cancer"].function()
     for model, kind in (("cancer_mlp-trained", "none"), ("cancer_mlp-randomised", "randomised")):
         module = harness.registry.MODELS["variant"].function(of="cancer_mlp", kind=kind).module
-        right = (module(data.items[:20]).argmax(1) == data.labels[:20]).float().mean()
+        right = (module(data.inputs[:20]).argmax(1) == data.labels[:20]).float().mean()
         assert accuracy[model] == pytest.approx(float(right))
 
 

@@ -86,7 +86,7 @@ def test_with_other_permutations_means_agree_within_their_error(world):
     net, train, labels = world
     theirs = permutation_importance(Net(net), train.numpy(), labels.numpy(), n_repeats=40, random_state=0)
     ours = harness.explain(
-        "permutation_importance", net, train[:1], labels[:1], train=train, train_labels=labels, repeats=40
+        "permutation_importance", net, harness.Data(train[:1], labels[:1], train_labels=labels), train=train, repeats=40
     )
     error = theirs.importances_std * np.sqrt(2 / 40)
     assert (np.abs(ours[0].numpy() - theirs.importances_mean) < 5.5 * error + 1e-9).all()
@@ -94,7 +94,9 @@ def test_with_other_permutations_means_agree_within_their_error(world):
 
 def given(world, name, **options):
     net, train, labels = world
-    return harness.explain(name, net, train[:1], labels[:1], train=train, train_labels=labels, **options)[0].numpy()
+    return harness.explain(name, net, harness.Data(train[:1], labels[:1], train_labels=labels), train=train, **options)[
+        0
+    ].numpy()
 
 
 def table_of(world):

@@ -204,9 +204,7 @@ def test_on_a_trained_net_the_gradient_passes_and_what_ignores_the_model_fails()
     inputs, targets = load_split()["test"][:2]
     frame = harness.evaluate(
         digits_cnn().module,
-        inputs[:24],
-        targets[:24],
-        value_range=(0.0, 1.0),
+        harness.Data(inputs[:24], targets[:24], value_range=(0.0, 1.0)),
         explainers=["gradient", "guided_backprop", "edge"],
         metrics={
             "parameter_randomization": {},

@@ -112,17 +112,17 @@ def test_evaluate_hands_groups_and_labels_to_every_row():
     inputs, targets = torch.randn(80, 3, 2, 2), torch.arange(80) % 2
     frame = harness.evaluate(
         model,
-        inputs,
-        targets,
+        harness.Data(inputs, targets, groups={"sex": np.array(["f", "m"] * 40), "age": torch.arange(80) // 40}),
         explainers=["saliency", "random"],
         metrics=["sparseness"],
-        groups={"sex": np.array(["f", "m"] * 40), "age": torch.arange(80) // 40},
     )
     assert {"label", "correct", "target", "sex", "age"} <= set(divisions(frame))
     found = disparity(frame, "sex")
     assert found["explainer"].tolist() == ["saliency", "random"] and (found["n"] == 80).all()
     with pytest.raises(UserError, match="groups 'sex' have 3 entries, expected one for each of 80 samples"):
-        harness.evaluate(model, inputs, targets, explainers=["random"], metrics=["sparseness"], groups={"sex": "abc"})
+        harness.evaluate(
+            model, harness.Data(inputs, targets, groups={"sex": "abc"}), explainers=["random"], metrics=["sparseness"]
+        )
 
 
 def test_a_metric_without_a_direction_has_a_gap_but_no_worst_group(generator):
@@ -167,5 +167,8 @@ def test_groups_that_are_no_names_are_refused_in_one_line(groups, said):
     model, inputs = torch.nn.Linear(3, 2).eval(), torch.randn(2, 3)
     with pytest.raises(UserError, match=said):
         harness.evaluate(
-            model, inputs, torch.tensor([0, 1]), explainers=["random"], metrics=["sparseness"], groups=groups
+            model,
+            harness.Data(inputs, torch.tensor([0, 1]), groups=groups),
+            explainers=["random"],
+            metrics=["sparseness"],
         )

@@ -54,7 +54,7 @@ def test_attributions_that_are_not_finite_are_counted_and_said(config):
     config["explainer"] = {"half": {"name": "toys:half_finite"}}
     directory = harness.run(config)
     cells, scores = read(directory)
-    first_pixels = __import__("toys").images().items[:, 0, 0, 0]
+    first_pixels = __import__("toys").images().inputs[:, 0, 0, 0]
     invalid = int((first_pixels < 0.5).sum())
     assert 0 < invalid < 8
     assert set(cells["n_invalid"]) == {invalid} and set(cells["n"]) == {8 - invalid}

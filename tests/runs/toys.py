@@ -21,17 +21,17 @@ def images(*, count=8, seed=0):
     """Noise images of four classes."""
     torch.manual_seed(seed)
     items = torch.rand(count, 3, 6, 6)
-    return Data([f"image {i}" for i in range(count)], items, torch.arange(count) % 4, "image", (0.0, 1.0))
+    return Data(items, ids=[f"image {i}" for i in range(count)], labels=torch.arange(count) % 4, value_range=(0.0, 1.0))
 
 
 def tables(*, count=8):
     """Rows that the net cannot take."""
-    return Data([str(i) for i in range(count)], torch.rand(count, 5), None, "table")
+    return Data(torch.rand(count, 5))
 
 
 def empty():
     """No samples at all."""
-    return Data([], torch.empty(0, 3, 6, 6), None, "image")
+    return Data(torch.empty(0, 3, 6, 6))
 
 
 def gradient_map(model, inputs, targets, *, factor=1.0):

@@ -88,7 +88,7 @@ class Noise:
 
 def noise_photos(*, count=200):
     """A data set of ``count`` noise photos."""
-    return Data([str(number) for number in range(count)], Noise(count), None, "image", (0.0, 1.0))
+    return Data(Noise(count), modality="image", value_range=(0.0, 1.0))
 
 
 def coarse_model():

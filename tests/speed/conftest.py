@@ -16,6 +16,7 @@ from harness.jobs.environment import device_name
 
 MARKS = "<!-- {} table: begin -->", "<!-- {} table: end -->"
 FIGURES, EXPLAINERS, METRICS = [], [], []
+MEASURED = []  # the device, once tests run
 sys.path.insert(0, str(Path(__file__).parent))  # runs import ``bounds`` by name
 
 
@@ -29,11 +30,14 @@ def pytest_addoption(parser):
     )
 
 
-@pytest.fixture(scope="session")
-def device():
-    """The device that is measured: the GPU if there is one; on a CPU with the allocator as a run sets it."""
+@pytest.fixture(scope="session", autouse=True)
+def device(device):
+    """The device that is measured, with the allocator of a CPU and the precision of a GPU as a run sets them."""
     keep_freed_memory()
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        backend.fp32_precision = "ieee"
+    MEASURED.append(device)
+    return device
 
 
 @pytest.fixture
@@ -115,6 +119,7 @@ def pytest_terminal_summary(terminalreporter, config):
     }
     for name, (head, rows) in tables.items():
         if rows:
+            name = f"{name} on a GPU" if MEASURED[0].type == "cuda" else name
             table = _markdown(head, rows)
             terminalreporter.write_line("\n" + table)
             for page in config.getoption("--speed-table"):
@@ -122,9 +127,8 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def _markdown(head, rows):
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     lines = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
-    return "\n".join([f"Measured on {device_name(device)}, torch {torch.__version__}.", "", *lines])
+    return "\n".join([f"Measured on {device_name(MEASURED[0])}, torch {torch.__version__}.", "", *lines])
 
 
 def _put_between(page, start, end, text):

@@ -46,7 +46,7 @@ def test_ten_times_the_samples_need_no_more_memory(tmp_path, benchmark, figure, 
     figure(f"peak memory of a run at 2,000 photos / at 200 ({one:.0f} MB)", ten / one, "<= 1.1")
 
 
-def many_cells(folder, explainers, metrics):
+def many_cells(folder, explainers, metrics, device="cpu"):
     """A plan of many cheap cells."""
     return Plan.of(
         {
@@ -58,13 +58,20 @@ def many_cells(folder, explainers, metrics):
             },
             "metric": {f"deletion_{i}": {"name": "deletion", "steps": i + 2} for i in range(metrics)},
             "protocol": {"samples": 4},
-            "runtime": {"runs": str(folder), "quiet": True, "lease": "share", "sheet": 0, "chunk": 64},
+            "runtime": {
+                "runs": str(folder),
+                "quiet": True,
+                "lease": "share",
+                "sheet": 0,
+                "chunk": 64,
+                "device": str(device),
+            },
         }
     )
 
 
-def test_a_cell_costs_little_beside_model_and_metric(tmp_path, benchmark, figure):
-    plan = many_cells(tmp_path, 20, 10)
+def test_a_cell_costs_little_beside_model_and_metric(tmp_path, benchmark, figure, device):
+    plan = many_cells(tmp_path, 20, 10, device)
     benchmark.pedantic(run_plan, (plan,), rounds=1)
     rows = sorted(Store(plan.directory).latest().values(), key=lambda row: row["finished"])
     first, last = (datetime.fromisoformat(rows[place]["finished"]) for place in (0, -1))

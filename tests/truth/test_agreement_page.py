@@ -96,9 +96,7 @@ def test_an_oracle_with_more_noise_is_further_from_the_truth(page):
     data, loaded = logic(gate="max", repeats=4), logic_net(gate="max")
     frame = harness.evaluate(
         loaded.module,
-        data.items,
-        torch.zeros(len(data), dtype=torch.long),
-        truth=data.truth,
+        harness.Data(data.inputs, torch.zeros(len(data), dtype=torch.long), truth=data.truth),
         metrics=["truth_correlation"],
         explainers={f"{noise:g}": {"name": page.degraded_oracle, "noise": noise} for noise in (0.0, *page.NOISES)},
     )

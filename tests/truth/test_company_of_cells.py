@@ -314,15 +314,13 @@ class World:
         """The scores (N,) of all cells measured together, by (explainer, metric)."""
         frame = harness.evaluate(
             self.net,
-            self.inputs,
-            self.targets,
+            harness.Data(
+                self.inputs, self.targets, value_range=(-4.0, 4.0), train_labels=self.train_labels, truth=self.truth
+            ),
             explainers=explainers,
             metrics=metrics,
-            value_range=(-4.0, 4.0),
             train=self.train,
-            train_labels=self.train_labels,
             masks=self.masks,
-            truth=self.truth,
         )
         assert (frame.status == "ok").all(), frame[frame.status != "ok"].error.unique()
         return {cell: rows.value.to_numpy() for cell, rows in frame.groupby(["explainer", "metric"])}

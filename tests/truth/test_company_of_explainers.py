@@ -197,14 +197,12 @@ class World:
         """The fingerprints (N,) of the maps of all explainers explained together, by label."""
         frame = harness.evaluate(
             self.net,
-            self.inputs,
-            self.targets,
+            harness.Data(
+                self.inputs, self.targets, train_labels=self.train_labels, value_range=(-4.0, 4.0), truth=self.truth
+            ),
             explainers=explainers,
             metrics=[fingerprint],
             train=self.train,
-            train_labels=self.train_labels,
-            value_range=(-4.0, 4.0),
-            truth=self.truth,
         )
         assert (frame.status == "ok").all(), frame[frame.status != "ok"].error.unique()
         return {label: rows.value.to_numpy() for label, rows in frame.groupby("explainer")}

@@ -82,11 +82,9 @@ def test_the_noise_of_max_sensitivity(shape, seed):
     harness.score(
         "max_sensitivity",
         Recording().eval(),
-        inputs,
-        torch.zeros(COUNT, dtype=torch.long),
+        harness.Data(inputs, torch.zeros(COUNT, dtype=torch.long), value_range=(-2.0, 2.0)),
         inputs.clone(),
         explainer=recording,
-        value_range=(-2.0, 2.0),
         samples=draws,
         radius=0.1,
     )

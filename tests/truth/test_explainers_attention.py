@@ -438,7 +438,7 @@ def test_tokens_of_the_models_own_are_left_out_and_steps_of_a_series_are_tokens(
     expected = rollout(net, torch.cat([first.expand(4, -1, -1), x], 1))[:, 0, 1:]
     assert near(harness.explain("attention_rollout", longer, x, targets)[..., 0], expected)
     series = model(lambda z: longer(z.mT))
-    found = harness.explain("attention_rollout", series, x.mT.contiguous(), targets, modality="series")
+    found = harness.explain("attention_rollout", series, harness.Data(x.mT.contiguous(), targets, modality="series"))
     assert found.shape == (4, 1, 6) and near(found[:, 0], expected)
     with pytest.raises(harness.NotApplicable, match="7 tokens are not the 6 units of an input after 0 others"):
         harness.explain("attention_rollout", longer, x, targets, prefix_tokens=0)

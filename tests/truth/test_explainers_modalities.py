@@ -63,7 +63,9 @@ def per_unit(found, modality):
 def test_a_columns_a_tokens_and_a_steps_value_is_what_it_adds_with_all_its_channels(name, baseline, world):
     modality, net, x, targets, train = world
     options = {"window": 1} if name == "occlusion" else SEGMENTED[name] | {"segments": "unit"}
-    found = harness.explain(name, net, x, targets, modality=modality, train=train, baseline=baseline, **options)
+    found = harness.explain(
+        name, net, harness.Data(x, targets, modality=modality), train=train, baseline=baseline, **options
+    )
     assert near(per_unit(found, modality), contributions(world, baseline), 1e-4)
 
 
@@ -71,7 +73,9 @@ def test_a_columns_a_tokens_and_a_steps_value_is_what_it_adds_with_all_its_chann
 def test_the_units_of_a_segment_share_what_they_add_together(name, world):
     modality, net, x, targets, _ = world
     segments = torch.tensor([0, 1, 1, 2, 0, 0])
-    found = harness.explain(name, net, x, targets, modality=modality, segments=segments, **SEGMENTED[name])
+    found = harness.explain(
+        name, net, harness.Data(x, targets, modality=modality), segments=segments, **SEGMENTED[name]
+    )
     added = contributions(world, "zero")
     for segment in range(3):
         own = segments == segment
@@ -83,7 +87,7 @@ def test_the_units_of_a_segment_share_what_they_add_together(name, world):
 @pytest.mark.parametrize(("segments", "labels"), [("grid:3", [0, 0, 1, 1, 2, 2]), ("patch:4", [0, 0, 0, 0, 1, 1])])
 def test_windows_of_neighbours_are_segments_of_tokens_and_steps_but_not_of_columns(name, segments, labels, world):
     modality, net, x, targets, _ = world
-    explain = lambda **options: harness.explain(name, net, x, targets, modality=modality, **options)
+    explain = lambda **options: harness.explain(name, net, harness.Data(x, targets, modality=modality), **options)
     if modality == "table":
         with pytest.raises(harness.NotApplicable, match="the columns of a table are not"):
             explain(segments=segments, **SEGMENTED[name])
@@ -96,9 +100,11 @@ def test_occlusion_moves_its_window_along_tokens_and_steps_and_averages_over_win
     modality, net, x, targets, _ = world
     if modality == "table":
         with pytest.raises(harness.NotApplicable, match="the columns of a table are not"):
-            harness.explain("occlusion", net, x, targets, modality=modality, window=3)
+            harness.explain("occlusion", net, harness.Data(x, targets, modality=modality), window=3)
         return
-    found = per_unit(harness.explain("occlusion", net, x, targets, modality=modality, window=3, stride=2), modality)
+    found = per_unit(
+        harness.explain("occlusion", net, harness.Data(x, targets, modality=modality), window=3, stride=2), modality
+    )
     added = contributions(world, "zero")
     drops = [added[:, start : start + 3].sum(1) for start in (0, 2, 4)]  # the last one is cut at the end
     covering = [(0,), (0,), (0, 1), (1,), (1, 2), (2,)]
@@ -121,7 +127,7 @@ def test_the_same_numbers_as_tokens_and_as_series_are_explained_alike(name, seed
         options |= {"lime": {"samples": 400}, "kernel_shap": {"samples": 6}}.get(name, {})
     tokens = harness.explain(name, net, x, targets, **options)
     series = harness.explain(
-        name, Turned().eval(), x.transpose(1, 2).contiguous(), targets, modality="series", **options
+        name, Turned().eval(), harness.Data(x.transpose(1, 2).contiguous(), targets, modality="series"), **options
     )
     assert near(series.transpose(1, 2), tokens, 1e-4)
 
@@ -130,7 +136,7 @@ def test_the_same_numbers_as_tokens_and_as_series_are_explained_alike(name, seed
 def test_the_defaults_serve_every_kind_of_input(name, world):
     modality, net, x, targets, _ = world
     budget = {"lime": {"samples": 50}, "kernel_shap": {"samples": 50}}.get(name, {})
-    found = harness.explain(name, net, x, targets, modality=modality, **budget)
+    found = harness.explain(name, net, harness.Data(x, targets, modality=modality), **budget)
     assert per_unit(found, modality).abs().sum() > 0
 
 
@@ -138,4 +144,4 @@ def test_the_defaults_serve_every_kind_of_input(name, world):
 def test_a_blurred_baseline_is_for_images(name, world):
     modality, net, x, targets, _ = world
     with pytest.raises(harness.NotApplicable, match="blur baseline needs images"):
-        harness.explain(name, net, x, targets, modality=modality, baseline="blur")
+        harness.explain(name, net, harness.Data(x, targets, modality=modality), baseline="blur")

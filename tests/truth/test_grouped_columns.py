@@ -46,7 +46,7 @@ def world(count=400):
 
 def explained(name, model, train, labels, columns=COLUMNS, **options):
     found = harness.explain(
-        name, model, train[:3], labels[:3], train=train, train_labels=labels, columns=columns, **options
+        name, model, harness.Data(train[:3], labels[:3], train_labels=labels, columns=columns), train=train, **options
     )
     return found[0].double().numpy()
 
@@ -135,7 +135,9 @@ def test_captums_value_of_a_column_counts_once(name):
     model = nn.Linear(7, 1, bias=False).eval().requires_grad_(False)
     model.weight.copy_(weight)
     inputs = table(3)
-    found = harness.explain(name, model, inputs, torch.zeros(3).long(), columns=COLUMNS, samples=400, baseline="zero")
+    found = harness.explain(
+        name, model, harness.Data(inputs, torch.zeros(3).long(), columns=COLUMNS), samples=400, baseline="zero"
+    )
     whole = torch.zeros(3, 4).index_add_(1, torch.tensor(COLUMNS), inputs * weight)
     assert found.shape == (3, 4)
     torch.testing.assert_close(found.float(), whole, rtol=0, atol=0.02 if name == "captum_kernel_shap" else 0.2)
@@ -146,5 +148,7 @@ def test_quantus_needs_a_number_for_every_number():
     model, train, labels = world(30)
     per_column, per_number = torch.randn(3, 4), torch.randn(3, 7)
     with pytest.raises(NotApplicable, match="one for each column"):
-        harness.score("quantus.Sparseness", model, train[:3], labels[:3], per_column, columns=COLUMNS)
-    assert harness.score("quantus.Sparseness", model, train[:3], labels[:3], per_number, columns=COLUMNS).shape == (3,)
+        harness.score("quantus.Sparseness", model, harness.Data(train[:3], labels[:3], columns=COLUMNS), per_column)
+    assert harness.score(
+        "quantus.Sparseness", model, harness.Data(train[:3], labels[:3], columns=COLUMNS), per_number
+    ).shape == (3,)

@@ -130,12 +130,10 @@ def test_models_are_trained_once_for_an_explainer_and_on_whole_inputs_once_for_a
     monkeypatch.setattr(retraining, "train_model", lambda *given: trained.append(given[-1]) or original(*given))
     frame = harness.evaluate(
         world.model,
-        world.inputs,
-        world.labels,
+        harness.Data(world.inputs, world.labels, train_labels=world.train_labels),
         explainers=["input_x_gradient", "saliency"],
         metrics={"roar": {**SHORT, "epochs": 1}},
         train=world.train,
-        train_labels=world.train_labels,
     )
     assert (frame.status == "ok").all() and len(trained) == 2 * (1 + 2 * 5)
     assert sorted(set(trained)) == sorted({seed_of(0, f"roar {number}") for number in range(2)})
@@ -269,12 +267,10 @@ def test_fine_tuning_is_done_once_for_all_explainers_and_learns_to_do_without(wo
     monkeypatch.setattr(retraining, "train_model", lambda *given: tuned.append(original(*given)) or tuned[-1])
     frame = harness.evaluate(
         world.model,
-        world.inputs,
-        world.labels,
+        harness.Data(world.inputs, world.labels, train_labels=world.train_labels),
         explainers=["input_x_gradient", "saliency", "occlusion"],
         metrics={"idsds": {**TUNING, "epochs": 20, "rate": 0.01}},
         train=world.train,
-        train_labels=world.train_labels,
     )
     assert (frame.status == "ok").all() and len(tuned) == 1 and frame.value.notna().any()
     without = world.train.clone()

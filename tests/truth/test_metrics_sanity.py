@@ -189,10 +189,8 @@ def test_on_a_trained_net_gradients_are_sane_and_edges_and_guided_backprop_are_n
     inputs, targets = load_split()["test"][:2]
     found = harness.evaluate(
         digits_cnn().module,
-        inputs[:20],
-        targets[:20],
+        harness.Data(inputs[:20], targets[:20], value_range=(0.0, 1.0)),
         metrics=["sanity"],
-        value_range=(0.0, 1.0),
         explainers=["gradient", "integrated_gradients", "guided_backprop", "edge", "random"],
     )
     means = found.groupby("explainer").value.mean()

@@ -33,10 +33,12 @@ class One(nn.Module):
         return inputs.flatten(1).sum(1, keepdim=True)
 
 
-def score(metric, maps, truth, model=None, targets=None, **more):
+def score(metric, maps, truth, model=None, targets=None, labels=None, **more):
     inputs = torch.randn(len(maps), *((1, *maps.shape[1:]) if maps.dim() == 3 else maps.shape[1:]))
     targets = torch.zeros(len(maps), dtype=torch.long) if targets is None else targets
-    return harness.score(metric, (model or Two()).eval(), inputs, targets, maps, truth=truth, **more)
+    return harness.score(
+        metric, (model or Two()).eval(), harness.Data(inputs, targets, truth=truth, labels=labels), maps, **more
+    )
 
 
 def by_hand(metric, maps, truth, **options):
@@ -220,11 +222,9 @@ def test_what_has_no_value_is_nan_with_a_reason_and_only_that(metric, maps, trut
     assert math.isnan(by_hand(metric, maps, truth)) is undefined
     frame = harness.evaluate(
         Two().eval(),
-        torch.randn(2, 4),
-        torch.zeros(2, dtype=torch.long),
+        harness.Data(torch.randn(2, 4), torch.zeros(2, dtype=torch.long), truth=torch.tensor([truth, MIXED])),
         explainers={"mine": {"name": _giving(maps)}},
         metrics=[metric],
-        truth=torch.tensor([truth, MIXED]),
     )
     both = frame.set_index("sample").value
     assert math.isnan(both.iloc[0]) is undefined
@@ -257,9 +257,7 @@ def test_the_truth_is_not_known_of_another_class_than_the_label(metric):
 
 def test_a_single_output_is_the_truths_whatever_the_labels():
     truth = sparse_truth()
-    data = harness.sources.Data(
-        [str(number) for number in range(6)], torch.randn(6, 9), torch.tensor([0, 1, 2, 1, 0, 0]), "table", truth=truth
-    )
+    data = harness.sources.Data(torch.randn(6, 9), labels=torch.tensor([0, 1, 2, 1, 0, 0]), truth=truth)
     stage = harness.engine.stage.set_stage(
         harness.sources.LoadedModel(One().eval()), data, harness.engine.stage.Protocol(), torch.device("cpu")
     )
@@ -276,11 +274,9 @@ def test_without_a_truth_there_is_nothing_to_compare_with(metric):
 def test_channels_scored_apart_have_no_truth_of_pixels():
     data = harness.evaluate(
         Two().eval(),
-        torch.randn(2, 3, 4, 4),
-        torch.zeros(2, dtype=torch.long),
+        harness.Data(torch.randn(2, 3, 4, 4), torch.zeros(2, dtype=torch.long), truth=torch.rand(2, 4, 4)),
         explainers=["gradient"],
         metrics=["truth_cosine"],
-        truth=torch.rand(2, 4, 4),
         reduction="none",
     )
     assert set(data.status) == {"not_applicable"} and data.error.str.contains("one number for each").all()

@@ -72,7 +72,7 @@ class Pair(nn.Module):
 def test_it_gives_the_truth_as_it_was_told(shape, units):
     truth = torch.randn(4, *units)
     inputs, targets = torch.randn(4, *shape), torch.zeros(4, dtype=torch.long)
-    found = harness.explain("oracle", Pair().eval(), inputs, targets, truth=truth)
+    found = harness.explain("oracle", Pair().eval(), harness.Data(inputs, targets, truth=truth))
     assert torch.equal(harness.units.Units.of(inputs).reduce(found), truth)
     # One channel: a sum over channels must not count it several times.
     assert found.numel() == truth.numel()
@@ -81,7 +81,9 @@ def test_it_gives_the_truth_as_it_was_told(shape, units):
 def test_columns_of_several_numbers_have_one_truth_each():
     truth, columns = torch.randn(4, 3), (0, 1, 1, 1, 2)
     found = harness.explain(
-        "oracle", Pair().eval(), torch.randn(4, 5), torch.zeros(4, dtype=torch.long), truth=truth, columns=columns
+        "oracle",
+        Pair().eval(),
+        harness.Data(torch.randn(4, 5), torch.zeros(4, dtype=torch.long), truth=truth, columns=columns),
     )
     assert torch.equal(found, truth)
 
@@ -94,10 +96,8 @@ def test_without_a_truth_it_does_not_apply():
 def _evaluated(module, labels, target):
     """The truth's cosine in a run in which the explained class is chosen by the protocol."""
     data = harness.sources.Data(
-        [str(number) for number in range(4)],
         torch.tensor([[1.0, 2], [-1, -2], [3, 1], [-3, -1]]),
-        labels,
-        "table",
+        labels=labels,
         truth=torch.tensor([[1.0, 2], [1, 2], [3, 1], [3, 1]]),
     )
     stage = harness.engine.stage.set_stage(
@@ -142,9 +142,7 @@ def test_of_changed_inputs_and_other_classes_it_knows_nothing(metric):
     """Else it would be called perfectly stable, for giving the truth of other inputs."""
     frame = harness.evaluate(
         Pair().eval(),
-        torch.randn(3, 4),
-        torch.zeros(3, dtype=torch.long),
-        truth=torch.randn(3, 4),
+        harness.Data(torch.randn(3, 4), torch.zeros(3, dtype=torch.long), truth=torch.randn(3, 4)),
         explainers=["oracle"],
         metrics=[metric],
     )
@@ -161,9 +159,7 @@ def means(request):
     looking = {name: {**options, "baseline": baseline} for name, options in EXPLAINERS_THAT_LOOK.items()}
     frame = harness.evaluate(
         loaded.module,
-        data.items,
-        torch.zeros(len(data), dtype=torch.long),
-        truth=data.truth,
+        harness.Data(data.inputs, torch.zeros(len(data), dtype=torch.long), truth=data.truth),
         train=data.train,
         explainers={"oracle": {}, **looking, **{name: {} for name in controls}},
         metrics=TRUTH,

@@ -262,27 +262,19 @@ def test_what_is_no_embedding_of_a_token_is_refused_in_one_line(filler):
         harness.explain(
             "feature_ablation",
             Bag().eval(),
-            torch.randn(2, TOKENS, SIZE),
-            torch.zeros(2).long(),
+            harness.Data(torch.randn(2, TOKENS, SIZE), torch.zeros(2).long(), fillers={"pad": filler}),
             baseline="pad",
-            fillers={"pad": filler},
         )
 
 
 @pytest.mark.parametrize("baseline", ["pad", "drop"])
 def test_tensors_of_embeddings_are_evaluated_with_the_tokens_named_for_them(baseline):
     model, inputs, targets = Places().eval(), torch.randn(3, TOKENS, SIZE), torch.zeros(3, dtype=torch.long)
-    given = {"fillers": {"pad": torch.full((SIZE,), 2.0)}}
-    rows = harness.evaluate(
-        model,
-        inputs,
-        targets,
-        explainers="gradient",
-        metrics={"deletion": {"baseline": baseline, "score": "logit"}},
-        **given,
-    )
+    data = harness.Data(inputs, targets, fillers={"pad": torch.full((SIZE,), 2.0)})
+    options = {"baseline": baseline, "score": "logit"}
+    rows = harness.evaluate(model, data, explainers="gradient", metrics={"deletion": options})
     maps = harness.explain("gradient", model, inputs, targets)
-    alone = harness.score("deletion", model, inputs, targets, maps, baseline=baseline, score="logit", **given)
+    alone = harness.score("deletion", model, data, maps, **options)
     assert set(rows["status"]) == {"ok"} and rows["value"].tolist() == pytest.approx(alone.tolist())
 
 

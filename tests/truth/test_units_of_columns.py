@@ -64,7 +64,7 @@ def test_attributions_of_columns_stay_as_they_are():
 @pytest.mark.parametrize("explainer", ["occlusion", "feature_ablation", "exact_shapley", "integrated_gradients"])
 def test_an_exact_explainer_finds_each_columns_whole_contribution(explainer):
     model, inputs, targets, parts, columns = world()
-    found = harness.explain(explainer, model, inputs, targets, columns=COLUMNS, baseline="zero")
+    found = harness.explain(explainer, model, harness.Data(inputs, targets, columns=COLUMNS), baseline="zero")
     torch.testing.assert_close(Units.of(inputs, columns=COLUMNS).reduce(found), columns, rtol=1e-4, atol=1e-5)
 
 
@@ -79,7 +79,9 @@ def test_an_exact_explainer_finds_each_columns_whole_contribution(explainer):
 def test_the_contributions_of_columns_are_perfectly_faithful(metric, options):
     model, inputs, targets, parts, columns = world()
     for given in (parts, columns):
-        found = harness.score(metric, model, inputs, targets, given, columns=COLUMNS, score="logit", **options)
+        found = harness.score(
+            metric, model, harness.Data(inputs, targets, columns=COLUMNS), given, score="logit", **options
+        )
         torch.testing.assert_close(found.float(), torch.ones(5), rtol=1e-4, atol=1e-4)
 
 
@@ -89,10 +91,8 @@ def test_completeness_counts_every_number_once():
         left = harness.score(
             "completeness",
             model,
-            inputs,
-            targets,
+            harness.Data(inputs, targets, columns=COLUMNS),
             given,
-            columns=COLUMNS,
             baseline="zero",
             explainer="feature_ablation",
             explainer_options={"baseline": "zero"},
@@ -131,10 +131,8 @@ def test_one_value_per_column_is_no_local_map_of_its_numbers(perturbation):
         harness.score(
             "infidelity",
             model,
-            inputs,
-            targets,
+            harness.Data(inputs, targets, columns=COLUMNS),
             columns,
-            columns=COLUMNS,
             baseline="zero",
             perturbation=perturbation,
             convention="local",
@@ -147,13 +145,10 @@ def test_where_every_number_is_a_unit_a_mask_is_of_all_numbers_of_its_columns_an
     masks[:, 1] = True
     rows = harness.evaluate(
         model,
-        inputs,
-        targets,
+        harness.Data(inputs, targets, columns=COLUMNS, truth=columns),
         explainers={"gradient": {}, "oracle": {}},
         metrics=["relevance_mass"],
-        columns=COLUMNS,
         masks=masks,
-        truth=columns,
         reduction="none",
     ).set_index("explainer")
     maps = harness.explain("gradient", model, inputs, targets).clamp(min=0)
@@ -166,7 +161,10 @@ def test_names_must_be_one_per_column():
     model, inputs, targets, _, _ = world()
     with pytest.raises(UserError, match="unit_names are 2, expected one for each of 3"):
         harness.evaluate(
-            model, inputs, targets, explainers="gradient", metrics="srg", columns=COLUMNS, unit_names=("a", "b")
+            model,
+            harness.Data(inputs, targets, columns=COLUMNS, unit_names=("a", "b")),
+            explainers="gradient",
+            metrics="srg",
         )
 
 
@@ -174,13 +172,10 @@ def test_a_whole_evaluation_takes_explainers_of_numbers_and_of_columns():
     model, inputs, targets, parts, columns = world(12)
     frame = harness.evaluate(
         model,
-        inputs,
-        targets,
+        harness.Data(inputs, targets, columns=COLUMNS, unit_names=["age", "colour", "size"]),
         explainers=["gradient", "occlusion", "exact_shapley", "random", "lime"],
         metrics=["srg", "completeness", "faithfulness_correlation", "max_sensitivity", "seconds_per_sample"],
-        columns=COLUMNS,
         train=torch.randn(30, 6),
-        unit_names=["age", "colour", "size"],
     )
     assert not (frame["status"] == "failed").any(), frame.loc[frame["status"] == "failed", "error"].unique()
     assert frame.loc[(frame["explainer"] == "occlusion") & (frame["metric"] == "srg"), "valid"].all()

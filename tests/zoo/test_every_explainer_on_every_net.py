@@ -44,14 +44,10 @@ def tried(request):
 
     frame = harness.evaluate(
         model,
-        inputs,
-        targets,
+        harness.Data(inputs, targets, modality=net.modality, train_labels=train_labels, value_range=(-4.0, 4.0)),
         explainers={name: _small(entry, net) for name, entry in EXPLAINERS.items()},
         metrics=[keep_maps],
-        modality=net.modality,
         train=train,
-        train_labels=train_labels,
-        value_range=(-4.0, 4.0),
         explain_batch=COUNT,
     )
     return net, frame.drop_duplicates("explainer").set_index("explainer"), maps
