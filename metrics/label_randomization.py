@@ -47,9 +47,9 @@ def label_randomization(
 
     A map that does not look at the model is the same for the twin:
 
-    >>> options = {"explainer": "input_magnitude", "train": inputs, "train_labels": torch.tensor([0, 1])}
-    >>> options |= {"epochs": 1, "least_accuracy": 0}
-    >>> similarity = harness.score("label_randomization", classes, inputs[1:], targets[1:], inputs[1:], **options)
+    >>> data = harness.Data(inputs[1:], targets[1:], train=inputs, train_labels=torch.tensor([0, 1]))
+    >>> options = {"explainer": "input_magnitude", "epochs": 1, "least_accuracy": 0}
+    >>> similarity = harness.score("label_randomization", classes, data, inputs[1:], **options)
     >>> similarity.round(decimals=4).tolist()
     [1.0]
     """

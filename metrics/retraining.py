@@ -65,10 +65,11 @@ def roar(
 
     The first of two columns decides the class. Without it every retrained model guesses:
 
-    >>> data, labels = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]), torch.tensor([1, 1, 0, 0])
+    >>> points, labels = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]), torch.tensor([1, 1, 0, 0])
+    >>> data = harness.Data(points, labels, train=points, train_labels=labels)
     >>> first = lambda model, inputs, targets: inputs * 0 + torch.tensor([1.0, 0.0])
-    >>> options = {"train": data, "train_labels": labels, "labels": labels, "percents": 50, "epochs": 1}
-    >>> scores = harness.score("roar", classes, data, labels, first(None, data, None), explainer=first, **options)
+    >>> maps = first(None, points, None)
+    >>> scores = harness.score("roar", classes, data, maps, explainer=first, percents=50, epochs=1)
     >>> round(scores.mean().item(), 4)
     0.5
     """
@@ -113,9 +114,9 @@ def idsds(
 
     Without training, the drops of x_0 are 1 and 2, those of x_1 are 0, and the maps are the same:
 
-    >>> options = {"explainer": "input_x_gradient", "segments": "unit", "epochs": 0, "train": inputs}
-    >>> options["train_labels"] = labels = torch.tensor([1, 1])
-    >>> harness.score("idsds", classes, inputs, labels, inputs, **options).round(decimals=4).tolist()
+    >>> options = {"explainer": "input_x_gradient", "segments": "unit", "epochs": 0}
+    >>> data = harness.Data(inputs, torch.tensor([1, 1]), train=inputs, train_labels=torch.tensor([1, 1]))
+    >>> harness.score("idsds", classes, data, inputs, **options).round(decimals=4).tolist()
     [1.0, 1.0]
     """
     samples = batch.samples

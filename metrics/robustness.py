@@ -36,8 +36,8 @@ def max_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhoo
     or the range, is 0 throughout. NotApplicable for attributions given without their explainer; ValueError for given
     maps of another shape than the explainer's own.
 
-    >>> maps, options = linear.weight.expand(2, 2), {"value_range": (0, 2), "explainer": "gradient"}
-    >>> harness.score("max_sensitivity", linear, inputs, targets, maps, **options).tolist()
+    >>> data, maps = harness.Data(inputs, targets, value_range=(0, 2)), linear.weight.expand(2, 2)
+    >>> harness.score("max_sensitivity", linear, data, maps, explainer="gradient").tolist()
     [0.0, 0.0]
     """
     return _sensitivity(batch, neighbourhood, absolute, lambda change: change.amax(1))
@@ -51,8 +51,8 @@ def avg_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhoo
     takes the largest: an estimate of an expectation, which more draws make more precise. At least 0, lower is better.
     Options, curves, NaN and errors as for ``max_sensitivity``.
 
-    >>> maps, options = linear.weight.expand(2, 2), {"value_range": (0, 2), "explainer": "gradient"}
-    >>> harness.score("avg_sensitivity", linear, inputs, targets, maps, **options).tolist()
+    >>> data, maps = harness.Data(inputs, targets, value_range=(0, 2)), linear.weight.expand(2, 2)
+    >>> harness.score("avg_sensitivity", linear, data, maps, explainer="gradient").tolist()
     [0.0, 0.0]
     """
     return _sensitivity(batch, neighbourhood, absolute, lambda change: change.mean(1))
@@ -78,8 +78,8 @@ def local_lipschitz(batch: Batch, *, noise: Noise = Noise(), relative: bool = Fa
 
     Gradient times input is (2 x_0, -x_1), which grows by at most 2 per unit of input:
 
-    >>> maps, options = inputs * linear.weight, {"value_range": (0, 2), "explainer": "input_x_gradient"}
-    >>> harness.score("local_lipschitz", linear, inputs, targets, maps, **options).round(decimals=2).tolist()
+    >>> data, maps = harness.Data(inputs, targets, value_range=(0, 2)), inputs * linear.weight
+    >>> harness.score("local_lipschitz", linear, data, maps, explainer="input_x_gradient").round(decimals=2).tolist()
     [2.0, 2.0]
     """
     change, around = explanations(batch, noise).plain, surroundings(batch.samples, noise)

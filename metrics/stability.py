@@ -86,8 +86,8 @@ def relative_input_stability(
 
     Gradient times input is (2 x_0, -x_1): relative to itself it moves exactly as far as the input.
 
-    >>> maps, options = inputs * linear.weight, {"value_range": (0, 2), "explainer": "input_x_gradient"}
-    >>> ratios = harness.score("relative_input_stability", linear, inputs[:1], targets[:1], maps[:1], **options)
+    >>> data, maps = harness.Data(inputs[:1], targets[:1], value_range=(0, 2)), inputs * linear.weight
+    >>> ratios = harness.score("relative_input_stability", linear, data, maps[:1], explainer="input_x_gradient")
     >>> ratios.round(decimals=4).tolist()
     [1.0]
     """
@@ -107,8 +107,8 @@ def relative_output_stability(
 
     A gradient that is the same everywhere does not change:
 
-    >>> maps, options = linear.weight.expand(2, 2), {"value_range": (0, 2), "explainer": "gradient"}
-    >>> harness.score("relative_output_stability", linear, inputs, targets, maps, **options).tolist()
+    >>> data, maps = harness.Data(inputs, targets, value_range=(0, 2)), linear.weight.expand(2, 2)
+    >>> harness.score("relative_output_stability", linear, data, maps, explainer="gradient").tolist()
     [0.0, 0.0]
     """
     return _stability(batch, noise, change, lambda around: around.outputs)
@@ -135,8 +135,8 @@ def relative_representation_stability(
     The representation of a model of one layer is its input, relative to which gradient times input moves as far:
 
     >>> model, name = torch.nn.Sequential(linear).eval(), "relative_representation_stability"
-    >>> maps, options = inputs * linear.weight, {"value_range": (0, 2), "explainer": "input_x_gradient"}
-    >>> ratios = harness.score(name, model, inputs[:1], targets[:1], maps[:1], **options)
+    >>> data, maps = harness.Data(inputs[:1], targets[:1], value_range=(0, 2)), inputs * linear.weight
+    >>> ratios = harness.score(name, model, data, maps[:1], explainer="input_x_gradient")
     >>> ratios.round(decimals=4).tolist()
     [1.0]
     """

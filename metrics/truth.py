@@ -31,7 +31,8 @@ def truth_correlation(batch: Batch, *, rank: bool = False, absolute: bool = Fals
     their average rank), ``absolute`` the magnitudes |a| and |t|. NaN where either is the same on all units.
 
     >>> maps, truth = torch.tensor([[4.0, -2.0], [0.0, 3.0]]), torch.tensor([[2.0, -1.0], [4.0, 0.0]])
-    >>> harness.score("truth_correlation", linear, inputs, targets, maps, truth=truth).round(decimals=4).tolist()
+    >>> data = harness.Data(inputs, targets, truth=truth)
+    >>> harness.score("truth_correlation", linear, data, maps).round(decimals=4).tolist()
     [1.0, -1.0]
     """
     values, truth = _maps_and_truth(batch)
@@ -47,7 +48,8 @@ def truth_cosine(batch: Batch) -> Scores:
     In [-1, 1], higher is better; the scale does not matter, an offset does. NaN where either is 0 on all units.
 
     >>> maps, truth = torch.tensor([[4.0, -2.0], [0.0, 3.0]]), torch.tensor([[2.0, -1.0], [4.0, 0.0]])
-    >>> harness.score("truth_cosine", linear, inputs, targets, maps, truth=truth).round(decimals=4).tolist()
+    >>> data = harness.Data(inputs, targets, truth=truth)
+    >>> harness.score("truth_cosine", linear, data, maps).round(decimals=4).tolist()
     [1.0, 0.0]
     """
     return _truth_scores(_cosine_of_rows(*_maps_and_truth(batch)), "the attribution or the truth is 0 throughout")
@@ -62,7 +64,8 @@ def truth_error(batch: Batch, *, scaled: bool = True) -> Scores:
     is 1 and there is no upper bound. NaN where the truth is 0 on all units.
 
     >>> maps, truth = torch.tensor([[4.0, -2.0], [0.0, 3.0]]), torch.tensor([[2.0, -1.0], [4.0, 0.0]])
-    >>> harness.score("truth_error", linear, inputs, targets, maps, truth=truth).round(decimals=4).tolist()
+    >>> data = harness.Data(inputs, targets, truth=truth)
+    >>> harness.score("truth_error", linear, data, maps).round(decimals=4).tolist()
     [0.0, 1.0]
     """
     values, truth = _maps_and_truth(batch)
@@ -84,7 +87,8 @@ def truth_sign(batch: Batch, *, weighted: bool = True) -> Scores:
     NotApplicable to explainers whose attributions have no meaningful sign.
 
     >>> maps, truth = torch.tensor([[4.0, 2.0], [0.0, 3.0]]), torch.tensor([[3.0, -1.0], [4.0, 0.0]])
-    >>> harness.score("truth_sign", linear, inputs, targets, maps, truth=truth).tolist()
+    >>> data = harness.Data(inputs, targets, truth=truth)
+    >>> harness.score("truth_sign", linear, data, maps).tolist()
     [0.75, 0.5]
     """
     if batch.explainer is not None and not batch.explainer.signed:
@@ -105,7 +109,8 @@ def truth_precision(batch: Batch) -> Scores:
     places for which more units than places are equal. NaN where the truth is 0 on no unit, or on all.
 
     >>> maps, truth = torch.tensor([[3.0, 1.0], [1.0, 3.0]]), torch.tensor([[4.0, 0.0], [4.0, 0.0]])
-    >>> harness.score("truth_precision", linear, inputs, targets, maps, truth=truth).tolist()
+    >>> data = harness.Data(inputs, targets, truth=truth)
+    >>> harness.score("truth_precision", linear, data, maps).tolist()
     [1.0, 0.0]
     """
     values, truth = _maps_and_truth(batch)
@@ -133,7 +138,8 @@ def truth_emd(batch: Batch, *, pool: int = 1) -> Scores:
 
     >>> maps, truth = torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4)
     >>> maps[..., 0, 0] = truth[..., 3, 3] = 1
-    >>> harness.score("truth_emd", image_model, images, targets[:1], maps, truth=truth).round(decimals=4).tolist()
+    >>> data = harness.Data(images, targets[:1], truth=truth)
+    >>> harness.score("truth_emd", image_model, data, maps).round(decimals=4).tolist()
     [0.0]
     """
     if pool < 1:
@@ -161,7 +167,8 @@ def false_mass(batch: Batch) -> Scores:
     attribution is 0 on all units, and where the truth is 0 on none, so that no attribution could be false.
 
     >>> maps, truth = torch.tensor([[3.0, 1.0], [1.0, 3.0]]), torch.tensor([[4.0, 0.0], [4.0, 0.0]])
-    >>> harness.score("false_mass", linear, inputs, targets, maps, truth=truth).tolist()
+    >>> data = harness.Data(inputs, targets, truth=truth)
+    >>> harness.score("false_mass", linear, data, maps).tolist()
     [0.25, 0.75]
     """
     values, truth = _maps_and_truth(batch)

@@ -19,7 +19,7 @@ from harness.results.frames import audit_of, configured, controls_of, protocols,
 from harness.results.matrices import Matrix, matrices
 from harness.results.pairs import standing
 from harness.results.place import NO_RANK, Place, place_of_cell
-from harness.results.statistics import not_comparable, ranks, with_caveat
+from harness.results.statistics import cell_ranks, not_comparable, with_caveat
 
 KINDS = ("faithfulness", "truth", "localisation", "sanity", "axiom", "robustness", "complexity", "reference")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
@@ -190,7 +190,7 @@ def boards_of_run(run_directory: str | Path) -> list[Board]:
 def boards_of(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> list[Board]:
     """The boards of a run's cells, by model, data set and protocol; without ``scores`` nothing is tested."""
     cells = cells.assign(
-        rank=ranks(cells),
+        rank=cell_ranks(cells),
         unranked=not_comparable(cells),
         caveat=with_caveat(cells),
         protocol=protocols(cells),

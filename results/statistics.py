@@ -112,7 +112,7 @@ def _rows_at_once(n: int) -> int:
     return max(1, MOST_NUMBERS_AT_ONCE // n)
 
 
-def ranks(cells: pd.DataFrame) -> pd.Series:
+def cell_ranks(cells: pd.DataFrame) -> pd.Series:
     """Rank of each cell among the explainers of its model, data set, protocol and metric: 1 is best, ties share a rank.
 
     Values equal to six significant digits tie, for scores come from single precision. NaN where the cell is not ok,

@@ -9,6 +9,7 @@ Tests that take the fixture ``device`` run on the GPU where there is one; HARNES
 import os
 import random
 import secrets
+import tempfile
 
 import numpy as np
 import pytest
@@ -19,6 +20,13 @@ if os.environ.get("HARNESS_TEST_SEED") == "fresh":
 os.environ.setdefault("HARNESS_TEST_SEED", "0")
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 DEVICE = os.environ.get("HARNESS_TEST_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pytest_configure(config):
+    """Temporary files of the tests, the leases of devices among them, lie apart from those of other runs."""
+    folder = tempfile.TemporaryDirectory(prefix="harness-tests-")
+    tempfile.tempdir = folder.name
+    config.add_cleanup(folder.cleanup)
 
 
 def pytest_report_header():

@@ -17,7 +17,7 @@ from harness.results.formats import latex_boards, long_table, markdown_boards
 from harness.results.frames import controls_of, find_run, protocols, read_cells, read_scores
 from harness.results.matrices import Matrix, matrices
 from harness.results.sanity import verdicts_of_run
-from harness.results.statistics import ranks
+from harness.results.statistics import cell_ranks
 from harness.results.subgroups import disparity
 from harness.results.tables import print_table, to_csv, to_parquet
 
@@ -123,7 +123,7 @@ def _requested_rows(directory: Path, chosen: argparse.Namespace, boards: Boards)
     if chosen.long or chosen.markdown or chosen.latex:
         return long_table(boards())
     if not any(getattr(chosen, name) for name in TABLES):
-        return cells.assign(rank=ranks(cells))
+        return cells.assign(rank=cell_ranks(cells))
     scores = read_scores(directory, cells)
     if chosen.samples:
         return scores
@@ -155,7 +155,7 @@ def _metric_statistics(scores: Iterable[Matrix], controls: Collection[str], chos
 def _rankable_scores(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """The scores of cells with a rank, without costs (an explainer with several cells for a metric, or with another
     number of samples, has no rank)."""
-    return scores[scores["cell"].isin(cells.loc[ranks(cells).notna() & (cells["kind"] != "cost"), "cell"])]
+    return scores[scores["cell"].isin(cells.loc[cell_ranks(cells).notna() & (cells["kind"] != "cost"), "cell"])]
 
 
 def _mean_rank_rows(scores: Iterable[Matrix]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ def oracle(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
 
     Example: the truth that is handed in.
 
-    >>> harness.explain("oracle", linear, x, target, truth=torch.tensor([[2.0, -3.0]]))
+    >>> harness.explain("oracle", linear, harness.Data(x, target, truth=torch.tensor([[2.0, -3.0]])))
     tensor([[ 2., -3.]])
     """
     return truth_of_targets(context).to(inputs.dtype)

@@ -105,10 +105,10 @@ def tcav(
     Example: redness(image) is the mean of the red channel. It grows towards red at every place, and not towards green.
 
     >>> grey = torch.full((1, 3, 2, 2), 0.5)
-    >>> harness.explain("tcav", redness, grey, target, concept="red", value_range=(0, 1)) > 0
+    >>> harness.explain("tcav", redness, harness.Data(grey, target, value_range=(0, 1)), concept="red") > 0
     tensor([[[[True, True],
               [True, True]]]])
-    >>> harness.explain("tcav", redness, grey, target, concept="green", value_range=(0, 1)) > 0
+    >>> harness.explain("tcav", redness, harness.Data(grey, target, value_range=(0, 1)), concept="green") > 0
     tensor([[[[False, False],
               [False, False]]]])
     """

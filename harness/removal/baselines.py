@@ -80,7 +80,7 @@ def mean(originals: Originals, draw: int) -> Tensor:
 @_baseline
 def train_mean(originals: Originals, draw: int) -> Tensor:
     """The mean of the training inputs: per channel for images, series and tokens, per column for tables."""
-    train = _training_inputs(originals).to(originals.inputs)
+    train = _needed_train(originals).to(originals.inputs)
     axis = originals.units.channel_axis
     over = [a for a in range(1, train.dim()) if a != axis] if originals.units.modality != "table" else []
     return train.mean([0, *over], keepdim=True).expand_as(originals.inputs)
@@ -109,7 +109,7 @@ def uniform_noise(originals: Originals, draw: int) -> Tensor:
 def gaussian_noise(originals: Originals, draw: int) -> Tensor:
     """Gaussian noise with each channel's mean and standard deviation in the input (tables: of each training column)."""
     table = originals.units.modality == "table"
-    source = _training_inputs(originals).to(originals.inputs) if table else originals.inputs
+    source = _needed_train(originals).to(originals.inputs) if table else originals.inputs
     over = 0 if table else [a for a in range(1, source.dim()) if a != originals.units.channel_axis]
     centre, spread = source.mean(over, keepdim=True), source.std(over, keepdim=True, correction=0)
     noise = normal(originals.stream(f"gaussian baseline {draw}"), *originals.inputs.shape[1:])
@@ -119,7 +119,7 @@ def gaussian_noise(originals: Originals, draw: int) -> Tensor:
 @_baseline
 def train_sample(originals: Originals, draw: int) -> Tensor:
     """A random training input for every sample and draw (the marginal distribution of each unit)."""
-    train = _training_inputs(originals)
+    train = _needed_train(originals)
     drawn = integers(originals.stream(f"train_sample baseline {draw}"), len(train), 1)[:, 0]
     return train[drawn.to(train.device)].to(originals.inputs)
 
@@ -136,7 +136,7 @@ def mask(originals: Originals, draw: int) -> Tensor:
     return filler(originals, "mask").expand_as(originals.inputs)
 
 
-def _training_inputs(originals: Originals) -> Tensor:
+def _needed_train(originals: Originals) -> Tensor:
     if originals.train is None:
         raise NotApplicable("this baseline needs training inputs; the data has none (give train=)")
     return originals.train

@@ -38,7 +38,7 @@ def _overrides(block: ReportBlock) -> tuple[list[str], list[str]]:
     for group in ("model", "dataset"):
         config = configured(first, group)
         parts.append(f"{group}={override_value(config.get('name', '?'))}")
-        parts += _written(group, _own_options(group, config), left_out)
+        parts += _written(group, _configured_options(group, config), left_out)
     for group in ("explainer", "metric"):
         parts += _several(group, block, left_out)
     parts += _written("protocol", configured(first, "protocol"), left_out)
@@ -51,7 +51,7 @@ def _several(group: str, block: ReportBlock, left_out: list[str]) -> list[str]:
     named = [label for label, config in configs.items() if config.get("name", label) == label]
     parts = [f"{group}={override_value(named)}" if named else f"~{group}"]
     for label, config in configs.items():
-        options = _own_options(group, config)
+        options = _configured_options(group, config)
         if label in named:
             parts += _written(f"{group}.{label}", options, left_out)
             continue
@@ -70,14 +70,14 @@ def _label_key(label: str) -> str:
 
 
 def _written(path: str, options: Mapping[str, Any], left_out: list[str]) -> list[str]:
-    return [f"{path}.{name}={text}" for name, text in _option_texts(options, path, left_out)]
+    return [f"{path}.{name}={text}" for name, text in _override_texts(options, path, left_out)]
 
 
 def _mapping_texts(options: Mapping[str, Any], path: str, left_out: list[str]) -> list[str]:
-    return [f"{name}:{text}" for name, text in _option_texts(options, path, left_out)]
+    return [f"{name}:{text}" for name, text in _override_texts(options, path, left_out)]
 
 
-def _option_texts(options: Mapping[str, Any], path: str, left_out: list[str]) -> Iterator[tuple[str, str]]:
+def _override_texts(options: Mapping[str, Any], path: str, left_out: list[str]) -> Iterator[tuple[str, str]]:
     """Options with their values as overrides hold them; what none can hold is named in ``left_out``."""
     for name, value in options.items():
         try:
@@ -86,7 +86,7 @@ def _option_texts(options: Mapping[str, Any], path: str, left_out: list[str]) ->
             left_out.append(f"{path}.{name}: {error}")
 
 
-def _own_options(group: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def _configured_options(group: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a choice that are not the registered defaults; all of them where no defaults are known."""
     registry = {"model": MODELS, "dataset": DATASETS, "explainer": EXPLAINERS, "metric": METRICS}[group]
     missing = object()

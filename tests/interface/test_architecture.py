@@ -36,7 +36,7 @@ FLOORS = (
 NOT_BY_RESULTS = ("harness.explainers", "harness.metrics", "harness.models", "harness.datasets")
 
 # Names that every module of a kind has, each with the same meaning.
-SAME_EVERYWHERE = {"build", "recipe", "load_split", "add_parser", "execute"}
+SAME_EVERYWHERE = {"build", "recipe", "load_split", "load_split_without_sensitive", "add_parser", "execute"}
 
 
 def sources() -> dict[str, Path]:

@@ -424,11 +424,11 @@ def test_maps_count_as_equal_up_to_rounding_and_over_channels_only_where_one_has
 
 
 def test_rows_of_a_library_are_listed_marked_and_not_ranked(tmp_path, capsys):
-    from harness.results.statistics import ranks
+    from harness.results.statistics import cell_ranks
     from harness.results.tables import print_table
 
     cells = read_cells(harness.run(config(["from_a_library", "clean", "gradient"], tmp_path)))
-    of = cells.assign(rank=ranks(cells)).set_index("explainer")["rank"]
+    of = cells.assign(rank=cell_ranks(cells)).set_index("explainer")["rank"]
     assert pd.isna(of["from_a_library"]) and sorted(of[["clean", "gradient"]]) == [1, 2]
     print_table(cells)
     printed = capsys.readouterr().out

@@ -6,11 +6,13 @@ import inspect
 import pytest
 
 from example_world import names
-from harness.registry import EXPLAINERS
+from harness.registry import EXPLAINERS, METRICS
+from metric_example_world import metric_names
 
 # Registries of which every item shows an example, with the names that these examples may use.
 SHOWN = [
     (EXPLAINERS, names),
+    (METRICS, metric_names),
 ]
 
 ITEMS = {f"{each.kind}-{name}": (entry, world) for each, world in SHOWN for name, entry in each.items()}

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.results import statistics
-from harness.results.statistics import interval, not_comparable, ranks, summarise
+from harness.results.statistics import cell_ranks, interval, not_comparable, summarise
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 DRAWS = {
@@ -153,22 +153,22 @@ def cells(values, better="higher", metric="srg", **more):
 
 
 def test_ranks_respect_the_direction():
-    assert ranks(cells([0.1, 0.3, 0.2])).tolist() == [3, 1, 2]
-    assert ranks(cells([0.1, 0.3, 0.2], better="lower")).tolist() == [1, 3, 2]
+    assert cell_ranks(cells([0.1, 0.3, 0.2])).tolist() == [3, 1, 2]
+    assert cell_ranks(cells([0.1, 0.3, 0.2], better="lower")).tolist() == [1, 3, 2]
 
 
 def test_ties_share_the_better_rank():
-    assert ranks(cells([0.3, 0.1, 0.3, 0.2])).tolist() == [1, 4, 1, 3]
-    assert ranks(cells([0.3, 0.3 + 1e-9, 0.0])).tolist() == [1, 1, 3]
+    assert cell_ranks(cells([0.3, 0.1, 0.3, 0.2])).tolist() == [1, 4, 1, 3]
+    assert cell_ranks(cells([0.3, 0.3 + 1e-9, 0.0])).tolist() == [1, 1, 3]
 
 
 def test_a_metric_without_a_direction_has_no_ranks():
-    assert ranks(cells([0.1, 0.2], better=None)).isna().all()
+    assert cell_ranks(cells([0.1, 0.2], better=None)).isna().all()
 
 
 def test_failed_cells_have_no_rank_and_do_not_spoil_the_others():
     frame = cells([0.1, np.nan, 0.2], status=["ok", "failed", "ok"], n=[20, 0, 20])
-    assert ranks(frame).fillna(0).tolist() == [2, 0, 1]
+    assert cell_ranks(frame).fillna(0).tolist() == [2, 0, 1]
 
 
 def test_models_data_sets_metrics_and_protocols_are_ranked_apart():
@@ -180,7 +180,7 @@ def test_models_data_sets_metrics_and_protocols_are_ranked_apart():
         cells([1.0, 2.0], config=protocol[1], n=50),
     ]
     parts[0]["config"] = protocol[0]
-    assert ranks(pd.concat(parts, ignore_index=True)).tolist() == [2, 1, 1, 2, 1, 2, 2, 1]
+    assert cell_ranks(pd.concat(parts, ignore_index=True)).tolist() == [2, 1, 1, 2, 1, 2, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -193,10 +193,10 @@ def test_models_data_sets_metrics_and_protocols_are_ranked_apart():
 )
 def test_what_is_not_comparable_has_no_rank_and_a_reason(difference, reason):
     frame = cells([0.1, 0.2]).assign(**difference)
-    assert ranks(frame).isna().all()
+    assert cell_ranks(frame).isna().all()
     assert not_comparable(frame).str.contains(reason).all()
 
 
 def test_an_explainer_with_two_cells_under_one_name_is_not_ranked():
     frame = cells([0.1, 0.2, 0.3]).assign(explainer=["a", "a", "b"])
-    assert ranks(frame).isna().all()
+    assert cell_ranks(frame).isna().all()
