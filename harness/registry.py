@@ -1,22 +1,20 @@
 """The registries of explainers, metrics, models and data sets: items by name, with their options and capabilities.
 
 An item is a plain function with a decorator. Its keyword-only arguments are its options; their defaults are part of the
-configuration and of the cell's identity. If the default of a keyword is a frozen dataclass, the keyword is a bundle:
-each field is an option, and the function receives the object. So options that many items share are written once. Three
-keyword names are not options: the harness passes ``context`` (``harness.samples.Samples``), ``prepared`` and ``seed``
-to functions that have an argument of that name.
+configuration and of the cell's identity (``harness.options``). Three keyword names are not options: the harness passes
+``context`` (``harness.samples.Samples``), ``prepared`` and ``seed`` to functions that have an argument of that name.
 """
 
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
-from harness.errors import UserError, one_line, unknown
+from harness.errors import UserError, unknown
+from harness.options import as_keywords, bundles_of, complete_options, import_object, options_of
 
 HANDED_IN = ("context", "prepared", "seed")
 
@@ -47,23 +45,11 @@ class Entry:
 
     def keywords(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """All options as keyword arguments of the function; those of a bundle become one object."""
-        rest = dict(options)
-        objects = {
-            keyword: replace(default, **{each.name: rest.pop(each.name) for each in fields(default)})
-            for keyword, default in self.bundles.items()
-        }
-        return rest | objects
+        return as_keywords(self.bundles, options)
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, the given ones over the defaults; an unknown name or a value of another kind is an error."""
-        options = dict(self.options)
-        for name, value in given.items():
-            if name not in options:
-                raise unknown(f"option of {self.name}", name, options)
-            what, default = f"option {name} of {self.name}", self.options[name]
-            _check_kind(what, value, default)
-            options[name] = _like_default(what, value, default)
-        return options
+        return complete_options(self.name, self.options, given)
 
 
 @dataclass(frozen=True)
@@ -261,85 +247,3 @@ def _decorator(registry: Registry, capabilities: dict[str, Any]) -> Callable[[Ca
         return function
 
     return register
-
-
-def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> Mapping[str, Any]:
-    """The options of a function, name -> default (None if there is none): its keyword-only arguments, bundles expanded.
-
-    Arguments that the harness passes itself, ``handed_in``, are left out.
-    """
-    options: dict[str, Any] = {}
-    for name, default in _keywords_of(function).items():
-        if name in handed_in:
-            continue
-        bundled = {each.name: getattr(default, each.name) for each in fields(default)} if _is_bundle(default) else None
-        for option, value in ({name: default} if bundled is None else bundled).items():
-            if option in options:
-                raise UserError(f"{function.__qualname__} has the option {option!r} twice; give one another name")
-            options[option] = value
-    return MappingProxyType(options)
-
-
-def bundles_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword-only arguments whose default is a frozen dataclass, with that default."""
-    return {name: default for name, default in _keywords_of(function).items() if _is_bundle(default)}
-
-
-def _keywords_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword-only arguments with their defaults, None if there is none."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature has no options
-        return {}
-    empty = inspect.Parameter.empty
-    return {p.name: None if p.default is empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def _is_bundle(default: Any) -> bool:
-    return is_dataclass(default) and not isinstance(default, type) and default.__dataclass_params__.frozen
-
-
-def wants(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function has an argument of this name, such as ``context``, for the harness to pass."""
-    try:
-        return name in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def import_object(path: str) -> Any:
-    """The object named ``package.module:name``."""
-    module, _, name = str(path).partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except Exception as error:  # importing the user's module can raise anything
-        raise UserError(f"cannot import {path!r}: {one_line(error)}; expected package.module:name") from None
-
-
-def _like_default(what: str, value: Any, default: Any) -> Any:
-    """The value in its default's form, so that equal settings have equal identities.
-
-    Where the default is a float, 1 becomes 1.0. Where it is a tuple of numbers, a single number, a list of numbers and
-    a text of numbers with spaces between them become such a tuple, in which 10.0 is 10.
-    """
-    if isinstance(default, float) and isinstance(value, int):
-        return float(value)
-    numbers = isinstance(default, tuple) and all(isinstance(each, int | float) for each in default)
-    return _tuple_of_numbers(what, value) if numbers and value is not None else value
-
-
-def _tuple_of_numbers(what: str, value: Any) -> tuple[float, ...]:
-    parts = value.split() if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-    try:
-        numbers = [float(part) for part in parts]
-    except (TypeError, ValueError):
-        raise UserError(f"{what} is {value!r}, expected a number or a list of numbers, like [10,50]") from None
-    return tuple(int(number) if number.is_integer() else number for number in numbers)
-
-
-def _check_kind(what: str, value: Any, default: Any) -> None:
-    """UserError unless a value fits a bool, int or float default; None fits always, other defaults accept anything."""
-    kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(default))
-    wrong = kinds and (not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool))
-    if wrong and value is not None:
-        raise UserError(f"{what} is {value!r}, expected {type(default).__name__} (default {default!r})")

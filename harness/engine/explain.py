@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
 from harness.guards import isolated_randomness
+from harness.options import wants
 from harness.randomness import batch_seed
-from harness.registry import Explainer, wants
+from harness.registry import Explainer
 from harness.samples import Samples
 
 

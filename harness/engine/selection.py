@@ -7,7 +7,8 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.identity import canonical
-from harness.registry import Entry, Registry, import_object
+from harness.options import import_object
+from harness.registry import Entry, Registry
 
 # The values that ``over: standard`` gives to a metric's options: choices that papers make differently. A conclusion
 # should hold for all of them (``harness.results.choices``).

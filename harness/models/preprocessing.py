@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.datasets.own_files import read_class_names
 from harness.errors import UserError, unknown
 from harness.models.state import existing_file
-from harness.registry import import_object
+from harness.options import import_object
 
 Preprocess = Callable[[Any], Tensor]
 Range = tuple[Tensor, Tensor]

@@ -12,7 +12,8 @@ from harness.models.exported import Program
 from harness.models.preprocessing import PREPROCESSING, PreprocessingOptions, output_names, preprocessing
 from harness.models.state import existing_file, load_weights, ready
 from harness.models.training import reproducible
-from harness.registry import import_object, model
+from harness.options import import_object
+from harness.registry import model
 from harness.sources import LoadedModel
 
 

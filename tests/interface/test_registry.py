@@ -8,7 +8,8 @@ import torch
 import harness
 from harness.errors import UserError, unknown
 from harness.identity import canonical
-from harness.registry import EXPLAINERS, METRICS, Entry, Registry, bundles_of, options_of
+from harness.options import bundles_of, options_of
+from harness.registry import EXPLAINERS, METRICS, Entry, Registry
 
 
 @dataclass(frozen=True)

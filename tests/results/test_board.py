@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.cli.report import report
+from harness.views.report import write_report as report
 from harness.results.board import boards_of, boards_of_run
 from harness.results.formats import latex_boards, long_table, markdown_boards
 from harness.results.frames import read, read_cells

@@ -1,0 +1,118 @@
+"""Options of a function: its keyword-only arguments, their defaults, and the values that users give.
+
+If the default of a keyword is a frozen dataclass, the keyword is a *bundle*: each field is an option, and the function
+receives the object. So options that many items share are written once.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from harness.errors import UserError, one_line, unknown
+
+
+def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """The options of a function, name -> default (None if there is none): its keyword-only arguments, bundles expanded.
+
+    Arguments that the harness passes itself, ``handed_in``, are left out.
+    """
+    options: dict[str, Any] = {}
+    for name, default in _keywords_of(function).items():
+        if name in handed_in:
+            continue
+        bundled = {each.name: getattr(default, each.name) for each in fields(default)} if _is_bundle(default) else None
+        for option, value in ({name: default} if bundled is None else bundled).items():
+            if option in options:
+                raise UserError(f"{function.__qualname__} has the option {option!r} twice; give one another name")
+            options[option] = value
+    return MappingProxyType(options)
+
+
+def bundles_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only arguments whose default is a frozen dataclass, with that default."""
+    return {name: default for name, default in _keywords_of(function).items() if _is_bundle(default)}
+
+
+def _keywords_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only arguments with their defaults, None if there is none."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature has no options
+        return {}
+    empty = inspect.Parameter.empty
+    return {p.name: None if p.default is empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _is_bundle(default: Any) -> bool:
+    return is_dataclass(default) and not isinstance(default, type) and default.__dataclass_params__.frozen
+
+
+def wants(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has an argument of this name, such as ``context``, for the harness to pass."""
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def import_object(path: str) -> Any:
+    """The object named ``package.module:name``."""
+    module, _, name = str(path).partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # importing the user's module can raise anything
+        raise UserError(f"cannot import {path!r}: {one_line(error)}; expected package.module:name") from None
+
+
+def as_keywords(bundles: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options as keyword arguments of their function; those of a bundle become one object."""
+    rest = dict(options)
+    objects = {
+        keyword: replace(default, **{each.name: rest.pop(each.name) for each in fields(default)})
+        for keyword, default in bundles.items()
+    }
+    return rest | objects
+
+
+def complete_options(item: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given values over the defaults; UserError for an unknown name or a value of another kind."""
+    options = dict(defaults)
+    for name, value in given.items():
+        if name not in options:
+            raise unknown(f"option of {item}", name, options)
+        what, default = f"option {name} of {item}", defaults[name]
+        _check_kind(what, value, default)
+        options[name] = _like_default(what, value, default)
+    return options
+
+
+def _like_default(what: str, value: Any, default: Any) -> Any:
+    """The value in its default's form, so that equal settings have equal identities.
+
+    Where the default is a float, 1 becomes 1.0. Where it is a tuple of numbers, a single number, a list of numbers and
+    a text of numbers with spaces between them become such a tuple, in which 10.0 is 10.
+    """
+    if isinstance(default, float) and isinstance(value, int):
+        return float(value)
+    numbers = isinstance(default, tuple) and default and all(isinstance(each, int | float) for each in default)
+    return _tuple_of_numbers(what, value) if numbers and value is not None else value
+
+
+def _tuple_of_numbers(what: str, value: Any) -> tuple[float, ...]:
+    parts = value.split() if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    try:
+        numbers = [float(part) for part in parts]
+    except (TypeError, ValueError):
+        raise UserError(f"{what} is {value!r}, expected a number or a list of numbers, like [10,50]") from None
+    return tuple(int(number) if number.is_integer() else number for number in numbers)
+
+
+def _check_kind(what: str, value: Any, default: Any) -> None:
+    """UserError unless a value fits a bool, int or float default; None fits always, other defaults accept anything."""
+    kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(default))
+    wrong = kinds and (not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool))
+    if wrong and value is not None:
+        raise UserError(f"{what} is {value!r}, expected {type(default).__name__} (default {default!r})")
