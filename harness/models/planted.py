@@ -75,8 +75,8 @@ def gaussian_mlp(
 
 @model()
 def causal_function(*, planted: CausalGraph = CAUSAL_GRAPH) -> LoadedModel:
-    """The mechanism of the outcome in the data set ``causal`` itself as a model with one output; it uses only the direct
-    causes.
+    """The mechanism of the outcome in the data set ``causal`` itself as a model with one output, which uses only the
+    direct causes.
 
     Inputs (N, D), all D columns. ``CausalGraph`` describes ``graph`` and ``mechanism``, which must have the values that
     they have in the data set.
