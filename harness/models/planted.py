@@ -38,7 +38,7 @@ class FunctionModule(nn.Module):
 
 @model()
 def gaussian_function(*, planted: GaussianFunction = GAUSSIAN_FUNCTION) -> LoadedModel:
-    """The function that the data set ``gaussian`` gives the Shapley values of, itself, as a model with one output.
+    """The function of the data set ``gaussian`` itself as a model with one output, for which the truth is exact.
 
     Inputs (N, D). ``GaussianFunction`` describes ``function`` and ``features``, which is D; both must have the values
     that they have in the data set. The gradient of the function ``piecewise`` is 0 wherever it exists.
@@ -56,7 +56,7 @@ def gaussian_mlp(
     data_seed: int = 0,
     training: TrainingOptions = PLANTED_TRAINING,
 ) -> LoadedModel:
-    """An MLP with ReLU that learns the function of the data set ``gaussian``, of which that truth is an approximation.
+    """An MLP with ReLU that learns the function of the data set ``gaussian``; for it the truth is an approximation.
 
     Two hidden layers of 64, one output; trained in seconds by squared error on the 1,000 training rows that the data
     set has with the same ``function``, ``rho`` and ``features`` and with the seed ``data_seed``. ``GaussianFunction``
@@ -75,8 +75,8 @@ def gaussian_mlp(
 
 @model()
 def causal_function(*, planted: CausalGraph = CAUSAL_GRAPH) -> LoadedModel:
-    """The mechanism of the outcome in the data set ``causal``, itself, as a model with one output: it uses the direct
-    causes and nothing else.
+    """The mechanism of the outcome in the data set ``causal`` itself as a model with one output, which uses only the
+    direct causes.
 
     Inputs (N, D), all D columns. ``CausalGraph`` describes ``graph`` and ``mechanism``, which must have the values that
     they have in the data set.
