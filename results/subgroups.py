@@ -21,7 +21,7 @@ OF_SAMPLES = ("target", "prediction", "label")
 
 
 def divisions(scores: pd.DataFrame) -> list[str]:
-    """What the samples of a table of scores can be divided by; the data's own divisions come first."""
+    """What the samples of a table of scores can be divided by; a division of the data replaces ours of its name."""
     own = [name for name in OF_SAMPLES if name in scores and scores[name].notna().any()]
     correct = ["correct"] if {"label", "prediction"} <= set(own) else []
     return list(dict.fromkeys(own + correct + sorted(_own_divisions(scores))))

@@ -84,7 +84,7 @@ def test_without_chance_on_the_same_samples_nothing_is_decided(kind):
 def test_where_displaced_maps_are_the_same_maps_nothing_is_decided(similarity):
     frames = [rows("parameter_randomization", np.full(20, similarity)), rows("chance_similarity", np.ones(20))]
     found = judged(*frames).loc["parameter_randomization"]
-    assert found.verdict == "undecided" and "same maps" in found.reason and np.isnan(found.value)
+    assert found.verdict == "undecided" and "displaced maps equal the maps" in found.reason and np.isnan(found.value)
 
 
 @pytest.mark.parametrize("name", ["random_logit", "sanity"])

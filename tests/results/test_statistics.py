@@ -187,7 +187,7 @@ def test_models_data_sets_metrics_and_protocols_are_ranked_apart():
     ("difference", "reason"),
     [
         ({"n": [20, 19]}, "numbers of valid samples differ"),
-        ({"stick": ["s", "t"]}, "different versions"),
+        ({"stick": ["s", "t"]}, "code versions of the measurement differ"),
         ({"kind": "cost", "device": ["cpu", "cuda"]}, "different devices"),
     ],
 )

@@ -184,7 +184,7 @@ def test_scores_of_cells_that_failed_later_or_have_no_row_are_not_read(tmp_path)
 
 def test_an_ok_cell_whose_scores_are_gone_is_an_error_not_a_gap(tmp_path):
     Store(tmp_path).append(row("a"))
-    with pytest.raises(UserError, match="have no scores.*a.parquet"):
+    with pytest.raises(UserError, match="have no file of scores.*a.parquet"):
         read(tmp_path)
 
 

@@ -101,7 +101,7 @@ def test_accuracy_stands_beside_the_mean(generator):
 def test_an_unknown_division_is_refused_with_what_there_is(generator):
     with pytest.raises(UserError, match="division of the samples 'race': .*available: sex"):
         disparity(drawn(generator, (5.0, 6.0)), "race")
-    with pytest.raises(UserError, match="which way is better"):
+    with pytest.raises(UserError, match="column better"):
         disparity(drawn(generator, (5.0, 6.0)).drop(columns="better"), "sex")
 
 
