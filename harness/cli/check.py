@@ -31,7 +31,8 @@ def add_parser(verbs: Any) -> Parser:
         f"""
 Each explainer (all of them, unless explainer= names some) explains a few samples (4, unless protocol.samples= says
 otherwise). The table shows whether it applies, whether attributions sum to what they should, whether they depend on
-the batch or change from call to call, and what they cost. Nothing is written but the file of --csv.
+the batch or change from call to call, and what they cost. Nothing is written but the file of --csv. metric= is refused,
+since nothing is scored.
 
 {OVERRIDES_HELP}""",
         EXAMPLES,

@@ -179,7 +179,7 @@ def _bridged_options(name: str) -> dict[str, Any]:
 
 
 def _hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
-    """The error for a misspelt choice or setting, with the nearest names; of any other error the text, on one line."""
+    """The error for a misspelt choice or setting with the nearest names; for others Hydra's text on one line."""
     text = " ".join(str(error).split())
     choice = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
     if choice and choice[1] in CONFIG_GROUPS:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.cli.parser import Parser, some_text
+from harness.errors import UserError
 
 USAGE = "%(prog)s [OVERRIDE ...] [-m] [flags]"
 
@@ -88,7 +89,14 @@ def add_quiet(parser: Parser, words: str = "no progress and no messages, only th
 
 
 def hydra_arguments(chosen: argparse.Namespace, defaults: Sequence[str] = ()) -> list[str]:
-    """The arguments for Hydra: its flags first, then overrides, ``defaults`` before those of the user."""
+    """The arguments for Hydra: its flags first, then overrides, ``defaults`` before those of the user.
+
+    Raises UserError for an argument that is no override.
+    """
+    for argument in chosen.overrides:
+        if "=" not in argument and not argument.startswith("~"):
+            expected = "expected GROUP=NAME or GROUP.OPTION=VALUE"
+            raise UserError(f"{argument!r} is no override, {expected}; {chosen.parser.prog} --help explains them")
     flags = list(chosen.hydra)
     shows_job = any(flag in ("--cfg", "-c") for flag in flags) and "job" in flags
     if shows_job and "--resolve" not in flags:

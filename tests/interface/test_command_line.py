@@ -206,6 +206,7 @@ MISTAKES = {
         "unknown setting 'explainer.rise.smaples': did you mean 'explainer.rise.samples'",
         "explainer.rise.cells",
     ),
+    "no override": (["run", "digits"], "'digits' is no override, expected GROUP=NAME", "harness run --help"),
     "an option of the model": (
         ["run", "model=digits_cnn", "model.sede=3"],
         "unknown setting 'model.sede': did you mean 'model.seed'",
