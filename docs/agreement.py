@@ -13,7 +13,9 @@ from pages import replaced
 import harness
 from harness.datasets.causal import causal
 from harness.datasets.gaussian import gaussian
-from harness.datasets.logic import logic
+from harness.datasets.gaussian_terms import GaussianFunction
+from harness.datasets.logic import LogicGate, logic
+from harness.datasets.tetrominoes import TetrominoOptions
 from harness.datasets.xai_tris import xai_tris
 from harness.models.planted import causal_function, gaussian_function, logic_net
 from harness.models.xai_tris_models import xai_tris_linear, xai_tris_mlp
@@ -79,8 +81,8 @@ def families() -> Iterator[Family]:
         yield Family(
             f"Gaussian {function}",
             lambda function=function: (
-                gaussian(function=function, values="interventional", samples=SAMPLES),
-                gaussian_function(function=function),
+                gaussian(planted=GaussianFunction(function), values="interventional", samples=SAMPLES),
+                gaussian_function(planted=GaussianFunction(function)),
             ),
             {"baseline": "zero"},
             exact=function == "linear",
@@ -95,13 +97,16 @@ def families() -> Iterator[Family]:
     for gate in ("or", "xor", "interaction", "max"):
         yield Family(
             f"Logic {gate}",
-            lambda gate=gate: (logic(gate=gate, repeats=4), logic_net(gate=gate)),
+            lambda gate=gate: (logic(planted=LogicGate(gate), repeats=4), logic_net(planted=LogicGate(gate))),
             {"baseline": "zero"},
         )
     for scenario, make in (("linear", xai_tris_linear), ("xor", xai_tris_mlp)):
         yield Family(
             f"XAI-TRIS {scenario}",
-            lambda scenario=scenario, make=make: (xai_tris(scenario=scenario), make(scenario=scenario)),
+            lambda scenario=scenario, make=make: (
+                xai_tris(planted=TetrominoOptions(scenario)),
+                make(planted=TetrominoOptions(scenario)),
+            ),
             exact=False,
         )
 

@@ -17,9 +17,10 @@ from harness.batch import Batch
 from harness.checks import check_finite, check_inputs, check_model, check_targets, device_of
 from harness.engine.block import measure_block
 from harness.engine.explain import Explaining
+from harness.engine.protocol import Protocol, precision
 from harness.engine.score import score_batch
 from harness.engine.selection import Job, choose_several
-from harness.engine.stage import Protocol, Stage, precision, set_stage
+from harness.engine.stage import Stage, set_stage
 from harness.engine.tuning import tune
 from harness.errors import UserError
 from harness.guards import guarded
@@ -119,9 +120,9 @@ def evaluate(
 
     ``explainers`` and ``metrics`` are each a name, a function, a list of these, or a mapping of labels to options. In a
     mapping, the option ``name`` (a name or a function) says which item is meant if the label is not its name.
-    ``protocol`` are the settings of ``harness.engine.stage.Protocol`` except ``target``. ``segments``, (N, *units) or
-    (*units), are used by items with the option ``segments=given``. ``tuned=True`` first takes a few seconds to look for
-    a faster, equivalent form of the model. A cell that failed or is not applicable has rows too: their value is NaN,
+    ``protocol`` are the settings of ``harness.engine.protocol.Protocol`` except ``target``. ``segments``, (N, *units)
+    or (*units), are used by items with the option ``segments=given``. ``tuned=True`` first takes a few seconds to look
+    for a faster, equivalent form of the model. A cell that failed or is not applicable has rows too: their value is NaN,
     and ``status`` and ``error`` say why. Timings are valid unless another run uses the device at the same time.
     """
     data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments)

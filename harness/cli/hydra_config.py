@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.cli.groups import group_files
+from harness.engine.protocol import Protocol
 from harness.engine.selection import OVER, standard_choices
-from harness.engine.stage import Protocol
 from harness.errors import UserError, unknown
 from harness.jobs.plan import Runtime
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS

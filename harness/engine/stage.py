@@ -1,70 +1,29 @@
 """Prepares model and data for a block: puts the model on the device, fixes the targets, cuts samples into chunks."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.checks import check_inputs, check_model, check_seed, check_targets, class_count, settings
+from harness.checks import check_inputs, check_model, check_targets, class_count
 from harness.engine.allocator import give_back_freed_memory
 from harness.engine.clean_outputs import clean_outputs, first_outputs
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.output_cache import OutputCache
+from harness.engine.protocol import DTYPES, Protocol
 from harness.engine.reading import check_data, read_inputs
-from harness.errors import UserError, unknown
+from harness.errors import UserError
 from harness.identity import weights_of
 from harness.predictor import Predictor, default_chunk
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
-from harness.units import REDUCTIONS, Units
+from harness.units import Units
 
-DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CHUNK_BYTES = 16 * 2**20  # size of the inputs that are scored together
 CACHE_BYTES = 64 * 2**20  # size of preprocessed inputs in memory; beyond it they go into temporary files
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Every setting that changes scores and does not belong to the model, data, explainer or metric.
-
-    samples         number of samples, taken from the start of the data set; None for all
-    seed            seed of all random draws
-    target          the explained class: ``predicted``, ``label``, ``given`` (the data's own targets), or a class index
-    dtype           ``float32``, ``tf32`` (matrix units of a GPU), or mixed precision ``bfloat16`` or ``float16``
-    reduction       how channels become one number per unit: ``sum`` (signed), ``abs_sum``, ``max_abs``, ``l2``, or
-                    ``none``
-    explain_batch   samples per call of an explainer
-    """
-
-    samples: int | None = None
-    seed: int = 0
-    target: str | int = "predicted"
-    dtype: str = "float32"
-    reduction: str = "sum"
-    explain_batch: int = 10
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise unknown("protocol.dtype", self.dtype, DTYPES)
-        if self.reduction not in (*REDUCTIONS, "none"):
-            raise unknown("protocol.reduction", self.reduction, (*REDUCTIONS, "none"))
-        if self.target not in ("predicted", "label", "given") and not isinstance(self.target, int):
-            raise UserError(f"protocol.target is {self.target!r}, expected predicted, label, given or a class index")
-        check_seed(self.seed)
-        for name, least in (("samples", 1), ("explain_batch", 1)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise UserError(f"protocol.{name} is {value!r}, expected a whole number from {least}")
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Protocol":
-        """A protocol from a mapping of its settings."""
-        return settings(cls, "protocol", values)
 
 
 @dataclass
@@ -245,17 +204,3 @@ def _targets(stage: Stage) -> Tensor:
             raise UserError("protocol.target is label, but the data has no labels; use target=predicted")
         return check_targets(stage.labels[:count], count, classes, what="labels")
     return check_targets(torch.full((count,), wanted), count, classes, what="protocol.target")
-
-
-@contextmanager
-def precision(dtype: str) -> Iterator[None]:
-    """Use full float32 on the GPU, or TF32 if the protocol asks for it; restore the user's setting afterwards."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "tf32" if dtype == "tf32" else "ieee"
-    try:
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value

@@ -7,8 +7,9 @@ import pandas as pd
 import torch
 
 from harness.engine.block import Explained, Failure, explain_each
+from harness.engine.protocol import precision
 from harness.engine.selection import Chosen
-from harness.engine.stage import Stage, precision
+from harness.engine.stage import Stage
 from harness.errors import NotApplicable, UserError, one_line
 from harness.guards import ModelChanged, ModelGuard
 from harness.jobs.lease import choose_device, lease

@@ -10,8 +10,8 @@ from typing import Any
 
 from harness.checks import settings
 from harness.code_version import code_of, measuring_code
+from harness.engine.protocol import Protocol
 from harness.engine.selection import Chosen, Job, choose_one, choose_several
-from harness.engine.stage import Protocol
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS

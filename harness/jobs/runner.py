@@ -11,7 +11,8 @@ from harness.code_version import code_of
 from harness.engine.allocator import keep_freed_memory
 from harness.engine.block import measure_block
 from harness.engine.output_cache import OutputCache
-from harness.engine.stage import Stage, precision, set_stage
+from harness.engine.protocol import precision
+from harness.engine.stage import Stage, set_stage
 from harness.engine.tuning import reuse, tune
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest

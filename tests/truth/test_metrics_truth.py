@@ -259,7 +259,7 @@ def test_a_single_output_is_the_truths_whatever_the_labels():
     truth = sparse_truth()
     data = harness.sources.Data(torch.randn(6, 9), labels=torch.tensor([0, 1, 2, 1, 0, 0]), truth=truth)
     stage = harness.engine.stage.set_stage(
-        harness.sources.LoadedModel(One().eval()), data, harness.engine.stage.Protocol(), torch.device("cpu")
+        harness.sources.LoadedModel(One().eval()), data, harness.engine.protocol.Protocol(), torch.device("cpu")
     )
     ((_, samples),) = stage.chunks()
     assert torch.equal(harness.metrics._truth.truth_of_targets(samples), truth.double())

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 import harness
-from harness.datasets.causal import causal
+from harness.datasets.causal import CausalGraph, causal
 from harness.datasets.gaussian import gaussian
-from harness.datasets.logic import GATES, logic
+from harness.datasets.gaussian_terms import GaussianFunction
+from harness.datasets.logic import GATES, LogicGate, logic
 from harness.errors import NotApplicable
 from harness.models.planted import causal_function, gaussian_function, logic_net
 from harness.registry import EXPLAINERS, METRICS
@@ -18,23 +19,25 @@ TRUTH = [name for name, entry in METRICS.items() if entry.kind == "truth"]
 FAMILIES = {
     **{
         f"gaussian {function}": (
-            lambda seed, function=function: gaussian(function=function, samples=60, values="interventional", seed=seed),
-            lambda function=function: gaussian_function(function=function),
+            lambda seed, function=function: gaussian(
+                planted=GaussianFunction(function), samples=60, values="interventional", seed=seed
+            ),
+            lambda function=function: gaussian_function(planted=GaussianFunction(function)),
         )
         for function in ("linear", "additive", "piecewise")
     },
     "gaussian conditional": (lambda seed: gaussian(samples=60, seed=seed), gaussian_function),
     **{
         f"causal {graph}": (
-            lambda seed, graph=graph: causal(graph=graph, samples=60, seed=seed),
-            lambda graph=graph: causal_function(graph=graph),
+            lambda seed, graph=graph: causal(planted=CausalGraph(graph), samples=60, seed=seed),
+            lambda graph=graph: causal_function(planted=CausalGraph(graph)),
         )
         for graph in ("chain", "fork", "collider", "network")
     },
     **{
         f"logic {gate}": (
-            lambda seed, gate=gate: logic(gate=gate, repeats=10, seed=seed),
-            lambda gate=gate: logic_net(gate=gate),
+            lambda seed, gate=gate: logic(planted=LogicGate(gate), repeats=10, seed=seed),
+            lambda gate=gate: logic_net(planted=LogicGate(gate)),
         )
         for gate in GATES
     },
@@ -103,7 +106,7 @@ def _evaluated(module, labels, target):
     stage = harness.engine.stage.set_stage(
         harness.sources.LoadedModel(module.eval()),
         data,
-        harness.engine.stage.Protocol(target=target),
+        harness.engine.protocol.Protocol(target=target),
         torch.device("cpu"),
     )
     recorder = harness.jobs.recorders.FrameRecorder()

@@ -1,0 +1,67 @@
+"""The protocol of a block: the settings that change a score and belong to neither model, data, explainer nor metric."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness.checks import check_seed, settings
+from harness.errors import UserError, unknown
+from harness.units import REDUCTIONS
+
+DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Every setting that changes scores and does not belong to the model, data, explainer or metric.
+
+    samples         number of samples, taken from the start of the data set; None for all
+    seed            seed of all random draws
+    target          the explained class: ``predicted``, ``label``, ``given`` (the data's own targets), or a class index
+    dtype           ``float32``, ``tf32`` (matrix units of a GPU), or mixed precision ``bfloat16`` or ``float16``
+    reduction       how channels become one number per unit: ``sum`` (signed), ``abs_sum``, ``max_abs``, ``l2``, or
+                    ``none``
+    explain_batch   samples per call of an explainer
+    """
+
+    samples: int | None = None
+    seed: int = 0
+    target: str | int = "predicted"
+    dtype: str = "float32"
+    reduction: str = "sum"
+    explain_batch: int = 10
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise unknown("protocol.dtype", self.dtype, DTYPES)
+        if self.reduction not in (*REDUCTIONS, "none"):
+            raise unknown("protocol.reduction", self.reduction, (*REDUCTIONS, "none"))
+        if self.target not in ("predicted", "label", "given") and not isinstance(self.target, int):
+            raise UserError(f"protocol.target is {self.target!r}, expected predicted, label, given or a class index")
+        check_seed(self.seed)
+        for name, least in (("samples", 1), ("explain_batch", 1)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise UserError(f"protocol.{name} is {value!r}, expected a whole number from {least}")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Protocol":
+        """A protocol from a mapping of its settings."""
+        return settings(cls, "protocol", values)
+
+
+@contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """Use full float32 on the GPU, or TF32 if the protocol asks for it; restore the user's setting afterwards."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "tf32" if dtype == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
