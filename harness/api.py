@@ -122,8 +122,8 @@ def evaluate(
     mapping, the option ``name`` (a name or a function) says which item is meant if the label is not its name.
     ``protocol`` are the settings of ``harness.engine.protocol.Protocol`` except ``target``. ``segments``, (N, *units)
     or (*units), are used by items with the option ``segments=given``. ``tuned=True`` first takes a few seconds to look
-    for a faster, equivalent form of the model. A cell that failed or is not applicable has rows too: their value is NaN,
-    and ``status`` and ``error`` say why. Timings are valid unless another run uses the device at the same time.
+    for a faster, equivalent form of the model. A cell that failed or is not applicable has rows too: their value is
+    NaN, and ``status`` and ``error`` say why. Timings are valid unless another run uses the device at the same time.
     """
     data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments)
     misplaced = next((name for name in protocol if name in _DATA_ONLY), None)
