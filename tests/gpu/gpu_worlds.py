@@ -1,4 +1,4 @@
-"""A small model and data that a run names as ``worlds:net`` and ``worlds:noise``."""
+"""A small model and data that a run names as ``gpu_worlds:net`` and ``gpu_worlds:noise``."""
 
 import time
 

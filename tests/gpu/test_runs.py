@@ -72,8 +72,8 @@ def ran(tmp_path, monkeypatch):
         return Store(
             harness.run(
                 {
-                    "model": "worlds:net",
-                    "dataset": "worlds:noise",
+                    "model": "gpu_worlds:net",
+                    "dataset": "gpu_worlds:noise",
                     "explainer": explainers,
                     "metric": metrics,
                     "run": name,
@@ -94,14 +94,14 @@ def test_every_cost_is_a_number_and_none_is_negative(device, ran):
 
 
 def test_the_time_of_an_explanation_includes_work_that_the_device_does_later(device, ran):
-    (row,) = ran(device, {"slow": {"name": "worlds:slow"}}, ["seconds_per_sample"]).values()
+    (row,) = ran(device, {"slow": {"name": "gpu_worlds:slow"}}, ["seconds_per_sample"]).values()
     last = gpu_worlds.took[-1]
     worked = last if isinstance(last, float) else last[0].elapsed_time(last[1]) / 1000
     assert row["value"] * row["n"] >= 0.99 * worked > 0
 
 
 def test_the_memory_of_an_explanation_includes_what_it_lets_go(device, ran):
-    (row,) = ran(device, {"greedy": {"name": "worlds:greedy"}}, ["peak_memory_mb"]).values()
+    (row,) = ran(device, {"greedy": {"name": "gpu_worlds:greedy"}}, ["peak_memory_mb"]).values()
     assert row["value"] >= 0.9 * gpu_worlds.MEGABYTES
 
 
