@@ -23,7 +23,7 @@ def noise(*, count=6):
     torch.manual_seed(1)
     items, masks = torch.rand(count, 3, 16, 16), torch.zeros(count, 16, 16, dtype=torch.bool)
     masks[:, 4:12, 4:12] = True
-    return Data([f"image {i}" for i in range(count)], items, torch.arange(count) % 5, "image", (0.0, 1.0), masks=masks)
+    return Data(items, labels=torch.arange(count) % 5, modality="image", value_range=(0.0, 1.0), masks=masks)
 
 
 def slow(model, inputs, targets):

@@ -37,42 +37,37 @@ def case_of(entry, kind):
     return (ManyClasses if entry.name == "grid_pointing" and kind == "image" else Case)(kind, SEED)
 
 
-def explained(entry, kind, move, move_train=None, rows=slice(None)):
-    """The explainer's maps of the net's samples, all of whose tensors ``move`` moves before."""
-    case, move_train = case_of(entry, kind), move_train or move
-    return harness.explain(
-        entry.function,
-        move(case.model),
-        harness.Data(
-            move(case.inputs[rows]),
-            move(case.targets[rows]),
-            modality=case.modality,
-            truth=move(case.truth[rows]),
-            train_labels=move_train(case.train_labels),
-        ),
+def data_of(case, move, move_train=None, rows=slice(None), **more):
+    """The net's samples with what goes with them, all moved by ``move`` before."""
+    move_train = move_train or move
+    return harness.Data(
+        move(case.inputs[rows]),
+        move(case.targets[rows]),
+        modality=case.modality,
+        truth=move(case.truth[rows]),
         train=move_train(case.train),
-        **small_options(entry, case.modality),
+        train_labels=move_train(case.train_labels),
+        **more,
     )
 
 
+def explained(entry, kind, move, move_train=None, rows=slice(None)):
+    """The explainer's maps of the net's samples."""
+    case = case_of(entry, kind)
+    data = data_of(case, move, move_train, rows)
+    return harness.explain(entry.function, move(case.model), data, **small_options(entry, case.modality))
+
+
 def scored(entry, kind, maps, move, move_train=None, rows=slice(None), **options):
-    """The metric's scores of given maps, likewise."""
-    case, move_train = case_of(entry, kind), move_train or move
+    """The metric's scores of given maps of the net's samples."""
+    case = case_of(entry, kind)
+    data = data_of(case, move, move_train, rows, value_range=(-4.0, 4.0), masks=move(case.masks[rows]))
     return harness.score(
         entry.function,
         move(case.model),
-        harness.Data(
-            move(case.inputs[rows]),
-            move(case.targets[rows]),
-            modality=case.modality,
-            value_range=(-4.0, 4.0),
-            truth=move(case.truth[rows]),
-            train_labels=move_train(case.train_labels),
-        ),
-        move(maps[rows]),
+        data,
+        attributions=move(maps[rows]),
         explainer="input_x_gradient",
-        masks=move(case.masks[rows]),
-        train=move_train(case.train),
         **small_options(entry, case.modality) | OWN.get(entry.name, {}) | options,
     )
 

@@ -109,8 +109,6 @@ def test_gradients_of_recurrent_layers_alone_are_taken_without_cudnn(name, expec
         """Says which kernels it may use."""
         return torch.full_like(inputs, float(torch.backends.cudnn.enabled))
 
-    inputs = torch.randn(2, *shape)
-    answer = harness.explain(
-        watching, make().eval(), harness.Data(inputs, torch.zeros(2, dtype=torch.long), modality=modality)
-    )
+    data = harness.Data(torch.randn(2, *shape), torch.zeros(2, dtype=torch.long), modality=modality)
+    answer = harness.explain(watching, make().eval(), data)
     assert answer.bool().all() == expected and torch.backends.cudnn.enabled

@@ -14,7 +14,7 @@ from torch import nn
 import harness
 from harness.registry import EXPLAINERS, METRICS
 from harness.removal.baselines import BASELINES, INFILLINGS
-from items import explained, maps_of, scored, stay
+from items import data_of, explained, maps_of, scored, stay
 from pairs import NETS, Case
 from pretend import Away, away, pretended
 
@@ -100,11 +100,9 @@ def test_a_whole_evaluation_gives_the_same_rows_there(kind):
         case = Case(kind, seed=0)
         return harness.evaluate(
             move(case.model),
-            harness.Data(move(case.inputs), move(case.targets), truth=move(case.truth)),
+            data_of(case, move, stay, masks=move(case.masks)),
             explainers=["saliency", "occlusion", "integrated_gradients", "random"],
             metrics=["srg", "sensitivity_n", "max_sensitivity", "parameter_randomization", "forward_passes"],
-            masks=move(case.masks),
-            train=case.train,
             tuned=True,
         )
 

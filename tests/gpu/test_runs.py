@@ -1,6 +1,7 @@
 """Whole evaluations and runs on the device: their rows, what they cost, and the precision they were asked for."""
 
 import tempfile
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -33,15 +34,8 @@ COSTS = ["seconds_per_sample", "forward_passes", "backward_passes", "peak_memory
 
 def evaluated(device, explainers=EXPLAINERS, metrics=METRICS, **options):
     """The rows of an evaluation on a device, in a fixed order."""
-    data = noise()
-    rows = harness.evaluate(
-        net().to(device),
-        harness.Data(data.inputs, data.labels, value_range=(0.0, 1.0)),
-        masks=data.masks,
-        explainers=explainers,
-        metrics=metrics,
-        **options,
-    )
+    data = replace(noise(), targets=noise().labels)
+    rows = harness.evaluate(net().to(device), data, explainers=explainers, metrics=metrics, **options)
     return rows.sort_values(["explainer", "metric", "sample"], ignore_index=True)
 
 
@@ -114,15 +108,18 @@ def test_mixed_precision_reaches_the_model_and_hardly_changes_the_scores(dtype, 
         model[-1].register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
         return model
 
-    data, options = noise(), {"explainers": ["occlusion", "random"], "metrics": {"srg": {"steps": 8}}}
-    rows = harness.evaluate(watched(), data.inputs, data.labels, dtype=dtype, **options)
-    full = harness.evaluate(net().to(device), data.inputs, data.labels, **options)
+    data, options = (
+        replace(noise(), targets=noise().labels),
+        {"explainers": ["occlusion", "random"], "metrics": {"srg": {"steps": 8}}},
+    )
+    rows = harness.evaluate(watched(), data, dtype=dtype, **options)
+    full = harness.evaluate(net().to(device), data, **options)
     assert getattr(torch, dtype) in seen and set(rows["status"]) == {"ok"}
     assert_same(rows, full, rtol=0.1, atol=0.05)
 
 
 def test_tf32_is_on_while_it_is_asked_for_and_then_only(device):
-    settings = lambda: (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision)
+    settings = lambda: (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision)  # noqa: E731
     seen, before = set(), settings()
 
     def watching(model, inputs, targets):
