@@ -106,6 +106,8 @@ class Predictor:
 
     def track(self, count: int, build: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
         """Tracked outputs (count, 3) of the inputs that ``build(rows)`` makes for the row numbers 0 .. count - 1."""
+        if not count:
+            return torch.empty(0, len(SCORES), device=targets.device)
         return self._run(count, build, lambda outputs, rows: track(outputs, targets[rows]), targets.device)
 
     def _run(self, count: int, build: Callable, keep: Callable, device: torch.device) -> Tensor:

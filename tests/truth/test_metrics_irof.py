@@ -111,6 +111,14 @@ def test_it_is_deletions_area_and_costs_no_further_passes(seed):
     torch.testing.assert_close(share.values, 1 - deletion.values / deletion.curves[:, 0])
 
 
+@pytest.mark.parametrize("metric", ["irof", "deletion", "insertion", "srg", "aopc", "abpc", "selectivity"])
+def test_where_every_sample_is_one_segment_there_is_no_order_to_score(metric, seed):
+    model, inputs, parts = positive(seed)
+    options = GIVEN | ({} if metric == "irof" else {"granularity": "segment"})
+    found = scores(metric, model, inputs, parts, options=options, segments=torch.zeros(6, 6).long())
+    assert found.values.isnan().all() and "single segment" in found.reason
+
+
 def test_its_superpixels_need_images(seed):
     with pytest.raises(NotApplicable, match="slic"):
         scores("irof", Interacting((7,)), draw((7,), seed), draw((7,), seed))
