@@ -125,6 +125,8 @@ def evaluate(
     for a faster, equivalent form of the model. A cell that failed or is not applicable has rows too: their value is
     NaN, and ``status`` and ``error`` say why. Timings are valid unless another run uses the device at the same time.
     """
+    if isinstance(segments, str):
+        raise UserError(f"segments are {segments!r}, expected a tensor; a name is an option of an item")
     data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments)
     misplaced = next((name for name in protocol if name in _DATA_ONLY), None)
     if misplaced is not None:
@@ -198,6 +200,9 @@ def _combined_data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -
     parts = {name: value for name, value in more.items() if value is not None}
     if isinstance(parts.get("segments"), str):
         del parts["segments"]  # a name is an option of the explainer or the metric, not a part of the data
+    if isinstance(inputs, Data) and not (hasattr(inputs.inputs, "__len__") and hasattr(inputs.inputs, "__getitem__")):
+        came = type(inputs.inputs).__name__
+        raise UserError(f"harness.Data got inputs of type {came}, expected a float tensor (N, ...) or a sequence")
     if not isinstance(inputs, Data):
         return Data(check_inputs(inputs), check_targets(targets, len(inputs)), **parts)
     if targets is not None:

@@ -54,6 +54,29 @@ def check_targets(targets: Any, count: int, classes: int | None = None, what: st
     return targets.long()
 
 
+def check_ids(ids: Any, count: int) -> list[str]:
+    """The names of the samples as texts, if there is one for each and none is there twice; numbers for None."""
+    if ids is None:
+        return [str(number) for number in range(count)]
+    if isinstance(ids, str) or len(ids) != count:
+        came = repr(ids) if isinstance(ids, str) else len(ids)
+        raise UserError(f"ids are {came}, expected one for each of {count} inputs")
+    names = [str(each.item() if isinstance(each, Tensor) else each) for each in ids]
+    if len(set(names)) < count:
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two samples have the id {twice!r}, expected a name of its own for each sample")
+    return names
+
+
+def check_value_range(bounds: Any) -> tuple[Any, Any] | None:
+    """The lowest and the highest value of inputs, if they are two numbers or tensors; None stays None."""
+    if bounds is None:
+        return None
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise UserError(f"value_range is {bounds!r}, expected the lowest and the highest value of inputs, like (0, 1)")
+    return tuple(bounds)
+
+
 def check_labels(labels: Any, count: int) -> Tensor | None:
     """The labels (N,) as a tensor of integers or floats, if there is one per sample; None stays None."""
     if labels is None:

@@ -27,12 +27,16 @@ from harness.identity import digest
 MEASURING_VERSION = 1
 
 # The modules that compute scores, besides the metric and the data set. A module that one of them imports counts only if
-# it is in this list too, so that changes of the store, the report or the runtime do not change the version.
+# it is in this list too, so that changes of the store, the report or the runtime do not change the version. Left out on
+# purpose, since they change no score or only its last digits: checks, guards, the memos, the scoring copy
+# (``engine.tuning``, ``engine.folding``), and the statistics over scores. What the stage reads is the data set's.
 MEASURING = (
     "harness.batch",
     "harness.completeness",
     "harness.engine.explain",
+    "harness.engine.mask_images",
     "harness.engine.score",
+    "harness.engine.targets",
     "harness.ordering",
     "harness.predictor",
     "harness.randomness",
@@ -51,14 +55,21 @@ MEASURING = (
 # The packages of items: a module of these packages that an item's module imports is part of the item.
 ITEMS = ("harness.datasets", "harness.explainers", "harness.metrics", "harness.models")
 
-# Calls whose arguments are messages, which do not count.
-MESSAGE_CALLS = {"NotApplicable", "UserError", "say", "tell", "unknown", "warn", "warning"}
+# The further module that computes the scores of metrics of kind ``cost``.
+COSTS = "harness.engine.cost"
+
+# Calls whose texts are messages, which do not count.
+MESSAGE_CALLS = {"NotApplicable", "UserError", "say", "unknown", "warn", "warning"}
 
 
 @cache
-def measuring_code() -> str:
-    """The code version of the measurement, without metric and data set; LookupError if a module does not exist."""
-    return digest(str(MEASURING_VERSION), *(part for name in MEASURING for part in (name, _module_form(name))))
+def measuring_code(kind: str = "") -> str:
+    """The code version of the measurement, without metric and data set; LookupError if a module does not exist.
+
+    ``kind`` is the kind of the metric: costs are computed by a module of their own.
+    """
+    modules = (*MEASURING, COSTS) if kind == "cost" else MEASURING
+    return digest(str(MEASURING_VERSION), *(part for name in modules for part in (name, _module_form(name))))
 
 
 def code_of(*functions: Callable[..., Any]) -> str:
@@ -147,24 +158,40 @@ def normal_form(source: str) -> str:
     return _form(ast.parse(source))
 
 
-def _form(node: Any) -> str:
-    """A syntax tree as text, without empty fields, so that it is the same in all Python versions."""
+def _form(node: Any, wordless: bool = False) -> str:
+    """A syntax tree as text, without empty fields, so that it is the same in all Python versions.
+
+    ``wordless`` leaves out texts, as in a message: what is computed inside it counts.
+    """
     if isinstance(node, list):
-        return "[" + ",".join(_form(each) for each in node if not _is_docstring(each)) + "]"
+        return "[" + ",".join(_form(each, wordless) for each in node if not _is_docstring(each)) + "]"
     if isinstance(node, ast.Raise):
         return f"Raise({_raised(node.exc)})"
-    if isinstance(node, ast.Call) and _name_of(node.func) in MESSAGE_CALLS:
-        return f"Call({_name_of(node.func)})"
-    if isinstance(node, ast.keyword) and node.arg == "reason":
-        return "keyword(reason)"
     if not isinstance(node, ast.AST):
         return repr(node)
+    if wordless and isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return "text"
+    if wordless and isinstance(node, ast.JoinedStr):
+        inserted = [part.value for part in node.values if isinstance(part, ast.FormattedValue)]
+        return f"text({_form([each for each in inserted if not isinstance(each, ast.Name)], True)})"
+    wordless = wordless or _is_message(node)
     shown = (
-        f"{name}={_form(value)}"
+        f"{name}={_form(value, wordless)}"
         for name, value in ast.iter_fields(node)
-        if value not in (None, []) and name not in ("kind", "annotation", "returns", "type_comment")
+        if value not in (None, []) and not _is_for_readers(node, name)
     )
     return f"{type(node).__name__}({','.join(shown)})"
+
+
+def _is_message(node: ast.AST) -> bool:
+    """Whether the texts in a node are the words of a message."""
+    call = isinstance(node, ast.Call) and _name_of(node.func) in MESSAGE_CALLS
+    return call or (isinstance(node, ast.keyword) and node.arg == "reason")
+
+
+def _is_for_readers(node: ast.AST, name: str) -> bool:
+    """Whether a field says nothing to the interpreter: annotations, but for those of variables, as in a dataclass."""
+    return name in ("kind", "returns", "type_comment") or (name == "annotation" and not isinstance(node, ast.AnnAssign))
 
 
 def _raised(error: ast.expr | None) -> str:

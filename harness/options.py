@@ -6,12 +6,14 @@ receives the object. So options that many items share are written once.
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UserError, one_line, unknown
+
+RESERVED = ("name", "label", "over")  # what a configuration says of an item besides its options
 
 
 def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> Mapping[str, Any]:
@@ -23,12 +25,26 @@ def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) ->
     for name, default in _keywords_of(function).items():
         if name in handed_in:
             continue
-        bundled = {each.name: getattr(default, each.name) for each in fields(default)} if _is_bundle(default) else None
-        for option, value in ({name: default} if bundled is None else bundled).items():
+        for option, value in _expanded(function, name, default, (*handed_in, *RESERVED)).items():
             if option in options:
                 raise UserError(f"{function.__qualname__} has the option {option!r} twice; give one another name")
             options[option] = value
     return MappingProxyType(options)
+
+
+def _expanded(function: Callable[..., Any], name: str, default: Any, reserved: tuple[str, ...]) -> dict[str, Any]:
+    """The options of one keyword: itself, or the fields of its bundle; UserError for what cannot be an option."""
+    if not is_dataclass(default) or isinstance(default, type):
+        return {name: default}
+    where = f"the default of {name}= of {function.__qualname__}, {type(default).__name__},"
+    if not _is_bundle(default):
+        raise UserError(f"{where} can be changed, expected a frozen dataclass: @dataclass(frozen=True)")
+    for each in fields(default):
+        if each.name in reserved:
+            raise UserError(f"{where} has the field {each.name!r}, which the harness uses itself; give it another name")
+        if not each.init or is_dataclass(getattr(default, each.name)):
+            raise UserError(f"{where} has the field {each.name!r}, which is no option, expected a plain value")
+    return {each.name: getattr(default, each.name) for each in fields(default)}
 
 
 def bundles_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -98,12 +114,14 @@ def _like_default(what: str, value: Any, default: Any) -> Any:
     if isinstance(default, float) and isinstance(value, int):
         return float(value)
     numbers = isinstance(default, tuple) and default and all(isinstance(each, int | float) for each in default)
-    return _tuple_of_numbers(what, value) if numbers and value is not None else value
+    return _tuple_of_numbers(what, value) if numbers else value
 
 
 def _tuple_of_numbers(what: str, value: Any) -> tuple[float, ...]:
-    parts = value.split() if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    parts = value.split() if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
     try:
+        if any(isinstance(part, bool) for part in parts):
+            raise TypeError
         numbers = [float(part) for part in parts]
     except (TypeError, ValueError):
         raise UserError(f"{what} is {value!r}, expected a number or a list of numbers, like [10,50]") from None

@@ -66,6 +66,8 @@ class Units:
         ``columns`` gives the column, from 0, of each number of a table (N, D); None if each is a column of its own.
         """
         modality = modality or MODALITY_BY_AXES.get(inputs.dim(), "other")
+        if modality not in (*CHANNEL_AXIS, "other"):
+            raise unknown("modality", modality, (*CHANNEL_AXIS, "other"))
         shape = tuple(inputs.shape[1:])
         axis = None if elements else CHANNEL_AXIS.get(modality)
         grid = shape if axis is None else shape[: axis - 1] + shape[axis:]

@@ -103,8 +103,8 @@ def _with_shared(metrics: Any) -> Any:
     """The metrics without the section ``shared``; its values are added to each metric that has the option and no value.
 
     Registered metrics have them already, since their defaults are references (``_own_or_shared``). Here metrics under
-    a label of the user's get them, whose section lists only what the user set. Raises UserError for an option that no
-    chosen metric has.
+    a label of the user's get them, whose section lists only what the user set. An option whose default is None follows
+    the explainer, and takes no shared value. Raises UserError for an option that no chosen metric has.
     """
     if not isinstance(metrics, Mapping) or SHARED not in metrics:
         return metrics
@@ -119,7 +119,7 @@ def _with_shared(metrics: Any) -> Any:
         options = options or {}
         entry = METRICS.resolve(options.get("name", label))
         known |= set(entry.options)
-        chosen[label] = {name: value for name, value in shared.items() if name in entry.options} | dict(options)
+        chosen[label] = {n: value for n, value in shared.items() if entry.options.get(n) is not None} | dict(options)
     for name in shared:
         if name not in known:
             raise unknown(f"option of the chosen metrics in metric.{SHARED}", name, known)
@@ -128,10 +128,9 @@ def _with_shared(metrics: Any) -> Any:
 
 def _own_or_shared(metric: str, option: str, *, _root_: DictConfig) -> Any:
     """The value of a metric's option that the user does not set: that of ``metric.shared``, or else the default."""
-    shared = OmegaConf.select(_root_, f"metric.{SHARED}")
-    if isinstance(shared, DictConfig) and option in shared:
+    shared, default = OmegaConf.select(_root_, f"metric.{SHARED}"), METRICS[metric].options[option]
+    if default is not None and isinstance(shared, DictConfig) and option in shared:
         return shared[option]
-    default = METRICS[metric].options[option]
     return list(default) if isinstance(default, tuple) else default  # a list, as a file or the user would write it
 
 

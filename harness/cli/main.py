@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resumes = "; finished cells are on disk, the same command resumes" if words[0] == "run" else ""
         print(f"harness: interrupted{resumes}", file=sys.stderr)
         return 130
+    except SystemExit as done:  # Hydra ends the process where it refuses one of its own flags
+        return done.code if isinstance(done.code, int) else 2
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -24,7 +24,8 @@ An OVERRIDE changes one thing of the configuration:
 
 Options of a model or a data set are set as model.OPTION=VALUE, those of an explainer or a metric as
 explainer.NAME.OPTION=VALUE; `harness list explainers NAME` shows them with their defaults.
-+metric.shared.OPTION=VALUE sets an option of all chosen metrics that have it and for which nothing else sets it.
++metric.shared.OPTION=VALUE sets an option of all chosen metrics that have it (with a default other than null) and for
+which nothing else sets it.
 +explainer.LABEL={name: NAME, OPTION: VALUE} adds an item under a label of your own; its NAME may also be an import,
 package.module:function, also from the working directory. ~metric.NAME leaves an item out. --cfg job prints the
 configuration that results. Quote brackets, braces, spaces and ~ where your shell reads them.
@@ -67,6 +68,7 @@ def add_overrides(parser: Parser) -> None:
         "-i",
         "--info",
         nargs="?",
+        const="all",
         metavar="PART",
         choices=("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
         words="print how the configuration was composed: all, config, defaults, defaults-tree, plugins or searchpath",

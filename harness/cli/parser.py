@@ -38,6 +38,8 @@ class Parser(argparse.ArgumentParser):
         for argument in rest:
             if argument.startswith("-"):
                 name = argument.partition("=")[0]
+                if name in self.flags:
+                    raise UserError(f"{name} came before the verb, expected it behind: {self.prog} {name}")
                 raise unknown(f"flag of {self.prog}", name, self.flags, f"{self.prog} --help")
             if not overrides:
                 raise UserError(f"{self.prog}: {argument!r} is one argument too many; {self.prog} --help explains it")

@@ -10,14 +10,17 @@ from torch import Tensor
 from harness.checks import (
     check_fillers,
     check_groups,
+    check_ids,
     check_inputs,
     check_labels,
     check_like_inputs,
     check_masks,
     check_segments,
+    check_targets,
     check_train_labels,
     check_truth,
     check_unit_names,
+    check_value_range,
 )
 from harness.errors import NotApplicable, UserError, one_line
 from harness.sources import Data, LoadedModel
@@ -61,41 +64,35 @@ def check_data(data: Data, first: Tensor, units: Units) -> Data:
     is read lazily from a file is checked where it is read.
     """
     count, joint = len(data), Units.of(first, units.modality, columns=data.columns)
-    ids = [str(number) for number in range(count)] if data.ids is None else data.ids
-    if len(ids) != count:
-        raise UserError(f"ids are {len(ids)}, expected one for each of {count} inputs")
     train = check_like_inputs(data.train, first, "train")
     return replace(
         data,
-        ids=ids,
+        ids=check_ids(data.ids, count),
+        targets=None if data.targets is None else check_targets(data.targets, count),
+        value_range=check_value_range(data.value_range),
         modality=units.modality,
         labels=check_labels(data.labels, count),
         train=train,
         train_labels=check_train_labels(data.train_labels, train),
-        masks=_if_tensor(data.masks, lambda masks: check_masks(masks, count, _shape_of(masks, count, units, joint))),
-        truth=_if_tensor(data.truth, lambda truth: check_truth(truth, count, _shape_of(truth, count, units, joint))),
-        segments=_if_tensor(
-            data.segments, lambda each: check_segments(each, count, _shape_of(each, count, units, joint))
-        ),
+        masks=check_part(data.masks, check_masks, count, units, joint),
+        truth=check_part(data.truth, check_truth, count, units, joint),
+        segments=check_part(data.segments, check_segments, count, units, joint),
         unit_names=check_unit_names(data.unit_names, joint),
         fillers=check_fillers(data.fillers, first),
         groups=check_groups(data.groups, count),
     )
 
 
-def _shape_of(values: Any, count: int, units: Units, joint: Units) -> tuple[int, ...]:
-    """The expected shape per sample: that of the scored units if the values have it, else that of the joint units."""
-    shape = tuple(getattr(values, "shape", ()))
-    if shape != (count, *joint.shape) and units.shape in (shape, shape[1:]):
-        return units.shape
-    return joint.shape
+def check_part(values: Any, check: Callable[..., Tensor | None], count: int, units: Units, joint: Units) -> Any:
+    """Values of ``count`` samples, checked: one number per scored unit, or per unit with its channels together.
 
-
-def _if_tensor(values: Any, check: Callable[[Any], Tensor]) -> Any:
-    """The checked values; None and objects whose slices are tensors are returned unchecked."""
+    None, and an object whose slices are tensors, stay as they are: its slices are checked when they are read.
+    """
     if values is None or (_is_lazy(values) and isinstance(values[0:1], Tensor)):
         return values
-    return check(values)
+    shape, one_for_all = tuple(getattr(values, "shape", ())), check is check_segments
+    own = shape == (count, *units.shape) or (one_for_all and shape == units.shape)
+    return check(values, count, units.shape if own else joint.shape)
 
 
 def _is_lazy(values: Any) -> bool:

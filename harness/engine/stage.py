@@ -1,20 +1,30 @@
 """Prepares model and data for a block: puts the model on the device, fixes the targets, cuts samples into chunks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.checks import check_inputs, check_model, check_targets, class_count
+from harness.checks import (
+    check_inputs,
+    check_masks,
+    check_model,
+    check_segments,
+    check_targets,
+    check_truth,
+    class_count,
+)
 from harness.engine.allocator import give_back_freed_memory
 from harness.engine.clean_outputs import clean_outputs, first_outputs
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.output_cache import OutputCache
 from harness.engine.protocol import DTYPES, Protocol
-from harness.engine.reading import check_data, read_inputs
+from harness.engine.reading import check_data, check_part, read_inputs
+from harness.engine.targets import chosen_targets
 from harness.errors import UserError
 from harness.identity import weights_of
 from harness.predictor import Predictor, default_chunk
@@ -105,7 +115,10 @@ class Stage:
     def _samples(self, number: int, where: slice) -> Samples:
         data, wording = self.data, self.model.wording
         part = lambda values: None if values is None else values[where].to(self.device)
-        segments = self._words(number, where) if wording else part(data.segments)
+        part_of = lambda name, check: self._checked_part(getattr(data, name), where, check)
+        segments = self._words(number, where) if wording else part_of("segments", check_segments)
+        preprocessed = isinstance(data.masks, PreprocessedMasks)
+        masks = self._masks(number, where) if preprocessed else part_of("masks", check_masks)
         return Samples(
             self._inputs(number, where),
             part(self.targets),
@@ -117,8 +130,8 @@ class Stage:
             train_labels=data.train_labels,
             unit_names=data.unit_names,
             value_range=self.model.value_range or data.value_range,
-            masks=self._masks(number, where) if isinstance(data.masks, PreprocessedMasks) else part(data.masks),
-            truth=part(data.truth),
+            masks=masks,
+            truth=part_of("truth", check_truth),
             given_segments=segments,
             places=torch.arange(where.start, where.stop, device=self.device),
             ids=data.ids,
@@ -127,6 +140,18 @@ class Stage:
             block=self.memo,
             output_cache=self.output_cache,
         )
+
+    def _checked_part(self, values: Any, where: slice, check: Callable[..., Tensor]) -> Tensor | None:
+        """A chunk of values per sample, on the device; those that are read from a file are checked now."""
+        if values is None or isinstance(values, Tensor):
+            return None if values is None else values[where].to(self.device)
+        part = check_part(values[where], check, where.stop - where.start, self.units, self.joint_units)
+        return part.to(self.device)
+
+    @cached_property
+    def joint_units(self) -> Units:
+        """The units with their channels together, also where the protocol makes every number a unit."""
+        return Units.of(self.inputs(slice(0, 1)), self.units.modality, columns=self.data.columns)
 
     def _words(self, number: int, where: slice) -> Tensor:
         """The number of the word of each token, for the texts of a chunk; computed once."""
@@ -147,7 +172,8 @@ class Stage:
         """Inputs of a chunk, on the device; read and preprocessed once, and cached within a memory budget."""
         layout = torch.channels_last if self.predictor.channels_last else torch.preserve_format
         if isinstance(self.data.inputs, Tensor) and self.model.preprocess is None:  # already in memory
-            return self.inputs(where).to(self.device, memory_format=layout)
+            # A copy, so that a metric that changes its inputs does not change the user's tensor.
+            return self.inputs(where).to(self.device, memory_format=layout, copy=True)
         if number not in self.cache:
             self.cache[number] = self.inputs(where)
         return self.cache[number].to(self.device, memory_format=layout)
@@ -175,7 +201,7 @@ def set_stage(
         )
     if isinstance(data.inputs, Tensor) and model.preprocess is None:
         check_inputs(data.inputs)
-    module = check_model(model.module).to(device)
+    module = _on_device(check_model(model.module), device)
     first = read_inputs(model, data, slice(0, 1))
     units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
     data = check_data(with_preprocessed_masks(data, model.preprocess), first, units)
@@ -184,23 +210,13 @@ def set_stage(
     predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
     classes = class_count(first_outputs(predictor, first.to(device)))
     stage = Stage(model, data, protocol, device, predictor, units, count, size, classes)
-    stage.targets = _targets(stage)
+    if stage.labels is not None and classes > 1:
+        check_targets(stage.labels[:count], count, classes, what="labels")
+    stage.targets = chosen_targets(protocol.target, count, classes, data, lambda: stage.predictions)
     return stage
 
 
-def _targets(stage: Stage) -> Tensor:
-    """The explained class of each sample by the protocol; labels are checked if the model has several classes."""
-    count, classes, wanted, data = stage.count, stage.class_count, stage.protocol.target, stage.data
-    if data.labels is not None and classes > 1:
-        check_targets(data.labels[:count], count, classes, what="labels")
-    if wanted == "given":
-        if data.targets is None:
-            raise UserError("protocol.target is given, but the data gives no targets; use target=predicted or label")
-        return check_targets(data.targets, len(data), classes)[:count].cpu()
-    if wanted == "predicted" or (wanted == "label" and classes == 1):  # a single output can only be explained itself
-        return stage.predictions
-    if wanted == "label":
-        if stage.labels is None:
-            raise UserError("protocol.target is label, but the data has no labels; use target=predicted")
-        return check_targets(stage.labels[:count], count, classes, what="labels")
-    return check_targets(torch.full((count,), wanted), count, classes, what="protocol.target")
+def _on_device(module: nn.Module, device: torch.device) -> nn.Module:
+    """The model on the device; one that is there already, if only in part, stays as its owner has spread it."""
+    there = any(tensor.device == device for tensor in (*module.parameters(), *module.buffers()))
+    return module if there else module.to(device)

@@ -135,7 +135,7 @@ class Plan:
         It is a fingerprint of the metric, of the data set with its files, and of the modules that compute scores.
         """
         code = code_of(metric.entry.function, self.dataset.entry.function)
-        return digest(measuring_code(), code, str(metric.entry.version), self._data_files)
+        return digest(measuring_code(metric.entry.kind), code, str(metric.entry.version), self._data_files)
 
     def subject_code(self, explainer: Chosen) -> str:
         """Fingerprint of the code of explainer and model and of the files that they name, without the weights."""

@@ -23,7 +23,7 @@ from harness.jobs.progress import Progress
 from harness.jobs.recorders import RowRecorder, config_text
 from harness.messages import heard_by
 from harness.results.store import Store
-from harness.sources import LoadedModel
+from harness.sources import Data, LoadedModel
 
 
 def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
@@ -97,6 +97,8 @@ def load_stage(plan: Plan, device: torch.device) -> Stage:
     model = plan.model.make()
     model = model if isinstance(model, LoadedModel) else LoadedModel(model)
     data = plan.dataset.make()
+    if not isinstance(data, Data):
+        raise UserError(f"dataset {plan.dataset.label} gave a {type(data).__name__}, expected harness.Data")
     return set_stage(model, data, plan.protocol, device, plan.runtime.chunk)
 
 

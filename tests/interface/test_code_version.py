@@ -27,6 +27,7 @@ MEASURED = {
     "the tracked score": ("harness.predictor", "logsigmoid(log_odds)", "logsigmoid(2 * log_odds)"),
     "the units": ("harness.units", "values.abs().sum(axis)", "values.abs().mean(axis)"),
     "the draws": ("harness.randomness", "2.0**-digits", "2.0**-(digits + 1)"),
+    "which class is explained": ("harness.engine.targets", "return predictions()", "return predictions() + 1"),
     "the data": ("harness.datasets.digits", "split", "part"),
 }
 
@@ -78,6 +79,14 @@ def test_the_formula_of_one_metric_leaves_another_alone(edited):
     assert sticks()["deletion"] == before["deletion"]
 
 
+def test_how_costs_are_measured_counts_for_costs_alone(edited):
+    plan = Plan.of({**CONFIG, "metric": ["seconds_per_sample", "deletion"]})
+    before = [plan.stick(metric) for metric in plan.metrics]
+    edited("harness.engine.cost", "time.perf_counter()", "time.process_time()")
+    after = [plan.stick(metric) for metric in plan.metrics]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True]
+
+
 def test_a_person_can_raise_the_version(edited, monkeypatch):
     before = sticks()
     monkeypatch.setattr(code_version, "MEASURING_VERSION", code_version.MEASURING_VERSION + 1)
@@ -109,5 +118,10 @@ def test_the_form_keeps_operations_and_drops_words():
     assert normal_form("x = a + b  # sum") == normal_form('"""Doc."""\nx = (a + b)')
     assert normal_form("x = a + b") != normal_form("x = a - b")
     assert normal_form("raise UserError(f'no {x}')") == normal_form("raise UserError('none')")
+    assert normal_form("say(f'{n} left')") == normal_form("say(f'still {n}')")
+    assert normal_form("say(x.add_(1))") != normal_form("say(x.add_(2))")
+    assert normal_form("f(a, reason='a b')") == normal_form("f(a, reason='c')")
+    assert normal_form("context.tell(error=a - b)") != normal_form("context.tell(error=a + b)")
+    assert normal_form("class A:\n    n: ClassVar[int] = 3") != normal_form("class A:\n    n: int = 3")
     assert normal_form("raise UserError('no')") != normal_form("raise NotApplicable('no')")
     assert normal_form("s = stream('ties')") != normal_form("s = stream('lots')")

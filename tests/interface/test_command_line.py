@@ -190,16 +190,16 @@ def test_a_failed_cell_is_exit_status_one(capsys, monkeypatch):
 
 MISTAKES = {
     "a verb": (["rum"], "unknown verb 'rum': did you mean 'run'?"),
-    "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "names: harness list models"),
+    "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "harness list models shows all"),
     "an explainer": (
         ["run", "explainer=saliencyy"],
         "unknown explainer 'saliencyy': did you mean 'saliency'",
-        "names: harness list explainers",
+        "harness list explainers shows all",
     ),
     "a metric in a list": (
         ["run", "metric=[srg,deletions]"],
         "unknown metric 'deletions': did you mean 'deletion' or",
-        "names: harness list metrics",
+        "harness list metrics shows all",
     ),
     "an option": (
         ["run", "explainer=rise", "explainer.rise.smaples=3"],
@@ -214,7 +214,7 @@ MISTAKES = {
     "an option of a metric with many": (
         ["run", "metric=quantus.AvgSensitivity", "metric.quantus.AvgSensitivity.nr_smaples=3"],
         "did you mean 'metric.quantus.AvgSensitivity.nr_samples'",
-        "names: harness list metrics quantus.AvgSensitivity",
+        "harness list metrics quantus.AvgSensitivity shows all",
     ),
     "a new option": (
         ["run", "explainer=rise", "+explainer.rise.smaples=3"],
@@ -234,7 +234,7 @@ MISTAKES = {
     "an experiment": (
         ["run", "experiment=digit"],
         "unknown experiment 'digit': did you mean 'digits'",
-        "names: harness list experiments",
+        "harness list experiments shows all",
     ),
     "a group": (["run", "explainers=rise"], "explainers"),
     "an option's kind": (["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"], "'many'", "expected int"),
@@ -261,7 +261,7 @@ MISTAKES = {
         ["run", "--quite"],
         "unknown flag of harness run '--quite': did you mean '--quiet'",
     ),
-    "a flag of Hydra": (["plan", "--multrun"], "did you mean '--multirun'", "names: harness plan --help"),
+    "a flag of Hydra": (["plan", "--multrun"], "did you mean '--multirun'", "harness plan --help shows all"),
     "a choice of a flag": (["run", "--cfg", "jobs"], "unknown --cfg 'jobs': did you mean 'job'"),
     "a flag without its value": (["table", "--csv"], "--csv came without a value, expected --csv FILE"),
     "a number": (["table", "--by", "label", "--least", "few"], "argument --least: invalid int value: 'few'"),

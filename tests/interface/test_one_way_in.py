@@ -116,6 +116,23 @@ def test_without_labels_the_targets_are_taken_for_them(seen):
             lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS, TARGETS, truth=torch.zeros(5, 3))),
             r"truth is \(5, 3\), expected one number per unit, a tensor \(5, 4, 4\)",
         ),
+        "the same name twice": (
+            lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS, TARGETS, ids=list("abcda"))),
+            "two samples have the id 'a'",
+        ),
+        "a kind of input that does not exist": (
+            lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS, TARGETS, modality="picture")),
+            "unknown modality 'picture'",
+        ),
+        "a range of one number": (
+            lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS, TARGETS, value_range=3)),
+            "value_range is 3, expected the lowest and the highest value",
+        ),
+        "inputs that are no sequence": (lambda: harness.explain("saliency", MODEL, harness.Data(3, TARGETS)), "int"),
+        "the name of segments in evaluate": (
+            lambda: harness.evaluate(MODEL, INPUTS, TARGETS, explainers="edge", metrics="srg", segments="grid:2"),
+            "segments are 'grid:2', expected a tensor",
+        ),
         "labels of another number": (
             lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS, TARGETS, labels=TARGETS[:2])),
             r"labels are torch.int64 \(2,\), expected class indices or numbers \(5,\)",
@@ -126,6 +143,58 @@ def test_what_does_not_fit_is_said_in_one_line(act, words):
     with pytest.raises(ValueError, match=words) as caught:
         act()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("targets", [[0, 1, 2, 1, 0], TARGETS.numpy(), TARGETS.int()], ids=["list", "numpy", "int32"])
+def test_targets_in_data_may_come_in_any_form_that_says_the_same(targets):
+    expected = harness.explain("input_x_gradient", MODEL, INPUTS, TARGETS)
+    assert torch.equal(harness.explain("input_x_gradient", MODEL, harness.Data(INPUTS, targets)), expected)
+    frame = harness.evaluate(MODEL, harness.Data(INPUTS, targets), explainers="edge", metrics="complexity")
+    assert frame["target"].tolist() == TARGETS.tolist()
+
+
+def test_as_many_samples_as_channels_leave_no_doubt_about_segments():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 4, 3)).eval()
+    inputs, segments = torch.randn(3, 3, 4, 4), torch.arange(48).view(3, 4, 4) // 12
+    options = {"reduction": "none", "granularity": "segment", "segments": segments, "steps": 4, "baseline": "zero"}
+    together = harness.score("deletion", model, inputs, TARGETS[:3], inputs, **options)
+    alone = [
+        harness.score("deletion", model, inputs[i : i + 1], TARGETS[i : i + 1], inputs[i : i + 1], **options)
+        for i in range(3)
+    ]
+    assert torch.allclose(together, torch.cat(alone))
+
+
+def test_a_metric_that_changes_its_inputs_changes_nobody_elses():
+    def greedy(batch):
+        """Empties its inputs."""
+        batch.samples.inputs.zero_()
+        return batch.attributions.flatten(1).sum(1)
+
+    before = INPUTS.clone()
+    harness.score(greedy, MODEL, INPUTS, TARGETS, INPUTS)
+    frame = harness.evaluate(MODEL, INPUTS, TARGETS, explainers="input_magnitude", metrics=[greedy, "complexity"])
+    assert torch.equal(INPUTS, before) and set(frame["status"]) == {"ok"}
+
+
+class Slices:
+    """Masks that are read when they are asked for."""
+
+    def __init__(self, masks):
+        self.masks = masks
+
+    def __len__(self):
+        return len(self.masks)
+
+    def __getitem__(self, where):
+        return self.masks[where]
+
+
+def test_masks_that_are_read_lazily_are_checked_when_they_are_read():
+    score = lambda masks: harness.score("pointing_game", MODEL, harness.Data(INPUTS, TARGETS, masks=masks), INPUTS)
+    assert torch.equal(score(Slices(MORE["masks"].float())), score(MORE["masks"]))
+    with pytest.raises(ValueError, match=r"masks are \(5, 3, 3\), expected a tensor \(5, 4, 4\)"):
+        score(Slices(torch.ones(5, 3, 3)))
 
 
 def test_a_model_that_is_changed_while_an_explainer_prepares_is_noticed_and_put_back(monkeypatch):

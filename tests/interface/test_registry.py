@@ -1,6 +1,6 @@
 """The registry: bundles of options, a failed import, and misspelt names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -64,6 +64,58 @@ def test_an_option_with_two_homes_is_an_error():
         options_of(twice)
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """A field that nobody can give."""
+
+    steps: int = field(default=3, init=False)
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A bundle in a bundle."""
+
+    path: Path = Path()
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """A field with a name that a configuration uses itself."""
+
+    over: int = 1
+
+
+@dataclass
+class Changing:
+    """A default that somebody could change."""
+
+    steps: int = 3
+
+
+@pytest.mark.parametrize(
+    ("bundle", "words"),
+    [
+        (Hidden(), "has the field 'steps', which is no option"),
+        (Nested(), "has the field 'path', which is no option"),
+        (Reserved(), "has the field 'over', which the harness uses itself"),
+        (Changing(), "can be changed, expected a frozen dataclass"),
+    ],
+)
+def test_what_cannot_be_a_bundle_is_refused_in_one_line(bundle, words):
+    def explain(model, inputs, targets, *, chosen=bundle):
+        """Anything."""
+
+    with pytest.raises(UserError, match=words) as caught:
+        options_of(explain)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("percents", [None, True, [10, True], "ten", [[10]]])
+def test_percentages_are_numbers(percents):
+    with pytest.raises(UserError, match="expected a number or a list of numbers"):
+        METRICS["road"].complete({"percents": percents})
+
+
 def test_no_registered_item_loses_an_option_between_its_names_and_its_keywords():
     for registry in (EXPLAINERS, METRICS):
         for entry in registry.values():
@@ -89,6 +141,6 @@ def test_a_misspelt_name_is_answered_by_the_nearest_three_and_the_command_that_l
     with pytest.raises(UserError) as caught:
         EXPLAINERS["grad_cam_p"]
     text = str(caught.value)
-    assert "'grad_cam_pp'" in text and text.endswith("names: harness list explainers") and len(text) < 200
+    assert "'grad_cam_pp'" in text and "? harness list explainers shows all " in text and len(text) < 200
     expected = "unknown verb 'rum': did you mean 'run'? available: plan, run"
     assert str(unknown("verb", "rum", ["run", "plan"])) == expected
