@@ -36,7 +36,9 @@ def command_helps() -> str:
     """A heading and the help text for the command itself and for every verb and kind below it."""
     with patch.object(cli_parser, "HELP_WIDTH", WIDTH):  # otherwise paragraphs are as wide as the terminal
         tree = parser_tree()
-    return "\n\n".join(f"## {name}\n\n```text\n{_help_of(parser)}\n```" for name, parser in _with_verbs("harness", tree))
+    return "\n\n".join(
+        f"## {name}\n\n```text\n{_help_of(parser)}\n```" for name, parser in _with_verbs("harness", tree)
+    )
 
 
 def _with_verbs(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
