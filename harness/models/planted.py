@@ -38,10 +38,10 @@ class FunctionModule(nn.Module):
 
 @model()
 def gaussian_function(*, planted: GaussianFunction = GAUSSIAN_FUNCTION) -> LoadedModel:
-    """The generating function of the data set ``gaussian`` as a model: the known attribution is exact for it.
+    """The function that the data set ``gaussian`` gives the Shapley values of, itself, as a model with one output.
 
-    Inputs (N, D), one output. ``GaussianFunction`` describes ``function`` and ``features``, which is D; both must have
-    the values that they have in the data set. The gradient of the function ``piecewise`` is 0 wherever it exists.
+    Inputs (N, D). ``GaussianFunction`` describes ``function`` and ``features``, which is D; both must have the values
+    that they have in the data set. The gradient of the function ``piecewise`` is 0 wherever it exists.
     """
     terms = planted.terms
     module = FunctionModule(lambda inputs: sum_of_terms(terms, inputs), planted.features, "gaussian").eval()
@@ -56,7 +56,7 @@ def gaussian_mlp(
     data_seed: int = 0,
     training: TrainingOptions = PLANTED_TRAINING,
 ) -> LoadedModel:
-    """A ReLU MLP trained on the data set ``gaussian``: the known attribution is an approximation for it.
+    """An MLP with ReLU that learns the function of the data set ``gaussian``, of which that truth is an approximation.
 
     Two hidden layers of 64, one output; trained in seconds by squared error on the 1,000 training rows that the data
     set has with the same ``function``, ``rho`` and ``features`` and with the seed ``data_seed``. ``GaussianFunction``
@@ -75,10 +75,11 @@ def gaussian_mlp(
 
 @model()
 def causal_function(*, planted: CausalGraph = CAUSAL_GRAPH) -> LoadedModel:
-    """The function that generates the outcome of the data set ``causal``, as a model: it uses only the direct causes.
+    """The mechanism of the outcome in the data set ``causal``, itself, as a model with one output: it uses the direct
+    causes and nothing else.
 
-    Inputs (N, D), all D columns; one output. ``CausalGraph`` describes ``graph`` and ``mechanism``, which must have the
-    values that they have in the data set.
+    Inputs (N, D), all D columns. ``CausalGraph`` describes ``graph`` and ``mechanism``, which must have the values that
+    they have in the data set.
     """
     module = FunctionModule(planted.outcome, len(planted.columns), "causal").eval()
     return LoadedModel(module, function=planted.function_name)

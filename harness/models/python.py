@@ -25,7 +25,7 @@ def python(
     prepared: PreprocessingOptions = PREPROCESSING,
     seed: int = 0,
 ) -> LoadedModel:
-    """The model that your own function ``package.module:function`` returns, with weights from a file.
+    """The model that a function of your own makes, ``package.module:function``, with weights from a file.
 
     ``factory`` is called with the mapping ``options`` (``+model.options.depth=3`` on the command line) and returns a
     ``torch.nn.Module`` from float batches to logits, or a ``harness.sources.LoadedModel``. Its random numbers start at

@@ -16,8 +16,7 @@ import yaml
 import harness
 from harness.cli.hydra_config import for_each_job
 from harness.cli.main import main
-from harness.engine.stage import Protocol
-from harness.jobs.plan import Runtime
+from harness.jobs.plan import Plan
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -180,6 +179,18 @@ def test_every_item_listed_on_a_command_line_exists(page, capsys):
             assert main([verb, *arguments]) == 0, arguments
 
 
+def test_the_group_of_metrics_on_the_page_can_be_chosen_and_shares_its_options(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "metrics.md").read_text(), re.DOTALL)
+    (tmp_path / "metric").mkdir()
+    (tmp_path / "metric" / "mine.yaml").write_text(text)
+    jobs = []
+    for_each_job(["--config-dir", str(tmp_path), "explainer=gradient", "metric=mine"], jobs.append)
+    plan = {each.label: each.options for each in Plan.of(jobs[0]).metrics}
+    assert set(plan) == {"srg", "deletion", "insertion", "sparseness", "deletion_drop"}
+    assert [plan[label]["baseline"] for label in ("srg", "deletion", "deletion_drop")] == ["pad", "pad", "drop"]
+    assert plan["deletion_drop"]["granularity"] == "segment" and plan["sparseness"] == METRICS["sparseness"].options
+
+
 def test_a_command_line_that_is_wrong_is_noticed(tmp_path, jobs_of):
     page = tmp_path / "page.md"
     page.write_text("Type `harness table --colour`, or:\n\n```\n$ harness run explainer.rise.sample=5  # wrong\n```\n")
@@ -228,7 +239,7 @@ def test_every_path_of_the_repository_exists(page):
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
 def test_every_setting_in_the_text_exists(page):
-    sections = {"protocol": Protocol.__dataclass_fields__, "runtime": Runtime.__dataclass_fields__}
+    sections = {name: Plan.__dataclass_fields__[name].type.__dataclass_fields__ for name in ("protocol", "runtime")}
     for span in code_spans(page):
         for section, setting in re.findall(r"(?<![\w.])(protocol|runtime)\.(\w+)", span):
             assert setting in sections[section] or setting.isupper(), span
