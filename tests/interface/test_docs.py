@@ -54,7 +54,7 @@ def test_the_items_of_the_page_on_extending_work_together(monkeypatch):
         model.module,
         data.inputs,
         data.labels,
-        explainers=["squared_gradient", "quarter_ablation"],
+        explainers=["squared_gradient", "quarter_ablation", "noisy_gradient"],
         metrics=["drop_of_the_top_tenth", "srg"],
     )
     assert set(frame["status"]) == {"ok"} and frame["valid"].all()
