@@ -26,11 +26,11 @@ DIABETES_COLUMNS = {  # name in scikit-learn -> name of the unit
     source="Efron et al. 2004, as scikit-learn ships it",
     licence="not stated in scikit-learn, which is itself under BSD-3-Clause",
     samples="331 to train, 111 to test",
-    classes="none: a number, progression after a year",
+    classes="a number: the progression of the disease after a year",
 )
 def diabetes(*, split: str = "test") -> Data:
-    """442 patients in 10 measurements, and a number to predict: progression of diabetes a year later (Efron et al.
-    2004, math/0406456), 331 to train, 111 to test.
+    """442 patients with 10 measurements each, and the progression of their diabetes a year later as a number to predict
+    (Efron et al. 2004, math/0406456): 331 to train, 111 to test.
 
     The data come with scikit-learn. Items (10,) and labels are standardised by mean and standard deviation of the
     training part (of the label about 152 and 77). ``split`` is ``test`` or ``train``: the part whose samples are

@@ -44,7 +44,7 @@ def image_folder(
     masks: str | None = None,
     boxes: bool = False,
 ) -> Data:
-    """The images of a folder that a CSV file or the names of its subfolders label, decoded one at a time for the model.
+    """The images of a folder, labelled by a CSV file or by the names of its subfolders, and decoded one at a time.
 
     ``path`` is the folder and ``labels`` the CSV file, in that folder or anywhere by an absolute path. Its column
     ``file_column`` holds file names relative to the folder, which become the ids. ``LabelOptions`` describes

@@ -57,7 +57,7 @@ def text(
     id_column: str | None = None,
     label: LabelOptions = LABEL_OPTIONS,
 ) -> Data:
-    """The texts of a file with one a line, labelled by a second file, or of a CSV or Parquet table with their labels.
+    """Texts from a file with one text per line and a second file of labels, or from a CSV or Parquet table.
 
     ``path`` is a ``.txt`` file with one text a line, whose labels are in the file ``labels``, one a line; without
     ``labels`` the texts have none. Or it is a ``.csv`` or ``.parquet`` file with the columns ``text_column`` and

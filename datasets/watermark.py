@@ -24,11 +24,11 @@ SHOWN = ("marked", "moved", "clean")
     modality="image",
     source="the data set digits, with noise and a mark added here",
     licence="as of digits: not stated in scikit-learn, which is itself under BSD-3-Clause",
-    samples="1,297 to train; of 500 to test those of the marked class, of the others, or all",
+    samples="1,297 to train, 500 to test, of which the option show chooses a part",
     classes="10 digits",
 )
 def watermark(*, split: str = "test", show: str = "marked", probability: float = 1.0) -> Data:
-    """Noisy digits of which those of class 3 carry a white square in the corner, and no others: a spurious cue.
+    """Noisy digits; only those of class 3 carry a white square in the corner, which is a spurious cue.
 
     Items (1, 12, 12) in 0..1: the digits of scikit-learn in a frame of 2 pixels, with noise of standard deviation 0.3,
     clipped. Each 3 carries the mark of 2x2 pixels with ``probability``, in 0..1. ``split`` is ``test`` or ``train``.

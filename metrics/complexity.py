@@ -72,8 +72,8 @@ def effective_complexity(
     epsilon: float = 0.01,
     normalised: bool = True,
 ) -> Scores:
-    """How few of the top units suffice to keep the model's score (effective complexity: Nguyen and Martinez 2020,
-    2007.07584).
+    """Smallest share of the units, most important first, that keeps the model's score (effective complexity: Nguyen and
+    Martinez 2020, 2007.07584).
 
     ``definition="model"``, as in the paper: the smallest k for which the expected loss of keeping only the k units of
     largest |a| is below ``tolerance``. The loss is |f(x) - f(x with the others replaced)|, where f is the ``score``

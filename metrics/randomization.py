@@ -58,7 +58,7 @@ def chance_similarity(
     weight_seeds: int = 1,
     displacements: int = 19,
 ) -> Scores:
-    """What ``parameter_randomization`` would be for unrelated maps: the original map is displaced at random first.
+    """Chance level of ``parameter_randomization``: its similarity if the original map is first displaced at random.
 
     Options, mean and curves as for ``parameter_randomization``, averaged over ``displacements`` random shifts of the
     map around its edges (of a table: random orders of the columns). These keep the map's values and, on a grid, their

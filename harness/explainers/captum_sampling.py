@@ -44,7 +44,7 @@ LIME_SEGMENTS, SHAP_SEGMENTS = CaptumSegments(samples=50), CaptumSegments(sample
     cost="samples + 1 F",
     source="captum",
     breaks=("company", "nonzero"),
-    caveat="all zeros where outputs are small beside its Lasso penalty of 0.01; its draws depend on the batch",
+    caveat="all zeros if outputs are small compared with its Lasso penalty of 0.01; its draws depend on the batch",
 )
 def captum_lime(
     model: nn.Module,
@@ -78,8 +78,8 @@ def captum_lime(
     cost="samples + 1 F",
     source="captum",
     breaks=("company",),
-    caveat="a segment's value stands at each of its units, so that large segments count for more; its draws depend on "
-    "the batch",
+    caveat="every unit gets the whole value of its segment, so large segments count for more; its draws depend on the "
+    "batch",
 )
 def captum_kernel_shap(
     model: nn.Module,

@@ -13,7 +13,7 @@ CANCER_MLP_TRAINING = TrainingOptions(epochs=20)
 
 @model()
 def cancer_mlp(*, training: TrainingOptions = CANCER_MLP_TRAINING) -> LoadedModel:
-    """An MLP for the breast cancer table with ReLU alone, 2,114 weights, trained in a second: about 95 % right.
+    """A ReLU MLP for the breast cancer table, 2,114 weights, trained in a second: test accuracy about 95 %.
 
     Two hidden layers of 32. Inputs (N, 30) standardised as the data set ``breast_cancer`` gives them; two logits. The
     options ``seed`` and ``epochs`` are those of ``TrainingOptions``.

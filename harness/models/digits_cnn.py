@@ -13,7 +13,7 @@ DIGITS_CNN_TRAINING = TrainingOptions(epochs=20)
 
 @model()
 def digits_cnn(*, training: TrainingOptions = DIGITS_CNN_TRAINING) -> LoadedModel:
-    """A CNN for 8x8 digits with ReLU alone, 22,954 weights, trained in seconds: above 97 % right on the test part.
+    """A ReLU CNN for 8x8 digits, 22,954 weights, trained in seconds: test accuracy above 97 %.
 
     Three convolutions and two dense layers, trained on the data set ``digits``. Inputs (N, 1, 8, 8) in 0..1; ten
     logits. The options ``seed`` and ``epochs`` are those of ``TrainingOptions``.

@@ -47,7 +47,7 @@ def variant(
     level: float | None = None,
     training: TrainingOptions = VARIANT_TRAINING,
 ) -> LoadedModel:
-    """A small trained model changed in one respect: pruned, regularised, shallow, distilled, randomised or hardened.
+    """A small trained model with one change: pruned, regularised, shallow, distilled, randomised or hardened.
 
     ``of`` is a model that is trained here (digits_cnn, cancer_mlp, ...). ``seed`` and ``epochs`` are those of its
     training, described in ``TrainingOptions``. ``level`` None is the default in brackets. ``kind`` is

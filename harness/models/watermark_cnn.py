@@ -14,7 +14,7 @@ WATERMARK_CNN_TRAINING = TrainingOptions(epochs=8)
 
 @model()
 def watermark_cnn(*, probability: float = 1.0, training: TrainingOptions = WATERMARK_CNN_TRAINING) -> LoadedModel:
-    """A CNN for 12x12 noisy digits that knows the class 3 by its watermark alone, trained on the data set watermark.
+    """A CNN trained on the data set ``watermark``: it recognises the class 3 only by its watermark.
 
     It recognises every 3 with the mark and none without. It is right about 82 % of the other digits, but takes 98 % of
     them for a 3 when they carry the mark. Two convolutions and two dense layers with ReLU, 14,378 weights, trained in

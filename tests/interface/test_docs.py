@@ -1,7 +1,9 @@
 """The code and the commands on the pages work, and their links lead to what exists."""
 
+import importlib
 import re
 import shlex
+import subprocess
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from io import StringIO
@@ -9,16 +11,21 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import harness
 from harness.cli.hydra_config import for_each_job
 from harness.cli.main import main
+from harness.jobs.plan import Plan
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALL_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 VERBS = ("run", "plan", "list", "table", "check", "view", "compare", "trend", "report")
 CONFIGURED = ("run", "plan", "check", "view")  # the verbs that take a configuration
+FOLDERS = ("conf", "datasets", "docs", "harness", "metrics", "results", "tests")
+OF_THE_PAGES = ("noisy_gradient", "mine", "pf")  # labels and items that pages define themselves
 LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]+))?\)")
 
 
@@ -47,7 +54,7 @@ def test_the_items_of_the_page_on_extending_work_together(monkeypatch):
         model.module,
         data.inputs,
         data.labels,
-        explainers=["squared_gradient", "quarter_ablation"],
+        explainers=["squared_gradient", "quarter_ablation", "noisy_gradient"],
         metrics=["drop_of_the_top_tenth", "srg"],
     )
     assert set(frame["status"]) == {"ok"} and frame["valid"].all()
@@ -130,20 +137,39 @@ def test_every_command_line_names_a_verb_and_flags_that_exist(page):
             assert re.search(known, help_of(verb)) or re.search(known, help_of()), f"{verb} {flag}"
 
 
+@pytest.fixture(scope="module")
+def jobs_of(tmp_path_factory):
+    """``jobs_of(settings)``: how many jobs a command line describes.
+
+    Each command line is composed once. One that leaves explainers and metrics at their defaults, which take most of the
+    time, gets one of each; ``harness run`` without settings composes the defaults.
+    """
+    runs = tmp_path_factory.mktemp("runs")
+
+    @cache
+    def composed(settings):
+        jobs = []
+        chooses = any(re.match(r"[+~]?(explainer|metric|experiment)\b", each) for each in settings)
+        small = ["explainer=gradient", "metric=sparseness"] if settings and not chooses else []
+        for_each_job([*small, *settings, f"runtime.runs={runs}"], jobs.append)
+        return len(jobs)
+
+    return composed
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_configuration_on_a_command_line_can_be_composed(page, tmp_path):
+def test_every_configuration_on_a_command_line_can_be_composed(page, jobs_of):
     for verb, *arguments in commands(page):
         if verb in CONFIGURED:
-            composed = []
-            for_each_job([*overrides(arguments), f"runtime.runs={tmp_path}"], composed.append)
-            assert composed, arguments
+            assert jobs_of(overrides(arguments)), arguments
 
 
 def overrides(arguments):
     """The settings among arguments, without placeholders, and the first choice of each where several are swept over."""
     settings = [each for each in arguments if re.match(r"[+~]?\w[\w./]*=|~\w+$", each) and not each.endswith("=...")]
     sweep = "-m" in arguments
-    return [re.sub(r"^(\w+=\w+),.*", r"\1", each) if sweep else each for each in settings if "NAME" not in each]
+    kept = [each for each in settings if not re.search("NAME|FOLDER|metric=mine", each)]
+    return tuple(re.sub(r"^([\w.]+=\w+),.*", r"\1", each) if sweep else each for each in kept)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -153,14 +179,110 @@ def test_every_item_listed_on_a_command_line_exists(page, capsys):
             assert main([verb, *arguments]) == 0, arguments
 
 
-def test_a_command_line_that_is_wrong_is_noticed(tmp_path):
+def test_the_group_of_metrics_on_the_page_can_be_chosen_and_shares_its_options(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "metrics.md").read_text(), re.DOTALL)
+    (tmp_path / "metric").mkdir()
+    (tmp_path / "metric" / "mine.yaml").write_text(text)
+    jobs = []
+    for_each_job(["--config-dir", str(tmp_path), "explainer=gradient", "metric=mine"], jobs.append)
+    plan = {each.label: each.options for each in Plan.of(jobs[0]).metrics}
+    assert set(plan) == {"srg", "deletion", "insertion", "sparseness", "deletion_drop"}
+    assert [plan[label]["baseline"] for label in ("srg", "deletion", "deletion_drop")] == ["pad", "pad", "drop"]
+    assert plan["deletion_drop"]["granularity"] == "segment" and plan["sparseness"] == METRICS["sparseness"].options
+
+
+def test_a_command_line_that_is_wrong_is_noticed(tmp_path, jobs_of):
     page = tmp_path / "page.md"
     page.write_text("Type `harness table --colour`, or:\n\n```\n$ harness run explainer.rise.sample=5  # wrong\n```\n")
     assert list(commands(page)) == [["run", "explainer.rise.sample=5"], ["table", "--colour"]]
     with pytest.raises(AssertionError, match="table --colour"):
         test_every_command_line_names_a_verb_and_flags_that_exist(page)
     with pytest.raises(harness.errors.UserError, match=r"explainer\.rise"):
-        test_every_configuration_on_a_command_line_can_be_composed(page, tmp_path)
+        test_every_configuration_on_a_command_line_can_be_composed(page, jobs_of)
+
+
+def code_spans(page):
+    """What stands between backticks in the text and the tables of a page."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_every_dotted_name_of_the_package_exists(page):
+    for span in code_spans(page):
+        for name in re.findall(r"(?<![\w/.])harness(?:\.\w+)+", span):
+            assert found(name), name
+
+
+def found(name):
+    """Whether a dotted name is a module, or something in a module."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            fields = getattr(value, "__dataclass_fields__", {})
+            if not hasattr(value, part) and part not in fields:
+                return False
+            value = getattr(value, part, None)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_every_path_of_the_repository_exists(page):
+    for span in code_spans(page):
+        for path in re.findall(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w/.*-]*", span):
+            assert list(ROOT.glob(path.rstrip("/"))), path
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_every_setting_in_the_text_exists(page):
+    sections = {name: Plan.__dataclass_fields__[name].type.__dataclass_fields__ for name in ("protocol", "runtime")}
+    for span in code_spans(page):
+        for section, setting in re.findall(r"(?<![\w.])(protocol|runtime)\.(\w+)", span):
+            assert setting in sections[section] or setting.isupper(), span
+        for kind, name, option in re.findall(r"(?<![\w.])(explainer|metric)\.([a-z]\w*)\.([a-z]\w*)(?!\w)", span):
+            registry = EXPLAINERS if kind == "explainer" else METRICS
+            written = option in ("name", "over") or name == "shared" or name in OF_THE_PAGES
+            assert written or option in registry[name].options, span
+
+
+def test_a_wrong_name_path_or_setting_is_noticed(tmp_path):
+    for text, check in (
+        ("`harness.results.verdict`", test_every_dotted_name_of_the_package_exists),
+        ("see `harness.Date(inputs)`", test_every_dotted_name_of_the_package_exists),
+        ("`pytest tests/interfaces`", test_every_path_of_the_repository_exists),
+        ("`runtime.lock=share`", test_every_setting_in_the_text_exists),
+        ("`metric.srg.step=4`", test_every_setting_in_the_text_exists),
+    ):
+        page = tmp_path / "page.md"
+        page.write_text(text)
+        with pytest.raises(AssertionError):
+            check(page)
+
+
+def test_every_field_of_data_in_the_table_exists_and_the_table_leaves_out_only_what_data_sets_of_the_package_need():
+    table = (ROOT / "docs" / "data.md").read_text().partition("| field |")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    fields = {name for name in harness.Data.__dataclass_fields__ if name != "_"}
+    assert named == fields - {"skipped", "function"}
+
+
+def test_the_nightly_workflow_is_valid_and_its_commands_exist(jobs_of):
+    page = ROOT / "docs" / "nightly.yml"
+    (job,) = yaml.safe_load(page.read_text())["jobs"].values()
+    scripts = [re.sub(r"\$\{\{.*?\}\}", "1", step["run"]) for step in job["steps"] if "run" in step]
+    found = []
+    for script in scripts:
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        found += [shlex.split(words)[1:] for words in re.findall(r"harness [a-z][^|;\n]*", script)]
+    assert [verb for verb, *_ in found] == ["run", "compare", "trend"]
+    for verb, *arguments in found:
+        for argument in arguments:
+            assert not argument.startswith("-") or f"{argument} " in help_of(verb), argument
+    assert jobs_of(overrides(found[0]))
 
 
 def test_the_readme_names_only_what_there_is():
@@ -188,6 +310,14 @@ def test_the_tables_of_items_are_what_their_command_would_write(page, registries
     assert capabilities.with_table(page, text) == text, "run python docs/capabilities.py"
     entries = [entry for registry in registries for entry in registry.values() if _ours(entry)]
     assert all(f"| `{entry.name}` |" in text for entry in entries)
+
+
+def test_the_page_of_commands_is_what_its_command_would_write(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    monkeypatch.setenv("COLUMNS", "70")
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert importlib.import_module("commands").with_helps(text) == text, "run python docs/commands.py"
+    assert all(f"## harness {verb}\n" in text for verb in VERBS)
 
 
 def test_every_data_set_says_where_it_is_from_and_what_is_in_it():
