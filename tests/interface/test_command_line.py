@@ -266,8 +266,14 @@ MISTAKES = {
     "a flag without its value": (["table", "--csv"], "--csv came without a value, expected --csv FILE"),
     "a number": (["table", "--by", "label", "--least", "few"], "argument --least: invalid int value: 'few'"),
     "two tables": (["table", "--samples", "--by", "label"], "not allowed with argument --samples"),
-    "one run too many": (["table", "a", "b"], "harness table: 'b' is one argument too many"),
-    "a missing run": (["compare"], "harness compare: the following arguments are required: BASE"),
+    "one run too many": (
+        ["table", "a", "b"],
+        "harness: 'b' is one argument too many; harness table --help explains it",
+    ),
+    "a missing run": (
+        ["compare"],
+        "harness: the following arguments are required: BASE; harness compare --help explains it",
+    ),
     "a verdict": (
         ["trend", "a", "b", "--fail-on", "wrse"],
         "unknown verdict of --fail-on 'wrse': did you mean 'worse'",
@@ -341,7 +347,7 @@ def test_a_table_about_scores_that_a_run_lacks_says_so(capsys):
     assert run("explainer=saliency", "metric=relevance_mass", "--quiet") == 0
     capsys.readouterr()
     assert harness("table", "--choices") == 0
-    assert capsys.readouterr().out == "no rows: the run has no scores that this table is about\n"
+    assert capsys.readouterr().out == "no rows: the run has no scores for this table\n"
 
 
 def test_a_registered_name_is_one_metric_and_options_reach_it_in_its_family_too(capsys):
