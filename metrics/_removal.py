@@ -113,7 +113,7 @@ def changes(samples: Samples, tracked: Tensor, score: str) -> Tensor:
 
 
 def root_mean_square_changes(samples: Samples, options: SingleRemoval, draws: int) -> tuple[Groups, Tensor]:
-    """The chosen groups, and the score's change without each: the root mean square over draws (N, G)."""
+    """The chosen groups, and the score's root mean square change (N, G) without each, over draws."""
     grouping = chosen_grouping(samples, options)
     groups = make_groups(samples, grouping)
     tracked = outputs_without_each(samples, groups, grouping.key, options.baseline, draws)
@@ -121,7 +121,7 @@ def root_mean_square_changes(samples: Samples, options: SingleRemoval, draws: in
 
 
 def deletion_correlation(samples: Samples, attributions: Tensor, options: SegmentDeletion) -> Scores:
-    """Spearman correlation, over segments, of their attribution in maps (N, *units) and the score's drop without them."""
+    """Spearman correlation, over segments, of attribution in maps (N, *units) and drop of the score without them."""
     grouping = Grouping("segment", segments=options.segments)
     groups = make_groups(samples, grouping)
     tracked = outputs_without_each(samples, groups, grouping.key, options.baseline)

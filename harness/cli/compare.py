@@ -48,8 +48,8 @@ def add_parser(verbs: Any) -> Parser:
 Each cell gets a verdict. better, worse: the scores differ, sample by sample, by a significant amount (corrected for all
 cells, Holm) that is not negligible. moved: the same for a metric without a direction. broken: the baseline run has
 scores, and the new run lost all, or more than a tenth of them. fixed: the opposite. new, missing: only one run has the
-cell. not comparable: the runs used different versions of the measuring code or, for costs, different devices. same: none
-of these.""",
+cell. not comparable: the runs used different versions of the measuring code or, for costs, other devices. same: none of
+these.""",
         EXAMPLES,
     )
     parser.add_argument("base", metavar="BASE", help=f"the baseline run: {RUN_HELP}")
