@@ -120,7 +120,7 @@ def _image_data(rows: Any, column: str, label_column: str, names: tuple[str, ...
     indices, names = class_indices(ids, labels, names)
     # Only the column of images is kept, so that accessing an image reads nothing else.
     items = ColumnItems(rows.select_columns([column]), column)
-    return Data(ids, items, torch.tensor(indices), "image", classes=names)
+    return Data(items, labels=torch.tensor(indices), ids=ids, modality="image", classes=names)
 
 
 def _texts_with_labels(rows: Any, column: str, label_column: str) -> Iterator[tuple[str | None, str, None]]:

@@ -98,7 +98,12 @@ def texts_of(rows: Iterator[tuple[str | None, Any, Any]], source: str, names: tu
     if labels[0] is not None:
         indices, names = class_indices(ids, labels, names)
     return Data(
-        ids, texts, None if indices is None else torch.tensor(indices), "tokens", classes=names, skipped=skipped
+        texts,
+        labels=None if indices is None else torch.tensor(indices),
+        ids=ids,
+        modality="tokens",
+        classes=names,
+        skipped=skipped,
     )
 
 

@@ -24,7 +24,7 @@ def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "") 
     close = [repr(each) for each in get_close_matches(str(name), choices, n=3)]
     nearest = f"did you mean {' or '.join(close)}? " if close else ""
     if listing and len(choices) > MOST_LISTED:
-        return UserError(f"unknown {kind} {name!r}: {nearest}{listing} shows all {len(choices)}")
+        return UserError(f"unknown {kind} {name!r}: {nearest}see all {len(choices)} names: {listing}")
     return UserError(f"unknown {kind} {name!r}: {nearest}available: {', '.join(choices) or 'none'}")
 
 

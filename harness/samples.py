@@ -156,7 +156,7 @@ class Samples(Originals):
         return self.track(draws, lambda sample, draw: remove(sample, keep(sample, draw)))
 
     def coalitions(self, masks: Tensor, segments: Segments, baseline: str | Tensor) -> Tensor:
-        """Tracked outputs (N, M, 3) with only some segments present, where ``masks`` (N or 1, M, K) bool are True."""
+        """Tracked outputs (N, M, 3) of inputs that keep the segments where ``masks`` (N or 1, M, K), bool, is True."""
         own = len(masks) > 1 or len(self) == 1
 
         def keep(sample: Tensor, draw: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
-"""The engine of the perturbation curves: units leave the input in the order of their attribution.
+"""Perturbation curves: the model's score while groups of units are removed in the order of their attribution.
 
-A curve has K + 1 points; after point k, n_k of the d groups of units are removed, with n_{K-k} = d - n_k. Inserting in
-one order therefore runs through the same inputs as deleting in the reverse order, and two passes serve every metric:
-most important first (morf) and least important first (lerf). The two end points are the same for all explainers and
-shared between them.
+A curve has K + 1 points. At point k, n_k of the d groups of units are removed, with n_{K-k} = d - n_k. So inserting in
+one order gives the same inputs as deleting in the reverse order, and all metrics need only two curves: most important
+first (morf) and least important first (lerf). The two end points are the same for all explainers, which share them.
 """
 
 from collections.abc import Callable
@@ -28,10 +27,10 @@ REMOVAL_ORDERS = ("lerf", "morf")
 class Stepwise:
     """Options of a removal in steps.
 
-    steps      number of steps from the whole input to the baseline: at most one per group, and one more where an odd
-               number of groups cannot be halved
+    steps      number of steps from the whole input to the baseline: at most one per group; one more if an even number
+               of steps cannot divide an odd number of groups symmetrically
     baseline   what a removed unit becomes: a name (``harness.removal.baselines``), or a tensor of one input's shape;
-               ``noisy_linear``, ``inpaint`` and ``vae`` fill in from the units that are left
+               ``noisy_linear``, ``inpaint`` and ``vae`` fill in from the units that remain
     """
 
     steps: int = 32
@@ -45,7 +44,7 @@ class Removal(Grouping, Stepwise):
 
 @dataclass(frozen=True)
 class Curve(Removal):
-    """Options of the perturbation curves, beside those of ``Removal``.
+    """Options of the perturbation curves, in addition to those of ``Removal``.
 
     imputations   draws of a random baseline over which the curve is averaged; a baseline that is not random has one
     tie_draws     random orders of units of equal attribution over which the curve is averaged
@@ -74,19 +73,19 @@ class Schedule:
     def fresh(self) -> Tensor:
         """Where more groups are removed than at the point before: (N, K + 1) bool.
 
-        A sample of fewer groups than others, or than steps, repeats some points.
+        A sample with fewer groups than other samples, or than steps, repeats some points.
         """
         return self.counts.diff(dim=1, prepend=self.counts[:, :1] - 1) > 0
 
     @property
     def within(self) -> Tensor:
-        """Where some groups are left: (N, K + 1) bool."""
+        """Where some groups remain: (N, K + 1) bool."""
         return self.counts < self.totals[:, None]
 
 
 @dataclass(frozen=True)
 class Order:
-    """Places (N, T, *units) int32 of the units, 0 for the first to be removed, for each of T random breakings of ties.
+    """The place of each unit in the order of removal, 0 for the first: (N, T, *units) int32, for T orders of ties.
 
     tied   (N,) share of the groups whose place was drawn at random
     """
@@ -132,7 +131,7 @@ def heights(batch: Batch, curve: Curve, order: str, score: str) -> Tensor:
 
 
 def random_heights(samples: Samples, curve: Curve, score: str) -> tuple[Tensor, Schedule]:
-    """The mean score (N, K + 1) float64 along random orders and their reverses, one pair for each of ``tie_draws``.
+    """The mean score (N, K + 1) float64 along ``tie_draws`` random orders and their reverses, and the schedule.
 
     It does not depend on the attributions, so it is evaluated once for all explainers.
     """
@@ -146,7 +145,7 @@ def random_heights(samples: Samples, curve: Curve, score: str) -> tuple[Tensor, 
 def each_with(
     removers: list[Callable[[Tensor, Tensor], Tensor]], which: Tensor, sample: Tensor, kept: Tensor
 ) -> Tensor:
-    """Inputs (rows, ...) of which each has its removed units replaced by the remover numbered ``which`` (rows,)."""
+    """Inputs (rows, ...) with units removed; row i uses the remover with the index ``which[i]``."""
     if len(removers) == 1:
         return removers[0](sample, kept)
     places = {number: (which == number).nonzero()[:, 0] for number in which.unique().tolist()}
@@ -176,10 +175,10 @@ def _ranking(order: Order, points: Schedule) -> Ranking:
 
 
 def _point_count(steps: int, count: int, alike: bool) -> int:
-    """The number of steps: at most one per group, and one more where an odd count cannot be halved.
+    """The number of steps: at most one per group; one more if an even number cannot divide an odd count symmetrically.
 
-    Where samples differ in their number of groups, the number must not depend on which samples are scored together;
-    there it is always odd.
+    If samples differ in their number of groups, the number must not depend on which samples are scored together: it is
+    then always odd.
     """
     if steps < 2:
         raise UserError(f"steps is {steps}, expected at least 2")
@@ -204,7 +203,7 @@ def _track_curve(samples: Samples, curve: Curve, ranking: Ranking, order: str) -
     end = end.repeat_interleave(ties, 1)[:, :, None]
     points = torch.cat([start, _track_between(samples, curve, ranking, order), end], 2)
     number = torch.arange(points.shape[2], device=points.device)
-    # A point that repeats another takes that one's outputs; where everything is removed already, those of the end.
+    # A point that repeats the one before has its outputs; a point at which everything is removed has those of the end.
     latest = number.where(ranking.fresh, 0).cummax(1).values.where(ranking.within, number[-1])
     return points.gather(2, latest[:, None, :, None].expand_as(points))
 

@@ -1,7 +1,7 @@
-"""The engine of the metrics that remove one group of units at a time: how each removal alone changes the score.
+"""Removal of one group of units at a time, and how each removal alone changes the score.
 
-Where the groups do not depend on the attributions, the model's outputs without them do not either: they are made once
-for all explainers. A change of the score within single precision's rounding counts as none.
+If the groups do not depend on the attributions, neither do the model's outputs without them: they are computed once for
+all explainers. A change of the score within the rounding of single precision counts as 0.
 """
 
 from collections.abc import Callable, Hashable
@@ -20,16 +20,16 @@ from harness.predictor import pick
 from harness.removal.baselines import is_random
 from harness.samples import Samples
 
-FIXED_GRANULARITIES = ("auto", *GRANULARITIES)  # those in which no attribution has a say
+FIXED_GRANULARITIES = ("auto", *GRANULARITIES)  # those that do not depend on the attributions
 FLAT = "over single removals the output or the attribution does not vary"
 
 
 @dataclass(frozen=True)
 class SingleRemoval(Grouping):
-    """Options of metrics that remove one group of units at a time, beside those of ``Grouping``.
+    """Options of metrics that remove one group of units at a time, in addition to those of ``Grouping``.
 
-    granularity   as in ``Grouping``, or ``auto``: each unit alone where there are at most ``groups`` of them or they
-                  have no neighbours (the columns of a table), else a regular grid of at most ``groups`` equal parts
+    granularity   as in ``Grouping``, or ``auto``: single units if there are at most ``groups`` of them or if they have
+                  no neighbours (the columns of a table), else a regular grid of at most ``groups`` equal parts
     groups        the largest number of groups of ``granularity="auto"``, at least 2
     baseline      what a removed unit becomes
     score         of the explained class: ``logit``, ``probability`` or ``log_odds``
@@ -68,7 +68,7 @@ def chosen_grouping(samples: Samples, options: SingleRemoval) -> Grouping:
 
 
 def grid(samples: Samples, most: int) -> str:
-    """The name of the finest regular segmentation into at most ``most`` groups; of a table, of its columns."""
+    """The name of the finest regular segmentation into at most ``most`` groups; for a table, of that into columns."""
     units = samples.units
     if units.count <= most or units.modality == "table":
         return "unit"
@@ -81,7 +81,7 @@ def grid(samples: Samples, most: int) -> str:
 def outputs_without_each(
     samples: Samples, groups: Groups, key: Hashable, baseline: str | Tensor, draws: int = 1
 ) -> Tensor:
-    """Tracked outputs (N, draws, G, 3) without each group, made once for all explainers.
+    """Tracked outputs (N, draws, G, 3) without each group, computed once for all explainers.
 
     ``key`` stands for the groups. A baseline that is not random has a single draw.
     """
@@ -113,7 +113,7 @@ def changes(samples: Samples, tracked: Tensor, score: str) -> Tensor:
 
 
 def root_mean_square_changes(samples: Samples, options: SingleRemoval, draws: int) -> tuple[Groups, Tensor]:
-    """The chosen groups, and how much the score changes (N, G) on average over the baseline's draws without each."""
+    """The chosen groups, and the score's root mean square change (N, G) without each, over draws."""
     grouping = chosen_grouping(samples, options)
     groups = make_groups(samples, grouping)
     tracked = outputs_without_each(samples, groups, grouping.key, options.baseline, draws)
@@ -121,7 +121,7 @@ def root_mean_square_changes(samples: Samples, options: SingleRemoval, draws: in
 
 
 def deletion_correlation(samples: Samples, attributions: Tensor, options: SegmentDeletion) -> Scores:
-    """Spearman correlation over segments of their attribution, of maps (N, *units), and the drop without them."""
+    """Spearman correlation, over segments, of attribution in maps (N, *units) and drop of the score without them."""
     grouping = Grouping("segment", segments=options.segments)
     groups = make_groups(samples, grouping)
     tracked = outputs_without_each(samples, groups, grouping.key, options.baseline)

@@ -1,8 +1,8 @@
-"""The leaderboard of a block, derived once: order, means, intervals, ranks, letters, controls, holes and remarks.
+"""The content of a block's leaderboard: order, means, intervals, ranks, letters, controls, missing scores, remarks.
 
 A block is one model on one data set under one protocol. The terminal (``leaderboard``), the files (``formats``) and the
-report only render what stands here. Ranks come from the cells' means; letters, and who is not shown to be worse than
-the best, come from paired tests of the scores, where these were read.
+report render a ``Board`` and compute nothing themselves. Ranks follow from the cells' means. Letters, and the set of
+explainers that are not significantly worse than the best, follow from paired tests of the scores, if these were read.
 """
 
 import json
@@ -31,10 +31,10 @@ DIRECTIONS = {"higher": "higher is better", "lower": "lower is better"}
 class Board:
     """One model on one data set under one protocol.
 
-    heading   model and data set, with the settings that set its protocol apart from others of the same two
-    cells     a row per cell, with ``label`` (of the explainer), ``rank``, ``unranked`` (why not) and ``caveat``
-    scores    a row per sample and ok cell, ``explainer`` being the label; None where they were not read, and then
-              nothing is tested
+    heading   model and data set; if the run has several protocols for these two, also the settings that differ
+    cells     a row per cell, with ``label`` (of the explainer), ``rank``, ``unranked`` (why there is none), ``caveat``
+    scores    a row per sample and ok cell, in which ``explainer`` is the label; None if they were not read, and then
+              there are no tests
     """
 
     model: str
@@ -51,13 +51,13 @@ class Board:
 
     @cached_property
     def with_caveat(self) -> dict[str, str]:
-        """Labels of a library's rows that are known to give something else, which are not ranked, to the library."""
+        """Label -> library, for implementations that are known to differ from the publication; they have no rank."""
         rows = self.cells[self.cells["caveat"]]
         sources = (str(audit_of(audit).get("source") or "") for audit in rows["audit"])
         return dict(zip(rows["label"], sources, strict=True))
 
     def mark(self, label: str) -> str:
-        """What stands behind an explainer's name: ``control``, the library that gives it, or ""."""
+        """The word in brackets after an explainer's name: ``control``, the name of a library, or ""."""
         return "control" if label in self.controls else self.with_caveat.get(label, "")
 
     def named(self, label: str) -> str:
@@ -66,7 +66,7 @@ class Board:
 
     @cached_property
     def about(self) -> pd.DataFrame:
-        """Per metric its kind, unit, direction (``better``) and the name that its options give it."""
+        """Per metric: its kind, unit, direction (``better``), and its registered ``name`` (the index holds labels)."""
         first = self.cells.drop_duplicates("metric").set_index("metric")
         names = [
             configured(config, "metric").get("name", label)
@@ -76,7 +76,7 @@ class Board:
 
     @cached_property
     def metrics(self) -> list[str]:
-        """Metrics by kind, srg first of all, costs last."""
+        """The metrics ordered by kind: srg first, costs last."""
         return sorted(self.about.index, key=lambda metric: _metric_place(metric, self.about.loc[metric, "kind"]))
 
     def better(self, metric: str) -> str | None:
@@ -85,7 +85,7 @@ class Board:
         return direction if direction in DIRECTIONS else None
 
     def unit(self, metric: str) -> str:
-        """The metric's unit, "" where it has none."""
+        """The metric's unit; "" if it has none."""
         return str(self.about.loc[metric, "unit"] or "")
 
     def head(self, metric: str) -> str:
@@ -94,7 +94,7 @@ class Board:
 
     @cached_property
     def headline(self) -> str | None:
-        """The metric that decides: srg, else the first faithfulness metric; it has a direction and a score."""
+        """The metric that orders explainers: srg, else the first faithfulness metric with a direction and a score."""
         there = self.cells[(self.cells["status"] == "ok") & ~self.cells["caveat"] & np.isfinite(self.cells["value"])]
         able = [m for m in self.metrics if self.better(m) and m in set(there["metric"])]
         faithful = [m for m in able if self.about.loc[m, "kind"] == "faithfulness"]
@@ -103,9 +103,9 @@ class Board:
 
     @cached_property
     def explainers(self) -> list[str]:
-        """Labels, the best by the headline metric first, those without a value after them, controls last.
+        """Labels, the best by the headline metric first, then those without a value, then the controls.
 
-        Without a headline metric the first of ``metrics`` decides.
+        Without a headline metric, the first of ``metrics`` is used.
         """
         metric = self.headline or self.metrics[0]
         first = self.cells[(self.cells["metric"] == metric) & (self.cells["status"] == "ok")]
@@ -116,7 +116,7 @@ class Board:
 
     @cached_property
     def matrices(self) -> dict[str, Matrix]:
-        """Metric to its scores, samples down and explainers across; without rows that have a caveat."""
+        """Metric -> its scores: samples are rows, explainers are columns; those with a caveat are left out."""
         if self.scores is None:
             return {}
         ranked = self.scores[~self.scores["explainer"].isin(self.with_caveat)]
@@ -125,12 +125,12 @@ class Board:
 
     @cached_property
     def tests(self) -> dict[str, pd.DataFrame]:
-        """Per metric that can be tested, how every explainer stands to the others (``pairs.standing``), by label."""
+        """For each metric that can be tested: the result of the paired tests for each label (``pairs.standing``)."""
         tested = [metric for metric in self.metrics if self._testable(metric)]
         return {m: standing(self.matrices[m], self.controls).set_index("explainer") for m in tested}
 
     def _testable(self, metric: str) -> bool:
-        """Whether explainers can be tested: costs cannot, for samples of one call share its cost."""
+        """Whether the explainers can be compared by tests. Costs cannot: samples of one call share its cost."""
         cells = self.cells[(self.cells["metric"] == metric) & (self.cells["status"] == "ok")]
         matrix = self.matrices.get(metric)
         if matrix is None or not self.better(metric) or (cells["kind"] == "cost").any() or cells["unranked"].any():
@@ -143,7 +143,7 @@ class Board:
         return {(metric, label): self._place(metric, label) for metric in self.metrics for label in self.explainers}
 
     def cell(self, metric: str, label: str) -> dict[str, Any] | None:
-        """The row of an explainer's cell; None where there is none."""
+        """The row of an explainer's cell, or None."""
         return self._rows_by_place.get((metric, label))
 
     @cached_property
@@ -152,7 +152,7 @@ class Board:
 
     @cached_property
     def _best_ranks(self) -> dict[str, float]:
-        """Per metric the best rank among the explainers that are no controls, or among all where there are only
+        """For each metric, the best rank among the explainers that are no controls; among all if there are only
         controls."""
         ranked = self.cells[self.cells["rank"].notna()]
         own = ranked[~ranked["label"].isin(self.controls)]
@@ -176,25 +176,25 @@ class Board:
         return "near" if self._test(metric, label, "best") else ""
 
     def _test(self, metric: str, label: str, column: str) -> Any:
-        """What the tests say of an explainer; None where it was not tested."""
+        """One column of the tests' result for an explainer; None if it was not tested."""
         tests = self.tests.get(metric)
         return tests.loc[label, column] if tests is not None and label in tests.index else None
 
 
 def boards_of_run(run_directory: str | Path) -> list[Board]:
-    """The boards of a run with their tests."""
+    """The boards of a run, with paired tests of its scores."""
     cells = read_cells(run_directory)
     return boards_of(cells, read_scores(run_directory, cells))
 
 
 def boards_of(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> list[Board]:
-    """The boards of a run's cells, by model, data set and protocol; without ``scores`` nothing is tested."""
+    """The boards of a run's cells, by model, data set and protocol; without ``scores`` there are no tests."""
     cells = cells.assign(
         rank=cell_ranks(cells),
         unranked=not_comparable(cells),
         caveat=with_caveat(cells),
         protocol=protocols(cells),
-        # An older version's row need not say how many samples have no score.
+        # A row that an older version wrote may lack the number of samples without a score.
         n_invalid=cells["n_invalid"].where(cells["status"] != "ok", cells["n_invalid"].fillna(0)),
     )
     cells = cells.fillna({name: "?" for name in ("model", "dataset", "explainer", "metric")} | {"unit": "", "kind": ""})
@@ -217,7 +217,7 @@ def _boards(cells: pd.DataFrame, scores: pd.DataFrame | None) -> Iterator[Board]
 
 
 def _differing(texts: Collection[str]) -> dict[str, str]:
-    """Protocols (JSON text) to the settings in which they differ from each other, as a heading shows them."""
+    """Protocol (JSON text) -> the settings in which the protocols differ, as text for a heading."""
     settings = {text: json.loads(text) for text in texts}
     names = sorted({name for protocol in settings.values() for name in protocol})
     names = [name for name in names if len({json.dumps(protocol.get(name)) for protocol in settings.values()}) > 1]
@@ -228,13 +228,13 @@ def _differing(texts: Collection[str]) -> dict[str, str]:
 
 
 def _named_apart(cells: pd.DataFrame) -> pd.DataFrame:
-    """An explainer with several cells for a metric gets a part of the cell's name, so that each has its place."""
+    """Adds ``label``: the explainer's label; with a part of the cell's id if it has several cells for one metric."""
     twice = cells.duplicated(["explainer", "metric"], keep=False)
     return cells.assign(label=cells["explainer"].where(~twice, cells["explainer"] + " " + cells["cell"].str[:6]))
 
 
 def _scores_of(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores of some cells, by label; samples of one name are told apart by their place, the same in every cell."""
+    """The scores of some cells, with labels; samples with equal names get their index in the cell as a suffix."""
     labels = dict(zip(cells["cell"], cells["label"], strict=True))
     mine = scores[scores["cell"].isin(set(labels))]
     again = mine.duplicated(["cell", "sample"], keep=False)

@@ -1,4 +1,4 @@
-"""In how many settings does a verdict hold? One metric under the choices in which papers differ.
+"""Whether a verdict holds for all settings of a metric: the options that papers choose differently.
 
 The cells are those of one metric under several settings, labelled ``srg[baseline=zero,order=morf]`` as ``over`` makes
 them. A verdict is "this explainer is better than that one": the 95 % interval of the mean paired difference over the
@@ -26,7 +26,7 @@ class Setting:
 
     @cached_property
     def verdicts(self) -> dict[tuple[str, str], int]:
-        """For every ordered pair of explainers 1 if the first is better, -1 if it is worse, 0 if neither is shown."""
+        """For every ordered pair of explainers 1 if the first is significantly better, -1 if it is worse, else 0."""
         signs = {}
         for first, second in combinations(self.values.columns, 2):
             low, high = interval((self.values[first] - self.values[second]).dropna().to_numpy())
@@ -36,8 +36,8 @@ class Setting:
 
     @cached_property
     def ranks(self) -> pd.Series:
-        """Each explainer's rank by its mean over the samples that all explainers have, 1 is best; none without such a
-        sample."""
+        """Each explainer's rank by its mean over the samples that all explainers have, 1 is best; empty if there is no
+        such sample."""
         return self.values.dropna().mean().rank(ascending=False, method="min")
 
 

@@ -1,10 +1,10 @@
-"""A baseline run and a new run of the same cells: what got better, what got worse, and what only moved.
+"""Compares a baseline run with a new run, cell by cell: better, worse, or moved (a metric without a direction).
 
 Quality is compared sample by sample (sign-flip test of the paired differences). Costs are compared by ranks of the
 explain calls (Mann-Whitney), on one device only. Between two runs a machine's speed drifts more than within one run,
-which a test of the calls cannot see: the cost of an explainer must also have changed more than the costs of the others
-did. Holm's correction over all compared cells keeps the chance of any false alarm in a whole comparison below 5 %. A
-change below a floor is no change, however significant.
+which a test of the calls cannot detect. So the cost of an explainer must also have changed more than the costs of the
+others. Holm's correction over all compared cells keeps the chance of any false alarm in a whole comparison below 5 %. A
+change below a minimum size (``FLOORS``) is no change, even if it is significant.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ CHANGE = ("before", "after", "change", "low", "high", "p", "n")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs show.
+    """The result of a comparison of two runs.
 
     cells         a row per cell: model dataset explainer metric kind unit better, ``before`` (baseline run) and
                   ``after`` (new run), which are means over the samples that both have, or medians of costs, ``change``
@@ -103,7 +103,7 @@ def _compared_row(
 
 
 def _by_status(old: pd.Series | None, new: pd.Series | None) -> tuple[str, str]:
-    """The verdict where a run lacks the cell or its scores, and a note; "" where both have scores."""
+    """The verdict if a run lacks the cell or its scores, and a note; "" if both have scores."""
     if old is None or new is None:
         there = new if old is None else old
         return ("new" if old is None else "missing"), "" if there["status"] == "ok" else _status_and_reason(there)
@@ -115,7 +115,7 @@ def _by_status(old: pd.Series | None, new: pd.Series | None) -> tuple[str, str]:
 
 
 def _by_scores(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """The verdict on cells that are ok where more than a tenth of the samples with a score lost or gained it."""
+    """The verdict on a cell that is ok in both runs if more than a tenth of its samples lost or gained a score."""
     before, after = (int(np.isfinite(each["value"]).sum()) for each in (old, new))
     if after < (1 - MOST_LOST) * before:
         return "broken"
@@ -164,7 +164,7 @@ def _quality_change(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
 
 
 def _scores_lost(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """A note where the numbers of samples with a score differ."""
+    """A note if the numbers of samples with a score differ."""
     before, after = (int(np.isfinite(each["value"]).sum()) for each in (old, new))
     return f"{before} samples had a score in the baseline run, {after} in the new run" if before != after else ""
 

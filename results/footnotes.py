@@ -1,4 +1,4 @@
-"""The notes below a leaderboard: why cells have no number or no rank, and what was flagged; each fact once."""
+"""The notes below a leaderboard: why cells have no number or no rank, and flags; each fact is noted once."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ def footnotes(block: pd.DataFrame) -> Iterator[str]:
 
 
 def _status_notes(word: str, rows: pd.DataFrame, block: pd.DataFrame) -> Iterator[str]:
-    """One line per reason; an explainer or a metric all of whose cells it concerns is named without listing them."""
+    """One line per reason; if it holds for all cells of an explainer or a metric, only that one is named."""
     pairs = defaultdict(set)
     for label, metric, reason in zip(rows["label"], rows["metric"], rows["error"].fillna(""), strict=False):
         pairs[reason or "no reason given"].add((label, metric))
@@ -48,7 +48,7 @@ def _label_metric_pairs(block: pd.DataFrame) -> set[tuple[str, str]]:
 
 
 def _pairs_by(place: int, pairs: set[tuple[str, str]]) -> dict[str, set[tuple[str, str]]]:
-    """Pairs of explainer and metric by the one or the other."""
+    """Pairs of explainer and metric, grouped by explainer (``place`` 0) or by metric (1)."""
     groups = defaultdict(set)
     for pair in sorted(pairs):
         groups[pair[place]].add(pair)
@@ -56,7 +56,7 @@ def _pairs_by(place: int, pairs: set[tuple[str, str]]) -> dict[str, set[tuple[st
 
 
 def _invalid_notes(ok: pd.DataFrame) -> Iterator[str]:
-    """Per metric and reason, how many samples of which explainers have no valid score."""
+    """For each metric and reason: the explainers with samples without a valid score, and how many."""
     rows = ok[ok["n_invalid"] > 0]
     for (metric, reason), group in rows.groupby(["metric", rows["error"].fillna("")], sort=True):
         counts = zip(group["label"], group["n_invalid"], group["n"] + group["n_invalid"], strict=False)
@@ -75,7 +75,7 @@ def _flag_notes(ok: pd.DataFrame) -> Iterator[str]:
 
 
 def flag_list(flags: Any) -> list[str]:
-    """A cell's flags, which are a list or text with semicolons."""
+    """A cell's flags as a list; the file holds a list, or text with semicolons between flags."""
     if isinstance(flags, str):
         return [flag for flag in flags.split("; ") if flag]
     return list(flags) if isinstance(flags, Sequence) else []

@@ -1,4 +1,4 @@
-"""A run in pandas: its cells, scores and controls, and the run that a name stands for."""
+"""Reads a run into data frames: its cells, scores and controls; finds the run that a name stands for."""
 
 import json
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ MOST_NAMES = 20
 def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cells of a run (one row each, the last written) and the scores of those that are ok (one row per sample).
 
-    Scores carry their cell's model, dataset, explainer, metric and direction (``better``). Columns a run of another
-    version lacks are missing values, columns it has beside ours come last.
+    Each score has its cell's model, dataset, explainer, metric and direction (``better``). If another version wrote the
+    run, columns that it lacks hold missing values, and columns that only it has come last.
     """
     cells = read_cells(run_directory)
     return cells, read_scores(run_directory, cells)
@@ -31,8 +31,8 @@ def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def read_cells(run_directory: str | Path) -> pd.DataFrame:
     """The cells of a run, one row each, in the order of the columns of ``harness.results.store``.
 
-    What is no number where one belongs, or no text where a name belongs, is a missing value. Texts are on one line and
-    free of control characters.
+    A value of the wrong type (no number in a column of numbers, no text in a column of names) becomes a missing value.
+    Texts are on one line and free of control characters.
     """
     rows = list(Store(run_directory).latest().values())
     others = [name for row in rows for name in row if name not in CELL_COLUMNS]
@@ -64,7 +64,7 @@ def _whole_number(value: Any) -> int | None:
 
 
 def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
-    """The scores of those of ``cells`` that are ok; raises UserError where the file of one is gone or unreadable."""
+    """The scores of those of ``cells`` that are ok; UserError if the file of one is missing or unreadable."""
     from pyarrow import ArrowException, dataset
 
     store = Store(run_directory)
@@ -98,7 +98,7 @@ def audit_of(audit: Any) -> dict[str, Any]:
 
 
 def median_of(told: Any) -> float | None:
-    """The median of what an audit tells: of a spread over the samples its ``median``, of a single number the number."""
+    """The median of a value in an audit: the ``median`` of a summary over samples, or the single number itself."""
     told = told.get("median") if isinstance(told, Mapping) else told
     return float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
 
@@ -112,7 +112,7 @@ def _as_mapping(value: Any) -> Mapping[str, Any]:
 
 
 def protocols(cells: pd.DataFrame) -> pd.Series:
-    """Each cell's protocol as JSON text: numbers under different protocols belong to different tables."""
+    """Each cell's protocol as JSON text; cells under different protocols are shown in different tables."""
     text = [json.dumps(configured(config, "protocol"), sort_keys=True) for config in cells["config"]]
     return pd.Series(text, index=cells.index, name="protocol", dtype="object")
 
@@ -120,7 +120,7 @@ def protocols(cells: pd.DataFrame) -> pd.Series:
 def find_run(name: str | Path, runs_directory: str | Path = "runs") -> Path:
     """The directory of a run: ``latest`` or ``previous`` by the last row written, a name, or a path.
 
-    Names are of folders under ``runs_directory``. Raises UserError that lists what there is.
+    A name is that of a folder under ``runs_directory``. If there is no such run, the UserError lists the runs.
     """
     runs_directory = Path(runs_directory)
     if str(name) in ("latest", "previous"):
@@ -133,12 +133,12 @@ def find_run(name: str | Path, runs_directory: str | Path = "runs") -> Path:
         if (path / "cells").is_dir():
             return path
     raise UserError(
-        f"no run {str(name)!r}: {_runs_listed(runs_directory)}; expected one of these, a path, latest or previous"
+        f"no run {str(name)!r}: {_runs_listed(runs_directory)}; expected a run's name, a path, latest or previous"
     )
 
 
 def _runs_by_last_row(runs_directory: Path) -> list[Path]:
-    """The runs that hold a row, by when their last one was finished; of one instant, by name."""
+    """The runs that have a row, sorted by the time of their last row, and by name at equal times."""
     times = {path.parent: Store(path.parent).last_written() for path in sorted(runs_directory.glob("*/cells"))}
     return sorted((run for run, time in times.items() if time), key=lambda run: times[run])
 

@@ -1,7 +1,7 @@
 """The leaderboards of a run for a terminal or a log.
 
-One block per model, data set and protocol: explainers down, metrics across, in as many panels as the width asks for,
-notes below. What is shown is derived in ``harness.results.board``.
+There is one block per model, data set and protocol. Explainers are rows, metrics are columns; if the columns exceed the
+width, they are divided into panels. Notes stand below. ``harness.results.board`` computes the content.
 """
 
 import shutil
@@ -32,7 +32,7 @@ LINES = Box("    \n    \n ── \n    \n ┄┄ \n    \n    \n    \n")
 
 @dataclass(frozen=True)
 class PanelColumn:
-    """One metric's column: two lines of header and a text per explainer."""
+    """One metric's column: a header of two lines, and a text for each explainer."""
 
     header: str
     texts: Mapping[str, Text]
@@ -52,10 +52,10 @@ def print_table(
 ) -> None:
     """Print the cells of a run as leaderboards of explainers, with the metrics' means, intervals and ranks.
 
-    Rows are in the order of the headline metric, controls last; what a library gives instead of the method as published
-    is marked with the library's name and has no rank. Without a terminal there are no colours and lines have 120
-    characters. With the run's ``scores`` letters stand behind the ranks: explainers that share one are not shown to
-    differ. Notes say once why a cell is n/a or failed, and what else to know.
+    Rows are in the order of the headline metric, controls last. A library's implementation that differs from the
+    publication is marked with the library's name and has no rank. Without a terminal there are no colours, and lines
+    have 120 characters. With the run's ``scores``, letters follow the ranks: explainers that share one do not differ
+    significantly. Notes say why a cell is n/a or failed, and list flags.
     """
     file = file or sys.stdout
     width = width or (max(LEAST_WIDTH, shutil.get_terminal_size().columns) if file.isatty() else LOG_WIDTH)
@@ -92,7 +92,7 @@ def _sizes(cells: pd.DataFrame) -> str:
 
 
 def _panel_column(board: Board, metric: str) -> PanelColumn:
-    """A metric's places with means, bounds and ranks below each other."""
+    """A metric's places, with means, bounds and ranks aligned below each other."""
     places = {label: board.places[metric, label] for label in board.explainers}
     parts = {label: _place_parts(place) for label, place in places.items()}
     widths = [max((len(part[i]) for part in parts.values() if len(part) > 1), default=0) for i in range(4)]
@@ -102,7 +102,7 @@ def _panel_column(board: Board, metric: str) -> PanelColumn:
 
 
 def _place_parts(place: Place) -> tuple[str, ...]:
-    """Mean, low, high, and rank with letters; or the one word that stands for them."""
+    """Mean, low, high, and rank with letters; or a single word if there is no number."""
     if place.hole:
         return (place.text + place.star,)
     return place.text, place.low, place.high, f"{place.rank} {place.letters}".rstrip() + place.star

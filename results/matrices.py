@@ -27,7 +27,7 @@ class Matrix:
 
     @cached_property
     def signed(self) -> pd.DataFrame:
-        """The values, negated where lower is better, so that higher is better."""
+        """The values, negated if lower is better, so that higher is always better."""
         return -self.values if self.better == "lower" else self.values
 
     @cached_property

@@ -74,7 +74,7 @@ def against(matrix: Matrix, reference: str, *, seed: int = 0) -> pd.DataFrame:
 
 
 def _differences_in_rows(differences: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """A row per explainer of its differences to the reference, as ``against`` gives it but for the interval."""
+    """One row per explainer: its differences to the reference, as in ``against``, without the interval."""
     rows = [{"explainer": name, **_size_of(differences[name].dropna().to_numpy())} for name in differences]
     frame = pd.DataFrame(rows, columns=["explainer", *DIFFERENCE_COLUMNS])
     p = _flip_tests(differences, seed).to_numpy()
@@ -88,7 +88,7 @@ def _differences(matrix: Matrix, reference: str) -> pd.DataFrame:
 
 
 def _flip_tests(differences: pd.DataFrame, seed: int) -> pd.Series:
-    """p-values of the columns; those that lack the same samples are tested together. NaN for fewer than two samples."""
+    """p-values of the columns, NaN for fewer than two samples; columns that lack the same samples share one test."""
     p = pd.Series(np.nan, differences.columns, dtype=np.float64)
     patterns = {name: differences[name].notna().to_numpy() for name in differences}
     for pattern in {mask.tobytes() for mask in patterns.values()}:
@@ -133,7 +133,7 @@ def all_pairs(matrix: Matrix, *, seed: int = 0) -> pd.DataFrame:
 
 
 def letters(matrix: Matrix, *, seed: int = 0, alpha: float = ALPHA) -> dict[str, str]:
-    """Explainers to letters: two that share a letter are not shown to differ (Piepho 2004, insert and absorb).
+    """Explainer -> letters: two that share a letter do not differ significantly (Piepho 2004, insert and absorb).
 
     The best mean has ``a``. Empty where fewer than two samples are common to all.
     """
@@ -151,7 +151,7 @@ def letters(matrix: Matrix, *, seed: int = 0, alpha: float = ALPHA) -> dict[str,
 
 
 def _maximal(order: list[str], differ: Collection[set[str]]) -> list[list[str]]:
-    """The largest groups of explainers no two of which are shown to differ, the best explainer's first."""
+    """The largest groups of explainers of which no two differ significantly; the best explainer's group is first."""
     groups = [set(order)]
     for pair in differ:
         first, second = pair
@@ -192,7 +192,7 @@ def standing(matrix: Matrix, controls: Collection[str] = (), *, seed: int = 0) -
 
 
 def best_of(signed: pd.DataFrame, names: list[str]) -> str | None:
-    """The explainer of the best mean among ``names``; None where there are none."""
+    """The explainer with the best mean among ``names``; None if ``names`` is empty."""
     return str(signed[names].mean().idxmax()) if names else None
 
 

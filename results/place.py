@@ -1,4 +1,4 @@
-"""One place of a leaderboard: what it shows of a cell, as text for every renderer."""
+"""One entry of a leaderboard, for one explainer and one metric, as text that every renderer uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ NOT_MEASURED, UNDEFINED, NO_RANK = "·", "undefined", "–"
 class Place:
     """What every table shows for one explainer and one metric.
 
-    text       the mean over the samples, or the word for a hole
-    low, high  the ends of its 95 % interval, "" where it has none
-    rank       ``#1``; ``–`` where the cells cannot be ranked; "" where the metric has no direction and for a library's
-               row with a caveat
-    letters    explainers that share one are not shown to differ; "" where nothing could be tested
-    standing   ``best``: the best rank among the explainers that are no controls; ``near``: not shown to be worse than
-               the best; else ""
-    value      to sort by; None for a hole
-    hole       why there is no number, "" where there is one
-    remarks    what else to know of the number: samples without a score, flags
+    text       the mean over the samples, or a word such as ``n/a`` if there is no number
+    low, high  the ends of its 95 % interval; "" if it has none
+    rank       ``#1``; ``–`` if the cells cannot be ranked; "" if the metric has no direction, or for a library's
+               implementation with a caveat
+    letters    explainers that share one do not differ significantly; "" if nothing could be tested
+    standing   ``best``: the best rank among the explainers that are no controls; ``near``: not significantly worse
+               than the best; else ""
+    value      the mean as a number, to sort by; None if there is none
+    hole       why there is no number; "" if there is one
+    remarks    notes on the number: samples without a score, flags
     unranked   why the cells of this metric have no rank, or ""
     """
 
@@ -49,12 +49,12 @@ class Place:
 
     @property
     def star(self) -> str:
-        """``*`` where there are remarks."""
+        """``*`` if there are remarks, else ""."""
         return "*" if self.remarks else ""
 
     @property
     def note(self) -> str:
-        """All there is to say beside the number, a line each."""
+        """All notes on this place, one per line."""
         unranked = [f"no rank: {self.unranked}"] if self.unranked else []
         hole = [self.hole] if self.hole and not self.remarks else []
         return "\n".join([*hole, *self.remarks, *unranked])
@@ -75,13 +75,13 @@ def place_of_cell(row: Mapping[str, Any] | None, *, rank: str = "", letters: str
 
 
 def _has_interval(row: Mapping[str, Any]) -> bool:
-    """Counts have none, nor costs that are the same for all samples."""
+    """Whether an interval is shown: not for counts, and not for costs that are the same for all samples."""
     same = row["kind"] == "cost" and row["ci_low"] == row["ci_high"]
     return bool(np.isfinite(row["ci_low"])) and row["metric"] not in COUNTED and not same
 
 
 def _remarks(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What to know of a cell's number: how many samples have no score and why, and its flags."""
+    """Notes on a cell's number: how many samples have no score and why, and its flags."""
     lacking = []
     if row["n_invalid"]:
         total = "?" if pd.isna(row["n"]) else int(row["n"] + row["n_invalid"])

@@ -1,7 +1,7 @@
-"""Can a metric's ranking be relied on? Agreement between samples, stability against their number, and power.
+"""Statistics of how reliable a metric's ranking of explainers is: agreement of samples, stability, and power.
 
-Krippendorff's alpha (ordinal) takes samples as raters of explainers, as Tomsett et al. (2020, 1912.01451) do: where it
-is low, single samples rank explainers differently and only the mean over the data set can be read.
+Krippendorff's alpha (ordinal) treats samples as raters of explainers, as Tomsett et al. (2020, 1912.01451) do. If it is
+low, samples rank the explainers differently, and only the mean over the data set has a meaning.
 """
 
 from dataclasses import dataclass

@@ -59,7 +59,7 @@ def interval(scores: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple
 
 
 def _mean_in_range(scores: np.ndarray) -> float:
-    """The mean, kept from rounding out of the scores' range: that of equal scores is the score."""
+    """The mean, limited to the range of the scores: so rounding cannot change the mean of equal scores."""
     return float(np.clip(scores.mean(), scores.min(), scores.max())) if len(scores) else float("nan")
 
 
@@ -132,7 +132,7 @@ def _six_digits(values: pd.Series) -> pd.Series:
 
 
 def not_comparable(cells: pd.DataFrame) -> pd.Series:
-    """Why the ok cells of one model, data set, protocol and metric cannot be ranked; "" where they can.
+    """Why the ok cells of one model, data set, protocol and metric cannot be ranked; "" if they can.
 
     Cells with a caveat are never ranked, and do not keep others from being ranked.
     """
@@ -144,7 +144,7 @@ def not_comparable(cells: pd.DataFrame) -> pd.Series:
 
 
 def with_caveat(cells: pd.DataFrame) -> pd.Series:
-    """Which cells are of an explainer that is known to compute something else than its name says (bool)."""
+    """Which cells belong to an implementation that is known to differ from its publication (bool)."""
     audits = cells["audit"] if "audit" in cells else [None] * len(cells)
     return pd.Series([bool(audit_of(audit).get("caveat")) for audit in audits], index=cells.index, dtype=bool)
 

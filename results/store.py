@@ -109,14 +109,14 @@ class Store:
         return path
 
     def write_table(self, owner: str, name: str, table: Any) -> str:
-        """Keep a table (a frame) of an explainer; gives its path within the run."""
+        """Save a table (a frame) that an explainer reported; returns its path within the run."""
         path = self.directory / "tables" / (re.sub(r"[^\w.-]+", "_", f"{owner}-{name}") + ".parquet")
         with whole_file(path, self.safe) as temporary:
             table.to_parquet(temporary, index=False)
         return path.relative_to(self.directory).as_posix()
 
     def scores_path(self, cell: str) -> Path:
-        """Where a cell's scores are."""
+        """The path of a cell's scores."""
         return self.directory / "scores" / f"{cell}.parquet"
 
     def latest(self) -> dict[str, dict[str, Any]]:
@@ -134,15 +134,15 @@ class Store:
         return max((_finished_at(row) for path in self.files() for row in _rows_of_file(path, LAST_BYTES)), default="")
 
     def write_error(self, cell: str, text: str) -> Path:
-        """Keep the traceback of a cell's last failure."""
+        """Save the traceback of a cell's last failure."""
         return self._write_text(self.directory / "errors" / f"{cell}.txt", text)
 
     def write_config(self, name: str, text: str) -> Path:
-        """Keep a configuration under ``config/``."""
+        """Save a configuration under ``config/``."""
         return self._write_text(self.directory / "config" / name, text)
 
     def write_environment(self, facts: Mapping[str, Any]) -> str:
-        """Keep the facts of an environment once and return their hash, the ``environment`` of a row."""
+        """Save the facts of an environment once; returns their hash, which is the ``environment`` of a row."""
         text = json.dumps(plain(facts), allow_nan=False, sort_keys=True, indent=1)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         path = self.directory / "environment" / f"{digest}.json"
@@ -165,7 +165,7 @@ class Store:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: numbers of numpy and torch as Python's, NaN and infinite ones as None."""
+    """A value that JSON can represent: numbers of numpy and torch become Python's, NaN and infinite ones None."""
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -243,6 +243,6 @@ def _write_parquet(path: Path, cell: str, columns: Mapping[str, Any]) -> None:
 
 
 def _arrow_ready(values: Any) -> Any:
-    """Arrays and tensors as numpy's, curves (N, K) as a list of rows; the rest as it is."""
+    """Tensors become numpy arrays, curves (N, K) a list of rows; other values are unchanged."""
     values = values.numpy() if hasattr(values, "numpy") else values
     return list(values) if getattr(values, "ndim", 1) == 2 else values

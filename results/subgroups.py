@@ -1,4 +1,4 @@
-"""Are explanations equally good for all groups? Any metric's disparity across groups of samples, with intervals.
+"""Whether explanations are equally good for all groups of samples: a metric's gaps between groups, with intervals.
 
 Groups are divisions of the samples: ``target``, ``prediction``, ``label``, ``correct`` (whether the prediction is the
 label), or one that the data brings, like a sensitive attribute. A gap between groups need not be caused by the
@@ -21,7 +21,7 @@ OF_SAMPLES = ("target", "prediction", "label")
 
 
 def divisions(scores: pd.DataFrame) -> list[str]:
-    """What the samples of a table of scores can be divided by; a division of the data replaces ours of its name."""
+    """The names by which samples can be divided into groups; the data's own division of a name replaces ours."""
     own = [name for name in OF_SAMPLES if name in scores and scores[name].notna().any()]
     correct = ["correct"] if {"label", "prediction"} <= set(own) else []
     return list(dict.fromkeys(own + correct + sorted(_own_divisions(scores))))

@@ -1,4 +1,4 @@
-"""Can the metrics of a run be relied on? A row each: agreement of samples, stability, effect of more samples."""
+"""Whether the metrics of a run are reliable: agreement of samples, stability, and how many samples would be enough."""
 
 from collections.abc import Collection, Iterable
 
@@ -12,10 +12,13 @@ from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, samp
 def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> pd.DataFrame:
     """One row per metric with a direction: ``explainers n alpha split_half enough needed separated reading``.
 
-    ``enough``: the smallest number of samples from which on the best explainer stays the best in 95 % of the draws,
-    missing where more samples than there are would be needed. ``needed``: the number of samples that would separate the
-    two best explainers (power 0.8), if the observed effect is the true one. ``separated``: the share of pairs shown to
-    differ. Controls are left out of ``enough`` and ``needed``.
+    alpha       Krippendorff's alpha of the samples' rankings
+    split_half  correlation of the rankings by two halves of the samples
+    enough      the smallest number of samples from which on the best explainer stays the best in 95 % of random
+                subsamples; missing if the run has too few samples for that; without controls
+    needed      the number of samples that would separate the two best explainers (power 0.8), if the observed effect is
+                the true one; without controls
+    separated   the share of pairs of explainers that differ significantly
     """
     return pd.DataFrame(
         [_reliability_row(matrix, controls) for matrix in matrices if matrix.better in ("higher", "lower")]
@@ -40,7 +43,7 @@ def _reliability_row(matrix: Matrix, controls: Collection[str]) -> dict[str, obj
 
 
 def _samples_to_separate(values: pd.DataFrame) -> float:
-    """Samples that would separate the two explainers of the best means."""
+    """The number of samples that would separate the two explainers with the best means."""
     order = values.mean().sort_values(ascending=False).index
     if len(order) < 2 or len(values) < 2:
         return float("nan")

@@ -1,7 +1,7 @@
-"""An explanation in words: what it says of one sample, and how far to trust it.
+"""Describes one sample's explanation in words: where its attribution lies, and how reliable it is.
 
-Both texts follow from the numbers alone: the same map and the same scores give the same words. Shares are of the sum of
-the map's magnitudes and are rounded to whole per cent.
+Both texts depend on the numbers only: equal maps and scores give equal words. Shares are shares of the sum of the map's
+magnitudes, rounded to whole per cent.
 """
 
 from collections.abc import Callable, Sequence

@@ -75,7 +75,7 @@ def check_defaults(overrides: Sequence[str]) -> list[str]:
     """
     names = {override.partition("=")[0].lstrip("+~") for override in overrides}
     if any(name.partition(".")[0] == "metric" for name in names):
-        raise UserError("metric came, expected none: harness check scores nothing")
+        raise UserError("metric= came, expected none: harness check scores nothing; leave it out")
     explainers = sorted(EXPLAINERS, key=lambda name: (bool(EXPLAINERS[name].caveat), name))
     own = {"explainer": f"[{','.join(explainers)}]", "protocol.samples": DEFAULT_SAMPLES}
     return [f"{name}={value}" for name, value in own.items() if name not in names]

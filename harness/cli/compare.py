@@ -45,10 +45,11 @@ def add_parser(verbs: Any) -> Parser:
         "compare",
         "compare a new run with a baseline run, cell by cell",
         """
-Each cell of both runs gets a verdict. Scores are compared sample by sample, costs only if both runs used the same
-device. A cell is better or worse if the difference is significant (over all cells, Holm) and above a floor; moved is
-a difference of a metric without a direction; broken had scores in the baseline run and has none now; fixed is the
-opposite; not comparable was measured by another code version of the measurement, or on another device.""",
+Each cell gets a verdict. better, worse: the scores differ, sample by sample, by a significant amount (corrected for all
+cells, Holm) that is not negligible. moved: the same for a metric without a direction. broken: the baseline run has
+scores, and the new run lost all, or more than a tenth of them. fixed: the opposite. new, missing: only one run has the
+cell. not comparable: the runs used different versions of the measuring code or, for costs, other devices. same: none of
+these.""",
         EXAMPLES,
     )
     parser.add_argument("base", metavar="BASE", help=f"the baseline run: {RUN_HELP}")
@@ -59,7 +60,7 @@ opposite; not comparable was measured by another code version of the measurement
         metavar="A,B",
         help=f"exit status 1 if a cell has one of the verdicts {', '.join(MARKS)}",
     )
-    parser.add_argument("--all", action="store_true", help="list the cells that are the same too")
+    parser.add_argument("--all", action="store_true", help="list also the cells with the verdict same")
     add_file(parser, "--csv", "write every cell as CSV")
     add_file(parser, "--markdown", "write the comparison as Markdown, for a comment")
     add_runs_folder(parser)

@@ -8,10 +8,14 @@ from harness.cli.parser import Parser, add_verb
 from harness.errors import UserError, unknown
 
 LISTED_KINDS = {
-    "explainers": ("explainer", "rise", "what it needs, what its attributions sum to"),
+    "explainers": (
+        "explainer",
+        "rise",
+        "what it needs, the sum of its attributions, its cost in forward (F) and backward (B) passes",
+    ),
     "metrics": ("metric", "srg", ""),
     "models": ("model", "lite0", ""),
-    "datasets": ("dataset", "digits", "where the data is from, its licence, how many samples"),
+    "datasets": ("dataset", "digits", "its modality, source, licence, number of samples and classes"),
     "experiments": ("experiment", "nightly", ""),
 }
 
@@ -42,7 +46,7 @@ def _add_kind(kinds: Any, kind: str, group: str, example: str, besides: str) -> 
     setting = f"{group}.{example}.OPTION=VALUE" if several else f"{group}.OPTION=VALUE"
     details = f"`harness run {chosen}` chooses one"
     details += "." if group == "experiment" else f", `{setting}` sets one of its options."
-    details += f"\nBesides the first sentence of its documentation, each has a line of: {besides}." if besides else ""
+    details += f"\nBelow the first sentence of its documentation stands {besides}." if besides else ""
     examples = {f"harness list {kind}": "all of them", f"harness list {kind} {example}": "one of them"}
     own = add_verb(kinds, kind, f"all {kind} by name, or those named", details, examples)
     own.add_argument("names", nargs="*", metavar="NAME", help="show only these (default: all)")
@@ -82,7 +86,7 @@ def _print_experiments(names: list[str]) -> int:
 
 
 def _print_others(kind: str, bridged: list[str]) -> None:
-    """What can be chosen besides the items: named groups of them, and items of other libraries."""
+    """Print the other choices: named groups of items, and items of other libraries."""
     group = LISTED_KINDS[kind][0]
     files = group_files(group)
     if files:
@@ -95,7 +99,7 @@ def _print_others(kind: str, bridged: list[str]) -> None:
 
 
 def _capabilities(entry: Any) -> str:
-    """What an explainer declares, in a line."""
+    """The capabilities that an explainer declares, on one line."""
     from harness.completeness import SUMS_TO
 
     return "; ".join(

@@ -51,7 +51,7 @@ def add_overrides(parser: Parser) -> None:
     def flag(*names: str, words: str, **settings: Any) -> None:
         group.add_argument(*names, action=_ForHydra, dest="hydra", default=[], help=words, **settings)
 
-    flag("-m", "--multirun", nargs=0, words="run every combination of values with commas between them")
+    flag("-m", "--multirun", nargs=0, words="run every combination of comma-separated values")
     flag(
         "-c",
         "--cfg",
@@ -59,11 +59,29 @@ def add_overrides(parser: Parser) -> None:
         choices=("job", "hydra", "all"),
         words="print the configuration (of the job, of Hydra, or both) and run nothing",
     )
-    flag("--resolve", nargs=0, words="with --cfg: print values in place of references (for job this is always so)")
+    flag("--resolve", nargs=0, words="with --cfg: print values instead of references (always done for job)")
     flag("-p", "--package", metavar="PART", type=some_text, words="with --cfg: only this part, such as metric.srg")
-    flag("-cd", "--config-dir", metavar="FOLDER", type=some_text, words="a folder with your own files of the groups")
-    flag("-cn", "--config-name", metavar="NAME", type=some_text, words="start from this file, not from config.yaml")
-    flag("-cp", "--config-path", metavar="FOLDER", type=some_text, words="a folder to take in place of harness's conf")
+    flag(
+        "-cd",
+        "--config-dir",
+        metavar="FOLDER",
+        type=some_text,
+        words="a folder with your own configuration files, such as explainer/mine.yaml",
+    )
+    flag(
+        "-cn",
+        "--config-name",
+        metavar="NAME",
+        type=some_text,
+        words="the configuration file to start from (default: config)",
+    )
+    flag(
+        "-cp",
+        "--config-path",
+        metavar="FOLDER",
+        type=some_text,
+        words="a configuration folder to use instead of the one that harness has",
+    )
     flag(
         "-i",
         "--info",
@@ -73,19 +91,19 @@ def add_overrides(parser: Parser) -> None:
         choices=("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
         words="print how the configuration was composed: all, config, defaults, defaults-tree, plugins or searchpath",
     )
-    flag("-r", "--run", nargs=0, words="run one job; this is what happens without -m")
+    flag("-r", "--run", nargs=0, words="run one job (the default)")
     flag("-sc", "--shell-completion", nargs=0, words="install or remove completion in the shell; see --hydra-help")
     flag(
         "--experimental-rerun",
         metavar="FILE",
         type=some_text,
-        words="run a job again from the file that Hydra saved of it",
+        words="run a job again from the file in which Hydra saved it",
     )
     flag("--hydra-help", nargs=0, words="print Hydra's own help")
     flag("--version", nargs=0, words="print Hydra's version")
 
 
-def add_quiet(parser: Parser, words: str = "no progress and no messages, only the result and mistakes") -> None:
+def add_quiet(parser: Parser, words: str = "print only the result and errors") -> None:
     """``--quiet``."""
     parser.add_argument("--quiet", action="store_true", help=words)
 

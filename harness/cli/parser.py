@@ -1,4 +1,4 @@
-"""What the parsers of all verbs share: help with examples, common flags, and one line for a mistake."""
+"""The parts that the parsers of all verbs share: help texts with examples, common flags, errors of one line."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ HELP_WIDTH = max(60, min(96, shutil.get_terminal_size().columns - 2))
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are a UserError of one line; flags are not abbreviated, help keeps its line breaks."""
+    """A parser that raises a UserError of one line for a mistake; flags cannot be abbreviated."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_help_formatter, **settings)
@@ -31,10 +31,10 @@ class Parser(argparse.ArgumentParser):
         if empty:
             flag = empty[1].split("/")[0]
             raise UserError(f"{flag} {NO_VALUE}, expected {flag} {self._option_string_actions[flag].metavar}")
-        raise UserError(f"{self.prog}: {message}; {self.prog} --help explains it")
+        raise UserError(f"{message}; {self.prog} --help explains it")
 
     def refuse(self, rest: Sequence[str], overrides: bool) -> None:
-        """Raise a UserError for arguments that nobody takes: unknown flags, and what is no override."""
+        """Raise a UserError for unknown flags and, unless the verb takes overrides, for any further argument."""
         for argument in rest:
             if argument.startswith("-"):
                 name = argument.partition("=")[0]
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
                     raise UserError(f"{name} came before the verb, expected it behind: {self.prog} {name}")
                 raise unknown(f"flag of {self.prog}", name, self.flags, f"{self.prog} --help")
             if not overrides:
-                raise UserError(f"{self.prog}: {argument!r} is one argument too many; {self.prog} --help explains it")
+                raise UserError(f"{argument!r} is one argument too many; {self.prog} --help explains it")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Raise the error for misspelt names, with the nearest ones; argparse would list all choices."""
@@ -69,7 +69,7 @@ def add_verb(verbs: Any, name: str, does: str, details: str, examples: Mapping[s
 
 
 def wrapped_paragraphs(text: str) -> str:
-    """A text with its paragraphs wrapped to the width of the help; those that are indented, as tables are, stay."""
+    """A text with its paragraphs wrapped to the width of the help; indented paragraphs (tables) are not changed."""
     paragraphs = text.split("\n\n")
     return "\n\n".join(
         each if each.startswith("  ") else fill(" ".join(each.split()), HELP_WIDTH) for each in paragraphs
@@ -77,7 +77,7 @@ def wrapped_paragraphs(text: str) -> str:
 
 
 def example_lines(examples: Mapping[str, str]) -> str:
-    """The examples of a help text: each command on a line of its own, what it does below it."""
+    """The examples of a help text: each command on its own line, with its effect on the next line."""
     lines = [f"{command}\n{indent(words, '    ')}" for command, words in examples.items()]
     return "examples:\n" + indent("\n".join(lines), "  ")
 

@@ -1,4 +1,4 @@
-"""``harness table``: a run's leaderboard, its rows as files, or what they say of groups, choices and sanity checks."""
+"""``harness table``: a run's leaderboard, or another table of its results, printed or written to files."""
 
 import argparse
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -22,10 +22,10 @@ from harness.results.subgroups import disparity
 from harness.results.tables import print_table, to_csv, to_parquet
 
 TABLES = {  # besides the leaderboard
-    "samples": "one row for each sample instead of one for each cell",
-    "long": "the leaderboard with one row for each cell, with tests and letters",
+    "samples": "the score of each sample: one row for each sample of each cell",
+    "long": "the leaderboard as rows, one for each cell, with tests and letters",
     "by": "gaps between groups of samples: label, correct, target, prediction, or a column of the data such as sex",
-    "choices": "whether verdicts hold over the settings of a metric (metric.NAME.over=)",
+    "choices": "each explainer's ranks under all settings of a metric that was run with metric.NAME.over=",
     "sanity": "which sanity checks each explainer passes",
     "reliability": "whether the ranking by each metric is reliable",
     "agreement": "whether the metrics rank explainers alike",
@@ -46,9 +46,9 @@ def add_parser(verbs: Any) -> Parser:
         "table",
         "print the results of a run, or write them to files",
         """
-Without flags the leaderboard: for each metric the mean of every explainer with its 95 % interval and rank, and letters
-(explainers that share one are not shown to differ). At most one of the flags from --samples to --seeds chooses another
-table. With a file the rows are written and not printed; the leaderboard of cells has one row for each cell then.""",
+Without flags, the leaderboard is printed: for each metric, the mean of every explainer with its 95 % interval, its
+rank, and letters (explainers that share a letter do not differ significantly). One of the flags from --samples to
+--seeds chooses another table. With a flag that names a file, the table is written to it and not printed.""",
         EXAMPLES,
         usage="%(prog)s [RUN] [--samples | --long | --by DIVISION | ...] [flags]",
     )
@@ -81,7 +81,7 @@ def execute(chosen: argparse.Namespace) -> int:
         write(rows, path)
         print(f"{len(rows)} rows: {path}")
     if rows.empty:
-        print("no rows: the run has no scores that this table is about")
+        print("no rows: the run has no scores for this table")
     elif not files:
         print(rows.to_string(index=False, max_colwidth=24 if chosen.samples else None, float_format="{:.4g}".format))
     return 0

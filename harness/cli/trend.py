@@ -24,9 +24,9 @@ def add_parser(verbs: Any) -> Parser:
         "trend",
         "show how every cell moved over many runs",
         """
-Runs are ordered by when their last row was written. The means of a cell are divided into levels; its verdict tells
-what the last level is, compared with the best one before: worse, better, moved (a metric without a direction), stable
-(there is one level), few (fewer than four runs have a value).""",
+Runs are ordered by the time of their last row. The means of a cell over the runs are divided into levels, and the last
+level is compared with the best one before it. The verdicts: worse, better, moved (a metric without a direction), stable
+(there is only one level), few (fewer than four runs have a value).""",
         EXAMPLES,
     )
     parser.add_argument("names", nargs="+", metavar="RUN", help=f"the runs, in any order: {RUN_HELP}")
@@ -36,7 +36,7 @@ what the last level is, compared with the best one before: worse, better, moved 
         metavar="A,B",
         help=f"exit status 1 if a cell has one of the verdicts {', '.join(TREND_VERDICTS)}",
     )
-    parser.add_argument("--all", action="store_true", help="list cells that are stable or have few values too")
+    parser.add_argument("--all", action="store_true", help="list also the cells with the verdicts stable and few")
     add_file(parser, "--csv", "write every cell as CSV, with its value in each run")
     add_runs_folder(parser)
     return parser

@@ -115,8 +115,10 @@ class Auditor:
 
 
 def relative_difference(first: Tensor, second: Tensor) -> float:
-    """The largest difference of two tensors of one shape, divided by their largest magnitude; NaN and infinity count as
-    0."""
+    """The largest difference of two tensors of one shape, divided by their largest magnitude.
+
+    NaN and infinite values count as 0.
+    """
     first, second = (values.detach().double().cpu().nan_to_num(0, 0, 0) for values in (first, second))
     largest = float(torch.maximum(first.abs(), second.abs()).max())
     return float((first - second).abs().max()) / largest if largest else 0.0
@@ -234,11 +236,13 @@ def flags(results: Mapping[str, Any], entry: Explainer, stage: Stage) -> list[st
 def _check_reported(facts: dict[str, Any], reserved: Sequence[str]) -> dict[str, Any]:
     """The facts that the explainer reported, if none has a reserved name and those that flags use are numbers."""
     for name in facts.keys() & set(reserved):
-        raise UserError(f"the explainer told {name!r}, expected a name that the audit does not give itself")
+        raise UserError(
+            f"the explainer reported a fact named {name!r}, which is a name of the audit's own; expected another name"
+        )
     for name in facts.keys() & {"completeness_error", "relevance_over_output"}:
         value = facts[name].get("median", 0) if isinstance(facts[name], Mapping) else facts[name]
         if not isinstance(value, int | float):
-            raise UserError(f"the explainer told {name} as {value!r}, expected a number, or a tensor (n,) of them")
+            raise UserError(f"the explainer reported {name} as {value!r}, expected a number, or a tensor (n,) of them")
     return facts
 
 
@@ -248,7 +252,7 @@ def _json_values(results: dict[str, Any]) -> dict[str, Any]:
         return json.loads(json.dumps(plain(results), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"the explainer told what no row can hold, expected numbers or text: {one_line(error)}"
+            f"the explainer reported a fact that JSON cannot represent, expected numbers or text: {one_line(error)}"
         ) from None
 
 
@@ -260,5 +264,5 @@ def _storable(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
         try:
             pa.Table.from_pandas(table, preserve_index=False)
         except (pa.ArrowException, ValueError, TypeError) as error:
-            raise UserError(f"the explainer's table {name!r} cannot be kept: {one_line(error)}") from None
+            raise UserError(f"the explainer's table {name!r} cannot be saved as Parquet: {one_line(error)}") from None
     return dict(tables)

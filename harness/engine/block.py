@@ -37,7 +37,7 @@ class Recorder(Protocol):
         """A cell was scored: scores of all samples (NaN where invalid), which attributions were valid, and warnings."""
 
     def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
-        """A cell has no scores: status ``failed`` or ``not_applicable``, the stage at which it ended, and the error."""
+        """A cell has no scores: status ``failed`` or ``not_applicable``, stage ``explain`` or ``score``, and error."""
 
     def explained(self, explainer: Chosen, explained: "Explained") -> None:
         """An explainer has explained all samples."""

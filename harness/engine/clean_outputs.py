@@ -1,4 +1,4 @@
-"""The model's outputs for unperturbed inputs, with the errors that they can show."""
+"""Computes the model's outputs for unperturbed inputs, and checks that they are usable."""
 
 from torch import Tensor
 

@@ -90,9 +90,9 @@ class Explaining:
 
 @contextmanager
 def _with_gradients(model: nn.Module) -> Iterator[None]:
-    """Gradients can be taken inside, whatever mode the caller is in, and through recurrent layers on a GPU too.
+    """Allow gradients inside, in whatever mode the caller is, also through recurrent layers on a GPU.
 
-    cuDNN's kernels for recurrent layers take no gradients in eval mode; torch's own, which step in for them, do.
+    cuDNN's kernels for recurrent layers compute no gradients in eval mode; torch's own kernels, used instead, do.
     """
     kernels, recurrent = torch.backends.cudnn, any(isinstance(part, nn.RNNBase) for part in model.modules())
     before, kernels.enabled = kernels.enabled, kernels.enabled and not recurrent

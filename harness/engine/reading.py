@@ -51,7 +51,8 @@ def _read_one(model: LoadedModel, data: Data, index: int) -> Tensor:
         item = data.inputs[index]
         tensor = model.preprocess(item) if model.preprocess else item
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"sample {data.ids[index]!r} cannot be read or preprocessed: {one_line(error)}") from error
+        name = index if data.ids is None else data.ids[index]
+        raise UserError(f"sample {name!r} cannot be read or preprocessed: {one_line(error)}") from error
     if not isinstance(tensor, Tensor):
         raise NotApplicable(f"the data holds {type(item).__name__} and the model has no preprocessing for it")
     return tensor

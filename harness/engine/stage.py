@@ -42,6 +42,7 @@ class Stage:
 
     count         number of samples
     chunk_size    number of samples that are scored together
+    named         whether the data names its samples; if not, their ids are numbers
     class_count   number of classes in the model's outputs; 1 for a single output
     targets       (N,) int64 on the CPU, the explained class of each sample
     memos         results for each chunk; all use one memory budget, ``shelf``
@@ -59,6 +60,7 @@ class Stage:
     count: int
     chunk_size: int
     class_count: int
+    named: bool
     targets: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     memos: dict[int, Memo] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
@@ -134,7 +136,7 @@ class Stage:
             truth=part_of("truth", check_truth),
             given_segments=segments,
             places=torch.arange(where.start, where.stop, device=self.device),
-            ids=data.ids,
+            ids=data.ids if self.named else None,
             fillers=(self.model.fillers or data.fillers) if wording is None else wording.fillers,
             memo=self.memos.setdefault(number, Memo(self.shelf)),
             block=self.memo,
@@ -204,12 +206,13 @@ def set_stage(
     module = _on_device(check_model(model.module), device)
     first = read_inputs(model, data, slice(0, 1))
     units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
+    named = data.ids is not None
     data = check_data(with_preprocessed_masks(data, model.preprocess), first, units)
     count = min(len(data), protocol.samples or len(data))
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
     classes = class_count(first_outputs(predictor, first.to(device)))
-    stage = Stage(model, data, protocol, device, predictor, units, count, size, classes)
+    stage = Stage(model, data, protocol, device, predictor, units, count, size, classes, named)
     if stage.labels is not None and classes > 1:
         check_targets(stage.labels[:count], count, classes, what="labels")
     stage.targets = chosen_targets(protocol.target, count, classes, data, lambda: stage.predictions)

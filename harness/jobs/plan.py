@@ -130,7 +130,7 @@ class Plan:
         return [Job(e, m, cell_id(self.identity(e, m))) for e in self.explainers for m in self.metrics]
 
     def stick(self, metric: Chosen) -> str:
-        """The code version of the measurement with a metric.
+        """The code version of the measurement with a metric, stored in the column ``stick``.
 
         It is a fingerprint of the metric, of the data set with its files, and of the modules that compute scores.
         """
@@ -138,7 +138,10 @@ class Plan:
         return digest(measuring_code(metric.entry.kind), code, str(metric.entry.version), self._data_files)
 
     def subject_code(self, explainer: Chosen) -> str:
-        """Fingerprint of the code of explainer and model and of the files that they name, without the weights."""
+        """Fingerprint of the code of explainer and model and of the files that they name, without the weights.
+
+        The column ``subject`` holds it, followed by the fingerprint of the weights.
+        """
         code = code_of(explainer.entry.function, *self.model.functions)
         return digest(code, self._model_files, self._explainer_files[explainer])
 

@@ -29,7 +29,7 @@ def make_baseline(originals: Originals, chosen: str | Tensor, draw: int = 0) -> 
     if isinstance(chosen, Tensor):
         return _fixed_baseline(originals, chosen)
     if is_infilling(chosen):
-        raise NotApplicable(f"baseline {chosen} fills in from what is left; one fixed input is needed")
+        raise NotApplicable(f"baseline {chosen} depends on the units that remain; a fixed input is needed here")
     if chosen not in BASELINES:
         raise unknown("baseline", chosen, (*BASELINES, *INFILLINGS))
     return BASELINES[chosen](originals.joint(), draw)  # per channel, even if every channel is a unit

@@ -62,7 +62,7 @@ def _noise_of_samples(originals: Originals, draw: int) -> Tensor:
 
 
 def _fill(values: Tensor, removed: Tensor) -> Tensor:
-    """Values (S, V, H, W) filled in where ``removed`` (S, 1, H, W); without any kept pixel, their mean."""
+    """Values (S, V, H, W) filled in where ``removed`` (S, 1, H, W); if no pixel is kept, with their mean."""
     gone = removed.flatten(1).all(1).view(-1, 1, 1, 1)
     unknown = (removed & ~gone).to(values.dtype)
     known = 1 - unknown

@@ -12,7 +12,7 @@ def filler(originals: Originals, name: str) -> Tensor:
     originals.need("tokens")
     if name not in (originals.fillers or {}):
         known = ", ".join(originals.fillers or ()) or "none"
-        raise NotApplicable(f"the model names no {name} token to put in a text (it names {known})")
+        raise NotApplicable(f"the model has no embedding for a {name} token (it has: {known})")
     return originals.fillers[name].to(originals.inputs)
 
 

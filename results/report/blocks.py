@@ -18,7 +18,7 @@ MOST_LACKING = 0.1  # of the samples, above which an explainer is not compared
 
 @dataclass(frozen=True, kw_only=True)
 class ReportBlock(Board):
-    """One block of one run: its board, with what the report's other sections are about.
+    """One block of one run: its board, and the results that the other sections of the report show.
 
     key        what its parts of the page are called
     verdicts   of the sanity checks, by explainer
@@ -49,7 +49,7 @@ class ReportBlock(Board):
 
     @cached_property
     def standing(self) -> pd.DataFrame:
-        """How explainers stand to the best and to the best control by the headline metric, by label.
+        """For each label: the paired tests against the best explainer and the best control, by the headline metric.
 
         All on the same samples: means over unequal sets of them do not say who is the best.
         """

@@ -1,4 +1,4 @@
-"""What is known of an explainer and of its score on a sample, from which the words on trust are made."""
+"""Facts about an explainer and its score on a sample, from which the sentences on reliability are made."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from harness.results.report.blocks import ReportBlock
 
 
 def known_of(block: ReportBlock, name: str) -> words.Trust:
-    """What is known of an explainer, whatever the sample."""
+    """Facts about an explainer that do not depend on the sample."""
     sanity = block.sanity.loc[name] if name in block.sanity.index else {"verdict": "", "reason": ""}
     text = lambda value: value if isinstance(value, str) else ""
     cells = block.cells[block.cells["label"] == name]

@@ -1,4 +1,4 @@
-"""The pictures that ``harness view`` drew of a run, where it has drawn any."""
+"""The pictures that ``harness view`` drew of a run, if there are any."""
 
 import base64
 from collections.abc import Sequence

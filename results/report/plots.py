@@ -27,7 +27,7 @@ LEAST_SECONDS = 1e-7  # seconds; smaller costs are drawn here
 
 
 def quality_cost(block: ReportBlock) -> tuple[Raw, list[str]] | None:
-    """The headline metric against seconds a sample, and who is on the Pareto front; None where there are no points."""
+    """The headline metric against seconds per sample, with the Pareto front marked; None if there are no points."""
     points = _cost_points(block)
     if points.empty:
         return None
@@ -71,7 +71,7 @@ def _cost_points(block: ReportBlock) -> pd.DataFrame:
 
 
 def _pareto_front(points: pd.DataFrame, better: str | None) -> list[str]:
-    """Explainers (no controls, no rows with a caveat) to which none is both better and cheaper, the cheapest first."""
+    """The Pareto front, by cost: explainers to which no other is better and cheaper; no controls, no caveats."""
     sign = -1 if better == "lower" else 1
     found, best = [], -np.inf
     own = points[~points["control"] & ~points["caveat"]].assign(quality=points["value"] * sign)
@@ -106,7 +106,7 @@ def _drawn_point(point, label, x: Scale, y: Scale, on_front: bool, block: Report
 
 
 def critical_difference_plot(across: Across) -> Raw:
-    """Mean ranks on a line, bars join explainers that are not shown to differ."""
+    """Mean ranks on a line; bars join explainers that do not differ significantly."""
     names, ranks = list(across.mean_ranks.index), across.mean_ranks.to_numpy()
     groups = across.groups
     half = -(-len(names) // 2)
@@ -149,7 +149,7 @@ def critical_difference_plot(across: Across) -> Raw:
 
 
 def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
-    """How often the first stays first, and how alike rankings are, when only n samples are drawn."""
+    """How often the best explainer stays the best, and how similar the rankings are, if only n samples are drawn."""
     x = spanning(list(curve["n"]), LEFT, WIDTH - RIGHT, log=True)
     y = Scale(min(0.0, float(np.nanmin(curve["tau"].to_numpy(), initial=0.0))), 1.04, 260 - BOTTOM, TOP)
     ticks = sorted({int(n) for n in curve["n"][::2]})

@@ -1,4 +1,4 @@
-"""The maps that a run kept of some samples, as the gallery shows them; what cannot be read is listed.
+"""The maps that a run saved for some samples, in the form that the gallery shows; unreadable files are listed.
 
 ``maps/<block>.json`` names a model, a data set, a protocol and a modality, its samples, and a file of maps for each
 explainer; files of numbers lie beside it.

@@ -1,4 +1,4 @@
-"""The sections of the page that words and tables make: verdict, sanity, groups, failures."""
+"""The sections of the page that consist of text and tables: verdict, sanity, groups, failures."""
 
 from collections import defaultdict
 from collections.abc import Sequence

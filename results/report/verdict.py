@@ -99,7 +99,7 @@ def _headline_detail(block: ReportBlock) -> str:
 
 
 def _lacking_details(block: ReportBlock) -> list[str]:
-    """Which explainers are not compared, and on how many samples the others are."""
+    """Which explainers are not compared, and on how many samples the others are compared."""
     most = int(block.matrices[block.headline].values.notna().sum().max())
     n, names = len(block.compared.values), [f"{name} ({count} of {most})" for name, count in block.lacking.items()]
     told = [f"Not compared because too few samples have a score: {_in_a_sentence(names)}."] if names else []
@@ -127,7 +127,7 @@ def _none_details(block: ReportBlock, best: str, control: str, n: int) -> list[s
 
 
 def _to_tell(block: ReportBlock, best: str, among: list[str]) -> list[str]:
-    """How many samples would separate the best from the second of those not shown to differ."""
+    """How many samples would separate the best explainer from the second one, if they do not differ significantly."""
     others = [name for name in among if name != best]
     if not others:
         return []

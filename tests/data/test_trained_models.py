@@ -101,7 +101,7 @@ def test_a_split_has_no_sample_twice_and_keeps_the_shares_of_the_classes(name):
     assert len({*parts["train"].ids, *parts["test"].ids}) == train_size + test_size
     shares = [parts[split].labels.bincount(minlength=classes) / len(parts[split]) for split in parts]
     assert (shares[0] - shares[1]).abs().max() < 0.01
-    assert torch.equal(parts["test"].train, parts["train"].items)
+    assert torch.equal(parts["test"].train, parts["train"].inputs)
 
 
 @pytest.mark.parametrize("name", SPLITS)

@@ -189,7 +189,7 @@ def test_parts_share_no_image_and_have_both_classes_alike(n, sizes):
     images = torch.cat([part.inputs[:] for part in parts.values()]).flatten(1)
     assert len(images.unique(dim=0)) == sum(sizes)
     assert all(part.labels.bincount().tolist() == [len(part) / 2] * 2 for part in parts.values())
-    assert all(torch.equal(part.train, parts["train"].items[:]) for part in parts.values())
+    assert all(torch.equal(part.train, parts["train"].inputs[:]) for part in parts.values())
     assert images.abs().max() == 1
 
 

@@ -295,7 +295,7 @@ def test_evaluate_gives_tables_as_columns_and_an_audit_that_a_file_can_hold(tmp_
 
 
 def tells_an_object(model, inputs, targets, *, context):
-    """Tells what no row can hold."""
+    """Reports a fact that JSON cannot represent."""
     context.tell(model=model)
     return inputs**3
 
@@ -321,10 +321,10 @@ def tells_what_the_audit_tells(model, inputs, targets, *, context):
 @pytest.mark.parametrize(
     ("explainer", "words"),
     [
-        (tells_an_object, "told what no row can hold"),
-        (tells_a_mixed_table, "table 'rows' cannot be kept"),
-        (tells_a_word_for_a_number, "told relevance_over_output as 'much', expected a number"),
-        (tells_what_the_audit_tells, "told 'equal_to', expected a name that the audit does not give"),
+        (tells_an_object, "reported a fact that JSON cannot represent"),
+        (tells_a_mixed_table, "table 'rows' cannot be saved as Parquet"),
+        (tells_a_word_for_a_number, "reported relevance_over_output as 'much', expected a number"),
+        (tells_what_the_audit_tells, "reported a fact named 'equal_to', which is a name of the audit's own"),
     ],
 )
 def test_what_cannot_be_kept_is_that_explainers_failure_in_one_line(explainer, words):

@@ -153,7 +153,7 @@ def test_a_sweep_checks_every_model_and_goes_on_where_one_does_not_fit(capsys):
 MISTAKES = {
     "an explainer": (["explainer=gradeint"], "unknown explainer 'gradeint': did you mean 'gradient'"),
     "a setting": (["protocol.smaples=2"], "unknown setting 'protocol.smaples'"),
-    "a metric": (["metric=srg"], "metric came, expected none"),
+    "a metric": (["metric=srg"], "metric= came, expected none"),
     "a file": (["--csv"], "--csv came without a value, expected --csv FILE"),
     "a place for it": (["--csv", "taken/checks.csv"], "cannot write taken/checks.csv"),
     "weights": (of_ones_own("nowhere"), "could not be loaded: OSError: no such weights"),

@@ -190,16 +190,16 @@ def test_a_failed_cell_is_exit_status_one(capsys, monkeypatch):
 
 MISTAKES = {
     "a verb": (["rum"], "unknown verb 'rum': did you mean 'run'?"),
-    "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "harness list models shows all"),
+    "a model": (["run", "model=lite1"], "unknown model 'lite1': did you mean 'lite0'", "names: harness list models"),
     "an explainer": (
         ["run", "explainer=saliencyy"],
         "unknown explainer 'saliencyy': did you mean 'saliency'",
-        "harness list explainers shows all",
+        "names: harness list explainers",
     ),
     "a metric in a list": (
         ["run", "metric=[srg,deletions]"],
         "unknown metric 'deletions': did you mean 'deletion' or",
-        "harness list metrics shows all",
+        "names: harness list metrics",
     ),
     "an option": (
         ["run", "explainer=rise", "explainer.rise.smaples=3"],
@@ -214,7 +214,7 @@ MISTAKES = {
     "an option of a metric with many": (
         ["run", "metric=quantus.AvgSensitivity", "metric.quantus.AvgSensitivity.nr_smaples=3"],
         "did you mean 'metric.quantus.AvgSensitivity.nr_samples'",
-        "harness list metrics quantus.AvgSensitivity shows all",
+        "names: harness list metrics quantus.AvgSensitivity",
     ),
     "a new option": (
         ["run", "explainer=rise", "+explainer.rise.smaples=3"],
@@ -234,7 +234,7 @@ MISTAKES = {
     "an experiment": (
         ["run", "experiment=digit"],
         "unknown experiment 'digit': did you mean 'digits'",
-        "harness list experiments shows all",
+        "names: harness list experiments",
     ),
     "a group": (["run", "explainers=rise"], "explainers"),
     "an option's kind": (["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"], "'many'", "expected int"),
@@ -261,13 +261,19 @@ MISTAKES = {
         ["run", "--quite"],
         "unknown flag of harness run '--quite': did you mean '--quiet'",
     ),
-    "a flag of Hydra": (["plan", "--multrun"], "did you mean '--multirun'", "harness plan --help shows all"),
+    "a flag of Hydra": (["plan", "--multrun"], "did you mean '--multirun'", "names: harness plan --help"),
     "a choice of a flag": (["run", "--cfg", "jobs"], "unknown --cfg 'jobs': did you mean 'job'"),
     "a flag without its value": (["table", "--csv"], "--csv came without a value, expected --csv FILE"),
     "a number": (["table", "--by", "label", "--least", "few"], "argument --least: invalid int value: 'few'"),
     "two tables": (["table", "--samples", "--by", "label"], "not allowed with argument --samples"),
-    "one run too many": (["table", "a", "b"], "harness table: 'b' is one argument too many"),
-    "a missing run": (["compare"], "harness compare: the following arguments are required: BASE"),
+    "one run too many": (
+        ["table", "a", "b"],
+        "harness: 'b' is one argument too many; harness table --help explains it",
+    ),
+    "a missing run": (
+        ["compare"],
+        "harness: the following arguments are required: BASE; harness compare --help explains it",
+    ),
     "a verdict": (
         ["trend", "a", "b", "--fail-on", "wrse"],
         "unknown verdict of --fail-on 'wrse': did you mean 'worse'",
@@ -341,7 +347,7 @@ def test_a_table_about_scores_that_a_run_lacks_says_so(capsys):
     assert run("explainer=saliency", "metric=relevance_mass", "--quiet") == 0
     capsys.readouterr()
     assert harness("table", "--choices") == 0
-    assert capsys.readouterr().out == "no rows: the run has no scores that this table is about\n"
+    assert capsys.readouterr().out == "no rows: the run has no scores for this table\n"
 
 
 def test_a_registered_name_is_one_metric_and_options_reach_it_in_its_family_too(capsys):

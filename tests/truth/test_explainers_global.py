@@ -242,9 +242,9 @@ def test_without_what_it_needs_it_does_not_apply_and_says_why(name, seed):
         harness.explain(name, net, x, targets)
     if name in FITTED:
         with pytest.raises(harness.NotApplicable, match="train_labels"):
-            harness.explain(name, net, harness.Data(x, targets, labels="label"), train=torch.randn(20, 4))
+            harness.explain(name, net, x, targets, train=torch.randn(20, 4), labels="label")
         with pytest.raises(ValueError, match="unknown labels 'labels'"):
-            harness.explain(name, net, harness.Data(x, targets, labels="labels"), train=torch.randn(20, 4))
+            harness.explain(name, net, x, targets, train=torch.randn(20, 4), labels="labels")
     with pytest.raises(ValueError, match="rows is 2, expected"):
         harness.explain(name, net, x, targets, train=torch.randn(20, 4), rows=2)
     images = torch.randn(2, 1, 4, 4)

@@ -331,7 +331,7 @@ def test_what_it_cannot_serve_is_not_applicable_with_a_reason(seed):
     with pytest.raises(harness.NotApplicable, match="range of the inputs"):
         harness.explain("tcav", net, x, targets, concept="dots")
     with pytest.raises(harness.NotApplicable, match="train_labels"):
-        harness.explain("tcav", net, harness.Data(x, targets, labels="label"), train=x)
+        harness.explain("tcav", net, x, targets, train=x, labels="label")
     with pytest.raises(harness.NotApplicable):
         harness.explain("tcav", nn.Sequential(nn.Flatten(), nn.Linear(432, 3)).eval(), x, targets, train=x)
     with pytest.raises(harness.NotApplicable, match="the same for all images"):
@@ -394,7 +394,8 @@ def test_labels_that_are_no_class_of_the_model_are_refused_in_one_line(labels, s
         harness.explain(
             "tcav",
             small_cnn(),
-            harness.Data(x, torch.zeros(6).long(), train_labels=labels, labels="label"),
+            harness.Data(x, torch.zeros(6).long(), train_labels=labels),
+            labels="label",
             train=x,
             **FAST,
         )

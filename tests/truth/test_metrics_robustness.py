@@ -86,7 +86,7 @@ def test_a_constant_explanation_does_not_change_and_a_zero_one_has_no_score(seed
         Interacting((1, 6, 5)),
         inputs,
         inputs,
-        by=explaining(lambda m, x, t: torch.full_like(x, float("nan")), None),
+        by=explaining(lambda m, x, t: torch.full_like(x, float("nan")), Interacting((1, 6, 5))),
         options={"absolute": True},
     )
     assert broken.values.isnan().all() and broken.reason
