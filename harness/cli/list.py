@@ -65,6 +65,8 @@ def execute(chosen: argparse.Namespace) -> int:
         print(f"{entry.name}\n    {entry.summary}")
         if isinstance(entry, registry.Explainer):
             print(f"    {_capabilities(entry)}")
+        if isinstance(entry, registry.Metric):
+            print(f"    {_meaning(entry)}")
         if isinstance(entry, registry.DataSet):
             about = (entry.modality, f"from {entry.source}", f"licence: {entry.licence}", entry.samples, entry.classes)
             print("    " + "; ".join(about))
@@ -116,5 +118,21 @@ def _capabilities(entry: Any) -> str:
     )
 
 
+def _meaning(entry: Any) -> str:
+    """What a metric's scores mean under its default options, on one line."""
+    better = entry.direction(entry.options)
+    return "; ".join(
+        [
+            f"{better} is better" if better else "no direction is better",
+            f"unit: {entry.unit_of(entry.options)}",
+            f"kind: {entry.kind}",
+            *([f"needs {', '.join(entry.needs)}"] if entry.needs else []),
+        ]
+    )
+
+
 def _option_value(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, tuple | list):
+        return f"[{','.join(map(_option_value, value))}]"
     return "null" if value is None else str(value)
