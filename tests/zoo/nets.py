@@ -92,6 +92,36 @@ def _torchvision(name: str, **options: object) -> Callable[[], nn.Module]:
     return make
 
 
+def _vgg() -> nn.Module:
+    """VGG's own layers, with a narrow classifier in place of its 100 million weights."""
+    model = _torchvision("vgg11_bn", init_weights=False)()
+    model.classifier = nn.Sequential(nn.Linear(512 * 7 * 7, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 5))
+    return model
+
+
+def _vit() -> nn.Module:
+    """torchvision's vision transformer, small."""
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(
+        image_size=32, patch_size=8, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=5
+    )
+
+
+def _swin() -> nn.Module:
+    """torchvision's Swin transformer, with merged patches and shifted windows, small."""
+    from torchvision.models import SwinTransformer
+
+    return SwinTransformer([4, 4], 32, [2, 2], [2, 4], window_size=[4, 4], num_classes=5)
+
+
+def _convnext() -> nn.Module:
+    """torchvision's ConvNeXt with two stages."""
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+    return ConvNeXt([CNBlockConfig(32, 64, 2), CNBlockConfig(64, None, 2)], num_classes=5)
+
+
 def _timm_vit() -> nn.Module:
     import timm
 
@@ -132,21 +162,15 @@ NETS = {
     "CNN of functions": Net(FunctionalCNN, (3, 24, 24), CONVOLUTIONAL),
     "CNN of reused modules": Net(ReusingCNN, (3, 24, 24), CONVOLUTIONAL),
     "resnet18": Net(_torchvision("resnet18"), (3, 64, 64), CONVOLUTIONAL, options=_few_channels("layer1")),
-    "vgg11_bn": Net(
-        _torchvision("vgg11_bn", init_weights=False), (3, 64, 64), CONVOLUTIONAL, options=_few_channels("features.0")
-    ),
+    "vgg11_bn": Net(_vgg, (3, 64, 64), CONVOLUTIONAL, options=_few_channels("features.0")),
     "efficientnet_b0": Net(
         _torchvision("efficientnet_b0"), (3, 64, 64), CONVOLUTIONAL | GATED, options=_few_channels("features.1")
     ),
-    "convnext_tiny": Net(
-        _torchvision("convnext_tiny"), (3, 64, 64), CONVOLUTIONAL | GATED, options=_few_channels("features.1")
-    ),
-    "swin_t": Net(
-        _torchvision("swin_t"), (3, 64, 64), TABULAR | GATED | ATTENTION_MAPS, options=_few_channels("features.1")
-    ),
-    "vit_b_16": Net(_torchvision("vit_b_16", image_size=32), (3, 32, 32), TABULAR | GATED),
+    "ConvNeXt": Net(_convnext, (3, 64, 64), CONVOLUTIONAL | GATED, options=_few_channels("features.1")),
+    "Swin transformer": Net(_swin, (3, 64, 64), TABULAR | GATED | ATTENTION_MAPS, options=_few_channels("features.1")),
+    "vision transformer": Net(_vit, (3, 32, 32), TABULAR | GATED),
     "timm ViT": Net(_timm_vit, (3, 64, 64), TABULAR | GATED),
-    "lite0": Net(_lite0, (3, 224, 224), CONVOLUTIONAL, classes=1000, options=_few_channels("blocks.2.body.6")),
+    "lite0": Net(_lite0, (3, 128, 128), CONVOLUTIONAL, classes=1000, options=_few_channels("blocks.2.body.6")),
     "MLP": Net(_mlp, (10,), PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random"}, "table"),
     "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | PICTURES, "series"),
     "text classifier": Net(
