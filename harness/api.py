@@ -140,7 +140,7 @@ def evaluate(
     device = device_of(check_model(model), _device_of(data))
     with precision(settings.dtype), lease(device, "share", lambda line: None) as alone:
         recorder.stage = stage = set_stage(LoadedModel(model), data, settings, device)
-        assert stage.outputs is not None  # computed here, by the model and not by a tuned copy
+        stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         if tuned:
             tune(stage.predictor, stage.first())
         measure_block(stage, jobs, recorder, alone=alone)

@@ -83,6 +83,10 @@ class Stage:
         """The model's outputs (N, classes) for the clean inputs, float32 on the CPU; UserError if one is not finite."""
         return torch.cat([clean_outputs(self.predictor, self._inputs(*place)) for place in self._places()])
 
+    def compute_outputs(self) -> Tensor:
+        """Compute ``outputs`` now rather than when they are first asked for, and return them."""
+        return self.outputs
+
     @property
     def predictions(self) -> Tensor:
         """The predicted class of each sample (N,); 0 for a single output."""
