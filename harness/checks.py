@@ -1,5 +1,6 @@
 """Checks of what a user gives: each returns the checked value or raises UserError with one line."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,12 +59,12 @@ def check_ids(ids: Any, count: int) -> list[str]:
     """The names of the samples as texts, if there is one for each and none is there twice; numbers for None."""
     if ids is None:
         return [str(number) for number in range(count)]
-    if isinstance(ids, str) or len(ids) != count:
-        came = repr(ids) if isinstance(ids, str) else len(ids)
+    if isinstance(ids, str) or not hasattr(ids, "__len__") or len(ids) != count:
+        came = repr(ids) if isinstance(ids, str) or not hasattr(ids, "__len__") else len(ids)
         raise UserError(f"ids are {came}, expected one for each of {count} inputs")
     names = [str(each.item() if isinstance(each, Tensor) else each) for each in ids]
     if len(set(names)) < count:
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise UserError(f"two samples have the id {twice!r}, expected a name of its own for each sample")
     return names
 

@@ -24,6 +24,8 @@ from harness.results.statistics import cell_ranks, not_comparable, with_caveat
 KINDS = ("faithfulness", "truth", "localisation", "sanity", "axiom", "robustness", "complexity", "reference")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
 ARROWS = {"higher": "↑", "lower": "↓"}
+# What a row that another version wrote may lack.
+UNNAMED = {name: "?" for name in ("model", "dataset", "explainer", "metric", "status")} | {"unit": "", "kind": ""}
 DIRECTIONS = {"higher": "higher is better", "lower": "lower is better"}
 
 
@@ -67,7 +69,8 @@ class Board:
     @cached_property
     def about(self) -> pd.DataFrame:
         """Per metric: its kind, unit, direction (``better``), and its registered ``name`` (the index holds labels)."""
-        first = self.cells.drop_duplicates("metric").set_index("metric")
+        known = self.cells.assign(kind=self.cells["kind"].replace("", None), unit=self.cells["unit"].replace("", None))
+        first = known.groupby("metric", sort=False).first().fillna({"kind": "", "unit": ""})
         names = [
             configured(config, "metric").get("name", label)
             for label, config in zip(first.index, first["config"], strict=True)
@@ -189,6 +192,7 @@ def boards_of_run(run_directory: str | Path) -> list[Board]:
 
 def boards_of(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> list[Board]:
     """The boards of a run's cells, by model, data set and protocol; without ``scores`` there are no tests."""
+    cells = cells.fillna(UNNAMED).assign(error=cells["error"].astype(object).where(cells["error"].notna(), None))
     cells = cells.assign(
         rank=cell_ranks(cells),
         unranked=not_comparable(cells),
@@ -197,7 +201,6 @@ def boards_of(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> list[B
         # A row that an older version wrote may lack the number of samples without a score.
         n_invalid=cells["n_invalid"].where(cells["status"] != "ok", cells["n_invalid"].fillna(0)),
     )
-    cells = cells.fillna({name: "?" for name in ("model", "dataset", "explainer", "metric")} | {"unit": "", "kind": ""})
     return list(_boards(cells, scores))
 
 

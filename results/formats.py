@@ -51,6 +51,9 @@ TEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "·": r"$\cdot$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
 
 
@@ -142,7 +145,8 @@ def _markdown_line(texts: Sequence[str]) -> str:
 
 
 def _tex_line(texts: Sequence[str]) -> str:
-    return " & ".join(texts) + r" \\"
+    line = " & ".join(texts) + r" \\"
+    return "{}" + line if line[0] in "[*" else line  # the command before it would take them for its argument
 
 
 def _tex_text(text: object) -> str:

@@ -118,7 +118,7 @@ def _with_shared(metrics: Any) -> Any:
             continue  # Plan.of raises the error
         options = options or {}
         entry = METRICS.resolve(options.get("name", label))
-        known |= set(entry.options)
+        known |= {option for option, default in entry.options.items() if default is not None}
         chosen[label] = {n: value for n, value in shared.items() if entry.options.get(n) is not None} | dict(options)
     for name in shared:
         if name not in known:

@@ -39,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harness: interrupted{resumes}", file=sys.stderr)
         return 130
     except SystemExit as done:  # Hydra ends the process where it refuses one of its own flags
-        return done.code if isinstance(done.code, int) else 2
+        if isinstance(done.code, str):  # the words of a user's module that gives up
+            print(f"harness: {done.code}", file=sys.stderr)
+            return 2
+        return int(done.code or 0)
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

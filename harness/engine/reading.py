@@ -89,6 +89,9 @@ def check_part(values: Any, check: Callable[..., Tensor | None], count: int, uni
 
     None, and an object whose slices are tensors, stay as they are: its slices are checked when they are read.
     """
+    if _is_lazy(values) and hasattr(values, "__len__") and len(values) != count:
+        what = check.__name__.removeprefix("check_")
+        raise UserError(f"{what} are {len(values)}, expected one for each of {count} samples")
     if values is None or (_is_lazy(values) and isinstance(values[0:1], Tensor)):
         return values
     shape, one_for_all = tuple(getattr(values, "shape", ())), check is check_segments
@@ -97,4 +100,5 @@ def check_part(values: Any, check: Callable[..., Tensor | None], count: int, uni
 
 
 def _is_lazy(values: Any) -> bool:
-    return not isinstance(values, Tensor) and hasattr(values, "__getitem__")
+    plain = isinstance(values, Tensor | list | tuple | str)
+    return not plain and hasattr(values, "__getitem__")

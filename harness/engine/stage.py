@@ -224,6 +224,6 @@ def set_stage(
 
 
 def _on_device(module: nn.Module, device: torch.device) -> nn.Module:
-    """The model on the device; one that is there already, if only in part, stays as its owner has spread it."""
-    there = any(tensor.device == device for tensor in (*module.parameters(), *module.buffers()))
-    return module if there else module.to(device)
+    """The model on the device; one whose weights its owner has spread over several devices stays as it is."""
+    spread = len({parameter.device for parameter in module.parameters()}) > 1
+    return module if spread else module.to(device)

@@ -132,6 +132,13 @@ def test_an_interrupted_run_says_that_it_can_be_resumed(capsys, monkeypatch):
     assert capsys.readouterr().err.endswith("finished cells are on disk, the same command resumes\n")
 
 
+@pytest.mark.parametrize(("ending", "status"), [(None, 0), (3, 3), ("the data is not there", 2)])
+def test_a_module_that_ends_the_process_is_heard(ending, status, monkeypatch, capsys):
+    monkeypatch.setattr("harness.cli.plan.execute", lambda chosen: sys.exit(ending))
+    assert main(["plan", *SMALL]) == status
+    assert (capsys.readouterr().err == f"harness: {ending}\n") == isinstance(ending, str)
+
+
 def test_an_explainer_of_ones_own_is_named_by_its_import(tmp_path):
     (tmp_path / "mine.py").write_text(
         'def bright(model, inputs, targets, *, power=1.0):\n    """Brightness."""\n    return inputs**power\n'

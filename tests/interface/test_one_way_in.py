@@ -195,6 +195,8 @@ def test_masks_that_are_read_lazily_are_checked_when_they_are_read():
     assert torch.equal(score(Slices(MORE["masks"].float())), score(MORE["masks"]))
     with pytest.raises(ValueError, match=r"masks are \(5, 3, 3\), expected a tensor \(5, 4, 4\)"):
         score(Slices(torch.ones(5, 3, 3)))
+    with pytest.raises(ValueError, match="masks are 6, expected one for each of 5 samples"):
+        score(Slices(torch.ones(6, 4, 4)))
 
 
 def test_a_model_that_is_changed_while_an_explainer_prepares_is_noticed_and_put_back(monkeypatch):

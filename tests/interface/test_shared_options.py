@@ -82,6 +82,7 @@ def test_a_metric_of_another_library_takes_part(planned):
             "+metric.shared.stesp=3",
             "unknown option of the chosen metrics in metric.shared 'stesp': did you mean 'steps'",
         ),
+        ("+metric.shared.over=3", "unknown option of the chosen metrics in metric.shared 'over'"),
         ("+metric.shared=3", "metric.shared is 3, expected a mapping of options to values"),
         ("+metric.shared.steps=many", "option steps of srg is 'many', expected int"),
     ],
@@ -90,6 +91,13 @@ def test_a_mistake_in_it_is_one_line(argument, words, capsys):
     assert main(["plan", *SMALL, "metric=[srg,sparseness]", argument]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("harness: ")]
     assert len(lines) == 1 and words in lines[0]
+
+
+def test_an_option_that_follows_the_explainer_takes_no_shared_value(planned, capsys):
+    (metrics,) = planned("metric=[srg,completeness]", "+metric.shared.baseline=zero")
+    assert metrics["srg"]["baseline"] == "zero" and metrics["completeness"]["baseline"] is None
+    assert main(["plan", *SMALL, "metric=completeness", "+metric.shared.baseline=zero"]) == 2
+    assert "unknown option of the chosen metrics in metric.shared 'baseline'" in capsys.readouterr().err
 
 
 def test_the_configuration_shows_the_values_that_hold(capsys):

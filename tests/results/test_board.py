@@ -219,6 +219,15 @@ def test_samples_of_one_name_are_tested_by_their_place(tmp_path):
     assert len(board.matrices["srg"].complete) == 12 and board.places["srg", "lime"].letters == "b"
 
 
+def test_a_missing_reason_is_no_reason_and_a_metric_has_the_facts_of_any_of_its_rows(run):
+    cells, scores = read(run)
+    lost = cells["explainer"] == cells["explainer"].iloc[0]
+    older = cells.assign(error=cells["error"].where(cells["status"] == "failed"), better=cells["better"].mask(lost))
+    for board in boards_of(older, scores):
+        assert board.better("srg") == "higher" and board.headline == "srg"
+        assert not {"nan", "None"} & {place.note for place in board.places.values()}
+
+
 def test_one_explainer_alone_has_a_rank_and_no_letter(tmp_path):
     store = Store(tmp_path / "r")
     store.write_scores("a", {"sample": ["x", "y"], "value": [1.0, 2.0]})

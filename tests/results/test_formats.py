@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from harness.cli.main import main
-from harness.results.store import Store
+from harness.results.board import boards_of
+from harness.results.formats import latex_boards
+from harness.results.store import CELL_COLUMNS, Store
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 SAMPLES = 30
@@ -79,8 +81,31 @@ def test_markdown_marks_the_best_and_shows_holes_as_holes(run):
 def test_latex_escapes_what_it_must_and_uses_booktabs(run):
     assert table(run, "--latex", str(run / "t.tex")) == 0
     text = (run / "t.tex").read_text()
-    assert r"\toprule" in text and r"\textbf{0." in text and r"|\_\&\%" in text
+    assert r"\toprule" in text and r"\textbf{0." in text and r"\textbar{}\_\&\%" in text
     assert all(line.count("&") - line.count(r"\&") == 2 for line in text.splitlines() if line.endswith(r"\\"))
+
+
+@pytest.mark.parametrize("first", ["[a=1]", "*best"])
+def test_no_row_of_a_table_is_taken_for_an_argument_of_the_line_before_it(first):
+    cells = pd.DataFrame(
+        {
+            "cell": ["c0", "c1"],
+            "model": "net",
+            "dataset": "data",
+            "explainer": [first, "lime"],
+            "metric": "srg",
+            "kind": "faithfulness",
+            "unit": "probability",
+            "better": "higher",
+            "value": [0.5, 0.4],
+            "status": "ok",
+            "n": 20,
+            "stick": "s",
+        }
+    )
+    frame = cells.reindex(columns=[*dict.fromkeys([*cells, *CELL_COLUMNS])])
+    lines = latex_boards(boards_of(frame)).splitlines()
+    assert any(first in line for line in lines) and not any(line.startswith(("[", "*")) for line in lines)
 
 
 def test_the_terminal_shows_the_letters_behind_the_ranks(run, capsys):
