@@ -296,10 +296,11 @@ def test_explainers_that_remove_segments_take_what_fills_in(explainer, name, see
 def test_what_mixes_or_needs_one_fixed_input_says_that_it_cannot(name, seed):
     model, inputs, more = image_world(seed)
     targets = torch.zeros(3, dtype=torch.long)
-    for explainer in ("rise", "integrated_gradients"):
-        with pytest.raises(NotApplicable, match="fills in"):
+    reasons = {"rise": "fills in whole units", "integrated_gradients": "a fixed input is needed"}
+    for explainer, reason in reasons.items():
+        with pytest.raises(NotApplicable, match=reason):
             harness.explain(explainer, model, inputs, targets, baseline=name, **more)
-    with pytest.raises(NotApplicable, match="fills in"):
+    with pytest.raises(NotApplicable, match="a fixed input is needed"):
         samples(model, inputs, **more).baseline(name)
 
 
