@@ -185,6 +185,26 @@ class Samples(Originals):
             scratch={},
         )
 
+    def other_inputs(
+        self, inputs: Tensor, targets: Tensor, *, labels: Tensor | None = None, keys: Tensor | None = None
+    ) -> "Samples":
+        """Inputs (M, ...) that are none of the samples, such as training inputs, for the same model and protocol."""
+        return replace(
+            self,
+            inputs=inputs,
+            targets=targets,
+            labels=labels,
+            keys=keys,
+            masks=None,
+            truth=None,
+            given_segments=None,
+            places=None,
+            memo={},
+            scratch={},
+            facts=None,
+            output_cache=None,
+        )
+
     def live(self) -> "Samples":
         """The same samples with the model itself in place of its scoring copy, and without stored results.
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -59,21 +59,7 @@ def training_samples(samples: Samples, largest: int) -> Samples:
             f"largest={largest:,}"
         )
     labels = samples.train_labels.to(samples.targets)
-    return replace(
-        samples,
-        inputs=samples.train.to(samples.inputs),
-        targets=labels,
-        labels=labels,
-        keys=None,
-        masks=None,
-        truth=None,
-        given_segments=None,
-        places=None,
-        memo={},
-        scratch={},
-        facts=None,
-        output_cache=None,
-    )
+    return samples.other_inputs(samples.train.to(samples.inputs), labels, labels=labels)
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -1,6 +1,6 @@
 """Concept activation vectors: linear classifiers that separate a layer's activations of a concept from random ones."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,19 +34,7 @@ def concept_sets(context: Samples, concepts: str, runs: int, images: int) -> tup
 def standing_in(context: Samples, inputs: Tensor) -> Samples:
     """Samples of the same model with other inputs (M, ...), without targets, masks or anything else of the samples."""
     nobody = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
-    return replace(
-        context,
-        inputs=inputs,
-        targets=nobody,
-        keys=nobody,
-        masks=None,
-        truth=None,
-        given_segments=None,
-        places=None,
-        memo={},
-        scratch={},
-        facts=None,
-    )
+    return context.other_inputs(inputs, nobody, keys=nobody)
 
 
 def activation_vectors(
