@@ -13,12 +13,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from harness.batch import Batch
-from harness.checks import check_finite, check_inputs, check_model, check_targets, device_of
+from harness.batch import Batch, Scores
+from harness.checks import check_finite, check_model, device_of
 from harness.engine.block import measure_block
 from harness.engine.explain import Explaining
+from harness.engine.present_units import units_of_maps
 from harness.engine.protocol import Protocol, precision
-from harness.engine.score import score_batch
+from harness.engine.score import score_groups
 from harness.engine.selection import Job, choose_several
 from harness.engine.stage import Stage, set_stage
 from harness.engine.tuning import tune
@@ -29,7 +30,7 @@ from harness.jobs.plan import Plan
 from harness.jobs.recorders import FrameRecorder
 from harness.jobs.runner import run_plan
 from harness.predictor import Predictor
-from harness.registry import EXPLAINERS, METRICS, Entry
+from harness.registry import EXPLAINERS, METRICS, Entry, Metric
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
 
@@ -100,7 +101,7 @@ def score(
             chosen = EXPLAINERS.resolve(explainer)
             explaining = Explaining(chosen, chosen.complete(explainer_options or {}), stage.module)
             explaining.prepare(samples)
-        return score_batch(entry, options, make_batch(samples, attributions, explaining, reduction)).values
+        return _scores(stage, entry, options, samples, attributions, explaining).values
 
 
 def evaluate(
@@ -180,12 +181,29 @@ def samples_of(
     return samples if predictor is None else replace(samples, predictor=predictor)
 
 
-def make_batch(samples: Samples, attributions: Any, explaining: Explaining | None, reduction: str = "sum") -> Batch:
-    """The ``Batch`` that a metric gets: samples with checked attributions, reduced to one number per unit."""
+def _scores(
+    stage: Stage, entry: Metric, options: dict[str, Any], samples: Samples, attributions: Any, explaining: Any
+) -> Scores:
+    """The metric's scores of given attributions of all samples, for each pattern of units by itself."""
+    raw, reduction = check_attributions(samples, attributions), stage.protocol.reduction
+    batches = [
+        (rows, make_batch(units_only, units_of_maps(raw[rows], units_only), explaining, reduction))
+        for rows, units_only in stage.groups(0, samples)
+    ]
+    return score_groups(entry, options, batches, len(samples))
+
+
+def check_attributions(samples: Samples, attributions: Any) -> Tensor:
+    """Attributions of any accepted shape as float32 (N, ...) on the device of the inputs, if all are finite."""
     if not isinstance(attributions, Tensor) or len(attributions) != len(samples):
         came = tuple(attributions.shape) if isinstance(attributions, Tensor) else type(attributions).__name__
         raise UserError(f"attributions are {came}, expected a tensor with one map for each of {len(samples)} inputs")
-    raw = check_finite(samples.units.check(attributions.detach().float().to(samples.inputs.device)))
+    return check_finite(samples.units.check(attributions.detach().float().to(samples.inputs.device)))
+
+
+def make_batch(samples: Samples, attributions: Any, explaining: Explaining | None, reduction: str = "sum") -> Batch:
+    """The ``Batch`` that a metric gets: samples with checked attributions, reduced to one number per unit."""
+    raw = check_attributions(samples, attributions)
     reduced = check_finite(samples.units.reduce(raw, reduction))
     if explaining is None:
         return Batch(samples, reduced, raw, reduction=reduction)
@@ -200,18 +218,18 @@ def _combined_data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -
     parts = {name: value for name, value in more.items() if value is not None}
     if isinstance(parts.get("segments"), str):
         del parts["segments"]  # a name is an option of the explainer or the metric, not a part of the data
-    if isinstance(inputs, Data) and not (hasattr(inputs.inputs, "__len__") and hasattr(inputs.inputs, "__getitem__")):
-        came = type(inputs.inputs).__name__
-        raise UserError(f"harness.Data got inputs of type {came}, expected a float tensor (N, ...) or a sequence")
+    given = inputs.inputs if isinstance(inputs, Data) else inputs
+    if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
+        raise UserError(
+            f"inputs are a {type(given).__name__}, expected a float tensor (N, ...), an array or a sequence"
+        )
     if not isinstance(inputs, Data):
-        return Data(check_inputs(inputs), check_targets(targets, len(inputs)), **parts)
+        return Data(inputs, targets, **parts)
     if targets is not None:
         raise UserError("targets came beside harness.Data; give them to it: harness.Data(inputs, targets)")
     twice = next((name for name in parts if getattr(inputs, name) is not None), None)
     if twice is not None:
         raise UserError(f"{twice} came twice, in harness.Data and as {twice}=; keep one")
-    if inputs.targets is None:
-        raise UserError("harness.Data has no targets; give the outputs to explain: harness.Data(inputs, targets)")
     return replace(inputs, **parts)
 
 

@@ -78,21 +78,6 @@ def check_value_range(bounds: Any) -> tuple[Any, Any] | None:
     return tuple(bounds)
 
 
-def check_labels(labels: Any, count: int) -> Tensor | None:
-    """The labels (N,) as a tensor of integers or floats, if there is one per sample; None stays None."""
-    if labels is None:
-        return None
-    try:
-        labels = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"labels are {type(labels).__name__}, expected class indices or numbers ({count},)") from None
-    if labels.shape != (count,) or labels.dtype == torch.bool:
-        raise UserError(
-            f"labels are {labels.dtype} {tuple(labels.shape)}, expected class indices or numbers ({count},)"
-        )
-    return labels
-
-
 def check_like_inputs(values: Any, inputs: Tensor, what: str) -> Tensor | None:
     """The values called ``what``, if they are a float tensor with the shape of one input each; None stays None."""
     if values is None:
@@ -125,6 +110,21 @@ def check_masks(masks: Any, count: int, shape: tuple[int, ...]) -> Tensor | None
         came = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
         raise UserError(f"masks are {came}, expected a tensor {(count, *shape)}")
     return masks.bool()
+
+
+def check_present(present: Any, count: int, shape: tuple[int, ...]) -> Tensor | None:
+    """Which positions (N, T) are units, as bool, if they have that shape and each sample has one; None stays None."""
+    if present is None:
+        return None
+    if not isinstance(present, Tensor) or tuple(present.shape) != (count, *shape) or len(shape) != 1:
+        came = tuple(present.shape) if isinstance(present, Tensor) else type(present).__name__
+        raise UserError(
+            f"present is {came}, expected a tensor {(count, *shape)} for texts, True where a token is a unit"
+        )
+    empty = (~present.bool().any(1)).nonzero()[:, 0]
+    if len(empty):
+        raise UserError(f"present has no unit for {len(empty)} of {count} samples (the first is {int(empty[0])})")
+    return present.bool()
 
 
 def check_truth(truth: Any, count: int, shape: tuple[int, ...]) -> Tensor | None:

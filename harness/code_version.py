@@ -31,12 +31,15 @@ MEASURING_VERSION = 1
 # purpose, since they change no score or only its last digits: checks, guards, the memos, the scoring copy
 # (``engine.tuning``, ``engine.folding``), and the statistics over scores. What the stage reads is the data set's.
 MEASURING = (
+    "harness.adapted_model",
     "harness.batch",
     "harness.completeness",
     "harness.engine.explain",
     "harness.engine.mask_images",
+    "harness.engine.present_units",
     "harness.engine.score",
     "harness.engine.targets",
+    "harness.model_outputs",
     "harness.ordering",
     "harness.predictor",
     "harness.randomness",
@@ -49,6 +52,7 @@ MEASURING = (
     "harness.removal.token_drop",
     "harness.removal.vae",
     "harness.samples",
+    "harness.task",
     "harness.units",
 )
 

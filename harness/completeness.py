@@ -22,7 +22,7 @@ def promised(
     else the explainer's own baseline (of a random one, draw 0). Raises NotApplicable if no baseline is given and the
     explainer promises nothing or draws its background itself.
     """
-    score = options.get("score", "logit")
+    score = options.get("score", "output")
     removed = _own_baseline(complete_to, options) if baseline is None else baseline
     full = samples.clean(score).double()
     return full if removed is None else full - pick(samples.emptied(removed), score).double()

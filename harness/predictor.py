@@ -4,7 +4,7 @@ Callers number the perturbed inputs of all samples and draws, and give a functio
 numbers. The predictor calls it for one chunk at a time, on the device, and passes full batches through the model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError, unknown
+from harness.task import CLASSES, LOG_ODDS, LOG_PROBABILITY, OUTPUT, SCORES, TRACKED, Task
 
-# The tracked outputs: three numbers per input and target, from which every score follows without another pass.
-LOGIT, LOG_PROBABILITY, LOG_ODDS = range(3)
-SCORES = ("logit", "probability", "log_odds")
+# Carried inputs (``harness.adapted_model``): name or place among the arguments -> a tensor with one entry per row.
+Carried = Mapping[str | int, Tensor]
 
 # Whether any output picked since the last reset was NaN or infinite; it gives the reason for a NaN score.
 picked_not_finite: ContextVar[bool] = ContextVar("picked_not_finite", default=False)
@@ -29,22 +29,6 @@ def default_chunk(inputs: Tensor) -> int:
     return max(least, min(4096, budget // max(inputs[0].nbytes, 1)))
 
 
-def track(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Logit, log-probability and log-odds of each row's target: (N, 3) float32.
-
-    ``outputs`` are logits (N, classes), (N, 1) or (N,). A single output has no class probability: its last two columns
-    are NaN, and ``pick`` raises NotApplicable for them.
-    """
-    logits = outputs.float()
-    logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
-    if logits.shape[1] == 1:
-        return torch.cat([logits, torch.full_like(logits, float("nan")).expand(-1, 2)], dim=1)
-    own = logits.gather(1, targets[:, None])
-    others = logits.scatter(1, targets[:, None], float("-inf")).logsumexp(1, keepdim=True)
-    log_odds = own - others
-    return torch.cat([own, nn.functional.logsigmoid(log_odds), log_odds], dim=1)
-
-
 def target_logits(outputs: Tensor, targets: Tensor) -> Tensor:
     """The targets' logits (N,) from a model's outputs (N, classes), (N, 1) or (N,), with their autograd graph."""
     single = outputs.dim() == 1 or outputs.shape[1] == 1
@@ -52,15 +36,19 @@ def target_logits(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def pick(tracked: Tensor, score: str) -> Tensor:
-    """The score (...) named ``logit``, ``probability`` or ``log_odds``, from tracked outputs (..., 3)."""
+    """The score (...) named ``logit``, ``probability``, ``log_odds`` or ``output``, from tracked outputs (..., 3).
+
+    ``logit`` and ``output`` are the explained output itself; which of the names exist is up to the model's task.
+    """
     if score not in SCORES:
         raise unknown("score", score, SCORES)
-    if score != "logit" and tracked[..., LOG_ODDS].isnan().all() and not tracked[..., LOGIT].isnan().all():
-        raise NotApplicable(f"a model with a single output has no class {score}; use score=logit")
-    if not tracked[..., LOGIT].isfinite().all():
+    own = score in ("logit", "output")
+    if not own and tracked[..., LOG_ODDS].isnan().all() and not tracked[..., OUTPUT].isnan().all():
+        raise NotApplicable(f"the model's outputs have no class {score}; use score=output")
+    if not tracked[..., OUTPUT].isfinite().all():
         picked_not_finite.set(True)
-    if score == "logit":
-        return tracked[..., LOGIT]
+    if own:
+        return tracked[..., OUTPUT]
     return tracked[..., LOG_PROBABILITY].exp() if score == "probability" else tracked[..., LOG_ODDS]
 
 
@@ -75,7 +63,7 @@ def check_outputs(outputs: Any, count: int) -> Tensor:
 
 @dataclass
 class Predictor:
-    """Calls a model on numbered rows, one chunk at a time, in inference mode; halves the chunk when memory runs out.
+    """Calls a model on numbered rows, one chunk at a time, without gradients; halves the chunk when memory runs out.
 
     module         the model as the user gave it; randomisation tests change its weights for a while
     scoring        the scoring copy, which is faster and equivalent (``harness.engine.tuning``); None to use the module
@@ -85,6 +73,7 @@ class Predictor:
     forwards       number of rows passed so far
     halvings       how often the chunk was halved
     channels_last  whether inputs are laid out with channels last in memory
+    task           how scores follow from the outputs
     """
 
     module: nn.Module
@@ -95,39 +84,59 @@ class Predictor:
     forwards: int = 0
     halvings: int = 0
     channels_last: bool = False
+    task: Task = CLASSES
 
     def live(self) -> "Predictor":
         """A predictor that calls the module itself and not its copy, so that a change of weights takes effect."""
         return replace(self, scoring=None, channels_last=False, variant={"variant": "eager"})
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """The model's outputs for inputs (N, ...): (N, classes) or (N,), float32."""
-        return self._run(len(inputs), lambda rows: inputs[rows], lambda outputs, rows: outputs.float(), inputs.device)
+    def logits(self, inputs: Tensor, carried: Carried | None = None) -> Tensor:
+        """The model's outputs for inputs (N, ...): (N, classes) or (N,), float32.
 
-    def track(self, count: int, build: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
-        """Tracked outputs (count, 3) of the inputs that ``build(rows)`` makes for the row numbers 0 .. count - 1."""
+        ``carried`` are the carried inputs (N, ...) of the same rows, for a model that has them.
+        """
+        rows_of = None if not carried else lambda rows: {name: values[rows] for name, values in carried.items()}
+        keep = lambda outputs, rows: outputs.float()
+        return self._run(len(inputs), lambda rows: inputs[rows], keep, inputs.device, rows_of)
+
+    def track(
+        self,
+        count: int,
+        build: Callable[[Tensor], Tensor],
+        targets: Tensor,
+        carried: Callable[[Tensor], Carried] | None = None,
+    ) -> Tensor:
+        """Tracked outputs (count, 3) of the inputs that ``build(rows)`` makes for the row numbers 0 .. count - 1.
+
+        ``carried(rows)`` gives the carried inputs of the rows, for a model that has them.
+        """
         if not count:
-            return torch.empty(0, len(SCORES), device=targets.device)
-        return self._run(count, build, lambda outputs, rows: track(outputs, targets[rows]), targets.device)
+            return torch.empty(0, TRACKED, device=targets.device)
+        keep = lambda outputs, rows: self.task.track(outputs, targets[rows])
+        return self._run(count, build, keep, targets.device, carried)
 
-    def _run(self, count: int, build: Callable, keep: Callable, device: torch.device) -> Tensor:
+    def _run(
+        self, count: int, build: Callable, keep: Callable, device: torch.device, carried: Callable | None = None
+    ) -> Tensor:
         results, start = [], 0
         while start < count:
             rows = torch.arange(start, min(start + self.chunk, count), device=device)
             try:
-                results.append(keep(self._call(build(rows)), rows))
+                results.append(keep(self._call(build(rows), carried and carried(rows)), rows))
             except torch.OutOfMemoryError:
                 self._halve(len(rows))
                 continue
             start += len(rows)
-        return torch.cat(results)  # a copy outside inference mode: it may be changed in place and used with autograd
+        return torch.cat(results)
 
-    def _call(self, inputs: Tensor) -> Tensor:
+    def _call(self, inputs: Tensor, carried: Carried | None) -> Tensor:
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         context = torch.autocast(inputs.device.type, self.autocast) if self.autocast else nullcontext()
-        with torch.inference_mode(), context:
-            outputs = check_outputs((self.scoring or self.module)(inputs), len(inputs))
+        # Not in inference mode: tensors that a model makes and stores in a call are used with gradients later.
+        with torch.no_grad(), context:
+            model = self.scoring or self.module
+            outputs = check_outputs(model(inputs, carried) if carried else model(inputs), len(inputs))
         self.forwards += len(inputs)
         return outputs
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from harness.facts import Facts
-from harness.predictor import Predictor, pick
+from harness.predictor import Carried, Predictor, pick
 from harness.removal.baselines import make_baseline
 from harness.removal.infilling import infill, is_infilling
 from harness.removal.originals import Originals
 from harness.removal.segments import Segments, make_segments
+from harness.task import Task
 from harness.units import gather_segments
 
 
@@ -45,6 +46,8 @@ class Samples(Originals):
     memo            results for these samples, stored until the block ends
     output_cache    disk cache of tracked outputs that do not depend on attributions, or None
     facts           collects the facts that an explainer reports, or None
+    present         (N, T) bool, False where a position is no unit (padding, special tokens), or None if all are units
+    carried         what goes to the model with each sample and is not explained: name -> (N, ...)
     """
 
     targets: Tensor
@@ -59,6 +62,8 @@ class Samples(Originals):
     memo: MutableMapping[Hashable, Any] = field(default_factory=dict, kw_only=True)
     output_cache: KeepsOutputs | None = field(default=None, kw_only=True)
     facts: Facts | None = field(default=None, kw_only=True)
+    present: Tensor | None = field(default=None, kw_only=True)
+    carried: Carried = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,7 +108,7 @@ class Samples(Originals):
             return make_segments(self, spec)
         return self.shared(("segments", spec), lambda: make_segments(self, spec))
 
-    def clean(self, score: str = "logit") -> Tensor:
+    def clean(self, score: str = "output") -> Tensor:
         """The score (N,) of the unperturbed inputs."""
         return pick(self.intact(), score)
 
@@ -122,10 +127,28 @@ class Samples(Originals):
         ``sample`` and ``draw`` are index vectors (rows,) of equal length; ``build`` returns inputs (rows, ...).
         """
         count = len(self) * draws
+        of_rows = lambda rows: {name: values[rows // draws] for name, values in self.carried.items()}
         tracked = self.predictor.track(
-            count, lambda rows: build(rows // draws, rows % draws), self.targets.repeat_interleave(draws)
+            count,
+            lambda rows: build(rows // draws, rows % draws),
+            self.targets.repeat_interleave(draws),
+            of_rows if self.carried else None,
         )
         return tracked.view(len(self), draws, -1)
+
+    def model_outputs(self, inputs: Tensor | None = None, sample: Tensor | None = None) -> Tensor:
+        """The model's outputs (rows, K) or (rows,) for the samples, or for other inputs (rows, ...) made of them.
+
+        ``sample`` (rows,) says which sample each input was made of; by default the samples in their order.
+        """
+        rows = slice(None) if sample is None else sample
+        carried = {name: values[rows] for name, values in self.carried.items()}
+        return self.predictor.logits(self.inputs if inputs is None else inputs, carried)
+
+    @property
+    def task(self) -> Task:
+        """The task of the model."""
+        return self.predictor.task
 
     def remover(self, baseline: str | Tensor, draw: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
         """A function ``remove(sample, kept)`` that returns inputs (rows, ...) with some units removed.
@@ -180,7 +203,9 @@ class Samples(Originals):
             masks=pick_rows(self.masks),
             truth=pick_rows(self.truth),
             given_segments=pick_rows(self.given_segments),
+            present=pick_rows(self.present),
             places=self.places[rows],
+            carried={name: values[rows] for name, values in self.carried.items()},
             memo={},
             scratch={},
         )
@@ -199,6 +224,8 @@ class Samples(Originals):
             truth=None,
             given_segments=None,
             places=None,
+            present=None,
+            carried={},
             memo={},
             scratch={},
             facts=None,

@@ -15,7 +15,7 @@ PerSample = Any
 
 @dataclass
 class LoadedModel:
-    """A module in eval mode that maps float batches to logits, and how raw items become its inputs.
+    """A module in eval mode from float batches to its outputs, what these are, and how raw items become its inputs.
 
     preprocess    raw item (a PIL image, ...) -> float tensor of one input; None if data are tensors already
     value_range   lowest and highest value of its input space, numbers or tensors (C, 1, 1); None if not known
@@ -24,6 +24,9 @@ class LoadedModel:
     fillers       embeddings that can replace a removed token if inputs are embeddings already: name -> (D,); else None
     function      name and options of the function that generates the synthetic data, for a model that is this function
                   or was trained to fit it; else None
+    task          what the outputs are (``harness.task``), or None if that follows from outputs and labels
+    output        which of several outputs is explained: a key, an attribute or an index; None if there is one, or one
+                  called ``logits`` or ``out``
     """
 
     module: nn.Module
@@ -33,6 +36,8 @@ class LoadedModel:
     wording: "Wording | None" = None
     fillers: Mapping[str, Tensor] | None = None
     function: str | None = None
+    task: str | None = None
+    output: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Wording:
 
     tokens: Callable[[Any], Sequence[str]]
     words: Callable[[Any], Tensor]
+    present: Callable[[Any], Tensor]
     fillers: Mapping[str, Tensor]
 
 
@@ -54,11 +60,14 @@ class Wording:
 class Data:
     """Samples and what goes with them: the result of a registered data set, and ``harness.Data`` for users.
 
-    inputs        (N, ...) a float tensor; or a sequence that is read one sample at a time, of float tensors or of raw
-                  items (images, texts) for the model's ``preprocess``
-    targets       (N,) int64, the outputs to explain; None if the protocol's ``target`` chooses them
-    labels        (N,) the label of each sample: an int64 class index, or a float number if the model has a single
-                  output; or None. Without labels, the targets are used as labels
+    inputs        (N, ...) a float tensor or NumPy array; a sequence that is read one sample at a time, of float tensors
+                  or of raw items (images, texts) for the model's ``preprocess``; or several inputs of the model, a
+                  tuple or dict of tensors, of which ``explained`` says which one is explained
+    targets       (N,) int64, the output to explain for each sample, or one number for all; None if the protocol's
+                  ``target`` chooses them, or if the model has one output. Float numbers (N,) or (N, K), and rows of 0
+                  and 1 (N, K), are labels
+    labels        (N,) the label of each sample: a class index, or a float number of a regression; (N, K) for a model of
+                  several labels or numbers; or None. Without labels, the targets of a classifier are used as labels
     ids           a readable, unique name per sample; by default its number
     modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``; by default it follows from the axes of an
                   input: (N, C, H, W) is an image, (N, D) a table, (N, T, D) tokens, anything else other
@@ -76,10 +85,16 @@ class Data:
     groups        groupings of the samples whose scores are compared, such as a sensitive attribute: name -> (N,)
     skipped       one line for each sample that could not be read
     function      the function that ``truth`` holds for, as in ``LoadedModel.function``; None if it holds for any model
+    task          what the model's outputs are (``harness.task``), or None if that follows from outputs and labels
+    explained     which of several inputs is explained, a key or a place; the others are carried along with their sample
+    carried       what goes to the model with each sample and is not explained: a keyword of the model's ``forward``, or
+                  a place among its arguments -> (N, ...)
+    present       (N, *units) bool, False where a position is no unit of the input: padding and special tokens of texts.
+                  Such positions stay as they are and have no attribution; None if all are units
     """
 
-    inputs: Sequence[Any]
-    targets: Tensor | None = None
+    inputs: Any
+    targets: Any = None
     _: KW_ONLY
     labels: Tensor | None = None
     ids: Sequence[str] | None = None
@@ -97,9 +112,15 @@ class Data:
     groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     function: str | None = None
+    task: str | None = None
+    explained: str | int | None = None
+    carried: Mapping[str | int, Tensor] = field(default_factory=dict)
+    present: PerSample | None = None
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        if isinstance(self.inputs, Mapping):
+            return len(next(iter(self.inputs.values())))
+        return len(self.inputs[0]) if isinstance(self.inputs, tuple) and self.inputs else len(self.inputs)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from harness.samples import Samples
 
 def all_outputs(samples: Samples) -> Tensor:
     """The model's outputs (N, classes) or (N,) for the inputs, computed once for all metrics."""
-    return samples.shared("all outputs", lambda: samples.predictor.logits(samples.inputs))
+    return samples.shared("all outputs", lambda: samples.model_outputs())
 
 
 def output_count(samples: Samples) -> int:
@@ -18,5 +18,4 @@ def output_count(samples: Samples) -> int:
 
 
 def _count(samples: Samples) -> int:
-    with torch.no_grad():
-        return class_count(samples.predictor.logits(samples.inputs[:1]))
+    return class_count(samples.take(torch.zeros(1, dtype=torch.long, device=samples.inputs.device)).model_outputs())

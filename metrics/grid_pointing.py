@@ -15,7 +15,7 @@ from harness.checks import first_line
 from harness.errors import NotApplicable, UserError
 from harness.metrics._mosaics import IMAGES_AT_ONCE, MosaicLayout, fewer, make_mosaics, per_cell
 from harness.metrics._similarity import with_reason
-from harness.predictor import pick, track
+from harness.predictor import pick
 from harness.randomness import integers, uniform
 from harness.registry import metric
 from harness.samples import Samples
@@ -123,7 +123,7 @@ def _predicted(samples: Samples, inputs: Tensor) -> Tensor:
     if logits.dim() == 1 or logits.shape[1] == 1:
         raise NotApplicable("mosaics show images of different classes, but the model has a single output")
     classes = logits.argmax(1)
-    return torch.stack([classes, pick(track(logits, classes), "probability")], 1).double()
+    return torch.stack([classes, pick(samples.task.track(logits, classes), "probability")], 1).double()
 
 
 def _draw_mosaics(samples: Samples, pool: Pool, rows: Tensor, side: int, grids: int) -> MosaicLayout:

@@ -14,7 +14,7 @@ from harness.metrics._groups import Grouping
 from harness.metrics._percents import checked_percents
 from harness.metrics._similarity import with_reason
 from harness.metrics.curves import score_unit
-from harness.predictor import SCORES, pick, track
+from harness.predictor import SCORES, pick
 from harness.registry import metric
 from harness.removal.noisy_linear import noisy_linear
 from harness.samples import Samples
@@ -64,7 +64,7 @@ def road(
     options = (shares, order, noise, imputations, tie_draws)
     tracked, predicted = batch.remember(("road", *options), lambda: _track_imputed(batch, *options))
     if score == "accuracy" and (predicted < 0).all() and tracked[..., 0].isfinite().any():
-        raise NotApplicable("a model with a single output has no accuracy; use score=logit")
+        raise NotApplicable("a model with a single output has no accuracy; use score=output")
     scores = _correct(samples, predicted) if score == "accuracy" else pick(tracked, score).double()
     curves = scores.unflatten(1, (-1, len(shares))).mean(1)
     return with_reason(curves.mean(1), NOT_FINITE, curves=curves, tied=_pixel_order(batch, tie_draws).tied)
@@ -119,8 +119,8 @@ class _ImputedImages:
 
     def run(self, sample: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
         """Tracked outputs (rows, 3) and predicted classes (rows,) for pairs of sample and draw numbers."""
-        outputs = self.samples.predictor.logits(self._build(sample, draw))
-        tracked = track(outputs, self.samples.targets[sample])
+        outputs = self.samples.model_outputs(self._build(sample, draw), sample)
+        tracked = self.samples.task.track(outputs, self.samples.targets[sample])
         if outputs.dim() == 1 or outputs.shape[1] == 1:
             return tracked, torch.full_like(sample, -1)
         return tracked, outputs.argmax(1).masked_fill(outputs.isnan().any(1), -1)

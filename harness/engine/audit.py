@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness.completeness import promised, relative_error, total
 from harness.engine.explain import Explaining
+from harness.engine.present_units import units_of_maps
 from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, UserError, one_line
@@ -82,8 +83,9 @@ class Auditor:
 
     def _sums(self, chosen: Chosen, parts: Sequence[Tensor]) -> dict[str, Any]:
         facts = Facts()
-        for (_, samples), part in zip(self.stage.chunks(), parts, strict=True):
-            facts.tell(sums(samples, chosen, part))
+        for number, ((_, samples), part) in enumerate(zip(self.stage.chunks(), parts, strict=True)):
+            for rows, units_only in self.stage.groups(number, samples):
+                facts.tell(sums(units_only, chosen, units_of_maps(part.to(rows.device)[rows], units_only)))
         return facts.summary()
 
     def _twin(self, chosen: Chosen, first: Tensor) -> dict[str, Any] | None:

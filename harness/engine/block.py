@@ -19,7 +19,8 @@ from harness.engine.audit import Audit, Auditor, Trial
 from harness.engine.cost import Cost, cut_costs, explain_measured, timed_setup
 from harness.engine.explain import Explaining
 from harness.engine.memo import Memo, Shelf, attribution_store
-from harness.engine.score import among_all_samples, join_scores, score_batch
+from harness.engine.present_units import alike_together, units_of_maps
+from harness.engine.score import join_scores, score_groups
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, one_line
@@ -51,7 +52,7 @@ class Explained:
     costs   the cost of each chunk
     valid   (N,) bool, True where an attribution is finite
     audit   results of the checks and facts that the explainer reported
-    owns    one memo per chunk, for results that several metrics need of this explainer
+    owns    a memo for each chunk and pattern of units, for results that several metrics need of this explainer
     memo    a memo for such results that do not depend on the samples
     """
 
@@ -60,13 +61,17 @@ class Explained:
     costs: list[Cost]
     valid: Tensor
     audit: Audit
-    owns: list[Memo]
+    owns: dict[tuple[int, int], Memo]
     memo: Memo
 
     @property
     def flags(self) -> list[str]:
         """Warnings about the attributions."""
         return self.audit.flags
+
+    def own(self, number: int, pattern: int) -> Memo:
+        """The memo of a chunk and a pattern of units."""
+        return self.owns.setdefault((number, pattern), Memo(self.memo.shelf))
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def _explain_and_audit(
     twice: bool,
 ) -> Explained:
     explaining = Explaining(chosen.entry, chosen.options, stage.module, stage.protocol.explain_batch)
-    parts, costs, setup = [], [], None
+    parts, costs, in_order, setup = [], [], [], None
     store = attribution_store(stage.count * stage.first()[0].nbytes, resources)
     facts, trial = Facts(), Trial()
     for _, samples in stage.chunks():
@@ -138,19 +143,22 @@ def _explain_and_audit(
                 setup = timed_setup(explaining, observed)
                 if warm_up:
                     trial = _warm_up(explaining, samples, stage.protocol.explain_batch, twice)
-            batches = torch.arange(len(samples), device=stage.device).split(stage.protocol.explain_batch)
+            order = alike_together(samples)
+            batches = order.split(stage.protocol.explain_batch)
             results = [explain_measured(explaining, observed.take(rows), setup, alone) for rows in batches]
         _check_unchanged(guard)
-        parts.append(store(torch.cat([raw for raw, _ in results])))
+        in_order.append(order.argsort())
+        parts.append(store(torch.cat([raw for raw, _ in results])[in_order[-1]]))
         costs += [cost for _, cost in results]
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any():
         raise FloatingPointError("every attribution holds NaN or infinite values")
     with isolated_randomness(stage.device):
         audit = auditor.audit(chosen, parts, facts, trial)
-    shelf = Shelf()  # one memory budget per explainer
-    by_chunk = cut_costs(costs, [len(part) for part in parts])
-    return Explained(explaining, parts, by_chunk, valid, audit, [Memo(shelf) for _ in parts], Memo(shelf))
+    by_chunk = [
+        cost.take(back) for cost, back in zip(cut_costs(costs, [len(part) for part in parts]), in_order, strict=True)
+    ]
+    return Explained(explaining, parts, by_chunk, valid, audit, {}, Memo(Shelf()))  # one memory budget per explainer
 
 
 def _warm_up(explaining: Explaining, samples: Samples, batch_size: int, twice: bool) -> Trial:
@@ -200,29 +208,45 @@ def _convention_flags(job: Job) -> list[str]:
 
 
 def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, where: slice, samples: Samples) -> Scores:
-    raw, cost = explained.parts[number].to(stage.device), explained.costs[number]
     # The cost of an explanation counts whether or not the attributions are finite.
     valid = explained.valid[where] | (job.metric.entry.kind == "cost")
     if not valid.any():
         return Scores(torch.full((len(valid),), float("nan"), dtype=torch.float64))
-    rows = valid.nonzero()[:, 0].to(stage.device)
-    if not valid.all():
-        samples, raw, cost = samples.take(rows), raw[rows], cost.take(rows)
-    explaining = explained.explaining
-    reduced = samples.units.reduce(raw, stage.protocol.reduction)
-    batch = Batch(
+    raw, batches = explained.parts[number].to(stage.device), []
+    for pattern, (rows, units_only) in enumerate(stage.groups(number, samples)):
+        chosen = valid.to(stage.device)[rows]
+        if chosen.any():
+            own = explained.own(number, pattern)
+            batches.append((rows[chosen], _batch(stage, explained, units_only, rows, chosen, raw, number, own)))
+    return score_groups(job.metric.entry, job.metric.options, batches, len(samples))
+
+
+def _batch(
+    stage: Stage,
+    explained: Explained,
+    samples: Samples,
+    rows: Tensor,
+    chosen: Tensor,
+    raw: Tensor,
+    number: int,
+    own: Memo,
+) -> Batch:
+    """The samples of a group, ``rows`` (n,) of a chunk, of which ``chosen`` (n,) bool are valid, with their maps."""
+    if not chosen.all():
+        samples, rows = samples.take(chosen.nonzero()[:, 0]), rows[chosen]
+    raw, explaining, reduction = units_of_maps(raw[rows], samples), explained.explaining, stage.protocol.reduction
+    return Batch(
         samples,
-        reduced,
+        samples.units.reduce(raw, reduction),
         raw,
         explaining.entry,
         explaining.options,
         explaining,
-        explained.owns[number],
+        own,
         explained.memo,
-        cost,
-        stage.protocol.reduction,
+        explained.costs[number].take(rows),
+        reduction,
     )
-    return among_all_samples(score_batch(job.metric.entry, job.metric.options, batch), valid)
 
 
 def _failure(error: BaseException) -> Failure:

@@ -8,7 +8,7 @@ the batch.
 
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.adapted_model import FRAME, PLACES
+from harness.engine.present_units import groups_of_units, spread, take_out, whole_samples
 from harness.errors import NotApplicable, UserError
 from harness.guards import isolated_randomness
 from harness.options import wants
+from harness.predictor import Carried
 from harness.randomness import batch_seed
 from harness.registry import Explainer
 from harness.samples import Samples
@@ -43,7 +46,11 @@ class Explaining:
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
             with _with_gradients(self.model):
-                self.prepared = self.entry.prepare(self.model, samples.joint(), **self.entry.keywords(self.options))
+                self.prepared = self.entry.prepare(self.model, samples.joint(), **self.keywords(samples))
+
+    def keywords(self, samples: Samples) -> dict[str, Any]:
+        """The options as arguments of the function; a score that the model's task does not have follows the task."""
+        return self.entry.keywords(samples.task.with_score(self.entry.options, self.options))
 
     def afresh(self, samples: Samples, batch_size: int | None = None) -> "Explaining":
         """The same explainer, prepared again for these samples and for the model in their predictor."""
@@ -59,17 +66,56 @@ class Explaining:
         return torch.cat([self.explain(samples.take(rows)) for rows in batches])
 
     def explain(self, samples: Samples) -> Tensor:
-        """Raw attributions of one batch, in a single call of the explainer."""
+        """Raw attributions of one batch; 0 at positions that are no units.
+
+        It is one call of the explainer, or one for each pattern of units, or for each sample if samples carry different
+        inputs: an explainer passes rows in any number and order, and it must be known whose rows they are.
+        """
         samples = samples.joint()  # an explainer does not know whether channels are scored jointly
+        if self._by_position:
+            if FRAME in samples.carried:
+                return take_out(self.explain(whole_samples(samples)), samples.carried[PLACES])
+            if samples.present is not None:
+                raw = self.explain(replace(samples, present=None))
+                return raw * samples.present.view(*samples.present.shape, *[1] * (raw.dim() - 2))
+        if samples.present is not None:
+            return self._explain_groups(samples)
+        if len(samples) > 1 and not _alike(samples.carried):
+            one_by_one = torch.arange(len(samples), device=samples.inputs.device).split(1)
+            return torch.cat([self._call(samples.take(row)) for row in one_by_one])
+        return self._call(samples)
+
+    @property
+    def _by_position(self) -> bool:
+        """Whether the explainer needs all positions of a text: it reads the model's layers, or stored maps."""
+        return self.entry.access == "activations" or self.entry.stored
+
+    def _explain_groups(self, samples: Samples) -> Tensor:
+        """Raw attributions (N, T, ...) of samples that are explained in groups of equal patterns of units."""
+        parts = []
+        for rows, units_only in groups_of_units(samples):
+            raw = self.explain(units_only)
+            parts.append((rows, spread(raw, units_only.carried[PLACES], samples.inputs.shape[1])))
+        order = torch.cat([rows for rows, _ in parts]).argsort()
+        return torch.cat([raw for _, raw in parts])[order]
+
+    def _call(self, samples: Samples) -> Tensor:
+        """Raw attributions of samples in a single call of the explainer."""
         function, handed_in = self.entry.function, {}
         for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
             if wants(function, name):
                 handed_in[name] = value
-        with _generators_of(samples), _with_gradients(self.model):
+        with _generators_of(samples), _with_gradients(self.model), self._serving(samples):
             # The explainer gets copies, so that it may change them.
             own = samples.inputs.clone(), samples.targets.clone()
-            answer = function(self.model, *own, **handed_in, **self.entry.keywords(self.options))
+            answer = function(self.model, *own, **handed_in, **self.keywords(samples))
         return self._checked(answer, samples)
+
+    def _serving(self, samples: Samples) -> AbstractContextManager[None]:
+        """Inside, all rows that pass through the model go with the carried inputs of these samples, which are equal."""
+        if not samples.carried:
+            return nullcontext()
+        return self.model.serving({name: values[:1] for name, values in samples.carried.items()})
 
     def _checked(self, answer: Any, samples: Samples) -> Tensor:
         if isinstance(answer, np.ndarray):
@@ -86,6 +132,11 @@ class Explaining:
                 f"explainer {self.entry.name} returned {len(answer)} attributions for {len(samples)} samples"
             )
         return samples.units.check(answer)
+
+
+def _alike(carried: Carried) -> bool:
+    """Whether all samples carry the same."""
+    return all(bool((values == values[:1]).all()) for values in carried.values())
 
 
 @contextmanager

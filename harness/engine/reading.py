@@ -12,16 +12,16 @@ from harness.checks import (
     check_groups,
     check_ids,
     check_inputs,
-    check_labels,
     check_like_inputs,
     check_masks,
+    check_present,
     check_segments,
-    check_targets,
     check_train_labels,
     check_truth,
     check_unit_names,
     check_value_range,
 )
+from harness.engine.targets import read_answers
 from harness.errors import NotApplicable, UserError, one_line
 from harness.sources import Data, LoadedModel
 from harness.units import Units
@@ -69,15 +69,16 @@ def check_data(data: Data, first: Tensor, units: Units) -> Data:
     return replace(
         data,
         ids=check_ids(data.ids, count),
-        targets=None if data.targets is None else check_targets(data.targets, count),
+        targets=read_answers(data.targets, count, "targets"),
         value_range=check_value_range(data.value_range),
         modality=units.modality,
-        labels=check_labels(data.labels, count),
+        labels=read_answers(data.labels, count, "labels"),
         train=train,
         train_labels=check_train_labels(data.train_labels, train),
         masks=check_part(data.masks, check_masks, count, units, joint),
         truth=check_part(data.truth, check_truth, count, units, joint),
         segments=check_part(data.segments, check_segments, count, units, joint),
+        present=check_part(data.present, check_present, count, joint, joint),
         unit_names=check_unit_names(data.unit_names, joint),
         fillers=check_fillers(data.fillers, first),
         groups=check_groups(data.groups, count),

@@ -15,7 +15,7 @@ from harness.registry import Metric
 def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scores:
     """The metric's scores of a batch: one value per sample; values and curves are float64 on the CPU."""
     picked_not_finite.set(False)
-    answer = entry.function(batch, **entry.keywords(options))
+    answer = entry.function(batch, **entry.keywords(batch.samples.task.with_score(entry.options, options)))
     scores = answer if isinstance(answer, Scores) else Scores(answer)
     values = torch.as_tensor(scores.values)
     if values.shape != (len(batch),):
@@ -36,6 +36,14 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
     return Scores(_as_float64(values), curves, tied, reason)
 
 
+def score_groups(entry: Metric, options: Mapping[str, Any], batches: list[tuple[Tensor, Batch]], count: int) -> Scores:
+    """The scores of ``count`` samples that come in groups: rows (n,) and their batch. NaN for rows in no group."""
+    parts = [(rows.cpu(), score_batch(entry, options, batch)) for rows, batch in batches]
+    joined = join_scores([scores for _, scores in parts])
+    rows = torch.cat([rows for rows, _ in parts])
+    return joined if torch.equal(rows, torch.arange(count)) else _placed(joined, rows, count)
+
+
 def join_scores(parts: list[Scores]) -> Scores:
     """The scores of several batches as one; if only some have curves or ties, those of the others are NaN."""
     counts = [len(part.values) for part in parts]
@@ -47,16 +55,14 @@ def join_scores(parts: list[Scores]) -> Scores:
     )
 
 
-def among_all_samples(scores: Scores, valid: Tensor) -> Scores:
-    """The scores of the valid samples at their places among all samples; NaN elsewhere. ``valid`` is (N,) bool."""
-    if valid.all():
-        return scores
+def _placed(scores: Scores, where: Tensor, count: int) -> Scores:
+    """Scores at the rows ``where`` (n,) of ``count`` samples; NaN elsewhere."""
 
     def place(values: Tensor | None) -> Tensor | None:
         if values is None:
             return None
-        full = torch.full((len(valid), *values.shape[1:]), float("nan"), dtype=values.dtype)
-        full[valid] = values
+        full = torch.full((count, *values.shape[1:]), float("nan"), dtype=values.dtype)
+        full[where] = values
         return full
 
     return Scores(place(scores.values), place(scores.curves), place(scores.tied), scores.reason)

@@ -1,7 +1,7 @@
 """Prepares model and data for a block: puts the model on the device, fixes the targets, cuts samples into chunks."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,24 +12,27 @@ from harness.checks import (
     check_inputs,
     check_masks,
     check_model,
+    check_present,
     check_segments,
-    check_targets,
     check_truth,
-    class_count,
 )
 from harness.engine.allocator import give_back_freed_memory
-from harness.engine.clean_outputs import clean_outputs, first_outputs
+from harness.engine.clean_outputs import clean_outputs
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
+from harness.engine.model_for_task import canonical_model
 from harness.engine.output_cache import OutputCache
+from harness.engine.present_units import groups_of_units
 from harness.engine.protocol import DTYPES, Protocol
 from harness.engine.reading import check_data, check_part, read_inputs
-from harness.engine.targets import chosen_targets
+from harness.engine.several_inputs import split_inputs
+from harness.engine.targets import check_answers, chosen_targets, labels_of_targets, sort_answers
 from harness.errors import UserError
 from harness.identity import weights_of
-from harness.predictor import Predictor, default_chunk
+from harness.predictor import Carried, Predictor, default_chunk
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
+from harness.task import Task
 from harness.units import Units
 
 CHUNK_BYTES = 16 * 2**20  # size of the inputs that are scored together
@@ -42,10 +45,10 @@ class Stage:
 
     count         number of samples
     chunk_size    number of samples that are scored together
+    columns       number of canonical outputs: classes, labels or numbers
     named         whether the data names its samples; if not, their ids are numbers
-    class_count   number of classes in the model's outputs; 1 for a single output
     targets       (N,) int64 on the CPU, the explained class of each sample
-    memos         results for each chunk; all use one memory budget, ``shelf``
+    memos         results for each chunk and pattern of units; all use one memory budget, ``shelf``
     cache         preprocessed inputs, masks and word numbers of each chunk
     memo          results for all chunks together
     output_cache  disk cache of model outputs, or None
@@ -59,10 +62,10 @@ class Stage:
     units: Units
     count: int
     chunk_size: int
-    class_count: int
+    columns: int
     named: bool
     targets: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
-    memos: dict[int, Memo] = field(default_factory=dict)
+    memos: dict[Hashable, Memo] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
     cache: Memo = field(default_factory=lambda: Memo(Shelf(CACHE_BYTES)))
     memo: Memo = field(default_factory=lambda: Memo(Shelf()))
@@ -81,7 +84,10 @@ class Stage:
     @cached_property
     def outputs(self) -> Tensor:
         """The model's outputs (N, classes) for the clean inputs, float32 on the CPU; UserError if one is not finite."""
-        return torch.cat([clean_outputs(self.predictor, self._inputs(*place)) for place in self._places()])
+        parts = [
+            clean_outputs(self.predictor, self._inputs(*place), self._carried(place[1])) for place in self._places()
+        ]
+        return torch.cat(parts)
 
     def compute_outputs(self) -> Tensor:
         """Compute ``outputs`` now rather than when they are first asked for, and return them."""
@@ -89,14 +95,34 @@ class Stage:
 
     @property
     def predictions(self) -> Tensor:
-        """The predicted class of each sample (N,); 0 for a single output."""
+        """The predicted class of each sample (N,), or its most likely label; 0 for a single output."""
         single = self.outputs.shape[1] == 1
         return torch.zeros(self.count, dtype=torch.long) if single else self.outputs.argmax(1)
 
     @property
+    def confidences(self) -> Tensor | None:
+        """The probability (N,) of each predicted class; None where the model's outputs have none."""
+        probabilities = self.task.probabilities(self.outputs)
+        return None if probabilities is None else probabilities.amax(1)
+
+    @property
+    def task(self) -> Task:
+        """The task of the model."""
+        return self.predictor.task
+
+    @cached_property
     def labels(self) -> Tensor | None:
-        """The labels of the data; if it has none, its targets."""
-        return self.data.targets if self.data.labels is None else self.data.labels
+        """The label (N,) of each sample: a class, or a number for the explained output; None without labels.
+
+        The targets of a classifier without labels count as its labels.
+        """
+        given = self.data.labels
+        if given is None:
+            return self.data.targets if self.task.exclusive else None
+        return labels_of_targets(given[: self.count].cpu(), self.targets, self.task)
+
+    def _carried(self, where: slice) -> Carried:
+        return {name: values[where].to(self.device) for name, values in self.data.carried.items()}
 
     def _places(self) -> Iterator[tuple[int, slice]]:
         for number, start in enumerate(range(0, self.count, self.chunk_size)):
@@ -122,9 +148,10 @@ class Stage:
         data, wording = self.data, self.model.wording
         part = lambda values: None if values is None else values[where].to(self.device)
         part_of = lambda name, check: self._checked_part(getattr(data, name), where, check)
-        segments = self._words(number, where) if wording else part_of("segments", check_segments)
+        segments = self._of_texts("words", number, where) if wording else part_of("segments", check_segments)
         preprocessed = isinstance(data.masks, PreprocessedMasks)
         masks = self._masks(number, where) if preprocessed else part_of("masks", check_masks)
+        present = self._of_texts("present", number, where) if wording else part_of("present", check_present)
         return Samples(
             self._inputs(number, where),
             part(self.targets),
@@ -145,6 +172,8 @@ class Stage:
             memo=self.memos.setdefault(number, Memo(self.shelf)),
             block=self.memo,
             output_cache=self.output_cache,
+            present=present,
+            carried=self._carried(where),
         )
 
     def _checked_part(self, values: Any, where: slice, check: Callable[..., Tensor]) -> Tensor | None:
@@ -159,13 +188,22 @@ class Stage:
         """The units with their channels together, also where the protocol makes every number a unit."""
         return Units.of(self.inputs(slice(0, 1)), self.units.modality, columns=self.data.columns)
 
-    def _words(self, number: int, where: slice) -> Tensor:
-        """The number of the word of each token, for the texts of a chunk; computed once."""
-        key = ("words", number)
+    def _of_texts(self, what: str, number: int, where: slice) -> Tensor:
+        """A fact of each token, a field of ``Wording``, for the texts of a chunk; computed once."""
+        key = (what, number)
         if key not in self.cache:
-            texts = [self.data.inputs[index] for index in range(where.start, where.stop)]
-            self.cache[key] = torch.stack([self.model.wording.words(text) for text in texts])
+            texts, read = (
+                [self.data.inputs[i] for i in range(where.start, where.stop)],
+                getattr(self.model.wording, what),
+            )
+            self.cache[key] = torch.stack([read(text) for text in texts])
         return self.cache[key].to(self.device)
+
+    def groups(self, number: int, samples: Samples) -> list[tuple[Tensor, Samples]]:
+        """The samples of a chunk as rows (n,) and samples of their units alone, for each pattern of units."""
+        memo = lambda pattern: self.memos.setdefault((number, pattern), Memo(self.shelf))
+        block = lambda pattern: self.memos.setdefault(pattern, Memo(self.shelf))
+        return groups_of_units(samples, lambda pattern: (memo(pattern), block(pattern)))
 
     def _masks(self, number: int, where: slice) -> Tensor:
         """The preprocessed masks of a chunk's images; computed once."""
@@ -205,22 +243,32 @@ def set_stage(
             f"the data's truth is of {data.function!r}, the model is {model.function!r}; give both the same options, "
             "or take data without its truth (dataset.truth=false, where it has this option)"
         )
+    module = _on_device(check_model(model.module), device)
+    data, call = split_inputs(data, module)
     if isinstance(data.inputs, Tensor) and model.preprocess is None:
         check_inputs(data.inputs)
-    module = _on_device(check_model(model.module), device)
     first = read_inputs(model, data, slice(0, 1))
     units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
     named = data.ids is not None
-    data = check_data(with_preprocessed_masks(data, model.preprocess), first, units)
+    data = sort_answers(check_data(with_preprocessed_masks(data, model.preprocess), first, units))
     count = min(len(data), protocol.samples or len(data))
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
-    predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
-    classes = class_count(first_outputs(predictor, first.to(device)))
-    stage = Stage(model, data, protocol, device, predictor, units, count, size, classes, named)
-    if stage.labels is not None and classes > 1:
-        check_targets(stage.labels[:count], count, classes, what="labels")
-    stage.targets = chosen_targets(protocol.target, count, classes, data, lambda: stage.predictions)
+    read = lambda number: first if number == 1 else read_inputs(model, data, slice(0, number))
+    canonical = canonical_model(replace(model, module=module), data, call, read, device)
+    task, columns = canonical.task, canonical.columns
+    data = check_answers(data, task, columns, one_output=_constant(protocol.target, data.targets))
+    predictor = Predictor(
+        canonical.module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype], task=task
+    )
+    model = replace(model, module=canonical.module)
+    stage = Stage(model, data, protocol, device, predictor, units, count, size, columns, named)
+    stage.targets = chosen_targets(protocol.target, count, columns, data, task, lambda: stage.predictions)
     return stage
+
+
+def _constant(choice: str | int, targets: Tensor | None) -> bool:
+    """Whether the same output is explained for all samples."""
+    return isinstance(choice, int) or (choice == "given" and targets is not None and len(targets.unique()) == 1)
 
 
 def _on_device(module: nn.Module, device: torch.device) -> nn.Module:

@@ -1,34 +1,125 @@
-"""Which output of the model is explained for each sample."""
+"""Which output of the model is explained for each sample, and what the samples' labels are."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from harness.checks import check_targets
 from harness.errors import UserError
 from harness.sources import Data
+from harness.task import Task
+
+
+def read_answers(values: Any, count: int, what: str) -> Tensor | None:
+    """Targets or labels as a tensor (N,) or (N, K) of whole or float numbers; a single whole number counts for all.
+
+    Tensors, NumPy arrays and lists are taken; truth values become 0 and 1; an axis of one entry, (N, 1), is dropped.
+    UserError for anything else.
+    """
+    if values is None:
+        return None
+    if isinstance(values, int | np.integer) and not isinstance(values, bool):
+        return torch.full((count,), int(values))
+    try:
+        answers = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{what} are {type(values).__name__}, expected class indices or numbers ({count},)") from None
+    answers = answers.squeeze(1) if answers.dim() == 2 and answers.shape[1] == 1 else answers
+    if answers.dim() not in (1, 2) or len(answers) != count or answers.is_complex():
+        came = f"{answers.dtype} {tuple(answers.shape)}"
+        raise UserError(f"{what} are {came}, expected class indices or numbers ({count},), or ({count}, outputs)")
+    if answers.is_floating_point() and not answers.isfinite().all():
+        raise UserError(f"{what} hold NaN or infinite values, expected finite numbers")
+    return answers if answers.is_floating_point() else answers.long()
+
+
+def sort_answers(data: Data) -> Data:
+    """The data with numbers or rows of labels that were given as targets as what they are, its labels.
+
+    A target is one output per sample. Float numbers, and one value for every output (N, K), are labels.
+    """
+    targets = data.targets
+    if targets is None or (targets.dim() == 1 and not targets.is_floating_point()):
+        return data
+    if data.labels is not None:
+        came = f"{targets.dtype} {tuple(targets.shape)}"
+        raise UserError(
+            f"targets are {came} beside labels, expected for each sample the output to explain ({len(data)},)"
+        )
+    return replace(data, targets=None, labels=targets)
+
+
+def check_answers(data: Data, task: Task, width: int, one_output: bool) -> Data:
+    """The data with labels and targets in the form that the task has; UserError where they do not fit.
+
+    ``width`` is the number of canonical outputs. ``one_output`` says whether the same output is explained for all
+    samples, so that one number per sample is the label of that output.
+    """
+    count, labels = len(data), data.labels
+    if labels is None:
+        return data
+    if task.exclusive:
+        if labels.is_floating_point() and bool((labels == labels.round()).all()):
+            labels = labels.long()
+        return replace(data, labels=check_targets(labels, count, width, what="labels"))
+    if task.name.startswith("labels") and (labels.shape != (count, width) or labels.is_floating_point()):
+        came = f"{labels.dtype} {tuple(labels.shape)}"
+        raise UserError(f"labels are {came}, expected 0 or 1 for each sample and output ({count}, {width})")
+    if not task.classed:
+        if labels.dim() == 1 and width > 1 and not one_output:
+            raise UserError(
+                f"labels are one number per sample, but the model has {width} outputs: give ({count}, {width}), or "
+                "explain the output that they are about in all samples (targets=0, protocol.target=0)"
+            )
+        if labels.dim() == 2 and labels.shape[1] != width:
+            raise UserError(f"labels are {tuple(labels.shape)}, expected ({count}, {width}): one for each output")
+        return replace(data, labels=labels if labels.is_floating_point() else labels.float())
+    return data
+
+
+def labels_of_targets(labels: Tensor | None, targets: Tensor, task: Task) -> Tensor | None:
+    """The labels (N,) as metrics use them: the class index, or the number for the explained output; else None."""
+    if labels is None or (task.classed and not task.exclusive):
+        return None
+    return labels.gather(1, targets[:, None])[:, 0] if labels.dim() == 2 else labels
 
 
 def chosen_targets(
-    choice: str | int, count: int, classes: int, data: Data, predictions: Callable[[], Tensor]
+    choice: str | int, count: int, width: int, data: Data, task: Task, predictions: Callable[[], Tensor]
 ) -> Tensor:
-    """The explained class (N,) int64 of the first ``count`` samples, on the CPU, as ``protocol.target`` says.
+    """The explained output (N,) int64 of the first ``count`` samples, on the CPU, as ``protocol.target`` says.
 
     ``predicted`` the model's class; ``label`` the data's labels, or its targets if it has no labels; ``given`` the
-    data's targets; a number that class for all. A model with a single output (``classes`` is 1) has nothing else to
+    data's targets; a number that output for all. A model with one canonical output (``width`` is 1) has nothing else to
     explain. ``predictions`` computes the model's classes. UserError where the data lacks what is asked for, or holds a
     class that the model does not have.
     """
-    if choice == "given":
-        if data.targets is None:
-            raise UserError("protocol.target is given, but the data gives no targets; use target=predicted or label")
-        return check_targets(data.targets, len(data), classes)[:count].cpu()
-    if choice == "predicted" or (choice == "label" and classes == 1):
+    if isinstance(choice, int):
+        return check_targets(torch.full((count,), choice), count, width, what="protocol.target")
+    if choice == "given" and data.targets is not None:
+        return check_targets(data.targets, len(data), width)[:count].cpu()
+    if width == 1:
+        return torch.zeros(count, dtype=torch.long)
+    if not task.classed:
+        raise UserError(
+            f"the model has {width} outputs that are numbers; say which is explained: targets=0 (protocol.target=0)"
+        )
+    if choice == "predicted":
         return predictions()
+    labels = data.targets if data.labels is None else data.labels
+    if choice == "label" and labels is not None and labels.dim() == 1:
+        return check_targets(labels[:count], count, width, what="labels").cpu()
+    if labels is not None and labels.dim() == 2:
+        raise UserError(
+            f"each sample has {labels.shape[1]} labels; give the one to explain for each, targets ({len(data)},) "
+            "(protocol.target=predicted for the label of the highest output)"
+        )
     if choice == "label":
-        labels = data.targets if data.labels is None else data.labels
-        if labels is None:
-            raise UserError("protocol.target is label, but the data has no labels; use target=predicted")
-        return check_targets(labels[:count], count, classes, what="labels").cpu()
-    return check_targets(torch.full((count,), choice), count, classes, what="protocol.target")
+        raise UserError("protocol.target is label, but the data has no labels; use target=predicted")
+    if labels is not None and task.exclusive:
+        return check_targets(labels[:count], count, width, what="labels").cpu()
+    raise UserError("no targets: give the outputs to explain, for example targets=model(inputs).argmax(1)")

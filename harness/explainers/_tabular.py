@@ -16,6 +16,7 @@ from harness.errors import NotApplicable, UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.randomness import bits, permutations, stream
 from harness.samples import Samples
+from harness.task import CLASSES, Task
 
 # The capabilities that all global methods of tables declare.
 GLOBAL = {"scope": "global", "access": "forward", "modalities": ("table",), "cost": "once: T F"}
@@ -48,6 +49,7 @@ class Table:
     names    (C,) of the columns; their numbers where the data has no names
     columns  (D,) int64, the column each number belongs to; C = D where each is a column of its own
     seed     of all random draws
+    task     of the model
     """
 
     inputs: Tensor
@@ -56,6 +58,7 @@ class Table:
     names: tuple[str, ...]
     columns: np.ndarray
     seed: int
+    task: Task = CLASSES
 
     @property
     def number_names(self) -> tuple[str, ...]:
@@ -142,7 +145,18 @@ def training_table(context: Samples, rows: int) -> Table:
             raise UserError(f"{what} hold NaN or infinite values, expected finite numbers")
     labels = None if context.train_labels is None else context.train_labels.to(chosen.device)[chosen]
     columns = np.array(context.units.columns if context.units.grouped else range(inputs.shape[1]))
-    return Table(inputs, outputs.view(len(inputs), -1), labels, _names(context), columns, context.seed)
+    outputs = _explained_outputs(context, outputs.view(len(inputs), -1))
+    return Table(inputs, outputs, labels, _names(context), columns, context.seed, context.task)
+
+
+def _explained_outputs(context: Samples, outputs: Tensor) -> Tensor:
+    """The outputs (R, K) that a global explanation is about: all classes, or the one number that is explained."""
+    if context.task.classed or outputs.shape[1] == 1:
+        return outputs
+    explained = context.targets.unique()
+    if len(explained) > 1:
+        raise NotApplicable("describes one output for all samples, but these samples' targets are different outputs")
+    return outputs[:, explained]
 
 
 def _names(context: Samples) -> tuple[str, ...]:

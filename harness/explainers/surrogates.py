@@ -24,7 +24,7 @@ from harness.explainers._tabular import (
     training_table,
 )
 from harness.explainers._trees import in_words, leaves
-from harness.predictor import pick, track
+from harness.predictor import pick
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -127,7 +127,7 @@ def tree_surrogate(
 def _scores_of_classes(table: Table, score: str) -> np.ndarray:
     """The score of each class for each row, (R, K) float64."""
     everyone = torch.arange(table.outputs.shape[1], device=table.outputs.device)
-    tracked = [track(table.outputs, each.expand(len(table.outputs))) for each in everyone]
+    tracked = [table.task.track(table.outputs, each.expand(len(table.outputs))) for each in everyone]
     return torch.stack([pick(each, score) for each in tracked], 1).double().cpu().numpy()
 
 
@@ -141,8 +141,9 @@ def tree_responses(table: Table, fit: str) -> np.ndarray:
     outputs = table.outputs.double().cpu()
     if table.single:
         return outputs.numpy()
+    probabilities = table.task.probabilities(outputs)
     classes = nn.functional.one_hot(outputs.argmax(1), outputs.shape[1]).double()
-    return (outputs.softmax(1) if fit == "probability" else classes).numpy()
+    return (probabilities if fit == "probability" else classes).numpy()
 
 
 def _fidelity(table: Table, answers: np.ndarray, right: np.ndarray) -> dict[str, float]:

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.engine.sample_words import describe_samples
 from harness.engine.stage import Stage
 from harness.jobs.plan import Plan
 from harness.results.disk import whole_file
@@ -27,7 +27,7 @@ def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path])
             "dataset": plan.dataset.label,
             "protocol": vars(plan.protocol),
             "modality": stage.units.modality,
-            "samples": _samples(stage, count),
+            "samples": describe_samples(stage, count),
             "inputs": _write_inputs(path.with_name(f"{plan.name}-inputs.npy"), stage, count),
             "tokens": _token_texts(stage, count),
             "unit_names": None if names is None else [*names],
@@ -41,24 +41,6 @@ def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path])
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
-
-
-def _samples(stage: Stage, count: int) -> list[dict[str, Any]]:
-    """Id, label, prediction, target and confidence of each sample; the prediction of a single output is its value."""
-    names = stage.model.classes or stage.data.classes
-    name = lambda index: names[index] if names else f"class {index}"
-    single, labels = stage.outputs.shape[1] == 1, stage.labels
-    confidence = None if single else stage.outputs.softmax(1).amax(1)
-    return [
-        {
-            "id": str(stage.data.ids[i]),
-            "label": None if labels is None else labels[i].item() if single else name(int(labels[i])),
-            "prediction": stage.outputs[i, 0].item() if single else name(int(stage.predictions[i])),
-            "target": None if single else name(int(stage.targets[i])),
-            "confidence": None if confidence is None else float(confidence[i]),
-        }
-        for i in range(count)
-    ]
 
 
 def _token_texts(stage: Stage, count: int) -> list[list[str]] | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.engine.block import Explained
+from harness.engine.sample_words import describe_samples
 from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 from harness.identity import canonical, digest
@@ -119,16 +120,12 @@ class Sheet:
     def _captions(self) -> list[Any]:
         from harness.results.sheet import Caption
 
-        stage, names = self.stage, self.stage.model.classes or self.stage.data.classes
-        if stage.outputs.shape[1] == 1:  # one output: there are no classes to name
-            return [Caption(name) for name in stage.data.ids[: self.count]]
-        name = lambda index: names[index] if names else f"class {index}"
-        labels = (
-            [""] * self.count if stage.labels is None else [name(int(label)) for label in stage.labels[: self.count]]
-        )
-        predicted, confidence = [name(int(p)) for p in stage.predictions], stage.outputs.softmax(1).amax(1).tolist()
-        columns = zip(stage.data.ids, labels, predicted, confidence, strict=False)
-        return [Caption(*column) for column in list(columns)[: self.count]]
+        if self.stage.columns == 1 or not self.stage.task.classed:  # there are no classes to name
+            return [Caption(name) for name in self.stage.data.ids[: self.count]]
+        return [
+            Caption(each["id"], each["label"] or "", each["prediction"], each["confidence"])
+            for each in describe_samples(self.stage, self.count)
+        ]
 
 
 def _reduced(stage: Stage, raw: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from harness.batch import Scores
 from harness.engine.block import Explained
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
-from harness.errors import UserError, one_line
+from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, commit, digest
 from harness.jobs.environment import device_name, machine_facts
 from harness.jobs.plan import Plan
@@ -97,8 +97,9 @@ class RowRecorder:
             "explainer": job.explainer.label,
             "metric": job.metric.label,
             "kind": entry.kind,
-            "unit": entry.unit_of(job.metric.options),
+            "unit": entry.unit_of(measured_options(self.stage, job)),
             "better": entry.direction(job.metric.options),
+            "task": None if self.stage is None else self.stage.task.name,
             "seed": plan.protocol.seed,
             "config": json.loads(canonical(plan.identity(job.explainer, job.metric))),
         }
@@ -161,7 +162,7 @@ class FrameRecorder:
         return frame
 
     def _add(self, job: Job, frame: pd.DataFrame, status: str, error: str, flags: str) -> None:
-        entry, options = job.metric.entry, job.metric.options
+        entry, options = job.metric.entry, measured_options(self.stage, job)
         about = {
             "explainer": job.explainer.label,
             "metric": job.metric.label,
@@ -170,6 +171,15 @@ class FrameRecorder:
             "better": entry.direction(options),
         }
         self.frames.append(pd.DataFrame({**about, **frame, "status": status, "error": error, "flags": flags}))
+
+
+def measured_options(stage: Stage | None, job: Job) -> Mapping[str, Any]:
+    """The options that a metric is measured with: its score follows the model's task where its own does not exist."""
+    entry, options = job.metric.entry, job.metric.options
+    try:
+        return options if stage is None else stage.task.with_score(entry.options, options)
+    except NotApplicable:  # there are no scores, and the row says why
+        return options
 
 
 def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
@@ -196,13 +206,13 @@ def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
 
 def _predicted_classes(stage: Stage) -> list[int | None]:
     """The predicted class of each sample; None if the model has a single output and so no classes."""
-    return stage.predictions.tolist() if stage.outputs.shape[1] > 1 else [None] * stage.count
+    return stage.predictions.tolist() if stage.task.classed and stage.columns > 1 else [None] * stage.count
 
 
 def _label_classes(stage: Stage) -> list[int | None]:
     """The class index that labels each sample; None without labels, or if the model or the labels have no classes."""
     labels = stage.labels
-    unclassed = labels is None or labels.is_floating_point() or stage.outputs.shape[1] == 1
+    unclassed = labels is None or labels.is_floating_point() or not stage.task.classed or stage.columns == 1
     return [None] * stage.count if unclassed else labels[: stage.count].tolist()
 
 

@@ -59,12 +59,18 @@ def words_of(text: str, length: int) -> Tensor:
     return torch.arange(length).clamp(max=len(tokens_of(text, length)))
 
 
+def present_words(text: str, length: int) -> Tensor:
+    """Which of the positions (length,) hold a token of the text rather than padding."""
+    return torch.arange(length) < len(tokens_of(text, length))
+
+
 def word_vector_model(module: torch.nn.Module, length: int, classes: tuple[str, ...]) -> LoadedModel:
     """A network from word vectors (N, length, 100) to logits, as a model of texts."""
     vectors, known = published_weights()["embedding.weight"], vocabulary()
     wording = Wording(
         tokens=partial(tokens_of, length=length),
         words=partial(words_of, length=length),
+        present=partial(present_words, length=length),
         fillers={"pad": vectors[known[PADDING]], "mask": vectors[known[UNKNOWN]]},
     )
     return LoadedModel(module, lambda text: vectors[word_numbers(text, length)], classes=classes, wording=wording)

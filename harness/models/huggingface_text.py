@@ -65,6 +65,10 @@ class EmbeddingReader:
         rows = zip(encoded.tokens(), encoded["offset_mapping"], encoded["attention_mask"], strict=True)
         return [text[start:end].strip() or name for name, (start, end), present in rows if present]
 
+    def present(self, text: Any) -> Tensor:
+        """Which of the T positions hold a token of the text (T,), rather than a special token or padding."""
+        return torch.tensor([number is not None for number in self.encoded(text).word_ids()])
+
     def words(self, text: Any) -> Tensor:
         """The number (T,) of each token's word; special tokens and padding are one last word."""
         numbers = self.encoded(text).word_ids()
@@ -84,7 +88,7 @@ def text_classifier(
     fillers = {name: reader.of([number])[0] for name, number in marks.items() if number is not None}
     module = ready(TextLogits(model, fillers["pad"].clone()))
     _check_outputs(module, reader, source)
-    return LoadedModel(module, reader, None, classes, Wording(reader.tokens, reader.words, fillers))
+    return LoadedModel(module, reader, None, classes, Wording(reader.tokens, reader.words, reader.present, fillers))
 
 
 def _check_tokenizer(tokenizer: Any, source: str) -> None:

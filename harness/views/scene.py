@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from harness.engine.sample_words import class_names
 from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 
@@ -43,10 +44,8 @@ class Scene:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the outputs: classes, or output 0, output 1, ..."""
-        names = self.stage.model.classes or self.stage.data.classes
-        width = self.stage.outputs.shape[1]
-        return tuple(names) if names and len(names) == width else tuple(f"output {i}" for i in range(width))
+        """Names of the outputs: classes, or class 0, class 1, ..."""
+        return tuple(class_names(self.stage))
 
     @property
     def value_range(self) -> tuple[Any, Any]:
@@ -56,7 +55,7 @@ class Scene:
 
     def captions(self, count: int) -> list[str]:
         """A caption for each of the first samples: its name, and the predicted class where there are several."""
-        names, several = self.class_names, self.stage.outputs.shape[1] > 1
+        names, several = self.class_names, self.stage.task.classed and self.stage.columns > 1
         classes = [f" → {names[p]}" if several else "" for p in self.stage.predictions[:count].tolist()]
         return [f"{name}{predicted}" for name, predicted in zip(self.stage.data.ids[:count], classes, strict=True)]
 

@@ -19,12 +19,12 @@ FOLDERS = {
 # From the ground up. A module may import from its own floor and from those below. ``results`` stands beside the engine:
 # it imports only the floors below it, and the floors above may import it.
 FLOORS = (
-    ("ground", "harness.errors harness.messages harness.randomness harness.units harness.ordering harness.guards"),
+    ("ground", "harness.errors harness.messages harness.randomness harness.units harness.ordering harness.guards harness.task"),
     ("removal", "harness.removal"),
     (
         "top",
-        "harness.assets harness.batch harness.checks harness.code_version harness.completeness harness.facts "
-        "harness.identity harness.options harness.predictor harness.registry harness.samples harness.sources",
+        "harness.adapted_model harness.assets harness.batch harness.checks harness.code_version harness.completeness harness.facts "
+        "harness.identity harness.model_outputs harness.options harness.predictor harness.registry harness.samples harness.sources",
     ),
     ("items", "harness.explainers harness.metrics harness.models harness.datasets"),
     ("results", "harness.results"),

@@ -11,7 +11,7 @@ CONFIG = {"model": "digits_cnn", "dataset": "digits", "explainer": ["saliency"],
 
 # module, text, text that takes its place
 HARMLESS = {
-    "a comment": ("harness.predictor", "\nSCORES = ", "\n# Another comment.\nSCORES = "),
+    "a comment": ("harness.task", "\nSCORES = ", "\n# Another comment.\nSCORES = "),
     "a docstring": ("harness.units", '"""How many units one sample has."""', '"""The number of units of a sample."""'),
     "a message": ("harness.units", "makes every number a unit; these units", "turns every number into a unit; these"),
     "an annotation": ("harness.predictor", "def _halve(self, rows: int) -> None:", "def _halve(self, rows):"),
@@ -24,7 +24,7 @@ HARMLESS = {
 MEASURED = {
     "a metric's formula": ("harness.metrics.complexity", " * ", " + "),
     "the fill of a removed unit": ("harness.removal.baselines", "torch.zeros_like(", "torch.ones_like("),
-    "the tracked score": ("harness.predictor", "logsigmoid(log_odds)", "logsigmoid(2 * log_odds)"),
+    "the tracked score": ("harness.task", "logsigmoid(log_odds)", "logsigmoid(2 * log_odds)"),
     "the units": ("harness.units", "values.abs().sum(axis)", "values.abs().mean(axis)"),
     "the draws": ("harness.randomness", "2.0**-digits", "2.0**-(digits + 1)"),
     "which class is explained": ("harness.engine.targets", "return predictions()", "return predictions() + 1"),

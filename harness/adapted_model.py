@@ -1,0 +1,116 @@
+"""A user's model as the engine calls it: explained inputs in, canonical outputs out.
+
+Some inputs are *carried*: they go to the model with their sample and are not explained, such as a mask or a second
+table. Rows are passed in any number and order, so whoever passes them says which sample each belongs to
+(``harness.samples.Samples.track``), or all of them belong to the one sample that is being explained
+(``AdaptedModel.serving``).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness.errors import NotApplicable
+from harness.model_outputs import output_tensor
+from harness.predictor import Carried
+from harness.task import CLASSES, Task
+
+# Carried tensors of inputs that are explained in part: ``FRAME`` (rows, T, D) holds the other places of each input,
+# and ``PLACES`` (rows, L) says where the explained ones (rows, L, D) are.
+FRAME, PLACES = "explained within", "explained places"
+# The name under which the explained input is passed by keyword or in a dict; None passes it as the first argument.
+FIRST = None
+
+
+class AdaptedModel(nn.Module):
+    """A module from explained inputs (rows, ...) to canonical outputs (rows, K) of a task.
+
+    model      the user's module
+    task       the task of its outputs
+    output     which of several outputs is meant (``harness.model_outputs``), or None
+    explained  the keyword of the explained input, its position among the arguments, or None for the first
+    as_dict    whether the module takes all its inputs as one dict
+    carries    whether the module has carried inputs, so that it cannot be called without them
+    length     the number of positions of an input, if samples may be explained in part (``FRAME``); else None
+
+    Its submodules have the names that they have in the user's module.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task = CLASSES,
+        output: str | int | None = None,
+        explained: str | int | None = FIRST,
+        as_dict: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model, self.task, self.output = model, task, output
+        self.explained, self.as_dict = explained, as_dict
+        self._served: Carried | None = None
+        self.carries, self.length = False, None
+        self.training = False  # of this module alone: the user's keeps its own modes
+
+    def forward(self, inputs: Tensor, carried: Carried | None = None) -> Tensor:
+        """Canonical outputs (rows, K) of explained inputs (rows, ...) with the carried tensors (rows, ...) of each."""
+        return self.task.canonical(output_tensor(self.returned(inputs, carried), self.output, len(inputs)))
+
+    def returned(self, inputs: Tensor, carried: Carried | None = None) -> Any:
+        """What the user's module itself returns for these inputs."""
+        carried = self.rows_of_served(len(inputs)) if carried is None else carried
+        if FRAME in carried:
+            places = carried[PLACES].view(*carried[PLACES].shape, *[1] * (inputs.dim() - 2))
+            inputs = carried[FRAME].scatter(1, places.expand_as(inputs), inputs)
+        elif self.length is not None and inputs.shape[1] != self.length:
+            raise NotApplicable(
+                f"it passes {inputs.shape[1]} positions to the model that belong to no sample, and this model needs all "
+                f"{self.length} positions of a sample, padding and special tokens included"
+            )
+        return self._call(inputs, {name: tensor for name, tensor in carried.items() if name not in (FRAME, PLACES)})
+
+    def _call(self, inputs: Tensor, others: Carried) -> Any:
+        if self.as_dict:
+            return self.model({self.explained: inputs, **others})
+        if isinstance(self.explained, str):
+            return self.model(**{self.explained: inputs}, **others)
+        by_place = {self.explained or 0: inputs} | {
+            name: each for name, each in others.items() if isinstance(name, int)
+        }
+        by_name = {name: each for name, each in others.items() if isinstance(name, str)}
+        return self.model(*(by_place[place] for place in sorted(by_place)), **by_name)
+
+    def rows_of_served(self, rows: int) -> Carried:
+        """The carried tensors of the sample that is being explained, once for each row; empty if nothing is carried."""
+        if self._served is None:
+            if not self.carries:
+                return {}
+            raise NotApplicable(
+                "it passes inputs to the model that belong to no sample of the data, such as training inputs, and this "
+                "model needs the carried inputs of a sample"
+            )
+        return {name: tensor.expand(rows, *tensor.shape[1:]) for name, tensor in self._served.items()}
+
+    @contextmanager
+    def serving(self, carried: Carried) -> Iterator[None]:
+        """Inside, all rows belong to one sample, whose carried tensors (1, ...) these are."""
+        before, self._served = self._served, carried
+        try:
+            yield
+        finally:
+            self._served = before
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """All modules, under the names that they have in the user's module; this one and that one are called ""."""
+        memo = set() if memo is None else memo
+        if self not in memo:
+            memo.add(self)
+            yield prefix, self
+            yield from self.model.named_modules(memo, prefix, remove_duplicate)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The module of a name in the user's module."""
+        return self.model.get_submodule(target)

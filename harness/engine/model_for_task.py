@@ -1,0 +1,53 @@
+"""Turns a user's model into the one that the engine calls: explained inputs in, canonical outputs of its task out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.adapted_model import AdaptedModel
+from harness.engine.clean_outputs import first_answer
+from harness.engine.several_inputs import Call
+from harness.engine.task_choice import chosen_task
+from harness.model_outputs import output_tensor
+from harness.sources import Data, LoadedModel
+from harness.task import Task, one_task
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A module from explained inputs to canonical outputs (N, columns), and the task that says what these are."""
+
+    module: nn.Module
+    task: Task
+    columns: int
+
+
+def canonical_model(
+    model: LoadedModel, data: Data, call: Call, inputs: Callable[[int], Tensor], device: torch.device
+) -> Canonical:
+    """The model with its task, told or certain from its outputs and the data's labels; else UserError.
+
+    ``inputs(n)`` are the first n inputs. A module that already maps one input to canonical outputs is taken as it is.
+    """
+    adapted = AdaptedModel(model.module, output=model.output, explained=call.explained, as_dict=call.as_dict)
+    adapted.carries = bool(data.carried)
+    answers: dict[int, Any] = {}
+
+    def answer(count: int) -> Any:
+        if count not in answers:
+            carried = {name: values[:count].to(device) for name, values in data.carried.items()}
+            answers[count] = first_answer(adapted, inputs(count).to(device), carried)
+        return answers[count]
+
+    outputs = lambda count: output_tensor(answer(count), model.output, count)
+    width = outputs(1).shape[1] if outputs(1).dim() == 2 else 1
+    adapted.task = chosen_task(one_task(model.task, data.task), data, width, outputs)
+    as_it_is = isinstance(answer(1), Tensor) and answer(1).dim() in (1, 2) and model.output is None
+    whole = model.wording is None and data.present is None
+    if as_it_is and whole and not data.carried and call == Call() and not adapted.task.one:
+        return Canonical(model.module, adapted.task, width)
+    adapted.length = None if whole else inputs(1).shape[1]
+    return Canonical(adapted, adapted.task, 2 if adapted.task.one else width)

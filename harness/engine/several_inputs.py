@@ -1,0 +1,118 @@
+"""Models with several inputs: which one is explained, which are carried along, and how the model is called."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UserError
+from harness.sources import Data
+
+
+@dataclass(frozen=True)
+class Call:
+    """How the explained input is passed: by keyword, as a place among the arguments (None: the first), or in a dict."""
+
+    explained: str | int | None = None
+    as_dict: bool = False
+
+
+def split_inputs(data: Data, module: nn.Module) -> tuple[Data, Call]:
+    """The data with one explained input, the others in ``carried``; and how the model takes them.
+
+    UserError where it is not certain which input is explained, or how the model is called.
+    """
+    if isinstance(data.inputs, Mapping):
+        parts = {str(name): _tensor(values, name) for name, values in data.inputs.items()}
+    elif (
+        isinstance(data.inputs, tuple) and data.inputs and all(isinstance(e, Tensor | np.ndarray) for e in data.inputs)
+    ):
+        parts = {place: _tensor(values, place) for place, values in enumerate(data.inputs)}
+        if data.explained is None and len(parts) > 1:
+            raise UserError(
+                f"inputs are a tuple of {len(parts)} tensors; say which of them is explained: "
+                "harness.Data(inputs, targets, explained=0); a sequence of samples is a list"
+            )
+    else:
+        carried = {name: _tensor(values, name) for name, values in data.carried.items()}
+        data = replace(data, inputs=_array(data.inputs), carried=_checked_carried(carried, len(data)))
+        return data, _call_with(module, data.explained, carried)
+    explained = _explained_one(parts, data.explained)
+    carried = {name: each for name, each in parts.items() if name != explained}
+    carried |= {name: _tensor(values, name) for name, values in data.carried.items()}
+    split = replace(data, inputs=parts[explained], carried=_checked_carried(carried, len(parts[explained])))
+    return split, _call_with(module, explained, carried)
+
+
+def _array(inputs: Any) -> Any:
+    """Inputs with NumPy arrays and lists of numbers as tensors, in torch's default precision; others unchanged."""
+    if isinstance(inputs, list) and inputs and isinstance(inputs[0], list | int | float):
+        try:
+            inputs = np.asarray(inputs)
+        except ValueError:
+            raise UserError(
+                "inputs are lists of different lengths, expected one length, or a list of tensors"
+            ) from None
+    if not isinstance(inputs, np.ndarray):
+        return inputs
+    if inputs.dtype.kind not in "fiub":
+        raise UserError(f"inputs are an array of {inputs.dtype}, expected numbers")
+    tensor = torch.from_numpy(np.ascontiguousarray(inputs))
+    return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
+
+
+def _tensor(values: Any, name: str | int) -> Tensor:
+    tensor = _array(values)
+    if not isinstance(tensor, Tensor):
+        raise UserError(f"input {name!r} is a {type(values).__name__}, expected a tensor or an array (N, ...)")
+    return tensor.detach()
+
+
+def _explained_one(parts: Mapping[str | int, Tensor], wanted: str | int | None) -> str | int:
+    """The input that is explained: the one that is asked for, or the only one of floats."""
+    names = ", ".join(f"{name!r} {tuple(each.shape)} {each.dtype}" for name, each in parts.items())
+    if wanted is not None:
+        if isinstance(wanted, list | tuple):
+            raise UserError(
+                f"explained is {wanted!r}, expected one of the inputs: {names}; the others are carried along, so "
+                "explain one after another"
+            )
+        if wanted not in parts:
+            raise UserError(f"explained is {wanted!r}, expected one of the inputs: {names}")
+        return wanted
+    floats = [name for name, each in parts.items() if each.is_floating_point()]
+    if len(parts) == 1 or len(floats) == 1:
+        return floats[0] if floats else next(iter(parts))
+    if not floats and "input_ids" in parts:
+        return "input_ids"
+    raise UserError(f"inputs are {names}; say which one is explained: harness.Data(inputs, targets, explained=...)")
+
+
+def _checked_carried(carried: Mapping[str | int, Tensor], count: int) -> Mapping[str | int, Tensor]:
+    for name, values in carried.items():
+        if values.dim() == 0 or len(values) != count:
+            raise UserError(
+                f"input {name!r} has shape {tuple(values.shape)}, expected one entry for each of {count} samples"
+            )
+    return carried
+
+
+def _call_with(module: nn.Module, explained: str | int | None, carried: Mapping[str | int, Tensor]) -> Call:
+    """How the module is called with these inputs; UserError where its ``forward`` does not take them."""
+    named = [name for name in [explained, *carried] if isinstance(name, str)]
+    if not named:
+        return Call(explained)
+    parameters = inspect.signature(module.forward).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in parameters) or {each.name for each in parameters} >= set(named):
+        return Call(explained)
+    positional = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    needed = [each for each in positional if each.default is each.empty]
+    if isinstance(explained, str) and len(needed) == 1:
+        return Call(explained, as_dict=True)
+    missing = [name for name in named if name not in {each.name for each in parameters}]
+    takes = ", ".join(each.name for each in parameters)
+    raise UserError(f"the model's forward({takes}) does not take {missing[0]!r}; name the inputs as its arguments are")
