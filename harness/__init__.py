@@ -15,10 +15,11 @@ from harness.api import evaluate, explain, run, score
 from harness.batch import Scores
 from harness.errors import NotApplicable
 from harness.registry import dataset, explainer, metric, model
-from harness.sources import Data
+from harness.sources import Data, LoadedModel
 
 __all__ = [
     "Data",
+    "LoadedModel",
     "NotApplicable",
     "Scores",
     "dataset",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.checks import check_finite, check_model, device_of
@@ -29,15 +29,16 @@ from harness.jobs.lease import lease
 from harness.jobs.plan import Plan
 from harness.jobs.recorders import FrameRecorder
 from harness.jobs.runner import run_plan
+from harness.models.black_box import loaded_model
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS, Entry, Metric
 from harness.samples import Samples
-from harness.sources import Data, LoadedModel
+from harness.sources import Data
 
 
 def explain(
     explainer: str | Callable[..., Tensor],
-    model: nn.Module,
+    model: Any,
     inputs: Tensor | Data,
     targets: Tensor | None = None,
     *,
@@ -66,7 +67,7 @@ def explain(
 
 def score(
     metric: str | Callable[..., Any],
-    model: nn.Module,
+    model: Any,
     inputs: Tensor | Data,
     targets: Tensor | None = None,
     attributions: Tensor | None = None,
@@ -105,7 +106,7 @@ def score(
 
 
 def evaluate(
-    model: nn.Module,
+    model: Any,
     inputs: Tensor | Data,
     targets: Tensor | None = None,
     *,
@@ -138,9 +139,10 @@ def evaluate(
     # The jobs come first: a misspelt name is reported before any work is done.
     jobs = [Job(e, m) for e in choose_several(EXPLAINERS, explainers) for m in choose_several(METRICS, metrics)]
     recorder = FrameRecorder()
-    device = device_of(check_model(model), _device_of(data))
+    loaded = loaded_model(model)
+    device = device_of(check_model(loaded.module), _device_of(data))
     with precision(settings.dtype), lease(device, "share", lambda line: None) as alone:
-        recorder.stage = stage = set_stage(LoadedModel(model), data, settings, device)
+        recorder.stage = stage = set_stage(loaded, data, settings, device)
         stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         if tuned:
             tune(stage.predictor, stage.first())
@@ -161,7 +163,7 @@ def run(config: Mapping[str, Any]) -> Path:
 
 
 def samples_of(
-    model: nn.Module,
+    model: Any,
     inputs: Tensor | Data,
     targets: Tensor | None = None,
     *,
@@ -257,10 +259,11 @@ def _device_of(data: Data) -> torch.device:
     return data.inputs.device if isinstance(data.inputs, Tensor) else torch.device("cpu")
 
 
-def _stage(model: nn.Module, data: Data, **settings: Any) -> Stage:
+def _stage(model: Any, data: Data, **settings: Any) -> Stage:
     """A stage with all samples in one chunk: they are in memory already."""
-    device = device_of(check_model(model), _device_of(data))
-    return set_stage(LoadedModel(model), data, Protocol(target="given", **settings), device, together=True)
+    loaded = loaded_model(model)
+    device = device_of(check_model(loaded.module), _device_of(data))
+    return set_stage(loaded, data, Protocol(target="given", **settings), device, together=True)
 
 
 def _all_samples(stage: Stage) -> Samples:

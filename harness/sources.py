@@ -27,6 +27,7 @@ class LoadedModel:
     task          what the outputs are (``harness.task``), or None if that follows from outputs and labels
     output        which of several outputs is explained: a key, an attribute or an index; None if there is one, or one
                   called ``logits`` or ``out``
+    embedding     the name of the layer that embeds token ids, for a model of token ids; None if there is only one
     """
 
     module: nn.Module
@@ -38,6 +39,7 @@ class LoadedModel:
     function: str | None = None
     task: str | None = None
     output: str | int | None = None
+    embedding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,10 @@ class Data:
                   a place among its arguments -> (N, ...)
     present       (N, *units) bool, False where a position is no unit of the input: padding and special tokens of texts.
                   Such positions stay as they are and have no attribution; None if all are units
+    special       for inputs of token ids, the ids of tokens that are no units, such as those of start, end and padding;
+                  None for those that the model's configuration names
+    region        for segmentation, where the logit of a class is averaged: ``prediction``, where the class is predicted
+                  (the default), ``masks``, points (N, 2) as row and column, or (N, H, W) bool
     """
 
     inputs: Any
@@ -116,6 +122,8 @@ class Data:
     explained: str | int | None = None
     carried: Mapping[str | int, Tensor] = field(default_factory=dict)
     present: PerSample | None = None
+    special: tuple[int, ...] | None = None
+    region: Any = None
 
     def __len__(self) -> int:
         if isinstance(self.inputs, Mapping):

@@ -34,6 +34,7 @@ CELL_COLUMNS = (
     "kind",
     "unit",
     "better",
+    "task",
     "value",
     "std",
     "ci_low",

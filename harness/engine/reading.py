@@ -21,7 +21,6 @@ from harness.checks import (
     check_unit_names,
     check_value_range,
 )
-from harness.engine.targets import read_answers
 from harness.errors import NotApplicable, UserError, one_line
 from harness.sources import Data, LoadedModel
 from harness.units import Units
@@ -64,15 +63,15 @@ def check_data(data: Data, first: Tensor, units: Units) -> Data:
     ``first`` is one input (1, ...) in the form that the model takes, ``units`` are those that are scored. A field that
     is read lazily from a file is checked where it is read.
     """
+    if isinstance(data.inputs, Tensor):
+        check_inputs(data.inputs)
     count, joint = len(data), Units.of(first, units.modality, columns=data.columns)
     train = check_like_inputs(data.train, first, "train")
     return replace(
         data,
         ids=check_ids(data.ids, count),
-        targets=read_answers(data.targets, count, "targets"),
         value_range=check_value_range(data.value_range),
         modality=units.modality,
-        labels=read_answers(data.labels, count, "labels"),
         train=train,
         train_labels=check_train_labels(data.train_labels, train),
         masks=check_part(data.masks, check_masks, count, units, joint),

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from harness.checks import (
-    check_inputs,
     check_masks,
     check_model,
     check_present,
@@ -21,12 +20,13 @@ from harness.engine.clean_outputs import clean_outputs
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.model_for_task import canonical_model
+from harness.engine.model_kinds import Prepared, of_its_kind
 from harness.engine.output_cache import OutputCache
 from harness.engine.present_units import groups_of_units
 from harness.engine.protocol import DTYPES, Protocol
 from harness.engine.reading import check_data, check_part, read_inputs
 from harness.engine.several_inputs import split_inputs
-from harness.engine.targets import check_answers, chosen_targets, labels_of_targets, sort_answers
+from harness.engine.targets import check_answers, chosen_targets, labels_of_targets, sort_answers, with_answers
 from harness.errors import UserError
 from harness.identity import weights_of
 from harness.predictor import Carried, Predictor, default_chunk
@@ -236,6 +236,31 @@ def set_stage(
     ``chunk`` is the number of inputs per forward pass. With ``together`` all samples are one chunk, for data that is in
     memory already.
     """
+    _check_pair(model, data)
+    model = replace(model, module=_on_device(check_model(model.module), device))
+    data, call = split_inputs(data, model.module)
+    data = with_preprocessed_masks(with_answers(data), model.preprocess)
+    count = min(len(data), protocol.samples or len(data))
+    kind = of_its_kind(Prepared(model, data, call, protocol.target), count, device)
+    model, data, target = kind.model, kind.data, kind.target
+    first = read_inputs(model, data, slice(0, 1))
+    units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
+    named = data.ids is not None
+    data = check_data(sort_answers(data), first, units)
+    size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
+    read = lambda number: first if number == 1 else read_inputs(model, data, slice(0, number))
+    canonical = canonical_model(model, data, kind.call, read, device)
+    model, task, columns = replace(model, module=canonical.module), canonical.task, canonical.columns
+    data = check_answers(data, task, columns, one_output=_constant(target, data.targets))
+    rows = chunk or default_chunk(first.to(device))
+    predictor = Predictor(model.module, chunk=rows, autocast=DTYPES[protocol.dtype], task=task)
+    stage = Stage(model, data, protocol, device, predictor, units, count, size, columns, named)
+    stage.targets = chosen_targets(target, count, columns, data, task, lambda: stage.predictions)
+    return stage
+
+
+def _check_pair(model: LoadedModel, data: Data) -> None:
+    """UserError for no samples, and for data whose truth is that of another function than the model."""
     if len(data) == 0:
         raise UserError("the data set is empty, expected at least one sample")
     if None not in (model.function, data.function) and model.function != data.function:
@@ -243,27 +268,6 @@ def set_stage(
             f"the data's truth is of {data.function!r}, the model is {model.function!r}; give both the same options, "
             "or take data without its truth (dataset.truth=false, where it has this option)"
         )
-    module = _on_device(check_model(model.module), device)
-    data, call = split_inputs(data, module)
-    if isinstance(data.inputs, Tensor) and model.preprocess is None:
-        check_inputs(data.inputs)
-    first = read_inputs(model, data, slice(0, 1))
-    units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
-    named = data.ids is not None
-    data = sort_answers(check_data(with_preprocessed_masks(data, model.preprocess), first, units))
-    count = min(len(data), protocol.samples or len(data))
-    size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
-    read = lambda number: first if number == 1 else read_inputs(model, data, slice(0, number))
-    canonical = canonical_model(replace(model, module=module), data, call, read, device)
-    task, columns = canonical.task, canonical.columns
-    data = check_answers(data, task, columns, one_output=_constant(protocol.target, data.targets))
-    predictor = Predictor(
-        canonical.module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype], task=task
-    )
-    model = replace(model, module=canonical.module)
-    stage = Stage(model, data, protocol, device, predictor, units, count, size, columns, named)
-    stage.targets = chosen_targets(protocol.target, count, columns, data, task, lambda: stage.predictions)
-    return stage
 
 
 def _constant(choice: str | int, targets: Tensor | None) -> bool:

@@ -37,6 +37,13 @@ def read_answers(values: Any, count: int, what: str) -> Tensor | None:
     return answers if answers.is_floating_point() else answers.long()
 
 
+def with_answers(data: Data) -> Data:
+    """The data with targets and labels as tensors (``read_answers``)."""
+    count = len(data)
+    targets, labels = read_answers(data.targets, count, "targets"), read_answers(data.labels, count, "labels")
+    return replace(data, targets=targets, labels=labels)
+
+
 def sort_answers(data: Data) -> Data:
     """The data with numbers or rows of labels that were given as targets as what they are, its labels.
 

@@ -22,8 +22,9 @@ from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.recorders import RowRecorder, config_text
 from harness.messages import heard_by
+from harness.models.black_box import loaded_model
 from harness.results.store import Store
-from harness.sources import Data, LoadedModel
+from harness.sources import Data
 
 
 def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
@@ -94,8 +95,7 @@ def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:
     """Load the plan's model and data onto the device."""
-    model = plan.model.make()
-    model = model if isinstance(model, LoadedModel) else LoadedModel(model)
+    model = loaded_model(plan.model.make())
     data = plan.dataset.make()
     if not isinstance(data, Data):
         raise UserError(f"dataset {plan.dataset.label} gave a {type(data).__name__}, expected harness.Data")

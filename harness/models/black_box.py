@@ -5,6 +5,7 @@ the model work on it; all others say that they are not applicable.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -64,6 +65,21 @@ class BlackBox(nn.Module):
                 f"the function {_name(self.function)} raised {one_line(error)[:300]} for an array {given.shape}"
             ) from error
         return _scores(result, len(inputs), _name(self.function)).to(inputs.device)
+
+
+def loaded_model(model: Any) -> LoadedModel:
+    """A model as the engine takes it: a ``LoadedModel``, a module, a fitted estimator, or a function on NumPy arrays."""
+    if isinstance(model, LoadedModel):
+        return model if isinstance(model.module, nn.Module) else replace(model, module=BlackBox(model.module))
+    if isinstance(model, nn.Module):
+        return LoadedModel(model)
+    if hasattr(model, "predict"):
+        return estimator_model(model)
+    if callable(model) and not isinstance(model, type):
+        return LoadedModel(BlackBox(model))
+    raise UserError(
+        f"model is a {type(model).__name__}, expected a torch.nn.Module, a fitted estimator, or a function on NumPy arrays"
+    )
 
 
 def estimator_model(estimator: Any) -> LoadedModel:

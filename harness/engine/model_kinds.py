@@ -1,0 +1,169 @@
+"""Models whose inputs or outputs are of a special kind: token ids, segmentation, detection.
+
+Each is wrapped into a module from the explained inputs and what goes along with each sample to plain outputs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.engine.reading import read_inputs
+from harness.engine.several_inputs import Call
+from harness.errors import UserError
+from harness.messages import say
+from harness.model_outputs import output_tensor
+from harness.models.detection import BoxScore, check_boxes, top_detections
+from harness.models.segmentation import (
+    RegionScore,
+    check_regions,
+    masked_regions,
+    point_regions,
+    predicted_classes,
+    predicted_regions,
+)
+from harness.models.token_ids import EmbeddedTokens, check_embedded, real_tokens
+from harness.sources import Data, LoadedModel
+from harness.task import one_task
+
+AT_ONCE = 64  # samples that are passed through the model together to find regions, boxes or embeddings
+IDS, MASK = "ids", "attention_mask"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model and data as the next steps take them, how the model is called, and what the protocol explains."""
+
+    model: LoadedModel
+    data: Data
+    call: Call
+    target: str | int
+
+
+def of_its_kind(prepared: Prepared, count: int, device: torch.device) -> Prepared:
+    """The model and data with the wrapper that their kind needs; unchanged where they need none.
+
+    The first ``count`` samples are explained.
+    """
+    data, told = prepared.data, one_task(prepared.model.task, prepared.data.task)
+    if isinstance(data.inputs, Tensor) and not data.inputs.is_floating_point():
+        return _of_token_ids(prepared, device)
+    if told is not None and told.name == "segmentation":
+        return _of_segmentation(prepared, count, device)
+    if told is not None and told.name == "detection":
+        return _of_detection(prepared, count, device)
+    return prepared
+
+
+def _in_parts(prepared: Prepared, count: int, device: torch.device, work: Callable) -> list[Any]:
+    """The results of ``work(inputs, where)`` for the first samples, some at a time."""
+    slices = [slice(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
+    return [work(read_inputs(prepared.model, prepared.data, where).to(device), where) for where in slices]
+
+
+def _for_all(values: Tensor, count: int) -> Tensor:
+    """Values of the first samples, with zeros for the others of ``count``, which are not explained."""
+    return torch.cat([values, values.new_zeros(count - len(values), *values.shape[1:])])
+
+
+def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
+    """A classifier of token ids, explained at its embeddings; padding and special tokens are no units."""
+    model, data, ids = prepared.model, prepared.data, prepared.data.inputs
+    if ids.dim() != 2 or not any(isinstance(part, nn.Embedding) for part in model.module.modules()):
+        raise UserError(
+            f"inputs are {ids.dtype} {tuple(ids.shape)}; token ids (N, T) are explained at the model's nn.Embedding, "
+            "which this model does not have; give other inputs as floats: inputs.float()"
+        )
+    carried = {name: values for name, values in data.carried.items()}
+    unnamed = next((name for name in carried if not isinstance(name, str)), None)
+    if unnamed is not None:
+        raise UserError(f"input {unnamed} beside token ids has no name; give inputs as a dict: {{'input_ids': ...}}")
+    embedded = EmbeddedTokens(model.module, model.embedding)
+    special = data.special if data.special is not None else _special_ids(model.module)
+    present = real_tokens(ids, carried.get(MASK), special) if data.present is None else data.present
+    rows = slice(0, min(len(ids), 4))
+    some = {name: values[rows].to(device) for name, values in carried.items()}
+    outputs_of = lambda returned: output_tensor(returned, model.output, len(ids[rows]))
+    check_embedded(embedded, ids[rows].to(device), present[rows].to(device), outputs_of, **some)
+    inputs = torch.cat([embedded.embeddings(part.to(device)).to(ids.device) for part in ids.split(AT_ONCE)])
+    fillers = model.fillers or data.fillers or _pad_filler(embedded, model.module, device)
+    wrapped = replace(model, module=embedded, fillers=fillers)
+    data = replace(
+        data, inputs=inputs, carried={IDS: ids, **carried}, present=present, modality=data.modality or "tokens"
+    )
+    return Prepared(wrapped, data, Call(), prepared.target)
+
+
+def _special_ids(module: nn.Module) -> tuple[int, ...]:
+    """The ids of special tokens that the configuration of a Hugging Face model names, padding first."""
+    config = getattr(module, "config", None)
+    names = ("pad", "bos", "eos", "cls", "sep")
+    found = {name: getattr(config, f"{name}_token_id", None) for name in names}
+    ids = {name: number for name, number in found.items() if isinstance(number, int)}
+    if ids:
+        say(
+            "tokens that are no units, as the model's configuration names them: "
+            + ", ".join(f"{name} {number}" for name, number in ids.items())
+            + " (others: harness.Data(..., special=(...)))"
+        )
+    return tuple(dict.fromkeys(ids.values()))
+
+
+def _pad_filler(embedded: EmbeddedTokens, module: nn.Module, device: torch.device) -> dict[str, Tensor] | None:
+    """The embedding of the padding token, which can replace a removed token; None if it is not known."""
+    pad = getattr(getattr(module, "config", None), "pad_token_id", None)
+    if not isinstance(pad, int):
+        return None
+    return {"pad": embedded.embeddings(torch.tensor([[pad]], device=device))[0, 0].cpu()}
+
+
+def _of_segmentation(prepared: Prepared, count: int, device: torch.device) -> Prepared:
+    """Class maps, explained by the mean logit of a class over a region: that of the prediction, a mask or a point."""
+    data, module = prepared.data, prepared.model.module
+    choice, region = prepared.target, "prediction" if data.region is None else data.region
+    given = data.labels if choice == "label" and data.labels is not None else data.targets
+    if isinstance(choice, int):
+        targets = torch.full((count,), choice)
+    elif choice in ("given", "label") and given is not None:
+        targets = given[:count].long().cpu()
+    else:
+        modes = lambda inputs, where: predicted_classes(module, inputs).flatten(1).mode().values.cpu()
+        targets = torch.cat(_in_parts(prepared, count, device, modes))
+        say("explained is the class that is predicted at most pixels of each image (others: targets=)")
+
+    def regions_of(inputs: Tensor, where: slice) -> Tensor:
+        if isinstance(region, str) and region == "prediction":
+            return predicted_regions(module, inputs, targets[where]).cpu()
+        if isinstance(region, str) and region == "masks":
+            if data.masks is None:
+                raise UserError("region is masks, but the data has none: harness.Data(..., masks=...)")
+            return masked_regions(data.masks[where], inputs.cpu())
+        values = torch.as_tensor(region)[where]
+        return point_regions(values, inputs.cpu()) if values.dim() == 2 else check_regions(values, inputs.cpu())
+
+    regions = torch.cat(_in_parts(prepared, count, device, regions_of))
+    carried = {**data.carried, "region": _for_all(regions, len(data))}
+    data = replace(data, targets=_for_all(targets, len(data)), labels=None, carried=carried)
+    return Prepared(replace(prepared.model, module=RegionScore(module)), data, prepared.call, "given")
+
+
+def _of_detection(prepared: Prepared, count: int, device: torch.device) -> Prepared:
+    """Detections, explained by one box of each image: its class's score times its overlap with the box."""
+    data, module = prepared.data, prepared.model.module
+    if {"box", "label"} <= data.carried.keys():
+        check = lambda inputs, where: check_boxes(
+            data.carried["box"][where], data.carried["label"][where], inputs.cpu()
+        )
+        boxes, labels = zip(*_in_parts(prepared, count, device, check), strict=True)
+    else:
+        top = _in_parts(prepared, count, device, lambda inputs, where: top_detections(module, inputs))
+        boxes, labels = [each.box.cpu() for each in top], [each.label.cpu() for each in top]
+        say(
+            "explained is the detection of the highest score in each image (others: carried={'box': ..., 'label': ...})"
+        )
+    found = {"box": _for_all(torch.cat(boxes), len(data)), "label": _for_all(torch.cat(labels), len(data))}
+    targets = torch.zeros(len(data), dtype=torch.long)
+    data = replace(data, targets=targets, labels=None, carried={**data.carried, **found})
+    return Prepared(replace(prepared.model, module=BoxScore(module)), data, prepared.call, "given")
