@@ -14,6 +14,7 @@ from harness.batch import Batch, ExplainsAgain, Scores
 from harness.checks import first_line
 from harness.errors import NotApplicable, UserError
 from harness.metrics._mosaics import IMAGES_AT_ONCE, MosaicLayout, fewer, make_mosaics, per_cell
+from harness.metrics._outputs import output_count
 from harness.metrics._similarity import with_reason
 from harness.predictor import pick, track
 from harness.randomness import integers, uniform
@@ -92,6 +93,11 @@ def _check_options(batch: Batch, side: int, confidence: float, grids: int) -> No
         raise UserError(f"confidence is {confidence}, expected a probability from 0 to 1")
     batch.samples.need("image")
     batch.need_explainer()
+    outputs, needed = output_count(batch.samples), side**2
+    if outputs == 1:
+        raise NotApplicable("mosaics show images of different classes, but the model has a single output")
+    if outputs < needed:
+        raise NotApplicable(f"mosaics of side={side} show images of {needed} classes, but the model has {outputs}")
     if batch.samples.train is None:
         raise NotApplicable("the other images of a mosaic are training inputs; the data has none (give train=)")
 
@@ -107,7 +113,7 @@ def _pool(samples: Samples, side: int, confidence: float) -> Pool:
     if len(classes) < needed:
         raise NotApplicable(
             f"a mosaic needs training inputs of {needed} other classes, predicted with a probability of at least "
-            f"{confidence}; there are {len(classes)}"
+            f"{confidence}; there are {len(classes)} (give a lower confidence=)"
         )
     return Pool(images, classes, counts.cumsum(0) - counts, counts)
 
@@ -120,8 +126,6 @@ def _training_predictions(samples: Samples) -> Tensor:
 
 def _predicted(samples: Samples, inputs: Tensor) -> Tensor:
     logits = samples.predictor.logits(inputs)
-    if logits.dim() == 1 or logits.shape[1] == 1:
-        raise NotApplicable("mosaics show images of different classes, but the model has a single output")
     classes = logits.argmax(1)
     return torch.stack([classes, pick(track(logits, classes), "probability")], 1).double()
 
