@@ -93,11 +93,6 @@ def _check_options(batch: Batch, side: int, confidence: float, grids: int) -> No
         raise UserError(f"confidence is {confidence}, expected a probability from 0 to 1")
     batch.samples.need("image")
     batch.need_explainer()
-    outputs, needed = output_count(batch.samples), side**2
-    if outputs == 1:
-        raise NotApplicable("mosaics show images of different classes, but the model has a single output")
-    if outputs < needed:
-        raise NotApplicable(f"mosaics of side={side} show images of {needed} classes, but the model has {outputs}")
     if batch.samples.train is None:
         raise NotApplicable("the other images of a mosaic are training inputs; the data has none (give train=)")
 
@@ -111,9 +106,11 @@ def _pool(samples: Samples, side: int, confidence: float) -> Pool:
     classes, counts = own.sort().values.unique_consecutive(return_counts=True)
     needed = side**2 - 1
     if len(classes) < needed:
+        outputs = output_count(samples)
+        remedy = "(give a lower confidence=)" if outputs > needed else f"and the model has {outputs} classes"
         raise NotApplicable(
             f"a mosaic needs training inputs of {needed} other classes, predicted with a probability of at least "
-            f"{confidence}; there are {len(classes)} (give a lower confidence=)"
+            f"{confidence}; there are {len(classes)} {remedy}"
         )
     return Pool(images, classes, counts.cumsum(0) - counts, counts)
 
@@ -126,6 +123,8 @@ def _training_predictions(samples: Samples) -> Tensor:
 
 def _predicted(samples: Samples, inputs: Tensor) -> Tensor:
     logits = samples.predictor.logits(inputs)
+    if logits.dim() == 1 or logits.shape[1] == 1:
+        raise NotApplicable("mosaics show images of different classes, but the model has a single output")
     classes = logits.argmax(1)
     return torch.stack([classes, pick(track(logits, classes), "probability")], 1).double()
 
