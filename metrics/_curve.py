@@ -30,11 +30,13 @@ class Stepwise:
     steps      number of steps from the whole input to the baseline: at most one per group; one more if an even number
                of steps cannot divide an odd number of groups symmetrically
     baseline   what a removed unit becomes: a name (``harness.removal.baselines``), or a tensor of one input's shape;
-               ``noisy_linear``, ``inpaint`` and ``vae`` fill in from the units that remain
+               ``noisy_linear``, ``inpaint`` and ``vae`` fill in from the units that remain. ``typical``, the default of
+               all metrics that remove units, is the mean of an image or a series per channel, a text's padding (or
+               zero), and the training mean of a table, for which it needs training inputs
     """
 
     steps: int = 32
-    baseline: str | Tensor = "mean"
+    baseline: str | Tensor = "typical"
 
 
 @dataclass(frozen=True)

@@ -12,27 +12,31 @@ from harness.removal.segments import Segments
 from harness.samples import Samples
 from harness.units import gather_segments, segment_sizes, segment_sums
 
-GRANULARITIES = ("patch", "segment", "unit")
+GRANULARITIES = ("auto", "patch", "segment", "unit")
 
 
 @dataclass(frozen=True)
 class Grouping:
     """Options of metrics that remove or draw several units at once.
 
-    granularity   what is removed at once: ``unit``, a single unit; ``patch``, a square; ``segment``, a segment
-    patch         side of a square in units; only for ``granularity="patch"``
+    granularity   what is removed at once: ``unit``, a single unit; ``patch``, a square (on a sequence, a window);
+                  ``segment``, a segment; ``auto``, a patch where units have neighbours (not in
+                  a table), else a unit
+    patch         side of a square in units; by default a fourteenth of the input's shortest axis, rounded, and at least
+                  2 on axes of 4 or more: 16 at 224 px, 2 at 28 px; not for ``unit`` and ``segment``
     segments      the segmentation, by name (``harness.removal.segments``) or as labels (N, *units); only for
-                  ``granularity="segment"``
+                  ``granularity="segment"``. ``regions`` are about 100 superpixels of an image, and the words of a text
     """
 
     granularity: str = "unit"
-    patch: int = 16
-    segments: str | Tensor = "slic:100"
+    patch: int | None = None
+    segments: str | Tensor = "regions"
 
     @property
     def key(self) -> tuple[Hashable, ...]:
         """What distinguishes one partition from another: the granularity and the option that belongs to it."""
-        return self.granularity, {"patch": self.patch, "segment": self.segments}.get(self.granularity)
+        own = {"auto": self.patch, "patch": self.patch, "segment": self.segments}
+        return self.granularity, own.get(self.granularity)
 
 
 @dataclass(frozen=True)
@@ -82,17 +86,21 @@ def make_groups(samples: Samples, grouping: Grouping) -> Groups:
     check_choice("granularity", grouping.granularity, GRANULARITIES)
     groups = samples.shared(("groups", *grouping.key), lambda: _partition(samples, grouping))
     if groups.alike and groups.sizes.shape[1] < 2:
-        raise NotApplicable(f"the inputs have a single {grouping.granularity}: there is nothing to order or to choose")
+        what = "unit" if grouping.granularity == "auto" else grouping.granularity
+        raise NotApplicable(f"the inputs have a single {what}: there is nothing to order or to choose")
     return groups
 
 
 def _partition(samples: Samples, grouping: Grouping) -> Groups:
     shape = samples.units.shape
-    if grouping.granularity == "unit":
+    if grouping.granularity == "patch" and samples.units.modality == "table":
+        raise NotApplicable("a table's columns have no neighbours, which patches need (give granularity=unit)")
+    if grouping.granularity == "unit" or (grouping.granularity == "auto" and samples.own_scales):
         ones = torch.ones((), dtype=torch.float64, device=samples.inputs.device)
         return Groups(None, ones.expand(len(samples), samples.units.count), shape, alike=True)
-    if grouping.granularity == "patch":
-        return _of_segments(samples.segments(f"patch:{grouping.patch}"), shape, alike=True)
+    if grouping.granularity in ("auto", "patch"):
+        size = "" if grouping.patch is None else f":{grouping.patch}"
+        return _of_segments(samples.segments(f"patch{size}"), shape, alike=True)
     return _of_segments(samples.segments(grouping.segments), shape, alike=False)
 
 

@@ -28,7 +28,8 @@ class Neighbourhood:
     """Options of metrics that compare an input with its neighbours.
 
     radius    size of the noise that is added to an input, as a share of the range of the data's values
-              (``Samples.input_range``), above 0; what is added is not clipped to the range
+              (``Samples.input_range``; on a table each column has its own, which needs training inputs or a declared
+              range), above 0; what is added is not clipped to the range
     samples   number of neighbours drawn per input, at least 1
     """
 
@@ -59,17 +60,22 @@ class Noise(Neighbourhood):
 class Floor:
     """The least size of the elements that a change is divided by.
 
-    share   of the root mean square over the elements; larger elements stay as they are
+    share   of the root mean square over the elements, or of what is given in its place; larger elements stay as they
+            are
     zero    what an element of 0 becomes instead, where ``share`` is 0
     """
 
     share: float = 0.01
     zero: float = 0.0
 
-    def sizes(self, values: Tensor) -> Tensor:
-        """The sizes of values (N, K), not below the floor; NaN for a row in which all are 0."""
-        sizes, rms = values.abs(), values.square().mean(1, keepdim=True).sqrt()
-        floored = torch.maximum(sizes, self.share * rms) if self.share else sizes.masked_fill(sizes == 0, self.zero)
+    def sizes(self, values: Tensor, usual: Tensor | None = None) -> Tensor:
+        """The sizes of values (N, K), not below the floor; NaN for a row in which all are 0.
+
+        ``usual`` (N or 1, K) is the usual size of each element, where it is not that of all elements of the row.
+        """
+        sizes = values.abs()
+        usual = values.square().mean(1, keepdim=True).sqrt() if usual is None else usual
+        floored = torch.maximum(sizes, self.share * usual) if self.share else sizes.masked_fill(sizes == 0, self.zero)
         return floored.masked_fill((sizes == 0).all(1, keepdim=True), float("nan"))
 
 
@@ -149,9 +155,9 @@ def pairs(samples: Samples, noise: Noise, rows: int) -> Iterator[tuple[Tensor, T
 class DistanceFrom:
     """Measures how far values have moved from ``before`` (N, ...)."""
 
-    def __init__(self, before: Tensor, floor: Floor) -> None:
+    def __init__(self, before: Tensor, floor: Floor, usual: Tensor | None = None) -> None:
         self.before = before.flatten(1).double()
-        self.sizes = floor.sizes(self.before)
+        self.sizes = floor.sizes(self.before, usual)
 
     def __call__(self, after: Tensor, sample: Tensor) -> Tensor:
         """Plain and relative distance (rows, 2) of values (rows, ...) of samples (rows,); NaN where not finite."""
@@ -184,7 +190,7 @@ def _explained_at_once(batch: Batch) -> int:
 
 
 def _look_around(samples: Samples, noise: Noise, floor: Floor) -> Surroundings:
-    measure, predictor, parts = DistanceFrom(samples.inputs, floor), samples.predictor, []
+    measure, predictor, parts = DistanceFrom(samples.inputs, floor, _usual_sizes(samples)), samples.predictor, []
     before = _flat_outputs(samples, samples.inputs)
     for sample, draw in pairs(samples, noise, predictor.chunk):
         near = neighbours(samples, noise, sample, draw)
@@ -196,6 +202,21 @@ def _look_around(samples: Samples, noise: Noise, floor: Floor) -> Surroundings:
     size = before.norm(dim=1, keepdim=True)
     relative_change = change / size.where(size > 0, float("nan"))
     return Surroundings(Moves(plain, relative), change, relative_change, same_class.bool())
+
+
+def _usual_sizes(samples: Samples) -> Tensor:
+    """The usual size of each number of an input, among those that have a scale in common: (N or 1, K) float64.
+
+    On a table it is the root mean square of the column in the training inputs or, without these, the larger bound of
+    its declared range. An income must not set the least size of an age.
+    """
+    if not samples.own_scales:
+        values = samples.inputs.double()
+        return values.square().mean(samples.scaled_together(), keepdim=True).sqrt().expand_as(values).flatten(1)
+    if samples.train is None:
+        low, high = samples.input_range()
+        return torch.maximum(low.abs(), high.abs()).expand_as(samples.inputs).flatten(1).double()
+    return samples.train.to(samples.inputs).double().square().mean(0).sqrt().flatten()[None]
 
 
 def _flat_outputs(samples: Samples, inputs: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from harness.predictor import pick
 from harness.removal.baselines import is_random
 from harness.samples import Samples
 
-FIXED_GRANULARITIES = ("auto", *GRANULARITIES)  # those that do not depend on the attributions
 FLAT = "over single removals the output or the attribution does not vary"
 
 
@@ -31,13 +30,13 @@ class SingleRemoval(Grouping):
     granularity   as in ``Grouping``, or ``auto``: single units if there are at most ``groups`` of them or if they have
                   no neighbours (the columns of a table), else a regular grid of at most ``groups`` equal parts
     groups        the largest number of groups of ``granularity="auto"``, at least 2
-    baseline      what a removed unit becomes
+    baseline      what a removed unit becomes, as in ``harness.metrics._curve.Stepwise``
     score         of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
     granularity: str = "auto"
     groups: int = 200
-    baseline: str | Tensor = "zero"
+    baseline: str | Tensor = "typical"
     score: str = "logit"
 
 
@@ -45,37 +44,28 @@ class SingleRemoval(Grouping):
 class SegmentDeletion:
     """Options of metrics that delete one segment at a time.
 
-    segments   the segmentation, by name or as labels (N, *units); ``unit`` for the columns of a table
-    baseline   what a deleted unit becomes
+    segments   the segmentation, by name or as labels (N, *units); ``parts:16`` is a grid of 4 x 4 on an image, 16
+               windows of a sequence, and each column of a table
+    baseline   what a deleted unit becomes, as in ``harness.metrics._curve.Stepwise``
     score      of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
-    segments: str | Tensor = "grid:4"
-    baseline: str | Tensor = "zero"
+    segments: str | Tensor = "parts:16"
+    baseline: str | Tensor = "typical"
     score: str = "logit"
 
 
 def chosen_grouping(samples: Samples, options: SingleRemoval) -> Grouping:
     """The grouping that the options describe, ``auto`` replaced by what it means for these samples."""
     granularity, segments = options.granularity, options.segments
-    check_choice("granularity", granularity, FIXED_GRANULARITIES)
+    check_choice("granularity", granularity, GRANULARITIES)
     if options.groups < 2:
         raise UserError(f"groups is {options.groups}, expected at least 2")
     if granularity == "auto":
-        granularity, segments = "segment", grid(samples, options.groups)
+        every = samples.units.count <= options.groups or samples.units.modality == "table"
+        granularity, segments = ("unit", "unit") if every else ("segment", f"parts:{options.groups}")
     granularity = "unit" if (granularity, segments) == ("segment", "unit") else granularity
     return Grouping(granularity, options.patch, segments)
-
-
-def grid(samples: Samples, most: int) -> str:
-    """The name of the finest regular segmentation into at most ``most`` groups; for a table, of that into columns."""
-    units = samples.units
-    if units.count <= most or units.modality == "table":
-        return "unit"
-    side = 1
-    while (side + 1) ** len(units.shape) <= most:
-        side += 1
-    return f"grid:{side}"
 
 
 def outputs_without_each(

@@ -175,5 +175,6 @@ def similarity_of(name: str, shape: tuple[int, ...]) -> Similarity:
         raise unknown("similarity", name, SIMILARITIES)
     least = {"ssim": 3, "hog": BLOCK * hog_cell(shape)}.get(name, 0)
     if least and (len(shape) != 2 or min(shape) < least):
-        raise NotApplicable(f"{name.upper()} needs image maps of at least {least} x {least} units, these are {shape}")
+        needed = f"{name.upper()} needs image maps of at least {least} x {least} units"
+        raise NotApplicable(f"{needed}, these are {shape} (give similarity=spearman)")
     return SIMILARITIES[name]

@@ -66,7 +66,7 @@ def effective_complexity(
     definition: str = "model",
     tolerance: float = 0.1,
     steps: int = 32,
-    baseline: str | Tensor = "mean",
+    baseline: str | Tensor = "typical",
     score: str = "probability",
     imputations: int = 1,
     epsilon: float = 0.01,

@@ -42,7 +42,8 @@ def forward_passes(batch: Batch) -> Scores:
 
     Occlusion removes each of two columns, and needs the whole input too:
 
-    >>> costs = harness.evaluate(linear, inputs, targets, explainers="occlusion", metrics="forward_passes")
+    >>> explainers = {"occlusion": {"baseline": "zero"}}
+    >>> costs = harness.evaluate(linear, inputs, targets, explainers=explainers, metrics="forward_passes")
     >>> costs.value.tolist()
     [3.0, 3.0]
     """

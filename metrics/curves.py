@@ -35,7 +35,8 @@ def deletion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability"
     Trapezoidal rule over the removed share of units, both end points included; with ``order="lerf"`` the least
     important units are removed first. In the unit of the score, [0, 1] for probability; lower is better, for lerf
     higher. Curves (N, K + 1) are the scores. A map of equal values is scored in random order and reported as tied.
-    NotApplicable for inputs of a single unit, and for class probabilities of a model with one output.
+    NotApplicable for inputs of a single unit, for a table without training inputs (unless ``baseline`` needs none), and
+    for class probabilities of a model with one output.
 
     f goes 1, -1, 0 for the first input and 4, 0, 0 for the second:
 
@@ -123,12 +124,12 @@ def abpc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") ->
 
 
 @metric(better="lower", unit=score_unit)
-def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="patch"), score: str = "probability") -> Scores:
+def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score: str = "probability") -> Scores:
     """Area under the score while patches are removed, most relevant first (Montavon et al. 2018, 1706.07979).
 
     ``deletion`` of patches rather than units, as in the paper: trapezoidal rule over the removed share of patches,
-    both end points included. In the unit of the score; lower is better. Curves (N, K + 1) are the scores.
-    NotApplicable as for ``deletion``, and for inputs without patches, like tables, unless ``granularity`` is another.
+    both end points included. In the unit of the score; lower is better. Curves (N, K + 1) are the scores. The columns
+    of a table have no neighbours: they are removed one by one, as in ``deletion``. NotApplicable as for ``deletion``.
 
     f counts the ones in the upper left of four patches, which is removed first, so it goes 4, 0, 0, 0, 0:
 

@@ -85,13 +85,14 @@ def smooth_parameter_randomization(
     weights are random; with more, the score is the mean over stages, and curves (N, stages) are the similarities at
     each. At most 1, lower is better. It judges the smoothed version of every explainer, at ``samples`` times the cost.
     NaN where a mean map is constant or not finite. NotApplicable as for ``parameter_randomization``: ``ssim`` needs
-    images.
+    images (``similarity="spearman"`` serves all inputs), and noise on a table needs training inputs or a declared range
+    of its columns.
 
     A map that does not look at the model stays the same:
 
     >>> name, options = "smooth_parameter_randomization", {"similarity": "spearman", "samples": 2}
-    >>> options["explainer"] = "input_magnitude"
-    >>> similarity = harness.score(name, linear, inputs[1:], targets[1:], inputs[1:], **options)
+    >>> data = harness.Data(inputs[1:], targets[1:], value_range=(0, 2))
+    >>> similarity = harness.score(name, linear, data, inputs[1:], explainer="input_magnitude", **options)
     >>> similarity.round(decimals=4).tolist()
     [1.0]
     """

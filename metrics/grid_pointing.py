@@ -14,6 +14,7 @@ from harness.batch import Batch, ExplainsAgain, Scores
 from harness.checks import first_line
 from harness.errors import NotApplicable, UserError
 from harness.metrics._mosaics import IMAGES_AT_ONCE, MosaicLayout, fewer, make_mosaics, per_cell
+from harness.metrics._outputs import output_count
 from harness.metrics._similarity import with_reason
 from harness.predictor import pick
 from harness.randomness import integers, uniform
@@ -105,9 +106,11 @@ def _pool(samples: Samples, side: int, confidence: float) -> Pool:
     classes, counts = own.sort().values.unique_consecutive(return_counts=True)
     needed = side**2 - 1
     if len(classes) < needed:
+        outputs = output_count(samples)
+        remedy = "(give a lower confidence=)" if outputs > needed else f"and the model has {outputs} classes"
         raise NotApplicable(
             f"a mosaic needs training inputs of {needed} other classes, predicted with a probability of at least "
-            f"{confidence}; there are {len(classes)}"
+            f"{confidence}; there are {len(classes)} {remedy}"
         )
     return Pool(images, classes, counts.cumsum(0) - counts, counts)
 

@@ -18,7 +18,8 @@ from harness.randomness import bits, integers, normal, skip
 from harness.registry import metric
 from harness.samples import Samples
 
-PERTURBATIONS = ("gaussian", "square", "subset")
+PERTURBATIONS = ("auto", "gaussian", "square", "subset")
+PUBLISHED_LARGEST, PUBLISHED_SIDE = 10, 28  # the largest square of the paper, on the side of its images
 SCALINGS = ("none", "normalised", "optimal")
 CONVENTIONS = ("auto", "contribution", "local")
 
@@ -31,12 +32,12 @@ def _unit_of_error(options: Mapping[str, Any]) -> str:
 def infidelity(
     batch: Batch,
     *,
-    perturbation: str = "square",
+    perturbation: str = "auto",
     scaling: str = "none",
     samples: int = 200,
-    largest: int = 10,
+    largest: int | None = None,
     noise: float = 0.2,
-    baseline: str | Tensor = "zero",
+    baseline: str | Tensor = "typical",
     score: str = "logit",
     convention: str = "auto",
 ) -> Scores:
@@ -44,9 +45,11 @@ def infidelity(
 
     E over perturbations I of (I . a - (f(x) - f(x - I)))^2, from ``samples`` independent draws per sample that all
     explainers share; f is the ``score``. Lower is better. ``perturbation``: ``square`` sets one square (on a sequence,
-    a window) to ``baseline``, drawn uniformly from all squares of side 1 to ``largest``; ``subset`` sets each unit to
-    it with probability 1/2; ``gaussian`` subtracts noise with a standard deviation of ``noise`` times that of the input
-    (for a table: of each column of the training data), unclipped.
+    a window) to ``baseline``, drawn uniformly from all squares of side 1 to ``largest``, by default 10/28 of the
+    shortest axis, as in the paper; ``subset`` sets each unit to it with probability 1/2; ``auto`` is ``square`` where
+    units have neighbours, else (on a table) ``subset``. ``gaussian`` subtracts noise with a standard deviation of
+    ``noise`` times that of the input (of each channel for a series, of each column of the training data for a table),
+    unclipped.
 
     ``scaling``: with ``optimal`` the attributions are first multiplied by E[Ds] / E[s^2], where s = I . a and D is the
     change of the output, so that their sign and size do not matter; ``normalised`` divides that error by E[D^2], which
@@ -56,19 +59,20 @@ def infidelity(
     are the raw ones, with all their channels.
 
     NaN where no draw changes the input and, with another ``scaling`` than ``none``, where no draw changes the output or
-    has an attribution other than 0. NotApplicable: ``gaussian`` with contribution maps, and squares on inputs without
-    neighbouring units.
+    has an attribution other than 0. NotApplicable: ``gaussian`` with contribution maps, ``square`` on inputs without
+    neighbouring units, and a table without training inputs unless ``baseline`` needs none.
 
     For f = 2 x_0 - x_1 the contributions (2, -1) predict every change. If the second is missing, the error is 1 in the
     half of the draws that remove x_1:
 
-    >>> maps, options = torch.tensor([[2.0, -1.0], [2.0, 0.0]]), {"perturbation": "subset", "samples": 10000}
+    >>> maps, options = torch.tensor([[2.0, -1.0], [2.0, 0.0]]), {"baseline": "zero", "samples": 10000}
     >>> errors = harness.score("infidelity", linear, torch.ones(2, 2), targets, maps, **options)
     >>> errors.round(decimals=1).tolist()
     [0.0, 0.5]
     """
     check_choice("scaling", scaling, SCALINGS)
     check_draws(samples=samples)
+    perturbation, largest = _chosen_perturbation(batch.samples, perturbation, largest)
     local = _is_local(batch, convention)
     if perturbation == "gaussian":
         predicted, changed = _changes_by_noise(batch, samples, noise, local)
@@ -88,6 +92,15 @@ def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tenso
     rescaled = (change - factor[:, None] * predicted).square().mean(1)
     normalised = rescaled / change.square().mean(1)  # NaN where the output never changes: any map would be perfect
     return normalised if scaling == "normalised" else rescaled.where(normalised.isfinite(), normalised)
+
+
+def _chosen_perturbation(samples: Samples, perturbation: str, largest: int | None) -> tuple[str, int]:
+    """The perturbation, ``auto`` replaced by what it means for these samples, and the largest side of a square."""
+    check_choice("perturbation", perturbation, PERTURBATIONS)
+    shape = samples.units.shape
+    if perturbation == "auto":
+        perturbation = "subset" if samples.own_scales or len(shape) > 2 else "square"
+    return perturbation, max(1, round(min(shape) * PUBLISHED_LARGEST / PUBLISHED_SIDE)) if largest is None else largest
 
 
 def _untouched(batch: Batch, perturbation: str, baseline: str | Tensor) -> Tensor:
@@ -128,7 +141,6 @@ def _need_every_number(batch: Batch) -> None:
 
 def removed_sets(samples: Samples, units: Groups, perturbation: str, draws: int, largest: int) -> Tensor:
     """Packed random sets of units to remove (N, draws, bytes)."""
-    check_choice("perturbation", perturbation, PERTURBATIONS)
     keys, count = samples.stream(f"infidelity {perturbation}"), samples.units.count
     if perturbation == "square":
         squares = _random_squares(samples, keys, draws, largest)
@@ -141,7 +153,9 @@ def _random_squares(samples: Samples, keys: Tensor, draws: int, largest: int) ->
     """``squares(rows, start, number)``: (rows, number, *units) bool, True within each draw's square."""
     shape = samples.units.shape
     if samples.units.modality == "table" or len(shape) > 2:
-        raise NotApplicable("squares need neighbouring units; perturbation=subset removes units one by one")
+        raise NotApplicable(
+            "squares need neighbouring units, which these inputs do not have (give perturbation=subset)"
+        )
     if largest < 1:
         raise UserError(f"largest is {largest}, expected a side of at least 1")
     sides = range(1, min(largest, *shape) + 1)
@@ -168,7 +182,9 @@ def _changes_by_noise(batch: Batch, draws: int, noise: float, local: bool) -> tu
     """The changes (N, draws) predicted for Gaussian noise, and the tracked outputs with the noise subtracted."""
     samples = batch.samples
     if not local:
-        raise NotApplicable("Gaussian perturbations need maps of the local convention, like gradients")
+        raise NotApplicable(
+            "Gaussian perturbations need maps of the local convention, like gradients (give perturbation=subset)"
+        )
     _need_every_number(batch)
     if not noise > 0:
         raise UserError(f"noise is {noise}, expected a number above 0")
@@ -199,9 +215,8 @@ def noise_draws(samples: Samples, noise: float) -> Callable[[Tensor, Tensor], Te
 
 def _noise_unit(samples: Samples) -> Tensor:
     """The standard deviation that noise is measured in, broadcastable to the inputs (N, ...)."""
-    inputs = samples.inputs
-    if samples.units.modality == "table":
-        if samples.train is None:
-            raise NotApplicable("noise on a table is scaled by its columns' spread, for which it needs training inputs")
-        return samples.train.to(inputs).std(0, correction=0).expand_as(inputs)
-    return inputs.flatten(1).std(1, correction=0).view(-1, *[1] * (inputs.dim() - 1))
+    if samples.own_scales:
+        return (
+            samples.training_inputs("the spread that noise is scaled by").std(0, correction=0).expand_as(samples.inputs)
+        )
+    return samples.inputs.std(samples.scaled_together(), correction=0, keepdim=True)

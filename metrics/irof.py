@@ -25,10 +25,11 @@ def irof(
     mean attribution; higher is better, in (-inf, 1] for probability (above 1 where a logit or log-odds falls below 0).
     Where there are more segments than ``steps``, several are removed at once. Because of the division, samples of low
     f(x_0) dominate a mean over samples: ``normalised=False`` gives f(x_0) - AUC(f(x_l)), in the unit of the score. The
-    paper removes to the data set's mean, which is ``baseline="train_mean"``; the default needs no training data. Curves
-    (N, K + 1) are f(x_l) / f(x_0), or f(x_l). Options and model evaluations are shared with ``deletion``. NaN for a
-    single segment, and where f(x_0) is not positive. NotApplicable as for ``deletion``, and for superpixels of inputs
-    that are no images.
+    paper removes to the data set's mean, which is ``baseline="train_mean"``; the default needs training data on tables
+    only. Segments are superpixels of an image, the words of a text, and else up to 100 parts. Curves (N, K + 1) are
+    f(x_l) / f(x_0), or f(x_l). Options and model evaluations are shared with ``deletion``. NaN for a single segment,
+    and where f(x_0) is not positive. NotApplicable as for ``deletion``, and for ``slic`` segments of inputs that are no
+    images.
 
     f counts the ones in the upper left of four squares: f(x_l) / f(x_0) goes 1, 0, 0, 0, 0, with an area of 1/8.
 

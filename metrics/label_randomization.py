@@ -60,7 +60,7 @@ def label_randomization(
         if twin.accuracy < least_accuracy:
             raise NotApplicable(
                 f"the twin of {labels} labels has a training accuracy of {twin.accuracy:.3f}, under "
-                f"least_accuracy={least_accuracy:g}"
+                f"least_accuracy={least_accuracy:g} (give more epochs=)"
             )
     key = ("maps of label twins", training, weight_seed)
     after = batch.remember(key, lambda: torch.stack([_maps_of_twin(batch, twin.module) for twin in twins], 1))

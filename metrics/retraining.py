@@ -62,6 +62,7 @@ def roar(
     models are trained once for each explainer. Parameters without an initialiser of their own are drawn with the mean
     and standard deviation of the trained ones. NotApplicable without labels, labelled training inputs, an explainer, or
     classes; for inputs of a single unit; beyond ``largest``; and for baselines that the data does not provide.
+    The default ``baseline`` is the paper's, also for images: the training mean, and not ``typical`` as elsewhere.
 
     The first of two columns decides the class. Without it every retrained model guesses:
 
@@ -110,11 +111,11 @@ def idsds(
     itself, are correlated with the drops of the copy's score. With ``epochs=0`` the copy is the model as it is. The
     copy is trained once for all explainers, with Adam, while the authors take SGD for 30 epochs on ImageNet. In
     [-1, 1], higher is better. NaN as for ``single_deletion``. NotApplicable without labelled training inputs, an
-    explainer, or classes; beyond ``largest``; and for a grid on a table (use ``segments="unit"``).
+    explainer, or classes; beyond ``largest``; and for a grid on a table.
 
     Without training, the drops of x_0 are 1 and 2, those of x_1 are 0, and the maps are the same:
 
-    >>> options = {"explainer": "input_x_gradient", "segments": "unit", "epochs": 0}
+    >>> options = {"explainer": "input_x_gradient", "baseline": "zero", "epochs": 0}
     >>> data = harness.Data(inputs, torch.tensor([1, 1]), train=inputs, train_labels=torch.tensor([1, 1]))
     >>> harness.score("idsds", classes, data, inputs, **options).round(decimals=4).tolist()
     [1.0, 1.0]

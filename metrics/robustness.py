@@ -33,8 +33,8 @@ def max_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhoo
     e uniform in [-r, r], r being ``radius`` times the range of the data's values; with ``absolute`` not divided by
     ||a(x)||. At least 0, lower is better; more draws give larger values. Curves (N, 2) as for all metrics of this
     module: the share of draws with the same class, and the mean relative change of the model's outputs. NaN where a(x),
-    or the range, is 0 throughout. NotApplicable for attributions given without their explainer; ValueError for given
-    maps of another shape than the explainer's own.
+    or the range, is 0 throughout. NotApplicable for attributions given without their explainer, and for a table with
+    neither training inputs nor a declared range; ValueError for given maps of another shape than the explainer's own.
 
     >>> data, maps = harness.Data(inputs, targets, value_range=(0, 2)), linear.weight.expand(2, 2)
     >>> harness.score("max_sensitivity", linear, data, maps, explainer="gradient").tolist()

@@ -10,9 +10,8 @@ In the examples f = 2 x_0 - x_1, and the baseline is 0.
 from harness.batch import Batch, Scores
 from harness.errors import UserError
 from harness.metrics._checks import check_choice
-from harness.metrics._groups import Grouping, Groups, make_groups
+from harness.metrics._groups import GRANULARITIES, Grouping, Groups, make_groups
 from harness.metrics._removal import (
-    FIXED_GRANULARITIES,
     FLAT,
     SegmentDeletion,
     SingleRemoval,
@@ -45,11 +44,12 @@ def faithfulness_estimate(batch: Batch, *, removal: SingleRemoval = SingleRemova
     The drops are 2 and -1 for the first input and 4 and 0 for the second:
 
     >>> maps = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    >>> harness.score("faithfulness_estimate", linear, inputs, targets, maps).round(decimals=4).tolist()
+    >>> scores = harness.score("faithfulness_estimate", linear, inputs, targets, maps, baseline="zero")
+    >>> scores.round(decimals=4).tolist()
     [1.0, -1.0]
     """
     samples = batch.samples
-    check_choice("granularity", removal.granularity, (*FIXED_GRANULARITIES, "ranked"))
+    check_choice("granularity", removal.granularity, (*GRANULARITIES, "ranked"))
     if removal.granularity == "ranked":
         if removal.groups < 2:
             raise UserError(f"groups is {removal.groups}, expected at least 2")
@@ -71,14 +71,15 @@ def single_deletion(batch: Batch, *, deletion: SegmentDeletion = SegmentDeletion
 
     Spearman correlation per sample between each patch's summed attribution and f(x) - f(x without it), ties at average
     ranks. In [-1, 1], higher is better. It is the paper's score without its fine-tuning: the model as it is may never
-    have seen an input with a patch missing; ``idsds`` has that step. ``segments`` names other parts (``unit`` for the
-    columns of a table). NaN where the drops, or the attributions, do not vary. NotApplicable for a grid on a table.
-    Expects contributions; local maps, like gradients, are flagged.
+    have seen an input with a patch missing; ``idsds`` has that step. On a sequence there are 16 windows, on a table all
+    columns; ``segments`` names other parts. NaN where the drops, or the attributions, do not vary. NotApplicable for a
+    grid on a table, and where ``baseline`` has none of the data it needs. Expects contributions; local maps, like
+    gradients, are flagged.
 
     The drops are 2 and -1 for the first input and 4 and 0 for the second:
 
     >>> maps = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    >>> harness.score("single_deletion", linear, inputs, targets, maps, segments="unit").round(decimals=4).tolist()
+    >>> harness.score("single_deletion", linear, inputs, targets, maps, baseline="zero").round(decimals=4).tolist()
     [1.0, -1.0]
     """
     return deletion_correlation(batch.samples, batch.attributions, deletion)
@@ -107,7 +108,7 @@ def non_sensitivity(
     The second input has x_1 = 0, to whose removal f does not react; the map says so, but misses x_0:
 
     >>> maps = torch.tensor([[2.0, -1.0], [0.0, 0.0]])
-    >>> harness.score("non_sensitivity", linear, inputs, targets, maps).tolist()
+    >>> harness.score("non_sensitivity", linear, inputs, targets, maps, baseline="zero").tolist()
     [0.0, 0.5]
     """
     for name, value in (("attribution_eps", attribution_eps), ("output_eps", output_eps)):

@@ -46,7 +46,8 @@ class RelativeChange:
     """Options of metrics that divide one relative change by another.
 
     floor   least size of an element that a change is divided by, as a share of the root mean square of its map, input
-            or layer; with 0, as in the paper, elements that are exactly 0 count as ``eps``
+            (series: channel; tables: column of the training inputs) or layer; with 0, as in the paper, elements that
+            are exactly 0 count as ``eps``
     eps     least size of the whole divisor, above 0
     log10   gives the logarithm of the ratio
     """

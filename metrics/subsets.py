@@ -32,13 +32,13 @@ class SubsetDraws:
 
     share      the size of a subset, or the largest size, as a share of the units: above 0 and below 1
     subsets    number of subsets drawn for each size, at least 2
-    baseline   what a removed unit becomes (draw 0 of a random one)
+    baseline   what a removed unit becomes (draw 0 of a random one), as in ``harness.metrics._curve.Stepwise``
     score      of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
     share: float = 0.8
     subsets: int = 100
-    baseline: str | Tensor = "zero"
+    baseline: str | Tensor = "typical"
     score: str = "logit"
 
 
@@ -51,12 +51,13 @@ def sensitivity_n(
     Pearson correlation per sample and per n, for ``sizes`` values of n from 1 to ``share`` of the units, evenly spaced
     on a logarithmic scale, each n once; curves (N, number of n) are the correlations at each n. In [-1, 1], higher is
     better. Where samples differ in their number of segments, n follows each sample's own number. NotApplicable for
-    inputs of a single unit. Expects contributions; local maps, like gradients, are flagged.
+    inputs of a single unit, and for a table without training inputs. Expects contributions; local maps, like gradients,
+    are flagged.
 
     With two units the subsets are single units, whose drops are 2 and -1, and 4 and 0:
 
     >>> maps = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    >>> harness.score("sensitivity_n", linear, inputs, targets, maps).round(decimals=4).tolist()
+    >>> harness.score("sensitivity_n", linear, inputs, targets, maps, baseline="zero").round(decimals=4).tolist()
     [1.0, -1.0]
     """
     groups = make_groups(batch.samples, grouping)
@@ -71,7 +72,7 @@ def seg_sensitivity_n(
     *,
     sizes: int = 10,
     draws: SubsetDraws = SubsetDraws(),
-    segments: str | Tensor = "slic:100",
+    segments: str | Tensor = "regions",
     segment_reduce: str = "sum",
 ) -> Scores:
     """Correlation of attribution and drop over random subsets of n segments, mean over n (Gevaert et al. 2024,
@@ -81,11 +82,12 @@ def seg_sensitivity_n(
     the segments that a sample has. ``segment_reduce``: a segment's attribution is the ``sum`` over its units, which is
     what it contributes, or their ``mean``, as in the authors' code; with segments of equal size both give the same. In
     [-1, 1], higher is better; curves as for ``sensitivity_n``. NaN where over the subsets of a size the output, or the
-    attribution, does not vary, as with a single segment. NotApplicable for slic segments of inputs that are no images.
+    attribution, does not vary, as with a single segment. ``segments`` are superpixels of an image, the words of a text,
+    and else up to 100 parts. NotApplicable for ``slic`` segments of inputs that are no images.
 
     f is the sum of the upper left of four squares; removing it, or not, is all that matters:
 
-    >>> options = {"segments": "grid:2", "share": 0.25}
+    >>> options = {"segments": "grid:2", "share": 0.25, "baseline": "zero"}
     >>> scores = harness.score("seg_sensitivity_n", image_model, images, targets[:1], corner.float(), **options)
     >>> scores.round(decimals=4).tolist()
     [1.0]
@@ -104,16 +106,16 @@ def seg_sensitivity_n(
 def faithfulness_correlation(
     batch: Batch,
     *,
-    draws: SubsetDraws = SubsetDraws(share=0.2, baseline="mean"),
+    draws: SubsetDraws = SubsetDraws(share=0.2),
     grouping: Grouping = Grouping(),
 ) -> Scores:
     """Correlation of attribution and drop over random subsets of one size (Bhatt et al. 2020, 2005.00631).
 
     Pearson correlation per sample over ``subsets`` subsets of ``share`` of the units. In [-1, 1], higher is better; for
     attributions that have nothing to do with the model it spreads around 0 with standard deviation
-    1 / sqrt(subsets - 1). The paper removes to the training mean, which is ``baseline="train_mean"``; the default needs
-    no training data. NotApplicable for inputs of a single unit. Expects contributions; local maps, like gradients, are
-    flagged.
+    1 / sqrt(subsets - 1). The paper removes to the training mean, which is ``baseline="train_mean"``, the default on
+    tables. NotApplicable for inputs of a single unit, and for a table without training inputs. Expects contributions;
+    local maps, like gradients, are flagged.
 
     With two units the subsets are single units, whose drops are 2 and -1, and 4 and 0:
 

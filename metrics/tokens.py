@@ -29,7 +29,7 @@ class Rationale:
     percents        sizes of the rationale in percent of the tokens, each rounded up to whole tokens; a score is the
                     mean over them
     positive_only   leaves out tokens whose attribution is not positive
-    baseline        what a removed token becomes; its place stays
+    baseline        what a removed token becomes, as in ``harness.metrics._curve.Stepwise``; its place stays
     score           of the explained class: ``logit``, ``probability`` or ``log_odds``
     padding         ``zero``: tokens whose embedding is 0 throughout are padding, which has no rank and does not count;
                     ``none``: every token counts
@@ -37,7 +37,7 @@ class Rationale:
 
     percents: tuple[float, ...] = (1, 5, 10, 20, 50)
     positive_only: bool = False
-    baseline: str | Tensor = "zero"
+    baseline: str | Tensor = "typical"
     score: str = "probability"
     padding: str = "zero"
 
@@ -52,7 +52,7 @@ def comprehensiveness(batch: Batch, *, rationale: Rationale = Rationale()) -> Sc
 
     Half of two units is x_0, without which f drops from 1 to -1, and from 4 to 0:
 
-    >>> maps, options = inputs * linear.weight[0], {"percents": 50, "score": "logit"}
+    >>> maps, options = inputs * linear.weight[0], {"percents": 50, "score": "logit", "baseline": "zero"}
     >>> harness.score("comprehensiveness", linear, inputs, targets, maps, **options).tolist()
     [2.0, 4.0]
     """
@@ -68,7 +68,7 @@ def sufficiency(batch: Batch, *, rationale: Rationale = Rationale()) -> Scores:
 
     Half of two units is x_0, with which alone f rises from 1 to 2, and stays at 4:
 
-    >>> maps, options = inputs * linear.weight[0], {"percents": 50, "score": "logit"}
+    >>> maps, options = inputs * linear.weight[0], {"percents": 50, "score": "logit", "baseline": "zero"}
     >>> harness.score("sufficiency", linear, inputs, targets, maps, **options).tolist()
     [-1.0, 0.0]
     """

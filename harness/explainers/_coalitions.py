@@ -18,16 +18,18 @@ class SegmentRemoval:
     """Options of explainers that remove segments of the input and watch the score.
 
     segments   which units go together: a name (``harness.removal.segments``) or a tensor (N, *units)
-    baseline   what a removed segment becomes: a name (``harness.removal.baselines``) or a tensor of one input's shape
+    baseline   what a removed segment becomes: a name (``harness.removal.baselines``) or a tensor of one input's shape.
+               ``typical``, also the default of metrics, is the mean of an image or a series per channel, a text's
+               padding (or zero), and the training mean of a table, for which it needs training inputs
     score      the watched output of the model: ``logit``, ``probability`` or ``log_odds``
     """
 
     segments: str | Tensor = "auto"
-    baseline: str | Tensor = "zero"
+    baseline: str | Tensor = "typical"
     score: str = "logit"
 
 
-TO_ZERO = SegmentRemoval()
+TO_TYPICAL = SegmentRemoval()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.explainers._coalitions import TO_ZERO, Game, SegmentRemoval, check_number, play
+from harness.explainers._coalitions import TO_TYPICAL, Game, SegmentRemoval, check_number, play
 from harness.randomness import bits
 from harness.registry import explainer
 from harness.samples import Samples
@@ -18,7 +18,7 @@ def lime(
     *,
     context: Samples,
     samples: int = 1000,
-    removal: SegmentRemoval = TO_ZERO,
+    removal: SegmentRemoval = TO_TYPICAL,
     width: float = 0.25,
     alpha: float = 1.0,
 ) -> Tensor:
@@ -34,7 +34,7 @@ def lime(
     Example: f(x) = 2 x1 - x2 is linear in which columns are present. Without a penalty the coefficients at (1, 3) are
     2 * 1 and -1 * 3.
 
-    >>> harness.explain("lime", linear, x, target, alpha=0.0).round(decimals=4)
+    >>> harness.explain("lime", linear, x, target, alpha=0.0, baseline="zero").round(decimals=4)
     tensor([[ 2., -3.]])
     """
     check_number("samples", samples, 2)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
-from harness.explainers._coalitions import TO_ZERO, SegmentRemoval, check_number, spread
+from harness.explainers._coalitions import TO_TYPICAL, SegmentRemoval, check_number, spread
 from harness.predictor import pick
 from harness.registry import explainer
 from harness.samples import Samples
@@ -22,7 +22,7 @@ def occlusion(
     context: Samples,
     window: int | None = None,
     stride: int | None = None,
-    baseline: str | Tensor = "zero",
+    baseline: str | Tensor = "typical",
     score: str = "logit",
 ) -> Tensor:
     """Occlusion: the drop of the score when a window is replaced by a baseline, averaged over the windows that cover a
@@ -37,7 +37,7 @@ def occlusion(
     Example: f(image) = sum of the pixels less the sum of relu(pixel - 2). Windows of one pixel p, set to 0, lower it by
     p - relu(p - 2).
 
-    >>> harness.explain("occlusion", pooled, image, target, window=1)
+    >>> harness.explain("occlusion", pooled, image, target, window=1, baseline="zero")
     tensor([[[[1., 2.],
               [2., 2.]]]])
     """
@@ -63,7 +63,7 @@ def feature_ablation(
     targets: Tensor,
     *,
     context: Samples,
-    removal: SegmentRemoval = TO_ZERO,
+    removal: SegmentRemoval = TO_TYPICAL,
 ) -> Tensor:
     """Feature ablation: the drop of the score when one segment alone is replaced by a baseline (occlusion of segments;
     Zeiler and Fergus 2013, 1311.2901).
@@ -73,7 +73,7 @@ def feature_ablation(
 
     Example: f(x) = x1 x2 at (1, 3) falls from 3 to 0 whichever column is set to 0.
 
-    >>> harness.explain("feature_ablation", product, x, target)
+    >>> harness.explain("feature_ablation", product, x, target, baseline="zero")
     tensor([[3., 3.]])
     """
     segments = context.segments(removal.segments)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
-from harness.explainers._coalitions import TO_ZERO, Game, SegmentRemoval, check_number, play
+from harness.explainers._coalitions import TO_TYPICAL, Game, SegmentRemoval, check_number, play
 from harness.predictor import pick
 from harness.randomness import permutations as random_orders
 from harness.randomness import uniform
@@ -23,7 +23,7 @@ from harness.units import gather_segments
 MOST_EXACT = 12  # segments: 4096 evaluations per sample
 
 
-FEW_TO_ZERO = SegmentRemoval(segments="few")
+FEW_TO_TYPICAL = SegmentRemoval(segments="few")
 
 
 @explainer(access="forward", complete_to="baseline", cost="2^K + 1 F")
@@ -33,7 +33,7 @@ def exact_shapley(
     targets: Tensor,
     *,
     context: Samples,
-    removal: SegmentRemoval = FEW_TO_ZERO,
+    removal: SegmentRemoval = FEW_TO_TYPICAL,
 ) -> Tensor:
     """Shapley values of segments, computed from all their coalitions (Shapley 1953; Strumbelj and Kononenko 2010).
 
@@ -42,7 +42,7 @@ def exact_shapley(
 
     Example: of f(x) = x1 x2 at (1, 3), which is 0 as soon as one column is removed: f(x) = 3 is shared equally.
 
-    >>> harness.explain("exact_shapley", product, x, target)
+    >>> harness.explain("exact_shapley", product, x, target, baseline="zero")
     tensor([[1.5000, 1.5000]])
     """
     return play(context, removal, _exact)
@@ -56,7 +56,7 @@ def kernel_shap(
     *,
     context: Samples,
     samples: int = 1024,
-    removal: SegmentRemoval = TO_ZERO,
+    removal: SegmentRemoval = TO_TYPICAL,
 ) -> Tensor:
     """KernelSHAP: Shapley values of segments by least squares over random coalitions, weighted by the Shapley kernel
     (Lundberg and Lee 2017, 1705.07874; in pairs and with an exact sum: Covert and Lee 2021, 2012.01536).
@@ -70,7 +70,7 @@ def kernel_shap(
 
     Example: of f(x) = x1 x2 at (1, 3), which is 0 as soon as one column is removed: f(x) = 3 is shared equally.
 
-    >>> harness.explain("kernel_shap", product, x, target)
+    >>> harness.explain("kernel_shap", product, x, target, baseline="zero")
     tensor([[1.5000, 1.5000]])
     """
     check_number("samples", samples, 1)
@@ -85,7 +85,7 @@ def shapley_sampling(
     *,
     context: Samples,
     permutations: int = 20,
-    removal: SegmentRemoval = TO_ZERO,
+    removal: SegmentRemoval = TO_TYPICAL,
 ) -> Tensor:
     """Shapley values of segments as the mean gains when they are added in random orders (Castro et al. 2009; Strumbelj
     and Kononenko 2010; in pairs of opposite orders: Mitchell et al. 2022, 2104.12199).
@@ -97,7 +97,7 @@ def shapley_sampling(
     Example: of f(x) = x1 x2 at (1, 3) all of f(x) = 3 is gained by the column that comes second, and in two opposite
     orders each column does so once.
 
-    >>> harness.explain("shapley_sampling", product, x, target, permutations=2)
+    >>> harness.explain("shapley_sampling", product, x, target, permutations=2, baseline="zero")
     tensor([[1.5000, 1.5000]])
     """
     check_number("permutations", permutations, 2)

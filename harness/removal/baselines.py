@@ -2,6 +2,8 @@
 
 A baseline maps inputs to tensors of the inputs' shape. Random baselines (``uniform_noise``, ``gaussian_noise``,
 ``train_sample``) depend on seed, sample and draw number, so that all explainers and metrics get the same ones.
+``typical`` is the default of all metrics and explainers that remove units, unless their paper fixes another: one
+baseline per kind of input, so that scores of different metrics can be compared.
 Baselines that depend on the remaining units (``noisy_linear``, ``inpaint``, ``vae``, ``drop``) are in
 ``harness.removal.infilling``.
 """
@@ -52,6 +54,32 @@ def _fixed_baseline(originals: Originals, baseline: Tensor) -> Tensor:
     return baseline.to(inputs).expand_as(inputs)
 
 
+def meaning_of_typical(originals: Originals) -> str:
+    """The baseline that ``typical`` is for these inputs: ``mean``, ``train_mean``, ``pad`` or ``zero``."""
+    if originals.own_scales:
+        return "train_mean"
+    if originals.units.modality == "tokens":
+        return "pad" if "pad" in (originals.fillers or {}) else "zero"
+    return "mean"
+
+
+@_baseline
+def typical(originals: Originals, draw: int) -> Tensor:
+    """What says least about the input, by its kind.
+
+    ``mean`` for images and series; ``pad`` for tokens, or ``zero`` if the model has no padding token; ``train_mean``,
+    number by number, for tables and inputs of unknown axes, where a mean over the input would mix quantities that have
+    nothing in common. NotApplicable for these without training inputs.
+    """
+    meaning = meaning_of_typical(originals)
+    if meaning == "train_mean" and originals.train is None:
+        kind = "a table" if originals.units.modality == "table" else "inputs of unknown axes"
+        raise NotApplicable(
+            f"baseline typical is train_mean for {kind}, and the data has no training inputs (give train=)"
+        )
+    return BASELINES[meaning](originals, draw)
+
+
 @_baseline
 def zero(originals: Originals, draw: int) -> Tensor:
     """Zero in the model's input space: mean grey where inputs are normalised, not black."""
@@ -79,10 +107,9 @@ def mean(originals: Originals, draw: int) -> Tensor:
 
 @_baseline
 def train_mean(originals: Originals, draw: int) -> Tensor:
-    """The mean of the training inputs: per channel for images, series and tokens, per column for tables."""
+    """The mean of the training inputs: per channel for images, series and tokens, else per number."""
     train = _needed_train(originals).to(originals.inputs)
-    axis = originals.units.channel_axis
-    over = [a for a in range(1, train.dim()) if a != axis] if originals.units.modality != "table" else []
+    over = [] if originals.own_scales else [a for a in range(1, train.dim()) if a != originals.units.channel_axis]
     return train.mean([0, *over], keepdim=True).expand_as(originals.inputs)
 
 
@@ -107,10 +134,12 @@ def uniform_noise(originals: Originals, draw: int) -> Tensor:
 
 @_baseline
 def gaussian_noise(originals: Originals, draw: int) -> Tensor:
-    """Gaussian noise with each channel's mean and standard deviation in the input (tables: of each training column)."""
-    table = originals.units.modality == "table"
-    source = _needed_train(originals).to(originals.inputs) if table else originals.inputs
-    over = 0 if table else [a for a in range(1, source.dim()) if a != originals.units.channel_axis]
+    """Gaussian noise with each channel's mean and standard deviation in the input.
+
+    For tables and inputs of unknown axes it has those of each number in the training inputs.
+    """
+    source = _needed_train(originals).to(originals.inputs) if originals.own_scales else originals.inputs
+    over = 0 if originals.own_scales else [a for a in range(1, source.dim()) if a != originals.units.channel_axis]
     centre, spread = source.mean(over, keepdim=True), source.std(over, keepdim=True, correction=0)
     noise = normal(originals.stream(f"gaussian baseline {draw}"), *originals.inputs.shape[1:])
     return (centre + spread * noise).to(originals.inputs)

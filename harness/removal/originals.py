@@ -62,15 +62,34 @@ class Originals:
     def input_range(self) -> tuple[Tensor, Tensor]:
         """Lowest and highest value of the data, in a shape that broadcasts to inputs.
 
-        It is the declared range; without one, the range of each training column for tables, and else of each sample.
+        It is the declared range. Without one it is the range of each number in the training inputs for tables and
+        inputs of unknown axes, of each channel of each sample for series, and else of each sample. NotApplicable for a
+        table with neither a declared range nor training inputs: a range across its columns is that of none of them.
         """
         if self.value_range is not None:
             return tuple(self._bound(torch.as_tensor(bound).to(self.inputs)) for bound in self.value_range)
-        if self.units.modality == "table" and self.train is not None:
-            return self.train.amin(0).to(self.inputs), self.train.amax(0).to(self.inputs)
-        flat = self.inputs.flatten(1)
-        shape = [-1] + [1] * (self.inputs.dim() - 1)
-        return flat.amin(1).view(shape), flat.amax(1).view(shape)
+        if self.own_scales:
+            train = self.training_inputs("the range of values")
+            return train.amin(0), train.amax(0)
+        over = self.scaled_together()
+        return self.inputs.amin(over, keepdim=True), self.inputs.amax(over, keepdim=True)
+
+    @property
+    def own_scales(self) -> bool:
+        """Whether every number of an input is a quantity of its own: in tables, and where the axes are not known."""
+        return Units.of(self.inputs, self.units.modality).channel_axis is None
+
+    def scaled_together(self) -> list[int]:
+        """The axes of one input over which numbers have a scale in common: not over the channels of a series."""
+        kept = 1 if self.units.modality == "series" else None
+        return [axis for axis in range(1, self.inputs.dim()) if axis != kept]
+
+    def training_inputs(self, what: str) -> Tensor:
+        """The training inputs, from which ``what`` is known for each number by itself; NotApplicable without them."""
+        if self.train is None:
+            kind = "a table's columns" if self.units.modality == "table" else "inputs of unknown axes"
+            raise NotApplicable(f"{what} of {kind} comes from training inputs, and the data has none (give train=)")
+        return self.train.to(self.inputs)
 
     def _bound(self, bound: Tensor) -> Tensor:
         """A bound of the value range (a number, one per channel, or in an input's shape), broadcast to inputs."""

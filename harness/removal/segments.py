@@ -2,13 +2,17 @@
 
 - ``unit``: every unit is a segment
 - ``grid:7``: a 7 x 7 grid; for a sequence, 7 windows
-- ``patch:16``: squares of 16 x 16 units; for a sequence, windows of 16
+- ``patch:16``: squares of 16 x 16 units; for a sequence, windows of 16; ``patch``: of a side that follows from the
+  input, a fourteenth of its shortest axis (16 at 224 px, 2 at 28 px), rounded, and at least 2 on axes of 4 or more
+- ``parts:16``: a regular grid of at most 16 parts; every unit for a table, or where there are no more units
+- ``regions``: the words of a text if they are known; ``slic:100`` for images of 1 or 3 channels; else ``parts:100``
 - ``slic:100``: about 100 superpixels (Achanta et al. 2012), computed on the model's inputs, scaled to the data's range
 - ``given``: the data's own segments
 - ``auto``: the words of a text if they are known; else ``unit`` for a table or up to 64 units, and ``grid:7`` beyond
-- ``few``: ``unit`` for a table or up to 12 units; beyond, ``grid:3``, or ``grid:12`` for a sequence
+- ``few``: ``parts:12``
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +22,9 @@ from harness.errors import NotApplicable, UserError, unknown
 from harness.removal.originals import Originals
 from harness.units import gather_segments, segment_sizes
 
-SEGMENT_KINDS = ("auto", "few", "given", "grid", "patch", "slic", "unit")
-MOST_UNITS = {"auto": 64, "few": 12}
+SEGMENT_KINDS = ("auto", "few", "given", "grid", "parts", "patch", "regions", "slic", "unit")
+MOST_UNITS = 64  # that ``auto`` takes one by one
+PATCHES_A_SIDE = 14
 
 
 @dataclass(frozen=True)
@@ -41,28 +46,61 @@ def make_segments(originals: Originals, spec: str | Tensor) -> Segments:
         return _checked_segments(spec.to(originals.inputs.device), originals)
     kind, _, number = _automatic(spec, originals).partition(":")
     if kind not in SEGMENT_KINDS:
-        raise unknown("segmentation", spec, [f"{k}:N" if k in ("grid", "patch", "slic") else k for k in SEGMENT_KINDS])
+        sized = ("grid", "parts", "patch", "slic")
+        raise unknown("segmentation", spec, [f"{k}:N" if k in sized else k for k in SEGMENT_KINDS])
     if kind == "given":
         return _checked_segments(_data_segments(originals), originals)
     if kind == "unit":
         return _same_for_all(torch.arange(originals.units.count).view(originals.units.shape), originals)
-    size = _positive(number, spec)
+    shape = originals.units.shape
+    size = patch_side(shape) if spec == "patch" else _positive(number, spec)
     if kind == "slic":
         return _checked_segments(_slic(originals, size), originals)
     if originals.units.modality == "table":
-        raise NotApplicable(f"{kind} segments need neighbouring units, which the columns of a table are not")
-    return _same_for_all(_regular_grid(originals.units.shape, size, patches=kind == "patch"), originals)
+        raise NotApplicable(f"a table's columns have no neighbours, which {kind} segments need (give segments=unit)")
+    cells = (
+        cells_of_parts(shape, size) if kind == "parts" else [-(-n // size) if kind == "patch" else size for n in shape]
+    )
+    return _same_for_all(_regular_grid(shape, cells, size if kind == "patch" else None), originals)
+
+
+def patch_side(shape: tuple[int, ...]) -> int:
+    """The side of a patch on a grid of units (H, W) or (T,) that has a side of 16 at 224 units and of 2 at 28."""
+    shortest = min(shape)
+    return max(2 if shortest >= 4 else 1, round(shortest / PATCHES_A_SIDE))
+
+
+def cells_of_parts(shape: tuple[int, ...], most: int) -> list[int]:
+    """The cells along each axis of the finest regular grid of at most ``most`` parts.
+
+    On up to two axes there are equally many along each. On more, the axes whose cells are longest are cut first.
+    """
+    if len(shape) <= 2:
+        return [math.floor(most ** (1 / len(shape)) + 1e-9)] * len(shape)
+    cells = [1] * len(shape)
+    while True:
+        longest = max(range(len(shape)), key=lambda axis: shape[axis] / cells[axis])
+        finer = [count + (axis == longest) for axis, count in enumerate(cells)]
+        if math.prod(finer) > most or shape[longest] == cells[longest]:
+            return cells
+        cells = finer
 
 
 def _automatic(spec: str, originals: Originals) -> str:
+    """A text that names one segmentation, in place of one that names another by the kind of input."""
     units = originals.units
-    if spec not in MOST_UNITS:
-        return spec
-    if spec == "auto" and originals.given_segments is not None and units.modality == "tokens" and len(units.shape) == 1:
+    words = originals.given_segments is not None and units.modality == "tokens" and len(units.shape) == 1
+    if spec in ("auto", "regions") and words:
         return "given"
-    if units.count <= MOST_UNITS[spec] or units.modality == "table":
-        return "unit"
-    return "grid:7" if spec == "auto" else "grid:3" if len(units.shape) == 2 else "grid:12"
+    if spec == "auto":
+        return "unit" if units.count <= MOST_UNITS or units.modality == "table" else "grid:7"
+    if spec == "regions":
+        coloured = units.modality == "image" and len(units.shape) == 2 and originals.inputs.shape[1] in (1, 3)
+        spec = "slic:100" if coloured else "parts:100"
+    spec = "parts:12" if spec == "few" else spec
+    kind, _, number = spec.partition(":")
+    every = kind == "parts" and (units.modality == "table" or units.count <= _positive(number, spec))
+    return "unit" if every else spec
 
 
 def _positive(number: str, spec: str) -> int:
@@ -71,13 +109,17 @@ def _positive(number: str, spec: str) -> int:
     return int(number)
 
 
-def _regular_grid(shape: tuple[int, ...], size: int, patches: bool) -> Tensor:
-    """Labels of a regular grid over units (H, W) or (T,); sizes that do not divide give cells of unequal size."""
+def _regular_grid(shape: tuple[int, ...], cells: list[int], patch: int | None) -> Tensor:
+    """Labels of a regular grid over units (H, W) or (T,), of so many cells along each axis.
+
+    Cells that do not divide an axis are of unequal size: all by at most one, or the last alone if their side ``patch``
+    is given.
+    """
     labels = torch.zeros(shape, dtype=torch.long)
-    for axis, length in enumerate(shape):
-        cells = -(-length // size) if patches else min(size, length)
-        place = torch.arange(length) // size if patches else torch.arange(length) * cells // length
-        labels = labels * cells + place.view([-1 if a == axis else 1 for a in range(len(shape))])
+    for axis, (length, wanted) in enumerate(zip(shape, cells, strict=True)):
+        count = min(wanted, length)
+        place = torch.arange(length) // patch if patch else torch.arange(length) * count // length
+        labels = labels * count + place.view([-1 if a == axis else 1 for a in range(len(shape))])
     return labels
 
 

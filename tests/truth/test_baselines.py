@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import convolve, gaussian_filter
 
 from harness.errors import NotApplicable, UserError
-from harness.removal.baselines import BASELINES
+from harness.removal.baselines import BASELINES, meaning_of_typical
 from metric_worlds import Constant, draw, samples
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -56,7 +56,7 @@ def correlation(first, second):
 
 
 def test_there_is_a_statement_here_on_each_baseline():
-    assert set(BASELINES) == {"zero", "black", "mean", "train_mean", "blur", *RANDOM, *FOR_TEXTS}
+    assert set(BASELINES) == {"typical", "zero", "black", "mean", "train_mean", "blur", *RANDOM, *FOR_TEXTS}
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -97,6 +97,41 @@ def test_the_training_mean_is_that_of_each_channel(kind, seed):
 def test_both_means_of_a_table_are_those_of_the_training_columns(name, seed):
     found, x, train = world("table", seed)
     equal(found.baseline(name), np.broadcast_to(train.mean(0), x.shape))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("image", "mean"), ("series", "mean"), ("tokens", "zero"), ("table", "train_mean")]
+)
+def test_what_is_typical_depends_on_the_kind_of_input(kind, name, seed):
+    found, *_ = world(kind, seed)
+    assert meaning_of_typical(found) == name
+    assert torch.equal(found.baseline("typical"), found.baseline(name))
+
+
+def test_a_removed_token_is_padding_where_the_model_has_some(seed):
+    padding = {"mask": torch.full((4,), 2.0), "pad": torch.full((4,), 3.0)}
+    assert (samples(Constant(), draw((5, 4), seed), fillers=padding).baseline("typical") == 3).all()
+
+
+@pytest.mark.parametrize("modality", ["table", "other"])
+def test_numbers_without_a_common_scale_need_training_inputs_of_which_each_has_its_own_mean_and_range(modality, seed):
+    shape = (7,) if modality == "table" else (2, 3, 4, 5)
+    inputs, train = spread_out(shape, seed, 3), spread_out(shape, seed + 7, 11)
+    found = samples(Constant(), inputs, modality=modality, train=train)
+    torch.testing.assert_close(found.baseline("typical"), train.mean(0).expand_as(inputs))
+    low, high = found.input_range()
+    assert torch.equal(low.expand(shape), train.amin(0)) and torch.equal(high.expand(shape), train.amax(0))
+    alone = samples(Constant(), inputs, modality=modality)
+    for ask in (alone.input_range, *(lambda n=n: alone.baseline(n) for n in ("typical", "uniform_noise"))):
+        with pytest.raises(NotApplicable, match=r"\(give train=\)"):
+            ask()
+
+
+def test_the_channels_of_a_series_have_ranges_of_their_own(seed):
+    found, x, _ = world("series", seed)
+    low, high = found.input_range()
+    equal(low, x.min(2, keepdims=True))
+    equal(high, x.max(2, keepdims=True))
 
 
 @pytest.mark.parametrize("name", ["train_mean", "train_sample"])

@@ -119,6 +119,7 @@ def test_the_random_subsets_of_infidelity(shape, seed):
         torch.zeros(COUNT, dtype=torch.long),
         torch.ones_like(inputs),
         perturbation="subset",
+        baseline="zero",
         samples=draws,
     )
     removed = model.perturbed(inputs, draws) == 0
@@ -135,6 +136,7 @@ def test_the_places_of_infidelitys_squares(seed):
         torch.zeros(COUNT, dtype=torch.long),
         torch.ones_like(inputs),
         perturbation="square",
+        baseline="zero",
         largest=3,
         samples=draws,
     )
@@ -164,6 +166,7 @@ def test_the_subsets_of_sensitivity_n_of_one_size_and_of_successive_sizes(granul
         inputs,
         torch.zeros(COUNT, dtype=torch.long),
         torch.ones(COUNT, 1, 40, 40),
+        baseline="zero",
         sizes=sizes,
         subsets=subsets,
         granularity=granularity,
@@ -187,6 +190,7 @@ def test_the_subsets_of_one_size_that_are_drawn_in_several_goes(seed):
         inputs,
         torch.zeros(COUNT, dtype=torch.long),
         torch.ones(COUNT, 1, 80, 80),
+        baseline="zero",
         sizes=2,
         share=0.5,
         subsets=subsets,

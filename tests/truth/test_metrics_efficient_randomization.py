@@ -144,6 +144,7 @@ def test_maps_are_averaged_over_the_noisy_inputs():
 def test_a_sample_alone_scores_as_in_company(shape):
     wrapped, inputs = InDouble(network(shape)).eval(), torch.randn(5, *shape)
     for metric, options in ((EFFICIENT, {}), (SMOOTH, {"samples": 70, "similarity": "spearman"})):
+        options = {**options, "value_range": (-2.0, 2.0)}
         together = measured(metric, wrapped, inputs, **options).curves
         alone = torch.cat([measured(metric, wrapped, one[None], **options).curves for one in inputs])
         torch.testing.assert_close(alone, together, rtol=0, atol=0.05 if metric == EFFICIENT else 3e-3)

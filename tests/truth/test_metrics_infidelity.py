@@ -15,6 +15,7 @@ from metric_worlds import Additive, Constant, Interacting, draw, explaining, gen
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 GAUSSIAN = {"perturbation": "gaussian", "convention": "local", "samples": 4000, "noise": 0.5}
 REMOVALS = ("square", "subset")
+ZERO = {"baseline": "zero"}
 
 
 @pytest.fixture(params=[SEED, 1], ids=lambda seed: f"seed={seed}")
@@ -87,9 +88,9 @@ def test_contributions_and_gradients_each_have_no_error_in_their_own_convention(
 def test_the_explainer_declares_its_convention_and_maps_without_one_are_contributions(seed):
     model, inputs = linear((1, 4, 5), seed)
     by = explaining(gradient, model, convention="local")
-    assert scores("infidelity", model, inputs, gradients(model, inputs), by=by).values.max() < 1e-6
+    assert scores("infidelity", model, inputs, gradients(model, inputs), by=by, options=ZERO).values.max() < 1e-6
     contributions = model.contributions(inputs, torch.zeros_like(inputs))
-    assert scores("infidelity", model, inputs, contributions).values.max() < 1e-6
+    assert scores("infidelity", model, inputs, contributions, options=ZERO).values.max() < 1e-6
     noisy = {"perturbation": "gaussian"}
     assert scores("infidelity", model, inputs, gradients(model, inputs), by=by, options=noisy).values.max() < 1e-6
     with pytest.raises(NotApplicable):
@@ -102,7 +103,7 @@ def test_maps_with_one_channel_stand_for_all_channels_under_noise_and_for_their_
     one = model.w.detach()[:1].expand(3, 1, 4, 5)
     assert scores("infidelity", model, inputs, one, options=GAUSSIAN).values.max() < 1e-6
     contributions = model.contributions(inputs, torch.zeros_like(inputs)).sum(1, keepdim=True)
-    assert scores("infidelity", model, inputs, contributions).values.max() < 1e-6
+    assert scores("infidelity", model, inputs, contributions, options=ZERO).values.max() < 1e-6
 
 
 @pytest.mark.parametrize("scaling", ["none", "optimal", "normalised"])
@@ -111,6 +112,7 @@ def test_the_batched_score_equals_a_loop_over_draws(perturbation, scaling, seed)
     model, inputs, draws = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), 12
     attributions = draw((3, 6, 5), seed + 1)
     options = {"perturbation": perturbation, "scaling": scaling, "samples": draws, "largest": 4, "convention": "local"}
+    options |= ZERO
     found = scores("infidelity", model, inputs, attributions, options=options, chunk=5).values
     made = samples(model, inputs)
     for i in range(3):

@@ -121,12 +121,12 @@ def test_where_every_sample_is_one_segment_there_is_no_order_to_score(metric, se
 
 def test_its_superpixels_need_images(seed):
     with pytest.raises(NotApplicable, match="slic"):
-        scores("irof", Interacting((7,)), draw((7,), seed), draw((7,), seed))
-    found = scores(
-        "irof",
-        Interacting((7,)),
-        draw((7,), seed),
-        draw((7,), seed),
-        options={"granularity": "unit", "baseline": "zero"},
-    )
-    assert found.values.isfinite().all()
+        scores("irof", Interacting((7,)), draw((7,), seed), draw((7,), seed), options={"segments": "slic:100"})
+
+
+@pytest.mark.parametrize("shape", [(7,), (9, 4)], ids=["table", "tokens"])
+def test_its_segments_are_single_units_where_there_are_no_superpixels(shape, seed):
+    world = Interacting(shape), draw(shape, seed), draw(shape, seed + 1)
+    default, units = (scores("irof", *world, options=o | {"baseline": "zero"}) for o in ({}, {"granularity": "unit"}))
+    torch.testing.assert_close(default.values, units.values)
+    assert default.values.isfinite().all()

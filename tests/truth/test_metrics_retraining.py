@@ -240,7 +240,7 @@ def test_the_fine_tuned_copy_is_what_is_explained_and_what_deletions_are_made_on
     made = world.samples()
     by = explaining(contributions, world.model)
     wrong = make_batch(made, torch.randn(60, 6), by)  # the map of the model itself has no part in it
-    found = on("idsds", wrong, **TUNING, score="logit")
+    found = on("idsds", wrong, **TUNING, score="logit", baseline="zero")
     torch.testing.assert_close(found.values, torch.ones(60).double())
     assert world.model not in models and len({id(model) for model in models}) == 1
     assert not torch.equal(models[0].weight, world.model.weight)
@@ -254,7 +254,7 @@ def test_half_of_the_inputs_are_whole_and_half_lack_one_group_in_fine_tuning(wor
         return model
 
     monkeypatch.setattr(retraining, "train_model", note)
-    on("idsds", world.batch(pointing_at(2)), **TUNING)
+    on("idsds", world.batch(pointing_at(2)), **TUNING, baseline="zero")
     missing = (seen[0] == 0) & (world.train != 0)
     assert torch.equal(seen[0][~missing], world.train[~missing])
     assert set(missing.sum(1).tolist()) == {0, 1} and 0.3 < missing.any(1).double().mean() < 0.7

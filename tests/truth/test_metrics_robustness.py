@@ -12,6 +12,7 @@ from metric_worlds import SHAPES, Additive, Interacting, draw, explaining, gener
 pytestmark = pytest.mark.usefixtures("seed")
 SENSITIVITIES = ("max_sensitivity", "avg_sensitivity")
 ROBUSTNESS = (*SENSITIVITIES, "local_lipschitz")
+RANGE = {"value_range": (-2.0, 3.0)}
 
 
 def ratio(model, inputs, function, *, metric="max_sensitivity", options=None, **more):
@@ -107,7 +108,7 @@ def test_a_stochastic_explainer_with_a_seed_is_not_charged_for_its_own_noise(see
 def test_the_change_equals_a_loop_over_perturbed_inputs(kind, metric, seed):
     model, inputs = Interacting(SHAPES[kind], generator(seed)), draw(SHAPES[kind], seed)
     spy, targets = Spy(gradient), torch.zeros(1, dtype=torch.long)
-    found = ratio(model, inputs, spy, metric=metric, options={"samples": 6}).values
+    found = ratio(model, inputs, spy, metric=metric, options={"samples": 6}, **RANGE).values
     perturbed = spy.perturbed(inputs, 6)
     for i in range(3):
         own = gradient(model, inputs[i : i + 1].clone(), targets).double()
@@ -143,10 +144,10 @@ def test_the_mean_change_of_an_explainer_that_returns_its_input_is_the_mean_leng
 def test_the_constant_of_a_map_proportional_to_the_input_is_the_factor(kind, distribution, seed):
     model, inputs, factor = Interacting(SHAPES[kind]), draw(SHAPES[kind], seed), float(draw((1,), seed, 1).exp())
     options = {"distribution": distribution, "samples": 5}
-    found = ratio(model, inputs, lambda m, x, t: -factor * x, metric="local_lipschitz", options=options)
+    found = ratio(model, inputs, lambda m, x, t: -factor * x, metric="local_lipschitz", options=options, **RANGE)
     torch.testing.assert_close(found.values, torch.full((3,), factor).double(), rtol=1e-4, atol=0)
     options["relative"] = True  # the factor does not count any more
-    found = ratio(model, inputs, lambda m, x, t: -factor * x, metric="local_lipschitz", options=options)
+    found = ratio(model, inputs, lambda m, x, t: -factor * x, metric="local_lipschitz", options=options, **RANGE)
     expected = 1 / inputs.flatten(1).double().square().mean(1).sqrt()
     torch.testing.assert_close(found.values, expected, rtol=1e-4, atol=0)
 
@@ -180,7 +181,7 @@ def test_gaussian_noise_has_the_radius_for_its_deviation(seed):
 @pytest.mark.parametrize("kind", SHAPES)
 def test_beside_the_score_stand_the_share_of_kept_classes_and_the_change_of_the_output(kind, metric, seed):
     model, inputs, spy = Interacting(SHAPES[kind], generator(seed)), draw(SHAPES[kind], seed, 6), Spy(gradient)
-    found = ratio(model, inputs, spy, metric=metric, options={"samples": 12, "radius": 0.3})
+    found = ratio(model, inputs, spy, metric=metric, options={"samples": 12, "radius": 0.3}, **RANGE)
     with torch.no_grad():
         before, after = model(inputs).double(), model(spy.perturbed(inputs, 12).flatten(0, 1)).double()
     after = after.unflatten(0, (6, 12))

@@ -128,7 +128,7 @@ def test_what_is_explained_again_leaves_nothing_to_be_kept_from_run_to_run(name,
         return x * context.clean()[:, None]
 
     model = network((9,))
-    by, made = explaining(drops, model), samples(model, torch.randn(4, 9))
+    by, made = explaining(drops, model), samples(model, torch.randn(4, 9), value_range=(-2.0, 2.0))
     made.output_cache = OutputCache(tmp_path, "model")
     batch, own = make_batch(made, by(made), by), len(list(tmp_path.iterdir()))
     on(name, batch, **options)

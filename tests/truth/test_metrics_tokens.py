@@ -173,7 +173,7 @@ def test_what_cannot_be_is_said():
     with pytest.raises(UserError, match="padding"):
         scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"padding": "zeros"})
     with pytest.raises(NotApplicable, match="single output"):
-        scores("sufficiency", torch.nn.Linear(5, 1), draw((5,), 0), draw((5,), 1))
+        scores("sufficiency", torch.nn.Linear(5, 1), draw((5,), 0), draw((5,), 1), options={"baseline": "zero"})
     with pytest.raises(UserError, match="baseline"):
         scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"baseline": "grey"})
 
