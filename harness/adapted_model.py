@@ -65,8 +65,8 @@ class AdaptedModel(nn.Module):
             inputs = carried[FRAME].scatter(1, places.expand_as(inputs), inputs)
         elif self.length is not None and inputs.shape[1] != self.length:
             raise NotApplicable(
-                f"it passes {inputs.shape[1]} positions to the model that belong to no sample, and this model needs all "
-                f"{self.length} positions of a sample, padding and special tokens included"
+                f"it passes {inputs.shape[1]} positions to the model that belong to no sample, and this model needs "
+                f"all {self.length} positions of a sample, padding and special tokens included"
             )
         return self._call(inputs, {name: tensor for name, tensor in carried.items() if name not in (FRAME, PLACES)})
 

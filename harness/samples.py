@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from harness.adapted_model import FRAME
 from harness.facts import Facts
 from harness.predictor import Carried, Predictor, pick
 from harness.removal.baselines import make_baseline
@@ -126,15 +127,13 @@ class Samples(Originals):
 
         ``sample`` and ``draw`` are index vectors (rows,) of equal length; ``build`` returns inputs (rows, ...).
         """
-        count = len(self) * draws
-        of_rows = lambda rows: {name: values[rows // draws] for name, values in self.carried.items()}
-        tracked = self.predictor.track(
-            count,
-            lambda rows: build(rows // draws, rows % draws),
-            self.targets.repeat_interleave(draws),
-            of_rows if self.carried else None,
-        )
-        return tracked.view(len(self), draws, -1)
+        sample = torch.arange(len(self), device=self.inputs.device).repeat_interleave(draws)
+        return self.track_rows(sample, lambda rows: build(rows // draws, rows % draws)).view(len(self), draws, -1)
+
+    def track_rows(self, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
+        """Tracked outputs (rows, 3) of the inputs that ``build(rows)`` makes of the samples ``sample`` (rows,)."""
+        of_rows = lambda rows: {name: values[sample[rows]] for name, values in self.carried.items()}
+        return self.predictor.track(len(sample), build, self.targets[sample], of_rows if self.carried else None)
 
     def model_outputs(self, inputs: Tensor | None = None, sample: Tensor | None = None) -> Tensor:
         """The model's outputs (rows, K) or (rows,) for the samples, or for other inputs (rows, ...) made of them.
@@ -144,6 +143,11 @@ class Samples(Originals):
         rows = slice(None) if sample is None else sample
         carried = {name: values[rows] for name, values in self.carried.items()}
         return self.predictor.logits(self.inputs if inputs is None else inputs, carried)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the data has samples with other numbers of units, such as longer texts, in other groups."""
+        return FRAME in self.carried
 
     @property
     def task(self) -> Task:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import cross_entropy, logsigmoid
 
 from harness.errors import NotApplicable, UserError, unknown
 
@@ -90,6 +90,8 @@ class Task:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean negative log-likelihood of the targets (N,), to train a classifier by; from canonical outputs."""
+        if self.link == "softmax":
+            return cross_entropy(outputs, targets)
         return -self.track(outputs, targets)[:, LOG_PROBABILITY].mean()
 
     def probabilities(self, outputs: Tensor) -> Tensor | None:

@@ -46,7 +46,7 @@ class Groups:
     labels    (N, *units) int64, the group of each unit; None where every unit is a group by itself
     sizes     (N, G) float64, how many units a group holds; 0 for numbers that a sample does not use
     shape     of the units
-    alike     whether the partition is the same for every sample by construction
+    alike     whether the partition is the same for every sample of the data by construction
     """
 
     labels: Tensor | None
@@ -97,10 +97,10 @@ def _partition(samples: Samples, grouping: Grouping) -> Groups:
         raise NotApplicable("a table's columns have no neighbours, which patches need (give granularity=unit)")
     if grouping.granularity == "unit" or (grouping.granularity == "auto" and samples.own_scales):
         ones = torch.ones((), dtype=torch.float64, device=samples.inputs.device)
-        return Groups(None, ones.expand(len(samples), samples.units.count), shape, alike=True)
+        return Groups(None, ones.expand(len(samples), samples.units.count), shape, not samples.ragged)
     if grouping.granularity in ("auto", "patch"):
         size = "" if grouping.patch is None else f":{grouping.patch}"
-        return _of_segments(samples.segments(f"patch{size}"), shape, alike=True)
+        return _of_segments(samples.segments(f"patch{size}"), shape, not samples.ragged)
     return _of_segments(samples.segments(grouping.segments), shape, alike=False)
 
 

@@ -191,10 +191,10 @@ def _explained_at_once(batch: Batch) -> int:
 
 def _look_around(samples: Samples, noise: Noise, floor: Floor) -> Surroundings:
     measure, predictor, parts = DistanceFrom(samples.inputs, floor, _usual_sizes(samples)), samples.predictor, []
-    before = _flat_outputs(samples, samples.inputs)
+    before = _flat_outputs(samples.model_outputs())
     for sample, draw in pairs(samples, noise, predictor.chunk):
         near = neighbours(samples, noise, sample, draw)
-        after = _flat_outputs(samples, near)
+        after = _flat_outputs(samples.model_outputs(near, sample))
         same_class = after.argmax(1) == before[sample].argmax(1)
         change = (after - before[sample]).norm(dim=1)
         parts.append(torch.cat([measure(near, sample), change[:, None], same_class[:, None]], 1))
@@ -219,5 +219,5 @@ def _usual_sizes(samples: Samples) -> Tensor:
     return samples.train.to(samples.inputs).double().square().mean(0).sqrt().flatten()[None]
 
 
-def _flat_outputs(samples: Samples, inputs: Tensor) -> Tensor:
-    return samples.predictor.logits(inputs).view(len(inputs), -1).double()
+def _flat_outputs(outputs: Tensor) -> Tensor:
+    return outputs.view(len(outputs), -1).double()

@@ -93,7 +93,7 @@ def explainer_on(batch: Batch, samples: Samples) -> Explain:
 def _stages(samples: Samples, how: Randomisation) -> Generator[None, None, None]:
     """Run through the stages with the model's own weights randomised in place; restore them at the end."""
     model = samples.predictor.module
-    from_output = layers(samples.predictor, samples.inputs)
+    from_output = layers(samples.predictor, samples.inputs, samples.carried)
     todo = grouped(from_output[::-1] if how.mode == "bottom_up" else from_output, how.stages)
     guard = ModelGuard(model)
     done: set[int] = set()  # a tensor that two layers share is randomised with the one that comes first
@@ -117,6 +117,6 @@ def _on_current_weights(batch: Batch, target: str) -> tuple[Explain, Samples]:
     """The explainer and the samples on the model with its present weights."""
     live = batch.samples.live()
     if target == "reargmax":
-        logits = live.predictor.logits(live.inputs)
+        logits = live.model_outputs()
         live = replace(live, targets=logits.view(len(live), -1).argmax(1))
     return explainer_on(batch, live), live

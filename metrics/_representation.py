@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable, unknown
 from harness.metrics._weights import with_hooks
-from harness.predictor import Predictor
 from harness.samples import Samples
 
 
-def representation(samples: Samples, layer: str | None) -> Predictor:
-    """A predictor whose outputs are the representation, flattened: (N, K).
+def representation(samples: Samples, layer: str | None) -> Samples:
+    """The samples for a model whose outputs are the representation, flattened: (N, K).
 
     It is the output of the layer of that name. Without a name it is the input of the module that is called last among
     those that hold weights themselves. Of several calls of one module the last counts. NotApplicable where there is no
@@ -21,11 +20,16 @@ def representation(samples: Samples, layer: str | None) -> Predictor:
     model = samples.predictor.module
     if layer is None:
         last = samples.shared("last layer with weights", lambda: _last_called(samples))
-        return replace(samples.predictor.live(), module=_Hidden(model, last, of_input=True))
+        return _seen_by(samples, _Hidden(model, last, of_input=True))
     named = [name for name, _ in model.named_modules() if name]
     if layer not in named:
         raise unknown("layer", layer, named)
-    return replace(samples.predictor.live(), module=_Hidden(model, layer, of_input=False))
+    return _seen_by(samples, _Hidden(model, layer, of_input=False))
+
+
+def _seen_by(samples: Samples, module: nn.Module) -> Samples:
+    live = samples.live()
+    return replace(live, predictor=replace(live.predictor, module=module))
 
 
 class _Hidden(nn.Module):
@@ -35,7 +39,7 @@ class _Hidden(nn.Module):
         super().__init__()
         self.model, self.name, self.of_input = model, name, of_input
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, *carried: Any) -> Tensor:
         noted: list[Any] = []
 
         def note(module: nn.Module, arguments: tuple, named: dict[str, Any], *output: Any) -> None:
@@ -43,7 +47,7 @@ class _Hidden(nn.Module):
             noted[:] = [value.clone() if isinstance(value, Tensor) else value]  # later layers may change it in place
 
         with with_hooks([self.model.get_submodule(self.name)], note, before=self.of_input):
-            self.model(inputs)
+            self.model(inputs, *carried)
         return self._checked(noted, len(inputs))
 
     def _checked(self, noted: list[Any], count: int) -> Tensor:
@@ -62,7 +66,7 @@ def _last_called(samples: Samples) -> str:
     names = {m: name for name, m in model.named_modules() if name and any(True for _ in m.parameters(recurse=False))}
     called: list[str] = []
     with with_hooks(list(names), lambda module, *_: called.append(names[module]), before=True):
-        samples.predictor.live().logits(samples.inputs[:1])
+        samples.live().take(samples.places.new_zeros(1)).model_outputs()
     if not called:
         raise NotApplicable("no module with weights is called inside the model; name the layer to look at (layer=)")
     return called[-1]

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from harness.errors import NotApplicable, UserError
 from harness.guards import isolated_randomness, requiring
 from harness.identity import digest
+from harness.metrics._outputs import output_count
 from harness.metrics._weights import redrawn
 from harness.models.training import reproducible
-from harness.predictor import LOG_ODDS
 from harness.samples import Samples
+from harness.task import Task
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def training_samples(samples: Samples, largest: int) -> Samples:
     """
     if samples.train is None or samples.train_labels is None:
         raise NotApplicable("needs training inputs and their labels (give train= and train_labels=)")
-    if samples.train_labels.is_floating_point() or samples.intact()[:, LOG_ODDS].isnan().all():
+    if samples.train_labels.is_floating_point() or not samples.task.exclusive or output_count(samples) == 1:
         raise NotApplicable("trains classifiers, but this model or its training labels have no classes")
     parameters = sum(each.numel() for each in samples.predictor.module.parameters())
     if parameters == 0:
@@ -79,9 +79,14 @@ def with_fresh_weights(model: nn.Module, seed: int) -> nn.Module:
 
 
 def train_model(
-    model: nn.Module, build: Callable[[Tensor, torch.Generator], Tensor], labels: Tensor, training: Training, seed: int
+    model: nn.Module,
+    task: Task,
+    build: Callable[[Tensor, torch.Generator], Tensor],
+    labels: Tensor,
+    training: Training,
+    seed: int,
 ) -> nn.Module:
-    """Train a model in place on the inputs that ``build(rows, generator)`` makes, and return it in eval mode.
+    """Train a classifier in place on the inputs that ``build(rows, generator)`` makes, and return it in eval mode.
 
     The order of the inputs and the draws of dropout depend only on the seed.
     """
@@ -94,7 +99,7 @@ def train_model(
             order = torch.randperm(len(labels), generator=generator).to(labels.device)
             for rows in order.tensor_split(steps):  # even parts: batch normalisation needs more than one input
                 optimiser.zero_grad()
-                cross_entropy(model(build(rows, generator)), labels[rows]).backward()
+                task.loss(model(build(rows, generator)), labels[rows]).backward()
                 optimiser.step()
                 cycle.step()
         model.zero_grad()

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.predictor import Predictor
+from harness.predictor import Carried, Predictor
 
 RUNNING_STATISTICS = ("keep", "reset")
 
 
-def layers(predictor: Predictor, inputs: Tensor) -> list[list[str]]:
+def layers(predictor: Predictor, inputs: Tensor, carried: Carried | None = None) -> list[list[str]]:
     """Names of the modules that hold parameters themselves, layer by layer, the last to run first.
 
     Modules are ordered by the time at which their call on the first of ``inputs`` begins. A module that is never called
     itself, like an attention's output projection, belongs to the nearest module around it that is.
     """
     module = predictor.module
-    called = _call_times(predictor, inputs[:1])
+    called = _call_times(predictor, inputs[:1], {name: values[:1] for name, values in (carried or {}).items()})
     by_call: dict[int, list[str]] = {}
     for name, part in module.named_modules():
         if any(True for _ in part.parameters(recurse=False)):
@@ -50,7 +50,7 @@ def redrawn(model: nn.Module, stage: list[str], seed: int, running_statistics: s
     return [pair for name in stage for pair in _redrawn(model.get_submodule(name), name, seed, running_statistics)]
 
 
-def _call_times(predictor: Predictor, inputs: Tensor) -> dict[str, int]:
+def _call_times(predictor: Predictor, inputs: Tensor, carried: Carried) -> dict[str, int]:
     """When each module's last call began, by name."""
     called: dict[str, int] = {}
     names = {part: name for name, part in predictor.module.named_modules()}
@@ -60,7 +60,7 @@ def _call_times(predictor: Predictor, inputs: Tensor) -> dict[str, int]:
         called[names[part]] = next(clock)
 
     with with_hooks(list(names), note, before=True):
-        predictor.live().logits(inputs)
+        predictor.live().logits(inputs, carried)
     return called
 
 

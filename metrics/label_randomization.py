@@ -88,7 +88,7 @@ def _trained_twins(train: Samples, training: Training, seed: int) -> tuple[Twin,
 
 def _twin(train: Samples, labels: Tensor, training: Training, seed: int) -> Twin:
     module = with_fresh_weights(train.predictor.module, seed)
-    train_model(module, lambda rows, _: train.inputs[rows], labels, training, seed)
+    train_model(module, train.task, lambda rows, _: train.inputs[rows], labels, training, seed)
     logits = replace(train.predictor.live(), module=module).logits(train.inputs)
     return Twin(module, (logits.argmax(1) == labels).double().mean().item())
 

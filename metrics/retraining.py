@@ -140,7 +140,7 @@ def _retrained(train: Samples, inputs: Tensor, training: Training, seeds: list[i
     """The model with new weights from each seed, trained on these inputs."""
     models = [with_fresh_weights(train.predictor.module, seed) for seed in seeds]
     return [
-        train_model(model, lambda rows, _: inputs[rows], train.targets, training, seed)
+        train_model(model, train.task, lambda rows, _: inputs[rows], train.targets, training, seed)
         for model, seed in zip(models, seeds, strict=True)
     ]
 
@@ -172,7 +172,7 @@ def _fine_tuned(train: Samples, deletion: SegmentDeletion, training: Training) -
         return remove(rows, groups.spread(number != missing[:, None], rows))
 
     seed = seed_of(train.seed, "idsds")
-    return train_model(copied(train.predictor.module), build, train.targets, training, seed)
+    return train_model(copied(train.predictor.module), train.task, build, train.targets, training, seed)
 
 
 def _on_model(samples: Samples, model: nn.Module, memo: dict) -> Samples:

@@ -158,10 +158,10 @@ def _moves_of_layer(samples: Samples, noise: Noise, least: Floor, layer: str | N
 
     def compute() -> Tensor:
         hidden = representation(samples, layer)
-        measure = DistanceFrom(hidden.logits(samples.inputs), least)
+        measure = DistanceFrom(hidden.model_outputs(), least)
         parts = [
-            measure(hidden.logits(neighbours(samples, noise, sample, draw)), sample)
-            for sample, draw in pairs(samples, noise, hidden.chunk)
+            measure(hidden.model_outputs(neighbours(samples, noise, sample, draw), sample), sample)
+            for sample, draw in pairs(samples, noise, hidden.predictor.chunk)
         ]
         return by_draw(parts, noise)[1]
 

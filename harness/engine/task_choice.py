@@ -112,7 +112,7 @@ def _by_link(task: Task, outputs: Callable[[int], Tensor], count: int) -> Task:
     if _last_operation(got) == "SigmoidBackward0":
         return TASKS[f"{task.name}_probability"]
     raise UserError(
-        "the model's outputs lie between 0 and 1 on all inputs that were looked at, as probabilities do and logits may; "
+        "the model's outputs lie between 0 and 1 on all inputs looked at, as probabilities do and logits may; "
         + _which(f"{task.name}_probability", f"{task.name}_logit")
     )
 

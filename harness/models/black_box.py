@@ -68,7 +68,7 @@ class BlackBox(nn.Module):
 
 
 def loaded_model(model: Any) -> LoadedModel:
-    """A model as the engine takes it: a ``LoadedModel``, a module, a fitted estimator, or a function on NumPy arrays."""
+    """A model as the engine takes it: from a ``LoadedModel``, a module, a fitted estimator, or a function on arrays."""
     if isinstance(model, LoadedModel):
         return model if isinstance(model.module, nn.Module) else replace(model, module=BlackBox(model.module))
     if isinstance(model, nn.Module):
@@ -78,7 +78,7 @@ def loaded_model(model: Any) -> LoadedModel:
     if callable(model) and not isinstance(model, type):
         return LoadedModel(BlackBox(model))
     raise UserError(
-        f"model is a {type(model).__name__}, expected a torch.nn.Module, a fitted estimator, or a function on NumPy arrays"
+        f"model is a {type(model).__name__}, expected a torch.nn.Module, a fitted estimator, or a function on arrays"
     )
 
 
