@@ -6,6 +6,7 @@ table. Rows are passed in any number and order, so whoever passes them says whic
 (``AdaptedModel.serving``).
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,6 +51,7 @@ class AdaptedModel(nn.Module):
         self.model, self.task, self.output = model, task, output
         self.explained, self.as_dict = explained, as_dict
         self._served: Carried | None = None
+        self._most_rows = math.inf
         self.carries, self.length = False, None
         self.training = False  # of this module alone: the user's keeps its own modes
 
@@ -83,7 +85,7 @@ class AdaptedModel(nn.Module):
 
     def rows_of_served(self, rows: int) -> Carried:
         """The carried tensors of the sample that is being explained, once for each row; empty if nothing is carried."""
-        if self._served is None:
+        if self._served is None or rows > self._most_rows:
             if not self.carries:
                 return {}
             raise NotApplicable(
@@ -93,13 +95,17 @@ class AdaptedModel(nn.Module):
         return {name: tensor.expand(rows, *tensor.shape[1:]) for name, tensor in self._served.items()}
 
     @contextmanager
-    def serving(self, carried: Carried) -> Iterator[None]:
-        """Inside, all rows belong to one sample, whose carried tensors (1, ...) these are."""
-        before, self._served = self._served, carried
+    def serving(self, carried: Carried, most_rows: float = math.inf) -> Iterator[None]:
+        """Inside, all rows belong to one sample, whose carried tensors (1, ...) these are.
+
+        Calls with more than ``most_rows`` rows are refused, as those of no sample are.
+        """
+        before = self._served, self._most_rows
+        self._served, self._most_rows = carried, most_rows
         try:
             yield
         finally:
-            self._served = before
+            self._served, self._most_rows = before
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True

@@ -45,6 +45,7 @@ class Task:
     default   the score where a metric's own default does not exist for this task
     one       whether the model has one output, which becomes two columns, for the classes 0 and 1
     classed   whether a target is a class or a label, so that there are predicted classes and class labels
+    presumed  whether nothing but the number of outputs speaks for classes, so that a probability has to be asked for
     """
 
     name: str
@@ -53,6 +54,7 @@ class Task:
     default: str
     one: bool = False
     classed: bool = True
+    presumed: bool = False
 
     @property
     def exclusive(self) -> bool:
@@ -108,6 +110,12 @@ class Task:
         NotApplicable for another score that does not exist.
         """
         score = options.get("score")
+        if self.presumed and score in ("probability", "log_odds"):
+            raise UserError(
+                "the explained output is the same for all samples and is often not the largest, as if the outputs were "
+                f"numbers that have no {score.replace('_', ' ')}; say task='classes' if they are logits of classes, "
+                "task='regression' if they are numbers"
+            )
         if not isinstance(score, str) or score not in SCORES or score in self.scores:
             return options
         if score == defaults.get("score"):

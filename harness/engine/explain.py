@@ -6,6 +6,7 @@ depends on the other samples in the batch. Draws of ``harness.randomness`` with 
 the batch.
 """
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -45,7 +46,8 @@ class Explaining:
         """Check that the explainer accepts this kind of input, and do its preparation."""
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
-            with _with_gradients(self.model):
+            # Preparation looks at the model by means of the first sample; it may not pass other inputs beside it.
+            with _with_gradients(self.model), self._serving(samples, 1):
                 self.prepared = self.entry.prepare(self.model, samples.joint(), **self.keywords(samples))
 
     def keywords(self, samples: Samples) -> dict[str, Any]:
@@ -111,11 +113,11 @@ class Explaining:
             answer = function(self.model, *own, **handed_in, **self.keywords(samples))
         return self._checked(answer, samples)
 
-    def _serving(self, samples: Samples) -> AbstractContextManager[None]:
+    def _serving(self, samples: Samples, most_rows: float = math.inf) -> AbstractContextManager[None]:
         """Inside, all rows that pass through the model go with the carried inputs of these samples, which are equal."""
         if not samples.carried:
             return nullcontext()
-        return self.model.serving({name: values[:1] for name, values in samples.carried.items()})
+        return self.model.serving({name: values[:1] for name, values in samples.carried.items()}, most_rows)
 
     def _checked(self, answer: Any, samples: Samples) -> Tensor:
         if isinstance(answer, np.ndarray):

@@ -1,6 +1,7 @@
 """Decides the task of a model: told by the user, or certain from outputs and labels; else the user is asked."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,7 +27,20 @@ def chosen_task(told: Task | None, data: Data, width: int, outputs: Callable[[in
     labels = data.labels if data.labels is not None else data.targets
     if width == 1:
         return _task_of_one_output(labels, outputs, len(data))
-    return _task_of_several_outputs(labels, width, outputs, len(data))
+    task = _task_of_several_outputs(labels, width, outputs, len(data))
+    return replace(task, presumed=True) if task is CLASSES and _may_be_numbers(data, outputs) else task
+
+
+def _may_be_numbers(data: Data, outputs: Callable[[int], Tensor]) -> bool:
+    """Whether the targets are one output for all samples that is often not the largest, and nothing names classes.
+
+    That is how one of several numbers is explained. Targets of a classifier are labels or predictions as a rule.
+    """
+    targets = data.targets
+    if data.labels is not None or data.classes or targets is None or len(targets) < 2 or len(targets.unique()) > 1:
+        return False
+    some = min(len(targets), MOST_LOOKED_AT)
+    return bool((outputs(some).argmax(1).cpu() == targets[:some].cpu()).double().mean() <= 0.5)
 
 
 def _task_of_one_output(labels: Tensor | None, outputs: Callable[[int], Tensor], count: int) -> Task:
