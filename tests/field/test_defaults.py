@@ -1,6 +1,7 @@
 """Every metric and explainer works as it is on every kind of input, or says in one line which one thing it lacks."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +78,20 @@ def test_whatever_removes_units_removes_them_to_the_same_baseline():
     assert len(defaults) > 25
     others = {name: value for name, value in defaults.items() if value != "typical"}
     assert others == OTHER_BASELINES
-    assert not [name for name in others if f"`{name}`" not in DIFFERENCES]
+    assert others.keys() <= {name for name, option, _ in defaults_of_the_page() if option == "baseline"}
+
+
+def defaults_of_the_page():
+    """The rows of the page's table of defaults: item, option and default, one for each item that is named."""
+    table = DIFFERENCES.split("## Defaults", 1)[1].split("\n## ", 1)[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines() if row.startswith("| `")]
+    return [(name, row[1].strip("`"), row[2].strip("`")) for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+
+
+@pytest.mark.parametrize(("name", "option", "default"), defaults_of_the_page())
+def test_the_defaults_that_the_page_of_differences_lists_are_those_of_the_registry(name, option, default):
+    entry = METRICS[name] if name in METRICS else EXPLAINERS[name]
+    assert ("null" if entry.options[option] is None else str(entry.options[option])) == default
 
 
 def test_who_lacks_the_typical_baseline_is_told_which_one_it_is():
