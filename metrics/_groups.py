@@ -22,14 +22,14 @@ class Grouping:
     granularity   what is removed at once: ``unit``, a single unit; ``patch``, a square (on a sequence, a window);
                   ``segment``, a segment; ``auto``, a patch where units have neighbours (not in
                   a table), else a unit
-    patch         side of a square in units; by default a fourteenth of the input's shortest axis, rounded, and at least
-                  2 on axes of 4 or more: 16 at 224 px, 2 at 28 px; not for ``unit`` and ``segment``
+    patch         side of a square in units; 0: a fourteenth of the input's shortest axis, rounded, and at least 2 on
+                  axes of 4 or more, which is 16 at 224 px and 2 at 28 px; not for ``unit`` and ``segment``
     segments      the segmentation, by name (``harness.removal.segments``) or as labels (N, *units); only for
                   ``granularity="segment"``. ``regions`` are about 100 superpixels of an image, and the words of a text
     """
 
     granularity: str = "unit"
-    patch: int | None = None
+    patch: int = 0
     segments: str | Tensor = "regions"
 
     @property
@@ -99,7 +99,7 @@ def _partition(samples: Samples, grouping: Grouping) -> Groups:
         ones = torch.ones((), dtype=torch.float64, device=samples.inputs.device)
         return Groups(None, ones.expand(len(samples), samples.units.count), shape, not samples.ragged)
     if grouping.granularity in ("auto", "patch"):
-        size = "" if grouping.patch is None else f":{grouping.patch}"
+        size = f":{grouping.patch}" if grouping.patch else ""
         return _of_segments(samples.segments(f"patch{size}"), shape, not samples.ragged)
     return _of_segments(samples.segments(grouping.segments), shape, alike=False)
 

@@ -119,7 +119,7 @@ def _range(context: Samples) -> tuple[Tensor, Tensor]:
     if context.value_range is not None:
         return context.input_range()
     if context.train is None:
-        raise NotApplicable("drawing concepts needs the range of the inputs: value_range, or training images")
+        raise NotApplicable("drawing concepts needs the range of the inputs, or training images (give value_range=)")
     over = [a for a in range(context.train.dim()) if a != Units.of(context.inputs, "image").channel_axis]
     bounds = context.train.amin(over), context.train.amax(over)
     return tuple(bound.to(context.inputs)[:, None, None] for bound in bounds)

@@ -57,7 +57,9 @@ def _classes_of_images(context: Samples, inputs: Tensor, rows: Tensor, labels: s
     if labels == "predicted" or logits.shape[1] == 1:
         return logits.argmax(1), logits.shape[1]
     if context.train_labels is None:
-        raise NotApplicable("labels=label needs train_labels, the data has none; labels=predicted does without")
+        raise NotApplicable(
+            "labels=label needs the labels of the training inputs, the data has none (give train_labels=)"
+        )
     chosen = context.train_labels.to(rows.device)[rows]
     return checked_labels(chosen, logits.shape[1]).to(logits.device), logits.shape[1]
 

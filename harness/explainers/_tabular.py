@@ -95,7 +95,9 @@ class Table:
         if labels == "predicted":
             return (self.outputs[:, 0].double() if self.single else self.outputs.argmax(1)).cpu()
         if self.labels is None:
-            raise NotApplicable("labels=label needs train_labels, the data has none; labels=predicted does without")
+            raise NotApplicable(
+                "labels=label needs the labels of the training inputs, the data has none (give train_labels=)"
+            )
         return checked_labels(self.labels.cpu(), self.outputs.shape[1])
 
     def response(self, labels: str) -> np.ndarray:

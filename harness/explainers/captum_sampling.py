@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from harness.errors import NotApplicable
 from harness.explainers._captum import (
     captum_answer,
     captum_target,
@@ -102,6 +103,8 @@ def captum_kernel_shap(
     tensor([[[[5., 5.],
               [5., 2.]]]])
     """
+    if context.segments(removal.segments).most < 2:
+        raise NotApplicable("the inputs have a single segment, from which captum's KernelSHAP cannot draw a coalition")
     from captum.attr import KernelShap
 
     return _on_segments(KernelShap(model), inputs, captum_target(targets, prepared), context, removal)

@@ -45,7 +45,7 @@ def _concept_direction(
     if concept is not None and concept not in names:
         raise unknown("concept", concept, names)
     if concept is None and context.train is None:
-        raise NotApplicable("the choice of a concept needs training images to score them on (give train=, or concept=)")
+        raise NotApplicable("the choice of a concept needs training images to score them on (give train=)")
     vectors, accuracy = activation_vectors(model, context, place, names, sets, runs, alpha)
     if context.train is not None:
         scores = tcav_scores(model, context, place, vectors, labels, rows)

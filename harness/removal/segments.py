@@ -58,10 +58,10 @@ def make_segments(originals: Originals, spec: str | Tensor) -> Segments:
         return _checked_segments(_slic(originals, size), originals)
     if originals.units.modality == "table":
         raise NotApplicable(f"a table's columns have no neighbours, which {kind} segments need (give segments=unit)")
-    cells = (
-        cells_of_parts(shape, size) if kind == "parts" else [-(-n // size) if kind == "patch" else size for n in shape]
-    )
-    return _same_for_all(_regular_grid(shape, cells, size if kind == "patch" else None), originals)
+    if kind == "patch":
+        return _same_for_all(_regular_grid(shape, [-(-length // size) for length in shape], size), originals)
+    cells = cells_of_parts(shape, size) if kind == "parts" else [size] * len(shape)
+    return _same_for_all(_regular_grid(shape, cells), originals)
 
 
 def patch_side(shape: tuple[int, ...]) -> int:
@@ -109,7 +109,7 @@ def _positive(number: str, spec: str) -> int:
     return int(number)
 
 
-def _regular_grid(shape: tuple[int, ...], cells: list[int], patch: int | None) -> Tensor:
+def _regular_grid(shape: tuple[int, ...], cells: list[int], patch: int | None = None) -> Tensor:
     """Labels of a regular grid over units (H, W) or (T,), of so many cells along each axis.
 
     Cells that do not divide an axis are of unequal size: all by at most one, or the last alone if their side ``patch``

@@ -76,7 +76,7 @@ def test_captums_trapezoid_still_misses_a_share_of_the_sum():
 def test_occlusion(window, stride):
     net, x, targets = world("image")
     expected = captum.Occlusion(net).attribute(x, (3, window, window), strides=(3, stride, stride), target=targets)
-    assert same(ours("occlusion", net, x, targets, window=window, stride=stride), expected[:, :1])
+    assert same(ours("occlusion", net, x, targets, window=window, stride=stride, baseline="zero"), expected[:, :1])
 
 
 def test_feature_ablation_is_captums_over_the_segments_size():
@@ -85,7 +85,7 @@ def test_feature_ablation_is_captums_over_the_segments_size():
     segments.view(-1)[:7] = torch.arange(7)
     expected = captum.FeatureAblation(net).attribute(x, target=targets, feature_mask=segments[None, None])
     size = torch.bincount(segments.flatten())[segments]
-    assert same(ours("feature_ablation", net, x, targets, segments=segments), expected[:, :1] / size)
+    assert same(ours("feature_ablation", net, x, targets, segments=segments, baseline="zero"), expected[:, :1] / size)
 
 
 @pytest.mark.parametrize("relu", [True, False])
@@ -100,16 +100,16 @@ def test_grad_cam(layer, relu):
 def test_exact_shapley():
     net, x, targets = world("table")
     expected = captum.ShapleyValues(net).attribute(x, target=targets)
-    assert same(ours("exact_shapley", net, x, targets), expected)
-    assert same(ours("kernel_shap", net, x, targets, samples=62), expected)
+    assert same(ours("exact_shapley", net, x, targets, baseline="zero"), expected)
+    assert same(ours("kernel_shap", net, x, targets, samples=62, baseline="zero"), expected)
 
 
 def test_kernel_shap_and_shapley_sampling_converge_where_captums_do_and_no_slower():
     net, x, targets = mlp(8), torch.randn(1, 8), torch.tensor([2])
-    exact = ours("exact_shapley", net, x, targets)
+    exact = ours("exact_shapley", net, x, targets, baseline="zero")
     captums = torch.cat([captum.KernelShap(net).attribute(x, target=2, n_samples=64) for _ in range(40)])
     own, paired = (
-        torch.cat([harness.explain(name, net, x, targets, seed=seed, **options) for seed in range(40)])
+        torch.cat([harness.explain(name, net, x, targets, seed=seed, baseline="zero", **options) for seed in range(40)])
         for name, options in (("kernel_shap", {"samples": 64}), ("shapley_sampling", {"permutations": 6}))
     )
     for runs in (captums, own):
@@ -130,11 +130,11 @@ def test_captums_kernel_shap_still_paints_a_segments_value_on_each_of_its_pixels
     values = painted[0, 0, 0, 0], painted[0, 0, 0, -1]
     assert float(sum(values)) == pytest.approx(lost, abs=1e-4)
     assert float(painted.sum()) == pytest.approx(float(values[0] * 195 + values[1] * 234), rel=1e-4, abs=1e-4)
-    own = ours("kernel_shap", net, x, torch.tensor([1]), segments=halves[0, 0])
+    own = ours("kernel_shap", net, x, torch.tensor([1]), segments=halves[0, 0], baseline="zero")
     assert float(own.sum()) == pytest.approx(lost, abs=1e-5)
 
 
 def test_captums_lime_still_returns_zeros_where_the_outputs_are_small():
     net, x = mlp(6), torch.randn(1, 6) * 0.05
     assert captum.Lime(net).attribute(x, target=0, n_samples=100).abs().max() == 0
-    assert harness.explain("lime", net, x, torch.tensor([0])).abs().min() > 0
+    assert harness.explain("lime", net, x, torch.tensor([0]), baseline="zero").abs().min() > 0

@@ -79,7 +79,8 @@ def test_non_sensitivity_is_their_count_over_the_number_of_units(world):
     size = sparse.flatten(1).square().mean(1).sqrt().view(-1, 1, 1, 1)  # ours is relative to the map's own size
     metric = quantus.NonSensitivity(eps=eps, features_in_step=1, abs=False, perturb_baseline=0.0, **QUIET)
     expected = theirs(metric, world, sparse / size)
-    found = ours("non_sensitivity", world, sparse, attribution_eps=eps, output_eps=eps, granularity="unit")
+    options = {"attribution_eps": eps, "output_eps": eps, "granularity": "unit", "baseline": "zero"}
+    found = ours("non_sensitivity", world, sparse, **options)
     count = sparse[0].numel()
     assert 0 < expected.min() and expected.max() < count
     np.testing.assert_allclose(found * count, expected, rtol=0, atol=1e-9)

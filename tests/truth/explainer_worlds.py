@@ -53,8 +53,12 @@ def explain(name, net, inputs, targets, **options):
 
 
 def explain_in(batch_size, chunk, name, net, inputs, targets, *, seed=0, modality=None, given=None, **options):
-    """Attributions with chosen numbers of samples per call and of rows per forward pass; ``given``: segments."""
+    """Attributions with chosen numbers of samples per call and of rows per forward pass; ``given``: segments.
+
+    What is removed becomes 0 unless a test says otherwise: the right answers here are those of a baseline of 0.
+    """
     entry = EXPLAINERS[name]
+    options = {"baseline": "zero", **options} if entry.options.get("baseline") == "typical" else options
     predictor = Predictor(net, chunk=chunk)
     samples = samples_of(net, inputs, targets, seed=seed, modality=modality, segments=given, predictor=predictor)
     explaining = Explaining(entry, entry.complete(options), net, batch_size)

@@ -74,7 +74,7 @@ def test_the_units_of_a_segment_share_what_they_add_together(name, world):
     modality, net, x, targets, _ = world
     segments = torch.tensor([0, 1, 1, 2, 0, 0])
     found = harness.explain(
-        name, net, harness.Data(x, targets, modality=modality), segments=segments, **SEGMENTED[name]
+        name, net, harness.Data(x, targets, modality=modality), segments=segments, baseline="zero", **SEGMENTED[name]
     )
     added = contributions(world, "zero")
     for segment in range(3):
@@ -89,7 +89,7 @@ def test_windows_of_neighbours_are_segments_of_tokens_and_steps_but_not_of_colum
     modality, net, x, targets, _ = world
     explain = lambda **options: harness.explain(name, net, harness.Data(x, targets, modality=modality), **options)
     if modality == "table":
-        with pytest.raises(harness.NotApplicable, match="the columns of a table are not"):
+        with pytest.raises(harness.NotApplicable, match="columns have no neighbours"):
             explain(segments=segments, **SEGMENTED[name])
     else:
         named = explain(segments=segments, **SEGMENTED[name])
@@ -103,7 +103,10 @@ def test_occlusion_moves_its_window_along_tokens_and_steps_and_averages_over_win
             harness.explain("occlusion", net, harness.Data(x, targets, modality=modality), window=3)
         return
     found = per_unit(
-        harness.explain("occlusion", net, harness.Data(x, targets, modality=modality), window=3, stride=2), modality
+        harness.explain(
+            "occlusion", net, harness.Data(x, targets, modality=modality), window=3, stride=2, baseline="zero"
+        ),
+        modality,
     )
     added = contributions(world, "zero")
     drops = [added[:, start : start + 3].sum(1) for start in (0, 2, 4)]  # the last one is cut at the end
@@ -123,6 +126,7 @@ def test_the_same_numbers_as_tokens_and_as_series_are_explained_alike(name, seed
 
     x, targets = torch.randn(3, 6, 4), torch.tensor([0, 2, 1])
     options = {"window": 2, "stride": 1} if name == "occlusion" else SEGMENTED[name] | {"segments": "grid:3"}
+    options["baseline"] = "zero"
     if name in ("lime", "kernel_shap", "shapley_sampling"):
         options |= {"lime": {"samples": 400}, "kernel_shap": {"samples": 6}}.get(name, {})
     tokens = harness.explain(name, net, x, targets, **options)
@@ -134,9 +138,9 @@ def test_the_same_numbers_as_tokens_and_as_series_are_explained_alike(name, seed
 
 @pytest.mark.parametrize("name", [*SEGMENTED, "occlusion"])
 def test_the_defaults_serve_every_kind_of_input(name, world):
-    modality, net, x, targets, _ = world
+    modality, net, x, targets, train = world
     budget = {"lime": {"samples": 50}, "kernel_shap": {"samples": 50}}.get(name, {})
-    found = harness.explain(name, net, harness.Data(x, targets, modality=modality), **budget)
+    found = harness.explain(name, net, harness.Data(x, targets, modality=modality, train=train), **budget)
     assert per_unit(found, modality).abs().sum() > 0
 
 
