@@ -10,6 +10,7 @@ from harness.datasets._table_reading import TABLE_OPTIONS, TableFileOptions, Tab
 from harness.datasets.own_files import LABEL_OPTIONS, LabelOptions, class_indices, class_names
 from harness.datasets.text_file import ROWS_AT_A_TIME, texts_of
 from harness.errors import UserError, one_line, unknown
+from harness.photographs import as_shown
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -18,7 +19,7 @@ BUILDERS = {".csv": "csv", ".parquet": "parquet"}
 
 
 class ColumnItems(Sequence):
-    """The entries of one column of a Hugging Face data set, each read from disk when it is accessed."""
+    """The images in one column of a Hugging Face data set, each read when it is accessed, upright as it is shown."""
 
     def __init__(self, rows: Any, name: str) -> None:
         self.rows, self.name = rows, name
@@ -27,7 +28,7 @@ class ColumnItems(Sequence):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
-        return self.rows[index][self.name]
+        return as_shown(self.rows[index][self.name])
 
 
 @dataset(name="huggingface", modality="any", source="your files", licence="yours", samples="yours", classes="yours")
