@@ -18,6 +18,7 @@ from harness.checks import (
     class_count,
 )
 from harness.engine.allocator import give_back_freed_memory
+from harness.engine.class_names import with_labels_of_outputs
 from harness.engine.clean_outputs import clean_outputs, first_outputs
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
@@ -216,6 +217,7 @@ def set_stage(
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
     classes = class_count(first_outputs(predictor, first.to(device)))
+    data = with_labels_of_outputs(data, model.classes, classes)
     stage = Stage(model, data, protocol, device, predictor, units, count, size, classes, named)
     if stage.labels is not None and classes > 1:
         check_targets(stage.labels[:count], count, classes, what="labels")
