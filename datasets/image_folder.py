@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from harness.datasets._csv_files import csv_as_texts
 from harness.datasets._object_masks import (
     SIDES,
     BoxMasks,
@@ -25,7 +26,6 @@ from harness.datasets.own_files import (
     class_indices,
     class_names,
     read_or_refuse,
-    whole_rows,
 )
 from harness.errors import UserError, one_line
 from harness.messages import say
@@ -170,27 +170,21 @@ def _names_of_folders(table: pd.DataFrame) -> tuple[str, ...] | None:
 
 
 def _label_table(path: Path, file_column: str, label_column: str, boxes: bool) -> pd.DataFrame:
-    table = read_or_refuse(path, "CSV file", lambda: _csv_as_text(path))
-    sides = SIDES if boxes else ()
-    for column in (file_column, label_column, *sides):
+    wanted = (file_column, label_column, *(SIDES if boxes else ()))
+    table = read_or_refuse(path, "CSV file", lambda: csv_as_texts(path, wanted)).fillna("")
+    for column in wanted:
         if column not in table.columns:
             raise UserError(f"{path} has no column {column!r}, only {', '.join(map(str, table.columns))}")
     if table.empty:
         raise UserError(f"{path} lists no images, expected a row for each")
-    columns = {"file": file_column, "label": label_column, **{side: side for side in sides}}
-    table = pd.DataFrame({name: table[column].str.strip() for name, column in columns.items()})
+    columns = {"file": file_column, "label": label_column, **{side: side for side in SIDES if boxes}}
+    table = pd.DataFrame({name: table[column] for name, column in columns.items()})
     if boxes:
         return _with_boxes(path, table)
     twice = table["file"][table["file"].duplicated()]
     if len(twice):
         raise UserError(f"{path} lists {twice.iloc[0]!r} more than once, expected every file once")
     return table
-
-
-def _csv_as_text(path: Path) -> pd.DataFrame:
-    as_text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}  # a class may be called NA
-    with whole_rows():
-        return pd.read_csv(path, index_col=False, skipinitialspace=True, **as_text)
 
 
 def _with_boxes(path: Path, table: pd.DataFrame) -> pd.DataFrame:

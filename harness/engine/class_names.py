@@ -119,7 +119,7 @@ def _first_synonym(name: str) -> str:
 
 
 def _same_list(found: Sequence[list[int]], names: Sequence[str]) -> bool:
-    """Whether both number the same classes in the same order: nine of ten names are in one place, and none in another."""
+    """Whether both list the same classes in one order: nine of ten names in the same places, and none in another."""
     if len(found) != len(names) or any(each and place not in each for place, each in enumerate(found)):
         return False
     return sum(map(bool, found)) >= ALIKE * len(names)

@@ -1,0 +1,72 @@
+"""The target column of a user's table: classes, or numbers to predict; where it is not certain, the user is asked."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from harness.datasets._column_doubts import doubt_about
+from harness.datasets._column_kinds import as_categories, plain_values, strict_numbers
+from harness.datasets._written_values import MISSING_NAMES, WrittenForms, are_codes, are_numbers, holds_texts
+from harness.errors import UserError
+
+FEW_CLASSES = 20  # different whole numbers that are classes without a word from the user
+ASKED = "say task=classification if each value is a class, task=regression if they are numbers to predict"
+
+
+def target_values(column: pd.Series, task: str | None, forms: WrittenForms) -> pd.Series:
+    """The target (N,): numbers as float64 for ``regression``, else numbers or texts as objects; NaN or None if missing.
+
+    UserError where values are no numbers for ``regression``, and where ``task`` is None and the values do not say
+    whether they are classes: dates, texts that are mostly numbers, and texts of which most rows have one of their own.
+    """
+    values = plain_values(column, forms)
+    if task == "regression":
+        return _numbers_to_predict(values, forms)
+    if holds_texts(values):
+        known = values[~values.isin(MISSING_NAMES)].dropna().astype("str")
+        if len(known) and are_numbers(known, forms.decimal).all():
+            if not forms.all_texts or are_codes(known).any():
+                return values
+            return as_categories(strict_numbers(values, forms), forms)
+    elif values.dtype != object:
+        return as_categories(values, forms)
+    doubt = doubt_about(values, forms) if task is None else None
+    if doubt is not None:
+        raise UserError(f"target {column.name!r} {doubt.why}: {ASKED}, which must be written as plain numbers")
+    return values
+
+
+def _numbers_to_predict(values: pd.Series, forms: WrittenForms) -> pd.Series:
+    try:
+        numbers = strict_numbers(values, forms)
+    except UserError as error:
+        reason = str(error).split(", expected")[0].replace("column", "target", 1)
+        raise UserError(f"{reason}, expected finite numbers for task=regression; write plain numbers") from None
+    if np.isinf(numbers).any():
+        raise UserError(f"target {values.name!r} holds inf, expected finite numbers for task=regression")
+    return numbers
+
+
+def target_labels(target: pd.Series, task: str | None) -> tuple[Tensor, tuple[str, ...] | None]:
+    """Labels (N,) and class names: numbers and None for ``regression``, else the places of the sorted values.
+
+    UserError for numbers that are no classes, and where ``task`` is None and whole numbers are too many to be classes
+    without doubt.
+    """
+    if task == "regression":
+        return torch.tensor(target.to_numpy(dtype=np.float64), dtype=torch.float32), None
+    values = target.unique()
+    fractions = [v for v in values if isinstance(v, float | np.floating) and not float(v).is_integer()]
+    if fractions:
+        raise UserError(f"target {target.name!r} holds {fractions[0]}, no class; for numbers say task=regression")
+    numbers = [value for value in values if isinstance(value, int | np.integer) and not isinstance(value, bool)]
+    many = len(numbers) > FEW_CLASSES or len(numbers) > 2 and 2 * len(numbers) > len(target)
+    if task is None and many:
+        raise UserError(
+            f"target {target.name!r} holds {len(numbers)} different whole numbers from {min(numbers)} to "
+            f"{max(numbers)} in {len(target)} rows: {ASKED}"
+        )
+    order = sorted(values, key=str) if any(isinstance(value, str) for value in values) else sorted(values)
+    place = {value: index for index, value in enumerate(order)}
+    return torch.tensor([place[value] for value in target]), tuple(str(value) for value in order)
