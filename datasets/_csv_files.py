@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEPARATORS = (",", ";", "\t", "|")
-AS_TEXT = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}  # a class or a text may be called NA
+# A class or a text may be called NA; an empty field is missing, so that a separator at the end of a row is no field.
+AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"}
 
 
 def csv_as_texts(file: Path, wanted: Sequence[str | None]) -> "pd.DataFrame":
-    """All fields of a CSV file, without spaces at their ends; a field that a short row lacks is missing.
+    """All fields of a CSV file, without spaces at their ends; an empty field, or one that a row lacks, is missing.
 
     ``wanted`` are columns that the file should have: the separator (comma, semicolon, tab or ``|``) is the one with
     which its header holds them. Columns without a name are called ``""``. UserError for two columns of one name.
@@ -84,7 +85,7 @@ def _names_between(file: Path, separator: str) -> list[str]:
     import pandas as pd
 
     header: Any = pd.read_csv(file, sep=separator, header=None, nrows=1, skipinitialspace=True, **AS_TEXT)
-    return [str(name).strip() for name in header.iloc[0]]
+    return [name.strip() for name in header.iloc[0].fillna("")]
 
 
 def _is_numeral(name: str) -> bool:

@@ -42,10 +42,10 @@ def table_data(
     row_names = _row_names(frame, shared.ids, 0 if for_training is None else int(for_training.sum()))
     for_training = _training_rows(frame, own, shared) if for_training is None else for_training
     groups = {name: _group_of_rows(frame[name], forms) for name in columns_in(shared.groups, frame)}
+    target = target_values(frame[own.target], shared.task, forms)
     ordinal = shared.ordinal_values
     inputs, categorical = input_values(frame[names], _listed_categories(shared, frame), list(ordinal), forms)
     inputs = inputs.replace([np.inf, -np.inf], np.nan)
-    target = target_values(frame[own.target], shared.task, forms)
     skipped = _rows_lacking_a_value(inputs, target, shared)
     usable = np.array([row not in skipped for row in range(len(frame))])
     if not (usable & for_training).any():

@@ -17,8 +17,9 @@ ASKED = "say task=classification if each value is a class, task=regression if th
 def target_values(column: pd.Series, task: str | None, forms: WrittenForms) -> pd.Series:
     """The target (N,): numbers as float64 for ``regression``, else numbers or texts as objects; NaN or None if missing.
 
-    UserError where values are no numbers for ``regression``, and where ``task`` is None and the values do not say
-    whether they are classes: dates, texts that are mostly numbers, and texts of which most rows have one of their own.
+    UserError where values are no numbers for ``regression``, for fractions as classes, and where ``task`` is None and
+    the values do not say whether they are classes: many whole numbers, dates, texts that are mostly numbers, and texts
+    of which most rows have one of their own.
     """
     values = plain_values(column, forms)
     if task == "regression":
@@ -28,9 +29,9 @@ def target_values(column: pd.Series, task: str | None, forms: WrittenForms) -> p
         if len(known) and are_numbers(known, forms.decimal).all():
             if not forms.all_texts or are_codes(known).any():
                 return values
-            return as_categories(strict_numbers(values, forms), forms)
+            return _whole_number_classes(as_categories(strict_numbers(values, forms), forms), task)
     elif values.dtype != object:
-        return as_categories(values, forms)
+        return _whole_number_classes(as_categories(values, forms), task)
     doubt = doubt_about(values, forms) if task is None else None
     if doubt is not None:
         raise UserError(f"target {column.name!r} {doubt.why}: {ASKED}, which must be written as plain numbers")
@@ -49,24 +50,26 @@ def _numbers_to_predict(values: pd.Series, forms: WrittenForms) -> pd.Series:
 
 
 def target_labels(target: pd.Series, task: str | None) -> tuple[Tensor, tuple[str, ...] | None]:
-    """Labels (N,) and class names: numbers and None for ``regression``, else the places of the sorted values.
-
-    UserError for numbers that are no classes, and where ``task`` is None and whole numbers are too many to be classes
-    without doubt.
-    """
+    """Labels (N,) and class names of ``target_values`` without missing ones: numbers and None for ``regression``, else
+    the places of the sorted values."""
     if task == "regression":
         return torch.tensor(target.to_numpy(dtype=np.float64), dtype=torch.float32), None
     values = target.unique()
-    fractions = [v for v in values if isinstance(v, float | np.floating) and not float(v).is_integer()]
-    if fractions:
-        raise UserError(f"target {target.name!r} holds {fractions[0]}, no class; for numbers say task=regression")
-    numbers = [value for value in values if isinstance(value, int | np.integer) and not isinstance(value, bool)]
-    many = len(numbers) > FEW_CLASSES or len(numbers) > 2 and 2 * len(numbers) > len(target)
-    if task is None and many:
-        raise UserError(
-            f"target {target.name!r} holds {len(numbers)} different whole numbers from {min(numbers)} to "
-            f"{max(numbers)} in {len(target)} rows: {ASKED}"
-        )
     order = sorted(values, key=str) if any(isinstance(value, str) for value in values) else sorted(values)
     place = {value: index for index, value in enumerate(order)}
     return torch.tensor([place[value] for value in target]), tuple(str(value) for value in order)
+
+
+def _whole_number_classes(target: pd.Series, task: str | None) -> pd.Series:
+    """Numbers as classes; UserError for fractions, and for so many numbers that they may be none where task is None."""
+    values = target.dropna().unique()
+    fractions = [value for value in values if not float(value).is_integer()]
+    if fractions:
+        raise UserError(f"target {target.name!r} holds {fractions[0]}, no class; for numbers say task=regression")
+    many = len(values) > FEW_CLASSES or len(values) > 2 and 2 * len(values) > len(target)
+    if task is None and many:
+        raise UserError(
+            f"target {target.name!r} holds {len(values)} different whole numbers from {min(values)} to "
+            f"{max(values)} in {len(target)} rows: {ASKED}"
+        )
+    return target

@@ -44,11 +44,13 @@ class Wording:
     words     text -> the number of the word that each of the T tokens belongs to, int64 from 0; padding and the special
               tokens of every text share the last number
     fillers   embeddings that can replace a removed token: name (``pad``, ``mask``) -> (D,)
+    length    text -> the number of its tokens before it is cut to T, special tokens included; None if it is not known
     """
 
     tokens: Callable[[Any], Sequence[str]]
     words: Callable[[Any], Tensor]
     fillers: Mapping[str, Tensor]
+    length: Callable[[Any], int] | None = None
 
 
 @dataclass

@@ -20,6 +20,7 @@ from harness.checks import (
 from harness.engine.allocator import give_back_freed_memory
 from harness.engine.class_names import with_labels_of_outputs
 from harness.engine.clean_outputs import clean_outputs, first_outputs
+from harness.engine.cut_texts import tell_cut_texts
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.output_cache import OutputCache
@@ -214,6 +215,7 @@ def set_stage(
     named = data.ids is not None
     data = check_data(with_preprocessed_masks(data, model.preprocess), first, units)
     count = min(len(data), protocol.samples or len(data))
+    tell_cut_texts(model, data, count, first.shape[1])
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     predictor = Predictor(module, chunk=chunk or default_chunk(first.to(device)), autocast=DTYPES[protocol.dtype])
     classes = class_count(first_outputs(predictor, first.to(device)))
