@@ -61,6 +61,6 @@ def _check_independent(labels: np.ndarray, ids: list[str]) -> None:
         )
     if (labels.sum(1) == 1).all():
         say(
-            f"labels {labels.shape} are read as {labels.shape[1]} independent labels, although each row has exactly one; "
-            "for classes save their indices, labels.argmax(1)"
+            f"labels {labels.shape} are read as {labels.shape[1]} independent labels, although each row has exactly "
+            "one; for classes save their indices, labels.argmax(1)"
         )
