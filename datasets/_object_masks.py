@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from harness.errors import UserError, one_line
+from harness.photographs import is_stored_turned, mode_and_upright_size, open_upright
 
 SIDES = ("x0", "y0", "x1", "y1")
 PixelBox = tuple[float, float, float, float]
@@ -15,7 +16,7 @@ PixelBox = tuple[float, float, float, float]
 class BoxMasks(Sequence):
     """Masks made from boxes: one black image per image file, of its size, white inside the boxes of that file.
 
-    A box is (left, top, right, bottom) in pixels, right and bottom exclusive.
+    A box is (left, top, right, bottom) in pixels of the upright image, right and bottom exclusive.
     """
 
     def __init__(self, paths: Sequence[Path], boxes: Sequence[Sequence[PixelBox]]) -> None:
@@ -69,7 +70,10 @@ def mask_problem(path: Path, mask: Path) -> str | None:
     except Exception as error:  # a decoder can raise anything on a broken file
         return f"its mask cannot be read: {one_line(error).replace(str(mask), mask.name)}"
     expected = _mode_and_size(path)[1]
-    return None if size == expected else f"its mask is {size[0]} x {size[1]}, the image {expected[0]} x {expected[1]}"
+    if size == expected:
+        return None
+    shown = "the upright image" if is_stored_turned(path) else "the image"
+    return f"its mask is {size[0]} x {size[1]}, {shown} {expected[0]} x {expected[1]}"
 
 
 def read_boxes(rows: Sequence[Mapping[str, str]]) -> list[PixelBox]:
@@ -98,15 +102,15 @@ def _checked_box(row: Mapping[str, str]) -> PixelBox:
 
 
 def _mode_and_size(path: Path) -> tuple[str, tuple[int, int]]:
-    """Mode and size (width, height) of an image, from its header; a mode other than L, RGB and RGBA becomes RGB."""
-    with Image.open(path) as image:
-        return image.mode if image.mode in ("L", "RGB", "RGBA") else "RGB", image.size
+    """Mode and size (width, height) of the upright image; a mode other than L, RGB and RGBA becomes RGB."""
+    mode, size = mode_and_upright_size(path)
+    return mode if mode in ("L", "RGB", "RGBA") else "RGB", size
 
 
 def _read_mask(path: Path) -> Image.Image:
     """White where any channel but transparency is not zero; in an image with a palette, where the index is not zero."""
-    with Image.open(path) as image:
-        opaque = image.convert(image.mode.rstrip("Aa")) if image.mode in ("RGBA", "LA", "RGBa", "La") else image
-        values = np.asarray(opaque)
+    image = open_upright(path)
+    opaque = image.convert(image.mode.rstrip("Aa")) if image.mode in ("RGBA", "LA", "RGBa", "La") else image
+    values = np.asarray(opaque)
     inside = values.any(-1) if values.ndim == 3 else values != 0
     return Image.fromarray(inside.astype(np.uint8) * 255)

@@ -1,4 +1,4 @@
-"""The values of a user's table: what is refused, what is filled in, and which labels the target column holds."""
+"""The values of a user's table: what is refused, what is filled in, and labels that are class indices already."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,34 +24,14 @@ def check_values(frame: pd.DataFrame) -> None:
 
 
 def filled_in(inputs: pd.DataFrame, train: np.ndarray, categorical: Sequence[str]) -> pd.DataFrame:
-    """Missing numbers as the mean of the training rows, missing categories as their most frequent one."""
+    """Missing numbers as the mean of the training rows, those of ``categorical`` as their most frequent value."""
     values = {}
     for name in inputs.columns[inputs.isna().any()]:
         known = inputs[name][train].dropna()
         if known.empty:
             raise UserError(f"column {name!r} has no value in any training row, so that none can be filled in")
-        frequent = name in categorical or not pd.api.types.is_numeric_dtype(known)
-        values[name] = known.mode().iloc[0] if frequent else known.mean()
-    return inputs.astype({n: float for n, v in values.items() if isinstance(v, float)}).fillna(values)
-
-
-def target_labels(target: pd.Series, task: str) -> tuple[Tensor, tuple[str, ...] | None]:
-    """Labels (N,) and class names: numbers and None for ``regression``, else the places of the sorted values."""
-    if task == "regression":
-        numbers = pd.to_numeric(target, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        if not np.isfinite(numbers).all():
-            odd = target.iloc[int(np.isfinite(numbers).argmin())]
-            raise UserError(f"target {target.name!r} holds {odd!r}, expected finite numbers for task=regression")
-        return torch.tensor(numbers, dtype=torch.float32), None
-    values = target.unique()
-    fractions = [v for v in values if isinstance(v, float | np.floating) and not float(v).is_integer()]
-    if fractions:
-        raise UserError(f"target {target.name!r} holds {fractions[0]}, no class; for numbers say task=regression")
-    order = sorted(values, key=str) if any(isinstance(value, str) for value in values) else sorted(values)
-    place = {value: index for index, value in enumerate(order)}
-    # pandas reads whole numbers as floats where a target is missing; their names are whole numbers all the same.
-    names = (str(int(v)) if isinstance(v, float | np.floating) else str(v) for v in order)
-    return torch.tensor([place[value] for value in target]), tuple(names)
+        values[name] = known.mode().iloc[0] if name in categorical else known.mean()
+    return inputs.fillna(values)
 
 
 def numbered_labels(target: pd.Series, classes: tuple[str, ...]) -> Tensor:

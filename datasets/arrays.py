@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from harness.datasets._array_files import GROUP_PREFIX, is_group, open_arrays
-from harness.datasets.own_files import ArrayRows, as_tensor, class_indices, class_names
+from harness.datasets._label_arrays import labels_of_rows
+from harness.datasets.own_files import ArrayRows, as_tensor, class_names
 from harness.errors import UserError, unknown
 from harness.registry import dataset
 from harness.sources import Data
@@ -18,6 +19,7 @@ PER_SAMPLE = ("labels", "ids", "masks", "truth", "segments")
 PER_UNIT = ("masks", "truth", "segments")
 CHECKED_BYTES = 16 * 2**20  # that are searched for NaN at a time
 MISSING_INPUTS = ("error", "skip")
+CHANNELS = (1, 3, 4)  # of images as files hold them: grey, RGB, RGBA
 
 
 @dataset(modality="any", source="your files", licence="yours", samples="yours", classes="yours")
@@ -33,13 +35,15 @@ def arrays(
     """The arrays of an ``.npz`` file, or of a folder of ``.npy`` files, which are read from disk an input at a time.
 
     The array ``inputs`` (N, ...) is the model's input, as float32. Optional arrays are ``labels`` (N,), integers or
-    texts for classes, or float numbers for a single output to predict; ``ids`` (N,); ``masks``, ``truth`` and
-    ``segments`` (N, *units); ``train`` (R, ...) and ``train_labels`` (R,); ``unit_names`` (units,) and ``columns``
-    (numbers,) of a table; and ``g_NAME`` (N,), which divides the samples into groups. In a folder an array is the file
-    of its name and ``.npy`` and is mapped into memory; an ``.npz`` file is loaded as a whole.
+    texts for classes, or float numbers for a single output to predict, or (N, K), for K outputs to predict (float) or
+    K independent labels that are 0 or 1 (whole numbers or booleans); ``ids`` (N,); ``masks``, ``truth`` and
+    ``segments`` (N, *units); ``train`` (R, ...) and ``train_labels`` (R,) or (R, K); ``unit_names`` (units,) and
+    ``columns`` (numbers,) of a table; and ``g_NAME`` (N,), which divides the samples into groups. In a folder an array
+    is the file of its name and ``.npy`` and is mapped into memory; an ``.npz`` file is loaded as a whole.
 
     ``path`` is the file or folder. ``modality`` is image (N, C, H, W), table (N, D), tokens (N, T, D), series (N, C, T)
-    or other; inputs with three axes need it, and for four or two axes image or table is the default. ``low`` and
+    or other; inputs with three axes need it, and for four or two axes image or table is the default, unless the last
+    of four axes is that of the channels, (N, H, W, C), which is refused. ``low`` and
     ``high`` are the lowest and the highest value that an input can have; without them the range of each sample is used.
     ``classes`` is a text file with one class name a line. Inputs with NaN or infinite values are an error, or with
     ``missing=skip`` are left out and listed in ``skipped``.
@@ -59,7 +63,7 @@ def arrays(
     ids = [str(by_name["ids"][row]) if "ids" in by_name else f"sample_{row}" for row in rows]
     if len(set(ids)) < len(ids):
         raise UserError(f"ids of {path} hold {Counter(ids).most_common(1)[0][0]!r} more than once, expected each once")
-    labels, names = _labels_of_rows(by_name.get("labels"), rows, ids, class_names(classes))
+    labels, names = labels_of_rows(by_name.get("labels"), rows, ids, class_names(classes))
     train = _training_inputs(by_name, inputs)
     return Data(
         ids=ids,
@@ -97,6 +101,11 @@ def _checked_modality(chosen: str | None, inputs: np.ndarray) -> str:
     kinds = (*CHANNEL_AXIS, "other")
     if chosen is None and inputs.ndim == 3:
         raise UserError(f"inputs are {inputs.shape}: say modality=tokens (N, T, D) or modality=series (N, C, T)")
+    if chosen is None and inputs.ndim == 4 and inputs.shape[3] in CHANNELS and inputs.shape[1] not in CHANNELS:
+        raise UserError(
+            f"inputs are {inputs.shape}, whose last axis looks like channels, expected images (N, C, H, W): save "
+            "inputs.transpose(0, 3, 1, 2), or say modality=image if the second axis is that of the channels"
+        )
     chosen = chosen or Units.of(torch.empty(1, *inputs.shape[1:])).modality
     if chosen not in kinds:
         raise unknown("modality", chosen, kinds)
@@ -142,24 +151,6 @@ def _not_finite(array: np.ndarray) -> np.ndarray:
         return np.flatnonzero(np.concatenate([~np.isfinite(piece.astype(np.float32)).all(1) for piece in pieces]))
 
 
-def _labels_of_rows(
-    labels: np.ndarray | None, rows: np.ndarray, ids: list[str], names: tuple[str, ...] | None
-) -> tuple[Tensor | None, tuple[str, ...] | None]:
-    if labels is None:
-        return None, names
-    if labels.ndim != 1 or labels.dtype.kind not in "fiubU":
-        raise UserError(f"labels are {labels.dtype} {labels.shape}, expected class indices, names, or numbers (N,)")
-    of_rows = np.array(labels[rows])
-    if of_rows.dtype.kind == "U":
-        indices, names = class_indices(ids, [str(label) for label in of_rows], names)
-        return torch.tensor(indices), names
-    if of_rows.dtype.kind == "f":
-        if not np.isfinite(of_rows).all():
-            raise UserError(f"the label of {ids[int(np.isfinite(of_rows).argmin())]} is NaN or infinite")
-        return torch.from_numpy(of_rows).float(), names
-    return torch.from_numpy(of_rows.astype(np.int64)), names
-
-
 def _training_inputs(by_name: Mapping[str, np.ndarray], inputs: np.ndarray) -> Tensor | None:
     """The training inputs; float32 ones of a folder are mapped into memory, not loaded."""
     if "train" not in by_name:
@@ -184,10 +175,10 @@ def _training_labels(
     if "train_labels" not in by_name:
         return None
     labels = by_name["train_labels"]
-    if train is None or labels.shape != (len(train),):
+    if train is None or labels.shape[:1] != (len(train),):
         came = "no train" if train is None else f"{len(train)} training inputs"
         raise UserError(f"train_labels is an array {labels.shape}, but there are {came}; expected one label for each")
-    return _labels_of_rows(
+    return labels_of_rows(
         labels, np.arange(len(labels)), [f"training input {row}" for row in range(len(labels))], names
     )[0]
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
-from harness.datasets._table_reading import TABLE_OPTIONS, TableFileOptions, TableOptions, table_data
+from harness.datasets._table_options import TABLE_OPTIONS, TableFileOptions, TableOptions
+from harness.datasets._table_reading import table_data
 from harness.datasets.own_files import LABEL_OPTIONS, LabelOptions, class_indices, class_names
 from harness.datasets.text_file import ROWS_AT_A_TIME, texts_of
 from harness.errors import UserError, one_line, unknown
+from harness.photographs import as_shown
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -18,7 +20,7 @@ BUILDERS = {".csv": "csv", ".parquet": "parquet"}
 
 
 class ColumnItems(Sequence):
-    """The entries of one column of a Hugging Face data set, each read from disk when it is accessed."""
+    """The images in one column of a Hugging Face data set, each read when it is accessed, upright as it is shown."""
 
     def __init__(self, rows: Any, name: str) -> None:
         self.rows, self.name = rows, name
@@ -27,7 +29,7 @@ class ColumnItems(Sequence):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
-        return self.rows[index][self.name]
+        return as_shown(self.rows[index][self.name])
 
 
 @dataset(name="huggingface", modality="any", source="your files", licence="yours", samples="yours", classes="yours")
@@ -44,10 +46,10 @@ def huggingface_set(
 
     ``path`` is a folder written by ``save_to_disk``, or a CSV or Parquet file; ``split`` chooses among several splits.
     ``kind`` is image, text or table. ``column`` holds the images or texts (default ``image`` or ``text``). The inputs
-    of a table are all columns but ``label_column``; ``TableOptions`` describes ``train``, ``groups``, ``drop`` and
-    ``missing``. The class names are those of the data set itself, or as ``LabelOptions`` describes them
-    (``label_column``, ``classes``). Images are decoded and texts read one at a time. Nothing is downloaded, and no code
-    of the data set is run. Empty texts are left out and listed in ``skipped``.
+    of a table are all columns but ``label_column``; ``TableOptions`` describes its other options. The class names are
+    those of the data set itself, or as ``LabelOptions`` describes them (``label_column``, ``classes``). Images are
+    decoded and texts read one at a time. Nothing is downloaded, and no code of the data set is run. Empty texts are
+    left out and listed in ``skipped``.
 
     Needs the extra ``datasets``. UserError without it, for a path that is no such data set, a split or column that does
     not exist, and labels that are no classes.

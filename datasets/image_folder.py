@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from harness.datasets._csv_files import csv_as_texts
 from harness.datasets._object_masks import (
     SIDES,
     BoxMasks,
@@ -25,9 +26,10 @@ from harness.datasets.own_files import (
     class_indices,
     class_names,
     read_or_refuse,
-    whole_rows,
 )
 from harness.errors import UserError, one_line
+from harness.messages import say
+from harness.photographs import depth_problem, is_stored_turned
 from harness.registry import dataset
 from harness.sources import Data, Images, MaskImages
 
@@ -53,11 +55,12 @@ def image_folder(
     images in it and below it. Its number is the place of its name in alphabetical order, as in torchvision, so that
     ``10`` comes before ``2``.
 
-    ``masks`` is a folder, in ``path`` or absolute, of masks: images of the same size and of the same name (or that name
-    with the ending .png), not zero where the object is. ``boxes`` reads the objects from the CSV file instead: columns
-    x0, y0, x1, y1 in pixels of the image file, x1 and y1 exclusive; several rows per file for several boxes, empty
-    fields for no box. Masks and boxes go through the model's preprocessing with the image, so that they are right to
-    half a pixel after crop and resize (``harness.sources.MaskImages``).
+    Images stand upright, turned as their files say (EXIF orientation), as every viewer shows them. Masks and boxes
+    belong to the upright image. ``masks`` is a folder, in ``path`` or absolute, of masks: images of the same size and
+    of the same name (or that name with the ending .png), not zero where the object is. ``boxes`` reads the objects from
+    the CSV file instead: columns x0, y0, x1, y1 in pixels of the image, x1 and y1 exclusive; several rows per file for
+    several boxes, empty fields for no box. Masks and boxes go through the model's preprocessing with the image, so that
+    they are right to half a pixel after crop and resize (``harness.sources.MaskImages``).
 
     Every image and mask is decoded once at the start. Images that cannot be decoded, and those whose mask cannot be
     decoded or has another size or whose box is not within the image, are left out and listed in ``skipped``, as are
@@ -79,6 +82,8 @@ def image_folder(
     good = [row for row, problem in enumerate(problems) if problem is None]
     if not good:
         raise UserError(f"none of the {len(paths)} images in {folder} can be decoded: {problems[0]}")
+    if inside or boxes:
+        _tell_turned_images([paths[row] for row in good])
     return Data(
         ids=[table["file"][row] for row in good],
         inputs=Images([paths[row] for row in good]),
@@ -114,6 +119,16 @@ class _ImagesWithObjects:
         if problem is None and self.boxes is not None:
             problem = box_problem(self.paths[row], self.boxes[row])
         return problem
+
+
+def _tell_turned_images(paths: Sequence[Path]) -> None:
+    """Say how many images are turned: tools that ignore the orientation draw masks and boxes on the unturned image."""
+    turned = [path.name for path in paths if is_stored_turned(path)]
+    if turned:
+        say(
+            f"{len(turned)} of {len(paths)} images are turned upright as their files say (EXIF), the first is "
+            f"{turned[0]!r}; their masks and boxes are taken to belong to the upright images"
+        )
 
 
 def _existing_folder(path: str | None) -> Path:
@@ -155,27 +170,21 @@ def _names_of_folders(table: pd.DataFrame) -> tuple[str, ...] | None:
 
 
 def _label_table(path: Path, file_column: str, label_column: str, boxes: bool) -> pd.DataFrame:
-    table = read_or_refuse(path, "CSV file", lambda: _csv_as_text(path))
-    sides = SIDES if boxes else ()
-    for column in (file_column, label_column, *sides):
+    wanted = (file_column, label_column, *(SIDES if boxes else ()))
+    table = read_or_refuse(path, "CSV file", lambda: csv_as_texts(path, wanted)).fillna("")
+    for column in wanted:
         if column not in table.columns:
             raise UserError(f"{path} has no column {column!r}, only {', '.join(map(str, table.columns))}")
     if table.empty:
         raise UserError(f"{path} lists no images, expected a row for each")
-    columns = {"file": file_column, "label": label_column, **{side: side for side in sides}}
-    table = pd.DataFrame({name: table[column].str.strip() for name, column in columns.items()})
+    columns = {"file": file_column, "label": label_column, **{side: side for side in SIDES if boxes}}
+    table = pd.DataFrame({name: table[column] for name, column in columns.items()})
     if boxes:
         return _with_boxes(path, table)
     twice = table["file"][table["file"].duplicated()]
     if len(twice):
         raise UserError(f"{path} lists {twice.iloc[0]!r} more than once, expected every file once")
     return table
-
-
-def _csv_as_text(path: Path) -> pd.DataFrame:
-    as_text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}  # a class may be called NA
-    with whole_rows():
-        return pd.read_csv(path, index_col=False, skipinitialspace=True, **as_text)
 
 
 def _with_boxes(path: Path, table: pd.DataFrame) -> pd.DataFrame:
@@ -207,8 +216,7 @@ def _image_problem(path: Path) -> str | None:
         with Image.open(path) as image:
             image.draft(image.mode, (1, 1))  # a JPEG is then decoded at a small size; other formats ignore this
             image.load()
-            if image.mode.startswith(("I", "F")):  # conversion to RGB would make all values above 255 white
-                return f"its grey values have more than 8 bits (mode {image.mode}), expected 0 to 255"
+            image.getexif()  # raises where the orientation cannot be read
+            return depth_problem(image)
     except Exception as error:  # a decoder can raise anything on a broken file
         return one_line(error).replace(f" {str(path)!r}", "")
-    return None

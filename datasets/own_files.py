@@ -1,10 +1,8 @@
 """What the data sets made from the user's own files share: paths, labels, class names, and arrays on disk."""
 
 import re
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -73,21 +71,12 @@ def read_or_refuse(path: Path, what: str, read: Callable[[], Any]) -> Any:
         raise UserError(f"{what} {path} does not exist")
     try:
         return read()
+    except UserError:
+        raise
+    except UnicodeDecodeError:
+        raise UserError(f"{what} {path} cannot be read: it is no UTF-8 text; save it with the encoding UTF-8") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{what} {path} cannot be read: {one_line(error)}") from error
-
-
-@contextmanager
-def whole_rows() -> Iterator[None]:
-    """Within it, pandas raises ValueError for a CSV row with more fields than the header, instead of cutting it."""
-    from pandas.errors import ParserWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ParserWarning)
-        try:
-            yield
-        except ParserWarning:
-            raise ValueError("its rows have more fields than its header; a text with commas needs quotes") from None
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

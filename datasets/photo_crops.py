@@ -6,6 +6,8 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
+from harness.photographs import open_upright
+
 # All lie in the two libraries' wheels. Licences as the libraries state them: in the docstrings of skimage.data, CC0 for
 # brick, camera, chelsea, coffee, grass and gravel, public domain for astronaut and rocket, no known copyright
 # restrictions for coins, and nothing for moon and motorcycle_left; in scikit-learn's images/README.txt, CC BY 2.0 for
@@ -57,4 +59,4 @@ def grey_crop(rng: np.random.Generator, size: int) -> np.ndarray:
 @cache
 def _photographs() -> tuple[Image.Image, ...]:
     places = [files(package) / name for package, names in PHOTOGRAPHS.items() for name in names]
-    return tuple(Image.open(place.open("rb")).convert("RGB") for place in places)
+    return tuple(open_upright(place.read_bytes()).convert("RGB") for place in places)

@@ -1,7 +1,6 @@
 """Mosaics of four photographs: the evidence for a class lies in the cell of its photograph."""
 
 from collections.abc import Sequence
-from io import BytesIO
 
 import torch
 from PIL import Image
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from harness.datasets.photos import photos
 from harness.errors import UserError
+from harness.photographs import open_upright
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -74,8 +74,7 @@ class Mosaics(Sequence):
 
 def cell_of(encoded: bytes) -> Image.Image:
     """The middle square of a photograph, resized to a cell (112, 112)."""
-    with Image.open(BytesIO(encoded)) as image:
-        photograph = image.convert("RGB")
+    photograph = open_upright(encoded).convert("RGB")
     side, (width, height) = min(photograph.size), photograph.size
     left, top = (width - side) // 2, (height - side) // 2
     return photograph.crop((left, top, left + side, top + side)).resize((CELL, CELL), Image.Resampling.BICUBIC)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from harness.datasets._csv_files import AS_TEXT, csv_header, whole_rows
 from harness.datasets.own_files import (
     LABEL_OPTIONS,
     LabelOptions,
@@ -15,7 +16,6 @@ from harness.datasets.own_files import (
     class_names,
     own_file,
     read_or_refuse,
-    whole_rows,
 )
 from harness.errors import UserError, one_line, unknown
 from harness.registry import dataset
@@ -151,10 +151,11 @@ def _text_lines(file: Path, labels: Path | None) -> Iterator[tuple[str, str | No
 def _csv_texts(file: Path, *columns: str | None) -> Iterator[tuple[str, str, str | None]]:
     import pandas as pd
 
-    read = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}  # a text may be "NA"
-    _check_wanted_columns(file, list(pd.read_csv(file, nrows=0, encoding="utf-8-sig").columns), columns)
-    with pd.read_csv(file, chunksize=ROWS_AT_A_TIME, index_col=False, **read) as chunks:
+    separator, names = csv_header(file, columns)
+    _check_wanted_columns(file, names, columns)
+    with pd.read_csv(file, sep=separator, chunksize=ROWS_AT_A_TIME, index_col=False, **AS_TEXT) as chunks:
         while (chunk := _next_chunk(chunks)) is not None:
+            chunk = chunk.set_axis(names, axis=1).fillna("")  # a short row lacks its last fields
             yield from _checked_texts(*(None if name is None else chunk[name].tolist() for name in columns))
 
 

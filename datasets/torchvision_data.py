@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError, one_line, unknown
+from harness.photographs import as_shown
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -16,7 +17,7 @@ UNCHECKED = ("LSUN", "LSUNClass")  # they unpickle a file in their folder withou
 
 
 class Pictures(Sequence):
-    """The images of a data set of (image, label) pairs, each read when it is accessed."""
+    """The images of a data set of (image, label) pairs, each read when it is accessed, upright as viewers show it."""
 
     def __init__(self, pairs: Any) -> None:
         self.pairs = pairs
@@ -25,7 +26,7 @@ class Pictures(Sequence):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Any:
-        return self.pairs[index][0]
+        return as_shown(self.pairs[index][0])
 
 
 @dataset(

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor, nn
+
+from harness.photographs import open_upright
 
 # One entry per sample, (N, *units): a tensor, or an object whose slices are tensors, such as a file on disk.
 PerSample = Any
@@ -50,12 +51,14 @@ class Wording:
     words     text -> the number of the word that each of the T tokens belongs to, int64 from 0; padding and the special
               tokens of every text share the last number
     fillers   embeddings that can replace a removed token: name (``pad``, ``mask``) -> (D,)
+    length    text -> the number of its tokens before it is cut to T, special tokens included; None if it is not known
     """
 
     tokens: Callable[[Any], Sequence[str]]
     words: Callable[[Any], Tensor]
     present: Callable[[Any], Tensor]
     fillers: Mapping[str, Tensor]
+    length: Callable[[Any], int] | None = None
 
 
 @dataclass
@@ -147,7 +150,7 @@ class MaskImages:
 
 
 class Images(Sequence):
-    """A sequence of images; each is decoded when it is indexed, from a file or from its encoded bytes."""
+    """A sequence of images, from files or from encoded bytes; each is decoded and stands upright when it is indexed."""
 
     def __init__(self, sources: Sequence[Path | bytes]) -> None:
         self.sources = sources
@@ -156,7 +159,4 @@ class Images(Sequence):
         return len(self.sources)
 
     def __getitem__(self, index: int) -> Image.Image:
-        source = self.sources[index]
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            image.load()
-            return image
+        return open_upright(self.sources[index])

@@ -16,7 +16,9 @@ from harness.checks import (
     check_truth,
 )
 from harness.engine.allocator import give_back_freed_memory
+from harness.engine.class_names import with_labels_of_outputs
 from harness.engine.clean_outputs import clean_outputs
+from harness.engine.cut_texts import tell_cut_texts
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.model_for_task import canonical_model
@@ -247,10 +249,13 @@ def set_stage(
     units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
     named = data.ids is not None
     data = check_data(sort_answers(data), first, units)
+    tell_cut_texts(model, data, count, first.shape[1])
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     read = lambda number: first if number == 1 else read_inputs(model, data, slice(0, number))
     canonical = canonical_model(model, data, kind.call, read, device)
     model, task, columns = replace(model, module=canonical.module), canonical.task, canonical.columns
+    if task.exclusive or task.name.startswith("labels"):
+        data = with_labels_of_outputs(data, _names(model, columns), columns)
     data = check_answers(data, task, columns, one_output=_constant(target, data.targets))
     rows = chunk or default_chunk(first.to(device))
     predictor = Predictor(model.module, chunk=rows, autocast=DTYPES[protocol.dtype], task=task)
@@ -268,6 +273,12 @@ def _check_pair(model: LoadedModel, data: Data) -> None:
             f"the data's truth is of {data.function!r}, the model is {model.function!r}; give both the same options, "
             "or take data without its truth (dataset.truth=false, where it has this option)"
         )
+
+
+def _names(model: LoadedModel, columns: int) -> tuple[str, ...] | None:
+    """The names of the canonical outputs; None for a name of the one output that has become two."""
+    one_of_two = columns == 2 and model.classes is not None and len(model.classes) == 1
+    return None if one_of_two else model.classes
 
 
 def _constant(choice: str | int, targets: Tensor | None) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.errors import UserError, one_line
+from harness.photographs import open_upright
 from harness.randomness import element, normal, permutations, stream, uniform
 
 RANDOM = "random"
@@ -159,8 +160,8 @@ def _read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
     if channels not in (1, 3):
         raise UserError(f"concept images are grey or RGB, the model takes {channels} channels; use concepts=textures")
     try:
-        with Image.open(path) as image:
-            image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+        image = open_upright(path).convert("L" if channels == 1 else "RGB")
     except OSError as error:
         raise UserError(f"concept image {path.name!r} cannot be read: {one_line(error)}") from error
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).view(height, width, channels).permute(2, 0, 1)

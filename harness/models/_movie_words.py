@@ -72,6 +72,7 @@ def word_vector_model(module: torch.nn.Module, length: int, classes: tuple[str, 
         words=partial(words_of, length=length),
         present=partial(present_words, length=length),
         fillers={"pad": vectors[known[PADDING]], "mask": vectors[known[UNKNOWN]]},
+        length=lambda text: len(TOKEN.findall(text.lower())),
     )
     return LoadedModel(module, lambda text: vectors[word_numbers(text, length)], classes=classes, wording=wording)
 

@@ -69,11 +69,22 @@ class EmbeddingReader:
         """Which of the T positions hold a token of the text (T,), rather than a special token or padding."""
         return torch.tensor([number is not None for number in self.encoded(text).word_ids()])
 
+    def whole_length(self, text: Any) -> int:
+        """The number of tokens of a text before it is cut, special tokens included."""
+        cut = self.encoded(text).encodings[0]
+        return int(sum(cut.attention_mask)) + sum(_own_tokens(rest) for rest in cut.overflowing)
+
     def words(self, text: Any) -> Tensor:
         """The number (T,) of each token's word; special tokens and padding are one last word."""
         numbers = self.encoded(text).word_ids()
         places = {word: place for place, word in enumerate(dict.fromkeys(n for n in numbers if n is not None))}
         return torch.tensor([places.get(number, len(places)) for number in numbers])
+
+
+def _own_tokens(piece: Any) -> int:
+    """The tokens of a piece of a text without padding and special tokens, which every piece has again."""
+    marks = zip(piece.attention_mask, piece.special_tokens_mask, strict=True)
+    return sum(present and not special for present, special in marks)
 
 
 def text_classifier(
@@ -88,7 +99,8 @@ def text_classifier(
     fillers = {name: reader.of([number])[0] for name, number in marks.items() if number is not None}
     module = ready(TextLogits(model, fillers["pad"].clone()))
     _check_outputs(module, reader, source)
-    return LoadedModel(module, reader, None, classes, Wording(reader.tokens, reader.words, reader.present, fillers))
+    wording = Wording(reader.tokens, reader.words, reader.present, fillers, reader.whole_length)
+    return LoadedModel(module, reader, None, classes, wording)
 
 
 def _check_tokenizer(tokenizer: Any, source: str) -> None:

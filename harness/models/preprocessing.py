@@ -12,6 +12,7 @@ from harness.datasets.own_files import read_class_names
 from harness.errors import UserError, unknown
 from harness.models.state import existing_file
 from harness.options import import_object
+from harness.photographs import upright
 
 Preprocess = Callable[[Any], Tensor]
 Range = tuple[Tensor, Tensor]
@@ -112,10 +113,10 @@ def _per_channel(key: str, value: Any, channels: int) -> tuple[float, ...]:
 
 
 def prepare(preset: Preset, image: Image.Image) -> Tensor:
-    """An image as an input (C, size, size), by the settings of a preset."""
+    """An image, upright as viewers show it, as an input (C, size, size), by the settings of a preset."""
     from torchvision.transforms import functional as F
 
-    image = F.resize(image.convert("L" if len(preset.mean) == 1 else "RGB"), round(preset.size / preset.share))
+    image = F.resize(upright(image).convert("L" if len(preset.mean) == 1 else "RGB"), round(preset.size / preset.share))
     cut = F.center_crop(image, [preset.size, preset.size])
     return F.normalize(F.to_tensor(cut), list(preset.mean), list(preset.std))
 
