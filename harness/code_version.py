@@ -37,6 +37,7 @@ MEASURING = (
     "harness.engine.mask_images",
     "harness.engine.score",
     "harness.engine.targets",
+    "harness.modalities",
     "harness.ordering",
     "harness.predictor",
     "harness.randomness",

@@ -75,7 +75,7 @@ def check_outputs(outputs: Any, count: int) -> Tensor:
 
 @dataclass
 class Predictor:
-    """Calls a model on numbered rows, one chunk at a time, in inference mode; halves the chunk when memory runs out.
+    """Calls a model on numbered rows, one chunk at a time, without gradients; halves the chunk when memory runs out.
 
     module         the model as the user gave it; randomisation tests change its weights for a while
     scoring        the scoring copy, which is faster and equivalent (``harness.engine.tuning``); None to use the module
@@ -120,13 +120,13 @@ class Predictor:
                 self._halve(len(rows))
                 continue
             start += len(rows)
-        return torch.cat(results)  # a copy outside inference mode: it may be changed in place and used with autograd
+        return torch.cat(results)
 
     def _call(self, inputs: Tensor) -> Tensor:
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         context = torch.autocast(inputs.device.type, self.autocast) if self.autocast else nullcontext()
-        with torch.inference_mode(), context:
+        with torch.no_grad(), context:
             outputs = check_outputs((self.scoring or self.module)(inputs), len(inputs))
         self.forwards += len(inputs)
         return outputs

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from harness.checks import first_line
+from harness.checks import check_dtype, first_line
 from harness.errors import NotApplicable, UserError
+from harness.guards import keeps_buffers_of_its_own, own_changes_noted
 from harness.predictor import Predictor
 
 
@@ -11,12 +12,20 @@ def first_outputs(predictor: Predictor, one: Tensor) -> Tensor:
     """The outputs for a single input; NotApplicable if the model does not take an input of this shape.
 
     With one input, an error other than a wrong shape is unlikely. Later errors, such as a lack of memory, are failures.
+    It is the first call of the model: lazy layers get their shapes, and guards learn which buffers it makes and changes
+    by itself, also when the size of the batch changes.
     """
+    model = predictor.module
     try:
-        return predictor.logits(one)
+        with own_changes_noted(model):
+            outputs = predictor.logits(one)
+            if keeps_buffers_of_its_own(model):
+                predictor.logits(one.repeat(2, *[1] * (one.dim() - 1)))
+        return outputs
     except UserError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
+        check_dtype(model, one)
         shape = tuple(one.shape[1:])
         raise NotApplicable(f"the model does not take inputs of shape {shape}: {first_line(error)}") from None
 

@@ -92,7 +92,7 @@ def output_of(model: nn.Module, name: str, inputs: Tensor) -> Tensor:
 
 def enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Maps (n, C, *grid) at another size, linearly along each axis with half-pixel centres."""
-    mode = "bilinear" if len(size) == 2 else "linear"
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
     return F.interpolate(maps, size, mode=mode, align_corners=False)
 
 

@@ -26,7 +26,7 @@ def random(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
     return context.units.as_map(normal(context.stream("random explainer"), *context.units.shape))
 
 
-@explainer(access="none", control=True, stochastic=True, modalities=("image", "series", "tokens"))
+@explainer(access="none", control=True, stochastic=True, modalities=("image", "series", "tokens", "volume"))
 def blurred_random(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, width: float = 1 / 16
 ) -> Tensor:

@@ -89,6 +89,7 @@ def eigen_cam(
               [3.1599, 4.4485]]]])
     """
     values = activations(model, prepared, context)
+    values = values.to(torch.promote_types(values.dtype, torch.float32))  # there is no decomposition in half precision
     points = values.flatten(2).transpose(1, 2)
     mean = points.mean(2)
     points = points - points.mean(1, keepdim=True) if centred else points

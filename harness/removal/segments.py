@@ -1,12 +1,14 @@
 """Segments: sets of units that are removed or scored together, specified by a short text.
 
 - ``unit``: every unit is a segment
-- ``grid:7``: a 7 x 7 grid; for a sequence, 7 windows
+- ``grid:7``: a 7 x 7 grid; for a sequence, 7 windows; for a volume, 7 x 7 x 7 blocks
 - ``patch:16``: squares of 16 x 16 units; for a sequence, windows of 16
 - ``slic:100``: about 100 superpixels (Achanta et al. 2012), computed on the model's inputs, scaled to the data's range
 - ``given``: the data's own segments
-- ``auto``: the words of a text if they are known; else ``unit`` for a table or up to 64 units, and ``grid:7`` beyond
-- ``few``: ``unit`` for a table or up to 12 units; beyond, ``grid:3``, or ``grid:12`` for a sequence
+- ``auto``: the words of a text if they are known; else ``unit`` for a table or up to 64 units, and beyond ``grid:7``,
+  or ``grid:4`` for a volume
+- ``few``: ``unit`` for a table or up to 12 units; beyond, ``grid:3``, ``grid:12`` for a sequence, or ``grid:2`` for a
+  volume
 """
 
 from dataclasses import dataclass
@@ -62,7 +64,9 @@ def _automatic(spec: str, originals: Originals) -> str:
         return "given"
     if units.count <= MOST_UNITS[spec] or units.modality == "table":
         return "unit"
-    return "grid:7" if spec == "auto" else "grid:3" if len(units.shape) == 2 else "grid:12"
+    if spec == "auto":
+        return "grid:4" if units.modality == "volume" else "grid:7"
+    return {1: "grid:12", 2: "grid:3"}.get(len(units.shape), "grid:2")
 
 
 def _positive(number: str, spec: str) -> int:
@@ -72,7 +76,7 @@ def _positive(number: str, spec: str) -> int:
 
 
 def _regular_grid(shape: tuple[int, ...], size: int, patches: bool) -> Tensor:
-    """Labels of a regular grid over units (H, W) or (T,); sizes that do not divide give cells of unequal size."""
+    """Labels of a regular grid over units (H, W), (T,) or (D, H, W); uneven sizes give cells of unequal size."""
     labels = torch.zeros(shape, dtype=torch.long)
     for axis, length in enumerate(shape):
         cells = -(-length // size) if patches else min(size, length)

@@ -19,7 +19,10 @@ FOLDERS = {
 # From the ground up. A module may import from its own floor and from those below. ``results`` stands beside the engine:
 # it imports only the floors below it, and the floors above may import it.
 FLOORS = (
-    ("ground", "harness.errors harness.messages harness.randomness harness.units harness.ordering harness.guards"),
+    (
+        "ground",
+        "harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering harness.guards",
+    ),
     ("removal", "harness.removal"),
     (
         "top",
