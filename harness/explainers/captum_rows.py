@@ -128,7 +128,7 @@ def captum_deconvnet(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepa
 
 @explainer(
     access="activations",
-    modalities=("image",),
+    modalities=("image", "series", "volume"),
     convention="local",
     prepare=layer_and_number_of_outputs,
     cost="2 F 2 B",

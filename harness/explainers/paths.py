@@ -63,7 +63,8 @@ def integrated_gradients(
     """
     check_number("steps", path.steps, 1)
     nodes, shares = _quadrature(method, path.steps)
-    start, places, weights = context.baseline(path.baseline), _like(inputs, nodes), _like(zeros_to_sum(inputs), shares)
+    places, weights = _as_tensor(nodes, inputs), _as_tensor(shares, zeros_to_sum(inputs))
+    start = context.baseline(path.baseline)
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
         return torch.lerp(start[sample], inputs[sample], _broadcastable(places[draw], inputs))
@@ -226,9 +227,9 @@ def _quadrature(method: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(steps) + RIEMANN[method]) / steps, np.full(steps, 1 / steps)
 
 
-def _like(tensor: Tensor, array: np.ndarray) -> Tensor:
-    """The array as a tensor of the dtype and on the device of ``tensor``."""
-    return torch.from_numpy(array).to(tensor)
+def _as_tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    """The array as a tensor of the dtype and on the device of ``like``."""
+    return torch.from_numpy(array).to(like)
 
 
 def _broadcastable(values: Tensor, like: Tensor, axes: int = 1) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.errors import UserError
 from harness.explainers._coalitions import check_number
-from harness.predictor import LOG_PROBABILITY, pick
+from harness.predictor import pick
 from harness.randomness import element, uniform
 from harness.registry import explainer
 from harness.samples import Samples
@@ -29,19 +29,18 @@ def rise(
     cells: int = 7,
     probability: float = 0.5,
     baseline: str | Tensor = "zero",
-    score: str | None = None,
+    score: str = "probability",
     centred: bool = True,
 ) -> Tensor:
     """RISE: random smooth masks averaged, each weighted by the score of the input that it masks (Petsiuk et al. 2018,
     1806.07421).
 
-    One channel, in units of ``score``, by default the probability, or the logit where the model has a single output.
-    Each of ``samples`` masks Z is made of ``cells`` x ``cells`` numbers that are 1 with ``probability`` and else 0
-    (``cells`` along time or tokens, ``cells``^3 in a volume). They are enlarged linearly along each axis to one cell
-    more than the input and cut out at a random shift, as in the released code (the paper takes 4000 to 8000 masks). The
-    model gets input Z + baseline (1 - Z). With the scores v, the paper's map is sum v Z / (samples probability). With
-    ``centred``, it is sum (v - mean v) Z / (samples probability (1 - probability)): in expectation the same up to a
-    factor and a constant, but without the noise that comes from the mean of v.
+    One channel, in units of ``score``. Each of ``samples`` masks Z is made of numbers that are 1 with ``probability``
+    and else 0, ``cells`` along each axis. They are enlarged linearly along each axis to one cell more than the input
+    and cut out at a random shift, as in the released code (the paper takes 4000 to 8000 masks). The model gets input Z
+    + baseline (1 - Z). With the scores v, the paper's map is sum v Z / (samples probability). With ``centred``, it is
+    sum (v - mean v) Z / (samples probability (1 - probability)): in expectation the same up to a factor and a constant,
+    but without the noise that comes from the mean of v.
 
     Example: with a single cell a mask shows all of the image or nothing, so that every pixel gets about the score of
     the image, which is pooled(image) = 7.
@@ -56,16 +55,10 @@ def rise(
         raise UserError(f"probability is {probability}, expected a number between 0 and 1")
     strips = tuple(bilinear_strips(length, cells).to(inputs.device) for length in context.units.shape)
     masks = RiseMasks(context.stream("rise masks"), cells, probability, strips)
-    tracked = context.masked(samples, masks.of_rows, baseline)
-    values = pick(tracked, score or _usual_score(context)).double()
+    values = pick(context.masked(samples, masks.of_rows, baseline), score).double()
     if centred:
         values = (values - values.mean(1, keepdim=True)) / (1 - probability)
     return context.units.as_map(masks.weighted_sum(values.float() / (samples * probability)))
-
-
-def _usual_score(context: Samples) -> str:
-    """The paper's score, the probability, or the logit of a model with a single output, which has no probability."""
-    return "logit" if context.intact()[:, LOG_PROBABILITY].isnan().all() else "probability"
 
 
 @dataclass(frozen=True)
@@ -94,9 +87,8 @@ class RiseMasks:
         total = 0.0
         for draws in torch.arange(weights.shape[1], device=weights.device).split(max(1, MOST_MASK_NUMBERS // per_draw)):
             coins, (left, *rest) = self._factors(element(self.keys[:, None], draws).flatten())
-            weighted = weights[:, draws].reshape(-1, 1, 1) * enlarged_along(coins, rest).flatten(1).view(
-                len(coins), self.cells, -1
-            )
+            rows = enlarged_along(coins, rest).flatten(1).view(len(coins), self.cells, -1)
+            weighted = weights[:, draws].reshape(-1, 1, 1) * rows
             stacked = [factor.reshape(len(weights), -1, factor.shape[-1]) for factor in (left, weighted)]
             total = total + stacked[0].mT @ stacked[1]
         return total.view(len(weights), first, *others)

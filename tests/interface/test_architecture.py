@@ -21,7 +21,8 @@ FOLDERS = {
 FLOORS = (
     (
         "ground",
-        "harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering harness.guards",
+        "harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering "
+        "harness.guards",
     ),
     ("removal", "harness.removal"),
     (
