@@ -151,8 +151,9 @@ def guarded(model: nn.Module) -> Iterator[None]:
 def own_changes_noted(model: nn.Module) -> Iterator[None]:
     """Inside, the model is called as its user would call it; buffers that it changes are its own from then on.
 
-    Guards of this model neither report nor undo a change of these buffers. Nothing else is learned: a parameter that
-    changes in a forward pass is reported as before.
+    So are the other buffers of the same module: of an observer, the lowest value may change at one input and the
+    largest at another. Guards of this model neither report nor undo a change of these buffers. Nothing else is learned:
+    a parameter that changes in a forward pass is reported as before.
     """
     before = [(module, dict(module._buffers), _copies(module._buffers)) for module in model.modules()]
     yield
@@ -164,7 +165,7 @@ def own_changes_noted(model: nn.Module) -> Iterator[None]:
             if buffer is not buffers.get(name) or (name in copies and not _same_bits(buffer, copies[name]))
         } | (buffers.keys() - now.keys())
         if changed:
-            _own_changes.setdefault(module, set()).update(changed)
+            _own_changes.setdefault(module, set()).update(changed, now)
 
 
 def keeps_buffers_of_its_own(model: nn.Module) -> bool:
