@@ -41,6 +41,21 @@ def check_inputs(inputs: Any) -> Tensor:
     return inputs
 
 
+def check_dtype(model: nn.Module, inputs: Tensor) -> None:
+    """Raise UserError if the inputs are of a precision that none of the model's weights has.
+
+    It is called when the model has failed on the inputs: many models convert their inputs themselves.
+    """
+    dtypes = dict.fromkeys(each.dtype for each in model.parameters() if each.is_floating_point())
+    if dtypes and inputs.dtype not in dtypes:
+        own, *more = (str(dtype).removeprefix("torch.") for dtype in dtypes)
+        came = str(inputs.dtype).removeprefix("torch.")
+        raise UserError(
+            f"inputs are {came}, the model's weights are {' and '.join([own, *more])}, and the model does not convert "
+            f"its inputs: give inputs.to(torch.{own}) or model.to(torch.{came})"
+        )
+
+
 def check_targets(targets: Any, count: int, classes: int | None = None, what: str = "targets") -> Tensor:
     """The targets (N,) int64, if there is one per sample; if ``classes`` is given, each must be below it."""
     try:

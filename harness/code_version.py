@@ -39,6 +39,7 @@ MEASURING = (
     "harness.engine.present_units",
     "harness.engine.score",
     "harness.engine.targets",
+    "harness.modalities",
     "harness.model_outputs",
     "harness.ordering",
     "harness.predictor",

@@ -1,17 +1,25 @@
-"""Guards around every call of an explainer: they detect changes of the model and undo them."""
+"""Guards around every call of an explainer: they detect changes of the model and undo them.
+
+Some models change buffers in every forward pass or make them in the first one: counters, observers, tables of places.
+Such changes are not the explainer's. They are learned from plain forward calls (``own_changes_noted``) and left alone.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 # The dicts of a bare module: its parameters, buffers, submodules and hooks of all kinds.
 MODULE_DICTS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
 IN_WORDS = {"_parameters": "which parameters it has", "_buffers": "which buffers it has", "_modules": "its modules"}
+# The names of the buffers that a module makes or changes by itself in a forward pass.
+_own_changes: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 SAME_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes per element
 
 
@@ -27,7 +35,8 @@ class ModelGuard:
 
     def __init__(self, model: nn.Module) -> None:
         self.modules = [_ModuleState(module) for module in model.modules()]
-        self.tensors = [_TensorState(name, tensor) for name, tensor in _tensors(model)]
+        own = {id(module._buffers.get(name)) for module, names in _own_buffers(model) for name in names}
+        self.tensors = [_TensorState(name, tensor) for name, tensor in _tensors(model) if id(tensor) not in own]
 
     def changes(self) -> list[str]:
         """What has changed, in words; empty if nothing has."""
@@ -65,13 +74,14 @@ class _ModuleState:
         own = vars(module)
         self.held = {name: own[name] for name in MODULE_DICTS if isinstance(own.get(name), dict)}
         self.contents = {name: dict(held) for name, held in self.held.items()}
+        self.own_buffers = frozenset(_own_changes.get(module, ()))
 
     def changes(self) -> Iterator[str]:
         own = vars(self.module)
         if type(self.module) is not self.kind or not self.properties.keys() <= vars(self.kind).keys():
             yield "the class of a module"
         for name, before in self.contents.items():
-            if not _same_contents(own.get(name), before):
+            if not _same_contents(own.get(name), before, self.own_buffers if name == "_buffers" else frozenset()):
                 yield IN_WORDS.get(name, "its hooks")
         if self.module.training != self.training:
             yield "its train or eval mode"
@@ -82,8 +92,11 @@ class _ModuleState:
         for name, value in self.properties.items():
             setattr(self.kind, name, value)
         for name, held in self.held.items():
+            before, present = self.contents[name], dict(held)
             held.clear()
-            held.update(self.contents[name])
+            held.update(before)
+            if name == "_buffers":
+                held.update({each: present[each] for each in self.own_buffers & present.keys()})
             vars(self.module)[name] = held  # the same dict object, because the handles of hooks refer to it
         if self.module.training != self.training:
             self.module.training = self.training
@@ -134,6 +147,40 @@ def guarded(model: nn.Module) -> Iterator[None]:
         raise ModelChanged(f"the explainer changed the model: {', '.join(changes)}")
 
 
+@contextmanager
+def own_changes_noted(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is called as its user would call it; buffers that it changes are its own from then on.
+
+    So are the other buffers of the same module: of an observer, the lowest value may change at one input and the
+    largest at another. Guards of this model neither report nor undo a change of these buffers. Nothing else is learned:
+    a parameter that changes in a forward pass is reported as before.
+    """
+    before = [(module, dict(module._buffers), _copies(module._buffers)) for module in model.modules()]
+    yield
+    for module, buffers, copies in before:
+        now = module._buffers
+        changed = {
+            name
+            for name, buffer in now.items()
+            if buffer is not buffers.get(name) or (name in copies and not _same_bits(buffer, copies[name]))
+        } | (buffers.keys() - now.keys())
+        if changed:
+            _own_changes.setdefault(module, set()).update(changed, now)
+
+
+def keeps_buffers_of_its_own(model: nn.Module) -> bool:
+    """Whether a module that is not one of torch's own has buffers, which it may change with the size of the batch."""
+    return any(module._buffers and not type(module).__module__.startswith("torch.nn.") for module in model.modules())
+
+
+def _own_buffers(model: nn.Module) -> Iterator[tuple[nn.Module, set[str]]]:
+    return ((module, _own_changes[module]) for module in model.modules() if module in _own_changes)
+
+
+def _copies(buffers: dict[str, Tensor | None]) -> dict[str, Tensor]:
+    return {name: each.detach().clone() for name, each in buffers.items() if each is not None and not is_lazy(each)}
+
+
 def frozen(model: nn.Module) -> AbstractContextManager[None]:
     """Inside, no parameter requires a gradient; afterwards each is as before."""
     return requiring(model, False)
@@ -168,9 +215,12 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_buffers()
 
 
-def _same_contents(now: Any, before: dict[str, Any]) -> bool:
-    """Whether a dict holds the same objects under the same names in the same order."""
-    return isinstance(now, dict) and list(now) == list(before) and all(now[key] is before[key] for key in before)
+def _same_contents(now: Any, before: dict[str, Any], aside: frozenset[str]) -> bool:
+    """Whether a dict holds the same objects under the same names in the same order, those set ``aside`` left out."""
+    if not isinstance(now, dict):
+        return False
+    names, expected = ([name for name in each if name not in aside] for each in (now, before))
+    return names == expected and all(now[name] is before[name] for name in expected)
 
 
 def _same_bits(now: Tensor, copy: Tensor) -> bool:

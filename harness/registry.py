@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.errors import UserError, unknown
+from harness.modalities import MODALITIES
 from harness.options import as_keywords, bundles_of, complete_options, import_object, options_of
 
 HANDED_IN = ("context", "prepared", "seed")
@@ -58,7 +59,7 @@ class Explainer(Entry):
 
     scope        ``local``: one map per sample; ``global``: one map for the data set, repeated for every sample
     access       what it needs of the model: ``none``, ``forward``, ``gradient`` or ``activations``
-    modalities   the kinds of input it accepts: ``image``, ``table``, ``tokens``, ``series``, ``other``
+    modalities   the kinds of input it accepts: ``image``, ``table``, ``tokens``, ``series``, ``volume``, ``other``
     signed       whether the sign of an attribution has a meaning
     complete_to  what the attributions add up to: ``baseline`` f(x) - f(baseline); ``output`` f(x); ``background`` f(x)
                  less the mean of f over training inputs that the explainer draws itself; or None
@@ -77,7 +78,7 @@ class Explainer(Entry):
 
     scope: str = "local"
     access: str = "gradient"
-    modalities: tuple[str, ...] = ("image", "table", "tokens", "series", "other")
+    modalities: tuple[str, ...] = MODALITIES
     signed: bool = True
     complete_to: str | None = None
     stochastic: bool = False
@@ -125,7 +126,7 @@ class Metric(Entry):
 class DataSet(Entry):
     """Where a data set is from and what is in it, in a few words each; shown on its page and by ``harness list``.
 
-    modality  ``image``, ``table``, ``tokens``, ``series``, or ``any`` if it depends on the user's files
+    modality  ``image``, ``table``, ``tokens``, ``series``, ``volume``, or ``any`` if it depends on the user's files
     source    who made it and where it is published, or how it is generated
     licence   licence of the data, or why there is none
     samples   the number of samples, and how they are split

@@ -74,8 +74,8 @@ class Data:
     labels        (N,) the label of each sample: a class index, or a float number of a regression; (N, K) for a model of
                   several labels or numbers; or None. Without labels, the targets of a classifier are used as labels
     ids           a readable, unique name per sample; by default its number
-    modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``; by default it follows from the axes of an
-                  input: (N, C, H, W) is an image, (N, D) a table, (N, T, D) tokens, anything else other
+    modality      ``image``, ``table``, ``tokens``, ``series``, ``volume`` or ``other`` (``harness.modalities``); by
+                  default (N, C, H, W) is an image and (N, D) a table; other shapes have several meanings and need it
     value_range   lowest and highest value an input can have, numbers or tensors (C, 1, 1), as in LoadedModel
     classes       the names of the classes, in the order of the class indices, or None
     train         training inputs (R, ...) as tensors, for baselines and background sets, or None

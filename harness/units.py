@@ -1,7 +1,7 @@
 """Units: the parts of an input that are removed and scored as one.
 
-A unit is a pixel with all its channels, a token with its embedding, a time step with its channels, or a table's column
-with all the numbers that encode it. Attributions per number are reduced to one number per unit.
+A unit is a pixel or voxel with all its channels, a token with its embedding, a time step with its channels, or a
+table's column with all the numbers that encode it. Attributions per number are reduced to one number per unit.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import NotApplicable, UserError, unknown
+from harness.modalities import certain_modality, fitting_modality
 
 REDUCTIONS = {
     "sum": lambda values, axis: values.sum(axis),
@@ -30,8 +31,7 @@ GROUPED: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], Ten
 }
 
 # The axis of a unit's channels, by modality; the batch axis is axis 0.
-CHANNEL_AXIS = {"image": 1, "table": None, "tokens": 2, "series": 1}
-MODALITY_BY_AXES = {4: "image", 2: "table", 3: "tokens"}
+CHANNEL_AXIS = {"image": 1, "table": None, "tokens": 2, "series": 1, "volume": 1}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Units:
 
     shape         the grid of units, for example (H, W)
     channel_axis  the axis of the inputs whose numbers belong to the same unit, or None
-    modality      ``image``, ``table``, ``tokens``, ``series`` or ``other``
+    modality      ``image``, ``table``, ``tokens``, ``series``, ``volume`` or ``other``
     input_shape   the shape of one input
     columns       for a table with columns of several numbers (one-hot): the unit of each number; else None
     """
@@ -61,14 +61,13 @@ class Units:
     ) -> "Units":
         """The units of ``inputs``.
 
-        ``modality`` is image (N, C, H, W), table (N, D), tokens (N, T, D), series (N, C, T) or other; by default it
-        follows from the number of axes. With ``elements`` every single number is a unit, as in some libraries.
-        ``columns`` gives the column, from 0, of each number of a table (N, D); None if each is a column of its own.
+        ``modality`` is image (N, C, H, W), table (N, D), tokens (N, T, D), series (N, C, T), volume (N, C, D, H, W) or
+        other; without it two axes are a table and four an image. UserError where the axes could mean several things,
+        or do not fit the modality. With ``elements`` every single number is a unit, as in some libraries. ``columns``
+        gives the column, from 0, of each number of a table (N, D); None if each is a column of its own.
         """
-        modality = modality or MODALITY_BY_AXES.get(inputs.dim(), "other")
-        if modality not in (*CHANNEL_AXIS, "other"):
-            raise unknown("modality", modality, (*CHANNEL_AXIS, "other"))
         shape = tuple(inputs.shape[1:])
+        modality = certain_modality(shape) if modality is None else fitting_modality(modality, shape)
         axis = None if elements else CHANNEL_AXIS.get(modality)
         grid = shape if axis is None else shape[: axis - 1] + shape[axis:]
         columns = _checked_columns(columns, shape)
@@ -105,7 +104,7 @@ class Units:
         For a table with columns of several numbers, one number per column is accepted and stays as it is.
         """
         shape = tuple(attributions.shape[1:])
-        joint = self.columns is not None or self.modality in ("image", "tokens", "series")
+        joint = self.columns is not None or CHANNEL_AXIS.get(self.modality) is not None
         if joint and self.channel_axis is None and not self.grouped and shape != self.input_shape:
             raise NotApplicable(
                 f"reduction=none needs an attribution for every number of an input, these are {('N', *shape)}"

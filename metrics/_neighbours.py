@@ -129,7 +129,7 @@ def neighbours(samples: Samples, noise: Noise, sample: Tensor, draw: Tensor) -> 
         drawn = 2 * uniform(skip(keys, shape.numel() * draw), *shape) - 1
     else:  # a normal number takes two elements of the stream
         drawn = normal(skip(keys, 2 * shape.numel() * draw), *shape)
-    return samples.inputs[sample] + noise.radius * (high - low) * drawn
+    return samples.inputs[sample] + (noise.radius * (high - low) * drawn).to(samples.inputs)
 
 
 def explanations(batch: Batch, noise: Noise, floor: Floor = DEFAULT_FLOOR) -> Moves:

@@ -143,5 +143,5 @@ def _noisy_samples(samples: Samples, draws: int, noise: float) -> Iterator[tuple
         sample, draw = rows // draws, rows % draws
         # A normal draw takes two words of the stream.
         added = normal(skip(keys[sample], 2 * shape.numel() * draw), *shape)
-        inputs = samples.inputs[sample] + noise * (high - low)[sample] * added
+        inputs = samples.inputs[sample] + (noise * (high - low)[sample] * added).to(samples.inputs)
         yield samples.with_inputs(inputs, sample), sample

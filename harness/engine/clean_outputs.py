@@ -6,23 +6,32 @@ import torch
 from torch import Tensor
 
 from harness.adapted_model import AdaptedModel
-from harness.checks import first_line
+from harness.checks import check_dtype, first_line
 from harness.errors import NotApplicable, UserError
+from harness.guards import keeps_buffers_of_its_own, own_changes_noted
 from harness.predictor import Carried, Predictor
 
 
 def first_answer(adapted: AdaptedModel, inputs: Tensor, carried: Carried) -> Any:
-    """What the user's module returns for a few inputs, with its autograd graph where it has gradients.
+    """What the user's module returns for a few inputs, without gradients.
 
     NotApplicable if the model does not take inputs of this shape. With few inputs, an error other than a wrong shape is
-    unlikely; later errors, such as a lack of memory, are failures.
+    unlikely; later errors, such as a lack of memory, are failures. The first call gives lazy layers their shapes, and
+    guards learn which buffers the model makes and changes by itself, also when the size of the batch changes.
     """
+    model = adapted.model
     try:
-        with torch.inference_mode(False), torch.enable_grad():
-            return adapted.returned(inputs.clone().requires_grad_(inputs.is_floating_point()), carried)
+        # Never in inference mode, and without a graph: tensors that the model stores are used with gradients later.
+        with torch.inference_mode(False), torch.no_grad(), own_changes_noted(model):
+            returned = adapted.returned(inputs.clone(), carried)
+            if keeps_buffers_of_its_own(model):
+                twice = {name: torch.cat([values, values]) for name, values in carried.items()}
+                adapted.returned(torch.cat([inputs, inputs]), twice)
+        return returned
     except (UserError, NotApplicable):
         raise
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        check_dtype(model, inputs)
         shape = tuple(inputs.shape[1:])
         raise NotApplicable(f"the model does not take inputs of shape {shape}: {first_line(error)}") from None
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.adapted_model import AdaptedModel
 from harness.engine.clean_outputs import first_answer
 from harness.engine.several_inputs import Call
-from harness.engine.task_choice import chosen_task
+from harness.engine.task_choice import FirstOutputs, chosen_task, last_operation
 from harness.model_outputs import output_tensor
 from harness.sources import Data, LoadedModel
 from harness.task import Task, one_task
@@ -42,8 +42,14 @@ def canonical_model(
             answers[count] = first_answer(adapted, inputs(count).to(device), carried)
         return answers[count]
 
-    outputs = lambda count: output_tensor(answer(count), model.output, count)
-    width = outputs(1).shape[1] if outputs(1).dim() == 2 else 1
+    def operation() -> str:
+        with torch.enable_grad():
+            traced = inputs(1).to(device).clone().requires_grad_()
+            carried = {name: values[:1].to(device) for name, values in data.carried.items()}
+            return last_operation(output_tensor(adapted.returned(traced, carried), model.output, 1))
+
+    outputs = FirstOutputs(lambda count: output_tensor(answer(count), model.output, count), operation)
+    width = outputs.of(1).shape[1] if outputs.of(1).dim() == 2 else 1
     adapted.task = chosen_task(one_task(model.task, data.task), data, width, outputs)
     as_it_is = isinstance(answer(1), Tensor) and answer(1).dim() in (1, 2) and model.output is None
     whole = model.wording is None and data.present is None

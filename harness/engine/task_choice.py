@@ -1,7 +1,7 @@
 """Decides the task of a model: told by the user, or certain from outputs and labels; else the user is asked."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,11 +16,22 @@ SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, 
 MOST_LOOKED_AT = 16  # samples; one whose outputs are no probabilities ends the search
 
 
-def chosen_task(told: Task | None, data: Data, width: int, outputs: Callable[[int], Tensor]) -> Task:
+@dataclass(frozen=True)
+class FirstOutputs:
+    """The model's outputs for the first inputs.
+
+    of               n -> outputs (n, K) or (n,) of the first n inputs
+    last_operation   () -> the name that autograd gives the operation that computes the outputs, or ""
+    """
+
+    of: Callable[[int], Tensor]
+    last_operation: Callable[[], str]
+
+
+def chosen_task(told: Task | None, data: Data, width: int, outputs: FirstOutputs) -> Task:
     """The task of a model with ``width`` outputs on this data; UserError where it is neither told nor certain.
 
-    ``outputs(n)`` are the model's outputs (n, width) or (n,) for the first n inputs. A told task is checked against
-    them.
+    A told task is checked against the model's outputs.
     """
     if told is not None:
         return _checked(told, width, outputs, len(data))
@@ -31,7 +42,7 @@ def chosen_task(told: Task | None, data: Data, width: int, outputs: Callable[[in
     return replace(task, presumed=True) if task is CLASSES and _may_be_numbers(data, outputs) else task
 
 
-def _may_be_numbers(data: Data, outputs: Callable[[int], Tensor]) -> bool:
+def _may_be_numbers(data: Data, outputs: FirstOutputs) -> bool:
     """Whether the targets are one output for all samples that is often not the largest, and nothing names classes.
 
     That is how one of several numbers is explained. Targets of a classifier are labels or predictions as a rule.
@@ -40,10 +51,10 @@ def _may_be_numbers(data: Data, outputs: Callable[[int], Tensor]) -> bool:
     if data.labels is not None or data.classes or targets is None or len(targets) < 2 or len(targets.unique()) > 1:
         return False
     some = min(len(targets), MOST_LOOKED_AT)
-    return bool((outputs(some).argmax(1).cpu() == targets[:some].cpu()).double().mean() <= 0.5)
+    return bool((outputs.of(some).argmax(1).cpu() == targets[:some].cpu()).double().mean() <= 0.5)
 
 
-def _task_of_one_output(labels: Tensor | None, outputs: Callable[[int], Tensor], count: int) -> Task:
+def _task_of_one_output(labels: Tensor | None, outputs: FirstOutputs, count: int) -> Task:
     if labels is None or (not labels.is_floating_point() and not labels.any()):
         say(
             "the model has one output, which is explained as a number (task=regression); if it is the logit or the "
@@ -67,7 +78,7 @@ def _task_of_one_output(labels: Tensor | None, outputs: Callable[[int], Tensor],
     return _checked(TASKS["binary"], 1, outputs, count)
 
 
-def _task_of_several_outputs(labels: Tensor | None, width: int, outputs: Callable[[int], Tensor], count: int) -> Task:
+def _task_of_several_outputs(labels: Tensor | None, width: int, outputs: FirstOutputs, count: int) -> Task:
     if labels is not None and labels.is_floating_point():
         return REGRESSION
     if labels is not None and labels.dim() == 2:
@@ -88,7 +99,7 @@ def _task_of_several_outputs(labels: Tensor | None, width: int, outputs: Callabl
     return CLASSES
 
 
-def _checked(task: Task, width: int, outputs: Callable[[int], Tensor], count: int) -> Task:
+def _checked(task: Task, width: int, outputs: FirstOutputs, count: int) -> Task:
     """A told or certain task, if the outputs can be what it says; a binary one by what its output is."""
     if task.one and width != 1:
         other = "classes for logits, probabilities after a softmax"
@@ -101,7 +112,7 @@ def _checked(task: Task, width: int, outputs: Callable[[int], Tensor], count: in
     if task.name in ("binary", "labels"):
         return _by_link(task, outputs, count)
     if task.link in ("given", "given_each"):
-        got = outputs(min(count, MOST_LOOKED_AT))
+        got = outputs.of(min(count, MOST_LOOKED_AT))
         low, high = float(got.min()), float(got.max())
         of_logits = task.name.replace("probabilities", "classes").replace("_probability", "_logit")
         tolerance = SUM_TOLERANCE.get(got.dtype, 1e-4)
@@ -118,12 +129,12 @@ def _checked(task: Task, width: int, outputs: Callable[[int], Tensor], count: in
     return task
 
 
-def _by_link(task: Task, outputs: Callable[[int], Tensor], count: int) -> Task:
+def _by_link(task: Task, outputs: FirstOutputs, count: int) -> Task:
     """``binary`` or ``labels`` for logits, or their form for probabilities; UserError where that is not certain."""
-    got = outputs(min(count, MOST_LOOKED_AT))
-    if bool(((got < 0) | (got > 1)).any()) or _last_operation(got) in LINEAR:
+    got = outputs.of(min(count, MOST_LOOKED_AT))
+    if bool(((got < 0) | (got > 1)).any()) or outputs.last_operation() in LINEAR:
         return task
-    if _last_operation(got) == "SigmoidBackward0":
+    if outputs.last_operation() == "SigmoidBackward0":
         return TASKS[f"{task.name}_probability"]
     raise UserError(
         "the model's outputs lie between 0 and 1 on all inputs looked at, as probabilities do and logits may; "
@@ -131,13 +142,14 @@ def _by_link(task: Task, outputs: Callable[[int], Tensor], count: int) -> Task:
     )
 
 
-def _all_probabilities(outputs: Callable[[int], Tensor], count: int) -> bool:
+def _all_probabilities(outputs: FirstOutputs, count: int) -> bool:
     """Whether the outputs look like those of a softmax on all inputs that are looked at, first on one of them."""
-    return all(_add_up(outputs(some)) for some in (1, min(count, MOST_LOOKED_AT)))
+    alike = all(_add_up(outputs.of(some)) for some in (1, min(count, MOST_LOOKED_AT)))
+    return alike and outputs.last_operation() not in LINEAR
 
 
 def _add_up(outputs: Tensor) -> bool:
-    if outputs.dim() != 2 or _last_operation(outputs) in LINEAR:
+    if outputs.dim() != 2:
         return False
     tolerance = SUM_TOLERANCE.get(outputs.dtype, 1e-4)
     within = bool((outputs >= -tolerance).all() and (outputs <= 1 + tolerance).all())
@@ -154,7 +166,7 @@ MOVING = {
 }
 
 
-def _last_operation(outputs: Tensor) -> str:
+def last_operation(outputs: Tensor) -> str:
     """The name of the last operation that computed the outputs, as far as autograd knows; "" where it does not."""
     operation = outputs.grad_fn
     while operation is not None and operation.name() in MOVING:

@@ -62,11 +62,19 @@ def _on_grid(layer: MapLayer, output: Tensor, count: int) -> Tensor:
     return maps
 
 
+def _plain(name: str, output: object) -> Tensor:
+    """A layer's output as a tensor of floats; that of a quantised layer is a float number for each of its steps."""
+    output = _expect_tensor(name, output).detach()
+    return output.dequantize() if output.is_quantized else output.clone()
+
+
 def _cut(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """The model's outputs, and the layer's output, which is the leaf of their graph."""
     leaves: list[Tensor] = []
 
     def start_here(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
+        if _expect_tensor(name, output).is_quantized:
+            raise NotApplicable(f"layer {name!r} gives quantised numbers, through which no gradient passes")
         torch.set_grad_enabled(True)  # until the block below ends: the layers before this one need no graph
         leaves.append(_expect_tensor(name, output).detach().requires_grad_())
         return leaves[-1].clone()  # the next layers may work in place
@@ -84,7 +92,7 @@ def _cut(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
 def output_of(model: nn.Module, name: str, inputs: Tensor) -> Tensor:
     """The output of the layer called ``name`` for these inputs; NotApplicable unless it is one tensor of one call."""
     outputs: list[Tensor] = []
-    hook = lambda module, arguments, output: outputs.append(_expect_tensor(name, output).detach().clone())
+    hook = lambda module, arguments, output: outputs.append(_plain(name, output))
     with torch.inference_mode(False), torch.no_grad(), forward_hook(model.get_submodule(name), hook):
         model(inputs.clone())
     return _only_call(name, outputs)
@@ -92,7 +100,7 @@ def output_of(model: nn.Module, name: str, inputs: Tensor) -> Tensor:
 
 def enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Maps (n, C, *grid) at another size, linearly along each axis with half-pixel centres."""
-    mode = "bilinear" if len(size) == 2 else "linear"
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
     return F.interpolate(maps, size, mode=mode, align_corners=False)
 
 

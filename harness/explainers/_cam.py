@@ -26,7 +26,7 @@ RECTIFIED = CamOptions()
 SIGNED = CamOptions(relu=False)
 
 # The capabilities that all of them declare.
-CAM = {"access": "activations", "modalities": ("image", "series"), "prepare": layer_of_options}
+CAM = {"access": "activations", "modalities": ("image", "series", "volume"), "prepare": layer_of_options}
 
 
 def full_size_map(coarse: Tensor, context: Samples, layer: MapLayer, relu: bool) -> Tensor:

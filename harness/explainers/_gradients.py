@@ -67,14 +67,22 @@ def summed_gradients(
     build: Build,
     weigh: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda sample, draw, gradients: gradients,
 ) -> Tensor:
-    """Gradients summed over the draws (N, ...), weighted by ``weigh(sample, draw, gradients)`` with (s, d, ...)."""
-    answer = torch.zeros_like(context.inputs)
+    """Gradients summed over the draws (N, ...), weighted by ``weigh(sample, draw, gradients)`` with (s, d, ...).
+
+    Gradients of half precision are weighted and summed in float32.
+    """
+    answer = zeros_to_sum(context.inputs)
 
     def use(sample: Tensor, draw: Tensor, gradients: Tensor, logits: Tensor) -> None:
-        answer[sample] += weigh(sample, draw, gradients).sum(1)
+        answer[sample] += weigh(sample, draw, gradients.to(answer)).sum(1)
 
     visit(model, context, targets, draws, build, use)
     return answer
+
+
+def zeros_to_sum(like: Tensor) -> Tensor:
+    """Zeros of this shape, to which numbers are added: in float32 where the tensor is of half precision."""
+    return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
 def rows_at_once(context: Samples) -> int:

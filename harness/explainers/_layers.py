@@ -14,7 +14,14 @@ from harness.explainers._at_layer import MapLayer, forward_hook, output_of
 from harness.explainers._layouts import CHANNELS_FIRST, CHANNELS_LAST, TOKENS, OutputLayout, ShapeReader, settle
 from harness.samples import Samples
 
-_ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_ADAPTIVE = (
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveMaxPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveAvgPool3d,
+    nn.AdaptiveMaxPool3d,
+)
 _POOLING = (
     *_ADAPTIVE,
     nn.AvgPool1d,
@@ -24,6 +31,10 @@ _POOLING = (
     nn.MaxPool2d,
     nn.LPPool2d,
     nn.FractionalMaxPool2d,
+    nn.AvgPool3d,
+    nn.MaxPool3d,
+    nn.LPPool3d,
+    nn.FractionalMaxPool3d,
 )
 # Modules with channels on the first axis after the batch, on the last axis, and on the same axis as their input.
 _FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)

@@ -44,7 +44,7 @@ class ShapeReader:
 
     Shapes of earlier outputs rule out layouts of later ones.
 
-    size      of the input: (H, W), or (T,) of a series
+    size      of the input: (H, W), (T,) of a series, or (D, H, W) of a volume
     prefix    the number of tokens before those of the places, or None where the model does not state it
     """
 
@@ -73,11 +73,15 @@ class ShapeReader:
         return layouts
 
     def _fits(self, grid: Grid) -> bool:
-        """Whether a grid has several places and the input's aspect ratio, up to rounding of both sides."""
+        """Whether a grid has several places and the input's aspect ratio, up to rounding of both sides.
+
+        The first axis of a volume, which may be time, can be shortened by another factor than height and width.
+        """
         if len(grid) == 1:
             return 1 < grid[0] <= 2 * self.size[0]
-        (height, width), (h, w) = self.size, grid
-        return h * w > 1 and abs(h * width - w * height) <= height + width
+        (*depth, height, width), (*d, h, w) = self.size, grid
+        shallow = all(own <= 2 * whole for own, whole in zip(d, depth, strict=True))
+        return shallow and math.prod(grid) > 1 and abs(h * width - w * height) <= height + width
 
     def _tokens(self, length: int, width: int) -> list[OutputLayout]:
         """Tokens on the grid of the last map that fits, or else on any grid of square patches."""

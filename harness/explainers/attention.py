@@ -56,7 +56,7 @@ def attention(
 
     Example: attending(x) = sum_j a_j x_j with the attention a = softmax(x_1 x), (1/4, 3/4) at x = (1, 1 + ln 3).
 
-    >>> harness.explain("attention", attending, tokens, target).flatten()
+    >>> harness.explain("attention", attending, text).flatten()
     tensor([0.2500, 0.7500])
     """
     fuse = _fusion(heads)
@@ -86,7 +86,7 @@ def attention_rollout(
     Example: attending(x) has one layer, with the attention (1/4, 3/4) of the first token. Half of it and half of the
     identity's row (1, 0) is (0.625, 0.375).
 
-    >>> harness.explain("attention_rollout", attending, tokens, target).flatten()
+    >>> harness.explain("attention_rollout", attending, text).flatten()
     tensor([0.6250, 0.3750])
     """
     fuse = _fusion(heads)
@@ -116,7 +116,7 @@ def transformer_attribution(
     Example: attending(x) = sum_j a_j x_j has the gradient x_j at a_j. With a = (1/4, 3/4) at x = (1, 2.099), A * dA is
     (0.25, 1.574), and the identity adds 1 to the first token.
 
-    >>> harness.explain("transformer_attribution", attending, tokens, target).flatten()
+    >>> harness.explain("transformer_attribution", attending, text).flatten()
     tensor([1.2500, 1.5740])
     """
     return _attention_per_unit(model, inputs, targets, context, prepared, _relevances, every=True)

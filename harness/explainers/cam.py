@@ -33,9 +33,9 @@ def grad_cam(
     """Grad-CAM: a layer's activations summed over its channels, each channel weighted by its mean gradient, and
     rectified (Selvaraju et al. 2017, 1610.02391).
 
-    Shape (N, 1, H, W), of a series (N, 1, T); at least 0 unless ``relu`` is off; in units of the logit. Not applicable
-    to models without a layer of more than one place, to layers called more than once, and where no gradient reaches
-    the layer.
+    Shape (N, 1, H, W), of a series (N, 1, T), of a volume (N, 1, D, H, W); at least 0 unless ``relu`` is off; in units
+    of the logit. Not applicable to models without a layer of more than one place, to layers called more than once, and
+    where no gradient reaches the layer.
 
     Example: pooled(image) = sum of the pixels less the sum of relu(pixel - 2). Its layer has the two channels pixel and
     relu(pixel - 2), with the gradients 1 and -1 at each place, so that the map is their difference.

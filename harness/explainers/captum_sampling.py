@@ -6,6 +6,7 @@ They are shown beside the methods as published, so that a reader sees what a pap
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
@@ -146,7 +147,11 @@ def captum_gradient_shap(
     from captum.attr import GradientShap
 
     removed, classes = context.baseline(baseline), captum_target(targets, prepared)
-    return captum_answer(lambda: GradientShap(model).attribute(inputs, removed, samples, noise, classes))
+    # It draws places in float32, which a model of half precision does not take.
+    cast = lambda points: model(points.to(inputs.dtype))
+    wide = torch.promote_types(inputs.dtype, torch.float32)
+    inputs_wide, removed_wide = inputs.to(wide), removed.to(wide)
+    return captum_answer(lambda: GradientShap(cast).attribute(inputs_wide, removed_wide, samples, noise, classes))
 
 
 def _on_segments(

@@ -26,7 +26,7 @@ def random(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
     return context.units.as_map(normal(context.stream("random explainer"), *context.units.shape))
 
 
-@explainer(access="none", control=True, stochastic=True, modalities=("image", "series", "tokens"))
+@explainer(access="none", control=True, stochastic=True, modalities=("image", "series", "tokens", "volume"))
 def blurred_random(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, width: float = 1 / 16
 ) -> Tensor:
@@ -67,11 +67,12 @@ def edge(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return F.conv2d(grey, torch.stack([across, across.T])[:, None]).norm(dim=1, keepdim=True)
 
 
-@explainer(access="none", control=True, signed=False, modalities=("image",))
+@explainer(access="none", control=True, signed=False, modalities=("image", "volume"))
 def center(model: nn.Module, inputs: Tensor, targets: Tensor, *, width: float = 0.25) -> Tensor:
-    """A Gaussian around the middle of the image: the score of knowing that photographers put objects there.
+    """A Gaussian around the middle of the image or volume: the score of knowing that objects are put there.
 
-    (N, 1, H, W); in (0, 1]; no unit. Its standard deviation is ``width`` times the shorter side.
+    (N, 1, H, W), of a volume (N, 1, D, H, W); in (0, 1]; no unit. Its standard deviation is ``width`` times the
+    shortest side.
 
     Example: on 1 x 3 pixels a width of 1 is a deviation of 1 pixel, so that the outer pixels get exp(-1/2).
 
@@ -80,8 +81,10 @@ def center(model: nn.Module, inputs: Tensor, targets: Tensor, *, width: float = 
     """
     _check_width(width)
     sigma = width * min(inputs.shape[2:])
-    rows, columns = (_bell(torch.arange(length) - (length - 1) / 2, sigma) for length in inputs.shape[2:])
-    return (rows[:, None] * columns).to(inputs).expand(len(inputs), 1, -1, -1)
+    bell = torch.ones((), dtype=torch.float64)
+    for length in inputs.shape[2:]:
+        bell = bell[..., None] * _bell(torch.arange(length) - (length - 1) / 2, sigma)
+    return bell.to(inputs).expand(len(inputs), 1, *bell.shape)
 
 
 @explainer(access="none", control=True, signed=False)

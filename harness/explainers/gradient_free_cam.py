@@ -35,12 +35,12 @@ def score_cam(
     """Score-CAM: a layer's activations summed over its channels, each weighted by the score of the input that is masked
     by this channel (Wang et al. 2020, 1910.01279).
 
-    Shape (N, 1, H, W), of a series (N, 1, T); at least 0 unless ``relu`` is off; in units of the activations. Each
-    channel, enlarged to the input's size and then scaled to 0..1, is a mask H. The model gets input H + baseline
-    (1 - H); in the paper, input H. With ``softmax`` off, a channel's weight is the increase of the ``score`` over that
-    of the baseline alone (the paper's definition 5). With ``softmax``, it is the softmax of the scores over the
-    channels (its algorithm 1, of logits), in which the baseline's score cancels. A channel with the same value
-    everywhere masks nothing and gets weight 0. Limits as of ``grad_cam``, except that no gradient is needed.
+    Shape (N, 1, H, W), of a series (N, 1, T), of a volume (N, 1, D, H, W); at least 0 unless ``relu`` is off; in units
+    of the activations. Each channel, enlarged to the input's size and then scaled to 0..1, is a mask H. The model gets
+    input H + baseline (1 - H); in the paper, input H. With ``softmax`` off, a channel's weight is the increase of the
+    ``score`` over that of the baseline alone (the paper's definition 5). With ``softmax``, it is the softmax of the
+    scores over the channels (its algorithm 1, of logits), in which the baseline's score cancels. A channel with the
+    same value everywhere masks nothing and gets weight 0. Limits as of ``grad_cam``, except that no gradient is needed.
 
     Example: the channels pixel and relu(pixel - 2) mask the image to (0, 2/3, 2, 4) and (0, 0, 1.5, 4), whose scores
     are 4.667 and 3.5. The map is 4.667 pixel + 3.5 relu(pixel - 2).
@@ -75,11 +75,11 @@ def eigen_cam(
     """Eigen-CAM: a layer's activations projected on their first right singular vector, for every class the same
     (Muhammad and Yeasin 2020, 2008.00299).
 
-    Shape (N, 1, H, W), of a series (N, 1, T); in units of the activations. The matrix that is decomposed is (places,
-    channels); ``centred`` subtracts each channel's mean first, which the paper does not. The sign of a singular vector
-    is arbitrary: here it is chosen so that the map's product with the mean activation is positive, and so that
-    activations of at least 0 give a map of at least 0. Where that mean is 0, as after a layer norm, it is chosen so
-    that the map's sum is positive. Limits as of ``grad_cam``, except that no gradient is needed.
+    Shape (N, 1, H, W), of a series (N, 1, T), of a volume (N, 1, D, H, W); in units of the activations. The matrix that
+    is decomposed is (places, channels); ``centred`` subtracts each channel's mean first, which the paper does not. The
+    sign of a singular vector is arbitrary: here it is chosen so that the map's product with the mean activation is
+    positive, and so that activations of at least 0 give a map of at least 0. Where that mean is 0, as after a layer
+    norm, it is chosen so that the map's sum is positive. Limits as of ``grad_cam``, except that no gradient is needed.
 
     Example: the channels pixel and relu(pixel - 2) give the rows (1, 0), (2, 0), (3, 1), (4, 2). The first singular
     vector is about (0.94, 0.35), and the map is the product of each row with it.
@@ -89,6 +89,7 @@ def eigen_cam(
               [3.1599, 4.4485]]]])
     """
     values = activations(model, prepared, context)
+    values = values.to(torch.promote_types(values.dtype, torch.float32))  # there is no decomposition in half precision
     points = values.flatten(2).transpose(1, 2)
     mean = points.mean(2)
     points = points - points.mean(1, keepdim=True) if centred else points
@@ -115,8 +116,8 @@ def activation_map(
     """The mean absolute activation over a layer's channels, for every class the same: where the layer is active at all
     (Zagoruyko and Komodakis 2017, 1612.03928).
 
-    Shape (N, 1, H, W), of a series (N, 1, T); at least 0; in units of the activations. The paper sums over the
-    channels. Limits as of ``grad_cam``, except that no gradient is needed.
+    Shape (N, 1, H, W), of a series (N, 1, T), of a volume (N, 1, D, H, W); at least 0; in units of the activations. The
+    paper sums over the channels. Limits as of ``grad_cam``, except that no gradient is needed.
 
     Example: the mean of the two channels pixel and relu(pixel - 2).
 

@@ -110,5 +110,5 @@ def _clamp_from_0(min: Any = None, max: Any = None, **kwargs: Any) -> bool:
 def _only_positive(y: Tensor) -> Tensor:
     """The same tensor, through which only positive gradients pass back."""
     if y.requires_grad:  # it does not where the model works under no_grad
-        y.register_hook(lambda gradient: gradient.clamp(min=0))
+        y.register_hook(lambda gradient: gradient if gradient is None else gradient.clamp(min=0))
     return y

@@ -89,7 +89,7 @@ def attn_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samp
     Example: attending(x) = sum_j a_j x_j with the attention a = softmax(x_1 x), (1/4, 3/4) at x = (1, 2.099). Half of
     each product a_j x_j, (0.125, 0.787), goes to the value x_j; what goes to a_j passes through the softmax.
 
-    >>> harness.explain("attn_lrp", attending, tokens, target).flatten()
+    >>> harness.explain("attn_lrp", attending, text).flatten()
     tensor([0.1301, 0.8951])
     """
     rule = _checked_rule("epsilon", "absorbed", epsilon)
@@ -107,7 +107,7 @@ def cp_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
     Example: attending(x) = sum_j a_j x_j with the attention a = softmax(x_1 x), (1/4, 3/4) at x = (1, 2.099). With
     constant attention each token's relevance is a_j x_j.
 
-    >>> harness.explain("cp_lrp", attending, tokens, target).flatten()
+    >>> harness.explain("cp_lrp", attending, text).flatten()
     tensor([0.2500, 1.5740])
     """
     rule = _checked_rule("epsilon", "absorbed", epsilon)

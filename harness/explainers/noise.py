@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from harness.explainers._coalitions import check_number
-from harness.explainers._gradients import Build, summed_gradients, visit
+from harness.explainers._gradients import Build, summed_gradients, visit, zeros_to_sum
 from harness.randomness import element, normal
 from harness.registry import explainer
 from harness.samples import Samples
@@ -82,12 +81,13 @@ def vargrad(
     tensor([[0.0900, 0.0900]])
     """
     check_number("samples", copies.samples, 2)
-    mean, deviations = torch.zeros_like(inputs), torch.zeros_like(inputs)
+    mean, deviations = zeros_to_sum(inputs), zeros_to_sum(inputs)
 
     def use(sample: Tensor, draw: Tensor, gradients: Tensor, logits: Tensor) -> None:
         # The mean and the sum of squared deviations of two sets joined (Chan et al. 1983): the difference of the mean
         # square and the squared mean would be lost in rounding.
         before, new = int(draw[0]), len(draw)
+        gradients = gradients.to(mean)
         own = gradients.mean(1)
         gap = own - mean[sample]
         mean[sample] += gap * new / (before + new)

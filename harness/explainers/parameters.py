@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._gradients import in_chunks
+from harness.explainers._gradients import in_chunks, zeros_to_sum
 from harness.explainers._operation_names import WITH_CONSEQUENCE
 from harness.explainers._operations import OperationRule, on_graph, traced
 from harness.guards import requiring
@@ -70,7 +70,7 @@ def parameter_importance(model: nn.Module, context: Samples) -> pd.DataFrame:
 
 def _slopes(model: nn.Module, context: Samples) -> dict[str, Tensor]:
     """The gradients of the targets' mean logit with respect to the parameters, by name."""
-    sums = {name: torch.zeros_like(each) for name, each in model.named_parameters() if each.is_floating_point()}
+    sums = {name: zeros_to_sum(each) for name, each in model.named_parameters() if each.is_floating_point()}
     with requiring(model, True), torch.enable_grad():
         wanted = [model.get_parameter(name) for name in sums]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harness.errors import UserError, unknown
 from harness.explainers._coalitions import check_number
-from harness.explainers._gradients import gradients_at, summed_gradients, tell_completeness, visit
+from harness.explainers._gradients import gradients_at, summed_gradients, tell_completeness, visit, zeros_to_sum
 from harness.explainers._guided import approach
 from harness.explainers.noise import NoisyCopies, noisy
 from harness.randomness import uniform
@@ -62,7 +62,9 @@ def integrated_gradients(
     tensor([[1.5000, 1.5000]])
     """
     check_number("steps", path.steps, 1)
-    start, (places, weights) = context.baseline(path.baseline), _tensors_like(inputs, *_quadrature(method, path.steps))
+    nodes, shares = _quadrature(method, path.steps)
+    places, weights = _as_tensor(nodes, inputs), _as_tensor(shares, zeros_to_sum(inputs))
+    start = context.baseline(path.baseline)
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
         return torch.lerp(start[sample], inputs[sample], _broadcastable(places[draw], inputs))
@@ -167,8 +169,8 @@ def idgi(
     tensor([[2.7000, 0.3000]])
     """
     check_number("steps", path.steps, 1)
-    steps, start, answer = path.steps, context.baseline(path.baseline), torch.zeros_like(inputs)
-    shares = torch.zeros_like(inputs)  # of the last step that has begun
+    steps, start, answer = path.steps, context.baseline(path.baseline), zeros_to_sum(inputs)
+    shares = torch.zeros_like(answer)  # of the last step that has begun
     logits = torch.zeros(len(inputs), steps + 1, dtype=torch.float64, device=inputs.device)
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
@@ -176,9 +178,9 @@ def idgi(
 
     def use(sample: Tensor, draw: Tensor, gradients: Tensor, new: Tensor) -> None:
         logits[sample[:, None], draw] = new.double()
-        own = torch.cat([shares[sample, None], _squared_shares(gradients)], 1)
+        own = torch.cat([shares[sample, None], _squared_shares(gradients.to(answer))], 1)
         change = logits[sample[:, None], draw] - logits[sample[:, None], (draw - 1).clamp(min=0)]
-        answer[sample] += (own[:, :-1] * _broadcastable(change.to(inputs.dtype), own, 2)).sum(1)
+        answer[sample] += (own[:, :-1] * _broadcastable(change.to(answer), own, 2)).sum(1)
         shares[sample] = own[:, -1]
 
     visit(model, context, targets, steps + 1, build, use)
@@ -225,9 +227,9 @@ def _quadrature(method: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(steps) + RIEMANN[method]) / steps, np.full(steps, 1 / steps)
 
 
-def _tensors_like(like: Tensor, *arrays: np.ndarray) -> tuple[Tensor, ...]:
-    """Arrays as tensors of the dtype and on the device of ``like``."""
-    return tuple(torch.from_numpy(each).to(like) for each in arrays)
+def _as_tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    """The array as a tensor of the dtype and on the device of ``like``."""
+    return torch.from_numpy(array).to(like)
 
 
 def _broadcastable(values: Tensor, like: Tensor, axes: int = 1) -> Tensor:

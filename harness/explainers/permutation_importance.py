@@ -39,11 +39,12 @@ def _squared_error(outputs: Tensor, truth: Tensor) -> Tensor:
 LOSSES = {"accuracy": _error_rate, "log_loss": _log_loss, "squared_error": _squared_error}
 
 
-def _permute(model: nn.Module, context: Samples, /, repeats: int, score: str, labels: str, rows: int) -> Tensor:
+def _permute(model: nn.Module, context: Samples, /, repeats: int, score: str | None, labels: str, rows: int) -> Tensor:
     check_number("repeats", repeats, 1)
-    if score not in LOSSES:
+    if score not in (None, *LOSSES):
         raise unknown("score", score, LOSSES)
     table = training_table(context, rows)
+    score = score or ("squared_error" if table.single else "accuracy")
     if table.single != (score == "squared_error"):
         what = "a single output: use score=squared_error" if table.single else "several classes"
         raise NotApplicable(f"score={score} does not fit a model with {what}")
@@ -103,7 +104,7 @@ def permutation_importance(
     *,
     prepared: Tensor,
     repeats: int = 10,
-    score: str = "accuracy",
+    score: str | None = None,
     labels: str = "label",
     rows: int = TRAINING_ROWS,
 ) -> Tensor:
@@ -111,12 +112,13 @@ def permutation_importance(
     rows (Breiman 2001; Fisher et al. 2018, 1801.01489, as a difference).
 
     Shape (N, C), the same for all samples: for each of C columns the mean over ``repeats`` permutations, in which all
-    the numbers that encode the column are permuted together. It is the drop of the ``accuracy``, or the growth of the
-    mean ``log_loss`` (nats) or ``squared_error``: about 0 for columns that are not used, by chance also below 0.
-    ``labels`` says what is right: the true ``label``, or the class that the model itself has ``predicted``. A repeat
-    costs R (C + 1) evaluations for R training rows. Facts: the table ``repeats`` (unit, repeat, value). Not applicable
-    without training inputs, without their labels unless ``labels`` is predicted, to a single output other than by
-    ``squared_error``, and where no permutation changes anything.
+    the numbers that encode the column are permuted together. ``score`` says what it is: the drop of the ``accuracy``,
+    or the growth of the mean ``log_loss`` (nats) or ``squared_error``, which is the default for a single output. It is
+    about 0 for columns that are not used, by chance also below 0. ``labels`` says what is right: the true ``label``, or
+    the class that the model itself has ``predicted``. A repeat costs R (C + 1) evaluations for R training rows. Facts:
+    the table ``repeats`` (unit, repeat, value). Not applicable without training inputs, without their labels unless
+    ``labels`` is predicted, to a single output by another score than ``squared_error``, and where no permutation
+    changes anything.
 
     Example: classes(x) is class 1 where x1 > 0, in half of the training rows. Permuting x1 gives about half of the rows
     the wrong class, permuting x2 none.

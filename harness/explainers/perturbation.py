@@ -29,10 +29,10 @@ def occlusion(
     unit (Zeiler and Fergus 2013, 1311.2901).
 
     One channel, in units of ``score``; a pixel, a time step or a token is replaced in all its channels. ``window`` is a
-    number of units per axis, by default a seventh of the shortest axis (32 at 224 px), on tables always 1; ``stride``
-    is half the window by default. Windows that reach beyond the far edge are cut there. ``baseline`` and ``score`` are
-    those of ``feature_ablation``. One evaluation per window and one of the input. Not applicable to windows of several
-    columns of a table.
+    number of units along every axis, by default a seventh of each axis (32 at 224 px), a quarter in volumes, 1 on
+    tables; ``stride`` is half the window by default. Windows that reach beyond the far edge are cut there. ``baseline``
+    and ``score`` are those of ``feature_ablation``. One evaluation per window and one of the input. Not applicable to
+    windows of several columns of a table.
 
     Example: f(image) = sum of the pixels less the sum of relu(pixel - 2). Windows of one pixel p, set to 0, lower it by
     p - relu(p - 2).
@@ -41,8 +41,8 @@ def occlusion(
     tensor([[[[1., 2.],
               [2., 2.]]]])
     """
-    window, stride = _window_and_stride(context.units, window, stride)
-    inside = [_windows(length, window, stride).to(inputs.device) for length in context.units.shape]
+    sizes = _windows_and_strides(context.units, window, stride)
+    inside = [_windows(n, *size).to(inputs.device) for n, size in zip(context.units.shape, sizes, strict=True)]
     counts = [len(each) for each in inside]
 
     def keep(sample: Tensor, draw: Tensor) -> Tensor:
@@ -85,18 +85,25 @@ def feature_ablation(
     return context.units.as_map(spread((context.clean(removal.score)[:, None] - without).double(), segments))
 
 
-def _window_and_stride(units: Units, window: int | None, stride: int | None) -> tuple[int, int]:
-    """Both in units per axis, with their defaults filled in."""
-    table = units.modality == "table"
-    window = (1 if table else max(1, round(min(units.shape) / 7))) if window is None else window
-    stride = max(1, window // 2) if stride is None else stride
-    check_number("window", window, 1)
-    check_number("stride", stride, 1)
-    if stride > window:
-        raise UserError(f"stride is {stride}, expected at most the window, {window}, or units go uncovered")
-    if table and window > 1:
+def _windows_and_strides(units: Units, window: int | None, stride: int | None) -> list[tuple[int, int]]:
+    """The window and the stride along each axis of the units, with their defaults filled in."""
+    if window is not None:
+        check_number("window", window, 1)
+    if stride is not None:
+        check_number("stride", stride, 1)
+    if units.modality == "table" and (window or 1) > 1:
         raise NotApplicable("windows need neighbouring units, which the columns of a table are not")
-    return window, stride
+    sizes = [_usual_window(units, length) if window is None else window for length in units.shape]
+    if stride is not None and stride > min(sizes):
+        raise UserError(f"stride is {stride}, expected at most the window, {min(sizes)}, or units go uncovered")
+    return [(size, max(1, size // 2) if stride is None else stride) for size in sizes]
+
+
+def _usual_window(units: Units, length: int) -> int:
+    """The window along an axis of this length: the number of windows is about the same for inputs of any size."""
+    if units.modality == "table":
+        return 1
+    return max(1, round(length / (7 if len(units.shape) < 3 else 4)))  # in three axes, sevenths would be 2,000 windows
 
 
 def _windows(length: int, window: int, stride: int) -> Tensor:

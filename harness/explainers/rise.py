@@ -1,5 +1,7 @@
-"""RISE: many random smooth masks, averaged with the scores of the masked images as weights."""
+"""RISE: many random smooth masks, averaged with the scores of the masked inputs as weights."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +18,7 @@ from harness.samples import Samples
 MOST_MASK_NUMBERS = 2**22
 
 
-@explainer(access="forward", modalities=("image",), stochastic=True, cost="samples F")
+@explainer(access="forward", modalities=("image", "tokens", "series", "volume"), stochastic=True, cost="samples F")
 def rise(
     model: nn.Module,
     inputs: Tensor,
@@ -30,15 +32,15 @@ def rise(
     score: str = "probability",
     centred: bool = True,
 ) -> Tensor:
-    """RISE: random smooth masks averaged, each weighted by the score of the image that it masks (Petsiuk et al. 2018,
+    """RISE: random smooth masks averaged, each weighted by the score of the input that it masks (Petsiuk et al. 2018,
     1806.07421).
 
-    Shape (N, 1, H, W), in units of ``score``. Each of ``samples`` masks Z is made of ``cells`` x ``cells`` numbers that
-    are 1 with ``probability`` and else 0. They are enlarged bilinearly to one cell more than the image and cut out at a
-    random shift, as in the released code (the paper takes 4000 to 8000 masks). The model gets image Z + baseline
-    (1 - Z). With the scores v, the paper's map is sum v Z / (samples probability). With ``centred``, it is sum (v -
-    mean v) Z / (samples probability (1 - probability)): in expectation the same up to a factor and a constant, but
-    without the noise that comes from the mean of v.
+    One channel, in units of ``score``. Each of ``samples`` masks Z is made of numbers that are 1 with ``probability``
+    and else 0, ``cells`` along each axis. They are enlarged linearly along each axis to one cell more than the input
+    and cut out at a random shift, as in the released code (the paper takes 4000 to 8000 masks). The model gets input Z
+    + baseline (1 - Z). With the scores v, the paper's map is sum v Z / (samples probability). With ``centred``, it is
+    sum (v - mean v) Z / (samples probability (1 - probability)): in expectation the same up to a factor and a constant,
+    but without the noise that comes from the mean of v.
 
     Example: with a single cell a mask shows all of the image or nothing, so that every pixel gets about the score of
     the image, which is pooled(image) = 7.
@@ -51,12 +53,12 @@ def rise(
     check_number("cells", cells, 1)
     if not 0 < probability < 1:
         raise UserError(f"probability is {probability}, expected a number between 0 and 1")
-    strips = tuple(bilinear_strips(length, cells).to(inputs.device) for length in inputs.shape[2:])
+    strips = tuple(bilinear_strips(length, cells).to(inputs.device) for length in context.units.shape)
     masks = RiseMasks(context.stream("rise masks"), cells, probability, strips)
     values = pick(context.masked(samples, masks.of_rows, baseline), score).double()
     if centred:
         values = (values - values.mean(1, keepdim=True)) / (1 - probability)
-    return masks.weighted_sum(values.float() / (samples * probability))[:, None]
+    return context.units.as_map(masks.weighted_sum(values.float() / (samples * probability)))
 
 
 @dataclass(frozen=True)
@@ -64,36 +66,47 @@ class RiseMasks:
     """Masks numbered by sample and draw. They are made again each time they are needed, as all of them at once would
     fill the memory.
 
-    A mask is L' G R: the numbers G (cells, cells), 0 or 1, enlarged along each axis by one of the axis's strips, which
-    is drawn at random.
+    A mask of an image is L' G R: the numbers G (cells, cells), 0 or 1, enlarged along each axis by one of the axis's
+    strips, which is drawn at random. There are as many factors as the units have axes.
     """
 
     keys: Tensor
     cells: int
     probability: float
-    strips: tuple[Tensor, Tensor]
+    strips: tuple[Tensor, ...]
 
     def of_rows(self, sample: Tensor, draw: Tensor) -> Tensor:
-        """The masks (rows, H, W) of pairs of sample and draw numbers."""
-        coins, left, right = self._factors(element(self.keys[sample], draw))
-        return left.mT @ coins @ right
+        """The masks (rows, *units) of pairs of sample and draw numbers."""
+        coins, strips = self._factors(element(self.keys[sample], draw))
+        return enlarged_along(coins[:, None], strips)[:, 0]
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        """Each sample's masks summed with weights (N, draws): (N, H, W), without making any of them."""
-        stacked = lambda factor: factor.reshape(len(weights), -1, factor.shape[-1])
-        per_draw = len(weights) * self.cells * sum(strip.shape[-1] for strip in self.strips)
+        """Each sample's masks summed with weights (N, draws): (N, *units), without making any of them."""
+        first, *others = (strip.shape[-1] for strip in self.strips)
+        per_draw = len(weights) * self.cells * (first + math.prod(others))
         total = 0.0
         for draws in torch.arange(weights.shape[1], device=weights.device).split(max(1, MOST_MASK_NUMBERS // per_draw)):
-            coins, left, right = self._factors(element(self.keys[:, None], draws).flatten())
-            weighted = weights[:, draws].reshape(-1, 1, 1) * (coins @ right)
-            total = total + stacked(left).mT @ stacked(weighted)
-        return total
+            coins, (left, *rest) = self._factors(element(self.keys[:, None], draws).flatten())
+            rows = enlarged_along(coins, rest).flatten(1).view(len(coins), self.cells, -1)
+            weighted = weights[:, draws].reshape(-1, 1, 1) * rows
+            stacked = [factor.reshape(len(weights), -1, factor.shape[-1]) for factor in (left, weighted)]
+            total = total + stacked[0].mT @ stacked[1]
+        return total.view(len(weights), first, *others)
 
-    def _factors(self, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        numbers = uniform(keys, self.cells**2 + 2)
-        coins = (numbers[:, :-2] < self.probability).to(numbers.dtype).view(-1, self.cells, self.cells)
-        left, right = ((numbers[:, at] * len(strip)).long() for at, strip in zip((-2, -1), self.strips, strict=True))
-        return coins, self.strips[0][left], self.strips[1][right]
+    def _factors(self, keys: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The numbers (rows, cells, ...) of masks, and a strip (rows, cells, length) of each axis."""
+        axes = len(self.strips)
+        numbers = uniform(keys, self.cells**axes + axes)
+        coins = (numbers[:, :-axes] < self.probability).to(numbers.dtype).view(-1, *[self.cells] * axes)
+        shifts = numbers[:, -axes:].unbind(1)
+        return coins, [strip[(at * len(strip)).long()] for at, strip in zip(shifts, self.strips, strict=True)]
+
+
+def enlarged_along(values: Tensor, strips: Sequence[Tensor]) -> Tensor:
+    """Values (rows, P, cells, ...) enlarged along each axis of cells by its strip (rows, cells, length)."""
+    for strip in strips:  # an axis is contracted and comes back last: the axes keep their order
+        values = torch.einsum("npc...,ncl->np...l", values, strip)
+    return values
 
 
 def bilinear_strips(length: int, cells: int) -> Tensor:

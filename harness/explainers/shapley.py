@@ -38,7 +38,8 @@ def exact_shapley(
     """Shapley values of segments, computed from all their coalitions (Shapley 1953; Strumbelj and Kononenko 2010).
 
     One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
-    2^K evaluations for K segments, besides that of the input. Not applicable above 12 segments.
+    2^K evaluations for K segments, besides that of the input. Not applicable above 12 segments: larger inputs are
+    divided into at most 12 by default, but the columns of a table, which have no neighbours, must be given segments.
 
     Example: of f(x) = x1 x2 at (1, 3), which is 0 as soon as one column is removed: f(x) = 3 is shared equally.
 
@@ -109,7 +110,10 @@ def shapley_sampling(
 def _exact(game: Game) -> Tensor:
     players = game.players
     if players > MOST_EXACT:
-        raise NotApplicable(f"{players} segments would take 2^{players} evaluations a sample, more than 2^{MOST_EXACT}")
+        raise NotApplicable(
+            f"{players} segments would take 2^{players} evaluations a sample, more than 2^{MOST_EXACT}: give segments= "
+            f"of at most {MOST_EXACT}, or take kernel_shap"
+        )
     coalitions = all_coalitions(players).to(game.full.device)
     return values_from_worths(coalitions, game.worth(coalitions[None]))
 

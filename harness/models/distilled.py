@@ -43,7 +43,7 @@ def distil(module: nn.Module, inputs: Tensor, *, depth: int, seed: int) -> TreeM
     """A regression tree (CART) of depth ``depth`` at most, fitted to a module's outputs for ``inputs`` (N, ...)."""
     from sklearn.tree import DecisionTreeRegressor  # here and not above: scikit-learn takes seconds to import
 
-    with torch.inference_mode():
+    with torch.no_grad():
         outputs = module(inputs)
     outputs = outputs if outputs.dim() == 2 else outputs.unsqueeze(1)
     fitted = DecisionTreeRegressor(max_depth=depth, random_state=seed)

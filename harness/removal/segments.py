@@ -1,14 +1,15 @@
 """Segments: sets of units that are removed or scored together, specified by a short text.
 
 - ``unit``: every unit is a segment
-- ``grid:7``: a 7 x 7 grid; for a sequence, 7 windows
+- ``grid:7``: a 7 x 7 grid; for a sequence, 7 windows; for a volume, 7 x 7 x 7 blocks
 - ``patch:16``: squares of 16 x 16 units; for a sequence, windows of 16; ``patch``: of a side that follows from the
   input, a fourteenth of its shortest axis (16 at 224 px, 2 at 28 px), rounded, and at least 2 on axes of 4 or more
 - ``parts:16``: a regular grid of at most 16 parts; every unit for a table, or where there are no more units
 - ``regions``: the words of a text if they are known; ``slic:100`` for images of 1 or 3 channels; else ``parts:100``
 - ``slic:100``: about 100 superpixels (Achanta et al. 2012), computed on the model's inputs, scaled to the data's range
 - ``given``: the data's own segments
-- ``auto``: the words of a text if they are known; else ``unit`` for a table or up to 64 units, and ``grid:7`` beyond
+- ``auto``: the words of a text if they are known; else ``unit`` for a table or up to 64 units, and beyond ``grid:7``,
+  or ``grid:4`` for a volume
 - ``few``: ``parts:12``
 """
 
@@ -93,7 +94,9 @@ def _automatic(spec: str, originals: Originals) -> str:
     if spec in ("auto", "regions") and words:
         return "given"
     if spec == "auto":
-        return "unit" if units.count <= MOST_UNITS or units.modality == "table" else "grid:7"
+        if units.count <= MOST_UNITS or units.modality == "table":
+            return "unit"
+        return "grid:4" if units.modality == "volume" else "grid:7"
     if spec == "regions":
         coloured = units.modality == "image" and len(units.shape) == 2 and originals.inputs.shape[1] in (1, 3)
         spec = "slic:100" if coloured else "parts:100"
@@ -110,7 +113,7 @@ def _positive(number: str, spec: str) -> int:
 
 
 def _regular_grid(shape: tuple[int, ...], cells: list[int], patch: int | None = None) -> Tensor:
-    """Labels of a regular grid over units (H, W) or (T,), of so many cells along each axis.
+    """Labels of a regular grid over units (H, W), (T,) or (D, H, W), of so many cells along each axis.
 
     Cells that do not divide an axis are of unequal size: all by at most one, or the last alone if their side ``patch``
     is given.

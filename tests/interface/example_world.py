@@ -59,7 +59,7 @@ def names():
     image       the pixels 1, 2 over 3, 4
     redness     the mean of the red channel of an image (N, 3, H, W)
     attending   f(x) = sum_j a_j x_j over the tokens x, with the attention a = softmax(x_1 x) of the first one
-    tokens      the tokens 1 and 1 + ln 3, to which attending gives the attention 1/4 and 3/4
+    text        ``harness.Data`` of the tokens 1 and 1 + ln 3, to which attending gives the attention 1/4 and 3/4
     """
     side = torch.linspace(-1, 1, 10)
     hidden = _linear([1, 1], [0, 1], [1, -1])
@@ -77,5 +77,5 @@ def names():
         "image": torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]),
         "redness": _redness().eval(),
         "attending": FirstTokenAttends().eval(),
-        "tokens": torch.tensor([[[1.0], [1 + math.log(3)]]]),
+        "text": harness.Data(torch.tensor([[[1.0], [1 + math.log(3)]]]), torch.tensor([0]), modality="tokens"),
     }

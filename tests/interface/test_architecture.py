@@ -21,8 +21,8 @@ FOLDERS = {
 FLOORS = (
     (
         "ground",
-        "harness.errors harness.messages harness.randomness harness.units harness.ordering harness.guards "
-        "harness.photographs harness.task",
+        "harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering "
+        "harness.guards harness.photographs harness.task",
     ),
     ("removal", "harness.removal"),
     (

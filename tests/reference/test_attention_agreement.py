@@ -179,7 +179,7 @@ def test_hugging_faces_bert_on_embeddings(name):
     given = eager.net(inputs_embeds=x, output_attentions=True)
     expected = matrices(given.attentions, given.logits, targets)[name][:, 0].detach()
     for net in (fused, eager):
-        same(harness.explain(name, net.eval(), x, targets)[..., 0], expected)
+        same(harness.explain(name, net.eval(), harness.Data(x, targets, modality="tokens"))[..., 0], expected)
 
 
 @ALL

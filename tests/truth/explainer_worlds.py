@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from axes import meant
 from harness.api import samples_of
 from harness.engine.explain import Explaining
 from harness.predictor import Predictor
@@ -60,7 +61,9 @@ def explain_in(batch_size, chunk, name, net, inputs, targets, *, seed=0, modalit
     entry = EXPLAINERS[name]
     options = {"baseline": "zero", **options} if entry.options.get("baseline") == "typical" else options
     predictor = Predictor(net, chunk=chunk)
-    samples = samples_of(net, inputs, targets, seed=seed, modality=modality, segments=given, predictor=predictor)
+    samples = samples_of(
+        net, inputs, targets, seed=seed, modality=modality or meant(inputs), segments=given, predictor=predictor
+    )
     explaining = Explaining(entry, entry.complete(options), net, batch_size)
     explaining.prepare(samples)
     return explaining(samples)

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from axes import meant
 from harness.api import make_batch, samples_of
 from harness.engine.explain import Explaining
 from harness.engine.score import score_batch
@@ -87,6 +88,7 @@ def explaining(function, model, **capabilities):
 
 def samples(model, inputs, targets=None, chunk=32, **more):
     targets = torch.zeros(len(inputs), dtype=torch.long) if targets is None else targets
+    more = {"modality": meant(inputs), **more}
     found = samples_of(model.eval(), inputs, targets, predictor=Predictor(model, chunk=chunk), **more)
     found.predictor.forwards = 0
     return found

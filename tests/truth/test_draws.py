@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import harness
+from axes import told
 from metric_worlds import draw
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -99,8 +100,7 @@ def test_the_gaussian_noise_of_infidelity(shape, seed):
     harness.score(
         "infidelity",
         model,
-        inputs,
-        torch.zeros(COUNT, dtype=torch.long),
+        told(inputs, torch.zeros(COUNT, dtype=torch.long)),
         torch.ones_like(inputs),
         perturbation="gaussian",
         convention="local",

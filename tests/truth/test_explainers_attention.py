@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
+from axes import meant, told
 from explainer_worlds import explain_in, model, near, small_cnn
 from harness.api import samples_of
 from harness.engine.explain import Explaining
@@ -162,7 +163,7 @@ def rollout(net, x, fuse=lambda each: each.mean(1)):
 def facts_of(name, net, x, targets, modality=None, **options):
     """What the explainer tells of its work."""
     entry = EXPLAINERS[name]
-    samples = replace(samples_of(net, x, targets, modality=modality), facts=Facts())
+    samples = replace(samples_of(net, x, targets, modality=modality or meant(x)), facts=Facts())
     explaining = Explaining(entry, entry.complete(options), net)
     explaining.prepare(samples)
     explaining(samples)
@@ -178,39 +179,39 @@ def test_attention_is_the_softmax_of_the_scores_in_the_row_that_is_read(seed):
     net = model(lambda z: (F.softmax(z @ z.mT, -1) @ z)[:, 0] @ weights)
     scores = (x[:, :1] * x).sum(2).exp()
     expected = scores / scores.sum(1, keepdim=True)
-    assert near(harness.explain("attention", net, x, targets)[..., 0], expected)
+    assert near(harness.explain("attention", net, told(x, targets))[..., 0], expected)
 
 
 def test_attention_is_of_the_layer_asked_for_and_its_heads_are_fused_as_asked_for(seed):
     net, (x, targets) = Transformer(layers=3).eval(), tokens()
     maps = [each.detach() for each in net.by_hand(x)[1]]
     for layer in (-1, -2, -3):
-        assert near(harness.explain("attention", net, x, targets, layer=layer)[..., 0], maps[layer].mean(1)[:, 0])
-    assert near(harness.explain("attention", net, x, targets, heads="max")[..., 0], maps[-1].amax(1)[:, 0])
-    assert near(harness.explain("attention", net, x, targets, heads="min")[..., 0], maps[-1].amin(1)[:, 0])
+        assert near(harness.explain("attention", net, told(x, targets), layer=layer)[..., 0], maps[layer].mean(1)[:, 0])
+    assert near(harness.explain("attention", net, told(x, targets), heads="max")[..., 0], maps[-1].amax(1)[:, 0])
+    assert near(harness.explain("attention", net, told(x, targets), heads="min")[..., 0], maps[-1].amin(1)[:, 0])
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_rollout_is_the_product_of_halved_attention_and_halved_identity(layers, seed):
     net, (x, targets) = Transformer(layers=layers).eval(), tokens()
-    found = harness.explain("attention_rollout", net, x, targets)[..., 0]
+    found = harness.explain("attention_rollout", net, told(x, targets))[..., 0]
     assert near(found, rollout(net, x)[:, 0])
     assert torch.allclose(found.sum(1), torch.ones(4), atol=1e-5), "the token that is read shares out 1"
-    greedy = harness.explain("attention_rollout", net, x, targets, heads="max")[..., 0]
+    greedy = harness.explain("attention_rollout", net, told(x, targets), heads="max")[..., 0]
     assert near(greedy, rollout(net, x, lambda each: each.amax(1))[:, 0])
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_transformer_attribution_is_the_papers_update_layer_by_layer(layers, seed):
     net, (x, targets) = Transformer(layers=layers).eval(), tokens()
-    found = harness.explain("transformer_attribution", net, x, targets)[..., 0]
+    found = harness.explain("transformer_attribution", net, told(x, targets))[..., 0]
     assert near(found, chefer(net, x, targets)[:, 0]) and found.min() >= 0
     assert found[:, 1:].max() > 1e-4, "else nothing but the identity was compared"
 
 
 def test_transformer_attribution_depends_on_the_class_and_attention_does_not(seed):
     net, (x, targets) = Transformer().eval(), tokens()
-    of = {name: [harness.explain(name, net, x, t) for t in (targets, (targets + 1) % 3)] for name in NAMES}
+    of = {name: [harness.explain(name, net, told(x, t)) for t in (targets, (targets + 1) % 3)] for name in NAMES}
     assert near(*of["attention"]) and near(*of["attention_rollout"])
     assert not near(*of["transformer_attribution"], tolerance=1e-2)
 
@@ -219,7 +220,9 @@ def test_transformer_attribution_depends_on_the_class_and_attention_does_not(see
 def test_a_single_output_has_a_map(single, seed):
     net, (x, _) = Transformer(classes=1).eval(), tokens()
     targets = torch.zeros(4, dtype=torch.long)
-    found = harness.explain("transformer_attribution", nn.Sequential(net, model(single)).eval(), x, targets)[..., 0]
+    found = harness.explain("transformer_attribution", nn.Sequential(net, model(single)).eval(), told(x, targets))[
+        ..., 0
+    ]
     assert near(found, chefer(net, x, targets)[:, 0])
 
 
@@ -235,7 +238,7 @@ def test_the_row_is_the_mean_over_the_tokens_that_the_head_reads(name, reads, se
         "attention_rollout": rollout(net, x),
         "transformer_attribution": chefer(net, x, targets),
     }[name]
-    assert near(harness.explain(name, net, x, targets)[..., 0], READS[reads](matrix))
+    assert near(harness.explain(name, net, told(x, targets))[..., 0], READS[reads](matrix))
     counts = {"class": 1, "mean": 6, "class and distillation": 2, "all but the first": 5, "last": 1}
     assert torch.cat(facts_of(name, net, x, targets).per_sample["tokens_read"]).tolist() == [counts[reads]] * 4
 
@@ -246,7 +249,7 @@ def test_each_sample_has_the_row_that_its_own_output_reads(seed):
     net.reads = lambda z: z[torch.arange(len(z)), end(z)]
     with torch.no_grad():
         expected = net.by_hand(x)[1][-1].mean(1)[torch.arange(8), end(net.body(x))]
-    assert near(harness.explain("attention", net, x, targets)[..., 0], expected)
+    assert near(harness.explain("attention", net, told(x, targets))[..., 0], expected)
 
 
 # How attention is written
@@ -256,9 +259,9 @@ def test_each_sample_has_the_row_that_its_own_output_reads(seed):
 def test_every_way_to_write_attention_has_the_same_map(name, seed):
     x, targets = tokens()
     first, *others = twins(*WRITTEN, "module", "module without weights")
-    expected = harness.explain(name, first, x, targets)
+    expected = harness.explain(name, first, told(x, targets))
     for net in others:
-        assert near(harness.explain(name, net, x, targets), expected), net.blocks[0].written
+        assert near(harness.explain(name, net, told(x, targets)), expected), net.blocks[0].written
 
 
 @ALL
@@ -276,11 +279,11 @@ def test_torchs_encoder_has_a_map_that_its_fast_path_would_hide(name, seed):
 
     net, other, (x, targets) = Encoder(True).eval(), Encoder(False).eval(), tokens()
     other.load_state_dict(net.state_dict())
-    found = harness.explain(name, net, x, targets)
+    found = harness.explain(name, net, told(x, targets))
     for off in (torch.no_grad, torch.inference_mode):
         with off():
-            assert near(harness.explain(name, net, x, targets), found)
-            assert near(harness.explain(name, other, x, targets), found)
+            assert near(harness.explain(name, net, told(x, targets)), found)
+            assert near(harness.explain(name, other, told(x, targets)), found)
     if name == "attention":
         first, last = net.encoder.layers
         with torch.no_grad():
@@ -298,7 +301,7 @@ def test_masked_attention_and_shared_keys_are_seen(seed):
         mixed = F.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=True)
         return mixed.transpose(1, 2).flatten(2)[:, 2] @ weights
 
-    found = harness.explain("attention", model(net), x, targets)[..., 0]
+    found = harness.explain("attention", model(net), told(x, targets))[..., 0]
     q, k = x.view(4, 6, 4, 2)[:, 2], x[..., :4].reshape(4, 6, 2, 2)[:, :3].repeat_interleave(2, 2)
     expected = ((q[:, None] * k).sum(3) / math.sqrt(2)).softmax(1).mean(2)
     assert near(found[:, :3], expected) and found[:, 3:].abs().max() == 0
@@ -315,7 +318,7 @@ def test_values_shared_by_heads_are_seen(seed):
 
     heads = x.view(4, 6, 2, 4)
     expected = (heads[:, :1] * heads).sum(3).softmax(1).mean(2)
-    assert near(harness.explain("attention", model(net), x, targets)[..., 0], expected)
+    assert near(harness.explain("attention", model(net), told(x, targets))[..., 0], expected)
 
 
 def test_a_softmax_over_classes_or_gates_is_no_attention(seed):
@@ -436,15 +439,15 @@ def test_tokens_of_the_models_own_are_left_out_and_steps_of_a_series_are_tokens(
     longer = model(lambda z: net(torch.cat([first.expand(len(z), -1, -1), z], 1)))
     longer.net = net
     expected = rollout(net, torch.cat([first.expand(4, -1, -1), x], 1))[:, 0, 1:]
-    assert near(harness.explain("attention_rollout", longer, x, targets)[..., 0], expected)
+    assert near(harness.explain("attention_rollout", longer, told(x, targets))[..., 0], expected)
     series = model(lambda z: longer(z.mT))
     found = harness.explain("attention_rollout", series, harness.Data(x.mT.contiguous(), targets, modality="series"))
     assert found.shape == (4, 1, 6) and near(found[:, 0], expected)
     with pytest.raises(harness.NotApplicable, match="7 tokens are not the 6 units of an input after 0 others"):
-        harness.explain("attention_rollout", longer, x, targets, prefix_tokens=0)
+        harness.explain("attention_rollout", longer, told(x, targets), prefix_tokens=0)
     halved = model(lambda z: net(z[:, ::2]))
     with pytest.raises(harness.NotApplicable, match="3 tokens are not the 6 units"):
-        harness.explain("attention_rollout", halved, x, targets)
+        harness.explain("attention_rollout", halved, told(x, targets))
 
 
 # Behaviour
@@ -455,7 +458,7 @@ def test_tokens_of_the_models_own_are_left_out_and_steps_of_a_series_are_tokens(
 def test_a_sample_alone_is_explained_as_in_company(name, written, seed):
     net, (x, targets) = Transformer(written).eval(), tokens(count=5)
     together = explain_in(5, 32, name, net, x, targets)
-    alone = torch.cat([harness.explain(name, net, x[i : i + 1], targets[i : i + 1]) for i in range(5)])
+    alone = torch.cat([harness.explain(name, net, told(x[i : i + 1], targets[i : i + 1])) for i in range(5)])
     assert near(alone, together) and near(explain_in(4, 2, name, net, x, targets), together)
 
 
@@ -472,9 +475,9 @@ def test_model_and_inputs_come_back_as_they_were(name, seed):
         net.reads = reads
         if reads is failing:
             with pytest.raises(RuntimeError, match="on its way"):
-                EXPLAINERS[name].prepare(net, samples_of(model(lambda z: z[:, 0]), x, targets))
+                EXPLAINERS[name].prepare(net, samples_of(model(lambda z: z[:, 0]), told(x, targets)))
         else:
-            harness.explain(name, net, x, targets)
+            harness.explain(name, net, told(x, targets))
         assert all(torch.equal(state[key], value) for key, value in net.state_dict().items())
         wanted = {key: parameter.requires_grad for key, parameter in net.named_parameters()}
         assert wanted == {key: key != "blocks.0.own.in_proj_bias" for key in wanted}
@@ -494,11 +497,11 @@ def test_mistakes_are_told_in_one_line(seed):
     net, (x, targets) = Transformer().eval(), tokens()
     for layer in (-3, 0, 1):
         with pytest.raises(ValueError, match=f"layer is {layer}, expected -2 to -1: the model has 2 attentions"):
-            harness.explain("attention", net, x, targets, layer=layer)
+            harness.explain("attention", net, told(x, targets), layer=layer)
     with pytest.raises(ValueError, match="unknown heads 'meen': did you mean 'mean'"):
-        harness.explain("attention_rollout", net, x, targets, heads="meen")
+        harness.explain("attention_rollout", net, told(x, targets), heads="meen")
     with pytest.raises(ValueError, match="prefix_tokens is -1, expected a whole number of at least 0"):
-        harness.explain("attention", net, x, targets, prefix_tokens=-1)
+        harness.explain("attention", net, told(x, targets), prefix_tokens=-1)
 
 
 # What is not served, and why
@@ -507,7 +510,7 @@ def test_mistakes_are_told_in_one_line(seed):
 def refuses(net, x, reason, **options):
     for name in NAMES:
         with pytest.raises(harness.NotApplicable, match=reason):
-            harness.explain(name, net, x, torch.zeros(len(x), dtype=torch.long), **options)
+            harness.explain(name, net, told(x, torch.zeros(len(x), dtype=torch.long)), **options)
 
 
 def test_models_without_attention_are_refused(seed):

@@ -377,7 +377,7 @@ def test_hooks_and_wants_of_gradients_come_back_after_an_error(seed):
 @pytest.mark.parametrize("name", EVERY)
 def test_tables_are_not_applicable(name):
     net, _ = linear_net((4,))
-    with pytest.raises(harness.NotApplicable, match="needs image or series inputs"):
+    with pytest.raises(harness.NotApplicable, match="needs image or series or volume inputs"):
         harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]))
 
 

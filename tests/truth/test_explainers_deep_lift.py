@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
+from axes import told
 from explainer_worlds import linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.engine.explain import Explaining
@@ -21,7 +22,7 @@ TARGETS = torch.tensor([1, 0, 2])
 
 def explained(name, net, x, targets, train=None, **options):
     """Attributions and the facts told."""
-    entry, samples = EXPLAINERS[name], samples_of(net, x, targets, train=train)
+    entry, samples = EXPLAINERS[name], samples_of(net, told(x, targets), train=train)
     samples.facts = Facts()
     return Explaining(entry, entry.complete(options), net)(samples), samples.facts.summary()
 
@@ -58,7 +59,7 @@ def test_one_hidden_unit_worked_out_by_hand():
 def test_a_maximum_that_moves_is_carried_by_the_larger_of_the_two():
     net = nn.Sequential(nn.MaxPool1d(2), nn.Flatten()).eval()
     x, r = torch.tensor([[[1.0, 5.0, 4.0, 0.0]]]), torch.tensor([[3.0, 2.0, 7.0, 2.0]])
-    found = [harness.explain("deep_lift", net, x, torch.tensor([c]), baseline=r) for c in (0, 1)]
+    found = [harness.explain("deep_lift", net, told(x, torch.tensor([c])), baseline=r) for c in (0, 1)]
     assert near(found[0], torch.tensor([[[0.0, 2.0, 0.0, 0.0]]])), "from 3 to 5: the 5 was 2"
     assert near(found[1], torch.tensor([[[0.0, 0.0, -3.0, 0.0]]])), "from 7 to 4, at one place"
 
@@ -348,7 +349,7 @@ def test_what_has_no_rule_is_not_applicable_and_named(seed):
     }
     for name, (net, x) in nets.items():
         with pytest.raises(harness.NotApplicable, match=name):
-            harness.explain("deep_lift", net.eval(), x, TARGETS)
+            harness.explain("deep_lift", net.eval(), told(x, TARGETS))
 
 
 def test_a_model_that_goes_another_way_for_the_baseline_is_not_applicable():
@@ -363,7 +364,7 @@ def test_a_model_that_goes_another_way_for_the_baseline_is_not_applicable():
 def test_statistics_of_the_batch_are_not_applicable(seed):
     net = model(lambda z: F.batch_norm(z, None, None, training=True).mean(2))
     with pytest.raises(harness.NotApplicable, match="statistics from the batch"):
-        harness.explain("deep_lift", net, torch.randn(3, 4, 5), TARGETS)
+        harness.explain("deep_lift", net, told(torch.randn(3, 4, 5), TARGETS))
 
 
 @pytest.mark.parametrize("name", ["deep_lift", "deep_lift_shap"])

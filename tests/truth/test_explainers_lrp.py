@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import harness
+from axes import meant
+from axes import told as data
 from explainer_worlds import explain, linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.engine.explain import Explaining
@@ -20,7 +22,7 @@ CONSERVING = ({"rule": "zplus"}, {"rule": "epsilon"}, {"rule": "gamma"}, {"rule"
 
 def told(name, net, x, targets, modality=None, **options):
     """Attributions and the facts told of them."""
-    samples = samples_of(net, x, targets, modality=modality)
+    samples = samples_of(net, x, targets, modality=modality or meant(x))
     samples.facts = Facts()
     explaining = Explaining(EXPLAINERS[name], EXPLAINERS[name].complete(options), net)
     explaining.prepare(samples)
@@ -483,9 +485,9 @@ def test_where_no_rule_would_be_at_work_it_does_not_apply():
     }
     for reason, net in refused.items():
         with pytest.raises(harness.NotApplicable, match=reason):
-            harness.explain("lrp", net, x, zeros(2))
+            harness.explain("lrp", net, data(x, zeros(2)))
     with pytest.raises(harness.NotApplicable, match="no relevance"):
-        harness.explain("cp_lrp", SmallTransformer("fused", softmax_last=True), x, zeros(2))
+        harness.explain("cp_lrp", SmallTransformer("fused", softmax_last=True), data(x, zeros(2)))
     for name in ("attn_lrp", "cp_lrp"):
         for net in (small_cnn(), nn.Sequential(small_cnn(), nn.Softmax(1)).eval()):
             with pytest.raises(harness.NotApplicable, match="no attention"):
@@ -658,8 +660,8 @@ def test_relevance_beyond_the_range_of_numbers_is_refused_not_dropped():
 def test_a_transformers_sample_alone_is_explained_as_in_company_and_the_model_stays_as_it_was(name, seed):
     net, x, targets = SmallTransformer("module").double(), torch.randn(4, 5, 4).double(), torch.tensor([0, 1, 2, 0])
     given, state = x.clone(), copy.deepcopy(net.state_dict())
-    together = harness.explain(name, net, x, targets)
-    alone = [harness.explain(name, net, x[i : i + 1], targets[i : i + 1]) for i in range(4)]
+    together = harness.explain(name, net, data(x, targets))
+    alone = [harness.explain(name, net, data(x[i : i + 1], targets[i : i + 1])) for i in range(4)]
     assert near(torch.cat(alone), together, 1e-6)
     assert torch.equal(x, given) and all(torch.equal(state[key], value) for key, value in net.state_dict().items())
     assert all(each.requires_grad and each.grad is None for each in net.parameters())

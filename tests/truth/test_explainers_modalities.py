@@ -129,7 +129,7 @@ def test_the_same_numbers_as_tokens_and_as_series_are_explained_alike(name, seed
     options["baseline"] = "zero"
     if name in ("lime", "kernel_shap", "shapley_sampling"):
         options |= {"lime": {"samples": 400}, "kernel_shap": {"samples": 6}}.get(name, {})
-    tokens = harness.explain(name, net, x, targets, **options)
+    tokens = harness.explain(name, net, harness.Data(x, targets, modality="tokens"), **options)
     series = harness.explain(
         name, Turned().eval(), harness.Data(x.transpose(1, 2).contiguous(), targets, modality="series"), **options
     )

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import harness
+from axes import told
 from explainer_worlds import explain, explain_in, linear_net, model, near, small_cnn, smooth_net
 from harness.api import samples_of
 from harness.engine.explain import Explaining
@@ -25,7 +26,10 @@ def none_of(count):
 def facts_of(name, net, x, targets, **options):
     """Attributions, and what was told of them."""
     entry, train = EXPLAINERS[name], options.pop("train", None)
-    explaining, samples = Explaining(entry, entry.complete(options), net), samples_of(net, x, targets, train=train)
+    explaining, samples = (
+        Explaining(entry, entry.complete(options), net),
+        samples_of(net, told(x, targets), train=train),
+    )
     samples.facts = Facts()
     explaining.prepare(samples)
     return explaining.explain(samples), samples.facts
@@ -77,7 +81,7 @@ def test_on_a_bias_free_relu_net_the_path_from_zero_has_one_gradient(name, seed)
 def test_the_sum_is_what_the_baseline_lacks_on_every_kind_of_input(name, shape, baseline, seed):
     net = nn.Sequential(nn.Flatten(), smooth_net(torch.Size(shape).numel())).eval()
     x, targets, train = torch.randn(4, *shape), torch.tensor([0, 1, 2, 0]), torch.randn(9, *shape)
-    samples = samples_of(net, x, targets, train=train)
+    samples = samples_of(net, told(x, targets), train=train)
     lost = (net(x) - net(samples.baseline(baseline))).detach().gather(1, targets[:, None])[:, 0].double()
     steps = 200 if name == "guided_ig" else 50
     found, facts = facts_of(name, net, x, targets, train=train, baseline=baseline, steps=steps)
@@ -85,9 +89,9 @@ def test_the_sum_is_what_the_baseline_lacks_on_every_kind_of_input(name, shape, 
     sums = found.flatten(1).double().sum(1)
     assert near(sums, lost, 0.1 if name == "guided_ig" else 1e-4)
     if name == "idgi":  # it meets both ends on its way; of the others the audit tells it
-        told = facts.per_sample["completeness_error"][0]
+        reported = facts.per_sample["completeness_error"][0]
         assert torch.allclose(
-            told, (sums - lost).abs() / lost.abs(), rtol=1e-3, atol=1e-5 * float(1 / lost.abs().min())
+            reported, (sums - lost).abs() / lost.abs(), rtol=1e-3, atol=1e-5 * float(1 / lost.abs().min())
         )
 
 

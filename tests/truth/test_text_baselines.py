@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import harness
+from axes import told
 from harness.api import make_batch
 from harness.engine.explain import Explaining
 from harness.engine.score import score_batch
@@ -262,7 +263,7 @@ def test_what_is_no_embedding_of_a_token_is_refused_in_one_line(filler):
         harness.explain(
             "feature_ablation",
             Bag().eval(),
-            harness.Data(torch.randn(2, TOKENS, SIZE), torch.zeros(2).long(), fillers={"pad": filler}),
+            told(torch.randn(2, TOKENS, SIZE), torch.zeros(2).long(), fillers={"pad": filler}),
             baseline="pad",
         )
 
@@ -270,10 +271,10 @@ def test_what_is_no_embedding_of_a_token_is_refused_in_one_line(filler):
 @pytest.mark.parametrize("baseline", ["pad", "drop"])
 def test_tensors_of_embeddings_are_evaluated_with_the_tokens_named_for_them(baseline):
     model, inputs, targets = Places().eval(), torch.randn(3, TOKENS, SIZE), torch.zeros(3, dtype=torch.long)
-    data = harness.Data(inputs, targets, fillers={"pad": torch.full((SIZE,), 2.0)})
+    data = told(inputs, targets, fillers={"pad": torch.full((SIZE,), 2.0)})
     options = {"baseline": baseline, "score": "logit"}
     rows = harness.evaluate(model, data, explainers="gradient", metrics={"deletion": options})
-    maps = harness.explain("gradient", model, inputs, targets)
+    maps = harness.explain("gradient", model, data)
     alone = harness.score("deletion", model, data, maps, **options)
     assert set(rows["status"]) == {"ok"} and rows["value"].tolist() == pytest.approx(alone.tolist())
 
