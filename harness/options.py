@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import UserError, one_line, unknown
 
-RESERVED = ("name", "label", "over")  # what a configuration says of an item besides its options
+RESERVED = ("name", "label", "over", "swept")  # what a configuration says of an item besides its options
 
 
 def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.errors import UserError, unknown
 from harness.options import as_keywords, bundles_of, complete_options, import_object, options_of
+from harness.signatures import check_signature, positional_option
 
 HANDED_IN = ("context", "prepared", "seed")
 
@@ -49,6 +50,12 @@ class Entry:
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, the given ones over the defaults; an unknown name or a value of another kind is an error."""
+        for name in given:
+            if name not in self.options and positional_option(self.function, name):
+                raise UserError(
+                    f"{name} of {self.name} is no option, since it stands before the * of its arguments; "
+                    f"expected {getattr(self.function, '__name__', 'f')}(..., *, {name}=...)"
+                )
         return complete_options(self.name, self.options, given)
 
 
@@ -154,7 +161,7 @@ class Registry(Mapping[str, Any]):
         known = self._entries.get(name)
         if known and known.function.__module__ != function.__module__:
             raise UserError(f"{self.kind} {name!r} is already registered by {known.function.__module__}")
-        self._entries[name] = self.entry(name, function, options_of(function, self.handed_in), **capabilities)
+        self._entries[name] = self._entry(name, function, **capabilities)
         return self._entries[name]
 
     def bridge(self, prefix: str, names: Callable[[], Iterable[str]], entry: Callable[[str], Any]) -> None:
@@ -177,7 +184,11 @@ class Registry(Mapping[str, Any]):
     def _of_function(self, function: Callable[..., Any], name: str | None = None) -> Any:
         registered = next((entry for entry in self.values() if entry.function is function), None)
         name = name or getattr(function, "__name__", type(function).__name__)
-        return registered or self.entry(name, function, options_of(function, self.handed_in))
+        return registered or self._entry(name, function)
+
+    def _entry(self, name: str, function: Callable[..., Any], **capabilities: Any) -> Any:
+        check_signature(self.kind, name, function, self.handed_in)
+        return self.entry(name, function, options_of(function, self.handed_in), **capabilities)
 
     def __getitem__(self, name: str) -> Any:
         self._load()

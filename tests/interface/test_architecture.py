@@ -24,7 +24,8 @@ FLOORS = (
     (
         "top",
         "harness.assets harness.batch harness.checks harness.code_version harness.completeness harness.facts "
-        "harness.identity harness.options harness.predictor harness.registry harness.samples harness.sources",
+        "harness.identity harness.options harness.predictor harness.registry harness.samples harness.signatures "
+        "harness.sources",
     ),
     ("items", "harness.explainers harness.metrics harness.models harness.datasets"),
     ("results", "harness.results"),
