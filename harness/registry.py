@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError
 from harness.options import as_keywords, bundles_of, complete_options, import_object, options_of
+from harness.other_names import unknown_item
 from harness.signatures import check_signature, positional_option
 
 HANDED_IN = ("context", "prepared", "seed")
@@ -164,6 +165,11 @@ class Registry(Mapping[str, Any]):
         self._entries[name] = self._entry(name, function, **capabilities)
         return self._entries[name]
 
+    @property
+    def registered(self) -> Mapping[str, Any]:
+        """The entries of what has been imported so far."""
+        return self._entries
+
     def bridge(self, prefix: str, names: Callable[[], Iterable[str]], entry: Callable[[str], Any]) -> None:
         """Look up another library's items as ``prefix.name``; iteration leaves them out."""
         self._bridges[prefix] = names, entry
@@ -196,7 +202,7 @@ class Registry(Mapping[str, Any]):
         if dot and prefix in self._bridges:
             return self._bridges[prefix][1](name)
         if name not in self._entries:
-            raise unknown(self.kind, name, self._entries, f"harness list {self.kind}s")
+            raise unknown_item(self.kind, name, self._entries)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:

@@ -10,7 +10,7 @@ from harness.errors import UserError
 CALLED_WITH = {"explainer": ("model", "inputs", "targets"), "metric": ("batch",), "model": (), "dataset": ()}
 GIVEN = {
     "explainer": "it returns attributions, a tensor of the inputs' shape or (N, 1, H, W)",
-    "metric": "it has batch.model, batch.inputs, batch.targets, batch.attributions (N, *units), and returns a tensor (N,)",
+    "metric": "it has batch.model, batch.inputs, batch.targets, batch.attributions (N, *units); it returns (N,) numbers",
     "model": "it returns a torch.nn.Module or a harness.sources.LoadedModel",
     "dataset": "it returns harness.Data",
 }
@@ -39,7 +39,7 @@ def check_signature(kind: str, name: str, function: Callable[..., Any], handed_i
 
 
 def positional_option(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function has an argument of this name with a default that is not keyword-only, so that it is no option."""
+    """Whether a function has an argument of this name with a default that can be given by position, so is no option."""
     try:
         parameter = inspect.signature(function).parameters.get(name)
     except (TypeError, ValueError):

@@ -6,20 +6,11 @@ from itertools import product
 from typing import Any
 
 from harness.engine.labels import default_label
+from harness.engine.variations import CHOICES, OVER, standard_choices
 from harness.errors import UserError
 from harness.identity import canonical
 from harness.options import import_object
-from harness.registry import Entry, Registry
-
-# The values that ``over: standard`` gives to a metric's options: choices that papers make differently. A conclusion
-# should hold for all of them (``harness.results.choices``).
-OVER = "over"
-CHOICES = {
-    "baseline": ("zero", "mean", "blur", "uniform_noise"),
-    "order": ("morf", "lerf"),
-    "granularity": ("unit", "patch"),
-    "score": ("probability", "logit"),
-}
+from harness.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +119,6 @@ def _check_distinct(registry: Registry, chosen: list[Chosen]) -> None:
         same = first_labels.setdefault(canonical(each.identity), each.label)
         if same != each.label:
             raise UserError(f"{registry.kind}s {same!r} and {each.label!r} are the same, options included; keep one")
-
-
-def standard_choices(entry: Entry) -> dict[str, tuple[str, ...]]:
-    """Those of CHOICES that are options of a metric; not an option that is None, which follows the explainer."""
-    return {name: values for name, values in CHOICES.items() if entry.options.get(name) is not None}
 
 
 def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ def rightness_lines(stage: Stage) -> list[str]:
 
 
 def chance_of_as_many(right: int, count: int, chance: float) -> float:
-    """The probability of ``right`` or more right answers among ``count`` if each is right with probability ``chance``."""
+    """The probability of ``right`` or more right answers of ``count``, each of which is right with ``chance``."""
     return 1.0 if right == 0 else float(special.bdtrc(right - 1, count, chance))
 
 

@@ -76,4 +76,6 @@ def _identity(chosen: Chosen) -> Any:
 
 
 def _differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    return [name for name in {**mine, **other} if mine.get(name) != other.get(name) or (name in mine) != (name in other)]
+    return [
+        name for name in {**mine, **other} if mine.get(name) != other.get(name) or (name in mine) != (name in other)
+    ]

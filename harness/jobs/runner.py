@@ -36,8 +36,8 @@ def run_plan(plan: Plan, progress: Progress | None = None, *, in_sweep: bool = T
     stay as they are, so that an interrupted run is resumed by running the same plan again.
 
     A UserError while model and data are loaded is a mistake in the command: nothing was measured, and no row is
-    written. In a sweep over models and data sets (``in_sweep``), a model that does not take the data makes the cells not
-    applicable; alone it is a mistake like any other.
+    written. In a sweep over models and data sets (``in_sweep``), a model that does not take the data makes the cells
+    not applicable; alone it is a mistake like any other.
     """
     progress = progress or Progress(plan.runtime.quiet)
     store = Store(plan.directory)

@@ -23,9 +23,9 @@ FLOORS = (
     ("removal", "harness.removal"),
     (
         "top",
-        "harness.assets harness.batch harness.checks harness.code_version harness.completeness harness.facts "
-        "harness.identity harness.options harness.predictor harness.registry harness.samples harness.signatures "
-        "harness.sources",
+        "harness.assets harness.batch harness.catalogue harness.checks harness.code_version harness.completeness "
+        "harness.facts harness.identity harness.options harness.other_names harness.predictor harness.registry "
+        "harness.samples harness.signatures harness.source_values harness.sources",
     ),
     ("items", "harness.explainers harness.metrics harness.models harness.datasets"),
     ("results", "harness.results"),
