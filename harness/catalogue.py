@@ -83,13 +83,13 @@ def _entries_of(registry: Registry) -> Iterator[tuple[str, Any]]:
         source = source_of_module(f"{registry.package}.{module.name}")
         for function in source.functions:
             for decorator in function.decorator_list:
-                if isinstance(decorator, ast.Call) and _names(decorator.func, registry.kind):
+                if isinstance(decorator, ast.Call) and _is_decorator(decorator.func, registry.kind):
                     name = next((each.value for each in decorator.keywords if each.arg == "name"), None)
                     name = function.name if name is None else ast.literal_eval(name)
                     yield name, _entry(registry, name, source, function, decorator)
 
 
-def _names(node: ast.expr, decorator: str) -> bool:
+def _is_decorator(node: ast.expr, decorator: str) -> bool:
     return isinstance(node, ast.Name) and node.id == decorator
 
 
@@ -102,12 +102,12 @@ def _entry(registry: Registry, name: str, source: ModuleSource, function: ast.Fu
                 value = source.evaluate(each.value, {})
                 capabilities |= {each.arg: value} if each.arg else value
         told = {key: value for key, value in capabilities.items() if key not in NOT_READ}
-        return registry.entry(name, _documented(function), _options(registry, source, function), **told)
+        return registry.entry(name, _documented(function), _options_read(registry, source, function), **told)
     except Unreadable:
         return None
 
 
-def _options(registry: Registry, source: ModuleSource, function: ast.FunctionDef) -> dict[str, Any]:
+def _options_read(registry: Registry, source: ModuleSource, function: ast.FunctionDef) -> dict[str, Any]:
     """The options of a function with their defaults, bundles expanded, as ``harness.options.options_of`` gives them."""
     options: dict[str, Any] = {}
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.errors import UserError
-from harness.options import as_keywords, bundles_of, complete_options, import_object, options_of
+from harness.options import as_keywords, bundles_of, complete_options, import_object, options_of, text_options
 from harness.other_names import unknown_item
 from harness.signatures import check_signature, positional_option
 
@@ -57,7 +57,7 @@ class Entry:
                     f"{name} of {self.name} is no option, since it stands before the * of its arguments; "
                     f"expected {getattr(self.function, '__name__', 'f')}(..., *, {name}=...)"
                 )
-        return complete_options(self.name, self.options, given)
+        return complete_options(self.name, self.options, given, text_options(self.function))
 
 
 @dataclass(frozen=True)

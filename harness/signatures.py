@@ -10,7 +10,9 @@ from harness.errors import UserError
 CALLED_WITH = {"explainer": ("model", "inputs", "targets"), "metric": ("batch",), "model": (), "dataset": ()}
 GIVEN = {
     "explainer": "it returns attributions, a tensor of the inputs' shape or (N, 1, H, W)",
-    "metric": "it has batch.model, batch.inputs, batch.targets, batch.attributions (N, *units); it returns (N,) numbers",
+    "metric": (
+        "it has batch.model, batch.inputs, batch.targets and batch.attributions (N, *units); it returns a tensor (N,)"
+    ),
     "model": "it returns a torch.nn.Module or a harness.sources.LoadedModel",
     "dataset": "it returns harness.Data",
 }

@@ -156,7 +156,7 @@ class ModuleSource:
         return make
 
     def fields_of(self, node: ast.ClassDef) -> tuple[dict[str, Callable[[], Any] | None], bool]:
-        """The fields of a dataclass, those of its bases first, each with what gives its default; and if it is frozen."""
+        """The fields of a dataclass, those of its bases first, each with what gives its default; whether frozen."""
         decorator = next((each for each in node.decorator_list if _name_of_call(each) == "dataclass"), None)
         if decorator is None:
             raise Unreadable(f"{node.name} is no dataclass")

@@ -4,19 +4,9 @@ import argparse
 from typing import Any
 
 from harness.cli.parser import RUN_HELP, Parser, add_file, add_runs_folder, add_verb, listed_names
+from harness.cli.words import MARKS
 from harness.errors import unknown
 
-MARKS = {
-    "better": "▲",
-    "worse": "▼",
-    "moved": "~",
-    "broken": "✗",
-    "fixed": "✓",
-    "new": "+",
-    "missing": "−",
-    "not comparable": "?",
-    "same": "=",
-}
 EXAMPLES = {
     "harness compare previous latest": "what changed between the last two runs",
     "harness compare main latest --fail-on worse,broken --markdown comment.md": (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.cli.compare import MARKS
+from harness.cli.words import MARKS
 from harness.errors import UserError
 from harness.results.comparison import Comparison, compare_runs
 from harness.results.disk import whole_file

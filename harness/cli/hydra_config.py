@@ -16,8 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.catalogue import CATALOGUES
 from harness.cli.groups import names_in_reach
-from harness.cli.hydra_mistakes import check_choices, has_own_files, hydra_mistake, parsed_overrides
+from harness.cli.hydra_mistakes import check_choices, hydra_mistake
 from harness.cli.item_checks import check_items
+from harness.cli.override_text import has_own_files, parsed_overrides
 from harness.cli.own_items import offer_own_items
 from harness.engine.variations import OVER, standard_choices
 from harness.errors import UserError, unknown

@@ -1,15 +1,14 @@
 """What Hydra refuses, as one line that says what to type."""
 
 import re
-import shlex
-from collections.abc import Iterator, Sequence
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
 
 from harness.catalogue import CATALOGUES
 from harness.cli.groups import group_defaults, group_files
+from harness.cli.override_text import has_own_files
+from harness.cli.own_items import own_labels
 from harness.cli.sections import (
     CONFIG_GROUPS,
     ITEM_GROUPS,
@@ -21,20 +20,6 @@ from harness.cli.sections import (
 )
 from harness.errors import UserError, unknown
 from harness.other_names import unknown_item
-
-SWEEPS = ("-m", "--multirun")
-
-
-# Flags and values with which Hydra reads other files than those of the package, or shows all choices.
-OTHER_FILES = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun")
-ALL_CHOICES = ("-i", "--info", "-sc", "--shell-completion", "--hydra-help")
-
-
-def has_own_files(arguments: Sequence[str]) -> bool:
-    """Whether Hydra may find names that are in no file of this package, or needs all of them."""
-    words = [argument.partition("=")[0] for argument in arguments]
-    flags = any(word in (*OTHER_FILES, *ALL_CHOICES) for word in words)
-    return flags or any("glob(" in argument or "hydra.searchpath" in argument for argument in arguments)
 
 
 def check_choices(arguments: Sequence[str]) -> None:
@@ -51,58 +36,6 @@ def check_choices(arguments: Sequence[str]) -> None:
                     raise _unknown_choice(group, name)
 
 
-def parsed_overrides(arguments: Sequence[str]) -> list[Override]:
-    """The overrides among the arguments; UserError for one that Hydra cannot read, with the command as it is typed."""
-    overrides = []
-    for argument in arguments:
-        if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
-            continue  # a flag of Hydra, or its value
-        try:
-            override = OverridesParser.create().parse_override(argument)
-        except HydraException as error:
-            raise _unreadable(argument, arguments, error) from None
-        if override.is_sweep_override() and override.value().__class__.__name__ == "ChoiceSweep":
-            _check_sweep(argument, override, arguments)
-        overrides.append(override)
-    return overrides
-
-
-def _unreadable(argument: str, arguments: Sequence[str], error: HydraException) -> UserError:
-    key, equals, value = argument.partition("=")
-    if not equals:
-        return UserError(f"{argument!r} is no override, expected GROUP=NAME or GROUP.OPTION=VALUE")
-    if value.startswith(("{", "[")) and value.endswith(("}", "]")):
-        reason = " ".join(str(error).split()).partition(" See http")[0]
-        return UserError(f"{argument} cannot be read: {reason}; to give the value as text: {as_text(key, value)}")
-    return UserError(
-        f"the value of {key} has signs that the command line uses itself, expected it in quotes: "
-        f"{_command(arguments, argument, as_text(key, value))}"
-    )
-
-
-def as_text(key: str, value: str) -> str:
-    """An override whose value is a text with any signs, as it is typed in a shell."""
-    escaped = value.replace('"', '\\"')
-    return shlex.quote(f'{key}="{escaped}"')
-
-
-def _command(arguments: Sequence[str], argument: str, instead: str) -> str:
-    """All arguments as they are typed, with another one in the place of ``argument``."""
-    return " ".join(instead if each == argument else shlex.quote(each) for each in arguments)
-
-
-def _check_sweep(argument: str, override: Override, arguments: Sequence[str]) -> None:
-    """UserError for values with commas between them without -m."""
-    if any(flag in arguments for flag in SWEEPS) or any(each.startswith("hydra.mode=") for each in arguments):
-        return
-    key, _, value = argument.partition("=")
-    if key in LABELLED_GROUPS:
-        raise UserError(f"{argument} came, expected the {key}s in brackets: {key}=[{value}]; with -m one run for each")
-    listed = f"; as a list: {shlex.quote(f'{key}=[{value}]')}" if key not in CONFIG_GROUPS else ""
-    text = f"as one text: {as_text(key, value)}{listed}; " if key not in CONFIG_GROUPS else ""
-    raise UserError(f"{argument} has several values, expected one; {text}for a run with each of them: -m {argument}")
-
-
 def hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
     """The error for a misspelt choice or setting, with what to type; for others Hydra's text on one line."""
     text = " ".join(str(error).split())
@@ -111,7 +44,7 @@ def hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
         return _unknown_choice(choice[1], choice[2])
     setting = re.search(r"Could not (?:override|append to config)[^']*'([\w.:+]+)'", text)
     if setting:
-        missing = re.search(r"full_key: (\S+)", text)
+        missing = re.search(r"full_key: (\S+)", f"{text} {error.__cause__ or ''}")
         found = _explained(setting[1], missing[1] if missing else "", arguments)
         if found:
             return found
@@ -177,24 +110,21 @@ def _without_section(name: str, value: str, arguments: Sequence[str]) -> UserErr
     own = full_setting(name)
     places = [f"{own}={value}"] if own else []
     for group in ITEM_GROUPS:
-        for item in _chosen(group, arguments):
-            if name in CATALOGUES[group][item].options:
+        for item, options in _chosen_options(group, arguments).items():
+            if name in options:
                 inner = f"{group}.{item}" if group in LABELLED_GROUPS else group
                 places.append(f"{inner}.{name}={value}")
     if places:
         return UserError(f"{name}={value} came without its section, expected {' or '.join(places)}")
-    sections = [
-        *CONFIG_GROUPS,
-        "run",
-        *(f"{group}.{each}" for group in SETTING_GROUPS for each in setting_names(group)),
-    ]
-    return unknown("setting", name, sections, "harness run --help")
+    settings = [f"{section}.{each}" for section in SETTING_GROUPS for each in setting_names(section)]
+    full = {each.rpartition(".")[2]: each for each in (*CONFIG_GROUPS, "run", *settings)}
+    meant = [full[each] for each in get_close_matches(name, full, n=2)]
+    return unknown("setting", name, full.values(), "harness run --help", meant)
 
 
 def _of_the_chosen(section: str, rest: str, value: str, arguments: Sequence[str]) -> UserError | None:
     """The error for an option of the model or data set."""
-    for item in _chosen(section, arguments):
-        options = CATALOGUES[section][item].options
+    for item, options in _chosen_options(section, arguments).items():
         first, dot, _ = rest.partition(".")
         if dot and first in options:
             return UserError(f"{section}.{rest}={value} adds to an option, expected +{section}.{rest}={value}")
@@ -205,7 +135,7 @@ def _of_the_chosen(section: str, rest: str, value: str, arguments: Sequence[str]
 
 def _of_an_item(section: str, rest: str, value: str, missing: str, arguments: Sequence[str]) -> UserError | None:
     """The error for an option of an explainer or a metric, or for one whose item is missing."""
-    catalogue, chosen = CATALOGUES[section], _chosen(section, arguments)
+    catalogue, chosen = CATALOGUES[section], _chosen_options(section, arguments)
     item = next((name for name in (rest, rest.rpartition(".")[0]) if name and name in catalogue), None)
     if item is not None and f"{section}.{item}" != missing:
         listing = f"harness list {section}s {item}"
@@ -217,6 +147,8 @@ def _of_an_item(section: str, rest: str, value: str, missing: str, arguments: Se
         group = next(iter(_values(section, arguments)), "standard").strip("[]")
         return UserError(f"{came} came, but {item} is not chosen, expected it beside: {section}=[{group},{item}]")
     name, dot, option = rest.partition(".")
+    if name in chosen:  # one of the user's own
+        return unknown("setting", f"{section}.{rest}", [f"{section}.{name}.{each}" for each in chosen[name]])
     if name in group_files(section):
         of_group = [
             f"{section}.{each}.{option}={value}"
@@ -226,20 +158,20 @@ def _of_an_item(section: str, rest: str, value: str, missing: str, arguments: Se
         expected = f"expected it for each of them: {' '.join(of_group)}" if of_group else f"none of them has {option!r}"
         return UserError(f"{came} came, but {name} is a group of {section}s, {expected}")
     if not dot:
-        places = [f"{section}.{each}.{name}={value}" for each in chosen if name in _options(section, each)]
+        places = [f"{section}.{each}.{name}={value}" for each, options in chosen.items() if name in options]
         if places:
             shared = f"; for all metrics that have it: +metric.shared.{name}={value}" if section == "metric" else ""
             return UserError(f"{came} came without the {section} it belongs to, expected {' '.join(places)}{shared}")
         if value.startswith("{"):
-            return UserError(f"{came} sets a {section} that is not there, expected +{came} to add one under this label")
+            return UserError(f"{came} came, but nothing of this label is there, expected +{came} to add it")
         return UserError(f"{came} came, expected {section}.NAME.OPTION=VALUE (harness list {section}s NAME)")
     return unknown_item(section, name, catalogue)
 
 
-def _options(section: str, item: str) -> list[str]:
+def _options(section: str, item: str) -> Mapping[str, Any]:
     """The options of an item; of another library's without importing the library."""
     catalogue = CATALOGUES[section]
-    return list(catalogue.bridged_options(item) if item in catalogue.bridged() else catalogue[item].options)
+    return catalogue.bridged_options(item) if item in catalogue.bridged() else catalogue[item].options
 
 
 def _members(section: str, group: str) -> Iterator[str]:
@@ -257,15 +189,21 @@ def _values(key: str, arguments: Sequence[str]) -> list[str]:
     return [value for name, _, value in reversed(pairs) if name == key]
 
 
-def _chosen(group: str, arguments: Sequence[str]) -> list[str]:
-    """The registered items that the arguments choose in a group by name, those of named groups included."""
+def _chosen_options(group: str, arguments: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """The options of the items that the arguments choose in a group by name, those of named groups included."""
     default = {"model": "lite0", "dataset": "photos"}.get(group, "standard")
-    names = next(iter(_values(group, arguments)), default).strip("[]").split(",")
-    found = [
-        item
-        for name in (each.strip() for each in names)
-        for item in (
-            [name] if name in CATALOGUES[group] else _members(group, name) if name in group_files(group) else []
-        )
-    ]
-    return list(dict.fromkeys(found))
+    own = {name: label for label, name in own_labels(group, arguments).items()}
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in next(iter(_values(group, arguments)), default).strip("[]").split(","):
+        name = name.strip()
+        if name in own:
+            found |= (
+                {"python": CATALOGUES["model"]["python"].options}
+                if group == "model"
+                else {own[name]: CATALOGUES[group].registry.resolve(name).options}
+            )
+        elif name in CATALOGUES[group]:
+            found[name] = _options(group, name)
+        elif name in group_files(group):
+            found |= {each: _options(group, each) for each in _members(group, name)}
+    return found

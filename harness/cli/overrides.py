@@ -30,8 +30,8 @@ explainer.bright.power=3; model=mine:make is model=python with this factory.
 +metric.shared.OPTION=VALUE sets an option of all chosen metrics that have it (with a default other than null) and for
 which nothing else sets it.
 +explainer.LABEL={name: NAME, OPTION: VALUE} adds an item under a label of your own. ~metric.NAME leaves an item out.
---cfg job prints the configuration that results. Quote brackets, braces, spaces and ~ where your shell reads them; a text
-with signs such as , = # [ or an umlaut stands in further quotes: 'dataset.path="my photos, 2024"'.
+--cfg job prints the configuration that results. Quote brackets, braces, spaces and ~ where your shell reads them; a
+text with signs such as , = # [ or an umlaut stands in further quotes: 'dataset.path="my photos, 2024"'.
 
 -m runs every combination of values with commas between them: model=lite0,digits_cnn protocol.seed=0,1 -m"""
 
@@ -133,5 +133,9 @@ def hydra_arguments(chosen: argparse.Namespace, defaults: Sequence[str] = ()) ->
     shows_job = any(flag in ("--cfg", "-c") for flag in flags) and "job" in flags
     if shows_job and "--resolve" not in flags:
         flags.append("--resolve")  # options of metrics are references until they are read
+    if chosen.overrides:
+        from harness.cli.override_text import parsed_overrides  # Hydra's grammar; help texts do without it
+
+        parsed_overrides([*flags, *chosen.overrides], chosen.parser.prog)
     quiet = ["++runtime.quiet=true"] if chosen.quiet else []
     return [*flags, *defaults, *chosen.overrides, *quiet]

@@ -4,18 +4,8 @@ import argparse
 from typing import Any
 
 from harness.cli.parser import RUN_HELP, Parser, add_file, add_runs_folder, add_verb
+from harness.cli.words import TABLES
 
-TABLES = {  # besides the leaderboard
-    "samples": "the score of each sample: one row for each sample of each cell",
-    "long": "the leaderboard as rows, one for each cell, with tests and letters",
-    "by": "gaps between groups of samples: label, correct, target, prediction, or a column of the data such as sex",
-    "choices": "each explainer's ranks under all settings of a metric that was run with metric.NAME.over=",
-    "sanity": "which sanity checks each explainer passes",
-    "reliability": "whether the ranking by each metric is reliable",
-    "agreement": "whether the metrics rank explainers alike",
-    "across": "mean ranks over models and data sets, and the test of their differences",
-    "seeds": "the variance between samples and between seeds (protocol.seed)",
-}
 EXAMPLES = {
     "harness table": "the leaderboard of the latest run",
     "harness table main --csv cells.csv": "the cells of the run main as a file",

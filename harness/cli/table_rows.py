@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.cli.table import TABLES
+from harness.cli.words import TABLES
 from harness.errors import UserError
 from harness.results.board import Board, boards_of_run
 from harness.results.choices import standing_over_settings

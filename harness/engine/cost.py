@@ -153,10 +153,11 @@ def _counts_are_complete(counter: PassCounter, explaining: Explaining, samples: 
     may_call = explaining.entry.access != "none" and explaining.entry.scope == "local"
     if not counter.exact or not may_call or counter.forwards > 0:
         return counter.exact
-    first = samples.take(torch.arange(1, device=samples.inputs.device))
-    with WeightWatch(explaining.model) as watch:
-        explaining.explain(first)
-    return watch.unused
+    if explaining.reads_weights is None:  # one more call, of one sample and once for all batches
+        with WeightWatch(explaining.model) as watch:
+            explaining.explain(samples.take(torch.arange(1, device=samples.inputs.device)))
+        explaining.reads_weights = not watch.unused
+    return not explaining.reads_weights
 
 
 class WeightWatch(TorchDispatchMode):

@@ -46,12 +46,14 @@ def _labelled(section: str, chosen: Chosen, rows: list[Row]) -> Chosen:
         if other != mine:
             raise UserError(
                 f"{section}.label is {chosen.label!r}, which is another {section} in this run (other options: "
-                f"{', '.join(_differences(mine, other))}); give another label, or another run=NAME"
+                f"{', '.join(_differing_options(mine, other))}); give another label, or another run=NAME"
             )
         return chosen
     label = next((label for label, identity in known.items() if identity == mine), None)
     if label is None and other != mine:
-        label = with_options(chosen.label, {name: mine[name] for name in _differences(mine, other) if name in mine})
+        label = with_options(
+            chosen.label, {name: mine[name] for name in _differing_options(mine, other) if name in mine}
+        )
         if label in known:  # it differs from a third one in other options
             label = with_options(chosen.label, mine)
     return chosen if label is None else replace(chosen, label=label)
@@ -75,7 +77,7 @@ def _identity(chosen: Chosen) -> Any:
     return json.loads(canonical(chosen.identity))
 
 
-def _differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def _differing_options(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [
         name for name in {**mine, **other} if mine.get(name) != other.get(name) or (name in mine) != (name in other)
     ]
