@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from harness.cli.words import MARKS
 from harness.cli.hydra_config import for_each_job
 from harness.cli.main import main, parsed, parser_tree
 from harness.cli.overrides import hydra_arguments
+from harness.cli.words import MARKS
 from harness.jobs.plan import Plan, Runtime
 from harness.results.comparison import VERDICTS
 
