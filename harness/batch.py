@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.registry import Explainer
@@ -68,6 +68,11 @@ class Batch:
     everywhere: MutableMapping[Hashable, Any] = field(default_factory=dict)
     cost: Any = None
     reduction: str = "sum"
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself, in eval mode."""
+        return self.samples.predictor.module
 
     @property
     def inputs(self) -> Tensor:

@@ -15,13 +15,14 @@ class UserError(ValueError):
 MOST_LISTED = 12
 
 
-def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "") -> UserError:
+def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "", meant: Iterable[str] = ()) -> UserError:
     """The error for an unknown name, with the nearest known names and the list of all known names.
 
     If there are more than twelve names and ``listing`` is given (the command that lists them), it replaces the list.
+    ``meant`` are names that are known to be meant by this one; they replace the nearest ones.
     """
     choices = sorted(choices)
-    close = [repr(each) for each in get_close_matches(str(name), choices, n=3)]
+    close = [repr(each) for each in meant] or [repr(each) for each in get_close_matches(str(name), choices, n=3)]
     nearest = f"did you mean {' or '.join(close)}? " if close else ""
     if listing and len(choices) > MOST_LISTED:
         return UserError(f"unknown {kind} {name!r}: {nearest}see all {len(choices)} names: {listing}")

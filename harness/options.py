@@ -6,14 +6,14 @@ receives the object. So options that many items share are written once.
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UserError, one_line, unknown
 
-RESERVED = ("name", "label", "over")  # what a configuration says of an item besides its options
+RESERVED = ("name", "label", "over", "swept")  # what a configuration says of an item besides its options
 
 
 def options_of(function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> Mapping[str, Any]:
@@ -93,13 +93,34 @@ def as_keywords(bundles: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
     return rest | objects
 
 
-def complete_options(item: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given values over the defaults; UserError for an unknown name or a value of another kind."""
+def text_options(function: Callable[..., Any]) -> set[str]:
+    """The options that are annotated as a text, or as a text or None, those of bundles included."""
+    try:
+        kinds = {p.name: p.annotation for p in inspect.signature(function).parameters.values()}
+    except (TypeError, ValueError):
+        return set()
+    for bundle in bundles_of(function).values():
+        kinds |= {each.name: each.type for each in fields(bundle)}
+    return {name for name, kind in kinds.items() if kind in (str, str | None, "str", "str | None")}
+
+
+def complete_options(
+    item: str, defaults: Mapping[str, Any], given: Mapping[str, Any], texts: Collection[str] = ()
+) -> dict[str, Any]:
+    """The given values over the defaults; UserError for an unknown name or a value of another kind.
+
+    ``texts`` are the options whose value is a text: a number in its place was a text that looks like one.
+    """
     options = dict(defaults)
     for name, value in given.items():
         if name not in options:
             raise unknown(f"option of {item}", name, options)
         what, default = f"option {name} of {item}", defaults[name]
+        if name in texts and isinstance(value, bool | int | float):
+            raise UserError(
+                f"{what} is the {type(value).__name__} {value!r}, expected a text; on the command line in quotes: "
+                f"'{name}=\"{value}\"'"
+            )
         _check_kind(what, value, default)
         options[name] = _like_default(what, value, default)
     return options

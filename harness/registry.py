@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError
 from harness.modalities import MODALITIES
-from harness.options import as_keywords, bundles_of, complete_options, import_object, options_of
+from harness.options import as_keywords, bundles_of, complete_options, import_object, options_of, text_options
+from harness.other_names import unknown_item
+from harness.signatures import check_signature, positional_option
 
 HANDED_IN = ("context", "prepared", "seed")
 
@@ -50,7 +52,13 @@ class Entry:
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, the given ones over the defaults; an unknown name or a value of another kind is an error."""
-        return complete_options(self.name, self.options, given)
+        for name in given:
+            if name not in self.options and positional_option(self.function, name):
+                raise UserError(
+                    f"{name} of {self.name} is no option, since it stands before the * of its arguments; "
+                    f"expected {getattr(self.function, '__name__', 'f')}(..., *, {name}=...)"
+                )
+        return complete_options(self.name, self.options, given, text_options(self.function))
 
 
 @dataclass(frozen=True)
@@ -155,8 +163,13 @@ class Registry(Mapping[str, Any]):
         known = self._entries.get(name)
         if known and known.function.__module__ != function.__module__:
             raise UserError(f"{self.kind} {name!r} is already registered by {known.function.__module__}")
-        self._entries[name] = self.entry(name, function, options_of(function, self.handed_in), **capabilities)
+        self._entries[name] = self._entry(name, function, **capabilities)
         return self._entries[name]
+
+    @property
+    def registered(self) -> Mapping[str, Any]:
+        """The entries of what has been imported so far."""
+        return self._entries
 
     def bridge(self, prefix: str, names: Callable[[], Iterable[str]], entry: Callable[[str], Any]) -> None:
         """Look up another library's items as ``prefix.name``; iteration leaves them out."""
@@ -178,7 +191,11 @@ class Registry(Mapping[str, Any]):
     def _of_function(self, function: Callable[..., Any], name: str | None = None) -> Any:
         registered = next((entry for entry in self.values() if entry.function is function), None)
         name = name or getattr(function, "__name__", type(function).__name__)
-        return registered or self.entry(name, function, options_of(function, self.handed_in))
+        return registered or self._entry(name, function)
+
+    def _entry(self, name: str, function: Callable[..., Any], **capabilities: Any) -> Any:
+        check_signature(self.kind, name, function, self.handed_in)
+        return self.entry(name, function, options_of(function, self.handed_in), **capabilities)
 
     def __getitem__(self, name: str) -> Any:
         self._load()
@@ -186,7 +203,7 @@ class Registry(Mapping[str, Any]):
         if dot and prefix in self._bridges:
             return self._bridges[prefix][1](name)
         if name not in self._entries:
-            raise unknown(self.kind, name, self._entries, f"harness list {self.kind}s")
+            raise unknown_item(self.kind, name, self._entries)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:

@@ -5,13 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
+from harness.catalogue import CATALOGUES
 from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import Parser, add_file, add_verb
 from harness.errors import UserError
-from harness.registry import EXPLAINERS
-from harness.results.tables import to_csv
 
 DEFAULT_SAMPLES = 4
 EXAMPLES = {
@@ -47,14 +44,15 @@ since nothing is scored.
 
 def execute(chosen: argparse.Namespace) -> int:
     """Print a table for every job; with ``--strict`` 1 if an explainer failed or is flagged."""
-    from harness.cli.check_table import print_checks
     from harness.cli.hydra_config import for_each_job
-    from harness.jobs.checking import check_plan, flagged
-    from harness.jobs.plan import Plan
 
-    tables: list[pd.DataFrame] = []
+    tables: list[Any] = []
 
     def check_job(config: dict[str, Any]) -> int:
+        from harness.cli.check_table import print_checks  # not before names and options have been understood
+        from harness.jobs.checking import check_plan, flagged
+        from harness.jobs.plan import Plan
+
         rows = check_plan(Plan.of(config))
         print_checks(rows, sys.stdout)
         tables.append(rows)
@@ -62,6 +60,10 @@ def execute(chosen: argparse.Namespace) -> int:
 
     status = for_each_job(hydra_arguments(chosen, check_defaults(chosen.overrides)), check_job)
     if chosen.csv and tables:
+        import pandas as pd
+
+        from harness.results.tables import to_csv
+
         rows = pd.concat(tables, ignore_index=True)
         to_csv(rows, chosen.csv)
         print(f"{len(rows)} rows: {chosen.csv}")
@@ -76,6 +78,7 @@ def check_defaults(overrides: Sequence[str]) -> list[str]:
     names = {override.partition("=")[0].lstrip("+~") for override in overrides}
     if any(name.partition(".")[0] == "metric" for name in names):
         raise UserError("metric= came, expected none: harness check scores nothing; leave it out")
-    explainers = sorted(EXPLAINERS, key=lambda name: (bool(EXPLAINERS[name].caveat), name))
+    there = CATALOGUES["explainer"]
+    explainers = sorted(there, key=lambda name: (bool(there[name].caveat), name))
     own = {"explainer": f"[{','.join(explainers)}]", "protocol.samples": DEFAULT_SAMPLES}
     return [f"{name}={value}" for name, value in own.items() if name not in names]

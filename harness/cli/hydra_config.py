@@ -2,28 +2,29 @@
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.cli.groups import group_files
-from harness.engine.protocol import Protocol
-from harness.engine.selection import OVER, standard_choices
+from harness.catalogue import CATALOGUES
+from harness.cli.groups import names_in_reach
+from harness.cli.hydra_mistakes import check_choices, hydra_mistake
+from harness.cli.item_checks import check_items
+from harness.cli.override_text import has_own_files, parsed_overrides
+from harness.cli.own_items import offer_own_items
+from harness.engine.variations import OVER, standard_choices
 from harness.errors import UserError, unknown
-from harness.jobs.plan import Runtime
-from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
+from harness.registry import METRICS
 
-CONFIG_GROUPS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "experiment")
-REGISTRIES = {"model": MODELS, "dataset": DATASETS, "explainer": EXPLAINERS, "metric": METRICS}
-SETTINGS = {"protocol": Protocol, "runtime": Runtime}
+EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
 SHARED = "shared"  # the key beside the metrics under which options for all of them stand
 
 
@@ -34,7 +35,10 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
     job returned (None counts as 0) is returned. A UserError of one job is printed, counts as 2, and does not end a
     sweep. Raises UserError, in one line, for anything Hydra does not understand.
     """
-    _offer_registry()
+    check_choices(arguments)
+    swept = _swept_options(parsed_overrides(arguments))
+    _offer_registry(None if has_own_files(arguments) else names_in_reach(arguments))
+    offer_own_items(arguments)
     statuses = [0]
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     # Hydra expects overrides side by side: a -m between them goes first.
@@ -43,14 +47,14 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
     try:
         with _help_of_any_type():
             hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(
-                _task(job, statuses)
+                _task(job, statuses, swept)
             )()
     except (HydraException, OmegaConfBaseException) as error:
-        raise _hydra_mistake(error, arguments) from None
+        raise hydra_mistake(error, arguments) from None
     except ValueError as error:  # metric=null
         if not str(error).startswith("Config group override"):
             raise
-        raise _hydra_mistake(error, arguments) from None
+        raise hydra_mistake(error, arguments) from None
     finally:
         sys.argv = before[0]
         os.environ.pop("HYDRA_FULL_ERROR")
@@ -78,12 +82,25 @@ def _help_of_any_type() -> Iterator[None]:
         setattr(parser, name, check)
 
 
-def _task(job: Callable[[dict[str, Any]], int | None], statuses: list[int]) -> Callable[[DictConfig], None]:
+def _swept_options(overrides: Sequence[Override]) -> dict[str, list[str]]:
+    """The options of the model and of the data set that a sweep varies: they tell its jobs apart."""
+    keys = [each.key_or_group.split(".") for each in overrides if each.is_sweep_override()]
+    options = lambda section: [key[1] for key in keys if key[0] == section and len(key) > 1]
+    return {section: options(section) for section in ("model", "dataset") if options(section)}
+
+
+def _task(
+    job: Callable[[dict[str, Any]], int | None], statuses: list[int], swept: Mapping[str, list[str]]
+) -> Callable[[DictConfig], None]:
     """The function that Hydra calls for each job."""
 
     def task(config: DictConfig) -> None:
         try:
-            statuses.append(job(_plain_settings(config)) or 0)
+            settings = _plain_settings(config)
+            check_items(settings)
+            for section, options in swept.items():
+                settings[section] = {**settings[section], "swept": options}
+            statuses.append(job(settings) or 0)
         except UserError as error:
             print(f"harness: {error}", file=sys.stderr)
             statuses.append(2)
@@ -95,7 +112,7 @@ def _plain_settings(config: DictConfig) -> dict[str, Any]:
     """The configuration as ``Plan.of`` takes it."""
     settings = OmegaConf.to_container(config, resolve=True)
     settings.pop("experiment", None)
-    settings |= {group: _with_bridged_names(chosen) for group, chosen in settings.items() if group in REGISTRIES}
+    settings |= {group: _with_bridged_names(chosen) for group, chosen in settings.items() if group in CATALOGUES}
     return settings | {"metric": _with_shared(settings.get("metric"))}
 
 
@@ -117,7 +134,7 @@ def _with_shared(metrics: Any) -> Any:
         if options is not None and not isinstance(options, Mapping):
             continue  # Plan.of raises the error
         options = options or {}
-        entry = METRICS.resolve(options.get("name", label))
+        entry = _metric_entry(str(options.get("name", label)))
         known |= {option for option, default in entry.options.items() if default is not None}
         chosen[label] = {n: value for n, value in shared.items() if entry.options.get(n) is not None} | dict(options)
     for name in shared:
@@ -128,10 +145,15 @@ def _with_shared(metrics: Any) -> Any:
 
 def _own_or_shared(metric: str, option: str, *, _root_: DictConfig) -> Any:
     """The value of a metric's option that the user does not set: that of ``metric.shared``, or else the default."""
-    shared, default = OmegaConf.select(_root_, f"metric.{SHARED}"), METRICS[metric].options[option]
+    shared, default = OmegaConf.select(_root_, f"metric.{SHARED}"), _metric_entry(metric).options[option]
     if default is not None and isinstance(shared, DictConfig) and option in shared:
         return shared[option]
     return list(default) if isinstance(default, tuple) else default  # a list, as a file or the user would write it
+
+
+def _metric_entry(name: str) -> Any:
+    """A metric's entry; one of the user's own is imported."""
+    return METRICS.resolve(name) if ":" in name else OUR_METRICS[name]
 
 
 # On import, since a launcher may run the task in another process, which imports this module and calls nothing else.
@@ -143,74 +165,38 @@ def _with_bridged_names(chosen: Any) -> Any:
     if not isinstance(chosen, dict):
         return chosen
     joined = dict(chosen)
-    for prefix in {name.partition(".")[0] for name in METRICS.bridged()} & joined.keys():
+    for prefix in {name.partition(".")[0] for name in OUR_METRICS.bridged()} & joined.keys():
         joined |= {f"{prefix}.{name}": options for name, options in (joined.pop(prefix) or {}).items()}
     return joined
 
 
-def _offer_registry() -> None:
-    """Make every registered name a choice in its config group, with its options and their defaults."""
-    store = ConfigStore.instance()
+def _offer_registry(wanted: Set[str] | None) -> None:
+    """Make every registered name a choice in its config group, with its options and their defaults.
+
+    Only those of ``wanted``, if given: Hydra copies all choices several times.
+    """
+    store, chosen = ConfigStore.instance(), lambda name: wanted is None or name in wanted
     for name, entry in EXPLAINERS.items():
+        if not chosen(name):
+            continue
         store.store(group="explainer", name=name, node={name: dict(entry.options)})
-    for name, entry in METRICS.items():
+    for name, entry in OUR_METRICS.items():
+        if not chosen(name):
+            continue
         switch = {OVER: None} if standard_choices(entry) else {}
         store.store(group="metric", name=name, node={name: {**_looked_up(name, entry.options), **switch}})
-    for name in METRICS.bridged():
+    for name in OUR_METRICS.bridged():
         prefix, _, rest = name.partition(".")
-        store.store(group="metric", name=name, node={prefix: {rest: _looked_up(name, _bridged_options(name))}})
-    for group, registry in (("model", MODELS), ("dataset", DATASETS)):
-        for name, entry in registry.items():
-            store.store(group=group, name=name, node={"name": name, **entry.options})
+        if not chosen(rest):
+            continue
+        options = OUR_METRICS.bridged_options(name)
+        store.store(group="metric", name=name, node={prefix: {rest: _looked_up(name, options)}})
+    for group in ("model", "dataset"):
+        for name, entry in CATALOGUES[group].items():
+            if chosen(name):
+                store.store(group=group, name=name, node={"name": name, "label": None, **entry.options})
 
 
 def _looked_up(metric: str, options: Mapping[str, Any]) -> dict[str, str]:
     """For each option a reference that gives its value when it is read; a value that the user sets replaces it."""
     return {option: f"${{own_or_shared:{metric},{option}}}" for option in options}
-
-
-def _bridged_options(name: str) -> dict[str, Any]:
-    """The options of another library's metric; none where the library is not installed: choosing it is an error."""
-    try:
-        return dict(METRICS[name].options)
-    except UserError:
-        return {}
-
-
-def _hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
-    """The error for a misspelt choice or setting with the nearest names; for others Hydra's text on one line."""
-    text = " ".join(str(error).split())
-    choice = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
-    if choice and choice[1] in CONFIG_GROUPS:
-        group = choice[1]
-        return unknown(group, choice[2], _choices_of(group), f"harness list {group}s")
-    setting = re.search(r"Could not override '([\w.]+)'", text)
-    known, listing = _known_settings(setting[1], arguments) if setting else ([], "")
-    if known:
-        return unknown("setting", setting[1], known, listing)
-    cause = " ".join(str(error.__cause__ or "").split())
-    return UserError(text if cause in text else f"{text} {cause}")
-
-
-def _choices_of(group: str) -> list[str]:
-    """What can be chosen in a config group: registered names and the files of the group."""
-    names = {*REGISTRIES[group], *REGISTRIES[group].bridged()} if group in REGISTRIES else set()
-    return sorted({*names, *group_files(group)})
-
-
-def _known_settings(path: str, arguments: Sequence[str]) -> tuple[list[str], str]:
-    """The settings beside a misspelt one, in full, and the command that lists them; none in an unknown section."""
-    section, _, rest = path.partition(".")
-    if section in SETTINGS:
-        return [f"{section}.{name}" for name in SETTINGS[section].__dataclass_fields__], "harness run --help"
-    if section in ("model", "dataset"):
-        chosen = [each.partition("=")[2] for each in arguments if each.startswith(f"{section}=")]
-        names, prefix = chosen[-1:], section
-    else:  # an item of ours, or of another library as quantus.X
-        names = [rest.partition(".")[0], rest.rpartition(".")[0]]
-        prefix = f"{section}.{{}}"
-    for name in names:
-        if section in REGISTRIES and name in REGISTRIES[section]:
-            options = [f"{prefix.format(name)}.{option}" for option in REGISTRIES[section][name].options]
-            return options, f"harness list {section}s {name}"
-    return [], ""

@@ -3,9 +3,12 @@
 import argparse
 from typing import Any
 
+from harness.catalogue import CATALOGUES
 from harness.cli.groups import group_files
 from harness.cli.parser import Parser, add_verb
 from harness.errors import UserError, unknown
+from harness.registry import DataSet, Explainer, Metric
+from harness.source_values import source_of_module
 
 LISTED_KINDS = {
     "explainers": (
@@ -58,16 +61,14 @@ def execute(chosen: argparse.Namespace) -> int:
         raise UserError(f"harness list came without a kind, expected one of {', '.join(LISTED_KINDS)}")
     if chosen.kind == "experiments":
         return _print_experiments(chosen.names)
-    from harness import registry
-
-    entries = getattr(registry, chosen.kind.upper())
+    entries = CATALOGUES[LISTED_KINDS[chosen.kind][0]]
     for entry in [entries[name] for name in chosen.names] or entries.values():
         print(f"{entry.name}\n    {entry.summary}")
-        if isinstance(entry, registry.Explainer):
+        if isinstance(entry, Explainer):
             print(f"    {_capabilities(entry)}")
-        if isinstance(entry, registry.Metric):
+        if isinstance(entry, Metric):
             print(f"    {_meaning(entry)}")
-        if isinstance(entry, registry.DataSet):
+        if isinstance(entry, DataSet):
             about = (entry.modality, f"from {entry.source}", f"licence: {entry.licence}", entry.samples, entry.classes)
             print("    " + "; ".join(about))
         if entry.options:
@@ -102,15 +103,14 @@ def _print_others(kind: str, bridged: list[str]) -> None:
 
 def _capabilities(entry: Any) -> str:
     """The capabilities that an explainer declares, on one line."""
-    from harness.completeness import SUMS_TO
-
+    sums_to = source_of_module("harness.completeness").value("SUMS_TO")  # importing it would import torch
     return "; ".join(
         [
             entry.scope,
             f"needs of the model: {'nothing' if entry.access == 'none' else entry.access}",
             f"inputs: {', '.join(entry.modalities)}",
             "signed" if entry.signed else "at least 0",
-            f"sums to {SUMS_TO[entry.complete_to]}" if SUMS_TO[entry.complete_to] else "no sum is promised",
+            f"sums to {sums_to[entry.complete_to]}" if sums_to[entry.complete_to] else "no sum is promised",
             *(["draws random numbers"] if entry.stochastic else []),
             *([f"{entry.cost} a sample"] if entry.cost else []),
             *([f"from {entry.source}: {entry.caveat}"] if entry.caveat else []),

@@ -19,16 +19,19 @@ An OVERRIDE changes one thing of the configuration:
   experiment=NAME        all of this at once, from a file; harness list experiments
   protocol.SETTING=VALUE what else decides the scores: samples, seed, target, dtype, reduction, explain_batch
   runtime.SETTING=VALUE  how it is run, which changes no score: device, chunk, threads, lease, warm_up, retry,
-                         sheet, max_failed, runs, outputs, quiet
+                         control (random is in every run, unless false), sheet, max_failed, runs, outputs, quiet
   run=NAME               the folder of the results, below runtime.runs (default: main)
 
 Options of a model or a data set are set as model.OPTION=VALUE, those of an explainer or a metric as
-explainer.NAME.OPTION=VALUE; `harness list explainers NAME` shows them with their defaults.
+explainer.NAME.OPTION=VALUE; `harness list explainers NAME` shows them with their defaults. model.label=TEXT and
+dataset.label=TEXT are what tables and files call them.
+A NAME may be an import, package.module:function, also from the working directory: explainer=[rise,mine:bright] and
+explainer.bright.power=3; model=mine:make is model=python with this factory.
 +metric.shared.OPTION=VALUE sets an option of all chosen metrics that have it (with a default other than null) and for
 which nothing else sets it.
-+explainer.LABEL={name: NAME, OPTION: VALUE} adds an item under a label of your own; its NAME may also be an import,
-package.module:function, also from the working directory. ~metric.NAME leaves an item out. --cfg job prints the
-configuration that results. Quote brackets, braces, spaces and ~ where your shell reads them.
++explainer.LABEL={name: NAME, OPTION: VALUE} adds an item under a label of your own. ~metric.NAME leaves an item out.
+--cfg job prints the configuration that results. Quote brackets, braces, spaces and ~ where your shell reads them; a
+text with signs such as , = # [ or an umlaut stands in further quotes: 'dataset.path="my photos, 2024"'.
 
 -m runs every combination of values with commas between them: model=lite0,digits_cnn protocol.seed=0,1 -m"""
 
@@ -108,6 +111,11 @@ def add_quiet(parser: Parser, words: str = "print only the result and errors") -
     parser.add_argument("--quiet", action="store_true", help=words)
 
 
+def is_sweep(chosen: argparse.Namespace) -> bool:
+    """Whether a verb was asked to do several jobs."""
+    return any(flag in ("-m", "--multirun") for flag in chosen.hydra)
+
+
 def hydra_arguments(chosen: argparse.Namespace, defaults: Sequence[str] = ()) -> list[str]:
     """The arguments for Hydra: its flags first, then overrides, ``defaults`` before those of the user.
 
@@ -118,8 +126,16 @@ def hydra_arguments(chosen: argparse.Namespace, defaults: Sequence[str] = ()) ->
             expected = "expected GROUP=NAME or GROUP.OPTION=VALUE"
             raise UserError(f"{argument!r} is no override, {expected}; {chosen.parser.prog} --help explains them")
     flags = list(chosen.hydra)
+    if not any(flag in ("--cfg", "-c") for flag in flags):
+        for flag, example in (("--resolve", ""), ("--package", " metric.srg"), ("-p", " metric.srg")):
+            if flag in flags:
+                raise UserError(f"{flag} came without --cfg, expected --cfg job {flag}{example}")
     shows_job = any(flag in ("--cfg", "-c") for flag in flags) and "job" in flags
     if shows_job and "--resolve" not in flags:
         flags.append("--resolve")  # options of metrics are references until they are read
+    if chosen.overrides:
+        from harness.cli.override_text import parsed_overrides  # Hydra's grammar; help texts do without it
+
+        parsed_overrides([*flags, *chosen.overrides], chosen.parser.prog)
     quiet = ["++runtime.quiet=true"] if chosen.quiet else []
     return [*flags, *defaults, *chosen.overrides, *quiet]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill, indent
 from typing import Any, NoReturn
 
+from harness.cli.sections import CONFIG_GROUPS, full_setting
 from harness.errors import UserError, unknown
 
 RUN_HELP = "a name under runs/, a folder, latest or previous"
@@ -35,9 +36,11 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, rest: Sequence[str], overrides: bool) -> None:
         """Raise a UserError for unknown flags and, unless the verb takes overrides, for any further argument."""
-        for argument in rest:
+        for place, argument in enumerate(rest):
             if argument.startswith("-"):
                 name = argument.partition("=")[0]
+                if overrides:
+                    _refuse_override_as_flag(argument, rest[place + 1 :])
                 if name in self.flags:
                     raise UserError(f"{name} came before the verb, expected it behind: {self.prog} {name}")
                 raise unknown(f"flag of {self.prog}", name, self.flags, f"{self.prog} --help")
@@ -49,6 +52,18 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             name = action.option_strings[-1] if action.option_strings else str(action.metavar).lower()
             raise unknown(name, value, action.choices)
+
+
+def _refuse_override_as_flag(argument: str, following: Sequence[str]) -> None:
+    """UserError for ``--model NAME``, which is typed ``model=NAME``."""
+    name, equals, value = argument.lstrip("-").replace("-", "_").partition("=")
+    setting = name if name.partition(".")[0] in CONFIG_GROUPS else full_setting(name)
+    if setting is None:
+        return
+    if not equals and following and not following[0].startswith("-"):
+        value, argument = following[0], f"{argument} {following[0]}"
+    value = argument.partition("=")[2] if equals else value
+    raise UserError(f"{argument} came, expected {setting}={value or 'VALUE'}, without dashes")
 
 
 def _help_formatter(prog: str) -> argparse.HelpFormatter:

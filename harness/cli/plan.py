@@ -37,13 +37,16 @@ again); retry (failed once, would be tried again); failed (twice: runtime.retry=
 def execute(chosen: argparse.Namespace) -> int:
     """Print the states of every job's cells, in all and by explainer."""
     from harness.cli.hydra_config import for_each_job
-    from harness.jobs.plan import Plan
-    from harness.jobs.runner import finished_rows
-    from harness.results.store import Store
 
     def print_states(config: dict[str, Any]) -> None:
-        plan = Plan.of(config)
+        from harness.jobs.plan import Plan  # not before names and options have been understood
+        from harness.jobs.run_labels import labelled_in_run
+        from harness.jobs.runner import finished_rows
+        from harness.results.store import Store
+
+        plan = Plan.of(config).with_control()
         rows = finished_rows(Store(plan.directory))
+        plan = labelled_in_run(plan, rows.values())
         states = {job: plan.state(job, rows.get(job.cell)) for job in plan.jobs}
         print(f"{plan.title}: {len(plan.jobs)} cells in {plan.directory}: {_state_counts(states.values())}")
         for explainer in plan.explainers:

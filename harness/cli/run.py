@@ -4,7 +4,7 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
+from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments, is_sweep
 from harness.cli.parser import Parser, add_verb
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ EXAMPLES = {
     ),
     "harness run explainer=rise explainer.rise.samples=500 protocol.samples=10 run=rise500": (
         "one explainer with an option set, for 10 samples, into runs/rise500"
+    ),
+    "harness run model=mine:make model.preprocess=imagenet dataset=image_folder dataset.path=photos": (
+        "your own net, which the function `make` of mine.py makes, on a folder of photos"
     ),
     "harness run dataset=digits model=digits_cnn '+explainer.mine={name: \"mine:bright\", power: 3.0}'": (
         "the standard explainers and the function `bright` of mine.py"
@@ -48,13 +51,14 @@ runtime.max_failed cells failed.
 def execute(chosen: argparse.Namespace) -> int:
     """Measure every job; 1 if more cells failed than are allowed."""
     from harness.cli.hydra_config import for_each_job
-    from harness.cli.table import print_run
-    from harness.jobs.plan import Plan
-    from harness.jobs.runner import run_plan
 
     def measure(config: dict[str, Any]) -> int:
-        plan = Plan.of(config)
-        counts = run_plan(plan)
+        from harness.cli.table_rows import print_run  # not before names and options have been understood
+        from harness.jobs.plan import Plan
+        from harness.jobs.runner import run_plan
+
+        plan = Plan.of(config).with_control()
+        counts = run_plan(plan, in_sweep=is_sweep(chosen))
         print_run(plan.directory, {job.cell for job in plan.jobs})
         print(f"results: {plan.directory}/cells and scores; to print them again: {_table_command(plan)}")
         return int(counts["failed"] > plan.runtime.max_failed)

@@ -1,37 +1,11 @@
 """``harness table``: a run's leaderboard, or another table of its results, printed or written to files."""
 
 import argparse
-from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from harness.cli.parser import RUN_HELP, Parser, add_file, add_runs_folder, add_verb
-from harness.errors import UserError
-from harness.results.board import Board, boards_of_run
-from harness.results.choices import standing_over_settings
-from harness.results.disk import whole_file
-from harness.results.formats import latex_boards, long_table, markdown_boards
-from harness.results.frames import controls_of, find_run, protocols, read_cells, read_scores
-from harness.results.matrices import Matrix, matrices
-from harness.results.sanity import verdicts_of_run
-from harness.results.statistics import cell_ranks
-from harness.results.subgroups import disparity
-from harness.results.tables import print_table, to_csv, to_parquet
+from harness.cli.words import TABLES
 
-TABLES = {  # besides the leaderboard
-    "samples": "the score of each sample: one row for each sample of each cell",
-    "long": "the leaderboard as rows, one for each cell, with tests and letters",
-    "by": "gaps between groups of samples: label, correct, target, prediction, or a column of the data such as sex",
-    "choices": "each explainer's ranks under all settings of a metric that was run with metric.NAME.over=",
-    "sanity": "which sanity checks each explainer passes",
-    "reliability": "whether the ranking by each metric is reliable",
-    "agreement": "whether the metrics rank explainers alike",
-    "across": "mean ranks over models and data sets, and the test of their differences",
-    "seeds": "the variance between samples and between seeds (protocol.seed)",
-}
 EXAMPLES = {
     "harness table": "the leaderboard of the latest run",
     "harness table main --csv cells.csv": "the cells of the run main as a file",
@@ -70,127 +44,6 @@ rank, and letters (explainers that share a letter do not differ significantly). 
 
 def execute(chosen: argparse.Namespace) -> int:
     """Print the table that was asked for, or write it to files."""
-    directory = find_run(chosen.run, chosen.runs)
-    boards = cache(lambda: boards_of_run(directory))  # derived once for all files of one command
-    files = [(path, write) for path, write in _writers(chosen, boards) if path]
-    if not (files or any(getattr(chosen, name) for name in TABLES)):
-        print_run(directory, letters=True)
-        return 0
-    rows = _requested_rows(directory, chosen, boards)
-    for path, write in files:
-        write(rows, path)
-        print(f"{len(rows)} rows: {path}")
-    if rows.empty:
-        print("no rows: the run has no scores for this table")
-    elif not files:
-        print(rows.to_string(index=False, max_colwidth=24 if chosen.samples else None, float_format="{:.4g}".format))
-    return 0
+    from harness.cli.table_rows import show_table  # its libraries take a second to import
 
-
-Boards = Callable[[], Sequence[Board]]
-
-
-def _writers(
-    chosen: argparse.Namespace, boards: Boards
-) -> list[tuple[str | None, Callable[[pd.DataFrame, str], None]]]:
-    return [
-        (chosen.csv, to_csv),
-        (chosen.parquet, to_parquet),
-        (chosen.markdown, _text_writer(markdown_boards, chosen, boards)),
-        (chosen.latex, _text_writer(latex_boards, chosen, boards)),
-    ]
-
-
-def _text_writer(
-    form: Callable[[Sequence[Board]], str], chosen: argparse.Namespace, boards: Boards
-) -> Callable[[pd.DataFrame, str], None]:
-    """A function that writes a leaderboard as text, explainers down and metrics across."""
-
-    def write(rows: pd.DataFrame, path: str) -> None:
-        if any(getattr(chosen, name) for name in TABLES if name != "long"):
-            raise UserError("Markdown and LaTeX are for the leaderboard; write other tables with --csv or --parquet")
-        with whole_file(Path(path)) as temporary:
-            temporary.write_text(form(boards()), encoding="utf-8")
-
-    return write
-
-
-def _requested_rows(directory: Path, chosen: argparse.Namespace, boards: Boards) -> pd.DataFrame:
-    """The rows of the table that was asked for."""
-    if chosen.sanity:
-        return verdicts_of_run(directory).drop(columns="protocol")
-    cells = read_cells(directory)
-    if chosen.long or chosen.markdown or chosen.latex:
-        return long_table(boards())
-    if not any(getattr(chosen, name) for name in TABLES):
-        return cells.assign(rank=cell_ranks(cells))
-    scores = read_scores(directory, cells)
-    if chosen.samples:
-        return scores
-    if chosen.by:
-        return disparity(scores, chosen.by, least=chosen.least)
-    if chosen.seeds:
-        from harness.results.seeds import over_seeds
-
-        return over_seeds(cells, scores)
-    scores, controls = _with_protocols(scores, cells), controls_of(cells)
-    if chosen.choices:
-        return standing_over_settings(scores, controls)
-    return _metric_statistics(matrices(_rankable_scores(scores, cells)), controls, chosen)
-
-
-def _metric_statistics(scores: Iterable[Matrix], controls: Collection[str], chosen: argparse.Namespace) -> pd.DataFrame:
-    """The tables that need scipy's statistics, which take a second to import: other tables do not wait for them."""
-    if chosen.reliability:
-        from harness.results.trust import reliability
-
-        return reliability(scores, controls)
-    if chosen.agreement:
-        from harness.results.agreement import metric_agreement
-
-        return metric_agreement(scores)
-    return _mean_rank_rows(scores)
-
-
-def _rankable_scores(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """The scores of cells with a rank, without costs (an explainer with several cells for a metric, or with another
-    number of samples, has no rank)."""
-    return scores[scores["cell"].isin(cells.loc[cell_ranks(cells).notna() & (cells["kind"] != "cost"), "cell"])]
-
-
-def _mean_rank_rows(scores: Iterable[Matrix]) -> pd.DataFrame:
-    """One row for each metric and explainer: its mean rank over models and data sets, and the test of all of them."""
-    from harness.results.blocks import across_blocks
-
-    return pd.DataFrame(
-        [
-            {
-                "metric": each.metric,
-                "explainer": name,
-                "mean_rank": rank,
-                "blocks": len(each.ranks),
-                "F": each.statistic,
-                "p": each.p,
-                "critical_difference": each.critical,
-                "note": each.refused,
-            }
-            for each in across_blocks(scores)
-            for name, rank in each.mean_ranks.items()
-        ]
-    )
-
-
-def _with_protocols(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """The scores with the ``protocol`` of their cells, if there are several."""
-    names = scores["cell"].map(dict(zip(cells["cell"], protocols(cells), strict=True)))
-    return scores.assign(protocol=names) if names.nunique() > 1 else scores
-
-
-def print_run(directory: Path, only: set[str] | None = None, letters: bool = False) -> None:
-    """Print the leaderboard of a run's cells, or of those whose names are in ``only``; controls come last.
-
-    With ``letters``, for which it reads the scores of all samples, explainers that share one are not shown to differ.
-    """
-    cells = read_cells(directory)
-    cells = cells if only is None else cells[cells["cell"].isin(only)]
-    print_table(cells, read_scores(directory, cells) if letters else None)
+    return show_table(chosen)

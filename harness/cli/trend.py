@@ -3,10 +3,8 @@
 import argparse
 from typing import Any
 
-from harness.cli.compare import MOST_ROWS, cell_title, chosen_verdicts, rows_left_out
+from harness.cli.compare import chosen_verdicts
 from harness.cli.parser import RUN_HELP, Parser, add_file, add_runs_folder, add_verb
-from harness.results.frames import find_run
-from harness.results.tables import to_csv
 
 TREND_VERDICTS = ("worse", "moved", "better", "stable", "few")
 EXAMPLES = {
@@ -44,9 +42,12 @@ level is compared with the best one before it. The verdicts: worse, better, move
 
 def execute(chosen: argparse.Namespace) -> int:
     """Print the cells that moved; 1 if a cell has a verdict that ``--fail-on`` names."""
+    failing = chosen_verdicts(chosen.fail_on, TREND_VERDICTS)
+    from harness.cli.comparison_text import MOST_ROWS, cell_title, rows_left_out  # libraries that take a second
+    from harness.results.frames import find_run
+    from harness.results.tables import to_csv
     from harness.results.trend import trend
 
-    failing = chosen_verdicts(chosen.fail_on, TREND_VERDICTS)
     rows, values = trend([find_run(name, chosen.runs) for name in chosen.names])
     rows = rows.sort_values("verdict", key=lambda verdicts: verdicts.map(TREND_VERDICTS.index), kind="stable")
     counts = rows["verdict"].value_counts()

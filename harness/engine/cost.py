@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from harness.engine.allocator import give_back_freed_memory
 from harness.engine.explain import Explaining
@@ -134,7 +136,7 @@ def explain_measured(
         synchronize(device)
         seconds = time.perf_counter() - started
     fill = lambda value: torch.full((count,), float(value), dtype=torch.float64)
-    share = (1 if _counts_are_complete(counter, explaining) else float("nan")) / count
+    share = (1 if _counts_are_complete(counter, explaining, samples) else float("nan")) / count
     cost = Cost(
         fill(seconds / count),
         fill(setup_seconds),
@@ -146,10 +148,34 @@ def explain_measured(
     return raw, cost
 
 
-def _counts_are_complete(counter: PassCounter, explaining: Explaining) -> bool:
-    """Whether all passes were counted: a local explainer that uses the model must have at least one forward pass."""
-    calls_model = explaining.entry.access != "none" and explaining.entry.scope == "local"
-    return counter.exact and not (calls_model and counter.forwards == 0)
+def _counts_are_complete(counter: PassCounter, explaining: Explaining, samples: Samples) -> bool:
+    """Whether all passes were counted; a local explainer for which none was counted must not have used the model."""
+    may_call = explaining.entry.access != "none" and explaining.entry.scope == "local"
+    if not counter.exact or not may_call or counter.forwards > 0:
+        return counter.exact
+    if explaining.reads_weights is None:  # one more call, of one sample and once for all batches
+        with WeightWatch(explaining.model) as watch:
+            explaining.explain(samples.take(torch.arange(1, device=samples.inputs.device)))
+        explaining.reads_weights = not watch.unused
+    return not explaining.reads_weights
+
+
+class WeightWatch(TorchDispatchMode):
+    """Inside it, notes whether an operation reads a weight of the module, whatever way the module is called.
+
+    unused   True if the module has weights and no operation has read one
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.weights = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+        self.unused = bool(self.weights)
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        for value in tree_leaves((arguments, keywords or {})):
+            if isinstance(value, Tensor) and value.untyped_storage().data_ptr() in self.weights:
+                self.unused = False
+        return function(*arguments, **(keywords or {}))
 
 
 def timed_setup(explaining: Explaining, samples: Samples) -> float:

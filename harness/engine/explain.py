@@ -32,8 +32,9 @@ from harness.samples import Samples
 class Explaining:
     """One explainer with its options, bound to one model.
 
-    batch_size   samples per call
-    prepared     the result of the entry's ``prepare``, computed once per block
+    batch_size      samples per call
+    prepared        the result of the entry's ``prepare``, computed once per block
+    reads_weights   whether the explainer uses the model's weights in any way; None if nobody has looked
     """
 
     entry: Explainer
@@ -41,6 +42,7 @@ class Explaining:
     model: nn.Module
     batch_size: int = 16
     prepared: Any = field(default=None, init=False)
+    reads_weights: bool | None = field(default=None, init=False)
 
     def prepare(self, samples: Samples) -> None:
         """Check that the explainer accepts this kind of input, and do its preparation."""

@@ -5,29 +5,25 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from harness.engine.labels import default_label
+from harness.engine.variations import CHOICES, OVER, standard_choices
 from harness.errors import UserError
 from harness.identity import canonical
 from harness.options import import_object
-from harness.registry import Entry, Registry
-
-# The values that ``over: standard`` gives to a metric's options: choices that papers make differently. A conclusion
-# should hold for all of them (``harness.results.choices``).
-OVER = "over"
-CHOICES = {
-    "baseline": ("zero", "mean", "blur", "uniform_noise"),
-    "order": ("morf", "lerf"),
-    "granularity": ("unit", "patch"),
-    "score": ("probability", "logit"),
-}
+from harness.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A registered item with all its options, and its label in tables."""
+    """A registered item with all its options, and its label in tables.
+
+    named   whether the user gave the label; the identity does not contain it, since it changes no number
+    """
 
     label: str
     entry: Any
     options: Mapping[str, Any]
+    named: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -56,15 +52,21 @@ class Job:
 
 
 def choose_one(registry: Registry, choice: Any) -> Chosen:
-    """One item, from its name or function, or from a mapping of ``name`` and options."""
+    """One item, from its name or function, or from a mapping of ``name`` and options.
+
+    The mapping may hold a ``label``, and under ``swept`` the options that differ between the jobs of a sweep: they are
+    part of the label that the item gets by itself.
+    """
     if isinstance(choice, str) or callable(choice):
         choice = {"name": choice}
     if not isinstance(choice, Mapping) or "name" not in choice:
         raise UserError(f"{registry.kind} is {choice!r}, expected a name or a mapping with a name")
-    options = {key: value for key, value in choice.items() if key not in ("name", "label")}
-    entry = registry.resolve(choice["name"])
+    options = {key: value for key, value in choice.items() if key not in ("name", "label", "swept")}
+    entry, label = registry.resolve(choice["name"]), choice.get("label")
     complete = entry.complete(options)
-    return Chosen(str(choice.get("label") or _default_label(entry, complete)), entry, complete)
+    if label in (None, ""):
+        return Chosen(default_label(entry, complete, choice.get("swept") or ()), entry, complete)
+    return Chosen(str(label), entry, complete, named=True)
 
 
 def choose_several(registry: Registry, choice: Any) -> list[Chosen]:
@@ -92,8 +94,16 @@ def _labelled_settings(registry: Registry, choice: Mapping[str, Any]) -> Iterato
     """Name, label and options of each item that a mapping of labels to options selects."""
     for label, options in choice.items():
         if options is not None and not isinstance(options, Mapping):
-            raise UserError(f"the options of {registry.kind} {label!r} are {options!r}, expected a mapping")
+            raise _no_options(registry, str(label), options)
         yield from ({"name": label, **setting} for setting in every_setting(registry, label, options or {}))
+
+
+def _no_options(registry: Registry, label: str, value: Any) -> UserError:
+    """The error for a value in the place of an item's options, with what to type."""
+    known = registry[label].options if label in registry else {}
+    example = f"{registry.kind}.{label}.{next(iter(known), 'OPTION')}={value}"
+    options = f" (its options: {', '.join(known)})" if known else ""
+    return UserError(f"{registry.kind}.{label} is {value!r}, expected the value of one option: {example}{options}")
 
 
 def _check_distinct(registry: Registry, chosen: list[Chosen]) -> None:
@@ -109,11 +119,6 @@ def _check_distinct(registry: Registry, chosen: list[Chosen]) -> None:
         same = first_labels.setdefault(canonical(each.identity), each.label)
         if same != each.label:
             raise UserError(f"{registry.kind}s {same!r} and {each.label!r} are the same, options included; keep one")
-
-
-def standard_choices(entry: Entry) -> dict[str, tuple[str, ...]]:
-    """Those of CHOICES that are options of a metric; not an option that is None, which follows the explainer."""
-    return {name: values for name, values in CHOICES.items() if entry.options.get(name) is not None}
 
 
 def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -134,10 +139,3 @@ def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) ->
     settings = [dict(zip(over, values, strict=True)) for values in product(*over.values())]
     shown = lambda setting: ",".join(f"{name}={value}" for name, value in setting.items())
     return [{"label": f"{label}[{shown(setting)}]", **fixed, **setting} for setting in settings]
-
-
-def _default_label(entry: Entry, options: Mapping[str, Any]) -> str:
-    """The name, and the options that are not the defaults, so that the items of a sweep have different labels."""
-    own = [f"{name}={value}" for name, value in options.items() if value is not entry.options[name]]
-    own = [text for text in own if text not in {f"{name}={value}" for name, value in entry.options.items()}]
-    return f"{entry.name}({', '.join(own)})" if own else entry.name

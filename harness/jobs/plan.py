@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
 MOST_ATTEMPTS = 2
+CONTROL = "random"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Runtime:
     warm_up      whether each explainer is called once before it is timed
     retry        whether to measure cells again that have failed twice
     sheet        number of samples on the contact sheet; 0 for no sheet
+    control      whether the explainer ``random`` is added where it is not chosen
     max_failed   number of failed cells up to which the exit status is success
     runs         the folder of all runs
     outputs      the folder of a cache of model outputs that do not depend on attributions; None for no cache
@@ -44,6 +46,7 @@ class Runtime:
     warm_up: bool = True
     retry: bool = False
     sheet: int = 20
+    control: bool = True
     max_failed: int = 0
     runs: str = "runs"
     outputs: str | None = None
@@ -55,6 +58,8 @@ class Runtime:
             optional = name in ("chunk", "threads") and value is None
             if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise UserError(f"runtime.{name} is {value!r}, expected a whole number from {least}")
+        if not isinstance(self.control, bool):
+            raise UserError(f"runtime.control is {self.control!r}, expected true or false")
         for name in ("device", "lease", "runs"):
             if not isinstance(getattr(self, name), str):
                 raise UserError(f"runtime.{name} is {getattr(self, name)!r}, expected text")
@@ -97,6 +102,17 @@ class Plan:
             Runtime.of(config.get("runtime") or {}),
             _run_name(config.get("run", "main")),
         )
+
+    def with_control(self) -> "Plan":
+        """The plan with the control ``random`` as its last explainer, unless it is chosen or switched off.
+
+        What scores no better than random maps explains nothing, so that every comparison needs them.
+        """
+        if not self.runtime.control or any(each.entry is EXPLAINERS[CONTROL] for each in self.explainers):
+            return self
+        taken = any(each.label == CONTROL for each in self.explainers)
+        control = choose_one(EXPLAINERS, {"name": CONTROL, "label": f"{CONTROL}_control" if taken else CONTROL})
+        return replace(self, explainers=[*self.explainers, control])
 
     @property
     def directory(self) -> Path:

@@ -20,26 +20,34 @@ from harness.jobs.lease import choose_device, lease
 from harness.jobs.map_recorder import Sheet
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
+from harness.jobs.raw_items import check_needs_no_preprocessing
 from harness.jobs.recorders import RowRecorder, config_text
+from harness.jobs.rightness import rightness_lines
+from harness.jobs.run_labels import labelled_in_run, rename_rows
 from harness.messages import heard_by
 from harness.models.black_box import loaded_model
 from harness.results.store import Store
 from harness.sources import Data
 
 
-def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
+def run_plan(plan: Plan, progress: Progress | None = None, *, in_sweep: bool = True) -> dict[str, int]:
     """Measure the pending cells of a plan into its run directory; returns the numbers of cells by status.
 
     The statuses are ``ok``, ``failed`` and ``not_applicable``. No model is loaded if no cell is pending. Finished cells
     stay as they are, so that an interrupted run is resumed by running the same plan again.
+
+    A UserError while model and data are loaded is a mistake in the command: nothing was measured, and no row is
+    written. In a sweep over models and data sets (``in_sweep``), a model that does not take the data makes the cells
+    not applicable; alone it is a mistake like any other.
     """
     progress = progress or Progress(plan.runtime.quiet)
     store = Store(plan.directory)
     rows = finished_rows(store)
+    plan = labelled_in_run(plan, rows.values())
+    rename_rows(plan, store, rows.values())
     if not plan.pending(rows):
         progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.directory}; nothing to measure")
         return _counts(plan, store)
-    store.write_config(f"{plan.name}-{digest(config_text(plan))}.json", config_text(plan))
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
     device = choose_device(plan.runtime.device)
@@ -48,31 +56,41 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> dict[str, int]:
     try:
         leased = lease(device, plan.runtime.lease, progress.say)
         with heard_by(progress.say), leased as alone, precision(plan.protocol.dtype):
-            _run_pending(plan, store, progress, device, alone)
+            _run_pending(plan, store, progress, device, alone, in_sweep)
     finally:
         progress.end()
     return _counts(plan, store)
 
 
-def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.device, alone: bool) -> None:
+def _run_pending(
+    plan: Plan, store: Store, progress: Progress, device: torch.device, alone: bool, in_sweep: bool
+) -> None:
     rows = finished_rows(store)  # read again: another run may have finished cells during the wait
     recorder = RowRecorder(plan, store, rows, progress)
     progress.loading(plan.title, device)
     try:
         stage = load_stage(plan, device)
         jobs = plan.pending(rows, stage.weights)
+        stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         _tune(plan, stage, store)
         if plan.runtime.outputs:
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.output_cache = OutputCache.of(plan.runtime.outputs, model)
-    except Exception as error:  # the rows of all cells say why the block could not start
-        _fail_all(plan, recorder, error)
-        if isinstance(error, NotApplicable):
+    except Exception as error:
+        if isinstance(error, NotApplicable) and in_sweep:
+            _write_plan(plan, store)
+            _fail_all(plan, recorder, error)
             progress.say(f"{plan.title}: not applicable: {error}")
             return
+        if not isinstance(error, UserError | NotApplicable):  # the rows of all cells say why the block could not start
+            _write_plan(plan, store)
+            _fail_all(plan, recorder, error)
         raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
+    _write_plan(plan, store)
     recorder.on(stage)
     progress.loaded(stage, len(plan.explainers), len(plan.metrics), len(jobs))
+    for line in rightness_lines(stage):
+        progress.say(line)
     progress.begin(jobs)
     sheet = Sheet(plan, stage, recorder)
     measure_block(stage, jobs, sheet, alone=alone, warm_up=plan.runtime.warm_up)
@@ -87,6 +105,11 @@ def _run_pending(plan: Plan, store: Store, progress: Progress, device: torch.dev
             progress.say(f"contact sheet: {path}")
 
 
+def _write_plan(plan: Plan, store: Store) -> None:
+    """Save the configuration of the block with all options."""
+    store.write_config(f"{plan.name}-{digest(config_text(plan))}.json", config_text(plan))
+
+
 def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
     """The last row of each cell; a cell whose scores have been deleted is left out."""
     scored = {path.stem for path in (store.directory / "scores").glob("*.parquet")}
@@ -99,6 +122,8 @@ def load_stage(plan: Plan, device: torch.device) -> Stage:
     data = plan.dataset.make()
     if not isinstance(data, Data):
         raise UserError(f"dataset {plan.dataset.label} gave a {type(data).__name__}, expected harness.Data")
+    if model.preprocess is None and "preprocess" in plan.model.options:
+        check_needs_no_preprocessing(data)
     return set_stage(model, data, plan.protocol, device, plan.runtime.chunk)
 
 

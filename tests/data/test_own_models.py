@@ -317,10 +317,11 @@ def test_a_model_of_ones_own_is_chosen_on_the_command_line(mine, tmp_path, capsy
     from harness.cli.main import main
 
     monkeypatch.chdir(tmp_path)
-    chosen = ["model=python", f"model.factory={OWN}:make", "+model.options.width=5", "dataset=digits"]
+    chosen = ["model=python", f"model.factory={OWN}:make", "dataset=digits"]
     small = ["explainer=gradient", "metric=complexity", "runtime.lease=share", "protocol.samples=2"]
-    assert main(["plan", *chosen, *small]) == 0
-    assert "width" in capsys.readouterr().out
+    assert main(["plan", "-m", *chosen, *small, "+model.options.width=5,6"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{OWN}:make(options={{'width': {width}}}) on digits" in told for width in (5, 6))
     assert main(["plan", *chosen, *small, "+model.factori=x"]) == 2
     assert "did you mean 'factory'" in capsys.readouterr().err
 

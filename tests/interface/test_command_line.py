@@ -22,6 +22,7 @@ SMALL = [
     "runtime.chunk=32",
     "runtime.lease=share",
     "runtime.sheet=0",
+    "runtime.control=false",
 ]
 
 
@@ -233,7 +234,7 @@ MISTAKES = {
         "unknown setting 'protocol.seeds'",
         "did you mean 'protocol.seed'",
     ),
-    "no metric": (["run", "metric=null"], "Config group override must be a string or a list"),
+    "no metric": (["run", "metric=null"], "metric=null came, expected metric=NAME (harness list metrics)"),
     "none of a library's": (
         ["run", "metric=quantus.IROF", "metric.quantus=null"],
         "the configuration names no metric, expected metric=NAME",
@@ -243,7 +244,7 @@ MISTAKES = {
         "unknown experiment 'digit': did you mean 'digits'",
         "names: harness list experiments",
     ),
-    "a group": (["run", "explainers=rise"], "explainers"),
+    "a group": (["run", "explainers=rise"], "unknown section 'explainers': did you mean explainer=rise?"),
     "an option's kind": (["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"], "'many'", "expected int"),
     "a score": (
         ["run", *SMALL, "metric=deletion", "protocol.target=lable"],

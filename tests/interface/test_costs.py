@@ -163,12 +163,23 @@ def no_call_at_all(model, inputs, targets):
     return inputs
 
 
-@pytest.mark.parametrize("explainer", [vmapped_calls, jacobian_at_once, no_call_at_all, forward_by_name])
+def weights_alone(model, inputs, targets):
+    return inputs * model[1].weight[targets].view_as(inputs)
+
+
+@pytest.mark.parametrize("explainer", [vmapped_calls, jacobian_at_once, forward_by_name, weights_alone])
 def test_the_passes_of_a_plain_stack_are_unknown_under_function_transforms_and_where_none_was_seen(explainer):
     net = nn.Sequential(nn.Flatten(), nn.Linear(27, 3)).eval()
     samples = samples_of(net, torch.randn(N, 3, 3, 3), torch.randint(3, (N,)))
     cost = measured(explainer, net, samples)
     assert cost.forwards.isnan().all() and cost.backwards.isnan().all() and cost.reason == UNCOUNTED
+
+
+def test_an_explainer_that_reads_no_weight_made_no_pass():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(27, 3)).eval()
+    samples = samples_of(net, torch.randn(N, 3, 3, 3), torch.randint(3, (N,)))
+    cost = measured(no_call_at_all, net, samples)
+    assert (cost.forwards == 0).all() and (cost.backwards == 0).all() and not cost.reason
 
 
 def test_counting_leaves_no_hook_behind_even_after_an_error(world):

@@ -96,10 +96,21 @@ def test_data_that_the_model_does_not_take_makes_every_cell_not_applicable(confi
     assert cells["error"].str.contains("does not take inputs of shape").all()
 
 
-def test_an_empty_data_set_is_one_line_and_leaves_rows_that_are_tried_again(config):
+def test_a_mistake_in_the_command_is_one_line_and_leaves_no_row(config):
     with pytest.raises(UserError, match="the data set is empty, expected at least one sample"):
         harness.run({**config, "dataset": "toys:empty"})
-    plan = Plan.of({**config, "dataset": "toys:empty"})
+    assert not Plan.of(config).directory.exists()
+
+
+def test_a_model_that_cannot_be_loaded_leaves_rows_that_are_tried_again(config, monkeypatch):
+    def broken(*_):
+        raise OSError("no such host")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.jobs.runner.load_stage", broken)
+        with pytest.raises(UserError, match="could not be loaded: OSError: no such host"):
+            harness.run(config)
+    plan = Plan.of(config)
     rows = Store(plan.directory).latest()
     assert {row["stage"] for row in rows.values()} == {"load"}
     assert len(plan.pending(rows)) == 4

@@ -1,0 +1,128 @@
+"""What can be chosen, with options and defaults, read from the package's source: no item and no library is imported.
+
+A misspelt name, a list and a help text are answered from it at once. An entry of a catalogue is that of the registry,
+but its function cannot be called. What cannot be read, and what the user registers, is looked up in the registry.
+"""
+
+import ast
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from harness.other_names import unknown_item
+from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, Registry
+from harness.source_values import InstanceRead, ModuleSource, Unreadable, source_of_module
+
+# The modules that list the items of other libraries, and import nothing: kind -> prefix, module and its mapping.
+BRIDGES = {"metric": ("quantus", "harness.metrics._quantus_table", "TABLE")}
+
+NOT_READ = ("name", "prepare", "code")  # of a decorator: the name is read before, functions are needed by a call only
+
+
+class Catalogue(Mapping[str, Any]):
+    """The entries of a registry by name, its package's modules read and not imported."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    @property
+    def kind(self) -> str:
+        """The kind of item: ``explainer``, ``metric``, ``model`` or ``dataset``."""
+        return self.registry.kind
+
+    @cached_property
+    def _read(self) -> dict[str, Any]:
+        """Name -> entry, None for one that cannot be read."""
+        return dict(_entries_of(self.registry))
+
+    @cached_property
+    def _lines(self) -> Mapping[str, Any]:
+        """What is recorded of the items of another library, by name without prefix."""
+        if self.kind not in BRIDGES:
+            return {}
+        _, module, name = BRIDGES[self.kind]
+        return getattr(importlib.import_module(module), name)
+
+    def bridged(self) -> list[str]:
+        """The names of all items of other libraries."""
+        return sorted(f"{BRIDGES[self.kind][0]}.{name}" for name in self._lines)
+
+    def bridged_options(self, name: str) -> dict[str, Any]:
+        """Options and defaults of an item of another library."""
+        return dict(self._lines[name.partition(".")[2]].options)
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.registry.registered:
+            return self.registry.registered[name]
+        if name in self._read:
+            return self._read[name] or self.registry[name]
+        if name in self.bridged():
+            return self.registry[name]
+        raise unknown_item(self.kind, name, self)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.registry.registered or name in self._read or name in self.bridged()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self._read, *self.registry.registered}))
+
+    def __len__(self) -> int:
+        return len({*self._read, *self.registry.registered})
+
+
+CATALOGUES = {registry.kind: Catalogue(registry) for registry in (MODELS, DATASETS, EXPLAINERS, METRICS)}
+
+
+def _entries_of(registry: Registry) -> Iterator[tuple[str, Any]]:
+    """Name and entry of every function of the registry's package that its decorator registers."""
+    spec = importlib.util.find_spec(registry.package)
+    for module in pkgutil.iter_modules(spec.submodule_search_locations):
+        source = source_of_module(f"{registry.package}.{module.name}")
+        for function in source.functions:
+            for decorator in function.decorator_list:
+                if isinstance(decorator, ast.Call) and _is_decorator(decorator.func, registry.kind):
+                    name = next((each.value for each in decorator.keywords if each.arg == "name"), None)
+                    name = function.name if name is None else ast.literal_eval(name)
+                    yield name, _entry(registry, name, source, function, decorator)
+
+
+def _is_decorator(node: ast.expr, decorator: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == decorator
+
+
+def _entry(registry: Registry, name: str, source: ModuleSource, function: ast.FunctionDef, decorator: ast.Call) -> Any:
+    """The entry that the decorator makes, with a function that only has a docstring; None if it cannot be read."""
+    try:
+        capabilities: dict[str, Any] = {}
+        for each in decorator.keywords:
+            if each.arg not in NOT_READ:
+                value = source.evaluate(each.value, {})
+                capabilities |= {each.arg: value} if each.arg else value
+        told = {key: value for key, value in capabilities.items() if key not in NOT_READ}
+        return registry.entry(name, _documented(function), _options_read(registry, source, function), **told)
+    except Unreadable:
+        return None
+
+
+def _options_read(registry: Registry, source: ModuleSource, function: ast.FunctionDef) -> dict[str, Any]:
+    """The options of a function with their defaults, bundles expanded, as ``harness.options.options_of`` gives them."""
+    options: dict[str, Any] = {}
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        if argument.arg in registry.handed_in:
+            continue
+        value = None if default is None else source.evaluate(default, {})
+        options |= value.values if isinstance(value, InstanceRead) else {argument.arg: value}
+    return options
+
+
+def _documented(function: ast.FunctionDef) -> Callable[..., Any]:
+    """A function with the name and the docstring of another."""
+
+    def unloaded(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError(f"{function.name} of the catalogue has no code; take it from the registry")
+
+    unloaded.__doc__, unloaded.__name__ = ast.get_docstring(function), function.name
+    return unloaded

@@ -1,0 +1,83 @@
+"""Labels of a model and a data set within one run: each belongs to one of them, and one that is known stays."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from harness.engine.labels import with_options
+from harness.engine.selection import Chosen
+from harness.errors import UserError
+from harness.identity import canonical
+from harness.jobs.plan import Plan
+from harness.results.store import Store
+
+LABELLED = ("model", "dataset")
+Row = Mapping[str, Any]
+
+
+def labelled_in_run(plan: Plan, rows: Iterable[Row]) -> Plan:
+    """The plan with labels for its model and data that fit the rows of its run.
+
+    A model or data set that the rows know keeps its label there, unless the user gives one. A label by itself that
+    belongs to another one in the run is followed by the options that differ. UserError where a label that the user
+    gives belongs to another one: the tables would mix them.
+    """
+    rows = list(rows)
+    return replace(plan, **{section: _labelled(section, getattr(plan, section), rows) for section in LABELLED})
+
+
+def rename_rows(plan: Plan, store: Store, rows: Iterable[Row]) -> None:
+    """Write the rows of the plan's model and data once more under the labels that the user gives now."""
+    for row in rows:
+        labels = {
+            section: getattr(plan, section).label
+            for section in LABELLED
+            if getattr(plan, section).named and _settings(row, section) == _identity(getattr(plan, section))
+        }
+        if any(row.get(section) != label for section, label in labels.items()):
+            store.append({**row, **labels})
+
+
+def _labelled(section: str, chosen: Chosen, rows: list[Row]) -> Chosen:
+    mine, known = _identity(chosen), dict(_known_labels(section, rows))
+    other = known.get(chosen.label, mine)
+    if chosen.named:
+        if other != mine:
+            raise UserError(
+                f"{section}.label is {chosen.label!r}, which is another {section} in this run (other options: "
+                f"{', '.join(_differing_options(mine, other))}); give another label, or another run=NAME"
+            )
+        return chosen
+    label = next((label for label, identity in known.items() if identity == mine), None)
+    if label is None and other != mine:
+        label = with_options(
+            chosen.label, {name: mine[name] for name in _differing_options(mine, other) if name in mine}
+        )
+        if label in known:  # it differs from a third one in other options
+            label = with_options(chosen.label, mine)
+    return chosen if label is None else replace(chosen, label=label)
+
+
+def _known_labels(section: str, rows: list[Row]) -> Iterator[tuple[str, Any]]:
+    for row in rows:
+        settings = _settings(row, section)
+        if settings is not None and isinstance(row.get(section), str):
+            yield row[section], settings
+
+
+def _settings(row: Row, section: str) -> Any:
+    """Name and options of a row's model or data set; None in a row that does not tell them."""
+    config = row.get("config")
+    return config.get(section) if isinstance(config, Mapping) else None
+
+
+def _identity(chosen: Chosen) -> Any:
+    """Name and options in the form in which rows keep them."""
+    return json.loads(canonical(chosen.identity))
+
+
+def _differing_options(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [
+        name for name in {**mine, **other} if mine.get(name) != other.get(name) or (name in mine) != (name in other)
+    ]

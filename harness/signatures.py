@@ -1,0 +1,57 @@
+"""What a function of each kind is called with, and the check of a function's arguments before anything runs."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from harness.errors import UserError
+
+# The arguments that stand first, and what the function has of them, for each kind of item.
+CALLED_WITH = {"explainer": ("model", "inputs", "targets"), "metric": ("batch",), "model": (), "dataset": ()}
+GIVEN = {
+    "explainer": "it returns attributions, a tensor of the inputs' shape or (N, 1, H, W)",
+    "metric": (
+        "it has batch.model, batch.inputs, batch.targets and batch.attributions (N, *units); it returns a tensor (N,)"
+    ),
+    "model": "it returns a torch.nn.Module or a harness.sources.LoadedModel",
+    "dataset": "it returns harness.Data",
+}
+
+
+def check_signature(kind: str, name: str, function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> None:
+    """UserError if a function cannot be called as one of its kind is: what comes first, and the rest by keyword.
+
+    ``handed_in`` are the arguments that the harness passes by name to a function that has them.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return
+    first = CALLED_WITH[kind]
+    keywords = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY or p.name in handed_in]
+    try:
+        signature.bind(*first, **dict.fromkeys(keywords))
+    except TypeError:
+        called = getattr(function, "__name__", type(function).__name__)
+        expected = ", ".join([*first, "*", "option=default"])
+        raise UserError(
+            f"{kind} {name} takes {_arguments(signature)}, expected {called}({expected}): {GIVEN[kind]}; "
+            "docs/extending.md has an example"
+        ) from None
+
+
+def positional_option(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has an argument of this name with a default that can be given by position, so is no option."""
+    try:
+        parameter = inspect.signature(function).parameters.get(name)
+    except (TypeError, ValueError):
+        return False
+    if parameter is None or parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+        return False
+    return parameter.default is not parameter.empty
+
+
+def _arguments(signature: inspect.Signature) -> str:
+    """The arguments without annotations and return value, as they are written."""
+    plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(inspect.Signature(plain))

@@ -1,0 +1,377 @@
+"""The first hour of somebody with a net, a folder and an idea: everything that is missing is told, with what to type."""
+
+import json
+import shlex
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import harness
+from harness import registry
+from harness.catalogue import CATALOGUES
+from harness.cli.main import main
+from harness.cli.sections import setting_names
+from harness.engine.protocol import Protocol
+from harness.errors import UserError
+from harness.jobs.plan import Runtime
+from harness.jobs.rightness import chance_of_as_many
+from harness.other_names import OTHER_NAMES
+
+HEAVY = ("torch", "pandas", "numpy", "captum", "sklearn", "scipy", "matplotlib", "PIL", "rich")
+MINE = """
+import torch
+from torch import nn
+
+
+class Brightness(nn.Module):
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(float(slope)))
+
+    def forward(self, images):
+        bright = images.mean((1, 2, 3))
+        return torch.stack([self.slope * (bright - 0.5), self.slope * (0.5 - bright)], 1)
+
+
+def make(slope=9.0):
+    return Brightness(slope)
+
+
+def bright(model, inputs, targets, *, power=1.0):
+    \"\"\"Brightness.\"\"\"
+    return inputs**power
+
+
+def total(batch):
+    \"\"\"Sum.\"\"\"
+    return batch.attributions.flatten(1).sum(1)
+
+
+def of_the_model(batch):
+    \"\"\"The first output.\"\"\"
+    return batch.model(batch.inputs)[:, 0]
+
+
+def elsewhere(model, inputs, attributions, targets):
+    \"\"\"A metric in the signature of another library.\"\"\"
+    return attributions.sum()
+"""
+NET = ["model=mine:make", "model.preprocess=plain", "model.size=8"]
+PHOTOS = ["dataset=image_folder", "dataset.path=photos"]
+SMALL = ["runtime.lease=share", "runtime.sheet=0", "runtime.chunk=8", "metric=sparseness"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with six photos of two classes and a module with a net, two explainers and two metrics."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    (tmp_path / "mine.py").write_text(MINE)
+    photos_in(tmp_path / "photos", bright=200, dark=50)
+    return tmp_path
+
+
+def photos_in(folder, **classes):
+    for name, level in classes.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = np.full((12, 14, 3), level + 5 * number, np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+def run(*arguments):
+    return main(["run", *SMALL, *arguments])
+
+
+def rows(run="main"):
+    found = [json.loads(line) for path in Path("runs", run, "cells").glob("*.jsonl") for line in path.open()]
+    return list({row["cell"]: row for row in found}.values())
+
+
+def one_line(capsys):
+    """The one line that tells a mistake."""
+    printed = capsys.readouterr().err
+    lines = [line for line in printed.splitlines() if line.startswith("harness: ")]
+    assert len(lines) == 1 and "Traceback" not in printed, printed
+    return lines[0]
+
+
+# What a command lacks
+
+
+def test_photos_without_a_preprocessing_are_a_line_that_says_what_to_type_and_leave_nothing(capsys):
+    assert run("model=mine:make", *PHOTOS, "explainer=saliency") == 2
+    assert "type model.preprocess=imagenet | plain | package.module:function" in one_line(capsys)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("lacking", ["dataset.path=nowhere", "model.weights=no.pth", "protocol.target=7"])
+def test_whatever_a_command_lacks_leaves_no_row(lacking, capsys):
+    assert run(*NET, *PHOTOS, "explainer=saliency", lacking) == 2
+    one_line(capsys)
+    assert not Path("runs").exists()
+
+
+def test_data_that_the_only_model_does_not_take_is_a_mistake_and_one_of_several_is_a_row():
+    wrong = ["model=cancer_mlp", "dataset=digits", "explainer=saliency"]
+    assert run(*wrong) == 2 and not Path("runs").exists()
+    assert run("-m", *wrong, "dataset=digits,breast_cancer", "protocol.samples=4") == 0
+    assert {row["status"] for row in rows()} == {"ok", "not_applicable"}
+
+
+def test_weights_as_safetensors_are_read_by_a_plain_install():
+    save_file({"slope": torch.tensor(3.0)}, "net.safetensors")
+    assert run(*NET, *PHOTOS, "explainer=saliency", "model.weights=net.safetensors") == 0
+    needed = [each for each in requires("harness") or [] if "extra ==" not in each]
+    assert (
+        any(each.startswith("safetensors") for each in needed)
+        or "safetensors>="
+        in Path(harness.__file__)
+        .parents[1]
+        .joinpath("pyproject.toml")
+        .read_text()
+        .partition("[project.optional-dependencies]")[0]
+    )
+
+
+# The control, and chance
+
+
+def test_random_is_in_every_run_unless_it_is_switched_off():
+    assert run(*NET, *PHOTOS, "explainer=[mine:bright]") == 0
+    assert {row["explainer"] for row in rows()} == {"bright", "random"}
+    assert run(*NET, *PHOTOS, "explainer=saliency", "runtime.control=false", "run=alone") == 0
+    assert {row["explainer"] for row in rows("alone")} == {"saliency"}
+    assert run(*NET, *PHOTOS, "explainer=[random,edge]", "run=once") == 0
+    assert sorted(row["explainer"] for row in rows("once")) == ["edge", "random"]
+
+
+@pytest.mark.parametrize(
+    ("slope", "said", "warned"), [(9.0, "right on 6 of 6 samples (100%)", False), (-9.0, "right on 0 of 6", True)]
+)
+def test_a_run_says_how_often_the_model_is_right_and_warns_where_that_is_chance(slope, said, warned, capsys):
+    assert run(*NET, *PHOTOS, "explainer=saliency", f"+model.options.slope={slope}") == 0
+    printed = capsys.readouterr().err
+    assert said in printed and "chance is 50% (always answering 'bright', the most frequent label)" in printed
+    assert ("not shown to be better than chance" in printed) == warned
+
+
+def test_samples_of_one_class_say_nothing_about_the_model(folder, capsys):
+    photos_in(folder / "dull", bright=200)
+    assert run(*NET, "dataset=image_folder", "dataset.path=dull", "explainer=saliency") == 0
+    assert "warning: all samples have the label 'bright'" in capsys.readouterr().err
+
+
+def test_the_chance_of_as_many_right_answers_is_the_binomial_tail():
+    assert chance_of_as_many(0, 5, 0.3) == 1
+    assert chance_of_as_many(5, 5, 0.5) == pytest.approx(0.5**5)
+    assert chance_of_as_many(4, 5, 0.5) == pytest.approx(6 * 0.5**5)
+
+
+# One's own functions
+
+
+def test_ones_own_functions_are_chosen_like_any_other_and_an_explainer_that_calls_no_model_made_no_pass():
+    own = ["explainer=[saliency,mine:bright]", "explainer.bright.power=3"]
+    assert run(*NET, *PHOTOS, *own, "metric=[forward_passes,mine:total,mine:of_the_model]") == 0
+    values = {(row["explainer"], row["metric"]): row["value"] for row in rows()}
+    assert values["bright", "forward_passes"] == 0 and values["saliency", "forward_passes"] == 1
+    assert values["bright", "of_the_model"] == values["saliency", "of_the_model"]
+    assert {row["config"]["explainer"].get("power") for row in rows() if row["explainer"] == "bright"} == {3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["metric=mine:elsewhere"], "takes (model, inputs, attributions, targets), expected elsewhere(batch, *,"),
+        (["+metric.own={name: 'mine:elsewhere'}"], "it has batch.model, batch.inputs, batch.targets"),
+        (["explainer=mine:total"], "takes (batch), expected total(model, inputs, targets, *,"),
+        (["explainer=mine:nothing"], "cannot import 'mine:nothing'"),
+        (["explainer=mine:bright", "explainer.bright.powr=3"], "did you mean 'explainer.bright.power'?"),
+    ],
+)
+def test_another_signature_is_told_before_a_model_is_loaded(arguments, told, capsys, monkeypatch):
+    monkeypatch.setattr("harness.jobs.runner.load_stage", lambda *_: pytest.fail("a model was loaded"))
+    assert run(*NET, *PHOTOS, *arguments) == 2
+    assert told in one_line(capsys)
+
+
+def test_every_kind_of_function_has_its_signature_checked():
+    def odd(first, second, third, fourth):
+        pass
+
+    for of_kind in (registry.EXPLAINERS, registry.METRICS, registry.MODELS, registry.DATASETS):
+        with pytest.raises(UserError, match=f"{of_kind.kind} odd takes"):
+            of_kind.resolve(odd)
+
+
+def test_an_argument_before_the_star_is_no_option_and_that_is_said():
+    def dimmed(model, inputs, targets, power=2.0):
+        return inputs
+
+    with pytest.raises(UserError, match=r"power of dimmed is no option.*dimmed\(\.\.\., \*, power=\.\.\.\)"):
+        harness.evaluate(
+            torch.nn.Flatten().eval(),
+            torch.rand(2, 4),
+            torch.tensor([0, 1]),
+            explainers={"dim": {"name": dimmed, "power": 3.0}},
+            metrics="sparseness",
+        )
+
+
+# What is typed by mistake
+
+TYPED = {
+    "samples=5": "expected protocol.samples=5",
+    "--model digits_cnn": "--model digits_cnn came, expected model=digits_cnn",
+    "--samples=5": "expected protocol.samples=5",
+    "--device cpu": "expected runtime.device=cpu",
+    "dataset=csv": "unknown dataset 'csv': did you mean 'table'?",
+    "model=resnet50": "did you mean 'model=torchvision model.architecture=resnet50'?",
+    "explainer=ig": "did you mean 'integrated_gradients'?",
+    "data=digits": "did you mean dataset=digits?",
+    "explainer=rise explainer.lime.samples=5": "lime is not chosen, expected it beside: explainer=[rise,lime]",
+    "explainer=rise explainer.samples=5": "expected explainer.rise.samples=5",
+    "explainer=rise explainer.rise=500": "expected the value of one option: explainer.rise.samples=500",
+    "explainer=perturbations explainer.perturbations.cells=5": "expected it for each of them: explainer.rise.cells=5",
+    "metric=srg metric.steps=5": "for all metrics that have it: +metric.shared.steps=5",
+    "protocol=5": "expected one of its settings: protocol.samples=5",
+    "explainer=rise,lime": "expected the explainers in brackets: explainer=[rise,lime]",
+    "factory=mine:make": "expected model.factory=mine:make",
+    "model.options.slope=3": "expected +model.options.slope=3",
+    "samles=5": "did you mean 'protocol.samples'?",
+    "dataset.path=2024": "option path of image_folder is the int 2024, expected a text",
+    "--resolve": "--resolve came without --cfg, expected --cfg job --resolve",
+    "-p metric.srg": "-p came without --cfg",
+}
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_what_is_typed_by_mistake_is_answered_by_what_to_type(typed, capsys):
+    assert run(*NET, *PHOTOS, *typed.split()) == 2
+    assert TYPED[typed] in one_line(capsys)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", ["a,b", "a=b", "a#b", "Bücher", "a [1]", "a(1)", "it's", 'the "best"', "a&b; c"])
+def test_a_name_with_any_sign_is_told_as_it_is_typed_and_then_works(name, folder, capsys):
+    photos_in(folder / name, bright=200, dark=50)
+    arguments = [*NET, "dataset=image_folder", f"dataset.path={name}", "explainer=saliency"]
+    assert run(*arguments) == 2
+    told = one_line(capsys)
+    typed = next(
+        word for word in shlex.split(told.partition("in quotes: ")[2] or told) if word.startswith("dataset.path=")
+    )
+    assert run(*[typed.rstrip(";") if each.startswith("dataset.path") else each for each in arguments]) == 0
+    assert {row["dataset"] for row in rows()} == {name}
+
+
+def test_every_other_name_means_something_that_is_there():
+    for kind, names in OTHER_NAMES.items():
+        for name, meant in names.items():
+            assert name not in CATALOGUES[kind] and meant.partition(" ")[0] in CATALOGUES[kind], name
+
+
+# Titles
+
+
+def test_what_one_brings_is_called_by_what_one_names_and_a_label_renames_it_without_measuring(capsys, monkeypatch):
+    arguments = [*NET, *PHOTOS, "explainer=saliency"]
+    assert run(*arguments) == 0
+    assert "mine:make on photos" in capsys.readouterr().out
+    cells = {row["cell"] for row in rows()}
+    monkeypatch.setattr("harness.jobs.runner.load_stage", lambda *_: pytest.fail("a model was loaded"))
+    assert run(*arguments, "model.label=Bright net") == 0
+    assert "Bright net on photos" in capsys.readouterr().out
+    assert {row["cell"] for row in rows()} == cells and {row["model"] for row in rows()} == {"Bright net"}
+    assert run(*arguments) == 0 and {row["model"] for row in rows()} == {"Bright net"}
+
+
+def test_two_of_the_same_name_are_told_apart_by_what_differs(folder, capsys):
+    photos_in(folder / "more" / "photos", bright=180, dark=60)
+    assert run(*NET, *PHOTOS, "explainer=saliency") == 0
+    assert run(*NET, *PHOTOS, "explainer=saliency", "dataset.path=more/photos", "model.size=6") == 0
+    blocks = {(row["model"], row["dataset"]) for row in rows()}
+    assert blocks == {("mine:make", "photos"), ("mine:make(size=6)", "photos(path=more/photos)")}
+    assert run("-m", *NET, *PHOTOS, "explainer=saliency", "model.size=6,7", "run=sizes") == 0
+    assert {row["model"] for row in rows("sizes")} == {"mine:make(size=6)", "mine:make(size=7)"}
+    capsys.readouterr()
+    assert run(*NET, *PHOTOS, "explainer=saliency", "model.size=7", "model.label=mine:make") == 2
+    assert "model.label is 'mine:make', which is another model in this run" in one_line(capsys)
+
+
+# Answers before anything heavy is imported
+
+AT_ONCE = (
+    "",
+    "--help",
+    "rum",
+    "run --help",
+    "table --help",
+    "list explainers",
+    "list metrics srg",
+    "list models nothing",
+    "list datasets",
+    "list experiments",
+    "run explainer=rize",
+    "run model=digits_cn",
+    "run explainer=rise explainer.rise.smaples=3",
+    "run +explainer.mine={name:rize}",
+    "run explainer=rise explainer.rise.samples=many",
+    "run samples=5",
+    "run --cfg job",
+    "table --sampels",
+    "compare a b --fail-on wrse",
+)
+
+
+def test_names_lists_and_helps_import_nothing_heavy():
+    code = f"""
+import sys
+from harness.cli.main import main
+for command in {AT_ONCE!r}:
+    main(command.split())
+    heavy = [name for name in {HEAVY!r} if name in sys.modules]
+    assert not heavy, (command, heavy)
+"""
+    root = str(Path(harness.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r})\n{code}"], capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+
+
+@pytest.mark.parametrize("kind", list(CATALOGUES))
+def test_the_catalogue_says_what_the_registry_says(kind):
+    catalogue, entries = CATALOGUES[kind], CATALOGUES[kind].registry
+    assert list(catalogue) == list(entries) and catalogue.bridged() == entries.bridged()
+    for name, entry in entries.items():
+        read = catalogue._read[name]
+        assert read is not None, f"{name} cannot be read without importing it; declare it by plain values"
+        assert list(read.options.items()) == list(entry.options.items()) and read.summary == entry.summary
+        for field in set(vars(entry)) - {"function", "options", "prepare", "code", "bundles"}:
+            declared, found = getattr(entry, field), getattr(read, field)
+            assert (found(entry.options) if callable(found) else found) == (
+                declared(entry.options) if callable(declared) else declared
+            ), (name, field)
+
+
+def test_the_files_of_settings_name_every_setting():
+    assert setting_names("protocol") == list(Protocol.__dataclass_fields__)
+    assert setting_names("runtime") == list(Runtime.__dataclass_fields__)
+
+
+def test_the_package_offers_its_functions_and_its_modules_by_name():
+    for name in harness.__all__:
+        assert getattr(harness, name) is not None
+    assert harness.registry is registry
+    with pytest.raises(AttributeError, match="has no attribute 'explian'"):
+        harness.explian
