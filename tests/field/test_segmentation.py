@@ -71,6 +71,14 @@ def test_the_gradient_is_that_of_the_mean():
     assert torch.allclose(inputs.grad, model.conv.weight[1].detach() * share[:, None], atol=1e-7)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_means_of_16_bit_maps_have_the_digits_of_32(autocast):
+    model, inputs, region = Linear().bfloat16(), torch.randn(2, 2, 70, 90).bfloat16(), regions_of(2, 70, 90)
+    expected = torch.stack([model(inputs)[row].double()[:, region[row]].mean(1) for row in range(2)])
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert torch.allclose(RegionScore(model)(inputs, region).double(), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if "(segmentation)" in name])
 def test_published_models_score_rows_in_any_number_and_order(name):
     made = ARCHITECTURES[name]()
