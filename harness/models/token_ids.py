@@ -93,28 +93,23 @@ def check_embedded(
     the decoder of an encoder-decoder, and a token would be half removed. ``outputs_of`` gives the tensor of outputs
     (N, ...) from what the module returns.
     """
-    with torch.no_grad():
-        try:
-            expected = outputs_of(model.run(ids, **carried))
-        except UserError:
-            raise
-        except Exception as error:  # the user's model can raise anything
-            raise UserError(f"the model cannot be run on ids {tuple(ids.shape)}: {one_line(error)[:300]}") from error
-        embedded = model.embeddings(ids, **carried)
-        largest = OUTPUT_TOLERANCE * float(expected.abs().max()) + 1e-6
-        off = float((outputs_of(model(embedded, ids, **carried)) - expected).abs().max())
-        if not off <= largest:
-            raise UserError(
-                f"the model gives other outputs on the embeddings of its ids than on the ids, off by {off:.1e}: "
-                f"{model.embedding!r} is not the layer that maps ids (N, T) to the embeddings"
-            )
-        with _replaced(model.layer(ids), embedded, others := _exchanged(ids, real)):
-            off = float((outputs_of(model.run(others, **carried)) - expected).abs().max())
-        if not off <= largest:
-            raise UserError(
-                f"the model reads its ids by another way than {model.embedding!r} too (other ids with the same "
-                f"embeddings change its outputs by {off:.1e}), so that its embeddings do not explain it"
-            )
+    expected = _answer(lambda: outputs_of(model.run(ids, **carried)), ids)
+    embedded = model.embeddings(ids, **carried)
+    largest = OUTPUT_TOLERANCE * float(expected.abs().max()) + 1e-6
+    off = float((_answer(lambda: outputs_of(model(embedded, ids, **carried)), ids) - expected).abs().max())
+    if not off <= largest:
+        raise UserError(
+            f"the model gives other outputs on the embeddings of its ids than on the ids, off by {off:.1e}: "
+            f"{model.embedding!r} is not the layer that maps ids (N, T) to the embeddings"
+        )
+    others = _exchanged(ids, real)
+    with _replaced(model.layer(ids), embedded, others):
+        off = float((_answer(lambda: outputs_of(model.run(others, **carried)), ids) - expected).abs().max())
+    if not off <= largest:
+        raise UserError(
+            f"the model reads its ids by another way than {model.embedding!r} too (other ids with the same embeddings "
+            f"change its outputs by {off:.1e}), so that its embeddings do not explain it"
+        )
 
 
 def real_tokens(ids: Tensor, attention_mask: Tensor | None, special: tuple[int, ...]) -> Tensor:
@@ -209,6 +204,17 @@ def _only_embedding(module: nn.Module, ids: Tensor, run: Callable[[], Any]) -> s
         )
         raise UserError(f"{came}; name the one that maps ids (N, T) to embeddings (N, T, D): embedding='encoder.embed'")
     return names[0]
+
+
+def _answer(call: Callable[[], Tensor], ids: Tensor) -> Tensor:
+    """The outputs that a call gives, without gradients; UserError where the model raises an error."""
+    try:
+        with torch.no_grad():
+            return call()
+    except UserError:
+        raise
+    except Exception as error:  # somebody else's model can raise anything
+        raise UserError(f"the model cannot be run on ids {tuple(ids.shape)}: {one_line(error)[:300]}") from error
 
 
 def _exchanged(ids: Tensor, real: Tensor) -> Tensor:
