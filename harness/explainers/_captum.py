@@ -47,7 +47,9 @@ def _captum_refusals() -> Iterator[None]:
     try:
         yield
     except (TypeError, RuntimeError, AssertionError) as error:
-        innermost = list(traceback.walk_tb(error.__traceback__))[-1][0]
-        if not innermost.f_globals.get("__name__", "").startswith("captum."):
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if frames[-1].f_code.co_name == "register_hook":  # of torch, on a layer that the input does not pass through
+            del frames[-1]
+        if not frames[-1].f_globals.get("__name__", "").startswith("captum."):
             raise
         raise NotApplicable(f"captum: {first_line(error)}") from error

@@ -40,7 +40,8 @@ class BoxScore(nn.Module):
         """The scores (N, 1), from 0 to 1, of boxes (N, 4) and labels (N,), int64, in images (N, C, H, W).
 
         A box is (left, top, right, bottom) in pixels of the image. The score is the largest, over the detections with
-        the label, of IoU x score; 0 where there is none. It has gradients where the model's boxes and scores have them.
+        the label, of IoU x score; 0 where there is none. It has gradients where the model's boxes and scores have them;
+        those of torchvision's two-stage models take the proposals as constants.
         """
         found = detections(self.module, inputs)
         return torch.stack([_match(*each, box[row], label[row]) for row, each in enumerate(found)])[:, None]

@@ -42,11 +42,8 @@ class RegionScore(nn.Module):
                 f"regions are {tuple(region.shape)} for images {tuple(inputs.shape)}, expected (N, H, W), a region of "
                 "each image"
             )
-        # The mean of resized maps is the sum of the small maps, weighted by the region carried back by the same
-        # interpolation: no map of the image's size is made.
-        rows, columns = (_interpolation(maps.shape[d], region.shape[d - 1], maps) for d in (2, 3))
-        weights = rows @ region.to(maps.dtype) @ columns.T
-        return torch.einsum("nkhw,nhw->nk", maps, weights) / region.sum((1, 2))[:, None]
+        with torch.autocast(inputs.device.type, enabled=False):  # 16 bits are too few for a mean of many pixels
+            return _region_means(maps.to(torch.promote_types(maps.dtype, torch.float32)), region)
 
 
 def class_maps(module: nn.Module, inputs: Tensor) -> Tensor:
@@ -78,7 +75,9 @@ def predicted_classes(module: nn.Module, inputs: Tensor) -> Tensor:
     ``inputs`` (N, C, H, W) lie on the model's device. The model is called without gradients, a few images at a time.
     """
     with torch.no_grad():
-        return torch.cat([_resized(class_maps(module, part), part).argmax(1) for part in inputs.split(IMAGES_AT_ONCE)])
+        return torch.cat(
+            [_at_image_size(class_maps(module, part), part).argmax(1) for part in inputs.split(IMAGES_AT_ONCE)]
+        )
 
 
 def predicted_regions(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -148,11 +147,22 @@ def check_regions(regions: Tensor, inputs: Tensor) -> Tensor:
     return regions
 
 
+def _region_means(maps: Tensor, region: Tensor) -> Tensor:
+    """The means (N, K) over regions (N, H, W) of maps (N, K, h, w), as if these were resized to (H, W).
+
+    The sum of resized maps is that of the small maps weighted by the region carried back by the same interpolation, so
+    that no map of the image's size is made.
+    """
+    rows, columns = (_interpolation(maps.shape[axis], region.shape[axis - 1], maps) for axis in (2, 3))
+    weights = rows @ region.to(maps.dtype) @ columns.T
+    return torch.einsum("nkhw,nhw->nk", maps, weights) / region.sum((1, 2))[:, None]
+
+
 def _empty(regions: Tensor) -> int:
     return int((~regions.flatten(1).any(1)).sum())
 
 
-def _resized(maps: Tensor, inputs: Tensor) -> Tensor:
+def _at_image_size(maps: Tensor, inputs: Tensor) -> Tensor:
     return F.interpolate(maps, size=inputs.shape[2:], mode="bilinear", align_corners=False)
 
 

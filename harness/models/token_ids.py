@@ -36,6 +36,9 @@ class EmbeddedTokens(nn.Module):
         super().__init__()
         self.module, self.embedding = module, embedding
         self.train(module.training)
+        parameters = inspect.signature(module.forward).parameters
+        self.takes = tuple(parameters)
+        self.takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
         if embedding is not None and embedding not in dict(module.named_modules()):
             names = [name for name, part in module.named_modules() if isinstance(part, nn.Embedding)]
             raise UserError(f"the model has no layer {embedding!r}; its embedding layers: {', '.join(names) or 'none'}")
@@ -50,14 +53,12 @@ class EmbeddedTokens(nn.Module):
 
     def run(self, ids: Tensor, **carried: Tensor) -> Any:
         """What the module itself returns for ids (N, T)."""
-        parameters = inspect.signature(self.module.forward).parameters
-        open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-        unknown = next((name for name in carried if name not in parameters and not open_ended), None)
+        unknown = next((name for name in carried if name not in self.takes and not self.takes_any), None)
         if unknown is not None:
             raise UserError(
-                f"the model takes {', '.join(parameters)}, and no {unknown!r}; name carried inputs as its forward does"
+                f"the model takes {', '.join(self.takes)}, and no {unknown!r}; name carried inputs as its forward does"
             )
-        return self.module(**{IDS_NAME: ids}, **carried) if IDS_NAME in parameters else self.module(ids, **carried)
+        return self.module(**{IDS_NAME: ids}, **carried) if IDS_NAME in self.takes else self.module(ids, **carried)
 
     def layer(self, ids: Tensor, **carried: Tensor) -> nn.Module:
         """The layer that embeds the ids, found by one pass of the first sample if it is not known yet."""
@@ -68,15 +69,18 @@ class EmbeddedTokens(nn.Module):
 
     def embeddings(self, ids: Tensor, **carried: Tensor) -> Tensor:
         """The clean embeddings (N, T, D) of ids (N, T): what the embedding layer gives, detached."""
-        check_token_ids(ids)
-        with torch.no_grad():
-            embedded = self.layer(ids, **carried)(ids)
+        layer = self.layer(check_token_ids(ids), **carried)
+        try:
+            with torch.no_grad():
+                embedded = layer(ids)
+        except Exception as error:  # a layer of another kind can raise anything
+            raise self._no_embedding(one_line(error)[:200]) from error
         if not isinstance(embedded, Tensor) or embedded.dim() != 3 or embedded.shape[:2] != ids.shape:
-            came = tuple(embedded.shape) if isinstance(embedded, Tensor) else type(embedded).__name__
-            raise UserError(
-                f"layer {self.embedding!r} gives {came} for ids {tuple(ids.shape)}, expected embeddings (N, T, D)"
-            )
+            raise self._no_embedding(f"{tuple(embedded.shape)}" if isinstance(embedded, Tensor) else "no tensor")
         return embedded.detach()
+
+    def _no_embedding(self, came: str) -> UserError:
+        return UserError(f"layer {self.embedding!r} gives for ids (N, T): {came}; expected embeddings (N, T, D)")
 
 
 def check_embedded(
@@ -89,28 +93,23 @@ def check_embedded(
     the decoder of an encoder-decoder, and a token would be half removed. ``outputs_of`` gives the tensor of outputs
     (N, ...) from what the module returns.
     """
-    with torch.no_grad():
-        try:
-            expected = outputs_of(model.run(ids, **carried))
-        except UserError:
-            raise
-        except Exception as error:  # the user's model can raise anything
-            raise UserError(f"the model cannot be run on ids {tuple(ids.shape)}: {one_line(error)[:300]}") from error
-        embedded = model.embeddings(ids, **carried)
-        largest = OUTPUT_TOLERANCE * float(expected.abs().max()) + 1e-6
-        off = float((outputs_of(model(embedded, ids, **carried)) - expected).abs().max())
-        if not off <= largest:
-            raise UserError(
-                f"the model gives other outputs on the embeddings of its ids than on the ids, off by {off:.1e}: "
-                f"{model.embedding!r} is not the layer that maps ids (N, T) to the embeddings"
-            )
-        with _replaced(model.layer(ids), embedded, others := _exchanged(ids, real)):
-            off = float((outputs_of(model.run(others, **carried)) - expected).abs().max())
-        if not off <= largest:
-            raise UserError(
-                f"the model reads its ids by another way than {model.embedding!r} too (other ids with the same "
-                f"embeddings change its outputs by {off:.1e}), so that its embeddings do not explain it"
-            )
+    expected = _answer(lambda: outputs_of(model.run(ids, **carried)), ids)
+    embedded = model.embeddings(ids, **carried)
+    largest = OUTPUT_TOLERANCE * float(expected.abs().max()) + 1e-6
+    off = float((_answer(lambda: outputs_of(model(embedded, ids, **carried)), ids) - expected).abs().max())
+    if not off <= largest:
+        raise UserError(
+            f"the model gives other outputs on the embeddings of its ids than on the ids, off by {off:.1e}: "
+            f"{model.embedding!r} is not the layer that maps ids (N, T) to the embeddings"
+        )
+    others = _exchanged(ids, real)
+    with _replaced(model.layer(ids), embedded, others):
+        off = float((_answer(lambda: outputs_of(model.run(others, **carried)), ids) - expected).abs().max())
+    if not off <= largest:
+        raise UserError(
+            f"the model reads its ids by another way than {model.embedding!r} too (other ids with the same embeddings "
+            f"change its outputs by {off:.1e}), so that its embeddings do not explain it"
+        )
 
 
 def real_tokens(ids: Tensor, attention_mask: Tensor | None, special: tuple[int, ...]) -> Tensor:
@@ -155,7 +154,7 @@ def _replaced(layer: nn.Module, inputs: Tensor, ids: Tensor) -> Iterator[list[bo
     replaced: list[bool] = []
 
     def put_in(module: nn.Module, given: tuple, named: dict[str, Any], output: Tensor) -> Tensor | None:
-        turned = _order([*given, *named.values()], ids)
+        turned = _time_first([*given, *named.values()], ids)
         if turned is None:
             return None
         # A copy: the model may go on in place, and the inputs are somebody else's.
@@ -174,7 +173,7 @@ def _replaced(layer: nn.Module, inputs: Tensor, ids: Tensor) -> Iterator[list[bo
         hook.remove()
 
 
-def _order(values: list[Any], ids: Tensor) -> bool | None:
+def _time_first(values: list[Any], ids: Tensor) -> bool | None:
     """Whether the ids among the values are turned round, (T, N), as some models want them; None if there are none."""
     for value in values:
         if isinstance(value, Tensor) and not value.is_floating_point() and value.dim() == 2:
@@ -192,7 +191,7 @@ def _only_embedding(module: nn.Module, ids: Tensor, run: Callable[[], Any]) -> s
         for name, part in module.named_modules():
             if isinstance(part, nn.Embedding):
                 note = lambda part, given, named, name=name: (
-                    met.append(name) if _order([*given, *named.values()], ids) is not None else None
+                    met.append(name) if _time_first([*given, *named.values()], ids) is not None else None
                 )
                 hooks.callback(part.register_forward_pre_hook(note, with_kwargs=True).remove)
         run()
@@ -205,6 +204,17 @@ def _only_embedding(module: nn.Module, ids: Tensor, run: Callable[[], Any]) -> s
         )
         raise UserError(f"{came}; name the one that maps ids (N, T) to embeddings (N, T, D): embedding='encoder.embed'")
     return names[0]
+
+
+def _answer(call: Callable[[], Tensor], ids: Tensor) -> Tensor:
+    """The outputs that a call gives, without gradients; UserError where the model raises an error."""
+    try:
+        with torch.no_grad():
+            return call()
+    except UserError:
+        raise
+    except Exception as error:  # somebody else's model can raise anything
+        raise UserError(f"the model cannot be run on ids {tuple(ids.shape)}: {one_line(error)[:300]}") from error
 
 
 def _exchanged(ids: Tensor, real: Tensor) -> Tensor:

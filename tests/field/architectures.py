@@ -5,6 +5,7 @@ They are built from the libraries' own classes, as people's models are, in sizes
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from harness.models.segmentation import RegionScore, predicted_classes, predicte
 from harness.models.token_ids import EmbeddedTokens
 
 TEXTS, LENGTH, WORDS, PAD, START, END = 3, 9, 40, 0, 1, 2
+SPREAD = {"initializer_range": 0.3}  # of weights; with Hugging Face's 0.02 small models hardly depend on their inputs
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,17 @@ class Architecture:
     carried: dict[str, Tensor] = field(default_factory=dict)
 
 
-def _frozen(module: nn.Module) -> nn.Module:
-    """The module as people use it after training: in eval mode, with statistics in its BatchNorms."""
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.running_mean.normal_(0, 0.1)
-            part.running_var.uniform_(0.5, 1.5)
+def _frozen(module: nn.Module, *example: Any) -> nn.Module:
+    """The module in eval mode, its BatchNorms with the statistics of an example batch, as after training.
+
+    Without these, random weights give outputs that hardly depend on the image.
+    """
+    norms = [part for part in module.eval().modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.train().momentum = 1.0
+    if norms:
+        with torch.no_grad():
+            module(*example)
     return module.eval().requires_grad_(False)
 
 
@@ -43,7 +50,9 @@ def segmentation() -> Architecture:
     """LR-ASPP on MobileNetV3 (Howard et al. 2019), which returns an ordered dict with the maps as ``out``."""
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-    module = _frozen(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4))
+    module = _frozen(
+        lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4), torch.rand(8, 3, 64, 64)
+    )
     inputs = torch.rand(3, 3, 64, 64)
     targets = predicted_classes(module, inputs).flatten(1).mode().values
     carried = {"region": predicted_regions(module, inputs, targets)}
@@ -55,7 +64,10 @@ def transformer_segmentation() -> Architecture:
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16, "num_labels": 4}
-    module = _frozen(SegformerForSemanticSegmentation(SegformerConfig(num_attention_heads=[1, 1, 2, 2], **sizes)))
+    module = _frozen(
+        SegformerForSemanticSegmentation(SegformerConfig(num_attention_heads=[1, 1, 2, 2], **sizes, **SPREAD)),
+        torch.rand(8, 3, 64, 64),
+    )
     inputs = torch.rand(3, 3, 64, 64)
     targets = predicted_classes(module, inputs).flatten(1).mode().values
     carried = {"region": predicted_regions(module, inputs, targets)}
@@ -70,7 +82,7 @@ def faster_rcnn() -> nn.Module:
     few = {"rpn_pre_nms_top_n_test": 50, "rpn_post_nms_top_n_test": 20, "rpn_score_thresh": 0.0}
     module = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, **sizes, **few)
     nn.init.normal_(module.roi_heads.box_predictor.cls_score.weight, std=0.5)
-    return _frozen(module)
+    return _frozen(module, list(torch.rand(8, 3, 64, 64)))
 
 
 def detection() -> Architecture:
@@ -85,7 +97,7 @@ def timm_classifier() -> Architecture:
     """A ResNet of timm."""
     import timm
 
-    module = _frozen(timm.create_model("test_resnet", pretrained=False, num_classes=5))
+    module = _frozen(timm.create_model("test_resnet", pretrained=False, num_classes=5), torch.rand(8, 3, 64, 64))
     return Architecture(module, torch.rand(3, 3, 64, 64), torch.tensor([0, 1, 2]), "classes")
 
 
@@ -115,7 +127,7 @@ def bert() -> Architecture:
     from transformers import BertConfig, BertForSequenceClassification
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    return _of_tokens(BertForSequenceClassification(BertConfig(vocab_size=WORDS, num_labels=4, **sizes)))
+    return _of_tokens(BertForSequenceClassification(BertConfig(vocab_size=WORDS, num_labels=4, **sizes, **SPREAD)))
 
 
 def gpt2() -> Architecture:
@@ -124,7 +136,9 @@ def gpt2() -> Architecture:
 
     sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
     marks = {"pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END}
-    return _of_tokens(GPT2ForSequenceClassification(GPT2Config(vocab_size=WORDS, num_labels=4, **sizes, **marks)))
+    return _of_tokens(
+        GPT2ForSequenceClassification(GPT2Config(vocab_size=WORDS, num_labels=4, **sizes, **marks, **SPREAD))
+    )
 
 
 def llama() -> Architecture:
@@ -132,7 +146,7 @@ def llama() -> Architecture:
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    config = LlamaConfig(vocab_size=WORDS, num_labels=4, pad_token_id=PAD, **sizes)
+    config = LlamaConfig(vocab_size=WORDS, num_labels=4, pad_token_id=PAD, **sizes, **SPREAD)
     return _of_tokens(LlamaForSequenceClassification(config))
 
 
@@ -142,7 +156,7 @@ def gemma() -> Architecture:
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     heads = {"num_key_value_heads": 1, "head_dim": 8}
-    config = GemmaConfig(vocab_size=WORDS, num_labels=4, pad_token_id=PAD, **sizes, **heads)
+    config = GemmaConfig(vocab_size=WORDS, num_labels=4, pad_token_id=PAD, **sizes, **heads, **SPREAD)
     return _of_tokens(GemmaForSequenceClassification(config))
 
 
@@ -152,7 +166,9 @@ def esm() -> Architecture:
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     more = {"pad_token_id": PAD, "mask_token_id": 3, "position_embedding_type": "rotary", "token_dropout": True}
-    return _of_tokens(EsmForSequenceClassification(EsmConfig(vocab_size=WORDS, num_labels=4, **sizes, **more)))
+    return _of_tokens(
+        EsmForSequenceClassification(EsmConfig(vocab_size=WORDS, num_labels=4, **sizes, **more, **SPREAD))
+    )
 
 
 class TwoTower(nn.Module):
@@ -197,7 +213,13 @@ def unet() -> Architecture:
     inputs, region = torch.rand(3, 3, 24, 24), torch.zeros(3, 24, 24, dtype=torch.bool)
     region[:, 6:14, 8:18] = True
     carried = {"region": region}
-    return Architecture(RegionScore(_frozen(UNet())), inputs, torch.tensor([0, 1, 2]), "segmentation", carried=carried)
+    return Architecture(
+        RegionScore(_frozen(UNet(), torch.rand(8, 3, 24, 24))),
+        inputs,
+        torch.tensor([0, 1, 2]),
+        "segmentation",
+        carried=carried,
+    )
 
 
 class LSTM(nn.Module):
@@ -220,7 +242,8 @@ def volume_cnn() -> Architecture:
     """A CNN of volumes (N, C, D, H, W), in the manner of Tran et al. 2015."""
     layers = nn.Conv3d(1, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU(), nn.MaxPool3d(2), nn.Conv3d(8, 8, 3, padding=1)
     module = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 4))
-    return Architecture(_frozen(module), torch.rand(3, 1, 8, 12, 12), torch.tensor([0, 1, 2]), "classes", "other")
+    module = _frozen(module, torch.rand(8, 1, 8, 12, 12))
+    return Architecture(module, torch.rand(3, 1, 8, 12, 12), torch.tensor([0, 1, 2]), "classes", "other")
 
 
 def _table_of(outputs: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
