@@ -44,7 +44,7 @@ _HOMES = {
     **dict.fromkeys(("dataset", "explainer", "metric", "model"), "harness.registry"),
     "Scores": "harness.batch",
     "NotApplicable": "harness.errors",
-    "Data": "harness.sources",
+    **dict.fromkeys(("Data", "LoadedModel"), "harness.sources"),
 }
 
 

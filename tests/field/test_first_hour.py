@@ -1,4 +1,4 @@
-"""The first hour of somebody with a net, a folder and an idea: everything that is missing is told, with what to type."""
+"""The first hour of somebody with a net, a folder and an idea: what is missing is told, with what to type."""
 
 import json
 import shlex
@@ -374,4 +374,4 @@ def test_the_package_offers_its_functions_and_its_modules_by_name():
         assert getattr(harness, name) is not None
     assert harness.registry is registry
     with pytest.raises(AttributeError, match="has no attribute 'explian'"):
-        harness.explian
+        getattr(harness, "explian")
