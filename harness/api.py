@@ -4,6 +4,7 @@ All of them use the code of a run: ``Data`` -> ``Stage`` -> ``Samples``. ``harne
 inputs and targets; every function accepts it in place of ``inputs, targets``.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from harness.jobs.lease import lease
 from harness.jobs.plan import Plan
 from harness.jobs.recorders import FrameRecorder
 from harness.jobs.runner import run_plan
+from harness.messages import heard_by
 from harness.models.black_box import loaded_model
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS, Entry, Metric
@@ -50,19 +52,23 @@ def explain(
     """Attributions (inputs' shape, or one channel) of ``model``'s outputs for ``targets`` (N,).
 
     ``explainer`` is a registered name or ``f(model, inputs, targets, *, options)``; ``options`` are its options.
-    ``inputs`` (N, ...) are a float tensor, or ``harness.Data``, which holds the targets and everything else. ``train``
-    holds training inputs, for the baselines and global methods that need them. ``segments`` is a name (``grid:7``) or a
-    tensor (N, *units). Raises ValueError on wrong input, and NotApplicable if the explainer does not work for this
+    ``model`` is a module in eval mode, a fitted estimator, a function on NumPy arrays, or ``harness.LoadedModel``.
+    ``inputs`` (N, ...) are a float tensor or an array, or ``harness.Data``, which holds the targets and everything
+    else; its fields are keywords here too (``task="regression"``). ``train`` holds training inputs, for the baselines
+    and global methods that need them. ``segments`` is a name (``grid:7``) or a tensor (N, *units). Raises ValueError on wrong input, and NotApplicable if the explainer does not work for this
     model or data.
     """
     entry = EXPLAINERS.resolve(explainer)
-    options = entry.complete(_own_options(entry, segments, options))
-    stage = _stage(model, _combined_data(inputs, targets, train=train, segments=segments), seed=seed)
-    samples = _all_samples(stage)
-    explaining = Explaining(entry, options, stage.module)
-    with guarded(stage.module):
-        explaining.prepare(samples)
-        return check_finite(explaining(samples))
+    own, parts = _separated(entry, options)
+    options = entry.complete(_own_options(entry, segments, own))
+    data = _combined_data(inputs, targets, train=train, segments=segments, **parts)
+    with heard_by(_warn):
+        stage = _stage(model, data, undecided=True, seed=seed)
+        samples = _all_samples(stage)
+        explaining = Explaining(entry, options, stage.module)
+        with guarded(stage.module):
+            explaining.prepare(samples)
+            return check_finite(explaining(samples))
 
 
 def score(
@@ -93,16 +99,18 @@ def score(
     if isinstance(inputs, Data) and attributions is None:
         targets, attributions = None, targets
     entry = METRICS.resolve(metric)
-    options = entry.complete(_own_options(entry, segments, options))
-    data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments)
-    stage = _stage(model, data, seed=seed, reduction=reduction)
-    samples, explaining = _all_samples(stage), None
-    with guarded(stage.module):
-        if explainer is not None:
-            chosen = EXPLAINERS.resolve(explainer)
-            explaining = Explaining(chosen, chosen.complete(explainer_options or {}), stage.module)
-            explaining.prepare(samples)
-        return _scores(stage, entry, options, samples, attributions, explaining).values
+    own, parts = _separated(entry, options)
+    options = entry.complete(_own_options(entry, segments, own))
+    data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments, **parts)
+    with heard_by(_warn):
+        stage = _stage(model, data, seed=seed, reduction=reduction)
+        samples, explaining = _all_samples(stage), None
+        with guarded(stage.module):
+            if explainer is not None:
+                chosen = EXPLAINERS.resolve(explainer)
+                explaining = Explaining(chosen, chosen.complete(explainer_options or {}), stage.module)
+                explaining.prepare(samples)
+            return _scores(stage, entry, options, samples, attributions, explaining).values
 
 
 def evaluate(
@@ -129,10 +137,9 @@ def evaluate(
     """
     if isinstance(segments, str):
         raise UserError(f"segments are {segments!r}, expected a tensor; a name is an option of an item")
-    data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments)
-    misplaced = next((name for name in protocol if name in _DATA_ONLY), None)
-    if misplaced is not None:
-        raise _belongs_to_data(misplaced)
+    parts = {name: value for name, value in protocol.items() if name in _DATA_ONLY}
+    protocol = {name: value for name, value in protocol.items() if name not in parts}
+    data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments, **parts)
     if "target" in protocol:
         raise UserError("evaluate explains the given targets; leave out target=")
     settings = Protocol.of({**protocol, "target": "given"})
@@ -141,7 +148,7 @@ def evaluate(
     recorder = FrameRecorder()
     loaded = loaded_model(model)
     device = device_of(check_model(loaded.module), _device_of(data))
-    with precision(settings.dtype), lease(device, "share", lambda line: None) as alone:
+    with heard_by(_warn), precision(settings.dtype), lease(device, "share", lambda line: None) as alone:
         recorder.stage = stage = set_stage(loaded, data, settings, device)
         stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         if tuned:
@@ -181,6 +188,11 @@ def samples_of(
     stage = _stage(model, data, seed=seed, reduction="none" if elements else "sum")
     samples = _all_samples(stage)
     return samples if predictor is None else replace(samples, predictor=predictor)
+
+
+def _warn(line: str) -> None:
+    """Pass on what the engine says, such as how it has read an output that could be read in two ways."""
+    warnings.warn(line, UserWarning, stacklevel=2)
 
 
 def _scores(
@@ -229,7 +241,8 @@ def _combined_data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -
         return Data(inputs, targets, **parts)
     if targets is not None:
         raise UserError("targets came beside harness.Data; give them to it: harness.Data(inputs, targets)")
-    twice = next((name for name in parts if getattr(inputs, name) is not None), None)
+    blank = Data(inputs.inputs)
+    twice = next((name for name in parts if getattr(inputs, name) != getattr(blank, name)), None)
     if twice is not None:
         raise UserError(f"{twice} came twice, in harness.Data and as {twice}=; keep one")
     return replace(inputs, **parts)
@@ -243,27 +256,26 @@ def _own_options(entry: Entry, segments: str | Tensor | None, options: dict[str,
     """
     if segments is not None and not isinstance(segments, Tensor | str):
         raise UserError(f"segments are {segments!r}, expected a name like grid:7 or a tensor (N, *units)")
-    misplaced = next((name for name in options if name in _DATA_ONLY and name not in entry.options), None)
-    if misplaced is not None:
-        raise _belongs_to_data(misplaced)
     if segments is None or (isinstance(segments, Tensor) and "segments" not in entry.options):
         return options
     return {**options, "segments": segments if isinstance(segments, str) else "given"}
 
 
-def _belongs_to_data(name: str) -> UserError:
-    return UserError(f"{name}= goes with the data; give harness.Data(inputs, targets, {name}=...) in place of inputs")
+def _separated(entry: Entry, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of an item, and the fields of ``harness.Data`` that came beside them as keywords."""
+    parts = {name: value for name, value in given.items() if name in _DATA_ONLY and name not in entry.options}
+    return {name: value for name, value in given.items() if name not in parts}, parts
 
 
 def _device_of(data: Data) -> torch.device:
     return data.inputs.device if isinstance(data.inputs, Tensor) else torch.device("cpu")
 
 
-def _stage(model: Any, data: Data, **settings: Any) -> Stage:
+def _stage(model: Any, data: Data, undecided: bool = False, **settings: Any) -> Stage:
     """A stage with all samples in one chunk: they are in memory already."""
     loaded = loaded_model(model)
     device = device_of(check_model(loaded.module), _device_of(data))
-    return set_stage(loaded, data, Protocol(target="given", **settings), device, together=True)
+    return set_stage(loaded, data, Protocol(target="given", **settings), device, together=True, undecided=undecided)
 
 
 def _all_samples(stage: Stage) -> Samples:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -150,6 +151,28 @@ class Units:
         shape = list(self.input_shape)
         shape[self.channel_axis - 1] = 1
         return tuple(shape)
+
+
+class UndecidedUnits:
+    """In place of ``Units`` where the axes of inputs can mean several things, as long as nothing depends on it.
+
+    Attributions for every number of an input are right under each reading. Whatever else is asked of the units raises
+    the UserError that names the readings.
+    """
+
+    def __init__(self, shape: tuple[int, ...], question: UserError) -> None:
+        self.input_shape, self.columns, self.question = shape, None, question
+
+    def check(self, attributions: Tensor) -> Tensor:
+        """Attributions (N, *input shape)."""
+        if tuple(attributions.shape[1:]) != self.input_shape:
+            raise self.question
+        return attributions
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise self.question
 
 
 def _checked_columns(columns: Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:

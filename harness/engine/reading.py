@@ -23,7 +23,7 @@ from harness.checks import (
 )
 from harness.errors import NotApplicable, UserError, one_line
 from harness.sources import Data, LoadedModel
-from harness.units import Units
+from harness.units import UndecidedUnits, Units
 
 
 def read_inputs(model: LoadedModel, data: Data, where: slice) -> Tensor:
@@ -65,13 +65,14 @@ def check_data(data: Data, first: Tensor, units: Units) -> Data:
     """
     if isinstance(data.inputs, Tensor):
         check_inputs(data.inputs)
-    count, joint = len(data), Units.of(first, units.modality, columns=data.columns)
+    count = len(data)
+    joint = units if isinstance(units, UndecidedUnits) else Units.of(first, units.modality, columns=data.columns)
     train = check_like_inputs(data.train, first, "train")
     return replace(
         data,
         ids=check_ids(data.ids, count),
         value_range=check_value_range(data.value_range),
-        modality=units.modality,
+        modality=None if isinstance(units, UndecidedUnits) else units.modality,
         train=train,
         train_labels=check_train_labels(data.train_labels, train),
         masks=check_part(data.masks, check_masks, count, units, joint),

@@ -35,7 +35,7 @@ from harness.predictor import Carried, Predictor, default_chunk
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
 from harness.task import Task
-from harness.units import Units
+from harness.units import UndecidedUnits, Units
 
 CHUNK_BYTES = 16 * 2**20  # size of the inputs that are scored together
 CACHE_BYTES = 64 * 2**20  # size of preprocessed inputs in memory; beyond it they go into temporary files
@@ -232,11 +232,12 @@ def set_stage(
     device: torch.device,
     chunk: int | None = None,
     together: bool = False,
+    undecided: bool = False,
 ) -> Stage:
     """Put the model on the device, check the data and fix the targets; UserError if they do not fit together.
 
     ``chunk`` is the number of inputs per forward pass. With ``together`` all samples are one chunk, for data that is in
-    memory already.
+    memory already. With ``undecided``, axes that can mean several things are no error before something depends on it.
     """
     _check_pair(model, data)
     model = replace(model, module=_on_device(check_model(model.module), device))
@@ -246,7 +247,7 @@ def set_stage(
     kind = of_its_kind(Prepared(model, data, call, protocol.target), count, device)
     model, data, target = kind.model, kind.data, kind.target
     first = read_inputs(model, data, slice(0, 1))
-    units = Units.of(first, data.modality, elements=protocol.reduction == "none", columns=data.columns)
+    units = _units_of(first, data, protocol.reduction == "none", undecided)
     named = data.ids is not None
     data = check_data(sort_answers(data), first, units)
     tell_cut_texts(model, data, count, first.shape[1])
@@ -262,6 +263,15 @@ def set_stage(
     stage = Stage(model, data, protocol, device, predictor, units, count, size, columns, named)
     stage.targets = chosen_targets(target, count, columns, data, task, lambda: stage.predictions)
     return stage
+
+
+def _units_of(first: Tensor, data: Data, elements: bool, undecided: bool) -> Any:
+    try:
+        return Units.of(first, data.modality, elements=elements, columns=data.columns)
+    except UserError as question:
+        if not undecided or data.modality is not None:
+            raise
+        return UndecidedUnits(tuple(first.shape[1:]), question)
 
 
 def _check_pair(model: LoadedModel, data: Data) -> None:

@@ -25,7 +25,7 @@ class SegmentRemoval:
     """
 
     segments: str | Tensor = "auto"
-    baseline: str | Tensor = "typical"
+    baseline: str | Tensor = "typical_or_zero"
     score: str = "logit"
 
 

@@ -22,7 +22,7 @@ def occlusion(
     context: Samples,
     window: int | None = None,
     stride: int | None = None,
-    baseline: str | Tensor = "typical",
+    baseline: str | Tensor = "typical_or_zero",
     score: str = "logit",
 ) -> Tensor:
     """Occlusion: the drop of the score when a window is replaced by a baseline, averaged over the windows that cover a

@@ -2,8 +2,8 @@
 
 A baseline maps inputs to tensors of the inputs' shape. Random baselines (``uniform_noise``, ``gaussian_noise``,
 ``train_sample``) depend on seed, sample and draw number, so that all explainers and metrics get the same ones.
-``typical`` is the default of all metrics and explainers that remove units, unless their paper fixes another: one
-baseline per kind of input, so that scores of different metrics can be compared.
+``typical`` is the default of all metrics that remove units, and ``typical_or_zero`` of explainers, unless their paper
+fixes another: one baseline per kind of input, so that scores of different metrics can be compared.
 Baselines that depend on the remaining units (``noisy_linear``, ``inpaint``, ``vae``, ``drop``) are in
 ``harness.removal.infilling``.
 """
@@ -18,11 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable, UserError, unknown
+from harness.messages import say
 from harness.randomness import integers, normal, uniform
 from harness.removal.infilling import DRAWING, INFILLINGS, is_infilling
 from harness.removal.originals import Originals
 from harness.removal.token_drop import filler
 
+ZERO_FOR_TYPICAL = "explainers remove to zero, because there are no training inputs for a mean (give train=, or baseline=zero to mean it)"
 BASELINES: dict[str, Callable[[Originals, int], Tensor]] = {}
 
 
@@ -78,6 +80,18 @@ def typical(originals: Originals, draw: int) -> Tensor:
             f"baseline typical is train_mean for {kind}, and the data has no training inputs (give train=)"
         )
     return BASELINES[meaning](originals, draw)
+
+
+@_baseline
+def typical_or_zero(originals: Originals, draw: int) -> Tensor:
+    """``typical``, or ``zero`` for a table and inputs of unknown axes without training inputs, which is said.
+
+    It is the default of explainers, whose maps a zero makes no wrong number: they explain the difference from zero.
+    """
+    if originals.train is None and meaning_of_typical(originals) == "train_mean":
+        originals.for_block("zero for typical", lambda: say(ZERO_FOR_TYPICAL))
+        return zero(originals, draw)
+    return typical(originals, draw)
 
 
 @_baseline

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import NotApplicable, UserError
+from harness.modalities import MODALITIES
 from harness.randomness import sample_keys, stream
-from harness.units import Units
+from harness.units import UndecidedUnits, Units
 
 
 @dataclass
@@ -106,10 +107,14 @@ class Originals:
 
     def joint(self) -> "Originals":
         """The same inputs with all channels of a position in one unit, even if the protocol makes each one a unit."""
+        if isinstance(self.units, UndecidedUnits):
+            return self
         units = Units.of(self.inputs, self.units.modality, columns=self.units.columns)
         return self if units == self.units else replace(self, units=units, scratch={})
 
     def need(self, *modalities: str) -> None:
         """Raise NotApplicable unless the inputs are of one of these kinds."""
+        if isinstance(self.units, UndecidedUnits) and set(modalities) >= set(MODALITIES):
+            return
         if self.units.modality not in modalities:
             raise NotApplicable(f"needs {' or '.join(modalities)} inputs, these are {self.units.modality}")

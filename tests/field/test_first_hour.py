@@ -374,4 +374,4 @@ def test_the_package_offers_its_functions_and_its_modules_by_name():
         assert getattr(harness, name) is not None
     assert harness.registry is registry
     with pytest.raises(AttributeError, match="has no attribute 'explian'"):
-        getattr(harness, "explian")
+        harness.explian()
