@@ -55,8 +55,8 @@ def explain(
     ``model`` is a module in eval mode, a fitted estimator, a function on NumPy arrays, or ``harness.LoadedModel``.
     ``inputs`` (N, ...) are a float tensor or an array, or ``harness.Data``, which holds the targets and everything
     else; its fields are keywords here too (``task="regression"``). ``train`` holds training inputs, for the baselines
-    and global methods that need them. ``segments`` is a name (``grid:7``) or a tensor (N, *units). Raises ValueError on wrong input, and NotApplicable if the explainer does not work for this
-    model or data.
+    and global methods that need them. ``segments`` is a name (``grid:7``) or a tensor (N, *units).
+    Raises ValueError on wrong input, and NotApplicable if the explainer does not work for this model or data.
     """
     entry = EXPLAINERS.resolve(explainer)
     own, parts = _separated(entry, options)
