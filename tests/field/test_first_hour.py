@@ -1,6 +1,5 @@
 """The first hour of somebody with a net, a folder and an idea: what is missing is told, with what to type."""
 
-import json
 import shlex
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from harness.errors import UserError
 from harness.jobs.plan import Runtime
 from harness.jobs.rightness import chance_of_as_many
 from harness.other_names import OTHER_NAMES
+from harness.results.store import Store
 
 HEAVY = ("torch", "pandas", "numpy", "captum", "sklearn", "scipy", "matplotlib", "PIL", "rich")
 MINE = """
@@ -92,8 +92,7 @@ def run(*arguments):
 
 
 def rows(run="main"):
-    found = [json.loads(line) for path in Path("runs", run, "cells").glob("*.jsonl") for line in path.open()]
-    return list({row["cell"]: row for row in found}.values())
+    return list(Store(Path("runs", run)).latest().values())
 
 
 def one_line(capsys):
@@ -267,10 +266,9 @@ def test_a_name_with_any_sign_is_told_as_it_is_typed_and_then_works(name, folder
     arguments = [*NET, "dataset=image_folder", f"dataset.path={name}", "explainer=saliency"]
     assert run(*arguments) == 2
     told = one_line(capsys)
-    typed = next(
-        word for word in shlex.split(told.partition("in quotes: ")[2] or told) if word.startswith("dataset.path=")
-    )
-    assert run(*[typed.rstrip(";") if each.startswith("dataset.path") else each for each in arguments]) == 0
+    told = told.partition("in quotes: ")[2] or told.partition("as one text: ")[2]
+    typed = next(word.rstrip(";") for word in shlex.split(told) if word.startswith("dataset.path="))
+    assert run(*[typed if each.startswith("dataset.path") else each for each in arguments]) == 0
     assert {row["dataset"] for row in rows()} == {name}
 
 
