@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError
-from harness.guards import guarded
+from harness.guards import guarded, own_changes_noted
 from harness.metrics._randomised import explainer_on
 from harness.metrics._similarity import similarity_of, similarity_unit, with_reason
 from harness.metrics._training import Training, seed_of, train_model, training_samples, with_fresh_weights
@@ -97,5 +97,7 @@ def _maps_of_twin(batch: Batch, twin: nn.Module) -> Tensor:
     """The explainer's maps (N, *units) of a twin for the same samples and classes."""
     predictor = replace(batch.samples.predictor.live(), module=twin)
     samples = replace(batch.samples, predictor=predictor, memo={}, block={}, facts=None, output_cache=None)
+    with own_changes_noted(twin):
+        predictor.logits(batch.inputs[:1])
     with guarded(twin):  # the next explainer needs it unchanged
         return batch.reduced(explainer_on(batch, samples)(samples))

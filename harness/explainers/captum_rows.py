@@ -67,8 +67,8 @@ def captum_deep_lift(
 ) -> Tensor:
     """DeepLift with the rescale rule as captum gives it (Shrikumar et al. 2017, 1704.02685).
 
-    Inputs' shape; logit. Not applicable where a module is used more than once, as in torchvision's ResNets. In
-    float16, in which captum would divide 0 by 0, it runs in float32.
+    Inputs' shape; logit. A copy of a model in float16 computes in float32, as captum's least difference, 1e-10, is 0 in
+    float16. Not applicable where a module is used more than once, as in torchvision's ResNets.
 
     Example: f(x) = x1 x2 at (1, 3) from (0, 0). The product is no module that captum knows, so it gives input x
     gradient, (3, 3), which does not sum to f(x) = 3.
@@ -79,7 +79,7 @@ def captum_deep_lift(
     from captum.attr import DeepLift
 
     removed = context.baseline(baseline)
-    if inputs.dtype == torch.float16:  # captum's least difference, 1e-10, is 0 there
+    if inputs.dtype == torch.float16:
         model, inputs, removed = copy.deepcopy(model).float(), inputs.float(), removed.float()
     return captum_answer(lambda: DeepLift(model).attribute(inputs, removed, captum_target(targets, prepared)))
 

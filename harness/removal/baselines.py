@@ -24,7 +24,10 @@ from harness.removal.infilling import DRAWING, INFILLINGS, is_infilling
 from harness.removal.originals import Originals
 from harness.removal.token_drop import filler
 
-ZERO_FOR_TYPICAL = "explainers remove to zero, because there are no training inputs for a mean (give train=, or baseline=zero to mean it)"
+ZERO_FOR_TYPICAL = (
+    "explainers remove to zero, since there are no training inputs for a mean (give train=, or baseline=zero to mean "
+    "zero)"
+)
 BASELINES: dict[str, Callable[[Originals, int], Tensor]] = {}
 
 

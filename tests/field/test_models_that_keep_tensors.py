@@ -136,6 +136,18 @@ def test_a_whole_evaluation_has_no_failure(tuned, net):
     assert bad.empty, bad.error.unique()
 
 
+def test_a_twin_trained_on_random_labels_may_count_too():
+    train, labels = torch.randn(24, 12, generator=torch.Generator().manual_seed(1)), torch.arange(24) % 3
+    data = harness.Data(X, TARGETS, train=train, train_labels=labels)
+    frame = harness.evaluate(
+        Counting(True).eval(),
+        data,
+        explainers=["gradient"],
+        metrics={"label_randomization": {"epochs": 2, "least_accuracy": 0.0}},
+    )
+    assert set(frame.status) == {"ok"}, frame.error.unique()
+
+
 def test_a_model_that_its_user_has_called_before_is_the_same():
     net = Table("a buffer for each size of the batch").eval()
     net(X[:1])

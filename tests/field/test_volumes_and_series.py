@@ -199,6 +199,17 @@ def test_rise_serves_every_input_whose_units_have_neighbours(modality):
     assert found.isfinite().all() and found.abs().sum() > 0
 
 
+def test_permutation_importance_of_a_regression_is_the_growth_of_its_squared_error():
+    """Of f(x) = 3 x1 and its own outputs as labels, a permutation of x1 costs 9 times twice the variance of x1."""
+    net, train = nn.Linear(4, 1, bias=False).eval(), torch.randn(400, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[3.0, 0, 0, 0]]))
+    zeros, labels = torch.zeros(2, dtype=torch.long), net(train)[:, 0].detach()
+    data = harness.Data(train[:2], zeros, train=train, train_labels=labels)
+    found = harness.explain("permutation_importance", net, data)[0]
+    assert abs(float(found[0]) - 18 * float(train[:, 0].var())) < 1.5 and not found[1:].any()
+
+
 def test_exact_shapley_says_what_to_type_where_there_are_too_many_columns():
     net, x = nn.Linear(20, 3).eval(), torch.rand(2, 20)
     with pytest.raises(NotApplicable, match="give segments= of at most 12, or take kernel_shap"):

@@ -305,7 +305,7 @@ def test_list_explainers_says_in_a_line_what_each_one_declares(capsys):
     assert harness("list", "explainers", "deep_lift_shap", "random") == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert (
-        "local; needs of the model: gradient; inputs: image, table, tokens, series, other; signed; "
+        "local; needs of the model: gradient; inputs: image, table, tokens, series, volume, other; signed; "
         "sums to f(x) - mean f(r); draws random numbers; samples x (2 F 1 B) a sample" in lines
     )
     assert any(line.startswith("local; needs of the model: nothing;") for line in lines)

@@ -205,5 +205,5 @@ def test_a_transformer_keeps_its_fused_path_while_it_is_counted():
         model(inputs)
         return inputs
 
-    cost = measured(looks, net, samples_of(net, torch.randn(N, 4, 8), torch.randint(3, (N,))))
+    cost = measured(looks, net, samples_of(net, torch.randn(N, 4, 8), torch.randint(3, (N,)), modality="tokens"))
     assert hooked == [] and counts(cost) == (N, 0)

@@ -273,7 +273,7 @@ def test_rows_of_two_classes_that_end_up_on_one_side_of_the_split_leave_nothing_
 def test_scores_that_do_not_fit_the_kind_of_output_are_refused(seed):
     train = torch.randn(30, 4)
     with pytest.raises(harness.NotApplicable, match="a single output: use score=squared_error"):
-        told("permutation_importance", model(lambda x: x[:, 0]), train, train[:, 0])
+        told("permutation_importance", model(lambda x: x[:, 0]), train, train[:, 0], score="accuracy")
     with pytest.raises(harness.NotApplicable, match="several classes"):
         told("permutation_importance", decided_net(4), train, labels="predicted", score="squared_error")
     for name, options, match in (

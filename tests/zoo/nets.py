@@ -28,7 +28,7 @@ MAPS = {
     "activation_map",
 }
 GATED = {"guided_backprop", "deconvnet", "guided_grad_cam"}
-PICTURES = {"edge", "center", "rise", "tcav"}
+PICTURES = {"edge", "center", "tcav"}
 
 
 class FunctionalCNN(nn.Module):
@@ -171,7 +171,7 @@ NETS = {
     "vision transformer": Net(_vit, (3, 32, 32), TABULAR | GATED),
     "timm ViT": Net(_timm_vit, (3, 64, 64), TABULAR | GATED),
     "lite0": Net(_lite0, (3, 128, 128), CONVOLUTIONAL, classes=1000, options=_few_channels("blocks.2.body.6")),
-    "MLP": Net(_mlp, (10,), PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random"}, "table"),
+    "MLP": Net(_mlp, (10,), PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random", "rise"}, "table"),
     "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | PICTURES, "series"),
     "text classifier": Net(
         _text_classifier, (9, 32), TABULAR | PICTURES | MAPS | GATED | {"gradient_x_weight"}, "tokens"
