@@ -138,7 +138,7 @@ class Predictor:
             model = self.scoring or self.module
             outputs = check_outputs(model(inputs, carried) if carried else model(inputs), len(inputs))
         self.forwards += len(inputs)
-        return outputs
+        return outputs.detach()  # a model may allow gradients itself
 
     def _halve(self, rows: int) -> None:
         if rows <= 1:

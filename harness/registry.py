@@ -20,6 +20,9 @@ from harness.other_names import unknown_item
 from harness.signatures import check_signature, positional_option
 
 HANDED_IN = ("context", "prepared", "seed")
+# Settings of every model beside the options of its function (``harness.sources.LoadedModel``): what its outputs are,
+# which of several outputs is explained, and which layer embeds token ids.
+ABOUT_MODELS = ("task", "output", "embedding")
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ class Task:
         """Whether exactly one column is right for each sample, so that labels are one class index per sample."""
         return self.classed and self.link in ("softmax", "given") or self.one
 
+    def in_words(self, columns: int) -> str:
+        """The task and what the outputs are, in one line."""
+        return f"task {self.name}: {MEANINGS[self.name].format(columns)}"
+
     def canonical(self, outputs: Tensor) -> Tensor:
         """The canonical outputs (N, K) of the model's outputs (N, K), (N, 1) or (N,), with their autograd graph."""
         if not self.one:
@@ -125,6 +129,19 @@ class Task:
         )
 
 
+MEANINGS = {
+    "classes": "{} outputs are logits of classes",
+    "probabilities": "{} outputs are probabilities of classes",
+    "binary": "one output is the logit of class 1 against class 0",
+    "binary_logit": "one output is the logit of class 1 against class 0",
+    "binary_probability": "one output is the probability of class 1",
+    "labels": "{} outputs are logits of independent labels",
+    "labels_logit": "{} outputs are logits of independent labels",
+    "labels_probability": "{} outputs are probabilities of independent labels",
+    "regression": "{} output(s) are numbers to predict",
+    "segmentation": "{} classes, each by its mean logit over a region of the image",
+    "detection": "the score of a box and its class",
+}
 LOGIT_SCORES = ("logit", "probability", "log_odds", "output")
 TASKS = {
     task.name: task

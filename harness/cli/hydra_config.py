@@ -22,7 +22,7 @@ from harness.cli.override_text import has_own_files, parsed_overrides
 from harness.cli.own_items import offer_own_items
 from harness.engine.variations import OVER, standard_choices
 from harness.errors import UserError, unknown
-from harness.registry import METRICS
+from harness.registry import ABOUT_MODELS, METRICS
 
 EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
 SHARED = "shared"  # the key beside the metrics under which options for all of them stand
@@ -194,7 +194,8 @@ def _offer_registry(wanted: Set[str] | None) -> None:
     for group in ("model", "dataset"):
         for name, entry in CATALOGUES[group].items():
             if chosen(name):
-                store.store(group=group, name=name, node={"name": name, "label": None, **entry.options})
+                beside = dict.fromkeys(("label", *(ABOUT_MODELS if group == "model" else ())))
+                store.store(group=group, name=name, node={"name": name, **beside, **entry.options})
 
 
 def _looked_up(metric: str, options: Mapping[str, Any]) -> dict[str, str]:

@@ -128,7 +128,7 @@ def _of_the_chosen(section: str, rest: str, value: str, arguments: Sequence[str]
         first, dot, _ = rest.partition(".")
         if dot and first in options:
             return UserError(f"{section}.{rest}={value} adds to an option, expected +{section}.{rest}={value}")
-        known = [f"{section}.{option}" for option in ("label", *options)]
+        known = [f"{section}.{option}" for option in dict.fromkeys(("label", *options))]
         return unknown("setting", f"{section}.{rest}", known, f"harness list {section}s {item}")
     return None
 

@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 
 from harness.catalogue import CATALOGUES
 from harness.cli.sections import ITEM_GROUPS, LABELLED_GROUPS
+from harness.registry import ABOUT_MODELS
 
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
@@ -23,7 +24,8 @@ def offer_own_items(arguments: Sequence[str]) -> None:
         labels: set[str] = set()
         for name in names:
             if group == "model":
-                node = {"name": "python", "label": None, **CATALOGUES["model"]["python"].options, "factory": name}
+                beside = dict.fromkeys(("label", *ABOUT_MODELS))
+                node = {"name": "python", **beside, **CATALOGUES["model"]["python"].options, "factory": name}
             else:
                 item = {"name": name, **_plain_options(group, name)}
                 node = {_own_label(group, name, labels): item} if group in LABELLED_GROUPS else {"label": None, **item}

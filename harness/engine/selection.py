@@ -1,7 +1,7 @@
 """Selects models, data sets, explainers and metrics by the names and options that the user gives."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -10,7 +10,7 @@ from harness.engine.variations import CHOICES, OVER, standard_choices
 from harness.errors import UserError
 from harness.identity import canonical
 from harness.options import import_object
-from harness.registry import Registry
+from harness.registry import ABOUT_MODELS, MODELS, Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,21 +18,28 @@ class Chosen:
     """A registered item with all its options, and its label in tables.
 
     named   whether the user gave the label; the identity does not contain it, since it changes no number
+    about   what the user says about a model, whatever function makes it: those of ABOUT_MODELS that are given
     """
 
     label: str
     entry: Any
     options: Mapping[str, Any]
     named: bool = False
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
         """Name and all options."""
-        return {"name": self.entry.name, **self.options}
+        return {"name": self.entry.name, **self.options, **self.about}
 
     def make(self) -> Any:
         """The result of a model's or a data set's function with these options."""
-        return self.entry.function(**self.entry.keywords(self.options))
+        made = self.entry.function(**self.entry.keywords(self.options))
+        if not self.about:
+            return made
+        from harness.models.black_box import loaded_model  # imports torch, which names do not need
+
+        return replace(loaded_model(made), **self.about)
 
     @property
     def functions(self) -> list[Callable[..., Any]]:
@@ -61,12 +68,24 @@ def choose_one(registry: Registry, choice: Any) -> Chosen:
         choice = {"name": choice}
     if not isinstance(choice, Mapping) or "name" not in choice:
         raise UserError(f"{registry.kind} is {choice!r}, expected a name or a mapping with a name")
-    options = {key: value for key, value in choice.items() if key not in ("name", "label", "swept")}
+    about = _about_model(choice) if registry is MODELS else {}
+    beside = ("name", "label", "swept", *(ABOUT_MODELS if registry is MODELS else ()))
+    options = {key: value for key, value in choice.items() if key not in beside}
     entry, label = registry.resolve(choice["name"]), choice.get("label")
     complete = entry.complete(options)
     if label in (None, ""):
-        return Chosen(default_label(entry, complete, choice.get("swept") or ()), entry, complete)
-    return Chosen(str(label), entry, complete, named=True)
+        return Chosen(default_label(entry, complete, choice.get("swept") or ()), entry, complete, about=about)
+    return Chosen(str(label), entry, complete, named=True, about=about)
+
+
+def _about_model(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user says about any model, beside the options of its function: fields of ``LoadedModel``."""
+    about = {name: choice[name] for name in ABOUT_MODELS if choice.get(name) is not None}
+    if "task" in about:
+        from harness.task import task_named  # imports torch
+
+        task_named(about["task"])
+    return about
 
 
 def choose_several(registry: Registry, choice: Any) -> list[Chosen]:

@@ -94,7 +94,8 @@ def _task_of_several_outputs(labels: Tensor | None, width: int, outputs: FirstOu
     if _all_probabilities(outputs, count):
         raise UserError(
             "the model's outputs lie between 0 and 1 and add up to 1 on all inputs that were looked at, as if it ended "
-            f"in a softmax; if they are probabilities {_which('probabilities')}, if they are logits say task=classes"
+            f"in a softmax; if they are probabilities {_which('probabilities')}; if they are logits say "
+            "model.task=classes"
         )
     return CLASSES
 

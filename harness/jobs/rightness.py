@@ -19,7 +19,13 @@ def rightness_lines(stage: Stage) -> list[str]:
     test, one-sided). No lines where labels are not known or are no classes.
     """
     labels = stage.labels
-    if labels is None or labels.dim() != 1 or labels.is_floating_point() or stage.class_count < 2:
+    if (
+        labels is None
+        or labels.dim() != 1
+        or labels.is_floating_point()
+        or not stage.task.exclusive
+        or stage.columns < 2
+    ):
         return []
     labels = labels[: stage.count].cpu()
     right, count = int((stage.predictions.cpu() == labels).sum()), stage.count

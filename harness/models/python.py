@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from harness.errors import NotApplicable, UserError, one_line
+from harness.models.black_box import loaded_model
 from harness.models.exported import Program
 from harness.models.preprocessing import PREPROCESSING, PreprocessingOptions, output_names, preprocessing
 from harness.models.state import existing_file, load_weights, ready
@@ -29,10 +29,10 @@ def python(
     """The model that a function of your own makes, ``package.module:function``, with weights from a file.
 
     ``factory`` is called with the mapping ``options`` (``+model.options.depth=3`` on the command line) and returns a
-    ``torch.nn.Module`` from float batches to logits, or a ``harness.sources.LoadedModel``. Its random numbers start at
-    ``seed``. ``weights`` is a file that fits the module: ``.safetensors``, or a state dict saved with ``torch.save``;
-    nothing in it is executed. ``PreprocessingOptions`` describes ``preprocess``, ``size``, ``mean``, ``std`` and
-    ``classes``.
+    ``torch.nn.Module``, a fitted estimator, a function on NumPy arrays, or a ``harness.LoadedModel``. Its random
+    numbers start at ``seed``. ``weights`` is a file that fits the module: ``.safetensors``, or a state dict saved with
+    ``torch.save``; nothing in it is executed. ``PreprocessingOptions`` describes ``preprocess``, ``size``, ``mean``,
+    ``std`` and ``classes``.
 
     The module is frozen and put into eval mode, and operations in place are switched off. The source files of
     ``factory`` and ``preprocess`` are part of the identity of the model's code; files that they import are not.
@@ -63,10 +63,10 @@ def _loaded_from(name: str, factory: Callable[..., Any], options: Any, seed: int
         raise
     except Exception as error:  # the user's code can raise anything
         raise UserError(f"factory {name} called with {dict(options or {})} raised {one_line(error)}") from error
-    loaded = product if isinstance(product, LoadedModel) else LoadedModel(product)
-    if not isinstance(loaded.module, nn.Module):
-        came = type(loaded.module).__name__
-        raise UserError(f"factory {name} gave a {came}, expected a torch.nn.Module or a harness.sources.LoadedModel")
+    try:
+        loaded = loaded_model(product)
+    except UserError as error:
+        raise UserError(f"factory {name}: {error}") from None
     if isinstance(loaded.module, torch.jit.ScriptModule):
         return replace(loaded, module=Program(loaded.module))
     return loaded

@@ -10,7 +10,7 @@ from harness.errors import NotApplicable, UserError
 from harness.metrics._groups import Grouping, make_groups
 from harness.metrics._removal import changes, over_groups
 from harness.metrics._similarity import pearson
-from harness.predictor import LOG_PROBABILITY, LOGIT
+from harness.task import LOG_PROBABILITY, OUTPUT
 from metric_worlds import SHAPES, Additive, Constant, Interacting, draw, generator, on, samples, scores
 
 ESTIMATES = ("faithfulness_estimate", "single_deletion")
@@ -175,9 +175,9 @@ def test_units_without_effect_are_tied_however_their_outputs_were_rounded(seed):
     made = samples(Interacting((7,), generator(seed)), 100 + draw((7,), seed))
     clean = made.intact()
     tracked = clean[:, None].repeat(1, 4, 1)
-    tracked[:, 0, LOGIT] *= 1 + 2e-7
-    tracked[:, 1, LOGIT] *= 1 - 2e-7
-    tracked[:, 2, LOGIT] *= 1 + 1e-4
+    tracked[:, 0, OUTPUT] *= 1 + 2e-7
+    tracked[:, 1, OUTPUT] *= 1 - 2e-7
+    tracked[:, 2, OUTPUT] *= 1 + 1e-4
     found = changes(made, tracked, "logit")
     assert (found[:, [0, 1, 3]] == 0).all() and (found[:, 2] != 0).all()
     tracked[:, 0] = float("nan")
