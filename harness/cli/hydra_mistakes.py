@@ -38,7 +38,7 @@ def check_choices(arguments: Sequence[str]) -> None:
 
 
 def check_settings(arguments: Sequence[str]) -> None:
-    """UserError for a misspelt setting or option, before Hydra composes anything; what is unknown here is left to it."""
+    """UserError for a misspelt setting or option, before Hydra composes anything; Hydra tells what is unknown here."""
     if has_own_files(arguments):
         return
     for path in (argument.partition("=")[0] for argument in arguments if re.match(r"[a-z][\w.]*=", argument)):
