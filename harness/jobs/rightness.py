@@ -35,7 +35,7 @@ def rightness_lines(stage: Stage) -> list[str]:
     if chance_of_as_many(right, count, chance) > ALPHA_OF_CHANCE:
         return [
             said,
-            "warning: the model is not shown to be better than chance: explanations of a model that guesses mean little",
+            "warning: the model is not shown to be better than chance; explanations of one that guesses mean little",
         ]
     return [said]
 
