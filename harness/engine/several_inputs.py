@@ -39,13 +39,20 @@ def split_inputs(data: Data, module: nn.Module) -> tuple[Data, Call]:
             )
     else:
         carried = {name: _tensor(values, name) for name, values in data.carried.items()}
-        data = replace(data, inputs=_array(data.inputs), carried=_checked_carried(carried, len(data)))
+        inputs = _array(data.inputs)
+        if not isinstance(data.inputs, Tensor) and not _embeds(module):  # whole numbers of an array are no token ids
+            inputs = inputs.float() if isinstance(inputs, Tensor) and not inputs.is_floating_point() else inputs
+        data = replace(data, inputs=inputs, carried=_checked_carried(carried, len(data)))
         return data, _call_with(module, data.explained, carried)
     explained = _explained_one(parts, data.explained)
     carried = {name: each for name, each in parts.items() if name != explained}
     carried |= {name: _tensor(values, name) for name, values in data.carried.items()}
     split = replace(data, inputs=parts[explained], carried=_checked_carried(carried, len(parts[explained])))
     return split, _call_with(module, explained, carried)
+
+
+def _embeds(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())
 
 
 def _array(inputs: Any) -> Any:
