@@ -1,5 +1,6 @@
 """What has to fit before a model and data become a stage."""
 
+import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
