@@ -131,7 +131,8 @@ class Data:
     def __len__(self) -> int:
         if isinstance(self.inputs, Mapping):
             return len(next(iter(self.inputs.values())))
-        return len(self.inputs[0]) if isinstance(self.inputs, tuple) and self.inputs else len(self.inputs)
+        several = isinstance(self.inputs, tuple) and all(hasattr(each, "shape") for each in self.inputs)
+        return len(self.inputs[0]) if several and self.inputs else len(self.inputs)
 
 
 @dataclass(frozen=True)

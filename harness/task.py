@@ -75,11 +75,12 @@ class Task:
     def track(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The explained output, its log-probability and its log-odds, (N, 3) float32, from canonical outputs.
 
-        ``targets`` (N,) are columns. Where a task has no probability the last two are NaN.
+        ``targets`` (N,) are columns. Where a task has no probability, or classes are only presumed, the last two are
+        NaN, and ``harness.predictor.pick`` refuses them.
         """
         outputs = outputs.float()
         outputs = outputs.unsqueeze(1) if outputs.dim() == 1 else outputs
-        if self.link is None or outputs.shape[1] == 1 and self.link in ("softmax", "given"):
+        if self.link is None or self.presumed or outputs.shape[1] == 1 and self.link in ("softmax", "given"):
             own = outputs[:, :1] if outputs.shape[1] == 1 else outputs.gather(1, targets[:, None])
             return torch.cat([own, torch.full_like(own, float("nan")).expand(-1, 2)], dim=1)
         own = outputs.gather(1, targets[:, None])
@@ -114,12 +115,6 @@ class Task:
         NotApplicable for another score that does not exist.
         """
         score = options.get("score")
-        if self.presumed and score in ("probability", "log_odds"):
-            raise UserError(
-                "the explained output is the same for all samples and is often not the largest, as if the outputs were "
-                f"numbers that have no {score.replace('_', ' ')}; say task='classes' if they are logits of classes, "
-                "task='regression' if they are numbers"
-            )
         if not isinstance(score, str) or score not in SCORES or score in self.scores:
             return options
         if score == defaults.get("score"):
