@@ -32,6 +32,8 @@ OUTPUT, LOG_PROBABILITY, LOG_ODDS = range(3)
 TRACKED = 3
 # ``output`` is the explained output as the model gives it; it exists for every task.
 SCORES = ("logit", "probability", "log_odds", "output")
+# Whether the prediction is right: a score of the tasks in which exactly one class is.
+ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ class Task:
                 f"numbers that have no {score.replace('_', ' ')}; say task='classes' if they are logits of classes, "
                 "task='regression' if they are numbers"
             )
-        if not isinstance(score, str) or score not in SCORES or score in self.scores:
+        exists = score in self.scores or (score == ACCURACY and self.exclusive)
+        if exists or not isinstance(score, str) or score not in (*SCORES, ACCURACY):
             return options
         if score == defaults.get("score"):
             return {**options, "score": self.default}
