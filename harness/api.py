@@ -152,7 +152,7 @@ def evaluate(
         recorder.stage = stage = set_stage(loaded, data, settings, device)
         stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         if tuned:
-            tune(stage.predictor, stage.first())
+            tune(stage.predictor, stage.first(), stage.first_carried())
         measure_block(stage, jobs, recorder, alone=alone)
     return recorder.frame()
 

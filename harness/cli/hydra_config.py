@@ -9,14 +9,16 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.catalogue import CATALOGUES
 from harness.cli.groups import names_in_reach
-from harness.cli.hydra_mistakes import check_choices, hydra_mistake
+from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mistake
 from harness.cli.item_checks import check_items
 from harness.cli.override_text import has_own_files, parsed_overrides
 from harness.cli.own_items import offer_own_items
@@ -36,6 +38,7 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
     sweep. Raises UserError, in one line, for anything Hydra does not understand.
     """
     check_choices(arguments)
+    check_settings(arguments)
     swept = _swept_options(parsed_overrides(arguments))
     _offer_registry(None if has_own_files(arguments) else names_in_reach(arguments))
     offer_own_items(arguments)
@@ -61,6 +64,11 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
         if before[1] is not None:
             os.environ["HYDRA_FULL_ERROR"] = before[1]
     return max(statuses)
+
+
+def in_sweep() -> bool:
+    """Whether the job that is being done is one of several, by -m or by its configuration."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.catalogue import CATALOGUES
 from harness.cli.groups import group_defaults, group_files
-from harness.cli.override_text import has_own_files
+from harness.cli.override_text import has_own_files, several_values
 from harness.cli.own_items import own_labels
 from harness.cli.sections import (
     CONFIG_GROUPS,
@@ -18,6 +18,7 @@ from harness.cli.sections import (
     full_setting,
     setting_names,
 )
+from harness.engine.variations import OVER
 from harness.errors import UserError, unknown
 from harness.other_names import unknown_item
 
@@ -36,6 +37,27 @@ def check_choices(arguments: Sequence[str]) -> None:
                     raise _unknown_choice(group, name)
 
 
+def check_settings(arguments: Sequence[str]) -> None:
+    """UserError for a misspelt setting or option, before Hydra composes anything; Hydra tells what is unknown here."""
+    if has_own_files(arguments):
+        return
+    for path in (argument.partition("=")[0] for argument in arguments if re.match(r"[a-z][\w.]*=", argument)):
+        section, _, rest = path.partition(".")
+        item, _, option = rest.rpartition(".")
+        misspelt = (
+            (section in SETTING_GROUPS and rest and rest not in setting_names(section))
+            or (not rest and section not in (*CONFIG_GROUPS, "run"))
+            or (
+                section in LABELLED_GROUPS
+                and item in CATALOGUES[section]
+                and option not in (OVER, *_options(section, item))
+            )
+        )
+        error = _explained(path, "", arguments) if misspelt else None
+        if error is not None:
+            raise error
+
+
 def hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
     """The error for a misspelt choice or setting, with what to type; for others Hydra's text on one line."""
     text = " ".join(str(error).split())
@@ -48,6 +70,11 @@ def hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
         found = _explained(setting[1], missing[1] if missing else "", arguments)
         if found:
             return found
+    ambiguous = re.search(r"Ambiguous value for argument '(.*?)' 1\.", text)
+    if ambiguous:
+        return several_values(
+            next((each for each in arguments if " ".join(each.split()) == ambiguous[1]), ambiguous[1])
+        )
     if "must be a string or a list" in text:
         for group in CONFIG_GROUPS:
             for value in _values(group, arguments):

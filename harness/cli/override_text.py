@@ -10,9 +10,6 @@ from hydra.errors import HydraException
 from harness.cli.sections import CONFIG_GROUPS, LABELLED_GROUPS
 from harness.errors import UserError
 
-SWEEPS = ("-m", "--multirun")
-
-
 # Flags and values with which Hydra reads other files than those of the package, or shows all choices.
 OTHER_FILES = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun")
 ALL_CHOICES = ("-i", "--info", "-sc", "--shell-completion", "--hydra-help")
@@ -35,8 +32,6 @@ def parsed_overrides(arguments: Sequence[str], command: str = "harness run") -> 
             override = OverridesParser.create().parse_override(argument)
         except HydraException as error:
             raise _unreadable(argument, arguments, error, command) from None
-        if override.is_sweep_override() and override.value().__class__.__name__ == "ChoiceSweep":
-            _check_sweep(argument, override, arguments)
         overrides.append(override)
     return overrides
 
@@ -65,13 +60,15 @@ def _mended(arguments: Sequence[str], argument: str, instead: str) -> str:
     return " ".join(instead if each == argument else shlex.quote(each) for each in arguments)
 
 
-def _check_sweep(argument: str, override: Override, arguments: Sequence[str]) -> None:
-    """UserError for values with commas between them without -m."""
-    if any(flag in arguments for flag in SWEEPS) or any(each.startswith("hydra.mode=") for each in arguments):
-        return
+def several_values(argument: str) -> UserError:
+    """The error for values with commas between them where one is expected, with what to type."""
     key, _, value = argument.partition("=")
     if key in LABELLED_GROUPS:
-        raise UserError(f"{argument} came, expected the {key}s in brackets: {key}=[{value}]; with -m one run for each")
-    listed = f"; as a list: {shlex.quote(f'{key}=[{value}]')}" if key not in CONFIG_GROUPS else ""
-    text = f"as one text: {as_text(key, value)}{listed}; " if key not in CONFIG_GROUPS else ""
-    raise UserError(f"{argument} has several values, expected one; {text}for a run with each of them: -m {argument}")
+        return UserError(f"{argument} came, expected the {key}s in brackets: {key}=[{value}]; with -m one run for each")
+    if key in CONFIG_GROUPS:
+        return UserError(f"{argument} has several values, expected one; for a run with each of them: -m {argument}")
+    listed = shlex.quote(f"{key}=[{value}]")
+    return UserError(
+        f"{argument} has several values, expected one; as one text: {as_text(key, value)}; as a list: {listed}; "
+        f"for a run with each of them: -m {argument}"
+    )

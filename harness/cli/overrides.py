@@ -111,11 +111,6 @@ def add_quiet(parser: Parser, words: str = "print only the result and errors") -
     parser.add_argument("--quiet", action="store_true", help=words)
 
 
-def is_sweep(chosen: argparse.Namespace) -> bool:
-    """Whether a verb was asked to do several jobs."""
-    return any(flag in ("-m", "--multirun") for flag in chosen.hydra)
-
-
 def hydra_arguments(chosen: argparse.Namespace, defaults: Sequence[str] = ()) -> list[str]:
     """The arguments for Hydra: its flags first, then overrides, ``defaults`` before those of the user.
 

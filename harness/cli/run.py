@@ -4,7 +4,7 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments, is_sweep
+from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import Parser, add_verb
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ runtime.max_failed cells failed.
 
 def execute(chosen: argparse.Namespace) -> int:
     """Measure every job; 1 if more cells failed than are allowed."""
-    from harness.cli.hydra_config import for_each_job
+    from harness.cli.hydra_config import for_each_job, in_sweep
 
     def measure(config: dict[str, Any]) -> int:
         from harness.cli.table_rows import print_run  # not before names and options have been understood
@@ -58,7 +58,7 @@ def execute(chosen: argparse.Namespace) -> int:
         from harness.jobs.runner import run_plan
 
         plan = Plan.of(config).with_control()
-        counts = run_plan(plan, in_sweep=is_sweep(chosen))
+        counts = run_plan(plan, in_sweep=in_sweep())
         print_run(plan.directory, {job.cell for job in plan.jobs})
         print(f"results: {plan.directory}/cells and scores; to print them again: {_table_command(plan)}")
         return int(counts["failed"] > plan.runtime.max_failed)

@@ -53,7 +53,10 @@ def _read_one(model: LoadedModel, data: Data, index: int) -> Tensor:
         name = index if data.ids is None else data.ids[index]
         raise UserError(f"sample {name!r} cannot be read or preprocessed: {one_line(error)}") from error
     if not isinstance(tensor, Tensor):
-        raise NotApplicable(f"the data holds {type(item).__name__} and the model has no preprocessing for it")
+        raise NotApplicable(
+            f"the data holds {type(item).__name__} and the model has no preprocessing for it; give a function that "
+            "makes a tensor of each: harness.LoadedModel(module, preprocess), model.preprocess=package.module:function"
+        )
     return tensor
 
 

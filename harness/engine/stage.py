@@ -142,6 +142,10 @@ class Stage:
         """The inputs of the first chunk, on the device."""
         return self._inputs(0, slice(0, min(self.chunk_size, self.count)))
 
+    def first_carried(self) -> Carried:
+        """What goes to the model with the inputs of the first chunk."""
+        return self._carried(slice(0, min(self.chunk_size, self.count)))
+
     def inputs(self, where: slice) -> Tensor:
         """The inputs of any samples, on the device of the data."""
         return read_inputs(self.model, self.data, where)

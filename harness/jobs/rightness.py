@@ -39,7 +39,10 @@ def rightness_lines(stage: Stage) -> list[str]:
     if len(values) == 1:
         return [said, f"warning: all samples have the label {name}: whether the model has learned anything stays open"]
     if chance_of_as_many(right, count, chance) > ALPHA_OF_CHANCE:
-        return [said, "warning: the model is not shown to be better than chance: maps of it may explain nothing"]
+        return [
+            said,
+            "warning: the model is not shown to be better than chance; explanations of one that guesses mean little",
+        ]
     return [said]
 
 
