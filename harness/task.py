@@ -122,14 +122,24 @@ class Task:
                 f"numbers that have no {score.replace('_', ' ')}; say task='classes' if they are logits of classes, "
                 "task='regression' if they are numbers"
             )
-        exists = score in self.scores or (score == ACCURACY and self.exclusive)
-        if exists or not isinstance(score, str) or score not in (*SCORES, ACCURACY):
+        if self._has(score):
             return options
         if score == defaults.get("score"):
             return {**options, "score": self.default}
-        raise NotApplicable(
-            f"a model with task={self.name} has no class {score.replace('_', ' ')}; use score={self.default}"
-        )
+        raise NotApplicable(self._lacks(score))
+
+    def check_asked(self, options: Mapping[str, Any]) -> None:
+        """NotApplicable if the options that a user has given name a score that this task does not have."""
+        if not self._has(options.get("score")):
+            raise NotApplicable(self._lacks(options["score"]))
+
+    def _has(self, score: Any) -> bool:
+        """Whether the score exists; so does one that is of an item's own kind, such as the loss of a forest."""
+        own = not isinstance(score, str) or score not in (*SCORES, ACCURACY)
+        return own or score in self.scores or (score == ACCURACY and self.exclusive)
+
+    def _lacks(self, score: str) -> str:
+        return f"a model with task={self.name} has no class {score.replace('_', ' ')}; use score={self.default}"
 
 
 MEANINGS = {
