@@ -141,7 +141,8 @@ def _pad_filler(embedded: EmbeddedTokens, module: nn.Module, device: torch.devic
 def _of_segmentation(prepared: Prepared, count: int, device: torch.device) -> Prepared:
     """Class maps, explained by the mean logit of a class over a region: that of the prediction, a mask or a point."""
     data, module = prepared.data, prepared.model.module
-    choice, region = prepared.target, "prediction" if data.region is None else data.region
+    choice = prepared.target
+    region = data.carried.get("region", "prediction") if data.region is None else data.region
     given = data.labels if choice == "label" and data.labels is not None else data.targets
     if isinstance(choice, int):
         targets = torch.full((count,), choice)

@@ -4,8 +4,8 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ from torch import nn
 
 import harness
 from harness.errors import UserError
-from harness.registry import EXPLAINERS, METRICS
+from harness.registry import METRICS
 from harness.results.frames import read_cells, read_scores
-from task_worlds import BIAS, CLASSES, POINTS, WEIGHT, WORLDS, ZERO_ONE, linear, logits, sigmoid
+from task_worlds import CLASSES, POINTS, WORLDS, ZERO_ONE, linear
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model has one output", "ignore:explained is the")
 
@@ -160,15 +160,227 @@ def test_a_run_measures_the_same(name, tmp_path, monkeypatch):
 def test_the_command_line_takes_a_module_and_its_task(tmp_path, monkeypatch):
     model, _ = as_files("probabilities", tmp_path, monkeypatch)
     np.savez(tmp_path / "points.npz", inputs=POINTS.numpy(), labels=CLASSES.numpy())
-    line = f"{sys.executable} -m harness.cli run model={model} dataset=arrays dataset.path=points.npz"
-    more = "explainer=[gradient] metric=[deletion] metric.deletion.baseline=zero runtime.runs=. protocol.target=label"
+    line = f"run model={model} dataset=arrays dataset.path=points.npz explainer=[gradient] metric=[deletion]"
+    more = "metric.deletion.baseline=zero runtime.runs=. protocol.target=label model.task=probabilities"
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(harness.__file__).parents[1])])
-    environment = os.environ | {"PYTHONPATH": paths}
-    run = lambda *task: subprocess.run(
-        [*line.split(), *more.split(), *task], capture_output=True, text=True, env=environment
+    ran = subprocess.run(
+        [sys.executable, "-m", "harness.cli", *line.split(), *more.split()],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
     )
-    unasked = run()
-    assert unasked.returncode == 2 and "model.task=probabilities" in unasked.stderr + unasked.stdout
-    assert "Traceback" not in unasked.stderr
-    told = run("model.task=probabilities")
-    assert told.returncode == 0 and "task probabilities" in told.stderr + told.stdout, told.stderr
+    assert ran.returncode == 0 and "task probabilities" in ran.stderr + ran.stdout, ran.stderr
+
+
+def test_the_unit_of_a_score_is_what_was_measured():
+    world = WORLDS["regression"]()
+    frame = harness.evaluate(world.model, world.data, explainers="gradient", metrics={"deletion": {"baseline": "zero"}})
+    assert set(frame.unit) == {"output"}
+
+
+def one_line(refusal):
+    return "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
+
+
+WAYS = {
+    "explain": lambda model, data, maps: harness.explain("gradient", model, data),
+    "score": lambda model, data, maps: harness.score("deletion", model, data, maps, baseline="zero"),
+    "evaluate": lambda model, data, maps: harness.evaluate(model, data, explainers="gradient", metrics="srg"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_softmax_that_nobody_speaks_of_stops_with_one_line(way):
+    model = linear(3, nn.Softmax(1))
+    with pytest.raises(UserError, match="model.task=probabilities.*model.task=classes") as refusal:
+        WAYS[way](model, harness.Data(POINTS, CLASSES), torch.ones(4, 3))
+    assert one_line(refusal)
+
+
+CONTRADICTED = {
+    "logits as probabilities": (linear(3), {"task": "probabilities"}, CLASSES, "use task=classes"),
+    "labels as probabilities": (linear(3, nn.Sigmoid()), {"task": "probabilities"}, CLASSES, "task=labels_probability"),
+    "one output as classes": (linear(1), {"task": "classes"}, ZERO_ONE, "use task=binary"),
+    "three outputs as binary": (linear(3), {"task": "binary"}, ZERO_ONE, "use task=classes"),
+    "an unknown task": (linear(3), {"task": "classification"}, CLASSES, "task"),
+    "one of several numbers, none of them named": (
+        linear(3),
+        {},
+        torch.randn(4, 3),
+        "say which is explained: targets=0",
+    ),
+    "a class that one output lacks": (linear(1), {}, torch.tensor([0, 1, 2, 1]), "task=regression"),
+    "labels of other numbers": (linear(3), {}, torch.tensor([[0, 1, 2]] * 4), "expected 0 or 1"),
+    "one label each": (linear(3), {}, torch.eye(3, dtype=torch.long)[CLASSES], r"labels.argmax\(1\)"),
+    "several labels and no target": (linear(3), {}, torch.tensor([[1, 1, 0]] * 4), "the one to explain for each"),
+    "0.0 and 1.0 of one output": (linear(1), {}, ZERO_ONE.float(), "regression.*binary"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("what", CONTRADICTED)
+def test_a_task_that_outputs_or_targets_contradict_is_refused_with_what_to_say(what, way):
+    model, told, targets, expected = CONTRADICTED[what]
+    with pytest.raises(UserError, match=expected) as refusal:
+        WAYS[way](model, harness.Data(POINTS, targets, **told), torch.ones(4, 3))
+    assert one_line(refusal)
+
+
+@pytest.mark.parametrize("model", [linear(1), linear(1, flat=True), linear(1, nn.Sigmoid())])
+def test_class_0_of_one_output_is_class_1_with_the_other_sign(model):
+    one, zero = torch.ones(4, dtype=torch.long), torch.zeros(4, dtype=torch.long)
+    maps = [harness.explain("gradient", model, POINTS, targets, task="binary") for targets in (one, zero)]
+    assert maps[0].abs().sum() > 0
+    torch.testing.assert_close(maps[1], -maps[0])
+    options = {"task": "binary", "baseline": "zero", "score": "probability"}
+    areas = [harness.score("random_order", model, POINTS, targets, maps[0], **options) for targets in (one, zero)]
+    torch.testing.assert_close(areas[1], 1 - areas[0])
+
+
+def worth(model, targets, **given):
+    """Scores in probability and in log-odds of fixed maps, under all metrics that remove units."""
+    maps = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+    points = torch.randn(8, 3, generator=torch.Generator().manual_seed(2))
+    found = {}
+    for name, score in product(WITH_SCORES, ("probability", "log_odds")):
+        data = harness.Data(points, targets, train=points, train_labels=targets, **given)
+        options = {"similarity": "spearman"} if "similarity" in METRICS[name].options else {}
+        try:
+            found[name, score] = harness.score(
+                name, model, data, maps, explainer="input_magnitude", score=score, **options
+            )
+        except harness.NotApplicable as refusal:
+            found[name, score] = str(refusal)
+    return found
+
+
+WITH_SCORES = [name for name, entry in METRICS.items() if "score" in entry.options]
+TRAINING = ("idsds",)  # it trains a copy of the model, and how that learns depends on its outputs
+
+
+def test_a_classifier_written_in_any_way_has_the_same_probabilities_and_odds():
+    """Two logits, one logit, a softmax and a sigmoid."""
+    targets = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
+
+    class TwoLogits(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = linear(1)
+
+        def forward(self, x):
+            return torch.cat([torch.full_like(x[:, :1], 0.3), self.one(x) + 0.3], 1)
+
+    two = TwoLogits().eval()
+    ways = {
+        "one logit": (linear(1), {"task": "binary"}),
+        "softmax": (nn.Sequential(two, nn.Softmax(1)).eval(), {"task": "probabilities"}),
+        "sigmoid": (linear(1, nn.Sigmoid()), {}),
+    }
+    expected = worth(two, targets)
+    assert sum(isinstance(each, torch.Tensor) for each in expected.values()) > 30
+    for way, (model, given) in ways.items():
+        for (name, score), scores in worth(model, targets, **given).items():
+            same = expected[name, score]
+            assert isinstance(scores, torch.Tensor) == isinstance(same, torch.Tensor), (way, name, scores, same)
+            if name not in TRAINING and isinstance(scores, torch.Tensor):
+                what = f"{name} in {score} of {way}"
+                torch.testing.assert_close(scores, same, atol=1e-5, rtol=1e-5, equal_nan=True, msg=what)
+
+
+SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
+SMALL = {"epochs": 2, "initialisations": 1, "least_accuracy": 0.0, "draws": 5}
+
+
+@pytest.mark.parametrize("metric", SCORED)
+def test_every_metric_as_it_is_has_scores_under_every_task_or_says_in_one_line_why_not(metric):
+    entry = METRICS[metric]
+    for name, make in WORLDS.items():
+        world, generator = make(), torch.Generator().manual_seed(7)
+        count, units = len(world.inputs), world.inputs.shape[2:] if world.inputs.dim() == 4 else world.inputs.shape[1:]
+        train = torch.randn(9, *world.inputs.shape[1:], generator=generator)
+        labels = torch.randn(9, generator=generator) if world.numbers else torch.arange(9) % 2
+        given = {"masks": torch.arange(units.numel()).view(units).expand(count, *units) % 2 == 0}
+        given |= {"truth": torch.randn(count, *units, generator=generator), "train": train, "train_labels": labels}
+        data = harness.Data(world.inputs, world.targets, **{**given, **world.given})
+        options = {each: value for each, value in SMALL.items() if each in entry.options}
+        options |= {"similarity": "spearman"} if "similarity" in entry.options else {}
+        options |= {"tolerance": 0.0} if metric == "pointing_game" else {}
+        try:
+            found = harness.score(metric, world.model, data, drawn_maps(world), explainer="gradient", **options)
+        except harness.NotApplicable as refusal:
+            assert "\n" not in str(refusal) and len(str(refusal)) < 250
+            assert "score" not in entry.options or "image" in str(refusal) or "train" in str(refusal), (name, refusal)
+            continue
+        assert found.shape == (count,) and not found.isinf().any()
+        if "score" in entry.options:
+            assert found.isfinite().all(), (name, found)
+
+
+class Surface(nn.Module):
+    """A number that grows and falls, times a factor, plus a constant."""
+
+    def __init__(self, factor=1.0, constant=0.0):
+        super().__init__()
+        self.factor, self.constant = factor, constant
+        self.eval()
+
+    def forward(self, x):
+        surface = 2 * x[:, 0] - x[:, 1] + x[:, 0] * x[:, 2] - 3 * x[:, 1] * x[:, 2]
+        return self.factor * surface + self.constant
+
+
+AREAS = ("deletion", "insertion", "selectivity", "aopc", "random_order", "irof", "srg", "abpc")
+
+
+def of_surface(metric, model, maps, **options):
+    data = harness.Data(POINTS, task="regression")
+    return harness.score(metric, model, data, maps, baseline="zero", **options)
+
+
+def test_curves_of_a_number_are_measured_from_the_straight_line():
+    """For x = (1, 1, 1) without x_0, x_1, x_2 in this order f goes -1, -4, 0, 0; the line goes -1, -2/3, -1/3, 0."""
+    data = harness.Data(torch.ones(1, 3), task="regression")
+    of = lambda metric, **more: harness.score(
+        metric, Surface(), data, torch.tensor([[3.0, 2.0, 1.0]]), baseline="zero", **more
+    ).item()
+    assert of("deletion") == pytest.approx((-4 + 2 / 3 + 1 / 3) / 3)
+    assert of("selectivity") == pytest.approx(of("deletion"))
+    assert of("aopc") == pytest.approx(-(-4 + 2 / 3 + 1 / 3) / 4)
+    assert of("irof") == pytest.approx((4 - 1) / 3 / 1)
+    assert of("irof", normalised=False) == pytest.approx(1)
+    # inserted: 0, 2 (x_0), 1 (x_0, x_1), -1; the line goes 0, -1/3, -2/3, -1
+    assert of("insertion") == pytest.approx((2 + 1 / 3 + 1 + 2 / 3) / 3)
+    assert of("srg") == pytest.approx(of("insertion") - of("deletion"))
+
+
+@pytest.mark.parametrize("metric", (*AREAS, "monotonicity", "comprehensiveness", "sufficiency"))
+def test_a_number_plus_a_constant_and_its_negative_have_the_same_curves(metric):
+    """The negative of a number has the negative areas under the same order, and the same steps towards f(x)."""
+    maps = torch.randn(4, 3)
+    plain, moved, negative = (
+        of_surface(metric, model, maps) for model in (Surface(), Surface(1.0, 50.0), Surface(-1.0))
+    )
+    torch.testing.assert_close(moved, plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(negative, plain if metric == "monotonicity" else -plain, atol=1e-5, rtol=0)
+
+
+def test_an_order_that_has_nothing_to_do_with_a_sum_scores_zero():
+    data = harness.Data(POINTS, task="regression")
+    found = harness.score("random_order", linear(1), data, torch.ones(4, 3), baseline="zero")
+    torch.testing.assert_close(found, torch.zeros(4, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_imputed_images_of_a_number_are_measured_from_the_straight_line():
+    """The value of one pixel falls at the first step to the mean of its neighbours, which is that of the image."""
+    images = torch.zeros(1, 1, 5, 5)
+    images[0, 0, 2, 2] = 1.0
+
+    class Middle(nn.Module):
+        def forward(self, x):
+            return 7 + x[:, 0, 2, 2]
+
+    data = harness.Data(images, task="regression")
+    found = harness.score("road", Middle().eval(), data, images, percents=[20, 40], noise=0.0)
+    ends = 8.0, 7 + 1 / 25
+    line = [ends[0] + (ends[1] - ends[0]) * share for share in (0.2, 0.4)]
+    assert found.item() == pytest.approx(sum(7.0 - each for each in line) / 2, abs=1e-4)
