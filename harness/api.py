@@ -64,6 +64,7 @@ def explain(
     data = _combined_data(inputs, targets, train=train, segments=segments, **parts)
     with heard_by(_warn):
         stage = _stage(model, data, undecided=True, seed=seed)
+        stage.task.check_asked(own)
         samples = _all_samples(stage)
         explaining = Explaining(entry, options, stage.module)
         with guarded(stage.module):
@@ -104,6 +105,7 @@ def score(
     data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments, **parts)
     with heard_by(_warn):
         stage = _stage(model, data, seed=seed, reduction=reduction)
+        stage.task.check_asked(own)
         samples, explaining = _all_samples(stage), None
         with guarded(stage.module):
             if explainer is not None:

@@ -32,6 +32,8 @@ OUTPUT, LOG_PROBABILITY, LOG_ODDS = range(3)
 TRACKED = 3
 # ``output`` is the explained output as the model gives it; it exists for every task.
 SCORES = ("logit", "probability", "log_odds", "output")
+# Whether the prediction is right: a score of the tasks in which exactly one class is.
+ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,24 @@ class Task:
         NotApplicable for another score that does not exist.
         """
         score = options.get("score")
-        if not isinstance(score, str) or score not in SCORES or score in self.scores:
+        if self._has(score):
             return options
         if score == defaults.get("score"):
             return {**options, "score": self.default}
-        raise NotApplicable(
-            f"a model with task={self.name} has no class {score.replace('_', ' ')}; use score={self.default}"
-        )
+        raise NotApplicable(self._lacks(score))
+
+    def check_asked(self, options: Mapping[str, Any]) -> None:
+        """NotApplicable if the options that a user has given name a score that this task does not have."""
+        if not self._has(options.get("score")):
+            raise NotApplicable(self._lacks(options["score"]))
+
+    def _has(self, score: Any) -> bool:
+        """Whether the score exists; so does one that is of an item's own kind, such as the loss of a forest."""
+        own = not isinstance(score, str) or score not in (*SCORES, ACCURACY)
+        return own or score in self.scores or (score == ACCURACY and self.exclusive)
+
+    def _lacks(self, score: str) -> str:
+        return f"a model with task={self.name} has no class {score.replace('_', ' ')}; use score={self.default}"
 
 
 MEANINGS = {

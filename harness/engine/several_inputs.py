@@ -1,7 +1,7 @@
 """Models with several inputs: which one is explained, which are carried along, and how the model is called."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +21,10 @@ class Call:
     as_dict: bool = False
 
 
-def split_inputs(data: Data, module: nn.Module) -> tuple[Data, Call]:
+def split_inputs(data: Data, module: nn.Module, of_task: Collection[str] = ()) -> tuple[Data, Call]:
     """The data with one explained input, the others in ``carried``; and how the model takes them.
 
+    ``of_task`` are carried inputs that are for the task and do not go to the model, such as the box to explain.
     UserError where it is not certain which input is explained, or how the model is called.
     """
     if isinstance(data.inputs, Mapping):
@@ -43,12 +44,12 @@ def split_inputs(data: Data, module: nn.Module) -> tuple[Data, Call]:
         if not isinstance(data.inputs, Tensor) and not _embeds(module):  # whole numbers of an array are no token ids
             inputs = inputs.float() if isinstance(inputs, Tensor) and not inputs.is_floating_point() else inputs
         data = replace(data, inputs=inputs, carried=_checked_carried(carried, len(data)))
-        return data, _call_with(module, data.explained, carried)
+        return data, _call_with(module, data.explained, [name for name in carried if name not in of_task])
     explained = _explained_one(parts, data.explained)
     carried = {name: each for name, each in parts.items() if name != explained}
     carried |= {name: _tensor(values, name) for name, values in data.carried.items()}
     split = replace(data, inputs=parts[explained], carried=_checked_carried(carried, len(parts[explained])))
-    return split, _call_with(module, explained, carried)
+    return split, _call_with(module, explained, [name for name in carried if name not in of_task])
 
 
 def _embeds(module: nn.Module) -> bool:
@@ -108,7 +109,7 @@ def _checked_carried(carried: Mapping[str | int, Tensor], count: int) -> Mapping
     return carried
 
 
-def _call_with(module: nn.Module, explained: str | int | None, carried: Mapping[str | int, Tensor]) -> Call:
+def _call_with(module: nn.Module, explained: str | int | None, carried: Iterable[str | int]) -> Call:
     """How the module is called with these inputs; UserError where its ``forward`` does not take them."""
     named = [name for name in [explained, *carried] if isinstance(name, str)]
     if not named:

@@ -22,7 +22,7 @@ from harness.engine.cut_texts import tell_cut_texts
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.model_for_task import canonical_model
-from harness.engine.model_kinds import Prepared, of_its_kind
+from harness.engine.model_kinds import Prepared, carried_of_task, of_its_kind
 from harness.engine.output_cache import OutputCache
 from harness.engine.pairing import check_pair, names_of_outputs, on_device, same_for_all, units_of_inputs
 from harness.engine.present_units import groups_of_units
@@ -245,7 +245,7 @@ def set_stage(
     """
     check_pair(model, data)
     model = replace(model, module=on_device(check_model(model.module), device))
-    data, call = split_inputs(data, model.module)
+    data, call = split_inputs(data, model.module, carried_of_task(model, data))
     data = with_preprocessed_masks(with_answers(data), model.preprocess)
     count = min(len(data), protocol.samples or len(data))
     kind = of_its_kind(Prepared(model, data, call, protocol.target), count, device)
