@@ -91,7 +91,7 @@ def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
     check_embedded(embedded, ids[rows].to(device), present[rows].to(device), outputs_of, **some)
     inputs = torch.cat([embedded.embeddings(part.to(device)).to(ids.device) for part in ids.split(AT_ONCE)])
     fillers = model.fillers or data.fillers or _pad_filler(embedded, model.module, device)
-    wrapped, carried = replace(model, module=embedded, fillers=fillers), {IDS: _alike(ids, present), **carried}
+    wrapped, carried = replace(model, module=embedded, fillers=fillers), {IDS: _one_id_for_all_units(ids, present), **carried}
     data = replace(data, inputs=inputs, carried=carried, present=present, modality=data.modality or "tokens")
     return Prepared(wrapped, data, Call(), prepared.target)
 
@@ -102,12 +102,12 @@ def _of_texts(prepared: Prepared, count: int) -> Prepared:
     texts = [read_item(data, index, wording.carried) for index in range(count)]
     carried = {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
     present = torch.stack([wording.present(data.inputs[index]) for index in range(count)])
-    carried[IDS] = _alike(carried[IDS], present)
+    carried[IDS] = _one_id_for_all_units(carried[IDS], present)
     carried = {name: _for_all(values, len(data)) for name, values in carried.items()}
     return replace(prepared, data=replace(data, carried={**data.carried, **carried}))
 
 
-def _alike(ids: Tensor, present: Tensor) -> Tensor:
+def _one_id_for_all_units(ids: Tensor, present: Tensor) -> Tensor:
     """The ids (N, T) with one and the same id at all positions that are units.
 
     Embeddings take the place of these ids, which the model reads in no other way (``check_embedded``). So texts with
