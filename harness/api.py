@@ -69,7 +69,10 @@ def explain(
         explaining = Explaining(entry, options, stage.module)
         with guarded(stage.module):
             explaining.prepare(samples)
-            return check_finite(explaining(samples))
+            maps = explaining(samples)
+            if explaining.refusal is not None:
+                raise explaining.refusal
+            return check_finite(maps)
 
 
 def score(

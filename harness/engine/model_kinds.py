@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.engine.reading import read_inputs
+from harness.engine.reading import read_inputs, read_item
 from harness.engine.several_inputs import Call
 from harness.errors import UserError
 from harness.messages import say
@@ -50,6 +50,8 @@ def of_its_kind(prepared: Prepared, count: int, device: torch.device) -> Prepare
     The first ``count`` samples are explained.
     """
     data, told = prepared.data, one_task(prepared.model.task, prepared.data.task)
+    if prepared.model.wording is not None and prepared.model.wording.carried is not None:
+        return _of_texts(prepared, count)
     if isinstance(data.inputs, Tensor) and not data.inputs.is_floating_point():
         return _of_token_ids(prepared, device)
     if told is None or told.name not in OF_TASK:
@@ -108,11 +110,29 @@ def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
     check_embedded(embedded, ids[rows].to(device), present[rows].to(device), outputs_of, **some)
     inputs = torch.cat([embedded.embeddings(part.to(device)).to(ids.device) for part in ids.split(AT_ONCE)])
     fillers = model.fillers or data.fillers or _pad_filler(embedded, model.module, device)
-    wrapped = replace(model, module=embedded, fillers=fillers)
-    data = replace(
-        data, inputs=inputs, carried={IDS: ids, **carried}, present=present, modality=data.modality or "tokens"
-    )
+    wrapped, carried = replace(model, module=embedded, fillers=fillers), {IDS: _one_id_for_all_units(ids, present), **carried}
+    data = replace(data, inputs=inputs, carried=carried, present=present, modality=data.modality or "tokens")
     return Prepared(wrapped, data, Call(), prepared.target)
+
+
+def _of_texts(prepared: Prepared, count: int) -> Prepared:
+    """Texts, explained at their embeddings: each text's token ids and attention mask go along with it."""
+    data, wording = prepared.data, prepared.model.wording
+    texts = [read_item(data, index, wording.carried) for index in range(count)]
+    carried = {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
+    present = torch.stack([wording.present(data.inputs[index]) for index in range(count)])
+    carried[IDS] = _one_id_for_all_units(carried[IDS], present)
+    carried = {name: _for_all(values, len(data)) for name, values in carried.items()}
+    return replace(prepared, data=replace(data, carried={**data.carried, **carried}))
+
+
+def _one_id_for_all_units(ids: Tensor, present: Tensor) -> Tensor:
+    """The ids (N, T) with one and the same id at all positions that are units.
+
+    Embeddings take the place of these ids, which the model reads in no other way (``check_embedded``). So texts with
+    the same pattern of units carry the same, and are explained together.
+    """
+    return torch.where(present.bool(), ids[present.bool()][0], ids)
 
 
 def _special_ids(module: nn.Module) -> tuple[int, ...]:

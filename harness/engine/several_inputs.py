@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.sources import Data
+from harness.sources import Data, several_tensors
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ def split_inputs(data: Data, module: nn.Module, of_task: Collection[str] = ()) -
     """
     if isinstance(data.inputs, Mapping):
         parts = {str(name): _tensor(values, name) for name, values in data.inputs.items()}
-    elif (
-        isinstance(data.inputs, tuple) and data.inputs and all(isinstance(e, Tensor | np.ndarray) for e in data.inputs)
-    ):
+    elif several_tensors(data.inputs):
         parts = {place: _tensor(values, place) for place, values in enumerate(data.inputs)}
         if data.explained is None and len(parts) > 1:
             raise UserError(

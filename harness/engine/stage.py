@@ -112,6 +112,11 @@ class Stage:
         """The task of the model."""
         return self.predictor.task
 
+    @property
+    def ragged(self) -> bool:
+        """Whether samples differ in which positions are units, as texts of different length do."""
+        return self.model.wording is not None or self.data.present is not None
+
     @cached_property
     def labels(self) -> Tensor | None:
         """The label (N,) of each sample: a class, or a number for the explained output; None without labels.
