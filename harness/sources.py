@@ -5,6 +5,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
@@ -131,7 +132,12 @@ class Data:
     def __len__(self) -> int:
         if isinstance(self.inputs, Mapping):
             return len(next(iter(self.inputs.values())))
-        return len(self.inputs[0]) if isinstance(self.inputs, tuple) and self.inputs else len(self.inputs)
+        return len(self.inputs[0]) if several_tensors(self.inputs) else len(self.inputs)
+
+
+def several_tensors(inputs: Any) -> bool:
+    """Whether these are several inputs of a model, a tuple of tensors or arrays, and no sequence of samples."""
+    return isinstance(inputs, tuple) and bool(inputs) and all(isinstance(each, Tensor | np.ndarray) for each in inputs)
 
 
 @dataclass(frozen=True)

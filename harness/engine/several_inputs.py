@@ -10,7 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.sources import Data
+from harness.sources import Data, several_tensors
+from harness.task import Task
+
+# Carried inputs that the score of a task takes, and not the user's module.
+OF_THE_SCORE = {"detection": ("box", "label")}
 
 
 @dataclass(frozen=True)
@@ -21,16 +25,16 @@ class Call:
     as_dict: bool = False
 
 
-def split_inputs(data: Data, module: nn.Module) -> tuple[Data, Call]:
+def split_inputs(data: Data, module: nn.Module, told: Task | None) -> tuple[Data, Call]:
     """The data with one explained input, the others in ``carried``; and how the model takes them.
 
+    ``told`` is the task as the user says it, or None.
     UserError where it is not certain which input is explained, or how the model is called.
     """
+    data = _with_tensors(data)
     if isinstance(data.inputs, Mapping):
         parts = {str(name): _tensor(values, name) for name, values in data.inputs.items()}
-    elif (
-        isinstance(data.inputs, tuple) and data.inputs and all(isinstance(e, Tensor | np.ndarray) for e in data.inputs)
-    ):
+    elif several_tensors(data.inputs):
         parts = {place: _tensor(values, place) for place, values in enumerate(data.inputs)}
         if data.explained is None and len(parts) > 1:
             raise UserError(
@@ -40,12 +44,19 @@ def split_inputs(data: Data, module: nn.Module) -> tuple[Data, Call]:
     else:
         carried = {name: _tensor(values, name) for name, values in data.carried.items()}
         data = replace(data, inputs=_array(data.inputs), carried=_checked_carried(carried, len(data)))
-        return data, _call_with(module, data.explained, carried)
+        return data, _call_with(module, data.explained, _of_the_module(carried, told))
     explained = _explained_one(parts, data.explained)
     carried = {name: each for name, each in parts.items() if name != explained}
     carried |= {name: _tensor(values, name) for name, values in data.carried.items()}
     split = replace(data, inputs=parts[explained], carried=_checked_carried(carried, len(parts[explained])))
-    return split, _call_with(module, explained, carried)
+    return split, _call_with(module, explained, _of_the_module(carried, told))
+
+
+def _with_tensors(data: Data) -> Data:
+    """The data with every NumPy array that goes with the inputs as a tensor."""
+    beside = ("train", "train_labels", "masks", "truth", "segments", "present")
+    arrays = {name: getattr(data, name) for name in beside if isinstance(getattr(data, name), np.ndarray)}
+    return replace(data, **{name: _array(values) for name, values in arrays.items()})
 
 
 def _array(inputs: Any) -> Any:
@@ -85,11 +96,14 @@ def _explained_one(parts: Mapping[str | int, Tensor], wanted: str | int | None) 
             raise UserError(f"explained is {wanted!r}, expected one of the inputs: {names}")
         return wanted
     floats = [name for name, each in parts.items() if each.is_floating_point()]
-    if len(parts) == 1 or len(floats) == 1:
-        return floats[0] if floats else next(iter(parts))
-    if not floats and "input_ids" in parts:
-        return "input_ids"
-    raise UserError(f"inputs are {names}; say which one is explained: harness.Data(inputs, targets, explained=...)")
+    if "input_ids" in parts:  # floats beside token ids may be their mask, or what is meant
+        certain = [] if floats else ["input_ids"]
+    else:
+        certain = floats or list(parts)
+    if len(certain) == 1:
+        return certain[0]
+    example = f"explained={next(iter(parts))!r}"
+    raise UserError(f"inputs are {names}; say which one is explained: harness.Data(inputs, targets, {example})")
 
 
 def _checked_carried(carried: Mapping[str | int, Tensor], count: int) -> Mapping[str | int, Tensor]:
@@ -99,6 +113,12 @@ def _checked_carried(carried: Mapping[str | int, Tensor], count: int) -> Mapping
                 f"input {name!r} has shape {tuple(values.shape)}, expected one entry for each of {count} samples"
             )
     return carried
+
+
+def _of_the_module(carried: Mapping[str | int, Tensor], told: Task | None) -> Mapping[str | int, Tensor]:
+    """The carried inputs that the user's module itself takes."""
+    others = () if told is None else OF_THE_SCORE.get(told.name, ())
+    return {name: values for name, values in carried.items() if name not in others}
 
 
 def _call_with(module: nn.Module, explained: str | int | None, carried: Mapping[str | int, Tensor]) -> Call:

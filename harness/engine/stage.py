@@ -34,7 +34,7 @@ from harness.identity import weights_of
 from harness.predictor import Carried, Predictor, default_chunk
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
-from harness.task import Task
+from harness.task import Task, one_task
 from harness.units import UndecidedUnits, Units
 
 CHUNK_BYTES = 16 * 2**20  # size of the inputs that are scored together
@@ -241,7 +241,7 @@ def set_stage(
     """
     _check_pair(model, data)
     model = replace(model, module=_on_device(check_model(model.module), device))
-    data, call = split_inputs(data, model.module)
+    data, call = split_inputs(data, model.module, one_task(model.task, data.task))
     data = with_preprocessed_masks(with_answers(data), model.preprocess)
     count = min(len(data), protocol.samples or len(data))
     kind = of_its_kind(Prepared(model, data, call, protocol.target), count, device)
