@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -214,6 +215,8 @@ def _scores(
 
 def check_attributions(samples: Samples, attributions: Any) -> Tensor:
     """Attributions of any accepted shape as float32 (N, ...) on the device of the inputs, if all are finite."""
+    if isinstance(attributions, np.ndarray):
+        attributions = torch.from_numpy(np.ascontiguousarray(attributions))
     if not isinstance(attributions, Tensor) or len(attributions) != len(samples):
         came = tuple(attributions.shape) if isinstance(attributions, Tensor) else type(attributions).__name__
         raise UserError(f"attributions are {came}, expected a tensor with one map for each of {len(samples)} inputs")
@@ -246,11 +249,15 @@ def _combined_data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -
         return Data(inputs, targets, **parts)
     if targets is not None:
         raise UserError("targets came beside harness.Data; give them to it: harness.Data(inputs, targets)")
-    blank = Data(inputs.inputs)
-    twice = next((name for name in parts if getattr(inputs, name) != getattr(blank, name)), None)
+    twice = next((name for name in parts if _is_given(getattr(inputs, name))), None)
     if twice is not None:
         raise UserError(f"{twice} came twice, in harness.Data and as {twice}=; keep one")
     return replace(inputs, **parts)
+
+
+def _is_given(part: Any) -> bool:
+    """Whether a field of ``harness.Data`` holds something: a field that is not used is None or empty."""
+    return part is not None and not (isinstance(part, Mapping | list) and not part)
 
 
 def _own_options(entry: Entry, segments: str | Tensor | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def split_inputs(data: Data, module: nn.Module, of_task: Collection[str] = ()) -
     ``of_task`` are carried inputs that are for the task and do not go to the model, such as the box to explain.
     UserError where it is not certain which input is explained, or how the model is called.
     """
+    data = _with_tensors(data)
     if isinstance(data.inputs, Mapping):
         parts = {str(name): _tensor(values, name) for name, values in data.inputs.items()}
     elif several_tensors(data.inputs):
@@ -52,6 +53,13 @@ def split_inputs(data: Data, module: nn.Module, of_task: Collection[str] = ()) -
 
 def _embeds(module: nn.Module) -> bool:
     return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())
+
+
+def _with_tensors(data: Data) -> Data:
+    """The data with every NumPy array that goes with the inputs as a tensor."""
+    beside = ("train", "train_labels", "masks", "truth", "segments", "present")
+    arrays = {name: getattr(data, name) for name in beside if isinstance(getattr(data, name), np.ndarray)}
+    return replace(data, **{name: _array(values) for name, values in arrays.items()})
 
 
 def _array(inputs: Any) -> Any:
@@ -91,11 +99,14 @@ def _explained_one(parts: Mapping[str | int, Tensor], wanted: str | int | None) 
             raise UserError(f"explained is {wanted!r}, expected one of the inputs: {names}")
         return wanted
     floats = [name for name, each in parts.items() if each.is_floating_point()]
-    if len(parts) == 1 or len(floats) == 1:
-        return floats[0] if floats else next(iter(parts))
-    if not floats and "input_ids" in parts:
-        return "input_ids"
-    raise UserError(f"inputs are {names}; say which one is explained: harness.Data(inputs, targets, explained=...)")
+    if "input_ids" in parts:  # floats beside token ids may be their mask, or what is meant
+        certain = [] if floats else ["input_ids"]
+    else:
+        certain = floats or list(parts)
+    if len(certain) == 1:
+        return certain[0]
+    example = f"explained={next(iter(parts))!r}"
+    raise UserError(f"inputs are {names}; say which one is explained: harness.Data(inputs, targets, {example})")
 
 
 def _checked_carried(carried: Mapping[str | int, Tensor], count: int) -> Mapping[str | int, Tensor]:

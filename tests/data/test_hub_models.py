@@ -112,7 +112,7 @@ def refusal(call, **options):
 
 
 def of_text(folder, **options):
-    return huggingface(**{"path": folder, "task": "text", "length": LENGTH, **options})
+    return huggingface(**{"path": folder, "kind": "text", "length": LENGTH, **options})
 
 
 def own_logits(net, texts, length=LENGTH):
@@ -299,9 +299,9 @@ def test_explainers_of_texts_work_on_it(text, name, seed):
 
 def test_a_folder_that_is_none_says_where_and_what_was_expected(tmp_path):
     assert "needs model.path=FOLDER" in refusal(huggingface)
-    assert "did you mean 'image'" in refusal(huggingface, path=str(tmp_path), task="images")
+    assert "did you mean 'image'" in refusal(huggingface, path=str(tmp_path), kind="images")
     assert f"from folder {tmp_path}" in refusal(huggingface, path=str(tmp_path))
-    said = refusal(huggingface, path="nobody/nothing", task="text")
+    said = refusal(huggingface, path="nobody/nothing", kind="text")
     assert "nobody/nothing, which is no folder here" in said and "model.download=true" in said
 
 
@@ -309,7 +309,7 @@ def test_a_folder_without_its_processor_or_tokenizer_is_one_line(image, tmp_path
     folder, net, _ = image
     os.remove(os.path.join(folder, "preprocessor_config.json"))
     assert "an image processor could not be loaded" in refusal(huggingface, path=folder)
-    assert "a model could not be loaded" in refusal(huggingface, path=folder, task="text")
+    assert "a model could not be loaded" in refusal(huggingface, path=folder, kind="text")
 
 
 def test_a_model_without_a_trained_head_is_refused(tmp_path, seed):
