@@ -91,7 +91,10 @@ def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
     check_embedded(embedded, ids[rows].to(device), present[rows].to(device), outputs_of, **some)
     inputs = torch.cat([embedded.embeddings(part.to(device)).to(ids.device) for part in ids.split(AT_ONCE)])
     fillers = model.fillers or data.fillers or _pad_filler(embedded, model.module, device)
-    wrapped, carried = replace(model, module=embedded, fillers=fillers), {IDS: _one_id_for_all_units(ids, present), **carried}
+    wrapped, carried = (
+        replace(model, module=embedded, fillers=fillers),
+        {IDS: _one_id_for_all_units(ids, present), **carried},
+    )
     data = replace(data, inputs=inputs, carried=carried, present=present, modality=data.modality or "tokens")
     return Prepared(wrapped, data, Call(), prepared.target)
 
