@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -64,6 +65,7 @@ def explain(
     data = _combined_data(inputs, targets, train=train, segments=segments, **parts)
     with heard_by(_warn):
         stage = _stage(model, data, undecided=True, seed=seed)
+        stage.task.check_asked(own)
         samples = _all_samples(stage)
         explaining = Explaining(entry, options, stage.module)
         with guarded(stage.module):
@@ -107,6 +109,7 @@ def score(
     data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments, **parts)
     with heard_by(_warn):
         stage = _stage(model, data, seed=seed, reduction=reduction)
+        stage.task.check_asked(own)
         samples, explaining = _all_samples(stage), None
         with guarded(stage.module):
             if explainer is not None:
@@ -155,7 +158,7 @@ def evaluate(
         recorder.stage = stage = set_stage(loaded, data, settings, device)
         stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         if tuned:
-            tune(stage.predictor, stage.first())
+            tune(stage.predictor, stage.first(), stage.first_carried())
         measure_block(stage, jobs, recorder, alone=alone)
     return recorder.frame()
 
@@ -212,6 +215,8 @@ def _scores(
 
 def check_attributions(samples: Samples, attributions: Any) -> Tensor:
     """Attributions of any accepted shape as float32 (N, ...) on the device of the inputs, if all are finite."""
+    if isinstance(attributions, np.ndarray):
+        attributions = torch.from_numpy(np.ascontiguousarray(attributions))
     if not isinstance(attributions, Tensor) or len(attributions) != len(samples):
         came = tuple(attributions.shape) if isinstance(attributions, Tensor) else type(attributions).__name__
         raise UserError(f"attributions are {came}, expected a tensor with one map for each of {len(samples)} inputs")
@@ -244,11 +249,15 @@ def _combined_data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -
         return Data(inputs, targets, **parts)
     if targets is not None:
         raise UserError("targets came beside harness.Data; give them to it: harness.Data(inputs, targets)")
-    blank = Data(inputs.inputs)
-    twice = next((name for name in parts if getattr(inputs, name) != getattr(blank, name)), None)
+    twice = next((name for name in parts if _is_given(getattr(inputs, name))), None)
     if twice is not None:
         raise UserError(f"{twice} came twice, in harness.Data and as {twice}=; keep one")
     return replace(inputs, **parts)
+
+
+def _is_given(part: Any) -> bool:
+    """Whether a field of ``harness.Data`` holds something: a field that is not used is None or empty."""
+    return part is not None and not (isinstance(part, Mapping | list) and not part)
 
 
 def _own_options(entry: Entry, segments: str | Tensor | None, options: dict[str, Any]) -> dict[str, Any]:

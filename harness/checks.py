@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError, unknown
+from harness.modalities import written_shape
 from harness.units import Units
 
 
@@ -99,7 +100,7 @@ def check_like_inputs(values: Any, inputs: Tensor, what: str) -> Tensor | None:
         return None
     if not isinstance(values, Tensor) or not values.is_floating_point() or values.shape[1:] != inputs.shape[1:]:
         came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise UserError(f"{what} is {came}, expected a float tensor {('N', *inputs.shape[1:])}")
+        raise UserError(f"{what} is {came}, expected a float tensor {written_shape(tuple(inputs.shape[1:]))}")
     if len(values) == 0:
         raise UserError(f"{what} holds no input, expected at least one, or None")
     return values
@@ -175,8 +176,8 @@ def check_fillers(fillers: Any, inputs: Tensor) -> Mapping[str, Tensor] | None:
         if not good or filler.shape != inputs.shape[2:]:
             came = tuple(filler.shape) if isinstance(filler, Tensor) else type(filler).__name__
             raise UserError(
-                f"fillers' {name} is {came} for inputs {('N', *inputs.shape[1:])}, expected a float tensor (D,), as a "
-                "token of inputs (N, T, D)"
+                f"fillers' {name} is {came} for inputs {written_shape(tuple(inputs.shape[1:]))}, expected a float "
+                "tensor (D,), as a token of inputs (N, T, D)"
             )
     return fillers
 

@@ -41,12 +41,14 @@ def _chosen(returned: Any, wanted: str | int | None) -> Tensor:
     usual = next((name for name in USUAL_NAMES if name in tensors), None)
     if usual is not None:
         return tensors[usual]
+    if not tensors and isinstance(returned, Sequence) and returned and "boxes" in _named_parts(returned[0]):
+        raise UserError("the model returned detections, which have boxes: say task=detection (model.task=detection)")
     different = {id(tensor) for tensor in tensors.values()}
     if len(different) != 1:
         example = next((f"={name}" for name in tensors), "=NAME")
         raise UserError(
             f"the model returned {_listed(returned, tensors)}; say which tensor is explained: model.output{example}, "
-            f"or harness.sources.LoadedModel(module, output{_as_literal(example)})"
+            f"or harness.LoadedModel(module, output{_as_literal(example)})"
         )
     return next(iter(tensors.values()))
 
@@ -55,17 +57,20 @@ def _tensors_in(returned: Any) -> dict[str | int, Tensor]:
     """The tensors that a model returned, by name or index."""
     if isinstance(returned, Tensor):
         return {0: returned}
+    return {name: part for name, part in _named_parts(returned).items() if isinstance(part, Tensor)}
+
+
+def _named_parts(returned: Any) -> dict[str | int, Any]:
+    """What a container or an object holds, by name or index."""
     if isinstance(returned, Mapping):
-        parts = dict(returned)
-    elif hasattr(returned, "_asdict"):
-        parts = returned._asdict()
-    elif isinstance(returned, Sequence) and not isinstance(returned, str):
-        parts = dict(enumerate(returned))
-    elif is_dataclass(returned):
-        parts = {each.name: getattr(returned, each.name) for each in fields(returned)}
-    else:
-        parts = dict(getattr(returned, "__dict__", {}))
-    return {name: part for name, part in parts.items() if isinstance(part, Tensor)}
+        return dict(returned)
+    if hasattr(returned, "_asdict"):
+        return returned._asdict()
+    if isinstance(returned, Sequence) and not isinstance(returned, str):
+        return dict(enumerate(returned))
+    if is_dataclass(returned):
+        return {each.name: getattr(returned, each.name) for each in fields(returned)}
+    return dict(getattr(returned, "__dict__", {}))
 
 
 def _listed(returned: Any, tensors: Mapping[str | int, Tensor]) -> str:

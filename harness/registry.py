@@ -198,7 +198,11 @@ class Registry(Mapping[str, Any]):
 
     def _entry(self, name: str, function: Callable[..., Any], **capabilities: Any) -> Any:
         check_signature(self.kind, name, function, self.handed_in)
-        return self.entry(name, function, options_of(function, self.handed_in), **capabilities)
+        options = options_of(function, self.handed_in)
+        taken = next((each for each in ABOUT_MODELS if self.kind == "model" and each in options), None)
+        if taken is not None:
+            raise UserError(f"model {name} has the option {taken!r}, a setting of every model; give it another name")
+        return self.entry(name, function, options, **capabilities)
 
     def __getitem__(self, name: str) -> Any:
         self._load()

@@ -30,6 +30,8 @@ from harness.task import one_task
 
 AT_ONCE = 64  # samples that are passed through the model together to find regions, boxes or embeddings
 IDS, MASK = "ids", "attention_mask"
+# Carried inputs that say what is explained of each image, and do not go to the user's model.
+OF_TASK = {"segmentation": ("region",), "detection": ("box", "label")}
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,28 @@ def of_its_kind(prepared: Prepared, count: int, device: torch.device) -> Prepare
         return _of_texts(prepared, count)
     if isinstance(data.inputs, Tensor) and not data.inputs.is_floating_point():
         return _of_token_ids(prepared, device)
-    if told is not None and told.name == "segmentation":
-        return _of_segmentation(prepared, count, device)
-    if told is not None and told.name == "detection":
-        return _of_detection(prepared, count, device)
-    return prepared
+    if told is None or told.name not in OF_TASK:
+        return prepared
+    _check_images_alone(data, told.name)
+    # The image is the first argument of such a model, whatever its name.
+    prepare = _of_segmentation if told.name == "segmentation" else _of_detection
+    return prepare(replace(prepared, call=Call()), count, device)
+
+
+def carried_of_task(model: LoadedModel, data: Data) -> tuple[str, ...]:
+    """The names of carried inputs that the task takes and the user's model does not."""
+    told = one_task(model.task, data.task)
+    return () if told is None else OF_TASK.get(told.name, ())
+
+
+def _check_images_alone(data: Data, task: str) -> None:
+    """UserError for inputs beside the images, which models of these tasks are not called with."""
+    other = next((name for name in data.carried if name not in OF_TASK[task]), None)
+    if other is not None:
+        raise UserError(
+            f"input {other!r} goes along with each image, but task={task} is for models of images alone; give a module "
+            "whose forward takes the images and has the others in it"
+        )
 
 
 def _in_parts(prepared: Prepared, count: int, device: torch.device, work: Callable) -> list[Any]:
@@ -145,7 +164,8 @@ def _pad_filler(embedded: EmbeddedTokens, module: nn.Module, device: torch.devic
 def _of_segmentation(prepared: Prepared, count: int, device: torch.device) -> Prepared:
     """Class maps, explained by the mean logit of a class over a region: that of the prediction, a mask or a point."""
     data, module = prepared.data, prepared.model.module
-    choice, region = prepared.target, "prediction" if data.region is None else data.region
+    choice = prepared.target
+    region = data.carried.get("region", "prediction") if data.region is None else data.region
     given = data.labels if choice == "label" and data.labels is not None else data.targets
     if isinstance(choice, int):
         targets = torch.full((count,), choice)

@@ -75,6 +75,11 @@ def check_data(data: Data, first: Tensor, units: Units) -> Data:
     count = len(data)
     joint = units if isinstance(units, UndecidedUnits) else Units.of(first, units.modality, columns=data.columns)
     train = check_like_inputs(data.train, first, "train")
+    if data.present is not None and units.modality != "tokens":
+        raise UserError(
+            f"present says which positions of tokens (N, T, D) are units, and the modality is {units.modality}; give "
+            "a mask that the model takes as a carried input: harness.Data(..., carried={'mask': mask})"
+        )
     return replace(
         data,
         ids=check_ids(data.ids, count),

@@ -1,7 +1,7 @@
 """Models with several inputs: which one is explained, which are carried along, and how the model is called."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +21,13 @@ class Call:
     as_dict: bool = False
 
 
-def split_inputs(data: Data, module: nn.Module) -> tuple[Data, Call]:
+def split_inputs(data: Data, module: nn.Module, of_task: Collection[str] = ()) -> tuple[Data, Call]:
     """The data with one explained input, the others in ``carried``; and how the model takes them.
 
+    ``of_task`` are carried inputs that are for the task and do not go to the model, such as the box to explain.
     UserError where it is not certain which input is explained, or how the model is called.
     """
+    data = _with_tensors(data)
     if isinstance(data.inputs, Mapping):
         parts = {str(name): _tensor(values, name) for name, values in data.inputs.items()}
     elif several_tensors(data.inputs):
@@ -37,13 +39,27 @@ def split_inputs(data: Data, module: nn.Module) -> tuple[Data, Call]:
             )
     else:
         carried = {name: _tensor(values, name) for name, values in data.carried.items()}
-        data = replace(data, inputs=_array(data.inputs), carried=_checked_carried(carried, len(data)))
-        return data, _call_with(module, data.explained, carried)
+        inputs = _array(data.inputs)
+        if not isinstance(data.inputs, Tensor) and not _embeds(module):  # whole numbers of an array are no token ids
+            inputs = inputs.float() if isinstance(inputs, Tensor) and not inputs.is_floating_point() else inputs
+        data = replace(data, inputs=inputs, carried=_checked_carried(carried, len(data)))
+        return data, _call_with(module, data.explained, [name for name in carried if name not in of_task])
     explained = _explained_one(parts, data.explained)
     carried = {name: each for name, each in parts.items() if name != explained}
     carried |= {name: _tensor(values, name) for name, values in data.carried.items()}
     split = replace(data, inputs=parts[explained], carried=_checked_carried(carried, len(parts[explained])))
-    return split, _call_with(module, explained, carried)
+    return split, _call_with(module, explained, [name for name in carried if name not in of_task])
+
+
+def _embeds(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())
+
+
+def _with_tensors(data: Data) -> Data:
+    """The data with every NumPy array that goes with the inputs as a tensor."""
+    beside = ("train", "train_labels", "masks", "truth", "segments", "present")
+    arrays = {name: getattr(data, name) for name in beside if isinstance(getattr(data, name), np.ndarray)}
+    return replace(data, **{name: _array(values) for name, values in arrays.items()})
 
 
 def _array(inputs: Any) -> Any:
@@ -83,11 +99,14 @@ def _explained_one(parts: Mapping[str | int, Tensor], wanted: str | int | None) 
             raise UserError(f"explained is {wanted!r}, expected one of the inputs: {names}")
         return wanted
     floats = [name for name, each in parts.items() if each.is_floating_point()]
-    if len(parts) == 1 or len(floats) == 1:
-        return floats[0] if floats else next(iter(parts))
-    if not floats and "input_ids" in parts:
-        return "input_ids"
-    raise UserError(f"inputs are {names}; say which one is explained: harness.Data(inputs, targets, explained=...)")
+    if "input_ids" in parts:  # floats beside token ids may be their mask, or what is meant
+        certain = [] if floats else ["input_ids"]
+    else:
+        certain = floats or list(parts)
+    if len(certain) == 1:
+        return certain[0]
+    example = f"explained={next(iter(parts))!r}"
+    raise UserError(f"inputs are {names}; say which one is explained: harness.Data(inputs, targets, {example})")
 
 
 def _checked_carried(carried: Mapping[str | int, Tensor], count: int) -> Mapping[str | int, Tensor]:
@@ -99,7 +118,7 @@ def _checked_carried(carried: Mapping[str | int, Tensor], count: int) -> Mapping
     return carried
 
 
-def _call_with(module: nn.Module, explained: str | int | None, carried: Mapping[str | int, Tensor]) -> Call:
+def _call_with(module: nn.Module, explained: str | int | None, carried: Iterable[str | int]) -> Call:
     """How the module is called with these inputs; UserError where its ``forward`` does not take them."""
     named = [name for name in [explained, *carried] if isinstance(name, str)]
     if not named:

@@ -1,5 +1,6 @@
 """Raw items, such as images, that reach a model whose preprocessing the user has to choose and has not chosen."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ PRESETS_OF_IMAGES = "imagenet | plain"
 
 def check_needs_no_preprocessing(data: Data) -> None:
     """UserError that says what to type if the items of the data are no arrays of numbers."""
-    if isinstance(data.inputs, Tensor | np.ndarray) or len(data) == 0:
+    if isinstance(data.inputs, Tensor | np.ndarray | Mapping) or len(data) == 0:
         return
     try:
         item = data.inputs[0]

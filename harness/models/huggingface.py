@@ -21,12 +21,12 @@ LOADERS = {"image": "AutoModelForImageClassification", "text": "AutoModelForSequ
 
 @model(name="huggingface")
 def huggingface_classifier(
-    *, path: str | None = None, task: str = "image", length: int = 128, download: bool = False
+    *, path: str | None = None, kind: str = "image", length: int = 128, download: bool = False
 ) -> LoadedModel:
     """A Hugging Face classifier of images or of texts, from the folder it was saved to or by its name.
 
     ``path`` is a folder written by ``save_pretrained`` of the model and of its image processor or tokenizer, or a name
-    ``owner/model``, which is looked up in the local cache and, with ``download``, on the network. ``task`` is ``image``
+    ``owner/model``, which is looked up in the local cache and, with ``download``, on the network. ``kind`` is ``image``
     or ``text``. Weights are read as safetensors or as plain weights; code that comes with a model is not run.
 
     A classifier of texts is explained on its word embeddings (N, T, D). T is ``length`` tokens: longer texts are cut,
@@ -37,16 +37,16 @@ def huggingface_classifier(
     head, is refused. UserError for all of this, and where transformers is not installed
     (``pip install 'harness[transformers]'``).
     """
-    if task not in LOADERS:
-        raise unknown("task of model huggingface", task, LOADERS)
+    if kind not in LOADERS:
+        raise unknown("kind of model huggingface", kind, LOADERS)
     if not path:
         raise UserError("model=huggingface needs model.path=FOLDER, written by save_pretrained, or a name owner/model")
     library = needed("transformers", "model=huggingface", "harness[transformers]")
     source = str(Path(path).expanduser()) if Path(path).expanduser().is_dir() else path
     load = partial(_from_pretrained, source, download)
-    net = _complete_network(load, getattr(library, LOADERS[task]), source)
+    net = _complete_network(load, getattr(library, LOADERS[kind]), source)
     names = tuple(str(net.config.id2label[index]) for index in sorted(net.config.id2label))
-    if task == "text":
+    if kind == "text":
         tokenizer = load(library.AutoTokenizer.from_pretrained, "a tokenizer")
         return text_classifier(net, tokenizer, length, names, source)
     processor = load(library.AutoImageProcessor.from_pretrained, "an image processor")

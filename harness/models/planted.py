@@ -45,7 +45,7 @@ def gaussian_function(*, planted: GaussianFunction = GAUSSIAN_FUNCTION) -> Loade
     """
     terms = planted.terms
     module = FunctionModule(lambda inputs: sum_of_terms(terms, inputs), planted.features, "gaussian").eval()
-    return LoadedModel(module, function=planted.function_name)
+    return LoadedModel(module, function=planted.function_name, task="regression")
 
 
 @model()
@@ -70,7 +70,7 @@ def gaussian_mlp(
         epochs=PLANTED_TRAINING.epochs,
         reads=(sum_of_terms,),
     )
-    return LoadedModel(trained(recipe, training), function=planted.function_name)
+    return LoadedModel(trained(recipe, training), function=planted.function_name, task="regression")
 
 
 @model()
@@ -82,7 +82,7 @@ def causal_function(*, planted: CausalGraph = CAUSAL_GRAPH) -> LoadedModel:
     they have in the data set.
     """
     module = FunctionModule(planted.outcome, len(planted.columns), "causal").eval()
-    return LoadedModel(module, function=planted.function_name)
+    return LoadedModel(module, function=planted.function_name, task="regression")
 
 
 @model()
@@ -108,7 +108,7 @@ def causal_mlp(
     name = f"causal_mlp_{planted.graph}_{planted.mechanism}_{columns}_{data_seed}"
     build, split = _two_hidden_layers(len(names), visible), causal_splitter(planted, data_seed)
     module = trained(TrainingRecipe(name, build, split, epochs=PLANTED_TRAINING.epochs), training)
-    return LoadedModel(module, function=name)  # a name that no data set's truth has
+    return LoadedModel(module, function=name, task="regression")  # a name that no data set's truth has
 
 
 @model()
@@ -118,7 +118,7 @@ def logic_net(*, planted: LogicGate = LOGIC_GATE) -> LoadedModel:
     Inputs (N, K + noise) of the data set ``logic``, one output; noise columns have weight 0. ``LogicGate`` describes
     ``gate`` and ``noise``, which must have the values that they have in the data set.
     """
-    return LoadedModel(planted.network(), value_range=(0.0, 1.0), function=planted.function_name)
+    return LoadedModel(planted.network(), value_range=(0.0, 1.0), function=planted.function_name, task="regression")
 
 
 class VisibleColumns(nn.Module):

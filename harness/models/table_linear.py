@@ -89,8 +89,8 @@ def diabetes_linear(*, training: TrainingOptions = LINEAR_TRAINING["diabetes"]) 
     """A ridge regression for the diabetes table, 11 weights, trained in a second: R2 about 0.56.
 
     Inputs (N, 10) standardised as the data set ``diabetes`` gives them; one output, the standardised progression. It is
-    trained by squared error. Scores of classes do not apply: use ``score=logit``, the output itself. The options
-    ``seed`` and ``epochs`` are those of ``TrainingOptions``.
+    trained by squared error. Every score is the output itself. The options ``seed`` and ``epochs`` are those of
+    ``TrainingOptions``.
     """
     return _linear_model_of("diabetes", training)
 

@@ -93,8 +93,8 @@ def diabetes_mlp(*, training: TrainingOptions = MLP_TRAINING["diabetes"]) -> Loa
     """A ReLU MLP for regression on the diabetes table, 1,441 weights, trained in a second: R2 about 0.56.
 
     Two hidden layers of 32. Inputs (N, 10) standardised as the data set ``diabetes`` gives them; one output, the
-    standardised progression. It is trained by squared error. Scores of classes do not apply: use ``score=logit``, the
-    output itself. The options ``seed`` and ``epochs`` are those of ``TrainingOptions``.
+    standardised progression. It is trained by squared error. Every score is the output itself. The options ``seed`` and
+    ``epochs`` are those of ``TrainingOptions``.
     """
     return _mlp_of_table("diabetes", training)
 

@@ -112,7 +112,7 @@ def refusal(call, **options):
 
 
 def of_text(folder, **options):
-    return huggingface(**{"path": folder, "task": "text", "length": LENGTH, **options})
+    return huggingface(**{"path": folder, "kind": "text", "length": LENGTH, **options})
 
 
 def own_logits(net, texts, length=LENGTH):
@@ -299,9 +299,9 @@ def test_explainers_of_texts_work_on_it(text, name, seed):
 
 def test_a_folder_that_is_none_says_where_and_what_was_expected(tmp_path):
     assert "needs model.path=FOLDER" in refusal(huggingface)
-    assert "did you mean 'image'" in refusal(huggingface, path=str(tmp_path), task="images")
+    assert "did you mean 'image'" in refusal(huggingface, path=str(tmp_path), kind="images")
     assert f"from folder {tmp_path}" in refusal(huggingface, path=str(tmp_path))
-    said = refusal(huggingface, path="nobody/nothing", task="text")
+    said = refusal(huggingface, path="nobody/nothing", kind="text")
     assert "nobody/nothing, which is no folder here" in said and "model.download=true" in said
 
 
@@ -309,7 +309,7 @@ def test_a_folder_without_its_processor_or_tokenizer_is_one_line(image, tmp_path
     folder, net, _ = image
     os.remove(os.path.join(folder, "preprocessor_config.json"))
     assert "an image processor could not be loaded" in refusal(huggingface, path=folder)
-    assert "a model could not be loaded" in refusal(huggingface, path=folder, task="text")
+    assert "a model could not be loaded" in refusal(huggingface, path=folder, kind="text")
 
 
 def test_a_model_without_a_trained_head_is_refused(tmp_path, seed):
@@ -403,3 +403,18 @@ def test_deletion_and_subsets_score_it(text, seed):
     )
     assert set(frame["status"]) == {"ok"}
     assert set(frame[frame["value"].isna()]["sample"]) <= {"2"}  # a text of one token
+
+
+@pytest.mark.parametrize("name", ["integrated_gradients", "attention_rollout", "lime", "random"])
+def test_maps_and_scores_of_a_text_are_the_same_at_any_length(text, name, seed):
+    folder, _ = text
+    maps, scores = [], []
+    for length in (16, 32):
+        loaded = of_text(folder, length=length)
+        data = harness.Data(TEXTS, torch.tensor([0, 2, 1, 0]), modality="tokens")
+        maps.append(harness.explain(name, loaded, data))
+        scores.append(harness.score("comprehensiveness", loaded, data, maps[-1]))
+    first = torch.stack([loaded.wording.present(each) for each in TEXTS])[:, :16]
+    assert first.any(1).all() and (maps[1][:, 16:] == 0).all()
+    torch.testing.assert_close(maps[1][:, :16], maps[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores[1], scores[0], rtol=1e-4, atol=1e-5)
