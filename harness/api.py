@@ -65,11 +65,15 @@ def explain(
     data = _combined_data(inputs, targets, train=train, segments=segments, **parts)
     with heard_by(_warn):
         stage = _stage(model, data, undecided=True, seed=seed)
+        stage.task.check_asked(own)
         samples = _all_samples(stage)
         explaining = Explaining(entry, options, stage.module)
         with guarded(stage.module):
             explaining.prepare(samples)
-            return check_finite(explaining(samples))
+            maps = explaining(samples)
+            if explaining.refusal is not None:
+                raise explaining.refusal
+            return check_finite(maps)
 
 
 def score(
@@ -105,6 +109,7 @@ def score(
     data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments, **parts)
     with heard_by(_warn):
         stage = _stage(model, data, seed=seed, reduction=reduction)
+        stage.task.check_asked(own)
         samples, explaining = _all_samples(stage), None
         with guarded(stage.module):
             if explainer is not None:
@@ -153,7 +158,7 @@ def evaluate(
         recorder.stage = stage = set_stage(loaded, data, settings, device)
         stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         if tuned:
-            tune(stage.predictor, stage.first())
+            tune(stage.predictor, stage.first(), stage.first_carried())
         measure_block(stage, jobs, recorder, alone=alone)
     return recorder.frame()
 

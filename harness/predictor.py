@@ -44,7 +44,11 @@ def pick(tracked: Tensor, score: str) -> Tensor:
         raise unknown("score", score, SCORES)
     own = score in ("logit", "output")
     if not own and tracked[..., LOG_ODDS].isnan().all() and not tracked[..., OUTPUT].isnan().all():
-        raise NotApplicable(f"the model's outputs have no class {score}; use score=output")
+        raise NotApplicable(
+            f"nothing says that the model's outputs have a class {score.replace('_', ' ')}: use score=output for "
+            "numbers, or say task='classes' for logits (the explained output is the same for all samples and often not "
+            "the largest)"
+        )
     if not tracked[..., OUTPUT].isfinite().all():
         picked_not_finite.set(True)
     if own:

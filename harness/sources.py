@@ -51,8 +51,11 @@ class Wording:
     tokens    text -> its tokens for display, at most T; the remaining positions are padding
     words     text -> the number of the word that each of the T tokens belongs to, int64 from 0; padding and the special
               tokens of every text share the last number
+    present   text -> which of the T positions are units, bool: tokens of the text, no special tokens and no padding
     fillers   embeddings that can replace a removed token: name (``pad``, ``mask``) -> (D,)
     length    text -> the number of its tokens before it is cut to T, special tokens included; None if it is not known
+    carried   text -> what goes to the module with its embeddings, name -> (T,): the token ids, called ``ids``, and the
+              attention mask; None for a module of embeddings alone
     """
 
     tokens: Callable[[Any], Sequence[str]]
@@ -60,6 +63,7 @@ class Wording:
     present: Callable[[Any], Tensor]
     fillers: Mapping[str, Tensor]
     length: Callable[[Any], int] | None = None
+    carried: Callable[[Any], Mapping[str, Tensor]] | None = None
 
 
 @dataclass

@@ -32,6 +32,8 @@ OUTPUT, LOG_PROBABILITY, LOG_ODDS = range(3)
 TRACKED = 3
 # ``output`` is the explained output as the model gives it; it exists for every task.
 SCORES = ("logit", "probability", "log_odds", "output")
+# Whether the prediction is right: a score of the tasks in which exactly one class is.
+ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,12 @@ class Task:
     def track(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The explained output, its log-probability and its log-odds, (N, 3) float32, from canonical outputs.
 
-        ``targets`` (N,) are columns. Where a task has no probability the last two are NaN.
+        ``targets`` (N,) are columns. Where a task has no probability, or classes are only presumed, the last two are
+        NaN, and ``harness.predictor.pick`` refuses them.
         """
         outputs = outputs.float()
         outputs = outputs.unsqueeze(1) if outputs.dim() == 1 else outputs
-        if self.link is None or outputs.shape[1] == 1 and self.link in ("softmax", "given"):
+        if self.link is None or self.presumed or outputs.shape[1] == 1 and self.link in ("softmax", "given"):
             own = outputs[:, :1] if outputs.shape[1] == 1 else outputs.gather(1, targets[:, None])
             return torch.cat([own, torch.full_like(own, float("nan")).expand(-1, 2)], dim=1)
         own = outputs.gather(1, targets[:, None])
@@ -114,19 +117,24 @@ class Task:
         NotApplicable for another score that does not exist.
         """
         score = options.get("score")
-        if self.presumed and score in ("probability", "log_odds"):
-            raise UserError(
-                "the explained output is the same for all samples and is often not the largest, as if the outputs were "
-                f"numbers that have no {score.replace('_', ' ')}; say task='classes' if they are logits of classes, "
-                "task='regression' if they are numbers"
-            )
-        if not isinstance(score, str) or score not in SCORES or score in self.scores:
+        if self._has(score):
             return options
         if score == defaults.get("score"):
             return {**options, "score": self.default}
-        raise NotApplicable(
-            f"a model with task={self.name} has no class {score.replace('_', ' ')}; use score={self.default}"
-        )
+        raise NotApplicable(self._lacks(score))
+
+    def check_asked(self, options: Mapping[str, Any]) -> None:
+        """NotApplicable if the options that a user has given name a score that this task does not have."""
+        if not self._has(options.get("score")):
+            raise NotApplicable(self._lacks(options["score"]))
+
+    def _has(self, score: Any) -> bool:
+        """Whether the score exists; so does one that is of an item's own kind, such as the loss of a forest."""
+        own = not isinstance(score, str) or score not in (*SCORES, ACCURACY)
+        return own or score in self.scores or (score == ACCURACY and self.exclusive)
+
+    def _lacks(self, score: str) -> str:
+        return f"a model with task={self.name} has no class {score.replace('_', ' ')}; use score={self.default}"
 
 
 MEANINGS = {

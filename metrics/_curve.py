@@ -132,6 +132,18 @@ def heights(batch: Batch, curve: Curve, order: str, score: str) -> Tensor:
     return pick(batch.remember(("curve", curve, order), track), score).double().mean(1)
 
 
+def from_line(curves: Tensor, points: Schedule, samples: Samples) -> Tensor:
+    """Curves (N, K + 1), for a task without classes as their heights above the straight line between their ends.
+
+    Of a number that the model predicts, neither its zero nor its sign means anything, so that the area under it means
+    nothing; the line is what an order that has nothing to do with the model gives where units do not interact (Hama et
+    al. 2022, 2205.12423). A number that is added to the output changes no height.
+    """
+    if samples.task.classed:
+        return curves
+    return curves - torch.lerp(curves[:, :1], curves[:, -1:], points.fractions.to(curves.dtype))
+
+
 def random_heights(samples: Samples, curve: Curve, score: str) -> tuple[Tensor, Schedule]:
     """The mean score (N, K + 1) float64 along ``tie_draws`` random orders and their reverses, and the schedule.
 

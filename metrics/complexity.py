@@ -119,11 +119,14 @@ def _count_by_model(
     if count < 2:
         raise NotApplicable("the inputs have a single unit, so there is nothing to choose from")
     draws = imputations if is_random(baseline) else 1
-    counts = schedule(torch.tensor([count], device=sizes.device), min(steps, count))[0]
+    # Where other samples have other numbers of units, some points are repeated, so that all curves are of one length.
+    points = steps if batch.samples.ragged else min(steps, count)
+    counts, repeated = schedule(torch.tensor([count], device=sizes.device), points)[0].unique(return_inverse=True)
     tracked = batch.remember(
         ("largest kept", steps, baseline, draws), lambda: _track_largest(batch, sizes, counts, baseline, draws)
     )
-    scored = pick(tracked, score).double()
+    scored = pick(tracked, score).double()[..., repeated]
+    counts = counts[repeated]
     losses = (scored[..., -1:] - scored).abs().mean(1)
     enough = counts[(losses < tolerance).long().argmax(1)]  # the first one; there is one, as keeping all loses nothing
     values = enough.double().masked_fill(losses.isnan().any(1), float("nan"))

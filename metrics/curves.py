@@ -5,7 +5,12 @@ the explained class. A segment or patch is ranked by the mean of its attribution
 ``baseline="blur"``. Region perturbation is ``aopc`` with ``granularity="patch"``, pixel flipping is ``deletion``. All
 metrics with the same options share their model evaluations; ``random_order`` is what random orders give.
 
-In the examples f = 2 x_0 - x_1, and the baseline is 0.
+A model that predicts numbers (task ``regression``) has scores of no fixed zero or sign. Its curves are measured from
+the straight line between f(x) and f(baseline), and the areas are those between curve and line (Hama et al. 2022,
+2205.12423): lower is better for ``deletion``, higher for ``insertion``, and 0 is what random orders give where units do
+not interact. ``srg`` and ``abpc`` are the same with and without the line.
+
+In the examples f = 2 x_0 - x_1 is the logit of one of two classes, and the baseline is 0.
 """
 
 from collections.abc import Mapping
@@ -16,7 +21,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.metrics._checks import check_draws
-from harness.metrics._curve import Curve, Ranking, Removal, Schedule, heights, random_heights, rank
+from harness.metrics._curve import Curve, Ranking, Removal, Schedule, from_line, heights, random_heights, rank
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
 
@@ -34,18 +39,20 @@ def deletion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability"
 
     Trapezoidal rule over the removed share of units, both end points included; with ``order="lerf"`` the least
     important units are removed first. In the unit of the score, [0, 1] for probability; lower is better, for lerf
-    higher. Curves (N, K + 1) are the scores. A map of equal values is scored in random order and reported as tied.
-    NotApplicable for inputs of a single unit, for a table without training inputs (unless ``baseline`` needs none), and
-    for class probabilities of a model with one output.
+    higher. For regression it is the area between the curve and the straight line from f(x) to f(baseline). Curves (N,
+    K + 1) are the scores, or their heights above that line. A map of equal values is scored in random order and
+    reported as tied. NotApplicable for inputs of a single unit, for a table without training inputs (unless
+    ``baseline`` needs none), and for probabilities of a model that has none.
 
     f goes 1, -1, 0 for the first input and 4, 0, 0 for the second:
 
-    >>> maps = inputs * linear.weight[0]
-    >>> harness.score("deletion", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
+    >>> maps = inputs * logits.weight[0]
+    >>> harness.score("deletion", logits, inputs, targets, maps, baseline="zero", score="logit").tolist()
     [-0.25, 1.0]
     """
     ranking = rank(batch, curve)
-    return _area(heights(batch, curve, order, score), ranking, ranking.tied)
+    scores = heights(batch, curve, order, score)
+    return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
 
 
 @metric(better="higher", unit=score_unit)
@@ -53,17 +60,18 @@ def insertion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability
     """Area under the score while units are inserted, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
     Trapezoidal rule over the inserted share of units, both end points included. In the unit of the score; higher is
-    better. The baseline is that of deletion, not RISE's blur, which leaves evidence visible. Otherwise as
-    ``deletion``.
+    better. For regression it is the area between the curve and the straight line from f(baseline) to f(x). The baseline
+    is that of deletion, not RISE's blur, which leaves evidence visible. Otherwise as ``deletion``.
 
     f goes 0, 2, 1 for the first input and 0, 4, 4 for the second:
 
-    >>> maps = inputs * linear.weight[0]
-    >>> harness.score("insertion", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
+    >>> maps = inputs * logits.weight[0]
+    >>> harness.score("insertion", logits, inputs, targets, maps, baseline="zero", score="logit").tolist()
     [1.25, 3.0]
     """
     ranking = rank(batch, curve)
-    return _area(heights(batch, curve, "lerf", score).flip(1), ranking, ranking.tied)
+    scores = heights(batch, curve, "lerf", score).flip(1)
+    return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
 
 
 @metric(better="higher", unit=score_unit)
@@ -77,8 +85,8 @@ def srg(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> 
 
     Insertion gives 1.25 and 3, deletion -0.25 and 1:
 
-    >>> maps = inputs * linear.weight[0]
-    >>> harness.score("srg", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
+    >>> maps = inputs * logits.weight[0]
+    >>> harness.score("srg", logits, inputs, targets, maps, baseline="zero", score="logit").tolist()
     [1.5, 2.0]
     """
     ranking = rank(batch, curve)
@@ -91,18 +99,19 @@ def aopc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", or
 
     1 / (K + 1) times the sum over k = 0 .. K of f(x) - f(x without the first k). In the unit of the score; higher is
     better, for ``order="lerf"`` lower. With ``granularity="patch"`` it is the paper's region perturbation; here
-    everything is removed in the end, while the paper stops after 100 regions of 9 x 9 pixels. Curves (N, K + 1) are
-    the drops. NotApplicable as for ``deletion``.
+    everything is removed in the end, while the paper stops after 100 regions of 9 x 9 pixels. For regression the drops
+    count from the straight line between f(x) and f(baseline). Curves (N, K + 1) are the drops. NotApplicable as for
+    ``deletion``.
 
     The drops are 0, 2, 1 for the first input and 0, 4, 4 for the second:
 
-    >>> maps = inputs * linear.weight[0]
-    >>> drops = harness.score("aopc", linear, inputs, targets, maps, baseline="zero", score="logit")
+    >>> maps = inputs * logits.weight[0]
+    >>> drops = harness.score("aopc", logits, inputs, targets, maps, baseline="zero", score="logit")
     >>> drops.round(decimals=4).tolist()
     [1.0, 2.6667]
     """
     scores, ranking = heights(batch, curve, order, score), rank(batch, curve)
-    return _mean_over_points(scores[:, :1] - scores, ranking)
+    return _mean_over_points(from_line(scores[:, :1] - scores, ranking, batch.samples), ranking)
 
 
 @metric(better="higher", unit=score_unit)
@@ -115,8 +124,8 @@ def abpc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") ->
 
     The gaps are 0, 3, 0 for the first input and 0, 4, 0 for the second:
 
-    >>> maps = inputs * linear.weight[0]
-    >>> gaps = harness.score("abpc", linear, inputs, targets, maps, baseline="zero", score="logit")
+    >>> maps = inputs * logits.weight[0]
+    >>> gaps = harness.score("abpc", logits, inputs, targets, maps, baseline="zero", score="logit")
     >>> gaps.round(decimals=4).tolist()
     [1.0, 1.3333]
     """
@@ -128,8 +137,9 @@ def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score
     """Area under the score while patches are removed, most relevant first (Montavon et al. 2018, 1706.07979).
 
     ``deletion`` of patches rather than units, as in the paper: trapezoidal rule over the removed share of patches,
-    both end points included. In the unit of the score; lower is better. Curves (N, K + 1) are the scores. The columns
-    of a table have no neighbours: they are removed one by one, as in ``deletion``. NotApplicable as for ``deletion``.
+    both end points included. In the unit of the score; lower is better. For regression it is the area between the curve
+    and the straight line, as in ``deletion``. Curves (N, K + 1) are the scores. The columns of a table have no
+    neighbours: they are removed one by one, as in ``deletion``. NotApplicable as for ``deletion``.
 
     f counts the ones in the upper left of four patches, which is removed first, so it goes 4, 0, 0, 0, 0:
 
@@ -138,7 +148,8 @@ def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score
     [0.5]
     """
     ranking = rank(batch, curve)
-    return _area(heights(batch, curve, "morf", score), ranking, ranking.tied)
+    scores = heights(batch, curve, "morf", score)
+    return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
 
 
 @metric(better=None, unit=score_unit, kind="reference")
@@ -154,21 +165,22 @@ def random_order(
     Blücher et al. 2024, 2401.06654).
 
     The mean over ``orders`` random orders and their reverses, so it is the expected score of ``deletion`` and of
-    ``insertion`` for an order that has nothing to do with the model. It is the same for every explainer, evaluated
-    once for all, and has no direction. The expected score of ``aopc`` is f(x) less the mean of the curve; that of
-    ``srg`` and ``abpc`` is 0. In the unit of the score. Curves (N, K + 1) are the scores; ``imputations`` as in
-    ``deletion``. NotApplicable as for ``deletion``.
+    ``insertion`` for an order that has nothing to do with the model. It is the same for every explainer, evaluated once
+    for all, and has no direction. The expected score of ``aopc`` is f(x) less the mean of the curve; that of ``srg``
+    and ``abpc`` is 0. In the unit of the score. For regression it is the area between the curve and the straight line,
+    as in ``deletion``. Curves (N, K + 1) are the scores; ``imputations`` as in ``deletion``. NotApplicable as for
+    ``deletion``.
 
     For an additive model it is (f(x) + f(baseline)) / 2, whatever the orders:
 
     >>> maps = torch.zeros(2, 2)
-    >>> harness.score("random_order", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
+    >>> harness.score("random_order", logits, inputs, targets, maps, baseline="zero", score="logit").tolist()
     [0.5, 2.0]
     """
     check_draws(orders=orders)
     curve = Curve(**vars(removal), imputations=imputations, tie_draws=orders)
     scores, points = random_heights(batch.samples, curve, score)
-    return _area(scores, points)
+    return _area(from_line(scores, points, batch.samples), points)
 
 
 def _gaps(batch: Batch, curve: Curve, score: str) -> Tensor:

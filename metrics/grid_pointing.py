@@ -49,7 +49,7 @@ def grid_pointing(
     A map that is the same everywhere has a quarter of its attribution in one of four cells:
 
     >>> brightest = torch.nn.Sequential(torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten()).eval()
-    >>> shown = torch.eye(4)[:, :, None, None].expand(4, 4, 2, 2)  # one image of each of four classes
+    >>> shown = 2 * torch.eye(4)[:, :, None, None].expand(4, 4, 2, 2)  # one image of each of four classes
     >>> flat = lambda model, inputs, targets: torch.ones_like(inputs)
     >>> options = {"explainer": flat, "train": shown, "confidence": 0.4}
     >>> maps, labels = torch.ones(4, 4, 2, 2), torch.arange(4)

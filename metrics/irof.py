@@ -3,11 +3,14 @@
 import torch
 
 from harness.batch import Batch, Scores
-from harness.metrics._curve import Curve, heights, rank
+from harness.metrics._curve import Curve, from_line, heights, rank
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
 
-NOT_A_SHARE = "the sample has a single segment, or f(x) is not positive, so that nothing is a share of it"
+NOT_A_SHARE = (
+    "the sample has a single segment, or f(x) is not positive (for regression: f(x) is f(baseline)), so that nothing is"
+    " a share of it"
+)
 
 
 @metric(better="higher", unit=lambda options: "share" if options["normalised"] else options["score"])
@@ -24,12 +27,14 @@ def irof(
     1 - AUC(f(x_l) / f(x_0)) over the removed share of segments, both end points included, in descending order of their
     mean attribution; higher is better, in (-inf, 1] for probability (above 1 where a logit or log-odds falls below 0).
     Where there are more segments than ``steps``, several are removed at once. Because of the division, samples of low
-    f(x_0) dominate a mean over samples: ``normalised=False`` gives f(x_0) - AUC(f(x_l)), in the unit of the score. The
-    paper removes to the data set's mean, which is ``baseline="train_mean"``; the default needs training data on tables
-    only. Segments are superpixels of an image, the words of a text, and else up to 100 parts. Curves (N, K + 1) are
-    f(x_l) / f(x_0), or f(x_l). Options and model evaluations are shared with ``deletion``. NaN for a single segment,
-    and where f(x_0) is not positive. NotApplicable as for ``deletion``, and for ``slic`` segments of inputs that are no
-    images.
+    f(x_0) dominate a mean over samples: ``normalised=False`` gives f(x_0) - AUC(f(x_l)), in the unit of the score. For
+    regression, where f has no zero, it is the area from the curve up to the straight line between f(x_0) and
+    f(baseline) (Hama et al. 2022, 2205.12423), as a share of the distance of these two. The paper removes to the data
+    set's mean, which is ``baseline="train_mean"``; the default needs training data on tables only. Segments are
+    superpixels of an image, the words of a text, and else up to 100 parts. Curves (N, K + 1) are f(x_l) / f(x_0), or
+    f(x_l). Options and model evaluations are shared with ``deletion``. NaN for a single segment, and where f(x_0) is
+    not positive, or for regression is f(baseline). NotApplicable as for ``deletion``, and for ``slic`` segments of
+    inputs that are no images.
 
     f counts the ones in the upper left of four squares: f(x_l) / f(x_0) goes 1, 0, 0, 0, 0, with an area of 1/8.
 
@@ -38,7 +43,8 @@ def irof(
     [0.875]
     """
     scores, ranking = heights(batch, curve, "morf", score), rank(batch, curve)
-    whole = scores[:, :1]
+    whole = scores[:, :1] if batch.samples.task.classed else (scores[:, :1] - scores[:, -1:]).abs()
+    scores = from_line(scores, ranking, batch.samples)
     if normalised:
         scores = (scores / whole).masked_fill(whole <= 0, float("nan"))
     lost = scores[:, 0] - torch.trapezoid(scores, ranking.fractions, dim=1)

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from harness.batch import Batch, Scores
 from harness.errors import UserError
 from harness.metrics._curve import Curve, Removal, heights, rank
@@ -26,8 +29,9 @@ def monotonicity(
     steps of at least one unit; a segment or patch is ranked by the mean of |a|, ties at random. The paper's answer is
     yes or no: ``verdict`` gives 1 where no step falls, else 0. A step falls if the score decreases by more than
     ``tolerance`` times its largest absolute value on the way, which excludes rounding. In [0, 1], higher is better; a
-    score that never moves does not fall. Curves (N, K + 1) are the scores from the baseline to the input. NaN where the
-    score is not a number. NotApplicable as for ``deletion``.
+    score that never moves does not fall. For regression a step falls if it leads away from f(x), seen from f(baseline):
+    neither direction is better for a number. Curves (N, K + 1) are the scores from the baseline to the input. NaN where
+    the score is not a number. NotApplicable as for ``deletion``.
 
     For f = 2 x_0 - x_1 the score goes 0, -1, 1 for the first input, which falls once, and 0, 0, 4 for the second:
 
@@ -42,13 +46,19 @@ def monotonicity(
     ranking = rank(sizes, curve)
     # To remove the largest first, read backwards, is to insert the smallest first.
     restored = batch.remember(("restored", curve, score), lambda: heights(sizes, curve, "morf", score).flip(1))
-    falls = restored.diff(dim=1) < -tolerance * restored.abs().amax(1, keepdim=True)
+    ahead = 1.0 if batch.samples.task.classed else _sign(restored[:, -1:] - restored[:, :1])
+    falls = ahead * restored.diff(dim=1) < -tolerance * restored.abs().amax(1, keepdim=True)
     moves = ranking.counts.diff(dim=1).flip(1) > 0  # with fewer groups than steps, some steps insert nothing
     values = 1 - (falls & moves).sum(1) / moves.sum(1).double()
     values = (values == 1).double() if verdict else values
     undefined = ~restored.isfinite().all(1) | (ranking.totals < 2)
     reason = "the sample has a single segment, or the score is not a number"
     return with_reason(values.masked_fill(undefined, float("nan")), reason, curves=restored, tied=ranking.tied)
+
+
+def _sign(differences: Tensor) -> Tensor:
+    """1 or -1 for each difference; 1 for 0."""
+    return torch.where(differences < 0, -1.0, 1.0)
 
 
 @metric(better="higher", unit="correlation", needs=("train",))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
+from harness.errors import UserError
 from harness.metrics._checks import check_choice, check_draws
 from harness.metrics._curve import REMOVAL_ORDERS, Order, each_with, order_units
 from harness.metrics._groups import Grouping
@@ -18,6 +18,7 @@ from harness.predictor import SCORES, pick
 from harness.registry import metric
 from harness.removal.noisy_linear import noisy_linear
 from harness.samples import Samples
+from harness.task import ACCURACY
 
 NOT_FINITE = "the model's outputs for perturbed inputs are not finite"
 
@@ -39,14 +40,16 @@ def road(
     A sample's score is the mean over ``percents`` of whether the prediction is the label (where the data has none: the
     explained class), so that the mean over samples is the data set's accuracy; curves (N, P) are the values at each
     percentage, rounded down to whole pixels. With ``score`` probability, logit or log_odds it is the explained class's
-    score instead. ``order="morf"`` replaces the most important pixels first, and lower is better; ``order="lerf"`` the
-    least important, and higher is better. In [0, 1] for accuracy and probability.
+    score instead; a task in which not exactly one class is right has no accuracy, and its own score is the default. For
+    regression values are heights above the straight line from f(x) to f of the image without any pixel (Hama et al.
+    2022, 2205.12423). ``order="morf"`` replaces the most important pixels first, and lower is better; ``order="lerf"``
+    the least important, and higher is better. In [0, 1] for accuracy and probability.
 
     A replaced pixel is the mean of its eight neighbours, replaced ones included (``harness.removal.noisy_linear``),
     plus Gaussian noise of standard deviation ``noise`` in the model's input space (the paper's text says 0.1, its code
     0.01), drawn ``imputations`` times; ``tie_draws`` is the number of random orders of pixels of equal attribution;
     values are means over both. At 100 percent no pixel is left to impute from, and the image becomes its own mean per
-    channel. NotApplicable for inputs that are no images, and for accuracy or probability of a model with one output.
+    channel. NotApplicable for inputs that are no images, and for accuracy or probability of a model that has none.
 
     An image of ones is imputed by ones, so that f, the sum of four pixels, stays as it is:
 
@@ -57,16 +60,16 @@ def road(
     samples, shares = batch.samples.joint(), checked_percents(percents)
     samples.need("image")
     check_choice("order", order, REMOVAL_ORDERS)
-    check_choice("score", score, ("accuracy", *SCORES))
+    check_choice("score", score, (ACCURACY, *SCORES))
     check_draws(imputations=imputations, tie_draws=tie_draws)
     if not noise >= 0:
         raise UserError(f"noise is {noise}, expected a standard deviation, at least 0")
     options = (shares, order, noise, imputations, tie_draws)
     tracked, predicted = batch.remember(("road", *options), lambda: _track_imputed(batch, *options))
-    if score == "accuracy" and (predicted < 0).all() and tracked[..., 0].isfinite().any():
-        raise NotApplicable("a model with a single output has no accuracy; use score=output")
-    scores = _correct(samples, predicted) if score == "accuracy" else pick(tracked, score).double()
+    scores = _correct(samples, predicted) if score == ACCURACY else pick(tracked, score).double()
     curves = scores.unflatten(1, (-1, len(shares))).mean(1)
+    if not samples.task.classed:
+        curves = curves - _straight_line(batch.samples, shares, noise, imputations, score)
     return with_reason(curves.mean(1), NOT_FINITE, curves=curves, tied=_pixel_order(batch, tie_draws).tied)
 
 
@@ -97,6 +100,19 @@ def _track_imputed(
     parts = [images.run(some // draws, some % draws) for some in rows.split(samples.predictor.chunk)]
     tracked, predicted = (torch.cat(column) for column in zip(*parts, strict=True))
     return tracked.view(len(samples), draws, -1), predicted.view(len(samples), draws)
+
+
+def _straight_line(samples: Samples, shares: tuple[float, ...], noise: float, imputations: int, score: str) -> Tensor:
+    """The line (N, P) float64 from the score of the image to the mean score of its imputations without any pixel."""
+
+    def emptied() -> Tensor:
+        gone = lambda sample, draw: samples.inputs.new_zeros(len(sample), *samples.units.shape, dtype=torch.bool)
+        removers = [_imputation(samples, draw, noise) for draw in range(imputations)]
+        return samples.track(imputations, lambda sample, draw: each_with(removers, draw, sample, gone(sample, draw)))
+
+    end = pick(samples.outputs(("road, emptied", noise, imputations), emptied), score).double().mean(1, keepdim=True)
+    start = samples.clean(score).double()[:, None]
+    return torch.lerp(start, end, torch.tensor(shares, dtype=torch.float64, device=end.device) / 100)
 
 
 def _imputation(samples: Samples, draw: int, noise: float) -> Callable[[Tensor, Tensor], Tensor]:

@@ -35,7 +35,7 @@ GRADIENTS = ("gradient", "input_x_gradient")  # what rule-based explainers reduc
 
 @dataclass(frozen=True)
 class Trial:
-    """Attributions from the untimed warm-up calls: of the first sample alone, and of the first batch."""
+    """Attributions from the untimed warm-up calls: of the first sample of the first batch alone, and of this batch."""
 
     alone: Tensor | None = None
     batch: Tensor | None = None
@@ -64,9 +64,11 @@ class Auditor:
         self.earlier_maps: dict[str, Tensor] = {}
         self.twins: dict[str, str] = {}
 
-    def audit(self, chosen: Chosen, parts: Sequence[Tensor], facts: Facts, trial: Trial) -> Audit:
-        """Check an explainer's attributions from its measured calls, ``parts`` for each chunk of samples."""
-        measured = parts[0][: self.stage.protocol.explain_batch]
+    def audit(self, chosen: Chosen, parts: Sequence[Tensor], facts: Facts, trial: Trial, measured: Tensor) -> Audit:
+        """Check an explainer's attributions from its measured calls, ``parts`` for each chunk of samples.
+
+        ``measured`` are those of the first measured call, of the samples that the warm-up calls had.
+        """
         own = {
             "not_finite": sum(map(not_finite, parts)),
             "constant": sum(map(constant, parts)) if self.stage.units.count > 1 else 0,

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -20,7 +21,7 @@ from harness.engine.cost import Cost, cut_costs, explain_measured, timed_setup
 from harness.engine.explain import Explaining
 from harness.engine.memo import Memo, Shelf, attribution_store
 from harness.engine.present_units import alike_together, units_of_maps
-from harness.engine.score import join_scores, score_groups
+from harness.engine.score import join_scores, score_groups, scores_or_reasons
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, one_line
@@ -133,45 +134,47 @@ def _explain_and_audit(
     twice: bool,
 ) -> Explained:
     explaining = Explaining(chosen.entry, chosen.options, stage.module, stage.protocol.explain_batch)
-    parts, costs, in_order, setup = [], [], [], None
+    parts, costs, in_order, setup, first = [], [], [], None, None
     store = attribution_store(stage.count * stage.first()[0].nbytes, resources)
     facts, trial = Facts(), Trial()
     for _, samples in stage.chunks():
         observed = replace(samples, facts=facts)  # facts of the measured calls only: not of warm-up calls or metrics
         with isolated_randomness(stage.device):
+            batches = (order := alike_together(samples)).split(stage.protocol.explain_batch)
             if setup is None:
                 setup = timed_setup(explaining, observed)
                 if warm_up:
-                    trial = _warm_up(explaining, samples, stage.protocol.explain_batch, twice)
-            order = alike_together(samples)
-            batches = order.split(stage.protocol.explain_batch)
+                    trial = _warm_up(explaining, samples, batches[0], twice)
             results = [explain_measured(explaining, observed.take(rows), setup, alone) for rows in batches]
         _check_unchanged(guard)
         in_order.append(order.argsort())
+        first = results[0][0].cpu() if first is None else first
         parts.append(store(torch.cat([raw for raw, _ in results])[in_order[-1]]))
         costs += [cost for _, cost in results]
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any():
         raise FloatingPointError("every attribution holds NaN or infinite values")
     with isolated_randomness(stage.device):
-        audit = auditor.audit(chosen, parts, facts, trial)
+        audit = auditor.audit(chosen, parts, facts, trial, first)
+    if explaining.refusal is not None:
+        audit.flags.append(f"some samples have no attributions: {one_line(explaining.refusal)}")
     by_chunk = [
         cost.take(back) for cost, back in zip(cut_costs(costs, [len(part) for part in parts]), in_order, strict=True)
     ]
     return Explained(explaining, parts, by_chunk, valid, audit, {}, Memo(Shelf()))  # one memory budget per explainer
 
 
-def _warm_up(explaining: Explaining, samples: Samples, batch_size: int, twice: bool) -> Trial:
-    """Call the explainer untimed: on one sample, and in some cases on a full batch.
+def _warm_up(explaining: Explaining, samples: Samples, rows: Tensor, twice: bool) -> Trial:
+    """Call the explainer untimed: on the first of ``rows``, those of its first batch, and in some cases on all of them.
 
     A full batch is explained if ``twice`` asks for it, if it is cheap, or on a GPU, which chooses kernels by shape.
     """
-    device, started = samples.inputs.device, time.perf_counter()
-    alone = explaining.explain(samples.take(torch.arange(1, device=device)))
-    expected = batch_size * (time.perf_counter() - started)
-    if not (twice or device.type == "cuda" or expected < CHEAP_WARM_UP_SECONDS):
+    started = time.perf_counter()
+    alone = explaining.explain(samples.take(rows[:1]))
+    expected = explaining.batch_size * (time.perf_counter() - started)
+    if not (twice or samples.inputs.device.type == "cuda" or expected < CHEAP_WARM_UP_SECONDS):
         return Trial(alone)
-    return Trial(alone, explaining.explain(samples.take(torch.arange(min(batch_size, len(samples)), device=device))))
+    return Trial(alone, explaining.explain(samples.take(rows)))
 
 
 def _check_unchanged(guard: ModelGuard) -> None:
@@ -184,12 +187,12 @@ def _score_job(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, 
     started = time.perf_counter()
     try:
         with isolated_randomness(stage.device):
-            scores = join_scores(
-                [
-                    _score_chunk(stage, job, explained, n, where, samples)
-                    for n, (where, samples) in enumerate(stage.chunks())
-                ]
+            chunks = enumerate(stage.chunks())
+            parts = (
+                (len(samples), partial(_score_chunk, stage, job, explained, number, where, samples))
+                for number, (where, samples) in chunks
             )
+            scores = join_scores(scores_or_reasons(parts, stage.ragged))
         _check_unchanged(guard)
         if not scores.values.isfinite().any() and job.metric.entry.kind != "cost":
             raise FloatingPointError(scores.reason or "every score is undefined")

@@ -154,8 +154,9 @@ def _counts_are_complete(counter: PassCounter, explaining: Explaining, samples: 
     if not counter.exact or not may_call or counter.forwards > 0:
         return counter.exact
     if explaining.reads_weights is None:  # one more call, of one sample and once for all batches
+        one = samples.take(torch.arange(1, device=samples.inputs.device))
         with WeightWatch(explaining.model) as watch:
-            explaining.explain(samples.take(torch.arange(1, device=samples.inputs.device)))
+            explaining.explain(replace(one, facts=None))  # facts are those of the measured calls
         explaining.reads_weights = not watch.unused
     return not explaining.reads_weights
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.adapted_model import FRAME, PLACES
-from harness.engine.present_units import groups_of_units, spread, take_out, whole_samples
+from harness.engine.present_units import alike_together, groups_of_units, spread, take_out, whole_samples
 from harness.errors import NotApplicable, UserError
 from harness.guards import isolated_randomness
 from harness.options import wants
@@ -35,6 +35,7 @@ class Explaining:
     batch_size      samples per call
     prepared        the result of the entry's ``prepare``, computed once per block
     reads_weights   whether the explainer uses the model's weights in any way; None if nobody has looked
+    refusal         why some samples have no attributions, only NaN, while samples with more units have some; else None
     """
 
     entry: Explainer
@@ -43,6 +44,8 @@ class Explaining:
     batch_size: int = 16
     prepared: Any = field(default=None, init=False)
     reads_weights: bool | None = field(default=None, init=False)
+    refusal: NotApplicable | None = field(default=None, init=False)
+    _channels: int | None = field(default=None, init=False)
 
     def prepare(self, samples: Samples) -> None:
         """Check that the explainer accepts this kind of input, and do its preparation."""
@@ -64,10 +67,10 @@ class Explaining:
 
     def __call__(self, samples: Samples) -> Tensor:
         """Raw attributions (N, ...), float32 on the inputs' device, for any number of samples."""
-        batches = torch.arange(len(samples), device=samples.inputs.device).split(self.batch_size)
+        batches = (order := alike_together(samples)).split(self.batch_size)
         if len(batches) == 1:
             return self.explain(samples)
-        return torch.cat([self.explain(samples.take(rows)) for rows in batches])
+        return torch.cat([self.explain(samples.take(rows)) for rows in batches])[order.argsort()]
 
     def explain(self, samples: Samples) -> Tensor:
         """Raw attributions of one batch; 0 at positions that are no units.
@@ -96,12 +99,27 @@ class Explaining:
 
     def _explain_groups(self, samples: Samples) -> Tensor:
         """Raw attributions (N, T, ...) of samples that are explained in groups of equal patterns of units."""
-        parts = []
-        for rows, units_only in groups_of_units(samples):
-            raw = self.explain(units_only)
+        groups, parts = groups_of_units(samples), []
+        for rows, units_only in sorted(groups, key=lambda group: -group[1].units.count):
+            raw = self._explain_or_refuse(units_only)
             parts.append((rows, spread(raw, units_only.carried[PLACES], samples.inputs.shape[1])))
         order = torch.cat([rows for rows, _ in parts]).argsort()
         return torch.cat([raw for _, raw in parts])[order]
+
+    def _explain_or_refuse(self, samples: Samples) -> Tensor:
+        """Raw attributions of samples with one pattern of units, NaN if the explainer is not applicable to these alone.
+
+        It has then explained samples with more units, and says nothing about a text of one token, for example.
+        """
+        try:
+            raw = self.explain(samples)
+        except NotApplicable as refusal:
+            if self._channels is None:
+                raise
+            self.refusal = refusal
+            return samples.inputs.new_full((*samples.inputs.shape[:2], self._channels), float("nan"))
+        self._channels = raw.shape[2]
+        return raw
 
     def _call(self, samples: Samples) -> Tensor:
         """Raw attributions of samples in a single call of the explainer."""

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from harness.predictor import Carried
 
-def fold_batch_norm(model: nn.Module, example: Tensor) -> nn.Module | None:
+
+def fold_batch_norm(model: nn.Module, example: Tensor, carried: Carried | None = None) -> nn.Module | None:
     """A copy of the model with each BatchNorm folded into the convolution that feeds it, or None if there is none.
 
     One forward pass shows which convolution feeds which BatchNorm, so any kind of model works. Convolutions that are
     called twice, or whose weight is computed (parametrizations, hooks), are not changed. If a convolution's output is
     used elsewhere too, the copy computes another function; the caller has to compare outputs.
     """
-    pairs = _conv_norm_pairs(model, example)
+    pairs = _conv_norm_pairs(model, example, carried or {})
     if not pairs:
         return None
     twin = copy.deepcopy(model)
@@ -32,7 +34,7 @@ def fold_batch_norm(model: nn.Module, example: Tensor) -> nn.Module | None:
     return twin
 
 
-def _conv_norm_pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
+def _conv_norm_pairs(model: nn.Module, example: Tensor, carried: Carried) -> list[tuple[str, str]]:
     """Names of convolutions and of the BatchNorms that take their outputs; each is called once."""
     plain = {module: name for name, module in model.named_modules() if not _is_hooked(module)}
     convs = {m: name for m, name in plain.items() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)}
@@ -56,7 +58,7 @@ def _conv_norm_pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]
             hooks.callback(conv.register_forward_hook(after_conv).remove)
         for norm in norms:
             hooks.callback(norm.register_forward_pre_hook(before_norm, with_kwargs=True).remove)
-        model(example[:1])
+        model(example[:1], *([{name: values[:1] for name, values in carried.items()}] if carried else []))
     return [(convs[c], norms[n]) for c, n in pairs if calls.count(c) == calls.count(n) == 1]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.engine.reading import read_inputs
+from harness.engine.reading import read_inputs, read_item
 from harness.engine.several_inputs import Call
 from harness.errors import UserError
 from harness.messages import say
@@ -30,6 +30,8 @@ from harness.task import one_task
 
 AT_ONCE = 64  # samples that are passed through the model together to find regions, boxes or embeddings
 IDS, MASK = "ids", "attention_mask"
+# Carried inputs that say what is explained of each image, and do not go to the user's model.
+OF_TASK = {"segmentation": ("region",), "detection": ("box", "label")}
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,32 @@ def of_its_kind(prepared: Prepared, count: int, device: torch.device) -> Prepare
     The first ``count`` samples are explained.
     """
     data, told = prepared.data, one_task(prepared.model.task, prepared.data.task)
+    if prepared.model.wording is not None and prepared.model.wording.carried is not None:
+        return _of_texts(prepared, count)
     if isinstance(data.inputs, Tensor) and not data.inputs.is_floating_point():
         return _of_token_ids(prepared, device)
-    if told is not None and told.name == "segmentation":
-        return _of_segmentation(prepared, count, device)
-    if told is not None and told.name == "detection":
-        return _of_detection(prepared, count, device)
-    return prepared
+    if told is None or told.name not in OF_TASK:
+        return prepared
+    _check_images_alone(data, told.name)
+    # The image is the first argument of such a model, whatever its name.
+    prepare = _of_segmentation if told.name == "segmentation" else _of_detection
+    return prepare(replace(prepared, call=Call()), count, device)
+
+
+def carried_of_task(model: LoadedModel, data: Data) -> tuple[str, ...]:
+    """The names of carried inputs that the task takes and the user's model does not."""
+    told = one_task(model.task, data.task)
+    return () if told is None else OF_TASK.get(told.name, ())
+
+
+def _check_images_alone(data: Data, task: str) -> None:
+    """UserError for inputs beside the images, which models of these tasks are not called with."""
+    other = next((name for name in data.carried if name not in OF_TASK[task]), None)
+    if other is not None:
+        raise UserError(
+            f"input {other!r} goes along with each image, but task={task} is for models of images alone; give a module "
+            "whose forward takes the images and has the others in it"
+        )
 
 
 def _in_parts(prepared: Prepared, count: int, device: torch.device, work: Callable) -> list[Any]:
@@ -89,11 +110,32 @@ def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
     check_embedded(embedded, ids[rows].to(device), present[rows].to(device), outputs_of, **some)
     inputs = torch.cat([embedded.embeddings(part.to(device)).to(ids.device) for part in ids.split(AT_ONCE)])
     fillers = model.fillers or data.fillers or _pad_filler(embedded, model.module, device)
-    wrapped = replace(model, module=embedded, fillers=fillers)
-    data = replace(
-        data, inputs=inputs, carried={IDS: ids, **carried}, present=present, modality=data.modality or "tokens"
+    wrapped, carried = (
+        replace(model, module=embedded, fillers=fillers),
+        {IDS: _one_id_for_all_units(ids, present), **carried},
     )
+    data = replace(data, inputs=inputs, carried=carried, present=present, modality=data.modality or "tokens")
     return Prepared(wrapped, data, Call(), prepared.target)
+
+
+def _of_texts(prepared: Prepared, count: int) -> Prepared:
+    """Texts, explained at their embeddings: each text's token ids and attention mask go along with it."""
+    data, wording = prepared.data, prepared.model.wording
+    texts = [read_item(data, index, wording.carried) for index in range(count)]
+    carried = {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
+    present = torch.stack([wording.present(data.inputs[index]) for index in range(count)])
+    carried[IDS] = _one_id_for_all_units(carried[IDS], present)
+    carried = {name: _for_all(values, len(data)) for name, values in carried.items()}
+    return replace(prepared, data=replace(data, carried={**data.carried, **carried}))
+
+
+def _one_id_for_all_units(ids: Tensor, present: Tensor) -> Tensor:
+    """The ids (N, T) with one and the same id at all positions that are units.
+
+    Embeddings take the place of these ids, which the model reads in no other way (``check_embedded``). So texts with
+    the same pattern of units carry the same, and are explained together.
+    """
+    return torch.where(present.bool(), ids[present.bool()][0], ids)
 
 
 def _special_ids(module: nn.Module) -> tuple[int, ...]:
@@ -122,7 +164,8 @@ def _pad_filler(embedded: EmbeddedTokens, module: nn.Module, device: torch.devic
 def _of_segmentation(prepared: Prepared, count: int, device: torch.device) -> Prepared:
     """Class maps, explained by the mean logit of a class over a region: that of the prediction, a mask or a point."""
     data, module = prepared.data, prepared.model.module
-    choice, region = prepared.target, "prediction" if data.region is None else data.region
+    choice = prepared.target
+    region = data.carried.get("region", "prediction") if data.region is None else data.region
     given = data.labels if choice == "label" and data.labels is not None else data.targets
     if isinstance(choice, int):
         targets = torch.full((count,), choice)

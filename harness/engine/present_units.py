@@ -87,10 +87,14 @@ def whole_samples(samples: Samples) -> Samples:
 
 
 def alike_together(samples: Samples) -> Tensor:
-    """The numbers (N,) of the samples in an order in which equal patterns of units follow one another."""
+    """The numbers (N,) of the samples in an order in which equal patterns of units follow one another.
+
+    The first of them has the most units: an explainer that has nothing to say about a single unit gets it later.
+    """
     if samples.present is None:
         return torch.arange(len(samples), device=samples.inputs.device)
-    return samples.present.unique(dim=0, return_inverse=True)[1].argsort(stable=True)
+    patterns, number = samples.present.unique(dim=0, return_inverse=True)
+    return patterns.sum(1).argsort(descending=True, stable=True).argsort()[number].argsort(stable=True)
 
 
 def units_of_maps(raw: Tensor, samples: Samples) -> Tensor:

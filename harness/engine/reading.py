@@ -45,16 +45,20 @@ def _detached(inputs: Tensor) -> Tensor:
         return inputs.clone() if inputs.is_inference() else inputs.detach()
 
 
-def _read_one(model: LoadedModel, data: Data, index: int) -> Tensor:
+def read_item(data: Data, index: int, read: Callable[[Any], Any]) -> Any:
+    """The result of ``read`` for one item of the data; UserError that names the sample where that fails."""
     try:
-        item = data.inputs[index]
-        tensor = model.preprocess(item) if model.preprocess else item
+        return read(data.inputs[index])
     except (OSError, ValueError, TypeError, AttributeError) as error:
         name = index if data.ids is None else data.ids[index]
         raise UserError(f"sample {name!r} cannot be read or preprocessed: {one_line(error)}") from error
+
+
+def _read_one(model: LoadedModel, data: Data, index: int) -> Tensor:
+    tensor = read_item(data, index, model.preprocess or (lambda item: item))
     if not isinstance(tensor, Tensor):
         raise NotApplicable(
-            f"the data holds {type(item).__name__} and the model has no preprocessing for it; give a function that "
+            f"the data holds {type(tensor).__name__} and the model has no preprocessing for it; give a function that "
             "makes a tensor of each: harness.LoadedModel(module, preprocess), model.preprocess=package.module:function"
         )
     return tensor

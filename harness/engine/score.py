@@ -1,13 +1,14 @@
 """Calls a metric on a batch and checks its result."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
+from harness.errors import NotApplicable, UserError, one_line
 from harness.predictor import picked_not_finite
 from harness.registry import Metric
 
@@ -38,10 +39,31 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
 
 def score_groups(entry: Metric, options: Mapping[str, Any], batches: list[tuple[Tensor, Batch]], count: int) -> Scores:
     """The scores of ``count`` samples that come in groups: rows (n,) and their batch. NaN for rows in no group."""
-    parts = [(rows.cpu(), score_batch(entry, options, batch)) for rows, batch in batches]
-    joined = join_scores([scores for _, scores in parts])
-    rows = torch.cat([rows for rows, _ in parts])
+    ragged = any(batch.samples.ragged for _, batch in batches)
+    parts = ((len(rows), partial(score_batch, entry, options, batch)) for rows, batch in batches)
+    joined = join_scores(scores_or_reasons(parts, ragged))
+    rows = torch.cat([rows.cpu() for rows, _ in batches])
     return joined if torch.equal(rows, torch.arange(count)) else _placed(joined, rows, count)
+
+
+def scores_or_reasons(parts: Iterable[tuple[int, Callable[[], Scores]]], ragged: bool) -> list[Scores]:
+    """The scores of each part of the samples, of which there are so many, from a function that computes them.
+
+    A metric can be not applicable to a few of ``ragged`` samples alone, such as texts of one token, which have no
+    order. Their scores are NaN, with the reason. NotApplicable if it is not applicable to any part.
+    """
+    found, refusals = [], []
+    for count, compute in parts:
+        try:
+            found.append(compute())
+        except NotApplicable as refusal:
+            if not ragged:
+                raise
+            refusals.append(refusal)
+            found.append(Scores(torch.full((count,), float("nan"), dtype=torch.float64), reason=one_line(refusal)))
+    if refusals and len(refusals) == len(found):
+        raise refusals[-1]
+    return found
 
 
 def join_scores(parts: list[Scores]) -> Scores:

@@ -1,7 +1,7 @@
 """Models with several inputs: which one is explained, which are carried along, and how the model is called."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +11,6 @@ from torch import Tensor, nn
 
 from harness.errors import UserError
 from harness.sources import Data, several_tensors
-from harness.task import Task
-
-# Carried inputs that the score of a task takes, and not the user's module.
-OF_THE_SCORE = {"detection": ("box", "label")}
 
 
 @dataclass(frozen=True)
@@ -25,10 +21,10 @@ class Call:
     as_dict: bool = False
 
 
-def split_inputs(data: Data, module: nn.Module, told: Task | None) -> tuple[Data, Call]:
+def split_inputs(data: Data, module: nn.Module, of_task: Collection[str] = ()) -> tuple[Data, Call]:
     """The data with one explained input, the others in ``carried``; and how the model takes them.
 
-    ``told`` is the task as the user says it, or None.
+    ``of_task`` are carried inputs that are for the task and do not go to the model, such as the box to explain.
     UserError where it is not certain which input is explained, or how the model is called.
     """
     data = _with_tensors(data)
@@ -43,13 +39,20 @@ def split_inputs(data: Data, module: nn.Module, told: Task | None) -> tuple[Data
             )
     else:
         carried = {name: _tensor(values, name) for name, values in data.carried.items()}
-        data = replace(data, inputs=_array(data.inputs), carried=_checked_carried(carried, len(data)))
-        return data, _call_with(module, data.explained, _of_the_module(carried, told))
+        inputs = _array(data.inputs)
+        if not isinstance(data.inputs, Tensor) and not _embeds(module):  # whole numbers of an array are no token ids
+            inputs = inputs.float() if isinstance(inputs, Tensor) and not inputs.is_floating_point() else inputs
+        data = replace(data, inputs=inputs, carried=_checked_carried(carried, len(data)))
+        return data, _call_with(module, data.explained, [name for name in carried if name not in of_task])
     explained = _explained_one(parts, data.explained)
     carried = {name: each for name, each in parts.items() if name != explained}
     carried |= {name: _tensor(values, name) for name, values in data.carried.items()}
     split = replace(data, inputs=parts[explained], carried=_checked_carried(carried, len(parts[explained])))
-    return split, _call_with(module, explained, _of_the_module(carried, told))
+    return split, _call_with(module, explained, [name for name in carried if name not in of_task])
+
+
+def _embeds(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())
 
 
 def _with_tensors(data: Data) -> Data:
@@ -115,13 +118,7 @@ def _checked_carried(carried: Mapping[str | int, Tensor], count: int) -> Mapping
     return carried
 
 
-def _of_the_module(carried: Mapping[str | int, Tensor], told: Task | None) -> Mapping[str | int, Tensor]:
-    """The carried inputs that the user's module itself takes."""
-    others = () if told is None else OF_THE_SCORE.get(told.name, ())
-    return {name: values for name, values in carried.items() if name not in others}
-
-
-def _call_with(module: nn.Module, explained: str | int | None, carried: Mapping[str | int, Tensor]) -> Call:
+def _call_with(module: nn.Module, explained: str | int | None, carried: Iterable[str | int]) -> Call:
     """How the module is called with these inputs; UserError where its ``forward`` does not take them."""
     named = [name for name in [explained, *carried] if isinstance(name, str)]
     if not named:

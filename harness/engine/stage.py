@@ -22,20 +22,20 @@ from harness.engine.cut_texts import tell_cut_texts
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.model_for_task import canonical_model
-from harness.engine.model_kinds import Prepared, of_its_kind
+from harness.engine.model_kinds import Prepared, carried_of_task, of_its_kind
 from harness.engine.output_cache import OutputCache
+from harness.engine.pairing import check_pair, names_of_outputs, on_device, same_for_all, units_of_inputs
 from harness.engine.present_units import groups_of_units
 from harness.engine.protocol import DTYPES, Protocol
 from harness.engine.reading import check_data, check_part, read_inputs
 from harness.engine.several_inputs import split_inputs
 from harness.engine.targets import check_answers, chosen_targets, labels_of_targets, sort_answers, with_answers
-from harness.errors import UserError
 from harness.identity import weights_of
 from harness.predictor import Carried, Predictor, default_chunk
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
-from harness.task import Task, one_task
-from harness.units import UndecidedUnits, Units
+from harness.task import Task
+from harness.units import Units
 
 CHUNK_BYTES = 16 * 2**20  # size of the inputs that are scored together
 CACHE_BYTES = 64 * 2**20  # size of preprocessed inputs in memory; beyond it they go into temporary files
@@ -112,6 +112,11 @@ class Stage:
         """The task of the model."""
         return self.predictor.task
 
+    @property
+    def ragged(self) -> bool:
+        """Whether samples differ in which positions are units, as texts of different length do."""
+        return self.model.wording is not None or self.data.present is not None
+
     @cached_property
     def labels(self) -> Tensor | None:
         """The label (N,) of each sample: a class, or a number for the explained output; None without labels.
@@ -141,6 +146,10 @@ class Stage:
     def first(self) -> Tensor:
         """The inputs of the first chunk, on the device."""
         return self._inputs(0, slice(0, min(self.chunk_size, self.count)))
+
+    def first_carried(self) -> Carried:
+        """What goes to the model with the inputs of the first chunk."""
+        return self._carried(slice(0, min(self.chunk_size, self.count)))
 
     def inputs(self, where: slice) -> Tensor:
         """The inputs of any samples, on the device of the data."""
@@ -239,15 +248,15 @@ def set_stage(
     ``chunk`` is the number of inputs per forward pass. With ``together`` all samples are one chunk, for data that is in
     memory already. With ``undecided``, axes that can mean several things are no error before something depends on it.
     """
-    _check_pair(model, data)
-    model = replace(model, module=_on_device(check_model(model.module), device))
-    data, call = split_inputs(data, model.module, one_task(model.task, data.task))
+    check_pair(model, data)
+    model = replace(model, module=on_device(check_model(model.module), device))
+    data, call = split_inputs(data, model.module, carried_of_task(model, data))
     data = with_preprocessed_masks(with_answers(data), model.preprocess)
     count = min(len(data), protocol.samples or len(data))
     kind = of_its_kind(Prepared(model, data, call, protocol.target), count, device)
     model, data, target = kind.model, kind.data, kind.target
     first = read_inputs(model, data, slice(0, 1))
-    units = _units_of(first, data, protocol.reduction == "none", undecided)
+    units = units_of_inputs(first, data, protocol.reduction == "none", undecided)
     named = data.ids is not None
     data = check_data(sort_answers(data), first, units)
     tell_cut_texts(model, data, count, first.shape[1])
@@ -256,47 +265,10 @@ def set_stage(
     canonical = canonical_model(model, data, kind.call, read, device)
     model, task, columns = replace(model, module=canonical.module), canonical.task, canonical.columns
     if task.exclusive or task.name.startswith("labels"):
-        data = with_labels_of_outputs(data, _names(model, columns), columns)
-    data = check_answers(data, task, columns, one_output=_constant(target, data.targets))
+        data = with_labels_of_outputs(data, names_of_outputs(model, columns), columns)
+    data = check_answers(data, task, columns, one_output=same_for_all(target, data.targets))
     rows = chunk or default_chunk(first.to(device))
     predictor = Predictor(model.module, chunk=rows, autocast=DTYPES[protocol.dtype], task=task)
     stage = Stage(model, data, protocol, device, predictor, units, count, size, columns, named)
     stage.targets = chosen_targets(target, count, columns, data, task, lambda: stage.predictions)
     return stage
-
-
-def _units_of(first: Tensor, data: Data, elements: bool, undecided: bool) -> Any:
-    try:
-        return Units.of(first, data.modality, elements=elements, columns=data.columns)
-    except UserError as question:
-        if not undecided or data.modality is not None:
-            raise
-        return UndecidedUnits(tuple(first.shape[1:]), question)
-
-
-def _check_pair(model: LoadedModel, data: Data) -> None:
-    """UserError for no samples, and for data whose truth is that of another function than the model."""
-    if len(data) == 0:
-        raise UserError("the data set is empty, expected at least one sample")
-    if None not in (model.function, data.function) and model.function != data.function:
-        raise UserError(
-            f"the data's truth is of {data.function!r}, the model is {model.function!r}; give both the same options, "
-            "or take data without its truth (dataset.truth=false, where it has this option)"
-        )
-
-
-def _names(model: LoadedModel, columns: int) -> tuple[str, ...] | None:
-    """The names of the canonical outputs; None for a name of the one output that has become two."""
-    one_of_two = columns == 2 and model.classes is not None and len(model.classes) == 1
-    return None if one_of_two else model.classes
-
-
-def _constant(choice: str | int, targets: Tensor | None) -> bool:
-    """Whether the same output is explained for all samples."""
-    return isinstance(choice, int) or (choice == "given" and targets is not None and len(targets.unique()) == 1)
-
-
-def _on_device(module: nn.Module, device: torch.device) -> nn.Module:
-    """The model on the device; one whose weights its owner has spread over several devices stays as it is."""
-    spread = len({parameter.device for parameter in module.parameters()}) > 1
-    return module if spread else module.to(device)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from harness.engine.folding import fold_batch_norm
 from harness.errors import one_line
-from harness.predictor import Predictor
+from harness.predictor import Carried, Predictor
 
 TOLERANCE = 1e-4
 WORTHWHILE = 1.05  # the factor in speed that a variant must gain over the original model
@@ -42,16 +42,37 @@ class Variant:
     difference: float = 0.0
 
 
-def tune(predictor: Predictor, inputs: Tensor) -> None:
+@dataclass(frozen=True)
+class Work:
+    """Inputs (N, ...) like those that will be passed, and what goes along with each."""
+
+    inputs: Tensor
+    carried: Carried
+
+    def first(self, inputs: Tensor) -> "Work":
+        """Other inputs (n, ...), with what goes along with the first of these."""
+        return Work(inputs, {name: values[: len(inputs)] for name, values in self.carried.items()})
+
+    def repeated(self, count: int) -> "Work":
+        """``count`` rows of this work, over and over."""
+        rows = torch.arange(count, device=self.inputs.device) % len(self.inputs)
+        return Work(self.inputs[rows], {name: values[rows] for name, values in self.carried.items()})
+
+    def outputs(self, runner: Predictor) -> Tensor:
+        """The runner's outputs."""
+        return runner.logits(self.inputs, self.carried)
+
+
+def tune(predictor: Predictor, inputs: Tensor, carried: Carried | None = None) -> None:
     """Choose the predictor's variant and chunk for inputs like these; ``predictor.variant`` records the result.
 
     A variant that cannot be built, differs from the original or fails is left out; ``skipped`` in the record says why.
     """
-    started, skipped = time.perf_counter(), {}
-    variants = {variant.name: variant for variant in _variants(predictor, inputs, skipped)}
+    started, skipped, work = time.perf_counter(), {}, Work(inputs, carried or {})
+    variants = {variant.name: variant for variant in _variants(predictor, work, skipped)}
     first = FIRST_CHUNK.get(inputs.device.type, 8)
-    rates = _rates(predictor, variants, inputs, first, skipped)
-    best, chunk = _fastest(predictor, variants, inputs, rates, first, skipped)
+    rates = _rates(predictor, variants, work, first, skipped)
+    best, chunk = _fastest(predictor, variants, work, rates, first, skipped)
     use(predictor, best, chunk)
     predictor.variant = {
         "variant": best.name,
@@ -64,9 +85,9 @@ def tune(predictor: Predictor, inputs: Tensor) -> None:
     predictor.forwards = 0
 
 
-def reuse(predictor: Predictor, inputs: Tensor, record: dict[str, Any]) -> bool:
+def reuse(predictor: Predictor, inputs: Tensor, record: dict[str, Any], carried: Carried | None = None) -> bool:
     """Use the variant and chunk of an earlier calibration; False if that variant no longer equals the model."""
-    for variant in _variants(predictor, inputs, {}):
+    for variant in _variants(predictor, Work(inputs, carried or {}), {}):
         if variant.name == record["variant"]:
             use(predictor, variant, record["chunk"])
             predictor.variant, predictor.forwards = dict(record), 0
@@ -80,11 +101,11 @@ def use(predictor: Predictor, variant: Variant, chunk: int) -> None:
     predictor.channels_last, predictor.chunk = variant.channels_last, chunk
 
 
-def _variants(predictor: Predictor, inputs: Tensor, skipped: dict[str, str]) -> Iterator[Variant]:
+def _variants(predictor: Predictor, work: Work, skipped: dict[str, str]) -> Iterator[Variant]:
     """The model itself, then each variant that can be built and equals it; ``skipped`` gets the reasons of others."""
     model = base = predictor.module
     yield Variant("eager", model)
-    probes = _probes(inputs)
+    probes = [work.first(probe) for probe in _probes(work.inputs)]
     expected = cache(lambda: _probe_outputs(predictor.live(), probes))
 
     def attempt(name: str, build: Callable[[], nn.Module | None], channels_last: bool = False) -> Variant | None:
@@ -96,11 +117,11 @@ def _variants(predictor: Predictor, inputs: Tensor, skipped: dict[str, str]) -> 
             skipped[name] = one_line(error)
             return None
 
-    folded = attempt("folded", lambda: fold_batch_norm(model, inputs))
+    folded = attempt("folded", lambda: fold_batch_norm(model, work.inputs, work.carried))
     if folded is not None:
         base = folded.module
         yield folded
-    if inputs.dim() == 4:
+    if work.inputs.dim() == 4:
         name = "channels_last" if folded is None else "folded channels_last"
         last = attempt(name, lambda: copy.deepcopy(base).to(memory_format=torch.channels_last), channels_last=True)
         if last is not None:
@@ -121,12 +142,12 @@ def _probes(inputs: Tensor) -> list[Tensor]:
     ]
 
 
-def _probe_outputs(runner: Predictor, probes: list[Tensor]) -> Tensor:
-    return torch.cat([runner.logits(probe) for probe in probes])
+def _probe_outputs(runner: Predictor, probes: list[Work]) -> Tensor:
+    return torch.cat([probe.outputs(runner) for probe in probes])
 
 
 def _equal(
-    predictor: Predictor, variant: Variant, probes: list[Tensor], expected: Tensor, skipped: dict[str, str]
+    predictor: Predictor, variant: Variant, probes: list[Work], expected: Tensor, skipped: dict[str, str]
 ) -> bool:
     """Whether the variant's outputs equal the original's on these inputs; records the difference in the variant."""
     spread = float(expected.max() - expected.min()) or 1.0
@@ -145,7 +166,7 @@ def _runner(predictor: Predictor, variant: Variant, chunk: int) -> Predictor:
 
 
 def _rates(
-    predictor: Predictor, variants: dict[str, Variant], inputs: Tensor, chunk: int, skipped: dict[str, str]
+    predictor: Predictor, variants: dict[str, Variant], work: Work, chunk: int, skipped: dict[str, str]
 ) -> dict[str, float]:
     """Rows per second of each variant: the best of several interleaved rounds, so that noise affects all alike."""
     runners = {name: _runner(predictor, variant, chunk) for name, variant in variants.items()}
@@ -154,9 +175,9 @@ def _rates(
         for name in list(rates):
             try:
                 if turn == 0:  # the first pass of a variant includes one-time initialisation
-                    runners[name].logits(inputs[:1])
+                    work.first(work.inputs[:1]).outputs(runners[name])
                 else:
-                    rates[name] = max(rates[name], _rate(runners[name], inputs))
+                    rates[name] = max(rates[name], _rate(runners[name], work))
             except Exception as error:
                 _leave_out(name, error, rates, skipped)
     return rates
@@ -165,7 +186,7 @@ def _rates(
 def _fastest(
     predictor: Predictor,
     variants: dict[str, Variant],
-    inputs: Tensor,
+    work: Work,
     rates: dict[str, float],
     first: int,
     skipped: dict[str, str],
@@ -174,7 +195,7 @@ def _fastest(
     while True:
         name = max(rates, key=lambda name: rates[name] * (WORTHWHILE if name == "eager" else 1))
         try:
-            return variants[name], _tuned_chunk(predictor, variants[name], inputs, first)
+            return variants[name], _tuned_chunk(predictor, variants[name], work, first)
         except Exception as error:
             _leave_out(name, error, rates, skipped)
 
@@ -187,37 +208,37 @@ def _leave_out(name: str, error: Exception, rates: dict[str, float], skipped: di
     skipped[name] = one_line(error)
 
 
-def _tuned_chunk(predictor: Predictor, variant: Variant, inputs: Tensor, first: int) -> int:
+def _tuned_chunk(predictor: Predictor, variant: Variant, work: Work, first: int) -> int:
     """The smallest number of rows per pass whose rate is within 3 % of the best.
 
     Numbers are doubled from ``first``; the search ends after PATIENCE doublings without gain.
     """
     runner = _runner(predictor, variant, first)
-    largest = min(LARGEST_CHUNK, LARGEST_CHUNK_BYTES.get(inputs.device.type, 2**26) // inputs[0].nbytes)
+    largest = min(LARGEST_CHUNK, LARGEST_CHUNK_BYTES.get(work.inputs.device.type, 2**26) // work.inputs[0].nbytes)
     rates: dict[int, float] = {}
     for chunk in (first * 2**power for power in range(32)):
-        if chunk > largest or not _has_room(inputs.device):
+        if chunk > largest or not _has_room(work.inputs.device):
             break
         runner.chunk = chunk
-        rates[chunk] = _rate(runner, inputs)
+        rates[chunk] = _rate(runner, work)
         halved = runner.chunk < chunk  # by the predictor, when memory ran out
         if halved or len(rates) - list(rates).index(max(rates, key=rates.__getitem__)) > PATIENCE:
             break
     for chunk in list(rates) * (REPEATS - 1):  # further rounds over all numbers, so that noise affects all alike
         runner.chunk = chunk
-        rates[chunk] = max(rates[chunk], _rate(runner, inputs))
+        rates[chunk] = max(rates[chunk], _rate(runner, work))
     return min((chunk for chunk in rates if rates[chunk] >= 0.97 * max(rates.values())), default=first)
 
 
-def _rate(runner: Predictor, inputs: Tensor) -> float:
+def _rate(runner: Predictor, work: Work) -> float:
     """Rows per second of full passes, repeated for at least SHORTEST_MEASUREMENT."""
-    rows = inputs[torch.arange(runner.chunk, device=inputs.device) % len(inputs)]
-    synchronize(inputs.device)
+    rows, device = work.repeated(runner.chunk), work.inputs.device
+    synchronize(device)
     started, done, seconds = time.perf_counter(), 0, 0.0
     while seconds < SHORTEST_MEASUREMENT:
-        runner.logits(rows)
-        synchronize(inputs.device)
-        done, seconds = done + len(rows), time.perf_counter() - started
+        rows.outputs(runner)
+        synchronize(device)
+        done, seconds = done + len(rows.inputs), time.perf_counter() - started
     return done / seconds
 
 

@@ -138,15 +138,15 @@ def _tune(plan: Plan, stage: Stage, store: Store) -> None:
     """Calibrate once per run for this model, input and device; a resumed run uses the same variant and chunk."""
     if plan.runtime.chunk:
         return
-    inputs = stage.first()
+    inputs, carried = stage.first(), stage.first_carried()
     key = digest(
         stage.weights,
         canonical([list(inputs.shape[1:]), str(stage.device), plan.protocol.dtype, torch.get_num_threads()]),
     )
     path = store.directory / "config" / f"scoring-{key}.json"
     known = _read_calibration(path)
-    if known is None or not reuse(stage.predictor, inputs, known):
-        tune(stage.predictor, inputs)
+    if known is None or not reuse(stage.predictor, inputs, known, carried):
+        tune(stage.predictor, inputs, carried)
         store.write_config(path.name, json.dumps(stage.predictor.variant))
 
 

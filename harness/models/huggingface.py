@@ -30,11 +30,11 @@ def huggingface_classifier(
     or ``text``. Weights are read as safetensors or as plain weights; code that comes with a model is not run.
 
     A classifier of texts is explained on its word embeddings (N, T, D). T is ``length`` tokens: longer texts are cut,
-    shorter ones are filled with the embedding of the padding token. A position that holds exactly this embedding is
-    padding, to which no position attends; only where all positions are padding do all attend to each other, so that an
-    empty text has an output. The logits must equal those of the model on the text's token ids; this is checked on two
-    texts when the model is loaded. A model whose files lack some of its parameters, such as those of a new head, is
-    refused. UserError for all of this, and where transformers is not installed
+    shorter ones are padded. The token ids and the attention mask of each text go along with its embeddings, so models
+    that pool at the last token (GPT-2, Llama) work too. Padding and special tokens are no units. When the model is
+    loaded, two texts are tried: the logits must be those on the texts' ids, the ids must matter by their embeddings
+    alone, and padding must change nothing. A model whose files lack some of its parameters, such as those of a new
+    head, is refused. UserError for all of this, and where transformers is not installed
     (``pip install 'harness[transformers]'``).
     """
     if kind not in LOADERS:

@@ -1,37 +1,20 @@
-"""A Hugging Face classifier of texts as a function of word embeddings, with the tokens and words of each text."""
+"""A Hugging Face classifier of texts, explained at its word embeddings, with the tokens and words of each text."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError, one_line
+from harness.errors import UserError
 from harness.models.state import ready
+from harness.models.token_ids import EmbeddedTokens, check_embedded
 from harness.sources import LoadedModel, Wording
 
 TRIAL_TEXTS = "a", "a film is a film, and this one is good"  # one that is mostly padding, one of several words
-LOGIT_TOLERANCE = 1e-3  # between logits on token ids and on their embeddings, as a share of the largest logit
-
-
-class TextLogits(nn.Module):
-    """A classifier of texts as a module from word embeddings (N, T, D) to logits.
-
-    No position attends to one whose embedding is exactly that of the padding token, unless all of a text are such.
-    """
-
-    def __init__(self, model: nn.Module, padding: Tensor) -> None:
-        super().__init__()
-        self.model = model
-        self.register_buffer("padding", padding)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The logits (N, classes) of word embeddings (N, T, D)."""
-        filled = (inputs.detach() != self.padding).any(2)
-        attended = filled | ~filled.any(1, keepdim=True)
-        return self.model(inputs_embeds=inputs, attention_mask=attended.long()).logits
+LOGIT_TOLERANCE = 1e-3  # between logits with and without padding, as a share of the largest logit
 
 
 @dataclass(frozen=True)
@@ -74,6 +57,13 @@ class EmbeddingReader:
         cut = self.encoded(text).encodings[0]
         return int(sum(cut.attention_mask)) + sum(_own_tokens(rest) for rest in cut.overflowing)
 
+    def carried(self, text: Any) -> Mapping[str, Tensor]:
+        """The ids (T,) and the attention mask (T,) of a text; ValueError for a text without a token."""
+        encoded = self.encoded(text)
+        if not self.present(text).any():
+            raise ValueError("the text has no token, expected at least one word")
+        return {"ids": torch.tensor(encoded["input_ids"]), "attention_mask": torch.tensor(encoded["attention_mask"])}
+
     def words(self, text: Any) -> Tensor:
         """The number (T,) of each token's word; special tokens and padding are one last word."""
         numbers = self.encoded(text).word_ids()
@@ -91,26 +81,37 @@ def text_classifier(
     model: nn.Module, tokenizer: Any, length: int, classes: tuple[str, ...], source: str
 ) -> LoadedModel:
     """The classifier on word embeddings; UserError where the tokenizer or the model does not allow this."""
-    _check_tokenizer(tokenizer, source)
+    marks = _checked_marks(tokenizer, source)
     _check_text_length(length, getattr(model.config, "max_position_embeddings", None))
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id  # without one, models refuse several texts at a time
     # The reader has a copy of the embeddings: it works on the CPU, and a metric may change those of the model.
-    reader = EmbeddingReader(tokenizer, copy.deepcopy(model.get_input_embeddings()).requires_grad_(False), length)
-    marks = {"pad": tokenizer.pad_token_id, "mask": tokenizer.mask_token_id}
-    fillers = {name: reader.of([number])[0] for name, number in marks.items() if number is not None}
-    module = ready(TextLogits(model, fillers["pad"].clone()))
+    layer = model.get_input_embeddings()
+    reader = EmbeddingReader(tokenizer, copy.deepcopy(layer).requires_grad_(False), length)
+    name = next(name for name, part in model.named_modules() if part is layer)
+    module = ready(EmbeddedTokens(model, name))
     _check_outputs(module, reader, source)
-    wording = Wording(reader.tokens, reader.words, reader.present, fillers, reader.whole_length)
+    fillers = {name: reader.of([number])[0] for name, number in marks.items()}
+    wording = Wording(reader.tokens, reader.words, reader.present, fillers, reader.whole_length, reader.carried)
     return LoadedModel(module, reader, None, classes, wording)
 
 
-def _check_tokenizer(tokenizer: Any, source: str) -> None:
+def _checked_marks(tokenizer: Any, source: str) -> dict[str, int]:
+    """The ids of the tokens that can replace a removed one; from now on the tokenizer pads, at the end of a text.
+
+    A tokenizer without a padding token pads with its end token, as is usual, which attention leaves out.
+    """
     if not tokenizer.is_fast:
         raise UserError(
             f"the tokenizer of {source} does not tell which word a token belongs to; expected a tokenizer.json"
         )
-    if tokenizer.pad_token_id is None:
+    marks = {"pad": tokenizer.pad_token_id, "mask": tokenizer.mask_token_id}
+    if marks["pad"] is None and tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {source} has no padding token, expected one: texts differ in length")
+    if marks["pad"] is None:
+        tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = tokenizer.truncation_side = "right"
+    return {name: number for name, number in marks.items() if number is not None}
 
 
 def _check_text_length(length: int, most: int | None) -> None:
@@ -118,19 +119,21 @@ def _check_text_length(length: int, most: int | None) -> None:
         raise UserError(f"length is {length}, expected a number of tokens from 3 to {most or 'any'}")
 
 
-def _check_outputs(module: TextLogits, reader: EmbeddingReader, source: str) -> None:
-    """UserError where the logits on embeddings differ from those on token ids: some models use the ids themselves."""
-    encoded = [reader.encoded(text) for text in TRIAL_TEXTS]
-    ids, mask = (torch.tensor([each[name] for each in encoded]) for name in ("input_ids", "attention_mask"))
-    try:
-        with torch.no_grad():
-            expected = module.model(input_ids=ids, attention_mask=mask).logits
-            outputs = module(torch.stack([reader(text) for text in TRIAL_TEXTS]))
-    except Exception as error:  # models without support for embeddings can raise anything
-        raise UserError(f"{source} cannot be run on word embeddings: {one_line(error)[:200]}") from error
-    off = float((outputs - expected).abs().max())
-    if not off <= LOGIT_TOLERANCE * float(expected.abs().max()) + 1e-6:
-        raise UserError(
-            f"{source} gives other logits on word embeddings than on token ids, off by {off:.1e}: it uses the ids "
-            "themselves, or its padding token has the embedding of another token"
-        )
+def _check_outputs(module: EmbeddedTokens, reader: EmbeddingReader, source: str) -> None:
+    """UserError where logits on embeddings are not those on ids, or where padding changes them."""
+    texts = [reader.carried(text) for text in TRIAL_TEXTS]
+    ids, mask = (torch.stack([text[name] for text in texts]) for name in ("ids", "attention_mask"))
+    present = torch.stack([reader.present(text) for text in TRIAL_TEXTS])
+    logits = lambda outputs: outputs.logits
+    check_embedded(module, ids, present, logits, attention_mask=mask)
+    with torch.no_grad():
+        padded = logits(module.run(ids, attention_mask=mask))
+        for row, count in enumerate(mask.sum(1).tolist()):
+            alone = logits(module.run(ids[row : row + 1, :count], attention_mask=mask[row : row + 1, :count]))
+            off = float((alone[0] - padded[row]).abs().max())
+            if not off <= LOGIT_TOLERANCE * float(alone.abs().max()) + 1e-6:
+                raise UserError(
+                    f"{source} gives other logits for a text that is padded to {reader.length} tokens, off by "
+                    f"{off:.1e}; the padding token of its tokenizer has id {reader.tokenizer.pad_token_id}, that of "
+                    f"its configuration {module.module.config.pad_token_id}"
+                )

@@ -11,7 +11,6 @@ from harness.engine.protocol import Protocol
 from harness.engine.stage import set_stage
 from harness.errors import UserError
 from harness.sources import Data
-from harness.units import Units
 from named_options import model_named
 
 huggingface, timm = model_named("huggingface"), model_named("timm")
@@ -35,19 +34,28 @@ BERT = {
     "max_position_embeddings": 40,
 }
 DISTILBERT = {"vocab_size": 22, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 40}
-GPT2 = {"vocab_size": 22, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 40, "pad_token_id": 0}
+GPT2 = {"vocab_size": 22, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 40}
+LLAMA = {
+    "vocab_size": 22,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 40,
+}
 
 
-def tokenizer(**changed):
-    """A tokenizer of word pieces, lower-cased, that puts a special token before and behind each text."""
+def tokenizer(ends=True, **changed):
+    """A tokenizer of word pieces, lower-cased, that puts a special token before and behind each text if it has ends."""
     pieces = tokenizers.Tokenizer(
         tokenizers.models.WordPiece({piece: n for n, piece in enumerate(MARKS + PIECES)}, unk_token="[UNK]")
     )
     pieces.normalizer = tokenizers.normalizers.BertNormalizer()
     pieces.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    pieces.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
+    if ends:
+        pieces.post_processor = tokenizers.processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), MARKS, strict=True)) | changed
     return transformers.PreTrainedTokenizerFast(tokenizer_object=pieces, **names)
 
@@ -193,48 +201,48 @@ def test_explainers_of_images_work_on_it(image, seed):
 # Hugging Face, texts
 
 
+def own_outputs(loaded, texts):
+    """The logits of a loaded model for texts, as the engine calls it: the embeddings with what goes along."""
+    carried = [loaded.wording.carried(each) for each in texts]
+    carried = {name: torch.stack([each[name] for each in carried]) for name in carried[0]}
+    return loaded.module(torch.stack([loaded.preprocess(each) for each in texts]), **carried).logits
+
+
 def test_logits_on_embeddings_are_those_on_token_ids(text):
     folder, net = text
     loaded = of_text(folder)
-    inputs = torch.stack([loaded.preprocess(each) for each in TEXTS])
-    assert inputs.shape == (4, LENGTH, 16) and loaded.classes == CLASSES
-    torch.testing.assert_close(loaded.module(inputs), own_logits(net, TEXTS), rtol=1e-5, atol=1e-5)
+    assert loaded.preprocess(TEXTS[0]).shape == (LENGTH, 16) and loaded.classes == CLASSES
+    torch.testing.assert_close(own_outputs(loaded, TEXTS), own_logits(net, TEXTS), rtol=1e-5, atol=1e-5)
 
 
 def test_padding_changes_nothing_and_what_is_too_long_is_left_out(text):
     folder, net = text
     for length in (LENGTH, 20):
-        loaded = of_text(folder, length=length)
-        found = loaded.module(loaded.preprocess(TEXTS[1])[None])
+        found = own_outputs(of_text(folder, length=length), TEXTS[1:2])
         torch.testing.assert_close(found, own_logits(net, TEXTS[1:2], 7), rtol=1e-5, atol=1e-5)
     short = of_text(folder, length=6)
     assert short.preprocess(TEXTS[0]).shape == (6, 16) and len(short.wording.tokens(TEXTS[0])) == 6
-    torch.testing.assert_close(
-        short.module(short.preprocess(TEXTS[0])[None]), own_logits(net, TEXTS[:1], 6), rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(own_outputs(short, TEXTS[:1]), own_logits(net, TEXTS[:1], 6), rtol=1e-5, atol=1e-5)
 
 
-def test_a_padded_position_is_attended_to_by_nobody_and_one_that_is_filled_is(text):
+def test_padding_is_attended_to_by_nobody_whatever_its_embedding_is(text):
     folder, _ = text
     loaded = of_text(folder)
+    carried = {name: values[None] for name, values in loaded.wording.carried(TEXTS[2]).items()}
     inputs = loaded.preprocess(TEXTS[2])[None]
     other = inputs.clone()
-    other[0, -1] += 1.0
-    assert not torch.allclose(loaded.module(other), loaded.module(inputs), atol=1e-4)
+    other[0, 3:] += torch.randn(LENGTH - 3, 16)
+    torch.testing.assert_close(loaded.module(other, **carried).logits, loaded.module(inputs, **carried).logits)
     leaf = inputs.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(loaded.module(leaf)[0, 0], leaf)
+    (gradient,) = torch.autograd.grad(loaded.module(leaf, **carried).logits[0, 0], leaf)
     assert gradient[0, :3].abs().amin(0).max() > 0 and gradient[0, 3:].abs().max() == 0
 
 
-def test_a_text_of_padding_alone_has_an_output(text):
-    folder, net = text
-    loaded = of_text(folder)
-    inputs = loaded.wording.fillers["pad"].expand(1, LENGTH, -1)
-    with torch.no_grad():
-        expected = net(inputs_embeds=inputs).logits  # without a mask all are attended to
-    torch.testing.assert_close(loaded.module(inputs), expected)
-    both = torch.cat([inputs, loaded.preprocess(TEXTS[0])[None]])
-    torch.testing.assert_close(loaded.module(both)[1:], loaded.module(both[1:]))
+def test_a_text_without_a_word_is_one_line_that_names_it(text):
+    folder, _ = text
+    data = Data(["good", " "], labels=torch.tensor([0, 1]), modality="tokens", ids=["first", "nothing"])
+    with pytest.raises(UserError, match="sample 'nothing' cannot be read.*the text has no token"):
+        set_stage(of_text(folder), data, Protocol(), torch.device("cpu"))
 
 
 def test_tokens_words_and_fillers_are_those_of_the_tokenizer(text):
@@ -253,7 +261,7 @@ def test_the_readers_embeddings_are_its_own(text):
     loaded = of_text(folder)
     before = loaded.preprocess(TEXTS[0])
     with torch.no_grad():
-        loaded.module.model.get_input_embeddings().weight.zero_()
+        loaded.module.module.get_input_embeddings().weight.zero_()
     assert torch.equal(loaded.preprocess(TEXTS[0]), before) and not before.requires_grad
 
 
@@ -276,18 +284,14 @@ NEEDED = {"gradient", "integrated_gradients", "lime", "kernel_shap", "attn_lrp",
 def test_explainers_of_texts_work_on_it(text, name, seed):
     folder, _ = text
     loaded = of_text(folder)
-    inputs = torch.stack([loaded.preprocess(each) for each in TEXTS[:2]])
-    given = {}
-    if name in ("lime", "kernel_shap"):
-        given = {"segments": torch.stack([loaded.wording.words(each) for each in TEXTS[:2]]), "samples": 60}
-    if name == "integrated_gradients":
-        given = {"baseline": "zero"}
-    found = harness.explain(name, loaded.module, harness.Data(inputs, torch.tensor([0, 2]), modality="tokens"), **given)
-    maps = Units.of(inputs, "tokens").reduce(found)
-    assert maps.shape == (2, LENGTH) and maps.abs().amax(1).min() > 0
-    if "segments" in given:  # the pieces of one word have one number
-        assert torch.equal(maps[:, 4], maps[:, 5]) or not torch.equal(given["segments"][:, 4], given["segments"][:, 5])
-        assert torch.equal(maps[0, 6], maps[0, 7]) and maps[0, 4] != maps[0, 6]
+    given = {"segments": "given", "samples": 60} if name in ("lime", "kernel_shap") else {}
+    found = harness.explain(name, loaded, harness.Data(TEXTS, torch.tensor([0, 2, 1, 0]), modality="tokens"), **given)
+    maps = found.sum(2)
+    assert maps.shape == (4, LENGTH) and maps.abs().amax(1).min() > 0
+    units = torch.stack([loaded.wording.present(each) for each in TEXTS])
+    assert (maps[~units] == 0).all() and (maps[units] != 0).float().mean() > 0.9
+    if given:  # the pieces of one word have one number
+        assert torch.equal(maps[0, 4], maps[0, 5]) and torch.equal(maps[0, 6], maps[0, 7]) and maps[0, 4] != maps[0, 6]
 
 
 # What is refused
@@ -342,10 +346,34 @@ def test_a_length_beyond_the_positions_and_a_tokenizer_without_padding_are_refus
     assert "has no padding token" in refusal(of_text, folder=folder)
 
 
-def test_a_model_that_looks_at_token_ids_is_refused(tmp_path, seed):
-    net = transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**GPT2, **SMALL))
-    folder, _ = saved(tmp_path, net, tokenizer())
-    assert "other logits on word embeddings than on token ids" in refusal(of_text, folder=folder)
+def of_last_token(kind):
+    """A classifier that pools at the last token which is no padding, and its tokenizer, which adds no special ones."""
+    if kind == "gpt2":
+        net = transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**GPT2, **SMALL))
+    else:
+        net = transformers.LlamaForSequenceClassification(transformers.LlamaConfig(**LLAMA, **SMALL))
+    return net, tokenizer(pad_token=None, cls_token=None, sep_token=None, eos_token="[SEP]", ends=False)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_model_that_pools_at_the_last_token_and_has_no_padding_token_is_right_at_any_length(kind, tmp_path, seed):
+    net, words = of_last_token(kind)
+    folder, _ = saved(tmp_path, net, words)
+    expected = torch.cat([net(**words(each, return_tensors="pt")).logits for each in TEXTS]).detach()
+    for length in (20, 30):
+        loaded = of_text(folder, length=length)
+        torch.testing.assert_close(own_outputs(loaded, TEXTS), expected, rtol=1e-4, atol=1e-4)
+        data = harness.Data(TEXTS, expected.argmax(1), modality="tokens")
+        frame = harness.evaluate(loaded, data, explainers=["gradient", "random"], metrics=["srg", "sparseness"])
+        assert set(frame["status"]) == {"ok"}
+
+
+def test_padding_that_the_model_does_not_know_as_such_is_refused(tmp_path, seed):
+    net, words = of_last_token("gpt2")
+    net.config.pad_token_id = 7  # a word
+    words.pad_token = "[PAD]"
+    folder, _ = saved(tmp_path, net, words)
+    assert "other logits for a text that is padded" in refusal(of_text, folder=folder)
 
 
 def test_an_item_that_is_no_text_is_one_line(text):
@@ -367,11 +395,11 @@ def test_no_network_is_asked_unless_wanted(text, monkeypatch):
 def test_deletion_and_subsets_score_it(text, seed):
     folder, _ = text
     loaded = of_text(folder)
-    inputs = torch.stack([loaded.preprocess(each) for each in TEXTS])
     frame = harness.evaluate(
-        loaded.module,
-        harness.Data(inputs, loaded.module(inputs).argmax(1), modality="tokens"),
+        loaded,
+        harness.Data(TEXTS, own_outputs(loaded, TEXTS).argmax(1), modality="tokens"),
         explainers=["gradient", "random"],
         metrics=["srg", "sensitivity_n"],
     )
-    assert set(frame["status"]) == {"ok"} and frame["value"].notna().all()
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame[frame["value"].isna()]["sample"]) <= {"2"}  # a text of one token

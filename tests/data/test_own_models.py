@@ -171,7 +171,7 @@ def test_a_factory_that_is_none_is_one_line(mine):
     assert "cannot import 'nowhere:make'" in refusal(python, factory="nowhere:make")
     assert "cannot import" in refusal(made, factory=f"{OWN}:mak")
     assert "is a int, expected a function" in refusal(made, factory=f"{OWN}:NOT_A_FUNCTION")
-    assert "gave a int, expected a torch.nn.Module" in refusal(made, factory=f"{OWN}:number")
+    assert "number: model is a int, expected a torch.nn.Module" in refusal(made, factory=f"{OWN}:number")
     said = refusal(made, factory=f"{OWN}:broken", options={"width": 2})
     assert "RuntimeError: no such luck" in said and "{'width': 2}" in said
     assert "unexpected keyword argument 'depth'" in refusal(made, options={"depth": 3})

@@ -247,7 +247,7 @@ def test_several_files_are_scored_in_one_run_from_the_command_line(world, monkey
     for name in ("first", "second"):
         np.save(world.folder / f"{name}.npy", torch.randn(8, 30).numpy())
     explainers = [f"+explainer.{name}={{name:precomputed,path:{name}.npy}}" for name in ("first", "second")]
-    settings = ["runs=here", "lease=share", "chunk=8", "sheet=0", "device=cpu", "quiet=true"]
+    settings = ["runs=here", "control=false", "lease=share", "chunk=8", "sheet=0", "device=cpu", "quiet=true"]
     status = main(
         [
             "run",

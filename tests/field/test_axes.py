@@ -33,7 +33,7 @@ def ways_in(inputs, data=None):
     """Every public function that takes inputs, as calls."""
     net, given = net_for(inputs.shape[1:]), (inputs, TARGETS) if data is None else (data,)
     return {
-        "explain": lambda: harness.explain("gradient", net, *given),
+        "explain": lambda: harness.explain("occlusion", net, *given),
         "score": lambda: harness.score("deletion", net, *given, inputs, steps=4, baseline="zero"),
         "evaluate": lambda: harness.evaluate(net, *given, explainers="gradient", metrics="deletion"),
     }
@@ -53,6 +53,13 @@ def test_a_shape_with_several_meanings_is_refused_with_each_and_what_to_type(way
     said = refusal(ways_in(torch.rand(2, *shape))[way])
     for words in ASKED[shape]:
         assert words in said
+
+
+@pytest.mark.parametrize("shape", ASKED, ids=str)
+def test_a_map_with_a_value_for_every_number_is_the_same_under_each_reading(shape):
+    inputs = torch.rand(2, *shape)
+    found = harness.explain("gradient", net_for(shape), inputs, TARGETS)
+    assert torch.equal(found, harness.explain("gradient", net_for(shape), inputs, TARGETS, modality="other"))
 
 
 @pytest.mark.parametrize(

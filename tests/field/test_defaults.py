@@ -157,6 +157,7 @@ def test_no_column_of_a_table_gets_the_noise_of_another(name, setting):
     data = harness.Data(
         inputs,
         torch.zeros(COUNT, dtype=torch.long),
+        task="classes",
         train=train,
         train_labels=torch.arange(12) % 3,
         masks=torch.eye(3)[:1].expand(COUNT, 3) > 0,

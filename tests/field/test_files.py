@@ -248,10 +248,13 @@ class Letters:
     def words(self, text):
         return torch.arange(4)
 
+    def present(self, text):
+        return torch.arange(4) < len(text)
+
 
 def test_texts_that_are_cut_are_counted_among_those_that_are_used():
     reader = Letters()
-    wording = Wording(list, reader.words, {}, len)
+    wording = Wording(list, reader.words, reader.present, {}, len)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
     model, lines = LoadedModel(module, reader, wording=wording), []
     data = Data(["abc", "abcd", "abcde", "abcdefg", "ab", "abcdefgh"], ids=list("uvwxyz"), modality="tokens")

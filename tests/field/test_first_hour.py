@@ -165,7 +165,9 @@ def test_a_run_says_how_often_the_model_is_right_and_warns_where_that_is_chance(
 
 def test_samples_of_one_class_say_nothing_about_the_model(folder, capsys):
     photos_in(folder / "dull", bright=200)
-    assert run(*NET, "dataset=image_folder", "dataset.path=dull", "explainer=saliency") == 0
+    (folder / "names.txt").write_text("bright\ndark\n")
+    named = ["model.classes=names.txt", "dataset=image_folder", "dataset.path=dull"]
+    assert run(*NET, *named, "explainer=saliency") == 0
     assert "warning: all samples have the label 'bright'" in capsys.readouterr().err
 
 

@@ -10,9 +10,10 @@ def metric_names():
     """Names to objects, made anew at each call.
 
     linear            f(x) = 2 x1 - x2
+    logits            two classes, of which the first has the logit f(x) = 2 x1 - x2 and the second 0
     classes           two classes with the logits 0 and x1: class 1 is where x1 is above 0
     inputs, targets   the points (1, 1) and (2, 0), at which linear is 1 and 4, and the class 0 for both
-    image_model       f(image) = sum of the upper left 2 x 2 of 4 x 4 pixels
+    image_model       two classes with the logits f(image) = sum of the upper left 2 x 2 of 4 x 4 pixels, and 0
     images            an image of 4 x 4 ones
     corner            the upper left 2 x 2 pixels as a mask (1, 4, 4)
     """
@@ -22,10 +23,11 @@ def metric_names():
         "torch": torch,
         "harness": harness,
         "linear": _linear_with([2, -1]),
+        "logits": _linear_with([2, -1], [0, 0]),
         "classes": _linear_with([0, 0], [1, 0]),
         "inputs": torch.tensor([[1.0, 1.0], [2.0, 0.0]]),
         "targets": torch.tensor([0, 0]),
-        "image_model": nn.Sequential(nn.Flatten(), _linear_with(corner.flatten().tolist())).eval(),
+        "image_model": nn.Sequential(nn.Flatten(), _linear_with(corner.flatten().tolist(), [0] * 16)).eval(),
         "images": torch.ones(1, 1, 4, 4),
         "corner": corner,
     }

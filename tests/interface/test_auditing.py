@@ -496,7 +496,7 @@ def test_a_cell_without_scores_says_what_the_audit_found_where_there_were_attrib
 def test_one_explainers_attributions_are_let_go_before_the_next_is_at_work(way, monkeypatch, tmp_path):
     kept, alive = [], []
 
-    def watched(self, chosen, parts, facts, trial):
+    def watched(self, chosen, parts, *others):
         kept.append(weakref.ref(parts[0]))
         return Audit({}, [])
 

@@ -52,7 +52,7 @@ def norms_in(model):
 
 def variants_of(model, inputs):
     skipped = {}
-    return {v.name: v for v in tuning._variants(Predictor(model.eval()), inputs, skipped)}, skipped
+    return {v.name: v for v in tuning._variants(Predictor(model.eval()), tuning.Work(inputs, {}), skipped)}, skipped
 
 
 class Net(nn.Module):

@@ -169,8 +169,8 @@ def test_deep_lift_still_is_input_x_gradient_for_what_it_has_no_hook_for(x):
 
 def test_deep_lift_still_mixes_the_batch_at_a_final_softmax():
     model, x = nn.Sequential(*mlp(nn.ReLU()), nn.Softmax(1)).eval(), torch.randn(4, 6)
-    together = explain("captum_deep_lift", model, x)
-    assert apart(explain("captum_deep_lift", model, x[:1], TARGETS[:1]), together[:1]) > 0.01
+    together = explain("captum_deep_lift", model, x, task="probabilities")
+    assert apart(explain("captum_deep_lift", model, x[:1], TARGETS[:1], task="probabilities"), together[:1]) > 0.01
 
 
 @pytest.mark.parametrize("name", ["captum_guided_backprop", "captum_deconvnet"])

@@ -88,6 +88,7 @@ def test_every_difference_names_a_test_that_exists():
     ]
     defined = set(re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in files), flags=re.M))
     assert len(named) > 20 and named <= defined, sorted(named - defined)
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    tables = text.split("## Defaults")[0]  # that table is compared with the registry elsewhere
+    lines = [line for line in tables.splitlines() if line.startswith("| ")]
     rows = [line for line in lines if "---" not in line and not line.endswith("| test |")]
     assert len(rows) > 40 and all(re.search(r"`test_\w+`(, `test_\w+`)* \|$", line) for line in rows)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import harness
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
 from harness.randomness import normal
@@ -189,7 +190,7 @@ def test_what_cannot_be_asked_is_said(seed):
     with pytest.raises(NotApplicable, match="image"):
         scores("road", Constant(), draw((7,), seed), draw((7,), seed))
     single = nn.Sequential(nn.Flatten(), nn.Linear(168, 1))
-    for score in ("accuracy", "probability"):
-        with pytest.raises(NotApplicable, match="single output"):
-            scores("road", single, inputs, maps, options={"score": score})
-    assert scores("road", single, inputs, maps, options={"score": "logit"}).values.isfinite().all()
+    numbers = harness.Data(inputs, task="regression")
+    with pytest.raises(NotApplicable, match="regression has no class probability"):
+        harness.score("road", single.eval(), numbers, maps, score="probability")
+    assert harness.score("road", single, numbers, maps).isfinite().all()  # it has no accuracy: the number itself

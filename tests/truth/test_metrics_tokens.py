@@ -83,41 +83,6 @@ def test_both_equal_a_loop_on_any_units(kind, score, baseline, seed):
             assert found[i, s].item() == pytest.approx(drop, abs=1e-5)
 
 
-def test_padding_has_no_rank_does_not_count_and_stays(seed):
-    model, inputs, maps = Interacting((12, 4), generator(seed)), draw((12, 4), seed), draw((12, 4), seed + 1)
-    padded, high = inputs.clone(), maps.clone()
-    padded[:, 5:] = 0
-    high[:, 5:] = 100  # the explainer likes padding best
-    short = Interacting((5, 4), generator(seed))
-    with torch.no_grad():
-        short.first.weight.copy_(model.first.weight.view(16, 12, 4)[:, :5].flatten(1))
-        for mine, theirs in (
-            (short.first.bias, model.first.bias),
-            (short.last.weight, model.last.weight),
-            (short.last.bias, model.last.bias),
-        ):
-            mine.copy_(theirs)
-    for metric, removed in itertools.product(METRICS, ("zero", torch.tensor(0.5))):
-        found = scores(metric, model, padded, high, options={"baseline": removed})
-        by_itself = scores(metric, short, inputs[:, :5], maps[:, :5], options={"baseline": removed})
-        torch.testing.assert_close(found.curves, by_itself.curves, rtol=0, atol=1e-6)
-        counted = scores(metric, model, padded, high, options={"padding": "none", "baseline": removed})
-        assert (counted.curves - found.curves).abs().max() > 1e-3
-        elements = scores(metric, model, padded, high, reduction="none").values
-        assert elements.isfinite().all()
-
-
-def test_a_sample_of_padding_alone_has_no_score_and_the_others_do(seed):
-    inputs = draw((6, 4), seed)
-    inputs[1] = 0
-    for metric in METRICS:
-        found = scores(metric, Interacting((6, 4), generator(seed)), inputs, draw((6, 4), seed + 1))
-        assert found.values.isnan().tolist() == [False, True, False] and "padding" in found.reason
-        assert found.tied[[0, 2]].tolist() == [0, 0]
-    pixels = torch.zeros(2, 1, 4, 4)  # black pixels are pixels
-    assert scores(METRICS[0], Constant(), pixels, draw((1, 4, 4), seed, 2)).values.isfinite().all()
-
-
 def test_tokens_that_speak_against_the_class_can_be_left_out(seed):
     model, inputs, contributions = world(10, seed)
     own = contributions.sum(2).double()
@@ -170,9 +135,7 @@ def test_shares_that_are_no_percentages_are_an_error(percents):
 
 
 def test_what_cannot_be_is_said():
-    with pytest.raises(UserError, match="padding"):
-        scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"padding": "zeros"})
-    with pytest.raises(NotApplicable, match="single output"):
+    with pytest.raises(NotApplicable, match="no class probability"):
         scores("sufficiency", torch.nn.Linear(5, 1), draw((5,), 0), draw((5,), 1), options={"baseline": "zero"})
     with pytest.raises(UserError, match="baseline"):
         scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"baseline": "grey"})
