@@ -116,7 +116,7 @@ def score(
                 chosen = EXPLAINERS.resolve(explainer)
                 explaining = Explaining(chosen, chosen.complete(explainer_options or {}), stage.module)
                 explaining.prepare(samples)
-            return _scores(stage, entry, options, samples, attributions, explaining).values
+            return _scores_of_maps(stage, entry, options, samples, attributions, explaining).values
 
 
 def evaluate(
@@ -201,7 +201,7 @@ def _warn(line: str) -> None:
     warnings.warn(line, UserWarning, stacklevel=2)
 
 
-def _scores(
+def _scores_of_maps(
     stage: Stage, entry: Metric, options: dict[str, Any], samples: Samples, attributions: Any, explaining: Any
 ) -> Scores:
     """The metric's scores of given attributions of all samples, for each pattern of units by itself."""

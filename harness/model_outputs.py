@@ -36,7 +36,7 @@ def _chosen(returned: Any, wanted: str | int | None) -> Tensor:
     if wanted is not None:
         key = int(wanted) if str(wanted).isdecimal() and wanted not in tensors else wanted
         if key not in tensors:
-            raise UserError(f"output is {wanted!r}, but the model returned {_listed(returned, tensors)}")
+            raise UserError(f"output is {wanted!r}, but the model returned {_tensors_in_words(returned, tensors)}")
         return tensors[key]
     usual = next((name for name in USUAL_NAMES if name in tensors), None)
     if usual is not None:
@@ -47,8 +47,8 @@ def _chosen(returned: Any, wanted: str | int | None) -> Tensor:
     if len(different) != 1:
         example = next((f"={name}" for name in tensors), "=NAME")
         raise UserError(
-            f"the model returned {_listed(returned, tensors)}; say which tensor is explained: model.output{example}, "
-            f"or harness.LoadedModel(module, output{_as_literal(example)})"
+            f"the model returned {_tensors_in_words(returned, tensors)}; say which tensor is explained: "
+            f"model.output{example}, or harness.LoadedModel(module, output{_as_literal(example)})"
         )
     return next(iter(tensors.values()))
 
@@ -73,7 +73,7 @@ def _named_parts(returned: Any) -> dict[str | int, Any]:
     return dict(getattr(returned, "__dict__", {}))
 
 
-def _listed(returned: Any, tensors: Mapping[str | int, Tensor]) -> str:
+def _tensors_in_words(returned: Any, tensors: Mapping[str | int, Tensor]) -> str:
     if isinstance(returned, Tensor):
         return f"one tensor {_shape(returned)}"
     held = ", ".join(f"{name} {_shape(tensor)}" for name, tensor in tensors.items())

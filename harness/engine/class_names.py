@@ -137,8 +137,8 @@ def _by_number(classes: tuple[str, ...], names: tuple[str, ...] | None, outputs:
     numbers = classes == tuple(map(str, places))  # the names are the numbers themselves
     if len(classes) != outputs and not numbers:
         raise UserError(
-            f"the data has {len(classes)} classes, {_listed(classes)}, and the model {outputs} outputs"
-            f"{' without names' if names is None else f', {_listed(names)}'}: which output a class stands for is not "
+            f"the data has {len(classes)} classes, {_first_names(classes)}, and the model {outputs} outputs"
+            f"{' without names' if names is None else f', {_first_names(names)}'}: which output a class stands for is not "
             "known; name the outputs in their order (model.classes=FILE) as the data names its classes"
         )
     if not numbers or not (names is None or _only_numbered(names)):
@@ -161,8 +161,8 @@ def _refuse_shared(outputs: Sequence[int], classes: Sequence[str], names: Sequen
 def _refuse_unmatched(missing: Sequence[str], names: Sequence[str], used: int) -> None:
     if missing:
         raise UserError(
-            f"the model has no output named {_listed(missing)} ({len(missing)} of {used} classes of the data); its "
-            f"{len(names)} outputs are {_listed(names)}; spell the classes alike in data and model (model.classes=FILE "
+            f"the model has no output named {_first_names(missing)} ({len(missing)} of {used} classes of the data); its "
+            f"{len(names)} outputs are {_first_names(names)}; spell the classes alike in data and model (model.classes=FILE "
             "names the outputs), or leave these samples out"
         )
 
@@ -174,11 +174,11 @@ def _moved(labels: Tensor, order: Sequence[int], names: Sequence[str]) -> Tensor
         return of_class[labels.long()]
     lacking = [name for place, name in enumerate(names) if place not in order]
     if lacking:
-        raise UserError(f"the data has no labels of the model's outputs {_listed(lacking)}; expected a column for each")
+        raise UserError(f"the data has no labels of the model's outputs {_first_names(lacking)}; expected a column for each")
     return labels[:, of_class.argsort()]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.adapted_model import FRAME, PLACES
-from harness.engine.present_units import alike_together, groups_of_units, spread, take_out, whole_samples
+from harness.engine.present_units import alike_together, groups_of_units, spread_out, take_out, whole_samples
 from harness.errors import NotApplicable, UserError
 from harness.guards import isolated_randomness
 from harness.options import wants
@@ -102,7 +102,7 @@ class Explaining:
         groups, parts = groups_of_units(samples), []
         for rows, units_only in sorted(groups, key=lambda group: -group[1].units.count):
             raw = self._explain_or_refuse(units_only)
-            parts.append((rows, spread(raw, units_only.carried[PLACES], samples.inputs.shape[1])))
+            parts.append((rows, spread_out(raw, units_only.carried[PLACES], samples.inputs.shape[1])))
         order = torch.cat([rows for rows, _ in parts]).argsort()
         return torch.cat([raw for _, raw in parts])[order]
 

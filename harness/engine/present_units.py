@@ -117,6 +117,6 @@ def _index_of(values: Tensor, places: Tensor) -> Tensor:
     return places.view(*places.shape, *[1] * (values.dim() - 2)).expand_as(values)
 
 
-def spread(values: Tensor, places: Tensor, count: int) -> Tensor:
+def spread_out(values: Tensor, places: Tensor, count: int) -> Tensor:
     """Values (N, L, ...) at their places (N, L) of ``count`` positions, 0 at all others."""
     return put_back(values, values.new_zeros(len(values), count, *values.shape[2:]), places)

@@ -5,7 +5,7 @@ from typing import Any
 from harness.engine.stage import Stage
 
 
-def class_names(stage: Stage) -> list[str]:
+def names_of_columns(stage: Stage) -> list[str]:
     """The name of each canonical output: the model's or the data's names of classes, else class 0, class 1, ..."""
     names, width = stage.model.classes or stage.data.classes, stage.columns
     if names and len(names) == width:
@@ -19,7 +19,7 @@ def describe_samples(stage: Stage, count: int) -> list[dict[str, Any]]:
 
     Classes are named. Of a regression the label and the prediction are numbers, those of the explained output.
     """
-    names, labels, classed = class_names(stage), stage.labels, stage.task.classed and stage.columns > 1
+    names, labels, classed = names_of_columns(stage), stage.labels, stage.task.classed and stage.columns > 1
     explained = stage.outputs.gather(1, stage.targets[:, None])[:, 0]
     confidence = stage.confidences if classed else None
 

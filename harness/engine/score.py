@@ -43,7 +43,7 @@ def score_groups(entry: Metric, options: Mapping[str, Any], batches: list[tuple[
     parts = ((len(rows), partial(score_batch, entry, options, batch)) for rows, batch in batches)
     joined = join_scores(scores_or_reasons(parts, ragged))
     rows = torch.cat([rows.cpu() for rows, _ in batches])
-    return joined if torch.equal(rows, torch.arange(count)) else _placed(joined, rows, count)
+    return joined if torch.equal(rows, torch.arange(count)) else _at_rows(joined, rows, count)
 
 
 def scores_or_reasons(parts: Iterable[tuple[int, Callable[[], Scores]]], ragged: bool) -> list[Scores]:
@@ -77,7 +77,7 @@ def join_scores(parts: list[Scores]) -> Scores:
     )
 
 
-def _placed(scores: Scores, where: Tensor, count: int) -> Scores:
+def _at_rows(scores: Scores, where: Tensor, count: int) -> Scores:
     """Scores at the rows ``where`` (n,) of ``count`` samples; NaN elsewhere."""
 
     def place(values: Tensor | None) -> Tensor | None:

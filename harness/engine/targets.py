@@ -79,8 +79,9 @@ def check_answers(data: Data, task: Task, width: int, one_output: bool) -> Data:
     if not task.classed:
         if labels.dim() == 1 and width > 1 and not one_output:
             raise UserError(
-                f"labels are one number per sample, but the model has {width} outputs: give ({count}, {width}), or "
-                "explain the output that they are about in all samples (targets=0, protocol.target=0)"
+                f"labels are a float number per sample, but the model has {width} outputs: for class indices give "
+                f"whole numbers; for numbers to predict give ({count}, {width}), or explain the output that they are "
+                "about in all samples (targets=0, protocol.target=0)"
             )
         if labels.dim() == 2 and labels.shape[1] != width:
             raise UserError(f"labels are {tuple(labels.shape)}, expected ({count}, {width}): one for each output")

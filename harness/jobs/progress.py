@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.engine.sample_words import class_names
+from harness.engine.sample_words import names_of_columns
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 
@@ -43,7 +43,7 @@ class Progress:
         for line in stage.data.skipped:
             self.say(f"skipped {line}")
         skipped = f" ({len(stage.data.skipped)} skipped)" if stage.data.skipped else ""
-        self.say(f"{stage.task.in_words(stage.columns)}; explained is {_explained(stage)}")
+        self.say(f"{stage.task.in_words(stage.columns)}; explained is {_explained_in_words(stage)}")
         self.say(
             f"{stage.count} samples{skipped}, {explainers} explainers x {metrics} metrics = {explainers * metrics} "
             f"cells, of which {pending} will be measured"
@@ -111,7 +111,7 @@ def _forward_passes(number: float) -> str:
     return f"{number:.0f} forward {'pass' if f'{number:.0f}' == '1' else 'passes'}"
 
 
-def _explained(stage: Stage) -> str:
+def _explained_in_words(stage: Stage) -> str:
     """Which output is explained, as far as it can be said in a few words."""
     if stage.columns == 1:
         return "the output" if stage.task.name == "regression" else "that score"
@@ -119,6 +119,6 @@ def _explained(stage: Stage) -> str:
         return "one class of each image"
     targets = stage.targets.unique()
     if len(targets) == 1:
-        return class_names(stage)[int(targets[0])]
+        return names_of_columns(stage)[int(targets[0])]
     choice = stage.protocol.target
     return {"predicted": "the predicted one", "label": "that of the label"}.get(choice, "the given one")

@@ -55,9 +55,9 @@ class BlackBox(nn.Module):
 
     def forward(self, inputs: Tensor, **carried: Tensor) -> Tensor:
         """The function's results (N,) or (N, K), float, on the inputs' device; UserError where it raises an error."""
-        given = _array(inputs) if self.columns is None else _table(inputs, self.columns)
+        given = _writable_array(inputs) if self.columns is None else _table(inputs, self.columns)
         try:
-            result = self.function(given, **{name: _array(each) for name, each in carried.items()})
+            result = self.function(given, **{name: _writable_array(each) for name, each in carried.items()})
         except NO_MISTAKE:
             raise
         except Exception as error:  # somebody else's code can raise anything
@@ -113,7 +113,7 @@ def _estimator_kind(estimator: Any) -> str | None:
     return tags().estimator_type if callable(tags) else getattr(estimator, "_estimator_type", None)
 
 
-def _array(inputs: Tensor) -> np.ndarray:
+def _writable_array(inputs: Tensor) -> np.ndarray:
     """A contiguous copy of a tensor, which the function may change."""
     inputs = inputs.detach().cpu()
     return np.array((inputs.float() if inputs.dtype == torch.bfloat16 else inputs).numpy(), order="C")
@@ -127,7 +127,7 @@ def _table(inputs: Tensor, columns: tuple[str, ...]) -> Any:
             f"inputs are {tuple(inputs.shape)}, expected (N, {len(columns)}): the model was fitted on the columns "
             f"{', '.join(columns[:5])}{', ...' if len(columns) > 5 else ''}"
         )
-    return pd.DataFrame(_array(inputs), columns=list(columns))
+    return pd.DataFrame(_writable_array(inputs), columns=list(columns))
 
 
 def _scores(result: Any, rows: int, name: str) -> Tensor:

@@ -44,7 +44,7 @@ class BoxScore(nn.Module):
         those of torchvision's two-stage models take the proposals as constants.
         """
         found = detections(self.module, inputs)
-        return torch.stack([_match(*each, box[row], label[row]) for row, each in enumerate(found)])[:, None]
+        return torch.stack([_best_match(*each, box[row], label[row]) for row, each in enumerate(found)])[:, None]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _is_detection(each: Any) -> bool:
     return boxes.shape == (len(scores), 4) and labels.shape == scores.shape == (len(scores),)
 
 
-def _match(boxes: Tensor, labels: Tensor, scores: Tensor, box: Tensor, label: Tensor) -> Tensor:
+def _best_match(boxes: Tensor, labels: Tensor, scores: Tensor, box: Tensor, label: Tensor) -> Tensor:
     """The largest IoU x score over the detections with the label; 0 with a gradient of 0 where there is none."""
     from torchvision.ops import box_iou
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from harness.engine.sample_words import class_names
+from harness.engine.sample_words import names_of_columns
 from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 
@@ -45,7 +45,7 @@ class Scene:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the outputs: classes, or class 0, class 1, ..."""
-        return tuple(class_names(self.stage))
+        return tuple(names_of_columns(self.stage))
 
     @property
     def value_range(self) -> tuple[Any, Any]:

@@ -97,7 +97,8 @@ def test_one_sample_and_one_class_are_enough(inputs):
     )
     frame = frame.set_index(["explainer", "metric"])
     assert set(frame.xs("deletion", level=1)["status"]) == {"ok"}
-    assert frame.xs("by_probability", level=1)["error"].str.contains("single output has no class probability").all()
+    # A number has no probability: the metric's default score is the output itself.
+    assert frame.xs("by_probability", level=1)["value"].equals(frame.xs("deletion", level=1)["value"])
 
 
 def test_segments_and_masks_of_the_users_own_are_used(model, inputs):
@@ -108,14 +109,15 @@ def test_segments_and_masks_of_the_users_own_are_used(model, inputs):
 
 MISTAKES = {
     "model in training mode": (lambda m, x, t: (m.train(), x, t), "training mode"),
-    "not a model": (lambda m, x, t: (torch.relu, x, t), "expected a torch.nn.Module"),
-    "whole numbers": (lambda m, x, t: (m, x.long(), t), "torch.int64, expected a float tensor"),
+    "not a model": (lambda m, x, t: (3, x, t), "model is a int, expected a torch.nn.Module"),
+    "a function that fails": (lambda m, x, t: (torch.relu, x, t), "raised TypeError"),
+    "whole numbers": (lambda m, x, t: (m, x.long(), t), "give other inputs as floats: inputs.float()"),
     "no samples": (lambda m, x, t: (m, x[:0], t[:0]), "at least one sample"),
     "not finite": (lambda m, x, t: (m, x / 0, t), "6 of 6 inputs hold NaN or infinite"),
-    "too few targets": (lambda m, x, t: (m, x, t[:3]), "expected class indices (6,)"),
+    "too few targets": (lambda m, x, t: (m, x, t[:3]), "expected class indices or numbers (6,)"),
     "targets out of range": (lambda m, x, t: (m, x, t + 3), "class 7, expected 0 to 4: the model has 5 outputs"),
     "negative targets": (lambda m, x, t: (m, x, t - 1), "class -1, expected 0 to 4"),
-    "real targets": (lambda m, x, t: (m, x, t.float()), "expected class indices"),
+    "real targets": (lambda m, x, t: (m, x, t.float()), "for class indices give whole numbers"),
 }
 
 
@@ -139,7 +141,7 @@ def test_wrong_model_inputs_and_targets_are_one_line(mistake, model, inputs):
         (torch.rand(6, 7, 8), "attributions have shape"),
         (torch.rand(5, 8, 8), "one map for each of 6"),
         (torch.full((6, 8, 8), float("nan")), "attributions of 6 of 6 samples hold NaN"),
-        (np.zeros((6, 8, 8)), "ndarray, expected a tensor"),
+        ([[0.0]] * 6, "list, expected a tensor"),
     ],
 )
 def test_wrong_attributions_are_one_line(attributions, expected, model, inputs):

@@ -325,7 +325,12 @@ def test_values_shared_by_heads_are_seen(seed):
 def test_a_softmax_over_classes_or_gates_is_no_attention(seed):
     net, (x, targets) = Transformer().eval(), tokens()
     gated = model(lambda z: F.softmax(net(z * F.softmax(z.mean(1, keepdim=True), -1)), -1))
-    assert facts_of("attention", gated, harness.Data(x, targets, modality="tokens", task="probabilities"), None).single["attention_maps"] == 2
+    assert (
+        facts_of("attention", gated, harness.Data(x, targets, modality="tokens", task="probabilities"), None).single[
+            "attention_maps"
+        ]
+        == 2
+    )
     with pytest.raises(harness.NotApplicable, match="no softmax was seen that weighs values"):
         harness.explain(
             "attention",
