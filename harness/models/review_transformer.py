@@ -23,10 +23,10 @@ def review_transformer(*, training: TrainingOptions = REVIEW_TRAINING) -> Loaded
     token; two logits. Each layer has four heads, every place has a learnt vector, and the mean over the tokens is
     classified. A token whose vector is exactly zero is masked: no token attends to it, and it is not in the mean. That
     holds for padding, for unknown words and for tokens that the baselines pad, mask and zero remove, which are
-    therefore equal. Where all tokens are zero, none is masked. With the smallest noise on padding the padding is no
-    longer masked, which moves the logits by about 1. So methods that change every number of an input (smoothgrad,
-    robustness metrics, the baselines mean and noise) show this jump as well. The model is trained on the films of the
-    training part; the options ``seed`` and ``epochs`` are those of ``TrainingOptions``.
+    therefore equal. Where all tokens are zero, none is masked. With the smallest noise on an unknown word it is no
+    longer masked. So methods that add noise (smoothgrad, robustness metrics) show this jump as well; padding is no unit
+    and gets no noise. The model is trained on the films of the training part; the options ``seed`` and ``epochs`` are
+    those of ``TrainingOptions``.
     """
     return word_vector_model(trained(RECIPE, training), LENGTH, CLASSES)
 

@@ -187,7 +187,8 @@ def test_the_group_of_metrics_on_the_page_can_be_chosen_and_shares_its_options(t
     for_each_job(["--config-dir", str(tmp_path), "explainer=gradient", "metric=mine"], jobs.append)
     plan = {each.label: each.options for each in Plan.of(jobs[0]).metrics}
     assert set(plan) == {"srg", "deletion", "insertion", "sparseness", "deletion_drop"}
-    assert [plan[label]["baseline"] for label in ("srg", "deletion", "deletion_drop")] == ["pad", "pad", "drop"]
+    assert [plan[label]["segments"] for label in ("srg", "deletion", "deletion_drop")] == ["given"] * 3
+    assert plan["deletion_drop"]["baseline"] == "drop" and plan["srg"]["baseline"] == METRICS["srg"].options["baseline"]
     assert plan["deletion_drop"]["granularity"] == "segment" and plan["sparseness"] == METRICS["sparseness"].options
 
 
@@ -228,6 +229,18 @@ def found(name):
             value = getattr(value, part, None)
         return True
     return False
+
+
+@cache
+def tests_of_the_repository():
+    texts = (path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    return {name for text in texts for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_every_test_that_a_page_names_exists(page):
+    named = {name for span in code_spans(page) for name in re.findall(r"(?<![\w/])test_\w+(?!\w|\.py)", span)}
+    assert named <= tests_of_the_repository(), named - tests_of_the_repository()
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)

@@ -65,6 +65,15 @@ def test_the_four_show_an_explainer_the_same_samples(seen):
     assert torch.equal(again.targets[: len(TARGETS)], TARGETS) and same(again.value_range, first.value_range)
 
 
+def test_every_field_of_data_is_a_keyword_too(seen):
+    for name in MORE.keys() - {"train", "train_labels"}:
+        harness.explain("planted", MODEL, INPUTS, TARGETS, **{name: MORE[name]})
+        harness.explain("planted", MODEL, harness.Data(INPUTS, TARGETS, **{name: MORE[name]}))
+        *_, as_keyword, in_data = seen
+        field = "given_segments" if name == "segments" else name
+        assert getattr(as_keyword, field) is not None and same(getattr(as_keyword, field), getattr(in_data, field))
+
+
 def test_data_and_tensors_give_the_same_numbers():
     data = harness.Data(INPUTS, TARGETS)
     maps = harness.explain("integrated_gradients", MODEL, INPUTS, TARGETS, steps=4)
@@ -85,16 +94,6 @@ def test_without_labels_the_targets_are_taken_for_them(seen):
 @pytest.mark.parametrize(
     ("act", "words"),
     {
-        "a keyword that goes with the data": (
-            lambda: harness.explain("saliency", MODEL, INPUTS, TARGETS, truth=MORE["truth"]),
-            r"truth= goes with the data; give harness.Data\(inputs, targets, truth=...\)",
-        ),
-        "the same in evaluate": (
-            lambda: harness.evaluate(
-                MODEL, INPUTS, TARGETS, explainers="edge", metrics="complexity", ids=list("abcde")
-            ),
-            "ids= goes with the data",
-        ),
         "targets twice": (
             lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS, TARGETS), TARGETS),
             "targets came beside harness.Data",
@@ -105,7 +104,10 @@ def test_without_labels_the_targets_are_taken_for_them(seen):
             ),
             "train came twice",
         ),
-        "no targets": (lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS)), "harness.Data has no targets"),
+        "no targets": (
+            lambda: harness.explain("saliency", MODEL, harness.Data(INPUTS)),
+            "no targets: give the outputs to explain",
+        ),
         "names of another number": (
             lambda: harness.evaluate(
                 MODEL, harness.Data(INPUTS, TARGETS, ids=["a"]), explainers="edge", metrics="complexity"
