@@ -25,7 +25,7 @@ METRICS = {
     "srg": {"steps": 3, "granularity": "segment", "segments": "parts:9"},
     "sensitivity_n": {"sizes": 2, "subsets": 4, "granularity": "segment", "segments": "parts:9"},
     "faithfulness_estimate": {"groups": 4},
-    "max_sensitivity": {"samples": 2},
+    "max_sensitivity": {"samples": 1},
     "random_logit": {"draws": 1},
     "sparseness": {},
     "completeness": {"baseline": "zero"},

@@ -197,6 +197,23 @@ def test_a_softmax_that_nobody_speaks_of_stops_with_one_line(way):
     assert one_line(refusal)
 
 
+def test_a_softmax_that_nobody_speaks_of_stops_a_run_before_anything_is_measured(tmp_path, monkeypatch):
+    model, _ = as_files("probabilities", tmp_path, monkeypatch)
+    np.savez(tmp_path / "points.npz", inputs=POINTS.numpy(), labels=CLASSES.numpy())
+    config = {
+        "model": model,
+        "dataset": {"name": "arrays", "path": "points.npz"},
+        "explainer": ["gradient"],
+        "metric": ["sparseness"],
+        "runtime": {"runs": "runs", "quiet": True, "sheet": 0},
+    }
+    with pytest.raises(UserError, match="model.task=probabilities") as refusal:
+        harness.run(config)
+    assert one_line(refusal) and not list(tmp_path.glob("runs/*/cells/*"))
+    told = harness.run({**config, "model": {"name": model, "task": "probabilities"}})
+    assert set(read_cells(told).task) == {"probabilities"}
+
+
 CONTRADICTED = {
     "logits as probabilities": (linear(3), {"task": "probabilities"}, CLASSES, "use task=classes"),
     "labels as probabilities": (linear(3, nn.Sigmoid()), {"task": "probabilities"}, CLASSES, "task=labels_probability"),
