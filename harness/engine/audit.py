@@ -5,7 +5,7 @@ Each check is a plain function. ``Auditor`` runs the checks on the explainers of
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -71,7 +71,7 @@ class Auditor:
         """
         own = {
             "not_finite": sum(map(not_finite, parts)),
-            "constant": sum(map(constant, parts)) if self.stage.units.count > 1 else 0,
+            "constant": self._constant(parts),
             "equal_to": self._twin(chosen, parts[0]),
             "alone_difference": alone_difference(trial, measured),
             "repeat_difference": repeat_difference(trial, measured),
@@ -83,11 +83,21 @@ class Auditor:
         results = _json_values({**reported, **sums, **about, **checked})
         return Audit(results, flags(results, chosen.entry, self.stage), _storable(facts.tables))
 
-    def _sums(self, chosen: Chosen, parts: Sequence[Tensor]) -> dict[str, Any]:
-        facts = Facts()
+    def _of_units(self, parts: Sequence[Tensor]) -> Iterator[tuple[Samples, Tensor]]:
+        """Samples of equal patterns of units, and their attributions of these units alone."""
         for number, ((_, samples), part) in enumerate(zip(self.stage.chunks(), parts, strict=True)):
             for rows, units_only in self.stage.groups(number, samples):
-                facts.tell(sums(units_only, chosen, units_of_maps(part.to(rows.device)[rows], units_only)))
+                yield units_only, units_of_maps(part.to(rows.device)[rows], units_only)
+
+    def _constant(self, parts: Sequence[Tensor]) -> int:
+        if not self.stage.ragged:
+            return sum(map(constant, parts)) if self.stage.units.count > 1 else 0
+        return sum(constant(maps) for samples, maps in self._of_units(parts) if samples.units.count > 1)
+
+    def _sums(self, chosen: Chosen, parts: Sequence[Tensor]) -> dict[str, Any]:
+        facts = Facts()
+        for samples, maps in self._of_units(parts):
+            facts.tell(sums(samples, chosen, maps))
         return facts.summary()
 
     def _twin(self, chosen: Chosen, first: Tensor) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from harness.checks import (
 from harness.engine.allocator import give_back_freed_memory
 from harness.engine.class_names import with_labels_of_outputs
 from harness.engine.clean_outputs import clean_outputs
-from harness.engine.cut_texts import tell_cut_texts
+from harness.engine.cut_texts import tell_cut_texts, tell_zero_embeddings
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.model_for_task import canonical_model
@@ -260,6 +260,8 @@ def set_stage(
     named = data.ids is not None
     data = check_data(sort_answers(data), first, units)
     tell_cut_texts(model, data, count, first.shape[1])
+    if data.modality is not None:
+        tell_zero_embeddings(data, data.modality, count)
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     read = lambda number: first if number == 1 else read_inputs(model, data, slice(0, number))
     canonical = canonical_model(model, data, kind.call, read, device)

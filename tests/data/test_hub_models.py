@@ -403,3 +403,18 @@ def test_deletion_and_subsets_score_it(text, seed):
     )
     assert set(frame["status"]) == {"ok"}
     assert set(frame[frame["value"].isna()]["sample"]) <= {"2"}  # a text of one token
+
+
+@pytest.mark.parametrize("name", ["integrated_gradients", "attention_rollout", "lime", "random"])
+def test_maps_and_scores_of_a_text_are_the_same_at_any_length(text, name, seed):
+    folder, _ = text
+    maps, scores = [], []
+    for length in (16, 32):
+        loaded = of_text(folder, length=length)
+        data = harness.Data(TEXTS, torch.tensor([0, 2, 1, 0]), modality="tokens")
+        maps.append(harness.explain(name, loaded, data))
+        scores.append(harness.score("comprehensiveness", loaded, data, maps[-1]))
+    first = torch.stack([loaded.wording.present(each) for each in TEXTS])[:, :16]
+    assert first.any(1).all() and (maps[1][:, 16:] == 0).all()
+    torch.testing.assert_close(maps[1][:, :16], maps[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores[1], scores[0], rtol=1e-4, atol=1e-5)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import harness
 from harness.models.black_box import estimator_model
 from harness.models.detection import BoxScore, top_detections
 from harness.models.segmentation import RegionScore, predicted_classes, predicted_regions
@@ -22,7 +23,10 @@ SPREAD = {"initializer_range": 0.3}  # of weights; with Hugging Face's 0.02 smal
 
 @dataclass(frozen=True)
 class Architecture:
-    """A module with inputs (N, ...), the targets (N,) to explain, its task, and what is carried with each sample."""
+    """A module with inputs (N, ...), the targets (N,) to explain, its task, and what is carried with each sample.
+
+    ``estimator`` is the fitted estimator behind a black box, as its user has it.
+    """
 
     module: nn.Module
     inputs: Tensor
@@ -30,6 +34,7 @@ class Architecture:
     task: str
     modality: str = "image"
     carried: dict[str, Tensor] = field(default_factory=dict)
+    estimator: Any = None
 
 
 def _frozen(module: nn.Module, *example: Any) -> nn.Module:
@@ -51,9 +56,9 @@ def segmentation() -> Architecture:
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
     module = _frozen(
-        lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4), torch.rand(8, 3, 64, 64)
+        lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4), torch.rand(8, 3, 32, 32)
     )
-    inputs = torch.rand(3, 3, 64, 64)
+    inputs = torch.rand(3, 3, 32, 32)
     targets = predicted_classes(module, inputs).flatten(1).mode().values
     carried = {"region": predicted_regions(module, inputs, targets)}
     return Architecture(RegionScore(module), inputs, targets, "segmentation", carried=carried)
@@ -66,9 +71,9 @@ def transformer_segmentation() -> Architecture:
     sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16, "num_labels": 4}
     module = _frozen(
         SegformerForSemanticSegmentation(SegformerConfig(num_attention_heads=[1, 1, 2, 2], **sizes, **SPREAD)),
-        torch.rand(8, 3, 64, 64),
+        torch.rand(8, 3, 32, 32),
     )
-    inputs = torch.rand(3, 3, 64, 64)
+    inputs = torch.rand(3, 3, 32, 32)
     targets = predicted_classes(module, inputs).flatten(1).mode().values
     carried = {"region": predicted_regions(module, inputs, targets)}
     return Architecture(RegionScore(module), inputs, targets, "segmentation", carried=carried)
@@ -97,8 +102,8 @@ def timm_classifier() -> Architecture:
     """A ResNet of timm."""
     import timm
 
-    module = _frozen(timm.create_model("test_resnet", pretrained=False, num_classes=5), torch.rand(8, 3, 64, 64))
-    return Architecture(module, torch.rand(3, 3, 64, 64), torch.tensor([0, 1, 2]), "classes")
+    module = _frozen(timm.create_model("test_resnet", pretrained=False, num_classes=5), torch.rand(8, 3, 32, 32))
+    return Architecture(module, torch.rand(3, 3, 32, 32), torch.tensor([0, 1, 2]), "classes")
 
 
 def texts(pad: int = PAD) -> tuple[Tensor, Tensor]:
@@ -240,8 +245,14 @@ def lstm() -> Architecture:
 
 def volume_cnn() -> Architecture:
     """A CNN of volumes (N, C, D, H, W), in the manner of Tran et al. 2015."""
-    layers = nn.Conv3d(1, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU(), nn.MaxPool3d(2), nn.Conv3d(8, 8, 3, padding=1)
-    module = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 4))
+    layers = (
+        nn.Conv3d(1, 8, 3, padding=1),
+        nn.BatchNorm3d(8),
+        nn.ReLU(),
+        nn.MaxPool3d(2),
+        nn.Conv3d(8, 16, 3, padding=1),
+    )
+    module = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(16, 4))
     module = _frozen(module, torch.rand(8, 1, 8, 12, 12))
     return Architecture(module, torch.rand(3, 1, 8, 12, 12), torch.tensor([0, 1, 2]), "classes", "other")
 
@@ -256,10 +267,9 @@ def boosted_trees() -> Architecture:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     columns, classes = _table_of(lambda x: x[:, :3].argmax(1))
-    loaded = estimator_model(HistGradientBoostingClassifier(max_iter=8, random_state=0).fit(columns, classes))
-    return Architecture(
-        loaded.module, torch.from_numpy(columns[:4]), torch.from_numpy(classes[:4]), "probabilities", "table"
-    )
+    fitted = HistGradientBoostingClassifier(max_iter=8, random_state=0).fit(columns, classes)
+    inputs, targets = torch.from_numpy(columns[:4]), torch.from_numpy(classes[:4])
+    return Architecture(estimator_model(fitted).module, inputs, targets, "probabilities", "table", estimator=fitted)
 
 
 def support_vectors() -> Architecture:
@@ -269,9 +279,9 @@ def support_vectors() -> Architecture:
     from sklearn.svm import SVR
 
     columns, numbers = _table_of(lambda x: 2 * x[:, 0] - x[:, 1])
-    loaded = estimator_model(make_pipeline(StandardScaler(), SVR()).fit(columns, numbers))
-    targets = torch.zeros(4, dtype=torch.long)
-    return Architecture(loaded.module, torch.from_numpy(columns[:4]), targets, "regression", "table")
+    fitted = make_pipeline(StandardScaler(), SVR()).fit(columns, numbers)
+    inputs, targets = torch.from_numpy(columns[:4]), torch.zeros(4, dtype=torch.long)
+    return Architecture(estimator_model(fitted).module, inputs, targets, "regression", "table", estimator=fitted)
 
 
 ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
@@ -291,3 +301,29 @@ ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
     "boosted trees": boosted_trees,
     "support vectors": support_vectors,
 }
+
+
+def as_a_user_gives_it(name: str) -> tuple[Any, harness.Data]:
+    """The model as its library makes it, and the data as its user has them, of an architecture of ``ARCHITECTURES``."""
+    made, rows = ARCHITECTURES[name](), slice(0, 2)
+    inputs, targets = made.inputs[rows], made.targets[rows]
+    carried = {key: each[rows] for key, each in made.carried.items()}
+    if made.estimator is not None:
+        train = torch.randn(12, inputs.shape[1]).numpy()
+        return made.estimator, harness.Data(inputs.numpy(), targets.numpy(), train=torch.from_numpy(train))
+    if made.task == "segmentation":
+        images = {"pixel_values": inputs} if name.startswith("SegFormer") else inputs
+        region = carried["region"] if name.startswith("U-Net") else None
+        return made.module.module, harness.Data(images, task="segmentation", region=region)
+    if made.task == "detection":
+        return made.module.module, harness.Data(inputs, task="detection")
+    if made.modality == "tokens":
+        mask = carried["attention_mask"]
+        special = (PAD, START, END)
+        return made.module.module, harness.Data(
+            {"input_ids": carried["ids"], "attention_mask": mask}, targets, special=special
+        )
+    if carried:
+        return made.module, harness.Data({"image": inputs, **carried}, targets, explained="image")
+    modality = {"series": "series", "other": "volume"}.get(made.modality)
+    return made.module, harness.Data(inputs, targets, modality=modality)

@@ -1,6 +1,7 @@
 """Every baseline against its definition, computed here with numpy and scipy, and the draws of the random ones."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,7 +57,17 @@ def correlation(first, second):
 
 
 def test_there_is_a_statement_here_on_each_baseline():
-    assert set(BASELINES) == {"typical", "zero", "black", "mean", "train_mean", "blur", *RANDOM, *FOR_TEXTS}
+    typical = {"typical", "typical_or_zero"}
+    assert set(BASELINES) == {*typical, "zero", "black", "mean", "train_mean", "blur", *RANDOM, *FOR_TEXTS}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_typical_or_zero_is_typical_unless_that_needs_training_inputs_that_are_missing(kind, seed):
+    found, x, _ = world(kind, seed)
+    equal(found.baseline("typical_or_zero"), found.baseline("typical").numpy())
+    without = replace(found, train=None, scratch={})
+    if kind == "table":
+        equal(without.baseline("typical_or_zero"), np.zeros_like(x))
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -163,7 +163,8 @@ def rollout(net, x, fuse=lambda each: each.mean(1)):
 def facts_of(name, net, x, targets, modality=None, **options):
     """What the explainer tells of its work."""
     entry = EXPLAINERS[name]
-    samples = replace(samples_of(net, x, targets, modality=modality or meant(x)), facts=Facts())
+    modality = modality or (None if isinstance(x, harness.Data) else meant(x))
+    samples = replace(samples_of(net, x, targets, modality=modality), facts=Facts())
     explaining = Explaining(entry, entry.complete(options), net)
     explaining.prepare(samples)
     explaining(samples)
@@ -324,13 +325,14 @@ def test_values_shared_by_heads_are_seen(seed):
 def test_a_softmax_over_classes_or_gates_is_no_attention(seed):
     net, (x, targets) = Transformer().eval(), tokens()
     gated = model(lambda z: F.softmax(net(z * F.softmax(z.mean(1, keepdim=True), -1)), -1))
-    assert facts_of("attention", gated, x, targets).single["attention_maps"] == 2
+    assert facts_of("attention", gated, harness.Data(x, targets, modality="tokens", task="probabilities"), None).single["attention_maps"] == 2
     with pytest.raises(harness.NotApplicable, match="no softmax was seen that weighs values"):
         harness.explain(
             "attention",
             nn.Sequential(small_cnn(), nn.Softmax(-1)).eval(),
             torch.randn(2, 3, 8, 8),
             torch.tensor([0, 1]),
+            task="probabilities",
         )
 
 

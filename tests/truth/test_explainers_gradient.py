@@ -104,7 +104,7 @@ def test_models_through_which_no_gradient_passes_are_not_applicable(name):
 
     for net in (Detached(4, 2).eval(), Quiet(4, 2).eval()):
         with pytest.raises(harness.NotApplicable, match="no gradient"):
-            harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]), **FEW[name])
+            harness.explain(name, net, torch.randn(2, 4), torch.tensor([0, 1]), train=torch.randn(3, 4), **FEW[name])
 
 
 @pytest.mark.parametrize("name", FEW)

@@ -72,7 +72,7 @@ def test_a_segments_pixels_sum_to_its_contribution(name, options, seed):
     x, targets = torch.randn(3, 2, 5, 7), torch.tensor([0, 1, 2])
     segments = torch.randint(6, (5, 7))
     segments.view(-1)[:6] = torch.arange(6)
-    found = explain(name, net, x, targets, segments=segments, **options)
+    found = explain(name, net, x, targets, segments=segments, baseline="zero", **options)
     assert found.shape == (3, 1, 5, 7)
     contributions = (x * weights[targets]).sum(1)
     for segment in range(6):

@@ -20,9 +20,9 @@ RULES = ("zplus", "epsilon", "gamma", "alpha_beta")
 CONSERVING = ({"rule": "zplus"}, {"rule": "epsilon"}, {"rule": "gamma"}, {"rule": "alpha_beta", "alpha": 1.0})
 
 
-def told(name, net, x, targets, modality=None, **options):
+def told(name, net, x, targets, modality=None, task=None, **options):
     """Attributions and the facts told of them."""
-    samples = samples_of(net, x, targets, modality=modality or meant(x))
+    samples = samples_of(net, x, targets, modality=modality or meant(x), task=task)
     samples.facts = Facts()
     explaining = Explaining(EXPLAINERS[name], EXPLAINERS[name].complete(options), net)
     explaining.prepare(samples)
@@ -463,7 +463,7 @@ def test_relevance_that_only_a_bias_could_explain_is_told_to_be_lost():
 
 def test_operations_without_a_rule_are_told(seed):
     net = nn.Sequential(nn.Linear(5, 8), nn.GLU(), nn.Linear(4, 3), nn.Softmax(1)).eval()
-    facts = told("lrp", net, torch.randn(2, 5), zeros(2))[1]
+    facts = told("lrp", net, torch.randn(2, 5), zeros(2), task="probabilities")[1]
     assert facts.single["operations"]["unruled"] == {"glu": 1, "softmax": 1}
     assert facts.single["operations"]["ruled"]["linear"] == 2
 
@@ -487,11 +487,13 @@ def test_where_no_rule_would_be_at_work_it_does_not_apply():
         with pytest.raises(harness.NotApplicable, match=reason):
             harness.explain("lrp", net, data(x, zeros(2)))
     with pytest.raises(harness.NotApplicable, match="no relevance"):
-        harness.explain("cp_lrp", SmallTransformer("fused", softmax_last=True), data(x, zeros(2)))
+        softmax = SmallTransformer("fused", softmax_last=True)
+        harness.explain("cp_lrp", softmax, data(x, zeros(2), task="probabilities"))
     for name in ("attn_lrp", "cp_lrp"):
         for net in (small_cnn(), nn.Sequential(small_cnn(), nn.Softmax(1)).eval()):
             with pytest.raises(harness.NotApplicable, match="no attention"):
-                harness.explain(name, net, torch.randn(2, 3, 8, 8), zeros(2))
+                task = "probabilities" if isinstance(net[-1], nn.Softmax) else "classes"
+                harness.explain(name, net, torch.randn(2, 3, 8, 8), zeros(2), task=task)
 
 
 def test_wrong_options_are_told_in_one_line():

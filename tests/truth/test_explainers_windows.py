@@ -60,8 +60,8 @@ def test_tokens_and_time_steps_are_hidden_with_all_their_channels(seed):
         net, weights = linear_net(shape)
         x, targets = torch.randn(2, *shape), torch.tensor([0, 2])
         expected = (x * weights[targets]).sum(axis, keepdim=True)
-        assert near(explain("occlusion", net, x, targets, modality=modality, window=1), expected)
-        halves = explain("occlusion", net, x, targets, modality=modality, window=3, stride=3)
+        assert near(explain("occlusion", net, x, targets, modality=modality, window=1, baseline="zero"), expected)
+        halves = explain("occlusion", net, x, targets, modality=modality, window=3, stride=3, baseline="zero")
         assert halves.shape == expected.shape
         assert near(halves.flatten(1)[:, ::3], expected.flatten(1).view(2, 2, 3).sum(2))
 

@@ -316,7 +316,7 @@ def test_a_single_unit_and_a_single_output_have_nothing_to_choose():
     with pytest.raises(NotApplicable, match="single unit"):
         score("effective_complexity", torch.ones(2, 1), baseline="zero")
     assert score("effective_complexity", torch.ones(2, 1), definition="threshold").values.tolist() == [1, 1]
-    with pytest.raises(NotApplicable, match="score=logit"):
+    with pytest.raises(NotApplicable, match="score=output"):
         effective(nn.Linear(4, 1), draw((4,), 0), draw((4,), 1), baseline="zero")
     assert (
         effective(nn.Linear(4, 1), draw((4,), 0), draw((4,), 1), baseline="zero", score="logit").values.isfinite().all()

@@ -76,7 +76,7 @@ def test_the_score_is_the_similarity_of_the_models_map_and_each_twins_for_the_sa
 def test_twins_start_alike_and_differ_from_the_model_and_each_other(monkeypatch):
     world, starts, labels = World(), [], []
 
-    def note(module_, build, targets, recipe, seed):
+    def note(module_, task, build, targets, recipe, seed):
         starts.append({name: tensor.clone() for name, tensor in module_.state_dict().items()})
         labels.append(targets.clone())
         return module_

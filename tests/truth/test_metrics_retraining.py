@@ -11,6 +11,7 @@ from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
 from harness.metrics import _training, retraining
 from harness.metrics._training import Training, copied, seed_of, train_model, with_fresh_weights
+from harness.task import CLASSES
 from metric_worlds import explaining, on, samples
 
 SHORT = {"initialisations": 2, "epochs": 8, "rate": 0.02, "batch_size": 32}
@@ -187,6 +188,7 @@ def test_training_draws_from_its_seed_alone_and_follows_its_recipe(world):
     def train(seed, **recipe):
         model = train_model(
             with_fresh_weights(world.model, 0),
+            CLASSES,
             lambda rows, _: world.train[rows],
             world.train_labels,
             Training(**{"epochs": 2, "rate": 0.01, "batch_size": 50} | recipe),
@@ -205,7 +207,7 @@ def test_training_draws_from_its_seed_alone_and_follows_its_recipe(world):
     with torch.inference_mode():
         assert torch.equal(train(3), first)
         tuned = copied(world.model)
-        train_model(tuned, lambda rows, _: world.train[rows], world.train_labels, Training(1, 0.01, 50), 0)
+        train_model(tuned, CLASSES, lambda rows, _: world.train[rows], world.train_labels, Training(1, 0.01, 50), 0)
     assert not torch.equal(tuned[0].weight, world.model[0].weight)
 
 
@@ -215,7 +217,7 @@ def test_what_fails_in_training_leaves_no_trace(world, monkeypatch):
 
     kernels, state, threads = torch.backends.cudnn.deterministic, torch.get_rng_state(), torch.get_num_threads()
     with pytest.raises(RuntimeError, match="no"):
-        train_model(copy.deepcopy(world.model), failing, world.train_labels, Training(1, 0.1, 8), 0)
+        train_model(copy.deepcopy(world.model), CLASSES, failing, world.train_labels, Training(1, 0.1, 8), 0)
     assert torch.backends.cudnn.deterministic == kernels and torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state) and torch.is_grad_enabled()
 
@@ -249,7 +251,7 @@ def test_the_fine_tuned_copy_is_what_is_explained_and_what_deletions_are_made_on
 def test_half_of_the_inputs_are_whole_and_half_lack_one_group_in_fine_tuning(world, monkeypatch):
     seen = []
 
-    def note(model, build, labels, recipe, seed):
+    def note(model, task, build, labels, recipe, seed):
         seen.append(build(torch.arange(160), torch.Generator().manual_seed(seed)))
         return model
 

@@ -250,7 +250,7 @@ def test_any_layer_of_a_transformer_can_be_the_representation(layer, seed):
     model, inputs = Tokens().eval(), draw((5, 4), seed)
     assert stability(HIDDEN, model, inputs, gradient, options={"layer": layer}).values.isfinite().all()
     width = {None: 4, "encoder": 20, "encoder.layers.0": 20, "encoder.layers.1.linear1": 40, "head": 3}[layer]
-    hidden = representation(samples(model, inputs), layer).logits(inputs)
+    hidden = representation(samples(model, inputs), layer).model_outputs()
     assert hidden.shape == (3, width)
     if layer in (None, "encoder"):
         with torch.no_grad():
@@ -262,7 +262,7 @@ def test_any_layer_of_a_transformer_can_be_the_representation(layer, seed):
 def test_what_follows_a_layer_in_place_does_not_change_its_representation(seed):
     net, inputs = nn.Sequential(nn.Linear(7, 5), nn.ReLU(inplace=True), nn.Linear(5, 3)).eval(), draw((7,), seed)
     with torch.no_grad():
-        torch.testing.assert_close(representation(samples(net, inputs), "0").logits(inputs), net[0](inputs))
+        torch.testing.assert_close(representation(samples(net, inputs), "0").model_outputs(), net[0](inputs))
 
 
 def test_layers_that_do_not_exist_or_do_not_serve_are_told(seed):

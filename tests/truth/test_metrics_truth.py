@@ -259,7 +259,10 @@ def test_a_single_output_is_the_truths_whatever_the_labels():
     truth = sparse_truth()
     data = harness.sources.Data(torch.randn(6, 9), labels=torch.tensor([0, 1, 2, 1, 0, 0]), truth=truth)
     stage = harness.engine.stage.set_stage(
-        harness.sources.LoadedModel(One().eval()), data, harness.engine.protocol.Protocol(), torch.device("cpu")
+        harness.sources.LoadedModel(One().eval(), task="regression"),
+        data,
+        harness.engine.protocol.Protocol(),
+        torch.device("cpu"),
     )
     ((_, samples),) = stage.chunks()
     assert torch.equal(harness.metrics._truth.truth_of_targets(samples), truth.double())
@@ -294,7 +297,7 @@ def test_they_ask_the_model_nothing(metric):
 
         def forward(self, inputs):
             Unasked.calls += 1
-            assert Unasked.calls == 1  # to learn how many outputs there are
+            assert Unasked.calls <= 2  # to learn how many outputs there are, and what they can be
             return super().forward(inputs)
 
     assert score(metric, torch.rand(2, 5, 5), planted()[1][:2], Unasked()).isfinite().all()

@@ -64,19 +64,19 @@ class Pair(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("shape", "units"),
+    ("shape", "units", "modality"),
     [
-        ((3, 6, 5), (6, 5)),
-        ((1, 6, 5), (6, 5)),
-        ((7,), (7,)),
-        ((4, 3), (4,)),
+        ((3, 6, 5), (6, 5), "image"),
+        ((1, 6, 5), (6, 5), "image"),
+        ((7,), (7,), "table"),
+        ((4, 3), (4,), "tokens"),
     ],
 )
-def test_it_gives_the_truth_as_it_was_told(shape, units):
+def test_it_gives_the_truth_as_it_was_told(shape, units, modality):
     truth = torch.randn(4, *units)
     inputs, targets = torch.randn(4, *shape), torch.zeros(4, dtype=torch.long)
-    found = harness.explain("oracle", Pair().eval(), harness.Data(inputs, targets, truth=truth))
-    assert torch.equal(harness.units.Units.of(inputs).reduce(found), truth)
+    found = harness.explain("oracle", Pair().eval(), harness.Data(inputs, targets, truth=truth, modality=modality))
+    assert torch.equal(harness.units.Units.of(inputs, modality).reduce(found), truth)
     # One channel: a sum over channels must not count it several times.
     assert found.numel() == truth.numel()
 
@@ -130,8 +130,8 @@ def test_of_another_class_than_the_label_it_knows_nothing_and_these_samples_are_
     assert _evaluated(Pair(), torch.tensor([0, 0, 0, 1]), "label").value.notna().all()
 
 
-def test_a_single_output_is_explained_whatever_the_labels():
-    for labels in (torch.tensor([0, 1, 0, 1]), torch.tensor([0.5, 0.1, 2.0, -1.0]), None):
+def test_the_output_of_a_regression_is_explained_whatever_the_labels():
+    for labels in (torch.tensor([0.5, 0.1, 2.0, -1.0]), None):
         assert _evaluated(Single(), labels, "predicted").value.notna().all()
 
 

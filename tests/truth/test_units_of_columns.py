@@ -172,7 +172,7 @@ def test_a_whole_evaluation_takes_explainers_of_numbers_and_of_columns():
     model, inputs, targets, parts, columns = world(12)
     frame = harness.evaluate(
         model,
-        harness.Data(inputs, targets, columns=COLUMNS, unit_names=["age", "colour", "size"]),
+        harness.Data(inputs, targets, columns=COLUMNS, unit_names=["age", "colour", "size"], task="classes"),
         explainers=["gradient", "occlusion", "exact_shapley", "random", "lime"],
         metrics=["srg", "completeness", "faithfulness_correlation", "max_sensitivity", "seconds_per_sample"],
         train=torch.randn(30, 6),
