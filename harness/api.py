@@ -54,10 +54,11 @@ def explain(
 
     ``explainer`` is a registered name or ``f(model, inputs, targets, *, options)``; ``options`` are its options.
     ``model`` is a module in eval mode, a fitted estimator, a function on NumPy arrays, or ``harness.LoadedModel``.
-    ``inputs`` (N, ...) are a float tensor or an array, or ``harness.Data``, which holds the targets and everything
-    else; its fields are keywords here too (``task="regression"``). ``train`` holds training inputs, for the baselines
-    and global methods that need them. ``segments`` is a name (``grid:7``) or a tensor (N, *units).
-    Raises ValueError on wrong input, and NotApplicable if the explainer does not work for this model or data.
+    ``inputs`` (N, ...) are a float tensor or an array, token ids, several inputs as a tuple or dict, or
+    ``harness.Data``, which holds the targets and everything else; its fields are keywords here too
+    (``task="regression"``). ``train`` holds training inputs, for the baselines and global methods that need them.
+    ``segments`` is a name (``grid:7``) or a tensor (N, *units). Raises ValueError on wrong input, and NotApplicable if
+    the explainer does not work for this model or data.
     """
     entry = EXPLAINERS.resolve(explainer)
     own, parts = _separated(entry, options)
@@ -94,12 +95,13 @@ def score(
 ) -> Tensor:
     """The metric's scores (N,) of given attributions, float64 on the CPU; NaN where a score is undefined.
 
-    Call it as ``score(metric, model, inputs, targets, attributions)`` or, with ``harness.Data``, as ``score(metric,
-    model, data, attributions)``. Give ``explainer`` (with ``explainer_options``) to metrics that compute further
-    attributions or read the explainer's capabilities. ``train`` holds training inputs. ``masks`` (N, *units) are True
-    on the object. ``segments`` is a name or a tensor (N, *units). ``reduction`` is how the channels of a unit become
-    one number; with ``none`` every number is a unit. Raises ValueError on wrong input, and NotApplicable if the metric
-    does not work for this model or data.
+    ``model`` and ``inputs`` are as in ``explain``; so are the fields of ``harness.Data`` as keywords. A score that the
+    model's task does not have follows the task. Call it as ``score(metric, model, inputs, targets, attributions)`` or,
+    with ``harness.Data``, as ``score(metric, model, data, attributions)``. Give ``explainer`` (with
+    ``explainer_options``) to metrics that compute further attributions or read the explainer's capabilities. ``train``
+    holds training inputs. ``masks`` (N, *units) are True on the object. ``segments`` is a name or a tensor (N, *units).
+    ``reduction`` is how the channels of a unit become one number; with ``none`` every number is a unit. Raises
+    ValueError on wrong input, and NotApplicable if the metric does not work for this model or data.
     """
     if isinstance(inputs, Data) and attributions is None:
         targets, attributions = None, targets
@@ -134,12 +136,13 @@ def evaluate(
 ) -> pd.DataFrame:
     """Score several explainers by several metrics on your own model and data: one row per sample and metric.
 
-    ``explainers`` and ``metrics`` are each a name, a function, a list of these, or a mapping of labels to options. In a
-    mapping, the option ``name`` (a name or a function) says which item is meant if the label is not its name.
-    ``protocol`` are the settings of ``harness.engine.protocol.Protocol`` except ``target``. ``segments``, (N, *units)
-    or (*units), are used by items with the option ``segments=given``. ``tuned=True`` first takes a few seconds to look
-    for a faster, equivalent form of the model. A cell that failed or is not applicable has rows too: their value is
-    NaN, and ``status`` and ``error`` say why. Timings are valid unless another run uses the device at the same time.
+    ``model`` and ``inputs`` are as in ``explain``. ``explainers`` and ``metrics`` are each a name, a function, a list
+    of these, or a mapping of labels to options. In a mapping, the option ``name`` (a name or a function) says which
+    item is meant if the label is not its name. ``protocol`` are the settings of ``harness.engine.protocol.Protocol``
+    except ``target``, and fields of ``harness.Data``. ``segments``, (N, *units) or (*units), are used by items with the
+    option ``segments=given``. ``tuned=True`` first takes a few seconds to look for a faster, equivalent form of the
+    model. A cell that failed or is not applicable has rows too: their value is NaN, and ``status`` and ``error`` say
+    why. Timings are valid unless another run uses the device at the same time.
     """
     if isinstance(segments, str):
         raise UserError(f"segments are {segments!r}, expected a tensor; a name is an option of an item")
@@ -232,7 +235,7 @@ def make_batch(samples: Samples, attributions: Any, explaining: Explaining | Non
     return Batch(samples, reduced, raw, explaining.entry, explaining.options, explaining, reduction=reduction)
 
 
-_DATA_ONLY = {each.name for each in fields(Data)} - {"inputs", "targets", "train", "masks", "segments"}
+_DATA_ONLY = {each.name for each in fields(Data)} - {"inputs", "targets", "train", "segments"}
 
 
 def _combined_data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -> Data:
