@@ -137,9 +137,9 @@ def _by_number(classes: tuple[str, ...], names: tuple[str, ...] | None, outputs:
     numbers = classes == tuple(map(str, places))  # the names are the numbers themselves
     if len(classes) != outputs and not numbers:
         raise UserError(
-            f"the data has {len(classes)} classes, {_first_names(classes)}, and the model {outputs} outputs"
-            f"{' without names' if names is None else f', {_first_names(names)}'}: which output a class stands for is not "
-            "known; name the outputs in their order (model.classes=FILE) as the data names its classes"
+            f"the data has {len(classes)} classes, {_some_names(classes)}, and the model {outputs} outputs"
+            f"{' without names' if names is None else f', {_some_names(names)}'}: which output a class stands for is "
+            "not known; name the outputs in their order (model.classes=FILE) as the data names its classes"
         )
     if not numbers or not (names is None or _only_numbered(names)):
         shown = _pairs(places, classes if names is None else names, classes)
@@ -161,9 +161,9 @@ def _refuse_shared(outputs: Sequence[int], classes: Sequence[str], names: Sequen
 def _refuse_unmatched(missing: Sequence[str], names: Sequence[str], used: int) -> None:
     if missing:
         raise UserError(
-            f"the model has no output named {_first_names(missing)} ({len(missing)} of {used} classes of the data); its "
-            f"{len(names)} outputs are {_first_names(names)}; spell the classes alike in data and model (model.classes=FILE "
-            "names the outputs), or leave these samples out"
+            f"the model has no output named {_some_names(missing)} ({len(missing)} of {used} classes of the data); "
+            f"its {len(names)} outputs are {_some_names(names)}; spell the classes alike in data and model "
+            "(model.classes=FILE names the outputs), or leave these samples out"
         )
 
 
@@ -174,11 +174,13 @@ def _moved(labels: Tensor, order: Sequence[int], names: Sequence[str]) -> Tensor
         return of_class[labels.long()]
     lacking = [name for place, name in enumerate(names) if place not in order]
     if lacking:
-        raise UserError(f"the data has no labels of the model's outputs {_first_names(lacking)}; expected a column for each")
+        raise UserError(
+            f"the data has no labels of the model's outputs {_some_names(lacking)}; expected a column for each"
+        )
     return labels[:, of_class.argsort()]
 
 
-def _first_names(names: Sequence[str]) -> str:
+def _some_names(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
 
 
