@@ -18,8 +18,8 @@ from harness.model_outputs import output_tensor
 from harness.predictor import Carried
 from harness.task import CLASSES, Task
 
-# Carried tensors of inputs that are explained in part: ``FRAME`` (rows, T, D) holds the other places of each input,
-# and ``PLACES`` (rows, L) says where the explained ones (rows, L, D) are.
+# Carried tensors of inputs that are explained in part: ``FRAME`` (rows, T, D) or (rows, C, T) holds the other positions
+# of each input, and ``PLACES`` (rows, L) says where the explained ones (rows, L, D) or (rows, C, L) are.
 FRAME, PLACES = "explained within", "explained places"
 # The name under which the explained input is passed by keyword or in a dict; None passes it as the first argument.
 FIRST = None
@@ -35,6 +35,7 @@ class AdaptedModel(nn.Module):
     as_dict    whether the module takes all its inputs as one dict
     carries    whether the module has carried inputs, so that it cannot be called without them
     length     the number of positions of an input, if samples may be explained in part (``FRAME``); else None
+    position_axis  the axis along which these positions follow one another
 
     Its submodules have the names that they have in the user's module.
     """
@@ -52,7 +53,7 @@ class AdaptedModel(nn.Module):
         self.explained, self.as_dict = explained, as_dict
         self._served: Carried | None = None
         self._most_rows = math.inf
-        self.carries, self.length = False, None
+        self.carries, self.length, self.position_axis = False, None, 1
         self.training = False  # of this module alone: the user's keeps its own modes
 
     def forward(self, inputs: Tensor, carried: Carried | None = None) -> Tensor:
@@ -63,12 +64,11 @@ class AdaptedModel(nn.Module):
         """What the user's module itself returns for these inputs."""
         carried = self.rows_of_served(len(inputs)) if carried is None else carried
         if FRAME in carried:
-            places = carried[PLACES].view(*carried[PLACES].shape, *[1] * (inputs.dim() - 2))
-            inputs = carried[FRAME].scatter(1, places.expand_as(inputs), inputs)
-        elif self.length is not None and inputs.shape[1] != self.length:
+            inputs = put_back(inputs, carried[FRAME], carried[PLACES], self.position_axis)
+        elif self.length is not None and inputs.shape[self.position_axis] != self.length:
             raise NotApplicable(
-                f"it passes {inputs.shape[1]} positions to the model that belong to no sample, and this model needs "
-                f"all {self.length} positions of a sample, padding and special tokens included"
+                f"it passes {inputs.shape[self.position_axis]} positions to the model that belong to no sample, and "
+                f"this model needs all {self.length} positions of a sample, padding and special tokens included"
             )
         return self._call(inputs, {name: tensor for name, tensor in carried.items() if name not in (FRAME, PLACES)})
 
@@ -120,3 +120,13 @@ class AdaptedModel(nn.Module):
     def get_submodule(self, target: str) -> nn.Module:
         """The module of a name in the user's module."""
         return self.model.get_submodule(target)
+
+
+def put_back(values: Tensor, frame: Tensor, places: Tensor, axis: int) -> Tensor:
+    """Values (rows, ...) at their places (rows, L) along an axis of a frame (rows, ...) of more positions."""
+    return frame.scatter(axis, along(places, axis, values.dim()).expand_as(values), values)
+
+
+def along(of_positions: Tensor, axis: int, dimensions: int) -> Tensor:
+    """Numbers (rows, L) of positions in a shape that broadcasts to tensors whose positions lie along ``axis``."""
+    return of_positions.view([len(of_positions), *(-1 if each == axis else 1 for each in range(1, dimensions))])

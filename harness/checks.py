@@ -135,7 +135,7 @@ def check_present(present: Any, count: int, shape: tuple[int, ...]) -> Tensor | 
     if not isinstance(present, Tensor) or tuple(present.shape) != (count, *shape) or len(shape) != 1:
         came = tuple(present.shape) if isinstance(present, Tensor) else type(present).__name__
         raise UserError(
-            f"present is {came}, expected a tensor {(count, *shape)} for texts, True where a token is a unit"
+            f"present is {came}, expected a tensor {(count, *shape)}, True where a token or a time step is a unit"
         )
     empty = (~present.bool().any(1)).nonzero()[:, 0]
     if len(empty):

@@ -31,6 +31,8 @@ GROUPED: dict[str, tuple[Callable[[Tensor], Tensor], str, Callable[[Tensor], Ten
     "l2": (Tensor.square, "sum", Tensor.sqrt),
 }
 
+# The axis along which texts and series have positions, some of which may be no units.
+POSITION_AXIS = {"tokens": 1, "series": 2}
 # The axis of a unit's channels, by modality; the batch axis is axis 0.
 CHANNEL_AXIS = {"image": 1, "table": None, "tokens": 2, "series": 1, "volume": 1}
 
@@ -80,6 +82,11 @@ class Units:
     def grouped(self) -> bool:
         """Whether a unit is a table's column that several numbers encode."""
         return self.columns is not None and self.shape != self.input_shape
+
+    @property
+    def position_axis(self) -> int | None:
+        """The axis of the inputs along which positions follow one another; None where there is no such axis."""
+        return POSITION_AXIS.get(self.modality)
 
     @property
     def count(self) -> int:

@@ -17,8 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.adapted_model import FRAME, PLACES
-from harness.engine.present_units import alike_together, groups_of_units, spread_out, take_out, whole_samples
+from harness.adapted_model import FRAME
+from harness.engine.present_units import (
+    alike_together,
+    groups_of_units,
+    maps_of_all,
+    only_units,
+    units_of_maps,
+    whole_samples,
+)
 from harness.errors import NotApplicable, UserError
 from harness.guards import isolated_randomness
 from harness.options import wants
@@ -81,10 +88,9 @@ class Explaining:
         samples = samples.joint()  # an explainer does not know whether channels are scored jointly
         if self._by_position:
             if FRAME in samples.carried:
-                return take_out(self.explain(whole_samples(samples)), samples.carried[PLACES])
+                return units_of_maps(self.explain(whole_samples(samples)), samples)
             if samples.present is not None:
-                raw = self.explain(replace(samples, present=None))
-                return raw * samples.present.view(*samples.present.shape, *[1] * (raw.dim() - 2))
+                return only_units(self.explain(replace(samples, present=None)), samples)
         if samples.present is not None:
             return self._explain_groups(samples)
         if len(samples) > 1 and not _alike(samples.carried):
@@ -102,7 +108,7 @@ class Explaining:
         groups, parts = groups_of_units(samples), []
         for rows, units_only in sorted(groups, key=lambda group: -group[1].units.count):
             raw = self._explain_or_refuse(units_only)
-            parts.append((rows, spread_out(raw, units_only.carried[PLACES], samples.inputs.shape[1])))
+            parts.append((rows, maps_of_all(raw, units_only)))
         order = torch.cat([rows for rows, _ in parts]).argsort()
         return torch.cat([raw for _, raw in parts])[order]
 
@@ -111,14 +117,17 @@ class Explaining:
 
         It has then explained samples with more units, and says nothing about a text of one token, for example.
         """
+        axis = samples.units.channel_axis
         try:
             raw = self.explain(samples)
         except NotApplicable as refusal:
             if self._channels is None:
                 raise
             self.refusal = refusal
-            return samples.inputs.new_full((*samples.inputs.shape[:2], self._channels), float("nan"))
-        self._channels = raw.shape[2]
+            shape = list(samples.inputs.shape)
+            shape[axis] = self._channels
+            return samples.inputs.new_full(shape, float("nan"))
+        self._channels = raw.shape[axis]
         return raw
 
     def _call(self, samples: Samples) -> Tensor:

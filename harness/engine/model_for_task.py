@@ -14,6 +14,7 @@ from harness.engine.task_choice import FirstOutputs, chosen_task, last_operation
 from harness.model_outputs import output_tensor
 from harness.sources import Data, LoadedModel
 from harness.task import Task, one_task
+from harness.units import POSITION_AXIS
 
 
 @dataclass(frozen=True)
@@ -55,5 +56,7 @@ def canonical_model(
     whole = model.wording is None and data.present is None
     if as_it_is and whole and not data.carried and call == Call() and not adapted.task.one:
         return Canonical(model.module, adapted.task, width)
-    adapted.length = None if whole else inputs(1).shape[1]
+    if not whole:
+        adapted.position_axis = POSITION_AXIS["series" if data.modality == "series" else "tokens"]
+        adapted.length = inputs(1).shape[adapted.position_axis]
     return Canonical(adapted, adapted.task, 2 if adapted.task.one else width)

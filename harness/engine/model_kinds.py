@@ -103,6 +103,11 @@ def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
         raise UserError(f"input {unnamed} beside token ids has no name; give inputs as a dict: {{'input_ids': ...}}")
     embedded = EmbeddedTokens(model.module, model.embedding)
     special = data.special if data.special is not None else _special_ids(model.module)
+    if not special and MASK not in carried and data.present is None:
+        say(
+            "every token id is a unit; where some are padding or special tokens, say so: "
+            "harness.Data({'input_ids': ..., 'attention_mask': ...}, special=(...))"
+        )
     present = real_tokens(ids, carried.get(MASK), special) if data.present is None else data.present
     rows = slice(0, min(len(ids), 4))
     some = {name: values[rows].to(device) for name, values in carried.items()}

@@ -1,9 +1,9 @@
-"""Positions that are no units of an input: padding and special tokens of texts.
+"""Positions that are no units of an input: padding and special tokens of texts, the padding of series.
 
 They stay as they are: no explainer or metric removes, changes, ranks or counts them. Samples with the same pattern of
 units are explained and scored as inputs that have only these units, and the model puts them back among the other
-positions of each sample (``harness.adapted_model``). So the scores of a text do not depend on the length to which it is
-padded.
+positions of each sample (``harness.adapted_model``). So the scores of a text or series do not depend on the length to
+which it is padded.
 """
 
 from collections.abc import Callable, MutableMapping
@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.adapted_model import FRAME, PLACES
+from harness.adapted_model import FRAME, PLACES, along, put_back
 from harness.randomness import sample_keys
 from harness.samples import Samples
+from harness.units import Units
 
 # For a pattern, as bytes: the memo of the samples that have it, and that of the whole block.
 Memos = Callable[[bytes], tuple[MutableMapping[Any, Any], MutableMapping[Any, Any]]]
@@ -40,21 +41,28 @@ def groups_of_units(samples: Samples, memos: Memos | None = None) -> list[tuple[
 
 def _of_units(samples: Samples, places: Tensor, memo: MutableMapping, block: MutableMapping) -> Samples:
     """The samples with only the units at these places (L,); the other positions go along as a frame."""
-    inputs = samples.inputs[:, places]
-    part = lambda values: None if values is None else values[:, places]
-    frame = samples.inputs.index_fill(1, places, 0)
-    units = samples.units
-    shape, input_shape = (len(places), *units.shape[1:]), (len(places), *units.input_shape[1:])
+    axis, count = samples.units.position_axis, len(samples)
+    inputs = samples.inputs.index_select(axis, places)
+
+    def part(values: Tensor | None) -> Tensor | None:
+        """Values per unit, or per number of an input, at the places."""
+        like_inputs = values is not None and values.dim() == inputs.dim()
+        return None if values is None else values.index_select(axis if like_inputs else 1, places.to(values.device))
+
     return replace(
         samples,
         inputs=inputs,
-        units=replace(units, shape=shape, input_shape=input_shape),
+        units=_of_length(samples.units, len(places)),
         keys=sample_keys(inputs),
         train=part(samples.train),
         masks=part(samples.masks),
         truth=part(samples.truth),
         given_segments=part(samples.given_segments),
-        carried={**samples.carried, FRAME: frame, PLACES: places.expand(len(samples), -1)},
+        carried={
+            **samples.carried,
+            FRAME: samples.inputs.index_fill(axis, places, 0),
+            PLACES: places.expand(count, -1),
+        },
         present=None,
         memo=memo,
         block=block,
@@ -62,24 +70,30 @@ def _of_units(samples: Samples, places: Tensor, memo: MutableMapping, block: Mut
     )
 
 
+def _of_length(units: Units, length: int) -> Units:
+    """The same kind of units, for inputs of another number of positions."""
+    axis = units.position_axis
+    longer = lambda shape, at: (*shape[:at], length, *shape[at + 1 :])
+    own = longer(units.shape, axis - 1 if units.shape == units.input_shape else 0)
+    return replace(units, shape=own, input_shape=longer(units.input_shape, axis - 1))
+
+
 def whole_samples(samples: Samples) -> Samples:
     """Samples of units alone with all their positions again, for explainers that read layers of the model."""
     if FRAME not in samples.carried:
         return samples
-    frame, places = samples.carried[FRAME], samples.carried[PLACES]
-    whole = put_back(samples.inputs, frame, places)
-    shape = (frame.shape[1], *samples.units.shape[1:])
-    present = torch.zeros(frame.shape[:2], dtype=torch.bool, device=frame.device).scatter(1, places, True)
+    frame, places, axis = samples.carried[FRAME], samples.carried[PLACES], samples.units.position_axis
+    present = torch.zeros(len(frame), frame.shape[axis], dtype=torch.bool, device=frame.device)
     return replace(
         samples,
-        inputs=whole,
-        units=replace(samples.units, shape=shape, input_shape=tuple(whole.shape[1:])),
+        inputs=put_back(samples.inputs, frame, places, axis),
+        units=_of_length(samples.units, frame.shape[axis]),
         masks=None,
         truth=None,
         given_segments=None,
         train=None,
         carried={name: each for name, each in samples.carried.items() if name not in (FRAME, PLACES)},
-        present=present,
+        present=present.scatter(1, places, True),
         memo={},
         block={},
         scratch={},
@@ -98,25 +112,21 @@ def alike_together(samples: Samples) -> Tensor:
 
 
 def units_of_maps(raw: Tensor, samples: Samples) -> Tensor:
-    """Raw attributions (N, T, ...) of all positions as those of the samples' units; unchanged if all are units."""
-    return take_out(raw, samples.carried[PLACES]) if FRAME in samples.carried else raw
+    """Raw attributions (N, ...) of all positions as those of the samples' units; unchanged if all are units."""
+    if FRAME not in samples.carried:
+        return raw
+    places, axis = samples.carried[PLACES], samples.units.position_axis
+    shape = [*raw.shape[:axis], places.shape[1], *raw.shape[axis + 1 :]]
+    return raw.gather(axis, along(places, axis, raw.dim()).expand(shape))
 
 
-def put_back(values: Tensor, frame: Tensor, places: Tensor) -> Tensor:
-    """Values (N, L, ...) at their places (N, L) within a frame (N, T, ...)."""
-    return frame.scatter(1, _index_of(values, places), values)
+def maps_of_all(raw: Tensor, samples: Samples) -> Tensor:
+    """Raw attributions (N, ...) of samples of units alone as those of all positions, 0 where there is no unit."""
+    axis = samples.units.position_axis
+    shape = [*raw.shape[:axis], samples.carried[FRAME].shape[axis], *raw.shape[axis + 1 :]]
+    return put_back(raw, raw.new_zeros(shape), samples.carried[PLACES], axis)
 
 
-def take_out(values: Tensor, places: Tensor) -> Tensor:
-    """The values (N, L, ...) at these places (N, L) of (N, T, ...)."""
-    shape = (len(values), places.shape[1], *values.shape[2:])
-    return values.gather(1, places.view(*places.shape, *[1] * (values.dim() - 2)).expand(shape))
-
-
-def _index_of(values: Tensor, places: Tensor) -> Tensor:
-    return places.view(*places.shape, *[1] * (values.dim() - 2)).expand_as(values)
-
-
-def spread_out(values: Tensor, places: Tensor, count: int) -> Tensor:
-    """Values (N, L, ...) at their places (N, L) of ``count`` positions, 0 at all others."""
-    return put_back(values, values.new_zeros(len(values), count, *values.shape[2:]), places)
+def only_units(raw: Tensor, samples: Samples) -> Tensor:
+    """Raw attributions (N, ...) of all positions with 0 where there is no unit (``Samples.present``)."""
+    return raw * along(samples.present, samples.units.position_axis, raw.dim())

@@ -75,10 +75,10 @@ def check_data(data: Data, first: Tensor, units: Units) -> Data:
     count = len(data)
     joint = units if isinstance(units, UndecidedUnits) else Units.of(first, units.modality, columns=data.columns)
     train = check_like_inputs(data.train, first, "train")
-    if data.present is not None and units.modality != "tokens":
+    if data.present is not None and units.position_axis is None:
         raise UserError(
-            f"present says which positions of tokens (N, T, D) are units, and the modality is {units.modality}; give "
-            "a mask that the model takes as a carried input: harness.Data(..., carried={'mask': mask})"
+            "present says which positions of tokens (N, T, D) or series (N, C, T) are units, and the modality is "
+            f"{units.modality}; give a mask that the model takes as a carried input: carried={{'mask': mask}}"
         )
     return replace(
         data,

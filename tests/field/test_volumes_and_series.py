@@ -1,5 +1,6 @@
 """Series (N, C, T), images (N, C, H, W) and volumes (N, C, D, H, W) are explained along their own axes, at defaults."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -220,3 +221,50 @@ def test_exact_shapley_says_what_to_type_where_there_are_too_many_columns():
         harness.explain("exact_shapley", net, x, TARGETS)
     halves = torch.arange(20) // 10
     assert harness.explain("exact_shapley", net, x, TARGETS, segments=halves).abs().sum() > 0
+
+
+class MaskedSeries(nn.Module):
+    """A convolution over the time steps that are not zero in all channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = nn.Conv1d(2, 5, 3, padding=1), nn.Linear(5, 3)
+
+    def forward(self, x):
+        mask = (x != 0).any(1, keepdim=True).to(x.dtype)
+        hidden = torch.relu(self.conv(x)) * mask
+        return self.out(hidden.sum(2) / mask.sum(2).clamp(min=1))
+
+
+def padded_series(length):
+    """Series of 9, 6 and 4 steps, padded with zeros, and which steps are units."""
+    steps = torch.rand(3, 2, 9, generator=torch.Generator().manual_seed(0)) + 0.1
+    inputs, present = torch.zeros(3, 2, length), torch.zeros(3, length, dtype=torch.bool)
+    for row, count in enumerate((9, 6, 4)):
+        inputs[row, :, :count], present[row, :count] = steps[row, :, :count], True
+    return inputs, present
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_a_series_has_the_same_maps_and_scores_at_any_length_to_which_it_is_padded(reduction):
+    torch.manual_seed(0)
+    net, frames = MaskedSeries().eval(), []
+    for length in (10, 24):
+        inputs, present = padded_series(length)
+        data = harness.Data(inputs, torch.tensor([0, 1, 2]), modality="series", present=present)
+        for name in ("gradient", "integrated_gradients", "occlusion", "random", "rise"):
+            found = harness.explain(name, net, data)
+            assert (found * ~present[:, None] == 0).all()
+        frames.append(
+            harness.evaluate(
+                net,
+                data,
+                explainers=["gradient", "occlusion", "random"],
+                metrics=["deletion", "srg", "sparseness", "sensitivity_n", "max_sensitivity", "random_logit"],
+                reduction=reduction,
+            )
+        )
+    statuses = frames[0].groupby("explainer")["status"].unique()
+    assert set(statuses["gradient"]) == {"ok"} and "failed" not in set(frames[0]["status"])
+    assert frames[0]["status"].equals(frames[1]["status"])
+    assert np.allclose(frames[0]["value"], frames[1]["value"], atol=1e-5, equal_nan=True)

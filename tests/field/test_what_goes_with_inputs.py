@@ -58,11 +58,11 @@ def test_a_float_mask_beside_token_ids_is_not_taken_for_the_explained_input():
         harness.explain("saliency", nn.Embedding(9, 3).eval(), inputs, 0)
 
 
-@pytest.mark.parametrize("modality", ["series", "table", "image"])
+@pytest.mark.parametrize("modality", ["table", "image"])
 def test_positions_that_are_no_units_are_those_of_tokens(modality):
     inputs = inputs_of(modality)
     present = torch.ones(2, *inputs.shape[2:] or inputs.shape[1:], dtype=torch.bool)
-    with pytest.raises(UserError, match=f"tokens .N, T, D. .* the modality is {modality}; give a mask"):
+    with pytest.raises(UserError, match=f"series .N, C, T. .* the modality is {modality}; give a mask"):
         harness.explain("saliency", small_net(modality), inputs, 0, modality=modality, present=present)
 
 
