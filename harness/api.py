@@ -4,6 +4,7 @@ All of them use the code of a run: ``Data`` -> ``Stage`` -> ``Samples``. ``harne
 inputs and targets; every function accepts it in place of ``inputs, targets``.
 """
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -201,7 +202,10 @@ def samples_of(
 
 def _warn(line: str) -> None:
     """Pass on what the engine says, such as how it has read an output that could be read in two ways."""
-    warnings.warn(line, UserWarning, stacklevel=2)
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "harness":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(line, UserWarning, stacklevel=level)  # at the caller's line
 
 
 def _scores_of_maps(

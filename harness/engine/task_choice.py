@@ -58,7 +58,8 @@ def _task_of_one_output(labels: Tensor | None, outputs: FirstOutputs, count: int
     if labels is None or (not labels.is_floating_point() and not labels.any()):
         say(
             "the model has one output, which is explained as a number (task=regression); if it is the logit or the "
-            "probability of class 1, say so: model.task=binary or model.task=binary_probability"
+            "probability of class 1, say so: model.task=binary or model.task=binary_probability (in Python: "
+            "task='binary')"
         )
         return REGRESSION
     zero_or_one = bool(((labels == 0) | (labels == 1)).all())
