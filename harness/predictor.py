@@ -38,7 +38,8 @@ def target_logits(outputs: Tensor, targets: Tensor) -> Tensor:
 def pick(tracked: Tensor, score: str) -> Tensor:
     """The score (...) named ``logit``, ``probability``, ``log_odds`` or ``output``, from tracked outputs (..., 3).
 
-    ``logit`` and ``output`` are the explained output itself; which of the names exist is up to the model's task.
+    ``logit`` and ``output`` are the explained output itself; which of the names exist is up to the model's task. The
+    log-odds of a probability of 0 or 1 are NaN.
     """
     if score not in SCORES:
         raise unknown("score", score, SCORES)
@@ -53,7 +54,12 @@ def pick(tracked: Tensor, score: str) -> Tensor:
         picked_not_finite.set(True)
     if own:
         return tracked[..., OUTPUT]
-    return tracked[..., LOG_PROBABILITY].exp() if score == "probability" else tracked[..., LOG_ODDS]
+    if score == "probability":
+        return tracked[..., LOG_PROBABILITY].exp()
+    odds = tracked[..., LOG_ODDS]
+    if odds.isinf().any():  # a model that returns probabilities can return 0 and 1
+        picked_not_finite.set(True)
+    return odds.masked_fill(odds.isinf(), float("nan"))
 
 
 def check_outputs(outputs: Any, count: int) -> Tensor:

@@ -102,7 +102,7 @@ class Data:
     present       (N, *units) bool, False where a position is no unit of the input: padding and special tokens of texts.
                   Such positions stay as they are and have no attribution; None if all are units
     special       for inputs of token ids, the ids of tokens that are no units, such as those of start, end and padding;
-                  None for those that the model's configuration names
+                  None for those that the model names, in its configuration or its embedding layer
     region        for segmentation, where the logit of a class is averaged: ``prediction``, where the class is predicted
                   (the default), ``masks``, points (N, 2) as row and column, or (N, H, W) bool
     """

@@ -102,7 +102,7 @@ class Surroundings:
     inputs            how far the input has moved
     outputs           ||h(x') - h(x)|| of the model's outputs h, all classes
     outputs_relative  the same divided by ||h(x)||; NaN where that is 0
-    same_class        bool, whether the model's class is the same; always True for a single output
+    same_class        bool, whether the model's class is the same; always True for a single output and for numbers
     """
 
     inputs: Moves
@@ -195,7 +195,7 @@ def _look_around(samples: Samples, noise: Noise, floor: Floor) -> Surroundings:
     for sample, draw in pairs(samples, noise, predictor.chunk):
         near = neighbours(samples, noise, sample, draw)
         after = _flat_outputs(samples.model_outputs(near, sample))
-        same_class = after.argmax(1) == before[sample].argmax(1)
+        same_class = (after.argmax(1) == before[sample].argmax(1)) | (not samples.task.classed)
         change = (after - before[sample]).norm(dim=1)
         parts.append(torch.cat([measure(near, sample), change[:, None], same_class[:, None]], 1))
     plain, relative, change, same_class = by_draw(parts, noise)

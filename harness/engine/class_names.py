@@ -35,10 +35,11 @@ def with_labels_of_outputs(data: Data, names: Sequence[str] | None, outputs: int
     if names is not None and outputs > 1 and len(names) != outputs:
         raise UserError(f"the model has {outputs} outputs and {len(names)} names of outputs, expected a name for each")
     indexed = {name: labels for name in INDEX_FIELDS if _are_indices(labels := getattr(data, name))}
-    pair = None not in (names, data.classes) and len(names) == len(data.classes) == 2
+    pair = names is not None and data.classes is not None and len(names) == len(data.classes) == 2
     if outputs == 1 and not pair:
         return data
     if not indexed or data.classes is None:
+        _refuse_names_or_places(indexed, names)
         if indexed and names is not None and not _only_numbered(names):
             say(f"labels are numbers without names, taken for places of outputs: {_pairs(range(len(names)), names)}")
         return data if names is None else replace(data, classes=tuple(names))
@@ -49,6 +50,20 @@ def with_labels_of_outputs(data: Data, names: Sequence[str] | None, outputs: int
         return data if names is None else replace(data, classes=tuple(names))
     moved = {name: _moved(labels, order, names) for name, labels in indexed.items()}
     return replace(data, classes=tuple(names), **moved)
+
+
+def _refuse_names_or_places(indexed: dict[str, Tensor], names: Sequence[str] | None) -> None:
+    """UserError where numbers could be the names of outputs as well as their places, such as 1 of outputs 1, 2, 3."""
+    named = [int(name) for name in names or () if re.fullmatch(r"-?\d+", name.strip())]
+    if not named or named == list(range(len(names or ()))):
+        return
+    for what, labels in indexed.items():
+        if labels.dim() == 1 and set(labels.unique().tolist()) <= set(named):
+            raise UserError(
+                f"{what} are numbers, and so are the names of the model's outputs, {_some_names(names or ())}: whether "
+                f"{int(labels[0])} is a name or a place is not known; give places, from 0, and say so by naming the "
+                f"classes as the model does: harness.Data(..., classes=({_some_names(names or ())}))"
+            )
 
 
 def _are_indices(labels: Tensor | None) -> bool:

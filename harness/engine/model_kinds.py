@@ -24,7 +24,7 @@ from harness.models.segmentation import (
     predicted_classes,
     predicted_regions,
 )
-from harness.models.token_ids import EmbeddedTokens, check_embedded, real_tokens
+from harness.models.token_ids import EmbeddedTokens, check_embedded, check_token_ids, real_tokens
 from harness.sources import Data, LoadedModel
 from harness.task import one_task
 
@@ -102,12 +102,9 @@ def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
     if unnamed is not None:
         raise UserError(f"input {unnamed} beside token ids has no name; give inputs as a dict: {{'input_ids': ...}}")
     embedded = EmbeddedTokens(model.module, model.embedding)
-    special = data.special if data.special is not None else _special_ids(model.module)
-    if not special and MASK not in carried and data.present is None:
-        say(
-            "every token id is a unit; where some are padding or special tokens, say so: "
-            "harness.Data({'input_ids': ..., 'attention_mask': ...}, special=(...))"
-        )
+    some = {name: values[:1].to(device) for name, values in carried.items()}
+    layer = embedded.layer(check_token_ids(ids)[:1].to(device), **some)
+    special = data.special if data.special is not None else _special_ids(model.module, layer, MASK in carried)
     present = real_tokens(ids, carried.get(MASK), special) if data.present is None else data.present
     rows = slice(0, min(len(ids), 4))
     some = {name: values[rows].to(device) for name, values in carried.items()}
@@ -143,15 +140,25 @@ def _one_id_for_all_units(ids: Tensor, present: Tensor) -> Tensor:
     return torch.where(present.bool(), ids[present.bool()][0], ids)
 
 
-def _special_ids(module: nn.Module) -> tuple[int, ...]:
-    """The ids of special tokens that the configuration of a Hugging Face model names, padding first."""
+def _special_ids(module: nn.Module, layer: nn.Module, masked: bool) -> tuple[int, ...]:
+    """The ids of special tokens that the configuration of a Hugging Face model names, or its layer of embeddings.
+
+    It is said which these are, and also that there are none, which makes all positions units that are not ``masked``.
+    """
     config = getattr(module, "config", None)
     names = ("pad", "bos", "eos", "cls", "sep")
     found = {name: getattr(config, f"{name}_token_id", None) for name in names}
     ids = {name: number for name, number in found.items() if isinstance(number, int)}
-    if ids:
+    if getattr(layer, "padding_idx", None) is not None:
+        ids.setdefault("pad", layer.padding_idx)
+    if not ids:
+        units = "that attention_mask does not leave out is" if masked else "is"
         say(
-            "tokens that are no units, as the model's configuration names them: "
+            f"no special tokens are known, so that each token {units} a unit (others: harness.Data(..., special=(...)))"
+        )
+    else:
+        say(
+            "tokens that are no units, as the model names them: "
             + ", ".join(f"{name} {number}" for name, number in ids.items())
             + " (others: harness.Data(..., special=(...)))"
         )

@@ -33,7 +33,7 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
         raise UserError(f"metric {entry.name} returned tied of shape {came}, expected one share per sample ({count},)")
     reason = scores.reason
     if values.isnan().any() and picked_not_finite.get():
-        reason = "the model's outputs for perturbed inputs are not finite"
+        reason = "the model's outputs for perturbed inputs, or their log-odds, are not finite"
     return Scores(_as_float64(values), curves, tied, reason)
 
 

@@ -1,7 +1,7 @@
 """Models with several inputs: which one is explained, which are carried along, and how the model is called."""
 
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,26 +27,29 @@ def split_inputs(data: Data, module: nn.Module, of_task: Collection[str] = ()) -
     ``of_task`` are carried inputs that are for the task and do not go to the model, such as the box to explain.
     UserError where it is not certain which input is explained, or how the model is called.
     """
-    data = _with_tensors(data)
+    data, precise = _with_tensors(data), _is_double(module)
     if isinstance(data.inputs, Mapping):
-        parts = {str(name): _tensor(values, name) for name, values in data.inputs.items()}
+        parts = {str(name): _tensor(values, name, precise) for name, values in data.inputs.items()}
     elif several_tensors(data.inputs):
-        parts = {place: _tensor(values, place) for place, values in enumerate(data.inputs)}
+        parts = {place: _tensor(values, place, precise) for place, values in enumerate(data.inputs)}
         if data.explained is None and len(parts) > 1:
             raise UserError(
                 f"inputs are a tuple of {len(parts)} tensors; say which of them is explained: "
                 "harness.Data(inputs, targets, explained=0); a sequence of samples is a list"
             )
     else:
-        carried = {name: _tensor(values, name) for name, values in data.carried.items()}
-        inputs = _array(data.inputs)
+        carried = {name: _tensor(values, name, precise) for name, values in data.carried.items()}
+        inputs = _array(data.inputs, precise)
         if not isinstance(data.inputs, Tensor) and not _embeds(module):  # whole numbers of an array are no token ids
             inputs = inputs.float() if isinstance(inputs, Tensor) and not inputs.is_floating_point() else inputs
         data = replace(data, inputs=inputs, carried=_checked_carried(carried, len(data)))
         return data, _call_with(module, data.explained, [name for name in carried if name not in of_task])
     explained = _explained_one(parts, data.explained)
+    twice = next((name for name in data.carried if name in parts), None)
+    if twice is not None:
+        raise UserError(f"input {twice!r} came twice, in the inputs and in carried; keep one")
     carried = {name: each for name, each in parts.items() if name != explained}
-    carried |= {name: _tensor(values, name) for name, values in data.carried.items()}
+    carried |= {name: _tensor(values, name, precise) for name, values in data.carried.items()}
     split = replace(data, inputs=parts[explained], carried=_checked_carried(carried, len(parts[explained])))
     return split, _call_with(module, explained, [name for name in carried if name not in of_task])
 
@@ -62,8 +65,15 @@ def _with_tensors(data: Data) -> Data:
     return replace(data, **{name: _array(values) for name, values in arrays.items()})
 
 
-def _array(inputs: Any) -> Any:
-    """Inputs with NumPy arrays and lists of numbers as tensors, in torch's default precision; others unchanged."""
+def _is_double(module: nn.Module) -> bool:
+    return any(each.dtype == torch.float64 for each in module.parameters())
+
+
+def _array(inputs: Any, precise: bool = False) -> Any:
+    """Inputs with NumPy arrays and lists of numbers as tensors, others unchanged.
+
+    Float64 becomes torch's default precision, unless the model is ``precise``.
+    """
     if isinstance(inputs, list) and inputs and isinstance(inputs[0], list | int | float):
         try:
             inputs = np.asarray(inputs)
@@ -76,11 +86,11 @@ def _array(inputs: Any) -> Any:
     if inputs.dtype.kind not in "fiub":
         raise UserError(f"inputs are an array of {inputs.dtype}, expected numbers")
     tensor = torch.from_numpy(np.ascontiguousarray(inputs))
-    return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
+    return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 and not precise else tensor
 
 
-def _tensor(values: Any, name: str | int) -> Tensor:
-    tensor = _array(values)
+def _tensor(values: Any, name: str | int, precise: bool) -> Tensor:
+    tensor = _array(values, precise)
     if not isinstance(tensor, Tensor):
         raise UserError(f"input {name!r} is a {type(values).__name__}, expected a tensor or an array (N, ...)")
     return tensor.detach()
@@ -118,8 +128,26 @@ def _checked_carried(carried: Mapping[str | int, Tensor], count: int) -> Mapping
     return carried
 
 
+def _check_places(inputs: Sequence[str | int]) -> None:
+    """UserError unless the inputs that are passed by their places, the explained one first, have the places 0, 1, ...
+
+    A place that is taken twice would hide an input, and one that is left out would move those after it.
+    """
+    places = [each for each in inputs if isinstance(each, int)]
+    if sorted(places) != list(range(len(places))):
+        raise UserError(
+            f"inputs go to the places {', '.join(map(str, places))} among the model's arguments, the explained one "
+            f"first; expected each of {', '.join(map(str, range(len(places))))} once: number them in the order of "
+            "forward's arguments, or give their names"
+        )
+    if places and isinstance(inputs[0], str):
+        raise UserError(f"the explained input {inputs[0]!r} has a name, and input {places[0]} has none; name them all")
+
+
 def _call_with(module: nn.Module, explained: str | int | None, carried: Iterable[str | int]) -> Call:
     """How the module is called with these inputs; UserError where its ``forward`` does not take them."""
+    carried = list(carried)
+    _check_places([explained or 0, *carried])
     named = [name for name in [explained, *carried] if isinstance(name, str)]
     if not named:
         return Call(explained)

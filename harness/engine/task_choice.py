@@ -98,6 +98,11 @@ def _task_of_several_outputs(labels: Tensor | None, width: int, outputs: FirstOu
             f"in a softmax; if they are probabilities {_which('probabilities')}; if they are logits say "
             "model.task=classes"
         )
+    if outputs.last_operation() == SIGMOID:
+        raise UserError(
+            f"the model ends in a sigmoid for each of its {width} outputs: if they are probabilities of labels that do "
+            f"not exclude each other {_which('labels_probability')}; if they are logits say model.task=classes"
+        )
     return CLASSES
 
 
@@ -136,7 +141,7 @@ def _by_link(task: Task, outputs: FirstOutputs, count: int) -> Task:
     got = outputs.of(min(count, MOST_LOOKED_AT))
     if bool(((got < 0) | (got > 1)).any()) or outputs.last_operation() in LINEAR:
         return task
-    if outputs.last_operation() == "SigmoidBackward0":
+    if outputs.last_operation() == SIGMOID:
         return TASKS[f"{task.name}_probability"]
     raise UserError(
         "the model's outputs lie between 0 and 1 on all inputs looked at, as probabilities do and logits may; "
@@ -158,6 +163,7 @@ def _add_up(outputs: Tensor) -> bool:
     return within and bool(((outputs.double().sum(1) - 1).abs() <= tolerance).all())
 
 
+SIGMOID = "SigmoidBackward0"  # autograd's name of the operation
 # Operations of autograd whose result can be no probability by construction: a linear layer is the last.
 LINEAR = ("AddmmBackward0", "MmBackward0", "ConvolutionBackward0")
 # Operations that move numbers and leave them as they are.

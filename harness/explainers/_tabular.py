@@ -205,9 +205,12 @@ def shares_of_splits(table: Table, importances: np.ndarray) -> Tensor:
 
 
 def broadcast(values: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Global values as attributions (N, C): (C,) the same for every sample, (classes, C) those of its target."""
+    """Global values as attributions (N, C): (C,) or (1, C) the same for all samples, (classes, C) those of its target.
+
+    One row is that of the only output that is explained, whatever its number in the model.
+    """
     values = values.to(inputs)
-    return values.repeat(len(inputs), 1) if values.dim() == 1 else values[targets]
+    return values.view(1, -1).repeat(len(inputs), 1) if values.dim() == 1 or len(values) == 1 else values[targets]
 
 
 def fit_facts(table: Table, labels: str) -> dict[str, Any]:

@@ -166,3 +166,21 @@ def test_our_own_models_and_data_match_by_name(model, data):
         stage = set_stage(loaded, samples, Protocol(samples=50, target="label"), torch.device("cpu"))
     assert float((stage.predictions == stage.labels[:50]).float().mean()) > 0.9
     assert not [line for line in lines if "order" in line or "places" in line]
+
+
+NUMBERED = {("1", "2", "3"): [1, 2, 1], ("-1", "1"): [1, 1], ("1", "0"): [0, 1]}  # names of outputs, and labels
+
+
+@pytest.mark.parametrize("names", NUMBERED)
+def test_numbers_that_could_be_names_or_places_of_outputs_are_asked_for(names):
+    labels = NUMBERED[names]
+    message = refusal(Data(torch.zeros(len(labels), 2), torch.tensor(labels)), names)
+    assert "is a name or a place is not known" in message and "classes=('" in message
+    places = torch.arange(len(names)).flip(0)
+    matched, _ = heard(Data(torch.zeros(len(names), 2), places, classes=names), names)
+    assert torch.equal(matched.targets, places)
+
+
+def test_numbers_that_are_no_names_of_outputs_are_their_places():
+    matched, _ = heard(Data(torch.zeros(2, 2), torch.tensor([0, 1])), ("-1", "1"))
+    assert matched.targets.tolist() == [0, 1]

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -196,3 +197,10 @@ def test_a_quantised_model_is_explained_by_its_outputs_and_else_refused_in_one_l
                 served.append(name)
     assert set(BY_FORWARD) <= set(served)
     assert ("gradient" in served) == (kind in ("observed", "int8"))
+
+
+def test_an_array_of_doubles_stays_one_for_a_model_of_doubles():
+    rows = np.random.default_rng(0).normal(size=(4, 3))
+    net = torch.nn.Linear(3, 2).double().eval()
+    found = harness.explain("gradient", net, rows, [0, 1, 1, 0])
+    assert torch.allclose(found.double(), net.weight[[0, 1, 1, 0]], atol=1e-6)

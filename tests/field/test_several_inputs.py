@@ -245,6 +245,11 @@ REFUSED = {
     "too few rows": (IMAGES, {"carried": {"table": TABLE[:3], "words": NOTES}}, r"'table' has shape \(3, 4\)"),
     "a name that forward lacks": (IMAGES, {"carried": {"ages": TABLE}}, "does not take 'ages'"),
     "a text": (IMAGES, {"carried": {"table": "none", "words": NOTES}}, "'table' is a str"),
+    "the place of the explained one": (IMAGES, {"carried": {0: TABLE, 1: NOTES}}, "places 0, 0, 1.*expected"),
+    "a place left out": (IMAGES, {"carried": {2: NOTES}}, "places 0, 2 .*expected each of 0, 1 once"),
+    "a place below 0": (IMAGES, {"carried": {-1: NOTES}}, "places 0, -1 .*expected"),
+    "an input that came twice": ((IMAGES, TABLE, NOTES), {"explained": 0, "carried": {1: TABLE}}, "1 came twice"),
+    "a name and a place": ({"image": IMAGES}, {"carried": {0: TABLE}}, "'image' has a name.*name them all"),
 }
 
 

@@ -14,8 +14,10 @@ from torch import nn
 
 import harness
 from harness.errors import UserError
+from harness.predictor import pick, picked_not_finite
 from harness.registry import METRICS
 from harness.results.frames import read_cells, read_scores
+from harness.task import TASKS
 from task_worlds import CLASSES, POINTS, WORLDS, ZERO_ONE, linear
 
 pytestmark = pytest.mark.filterwarnings("ignore:the model has one output", "ignore:explained is the")
@@ -230,6 +232,7 @@ CONTRADICTED = {
     "labels of other numbers": (linear(3), {}, torch.tensor([[0, 1, 2]] * 4), "expected 0 or 1"),
     "one label each": (linear(3), {}, torch.eye(3, dtype=torch.long)[CLASSES], r"labels.argmax\(1\)"),
     "several labels and no target": (linear(3), {}, torch.tensor([[1, 1, 0]] * 4), "the one to explain for each"),
+    "sigmoids and classes": (linear(3, nn.Sigmoid()), {}, CLASSES, "task=labels_probability.*task=classes"),
     "0.0 and 1.0 of one output": (linear(1), {}, ZERO_ONE.float(), "regression.*binary"),
 }
 
@@ -401,3 +404,38 @@ def test_imputed_images_of_a_number_are_measured_from_the_straight_line():
     ends = 8.0, 7 + 1 / 25
     line = [ends[0] + (ends[1] - ends[0]) * share for share in (0.2, 0.4)]
     assert found.item() == pytest.approx(sum(7.0 - each for each in line) / 2, abs=1e-4)
+
+
+def test_neighbours_of_numbers_are_all_taken_whichever_number_is_the_largest():
+    net, x = linear(3), torch.randn(4, 3, generator=torch.Generator().manual_seed(3))
+    alone = nn.Linear(3, 1).eval()
+    alone.load_state_dict({name: values[1:2] for name, values in net.state_dict().items()})
+    train = torch.randn(30, 3, generator=torch.Generator().manual_seed(4))
+    scores = [
+        harness.score(
+            "relative_input_stability",
+            model,
+            harness.Data(x, target, task="regression", train=train),
+            harness.explain("input_x_gradient", model, harness.Data(x, target, task="regression", train=train)),
+            explainer="input_x_gradient",
+            radius=1.0,  # so large that another of the numbers is often the largest
+        )
+        for model, target in ((net, 1), (alone, 0))
+    ]
+    assert torch.allclose(*scores)
+
+
+def test_a_linear_surrogate_of_one_of_several_numbers_has_its_coefficients():
+    net, train = linear(3), torch.randn(30, 3, generator=torch.Generator().manual_seed(5))
+    for target in range(3):
+        data = harness.Data(POINTS, target, task="regression", train=train)
+        found = harness.explain("linear_surrogate", net, data, alpha=0.0)
+        assert torch.allclose(found, net.weight[target].expand(4, -1), atol=1e-4)
+
+
+def test_log_odds_of_a_probability_of_0_or_1_are_nan_and_not_infinite():
+    outputs = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
+    tracked = TASKS["probabilities"].track(outputs, torch.tensor([0, 0]))
+    assert torch.equal(pick(tracked, "probability"), outputs[:, 0])
+    assert torch.allclose(pick(tracked, "log_odds"), torch.tensor([float("nan"), -1.0986123]), equal_nan=True)
+    assert picked_not_finite.get()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import harness
 from architectures import ARCHITECTURES, END, LENGTH, PAD, START, WORDS, texts
 from harness.errors import UserError
 from harness.models.token_ids import EmbeddedTokens, check_embedded, check_token_ids, real_tokens, special_ids
@@ -386,3 +387,25 @@ def test_masks_that_are_none_are_refused():
         real_tokens(ids, mask[:, None, None], SPECIAL)
     with pytest.raises(UserError, match="other numbers than 0"):
         real_tokens(ids, torch.where(mask == 1, 0, -10_000), SPECIAL)
+
+
+class Embedded(nn.Module):
+    """Classes from the mean embedding, with an embedding layer that may know its padding."""
+
+    def __init__(self, padding):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(10, 4, padding_idx=padding), nn.Linear(4, 2)
+        self.eval()
+
+    def forward(self, ids):
+        return self.out(self.embed(ids).tanh().sum(1))
+
+
+def test_padding_that_only_the_embedding_layer_names_is_no_unit_and_that_none_is_known_is_said():
+    ids = torch.tensor([[3, 7, 5, 9], [6, 3, 0, 0]])
+    with pytest.warns(UserWarning, match="no units, as the model names them: pad 0"):
+        maps = harness.explain("occlusion", Embedded(0), harness.Data(ids, [0, 1]))
+    assert torch.equal(maps[:, :, 0] != 0, ids > 0)
+    with pytest.warns(UserWarning, match="no special tokens are known, so that each token is a unit"):
+        maps = harness.explain("occlusion", Embedded(None), harness.Data(ids, [0, 1]))
+    assert (maps != 0).all()
