@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.adapted_model import FRAME, PLACES
+from harness.adapted_model import OTHER_POSITIONS, UNIT_POSITIONS
 from harness.randomness import sample_keys
 from harness.samples import Samples
 
@@ -34,17 +34,17 @@ def groups_of_units(samples: Samples, memos: Memos | None = None) -> list[tuple[
     for each, pattern in enumerate(patterns):
         rows = (number == each).nonzero()[:, 0]
         memo, block = ({}, {}) if memos is None else memos(pattern.cpu().numpy().tobytes())
-        groups.append((rows, _of_units(samples.take(rows), pattern.nonzero()[:, 0], memo, block)))
+        groups.append((rows, _of_units_alone(samples.take(rows), pattern.nonzero()[:, 0], memo, block)))
     return groups
 
 
-def _of_units(samples: Samples, places: Tensor, memo: MutableMapping, block: MutableMapping) -> Samples:
-    """The samples with only the units at these places (L,); the other positions go along as a frame."""
-    inputs = samples.inputs[:, places]
-    part = lambda values: None if values is None else values[:, places]
-    frame = samples.inputs.index_fill(1, places, 0)
+def _of_units_alone(samples: Samples, positions: Tensor, memo: MutableMapping, block: MutableMapping) -> Samples:
+    """The samples with only the units at these positions (L,); the other positions are carried."""
+    inputs = samples.inputs[:, positions]
+    part = lambda values: None if values is None else values[:, positions]
+    others = samples.inputs.index_fill(1, positions, 0)
     units = samples.units
-    shape, input_shape = (len(places), *units.shape[1:]), (len(places), *units.input_shape[1:])
+    shape, input_shape = (len(positions), *units.shape[1:]), (len(positions), *units.input_shape[1:])
     return replace(
         samples,
         inputs=inputs,
@@ -54,7 +54,7 @@ def _of_units(samples: Samples, places: Tensor, memo: MutableMapping, block: Mut
         masks=part(samples.masks),
         truth=part(samples.truth),
         given_segments=part(samples.given_segments),
-        carried={**samples.carried, FRAME: frame, PLACES: places.expand(len(samples), -1)},
+        carried={**samples.carried, OTHER_POSITIONS: others, UNIT_POSITIONS: positions.expand(len(samples), -1)},
         present=None,
         memo=memo,
         block=block,
@@ -63,13 +63,13 @@ def _of_units(samples: Samples, places: Tensor, memo: MutableMapping, block: Mut
 
 
 def whole_samples(samples: Samples) -> Samples:
-    """Samples of units alone with all their positions again, for explainers that read layers of the model."""
-    if FRAME not in samples.carried:
+    """Samples that held only their units, with all positions again, for explainers that read layers of the model."""
+    if OTHER_POSITIONS not in samples.carried:
         return samples
-    frame, places = samples.carried[FRAME], samples.carried[PLACES]
-    whole = put_back(samples.inputs, frame, places)
-    shape = (frame.shape[1], *samples.units.shape[1:])
-    present = torch.zeros(frame.shape[:2], dtype=torch.bool, device=frame.device).scatter(1, places, True)
+    others, positions = samples.carried[OTHER_POSITIONS], samples.carried[UNIT_POSITIONS]
+    whole = put_back(samples.inputs, others, positions)
+    shape = (others.shape[1], *samples.units.shape[1:])
+    present = torch.zeros(others.shape[:2], dtype=torch.bool, device=others.device).scatter(1, positions, True)
     return replace(
         samples,
         inputs=whole,
@@ -78,7 +78,7 @@ def whole_samples(samples: Samples) -> Samples:
         truth=None,
         given_segments=None,
         train=None,
-        carried={name: each for name, each in samples.carried.items() if name not in (FRAME, PLACES)},
+        carried={name: samples.carried[name] for name in samples.carried.keys() - {OTHER_POSITIONS, UNIT_POSITIONS}},
         present=present,
         memo={},
         block={},
@@ -86,10 +86,11 @@ def whole_samples(samples: Samples) -> Samples:
     )
 
 
-def alike_together(samples: Samples) -> Tensor:
+def ordered_by_pattern(samples: Samples) -> Tensor:
     """The numbers (N,) of the samples in an order in which equal patterns of units follow one another.
 
-    The first of them has the most units: an explainer that has nothing to say about a single unit gets it later.
+    Samples with the most units come first: an explainer that is not applicable to a single unit has then explained
+    others, and only the short ones get NaN.
     """
     if samples.present is None:
         return torch.arange(len(samples), device=samples.inputs.device)
@@ -99,24 +100,24 @@ def alike_together(samples: Samples) -> Tensor:
 
 def units_of_maps(raw: Tensor, samples: Samples) -> Tensor:
     """Raw attributions (N, T, ...) of all positions as those of the samples' units; unchanged if all are units."""
-    return take_out(raw, samples.carried[PLACES]) if FRAME in samples.carried else raw
+    return take_out(raw, samples.carried[UNIT_POSITIONS]) if OTHER_POSITIONS in samples.carried else raw
 
 
-def put_back(values: Tensor, frame: Tensor, places: Tensor) -> Tensor:
-    """Values (N, L, ...) at their places (N, L) within a frame (N, T, ...)."""
-    return frame.scatter(1, _index_of(values, places), values)
+def put_back(values: Tensor, others: Tensor, positions: Tensor) -> Tensor:
+    """Values (N, L, ...) put at their positions (N, L) among the others (N, T, ...)."""
+    return others.scatter(1, _index_of(values, positions), values)
 
 
-def take_out(values: Tensor, places: Tensor) -> Tensor:
-    """The values (N, L, ...) at these places (N, L) of (N, T, ...)."""
-    shape = (len(values), places.shape[1], *values.shape[2:])
-    return values.gather(1, places.view(*places.shape, *[1] * (values.dim() - 2)).expand(shape))
+def take_out(values: Tensor, positions: Tensor) -> Tensor:
+    """The values (N, L, ...) at these positions (N, L) of (N, T, ...)."""
+    shape = (len(values), positions.shape[1], *values.shape[2:])
+    return values.gather(1, positions.view(*positions.shape, *[1] * (values.dim() - 2)).expand(shape))
 
 
-def _index_of(values: Tensor, places: Tensor) -> Tensor:
-    return places.view(*places.shape, *[1] * (values.dim() - 2)).expand_as(values)
+def _index_of(values: Tensor, positions: Tensor) -> Tensor:
+    return positions.view(*positions.shape, *[1] * (values.dim() - 2)).expand_as(values)
 
 
-def spread_out(values: Tensor, places: Tensor, count: int) -> Tensor:
-    """Values (N, L, ...) at their places (N, L) of ``count`` positions, 0 at all others."""
-    return put_back(values, values.new_zeros(len(values), count, *values.shape[2:]), places)
+def spread_out(values: Tensor, positions: Tensor, count: int) -> Tensor:
+    """Values (N, L, ...) at their positions (N, L) of ``count`` positions, 0 at all others."""
+    return put_back(values, values.new_zeros(len(values), count, *values.shape[2:]), positions)
