@@ -13,7 +13,7 @@ from harness.datasets._table_values import check_values, filled_in, numbered_lab
 from harness.datasets._target_column import target_labels, target_values
 from harness.datasets._written_values import WrittenForms
 from harness.datasets.encoding import Encoded, encode
-from harness.errors import UserError, unknown
+from harness.errors import MOST_LISTED, UserError, unknown
 from harness.sources import Data
 
 
@@ -35,7 +35,9 @@ def table_data(
     cannot be used, and where no row is left to train with or to explain.
     """
     if not own.target:
-        raise UserError("a table needs target=COLUMN, the column that is to be predicted")
+        more = ", ..." if len(frame.columns) > MOST_LISTED else ""
+        columns = ", ".join(map(str, frame.columns[:MOST_LISTED])) + more
+        raise UserError(f"a table needs dataset.target=COLUMN, the column to predict; its columns are {columns}")
     names = _input_columns(frame, own, shared)
     check_values(frame[[*names, own.target]])
     forms = WrittenForms(all_texts, own.decimal, shared.missing_texts)

@@ -11,7 +11,9 @@ from harness.datasets._written_values import MISSING_NAMES, WrittenForms, are_co
 from harness.errors import UserError
 
 FEW_CLASSES = 20  # different whole numbers that are classes without a word from the user
-ASKED = "say task=classification if each value is a class, task=regression if they are numbers to predict"
+ASKED = (
+    "say dataset.task=classification if each value is a class, dataset.task=regression if they are numbers to predict"
+)
 
 
 def target_values(column: pd.Series, task: str | None, forms: WrittenForms) -> pd.Series:
@@ -65,7 +67,9 @@ def _whole_number_classes(target: pd.Series, task: str | None) -> pd.Series:
     values = target.dropna().unique()
     fractions = [value for value in values if not float(value).is_integer()]
     if fractions:
-        raise UserError(f"target {target.name!r} holds {fractions[0]}, no class; for numbers say task=regression")
+        raise UserError(
+            f"target {target.name!r} holds {fractions[0]}, no class; for numbers to predict say dataset.task=regression"
+        )
     many = len(values) > FEW_CLASSES or len(values) > 2 and 2 * len(values) > len(target)
     if task is None and many:
         raise UserError(

@@ -100,11 +100,13 @@ def _numeric(by_name: Mapping[str, np.ndarray], name: str, axes: int) -> np.ndar
 def _checked_modality(chosen: str | None, inputs: np.ndarray) -> str:
     kinds = (*CHANNEL_AXIS, "other")
     if chosen is None and inputs.ndim == 3:
-        raise UserError(f"inputs are {inputs.shape}: say modality=tokens (N, T, D) or modality=series (N, C, T)")
+        raise UserError(
+            f"inputs are {inputs.shape}: say dataset.modality=tokens (N, T, D) or dataset.modality=series (N, C, T)"
+        )
     if chosen is None and inputs.ndim == 4 and inputs.shape[3] in CHANNELS and inputs.shape[1] not in CHANNELS:
         raise UserError(
             f"inputs are {inputs.shape}, whose last axis looks like channels, expected images (N, C, H, W): save "
-            "inputs.transpose(0, 3, 1, 2), or say modality=image if the second axis is that of the channels"
+            "inputs.transpose(0, 3, 1, 2), or say dataset.modality=image if the second axis is that of the channels"
         )
     chosen = chosen or Units.of(torch.empty(1, *inputs.shape[1:])).modality
     if chosen not in kinds:

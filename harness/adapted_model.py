@@ -1,9 +1,9 @@
 """A user's model as the engine calls it: explained inputs in, canonical outputs out.
 
 Some inputs are *carried*: they go to the model with their sample and are not explained, such as a mask or a second
-table. Rows are passed in any number and order, so whoever passes them says which sample each belongs to
-(``harness.samples.Samples.track``), or all of them belong to the one sample that is being explained
-(``AdaptedModel.serving``).
+table. Explainers and metrics pass rows in any number and order. The carried tensors of each row come from one of two
+places: the caller passes them (``harness.samples.Samples.track``), or all rows belong to the one sample that is being
+explained (``AdaptedModel.with_carried``).
 """
 
 import math
@@ -18,9 +18,10 @@ from harness.model_outputs import output_tensor
 from harness.predictor import Carried
 from harness.task import CLASSES, Task
 
-# Carried tensors of inputs that are explained in part: ``FRAME`` (rows, T, D) or (rows, C, T) holds the other positions
-# of each input, and ``PLACES`` (rows, L) says where the explained ones (rows, L, D) or (rows, C, L) are.
-FRAME, PLACES = "explained within", "explained places"
+# Carried tensors of texts or series of which only the units are explained inputs, (rows, L, D) or (rows, C, L):
+# ``OTHER_POSITIONS`` (rows, T, D) or (rows, C, T) are the padding and special tokens, 0 at the units, and
+# ``UNIT_POSITIONS`` (rows, L) are the indices of the units among the T positions.
+OTHER_POSITIONS, UNIT_POSITIONS = "other positions", "unit positions"
 # The name under which the explained input is passed by keyword or in a dict; None passes it as the first argument.
 FIRST = None
 
@@ -34,7 +35,7 @@ class AdaptedModel(nn.Module):
     explained  the keyword of the explained input, its position among the arguments, or None for the first
     as_dict    whether the module takes all its inputs as one dict
     carries    whether the module has carried inputs, so that it cannot be called without them
-    length     the number of positions of an input, if samples may be explained in part (``FRAME``); else None
+    length     the number T of positions of a text or series whose units alone are explained; else None
     position_axis  the axis along which these positions follow one another
 
     Its submodules have the names that they have in the user's module.
@@ -51,7 +52,7 @@ class AdaptedModel(nn.Module):
         super().__init__()
         self.model, self.task, self.output = model, task, output
         self.explained, self.as_dict = explained, as_dict
-        self._served: Carried | None = None
+        self._carried_of_sample: Carried | None = None
         self._most_rows = math.inf
         self.carries, self.length, self.position_axis = False, None, 1
         self.training = False  # of this module alone: the user's keeps its own modes
@@ -62,15 +63,16 @@ class AdaptedModel(nn.Module):
 
     def returned(self, inputs: Tensor, carried: Carried | None = None) -> Any:
         """What the user's module itself returns for these inputs."""
-        carried = self.rows_of_served(len(inputs)) if carried is None else carried
-        if FRAME in carried:
-            inputs = put_back(inputs, carried[FRAME], carried[PLACES], self.position_axis)
+        carried = self.carried_rows(len(inputs)) if carried is None else carried
+        if OTHER_POSITIONS in carried:
+            inputs = put_back(inputs, carried[OTHER_POSITIONS], carried[UNIT_POSITIONS], self.position_axis)
         elif self.length is not None and inputs.shape[self.position_axis] != self.length:
             raise NotApplicable(
                 f"it passes {inputs.shape[self.position_axis]} positions to the model that belong to no sample, and "
                 f"this model needs all {self.length} positions of a sample, padding and special tokens included"
             )
-        return self._call(inputs, {name: tensor for name, tensor in carried.items() if name not in (FRAME, PLACES)})
+        own = (OTHER_POSITIONS, UNIT_POSITIONS)  # of this class; the user's module does not take them
+        return self._call(inputs, {name: tensor for name, tensor in carried.items() if name not in own})
 
     def _call(self, inputs: Tensor, others: Carried) -> Any:
         if self.as_dict:
@@ -83,29 +85,29 @@ class AdaptedModel(nn.Module):
         by_name = {name: each for name, each in others.items() if isinstance(name, str)}
         return self.model(*(by_place[place] for place in sorted(by_place)), **by_name)
 
-    def rows_of_served(self, rows: int) -> Carried:
+    def carried_rows(self, rows: int) -> Carried:
         """The carried tensors of the sample that is being explained, once for each row; empty if nothing is carried."""
-        if self._served is None or rows > self._most_rows:
+        if self._carried_of_sample is None or rows > self._most_rows:
             if not self.carries:
                 return {}
             raise NotApplicable(
                 "it passes inputs to the model that belong to no sample of the data, such as training inputs, and this "
                 "model needs the carried inputs of a sample"
             )
-        return {name: tensor.expand(rows, *tensor.shape[1:]) for name, tensor in self._served.items()}
+        return {name: tensor.expand(rows, *tensor.shape[1:]) for name, tensor in self._carried_of_sample.items()}
 
     @contextmanager
-    def serving(self, carried: Carried, most_rows: float = math.inf) -> Iterator[None]:
+    def with_carried(self, carried: Carried, most_rows: float = math.inf) -> Iterator[None]:
         """Inside, all rows belong to one sample, whose carried tensors (1, ...) these are.
 
         Calls with more than ``most_rows`` rows are refused, as those of no sample are.
         """
-        before = self._served, self._most_rows
-        self._served, self._most_rows = carried, most_rows
+        before = self._carried_of_sample, self._most_rows
+        self._carried_of_sample, self._most_rows = carried, most_rows
         try:
             yield
         finally:
-            self._served, self._most_rows = before
+            self._carried_of_sample, self._most_rows = before
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
@@ -118,7 +120,7 @@ class AdaptedModel(nn.Module):
             yield from self.model.named_modules(memo, prefix, remove_duplicate)
 
     def get_submodule(self, target: str) -> nn.Module:
-        """The module of a name in the user's module."""
+        """The module that has this name in the user's module; AttributeError if there is none."""
         return self.model.get_submodule(target)
 
 

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def explain(
     data = _combined_data(inputs, targets, train=train, segments=segments, **parts)
     with heard_by(_warn):
         stage = _stage(model, data, undecided=True, seed=seed)
-        stage.task.check_asked(own)
+        stage.task.check_score(own)
         samples = _all_samples(stage)
         explaining = Explaining(entry, options, stage.module)
         with guarded(stage.module):
@@ -112,7 +113,7 @@ def score(
     data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments, **parts)
     with heard_by(_warn):
         stage = _stage(model, data, seed=seed, reduction=reduction)
-        stage.task.check_asked(own)
+        stage.task.check_score(own)
         samples, explaining = _all_samples(stage), None
         with guarded(stage.module):
             if explainer is not None:
@@ -248,6 +249,11 @@ def _combined_data(inputs: Tensor | Data, targets: Tensor | None, **more: Any) -
     if isinstance(parts.get("segments"), str):
         del parts["segments"]  # a name is an option of the explainer or the metric, not a part of the data
     given = inputs.inputs if isinstance(inputs, Data) else inputs
+    if isinstance(given, pd.DataFrame | pd.Series):
+        raise UserError(
+            f"inputs are a pandas {type(given).__name__}, expected a float tensor or an array: give inputs.to_numpy(), "
+            "and the names of the columns as unit_names="
+        )
     if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
         raise UserError(
             f"inputs are a {type(given).__name__}, expected a float tensor (N, ...), an array or a sequence"
@@ -283,6 +289,10 @@ def _own_options(entry: Entry, segments: str | Tensor | None, options: dict[str,
 def _separated(entry: Entry, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of an item, and the fields of ``harness.Data`` that came beside them as keywords."""
     parts = {name: value for name, value in given.items() if name in _DATA_ONLY and name not in entry.options}
+    for name in given.keys() - parts.keys() - entry.options.keys():
+        field = get_close_matches(name, _DATA_ONLY, n=1)
+        if field and not get_close_matches(name, entry.options, n=1):
+            raise UserError(f"unknown keyword {name!r}: did you mean {field[0]!r}, a field of harness.Data?")
     return {name: value for name, value in given.items() if name not in parts}, parts
 
 

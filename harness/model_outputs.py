@@ -17,8 +17,8 @@ def output_tensor(returned: Any, wanted: str | int | None, count: int) -> Tensor
     """The output (N, K) or (N,) for ``count`` inputs in what a model returned.
 
     ``wanted`` is a key, an attribute or an index; without it, the output is the tensor itself, the one called
-    ``logits`` or ``out``, or the only tensor. Maps (N, K, 1, 1) of one place lose the place. UserError, with the names
-    of the tensors, where that is not certain, and for a shape that no contract of outputs has.
+    ``logits`` or ``out``, or the only tensor. Last axes of size 1 are dropped: (N, K, 1, 1) becomes (N, K). UserError,
+    with the names of the tensors, where that leaves several or none, and for another shape.
     """
     tensor = returned if isinstance(returned, Tensor) and wanted is None else _chosen(returned, wanted)
     while tensor.dim() > 2 and tensor.shape[-1] == 1:
@@ -91,5 +91,5 @@ def _as_literal(example: str) -> str:
 
 def _hint(tensor: Tensor, count: int) -> str:
     if tensor.dim() == 4 and len(tensor) == count:
-        return "; for class maps (N, classes, H, W) give task=segmentation"
+        return "; for class maps (N, classes, H, W) say task=segmentation (model.task=segmentation)"
     return ""

@@ -80,7 +80,8 @@ def import_object(path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # importing the user's module can raise anything
-        raise UserError(f"cannot import {path!r}: {one_line(error)}; expected package.module:name") from None
+        example = f", here {module.removesuffix('.py').replace('/', '.')}:{name}" if module.endswith(".py") else ""
+        raise UserError(f"cannot import {path!r}: {one_line(error)}; expected package.module:name{example}") from None
 
 
 def as_keywords(bundles: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from harness.errors import UserError, unknown
 
+OWN_MODEL = "python model.factory=FILE:FUNCTION"
 # Kind -> name -> what to choose. A text with = in it is typed as it stands.
 OTHER_NAMES = {
     "dataset": {
@@ -17,7 +18,7 @@ OTHER_NAMES = {
         **dict.fromkeys(("wdbc", "cancer"), "breast_cancer"),
     },
     "model": {
-        **dict.fromkeys(("torch", "pytorch", "own", "mine", "custom", "module", "factory", "function"), "python"),
+        **dict.fromkeys(("torch", "pytorch", "own", "mine", "custom", "module", "factory", "function"), OWN_MODEL),
         **dict.fromkeys(("onnx", "torchscript", "jit", "pt2", "exported_program"), "exported"),
         **dict.fromkeys(("hf", "hub", "transformers", "bert", "gpt2", "vit"), "huggingface"),
     },
@@ -60,7 +61,7 @@ ARCHITECTURES = re.compile(
 
 
 def meant_by(kind: str, name: str) -> list[str]:
-    """What somebody who types this name for an item of a kind means, as it is typed; empty if nobody can tell."""
+    """What is meant by this name of an item, as it is typed; empty if it is not known."""
     plain = name.lower().replace("-", "_").replace(" ", "_")
     if kind == "model" and ARCHITECTURES.fullmatch(plain):
         return [f"model=torchvision model.architecture={name}"]

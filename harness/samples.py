@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from harness.adapted_model import FRAME
+from harness.adapted_model import OTHER_POSITIONS
 from harness.facts import Facts
 from harness.predictor import Carried, Predictor, pick
 from harness.removal.baselines import make_baseline
@@ -146,8 +146,8 @@ class Samples(Originals):
 
     @property
     def ragged(self) -> bool:
-        """Whether the data has samples with other numbers of units, such as longer texts, in other groups."""
-        return FRAME in self.carried
+        """Whether samples of the data differ in their number of units, as texts of different length do."""
+        return OTHER_POSITIONS in self.carried
 
     @property
     def task(self) -> Task:

@@ -6,20 +6,20 @@ from typing import Any
 
 from harness.errors import UserError
 
-# The arguments that stand first, and what the function has of them, for each kind of item.
+# For each kind of item: the arguments by position, and what the function can read from them and has to return.
 CALLED_WITH = {"explainer": ("model", "inputs", "targets"), "metric": ("batch",), "model": (), "dataset": ()}
-GIVEN = {
+CONTRACTS = {
     "explainer": "it returns attributions, a tensor of the inputs' shape or (N, 1, H, W)",
     "metric": (
         "it has batch.model, batch.inputs, batch.targets and batch.attributions (N, *units); it returns a tensor (N,)"
     ),
-    "model": "it returns a torch.nn.Module or a harness.sources.LoadedModel",
+    "model": "it returns a torch.nn.Module or a harness.LoadedModel",
     "dataset": "it returns harness.Data",
 }
 
 
 def check_signature(kind: str, name: str, function: Callable[..., Any], handed_in: tuple[str, ...] = ()) -> None:
-    """UserError if a function cannot be called as one of its kind is: what comes first, and the rest by keyword.
+    """UserError if a function cannot be called with the arguments of its kind, and its options by keyword.
 
     ``handed_in`` are the arguments that the harness passes by name to a function that has them.
     """
@@ -35,13 +35,13 @@ def check_signature(kind: str, name: str, function: Callable[..., Any], handed_i
         called = getattr(function, "__name__", type(function).__name__)
         expected = ", ".join([*first, "*", "option=default"])
         raise UserError(
-            f"{kind} {name} takes {_arguments(signature)}, expected {called}({expected}): {GIVEN[kind]}; "
+            f"{kind} {name} takes {_arguments(signature)}, expected {called}({expected}): {CONTRACTS[kind]}; "
             "docs/extending.md has an example"
         ) from None
 
 
 def positional_option(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function has an argument of this name with a default that can be given by position, so is no option."""
+    """Whether a function has an argument of this name with a default that is not keyword-only, and so is no option."""
     try:
         parameter = inspect.signature(function).parameters.get(name)
     except (TypeError, ValueError):

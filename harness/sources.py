@@ -17,8 +17,10 @@ PerSample = Any
 
 @dataclass
 class LoadedModel:
-    """A module in eval mode from float batches to its outputs, what these are, and how raw items become its inputs.
+    """A model with what the engine has to know about it: how raw items become inputs, and what its outputs are.
 
+    module        a module in eval mode that is called with float batches (N, ...); an estimator or a function on NumPy
+                  arrays becomes one (``harness.models.black_box``)
     preprocess    raw item (a PIL image, ...) -> float tensor of one input; None if data are tensors already
     value_range   lowest and highest value of its input space, numbers or tensors (C, 1, 1); None if not known
     classes       the names of its outputs, or None
@@ -96,9 +98,9 @@ class Data:
     skipped       one line for each sample that could not be read
     function      the function that ``truth`` holds for, as in ``LoadedModel.function``; None if it holds for any model
     task          what the model's outputs are (``harness.task``), or None if that follows from outputs and labels
-    explained     which of several inputs is explained, a key or a place; the others are carried along with their sample
+    explained     which of several inputs is explained, a key or an index of them; the others are carried
     carried       what goes to the model with each sample and is not explained: a keyword of the model's ``forward``, or
-                  a place among its arguments -> (N, ...)
+                  a position among its arguments -> (N, ...)
     present       (N, *units) bool, False where a position is no unit of the input: padding and special tokens of texts.
                   Such positions stay as they are and have no attribution; None if all are units
     special       for inputs of token ids, the ids of tokens that are no units, such as those of start, end and padding;

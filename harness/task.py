@@ -1,7 +1,7 @@
 """The task of a model: what its outputs are, what a target is, which scores exist and which of them is the default.
 
-The engine sees every model through one contract, the *canonical outputs* (N, K) with one column per possible target
-(``Task.canonical``). A task says how the scores of a target follow from them:
+The engine works with *canonical outputs* (N, K), which have one column for each possible target. ``Task.canonical``
+computes them from the model's own outputs. A task says how the scores of a target follow from them:
 
     classes         K logits, of which one class is right; probability by softmax
     probabilities   K probabilities that sum to 1: the model ends in a softmax, which is not applied again
@@ -13,8 +13,8 @@ The engine sees every model through one contract, the *canonical outputs* (N, K)
     segmentation    K classes; each column is the mean logit of the class over a region of the image
     detection       one column: the score of a box's class, times the overlap with the box
 
-``binary`` and ``labels`` stand for the form with logits or with probabilities, whichever is certain from the outputs;
-``binary_logit``, ``binary_probability``, ``labels_logit`` and ``labels_probability`` name the form.
+``binary`` and ``labels`` become the form with logits or the one with probabilities, whichever is certain from the
+outputs. ``binary_logit``, ``binary_probability``, ``labels_logit`` and ``labels_probability`` are these forms.
 """
 
 from collections.abc import Mapping
@@ -45,9 +45,10 @@ class Task:
               ``given`` (the columns are probabilities that sum to 1), ``given_each`` (each is one by itself), or None
     scores    the scores that exist
     default   the score where a metric's own default does not exist for this task
-    one       whether the model has one output, which becomes two columns, for the classes 0 and 1
-    classed   whether a target is a class or a label, so that there are predicted classes and class labels
-    presumed  whether nothing but the number of outputs speaks for classes, so that a probability has to be asked for
+    one       whether the model has one output, which becomes two canonical columns, for the classes 0 and 1
+    classed   whether a target is a class or a label and not a number, so that there are predicted classes
+    presumed  whether only the number of outputs shows that they are classes; then a probability is refused until the
+              user sets the task
     """
 
     name: str
@@ -123,8 +124,8 @@ class Task:
             return {**options, "score": self.default}
         raise NotApplicable(self._lacks(score))
 
-    def check_asked(self, options: Mapping[str, Any]) -> None:
-        """NotApplicable if the options that a user has given name a score that this task does not have."""
+    def check_score(self, options: Mapping[str, Any]) -> None:
+        """NotApplicable if the user's own options name a score that this task does not have."""
         if not self._has(options.get("score")):
             raise NotApplicable(self._lacks(options["score"]))
 
@@ -134,7 +135,7 @@ class Task:
         return own or score in self.scores or (score == ACCURACY and self.exclusive)
 
     def _lacks(self, score: str) -> str:
-        return f"a model with task={self.name} has no class {score.replace('_', ' ')}; use score={self.default}"
+        return f"a model with task={self.name} has no {score.replace('_', ' ')}; use score={self.default}"
 
 
 MEANINGS = {
@@ -167,20 +168,31 @@ TASKS = {
         Task("detection", None, ("output",), "output"),
     )
 }
+OTHER_TASK_NAMES = {  # what they are called elsewhere
+    "classes": ("class", "classification", "classifier", "multiclass", "logits"),
+    "probabilities": ("softmax", "probability", "probs"),
+    "binary": ("binary_classification", "logit"),
+    "binary_probability": ("sigmoid",),
+    "labels": ("multilabel", "multi_label", "label"),
+    "regression": ("regressor", "number", "numbers"),
+    "segmentation": ("semantic_segmentation", "segment"),
+    "detection": ("object_detection", "detector", "boxes"),
+}
 CLASSES, REGRESSION = TASKS["classes"], TASKS["regression"]
 
 
 def task_named(name: Any) -> Task:
-    """The task of a name; UserError for a name that is none."""
+    """The task of this name, or the task itself; UserError for a name of no task."""
     if isinstance(name, Task):
         return name
     if not isinstance(name, str) or name not in TASKS:
-        raise unknown("task", name, TASKS)
+        meant = [task for task, words in OTHER_TASK_NAMES.items() if str(name).lower() in words]
+        raise unknown("task", name, TASKS, meant=meant)
     return TASKS[name]
 
 
 def one_task(of_model: Any, of_data: Any) -> Task | None:
-    """The task that the model, the data, or both name; None if neither does; UserError if they name different ones."""
+    """The task that the model or the data names, or None; UserError if they name different ones."""
     told = [task_named(name) for name in (of_model, of_data) if name is not None]
     if len(set(told)) > 1:
         raise UserError(f"the model says task={told[0].name}, the data says task={told[1].name}; give one of them")

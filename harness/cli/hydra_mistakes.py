@@ -21,6 +21,7 @@ from harness.cli.sections import (
 from harness.engine.variations import OVER
 from harness.errors import UserError, unknown
 from harness.other_names import unknown_item
+from harness.registry import ABOUT_MODELS
 
 
 def check_choices(arguments: Sequence[str]) -> None:
@@ -34,7 +35,7 @@ def check_choices(arguments: Sequence[str]) -> None:
             )
             for name in names:
                 if re.fullmatch(r"[A-Za-z_][\w.]*", name) and name != "null" and name not in choices_of(group):
-                    raise _unknown_choice(group, name)
+                    raise _choice_error(group, name)
 
 
 def check_settings(arguments: Sequence[str]) -> None:
@@ -53,7 +54,7 @@ def check_settings(arguments: Sequence[str]) -> None:
                 and option not in (OVER, *_options(section, item))
             )
         )
-        error = _explained(path, "", arguments) if misspelt else None
+        error = _setting_error(path, "", arguments) if misspelt else None
         if error is not None:
             raise error
 
@@ -63,11 +64,11 @@ def hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
     text = " ".join(str(error).split())
     choice = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
     if choice and choice[1] in CONFIG_GROUPS:
-        return _unknown_choice(choice[1], choice[2])
+        return _choice_error(choice[1], choice[2])
     setting = re.search(r"Could not (?:override|append to config)[^']*'([\w.:+]+)'", text)
     if setting:
         missing = re.search(r"full_key: (\S+)", f"{text} {error.__cause__ or ''}")
-        found = _explained(setting[1], missing[1] if missing else "", arguments)
+        found = _setting_error(setting[1], missing[1] if missing else "", arguments)
         if found:
             return found
     ambiguous = re.search(r"Ambiguous value for argument '(.*?)' 1\.", text)
@@ -79,21 +80,21 @@ def hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
         for group in CONFIG_GROUPS:
             for value in _values(group, arguments):
                 if re.fullmatch(r"null|-?\d[\d.e]*|true|false", value):
-                    return _no_name(group, value)
+                    return _name_expected_error(group, value)
     cause = " ".join(str(error.__cause__ or "").split())
     return UserError(text if cause in text else f"{text} {cause}")
 
 
-def _unknown_choice(group: str, name: str) -> UserError:
+def _choice_error(group: str, name: str) -> UserError:
     choices = choices_of(group)
     if group in ITEM_GROUPS:
         return unknown_item(group, name, choices)
     if group in SETTING_GROUPS:
-        return _no_name(group, name)
+        return _name_expected_error(group, name)
     return unknown(group, name, choices, f"harness list {group}s")
 
 
-def _no_name(group: str, value: str) -> UserError:
+def _name_expected_error(group: str, value: str) -> UserError:
     if group in SETTING_GROUPS:
         first = setting_names(group)[0]
         return UserError(
@@ -109,7 +110,7 @@ def choices_of(group: str) -> list[str]:
     return sorted({*names, *group_files(group)})
 
 
-def _explained(path: str, missing: str, arguments: Sequence[str]) -> UserError | None:
+def _setting_error(path: str, missing: str, arguments: Sequence[str]) -> UserError | None:
     """The error for a setting that the configuration does not have; None where nothing is known of it.
 
     ``missing`` is the part of its path that does not exist.
@@ -121,20 +122,20 @@ def _explained(path: str, missing: str, arguments: Sequence[str]) -> UserError |
         right = ".".join(filter(None, (OTHER_GROUP_NAMES[section], rest)))
         return UserError(f"unknown section {section!r}: did you mean {right}={value}?")
     if not rest:
-        return _without_section(path, value, arguments)
+        return _missing_section_error(path, value, arguments)
     if section in SETTING_GROUPS:
         known = [f"{section}.{name}" for name in setting_names(section)]
         return unknown("setting", path, known, "harness run --help")
     if section in LABELLED_GROUPS:
-        return _of_an_item(section, rest, value, missing, arguments)
+        return _item_option_error(section, rest, value, missing, arguments)
     if section in ("model", "dataset"):
-        return _of_the_chosen(section, rest, value, arguments)
+        return _option_error(section, rest, value, arguments)
     return None
 
 
-def _without_section(name: str, value: str, arguments: Sequence[str]) -> UserError:
+def _missing_section_error(name: str, value: str, arguments: Sequence[str]) -> UserError:
     """The error for ``samples=5``: every place where the name is a setting or an option of what is chosen."""
-    own = full_setting(name)
+    own = f"model.{name}" if name in ABOUT_MODELS else full_setting(name)
     places = [f"{own}={value}"] if own else []
     for group in ITEM_GROUPS:
         for item, options in _chosen_options(group, arguments).items():
@@ -149,7 +150,7 @@ def _without_section(name: str, value: str, arguments: Sequence[str]) -> UserErr
     return unknown("setting", name, full.values(), "harness run --help", meant)
 
 
-def _of_the_chosen(section: str, rest: str, value: str, arguments: Sequence[str]) -> UserError | None:
+def _option_error(section: str, rest: str, value: str, arguments: Sequence[str]) -> UserError | None:
     """The error for an option of the model or data set."""
     for item, options in _chosen_options(section, arguments).items():
         first, dot, _ = rest.partition(".")
@@ -160,7 +161,7 @@ def _of_the_chosen(section: str, rest: str, value: str, arguments: Sequence[str]
     return None
 
 
-def _of_an_item(section: str, rest: str, value: str, missing: str, arguments: Sequence[str]) -> UserError | None:
+def _item_option_error(section: str, rest: str, value: str, missing: str, arguments: Sequence[str]) -> UserError | None:
     """The error for an option of an explainer or a metric, or for one whose item is missing."""
     catalogue, chosen = CATALOGUES[section], _chosen_options(section, arguments)
     item = next((name for name in (rest, rest.rpartition(".")[0]) if name and name in catalogue), None)

@@ -20,7 +20,7 @@ from harness.engine.audit import Audit, Auditor, Trial
 from harness.engine.cost import Cost, cut_costs, explain_measured, timed_setup
 from harness.engine.explain import Explaining
 from harness.engine.memo import Memo, Shelf, attribution_store
-from harness.engine.present_units import alike_together, units_of_maps
+from harness.engine.present_units import ordered_by_pattern, units_of_maps
 from harness.engine.score import join_scores, score_groups, scores_or_reasons
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
@@ -140,7 +140,7 @@ def _explain_and_audit(
     for _, samples in stage.chunks():
         observed = replace(samples, facts=facts)  # facts of the measured calls only: not of warm-up calls or metrics
         with isolated_randomness(stage.device):
-            batches = (order := alike_together(samples)).split(stage.protocol.explain_batch)
+            batches = (order := ordered_by_pattern(samples)).split(stage.protocol.explain_batch)
             if setup is None:
                 setup = timed_setup(explaining, observed)
                 if warm_up:

@@ -41,7 +41,8 @@ def with_labels_of_outputs(data: Data, names: Sequence[str] | None, outputs: int
     if not indexed or data.classes is None:
         _refuse_names_or_places(indexed, names)
         if indexed and names is not None and not _only_numbered(names):
-            say(f"labels are numbers without names, taken for places of outputs: {_pairs(range(len(names)), names)}")
+            shown = _pairs(range(len(names)), names)
+            say(f"labels are numbers without names; each stands for the output of that number: {shown}")
         return data if names is None else replace(data, classes=tuple(names))
     classes = tuple(map(str, data.classes))
     used = _used_classes(indexed, classes)
@@ -157,7 +158,7 @@ def _by_number(classes: tuple[str, ...], names: tuple[str, ...] | None, outputs:
             "not known; name the outputs in their order (model.classes=FILE) as the data names its classes"
         )
     if not numbers or not (names is None or _only_numbered(names)):
-        shown = _pairs(places, classes if names is None else names, classes)
+        shown = _pairs(places, names, classes)
         say(f"classes of data and model are matched by their order, not by name: {shown}")
     return places
 
@@ -199,8 +200,9 @@ def _some_names(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
 
 
-def _pairs(places: Sequence[int], names: Sequence[str], classes: Sequence[str] | None = None) -> str:
-    """Classes, by their names or else their numbers, with the outputs that they stand for."""
+def _pairs(places: Sequence[int], names: Sequence[str] | None, classes: Sequence[str] | None = None) -> str:
+    """Classes, by their names or else their numbers, with the outputs that they stand for, and the outputs' names."""
     named = lambda place: place if classes is None else repr(classes[place])
-    shown = [f"{named(place)} is output {place} ({names[place]!r})" for place in islice(places, SHOWN)]
+    output = lambda place: f"output {place}" + ("" if names is None else f" ({names[place]!r})")
+    shown = [f"{named(place)} is {output(place)}" for place in islice(places, SHOWN)]
     return ", ".join(shown) + (", ..." if len(places) > SHOWN else "")

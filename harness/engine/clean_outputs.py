@@ -12,12 +12,13 @@ from harness.guards import keeps_buffers_of_its_own, own_changes_noted
 from harness.predictor import Carried, Predictor
 
 
-def first_answer(adapted: AdaptedModel, inputs: Tensor, carried: Carried) -> Any:
+def first_answer(adapted: AdaptedModel, inputs: Tensor, carried: Carried, described: str = "") -> Any:
     """What the user's module returns for a few inputs, without gradients.
 
-    NotApplicable if the model does not take inputs of this shape. With few inputs, an error other than a wrong shape is
-    unlikely; later errors, such as a lack of memory, are failures. The first call gives lazy layers their shapes, and
-    guards learn which buffers the model makes and changes by itself, also when the size of the batch changes.
+    NotApplicable if the model does not take inputs of this shape; ``described`` follows the shape in the message. With
+    few inputs, an error other than a wrong shape is unlikely; later errors, such as a lack of memory, are failures. The
+    first call gives lazy layers their shapes, and guards learn which buffers the model makes and changes by itself,
+    also when the size of the batch changes.
     """
     model = adapted.model
     try:
@@ -33,7 +34,9 @@ def first_answer(adapted: AdaptedModel, inputs: Tensor, carried: Carried) -> Any
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         check_dtype(model, inputs)
         shape = tuple(inputs.shape[1:])
-        raise NotApplicable(f"the model does not take inputs of shape {shape}: {first_line(error)}") from None
+        raise NotApplicable(
+            f"the model does not take inputs of shape {shape}{described}: {first_line(error)}"
+        ) from None
 
 
 def clean_outputs(predictor: Predictor, inputs: Tensor, carried: Carried) -> Tensor:

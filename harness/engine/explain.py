@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.adapted_model import FRAME
+from harness.adapted_model import OTHER_POSITIONS
 from harness.engine.present_units import (
-    alike_together,
     groups_of_units,
     maps_of_all,
     only_units,
+    ordered_by_pattern,
     units_of_maps,
     whole_samples,
 )
@@ -41,8 +41,8 @@ class Explaining:
 
     batch_size      samples per call
     prepared        the result of the entry's ``prepare``, computed once per block
-    reads_weights   whether the explainer uses the model's weights in any way; None if nobody has looked
-    refusal         why some samples have no attributions, only NaN, while samples with more units have some; else None
+    reads_weights   whether the explainer uses the model's weights in any way; None before the check
+    refusal         why samples with few units have only NaN as attributions, while others have some; None if all have
     """
 
     entry: Explainer
@@ -59,7 +59,7 @@ class Explaining:
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
             # Preparation looks at the model by means of the first sample; it may not pass other inputs beside it.
-            with _with_gradients(self.model), self._serving(samples, 1):
+            with _with_gradients(self.model), self._with_carried(samples, 1):
                 self.prepared = self.entry.prepare(self.model, samples.joint(), **self.keywords(samples))
 
     def keywords(self, samples: Samples) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Explaining:
 
     def __call__(self, samples: Samples) -> Tensor:
         """Raw attributions (N, ...), float32 on the inputs' device, for any number of samples."""
-        batches = (order := alike_together(samples)).split(self.batch_size)
+        batches = (order := ordered_by_pattern(samples)).split(self.batch_size)
         if len(batches) == 1:
             return self.explain(samples)
         return torch.cat([self.explain(samples.take(rows)) for rows in batches])[order.argsort()]
@@ -87,13 +87,13 @@ class Explaining:
         """
         samples = samples.joint()  # an explainer does not know whether channels are scored jointly
         if self._by_position:
-            if FRAME in samples.carried:
+            if OTHER_POSITIONS in samples.carried:
                 return units_of_maps(self.explain(whole_samples(samples)), samples)
             if samples.present is not None:
                 return only_units(self.explain(replace(samples, present=None)), samples)
         if samples.present is not None:
             return self._explain_groups(samples)
-        if len(samples) > 1 and not _alike(samples.carried):
+        if len(samples) > 1 and not _carry_the_same(samples.carried):
             one_by_one = torch.arange(len(samples), device=samples.inputs.device).split(1)
             return torch.cat([self._call(samples.take(row)) for row in one_by_one])
         return self._call(samples)
@@ -115,7 +115,7 @@ class Explaining:
     def _explain_or_refuse(self, samples: Samples) -> Tensor:
         """Raw attributions of samples with one pattern of units, NaN if the explainer is not applicable to these alone.
 
-        It has then explained samples with more units, and says nothing about a text of one token, for example.
+        This holds where it has explained samples with more units before; a text of one token is an example.
         """
         axis = samples.units.channel_axis
         try:
@@ -136,17 +136,17 @@ class Explaining:
         for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
             if wants(function, name):
                 handed_in[name] = value
-        with _generators_of(samples), _with_gradients(self.model), self._serving(samples):
+        with _generators_of(samples), _with_gradients(self.model), self._with_carried(samples):
             # The explainer gets copies, so that it may change them.
             own = samples.inputs.clone(), samples.targets.clone()
             answer = function(self.model, *own, **handed_in, **self.keywords(samples))
         return self._checked(answer, samples)
 
-    def _serving(self, samples: Samples, most_rows: float = math.inf) -> AbstractContextManager[None]:
+    def _with_carried(self, samples: Samples, most_rows: float = math.inf) -> AbstractContextManager[None]:
         """Inside, all rows that pass through the model go with the carried inputs of these samples, which are equal."""
         if not samples.carried:
             return nullcontext()
-        return self.model.serving({name: values[:1] for name, values in samples.carried.items()}, most_rows)
+        return self.model.with_carried({name: values[:1] for name, values in samples.carried.items()}, most_rows)
 
     def _checked(self, answer: Any, samples: Samples) -> Tensor:
         if isinstance(answer, np.ndarray):
@@ -165,7 +165,7 @@ class Explaining:
         return samples.units.check(answer)
 
 
-def _alike(carried: Carried) -> bool:
+def _carry_the_same(carried: Carried) -> bool:
     """Whether all samples carry the same."""
     return all(bool((values == values[:1]).all()) for values in carried.values())
 

@@ -1,5 +1,6 @@
-"""Turns a user's model into the one that the engine calls: explained inputs in, canonical outputs of its task out."""
+"""Finds the task of a user's model, and turns it into a module from explained inputs to canonical outputs."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from harness.adapted_model import AdaptedModel
 from harness.engine.clean_outputs import first_answer
 from harness.engine.several_inputs import Call
 from harness.engine.task_choice import FirstOutputs, chosen_task, last_operation
+from harness.errors import MOST_LISTED
 from harness.model_outputs import output_tensor
 from harness.sources import Data, LoadedModel
 from harness.task import Task, one_task
@@ -18,20 +20,21 @@ from harness.units import POSITION_AXIS
 
 
 @dataclass(frozen=True)
-class Canonical:
-    """A module from explained inputs to canonical outputs (N, columns), and the task that says what these are."""
+class ModelForTask:
+    """A module from explained inputs to canonical outputs (N, output_count), and the task that says what these are."""
 
     module: nn.Module
     task: Task
-    columns: int
+    output_count: int
 
 
-def canonical_model(
+def model_for_task(
     model: LoadedModel, data: Data, call: Call, inputs: Callable[[int], Tensor], device: torch.device
-) -> Canonical:
-    """The model with its task, told or certain from its outputs and the data's labels; else UserError.
+) -> ModelForTask:
+    """The model with its task, which the user has set or which follows from outputs and labels.
 
-    ``inputs(n)`` are the first n inputs. A module that already maps one input to canonical outputs is taken as it is.
+    ``inputs(n)`` are the first n inputs. A module that already maps one input to canonical outputs is not wrapped.
+    UserError where the task is not certain, or where a task that was set does not fit the outputs.
     """
     adapted = AdaptedModel(model.module, output=model.output, explained=call.explained, as_dict=call.as_dict)
     adapted.carries = bool(data.carried)
@@ -40,7 +43,7 @@ def canonical_model(
     def answer(count: int) -> Any:
         if count not in answers:
             carried = {name: values[:count].to(device) for name, values in data.carried.items()}
-            answers[count] = first_answer(adapted, inputs(count).to(device), carried)
+            answers[count] = first_answer(adapted, inputs(count).to(device), carried, _columns_in_words(data))
         return answers[count]
 
     def operation() -> str:
@@ -55,8 +58,17 @@ def canonical_model(
     as_it_is = isinstance(answer(1), Tensor) and answer(1).dim() in (1, 2) and model.output is None
     whole = model.wording is None and data.present is None
     if as_it_is and whole and not data.carried and call == Call() and not adapted.task.one:
-        return Canonical(model.module, adapted.task, width)
+        return ModelForTask(model.module, adapted.task, width)
     if not whole:
         adapted.position_axis = POSITION_AXIS["series" if data.modality == "series" else "tokens"]
         adapted.length = inputs(1).shape[adapted.position_axis]
-    return Canonical(adapted, adapted.task, 2 if adapted.task.one else width)
+    return ModelForTask(adapted, adapted.task, 2 if adapted.task.one else width)
+
+
+def _columns_in_words(data: Data) -> str:
+    """The columns of a table with the numbers that a one-hot column has, for a message; "" for other data."""
+    if data.modality != "table" or data.unit_names is None:
+        return ""
+    numbers = Counter(data.columns or ())
+    named = [f"{name} (one-hot, {numbers[i]})" if numbers[i] > 1 else name for i, name in enumerate(data.unit_names)]
+    return f" ({', '.join(named[:MOST_LISTED])}{', ...' if len(named) > MOST_LISTED else ''})"

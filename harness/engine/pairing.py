@@ -1,4 +1,4 @@
-"""What has to fit before a model and data become a stage."""
+"""Facts about a model and data together that a stage is made of: their units, output names and device."""
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,9 @@ def check_pair(model: LoadedModel, data: Data) -> None:
         )
 
 
-def names_of_outputs(model: LoadedModel, columns: int) -> tuple[str, ...] | None:
+def names_of_outputs(model: LoadedModel, outputs: int) -> tuple[str, ...] | None:
     """The names of the canonical outputs; None for a name of the one output that has become two."""
-    one_of_two = columns == 2 and model.classes is not None and len(model.classes) == 1
+    one_of_two = outputs == 2 and model.classes is not None and len(model.classes) == 1
     return None if one_of_two else model.classes
 
 

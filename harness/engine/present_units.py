@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.adapted_model import FRAME, PLACES, along, put_back
+from harness.adapted_model import OTHER_POSITIONS, UNIT_POSITIONS, along, put_back
 from harness.randomness import sample_keys
 from harness.samples import Samples
 from harness.units import Units
@@ -35,24 +35,24 @@ def groups_of_units(samples: Samples, memos: Memos | None = None) -> list[tuple[
     for each, pattern in enumerate(patterns):
         rows = (number == each).nonzero()[:, 0]
         memo, block = ({}, {}) if memos is None else memos(pattern.cpu().numpy().tobytes())
-        groups.append((rows, _of_units(samples.take(rows), pattern.nonzero()[:, 0], memo, block)))
+        groups.append((rows, _of_units_alone(samples.take(rows), pattern.nonzero()[:, 0], memo, block)))
     return groups
 
 
-def _of_units(samples: Samples, places: Tensor, memo: MutableMapping, block: MutableMapping) -> Samples:
-    """The samples with only the units at these places (L,); the other positions go along as a frame."""
+def _of_units_alone(samples: Samples, positions: Tensor, memo: MutableMapping, block: MutableMapping) -> Samples:
+    """The samples with only the units at these positions (L,); the other positions are carried."""
     axis, count = samples.units.position_axis, len(samples)
-    inputs = samples.inputs.index_select(axis, places)
+    inputs = samples.inputs.index_select(axis, positions)
 
     def part(values: Tensor | None) -> Tensor | None:
-        """Values per unit, or per number of an input, at the places."""
+        """Values per unit, or per number of an input, at the positions."""
         like_inputs = values is not None and values.dim() == inputs.dim()
-        return None if values is None else values.index_select(axis if like_inputs else 1, places.to(values.device))
+        return None if values is None else values.index_select(axis if like_inputs else 1, positions.to(values.device))
 
     return replace(
         samples,
         inputs=inputs,
-        units=_of_length(samples.units, len(places)),
+        units=_of_length(samples.units, len(positions)),
         keys=sample_keys(inputs),
         train=part(samples.train),
         masks=part(samples.masks),
@@ -60,8 +60,8 @@ def _of_units(samples: Samples, places: Tensor, memo: MutableMapping, block: Mut
         given_segments=part(samples.given_segments),
         carried={
             **samples.carried,
-            FRAME: samples.inputs.index_fill(axis, places, 0),
-            PLACES: places.expand(count, -1),
+            OTHER_POSITIONS: samples.inputs.index_fill(axis, positions, 0),
+            UNIT_POSITIONS: positions.expand(count, -1),
         },
         present=None,
         memo=memo,
@@ -79,31 +79,36 @@ def _of_length(units: Units, length: int) -> Units:
 
 
 def whole_samples(samples: Samples) -> Samples:
-    """Samples of units alone with all their positions again, for explainers that read layers of the model."""
-    if FRAME not in samples.carried:
+    """Samples that held only their units, with all positions again, for explainers that read layers of the model."""
+    if OTHER_POSITIONS not in samples.carried:
         return samples
-    frame, places, axis = samples.carried[FRAME], samples.carried[PLACES], samples.units.position_axis
-    present = torch.zeros(len(frame), frame.shape[axis], dtype=torch.bool, device=frame.device)
+    others, positions, axis = (
+        samples.carried[OTHER_POSITIONS],
+        samples.carried[UNIT_POSITIONS],
+        samples.units.position_axis,
+    )
+    present = torch.zeros(len(others), others.shape[axis], dtype=torch.bool, device=others.device)
     return replace(
         samples,
-        inputs=put_back(samples.inputs, frame, places, axis),
-        units=_of_length(samples.units, frame.shape[axis]),
+        inputs=put_back(samples.inputs, others, positions, axis),
+        units=_of_length(samples.units, others.shape[axis]),
         masks=None,
         truth=None,
         given_segments=None,
         train=None,
-        carried={name: each for name, each in samples.carried.items() if name not in (FRAME, PLACES)},
-        present=present.scatter(1, places, True),
+        carried={name: each for name, each in samples.carried.items() if name not in (OTHER_POSITIONS, UNIT_POSITIONS)},
+        present=present.scatter(1, positions, True),
         memo={},
         block={},
         scratch={},
     )
 
 
-def alike_together(samples: Samples) -> Tensor:
+def ordered_by_pattern(samples: Samples) -> Tensor:
     """The numbers (N,) of the samples in an order in which equal patterns of units follow one another.
 
-    The first of them has the most units: an explainer that has nothing to say about a single unit gets it later.
+    Samples with the most units come first: an explainer that is not applicable to a single unit has then explained
+    others, and only the short ones get NaN.
     """
     if samples.present is None:
         return torch.arange(len(samples), device=samples.inputs.device)
@@ -113,18 +118,18 @@ def alike_together(samples: Samples) -> Tensor:
 
 def units_of_maps(raw: Tensor, samples: Samples) -> Tensor:
     """Raw attributions (N, ...) of all positions as those of the samples' units; unchanged if all are units."""
-    if FRAME not in samples.carried:
+    if OTHER_POSITIONS not in samples.carried:
         return raw
-    places, axis = samples.carried[PLACES], samples.units.position_axis
-    shape = [*raw.shape[:axis], places.shape[1], *raw.shape[axis + 1 :]]
-    return raw.gather(axis, along(places, axis, raw.dim()).expand(shape))
+    positions, axis = samples.carried[UNIT_POSITIONS], samples.units.position_axis
+    shape = [*raw.shape[:axis], positions.shape[1], *raw.shape[axis + 1 :]]
+    return raw.gather(axis, along(positions, axis, raw.dim()).expand(shape))
 
 
 def maps_of_all(raw: Tensor, samples: Samples) -> Tensor:
     """Raw attributions (N, ...) of samples of units alone as those of all positions, 0 where there is no unit."""
     axis = samples.units.position_axis
-    shape = [*raw.shape[:axis], samples.carried[FRAME].shape[axis], *raw.shape[axis + 1 :]]
-    return put_back(raw, raw.new_zeros(shape), samples.carried[PLACES], axis)
+    shape = [*raw.shape[:axis], samples.carried[OTHER_POSITIONS].shape[axis], *raw.shape[axis + 1 :]]
+    return put_back(raw, raw.new_zeros(shape), samples.carried[UNIT_POSITIONS], axis)
 
 
 def only_units(raw: Tensor, samples: Samples) -> Tensor:

@@ -56,6 +56,11 @@ def read_item(data: Data, index: int, read: Callable[[Any], Any]) -> Any:
 
 def _read_one(model: LoadedModel, data: Data, index: int) -> Tensor:
     tensor = read_item(data, index, model.preprocess or (lambda item: item))
+    if isinstance(tensor, tuple) and len(tensor) == 2:
+        raise UserError(
+            "the data holds pairs, such as (input, label) of a torch data set; give inputs and targets apart: "
+            "torch.stack([x for x, _ in dataset]) and [y for _, y in dataset]"
+        )
     if not isinstance(tensor, Tensor):
         raise NotApplicable(
             f"the data holds {type(tensor).__name__} and the model has no preprocessing for it; give a function that "

@@ -7,7 +7,7 @@ from harness.engine.stage import Stage
 
 def names_of_columns(stage: Stage) -> list[str]:
     """The name of each canonical output: the model's or the data's names of classes, else class 0, class 1, ..."""
-    names, width = stage.model.classes or stage.data.classes, stage.columns
+    names, width = stage.model.classes or stage.data.classes, stage.output_count
     if names and len(names) == width:
         return [str(name) for name in names]
     what = "class" if stage.task.classed else "output"
@@ -19,7 +19,7 @@ def describe_samples(stage: Stage, count: int) -> list[dict[str, Any]]:
 
     Classes are named. Of a regression the label and the prediction are numbers, those of the explained output.
     """
-    names, labels, classed = names_of_columns(stage), stage.labels, stage.task.classed and stage.columns > 1
+    names, labels, classed = names_of_columns(stage), stage.labels, stage.task.classed and stage.output_count > 1
     explained = stage.outputs.gather(1, stage.targets[:, None])[:, 0]
     confidence = stage.confidences if classed else None
 
@@ -33,7 +33,7 @@ def describe_samples(stage: Stage, count: int) -> list[dict[str, Any]]:
             "id": str(stage.data.ids[i]),
             "label": label_of(i),
             "prediction": names[int(stage.predictions[i])] if classed else explained[i].item(),
-            "target": names[int(stage.targets[i])] if stage.columns > 1 else None,
+            "target": names[int(stage.targets[i])] if stage.output_count > 1 else None,
             "confidence": None if confidence is None else float(confidence[i]),
         }
         for i in range(count)

@@ -15,14 +15,18 @@ from harness.sources import Data, several_tensors
 
 @dataclass(frozen=True)
 class Call:
-    """How the explained input is passed: by keyword, as a place among the arguments (None: the first), or in a dict."""
+    """How the explained input is passed to the model.
+
+    explained  its keyword, its position among the arguments, or None for the first argument
+    as_dict    whether the model takes all its inputs as one dict, with ``explained`` as the key
+    """
 
     explained: str | int | None = None
     as_dict: bool = False
 
 
 def split_inputs(data: Data, module: nn.Module, of_task: Collection[str] = ()) -> tuple[Data, Call]:
-    """The data with one explained input, the others in ``carried``; and how the model takes them.
+    """The data with one explained input, the others in ``carried``; and how the model is called with them.
 
     ``of_task`` are carried inputs that are for the task and do not go to the model, such as the box to explain.
     UserError where it is not certain which input is explained, or how the model is called.

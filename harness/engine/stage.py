@@ -21,15 +21,15 @@ from harness.engine.clean_outputs import clean_outputs
 from harness.engine.cut_texts import tell_cut_texts, tell_zero_embeddings
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
-from harness.engine.model_for_task import canonical_model
-from harness.engine.model_kinds import Prepared, carried_of_task, of_its_kind
+from harness.engine.model_for_task import model_for_task
+from harness.engine.model_wrapping import ModelAndData, carried_for_task, wrap_for_explaining
 from harness.engine.output_cache import OutputCache
 from harness.engine.pairing import check_pair, names_of_outputs, on_device, same_for_all, units_of_inputs
 from harness.engine.present_units import groups_of_units
 from harness.engine.protocol import DTYPES, Protocol
 from harness.engine.reading import check_data, check_part, read_inputs
 from harness.engine.several_inputs import split_inputs
-from harness.engine.targets import check_answers, chosen_targets, labels_of_targets, sort_answers, with_answers
+from harness.engine.targets import check_labels, chosen_targets, labels_of_targets, separate_labels, with_target_tensors
 from harness.identity import weights_of
 from harness.predictor import Carried, Predictor, default_chunk
 from harness.samples import Samples
@@ -47,7 +47,7 @@ class Stage:
 
     count         number of samples
     chunk_size    number of samples that are scored together
-    columns       number of canonical outputs: classes, labels or numbers
+    output_count  number of canonical outputs: classes, labels or numbers
     named         whether the data names its samples; if not, their ids are numbers
     targets       (N,) int64 on the CPU, the explained class of each sample
     memos         results for each chunk and pattern of units; all use one memory budget, ``shelf``
@@ -64,7 +64,7 @@ class Stage:
     units: Units
     count: int
     chunk_size: int
-    columns: int
+    output_count: int
     named: bool
     targets: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     memos: dict[Hashable, Memo] = field(default_factory=dict)
@@ -250,27 +250,27 @@ def set_stage(
     """
     check_pair(model, data)
     model = replace(model, module=on_device(check_model(model.module), device))
-    data, call = split_inputs(data, model.module, carried_of_task(model, data))
-    data = with_preprocessed_masks(with_answers(data), model.preprocess)
+    data, call = split_inputs(data, model.module, carried_for_task(model, data))
+    data = with_preprocessed_masks(with_target_tensors(data), model.preprocess)
     count = min(len(data), protocol.samples or len(data))
-    kind = of_its_kind(Prepared(model, data, call, protocol.target), count, device)
-    model, data, target = kind.model, kind.data, kind.target
+    wrapped = wrap_for_explaining(ModelAndData(model, data, call, protocol.target), count, device)
+    model, data, target = wrapped.model, wrapped.data, wrapped.target
     first = read_inputs(model, data, slice(0, 1))
     units = units_of_inputs(first, data, protocol.reduction == "none", undecided)
     named = data.ids is not None
-    data = check_data(sort_answers(data), first, units)
+    data = check_data(separate_labels(data), first, units)
     tell_cut_texts(model, data, count, first.shape[1])
     if data.modality is not None:
         tell_zero_embeddings(data, data.modality, count)
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     read = lambda number: first if number == 1 else read_inputs(model, data, slice(0, number))
-    canonical = canonical_model(model, data, kind.call, read, device)
-    model, task, columns = replace(model, module=canonical.module), canonical.task, canonical.columns
+    adapted = model_for_task(model, data, wrapped.call, read, device)
+    model, task, outputs = replace(model, module=adapted.module), adapted.task, adapted.output_count
     if task.exclusive or task.name.startswith("labels"):
-        data = with_labels_of_outputs(data, names_of_outputs(model, columns), columns)
-    data = check_answers(data, task, columns, one_output=same_for_all(target, data.targets))
+        data = with_labels_of_outputs(data, names_of_outputs(model, outputs), outputs)
+    data = check_labels(data, task, outputs, one_output=same_for_all(target, data.targets))
     rows = chunk or default_chunk(first.to(device))
     predictor = Predictor(model.module, chunk=rows, autocast=DTYPES[protocol.dtype], task=task)
-    stage = Stage(model, data, protocol, device, predictor, units, count, size, columns, named)
-    stage.targets = chosen_targets(target, count, columns, data, task, lambda: stage.predictions)
+    stage = Stage(model, data, protocol, device, predictor, units, count, size, outputs, named)
+    stage.targets = chosen_targets(target, count, outputs, data, task, lambda: stage.predictions)
     return stage

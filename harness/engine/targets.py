@@ -14,7 +14,7 @@ from harness.sources import Data
 from harness.task import Task
 
 
-def read_answers(values: Any, count: int, what: str) -> Tensor | None:
+def read_targets(values: Any, count: int, what: str) -> Tensor | None:
     """Targets or labels as a tensor (N,) or (N, K) of whole or float numbers; a single whole number counts for all.
 
     Tensors, NumPy arrays and lists are taken; truth values become 0 and 1; an axis of one entry, (N, 1), is dropped.
@@ -37,14 +37,14 @@ def read_answers(values: Any, count: int, what: str) -> Tensor | None:
     return answers if answers.is_floating_point() else answers.long()
 
 
-def with_answers(data: Data) -> Data:
-    """The data with targets and labels as tensors (``read_answers``)."""
+def with_target_tensors(data: Data) -> Data:
+    """The data with targets and labels as tensors (``read_targets``)."""
     count = len(data)
-    targets, labels = read_answers(data.targets, count, "targets"), read_answers(data.labels, count, "labels")
+    targets, labels = read_targets(data.targets, count, "targets"), read_targets(data.labels, count, "labels")
     return replace(data, targets=targets, labels=labels)
 
 
-def sort_answers(data: Data) -> Data:
+def separate_labels(data: Data) -> Data:
     """The data with numbers or rows of labels that were given as targets as what they are, its labels.
 
     A target is one output per sample. Float numbers, and one value for every output (N, K), are labels.
@@ -60,10 +60,10 @@ def sort_answers(data: Data) -> Data:
     return replace(data, targets=None, labels=targets)
 
 
-def check_answers(data: Data, task: Task, width: int, one_output: bool) -> Data:
+def check_labels(data: Data, task: Task, outputs: int, one_output: bool) -> Data:
     """The data with labels and targets in the form that the task has; UserError where they do not fit.
 
-    ``width`` is the number of canonical outputs. ``one_output`` says whether the same output is explained for all
+    ``outputs`` is the number of canonical outputs. ``one_output`` says whether the same output is explained for all
     samples, so that one number per sample is the label of that output.
     """
     count, labels = len(data), data.labels
@@ -72,19 +72,19 @@ def check_answers(data: Data, task: Task, width: int, one_output: bool) -> Data:
     if task.exclusive:
         if labels.is_floating_point() and bool((labels == labels.round()).all()):
             labels = labels.long()
-        return replace(data, labels=check_targets(labels, count, width, what="labels"))
-    if task.name.startswith("labels") and (labels.shape != (count, width) or labels.is_floating_point()):
+        return replace(data, labels=check_targets(labels, count, outputs, what="labels"))
+    if task.name.startswith("labels") and (labels.shape != (count, outputs) or labels.is_floating_point()):
         came = f"{labels.dtype} {tuple(labels.shape)}"
-        raise UserError(f"labels are {came}, expected 0 or 1 for each sample and output ({count}, {width})")
+        raise UserError(f"labels are {came}, expected 0 or 1 for each sample and output ({count}, {outputs})")
     if not task.classed:
-        if labels.dim() == 1 and width > 1 and not one_output:
+        if labels.dim() == 1 and outputs > 1 and not one_output:
             raise UserError(
-                f"labels are a float number per sample, but the model has {width} outputs: for class indices give "
-                f"whole numbers; for numbers to predict give ({count}, {width}), or explain the output that they are "
+                f"labels are a float number per sample, but the model has {outputs} outputs: for class indices give "
+                f"whole numbers; for numbers to predict give ({count}, {outputs}), or explain the output that they are "
                 "about in all samples (targets=0, protocol.target=0)"
             )
-        if labels.dim() == 2 and labels.shape[1] != width:
-            raise UserError(f"labels are {tuple(labels.shape)}, expected ({count}, {width}): one for each output")
+        if labels.dim() == 2 and labels.shape[1] != outputs:
+            raise UserError(f"labels are {tuple(labels.shape)}, expected ({count}, {outputs}): one for each output")
         return replace(data, labels=labels if labels.is_floating_point() else labels.float())
     return data
 
@@ -97,30 +97,30 @@ def labels_of_targets(labels: Tensor | None, targets: Tensor, task: Task) -> Ten
 
 
 def chosen_targets(
-    choice: str | int, count: int, width: int, data: Data, task: Task, predictions: Callable[[], Tensor]
+    choice: str | int, count: int, outputs: int, data: Data, task: Task, predictions: Callable[[], Tensor]
 ) -> Tensor:
     """The explained output (N,) int64 of the first ``count`` samples, on the CPU, as ``protocol.target`` says.
 
     ``predicted`` the model's class; ``label`` the data's labels, or its targets if it has no labels; ``given`` the
-    data's targets; a number that output for all. A model with one canonical output (``width`` is 1) has nothing else to
-    explain. ``predictions`` computes the model's classes. UserError where the data lacks what is asked for, or holds a
-    class that the model does not have.
+    data's targets; a number that output for all. ``outputs`` is the number of canonical outputs; if there is one, it is
+    explained. ``predictions`` computes the model's classes. UserError where the data lacks what is asked for, or holds
+    a class that the model does not have.
     """
     if isinstance(choice, int):
-        return check_targets(torch.full((count,), choice), count, width, what="protocol.target")
+        return check_targets(torch.full((count,), choice), count, outputs, what="protocol.target")
     if choice == "given" and data.targets is not None:
-        return check_targets(data.targets, len(data), width)[:count].cpu()
-    if width == 1:
+        return check_targets(data.targets, len(data), outputs)[:count].cpu()
+    if outputs == 1:
         return torch.zeros(count, dtype=torch.long)
     if not task.classed:
         raise UserError(
-            f"the model has {width} outputs that are numbers; say which is explained: targets=0 (protocol.target=0)"
+            f"the model has {outputs} outputs that are numbers; say which is explained: targets=0 (protocol.target=0)"
         )
     if choice == "predicted":
         return predictions()
     labels = data.targets if data.labels is None else data.labels
     if choice == "label" and labels is not None and labels.dim() == 1:
-        return check_targets(labels[:count], count, width, what="labels").cpu()
+        return check_targets(labels[:count], count, outputs, what="labels").cpu()
     if labels is not None and labels.dim() == 2:
         raise UserError(
             f"each sample has {labels.shape[1]} labels; give the one to explain for each, targets ({len(data)},) "
@@ -129,5 +129,5 @@ def chosen_targets(
     if choice == "label":
         raise UserError("protocol.target is label, but the data has no labels; use target=predicted")
     if labels is not None and task.exclusive:
-        return check_targets(labels[:count], count, width, what="labels").cpu()
+        return check_targets(labels[:count], count, outputs, what="labels").cpu()
     raise UserError("no targets: give the outputs to explain, for example targets=model(inputs).argmax(1)")

@@ -1,4 +1,4 @@
-"""Decides the task of a model: told by the user, or certain from outputs and labels; else the user is asked."""
+"""Decides the task of a model: set by the user, or certain from outputs and labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from harness.task import CLASSES, REGRESSION, TASKS, Task
 
 # The largest distance of a sum of probabilities from 1, by the number of digits of the outputs' precision.
 SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-MOST_LOOKED_AT = 16  # samples; one whose outputs are no probabilities ends the search
+MOST_LOOKED_AT = 16  # samples whose outputs are checked
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class FirstOutputs:
 
 
 def chosen_task(told: Task | None, data: Data, width: int, outputs: FirstOutputs) -> Task:
-    """The task of a model with ``width`` outputs on this data; UserError where it is neither told nor certain.
+    """The task of a model with ``width`` outputs of its own on this data; UserError where it is not certain.
 
-    A told task is checked against the model's outputs.
+    A task that the user has set (``told``) is checked against the model's outputs.
     """
     if told is not None:
         return _checked(told, width, outputs, len(data))
@@ -43,9 +43,10 @@ def chosen_task(told: Task | None, data: Data, width: int, outputs: FirstOutputs
 
 
 def _may_be_numbers(data: Data, outputs: FirstOutputs) -> bool:
-    """Whether the targets are one output for all samples that is often not the largest, and nothing names classes.
+    """Whether all samples have the same target, which is often not the largest output, and nothing names classes.
 
-    That is how one of several numbers is explained. Targets of a classifier are labels or predictions as a rule.
+    This is typical of one of several numbers that is explained. The targets of a classifier are mostly labels or
+    predictions.
     """
     targets = data.targets
     if data.labels is not None or data.classes or targets is None or len(targets) < 2 or len(targets.unique()) > 1:
@@ -73,17 +74,23 @@ def _task_of_one_output(labels: Tensor | None, outputs: FirstOutputs, count: int
     if not zero_or_one:
         raise UserError(
             f"the model has one output and the labels are whole numbers up to {int(labels.max())}; if they are numbers "
-            "to predict give them as floats (labels.float()) or say task=regression; a classifier of so many classes "
-            "has one output for each"
+            "to predict give them as floats (labels.float()) or say model.task=regression; a classifier of so many "
+            "classes has one output for each"
         )
     return _checked(TASKS["binary"], 1, outputs, count)
 
 
 def _task_of_several_outputs(labels: Tensor | None, width: int, outputs: FirstOutputs, count: int) -> Task:
+    zero_or_one = labels is not None and bool(((labels == 0) | (labels == 1)).all())
     if labels is not None and labels.is_floating_point():
+        if zero_or_one and labels.dim() == 2:
+            raise UserError(
+                f"labels are float numbers {tuple(labels.shape)} that are all 0 or 1; for one class per sample give "
+                "class indices (labels.argmax(1)), for labels that do not exclude each other whole numbers "
+                f"(labels.long()); if they are numbers to predict {_which('regression')}"
+            )
         return REGRESSION
     if labels is not None and labels.dim() == 2:
-        zero_or_one = bool(((labels == 0) | (labels == 1)).all())
         if zero_or_one and bool((labels.sum(1) == 1).all()):
             raise UserError(
                 f"each sample has exactly one of {labels.shape[1]} labels; for one class per sample give class indices "

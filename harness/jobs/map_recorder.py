@@ -120,7 +120,7 @@ class Sheet:
     def _captions(self) -> list[Any]:
         from harness.results.sheet import Caption
 
-        if self.stage.columns == 1 or not self.stage.task.classed:  # there are no classes to name
+        if self.stage.output_count == 1 or not self.stage.task.classed:  # there are no classes to name
             return [Caption(name) for name in self.stage.data.ids[: self.count]]
         return [
             Caption(each["id"], each["label"] or "", each["prediction"], each["confidence"])

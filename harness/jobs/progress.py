@@ -43,7 +43,7 @@ class Progress:
         for line in stage.data.skipped:
             self.say(f"skipped {line}")
         skipped = f" ({len(stage.data.skipped)} skipped)" if stage.data.skipped else ""
-        self.say(f"{stage.task.in_words(stage.columns)}; explained is {_explained_in_words(stage)}")
+        self.say(f"{stage.task.in_words(stage.output_count)}; explained is {_explained_in_words(stage)}")
         self.say(
             f"{stage.count} samples{skipped}, {explainers} explainers x {metrics} metrics = {explainers * metrics} "
             f"cells, of which {pending} will be measured"
@@ -113,7 +113,7 @@ def _forward_passes(number: float) -> str:
 
 def _explained_in_words(stage: Stage) -> str:
     """Which output is explained, as far as it can be said in a few words."""
-    if stage.columns == 1:
+    if stage.output_count == 1:
         return "the output" if stage.task.name == "regression" else "that score"
     if stage.task.name == "segmentation":
         return "one class of each image"

@@ -206,13 +206,13 @@ def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
 
 def _predicted_classes(stage: Stage) -> list[int | None]:
     """The predicted class of each sample; None if the model has a single output and so no classes."""
-    return stage.predictions.tolist() if stage.task.classed and stage.columns > 1 else [None] * stage.count
+    return stage.predictions.tolist() if stage.task.classed and stage.output_count > 1 else [None] * stage.count
 
 
 def _label_classes(stage: Stage) -> list[int | None]:
     """The class index that labels each sample; None without labels, or if the model or the labels have no classes."""
     labels = stage.labels
-    unclassed = labels is None or labels.is_floating_point() or not stage.task.classed or stage.columns == 1
+    unclassed = labels is None or labels.is_floating_point() or not stage.task.classed or stage.output_count == 1
     return [None] * stage.count if unclassed else labels[: stage.count].tolist()
 
 

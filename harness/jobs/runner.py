@@ -16,13 +16,13 @@ from harness.engine.stage import Stage, set_stage
 from harness.engine.tuning import reuse, tune
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest
+from harness.jobs.accuracy import accuracy_lines
 from harness.jobs.lease import choose_device, lease
 from harness.jobs.map_recorder import Sheet
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.raw_items import check_needs_no_preprocessing
 from harness.jobs.recorders import RowRecorder, config_text
-from harness.jobs.rightness import rightness_lines
 from harness.jobs.run_labels import labelled_in_run, rename_rows
 from harness.messages import heard_by
 from harness.models.black_box import loaded_model
@@ -89,7 +89,7 @@ def _run_pending(
     _write_plan(plan, store)
     recorder.on(stage)
     progress.loaded(stage, len(plan.explainers), len(plan.metrics), len(jobs))
-    for line in rightness_lines(stage):
+    for line in accuracy_lines(stage):
         progress.say(line)
     progress.begin(jobs)
     sheet = Sheet(plan, stage, recorder)

@@ -84,12 +84,12 @@ class EmbeddedTokens(nn.Module):
 
 
 def check_embedded(
-    model: EmbeddedTokens, ids: Tensor, real: Tensor, outputs_of: Callable[[Any], Tensor], **carried: Tensor
+    model: EmbeddedTokens, ids: Tensor, present: Tensor, outputs_of: Callable[[Any], Tensor], **carried: Tensor
 ) -> None:
-    """UserError unless the explained function of embeddings is the classifier of ids, all of it.
+    """UserError unless the classifier depends on its ids only through their embeddings.
 
     Its outputs for the embeddings of the ids (N, T) must be those for the ids. With the same embeddings, other ids in
-    the places of real tokens (N, T), bool, must change nothing: otherwise the model reads ids by a second way, such as
+    the positions ``present`` (N, T), bool, must change nothing: otherwise the model reads ids by a second way, such as
     the decoder of an encoder-decoder, and a token would be half removed. ``outputs_of`` gives the tensor of outputs
     (N, ...) from what the module returns.
     """
@@ -102,7 +102,7 @@ def check_embedded(
             f"the model gives other outputs on the embeddings of its ids than on the ids, off by {off:.1e}: "
             f"{model.embedding!r} is not the layer that maps ids (N, T) to the embeddings"
         )
-    others = _exchanged(ids, real)
+    others = _exchanged(ids, present)
     with _replaced(model.layer(ids), embedded, others):
         off = float((_answer(lambda: outputs_of(model.run(others, **carried)), ids) - expected).abs().max())
     if not off <= largest:
@@ -112,7 +112,7 @@ def check_embedded(
         )
 
 
-def real_tokens(ids: Tensor, attention_mask: Tensor | None, special: tuple[int, ...]) -> Tensor:
+def present_tokens(ids: Tensor, attention_mask: Tensor | None, special: tuple[int, ...]) -> Tensor:
     """Which positions (N, T), bool, hold a token of the text: attended to, and not one of the ``special`` ids.
 
     ``attention_mask`` (N, T) is 0 at padding and 1 elsewhere; without it all positions count as attended to.
@@ -150,7 +150,7 @@ def check_token_ids(ids: Any) -> Tensor:
 
 @contextmanager
 def _replaced(layer: nn.Module, inputs: Tensor, ids: Tensor) -> Iterator[list[bool]]:
-    """Inside, ``layer`` gives ``inputs`` (N, T, D) for ids (N, T), or both with time first; the list counts."""
+    """Inside, ``layer`` gives ``inputs`` (N, T, D) for ids (N, T), or both with time first; the list grows by each."""
     replaced: list[bool] = []
 
     def put_in(module: nn.Module, given: tuple, named: dict[str, Any], output: Tensor) -> Tensor | None:
@@ -174,7 +174,7 @@ def _replaced(layer: nn.Module, inputs: Tensor, ids: Tensor) -> Iterator[list[bo
 
 
 def _time_first(values: list[Any], ids: Tensor) -> bool | None:
-    """Whether the ids among the values are turned round, (T, N), as some models want them; None if there are none."""
+    """Whether the ids among the values are transposed, (T, N), as some models want them; None if there are no ids."""
     for value in values:
         if isinstance(value, Tensor) and not value.is_floating_point() and value.dim() == 2:
             if value.shape == ids.shape and bool((value == ids).all()):
@@ -217,8 +217,8 @@ def _answer(call: Callable[[], Tensor], ids: Tensor) -> Tensor:
         raise UserError(f"the model cannot be run on ids {tuple(ids.shape)}: {one_line(error)[:300]}") from error
 
 
-def _exchanged(ids: Tensor, real: Tensor) -> Tensor:
-    """The ids with those of real tokens moved on by one place, from one text to the next too."""
+def _exchanged(ids: Tensor, present: Tensor) -> Tensor:
+    """The ids with those at present positions moved on by one such position, from one text to the next too."""
     others = ids.clone()
-    others[real] = ids[real].roll(1)
+    others[present] = ids[present].roll(1)
     return others

@@ -25,8 +25,8 @@ from harness.removal.originals import Originals
 from harness.removal.token_drop import filler
 
 ZERO_FOR_TYPICAL = (
-    "explainers remove to zero, since there are no training inputs for a mean (give train=, or baseline=zero to mean "
-    "zero)"
+    "explainers replace removed units by zero, since there are no training inputs to take the mean of; give train=, or "
+    "say baseline=zero"
 )
 BASELINES: dict[str, Callable[[Originals, int], Tensor]] = {}
 

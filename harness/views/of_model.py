@@ -152,7 +152,7 @@ def view_features(scene: Scene) -> list[Path]:
     label, score = _colouring_score(scene)
     names, labels = scene.class_names, stage.labels
     predictions = [names[i] for i in stage.predictions.tolist()]
-    known = labels is not None and stage.task.classed and stage.columns > 1
+    known = labels is not None and stage.task.classed and stage.output_count > 1
     classes = [names[i] for i in labels[: stage.count].tolist()] if known else predictions
     note = f"t-SNE (perplexity {perplexity:.3g}, seed {stage.protocol.seed}) of the {features.shape[1]} inputs of "
     note += f"layer {name}; {stage.count} samples. Only nearness has a meaning.\n"

@@ -55,7 +55,7 @@ class Scene:
 
     def captions(self, count: int) -> list[str]:
         """A caption for each of the first samples: its name, and the predicted class where there are several."""
-        names, several = self.class_names, self.stage.task.classed and self.stage.columns > 1
+        names, several = self.class_names, self.stage.task.classed and self.stage.output_count > 1
         classes = [f" → {names[p]}" if several else "" for p in self.stage.predictions[:count].tolist()]
         return [f"{name}{predicted}" for name, predicted in zip(self.stage.data.ids[:count], classes, strict=True)]
 

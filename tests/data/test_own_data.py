@@ -138,7 +138,7 @@ def test_labels_may_be_names_or_numbers_to_predict(images, tmp_path):
 def test_three_axes_must_be_named_and_columns_of_a_table_are_its_units(tmp_path, seed):
     rng = np.random.default_rng(seed)
     path = as_archive(tmp_path / "series", {"inputs": rng.normal(size=(4, 2, 7)), "masks": np.ones((4, 7))})
-    assert "say modality=tokens" in said_by(arrays, path=path)
+    assert "say dataset.modality=tokens" in said_by(arrays, path=path)
     assert arrays(path=path, modality="series").masks[:].shape == (4, 7)
     assert "expected one number per unit, ('N', 2)" in said_by(arrays, path=path, modality="tokens")
     found = {"inputs": rng.normal(size=(4, 3)), "columns": np.array([0, 1, 1]), "unit_names": np.array(["a", "b"])}
@@ -235,7 +235,7 @@ def test_numbers_to_predict_are_float_labels(people, tmp_path):
     data = table(path=saved(people, tmp_path), target="income", task="regression", split="part", drop=["name"])
     assert data.labels.dtype == torch.float32 and data.classes is None
     assert torch.allclose(data.labels, torch.tensor(people["income"][25:].to_numpy()).float())
-    assert "for numbers say task=regression" in said_by(table, path=saved(people, tmp_path), target="income")
+    assert "say dataset.task=regression" in said_by(table, path=saved(people, tmp_path), target="income")
 
 
 def test_classes_are_the_sorted_values_of_the_target(people, tmp_path):
@@ -311,7 +311,7 @@ def test_each_mistake_in_a_table_is_one_line(people, tmp_path):
         "has no rows": {**ok, "path": str(tmp_path / "empty.csv")},
         "cannot be read": {**ok, "path": str(tmp_path / "nothing.csv")},
         "broken.parquet cannot be read": {**ok, "path": str(tmp_path / "broken.parquet")},
-        "needs target=COLUMN": {"path": path},
+        "needs dataset.target=COLUMN": {"path": path},
         "did you mean 'good'": {"path": path, "target": "god"},
         "unknown column 'sx'": {**ok, "groups": ["sx"]},
         "unknown column 'id'": {**ok, "ids": "id"},

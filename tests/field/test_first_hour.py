@@ -7,6 +7,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -19,8 +20,8 @@ from harness.cli.main import main
 from harness.cli.sections import setting_names
 from harness.engine.protocol import Protocol
 from harness.errors import UserError
+from harness.jobs.accuracy import chance_of_as_many
 from harness.jobs.plan import Runtime
-from harness.jobs.rightness import chance_of_as_many
 from harness.other_names import OTHER_NAMES
 from harness.results.store import Store
 
@@ -278,6 +279,35 @@ def test_every_other_name_means_something_that_is_there():
     for kind, names in OTHER_NAMES.items():
         for name, meant in names.items():
             assert name not in CATALOGUES[kind] and meant.partition(" ")[0] in CATALOGUES[kind], name
+
+
+# What is given to the functions of Python in another form
+
+IMAGES, CLASSES = torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "more", "told"),
+    [
+        (pd.DataFrame({"age": [1.0, 2.0]}), [0, 1], {}, "inputs.to_numpy()"),
+        (torch.utils.data.TensorDataset(IMAGES, CLASSES), None, {}, "torch.stack([x for x, _ in dataset])"),
+        (IMAGES, torch.eye(2)[CLASSES], {}, "labels.argmax(1)"),
+        (IMAGES, CLASSES, {"modalty": "image"}, "did you mean 'modality', a field of harness.Data?"),
+        (IMAGES, CLASSES, {"task": "multiclass"}, "did you mean 'classes'?"),
+        (IMAGES, CLASSES, {"task": "softmax"}, "did you mean 'probabilities'?"),
+    ],
+)
+def test_what_is_given_in_another_form_is_refused_with_the_form_to_give(inputs, targets, more, told):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2)).eval()
+    with pytest.raises(UserError) as error:
+        harness.explain("gradient", net, inputs, targets, **more)
+    assert told in str(error.value)
+
+
+def test_an_unknown_region_is_refused_with_the_known_ones():
+    segmenter = torch.nn.Conv2d(3, 2, 1).eval()
+    with pytest.raises(UserError, match="unknown region 'mask': did you mean 'masks'"):
+        harness.explain("gradient", segmenter, IMAGES, 1, task="segmentation", region="mask")
 
 
 # Titles

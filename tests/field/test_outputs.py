@@ -109,7 +109,7 @@ NOT_CERTAIN = {
     "a key that is not there": (lambda z, f: {"scores": z}, "logits", "output is 'logits'.*scores"),
     "an index that is not there": (lambda z, f: (z, f), 2, "output is 2"),
     "an index of a tensor": (lambda z, f: z, 1, "output is 1.*one tensor"),
-    "class maps": (lambda z, f: z[:, :, None, None].expand(-1, -1, 2, 2), None, "give task=segmentation"),
+    "class maps": (lambda z, f: z[:, :, None, None].expand(-1, -1, 2, 2), None, "say task=segmentation"),
     "tokens": (lambda z, f: z[:, None].expand(-1, 5, -1), None, r"returned \(4, 5, 3\)"),
     "the mean of the batch": (lambda z, f: z.mean(0), None, r"returned \(3,\) for"),
     "a number": (lambda z, f: z.sum(), None, r"returned \(\) for"),

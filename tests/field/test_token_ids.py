@@ -9,7 +9,7 @@ from torch import nn
 import harness
 from architectures import ARCHITECTURES, END, LENGTH, PAD, START, WORDS, texts
 from harness.errors import UserError
-from harness.models.token_ids import EmbeddedTokens, check_embedded, check_token_ids, real_tokens, special_ids
+from harness.models.token_ids import EmbeddedTokens, check_embedded, check_token_ids, present_tokens, special_ids
 
 LANGUAGE = ("BERT", "GPT-2", "Llama", "Gemma", "ESM")
 SPECIAL = (PAD, START, END)
@@ -45,7 +45,7 @@ def test_the_clean_embeddings_give_the_outputs_of_the_ids(name):
     model, ids, mask = made.module, made.carried["ids"], made.carried["attention_mask"]
     expected = model.module(input_ids=ids, attention_mask=mask).logits
     assert torch.equal(model(made.inputs, ids=ids, attention_mask=mask).logits, expected)
-    check_embedded(model, ids, real_tokens(ids, mask, SPECIAL), logits_of, attention_mask=mask)
+    check_embedded(model, ids, present_tokens(ids, mask, SPECIAL), logits_of, attention_mask=mask)
 
 
 @EVERY
@@ -53,7 +53,7 @@ def test_other_embeddings_give_the_outputs_of_their_tokens(name):
     """A token that is replaced by another one's embedding counts as that one."""
     made = ARCHITECTURES[name]()
     model, ids, mask = made.module, made.carried["ids"], made.carried["attention_mask"]
-    others = torch.where(real_tokens(ids, mask, SPECIAL), (ids + 3) % 30 + 5, ids)
+    others = torch.where(present_tokens(ids, mask, SPECIAL), (ids + 3) % 30 + 5, ids)
     expected = model.module(input_ids=others, attention_mask=mask).logits
     outputs = model(model.embeddings(others), ids=ids, attention_mask=mask).logits
     assert torch.allclose(outputs, expected, atol=1e-5) and not torch.allclose(
@@ -271,7 +271,7 @@ def test_a_named_layer_may_be_any_that_embeds_the_ids():
     made = ARCHITECTURES["BERT"]()
     model = EmbeddedTokens(made.module.module, "bert.embeddings")  # with positions and the norm
     ids, mask = made.carried["ids"], made.carried["attention_mask"]
-    check_embedded(model, ids, real_tokens(ids, mask, SPECIAL), logits_of, attention_mask=mask)
+    check_embedded(model, ids, present_tokens(ids, mask, SPECIAL), logits_of, attention_mask=mask)
     assert not torch.allclose(model.embeddings(ids), made.inputs)
 
 
@@ -316,7 +316,7 @@ def test_bart_whose_decoder_reads_the_ids_again_is_refused():
     ids, mask = texts()
     model = EmbeddedTokens(module.eval())
     with pytest.raises(UserError, match="reads its ids by another way than 'model.encoder.embed_tokens' too"):
-        check_embedded(model, ids, real_tokens(ids, mask, SPECIAL), logits_of, attention_mask=mask)
+        check_embedded(model, ids, present_tokens(ids, mask, SPECIAL), logits_of, attention_mask=mask)
 
 
 def test_a_layer_that_does_not_embed_the_ids_is_refused():
@@ -339,10 +339,10 @@ def test_a_model_that_cannot_take_the_ids_is_told_in_one_line():
 
 def test_real_tokens_are_attended_to_and_not_special():
     ids, mask = texts()
-    real = real_tokens(ids, mask, SPECIAL)
+    real = present_tokens(ids, mask, SPECIAL)
     assert real.sum(1).tolist() == [LENGTH - 2, 4, 2] and not real[:, 0].any()
-    assert torch.equal(real_tokens(ids, None, SPECIAL), real)
-    assert torch.equal(real_tokens(ids, mask, ()), mask.bool())
+    assert torch.equal(present_tokens(ids, None, SPECIAL), real)
+    assert torch.equal(present_tokens(ids, mask, ()), mask.bool())
 
 
 def _tokenizer(**marks):
@@ -384,9 +384,9 @@ def test_what_are_no_ids_is_refused_in_one_line(what):
 def test_masks_that_are_none_are_refused():
     ids, mask = texts()
     with pytest.raises(UserError, match=r"attention_mask is \(3, 1, 1, 9\)"):
-        real_tokens(ids, mask[:, None, None], SPECIAL)
+        present_tokens(ids, mask[:, None, None], SPECIAL)
     with pytest.raises(UserError, match="other numbers than 0"):
-        real_tokens(ids, torch.where(mask == 1, 0, -10_000), SPECIAL)
+        present_tokens(ids, torch.where(mask == 1, 0, -10_000), SPECIAL)
 
 
 class Embedded(nn.Module):

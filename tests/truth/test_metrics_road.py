@@ -191,6 +191,6 @@ def test_what_cannot_be_asked_is_said(seed):
         scores("road", Constant(), draw((7,), seed), draw((7,), seed))
     single = nn.Sequential(nn.Flatten(), nn.Linear(168, 1))
     numbers = harness.Data(inputs, task="regression")
-    with pytest.raises(NotApplicable, match="regression has no class probability"):
+    with pytest.raises(NotApplicable, match="regression has no probability"):
         harness.score("road", single.eval(), numbers, maps, score="probability")
     assert harness.score("road", single, numbers, maps).isfinite().all()  # it has no accuracy: the number itself

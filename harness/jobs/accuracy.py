@@ -1,4 +1,4 @@
-"""How often the model is right on a block's samples, beside what chance is."""
+"""How often the model is right on a block's samples, compared with chance."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from harness.engine.stage import Stage
 ALPHA_OF_CHANCE = 0.05
 
 
-def rightness_lines(stage: Stage) -> list[str]:
-    """Lines that say how often the model's class is the label, what chance is, and whether the two meet.
+def accuracy_lines(stage: Stage) -> list[str]:
+    """Lines that say how often the model's class is the label, what chance is, and whether it is shown to be better.
 
     Chance is the share of the most frequent label among these samples: what a model is right on that always answers
     with it. One over the number of classes would be too low where labels are unequally frequent. The model is *not
@@ -24,7 +24,7 @@ def rightness_lines(stage: Stage) -> list[str]:
         or labels.dim() != 1
         or labels.is_floating_point()
         or not stage.task.exclusive
-        or stage.columns < 2
+        or stage.output_count < 2
     ):
         return []
     labels = labels[: stage.count].cpu()

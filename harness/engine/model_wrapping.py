@@ -1,6 +1,7 @@
-"""Models whose inputs or outputs are of a special kind: token ids, segmentation, detection.
+"""Wraps models of token ids, of segmentation and of detection into modules with float inputs and outputs (N, K).
 
-Each is wrapped into a module from the explained inputs and what goes along with each sample to plain outputs.
+The wrapper takes the explained inputs and the carried inputs of each sample: the token ids of a text, the region of an
+image to explain, or the box.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.engine.reading import read_inputs, read_item
 from harness.engine.several_inputs import Call
-from harness.errors import UserError
+from harness.errors import UserError, unknown
 from harness.messages import say
 from harness.model_outputs import output_tensor
 from harness.models.detection import BoxScore, check_boxes, top_detections
@@ -24,19 +25,23 @@ from harness.models.segmentation import (
     predicted_classes,
     predicted_regions,
 )
-from harness.models.token_ids import EmbeddedTokens, check_embedded, check_token_ids, real_tokens
+from harness.models.token_ids import EmbeddedTokens, check_embedded, check_token_ids, present_tokens
 from harness.sources import Data, LoadedModel
 from harness.task import one_task
 
 AT_ONCE = 64  # samples that are passed through the model together to find regions, boxes or embeddings
 IDS, MASK = "ids", "attention_mask"
 # Carried inputs that say what is explained of each image, and do not go to the user's model.
-OF_TASK = {"segmentation": ("region",), "detection": ("box", "label")}
+CARRIED_OF_TASK = {"segmentation": ("region",), "detection": ("box", "label")}
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A model and data as the next steps take them, how the model is called, and what the protocol explains."""
+class ModelAndData:
+    """A model and data, before or after wrapping.
+
+    call    how the model is called with the explained input
+    target  which output is explained: the protocol's ``target``, or ``given`` where wrapping has set the data's targets
+    """
 
     model: LoadedModel
     data: Data
@@ -44,33 +49,33 @@ class Prepared:
     target: str | int
 
 
-def of_its_kind(prepared: Prepared, count: int, device: torch.device) -> Prepared:
-    """The model and data with the wrapper that their kind needs; unchanged where they need none.
+def wrap_for_explaining(given: ModelAndData, count: int, device: torch.device) -> ModelAndData:
+    """The model and data with the wrapper for token ids, segmentation or detection; unchanged for all others.
 
-    The first ``count`` samples are explained.
+    The first ``count`` samples are explained. UserError where model and data do not fit together.
     """
-    data, told = prepared.data, one_task(prepared.model.task, prepared.data.task)
-    if prepared.model.wording is not None and prepared.model.wording.carried is not None:
-        return _of_texts(prepared, count)
+    data, told = given.data, one_task(given.model.task, given.data.task)
+    if given.model.wording is not None and given.model.wording.carried is not None:
+        return _with_ids_of_texts(given, count)
     if isinstance(data.inputs, Tensor) and not data.inputs.is_floating_point():
-        return _of_token_ids(prepared, device)
-    if told is None or told.name not in OF_TASK:
-        return prepared
+        return _wrap_token_ids(given, device)
+    if told is None or told.name not in CARRIED_OF_TASK:
+        return given
     _check_images_alone(data, told.name)
     # The image is the first argument of such a model, whatever its name.
-    prepare = _of_segmentation if told.name == "segmentation" else _of_detection
-    return prepare(replace(prepared, call=Call()), count, device)
+    wrap = _wrap_segmentation if told.name == "segmentation" else _wrap_detection
+    return wrap(replace(given, call=Call()), count, device)
 
 
-def carried_of_task(model: LoadedModel, data: Data) -> tuple[str, ...]:
+def carried_for_task(model: LoadedModel, data: Data) -> tuple[str, ...]:
     """The names of carried inputs that the task takes and the user's model does not."""
     told = one_task(model.task, data.task)
-    return () if told is None else OF_TASK.get(told.name, ())
+    return () if told is None else CARRIED_OF_TASK.get(told.name, ())
 
 
 def _check_images_alone(data: Data, task: str) -> None:
     """UserError for inputs beside the images, which models of these tasks are not called with."""
-    other = next((name for name in data.carried if name not in OF_TASK[task]), None)
+    other = next((name for name in data.carried if name not in CARRIED_OF_TASK[task]), None)
     if other is not None:
         raise UserError(
             f"input {other!r} goes along with each image, but task={task} is for models of images alone; give a module "
@@ -78,20 +83,20 @@ def _check_images_alone(data: Data, task: str) -> None:
         )
 
 
-def _in_parts(prepared: Prepared, count: int, device: torch.device, work: Callable) -> list[Any]:
+def _for_parts_of_inputs(given: ModelAndData, count: int, device: torch.device, work: Callable) -> list[Any]:
     """The results of ``work(inputs, where)`` for the first samples, some at a time."""
     slices = [slice(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
-    return [work(read_inputs(prepared.model, prepared.data, where).to(device), where) for where in slices]
+    return [work(read_inputs(given.model, given.data, where).to(device), where) for where in slices]
 
 
-def _for_all(values: Tensor, count: int) -> Tensor:
+def _filled_up(values: Tensor, count: int) -> Tensor:
     """Values of the first samples, with zeros for the others of ``count``, which are not explained."""
     return torch.cat([values, values.new_zeros(count - len(values), *values.shape[1:])])
 
 
-def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
+def _wrap_token_ids(given: ModelAndData, device: torch.device) -> ModelAndData:
     """A classifier of token ids, explained at its embeddings; padding and special tokens are no units."""
-    model, data, ids = prepared.model, prepared.data, prepared.data.inputs
+    model, data, ids = given.model, given.data, given.data.inputs
     if ids.dim() != 2 or not any(isinstance(part, nn.Embedding) for part in model.module.modules()):
         raise UserError(
             f"inputs are {ids.dtype} {tuple(ids.shape)}; token ids (N, T) are explained at the model's nn.Embedding, "
@@ -105,7 +110,7 @@ def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
     some = {name: values[:1].to(device) for name, values in carried.items()}
     layer = embedded.layer(check_token_ids(ids)[:1].to(device), **some)
     special = data.special if data.special is not None else _special_ids(model.module, layer, MASK in carried)
-    present = real_tokens(ids, carried.get(MASK), special) if data.present is None else data.present
+    present = present_tokens(ids, carried.get(MASK), special) if data.present is None else data.present
     rows = slice(0, min(len(ids), 4))
     some = {name: values[rows].to(device) for name, values in carried.items()}
     outputs_of = lambda returned: output_tensor(returned, model.output, len(ids[rows]))
@@ -117,18 +122,18 @@ def _of_token_ids(prepared: Prepared, device: torch.device) -> Prepared:
         {IDS: _one_id_for_all_units(ids, present), **carried},
     )
     data = replace(data, inputs=inputs, carried=carried, present=present, modality=data.modality or "tokens")
-    return Prepared(wrapped, data, Call(), prepared.target)
+    return ModelAndData(wrapped, data, Call(), given.target)
 
 
-def _of_texts(prepared: Prepared, count: int) -> Prepared:
+def _with_ids_of_texts(given: ModelAndData, count: int) -> ModelAndData:
     """Texts, explained at their embeddings: each text's token ids and attention mask go along with it."""
-    data, wording = prepared.data, prepared.model.wording
+    data, wording = given.data, given.model.wording
     texts = [read_item(data, index, wording.carried) for index in range(count)]
     carried = {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
     present = torch.stack([wording.present(data.inputs[index]) for index in range(count)])
     carried[IDS] = _one_id_for_all_units(carried[IDS], present)
-    carried = {name: _for_all(values, len(data)) for name, values in carried.items()}
-    return replace(prepared, data=replace(data, carried={**data.carried, **carried}))
+    carried = {name: _filled_up(values, len(data)) for name, values in carried.items()}
+    return replace(given, data=replace(data, carried={**data.carried, **carried}))
 
 
 def _one_id_for_all_units(ids: Tensor, present: Tensor) -> Tensor:
@@ -173,19 +178,19 @@ def _pad_filler(embedded: EmbeddedTokens, module: nn.Module, device: torch.devic
     return {"pad": embedded.embeddings(torch.tensor([[pad]], device=device))[0, 0].cpu()}
 
 
-def _of_segmentation(prepared: Prepared, count: int, device: torch.device) -> Prepared:
+def _wrap_segmentation(given: ModelAndData, count: int, device: torch.device) -> ModelAndData:
     """Class maps, explained by the mean logit of a class over a region: that of the prediction, a mask or a point."""
-    data, module = prepared.data, prepared.model.module
-    choice = prepared.target
+    data, module = given.data, given.model.module
+    choice = given.target
     region = data.carried.get("region", "prediction") if data.region is None else data.region
-    given = data.labels if choice == "label" and data.labels is not None else data.targets
+    answers = data.labels if choice == "label" and data.labels is not None else data.targets
     if isinstance(choice, int):
         targets = torch.full((count,), choice)
-    elif choice in ("given", "label") and given is not None:
-        targets = given[:count].long().cpu()
+    elif choice in ("given", "label") and answers is not None:
+        targets = answers[:count].long().cpu()
     else:
         modes = lambda inputs, where: predicted_classes(module, inputs).flatten(1).mode().values.cpu()
-        targets = torch.cat(_in_parts(prepared, count, device, modes))
+        targets = torch.cat(_for_parts_of_inputs(given, count, device, modes))
         say("explained is the class that is predicted at most pixels of each image (others: targets=)")
 
     def regions_of(inputs: Tensor, where: slice) -> Tensor:
@@ -195,30 +200,32 @@ def _of_segmentation(prepared: Prepared, count: int, device: torch.device) -> Pr
             if data.masks is None:
                 raise UserError("region is masks, but the data has none: harness.Data(..., masks=...)")
             return masked_regions(data.masks[where], inputs.cpu())
+        if isinstance(region, str):
+            raise unknown("region", region, ("prediction", "masks"))
         values = torch.as_tensor(region)[where]
         return point_regions(values, inputs.cpu()) if values.dim() == 2 else check_regions(values, inputs.cpu())
 
-    regions = torch.cat(_in_parts(prepared, count, device, regions_of))
-    carried = {**data.carried, "region": _for_all(regions, len(data))}
-    data = replace(data, targets=_for_all(targets, len(data)), labels=None, carried=carried)
-    return Prepared(replace(prepared.model, module=RegionScore(module)), data, prepared.call, "given")
+    regions = torch.cat(_for_parts_of_inputs(given, count, device, regions_of))
+    carried = {**data.carried, "region": _filled_up(regions, len(data))}
+    data = replace(data, targets=_filled_up(targets, len(data)), labels=None, carried=carried)
+    return ModelAndData(replace(given.model, module=RegionScore(module)), data, given.call, "given")
 
 
-def _of_detection(prepared: Prepared, count: int, device: torch.device) -> Prepared:
+def _wrap_detection(given: ModelAndData, count: int, device: torch.device) -> ModelAndData:
     """Detections, explained by one box of each image: its class's score times its overlap with the box."""
-    data, module = prepared.data, prepared.model.module
+    data, module = given.data, given.model.module
     if {"box", "label"} <= data.carried.keys():
         check = lambda inputs, where: check_boxes(
             data.carried["box"][where], data.carried["label"][where], inputs.cpu()
         )
-        boxes, labels = zip(*_in_parts(prepared, count, device, check), strict=True)
+        boxes, labels = zip(*_for_parts_of_inputs(given, count, device, check), strict=True)
     else:
-        top = _in_parts(prepared, count, device, lambda inputs, where: top_detections(module, inputs))
+        top = _for_parts_of_inputs(given, count, device, lambda inputs, where: top_detections(module, inputs))
         boxes, labels = [each.box.cpu() for each in top], [each.label.cpu() for each in top]
         say(
             "explained is the detection of the highest score in each image (others: carried={'box': ..., 'label': ...})"
         )
-    found = {"box": _for_all(torch.cat(boxes), len(data)), "label": _for_all(torch.cat(labels), len(data))}
+    found = {"box": _filled_up(torch.cat(boxes), len(data)), "label": _filled_up(torch.cat(labels), len(data))}
     targets = torch.zeros(len(data), dtype=torch.long)
     data = replace(data, targets=targets, labels=None, carried={**data.carried, **found})
-    return Prepared(replace(prepared.model, module=BoxScore(module)), data, prepared.call, "given")
+    return ModelAndData(replace(given.model, module=BoxScore(module)), data, given.call, "given")
