@@ -117,11 +117,19 @@ class AdaptedModel(nn.Module):
         if self not in memo:
             memo.add(self)
             yield prefix, self
-            yield from self.model.named_modules(memo, prefix, remove_duplicate)
+            if self._users_module is not self.model:
+                memo.add(self.model)
+                yield prefix, self.model
+            yield from self._users_module.named_modules(memo, prefix, remove_duplicate)
+
+    @property
+    def _users_module(self) -> nn.Module:
+        """The module that the user gave, also inside a wrapper of this package for images or token ids."""
+        return self.model.module if getattr(self.model, "wraps_a_users_module", False) else self.model
 
     def get_submodule(self, target: str) -> nn.Module:
         """The module that has this name in the user's module; AttributeError if there is none."""
-        return self.model.get_submodule(target)
+        return self._users_module.get_submodule(target)
 
 
 def put_back(values: Tensor, frame: Tensor, places: Tensor, axis: int) -> Tensor:

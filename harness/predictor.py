@@ -46,9 +46,8 @@ def pick(tracked: Tensor, score: str) -> Tensor:
     own = score in ("logit", "output")
     if not own and tracked[..., LOG_ODDS].isnan().all() and not tracked[..., OUTPUT].isnan().all():
         raise NotApplicable(
-            f"nothing says that the model's outputs have a class {score.replace('_', ' ')}: use score=output for "
-            "numbers, or say task='classes' for logits (the explained output is the same for all samples and often not "
-            "the largest)"
+            f"nothing says that the model's outputs have a class {score.replace('_', ' ')}: say task='classes' if they "
+            "are logits of classes (a bare linear layer may give either), use score=output if they are numbers"
         )
     if not tracked[..., OUTPUT].isfinite().all():
         picked_not_finite.set(True)

@@ -192,14 +192,15 @@ def _explained_at_once(batch: Batch) -> int:
 def _look_around(samples: Samples, noise: Noise, floor: Floor) -> Surroundings:
     measure, predictor, parts = DistanceFrom(samples.inputs, floor, _usual_sizes(samples)), samples.predictor, []
     before = _flat_outputs(samples.model_outputs())
+    own = slice(1, None) if samples.task.one else slice(None)  # of one output made two columns, the output itself
     for sample, draw in pairs(samples, noise, predictor.chunk):
         near = neighbours(samples, noise, sample, draw)
         after = _flat_outputs(samples.model_outputs(near, sample))
         same_class = (after.argmax(1) == before[sample].argmax(1)) | (not samples.task.classed)
-        change = (after - before[sample]).norm(dim=1)
+        change = (after - before[sample])[:, own].norm(dim=1)
         parts.append(torch.cat([measure(near, sample), change[:, None], same_class[:, None]], 1))
     plain, relative, change, same_class = by_draw(parts, noise)
-    size = before.norm(dim=1, keepdim=True)
+    size = before[:, own].norm(dim=1, keepdim=True)
     relative_change = change / size.where(size > 0, float("nan"))
     return Surroundings(Moves(plain, relative), change, relative_change, same_class.bool())
 

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from harness.adapted_model import OTHER_POSITIONS, UNIT_POSITIONS
 from harness.errors import NotApplicable, unknown
 from harness.metrics._weights import with_hooks
+from harness.predictor import Carried
 from harness.samples import Samples
 
 
@@ -48,15 +51,19 @@ class _Hidden(nn.Module):
 
         with with_hooks([self.model.get_submodule(self.name)], note, before=self.of_input):
             self.model(inputs, *carried)
-        return self._checked(noted, len(inputs))
+        return self._checked(noted, len(inputs), carried[0] if carried else {})
 
-    def _checked(self, noted: list[Any], count: int) -> Tensor:
+    def _checked(self, noted: list[Any], count: int, carried: Carried) -> Tensor:
         if not noted:
             raise NotApplicable(f"layer {self.name!r} is not called in a forward pass")
         value, what = noted[0], "is given" if self.of_input else "gives"
         if not isinstance(value, Tensor) or not value.dim() or len(value) != count:
             came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise NotApplicable(f"layer {self.name!r} {what} {came} for {count} inputs, not a row for each")
+        others = carried.get(OTHER_POSITIONS)
+        if others is not None and value.dim() > 2 and value.shape[1] == others.shape[1]:
+            # Padding is no unit of a text: the representation must not depend on the length to which it is padded.
+            value = value[torch.arange(count, device=value.device)[:, None], carried[UNIT_POSITIONS]]
         return value.reshape(count, -1)
 
 

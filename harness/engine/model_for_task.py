@@ -54,7 +54,7 @@ def model_for_task(
 
     outputs = FirstOutputs(lambda count: output_tensor(answer(count), model.output, count), operation)
     width = outputs.of(1).shape[1] if outputs.of(1).dim() == 2 else 1
-    adapted.task = chosen_task(one_task(model.task, data.task), data, width, outputs)
+    adapted.task = chosen_task(one_task(model.task, data.task), model, data, width, outputs)
     as_it_is = isinstance(answer(1), Tensor) and answer(1).dim() in (1, 2) and model.output is None
     whole = model.wording is None and data.present is None
     if as_it_is and whole and not data.carried and call == Call() and not adapted.task.one:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.errors import UserError
 from harness.messages import say
-from harness.sources import Data
+from harness.sources import Data, LoadedModel
 from harness.task import CLASSES, REGRESSION, TASKS, Task
 
 # The largest distance of a sum of probabilities from 1, by the number of digits of the outputs' precision.
@@ -28,7 +28,7 @@ class FirstOutputs:
     last_operation: Callable[[], str]
 
 
-def chosen_task(told: Task | None, data: Data, width: int, outputs: FirstOutputs) -> Task:
+def chosen_task(told: Task | None, model: LoadedModel, data: Data, width: int, outputs: FirstOutputs) -> Task:
     """The task of a model with ``width`` outputs of its own on this data; UserError where it is not certain.
 
     A task that the user has set (``told``) is checked against the model's outputs.
@@ -39,20 +39,20 @@ def chosen_task(told: Task | None, data: Data, width: int, outputs: FirstOutputs
     if width == 1:
         return _task_of_one_output(labels, outputs, len(data))
     task = _task_of_several_outputs(labels, width, outputs, len(data))
-    return replace(task, presumed=True) if task is CLASSES and _may_be_numbers(data, outputs) else task
+    return (
+        replace(task, presumed=True)
+        if task is CLASSES and _may_be_numbers(model.module, bool(model.classes), data)
+        else task
+    )
 
 
-def _may_be_numbers(data: Data, outputs: FirstOutputs) -> bool:
-    """Whether all samples have the same target, which is often not the largest output, and nothing names classes.
+def _may_be_numbers(module: nn.Module, named: bool, data: Data) -> bool:
+    """Whether nothing tells logits of classes from several numbers to predict: neither names, labels nor the model.
 
-    This is typical of one of several numbers that is explained. The targets of a classifier are mostly labels or
-    predictions.
+    A bare linear layer is as often a regression of several numbers as a classifier. The answer depends on the model and
+    not on the samples, so that no score depends on their company.
     """
-    targets = data.targets
-    if data.labels is not None or data.classes or targets is None or len(targets) < 2 or len(targets.unique()) > 1:
-        return False
-    some = min(len(targets), MOST_LOOKED_AT)
-    return bool((outputs.of(some).argmax(1).cpu() == targets[:some].cpu()).double().mean() <= 0.5)
+    return isinstance(module, nn.Linear) and not named and data.labels is None and not data.classes
 
 
 def _task_of_one_output(labels: Tensor | None, outputs: FirstOutputs, count: int) -> Task:

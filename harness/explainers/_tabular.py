@@ -152,8 +152,11 @@ def training_table(context: Samples, rows: int) -> Table:
 
 
 def _explained_outputs(context: Samples, outputs: Tensor) -> Tensor:
-    """The outputs (R, K) that a global explanation is about: all classes, or the one number that is explained."""
-    if context.task.classed or outputs.shape[1] == 1:
+    """The outputs (R, K) that a global explanation is about: all classes that exclude each other, or the one output.
+
+    Of numbers and of independent labels it is about the output that is explained, which must be the same for all.
+    """
+    if context.task.exclusive or outputs.shape[1] == 1:
         return outputs
     explained = context.targets.unique()
     if len(explained) > 1:

@@ -31,6 +31,8 @@ class BoxScore(nn.Module):
     and ``scores`` (D,), as torchvision's models do in eval mode.
     """
 
+    wraps_a_users_module = True  # whose layers keep the names that the user knows
+
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module

@@ -26,6 +26,8 @@ class RegionScore(nn.Module):
     bilinearly (corners not aligned), as both libraries do before they choose each pixel's class.
     """
 
+    wraps_a_users_module = True  # whose layers keep the names that the user knows
+
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module

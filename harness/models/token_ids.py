@@ -32,6 +32,8 @@ class EmbeddedTokens(nn.Module):
     positions, keep theirs. No hook stays on the module after a call.
     """
 
+    wraps_a_users_module = True  # whose layers keep the names that the user knows
+
     def __init__(self, module: nn.Module, embedding: str | None = None) -> None:
         super().__init__()
         self.module, self.embedding = module, embedding
