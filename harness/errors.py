@@ -13,6 +13,7 @@ class UserError(ValueError):
 
 
 MOST_LISTED = 12
+LONGEST_NAME = 200  # letters of an unknown name that are shown
 
 
 def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "", meant: Iterable[str] = ()) -> UserError:
@@ -21,12 +22,12 @@ def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "", 
     If there are more than twelve names and ``listing`` is given (the command that lists them), it replaces the list.
     ``meant`` are names that are known to be meant by this one; they replace the nearest ones.
     """
-    choices = sorted(choices)
+    choices, shown = sorted(choices), printable(repr(name))[:LONGEST_NAME]
     close = [repr(each) for each in meant] or [repr(each) for each in get_close_matches(str(name), choices, n=3)]
     nearest = f"did you mean {' or '.join(close)}? " if close else ""
     if listing and len(choices) > MOST_LISTED:
-        return UserError(f"unknown {kind} {name!r}: {nearest}see all {len(choices)} names: {listing}")
-    return UserError(f"unknown {kind} {name!r}: {nearest}available: {', '.join(choices) or 'none'}")
+        return UserError(f"unknown {kind} {shown}: {nearest}see all {len(choices)} names: {listing}")
+    return UserError(f"unknown {kind} {shown}: {nearest}available: {', '.join(choices) or 'none'}")
 
 
 def one_line(error: BaseException) -> str:
