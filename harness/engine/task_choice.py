@@ -49,10 +49,11 @@ def chosen_task(told: Task | None, model: LoadedModel, data: Data, width: int, o
 def _may_be_numbers(module: nn.Module, named: bool, data: Data) -> bool:
     """Whether nothing tells logits of classes from several numbers to predict: neither names, labels nor the model.
 
-    A bare linear layer is as often a regression of several numbers as a classifier. The answer depends on the model and
-    not on the samples, so that no score depends on their company.
+    A bare linear layer is as often a regression of several numbers as a classifier, and the same target for all samples
+    may be one of these numbers. Targets that differ are labels or predictions of a classifier.
     """
-    return isinstance(module, nn.Linear) and not named and data.labels is None and not data.classes
+    bare = isinstance(module, nn.Linear) and not named and data.labels is None and not data.classes
+    return bare and data.targets is not None and len(data.targets) > 1 and len(data.targets.unique()) == 1
 
 
 def _task_of_one_output(labels: Tensor | None, outputs: FirstOutputs, count: int) -> Task:

@@ -22,9 +22,9 @@ def test_a_classifier_is_scored_class_by_class_as_it_is_all_together():
         assert torch.allclose(alone, together[rows])
 
 
-def test_a_bare_linear_layer_of_several_outputs_is_asked_for_what_they_are():
+def test_of_a_bare_linear_layer_and_one_target_for_all_it_is_asked_what_the_outputs_are():
     net, x = nn.Linear(5, 3).eval(), torch.randn(4, 5)
-    targets, more = torch.tensor([0, 1, 2, 0]), {"baseline": "zero"}
+    targets, more = torch.ones(4, dtype=torch.long), {"baseline": "zero"}
     with pytest.raises(harness.NotApplicable, match="say task='classes'"):
         harness.score("deletion", net, x, targets, x, **more)
     told = harness.score("deletion", net, x, targets, x, task="classes", **more)

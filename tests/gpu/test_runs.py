@@ -89,7 +89,7 @@ def test_every_cost_is_a_number_and_none_is_negative(device, ran):
 
 def test_the_time_of_an_explanation_includes_work_that_the_device_does_later(device, ran):
     (row,) = ran(device, {"slow": {"name": "gpu_worlds:slow"}}, ["seconds_per_sample"]).values()
-    last = gpu_worlds.took[-1]
+    last = gpu_worlds.took[-2]  # the measured call; one after it looks whether the explainer reads weights
     worked = last if isinstance(last, float) else last[0].elapsed_time(last[1]) / 1000
     assert row["value"] * row["n"] >= 0.99 * worked > 0
 
