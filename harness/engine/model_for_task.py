@@ -13,6 +13,7 @@ from harness.engine.clean_outputs import first_answer
 from harness.engine.several_inputs import Call
 from harness.engine.task_choice import FirstOutputs, chosen_task, last_operation
 from harness.errors import MOST_LISTED
+from harness.guards import frozen
 from harness.model_outputs import output_tensor
 from harness.sources import Data, LoadedModel
 from harness.task import Task, one_task
@@ -47,8 +48,9 @@ def model_for_task(
         return answers[count]
 
     def operation() -> str:
-        with torch.enable_grad():
-            traced = inputs(1).to(device).clone().requires_grad_()
+        with torch.enable_grad(), frozen(model.module):
+            # Not a leaf of the graph: a model may change its input in place.
+            traced = inputs(1).to(device).clone().requires_grad_().clone()
             carried = {name: values[:1].to(device) for name, values in data.carried.items()}
             return last_operation(output_tensor(adapted.returned(traced, carried), model.output, 1))
 

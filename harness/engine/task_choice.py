@@ -106,7 +106,8 @@ def _task_of_several_outputs(labels: Tensor | None, width: int, outputs: FirstOu
             f"in a softmax; if they are probabilities {_which('probabilities')}; if they are logits say "
             "model.task=classes"
         )
-    if outputs.last_operation() == SIGMOID:
+    within = bool(((outputs.of(1) >= 0) & (outputs.of(1) <= 1)).all())  # else no graph is needed to see it
+    if within and outputs.last_operation() == SIGMOID:
         raise UserError(
             f"the model ends in a sigmoid for each of its {width} outputs: if they are probabilities of labels that do "
             f"not exclude each other {_which('labels_probability')}; if they are logits say model.task=classes"
@@ -149,7 +150,8 @@ def _by_link(task: Task, outputs: FirstOutputs, count: int) -> Task:
     got = outputs.of(min(count, MOST_LOOKED_AT))
     if bool(((got < 0) | (got > 1)).any()) or outputs.last_operation() in LINEAR:
         return task
-    if outputs.last_operation() == SIGMOID:
+    within = bool(((outputs.of(1) >= 0) & (outputs.of(1) <= 1)).all())  # else no graph is needed to see it
+    if within and outputs.last_operation() == SIGMOID:
         return TASKS[f"{task.name}_probability"]
     raise UserError(
         "the model's outputs lie between 0 and 1 on all inputs looked at, as probabilities do and logits may; "

@@ -45,7 +45,6 @@ RATIONALES = {
     "positive_only": ({"percents": "50 90"}, False, True),
     "baseline": ({}, *BASELINES),
     "score": ({}, "probability", "logit", "log_odds"),
-    "padding": ({}, "zero"),
 }
 NOISE = {"radius": ({}, 0.02, 0.2), "samples": ({}, 2, 40)}
 DISTRIBUTED = NOISE | {"distribution": ({}, "gaussian", "uniform")}

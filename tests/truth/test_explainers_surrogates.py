@@ -42,7 +42,7 @@ def test_a_linear_surrogate_of_a_single_output_has_its_weights_and_no_classes_to
         found, facts = told("linear_surrogate", net, train, alpha=0.0)
         assert near(found[0], weight, 1e-5) and facts.single["r2"] == pytest.approx(1, abs=1e-9)
         assert "fidelity" not in facts.single
-        with pytest.raises(harness.NotApplicable, match="no probability"):
+        with pytest.raises(harness.NotApplicable, match="class probability"):
             told("linear_surrogate", net, train, score="probability")
 
 
