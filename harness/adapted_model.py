@@ -22,8 +22,6 @@ from harness.task import CLASSES, Task
 # ``OTHER_POSITIONS`` (rows, T, D) or (rows, C, T) are the padding and special tokens, 0 at the units, and
 # ``UNIT_POSITIONS`` (rows, L) are the indices of the units among the T positions.
 OTHER_POSITIONS, UNIT_POSITIONS = "other positions", "unit positions"
-# The name under which the explained input is passed by keyword or in a dict; None passes it as the first argument.
-FIRST = None
 
 
 class AdaptedModel(nn.Module):
@@ -46,7 +44,7 @@ class AdaptedModel(nn.Module):
         model: nn.Module,
         task: Task = CLASSES,
         output: str | int | None = None,
-        explained: str | int | None = FIRST,
+        explained: str | int | None = None,
         as_dict: bool = False,
     ) -> None:
         super().__init__()
@@ -132,9 +130,9 @@ class AdaptedModel(nn.Module):
         return self._users_module.get_submodule(target)
 
 
-def put_back(values: Tensor, frame: Tensor, places: Tensor, axis: int) -> Tensor:
-    """Values (rows, ...) at their places (rows, L) along an axis of a frame (rows, ...) of more positions."""
-    return frame.scatter(axis, along(places, axis, values.dim()).expand_as(values), values)
+def put_back(values: Tensor, others: Tensor, positions: Tensor, axis: int) -> Tensor:
+    """Values (rows, ...) put at their positions (rows, L), along ``axis``, among the others (rows, ...)."""
+    return others.scatter(axis, along(positions, axis, values.dim()).expand_as(values), values)
 
 
 def along(of_positions: Tensor, axis: int, dimensions: int) -> Tensor:

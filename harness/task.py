@@ -64,6 +64,11 @@ class Task:
         """Whether exactly one column is right for each sample, so that labels are one class index per sample."""
         return self.classed and self.link in ("softmax", "given") or self.one
 
+    @property
+    def independent(self) -> bool:
+        """Whether the columns are labels that do not exclude each other, so that labels are 0 or 1 for each column."""
+        return self.link in ("sigmoid", "given_each") and not self.one
+
     def in_words(self, columns: int) -> str:
         """The task and what the outputs are, in one line."""
         return f"task {self.name}: {MEANINGS[self.name].format(columns)}"
@@ -83,7 +88,7 @@ class Task:
         """
         outputs = outputs.float()
         outputs = outputs.unsqueeze(1) if outputs.dim() == 1 else outputs
-        if self.link is None or self.presumed or outputs.shape[1] == 1 and self.link in ("softmax", "given"):
+        if self.presumed or not self._has_probability(outputs):
             own = outputs[:, :1] if outputs.shape[1] == 1 else outputs.gather(1, targets[:, None])
             return torch.cat([own, torch.full_like(own, float("nan")).expand(-1, 2)], dim=1)
         own = outputs.gather(1, targets[:, None])
@@ -106,11 +111,16 @@ class Task:
 
     def probabilities(self, outputs: Tensor) -> Tensor | None:
         """The probability of each column (N, K) of canonical outputs; None where the task has none."""
-        if self.link is None or outputs.shape[1] == 1 and self.link in ("softmax", "given"):
+        if not self._has_probability(outputs):
             return None
         if self.link == "softmax":
             return outputs.softmax(1)
         return outputs.sigmoid() if self.link == "sigmoid" else outputs
+
+    def _has_probability(self, outputs: Tensor) -> bool:
+        """Whether canonical outputs (N, K) have probabilities; one column alone has none among several classes."""
+        among_several = self.link in ("softmax", "given")
+        return self.link is not None and not (among_several and outputs.shape[1] == 1)
 
     def with_score(self, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> Mapping[str, Any]:
         """The options of an item, with this task's default score in place of the item's own, if that does not exist.
@@ -151,18 +161,18 @@ MEANINGS = {
     "segmentation": "{} classes, each by its mean logit over a region of the image",
     "detection": "the score of a box and its class",
 }
-LOGIT_SCORES = ("logit", "probability", "log_odds", "output")
+OF_PROBABILITIES = ("probability", "log_odds", "output")  # scores of outputs that are probabilities already
 TASKS = {
     task.name: task
     for task in (
-        Task("classes", "softmax", LOGIT_SCORES, "probability"),
-        Task("probabilities", "given", ("probability", "log_odds", "output"), "probability"),
-        Task("binary", "sigmoid", LOGIT_SCORES, "probability", one=True),
-        Task("binary_logit", "sigmoid", LOGIT_SCORES, "probability", one=True),
-        Task("binary_probability", "given", ("probability", "log_odds", "output"), "probability", one=True),
-        Task("labels", "sigmoid", LOGIT_SCORES, "probability"),
-        Task("labels_logit", "sigmoid", LOGIT_SCORES, "probability"),
-        Task("labels_probability", "given_each", ("probability", "log_odds", "output"), "probability"),
+        Task("classes", "softmax", SCORES, "probability"),
+        Task("probabilities", "given", OF_PROBABILITIES, "probability"),
+        Task("binary", "sigmoid", SCORES, "probability", one=True),
+        Task("binary_logit", "sigmoid", SCORES, "probability", one=True),
+        Task("binary_probability", "given", OF_PROBABILITIES, "probability", one=True),
+        Task("labels", "sigmoid", SCORES, "probability"),
+        Task("labels_logit", "sigmoid", SCORES, "probability"),
+        Task("labels_probability", "given_each", OF_PROBABILITIES, "probability"),
         Task("regression", None, ("output", "logit"), "output", classed=False),
         Task("segmentation", None, ("output", "logit"), "output"),
         Task("detection", None, ("output",), "output"),

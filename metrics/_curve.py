@@ -169,7 +169,7 @@ def each_with(
 
 def _schedule_of(groups: Groups, steps: int) -> Schedule:
     """How many groups are removed at each of ``steps`` + 1 points, or as many as the groups allow."""
-    points = _point_count(steps, groups.sizes.shape[1], groups.alike)
+    points = _point_count(steps, groups.sizes.shape[1], groups.everyone)
     return Schedule(schedule(groups.totals, points), groups.totals)
 
 
@@ -188,7 +188,7 @@ def _ranking(order: Order, points: Schedule) -> Ranking:
     return Ranking(points.counts, points.totals, order.places, order.tied)
 
 
-def _point_count(steps: int, count: int, alike: bool) -> int:
+def _point_count(steps: int, count: int, everyone: bool) -> int:
     """The number of steps: at most one per group; one more if an even number cannot divide an odd count symmetrically.
 
     If samples differ in their number of groups, the number must not depend on which samples are scored together: it is
@@ -196,7 +196,7 @@ def _point_count(steps: int, count: int, alike: bool) -> int:
     """
     if steps < 2:
         raise UserError(f"steps is {steps}, expected at least 2")
-    if not alike:
+    if not everyone:
         return steps | 1
     steps = min(steps, count)
     return steps + 1 if count % 2 and steps % 2 == 0 else steps

@@ -46,13 +46,15 @@ class Groups:
     labels    (N, *units) int64, the group of each unit; None where every unit is a group by itself
     sizes     (N, G) float64, how many units a group holds; 0 for numbers that a sample does not use
     shape     of the units
-    alike     whether the partition is the same for every sample of the data by construction
+    alike     whether the partition is the same for each of these samples by construction
+    everyone  whether it is also that of all other samples of the data, which may be texts of other lengths
     """
 
     labels: Tensor | None
     sizes: Tensor
     shape: tuple[int, ...]
     alike: bool
+    everyone: bool
 
     @property
     def present(self) -> Tensor:
@@ -85,7 +87,7 @@ def make_groups(samples: Samples, grouping: Grouping) -> Groups:
     """The groups that the options describe; NotApplicable where every sample has a single group by construction."""
     check_choice("granularity", grouping.granularity, GRANULARITIES)
     groups = samples.shared(("groups", *grouping.key), lambda: _partition(samples, grouping))
-    if groups.alike and groups.sizes.shape[1] < 2:
+    if groups.everyone and groups.sizes.shape[1] < 2:
         what = "unit" if grouping.granularity == "auto" else grouping.granularity
         raise NotApplicable(f"the inputs have a single {what}: there is nothing to order or to choose")
     return groups
@@ -97,12 +99,12 @@ def _partition(samples: Samples, grouping: Grouping) -> Groups:
         raise NotApplicable("a table's columns have no neighbours, which patches need (give granularity=unit)")
     if grouping.granularity == "unit" or (grouping.granularity == "auto" and samples.own_scales):
         ones = torch.ones((), dtype=torch.float64, device=samples.inputs.device)
-        return Groups(None, ones.expand(len(samples), samples.units.count), shape, not samples.ragged)
+        return Groups(None, ones.expand(len(samples), samples.units.count), shape, True, not samples.ragged)
     if grouping.granularity in ("auto", "patch"):
         size = f":{grouping.patch}" if grouping.patch else ""
-        return _of_segments(samples.segments(f"patch{size}"), shape, not samples.ragged)
-    return _of_segments(samples.segments(grouping.segments), shape, alike=False)
+        return _of_segments(samples.segments(f"patch{size}"), shape, True, not samples.ragged)
+    return _of_segments(samples.segments(grouping.segments), shape, False, False)
 
 
-def _of_segments(segments: Segments, shape: tuple[int, ...], alike: bool) -> Groups:
-    return Groups(segments.labels, segment_sizes(segments.labels, segments.most).double(), shape, alike)
+def _of_segments(segments: Segments, shape: tuple[int, ...], alike: bool, everyone: bool) -> Groups:
+    return Groups(segments.labels, segment_sizes(segments.labels, segments.most).double(), shape, alike, everyone)

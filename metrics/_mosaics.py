@@ -45,16 +45,13 @@ def make_mosaics(samples: Samples, layout: MosaicLayout, resize: bool) -> Sample
     """
     images, live = _paste(_images_of(samples, layout), layout.side, resize), samples.live()
     key = ("training mosaics", layout.side, resize)
+    shown = layout.sample
     return replace(
-        live.with_inputs(images, layout.sample),
+        live.other_inputs(images, live.targets[shown], keys=live.keys[shown]),
         units=Units.of(images, samples.units.modality, elements=samples.units.channel_axis is None),
         predictor=replace(live.predictor, chunk=fewer(live.predictor.chunk, samples, images)),
         train=samples.for_block(key, lambda: _training_mosaics(samples, layout.side, resize)),
         train_labels=None,
-        labels=None,
-        masks=None,
-        truth=None,
-        given_segments=None,
         block={},
     )
 

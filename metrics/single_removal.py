@@ -129,4 +129,4 @@ def _ranked_groups(batch: Batch, most: int) -> Groups:
     count = make_groups(batch.samples, Grouping()).sizes.shape[1]
     place = ranks(batch.attributions.flatten(1), batch.samples.stream("ties 0"))
     labels = (place * min(most, count) // count).view(-1, *batch.units.shape)
-    return Groups(labels, segment_sizes(labels, min(most, count)).double(), batch.units.shape, alike=False)
+    return Groups(labels, segment_sizes(labels, min(most, count)).double(), batch.units.shape, False, False)

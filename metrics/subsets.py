@@ -131,14 +131,14 @@ def faithfulness_correlation(
 
 
 def _log_spaced(groups: Groups, sizes: int, share: float) -> Tensor:
-    """Sizes (N, S) from 1 to ``share`` of each sample's groups; each once where all samples are alike."""
+    """Sizes (N, S) from 1 to ``share`` of each sample's groups; each once where that is so for all samples."""
     if sizes < 2:
         raise UserError(f"sizes is {sizes}, expected at least 2")
     largest = (share * groups.totals.double()[:, None]).clamp(min=1)
     # On the CPU, so that powers are rounded the same way wherever the samples are.
     spaced = largest.cpu() ** torch.linspace(0, 1, sizes, dtype=torch.float64)
     counts = _at_most_all_but_one(spaced.to(largest.device), groups, share)
-    return counts[:, counts[0].diff(prepend=counts[0, :1] - 1) > 0] if groups.alike else counts
+    return counts[:, counts[0].diff(prepend=counts[0, :1] - 1) > 0] if groups.everyone else counts
 
 
 def _at_most_all_but_one(sizes: Tensor, groups: Groups, share: float) -> Tensor:

@@ -215,29 +215,21 @@ def _score_chunk(stage: Stage, job: Job, explained: Explained, number: int, wher
     valid = explained.valid[where] | (job.metric.entry.kind == "cost")
     if not valid.any():
         return Scores(torch.full((len(valid),), float("nan"), dtype=torch.float64))
-    raw, batches = explained.parts[number].to(stage.device), []
+    raw, cost, batches = explained.parts[number].to(stage.device), explained.costs[number], []
     for pattern, (rows, units_only) in enumerate(stage.groups(number, samples)):
         chosen = valid.to(stage.device)[rows]
-        if chosen.any():
-            own = explained.own(number, pattern)
-            batches.append((rows[chosen], _batch(stage, explained, units_only, rows, chosen, raw, number, own)))
+        if not chosen.any():
+            continue
+        if not chosen.all():
+            units_only, rows = units_only.take(chosen.nonzero()[:, 0]), rows[chosen]
+        own = explained.own(number, pattern)
+        batches.append((rows, _batch(stage, explained, units_only, raw[rows], cost.take(rows), own)))
     return score_groups(job.metric.entry, job.metric.options, batches, len(samples))
 
 
-def _batch(
-    stage: Stage,
-    explained: Explained,
-    samples: Samples,
-    rows: Tensor,
-    chosen: Tensor,
-    raw: Tensor,
-    number: int,
-    own: Memo,
-) -> Batch:
-    """The samples of a group, ``rows`` (n,) of a chunk, of which ``chosen`` (n,) bool are valid, with their maps."""
-    if not chosen.all():
-        samples, rows = samples.take(chosen.nonzero()[:, 0]), rows[chosen]
-    raw, explaining, reduction = units_of_maps(raw[rows], samples), explained.explaining, stage.protocol.reduction
+def _batch(stage: Stage, explained: Explained, samples: Samples, raw: Tensor, cost: Cost, own: Memo) -> Batch:
+    """Samples of one pattern of units, with their attributions (n, ...) at all positions and their cost."""
+    raw, explaining, reduction = units_of_maps(raw, samples), explained.explaining, stage.protocol.reduction
     return Batch(
         samples,
         samples.units.reduce(raw, reduction),
@@ -247,7 +239,7 @@ def _batch(
         explaining,
         own,
         explained.memo,
-        explained.costs[number].take(rows),
+        cost,
         reduction,
     )
 

@@ -23,12 +23,12 @@ def tell_cut_texts(model: LoadedModel, data: Data, count: int, length: int) -> i
     return len(cut)
 
 
-def tell_zero_embeddings(data: Data, modality: str, count: int) -> int:
+def tell_zero_embeddings(data: Data, count: int) -> int:
     """Say how to mark padding if tokens of the first ``count`` texts are 0 throughout; returns how many texts have any.
 
     An embedding of zeros may be a token or padding. It counts as a token unless the data says otherwise.
     """
-    if modality != "tokens" or data.present is not None or not isinstance(data.inputs, Tensor):
+    if data.modality != "tokens" or data.present is not None or not isinstance(data.inputs, Tensor):
         return 0
     zero = (data.inputs[:count] == 0).all(-1)
     texts = int(zero.any(1).sum())

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -39,20 +40,17 @@ def model_for_task(
     """
     adapted = AdaptedModel(model.module, output=model.output, explained=call.explained, as_dict=call.as_dict)
     adapted.carries = bool(data.carried)
-    answers: dict[int, Any] = {}
+    carried = lambda count: {name: values[:count].to(device) for name, values in data.carried.items()}
 
+    @cache
     def answer(count: int) -> Any:
-        if count not in answers:
-            carried = {name: values[:count].to(device) for name, values in data.carried.items()}
-            answers[count] = first_answer(adapted, inputs(count).to(device), carried, _columns_in_words(data))
-        return answers[count]
+        return first_answer(adapted, inputs(count).to(device), carried(count), _columns_in_words(data))
 
     def operation() -> str:
         with torch.enable_grad(), frozen(model.module):
             # Not a leaf of the graph: a model may change its input in place.
             traced = inputs(1).to(device).clone().requires_grad_().clone()
-            carried = {name: values[:1].to(device) for name, values in data.carried.items()}
-            return last_operation(output_tensor(adapted.returned(traced, carried), model.output, 1))
+            return last_operation(output_tensor(adapted.returned(traced, carried(1)), model.output, 1))
 
     outputs = FirstOutputs(lambda count: output_tensor(answer(count), model.output, count), operation)
     width = outputs.of(1).shape[1] if outputs.of(1).dim() == 2 else 1

@@ -30,6 +30,7 @@ from harness.sources import Data, LoadedModel
 from harness.task import one_task
 
 AT_ONCE = 64  # samples that are passed through the model together to find regions, boxes or embeddings
+CHECKED_TEXTS = 4  # texts whose outputs on ids and on embeddings are compared
 IDS, MASK = "ids", "attention_mask"
 # Carried inputs that say what is explained of each image, and do not go to the user's model.
 CARRIED_OF_TASK = {"segmentation": ("region",), "detection": ("box", "label")}
@@ -102,27 +103,25 @@ def _wrap_token_ids(given: ModelAndData, device: torch.device) -> ModelAndData:
             f"inputs are {ids.dtype} {tuple(ids.shape)}; token ids (N, T) are explained at the model's nn.Embedding, "
             "which this model does not have; give other inputs as floats: inputs.float()"
         )
-    carried = {name: values for name, values in data.carried.items()}
+    carried = data.carried
     unnamed = next((name for name in carried if not isinstance(name, str)), None)
     if unnamed is not None:
         raise UserError(f"input {unnamed} beside token ids has no name; give inputs as a dict: {{'input_ids': ...}}")
     embedded = EmbeddedTokens(model.module, model.embedding)
-    some = {name: values[:1].to(device) for name, values in carried.items()}
-    layer = embedded.layer(check_token_ids(ids)[:1].to(device), **some)
+    first = lambda values, count: values[:count].to(device)
+    some = lambda count: {name: first(values, count) for name, values in carried.items()}
+    layer = embedded.layer(first(check_token_ids(ids), 1), **some(1))
     special = data.special if data.special is not None else _special_ids(model.module, layer, MASK in carried)
     present = present_tokens(ids, carried.get(MASK), special) if data.present is None else data.present
-    rows = slice(0, min(len(ids), 4))
-    some = {name: values[rows].to(device) for name, values in carried.items()}
-    outputs_of = lambda returned: output_tensor(returned, model.output, len(ids[rows]))
-    check_embedded(embedded, ids[rows].to(device), present[rows].to(device), outputs_of, **some)
+    checked = min(len(ids), CHECKED_TEXTS)
+    outputs_of = lambda returned: output_tensor(returned, model.output, checked)
+    check_embedded(embedded, first(ids, checked), first(present, checked), outputs_of, **some(checked))
     inputs = torch.cat([embedded.embeddings(part.to(device)).to(ids.device) for part in ids.split(AT_ONCE)])
     fillers = model.fillers or data.fillers or _pad_filler(embedded, model.module, device)
-    wrapped, carried = (
-        replace(model, module=embedded, fillers=fillers),
-        {IDS: _one_id_for_all_units(ids, present), **carried},
-    )
+    model = replace(model, module=embedded, fillers=fillers)
+    carried = {IDS: _one_id_for_all_units(ids, present), **carried}
     data = replace(data, inputs=inputs, carried=carried, present=present, modality=data.modality or "tokens")
-    return ModelAndData(wrapped, data, Call(), given.target)
+    return ModelAndData(model, data, Call(), given.target)
 
 
 def _with_ids_of_texts(given: ModelAndData, count: int) -> ModelAndData:
@@ -181,17 +180,8 @@ def _pad_filler(embedded: EmbeddedTokens, module: nn.Module, device: torch.devic
 def _wrap_segmentation(given: ModelAndData, count: int, device: torch.device) -> ModelAndData:
     """Class maps, explained by the mean logit of a class over a region: that of the prediction, a mask or a point."""
     data, module = given.data, given.model.module
-    choice = given.target
     region = data.carried.get("region", "prediction") if data.region is None else data.region
-    answers = data.labels if choice == "label" and data.labels is not None else data.targets
-    if isinstance(choice, int):
-        targets = torch.full((count,), choice)
-    elif choice in ("given", "label") and answers is not None:
-        targets = answers[:count].long().cpu()
-    else:
-        modes = lambda inputs, where: predicted_classes(module, inputs).flatten(1).mode().values.cpu()
-        targets = torch.cat(_for_parts_of_inputs(given, count, device, modes))
-        say("explained is the class that is predicted at most pixels of each image (others: targets=)")
+    targets = _explained_classes(given, count, device)
 
     def regions_of(inputs: Tensor, where: slice) -> Tensor:
         if isinstance(region, str) and region == "prediction":
@@ -209,6 +199,21 @@ def _wrap_segmentation(given: ModelAndData, count: int, device: torch.device) ->
     carried = {**data.carried, "region": _filled_up(regions, len(data))}
     data = replace(data, targets=_filled_up(targets, len(data)), labels=None, carried=carried)
     return ModelAndData(replace(given.model, module=RegionScore(module)), data, given.call, "given")
+
+
+def _explained_classes(given: ModelAndData, count: int, device: torch.device) -> Tensor:
+    """The class (count,) that is explained of each of the first images of a segmentation model."""
+    data, choice = given.data, given.target
+    if data.labels is not None and choice != "label":
+        say(f"labels are not used: task=segmentation explains the classes of protocol.target={choice}")
+    answers = data.labels if choice == "label" and data.labels is not None else data.targets
+    if isinstance(choice, int):
+        return torch.full((count,), choice)
+    if choice in ("given", "label") and answers is not None:
+        return answers[:count].long().cpu()
+    say("explained is the class that is predicted at most pixels of each image (others: targets=)")
+    modes = lambda inputs, where: predicted_classes(given.model.module, inputs).flatten(1).mode().values.cpu()
+    return torch.cat(_for_parts_of_inputs(given, count, device, modes))
 
 
 def _wrap_detection(given: ModelAndData, count: int, device: torch.device) -> ModelAndData:

@@ -43,6 +43,8 @@ def _of_units_alone(samples: Samples, positions: Tensor, memo: MutableMapping, b
     """The samples with only the units at these positions (L,); the other positions are carried."""
     axis, count = samples.units.position_axis, len(samples)
     inputs = samples.inputs.index_select(axis, positions)
+    if "keys" not in memo:  # hashes of the inputs: once for all explainers and metrics
+        memo["keys"] = sample_keys(inputs)
 
     def part(values: Tensor | None) -> Tensor | None:
         """Values per unit, or per number of an input, at the positions."""
@@ -53,7 +55,7 @@ def _of_units_alone(samples: Samples, positions: Tensor, memo: MutableMapping, b
         samples,
         inputs=inputs,
         units=_of_length(samples.units, len(positions)),
-        keys=sample_keys(inputs),
+        keys=memo["keys"],
         train=part(samples.train),
         masks=part(samples.masks),
         truth=part(samples.truth),
@@ -82,11 +84,8 @@ def whole_samples(samples: Samples) -> Samples:
     """Samples that held only their units, with all positions again, for explainers that read layers of the model."""
     if OTHER_POSITIONS not in samples.carried:
         return samples
-    others, positions, axis = (
-        samples.carried[OTHER_POSITIONS],
-        samples.carried[UNIT_POSITIONS],
-        samples.units.position_axis,
-    )
+    others, positions = (samples.carried[name] for name in (OTHER_POSITIONS, UNIT_POSITIONS))
+    axis = samples.units.position_axis
     present = torch.zeros(len(others), others.shape[axis], dtype=torch.bool, device=others.device)
     return replace(
         samples,

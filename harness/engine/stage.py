@@ -32,6 +32,7 @@ from harness.engine.several_inputs import split_inputs
 from harness.engine.targets import check_labels, chosen_targets, labels_of_targets, separate_labels, with_target_tensors
 from harness.identity import weights_of
 from harness.predictor import Carried, Predictor, default_chunk
+from harness.randomness import sample_keys
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
 from harness.task import Task
@@ -86,10 +87,8 @@ class Stage:
     @cached_property
     def outputs(self) -> Tensor:
         """The model's outputs (N, classes) for the clean inputs, float32 on the CPU; UserError if one is not finite."""
-        parts = [
-            clean_outputs(self.predictor, self._inputs(*place), self._carried(place[1])) for place in self._places()
-        ]
-        return torch.cat(parts)
+        run = lambda number, where: clean_outputs(self.predictor, self._inputs(number, where), self._carried(where))
+        return torch.cat([run(number, where) for number, where in self._places()])
 
     def compute_outputs(self) -> Tensor:
         """Compute ``outputs`` now rather than when they are first asked for, and return them."""
@@ -163,12 +162,15 @@ class Stage:
         preprocessed = isinstance(data.masks, PreprocessedMasks)
         masks = self._masks(number, where) if preprocessed else part_of("masks", check_masks)
         present = self._of_texts("present", number, where) if wording else part_of("present", check_present)
+        inputs = self._inputs(number, where)
         return Samples(
-            self._inputs(number, where),
+            inputs,
             part(self.targets),
             self.predictor,
             units=self.units,
             seed=self.protocol.seed,
+            # Hashes of the inputs: once for all explainers and metrics.
+            keys=self._once(("keys", number), lambda: sample_keys(inputs)).to(self.device),
             labels=part(self.labels),
             train=data.train,
             train_labels=data.train_labels,
@@ -201,14 +203,8 @@ class Stage:
 
     def _of_texts(self, what: str, number: int, where: slice) -> Tensor:
         """A fact of each token, a field of ``Wording``, for the texts of a chunk; computed once."""
-        key = (what, number)
-        if key not in self.cache:
-            texts, read = (
-                [self.data.inputs[i] for i in range(where.start, where.stop)],
-                getattr(self.model.wording, what),
-            )
-            self.cache[key] = torch.stack([read(text) for text in texts])
-        return self.cache[key].to(self.device)
+        read, texts = getattr(self.model.wording, what), (self.data.inputs[i] for i in range(where.start, where.stop))
+        return self._once((what, number), lambda: torch.stack([read(text) for text in texts])).to(self.device)
 
     def groups(self, number: int, samples: Samples) -> list[tuple[Tensor, Samples]]:
         """The samples of a chunk as rows (n,) and samples of their units alone, for each pattern of units."""
@@ -218,10 +214,7 @@ class Stage:
 
     def _masks(self, number: int, where: slice) -> Tensor:
         """The preprocessed masks of a chunk's images; computed once."""
-        key = ("masks", number)
-        if key not in self.cache:
-            self.cache[key] = self.data.masks[where]
-        return self.cache[key].to(self.device)
+        return self._once(("masks", number), lambda: self.data.masks[where]).to(self.device)
 
     def _inputs(self, number: int, where: slice) -> Tensor:
         """Inputs of a chunk, on the device; read and preprocessed once, and cached within a memory budget."""
@@ -229,9 +222,13 @@ class Stage:
         if isinstance(self.data.inputs, Tensor) and self.model.preprocess is None:  # already in memory
             # A copy, so that a metric that changes its inputs does not change the user's tensor.
             return self.inputs(where).to(self.device, memory_format=layout, copy=True)
-        if number not in self.cache:
-            self.cache[number] = self.inputs(where)
-        return self.cache[number].to(self.device, memory_format=layout)
+        return self._once(number, lambda: self.inputs(where)).to(self.device, memory_format=layout)
+
+    def _once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """The result of ``compute()``, which is called once per key; cached within a memory budget."""
+        if key not in self.cache:
+            self.cache[key] = compute()
+        return self.cache[key]
 
 
 def set_stage(
@@ -260,13 +257,12 @@ def set_stage(
     named = data.ids is not None
     data = check_data(separate_labels(data), first, units)
     tell_cut_texts(model, data, count, first.shape[1])
-    if data.modality is not None:
-        tell_zero_embeddings(data, data.modality, count)
+    tell_zero_embeddings(data, count)
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     read = lambda number: first if number == 1 else read_inputs(model, data, slice(0, number))
     adapted = model_for_task(model, data, wrapped.call, read, device)
     model, task, outputs = replace(model, module=adapted.module), adapted.task, adapted.output_count
-    if task.exclusive or task.name.startswith("labels"):
+    if task.exclusive or task.independent:
         data = with_labels_of_outputs(data, names_of_outputs(model, outputs), outputs)
     data = check_labels(data, task, outputs, one_output=same_for_all(target, data.targets))
     rows = chunk or default_chunk(first.to(device))

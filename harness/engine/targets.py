@@ -73,7 +73,7 @@ def check_labels(data: Data, task: Task, outputs: int, one_output: bool) -> Data
         if labels.is_floating_point() and bool((labels == labels.round()).all()):
             labels = labels.long()
         return replace(data, labels=check_targets(labels, count, outputs, what="labels"))
-    if task.name.startswith("labels") and (labels.shape != (count, outputs) or labels.is_floating_point()):
+    if task.independent and (labels.shape != (count, outputs) or labels.is_floating_point()):
         came = f"{labels.dtype} {tuple(labels.shape)}"
         raise UserError(f"labels are {came}, expected 0 or 1 for each sample and output ({count}, {outputs})")
     if not task.classed:

@@ -39,21 +39,22 @@ def chosen_task(told: Task | None, model: LoadedModel, data: Data, width: int, o
     if width == 1:
         return _task_of_one_output(labels, outputs, len(data))
     task = _task_of_several_outputs(labels, width, outputs, len(data))
-    return (
-        replace(task, presumed=True)
-        if task is CLASSES and _may_be_numbers(model.module, bool(model.classes), data)
-        else task
-    )
+    if task is CLASSES and _may_be_numbers(model, data):
+        return replace(task, presumed=True)
+    return task
 
 
-def _may_be_numbers(module: nn.Module, named: bool, data: Data) -> bool:
+def _may_be_numbers(model: LoadedModel, data: Data) -> bool:
     """Whether nothing tells logits of classes from several numbers to predict: neither names, labels nor the model.
 
     A bare linear layer is as often a regression of several numbers as a classifier, and the same target for all samples
     may be one of these numbers. Targets that differ are labels or predictions of a classifier.
     """
-    bare = isinstance(module, nn.Linear) and not named and data.labels is None and not data.classes
-    return bare and data.targets is not None and len(data.targets) > 1 and len(data.targets.unique()) == 1
+    named = model.classes or data.classes or data.labels is not None
+    targets = data.targets
+    if named or targets is None or not isinstance(model.module, nn.Linear):
+        return False
+    return len(targets) > 1 and len(targets.unique()) == 1
 
 
 def _task_of_one_output(labels: Tensor | None, outputs: FirstOutputs, count: int) -> Task:
@@ -106,8 +107,8 @@ def _task_of_several_outputs(labels: Tensor | None, width: int, outputs: FirstOu
             f"in a softmax; if they are probabilities {_which('probabilities')}; if they are logits say "
             "model.task=classes"
         )
-    within = bool(((outputs.of(1) >= 0) & (outputs.of(1) <= 1)).all())  # else no graph is needed to see it
-    if within and outputs.last_operation() == SIGMOID:
+    # The graph is looked at only where the outputs do not show by themselves that they are no probabilities.
+    if _within(outputs.of(1)) and outputs.last_operation() == SIGMOID:
         raise UserError(
             f"the model ends in a sigmoid for each of its {width} outputs: if they are probabilities of labels that do "
             f"not exclude each other {_which('labels_probability')}; if they are logits say model.task=classes"
@@ -132,7 +133,7 @@ def _checked(task: Task, width: int, outputs: FirstOutputs, count: int) -> Task:
         low, high = float(got.min()), float(got.max())
         of_logits = task.name.replace("probabilities", "classes").replace("_probability", "_logit")
         tolerance = SUM_TOLERANCE.get(got.dtype, 1e-4)
-        if low < -tolerance or high > 1 + tolerance:
+        if not _within(got, tolerance):
             raise UserError(
                 f"task={task.name}, but the model's outputs are {low:.3g} to {high:.3g}, expected probabilities from 0 "
                 f"to 1; for logits use task={of_logits}"
@@ -148,10 +149,9 @@ def _checked(task: Task, width: int, outputs: FirstOutputs, count: int) -> Task:
 def _by_link(task: Task, outputs: FirstOutputs, count: int) -> Task:
     """``binary`` or ``labels`` for logits, or their form for probabilities; UserError where that is not certain."""
     got = outputs.of(min(count, MOST_LOOKED_AT))
-    if bool(((got < 0) | (got > 1)).any()) or outputs.last_operation() in LINEAR:
+    if not _within(got) or outputs.last_operation() in LINEAR:
         return task
-    within = bool(((outputs.of(1) >= 0) & (outputs.of(1) <= 1)).all())  # else no graph is needed to see it
-    if within and outputs.last_operation() == SIGMOID:
+    if outputs.last_operation() == SIGMOID:
         return TASKS[f"{task.name}_probability"]
     raise UserError(
         "the model's outputs lie between 0 and 1 on all inputs looked at, as probabilities do and logits may; "
@@ -169,8 +169,13 @@ def _add_up(outputs: Tensor) -> bool:
     if outputs.dim() != 2:
         return False
     tolerance = SUM_TOLERANCE.get(outputs.dtype, 1e-4)
-    within = bool((outputs >= -tolerance).all() and (outputs <= 1 + tolerance).all())
-    return within and bool(((outputs.double().sum(1) - 1).abs() <= tolerance).all())
+    sums = outputs.double().sum(1)
+    return _within(outputs, tolerance) and bool(((sums - 1).abs() <= tolerance).all())
+
+
+def _within(outputs: Tensor, tolerance: float = 0.0) -> bool:
+    """Whether all outputs lie between 0 and 1, as probabilities do."""
+    return bool(((outputs >= -tolerance) & (outputs <= 1 + tolerance)).all())
 
 
 SIGMOID = "SigmoidBackward0"  # autograd's name of the operation
