@@ -56,10 +56,8 @@ def certain_modality(shape: tuple[int, ...]) -> str:
 def fitting_modality(modality: str, shape: tuple[int, ...]) -> str:
     """The modality, if it is known and one input of this shape has its axes; else UserError."""
     if modality not in MODALITIES:
-        meant = next((name for name, words in OTHER_WORDS.items() if str(modality).lower() in words), None)
-        if meant is None:
-            raise unknown("modality", modality, MODALITIES)
-        raise UserError(f"unknown modality {modality!r}: did you mean {meant!r}? available: {', '.join(MODALITIES)}")
+        meant = [name for name, words in OTHER_WORDS.items() if str(modality).lower() in words]
+        raise unknown("modality", modality, MODALITIES, meant=meant)
     axes = AXES.get(modality)
     if axes is not None and len(axes) != len(shape) + 1:
         without_channels = axes[1] == "C" and len(axes) == len(shape) + 2
