@@ -5,13 +5,13 @@ receives the object. So options that many items share are written once.
 """
 
 import importlib
-import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UserError, one_line, unknown
+from harness.signatures import parameters_of
 
 RESERVED = ("name", "label", "over", "swept")  # what a configuration says of an item besides its options
 
@@ -54,12 +54,8 @@ def bundles_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _keywords_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword-only arguments with their defaults, None if there is none."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature has no options
-        return {}
-    empty = inspect.Parameter.empty
-    return {p.name: None if p.default is empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    keywords = [p for p in parameters_of(function).values() if p.kind is p.KEYWORD_ONLY]
+    return {p.name: None if p.default is p.empty else p.default for p in keywords}
 
 
 def _is_bundle(default: Any) -> bool:
@@ -68,10 +64,7 @@ def _is_bundle(default: Any) -> bool:
 
 def wants(function: Callable[..., Any], name: str) -> bool:
     """Whether a function has an argument of this name, such as ``context``, for the harness to pass."""
-    try:
-        return name in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
+    return name in parameters_of(function)
 
 
 def import_object(path: str) -> Any:
@@ -96,10 +89,7 @@ def as_keywords(bundles: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
 
 def text_options(function: Callable[..., Any]) -> set[str]:
     """The options that are annotated as a text, or as a text or None, those of bundles included."""
-    try:
-        kinds = {p.name: p.annotation for p in inspect.signature(function).parameters.values()}
-    except (TypeError, ValueError):
-        return set()
+    kinds = {p.name: p.annotation for p in parameters_of(function).values()}
     for bundle in bundles_of(function).values():
         kinds |= {each.name: each.type for each in fields(bundle)}
     return {name for name, kind in kinds.items() if kind in (str, str | None, "str", "str | None")}

@@ -1,7 +1,7 @@
 """What a function of each kind is called with, and the check of a function's arguments before anything runs."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.errors import UserError
@@ -40,12 +40,17 @@ def check_signature(kind: str, name: str, function: Callable[..., Any], handed_i
         ) from None
 
 
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function by name; none for a builtin without a signature."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
 def positional_option(function: Callable[..., Any], name: str) -> bool:
     """Whether a function has an argument of this name with a default that is not keyword-only, and so is no option."""
-    try:
-        parameter = inspect.signature(function).parameters.get(name)
-    except (TypeError, ValueError):
-        return False
+    parameter = parameters_of(function).get(name)
     if parameter is None or parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
         return False
     return parameter.default is not parameter.empty
