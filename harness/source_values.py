@@ -42,7 +42,19 @@ class InstanceRead:
     """An instance of a dataclass of the package: its fields by name."""
 
     values: Mapping[str, Any]
-    frozen: bool
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What ``from module import name`` brings, under this name or another."""
+
+    module: str
+    name: str
+
+    @property
+    def of_package(self) -> bool:
+        """Whether the module belongs to this package."""
+        return self.module.split(".")[0] == PACKAGE
 
 
 class ModuleSource:
@@ -73,12 +85,10 @@ class ModuleSource:
             return self._maker(node)
         if isinstance(node, tuple):  # a part of a tuple that is assigned to several names
             return self.evaluate(node[0], {})[node[1]]
-        if isinstance(node, ast.ImportFrom):
-            original = next(each.name for each in node.names if name in (each.name, each.asname))
-            if (node.module or "").split(".")[0] == PACKAGE:
-                return source_of_module(node.module).value(original)
-            if (node.module, original) == ("dataclasses", "replace"):
-                return lambda instance, **changes: InstanceRead({**instance.values, **changes}, instance.frozen)
+        if isinstance(node, Imported) and node.of_package:
+            return source_of_module(node.module).value(node.name)
+        if node == Imported("dataclasses", "replace"):
+            return lambda instance, **changes: InstanceRead({**instance.values, **changes})
         if isinstance(node, ast.expr):
             return self.evaluate(node, {})
         raise Unreadable(f"{name} of {self.name}")
@@ -145,31 +155,29 @@ class ModuleSource:
 
     def _maker(self, node: ast.ClassDef) -> Callable[..., InstanceRead]:
         """What makes instances of a dataclass."""
-        fields, frozen = self.fields_of(node)
+        fields = self.fields_of(node)
 
         def make(*values: Any, **named: Any) -> InstanceRead:
             given = {**dict(zip(fields, values, strict=False)), **named}
             if not given.keys() <= fields.keys() or any(v is None for k, v in fields.items() if k not in given):
                 raise Unreadable(node.name)
-            return InstanceRead({k: given[k] if k in given else default() for k, default in fields.items()}, frozen)
+            return InstanceRead({k: given[k] if k in given else default() for k, default in fields.items()})
 
         return make
 
-    def fields_of(self, node: ast.ClassDef) -> tuple[dict[str, Callable[[], Any] | None], bool]:
-        """The fields of a dataclass, those of its bases first, each with what gives its default; whether frozen."""
-        decorator = next((each for each in node.decorator_list if _name_of_call(each) == "dataclass"), None)
-        if decorator is None:
+    def fields_of(self, node: ast.ClassDef) -> dict[str, Callable[[], Any] | None]:
+        """The fields of a dataclass, those of its bases first, each with what gives its default, or None."""
+        if not any(_name_of_call(each) == "dataclass" for each in node.decorator_list):
             raise Unreadable(f"{node.name} is no dataclass")
         fields: dict[str, Callable[[], Any] | None] = {}
         for base in reversed(node.bases):  # the order of dataclasses
-            home, found = _home_of_class(self, base)
-            fields |= home.fields_of(found)[0]
+            home, found = _home_of_class(self, ast.unparse(base))
+            fields |= home.fields_of(found)
         for each in node.body:
             if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
                 value = each.value
                 fields[each.target.id] = None if value is None else (lambda value=value: self.evaluate(value, {}))
-        settings = decorator.keywords if isinstance(decorator, ast.Call) else []
-        return fields, any(each.arg == "frozen" and self.evaluate(each.value, {}) for each in settings)
+        return fields
 
 
 @cache
@@ -186,7 +194,7 @@ def _definitions(tree: ast.Module) -> Iterator[tuple[str, Any]]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name, node
         elif isinstance(node, ast.ImportFrom):
-            yield from ((each.asname or each.name, node) for each in node.names)
+            yield from ((each.asname or each.name, Imported(node.module or "", each.name)) for each in node.names)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             yield node.target.id, node.value
         elif isinstance(node, ast.Assign):
@@ -204,15 +212,13 @@ def _returned(node: ast.FunctionDef) -> ast.expr | None:
     return body[0].value if len(body) == 1 and isinstance(body[0], ast.Return) else None
 
 
-def _home_of_class(module: ModuleSource, base: ast.expr) -> tuple[ModuleSource, ast.ClassDef]:
+def _home_of_class(module: ModuleSource, name: str) -> tuple[ModuleSource, ast.ClassDef]:
     """The class that a name in a module means, and the module that defines it."""
-    name = base.id if isinstance(base, ast.Name) else ""
     node = module.found.get(name)
-    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
-        original = next(each.name for each in node.names if name in (each.name, each.asname))
-        return _home_of_class(source_of_module(node.module), ast.Name(original))
+    if isinstance(node, Imported) and node.of_package:
+        return _home_of_class(source_of_module(node.module), node.name)
     if not isinstance(node, ast.ClassDef):
-        raise Unreadable(f"the class {ast.unparse(base)} of {module.name}")
+        raise Unreadable(f"the class {name} of {module.name}")
     return module, node
 
 
