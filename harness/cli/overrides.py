@@ -121,12 +121,12 @@ def hydra_arguments(chosen: argparse.Namespace, defaults: Sequence[str] = ()) ->
             expected = "expected GROUP=NAME or GROUP.OPTION=VALUE"
             raise UserError(f"{argument!r} is no override, {expected}; {chosen.parser.prog} --help explains them")
     flags = list(chosen.hydra)
-    if not any(flag in ("--cfg", "-c") for flag in flags):
+    shows_configuration = any(flag in ("--cfg", "-c") for flag in flags)
+    if not shows_configuration:
         for flag, example in (("--resolve", ""), ("--package", " metric.srg"), ("-p", " metric.srg")):
             if flag in flags:
                 raise UserError(f"{flag} came without --cfg, expected --cfg job {flag}{example}")
-    shows_job = any(flag in ("--cfg", "-c") for flag in flags) and "job" in flags
-    if shows_job and "--resolve" not in flags:
+    if shows_configuration and "job" in flags and "--resolve" not in flags:
         flags.append("--resolve")  # options of metrics are references until they are read
     if chosen.overrides:
         from harness.cli.override_text import parsed_overrides  # Hydra's grammar; help texts do without it

@@ -56,13 +56,13 @@ class Parser(argparse.ArgumentParser):
 
 def _refuse_override_as_flag(argument: str, following: Sequence[str]) -> None:
     """UserError for ``--model NAME``, which is typed ``model=NAME``."""
-    name, equals, value = argument.lstrip("-").replace("-", "_").partition("=")
+    flag, equals, value = argument.partition("=")
+    name = flag.lstrip("-").replace("-", "_")
     setting = name if name.partition(".")[0] in CONFIG_GROUPS else full_setting(name)
     if setting is None:
         return
     if not equals and following and not following[0].startswith("-"):
         value, argument = following[0], f"{argument} {following[0]}"
-    value = argument.partition("=")[2] if equals else value
     raise UserError(f"{argument} came, expected {setting}={value or 'VALUE'}, without dashes")
 
 
