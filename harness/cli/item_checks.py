@@ -5,10 +5,8 @@ from typing import Any
 
 from harness.catalogue import CATALOGUES
 from harness.cli.sections import LABELLED_GROUPS
-from harness.engine.variations import OVER
+from harness.options import RESERVED
 from harness.registry import ABOUT_MODELS
-
-BESIDE_OPTIONS = ("name", "label", "swept", OVER)
 
 
 def check_items(settings: Mapping[str, Any]) -> None:
@@ -17,7 +15,7 @@ def check_items(settings: Mapping[str, Any]) -> None:
     Functions of the user's own and items of other libraries are checked when they are imported.
     """
     for group, catalogue in CATALOGUES.items():
-        beside = (*BESIDE_OPTIONS, *ABOUT_MODELS) if group == "model" else BESIDE_OPTIONS
+        beside = (*RESERVED, *ABOUT_MODELS) if group == "model" else RESERVED
         for name, options in _named(group, settings.get(group)):
             if isinstance(name, str) and ":" not in name and name not in catalogue.bridged():
                 catalogue[name].complete({key: value for key, value in options.items() if key not in beside})

@@ -6,6 +6,7 @@ from typing import Any
 from harness.catalogue import CATALOGUES
 from harness.cli.groups import group_files
 from harness.cli.parser import Parser, add_verb
+from harness.cli.sections import LABELLED_GROUPS
 from harness.errors import UserError, unknown
 from harness.registry import DataSet, Explainer, Metric
 from harness.source_values import source_of_module
@@ -44,7 +45,7 @@ def add_parser(verbs: Any) -> Parser:
 
 
 def _add_kind(kinds: Any, kind: str, group: str, example: str, besides: str) -> None:
-    several = group in ("explainer", "metric")
+    several = group in LABELLED_GROUPS
     chosen = f"{group}=[{example}]" if several else f"{group}={example}"
     setting = f"{group}.{example}.OPTION=VALUE" if several else f"{group}.OPTION=VALUE"
     details = f"`harness run {chosen}` chooses one"
