@@ -22,9 +22,10 @@ from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mist
 from harness.cli.item_checks import check_items
 from harness.cli.override_text import has_own_files, parsed_overrides
 from harness.cli.own_items import offer_own_items
+from harness.cli.sections import section_of_one
 from harness.engine.variations import OVER, standard_choices
 from harness.errors import UserError, unknown
-from harness.registry import ABOUT_MODELS, METRICS
+from harness.registry import METRICS
 
 EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
 SHARED = "shared"  # the key beside the metrics under which options for all of them stand
@@ -37,10 +38,12 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
     job returned (None counts as 0) is returned. A UserError of one job is printed, counts as 2, and does not end a
     sweep. Raises UserError, in one line, for anything Hydra does not understand.
     """
-    check_choices(arguments)
-    check_settings(arguments)
+    own_files = has_own_files(arguments)
+    if not own_files:  # Hydra tells what is unknown there
+        check_choices(arguments)
+        check_settings(arguments)
     swept = _swept_options(parsed_overrides(arguments))
-    _offer_registry(None if has_own_files(arguments) else names_in_reach(arguments))
+    _offer_registry(None if own_files else names_in_reach(arguments))
     offer_own_items(arguments)
     statuses = [0]
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -185,25 +188,21 @@ def _offer_registry(wanted: Set[str] | None) -> None:
     """
     store, chosen = ConfigStore.instance(), lambda name: wanted is None or name in wanted
     for name, entry in EXPLAINERS.items():
-        if not chosen(name):
-            continue
-        store.store(group="explainer", name=name, node={name: dict(entry.options)})
+        if chosen(name):
+            store.store(group="explainer", name=name, node={name: dict(entry.options)})
     for name, entry in OUR_METRICS.items():
-        if not chosen(name):
-            continue
-        switch = {OVER: None} if standard_choices(entry) else {}
-        store.store(group="metric", name=name, node={name: {**_looked_up(name, entry.options), **switch}})
+        if chosen(name):
+            switch = {OVER: None} if standard_choices(entry) else {}
+            store.store(group="metric", name=name, node={name: {**_looked_up(name, entry.options), **switch}})
     for name in OUR_METRICS.bridged():
         prefix, _, rest = name.partition(".")
-        if not chosen(rest):
-            continue
-        options = OUR_METRICS.bridged_options(name)
-        store.store(group="metric", name=name, node={prefix: {rest: _looked_up(name, options)}})
+        if chosen(rest):
+            options = OUR_METRICS.bridged_options(name)
+            store.store(group="metric", name=name, node={prefix: {rest: _looked_up(name, options)}})
     for group in ("model", "dataset"):
         for name, entry in CATALOGUES[group].items():
             if chosen(name):
-                beside = dict.fromkeys(("label", *(ABOUT_MODELS if group == "model" else ())))
-                store.store(group=group, name=name, node={"name": name, **beside, **entry.options})
+                store.store(group=group, name=name, node=section_of_one(group, name, entry.options))
 
 
 def _looked_up(metric: str, options: Mapping[str, Any]) -> dict[str, str]:

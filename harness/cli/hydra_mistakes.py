@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.catalogue import CATALOGUES
 from harness.cli.groups import group_defaults, group_files
-from harness.cli.override_text import has_own_files, several_values
+from harness.cli.override_text import several_values
 from harness.cli.own_items import own_labels
 from harness.cli.sections import (
     CONFIG_GROUPS,
@@ -25,9 +25,10 @@ from harness.registry import ABOUT_MODELS
 
 
 def check_choices(arguments: Sequence[str]) -> None:
-    """UserError for an unknown name behind ``GROUP=``, before Hydra composes anything."""
-    if has_own_files(arguments):
-        return
+    """UserError for an unknown name behind ``GROUP=``, before Hydra composes anything.
+
+    It knows the files of this package only: not for arguments with which Hydra reads others.
+    """
     for group in CONFIG_GROUPS:
         for value in _values(group, arguments):
             names = (
@@ -39,9 +40,10 @@ def check_choices(arguments: Sequence[str]) -> None:
 
 
 def check_settings(arguments: Sequence[str]) -> None:
-    """UserError for a misspelt setting or option, before Hydra composes anything; Hydra tells what is unknown here."""
-    if has_own_files(arguments):
-        return
+    """UserError for a misspelt setting or option, before Hydra composes anything; Hydra tells what is unknown here.
+
+    Like ``check_choices``, it knows the files of this package only.
+    """
     for path in (argument.partition("=")[0] for argument in arguments if re.match(r"[a-z][\w.]*=", argument)):
         section, _, rest = path.partition(".")
         item, _, option = rest.rpartition(".")

@@ -7,8 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from harness.catalogue import CATALOGUES
-from harness.cli.sections import ITEM_GROUPS, LABELLED_GROUPS
-from harness.registry import ABOUT_MODELS
+from harness.cli.sections import ITEM_GROUPS, section_of_one
 
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
@@ -24,11 +23,12 @@ def offer_own_items(arguments: Sequence[str]) -> None:
         labels: set[str] = set()
         for name in names:
             if group == "model":
-                beside = dict.fromkeys(("label", *ABOUT_MODELS))
-                node = {"name": "python", **beside, **CATALOGUES["model"]["python"].options, "factory": name}
+                options = {**CATALOGUES["model"]["python"].options, "factory": name}
+                node = section_of_one("model", "python", options)
+            elif group == "dataset":
+                node = section_of_one("dataset", name, _plain_options(group, name))
             else:
-                item = {"name": name, **_plain_options(group, name)}
-                node = {_own_label(group, name, labels): item} if group in LABELLED_GROUPS else {"label": None, **item}
+                node = {_own_label(group, name, labels): {"name": name, **_plain_options(group, name)}}
             store.store(group=group, name=name, node=node)
 
 

@@ -1,9 +1,12 @@
 """The sections of the configuration and their settings, known without importing what uses them."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from harness import conf
+from harness.registry import ABOUT_MODELS
 
 CONFIG_GROUPS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "experiment")
 ITEM_GROUPS = ("model", "dataset", "explainer", "metric")
@@ -23,6 +26,12 @@ def setting_names(section: str) -> list[str]:
     """The names of the settings of protocol or runtime, in their order."""
     (path,) = (Path(root, section, "default.yaml") for root in conf.__path__)
     return re.findall(r"^(\w+):", path.read_text(encoding="utf-8"), flags=re.M)
+
+
+def section_of_one(group: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The section of the model or the data set ``name``: its label, its options, and the settings of every model."""
+    beside = ("label", *ABOUT_MODELS) if group == "model" else ("label",)
+    return {"name": name, **dict.fromkeys(beside), **options}
 
 
 def full_setting(name: str) -> str | None:
