@@ -33,13 +33,28 @@ def names_in_reach(arguments: Sequence[str]) -> set[str]:
 
 def group_defaults(group: str, name: str) -> list[str]:
     """The items and groups that a file of a group contains, as its list ``defaults`` names them."""
-    texts = [
-        path.read_text(encoding="utf-8") for root in conf.__path__ for path in Path(root, group).glob(f"{name}.yaml")
-    ]
-    head = "\n".join(texts).partition("defaults:\n")[2]
+    head = _text_of(f"{group}/{name}").partition("defaults:\n")[2]
     block = re.match(r"(?:[ #].*\n|\n)*", head)
     listed = re.findall(r"^ *- *([\w.]+) *$", block[0] if block else "", flags=re.M)
     return [each for each in listed if each != "_self_"]
+
+
+def choice_in_files(group: str, experiments: Sequence[str]) -> str:
+    """What the files choose in a group, as it is typed: the first experiment that chooses there, or the configuration.
+
+    These are the names that hold where the user chooses nothing in the group.
+    """
+    for name in (*(f"experiment/{each}" for each in experiments), "config"):
+        chosen = re.search(rf"^ *- *(?:override )?/?{group}: *(.+?) *$", _text_of(name), flags=re.M)
+        if chosen:
+            return chosen[1]
+    return ""
+
+
+def _text_of(name: str) -> str:
+    """The text of a file of the configuration, named without its ending; empty if there is none."""
+    paths = [Path(root, f"{name}.yaml") for root in conf.__path__]
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
 
 
 def _first_sentence(text: str) -> str:

@@ -6,9 +6,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from harness.catalogue import CATALOGUES
-from harness.cli.groups import group_defaults, group_files
+from harness.cli.groups import choice_in_files, group_defaults, group_files
 from harness.cli.override_text import several_values
 from harness.cli.own_items import own_labels
+from harness.cli.parser import listed_names
 from harness.cli.sections import (
     CONFIG_GROUPS,
     ITEM_GROUPS,
@@ -31,10 +32,7 @@ def check_choices(arguments: Sequence[str]) -> None:
     """
     for group in CONFIG_GROUPS:
         for value in _values(group, arguments):
-            names = (
-                [each.strip() for each in value.strip("[]").split(",")] if re.fullmatch(r"[\w\[\], .]+", value) else []
-            )
-            for name in names:
+            for name in listed_names(value) if re.fullmatch(r"[\w\[\], .]+", value) else []:
                 if re.fullmatch(r"[A-Za-z_][\w.]*", name) and name != "null" and name not in choices_of(group):
                     raise _choice_error(group, name)
 
@@ -174,8 +172,8 @@ def _item_option_error(section: str, rest: str, value: str, missing: str, argume
         )
     came = f"{section}.{rest}={value}"
     if item is not None:
-        group = next(iter(_values(section, arguments)), "standard").strip("[]")
-        return UserError(f"{came} came, but {item} is not chosen, expected it beside: {section}=[{group},{item}]")
+        beside = ",".join([*_chosen_names(section, arguments), item])
+        return UserError(f"{came} came, but {item} is not chosen, expected it beside: {section}=[{beside}]")
     name, dot, option = rest.partition(".")
     if name in chosen:  # one of the user's own
         return unknown("setting", f"{section}.{rest}", [f"{section}.{name}.{each}" for each in chosen[name]])
@@ -219,13 +217,17 @@ def _values(key: str, arguments: Sequence[str]) -> list[str]:
     return [value for name, _, value in reversed(pairs) if name == key]
 
 
+def _chosen_names(group: str, arguments: Sequence[str]) -> list[str]:
+    """The items and named groups that are chosen in a group, by the arguments or by the files that they leave it to."""
+    typed, experiments = _values(group, arguments), _values("experiment", arguments)
+    return listed_names(typed[0] if typed else choice_in_files(group, listed_names(",".join(experiments[:1]))))
+
+
 def _chosen_options(group: str, arguments: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """The options of the items that the arguments choose in a group by name, those of named groups included."""
-    default = {"model": "lite0", "dataset": "photos"}.get(group, "standard")
+    """The options of the items that are chosen in a group by name, those of named groups included."""
     own = {name: label for label, name in own_labels(group, arguments).items()}
     found: dict[str, Mapping[str, Any]] = {}
-    for name in next(iter(_values(group, arguments)), default).strip("[]").split(","):
-        name = name.strip()
+    for name in _chosen_names(group, arguments):
         if name in own:
             found |= (
                 {"python": CATALOGUES["model"]["python"].options}

@@ -263,6 +263,22 @@ def test_what_is_typed_by_mistake_is_answered_by_what_to_type(typed, capsys):
     assert not Path("runs").exists()
 
 
+OF_EXPERIMENTS = {
+    "experiment=digits model.sede=3": "did you mean 'model.seed'",
+    "experiment=digits epochs=3": "expected model.epochs=3",
+    "experiment=adult dataset.splt=test": "did you mean 'dataset.split'",
+    "experiment=mosaics explainer.tcav.runs=3": "beside: explainer=[oracle,standard,tcav]",
+    "experiment=digits model=adult_mlp model.path=3": "available: model.epochs, model.label, model.seed",
+}
+
+
+@pytest.mark.parametrize("typed", OF_EXPERIMENTS)
+def test_a_mistake_beside_an_experiment_is_answered_by_what_the_experiment_chooses(typed, capsys):
+    assert run(*typed.split()) == 2
+    assert OF_EXPERIMENTS[typed] in one_line(capsys)
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize("name", ["a,b", "a=b", "a#b", "Bücher", "a [1]", "a(1)", "it's", 'the "best"', "a&b; c"])
 def test_a_name_with_any_sign_is_told_as_it_is_typed_and_then_works(name, folder, capsys):
     photos_in(folder / name, bright=200, dark=50)
