@@ -65,7 +65,11 @@ def hydra_mistake(error: Exception, arguments: Sequence[str]) -> UserError:
     choice = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
     if choice and choice[1] in CONFIG_GROUPS:
         return _choice_error(choice[1], choice[2])
-    setting = re.search(r"Could not (?:override|append to config)[^']*'([\w.:+]+)'", text)
+    there = re.search(r"Could not append to config[^']*'([^']+)'", text)
+    if there:
+        typed = f"{there[1]}={next(iter(_values(there[1], arguments)), 'VALUE')}"
+        return UserError(f"+{typed} came, but {there[1]} is there already, expected {typed}")
+    setting = re.search(r"Could not override[^']*'([\w.:+]+)'", text)
     if setting:
         missing = re.search(r"full_key: (\S+)", f"{text} {error.__cause__ or ''}")
         found = _setting_error(setting[1], missing[1] if missing else "", arguments)
@@ -165,7 +169,7 @@ def _item_option_error(section: str, rest: str, value: str, missing: str, argume
     """The error for an option of an explainer or a metric, or for one whose item is missing."""
     catalogue, chosen = CATALOGUES[section], _chosen_options(section, arguments)
     item = next((name for name in (rest, rest.rpartition(".")[0]) if name and name in catalogue), None)
-    if item is not None and f"{section}.{item}" != missing:
+    if item is not None and missing not in (section, f"{section}.{item}"):
         listing = f"harness list {section}s {item}"
         return unknown(
             "setting", f"{section}.{rest}", [f"{section}.{item}.{o}" for o in _options(section, item)], listing
