@@ -166,7 +166,7 @@ class Registry(Mapping[str, Any]):
         known = self._entries.get(name)
         if known and known.function.__module__ != function.__module__:
             raise UserError(f"{self.kind} {name!r} is already registered by {known.function.__module__}")
-        self._entries[name] = self._entry(name, function, **capabilities)
+        self._entries[name] = self._checked_entry(name, function, **capabilities)
         return self._entries[name]
 
     @property
@@ -194,9 +194,9 @@ class Registry(Mapping[str, Any]):
     def _of_function(self, function: Callable[..., Any], name: str | None = None) -> Any:
         registered = next((entry for entry in self.values() if entry.function is function), None)
         name = name or getattr(function, "__name__", type(function).__name__)
-        return registered or self._entry(name, function)
+        return registered or self._checked_entry(name, function)
 
-    def _entry(self, name: str, function: Callable[..., Any], **capabilities: Any) -> Any:
+    def _checked_entry(self, name: str, function: Callable[..., Any], **capabilities: Any) -> Any:
         check_signature(self.kind, name, function, self.handed_in)
         options = options_of(function, self.handed_in)
         taken = next((each for each in ABOUT_MODELS if self.kind == "model" and each in options), None)

@@ -2,9 +2,9 @@
 
 from harness.registry import Entry
 
+OVER = "over"  # beside a metric's options: the values over which it is measured
 # The values that ``over: standard`` gives to a metric's options: choices that papers make differently. A conclusion
 # should hold for all of them (``harness.results.choices``).
-OVER = "over"
 CHOICES = {
     "baseline": ("zero", "mean", "blur", "uniform_noise"),
     "order": ("morf", "lerf"),

@@ -12,7 +12,7 @@ from harness.identity import canonical
 from harness.jobs.plan import Plan
 from harness.results.store import Store
 
-LABELLED = ("model", "dataset")
+MODEL_AND_DATA = ("model", "dataset")
 Row = Mapping[str, Any]
 
 
@@ -24,7 +24,7 @@ def labelled_in_run(plan: Plan, rows: Iterable[Row]) -> Plan:
     gives belongs to another one: the tables would mix them.
     """
     rows = list(rows)
-    return replace(plan, **{section: _labelled(section, getattr(plan, section), rows) for section in LABELLED})
+    return replace(plan, **{section: _labelled(section, getattr(plan, section), rows) for section in MODEL_AND_DATA})
 
 
 def rename_rows(plan: Plan, store: Store, rows: Iterable[Row]) -> None:
@@ -32,7 +32,7 @@ def rename_rows(plan: Plan, store: Store, rows: Iterable[Row]) -> None:
     for row in rows:
         labels = {
             section: getattr(plan, section).label
-            for section in LABELLED
+            for section in MODEL_AND_DATA
             if getattr(plan, section).named and _settings(row, section) == _identity(getattr(plan, section))
         }
         if any(row.get(section) != label for section, label in labels.items()):
