@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.errors import NotApplicable, UserError, unknown
 from harness.explainers._coalitions import check_number
+from harness.predictor import pick
 from harness.randomness import bits, permutations, stream
 from harness.samples import Samples
 from harness.task import CLASSES, Task
@@ -99,6 +100,10 @@ class Table:
                 "labels=label needs the labels of the training inputs, the data has none (give train_labels=)"
             )
         return checked_labels(self.labels.cpu(), self.outputs.shape[1])
+
+    def check_probabilities(self) -> None:
+        """NotApplicable where nothing says that the model's outputs have probabilities of classes."""
+        pick(self.task.track(self.outputs, self.outputs.argmax(1)), "probability")
 
     def response(self, labels: str) -> np.ndarray:
         """``truth`` for a fit: NotApplicable where it is the same for all rows."""

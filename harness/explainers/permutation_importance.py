@@ -1,10 +1,10 @@
 """Permutation importance: how much worse a model becomes when a column of a table is permuted."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from harness.errors import NotApplicable, unknown
 from harness.explainers._coalitions import check_number
@@ -20,22 +20,23 @@ from harness.predictor import Predictor
 from harness.randomness import element, permutations
 from harness.registry import explainer
 from harness.samples import Samples
+from harness.task import CLASSES, LOG_PROBABILITY, Task
 
 
-def _error_rate(outputs: Tensor, truth: Tensor) -> Tensor:
+def _error_rate(outputs: Tensor, truth: Tensor, task: Task = CLASSES) -> Tensor:
     return (outputs.argmax(-1) != truth).double().mean(-1)
 
 
-def _log_loss(outputs: Tensor, truth: Tensor) -> Tensor:
-    picked = F.log_softmax(outputs.double(), -1).gather(-1, truth.expand(outputs.shape[:-1])[..., None])
-    return -picked[..., 0].mean(-1)
+def _log_loss(outputs: Tensor, truth: Tensor, task: Task = CLASSES) -> Tensor:
+    tracked = task.track(outputs.flatten(0, -2), truth.expand(outputs.shape[:-1]).flatten())
+    return -tracked[:, LOG_PROBABILITY].view(outputs.shape[:-1]).double().mean(-1)
 
 
-def _squared_error(outputs: Tensor, truth: Tensor) -> Tensor:
+def _squared_error(outputs: Tensor, truth: Tensor, task: Task = CLASSES) -> Tensor:
     return (outputs[..., 0].double() - truth).square().mean(-1)
 
 
-# Losses (...,) of outputs (..., R, K) against the truth (R,).
+# Losses (...,) of canonical outputs (..., R, K) against the truth (R,); the task says what probabilities these mean.
 LOSSES = {"accuracy": _error_rate, "log_loss": _log_loss, "squared_error": _squared_error}
 
 
@@ -48,25 +49,30 @@ def _permute(model: nn.Module, context: Samples, /, repeats: int, score: str | N
     if table.single != (score == "squared_error"):
         what = "a single output: use score=squared_error" if table.single else "several classes"
         raise NotApplicable(f"score={score} does not fit a model with {what}")
+    if score == "log_loss":
+        table.check_probabilities()
     truth = table.truth(labels).to(table.inputs.device)
+    loss = partial(LOSSES[score], truth=truth, task=table.task)
     key = global_key(context.seed, "permutation importance").to(table.inputs.device)
     values = loss_increases(
         context.predictor,
         table.inputs,
-        lambda outputs: LOSSES[score](outputs, truth),
+        loss,
         repeats,
         lambda pairs: permutations(element(key, pairs), 1, len(truth))[:, 0],
         torch.from_numpy(table.columns),
     )
+    if not values.isfinite().all():
+        raise NotApplicable(f"the {score} is infinite where the model gives the right class the probability 0")
     if not values.any():
         raise NotApplicable(f"no permutation of any column changes the {score} on the {len(truth)} training rows")
-    loss = float(LOSSES[score](table.outputs, truth))
+    intact = float(loss(table.outputs))
     context.tell(
         repeats=repeats_table(table.names, values.T.cpu().numpy()),
         explains="model",
         measured_on=labels,
         training_rows=len(truth),
-        **({"accuracy": 1 - loss} if score == "accuracy" else {score: loss}),
+        **({"accuracy": 1 - intact} if score == "accuracy" else {score: intact}),
     )
     return values.mean(0)
 
@@ -117,8 +123,8 @@ def permutation_importance(
     about 0 for columns that are not used, by chance also below 0. ``labels`` says what is right: the true ``label``, or
     the class that the model itself has ``predicted``. A repeat costs R (C + 1) evaluations for R training rows. Facts:
     the table ``repeats`` (unit, repeat, value). Not applicable without training inputs, without their labels unless
-    ``labels`` is predicted, to a single output by another score than ``squared_error``, and where no permutation
-    changes anything.
+    ``labels`` is predicted, to a single output by another score than ``squared_error``, where the log loss is infinite,
+    and where no permutation changes anything.
 
     Example: classes(x) is class 1 where x1 > 0, in half of the training rows. Permuting x1 gives about half of the rows
     the wrong class, permuting x2 none.

@@ -141,9 +141,10 @@ def tree_responses(table: Table, fit: str) -> np.ndarray:
     outputs = table.outputs.double().cpu()
     if table.single:
         return outputs.numpy()
-    probabilities = table.task.probabilities(outputs)
-    classes = nn.functional.one_hot(outputs.argmax(1), outputs.shape[1]).double()
-    return (probabilities if fit == "probability" else classes).numpy()
+    if fit == "class":
+        return nn.functional.one_hot(outputs.argmax(1), outputs.shape[1]).double().numpy()
+    table.check_probabilities()
+    return table.task.probabilities(outputs).numpy()
 
 
 def _fidelity(table: Table, answers: np.ndarray, right: np.ndarray) -> dict[str, float]:

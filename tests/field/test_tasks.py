@@ -15,7 +15,7 @@ from torch import nn
 import harness
 from harness.errors import UserError
 from harness.predictor import pick, picked_not_finite
-from harness.registry import METRICS
+from harness.registry import EXPLAINERS, METRICS
 from harness.results.frames import read_cells, read_scores
 from harness.task import TASKS
 from task_worlds import CLASSES, POINTS, WORLDS, ZERO_ONE, linear
@@ -278,33 +278,94 @@ WITH_SCORES = [name for name, entry in METRICS.items() if "score" in entry.optio
 TRAINING = ("idsds",)  # it trains a copy of the model, and how that learns depends on its outputs
 
 
-def test_a_classifier_written_in_any_way_has_the_same_probabilities_and_odds():
-    """Two logits, one logit, a softmax and a sigmoid."""
-    targets = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
+class TwoLogits(nn.Module):
+    """A classifier of two classes, whose logits differ by one linear output."""
 
-    class TwoLogits(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.one = linear(1)
+    def __init__(self):
+        super().__init__()
+        self.one = linear(1)
 
-        def forward(self, x):
-            return torch.cat([torch.full_like(x[:, :1], 0.3), self.one(x) + 0.3], 1)
+    def forward(self, x):
+        return torch.cat([torch.full_like(x[:, :1], 0.3), self.one(x) + 0.3], 1)
 
-    two = TwoLogits().eval()
-    ways = {
+
+def other_ways(two):
+    """The classifier of two logits as one logit, with a softmax and with a sigmoid: way -> model and fields of data."""
+    return {
         "one logit": (linear(1), {"task": "binary"}),
         "softmax": (nn.Sequential(two, nn.Softmax(1)).eval(), {"task": "probabilities"}),
         "sigmoid": (linear(1, nn.Sigmoid()), {}),
     }
+
+
+TWO_CLASSES = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
+
+
+def test_a_classifier_written_in_any_way_has_the_same_probabilities_and_odds():
+    """Two logits, one logit, a softmax and a sigmoid."""
+    targets, two = TWO_CLASSES, TwoLogits().eval()
     expected = worth(two, targets)
     assert sum(isinstance(each, torch.Tensor) for each in expected.values()) > 30
-    for way, (model, given) in ways.items():
+    for way, (model, given) in other_ways(two).items():
         for (name, score), scores in worth(model, targets, **given).items():
             same = expected[name, score]
             assert isinstance(scores, torch.Tensor) == isinstance(same, torch.Tensor), (way, name, scores, same)
             if name not in TRAINING and isinstance(scores, torch.Tensor):
                 what = f"{name} in {score} of {way}"
                 torch.testing.assert_close(scores, same, atol=1e-5, rtol=1e-5, equal_nan=True, msg=what)
+
+
+OF_PROBABILITIES = [
+    (name, {option: value})
+    for name, entry in EXPLAINERS.items()
+    for option, value in product(("score", "fit"), ("probability", "log_odds", "log_loss"))
+    if option in entry.options and "table" in entry.modalities
+]
+
+
+def test_a_classifier_written_in_any_way_has_the_same_maps_of_probabilities_and_odds():
+    """Two logits, one logit, a softmax and a sigmoid, under each explainer that can ask for a probability."""
+    generator = torch.Generator().manual_seed(2)
+    points, train = torch.randn(8, 3, generator=generator), torch.randn(40, 3, generator=generator)
+    labels, two = torch.arange(40) % 2, TwoLogits().eval()
+
+    def explained(name, options, model, **given):
+        data = harness.Data(points, TWO_CLASSES, train=train, train_labels=labels, **given)
+        try:
+            return harness.explain(name, model, data, **options)
+        except (harness.NotApplicable, UserError) as refusal:  # some have no such score
+            return type(refusal)
+
+    found = 0
+    for name, options in OF_PROBABILITIES:
+        expected = explained(name, options, two)
+        for way, (model, given) in other_ways(two).items():
+            maps, what = explained(name, options, model, **given), f"{name} with {options} of {way}"
+            if isinstance(expected, torch.Tensor):
+                torch.testing.assert_close(maps, expected, atol=1e-4, rtol=1e-4, msg=what)
+                found += 1
+            else:
+                assert maps is expected, what
+    assert found > 40
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("permutation_importance", {"score": "log_loss"}), ("tree_surrogate", {"fit": "probability"})]
+)
+def test_outputs_that_may_be_numbers_have_no_probability_for_a_global_explainer_either(name, options):
+    told = {"train": POINTS, "train_labels": CLASSES}
+    data = lambda **more: harness.Data(POINTS, torch.zeros(4, dtype=torch.long), **told, **more)
+    with pytest.raises(harness.NotApplicable, match="say task='classes'"):
+        harness.explain(name, linear(3), data(), **options)
+    assert harness.explain(name, linear(3), data(task="classes"), **options).isfinite().all()
+
+
+def test_a_log_loss_that_is_infinite_is_told():
+    """The second class has the probability 0, for all rows."""
+    certain = harness.LoadedModel(lambda x: np.stack([np.ones(len(x)), np.zeros(len(x))], 1), task="probabilities")
+    data = harness.Data(POINTS, ZERO_ONE, train=POINTS, train_labels=ZERO_ONE)
+    with pytest.raises(harness.NotApplicable, match="log_loss is infinite"):
+        harness.explain("permutation_importance", certain, data, score="log_loss")
 
 
 SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
