@@ -11,9 +11,10 @@ from harness.datasets._array_files import GROUP_PREFIX, is_group, open_arrays
 from harness.datasets._label_arrays import labels_of_rows
 from harness.datasets.own_files import ArrayRows, as_tensor, class_names
 from harness.errors import UserError, unknown
+from harness.modalities import certain_modality, fitting_modality
 from harness.registry import dataset
 from harness.sources import Data
-from harness.units import CHANNEL_AXIS, Units
+from harness.units import Units
 
 PER_SAMPLE = ("labels", "ids", "masks", "truth", "segments")
 PER_UNIT = ("masks", "truth", "segments")
@@ -41,10 +42,11 @@ def arrays(
     ``columns`` (numbers,) of a table; and ``g_NAME`` (N,), which divides the samples into groups. In a folder an array
     is the file of its name and ``.npy`` and is mapped into memory; an ``.npz`` file is loaded as a whole.
 
-    ``path`` is the file or folder. ``modality`` is image (N, C, H, W), table (N, D), tokens (N, T, D), series (N, C, T)
-    or other; inputs with three axes need it, and for four or two axes image or table is the default, unless the last
-    of four axes is that of the channels, (N, H, W, C), which is refused. ``low`` and
-    ``high`` are the lowest and the highest value that an input can have; without them the range of each sample is used.
+    ``path`` is the file or folder. ``modality`` is image (N, C, H, W), table (N, D), tokens (N, T, D), series
+    (N, C, T), volume (N, C, D, H, W) or other; inputs with three axes or with five and more need it, and for four or
+    two axes image or table is the default, unless the last of four axes is that of the channels, (N, H, W, C), which is
+    refused. ``low`` and ``high`` are the lowest and the highest value that an input can have; without them the range of
+    each sample is used.
     ``classes`` is a text file with one class name a line. Inputs with NaN or infinite values are an error, or with
     ``missing=skip`` are left out and listed in ``skipped``.
 
@@ -98,7 +100,7 @@ def _numeric(by_name: Mapping[str, np.ndarray], name: str, axes: int) -> np.ndar
 
 
 def _checked_modality(chosen: str | None, inputs: np.ndarray) -> str:
-    kinds = (*CHANNEL_AXIS, "other")
+    shape = inputs.shape[1:]
     if chosen is None and inputs.ndim == 3:
         raise UserError(
             f"inputs are {inputs.shape}: say dataset.modality=tokens (N, T, D) or dataset.modality=series (N, C, T)"
@@ -108,13 +110,7 @@ def _checked_modality(chosen: str | None, inputs: np.ndarray) -> str:
             f"inputs are {inputs.shape}, whose last axis looks like channels, expected images (N, C, H, W): save "
             "inputs.transpose(0, 3, 1, 2), or say dataset.modality=image if the second axis is that of the channels"
         )
-    chosen = chosen or Units.of(torch.empty(1, *inputs.shape[1:])).modality
-    if chosen not in kinds:
-        raise unknown("modality", chosen, kinds)
-    axes = {"image": 4, "table": 2, "tokens": 3, "series": 3}.get(chosen, inputs.ndim)
-    if axes != inputs.ndim:
-        raise UserError(f"inputs are {inputs.shape}, expected {axes} axes for modality={chosen}")
-    return chosen
+    return certain_modality(shape) if chosen is None else fitting_modality(chosen, shape)
 
 
 def _check_lengths(by_name: Mapping[str, np.ndarray], inputs: np.ndarray) -> None:

@@ -62,7 +62,10 @@ def fitting_modality(modality: str, shape: tuple[int, ...]) -> str:
     if axes is not None and len(axes) != len(shape) + 1:
         without_channels = axes[1] == "C" and len(axes) == len(shape) + 2
         add = "; if only the channel axis is missing, give inputs.unsqueeze(1)" if without_channels else ""
-        raise UserError(f"inputs are {written_shape(shape)}, expected ({', '.join(axes)}) for modality={modality}{add}")
+        raise UserError(
+            f"inputs are {written_shape(shape)}, expected {len(axes)} axes for modality={modality}: "
+            f"({', '.join(axes)}){add}"
+        )
     return modality
 
 

@@ -130,17 +130,6 @@ def present_tokens(ids: Tensor, attention_mask: Tensor | None, special: tuple[in
     return attended & ~torch.isin(ids, torch.tensor(special, dtype=ids.dtype, device=ids.device))
 
 
-def special_ids(tokenizer: Any) -> tuple[int, ...]:
-    """The ids of a Hugging Face tokenizer's special tokens (start, end, padding, ...) that no word of a text has.
-
-    The token of unknown words stands for a word and is none of them, unless its id has another purpose too (GPT-2's
-    ``<|endoftext|>``).
-    """
-    names = {name: getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "sep", "pad", "cls", "mask")}
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    return tuple(sorted(each for each in set(tokenizer.all_special_ids) if each != unknown or each in names.values()))
-
-
 def check_token_ids(ids: Any) -> Tensor:
     """The ids, if they are integers (N, T) with at least one sample and one token; else UserError."""
     whole = isinstance(ids, Tensor) and ids.dtype in (torch.int64, torch.int32)

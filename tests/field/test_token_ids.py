@@ -1,7 +1,5 @@
 """Classifiers of token ids, explained at their embeddings: the same function, for every way in which models use ids."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -9,7 +7,7 @@ from torch import nn
 import harness
 from architectures import ARCHITECTURES, END, LENGTH, PAD, START, WORDS, texts
 from harness.errors import UserError
-from harness.models.token_ids import EmbeddedTokens, check_embedded, check_token_ids, present_tokens, special_ids
+from harness.models.token_ids import EmbeddedTokens, check_embedded, check_token_ids, present_tokens
 
 LANGUAGE = ("BERT", "GPT-2", "Llama", "Gemma", "ESM")
 SPECIAL = (PAD, START, END)
@@ -343,25 +341,6 @@ def test_real_tokens_are_attended_to_and_not_special():
     assert real.sum(1).tolist() == [LENGTH - 2, 4, 2] and not real[:, 0].any()
     assert torch.equal(present_tokens(ids, None, SPECIAL), real)
     assert torch.equal(present_tokens(ids, mask, ()), mask.bool())
-
-
-def _tokenizer(**marks):
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    words = {word: number for number, word in enumerate(["<p>", "<s>", "</s>", "<u>", "<m>", "good", "bad", "<tool>"])}
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<u>")), **marks)
-
-
-def test_special_ids_are_those_of_the_tokenizer_without_unknown_words():
-    marks = {"pad_token": "<p>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": "<u>", "mask_token": "<m>"}
-    assert special_ids(_tokenizer(**marks)) == (0, 1, 2, 4)
-    assert special_ids(_tokenizer(**marks, extra_special_tokens=["<tool>"])) == (0, 1, 2, 4, 7)
-
-
-def test_an_unknown_word_that_is_also_an_end_is_special():
-    assert special_ids(_tokenizer(bos_token="</s>", eos_token="</s>", unk_token="</s>")) == (2,)
-    assert special_ids(SimpleNamespace(all_special_ids=[50256], unk_token_id=50256, eos_token_id=50256)) == (50256,)
 
 
 NO_IDS = {

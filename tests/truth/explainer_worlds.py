@@ -59,7 +59,7 @@ def explain_in(batch_size, chunk, name, net, inputs, targets, *, seed=0, modalit
     What is removed becomes 0 unless a test says otherwise: the right answers here are those of a baseline of 0.
     """
     entry = EXPLAINERS[name]
-    options = {"baseline": "zero", **options} if entry.options.get("baseline") == "typical" else options
+    options = {"baseline": "zero", **options} if entry.options.get("baseline") == "typical_or_zero" else options
     predictor = Predictor(net, chunk=chunk)
     samples = samples_of(
         net, inputs, targets, seed=seed, modality=modality or meant(inputs), segments=given, predictor=predictor

@@ -9,6 +9,7 @@ import torch
 from scipy.ndimage import convolve, gaussian_filter
 
 from harness.errors import NotApplicable, UserError
+from harness.messages import heard_by
 from harness.removal.baselines import BASELINES, meaning_of_typical
 from metric_worlds import Constant, draw, samples
 
@@ -65,9 +66,15 @@ def test_there_is_a_statement_here_on_each_baseline():
 def test_typical_or_zero_is_typical_unless_that_needs_training_inputs_that_are_missing(kind, seed):
     found, x, _ = world(kind, seed)
     equal(found.baseline("typical_or_zero"), found.baseline("typical").numpy())
-    without = replace(found, train=None, scratch={})
+    without, said = replace(found, train=None, scratch={}, block={}), []
+    with heard_by(said.append):
+        removed = [without.baseline("typical_or_zero") for _ in range(2)]
     if kind == "table":
-        equal(without.baseline("typical_or_zero"), np.zeros_like(x))
+        equal(removed[0], np.zeros_like(x))
+        assert len(said) == 1 and "replace removed units by zero" in said[0]
+    else:
+        equal(removed[0], without.baseline("typical").numpy())
+        assert not said
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -1,5 +1,7 @@
 """Occlusion's windows, the painting of segments, and RISE's masks, each against a slow twin."""
 
+from itertools import product
+
 import pytest
 import torch
 from skimage.transform import resize
@@ -55,6 +57,27 @@ def test_windows_are_a_seventh_of_the_side_and_move_by_half_of_it(side, window, 
     assert torch.equal(plain, spelt)
 
 
+@pytest.mark.parametrize(
+    ("modality", "shape", "windows"), [("image", (14, 42), (2, 6)), ("volume", (4, 8, 12), (1, 2, 3))]
+)
+def test_windows_follow_from_the_length_of_each_axis(modality, shape, windows, seed):
+    """Of an additive model a window takes away the sum over it; it moves by half its length along each axis."""
+    net, weights = linear_net((1, *shape))
+    x, targets = torch.randn(2, 1, *shape), torch.tensor([0, 2])
+    added = (x * weights[targets])[:, 0]
+    total, covering = torch.zeros_like(added), torch.zeros(shape)
+    starts = [
+        range(0, -(-(length - window) // max(1, window // 2)) * max(1, window // 2) + 1, max(1, window // 2))
+        for length, window in zip(shape, windows, strict=True)
+    ]
+    for corner in product(*starts):
+        cut = tuple(slice(start, start + window) for start, window in zip(corner, windows, strict=True))
+        total[(slice(None), *cut)] += added[(slice(None), *cut)].flatten(1).sum(1).view(-1, *[1] * len(shape))
+        covering[cut] += 1
+    found = explain("occlusion", net, x, targets, modality=modality, baseline="zero")
+    assert near(found[:, 0], total / covering, 1e-4)
+
+
 def test_tokens_and_time_steps_are_hidden_with_all_their_channels(seed):
     for modality, shape, axis in (("tokens", (6, 3), 2), ("series", (3, 6), 1)):
         net, weights = linear_net(shape)
@@ -92,27 +115,29 @@ def rise_mask_by_hand(coins, shift, shape):
     cells = [-(-length // len(coins)) for length in shape]
     size = [(len(coins) + 1) * cell for cell in cells]
     large = resize(coins.double().numpy(), size, order=1, mode="reflect", anti_aliasing=False)
-    (top, left), (height, width) = shift, shape
-    return torch.from_numpy(large[top : top + height, left : left + width])
+    cut = tuple(slice(start, start + length) for start, length in zip(shift, shape, strict=True))
+    return torch.from_numpy(large[cut])
 
 
-@pytest.mark.parametrize(("cells", "shape"), [(7, (28, 28)), (3, (10, 8)), (1, (4, 5)), (5, (5, 13))])
+@pytest.mark.parametrize(
+    ("cells", "shape"), [(7, (28, 28)), (3, (10, 8)), (1, (4, 5)), (5, (5, 13)), (4, (18,)), (3, (5, 9, 7))]
+)
 def test_rises_masks_are_those_of_the_released_code(cells, shape, seed):
-    keys = torch.randint(2**62, (2,))
+    keys, axes, count = torch.randint(2**62, (2,)), len(shape), cells ** len(shape)
     masks = RiseMasks(keys, cells, 0.4, tuple(bilinear_strips(length, cells) for length in shape))
     pairs = [(sample, draw) for sample in range(2) for draw in range(6)]
     found = masks.of_rows(*torch.tensor(pairs).T)
     shifts = set()
     for mask, (sample, draw) in zip(found, pairs, strict=True):
-        numbers = uniform(element(keys[sample : sample + 1], torch.tensor([draw])), cells**2 + 2)[0]
-        coins = (numbers[: cells**2] < 0.4).view(cells, cells)
-        shift = [int(numbers[cells**2 + axis] * -(-shape[axis] // cells)) for axis in range(2)]
+        numbers = uniform(element(keys[sample : sample + 1], torch.tensor([draw])), count + axes)[0]
+        coins = (numbers[:count] < 0.4).view([cells] * axes)
+        shift = [int(numbers[count + axis] * -(-shape[axis] // cells)) for axis in range(axes)]
         shifts.add(tuple(shift))
         assert near(mask, rise_mask_by_hand(coins, shift, shape), 1e-5)
     assert len(shifts) > 1 or shape == (5, 13), "masks are shifted"
 
     weights = torch.randn(2, 6)
-    assert near(masks.weighted_sum(weights), (weights[:, :, None, None] * found.view(2, 6, *shape)).sum(1))
+    assert near(masks.weighted_sum(weights), torch.einsum("nd,nd...->n...", weights, found.view(2, 6, *shape)))
 
 
 def test_rise_is_its_masks_weighted_by_the_scores_they_reach(seed):
