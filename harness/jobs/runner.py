@@ -77,14 +77,13 @@ def _run_pending(
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.output_cache = OutputCache.of(plan.runtime.outputs, model)
     except Exception as error:
-        if isinstance(error, NotApplicable) and in_sweep:
+        declined = isinstance(error, NotApplicable) and in_sweep
+        if declined or not isinstance(error, UserError | NotApplicable):
             _write_plan(plan, store)
-            _fail_all(plan, recorder, error)
+            _fail_all(plan, recorder, error)  # the rows of all cells say why the block could not start
+        if declined:
             progress.say(f"{plan.title}: not applicable: {error}")
             return
-        if not isinstance(error, UserError | NotApplicable):  # the rows of all cells say why the block could not start
-            _write_plan(plan, store)
-            _fail_all(plan, recorder, error)
         raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
     _write_plan(plan, store)
     recorder.on(stage)
