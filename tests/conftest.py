@@ -3,6 +3,8 @@
 Worlds are drawn from a seed. It is 0, so that a suite that passes passes again; HARNESS_TEST_SEED=N chooses another,
 and HARNESS_TEST_SEED=fresh a new one for every run, as a night should: the header tells it, so that it can be repeated.
 
+``pytest -n auto`` runs the tests in one process per core; each process, and what it starts, computes with one thread.
+
 Tests that take the fixture ``device`` run on the GPU where there is one; HARNESS_TEST_DEVICE=cpu or cuda:N chooses.
 """
 
@@ -10,6 +12,9 @@ import os
 import random
 import secrets
 import tempfile
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # libraries read it when they are imported
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
