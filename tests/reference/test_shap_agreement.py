@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
 from torch import nn
 
 import harness
@@ -96,3 +98,15 @@ def test_the_exact_values_of_several_classes_differ_so_that_a_wrong_target_would
     values = shap.ExactExplainer(called(net), shap.maskers.Independent(r[None].numpy()))(x.numpy()).values
     found = harness.explain("exact_shapley", net, x, (TARGETS + 1) % 4, baseline=r)
     assert not near(found, of_targets(values), 0.05)
+
+
+def test_owen_values_are_those_of_shaps_partition_explainer():
+    """Of the same tree, that of shap's clustering by correlation, with all contexts."""
+    net, x, r = world()
+    train = torch.randn(30, 7)
+    distance = 1 - np.abs(np.corrcoef(train.double().numpy(), rowvar=False))
+    tree = linkage(squareform(distance, checks=False), "single")
+    masker = shap.maskers.Partition(r[None].numpy(), clustering=tree)
+    theirs = shap.PartitionExplainer(called(net), masker)(x.numpy(), max_evals=2000, fixed_context=None, silent=True)
+    found = harness.explain("partition_shap", net, x, TARGETS, baseline=r, train=train)
+    assert near(found, of_targets(theirs.values), 1e-5)

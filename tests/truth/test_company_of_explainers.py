@@ -35,6 +35,7 @@ PICTURES = {
     "exact_shapley": GROUPED | {"segments": ({}, "grid:2", "grid:3")},
     "feature_ablation": GROUPED,
     "kernel_shap": GROUPED | {"samples": ({}, 40, 60)},
+    "partition_shap": GROUPED | {"samples": ({}, 20, 60)},
     "shapley_sampling": GROUPED | {"permutations": ({}, 2, 4)},
     "lime": GROUPED | {"samples": ({}, 40, 60), "width": ({}, 0.25, 0.5), "alpha": ({}, 1.0, 0.1)},
     "integrated_gradients": PATH | {"method": ({}, "gausslegendre", "riemann_left")},
