@@ -22,8 +22,16 @@ pytestmark = pytest.mark.usefixtures("seed")
 SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
 # What serves some kinds of input alone: the distances of units, in-filling from neighbours, mosaics of four classes.
 SERVES = {"road": ("image",), "truth_emd": ("image", "tokens", "series"), "grid_pointing": ()}
-# What needs another model: one with attention, or with the layers that a library knows.
-NEEDS_A_MODEL = {"attention", "attention_rollout", "attn_lrp", "cp_lrp", "transformer_attribution", "captum_lrp"}
+# What needs another model: one with attention, with the layers that a library knows, or of trees.
+NEEDS_A_MODEL = {
+    "attention",
+    "attention_rollout",
+    "attn_lrp",
+    "cp_lrp",
+    "transformer_attribution",
+    "captum_lrp",
+    "tree_shap",
+}
 DIFFERENCES = (Path(__file__).parents[2] / "docs" / "differences.md").read_text()
 
 
