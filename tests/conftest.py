@@ -34,6 +34,13 @@ def pytest_configure(config):
     config.add_cleanup(folder.cleanup)
 
 
+def pytest_collection_modifyitems(items):
+    """Of ``pytest -n``, the tests of a file run in one process, where its fixtures are made once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def pytest_report_header():
     return f"HARNESS_TEST_SEED={SEED} HARNESS_TEST_DEVICE={DEVICE}"
 

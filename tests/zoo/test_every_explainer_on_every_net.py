@@ -25,7 +25,7 @@ EQUAL_BY_DEFINITION = {
 }
 
 
-@pytest.fixture(scope="module", params=NETS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NETS])
 def tried(request):
     """A net, the rows of every explainer tried on it, and their maps."""
     net, seed = NETS[request.param], 20_261
