@@ -44,6 +44,7 @@ MEASURING = (
     "harness.ordering",
     "harness.predictor",
     "harness.randomness",
+    "harness.removal.background",
     "harness.removal.baselines",
     "harness.removal.infilling",
     "harness.removal.inpainting",

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from harness.errors import NotApplicable
 from harness.predictor import pick
+from harness.removal.background import Background, replacement
 from harness.samples import Samples
 
 # What attributions add up to, for each ``complete_to`` of an explainer; r are baselines, f is the explained logit.
@@ -19,11 +20,11 @@ def promised(
     """What the raw attributions of each sample should add up to: (N,) float64, in units of the explainer's ``score``.
 
     This is f(x) for explainers that distribute the output itself, and else f(x) - f(r). r is ``baseline`` if given, and
-    else the explainer's own baseline (of a random one, draw 0). Raises NotApplicable if no baseline is given and the
-    explainer promises nothing or draws its background itself.
+    else the explainer's own baseline (of a random one, draw 0), or its background, over which f is averaged. Raises
+    NotApplicable if no baseline is given and the explainer promises nothing or draws its background itself.
     """
     score = options.get("score", "output")
-    removed = _own_baseline(complete_to, options) if baseline is None else baseline
+    removed = _own_baseline(samples, complete_to, options) if baseline is None else baseline
     full = samples.clean(score).double()
     return full if removed is None else full - pick(samples.emptied(removed), score).double()
 
@@ -38,8 +39,10 @@ def relative_error(sums: Tensor, promise: Tensor) -> Tensor:
     return ((sums - promise).abs() / promise.abs()).masked_fill(promise == 0, float("nan"))
 
 
-def _own_baseline(complete_to: str | None, options: Mapping[str, Any]) -> str | Tensor | None:
-    """The baseline of the explainer's promise; None if it promises the output itself."""
+def _own_baseline(
+    samples: Samples, complete_to: str | None, options: Mapping[str, Any]
+) -> str | Tensor | Background | None:
+    """The baseline or background of the explainer's promise; None if it promises the output itself."""
     if complete_to is None:
         raise NotApplicable("the explainer does not claim that its attributions add up to anything (give baseline=)")
     if complete_to == "output":
@@ -53,4 +56,4 @@ def _own_baseline(complete_to: str | None, options: Mapping[str, Any]) -> str | 
         raise NotApplicable(
             "the explainer has no baseline option to say from where its attributions add up (give baseline=)"
         )
-    return options["baseline"]
+    return replacement(samples, options["baseline"], options.get("background", 0))

@@ -4,6 +4,7 @@ Callers number the perturbed inputs of all samples and draws, and give a functio
 numbers. The predictor calls it for one chunk at a time, on the device, and passes full batches through the model.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
@@ -59,6 +60,14 @@ def pick(tracked: Tensor, score: str) -> Tensor:
     if odds.isinf().any():  # a model that returns probabilities can return 0 and 1
         picked_not_finite.set(True)
     return odds.masked_fill(odds.isinf(), float("nan"))
+
+
+def averaged(tracked: Tensor, axis: int) -> Tensor:
+    """The tracked outputs whose scores are the means, over an axis, of those of ``tracked`` (..., 3)."""
+    log_probability = tracked[..., LOG_PROBABILITY].double()
+    mean = tracked.double().mean(axis)
+    mean[..., LOG_PROBABILITY] = log_probability.logsumexp(axis) - math.log(tracked.shape[axis])
+    return mean.float()
 
 
 def check_outputs(outputs: Any, count: int) -> Tensor:

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from harness.adapted_model import OTHER_POSITIONS
 from harness.facts import Facts
-from harness.predictor import Carried, Predictor, pick
+from harness.predictor import Carried, Predictor, averaged, pick
+from harness.removal.background import Background
 from harness.removal.baselines import make_baseline
 from harness.removal.infilling import infill, is_infilling
 from harness.removal.originals import Originals
 from harness.removal.segments import Segments, make_segments
 from harness.task import Task
 from harness.units import gather_segments
+
+MOST_ROWS = 2**20  # tracked at once over a background: bounds the memory at 12 MB
 
 
 class KeepsOutputs(Protocol):
@@ -117,7 +120,7 @@ class Samples(Originals):
         """Tracked outputs (N, 3) of the unperturbed inputs."""
         return self.outputs("clean", lambda: self.track(1, lambda sample, draw: self.inputs[sample]))[:, 0]
 
-    def emptied(self, baseline: str | Tensor, draw: int = 0) -> Tensor:
+    def emptied(self, baseline: str | Tensor | Background, draw: int = 0) -> Tensor:
         """Tracked outputs (N, 3) with every unit removed, which are those of the baseline."""
         nothing = lambda sample, _: self.inputs.new_zeros(len(sample), *self.units.shape, dtype=torch.bool)
         return self.shared(("emptied", baseline, draw), lambda: self.masked(1, nothing, baseline, draw))[:, 0]
@@ -167,22 +170,42 @@ class Samples(Originals):
             kept = self.units.expand(kept)
             if filling:
                 return infill(self.joint(), baseline, sample, kept, draw)
-            mix = torch.where if kept.dtype == torch.bool else _blend
-            return mix(kept, self.inputs[sample], removed[sample])
+            return _blend(kept, self.inputs[sample], removed[sample])
 
         return remove
 
     def masked(
-        self, draws: int, keep: Callable[[Tensor, Tensor], Tensor], baseline: str | Tensor, imputation: int = 0
+        self,
+        draws: int,
+        keep: Callable[[Tensor, Tensor], Tensor],
+        baseline: str | Tensor | Background,
+        imputation: int = 0,
     ) -> Tensor:
-        """Tracked outputs (N, draws, 3) of inputs with some units removed.
+        """Tracked outputs (N, draws, 3) of inputs with some units removed, averaged over a background if it is one.
 
         ``keep(sample, draw)`` returns ``kept`` of ``remover``: (rows, *units), True where the unit stays, or a weight.
         """
+        if isinstance(baseline, Background):
+            return self._over_background(draws, keep, baseline.inputs(self))
         remove = self.remover(baseline, imputation)
         return self.track(draws, lambda sample, draw: remove(sample, keep(sample, draw)))
 
-    def coalitions(self, masks: Tensor, segments: Segments, baseline: str | Tensor) -> Tensor:
+    def _over_background(self, draws: int, keep: Callable[[Tensor, Tensor], Tensor], background: Tensor) -> Tensor:
+        """Tracked outputs (N, draws, 3), the means over a background (R, ...) in the place of the removed units."""
+        count, means = len(background), []
+        for some in torch.arange(draws, device=self.inputs.device).split(max(1, MOST_ROWS // (len(self) * count))):
+
+            def build(sample: Tensor, draw: Tensor, some: Tensor = some) -> Tensor:
+                # What is kept is the same for neighbouring rows, which differ in the background alone.
+                pairs, pair = torch.unique_consecutive(sample * len(some) + draw // count, return_inverse=True)
+                kept = self.units.expand(keep(pairs // len(some), some[pairs % len(some)]))[pair]
+                return _blend(kept, self.inputs[sample], background[draw % count])
+
+            tracked = self.track(len(some) * count, build)
+            means.append(averaged(tracked.view(len(self), len(some), count, -1), 2))
+        return torch.cat(means, 1)
+
+    def coalitions(self, masks: Tensor, segments: Segments, baseline: str | Tensor | Background) -> Tensor:
         """Tracked outputs (N, M, 3) of inputs that keep the segments where ``masks`` (N or 1, M, K), bool, is True."""
         own = len(masks) > 1 or len(self) == 1
 
@@ -249,5 +272,8 @@ class Samples(Originals):
         return self if joined is self else replace(joined, memo={})
 
 
-def _blend(weight: Tensor, inputs: Tensor, baseline: Tensor) -> Tensor:
-    return torch.lerp(baseline, inputs, weight.to(inputs.dtype).expand_as(inputs))
+def _blend(kept: Tensor, inputs: Tensor, removed: Tensor) -> Tensor:
+    """The inputs where they are kept, else what is removed; ``kept`` is bool, or a weight between them."""
+    if kept.dtype == torch.bool:
+        return torch.where(kept, inputs, removed)
+    return torch.lerp(removed, inputs, kept.to(inputs.dtype).expand_as(inputs))

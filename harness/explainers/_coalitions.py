@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harness.errors import UserError
 from harness.predictor import pick
+from harness.removal.background import DEFAULT_BASELINE, Background, replacement
 from harness.removal.segments import Segments
 from harness.samples import Samples
 from harness.units import gather_segments, segment_sizes
@@ -21,12 +22,20 @@ class SegmentRemoval:
     baseline   what a removed segment becomes: a name (``harness.removal.baselines``) or a tensor of one input's shape.
                ``typical``, also the default of metrics, is the mean of an image or a series per channel, a text's
                padding (or zero), and the training mean of a table, for which it needs training inputs
+    background how many training inputs, drawn by the seed, take the place of what is removed; the score is averaged
+               over them, which costs as many evaluations as one baseline does for each of them. 0: the baseline. None:
+               100 for a table with training inputs whose ``baseline`` is left at its default, else the baseline
     score      the watched output of the model: ``logit``, ``probability`` or ``log_odds``
     """
 
     segments: str | Tensor = "auto"
-    baseline: str | Tensor = "typical_or_zero"
+    baseline: str | Tensor = DEFAULT_BASELINE
+    background: int | None = 0
     score: str = "logit"
+
+    def replacement(self, samples: Samples) -> str | Tensor | Background:
+        """What removed segments become: the baseline, or a background."""
+        return replacement(samples, self.baseline, self.background)
 
 
 TO_TYPICAL = SegmentRemoval()
@@ -37,13 +46,13 @@ class Game:
     """A game for each of n samples with K segments: the segments are the players, and a coalition of them is worth the
     score of the input in which only it is present.
 
-    baseline   what an absent segment becomes: a name or a tensor of one input's shape
+    baseline   what an absent segment becomes: a name, a tensor of one input's shape, or a background
     score      the watched output: ``logit``, ``probability`` or ``log_odds``
     """
 
     samples: Samples
     segments: Segments
-    baseline: str | Tensor
+    baseline: str | Tensor | Background
     score: str
 
     @property
@@ -70,12 +79,12 @@ def play(samples: Samples, removal: SegmentRemoval, solve: Callable[[Game], Tens
 
     Samples with equally many segments are one game, so that no padded segment enters a regression.
     """
-    segments = samples.segments(removal.segments)
+    segments, baseline = samples.segments(removal.segments), removal.replacement(samples)
     answer = torch.empty(len(samples), *samples.units.shape, device=samples.inputs.device)
     for count in segments.counts.unique().tolist():
         rows = (segments.counts == count).nonzero()[:, 0]
         own = Segments(segments.labels[rows], segments.counts[rows])
-        answer[rows] = spread(solve(Game(samples.take(rows), own, removal.baseline, removal.score)), own)
+        answer[rows] = spread(solve(Game(samples.take(rows), own, baseline, removal.score)), own)
     return samples.units.as_map(answer)
 
 

@@ -4,7 +4,7 @@ Random draws depend on the seed alone, and results on the seed and the training 
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch import Tensor
 from harness.errors import NotApplicable, UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.predictor import pick
-from harness.randomness import bits, permutations, stream
+from harness.randomness import bits, permutations
+from harness.removal.background import drawn_rows, global_key
 from harness.samples import Samples
 from harness.task import CLASSES, Task
 
@@ -45,7 +46,8 @@ class Table:
     """Training rows and the model's outputs for them.
 
     inputs   (R, D), on the model's device
-    outputs  (R, K) the model's logits, K = 1 where it has a single output
+    outputs  (R, K) the model's logits, K = 1 where it has a single output or one of several is explained
+    output   the column of the model's outputs that is explained, or None for all of them
     labels   (R,) their true labels, or None
     names    (C,) of the columns; their numbers where the data has no names
     columns  (D,) int64, the column each number belongs to; C = D where each is a column of its own
@@ -60,6 +62,11 @@ class Table:
     columns: np.ndarray
     seed: int
     task: Task = CLASSES
+    output: int | None = None
+
+    def explained(self, outputs: Tensor) -> Tensor:
+        """The explained columns (..., K) of the model's outputs."""
+        return outputs if self.output is None else outputs[..., self.output, None]
 
     @property
     def number_names(self) -> tuple[str, ...]:
@@ -152,21 +159,23 @@ def training_table(context: Samples, rows: int) -> Table:
             raise UserError(f"{what} hold NaN or infinite values, expected finite numbers")
     labels = None if context.train_labels is None else context.train_labels.to(chosen.device)[chosen]
     columns = np.array(context.units.columns if context.units.grouped else range(inputs.shape[1]))
-    outputs = _explained_outputs(context, outputs.view(len(inputs), -1))
-    return Table(inputs, outputs, labels, _names(context), columns, context.seed, context.task)
+    outputs = outputs.view(len(inputs), -1)
+    explained = _explained_output(context, outputs.shape[1])
+    table = Table(inputs, outputs, labels, _names(context), columns, context.seed, context.task, explained)
+    return replace(table, outputs=table.explained(outputs))
 
 
-def _explained_outputs(context: Samples, outputs: Tensor) -> Tensor:
-    """The outputs (R, K) that a global explanation is about: all classes that exclude each other, or the one output.
+def _explained_output(context: Samples, count: int) -> int | None:
+    """The output that a global explanation is about; None for all: classes that exclude each other, or the only output.
 
     Of numbers and of independent labels it is about the output that is explained, which must be the same for all.
     """
-    if context.task.exclusive or outputs.shape[1] == 1:
-        return outputs
+    if context.task.exclusive or count == 1:
+        return None
     explained = context.targets.unique()
     if len(explained) > 1:
         raise NotApplicable("describes one output for all samples, but these samples' targets are different outputs")
-    return outputs[:, explained]
+    return int(explained)
 
 
 def _names(context: Samples) -> tuple[str, ...]:
@@ -188,18 +197,6 @@ def checked_labels(labels: Tensor, outputs: int) -> Tensor:
         came = f"{int(labels.min())} to {int(labels.max())}"
         raise UserError(f"train_labels are from {came}, expected class indices from 0 to {outputs - 1}")
     return labels.long()
-
-
-def drawn_rows(count: int, wanted: int, seed: int) -> Tensor:
-    """The numbers of ``wanted`` of ``count`` rows, ascending: all of them, or those that the seed draws."""
-    if count <= wanted:
-        return torch.arange(count)
-    return permutations(global_key(seed, "training rows"), 1, count)[0, 0, :wanted].sort().values
-
-
-def global_key(seed: int, use: str) -> Tensor:
-    """The key (1,) of random numbers for one ``use`` that belongs to no sample."""
-    return stream(torch.zeros(1, dtype=torch.int64), seed, use)
 
 
 def shares_of_splits(table: Table, importances: np.ndarray) -> Tensor:

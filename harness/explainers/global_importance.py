@@ -26,6 +26,9 @@ from harness.explainers._tabular import (
 from harness.registry import explainer
 from harness.samples import Samples
 
+# A column of more values, or of fewer rows to a value, is taken as continuous.
+MOST_KINDS, ROWS_OF_A_KIND = 20, 10
+
 
 def _mutual_information(model: nn.Module, context: Samples, /, labels: str, neighbours: int, rows: int) -> Tensor:
     from sklearn.feature_selection import (  # a second to import; few runs need it
@@ -50,17 +53,27 @@ def _mutual_information(model: nn.Module, context: Samples, /, labels: str, neig
 def _values_of_columns(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """The columns as one number each (R, C), and which of them are categories (C,).
 
-    A column of several numbers is a category: its number is the place among its distinct rows. NotApplicable where
-    these hardly repeat.
+    A column is a category if it is several numbers, or if its values repeat (``_repeat``): its number is the place
+    among its distinct rows. NotApplicable where a column's several numbers hardly repeat.
     """
-    values, sizes, single = table.values, np.bincount(table.columns), []
+    values, single, categories = table.values, [], []
     for column, name in enumerate(table.names):
         own = values[:, table.columns == column]
         kinds, place = np.unique(own, axis=0, return_inverse=True)
-        if sizes[column] > 1 and 2 * len(kinds) > len(own):
+        several = own.shape[1] > 1
+        if several and 2 * len(kinds) > len(own):
             raise NotApplicable(f"column {name} is several numbers that hardly repeat: {len(kinds)} in {len(own)} rows")
-        single.append(own[:, 0] if sizes[column] == 1 else place.reshape(-1))
-    return np.stack(single, 1), sizes > 1
+        categories.append(several or _repeat(len(kinds), len(own)))
+        single.append(place.reshape(-1) if categories[-1] else own[:, 0])
+    return np.stack(single, 1), np.array(categories)
+
+
+def _repeat(kinds: int, rows: int) -> bool:
+    """Whether a column of so many distinct values in so many rows is a category: two values, or few that repeat.
+
+    Neighbours in a column of which many rows are equal say nothing of a density, which the estimate assumes.
+    """
+    return kinds <= 2 or (kinds <= MOST_KINDS and kinds * ROWS_OF_A_KIND <= rows)
 
 
 @explainer(**GLOBAL, signed=False, prepare=_mutual_information)
@@ -79,10 +92,11 @@ def mutual_information(
 
     Shape (N, C), the same for all samples; in nats; at least 0. The class is the one the model has ``predicted``, or
     the true ``label``: then the model has no part in it, and the result explains the data. What only several columns
-    together say is not seen. Columns of one number are taken as continuous: scikit-learn's estimate from
-    ``neighbours`` neighbours, with noise of 1e-10, the same for every seed, to break ties. A column of several numbers
-    is a category, one for each of its distinct rows: with classes these are counted, which is biased upwards by about
-    (categories - 1) (classes - 1) / (2 rows). Not applicable without training inputs or the labels asked for; where
+    together say is not seen. A column is a category if the training rows say so: if it has two distinct values, or at
+    most 20 and at least ten rows to each, or if it is several numbers (one category for each of its distinct rows).
+    With classes, categories are counted, which is biased upwards by about (categories - 1) (classes - 1) / (2 rows).
+    All other columns are taken as continuous: scikit-learn's estimate from ``neighbours`` neighbours, with noise of
+    1e-10, the same for every seed, to break ties. Not applicable without training inputs or the labels asked for; where
     these are the same for all rows; where there are no more than ``neighbours`` rows; where a column's several numbers
     hardly repeat; and where all estimates are 0.
 

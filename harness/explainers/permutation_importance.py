@@ -12,13 +12,13 @@ from harness.explainers._tabular import (
     GLOBAL,
     TRAINING_ROWS,
     broadcast,
-    global_key,
     repeats_table,
     training_table,
 )
 from harness.predictor import Predictor
 from harness.randomness import element, permutations
 from harness.registry import explainer
+from harness.removal.background import global_key
 from harness.samples import Samples
 from harness.task import CLASSES, LOG_PROBABILITY, Task
 
@@ -52,7 +52,8 @@ def _permute(model: nn.Module, context: Samples, /, repeats: int, score: str | N
     if score == "log_loss":
         table.check_probabilities()
     truth = table.truth(labels).to(table.inputs.device)
-    loss = partial(LOSSES[score], truth=truth, task=table.task)
+    of_explained = partial(LOSSES[score], truth=truth, task=table.task)
+    loss = lambda outputs: of_explained(table.explained(outputs))
     key = global_key(context.seed, "permutation importance").to(table.inputs.device)
     values = loss_increases(
         context.predictor,
@@ -66,7 +67,7 @@ def _permute(model: nn.Module, context: Samples, /, repeats: int, score: str | N
         raise NotApplicable(f"the {score} is infinite where the model gives the right class the probability 0")
     if not values.any():
         raise NotApplicable(f"no permutation of any column changes the {score} on the {len(truth)} training rows")
-    intact = float(loss(table.outputs))
+    intact = float(of_explained(table.outputs))
     context.tell(
         repeats=repeats_table(table.names, values.T.cpu().numpy()),
         explains="model",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
-from harness.explainers._coalitions import TO_TYPICAL, Game, SegmentRemoval, check_number, play
+from harness.explainers._coalitions import Game, SegmentRemoval, check_number, play
 from harness.predictor import pick
 from harness.randomness import permutations as random_orders
 from harness.randomness import uniform
@@ -23,7 +23,8 @@ from harness.units import gather_segments
 MOST_EXACT = 12  # segments: 4096 evaluations per sample
 
 
-FEW_TO_TYPICAL = SegmentRemoval(segments="few")
+TO_DATA = SegmentRemoval(background=None)
+FEW_TO_DATA = SegmentRemoval(segments="few", background=None)
 
 
 @explainer(access="forward", complete_to="baseline", cost="2^K + 1 F")
@@ -33,13 +34,14 @@ def exact_shapley(
     targets: Tensor,
     *,
     context: Samples,
-    removal: SegmentRemoval = FEW_TO_TYPICAL,
+    removal: SegmentRemoval = FEW_TO_DATA,
 ) -> Tensor:
     """Shapley values of segments, computed from all their coalitions (Shapley 1953; Strumbelj and Kononenko 2010).
 
-    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
-    2^K evaluations for K segments, besides that of the input. Not applicable above 12 segments: larger inputs are
-    divided into at most 12 by default, but the columns of a table, which have no neighbours, must be given segments.
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline),
+    or f(x) less the mean of f over the ``background``. 2^K evaluations for K segments, for each row of a background,
+    besides that of the input. Not applicable above 12 segments: larger inputs are divided into at most 12 by default,
+    but the columns of a table, which have no neighbours, must be given segments, here or in the data.
 
     Example: of f(x) = x1 x2 at (1, 3), which is 0 as soon as one column is removed: f(x) = 3 is shared equally.
 
@@ -57,17 +59,18 @@ def kernel_shap(
     *,
     context: Samples,
     samples: int = 1024,
-    removal: SegmentRemoval = TO_TYPICAL,
+    removal: SegmentRemoval = TO_DATA,
 ) -> Tensor:
     """KernelSHAP: Shapley values of segments by least squares over random coalitions, weighted by the Shapley kernel
     (Lundberg and Lee 2017, 1705.07874; in pairs and with an exact sum: Covert and Lee 2021, 2012.01536).
 
-    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
-    Each sample has ``samples`` evaluations of coalitions (an odd last one is left out), besides those of the input and
-    of the baseline. All coalitions of the smallest and largest sizes are evaluated where they fit into their share of
-    the budget; of the other sizes coalitions are drawn at random, in pairs with their complements. The values are
-    visibly biased near the smallest budgets, and exact from 2^K - 2 evaluations on for K segments. ValueError below
-    2 (K - 1) evaluations, which do not determine them.
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline),
+    or f(x) less the mean of f over the ``background``. Each sample has ``samples`` evaluations of coalitions (an odd
+    last one is left out), for each row of a background, besides those of the input and of the baseline. All coalitions
+    of the smallest and largest sizes are evaluated where they fit into their share of the budget; of the other sizes
+    coalitions are drawn at random, in pairs with their complements. The values are visibly biased near the smallest
+    budgets, and exact from 2^K - 2 evaluations on for K segments. ValueError below 2 (K - 1) evaluations, which do not
+    determine them.
 
     Example: of f(x) = x1 x2 at (1, 3), which is 0 as soon as one column is removed: f(x) = 3 is shared equally.
 
@@ -86,14 +89,14 @@ def shapley_sampling(
     *,
     context: Samples,
     permutations: int = 20,
-    removal: SegmentRemoval = TO_TYPICAL,
+    removal: SegmentRemoval = TO_DATA,
 ) -> Tensor:
     """Shapley values of segments as the mean gains when they are added in random orders (Castro et al. 2009; Strumbelj
     and Kononenko 2010; in pairs of opposite orders: Mitchell et al. 2022, 2104.12199).
 
-    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline).
-    ``permutations`` orders, an even number, of K - 1 evaluations each for K segments, besides those of the input and
-    of the baseline.
+    One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline),
+    or f(x) less the mean of f over the ``background``. ``permutations`` orders, an even number, of K - 1 evaluations
+    each for K segments, for each row of a background, besides those of the input and of the baseline.
 
     Example: of f(x) = x1 x2 at (1, 3) all of f(x) = 3 is gained by the column that comes second, and in two opposite
     orders each column does so once.

@@ -153,3 +153,18 @@ def test_every_global_method_can_be_listed_with_its_scope():
     names = "permutation_importance mutual_information rfe random_forest linear_surrogate tree_surrogate rule_list"
     assert all(EXPLAINERS[name].scope == "global" for name in names.split())
     assert permutations(global_key(0, "use"), 1, 5).shape == (1, 1, 5)
+
+
+def test_scikit_learn_takes_a_column_of_two_values_as_continuous():
+    """A column that decides nothing and one that decides the class, of two values each: neighbours are ties."""
+    rows = np.arange(400)
+    x = np.stack([rows % 2, rows // 2 % 2], 1).astype(float)
+    theirs = mutual_info_classif(x, rows % 2, random_state=0)
+    net = nn.Linear(2, 2).eval()
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[-9.0, 0], [9.0, 0]]))
+        net.bias.copy_(torch.tensor([4.5, -4.5]))
+    data = torch.from_numpy(x).float()
+    found = harness.explain("mutual_information", net, data[:1], torch.tensor([0]), train=data)[0]
+    assert np.allclose(found, [np.log(2), 0], atol=1e-6)
+    assert abs(theirs - found.numpy()).max() > 0.01

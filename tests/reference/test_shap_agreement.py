@@ -58,6 +58,19 @@ def test_kernel_shap_over_all_coalitions_is_shaps():
     assert near(harness.explain("kernel_shap", net, x, TARGETS, baseline=r, samples=2**7), of_targets(theirs), 1e-4)
 
 
+@pytest.mark.parametrize("link", ["logit", "probability"])
+def test_over_a_background_of_several_rows_values_are_shaps(link):
+    """The value function is the mean over the rows; shap's maskers and KernelExplainer take the same ones."""
+    net, x, _ = world()
+    train, of_rows = torch.randn(12, 7), called(net if link == "logit" else nn.Sequential(net, nn.Softmax(1)))
+    kernel = shap.KernelExplainer(of_rows, train.numpy())
+    theirs = of_targets(kernel.shap_values(x.numpy(), nsamples=2**7, l1_reg=False, silent=True))
+    exact = of_targets(shap.ExactExplainer(of_rows, shap.maskers.Independent(train.numpy()))(x.numpy()).values)
+    for name, options in (("kernel_shap", {"samples": 2**7}), ("exact_shapley", {})):
+        found = harness.explain(name, net, x, TARGETS, train=train, background=12, score=link, **options)
+        assert near(found, theirs, 1e-4) and near(found, exact, 1e-4), name
+
+
 def test_kernel_shap_with_fewer_coalitions_is_about_as_near_the_truth_as_shaps():
     """shap draws until enough coalitions differ, which near the number of all is an advantage."""
     net, x, r = world()

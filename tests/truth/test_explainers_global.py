@@ -11,11 +11,13 @@ import harness
 from explainer_worlds import model, near, smooth_net
 from harness.api import samples_of
 from harness.engine.explain import Explaining
-from harness.explainers._tabular import drawn_rows, training_table
+from harness.explainers._tabular import training_table
+from harness.explainers.global_importance import _repeat
 from harness.facts import Facts
 from harness.guards import ModelGuard
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS
+from harness.removal.background import drawn_rows
 
 GLOBAL = {
     "permutation_importance": {"repeats": 3},
@@ -138,6 +140,28 @@ def test_mutual_information_of_a_shifted_normal_is_near_its_integral_and_blind_t
 def test_a_class_that_one_column_decides_tells_its_whole_entropy(seed):
     found, _ = told("mutual_information", threshold(1), torch.randn(4000, 3))
     assert float(found[0, 1]) == pytest.approx(np.log(2), abs=0.03) and found[0, [0, 2]].max() < 0.04
+
+
+def entropy(*shares):
+    return -sum(share * np.log(share) for share in shares if share > 0)
+
+
+def test_the_mutual_information_of_a_column_of_few_values_is_that_of_its_counts(seed):
+    """Class 1 where x0 and x1 are 1: H(x0) splits the class; a column that decides nothing has about none."""
+    rows = 1200
+    values = torch.arange(rows)
+    train = torch.stack([values % 2, values // 2 % 3, values // 6 % 2], 1).float() * torch.tensor([1.0, -2.0, 0.3])
+    net = model(lambda x: 9 * torch.stack([0.5 - x[:, 0] * (x[:, 1] == -2), x[:, 0] * (x[:, 1] == -2) - 0.5], 1))
+    found, _ = told("mutual_information", net, train)
+    whole = entropy(1 / 6, 5 / 6)
+    assert float(found[0, 0]) == pytest.approx(whole - entropy(1 / 3, 2 / 3) / 2, abs=1e-6)
+    assert float(found[0, 1]) == pytest.approx(whole - entropy(1 / 2, 1 / 2) / 3, abs=1e-6)
+    assert float(found[0, 2]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("kinds", "rows", "counted"), [(2, 9, True), (3, 29, False), (3, 30, True), (21, 900, False)])
+def test_a_column_is_a_category_if_its_values_repeat(kinds, rows, counted):
+    assert _repeat(kinds, rows) is counted
 
 
 def test_rfe_keeps_columns_in_the_order_of_their_weights_whatever_their_units(seed):
