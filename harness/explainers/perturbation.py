@@ -9,6 +9,7 @@ from harness.errors import NotApplicable, UserError
 from harness.explainers._coalitions import TO_TYPICAL, SegmentRemoval, check_number, spread
 from harness.predictor import pick
 from harness.registry import explainer
+from harness.removal.segments import MOST_STEPS, tell_of_many_steps
 from harness.samples import Samples
 from harness.units import Units
 
@@ -29,8 +30,9 @@ def occlusion(
     unit (Zeiler and Fergus 2013, 1311.2901).
 
     One channel, in units of ``score``; a pixel, a time step or a token is replaced in all its channels. ``window`` is a
-    number of units along every axis, by default a seventh of each axis (32 at 224 px), a quarter in volumes, 1 on
-    tables; ``stride`` is half the window by default. Windows that reach beyond the far edge are cut there. ``baseline``
+    number of units along every axis, by default a seventh of each axis of an image (32 at 224 px), a quarter in
+    volumes, 1 on tables and in texts and series of up to 128 units, and two of 128 parts in longer ones, which is told;
+    ``stride`` is half the window by default. Windows that reach beyond the far edge are cut there. ``baseline``
     and ``score`` are those of ``feature_ablation``. One evaluation per window and one of the input. Not applicable to
     windows of several columns of a table.
 
@@ -41,6 +43,8 @@ def occlusion(
     tensor([[[[1., 2.],
               [2., 2.]]]])
     """
+    if window is None and context.units.position_axis is not None:
+        tell_of_many_steps(context)
     sizes = _windows_and_strides(context.units, window, stride)
     inside = [_windows(n, *size).to(inputs.device) for n, size in zip(context.units.shape, sizes, strict=True)]
     counts = [len(each) for each in inside]
@@ -81,7 +85,7 @@ def feature_ablation(
     def keep(sample: Tensor, draw: Tensor) -> Tensor:
         return segments.labels[sample] != draw.view(-1, *[1] * len(context.units.shape))
 
-    without = pick(context.masked(segments.most, keep, removal.baseline), removal.score)
+    without = pick(context.masked(segments.most, keep, removal.replacement(context)), removal.score)
     return context.units.as_map(spread((context.clean(removal.score)[:, None] - without).double(), segments))
 
 
@@ -100,9 +104,11 @@ def _windows_and_strides(units: Units, window: int | None, stride: int | None) -
 
 
 def _usual_window(units: Units, length: int) -> int:
-    """The window along an axis of this length: the number of windows is about the same for inputs of any size."""
+    """The window along an axis of this length: the number of windows is bounded for inputs of any size."""
     if units.modality == "table":
         return 1
+    if units.position_axis is not None:  # windows overlap by half: there are about as many as MOST_STEPS
+        return 1 if length <= MOST_STEPS else math.ceil(2 * length / MOST_STEPS)
     return max(1, round(length / (7 if len(units.shape) < 3 else 4)))  # in three axes, sevenths would be 2,000 windows
 
 

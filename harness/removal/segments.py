@@ -8,24 +8,32 @@
 - ``regions``: the words of a text if they are known; ``slic:100`` for images of 1 or 3 channels; else ``parts:100``
 - ``slic:100``: about 100 superpixels (Achanta et al. 2012), computed on the model's inputs, scaled to the data's range
 - ``given``: the data's own segments
-- ``auto``: the words of a text if they are known; else ``unit`` for a table or up to 64 units, and beyond ``grid:7``,
-  or ``grid:4`` for a volume
-- ``few``: ``parts:12``
+- ``auto``: what explainers take by default: ``unit`` for a table and up to 64 units; the words of a text if they are
+  known, else up to 128 tokens or time steps one by one, and more in ``parts:128``, which is told; ``slic:50`` for
+  images of 1 or 3 channels, ``grid:7`` for others, ``grid:4`` for volumes
+- ``few``: ``parts:12``; for a table of more than 12 columns the data's own segments, if it has any
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from harness.errors import NotApplicable, UserError, unknown
+from harness.messages import say
 from harness.removal.originals import Originals
 from harness.units import gather_segments, segment_sizes
 
 SEGMENT_KINDS = ("auto", "few", "given", "grid", "parts", "patch", "regions", "slic", "unit")
+FEW = 12  # segments of which all coalitions can be evaluated
 MOST_UNITS = 64  # that ``auto`` takes one by one
+MOST_STEPS = 128  # tokens or time steps that explainers take one by one
 PATCHES_A_SIDE = 14
+MOST_TRIES = 5  # weights of distance against colour
+MOST_KEPT = 32 * 2**20  # bytes of superpixels that a block keeps
 
 
 @dataclass(frozen=True)
@@ -94,16 +102,43 @@ def _automatic(spec: str, originals: Originals) -> str:
     if spec in ("auto", "regions") and words:
         return "given"
     if spec == "auto":
-        if units.count <= MOST_UNITS or units.modality == "table":
-            return "unit"
-        return "grid:4" if units.modality == "volume" else "grid:7"
+        spec = _usual(originals)
     if spec == "regions":
-        coloured = units.modality == "image" and len(units.shape) == 2 and originals.inputs.shape[1] in (1, 3)
-        spec = "slic:100" if coloured else "parts:100"
-    spec = "parts:12" if spec == "few" else spec
+        spec = "slic:100" if _coloured(originals) else "parts:100"
+    if spec == "few":
+        grouped = units.modality == "table" and originals.given_segments is not None
+        spec = "given" if grouped and units.count > FEW else f"parts:{FEW}"
     kind, _, number = spec.partition(":")
     every = kind == "parts" and (units.modality == "table" or units.count <= _positive(number, spec))
     return "unit" if every else spec
+
+
+def _usual(originals: Originals) -> str:
+    """The segmentation ``auto`` of inputs whose words are not known."""
+    units = originals.units
+    if units.count <= MOST_UNITS or units.modality == "table":
+        return "unit"
+    if units.modality in ("tokens", "series"):
+        tell_of_many_steps(originals)
+        return f"parts:{MOST_STEPS}"
+    if units.modality == "volume":
+        return "grid:4"
+    return "slic:50" if _coloured(originals) else "grid:7"
+
+
+def tell_of_many_steps(originals: Originals) -> None:
+    """Say, once a block, that there are too many tokens or time steps to explain each by itself."""
+    count = originals.units.count
+    if count > MOST_STEPS:
+        what = "tokens" if originals.units.modality == "tokens" else "time steps"
+        line = f"{count} {what} are explained in windows of neighbours, since they are more than {MOST_STEPS}"
+        originals.for_block(("many steps", count), lambda: say(f"{line}; segments=unit or window=1 takes each alone"))
+
+
+def _coloured(originals: Originals) -> bool:
+    """Whether the inputs are images that superpixels can be computed of: of 1 or 3 channels."""
+    units = originals.units
+    return units.modality == "image" and len(units.shape) == 2 and originals.inputs.shape[1] in (1, 3)
 
 
 def _positive(number: str, spec: str) -> int:
@@ -135,25 +170,43 @@ def _same_for_all(labels: Tensor, originals: Originals) -> Segments:
 def _slic(originals: Originals, number: int) -> Tensor:
     if originals.units.modality != "image":
         raise NotApplicable(f"slic segments need images, not {originals.units.modality} inputs")
-    from skimage.segmentation import slic  # imported here: scikit-image takes a second to import, and few runs need it
-
     low, high = originals.input_range()
-    images = (
-        ((originals.inputs - low) / (high - low).masked_fill(high == low, 1))
-        .clamp(0, 1)
-        .permute(0, 2, 3, 1)
-        .cpu()
-        .double()
-        .numpy()
-    )
+    images = ((originals.inputs - low) / (high - low).masked_fill(high == low, 1)).clamp(0, 1).permute(0, 2, 3, 1)
     if images.shape[-1] not in (1, 3):
         raise NotApplicable(f"slic segments need 1 or 3 channels, not {images.shape[-1]}")
-    images = images[..., 0] if images.shape[-1] == 1 else images
+    kept = originals.for_block(("superpixels", number), dict)
+    maps = [_kept_superpixels(kept, each, number) for each in images.cpu().double().numpy()]
+    return torch.from_numpy(np.stack(maps).astype(np.int64)).to(originals.inputs.device)
+
+
+def _kept_superpixels(kept: dict[bytes, np.ndarray], image: np.ndarray, number: int) -> np.ndarray:
+    """The superpixels of an image, computed once a block for all explainers and metrics; the oldest give way."""
+    key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+    if key not in kept:
+        kept[key] = superpixels(image, number)
+        if len(kept) * kept[key].nbytes > MOST_KEPT:
+            kept.pop(next(iter(kept)))
+    return kept[key]
+
+
+def superpixels(image: np.ndarray, number: int) -> np.ndarray:
+    """Labels (H, W) from 0 of about ``number`` superpixels of an image (H, W, 1 or 3), values in 0..1.
+
+    In noise, neighbours differ so much in colour that scikit-image's superpixels fall to pieces, which it joins to a
+    few or a single one. Where less than half of the wanted number comes out, distance is given more weight.
+    """
+    from skimage.segmentation import slic  # imported here: scikit-image takes a second to import, and few runs need it
+
+    grey = image.shape[-1] == 1
     # Compactness weighs distance against colour. 10 is usual in Lab space, whose values are about a hundred times as
     # large as grey values in 0..1; with 10, grey images would be cut into a plain grid.
-    axis, compactness = (None, 0.1) if images.ndim == 3 else (-1, 10)
-    maps = [slic(each, n_segments=number, start_label=0, channel_axis=axis, compactness=compactness) for each in images]
-    return torch.stack([torch.from_numpy(each).long() for each in maps]).to(originals.inputs.device)
+    compactness, axis = (0.1, None) if grey else (10.0, -1)
+    for _ in range(MOST_TRIES):
+        labels = slic(image[..., 0] if grey else image, number, compactness, start_label=0, channel_axis=axis)
+        if 2 * (labels.max() + 1) >= number:
+            break
+        compactness *= 10
+    return labels.astype(np.min_scalar_type(labels.max()))
 
 
 def _data_segments(originals: Originals) -> Tensor:

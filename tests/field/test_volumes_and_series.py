@@ -105,7 +105,7 @@ def test_the_number_of_windows_hardly_depends_on_the_size_of_the_input(modality,
 
     data = harness.Data(torch.rand(1, *shape), TARGETS[:1], modality=modality)
     harness.explain("occlusion", Counted().eval(), data)
-    assert Counted.rows <= {"series": 30, "image": 600, "volume": 800}[modality]
+    assert Counted.rows <= {"series": 200, "image": 600, "volume": 800}[modality]
 
 
 def test_a_window_and_a_stride_that_are_given_hold_for_every_axis():
