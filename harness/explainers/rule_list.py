@@ -45,9 +45,7 @@ def _fit_rules(
     if not 0 < cover <= 0.5:
         raise UserError(f"cover is {cover!r}, expected a share above 0 and up to 0.5")
     table = training_table(context, split.rows)
-    if table.single:
-        raise NotApplicable("a rule list decides between classes, the model has a single output")
-    x, y = table.values.astype(np.float32), table.response("predicted")
+    x, y = table.values.astype(np.float32), _decisions(table)
     fit, held = table.split_for(y, split.held_out)
     fitted = greedy_rules(x[fit], y[fit], rules, depth, cover, table.random_state("rule list"))
     if len(fitted) == 1:
@@ -78,8 +76,9 @@ def rule_list(
     tree of at most ``depth`` levels is fitted to the predicted classes of the rows that are left. Its purest leaf (the
     largest of equally pure ones, with at least the share ``cover`` of all fitted rows) becomes a rule, and the rows
     that it covers are removed. A last rule without conditions decides the rest. Shares are of the fitted rows. Facts:
-    ``fidelity`` beside ``majority`` on the ``held_out`` share of the rows; the list in words as ``rules``. Not
-    applicable without training inputs, to a single output, or where the model's answers are the same for all rows.
+    ``fidelity`` beside ``majority`` on the ``held_out`` share of the rows; the list in words as ``rules``. Of labels
+    that do not exclude each other it imitates the explained one: class 1 where its probability is above 1/2. Not
+    applicable without training inputs, to a number, or where the model's answers are the same for all rows.
 
     Example: classes(x) is class 1 where x1 > 0. The first rule has a condition on x1 and decides the 40 rows of one
     class among the 70 fitted ones; the last rule decides the others.
@@ -88,6 +87,18 @@ def rule_list(
     tensor([[0.5714, 0.0000]])
     """
     return broadcast(prepared, inputs, targets)
+
+
+def _decisions(table: Table) -> np.ndarray:
+    """The model's decision for each row (R,): the predicted class, or whether the explained label is predicted."""
+    if not table.single:
+        return table.response("predicted")
+    if not table.task.independent:
+        raise NotApplicable("a rule list decides between classes, the model's output is a number")
+    decisions = (table.task.probabilities(table.outputs)[:, 0] > 0.5).long().cpu().numpy()
+    if (decisions == decisions[0]).all():
+        raise NotApplicable(f"the label is predicted for all or none of the {len(decisions)} training rows")
+    return decisions
 
 
 def greedy_rules(x: np.ndarray, y: np.ndarray, most: int, depth: int, cover: float, state: int) -> list[DecisionRule]:

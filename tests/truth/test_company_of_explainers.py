@@ -15,7 +15,7 @@ BASELINES = ("zero", "mean", "uniform_noise")
 
 # For each option: what else is set, and values of which every two must give other maps.
 PERTURBING = {"baseline": ({}, *BASELINES), "score": ({}, "logit", "probability")}
-GROUPED = PERTURBING | {"segments": ({}, "grid:2", "grid:3", "slic:9")}
+GROUPED = PERTURBING | {"segments": ({}, "grid:2", "grid:3", "slic:9"), "background": ({}, 0, 2, 4)}
 LAYER, RELU = {"layer": ({}, "0", "3")}, {"relu": ({"layer": "0"}, True, False)}
 NOISY = {"samples": ({}, 3, 4), "noise": ({}, 0.15, 0.3)}
 PATH = {"steps": ({}, 3, 4), "baseline": ({}, *BASELINES)}
@@ -37,6 +37,8 @@ PICTURES = {
     "kernel_shap": GROUPED | {"samples": ({}, 40, 60)},
     "partition_shap": GROUPED | {"samples": ({}, 20, 60)},
     "shapley_sampling": GROUPED | {"permutations": ({}, 2, 4)},
+    "sobol_attribution": GROUPED | {"samples": ({}, 4, 8)},
+    "hsic_attribution": GROUPED | {"samples": ({}, 20, 30)},
     "lime": GROUPED | {"samples": ({}, 40, 60), "width": ({}, 0.25, 0.5), "alpha": ({}, 1.0, 0.1)},
     "integrated_gradients": PATH | {"method": ({}, "gausslegendre", "riemann_left")},
     "idgi": PATH,
@@ -156,6 +158,8 @@ COMMON = {
     "kernel_shap": {"segments": "grid:3", "samples": 40},
     "lime": {"segments": "grid:3", "samples": 40},
     "shapley_sampling": {"segments": "grid:3", "permutations": 2},
+    "sobol_attribution": {"segments": "grid:3", "samples": 4},
+    "hsic_attribution": {"segments": "grid:3", "samples": 20},
     **dict.fromkeys(("integrated_gradients", "guided_ig", "idgi"), {"steps": 3}),
     "occlusion": {"window": 4, "stride": 2},
     "rise": {"samples": 20, "cells": 3},

@@ -29,6 +29,8 @@ FEW = {
     "exact_shapley": {"segments": "grid:2"},
     "kernel_shap": {"samples": 30, "segments": "given"},
     "shapley_sampling": {"permutations": 2, "segments": "given"},
+    "sobol_attribution": {"samples": 8, "segments": "given"},
+    "hsic_attribution": {"samples": 30, "segments": "given"},
 }
 ROUNDING = 1e-6  # of logits of size 1 in float32: perturbation explainers take their differences
 COUNTS = (3, 9, 8, 9, 6)  # of the segments of each sample
