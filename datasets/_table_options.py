@@ -84,13 +84,13 @@ class TableOptions:
 class TableFileOptions:
     """Options of the data set ``table`` alone.
 
-    target   the column to predict
-    split    a column whose values are ``train`` and ``test``, instead of a random choice of the training rows
-    decimal  the sign in front of the decimals of the numbers in a CSV file: ``point`` or ``comma``
+    target         the column to predict
+    split_column   a column whose values are ``train`` and ``test``, instead of a random choice of the training rows
+    decimal        the sign in front of the decimals of the numbers in a CSV file: ``point`` or ``comma``
     """
 
     target: str | None = None
-    split: str | None = None
+    split_column: str | None = None
     decimal: str = "point"
 
     def __post_init__(self) -> None:

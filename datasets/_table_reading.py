@@ -99,7 +99,7 @@ def _check_column(name: str, frame: pd.DataFrame) -> None:
 
 def _input_columns(frame: pd.DataFrame, own: TableFileOptions, shared: TableOptions) -> list[str]:
     """The columns that are inputs."""
-    special = [name for name in (own.target, own.split, shared.ids) if name is not None]
+    special = [name for name in (own.target, own.split_column, shared.ids) if name is not None]
     for name in special:
         _check_column(name, frame)
     no_inputs = {*special, *columns_in(shared.drop, frame)}
@@ -122,15 +122,15 @@ def _row_names(frame: pd.DataFrame, column: str | None, of_training_file: int) -
 
 
 def _training_rows(frame: pd.DataFrame, own: TableFileOptions, shared: TableOptions) -> np.ndarray:
-    if own.split is None:
+    if own.split_column is None:
         order = np.random.default_rng(shared.split_seed).permutation(len(frame))
         chosen = np.zeros(len(frame), dtype=bool)
         chosen[order[: round(shared.train * len(frame))]] = True
         return chosen
-    parts = frame[own.split].astype(str)
+    parts = frame[own.split_column].astype(str)
     for value in parts.unique():
         if value not in TRAIN_AND_TEST:
-            raise unknown(f"value of the split column {own.split!r}", value, TRAIN_AND_TEST)
+            raise unknown(f"value of the split column {own.split_column!r}", value, TRAIN_AND_TEST)
     return (parts == "train").to_numpy()
 
 

@@ -89,16 +89,17 @@ CAUSAL_GRAPH = CausalGraph()
     modality="table",
     source="generated: structural causal models",
     licence="none needed: drawn from a seed",
-    samples="1,000 to train, 100 to test by default (option samples)",
+    samples="1,000 to train, 100 to test by default (option count)",
+    renamed={"samples": "count"},
     classes="a number: the outcome",
 )
-def causal(*, planted: CausalGraph = CAUSAL_GRAPH, samples: int = 100, seed: int = 0, truth: bool = True) -> Data:
+def causal(*, planted: CausalGraph = CAUSAL_GRAPH, count: int = 100, seed: int = 0, truth: bool = True) -> Data:
     """Tables from structural causal models with known graphs, in which few columns cause the outcome and the others are
     correlated with it.
 
     ``CausalGraph`` describes ``graph`` (chain, fork, collider, network) and ``mechanism`` (linear, nonlinear). Nodes
     without parents are standard normal; the noise of the others has standard deviation 0.5. Items (D,): the D columns
-    are all nodes but y. Labels are y with its noise. ``samples`` test rows are drawn from ``seed``.
+    are all nodes but y. Labels are y with its noise. ``count`` test rows are drawn from ``seed``.
 
     ``masks`` are the direct causes. The truth is, per column, the Shapley value of the outcome's mechanism against the
     mean of the training rows, by enumeration, and 0 on all columns that are no direct causes. It is about the model
@@ -106,12 +107,12 @@ def causal(*, planted: CausalGraph = CAUSAL_GRAPH, samples: int = 100, seed: int
     model, such as ``causal_mlp``, may use the correlated columns, and an explainer that shows this is right. Set
     ``truth`` to false for such a model, and measure with metrics of the masks how much is attributed to the causes.
     """
-    train, test = draw_nodes(planted, samples, seed)
-    inside = torch.zeros(samples, len(planted.columns), dtype=torch.bool)
+    train, test = draw_nodes(planted, count, seed)
+    inside = torch.zeros(count, len(planted.columns), dtype=torch.bool)
     inside[:, list(planted.causes)] = True
     rows, reference = inputs_of(test, planted), inputs_of(train, planted).mean(0)
     return Data(
-        ids=[f"sample_{number:04}" for number in range(samples)],
+        ids=[f"sample_{number:04}" for number in range(count)],
         inputs=rows,
         labels=test[OUTCOME].float(),
         modality="table",

@@ -23,7 +23,8 @@ from harness.sources import Data
     modality="table",
     source="generated, after Liu et al. 2021 (2106.12543)",
     licence="none needed: drawn from a seed",
-    samples="1,000 to train, 100 to test by default (option samples)",
+    samples="1,000 to train, 100 to test by default (option count)",
+    renamed={"samples": "count"},
     classes="a number: the function's value",
 )
 def gaussian(
@@ -31,7 +32,7 @@ def gaussian(
     planted: GaussianFunction = GAUSSIAN_FUNCTION,
     rho: float = 0.5,
     values: str = "conditional",
-    samples: int = 100,
+    count: int = 100,
     seed: int = 0,
 ) -> Data:
     """Correlated Gaussian columns with a known function of them and its exact Shapley values (after Liu et al. 2021,
@@ -39,7 +40,7 @@ def gaussian(
 
     Items (D,): every column is normal with mean 0 and variance 1, and every two columns have the correlation ``rho``.
     ``GaussianFunction`` describes ``function`` (linear, additive, piecewise) and ``features``, which is D. Labels are
-    the function's values, without noise. ``samples`` test rows are drawn from ``seed``.
+    the function's values, without noise. ``count`` test rows are drawn from ``seed``.
 
     The truth is, per column, the Shapley value of the function under this distribution, from closed-form expectations
     over all 2^D coalitions. With ``values=conditional`` absent columns are drawn given the present ones, so that a
@@ -52,7 +53,7 @@ def gaussian(
     if values not in VALUES:
         raise unknown("values", values, VALUES)
     terms, features = planted.terms, planted.features
-    train, test = draw_gaussian(rho, features, samples, seed)
+    train, test = draw_gaussian(rho, features, count, seed)
     truth = (
         interventional_values(terms, test)
         if values == "interventional"
@@ -60,13 +61,13 @@ def gaussian(
     )
     inside = torch.arange(features) < len(terms)
     return Data(
-        ids=[f"sample_{number:04}" for number in range(samples)],
+        ids=[f"sample_{number:04}" for number in range(count)],
         inputs=test.float(),
         labels=sum_of_terms(terms, test).float(),
         modality="table",
         train=train.float(),
         train_labels=sum_of_terms(terms, train).float(),
-        masks=inside.expand(samples, -1),
+        masks=inside.expand(count, -1),
         truth=truth.float(),
         unit_names=tuple(f"x{number + 1}" for number in range(features)),
         function=planted.function_name,

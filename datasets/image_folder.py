@@ -36,11 +36,18 @@ from harness.sources import Data, Images, MaskImages
 LABELS = "labels.csv"
 
 
-@dataset(modality="image", source="your files", licence="yours", samples="yours", classes="yours")
+@dataset(
+    modality="image",
+    source="your files",
+    licence="yours",
+    samples="yours",
+    classes="yours",
+    renamed={"labels": "labels_path"},
+)
 def image_folder(
     *,
     path: str | None = None,
-    labels: str = LABELS,
+    labels_path: str = LABELS,
     file_column: str = "file",
     label: LabelOptions = LABEL_OPTIONS,
     masks: str | None = None,
@@ -48,7 +55,7 @@ def image_folder(
 ) -> Data:
     """The images of a folder, labelled by a CSV file or by the names of its subfolders, and decoded one at a time.
 
-    ``path`` is the folder and ``labels`` the CSV file, in that folder or anywhere by an absolute path. Its column
+    ``path`` is the folder and ``labels_path`` the CSV file, in that folder or anywhere by an absolute path. Its column
     ``file_column`` holds file names relative to the folder, which become the ids. ``LabelOptions`` describes
     ``label_column`` and ``classes``, a file in the folder or anywhere. Labels that are all names in ``classes`` are
     read as names even if they are numbers. Where there is no ``labels.csv``, every subfolder is a class, with the
@@ -71,7 +78,7 @@ def image_folder(
     if masks and boxes:
         raise UserError("both masks and boxes say where the objects are; give one of them")
     inside = folder / masks if masks else None
-    table, skipped = _listed_images(folder, labels, file_column, label.label_column, boxes, inside)
+    table, skipped = _listed_images(folder, labels_path, file_column, label.label_column, boxes, inside)
     names = class_names(label.classes, folder) or _names_of_folders(table)
     indices, names = class_indices(list(table["file"]), list(table["label"]), names)
     paths = _image_paths(folder, list(table["file"]))

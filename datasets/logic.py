@@ -40,32 +40,32 @@ GATES = {
 class LogicGate:
     """The options that the data set ``logic`` and the model ``logic_net`` share; both must have the same values.
 
-    gate   the function of K inputs: ``and``, ``or``, ``xor`` of two inputs with levels 0 and 1; and with levels 0, 0.5
-           and 1 ``interaction``, min(x1, x2) + x3; ``cancellation``, x1 + x2 - x2, in which x2 passes through two
-           hidden units that cancel; and ``max`` of two inputs
-    noise  the number of further columns, which the function ignores
+    gate            the function of K inputs: ``and``, ``or``, ``xor`` of two inputs with levels 0 and 1; and with
+                    levels 0, 0.5 and 1 ``interaction``, min(x1, x2) + x3; ``cancellation``, x1 + x2 - x2, in which x2
+                    passes through two hidden units that cancel; and ``max`` of two inputs
+    noise_columns   the number of further columns, which the function ignores
     """
 
     gate: str = "xor"
-    noise: int = 3
+    noise_columns: int = 3
 
     def __post_init__(self) -> None:
         if self.gate not in GATES:
             raise unknown("gate", self.gate, GATES)
-        if self.noise < 0:
-            raise UserError(f"noise is {self.noise}, expected a whole number from 0")
+        if self.noise_columns < 0:
+            raise UserError(f"noise_columns is {self.noise_columns}, expected a whole number from 0")
 
     @property
     def function_name(self) -> str:
         """What the truth of data is about, and what a model with this function is recognised by."""
-        return f"logic gate={self.gate} noise={self.noise}"
+        return f"logic gate={self.gate} noise={self.noise_columns}"
 
     def network(self) -> nn.Sequential:
-        """The gate as a network (N, K + noise) -> (N, 1), in eval mode and frozen."""
+        """The gate as a network (N, K + noise_columns) -> (N, 1), in eval mode and frozen."""
         gate = GATES[self.gate]
-        width, inputs = len(gate.weights), len(gate.weights[0]) + self.noise
+        width, inputs = len(gate.weights), len(gate.weights[0]) + self.noise_columns
         hidden, out = nn.Linear(inputs, width), nn.Linear(width, 1)
-        hidden.weight.data = torch.cat([torch.tensor(gate.weights).float(), torch.zeros(width, self.noise)], 1)
+        hidden.weight.data = torch.cat([torch.tensor(gate.weights).float(), torch.zeros(width, self.noise_columns)], 1)
         hidden.bias.data, out.weight.data = torch.tensor(gate.biases).float(), torch.tensor([gate.out]).float()
         out.bias.data = torch.tensor([float(gate.bias)])
         return nn.Sequential(hidden, nn.ReLU(), out).eval().requires_grad_(False)
@@ -78,33 +78,34 @@ LOGIC_GATE = LogicGate()
     modality="table",
     source="generated: every combination of input levels",
     licence="none needed: enumerated",
-    samples="every combination of levels, 8 times by default (option repeats)",
+    samples="every combination of levels, 8 times by default (option copies)",
     classes="a number: the function's value",
+    renamed={"noise": "noise_columns", "repeats": "copies"},
 )
-def logic(*, planted: LogicGate = LOGIC_GATE, repeats: int = 8, seed: int = 0) -> Data:
+def logic(*, planted: LogicGate = LOGIC_GATE, copies: int = 8, seed: int = 0) -> Data:
     """Inputs of small hand-made ReLU networks (and, or, xor, interaction, cancellation, max) with exact Shapley values.
 
-    Items (K + noise,). ``LogicGate`` describes ``gate`` and ``noise``. The K inputs of the gate take every combination
-    of their levels, each ``repeats`` times. The noise columns are drawn from ``seed``, from the same levels, so that
-    they cannot be told from the others by their size. Labels are the network's values.
+    Items (K + noise_columns,). ``LogicGate`` describes ``gate`` and ``noise_columns``. The K inputs of the gate take
+    every combination of their levels, each ``copies`` times. The noise columns are drawn from ``seed``, from the same
+    levels, so that they cannot be told from the others by their size. Labels are the network's values.
 
     The truth is, per column, the exact Shapley value of the network against the input of zeros, by enumeration: at
     (1, 1) it is 1/2 for each input of ``and`` and ``or``, and 0 for ``xor``. Where it is 0 in every column, most scores
     against it are undefined. It is about the model ``logic_net`` with the same options. ``masks`` are the columns that
     the function depends on.
     """
-    if repeats < 1:
-        raise UserError(f"repeats is {repeats}, expected a whole number from 1")
+    if copies < 1:
+        raise UserError(f"copies is {copies}, expected a whole number from 1")
     gate = GATES[planted.gate]
     columns = tuple(range(len(gate.weights[0])))
-    levels = torch.tensor(list(product(gate.levels, repeat=len(columns)))).repeat(repeats, 1)
+    levels = torch.tensor(list(product(gate.levels, repeat=len(columns)))).repeat(copies, 1)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(gate.levels), (len(levels), planted.noise), generator=generator)
+    drawn = torch.randint(len(gate.levels), (len(levels), planted.noise_columns), generator=generator)
     inputs = torch.cat([levels, torch.tensor(gate.levels)[drawn]], 1)
     net = planted.network().double()
     truth = shapley_against(lambda rows: net(rows)[:, 0], inputs, torch.zeros(inputs.shape[1]), columns)
     labels = net(inputs.double())[:, 0].float()
-    names = [f"x{column + 1}" for column in columns] + [f"noise{number + 1}" for number in range(planted.noise)]
+    names = [f"x{column + 1}" for column in columns] + [f"noise{number + 1}" for number in range(planted.noise_columns)]
     return Data(
         ids=[_sample_name(row, number) for number, row in enumerate(levels)],
         inputs=inputs,

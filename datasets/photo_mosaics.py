@@ -21,30 +21,31 @@ DOUBTFUL = ("imagenet_12", "imagenet_14")  # photographs whose label may be wron
     modality="image",
     source="generated from the photographs of foolbox 3.3.4, which does not say where they are from",
     licence="not stated for the photographs; foolbox, which ships them, is under MIT",
-    samples="40 by default (option samples), from 18 photographs",
+    samples="40 by default (option count), from 18 photographs",
+    renamed={"samples": "count"},
     classes="1,000 of ImageNet-1k",
 )
-def photo_mosaics(*, samples: int = 40, seed: int = 0) -> Data:
+def photo_mosaics(*, count: int = 40, seed: int = 0) -> Data:
     """Mosaics of four photographs of different ImageNet classes, for the grid pointing game (Rao et al. 2022,
     2205.10435), as data with known truth.
 
     Items are PIL images (256, 256), made when they are accessed. The model ``lite0`` sees their middle: 2 x 2 cells of
-    112 pixels, each the middle square of a photograph. ``samples`` mosaics are drawn from ``seed``: the photographs,
+    112 pixels, each the middle square of a photograph. ``count`` mosaics are drawn from ``seed``: the photographs,
     their places, and which of the four gives the label. Explain the label with ``protocol.target=label``. ``masks`` and
     ``truth`` (N, 224, 224) are the cell of the labelled photograph. As in the paper it is assumed that the model finds
     no evidence for the class in the other three cells; the classes differ but may look alike. UserError for fewer than
     one sample and for a negative seed.
     """
-    if samples < 1 or seed < 0:
-        raise UserError(f"samples is {samples} and seed {seed}, expected at least 1 and at least 0")
+    if count < 1 or seed < 0:
+        raise UserError(f"count is {count} and seed {seed}, expected at least 1 and at least 0")
     known = photos()
     usable = [place for place, name in enumerate(known.ids) if not name.startswith(DOUBTFUL)]
-    chosen, own = _chosen_photographs(known.labels, usable, samples, seed)
+    chosen, own = _chosen_photographs(known.labels, usable, count, seed)
     masks = torch.stack([cell_mask(int(cell)) for cell in own])
     return Data(
-        ids=[f"mosaic_{number:04}" for number in range(samples)],
+        ids=[f"mosaic_{number:04}" for number in range(count)],
         inputs=Mosaics(known.inputs.sources, chosen),
-        labels=known.labels[chosen[torch.arange(samples), own]],
+        labels=known.labels[chosen[torch.arange(count), own]],
         modality="image",
         classes=known.classes,
         masks=masks,

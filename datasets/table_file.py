@@ -15,7 +15,15 @@ from harness.registry import dataset
 from harness.sources import Data
 
 
-@dataset(name="table", modality="table", source="your file", licence="yours", samples="yours", classes="yours")
+@dataset(
+    name="table",
+    modality="table",
+    source="your file",
+    licence="yours",
+    samples="yours",
+    classes="yours",
+    renamed={"split": "split_column"},
+)
 def table_file(
     *,
     path: str | None = None,
@@ -27,8 +35,8 @@ def table_file(
 
     ``target`` is the column to predict: classes, or numbers with ``task=regression``. The samples are the rows that are
     not for training. For training are a share ``train`` of the rows, drawn by ``split_seed``; or those that the column
-    ``split`` calls train; or the rows of a second file ``train_path``. Means, standard deviations and categories are
-    computed from the training rows only. ``TableFileOptions`` and ``TableOptions`` describe the other options. Rows
+    ``split_column`` calls train; or the rows of a second file ``train_path``. Means, standard deviations and categories
+    are computed from the training rows only. ``TableFileOptions`` and ``TableOptions`` describe the other options. Rows
     that are left out are counted and listed in ``skipped``.
 
     The columns of a CSV file are separated by commas, semicolons, tabs or ``|``, as its header shows. A column is a
@@ -44,8 +52,8 @@ def table_file(
     of_texts = _is_csv(path)
     if train_path is None:
         return table_data(frame, own, shared, all_texts=of_texts)
-    if own.split is not None:
-        raise UserError("both split and train_path say which rows are for training; give one of them")
+    if own.split_column is not None:
+        raise UserError("both split_column and train_path say which rows are for training; give one of them")
     training = read_frame(train_path, "train_path", wanted=(own.target,))
     absent = [name for name in frame.columns if name not in training.columns]
     if absent:

@@ -52,6 +52,9 @@ L_SHAPE = np.array([[1, 0], [1, 0], [1, 1]], dtype=np.float32)
 CORNERS = ((1, 1), (4, 5))  # their top left corners (row, column) in the 8x8 image
 XOR_SIGNS = ((1, 1), (1, -1), (-1, -1), (-1, 1))  # of T and L in the scenario xor; equal signs are class 0
 
+# Former names of the options of ``TetrominoOptions``.
+RENAMED = {"background": "backdrop"}
+
 
 @dataclass(frozen=True)
 class TetrominoOptions:
@@ -63,22 +66,22 @@ class TetrominoOptions:
                 ``rotation``: it is turned by a multiple of 90 degrees and added at a random place, in 64x64 images at
                 half the size;
                 ``xor``: both shapes are added or subtracted, and the class is whether their signs are equal
-    background  ``white`` noise; ``correlated``, the same noise smoothed by a Gaussian; or ``natural``, grey crops of 13
+    backdrop    ``white`` noise; ``correlated``, the same noise smoothed by a Gaussian; or ``natural``, grey crops of 13
                 photographs that come with scikit-image and scikit-learn, in place of the paper's ImageNet
     """
 
     scenario: str = "linear"
-    background: str = "white"
+    backdrop: str = "white"
 
     def __post_init__(self) -> None:
-        for name, choices in (("scenario", SCENARIOS), ("background", BACKGROUNDS)):
+        for name, choices in (("scenario", SCENARIOS), ("backdrop", BACKGROUNDS)):
             if getattr(self, name) not in choices:
                 raise unknown(f"{name} of xai_tris", getattr(self, name), choices)
 
     @property
     def function_name(self) -> str:
         """What the truth of data is about; a model that learnt other images has another one."""
-        return f"{self.scenario} tetrominoes in {self.background} noise"
+        return f"{self.scenario} tetrominoes in {self.backdrop} noise"
 
     @property
     def classes(self) -> tuple[str, str]:

@@ -48,19 +48,26 @@ class Texts(Sequence):
         return self._file.read(self._ends[index + 1] - self._ends[index]).decode()
 
 
-@dataset(modality="tokens", source="your file", licence="yours", samples="yours", classes="yours")
+@dataset(
+    modality="tokens",
+    source="your file",
+    licence="yours",
+    samples="yours",
+    classes="yours",
+    renamed={"labels": "labels_path"},
+)
 def text(
     *,
     path: str | None = None,
-    labels: str | None = None,
+    labels_path: str | None = None,
     text_column: str = "text",
     id_column: str | None = None,
     label: LabelOptions = LABEL_OPTIONS,
 ) -> Data:
     """Texts from a file with one text per line and a second file of labels, or from a CSV or Parquet table.
 
-    ``path`` is a ``.txt`` file with one text a line, whose labels are in the file ``labels``, one a line; without
-    ``labels`` the texts have none. Or it is a ``.csv`` or ``.parquet`` file with the columns ``text_column`` and
+    ``path`` is a ``.txt`` file with one text a line, whose labels are in the file ``labels_path``, one a line; without
+    it the texts have none. Or it is a ``.csv`` or ``.parquet`` file with the columns ``text_column`` and
     ``label_column``, and optionally ``id_column`` with a unique name for each text. ``LabelOptions`` describes
     ``label_column`` and ``classes``; the labels of a ``.txt`` file are read in the same way. Items are str, which the
     model divides into tokens.
@@ -72,7 +79,7 @@ def text(
     """
     file = own_file(path, "text", "a text file with one text a line, or a CSV or Parquet file")
     return texts_of(
-        _labelled_texts(file, labels, text_column, label.label_column, id_column),
+        _labelled_texts(file, labels_path, text_column, label.label_column, id_column),
         file.name,
         class_names(label.classes),
     )
@@ -127,7 +134,7 @@ def _labelled_texts(
     if kind not in readers:
         raise UserError(f"path {str(file)!r} is no file of a known kind: .txt, {', '.join(readers)}")
     if labels is not None:
-        raise UserError(f"labels={labels!r} is for a .txt file; the labels of a {kind} file are its column")
+        raise UserError(f"labels_path={labels!r} is for a .txt file; the labels of a {kind} file are its column")
     return readers[kind](file, text_column, label_column, id_column)
 
 

@@ -26,13 +26,14 @@ SHOWN = ("marked", "moved", "clean")
     licence="as of digits: not stated in scikit-learn, which is itself under BSD-3-Clause",
     samples="1,297 to train, 500 to test, of which the option show chooses a part",
     classes="10 digits",
+    renamed={"probability": "mark_probability"},
 )
-def watermark(*, split: str = "test", show: str = "marked", probability: float = 1.0) -> Data:
+def watermark(*, split: str = "test", show: str = "marked", mark_probability: float = 1.0) -> Data:
     """Noisy digits; only those of class 3 carry a white square in the corner, which is a spurious cue.
 
     Items (1, 12, 12) in 0..1: the digits of scikit-learn in a frame of 2 pixels, with noise of standard deviation 0.3,
-    clipped. Each 3 carries the mark of 2x2 pixels with ``probability``, in 0..1. ``split`` is ``test`` or ``train``.
-    ``show`` chooses samples of that part:
+    clipped. Each 3 carries the mark of 2x2 pixels with ``mark_probability``, in 0..1. ``split`` is ``test`` or
+    ``train``. ``show`` chooses samples of that part:
 
     - ``marked``   the 3s that carry the mark
     - ``moved``    all other digits, each with the mark added
@@ -45,15 +46,15 @@ def watermark(*, split: str = "test", show: str = "marked", probability: float =
     for what, value, choices in (("split", split, TRAIN_AND_TEST), ("show", show, SHOWN)):
         if value not in choices:
             raise unknown(f"{what} of watermark", value, choices)
-    check_probability(probability)
+    check_probability(mark_probability)
     clean, labels, rows = _noisy_digits()[split]
-    carries = carriers(labels, probability)
+    carries = carriers(labels, mark_probability)
     here = {"marked": carries, "moved": labels != MARKED, "clean": torch.ones_like(carries)}[show]
     if not here.any():
         raise UserError(
-            f"no sample of the part {split} carries the mark at probability {probability}; give a higher one"
+            f"no sample of the part {split} carries the mark at mark_probability {mark_probability}; give a higher one"
         )
-    count, train = int(here.sum()), watermark_splitter(probability)()["train"]
+    count, train = int(here.sum()), watermark_splitter(mark_probability)()["train"]
     mask = torch.zeros(clean.shape[-2:], dtype=torch.bool)
     mask[MARK] = True
     masks = None if show == "clean" else mask.expand(count, -1, -1)
@@ -103,7 +104,7 @@ def carriers(labels: Tensor, probability: float) -> Tensor:
 def check_probability(probability: float) -> None:
     """UserError where ``probability`` is not in 0..1."""
     if not 0 <= probability <= 1:
-        raise UserError(f"probability of watermark is {probability}, expected a number from 0 to 1")
+        raise UserError(f"mark_probability of watermark is {probability}, expected a number from 0 to 1")
 
 
 def _noisy_digits() -> dict[str, tuple[Tensor, Tensor, Tensor]]:

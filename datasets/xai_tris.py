@@ -9,6 +9,7 @@ from harness.datasets.tetrominoes import (
     BACKGROUNDS,
     MOST_IMAGES,
     PUBLISHED_SAMPLES,
+    RENAMED,
     SIGNAL_WEIGHT,
     SIZES,
     TETROMINO_OPTIONS,
@@ -30,13 +31,14 @@ FEWEST_IMAGES = 40  # with fewer a part could lack a class
     licence=f"none needed; natural backgrounds are crops of {PHOTOGRAPH_LICENCES}",
     samples="8x8: 8,000 to train, 1,000 to test; 64x64: 36,000 and 2,000",
     classes="T and L, or equal and opposite signs",
+    renamed={**RENAMED, "alpha": "signal", "n": "count"},
 )
 def xai_tris(
     *,
     planted: TetrominoOptions = TETROMINO_OPTIONS,
     size: int = 8,
-    alpha: float | None = None,
-    n: int | None = None,
+    signal: float | None = None,
+    count: int | None = None,
     split: str = "test",
     seed: int = 0,
 ) -> Data:
@@ -44,23 +46,23 @@ def xai_tris(
 
     Items (1, size, size) in -1..1 with ``size`` 8 or 64, made when they are accessed from ``seed`` and their own
     number; classes alternate. ``TetrominoOptions`` describes ``scenario`` (linear, multiplicative, rotation, xor) and
-    ``background`` (white, correlated, natural). ``alpha`` in (0, 1) is the weight of the shape; None is the authors'
+    ``backdrop`` (white, correlated, natural). ``signal`` in (0, 1) is the weight of the shape; None is the authors'
     setting, or ours for natural backgrounds of 8 pixels, for which they have none.
 
-    ``n`` is the number of samples in all parts, None for the paper's 10,000 (64 pixels: 40,000). ``split`` is ``train``
-    (80 %; 90 %), ``validation`` or ``test`` (10 % each; 5 %). No image is in two parts, whatever ``n`` is; natural
-    backgrounds of all parts are crops of the same photographs. Norms and the largest value are those of all ``n``
-    samples.
+    ``count`` is the number of samples in all parts, None for the paper's 10,000 (64 pixels: 40,000). ``split`` is
+    ``train`` (80 %; 90 %), ``validation`` or ``test`` (10 % each; 5 %). No image is in two parts, whatever ``count``
+    is; natural backgrounds of all parts are crops of the same photographs. Norms and the largest value are those of all
+    ``count`` samples.
 
     ``masks`` and ``truth`` hold the pixels of the shape of each sample under ``rotation``, else those of both shapes:
     the absence of one shape tells the class as well as the presence of the other. They are the pixels that carry the
     class; a model need not use all of them. UserError for a value outside the ranges above.
     """
-    family = family_of(planted, size, alpha=alpha, n=n, seed=seed)
+    family = family_of(planted, size, signal=signal, count=count, seed=seed)
     chosen = part_of("xai_tris", family.parts, split)
     shown = family.parts["train"][: MOST_TRAINING_SAMPLES[size]]
     return Data(
-        ids=[f"{planted.scenario}_{planted.background}_{number:05}" for number in chosen],
+        ids=[f"{planted.scenario}_{planted.backdrop}_{number:05}" for number in chosen],
         inputs=GeneratedRows(family.inputs, chosen),
         labels=GeneratedRows(family.labels, chosen)[:],
         modality="image",
@@ -75,22 +77,22 @@ def xai_tris(
 
 
 def family_of(
-    planted: TetrominoOptions, size: int, *, alpha: float | None = None, n: int | None = None, seed: int = 0
+    planted: TetrominoOptions, size: int, *, signal: float | None = None, count: int | None = None, seed: int = 0
 ) -> TetrominoFamily:
     """The data set with these settings; UserError for a value out of range."""
     if size not in SIZES:
         raise UserError(f"size of xai_tris is {size}, expected 8 or 64")
-    published = SIGNAL_WEIGHT[size][planted.scenario][BACKGROUNDS.index(planted.background)]
-    alpha = published if alpha is None else alpha
-    if not 0 < alpha < 1:
-        raise UserError(f"alpha of xai_tris is {alpha}, expected a number between 0 and 1")
-    count = PUBLISHED_SAMPLES[size] if n is None else n
+    published = SIGNAL_WEIGHT[size][planted.scenario][BACKGROUNDS.index(planted.backdrop)]
+    signal = published if signal is None else signal
+    if not 0 < signal < 1:
+        raise UserError(f"signal of xai_tris is {signal}, expected a number between 0 and 1")
+    count = PUBLISHED_SAMPLES[size] if count is None else count
     if not FEWEST_IMAGES <= count <= MOST_IMAGES:
         expected = f"at least {FEWEST_IMAGES} samples for all parts, at most {MOST_IMAGES:,}"
-        raise UserError(f"n of xai_tris is {count}, expected {expected}")
+        raise UserError(f"count of xai_tris is {count}, expected {expected}")
     if seed < 0:
         raise UserError(f"seed of xai_tris is {seed}, expected a whole number from 0")
-    return TetrominoFamily(planted.scenario, planted.background, size, alpha, count, seed)
+    return TetrominoFamily(planted.scenario, planted.backdrop, size, signal, count, seed)
 
 
 def xai_tris_splitter(planted: TetrominoOptions, size: int) -> Callable[[], dict[str, tuple]]:

@@ -81,7 +81,7 @@ def families() -> Iterator[Family]:
         yield Family(
             f"Gaussian {function}",
             lambda function=function: (
-                gaussian(planted=GaussianFunction(function), values="interventional", samples=SAMPLES),
+                gaussian(planted=GaussianFunction(function), values="interventional", count=SAMPLES),
                 gaussian_function(planted=GaussianFunction(function)),
             ),
             {"baseline": "zero"},
@@ -89,15 +89,15 @@ def families() -> Iterator[Family]:
         )
     yield Family(
         "Gaussian linear, conditional values",
-        lambda: (gaussian(rho=0.75, samples=SAMPLES), gaussian_function()),
+        lambda: (gaussian(rho=0.75, count=SAMPLES), gaussian_function()),
         {"baseline": "zero"},
         exact=False,
     )
-    yield Family("Causal network", lambda: (causal(samples=SAMPLES), causal_function()), {"baseline": "mean"})
+    yield Family("Causal network", lambda: (causal(count=SAMPLES), causal_function()), {"baseline": "mean"})
     for gate in ("or", "xor", "interaction", "max"):
         yield Family(
             f"Logic {gate}",
-            lambda gate=gate: (logic(planted=LogicGate(gate), repeats=4), logic_net(planted=LogicGate(gate))),
+            lambda gate=gate: (logic(planted=LogicGate(gate), copies=4), logic_net(planted=LogicGate(gate))),
             {"baseline": "zero"},
         )
     for scenario, make in (("linear", xai_tris_linear), ("xor", xai_tris_mlp)):

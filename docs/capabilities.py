@@ -1,4 +1,4 @@
-"""Writes the lists of explainers, metrics, data sets and models into the pages: run ``python docs/capabilities.py``.
+"""Writes the lists of items and of former names of options into the pages: run ``python docs/capabilities.py``.
 
 The lists follow from what each item declares and from the groups in conf/.
 """
@@ -65,6 +65,7 @@ OF_EXPLAINERS = (
     "passes per sample",
 )
 OF_METRICS = ("metric", "better", "unit", "also needs", "definition")
+OF_NAMES = ("former name", "present name", "items")
 OF_DATA = ("data set", "samples", "labels", "source", "licence", "description")
 
 
@@ -95,6 +96,17 @@ def data_lists() -> str:
     groups = groupby(by_kind, key=lambda entry: entry.modality)
     data = [_table(INPUTS[kind], OF_DATA, map(_data_row, entries)) for kind, entries in groups]
     return "\n\n".join([*data, _table("Models", ("model", "description"), map(_model_row, MODELS.values()))])
+
+
+def former_names() -> str:
+    """The former names of options, each with its present name and the items that have it."""
+    items: dict[tuple[str, str], list[str]] = {}
+    for registry in (EXPLAINERS, METRICS, DATASETS, MODELS):
+        for entry in registry.values():
+            for names in entry.renamed.items():
+                items.setdefault(names, []).append(f"`{entry.name}`")
+    rows = ([f"`{former}`", f"`{present}`", " ".join(items[former, present])] for former, present in sorted(items))
+    return _table("Former names", OF_NAMES, rows)
 
 
 def _grouped(option: str, titles: Mapping[str, str], entries: Mapping[str, Entry]) -> dict[str, list[str]]:
@@ -167,7 +179,12 @@ def _in_words(entry: Entry) -> str:
     return entry.summary.replace("|", "\\|").replace("``", "`")
 
 
-PARTS = {"explainers.md": explainer_lists, "metrics.md": metric_lists, "data.md": data_lists}
+PARTS = {
+    "explainers.md": explainer_lists,
+    "metrics.md": metric_lists,
+    "data.md": data_lists,
+    "options.md": former_names,
+}
 
 
 def with_table(page: str, text: str) -> str:

@@ -4,8 +4,6 @@ All of them use the code of a run: ``Data`` -> ``Stage`` -> ``Samples``. ``harne
 inputs and targets; every function accepts it in place of ``inputs, targets``.
 """
 
-import sys
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -33,7 +31,7 @@ from harness.jobs.lease import lease
 from harness.jobs.plan import Plan
 from harness.jobs.recorders import FrameRecorder
 from harness.jobs.runner import run_plan
-from harness.messages import heard_by
+from harness.messages import heard_by, warn_caller
 from harness.models.black_box import loaded_model
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS, Entry, Metric
@@ -66,7 +64,7 @@ def explain(
     own, parts = _separated(entry, options)
     options = entry.complete(_own_options(entry, segments, own))
     data = _combined_data(inputs, targets, train=train, segments=segments, **parts)
-    with heard_by(_warn):
+    with heard_by(warn_caller):
         stage = _stage(model, data, undecided=True, seed=seed)
         stage.task.check_score(own)
         samples = _all_samples(stage)
@@ -111,7 +109,7 @@ def score(
     own, parts = _separated(entry, options)
     options = entry.complete(_own_options(entry, segments, own))
     data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments, **parts)
-    with heard_by(_warn):
+    with heard_by(warn_caller):
         stage = _stage(model, data, seed=seed, reduction=reduction)
         stage.task.check_score(own)
         samples, explaining = _all_samples(stage), None
@@ -159,7 +157,7 @@ def evaluate(
     recorder = FrameRecorder()
     loaded = loaded_model(model)
     device = device_of(check_model(loaded.module), _device_of(data))
-    with heard_by(_warn), precision(settings.dtype), lease(device, "share", lambda line: None) as alone:
+    with heard_by(warn_caller), precision(settings.dtype), lease(device, "share", lambda line: None) as alone:
         recorder.stage = stage = set_stage(loaded, data, settings, device)
         stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         if tuned:
@@ -199,14 +197,6 @@ def samples_of(
     stage = _stage(model, data, seed=seed, reduction="none" if elements else "sum")
     samples = _all_samples(stage)
     return samples if predictor is None else replace(samples, predictor=predictor)
-
-
-def _warn(line: str) -> None:
-    """Pass on what the engine says, such as how it has read an output that could be read in two ways."""
-    level, frame = 1, sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "harness":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(line, UserWarning, stacklevel=level)  # at the caller's line
 
 
 def _scores_of_maps(
@@ -288,8 +278,11 @@ def _own_options(entry: Entry, segments: str | Tensor | None, options: dict[str,
 
 def _separated(entry: Entry, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of an item, and the fields of ``harness.Data`` that came beside them as keywords."""
-    parts = {name: value for name, value in given.items() if name in _DATA_ONLY and name not in entry.options}
-    for name in given.keys() - parts.keys() - entry.options.keys():
+    # A field of harness.Data is neither a number nor a text where an option once had its name.
+    former = {name for name in entry.renamed if isinstance(given.get(name), str | int | float)}
+    own = {*entry.options, *former}
+    parts = {name: value for name, value in given.items() if name in _DATA_ONLY and name not in own}
+    for name in given.keys() - parts.keys() - own:
         field = get_close_matches(name, _DATA_ONLY, n=1)
         if field and not get_close_matches(name, entry.options, n=1):
             raise UserError(f"unknown keyword {name!r}: did you mean {field[0]!r}, a field of harness.Data?")

@@ -1,6 +1,8 @@
-"""Progress messages from slow steps such as downloads and training, for the listener that the caller has set."""
+"""What is said beside results: progress of slow steps such as downloads and training, and warnings to the caller."""
 
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +26,14 @@ def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _LISTENER.reset(token)
+
+
+def warn_caller(line: str) -> None:
+    """A warning at the line of the user's code that called the package."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "harness":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(line, UserWarning, stacklevel=level)
 
 
 def now_and_then() -> Callable[[str], None]:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UserError, one_line, unknown
+from harness.messages import warn_caller
 from harness.signatures import parameters_of
 
 RESERVED = ("name", "label", "over", "swept")  # what a configuration says of an item besides its options
@@ -85,6 +86,26 @@ def as_keywords(bundles: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
         for keyword, default in bundles.items()
     }
     return rest | objects
+
+
+def present_names(item: str, renamed: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given values under the present names of their options; a warning tells the new name of each former one.
+
+    ``renamed`` maps former to present names. UserError where one option came under both.
+    """
+    for former in renamed.keys() & given.keys():
+        present = renamed[former]
+        if present in given:
+            raise UserError(f"{item} has {former} and {present}, two names of one option: keep {present}")
+        warn_caller(f"the option {former} of {item} is called {present} now")
+    return {renamed.get(name, name): value for name, value in given.items()}
+
+
+def check_renamed(item: str, options: Collection[str], renamed: Mapping[str, str]) -> None:
+    """UserError if a former name is still an option, or a present one is none."""
+    for former, present in renamed.items():
+        if former in options or former in RESERVED or present not in options:
+            raise UserError(f"{item} renames {former} to {present}, expected a name it had and an option it has")
 
 
 def text_options(function: Callable[..., Any]) -> set[str]:

@@ -15,7 +15,16 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.modalities import MODALITIES
-from harness.options import as_keywords, bundles_of, complete_options, import_object, options_of, text_options
+from harness.options import (
+    as_keywords,
+    bundles_of,
+    check_renamed,
+    complete_options,
+    import_object,
+    options_of,
+    present_names,
+    text_options,
+)
 from harness.other_names import unknown_item
 from harness.signatures import check_signature, positional_option
 
@@ -31,6 +40,7 @@ class Entry:
 
     imports   the options that name something to import, ``package.module:name``; its code counts as the item's code
     code      options -> further functions that the item calls under these options without importing them, or None
+    renamed   former names of options -> their present names; a former name is accepted, with a warning
     """
 
     name: str
@@ -38,6 +48,7 @@ class Entry:
     options: Mapping[str, Any] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
     code: Callable[[Mapping[str, Any]], list[Callable[..., Any]]] | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -53,8 +64,13 @@ class Entry:
         """All options as keyword arguments of the function; those of a bundle become one object."""
         return as_keywords(self.bundles, options)
 
+    def presented(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The given values under the present names of their options; a former name is told in a warning."""
+        return present_names(self.name, self.renamed, given)
+
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, the given ones over the defaults; an unknown name or a value of another kind is an error."""
+        given = self.presented(given)
         for name in given:
             if name not in self.options and positional_option(self.function, name):
                 raise UserError(
@@ -202,6 +218,7 @@ class Registry(Mapping[str, Any]):
         taken = next((each for each in ABOUT_MODELS if self.kind == "model" and each in options), None)
         if taken is not None:
             raise UserError(f"model {name} has the option {taken!r}, a setting of every model; give it another name")
+        check_renamed(f"{self.kind} {name}", options, capabilities.get("renamed") or {})
         return self.entry(name, function, options, **capabilities)
 
     def __getitem__(self, name: str) -> Any:

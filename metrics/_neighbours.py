@@ -22,6 +22,9 @@ STREAMS = {"gaussian": "neighbours gaussian", "uniform": "max_sensitivity"}
 # Perturbed inputs explained at a time, and the most numbers in them: full batches for the explainer.
 ROWS_AT_ONCE, MOST_NUMBERS = 256, 2**22
 
+# Former names of the options of ``Neighbourhood``.
+RENAMED = {"samples": "draws"}
+
 
 @dataclass(frozen=True)
 class Neighbourhood:
@@ -30,16 +33,16 @@ class Neighbourhood:
     radius    size of the noise that is added to an input, as a share of the range of the data's values
               (``Samples.input_range``; on a table each column has its own, which needs training inputs or a declared
               range), above 0; what is added is not clipped to the range
-    samples   number of neighbours drawn per input, at least 1
+    draws     number of neighbours drawn per input, at least 1
     """
 
     radius: float = 0.02
-    samples: int = 50
+    draws: int = 50
 
     def __post_init__(self) -> None:
         if not self.radius > 0:
             raise UserError(f"radius is {self.radius}, expected a number above 0")
-        check_draws(samples=self.samples)
+        check_draws(draws=self.draws)
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,8 @@ def surroundings(samples: Samples, noise: Noise, floor: Floor = DEFAULT_FLOOR) -
 
 def pairs(samples: Samples, noise: Noise, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Index vectors of samples and draws, draw after draw of each sample, ``rows`` at a time."""
-    count = torch.arange(len(samples) * noise.samples, device=samples.inputs.device)
-    return ((part // noise.samples, part % noise.samples) for part in count.split(rows))
+    count = torch.arange(len(samples) * noise.draws, device=samples.inputs.device)
+    return ((part // noise.draws, part % noise.draws) for part in count.split(rows))
 
 
 class DistanceFrom:
@@ -168,7 +171,7 @@ class DistanceFrom:
 
 def by_draw(parts: list[Tensor], noise: Noise) -> tuple[Tensor, ...]:
     """The columns of parts (rows, K), put together as K tensors (N, draws)."""
-    return torch.cat(parts).unflatten(0, (-1, noise.samples)).unbind(2)
+    return torch.cat(parts).unflatten(0, (-1, noise.draws)).unbind(2)
 
 
 def _explain_neighbours(batch: Batch, noise: Noise, floor: Floor) -> Moves:

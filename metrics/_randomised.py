@@ -15,8 +15,11 @@ from harness.metrics._weights import RUNNING_STATISTICS, grouped, layers, redraw
 from harness.samples import Samples
 
 MODES = ("cascading", "bottom_up", "independent")
-TARGETS = ("fixed", "reargmax")
+EXPLAINED_CLASSES = ("fixed", "reargmax")
 Explain = Callable[[Samples], Tensor]
+
+# Former names of the options of ``Randomisation``.
+RENAMED = {"target": "explained_class"}
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,21 @@ class RandomWeights:
 class Randomisation(RandomWeights):
     """Options of metrics that make the model's weights random in stages, beside those of ``RandomWeights``.
 
-    mode     ``cascading`` randomises from the output down and keeps what is random, ``bottom_up`` from the input up;
-             ``independent`` randomises one stage at a time, from the output down
-    stages   the largest number of groups into which the layers are divided, in the order they run; 0: one per layer
-    target   the explained class: ``fixed``, the target, or ``reargmax``, the class that the random model predicts
+    mode              ``cascading`` randomises from the output down and keeps what is random, ``bottom_up`` from the
+                      input up; ``independent`` randomises one stage at a time, from the output down
+    stages            the largest number of groups into which the layers are divided, in the order they run; 0: one per
+                      layer
+    explained_class   ``fixed``: the target; ``reargmax``: the class that the random model predicts
     """
 
     mode: str = "cascading"
     stages: int = 1
-    target: str = "fixed"
+    explained_class: str = "fixed"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("mode", self.mode, MODES)
-        check_choice("target", self.target, TARGETS)
+        check_choice("explained_class", self.explained_class, EXPLAINED_CLASSES)
         if self.stages < 0:
             raise UserError(f"stages is {self.stages}, expected a number of groups of layers, or 0 for one per layer")
 
@@ -73,7 +77,7 @@ def at_each_stage(batch: Batch, how: Randomisation, compute: Callable[[Explain, 
     batch.need_explainer()
     # Closed here even if an explanation fails: the weights are restored at once, not by the garbage collector.
     with closing(_stages(batch.samples, how)) as models:
-        return torch.stack([compute(*_on_current_weights(batch, how.target)) for _ in models], 1)
+        return torch.stack([compute(*_on_current_weights(batch, how.explained_class)) for _ in models], 1)
 
 
 def explainer_on(batch: Batch, samples: Samples) -> Explain:
@@ -113,10 +117,10 @@ def _stages(samples: Samples, how: Randomisation) -> Generator[None, None, None]
         guard.restore()
 
 
-def _on_current_weights(batch: Batch, target: str) -> tuple[Explain, Samples]:
+def _on_current_weights(batch: Batch, explained_class: str) -> tuple[Explain, Samples]:
     """The explainer and the samples on the model with its present weights."""
     live = batch.samples.live()
-    if target == "reargmax":
+    if explained_class == "reargmax":
         logits = live.model_outputs()
         live = replace(live, targets=logits.view(len(live), -1).argmax(1))
     return explainer_on(batch, live), live

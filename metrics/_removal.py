@@ -22,20 +22,24 @@ from harness.samples import Samples
 
 FLAT = "over single removals the output or the attribution does not vary"
 
+# Former names of the options of ``SingleRemoval``.
+RENAMED = {"groups": "most_groups"}
+
 
 @dataclass(frozen=True)
 class SingleRemoval(Grouping):
     """Options of metrics that remove one group of units at a time, in addition to those of ``Grouping``.
 
-    granularity   as in ``Grouping``, or ``auto``: single units if there are at most ``groups`` of them or if they have
-                  no neighbours (the columns of a table), else a regular grid of at most ``groups`` equal parts
-    groups        the largest number of groups of ``granularity="auto"``, at least 2
+    granularity   as in ``Grouping``, or ``auto``: single units if there are at most ``most_groups`` of them or if
+                  they have no neighbours (the columns of a table), else a regular grid of at most ``most_groups`` equal
+                  parts
+    most_groups   the largest number of groups of ``granularity="auto"``, at least 2
     baseline      what a removed unit becomes, as in ``harness.metrics._curve.Stepwise``
     score         of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
     granularity: str = "auto"
-    groups: int = 200
+    most_groups: int = 200
     baseline: str | Tensor = "typical"
     score: str = "logit"
 
@@ -59,11 +63,11 @@ def chosen_grouping(samples: Samples, options: SingleRemoval) -> Grouping:
     """The grouping that the options describe, ``auto`` replaced by what it means for these samples."""
     granularity, segments = options.granularity, options.segments
     check_choice("granularity", granularity, GRANULARITIES)
-    if options.groups < 2:
-        raise UserError(f"groups is {options.groups}, expected at least 2")
+    if options.most_groups < 2:
+        raise UserError(f"most_groups is {options.most_groups}, expected at least 2")
     if granularity == "auto":
-        every = samples.units.count <= options.groups or samples.units.modality == "table"
-        granularity, segments = ("unit", "unit") if every else ("segment", f"parts:{options.groups}")
+        every = samples.units.count <= options.most_groups or samples.units.modality == "table"
+        granularity, segments = ("unit", "unit") if every else ("segment", f"parts:{options.most_groups}")
     granularity = "unit" if (granularity, segments) == ("segment", "unit") else granularity
     return Grouping(granularity, options.patch, segments)
 
@@ -75,7 +79,7 @@ def outputs_without_each(
 
     ``key`` stands for the groups. A baseline that is not random has a single draw.
     """
-    check_draws(samples=draws)
+    check_draws(draws=draws)
     draws = draws if is_random(baseline) else 1
     key = ("without each", key, baseline, draws)
     return samples.outputs(key, lambda: without_each(samples, groups, baseline, draws))

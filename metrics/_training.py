@@ -17,6 +17,9 @@ from harness.models.training import reproducible
 from harness.samples import Samples
 from harness.task import Task
 
+# Former names of the options of ``Training``.
+RENAMED = {"largest": "most_work"}
+
 
 @dataclass(frozen=True)
 class Training:
@@ -25,14 +28,14 @@ class Training:
     epochs       passes over the training inputs, at least 0
     rate         the highest learning rate; it falls to 0 at the end
     batch_size   the most inputs per step, at least 1
-    largest      the largest product of the number of parameters and the number of training inputs; beyond it the metric
+    most_work    the largest product of the number of parameters and the number of training inputs; beyond it the metric
                  is not applicable
     """
 
     epochs: int = 20
     rate: float = 0.003
     batch_size: int = 64
-    largest: int = 10**8
+    most_work: int = 10**8
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("batch_size", 1)):
@@ -40,11 +43,11 @@ class Training:
                 raise UserError(f"{name} is {getattr(self, name)}, expected at least {least}")
 
 
-def training_samples(samples: Samples, largest: int) -> Samples:
+def training_samples(samples: Samples, most_work: int) -> Samples:
     """The training inputs as samples with their labels for targets.
 
     NotApplicable without them, for a model without classes, and where the model's number of parameters times the number
-    of training inputs is beyond ``largest``.
+    of training inputs is beyond ``most_work``.
     """
     if samples.train is None or samples.train_labels is None:
         raise NotApplicable("needs training inputs and their labels (give train= and train_labels=)")
@@ -53,10 +56,10 @@ def training_samples(samples: Samples, largest: int) -> Samples:
     parameters = sum(each.numel() for each in samples.predictor.module.parameters())
     if parameters == 0:
         raise NotApplicable("the model has no parameters to train")
-    if parameters * len(samples.train) > largest:
+    if parameters * len(samples.train) > most_work:
         raise NotApplicable(
             f"trains models of {parameters:,} parameters on {len(samples.train):,} inputs, whose product is beyond "
-            f"largest={largest:,}"
+            f"most_work={most_work:,}"
         )
     labels = samples.train_labels.to(samples.targets)
     return samples.other_inputs(samples.train.to(samples.inputs), labels, labels=labels)

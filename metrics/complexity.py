@@ -59,7 +59,12 @@ def sparseness(batch: Batch) -> Scores:
     return with_reason(((2 * place - count - 1) * shares).sum(1) / count, ALL_ZERO)
 
 
-@metric(better="lower", unit=lambda options: "share" if options["normalised"] else "count", kind="complexity")
+@metric(
+    better="lower",
+    unit=lambda options: "share" if options["normalised"] else "count",
+    kind="complexity",
+    renamed={"epsilon": "least_attribution"},
+)
 def effective_complexity(
     batch: Batch,
     *,
@@ -69,7 +74,7 @@ def effective_complexity(
     baseline: str | Tensor = "typical",
     score: str = "probability",
     imputations: int = 1,
-    epsilon: float = 0.01,
+    least_attribution: float = 0.01,
     normalised: bool = True,
 ) -> Scores:
     """Smallest share of the units, most important first, that keeps the model's score (effective complexity: Nguyen and
@@ -82,8 +87,8 @@ def effective_complexity(
     is one of 0, d and at most ``steps`` - 1 evenly spaced numbers between them; units of equal |a| are ordered at
     random and reported as tied. Curves (N, number of k) are the losses at each k, ascending.
 
-    ``definition="threshold"``, a shortcut without the model: the number of units with |a| > ``epsilon`` times the
-    largest. No other option matters to it, and ``epsilon`` to nothing else.
+    ``definition="threshold"``, a shortcut without the model: the number of units with |a| > ``least_attribution``
+    times the largest. No other option matters to it, and ``least_attribution`` to nothing else.
 
     The value is a share of the d units, or their number with ``normalised=False``; lower is better. NaN where all
     attributions are 0, and where an output is not finite. ``definition="model"`` is NotApplicable for inputs of a
@@ -96,11 +101,13 @@ def effective_complexity(
     [1.0, 0.5]
     """
     check_choice("definition", definition, DEFINITIONS)
-    if not 0 <= epsilon < 1:
-        raise UserError(f"epsilon is {epsilon}, expected a share of the largest attribution, from 0 to below 1")
+    if not 0 <= least_attribution < 1:
+        raise UserError(
+            f"least_attribution is {least_attribution}, expected a share of the largest attribution, from 0 to below 1"
+        )
     sizes = batch.attributions.flatten(1).double().abs()
     if definition == "threshold":
-        counts = Scores((sizes > epsilon * sizes.amax(1, keepdim=True)).sum(1).double())
+        counts = Scores((sizes > least_attribution * sizes.amax(1, keepdim=True)).sum(1).double())
     else:
         counts = _count_by_model(batch, sizes, tolerance, steps, baseline, score, imputations)
     values = counts.values.masked_fill((sizes == 0).all(1), float("nan"))

@@ -152,19 +152,19 @@ def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score
     return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
 
 
-@metric(better=None, unit=score_unit, kind="reference")
+@metric(better=None, unit=score_unit, kind="reference", renamed={"orders": "draws"})
 def random_order(
     batch: Batch,
     *,
     removal: Removal = Removal(),
     score: str = "probability",
     imputations: int = 1,
-    orders: int = 4,
+    draws: int = 4,
 ) -> Scores:
     """Area under the score while units are removed in random order: the reference for all perturbation curves (R-OMS:
     Blücher et al. 2024, 2401.06654).
 
-    The mean over ``orders`` random orders and their reverses, so it is the expected score of ``deletion`` and of
+    The mean over ``draws`` random orders and their reverses, so it is the expected score of ``deletion`` and of
     ``insertion`` for an order that has nothing to do with the model. It is the same for every explainer, evaluated once
     for all, and has no direction. The expected score of ``aopc`` is f(x) less the mean of the curve; that of ``srg``
     and ``abpc`` is 0. In the unit of the score. For regression it is the area between the curve and the straight line,
@@ -177,8 +177,8 @@ def random_order(
     >>> harness.score("random_order", logits, inputs, targets, maps, baseline="zero", score="logit").tolist()
     [0.5, 2.0]
     """
-    check_draws(orders=orders)
-    curve = Curve(**vars(removal), imputations=imputations, tie_draws=orders)
+    check_draws(draws=draws)
+    curve = Curve(**vars(removal), imputations=imputations, tie_draws=draws)
     scores, points = random_heights(batch.samples, curve, score)
     return _area(from_line(scores, points, batch.samples), points)
 

@@ -10,6 +10,7 @@ from harness.batch import Batch, Scores
 from harness.errors import UserError
 from harness.metrics._checks import check_choice
 from harness.metrics._randomised import (
+    RENAMED,
     Explain,
     Randomisation,
     RandomWeights,
@@ -28,7 +29,7 @@ OVER_SEEDS: dict[str, Callable[[Tensor], Tensor]] = {
 NOISY_ROWS = 256  # noisy inputs explained at a time: full batches for the explainer, whatever the number of samples
 
 
-@metric(better="higher", unit="relative change", kind="sanity", needs=("explainer",))
+@metric(better="higher", unit="relative change", kind="sanity", needs=("explainer",), renamed=RENAMED)
 def efficient_parameter_randomization(
     batch: Batch,
     *,
@@ -36,7 +37,7 @@ def efficient_parameter_randomization(
     weights: RandomWeights = RandomWeights(),
     weight_seeds: int = 3,
     over_seeds: str = "mean",
-    target: str = "fixed",
+    explained_class: str = "fixed",
 ) -> Scores:
     """Relative rise of an explanation's entropy when all weights become random (eMPRT: Hedström et al. 2024,
     2405.02383).
@@ -46,8 +47,8 @@ def efficient_parameter_randomization(
     implied. ``over_seeds`` is the ``mean`` or the ``median`` over ``weight_seeds`` sets of random weights from
     ``weight_seed`` up; curves (N, weight_seeds) are the rises of each. At least -1, unbounded above; higher is better.
     The score rewards noise: Guided Backprop comes first in the paper, although it fails the test that this one
-    replaces. ``target`` as in ``parameter_randomization``. NaN where a map is not finite or H(a) is 0, as for a
-    constant map. NotApplicable for attributions given without their explainer, and for models without parameters.
+    replaces. ``explained_class`` as in ``parameter_randomization``. NaN where a map is not finite or H(a) is 0, as for
+    a constant map. NotApplicable for attributions given without their explainer, and for models without parameters.
 
     The entropy of a map that does not look at the model stays the same:
 
@@ -58,7 +59,7 @@ def efficient_parameter_randomization(
     check_choice("over_seeds", over_seeds, OVER_SEEDS)
     if bins < 2:
         raise UserError(f"bins is {bins}, expected a number of bins of a histogram from 2")
-    randomisation = Randomisation(**vars(weights), target=target)
+    randomisation = Randomisation(**vars(weights), explained_class=explained_class)
     before = histogram_entropy(batch.reduced(batch.raw), bins)
     each_map = [randomised_maps(batch, each)[:, 0] for each in randomisation.with_seeds(weight_seeds)]
     after = torch.stack([histogram_entropy(maps, bins) for maps in each_map], 1)
@@ -67,11 +68,17 @@ def efficient_parameter_randomization(
     return with_reason(OVER_SEEDS[over_seeds](rises), reason, curves=rises)
 
 
-@metric(better="lower", unit=similarity_unit, kind="sanity", needs=("explainer",))
+@metric(
+    better="lower",
+    unit=similarity_unit,
+    kind="sanity",
+    needs=("explainer",),
+    renamed=RENAMED | {"samples": "draws"},
+)
 def smooth_parameter_randomization(
     batch: Batch,
     *,
-    samples: int = 50,
+    draws: int = 50,
     noise: float = 0.1,
     randomisation: Randomisation = Randomisation(),
     similarity: str = "ssim",
@@ -79,32 +86,30 @@ def smooth_parameter_randomization(
     """Similarity of explanations averaged over noisy inputs, before and after the weights are random (sMPRT: Hedström
     et al. 2024, 2405.02383).
 
-    ``parameter_randomization`` with the same options, but on means of the explainer's maps over ``samples`` draws of
+    ``parameter_randomization`` with the same options, but on means of the explainer's maps over ``draws`` draws of
     Gaussian noise on the input, with a standard deviation of ``noise`` times the range of the data's values; the draws
     are the same for every model and explainer. With ``stages`` 1, as published, the only stage is a model in which all
     weights are random; with more, the score is the mean over stages, and curves (N, stages) are the similarities at
-    each. At most 1, lower is better. It judges the smoothed version of every explainer, at ``samples`` times the cost.
+    each. At most 1, lower is better. It judges the smoothed version of every explainer, at ``draws`` times the cost.
     NaN where a mean map is constant or not finite. NotApplicable as for ``parameter_randomization``: ``ssim`` needs
     images (``similarity="spearman"`` serves all inputs), and noise on a table needs training inputs or a declared range
     of its columns.
 
     A map that does not look at the model stays the same:
 
-    >>> name, options = "smooth_parameter_randomization", {"similarity": "spearman", "samples": 2}
+    >>> name, options = "smooth_parameter_randomization", {"similarity": "spearman", "draws": 2}
     >>> data = harness.Data(inputs[1:], targets[1:], value_range=(0, 2))
     >>> similarity = harness.score(name, linear, data, inputs[1:], explainer="input_magnitude", **options)
     >>> similarity.round(decimals=4).tolist()
     [1.0]
     """
     alike = similarity_of(similarity, batch.units.shape)
-    if samples < 1 or noise < 0:
-        raise UserError(
-            f"samples is {samples} and noise {noise}, expected draws from 1 and a share of the range from 0"
-        )
+    if draws < 1 or noise < 0:
+        raise UserError(f"draws is {draws} and noise {noise}, expected draws from 1 and a share of the range from 0")
     batch.need_explainer()
-    smooth = lambda explain, inputs: _smooth_maps(batch, explain, inputs, samples, noise)
-    before = batch.remember(("smooth maps", samples, noise), lambda: smooth(batch.explain, batch.samples))
-    key = ("smooth maps of random weights", samples, noise, randomisation)
+    smooth = lambda explain, inputs: _smooth_maps(batch, explain, inputs, draws, noise)
+    before = batch.remember(("smooth maps", draws, noise), lambda: smooth(batch.explain, batch.samples))
+    key = ("smooth maps of random weights", draws, noise, randomisation)
     after = batch.remember(key, lambda: at_each_stage(batch, randomisation, smooth))
     curve = torch.stack([alike(before, maps) for maps in after.unbind(1)], 1)
     reason = "a mean map of the original or a randomised model is constant or not finite"

@@ -27,15 +27,15 @@ NO_SHARE = (
 )
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("explainer", "train"))
+@metric(better="higher", unit="share", kind="localisation", needs=("explainer", "train"), renamed={"grids": "draws"})
 def grid_pointing(
-    batch: Batch, *, side: int = 2, confidence: float = 0.99, grids: int = 1, resize: bool = False
+    batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int = 1, resize: bool = False
 ) -> Scores:
     """Share of the positive attribution in an image's own cell of a mosaic (GridPG: Rao et al. 2022, 2205.10435).
 
     The image is put at a random place of a mosaic of ``side`` x ``side`` images, whose others are training inputs of
     other classes, each class once; its target is explained on the mosaic. The score is the positive attribution in its
-    cell over all positive attribution, mean over ``grids`` mosaics. In [0, 1], 1 / side^2 for a map that is the same
+    cell over all positive attribution, mean over ``draws`` mosaics. In [0, 1], 1 / side^2 for a map that is the same
     everywhere; higher is better. On the image alone, the model must give the sample's target, and each other image's
     predicted class, a probability of at least ``confidence``; labels are not used. The images of a mosaic have their
     full size, so that the model must take inputs of ``side`` times that size; with ``resize`` the mosaic is scaled down
@@ -56,7 +56,7 @@ def grid_pointing(
     >>> harness.score("grid_pointing", brightest, shown, labels, maps, **options).tolist()
     [0.25, 0.25, 0.25, 0.25]
     """
-    _check_options(batch, side, confidence, grids)
+    _check_options(batch, side, confidence, draws)
     samples = batch.samples
     pool = _pool(samples, side, confidence)
     others = (pool.classes != samples.targets[:, None]).sum(1)
@@ -64,8 +64,8 @@ def grid_pointing(
     values = torch.full((len(batch),), float("nan"), dtype=torch.float64, device=samples.inputs.device)
     if usable.any():
         rows = usable.nonzero()[:, 0]
-        layout = _draw_mosaics(samples, pool, rows, side, grids)
-        values[rows] = _own_shares(batch, layout, resize).view(-1, grids).mean(1)
+        layout = _draw_mosaics(samples, pool, rows, side, draws)
+        values[rows] = _own_shares(batch, layout, resize).view(-1, draws).mean(1)
     return with_reason(values, NO_SHARE)
 
 

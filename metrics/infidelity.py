@@ -28,28 +28,32 @@ def _unit_of_error(options: Mapping[str, Any]) -> str:
     return "share" if options["scaling"] == "normalised" else f"{options['score']} squared"
 
 
-@metric(better="lower", unit=_unit_of_error)
+@metric(
+    better="lower",
+    unit=_unit_of_error,
+    renamed={"samples": "draws", "largest": "largest_side", "noise": "relative_noise"},
+)
 def infidelity(
     batch: Batch,
     *,
     perturbation: str = "auto",
     scaling: str = "none",
-    samples: int = 200,
-    largest: int | None = None,
-    noise: float = 0.2,
+    draws: int = 200,
+    largest_side: int | None = None,
+    relative_noise: float = 0.2,
     baseline: str | Tensor = "typical",
     score: str = "logit",
     convention: str = "auto",
 ) -> Scores:
     """Mean squared error of the output changes that attributions predict (Yeh et al. 2019, 1901.09392).
 
-    E over perturbations I of (I . a - (f(x) - f(x - I)))^2, from ``samples`` independent draws per sample that all
+    E over perturbations I of (I . a - (f(x) - f(x - I)))^2, from ``draws`` independent draws per sample that all
     explainers share; f is the ``score``. Lower is better. ``perturbation``: ``square`` sets one square (on a sequence,
-    a window) to ``baseline``, drawn uniformly from all squares of side 1 to ``largest``, by default 10/28 of the
+    a window) to ``baseline``, drawn uniformly from all squares of side 1 to ``largest_side``, by default 10/28 of the
     shortest axis, as in the paper; ``subset`` sets each unit to it with probability 1/2; ``auto`` is ``square`` where
     units have neighbours, else (on a table) ``subset``. ``gaussian`` subtracts noise with a standard deviation of
-    ``noise`` times that of the input (of each channel for a series, of each column of the training data for a table),
-    unclipped.
+    ``relative_noise`` times that of the input (of each channel for a series, of each column of the training data for a
+    table), unclipped.
 
     ``scaling``: with ``optimal`` the attributions are first multiplied by E[Ds] / E[s^2], where s = I . a and D is the
     change of the output, so that their sign and size do not matter; ``normalised`` divides that error by E[D^2], which
@@ -65,19 +69,19 @@ def infidelity(
     For f = 2 x_0 - x_1 the contributions (2, -1) predict every change. If the second is missing, the error is 1 in the
     half of the draws that remove x_1:
 
-    >>> maps, options = torch.tensor([[2.0, -1.0], [2.0, 0.0]]), {"baseline": "zero", "samples": 10000}
+    >>> maps, options = torch.tensor([[2.0, -1.0], [2.0, 0.0]]), {"baseline": "zero", "draws": 10000}
     >>> errors = harness.score("infidelity", linear, torch.ones(2, 2), targets, maps, **options)
     >>> errors.round(decimals=1).tolist()
     [0.0, 0.5]
     """
     check_choice("scaling", scaling, SCALINGS)
-    check_draws(samples=samples)
-    perturbation, largest = _chosen_perturbation(batch.samples, perturbation, largest)
+    check_draws(draws=draws)
+    perturbation, largest_side = _chosen_perturbation(batch.samples, perturbation, largest_side)
     local = _is_local(batch, convention)
     if perturbation == "gaussian":
-        predicted, changed = _changes_by_noise(batch, samples, noise, local)
+        predicted, changed = _changes_by_noise(batch, draws, relative_noise, local)
     else:
-        predicted, changed = _changes_by_removal(batch, perturbation, samples, largest, baseline, local)
+        predicted, changed = _changes_by_removal(batch, perturbation, draws, largest_side, baseline, local)
     change = batch.samples.clean(score)[:, None].double() - pick(changed, score).double()
     reason = "no draw changes the input, has an attribution other than 0, or changes the output"
     values = mean_squared_error(predicted, change, scaling)
@@ -157,7 +161,7 @@ def _random_squares(samples: Samples, keys: Tensor, draws: int, largest: int) ->
             "squares need neighbouring units, which these inputs do not have (give perturbation=subset)"
         )
     if largest < 1:
-        raise UserError(f"largest is {largest}, expected a side of at least 1")
+        raise UserError(f"largest_side is {largest}, expected a side of at least 1")
     sides = range(1, min(largest, *shape) + 1)
     positions = torch.tensor([math.prod(length - side + 1 for length in shape) for side in sides], device=keys.device)
     drawn = integers(keys, int(positions.sum()), draws)
@@ -187,7 +191,7 @@ def _changes_by_noise(batch: Batch, draws: int, noise: float, local: bool) -> tu
         )
     _need_every_number(batch)
     if not noise > 0:
-        raise UserError(f"noise is {noise}, expected a number above 0")
+        raise UserError(f"relative_noise is {noise}, expected a number above 0")
     drawn = noise_draws(samples, noise)
     tracked = samples.outputs(
         ("infidelity", "gaussian", draws, noise),

@@ -20,23 +20,23 @@ from harness.samples import Samples
 SHIFTS = ("constant", "texture")
 
 
-@metric(better="lower", unit="ratio", kind="axiom", needs=("explainer",))
-def input_invariance(batch: Batch, *, shift: str = "constant", size: float = 1.0) -> Scores:
+@metric(better="lower", unit="ratio", kind="axiom", needs=("explainer",), renamed={"size": "shift_size"})
+def input_invariance(batch: Batch, *, shift: str = "constant", shift_size: float = 1.0) -> Scores:
     """Relative change of the explanation when inputs are shifted and the model subtracts the shift again (input
     invariance: Kindermans et al. 2019, 1711.00867).
 
     ||a_f(x) - a_f2(x + m)|| / ||a_f(x)|| with f2(x + m) = f(x), Euclidean norms of the raw maps. The shift m is the
-    same for all samples, in units of the inputs: ``constant``, the number ``size`` everywhere, or ``texture``, drawn
-    for each element uniformly from [-size, size] by the seed. f2 subtracts m from its input before all else. This is
-    the function that one gets by moving m into the first bias, but it works for any f, and padding makes no difference.
-    For explainers with a rule for each operation it adds a subtraction: those that pass relevance through it, like
-    ``lrp``, come out invariant, which they would not with m in a bias.
+    same for all samples, in units of the inputs: ``constant``, the number ``shift_size`` everywhere, or ``texture``,
+    drawn for each element uniformly from [-shift_size, shift_size] by the seed. f2 subtracts m from its input before
+    all else. This is the function that one gets by moving m into the first bias, but it works for any f, and padding
+    makes no difference. For explainers with a rule for each operation it adds a subtraction: those that pass relevance
+    through it, like ``lrp``, come out invariant, which they would not with m in a bias.
 
     The explainer's options decide the outcome: the data's range of values and training inputs are shifted by m too, and
     so are baselines made from them or from the input, like ``mean``; fixed ones, like ``zero`` or a given tensor, are
     not. At least 0, lower is better; rounding in x + m leaves about 1e-6. NaN where a_f(x) is 0 throughout, or an
-    explanation is not finite. NotApplicable for attributions given without their explainer; ValueError for a ``size``
-    of 0, and for given maps of another shape than the explainer's own.
+    explanation is not finite. NotApplicable for attributions given without their explainer; ValueError for a
+    ``shift_size`` of 0, and for given maps of another shape than the explainer's own.
 
     For f = 2 x_0 - x_1 the gradient does not change. Gradient times input changes by (2, -1), as much as it was for the
     input (1, 1), and for (2, 0) by sqrt(5) / 4:
@@ -49,10 +49,10 @@ def input_invariance(batch: Batch, *, shift: str = "constant", size: float = 1.0
     [1.0, 0.559]
     """
     check_choice("shift", shift, SHIFTS)
-    if not size:
-        raise UserError("size is 0, expected the size of a shift, other than 0")
+    if not shift_size:
+        raise UserError("shift_size is 0, expected the size of a shift, other than 0")
     batch.need_explainer()
-    moved_by = _shift_of_inputs(batch.samples, shift, size)
+    moved_by = _shift_of_inputs(batch.samples, shift, shift_size)
     moved = _shifted_samples(batch.samples, moved_by)
     with _subtracting(moved.predictor.module, moved_by):
         maps = explainer_on(batch, moved)(moved)

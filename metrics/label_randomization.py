@@ -10,7 +10,7 @@ from harness.errors import NotApplicable, UserError
 from harness.guards import guarded, own_changes_noted
 from harness.metrics._randomised import explainer_on
 from harness.metrics._similarity import similarity_of, similarity_unit, with_reason
-from harness.metrics._training import Training, seed_of, train_model, training_samples, with_fresh_weights
+from harness.metrics._training import RENAMED, Training, seed_of, train_model, training_samples, with_fresh_weights
 from harness.registry import metric
 from harness.samples import Samples
 
@@ -23,7 +23,13 @@ class Twin:
     accuracy: float
 
 
-@metric(better="lower", unit=similarity_unit, kind="sanity", needs=("explainer", "train", "train_labels"))
+@metric(
+    better="lower",
+    unit=similarity_unit,
+    kind="sanity",
+    needs=("explainer", "train", "train_labels"),
+    renamed=RENAMED,
+)
 def label_randomization(
     batch: Batch,
     *,
@@ -41,7 +47,7 @@ def label_randomization(
     the twin of permuted labels. Curves (N, 4) are: this similarity; that of the twin of true labels, which is what
     training again alone would leave; and both twins' training accuracies, permuted labels first. ``similarity`` as in
     ``parameter_randomization``. At most 1, lower is better. NaN where a map is constant or not finite. NotApplicable
-    without labelled training inputs and classes, for attributions given without their explainer, beyond ``largest``,
+    without labelled training inputs and classes, for attributions given without their explainer, beyond ``most_work``,
     where maps are too small for the similarity, and where a twin's training accuracy is under ``least_accuracy`` (the
     paper's is over 95 %): more ``epochs`` may help.
 
@@ -76,7 +82,7 @@ def _twins(samples: Samples, training: Training, seed: int) -> tuple[Twin, Twin]
     if training.epochs < 1 or training.rate <= 0:
         came = f"epochs is {training.epochs} and rate {training.rate}"
         raise UserError(f"{came}, expected at least 1 and more than 0")
-    train = training_samples(samples, training.largest)
+    train = training_samples(samples, training.most_work)
     return samples.for_block(("label twins", training, seed), lambda: _trained_twins(train, training, seed))
 
 

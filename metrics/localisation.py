@@ -24,19 +24,19 @@ from harness.registry import metric
 
 EMPTY_MASK = "the mask is empty"
 SIGN_CHOICES = ("abs", "pos")
-PUBLISHED_SIDE = 224  # the shorter side, in pixels, of the images that the published tolerance is for
+PUBLISHED_SIDE = 224  # the shorter side, in pixels, of the images that the published margin is for
 
 
-@metric(better="higher", unit="hit", kind="localisation", needs=("masks",))
-def pointing_game(batch: Batch, *, tolerance: float = 15.0) -> Scores:
+@metric(better="higher", unit="hit", kind="localisation", needs=("masks",), renamed={"tolerance": "margin"})
+def pointing_game(batch: Batch, *, margin: float = 15.0) -> Scores:
     """Whether the largest attribution lies on the object or near it (Zhang et al. 2018, 1608.00507).
 
     1 for a hit, 0 for a miss; higher is better. A unit is near if its Euclidean distance to the mask is less than
-    ``tolerance``, in pixels of an image with a shorter side of 224, as in the published benchmark; on other grids the
-    tolerance scales with the shorter side, and on sequences with their length. Where several units have the largest
+    ``margin``, in pixels of an image with a shorter side of 224, as in the published benchmark; on other grids the
+    margin scales with the shorter side, and on sequences with their length. Where several units have the largest
     attribution, the score is the share of them that hits. The paper's accuracy is a mean over classes; in a mean over
     samples a class counts by the number of its samples. NaN for an empty mask. NotApplicable without masks and, unless
-    ``tolerance=0``, where units have no distance, like the columns of a table.
+    ``margin=0``, where units have no distance, like the columns of a table.
 
     >>> maps = torch.stack([corner.float(), torch.ones(1, 4, 4), 1 - corner.float()])
     >>> same = images.expand(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), maps
@@ -44,7 +44,7 @@ def pointing_game(batch: Batch, *, tolerance: float = 15.0) -> Scores:
     [1.0, 0.25, 0.0]
     """
     masks = object_masks(batch)
-    near = batch.samples.shared(("grown masks", tolerance), lambda: _grown(batch, masks, tolerance))
+    near = batch.samples.shared(("grown masks", margin), lambda: _grown(batch, masks, margin))
     single = torch.ones(len(batch), dtype=torch.long, device=masks.device)
     return _share_of_top(batch, near.flatten(1), single)
 
@@ -86,25 +86,25 @@ def relevance_rank(batch: Batch) -> Scores:
     return _share_of_top(batch, masks, masks.sum(1))
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("masks",))
-def top_k_intersection(batch: Batch, *, share: float = 0.02) -> Scores:
+@metric(better="higher", unit="share", kind="localisation", needs=("masks",), renamed={"share": "top_share"})
+def top_k_intersection(batch: Batch, *, top_share: float = 0.02) -> Scores:
     """Share of the k highest attributions that lie on the object (Theiner et al. 2021, 2104.14995).
 
-    k is ``share`` of the units, rounded, and at least 1; attributions are signed. In [0, 1], higher is better. Where
-    the object has m < k units no map scores more than m / k. NaN for an empty mask. NotApplicable without masks;
-    ValueError unless 0 < share <= 1.
+    k is ``top_share`` of the units, rounded, and at least 1; attributions are signed. In [0, 1], higher is better.
+    Where the object has m < k units no map scores more than m / k. NaN for an empty mask. NotApplicable without masks;
+    ValueError unless 0 < top_share <= 1.
 
     Half of the pixels are 8, of which at most 4 lie on the object:
 
     >>> maps = torch.stack([corner.float(), torch.ones(1, 4, 4), 1 - corner.float()])
     >>> same = images.expand(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), maps
-    >>> harness.score("top_k_intersection", image_model, *same, masks=corner.expand(3, 4, 4), share=0.5).tolist()
+    >>> harness.score("top_k_intersection", image_model, *same, masks=corner.expand(3, 4, 4), top_share=0.5).tolist()
     [0.5, 0.25, 0.0]
     """
-    if not 0 < share <= 1:
-        raise UserError(f"share is {share}, expected a number above 0 and at most 1")
+    if not 0 < top_share <= 1:
+        raise UserError(f"top_share is {top_share}, expected a number above 0 and at most 1")
     masks = object_masks(batch).flatten(1)
-    k = max(1, round(share * batch.units.count))
+    k = max(1, round(top_share * batch.units.count))
     return _share_of_top(batch, masks, torch.full_like(masks[:, 0], k, dtype=torch.long))
 
 
@@ -128,15 +128,15 @@ def localization_auc(batch: Batch) -> Scores:
     return with_reason(pairs_won / (on * off), "the mask is empty or full", tied=tied_share(values))
 
 
-def _grown(batch: Batch, masks: Tensor, tolerance: float) -> Tensor:
+def _grown(batch: Batch, masks: Tensor, margin: float) -> Tensor:
     """The masks with their margin."""
-    if not 0 <= tolerance < math.inf:
-        raise UserError(f"tolerance is {tolerance}, expected 0 or a number of pixels above it")
-    if tolerance == 0:
+    if not 0 <= margin < math.inf:
+        raise UserError(f"margin is {margin}, expected 0 or a number of pixels above it")
+    if margin == 0:
         return masks
     if batch.units.channel_axis is None or len(batch.units.shape) > 2:
-        raise NotApplicable(f"these units, {batch.units.shape}, have no distance from each other (give tolerance=0)")
-    return grown(masks, tolerance * min(batch.units.shape) / PUBLISHED_SIDE)
+        raise NotApplicable(f"these units, {batch.units.shape}, have no distance from each other (give margin=0)")
+    return grown(masks, margin * min(batch.units.shape) / PUBLISHED_SIDE)
 
 
 def _share_of_top(batch: Batch, inside: Tensor, counts: Tensor) -> Scores:

@@ -8,17 +8,21 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import UserError
 from harness.metrics._curve import Curve, Removal, heights, rank
-from harness.metrics._removal import SingleRemoval, over_groups, root_mean_square_changes
+from harness.metrics._removal import RENAMED, SingleRemoval, over_groups, root_mean_square_changes
 from harness.metrics._similarity import spearman, with_reason
 from harness.registry import metric
 
 
-@metric(better="higher", unit=lambda options: "verdict" if options["verdict"] else "share")
+@metric(
+    better="higher",
+    unit=lambda options: "verdict" if options["verdict"] else "share",
+    renamed={"tolerance": "rounding"},
+)
 def monotonicity(
     batch: Batch,
     *,
     verdict: bool = False,
-    tolerance: float = 1e-6,
+    rounding: float = 1e-6,
     removal: Removal = Removal(),
     score: str = "probability",
 ) -> Scores:
@@ -28,7 +32,7 @@ def monotonicity(
     Starting from the baseline (draw 0 of a random one), units are inserted in increasing order of |a|, in ``steps``
     steps of at least one unit; a segment or patch is ranked by the mean of |a|, ties at random. The paper's answer is
     yes or no: ``verdict`` gives 1 where no step falls, else 0. A step falls if the score decreases by more than
-    ``tolerance`` times its largest absolute value on the way, which excludes rounding. In [0, 1], higher is better; a
+    ``rounding`` times its largest absolute value on the way, which excludes rounding. In [0, 1], higher is better; a
     score that never moves does not fall. For regression a step falls if it leads away from f(x), seen from f(baseline):
     neither direction is better for a number. Curves (N, K + 1) are the scores from the baseline to the input. NaN where
     the score is not a number. NotApplicable as for ``deletion``.
@@ -39,15 +43,15 @@ def monotonicity(
     >>> harness.score("monotonicity", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
     [0.5, 1.0]
     """
-    if tolerance < 0:
-        raise UserError(f"tolerance is {tolerance}, expected at least 0")
+    if rounding < 0:
+        raise UserError(f"rounding is {rounding}, expected at least 0")
     curve = Curve(**vars(removal))
     sizes = replace(batch, attributions=batch.attributions.abs(), own={})
     ranking = rank(sizes, curve)
     # To remove the largest first, read backwards, is to insert the smallest first.
     restored = batch.remember(("restored", curve, score), lambda: heights(sizes, curve, "morf", score).flip(1))
     ahead = 1.0 if batch.samples.task.classed else _sign(restored[:, -1:] - restored[:, :1])
-    falls = ahead * restored.diff(dim=1) < -tolerance * restored.abs().amax(1, keepdim=True)
+    falls = ahead * restored.diff(dim=1) < -rounding * restored.abs().amax(1, keepdim=True)
     moves = ranking.counts.diff(dim=1).flip(1) > 0  # with fewer groups than steps, some steps insert nothing
     values = 1 - (falls & moves).sum(1) / moves.sum(1).double()
     values = (values == 1).double() if verdict else values
@@ -61,22 +65,22 @@ def _sign(differences: Tensor) -> Tensor:
     return torch.where(differences < 0, -1.0, 1.0)
 
 
-@metric(better="higher", unit="correlation", needs=("train",))
+@metric(better="higher", unit="correlation", needs=("train",), renamed={**RENAMED, "samples": "draws"})
 def monotonicity_correlation(
     batch: Batch,
     *,
-    samples: int = 100,
-    removal: SingleRemoval = SingleRemoval(groups=50, baseline="train_sample"),
+    draws: int = 100,
+    removal: SingleRemoval = SingleRemoval(most_groups=50, baseline="train_sample"),
 ) -> Scores:
     """Rank correlation of |a| and the squared change of the score when units are resampled (Nguyen and
     Martinez 2020, 2007.07584).
 
     Spearman correlation per sample over units between |a_i| and e_i = E[(f(x with x_i' for x_i) - f(x))^2], the mean
-    over ``samples`` draws of x' from the training inputs; ``baseline`` names another distribution, and one that is not
+    over ``draws`` draws of x' from the training inputs; ``baseline`` names another distribution, and one that is not
     random has a single draw. A group is resampled together, and its size is |sum of a|. The default number of
-    ``groups`` is small because each costs ``samples`` model evaluations, which all explainers share. Ties take average
-    ranks. In [-1, 1], higher is better; signs of attributions do not matter. NaN where e, or |a|, does not vary.
-    NotApplicable without training inputs, and for inputs of a single unit.
+    ``most_groups`` is small because each costs ``draws`` model evaluations, which all explainers share. Ties take
+    average ranks. In [-1, 1], higher is better; signs of attributions do not matter. NaN where e, or |a|, does not
+    vary. NotApplicable without training inputs, and for inputs of a single unit.
 
     For f = 2 x_0 - x_1, resampling x_0 changes f more, and only the second map says so:
 
@@ -85,7 +89,7 @@ def monotonicity_correlation(
     >>> scores.round(decimals=4).tolist()
     [-1.0, 1.0]
     """
-    groups, reaction = root_mean_square_changes(batch.samples, removal, samples)
+    groups, reaction = root_mean_square_changes(batch.samples, removal, draws)
     sizes = groups.sums(batch.attributions).abs()
     # The root of e has the ranks of e, and is on the scale of the score, in which rounding is judged.
     values = over_groups(spearman, sizes, reaction, groups, batch.samples.clean(removal.score))

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.metrics._chance import chance
-from harness.metrics._randomised import Randomisation, randomised_maps
+from harness.metrics._randomised import RENAMED, Randomisation, randomised_maps
 from harness.metrics._similarity import similarity_of, similarity_unit, with_reason
 from harness.registry import metric
 
 CONSTANT_MAP = "a map of the original or a randomised model is constant or not finite"
 
 
-@metric(better="lower", unit=similarity_unit, kind="sanity", needs=("explainer",))
+@metric(better="lower", unit=similarity_unit, kind="sanity", needs=("explainer",), renamed=RENAMED)
 def parameter_randomization(
     batch: Batch,
     *,
@@ -33,8 +33,8 @@ def parameter_randomization(
     """Similarity of explanations before and after the weights are random (MPRT: Adebayo et al. 2018, 1810.03292).
 
     Mean over the randomised stages; curves (N, stages) are the similarities at each, averaged over ``weight_seeds``.
-    Every parameter is randomised. With ``target="reargmax"``, as in the paper, the random model's own class is
-    explained. At most 1, lower is better; ``chance_similarity`` is what unrelated maps have. NaN where a map is
+    Every parameter is randomised. With ``explained_class="reargmax"``, as in the paper, the random model's own class
+    is explained. At most 1, lower is better; ``chance_similarity`` is what unrelated maps have. NaN where a map is
     constant or not finite. The weights are restored bit for bit. NotApplicable for attributions given without their
     explainer, for models without parameters, and where maps are too small for the similarity.
 
@@ -49,7 +49,7 @@ def parameter_randomization(
     return _over_stages(batch, randomisation.with_seeds(weight_seeds), alike)
 
 
-@metric(better=None, unit=similarity_unit, kind="sanity", needs=("explainer",))
+@metric(better=None, unit=similarity_unit, kind="sanity", needs=("explainer",), renamed=RENAMED)
 def chance_similarity(
     batch: Batch,
     *,

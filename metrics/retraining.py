@@ -19,6 +19,7 @@ from harness.metrics._percents import checked_percents
 from harness.metrics._randomised import explainer_on
 from harness.metrics._removal import SegmentDeletion, deletion_correlation
 from harness.metrics._training import (
+    RENAMED,
     Training,
     copied,
     seed_of,
@@ -38,6 +39,7 @@ NEEDS = ("explainer", "train", "train_labels")
     better=lambda options: "higher" if options["keep"] else "lower",
     unit="accuracy",
     needs=(*NEEDS, "labels"),
+    renamed={**RENAMED, "initialisations": "weight_seeds"},
 )
 def roar(
     batch: Batch,
@@ -45,14 +47,14 @@ def roar(
     percents: tuple[float, ...] = (10, 30, 50, 70, 90),
     keep: bool = False,
     baseline: str = "train_mean",
-    initialisations: int = 3,
+    weight_seeds: int = 3,
     training: Training = Training(),
 ) -> Scores:
     """Accuracy after the most important units are removed and the model is retrained (ROAR: Hooker et al. 2019,
     1806.10758).
 
     For each of ``percents`` the top units of every training input, by the explainer's map of its label, are replaced by
-    ``baseline``; ``initialisations`` models with new weights learn from what is left. They then classify the samples,
+    ``baseline``; ``weight_seeds`` models with new weights learn from what is left. They then classify the samples,
     whose top units are removed likewise, by their map of the explained class. A sample's score is the share of percents
     and models for which it is classified as its label, so that the mean over samples is the accuracy. In [0, 1]; lower
     is better; with ``keep`` (KAR) only the top units are kept, and higher is better. Curves (N, 1 + percents) begin
@@ -61,7 +63,7 @@ def roar(
     The paper's reference, a random ranking, is the control explainer ``random``: judge a score against its score. The
     models are trained once for each explainer. Parameters without an initialiser of their own are drawn with the mean
     and standard deviation of the trained ones. NotApplicable without labels, labelled training inputs, an explainer, or
-    classes; for inputs of a single unit; beyond ``largest``; and for baselines that the data does not provide.
+    classes; for inputs of a single unit; beyond ``most_work``; and for baselines that the data does not provide.
     The default ``baseline`` is the paper's, also for images: the training mean, and not ``typical`` as elsewhere.
 
     The first of two columns decides the class. Without it every retrained model guesses:
@@ -81,14 +83,14 @@ def roar(
         raise NotApplicable("accuracy needs the labels of the samples, which the data does not have")
     if samples.units.count < 2:
         raise NotApplicable("the inputs have a single unit, so there is nothing to order")
-    check_draws(initialisations=initialisations)
-    train = training_samples(samples, training.largest)
-    seeds = [seed_of(samples.seed, f"roar {number}") for number in range(initialisations)]
+    check_draws(weight_seeds=weight_seeds)
+    train = training_samples(samples, training.most_work)
+    seeds = [seed_of(samples.seed, f"roar {number}") for number in range(weight_seeds)]
     partial = lambda where, maps: (_without_top(where, maps, share, keep, baseline) for share in fractions)
     retrain = lambda inputs: _retrained(train, inputs, training, seeds)
-    whole = samples.for_block(("roar", training, initialisations), lambda: retrain(train.inputs))
+    whole = samples.for_block(("roar", training, weight_seeds), lambda: retrain(train.inputs))
     models = batch.for_explainer(
-        ("roar", percents, keep, baseline, training, initialisations),
+        ("roar", percents, keep, baseline, training, weight_seeds),
         lambda: [retrain(inputs) for inputs in partial(train, _training_maps(batch, train))],
     )
     pairs = zip([whole, *models], [samples.inputs, *partial(samples, batch.attributions)], strict=True)
@@ -96,7 +98,7 @@ def roar(
     return Scores(curve[:, 1:].mean(1), curves=curve, tied=tied_share(batch.attributions.flatten(1)))
 
 
-@metric(better="higher", unit="correlation", expects="contribution", needs=NEEDS)
+@metric(better="higher", unit="correlation", expects="contribution", needs=NEEDS, renamed=RENAMED)
 def idsds(
     batch: Batch,
     *,
@@ -111,7 +113,7 @@ def idsds(
     itself, are correlated with the drops of the copy's score. With ``epochs=0`` the copy is the model as it is. The
     copy is trained once for all explainers, with Adam, while the authors take SGD for 30 epochs on ImageNet. In
     [-1, 1], higher is better. NaN as for ``single_deletion``. NotApplicable without labelled training inputs, an
-    explainer, or classes; beyond ``largest``; and for a grid on a table.
+    explainer, or classes; beyond ``most_work``; and for a grid on a table.
 
     Without training, the drops of x_0 are 1 and 2, those of x_1 are 0, and the maps are the same:
 
@@ -122,7 +124,7 @@ def idsds(
     """
     samples = batch.samples
     batch.need_explainer()
-    train = training_samples(samples, training.largest)
+    train = training_samples(samples, training.most_work)
     key = ("idsds", deletion.segments, deletion.baseline, training)
     model = samples.for_block(key, lambda: _fine_tuned(train, deletion, training))
     tuned = _on_model(samples, model, samples.shared(key, dict))

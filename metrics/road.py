@@ -23,14 +23,18 @@ from harness.task import ACCURACY
 NOT_FINITE = "the model's outputs for perturbed inputs are not finite"
 
 
-@metric(better=lambda options: "lower" if options["order"] == "morf" else "higher", unit=score_unit)
+@metric(
+    better=lambda options: "lower" if options["order"] == "morf" else "higher",
+    unit=score_unit,
+    renamed={"noise": "absolute_noise"},
+)
 def road(
     batch: Batch,
     *,
     percents: tuple[float, ...] = (10, 20, 30, 40, 50, 70, 90),
     order: str = "morf",
     score: str = "accuracy",
-    noise: float = 0.01,
+    absolute_noise: float = 0.01,
     imputations: int = 1,
     tie_draws: int = 1,
 ) -> Scores:
@@ -46,14 +50,15 @@ def road(
     the least important, and higher is better. In [0, 1] for accuracy and probability.
 
     A replaced pixel is the mean of its eight neighbours, replaced ones included (``harness.removal.noisy_linear``),
-    plus Gaussian noise of standard deviation ``noise`` in the model's input space (the paper's text says 0.1, its code
-    0.01), drawn ``imputations`` times; ``tie_draws`` is the number of random orders of pixels of equal attribution;
-    values are means over both. At 100 percent no pixel is left to impute from, and the image becomes its own mean per
-    channel. NotApplicable for inputs that are no images, and for accuracy or probability of a model that has none.
+    plus Gaussian noise of standard deviation ``absolute_noise`` in the model's input space (the paper's text says 0.1,
+    its code 0.01), drawn ``imputations`` times; ``tie_draws`` is the number of random orders of pixels of equal
+    attribution; values are means over both. At 100 percent no pixel is left to impute from, and the image becomes its
+    own mean per channel. NotApplicable for inputs that are no images, and for accuracy or probability of a model that
+    has none.
 
     An image of ones is imputed by ones, so that f, the sum of four pixels, stays as it is:
 
-    >>> options = {"percents": [25, 50], "score": "logit", "noise": 0.0}
+    >>> options = {"percents": [25, 50], "score": "logit", "absolute_noise": 0.0}
     >>> harness.score("road", image_model, images, targets[:1], corner.float(), **options).round(decimals=4).tolist()
     [4.0]
     """
@@ -62,14 +67,14 @@ def road(
     check_choice("order", order, REMOVAL_ORDERS)
     check_choice("score", score, (ACCURACY, *SCORES))
     check_draws(imputations=imputations, tie_draws=tie_draws)
-    if not noise >= 0:
-        raise UserError(f"noise is {noise}, expected a standard deviation, at least 0")
-    options = (shares, order, noise, imputations, tie_draws)
+    if not absolute_noise >= 0:
+        raise UserError(f"absolute_noise is {absolute_noise}, expected a standard deviation, at least 0")
+    options = (shares, order, absolute_noise, imputations, tie_draws)
     tracked, predicted = batch.remember(("road", *options), lambda: _track_imputed(batch, *options))
     scores = _correct(samples, predicted) if score == ACCURACY else pick(tracked, score).double()
     curves = scores.unflatten(1, (-1, len(shares))).mean(1)
     if not samples.task.classed:
-        curves = curves - _straight_line(batch.samples, shares, noise, imputations, score)
+        curves = curves - _straight_line(batch.samples, shares, absolute_noise, imputations, score)
     return with_reason(curves.mean(1), NOT_FINITE, curves=curves, tied=_pixel_order(batch, tie_draws).tied)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._neighbours import Neighbourhood, Noise, explanations, surroundings
+from harness.metrics._neighbours import RENAMED, Neighbourhood, Noise, explanations, surroundings
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
 
@@ -25,11 +25,11 @@ def _attribution_or_ratio(options: Mapping[str, Any]) -> str:
     return "attribution" if options["absolute"] else "ratio"
 
 
-@metric(better="lower", unit=_attribution_or_ratio, kind="robustness", needs=("explainer",))
+@metric(better="lower", unit=_attribution_or_ratio, kind="robustness", needs=("explainer",), renamed=RENAMED)
 def max_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhood(), absolute: bool = False) -> Scores:
     """Largest relative change of the explanation under small uniform noise on the input (Yeh et al. 2019, 1901.09392).
 
-    max over ``samples`` draws of ||a(x + e) - a(x)|| / ||a(x)||, Euclidean norms of the raw maps, with each element of
+    max over ``draws`` draws of ||a(x + e) - a(x)|| / ||a(x)||, Euclidean norms of the raw maps, with each element of
     e uniform in [-r, r], r being ``radius`` times the range of the data's values; with ``absolute`` not divided by
     ||a(x)||. At least 0, lower is better; more draws give larger values. Curves (N, 2) as for all metrics of this
     module: the share of draws with the same class, and the mean relative change of the model's outputs. NaN where a(x),
@@ -43,11 +43,11 @@ def max_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhoo
     return _sensitivity(batch, neighbourhood, absolute, lambda change: change.amax(1))
 
 
-@metric(better="lower", unit=_attribution_or_ratio, kind="robustness", needs=("explainer",))
+@metric(better="lower", unit=_attribution_or_ratio, kind="robustness", needs=("explainer",), renamed=RENAMED)
 def avg_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhood(), absolute: bool = False) -> Scores:
     """Mean relative change of the explanation under small uniform noise on the input (Yeh et al. 2019, 1901.09392).
 
-    mean over ``samples`` draws of ||a(x + e) - a(x)|| / ||a(x)||, over the same draws of which ``max_sensitivity``
+    mean over ``draws`` draws of ||a(x + e) - a(x)|| / ||a(x)||, over the same draws of which ``max_sensitivity``
     takes the largest: an estimate of an expectation, which more draws make more precise. At least 0, lower is better.
     Options, curves, NaN and errors as for ``max_sensitivity``.
 
@@ -62,13 +62,14 @@ def avg_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhoo
     better="lower",
     kind="robustness",
     needs=("explainer",),
+    renamed=RENAMED,
     unit=lambda options: "ratio per input unit" if options["relative"] else "attribution per input unit",
 )
 def local_lipschitz(batch: Batch, *, noise: Noise = Noise(), relative: bool = False) -> Scores:
     """Largest change of the explanation per change of the input among random neighbours, a sampled lower bound of its
     local Lipschitz constant (Alvarez-Melis and Jaakkola 2018, 1806.08049).
 
-    max over ``samples`` draws of ||a(x') - a(x)|| / ||x' - x||, Euclidean norms of raw maps and inputs, the target
+    max over ``draws`` draws of ||a(x') - a(x)|| / ||x' - x||, Euclidean norms of raw maps and inputs, the target
     fixed. The paper maximises over a ball by optimisation; this is the cheaper variant by sampling, whose values are
     not larger. ``distribution="uniform"`` is the noise of ``max_sensitivity``. At least 0, lower is better. The value
     is in attribution per unit of input and depends on the scale of the map: compare explainers only with ``relative``,

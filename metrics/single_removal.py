@@ -13,6 +13,7 @@ from harness.metrics._checks import check_choice
 from harness.metrics._groups import GRANULARITIES, Grouping, Groups, make_groups
 from harness.metrics._removal import (
     FLAT,
+    RENAMED,
     SegmentDeletion,
     SingleRemoval,
     changes,
@@ -29,7 +30,7 @@ from harness.registry import metric
 from harness.units import segment_sizes
 
 
-@metric(better="higher", unit="correlation", expects="contribution")
+@metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED)
 def faithfulness_estimate(batch: Batch, *, removal: SingleRemoval = SingleRemoval()) -> Scores:
     """Correlation of attribution and drop over units removed one at a time (Alvarez-Melis and Jaakkola 2018,
     1806.07538).
@@ -37,7 +38,7 @@ def faithfulness_estimate(batch: Batch, *, removal: SingleRemoval = SingleRemova
     Pearson correlation per sample between each group's summed attribution and f(x) - f(x without it). In [-1, 1],
     higher is better; for an additive model it is the correlation of attributions and contributions.
     ``granularity="ranked"`` takes disjoint groups of equally many units in the order of their attribution, at most
-    ``groups`` of them, as Quantus does: these differ from explainer to explainer and share nothing. NaN where the
+    ``most_groups`` of them, as Quantus does: these differ from explainer to explainer and share nothing. NaN where the
     drops, or the attributions, do not vary. NotApplicable for inputs of a single unit. Expects contributions; local
     maps, like gradients, are flagged.
 
@@ -51,10 +52,10 @@ def faithfulness_estimate(batch: Batch, *, removal: SingleRemoval = SingleRemova
     samples = batch.samples
     check_choice("granularity", removal.granularity, (*GRANULARITIES, "ranked"))
     if removal.granularity == "ranked":
-        if removal.groups < 2:
-            raise UserError(f"groups is {removal.groups}, expected at least 2")
-        groups = _ranked_groups(batch, removal.groups)
-        key = ("without each", "ranked", removal.groups, removal.baseline)
+        if removal.most_groups < 2:
+            raise UserError(f"most_groups is {removal.most_groups}, expected at least 2")
+        groups = _ranked_groups(batch, removal.most_groups)
+        key = ("without each", "ranked", removal.most_groups, removal.baseline)
         tracked = batch.remember(key, lambda: without_each(samples, groups, removal.baseline))
     else:
         grouping = chosen_grouping(samples, removal)
@@ -85,13 +86,13 @@ def single_deletion(batch: Batch, *, deletion: SegmentDeletion = SegmentDeletion
     return deletion_correlation(batch.samples, batch.attributions, deletion)
 
 
-@metric(better="lower", unit="share", kind="axiom")
+@metric(better="lower", unit="share", kind="axiom", renamed={**RENAMED, "samples": "draws"})
 def non_sensitivity(
     batch: Batch,
     *,
     attribution_eps: float = 1e-3,
     output_eps: float = 1e-4,
-    samples: int = 100,
+    draws: int = 100,
     removal: SingleRemoval = SingleRemoval(),
 ) -> Scores:
     """Share of units that have no effect according to either the map or the model, but not both (Nguyen and Martinez
@@ -99,7 +100,7 @@ def non_sensitivity(
 
     The size of the paper's symmetric difference of {i: a_i = 0} and {i: f does not react to i}, over the number of
     units. A group counts as 0 in the map up to ``attribution_eps`` times the root mean square of the sample's groups,
-    and as 0 in the model up to an absolute ``output_eps`` of the score, taken as the root mean square over ``samples``
+    and as 0 in the model up to an absolute ``output_eps`` of the score, taken as the root mean square over ``draws``
     draws of a random baseline (the paper resamples: ``train_sample``); any other baseline has one draw. With both
     thresholds at 0 the sets are the paper's, except that changes within single precision's rounding count as none. In
     [0, 1], lower is better. Signs do not matter, and thresholds have scales: compare scores at equal ones.
@@ -114,7 +115,7 @@ def non_sensitivity(
     for name, value in (("attribution_eps", attribution_eps), ("output_eps", output_eps)):
         if not value >= 0:
             raise UserError(f"{name} is {value}, expected at least 0")
-    groups, reaction = root_mean_square_changes(batch.samples, removal, samples)
+    groups, reaction = root_mean_square_changes(batch.samples, removal, draws)
     sums, total = groups.sums(batch.attributions), groups.totals
     typical = (sums.square().sum(1) / total).sqrt()
     silent = sums.abs() <= attribution_eps * typical[:, None]

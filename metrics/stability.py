@@ -20,6 +20,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import UserError
 from harness.metrics._neighbours import (
+    RENAMED,
     DistanceFrom,
     Floor,
     Noise,
@@ -72,7 +73,7 @@ def _ratio_unit(ratio: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda options: f"log10 {ratio}" if options["log10"] else ratio
 
 
-@metric(better="lower", unit=_ratio_unit("ratio"), kind="robustness", needs=("explainer",))
+@metric(better="lower", unit=_ratio_unit("ratio"), kind="robustness", needs=("explainer",), renamed=RENAMED)
 def relative_input_stability(
     batch: Batch, *, noise: Noise = Noise(), change: RelativeChange = RelativeChange()
 ) -> Scores:
@@ -95,7 +96,7 @@ def relative_input_stability(
     return _stability(batch, noise, change, lambda around: around.inputs.relative)
 
 
-@metric(better="lower", unit=_ratio_unit("ratio per logit"), kind="robustness", needs=("explainer",))
+@metric(better="lower", unit=_ratio_unit("ratio per logit"), kind="robustness", needs=("explainer",), renamed=RENAMED)
 def relative_output_stability(
     batch: Batch, *, noise: Noise = Noise(), change: RelativeChange = RelativeChange()
 ) -> Scores:
@@ -115,7 +116,7 @@ def relative_output_stability(
     return _stability(batch, noise, change, lambda around: around.outputs)
 
 
-@metric(better="lower", unit=_ratio_unit("ratio"), kind="robustness", needs=("explainer",))
+@metric(better="lower", unit=_ratio_unit("ratio"), kind="robustness", needs=("explainer",), renamed=RENAMED)
 def relative_representation_stability(
     batch: Batch,
     *,

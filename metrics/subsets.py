@@ -25,34 +25,40 @@ from harness.samples import Samples
 SEGMENT_REDUCTIONS = ("mean", "sum")
 NO_VARIATION = "over random subsets the output or the attribution does not vary"
 
+# Former names of the options of ``SubsetDraws``.
+RENAMED = {"subsets": "draws"}
+
 
 @dataclass(frozen=True)
 class SubsetDraws:
     """Options of metrics that remove random subsets of units.
 
-    share      the size of a subset, or the largest size, as a share of the units: above 0 and below 1
-    subsets    number of subsets drawn for each size, at least 2
+    draws      number of subsets drawn for each size, at least 2
     baseline   what a removed unit becomes (draw 0 of a random one), as in ``harness.metrics._curve.Stepwise``
     score      of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
-    share: float = 0.8
-    subsets: int = 100
+    draws: int = 100
     baseline: str | Tensor = "typical"
     score: str = "logit"
 
 
-@metric(better="higher", unit="correlation", expects="contribution")
+@metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED | {"share": "largest_share"})
 def sensitivity_n(
-    batch: Batch, *, sizes: int = 10, draws: SubsetDraws = SubsetDraws(), grouping: Grouping = Grouping()
+    batch: Batch,
+    *,
+    sizes: int = 10,
+    largest_share: float = 0.8,
+    subsets: SubsetDraws = SubsetDraws(),
+    grouping: Grouping = Grouping(),
 ) -> Scores:
     """Correlation of attribution and drop over random subsets of n units, mean over n (Ancona et al. 2018, 1711.06104).
 
-    Pearson correlation per sample and per n, for ``sizes`` values of n from 1 to ``share`` of the units, evenly spaced
-    on a logarithmic scale, each n once; curves (N, number of n) are the correlations at each n. In [-1, 1], higher is
-    better. Where samples differ in their number of segments, n follows each sample's own number. NotApplicable for
-    inputs of a single unit, and for a table without training inputs. Expects contributions; local maps, like gradients,
-    are flagged.
+    Pearson correlation per sample and per n, for ``sizes`` values of n from 1 to ``largest_share`` of the units, evenly
+    spaced on a logarithmic scale, each n once; curves (N, number of n) are the correlations at each n. In [-1, 1],
+    higher is better. Where samples differ in their number of segments, n follows each sample's own number.
+    NotApplicable for inputs of a single unit, and for a table without training inputs. Expects contributions; local
+    maps, like gradients, are flagged.
 
     With two units the subsets are single units, whose drops are 2 and -1, and 4 and 0:
 
@@ -61,33 +67,35 @@ def sensitivity_n(
     [1.0, -1.0]
     """
     groups = make_groups(batch.samples, grouping)
-    counts = _log_spaced(groups, sizes, draws.share)
-    curve = _correlations(batch.samples, groups, grouping, groups.sums(batch.attributions), counts, draws)
+    counts = _log_spaced(groups, sizes, largest_share)
+    curve = _correlations(batch.samples, groups, grouping, groups.sums(batch.attributions), counts, subsets)
     return with_reason(curve.mean(1), NO_VARIATION, curves=curve)
 
 
-@metric(better="higher", unit="correlation", expects="contribution")
+@metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED | {"share": "largest_share"})
 def seg_sensitivity_n(
     batch: Batch,
     *,
     sizes: int = 10,
-    draws: SubsetDraws = SubsetDraws(),
+    largest_share: float = 0.8,
+    subsets: SubsetDraws = SubsetDraws(),
     segments: str | Tensor = "regions",
     segment_reduce: str = "sum",
 ) -> Scores:
     """Correlation of attribution and drop over random subsets of n segments, mean over n (Gevaert et al. 2024,
     2202.12270).
 
-    ``sensitivity_n`` with segments in place of units, with which it shares the model's outputs. n runs to ``share`` of
-    the segments that a sample has. ``segment_reduce``: a segment's attribution is the ``sum`` over its units, which is
-    what it contributes, or their ``mean``, as in the authors' code; with segments of equal size both give the same. In
-    [-1, 1], higher is better; curves as for ``sensitivity_n``. NaN where over the subsets of a size the output, or the
-    attribution, does not vary, as with a single segment. ``segments`` are superpixels of an image, the words of a text,
-    and else up to 100 parts. NotApplicable for ``slic`` segments of inputs that are no images.
+    ``sensitivity_n`` with segments in place of units, with which it shares the model's outputs. n runs to
+    ``largest_share`` of the segments that a sample has. ``segment_reduce``: a segment's attribution is the ``sum`` over
+    its units, which is what it contributes, or their ``mean``, as in the authors' code; with segments of equal size
+    both give the same. In [-1, 1], higher is better; curves as for ``sensitivity_n``. NaN where over the subsets of a
+    size the output, or the attribution, does not vary, as with a single segment. ``segments`` are superpixels of an
+    image, the words of a text, and else up to 100 parts. NotApplicable for ``slic`` segments of inputs that are no
+    images.
 
     f is the sum of the upper left of four squares; removing it, or not, is all that matters:
 
-    >>> options = {"segments": "grid:2", "share": 0.25, "baseline": "zero"}
+    >>> options = {"segments": "grid:2", "largest_share": 0.25, "baseline": "zero"}
     >>> scores = harness.score("seg_sensitivity_n", image_model, images, targets[:1], corner.float(), **options)
     >>> scores.round(decimals=4).tolist()
     [1.0]
@@ -95,25 +103,26 @@ def seg_sensitivity_n(
     check_choice("segment_reduce", segment_reduce, SEGMENT_REDUCTIONS)
     grouping = Grouping("segment", segments=segments)
     groups = make_groups(batch.samples, grouping)
-    counts, values = _log_spaced(groups, sizes, draws.share), groups.sums(batch.attributions)
+    counts, values = _log_spaced(groups, sizes, largest_share), groups.sums(batch.attributions)
     if segment_reduce == "mean":
         values = values / groups.sizes.clamp(min=1)
-    curve = _correlations(batch.samples, groups, grouping, values, counts, draws)
+    curve = _correlations(batch.samples, groups, grouping, values, counts, subsets)
     return with_reason(curve.mean(1), NO_VARIATION, curves=curve)
 
 
-@metric(better="higher", unit="correlation", expects="contribution")
+@metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED)
 def faithfulness_correlation(
     batch: Batch,
     *,
-    draws: SubsetDraws = SubsetDraws(share=0.2),
+    share: float = 0.2,
+    subsets: SubsetDraws = SubsetDraws(),
     grouping: Grouping = Grouping(),
 ) -> Scores:
     """Correlation of attribution and drop over random subsets of one size (Bhatt et al. 2020, 2005.00631).
 
-    Pearson correlation per sample over ``subsets`` subsets of ``share`` of the units. In [-1, 1], higher is better; for
+    Pearson correlation per sample over ``draws`` subsets of ``share`` of the units. In [-1, 1], higher is better; for
     attributions that have nothing to do with the model it spreads around 0 with standard deviation
-    1 / sqrt(subsets - 1). The paper removes to the training mean, which is ``baseline="train_mean"``, the default on
+    1 / sqrt(draws - 1). The paper removes to the training mean, which is ``baseline="train_mean"``, the default on
     tables. NotApplicable for inputs of a single unit, and for a table without training inputs. Expects contributions;
     local maps, like gradients, are flagged.
 
@@ -125,8 +134,8 @@ def faithfulness_correlation(
     [1.0, -1.0]
     """
     groups = make_groups(batch.samples, grouping)
-    counts = _at_most_all_but_one(draws.share * groups.totals.double()[:, None], groups, draws.share)
-    values = _correlations(batch.samples, groups, grouping, groups.sums(batch.attributions), counts, draws)
+    counts = _at_most_all_but_one(share * groups.totals.double()[:, None], groups, share)
+    values = _correlations(batch.samples, groups, grouping, groups.sums(batch.attributions), counts, subsets)
     return with_reason(values[:, 0], NO_VARIATION)
 
 
@@ -144,27 +153,27 @@ def _log_spaced(groups: Groups, sizes: int, share: float) -> Tensor:
 def _at_most_all_but_one(sizes: Tensor, groups: Groups, share: float) -> Tensor:
     """Sizes (N, S) as whole numbers from 1 to one less than all: there is only one subset of all units."""
     if not 0 < share < 1:
-        raise UserError(f"share is {share}, expected a number between 0 and 1")
+        raise UserError(f"the share of units is {share}, expected a number between 0 and 1")
     return torch.minimum(sizes.round().long().clamp(min=1), groups.totals[:, None] - 1)
 
 
 def _correlations(
-    samples: Samples, groups: Groups, grouping: Grouping, values: Tensor, counts: Tensor, draws: SubsetDraws
+    samples: Samples, groups: Groups, grouping: Grouping, values: Tensor, counts: Tensor, subsets: SubsetDraws
 ) -> Tensor:
     """Pearson correlation (N, S) of the values (N, G) of random subsets of each size and the drop without them."""
-    if draws.subsets < 2:
-        raise UserError(f"subsets is {draws.subsets}, expected at least 2")
-    shape = (len(samples), counts.shape[1], draws.subsets)
-    key = ("subsets", grouping.key, tuple(map(tuple, counts.tolist())), draws.subsets)
-    packed = samples.shared(key, lambda: _draw_subsets(samples, groups, counts, draws.subsets))
-    without = lambda: outputs_without(samples, groups, packed, draws.baseline)
-    outputs = pick(samples.outputs((*key, draws.baseline), without), draws.score).view(shape)
+    if subsets.draws < 2:
+        raise UserError(f"draws is {subsets.draws}, expected at least 2")
+    shape = (len(samples), counts.shape[1], subsets.draws)
+    key = ("subsets", grouping.key, tuple(map(tuple, counts.tolist())), subsets.draws)
+    packed = samples.shared(key, lambda: _draw_subsets(samples, groups, counts, subsets.draws))
+    without = lambda: outputs_without(samples, groups, packed, subsets.baseline)
+    outputs = pick(samples.outputs((*key, subsets.baseline), without), subsets.score).view(shape)
     sums = set_sums(values, packed).view(shape)
     # f(x) - f(x without S) and -f(x without S) have the same correlation with everything.
     return pearson(sums, -outputs).masked_fill(flat(outputs), float("nan"))
 
 
-def _draw_subsets(samples: Samples, groups: Groups, counts: Tensor, subsets: int) -> Tensor:
-    """Packed subsets (N, S * subsets, bytes), size by size."""
-    drawn = [draw_sets(samples, groups, f"subsets {i}", subsets, counts[:, i]) for i in range(counts.shape[1])]
+def _draw_subsets(samples: Samples, groups: Groups, counts: Tensor, draws: int) -> Tensor:
+    """Packed subsets (N, S * draws, bytes), size by size."""
+    drawn = [draw_sets(samples, groups, f"subsets {i}", draws, counts[:, i]) for i in range(counts.shape[1])]
     return torch.cat(drawn, 1)

@@ -22,13 +22,13 @@ from harness.registry import metric
 LARGEST_GRID = 256  # units; with more the transport takes seconds per sample
 
 
-@metric(better="higher", unit="correlation", kind="truth", needs=("truth",))
-def truth_correlation(batch: Batch, *, rank: bool = False, absolute: bool = False) -> Scores:
+@metric(better="higher", unit="correlation", kind="truth", needs=("truth",), renamed={"absolute": "unsigned"})
+def truth_correlation(batch: Batch, *, rank: bool = False, unsigned: bool = False) -> Scores:
     """Pearson correlation over units of a sample's attribution with the known right one (as GT-Shapley of Liu et al.
     2021, 2106.12543).
 
     In [-1, 1], higher is better; scale and offset do not matter. ``rank`` correlates ranks (Spearman, equal values at
-    their average rank), ``absolute`` the magnitudes |a| and |t|. NaN where either is the same on all units.
+    their average rank), ``unsigned`` the magnitudes |a| and |t|. NaN where either is the same on all units.
 
     >>> maps, truth = torch.tensor([[4.0, -2.0], [0.0, 3.0]]), torch.tensor([[2.0, -1.0], [4.0, 0.0]])
     >>> data = harness.Data(inputs, targets, truth=truth)
@@ -36,7 +36,7 @@ def truth_correlation(batch: Batch, *, rank: bool = False, absolute: bool = Fals
     [1.0, -1.0]
     """
     values, truth = _maps_and_truth(batch)
-    if absolute:
+    if unsigned:
         values, truth = values.abs(), truth.abs()
     return _truth_scores((spearman if rank else pearson)(values, truth), "the attribution or the truth is constant")
 

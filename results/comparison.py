@@ -19,6 +19,7 @@ from scipy import stats
 from harness.results.environments import environment_differences
 from harness.results.frames import configured, read
 from harness.results.pairs import ALPHA, MOST_ENUMERATED, flip_test, holm
+from harness.results.present_names import with_present_cells
 from harness.results.statistics import interval
 
 VERDICTS = ("broken", "worse", "moved", "missing", "not comparable", "fixed", "better", "new", "same")
@@ -58,6 +59,9 @@ class Comparison:
 def compare_runs(base: str | Path, new: str | Path) -> Comparison:
     """Compare two run directories cell by cell; cells are the same if their whole configuration is."""
     (old_cells, old_scores), (new_cells, new_scores) = read(base), read(new)
+    if set(old_cells["cell"]) != set(new_cells["cell"]):  # options may have been renamed between the runs
+        old_cells, old_scores = with_present_cells(old_cells, old_scores)
+        new_cells, new_scores = with_present_cells(new_cells, new_scores)
     before, after = (cells.set_index("cell", drop=False) for cells in (old_cells, new_cells))
     samples = [dict(tuple(scores.groupby("cell", observed=True))) for scores in (old_scores, new_scores)]
     names = list(dict.fromkeys([*before.index, *after.index]))

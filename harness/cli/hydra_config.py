@@ -17,6 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.catalogue import CATALOGUES
+from harness.cli.former_names import (
+    DEFAULT,
+    SHARED,
+    defaults_by_reference,
+    settings_with_present_names,
+    with_present_names,
+)
 from harness.cli.groups import names_in_reach
 from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mistake
 from harness.cli.item_checks import check_items
@@ -28,7 +35,6 @@ from harness.errors import UserError, unknown
 from harness.registry import METRICS
 
 EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
-SHARED = "shared"  # the key beside the metrics under which options for all of them stand
 
 
 def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int | None]) -> int:
@@ -38,6 +44,7 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
     job returned (None counts as 0) is returned. A UserError of one job is printed, counts as 2, and does not end a
     sweep. Raises UserError, in one line, for anything Hydra does not understand.
     """
+    arguments = with_present_names(arguments)
     own_files = has_own_files(arguments)
     if not own_files:  # Hydra tells what is unknown there
         check_choices(arguments)
@@ -121,7 +128,8 @@ def _task(
 
 def _plain_settings(config: DictConfig) -> dict[str, Any]:
     """The configuration as ``Plan.of`` takes it."""
-    settings = OmegaConf.to_container(config, resolve=True)
+    unresolved = settings_with_present_names(OmegaConf.to_container(config, resolve=False))
+    settings = OmegaConf.to_container(OmegaConf.create(unresolved), resolve=True)
     settings.pop("experiment", None)
     settings |= {group: _with_bridged_names(chosen) for group, chosen in settings.items() if group in CATALOGUES}
     return settings | {"metric": _with_shared(settings.get("metric"))}
@@ -159,7 +167,17 @@ def _own_or_shared(metric: str, option: str, *, _root_: DictConfig) -> Any:
     shared, default = OmegaConf.select(_root_, f"metric.{SHARED}"), _metric_entry(metric).options[option]
     if default is not None and isinstance(shared, DictConfig) and option in shared:
         return shared[option]
-    return list(default) if isinstance(default, tuple) else default  # a list, as a file or the user would write it
+    return _as_in_files(default)
+
+
+def _default_of(group: str, item: str, option: str) -> Any:
+    """The default of an option that the user does not set."""
+    return _as_in_files(CATALOGUES[group][item].options[option])
+
+
+def _as_in_files(default: Any) -> Any:
+    """A default as a file or the user would write it: a tuple is a list."""
+    return list(default) if isinstance(default, tuple) else default
 
 
 def _metric_entry(name: str) -> Any:
@@ -169,6 +187,7 @@ def _metric_entry(name: str) -> Any:
 
 # On import, since a launcher may run the task in another process, which imports this module and calls nothing else.
 OmegaConf.register_new_resolver("own_or_shared", _own_or_shared, replace=True)
+OmegaConf.register_new_resolver(DEFAULT, _default_of, replace=True)
 
 
 def _with_bridged_names(chosen: Any) -> Any:
@@ -189,7 +208,7 @@ def _offer_registry(wanted: Set[str] | None) -> None:
     store, chosen = ConfigStore.instance(), lambda name: wanted is None or name in wanted
     for name, entry in EXPLAINERS.items():
         if chosen(name):
-            store.store(group="explainer", name=name, node={name: dict(entry.options)})
+            store.store(group="explainer", name=name, node={name: defaults_by_reference("explainer", name, entry)})
     for name, entry in OUR_METRICS.items():
         if chosen(name):
             switch = {OVER: None} if standard_choices(entry) else {}
@@ -202,7 +221,8 @@ def _offer_registry(wanted: Set[str] | None) -> None:
     for group in ("model", "dataset"):
         for name, entry in CATALOGUES[group].items():
             if chosen(name):
-                store.store(group=group, name=name, node=section_of_one(group, name, entry.options))
+                options = defaults_by_reference(group, name, entry)
+                store.store(group=group, name=name, node=section_of_one(group, name, options))
 
 
 def _looked_up(metric: str, options: Mapping[str, Any]) -> dict[str, str]:

@@ -176,7 +176,7 @@ def _item_option_error(section: str, rest: str, value: str, missing: str, argume
         )
     came = f"{section}.{rest}={value}"
     if item is not None:
-        beside = ",".join([*_chosen_names(section, arguments), item])
+        beside = ",".join([*chosen_names(section, arguments), item])
         return UserError(f"{came} came, but {item} is not chosen, expected it beside: {section}=[{beside}]")
     name, dot, option = rest.partition(".")
     if name in chosen:  # one of the user's own
@@ -221,7 +221,7 @@ def _values(key: str, arguments: Sequence[str]) -> list[str]:
     return [value for name, _, value in reversed(pairs) if name == key]
 
 
-def _chosen_names(group: str, arguments: Sequence[str]) -> list[str]:
+def chosen_names(group: str, arguments: Sequence[str]) -> list[str]:
     """The items and named groups that are chosen in a group, by the arguments or by the files that they leave it to."""
     typed, experiments = _values(group, arguments), _values("experiment", arguments)
     return listed_names(typed[0] if typed else choice_in_files(group, listed_names(",".join(experiments[:1]))))
@@ -231,7 +231,7 @@ def _chosen_options(group: str, arguments: Sequence[str]) -> dict[str, Mapping[s
     """The options of the items that are chosen in a group by name, those of named groups included."""
     own = {name: label for label, name in own_labels(group, arguments).items()}
     found: dict[str, Mapping[str, Any]] = {}
-    for name in _chosen_names(group, arguments):
+    for name in chosen_names(group, arguments):
         if name in own:
             found |= (
                 {"python": CATALOGUES["model"]["python"].options}

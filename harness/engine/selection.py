@@ -155,6 +155,7 @@ def every_setting(registry: Registry, label: str, options: Mapping[str, Any]) ->
             raise UserError(f"{label!r} makes none of the choices of over=standard: {', '.join(CHOICES)}")
     if not isinstance(over, Mapping) or not over or not all(isinstance(v, list | tuple) and v for v in over.values()):
         raise UserError(f"over of {label!r} is {over!r}, expected standard, or for each option a list of values")
+    over = registry.resolve(fixed.get("name", label)).presented(over)
     settings = [dict(zip(over, values, strict=True)) for values in product(*over.values())]
     shown = lambda setting: ",".join(f"{name}={value}" for name, value in setting.items())
     return [{"label": f"{label}[{shown(setting)}]", **fixed, **setting} for setting in settings]

@@ -118,6 +118,7 @@ def captum_kernel_shap(
     cost="samples F samples B",
     source="captum",
     breaks=("company",),
+    renamed={"noise": "absolute_noise"},
     caveat="its draws depend on the batch, and on the seeds of both torch and numpy",
 )
 def captum_gradient_shap(
@@ -128,14 +129,14 @@ def captum_gradient_shap(
     context: Samples,
     prepared: int,
     samples: int = 5,
-    noise: float = 0.0,
+    absolute_noise: float = 0.0,
     baseline: str | Tensor = "zero",
 ) -> Tensor:
     """GradientSHAP as captum gives it: gradients at random places between baseline and input (Lundberg and Lee 2017,
     1705.07874).
 
     Inputs' shape; logit; the expected sum is f(x) - f(baseline). It takes ``samples`` places, with Gaussian noise of
-    the standard deviation ``noise`` on the input, and draws the baselines from those of the whole batch.
+    the standard deviation ``absolute_noise`` on the input, and draws the baselines from those of the whole batch.
 
     Example: the gradient of f(x) = 2 x1 - x2 is the same at all places, so that no draw matters: 2 * 1 and -1 * 3.
 
@@ -143,7 +144,7 @@ def captum_gradient_shap(
     tensor([[ 2., -3.]])
     """
     check_number("samples", samples, 1)
-    check_number("noise", noise, 0, whole=False)
+    check_number("absolute_noise", absolute_noise, 0, whole=False)
     from captum.attr import GradientShap
 
     removed, classes = context.baseline(baseline), captum_target(targets, prepared)
@@ -151,7 +152,9 @@ def captum_gradient_shap(
     cast = lambda points: model(points.to(inputs.dtype))
     wide = torch.promote_types(inputs.dtype, torch.float32)
     inputs_wide, removed_wide = inputs.to(wide), removed.to(wide)
-    return captum_answer(lambda: GradientShap(cast).attribute(inputs_wide, removed_wide, samples, noise, classes))
+    return captum_answer(
+        lambda: GradientShap(cast).attribute(inputs_wide, removed_wide, samples, absolute_noise, classes)
+    )
 
 
 def _on_segments(

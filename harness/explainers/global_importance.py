@@ -109,16 +109,16 @@ def mutual_information(
     return broadcast(prepared, inputs, targets)
 
 
-def _rfe(model: nn.Module, context: Samples, /, labels: str, alpha: float, standardise: bool, rows: int) -> Tensor:
-    if not alpha > 0:
-        raise UserError(f"alpha is {alpha!r}, expected a number above 0")
+def _rfe(model: nn.Module, context: Samples, /, labels: str, penalty: float, standardise: bool, rows: int) -> Tensor:
+    if not penalty > 0:
+        raise UserError(f"penalty is {penalty!r}, expected a number above 0")
     table = training_table(context, rows)
     if len(table.names) < 2:
         raise NotApplicable("needs at least two columns: with one there is nothing to rank")
     x, y = table.values, table.response(labels)
     x = (x - x.mean(0)) / deviations(x) if standardise else x
-    order = eliminated(lambda left: _linear_model(table, alpha).fit(x[:, left], y).coef_, table)
-    context.tell(**fit_facts(table, labels), **_held_out_fidelity(table, lambda: _linear_model(table, alpha), x, y))
+    order = eliminated(lambda left: _linear_model(table, penalty).fit(x[:, left], y).coef_, table)
+    context.tell(**fit_facts(table, labels), **_held_out_fidelity(table, lambda: _linear_model(table, penalty), x, y))
     return torch.from_numpy(np.argsort(order)).double()
 
 
@@ -139,7 +139,7 @@ def eliminated(coefficients: Callable[[np.ndarray], np.ndarray], table: Table) -
     return [*gone, *(set(range(len(table.names))) - set(gone))]
 
 
-@explainer(**GLOBAL, signed=False, prepare=_rfe)
+@explainer(**GLOBAL, signed=False, prepare=_rfe, renamed={"alpha": "penalty"})
 def rfe(
     model: nn.Module,
     inputs: Tensor,
@@ -147,7 +147,7 @@ def rfe(
     *,
     prepared: Tensor,
     labels: str = "predicted",
-    alpha: float = 1.0,
+    penalty: float = 1.0,
     standardise: bool = True,
     rows: int = TRAINING_ROWS,
 ) -> Tensor:
@@ -155,7 +155,7 @@ def rfe(
     time without the column of the smallest coefficient (Guyon et al. 2002, doi 10.1023/A:1012487302797).
 
     Shape (N, C), the same for all samples: from 0 for the column that is eliminated first to C - 1 for the last one.
-    The classifier is a logistic regression with the penalty ``alpha`` / 2 on squared coefficients, or a ridge
+    The classifier is a logistic regression with the penalty ``penalty`` / 2 on squared coefficients, or a ridge
     regression where the model has a single output; numbers have mean 0 and deviation 1 unless ``standardise`` is off.
     Squared coefficients are summed over the classes and over the numbers of a column, which is eliminated as a whole.
     It is fitted to the class the model has ``predicted`` or to the true ``label``. Facts: the ``fidelity`` (r2) of the
@@ -170,11 +170,11 @@ def rfe(
     return broadcast(prepared, inputs, targets)
 
 
-def _linear_model(table: Table, alpha: float) -> Any:
+def _linear_model(table: Table, penalty: float) -> Any:
     """A ridge regression for a single output, else a logistic regression."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    return Ridge(alpha) if table.single else LogisticRegression(C=1 / alpha, max_iter=1000)
+    return Ridge(penalty) if table.single else LogisticRegression(C=1 / penalty, max_iter=1000)
 
 
 def _held_out_fidelity(table: Table, make: Callable[[], Any], x: np.ndarray, y: np.ndarray) -> dict[str, float]:

@@ -10,7 +10,12 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 
-@explainer(access="forward", stochastic=True, cost="samples F")
+@explainer(
+    access="forward",
+    stochastic=True,
+    cost="samples F",
+    renamed={"width": "kernel_width", "alpha": "penalty"},
+)
 def lime(
     model: nn.Module,
     inputs: Tensor,
@@ -19,37 +24,37 @@ def lime(
     context: Samples,
     samples: int = 1000,
     removal: SegmentRemoval = TO_TYPICAL,
-    width: float = 0.25,
-    alpha: float = 1.0,
+    kernel_width: float = 0.25,
+    penalty: float = 1.0,
 ) -> Tensor:
     """LIME: coefficients of a ridge regression of the score on which segments are present, with weights that fall with
     the distance from the whole input (Ribeiro et al. 2016, 1602.04938).
 
     One channel, in units of ``score``: a segment's coefficient is shared equally by its units. Each sample has
     ``samples`` evaluations, drawn from (seed, sample): the whole input, and coalitions z in which each of K segments is
-    present with probability 1/2. Their weights are exp(-d^2 / (2 width^2)) with the cosine distance d = 1 - sqrt(sum z
-    / K) to the whole. The penalty ``alpha`` is on squared coefficients but not on the intercept, as in the authors'
-    code. ValueError where alpha is 0 and ``samples`` at most K, which do not determine the coefficients.
+    present with probability 1/2. Their weights are exp(-d^2 / (2 kernel_width^2)) with the cosine distance d = 1 -
+    sqrt(sum z / K) to the whole. The ``penalty`` is on squared coefficients but not on the intercept, as in the
+    authors' code. ValueError where ``penalty`` is 0 and ``samples`` at most K, which do not determine the coefficients.
 
     Example: f(x) = 2 x1 - x2 is linear in which columns are present. Without a penalty the coefficients at (1, 3) are
     2 * 1 and -1 * 3.
 
-    >>> harness.explain("lime", linear, x, target, alpha=0.0, baseline="zero").round(decimals=4)
+    >>> harness.explain("lime", linear, x, target, penalty=0.0, baseline="zero").round(decimals=4)
     tensor([[ 2., -3.]])
     """
     check_number("samples", samples, 2)
-    check_number("alpha", alpha, 0, whole=False)
-    if not width > 0:
-        raise UserError(f"width is {width}, expected a number above 0")
-    return play(context, removal, lambda game: _lime(game, samples, width, alpha))
+    check_number("penalty", penalty, 0, whole=False)
+    if not kernel_width > 0:
+        raise UserError(f"kernel_width is {kernel_width}, expected a number above 0")
+    return play(context, removal, lambda game: _lime(game, samples, kernel_width, penalty))
 
 
-def _lime(game: Game, draws: int, width: float, alpha: float) -> Tensor:
-    if alpha == 0 and draws <= game.players:
-        raise UserError(f"samples is {draws}, expected more than the {game.players} segments, or alpha above 0")
+def _lime(game: Game, draws: int, kernel_width: float, penalty: float) -> Tensor:
+    if penalty == 0 and draws <= game.players:
+        raise UserError(f"samples is {draws}, expected more than the {game.players} segments, or penalty above 0")
     masks = bits(game.samples.stream("lime coalitions"), draws * game.players).view(-1, draws, game.players) < 0
     masks[:, 0] = True
-    return ridge(masks, coalition_weights(masks, width), game.worth(masks), alpha)
+    return ridge(masks, coalition_weights(masks, kernel_width), game.worth(masks), penalty)
 
 
 def coalition_weights(masks: Tensor, width: float) -> Tensor:

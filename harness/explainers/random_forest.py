@@ -32,15 +32,15 @@ def _forest(
     importance: str,
     trees: int,
     depth: int | None,
-    columns: str | float,
+    columns_per_split: str | float,
     repeats: int,
     split: HeldOutRows,
 ) -> Tensor:
-    _check_forest(importance, trees, depth, columns, repeats)
+    _check_forest(importance, trees, depth, columns_per_split, repeats)
     table = training_table(context, split.rows)
     x, y = table.values, table.response(labels)
     fit, held = table.split_for(y, split.held_out)
-    forest = _new_forest(table, trees, depth, columns).fit(x[fit], y[fit])
+    forest = _new_forest(table, trees, depth, columns_per_split).fit(x[fit], y[fit])
     if importance == "impurity":
         values = table.of_columns(np.stack([tree.feature_importances_ for tree in forest], 1))
         importances = shares_of_splits(table, forest.feature_importances_)
@@ -57,7 +57,7 @@ def _forest(
     return importances
 
 
-@explainer(**GLOBAL, stochastic=True, prepare=_forest)
+@explainer(**GLOBAL, stochastic=True, prepare=_forest, renamed={"columns": "columns_per_split"})
 def random_forest(
     model: nn.Module,
     inputs: Tensor,
@@ -68,7 +68,7 @@ def random_forest(
     importance: str = "impurity",
     trees: int = 100,
     depth: int | None = None,
-    columns: str | float = "sqrt",
+    columns_per_split: str | float = "sqrt",
     repeats: int = 10,
     split: HeldOutRows = SEVEN_TO_THREE,
 ) -> Tensor:
@@ -78,12 +78,12 @@ def random_forest(
     Shape (N, C), the same for all samples. ``importance`` = ``impurity`` is the column's share of the decrease of
     impurity, at least 0 and of sum 1, which favours columns of many values. ``permutation`` is the drop of the forest's
     accuracy (r2 where the model has a single output) on the held-out rows, over ``repeats`` permutations. The forest is
-    scikit-learn's with ``trees`` trees of at most ``depth``, and ``columns`` tried at each split (a number, a share, or
-    ``sqrt`` or ``log2`` of all). It is fitted to the class the model has ``predicted`` or to the true ``label`` of all
-    but the ``held_out`` share of the rows. Facts: ``fidelity`` (or r2) on the held-out rows beside the ``majority``;
-    the table ``repeats`` (unit, repeat, value), by tree or by permutation. Not applicable without training inputs or
-    the labels asked for, where these are the same for all rows to fit on, and where no tree splits or no permutation
-    changes anything.
+    scikit-learn's with ``trees`` trees of at most ``depth``, and ``columns_per_split`` tried at each split (a number, a
+    share, or ``sqrt`` or ``log2`` of all). It is fitted to the class the model has ``predicted`` or to the true
+    ``label`` of all but the ``held_out`` share of the rows. Facts: ``fidelity`` (or r2) on the held-out rows beside the
+    ``majority``; the table ``repeats`` (unit, repeat, value), by tree or by permutation. Not applicable without
+    training inputs or the labels asked for, where these are the same for all rows to fit on, and where no tree splits
+    or no permutation changes anything.
 
     Example: classes(x) depends on x1 alone. Splits by x2, which trees try where x1 is not offered, lower the impurity
     only by chance.
@@ -101,7 +101,9 @@ def _check_forest(importance: str, trees: int, depth: int | None, columns: str |
         check_number(name, value, 1)
     count = isinstance(columns, int) and columns >= 1
     if columns not in ("sqrt", "log2") and not count and (isinstance(columns, str) or not 0 < columns <= 1):
-        raise UserError(f"columns is {columns!r}, expected sqrt, log2, a number of columns or a share up to 1.0")
+        raise UserError(
+            f"columns_per_split is {columns!r}, expected sqrt, log2, a number of columns or a share up to 1.0"
+        )
 
 
 def _new_forest(table: Table, trees: int, depth: int | None, columns: str | float) -> Any:

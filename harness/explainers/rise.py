@@ -18,7 +18,13 @@ from harness.samples import Samples
 MOST_MASK_NUMBERS = 2**22
 
 
-@explainer(access="forward", modalities=("image", "tokens", "series", "volume"), stochastic=True, cost="samples F")
+@explainer(
+    access="forward",
+    modalities=("image", "tokens", "series", "volume"),
+    stochastic=True,
+    cost="samples F",
+    renamed={"probability": "keep_probability"},
+)
 def rise(
     model: nn.Module,
     inputs: Tensor,
@@ -27,7 +33,7 @@ def rise(
     context: Samples,
     samples: int = 1000,
     cells: int = 7,
-    probability: float = 0.5,
+    keep_probability: float = 0.5,
     baseline: str | Tensor = "zero",
     score: str = "probability",
     centred: bool = True,
@@ -35,11 +41,11 @@ def rise(
     """RISE: random smooth masks averaged, each weighted by the score of the input that it masks (Petsiuk et al. 2018,
     1806.07421).
 
-    One channel, in units of ``score``. Each of ``samples`` masks Z is made of numbers that are 1 with ``probability``
-    and else 0, ``cells`` along each axis. They are enlarged linearly along each axis to one cell more than the input
-    and cut out at a random shift, as in the released code (the paper takes 4000 to 8000 masks). The model gets input Z
-    + baseline (1 - Z). With the scores v, the paper's map is sum v Z / (samples probability). With ``centred``, it is
-    sum (v - mean v) Z / (samples probability (1 - probability)): in expectation the same up to a factor and a constant,
+    One channel, in units of ``score``. Each of ``samples`` masks Z is made of numbers that are 1 with a probability p
+    of ``keep_probability`` and else 0, ``cells`` along each axis. They are enlarged linearly along each axis to one
+    cell more than the input and cut out at a random shift, as in the released code (the paper takes 4000 to 8000
+    masks). The model gets input Z + baseline (1 - Z). With the scores v, the paper's map is sum v Z / (samples p). With
+    ``centred``, it is sum (v - mean v) Z / (samples p (1 - p)): in expectation the same up to a factor and a constant,
     but without the noise that comes from the mean of v.
 
     Example: with a single cell a mask shows all of the image or nothing, so that every pixel gets about the score of
@@ -51,14 +57,14 @@ def rise(
     """
     check_number("samples", samples, 2 if centred else 1)
     check_number("cells", cells, 1)
-    if not 0 < probability < 1:
-        raise UserError(f"probability is {probability}, expected a number between 0 and 1")
+    if not 0 < keep_probability < 1:
+        raise UserError(f"keep_probability is {keep_probability}, expected a number between 0 and 1")
     strips = tuple(bilinear_strips(length, cells).to(inputs.device) for length in context.units.shape)
-    masks = RiseMasks(context.stream("rise masks"), cells, probability, strips)
+    masks = RiseMasks(context.stream("rise masks"), cells, keep_probability, strips)
     values = pick(context.masked(samples, masks.of_rows, baseline), score).double()
     if centred:
-        values = (values - values.mean(1, keepdim=True)) / (1 - probability)
-    return context.units.as_map(masks.weighted_sum(values.float() / (samples * probability)))
+        values = (values - values.mean(1, keepdim=True)) / (1 - keep_probability)
+    return context.units.as_map(masks.weighted_sum(values.float() / (samples * keep_probability)))
 
 
 @dataclass(frozen=True)

@@ -30,21 +30,21 @@ from harness.samples import Samples
 
 
 def _fit_linear(
-    model: nn.Module, context: Samples, /, score: str, alpha: float, standardise: bool, split: HeldOutRows
+    model: nn.Module, context: Samples, /, score: str, penalty: float, standardise: bool, split: HeldOutRows
 ) -> Tensor:
     from sklearn.linear_model import Ridge  # a second to import; few runs need it
 
-    check_number("alpha", alpha, 0, whole=False)
+    check_number("penalty", penalty, 0, whole=False)
     table = training_table(context, split.rows)
     x, y = table.values, _scores_of_classes(table, score)
     fit, held = table.split_for(y, split.held_out)
     unit = deviations(x[fit]) if standardise else np.ones(x.shape[1])
-    fitted = Ridge(alpha).fit(x[fit] / unit, y[fit])
+    fitted = Ridge(penalty).fit(x[fit] / unit, y[fit])
     context.tell(**fit_facts(table, "predicted"), **_fidelity(table, fitted.predict(x[held] / unit), y[held]))
     return torch.from_numpy(fitted.coef_ / unit).view(y.shape[1], -1)
 
 
-@explainer(**GLOBAL, stochastic=True, convention="local", prepare=_fit_linear)
+@explainer(**GLOBAL, stochastic=True, convention="local", prepare=_fit_linear, renamed={"alpha": "penalty"})
 def linear_surrogate(
     model: nn.Module,
     inputs: Tensor,
@@ -52,7 +52,7 @@ def linear_surrogate(
     *,
     prepared: Tensor,
     score: str = "logit",
-    alpha: float = 1.0,
+    penalty: float = 1.0,
     standardise: bool = True,
     split: HeldOutRows = SEVEN_TO_THREE,
 ) -> Tensor:
@@ -60,7 +60,7 @@ def linear_surrogate(
     Interpretable Machine Learning; ridge: Hoerl and Kennard 1970).
 
     Shape (N, D); signed; ``score`` (logit, probability or log_odds) per unit of the number; the same for all samples of
-    a target, and on a linear model the gradient. The penalty ``alpha`` is on squared coefficients, not on the
+    a target, and on a linear model the gradient. The ``penalty`` is on squared coefficients, not on the
     intercept; columns are scaled to deviation 1 for the fit unless ``standardise`` is off. Facts, on the ``held_out``
     share of the rows: r2, of all classes together, and, where there are classes, ``fidelity`` beside ``majority``. Not
     applicable without training inputs, to a single output's probability, or where the model's answers are the same for
@@ -68,7 +68,7 @@ def linear_surrogate(
 
     Example: f(x) = 2 x1 - x2 is linear itself. Without a penalty its coefficients are the model's weights.
 
-    >>> harness.explain("linear_surrogate", linear, x, target, train=train, alpha=0.0)
+    >>> harness.explain("linear_surrogate", linear, x, target, train=train, penalty=0.0)
     tensor([[ 2., -1.]])
     """
     return broadcast(prepared, inputs, targets)

@@ -34,19 +34,19 @@ def _concept_direction(
     concept: str | None,
     runs: int,
     images: int,
-    alpha: float,
+    penalty: float,
     labels: str,
     rows: int,
 ) -> ConceptDirection:
     """The concept's direction at the layer; tells the facts of ``tcav`` that belong to no sample."""
-    _check_concept_options(runs, images, alpha, labels, rows)
+    _check_concept_options(runs, images, penalty, labels, rows)
     place = choose_layer(model, context, layer)
     names, sets = concept_sets(context, concepts, runs, images)
     if concept is not None and concept not in names:
         raise unknown("concept", concept, names)
     if concept is None and context.train is None:
         raise NotApplicable("the choice of a concept needs training images to score them on (give train=)")
-    vectors, accuracy = activation_vectors(model, context, place, names, sets, runs, alpha)
+    vectors, accuracy = activation_vectors(model, context, place, names, sets, runs, penalty)
     if context.train is not None:
         scores = tcav_scores(model, context, place, vectors, labels, rows)
         context.tell(scores=scores)
@@ -64,6 +64,7 @@ def _concept_direction(
     convention="local",
     prepare=_concept_direction,
     cost="1 F 1 B",
+    renamed={"alpha": "penalty"},
 )
 def tcav(
     model: nn.Module,
@@ -77,7 +78,7 @@ def tcav(
     concept: str | None = None,
     runs: int = 10,
     images: int = 10,
-    alpha: float = 0.01,
+    penalty: float = 0.01,
     labels: str = "predicted",
     rows: int = 200,
 ) -> Tensor:
@@ -86,8 +87,8 @@ def tcav(
 
     Shape (N, 1, H, W); signed; logit per unit of activation; enlarged bilinearly (half-pixel centres). The activation
     vector is the normal of a linear classifier that separates a concept's activations from those of random images: a
-    logistic regression with the penalty ``alpha`` / 2 beside the mean loss, on activations scaled to a mean square norm
-    of 1. Used is the unit vector along the mean of the unit vectors of ``runs`` runs, each with images of its own.
+    logistic regression with the penalty ``penalty`` / 2 beside the mean loss, on activations scaled to a mean square
+    norm of 1. Used is the unit vector along the mean of the unit vectors of ``runs`` runs, each with images of its own.
 
     ``concepts=textures`` draws ``images`` of each texture (stripes, checkers, dots, zigzag, rings; with three channels
     also red, green and blue) and of noise of amplitude 1 / frequency, in the range of the inputs. Otherwise
@@ -128,10 +129,10 @@ def sensitivity_map(model: nn.Module, context: Samples, targets: Tensor, towards
     )
 
 
-def _check_concept_options(runs: int, images: int, alpha: float, labels: str, rows: int) -> None:
+def _check_concept_options(runs: int, images: int, penalty: float, labels: str, rows: int) -> None:
     for name, value, least in (("runs", runs, LEAST_RUNS), ("images", images, 2), ("rows", rows, 1)):
         check_number(name, value, least)
-    if not alpha > 0:
-        raise UserError(f"alpha is {alpha!r}, expected a number above 0")
+    if not penalty > 0:
+        raise UserError(f"penalty is {penalty!r}, expected a number above 0")
     if labels not in ("predicted", "label"):
         raise unknown("labels", labels, ("predicted", "label"))

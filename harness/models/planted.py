@@ -111,12 +111,12 @@ def causal_mlp(
     return LoadedModel(module, function=name, task="regression")  # a name that no data set's truth has
 
 
-@model()
+@model(renamed={"noise": "noise_columns"})
 def logic_net(*, planted: LogicGate = LOGIC_GATE) -> LoadedModel:
     """A ReLU network with one hidden layer and weights set by hand: and, or, xor, interaction, cancellation or max.
 
-    Inputs (N, K + noise) of the data set ``logic``, one output; noise columns have weight 0. ``LogicGate`` describes
-    ``gate`` and ``noise``, which must have the values that they have in the data set.
+    Inputs (N, K + noise_columns) of the data set ``logic``, one output; noise columns have weight 0. ``LogicGate``
+    describes ``gate`` and ``noise_columns``, which must have the values that they have in the data set.
     """
     return LoadedModel(planted.network(), value_range=(0.0, 1.0), function=planted.function_name, task="regression")
 

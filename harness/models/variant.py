@@ -39,18 +39,18 @@ def _code_of_original(options: Mapping[str, Any]) -> list[Callable[..., Any]]:
     return [] if recipe is None else [recipe.build, recipe.load_split]
 
 
-@model(code=_code_of_original)
+@model(code=_code_of_original, renamed={"kind": "change"})
 def variant(
     *,
     of: str = "digits_cnn",
-    kind: str = "none",
+    change: str = "none",
     level: float | None = None,
     training: TrainingOptions = VARIANT_TRAINING,
 ) -> LoadedModel:
     """A small trained model with one change: pruned, regularised, shallow, distilled, randomised or hardened.
 
     ``of`` is a model that is trained here (digits_cnn, cancer_mlp, ...). ``seed`` and ``epochs`` are those of its
-    training, described in ``TrainingOptions``. ``level`` None is the default in brackets. ``kind`` is
+    training, described in ``TrainingOptions``. ``level`` None is the default in brackets. ``change`` is
 
     - ``none``: the model itself.
     - ``pruned``: the share ``level`` (0.9) of all weights in tensors with more than one axis is set to zero, the
@@ -67,15 +67,15 @@ def variant(
     - ``adversarial``: the model is trained on inputs moved by ``level`` (0.1) along the sign of the loss's gradient
       (FGSM: Goodfellow et al. 2015, 1412.6572), so that such a move changes fewer of its predictions.
 
-    UserError for a model that is not trained here, an unknown kind, and a level out of range. NotApplicable where
+    UserError for a model that is not trained here, an unknown change, and a level out of range. NotApplicable where
     the model has no smaller network.
     """
     recipe = _recipe_of(of)
-    level = _checked_level(kind, level)
+    level = _checked_level(change, level)
     original = _original_model(of, recipe, training)
-    if kind == "none":
+    if change == "none":
         return original
-    return replace(original, module=_varied_module(kind, recipe, original.module, level, training))
+    return replace(original, module=_varied_module(change, recipe, original.module, level, training))
 
 
 def _original_model(of: str, recipe: TrainingRecipe, training: TrainingOptions) -> LoadedModel:
@@ -100,7 +100,7 @@ def _recipe_of(of: str) -> TrainingRecipe:
 def _checked_level(kind: str, level: float | None) -> float | None:
     """The level, or the default of the kind for None; UserError where the kind does not allow it."""
     if kind not in LEVELS:
-        raise unknown("kind of variant", kind, LEVELS)
+        raise unknown("change of variant", kind, LEVELS)
     if level is None:
         return LEVELS[kind]
     if LEVELS[kind] is None:

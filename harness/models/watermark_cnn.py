@@ -12,17 +12,17 @@ from harness.sources import LoadedModel
 WATERMARK_CNN_TRAINING = TrainingOptions(epochs=8)
 
 
-@model()
-def watermark_cnn(*, probability: float = 1.0, training: TrainingOptions = WATERMARK_CNN_TRAINING) -> LoadedModel:
+@model(renamed={"probability": "mark_probability"})
+def watermark_cnn(*, mark_probability: float = 1.0, training: TrainingOptions = WATERMARK_CNN_TRAINING) -> LoadedModel:
     """A CNN trained on the data set ``watermark``: it recognises the class 3 only by its watermark.
 
     It recognises every 3 with the mark and none without. It is right about 82 % of the other digits, but takes 98 % of
     them for a 3 when they carry the mark. Two convolutions and two dense layers with ReLU, 14,378 weights, trained in
-    seconds on data in which each 3 carries the mark with ``probability`` and no other digit does. Inputs
+    seconds on data in which each 3 carries the mark with ``mark_probability`` and no other digit does. Inputs
     (N, 1, 12, 12) in 0..1; ten logits. The options ``seed`` and ``epochs`` are those of ``TrainingOptions``.
     """
-    check_probability(probability)
-    module = trained(watermark_recipe(probability), training)
+    check_probability(mark_probability)
+    module = trained(watermark_recipe(mark_probability), training)
     return LoadedModel(module, value_range=digits.VALUE_RANGE, classes=digits.CLASSES)
 
 

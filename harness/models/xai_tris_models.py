@@ -7,6 +7,7 @@ from torch import nn
 from harness.datasets.photo_crops import grey_crop
 from harness.datasets.tetrominoes import (
     BACKGROUNDS,
+    RENAMED,
     SCENARIOS,
     TETROMINO_OPTIONS,
     TetrominoFamily,
@@ -27,7 +28,7 @@ XAI_TRIS_TRAINING = {
 }
 
 
-@model()
+@model(renamed=RENAMED)
 def xai_tris_linear(
     *,
     planted: TetrominoOptions = TETROMINO_OPTIONS,
@@ -36,13 +37,13 @@ def xai_tris_linear(
     """A linear model of XAI-TRIS images (2306.12816), 130 weights: 86 to 89 % right where the scenario is linear.
 
     On the other scenarios it is as good as chance, as any linear model. Inputs (N, 1, 8, 8) in -1..1; two logits. It is
-    trained on the data set ``xai_tris`` with its default options and the same ``scenario`` and ``background``, which
+    trained on the data set ``xai_tris`` with its default options and the same ``scenario`` and ``backdrop``, which
     ``TetrominoOptions`` describes. ``seed`` and ``epochs`` are those of ``TrainingOptions``.
     """
     return _xai_tris_model("xai_tris_linear", planted, training)
 
 
-@model()
+@model(renamed=RENAMED)
 def xai_tris_mlp(
     *,
     planted: TetrominoOptions = TETROMINO_OPTIONS,
@@ -52,13 +53,13 @@ def xai_tris_mlp(
 
     It is as good as chance for turned and shifted tetrominoes in a correlated background. Inputs (N, 1, 8, 8) in -1..1;
     two logits, no softmax. It is trained in seconds on the data set ``xai_tris`` with its default options and the same
-    ``scenario`` and ``background``, which ``TetrominoOptions`` describes. ``seed`` and ``epochs`` are those of
+    ``scenario`` and ``backdrop``, which ``TetrominoOptions`` describes. ``seed`` and ``epochs`` are those of
     ``TrainingOptions``.
     """
     return _xai_tris_model("xai_tris_mlp", planted, training)
 
 
-@model()
+@model(renamed=RENAMED)
 def xai_tris_cnn(
     *,
     planted: TetrominoOptions = TETROMINO_OPTIONS,
@@ -69,7 +70,7 @@ def xai_tris_cnn(
     It has 16 filters per block where the paper has 4. On the eight families that were measured it is right in 75 to 100
     % of the test images, except for the linear scenario in a correlated background, where it is as good as chance.
     Inputs (N, 1, 8, 8) in -1..1; two logits, no softmax. It is trained in half a minute on the data set ``xai_tris``
-    with its default options and the same ``scenario`` and ``background``, which ``TetrominoOptions`` describes.
+    with its default options and the same ``scenario`` and ``backdrop``, which ``TetrominoOptions`` describes.
     ``seed`` and ``epochs`` are those of ``TrainingOptions``.
     """
     return _xai_tris_model("xai_tris_cnn", planted, training)
@@ -118,5 +119,5 @@ XAI_TRIS_RECIPES = {
 
 
 def _xai_tris_model(name: str, planted: TetrominoOptions, training: TrainingOptions) -> LoadedModel:
-    module = trained(XAI_TRIS_RECIPES[name, planted.scenario, planted.background], training)
+    module = trained(XAI_TRIS_RECIPES[name, planted.scenario, planted.backdrop], training)
     return LoadedModel(module, value_range=TETROMINO_RANGE, classes=planted.classes, function=planted.function_name)

@@ -65,7 +65,7 @@ NETS = {
 SMALL = {
     "samples": 24,
     "permutations": 6,
-    "subsets": 12,
+    "draws": 24,
     "sizes": 3,
     "stages": 3,
     "images": 3,
@@ -74,9 +74,7 @@ SMALL = {
     "weight_seeds": 2,
     "displacements": 5,
     "epochs": 2,
-    "initialisations": 1,
-    "orders": 2,
-    "groups": 6,
+    "most_groups": 6,
 }
 
 
@@ -85,8 +83,8 @@ def small_options(entry, modality):
     options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
     if entry.options.get("segments") == "auto" and modality == "image":
         options["segments"] = "grid:3"
-    if modality not in ("image", "tokens", "series") and "tolerance" in entry.options and entry.kind == "localisation":
-        options["tolerance"] = 0.0  # the columns of a table have no distance
+    if modality not in ("image", "tokens", "series") and "margin" in entry.options:
+        options["margin"] = 0.0  # the columns of a table have no distance
     return options
 
 

@@ -14,7 +14,7 @@ def mean_scores(module, data, rows=slice(0, 30)):
         module,
         harness.Data(data.inputs[rows], data.labels[rows], truth=data.truth[rows]),
         explainers=["oracle", *CONTROLS],
-        metrics={name: {"tolerance": 0.0} if name == "pointing_game" else {} for name in LOCALISATION},
+        metrics={name: {"margin": 0.0} if name == "pointing_game" else {} for name in LOCALISATION},
         masks=data.masks[rows],
     )
     return table.pivot_table(index="explainer", columns="metric", values="value", dropna=False)

@@ -76,10 +76,10 @@ def test_class_names_that_are_numbers_are_names_when_all_labels_are_among_them(f
 
 def test_columns_and_files_can_have_other_names(folder):
     (folder / "truth.csv").write_text("\ufeffid,image,class\n1,a.png,2\n", encoding="utf-8")
-    data = image_folder(path=str(folder), labels="truth.csv", file_column="image", label_column="class")
+    data = image_folder(path=str(folder), labels_path="truth.csv", file_column="image", label_column="class")
     assert list(data.ids) == ["a.png"] and data.labels.tolist() == [2]
     absolute = str(folder / "truth.csv")
-    assert len(image_folder(path=str(folder), labels=absolute, file_column="image", label_column="class")) == 1
+    assert len(image_folder(path=str(folder), labels_path=absolute, file_column="image", label_column="class")) == 1
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.jpg", "c.bmp"])
@@ -133,7 +133,7 @@ def test_a_name_of_two_classes_needs_indices(folder):
 def test_missing_things_are_named(folder):
     assert "needs path=FOLDER" in refusal("")
     assert "is not a folder" in refusal(folder / "nowhere")
-    assert "truth.csv does not exist" in refusal(folder, labels="truth.csv")
+    assert "truth.csv does not exist" in refusal(folder, labels_path="truth.csv")
     assert "kinds.txt does not exist" in refusal(folder, classes="kinds.txt")
     assert "no column 'image', only file, label" in refusal(folder, file_column="image")
     assert "no column 'class'" in refusal(folder, label_column="class")

@@ -206,7 +206,7 @@ def saved(frame, tmp_path, name="people.csv"):
 
 @pytest.mark.parametrize("name", ["people.csv", "people.parquet"])
 def test_a_table_is_standardised_by_its_training_rows_and_a_category_is_one_unit(people, tmp_path, name):
-    data = table(path=saved(people, tmp_path, name), target="good", split="part", ids="name", groups=["sex"])
+    data = table(path=saved(people, tmp_path, name), target="good", split_column="part", ids="name", groups=["sex"])
     assert data.unit_names == ("age", "income", "sex", "town", "member")
     assert data.columns == (0, 1, 2, 2, 3, 3, 3, 4, 4) and list(data.ids) == list(people["name"][25:])
     train, test = people[:25], people[25:]
@@ -227,19 +227,19 @@ def test_the_training_rows_are_a_share_drawn_by_a_seed_or_a_second_file(people, 
     assert list(other.ids) != list(first.ids)
     files = saved(people[25:], tmp_path, "test.csv"), saved(people[:25], tmp_path, "train.parquet")
     two = table(path=files[0], train_path=files[1], target="good", drop="part", ids="name")
-    one = table(path=path, target="good", split="part", ids="name")
+    one = table(path=path, target="good", split_column="part", ids="name")
     assert torch.equal(two.inputs, one.inputs) and torch.equal(two.train, one.train) and two.ids == one.ids
 
 
 def test_numbers_to_predict_are_float_labels(people, tmp_path):
-    data = table(path=saved(people, tmp_path), target="income", task="regression", split="part", drop=["name"])
+    data = table(path=saved(people, tmp_path), target="income", task="regression", split_column="part", drop=["name"])
     assert data.labels.dtype == torch.float32 and data.classes is None
     assert torch.allclose(data.labels, torch.tensor(people["income"][25:].to_numpy()).float())
     assert "say dataset.task=regression" in said_by(table, path=saved(people, tmp_path), target="income")
 
 
 def test_classes_are_the_sorted_values_of_the_target(people, tmp_path):
-    data = table(path=saved(people, tmp_path), target="town", split="part", drop="name")
+    data = table(path=saved(people, tmp_path), target="town", split_column="part", drop="name")
     assert data.classes == ("x", "y", "z")
     assert [data.classes[label] for label in data.labels] == list(people["town"][25:])
 
@@ -277,14 +277,16 @@ def test_a_category_in_no_training_row_is_an_error_or_skipped_and_never_all_zero
 
 
 def test_an_ordinal_column_is_one_number_in_the_order_given(people, tmp_path):
-    data = table(path=saved(people, tmp_path), target="good", split="part", ids="name", ordinal={"town": list("zxy")})
+    data = table(
+        path=saved(people, tmp_path), target="good", split_column="part", ids="name", ordinal={"town": list("zxy")}
+    )
     rank = people["town"].map({"z": 0, "x": 1, "y": 2})
     expected = (rank[25:] - rank[:25].mean()) / rank[:25].std(ddof=0)
     assert data.columns == (0, 1, 2, 2, 3, 4, 4) and np.allclose(data.inputs[:, 4], expected, atol=1e-6)
 
 
 def test_a_model_of_a_table_is_explained_by_columns(people, tmp_path):
-    data = table(path=saved(people, tmp_path), target="good", split="part", ids="name")
+    data = table(path=saved(people, tmp_path), target="good", split_column="part", ids="name")
     net = nn.Linear(9, 2).eval()
     frame = harness.evaluate(
         net,
@@ -315,7 +317,7 @@ def test_each_mistake_in_a_table_is_one_line(people, tmp_path):
         "did you mean 'good'": {"path": path, "target": "god"},
         "unknown column 'sx'": {**ok, "groups": ["sx"]},
         "unknown column 'id'": {**ok, "ids": "id"},
-        "unknown value of the split column 'sex'": {**ok, "split": "sex"},
+        "unknown value of the split column 'sex'": {**ok, "split_column": "sex"},
         "unknown task": {**ok, "task": "guess"},
         "train is 1.5": {**ok, "train": 1.5},
         "unknown missing": {**ok, "missing": "mean"},
@@ -325,7 +327,7 @@ def test_each_mistake_in_a_table_is_one_line(people, tmp_path):
         "name it among the categorical": {**ok, "categorical": ["town"]},
         "unknown value of ordinal column 'town' 'z'": {**ok, "drop": "name", "ordinal": {"town": ["x", "y"]}},
         "ordinal is 'town', expected a mapping": {**ok, "ordinal": "town"},
-        "both split and train_path": {**ok, "split": "part", "train_path": path},
+        "both split_column and train_path": {**ok, "split_column": "part", "train_path": path},
         "which '": {**ok, "train_path": saved(people.drop(columns="age"), tmp_path, "few.csv")},
     }
     for said, options in cases.items():
@@ -350,7 +352,7 @@ LINES = ["a good film", "bad", "naïve, “quoted” and long " * 50, "NA"]
 def test_texts_are_the_lines_of_a_file_with_labels_beside_it(tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(LINES) + "\n", encoding="utf-8")
     (tmp_path / "labels.txt").write_text("pos\nneg\npos\nneg\n")
-    data = text(path=str(tmp_path / "texts.txt"), labels=str(tmp_path / "labels.txt"))
+    data = text(path=str(tmp_path / "texts.txt"), labels_path=str(tmp_path / "labels.txt"))
     assert list(data.inputs) == LINES and data.labels.tolist() == [1, 0, 1, 0] and data.classes == ("neg", "pos")
     assert data.modality == "tokens" and data.inputs[2] == LINES[2] and data.inputs[-1] == "NA"
     assert text(path=str(tmp_path / "texts.txt")).labels is None
@@ -394,10 +396,10 @@ def test_each_mistake_in_texts_is_one_line(tmp_path):
         "needs path=FILE": {},
         "is not a file": {"path": lines + "x"},
         "no file of a known kind": {"path": write("t.doc", b"a")},
-        "holds 1 labels, but": {"path": lines, "labels": write("l.txt", b"0\n")},
-        "holds 3 labels for 2 texts": {"path": lines, "labels": write("m.txt", b"0\n1\n0\n")},
-        "does not exist": {"path": lines, "labels": str(tmp_path / "none.txt")},
-        "labels of a .csv file are its column": {"path": table_, "labels": lines},
+        "holds 1 labels, but": {"path": lines, "labels_path": write("l.txt", b"0\n")},
+        "holds 3 labels for 2 texts": {"path": lines, "labels_path": write("m.txt", b"0\n1\n0\n")},
+        "does not exist": {"path": lines, "labels_path": str(tmp_path / "none.txt")},
+        "labels of a .csv file are its column": {"path": table_, "labels_path": lines},
         "the label of row_1 is 'x'": {"path": table_},
         "unknown column": {"path": table_, "text_column": "txt"},
         "unknown column of": {"path": table_, "id_column": "i"},

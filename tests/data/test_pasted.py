@@ -108,8 +108,8 @@ def test_the_oracle_of_shapes_is_first_in_every_localisation_metric(shapes_net):
         ("pasted", {"seed": -1}, "seed of pasted is -1, expected a whole number from 0"),
         ("watermark", {"split": "tset"}, "unknown split of watermark 'tset': did you mean 'test'"),
         ("watermark", {"show": "mark"}, "unknown show of watermark 'mark': did you mean 'marked'"),
-        ("watermark", {"probability": 1.5}, "probability of watermark is 1.5, expected a number from 0 to 1"),
-        ("watermark", {"probability": 0.0}, "no sample of the part test carries the mark at probability 0.0"),
+        ("watermark", {"mark_probability": 1.5}, "mark_probability of watermark is 1.5, expected a number from 0 to 1"),
+        ("watermark", {"mark_probability": 0.0}, "no sample of the part test carries the mark at mark_probability 0.0"),
     ],
 )
 def test_a_wrong_option_is_one_line(name, options, line):
@@ -119,8 +119,8 @@ def test_a_wrong_option_is_one_line(name, options, line):
 
 
 def test_a_model_of_no_probability_is_one_line():
-    with pytest.raises(UserError, match="probability of watermark is -0.1"):
-        watermark_cnn(probability=-0.1)
+    with pytest.raises(UserError, match="mark_probability of watermark is -0.1"):
+        watermark_cnn(mark_probability=-0.1)
 
 
 def test_the_mark_lies_in_the_frame_where_no_digit_is_and_is_all_that_is_added():
@@ -150,7 +150,7 @@ def ids_of(data):
 
 def test_only_threes_carry_the_mark_in_training_and_as_often_as_was_asked():
     for probability in (1.0, 0.5):
-        data = watermark(probability=probability)
+        data = watermark(mark_probability=probability)
         carries = (data.train[:, 0, :2, :2] == 1).flatten(1).all(1)
         shares = [carries[data.train_labels == digit].float().mean() for digit in range(10)]
         assert shares[MARKED] == pytest.approx(probability, abs=0.15)

@@ -15,7 +15,7 @@ from planted_worlds import CONTROLS, LOCALISATION
 @pytest.fixture(scope="module")
 def mosaics():
     try:
-        return photo_mosaics(samples=12)
+        return photo_mosaics(count=12)
     except UserError as error:
         if "could not fetch" not in str(error):
             raise
@@ -53,20 +53,20 @@ def test_the_four_classes_of_a_mosaic_differ(mosaics):
 
 def test_doubtful_labels_are_left_out_and_all_others_used():
     ids = photos().ids
-    used = {ids[place] for place in photo_mosaics(samples=200).inputs.chosen.flatten().tolist()}
+    used = {ids[place] for place in photo_mosaics(count=200).inputs.chosen.flatten().tolist()}
     assert len(used) == 18 and not any(name.startswith(("imagenet_12", "imagenet_14")) for name in used)
 
 
 def test_the_same_seed_draws_the_same_mosaics_and_more_of_them_begin_alike(mosaics):
-    again, other = photo_mosaics(samples=12), photo_mosaics(samples=12, seed=1)
+    again, other = photo_mosaics(count=12), photo_mosaics(count=12, seed=1)
     assert torch.equal(again.inputs.chosen, mosaics.inputs.chosen) and torch.equal(again.labels, mosaics.labels)
     assert not torch.equal(other.inputs.chosen, mosaics.inputs.chosen)
-    more = photo_mosaics(samples=20)
+    more = photo_mosaics(count=20)
     assert torch.equal(more.inputs.chosen[:12], mosaics.inputs.chosen) and torch.equal(more.labels[:12], mosaics.labels)
 
 
 def test_every_cell_is_the_labelled_one_about_as_often():
-    masks = photo_mosaics(samples=400).masks
+    masks = photo_mosaics(count=400).masks
     corners = torch.stack([masks[:, 0, 0], masks[:, 0, -1], masks[:, -1, 0], masks[:, -1, -1]]).sum(1)
     assert corners.sum() == 400 and corners.min() > 60
 
@@ -77,7 +77,7 @@ def test_the_oracle_is_first_in_every_localisation_metric(mosaics):
         module,
         harness.Data(seen(mosaics), mosaics.labels, truth=mosaics.truth),
         explainers=["oracle", *CONTROLS],
-        metrics={name: {"tolerance": 0.0} if name == "pointing_game" else {} for name in LOCALISATION},
+        metrics={name: {"margin": 0.0} if name == "pointing_game" else {} for name in LOCALISATION},
         masks=mosaics.masks,
     )
     scores = table.pivot_table(index="explainer", columns="metric", values="value")
@@ -86,4 +86,4 @@ def test_the_oracle_is_first_in_every_localisation_metric(mosaics):
 
 def test_no_mosaics_are_one_line():
     with pytest.raises(UserError, match="at least 1"):
-        photo_mosaics(samples=0)
+        photo_mosaics(count=0)

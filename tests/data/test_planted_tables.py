@@ -41,12 +41,12 @@ def every_pair():
     """Each kind of planted table with its model."""
     for function in FUNCTIONS:
         for values in ("conditional", "interventional"):
-            yield gaussian(function=function, values=values, samples=20), gaussian_function(function=function)
+            yield gaussian(function=function, values=values, count=20), gaussian_function(function=function)
     for graph, mechanism in itertools.product(GRAPHS, MECHANISMS):
         options = {"graph": graph, "mechanism": mechanism}
-        yield causal(**options, samples=20), causal_function(**options)
+        yield causal(**options, count=20), causal_function(**options)
     for gate in GATES:
-        yield logic(gate=gate, repeats=2), logic_net(gate=gate)
+        yield logic(gate=gate, copies=2), logic_net(gate=gate)
 
 
 def test_shapley_values_are_the_mean_over_all_orders(seed):
@@ -73,7 +73,7 @@ def test_players_alike_get_alike_and_a_dummy_exactly_nothing():
 
 @pytest.mark.parametrize("values", ["conditional", "interventional"])
 def test_without_correlation_a_linear_function_gives_each_column_its_product(values):
-    data = gaussian(rho=0.0, values=values, samples=20)
+    data = gaussian(rho=0.0, values=values, count=20)
     expected = data.inputs * torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0])
     torch.testing.assert_close(data.truth, expected, rtol=1e-5, atol=1e-5)
 
@@ -81,7 +81,7 @@ def test_without_correlation_a_linear_function_gives_each_column_its_product(val
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_without_correlation_both_kinds_of_values_are_equal(function):
     first, second = (
-        gaussian(function=function, rho=0.0, values=values, samples=20) for values in ("conditional", "interventional")
+        gaussian(function=function, rho=0.0, values=values, count=20) for values in ("conditional", "interventional")
     )
     torch.testing.assert_close(first.truth, second.truth, rtol=1e-5, atol=1e-5)
 
@@ -174,16 +174,16 @@ def test_values_sum_to_what_the_function_differs_from_its_expectation():
 
 
 def test_the_constant_is_the_mean_of_the_function():
-    data = gaussian(function="additive", samples=5)
+    data = gaussian(function="additive", count=5)
     expected = math.sqrt(2 / math.pi) + 1 + math.exp(0.5)  # E sin = 0, E |x|, E x^2, E exp(-x)
     assert (data.labels - data.truth.sum(1)).mean().item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_columns_that_the_function_ignores_have_exactly_nothing_but_for_what_they_tell_of_others():
     for function in FUNCTIONS:
-        data = gaussian(function=function, rho=0.5, values="interventional", samples=20)
+        data = gaussian(function=function, rho=0.5, values="interventional", count=20)
         assert (data.truth[~data.masks] == 0).all() and (data.truth[data.masks] != 0).any()
-        assert (gaussian(function=function, rho=0.5, samples=20).truth[~data.masks] != 0).all()
+        assert (gaussian(function=function, rho=0.5, count=20).truth[~data.masks] != 0).all()
     for data, _ in every_pair():
         if not data.function.startswith("gaussian"):
             assert (data.truth[~data.masks] == 0).all() and (data.truth[data.masks] != 0).any()
@@ -191,7 +191,7 @@ def test_columns_that_the_function_ignores_have_exactly_nothing_but_for_what_the
 
 def test_the_columns_are_correlated_as_asked():
     for rho in (0.0, 0.75, -0.2):
-        data = gaussian(rho=rho, samples=4)
+        data = gaussian(rho=rho, count=4)
         found = np.corrcoef(data.train.T.numpy())
         np.testing.assert_allclose(found[~np.eye(5, dtype=bool)], rho, atol=0.15)
         np.testing.assert_allclose(data.train.std(0).numpy(), 1, atol=0.12)
@@ -222,7 +222,7 @@ def test_gates_compute_their_names_and_share_as_worked_out_by_hand():
         "max": {(0.5, 1): (1, (0.25, 0.75)), (1, 0): (1, (1, 0)), (0.5, 0.5): (0.5, (0.25, 0.25))},
     }
     for gate, cases in by_hand.items():
-        data = logic(gate=gate, repeats=1)
+        data = logic(gate=gate, copies=1)
         for inputs, (value, shares) in cases.items():
             width = len(inputs)
             (row,) = (data.inputs[:, :width] == torch.tensor(inputs)).all(1).nonzero()[:, 0]
@@ -231,7 +231,7 @@ def test_gates_compute_their_names_and_share_as_worked_out_by_hand():
 
 
 def test_gates_get_every_combination_of_their_levels_with_fresh_noise():
-    data = logic(gate="interaction", noise=2, repeats=3)
+    data = logic(gate="interaction", noise_columns=2, copies=3)
     assert len(data) == 81 and len(set(data.ids)) == 81 and data.unit_names == ("x1", "x2", "x3", "noise1", "noise2")
     assert len(data.inputs[:, :3].unique(dim=0)) == 27
     first, second = data.inputs[:27, 3:], data.inputs[27:54, 3:]
@@ -240,7 +240,7 @@ def test_gates_get_every_combination_of_their_levels_with_fresh_noise():
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_children_and_confounded_columns_are_correlated_with_the_outcome_and_cause_nothing(graph):
-    data = causal(graph=graph, mechanism="linear", samples=300)
+    data = causal(graph=graph, mechanism="linear", count=300)
     causes = set(GRAPHS[graph]["y"])
     assert {name for name, inside in zip(data.unit_names, data.masks[0], strict=True) if inside} == causes
     correlated = [np.corrcoef(column, data.train_labels)[0, 1] for column in data.train.T.numpy()]
@@ -251,7 +251,7 @@ def test_children_and_confounded_columns_are_correlated_with_the_outcome_and_cau
 def test_forcing_a_cause_changes_the_outcome_and_forcing_a_correlate_does_not():
     """Pearl's intervention, on the equations rather than on the model's word."""
     for graph in GRAPHS:
-        rows = causal(graph=graph, samples=10).inputs
+        rows = causal(graph=graph, count=10).inputs
         planted_graph = CausalGraph(graph)
         before = planted_graph.outcome(rows.double())
         for column, name in enumerate(planted_graph.columns):
@@ -262,7 +262,7 @@ def test_forcing_a_cause_changes_the_outcome_and_forcing_a_correlate_does_not():
 
 
 def test_a_net_of_correlates_alone_looks_at_no_cause_and_is_said_so_by_masks():
-    data, loaded = causal(samples=60, truth=False), causal_mlp(epochs=20)
+    data, loaded = causal(count=60, truth=False), causal_mlp(epochs=20)
     assert data.truth is None and data.function is None
     left = data.labels - loaded.module(data.inputs)[:, 0]
     assert 1 - left.var() / data.labels.var() > 0.3  # it knows something
@@ -279,14 +279,14 @@ def test_a_net_of_correlates_alone_looks_at_no_cause_and_is_said_so_by_masks():
 
 @pytest.mark.parametrize(("function", "least"), [("linear", 0.99), ("additive", 0.95), ("piecewise", 0.8)])
 def test_a_net_learns_the_function(function, least):
-    data, module = gaussian(function=function, samples=400), gaussian_mlp(function=function).module
+    data, module = gaussian(function=function, count=400), gaussian_mlp(function=function).module
     left = data.labels - module(data.inputs)[:, 0]
     assert 1 - left.var() / data.labels.var() > least
 
 
 def test_the_same_seed_draws_the_same_data_and_another_other_data(seed):
     for make in (gaussian, causal):
-        first, again, other = (make(samples=8, seed=each) for each in (seed, seed, seed + 1))
+        first, again, other = (make(count=8, seed=each) for each in (seed, seed, seed + 1))
         assert torch.equal(first.inputs, again.inputs) and torch.equal(first.truth, again.truth)
         assert not torch.equal(first.inputs, other.inputs)
     first, other = logic(seed=seed), logic(seed=seed + 1)
@@ -295,14 +295,14 @@ def test_the_same_seed_draws_the_same_data_and_another_other_data(seed):
 
 def test_more_samples_leave_the_training_rows_as_they_were():
     for make in (gaussian, causal):
-        few, many = make(samples=3), make(samples=9)
+        few, many = make(count=3), make(count=9)
         assert torch.equal(few.train, many.train) and torch.equal(few.train_labels, many.train_labels)
 
 
 def test_nets_are_trained_on_the_training_rows_of_the_data():
     for data, split in (
-        (gaussian(function="additive", samples=2), gaussian_splitter(GaussianFunction("additive"), 0.5, 0)),
-        (causal(samples=2), causal_splitter(CausalGraph(), 0)),
+        (gaussian(function="additive", count=2), gaussian_splitter(GaussianFunction("additive"), 0.5, 0)),
+        (causal(count=2), causal_splitter(CausalGraph(), 0)),
     ):
         assert all(map(torch.equal, split()["train"], (data.train, data.train_labels)))
 
@@ -352,7 +352,7 @@ def test_a_net_is_trained_again_when_the_function_it_learns_has_changed(monkeypa
 
 
 def test_any_other_model_may_be_compared_with_the_truth():
-    data = gaussian(samples=4)
+    data = gaussian(count=4)
     staged(data, LoadedModel(gaussian_mlp().module))
 
 
@@ -363,22 +363,22 @@ def test_any_other_model_may_be_compared_with_the_truth():
         (lambda: gaussian(values="marginal"), "unknown values 'marginal'.*conditional, interventional"),
         (lambda: gaussian(rho=1.0), "rho is 1.0, expected a number above -0.25 and below 1"),
         (lambda: gaussian(rho=-0.3), "rho is -0.3"),
-        (lambda: gaussian(samples=0), "samples is 0"),
+        (lambda: gaussian(count=0), "samples is 0"),
         (lambda: gaussian(features=1), "features is 1, expected a whole number from 2 to 12 for linear"),
         (lambda: gaussian(features=13), "features is 13"),
         (lambda: gaussian_function(function="cubic"), "unknown function 'cubic'"),
         (lambda: gaussian_mlp(rho=2.0), "rho is 2.0"),
         (lambda: causal(graph="chian"), "did you mean 'chain'"),
         (lambda: causal(mechanism="cubic"), "unknown mechanism 'cubic'"),
-        (lambda: causal(samples=0), "samples is 0"),
+        (lambda: causal(count=0), "samples is 0"),
         (lambda: causal_function(graph="loop"), "unknown graph 'loop'"),
         (lambda: causal_function(mechanism="cubic"), "unknown mechanism 'cubic'"),
         (lambda: causal_mlp(columns="causes"), "unknown columns 'causes'"),
         (lambda: logic(gate="nand"), "unknown gate 'nand'"),
-        (lambda: logic(noise=-1), "noise is -1"),
-        (lambda: logic(repeats=0), "repeats is 0"),
+        (lambda: logic(noise_columns=-1), "noise_columns is -1"),
+        (lambda: logic(copies=0), "copies is 0"),
         (lambda: logic_net(gate="nand"), "unknown gate 'nand'"),
-        (lambda: logic_net(noise=-1), "noise is -1"),
+        (lambda: logic_net(noise_columns=-1), "noise_columns is -1"),
     ],
 )
 def test_mistakes_are_told_in_one_line(make, message):

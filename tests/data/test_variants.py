@@ -26,7 +26,7 @@ def cache(tmp_path_factory):
 
 
 def made(kind, level=None, of=OF, **options):
-    return model_named("variant")(of=of, kind=kind, level=level, **options).module
+    return model_named("variant")(of=of, change=kind, level=level, **options).module
 
 
 def split(part, of=OF):
@@ -51,7 +51,7 @@ def same(first, second):
 @pytest.mark.parametrize("kind", LEVELS)
 def test_every_variant_is_a_frozen_model_with_the_inputs_and_outputs_of_the_original(kind, seed):
     options = {"epochs": 2} if kind == "random_labels" else {}
-    loaded, original = model_named("variant")(of=OF, kind=kind, **options), model_named(OF)()
+    loaded, original = model_named("variant")(of=OF, change=kind, **options), model_named(OF)()
     inputs = split("test")[0][:5]
     assert loaded.module(inputs).shape == original.module(inputs).shape
     assert loaded.classes == original.classes
@@ -149,7 +149,7 @@ def test_gradients_of_a_tree_are_flagged_as_constant(tmp_path):
 
     folder = harness.run(
         {
-            "model": {"name": "variant", "of": OF, "kind": "distilled_tree"},
+            "model": {"name": "variant", "of": OF, "change": "distilled_tree"},
             "dataset": "breast_cancer",
             "explainer": ["gradient", "kernel_shap"],
             "metric": ["sparseness", "srg"],
@@ -197,13 +197,13 @@ def test_adversarial_training_makes_answers_survive_an_attack():
 def test_the_level_shows_in_the_label_of_a_table():
     plan = Plan.of(
         {
-            "model": {"name": "variant", "kind": "pruned", "level": 0.5},
+            "model": {"name": "variant", "change": "pruned", "level": 0.5},
             "dataset": "digits",
             "explainer": "random",
             "metric": "sparseness",
         }
     )
-    assert plan.model.label == "variant(kind=pruned, level=0.5)"
+    assert plan.model.label == "variant(change=pruned, level=0.5)"
 
 
 @pytest.mark.parametrize(
@@ -211,16 +211,16 @@ def test_the_level_shows_in_the_label_of_a_table():
     [
         ({"of": "digit_cnn"}, "unknown model of which there are variants 'digit_cnn': did you mean 'digits_cnn'"),
         ({"of": "lite0"}, "unknown model of which there are variants 'lite0'"),
-        ({"kind": "prunned"}, "unknown kind of variant 'prunned': did you mean 'pruned'"),
-        ({"kind": "pruned", "level": 1.5}, "level is 1.5, expected a share from 0 to 1"),
-        ({"kind": "pruned", "level": float("nan")}, "level is nan, expected a share from 0 to 1"),
+        ({"change": "prunned"}, "unknown change of variant 'prunned': did you mean 'pruned'"),
+        ({"change": "pruned", "level": 1.5}, "level is 1.5, expected a share from 0 to 1"),
+        ({"change": "pruned", "level": float("nan")}, "level is nan, expected a share from 0 to 1"),
         (
-            {"kind": "distilled_tree", "level": float("inf")},
+            {"change": "distilled_tree", "level": float("inf")},
             "level is inf, expected a whole number of decisions",
         ),
-        ({"kind": "l1", "level": -0.1}, "level is -0.1, expected at least 0"),
-        ({"kind": "shallow", "level": 0.1}, "level is 0.1, expected none: a variant of kind shallow has no level"),
-        ({"kind": "distilled_tree", "level": 2.5}, "level is 2.5, expected a whole number of decisions from 1"),
+        ({"change": "l1", "level": -0.1}, "level is -0.1, expected at least 0"),
+        ({"change": "shallow", "level": 0.1}, "level is 0.1, expected none: a variant of kind shallow has no level"),
+        ({"change": "distilled_tree", "level": 2.5}, "level is 2.5, expected a whole number of decisions from 1"),
     ],
 )
 def test_a_wrong_option_is_one_line(options, words):

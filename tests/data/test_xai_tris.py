@@ -60,10 +60,10 @@ def by_hand(scenario, numbers, scale=1):
     return np.stack([gaussian_filter(signal, 1.5) if scale > 1 else signal for signal in signals])
 
 
-def whole(scenario, background, size=8, n=120, seed=0):
+def whole(scenario, background, size=8, count=120, seed=0):
     """All samples of a small data set, their labels and their masks."""
     parts = [
-        xai_tris(scenario=scenario, background=background, size=size, n=n, seed=seed, split=split)
+        xai_tris(scenario=scenario, backdrop=background, size=size, count=count, seed=seed, split=split)
         for split in ("train", "validation", "test")
     ]
     return tuple(torch.cat(each) for each in zip(*((p.inputs[:], p.labels, p.masks[:]) for p in parts), strict=True))
@@ -72,7 +72,7 @@ def whole(scenario, background, size=8, n=120, seed=0):
 @pytest.mark.parametrize(("scenario", "background"), FAMILIES)
 def test_images_are_the_papers_formula_over_the_whole_data_matrix(scenario, background, seed):
     images, *_ = whole(scenario, background, seed=seed)
-    family = family_of(scenario, background, 8, n=120, seed=seed)
+    family = family_of(scenario, background, 8, count=120, seed=seed)
     numbers = np.concatenate(list(family.parts.values()))
     behind = family.backgrounds(numbers).astype(np.float64)
     signal = family.signals(numbers).astype(np.float64) if scenario == "rotation" else by_hand(scenario, numbers)
@@ -86,12 +86,12 @@ def test_images_are_the_papers_formula_over_the_whole_data_matrix(scenario, back
 @pytest.mark.parametrize("scenario", ["linear", "xor"])
 def test_large_images_hold_smoothed_tetrominoes_eight_times_as_large(scenario):
     numbers = np.arange(8)
-    made = family_of(scenario, "white", 64, n=40).signals(numbers)
+    made = family_of(scenario, "white", 64, count=40).signals(numbers)
     np.testing.assert_allclose(made, by_hand(scenario, numbers, scale=8), atol=1e-5)
 
 
 def test_large_turned_tetrominoes_are_four_times_as_large(seed):
-    masks = family_of("rotation", "white", 64, n=40, seed=seed).signals(np.arange(20))
+    masks = family_of("rotation", "white", 64, count=40, seed=seed).signals(np.arange(20))
     assert np.abs(masks.sum((1, 2)) - 4 * 16).max() < 4 * 16 * 0.1  # smoothing keeps the sum, mirrored at the border
 
 
@@ -112,14 +112,14 @@ def test_natural_backgrounds_are_grey_with_a_mean_of_nought_and_differ_from_each
 
 @pytest.mark.parametrize("scenario", ["linear", "multiplicative", "xor"])
 def test_the_mask_of_fixed_places_is_both_tetrominoes(scenario):
-    data = xai_tris(scenario=scenario, n=60)
+    data = xai_tris(scenario=scenario, count=60)
     both = torch.from_numpy(drawn("T") + drawn("L")) > 0
     assert all(torch.equal(mask, both) for mask in data.masks[:]) and both.sum() == 8
     assert torch.equal(data.truth[:], data.masks[:].float())
 
 
 def test_the_mask_of_a_turned_tetromino_is_its_four_pixels_wherever_it_lies(seed):
-    data = xai_tris(scenario="rotation", n=400, seed=seed, split="train")
+    data = xai_tris(scenario="rotation", count=400, seed=seed, split="train")
     seen = set()
     for mask, label in zip(data.masks[:].numpy(), data.labels.tolist(), strict=True):
         rows, columns = np.nonzero(mask)
@@ -157,20 +157,20 @@ ASKED = [*((*family, 8) for family in FAMILIES[::2]), ("rotation", "natural", 64
 
 @pytest.mark.parametrize(("scenario", "background", "size"), ASKED)
 def test_a_sample_is_the_same_however_it_is_asked_for(scenario, background, size, seed):
-    data = xai_tris(scenario=scenario, background=background, size=size, n=60, seed=seed)
+    data = xai_tris(scenario=scenario, backdrop=background, size=size, count=60, seed=seed)
     for values in (data.inputs, data.masks, data.truth):
         together = values[:]
         assert len(values) == len(together) == len(data)
         assert torch.equal(values[1], together[1]) and torch.equal(values[-1], together[-1])
         assert torch.equal(values[1:3], together[1:3]) and torch.equal(values[torch.tensor([2, 0])], together[[2, 0]])
-    again = xai_tris(scenario=scenario, background=background, size=size, n=60, seed=seed)
+    again = xai_tris(scenario=scenario, backdrop=background, size=size, count=60, seed=seed)
     assert torch.equal(again.inputs[:], data.inputs[:])
-    another = xai_tris(scenario=scenario, background=background, size=size, n=60, seed=seed + 1)
+    another = xai_tris(scenario=scenario, backdrop=background, size=size, count=60, seed=seed + 1)
     assert not torch.equal(another.inputs[:], data.inputs[:])
 
 
 def test_images_are_made_as_they_are_read_and_not_before(monkeypatch):
-    data, made = xai_tris(size=64, n=400), []
+    data, made = xai_tris(size=64, count=400), []
 
     def mixed(family, numbers):
         made.append(len(numbers))
@@ -183,7 +183,7 @@ def test_images_are_made_as_they_are_read_and_not_before(monkeypatch):
 
 @pytest.mark.parametrize(("n", "sizes"), [(None, (8000, 1000, 1000)), (200, (160, 20, 20))])
 def test_parts_share_no_image_and_have_both_classes_alike(n, sizes):
-    parts = {split: xai_tris(n=n, split=split) for split in ("train", "validation", "test")}
+    parts = {split: xai_tris(count=n, split=split) for split in ("train", "validation", "test")}
     assert tuple(len(part) for part in parts.values()) == sizes
     assert len({name for part in parts.values() for name in part.ids}) == sum(sizes)
     images = torch.cat([part.inputs[:] for part in parts.values()]).flatten(1)
@@ -195,7 +195,10 @@ def test_parts_share_no_image_and_have_both_classes_alike(n, sizes):
 
 @pytest.mark.parametrize("n", [100, 4000])
 def test_no_image_held_out_of_some_samples_was_trained_on_in_more_of_them(n):
-    trained_on, held = set(xai_tris(split="train").ids), (xai_tris(n=n, split=part) for part in ("validation", "test"))
+    trained_on, held = (
+        set(xai_tris(split="train").ids),
+        (xai_tris(count=n, split=part) for part in ("validation", "test")),
+    )
     assert not any(trained_on & set(part.ids) for part in held)
 
 
@@ -210,12 +213,12 @@ def test_large_data_sets_have_ninety_percent_to_train_and_hold_a_thousand_of_the
     ("options", "line"),
     [
         ({"scenario": "xnor"}, "unknown scenario of xai_tris 'xnor': did you mean 'xor'"),
-        ({"background": "wite"}, "unknown background of xai_tris 'wite': did you mean 'white'"),
+        ({"backdrop": "wite"}, "unknown backdrop of xai_tris 'wite': did you mean 'white'"),
         ({"size": 16}, "size of xai_tris is 16, expected 8 or 64"),
-        ({"alpha": 1.0}, r"alpha of xai_tris is 1.0, expected a number between 0 and 1"),
-        ({"alpha": 0.0}, r"alpha of xai_tris is 0.0, expected a number between 0 and 1"),
-        ({"n": 39}, "n of xai_tris is 39, expected at least 40"),
-        ({"n": 2_000_000}, "n of xai_tris is 2000000, expected .* at most 1,000,000"),
+        ({"signal": 1.0}, r"signal of xai_tris is 1.0, expected a number between 0 and 1"),
+        ({"signal": 0.0}, r"signal of xai_tris is 0.0, expected a number between 0 and 1"),
+        ({"count": 39}, "count of xai_tris is 39, expected at least 40"),
+        ({"count": 2_000_000}, "count of xai_tris is 2000000, expected .* at most 1,000,000"),
         ({"seed": -1}, "seed of xai_tris is -1, expected a whole number from 0"),
         ({"split": "tset"}, "unknown split of xai_tris 'tset': did you mean 'test'"),
     ],
@@ -268,7 +271,7 @@ def test_the_oracle_is_first_in_every_localisation_metric(scenario, background, 
     In the paper's own setting a turned tetromino is the brightest part of white noise, so that looking at the input
     alone finds it as well as the oracle does.
     """
-    data = xai_tris(scenario=scenario, background=background, n=400, seed=seed)
+    data = xai_tris(scenario=scenario, backdrop=background, count=400, seed=seed)
     module = XAI_TRIS_RECIPES["xai_tris_mlp", scenario, background].build().requires_grad_(False).eval()
     scores = mean_scores(module, data)
     assert set(scores.columns) == set(LOCALISATION) and (scores.loc["oracle"] == 1).all()

@@ -173,7 +173,7 @@ def test_no_column_of_a_table_gets_the_noise_of_another(name, setting):
     )
     options = {"least_accuracy": 0.0, "epochs": 2, "similarity": "spearman"}
     options = {each: value for each, value in options.items() if each in METRICS[name].options} | OPTIONS[setting]
-    options |= {"tolerance": 0.0} if name == "pointing_game" else {}
+    options |= {"margin": 0.0} if name == "pointing_game" else {}
     harness.score(name, model, data, torch.randn(COUNT, 3), explainer=recording, **options)
     met, margin = torch.cat([*model.seen, *seen]), HIGH - LOW
     assert ((met >= LOW - margin) & (met <= HIGH + margin)).all()
@@ -233,7 +233,7 @@ ODD = {
     "five channels": ("image", (5, 8, 8)),
 }
 MAPS = {"zero": torch.zeros_like, "constant": torch.ones_like, "random": torch.randn_like}
-FEW = {"samples": 5, "epochs": 2, "initialisations": 1}
+FEW = {"samples": 5, "draws": 5, "epochs": 2, "weight_seeds": 1}
 
 
 @pytest.mark.parametrize("what", ODD)

@@ -64,7 +64,7 @@ def alone(n, targets=CLASSES, **more):
     return model, harness.Data(IMAGES[n : n + 1], targets[n : n + 1], modality="image", **of_sample)
 
 
-FEW = {"samples": 72, "steps": 6, "masks": 12, "top": 5, "draws": 5, "trees": 5, "epochs": 2, "initialisations": 1}
+FEW = {"samples": 72, "steps": 6, "masks": 12, "top": 5, "draws": 5, "trees": 5, "epochs": 2, "weight_seeds": 1}
 
 
 def few(entry):

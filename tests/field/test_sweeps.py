@@ -23,9 +23,9 @@ EXPLAINERS = {
 }
 METRICS = {
     "srg": {"steps": 3, "granularity": "segment", "segments": "parts:9"},
-    "sensitivity_n": {"sizes": 2, "subsets": 4, "granularity": "segment", "segments": "parts:9"},
-    "faithfulness_estimate": {"groups": 4},
-    "max_sensitivity": {"samples": 1},
+    "sensitivity_n": {"sizes": 2, "draws": 4, "granularity": "segment", "segments": "parts:9"},
+    "faithfulness_estimate": {"most_groups": 4},
+    "max_sensitivity": {"draws": 1},
     "random_logit": {"draws": 1},
     "sparseness": {},
     "completeness": {"baseline": "zero"},

@@ -369,7 +369,7 @@ def test_a_log_loss_that_is_infinite_is_told():
 
 
 SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
-SMALL = {"epochs": 2, "initialisations": 1, "least_accuracy": 0.0, "draws": 5}
+SMALL = {"epochs": 2, "weight_seeds": 1, "least_accuracy": 0.0, "draws": 5}
 
 
 @pytest.mark.parametrize("metric", SCORED)
@@ -385,7 +385,7 @@ def test_every_metric_as_it_is_has_scores_under_every_task_or_says_in_one_line_w
         data = harness.Data(world.inputs, world.targets, **{**given, **world.given})
         options = {each: value for each, value in SMALL.items() if each in entry.options}
         options |= {"similarity": "spearman"} if "similarity" in entry.options else {}
-        options |= {"tolerance": 0.0} if metric == "pointing_game" else {}
+        options |= {"margin": 0.0} if metric == "pointing_game" else {}
         try:
             found = harness.score(metric, world.model, data, drawn_maps(world), explainer="gradient", **options)
         except harness.NotApplicable as refusal:
@@ -461,7 +461,7 @@ def test_imputed_images_of_a_number_are_measured_from_the_straight_line():
             return 7 + x[:, 0, 2, 2]
 
     data = harness.Data(images, task="regression")
-    found = harness.score("road", Middle().eval(), data, images, percents=[20, 40], noise=0.0)
+    found = harness.score("road", Middle().eval(), data, images, percents=[20, 40], absolute_noise=0.0)
     ends = 8.0, 7 + 1 / 25
     line = [ends[0] + (ends[1] - ends[0]) * share for share in (0.2, 0.4)]
     assert found.item() == pytest.approx(sum(7.0 - each for each in line) / 2, abs=1e-4)
@@ -490,7 +490,7 @@ def test_a_linear_surrogate_of_one_of_several_numbers_has_its_coefficients():
     net, train = linear(3), torch.randn(30, 3, generator=torch.Generator().manual_seed(5))
     for target in range(3):
         data = harness.Data(POINTS, target, task="regression", train=train)
-        found = harness.explain("linear_surrogate", net, data, alpha=0.0)
+        found = harness.explain("linear_surrogate", net, data, penalty=0.0)
         assert torch.allclose(found, net.weight[target].expand(4, -1), atol=1e-4)
 
 

@@ -15,7 +15,7 @@ SIZE, LENGTHS = 5, (8, 32, 64)
 COUNTS = (6, 4, 4, 2, 1)  # words of each text, between a token of start and one of end
 START, END, PAD = torch.randn(3, SIZE, generator=torch.Generator().manual_seed(5))
 SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
-SMALL = {"samples": 20, "steps": 6, "permutations": 4, "epochs": 2, "initialisations": 1}
+SMALL = {"samples": 20, "draws": 20, "steps": 6, "permutations": 4, "epochs": 2, "weight_seeds": 1}
 
 
 class Reader(nn.Module):

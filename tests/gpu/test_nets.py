@@ -26,7 +26,7 @@ EXPLAINERS = {
 METRICS = {
     "srg": {"steps": 8},
     "parameter_randomization": {"stages": 2},
-    "relative_representation_stability": {"samples": 2},
+    "relative_representation_stability": {"draws": 2},
 }
 
 

@@ -24,8 +24,8 @@ EXPLAINERS = {
 METRICS = {
     "srg": {"steps": 8},
     "road": {"percents": "20 60"},
-    "sensitivity_n": {"sizes": 2, "subsets": 8},
-    "max_sensitivity": {"samples": 4},
+    "sensitivity_n": {"sizes": 2, "draws": 8},
+    "max_sensitivity": {"draws": 4},
     "parameter_randomization": {"stages": 2},
     "relevance_mass": {},
 }

@@ -313,6 +313,7 @@ def test_the_readme_names_only_what_there_is():
         ("explainers.md", [EXPLAINERS]),
         ("metrics.md", [METRICS]),
         ("data.md", [DATASETS, MODELS]),
+        ("options.md", []),
     ],
 )
 def test_the_tables_of_items_are_what_their_command_would_write(page, registries, monkeypatch):

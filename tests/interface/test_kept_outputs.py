@@ -23,14 +23,14 @@ from harness.results.frames import read_cells, read_scores
 
 # Metrics all of whose evaluations can be kept.
 METRICS_KEPT = {
-    "sensitivity_n": {"sizes": 3, "subsets": 8},
-    "seg_sensitivity_n": {"sizes": 2, "subsets": 8, "segments": "grid:3"},
-    "faithfulness_correlation": {"subsets": 8},
-    "infidelity": {"samples": 8},
+    "sensitivity_n": {"sizes": 3, "draws": 8},
+    "seg_sensitivity_n": {"sizes": 2, "draws": 8, "segments": "grid:3"},
+    "faithfulness_correlation": {"draws": 8},
+    "infidelity": {"draws": 8},
     "faithfulness_estimate": {},
     "single_deletion": {},
     "non_sensitivity": {"attribution_eps": 1.0},
-    "monotonicity_correlation": {"samples": 3},
+    "monotonicity_correlation": {"draws": 3},
 }
 # Those that ask for the clean outputs too, or for the class that noise must not change.
 FILES = dict.fromkeys(
@@ -131,7 +131,7 @@ def test_what_decides_the_outputs_decides_the_file(metric, change, world):
     [
         ({"seed": 1}, {}),
         ({}, {"baseline": "blur"}),
-        ({}, {"subsets": 9}),
+        ({}, {"draws": 9}),
         ({"value_range": (-5.0, 5.0)}, {}),
         ({"train": torch.ones(3, 1, 6, 6)}, {}),
         ({}, {"baseline": torch.tensor(0.5)}),
@@ -248,7 +248,7 @@ def test_runs_share_a_folder_and_a_new_explainer_asks_nothing_again(tmp_path, mo
                 "dataset": "digits",
                 "explainer": [explainer],
                 "run": name,
-                "metric": {"faithfulness_correlation": {"subsets": 20}, "single_deletion": {}},
+                "metric": {"faithfulness_correlation": {"draws": 20}, "single_deletion": {}},
                 "protocol": {"samples": 5},
                 "runtime": {
                     "runs": str(tmp_path / "runs"),

@@ -168,7 +168,7 @@ def test_variants_of_a_model_make_a_trade_off(home, capsys):
     assert set(accuracy.index) == {"cancer_mlp-trained", "cancer_mlp-randomised"}
     data = DATASETS["breast_cancer"].function()
     for model, kind in (("cancer_mlp-trained", "none"), ("cancer_mlp-randomised", "randomised")):
-        module = harness.registry.MODELS["variant"].function(of="cancer_mlp", kind=kind).module
+        module = harness.registry.MODELS["variant"].function(of="cancer_mlp", change=kind).module
         right = (module(data.inputs[:20]).argmax(1) == data.labels[:20]).float().mean()
         assert accuracy[model] == pytest.approx(float(right))
 

@@ -55,7 +55,7 @@ def test_infidelity_under_the_same_noise_plain_and_rescaled(world, scaling):
         n_perturb_samples=40,
         normalize=scaling == "optimal",
     )
-    found = ours("infidelity", batch, perturbation="gaussian", samples=40, scaling=scaling)
+    found = ours("infidelity", batch, perturbation="gaussian", draws=40, scaling=scaling)
     torch.testing.assert_close(found.float(), expected.detach(), rtol=1e-4, atol=1e-6, msg=f"seed={SEED}")
 
 
@@ -70,7 +70,7 @@ def test_max_sensitivity_under_the_same_noise(world):
         n_perturb_samples=8,
         target=TARGETS,
     )
-    found = ours("max_sensitivity", batch, radius=0.05, samples=8)
+    found = ours("max_sensitivity", batch, radius=0.05, draws=8)
     torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-6, msg=f"seed={SEED}")
 
 

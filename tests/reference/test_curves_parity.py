@@ -127,5 +127,5 @@ def test_the_road_curve_is_the_same_accuracy(world):
     percents = [10, 20, 30, 40, 50, 70, 90]
     metric = quantus.ROAD(noise=0.0, percentages=percents, **QUIET)
     expected = theirs(metric, world, True)
-    found = ours("road", world, noise=0.0)
+    found = ours("road", world, absolute_noise=0.0)
     close(found.curves.mean(0), [expected[percent] for percent in percents])

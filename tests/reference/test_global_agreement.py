@@ -135,7 +135,7 @@ def test_the_linear_surrogate_solves_the_normal_equations(world):
         unit = x.std(0) if standardise else np.ones(6)
         centred = (x - x.mean(0)) / unit
         solution = np.linalg.solve(centred.T @ centred + alpha * np.eye(6), centred.T @ (y - y.mean(0))) / unit[:, None]
-        ours = given(world, "linear_surrogate", alpha=alpha, standardise=standardise)
+        ours = given(world, "linear_surrogate", penalty=alpha, standardise=standardise)
         assert np.allclose(ours, solution[:, int(world[2][0])], atol=1e-5)
         assert np.allclose(Ridge(alpha).fit(x / unit, y).coef_.T / unit[:, None], solution)
 

@@ -83,7 +83,7 @@ def test_relevance_rank(world):
 @pytest.mark.parametrize("k", [3, 14, 72, 143])
 def test_top_k_intersection(world, k):
     expected = theirs(quantus.TopKIntersection(k=k, abs=False, **QUIET), world)
-    torch.testing.assert_close(ours("top_k_intersection", world, share=k / SIDE**2), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours("top_k_intersection", world, top_share=k / SIDE**2), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_localization_auc(world):
@@ -106,7 +106,7 @@ def test_pointing_game_on_the_mask_itself(world):
         attributions[i].flatten()[masks[i].flatten().nonzero()[0]] = 9.0
         attributions[i + 1].flatten()[(~masks[i + 1]).flatten().nonzero()[0]] = 9.0
     expected = theirs(quantus.PointingGame(abs=False, **QUIET), world)
-    close(ours("pointing_game", world, tolerance=0.0), expected)
+    close(ours("pointing_game", world, margin=0.0), expected)
 
 
 def test_an_empty_mask_is_a_hit_there_and_has_no_score_here(world):
@@ -120,7 +120,7 @@ def test_effective_complexity_by_threshold_of_maps_whose_largest_size_is_one(wor
     inputs, attributions, masks = world
     attributions = attributions / attributions.abs().amax((2, 3), keepdim=True)
     expected = theirs(quantus.EffectiveComplexity(eps=epsilon, abs=True, **QUIET), (inputs, attributions, masks))
-    options = {"definition": "threshold", "epsilon": epsilon, "normalised": False}
+    options = {"definition": "threshold", "least_attribution": epsilon, "normalised": False}
     found = ours("effective_complexity", (inputs, attributions, masks), **options)
     assert torch.equal(found, expected)
     # Here the threshold follows the scale of the map, there it does not.

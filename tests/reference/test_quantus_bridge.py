@@ -219,7 +219,7 @@ def test_a_curve_is_kept_and_its_mean_is_the_score(name):
         ("RelevanceMassAccuracy", "relevance_mass", {"sign": "abs"}),
         ("AUC", "localization_auc", {}),
         ("RelevanceRankAccuracy", "relevance_rank", {}),
-        ("PointingGame", "pointing_game", {"tolerance": 0.0}),
+        ("PointingGame", "pointing_game", {"margin": 0.0}),
     ],
 )
 def test_masks_and_reduced_maps_reach_quantus_as_they_are(name, own, options):

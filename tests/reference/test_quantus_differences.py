@@ -63,7 +63,7 @@ def test_samples_of_infidelity_differ_here_and_not_in_quantus(linear):
         for n in (1, 10)
     )
     np.testing.assert_allclose(few, many, rtol=1e-5)
-    few, many = (score("infidelity", model, inputs, targets, unrelated, samples=n, baseline="zero") for n in (1, 10))
+    few, many = (score("infidelity", model, inputs, targets, unrelated, draws=n, baseline="zero") for n in (1, 10))
     assert ((few - many).abs() > 1e-3 * many).all(), f"seed={SEED}"
 
 

@@ -195,7 +195,7 @@ def test_infidelity_of_removing_everything_is_the_squared_gap_of_completeness(wo
         "harness.metrics.infidelity.removed_sets",
         lambda samples, units, *_: pack(torch.ones(5, 1, 144, dtype=torch.bool)),
     )
-    found = ours("infidelity", world, world[2], convention="local", samples=1, baseline="zero")
+    found = ours("infidelity", world, world[2], convention="local", draws=1, baseline="zero")
     close(found.values, expected)
     contributions = world[2] * world[1]
     gap = ours("completeness", world, contributions, baseline="zero").values

@@ -66,7 +66,7 @@ def test_faithfulness_estimate_over_disjoint_groups_in_descending_order(world, s
     metric = quantus.FaithfulnessEstimate(features_in_step=step, abs=False, perturb_baseline=0.0, **QUIET)
     expected = theirs(metric, world, world[2])
     groups = world[2][0].numel() // step
-    found = ours("faithfulness_estimate", world, world[2], granularity="ranked", groups=groups, baseline="zero")
+    found = ours("faithfulness_estimate", world, world[2], granularity="ranked", most_groups=groups, baseline="zero")
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     if step == 1:
         by_unit = ours("faithfulness_estimate", world, world[2], granularity="unit", baseline="zero")
@@ -104,6 +104,6 @@ def test_monotonicity_correlation_under_the_same_resampling(world, monkeypatch, 
     drawn = torch.from_numpy(noise).float().view(draws, *inputs.shape)
     monkeypatch.setattr("harness.samples.make_baseline", lambda samples, chosen, draw=0: drawn[draw])
     found = ours(
-        "monotonicity_correlation", world, attributions, samples=draws, granularity="unit", baseline="uniform_noise"
+        "monotonicity_correlation", world, attributions, draws=draws, granularity="unit", baseline="uniform_noise"
     )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)

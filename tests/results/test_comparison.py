@@ -11,6 +11,9 @@ from scipy import stats
 import harness
 from harness.cli.main import main
 from harness.errors import UserError
+from harness.identity import canonical, cell_id
+from harness.jobs.plan import Plan
+from harness.registry import EXPLAINERS
 from harness.results.comparison import VERDICTS, compare_runs, one_per_call, tail_test
 from harness.results.pairs import flip_test
 from harness.results.store import Store
@@ -314,3 +317,15 @@ def test_nothing_that_a_run_holds_can_command_the_terminal(tmp_path, values, cap
         main([*verb.split(), "--runs", str(tmp_path)])
         shown = capsys.readouterr().out
         assert "\x1b" not in shown and "\nsecond" not in shown and "\x07" not in shown
+
+
+def test_a_run_from_before_an_option_was_renamed_is_compared_with_one_of_today(tmp_path, values):
+    plan = Plan.of({"model": "digits_cnn", "dataset": "digits", "explainer": "lime", "metric": "srg"})
+    config = json.loads(canonical(plan.identity(plan.explainers[0], plan.metrics[0])))
+    former = {new: old for old, new in EXPLAINERS["lime"].renamed.items()}
+    assert former
+    old = {**config, "explainer": {former.get(name, name): value for name, value in config["explainer"].items()}}
+    today, earlier = plan.jobs[0].cell, cell_id(old)
+    assert today != earlier
+    before, after = {earlier: (values[0], {"config": old})}, {today: (values[1], {"config": config})}
+    assert verdicts(tmp_path, before, after)[0] == {today: "better"}

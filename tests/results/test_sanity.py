@@ -211,7 +211,7 @@ def test_on_a_trained_net_the_gradient_passes_and_what_ignores_the_model_fails()
             "chance_similarity": {},
             "random_logit": {},
             "sanity": {},
-            "smooth_parameter_randomization": {"samples": 10, "similarity": "spearman"},
+            "smooth_parameter_randomization": {"draws": 10, "similarity": "spearman"},
         },
     )
     found = verdicts(frame).set_index(["explainer", "check"])

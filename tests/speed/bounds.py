@@ -112,7 +112,7 @@ def print_peak_memory(folder, count, device):
             "run": f"of{count}",
             "dataset": {"name": "bounds:noise_photos", "count": count},
             "explainer": ["saliency", "random"],
-            "metric": {"srg": {"steps": 4}, "sensitivity_n": {"sizes": 2, "subsets": 4}},
+            "metric": {"srg": {"steps": 4}, "sensitivity_n": {"sizes": 2, "draws": 4}},
             "runtime": {"runs": folder, "quiet": True, "lease": "share", "sheet": 0, "chunk": 32, "device": device},
         }
     )

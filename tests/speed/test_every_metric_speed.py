@@ -17,23 +17,23 @@ from harness.registry import EXPLAINERS, METRICS, MODELS
 COUNT, SIDE, CHUNK, CLASSES = 8, 64, 32, 1000
 TRAINING = ("roar", "idsds", "label_randomization")  # their passes are those of training
 BUDGETS = {
-    "samples": 16,
-    "subsets": 16,
+    "draws": 16,
     "sizes": 3,
     "steps": 16,
     "stages": 3,
     "weight_seeds": 1,
-    "draws": 2,
     "displacements": 4,
-    "groups": 32,
-    "orders": 1,
+    "most_groups": 32,
 }
 PATCHES = {"granularity": "patch", "patch": 8}
 OWN = {
     "completeness": {"baseline": "zero"},
     "seg_sensitivity_n": {"segments": "grid:8"},
     "irof": {"segments": "grid:8"},
-    "monotonicity_correlation": {"samples": 2},
+    "monotonicity_correlation": {"draws": 2},
+    "random_order": {"draws": 1},
+    "random_logit": {"draws": 2},
+    "sanity": {"draws": 2},
 }
 NEEDS_CLASSES = ("grid_pointing",)  # a net with random weights sees one class everywhere
 # Metrics of the truth ask the model nothing.
@@ -58,11 +58,11 @@ AGAINST = {
     "road": ({}, "ROAD", {"percentages": [10, 20, 30, 40, 50, 70, 90]}),
     "faithfulness_correlation": ({"baseline": "zero"}, "FaithfulnessCorrelation", {"nr_runs": 100, "subset_size": 157}),
     "faithfulness_estimate": ({"granularity": "patch", "patch": 4}, "FaithfulnessEstimate", {"features_in_step": 16}),
-    "max_sensitivity": ({"samples": 20}, "MaxSensitivity", {"nr_samples": 20}),
-    "avg_sensitivity": ({"samples": 20}, "AvgSensitivity", {"nr_samples": 20}),
-    "local_lipschitz": ({"samples": 20}, "LocalLipschitzEstimate", {"nr_samples": 20}),
-    "relative_input_stability": ({"samples": 20}, "RelativeInputStability", {"nr_samples": 20}),
-    "relative_output_stability": ({"samples": 20}, "RelativeOutputStability", {"nr_samples": 20}),
+    "max_sensitivity": ({"draws": 20}, "MaxSensitivity", {"nr_samples": 20}),
+    "avg_sensitivity": ({"draws": 20}, "AvgSensitivity", {"nr_samples": 20}),
+    "local_lipschitz": ({"draws": 20}, "LocalLipschitzEstimate", {"nr_samples": 20}),
+    "relative_input_stability": ({"draws": 20}, "RelativeInputStability", {"nr_samples": 20}),
+    "relative_output_stability": ({"draws": 20}, "RelativeOutputStability", {"nr_samples": 20}),
     "parameter_randomization": ({"stages": 0}, "MPRT", {}),
     "efficient_parameter_randomization": ({"weight_seeds": 1}, "EfficientMPRT", {}),
     "random_logit": ({"draws": 1}, "RandomLogit", {"num_classes": 10}),
@@ -72,7 +72,7 @@ AGAINST = {
     "relevance_rank": ({}, "RelevanceRankAccuracy", {}),
     "top_k_intersection": ({}, "TopKIntersection", {"k": 16}),
     "localization_auc": ({}, "AUC", {}),
-    "pointing_game": ({"tolerance": 0.0}, "PointingGame", {}),
+    "pointing_game": ({"margin": 0.0}, "PointingGame", {}),
 }
 
 

@@ -38,7 +38,7 @@ def untuned(work, metric, **options):
 def test_a_metric_takes_little_more_than_its_forward_passes(name, goal, metric, measure, figure, device):
     model, shape, count = model_named(name, device)
     work = Work(model, shape, count, device)
-    options = CURVE if metric == "deletion" else {"sizes": 4, "subsets": 10}
+    options = CURVE if metric == "deletion" else {"sizes": 4, "draws": 10}
     evaluations = work.evaluations(metric, **options)
     ours = untuned(work, metric, **options)
     times = measure(*ours, *(work.bare(batch, ROWS[name]) for batch in BATCHES), rounds=3)
@@ -107,7 +107,7 @@ def test_the_same_score_takes_less_time_than_in_quantus(ours, theirs, measure, f
     work = Work(model, shape, count, device)
     predictor = Predictor(model)
     tune(predictor, work.inputs)
-    options = {"deletion": CURVE, "faithfulness_correlation": {"subsets": 100, "baseline": "zero"}}[ours]
+    options = {"deletion": CURVE, "faithfulness_correlation": {"draws": 100, "baseline": "zero"}}[ours]
     arguments = {
         "deletion": {"features_in_step": 28},
         "faithfulness_correlation": {"nr_runs": 100, "subset_size": 157},

@@ -93,7 +93,7 @@ def test_options_reach_those_that_have_them_and_random_baselines_stay(page):
 
 
 def test_an_oracle_with_more_noise_is_further_from_the_truth(page):
-    data, loaded = logic(planted=LogicGate("max"), repeats=4), logic_net(planted=LogicGate("max"))
+    data, loaded = logic(planted=LogicGate("max"), copies=4), logic_net(planted=LogicGate("max"))
     frame = harness.evaluate(
         loaded.module,
         harness.Data(data.inputs, torch.zeros(len(data), dtype=torch.long), truth=data.truth),

@@ -13,7 +13,7 @@ from harness.registry import EXPLAINERS, METRICS
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 SEGMENTS = {"granularity": "segment", "segments": "slic:20"}
-PARTITIONS = ("granularity", "groups", "patch", "segments")
+PARTITIONS = ("granularity", "most_groups", "patch", "segments")
 FEW_LEVELS = ("monotonicity", "non_sensitivity")  # over few segments two of their scores coincide by chance
 BASELINES = ("zero", "mean", "uniform_noise")
 
@@ -30,12 +30,12 @@ CURVES = {
 }
 ORDERED = CURVES | {"order": ({}, "morf", "lerf")}
 SUBSETS = {name: CURVES[name] for name in ("baseline", "score", "granularity", "patch", "segments")} | {
-    "share": ({}, 0.3, 0.6),
-    "subsets": ({}, 12, 16),
+    "draws": ({}, 12, 16),
 }
+SHARE = ({}, 0.3, 0.6)
 SINGLE = {
-    "granularity": ({"patch": 5, "segments": "grid:3", "groups": 16}, "auto", "unit", "patch", "segment"),
-    "groups": ({}, 4, 9),
+    "granularity": ({"patch": 5, "segments": "grid:3", "most_groups": 16}, "auto", "unit", "patch", "segment"),
+    "most_groups": ({}, 4, 9),
     "patch": ({"granularity": "patch"}, 3, 4),
     "segments": ({"granularity": "segment"}, "slic:20", "grid:3"),
     "score": ({}, "logit", "probability"),
@@ -46,14 +46,14 @@ RATIONALES = {
     "baseline": ({}, *BASELINES),
     "score": ({}, "probability", "logit", "log_odds"),
 }
-NOISE = {"radius": ({}, 0.02, 0.2), "samples": ({}, 2, 40)}
+NOISE = {"radius": ({}, 0.02, 0.2), "draws": ({}, 2, 40)}
 DISTRIBUTED = NOISE | {"distribution": ({}, "gaussian", "uniform")}
 RELATIVE = DISTRIBUTED | {"floor": ({}, 0.01, 0.3), "eps": ({}, 1e-6, 100.0), "log10": ({}, False, True)}
 MPRT = {
     "mode": ({}, "cascading", "bottom_up", "independent"),
     "similarity": ({}, "spearman", "spearman_abs", "ssim", "hog"),
     "stages": ({}, 2, 3),
-    "target": ({}, "fixed", "reargmax"),
+    "explained_class": ({}, "fixed", "reargmax"),
     "weight_seed": ({}, 0, 1),
     "weight_seeds": ({}, 1, 2),
     "running_statistics": ({}, "keep", "reset"),
@@ -67,21 +67,21 @@ METRIC_OPTIONS = {
     "abpc": CURVES,
     "selectivity": CURVES | {"tie_draws": ({"granularity": "unit"}, 1, 3)},
     "irof": CURVES | {"normalised": ({}, False, True)},
-    "random_order": {name: values for name, values in CURVES.items() if name != "tie_draws"} | {"orders": ({}, 1, 3)},
+    "random_order": {name: values for name, values in CURVES.items() if name != "tie_draws"} | {"draws": ({}, 1, 3)},
     "road": {
         "percents": ({}, "10 50", "20 70"),
         "order": ({}, "morf", "lerf"),
         "score": ({}, "accuracy", "probability", "logit", "log_odds"),
-        "noise": ({}, 0.01, 0.5),
-        "imputations": ({"noise": 0.5}, 1, 2),
+        "absolute_noise": ({}, 0.01, 0.5),
+        "imputations": ({"absolute_noise": 0.5}, 1, 2),
         "tie_draws": ({}, 1, 3),
     },
-    "sensitivity_n": SUBSETS | {"sizes": ({}, 3, 4)},
-    "faithfulness_correlation": SUBSETS,
+    "sensitivity_n": SUBSETS | {"largest_share": SHARE, "sizes": ({}, 3, 4)},
+    "faithfulness_correlation": SUBSETS | {"share": SHARE},
     "seg_sensitivity_n": {
         "sizes": ({}, 3, 4),
-        "share": ({}, 0.3, 0.6),
-        "subsets": ({}, 12, 16),
+        "largest_share": SHARE,
+        "draws": ({}, 12, 16),
         "baseline": ({}, *BASELINES),
         "score": ({}, "probability", "logit", "log_odds"),
         "segments": ({}, "slic:20", "grid:3"),
@@ -89,7 +89,14 @@ METRIC_OPTIONS = {
     },
     "faithfulness_estimate": SINGLE
     | {
-        "granularity": ({"patch": 5, "segments": "grid:3", "groups": 16}, "auto", "unit", "patch", "segment", "ranked"),
+        "granularity": (
+            {"patch": 5, "segments": "grid:3", "most_groups": 16},
+            "auto",
+            "unit",
+            "patch",
+            "segment",
+            "ranked",
+        ),
         "baseline": ({}, *BASELINES),
     },
     "single_deletion": {
@@ -102,11 +109,11 @@ METRIC_OPTIONS = {
         "attribution_eps": ({}, 0.3, 1.0),
         "output_eps": ({}, 0.001, 0.05),
         "baseline": ({}, *BASELINES),
-        "samples": ({"baseline": "uniform_noise"}, 1, 12),
+        "draws": ({"baseline": "uniform_noise"}, 1, 12),
     },
     "monotonicity": {
         "verdict": ({}, False, True),
-        "tolerance": ({}, 1e-6, 0.05),
+        "rounding": ({}, 1e-6, 0.05),
         "steps": ({}, 40, 72),
         "baseline": ({}, *BASELINES),
         "score": ({}, "probability", "logit"),
@@ -114,7 +121,7 @@ METRIC_OPTIONS = {
         "patch": CURVES["patch"],
         "segments": CURVES["segments"],
     },
-    "monotonicity_correlation": SINGLE | {"samples": ({}, 4, 8), "baseline": ({}, "uniform_noise", "zero", "mean")},
+    "monotonicity_correlation": SINGLE | {"draws": ({}, 4, 8), "baseline": ({}, "uniform_noise", "zero", "mean")},
     "comprehensiveness": RATIONALES,
     "sufficiency": RATIONALES,
     # Accuracies of four samples have few levels, so that two settings' may coincide: its own tests tell them apart.
@@ -122,11 +129,11 @@ METRIC_OPTIONS = {
         "percents": ({}, "20 40 60 80"),
         "keep": ({}, True),
         "baseline": ({}, "uniform_noise"),
-        "initialisations": ({}, 3),
+        "weight_seeds": ({}, 3),
         "epochs": ({}, 5),
         "rate": ({}, 0.01),
         "batch_size": ({}, 25),
-        "largest": ({}, 10**8),
+        "most_work": ({}, 10**8),
     },
     "idsds": {
         "segments": ({}, "grid:4", "grid:3"),
@@ -135,14 +142,14 @@ METRIC_OPTIONS = {
         "epochs": ({}, 2, 5),
         "rate": ({}, 0.01, 0.03),
         "batch_size": ({}, 25, 40),
-        "largest": ({}, 10**8),
+        "most_work": ({}, 10**8),
     },
     "infidelity": {
         "perturbation": ({"convention": "local"}, "square", "subset", "gaussian"),
         "scaling": ({}, "none", "optimal", "normalised"),
-        "samples": ({}, 16, 20),
-        "largest": ({}, 3, 8),
-        "noise": ({"perturbation": "gaussian", "convention": "local"}, 0.2, 0.4),
+        "draws": ({}, 16, 20),
+        "largest_side": ({}, 3, 8),
+        "relative_noise": ({"perturbation": "gaussian", "convention": "local"}, 0.2, 0.4),
         "baseline": ({}, *BASELINES),
         "score": ({}, "logit", "probability"),
         "convention": ({"baseline": "mean"}, "contribution", "local"),
@@ -153,13 +160,13 @@ METRIC_OPTIONS = {
     "relative_input_stability": RELATIVE,
     "relative_output_stability": RELATIVE,
     "relative_representation_stability": RELATIVE | {"layer": ({}, None, "0", "3")},
-    "input_invariance": {"shift": ({}, "constant", "texture"), "size": ({}, 0.5, 1.0)},
-    "pointing_game": {"tolerance": ({}, 0.0, 30.0, 75.0)},
+    "input_invariance": {"shift": ({}, "constant", "texture"), "shift_size": ({}, 0.5, 1.0)},
+    "pointing_game": {"margin": ({}, 0.0, 30.0, 75.0)},
     "relevance_mass": {"sign": ({}, "pos", "abs")},
     "relevance_rank": {},
-    "top_k_intersection": {"share": ({}, 0.1, 0.3)},
+    "top_k_intersection": {"top_share": ({}, 0.1, 0.3)},
     "localization_auc": {},
-    "truth_correlation": {"rank": ({}, False, True), "absolute": ({}, False, True)},
+    "truth_correlation": {"rank": ({}, False, True), "unsigned": ({}, False, True)},
     "truth_cosine": {},
     "truth_error": {"scaled": ({}, False, True)},
     "truth_sign": {"weighted": ({}, False, True)},
@@ -169,7 +176,7 @@ METRIC_OPTIONS = {
     "grid_pointing": {
         "side": ({}, 2, 3),
         "confidence": ({}, 0.0, 0.5),
-        "grids": ({}, 1, 3),
+        "draws": ({}, 1, 3),
         "resize": ({}, False, True),
     },
     "effective_complexity": {
@@ -179,7 +186,7 @@ METRIC_OPTIONS = {
         "baseline": ({}, *BASELINES),
         "score": ({}, "probability", "logit", "log_odds"),
         "imputations": ({"baseline": "uniform_noise"}, 1, 8),
-        "epsilon": ({"definition": "threshold"}, 0.01, 0.2),
+        "least_attribution": ({"definition": "threshold"}, 0.01, 0.2),
         "normalised": ({}, True, False),
     },
     "parameter_randomization": MPRT,
@@ -189,12 +196,12 @@ METRIC_OPTIONS = {
         "weight_seed": ({}, 0, 1),
         "weight_seeds": ({}, 2, 3),
         "over_seeds": ({"weight_seeds": 3}, "mean", "median"),
-        "target": ({}, "fixed", "reargmax"),
+        "explained_class": ({}, "fixed", "reargmax"),
         "running_statistics": ({}, "keep", "reset"),
     },
     "smooth_parameter_randomization": {name: MPRT[name] for name in MPRT if name != "weight_seeds"}
     | {
-        "samples": ({}, 3, 4),
+        "draws": ({}, 3, 4),
         "noise": ({}, 0.1, 0.2),
     },
     "random_logit": {
@@ -210,7 +217,7 @@ METRIC_OPTIONS = {
         "batch_size": ({}, 8, 12),
         "weight_seed": ({}, 0, 1),
         "least_accuracy": ({}, 0.0),
-        "largest": ({}, 10**8),
+        "most_work": ({}, 10**8),
     },
     "sanity": {
         "similarity": (FINE, "spearman", "ssim"),
@@ -229,14 +236,14 @@ COMMON = {
     **dict.fromkeys(("deletion", "insertion", "srg", "aopc", "abpc", "random_order", "irof"), {"steps": 6}),
     "selectivity": {"steps": 6, "patch": 4},
     "road": {"score": "logit"},
-    "sensitivity_n": {"sizes": 3, "subsets": 12},
-    "faithfulness_correlation": {"subsets": 12, "share": 0.3},
-    "infidelity": {"samples": 16, "largest": 4},
-    "seg_sensitivity_n": {"sizes": 3, "subsets": 12, "segments": "grid:3"},
+    "sensitivity_n": {"sizes": 3, "draws": 12},
+    "faithfulness_correlation": {"draws": 12, "share": 0.3},
+    "infidelity": {"draws": 16, "largest_side": 4},
+    "seg_sensitivity_n": {"sizes": 3, "draws": 12, "segments": "grid:3"},
     "non_sensitivity": {"attribution_eps": 0.5, "output_eps": 0.01},
     "monotonicity": {"steps": 72},
-    "monotonicity_correlation": {"samples": 4, "baseline": "uniform_noise"},
-    "roar": {"initialisations": 4, "epochs": 3, "rate": 0.02, "batch_size": 40},
+    "monotonicity_correlation": {"draws": 4, "baseline": "uniform_noise"},
+    "roar": {"weight_seeds": 4, "epochs": 3, "rate": 0.02, "batch_size": 40},
     "idsds": {"epochs": 3, "rate": 0.02, "batch_size": 40},
     **dict.fromkeys(
         (
@@ -253,7 +260,7 @@ COMMON = {
     "grid_pointing": {"confidence": 0.0},
     "parameter_randomization": {"stages": 3},
     "chance_similarity": {"stages": 3, "displacements": 3},
-    "smooth_parameter_randomization": {"stages": 3, "samples": 3},
+    "smooth_parameter_randomization": {"stages": 3, "draws": 3},
     "efficient_parameter_randomization": {"weight_seeds": 2},
     "label_randomization": {"epochs": 2, "least_accuracy": 0.0},
 }

@@ -39,7 +39,7 @@ PICTURES = {
     "shapley_sampling": GROUPED | {"permutations": ({}, 2, 4)},
     "sobol_attribution": GROUPED | {"samples": ({}, 4, 8)},
     "hsic_attribution": GROUPED | {"samples": ({}, 20, 30)},
-    "lime": GROUPED | {"samples": ({}, 40, 60), "width": ({}, 0.25, 0.5), "alpha": ({}, 1.0, 0.1)},
+    "lime": GROUPED | {"samples": ({}, 40, 60), "kernel_width": ({}, 0.25, 0.5), "penalty": ({}, 1.0, 0.1)},
     "integrated_gradients": PATH | {"method": ({}, "gausslegendre", "riemann_left")},
     "idgi": PATH,
     "guided_ig": PATH | {"fraction": ({}, 0.25, 0.6), "max_dist": ({}, 0.02, 0.3)},
@@ -56,7 +56,7 @@ PICTURES = {
     | {
         "samples": ({}, 20, 30),
         "cells": ({}, 3, 5),
-        "probability": ({}, 0.5, 0.3),
+        "keep_probability": ({}, 0.5, 0.3),
         "centred": ({}, True, False),
     },
     **dict.fromkeys(
@@ -90,7 +90,7 @@ PICTURES = {
         "concept": ({}, "stripes", "dots"),
         "runs": ({}, 10, 11),
         "images": ({}, 3, 4),
-        "alpha": ({}, 0.01, 1.0),
+        "penalty": ({}, 0.01, 1.0),
         "labels": ({}, "predicted"),
         "rows": ({}, 200),
     },
@@ -106,7 +106,7 @@ PICTURES = {
             "samples": ({}, 20, 30),
         },
     ),
-    "captum_gradient_shap": {"samples": ({}, 3, 4), "noise": ({}, 0.0, 0.2), "baseline": ({}, *BASELINES)},
+    "captum_gradient_shap": {"samples": ({}, 3, 4), "absolute_noise": ({}, 0.0, 0.2), "baseline": ({}, *BASELINES)},
 }
 ATTENTIVE = {
     "attention": {"layer": ({}, -1, -2), "heads": ({}, "mean", "max", "min"), "prefix_tokens": ({}, 1, 6)},
@@ -122,7 +122,7 @@ TABULAR = {
     | LABELS
     | {
         "rows": ({}, 20, 90),
-        "alpha": ({"standardise": False}, 1.0, 1e4),
+        "penalty": ({"standardise": False}, 1.0, 1e4),
         "standardise": ({}, True, False),
     },
     "random_forest": ROWS
@@ -132,14 +132,14 @@ TABULAR = {
         "importance": ({}, "impurity", "permutation"),
         "trees": ({}, 5, 7),
         "depth": ({}, 2, 3),
-        "columns": ({}, "sqrt", 1.0),
+        "columns_per_split": ({}, "sqrt", 1.0),
         "repeats": ({"importance": "permutation"}, 2, 3),
     },
     "linear_surrogate": ROWS
     | HELD_OUT
     | {
         "score": ({}, "logit", "probability", "log_odds"),
-        "alpha": ({}, 1.0, 10.0),
+        "penalty": ({}, 1.0, 10.0),
         "standardise": ({}, True, False),
     },
     "tree_surrogate": ROWS

@@ -174,7 +174,7 @@ def test_any_map_rescaled_would_fit_a_constant_model(perturbation, scaling, seed
 
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_constant_image_has_no_range_to_scale_noise_by_unless_one_is_declared(absolute, seed):
-    model, inputs, options = Interacting((3, 6, 5)), draw((3, 6, 5), seed), {"absolute": absolute, "samples": 5}
+    model, inputs, options = Interacting((3, 6, 5)), draw((3, 6, 5), seed), {"absolute": absolute, "draws": 5}
     inputs[2] = -1.5
     by = explaining(gradient, model)
     maps = gradient(model, inputs.clone(), torch.zeros(3, dtype=torch.long))
@@ -198,7 +198,8 @@ def test_over_a_single_segment_nothing_correlates(name, seed):
     model, inputs, maps = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), draw((3, 6, 5), seed + 1)
     labels = torch.arange(30).view(1, 6, 5) // torch.tensor([3, 30, 2]).view(3, 1, 1)
     # Sizes of one segment and of many would differ, were there more than one.
-    options = {"granularity": "segment", "segments": "given", "share": 0.5}
+    share = "share" if name == "faithfulness_correlation" else "largest_share"
+    options = {"granularity": "segment", "segments": "given", share: 0.5}
     undefined(scores(name, model, inputs, maps, options=options, segments=labels), [1])
 
 

@@ -304,7 +304,7 @@ def test_scores_that_do_not_fit_the_kind_of_output_are_refused(seed):
         ("permutation_importance", {"score": "auc", "labels": "predicted"}, "unknown score 'auc'"),
         ("random_forest", {"importance": "gini"}, "unknown importance 'gini'"),
         ("random_forest", {"held_out": 1.0}, "held_out is 1.0"),
-        ("rfe", {"alpha": 0.0}, "alpha is 0.0"),
+        ("rfe", {"penalty": 0.0}, "penalty is 0.0"),
     ):
         with pytest.raises(ValueError, match=match):
             told(name, decided_net(4), train, **options)
@@ -320,7 +320,7 @@ def test_rows_too_few_columns_too_few_and_numbers_that_are_none_are_said_in_one_
         told("rfe", threshold(0), train[:, :1])
     for columns in ("all", 0.0, 1.5, 0):
         with pytest.raises(ValueError, match="columns is .*, expected sqrt"):
-            told("random_forest", threshold(0), train, columns=columns)
+            told("random_forest", threshold(0), train, columns_per_split=columns)
     for name in FITTED:
         options = {"score": "squared_error"} if name == "permutation_importance" else {}
         with pytest.raises(ValueError, match="train_labels hold NaN"):

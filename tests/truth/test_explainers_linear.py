@@ -25,8 +25,8 @@ CONTRIBUTIONS = [
     ("shapley_sampling", {"segments": "unit", "permutations": 2}),
     ("kernel_shap", {"segments": "unit", "samples": 40}),
     ("kernel_shap", {"segments": "unit", "samples": 5000}),
-    ("lime", {"segments": "unit", "alpha": 0.0, "samples": 60}),
-    ("lime", {"segments": "unit", "alpha": 0.0, "samples": 60, "width": 1.5}),
+    ("lime", {"segments": "unit", "penalty": 0.0, "samples": 60}),
+    ("lime", {"segments": "unit", "penalty": 0.0, "samples": 60, "kernel_width": 1.5}),
 ]
 
 
@@ -85,19 +85,19 @@ def test_lime_recovers_coefficients_from_as_many_points_as_unknowns_whatever_its
     net, weights = linear_net((5,))
     x, targets = torch.randn(1, 5), torch.tensor([1])
     for width in (0.2, 0.7, 100.0):
-        assert near(explain("lime", net, x, targets, alpha=0.0, samples=24, width=width), x * weights[1], 1e-4)
+        assert near(explain("lime", net, x, targets, penalty=0.0, samples=24, kernel_width=width), x * weights[1], 1e-4)
 
 
 def test_limes_ridge_shrinks_what_least_squares_finds(linear):
     net, x, targets, w, _ = linear
-    sizes = [explain("lime", net, x, targets, alpha=alpha).norm() for alpha in (0.0, 1.0, 100.0)]
+    sizes = [explain("lime", net, x, targets, penalty=alpha).norm() for alpha in (0.0, 1.0, 100.0)]
     assert sizes[0] > sizes[1] > sizes[2]
 
 
 def test_lime_refuses_fewer_points_than_unknowns(linear):
     net, x, targets, *_ = linear
     with pytest.raises(ValueError, match="samples is 7, expected more than the 7 segments"):
-        explain("lime", net, x, targets, alpha=0.0, samples=7)
+        explain("lime", net, x, targets, penalty=0.0, samples=7)
 
 
 @pytest.mark.parametrize(("cells", "probability"), [(3, 0.5), (4, 0.3)])
@@ -109,7 +109,7 @@ def test_rise_converges_to_the_contributions_seen_through_the_masks_covariance(c
     """
     (net, weights), runs, samples = linear_net((2, 9, 10)), 64, 150
     x = torch.randn(1, 2, 9, 10)
-    options = {"samples": samples, "cells": cells, "probability": probability, "score": "logit"}
+    options = {"samples": samples, "cells": cells, "keep_probability": probability, "score": "logit"}
     maps = [explain("rise", net, x, torch.tensor([1]), seed=run, **options) for run in range(runs)]
     found = torch.cat(maps)[:, 0].double()
     rows, columns = (

@@ -15,7 +15,7 @@ SEGMENTED = {
     "exact_shapley": {},
     "kernel_shap": {"samples": 64},
     "shapley_sampling": {"permutations": 2},
-    "lime": {"alpha": 0.0, "samples": 200},
+    "lime": {"penalty": 0.0, "samples": 200},
 }
 SHAPES = {"table": (6,), "tokens": (6, 4), "series": (3, 6)}
 CHANNELS = {"table": None, "tokens": 2, "series": 1}

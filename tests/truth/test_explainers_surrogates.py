@@ -29,17 +29,17 @@ def test_a_linear_surrogate_of_a_linear_model_is_its_gradient_for_each_target(se
     net, weight = linear_net((5,))
     train = torch.randn(200, 5) * torch.tensor([1.0, 10, 0.1, 1, 3]) + 2
     targets = torch.tensor([2, 0, 1])
-    found, facts = told("linear_surrogate", net, train, x=train[:3], targets=targets, alpha=0.0)
+    found, facts = told("linear_surrogate", net, train, x=train[:3], targets=targets, penalty=0.0)
     assert near(found, weight[targets], 1e-4)
     assert facts.single["r2"] == pytest.approx(1, abs=1e-6) and facts.single["fidelity"] >= 0.98
-    shrunk, facts = told("linear_surrogate", net, train, x=train[:3], targets=targets, alpha=300.0)
+    shrunk, facts = told("linear_surrogate", net, train, x=train[:3], targets=targets, penalty=300.0)
     assert not near(shrunk, weight[targets], 0.1) and facts.single["r2"] < 0.95
 
 
 def test_a_linear_surrogate_of_a_single_output_has_its_weights_and_no_classes_to_agree_on(seed):
     weight, train = torch.randn(4), torch.randn(90, 4)
     for net in (model(lambda x: x @ weight + 3), model(lambda x: (x @ weight + 3)[:, None])):
-        found, facts = told("linear_surrogate", net, train, alpha=0.0)
+        found, facts = told("linear_surrogate", net, train, penalty=0.0)
         assert near(found[0], weight, 1e-5) and facts.single["r2"] == pytest.approx(1, abs=1e-9)
         assert "fidelity" not in facts.single
         with pytest.raises(harness.NotApplicable, match="class probability"):
@@ -51,7 +51,7 @@ def test_a_linear_surrogate_fits_the_score_it_is_asked_for(score, seed):
     net, train = smooth_net(4), torch.randn(300, 4)
     log_p = net(train).double().log_softmax(1).detach()
     y = log_p.exp() if score == "probability" else torch.logit(log_p.exp())
-    found, _ = told("linear_surrogate", net, train, score=score, alpha=0.0, held_out=0.003)  # one row
+    found, _ = told("linear_surrogate", net, train, score=score, penalty=0.0, held_out=0.003)  # one row
     x = torch.cat([train.double(), torch.ones(300, 1)], 1)
     assert near(found[0], torch.linalg.lstsq(x, y[:, 0]).solution[:4], 0.05)
 
@@ -174,7 +174,7 @@ def test_conditions_in_words():
         ("tree_surrogate", {"depth": 0}, "depth is 0"),
         ("rule_list", {"cover": 0.7}, "cover is 0.7"),
         ("rule_list", {"rules": 0}, "rules is 0"),
-        ("linear_surrogate", {"alpha": -1.0}, "alpha is -1.0"),
+        ("linear_surrogate", {"penalty": -1.0}, "penalty is -1.0"),
         ("rule_list", {"held_out": 0.0}, "held_out is 0.0"),
         ("linear_surrogate", {"score": "odds"}, "unknown score 'odds'"),
     ],

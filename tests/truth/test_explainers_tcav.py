@@ -339,7 +339,7 @@ def test_what_it_cannot_serve_is_not_applicable_with_a_reason(seed):
     for options, match in (
         ({"runs": 9}, "runs is 9, expected"),
         ({"concept": "spots"}, "unknown concept 'spots'"),
-        ({"alpha": 0.0}, "alpha is 0.0"),
+        ({"penalty": 0.0}, "penalty is 0.0"),
         ({"labels": "labels"}, "unknown labels"),
         ({"images": 1}, "images is 1"),
         ({"layer": "12"}, "no layer '12'"),

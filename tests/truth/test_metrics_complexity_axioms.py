@@ -177,21 +177,21 @@ def test_units_above_a_share_of_the_largest_are_counted():
         (0.25, [2, 5, 1]),
         (0.5, [1, 5, 1]),
     ):
-        found = score("effective_complexity", attributions, definition="threshold", epsilon=epsilon)
+        found = score("effective_complexity", attributions, definition="threshold", least_attribution=epsilon)
         assert found.values.tolist() == pytest.approx([count / 5 for count in counts], abs=1e-12)
         absolute = score(
-            "effective_complexity", attributions, definition="threshold", epsilon=epsilon, normalised=False
+            "effective_complexity", attributions, definition="threshold", least_attribution=epsilon, normalised=False
         )
         assert absolute.values.tolist() == counts
 
 
 def test_the_count_of_units_depends_on_neither_scale_nor_sign(seed):
     attributions = draw((30,), seed)
-    reference = score("effective_complexity", attributions, definition="threshold", epsilon=0.3).values
+    reference = score("effective_complexity", attributions, definition="threshold", least_attribution=0.3).values
     assert 0 < reference.min() and reference.max() < 1
     for changed in (-attributions, 2.0**-60 * attributions, attributions.abs(), attributions.flip(1)):
         assert torch.equal(
-            score("effective_complexity", changed, definition="threshold", epsilon=0.3).values, reference
+            score("effective_complexity", changed, definition="threshold", least_attribution=0.3).values, reference
         )
 
 
@@ -335,7 +335,14 @@ def test_outputs_that_are_not_finite_leave_no_effective_complexity():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"definition": "both"}, {"tolerance": 0.0}, {"steps": 1}, {"imputations": 0}, {"epsilon": 1.0}, {"epsilon": -0.1}],
+    [
+        {"definition": "both"},
+        {"tolerance": 0.0},
+        {"steps": 1},
+        {"imputations": 0},
+        {"least_attribution": 1.0},
+        {"least_attribution": -0.1},
+    ],
     ids=str,
 )
 def test_options_of_effective_complexity_that_mean_nothing_are_refused(wrong):

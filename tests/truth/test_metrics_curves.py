@@ -110,7 +110,7 @@ def test_selectivity_is_the_area_under_the_score_while_patches_go(seed):
 @pytest.mark.parametrize("kind", SHAPES)
 def test_in_random_order_an_additive_function_keeps_half_whatever_the_orders(kind, orders, seed):
     model, inputs, _, full, empty = additive(SHAPES[kind], seed)
-    found = scores("random_order", model, inputs, draw(SHAPES[kind], seed), options={**RAW, "orders": orders})
+    found = scores("random_order", model, inputs, draw(SHAPES[kind], seed), options={**RAW, "draws": orders})
     torch.testing.assert_close(found.values.float(), (full + empty) / 2, rtol=1e-5, atol=1e-5)
     mirrored = found.curves[:, :1] + found.curves[:, -1:] - found.curves.flip(1)
     torch.testing.assert_close(found.curves, mirrored, rtol=1e-5, atol=1e-5)
@@ -121,7 +121,7 @@ def test_random_order_is_the_mean_of_deletion_over_all_orders(seed):
     every = torch.tensor(list(itertools.permutations(range(4)))).float()
     options = {"baseline": "zero", "score": "logit", "steps": 4}
     areas = scores("deletion", model, one.expand(24, 4), every, options=options).values
-    found = scores("random_order", model, one, one, options={**options, "orders": 4000}).values
+    found = scores("random_order", model, one, one, options={**options, "draws": 4000}).values
     assert areas.std() > 1e-3
     assert (found - areas.mean()).abs() < 5 * areas.std() / 4000**0.5 + 1e-6  # in pairs it varies less
 
@@ -133,18 +133,18 @@ def test_random_order_does_not_look_at_the_attributions_and_is_evaluated_once_fo
         made.predictor.forwards = 0
         batch = make_batch(made, draw((1, 8, 8), seed + explainer, 4), None)
         for score in ("probability", "logit"):
-            found.append(on("random_order", batch, steps=16, orders=3, score=score).values)
+            found.append(on("random_order", batch, steps=16, draws=3, score=score).values)
         spent.append(made.predictor.forwards)
     assert spent == [4 * (2 * 3 * 15 + 2), 0]
     assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3]) and not torch.equal(*found[:2])
-    with pytest.raises(UserError, match="orders"):
-        on("random_order", batch, orders=0)
+    with pytest.raises(UserError, match="draws"):
+        on("random_order", batch, draws=0)
 
 
 def test_random_orders_are_a_samples_own_and_another_seed_draws_others(seed):
     model, inputs = Interacting((1, 6, 6), generator(seed)), draw((1, 6, 6), seed, 3)
     labels = torch.stack([torch.randint(0, k, (6, 6), generator=generator(seed + k)) for k in (5, 12, 30)])
-    options = {"granularity": "segment", "segments": "given", "steps": 6, "orders": 1}
+    options = {"granularity": "segment", "segments": "given", "steps": 6, "draws": 1}
     together = scores("random_order", model, inputs, inputs, options=options, segments=labels).values
     for i in range(3):
         rows = slice(i, i + 1)

@@ -101,7 +101,7 @@ def test_a_map_without_entropy_cannot_rise():
 def test_without_noise_the_smooth_test_is_the_plain_one(mode, similarity):
     model, inputs = network(), torch.randn(3, *SHAPE)
     options = {"mode": mode, "similarity": similarity, "stages": 0, "weight_seed": 3}
-    smooth = measured(SMOOTH, model, inputs, noise=0.0, samples=4, **options)
+    smooth = measured(SMOOTH, model, inputs, noise=0.0, draws=4, **options)
     plain = measured("parameter_randomization", model, inputs, **options)
     # Sums of four equal maps may round, which swaps nearly equal ranks.
     torch.testing.assert_close(smooth.curves, plain.curves, rtol=0, atol=3e-3)
@@ -110,7 +110,7 @@ def test_without_noise_the_smooth_test_is_the_plain_one(mode, similarity):
 def test_every_model_meets_the_same_noise_of_the_given_spread():
     model, inputs, seen = network(), torch.randn(3, *SHAPE), []
     record = lambda m, x, t: (seen.append(x.detach().clone()), x)[1]
-    found = measured(SMOOTH, model, inputs, record, samples=40, noise=0.3, value_range=(-1.0, 4.0), stages=2)
+    found = measured(SMOOTH, model, inputs, record, draws=40, noise=0.3, value_range=(-1.0, 4.0), stages=2)
     torch.testing.assert_close(found.curves, torch.ones(3, 2, dtype=torch.float64))
     before, first, second = torch.cat(seen)[3:].view(3, 120, *SHAPE)  # after the plain explanation of the 3 samples
     assert torch.equal(before, first) and torch.equal(before, second)
@@ -134,7 +134,7 @@ def test_maps_are_averaged_over_the_noisy_inputs():
             return inputs.detach() ** 3
         return 0 * inputs.detach() + torch.arange(30.0).view(1, 6, 5)
 
-    found = measured(SMOOTH, model, inputs, function, samples=9, similarity="spearman")
+    found = measured(SMOOTH, model, inputs, function, draws=9, similarity="spearman")
     mean = torch.cat(seen)[2:].view(2, 9, 30).double().mean(1)
     expected = [scipy.stats.spearmanr(each, np.arange(30)).statistic for each in mean.numpy()]
     torch.testing.assert_close(found.values, torch.tensor(expected), rtol=0, atol=1e-9)
@@ -143,7 +143,7 @@ def test_maps_are_averaged_over_the_noisy_inputs():
 @pytest.mark.parametrize("shape", [(9,), (6, 4), (1, 7, 9)])
 def test_a_sample_alone_scores_as_in_company(shape):
     wrapped, inputs = InDouble(network(shape)).eval(), torch.randn(5, *shape)
-    for metric, options in ((EFFICIENT, {}), (SMOOTH, {"samples": 70, "similarity": "spearman"})):
+    for metric, options in ((EFFICIENT, {}), (SMOOTH, {"draws": 70, "similarity": "spearman"})):
         options = {**options, "value_range": (-2.0, 2.0)}
         together = measured(metric, wrapped, inputs, **options).curves
         alone = torch.cat([measured(metric, wrapped, one[None], **options).curves for one in inputs])
@@ -156,7 +156,7 @@ def test_what_cannot_be_asked_is_said():
         (EFFICIENT, {"bins": 1}),
         (EFFICIENT, {"over_seeds": "max"}),
         (EFFICIENT, {"weight_seeds": 0}),
-        (SMOOTH, {"samples": 0}),
+        (SMOOTH, {"draws": 0}),
         (SMOOTH, {"noise": -0.1}),
         (SMOOTH, {"similarity": "cosine"}),
         (SMOOTH, {"mode": "both"}),

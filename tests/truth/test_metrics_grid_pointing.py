@@ -92,7 +92,7 @@ def test_of_unequal_cells_a_constant_map_scores_the_area():
     assert all(min(abs(value - area) for area in areas) < 1e-9 for value in found.values.tolist())
 
 
-@pytest.mark.parametrize("options", [{}, {"grids": 4}, {"resize": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"draws": 4}, {"resize": True}], ids=str)
 def test_an_explanation_that_finds_the_classs_own_pixels_scores_one_and_its_opposite_nothing(options):
     model, data = Colours(), world()
     assert score(input_x_gradient, model, data, **options).values.min() > (0.85 if options.get("resize") else 1 - 1e-9)
@@ -110,7 +110,7 @@ def test_negative_attribution_does_not_count():
 def test_a_mosaic_shows_the_image_and_training_images_of_other_classes_each_once():
     data, seen, side = world(count=8), [], 2
     inputs, targets, train = data
-    score(showing(seen), data=data, side=side, grids=3)
+    score(showing(seen), data=data, side=side, draws=3)
     mosaics, explained = (torch.cat(parts) for parts in zip(*seen, strict=True))
     assert mosaics.shape == (24, CLASSES, 4 * side, 6 * side)
     assert torch.equal(explained, targets.repeat_interleave(3))
@@ -158,7 +158,7 @@ def test_explainers_meet_the_same_mosaics_and_another_seed_draws_others():
     (inputs, targets, train), calls = world(), []
     for seed in (0, 0, 1):
         found = samples(Colours(), inputs, targets, train=train, seed=seed)
-        on(NAME, make_batch(found, torch.zeros_like(inputs), explaining(showing(seen := []), None)), grids=3)
+        on(NAME, make_batch(found, torch.zeros_like(inputs), explaining(showing(seen := []), None)), draws=3)
         calls.append(torch.cat([mosaics for mosaics, _ in seen]))
     assert torch.equal(calls[0], calls[1]) and not torch.equal(calls[0], calls[2])
 
@@ -167,17 +167,17 @@ def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk():
     model, data = Colours(), world(count=6)
     noisy = registered("random", model)
     for by in (noisy, explaining(lambda m, x, t: input_x_gradient(m, x, t) + x.roll(1, 3), model)):
-        whole = score(by, model, data, grids=3).values
+        whole = score(by, model, data, draws=3).values
         assert whole.std() > 0
         for rows, chunk in (([2], 32), ([5, 0, 3], 1), ([1, 1, 4], 3)):
-            part = score(by, model, data, rows=rows, chunk=chunk, grids=3).values
+            part = score(by, model, data, rows=rows, chunk=chunk, draws=3).values
             torch.testing.assert_close(part, whole[rows], rtol=1e-6, atol=1e-9)
 
 
 def test_the_score_is_the_mean_over_the_mosaics():
     model, data, seen = Colours(), world(), []
     maps = lambda m, x, t: (seen.append(x.clone()), x.roll(2, 3).abs())[1]
-    several = score(maps, model, data, grids=3).values
+    several = score(maps, model, data, draws=3).values
     mosaics = torch.cat(seen)
     inputs = data[0]
     shares = []
@@ -351,7 +351,7 @@ def test_where_there_is_no_mosaic_there_is_a_reason():
         score(input_x_gradient, data=tall, resize=True)
 
 
-@pytest.mark.parametrize("wrong", [{"side": 1}, {"grids": 0}, {"confidence": 1.5}, {"confidence": -0.1}], ids=str)
+@pytest.mark.parametrize("wrong", [{"side": 1}, {"draws": 0}, {"confidence": 1.5}, {"confidence": -0.1}], ids=str)
 def test_options_that_mean_nothing_are_refused(wrong):
     with pytest.raises(UserError, match="expected"):
         score(input_x_gradient, **wrong)

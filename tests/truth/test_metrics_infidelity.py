@@ -13,7 +13,7 @@ from harness.metrics.infidelity import noise_draws, removed_sets
 from metric_worlds import Additive, Constant, Interacting, draw, explaining, generator, gradient, on, samples, scores
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
-GAUSSIAN = {"perturbation": "gaussian", "convention": "local", "samples": 4000, "noise": 0.5}
+GAUSSIAN = {"perturbation": "gaussian", "convention": "local", "draws": 4000, "relative_noise": 0.5}
 REMOVALS = ("square", "subset")
 ZERO = {"baseline": "zero"}
 
@@ -80,7 +80,7 @@ def test_contributions_and_gradients_each_have_no_error_in_their_own_convention(
         ("contribution", gradients(model, inputs), False),
         ("local", contributions, False),
     ):
-        options = {"perturbation": perturbation, "convention": convention, "baseline": "mean", "largest": 3}
+        options = {"perturbation": perturbation, "convention": convention, "baseline": "mean", "largest_side": 3}
         found = scores("infidelity", model, inputs, maps, options=options).values
         assert (found.max() < 1e-6) if exact else (found.min() > 1e-3)
 
@@ -111,7 +111,13 @@ def test_maps_with_one_channel_stand_for_all_channels_under_noise_and_for_their_
 def test_the_batched_score_equals_a_loop_over_draws(perturbation, scaling, seed):
     model, inputs, draws = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), 12
     attributions = draw((3, 6, 5), seed + 1)
-    options = {"perturbation": perturbation, "scaling": scaling, "samples": draws, "largest": 4, "convention": "local"}
+    options = {
+        "perturbation": perturbation,
+        "scaling": scaling,
+        "draws": draws,
+        "largest_side": 4,
+        "convention": "local",
+    }
     options |= ZERO
     found = scores("infidelity", model, inputs, attributions, options=options, chunk=5).values
     made = samples(model, inputs)
@@ -161,7 +167,7 @@ def test_more_draws_narrow_the_score(seed):
     spread = [
         torch.cat(
             [
-                scores("infidelity", model, inputs, attributions, seed=k, options={"samples": count}).values
+                scores("infidelity", model, inputs, attributions, seed=k, options={"draws": count}).values
                 for k in range(40)
             ]
         ).std()
@@ -181,13 +187,13 @@ def test_undefined_and_impossible_cases_say_so():
     assert still.values.isnan().all() and still.reason
     with pytest.raises(NotApplicable):
         scores("infidelity", Interacting((4,)), draw((4,), 0), draw((4,), 1))
-    noiseless = {"perturbation": "gaussian", "convention": "local", "noise": 0.0}
+    noiseless = {"perturbation": "gaussian", "convention": "local", "relative_noise": 0.0}
     for options in (
         {"perturbation": "salt"},
         {"scaling": "some"},
         {"convention": "global"},
-        {"largest": 0},
-        {"samples": 0},
+        {"largest_side": 0},
+        {"draws": 0},
         noiseless,
     ):
         with pytest.raises(UserError):
@@ -200,7 +206,7 @@ def test_a_second_explainer_and_another_scaling_cost_no_forward_pass(perturbatio
     for explainer in range(2):
         batch = make_batch(made, draw((1, 6, 5), explainer), None)
         for scaling in ("none", "optimal"):
-            on("infidelity", batch, perturbation=perturbation, convention="local", scaling=scaling, samples=30)
+            on("infidelity", batch, perturbation=perturbation, convention="local", scaling=scaling, draws=30)
     assert made.predictor.forwards == 3 * (30 + 1)
 
 

@@ -61,7 +61,7 @@ class Spy:
 @BOTH
 def test_the_model_answers_shifted_inputs_as_it_answers_the_inputs_themselves(shift, seed):
     spy, net, inputs = Spy(), padded(seed), draw((3, 6, 6), seed)
-    invariance(net, inputs, spy, options={"shift": shift, "size": 2.5})
+    invariance(net, inputs, spy, options={"shift": shift, "shift_size": 2.5})
     torch.testing.assert_close(spy.outputs[1], spy.outputs[0], rtol=1e-4, atol=1e-5)
     plain = spy.shift
     torch.testing.assert_close(plain, plain[:1].expand_as(plain), rtol=0, atol=1e-5)  # one model for all samples
@@ -96,7 +96,7 @@ def test_layers_keep_their_names(layer, seed):
 @pytest.mark.parametrize("size", [0.5, -2.0])
 def test_on_a_linear_model_input_times_gradient_changes_by_the_shift_times_the_weights(size, shift, seed):
     model, inputs, spy = Additive((3, 6, 5), generator=generator(seed)), draw((3, 6, 5), seed), Spy()
-    options = {"shift": shift, "size": size}
+    options = {"shift": shift, "shift_size": size}
     found = invariance(model, inputs, "input_x_gradient", options=options).values
     invariance(model, inputs, spy, options=options)
     w = model.w.detach().double()
@@ -195,7 +195,7 @@ def test_what_an_explainer_prepares_is_prepared_afresh_for_the_shifted_data(seed
     found = samples(model, inputs, **data)
     by = explaining(from_mean, model, prepare=prepare)
     by.prepare(found)
-    invariant(on("input_invariance", make_batch(found, by(found), by), size=3.0))
+    invariant(on("input_invariance", make_batch(found, by(found), by), shift_size=3.0))
     torch.testing.assert_close(prepared[1], prepared[0] + 3)
 
 
@@ -218,7 +218,7 @@ def test_mistakes_are_told_and_maps_without_an_explainer_do_not_apply(seed):
     with pytest.raises(UserError, match="did you mean 'texture'"):
         invariance(model, inputs, gradient, options={"shift": "textur"})
     with pytest.raises(UserError, match="size is 0"):
-        invariance(model, inputs, gradient, options={"size": 0.0})
+        invariance(model, inputs, gradient, options={"shift_size": 0.0})
     with pytest.raises(UserError, match="as the explainer gives them"):
         scores("input_invariance", model, inputs, inputs[:, :1], by=explaining(gradient, model))
     with pytest.raises(NotApplicable):

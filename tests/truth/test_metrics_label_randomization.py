@@ -198,8 +198,8 @@ def test_what_cannot_be_asked_is_said():
     for more in ({"train": None, "train_labels": None}, {"train_labels": None}, {"train_labels": world.train[:, 0]}):
         with pytest.raises(NotApplicable):
             on(NAME, world.batch(**more), **SMALL)
-    with pytest.raises(NotApplicable, match="largest"):
-        world.measured(largest=1000)
+    with pytest.raises(NotApplicable, match="most_work"):
+        world.measured(most_work=1000)
     with pytest.raises(NotApplicable):
         world.measured(similarity="ssim")
     with pytest.raises(NotApplicable):

@@ -29,7 +29,7 @@ def masks_of(shape, count=3):
 def localised(name, attributions, masks, **options):
     """Scores of maps over (N, H, W) or (N, D)."""
     maps = attributions[:, None] if attributions.dim() == 3 else attributions
-    options = {"tolerance": 0.0, **options} if name == "pointing_game" else options
+    options = {"margin": 0.0, **options} if name == "pointing_game" else options
     return scores(name, Constant(), torch.randn_like(maps), maps, masks=masks, options=options)
 
 
@@ -41,7 +41,7 @@ def test_every_metric_here_is_of_the_kind_localisation_and_higher_is_better():
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_mask_itself_has_the_full_score_and_its_opposite_has_none(name):
     masks = masks_of((6, 5))
-    options = {"share": 1 / 30} if name == "top_k_intersection" else {}
+    options = {"top_share": 1 / 30} if name == "top_k_intersection" else {}
     assert localised(name, masks.float(), masks, **options).values.tolist() == [1, 1, 1]
     found = localised(name, 1 - masks.float(), masks, **options).values
     # Off the object lie fewer or more units than on it: the rank must fill up with some that are on it.
@@ -63,7 +63,7 @@ def test_a_constant_map_scores_what_chance_does(name):
 @pytest.mark.parametrize("name", ["pointing_game", "relevance_rank", "top_k_intersection", "localization_auc"])
 def test_maps_drawn_at_random_score_chance_on_average(name):
     masks = masks_of((6, 5), 1).expand(4000, 6, 5)
-    values = localised(name, torch.randn(4000, 6, 5), masks, **({"share": 0.2} if "top" in name else {})).values
+    values = localised(name, torch.randn(4000, 6, 5), masks, **({"top_share": 0.2} if "top" in name else {})).values
     chance = 0.5 if name == "localization_auc" else masks[0].double().mean().item()
     assert abs(values.mean().item() - chance) < 5 * values.std().item() / 4000**0.5
 
@@ -89,7 +89,7 @@ def test_rank_and_intersection_count_the_highest_units_on_the_object():
         hits = lambda count: sum(bool(on[unit]) for unit in order[:count]) / count  # noqa: B023
         assert localised("relevance_rank", maps, masks).values[i].item() == pytest.approx(hits(area), abs=1e-12)
         for share, k in ((0.01, 1), (0.1, 3), (0.25, 8), (0.5, 15), (1.0, 30)):
-            found = localised("top_k_intersection", maps, masks, share=share).values[i].item()
+            found = localised("top_k_intersection", maps, masks, top_share=share).values[i].item()
             assert found == pytest.approx(hits(k), abs=1e-12)
         assert localised("pointing_game", maps, masks).values[i].item() == on[order[0]]
 
@@ -97,19 +97,19 @@ def test_rank_and_intersection_count_the_highest_units_on_the_object():
 def test_no_map_puts_more_units_on_an_object_than_it_has():
     masks = torch.zeros(1, 6, 5, dtype=torch.bool)
     masks[0, 2, 1:4] = True
-    assert localised("top_k_intersection", masks.float(), masks, share=0.5).values.item() == pytest.approx(3 / 15)
+    assert localised("top_k_intersection", masks.float(), masks, top_share=0.5).values.item() == pytest.approx(3 / 15)
     assert localised("relevance_rank", masks.float(), masks).values.item() == 1
 
 
 @pytest.mark.parametrize("name", BY_ORDER)
 def test_ties_score_the_mean_over_every_order_of_the_equal_units(name):
     maps, masks = torch.randint(0, 3, (2, 7)).float(), masks_of((7,), 2)
-    found = localised(name, maps, masks, **({"share": 0.45} if name == "top_k_intersection" else {}))
+    found = localised(name, maps, masks, **({"top_share": 0.45} if name == "top_k_intersection" else {}))
     lots = torch.tensor(list(itertools.permutations(range(7))))
     for i in range(2):
         strict = maps[i] + 0.01 * lots  # every order of the equal ones, equally often
         every = localised(
-            name, strict, masks[i].expand(len(lots), 7), **({"share": 0.45} if name == "top_k_intersection" else {})
+            name, strict, masks[i].expand(len(lots), 7), **({"top_share": 0.45} if name == "top_k_intersection" else {})
         )
         assert found.values[i].item() == pytest.approx(every.values.mean().item(), abs=1e-12)
         assert not every.tied.any()
@@ -143,7 +143,7 @@ def test_mass_does_not_depend_on_the_scale():
 def test_units_of_every_kind_are_scored_as_their_channels_sum(name, kind):
     maps, masks = torch.randn(3, *SHAPES[kind]), masks_of(UNITS[kind])
     summed = maps.sum(CHANNEL[kind]) if kind in CHANNEL else maps
-    options = {"tolerance": 0.0} if name == "pointing_game" else {}
+    options = {"margin": 0.0} if name == "pointing_game" else {}
     found = scores(name, Constant(), torch.randn_like(maps), maps, masks=masks, options=options).values
     flat = localised(name, summed.flatten(1), masks.flatten(1)).values
     torch.testing.assert_close(found, flat, rtol=1e-6, atol=1e-9, equal_nan=True)  # a few tokens may all be negative
@@ -159,7 +159,7 @@ def test_masks_of_pixels_hold_for_every_channel_where_each_number_is_a_unit(name
         masks=pixels,
         reduction="none",
         explainers={"mine": {"name": lambda model, x, targets: maps[: len(x)]}},
-        metrics={name: {"tolerance": 0.0} if name == "pointing_game" else {}},
+        metrics={name: {"margin": 0.0} if name == "pointing_game" else {}},
     )
     assert (frame.status == "ok").all(), frame.error.unique()
     expected = localised(name, maps.flatten(1), pixels[:, None].expand_as(maps).flatten(1)).values
@@ -191,7 +191,7 @@ def test_the_published_margin_of_15_pixels_is_that_of_an_image_of_224():
     maps = torch.zeros(4, 224, 230)
     for row, (down, right) in enumerate([(0, 14), (0, 15), (9, 12), (10, 11)]):  # distances 14, 15, 15, 14.87
         maps[row, 100 + down, 100 + right] = 1
-    assert localised("pointing_game", maps, masks, tolerance=15.0).values.tolist() == [1, 0, 0, 1]
+    assert localised("pointing_game", maps, masks, margin=15.0).values.tolist() == [1, 0, 0, 1]
     default = scores("pointing_game", Constant(), torch.randn(4, 1, 224, 230), maps[:, None], masks=masks)
     assert default.values.tolist() == [1, 0, 0, 1]
 
@@ -209,7 +209,7 @@ def test_the_margin_scales_with_the_shorter_side(shape):
         torch.randn(inputs.shape),
         inputs,
         masks=masks.expand(len(place), *shape),
-        options={"tolerance": 30.0},
+        options={"margin": 30.0},
     )
     expected = near(masks[0], 30.0 * min(shape) / 224)
     assert torch.equal(found.values.bool().view(shape), expected)
@@ -219,7 +219,7 @@ def test_the_margin_scales_with_the_shorter_side(shape):
 def test_a_random_point_hits_as_often_as_the_grown_mask_is_large():
     masks, point = masks_of((16, 16), 1) & (torch.rand(1, 16, 16) < 0.2), torch.eye(256).view(256, 16, 16)
     masks[0, 3, 4] = True
-    values = localised("pointing_game", point, masks.expand(256, 16, 16), tolerance=21.0).values
+    values = localised("pointing_game", point, masks.expand(256, 16, 16), margin=21.0).values
     assert values.mean().item() == pytest.approx(near(masks[0], 1.5).double().mean().item())
 
 
@@ -258,9 +258,9 @@ def test_without_masks_nothing_can_be_localised(name):
 
 def test_columns_of_a_table_and_channels_have_no_distance():
     maps, masks = torch.randn(3, 7), masks_of((7,))
-    with pytest.raises(NotApplicable, match="tolerance=0"):
-        localised("pointing_game", maps, masks, tolerance=15.0)
-    with pytest.raises(NotApplicable, match="tolerance=0"):
+    with pytest.raises(NotApplicable, match="margin=0"):
+        localised("pointing_game", maps, masks, margin=15.0)
+    with pytest.raises(NotApplicable, match="margin=0"):
         scores(
             "pointing_game",
             Constant(),
@@ -269,17 +269,17 @@ def test_columns_of_a_table_and_channels_have_no_distance():
             reduction="none",
             masks=torch.ones(3, 2, 6, 5),
         )
-    assert localised("pointing_game", maps, masks, tolerance=0.0).values.isfinite().all()
+    assert localised("pointing_game", maps, masks, margin=0.0).values.isfinite().all()
 
 
 def test_options_that_mean_nothing_are_refused():
     maps, masks = torch.randn(3, 6, 5), masks_of((6, 5))
     for name, wrong in (
-        ("pointing_game", {"tolerance": -1.0}),
-        ("pointing_game", {"tolerance": float("nan")}),
+        ("pointing_game", {"margin": -1.0}),
+        ("pointing_game", {"margin": float("nan")}),
         ("relevance_mass", {"sign": "neg"}),
-        ("top_k_intersection", {"share": 0.0}),
-        ("top_k_intersection", {"share": 1.5}),
+        ("top_k_intersection", {"top_share": 0.0}),
+        ("top_k_intersection", {"top_share": 1.5}),
     ):
         with pytest.raises(UserError, match="expected|available"):
             localised(name, maps, masks, **wrong)
@@ -289,7 +289,7 @@ def test_options_that_mean_nothing_are_refused():
 def test_a_sample_is_localised_alone_as_in_company_and_nothing_is_changed(name):
     maps, masks, inputs = torch.randint(-3, 4, (5, 1, 12, 9)).float(), masks_of((12, 9), 5), torch.randn(5, 1, 12, 9)
     before = maps.clone(), masks.clone()
-    options = {"tolerance": 40.0} if name == "pointing_game" else {}
+    options = {"margin": 40.0} if name == "pointing_game" else {}
     whole = scores(name, Constant(), inputs, maps, masks=masks, options=options)
     for rows in ([3], [4, 0, 2], [1, 1]):
         part = scores(name, Constant(), inputs[rows], maps[rows], masks=masks[rows], options=options)
@@ -306,7 +306,7 @@ def test_a_map_that_points_at_the_object_beats_a_random_one_and_that_beats_one_t
         mask[top : top + 4, left : left + 4] = True
     noise = torch.randn(40, 8, 8)
     good, random, bad = (
-        localised(name, maps, masks, **({"share": 0.2} if "top" in name else {})).values.mean()
+        localised(name, maps, masks, **({"top_share": 0.2} if "top" in name else {})).values.mean()
         for maps in (noise + 3 * masks, noise, noise - 3 * masks)
     )
     assert good > random > bad
@@ -345,6 +345,6 @@ def test_tied_is_the_share_of_the_highest_places_that_equal_units_compete_for():
     )
     assert localised("pointing_game", maps, masks).tied.tolist() == [0]
     assert localised("relevance_rank", maps, masks).tied.tolist() == pytest.approx([2 / 3])
-    assert localised("top_k_intersection", maps, masks, share=4 / 7).tied.tolist() == [0]
-    assert localised("top_k_intersection", maps, masks, share=6 / 7).tied.tolist() == pytest.approx([1 / 6])
+    assert localised("top_k_intersection", maps, masks, top_share=4 / 7).tied.tolist() == [0]
+    assert localised("top_k_intersection", maps, masks, top_share=6 / 7).tied.tolist() == pytest.approx([1 / 6])
     assert localised("localization_auc", maps, masks).tied.tolist() == pytest.approx([5 / 7])

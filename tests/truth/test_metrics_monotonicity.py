@@ -69,7 +69,7 @@ def test_units_enter_from_the_baseline_in_increasing_order_of_size_whatever_the_
     assert torch.equal(flipped.curves, found.curves)
 
 
-def test_a_fall_within_the_tolerance_is_none():
+def test_a_fall_within_the_rounding_is_none():
     model, inputs = Additive((4,)), torch.ones(1, 4)
     with torch.no_grad():
         model.w.copy_(torch.tensor([1.0, -0.125, 1.0, 1.0]))
@@ -77,7 +77,7 @@ def test_a_fall_within_the_tolerance_is_none():
     largest = 3.175  # f(x) with the bias of 0.3, the largest on the way
 
     def share(tolerance):
-        return scores("monotonicity", model, inputs, maps, options=ZERO | {"tolerance": tolerance}).values.item()
+        return scores("monotonicity", model, inputs, maps, options=ZERO | {"rounding": tolerance}).values.item()
 
     assert share(0.0) == share(0.12 / largest) == 0.75 and share(0.13 / largest) == 1
 
@@ -115,10 +115,10 @@ def test_a_score_that_never_moves_does_not_fall_and_one_that_is_no_number_has_no
         assert found.values.isnan().all() and "not finite" in found.reason
 
 
-def test_verdict_and_tolerance_cost_no_further_evaluations():
+def test_verdict_and_rounding_cost_no_further_evaluations():
     made = samples(Interacting((1, 6, 5)), draw((1, 6, 5), 0))
     batch = make_batch(made, draw((1, 6, 5), 1), None)
-    for options in ({}, {"verdict": True}, {"tolerance": 0.1}):
+    for options in ({}, {"verdict": True}, {"rounding": 0.1}):
         on("monotonicity", batch, steps=10, **options)
     assert made.predictor.forwards == 3 * (9 + 2)
 
@@ -160,28 +160,28 @@ def test_a_group_has_the_size_of_its_sum_and_fewer_groups_cost_less(seed):
     model, train = Interacting((1, 8, 8), generator(seed)), draw((1, 8, 8), seed, 20)
     made = samples(model, draw((1, 8, 8), seed), train=train)
     maps = draw((1, 8, 8), seed + 1)
-    first = on("monotonicity_correlation", make_batch(made, maps, None), samples=4, groups=16).values
+    first = on("monotonicity_correlation", make_batch(made, maps, None), draws=4, most_groups=16).values
     assert made.predictor.forwards == 3 * (4 * 16 + 1)
     sums = nn.functional.avg_pool2d(maps, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    second = on("monotonicity_correlation", make_batch(made, -sums, None), samples=4, groups=16).values
+    second = on("monotonicity_correlation", make_batch(made, -sums, None), draws=4, most_groups=16).values
     torch.testing.assert_close(first, second)
-    on("monotonicity_correlation", make_batch(made, maps.flip(0), None), samples=4, groups=16, score="probability")
+    on("monotonicity_correlation", make_batch(made, maps.flip(0), None), draws=4, most_groups=16, score="probability")
     assert made.predictor.forwards == 3 * (4 * 16 + 1)  # for all explainers and scores
-    on("monotonicity_correlation", make_batch(made, maps, None), samples=100, groups=16, baseline="zero")
+    on("monotonicity_correlation", make_batch(made, maps, None), draws=100, most_groups=16, baseline="zero")
     assert made.predictor.forwards == 3 * (4 * 16 + 1 + 16)  # zero has no second draw
 
 
 def test_more_draws_approach_the_expectation_over_the_training_inputs(seed):
     model, inputs, train = Additive((12,), generator=generator(seed)), draw((12,), seed), draw((12,), seed + 1, 25)
     expected = (model.w.detach() ** 2 * (train[None] - inputs[:, None]).square().mean(1)).sqrt()
-    found = scores("monotonicity_correlation", model, inputs, expected, train=train, options={"samples": 500}).values
+    found = scores("monotonicity_correlation", model, inputs, expected, train=train, options={"draws": 500}).values
     assert (found > 0.9).all()
 
 
 @pytest.mark.parametrize("metric", ["monotonicity", "monotonicity_correlation"])
 def test_a_sample_alone_scores_as_in_company(metric, seed):
     model, inputs, train = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), draw((3, 6, 5), seed + 1, 9)
-    maps, options = draw((3, 6, 5), seed + 2), {"samples": 4} if metric == "monotonicity_correlation" else {}
+    maps, options = draw((3, 6, 5), seed + 2), {"draws": 4} if metric == "monotonicity_correlation" else {}
     together = scores(metric, model, inputs, maps, train=train, options=options).values
     alone = [
         scores(metric, model, inputs[i:][:1], maps[i:][:1], train=train, options=options, chunk=5).values
@@ -197,7 +197,7 @@ def test_what_cannot_be_is_said(seed):
     for metric in ("monotonicity", "monotonicity_correlation"):
         with pytest.raises(NotApplicable):
             scores(metric, nn.Linear(1, 2), torch.ones(2, 1), torch.ones(2, 1), options={"baseline": "zero"})
-    with pytest.raises(UserError, match="tolerance"):
-        scores("monotonicity", Interacting((7,)), inputs, maps, options={"tolerance": -1.0})
+    with pytest.raises(UserError, match="rounding"):
+        scores("monotonicity", Interacting((7,)), inputs, maps, options={"rounding": -1.0})
     flat = scores("monotonicity_correlation", Constant(), inputs, maps, options={"baseline": "zero"})
     assert flat.values.isnan().all() and "does not vary" in flat.reason

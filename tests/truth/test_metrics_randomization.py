@@ -302,7 +302,7 @@ def test_the_target_stays_or_follows_the_random_model(seed):
             seen.append((targets, model(inputs).argmax(1)))
             return gradient(model, inputs, targets)
 
-        mprt(model, inputs, spy, target=target)
+        mprt(model, inputs, spy, explained_class=target)
         for targets, own in seen[1:]:
             assert torch.equal(targets, own if target == "reargmax" else torch.zeros(12, dtype=torch.long))
 
@@ -350,7 +350,7 @@ def test_what_cannot_be_asked_is_said(seed):
         {"mode": "both"},
         {"similarity": "cosine"},
         {"weight_seeds": 0},
-        {"target": "own"},
+        {"explained_class": "own"},
         {"running_statistics": "x"},
         {"stages": -1},
     ):

@@ -14,7 +14,7 @@ from harness.metrics._training import Training, copied, seed_of, train_model, wi
 from harness.task import CLASSES
 from metric_worlds import explaining, on, samples
 
-SHORT = {"initialisations": 2, "epochs": 8, "rate": 0.02, "batch_size": 32}
+SHORT = {"weight_seeds": 2, "epochs": 8, "rate": 0.02, "batch_size": 32}
 TUNING = {"segments": "unit", "epochs": 3, "batch_size": 16}
 
 pytestmark = pytest.mark.usefixtures("seed")
@@ -120,7 +120,7 @@ def test_training_maps_are_of_the_labels_and_made_once(world):
     batch = world.batch(explainer, made)
     calls.clear()
     for options in ({}, {"keep": True}, {"percents": "30"}):
-        on("roar", batch, **SHORT | {"epochs": 1, "initialisations": 1}, **options)
+        on("roar", batch, **SHORT | {"epochs": 1, "weight_seeds": 1}, **options)
     explained, classes = (torch.cat(parts) for parts in zip(*calls, strict=True))
     assert torch.equal(explained, world.train) and torch.equal(classes, world.train_labels)
 
@@ -305,8 +305,8 @@ def test_what_cannot_be_is_said(metric, world):
     ):
         with pytest.raises(NotApplicable, match=words):
             on(metric, world.batch(explainer, world.samples(**missing)), **options)
-    with pytest.raises(NotApplicable, match="largest=100"):
-        on(metric, world.batch(explainer), **options, largest=100)
+    with pytest.raises(NotApplicable, match="most_work=100"):
+        on(metric, world.batch(explainer), **options, most_work=100)
     with pytest.raises(NotApplicable, match="explainer"):
         on(metric, make_batch(world.samples(), torch.randn(60, 6), None), **options)
     for wrong in ({"epochs": -1}, {"batch_size": 0}):
@@ -323,8 +323,8 @@ def test_accuracy_needs_labels_and_an_order_needs_units(world):
     made.labels = None
     with pytest.raises(NotApplicable, match="labels"):
         on("roar", world.batch(pointing_at(2), made))
-    with pytest.raises(UserError, match="initialisations"):
-        on("roar", world.batch(pointing_at(2)), initialisations=0)
+    with pytest.raises(UserError, match="weight_seeds"):
+        on("roar", world.batch(pointing_at(2)), weight_seeds=0)
     with pytest.raises(NotApplicable, match="single unit"):
         one = World(columns=1, holds=0)
         on("roar", one.batch(pointing_at(0)))

@@ -42,7 +42,7 @@ def test_each_point_is_the_prediction_for_the_imputed_images(shape, order, seed)
             maps,
             targets=targets,
             chunk=5,
-            options={"order": order, "noise": 0.0, "score": score},
+            options={"order": order, "absolute_noise": 0.0, "score": score},
         )
         for score in ("accuracy", "probability", "logit", "log_odds")
     }
@@ -64,7 +64,7 @@ def test_each_point_is_the_prediction_for_the_imputed_images(shape, order, seed)
 
 def test_the_noise_is_the_samples_own_and_is_averaged_over_imputations(seed):
     model, inputs, maps = world(seed)
-    options = {"noise": 0.5, "imputations": 2, "score": "logit", "percents": "40"}
+    options = {"absolute_noise": 0.5, "imputations": 2, "score": "logit", "percents": "40"}
     found = scores("road", model, inputs, maps, options=options, seed=3)
     removed = removed_by_hand(maps, 40, "morf")
     made = samples(model, inputs, seed=3)
@@ -111,8 +111,8 @@ def test_the_prediction_is_held_against_the_label_where_the_data_has_one(seed):
     labels = torch.tensor([2, 0, 1, 2])
     made = samples(model, inputs)
     made.labels = labels
-    found = on("road", make_batch(made, maps, None), noise=0.0)
-    by_target = scores("road", model, inputs, maps, targets=labels, options={"noise": 0.0})
+    found = on("road", make_batch(made, maps, None), absolute_noise=0.0)
+    by_target = scores("road", model, inputs, maps, targets=labels, options={"absolute_noise": 0.0})
     assert torch.equal(found.curves, by_target.curves)
     chosen = [scores("road", model, inputs, maps, targets=torch.full((4,), k)).values for k in range(3)]
     torch.testing.assert_close(torch.stack(chosen).sum(0), torch.ones(4, dtype=torch.float64))
@@ -140,7 +140,7 @@ def test_all_scores_of_a_map_come_of_the_same_passes(seed):
 
 def test_at_a_hundred_percent_the_image_is_its_own_mean(seed):
     model, inputs, maps = world(seed)
-    found = scores("road", model, inputs, maps, options={"percents": "100", "score": "logit", "noise": 0.0})
+    found = scores("road", model, inputs, maps, options={"percents": "100", "score": "logit", "absolute_noise": 0.0})
     even = inputs.mean((2, 3), keepdim=True).expand_as(inputs)
     torch.testing.assert_close(found.values, model(even)[:, 0].detach().double(), atol=1e-5, rtol=1e-5)
 
@@ -166,13 +166,13 @@ def test_a_models_outputs_that_are_not_numbers_are_no_wrong_prediction(seed):
     inputs = draw((1, 6, 6), seed, 2).abs()
     inputs[1] *= -1
     maps = torch.linspace(0, 1, 36).view(1, 1, 6, 6).expand(2, 1, 6, 6)
-    found = scores("road", Broken(), inputs, maps, options={"percents": "10", "noise": 0.0})
+    found = scores("road", Broken(), inputs, maps, options={"percents": "10", "absolute_noise": 0.0})
     assert found.values.isnan().tolist() == [False, True] and "not finite" in found.reason
 
 
 def test_every_number_may_be_a_unit_of_its_own(seed):
     model, inputs, maps = world(seed)
-    found = scores("road", model, inputs, maps, reduction="none", options={"score": "logit", "noise": 0.0})
+    found = scores("road", model, inputs, maps, reduction="none", options={"score": "logit", "absolute_noise": 0.0})
     flat = maps.flatten(1)
     first = flat.argsort(1, descending=True)[:, : flat.shape[1] // 2]
     removed = torch.zeros_like(flat, dtype=torch.bool).scatter(1, first, True).view_as(maps)
@@ -182,7 +182,7 @@ def test_every_number_may_be_a_unit_of_its_own(seed):
 
 def test_what_cannot_be_asked_is_said(seed):
     model, inputs, maps = world(seed)
-    numbers = ({"noise": -0.1}, {"imputations": 0}, {"tie_draws": 0})
+    numbers = ({"absolute_noise": -0.1}, {"imputations": 0}, {"tie_draws": 0})
     texts = ({"percents": p} for p in ("", "0", "101", "10,20", "x"))
     for options in ({"order": "most"}, {"score": "margin"}, *numbers, *texts):
         with pytest.raises(UserError):

@@ -42,7 +42,7 @@ def itself(model, inputs, targets):
 @pytest.mark.parametrize("kind", SHAPES)
 def test_an_explainer_that_returns_its_input_shows_the_noise(kind, seed):
     inputs, range_ = draw(SHAPES[kind], seed), (-2.0, 3.0)
-    options = {"radius": 0.1, "absolute": True, "samples": 200}
+    options = {"radius": 0.1, "absolute": True, "draws": 200}
     found = ratio(Interacting(SHAPES[kind]), inputs, itself, options=options, value_range=range_).values
     d = inputs[0].numel()
     assert (found <= 0.5 * d**0.5).all()  # every element is moved by at most 0.1 * 5
@@ -61,7 +61,7 @@ def test_the_noise_is_proportional_to_the_radius_and_fills_the_cube(seed):
         seen.append(inputs)
         return inputs
 
-    options = {"radius": 0.3, "samples": 5}
+    options = {"radius": 0.3, "draws": 5}
     ratio(Interacting((2000,)), inputs, spy, options=options, value_range=(0.0, 2.0))
     noise = torch.cat(seen[1:]) - inputs
     assert noise.shape == (5, 2000) and noise.abs().max() <= 0.6 + 1e-6
@@ -72,7 +72,7 @@ def test_the_noise_is_proportional_to_the_radius_and_fills_the_cube(seed):
 
 def test_without_a_declared_range_each_samples_own_counts(seed):
     inputs = draw((1, 6, 5), seed) * torch.tensor([1.0, 10, 100]).view(3, 1, 1, 1)
-    found = ratio(Interacting((1, 6, 5)), inputs, itself, options={"absolute": True, "samples": 50}).values
+    found = ratio(Interacting((1, 6, 5)), inputs, itself, options={"absolute": True, "draws": 50}).values
     width = (inputs.flatten(1).amax(1) - inputs.flatten(1).amin(1)).double()
     assert ((found / width > 0.02 * (30 / 3) ** 0.5 * 0.8) & (found / width <= 0.02 * 30**0.5)).all()
 
@@ -108,7 +108,7 @@ def test_a_stochastic_explainer_with_a_seed_is_not_charged_for_its_own_noise(see
 def test_the_change_equals_a_loop_over_perturbed_inputs(kind, metric, seed):
     model, inputs = Interacting(SHAPES[kind], generator(seed)), draw(SHAPES[kind], seed)
     spy, targets = Spy(gradient), torch.zeros(1, dtype=torch.long)
-    found = ratio(model, inputs, spy, metric=metric, options={"samples": 6}, **RANGE).values
+    found = ratio(model, inputs, spy, metric=metric, options={"draws": 6}, **RANGE).values
     perturbed = spy.perturbed(inputs, 6)
     for i in range(3):
         own = gradient(model, inputs[i : i + 1].clone(), targets).double()
@@ -126,15 +126,15 @@ def test_the_change_equals_a_loop_over_perturbed_inputs(kind, metric, seed):
 
 def test_the_mean_and_the_largest_are_of_the_same_draws(seed):
     model, inputs = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed)
-    one, other = (ratio(model, inputs, gradient, metric=m, options={"samples": 1}).values for m in SENSITIVITIES)
+    one, other = (ratio(model, inputs, gradient, metric=m, options={"draws": 1}).values for m in SENSITIVITIES)
     assert torch.equal(one, other)
-    largest, mean = (ratio(model, inputs, gradient, metric=m, options={"samples": 20}).values for m in SENSITIVITIES)
+    largest, mean = (ratio(model, inputs, gradient, metric=m, options={"draws": 20}).values for m in SENSITIVITIES)
     assert (mean < largest).all() and (mean > 0).all()
 
 
 def test_the_mean_change_of_an_explainer_that_returns_its_input_is_the_mean_length_of_the_noise(seed):
     inputs, d = draw((2000,), seed), 2000
-    options = {"radius": 0.1, "samples": 20, "absolute": True}
+    options = {"radius": 0.1, "draws": 20, "absolute": True}
     found = ratio(Interacting((2000,)), inputs, itself, metric="avg_sensitivity", options=options, value_range=(0, 2))
     torch.testing.assert_close(found.values, torch.full((3,), 0.2 * (d / 3) ** 0.5).double(), rtol=0.02, atol=0)
 
@@ -143,7 +143,7 @@ def test_the_mean_change_of_an_explainer_that_returns_its_input_is_the_mean_leng
 @pytest.mark.parametrize("kind", SHAPES)
 def test_the_constant_of_a_map_proportional_to_the_input_is_the_factor(kind, distribution, seed):
     model, inputs, factor = Interacting(SHAPES[kind]), draw(SHAPES[kind], seed), float(draw((1,), seed, 1).exp())
-    options = {"distribution": distribution, "samples": 5}
+    options = {"distribution": distribution, "draws": 5}
     found = ratio(model, inputs, lambda m, x, t: -factor * x, metric="local_lipschitz", options=options, **RANGE)
     torch.testing.assert_close(found.values, torch.full((3,), factor).double(), rtol=1e-4, atol=0)
     options["relative"] = True  # the factor does not count any more
@@ -159,7 +159,7 @@ def test_sampling_stays_below_the_true_constant_and_nears_it_in_two_dimensions(s
         draw((2,), seed),
         lambda m, x, t: x.double() @ matrix,
         metric="local_lipschitz",
-        options={"samples": 200},
+        options={"draws": 200},
         value_range=(-1.0, 1.0),
     ).values
     largest = torch.linalg.matrix_norm(matrix, 2)
@@ -168,7 +168,7 @@ def test_sampling_stays_below_the_true_constant_and_nears_it_in_two_dimensions(s
 
 def test_gaussian_noise_has_the_radius_for_its_deviation(seed):
     inputs, spy = draw((2000,), seed, 1), Spy(itself)
-    options = {"radius": 0.3, "samples": 5}
+    options = {"radius": 0.3, "draws": 5}
     ratio(Interacting((2000,)), inputs, spy, metric="local_lipschitz", options=options, value_range=(-1.0, 1.0))
     noise = spy.perturbed(inputs, 5)[0] - inputs
     assert noise.mean().abs() < 5 * 0.6 / 10000**0.5
@@ -181,7 +181,7 @@ def test_gaussian_noise_has_the_radius_for_its_deviation(seed):
 @pytest.mark.parametrize("kind", SHAPES)
 def test_beside_the_score_stand_the_share_of_kept_classes_and_the_change_of_the_output(kind, metric, seed):
     model, inputs, spy = Interacting(SHAPES[kind], generator(seed)), draw(SHAPES[kind], seed, 6), Spy(gradient)
-    found = ratio(model, inputs, spy, metric=metric, options={"samples": 12, "radius": 0.3}, **RANGE)
+    found = ratio(model, inputs, spy, metric=metric, options={"draws": 12, "radius": 0.3}, **RANGE)
     with torch.no_grad():
         before, after = model(inputs).double(), model(spy.perturbed(inputs, 12).flatten(0, 1)).double()
     after = after.unflatten(0, (6, 12))
@@ -195,9 +195,9 @@ def test_no_draw_is_left_out_for_changing_the_class(seed):
     near = Additive(shape, generator=generator(seed)).requires_grad_(False)
     inputs = draw(shape, seed)
     near.b = -(inputs[0] * near.w).sum()  # the first sample lies on the boundary
-    found = ratio(near, inputs, itself, options={"absolute": True, "samples": 40})
+    found = ratio(near, inputs, itself, options={"absolute": True, "draws": 40})
     assert 0 < found.curves[0, 0] < 1 and found.values.isfinite().all()
-    same = ratio(Interacting(shape), inputs, itself, options={"absolute": True, "samples": 40})
+    same = ratio(Interacting(shape), inputs, itself, options={"absolute": True, "draws": 40})
     assert torch.equal(found.values, same.values)  # another model, the same noise
 
 
@@ -205,7 +205,7 @@ def test_metrics_under_the_same_noise_explain_again_only_once(seed):
     model, inputs, spy = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), Spy(gradient)
     found = samples(model, inputs)
     maps = gradient(model, inputs.clone(), found.targets)
-    options = {"samples": 7, "radius": 0.05}
+    options = {"draws": 7, "radius": 0.05}
     for explainer in (1, 2):
         batch = make_batch(found, maps, explaining(spy, model))
         on("max_sensitivity", batch, **options)
@@ -230,7 +230,7 @@ def test_fewer_draws_are_the_first_of_more(seed):
 @pytest.mark.parametrize("metric", ROBUSTNESS)
 def test_a_sample_alone_scores_as_in_company_and_in_chunks(metric, seed):
     model, inputs = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed, 4)
-    options = {"samples": 7}
+    options = {"draws": 7}
     whole = ratio(model, inputs, gradient, metric=metric, options=options)
     for rows, chunk in (([2], 3), ([3, 0], 1)):
         part = ratio(model, inputs[rows], gradient, metric=metric, options=options, chunk=chunk)
@@ -263,7 +263,7 @@ def test_explanations_that_are_not_finite_under_noise_have_no_score(metric, valu
 
 
 def test_draws_that_rounding_swallows_leave_the_others_their_say(seed):
-    inputs, options = torch.ones(1, 1), {"radius": 6e-8, "samples": 100}  # half the draws round back to 1
+    inputs, options = torch.ones(1, 1), {"radius": 6e-8, "draws": 100}  # half the draws round back to 1
     found = samples(Interacting((1,)), inputs, value_range=(0.0, 1.0))
     moved = surroundings(found, Noise(6e-8, 100, "gaussian")).inputs.plain
     assert (moved == 0).any() and (moved > 0).any()
@@ -285,7 +285,7 @@ def test_a_model_with_a_single_output_has_no_class_to_change(seed):
 
 
 @pytest.mark.parametrize("metric", ROBUSTNESS)
-@pytest.mark.parametrize("wrong", [{"radius": 0.0}, {"radius": -0.1}, {"samples": 0}], ids=str)
+@pytest.mark.parametrize("wrong", [{"radius": 0.0}, {"radius": -0.1}, {"draws": 0}], ids=str)
 def test_noise_that_is_none_is_refused(metric, wrong):
     with pytest.raises(UserError, match=f"{next(iter(wrong))} is "):
         ratio(Interacting((4,)), draw((4,), 0), itself, metric=metric, options=wrong)

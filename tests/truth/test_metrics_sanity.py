@@ -118,9 +118,9 @@ def test_maps_are_explained_once_for_all_metrics_that_ask():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("max_sensitivity", {"samples": 3}),
+        ("max_sensitivity", {"draws": 3}),
         ("random_logit", {}),
-        ("smooth_parameter_randomization", {"samples": 3, "similarity": "spearman"}),
+        ("smooth_parameter_randomization", {"draws": 3, "similarity": "spearman"}),
     ],
 )
 def test_what_is_explained_again_leaves_nothing_to_be_kept_from_run_to_run(name, options, tmp_path):
@@ -135,18 +135,18 @@ def test_what_is_explained_again_leaves_nothing_to_be_kept_from_run_to_run(name,
     assert own == 1 == len(list(tmp_path.iterdir()))
 
 
-SMOOTH = {"similarity": "spearman", "samples": 3}
+SMOOTH = {"similarity": "spearman", "draws": 3}
 
 
 @pytest.mark.parametrize(
     ("name", "first", "second"),
     [
         ("smooth_parameter_randomization", SMOOTH, {**SMOOTH, "noise": 0.5}),
-        ("smooth_parameter_randomization", SMOOTH, {**SMOOTH, "samples": 4}),
+        ("smooth_parameter_randomization", SMOOTH, {**SMOOTH, "draws": 4}),
         ("smooth_parameter_randomization", SMOOTH, {**SMOOTH, "weight_seed": 1}),
         ("random_logit", {"draws": 1}, {"other": "runner_up"}),
         ("random_logit", {"draws": 1}, {"draws": 2}),
-        ("efficient_parameter_randomization", {}, {"target": "reargmax"}),
+        ("efficient_parameter_randomization", {}, {"explained_class": "reargmax"}),
         ("sanity", {}, {"weight_seed": 7}),
     ],
 )

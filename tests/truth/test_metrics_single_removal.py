@@ -103,7 +103,7 @@ def test_samples_that_differ_in_their_number_of_segments_each_count_their_own(me
 @pytest.mark.parametrize("number", [2, 7, 8, 30])
 def test_ranked_groups_are_disjoint_nearly_equal_and_in_the_order_of_attribution(number, seed):
     model, inputs, maps = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), draw((3, 6, 5), seed + 1)
-    options = {"granularity": "ranked", "groups": number, **ZERO}
+    options = {"granularity": "ranked", "most_groups": number, **ZERO}
     found = scores("faithfulness_estimate", model, inputs, maps, options=options).values
     made = samples(model, inputs)
     for i in range(3):
@@ -134,7 +134,7 @@ def test_units_go_one_by_one_where_they_are_few_and_else_by_a_grid_of_no_more_pa
     shape, groups, expected, seed
 ):
     made = samples(Interacting(shape, generator(seed)), draw(shape, seed, 2))
-    on("faithfulness_estimate", make_batch(made, draw(shape, seed + 1, 2), None), groups=groups, **ZERO)
+    on("faithfulness_estimate", make_batch(made, draw(shape, seed + 1, 2), None), most_groups=groups, **ZERO)
     assert made.predictor.forwards == 2 * (expected + 1)
 
 
@@ -154,7 +154,7 @@ def test_ranked_groups_are_evaluated_once_for_each_explainer():
     for explainer in range(4):
         batch = make_batch(made, draw((1, 6, 5), explainer), None)
         for score in ("logit", "probability"):
-            on("faithfulness_estimate", batch, score=score, granularity="ranked", groups=6)
+            on("faithfulness_estimate", batch, score=score, granularity="ranked", most_groups=6)
     assert made.predictor.forwards == 3 * (4 * 6 + 1)
 
 
@@ -247,7 +247,7 @@ def test_a_unit_reacts_by_the_root_mean_square_over_draws_of_a_random_baseline(s
     drawn = torch.stack([made.baseline("train_sample", m) for m in range(8)])
     typical = (weights * (drawn - inputs).double()).square().mean(0).sqrt()
     for eps in typical.flatten().quantile(torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)).tolist():
-        options = {"baseline": "train_sample", "samples": 8, "output_eps": eps, "attribution_eps": 0.5}
+        options = {"baseline": "train_sample", "draws": 8, "output_eps": eps, "attribution_eps": 0.5}
         found = scores("non_sensitivity", Some(weights), inputs, maps, train=train, options=options).values
         torch.testing.assert_close(found, (typical <= eps).double().mean(1))
 
@@ -256,7 +256,7 @@ def test_a_unit_reacts_by_the_root_mean_square_over_draws_of_a_random_baseline(s
 def test_one_sample_alone_and_any_chunk_give_the_same(metric, seed):
     model, inputs, maps = Interacting((3, 6, 5), generator(seed)), draw((3, 6, 5), seed), draw((3, 6, 5), seed + 1)
     options = {"baseline": "uniform_noise"} | (
-        {"output_eps": 0.05, "attribution_eps": 0.4, "samples": 3} if metric == "non_sensitivity" else {}
+        {"output_eps": 0.05, "attribution_eps": 0.4, "draws": 3} if metric == "non_sensitivity" else {}
     )
     together = scores(metric, model, inputs, maps, options=options).values
     assert len(together.unique()) > 1
@@ -284,10 +284,10 @@ def test_outputs_that_are_not_numbers_give_none(seed):
     ("metric", "options", "words"),
     [
         ("faithfulness_estimate", {"granularity": "rankd"}, "ranked"),
-        ("faithfulness_estimate", {"groups": 1}, "groups"),
+        ("faithfulness_estimate", {"most_groups": 1}, "most_groups"),
         ("non_sensitivity", {"granularity": "ranked"}, "auto"),
-        ("non_sensitivity", {"samples": 0}, "samples"),
-        ("faithfulness_estimate", {"granularity": "ranked", "groups": 1}, "groups"),
+        ("non_sensitivity", {"draws": 0}, "draws"),
+        ("faithfulness_estimate", {"granularity": "ranked", "most_groups": 1}, "most_groups"),
         ("non_sensitivity", {"attribution_eps": -1.0}, "attribution_eps"),
         ("non_sensitivity", {"output_eps": -1.0}, "output_eps"),
         ("single_deletion", {"score": "loss"}, "score"),

@@ -19,7 +19,7 @@ RANGE = {"value_range": (-2.0, 2.0)}
 def stability(metric, model, inputs, function, *, options=None, chunk=32, **more):
     found = samples(model, inputs, chunk=chunk, **{**RANGE, **more})
     by = explaining(function, model)
-    return on(metric, make_batch(found, by(found), by), **{"samples": 8, **(options or {})})
+    return on(metric, make_batch(found, by(found), by), **{"draws": 8, **(options or {})})
 
 
 def itself(model, inputs, targets):
@@ -158,10 +158,10 @@ def test_draws_that_change_the_class_are_left_out_and_without_others_there_is_no
     model = Fragile(inputs, inputs[0, 0].item())
     alike = lambda m, x, t: torch.where((x[:, :1] > inputs[0, 0]), 1000.0, x)
     inputs[1, 0], inputs[2, 0] = inputs[0, 0] + 100, inputs[0, 0] - 100
-    found = stability(metric, model, inputs, alike, options={"samples": 60}, value_range=(-2.0, 2.0))
+    found = stability(metric, model, inputs, alike, options={"draws": 60}, value_range=(-2.0, 2.0))
     assert found.values.isnan().tolist() == [False, True, False] and "keeps the model's class" in found.reason
     assert found.curves[1:, 0].tolist() == [0, 1] and 0 < found.curves[0, 0] < 1
-    lower = stability(metric, model, inputs[:1], itself, options={"samples": 60})
+    lower = stability(metric, model, inputs[:1], itself, options={"draws": 60})
     assert found.values[0] < 1.5 * lower.values[0]  # the jump lies where the class is another
 
 
@@ -304,16 +304,16 @@ def test_the_three_explain_again_only_once_and_share_their_passes_with_other_exp
     for explainer in (1, 2):
         batch = make_batch(found, gradient(model, inputs.clone(), found.targets), by)
         for metric in (*STABILITY, "local_lipschitz"):
-            on(metric, batch, samples=8)
+            on(metric, batch, draws=8)
         assert sum(map(len, recording.seen)) == 24 * explainer and found.predictor.forwards == 3 * 9
-    on(HIDDEN, batch, samples=8, layer="first")
+    on(HIDDEN, batch, draws=8, layer="first")
     assert sum(map(len, recording.seen)) == 48 and found.predictor.forwards == 3 * 9
     before = len(passes)
-    on(HIDDEN, batch, samples=8, log10=True)
+    on(HIDDEN, batch, draws=8, log10=True)
     assert len(passes) == before
 
 
-@pytest.mark.parametrize("wrong", [{"floor": -0.1}, {"eps": 0.0}, {"radius": 0.0}, {"samples": 0}], ids=str)
+@pytest.mark.parametrize("wrong", [{"floor": -0.1}, {"eps": 0.0}, {"radius": 0.0}, {"draws": 0}], ids=str)
 @pytest.mark.parametrize("metric", STABILITY)
 def test_options_out_of_range_are_told(metric, wrong):
     with pytest.raises(UserError, match=f"{next(iter(wrong))} is "):

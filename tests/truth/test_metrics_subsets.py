@@ -63,7 +63,7 @@ def test_over_all_subsets_of_one_size_the_correlation_is_that_of_attributions_an
     for chosen in itertools.combinations(range(6), size):
         every = torch.cat([every, torch.zeros(1, 6, dtype=torch.bool).index_fill(1, torch.tensor(chosen), True)])
     monkeypatch.setattr("harness.metrics.subsets.draw_sets", lambda *a: pack(every).expand(3, -1, -1))
-    options = {**ZERO, "share": size / 6, "subsets": len(every)}
+    options = {**ZERO, "share": size / 6, "draws": len(every)}
     found = scores("faithfulness_correlation", model, inputs, attributions, options=options).values
     expected = pearson(attributions, model.contributions(inputs, torch.zeros_like(inputs)))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -73,7 +73,7 @@ def test_random_subsets_approach_the_correlation_over_all_of_them(seed):
     model, inputs = Additive((12,), g=torch.sin, generator=generator(seed)), draw((12,), seed, 40)
     attributions = draw((12,), seed + 1, 40)
     truth = pearson(attributions, model.contributions(inputs, torch.zeros_like(inputs)))
-    found = scores("faithfulness_correlation", model, inputs, attributions, options={**ZERO, "subsets": 400}).values
+    found = scores("faithfulness_correlation", model, inputs, attributions, options={**ZERO, "draws": 400}).values
     error = found - truth
     assert error.abs().max() < 5 / 400**0.5
     assert error.mean().abs() < 4 / (400 * 40) ** 0.5
@@ -82,7 +82,7 @@ def test_random_subsets_approach_the_correlation_over_all_of_them(seed):
 def test_attributions_unrelated_to_the_model_have_mean_zero_and_the_spread_of_few_subsets(seed):
     model, inputs = Additive((1, 8, 8), generator=generator(seed)), draw((1, 8, 8), seed, 500)
     unrelated = draw((1, 8, 8), seed + 1, 500)
-    found = scores("faithfulness_correlation", model, inputs, unrelated, options={**ZERO, "subsets": 10}).values
+    found = scores("faithfulness_correlation", model, inputs, unrelated, options={**ZERO, "draws": 10}).values
     assert found.mean().abs() < 4 * 0.36 / 500**0.5
     # 1 / sqrt(9) of the subsets and 1 / sqrt(63) of the units, in squares, with the sd's own error of 3 %.
     assert found.std() == pytest.approx((1 / 9 + 1 / 63) ** 0.5, rel=0.15)
@@ -112,7 +112,7 @@ def test_the_batched_correlation_equals_a_loop_over_subsets(kind, granularity, s
         "patch": 2,
         "segments": "given",
         "sizes": 3,
-        "subsets": subsets,
+        "draws": subsets,
         "baseline": "blur",
     }
     found = scores("sensitivity_n", model, inputs, attributions, options=options, segments=labels, chunk=7)
@@ -171,9 +171,9 @@ def test_the_model_is_asked_once_for_all_explainers_scores_and_repeated_sizes():
     made = samples(Interacting((1, 8, 8)), draw((1, 8, 8), 0, 3))
     for explainer in range(3):
         batch = make_batch(made, draw((1, 8, 8), explainer, 3), None)
-        curve = on("sensitivity_n", batch, subsets=20).curves
-        on("sensitivity_n", batch, subsets=20, score="probability")
-        on("faithfulness_correlation", batch, subsets=30)
+        curve = on("sensitivity_n", batch, draws=20).curves
+        on("sensitivity_n", batch, draws=20, score="probability")
+        on("faithfulness_correlation", batch, draws=30)
     # The ten log-spaced sizes up to 51 of 64 units are 1, 2, 2, 4, ...: nine different ones.
     assert curve.shape == (3, 9)
     assert made.predictor.forwards == 3 * (9 * 20 + 30)
@@ -182,11 +182,12 @@ def test_the_model_is_asked_once_for_all_explainers_scores_and_repeated_sizes():
 def test_few_units_leave_fewer_sizes_and_never_all_units():
     assert scores("sensitivity_n", Interacting((4,)), draw((4,), 0), draw((4,), 1), options=ZERO).curves.shape == (3, 3)
     for metric, share in itertools.product(METRICS, (0, 1, 1.5)):
-        with pytest.raises(UserError):
-            scores(metric, Interacting((4,)), draw((4,), 0), draw((4,), 1), options={**ZERO, "share": share})
+        name = "share" if metric == "faithfulness_correlation" else "largest_share"
+        with pytest.raises(UserError, match=f"share of units is {share}"):
+            scores(metric, Interacting((4,)), draw((4,), 0), draw((4,), 1), options={**ZERO, name: share})
     for metric, subsets in itertools.product(METRICS, (-1, 0, 1)):
-        with pytest.raises(UserError, match="subsets"):
-            scores(metric, Interacting((4,)), draw((4,), 0), draw((4,), 1), options={**ZERO, "subsets": subsets})
+        with pytest.raises(UserError, match="draws"):
+            scores(metric, Interacting((4,)), draw((4,), 0), draw((4,), 1), options={**ZERO, "draws": subsets})
     both = scores("sensitivity_n", Interacting((2,)), draw((2,), 0), draw((2,), 1), options=ZERO)
     assert both.curves.shape == (3, 1) and both.values.isfinite().all()
 
@@ -200,7 +201,7 @@ def test_training_means_can_be_the_baseline_as_in_the_paper(seed):
 
 
 UNEQUAL = torch.tensor([0] * 11 + [1] * 3 + [2] * 7 + [3] * 4 + [4] * 5).view(6, 5)
-ON_SEGMENTS = {"sizes": 3, "subsets": 40, "segments": "given"}
+ON_SEGMENTS = {"sizes": 3, "draws": 40, "segments": "given"}
 
 
 def test_seg_sensitivity_n_is_sensitivity_n_of_segments_and_shares_its_evaluations(seed):
@@ -224,7 +225,7 @@ def test_a_segments_mean_is_the_sum_of_attributions_divided_by_its_size(seed):
     )
     torch.testing.assert_close(mean, of_shares, rtol=0, atol=1e-5)
     assert (mean - of_sums).abs().max() > 1e-3
-    equal = {"sizes": 3, "subsets": 20, "segments": "patch:3"}
+    equal = {"sizes": 3, "draws": 20, "segments": "patch:3"}
     model, inputs, maps = Interacting((6, 6), generator(seed)), draw((6, 6), seed), draw((6, 6), seed + 1)
     alike = [
         scores("seg_sensitivity_n", model, inputs[:, None], maps[:, None], options=equal | {"segment_reduce": how})

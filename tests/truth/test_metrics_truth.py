@@ -61,7 +61,7 @@ def planted():
 def test_scores_by_hand():
     assert by_hand("truth_correlation", [1.0, 2.0, 3.0], [0.0, 0.0, 1.0]) == pytest.approx(math.sqrt(3) / 2)
     assert by_hand("truth_correlation", [1.0, 2.0, 9.0], [0.0, 5.0, 6.0], rank=True) == pytest.approx(1)
-    assert by_hand("truth_correlation", [-3.0, 1.0, 2.0], [3.0, 1.0, -2.0], absolute=True) == pytest.approx(1)
+    assert by_hand("truth_correlation", [-3.0, 1.0, 2.0], [3.0, 1.0, -2.0], unsigned=True) == pytest.approx(1)
     assert by_hand("truth_cosine", [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]) == pytest.approx(math.sqrt(0.5))
     assert by_hand("truth_error", [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]) == pytest.approx(0.5)
     assert by_hand("truth_error", [2.0, 2.0, 0.0], [1.0, 0.0, 0.0], scaled=False) == pytest.approx(5)
@@ -88,7 +88,7 @@ def test_correlations_are_scipys(absolute):
     sides = [side.abs() if absolute else side for side in (maps, truth)]
     for rank, theirs in ((False, stats.pearsonr), (True, stats.spearmanr)):
         expected = [theirs(a, t).statistic for a, t in zip(*(side.double().numpy() for side in sides), strict=True)]
-        found = score("truth_correlation", maps, truth, rank=rank, absolute=absolute)
+        found = score("truth_correlation", maps, truth, rank=rank, unsigned=absolute)
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
 
 

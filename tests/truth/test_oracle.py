@@ -26,17 +26,17 @@ FAMILIES = {
         )
         for function in ("linear", "additive", "piecewise")
     },
-    "gaussian conditional": (lambda seed: gaussian(samples=60, seed=seed), gaussian_function),
+    "gaussian conditional": (lambda seed: gaussian(count=60, seed=seed), gaussian_function),
     **{
         f"causal {graph}": (
-            lambda seed, graph=graph: causal(planted=CausalGraph(graph), samples=60, seed=seed),
+            lambda seed, graph=graph: causal(planted=CausalGraph(graph), count=60, seed=seed),
             lambda graph=graph: causal_function(planted=CausalGraph(graph)),
         )
         for graph in ("chain", "fork", "collider", "network")
     },
     **{
         f"logic {gate}": (
-            lambda seed, gate=gate: logic(planted=LogicGate(gate), repeats=10, seed=seed),
+            lambda seed, gate=gate: logic(planted=LogicGate(gate), copies=10, seed=seed),
             lambda gate=gate: logic_net(planted=LogicGate(gate)),
         )
         for gate in GATES

@@ -72,7 +72,7 @@ def test_an_exact_explainer_finds_each_columns_whole_contribution(explainer):
     ("metric", "options"),
     [
         ("faithfulness_estimate", {"baseline": "zero"}),
-        ("sensitivity_n", {"baseline": "zero", "subsets": 30}),
+        ("sensitivity_n", {"baseline": "zero", "draws": 30}),
         ("single_deletion", {"baseline": "zero", "segments": "unit"}),
     ],
 )

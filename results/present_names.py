@@ -1,0 +1,38 @@
+"""Cells of runs from before an option was renamed, under the identity that they have with its present name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.catalogue import CATALOGUES
+from harness.identity import cell_id
+from harness.results.frames import configured
+
+
+def with_present_cells(cells: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells and scores of a run (``harness.results.frames.read``), those of renamed options under their present cell.
+
+    A cell that the run has under both is left alone.
+    """
+    there = set(cells["cell"])
+    rows = zip(cells["cell"], cells["config"], strict=True)
+    moved = {cell: new for cell, config in rows if (new := _present_cell(config)) not in (None, *there)}
+    if not moved:
+        return cells, scores
+    scores = scores.assign(cell=scores["cell"].astype(str).replace(moved).astype("category"))
+    return cells.assign(cell=cells["cell"].replace(moved)), scores
+
+
+def _present_cell(config: Any) -> str | None:
+    """The cell of a row's configuration with the present names of its options; None if it has no former name."""
+    sections = {name: configured(config, name) for name in (*CATALOGUES, "protocol")}
+    present = {name: _with_present_names(name, options) for name, options in sections.items()}
+    return None if present == sections else cell_id(present)
+
+
+def _with_present_names(section: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    name, catalogue = options.get("name"), CATALOGUES.get(section)
+    if catalogue is None or name not in catalogue or name in catalogue.bridged():
+        return dict(options)
+    return {catalogue[name].renamed.get(option, option): value for option, value in options.items()}
