@@ -21,7 +21,13 @@ from harness.units import Units
 pytestmark = pytest.mark.usefixtures("seed")
 SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
 # What serves some kinds of input alone: the distances of units, in-filling from neighbours, mosaics of four classes.
-SERVES = {"road": ("image",), "truth_emd": ("image", "tokens", "series"), "grid_pointing": ()}
+SERVES = {
+    "road": ("image",),
+    "truth_emd": ("image", "tokens", "series"),
+    "grid_pointing": (),
+    "focus": (),
+    "difull": (),
+}
 # What needs another model: one with attention, with the layers that a library knows, or of trees.
 NEEDS_A_MODEL = {
     "attention",

@@ -13,6 +13,7 @@ TRAINING = ("idsds", "label_randomization", "roar")
 OWN = {
     "completeness": {"baseline": "zero"},
     "grid_pointing": {"confidence": 0.0},
+    "difull": {"confidence": 0.0},
     "selectivity": {"patch": 2},
     "label_randomization": {"epochs": 10, "least_accuracy": 0.0},
 }
@@ -34,7 +35,7 @@ def stay(given):
 
 def case_of(entry, kind):
     """The net and data that an item is tried on."""
-    return (ManyClasses if entry.name == "grid_pointing" and kind == "image" else Case)(kind, SEED)
+    return (ManyClasses if entry.name in ("grid_pointing", "focus", "difull") and kind == "image" else Case)(kind, SEED)
 
 
 def data_of(case, move, move_train=None, rows=slice(None), **more):

@@ -58,6 +58,7 @@ MPRT = {
     "weight_seeds": ({}, 1, 2),
     "running_statistics": ({}, "keep", "reset"),
 }
+PARTS = {"segments": ({}, "grid:4", "grid:3"), "baseline": ({}, *BASELINES)}
 FINE = {"distinct": 1.0, "displacements": 1, "weight_seeds": 9}
 METRIC_OPTIONS = {
     "deletion": ORDERED,
@@ -209,7 +210,27 @@ METRIC_OPTIONS = {
         "draws": ({}, 1, 2),
         "similarity": ({}, "spearman", "spearman_abs", "ssim"),
     },
+    "distractibility": PARTS | {"score": ({}, "probability", "logit"), "relevant_drop": ({}, 0.01, 0.3)},
+    "background_independence": {
+        "segments": ({}, "grid:4", "grid:3"),
+        "baseline": ({}, "zero"),
+        "score": ({}, "logit"),
+        "relevant_drop": ({}, 0.01, 0.3),
+    },
+    "explanation_consistency": {"top_share": ({}, 0.01, 1.0), "rows": ({"top_share": 1.0}, 20, 90)},
+    "explanation_sufficiency": {
+        "top_share": ({"closeness": 2.0}, 0.01, 0.03),
+        "rows": ({}, 20, 90),
+        "closeness": ({}, 1.0, 2.0),
+    },
+    **dict.fromkeys(
+        ("cumulative_prediction_difference", "cumulative_prediction_preservation"),
+        {"largest_share": ({}, 0.1, 0.3), "steps": ({}, 4, 9), "baseline": ({}, *BASELINES)},
+    ),
+    "focus": {"confidence": ({}, 0.0, 0.5), "draws": ({}, 1, 3), "resize": ({}, False, True)},
+    "difull": {"side": ({}, 2, 3), "confidence": ({}, 0.0, 0.5), "draws": ({}, 1, 3)},
     # An option with one value changes no score, or not surely, in so small a world.
+    "target_sensitivity": {"segments": ({}, "grid:4"), "baseline": ({}, "zero")},
     "label_randomization": {
         "similarity": ({}, "spearman", "spearman_abs", "ssim", "hog"),
         "epochs": ({}, 2, 3),
@@ -254,10 +275,14 @@ COMMON = {
             "relative_output_stability",
             "relative_representation_stability",
         ),
-        {"samples": 4},
+        {"draws": 4},
     ),
     "effective_complexity": {"steps": 64, "tolerance": 0.02},
     "grid_pointing": {"confidence": 0.0},
+    "difull": {"confidence": 0.0},
+    "background_independence": {"segments": "grid:6", "relevant_drop": 0.1},
+    "explanation_consistency": {"top_share": 0.01},
+    "explanation_sufficiency": {"closeness": 2.0, "top_share": 0.03},
     "parameter_randomization": {"stages": 3},
     "chance_similarity": {"stages": 3, "displacements": 3},
     "smooth_parameter_randomization": {"stages": 3, "draws": 3},

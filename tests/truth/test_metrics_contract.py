@@ -32,6 +32,12 @@ CASES = {
     "idsds": [{"segments": "unit", "epochs": 1}],
     "non_sensitivity": [{}, {"baseline": "uniform_noise", "draws": 5}],
     "monotonicity": [{}],
+    "distractibility": [{"segments": "unit"}, {"segments": "unit", "relevant_drop": 0.5}],
+    "background_independence": [{"segments": "unit"}],
+    "explanation_consistency": [{"top_share": 1.0, "rows": 12}],
+    "explanation_sufficiency": [{"closeness": 50.0}],
+    "cumulative_prediction_difference": [{}, {"largest_share": 1.0, "steps": 3}],
+    "cumulative_prediction_preservation": [{"largest_share": 0.5, "baseline": "uniform_noise"}],
     "monotonicity_correlation": [{"draws": 10}],
     "comprehensiveness": [{}],
     "sufficiency": [{"percents": "20 60"}],
@@ -77,7 +83,7 @@ CASES = {
     "completeness": [{}, {"relative": True, "baseline": "zero"}],
 }
 # Its model must take images of several sizes, so that it has all this in tests of its own.
-HELD_ELSEWHERE = {"grid_pointing"}
+HELD_ELSEWHERE = {"grid_pointing", "focus", "difull", "target_sensitivity"}
 OF_IMAGES, OF_GRIDS = ("road",), ("truth_emd",)
 NEED_NEIGHBOURS = ("patch", "segment", "square", "patch:2")
 

@@ -141,7 +141,7 @@ def test_the_correlation_equals_a_loop_over_units_and_training_inputs(kind, scor
     shape = SHAPES[kind]
     model, inputs, train = Interacting(shape, generator(seed)), draw(shape, seed), draw(shape, seed + 1, 30)
     maps = draw(shape, seed + 2)
-    options = {"samples": 5, "score": score}
+    options = {"draws": 5, "score": score}
     found = scores("monotonicity_correlation", model, inputs, maps, train=train, options=options, chunk=9).values
     made = samples(model, inputs, train=train)
     drawn = [made.baseline("train_sample", m) for m in range(5)]

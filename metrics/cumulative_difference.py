@@ -1,0 +1,106 @@
+"""Time series: how far the prediction moves, step by step, while points are removed, whichever way it moves.
+
+The options are those of ``PointRemoval``. In the examples the two logits are f = 2 x_0 - x_1 and 0, and the baseline is
+0.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.errors import UserError
+from harness.metrics._outputs import all_outputs
+from harness.metrics._similarity import with_reason
+from harness.ordering import ranks, tied_share
+from harness.registry import metric
+
+NOT_FINITE = "an output for a perturbed input is not finite"
+
+
+@dataclass(frozen=True)
+class PointRemoval:
+    """Options of metrics that remove time steps one after the other.
+
+    largest_share   how many are removed, as a share of the units, rounded, and at least 1
+    steps           the most steps in which they are removed; where there are fewer units, one at a time
+    baseline        what a removed unit becomes, as in ``harness.metrics._curve.Stepwise``: the paper takes zeros and
+                    means, which do not say what a usual series would have had; ``train_sample`` is in the distribution
+    """
+
+    largest_share: float = 0.1
+    steps: int = 50
+    baseline: str | Tensor = "typical"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.largest_share <= 1:
+            raise UserError(f"largest_share is {self.largest_share}, expected a number above 0 and at most 1")
+        if self.steps < 1:
+            raise UserError(f"steps is {self.steps}, expected at least 1")
+
+
+@metric(better="higher", unit="probability")
+def cumulative_prediction_difference(batch: Batch, *, removal: PointRemoval = PointRemoval()) -> Scores:
+    """Sum of the changes of the prediction while the most important units are removed (CPD: Jang et al. 2025,
+    2506.05035).
+
+    sum over k of ||p(x_k) - p(x_k+1)||_1, where p are the probabilities of all classes and x_k is the input without the
+    first k sets of units, in the order of |attribution|. A unit that speaks against the class counts as much as one
+    that speaks for it; in an area under a curve of the class's score the two cancel. At least 0 and at most 2 for each
+    step; higher is better. The authors' code removes single numbers, one at a time (``reduction=none`` makes each one a
+    unit, enough ``steps`` remove them so), and reports the sums over all and over the first 50; compare scores at equal
+    ``largest_share`` and ``steps`` only. Curves (N, steps) are the sums up to each step, of which the authors' code
+    also has the area. NaN where an output is not finite. NotApplicable for models without probabilities.
+
+    Without x_0 the probability of the first class falls from .73 to .27, and then without x_1 it rises to .5:
+
+    >>> maps, options = inputs * logits.weight[0], {"largest_share": 1.0, "baseline": "zero"}
+    >>> name = "cumulative_prediction_difference"
+    >>> harness.score(name, logits, inputs[:1], targets[:1], maps[:1], **options).round(decimals=3).tolist()
+    [1.386]
+    """
+    return _summed_changes(batch, removal, most_first=True)
+
+
+@metric(better="lower", unit="probability")
+def cumulative_prediction_preservation(batch: Batch, *, removal: PointRemoval = PointRemoval()) -> Scores:
+    """Sum of the changes of the prediction while the least important units are removed (CPP: Jang et al. 2025,
+    2506.05035).
+
+    As ``cumulative_prediction_difference``, from the smallest |attribution| up; lower is better.
+
+    x_1 alone matters less than x_0, so that the first step, which removes it, changes the prediction by little:
+
+    >>> maps, options = inputs * logits.weight[0], {"largest_share": 0.5, "baseline": "zero"}
+    >>> name = "cumulative_prediction_preservation"
+    >>> harness.score(name, logits, inputs[:1], targets[:1], maps[:1], **options).round(decimals=3).tolist()
+    [0.299]
+    """
+    return _summed_changes(batch, removal, most_first=False)
+
+
+def _summed_changes(batch: Batch, removal: PointRemoval, most_first: bool) -> Scores:
+    samples, count = batch.samples, batch.units.count
+    samples.clean("probability")  # raises NotApplicable where there is none
+    sizes = batch.attributions.flatten(1).abs()
+    places = ranks(sizes if most_first else -sizes, samples.stream("ties 0"))
+    most = max(1, round(removal.largest_share * count))
+    steps = min(removal.steps, most)
+    removed = (torch.arange(1, steps + 1, device=places.device) * most / steps).round().long()
+    intact = samples.task.probabilities(all_outputs(samples).double())
+    probabilities = [intact[:, None], _without(batch, places, removed, removal)]
+    changes = torch.cat(probabilities, 1).diff(dim=1).abs().sum(2)
+    curves = changes.cumsum(1)
+    return with_reason(curves[:, -1], NOT_FINITE, curves=curves, tied=tied_share(sizes))
+
+
+def _without(batch: Batch, places: Tensor, removed: Tensor, removal: PointRemoval) -> Tensor:
+    """The probabilities (N, steps, classes) float64 without the ``removed`` (steps,) first units in the order."""
+    samples, steps, parts = batch.samples, len(removed), []
+    remove, shape = samples.remover(removal.baseline), samples.units.shape
+    for rows in torch.arange(len(samples) * steps, device=places.device).split(samples.predictor.chunk):
+        sample, step = rows // steps, rows % steps
+        kept = (places[sample] >= removed[step, None]).view(-1, *shape)
+        parts.append(samples.task.probabilities(samples.model_outputs(remove(sample, kept), sample).double()))
+    return torch.cat(parts).unflatten(0, (-1, steps))

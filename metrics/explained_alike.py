@@ -1,0 +1,146 @@
+"""Consistency and sufficiency of explanations as statements about predictions (Dasgupta et al. 2022, 2202.00734).
+
+An explanation says which few units matter: it is the set of the units of highest attribution. The paper draws the other
+inputs from the distribution of the data; here they are training inputs, explained for the class that the model predicts
+for them. So a score does not depend on which samples are scored together.
+
+top_share   size of the set, as a share of the units, rounded, and at least 1
+rows        the most training inputs that are used; where there are more, the seed draws which
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.errors import NotApplicable, UserError
+from harness.metrics._checks import check_draws
+from harness.metrics._outputs import all_outputs, output_count
+from harness.metrics._similarity import with_reason
+from harness.ordering import ranks, tied_share
+from harness.randomness import permutations, stream
+from harness.registry import metric
+from harness.samples import Samples
+
+AT_ONCE = 2**24  # numbers that are compared at a time, which bounds the memory
+
+
+@dataclass(frozen=True)
+class TopUnits:
+    """Options of metrics that read an explanation as the set of its most important units; see the module."""
+
+    top_share: float = 0.1
+    rows: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.top_share <= 1:
+            raise UserError(f"top_share is {self.top_share}, expected a number above 0 and at most 1")
+        check_draws(rows=self.rows)
+
+    def of(self, maps: Tensor, samples: Samples) -> Tensor:
+        """The sets (N, d) bool of maps (N, *units), ties at random."""
+        values = maps.flatten(1)
+        size = max(1, round(self.top_share * values.shape[1]))
+        return ranks(values, samples.stream("ties 0")) < size
+
+
+@metric(better="higher", unit="share", needs=("explainer", "train"))
+def explanation_consistency(batch: Batch, *, top: TopUnits = TopUnits()) -> Scores:
+    """Share of the inputs with the same explanation that have the same prediction (consistency: Dasgupta et al. 2022,
+    2202.00734).
+
+    Pr[f(x') = f(x) | e(x') = e(x)] over training inputs x', where e is the set of the ``top_share`` units of highest
+    attribution and f the predicted class. In [0, 1], higher is better; compare it with the share of the class, which is
+    its value for an explanation that is the same for all inputs. The paper's value is the mean over inputs. NaN where
+    no training input has the same explanation. NotApplicable without training inputs, for attributions given without
+    their explainer, and for models without classes.
+
+    Class 1 is where x_0 is above 0. A map that is x_0 there and 0 elsewhere has another top unit for each class, and
+    one that is the same for all inputs tells nothing:
+
+    >>> train = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, 2.0], [-1.0, 2.0]])
+    >>> signs = lambda model, inputs, targets: torch.stack([inputs[:, 0], inputs[:, 0] * 0], 1)
+    >>> flat = lambda model, inputs, targets: torch.tensor([[1.0, 0.0]]).expand(len(inputs), 2)
+    >>> given = classes, train[:2], torch.tensor([1, 0])
+    >>> maps = [by(*given) for by in (signs, flat)]
+    >>> harness.score("explanation_consistency", *given, maps[0], explainer=signs, train=train).tolist()
+    [1.0, 1.0]
+    >>> harness.score("explanation_consistency", *given, maps[1], explainer=flat, train=train).tolist()
+    [0.5, 0.5]
+    """
+    others = _training_samples(batch, top.rows)
+    sets = batch.for_explainer(("top units", top), lambda: top.of(batch.reduced(batch.explain(others)), others))
+    own = top.of(batch.attributions, batch.samples)
+    common = own.to(torch.float32) @ sets.to(torch.float32).T  # sets of one size are equal if they share all
+    values = _share_of_same_class(batch, others, common == own.sum(1, keepdim=True))
+    return with_reason(
+        values, "no training input has the same explanation", tied=tied_share(batch.attributions.flatten(1))
+    )
+
+
+@metric(better="higher", unit="share", needs=("train",))
+def explanation_sufficiency(batch: Batch, *, top: TopUnits = TopUnits(), closeness: float = 0.5) -> Scores:
+    """Share of the inputs to which the explanation applies that have the same prediction (sufficiency: Dasgupta et al.
+    2022, 2202.00734).
+
+    Pr[f(x') = f(x) | x' in C(e(x))] over training inputs x'. The explanation e(x) is the set of the ``top_share`` units
+    of highest attribution; it applies to the inputs that agree with x in these units, as a highlighted word applies to
+    the texts that contain it. Numbers agree if they differ by at most ``closeness`` standard deviations of the training
+    inputs; the paper's are discrete, which is ``closeness=0``. In [0, 1], higher is better; f is the predicted class.
+    The paper's value is the mean over inputs. NaN where the explanation applies to no training input, as is common
+    where inputs have many units. NotApplicable without training inputs, and for models without classes.
+
+    Class 1 is where x_0 is above 0, so that it suffices to know x_0, but not x_1:
+
+    >>> train = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, 2.0], [-1.0, 2.0]])
+    >>> given = classes, train[:1].expand(2, 2), torch.tensor([1, 1])
+    >>> maps = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> harness.score("explanation_sufficiency", *given, maps, train=train).tolist()
+    [1.0, 0.5]
+    """
+    if not closeness >= 0:
+        raise UserError(f"closeness is {closeness}, expected at least 0")
+    samples, others = batch.samples, _training_samples(batch, top.rows)
+    own = top.of(batch.attributions, samples).view_as(batch.attributions)
+    chosen = samples.units.expand(own).expand_as(samples.inputs).flatten(1)
+    applies = _agreeing(samples.inputs.flatten(1).double(), others.inputs.flatten(1).double(), chosen, closeness)
+    values = _share_of_same_class(batch, others, applies)
+    reason = "the explanation applies to no training input"
+    return with_reason(values, reason, tied=tied_share(batch.attributions.flatten(1)))
+
+
+def _agreeing(inputs: Tensor, train: Tensor, chosen: Tensor, closeness: float) -> Tensor:
+    """Which training inputs (R, D) agree with inputs (N, D) in the chosen numbers (N, D): (N, R) bool."""
+    reach = closeness * train.std(0, correction=0)
+    parts = []
+    for rows in torch.arange(len(inputs), device=inputs.device).split(max(1, AT_ONCE // train.numel())):
+        near = (train - inputs[rows, None]).abs() <= reach
+        parts.append((near | ~chosen[rows, None]).all(2))
+    return torch.cat(parts)
+
+
+def _training_samples(batch: Batch, rows: int) -> Samples:
+    """Training inputs as samples, at most ``rows``, each with the class that the model predicts for targets."""
+    samples = batch.samples
+    if samples.train is None:
+        raise NotApplicable("compares with training inputs; the data has none (give train=)")
+    if not samples.task.classed or output_count(samples) < 2:
+        raise NotApplicable("compares predicted classes, which this model does not have")
+    return samples.for_block(("training inputs with predictions", rows), lambda: _with_predictions(samples, rows))
+
+
+def _with_predictions(samples: Samples, rows: int) -> Samples:
+    train = samples.train
+    if len(train) > rows:
+        key = stream(torch.zeros(1, dtype=torch.long), samples.seed, "training inputs to compare with")
+        train = train[permutations(key, 1, len(train))[0, 0, :rows].sort().values.to(train.device)]
+    inputs = train.to(samples.inputs)
+    predicted = [samples.predictor.logits(part).argmax(1) for part in inputs.split(samples.predictor.chunk)]
+    return samples.other_inputs(inputs, torch.cat(predicted))
+
+
+def _share_of_same_class(batch: Batch, others: Samples, alike: Tensor) -> Tensor:
+    """The share (N,) of the training inputs that are ``alike`` (N, R) whose predicted class is that of the sample."""
+    same = all_outputs(batch.samples).argmax(1)[:, None] == others.targets
+    return (alike & same).sum(1) / alike.sum(1).double()
