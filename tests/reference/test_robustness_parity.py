@@ -96,7 +96,7 @@ def ours(name, world, noise, seed, monkeypatch, **options):
         samples_of(model, inputs, TARGETS), gradient(model, inputs, TARGETS), Explaining(entry, {}, model)
     )
     metric = METRICS[name]
-    return score_batch(metric, metric.complete({"samples": DRAWS, **options}), batch).values
+    return score_batch(metric, metric.complete({"draws": DRAWS, **options}), batch).values
 
 
 def close(found, expected):
@@ -159,7 +159,7 @@ def test_quantus_has_no_stability_where_one_draw_of_many_changes_the_class_and_w
     entry = EXPLAINERS.entry("gradient", lambda model, inputs, targets: gradient(model, inputs, targets), {})
     batch = make_batch(samples, gradient(model, inputs, TARGETS), Explaining(entry, {}, model))
     metric = METRICS["relative_input_stability"]
-    found = score_batch(metric, metric.complete({"samples": 60, "radius": 0.05}), batch)
+    found = score_batch(metric, metric.complete({"draws": 60, "radius": 0.05}), batch)
     assert found.values[0].isfinite() and 0 < found.curves[0, 0] < 1
 
 

@@ -65,6 +65,15 @@ DIRECTIONS = [
     ("truth_emd", {}, "higher"),  # Clark et al. 2024: 1 less a distance
     ("false_mass", {}, "lower"),  # what lies where nothing is
     ("grid_pointing", {}, "higher"),  # Rao et al. 2022: share in the right cell
+    ("focus", {}, "higher"),  # Arias-Duart et al. 2022: share in the cells of the class
+    ("difull", {}, "higher"),  # Rao et al. 2022: share in the cell that the model sees
+    ("distractibility", {}, "higher"),  # Hesse et al. 2023: 1 less the share of irrelevant parts that are called
+    ("background_independence", {}, None),  # about the model, and the same for every map
+    ("target_sensitivity", {}, "higher"),  # Hesse et al. 2023: share of right answers
+    ("explanation_consistency", {}, "higher"),  # Dasgupta et al. 2022: a probability of agreement
+    ("explanation_sufficiency", {}, "higher"),  # Dasgupta et al. 2022
+    ("cumulative_prediction_difference", {}, "higher"),  # Jang et al. 2025: what matters changes the prediction
+    ("cumulative_prediction_preservation", {}, "lower"),  # ... and what does not, does not
     ("effective_complexity", {}, "lower"),  # Nguyen 2020: fewer units suffice
     ("effective_complexity", {"definition": "threshold"}, "lower"),
     ("parameter_randomization", {}, "lower"),  # Adebayo et al. 2018: a similarity that should vanish

@@ -319,7 +319,7 @@ def test_rows_too_few_columns_too_few_and_numbers_that_are_none_are_said_in_one_
     with pytest.raises(harness.NotApplicable, match="at least two columns"):
         told("rfe", threshold(0), train[:, :1])
     for columns in ("all", 0.0, 1.5, 0):
-        with pytest.raises(ValueError, match="columns is .*, expected sqrt"):
+        with pytest.raises(ValueError, match="columns_per_split is .*, expected sqrt"):
             told("random_forest", threshold(0), train, columns_per_split=columns)
     for name in FITTED:
         options = {"score": "squared_error"} if name == "permutation_importance" else {}

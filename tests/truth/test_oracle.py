@@ -20,7 +20,7 @@ FAMILIES = {
     **{
         f"gaussian {function}": (
             lambda seed, function=function: gaussian(
-                planted=GaussianFunction(function), samples=60, values="interventional", seed=seed
+                planted=GaussianFunction(function), count=60, values="interventional", seed=seed
             ),
             lambda function=function: gaussian_function(planted=GaussianFunction(function)),
         )
