@@ -252,7 +252,7 @@ def test_missing_values_are_an_error_or_skipped_and_named_or_filled_in(people, t
         None,
         np.inf,
     )
-    path, options = saved(people, tmp_path), {"target": "good", "split": "part", "ids": "name"}
+    path, options = saved(people, tmp_path), {"target": "good", "split_column": "part", "ids": "name"}
     said = said_by(table, path=path, **options)
     assert "4 of 40 rows lack a value, the first is row 3" in said and "'town' is missing" in said
     data = table(path=path, missing="skip", **options)
@@ -269,7 +269,7 @@ def test_missing_values_are_an_error_or_skipped_and_named_or_filled_in(people, t
 
 def test_a_category_in_no_training_row_is_an_error_or_skipped_and_never_all_zeros(people, tmp_path):
     people.loc[27, "town"] = "atlantis"
-    path, options = saved(people, tmp_path), {"target": "good", "split": "part", "ids": "name"}
+    path, options = saved(people, tmp_path), {"target": "good", "split_column": "part", "ids": "name"}
     assert "column 'town' is 'atlantis', in no training row" in said_by(table, path=path, **options)
     data = table(path=path, unseen="skip", **options)
     assert data.skipped == ["p27: column 'town' is 'atlantis', in no training row"] and "p27" not in data.ids
