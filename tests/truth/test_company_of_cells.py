@@ -227,6 +227,14 @@ METRIC_OPTIONS = {
         ("cumulative_prediction_difference", "cumulative_prediction_preservation"),
         {"largest_share": ({}, 0.1, 0.3), "steps": ({}, 4, 9), "baseline": ({}, *BASELINES)},
     ),
+    **dict.fromkeys(
+        ("aucse_top", "aucse_f_score"),
+        {
+            "baseline": ({}, *BASELINES),
+            "imputations": ({"baseline": "uniform_noise"}, 1, 2),
+            "score": ({}, "probability", "logit"),
+        },
+    ),
     "focus": {"confidence": ({}, 0.0, 0.5), "draws": ({}, 1, 3), "resize": ({}, False, True)},
     "difull": {"side": ({}, 2, 3), "confidence": ({}, 0.0, 0.5), "draws": ({}, 1, 3)},
     # An option with one value changes no score, or not surely, in so small a world.

@@ -72,6 +72,8 @@ DIRECTIONS = [
     ("target_sensitivity", {}, "higher"),  # Hesse et al. 2023: share of right answers
     ("explanation_consistency", {}, "higher"),  # Dasgupta et al. 2022: a probability of agreement
     ("explanation_sufficiency", {}, "higher"),  # Dasgupta et al. 2022
+    ("aucse_top", {}, "higher"),  # Turbé et al. 2023: the score should drop
+    ("aucse_f_score", {}, "higher"),  # ... and should not for what is least relevant
     ("cumulative_prediction_difference", {}, "higher"),  # Jang et al. 2025: what matters changes the prediction
     ("cumulative_prediction_preservation", {}, "lower"),  # ... and what does not, does not
     ("effective_complexity", {}, "lower"),  # Nguyen 2020: fewer units suffice

@@ -36,6 +36,8 @@ CASES = {
     "background_independence": [{"segments": "unit"}],
     "explanation_consistency": [{"top_share": 1.0, "rows": 12}],
     "explanation_sufficiency": [{"closeness": 50.0}],
+    "aucse_top": [{}, {"score": "logit", "imputations": 2}],
+    "aucse_f_score": [{"baseline": "train_sample"}],
     "cumulative_prediction_difference": [{}, {"largest_share": 1.0, "steps": 3}],
     "cumulative_prediction_preservation": [{"largest_share": 0.5, "baseline": "uniform_noise"}],
     "monotonicity_correlation": [{"draws": 10}],
