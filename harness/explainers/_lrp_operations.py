@@ -9,16 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable
+from harness.explainers._lrp_first_layers import FirstLayerInput, FirstRule, first_layer_input
 from harness.explainers._lrp_passing import elementwise, over_channels, passing_rules, plainly, shared, shifted
-from harness.explainers._lrp_rules import (
-    FirstLayerInput,
-    LayerRule,
-    LinearLayer,
-    Relayed,
-    carry,
-    carry_flat,
-    first_layer_input,
-)
+from harness.explainers._lrp_rules import LayerRule, LinearLayer, Relayed, carry
 from harness.explainers._operations import OperationRule, on_graph
 
 CONVOLUTIONS = tuple(f"{kind}{axes}d" for kind in ("conv", "conv_transpose") for axes in (1, 2, 3))
@@ -29,20 +22,24 @@ PRODUCTS = ("matmul", "einsum", "tensordot", "inner")
 class Propagation:
     """The rules of one explanation for ``traced``, and records of the operations to which they applied.
 
-    flat        whether first convolutions share relevance equally among their inputs
-    softmax     ``plain`` for its own derivative, ``constant`` for none at all, None for no rule
-    entries     the inputs of first layers; where a BatchNorm is merged into one, only its own entry gets relevance
-    layers      the number of linear layers, ``flattened`` that of those with the flat rule, ``merged`` that of
-                BatchNorms merged into them
-    products    the number of matrix products of two tensors that depend on the input, ``softmaxes`` that of softmaxes
+    rule          of dense layers, and of everything else that a rule applies to
+    convolution   the rule of convolutions
+    first         the rule of first convolutions; None: that of other convolutions
+    softmax       ``plain`` for its own derivative, ``constant`` for none at all, None for no rule
+    entries       the inputs of first layers; where a BatchNorm is merged into one, only its own entry gets relevance
+    layers        the number of linear layers, ``specials`` that of those with the rule ``first``, ``merged`` that of
+                  BatchNorms merged into them
+    products      the number of matrix products of two tensors that depend on the input
+    softmaxes     the number of softmaxes
     """
 
     rule: LayerRule
-    flat: bool = False
+    convolution: LayerRule
+    first: FirstRule | None = None
     softmax: str | None = None
     entries: list[FirstLayerInput] = field(default_factory=list)
     layers: int = 0
-    flattened: int = 0
+    specials: int = 0
     merged: int = 0
     products: int = 0
     softmaxes: int = 0
@@ -125,17 +122,17 @@ class Propagation:
 
     def _layer(self, layer: LinearLayer, inputs: Tensor, values: Tensor) -> Tensor:
         """A linear layer's outputs, with the layer as an attribute so that a scale or shift can be merged into it."""
-        entry, flat = first_layer_input(inputs), False
+        entry, first, rule = first_layer_input(inputs), None, self.convolution if layer.convolution else self.rule
         if entry is not None:
             self.entries.append(entry)
-            flat = self.flat and layer.convolution
-        self.layers, self.flattened = self.layers + 1, self.flattened + flat
+            first = self.first if layer.convolution else None
+        self.layers, self.specials = self.layers + 1, self.specials + (first is not None)
 
         def send(inputs: Tensor, values: Tensor, gradient: Tensor) -> Tensor | None:
-            if flat:
-                entry.relevance = carry_flat(layer, (entry.reach != 0).to(values), values * gradient)
+            if first is not None:
+                entry.relevance = first(layer, entry, values, values * gradient)
                 return None
-            carried = carry(self.rule, layer, inputs, values, gradient)
+            carried = carry(rule, layer, inputs, values, gradient)
             if entry is None:
                 return carried
             entry.relevance = inputs.detach() * carried
@@ -148,8 +145,8 @@ class Propagation:
     def _merged(self, input: Tensor, values: Tensor, change: Callable[[LinearLayer], LinearLayer]) -> Tensor:
         """The layer whose output ``input`` is, and the operation after it, as one layer."""
         layer, inputs, _ = input.linear_layer
-        flat = self.flat and layer.convolution and first_layer_input(inputs) is not None
-        self.layers, self.flattened = self.layers - 1, self.flattened - flat
+        special = self.first is not None and layer.convolution and first_layer_input(inputs) is not None
+        self.layers, self.specials = self.layers - 1, self.specials - special
         return self._layer(change(layer), inputs, values)
 
     def _batch_norm(self, function: Callable, input: Tensor, *args: Any, **named: Any) -> Tensor:

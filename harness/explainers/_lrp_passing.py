@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable
-from harness.explainers._lrp_rules import LayerRule, Weighted, first_layer_input, ratio
+from harness.explainers._lrp_first_layers import first_layer_input
+from harness.explainers._lrp_rules import LayerRule, Weighted, ratio
 from harness.explainers._operations import OperationRule, on_graph
 
 # Functions of single numbers, and quotients whose norm is held constant: the input gets all relevance of the output.

@@ -18,6 +18,7 @@ RULES = ("zplus", "epsilon", "gamma", "alpha_beta")
 # consist of rounding errors.
 DEAD = 1e-6
 LEAST_DIVISOR = 1e-20  # of a divisor: with a smaller one, quotients leave the range of float32
+MASKED = 1e30  # a score of this size is that of a masked place, which has no share in a softmax
 
 Modifier = Callable[[Tensor], Tensor]
 
@@ -52,8 +53,13 @@ class LayerRule:
         """Relevance per unit of contribution; ``outputs`` are the layer's outputs."""
         if self.epsilon is not None:
             return relevance / (contributions + self.epsilon * torch.where(contributions < 0, -1.0, 1.0))
-        alive = contributions.abs() > (DEAD * outputs.abs()).clamp(min=LEAST_DIVISOR)
-        return torch.where(alive, relevance / torch.where(alive, contributions, 1.0), 0.0)
+        return over_contributions(relevance, contributions, outputs)
+
+
+def over_contributions(relevance: Tensor, contributions: Tensor, outputs: Tensor) -> Tensor:
+    """Relevance per unit of contribution; 0 where the output is a bias alone."""
+    alive = contributions.abs() > (DEAD * outputs.abs()).clamp(min=LEAST_DIVISOR)
+    return torch.where(alive, relevance / torch.where(alive, contributions, 1.0), 0.0)
 
 
 def rule_of(name: str, epsilon: float, gamma: float, alpha: float, absorbs: bool) -> LayerRule:
@@ -133,15 +139,6 @@ def carry(rule: LayerRule, layer: LinearLayer, inputs: Tensor, outputs: Tensor, 
     return carried
 
 
-def carry_flat(layer: LinearLayer, counted: Tensor, relevance: Tensor) -> Tensor:
-    """Relevance of a layer's inputs: each output's in equal shares for those of its inputs that count (0 or 1)."""
-    with torch.enable_grad():
-        leaf = counted.detach().requires_grad_()
-        number = layer.operation(leaf, torch.ones_like(layer.weight))
-    share = torch.where(number > 0.5, relevance / number.detach().clamp(min=0.5), 0.0)
-    return counted * torch.autograd.grad(number, leaf, share)[0]
-
-
 class Relayed(torch.autograd.Function):
     """Forward, it returns ``values``; backward, ``carry(inputs, values, gradient)``."""
 
@@ -169,72 +166,11 @@ class Weighted(torch.autograd.Function):
         return gradient * ctx.saved_tensors[0], None, None
 
 
-_RULED = tuple(f"{function.__name__}Backward" for function in (Relayed, Weighted))  # as autograd calls them
-
-
 def ratio(values: Tensor, inputs: Tensor) -> Tensor:
     """The factor with which an elementwise function passes on all relevance: values / inputs, 0 where inputs are 0.
 
-    Values that a mask made infinite have no relevance.
+    It is 0, too, where a mask made values infinite, or so large (``finfo.min``) that the factor may be.
     """
-    alive = (inputs.abs() > LEAST_DIVISOR) & values.isfinite()
-    return torch.where(alive, values / torch.where(alive, inputs, 1.0), 0.0)
-
-
-@dataclass
-class FirstLayerInput:
-    """The input of a first layer, which is computed from the model's input without any rule.
-
-    prepared    the layer's input
-    leaf        the model's input
-    reach       by how much each prepared number changes when every input grows by one: 0 at padding
-    relevance   of the layer's input, once it is known
-    """
-
-    prepared: Tensor
-    leaf: Tensor
-    reach: Tensor
-    relevance: Tensor | None = None
-
-    def at_input(self) -> Tensor:
-        """The relevance of the model's inputs: that of a prepared number goes to the inputs it is computed from."""
-        moved = self.reach.abs() > LEAST_DIVISOR
-        share = torch.where(moved, self.relevance / torch.where(moved, self.reach, 1.0), 0.0)
-        return torch.autograd.grad(self.prepared, self.leaf, share, retain_graph=True)[0]
-
-
-def first_layer_input(inputs: Tensor) -> FirstLayerInput | None:
-    """The record of a first layer's inputs, or None where a rule applied before them.
-
-    Also None where the model computes differences of its inputs, like those from their mean. Such numbers do not change
-    when every input grows by one, so that this change cannot divide their relevance: plain differentiation does.
-    """
-    leaf = _unruled_input(inputs)
-    if leaf is None:
-        return None
-    ones = torch.ones_like(inputs).requires_grad_()
-    pulled = torch.autograd.grad(inputs, leaf, ones, create_graph=True)[0]
-    uneven = torch.autograd.grad((pulled * _uneven(leaf)).sum(), ones, retain_graph=True)[0]
-    reach = torch.autograd.grad(pulled.sum(), ones)[0]
-    return None if (uneven.abs() > 2.01 * reach.abs() + LEAST_DIVISOR).any() else FirstLayerInput(inputs, leaf, reach)
-
-
-def _uneven(leaf: Tensor) -> Tensor:
-    """Numbers from 1 to 2, different for neighbours of a sample, the same for every sample."""
-    steps = torch.arange(leaf[0].numel(), dtype=torch.float64, device=leaf.device)
-    return 1 + (steps * 0.6180339887).frac().to(leaf.dtype).view(leaf.shape[1:])
-
-
-def _unruled_input(values: Tensor) -> Tensor | None:
-    """The model's input, if values are computed from it without any rule; otherwise None."""
-    pending, known, leaf = [values.grad_fn], set(), None
-    while pending:
-        node = pending.pop()
-        if node is None or node in known:
-            continue
-        if type(node).__name__ in _RULED:
-            return None
-        known.add(node)
-        leaf = getattr(node, "variable", leaf)
-        pending += [following for following, _ in node.next_functions]
-    return leaf
+    alive = (inputs.abs() > LEAST_DIVISOR) & (values.abs() < MASKED)
+    factor = values / torch.where(alive, inputs, 1.0)
+    return torch.where(alive & factor.isfinite(), factor, 0.0)

@@ -37,7 +37,7 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: i
     not see functions that are not modules, and gives no warning of them.
 
     Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3), where the gradient is (1, 0). The result is
-    input x gradient, which ``lrp`` with its default rule is not.
+    input x gradient, as is that of ``lrp`` on ReLU nets without convolutions and biases.
 
     >>> harness.explain("captum_lrp", relu_net, x, target)
     tensor([[1., 0.]])

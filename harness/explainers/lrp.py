@@ -5,18 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from harness.errors import NotApplicable, UserError, unknown
-from harness.explainers._coalitions import check_number
+from harness.errors import NotApplicable
 from harness.explainers._gradients import in_chunks
+from harness.explainers._lrp_composites import RelevanceRules
+from harness.explainers._lrp_first_layers import Box, FirstRule, in_equal_shares
 from harness.explainers._lrp_operations import Propagation
-from harness.explainers._lrp_rules import RULES, LayerRule, rule_of
 from harness.explainers._operations import traced
 from harness.predictor import check_outputs, target_logits
 from harness.registry import explainer
 from harness.samples import Samples
 
-FIRST_LAYER_RULES = ("flat", "same")
-BIASES = ("redistributed", "absorbed")
+EPSILON_PLUS_FLAT = RelevanceRules()
 
 
 @explainer(complete_to="output", cost="1 F 1 B")
@@ -26,54 +25,75 @@ def lrp(
     targets: Tensor,
     *,
     context: Samples,
-    rule: str = "zplus",
-    first: str = "flat",
-    bias: str = "redistributed",
-    epsilon: float = 1e-6,
-    gamma: float = 0.25,
-    alpha: float = 2.0,
+    rules: RelevanceRules = EPSILON_PLUS_FLAT,
 ) -> Tensor:
-    """LRP: the target's logit passed down to the inputs layer by layer, in proportion to the contributions that a rule
-    counts (Bach et al. 2015, 10.1371/journal.pone.0130140; Kohlbrenner et al. 2020, 1910.09840).
+    """LRP: the target's logit passed down to the inputs layer by layer, in proportion to the contributions that each
+    layer's rule counts (Bach et al. 2015, 10.1371/journal.pone.0130140; Kohlbrenner et al. 2020, 1910.09840).
 
-    Inputs' shape; logit; the sum is f(x) if every output has contributions to pass its relevance to. ``rule`` says how
-    relevance is shared among the contributions z = x * w of the inputs x with the weights w:
+    Inputs' shape; logit; the sum is f(x) if every output has contributions to pass its relevance to. ``composite`` says
+    which rules dense layers, convolutions, and the first convolutions have:
 
-    - ``zplus``: in proportion to those z that are above 0 (1512.02479);
+    - ``epsilon_plus_flat``: epsilon, zplus, flat; ``epsilon_plus`` the same without flat;
+    - ``epsilon_alpha2_beta1_flat``: epsilon, alpha_beta, flat; ``epsilon_alpha2_beta1`` the same without flat;
+    - ``epsilon_gamma_box``: epsilon, gamma, box, and biases absorbed;
+    - ``gamma``: gamma for both, and biases absorbed, for nets with attention (2402.05602).
+
+    ``rule`` sets one rule for dense layers and convolutions instead; ``dense``, ``convolution`` and ``first`` each set
+    one of the three. A rule says how relevance is shared among the contributions z = x * w of the inputs x with the
+    weights w:
+
     - ``epsilon``: in proportion to z, divided by their sum plus ``epsilon`` with the sum's sign;
+    - ``zplus``: in proportion to those z that are above 0 (1512.02479). In dense layers too, it gives all classes
+      nearly the same map;
     - ``gamma``: in proportion to z, where the z with the output's sign count (1 + ``gamma``) times
       (10.1007/978-3-030-28954-6_10);
     - ``alpha_beta``: ``alpha`` times in proportion to the z above 0, less ``alpha`` - 1 times in proportion to those
       below; where an output has none of one kind, that part is lost.
 
-    ``first`` is the rule of the first convolutions on images: ``flat`` shares equally among the pixels that they see,
-    ``same`` uses ``rule``. Linear layers, and tables, tokens and series, have no flat rule and use ``rule``. ``bias`` =
-    ``redistributed`` gives the contributions of biases to the inputs as well. ``absorbed`` counts a bias among the
-    contributions, and it keeps its share; ``epsilon`` is then input x gradient on ReLU nets, as it also is, by theory,
-    on those without biases.
+    ``first`` is the rule of convolutions that see the input: ``flat`` shares equally among the pixels that they see,
+    ``box`` in proportion to x w - low w+ - high w- with the declared range of the inputs (NotApplicable without one),
+    and ``same`` uses the rule of convolutions, as is always done on tokens. ``bias`` = ``redistributed`` gives the
+    contributions of biases to the inputs as well; the sum is f(x). ``absorbed``, as in the papers, counts a bias among
+    the contributions, and it keeps its share; ``epsilon`` is then input x gradient on ReLU nets, as it also is, by
+    theory, on those without biases.
 
     BatchNorm is merged with the convolution or linear layer directly before it. Functions of single numbers and norms
     (their deviation held constant) pass all relevance on, maxima pass it to the winner, and products of two tensors
     that depend on the input give half to each. Operations that only scale and move the input before the first layer
     keep its relevance. After differences of inputs, as from their mean, no layer counts as a first one.
 
-    Facts: ``operations``, with those that have no rule and are differentiated plainly, like softmax; the numbers of
-    linear, flat and merged layers; ``relevance_over_output``, the sum over f(x). It is far from 1 where relevance meets
+    Facts: ``operations``, with those that have no rule and are differentiated plainly, like softmax; ``rules``, those
+    that were chosen; the numbers of linear layers, of first convolutions with a rule of their
+    own, and of merged norms; ``relevance_over_output``, the sum over f(x). It is far from 1 where relevance meets
     outputs that consist of a bias alone (EfficientNets). ``epsilon`` and ``gamma`` can explode on deep nets with
     BatchNorm, even beyond float32, which gives NaN. Not applicable without a convolution or linear layer, and to LSTM,
     GRU and RNN layers.
 
-    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3). The only contribution above 0 to f(x) = 4 - 3 +
-    0 is that of the first ReLU. It gets all of f(x) = 1, and its inputs 1 and 3 share that as 1 : 3.
+    Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3). The ReLUs contribute 4, -3 and 0 to f(x) = 1; of
+    the 4, x1 and x2 contribute 1 and 3, of the -3 all is x2. Under ``zplus`` the first ReLU gets all of f(x) = 1.
 
-    >>> harness.explain("lrp", relu_net, x, target)
+    >>> harness.explain("lrp", relu_net, x, target).round(decimals=4)
+    tensor([[1., 0.]])
+    >>> harness.explain("lrp", relu_net, x, target, rule="zplus")
     tensor([[0.2500, 0.7500]])
     """
-    if first not in FIRST_LAYER_RULES:
-        raise unknown("first", first, FIRST_LAYER_RULES)
-    chosen = _checked_rule(rule, bias, epsilon, gamma, alpha)
-    flat = first == "flat" and context.units.modality == "image"
-    return _propagated(model, inputs, targets, context, lambda: Propagation(chosen, flat), _need_layers)
+    first = _first_rule(rules.chosen.first, context)
+    start = lambda: Propagation(rules.of("dense"), rules.of("convolution"), first)
+    context.tell(rules=", ".join(rules.chosen))
+    return _propagated(model, inputs, targets, context, start, _need_layers)
+
+
+def _first_rule(name: str, context: Samples) -> FirstRule | None:
+    """The rule of first convolutions; None where they have that of other convolutions."""
+    if name == "same" or context.units.modality == "tokens":  # neighbours of a word are no part of it
+        return None
+    if name == "flat":
+        return in_equal_shares
+    if context.value_range is None:
+        raise NotApplicable(
+            "the rule box needs the lowest and the highest input, which are not declared (give value_range=)"
+        )
+    return Box(*context.input_range())
 
 
 @explainer(cost="1 F 1 B")
@@ -92,8 +112,7 @@ def attn_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samp
     >>> harness.explain("attn_lrp", attending, text).flatten()
     tensor([0.1301, 0.8951])
     """
-    rule = _checked_rule("epsilon", "absorbed", epsilon)
-    return _propagated(model, inputs, targets, context, lambda: Propagation(rule, softmax="plain"), _need_attention)
+    return _propagated(model, inputs, targets, context, lambda: _through_attention(epsilon, "plain"), _need_attention)
 
 
 @explainer(cost="1 F 1 B")
@@ -110,22 +129,14 @@ def cp_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
     >>> harness.explain("cp_lrp", attending, text).flatten()
     tensor([0.2500, 1.5740])
     """
-    rule = _checked_rule("epsilon", "absorbed", epsilon)
-    return _propagated(model, inputs, targets, context, lambda: Propagation(rule, softmax="constant"), _need_attention)
+    start = lambda: _through_attention(epsilon, "constant")
+    return _propagated(model, inputs, targets, context, start, _need_attention)
 
 
-def _checked_rule(rule: str, bias: str, epsilon: float, gamma: float = 0.0, alpha: float = 1.0) -> LayerRule:
-    """The rule of linear layers with these options, or a UserError that names the wrong one."""
-    if rule not in RULES:
-        raise unknown("rule", rule, RULES)
-    if bias not in BIASES:
-        raise unknown("bias", bias, BIASES)
-    check_number("epsilon", epsilon, 0, whole=False)
-    check_number("gamma", gamma, 0, whole=False)
-    check_number("alpha", alpha, 1, whole=False)
-    if epsilon == 0:
-        raise UserError(f"epsilon is {epsilon!r}, expected a number above 0: contributions may cancel")
-    return rule_of(rule, epsilon, gamma, alpha, bias == "absorbed")
+def _through_attention(epsilon: float, softmax: str) -> Propagation:
+    """The epsilon rule in all layers, with biases that keep their share."""
+    rule = RelevanceRules(rule="epsilon", bias="absorbed", epsilon=epsilon).of("dense")
+    return Propagation(rule, rule, softmax=softmax)
 
 
 def _propagated(
@@ -149,7 +160,7 @@ def _propagated(
         context.tell(
             operations=operations.report(),
             linear_layers=propagation.layers,
-            flat_layers=propagation.flattened,
+            first_layers=propagation.specials,
             merged_norms=propagation.merged,
         )
         return relevance, chosen.detach()

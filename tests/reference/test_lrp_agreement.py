@@ -1,5 +1,7 @@
 """Relevance propagation against a slow reading of its formulas, against captum, and on networks of two libraries."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -7,6 +9,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+import harness
 from harness.api import samples_of
 from harness.engine.explain import Explaining
 from harness.facts import Facts
@@ -121,7 +124,7 @@ def test_networks_of_torchvision_hand_all_relevance_on(name, seed):
     for first in ("flat", "same"):
         found, facts = told("lrp", net, x, targets, first=first)
         assert torch.allclose(facts.per_sample["relevance_over_output"][0], torch.ones(2).double(), atol=5e-4)
-        assert facts.single["merged_norms"] == norms and facts.single["flat_layers"] == (first == "flat")
+        assert facts.single["merged_norms"] == norms and facts.single["first_layers"] == (first == "flat")
         assert facts.single["operations"]["unruled"] == {}
         assert F.cosine_similarity(found.flatten(1), product.flatten(1)).abs().max() < 0.9
 
@@ -195,3 +198,120 @@ def test_captums_rules_give_the_same_on_a_plain_sequence_of_layers(seed):
             layer.rule = rule()
         expected = LRP(net).attribute(x, target=target).detach()
         assert float((found - expected).abs().max()) < 1e-3 * float(expected.abs().max()), name
+
+
+def by_zennit(composite, net, x, targets, canonizers=(), **options):
+    """What a composite of zennit gives on a copy of a net, as its canonizers change weights."""
+    from zennit import composites
+    from zennit.attribution import Gradient
+
+    made = getattr(composites, composite)(stabilizer=1e-12, canonizers=list(canonizers), **options)
+    with Gradient(copy.deepcopy(net), made) as attributor:
+        return attributor(x, lambda outputs: outputs * F.one_hot(targets, outputs.shape[1]))[1]
+
+
+COMPOSITES = {
+    "epsilon_plus": "EpsilonPlus",
+    "epsilon_plus_flat": "EpsilonPlusFlat",
+    "epsilon_alpha2_beta1": "EpsilonAlpha2Beta1",
+    "epsilon_alpha2_beta1_flat": "EpsilonAlpha2Beta1Flat",
+    "epsilon_gamma_box": "EpsilonGammaBox",
+}
+
+
+def cnn_with_norms():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        noisy_norm(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(108, 16),
+        nn.ReLU(),
+        nn.Linear(16, 4),
+    )
+
+
+def cnn_of_series():
+    return nn.Sequential(
+        nn.Conv1d(3, 8, 5), nn.ReLU(), nn.Conv1d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14, 4)
+    )
+
+
+def cnn_of_volumes():
+    return nn.Sequential(nn.Conv3d(1, 6, 3), nn.ReLU(), nn.ConvTranspose3d(6, 4, 2), nn.ReLU(), nn.Flatten()).append(
+        nn.Linear(4 * 125, 4)
+    )
+
+
+CNNS = {
+    "images": (cnn_with_norms, (3, 16, 16)),
+    "series": (cnn_of_series, (3, 20)),
+    "volumes": (cnn_of_volumes, (1, 6, 6, 6)),
+}
+
+
+@pytest.mark.parametrize("bias", ["absorbed", "redistributed"])
+@pytest.mark.parametrize("composite", COMPOSITES)
+@pytest.mark.parametrize("kind", CNNS)
+def test_composites_are_zennits(kind, composite, bias, seed):
+    """In double precision and with a small stabiliser, as zennit adds 1e-6 to sums of any size."""
+    from zennit.canonizers import SequentialMergeBatchNorm
+
+    make, shape = CNNS[kind]
+    net, x, targets = make().double().eval(), torch.rand(3, *shape).double(), torch.tensor([0, 3, 1])
+    data = harness.Data(x, targets, value_range=(0, 1), modality=kind.removesuffix("s") if kind != "series" else kind)
+    found = harness.explain("lrp", net, data, composite=composite, bias=bias)
+    options = {"low": 0.0, "high": 1.0} if composite == "epsilon_gamma_box" else {}
+    options |= {"zero_params": ["bias"]} if bias == "redistributed" else {}
+    expected = by_zennit(COMPOSITES[composite], net, x, targets, [SequentialMergeBatchNorm()], **options)
+    assert float((found - expected).abs().max()) < 1e-3 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus_flat", "epsilon_alpha2_beta1"])
+def test_composites_are_zennits_on_a_residual_network(composite, seed):
+    from zennit.torchvision import ResNetCanonizer
+
+    net = warmed(torchvision.models.resnet18(num_classes=10)).double()
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eps = 1e-12  # zennit divides by sqrt(1 + eps) once more after merging, so that its outputs differ
+    x, targets = torch.randn(2, 3, 48, 48).double(), torch.tensor([1, 5])
+    found = told("lrp", net, x, targets, composite=composite, bias="absorbed")[0]
+    expected = by_zennit(COMPOSITES[composite], net, x, targets, [ResNetCanonizer()])
+    assert float((found - expected).abs().max()) < 1e-3 * float(expected.abs().max())
+
+
+def test_zennits_flat_rule_says_nothing_of_a_dense_first_layer(seed):
+    """A dense layer sees every input: shared equally, all inputs get the same, whatever the class. Ours has epsilon."""
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double().eval()
+    x, targets = torch.randn(4, 6).double(), torch.tensor([0, 1, 2, 0])
+    theirs = by_zennit("EpsilonPlusFlat", net, x, targets)
+    assert float((theirs - theirs[:, :1]).abs().max()) < 1e-6 * float(theirs.abs().max())
+    for composite in ("epsilon_plus", "epsilon_plus_flat"):
+        found = told("lrp", net, x, targets, composite=composite, bias="absorbed")[0]
+        assert torch.allclose(found.double(), by_zennit("EpsilonPlus", net, x, targets), rtol=1e-3)
+
+
+def test_zennits_first_layer_is_the_first_one_that_is_registered_and_no_other(seed):
+    """Two branches on the input: zennit has the flat rule in one of them, and here each first convolution has it."""
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.relu = nn.Conv2d(1, 4, 3), nn.Conv2d(1, 4, 3), nn.ReLU()
+            self.out = nn.Linear(8 * 16, 3)
+
+        def forward(self, x):
+            return self.out(torch.cat([self.relu(self.one(x)), self.relu(self.two(x))], 1).flatten(1))
+
+    net, x, targets = Branches().double().eval(), torch.rand(2, 1, 6, 6).double(), torch.tensor([0, 2])
+    swapped = copy.deepcopy(net)
+    swapped._modules = {name: net._modules[name] for name in ("two", "one", "relu", "out")}
+    theirs, others = (by_zennit("EpsilonPlusFlat", each, x, targets) for each in (net, swapped))
+    assert float((theirs - others).abs().max()) > 0.01 * float(theirs.abs().max())
+    ours, twins = (told("lrp", each, x, targets, bias="absorbed")[0] for each in (net, swapped))
+    assert torch.equal(ours, twins)

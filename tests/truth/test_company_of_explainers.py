@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import harness
+from harness.explainers._lrp_composites import COMPOSITES
 from harness.registry import EXPLAINERS
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -72,8 +73,11 @@ PICTURES = {
     "eigen_cam": LAYER | {"centred": ({"layer": "0"}, True, False)},
     "activation_map": LAYER,
     "lrp": {
+        "composite": ({}, *COMPOSITES),
         "rule": ({}, "zplus", "epsilon", "gamma", "alpha_beta"),
-        "first": ({}, "flat", "same"),
+        "dense": ({}, "zplus", "epsilon"),
+        "convolution": ({}, "zplus", "epsilon"),
+        "first": ({}, "flat", "box", "same"),
         "bias": ({}, "redistributed", "absorbed"),
         "epsilon": ({"rule": "epsilon"}, 1e-6, 0.5),
         "gamma": ({"rule": "gamma"}, 0.25, 1.0),

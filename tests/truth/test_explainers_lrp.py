@@ -1,6 +1,7 @@
 """Layer-wise relevance propagation: numbers worked out by hand, theorems, and twins of the same function."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from axes import told as data
 from explainer_worlds import explain, linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.engine.explain import Explaining
+from harness.explainers._lrp_composites import COMPOSITES
 from harness.facts import Facts
 from harness.registry import EXPLAINERS
 
@@ -136,7 +138,7 @@ def test_gamma_favours_what_agrees_with_an_outputs_sign(options):
 def test_a_bias_below_zero_is_no_contribution_above_zero():
     net = nn.Linear(2, 1).eval()
     net.weight.data, net.bias.data = torch.tensor([[2.0, 1]]), torch.tensor([-1.0])
-    found = explain("lrp", net, torch.ones(1, 2), zeros(1), bias="absorbed")
+    found = explain("lrp", net, torch.ones(1, 2), zeros(1), rule="zplus", bias="absorbed")
     assert near(found, torch.tensor([[4 / 3, 2 / 3]]))  # 2 and 1 of 3 of an output of 2
 
 
@@ -168,24 +170,112 @@ def test_flat_gives_nothing_to_padding(padded, seed):
     assert conserves(found, net, x, zeros(2)) and near(found[:, 0], found[:, 1])
 
 
-@pytest.mark.parametrize("modality", ["table", "tokens", "series"])
-def test_flat_is_for_images_alone(modality, seed):
-    nets = {
-        "table": nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)).eval(),
-        "tokens": nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)).eval(),
-        "series": nn.Sequential(nn.Conv1d(3, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)).eval(),
-    }
-    x = torch.randn(2, 5) if modality == "table" else torch.randn(2, 3, 5)
-    found, facts = told("lrp", nets[modality], x, zeros(2), modality)
-    assert facts.single["flat_layers"] == 0
-    assert torch.equal(found, told("lrp", nets[modality], x, zeros(2), modality, first="same")[0])
+@pytest.mark.parametrize(
+    ("composite", "expected"),
+    [
+        ("epsilon_plus", (3, -2, 0)),
+        ("epsilon_plus_flat", (1.5, 0.5, -1)),
+        ("epsilon_alpha2_beta1", (6, -3 - 4, 2)),
+        ("epsilon_alpha2_beta1_flat", (1.5, 0.5, -1)),
+        # 4.5 and -2 of f = 1; of the 1.8: 4.5, -2 and the bias 3, of the -0.8: 1.5, -2 and the bias 3
+        ("gamma", (1.8 * 4.5 / 5.5, -1.8 * 2 / 5.5 - 0.8 * 1.5 / 2.5, 0.8 * 2 / 2.5)),
+        ("epsilon_gamma_box", (1.5, 1.5 - 2 / 3, -4 / 3)),  # x + 1 and 6 - 2 x: 4 and 4 of 3, 2 and 4 of -2
+    ],
+)
+def test_a_composite_has_a_rule_for_each_kind_of_layer(composite, expected, two_windows):
+    """The windows' 3 and 1 contribute 3 and -2 to f = 1, the pixels 3 and -2, 1 and -2 to the windows."""
+    two_windows[3].weight.data = torch.tensor([[1.0, -2]])
+    x = harness.Data(torch.tensor([[[[3.0, 1, 1]]]]), zeros(1), value_range=(-1, 3))
+    options = {"gamma": 0.5, "composite": composite}
+    found = harness.explain("lrp", two_windows, x, **options)
+    assert near(found.flatten(), torch.tensor(expected), 1e-5)
+    own = COMPOSITES[composite]
+    assert torch.equal(harness.explain("lrp", two_windows, x, gamma=0.5, **own._asdict()), found)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_one_rule_is_that_of_dense_layers_and_of_convolutions(rule, seed):
+    net, x, targets = wide_cnn(), torch.randn(2, 3, 8, 8), torch.tensor([0, 3])
+    one = explain("lrp", net, x, targets, rule=rule)
+    assert torch.equal(one, explain("lrp", net, x, targets, dense=rule, convolution=rule))
+    other = "gamma" if rule == "epsilon" else "epsilon"
+    mixed = explain("lrp", net, x, targets, rule=rule, dense=other)
+    assert torch.equal(
+        mixed,
+        explain(
+            "lrp",
+            net,
+            x,
+            targets,
+            composite="epsilon_gamma_box",
+            dense=other,
+            convolution=rule,
+            first="flat",
+            bias="redistributed",
+        ),
+    )
+    assert not near(mixed, one, 1e-2)
+
+
+def test_attn_lrp_is_lrp_with_epsilon_everywhere_and_biases_that_keep_their_share(seed):
+    net, x, targets = SmallTransformer("fused"), torch.randn(3, 5, 4), torch.tensor([0, 1, 2])
+    found = explain("lrp", net, x, targets, rule="epsilon", bias="absorbed")
+    assert near(found, explain("attn_lrp", net, x, targets), 1e-5)
+    assert not near(explain("lrp", net, x, targets, composite="gamma", bias="absorbed"), found, 1e-2)
+
+
+@pytest.mark.parametrize("padded", ["by the convolution", "by the model"])
+def test_box_is_that_of_the_normalised_input_and_gives_nothing_to_padding(padded, seed):
+    inside = padded == "by the convolution"
+    convolution = nn.Conv2d(3, 6, 3, padding=1 if inside else 0)
+    net = nn.Sequential(*([] if inside else [nn.ZeroPad2d(1)]), convolution, nn.ReLU(), nn.Flatten(), nn.Linear(96, 2))
+    net, x, targets = net.double().eval(), torch.rand(2, 3, 4, 4).double(), torch.tensor([0, 1])
+    mean, scale = torch.rand(3, 1, 1).double(), torch.tensor([0.5, 2, -1]).double().view(3, 1, 1)  # one is turned round
+    ends = torch.stack([(0 - mean) / scale, (1 - mean) / scale])
+    normed = harness.Data((x - mean) / scale, targets, value_range=(ends.amin(0), ends.amax(0)))
+    options = {"composite": "epsilon_gamma_box", "bias": "redistributed"}
+    expected = harness.explain("lrp", net, normed, **options)
+    within = nn.Sequential(Normalised(mean, scale), net).eval()
+    raw = harness.Data(x, targets, value_range=(0, 1))
+    assert near(harness.explain("lrp", within, raw, **options), expected, 1e-5)
+    assert conserves(expected, net, normed.inputs, targets)
+    black = harness.explain("lrp", within, replace(raw, inputs=torch.zeros_like(x)), **options)
+    assert black.abs().sum() > 0  # black is an input like any other
+
+
+def test_box_needs_the_range_of_the_inputs():
+    with pytest.raises(harness.NotApplicable, match="give value_range="):
+        harness.explain("lrp", small_cnn(), torch.rand(2, 3, 8, 8), zeros(2), first="box")
+
+
+@pytest.mark.parametrize("modality", ["image", "series", "volume", "tokens"])
+def test_first_convolutions_have_their_rule_on_everything_but_words(modality, seed):
+    axes = {"image": 2, "series": 1, "volume": 3, "tokens": 1}[modality]
+    convolution = getattr(nn, f"Conv{axes}d")(3, 4, 2)
+    head = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    net = nn.Sequential(convolution, head).eval()
+    x = torch.randn(2, 3, *[4] * axes)
+    net(x)
+    if modality == "tokens":
+        x, net = x.mT, nn.Sequential(Turned(), net).eval()
+    found, facts = told("lrp", net, x, zeros(2), modality)
+    shared = facts.single["first_layers"] == 1
+    assert shared == (modality != "tokens")
+    assert torch.equal(found, told("lrp", net, x, zeros(2), modality, first="same")[0]) != shared
+
+
+class Turned(nn.Module):
+    """Tokens (N, T, D) as (N, D, T)."""
+
+    def forward(self, tokens):
+        return tokens.mT
 
 
 def test_flat_is_for_convolutions_alone(seed):
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 2)).eval()
     x = torch.randn(2, 3, 4, 4)
     found, facts = told("lrp", net, x, zeros(2))
-    assert facts.single["flat_layers"] == 0
+    assert facts.single["first_layers"] == 0
     assert torch.equal(found, explain("lrp", net, x, zeros(2), first="same")) and found.flatten(1).std(1).min() > 0
 
 
@@ -291,7 +381,7 @@ class Twin(nn.Module):
         return self.out.bias + (x + self.act(self.second(x))).mean((2, 3)).mm(self.out.weight.T)
 
 
-@pytest.mark.parametrize("options", [*({"rule": rule} for rule in RULES), {"bias": "absorbed"}])
+@pytest.mark.parametrize("options", [*({"rule": rule} for rule in RULES), {"rule": "zplus", "bias": "absorbed"}])
 @pytest.mark.parametrize("spelling", ["functions", "reused", "in_place", "written_out", "by_addmm", "by_mm"])
 def test_spellings_of_one_function_are_explained_alike(spelling, options, seed):
     net = with_noisy_norms(Twin("modules_alone")).double()  # where contributions cancel, float32 rounds another way
@@ -323,7 +413,7 @@ def test_a_norm_right_after_a_convolution_is_folded_into_it(axes, transposed, op
     folded[1] = nn.Identity()
     options = {"first": "same", **options} if options else {}
     found, facts = told("lrp", net, x, targets, **options)
-    assert facts.single["merged_norms"] == 1 and facts.single["flat_layers"] == (axes == 2 and not options)
+    assert facts.single["merged_norms"] == 1 and facts.single["first_layers"] == (axes > 1 and not options)
     assert near(found, explain("lrp", folded, x, targets, **options), 1e-6)
 
 
@@ -381,7 +471,7 @@ def test_no_branch_on_the_input_loses_its_relevance(first, seed):
 
     net, x, targets = Branches().eval(), torch.rand(3, 2, 10, 10) + 0.1, torch.tensor([0, 1, 0])
     found, facts = told("lrp", net, x, targets, first=first)
-    assert facts.single["flat_layers"] == 2 * (first == "flat")
+    assert facts.single["first_layers"] == 2 * (first == "flat")
     assert conserves(found, net, x, targets)
 
 
@@ -500,7 +590,14 @@ def test_wrong_options_are_told_in_one_line():
     net, _ = linear_net((4,))
     wrong = {
         "unknown rule 'z_plus': did you mean 'zplus'": {"rule": "z_plus"},
-        "unknown first 'box'": {"first": "box"},
+        "unknown first 'boxes': did you mean 'box'": {"first": "boxes"},
+        "unknown composite 'epsilon_flat': did you mean": {"composite": "epsilon_flat"},
+        "unknown dense 'flat': available": {"dense": "flat"},
+        "unknown convolution 'z_plus': did you mean 'zplus'": {"convolution": "z_plus"},
+        "alpha is 3.0, but composite=epsilon_alpha2_beta1 stands for 2": {
+            "composite": "epsilon_alpha2_beta1",
+            "alpha": 3.0,
+        },
         "unknown bias 'none'": {"bias": "none"},
         "epsilon is 0.0, expected a number above 0": {"epsilon": 0.0},
         "alpha is 0.5, expected a number of at least 1": {"alpha": 0.5},
