@@ -34,6 +34,7 @@ SELECTING = (
 
 RECURRENT = tuple(f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell"))
 
+LARGEST_MASK = -9e3  # masks add -10,000, -65,504, -1e9, the least number of a type, or minus infinity
 EXPONENTS = {"rsqrt": -0.5, "sqrt": 0.5, "square": 2}
 
 
@@ -76,12 +77,18 @@ def elementwise(function: Callable, input: Tensor, *rest: Any, **named: Any) -> 
 
 
 def shifted(rule: LayerRule, function: Callable, *args: Any, **named: Any) -> Tensor:
-    """A sum or difference with constants: these are biases, whose relevance is passed on unless they absorb it."""
+    """A sum or difference with constants: these are biases, whose relevance is passed on unless they absorb it.
+
+    Numbers of a mask, which hide scores from a softmax, are no biases and have no relevance to pass on.
+    """
     own = [place for place, each in enumerate(args) if on_graph(each)]
     if len(own) != 1 or on_graph(*named.values()) or rule.absorbs:
         return NotImplemented  # each of two tensors that depend on the input has relevance of its own
-    before, after = args[: own[0]], args[own[0] + 1 :]
-    return elementwise(lambda x: function(*before, x, *after, **named), args[own[0]])
+    before, input, after = args[: own[0]], args[own[0]], args[own[0] + 1 :]
+    move = lambda x: function(*before, x, *after, **named)
+    hidden = plainly(move, input) - input.detach() <= LARGEST_MASK
+    answer = elementwise(move, input)
+    return torch.where(hidden, move(input), answer) if hidden.any() else answer
 
 
 def shared(rule: LayerRule, function: Callable, *args: Any, **named: Any) -> Tensor:

@@ -18,7 +18,6 @@ RULES = ("zplus", "epsilon", "gamma", "alpha_beta")
 # consist of rounding errors.
 DEAD = 1e-6
 LEAST_DIVISOR = 1e-20  # of a divisor: with a smaller one, quotients leave the range of float32
-MASKED = 1e30  # a score of this size is that of a masked place, which has no share in a softmax
 
 Modifier = Callable[[Tensor], Tensor]
 
@@ -169,8 +168,8 @@ class Weighted(torch.autograd.Function):
 def ratio(values: Tensor, inputs: Tensor) -> Tensor:
     """The factor with which an elementwise function passes on all relevance: values / inputs, 0 where inputs are 0.
 
-    It is 0, too, where a mask made values infinite, or so large (``finfo.min``) that the factor may be.
+    It is 0, too, where a mask made values so large that the factor is infinite.
     """
-    alive = (inputs.abs() > LEAST_DIVISOR) & (values.abs() < MASKED)
+    alive = inputs.abs() > LEAST_DIVISOR
     factor = values / torch.where(alive, inputs, 1.0)
     return torch.where(alive & factor.isfinite(), factor, 0.0)

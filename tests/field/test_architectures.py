@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import harness
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, as_a_user_gives_it
 from harness.registry import EXPLAINERS
 
 
@@ -29,6 +29,23 @@ def test_its_outputs_depend_on_its_inputs(name):
     before = _outputs(made, rows)
     made.inputs[:] = made.inputs.roll(1, 0)
     assert (_outputs(made, rows) - before).abs().max() > 1e-3
+
+
+TEXT_MODELS = ("BERT", "GPT-2", "Llama", "Gemma", "ESM")
+THROUGH_ATTENTION = ("lrp", "attn_lrp", "cp_lrp", "transformer_attribution", "attention_rollout", "deep_lift")
+
+
+@pytest.mark.filterwarnings("ignore:tokens that are no")
+@pytest.mark.parametrize("name", TEXT_MODELS)
+def test_attention_that_adds_the_least_number_at_masked_places_is_explained_like_fused_attention(name):
+    model, data = as_a_user_gives_it(name)
+    for explainer in THROUGH_ATTENTION:
+        maps = []
+        for form in ("sdpa", "eager"):
+            model.set_attn_implementation(form)
+            maps.append(harness.explain(explainer, model, data))
+        assert maps[1].isfinite().all() and maps[0].abs().sum() > 0
+        assert (maps[1] - maps[0]).abs().max() < 1e-3 * maps[0].abs().max(), explainer
 
 
 class WithOneTable(nn.Module):

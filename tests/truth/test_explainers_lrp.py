@@ -852,3 +852,91 @@ def test_a_quotient_written_with_names_is_seen(seed):
     halved = model(lambda z: net[2](torch.div(input=net[1](net[0](z)), other=2)))
     twin = model(lambda z: net[2](net[1](net[0](z)) / 2))
     assert near(explain("lrp", halved, x, zeros(2)), explain("lrp", twin, x, zeros(2)))
+
+
+class MaskedTransformer(nn.Module):
+    """An attention over the first tokens alone, with the mask of the others in one of its spellings."""
+
+    LEAST = {"infinite": -float("inf"), "least": torch.finfo(torch.float32).min, "-1e9": -1e9, "-10000": -1e4}
+
+    def __init__(self, form, seen):
+        super().__init__()
+        self.enter, self.queries, self.keys, self.values = (nn.Linear(4, 4) for _ in range(4))
+        self.module = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.out, self.form, self.seen = nn.Linear(4, 3), form, seen
+        self.eval()
+
+    def forward(self, x):
+        x = F.gelu(self.enter(x))
+        return self.out((x + self.attended(x))[:, 0])
+
+    def attended(self, x):
+        hidden = (torch.arange(x.shape[1]) >= self.seen).expand(len(x), -1)
+        q, k, v = self.queries(x), self.keys(x), self.values(x)
+        if self.form == "module":
+            return self.module(x, x, x, key_padding_mask=hidden)[0]
+        hidden = hidden[:, None].expand(-1, x.shape[1], -1)
+        if self.form == "fused":
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=~hidden)
+        if self.form == "fused with numbers":
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=self.added(hidden, "least"))
+        return self.scores(q, k, hidden).softmax(-1) @ v
+
+    def scores(self, q, k, hidden):
+        kind, _, size = self.form.partition(" ")
+        if kind == "baddbmm":
+            return torch.baddbmm(self.added(hidden, size), q, k.mT)
+        scores = q @ k.mT
+        if kind == "in_place":
+            scores += self.added(hidden, size)
+            return scores
+        least = torch.full_like(scores, self.LEAST[size])
+        return {
+            "masked_fill": lambda: scores.masked_fill(hidden, self.LEAST[size]),
+            "where": lambda: torch.where(hidden, least, scores),
+            "added": lambda: scores + self.added(hidden, size),
+            "before": lambda: self.added(hidden, size) + scores,
+            "subtracted": lambda: scores - -self.added(hidden, size),
+            "twice": lambda: (scores + self.added(hidden, size)) + self.added(hidden, size),
+        }[kind]()
+
+    def added(self, hidden, size):
+        return torch.zeros(hidden.shape).masked_fill(hidden, self.LEAST[size])
+
+
+SPELLINGS = [
+    *(f"{kind} {size}" for kind in ("added", "in_place", "masked_fill") for size in MaskedTransformer.LEAST),
+    *("where least", "before least", "subtracted least", "twice least", "baddbmm least", "baddbmm -10000"),
+    *("fused", "fused with numbers", "module"),
+]
+THROUGH_ATTENTION = [
+    *(("lrp", {"rule": rule}) for rule in ("epsilon", "zplus")),
+    ("lrp", {"composite": "gamma"}),
+    *((name, {}) for name in ("attn_lrp", "cp_lrp", "transformer_attribution", "attention_rollout", "deep_lift")),
+]
+
+
+@pytest.mark.parametrize("form", SPELLINGS)
+def test_masked_places_have_no_relevance_and_leave_that_of_the_others_alone(form, seed):
+    net, x, targets = MaskedTransformer(form, seen=4), torch.randn(3, 7, 4), torch.tensor([0, 1, 2])
+    for name, options in THROUGH_ATTENTION:
+        if form.startswith("baddbmm") and name in ("attn_lrp", "cp_lrp"):
+            continue  # they need products that they see
+        expected, found = (explain(name, net, each, targets, **options) for each in (x[:, :4], x))
+        assert near(found[:, :4], expected, 1e-4), name
+        assert expected.abs().sum() > 0 and not found[:, 4:].any(), name
+
+
+@pytest.mark.parametrize("size", ["-10000", "-1e9"])
+def test_a_row_that_is_masked_as_a_whole_is_explained_like_one_that_is_not(size, seed):
+    """A mask of one number moves all scores of a row alike, which is nothing to a softmax."""
+
+    class Pooled(MaskedTransformer):
+        def forward(self, x):
+            return self.out(self.attended(F.gelu(self.enter(x))).mean(1))
+
+    net, x, targets = Pooled(f"added {size}", seen=0).double(), torch.randn(3, 5, 4).double(), torch.tensor([0, 1, 2])
+    bare = copy.deepcopy(net)
+    bare.seen = 5
+    expected, found = (explain("lrp", each, x, targets) for each in (bare, net))
+    assert near(found, expected, 1e-4)
