@@ -1,9 +1,11 @@
 """Calling captum: what it needs of a model, and its errors as NotApplicable."""
 
+import copy
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +34,26 @@ def number_of_differentiable_outputs(model: nn.Module, context: Samples, /, **op
 def captum_target(targets: Tensor, outputs: int) -> Tensor | None:
     """The target as captum expects it: the class of each sample, or None where the model has a single output."""
     return None if outputs == 1 else targets
+
+
+def copy_for_captum(model: nn.Module) -> nn.Module:
+    """A copy of the model, on which captum may leave what it likes.
+
+    Python refuses to copy tensors that belong to a graph: weights that a hook computes before every call
+    (``weight_norm``, ``spectral_norm`` and pruning in their first form), and activations that a model keeps. The copy
+    has their values, and computes them anew when it is called.
+    """
+    computed = [each for part in model.modules() for each in _tensors_kept_in(vars(part)) if not each.is_leaf]
+    return copy.deepcopy(model, {id(each): each.detach().clone() for each in computed})
+
+
+def _tensors_kept_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value, also in lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_kept_in(each)
 
 
 def captum_answer(attribute: Callable[[], Tensor]) -> Tensor:

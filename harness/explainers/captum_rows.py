@@ -3,12 +3,10 @@
 They are shown beside the methods as published, so that a reader sees what a paper that used captum has measured.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
-from harness.explainers._captum import captum_answer, captum_target, number_of_differentiable_outputs
+from harness.explainers._captum import captum_answer, captum_target, copy_for_captum, number_of_differentiable_outputs
 from harness.explainers._layers import ANY_LAYER, LayerOption, layer_of_options
 from harness.registry import explainer
 from harness.samples import Samples
@@ -33,8 +31,9 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: i
     """Layer-wise relevance propagation as captum gives it under its default rules, all epsilon (Bach et al. 2015,
     doi 10.1371/journal.pone.0130140).
 
-    Inputs' shape; logit. Not applicable where captum has no rule for a module, like ``Flatten`` or ``GELU``. It does
-    not see functions that are not modules, and gives no warning of them.
+    Inputs' shape; logit. Not applicable where captum has no rule for a module, like ``Flatten``, ``GELU`` or the
+    parametrizations of weights. It does not see functions that are not modules, and gives no warning of them. A copy of
+    a model in float16 computes in float32, as captum's epsilon, 1e-9, is 0 in float16.
 
     Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3), where the gradient is (1, 0). The result is
     input x gradient, as is that of ``lrp`` on ReLU nets without convolutions and biases.
@@ -45,7 +44,10 @@ def captum_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, prepared: i
     from captum.attr import LRP
 
     # It leaves activations on the modules, and deletes a module's own rule after its first call: hence a copy.
-    return captum_answer(lambda: LRP(copy.deepcopy(model)).attribute(inputs, target=captum_target(targets, prepared)))
+    twin = copy_for_captum(model)
+    if inputs.dtype == torch.float16:
+        twin, inputs = twin.float(), inputs.float()
+    return captum_answer(lambda: LRP(twin).attribute(inputs, target=captum_target(targets, prepared)))
 
 
 @explainer(
@@ -80,7 +82,7 @@ def captum_deep_lift(
 
     removed = context.baseline(baseline)
     if inputs.dtype == torch.float16:
-        model, inputs, removed = copy.deepcopy(model).float(), inputs.float(), removed.float()
+        model, inputs, removed = copy_for_captum(model).float(), inputs.float(), removed.float()
     return captum_answer(lambda: DeepLift(model).attribute(inputs, removed, captum_target(targets, prepared)))
 
 

@@ -7,6 +7,7 @@ import torch
 from captum.attr._utils.lrp_rules import GammaRule
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune
 
 import harness
 from harness.registry import EXPLAINERS
@@ -138,6 +139,56 @@ def test_lrp_still_has_no_rule_for_common_modules_which_is_not_applicable_in_one
     with pytest.raises(harness.NotApplicable, match="captum: Module of type .* has no rule defined") as reason:
         explain("captum_lrp", model, x)
     assert "\n" not in str(reason.value)
+
+
+def pruned(part):
+    return prune.l1_unstructured(part, "weight", amount=0.3)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("computed", [nn.utils.weight_norm, nn.utils.spectral_norm, pruned])
+def test_weights_that_a_hook_computes_are_captums_to_explain(computed, x):
+    """They belong to a graph, which Python refuses to copy."""
+    model = net()
+    for name in ("first", "second", "out"):
+        setattr(model, name, computed(getattr(model, name)))
+    model(x)
+    found = explain("captum_lrp", model, x)
+    assert apart(found, explain("input_x_gradient", model, x)) < 2e-4
+    assert torch.equal(explain("captum_lrp", model, x), found)
+    assert not any(hasattr(part, "rule") for part in model.modules())
+
+
+@pytest.mark.parametrize("computed", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_lrp_still_has_no_rule_for_parametrizations_which_is_not_applicable_in_one_line(computed, x):
+    model = net()
+    model.first = computed(model.first)
+    with pytest.raises(TypeError, match="no rule defined"):
+        captum.LRP(model).attribute(x, TARGETS)
+    with pytest.raises(harness.NotApplicable, match="captum: Module of type .*Norm.* has no rule defined"):
+        explain("captum_lrp", model, x)
+
+
+class Keeping(nn.Module):
+    """A net that keeps the hidden numbers of its last call, with their graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.kept = mlp(nn.ReLU()), []
+
+    def forward(self, x):
+        self.kept = [self.inner[:2](x)]
+        return self.inner[2](self.kept[0])
+
+
+def test_a_model_that_keeps_what_it_computed_is_copied_for_captum():
+    model, x = Keeping().eval(), torch.randn(4, 6)
+    model(x)
+    assert model.kept[0].requires_grad
+    full = explain("captum_lrp", model, x)
+    model.half()(x.half())
+    assert apart(explain("captum_lrp", model, x.half()), full) < 0.01
+    assert explain("captum_deep_lift", model, x.half()).isfinite().all()
 
 
 def test_deep_lift_is_still_incomplete_where_a_relu_meets_a_max_pool(x):
