@@ -61,6 +61,7 @@ OF_EXPLAINERS = (
     "inputs",
     "values",
     "sum of the map",
+    "classes",
     "random",
     "passes per sample",
 )
@@ -154,6 +155,7 @@ def _explainer_row(entry: Explainer) -> list[str]:
         "any" if set(entry.modalities) >= set(Explainer.modalities) else ", ".join(entry.modalities),
         "signed" if entry.signed else "not negative",
         SUMS_TO[entry.complete_to],
+        "" if entry.per_class else "one map",
         "yes" if entry.stochastic else "",
         entry.cost,
     ]

@@ -91,6 +91,7 @@ class Explainer(Entry):
     complete_to  what the attributions add up to: ``baseline`` f(x) - f(baseline); ``output`` f(x); ``background`` f(x)
                  less the mean of f over training inputs that the explainer draws itself; or None
     stochastic   whether it draws random numbers
+    per_class    whether each class, or other output, has a map of its own; otherwise all have the same one
     convention   ``contribution``: the input is a factor, like w * (x - r); ``local``: gradient-like, like w
     control      whether it is a control, which does not use the model
     stored       whether it only reads stored maps, so that it cannot explain other inputs, classes or weights
@@ -109,6 +110,7 @@ class Explainer(Entry):
     signed: bool = True
     complete_to: str | None = None
     stochastic: bool = False
+    per_class: bool = True
     convention: str = "contribution"
     control: bool = False
     stored: bool = False

@@ -21,7 +21,7 @@ from harness.samples import Samples
 from harness.task import CLASSES, Task
 
 # The capabilities that all global methods of tables declare.
-GLOBAL = {"scope": "global", "access": "forward", "modalities": ("table",), "cost": "once: T F"}
+GLOBAL = {"scope": "global", "access": "forward", "modalities": ("table",), "per_class": False, "cost": "once: T F"}
 EXPLAINED = {"predicted": "model", "label": "data"}  # what a method explains that was fitted to these labels
 TRAINING_ROWS = 10_000
 

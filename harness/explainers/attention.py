@@ -32,7 +32,7 @@ _OF_ATTENTION = {
 }
 
 
-@explainer(**_OF_ATTENTION)
+@explainer(per_class=False, **_OF_ATTENTION)
 def attention(
     model: nn.Module,
     inputs: Tensor,
@@ -65,7 +65,7 @@ def attention(
     return _attention_per_unit(model, inputs, targets, context, prepared, lambda maps, _: [fuse(maps[layer])])
 
 
-@explainer(**_OF_ATTENTION)
+@explainer(per_class=False, **_OF_ATTENTION)
 def attention_rollout(
     model: nn.Module,
     inputs: Tensor,

@@ -10,7 +10,7 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 
-@explainer(access="none", control=True, stochastic=True)
+@explainer(access="none", control=True, per_class=False, stochastic=True)
 def random(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
     """Standard normal noise, one number per unit, drawn from (seed, sample): the score of guessing.
 
@@ -26,7 +26,9 @@ def random(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
     return context.units.as_map(normal(context.stream("random explainer"), *context.units.shape))
 
 
-@explainer(access="none", control=True, stochastic=True, modalities=("image", "series", "tokens", "volume"))
+@explainer(
+    access="none", control=True, per_class=False, stochastic=True, modalities=("image", "series", "tokens", "volume")
+)
 def blurred_random(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, width: float = 1 / 16
 ) -> Tensor:
@@ -49,7 +51,7 @@ def blurred_random(
     return context.units.as_map(noise)
 
 
-@explainer(access="none", control=True, signed=False, modalities=("image",))
+@explainer(access="none", control=True, per_class=False, signed=False, modalities=("image",))
 def edge(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """An edge detector: the magnitude of the Sobel gradient of the mean over the channels (as in Adebayo et al. 2018,
     1810.03292).
@@ -67,7 +69,7 @@ def edge(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return F.conv2d(grey, torch.stack([across, across.T])[:, None]).norm(dim=1, keepdim=True)
 
 
-@explainer(access="none", control=True, signed=False, modalities=("image", "volume"))
+@explainer(access="none", control=True, per_class=False, signed=False, modalities=("image", "volume"))
 def center(model: nn.Module, inputs: Tensor, targets: Tensor, *, width: float = 0.25) -> Tensor:
     """A Gaussian around the middle of the image or volume: the score of knowing that objects are put there.
 
@@ -87,7 +89,7 @@ def center(model: nn.Module, inputs: Tensor, targets: Tensor, *, width: float = 
     return bell.to(inputs).expand(len(inputs), 1, *bell.shape)
 
 
-@explainer(access="none", control=True, signed=False)
+@explainer(access="none", control=True, per_class=False, signed=False)
 def input_magnitude(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
     """The distance of each unit from zero in the model's input space: the Euclidean norm over its channels.
 

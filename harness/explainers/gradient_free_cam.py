@@ -61,7 +61,7 @@ def score_cam(
     return full_size_map(sum_over_channels(weights.to(values), values), context, prepared, cam.relu)
 
 
-@explainer(signed=False, cost="1 F", **CAM)
+@explainer(signed=False, per_class=False, cost="1 F", **CAM)
 def eigen_cam(
     model: nn.Module,
     inputs: Tensor,
@@ -103,7 +103,7 @@ def eigen_cam(
     return full_size_map(upright.view(-1, 1, *prepared.layout.grid), context, prepared, relu=False)
 
 
-@explainer(signed=False, cost="1 F", **CAM)
+@explainer(signed=False, per_class=False, cost="1 F", **CAM)
 def activation_map(
     model: nn.Module,
     inputs: Tensor,

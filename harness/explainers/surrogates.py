@@ -44,7 +44,13 @@ def _fit_linear(
     return torch.from_numpy(fitted.coef_ / unit).view(y.shape[1], -1)
 
 
-@explainer(**GLOBAL, stochastic=True, convention="local", prepare=_fit_linear, renamed={"alpha": "penalty"})
+@explainer(
+    **GLOBAL | {"per_class": True},
+    stochastic=True,
+    convention="local",
+    prepare=_fit_linear,
+    renamed={"alpha": "penalty"},
+)
 def linear_surrogate(
     model: nn.Module,
     inputs: Tensor,

@@ -5,13 +5,19 @@ import os
 import pytest
 
 from harness.registry import EXPLAINERS, METRICS
-from pairs import Case
+from pairs import DENSE, Case
 
 
 @pytest.fixture
 def case(pair):
     """The pair's model and data; a failure names its seed."""
     return Case(pair[1], seed=int(os.environ["HARNESS_TEST_SEED"]) % 10_000)
+
+
+@pytest.fixture
+def dense_case(pair):
+    """As ``case``, with the net of several dense layers."""
+    return Case(pair[1], seed=int(os.environ["HARNESS_TEST_SEED"]) % 10_000, nets=DENSE)
 
 
 @pytest.fixture

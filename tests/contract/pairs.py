@@ -61,6 +61,44 @@ NETS = {
     "attention image": (lambda: AttentionNet(nn.Conv2d(3, 8, 4, 4)), (3, 12, 12)),
 }
 
+
+def _with_large_logits(make):
+    """A net whose classes are as far apart as those of a trained one."""
+
+    def larger():
+        net = make()
+        (net.out if hasattr(net, "out") else net[-1]).weight.data *= 10
+        return net
+
+    return larger
+
+
+# Several dense layers, among whose many numbers a rule can lose the class.
+DENSE = {
+    "image": (
+        _with_large_logits(
+            lambda: nn.Sequential(
+                nn.Conv2d(3, 16, 3),
+                nn.ReLU(),
+                nn.Conv2d(16, 16, 3),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.Linear(1024, 32),
+                nn.ReLU(),
+                nn.Linear(32, 3),
+            )
+        ),
+        (3, 12, 12),
+    ),
+    "table": (
+        _with_large_logits(
+            lambda: nn.Sequential(nn.Linear(12, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
+        ),
+        (12,),
+    ),
+    "attention tokens": (_with_large_logits(NETS["attention tokens"][0]), (6, 5)),
+}
+
 # Budgets that make hundreds of cases a matter of seconds; whatever an item promises, it promises at these too.
 SMALL = {
     "samples": 24,
@@ -91,9 +129,9 @@ def small_options(entry, modality):
 class Case:
     """A model with samples of one modality, drawn from a seed."""
 
-    def __init__(self, modality, seed):
+    def __init__(self, modality, seed, nets=NETS):
         torch.manual_seed(seed)
-        make, shape = NETS[modality]
+        make, shape = nets[modality]
         self.kind, self.modality = modality, modality.split()[-1]  # a grey image is an image
         self.model = make().eval().requires_grad_(False)
         self.inputs, self.train = torch.randn(5, *shape), torch.randn(60, *shape)
@@ -105,13 +143,14 @@ class Case:
         self.truth = torch.randn(self.masks.shape) * self.masks
 
 
-def _pairs(registry, wanted=lambda entry, modality: True):
+def _pairs(registry, wanted=lambda entry, modality: True, nets=NETS):
     """Every registered name with every kind of net that it is wanted for."""
-    pairs = [(name, kind) for name, entry in registry.items() for kind in NETS if wanted(entry, kind.split()[-1])]
+    pairs = [(name, kind) for name, entry in registry.items() for kind in nets if wanted(entry, kind.split()[-1])]
     return {"argvalues": pairs, "ids": ["-".join(pair) for pair in pairs]}
 
 
 SERVED = _pairs(EXPLAINERS, lambda entry, modality: modality in entry.modalities)
+SERVED_DENSE = _pairs(EXPLAINERS, lambda entry, modality: modality in entry.modalities, DENSE)
 DECLINED = _pairs(EXPLAINERS, lambda entry, modality: modality not in entry.modalities)
 SCORED = _pairs(METRICS, lambda entry, modality: entry.kind != "cost")
 LOOKING_AT_MAPS = _pairs(METRICS, lambda entry, modality: entry.kind in ("faithfulness", "complexity"))

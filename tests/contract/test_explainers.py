@@ -7,13 +7,13 @@ import torch
 
 import harness
 from harness.registry import EXPLAINERS
-from pairs import DECLINED, SERVED, small_options
+from pairs import DECLINED, DENSE, SERVED, SERVED_DENSE, Case, small_options
 
 served = pytest.mark.parametrize("pair", **SERVED)
 declined = pytest.mark.parametrize("pair", **DECLINED)
 
 
-def explained(entry, case, rows=slice(None), seed=0):
+def explained(entry, case, rows=slice(None), seed=0, targets=None):
     """Attributions of some of the case's samples, or a skipped test where the explainer declines."""
     try:
         return harness.explain(
@@ -21,7 +21,7 @@ def explained(entry, case, rows=slice(None), seed=0):
             case.model,
             harness.Data(
                 case.inputs[rows],
-                case.targets[rows],
+                case.targets[rows] if targets is None else targets,
                 modality=case.modality,
                 train_labels=case.train_labels,
                 truth=case.truth[rows],
@@ -83,6 +83,32 @@ def test_model_inputs_and_global_randomness_come_back_as_they_were(explainer, ca
     assert torch.equal(case.inputs, inputs) and torch.equal(torch.random.get_rng_state(), random)
     assert not any(module._forward_hooks or module._backward_hooks for module in case.model.modules())
     assert all(parameter.grad is None for parameter in case.model.parameters())
+
+
+# Their maps depend on the class, but are led by what is not: sizes of weights, a weight above 0 for most channels, or
+# each token's own share.
+WEAKLY_PER_CLASS = {"gradient_x_weight", "grad_cam_pp", "score_cam", "transformer_attribution"}
+
+
+@pytest.mark.parametrize("pair", **SERVED_DENSE)
+def test_maps_of_two_classes_differ_as_their_logits_do_unless_it_declares_one_map(explainer, dense_case):
+    keeps(explainer, "nonzero")
+    if explainer.stored:
+        pytest.skip("its maps are those of one class")
+    likely = dense_case.model(dense_case.inputs).argsort(1)
+    top, last = (explained(explainer, dense_case, targets=likely[:, place]) for place in (-1, 0))
+    if not explainer.per_class:
+        return assert_close(top, last)
+    maps = (dense_case.units.reduce(each).flatten(1).double() for each in (top, last))
+    likeness = torch.nn.functional.cosine_similarity(*maps).abs().mean()  # opposite maps are one map as well
+    assert likeness < (0.9999 if explainer.name in WEAKLY_PER_CLASS else 0.99)
+
+
+def test_z_plus_in_dense_layers_too_is_what_the_test_above_would_find():
+    case = Case("table", 0, nets=DENSE)
+    likely = case.model(case.inputs).argsort(1)
+    maps = [harness.explain("lrp", case.model, case.inputs, likely[:, place], rule="zplus") for place in (-1, 0)]
+    assert torch.nn.functional.cosine_similarity(*maps).abs().mean() > 0.99
 
 
 @declined
