@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from harness.errors import NotApplicable, UserError, one_line
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import tell_completeness
-from harness.explainers._tabular import drawn_rows
 from harness.models.black_box import BlackBox
 from harness.registry import explainer
+from harness.removal.background import Background
 from harness.samples import Samples
 
 MISSED = 1e-3  # of the outputs' range: the trees of some libraries compute in float32
@@ -49,11 +49,9 @@ def tree_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sam
     tensor([[1.5000, 1.5000]])
     """
     check_number("background", background, 1)
-    if context.train is None:
-        raise NotApplicable("removed columns take their values in training inputs; the data has none (give train=)")
-    rows = context.train[drawn_rows(len(context.train), background, context.seed).to(context.train.device)]
+    rows = Background(background).inputs(context)
     values = _of_outputs(_shap(), _estimator(model), inputs, rows)
-    outputs, mean = context.model_outputs(), context.predictor.logits(rows.to(inputs)).double().mean(0)
+    outputs, mean = context.model_outputs(), context.predictor.logits(rows).double().mean(0)
     values = _canonical(values, outputs.view(len(inputs), -1).shape[1])
     every = torch.arange(len(inputs), device=inputs.device)
     chosen = torch.from_numpy(values).to(inputs.device)[every, :, targets]
