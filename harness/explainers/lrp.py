@@ -63,11 +63,11 @@ def lrp(
     keep its relevance. After differences of inputs, as from their mean, no layer counts as a first one.
 
     Facts: ``operations``, with those that have no rule and are differentiated plainly, like softmax; ``rules``, those
-    that were chosen; the numbers of linear layers, of first convolutions with a rule of their
-    own, and of merged norms; ``relevance_over_output``, the sum over f(x). It is far from 1 where relevance meets
-    outputs that consist of a bias alone (EfficientNets). ``epsilon`` and ``gamma`` can explode on deep nets with
-    BatchNorm, even beyond float32, which gives NaN. Not applicable without a convolution or linear layer, and to LSTM,
-    GRU and RNN layers.
+    that were chosen; the numbers of linear layers, of first convolutions with a rule of their own, and of merged norms;
+    ``relevance_over_output``, the sum over f(x). It is far from 1 where relevance meets outputs that consist of a bias
+    alone (EfficientNets). ``epsilon`` and ``gamma`` with redistributed biases can explode on deep nets with BatchNorm,
+    even beyond float32, which gives NaN. Not applicable without a convolution or linear layer, and to LSTM, GRU and RNN
+    layers.
 
     Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3). The ReLUs contribute 4, -3 and 0 to f(x) = 1; of
     the 4, x1 and x2 contribute 1 and 3, of the -3 all is x2. Under ``zplus`` the first ReLU gets all of f(x) = 1.
