@@ -40,6 +40,8 @@ OTHER_NAMES = {
         **dict.fromkeys(("ablation",), "feature_ablation"),
         **dict.fromkeys(("sliding_window",), "occlusion"),
         **dict.fromkeys(("rollout",), "attention_rollout"),
+        **dict.fromkeys(("sobol",), "sobol_attribution"),
+        **dict.fromkeys(("hsic",), "hsic_attribution"),
     },
     "metric": {
         **dict.fromkeys(("pixel_flipping", "pixelflipping", "region_perturbation"), "deletion"),
