@@ -12,9 +12,9 @@ from harness.removal.baselines import BASELINES
 # Each with options under which its value of a segment on an additive model is that segment's contribution.
 SEGMENTED = {
     "feature_ablation": {},
-    "exact_shapley": {},
-    "kernel_shap": {"samples": 64},
-    "shapley_sampling": {"permutations": 2},
+    "exact_shapley": {"background": 0},
+    "kernel_shap": {"samples": 64, "background": 0},
+    "shapley_sampling": {"permutations": 2, "background": 0},
     "lime": {"penalty": 0.0, "samples": 200},
 }
 SHAPES = {"table": (6,), "tokens": (6, 4), "series": (3, 6)}
