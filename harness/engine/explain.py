@@ -27,6 +27,7 @@ from harness.engine.present_units import (
     whole_samples,
 )
 from harness.errors import NotApplicable, UserError
+from harness.explainers._one_row_norms import right_norm_gradients
 from harness.guards import isolated_randomness
 from harness.options import wants
 from harness.predictor import Carried
@@ -59,7 +60,7 @@ class Explaining:
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
             # Preparation looks at the model by means of the first sample; it may not pass other inputs beside it.
-            with _with_gradients(self.model), self._with_carried(samples, 1):
+            with self._with_gradients(samples.inputs.device), self._with_carried(samples, 1):
                 self.prepared = self.entry.prepare(self.model, samples.joint(), **self.keywords(samples))
 
     def keywords(self, samples: Samples) -> dict[str, Any]:
@@ -136,11 +137,28 @@ class Explaining:
         for name, value in (("context", samples), ("prepared", self.prepared), ("seed", samples.seed)):
             if wants(function, name):
                 handed_in[name] = value
-        with _generators_of(samples), _with_gradients(self.model), self._with_carried(samples):
+        gradients = self._with_gradients(samples.inputs.device)
+        with _generators_of(samples), gradients, self._with_carried(samples):
             # The explainer gets copies, so that it may change them.
             own = samples.inputs.clone(), samples.targets.clone()
             answer = function(self.model, *own, **handed_in, **self.keywords(samples))
         return self._checked(answer, samples)
+
+    @contextmanager
+    def _with_gradients(self, device: torch.device) -> Iterator[None]:
+        """Allow gradients inside, in whatever mode the caller is, and let recurrent layers and norms give right ones.
+
+        cuDNN's kernels for recurrent layers compute no gradients in eval mode; torch's own kernels, used instead, do.
+        """
+        kernels, recurrent = torch.backends.cudnn, any(isinstance(part, nn.RNNBase) for part in self.model.modules())
+        before, kernels.enabled = kernels.enabled, kernels.enabled and not recurrent
+        wants_gradients = self.entry.access in ("gradient", "activations")
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                with right_norm_gradients(device) if wants_gradients else nullcontext():
+                    yield
+        finally:
+            kernels.enabled = before
 
     def _with_carried(self, samples: Samples, most_rows: float = math.inf) -> AbstractContextManager[None]:
         """Inside, all rows that pass through the model go with the carried inputs of these samples, which are equal."""
@@ -168,21 +186,6 @@ class Explaining:
 def _carry_the_same(carried: Carried) -> bool:
     """Whether all samples carry the same."""
     return all(bool((values == values[:1]).all()) for values in carried.values())
-
-
-@contextmanager
-def _with_gradients(model: nn.Module) -> Iterator[None]:
-    """Allow gradients inside, in whatever mode the caller is, also through recurrent layers on a GPU.
-
-    cuDNN's kernels for recurrent layers compute no gradients in eval mode; torch's own kernels, used instead, do.
-    """
-    kernels, recurrent = torch.backends.cudnn, any(isinstance(part, nn.RNNBase) for part in model.modules())
-    before, kernels.enabled = kernels.enabled, kernels.enabled and not recurrent
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        kernels.enabled = before
 
 
 @contextmanager

@@ -105,16 +105,17 @@ def _contributions(
     with operations_visible(model), torch.enable_grad():  # the graph shows which arguments to keep
         passed = baselines.detach().clone().requires_grad_().clone()
         with Operations(rules):
-            reference = _logits(model(passed), targets).detach()
+            reference = target_logits(check_outputs(model(passed), len(targets)), targets).detach()
     references.begin()
     outputs, leaf, operations = traced(model, inputs, rules)
     references.end()
-    logits = _logits(outputs, targets)
+    outputs = check_outputs(outputs, len(targets))
+    logits = target_logits(outputs, targets)
     without_rule = sorted(operations.report()["unruled"].keys() - LINEAR_OPERATIONS)
     if without_rule:
         raise NotApplicable(f"DeepLift has no rule for {', '.join(without_rule)} here, only the gradient would be left")
     contributions, change = (inputs - baselines) * gradient_of(logits, leaf), logits.detach() - reference
-    _check_sum(contributions, change, DRIFT * outputs.detach().flatten(1).abs().amax(1))
+    _check_sum(contributions, change, DRIFT * outputs.detach().reshape(len(outputs), -1).abs().amax(1))
     return contributions, change, operations
 
 
@@ -127,7 +128,3 @@ def _check_sum(contributions: Tensor, change: Tensor, rounding: Tensor) -> None:
             "contributions do not add up to the change of the logit: part of the model is hidden from differentiation, "
             "as by detach, no_grad, rounding, or a mask computed from the input"
         )
-
-
-def _logits(outputs: Tensor, targets: Tensor) -> Tensor:
-    return target_logits(check_outputs(outputs, len(targets)), targets)

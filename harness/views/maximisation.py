@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from harness.errors import NotApplicable, UserError
 from harness.explainers._coalitions import check_number
+from harness.explainers._one_row_norms import right_norm_gradients
 from harness.guards import frozen
 
 Objective = Callable[[Tensor], Tensor]  # inputs (K, ...) -> the value that each of them is to make large (K,)
@@ -85,7 +86,7 @@ def maximise(
     start = torch.randn(count, *shape, generator=noise).to(device)
     inputs = centre + 0.1 * spread * start
     scale = ascent.radius or float((spread.expand(shape) ** 2).sum().sqrt())
-    with torch.inference_mode(False), frozen(module):
+    with torch.inference_mode(False), frozen(module), right_norm_gradients(inputs.device):
         for step in range(ascent.steps):
             shift = _jitter_shift(ascent.jitter, len(axes), noise)
             inputs = torch.roll(inputs, shift, axes) if axes else inputs

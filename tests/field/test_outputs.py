@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import harness
 from harness import LoadedModel
 from harness.errors import UserError
+from harness.registry import EXPLAINERS
 
 INPUTS = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.tensor([0, 1, 2, 1])
@@ -149,3 +150,36 @@ def test_output_is_a_setting_of_a_run(tmp_path, monkeypatch):
         harness.run({**config, "model": "users_pair:model"})
     directory = harness.run({**config, "model": {"name": "users_pair:model", "output": "scores"}})
     assert set(harness.results.frames.read_cells(directory).status) == {"ok"}
+
+
+class OneNumber(nn.Module):
+    """A small transformer on images with one output, as (N, 1) or as (N,)."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.act, self.out = nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Linear(8, 1)
+        self.mix, self.vector = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), False
+
+    def forward(self, images):
+        tokens = self.act(self.stem(images)).flatten(2).transpose(1, 2)
+        out = self.out(self.mix(tokens).mean(1))
+        return out[:, 0] if self.vector else out
+
+
+@pytest.mark.parametrize("name", [name for name, entry in EXPLAINERS.items() if entry.access == "gradient"])
+def test_one_output_has_the_same_map_as_a_vector_and_as_a_column(name):
+    net, images = OneNumber().eval(), torch.randn(3, 3, 12, 12)
+    data = harness.Data(images, torch.zeros(3, dtype=torch.long), train=images.flip(0), task="regression")
+    few = {option: value for option, value in {"samples": 3, "steps": 3}.items() if option in EXPLAINERS[name].options}
+    column = map_or_reason(name, net, data, few)
+    net.vector = True
+    vector = map_or_reason(name, net, data, few)
+    assert type(vector) is type(column)
+    assert vector == column if isinstance(column, str) else torch.allclose(vector, column, atol=1e-6)
+
+
+def map_or_reason(name, net, data, options):
+    try:
+        return harness.explain(name, net, data, **options)
+    except harness.NotApplicable as reason:
+        return str(reason)
