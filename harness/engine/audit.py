@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from harness.completeness import promised, relative_error, total
+from harness.engine.audit_sums import largest_over_output, sums
 from harness.engine.explain import Explaining
 from harness.engine.present_units import units_of_maps
 from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
-from harness.errors import NotApplicable, UserError, one_line
+from harness.errors import UserError, one_line
 from harness.facts import Facts
 from harness.registry import EXPLAINERS, Explainer
 from harness.results.store import plain
@@ -30,6 +30,7 @@ COMPARED_SAMPLES = 4  # samples whose maps are compared between explainers
 EQUAL = 1e-5  # share of the largest value: differences up to it come from rounding
 SAME = 1e-4  # the same for one explainer in batches of different sizes, for which a GPU uses different algorithms
 INCOMPLETE = 0.05  # relative error of a sum above which it is flagged (Sundararajan et al. 2017, 1703.01365)
+EXPLODED = 100  # times the explained output: single values above it cancel, and rounding decides what is left of them
 GRADIENTS = ("gradient", "input_x_gradient")  # what rule-based explainers reduce to if no rule matches a layer
 
 
@@ -76,8 +77,8 @@ class Auditor:
             "alone_difference": alone_difference(trial, measured),
             "repeat_difference": repeat_difference(trial, measured),
         }
-        reported = _check_reported(facts.summary(), (*own, "source", "caveat", "tables"))
-        sums = {} if "completeness_error" in reported else self._sums(chosen, parts)
+        reported = _check_reported(facts.summary(), (*own, "largest_over_output", "source", "caveat", "tables"))
+        sums = self._sums(chosen, parts, reported)
         about = {"source": chosen.entry.source, "caveat": chosen.entry.caveat} if chosen.entry.caveat else {}
         checked = {name: value for name, value in own.items() if value is not None}
         results = _json_values({**reported, **sums, **about, **checked})
@@ -94,10 +95,13 @@ class Auditor:
             return sum(map(constant, parts)) if self.stage.units.count > 1 else 0
         return sum(constant(maps) for samples, maps in self._of_units(parts) if samples.units.count > 1)
 
-    def _sums(self, chosen: Chosen, parts: Sequence[Tensor]) -> dict[str, Any]:
+    def _sums(self, chosen: Chosen, parts: Sequence[Tensor], reported: Mapping[str, Any]) -> dict[str, Any]:
         facts = Facts()
         for samples, maps in self._of_units(parts):
-            facts.tell(sums(samples, chosen, maps))
+            if "completeness_error" not in reported:
+                facts.tell(sums(samples, chosen, maps))
+            if chosen.entry.complete_to or "relevance_over_output" in reported:
+                facts.tell(largest_over_output(samples, chosen, maps))
         return facts.summary()
 
     def _twin(self, chosen: Chosen, first: Tensor) -> dict[str, Any] | None:
@@ -184,21 +188,6 @@ def gradients_of(stage: Stage) -> dict[str, Tensor]:
     return dict(zip(GRADIENTS, (gradient.cpu(), (samples.inputs * gradient).cpu()), strict=True))
 
 
-def sums(samples: Samples, chosen: Chosen, raw: Tensor) -> dict[str, Tensor]:
-    """The relative error (N,) of the sums of raw attributions, if their explainer promises a sum; else nothing.
-
-    ``completeness_error`` is |sum - promised| / |promised|, as in the metric of that name. If the output itself is
-    promised, ``relevance_over_output`` is sum / f(x).
-    """
-    claim = chosen.entry.complete_to
-    try:
-        promise, actual = promised(samples, claim, chosen.options), total(raw.to(samples.inputs.device))
-    except NotApplicable:  # nothing is promised, or the promised sum is known to the explainer only
-        return {}
-    shares = {"relevance_over_output": actual / promise} if claim == "output" else {}
-    return {"completeness_error": relative_error(actual, promise), **shares}
-
-
 def alone_difference(trial: Trial, measured: Tensor) -> float | None:
     """How much the first sample's attributions differ when it is explained alone and in a batch.
 
@@ -240,11 +229,17 @@ def flags(results: Mapping[str, Any], entry: Explainer, stage: Stage) -> list[st
         warnings.append(f"two calls under one seed differ by {repeat:.1g} of the largest value")
     elif full and alone > SAME:
         warnings.append(f"a sample alone and in its batch differ by {alone:.1g} of the largest value")
-    error = results.get("completeness_error")
-    error = error.get("median") if isinstance(error, Mapping) else error
+    error, largest = (_median(results.get(name)) for name in ("completeness_error", "largest_over_output"))
     if error is not None and error > INCOMPLETE:
         warnings.append(f"the sum misses what it should be by {error:.1g} of it (median)")
+    if largest is not None and largest > EXPLODED:
+        warnings.append(f"single values are up to {largest:.1g} times the output that they share (median), and cancel")
     return warnings + ([f"{entry.source}: {entry.caveat}"] if entry.caveat else [])
+
+
+def _median(result: Any) -> float | None:
+    """A check's number, or the median of its numbers; None if there is none."""
+    return result.get("median") if isinstance(result, Mapping) else result
 
 
 def _check_reported(facts: dict[str, Any], reserved: Sequence[str]) -> dict[str, Any]:

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._operations import OperationRule, Operations, on_graph, traced
+from harness.explainers._graph import node_before, on_graph
+from harness.explainers._operations import OperationRule, Operations, traced
 from harness.predictor import check_outputs, target_logits
-
-# Operations that only move numbers, by the names of their nodes in the autograd graph.
-_MOVES = frozenset("Clone Expand Permute ReshapeAlias Squeeze ToCopy Transpose UnsafeView Unsqueeze View".split())
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,6 @@ class AttentionWatch:
             "matmul": self._matmul,
             "einsum": self._einsum,
             "linear": self._linear,
-            "addmm": self._linear,
             "conv1d": self._convolution,
             "conv2d": self._convolution,
         }
@@ -104,7 +101,7 @@ class AttentionWatch:
 
     def _note(self, operand: Any, query: int, key: int) -> None:
         """Record an operand of a product if it is the result of a softmax, even if its numbers were moved since."""
-        node = _before_moves(operand) if isinstance(operand, Tensor) and operand.dim() > 1 else None
+        node = node_before(operand)[0] if isinstance(operand, Tensor) and operand.dim() > 1 else None
         if node not in self.softmaxes:
             return
         if node in self.maps:
@@ -155,14 +152,6 @@ def tokens_read(gradient: Tensor) -> Tensor:
     gradient is exactly 0 in the rows of tokens that the head does not use.
     """
     return (gradient != 0).any(3).any(1)
-
-
-def _before_moves(tensor: Tensor) -> Any:
-    """The node of the graph that computed the numbers of a tensor, before they were moved."""
-    node = tensor.grad_fn
-    while node is not None and node.name().rstrip("0123456789").removesuffix("Backward") in _MOVES:
-        node = node.next_functions[0][0]
-    return node
 
 
 def _einsum_axes(equation: str) -> list[tuple[int, int] | None]:

@@ -109,7 +109,7 @@ def _additive(mask: Tensor, like: Tensor) -> Tensor:
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf"))
 
 
-TAKEN_APART = {
+ATTENTION = {
     "scaled_dot_product_attention": _attention_in_parts,
     "multi_head_attention_forward": _multi_head_attention_in_parts,
 }

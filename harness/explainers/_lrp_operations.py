@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable
+from harness.explainers._graph import on_graph
 from harness.explainers._lrp_first_layers import FirstLayerInput, FirstRule, first_layer_input
 from harness.explainers._lrp_passing import elementwise, over_channels, passing_rules, plainly, shared, shifted
 from harness.explainers._lrp_rules import LayerRule, LinearLayer, Relayed, carry
-from harness.explainers._operations import OperationRule, on_graph
+from harness.explainers._operations import OperationRule, note_on, put_note
 
 CONVOLUTIONS = tuple(f"{kind}{axes}d" for kind in ("conv", "conv_transpose") for axes in (1, 2, 3))
 PRODUCTS = ("matmul", "einsum", "tensordot", "inner")
@@ -51,8 +52,9 @@ class Propagation:
             **dict.fromkeys(CONVOLUTIONS, self._convolution),
             **dict.fromkeys(PRODUCTS, self._product),
             "linear": self._linear,
-            "addmm": self._addmm,
             "batch_norm": self._batch_norm,
+            "scale": self._scale,
+            "neg": self._scale,
             "add": self._add,
             "sub": self._sub,
             "subtract": self._sub,
@@ -90,15 +92,6 @@ class Propagation:
             LinearLayer(function, weight.detach(), shift, 0 if values.dim() == 2 else None), input, values
         )
 
-    def _addmm(
-        self, function: Callable, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
-    ) -> Tensor:
-        if not on_graph(mat1, mat2):
-            return NotImplemented
-        product = self._product(torch.mm, mat1, alpha * mat2)
-        answer = self._add(torch.add, product, beta * input)
-        return product + beta * input if answer is NotImplemented else answer
-
     def _product(self, function: Callable, *args: Any, **named: Any) -> Tensor:
         if len(args) == 2 and isinstance(args[1], list | tuple):
             args = (args[0], *args[1])  # einsum takes a list, too
@@ -121,7 +114,7 @@ class Propagation:
         )
 
     def _layer(self, layer: LinearLayer, inputs: Tensor, values: Tensor) -> Tensor:
-        """A linear layer's outputs, with the layer as an attribute so that a scale or shift can be merged into it."""
+        """A linear layer's outputs, with the layer noted on them so that a scale or shift can be merged into it."""
         entry, first, rule = first_layer_input(inputs), None, self.convolution if layer.convolution else self.rule
         if entry is not None:
             self.entries.append(entry)
@@ -139,12 +132,12 @@ class Propagation:
             return None
 
         answer = Relayed.apply(inputs, values, send)
-        answer.linear_layer = (layer, inputs, answer._version)
+        put_note(answer, (layer, inputs))
         return answer
 
     def _merged(self, input: Tensor, values: Tensor, change: Callable[[LinearLayer], LinearLayer]) -> Tensor:
         """The layer whose output ``input`` is, and the operation after it, as one layer."""
-        layer, inputs, _ = input.linear_layer
+        layer, inputs = note_on(input)
         special = self.first is not None and layer.convolution and first_layer_input(inputs) is not None
         self.layers, self.specials = self.layers - 1, self.specials - special
         return self._layer(change(layer), inputs, values)
@@ -155,7 +148,7 @@ class Propagation:
                 return NotImplemented
             function, args = F.batch_norm, (*args[2:4], *args[:2], *args[4:7])
         scale, shift = _scale_and_shift(*args, **named)
-        if not _from_layer(input) or input.linear_layer[0].axis is None:
+        if not note_on(input) or note_on(input)[0].axis is None:
             if self.rule.absorbs:
                 return function(input, *args, **named)
             return elementwise(function, input, *args, **named)
@@ -167,13 +160,25 @@ class Propagation:
     def _add(self, function: Callable, *args: Any, **named: Any) -> Tensor:
         own = [place for place, each in enumerate(args) if on_graph(each)]
         scaled = own == [1] and "alpha" in named  # a merged operation may only change the shift
-        if len(own) != 1 or on_graph(*named.values()) or scaled or not _from_layer(args[own[0]]):
+        if len(own) != 1 or on_graph(*named.values()) or scaled or not note_on(args[own[0]]):
             return shifted(self.rule, function, *args, **named)
         input, values = args[own[0]], plainly(function, *args, **named)
         if values.shape != input.shape:
             return shifted(self.rule, function, *args, **named)
         added = plainly(function, *(input.new_zeros(()) if each is input else each for each in args), **named)
         return self._merged(input, values, lambda layer: replace(layer, shift=layer.shift + added))
+
+    def _scale(self, function: Callable, *args: Any, **named: Any) -> Tensor:
+        """A constant scale of each channel is part of the layer before it, as in a BatchNorm that is written out."""
+        input = next(each for each in args if on_graph(each))
+        if named or not note_on(input) or note_on(input)[0].axis is None:
+            return NotImplemented
+        ones = input.new_ones(1, input.shape[1], *[1] * (input.dim() - 2))
+        factor = plainly(function, *(ones if each is input else each for each in args))
+        if factor.shape != ones.shape:
+            return NotImplemented
+        values = plainly(function, *args)
+        return self._merged(input, values, lambda layer: layer.then(factor, torch.zeros_like(factor)))
 
     def _sub(self, function: Callable, *args: Any, **named: Any) -> Tensor:
         return (
@@ -184,11 +189,6 @@ class Propagation:
         self.softmaxes += 1
         answer = function(*args, **named)
         return answer.detach() if self.softmax == "constant" else answer
-
-
-def _from_layer(values: Tensor) -> bool:
-    """Whether values are the outputs of a linear layer, not changed in place since."""
-    return hasattr(values, "linear_layer") and values.linear_layer[2] == values._version
 
 
 def _scale_and_shift(

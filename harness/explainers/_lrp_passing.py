@@ -9,15 +9,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.errors import NotApplicable
+from harness.explainers._graph import is_function_of, node_before, on_graph
 from harness.explainers._lrp_first_layers import first_layer_input
 from harness.explainers._lrp_rules import LayerRule, Weighted, ratio
-from harness.explainers._operations import OperationRule, on_graph
+from harness.explainers._operations import OperationRule
 
 # Functions of single numbers, and quotients whose norm is held constant: the input gets all relevance of the output.
 ELEMENTWISE = tuple(
     """
     relu relu6 leaky_relu prelu elu selu celu gelu silu mish hardswish hardsigmoid sigmoid logsigmoid tanh
-    softplus softsign erf clamp abs rms_norm normalize local_response_norm
+    softplus softsign hardshrink rrelu erf clamp abs rms_norm normalize local_response_norm
     """.split()
 )
 
@@ -35,6 +36,7 @@ SELECTING = (
 RECURRENT = tuple(f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell"))
 
 LARGEST_MASK = -9e3  # masks add -10,000, -65,504, -1e9, the least number of a type, or minus infinity
+SCALED = frozenset("Clone ToCopy Mul Div Neg".split())  # nodes of the graph that keep all relevance
 EXPONENTS = {"rsqrt": -0.5, "sqrt": 0.5, "square": 2}
 
 
@@ -44,9 +46,11 @@ def passing_rules(rule: LayerRule) -> dict[str, OperationRule]:
         **dict.fromkeys(ELEMENTWISE, elementwise),
         **dict.fromkeys(SELECTING, _itself),
         **{name: partial(_refused, name) for name in RECURRENT},
-        "mul": partial(shared, rule),
+        "mul": partial(_mul, rule),
         "div": _div,
         "pow": _pow,
+        "reciprocal": _reciprocal,
+        "var": partial(shared, rule),
         "layer_norm": partial(_layer_norm, rule),
         "group_norm": partial(_group_norm, rule),
         "instance_norm": partial(_instance_norm, rule),
@@ -72,8 +76,14 @@ def elementwise(function: Callable, input: Tensor, *rest: Any, **named: Any) -> 
         return NotImplemented
     if first_layer_input(input) is not None:
         return function(input, *rest, **named)
-    values = plainly(function, input, *rest, **named)
-    return Weighted.apply(input.expand_as(values), values, ratio(values, input.detach()))
+    return _all_to(input, plainly(function, input, *rest, **named))
+
+
+def _all_to(input: Tensor, values: Tensor) -> Tensor:
+    """Values that pass all relevance on to an input of their shape, or one that is broadcast to it."""
+    answer = Weighted.apply(input.expand_as(values), values, ratio(values, input.detach()))
+    answer.grad_fn.number_by_number = True
+    return answer
 
 
 def shifted(rule: LayerRule, function: Callable, *args: Any, **named: Any) -> Tensor:
@@ -92,10 +102,29 @@ def shifted(rule: LayerRule, function: Callable, *args: Any, **named: Any) -> Te
 
 
 def shared(rule: LayerRule, function: Callable, *args: Any, **named: Any) -> Tensor:
-    """A product of two tensors that depend on the input: each gets half of the relevance (2402.05602, Prop. 3.3)."""
+    """A product of two tensors that depend on the input: each gets half of the relevance (2402.05602, Prop. 3.3).
+
+    So does a variance, a mean of products of a tensor with itself.
+    """
     product = function(*args, **named)
     values = product.detach()
     return Weighted.apply(product, values, rule.quotient(values, 2 * values, values))
+
+
+def _mul(rule: LayerRule, function: Callable, *args: Any, **named: Any) -> Tensor:
+    """A product: its factors share the relevance, unless it is a function of single numbers written out.
+
+    In x * sigmoid(x) or 0.5 x (1 + erf(x / 2)) both factors are functions of x, one only scales it, and x gets all.
+    """
+    for factor, other in (args[:2], args[1::-1]):
+        if factor.shape == other.shape and is_function_of(other, node_before(factor, SCALED)):
+            return _all_to(factor, plainly(function, *args, **named))
+    return shared(rule, function, *args, **named)
+
+
+def _reciprocal(function: Callable, *args: Any, **named: Any) -> Tensor:
+    """A reciprocal counts as that of a norm, as in layer norms."""
+    return plainly(function, *args, **named)
 
 
 def _itself(function: Callable, *args: Any, **named: Any) -> Any:
@@ -108,8 +137,8 @@ def _refused(name: str, function: Callable, *args: Any, **named: Any) -> Any:
 
 def _div(function: Callable, *args: Any, **named: Any) -> Tensor:
     """A quotient: the divisor counts as a norm and is held constant, as in layer norms."""
-    if len(args) < 2 or not on_graph(args[0]) or not on_graph(args[1]):
-        return NotImplemented
+    if not on_graph(args[0]) or not on_graph(args[1]):  # a constant over something; of 1 / x the first argument is x
+        return _reciprocal(function, *args, **named)
     return function(args[0], args[1].detach(), *args[2:], **named)
 
 

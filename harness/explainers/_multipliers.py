@@ -6,7 +6,9 @@ numbers are composed of chords, products and quotients, for which the division i
 
 product     a b changes by mean(b) da + mean(a) db, with means over reference and input: the gradient half-way between
             them. The same holds for all polynomials of degree 2: matrix products, squares, variances
-quotient    y = a / b changes by (da - mean(y) db) / mean(b), the product rule for a = y b
+quotient    y = a / b changes by (da - mean(y) db) / mean(b), the product rule for a = y b. A product with a reciprocal,
+            y = a u, is a quotient: it changes by h da + (mean(y) / mean(u)) du with the harmonic mean h of u, which is
+            the same. With mean(u) for h, both parts are huge and cancel where u is huge: 1 / sqrt(eps) at 0
 norms       y = c / s, with s the root of a mean square of c: a quotient in which ds = d(s^2) / (2 mean(s))
 softmax     y = exp(l), l = x - log sum exp x: dy = m dl with m the chords of exp, and sum dy = 0 gives
             dl = dx - sum(m dx) / sum(m), whatever is added to all x
@@ -20,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.explainers._operations import on_graph
+from harness.explainers._graph import on_graph
 
 # An approximation(y, function, args, references, kwargs): a tensor whose derivative is the multiplier; its value is
 # not used. ``references`` are the arguments at the baseline.
@@ -90,6 +92,19 @@ def quotient(y: Tensor, function: Callable[..., Tensor], args: tuple, references
     return (above - middle * below) / ((below.detach() + below_reference) / 2)
 
 
+def times_reciprocal(
+    y: Tensor, function: Callable[..., Tensor], args: tuple, references: tuple, kwargs: dict, *, place: int
+) -> Tensor:
+    """For a product of two tensors whose argument at ``place`` is a reciprocal."""
+    reciprocal, reference = args[place], references[place]
+    both = reciprocal.detach() + reference
+    gone = both == 0  # a reciprocal times 0
+    total = both.masked_fill(gone, 1)
+    share = 2 * (reciprocal.detach() / total) * reference
+    weight = ((y + function(*references, **kwargs)) / total).masked_fill(gone, 0)
+    return share * args[1 - place] + weight * reciprocal
+
+
 def norm_root(y: Tensor, function: Callable[..., Tensor], args: tuple, references: tuple, kwargs: dict) -> Tensor:
     """For the root of a sum of squares: the change of the sum divided by the sum of the roots."""
     return _root(function(_half_way(args[0], references[0]), *args[1:], **kwargs) ** 2, y, function, references, kwargs)
@@ -103,14 +118,6 @@ def standard_deviation(y: Tensor, function: Callable, args: tuple, references: t
 
 def _root(square: Tensor, y: Tensor, function: Callable[..., Tensor], references: tuple, kwargs: dict) -> Tensor:
     return square / (y + function(*references, **kwargs)).clamp(min=torch.finfo(y.dtype).tiny)
-
-
-def glu(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
-    dim = args[1] if len(args) > 1 else kwargs.get("dim", -1)
-    (x, gate), (x_reference, gate_reference) = args[0].chunk(2, dim), references[0].chunk(2, dim)
-    slope = _chord_slope(torch.sigmoid, _in_doubles(gate.detach()), _in_doubles(gate_reference)).to(y.dtype)
-    opened = (gate.detach().sigmoid() + gate_reference.sigmoid()) / 2
-    return x * opened + (x.detach() + x_reference) / 2 * slope * gate
 
 
 def softmax(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
@@ -201,10 +208,26 @@ def max_pool(dimensions: int, pool: Callable[..., tuple[Tensor, Tensor]]) -> Cal
     return approximate
 
 
-def largest_along(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
+def largest(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
+    """For the maxima along axes, or of two tensors."""
+    return _largest(y, *(_side_by_side(each, kwargs) for each in (args, references)))
+
+
+def smallest(y: Tensor, function: Callable, args: tuple, references: tuple, kwargs: dict) -> Tensor:
+    """For the minima along axes, or of two tensors: they are the maxima of what is negated."""
+    return -_largest(y, *(-_side_by_side(each, kwargs) for each in (args, references)))
+
+
+def _side_by_side(args: tuple, kwargs: dict) -> Tensor:
+    """The numbers to choose from along the last axis: of several axes, or of two tensors."""
+    if len(args) > 1 and isinstance(args[1], Tensor):
+        return torch.stack(torch.broadcast_tensors(*args[:2]), -1)
     axes = _arguments_by_name(("dim",), args, kwargs)["dim"]
     axes = [axes] if isinstance(axes, int) else list(axes)
-    x, r = (z.movedim(axes, [*range(-len(axes), 0)]).flatten(-len(axes)) for z in (args[0], references[0]))
+    return args[0].movedim(axes, [*range(-len(axes), 0)]).flatten(-len(axes))
+
+
+def _largest(y: Tensor, x: Tensor, r: Tensor) -> Tensor:
     return _maxima(x, r, *(z.argmax(-1, keepdim=True) for z in (x.detach(), r))).reshape(y.shape)
 
 

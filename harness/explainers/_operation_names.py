@@ -34,8 +34,9 @@ WITH_CONSEQUENCE = frozenset(
     var_mean norm linalg_vector_norm cosine_similarity pairwise_distance cdist
     softmax log_softmax softmin logsumexp glu
     max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
-    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d lp_pool1d lp_pool2d lp_pool3d amax amin max min
-    maximum minimum where sort topk median
+    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices
+    adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices lp_pool1d lp_pool2d lp_pool3d amax amin max min
+    maximum minimum fmax fmin where sort topk median grid_sample
     """.split()
 )
 

@@ -8,6 +8,7 @@ than once and in place are seen like any other, and nothing remains afterwards.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,14 +16,22 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from harness.errors import NotApplicable
-from harness.explainers._attention_parts import TAKEN_APART
+from harness.explainers._graph import on_graph
 from harness.explainers._operation_names import WITH_CONSEQUENCE, canonical_name
+from harness.explainers._operations_apart import TAKEN_APART
+from harness.explainers._written_softmax import WrittenSoftmaxes
 from harness.guards import frozen
 
 # rule(function, *args, **kwargs) returns the operation's result; ``function`` computes the operation itself, not in
 # place. A rule that does not cover these arguments returns NotImplemented, and the operation counts as unruled.
 OperationRule = Callable[..., Any]
 
+# The names of arguments in the order of their places, where models may give them by name.
+ONE_OR_TWO = {
+    **dict.fromkeys("mul div add sub subtract maximum minimum fmax fmin inner".split(), ("input", "other")),
+    "matmul": ("input", "mat2", "vec", "tensor", "other"),
+    "pow": ("input", "exponent"),
+}
 DRIFT = 1e-4  # of the largest output: rules keep all values, up to the rounding of sums in another order
 # Where the modules are whose operations have no gradient.
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
@@ -31,9 +40,9 @@ QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 class Operations(TorchFunctionMode):
     """Sees the operations of a model, and lets rules compute some of them.
 
-    Fused attention is first taken apart into linear layers, products and softmaxes (``_attention_parts``), to which
-    rules then apply. Rules apply only to operations that depend on the input. Products with constants only scale, and
-    no rule applies to them.
+    Operations that consist of others, like fused attention and gates, are first taken apart (``_operations_apart``), so
+    that rules apply to their parts; a softmax that the model writes out is one softmax. Rules apply only to operations
+    that depend on the input. Products with constants only scale: their rule is ``scale``, if any.
 
     ruled      how often each operation was computed by a rule
     unruled    how often each operation of WITH_CONSEQUENCE was not
@@ -44,32 +53,42 @@ class Operations(TorchFunctionMode):
         self.rules = rules
         self.ruled: Counter[str] = Counter()
         self.unruled: Counter[str] = Counter()
+        self._softmaxes = WrittenSoftmaxes()
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        args, kwargs = _held_constant(args), _held_constant(kwargs or {})
         name, in_place = canonical_name(function)
-        if name in TAKEN_APART:
-            with self:  # inside its own method a mode is off: on again, so that the parts are seen
-                return TAKEN_APART[name](*args, **kwargs)
-        constant = not torch.is_grad_enabled() or not on_graph(*args, *kwargs.values())
-        if constant or _scales(function, name, args, kwargs):
+        args, kwargs = _by_position(name, _held_constant(args), _held_constant(kwargs or {}))
+        if not torch.is_grad_enabled() or not on_graph(*args, *kwargs.values()):
             return function(*args, **kwargs)
-        rule = self.rules.get(name)
-        if rule is None:
-            self.unruled[name] += name in WITH_CONSEQUENCE
-            return function(*args, **kwargs)
-        if in_place or kwargs.get("inplace"):
-            plain = {**kwargs, **({"inplace": False} if "inplace" in kwargs else {})}
-            answer = _in_place(rule, function, args, plain)
-        else:
-            answer = rule(function, *args, **kwargs)
+        answer = self._computed(function, name, in_place, args, kwargs)
+        self._softmaxes.note(name, args, kwargs, answer)
+        return answer
+
+    def _computed(
+        self, function: Callable[..., Any], name: str, in_place: bool, args: tuple, kwargs: dict[str, Any]
+    ) -> Any:
+        """The result of an operation that depends on the input, by its parts, as a whole softmax or by its rule."""
+        softmax = self._softmaxes.completed(name, args)
+        instead = (lambda *args, **kwargs: torch.softmax(*softmax)) if softmax else TAKEN_APART.get(name)
+        if instead is not None:
+            answer = _answer_of(partial(self._seen, instead), function, in_place, args, kwargs)
+            if answer is not NotImplemented:
+                return answer
+        scales = _scales(function, name, args, kwargs)
+        rule = self.rules.get("scale" if scales else name)
+        answer = NotImplemented if rule is None else _answer_of(rule, function, in_place, args, kwargs)
         if answer is NotImplemented:
-            self.unruled[name] += name in WITH_CONSEQUENCE
+            self.unruled[name] += name in WITH_CONSEQUENCE and not scales
             return function(*args, **kwargs)
         self.ruled[name] += 1
         return answer
+
+    def _seen(self, instead: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What is computed instead of an operation, with rules."""
+        with self:  # inside its own method a mode is off
+            return instead(*args, **kwargs)
 
     def report(self) -> dict[str, dict[str, int]]:
         """The counts, for ``Samples.tell(operations=...)``."""
@@ -85,19 +104,20 @@ def _held_constant(value: Any) -> Any:
     return {name: _held_constant(each) for name, each in value.items()} if type(value) is dict else value
 
 
+def _by_position(name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments, those that operations of one or two tensors have by name put into their places."""
+    if name in ONE_OR_TWO and len(args) < 2 and kwargs:
+        placed = [kwargs[each] for each in ONE_OR_TWO[name] if each in kwargs]
+        left = {each: value for each, value in kwargs.items() if each not in ONE_OR_TWO[name]}
+        return (*args, *placed), left
+    return args, kwargs
+
+
 def _scales(function: Callable[..., Any], name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether a product or quotient is by a constant."""
     if name == "div":  # of 1 / x the first argument is x
-        return "__r" not in function.__name__ and not on_graph(kwargs.get("other", args[-1] if args else None))
+        return "__r" not in function.__name__ and not on_graph(args[1])
     return name == "mul" and not all(map(on_graph, (*args, *kwargs.values())))
-
-
-def on_graph(*values: Any) -> bool:
-    """Whether any of the values is a tensor that depends on the input; all others require no gradient."""
-    return any(
-        on_graph(*value) if isinstance(value, list | tuple) else isinstance(value, Tensor) and value.requires_grad
-        for value in values
-    )
 
 
 @contextmanager
@@ -136,19 +156,43 @@ def traced(model: nn.Module, inputs: Tensor, rules: Mapping[str, OperationRule])
     return outputs, leaf, operations
 
 
+def put_note(tensor: Tensor, about: Any) -> None:
+    """Note on a tensor what a rule knows of its numbers."""
+    tensor.note = (about, tensor._version)
+
+
+def note_on(tensor: Tensor) -> Any:
+    """What was noted on a tensor; None if nothing was, or if its numbers were changed in place since."""
+    about, version = getattr(tensor, "note", (None, None))
+    return about if version == tensor._version else None
+
+
 def exact(approximate: Tensor, value: Tensor) -> Tensor:
     """A tensor with exactly this value, and with the derivative of ``approximate``."""
     return value.detach() + (approximate - approximate.detach())
 
 
-def _in_place(rule: OperationRule, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-    """The rule's result, written into the first argument as the model's own operation does."""
-    target = args[0]
-    answer = rule(
-        lambda first, *rest, **named: function(first.clone(), *rest, **named), target.clone(), *args[1:], **kwargs
-    )
+def _answer_of(
+    rule: OperationRule, function: Callable[..., Any], in_place: bool, args: tuple, kwargs: dict[str, Any]
+) -> Any:
+    """The rule's result; of an operation in place, written into the first argument as the model's own does."""
+    if not in_place and not kwargs.get("inplace"):
+        return rule(function, *args, **kwargs)
+    kwargs = {**kwargs, **({"inplace": False} if "inplace" in kwargs else {})}
+    target, copy = args[0], args[0].clone()
+    put_note(copy, note_on(target))
+    answer = rule(_not_in_place(function) if in_place else function, copy, *args[1:], **kwargs)
     if answer is NotImplemented:
         return answer
+    if not answer.requires_grad and not target._is_view():
+        target.detach_()  # what the rule held constant depends on nothing
     target.copy_(answer)
-    vars(target).update(vars(answer))  # attributes that a rule set on its result
+    put_note(target, note_on(answer))
     return target
+
+
+def _not_in_place(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The tensor's method that does the same in new memory; the function on a copy where there is none."""
+    name = function.__name__
+    plain = f"__{name[3:]}" if name.startswith("__i") else name.removesuffix("_")
+    return getattr(Tensor, plain, lambda first, *rest, **named: function(first.clone(), *rest, **named))

@@ -115,16 +115,25 @@ def _contributions(
     if without_rule:
         raise NotApplicable(f"DeepLift has no rule for {', '.join(without_rule)} here, only the gradient would be left")
     contributions, change = (inputs - baselines) * gradient_of(logits, leaf), logits.detach() - reference
-    _check_sum(contributions, change, DRIFT * outputs.detach().reshape(len(outputs), -1).abs().amax(1))
+    _check_sum(contributions, change, outputs.detach().reshape(len(outputs), -1).abs().amax(1))
     return contributions, change, operations
 
 
-def _check_sum(contributions: Tensor, change: Tensor, rounding: Tensor) -> None:
-    """NotApplicable where contributions miss more of the change than rounding explains."""
+def _check_sum(contributions: Tensor, change: Tensor, output: Tensor) -> None:
+    """NotApplicable where contributions miss more of the change than rounding explains, or where rounding is large.
+
+    ``output`` is the size of the outputs (N,). Contributions that are far larger and cancel may miss a change of its
+    size by mere rounding.
+    """
     each = contributions.double().flatten(1)
-    missed = (each.sum(1) - change).abs() - rounding
-    if (missed > MOST_MISSED * torch.maximum(each.abs().sum(1), change.abs())).any():
+    magnitude, missed = each.abs().sum(1), (each.sum(1) - change).abs() - DRIFT * output
+    if (missed > MOST_MISSED * torch.maximum(magnitude, change.abs())).any():
         raise NotApplicable(
             "contributions do not add up to the change of the logit: part of the model is hidden from differentiation, "
             "as by detach, no_grad, rounding, or a mask computed from the input"
+        )
+    if (missed > MOST_MISSED * torch.maximum(output, change.abs())).any():
+        raise NotApplicable(
+            f"contributions are up to {float((magnitude / output).max()):.1g} times the outputs and cancel, so that "
+            "their rounding is larger than the change of the logit"
         )

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import in_chunks, zeros_to_sum
+from harness.explainers._graph import on_graph
 from harness.explainers._operation_names import WITH_CONSEQUENCE
-from harness.explainers._operations import OperationRule, on_graph, traced
+from harness.explainers._operations import OperationRule, traced
 from harness.guards import requiring
 from harness.predictor import check_outputs, target_logits
 from harness.randomness import normal, stream
@@ -20,7 +21,8 @@ from harness.samples import Samples
 
 # Operations that are linear in the argument that depends on the input, if the others are constant.
 FIRST_LAYER_OPERATIONS = frozenset(
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul addmm baddbmm einsum".split()
+    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul einsum inner "
+    "tensordot".split()
 )
 
 

@@ -114,8 +114,18 @@ def of_the_output(model, inputs, targets, *, share=1.0):
     """Distributes a share of the output evenly."""
     with torch.no_grad():
         output = model(inputs).gather(1, targets[:, None])
-    tilt = inputs**3 - (inputs**3).mean((1, 2, 3), keepdim=True)  # adds nothing to the sum, and is no constant
+    tilt = 0.01 * (inputs**3 - (inputs**3).mean((1, 2, 3), keepdim=True))  # adds nothing to the sum, and is no constant
     return tilt + share * (output / 108).view(-1, 1, 1, 1)
+
+
+def torn_apart(model, inputs, targets):
+    """Distributes the output, in values that are a thousand times as large and cancel."""
+    shares = of_the_output(model, inputs, targets)
+    with torch.no_grad():
+        output = model(inputs).gather(1, targets[:, None]).view(-1, 1, 1)
+    shares[:, 0] += 1000 * output
+    shares[:, 1] -= 1000 * output
+    return shares
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +143,7 @@ def registered(monkeypatch):
     ):
         plant(monkeypatch, function)
     plant(monkeypatch, of_the_output, complete_to="output")
+    plant(monkeypatch, torn_apart, complete_to="output")
     plant(monkeypatch, from_a_library, source="somelib", caveat="wrong on Sundays", access="none")
 
 
@@ -235,6 +246,14 @@ def test_a_sum_that_misses_what_was_promised_is_told_with_its_share_of_the_outpu
     assert found["lost"][2] == ["the sum misses what it should be by 0.8 of it (median)"]
     assert found["lost"][3]["completeness_error"]["median"] == pytest.approx(0.8, abs=1e-3)
     assert found["lost"][3]["relevance_over_output"]["median"] == pytest.approx(0.2, abs=1e-3)
+
+
+@ways
+def test_values_that_are_far_larger_than_the_output_are_told_though_their_sum_is_right(way, tmp_path):
+    status, _, flags, audit = way(["torn_apart"], tmp_path)["torn_apart"]
+    assert status == "ok" and audit["completeness_error"]["median"] < 0.01
+    assert audit["largest_over_output"]["median"] == pytest.approx(1000, rel=0.2)
+    assert flags == ["single values are up to 1e+03 times the output that they share (median), and cancel"]
 
 
 @ways

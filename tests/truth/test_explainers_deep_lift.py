@@ -455,6 +455,14 @@ def no_grad_tanh(z):
         return z.tanh()
 
 
+def test_contributions_that_cancel_until_rounding_is_left_are_refused():
+    """Two columns that differ in their last digit: their difference has two digits fewer than the shares have."""
+    net = model(lambda z: 3e9 * (z - z.roll(1, 1)))
+    x = torch.tensor([[1.7, 1.7 + 2**-22, 1.7 + 2**-21]])
+    with pytest.raises(harness.NotApplicable, match="times the outputs and cancel"):
+        harness.explain("deep_lift", net, x, TARGETS[:1])
+
+
 def test_a_difference_that_is_only_rounding_is_not_taken_for_a_hidden_one(seed):
     net, x = linear_net((3,))[0], torch.zeros(3, 3)
     maps, _ = explained("deep_lift", net, x, TARGETS, baseline=torch.full((3,), 1e-9))
