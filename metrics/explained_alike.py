@@ -1,11 +1,9 @@
 """Consistency and sufficiency of explanations as statements about predictions (Dasgupta et al. 2022, 2202.00734).
 
-An explanation says which few units matter: it is the set of the units of highest attribution. The paper draws the other
-inputs from the distribution of the data; here they are training inputs, explained for the class that the model predicts
-for them. So a score does not depend on which samples are scored together.
-
-top_share   size of the set, as a share of the units, rounded, and at least 1
-rows        the most training inputs that are used; where there are more, the seed draws which
+An explanation says which few parts of the input matter: it is the set of the parts of highest attribution. Parts are
+the columns of a table, and cells of a regular grid of other inputs, so that explanations can be equal. The paper draws
+the other inputs from the distribution of the data; here they are training inputs, explained for the class that the
+model predicts for them. So a score does not depend on which samples are scored together.
 """
 
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError
 from harness.metrics._checks import check_draws
+from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._outputs import all_outputs, output_count
 from harness.metrics._similarity import with_reason
 from harness.ordering import ranks, tied_share
@@ -27,36 +26,50 @@ AT_ONCE = 2**24  # numbers that are compared at a time, which bounds the memory
 
 
 @dataclass(frozen=True)
-class TopUnits:
-    """Options of metrics that read an explanation as the set of its most important units; see the module."""
+class TopParts:
+    """Options of metrics that read an explanation as the set of its most important parts.
+
+    top_share     size of the set, as a share of the parts, rounded, and at least 1
+    most_groups   the largest number of parts of an image, a sequence or a volume; each column of a table is a part
+    rows          the most training inputs that are used; where there are more, the seed draws which
+    """
 
     top_share: float = 0.1
+    most_groups: int = 16
     rows: int = 1000
 
     def __post_init__(self) -> None:
         if not 0 < self.top_share <= 1:
             raise UserError(f"top_share is {self.top_share}, expected a number above 0 and at most 1")
+        if self.most_groups < 2:
+            raise UserError(f"most_groups is {self.most_groups}, expected at least 2")
         check_draws(rows=self.rows)
 
+    def parts(self, samples: Samples) -> Groups:
+        """The parts of samples, the same for all of them."""
+        if samples.ragged:
+            raise NotApplicable("compares parts of inputs, which differ in their number of units here")
+        return make_groups(samples, Grouping("segment", segments=f"parts:{self.most_groups}"))
+
     def of(self, maps: Tensor, samples: Samples) -> Tensor:
-        """The sets (N, d) bool of maps (N, *units), ties at random."""
-        values = maps.flatten(1)
+        """The sets (N, G) bool of maps (N, *units), ties at random."""
+        values = self.parts(samples).sums(maps)
         size = max(1, round(self.top_share * values.shape[1]))
         return ranks(values, samples.stream("ties 0")) < size
 
 
 @metric(better="higher", unit="share", needs=("explainer", "train"))
-def explanation_consistency(batch: Batch, *, top: TopUnits = TopUnits()) -> Scores:
+def explanation_consistency(batch: Batch, *, top: TopParts = TopParts()) -> Scores:
     """Share of the inputs with the same explanation that have the same prediction (consistency: Dasgupta et al. 2022,
     2202.00734).
 
-    Pr[f(x') = f(x) | e(x') = e(x)] over training inputs x', where e is the set of the ``top_share`` units of highest
+    Pr[f(x') = f(x) | e(x') = e(x)] over training inputs x', where e is the set of the ``top_share`` parts of highest
     attribution and f the predicted class. In [0, 1], higher is better; compare it with the share of the class, which is
     its value for an explanation that is the same for all inputs. The paper's value is the mean over inputs. NaN where
     no training input has the same explanation. NotApplicable without training inputs, for attributions given without
-    their explainer, and for models without classes.
+    their explainer, for models without classes, and for inputs that differ in their number of units.
 
-    Class 1 is where x_0 is above 0. A map that is x_0 there and 0 elsewhere has another top unit for each class, and
+    Class 1 is where x_0 is above 0. A map that is x_0 there and 0 elsewhere has another top column for each class, and
     one that is the same for all inputs tells nothing:
 
     >>> train = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, 2.0], [-1.0, 2.0]])
@@ -70,7 +83,7 @@ def explanation_consistency(batch: Batch, *, top: TopUnits = TopUnits()) -> Scor
     [0.5, 0.5]
     """
     others = _training_samples(batch, top.rows)
-    sets = batch.for_explainer(("top units", top), lambda: top.of(batch.reduced(batch.explain(others)), others))
+    sets = batch.for_explainer(("top parts", top), lambda: top.of(batch.reduced(batch.explain(others)), others))
     own = top.of(batch.attributions, batch.samples)
     common = own.to(torch.float32) @ sets.to(torch.float32).T  # sets of one size are equal if they share all
     values = _share_of_same_class(batch, others, common == own.sum(1, keepdim=True))
@@ -80,16 +93,17 @@ def explanation_consistency(batch: Batch, *, top: TopUnits = TopUnits()) -> Scor
 
 
 @metric(better="higher", unit="share", needs=("train",))
-def explanation_sufficiency(batch: Batch, *, top: TopUnits = TopUnits(), closeness: float = 0.5) -> Scores:
+def explanation_sufficiency(batch: Batch, *, top: TopParts = TopParts(), closeness: float = 0.5) -> Scores:
     """Share of the inputs to which the explanation applies that have the same prediction (sufficiency: Dasgupta et al.
     2022, 2202.00734).
 
-    Pr[f(x') = f(x) | x' in C(e(x))] over training inputs x'. The explanation e(x) is the set of the ``top_share`` units
-    of highest attribution; it applies to the inputs that agree with x in these units, as a highlighted word applies to
+    Pr[f(x') = f(x) | x' in C(e(x))] over training inputs x'. The explanation e(x) is the set of the ``top_share`` parts
+    of highest attribution; it applies to the inputs that agree with x in these parts, as a highlighted word applies to
     the texts that contain it. Numbers agree if they differ by at most ``closeness`` standard deviations of the training
-    inputs; the paper's are discrete, which is ``closeness=0``. In [0, 1], higher is better; f is the predicted class.
-    The paper's value is the mean over inputs. NaN where the explanation applies to no training input, as is common
-    where inputs have many units. NotApplicable without training inputs, and for models without classes.
+    inputs; the paper's are discrete, which is ``closeness=0``. Of an image, a sequence or a volume the numbers of a
+    part are its means per channel. In [0, 1], higher is better; f is the predicted class. The paper's value is the mean
+    over inputs. NaN where the explanation applies to no training input. NotApplicable without training inputs, for
+    models without classes, and for inputs that differ in their number of units.
 
     Class 1 is where x_0 is above 0, so that it suffices to know x_0, but not x_1:
 
@@ -102,16 +116,30 @@ def explanation_sufficiency(batch: Batch, *, top: TopUnits = TopUnits(), closene
     if not closeness >= 0:
         raise UserError(f"closeness is {closeness}, expected at least 0")
     samples, others = batch.samples, _training_samples(batch, top.rows)
-    own = top.of(batch.attributions, samples).view_as(batch.attributions)
-    chosen = samples.units.expand(own).expand_as(samples.inputs).flatten(1)
-    applies = _agreeing(samples.inputs.flatten(1).double(), others.inputs.flatten(1).double(), chosen, closeness)
-    values = _share_of_same_class(batch, others, applies)
+    own = top.of(batch.attributions, samples)
+    (values, part), (known, _) = (_numbers_of_parts(each, top.parts(each)) for each in (samples, others))
+    applies = _agreeing(values, known, own[:, part], closeness)
     reason = "the explanation applies to no training input"
-    return with_reason(values, reason, tied=tied_share(batch.attributions.flatten(1)))
+    scores = _share_of_same_class(batch, others, applies)
+    return with_reason(scores, reason, tied=tied_share(batch.attributions.flatten(1)))
+
+
+def _numbers_of_parts(samples: Samples, parts: Groups) -> tuple[Tensor, Tensor]:
+    """What inputs are compared by (N, K) float64, and the part (K,) of each number.
+
+    The numbers of a table's columns, and of other inputs each part's mean per channel.
+    """
+    units, inputs = samples.units, samples.inputs.double()
+    if units.modality == "table":
+        columns = torch.arange(units.count, device=inputs.device).view(1, *units.shape)
+        return inputs.flatten(1), units.expand(columns).expand_as(inputs[:1]).flatten()
+    channels = [inputs] if units.channel_axis is None else inputs.unbind(units.channel_axis)
+    means = torch.stack([parts.sums(channel) / parts.sizes for channel in channels], 2)
+    return means.flatten(1), torch.arange(means.shape[1], device=inputs.device).repeat_interleave(len(channels))
 
 
 def _agreeing(inputs: Tensor, train: Tensor, chosen: Tensor, closeness: float) -> Tensor:
-    """Which training inputs (R, D) agree with inputs (N, D) in the chosen numbers (N, D): (N, R) bool."""
+    """Which training inputs (R, K) agree with inputs (N, K) in the chosen numbers (N, K): (N, R) bool."""
     reach = closeness * train.std(0, correction=0)
     parts = []
     for rows in torch.arange(len(inputs), device=inputs.device).split(max(1, AT_ONCE // train.numel())):

@@ -58,6 +58,7 @@ MPRT = {
     "weight_seeds": ({}, 1, 2),
     "running_statistics": ({}, "keep", "reset"),
 }
+ALIKE = {"top_share": ({}, 0.05, 1.0), "most_groups": ({}, 9, 16), "rows": ({}, 20, 90)}
 PARTS = {"segments": ({}, "grid:4", "grid:3"), "baseline": ({}, *BASELINES)}
 FINE = {"distinct": 1.0, "displacements": 1, "weight_seeds": 9}
 METRIC_OPTIONS = {
@@ -217,15 +218,11 @@ METRIC_OPTIONS = {
         "score": ({}, "logit"),
         "relevant_drop": ({}, 0.01, 0.3),
     },
-    "explanation_consistency": {"top_share": ({}, 0.01, 1.0), "rows": ({"top_share": 1.0}, 20, 90)},
-    "explanation_sufficiency": {
-        "top_share": ({"closeness": 2.0}, 0.01, 0.03),
-        "rows": ({}, 20, 90),
-        "closeness": ({}, 1.0, 2.0),
-    },
+    "explanation_consistency": ALIKE,
+    "explanation_sufficiency": ALIKE | {"closeness": ({}, 1.0, 3.0)},
     **dict.fromkeys(
         ("cumulative_prediction_difference", "cumulative_prediction_preservation"),
-        {"largest_share": ({}, 0.1, 0.3), "steps": ({}, 4, 9), "baseline": ({}, *BASELINES)},
+        {"largest_share": ({}, 0.6, 0.9), "steps": ({}, 4, 9), "baseline": ({}, *BASELINES)},
     ),
     **dict.fromkeys(
         ("aucse_top", "aucse_f_score"),
@@ -288,9 +285,10 @@ COMMON = {
     "effective_complexity": {"steps": 64, "tolerance": 0.02},
     "grid_pointing": {"confidence": 0.0},
     "difull": {"confidence": 0.0},
+    "cumulative_prediction_preservation": {"largest_share": 0.8},
     "background_independence": {"segments": "grid:6", "relevant_drop": 0.1},
-    "explanation_consistency": {"top_share": 0.01},
-    "explanation_sufficiency": {"closeness": 2.0, "top_share": 0.03},
+    "explanation_consistency": {"top_share": 0.05},
+    "explanation_sufficiency": {"closeness": 3.0, "top_share": 0.05},
     "parameter_randomization": {"stages": 3},
     "chance_similarity": {"stages": 3, "displacements": 3},
     "smooth_parameter_randomization": {"stages": 3, "draws": 3},
@@ -401,11 +399,13 @@ def cells_of(name, table, common):
 
 
 def explainer_for(metric):
-    """Ties for the curves, a promise for completeness, and a smooth map for the others."""
+    """Ties for the curves, a promise for completeness, a map of what the model does not see, and smooth maps."""
     if metric in ("deletion", "insertion", "srg", "aopc", "abpc", "selectivity", "irof", "road"):
         return "coarse", {"name": coarse}
     if metric == "pointing_game":
         return "flat", {"name": flat}
+    if metric == "difull":
+        return chosen("input_magnitude", {})
     name = "integrated_gradients" if metric == "completeness" else "input_x_gradient"
     return chosen(name, {"steps": 3} if name == "integrated_gradients" else {})
 

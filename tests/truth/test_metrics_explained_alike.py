@@ -95,3 +95,20 @@ def test_few_rows_are_a_part_of_all_and_what_cannot_be_is_said(seed):
             scores(name, model, inputs, inputs, by=by, train=train, options={"top_share": 0.0})
     with pytest.raises(UserError, match="closeness"):
         scores(BOTH[1], model, inputs, inputs, train=train, options={"closeness": -1.0})
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_parts_of_an_image_are_cells_and_are_compared_by_their_means(name, seed):
+    shape = (3, 8, 8)
+    model, inputs, train = Interacting(shape, generator(seed)), draw(shape, seed), draw(shape, seed + 1, 60)
+    cells = lambda x: torch.nn.functional.avg_pool2d(x, 2).flatten(2)  # 16 cells of four pixels
+    by, top = explaining(lambda model, inputs, targets: inputs.abs(), model), lambda x: cells(x.abs()).sum(1).argmax(1)
+    options = {"top_share": 1 / 16} | ({"closeness": 1.0} if name == BOTH[1] else {})
+    found = scores(name, model, inputs, inputs.abs(), by=by, train=train, options=options).values
+    classes, spread = model(train).argmax(1), cells(train).std(0, correction=0)
+    for x, value in zip(inputs, found.tolist(), strict=True):
+        cell = top(x[None]).item()
+        near = ((cells(train) - cells(x[None])).abs() <= spread)[..., cell].all(1)
+        alike = near if name == BOTH[1] else top(train) == cell
+        same = (classes == model(x[None]).argmax())[alike].double()
+        assert (not len(same) and value != value) or value == pytest.approx(same.mean().item())
