@@ -233,7 +233,7 @@ def test_box_is_that_of_the_normalised_input_and_gives_nothing_to_padding(padded
     mean, scale = torch.rand(3, 1, 1).double(), torch.tensor([0.5, 2, -1]).double().view(3, 1, 1)  # one is turned round
     ends = torch.stack([(0 - mean) / scale, (1 - mean) / scale])
     normed = harness.Data((x - mean) / scale, targets, value_range=(ends.amin(0), ends.amax(0)))
-    options = {"composite": "epsilon_gamma_box", "bias": "redistributed"}
+    options = {"first": "box", "rule": "zplus"}  # of which no contributions cancel
     expected = harness.explain("lrp", net, normed, **options)
     within = nn.Sequential(Normalised(mean, scale), net).eval()
     raw = harness.Data(x, targets, value_range=(0, 1))
@@ -940,3 +940,13 @@ def test_a_row_that_is_masked_as_a_whole_is_explained_like_one_that_is_not(size,
     bare.seen = 5
     expected, found = (explain("lrp", each, x, targets) for each in (bare, net))
     assert near(found, expected, 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_fused_attention_in_half_precision_is_explained_as_in_full(dtype, seed):
+    net, x, targets = MaskedTransformer("fused", seen=4), torch.randn(3, 7, 4), torch.tensor([0, 1, 2])
+    options = {"lrp": {"rule": "zplus"}, "transformer_attribution": {}}  # of which no numbers cancel
+    expected = {name: explain(name, net, x, targets, **options[name]) for name in options}
+    net.to(dtype)
+    for name, full in expected.items():
+        assert near(explain(name, net, x.to(dtype), targets, **options[name]), full, 0.1), name
