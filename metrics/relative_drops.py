@@ -62,7 +62,7 @@ def aucse_top(batch: Batch, *, replacement: Replacement = Replacement()) -> Scor
     """
     shares, drops, _ = _both_ends(batch, replacement)
     ends = torch.cat([shares, torch.ones_like(shares[:, :1])], 1), torch.cat([drops, drops[:, -1:]], 1)
-    values = _area(*ends)
+    values = _area_under_drops(*ends)
     return with_reason(values, NO_DROP, curves=drops, tied=tied_share(batch.attributions.flatten(1)))
 
 
@@ -83,7 +83,7 @@ def aucse_f_score(batch: Batch, *, replacement: Replacement = Replacement()) -> 
     [0.25]
     """
     shares, top, bottom = _both_ends(batch, replacement)
-    high, low = _area(shares, top), _area(shares, bottom)
+    high, low = _area_under_drops(shares, top), _area_under_drops(shares, bottom)
     values = high * (1 - low) / (high + 1 - low)
     values = values.masked_fill(~values.isfinite(), float("nan"))
     curves = torch.cat([top, bottom], 1)
@@ -96,7 +96,7 @@ def _both_ends(batch: Batch, replacement: Replacement) -> tuple[Tensor, Tensor, 
     relevant = (values >= 0).sum(1, keepdim=True)
     counts = (relevant * torch.tensor(REPLACED, device=values.device)).round().long().clamp(min=1)
     key = ("relevant replaced", replacement.baseline, replacement.imputations)
-    tracked = batch.remember(key, lambda: _replaced(samples, values, relevant, counts, replacement))
+    tracked = batch.remember(key, lambda: _without_relevant(samples, values, relevant, counts, replacement))
     after = pick(tracked, replacement.score).double().mean(1)
     clean = samples.clean(replacement.score).double()[:, None]
     drops = ((clean - after) / clean).masked_fill((relevant == 0) | (clean == 0), float("nan"))
@@ -104,7 +104,9 @@ def _both_ends(batch: Batch, replacement: Replacement) -> tuple[Tensor, Tensor, 
     return (counts.double() / values.shape[1], *drops.tensor_split(2, dim=1))
 
 
-def _replaced(samples: Samples, values: Tensor, relevant: Tensor, counts: Tensor, replacement: Replacement) -> Tensor:
+def _without_relevant(
+    samples: Samples, values: Tensor, relevant: Tensor, counts: Tensor, replacement: Replacement
+) -> Tensor:
     """Tracked outputs (N, imputations, 20, 3) without the highest and then without the lowest units."""
     places = ranks(values.masked_fill(values < 0, float("-inf")), samples.stream("ties 0"))
     points, shape = counts.shape[1], samples.units.shape
@@ -119,7 +121,7 @@ def _replaced(samples: Samples, values: Tensor, relevant: Tensor, counts: Tensor
     return torch.stack([samples.masked(2 * points, keep, replacement.baseline, draw) for draw in range(draws)], 1)
 
 
-def _area(shares: Tensor, drops: Tensor) -> Tensor:
+def _area_under_drops(shares: Tensor, drops: Tensor) -> Tensor:
     """The area (N,) under drops (N, K) over shares (N, K), from no drop at 0."""
     start = torch.zeros_like(shares[:, :1])
     return torch.trapezoid(torch.cat([start, drops], 1), torch.cat([start, shares], 1), dim=1)
