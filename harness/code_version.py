@@ -36,6 +36,7 @@ MEASURING = (
     "harness.completeness",
     "harness.engine.explain",
     "harness.engine.mask_images",
+    "harness.engine.padding",
     "harness.engine.present_units",
     "harness.engine.score",
     "harness.engine.targets",

@@ -1,6 +1,4 @@
-"""What is said about texts: those that are cut, and embeddings that look like padding."""
-
-from torch import Tensor
+"""What is said about texts that are cut."""
 
 from harness.messages import say
 from harness.sources import Data, LoadedModel
@@ -21,20 +19,3 @@ def tell_cut_texts(model: LoadedModel, data: Data, count: int, length: int) -> i
         name = cut[0] if data.ids is None else data.ids[cut[0]]
         say(f"{len(cut)} of {count} texts are longer than {length} tokens and were cut, the first is {name!r}")
     return len(cut)
-
-
-def tell_zero_embeddings(data: Data, count: int) -> int:
-    """Say how to mark padding if tokens of the first ``count`` texts are 0 throughout; returns how many texts have any.
-
-    An embedding of zeros may be a token or padding. It counts as a token unless the data says otherwise.
-    """
-    if data.modality != "tokens" or data.present is not None or not isinstance(data.inputs, Tensor):
-        return 0
-    zero = (data.inputs[:count] == 0).all(-1)
-    texts = int(zero.any(1).sum())
-    if texts:
-        say(
-            f"{int(zero.sum())} tokens of {texts} texts have an embedding of zeros and count as tokens; if they are "
-            "padding, say so: harness.Data(..., present=(inputs != 0).any(-1))"
-        )
-    return texts

@@ -18,12 +18,13 @@ from harness.checks import (
 from harness.engine.allocator import give_back_freed_memory
 from harness.engine.class_names import with_labels_of_outputs
 from harness.engine.clean_outputs import clean_outputs
-from harness.engine.cut_texts import tell_cut_texts, tell_zero_embeddings
+from harness.engine.cut_texts import tell_cut_texts
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.model_for_task import model_for_task
 from harness.engine.model_wrapping import ModelAndData, carried_for_task, wrap_for_explaining
 from harness.engine.output_cache import OutputCache
+from harness.engine.padding import with_padding
 from harness.engine.pairing import check_pair, names_of_outputs, on_device, same_for_all, units_of_inputs
 from harness.engine.present_units import groups_of_units
 from harness.engine.protocol import DTYPES, Protocol
@@ -255,9 +256,8 @@ def set_stage(
     first = read_inputs(model, data, slice(0, 1))
     units = units_of_inputs(first, data, protocol.reduction == "none", undecided)
     named = data.ids is not None
-    data = check_data(separate_labels(data), first, units)
+    data = with_padding(check_data(separate_labels(data), first, units), count)
     tell_cut_texts(model, data, count, first.shape[1])
-    tell_zero_embeddings(data, count)
     size = count if together else max(1, min(1024, CHUNK_BYTES // max(first.nbytes, 1)))
     read = lambda number: first if number == 1 else read_inputs(model, data, slice(0, number))
     adapted = model_for_task(model, data, wrapped.call, read, device)

@@ -104,10 +104,22 @@ def check_embedded(
             f"the model gives other outputs on the embeddings of its ids than on the ids, off by {off:.1e}: "
             f"{model.embedding!r} is not the layer that maps ids (N, T) to the embeddings"
         )
-    others = _exchanged(ids, present)
-    with _replaced(model.layer(ids), embedded, others):
-        off = float((_answer(lambda: outputs_of(model.run(others, **carried)), ids) - expected).abs().max())
+
+    def off_by_exchanging(positions: Tensor) -> float:
+        """How much the outputs change with other ids, and the same embeddings, in these positions."""
+        others = _exchanged(ids, positions)
+        with _replaced(model.layer(ids), embedded, others):
+            return float((_answer(lambda: outputs_of(model.run(others, **carried)), ids) - expected).abs().max())
+
+    off = off_by_exchanging(present)
     if not off <= largest:
+        filling = _filling_id(ids)
+        words = present & (ids != filling)
+        if not words.equal(present) and words.any() and off_by_exchanging(words) <= largest:
+            raise UserError(
+                f"the model takes token {filling} for padding and computes a mask from it, and the data does not say "
+                f"that it is no token of the text; expected harness.Data(..., special=({filling},))"
+            )
         raise UserError(
             f"the model reads its ids by another way than {model.embedding!r} too (other ids with the same embeddings "
             f"change its outputs by {off:.1e}), so that its embeddings do not explain it"
@@ -206,6 +218,13 @@ def _answer(call: Callable[[], Tensor], ids: Tensor) -> Tensor:
         raise
     except Exception as error:  # somebody else's model can raise anything
         raise UserError(f"the model cannot be run on ids {tuple(ids.shape)}: {one_line(error)[:300]}") from error
+
+
+def _filling_id(ids: Tensor) -> int:
+    """The id in ids (N, T) with the longest run at the beginning or the end of a text, as padding has."""
+    runs = torch.stack([(each == each[:, :1]).long().cumprod(1).sum(1) for each in (ids, ids.flip(1))], 1)
+    row, end = divmod(int(runs.argmax()), 2)
+    return int(ids[row, -1 if end else 0])
 
 
 def _exchanged(ids: Tensor, present: Tensor) -> Tensor:
