@@ -21,6 +21,7 @@ CHECK_COLUMNS = {
     "sum /\noutput": "relevance_over_output",
     "alone": "alone_difference",
     "again": "repeat_difference",
+    "two\nseeds": "convergence",
     "F": "forwards",
     "B": "backwards",
     "seconds": "seconds",
@@ -28,7 +29,8 @@ CHECK_COLUMNS = {
 CHECK_LEGEND = (
     "sum error: |sum of the attributions - promised sum| / |promised sum|, median over samples; sum / output: sum over "
     "the output, median; alone: largest difference between a sample explained alone and in its batch, over the largest "
-    "value; again: the same between two calls; F, B: forward and backward passes per sample; seconds: per sample; "
+    "value; again: the same between two calls; two seeds: correlation of the maps under two seeds, mean; F, B: forward "
+    "and backward passes per sample; seconds: per sample; "
     "*: a flag, explained below the row"
 )
 

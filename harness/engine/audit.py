@@ -77,7 +77,9 @@ class Auditor:
             "alone_difference": alone_difference(trial, measured),
             "repeat_difference": repeat_difference(trial, measured),
         }
-        reported = _check_reported(facts.summary(), (*own, "largest_over_output", "source", "caveat", "tables"))
+        reported = _check_reported(
+            facts.summary(), (*own, "largest_over_output", "convergence", "source", "caveat", "tables")
+        )
         sums = self._sums(chosen, parts, reported)
         about = {"source": chosen.entry.source, "caveat": chosen.entry.caveat} if chosen.entry.caveat else {}
         checked = {name: value for name, value in own.items() if value is not None}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.engine.audit import Audit, Auditor, Trial
+from harness.engine.convergence import convergence, convergence_flags
 from harness.engine.cost import Cost, cut_costs, explain_measured, timed_setup
 from harness.engine.explain import Explaining
 from harness.engine.memo import Memo, Shelf, attribution_store
@@ -156,6 +157,11 @@ def _explain_and_audit(
         raise FloatingPointError("every attribution holds NaN or infinite values")
     with isolated_randomness(stage.device):
         audit = auditor.audit(chosen, parts, facts, trial, first)
+        seeds = convergence(stage, explaining, parts[0])
+    _check_unchanged(guard)
+    if seeds is not None:
+        audit.found["convergence"] = seeds
+        audit.flags.extend(convergence_flags(seeds, chosen.options))
     if explaining.refusal is not None:
         audit.flags.append(f"some samples have no attributions: {one_line(explaining.refusal)}")
     by_chunk = [

@@ -88,6 +88,7 @@ def _audit_row(explained: Explained) -> dict[str, Any]:
         "equal_to": (audit.get("equal_to") or {}).get("explainer"),
         **{name: _median_of(audit.get(name)) for name in ("completeness_error", "relevance_over_output")},
         **{name: audit.get(name) for name in ("alone_difference", "repeat_difference", "not_finite", "constant")},
+        "convergence": (audit.get("convergence") or {}).get("mean"),
         "forwards": mean("forwards"),
         "backwards": mean("backwards"),
         "seconds": mean("seconds"),
