@@ -9,6 +9,7 @@ from torch import nn
 
 import harness
 from harness.guards import ModelChanged
+from harness.registry import EXPLAINERS
 
 X, TARGETS = torch.randn(4, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
 METHODS = ("gradient", "integrated_gradients", "lrp", "deep_lift", "guided_backprop", "kernel_shap", "occlusion")
@@ -180,6 +181,45 @@ def test_what_the_model_does_not_change_by_itself_is_guarded_as_ever():
     with pytest.raises(ModelChanged, match="running_mean"):
         harness.explain(change_statistics, plain, X, TARGETS)
     assert not plain[1].running_mean.any()
+
+
+class Observed(nn.Module):
+    """A layer behind which a counter and an observer of the range are: in place, or as buffers made anew."""
+
+    def __init__(self, layer, in_place):
+        super().__init__()
+        self.layer, self.in_place = layer, in_place
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("low", torch.full((), torch.inf))
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x):
+        x = self.layer(x)
+        low, mean = torch.minimum(self.low, x.detach().amin()), 0.9 * self.mean + 0.1 * x.detach().mean()
+        if self.in_place:
+            self.calls += 1
+            self.low.copy_(low)
+            self.mean.copy_(mean)
+        else:
+            self.calls, self.low, self.mean = self.calls + 1, low, mean
+        return x
+
+
+@pytest.mark.parametrize("name", [name for name, entry in EXPLAINERS.items() if not entry.stored and name != "oracle"])
+def test_no_explainer_is_taken_for_what_has_changed_a_counter_or_an_observer(name):
+    entry = EXPLAINERS[name]
+    table, generator = "table" in entry.modalities, torch.Generator().manual_seed(0)
+    shape = (12,) if table else (3, 8, 8)
+    inputs, train = (torch.randn(count, *shape, generator=generator) for count in (3, 24))
+    torch.manual_seed(0)
+    first = nn.Linear(12, 32) if table else nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU())
+    layers = Observed(first, True), nn.ReLU(), nn.Flatten(), Observed(nn.Linear(32, 3), False)
+    net = nn.Sequential(*layers).eval()
+    data = harness.Data(inputs, torch.arange(3), train=train, train_labels=torch.arange(24) % 3)
+    few = {each: 30 for each in ("samples",) if isinstance(entry.options.get(each), int)}
+    frame = harness.evaluate(net, data, explainers={"it": {"name": name, **few}}, metrics="sparseness")
+    assert set(frame["status"]) <= {"ok", "not_applicable"}, frame["error"].unique()
+    assert int(net[0].calls) > 0
 
 
 def test_a_counter_goes_on_counting():
