@@ -102,7 +102,7 @@ class Moves:
 class Surroundings:
     """What the noise changes, whatever the explainer; tensors (N, draws).
 
-    inputs            how far the input has moved
+    inputs            how far the input has moved, on a table in ranges of its columns
     outputs           ||h(x') - h(x)|| of the model's outputs h, all classes
     outputs_relative  the same divided by ||h(x)||; NaN where that is 0
     same_class        bool, whether the model's class is the same; always True for a single output and for numbers
@@ -193,7 +193,8 @@ def _explained_at_once(batch: Batch) -> int:
 
 
 def _look_around(samples: Samples, noise: Noise, floor: Floor) -> Surroundings:
-    measure, predictor, parts = DistanceFrom(samples.inputs, floor, _usual_sizes(samples)), samples.predictor, []
+    unit, predictor, parts = _unit_of_distance(samples), samples.predictor, []
+    measure = DistanceFrom(samples.inputs / unit, floor, _usual_sizes(samples) / unit.flatten(1).double())
     before = _flat_outputs(samples.model_outputs())
     own = slice(1, None) if samples.task.one else slice(None)  # of one output made two columns, the output itself
     for sample, draw in pairs(samples, noise, predictor.chunk):
@@ -201,11 +202,25 @@ def _look_around(samples: Samples, noise: Noise, floor: Floor) -> Surroundings:
         after = _flat_outputs(samples.model_outputs(near, sample))
         same_class = (after.argmax(1) == before[sample].argmax(1)) | (not samples.task.classed)
         change = (after - before[sample])[:, own].norm(dim=1)
-        parts.append(torch.cat([measure(near, sample), change[:, None], same_class[:, None]], 1))
+        parts.append(torch.cat([measure(near / unit, sample), change[:, None], same_class[:, None]], 1))
     plain, relative, change, same_class = by_draw(parts, noise)
     size = before[:, own].norm(dim=1, keepdim=True)
     relative_change = change / size.where(size > 0, float("nan"))
     return Surroundings(Moves(plain, relative), change, relative_change, same_class.bool())
+
+
+def _unit_of_distance(samples: Samples) -> Tensor:
+    """What the distance of two inputs counts in, (1, ...): on a table the range of each column, otherwise 1.
+
+    A change of an income is of another unit than one of an age. One declared range for all columns leaves them as they
+    are.
+    """
+    one = torch.ones_like(samples.inputs[:1])
+    declared = () if samples.value_range is None else map(torch.as_tensor, samples.value_range)
+    if not samples.own_scales or (samples.value_range is not None and all(bound.numel() == 1 for bound in declared)):
+        return one
+    low, high = samples.input_range()
+    return (high - low).expand_as(one).where(high > low, one)
 
 
 def _usual_sizes(samples: Samples) -> Tensor:

@@ -72,9 +72,10 @@ def local_lipschitz(batch: Batch, *, noise: Noise = Noise(), relative: bool = Fa
     max over ``draws`` draws of ||a(x') - a(x)|| / ||x' - x||, Euclidean norms of raw maps and inputs, the target
     fixed. The paper maximises over a ball by optimisation; this is the cheaper variant by sampling, whose values are
     not larger. ``distribution="uniform"`` is the noise of ``max_sensitivity``. At least 0, lower is better. The value
-    is in attribution per unit of input and depends on the scale of the map: compare explainers only with ``relative``,
-    which divides each map by the root mean square of a(x). Curves (N, 2) as for ``max_sensitivity``. NaN where noise
-    does not change the input or explanations are not finite, and with ``relative`` where a(x) is 0 throughout.
+    is in attribution per unit of input (on a table per range of each column) and depends on the scale of the map:
+    compare explainers only with ``relative``, which divides each map by the root mean square of a(x). Curves (N, 2) as
+    for ``max_sensitivity``. NaN where noise does not change the input or explanations are not finite, and with
+    ``relative`` where a(x) is 0 throughout.
     NotApplicable and ValueError as for ``max_sensitivity``.
 
     Gradient times input is (2 x_0, -x_1), which grows by at most 2 per unit of input:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import Build, summed_gradients, visit, zeros_to_sum
+from harness.explainers._scales import scales
 from harness.randomness import element, normal
 from harness.registry import explainer
 from harness.samples import Samples
@@ -17,7 +18,8 @@ class NoisyCopies:
 
     samples   the number of copies of each input, one forward and one backward pass each
     noise     the standard deviation of the Gaussian noise, as a share of the input's own range (its largest value less
-              its smallest)
+              its smallest); for a series of each channel's range; for a table of each column's standard deviation in
+              the training inputs, so that the unit of a column does not matter (``harness.explainers._scales``)
     """
 
     samples: int = 50
@@ -52,7 +54,8 @@ def smoothgrad_squared(
     """SmoothGrad-Squared: the squared gradient averaged over noisy copies of the input (SG-SQ of Hooker et al. 2018,
     1806.10758).
 
-    Inputs' shape; at least 0; squared logit per squared unit of input. The copies are those of ``smoothgrad``. Not
+    Inputs' shape; at least 0; squared logit per squared unit of input, so that columns of different units cannot be
+    compared (multiply by the squares of their spreads). The copies are those of ``smoothgrad``. Not
     applicable as ``gradient``.
 
     Example: the squares of the gradient (2, -1) of f(x) = 2 x1 - x2.
@@ -105,12 +108,11 @@ def noisy(context: Samples, copies: NoisyCopies, use: str = "smoothgrad noise") 
     check_number("samples", copies.samples, 1)
     check_number("noise", copies.noise, 0, whole=False)
     inputs, keys = context.inputs, context.stream(use)
-    flat = inputs.flatten(1)
-    sigma = (copies.noise * (flat.amax(1) - flat.amin(1))).view(-1, *[1] * (inputs.dim() - 1))
+    if not copies.noise:
+        return lambda sample, draw: inputs[sample]
+    sigma = (copies.noise * scales(context)).expand_as(inputs)
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
-        if not copies.noise:
-            return inputs[sample]
         return inputs[sample] + sigma[sample] * normal(element(keys[sample], draw), *inputs.shape[1:]).to(inputs)
 
     return build

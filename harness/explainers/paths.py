@@ -10,6 +10,7 @@ from harness.errors import UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import gradients_at, summed_gradients, tell_completeness, visit, zeros_to_sum
 from harness.explainers._guided import approach
+from harness.explainers._scales import scales
 from harness.explainers.noise import NoisyCopies, noisy
 from harness.randomness import uniform
 from harness.registry import explainer
@@ -93,7 +94,7 @@ def expected_gradients(
     ``baseline`` and a place on the line to it; the k-th place is drawn from the k-th of equal parts of the line. The
     draws are independent, so that the mean is unbiased, and varies less than with places anywhere. GradientSHAP
     (Lundberg and Lee 2017, 1705.07874) is the same estimate at noisy inputs: ``noise`` is its standard deviation, as a
-    share of (largest - smallest value of the sample). ValueError for a baseline that is not random. Not applicable as
+    share of each number's scale as in ``smoothgrad``. ValueError for a baseline that is not random. Not applicable as
     ``gradient``, and to ``train_sample`` without training inputs.
 
     Example: of f(x) = 2 x1 - x2 at (1, 3) with (0, 1) as the only training input: 2 (1 - 0) and -(3 - 1).
@@ -127,9 +128,10 @@ def guided_ig(
 
     Inputs' shape; logit. The sum tends to f(x) - f(baseline) as ``steps`` grow; the audit measures how near it is. Each
     step shortens the distance to the input (sum of absolute differences) by the same length: it moves the ``fraction``
-    of numbers with the smallest gradients first. No number is further than ``max_dist`` of its way from the place that
-    it has on the straight line; 0 is that line. Numbers with equal gradients move together. Not applicable as
-    ``gradient``.
+    of numbers with the smallest gradients first. Distances and gradients are in units of each number's scale, which
+    pixels have in common and a table's columns do not (``harness.explainers._scales``). No number is further than
+    ``max_dist`` of its way from the place that it has on the straight line; 0 is that line. Numbers with equal
+    gradients move together. Not applicable as ``gradient``.
 
     Example: f(x) = x1 x2 from (0, 0) to (1, 3) along the straight line, where it gives what ``integrated_gradients``
     does. The gradient is taken where each step begins, so that 1000 steps are off by 1.5 / 1000.
@@ -142,10 +144,13 @@ def guided_ig(
     check_number("fraction", fraction, 0, whole=False)
     if fraction > 1:
         raise UserError(f"fraction is {fraction}, expected a number from 0 to 1")
-    start, end = (each.double().flatten(1) for each in (context.baseline(path.baseline), inputs))
+    unit = scales(context).expand_as(inputs).double().flatten(1)
+    unit = unit.where(unit > 0, 1)
+    start, end = (each.double().flatten(1) / unit for each in (context.baseline(path.baseline), inputs))
     at, answer = start, torch.zeros_like(start)
     for step in range(path.steps):
-        slope = gradients_at(model, context, targets, at.view(inputs.shape).to(inputs.dtype)).double().flatten(1)
+        point = (at * unit).view(inputs.shape).to(inputs.dtype)
+        slope = gradients_at(model, context, targets, point).double().flatten(1) * unit
         moved = approach(at, start, end, slope, (step + 1) / path.steps, fraction, max_dist)
         at, answer = moved, answer + (moved - at) * slope
     return answer.view(inputs.shape).to(inputs.dtype)
@@ -160,7 +165,8 @@ def idgi(
 
     Inputs' shape; logit. The sum is f(x) - f(baseline) less the changes in steps that begin where the gradient is
     exactly 0, which are given to no number; the fact ``completeness_error`` is the share that is missing. Within a step
-    all attributions have the sign of its change. Not applicable as ``gradient``.
+    all attributions have the sign of its change. Gradients are in units of each number's scale, which pixels have in
+    common and a table's columns do not (``harness.explainers._scales``). Not applicable as ``gradient``.
 
     Example: f(x) = x1 x2 from (0, 0) to (1, 3) has a gradient in the direction (3, 1) along the whole line. Its squares
     share f(x) = 3 as 9 : 1, less the first step, which begins where the gradient is 0.
@@ -172,13 +178,14 @@ def idgi(
     steps, start, answer = path.steps, context.baseline(path.baseline), zeros_to_sum(inputs)
     shares = torch.zeros_like(answer)  # of the last step that has begun
     logits = torch.zeros(len(inputs), steps + 1, dtype=torch.float64, device=inputs.device)
+    unit = scales(context).expand_as(inputs).to(answer)
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
         return torch.lerp(start[sample], inputs[sample], _broadcastable(draw.to(inputs.dtype) / steps, inputs))
 
     def use(sample: Tensor, draw: Tensor, gradients: Tensor, new: Tensor) -> None:
         logits[sample[:, None], draw] = new.double()
-        own = torch.cat([shares[sample, None], _squared_shares(gradients.to(answer))], 1)
+        own = torch.cat([shares[sample, None], _squared_shares(gradients.to(answer) * unit[sample, None])], 1)
         change = logits[sample[:, None], draw] - logits[sample[:, None], (draw - 1).clamp(min=0)]
         answer[sample] += (own[:, :-1] * _broadcastable(change.to(answer), own, 2)).sum(1)
         shares[sample] = own[:, -1]
