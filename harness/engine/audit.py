@@ -119,9 +119,8 @@ class Auditor:
         twin = equal_to(maps, others, self._units)
         if twin:
             self.twins[chosen.label] = twin["explainer"]
-        if (
-            not chosen.entry.caveat
-        ):  # later explainers are not compared with an implementation that is known to be wrong
+        # Later explainers are not compared with an implementation that is known to be wrong.
+        if not chosen.entry.caveat:
             self.earlier_maps[chosen.label] = maps
         return twin
 
