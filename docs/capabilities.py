@@ -34,9 +34,11 @@ FAMILIES = {
 QUESTIONS = {
     "curves": "How does the model's score change when units are removed or inserted in the order of their attribution?",
     "subsets": "Do the attributions predict how much the score changes when units are removed?",
+    "cam_scores": "What does the model say of the image multiplied by its map? (class activation maps)",
     "retraining": "What changes when a model is trained without the top units, or on permuted labels? (trains models)",
     "truth": "Is the map close to the known right attribution? (synthetic data)",
     "localisation": "Does the map point at the object? (data with masks)",
+    "plausibility": "Does the map agree with the rationale that a human gave? (data with masks)",
     "sanity_checks": "Does the map change when the weights or the explained class change?",
     "robustness": "Does the map stay the same when the input hardly changes?",
     "": "Is the map simple? Does its sum equal the model's output?",

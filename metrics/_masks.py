@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from harness.errors import NotApplicable, UserError
 from harness.units import Units
 
 MaskBox = Sequence[float]
+EMPTY_MASK = "the mask is empty"
 
 
 def object_masks(batch: Batch) -> Tensor:
@@ -68,14 +70,45 @@ def _slices(box: MaskBox, axes: int) -> tuple[slice, ...]:
     return tuple(slice(max(0, math.floor(low)), max(0, math.ceil(high))) for low, high in bounds)
 
 
+@dataclass(frozen=True)
+class TopUnits:
+    """The units (N, d) of highest value, of which the last may have more rivals of equal value than there are places.
+
+    above    bool, the units that are among the top ones in any order of equal ones
+    equal    bool, the units that compete for the other places
+    places   (N,) how many places these compete for
+    counts   (N,) how many units are chosen
+    """
+
+    above: Tensor
+    equal: Tensor
+    places: Tensor
+    counts: Tensor
+
+    @property
+    def tied(self) -> Tensor:
+        """The share (N,) of the places for which more units than places are equal."""
+        return self.places.masked_fill(self.equal.sum(1) == self.places, 0) / self.counts.double()
+
+
+def top_units(values: Tensor, counts: Tensor) -> TopUnits:
+    """The ``counts`` (N,), at least 1, units of highest value (N, d)."""
+    last = values.sort(1, descending=True).values.gather(1, counts[:, None] - 1)
+    above = values > last
+    return TopUnits(above, values == last, counts - above.sum(1), counts)
+
+
 def share_of_top(values: Tensor, inside: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Share (N,) of the ``counts`` (N,) highest values (N, d) that are ``inside`` (N, d) bool, the mean over all orders
     of equal values; and the share (N,) of the places for which more units than places are equal.
 
     ``counts`` are at least 1.
     """
-    last = values.sort(1, descending=True).values.gather(1, counts[:, None] - 1)
-    above, equal = values > last, values == last
-    places, rivals = counts - above.sum(1), equal.sum(1)
-    hits = (above & inside).sum(1) + places * (equal & inside).sum(1) / rivals.double()
-    return hits / counts, places.masked_fill(rivals == places, 0) / counts.double()
+    top = top_units(values, counts)
+    hits = (top.above & inside).sum(1) + top.places * (top.equal & inside).sum(1) / top.equal.sum(1).double()
+    return hits / counts, top.tied
+
+
+def unless_empty(values: Tensor, masks: Tensor) -> Tensor:
+    """Values (N,), NaN where a mask (N, d) is empty."""
+    return values.masked_fill(~masks.any(1), float("nan"))

@@ -38,13 +38,23 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
 
 def average_ranks(values: Tensor) -> Tensor:
     """Ranks (N, K) float64 from 1, ascending along the last axis; equal values have the mean of their ranks."""
+    first, last = tied_ranks(values)
+    return (first + last) / 2
+
+
+def tied_ranks(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the last rank (N, K) float64 from 1 that each value may have, ascending along the last axis.
+
+    They differ where values are equal.
+    """
     ordered, order = values.sort(-1)
     place, last = torch.arange(values.shape[-1], device=values.device), values.shape[-1] - 1
     differs = ordered[..., 1:] != ordered[..., :-1]
     # Where each run of equal values begins and ends. This takes time linear in K; a search for each value would not.
     begins = F.pad(place[1:] * differs, (1, 0)).cummax(-1).values
     ends = F.pad(place[:-1].where(differs, last), (0, 1), value=last).flip(-1).cummin(-1).values.flip(-1)
-    return torch.zeros_like(values, dtype=torch.float64).scatter(-1, order, (begins + ends).double() / 2 + 1)
+    back = lambda ranks: torch.zeros_like(values, dtype=torch.float64).scatter(-1, order, ranks.double() + 1)
+    return back(begins), back(ends)
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:

@@ -17,12 +17,11 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError
 from harness.metrics._checks import check_choice
-from harness.metrics._masks import grown, object_masks, share_of_top
+from harness.metrics._masks import EMPTY_MASK, grown, object_masks, share_of_top, unless_empty
 from harness.metrics._similarity import average_ranks, with_reason
 from harness.ordering import tied_share
 from harness.registry import metric
 
-EMPTY_MASK = "the mask is empty"
 SIGN_CHOICES = ("abs", "pos")
 PUBLISHED_SIDE = 224  # the shorter side, in pixels, of the images that the published margin is for
 
@@ -67,7 +66,7 @@ def relevance_mass(batch: Batch, *, sign: str = "pos") -> Scores:
     mass = values.abs() if sign == "abs" else values.clamp(min=0)
     share = (mass * masks).sum(1) / mass.sum(1)
     nothing = "the attribution is 0 throughout" if sign == "abs" else "no attribution is positive"
-    return with_reason(_unless_empty(share, masks), f"{EMPTY_MASK}, or {nothing}")
+    return with_reason(unless_empty(share, masks), f"{EMPTY_MASK}, or {nothing}")
 
 
 @metric(better="higher", unit="share", kind="localisation", needs=("masks",))
@@ -142,8 +141,4 @@ def _grown(batch: Batch, masks: Tensor, margin: float) -> Tensor:
 def _share_of_top(batch: Batch, inside: Tensor, counts: Tensor) -> Scores:
     """Share of the ``counts`` (N,) highest attributions that are ``inside`` (N, d), mean over orders of equal ones."""
     share, tied = share_of_top(batch.attributions.flatten(1), inside, counts.clamp(min=1))
-    return with_reason(_unless_empty(share, inside), EMPTY_MASK, tied=tied)
-
-
-def _unless_empty(values: Tensor, masks: Tensor) -> Tensor:
-    return values.masked_fill(~masks.any(1), float("nan"))
+    return with_reason(unless_empty(share, inside), EMPTY_MASK, tied=tied)

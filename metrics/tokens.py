@@ -6,14 +6,13 @@ The options are those of ``Rationale``.
 In the examples f = 2 x_0 - x_1, and the baseline is 0.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._percents import checked_percents
+from harness.metrics._percents import checked_percents, rounded_up
 from harness.metrics.curves import score_unit
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
@@ -74,7 +73,7 @@ def _mean_drop(batch: Batch, rationale: Rationale, alone: bool) -> Scores:
     samples, fractions = batch.samples, [percent / 100 for percent in checked_percents(rationale.percents)]
     attributions = batch.attributions.flatten(1)
     place = ranks(attributions, samples.stream("ties 0"))
-    most = torch.tensor([_rounded_up(share, attributions.shape[1]) for share in fractions], device=place.device)
+    most = torch.tensor([rounded_up(share, attributions.shape[1]) for share in fractions], device=place.device)
 
     def keep(sample: Tensor, draw: Tensor) -> Tensor:
         top = place[sample] < most[draw][:, None]
@@ -85,8 +84,3 @@ def _mean_drop(batch: Batch, rationale: Rationale, alone: bool) -> Scores:
     after = pick(samples.masked(len(fractions), keep, rationale.baseline), rationale.score).double()
     drops = samples.clean(rationale.score).double()[:, None] - after
     return Scores(drops.mean(1), curves=drops, tied=tied_share(attributions))
-
-
-def _rounded_up(share: float, total: int) -> int:
-    """How many of ``total`` units a share is, rounded up to at least 1; an excess below 1e-9 is not rounded up."""
-    return max(1, math.ceil(share * total - 1e-9))

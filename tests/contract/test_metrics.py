@@ -16,8 +16,12 @@ scored_on = pytest.mark.parametrize("pair", **SCORED)
 # Metrics of |a| alone cannot tell the oracle from its opposite (G26); those that retrain have tests of their own.
 ORACLE_OPTIONS = {"infidelity": {"scaling": "none"}, "irof": {"normalised": False}, "selectivity": {"patch": 2}}
 BLIND_TO_SIGN, RETRAINING = ("monotonicity", "monotonicity_correlation"), ("roar", "idsds")
+# What explains again, and what needs images that lose their class when they are blurred, have tests of their own.
+AGAIN, OF_BLURRED = ("adcc",), ("aic", "sic")
 FAITHFUL = [
-    entry for entry in METRICS.values() if entry.kind == "faithfulness" and entry.name not in BLIND_TO_SIGN + RETRAINING
+    entry
+    for entry in METRICS.values()
+    if entry.kind == "faithfulness" and entry.name not in BLIND_TO_SIGN + RETRAINING + AGAIN + OF_BLURRED
 ]
 
 
@@ -64,7 +68,7 @@ def assert_close(first, second):
 def test_it_gives_one_number_per_sample(metric, case):
     values = scored(metric, case, attributions_of(case))
     assert values.shape == (5,) and values.dtype == torch.float64
-    assert values.isfinite().any(), "an ordinary map on an ordinary net has a score"
+    assert values.isfinite().any() or metric.name in OF_BLURRED, "an ordinary map on an ordinary net has a score"
 
 
 @scored_on

@@ -55,6 +55,23 @@ DIRECTIONS = [
     ("relevance_rank", {}, "higher"),  # Arras et al. 2022: accuracy
     ("top_k_intersection", {}, "higher"),  # Theiner et al. 2021
     ("localization_auc", {}, "higher"),  # a detector's area under the ROC curve
+    ("sic", {}, "higher"),  # Kapishnikov et al. 2019: areas under rising curves
+    ("aic", {}, "higher"),
+    ("average_drop", {}, "lower"),  # Chattopadhay et al. 2018: "a low value"
+    ("average_increase", {}, "higher"),
+    ("average_gain", {}, "higher"),  # Zhang et al. 2023
+    ("cam_coherency", {}, "higher"),  # Poppi et al. 2021
+    ("cam_complexity", {}, "lower"),
+    ("adcc", {}, "higher"),
+    ("naopc", {}, "higher"),  # Edin et al. 2025: as aopc
+    ("naopc", {"order": "lerf"}, "lower"),
+    ("abc", {}, "higher"),  # Hama et al. 2022: far from the line, on the right side of it
+    ("abc", {"test": "deletion"}, "higher"),
+    ("plausibility_f1", {}, "higher"),  # DeYoung et al. 2020: agreement with the human rationale
+    ("plausibility_iou", {}, "higher"),
+    ("plausibility_iou_f1", {}, "higher"),
+    ("plausibility_auprc", {}, "higher"),
+    ("plausibility_mean_iou", {}, "higher"),
     ("truth_correlation", {}, "higher"),
     ("truth_correlation", {"rank": True}, "higher"),  # Liu et al. 2021
     ("truth_cosine", {}, "higher"),

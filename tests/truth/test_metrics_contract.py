@@ -72,6 +72,18 @@ CASES = {
     "relevance_rank": [{}],
     "top_k_intersection": [{"top_share": 0.2}],
     "localization_auc": [{}],
+    "average_drop": [{}],
+    "average_increase": [{}],
+    "average_gain": [{}],
+    "cam_coherency": [{}],
+    "cam_complexity": [{}],
+    "adcc": [{}],
+    "naopc": [{"granularity": "unit"}, {"segments": "patch:2", "exact": 4, "order": "lerf"}],
+    "abc": [{}, {"test": "deletion", "relative": True}],
+    "plausibility_f1": [{}],
+    "plausibility_iou": [{"share": 0.5}],
+    "plausibility_auprc": [{}],
+    "plausibility_mean_iou": [{}],
     "truth_correlation": [{}, {"rank": True}, {"unsigned": True}],
     "truth_cosine": [{}],
     "truth_error": [{}, {"scaled": False}],
@@ -84,8 +96,9 @@ CASES = {
     "sparseness": [{}],
     "completeness": [{}, {"relative": True, "baseline": "zero"}],
 }
-# Its model must take images of several sizes, so that it has all this in tests of its own.
-HELD_ELSEWHERE = {"grid_pointing", "focus", "difull", "target_sensitivity"}
+# They need a model of images of several sizes, texts, or images that lose their class when blurred: they have all this
+# in tests of their own.
+HELD_ELSEWHERE = {"grid_pointing", "focus", "difull", "target_sensitivity", "plausibility_iou_f1", "aic", "sic"}
 OF_IMAGES, OF_GRIDS = ("road",), ("truth_emd",)
 NEED_NEIGHBOURS = ("patch", "segment", "square", "patch:2")
 
