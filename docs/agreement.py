@@ -29,7 +29,7 @@ PAGE, MARK = Path(__file__).parent / "agreement.md", "agreement"
 SAMPLES, RESAMPLES, SEED = 40, 500, 0
 TRUTHS = ("truth_correlation", "truth_precision")
 NOISES = (0.25, 0.5, 1.0, 2.0)  # of degraded oracles, in standard deviations of the truth
-RETRAINING = ("roar", "idsds", "label_randomization")
+RETRAINING = ("roar", "idsds", "f_fidelity", "label_randomization")
 EQUAL = 1e-5  # of the range over all explainers: smaller differences are rounding errors
 # The headings of the tables: tau-b compares a metric's ranking with that by truth_correlation or truth_precision.
 SUMMARY = (

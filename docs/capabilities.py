@@ -33,6 +33,7 @@ FAMILIES = {
 # The groups of conf/metric likewise.
 QUESTIONS = {
     "curves": "How does the model's score change when units are removed or inserted in the order of their attribution?",
+    "information": "How fast does a blurred image regain its class, for the information in it? (images; slow)",
     "subsets": "Do the attributions predict how much the score changes when units are removed?",
     "cam_scores": "What does the model say of the image multiplied by its map? (class activation maps)",
     "retraining": "What changes when a model is trained without the top units, or on permuted labels? (trains models)",
@@ -52,7 +53,7 @@ TITLES = {
     "axiom": "Axioms",
     "robustness": "Robustness",
     "complexity": "Complexity",
-    "reference": "Reference: what a random order scores",
+    "reference": "References: what to compare a score with",
     "cost": "Cost",
 }
 INPUTS = {"image": "Images", "table": "Tables", "tokens": "Texts", "series": "Time series", "any": "Any kind of input"}

@@ -41,6 +41,9 @@ class ExplainsAgain(Protocol):
     def afresh(self, samples: Samples, batch_size: int | None = None) -> "ExplainsAgain":
         """The same explainer, prepared again for these samples and for the model in their predictor."""
 
+    def another(self, name: str, samples: Samples) -> "ExplainsAgain":
+        """Another registered explainer at its defaults, prepared for these samples and for the same model."""
+
 
 @dataclass
 class Batch:

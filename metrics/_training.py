@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from harness.identity import digest
 from harness.metrics._outputs import output_count
 from harness.metrics._weights import redrawn
 from harness.models.training import reproducible
+from harness.predictor import Predictor
 from harness.samples import Samples
 from harness.task import Task
 
@@ -107,6 +108,16 @@ def train_model(
                 cycle.step()
         model.zero_grad()
     return model.eval()
+
+
+def on_model(samples: Samples, model: nn.Module, memo: dict) -> Samples:
+    """The same samples on another model, whose outputs go into a memo of their own."""
+    return replace(samples.live(), predictor=predictor_of(samples, model), memo=memo, scratch={}, block={})
+
+
+def predictor_of(samples: Samples, model: nn.Module) -> Predictor:
+    """A predictor like that of the samples, of another model."""
+    return replace(samples.predictor.live(), module=model)
 
 
 def seed_of(seed: int, use: str) -> int:

@@ -2,8 +2,10 @@
 
 from torch import Tensor
 
+from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
 from harness.metrics._outputs import output_count
+from harness.metrics._similarity import with_reason
 from harness.samples import Samples
 
 NO_TRUTH = "the data has no truth: the right attributions are known for planted data only (give truth=)"
@@ -25,3 +27,17 @@ def truth_of_targets(samples: Samples) -> Tensor:
         return truth
     other = (labels != samples.targets).view(-1, *[1] * (truth.dim() - 1))
     return truth.masked_fill(other, float("nan"))
+
+
+def maps_and_truth(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Attributions and truth (N, d), float64; NotApplicable where the truth is of other units."""
+    truth = truth_of_targets(batch.samples)
+    if truth.shape != batch.attributions.shape:
+        came = tuple(batch.attributions.shape[1:])
+        raise NotApplicable(f"the truth is one number for each of {tuple(truth.shape[1:])} units, these are {came}")
+    return batch.attributions.flatten(1).double(), truth.flatten(1)
+
+
+def truth_scores(values: Tensor, reason: str, **rest: Tensor) -> Scores:
+    """Scores with the reason for values that are NaN, which may also be that another class is explained."""
+    return with_reason(values, f"{reason}; or {OTHER_CLASS}", **rest)

@@ -5,8 +5,6 @@ training, the initial weights and what is deleted depend only on the seed, so th
 The model itself is never changed: copies are trained, on the inputs' device.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -22,13 +20,14 @@ from harness.metrics._training import (
     RENAMED,
     Training,
     copied,
+    on_model,
+    predictor_of,
     seed_of,
     train_model,
     training_samples,
     with_fresh_weights,
 )
 from harness.ordering import ranks, tied_share
-from harness.predictor import Predictor
 from harness.registry import metric
 from harness.samples import Samples
 
@@ -127,7 +126,7 @@ def idsds(
     train = training_samples(samples, training.most_work)
     key = ("idsds", deletion.segments, deletion.baseline, training)
     model = samples.for_block(key, lambda: _fine_tuned(train, deletion, training))
-    tuned = _on_model(samples, model, samples.shared(key, dict))
+    tuned = on_model(samples, model, samples.shared(key, dict))
     maps = batch.remember(key, lambda: check_finite(explainer_on(batch, tuned)(tuned)))
     return deletion_correlation(tuned, batch.reduced(maps), deletion)
 
@@ -159,7 +158,7 @@ def _without_top(samples: Samples, attributions: Tensor, share: float, keep: boo
 
 def _accuracy_of(samples: Samples, models: list[nn.Module], inputs: Tensor) -> Tensor:
     """The share of the models that classify each input as its label: (N,) float64."""
-    right = [_predictor_of(samples, model).logits(inputs).argmax(1) == samples.labels for model in models]
+    right = [predictor_of(samples, model).logits(inputs).argmax(1) == samples.labels for model in models]
     return torch.stack(right).double().mean(0)
 
 
@@ -175,12 +174,3 @@ def _fine_tuned(train: Samples, deletion: SegmentDeletion, training: Training) -
 
     seed = seed_of(train.seed, "idsds")
     return train_model(copied(train.predictor.module), train.task, build, train.targets, training, seed)
-
-
-def _on_model(samples: Samples, model: nn.Module, memo: dict) -> Samples:
-    """The same samples on another model, whose outputs go into a memo of their own."""
-    return replace(samples.live(), predictor=_predictor_of(samples, model), memo=memo, scratch={}, block={})
-
-
-def _predictor_of(samples: Samples, model: nn.Module) -> Predictor:
-    return replace(samples.predictor.live(), module=model)

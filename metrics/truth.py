@@ -14,9 +14,9 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError
 from harness.metrics._masks import share_of_top
-from harness.metrics._similarity import pearson, spearman, with_reason
+from harness.metrics._similarity import pearson, spearman
 from harness.metrics._transport import earth_movers_distance, pooled
-from harness.metrics._truth import OTHER_CLASS, truth_of_targets
+from harness.metrics._truth import maps_and_truth, truth_scores
 from harness.registry import metric
 
 LARGEST_GRID = 256  # units; with more the transport takes seconds per sample
@@ -35,10 +35,10 @@ def truth_correlation(batch: Batch, *, rank: bool = False, unsigned: bool = Fals
     >>> harness.score("truth_correlation", linear, data, maps).round(decimals=4).tolist()
     [1.0, -1.0]
     """
-    values, truth = _maps_and_truth(batch)
+    values, truth = maps_and_truth(batch)
     if unsigned:
         values, truth = values.abs(), truth.abs()
-    return _truth_scores((spearman if rank else pearson)(values, truth), "the attribution or the truth is constant")
+    return truth_scores((spearman if rank else pearson)(values, truth), "the attribution or the truth is constant")
 
 
 @metric(better="higher", unit="cosine", kind="truth", needs=("truth",))
@@ -52,7 +52,7 @@ def truth_cosine(batch: Batch) -> Scores:
     >>> harness.score("truth_cosine", linear, data, maps).round(decimals=4).tolist()
     [1.0, 0.0]
     """
-    return _truth_scores(_cosine_of_rows(*_maps_and_truth(batch)), "the attribution or the truth is 0 throughout")
+    return truth_scores(_cosine_of_rows(*maps_and_truth(batch)), "the attribution or the truth is 0 throughout")
 
 
 @metric(better="lower", unit="share", kind="truth", needs=("truth",))
@@ -68,14 +68,14 @@ def truth_error(batch: Batch, *, scaled: bool = True) -> Scores:
     >>> harness.score("truth_error", linear, data, maps).round(decimals=4).tolist()
     [0.0, 1.0]
     """
-    values, truth = _maps_and_truth(batch)
+    values, truth = maps_and_truth(batch)
     size = truth.square().sum(1)
     if scaled:
         error = 1 - _cosine_of_rows(values, truth).nan_to_num(0).clamp(min=0).square()
         error = error.where(truth.isfinite().all(1), float("nan"))
     else:
         error = (values - truth).square().sum(1) / size
-    return _truth_scores(error.masked_fill(size == 0, float("nan")), "the truth is 0 throughout")
+    return truth_scores(error.masked_fill(size == 0, float("nan")), "the truth is 0 throughout")
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
@@ -93,10 +93,10 @@ def truth_sign(batch: Batch, *, weighted: bool = True) -> Scores:
     """
     if batch.explainer is not None and not batch.explainer.signed:
         raise NotApplicable("the sign of this explainer's attributions means nothing")
-    values, truth = _maps_and_truth(batch)
+    values, truth = maps_and_truth(batch)
     weights = truth.abs() if weighted else (truth != 0).double().where(truth.isfinite(), truth)
     right = (1 + values.sign() * truth.sign()) / 2
-    return _truth_scores((right * weights).sum(1) / weights.sum(1), "the truth is 0 throughout")
+    return truth_scores((right * weights).sum(1) / weights.sum(1), "the truth is 0 throughout")
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
@@ -113,12 +113,12 @@ def truth_precision(batch: Batch) -> Scores:
     >>> harness.score("truth_precision", linear, data, maps).tolist()
     [1.0, 0.0]
     """
-    values, truth = _maps_and_truth(batch)
+    values, truth = maps_and_truth(batch)
     relevant = truth != 0
     count = relevant.sum(1)
     share, tied = share_of_top(values.abs(), relevant, count.clamp(min=1))
     known = truth.isfinite().all(1) & (count > 0) & (count < truth.shape[1])
-    return _truth_scores(share.masked_fill(~known, float("nan")), "the truth is 0 on no unit or on all", tied=tied)
+    return truth_scores(share.masked_fill(~known, float("nan")), "the truth is 0 on no unit or on all", tied=tied)
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
@@ -146,7 +146,7 @@ def truth_emd(batch: Batch, *, pool: int = 1) -> Scores:
         raise UserError(f"pool is {pool}, expected a whole number from 1")
     if batch.units.channel_axis is None or len(batch.units.shape) not in (1, 2):
         raise NotApplicable(f"these units, {batch.units.shape}, have no distance from each other")
-    values, truth = (pooled(part.abs().view(len(batch), *batch.units.shape), pool) for part in _maps_and_truth(batch))
+    values, truth = (pooled(part.abs().view(len(batch), *batch.units.shape), pool) for part in maps_and_truth(batch))
     shape = tuple(values.shape[1:])
     if math.prod(shape) > LARGEST_GRID:
         raise NotApplicable(f"the transport is exact for at most {LARGEST_GRID} units, not {shape}: give a larger pool")
@@ -154,7 +154,7 @@ def truth_emd(batch: Batch, *, pool: int = 1) -> Scores:
     if longest == 0:
         raise NotApplicable("a grid of a single unit has no distance")
     distances = [earth_movers_distance(a, t) for a, t in zip(values, truth, strict=True)]
-    return _truth_scores(
+    return truth_scores(
         1 - torch.tensor(distances, dtype=torch.float64) / longest, "the attribution or the truth is 0 throughout"
     )
 
@@ -171,28 +171,15 @@ def false_mass(batch: Batch) -> Scores:
     >>> harness.score("false_mass", linear, data, maps).tolist()
     [0.25, 0.75]
     """
-    values, truth = _maps_and_truth(batch)
+    values, truth = maps_and_truth(batch)
     mass, idle = values.abs(), truth == 0
     share = (mass * idle).sum(1) / mass.sum(1)
     known = truth.isfinite().all(1) & idle.any(1)
-    return _truth_scores(
+    return truth_scores(
         share.masked_fill(~known, float("nan")), "the attribution is 0 throughout, or the truth on no unit"
     )
-
-
-def _maps_and_truth(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Attributions and truth (N, d), float64."""
-    truth = truth_of_targets(batch.samples)
-    if truth.shape != batch.attributions.shape:
-        came = tuple(batch.attributions.shape[1:])
-        raise NotApplicable(f"the truth is one number for each of {tuple(truth.shape[1:])} units, these are {came}")
-    return batch.attributions.flatten(1).double(), truth.flatten(1)
 
 
 def _cosine_of_rows(values: Tensor, truth: Tensor) -> Tensor:
     """Cosine (N,); NaN where one side is 0."""
     return ((values * truth).sum(1) / (values.norm(dim=1) * truth.norm(dim=1))).clamp(-1, 1)
-
-
-def _truth_scores(values: Tensor, reason: str, **rest: Tensor) -> Scores:
-    return with_reason(values, f"{reason}; or {OTHER_CLASS}", **rest)

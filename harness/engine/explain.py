@@ -32,7 +32,7 @@ from harness.guards import isolated_randomness
 from harness.options import wants
 from harness.predictor import Carried
 from harness.randomness import batch_seed
-from harness.registry import Explainer
+from harness.registry import EXPLAINERS, Explainer
 from harness.samples import Samples
 
 
@@ -72,6 +72,13 @@ class Explaining:
         anew = replace(self, model=samples.predictor.module, batch_size=batch_size or self.batch_size)
         anew.prepare(samples)
         return anew
+
+    def another(self, name: str, samples: Samples) -> "Explaining":
+        """Another registered explainer at its defaults, prepared for these samples and for the same model."""
+        entry = EXPLAINERS[name]
+        other = Explaining(entry, entry.complete({}), samples.predictor.module, self.batch_size)
+        other.prepare(samples)
+        return other
 
     def __call__(self, samples: Samples) -> Tensor:
         """Raw attributions (N, ...), float32 on the inputs' device, for any number of samples."""

@@ -275,7 +275,7 @@ def worth(model, targets, **given):
 
 
 WITH_SCORES = [name for name, entry in METRICS.items() if "score" in entry.options]
-TRAINING = ("idsds",)  # it trains a copy of the model, and how that learns depends on its outputs
+TRAINING = ("idsds", "f_fidelity")  # each trains a copy of the model, and how that learns depends on its outputs
 
 
 class TwoLogits(nn.Module):

@@ -8,7 +8,7 @@ from pairs import Case, small_options
 
 SEED = 0
 # Their scores come from training, in which two devices go apart.
-TRAINING = ("idsds", "label_randomization", "roar")
+TRAINING = ("f_fidelity", "idsds", "label_randomization", "roar")
 # What makes them apply to nets with random weights.
 OWN = {
     "completeness": {"baseline": "zero"},

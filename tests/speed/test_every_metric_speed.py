@@ -15,7 +15,7 @@ from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS, MODELS
 
 COUNT, SIDE, CHUNK, CLASSES = 8, 64, 32, 1000
-TRAINING = ("roar", "idsds", "label_randomization")  # their passes are those of training
+TRAINING = ("roar", "idsds", "f_fidelity", "label_randomization")  # their passes are those of training
 BUDGETS = {
     "draws": 16,
     "sizes": 3,

@@ -50,6 +50,12 @@ RATIONALES = {
 NOISE = {"radius": ({}, 0.02, 0.2), "draws": ({}, 2, 40)}
 DISTRIBUTED = NOISE | {"distribution": ({}, "gaussian", "uniform")}
 RELATIVE = DISTRIBUTED | {"floor": ({}, 0.01, 0.3), "eps": ({}, 1e-6, 100.0), "log10": ({}, False, True)}
+GAP = {
+    "percents": ({}, "5 20", "30 60"),
+    "noise": ({}, 0.1, 0.3),
+    "draws": ({}, 5, 9),
+    "score": ({}, "probability", "logit"),
+}
 MPRT = {
     "mode": ({}, "cascading", "bottom_up", "independent"),
     "similarity": ({}, "spearman", "spearman_abs", "ssim", "hog"),
@@ -187,6 +193,33 @@ METRIC_OPTIONS = {
     },
     "abc": CURVES | {"test": ({}, "insertion", "deletion"), "relative": ({}, False, True)},
     "sic": {"percents": ({}, "5 20", "10 50"), "known": ({}, 0.01, 0.1), "least_probability": ({}, 0.0)},
+    "f_fidelity": {
+        "percents": ({}, "20 40", "10 70"),
+        "order": ({}, "morf", "lerf"),
+        "alpha": ({"beta": 1.0}, 0.5, 0.9),
+        "beta": ({}, 0.1, 0.3),
+        "draws": ({}, 4, 7),
+        "baseline": ({}, "zero", "uniform_noise"),
+        "score": ({}, "probability", "logit"),
+        "epochs": ({}, 1, 2),
+        "rate": ({}, 0.001, 0.03),
+        "batch_size": ({}, 25, 40),
+        "largest": ({}, 10**8),
+    },
+    "prediction_gap_important": GAP,
+    "prediction_gap_unimportant": GAP,
+    **dict.fromkeys(
+        ("feature_agreement", "rank_agreement", "sign_agreement", "signed_rank_agreement"), {"share": ({}, 0.3, 0.6)}
+    ),
+    "pairwise_rank_agreement": {},
+    "explainer_disagreement": {
+        "reference": ({}, "gradient", "saliency"),
+        "measure": ({}, "feature", "sign", "pairwise_rank"),  # no place is shared here
+        "share": ({}, 0.1, 0.3),
+    },
+    # Its numbers of units coincide for many options: its own tests tell them apart.
+    "minimal_subset": {"subset": ({}, "sufficient"), "steps": ({}, 16), "baseline": ({}, "zero")},
+    "impact_score": {"share": ({}, 0.1), "drop": ({}, 0.5), "baseline": ({}, "zero")},  # a yes or no
     "plausibility_f1": {"share": ({}, 0.1, 0.3)},
     "plausibility_iou": {"share": ({}, 0.1, 0.3)},
     "plausibility_auprc": {},
@@ -282,6 +315,7 @@ METRIC_OPTIONS = {
     "completeness": {"relative": ({}, False, True), "baseline": ({}, None, "mean", "uniform_noise")},
 }
 COMMON = {
+    "f_fidelity": {"score": "probability", "draws": 4, "epochs": 1, "rate": 0.02, "batch_size": 40},
     **dict.fromkeys(("deletion", "insertion", "srg", "aopc", "abpc", "random_order", "irof"), {"steps": 6}),
     "selectivity": {"steps": 6, "patch": 4},
     "road": {"score": "logit"},
@@ -475,12 +509,23 @@ def test_metrics_score_the_same_beside_all_the_others(world):
             same(values, world.alone(explainer, (label[1], cells[label[1]])))
 
 
+# They need a sum, a sign or a value that one of the explainers has not.
+NOT_FOR_ALL = (
+    "completeness",
+    "complexity",
+    "pointing_game",
+    "truth_sign",
+    "sign_agreement",
+    "signed_rank_agreement",
+)
+
+
 def test_an_explainers_scores_are_the_same_beside_another_explainers(world):
     metrics = dict(
         chain.from_iterable(
             next(variants(name, METRIC_OPTIONS, COMMON))
             for name, options in METRIC_OPTIONS.items()
-            if options and name not in ("completeness", "complexity", "pointing_game", "truth_sign")
+            if options and name not in NOT_FOR_ALL
         )
     )
     explainers = {"coarse": {"name": coarse}, "saliency": {}, "input_x_gradient": {}}

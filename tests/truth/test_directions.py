@@ -67,6 +67,18 @@ DIRECTIONS = [
     ("naopc", {"order": "lerf"}, "lower"),
     ("abc", {}, "higher"),  # Hama et al. 2022: far from the line, on the right side of it
     ("abc", {"test": "deletion"}, "higher"),
+    ("f_fidelity", {}, "higher"),  # Zheng et al. 2025: FFid+, the loss without important units
+    ("f_fidelity", {"order": "lerf"}, "lower"),  # FFid-, that without unimportant ones
+    ("prediction_gap_important", {}, "higher"),  # Agarwal et al. 2022
+    ("prediction_gap_unimportant", {}, "lower"),
+    ("feature_agreement", {}, "higher"),  # Krishna et al. 2022: with the known right map
+    ("rank_agreement", {}, "higher"),
+    ("sign_agreement", {}, "higher"),
+    ("signed_rank_agreement", {}, "higher"),
+    ("pairwise_rank_agreement", {}, "higher"),
+    ("explainer_disagreement", {}, None),  # either of two maps that disagree may be wrong
+    ("minimal_subset", {}, "lower"),  # Dabkowski and Gal 2017: smallest regions
+    ("impact_score", {}, "higher"),  # Lin et al. 2019
     ("plausibility_f1", {}, "higher"),  # DeYoung et al. 2020: agreement with the human rationale
     ("plausibility_iou", {}, "higher"),
     ("plausibility_iou_f1", {}, "higher"),

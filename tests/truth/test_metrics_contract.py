@@ -80,6 +80,15 @@ CASES = {
     "adcc": [{}],
     "naopc": [{"granularity": "unit"}, {"segments": "patch:2", "exact": 4, "order": "lerf"}],
     "abc": [{}, {"test": "deletion", "relative": True}],
+    "f_fidelity": [{"epochs": 1, "draws": 5}, {"epochs": 1, "draws": 5, "order": "lerf", "score": "probability"}],
+    "prediction_gap_important": [{"draws": 5}],
+    "prediction_gap_unimportant": [{"draws": 5}],
+    "feature_agreement": [{}],
+    "rank_agreement": [{"share": 0.5}],
+    "sign_agreement": [{}],
+    "signed_rank_agreement": [{"share": 0.5}],
+    "pairwise_rank_agreement": [{}],
+    "explainer_disagreement": [{}, {"measure": "pairwise_rank"}],
     "plausibility_f1": [{}],
     "plausibility_iou": [{"share": 0.5}],
     "plausibility_auprc": [{}],
@@ -96,9 +105,19 @@ CASES = {
     "sparseness": [{}],
     "completeness": [{}, {"relative": True, "baseline": "zero"}],
 }
-# They need a model of images of several sizes, texts, or images that lose their class when blurred: they have all this
-# in tests of their own.
-HELD_ELSEWHERE = {"grid_pointing", "focus", "difull", "target_sensitivity", "plausibility_iou_f1", "aic", "sic"}
+# They need a model of images of several sizes, texts, inputs that are predicted as explained, or images that lose
+# their class when blurred: they have all this in tests of their own.
+HELD_ELSEWHERE = {
+    "grid_pointing",
+    "focus",
+    "difull",
+    "target_sensitivity",
+    "plausibility_iou_f1",
+    "minimal_subset",
+    "impact_score",
+    "aic",
+    "sic",
+}
 OF_IMAGES, OF_GRIDS = ("road",), ("truth_emd",)
 NEED_NEIGHBOURS = ("patch", "segment", "square", "patch:2")
 

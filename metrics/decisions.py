@@ -1,0 +1,157 @@
+"""What the most important units do to the model's decision, not to its score: the class that it predicts.
+
+The options are the baseline that a removed unit becomes, and what each metric names. Units of equal attribution are
+ordered at random.
+
+In the examples class 1 is where x_0 is above 0.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch, Scores
+from harness.errors import NotApplicable, UserError
+from harness.metrics._checks import check_choice
+from harness.metrics._percents import rounded_up
+from harness.metrics._similarity import with_reason
+from harness.ordering import ranks, tied_share
+from harness.predictor import pick
+from harness.registry import metric
+from harness.samples import Samples
+
+KINDS = ("necessary", "sufficient")
+OTHER = "another class is predicted than the explained one"
+
+
+@metric(better="lower", unit="share")
+def minimal_subset(
+    batch: Batch, *, subset: str = "sufficient", steps: int = 16, baseline: str | Tensor = "typical"
+) -> Scores:
+    """Smallest share of the units, most important first, that decides the prediction (smallest sufficient and smallest
+    destroying region: Dabkowski and Gal 2017, 1705.07857).
+
+    ``subset="sufficient"``: the smallest k for which the top k units alone, the others removed, are predicted as the
+    explained class; 0 where the baseline is. ``"necessary"``: the smallest k without which the input is not. As a share
+    of the units, in [0, 1], lower is better. Numbers 1, 2, 4, ... and ``steps`` evenly spaced ones are tried first,
+    then ``steps`` between the first that decides and the number before it, and so on down to single units: the value is
+    the smallest k where what decides once decides for every larger k, and else a k that decides while k - 1 does not.
+
+    NaN where the input itself is not predicted as the explained class and, for ``necessary``, where the baseline is.
+    NotApplicable to models that do not choose one of several classes; ValueError unless ``steps`` is at least 2.
+
+    Alone, x_0 keeps class 1; the second map has x_1 first:
+
+    >>> points, maps = torch.tensor([[2.0, 5.0]]).expand(2, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> same = points, torch.tensor([1, 1]), maps
+    >>> harness.score("minimal_subset", classes, *same, baseline=torch.tensor([-1.0, 0.0])).tolist()
+    [0.5, 1.0]
+    """
+    check_choice("subset", subset, KINDS)
+    if steps < 2:
+        raise UserError(f"steps is {steps}, expected at least 2")
+    samples, count = batch.samples, batch.units.count
+    values = batch.attributions.flatten(1)
+    place = ranks(values, samples.stream("ties 0")).view(-1, *batch.units.shape)
+    keeps = subset == "sufficient"
+    every = torch.arange(len(samples), device=place.device)
+    known = samples.shared("of the class", lambda: _of_class(samples, samples.inputs))
+    empty = _of_class_when_empty(samples, baseline)
+    searched = known & ~empty
+    shares = torch.zeros(len(samples), dtype=torch.float64, device=place.device)
+    decides = lambda sample, k: _decides(samples, place, sample, k, keeps, baseline)
+    shares[searched] = _first(every[searched], count, steps, decides).double() / count
+    shares[~known | (empty & (not keeps))] = float("nan")
+    return with_reason(shares, OTHER if keeps else f"{OTHER}, or the baseline is of it too", tied=tied_share(values))
+
+
+@metric(better="higher", unit="share")
+def impact_score(batch: Batch, *, share: float = 0.1, drop: float = 0.5, baseline: str | Tensor = "typical") -> Scores:
+    """Whether the removal of the most important units changes the decision or takes much of its confidence (impact
+    score: Lin et al. 2019, 1910.07387).
+
+    1 where, without the top ``share`` of the units (rounded up), another class is predicted or the probability of the
+    explained class is at most 1 - ``drop`` times what it was, else 0; the mean over samples is the paper's share of
+    samples with an impact. ``drop=1`` counts changed decisions alone (the paper's strict score). Higher is better. The
+    paper's second figure, impact coverage, needs images with an adversarial patch and is not provided. NaN where the
+    input itself is not predicted as the explained class. NotApplicable to models that do not choose one of several
+    classes; ValueError unless 0 < share <= 1 and 0 < drop <= 1.
+
+    >>> points, maps = torch.tensor([[2.0, 5.0]]).expand(2, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> data = harness.Data(points, torch.tensor([1, 1]), task="classes")
+    >>> harness.score("impact_score", classes, data, maps, share=0.5, baseline=torch.tensor([-1.0, 0.0])).tolist()
+    [1.0, 0.0]
+    """
+    for name, value in (("share", share), ("drop", drop)):
+        if not 0 < value <= 1:
+            raise UserError(f"{name} is {value}, expected a number above 0 and at most 1")
+    samples, values = batch.samples, batch.attributions.flatten(1)
+    place = ranks(values, samples.stream("ties 0")).view(-1, *batch.units.shape)
+    every, top = torch.arange(len(samples), device=place.device), rounded_up(share, batch.units.count)
+    without = samples.remover(baseline)(every, place >= top)
+    lost = ~_of_class(samples, without)
+    if drop < 1:
+        after = pick(samples.track(1, lambda sample, _: without[sample])[:, 0], "probability").double()
+        lost |= after <= (1 - drop) * samples.clean("probability").double()
+    known = samples.shared("of the class", lambda: _of_class(samples, samples.inputs))
+    return with_reason(lost.double().masked_fill(~known, float("nan")), OTHER, tied=tied_share(values))
+
+
+def _predicted(samples: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
+    """The predicted class (rows,) of the inputs that ``build(rows)`` makes of the samples ``sample`` (rows,)."""
+    parts = []
+    for rows in torch.arange(len(sample), device=sample.device).split(samples.predictor.chunk):
+        outputs = samples.model_outputs(build(rows), sample[rows])
+        if not samples.task.exclusive or outputs.dim() == 1 or outputs.shape[1] == 1:
+            raise NotApplicable("a decision needs a model that chooses one of several classes")
+        parts.append(outputs.argmax(1))
+    return torch.cat(parts)
+
+
+def _of_class(samples: Samples, inputs: Tensor) -> Tensor:
+    """Whether inputs (N, ...) made of the samples are predicted as the explained class (N,)."""
+    every = torch.arange(len(samples), device=inputs.device)
+    return _predicted(samples, every, lambda rows: inputs[rows]) == samples.targets
+
+
+def _of_class_when_empty(samples: Samples, baseline: str | Tensor) -> Tensor:
+    """Whether the baseline is predicted as the explained class (N,)."""
+    every, remove = torch.arange(len(samples), device=samples.inputs.device), samples.remover(baseline)
+    nothing = lambda rows: samples.inputs.new_zeros(len(rows), *samples.units.shape, dtype=torch.bool)
+    predict = lambda: _predicted(samples, every, lambda rows: remove(rows, nothing(rows))) == samples.targets
+    return samples.shared(("of the class when empty", baseline), predict)
+
+
+def _decides(samples: Samples, place: Tensor, sample: Tensor, k: Tensor, keeps: bool, baseline: str | Tensor) -> Tensor:
+    """Whether the top k units (rows,) of samples (rows,) keep the class alone or, if not ``keeps``, removed lose it."""
+    remove = samples.remover(baseline)
+
+    def build(rows: Tensor) -> Tensor:
+        top = place[sample[rows]] < k[rows].view(-1, *[1] * (place.dim() - 1))
+        return remove(sample[rows], top if keeps else ~top)
+
+    return (_predicted(samples, sample, build) == samples.targets[sample]) == keeps
+
+
+def _first(rows: Tensor, count: int, steps: int, decides: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The smallest number found, from 1 to ``count``, that decides for each of the samples ``rows`` (n,)."""
+    device = rows.device
+    tried = sorted({*(2**power for power in range(count.bit_length())), *_evenly(0, count, steps)})
+    low, high = torch.zeros_like(rows), torch.full_like(rows, count)
+    candidates = torch.tensor(tried, device=device).expand(len(rows), -1)
+    while candidates.numel():
+        sample = rows[:, None].expand_as(candidates)
+        hit = decides(sample.flatten(), candidates.flatten()).view_as(candidates) | (candidates >= high[:, None])
+        at = hit.long().argmax(1, keepdim=True)
+        high = candidates.gather(1, at)[:, 0]
+        low = torch.where(at[:, 0] > 0, candidates.gather(1, (at - 1).clamp(min=0))[:, 0], low)
+        if bool((high - low <= 1).all()):
+            break
+        share = torch.arange(1, steps + 1, device=device) / steps
+        candidates = (low[:, None] + (share * (high - low)[:, None]).ceil().long()).clamp(max=high[:, None])
+    return high
+
+
+def _evenly(low: int, high: int, steps: int) -> set[int]:
+    return {low + -(-number * (high - low) // steps) for number in range(1, steps + 1)}
