@@ -32,8 +32,8 @@ def f_fidelity(
     *,
     percents: tuple[float, ...] = (10, 30, 50, 70, 90),
     order: str = "morf",
-    alpha: float = 0.5,
-    beta: float = 0.1,
+    most_chance: float = 0.5,
+    removed_share: float = 0.1,
     draws: int = 50,
     baseline: str = "typical",
     score: str = "accuracy",
@@ -42,66 +42,69 @@ def f_fidelity(
     """Mean loss of accuracy when random parts of the most important units are removed from a model fine-tuned on random
     removal (F-Fidelity: Zheng et al. 2025, 2410.02970).
 
-    A copy of the model is fine-tuned on the training inputs, each without a random share ``beta`` of its units. It does
-    not depend on the explainer, and is trained once for all. Then, for each of ``percents``, every unit among the top s
-    is removed with the probability min(``alpha``, ``beta`` d / s), so that no more of the d units are missing than in
-    training, in ``draws`` draws. The value is the copy's accuracy for the input less its mean accuracy for these draws,
-    mean over ``percents``, as in the authors' code; accuracy is of the label or, without labels, of the explained
-    class, and any other ``score`` is that of the explained class. ``order="morf"`` is FFid+, and higher is better;
-    ``"lerf"``, the s least important units, is FFid-, and lower is better. In [-1, 1] for accuracy and probability.
-    Curves (N, number of percents) are the losses at each; ties at random. NotApplicable without labelled training
-    inputs, for models without classes, and beyond ``largest``.
+    A copy of the model is fine-tuned on the training inputs, each without a random share ``removed_share`` of its
+    units. It does not depend on the explainer, and is trained once for all. Then, for each of ``percents``, every unit
+    among the top s is removed with the probability min(``most_chance``, ``removed_share`` d / s), so that no more of
+    the d units are missing than in training, in ``draws`` draws. The value is the copy's accuracy for the input less
+    its mean accuracy for these draws, mean over ``percents``, as in the authors' code; accuracy is of the label or,
+    without labels, of the explained class, and any other ``score`` is that of the explained class. ``order="morf"`` is
+    FFid+, and higher is better; ``"lerf"``, the s least important units, is FFid-, and lower is better. In [-1, 1] for
+    accuracy and probability. Curves (N, number of percents) are the losses at each; ties at random. NotApplicable
+    without labelled training inputs, for models without classes, and beyond ``most_work``.
 
     Removing the first column with probability 1 / 2 loses half of its 3, removing the second loses nothing:
 
     >>> points, labels = torch.tensor([[3.0, 1.0], [4.0, -1.0]]), torch.tensor([1, 1])
     >>> data = harness.Data(points, labels, train=points, train_labels=labels)
-    >>> options = {"percents": 50, "beta": 0.5, "draws": 1000, "baseline": "zero", "epochs": 0, "score": "logit"}
+    >>> options = {"percents": 50, "removed_share": 0.5, "draws": 1000, "baseline": "zero", "epochs": 0}
     >>> maps = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    >>> harness.score("f_fidelity", classes, data, maps, **options).round(decimals=1).tolist()
+    >>> harness.score("f_fidelity", classes, data, maps, **options, score="logit").round(decimals=1).tolist()
     [1.5, 0.0]
     """
     check_choice("order", order, REMOVAL_ORDERS)
     check_choice("score", score, (ACCURACY, *SCORES))
     check_draws(draws=draws)
-    for name, value in (("alpha", alpha), ("beta", beta)):
+    for name, value in (("most_chance", most_chance), ("removed_share", removed_share)):
         if not 0 < value <= 1:
             raise UserError(f"{name} is {value}, expected a probability above 0 and at most 1")
     shares, samples = [percent / 100 for percent in checked_percents(percents)], batch.samples
-    train = training_samples(samples, training.largest)
-    key = ("f_fidelity", beta, baseline, training)
-    model = samples.for_block(key, lambda: _fine_tuned(train, beta, baseline, training))
+    train = training_samples(samples, training.most_work)
+    key = ("f_fidelity", removed_share, baseline, training)
+    model = samples.for_block(key, lambda: _fine_tuned(train, removed_share, baseline, training))
     tuned = on_model(samples, model, samples.shared(key, dict))
     whole = tuned.shared(("whole", score), lambda: _scored(tuned, 1, lambda sample, _: tuned.inputs[sample], score))
     partly = _scored(
-        tuned, len(shares) * draws, _without_parts(batch, shares, order, alpha, beta, draws, baseline), score
+        tuned,
+        len(shares) * draws,
+        _without_parts(batch, shares, order, most_chance, removed_share, draws, baseline),
+        score,
     )
     losses = (whole - partly).view(len(batch), len(shares), draws).mean(2)
     tied = tied_share(batch.attributions.flatten(1))
     return with_reason(losses.mean(1), "an output is not a number", curves=losses, tied=tied)
 
 
-def _fine_tuned(train: Samples, beta: float, baseline: str, training: Training) -> nn.Module:
-    """A copy of the model that has been trained on inputs without a random share ``beta`` of their units."""
+def _fine_tuned(train: Samples, removed_share: float, baseline: str, training: Training) -> nn.Module:
+    """A copy of the model that has been trained on inputs without a random share ``removed_share`` of their units."""
     remove, count = train.remover(baseline), train.units.count
 
     def build(rows: Tensor, generator: torch.Generator) -> Tensor:
         place = torch.rand(len(rows), count, generator=generator).argsort(1).to(rows.device)
-        return remove(rows, (place >= int(beta * count)).view(-1, *train.units.shape))
+        return remove(rows, (place >= int(removed_share * count)).view(-1, *train.units.shape))
 
     seed = seed_of(train.seed, "f_fidelity")
     return train_model(copied(train.predictor.module), train.task, build, train.targets, training, seed)
 
 
 def _without_parts(
-    batch: Batch, shares: list[float], order: str, alpha: float, beta: float, draws: int, baseline: str
+    batch: Batch, shares: list[float], order: str, most_chance: float, removed_share: float, draws: int, baseline: str
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """A function that builds the inputs of sample and number, the draws of each share one after the other."""
     samples, count = batch.samples, batch.units.count
     place = ranks(batch.attributions.flatten(1), samples.stream("ties 0"))
     place = count - 1 - place if order == "lerf" else place
     sizes = torch.tensor([max(1, int(share * count + 0.5)) for share in shares], device=place.device)
-    chances = (beta * count / sizes.double()).clamp(max=alpha)
+    chances = (removed_share * count / sizes.double()).clamp(max=most_chance)
     keys, remove = samples.stream("f_fidelity"), samples.remover(baseline)
 
     def build(sample: Tensor, number: Tensor) -> Tensor:

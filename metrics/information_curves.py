@@ -2,9 +2,9 @@
 measured against how much information they bring (XRAI: Kapishnikov et al. 2019, 1906.02825).
 
 The definition is that of the authors' released code (``saliency.metrics.pic``). The image starts from a random
-``known`` share of its pixels, and its corners; between them it is interpolated linearly over the triangles of their
-Delaunay triangulation. Then the ``percents`` of pixels with the highest attributions are known too. Information is the
-size of the image in bytes as lossless WebP of 8 bits, with the declared value range as 0 .. 255; it is 0 for the
+``known_share`` share of its pixels, and its corners; between them it is interpolated linearly over the triangles of
+their Delaunay triangulation. Then the ``percents`` of pixels with the highest attributions are known too. Information
+is the size of the image in bytes as lossless WebP of 8 bits, with the declared value range as 0 .. 255; it is 0 for the
 blurred and 1 for the whole image. So is performance: the probability of the explained class (``sic``), or whether the
 prediction is right (``aic``). The curve goes from (0, 0) through these points, of which none counts less than an
 earlier one, to (1, 1).
@@ -49,17 +49,17 @@ class Information:
     """Options of performance information curves.
 
     percents           shares of the pixels that return, the most important first, in percent
-    known              share of the pixels that the blurred image is interpolated from, drawn at random, at least 0
+    known_share        share of the pixels that the blurred image is interpolated from, drawn at random, at least 0
     least_probability  images whose explained class is less probable have no score; the released code's default is 0.8
     """
 
     percents: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 7, 10, 13, 21, 34, 50, 75)
-    known: float = 0.01
+    known_share: float = 0.01
     least_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.known < 1:
-            raise UserError(f"known is {self.known}, expected a share of the pixels, from 0 to below 1")
+        if not 0 <= self.known_share < 1:
+            raise UserError(f"known_share is {self.known_share}, expected a share of the pixels, from 0 to below 1")
 
 
 @metric(better="higher", unit="auc")
@@ -156,8 +156,12 @@ def _runs(batch: Batch, information: Information) -> _Runs:
     samples.need("image")
     if len(batch.units.shape) != 2 or min(batch.units.shape) < 2 or batch.inputs.shape[1] not in (1, 3):
         raise NotApplicable(f"needs grey or colour images of at least 2 x 2 pixels, these are {batch.inputs.shape[1:]}")
-    ends = samples.shared(("information ends", information.known), lambda: _of_ends(samples, information.known))
-    between = batch.remember(("information", information.known, shares), lambda: _of_shares(batch, shares, information))
+    ends = samples.shared(
+        ("information ends", information.known_share), lambda: _of_ends(samples, information.known_share)
+    )
+    between = batch.remember(
+        ("information", information.known_share, shares), lambda: _of_shares(batch, shares, information)
+    )
     return _Runs(*(torch.cat(parts, 1) for parts in zip(ends[0], between, ends[1], strict=True)))
 
 
@@ -176,7 +180,7 @@ def _of_shares(batch: Batch, shares: tuple[float, ...], information: Information
     returned = place[:, None] < torch.tensor(top, device=place.device)[:, None]
     return _measured(
         samples,
-        returned.view(len(samples), -1, *batch.units.shape) | _known_pixels(samples, information.known)[:, None],
+        returned.view(len(samples), -1, *batch.units.shape) | _known_pixels(samples, information.known_share)[:, None],
     )
 
 

@@ -35,11 +35,11 @@ TESTS = ("deletion", "insertion")
 class Search:
     """Options of the search for the orders with the largest and the smallest area.
 
-    exact   the largest number of groups for which all sets of groups are evaluated, so that both orders are found
-    beam    with more groups, the number of sets of each size that are followed, at least 1
+    most_exact  the largest number of groups for which all sets of groups are evaluated, so that both orders are found
+    beam        with more groups, the number of sets of each size that are followed, at least 1
     """
 
-    exact: int = 10
+    most_exact: int = 10
     beam: int = 5
 
     def __post_init__(self) -> None:
@@ -66,12 +66,12 @@ def naopc(
 
     (AOPC - lower) / (upper - lower), where the limits are the smallest and the largest AOPC of any order of the
     sample's groups, removed one at a time. ``order="morf"`` is the paper's comprehensiveness, and higher is better;
-    ``"lerf"`` its sufficiency, and lower is better. Up to ``exact`` groups the limits are exact: the best area over a
-    set is that over one of its subsets that lack one group, plus its own drop, so that 2^G evaluations serve, not G!
-    orders. With more groups a beam search finds them nearly, as in the authors' code (which follows a set once for each
-    order in which it was reached; here once); an AOPC beyond them gives a value outside of [0, 1]. The limits do not
-    depend on the explainer and are found once for all, in about ``beam`` G^2 evaluations per sample (1,200 for 16
-    groups, 19,000 for 62). A random ``baseline`` has one draw.
+    ``"lerf"`` its sufficiency, and lower is better. Up to ``most_exact`` groups the limits are exact: the best area
+    over a set is that over one of its subsets that lack one group, plus its own drop, so that 2^G evaluations serve,
+    not G! orders. With more groups a beam search finds them nearly, as in the authors' code (which follows a set once
+    for each order in which it was reached; here once); an AOPC beyond them gives a value outside of [0, 1]. The limits
+    do not depend on the explainer and are found once for all, in about ``beam`` G^2 evaluations per sample (1,200 for
+    16 groups, 19,000 for 62). A random ``baseline`` has one draw.
 
     NaN where the score does not depend on the order, and for a sample of a single group or, where samples differ in
     their groups, of more than 62. NotApplicable for inputs of more than 62 groups, and as for ``deletion``. Curves
@@ -143,7 +143,7 @@ def abc(
 
 def _limits(samples: Samples, groups: Groups, baseline: str | Tensor, search: Search, score: str) -> Tensor:
     """The smallest and the largest sum of drops (N, 2) over the removal of all groups, in any order found."""
-    exact, few = groups.totals <= search.exact, groups.totals <= MOST_GROUPS
+    exact, few = groups.totals <= search.most_exact, groups.totals <= MOST_GROUPS
     limits = torch.zeros(len(samples), 2, dtype=torch.float64, device=few.device)
     for which, beam in ((exact & few, None), (~exact & few, search.beam)):
         rows = which.nonzero()[:, 0]

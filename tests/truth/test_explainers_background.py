@@ -14,7 +14,7 @@ VALUES = {
     "exact_shapley": {},
     "kernel_shap": {"samples": 64},
     "shapley_sampling": {"permutations": 2},
-    "lime": {"alpha": 0.0, "samples": 200},
+    "lime": {"penalty": 0.0, "samples": 200},
 }
 SHAPLEY = {name: VALUES[name] for name in ("exact_shapley", "kernel_shap", "shapley_sampling")}
 SHAPES = {"table": (6,), "tokens": (6, 2), "series": (2, 6), "image": (1, 2, 3), "volume": (1, 1, 2, 3)}

@@ -17,7 +17,7 @@ PERTURBING = {
     "feature_ablation": {},
     "kernel_shap": {},
     "shapley_sampling": {"permutations": 2},
-    "lime": {"alpha": 0.0},
+    "lime": {"penalty": 0.0},
 }
 ON_SEGMENTS = [*(name for name in PERTURBING if name != "occlusion"), "captum_kernel_shap"]
 AXIS = {"tokens": 2, "series": 1}

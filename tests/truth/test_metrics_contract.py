@@ -78,7 +78,7 @@ CASES = {
     "cam_coherency": [{}],
     "cam_complexity": [{}],
     "adcc": [{}],
-    "naopc": [{"granularity": "unit"}, {"segments": "patch:2", "exact": 4, "order": "lerf"}],
+    "naopc": [{"granularity": "unit"}, {"segments": "patch:2", "most_exact": 4, "order": "lerf"}],
     "abc": [{}, {"test": "deletion", "relative": True}],
     "f_fidelity": [{"epochs": 1, "draws": 5}, {"epochs": 1, "draws": 5, "order": "lerf", "score": "probability"}],
     "prediction_gap_important": [{"draws": 5}],

@@ -30,8 +30,18 @@ def score(maps, labels=None, model=None, **options):
 @pytest.mark.parametrize("order", ["morf", "lerf"])
 def test_a_logit_loses_the_expected_part_of_the_contributions(order):
     maps = draw((10,), SEED, 3)
-    for percents, alpha, beta, chance in ((40, 0.5, 1.0, 0.5), (40, 0.5, 0.1, 0.25), (10, 0.5, 0.1, 0.5)):
-        options = {"percents": percents, "alpha": alpha, "beta": beta, "draws": 3000, "order": order}
+    for percents, most_chance, removed_share, chance in (
+        (40, 0.5, 1.0, 0.5),
+        (40, 0.5, 0.1, 0.25),
+        (10, 0.5, 0.1, 0.5),
+    ):
+        options = {
+            "percents": percents,
+            "most_chance": most_chance,
+            "removed_share": removed_share,
+            "draws": 3000,
+            "order": order,
+        }
         part = maps.argsort(1, descending=order == "morf")[:, : percents // 10]
         expected = chance * torch.arange(1.0, 11)[part].sum(1).double()
         torch.testing.assert_close(score(maps, score="logit", **options), expected, rtol=0.1, atol=0)
@@ -42,7 +52,7 @@ def test_accuracy_is_of_the_label():
     model.weight.data[1, 0] = 50.0  # against 55 for class 0, and 45 without the last column
     maps = torch.zeros(2, 10)
     maps[:, 9] = 1
-    found = score(maps, labels=torch.tensor([0, 1]), model=model, percents=10, beta=1.0, draws=2000)
+    found = score(maps, labels=torch.tensor([0, 1]), model=model, percents=10, removed_share=1.0, draws=2000)
     assert found.tolist() == pytest.approx([0.5, -0.5], abs=0.06)
 
 
@@ -56,7 +66,11 @@ def test_training_with_missing_units_changes_the_copy_and_not_the_model():
 
 def test_what_does_not_fit_is_said():
     maps = draw((10,), SEED, 3)
-    for options, text in (({"alpha": 0.0}, "alpha"), ({"beta": 2.0}, "beta"), ({"draws": 0}, "draws")):
+    for options, text in (
+        ({"most_chance": 0.0}, "most_chance"),
+        ({"removed_share": 2.0}, "removed_share"),
+        ({"draws": 0}, "draws"),
+    ):
         with pytest.raises(UserError, match=text):
             score(maps, **options)
     with pytest.raises(NotApplicable, match="train"):

@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_said():
     with pytest.raises(NotApplicable, match="image"):
         scores("sic", Constant(), draw((6,), SEED), draw((6,), SEED))
     with pytest.raises(UserError, match="known is 1"):
-        scores("sic", model, images, maps, options={"known": 1.0})
+        scores("sic", model, images, maps, options={"known_share": 1.0})
     one = nn.Sequential(nn.Flatten(), nn.Linear(196, 1))
     with pytest.raises(NotApplicable):
         scores("aic", one, images, maps, task="regression", **RANGE)

@@ -45,8 +45,8 @@ def test_limits_are_those_of_all_orders(order):
 def test_a_beam_that_is_wide_enough_finds_the_limits_and_a_narrow_one_nearly():
     model, inputs, maps = Interacting((8,), generator(SEED)), draw((8,), SEED, 6), draw((8,), SEED + 1, 6)
     exact, wide, narrow = (
-        scores("naopc", model, inputs, maps, options={**UNITS, "exact": 0, **each}).values
-        for each in ({"exact": 8}, {"beam": 70}, {"beam": 2})
+        scores("naopc", model, inputs, maps, options={**UNITS, "most_exact": 0, **each}).values
+        for each in ({"most_exact": 8}, {"beam": 70}, {"beam": 2})
     )
     torch.testing.assert_close(wide, exact, rtol=1e-4, atol=1e-5)
     assert (narrow - exact).abs().amax() < 0.2
