@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
 from harness.explainers._at_layer import MapLayer, forward_hook, output_of
-from harness.explainers._layouts import CHANNELS_FIRST, CHANNELS_LAST, TOKENS, OutputLayout, ShapeReader, settle
+from harness.explainers._layouts import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    TOKENS,
+    OutputLayout,
+    ShapeReader,
+    follows,
+    settle,
+)
 from harness.samples import Samples
 
 _ADAPTIVE = (
@@ -83,8 +91,10 @@ def choose_layer(model: nn.Module, context: Samples, layer: str | None = None) -
     By default it is the layer that a timm model names last in ``feature_info``. Without one, it is the last module that
     is called once and whose output has several places; pooling modules do not count, and neither does what comes after
     an adaptive pooling. Where the model reads only class tokens of that layer, not its places, it is the last
-    normalisation of tokens whose places the model does read: the one before the last attention. NotApplicable where
-    there is no such layer, where linear layers mix the places, and where the output can be read in several ways.
+    normalisation of tokens whose places the model does read: the one before the last attention. Where linear layers
+    mix the places (MLP-Mixer), the tokens must still change most where the input is changed, as they do with residual
+    connections. NotApplicable where there is no such layer, where the output can be read in several ways, and inside
+    TorchScript.
     """
     if layer is not None and layer not in dict(model.named_modules()):
         raise _unknown_layer(model, layer)
@@ -92,10 +102,11 @@ def choose_layer(model: nn.Module, context: Samples, layer: str | None = None) -
     calls = module_calls(model, one, context.units.shape)
     if layer is not None:
         return _named_layer(model, calls, layer, one)
-    call = _declared(model, calls) or _last(calls)
+    call = _declared(model, calls) or _last(model, calls)
     chosen = _with_one_layout(model, call, one)
-    if chosen.layout.kind == TOKENS and _mixed(calls, chosen.layout):
-        raise NotApplicable(f"after its tokens lie in order, as in {chosen.name!r}, linear layers mix the places")
+    mixed = chosen.layout.kind == TOKENS and _mixed(calls, chosen.layout)
+    if mixed and not follows(chosen.layout, lambda inputs: output_of(model, chosen.name, inputs), one):
+        raise NotApplicable(f"linear layers mix the places: the tokens of {chosen.name!r} are not in order any more")
     if chosen.layout.prefix and not _depends_on_places(model, chosen, one):
         return _before_last_attention(model, calls, chosen, one)
     return chosen
@@ -121,7 +132,7 @@ def module_calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[M
 
     try:
         for name, module in model.named_modules():
-            watchable = name and not isinstance(module, torch.jit.ScriptModule)  # scripted modules take no hooks
+            watchable = name and not _is_scripted(module)
             handles += [module.register_forward_hook(note(name))] if watchable else []
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             model(one.clone())
@@ -147,6 +158,8 @@ def _shape_of_tensor(value: object = None) -> tuple[int, ...] | None:
 def _named_layer(model: nn.Module, calls: list[ModuleCall], layer: str, one: Tensor) -> MapLayer:
     """The layer that the user named; NotApplicable where it makes no map."""
     own = [call for call in calls if call.name == layer]
+    if not own and _is_scripted(dict(model.named_modules())[layer]):
+        raise NotApplicable(f"layer {layer!r} is part of a TorchScript program, which shows no layer's output")
     if len(own) != 1:
         raise NotApplicable(f"layer {layer!r} is called {len(own)} times in a forward pass, a map needs one call")
     if not own[0].layouts:
@@ -168,7 +181,7 @@ def _declared(model: nn.Module, calls: list[ModuleCall]) -> ModuleCall | None:
     return None
 
 
-def _last(calls: list[ModuleCall]) -> ModuleCall:
+def _last(model: nn.Module, calls: list[ModuleCall]) -> ModuleCall:
     """The last call whose output has places, before the first adaptive pooling of such an output."""
     times = Counter(call.name for call in calls)
     ends = [at for at, call in enumerate(calls) if call.layouts and isinstance(call.module, _ADAPTIVE)]
@@ -178,7 +191,9 @@ def _last(calls: list[ModuleCall]) -> ModuleCall:
         if call.layouts and times[call.name] == 1 and not isinstance(call.module, _POOLING)
     ]
     if not fit:
-        raise NotApplicable("the model has no layer, called once, whose output has more than one place")
+        scripted = any(map(_is_scripted, model.modules()))
+        hidden = "; those inside its TorchScript program cannot be seen" if scripted else ""
+        raise NotApplicable(f"the model has no layer, called once, whose output has more than one place{hidden}")
     return fit[-1]
 
 
@@ -189,6 +204,11 @@ def _with_one_layout(model: nn.Module, call: ModuleCall, one: Tensor) -> MapLaye
         shape = ("N", *call.shape[1:])
         raise NotApplicable(f"it cannot be told which axes of the output {shape} of layer {call.name!r} are places")
     return MapLayer(call.name, layout)
+
+
+def _is_scripted(module: nn.Module) -> bool:
+    """Whether a module runs as TorchScript, which calls no hooks."""
+    return isinstance(module, torch.jit.ScriptModule)
 
 
 def _mixed(calls: list[ModuleCall], layout: OutputLayout) -> bool:

@@ -112,16 +112,24 @@ def settle(layouts: Sequence[OutputLayout], output_of: Callable[[Tensor], Tensor
     """
     if len(layouts) == 1:
         return layouts[0]
+    movements = _movements(layouts, output_of, one)
+    best, second = sorted(zip(movements, layouts, strict=True), key=lambda pair: -pair[0])[:2]
+    return best[1] if best[0] > CLEARLY * max(second[0], LEAST_SLOPE) else None
+
+
+def follows(layout: OutputLayout, output_of: Callable[[Tensor], Tensor], one: Tensor) -> bool:
+    """Whether an output read in this layout changes where the input is changed; arguments as of ``settle``."""
+    return _movements([layout], output_of, one)[0] > CLEARLY * LEAST_SLOPE
+
+
+def _movements(layouts: Sequence[OutputLayout], output_of: Callable[[Tensor], Tensor], one: Tensor) -> list[float]:
+    """For each layout, how far the output's change moves with a changed block of the input (``_movement``)."""
     parts, positions = _block_masks(one.shape[2:])
     step = (one.max() - one.min()) or torch.ones_like(one.max())
     with torch.no_grad():
         outputs = output_of(torch.cat([one, one + step * parts.to(one)]))
     change = (outputs[1:] - outputs[:1]).double().square()
-    best, second = sorted(
-        ((_movement(layout.maps(change).sum(1), positions.to(change)), layout) for layout in layouts),
-        key=lambda pair: -pair[0],
-    )[:2]
-    return best[1] if best[0] > CLEARLY * max(second[0], LEAST_SLOPE) else None
+    return [_movement(layout.maps(change).sum(1), positions.to(change)) for layout in layouts]
 
 
 def _block_masks(size: Sequence[int]) -> tuple[Tensor, Tensor]:

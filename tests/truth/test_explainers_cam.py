@@ -1,5 +1,7 @@
 """Maps of activations on nets worked out by hand, by slow formulas written out, and where the object is."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -9,11 +11,17 @@ import harness
 from explainer_worlds import explain, linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.engine.explain import Explaining
+from harness.explainers._layers import layer_of_options
 from harness.facts import Facts
 from harness.registry import EXPLAINERS
 
 OF_GRADIENTS = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam")
 EVERY = (*OF_GRADIENTS, "score_cam", "eigen_cam", "activation_map")
+AT_A_LAYER = [
+    name
+    for name, entry in EXPLAINERS.items()
+    if entry.prepare is layer_of_options and entry.scope == "local" and entry.source == "harness"
+]
 
 
 class Head(nn.Module):
@@ -238,49 +246,57 @@ def test_guided_grad_cam_needs_both_parents(seed):
 
 
 class Spot(nn.Module):
-    """Looks at patches of 3 x 3 (or 3) with one of five channels only, and lays its output out in some way."""
+    """Looks at patches of 3 (x 3 (x 3)) with one of five channels only, and lays its output out in some way."""
 
-    def __init__(self, layout, axes=2):
+    def __init__(self, layout, axes, places):
         super().__init__()
-        self.look = (nn.Conv2d if axes == 2 else nn.Conv1d)(1, 5, 3, stride=3)
-        self.out, self.layout = nn.Identity(), layout
+        self.look = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](1, 5, 3, stride=3)
+        self.seen, self.mix, self.out, self.layout = nn.ReLU(), nn.Linear(places, places), nn.Identity(), layout
         with torch.no_grad():
             self.look.weight.zero_()[2] = 1.0
             self.look.bias.zero_()
+            self.mix.weight.mul_(0.1)
 
     def forward(self, x):
-        seen = self.look(x)
+        seen = self.seen(self.look(x))
         if self.layout == "channels last":
             seen = self.out(seen.movedim(1, -1)).movedim(-1, 1)
         elif self.layout == "tokens":
-            tokens = seen.flatten(2).transpose(1, 2)
+            tokens = seen.flatten(2).mT
             front = torch.zeros_like(tokens[:, :2])
-            seen = self.out(torch.cat([front, tokens], 1))[:, 2:].transpose(1, 2)
+            seen = self.out(torch.cat([front, tokens], 1))[:, 2:].mT
+        elif self.layout == "mixed tokens":
+            tokens = seen.flatten(2)
+            seen = self.out((tokens + self.mix(tokens)).mT).mT
         else:
             seen = self.out(seen)
         return seen.flatten(2).square().sum(2)
 
 
-@pytest.mark.parametrize("layout", ["channels first", "channels last", "tokens"])
-@pytest.mark.parametrize("name", [*EVERY, "guided_grad_cam"])
-def test_the_map_is_largest_where_the_object_is_in_every_layout(name, layout, seed):
-    net, x = Spot(layout).eval(), torch.zeros(2, 1, 12, 21)
-    x[0, 0, 3:6, 15:18] = x[1, 0, 9:12, 0:3] = 1.0
-    if name == "guided_grad_cam":  # a parent that needs a ReLU
-        net.look = nn.Sequential(net.look, nn.ReLU())
-    maps, facts = told(name, net, x, torch.tensor([2, 2]))
-    assert facts.single["layer"] == "out"
-    highest = maps.flatten(1).argmax(1)
-    assert ((highest // 21 // 3).tolist(), (highest % 21 // 3).tolist()) == ([1, 3], [5, 0])
+LAYOUTS = {
+    "channels first": (12, 21),
+    "channels last": (12, 21),
+    "tokens": (12, 21),
+    "mixed tokens": (12, 21),
+    "series": (30,),
+    "volume": (12, 15, 18),
+}
+PRECISIONS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_series_has_a_map_too(name, seed):
-    net, x = Spot("channels first", axes=1).eval(), torch.zeros(2, 1, 30)
-    x[0, 0, 12:15] = x[1, 0, 27:30] = 1.0
-    maps, facts = told(name, net, x, torch.tensor([2, 2]), modality="series")
-    assert maps.shape == (2, 1, 30) and (maps.flatten(1).argmax(1) // 3).tolist() == [4, 9]
-    assert facts.per_sample["contrast"][0].tolist() == [1, 1]
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", AT_A_LAYER)
+def test_the_map_is_largest_where_the_object_is_in_every_layout_and_precision(name, layout, dtype, seed):
+    size = LAYOUTS[layout]
+    net, x = Spot(layout, len(size), math.prod(size) // 3 ** len(size)).eval(), torch.zeros(2, 1, *size)
+    for image, corner in zip(x, (0, -3), strict=True):
+        image[0][tuple(slice(corner, corner + 3 or None) for _ in size)] = 1.0
+    modality = {1: "series", 2: "image", 3: "volume"}[len(size)]
+    maps, facts = told(name, net.to(dtype), x.to(dtype), torch.tensor([2, 2]), modality=modality)
+    assert facts.single["layer"] == "out" and maps.shape == x.shape and maps.isfinite().all()
+    for found, at in zip(maps, (0, -1), strict=True):
+        assert found.max() > 0 and found[0][(at,) * len(size)] >= 0.99 * found.max()
 
 
 def test_a_coarse_map_is_enlarged_bilinearly_after_its_rectification(seed):

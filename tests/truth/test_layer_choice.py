@@ -289,11 +289,44 @@ def test_models_without_places_are_not_applicable():
 
 
 @pytest.mark.parametrize("name", ["mixer_s32_224", "resmlp_12_224"])
-def test_models_whose_linear_layers_mix_the_places_are_not_applicable_unless_a_layer_is_asked_for(name):
+def test_tokens_that_linear_layers_mix_are_read_where_they_stay_in_order(name, seed):
     net = timm_net(name, img_size=64)
-    with pytest.raises(harness.NotApplicable, match="linear layers mix the places"):
-        name_of(net, (3, 64, 64))
-    assert name_of(net, (3, 64, 64), layer="blocks.0") == "blocks.0"
+    layer = layer_of(net, (3, 64, 64))
+    assert (layer.name, layer.layout.kind, layer.layout.prefix) == (f"blocks.{len(net.blocks) - 1}", TOKENS, 0)
+
+
+class Shuffling(nn.Module):
+    """Patches that a linear layer mixes evenly, without any of them kept beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.norm, self.mix = nn.Conv2d(1, 8, 4, 4), nn.LayerNorm(8), nn.Linear(9, 9)
+        self.out = nn.LayerNorm(8)
+        nn.init.constant_(self.mix.weight, 1 / 9)
+
+    def forward(self, x):
+        tokens = self.norm(self.patches(x).flatten(2).mT)
+        return self.out(self.mix(tokens.mT).mT).mean(1)[:, :3]
+
+
+def test_tokens_that_are_not_in_order_any_more_have_no_map(seed):
+    net = Shuffling()
+    with pytest.raises(harness.NotApplicable, match="linear layers mix the places: the tokens of 'out'"):
+        name_of(net, (1, 12, 12))
+    assert name_of(net, (1, 12, 12), layer="norm") == "norm"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, torch.zeros(1, 3, 8, 8))])
+def test_torchscript_is_named_as_the_reason(make):
+    net = make(small_cnn())
+    for whole in (net, nn.Sequential(net)):
+        with pytest.raises(harness.NotApplicable, match="place; those inside its TorchScript program cannot be seen"):
+            name_of(whole, (3, 8, 8))
+    with pytest.raises(harness.NotApplicable, match="layer '0' is part of a TorchScript program"):
+        name_of(net, (3, 8, 8), layer="0")
+    behind = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), net)
+    assert name_of(behind, (3, 8, 8)) == "0", "a layer that can be seen"
 
 
 def test_a_layer_asked_for_must_be_called_once_and_have_places():
