@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import in_chunks
-from harness.explainers._layouts import OutputLayout
+from harness.explainers._layouts import CHANNELS_FIRST, OutputLayout
 from harness.guards import frozen
 from harness.predictor import check_outputs, target_logits
 from harness.samples import Samples
@@ -34,13 +34,43 @@ def mapped(
     """
 
     def work(rows: Tensor) -> Tensor:
-        outputs, leaf = _cut(model, layer.name, context.inputs[rows])
-        gradient = _gradient_at(check_outputs(outputs, len(rows)), leaf, targets[rows])
-        if gradient is None:
-            raise NotApplicable(f"no gradient of the model's output reaches layer {layer.name!r}")
-        return combine(_on_grid(layer, leaf.detach(), len(rows)), _on_grid(layer, gradient, len(rows)))
+        return combine(*values_and_gradients(model, layer, context.inputs[rows], targets[rows]))
 
     return torch.cat([*in_chunks(context, work)])
+
+
+def values_and_gradients(model: nn.Module, layer: MapLayer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The layer's activations (n, C, *grid) for inputs (n, ...), and the gradients of the targets' logits there."""
+    outputs, leaf = _cut(model, layer.name, inputs)
+    gradient = _gradient_at(check_outputs(outputs, len(inputs)), leaf, targets)
+    if gradient is None:
+        raise NotApplicable(f"no gradient of the model's output reaches layer {layer.name!r}")
+    return _on_grid(layer, leaf.detach(), len(inputs)), _on_grid(layer, gradient, len(inputs))
+
+
+def ablated(layer: MapLayer, context: Samples, channels: int) -> Tensor:
+    """Tracked outputs (N, channels, 3) of the samples with one channel of the layer's output after the other set to 0.
+
+    In tokens a channel is 0 in all of them, those before the places included.
+    """
+    live, now = context.live(), context.inputs.new_zeros(0, dtype=torch.long)  # the model itself calls its hooks
+    axis = 1 if layer.layout.kind == CHANNELS_FIRST else -1
+
+    def build(sample: Tensor, channel: Tensor) -> Tensor:
+        nonlocal now
+        now = channel
+        return context.inputs[sample]
+
+    def without(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
+        output = _expect_tensor(layer.name, output)
+        if output.is_quantized:
+            raise NotApplicable(f"layer {layer.name!r} gives quantised numbers, of which none can be set to 0")
+        changed = output.clone()
+        changed.movedim(axis, 1)[torch.arange(len(now), device=now.device), now] = 0
+        return changed
+
+    with forward_hook(live.predictor.module.get_submodule(layer.name), without):
+        return live.track(channels, build)
 
 
 def activations(model: nn.Module, layer: MapLayer, context: Samples) -> Tensor:

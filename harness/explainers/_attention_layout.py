@@ -26,6 +26,9 @@ class AttentionLayout:
     prefix    the number of tokens before those of the units
     grid      the grid (h, w) of the units' tokens on an image, or None
     folded    whether heads and samples share an axis
+    first     whether the samples are on the first axis of residual sums, as they are not in (T, N, E)
+    turned    for each map whether they are on the second axis of the tokens that enter it; None where there are no
+              tokens, or samples and tokens share an axis
     """
 
     maps: int
@@ -33,6 +36,8 @@ class AttentionLayout:
     prefix: int
     grid: tuple[int, int] | None
     folded: bool
+    first: bool = True
+    turned: tuple[bool | None, ...] = ()
 
 
 @torch.inference_mode(mode=False)
@@ -59,7 +64,9 @@ def layout_of(
     else:
         grid, prefix = None, _prefix_of(tokens, allowed, context.units.count)
     _check_class_token(maps[-1], logit, prefix)
-    return AttentionLayout(len(maps), tokens, prefix, grid, any(map(_is_folded, maps)))
+    first = all(length == 1 for length in watch.sums)
+    turned = tuple(_is_turned(each.entering, tokens) for each in maps)
+    return AttentionLayout(len(maps), tokens, prefix, grid, any(map(_is_folded, maps)), first, turned)
 
 
 def _tokens_of(maps: list[AttentionMap]) -> int:
@@ -89,6 +96,13 @@ def _check_self_attention(each: AttentionMap) -> None:
 def _is_folded(each: AttentionMap) -> bool:
     """Whether one sample's maps are (heads, T, T)."""
     return each.weights.dim() == 3 and each.arranged(each.weights).shape[0] > 1
+
+
+def _is_turned(entering: Tensor | None, tokens: int) -> bool | None:
+    """Whether one sample's tokens (T, 1, E) or (1, T, E) have the sample on the second axis."""
+    if entering is None or entering.dim() != 3 or tokens == 1:
+        return None
+    return {(tokens, 1): True, (1, tokens): False}.get(tuple(entering.shape[:2]))
 
 
 def _check_sequence(stations: list[Tensor]) -> None:

@@ -1,6 +1,6 @@
 """A model's attention maps: the softmaxes that weigh values, their gradients, and the tokens that the output reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from harness.explainers._graph import node_before, on_graph
 from harness.explainers._operations import OperationRule, Operations, traced
 from harness.predictor import check_outputs, target_logits
 
+# Operations that give the same tokens with their axes in another order.
+_TURNS = ("transpose", "permute", "movedim", "swapaxes")
+
 
 @dataclass(frozen=True)
 class AttentionMap:
@@ -19,12 +22,14 @@ class AttentionMap:
 
     query, key   the axes of the queries and of the keys, counted from the end
     places       the number of places, of all samples, at which the last linear layer or convolution before it works
+    entering     the input of the last linear layer before the softmax: the tokens that attend to one another
     """
 
     weights: Tensor
     query: int
     key: int
     places: int
+    entering: Tensor | None = None
 
     def arranged(self, tensor: Tensor) -> Tensor:
         """The weights, or their gradient, as (..., queries, keys)."""
@@ -41,10 +46,14 @@ class AttentionWatch:
 
     maps     the attention maps, by the softmax's node in the graph
     grids    the sizes (h, w) of the outputs of convolutions before the first attention
+    sums     the lengths of the first axis of sums of two tensors that depend on the input, such as residual ones
     """
 
     def __init__(self) -> None:
         self.softmaxes: dict[Any, Tensor] = {}
+        self.entering: dict[Any, Tensor | None] = {}
+        self.sums: list[int] = []
+        self.tokens: Tensor | None = None
         self.maps: dict[Any, AttentionMap] = {}
         self.grids: list[tuple[int, int]] = []
         self.places = 0
@@ -56,6 +65,8 @@ class AttentionWatch:
             "matmul": self._matmul,
             "einsum": self._einsum,
             "linear": self._linear,
+            "add": self._add,
+            **dict.fromkeys(_TURNS, self._turn),
             "conv1d": self._convolution,
             "conv2d": self._convolution,
         }
@@ -67,14 +78,16 @@ class AttentionWatch:
 
     def _softmax(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         answer = function(*args, **kwargs)
-        self.softmaxes[answer.grad_fn] = answer
+        self.softmaxes[answer.grad_fn], self.entering[answer.grad_fn] = answer, self.tokens
         return answer
 
     def _matmul(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         product, (left, right) = function(*args, **kwargs), (*args, *kwargs.values())[:2]
         self._note(left, -2, -1)
         self._note(right, -1, -2)  # values to the left, as in V A^T
-        if not (on_graph(left) and on_graph(right)):
+        if on_graph(left) and not on_graph(right):  # a linear layer, such as GPT-2's
+            return self._at_places(product, left)
+        if not on_graph(left):
             self.places = product.numel() // product.shape[-1]
         return product
 
@@ -88,8 +101,24 @@ class AttentionWatch:
         return function(*args, **kwargs)
 
     def _linear(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        return self._at_places(function(*args, **kwargs), next(iter((*args, *kwargs.values()))))
+
+    def _at_places(self, answer: Tensor, entering: Tensor) -> Tensor:
+        while hasattr(entering, "before_turn"):  # the tokens that residual connections take, too
+            entering = entering.before_turn
+        self.places, self.tokens = answer.numel() // answer.shape[-1], entering
+        return answer
+
+    def _turn(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         answer = function(*args, **kwargs)
-        self.places = answer.numel() // answer.shape[-1]
+        if answer.stride(-1) == args[0].stride(-1):  # the numbers of a token stay on the last axis
+            answer.before_turn = args[0]
+        return answer
+
+    def _add(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        answer = function(*args, **kwargs)
+        if all(map(on_graph, args)):
+            self.sums.append(len(answer))
         return answer
 
     def _convolution(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -106,7 +135,7 @@ class AttentionWatch:
             return
         if node in self.maps:
             raise NotApplicable("an attention map weighs two sets of values, so that it has no single gradient")
-        self.maps[node] = AttentionMap(operand, query, key, self.places)
+        self.maps[node] = AttentionMap(operand, query, key, self.places, self.entering[node])
 
 
 def watched(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[AttentionMap], AttentionWatch, Operations]:
@@ -143,6 +172,30 @@ def weights_and_gradients(
         [each.heads(gradient, len(inputs)) for each, gradient in zip(wanted, gradients, strict=True)],
         operations,
     )
+
+
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
+def attentive_classes(
+    model: nn.Module, inputs: Tensor, targets: Tensor, turned: Sequence[bool | None]
+) -> tuple[list[Tensor], list[Tensor], Operations]:
+    """All attention maps (n, heads, T, T), and for each the class activation (n, T) of the tokens that enter it.
+
+    That is token times gradient of the target's logit at the token, summed over its numbers. ``turned`` says of each
+    map whether the tokens have the samples on the second axis.
+    """
+    outputs, maps, _, operations = watched(model, inputs)
+    tokens = [each.entering for each in maps]
+    if any(each is None or not each.requires_grad for each in tokens):
+        raise NotApplicable("no linear layer comes before the attention, so that its tokens are not known")
+    gradients = torch.autograd.grad(target_logits(outputs, targets.clone()).sum(), tokens)
+    products = [(each * gradient).detach().sum(-1) for each, gradient in zip(tokens, gradients, strict=True)]
+    classes = [each.T if second else each for each, second in zip(products, turned, strict=True)]
+    lengths = [each.weights.shape[each.key] for each in maps]
+    if any(each.numel() != len(inputs) * length for each, length in zip(classes, lengths, strict=True)):
+        raise NotApplicable("the linear layer before an attention does not work on its tokens one by one")
+    rows = [each.reshape(len(inputs), length) for each, length in zip(classes, lengths, strict=True)]
+    return [each.heads(each.weights, len(inputs)) for each in maps], rows, operations
 
 
 def tokens_read(gradient: Tensor) -> Tensor:

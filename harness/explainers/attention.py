@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from harness.errors import UserError, unknown
 from harness.explainers._at_layer import enlarged
 from harness.explainers._attention_layout import AttentionLayout, layout_of
-from harness.explainers._attention_maps import tokens_read, weights_and_gradients
+from harness.explainers._attention_maps import attentive_classes, tokens_read, weights_and_gradients
+from harness.explainers._attention_relevance import relevance_of_weights
 from harness.explainers._gradients import rows_at_once
+from harness.explainers._operations import Operations
 from harness.registry import explainer
 from harness.samples import Samples
 
 HEADS = {"mean": lambda maps: maps.mean(1), "max": lambda maps: maps.amax(1), "min": lambda maps: maps.amin(1)}
+RULES = ("attention", "relevance")  # what transformer attribution weighs by the gradient
 
 # Matrices (n, T, T), first layer first, from the maps and their gradients, both (n, heads, T, T).
 Factors = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
@@ -103,15 +106,22 @@ def transformer_attribution(
     *,
     context: Samples,
     prepared: AttentionLayout,
+    rule: str = "attention",
     prefix_tokens: int | None = None,
 ) -> Tensor:
-    """Transformer attribution: the product over all layers of I + the mean over heads of max(A * dA, 0), where dA is
+    """Transformer attribution: the product over all layers of I + the mean over heads of max(W * dA, 0), where dA is
     the gradient of the target's logit at the attention A, in the row of the token from which the output is computed
-    (Chefer et al. 2021, 2103.15679).
+    (Chefer et al. 2021, 2103.15679 and 2012.09838).
 
-    Shapes, ``prefix_tokens`` and limits as in ``attention``; at least 0. This is the paper's rule for self-attention,
-    R <- R + A' R from R = I. Where the head pools the tokens, the identity adds the same number to all of them; a class
-    token that is a unit of the input keeps its 1.
+    Shapes, ``prefix_tokens`` and limits as in ``attention``; at least 0. ``rule`` says what W is:
+
+    - ``attention``: the attention A itself, the later paper's rule for self-attention (2103.15679);
+    - ``relevance``: the relevance of A by layer-wise relevance propagation, the earlier paper's (2012.09838), whose
+      released code calls its method by this name. It takes a second pass forward and backward
+      (``harness.explainers._attention_relevance``).
+
+    Both papers update R <- R + W' R from R = I. Where the head pools the tokens, the identity adds the same number to
+    all of them; a class token that is a unit of the input keeps its 1.
 
     Example: attending(x) = sum_j a_j x_j has the gradient x_j at a_j. With a = (1/4, 3/4) at x = (1, 2.099), A * dA is
     (0.25, 1.574), and the identity adds 1 to the first token.
@@ -119,7 +129,46 @@ def transformer_attribution(
     >>> harness.explain("transformer_attribution", attending, text).flatten()
     tensor([1.2500, 1.5740])
     """
-    return _attention_per_unit(model, inputs, targets, context, prepared, _relevances, every=True)
+    if rule not in RULES:
+        raise unknown("rule", rule, RULES)
+    return _attention_per_unit(
+        model, inputs, targets, context, prepared, _relevances, every=True, by_relevance=rule == "relevance"
+    )
+
+
+@explainer(**_OF_ATTENTION | {"signed": True})
+def att_cat(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: AttentionLayout,
+    prefix_tokens: int | None = None,
+) -> Tensor:
+    """AttCAT: for each layer the gradient of the target's logit times the tokens that enter its attention, summed over
+    their numbers and weighted by the attention that they receive; summed over the layers (Qiang et al. 2022, AttCAT:
+    Explaining Transformers via Attentive Class Activation Tokens, NeurIPS).
+
+    Shapes, ``prefix_tokens`` and limits as in ``attention``, but signed; in units of the logit. The attention that a
+    token receives is the mean over heads and over all queries, as in the released code. Where a layer norm stands
+    before the attention (ViT) the tokens are those behind the norm; where it stands after it (BERT), as in the paper,
+    they are the hidden states. Not applicable where no linear layer comes before an attention.
+
+    Example: projected(x) = sum_j a_j x_j with a = softmax(x_1 x), (1/4, 3/4) at x = (1, 2.099), has the gradient
+    (0.2703, 0.9560). The two queries give the tokens on average the attention (0.1703, 0.8297).
+
+    >>> harness.explain("att_cat", projected, text).flatten()
+    tensor([0.0460, 1.6645])
+    """
+    one_by_one = prepared.folded or None in prepared.turned
+    at_once, rows = 1 if one_by_one else rows_at_once(context), []
+    for each in torch.arange(len(inputs), device=inputs.device).split(at_once):
+        maps, classes, operations = attentive_classes(model, inputs[each], targets[each], prepared.turned)
+        received = [weights.mean((1, 2)) for weights in maps]
+        rows.append(sum(share * own for share, own in zip(received, classes, strict=True)))
+    _tell_layout(context, prepared, operations)
+    return _token_map(torch.cat(rows).to(inputs)[:, prepared.prefix :], prepared, context)
 
 
 def _attention_per_unit(
@@ -130,25 +179,34 @@ def _attention_per_unit(
     layout: AttentionLayout,
     factors: Factors,
     every: bool = False,
+    by_relevance: bool = False,
 ) -> Tensor:
     """The row of the tokens read in the product of factors, per unit.
 
     ``every``: the factors need the gradients of all maps, otherwise only that of the last one is computed.
+    ``by_relevance``: the factors get the relevance of the attention weights in place of the weights.
     """
-    at_once = 1 if layout.folded else rows_at_once(context)  # more would mix heads and samples on one axis
+    one_by_one = layout.folded or (by_relevance and not layout.first)  # more would mix heads and samples on one axis
+    at_once = 1 if one_by_one else rows_at_once(context)
     rows, read = [], []
     for each in torch.arange(len(inputs), device=inputs.device).split(at_once):
         maps, gradients, operations = weights_and_gradients(model, inputs[each], targets[each], every)
         read.append(tokens_read(gradients[-1]))
+        if by_relevance:
+            maps, operations = relevance_of_weights(model, inputs[each], targets[each])
         rows.append(_row_of_product(read[-1].to(inputs), factors(maps, gradients)))
+    _tell_layout(context, layout, operations)
+    context.tell(tokens_read=torch.cat(read).sum(1))
+    return _token_map(torch.cat(rows)[:, layout.prefix :], layout, context)
+
+
+def _tell_layout(context: Samples, layout: AttentionLayout, operations: Operations) -> None:
     context.tell(
         operations=operations.report(),
         attention_maps=layout.maps,
         tokens=layout.tokens,
         prefix_tokens=layout.prefix,
-        tokens_read=torch.cat(read).sum(1),
     )
-    return _token_map(torch.cat(rows)[:, layout.prefix :], layout, context)
 
 
 def _row_of_product(read: Tensor, factors: list[Tensor]) -> Tensor:

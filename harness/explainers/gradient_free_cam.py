@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from harness.explainers._at_layer import MapLayer, activations, enlarged
+from harness.explainers._at_layer import MapLayer, ablated, activations, enlarged
 from harness.explainers._cam import CAM, RECTIFIED, CamOptions, full_size_map, sum_over_channels
 from harness.explainers._layers import ANY_LAYER, LayerOption
 from harness.predictor import pick
@@ -59,6 +59,37 @@ def score_cam(
     else:
         weights = (scores - pick(context.emptied(baseline), score)[:, None]).where(~flat, 0)
     return full_size_map(sum_over_channels(weights.to(values), values), context, prepared, cam.relu)
+
+
+@explainer(signed=False, cost="C + 1 F", **CAM)  # C: channels of the layer
+def ablation_cam(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    prepared: MapLayer,
+    cam: CamOptions = RECTIFIED,
+    score: str = "logit",
+) -> Tensor:
+    """Ablation-CAM: a layer's activations summed over its channels, each weighted by the drop of the score when this
+    channel is set to 0 (Desai and Ramaswamy 2020, doi 10.1109/WACV45572.2020.9093360).
+
+    Shape (N, 1, H, W), of a series (N, 1, T), of a volume (N, 1, D, H, W); at least 0 unless ``relu`` is off; in units
+    of the score times the activation. The paper divides the drops by the score itself. That is left out: it is the same
+    for all channels of a sample, and would turn the map over where the score is negative. Limits as of ``grad_cam``,
+    except that no gradient is needed.
+
+    Example: the channels pixel and relu(pixel - 2) add 10 and -3 to pooled(image). The map is 10 pixel - 3 relu(pixel -
+    2).
+
+    >>> harness.explain("ablation_cam", pooled, image, target)
+    tensor([[[[10., 20.],
+              [27., 34.]]]])
+    """
+    values = activations(model, prepared, context)
+    drops = context.clean(score).double()[:, None] - pick(ablated(prepared, context, values.shape[1]), score).double()
+    return full_size_map(sum_over_channels(drops.to(values), values), context, prepared, cam.relu)
 
 
 @explainer(signed=False, per_class=False, cost="1 F", **CAM)

@@ -119,7 +119,7 @@ SMALL = {
 def small_options(entry, modality):
     """The entry's options where they set a budget, and few segments on images."""
     options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
-    if entry.options.get("segments") == "auto" and modality == "image":
+    if entry.options.get("segments") in ("auto", "felzenszwalb") and modality == "image":
         options["segments"] = "grid:3"
     if modality not in ("image", "tokens", "series") and "margin" in entry.options:
         options["margin"] = 0.0  # the columns of a table have no distance

@@ -64,6 +64,10 @@ def test_a_sample_alone_is_explained_as_in_company_and_in_any_order(explainer, c
     assert_close(explained(explainer, case, order), together[order])
 
 
+# Behind the layer of these nets all is linear, so that the gradients there are the same for every noisy copy.
+BLIND_TO_NOISE = ("smoothgrad_cam_pp",)
+
+
 @served
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others_if_stochastic(explainer, case):
     first, again, other = (explained(explainer, case, seed=seed) for seed in (3, 3, 4))
@@ -71,7 +75,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others_if_stochastic
     keeps(explainer, "nonzero")
     if not explainer.stochastic:
         assert torch.equal(first, other)
-    elif explainer.scope == "local":  # shares of few rows, as global explainers give, may coincide
+    elif (
+        explainer.scope == "local" and explainer.name not in BLIND_TO_NOISE
+    ):  # shares of few rows, as global explainers give, may coincide
         assert not torch.equal(first, other)
 
 

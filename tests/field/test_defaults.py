@@ -41,6 +41,7 @@ NEEDS_A_MODEL = {
     "attn_lrp",
     "cp_lrp",
     "transformer_attribution",
+    "att_cat",
     "captum_lrp",
     "tree_shap",
 }

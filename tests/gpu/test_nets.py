@@ -17,6 +17,7 @@ EXPLAINERS = {
     "attention": {},
     "transformer_attribution": {},
     "attention_rollout": {},
+    "att_cat": {},
     "guided_backprop": {},
     "grad_cam": {},
     "eigen_cam": {},

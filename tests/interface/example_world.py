@@ -59,6 +59,7 @@ def names():
     image       the pixels 1, 2 over 3, 4
     redness     the mean of the red channel of an image (N, 3, H, W)
     attending   f(x) = sum_j a_j x_j over the tokens x, with the attention a = softmax(x_1 x) of the first one
+    projected   attending behind a linear layer that passes each token on
     text        ``harness.Data`` of the tokens 1 and 1 + ln 3, to which attending gives the attention 1/4 and 3/4
     """
     side = torch.linspace(-1, 1, 10)
@@ -77,5 +78,6 @@ def names():
         "image": torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]),
         "redness": _redness().eval(),
         "attending": FirstTokenAttends().eval(),
+        "projected": nn.Sequential(_linear([1]), FirstTokenAttends()).eval(),
         "text": harness.Data(torch.tensor([[[1.0], [1 + math.log(3)]]]), torch.tensor([0]), modality="tokens"),
     }

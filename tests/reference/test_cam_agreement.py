@@ -6,6 +6,8 @@ import pytest
 import torch
 import torchvision
 from captum.attr import LayerGradCam
+from pytorch_grad_cam import AblationCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 from torch.nn import functional as F
 from torchcam import methods
@@ -100,6 +102,20 @@ def test_torchcams_grad_cam_pp_weighs_by_the_cube_of_the_gradient_instead(worlds
     ours = harness.explain("grad_cam_pp", net, x, targets, layer="layer2")
     assert distance(ours, paper) < 1e-6
     assert distance(*(each / each.amax((1, 2, 3), True) for each in (ours, theirs))) > 1e-2
+
+
+def test_ablation_cam_is_that_of_pytorch_grad_cam_times_the_score(worlds):
+    """It divides the drops by the score, as the paper does, which turns the map over where the score is negative."""
+    net, x, targets = worlds["cnn"]
+    layer, chosen = net.get_submodule("2"), [ClassifierOutputTarget(int(each)) for each in targets]
+    method = AblationCAM(net, [layer])
+    values = net[:3](x).detach()
+    weights = method.get_cam_weights(x, layer, chosen, values, None).reshape(values.shape[:2])
+    scores = net(x).detach().gather(1, targets[:, None])
+    expected = torch.einsum("nk,nkhw->nhw", torch.from_numpy(weights) * scores, values)[:, None]
+    found = harness.explain("ablation_cam", net, x, targets, layer="2", relu=False)
+    assert distance(found, expected.float()) < 1e-3  # its scores are float32
+    assert scores.min() < 0
 
 
 def test_score_cam_is_torchcams_where_nothing_is_enlarged(worlds):

@@ -72,6 +72,27 @@ PICTURES = {
     },
     "eigen_cam": LAYER | {"centred": ({"layer": "0"}, True, False)},
     "activation_map": LAYER,
+    "ablation_cam": LAYER | RELU | {"score": ({}, "logit", "probability")},
+    "smoothgrad_cam_pp": LAYER
+    | RELU
+    | {"samples": ({"layer": "0"}, 3, 4), "noise": ({"layer": "0"}, 0.15, 0.3)},  # behind the last layer all is linear
+    "vit_cx": LAYER
+    | {"distance": ({"layer": "0"}, 0.1, 0.0), "noise": ({}, 0.02, 0.2), "score": ({}, "logit", "probability")},
+    "full_grad": {},
+    "blur_ig": {"steps": ({}, 3, 4), "max_sigma": ({}, 50.0, 2.0)},
+    "xrai": {"steps": ({}, 3, 4), "segments": ({}, "grid:2", "grid:3", "slic:9")},
+    "agi": {
+        "classes": ({}, 1, 2),
+        "steps": ({"epsilon": 1e-4}, 2, 3),
+        "epsilon": ({}, 0.05, 0.1),
+        "restart": ({"epsilon": 1e-4, "steps": 3}, True, False),
+    },
+    "mfaba": {
+        "steps": ({}, 1, 2),
+        "path": ({}, "sign", "gradient"),
+        "epsilon": ({}, 0.001, 0.002),
+        "reach": ({"epsilon": 0.2}, 0.1, 0.3),
+    },
     "lrp": {
         "composite": ({}, *COMPOSITES),
         "rule": ({}, "zplus", "epsilon", "gamma", "alpha_beta"),
@@ -115,7 +136,8 @@ PICTURES = {
 ATTENTIVE = {
     "attention": {"layer": ({}, -1, -2), "heads": ({}, "mean", "max", "min"), "prefix_tokens": ({}, 1, 6)},
     "attention_rollout": {"heads": ({}, "mean", "max", "min"), "prefix_tokens": ({}, 1, 6)},
-    "transformer_attribution": {"prefix_tokens": ({}, 1, 6)},
+    "transformer_attribution": {"rule": ({}, "attention", "relevance"), "prefix_tokens": ({}, 1, 6)},
+    "att_cat": {"prefix_tokens": ({}, 1, 6)},
     "attn_lrp": {"epsilon": ({}, 1e-6, 0.5)},
     "cp_lrp": {"epsilon": ({}, 1e-6, 0.5)},
 }
@@ -174,7 +196,10 @@ COMMON = {
     "captum_gradient_shap": {"samples": 3},
     "tcav": {"concept": "stripes", "images": 3},
     "random_forest": {"trees": 5},
-    **dict.fromkeys(("attention", "attention_rollout", "transformer_attribution"), {"prefix_tokens": 1}),
+    **dict.fromkeys(("attention", "attention_rollout", "transformer_attribution", "att_cat"), {"prefix_tokens": 1}),
+    **dict.fromkeys(("blur_ig", "mfaba"), {"steps": 3}),
+    "xrai": {"steps": 3, "segments": "grid:3"},
+    "smoothgrad_cam_pp": {"samples": 3},
 }
 
 

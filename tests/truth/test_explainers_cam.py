@@ -12,11 +12,13 @@ from explainer_worlds import explain, linear_net, model, near, small_cnn
 from harness.api import samples_of
 from harness.engine.explain import Explaining
 from harness.explainers._layers import layer_of_options
+from harness.explainers.noise import NoisyCopies, noisy
 from harness.facts import Facts
+from harness.randomness import element, normal
 from harness.registry import EXPLAINERS
 
-OF_GRADIENTS = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam")
-EVERY = (*OF_GRADIENTS, "score_cam", "eigen_cam", "activation_map")
+OF_GRADIENTS = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "smoothgrad_cam_pp")
+EVERY = (*OF_GRADIENTS, "score_cam", "ablation_cam", "eigen_cam", "activation_map")
 AT_A_LAYER = [
     name
     for name, entry in EXPLAINERS.items()
@@ -179,6 +181,171 @@ def test_a_channel_with_one_value_everywhere_has_no_part_in_score_cam(softmax, s
         net[3].weight.zero_()
     maps, facts = told("score_cam", net, x, targets, softmax=softmax)
     assert not maps.any() and facts.per_sample["contrast"][0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("score", ["logit", "probability"])
+def test_ablation_cam_weighs_a_channel_by_what_the_score_loses_without_it(score, seed):
+    net, x, targets = small_cnn(), torch.randn(3, 3, 8, 6), torch.tensor([2, 0, 3])
+    chosen = (lambda z, n: z[n, targets[n]]) if score == "logit" else (lambda z, n: z.softmax(1)[n, targets[n]])
+    with torch.no_grad():
+        values = net[:2](x)
+        coarse = torch.zeros(3, 8, 6)
+        for n in range(3):
+            for k in range(6):
+                without = values.clone()
+                without[:, k] = 0
+                coarse[n] += (chosen(net(x), n) - chosen(net[2:](without), n)) * values[n, k]
+    found = harness.explain("ablation_cam", net, x, targets, layer="1", score=score)
+    assert near(found[:, 0], coarse.relu(), 1e-4) and found.flatten(1).any(1).all()
+
+
+def test_a_channel_of_tokens_is_ablated_in_all_of_them(seed):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.look, self.out, self.first = nn.Conv2d(1, 5, 3, 3), nn.Identity(), nn.Parameter(torch.randn(1, 2, 5))
+
+        def forward(self, x):
+            tokens = self.look(x).flatten(2).mT
+            tokens = self.out(torch.cat([self.first.expand(len(x), -1, -1), tokens], 1))
+            return tokens.square().sum(1)[:, :3]
+
+    net, x, targets = Net().eval(), torch.randn(2, 1, 12, 9), torch.tensor([2, 0])
+    with torch.no_grad():  # the logit of a class is a channel's own: nothing else can lower it
+        coarse = net(x)[torch.arange(2), targets, None, None] * net.look(x)[torch.arange(2), targets]
+        expected = F.interpolate(coarse[:, None], (12, 9), mode="bilinear")
+    assert near(harness.explain("ablation_cam", net, x, targets, relu=False), expected)
+
+
+def test_smoothgrad_cam_pp_without_noise_is_grad_cam_pp(seed):
+    net, x, targets = small_cnn(), torch.randn(3, 3, 8, 6), torch.tensor([2, 0, 3])
+    for layer in ("1", "4"):
+        plain = harness.explain("grad_cam_pp", net, x, targets, layer=layer)
+        assert near(harness.explain("smoothgrad_cam_pp", net, x, targets, layer=layer, noise=0.0, samples=3), plain)
+
+
+def test_smoothgrad_cam_pp_has_weights_of_derivatives_averaged_over_its_noisy_copies(seed):
+    net, x, targets = small_cnn().double(), torch.randn(2, 3, 8, 6).double(), torch.tensor([2, 0])
+    net[4] = nn.Tanh()  # or the gradients of all copies are about the same
+    context = samples_of(net, x, targets)
+    build = noisy(context, NoisyCopies(samples=4, noise=0.5), "smoothgrad_cam_pp noise")
+    expected = torch.zeros(2, 1, 8, 6).double()
+    for n in range(2):
+        slopes = []
+        for draw in range(4):
+            copy = build(torch.tensor([n]), torch.tensor([draw]))
+            values = net[:4](copy).detach().requires_grad_()
+            slopes.append(torch.autograd.grad(net[4:](values)[0, targets[n]], values)[0][0])
+        first, second, third = (torch.stack(slopes).pow(power).mean(0) for power in (1, 2, 3))
+        values = net[:4](x[n : n + 1]).detach()[0]
+        alpha = second / (2 * second + third * values.sum((1, 2), keepdim=True))
+        weights = (alpha * first.relu()).sum((1, 2))
+        coarse = torch.einsum("k,khw->hw", weights, values).relu()[None, None]
+        expected[n] = F.interpolate(coarse, (8, 6), mode="bilinear")[0]
+    found = harness.explain("smoothgrad_cam_pp", net, x, targets, layer="3", samples=4, noise=0.5)
+    assert near(found, expected, 1e-4) and found.flatten(1).any(1).all()
+
+
+def biased_cnn():
+    """Convolutions, one without a bias before a batch norm, ReLUs in place, pooling and a linear layer."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 5, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(5, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.AvgPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 4),
+    )
+    net.train()(2 * torch.randn(30, 3, 8, 6) + 1)
+    nn.init.normal_(net[3].bias)
+    return net.eval()
+
+
+def test_full_gradients_add_up_to_the_output_before_they_are_made_a_map(seed):
+    net, x, targets = biased_cnn().double(), torch.randn(4, 3, 8, 6).double(), torch.tensor([2, 0, 3, 1])
+    _, facts = told("full_grad", net, x, targets)
+    assert float(facts.per_sample["completeness_error"][0].max()) < 1e-6
+    smooth = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Tanh(), nn.Flatten(), nn.Linear(120, 4)).double().eval()
+    _, facts = told("full_grad", smooth, x, targets)
+    assert float(facts.per_sample["completeness_error"][0].min()) > 1e-3, "a tanh has a bias of its own, which is told"
+
+
+def test_full_grad_is_the_sum_of_scaled_terms_of_the_input_and_of_each_bias_on_places(seed):
+    net, x, targets = biased_cnn(), torch.randn(3, 3, 8, 6), torch.tensor([2, 0, 3])
+    norm = net[3]
+    shift = norm.bias - norm.running_mean * norm.weight / (norm.running_var + norm.eps).sqrt()
+    biases = {0: net[0].bias, 3: shift, 6: net[6].bias}
+
+    def scaled(term, size=(8, 6)):
+        parts = []
+        for one in term.abs():
+            one = (one - one.min()) / (one.max() - one.min())
+            parts.append(F.interpolate(one[None], size, mode="bilinear").sum(1))
+        return torch.stack(parts)
+
+    leaf = x.clone().requires_grad_()
+    state, kept = leaf.clone(), {}
+    for at, layer in enumerate(net):
+        state = layer(state)
+        if at in biases:
+            kept[at] = state
+            state = state.clone()
+    slopes = torch.autograd.grad(state.gather(1, targets[:, None]).sum(), [leaf, *kept.values()])
+    expected = scaled(x * slopes[0])
+    for at, slope in zip(kept, slopes[1:], strict=True):
+        expected = expected + scaled(slope * biases[at][:, None, None])
+    assert near(harness.explain("full_grad", net, x, targets), expected.detach(), 1e-4)
+
+
+def test_a_net_without_biases_has_no_full_gradient(seed):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(96, 3)).eval()
+    with pytest.raises(harness.NotApplicable, match="no convolution and no batch norm of the model has a bias"):
+        harness.explain("full_grad", net, torch.randn(2, 3, 8, 6), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_vit_cx_is_what_a_loop_over_its_masks_gives(noise, seed):
+    net, x, targets = small_cnn(), torch.randn(3, 3, 8, 6), torch.tensor([2, 0, 3])
+    low, high = x.amin((1, 2, 3)), x.amax((1, 2, 3))
+    keys = samples_of(net, x, targets).stream("vit_cx noise")
+    share = lambda image, n: net(image[None]).softmax(1)[0, targets[n]]
+    expected = torch.zeros(3, 1, 8, 6)
+    for n in range(3):
+        channels = F.interpolate(net[:4](x[n : n + 1]), (8, 6), mode="bilinear")[0].detach()
+        masks = [(each - each.min()) / (each.max() - each.min()) for each in channels]
+        groups = [[at] for at in range(len(masks))]  # joined while the farthest two of any two groups are near
+        far = [[1 - float(F.cosine_similarity(a.flatten(), b.flatten(), dim=0)) for a in masks] for b in masks]
+        while True:
+            pairs = [
+                (max(far[i][j] for i in one for j in other), one, other)
+                for place, one in enumerate(groups)
+                for other in groups[:place]
+            ]
+            nearest = min(pairs, default=(1.0, None, None), key=lambda pair: pair[0])
+            if nearest[0] >= 0.3:
+                break
+            groups = [each for each in groups if each not in nearest[1:]] + [nearest[1] + nearest[2]]
+        made = []
+        for group in sorted(groups, key=min):
+            total = sum(masks[at] for at in group)
+            made.append((total - total.min()) / (total.max() - total.min()))
+        weights = []
+        for number, mask in enumerate(made):
+            draws = (high[n] - low[n]) * noise * normal(element(keys[n : n + 1], torch.tensor([number])), 3, 8, 6)[0]
+            both = x[n] * mask + draws * (1 - mask), x[n] + draws * (1 - mask)
+            weights.append(share(both[0], n) - share(both[1], n) + share(x[n], n))
+        total = sum(made)
+        expected[n, 0] = sum(w * m for w, m in zip(weights, made, strict=True)) / total / len(made)
+    options = {"layer": "3", "distance": 0.3, "noise": noise}
+    if noise:  # the groups are numbered by the library: the noise of each mask may be another's
+        assert not near(harness.explain("vit_cx", net, x, targets, **options), expected.detach(), 1e-9)
+        return
+    assert near(harness.explain("vit_cx", net, x, targets, **options), expected.detach(), 1e-4)
 
 
 def test_eigen_cam_of_one_pattern_is_the_pattern_whatever_the_signs_of_its_channels(seed):

@@ -15,7 +15,7 @@ TABULAR = {
     "tree_surrogate",
     "rule_list",
 }
-ATTENTION_MAPS = {"attention", "attention_rollout", "transformer_attribution"}
+ATTENTION_MAPS = {"attention", "attention_rollout", "transformer_attribution", "att_cat"}
 ATTENTION = ATTENTION_MAPS | {"attn_lrp", "cp_lrp"}
 MAPS = {
     "grad_cam",
@@ -26,9 +26,14 @@ MAPS = {
     "score_cam",
     "eigen_cam",
     "activation_map",
+    "ablation_cam",
+    "smoothgrad_cam_pp",
+    "vit_cx",
+    "full_grad",
+    "blur_ig",
 }
 GATED = {"guided_backprop", "deconvnet", "guided_grad_cam"}
-PICTURES = {"edge", "center", "tcav"}
+PICTURES = {"edge", "center", "tcav", "xrai"}
 
 
 class FunctionalCNN(nn.Module):
@@ -154,8 +159,8 @@ CONVOLUTIONAL = TABULAR | ATTENTION
 
 
 def _few_channels(layer: str) -> dict[str, dict[str, object]]:
-    """Score-CAM takes a pass per channel, of which late layers have up to 1,280."""
-    return {"score_cam": {"layer": layer}}
+    """These take a pass per channel, of which late layers have up to 1,280."""
+    return dict.fromkeys(("score_cam", "ablation_cam", "vit_cx"), {"layer": layer})
 
 
 NETS = {
