@@ -13,6 +13,7 @@ from harness.checks import check_finite
 from harness.errors import NotApplicable
 from harness.metrics._checks import check_draws
 from harness.metrics._groups import Grouping, make_groups
+from harness.metrics._outputs import all_outputs
 from harness.metrics._percents import checked_percents
 from harness.metrics._randomised import explainer_on
 from harness.metrics._removal import SegmentDeletion, deletion_correlation
@@ -52,12 +53,14 @@ def roar(
     """Accuracy after the most important units are removed and the model is retrained (ROAR: Hooker et al. 2019,
     1806.10758).
 
-    For each of ``percents`` the top units of every training input, by the explainer's map of its label, are replaced by
-    ``baseline``; ``weight_seeds`` models with new weights learn from what is left. They then classify the samples,
-    whose top units are removed likewise, by their map of the explained class. A sample's score is the share of percents
-    and models for which it is classified as its label, so that the mean over samples is the accuracy. In [0, 1]; lower
-    is better; with ``keep`` (KAR) only the top units are kept, and higher is better. Curves (N, 1 + percents) begin
-    with models retrained on whole inputs. At least one unit is removed and one kept, ties at random.
+    For each of ``percents`` the top units of every training input are replaced by ``baseline``; ``weight_seeds``
+    models with new weights learn from what is left. They then classify the samples, whose top units are removed
+    likewise. The maps of both are those of the class that the model predicts, as in the authors' code: maps of the
+    label would write the label into the inputs. Where another class than the predicted one is explained, the predicted
+    one is explained again. A sample's score is the share of percents and models for which it is classified as its
+    label, so that the mean over samples is the accuracy. In [0, 1]; lower is better; with ``keep`` (KAR) only the top
+    units are kept, and higher is better. Curves (N, 1 + percents) begin with models retrained on whole inputs. At least
+    one unit is removed and one kept, ties at random.
 
     The paper's reference, a random ranking, is the control explainer ``random``: judge a score against its score. The
     models are trained once for each explainer. Parameters without an initialiser of their own are drawn with the mean
@@ -83,7 +86,7 @@ def roar(
     if samples.units.count < 2:
         raise NotApplicable("the inputs have a single unit, so there is nothing to order")
     check_draws(weight_seeds=weight_seeds)
-    train = training_samples(samples, training.most_work)
+    train, maps = training_samples(samples, training.most_work), batch.remember("predicted maps", lambda: _own_maps(batch))
     seeds = [seed_of(samples.seed, f"roar {number}") for number in range(weight_seeds)]
     partial = lambda where, maps: (_without_top(where, maps, share, keep, baseline) for share in fractions)
     retrain = lambda inputs: _retrained(train, inputs, training, seeds)
@@ -92,9 +95,9 @@ def roar(
         ("roar", percents, keep, baseline, training, weight_seeds),
         lambda: [retrain(inputs) for inputs in partial(train, _training_maps(batch, train))],
     )
-    pairs = zip([whole, *models], [samples.inputs, *partial(samples, batch.attributions)], strict=True)
+    pairs = zip([whole, *models], [samples.inputs, *partial(samples, maps)], strict=True)
     curve = torch.stack([_accuracy_of(samples, each, inputs) for each, inputs in pairs], 1)
-    return Scores(curve[:, 1:].mean(1), curves=curve, tied=tied_share(batch.attributions.flatten(1)))
+    return Scores(curve[:, 1:].mean(1), curves=curve, tied=tied_share(maps.flatten(1)))
 
 
 @metric(better="higher", unit="correlation", expects="contribution", needs=NEEDS, renamed=RENAMED)
@@ -131,10 +134,24 @@ def idsds(
     return deletion_correlation(tuned, batch.reduced(maps), deletion)
 
 
+def _own_maps(batch: Batch) -> Tensor:
+    """The maps (N, *units) of the class that the model predicts: the given ones where that is the explained class."""
+    predicted = all_outputs(batch.samples).argmax(1)
+    other = (predicted != batch.targets).nonzero()[:, 0]
+    if not len(other):
+        return batch.attributions
+    again = replace(batch.samples.live().take(other), targets=predicted[other])
+    return batch.attributions.index_copy(0, other, batch.reduced(check_finite(batch.explain(again))))
+
+
 def _training_maps(batch: Batch, train: Samples) -> Tensor:
-    """The explainer's maps (R, *units) of the training inputs, for their labels."""
-    maps = batch.for_explainer("maps of the training inputs", lambda: check_finite(batch.explain(train)))
-    return batch.reduced(maps)
+    """The explainer's maps (R, *units) of the training inputs, for the classes that the model predicts."""
+
+    def explain() -> Tensor:
+        predicted = train.model_outputs().argmax(1)
+        return check_finite(batch.explain(replace(train.live(), targets=predicted)))
+
+    return batch.reduced(batch.for_explainer("maps of the training inputs", explain))
 
 
 def _retrained(train: Samples, inputs: Tensor, training: Training, seeds: list[int]) -> list[nn.Module]:

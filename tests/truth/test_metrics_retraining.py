@@ -109,7 +109,7 @@ def test_the_top_share_becomes_the_training_mean_in_training_and_test_inputs_ali
             assert torch.equal(part[:, ~gone], whole[:, ~gone])
 
 
-def test_training_maps_are_of_the_labels_and_made_once(world):
+def test_training_maps_are_of_the_predicted_class_and_made_once(world):
     calls = []
 
     def explainer(model, inputs, targets):
@@ -122,7 +122,38 @@ def test_training_maps_are_of_the_labels_and_made_once(world):
     for options in ({}, {"keep": True}, {"percents": "30"}):
         on("roar", batch, **SHORT | {"epochs": 1, "weight_seeds": 1}, **options)
     explained, classes = (torch.cat(parts) for parts in zip(*calls, strict=True))
-    assert torch.equal(explained, world.train) and torch.equal(classes, world.train_labels)
+    predicted = world.model(world.train).argmax(1)
+    mine = torch.isin(explained[:, 0], world.train[:, 0])  # the others are samples whose target is not what is predicted
+    assert torch.equal(explained[mine], world.train) and torch.equal(classes[mine], predicted)
+    assert not torch.equal(predicted, world.train_labels)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("target", ["label", "predicted"])
+def test_a_map_that_codes_nothing_but_the_class_cannot_foretell_random_labels(target, keep, seed):
+    """Its units are those of one half for class 0 and those of the other for class 1; what is in them is noise."""
+    model = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 2)).eval()
+    train, inputs, train_labels, labels = (
+        torch.randn(300, 20),
+        torch.randn(200, 20),
+        torch.randint(2, (300,)),
+        torch.randint(2, (200,)),
+    )
+
+    def codes_the_class(model, inputs, targets):
+        return ((torch.arange(20) < 10) == (targets[:, None] == 1)).float() + 0 * inputs
+
+    made = samples(
+        model,
+        inputs,
+        labels if target == "label" else model(inputs).argmax(1),
+        train=train,
+        train_labels=train_labels,
+        labels=labels,
+    )
+    by = explaining(codes_the_class, model)
+    found = on("roar", make_batch(made, by(made), by), **SHORT, keep=keep, percents=50).values.mean()
+    assert abs(found - 0.5) < 0.15  # four standard errors
 
 
 def test_models_are_trained_once_for_an_explainer_and_on_whole_inputs_once_for_all(world, monkeypatch):
