@@ -44,6 +44,11 @@ class SingleRemoval(Grouping):
     score: str = "logit"
 
 
+# The metrics of Nguyen and Martinez 2020 (2007.07584) are expectations over the data, and share the model's outputs.
+# The number of groups is small because each costs ``draws`` model evaluations.
+RESAMPLING = SingleRemoval(most_groups=64, baseline="resampled")
+
+
 @dataclass(frozen=True)
 class SegmentDeletion:
     """Options of metrics that delete one segment at a time.

@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import UserError
 from harness.metrics._curve import Curve, Removal, heights, rank
-from harness.metrics._removal import RENAMED, SingleRemoval, over_groups, root_mean_square_changes
+from harness.metrics._removal import RENAMED, RESAMPLING, SingleRemoval, over_groups, root_mean_square_changes
 from harness.metrics._similarity import spearman, with_reason
 from harness.registry import metric
 
@@ -65,22 +65,18 @@ def _sign(differences: Tensor) -> Tensor:
     return torch.where(differences < 0, -1.0, 1.0)
 
 
-@metric(better="higher", unit="correlation", needs=("train",), renamed={**RENAMED, "samples": "draws"})
-def monotonicity_correlation(
-    batch: Batch,
-    *,
-    draws: int = 100,
-    removal: SingleRemoval = SingleRemoval(most_groups=50, baseline="train_sample"),
-) -> Scores:
+@metric(better="higher", unit="correlation", renamed={**RENAMED, "samples": "draws"})
+def monotonicity_correlation(batch: Batch, *, draws: int = 100, removal: SingleRemoval = RESAMPLING) -> Scores:
     """Rank correlation of |a| and the squared change of the score when units are resampled (Nguyen and
     Martinez 2020, 2007.07584).
 
     Spearman correlation per sample over units between |a_i| and e_i = E[(f(x with x_i' for x_i) - f(x))^2], the mean
-    over ``draws`` draws of x' from the training inputs; ``baseline`` names another distribution, and one that is not
-    random has a single draw. A group is resampled together, and its size is |sum of a|. The default number of
-    ``most_groups`` is small because each costs ``draws`` model evaluations, which all explainers share. Ties take
-    average ranks. In [-1, 1], higher is better; signs of attributions do not matter. NaN where e, or |a|, does not
-    vary. NotApplicable without training inputs, and for inputs of a single unit.
+    over ``draws`` draws of x' from the training inputs, or without them from the data's range of values
+    (``resampled``); ``baseline`` names another distribution, and one that is not random has a single draw. A group is
+    resampled together, and its size is |sum of a|. The draws are those of ``non_sensitivity``, with which the model's
+    outputs are shared. Ties take average ranks. In [-1, 1], higher is better; signs of attributions do not matter. NaN
+    where e, or |a|, does not vary. NotApplicable for inputs of a single unit, and for a table with neither training
+    inputs nor a declared range.
 
     For f = 2 x_0 - x_1, resampling x_0 changes f more, and only the second map says so:
 

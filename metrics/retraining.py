@@ -86,7 +86,8 @@ def roar(
     if samples.units.count < 2:
         raise NotApplicable("the inputs have a single unit, so there is nothing to order")
     check_draws(weight_seeds=weight_seeds)
-    train, maps = training_samples(samples, training.most_work), batch.remember("predicted maps", lambda: _own_maps(batch))
+    train = training_samples(samples, training.most_work)
+    maps = batch.remember("maps of the predicted class", lambda: _own_maps(batch))
     seeds = [seed_of(samples.seed, f"roar {number}") for number in range(weight_seeds)]
     partial = lambda where, maps: (_without_top(where, maps, share, keep, baseline) for share in fractions)
     retrain = lambda inputs: _retrained(train, inputs, training, seeds)

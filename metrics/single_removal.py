@@ -14,6 +14,7 @@ from harness.metrics._groups import GRANULARITIES, Grouping, Groups, make_groups
 from harness.metrics._removal import (
     FLAT,
     RENAMED,
+    RESAMPLING,
     SegmentDeletion,
     SingleRemoval,
     changes,
@@ -93,23 +94,27 @@ def non_sensitivity(
     attribution_eps: float = 1e-3,
     output_eps: float = 1e-4,
     draws: int = 100,
-    removal: SingleRemoval = SingleRemoval(),
+    removal: SingleRemoval = RESAMPLING,
 ) -> Scores:
     """Share of units that have no effect according to either the map or the model, but not both (Nguyen and Martinez
     2020, 2007.07584).
 
     The size of the paper's symmetric difference of {i: a_i = 0} and {i: f does not react to i}, over the number of
-    units. A group counts as 0 in the map up to ``attribution_eps`` times the root mean square of the sample's groups,
-    and as 0 in the model up to an absolute ``output_eps`` of the score, taken as the root mean square over ``draws``
-    draws of a random baseline (the paper resamples: ``train_sample``); any other baseline has one draw. With both
-    thresholds at 0 the sets are the paper's, except that changes within single precision's rounding count as none. In
-    [0, 1], lower is better. Signs do not matter, and thresholds have scales: compare scores at equal ones.
-    NotApplicable for inputs of a single unit.
+    units. A group counts as 0 in the map up to ``attribution_eps`` times the root mean square of the sample's groups.
+    It counts as 0 in the model if the score changes by at most an absolute ``output_eps`` when the group is resampled,
+    taken as the root mean square over ``draws`` draws from the training inputs, or without them from the data's range
+    of values (``resampled``). ``baseline`` names another distribution. A fixed one, such as ``zero``, has one draw, and
+    calls a unit that has this value already one to which f does not react. With both thresholds at 0 the sets are the
+    paper's, except that changes within single precision's rounding count as none. In [0, 1], lower is better. Signs do
+    not matter, and thresholds have scales: compare scores at equal ones. NaN where a sample has a single segment.
+    NotApplicable for inputs of a single unit, and for a table with neither training inputs nor a declared range.
 
-    The second input has x_1 = 0, to whose removal f does not react; the map says so, but misses x_0:
+    The gradient of f says that f reacts to both units, gradient times input not to the second unit of (2, 0), which is
+    0 itself:
 
-    >>> maps = torch.tensor([[2.0, -1.0], [0.0, 0.0]])
-    >>> harness.score("non_sensitivity", linear, inputs, targets, maps, baseline="zero").tolist()
+    >>> for maps in (linear.weight.expand(2, 2), inputs * linear.weight):
+    ...     harness.score("non_sensitivity", linear, inputs, targets, maps, value_range=(0.0, 3.0)).tolist()
+    [0.0, 0.0]
     [0.0, 0.5]
     """
     for name, value in (("attribution_eps", attribution_eps), ("output_eps", output_eps)):
@@ -120,9 +125,9 @@ def non_sensitivity(
     typical = (sums.square().sum(1) / total).sqrt()
     silent = sums.abs() <= attribution_eps * typical[:, None]
     differ = (silent != (reaction <= output_eps)) & groups.present
-    undefined = (reaction.isnan() & groups.present).any(1)
+    undefined = (reaction.isnan() & groups.present).any(1) | (total < 2)
     values = (differ.sum(1) / total.double()).masked_fill(undefined, float("nan"))
-    return with_reason(values, "the output without a unit is not a number")
+    return with_reason(values, "the sample has a single segment, or the output without a unit is not a number")
 
 
 def _ranked_groups(batch: Batch, most: int) -> Groups:

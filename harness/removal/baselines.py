@@ -1,7 +1,8 @@
 """Named baselines, the values that replace removed units, in the model's input space (after normalisation).
 
 A baseline maps inputs to tensors of the inputs' shape. Random baselines (``uniform_noise``, ``gaussian_noise``,
-``train_sample``) depend on seed, sample and draw number, so that all explainers and metrics get the same ones.
+``train_sample``, ``resampled``) depend on seed, sample and draw number, so that all explainers and metrics get the same
+ones.
 ``typical`` is the default of all metrics that remove units, and ``typical_or_zero`` of explainers, unless their paper
 fixes another: one baseline per kind of input, so that scores of different metrics can be compared.
 Baselines that depend on the remaining units (``noisy_linear``, ``inpaint``, ``vae``, ``drop``) are in
@@ -28,6 +29,11 @@ ZERO_FOR_TYPICAL = (
     "explainers replace removed units by zero, since there are no training inputs to take the mean of; give train=, or "
     "say baseline=zero"
 )
+NOISE_FOR_RESAMPLED = (
+    "units are resampled uniformly from the data's range of values, since there are no training inputs to draw from; "
+    "give train="
+)
+RANDOM = ("uniform_noise", "gaussian_noise", "train_sample", "resampled")
 BASELINES: dict[str, Callable[[Originals, int], Tensor]] = {}
 
 
@@ -44,7 +50,7 @@ def make_baseline(originals: Originals, chosen: str | Tensor, draw: int = 0) -> 
 
 def is_random(chosen: str | Tensor) -> bool:
     """Whether this baseline or in-filling is random, so that another draw gives other values."""
-    return isinstance(chosen, str) and chosen in ("uniform_noise", "gaussian_noise", "train_sample", *DRAWING)
+    return isinstance(chosen, str) and chosen in (*RANDOM, *DRAWING)
 
 
 def _baseline(function: Callable) -> Callable:
@@ -168,6 +174,19 @@ def train_sample(originals: Originals, draw: int) -> Tensor:
     train = _needed_train(originals)
     drawn = integers(originals.stream(f"train_sample baseline {draw}"), len(train), 1)[:, 0]
     return train[drawn.to(train.device)].to(originals.inputs)
+
+
+@_baseline
+def resampled(originals: Originals, draw: int) -> Tensor:
+    """``train_sample``, or ``uniform_noise`` where there are no training inputs, which is said.
+
+    It is the default of metrics that are an expectation over the data.
+    """
+    if originals.train is not None:
+        return train_sample(originals, draw)
+    noise = uniform_noise(originals, draw)
+    originals.for_block("noise for resampled", lambda: say(NOISE_FOR_RESAMPLED))
+    return noise
 
 
 @_baseline

@@ -82,7 +82,8 @@ def test_an_explainer_has_a_map_for_every_sample_or_asks_for_one_thing_with_whic
 OTHER_BASELINES = {
     "completeness": None,  # that of the explainer
     **dict.fromkeys(("adcc", "average_drop", "average_gain", "average_increase", "cam_coherency"), "zero"),  # a product
-    "monotonicity_correlation": "train_sample",  # an expectation over the data
+    "monotonicity_correlation": "resampled",  # an expectation over the data
+    "non_sensitivity": "resampled",
     "roar": "train_mean",
     "deep_lift": "zero",
     "expected_gradients": "train_sample",

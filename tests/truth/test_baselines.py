@@ -10,7 +10,7 @@ from scipy.ndimage import convolve, gaussian_filter
 
 from harness.errors import NotApplicable, UserError
 from harness.messages import heard_by
-from harness.removal.baselines import BASELINES, meaning_of_typical
+from harness.removal.baselines import BASELINES, is_random, meaning_of_typical
 from metric_worlds import Constant, draw, samples
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -58,8 +58,8 @@ def correlation(first, second):
 
 
 def test_there_is_a_statement_here_on_each_baseline():
-    typical = {"typical", "typical_or_zero"}
-    assert set(BASELINES) == {*typical, "zero", "black", "mean", "train_mean", "blur", *RANDOM, *FOR_TEXTS}
+    named = {"typical", "typical_or_zero", "resampled"}
+    assert set(BASELINES) == {*named, "zero", "black", "mean", "train_mean", "blur", *RANDOM, *FOR_TEXTS}
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -75,6 +75,17 @@ def test_typical_or_zero_is_typical_unless_that_needs_training_inputs_that_are_m
     else:
         equal(removed[0], without.baseline("typical").numpy())
         assert not said
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_resampled_is_from_the_training_inputs_or_without_them_noise_over_the_datas_range(kind, seed):
+    found, *_ = world(kind, seed, value_range=(-4.0, 4.0))
+    without, said = replace(found, train=None, scratch={}, block={}), []
+    with heard_by(said.append):
+        for draw_ in range(3):
+            assert torch.equal(found.baseline("resampled", draw_), found.baseline("train_sample", draw_))
+            assert torch.equal(without.baseline("resampled", draw_), without.baseline("uniform_noise", draw_))
+    assert len(said) == 1 and "give train=" in said[0] and is_random("resampled")
 
 
 @pytest.mark.parametrize("kind", SHAPES)

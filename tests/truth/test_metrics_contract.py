@@ -100,7 +100,7 @@ CASES = {
     "truth_precision": [{}],
     "truth_emd": [{}, {"pool": 2}],
     "false_mass": [{}],
-    "effective_complexity": [{"baseline": "zero"}, {"definition": "threshold"}],
+    "effective_complexity": [{"baseline": "zero", "least_probability": 0.0}, {"definition": "threshold"}],
     "complexity": [{}, {"normalised": True}],
     "sparseness": [{}],
     "completeness": [{}, {"relative": True, "baseline": "zero"}],

@@ -123,7 +123,7 @@ def test_training_maps_are_of_the_predicted_class_and_made_once(world):
         on("roar", batch, **SHORT | {"epochs": 1, "weight_seeds": 1}, **options)
     explained, classes = (torch.cat(parts) for parts in zip(*calls, strict=True))
     predicted = world.model(world.train).argmax(1)
-    mine = torch.isin(explained[:, 0], world.train[:, 0])  # the others are samples whose target is not what is predicted
+    mine = torch.isin(explained[:, 0], world.train[:, 0])  # the others are samples with another target
     assert torch.equal(explained[mine], world.train) and torch.equal(classes[mine], predicted)
     assert not torch.equal(predicted, world.train_labels)
 

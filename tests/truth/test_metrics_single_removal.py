@@ -145,7 +145,7 @@ def test_twenty_explainers_and_several_metrics_cost_the_evaluations_of_one():
         for score in ("logit", "probability"):
             on("faithfulness_estimate", batch, score=score)
             on("faithfulness_estimate", batch, score=score, granularity="unit")
-        on("non_sensitivity", batch)
+        on("non_sensitivity", batch, baseline="typical")
     assert made.predictor.forwards == 3 * 31
 
 
@@ -220,6 +220,24 @@ def test_non_sensitivity_is_the_share_of_units_that_are_zero_for_one_of_map_and_
             torch.testing.assert_close(found, expected)
     nothing = scores("non_sensitivity", Some(weights), inputs, torch.zeros(3, 9), options=ZERO).values
     torch.testing.assert_close(nothing, (~dead).double().mean().expand(3))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_the_model_reacts_to_a_unit_that_is_0_already_and_a_map_that_says_otherwise_is_wrong(train, seed):
+    g = generator(seed)
+    weights = (1 + torch.rand(9, generator=g)).masked_fill(torch.rand(9, generator=g) < 0.3, 0).double()
+    empty = torch.rand(3, 9, generator=g) < 0.5
+    inputs = (1 + torch.rand(3, 9, generator=g)).masked_fill(empty, 0)
+    more = {"train": draw((9,), seed, 40)} if train else {"value_range": (0.0, 2.0)}
+    gradient, product = weights.float().expand(3, 9), weights.float() * inputs
+
+    def score(maps, **options):
+        return scores("non_sensitivity", Some(weights), inputs, maps, options=options, **more).values
+
+    right, wrong = score(gradient), score(product)
+    assert right.tolist() == [0, 0, 0]
+    torch.testing.assert_close(wrong, (empty & (weights != 0)).double().mean(1))
+    assert score(product, **ZERO).tolist() == [0, 0, 0]  # removed to 0, it seems right
 
 
 def test_each_threshold_of_non_sensitivity_is_what_it_says():
