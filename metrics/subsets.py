@@ -54,11 +54,13 @@ def sensitivity_n(
 ) -> Scores:
     """Correlation of attribution and drop over random subsets of n units, mean over n (Ancona et al. 2018, 1711.06104).
 
-    Pearson correlation per sample and per n, for ``sizes`` values of n from 1 to ``largest_share`` of the units, evenly
-    spaced on a logarithmic scale, each n once; curves (N, number of n) are the correlations at each n. In [-1, 1],
-    higher is better. Where samples differ in their number of segments, n follows each sample's own number.
-    NotApplicable for inputs of a single unit, and for a table without training inputs. Expects contributions; local
-    maps, like gradients, are flagged.
+    Pearson correlation per sample and per n. The values of n are ``sizes`` numbers from 1 to ``largest_share`` of the
+    units, evenly spaced on a logarithmic scale and rounded: n_i = round((largest_share d)^(i / (sizes - 1))). A number
+    that rounding repeats counts once, so that small inputs have fewer. Curves (N, number of n) are the correlations at
+    each n. Where samples differ in their number of segments, n follows each sample's own number, and its curve repeats
+    the correlation of a repeated n. In [-1, 1], higher is better. NaN for a sample of a single segment. NotApplicable
+    for inputs of a single unit, and for a table without training inputs. Expects contributions; local maps, like
+    gradients, are flagged.
 
     With two units the subsets are single units, whose drops are 2 and -1, and 4 and 0:
 
@@ -69,7 +71,7 @@ def sensitivity_n(
     groups = make_groups(batch.samples, grouping)
     counts = _log_spaced(groups, sizes, largest_share)
     curve = _correlations(batch.samples, groups, grouping, groups.sums(batch.attributions), counts, subsets)
-    return with_reason(curve.mean(1), NO_VARIATION, curves=curve)
+    return _mean_over_sizes(curve, counts)
 
 
 @metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED | {"share": "largest_share"})
@@ -106,8 +108,7 @@ def seg_sensitivity_n(
     counts, values = _log_spaced(groups, sizes, largest_share), groups.sums(batch.attributions)
     if segment_reduce == "mean":
         values = values / groups.sizes.clamp(min=1)
-    curve = _correlations(batch.samples, groups, grouping, values, counts, subsets)
-    return with_reason(curve.mean(1), NO_VARIATION, curves=curve)
+    return _mean_over_sizes(_correlations(batch.samples, groups, grouping, values, counts, subsets), counts)
 
 
 @metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED)
@@ -139,8 +140,16 @@ def faithfulness_correlation(
     return with_reason(values[:, 0], NO_VARIATION)
 
 
+def _mean_over_sizes(curve: Tensor, counts: Tensor) -> Scores:
+    """The mean of correlations (N, S) over each sample's different sizes ``counts`` (N, S), which ascend."""
+    fresh = counts.diff(dim=1, prepend=counts[:, :1] - 1) > 0
+    first = torch.arange(counts.shape[1], device=counts.device).where(fresh, 0).cummax(1).values
+    mean = curve.masked_fill(~fresh, 0).sum(1) / fresh.sum(1)
+    return with_reason(mean, NO_VARIATION, curves=curve.gather(1, first))
+
+
 def _log_spaced(groups: Groups, sizes: int, share: float) -> Tensor:
-    """Sizes (N, S) from 1 to ``share`` of each sample's groups; each once where that is so for all samples."""
+    """Sizes (N, S) from 1 to ``share`` of each sample's groups; each once where all samples have equally many."""
     if sizes < 2:
         raise UserError(f"sizes is {sizes}, expected at least 2")
     largest = (share * groups.totals.double()[:, None]).clamp(min=1)

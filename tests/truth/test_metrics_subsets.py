@@ -243,6 +243,21 @@ def test_true_contributions_of_unequal_segments_correlate_perfectly_as_sums_and_
         assert gap < 1e-4 if how == "sum" else gap > 1e-3
 
 
+@pytest.mark.parametrize("metric", ["sensitivity_n", "seg_sensitivity_n"])
+def test_a_size_that_rounding_repeats_counts_once(metric, seed):
+    """Samples of 3, 4 and 10 segments; of ten sizes up to 80 % most are rounded to one that is there already."""
+    model, inputs = Interacting((1, 6, 5), generator(seed)), draw((1, 6, 5), seed)
+    labels = torch.arange(30).view(1, 6, 5) // torch.tensor([10, 8, 3]).view(3, 1, 1)
+    options = {"draws": 50, "segments": "given"} | ({"granularity": "segment"} if metric == "sensitivity_n" else {})
+    found = scores(metric, model, inputs, draw((1, 6, 5), seed + 1), options=options, segments=labels)
+    for i, total in enumerate((3, 4, 10)):
+        sizes = [round((0.8 * total) ** (step / 9)) for step in range(10)]
+        first = [sizes.index(size) for size in sizes]
+        assert len(set(sizes)) == {3: 2, 4: 3, 10: 7}[total]
+        assert torch.equal(found.curves[i], found.curves[i, first])
+        assert found.values[i].item() == pytest.approx(found.curves[i, sorted(set(first))].mean().item(), abs=1e-12)
+
+
 def test_segments_cannot_be_reduced_by_anything_else(seed):
     with pytest.raises(UserError, match="segment_reduce"):
         scores(
