@@ -21,6 +21,7 @@ from harness.engine.block import measure_block
 from harness.engine.explain import Explaining
 from harness.engine.present_units import units_of_maps
 from harness.engine.protocol import Protocol, precision
+from harness.engine.same_map import say_if_another_map
 from harness.engine.score import score_groups
 from harness.engine.selection import Job, choose_several
 from harness.engine.stage import Stage, set_stage
@@ -31,7 +32,7 @@ from harness.jobs.lease import lease
 from harness.jobs.plan import Plan
 from harness.jobs.recorders import FrameRecorder
 from harness.jobs.runner import run_plan
-from harness.messages import heard_by, warn_caller
+from harness.messages import heard_by, say, warn_caller
 from harness.models.black_box import loaded_model
 from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS, Entry, Metric
@@ -98,10 +99,12 @@ def score(
     ``model`` and ``inputs`` are as in ``explain``; so are the fields of ``harness.Data`` as keywords. A score that the
     model's task does not have follows the task. Call it as ``score(metric, model, inputs, targets, attributions)`` or,
     with ``harness.Data``, as ``score(metric, model, data, attributions)``. Give ``explainer`` (with
-    ``explainer_options``) to metrics that compute further attributions or read the explainer's capabilities. ``train``
-    holds training inputs. ``masks`` (N, *units) are True on the object. ``segments`` is a name or a tensor (N, *units).
-    ``reduction`` is how the channels of a unit become one number; with ``none`` every number is a unit. Raises
-    ValueError on wrong input, and NotApplicable if the metric does not work for this model or data.
+    ``explainer_options``) to metrics that compute further attributions or read the explainer's capabilities: the first
+    sample is then explained again, and a warning says if its attribution is another one. Another warning says if the
+    model's outputs are random. ``train`` holds training inputs. ``masks`` (N, *units) are True on the object.
+    ``segments`` is a name or a tensor (N, *units). ``reduction`` is how the channels of a unit become one number; with
+    ``none`` every number is a unit. Raises ValueError on wrong input, and NotApplicable if the metric does not work for
+    this model or data.
     """
     if isinstance(inputs, Data) and attributions is None:
         targets, attributions = None, targets
@@ -204,6 +207,10 @@ def _scores_of_maps(
 ) -> Scores:
     """The metric's scores of given attributions of all samples, for each pattern of units by itself."""
     raw, reduction = check_attributions(samples, attributions), stage.protocol.reduction
+    for flag in stage.flags:
+        say(flag)
+    if explaining is not None:
+        say_if_another_map(explaining, samples, raw, reduction)
     batches = [
         (rows, make_batch(units_only, units_of_maps(raw[rows], units_only), explaining, reduction))
         for rows, units_only in stage.groups(0, samples)

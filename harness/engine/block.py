@@ -206,7 +206,7 @@ def _score_job(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, 
         guard.restore()
         _record_failure(recorder, [job], "score", _failure(error))
         return
-    flags = explained.flags + _convention_flags(job)
+    flags = explained.flags + _convention_flags(job) + stage.flags
     recorder.scored(job, scores, explained.valid, flags, time.perf_counter() - started)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.adapted_model import AdaptedModel
 from harness.checks import check_dtype, first_line
 from harness.errors import NotApplicable, UserError
-from harness.guards import keeps_buffers_of_its_own, own_changes_noted
+from harness.guards import isolated_randomness, keeps_buffers_of_its_own, own_changes_noted
 from harness.predictor import Carried, Predictor
 
 
@@ -37,6 +37,18 @@ def first_answer(adapted: AdaptedModel, inputs: Tensor, carried: Carried, descri
         raise NotApplicable(
             f"the model does not take inputs of shape {shape}{described}: {first_line(error)}"
         ) from None
+
+
+def random_difference(predictor: Predictor, inputs: Tensor, carried: Carried) -> float:
+    """How much the model's outputs for the same inputs differ from call to call, over their largest magnitude.
+
+    0 for a model whose outputs follow from its inputs. The global generators are restored.
+    """
+    live = predictor.live()  # which counts its own passes
+    with isolated_randomness(inputs.device):
+        first, second = (live.logits(inputs, carried).double() for _ in range(2))
+    largest = float(torch.maximum(first.abs(), second.abs()).max())
+    return float((first - second).abs().max()) / largest if largest else 0.0
 
 
 def clean_outputs(predictor: Predictor, inputs: Tensor, carried: Carried) -> Tensor:

@@ -17,7 +17,7 @@ from harness.checks import (
 )
 from harness.engine.allocator import give_back_freed_memory
 from harness.engine.class_names import with_labels_of_outputs
-from harness.engine.clean_outputs import clean_outputs
+from harness.engine.clean_outputs import clean_outputs, random_difference
 from harness.engine.cut_texts import tell_cut_texts
 from harness.engine.mask_images import PreprocessedMasks, with_preprocessed_masks
 from harness.engine.memo import Memo, Shelf
@@ -40,6 +40,8 @@ from harness.task import Task
 from harness.units import Units
 
 CHUNK_BYTES = 16 * 2**20  # size of the inputs that are scored together
+FEW = 4  # inputs of which the model is asked twice
+ROUNDING = 1e-4  # share of the largest output: up to it, two calls on a GPU can differ
 CACHE_BYTES = 64 * 2**20  # size of preprocessed inputs in memory; beyond it they go into temporary files
 
 
@@ -90,6 +92,21 @@ class Stage:
         """The model's outputs (N, classes) for the clean inputs, float32 on the CPU; UserError if one is not finite."""
         run = lambda number, where: clean_outputs(self.predictor, self._inputs(number, where), self._carried(where))
         return torch.cat([run(number, where) for number, where in self._places()])
+
+    @cached_property
+    def flags(self) -> list[str]:
+        """Warnings about the model, in words, that concern every score; at full precision only."""
+        if self.protocol.dtype != "float32":
+            return []
+        inputs = self.first()[:FEW]
+        carried = {name: values[:FEW] for name, values in self.first_carried().items()}
+        difference = random_difference(self.predictor, inputs, carried)
+        if difference <= ROUNDING:
+            return []
+        return [
+            f"the model's outputs are random: two calls on the same inputs differ by {difference:.1g} of the largest "
+            "output (is there a dropout that model.eval() does not stop?)"
+        ]
 
     def compute_outputs(self) -> Tensor:
         """Compute ``outputs`` now rather than when they are first asked for, and return them."""

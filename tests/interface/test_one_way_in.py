@@ -61,7 +61,8 @@ def test_the_four_show_an_explainer_the_same_samples(seen):
     ):
         assert same(getattr(first, name), getattr(last, name)), name
     assert torch.equal(first.given_segments, last.given_segments) and torch.equal(first.inputs, last.inputs)
-    again = seen[1]  # noisy inputs of the metric; everything else stays
+    assert len(seen[1]) == 1  # the first sample again, to see whether the map is the explainer's
+    again = seen[2]  # noisy inputs of the metric; everything else stays
     assert torch.equal(again.targets[: len(TARGETS)], TARGETS) and same(again.value_range, first.value_range)
 
 

@@ -1,5 +1,7 @@
 """The interface for notebooks, on the user's own module, tensors and functions."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -169,3 +171,56 @@ def test_a_constant_attribution_is_scored_by_lot_and_flagged(model, inputs):
     assert frame["flags"].str.contains("6 of 6 attributions are constant").loc["srg"].all()
     assert (frame.loc["srg", "tied"] == 1).all() and frame.loc["srg", "valid"].all()
     assert not frame.loc["sensitivity_n", "valid"].any() and frame.loc["sensitivity_n", "error"].str.len().min() > 0
+
+
+def told(caught):
+    return [str(each.message) for each in caught if "these options" in str(each.message)]
+
+
+@pytest.mark.parametrize("metric", ["avg_sensitivity", "completeness"])
+def test_a_map_that_the_explainer_would_not_give_with_these_options_is_noticed(metric, model, inputs):
+    made_with, targets = {"baseline": "mean", "steps": 7}, torch.arange(len(inputs)) % 2
+    maps = harness.explain("integrated_gradients", model, inputs, targets, **made_with)
+    given = (metric, model, inputs, targets, maps)
+    with pytest.warns(UserWarning, match="give explainer_options="):
+        harness.score(*given, explainer="integrated_gradients")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        harness.score(*given, explainer="integrated_gradients", explainer_options=made_with)
+    assert not told(caught)
+
+
+def from_torchs_generator(model, inputs, targets):
+    return torch.rand_like(inputs)
+
+
+@pytest.mark.parametrize("explainer", ["smoothgrad", "random", from_torchs_generator], ids=str)
+def test_a_random_map_is_the_same_again(explainer, model, inputs):
+    targets = torch.arange(len(inputs)) % 2
+    maps = harness.explain(explainer, model, inputs, targets)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        harness.score("sparseness", model, inputs, targets, maps, explainer=explainer)
+        harness.score("sparseness", model, inputs, targets, maps.sum(1), explainer=explainer)  # reduced before
+    assert not told(caught)
+
+
+class AlwaysDropping(nn.Module):
+    """A dropout that eval mode does not stop."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs):
+        return nn.functional.dropout(self.net(inputs), 0.5, training=True)
+
+
+def test_a_model_whose_outputs_are_random_is_flagged_on_every_score(model, inputs):
+    targets = torch.arange(len(inputs)) % 2
+    chosen = {"explainers": ["saliency", "random"], "metrics": ["sparseness", "deletion"]}
+    frame = harness.evaluate(AlwaysDropping(model).eval(), inputs, targets, **chosen)
+    assert frame["flags"].astype(str).str.contains("outputs are random").all()
+    assert not harness.evaluate(model, inputs, targets, **chosen)["flags"].astype(str).str.contains("random:").any()
+    with pytest.warns(UserWarning, match="outputs are random"):
+        harness.score("sparseness", AlwaysDropping(model).eval(), inputs, targets, torch.rand_like(inputs))
