@@ -42,7 +42,8 @@ QUESTIONS = {
     "plausibility": "Does the map agree with the rationale that a human gave? (data with masks)",
     "sanity_checks": "Does the map change when the weights or the explained class change?",
     "robustness": "Does the map stay the same when the input hardly changes?",
-    "": "Is the map simple? Does its sum equal the model's output?",
+    "checks": "Does the map have a property, such as a sum that equals the model's output? (no ranks)",
+    "": "Is the map simple?",
     "cost": "What does explaining cost?",
 }
 TITLES = {
@@ -51,6 +52,7 @@ TITLES = {
     "localisation": "Localisation",
     "sanity": "Sanity checks",
     "axiom": "Axioms",
+    "check": "Checks: whether a property holds; explainers have no rank by these",
     "robustness": "Robustness",
     "complexity": "Complexity",
     "reference": "References: what to compare a score with",

@@ -129,7 +129,8 @@ class Metric(Entry):
     unit         unit of the score: ``probability``, ``correlation``, ``nats``, ..., or a function of the options
     version      a number that is raised when the definition changes
     kind         ``faithfulness``, ``truth``, ``localisation``, ``sanity``, ``axiom``, ``robustness``, ``complexity``,
-                 ``reference`` (the value by chance, to compare a score with) or ``cost``
+                 ``check`` (whether a property holds: explainers have no rank by it), ``reference`` (the value by
+                 chance, to compare a score with) or ``cost``
     expects      the convention of attributions for which the metric is defined, or None; others are flagged
     needs        what it needs besides model, inputs and attributions: ``explainer`` (to compute further attributions),
                  ``masks``, ``truth``, ``labels``, ``train`` (training inputs), ``train_labels``

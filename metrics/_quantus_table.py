@@ -366,4 +366,6 @@ QUANTUS_KINDS = {
     "sanity": SANITY,
     "axiom": AXIOM,
 }
+# Those that say whether a property holds, and rank nothing, as the metrics of the same name here (``kind="check"``).
+CHECKS = ("Completeness", "InputInvariance", "Monotonicity")
 TABLE = {name: line for lines in QUANTUS_KINDS.values() for name, line in lines.items()}

@@ -16,6 +16,7 @@ from harness.registry import metric
 @metric(
     better="higher",
     unit=lambda options: "verdict" if options["verdict"] else "share",
+    kind="check",
     renamed={"tolerance": "rounding"},
 )
 def monotonicity(
@@ -32,10 +33,15 @@ def monotonicity(
     Starting from the baseline (draw 0 of a random one), units are inserted in increasing order of |a|, in ``steps``
     steps of at least one unit; a segment or patch is ranked by the mean of |a|, ties at random. The paper's answer is
     yes or no: ``verdict`` gives 1 where no step falls, else 0. A step falls if the score decreases by more than
-    ``rounding`` times its largest absolute value on the way, which excludes rounding. In [0, 1], higher is better; a
-    score that never moves does not fall. For regression a step falls if it leads away from f(x), seen from f(baseline):
-    neither direction is better for a number. Curves (N, K + 1) are the scores from the baseline to the input. NaN where
-    the score is not a number. NotApplicable as for ``deletion``.
+    ``rounding`` times its largest absolute value on the way, which excludes rounding. The authors' toolbox AIX360
+    inserts in the order of a with its sign, asks nothing of the first step, and has no tolerance.
+
+    It is a check, by which explainers have no rank: of an additive model every order of single units has the same
+    score, and a random order, in which the score rises bit by bit, can have a better one than a true map, which leaves
+    what matters to the last steps. In [0, 1], higher is better; a score that never moves does not fall. For regression
+    a step falls if it leads away from f(x), seen from f(baseline): neither direction is better for a number. Curves
+    (N, K + 1) are the scores from the baseline to the input. NaN where the score is not a number, and where a sample
+    has a single segment. NotApplicable as for ``deletion``.
 
     For f = 2 x_0 - x_1 the score goes 0, -1, 1 for the first input, which falls once, and 0, 0, 4 for the second:
 

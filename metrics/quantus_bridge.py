@@ -20,7 +20,7 @@ from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.metrics._outputs import output_count
 from harness.metrics._quantus_line import QuantusMetric
 from harness.metrics._quantus_shims import load_quantus, quantus_environment, quantus_version
-from harness.metrics._quantus_table import QUANTUS_KINDS, TABLE
+from harness.metrics._quantus_table import CHECKS, QUANTUS_KINDS, TABLE
 from harness.metrics._randomised import explainer_on
 from harness.metrics._similarity import with_reason
 from harness.registry import METRICS, Metric
@@ -50,7 +50,7 @@ def quantus_entry(name: str) -> Metric:
     if short not in TABLE:
         raise unknown("metric", name, quantus_metrics())
     facts, (major, minor, *patch) = TABLE[short], quantus_version()
-    kind = next(kind for kind, lines in QUANTUS_KINDS.items() if short in lines)
+    family = next(kind for kind, lines in QUANTUS_KINDS.items() if short in lines)
     return Metric(
         name,
         _scorer(short, facts),
@@ -58,7 +58,7 @@ def quantus_entry(name: str) -> Metric:
         better=facts.better,
         unit=facts.unit,
         version=10_000 * major + 100 * minor + sum(patch),
-        kind=kind,
+        kind="check" if short in CHECKS else family,
         needs=facts.needs,
     )
 

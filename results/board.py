@@ -21,7 +21,7 @@ from harness.results.pairs import standing
 from harness.results.place import NO_RANK, Place, place_of_cell
 from harness.results.statistics import cell_ranks, not_comparable, with_caveat
 
-KINDS = ("faithfulness", "truth", "localisation", "sanity", "axiom", "robustness", "complexity", "reference")
+KINDS = ("faithfulness", "truth", "localisation", "sanity", "axiom", "robustness", "complexity", "check", "reference")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
 ARROWS = {"higher": "↑", "lower": "↓"}
 # What a row that another version wrote may lack.

@@ -13,6 +13,7 @@ from scipy.special import ndtr, ndtri
 
 from harness.results.frames import audit_of, protocols
 
+A_CHECK = "a check of whether a property holds; maps that know nothing of the model can have the best score"
 RESAMPLES = 10_000
 MOST_KEPT_BYTES = 128 << 20  # resamples kept; above it (n > 13,421) they are drawn again for every cell
 MOST_NUMBERS_AT_ONCE = 1 << 17  # a block of resamples that stays in the processor's cache
@@ -154,6 +155,8 @@ def _together(cells: pd.DataFrame) -> list[pd.Series]:
 
 
 def _reason(group: pd.DataFrame) -> str:
+    if (group["kind"] == "check").any():
+        return A_CHECK
     if group["explainer"].duplicated().any():
         return "an explainer has several cells, whose options differ"
     if group["n"].nunique() > 1:

@@ -88,7 +88,8 @@ def _requested_rows(directory: Path, chosen: argparse.Namespace, boards: Boards)
         return over_seeds(cells, scores)
     scores, controls = _with_protocols(scores, cells), controls_of(cells)
     if chosen.choices:
-        return standing_over_settings(scores, controls)
+        checks = cells.loc[cells["kind"] == "check", "cell"]
+        return standing_over_settings(scores[~scores["cell"].isin(checks)], controls)
     return _metric_statistics(matrices(_rankable_scores(scores, cells)), controls, chosen)
 
 

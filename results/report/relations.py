@@ -23,17 +23,21 @@ MOST_METRICS = 12  # of a block whose agreement and stability are computed, in t
 
 def directed(block: ReportBlock) -> list[Matrix]:
     """The matrices of the first metrics that rank explainers by quality; costs are left out, for samples share a call's
-    cost."""
-    kinds = block.about["kind"]
-    names = [m for m in block.metrics if m in block.matrices and block.better(m) and kinds[m] != "cost"]
+    cost, and so are checks."""
+    names = _that_rank(block)
     ordered = sorted(names, key=lambda m: m != block.headline)
     return [block.matrices[m] for m in ordered if block.matrices[m].values.shape[1] > 1][:MOST_METRICS]
 
 
+def _that_rank(block: ReportBlock) -> list[str]:
+    """The metrics with scores that rank explainers by quality."""
+    ranks = ~block.about["kind"].isin(["cost", "check"])
+    return [m for m in block.metrics if m in block.matrices and block.better(m) and ranks[m]]
+
+
 def left_out(block: ReportBlock) -> str:
     """Which metrics ``directed`` leaves out for their number, in a sentence; "" where none."""
-    kinds = block.about["kind"]
-    able = [m for m in block.metrics if m in block.matrices and block.better(m) and kinds[m] != "cost"]
+    able = _that_rank(block)
     shown = {matrix.names["metric"] for matrix in directed(block)}
     over = [m for m in able if m not in shown and block.matrices[m].values.shape[1] > 1]
     return f"The first {MOST_METRICS} of {len(able)} metrics; left out: {', '.join(over)}." if over else ""

@@ -170,6 +170,13 @@ def test_unequal_numbers_of_valid_samples_take_the_ranks_away_and_say_why(table)
     assert "– no rank: srg: numbers of valid samples differ" in text
 
 
+def test_a_check_shows_its_scores_without_a_rank_and_says_why(table):
+    rows = {(name, "srg"): row(name, "srg", kind="check") for name in MEANS}
+    text = table(rows)
+    assert "srg ↑" in text and "0.500" in lines_of(text, "lrp")[0] and "#" not in lines_of(text, "lrp")[0]
+    assert "– no rank: srg: a check of whether a property holds" in " ".join(text.split())
+
+
 def test_a_mean_that_is_undefined_is_said_to_be(table):
     nothing = {name: None for name in ("value", "std", "ci_low", "ci_high")}
     text = table(all_rows() | {("lrp", "srg"): row("lrp", "srg", n=0, n_invalid=20, error="no variance", **nothing)})

@@ -164,6 +164,7 @@ def test_ties_share_the_better_rank():
 
 def test_a_metric_without_a_direction_has_no_ranks():
     assert cell_ranks(cells([0.1, 0.2], better=None)).isna().all()
+    assert cell_ranks(cells([0.1, 0.2], metric="monotonicity", kind="check")).isna().all()
 
 
 def test_failed_cells_have_no_rank_and_do_not_spoil_the_others():

@@ -241,7 +241,7 @@ METRIC_OPTIONS = {
         "definition": ({}, "model", "threshold"),
         "tolerance": ({}, 0.05, 0.3),
         "steps": ({}, 2, 16),
-        "least_probability": ({}, 0.0, 0.3),
+        "least_probability": ({}, 0.0),
         "baseline": ({}, *BASELINES),
         "score": ({}, "probability", "logit", "log_odds"),
         "imputations": ({"baseline": "uniform_noise"}, 1, 8),

@@ -127,6 +127,12 @@ DIRECTIONS = [
     ("backward_passes", {}, "lower"),
     ("peak_memory_mb", {}, "lower"),
 ]
+# The metrics by which explainers have no rank, because maps that know nothing of the model can have the best score.
+CHECKS = {
+    "completeness",  # any map that is scaled to the right sum
+    "input_invariance",  # every map that does not look at the input's values: a random one, the centre
+    "monotonicity",  # of an additive model every order has the same score; on digits a random map has the best one
+}
 ON_CURVES = ("deletion", "insertion", "srg", "aopc")
 LOOKING = (*ON_CURVES, "sensitivity_n", "faithfulness_correlation", "infidelity")
 
@@ -138,6 +144,21 @@ def seed(request):
 
 def test_there_is_a_direction_here_for_every_metric():
     assert {name for name, *_ in DIRECTIONS} == set(METRICS)
+
+
+def test_what_anyone_can_win_is_a_check_and_ranks_nothing():
+    assert {name for name, entry in METRICS.items() if entry.kind == "check"} == CHECKS
+
+
+def test_a_map_that_knows_nothing_of_the_model_has_the_best_score_of_every_check(seed):
+    model, inputs = Additive((1, 6, 5), generator=generator(seed)), draw((1, 6, 5), seed + 1)
+    sums, noise = model.contributions(inputs, torch.zeros_like(inputs)).flatten(1).sum(1), draw((1, 6, 5), seed + 2)
+    scaled = noise * (sums / noise.flatten(1).sum(1)).view(-1, 1, 1, 1)
+    zero, blind = {"baseline": "zero"}, explaining(lambda model, inputs, targets: noise[: len(inputs)].clone(), model)
+    assert (scores("completeness", model, inputs, scaled, options=zero).values < 1e-4).all()
+    assert (scores("input_invariance", model, inputs, noise, by=blind).values == 0).all()
+    model.w.data = model.w.abs() * inputs[0].sign()  # every unit of the first sample raises the score
+    assert scores("monotonicity", model, inputs[:1], noise[:1], options=zero).values.item() == 1
 
 
 @pytest.mark.parametrize(("name", "options", "better"), DIRECTIONS, ids=str)
