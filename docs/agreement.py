@@ -130,7 +130,8 @@ def scored(family: Family) -> pd.DataFrame:
     explainers = {name: _chosen(EXPLAINERS[name], ours) for name in ("oracle", *COMPARED, *controls)}
     ours |= COLUMNS if data.modality == "table" else {}
     explainers |= {f"oracle + {noise:g} noise": {"name": degraded_oracle, "noise": noise} for noise in NOISES}
-    faithful = [name for name, entry in METRICS.items() if entry.kind == "faithfulness" and name not in RETRAINING]
+    kinds = {name: entry.kind for name, entry in METRICS.items()} | {"monotonicity": "faithfulness"}
+    faithful = [name for name, kind in kinds.items() if kind == "faithfulness" and name not in RETRAINING]
     return harness.evaluate(
         loaded.module,
         harness.Data(

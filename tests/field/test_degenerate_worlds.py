@@ -1,5 +1,7 @@
 """Worlds in which there is nothing to compare, on every metric and explainer: a number, or a reason for none."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -25,6 +27,7 @@ SMALL = {
     "images": 2,
     "most_work": 10**8,
 }
+MORE = {"kernel_shap": {"samples": 130}}  # coalitions of 64 segments
 
 
 class World:
@@ -32,27 +35,21 @@ class World:
 
     def __init__(self, count=3, shape=SHAPE, classes=2, still=False, maps=None, segments=None):
         torch.manual_seed(0)
-        size = torch.Size(shape).numel()
+        size, units = math.prod(shape), shape[-2:] if len(shape) == 3 else shape
         image = [nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(3 * size, classes)]
-        self.model = nn.Sequential(
-            *(image if len(shape) == 3 else [nn.Linear(size, 4), nn.ReLU(), nn.Linear(4, classes)])
-        )
-        self.model.eval().requires_grad_(False)
+        table = [nn.Linear(size, 4), nn.ReLU(), nn.Linear(4, classes)]
+        self.model = nn.Sequential(*(image if len(shape) == 3 else table)).eval().requires_grad_(False)
         if still:  # the same outputs for every input
             self.model[-1].weight.zero_()
-        inputs, train = torch.randn(count, *shape), torch.randn(12, *shape)
-        units = shape[-2:] if len(shape) == 3 else shape
+        labels = lambda count: torch.arange(count) % classes if classes > 1 else torch.randn(count)
         self.maps = torch.randn(count, *shape) if maps is None else torch.full((count, *shape), maps)
         self.data = harness.Data(
-            inputs,
+            torch.randn(count, *shape),
             torch.arange(count) % classes,
-            train=train,
-            train_labels=torch.arange(12) % classes if classes > 1 else torch.randn(12),
-            labels=torch.arange(count) % classes if classes > 1 else torch.randn(count),
-            masks=torch.arange(units.numel() if isinstance(units, torch.Size) else torch.Size(units).numel())
-            .view(units)
-            .lt(1)
-            .expand(count, *units),
+            train=torch.randn(12, *shape),
+            train_labels=labels(12),
+            labels=labels(count),
+            masks=(torch.arange(math.prod(units)) < 1).view(units).expand(count, *units),
             truth=torch.randn(count, *units),
             segments=segments,
             value_range=(-3.0, 3.0),
@@ -74,6 +71,7 @@ WORLDS = {
 def options_of(entry, world):
     """Small budgets, and the given segments where there are some."""
     own = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
+    own |= MORE.get(entry.name, {})
     if world == "one segment":
         own |= {name: value for name, value in GIVEN.items() if name in entry.options}
     return own
