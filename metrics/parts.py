@@ -58,7 +58,7 @@ def distractibility(batch: Batch, *, removal: PartRemoval = PartRemoval()) -> Sc
     code, which takes the best one for each explainer instead; curves (N, 80) are the values at each. In [0, 1], higher
     is better; a map without differences calls no part important, so read it beside a score of faithfulness. For a map
     with a negative sum the code, and this, call parts of small negative attribution important too. NaN where every part
-    is relevant. Expects contributions; local maps, like gradients, are flagged.
+    is relevant, and where a sample has a single part. Expects contributions; local maps, like gradients, are flagged.
 
     f is the sum of the upper left of four parts. The first map is right, the second calls all parts important up to a
     share of a quarter:
@@ -75,9 +75,10 @@ def distractibility(batch: Batch, *, removal: PartRemoval = PartRemoval()) -> Sc
     least = IMPORTANT_SHARES.to(whole.device) * whole[:, None]
     called = (sums[:, None] > least[..., None]) & irrelevant[:, None]
     curves = 1 - called.sum(2) / irrelevant.sum(1, keepdim=True)
-    undefined = (drops.isnan() & groups.present).any(1)
+    undefined = (drops.isnan() & groups.present).any(1) | (groups.totals < 2)
     values = curves.mean(1).masked_fill(undefined, float("nan"))
-    return with_reason(values, "every part is relevant, or the output without a part is not a number", curves=curves)
+    reason = "every part is relevant, there is a single part, or the output without a part is not a number"
+    return with_reason(values, reason, curves=curves)
 
 
 @metric(better=None, unit="share", kind="reference", needs=("masks",))

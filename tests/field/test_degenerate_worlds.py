@@ -16,7 +16,7 @@ from harness.registry import EXPLAINERS, METRICS
 SHAPE = (1, 8, 8)
 # Budgets that keep hundreds of cases short.
 SMALL = {
-    "samples": 3,
+    "samples": 4,
     "draws": 4,
     "epochs": 1,
     "weight_seeds": 1,
