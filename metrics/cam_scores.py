@@ -39,7 +39,7 @@ def average_drop(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     [0.0, 0.4908]
     """
     before, after, weights = _probabilities(batch, baseline)
-    return _scores((before - after).clamp(min=0) / before, weights)
+    return _where_weighted((before - after).clamp(min=0) / before, weights)
 
 
 @metric(better="higher", unit="share")
@@ -57,7 +57,7 @@ def average_increase(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores
     [0.0, 0.0]
     """
     before, after, weights = _probabilities(batch, baseline)
-    return _scores((after > before).double(), weights)
+    return _where_weighted((after > before).double(), weights)
 
 
 @metric(better="higher", unit="share")
@@ -77,7 +77,7 @@ def average_gain(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     before, after, weights = _probabilities(batch, baseline)
     room = 1 - before
     gained = ((after - before).clamp(min=0) / room).masked_fill(room <= 0, float("nan"))
-    return _scores(gained, weights, "or the probability is 1 already")
+    return _where_weighted(gained, weights, "or the probability is 1 already")
 
 
 @metric(better="higher", unit="correlation", kind="axiom", needs=("explainer",))
@@ -98,7 +98,7 @@ def cam_coherency(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     [1.0]
     """
     weights = map_weights(batch.attributions)
-    return _scores(_coherency(batch, baseline), weights)
+    return _where_weighted(_coherency(batch, baseline), weights)
 
 
 @metric(better="lower", unit="share", kind="complexity")
@@ -113,7 +113,7 @@ def cam_complexity(batch: Batch) -> Scores:
     [0.5, 0.5]
     """
     weights = map_weights(batch.attributions)
-    return _scores(weights.mean(1), weights)
+    return _where_weighted(weights.mean(1), weights)
 
 
 @metric(better="higher", unit="share", needs=("explainer",))
@@ -135,7 +135,7 @@ def adcc(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     before, after, weights = _probabilities(batch, baseline)
     kept = 1 - (before - after).clamp(min=0) / before
     parts = torch.stack([_coherency(batch, baseline), 1 - weights.mean(1), kept], 1)
-    return _scores(3 / (1 / parts).sum(1), weights)
+    return _where_weighted(3 / (1 / parts).sum(1), weights)
 
 
 def map_weights(attributions: Tensor) -> Tensor:
@@ -173,6 +173,6 @@ def _coherency(batch: Batch, baseline: str | Tensor) -> Tensor:
     return ((correlation + 1) / 2).nan_to_num(0)
 
 
-def _scores(values: Tensor, weights: Tensor, otherwise: str = "") -> Scores:
+def _where_weighted(values: Tensor, weights: Tensor, otherwise: str = "") -> Scores:
     reason = f"{NO_WEIGHTS}, {otherwise}" if otherwise else NO_WEIGHTS
     return with_reason(values.masked_fill(weights.isnan().any(1), float("nan")), reason)

@@ -70,7 +70,7 @@ def f_fidelity(
     shares, samples = [percent / 100 for percent in checked_percents(percents)], batch.samples
     train = training_samples(samples, training.most_work)
     key = ("f_fidelity", removed_share, baseline, training)
-    model = samples.for_block(key, lambda: _fine_tuned(train, removed_share, baseline, training))
+    model = samples.for_block(key, lambda: _trained_on_removal(train, removed_share, baseline, training))
     tuned = on_model(samples, model, samples.shared(key, dict))
     whole = tuned.shared(("whole", score), lambda: _scored(tuned, 1, lambda sample, _: tuned.inputs[sample], score))
     partly = _scored(
@@ -84,7 +84,7 @@ def f_fidelity(
     return with_reason(losses.mean(1), "an output is not a number", curves=losses, tied=tied)
 
 
-def _fine_tuned(train: Samples, removed_share: float, baseline: str, training: Training) -> nn.Module:
+def _trained_on_removal(train: Samples, removed_share: float, baseline: str, training: Training) -> nn.Module:
     """A copy of the model that has been trained on inputs without a random share ``removed_share`` of their units."""
     remove, count = train.remover(baseline), train.units.count
 

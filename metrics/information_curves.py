@@ -80,7 +80,7 @@ def sic(batch: Batch, *, information: Information = Information()) -> Scores:
     """
     runs = _runs(batch, information)
     performance = pick(runs.tracked, "probability").double()
-    return _areas(batch, information, runs, performance)
+    return _areas_of_information(batch, information, runs, performance)
 
 
 @metric(better="higher", unit="auc")
@@ -104,7 +104,7 @@ def aic(batch: Batch, *, information: Information = Information()) -> Scores:
     if (runs.predicted < 0).any():
         raise NotApplicable("accuracy needs a model that chooses one of several classes")
     right = samples.targets if samples.labels is None else samples.labels
-    return _areas(batch, information, runs, (runs.predicted == right[:, None]).double())
+    return _areas_of_information(batch, information, runs, (runs.predicted == right[:, None]).double())
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class _Runs:
     predicted: Tensor
 
 
-def _areas(batch: Batch, information: Information, runs: _Runs, performance: Tensor) -> Scores:
+def _areas_of_information(batch: Batch, information: Information, runs: _Runs, performance: Tensor) -> Scores:
     """The areas under the curves of a performance (N, P + 2)."""
     sizes, outputs = (_between_ends(values).cpu().numpy() for values in (runs.sizes, performance))
     axis = np.linspace(0, 1, POINTS + 1)

@@ -32,7 +32,7 @@ TESTS = ("deletion", "insertion")
 
 
 @dataclass(frozen=True)
-class Search:
+class OrderSearch:
     """Options of the search for the orders with the largest and the smallest area.
 
     most_exact  the largest number of groups for which all sets of groups are evaluated, so that both orders are found
@@ -57,7 +57,7 @@ def naopc(
     *,
     grouping: Grouping = Grouping(granularity="segment", segments="parts:16"),
     baseline: str | Tensor = "typical",
-    search: Search = Search(),
+    search: OrderSearch = OrderSearch(),
     score: str = "probability",
     order: str = "morf",
 ) -> Scores:
@@ -141,7 +141,7 @@ def abc(
     return with_reason(values, f"{nothing}{SINGLE}", curves=above, tied=ranking.tied)
 
 
-def _limits(samples: Samples, groups: Groups, baseline: str | Tensor, search: Search, score: str) -> Tensor:
+def _limits(samples: Samples, groups: Groups, baseline: str | Tensor, search: OrderSearch, score: str) -> Tensor:
     """The smallest and the largest sum of drops (N, 2) over the removal of all groups, in any order found."""
     exact, few = groups.totals <= search.most_exact, groups.totals <= MOST_GROUPS
     limits = torch.zeros(len(samples), 2, dtype=torch.float64, device=few.device)

@@ -96,7 +96,7 @@ def plausibility_iou_f1(batch: Batch, *, share: float = 0.2) -> Scores:
         raise NotApplicable(f"these units, {batch.units.shape}, are no sequence, of which spans are parts")
     values = batch.attributions.flatten(1)
     chosen = ranks(values, batch.samples.stream("ties 0")) < counts[:, None]
-    scores = _f1_of_spans(_runs(chosen), _runs(masks))
+    scores = _f1_of_spans(_spans(chosen), _spans(masks))
     return with_reason(unless_empty(scores, masks), EMPTY_MASK, tied=top_units(values, counts).tied)
 
 
@@ -184,7 +184,7 @@ def _iou(first: Tensor, second: Tensor) -> Tensor:
     return (first & second).sum(-1) / (first | second).sum(-1).clamp(min=1).double()
 
 
-def _runs(chosen: Tensor) -> Tensor:
+def _spans(chosen: Tensor) -> Tensor:
     """The runs of neighbouring chosen tokens (N, T), each as a set of tokens: (N, R, T); empty where there is none."""
     begins = chosen & ~torch.nn.functional.pad(chosen, (1, 0))[:, :-1]
     number = begins.cumsum(1).masked_fill(~chosen, 0)

@@ -5,6 +5,8 @@ training, the initial weights and what is deleted depend only on the seed, so th
 The model itself is never changed: copies are trained, on the inputs' device.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 

@@ -63,7 +63,7 @@ def _masks_of_groups(channels: Tensor, distance: float, size: tuple[int, ...]) -
     """The masks (groups, *units) made of channels (C, *grid)."""
     from sklearn.cluster import AgglomerativeClustering  # imported here, as scikit-learn takes a second to import
 
-    large = _scaled(enlarged(channels[:, None], size)[:, 0])
+    large = _from_0_to_1(enlarged(channels[:, None], size)[:, 0])
     flat = large.flatten(1)
     lengths = flat.norm(dim=1, keepdim=True)
     unit = flat / lengths.where(lengths > 0, 1)
@@ -73,10 +73,10 @@ def _masks_of_groups(channels: Tensor, distance: float, size: tuple[int, ...]) -
     clusters = AgglomerativeClustering(None, metric="precomputed", linkage="complete", distance_threshold=distance)
     labels = torch.from_numpy(clusters.fit(apart).labels_).long().to(large.device)
     sums = torch.nn.functional.one_hot(labels).T.to(flat) @ flat
-    return _scaled(sums.view(-1, *size))
+    return _from_0_to_1(sums.view(-1, *size))
 
 
-def _scaled(maps: Tensor) -> Tensor:
+def _from_0_to_1(maps: Tensor) -> Tensor:
     """Maps (n, *units) scaled to 0..1, each by itself; 0 where a map is the same everywhere."""
     flat = maps.flatten(1)
     low = flat.amin(1, keepdim=True)
