@@ -42,7 +42,8 @@ def _rules(watch: AttentionWatch, alone: bool) -> dict[str, OperationRule]:
 
     ``alone``: there is a single sample, on whichever axis.
     """
-    passing = Propagation(rule_of("zplus", 1e-6, 0.0, 1.0, absorbs=False)).rules()
+    zplus = rule_of("zplus", 1e-6, 0.0, 1.0, absorbs=False)
+    passing = Propagation(zplus, zplus).rules()
     plain_sum = passing["add"]
 
     def add(function: Callable[..., Tensor], *args: Any, **named: Any) -> Tensor:
