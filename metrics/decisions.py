@@ -98,7 +98,7 @@ def impact_score(batch: Batch, *, share: float = 0.1, drop: float = 0.5, baselin
     return with_reason(lost.double().masked_fill(~known, float("nan")), OTHER, tied=tied_share(values))
 
 
-def _predicted_classes(samples: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
+def _classes_given(samples: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
     """The predicted class (rows,) of the inputs that ``build(rows)`` makes of the samples ``sample`` (rows,)."""
     parts = []
     for rows in torch.arange(len(sample), device=sample.device).split(samples.predictor.chunk):
@@ -112,14 +112,14 @@ def _predicted_classes(samples: Samples, sample: Tensor, build: Callable[[Tensor
 def _of_class(samples: Samples, inputs: Tensor) -> Tensor:
     """Whether inputs (N, ...) made of the samples are predicted as the explained class (N,)."""
     every = torch.arange(len(samples), device=inputs.device)
-    return _predicted_classes(samples, every, lambda rows: inputs[rows]) == samples.targets
+    return _classes_given(samples, every, lambda rows: inputs[rows]) == samples.targets
 
 
 def _of_class_when_empty(samples: Samples, baseline: str | Tensor) -> Tensor:
     """Whether the baseline is predicted as the explained class (N,)."""
     every, remove = torch.arange(len(samples), device=samples.inputs.device), samples.remover(baseline)
     nothing = lambda rows: samples.inputs.new_zeros(len(rows), *samples.units.shape, dtype=torch.bool)
-    predict = lambda: _predicted_classes(samples, every, lambda rows: remove(rows, nothing(rows))) == samples.targets
+    predict = lambda: _classes_given(samples, every, lambda rows: remove(rows, nothing(rows))) == samples.targets
     return samples.shared(("of the class when empty", baseline), predict)
 
 
@@ -131,7 +131,7 @@ def _decides(samples: Samples, place: Tensor, sample: Tensor, k: Tensor, keeps: 
         top = place[sample[rows]] < k[rows].view(-1, *[1] * (place.dim() - 1))
         return remove(sample[rows], top if keeps else ~top)
 
-    return (_predicted_classes(samples, sample, build) == samples.targets[sample]) == keeps
+    return (_classes_given(samples, sample, build) == samples.targets[sample]) == keeps
 
 
 def _first(rows: Tensor, count: int, steps: int, decides: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
