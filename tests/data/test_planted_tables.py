@@ -104,7 +104,7 @@ def test_two_correlated_columns_share_as_worked_out_by_hand():
         terms_module.Decay(),
         *terms_of("piecewise", 5),
     ],
-    ids=str,
+    ids=lambda term: type(term).__name__,
 )
 def test_expectations_are_those_of_numerical_integration(term):
     mean, spread = float(torch.randn(())), float(0.2 + torch.rand(()))
