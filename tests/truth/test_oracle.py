@@ -193,9 +193,13 @@ def test_the_oracle_is_first_or_tied_first_in_every_metric_of_the_truth(means):
     assert len(seen) >= 4
 
 
+# They look at few units of largest |a| alone, in which a map of the input's size can agree with the truth by chance.
+OF_TOP_UNITS = [name for name in TRUTH if name.endswith("_agreement")]
+
+
 def test_controls_are_last_in_every_metric_of_the_truth(means):
     table, controls = means
-    for metric in table.index.unique("metric"):
+    for metric in table.index.unique("metric").difference(OF_TOP_UNITS):
         scores = _better(table, metric)
         inside = [name for name in scores.index if name in controls]
         others = [name for name in scores.index if name not in controls]
