@@ -1,10 +1,10 @@
 """Agreement of the most important units of two maps: with the known right map, or with that of another explainer.
 
 The measures are those of Krishna et al. 2022 (2202.01602), with the known right map in the place of one explainer as in
-OpenXAI (Agarwal et al. 2022, 2206.11104). Units are ranked by |a|. k is ``share`` of the units, rounded up, but at most
-the number of units on which the truth is not 0. Units of equal |a| are not ordered at random: the score is the exact
-mean over all their orders. Units of equal |t| may have any order: each place that one of them can have is right, so
-that the truth agrees with itself.
+OpenXAI (Agarwal et al. 2022, 2206.11104). Units are ranked by |a|. k is ``top_share`` of the units, rounded up, but at
+most the number of units on which the truth is not 0. Units of equal |a| are not ordered at random: the score is the
+exact mean over all their orders. Units of equal |t| may have any order: each place that one of them can have is right,
+so that the truth agrees with itself.
 
 Metrics of the truth are NaN for a sample that is explained for another class than its label and where the truth is 0 on
 all units, and NotApplicable where the data has no truth.
@@ -32,57 +32,57 @@ NO_EFFECT = "the truth is 0 throughout"
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
-def feature_agreement(batch: Batch, *, share: float = 0.25) -> Scores:
+def feature_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     """Share of the k most important units that are also among the k most important of the known right map (FA: Krishna
     et al. 2022, 2202.01602).
 
     In [0, 1], higher is better; a map that is the same everywhere scores k / d of d units. ValueError unless
-    0 < share <= 1.
+    0 < top_share <= 1.
 
     >>> points, maps = torch.ones(1, 3), torch.tensor([[-3.0, 2.0, 1.0]])
     >>> model = torch.nn.Linear(3, 2).eval()
     >>> data = harness.Data(points, targets[:1], truth=torch.tensor([[2.0, -1.0, 4.0]]))
-    >>> harness.score("feature_agreement", model, data, maps, share=0.5).tolist()
+    >>> harness.score("feature_agreement", model, data, maps, top_share=0.5).tolist()
     [0.5]
     """
-    return _with_truth(batch, share, "feature")
+    return _with_truth(batch, top_share, "feature")
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
-def rank_agreement(batch: Batch, *, share: float = 0.25) -> Scores:
+def rank_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     """Share of the k first places, by importance, that the same unit has in the map and in the known right one (RA:
     Krishna et al. 2022, 2202.01602).
 
-    In [0, 1], higher is better; never above ``feature_agreement``. ValueError unless 0 < share <= 1.
+    In [0, 1], higher is better; never above ``feature_agreement``. ValueError unless 0 < top_share <= 1.
 
     >>> points, maps = torch.ones(1, 3), torch.tensor([[-3.0, 2.0, 1.0]])
     >>> model = torch.nn.Linear(3, 2).eval()
     >>> data = harness.Data(points, targets[:1], truth=torch.tensor([[4.0, -1.0, 2.0]]))
-    >>> harness.score("rank_agreement", model, data, maps, share=0.5).tolist()
+    >>> harness.score("rank_agreement", model, data, maps, top_share=0.5).tolist()
     [0.5]
     """
-    return _with_truth(batch, share, "rank")
+    return _with_truth(batch, top_share, "rank")
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
-def sign_agreement(batch: Batch, *, share: float = 0.25) -> Scores:
+def sign_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     """Share of the k most important units that are also among the k most important of the known right map and have the
     same sign there (SA: Krishna et al. 2022, 2202.01602).
 
     In [0, 1], higher is better; never above ``feature_agreement``. NotApplicable to explainers whose attributions have
-    no meaningful sign; ValueError unless 0 < share <= 1.
+    no meaningful sign; ValueError unless 0 < top_share <= 1.
 
     >>> points, maps = torch.ones(1, 3), torch.tensor([[-3.0, 2.0, 1.0]])
     >>> model = torch.nn.Linear(3, 2).eval()
     >>> data = harness.Data(points, targets[:1], truth=torch.tensor([[4.0, 3.0, 2.0]]))
-    >>> harness.score("sign_agreement", model, data, maps, share=0.5).tolist()
+    >>> harness.score("sign_agreement", model, data, maps, top_share=0.5).tolist()
     [0.5]
     """
-    return _with_truth(batch, share, "sign")
+    return _with_truth(batch, top_share, "sign")
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
-def signed_rank_agreement(batch: Batch, *, share: float = 0.25) -> Scores:
+def signed_rank_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     """Share of the k first places, by importance, that the same unit has in the map and in the known right one, with
     the same sign (SRA: Krishna et al. 2022, 2202.01602).
 
@@ -92,10 +92,10 @@ def signed_rank_agreement(batch: Batch, *, share: float = 0.25) -> Scores:
     >>> points, maps = torch.ones(1, 3), torch.tensor([[-3.0, 2.0, 1.0]])
     >>> model = torch.nn.Linear(3, 2).eval()
     >>> data = harness.Data(points, targets[:1], truth=torch.tensor([[4.0, 3.0, 2.0]]))
-    >>> harness.score("signed_rank_agreement", model, data, maps, share=0.5).tolist()
+    >>> harness.score("signed_rank_agreement", model, data, maps, top_share=0.5).tolist()
     [0.5]
     """
-    return _with_truth(batch, share, "signed_rank")
+    return _with_truth(batch, top_share, "signed_rank")
 
 
 @metric(better="higher", unit="share", kind="truth", needs=("truth",))
@@ -122,17 +122,17 @@ def _code_of_reference(options: Mapping[str, Any]) -> list[Callable[..., Any]]:
 
 @metric(better=None, unit="share", kind="reference", needs=("explainer",), code=_code_of_reference)
 def explainer_disagreement(
-    batch: Batch, *, reference: str = "gradient", measure: str = "feature", share: float = 0.25
+    batch: Batch, *, reference: str = "gradient", measure: str = "feature", top_share: float = 0.25
 ) -> Scores:
     """How far the map is from that of another explainer, the ``reference`` (the disagreement problem: Krishna et al.
     2022, 2202.01602).
 
-    1 - the agreement that ``measure`` names: ``feature``, ``rank``, ``sign`` or ``signed_rank`` of the ``share`` of the
-    units that are most important, or ``pairwise_rank`` of all pairs. In [0, 1]; 0 for the reference itself. It has no
-    direction: either of two maps that disagree may be wrong. The reference explains the samples at its defaults, once
-    for all explainers. NaN for ``pairwise_rank`` where the reference is of one size on all units. NotApplicable without
-    an explainer, where the reference is not applicable, and for signs of an explainer that has none; ValueError for
-    another measure, an unknown reference and unless 0 < share <= 1.
+    1 - the agreement that ``measure`` names: ``feature``, ``rank``, ``sign`` or ``signed_rank`` of the ``top_share`` of
+    the units that are most important, or ``pairwise_rank`` of all pairs. In [0, 1]; 0 for the reference itself. It has
+    no direction: either of two maps that disagree may be wrong. The reference explains the samples at its defaults,
+    once for all explainers. NaN for ``pairwise_rank`` where the reference is of one size on all units. NotApplicable
+    without an explainer, where the reference is not applicable, and for signs of an explainer that has none; ValueError
+    for another measure, an unknown reference and unless 0 < top_share <= 1.
 
     The gradient of f = 2 x_0 - x_1 is (2, -1):
 
@@ -147,25 +147,25 @@ def explainer_disagreement(
         _need_signs(batch)
     if measure == "pairwise_rank":
         return with_reason(1 - _same_order(values, other), "the reference has the same size on all units")
-    counts = torch.full_like(values[:, :1], _checked_count(share, values.shape[1]))
+    counts = torch.full_like(values[:, :1], _checked_count(top_share, values.shape[1]))
     return Scores(1 - _AMONG_TOP[measure](values, other, counts))
 
 
-def _with_truth(batch: Batch, share: float, measure: str) -> Scores:
+def _with_truth(batch: Batch, top_share: float, measure: str) -> Scores:
     if "sign" in measure:
         _need_signs(batch)
     values, truth = maps_and_truth(batch)
-    count = _checked_count(share, values.shape[1])
+    count = _checked_count(top_share, values.shape[1])
     counts = (truth != 0).sum(1, keepdim=True).clamp(max=count)
     agreement = _AMONG_TOP[measure](values, truth.nan_to_num(0), counts.clamp(min=1))
     known = truth.isfinite().all(1) & (counts[:, 0] > 0)
     return truth_scores(agreement.masked_fill(~known, float("nan")), NO_EFFECT)
 
 
-def _checked_count(share: float, total: int) -> int:
-    if not 0 < share <= 1:
-        raise UserError(f"share is {share}, expected a number above 0 and at most 1")
-    return rounded_up(share, total)
+def _checked_count(top_share: float, total: int) -> int:
+    if not 0 < top_share <= 1:
+        raise UserError(f"top_share is {top_share}, expected a number above 0 and at most 1")
+    return rounded_up(top_share, total)
 
 
 def _need_signs(batch: Batch) -> None:

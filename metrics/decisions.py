@@ -67,33 +67,35 @@ def minimal_subset(
 
 
 @metric(better="higher", unit="share")
-def impact_score(batch: Batch, *, share: float = 0.1, drop: float = 0.5, baseline: str | Tensor = "typical") -> Scores:
+def impact_score(
+    batch: Batch, *, top_share: float = 0.1, lost_share: float = 0.5, baseline: str | Tensor = "typical"
+) -> Scores:
     """Whether the removal of the most important units changes the decision or takes much of its confidence (impact
     score: Lin et al. 2019, 1910.07387).
 
-    1 where, without the top ``share`` of the units (rounded up), another class is predicted or the probability of the
-    explained class is at most 1 - ``drop`` times what it was, else 0; the mean over samples is the paper's share of
-    samples with an impact. ``drop=1`` counts changed decisions alone (the paper's strict score). Higher is better. The
-    paper's second figure, impact coverage, needs images with an adversarial patch and is not provided. NaN where the
-    input itself is not predicted as the explained class. NotApplicable to models that do not choose one of several
-    classes; ValueError unless 0 < share <= 1 and 0 < drop <= 1.
+    1 where, without the top ``top_share`` of the units (rounded up), another class is predicted or the probability of
+    the explained class is at most 1 - ``lost_share`` times what it was, else 0; the mean over samples is the paper's
+    share of samples with an impact. ``lost_share=1`` counts changed decisions alone (the paper's strict score). Higher
+    is better. The paper's second figure, impact coverage, needs images with an adversarial patch and is not provided.
+    NaN where the input itself is not predicted as the explained class. NotApplicable to models that do not choose one
+    of several classes; ValueError unless 0 < top_share <= 1 and 0 < lost_share <= 1.
 
     >>> points, maps = torch.tensor([[2.0, 5.0]]).expand(2, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> data = harness.Data(points, torch.tensor([1, 1]), task="classes")
-    >>> harness.score("impact_score", classes, data, maps, share=0.5, baseline=torch.tensor([-1.0, 0.0])).tolist()
+    >>> harness.score("impact_score", classes, data, maps, top_share=0.5, baseline=torch.tensor([-1.0, 0.0])).tolist()
     [1.0, 0.0]
     """
-    for name, value in (("share", share), ("drop", drop)):
+    for name, value in (("top_share", top_share), ("lost_share", lost_share)):
         if not 0 < value <= 1:
             raise UserError(f"{name} is {value}, expected a number above 0 and at most 1")
     samples, values = batch.samples, batch.attributions.flatten(1)
     place = ranks(values, samples.stream("ties 0")).view(-1, *batch.units.shape)
-    every, top = torch.arange(len(samples), device=place.device), rounded_up(share, batch.units.count)
+    every, top = torch.arange(len(samples), device=place.device), rounded_up(top_share, batch.units.count)
     without = samples.remover(baseline)(every, place >= top)
     lost = ~_of_class(samples, without)
-    if drop < 1:
+    if lost_share < 1:
         after = pick(samples.track(1, lambda sample, _: without[sample])[:, 0], "probability").double()
-        lost |= after <= (1 - drop) * samples.clean("probability").double()
+        lost |= after <= (1 - lost_share) * samples.clean("probability").double()
     known = samples.shared("of the class", lambda: _of_class(samples, samples.inputs))
     return with_reason(lost.double().masked_fill(~known, float("nan")), OTHER, tied=tied_share(values))
 

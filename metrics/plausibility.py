@@ -2,9 +2,9 @@
 1911.03429). A plausible map need not be faithful: a model may decide by something else than people do.
 
 The rationale is the mask of a sample: the tokens that an annotator marked, or the pixels of an object. An empty one
-gives NaN. ERASER measures a *hard* rationale, which is here the ``share`` of the units with the highest attributions,
-rounded up to whole units; ERASER takes the mean length of the human rationales of the data set, so that the score of a
-sample depends on other samples. A *soft* rationale is the attribution itself. The metrics of
+gives NaN. ERASER measures a *hard* rationale, which is here the ``top_share`` of the units with the highest
+attributions, rounded up to whole units; ERASER takes the mean length of the human rationales of the data set, so that
+the score of a sample depends on other samples. A *soft* rationale is the attribution itself. The metrics of
 ``harness.metrics.localisation`` take as many units as the mask has (``relevance_rank``), count the units off the mask
 equally whatever their number (``localization_auc``), or sum attributions (``relevance_mass``).
 
@@ -30,40 +30,40 @@ SAME_SPAN = 0.5  # intersection over union from which two spans are the same, as
 
 
 @metric(better="higher", unit="f1", kind="localisation", needs=("masks",))
-def plausibility_f1(batch: Batch, *, share: float = 0.2) -> Scores:
+def plausibility_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
     """Token F1: harmonic mean of precision and recall of the units with the highest attributions, against the human
     rationale (ERASER: DeYoung et al. 2020, 1911.03429).
 
     2 * hits / (k + m), for the k top units, the m units of the rationale, and the hits among both. In [0, 1], higher is
     better; no map of another size than the rationale scores 1. NaN for an empty mask. NotApplicable without masks;
-    ValueError unless 0 < share <= 1.
+    ValueError unless 0 < top_share <= 1.
 
     >>> maps = torch.stack([corner.float(), torch.ones(1, 4, 4), 1 - corner.float()])
     >>> same = images.expand(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), maps
-    >>> harness.score("plausibility_f1", image_model, *same, masks=corner.expand(3, 4, 4), share=0.25).tolist()
+    >>> harness.score("plausibility_f1", image_model, *same, masks=corner.expand(3, 4, 4), top_share=0.25).tolist()
     [1.0, 0.25, 0.0]
     """
-    masks, counts = _rationale(batch, share)
+    masks, counts = _rationale(batch, top_share)
     hits, tied = share_of_top(batch.attributions.flatten(1), masks, counts)
     values = 2 * hits * counts / (counts + masks.sum(1))
     return with_reason(unless_empty(values, masks), EMPTY_MASK, tied=tied)
 
 
 @metric(better="higher", unit="share", kind="localisation", needs=("masks",))
-def plausibility_iou(batch: Batch, *, share: float = 0.2) -> Scores:
+def plausibility_iou(batch: Batch, *, top_share: float = 0.2) -> Scores:
     """Token IoU: intersection over union of the units with the highest attributions and the human rationale (as in
     ERASER: DeYoung et al. 2020, 1911.03429).
 
     hits / (k + m - hits), for the k top units, the m units of the rationale, and the hits among both. In [0, 1], higher
-    is better. NaN for an empty mask. NotApplicable without masks; ValueError unless 0 < share <= 1.
+    is better. NaN for an empty mask. NotApplicable without masks; ValueError unless 0 < top_share <= 1.
 
     >>> maps = torch.stack([corner.float(), torch.ones(1, 4, 4), 1 - corner.float()])
     >>> same = images.expand(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), maps
-    >>> scores = harness.score("plausibility_iou", image_model, *same, masks=corner.expand(3, 4, 4), share=0.25)
+    >>> scores = harness.score("plausibility_iou", image_model, *same, masks=corner.expand(3, 4, 4), top_share=0.25)
     >>> scores.round(decimals=4).tolist()
     [1.0, 0.158, 0.0]
     """
-    masks, counts = _rationale(batch, share)
+    masks, counts = _rationale(batch, top_share)
     top, sizes = top_units(batch.attributions.flatten(1), counts), masks.sum(1)
     hits, weights = _chances_of_hits(top, masks)
     values = (weights * hits / (counts + sizes)[:, None].sub(hits)).sum(1)
@@ -71,7 +71,7 @@ def plausibility_iou(batch: Batch, *, share: float = 0.2) -> Scores:
 
 
 @metric(better="higher", unit="f1", kind="localisation", needs=("masks",))
-def plausibility_iou_f1(batch: Batch, *, share: float = 0.2) -> Scores:
+def plausibility_iou_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
     """IoU F1: F1 of the spans of tokens with the highest attributions, against the spans of the human rationale
     (ERASER: DeYoung et al. 2020, 1911.03429).
 
@@ -80,7 +80,7 @@ def plausibility_iou_f1(batch: Batch, *, share: float = 0.2) -> Scores:
     spans that are right, recall their number over that of the rationale's spans. ERASER takes the F1 of the mean
     precision and recall over texts; here each text has its own. In [0, 1], higher is better. Tokens of equal
     attribution are ordered at random. NaN for an empty mask. NotApplicable without masks, and where units are no
-    sequence; ValueError unless 0 < share <= 1.
+    sequence; ValueError unless 0 < top_share <= 1.
 
     Of five tokens the first two are the rationale; two of the first three overlap it enough, the last two do not:
 
@@ -88,10 +88,10 @@ def plausibility_iou_f1(batch: Batch, *, share: float = 0.2) -> Scores:
     >>> rationale = torch.tensor([[True, True, False, False, False]]).expand(2, 5)
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(15, 2)).eval()
     >>> data = harness.Data(texts, targets, modality="tokens", masks=rationale)
-    >>> harness.score("plausibility_iou_f1", model, data, maps, share=0.4).tolist()
+    >>> harness.score("plausibility_iou_f1", model, data, maps, top_share=0.4).tolist()
     [1.0, 0.0]
     """
-    masks, counts = _rationale(batch, share)
+    masks, counts = _rationale(batch, top_share)
     if batch.units.position_axis is None or len(batch.units.shape) != 1:
         raise NotApplicable(f"these units, {batch.units.shape}, are no sequence, of which spans are parts")
     values = batch.attributions.flatten(1)
@@ -150,12 +150,12 @@ def plausibility_mean_iou(
     return with_reason(curves.mean(1), f"{EMPTY_MASK}, or no attribution is positive", curves=curves)
 
 
-def _rationale(batch: Batch, share: float) -> tuple[Tensor, Tensor]:
+def _rationale(batch: Batch, top_share: float) -> tuple[Tensor, Tensor]:
     """The masks (N, d), and how many units the hard rationale of the map has (N,)."""
-    if not 0 < share <= 1:
-        raise UserError(f"share is {share}, expected a number above 0 and at most 1")
+    if not 0 < top_share <= 1:
+        raise UserError(f"top_share is {top_share}, expected a number above 0 and at most 1")
     masks = object_masks(batch).flatten(1)
-    return masks, torch.full_like(masks[:, 0], rounded_up(share, masks.shape[1]), dtype=torch.long)
+    return masks, torch.full_like(masks[:, 0], rounded_up(top_share, masks.shape[1]), dtype=torch.long)
 
 
 def _chances_of_hits(top: TopUnits, inside: Tensor) -> tuple[Tensor, Tensor]:

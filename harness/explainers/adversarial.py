@@ -11,27 +11,27 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 
-@explainer(cost="up to classes x steps (F 2 B)")
+@explainer(cost="up to other_classes x steps (F 2 B)")
 def agi(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
     *,
     context: Samples,
-    classes: int = 15,
+    other_classes: int = 15,
     steps: int = 15,
-    epsilon: float = 0.05,
+    step_size: float = 0.05,
     restart: bool = True,
 ) -> Tensor:
     """Adversarial Gradient Integration: what the target's probability loses on the way to each of other classes, added
     up (Pan et al. 2021, AGI, doi 10.24963/ijcai.2021/396).
 
-    Inputs' shape; probability. For each of up to ``classes`` other classes, evenly spaced among all of them, at most
-    ``steps`` steps are taken along the sign of the gradient of that class's probability, each of ``epsilon`` times the
-    range of the inputs and cut off at that range, until that class is predicted. Each step contributes minus the
-    gradient of the target's probability times the change of the input. With ``restart`` every step begins at the input
-    itself, in the direction found at the last point, as in the released code; without, it begins where the last one
-    ended, on the paper's curve of steepest ascent, and the map of each class then tends to what the target's
+    Inputs' shape; probability. For each of up to ``other_classes`` other classes, evenly spaced among all of them, at
+    most ``steps`` steps are taken along the sign of the gradient of that class's probability, each of ``step_size``
+    times the range of the inputs and cut off at that range, until that class is predicted. Each step contributes minus
+    the gradient of the target's probability times the change of the input. With ``restart`` every step begins at the
+    input itself, in the direction found at the last point, as in the released code; without, it begins where the last
+    one ended, on the paper's curve of steepest ascent, and the map of each class then tends to what the target's
     probability has lost at its end. A class that the input is predicted to be contributes nothing. Not applicable as
     ``gradient``, and where outputs are no classes.
 
@@ -42,13 +42,15 @@ def agi(
     tensor([[0.0240, 0.0000]])
     """
     check_classes(context)
-    for name, value in (("classes", classes), ("steps", steps)):
+    for name, value in (("other_classes", other_classes), ("steps", steps)):
         check_number(name, value, 1)
-    check_number("epsilon", epsilon, 0, whole=False)
+    check_number("step_size", step_size, 0, whole=False)
     answer = zeros_to_sum(inputs)
     low, high = (each.expand_as(inputs).to(answer) for each in context.input_range())
     columns = class_gradients(model, context, inputs[:1], targets[:1])[1].shape[1]
-    others = torch.arange(0, columns, max(1, (columns - 1) // classes), device=targets.device)[: classes + 1]
+    others = torch.arange(0, columns, max(1, (columns - 1) // other_classes), device=targets.device)[
+        : other_classes + 1
+    ]
     rows = torch.cartesian_prod(torch.arange(len(inputs), device=targets.device), others)
     rows = rows[rows[:, 1] != targets[rows[:, 0]]]
     for sample, other in (each.unbind(1) for each in rows.split(rows_at_once(context))):
@@ -60,7 +62,7 @@ def agi(
             if not going.any():
                 break
             origin = start if restart else point
-            step = epsilon * (high - low)[sample] * climb.sign().to(answer)
+            step = step_size * (high - low)[sample] * climb.sign().to(answer)
             moved = (origin + step).clamp(low[sample], high[sample])
             total[going] -= (own.to(answer) * (moved - origin))[going]
             point = torch.where(_over_axes(going, point), moved, point)
@@ -77,19 +79,19 @@ def mfaba(
     *,
     context: Samples,
     steps: int = 50,
-    path: str = "sign",
-    epsilon: float = 0.001,
+    step_rule: str = "sign",
+    step_size: float = 0.001,
     reach: float = 0.3,
 ) -> Tensor:
     """MFABA: minus the gradient of the target's probability times the change of the input, added up on a path that goes
     down that probability until another class is predicted (Zhu et al. 2024, 2312.13630).
 
-    Inputs' shape; probability. The sum tends to f(x) - f(end of the path) for short steps. ``path`` says what a step
-    is, in units of the inputs' range: ``sign`` moves every number by ``epsilon`` against the sign of its gradient, and
-    by at most ``reach`` in all (the released "smooth" form); ``gradient`` moves by the gradient scaled to a length of
-    100 ``epsilon`` (its "sharp" form). All points stay in the range of the inputs. There are at most ``steps`` steps. A
-    sample that is not predicted as its target has one step. The fact ``crossed`` is 1 where another class was reached.
-    Not applicable as ``gradient``, and where outputs are no classes.
+    Inputs' shape; probability. The sum tends to f(x) - f(end of the path) for short steps. ``step_rule`` says what a
+    step is, in units of the inputs' range: ``sign`` moves every number by ``step_size`` against the sign of its
+    gradient, and by at most ``reach`` in all (the released "smooth" form); ``gradient`` moves by the gradient scaled to
+    a length of 100 ``step_size`` (its "sharp" form). All points stay in the range of the inputs. There are at most
+    ``steps`` steps. A sample that is not predicted as its target has one step. The fact ``crossed`` is 1 where another
+    class was reached. Not applicable as ``gradient``, and where outputs are no classes.
 
     Example: of two classes with the logits 0 and x1 only x1 moves: what class 0 loses in 50 steps, all of it due to x1.
 
@@ -98,10 +100,10 @@ def mfaba(
     """
     check_classes(context)
     check_number("steps", steps, 1)
-    check_number("epsilon", epsilon, 0, whole=False)
+    check_number("step_size", step_size, 0, whole=False)
     check_number("reach", reach, 0, whole=False)
-    if path not in PATHS:
-        raise UserError(f"path is {path!r}, expected {' or '.join(PATHS)}")
+    if step_rule not in STEP_RULES:
+        raise UserError(f"step_rule is {step_rule!r}, expected {' or '.join(STEP_RULES)}")
     answer = zeros_to_sum(inputs)
     low, high = (each.expand_as(inputs).to(answer) for each in context.input_range())
     crossed = torch.zeros(len(inputs), device=inputs.device)
@@ -114,7 +116,7 @@ def mfaba(
                 going &= predicted == targets[rows]
             if number == steps or not going.any():
                 break
-            moved = _descended(point, start, slope.to(total), bounds, path, epsilon, reach)
+            moved = _descended(point, start, slope.to(total), bounds, step_rule, step_size, reach)
             moved = torch.where(_over_axes(going, point), moved, point)
             total -= slope.to(total) * (moved - point)
             point = moved
@@ -123,7 +125,7 @@ def mfaba(
     return answer
 
 
-PATHS = ("sign", "gradient")
+STEP_RULES = ("sign", "gradient")
 
 
 def _descended(
@@ -131,18 +133,18 @@ def _descended(
     start: Tensor,
     slope: Tensor,
     bounds: tuple[Tensor, Tensor],
-    path: str,
-    epsilon: float,
+    step_rule: str,
+    step_size: float,
     reach: float,
 ) -> Tensor:
     """The points one step further down, for gradients (n, ...) at them."""
     span = bounds[1] - bounds[0]
-    if path == "sign":
-        moved = start + (point - epsilon * span * slope.sign() - start).clamp(-reach * span, reach * span)
+    if step_rule == "sign":
+        moved = start + (point - step_size * span * slope.sign() - start).clamp(-reach * span, reach * span)
     else:
         length = slope.flatten(1).norm(dim=1)
         unit = slope / _over_axes(length.where(length > 0, 1), slope)
-        moved = point - 100 * epsilon * span * unit
+        moved = point - 100 * step_size * span * unit
     return moved.clamp(*bounds)
 
 

@@ -21,7 +21,7 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 HEADS = {"mean": lambda maps: maps.mean(1), "max": lambda maps: maps.amax(1), "min": lambda maps: maps.amin(1)}
-RULES = ("attention", "relevance")  # what transformer attribution weighs by the gradient
+WEIGHTINGS = ("attention", "relevance")  # what transformer attribution weighs by the gradient
 
 # Matrices (n, T, T), first layer first, from the maps and their gradients, both (n, heads, T, T).
 Factors = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
@@ -106,14 +106,14 @@ def transformer_attribution(
     *,
     context: Samples,
     prepared: AttentionLayout,
-    rule: str = "attention",
+    weighting: str = "attention",
     prefix_tokens: int | None = None,
 ) -> Tensor:
     """Transformer attribution: the product over all layers of I + the mean over heads of max(W * dA, 0), where dA is
     the gradient of the target's logit at the attention A, in the row of the token from which the output is computed
     (Chefer et al. 2021, 2103.15679 and 2012.09838).
 
-    Shapes, ``prefix_tokens`` and limits as in ``attention``; at least 0. ``rule`` says what W is:
+    Shapes, ``prefix_tokens`` and limits as in ``attention``; at least 0. ``weighting`` says what W is:
 
     - ``attention``: the attention A itself, the later paper's rule for self-attention (2103.15679);
     - ``relevance``: the relevance of A by layer-wise relevance propagation, the earlier paper's (2012.09838), whose
@@ -129,10 +129,10 @@ def transformer_attribution(
     >>> harness.explain("transformer_attribution", attending, text).flatten()
     tensor([1.2500, 1.5740])
     """
-    if rule not in RULES:
-        raise unknown("rule", rule, RULES)
+    if weighting not in WEIGHTINGS:
+        raise unknown("weighting", weighting, WEIGHTINGS)
     return _attention_per_unit(
-        model, inputs, targets, context, prepared, _relevances, every=True, by_relevance=rule == "relevance"
+        model, inputs, targets, context, prepared, _relevances, every=True, by_relevance=weighting == "relevance"
     )
 
 

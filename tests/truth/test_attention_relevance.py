@@ -136,7 +136,7 @@ def attribution_by_relevance(net, x, target):
 def test_transformer_attribution_by_relevance_is_the_earlier_papers_layer_by_layer(in_place, seed):
     net, x, targets = Transformer(in_place).double().eval(), torch.randn(3, 5, WIDTH).double(), torch.tensor([0, 2, 1])
     expected = torch.stack([attribution_by_relevance(net, *pair) for pair in zip(x, targets, strict=True)])
-    found = harness.explain("transformer_attribution", net, told(x, targets), rule="relevance")[..., 0]
+    found = harness.explain("transformer_attribution", net, told(x, targets), weighting="relevance")[..., 0]
     assert near(found, expected) and near(found[:, 1:], expected[:, 1:], 1e-4), "without the identity, too"
     later = harness.explain("transformer_attribution", net, told(x, targets))[..., 0]
     assert not near(later[:, 1:], expected[:, 1:], 1e-2), "the rules of the two papers differ"
@@ -155,7 +155,7 @@ def test_relevance_is_of_each_sample_alone_wherever_the_samples_are(seed):
     net, x, targets = Turned(False).double().eval(), torch.randn(5, 5, WIDTH).double(), torch.tensor([0, 2, 1, 1, 0])
     same = Turned(True).double().eval()
     same.load_state_dict(net.state_dict())
-    for name, options in (("transformer_attribution", {"rule": "relevance"}), ("att_cat", {})):
+    for name, options in (("transformer_attribution", {"weighting": "relevance"}), ("att_cat", {})):
         together = harness.explain(name, net, told(x, targets), **options)
         alone = [harness.explain(name, net, told(x[i : i + 1], targets[i : i + 1]), **options) for i in range(5)]
         assert near(together, torch.cat(alone)) and near(
@@ -166,7 +166,7 @@ def test_relevance_is_of_each_sample_alone_wherever_the_samples_are(seed):
 def test_a_rule_that_is_none_is_told(seed):
     with pytest.raises(ValueError, match="attention, relevance"):
         harness.explain(
-            "transformer_attribution", Transformer().eval(), told(torch.randn(1, 4, WIDTH), [0]), rule="raw"
+            "transformer_attribution", Transformer().eval(), told(torch.randn(1, 4, WIDTH), [0]), weighting="raw"
         )
 
 

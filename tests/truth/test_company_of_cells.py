@@ -209,7 +209,8 @@ METRIC_OPTIONS = {
     "prediction_gap_important": GAP,
     "prediction_gap_unimportant": GAP,
     **dict.fromkeys(
-        ("feature_agreement", "rank_agreement", "sign_agreement", "signed_rank_agreement"), {"share": ({}, 0.3, 0.6)}
+        ("feature_agreement", "rank_agreement", "sign_agreement", "signed_rank_agreement"),
+        {"top_share": ({}, 0.3, 0.6)},
     ),
     "pairwise_rank_agreement": {},
     "explainer_disagreement": {
@@ -219,9 +220,9 @@ METRIC_OPTIONS = {
     },
     # Its numbers of units coincide for many options: its own tests tell them apart.
     "minimal_subset": {"subset": ({}, "sufficient"), "steps": ({}, 16), "baseline": ({}, "zero")},
-    "impact_score": {"share": ({}, 0.1), "drop": ({}, 0.5), "baseline": ({}, "zero")},  # a yes or no
-    "plausibility_f1": {"share": ({}, 0.1, 0.3)},
-    "plausibility_iou": {"share": ({}, 0.1, 0.3)},
+    "impact_score": {"top_share": ({}, 0.1), "lost_share": ({}, 0.5), "baseline": ({}, "zero")},  # a yes or no
+    "plausibility_f1": {"top_share": ({}, 0.1, 0.3)},
+    "plausibility_iou": {"top_share": ({}, 0.1, 0.3)},
     "plausibility_auprc": {},
     "plausibility_mean_iou": {"percents": ({}, "10 50", "20 70")},
     "truth_correlation": {"rank": ({}, False, True), "unsigned": ({}, False, True)},

@@ -82,16 +82,16 @@ PICTURES = {
     "blur_ig": {"steps": ({}, 3, 4), "max_sigma": ({}, 50.0, 2.0)},
     "xrai": {"steps": ({}, 3, 4), "segments": ({}, "grid:2", "grid:3", "slic:9")},
     "agi": {
-        "classes": ({}, 1, 2),
-        "steps": ({"epsilon": 1e-4}, 2, 3),
-        "epsilon": ({}, 0.05, 0.1),
-        "restart": ({"epsilon": 1e-4, "steps": 3}, True, False),
+        "other_classes": ({}, 1, 2),
+        "steps": ({"step_size": 1e-4}, 2, 3),
+        "step_size": ({}, 0.05, 0.1),
+        "restart": ({"step_size": 1e-4, "steps": 3}, True, False),
     },
     "mfaba": {
         "steps": ({}, 1, 2),
-        "path": ({}, "sign", "gradient"),
-        "epsilon": ({}, 0.001, 0.002),
-        "reach": ({"epsilon": 0.2}, 0.1, 0.3),
+        "step_rule": ({}, "sign", "gradient"),
+        "step_size": ({}, 0.001, 0.002),
+        "reach": ({"step_size": 0.2}, 0.1, 0.3),
     },
     "lrp": {
         "composite": ({}, *COMPOSITES),
@@ -136,7 +136,7 @@ PICTURES = {
 ATTENTIVE = {
     "attention": {"layer": ({}, -1, -2), "heads": ({}, "mean", "max", "min"), "prefix_tokens": ({}, 1, 6)},
     "attention_rollout": {"heads": ({}, "mean", "max", "min"), "prefix_tokens": ({}, 1, 6)},
-    "transformer_attribution": {"rule": ({}, "attention", "relevance"), "prefix_tokens": ({}, 1, 6)},
+    "transformer_attribution": {"weighting": ({}, "attention", "relevance"), "prefix_tokens": ({}, 1, 6)},
     "att_cat": {"prefix_tokens": ({}, 1, 6)},
     "attn_lrp": {"epsilon": ({}, 1e-6, 0.5)},
     "cp_lrp": {"epsilon": ({}, 1e-6, 0.5)},

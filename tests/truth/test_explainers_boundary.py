@@ -63,7 +63,7 @@ def test_agi_is_the_sum_over_other_classes_of_what_each_step_takes_from_the_targ
                 moved = (origin + 0.02 * climb.sign()).clamp(0, 1)
                 expected[n] -= slope(net, point, targets[n])[1] * (moved - origin)
                 point, steps = moved, steps + 1
-    assert near(explain("agi", net, x, targets, epsilon=0.02, steps=6, restart=restart), expected)
+    assert near(explain("agi", net, x, targets, step_size=0.02, steps=6, restart=restart), expected)
     assert 4 < steps < 72, "some paths are cut short by their class"
 
 
@@ -91,7 +91,7 @@ def test_mfaba_is_minus_gradient_times_step_until_the_class_changes(path, seed):
             if slope(net, point, targets[n])[0] != targets[n]:
                 break
         crossed.append(slope(net, point, targets[n])[0] != targets[n])
-    options = {"path": path, "steps": 12, "reach": reach, "epsilon": epsilon if path == "sign" else epsilon / 20}
+    options = {"step_rule": path, "steps": 12, "reach": reach, "step_size": epsilon if path == "sign" else epsilon / 20}
     assert near(explain("mfaba", net, x, targets, **options), expected)
     assert any(crossed)
 

@@ -37,7 +37,7 @@ def by_hand(name, a, t, k, order, orders_of_truth):
 def test_top_units_are_compared_as_in_openxai(name):
     maps, truth = draw((12,), SEED, 6), draw((12,), SEED + 1, 6)
     maps[:, :3], truth[:, :3] = maps[:, :3] + 9, truth[:, :3] + torch.tensor([9.0, 9.0, 0.0])
-    found = score(name, maps, truth, share=0.3)
+    found = score(name, maps, truth, top_share=0.3)
     pairs = [
         (a, t, np.argsort(-np.abs(a)), np.argsort(-np.abs(t))) for a, t in zip(maps.numpy(), truth.numpy(), strict=True)
     ]
@@ -55,8 +55,8 @@ def orders(values):
 def test_equal_units_score_the_mean_over_all_their_orders_and_those_of_the_truth_may_have_any(name):
     a, t = np.array([2.0, -1.0, 1.0, 1.0, 0.0]), np.array([-3.0, 3.0, 2.0, 2.0, 1.0])
     every = [by_hand(name, a, t, 3, list(order), orders(t)) for order in orders(a)]
-    assert score(name, a[None], t[None], share=0.6).item() == pytest.approx(np.mean(every))
-    assert score(name, t[None], t[None], share=0.6).item() == pytest.approx(1)
+    assert score(name, a[None], t[None], top_share=0.6).item() == pytest.approx(np.mean(every))
+    assert score(name, t[None], t[None], top_share=0.6).item() == pytest.approx(1)
 
 
 def test_pairs_are_compared_as_in_openxai():
@@ -92,7 +92,7 @@ def test_only_units_with_an_effect_count_and_without_one_there_is_no_score(name)
 def test_what_is_wrong_is_said():
     maps = draw((6,), SEED)
     with pytest.raises(UserError, match="share is 0"):
-        score("feature_agreement", maps, maps, share=0.0)
+        score("feature_agreement", maps, maps, top_share=0.0)
     with pytest.raises(NotApplicable, match="truth"):
         harness.score("feature_agreement", Constant().eval(), maps, torch.zeros(3).long(), maps)
 
@@ -104,7 +104,7 @@ def test_disagreement_is_with_the_maps_of_the_reference_made_once():
     mine = lambda model, inputs, targets: maps[: len(inputs)]
     measures = {"feature": TOP[0], "rank": TOP[1], "sign": TOP[2], "signed_rank": TOP[3], "pairwise_rank": FAMILY[4]}
     for measure, agreement in measures.items():
-        options = {} if measure == "pairwise_rank" else {"share": 0.5}
+        options = {} if measure == "pairwise_rank" else {"top_share": 0.5}
         found = harness.score(
             "explainer_disagreement", model, inputs, targets, maps, explainer=mine, measure=measure, **options
         )

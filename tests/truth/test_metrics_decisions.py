@@ -86,7 +86,9 @@ def test_an_impact_is_another_class_or_half_of_the_confidence():
     before, after = (model(x).softmax(1)[:, 0] for x in (inputs, without))
     known, other = model(inputs).argmax(1) == 0, model(without).argmax(1) != 0
     for drop, expected in ((1.0, other), (0.5, other | (after <= 0.5 * before))):
-        found = scores("impact_score", model, inputs, maps, options={**ZERO, "share": 0.2, "drop": drop}).values
+        found = scores(
+            "impact_score", model, inputs, maps, options={**ZERO, "top_share": 0.2, "lost_share": drop}
+        ).values
         assert torch.equal(found[known], expected[known].double()) and 0 < found[known].mean() < 1
         assert found[~known].isnan().all() and not known.all()
 
@@ -97,8 +99,8 @@ def test_what_does_not_fit_is_said():
     for name, options in (
         ("minimal_subset", {"steps": 1}),
         ("minimal_subset", {"subset": "both"}),
-        ("impact_score", {"share": 0.0}),
-        ("impact_score", {"drop": 2.0}),
+        ("impact_score", {"top_share": 0.0}),
+        ("impact_score", {"lost_share": 2.0}),
     ):
         with pytest.raises(UserError):
             scores(name, model, inputs, maps, options={**ZERO, **options})

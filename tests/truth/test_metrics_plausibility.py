@@ -38,7 +38,7 @@ def chosen_by_hand(row, k):
 def test_hard_rationales_are_compared_as_sets(share):
     maps, masks = world(SEED)
     k = int(np.ceil(share * 12 - 1e-9))
-    found = {name: score(name, maps, masks, share=share).values for name in HARD[:2]}
+    found = {name: score(name, maps, masks, top_share=share).values for name in HARD[:2]}
     for row, (values, mask) in enumerate(zip(maps, masks, strict=True)):
         top, human = chosen_by_hand(values, k), set(mask.nonzero()[:, 0].tolist())
         predicted = [token in top for token in range(12)]
@@ -67,13 +67,13 @@ def erasers_f1(top, human):
 
 def test_spans_that_overlap_by_half_are_the_same_as_in_eraser():
     maps, masks = world(SEED, count=40)
-    found = score("plausibility_iou_f1", maps, masks, share=0.4).values
+    found = score("plausibility_iou_f1", maps, masks, top_share=0.4).values
     for row, (values, mask) in enumerate(zip(maps, masks, strict=True)):
         top = chosen_by_hand(values, 5)
         expected = erasers_f1(spans([token in top for token in range(12)]), spans(mask.tolist()))
         assert found[row].item() == pytest.approx(expected)
     assert found.unique().numel() > 3
-    assert score("plausibility_iou_f1", [[3, 2, 0, 0.0]], [[1, 1, 1, 1]], share=0.5).values.item() == 1
+    assert score("plausibility_iou_f1", [[3, 2, 0, 0.0]], [[1, 1, 1, 1]], top_share=0.5).values.item() == 1
 
 
 def test_the_mean_iou_is_taken_over_thresholds_of_the_largest_value():
@@ -89,14 +89,14 @@ def test_equal_values_score_the_mean_over_every_order(metric, of_sets):
     for pair in itertools.combinations([1, 2, 3, 4], 2):
         hits = len({0, *pair} & human)
         every.append(2 * hits / 7 if of_sets == "f1" else hits / (7 - hits))
-    found = score(metric, [values], [mask], share=0.5)
+    found = score(metric, [values], [mask], top_share=0.5)
     assert found.values.item() == pytest.approx(np.mean(every)) and found.tied.item() == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("metric", FAMILY)
 def test_the_rationale_itself_is_perfect_and_its_opposite_the_worst(metric):
     masks = torch.tensor([True, True, False, True] + [False] * 8).expand(6, 12)
-    options = {"share": 0.25} if metric in HARD else {}
+    options = {"top_share": 0.25} if metric in HARD else {}
     right, wrong = (score(metric, each, masks, **options).values for each in (masks.float(), 1 - masks.float()))
     assert right.eq(1).all() and (wrong < right).all()
     assert (wrong == 0).all() or metric == "plausibility_auprc"
@@ -132,7 +132,7 @@ def test_what_is_wrong_is_said():
     maps, masks = world(SEED)
     for share in (0, 1.5):
         with pytest.raises(UserError, match="share is"):
-            score("plausibility_f1", maps, masks, share=share)
+            score("plausibility_f1", maps, masks, top_share=share)
     with pytest.raises(NotApplicable, match="masks"):
         harness.score("plausibility_auprc", Constant().eval(), torch.zeros(6, 12), torch.zeros(6).long(), maps)
     images, inside = draw((1, 4, 4), SEED), torch.ones(3, 4, 4, dtype=torch.bool)
