@@ -13,25 +13,27 @@ BIASES = ("redistributed", "absorbed")
 
 
 class Composite(NamedTuple):
-    """The rules of dense layers, of convolutions, and of the first convolutions, and what becomes of biases."""
+    """The rules of dense layers, of convolutions, and of the first convolutions."""
 
     dense: str
     convolution: str
     first: str
-    bias: str
 
 
-# By the names that zennit gives them (2106.13200). ``gamma`` is the one of vision transformers in 2402.05602. Where
-# contributions cancel in every layer, as under gamma, small sums get the whole relevance of large biases, layer after
-# layer: on EfficientNet-Lite0 it grows to 1e28 times the output. So biases keep their share there, as in the papers.
+# By the names that zennit gives them (2106.13200). ``gamma`` is the one of vision transformers in 2402.05602.
 COMPOSITES = {
-    "epsilon_plus": Composite("epsilon", "zplus", "same", "redistributed"),
-    "epsilon_plus_flat": Composite("epsilon", "zplus", "flat", "redistributed"),
-    "epsilon_alpha2_beta1": Composite("epsilon", "alpha_beta", "same", "redistributed"),
-    "epsilon_alpha2_beta1_flat": Composite("epsilon", "alpha_beta", "flat", "redistributed"),
-    "epsilon_gamma_box": Composite("epsilon", "gamma", "box", "absorbed"),
-    "gamma": Composite("gamma", "gamma", "same", "absorbed"),
+    "epsilon_plus": Composite("epsilon", "zplus", "same"),
+    "epsilon_plus_flat": Composite("epsilon", "zplus", "flat"),
+    "epsilon_alpha2_beta1": Composite("epsilon", "alpha_beta", "same"),
+    "epsilon_alpha2_beta1_flat": Composite("epsilon", "alpha_beta", "flat"),
+    "epsilon_gamma_box": Composite("epsilon", "gamma", "box"),
+    "gamma": Composite("gamma", "gamma", "same"),
 }
+
+# Under these rules contributions cancel, so that a small sum would get the whole relevance of a large bias, layer after
+# layer, and with the wrong sign where the bias decides the output's: after twelve dense layers relevance grows to 1e7
+# times the output. So biases keep their share there, as in the papers. Under the others, contributions do not cancel.
+CANCELLING = ("epsilon", "gamma")
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class RelevanceRules:
     dense         the rule of dense layers, of RULES; None: ``rule``, or else that of the composite
     convolution   the rule of convolutions, in the same way
     first         the rule of first convolutions, of FIRST_LAYER_RULES; None: that of the composite
-    bias          whether the contributions of biases are ``redistributed`` to the inputs or ``absorbed``; None: as the
-                  composite has it
+    bias          whether the contributions of biases are ``redistributed`` to the inputs or ``absorbed``; None:
+                  absorbed under the rules ``epsilon`` and ``gamma``, redistributed under the others
     epsilon       what the rule ``epsilon`` adds to sums
     gamma         how much more contributions with the output's sign count under the rule ``gamma``
     alpha         the share of contributions above 0 under the rule ``alpha_beta``
@@ -82,12 +84,13 @@ class RelevanceRules:
         """The names of the rules that apply."""
         own = COMPOSITES[self.composite]
         dense, convolution = self.dense or self.rule or own.dense, self.convolution or self.rule or own.convolution
-        return Composite(dense, convolution, self.first or own.first, self.bias or own.bias)
+        return Composite(dense, convolution, self.first or own.first)
 
     def of(self, kind: str) -> LayerRule:
         """The rule of ``dense`` layers or of each ``convolution``."""
         name = getattr(self.chosen, kind)
-        return rule_of(name, self.epsilon, self.gamma, self.alpha, self.chosen.bias == "absorbed")
+        absorbs = name in CANCELLING if self.bias is None else self.bias == "absorbed"
+        return rule_of(name, self.epsilon, self.gamma, self.alpha, absorbs)
 
 
 def _check_choice(option: str, name: str | None, known: Iterable[str | None]) -> None:

@@ -18,7 +18,7 @@ from harness.samples import Samples
 EPSILON_PLUS_FLAT = RelevanceRules()
 
 
-@explainer(complete_to="output", cost="1 F 1 B")
+@explainer(cost="1 F 1 B")
 def lrp(
     model: nn.Module,
     inputs: Tensor,
@@ -30,13 +30,13 @@ def lrp(
     """LRP: the target's logit passed down to the inputs layer by layer, in proportion to the contributions that each
     layer's rule counts (Bach et al. 2015, 10.1371/journal.pone.0130140; Kohlbrenner et al. 2020, 1910.09840).
 
-    Inputs' shape; logit; the sum is f(x) if every output has contributions to pass its relevance to. ``composite`` says
-    which rules dense layers, convolutions, and the first convolutions have:
+    Inputs' shape; logit; the sum is f(x) less the relevance that biases keep. ``composite`` says which rules dense
+    layers, convolutions, and the first convolutions have:
 
     - ``epsilon_plus_flat``: epsilon, zplus, flat; ``epsilon_plus`` the same without flat;
     - ``epsilon_alpha2_beta1_flat``: epsilon, alpha_beta, flat; ``epsilon_alpha2_beta1`` the same without flat;
-    - ``epsilon_gamma_box``: epsilon, gamma, box, and biases absorbed;
-    - ``gamma``: gamma for both, and biases absorbed, for nets with attention (2402.05602).
+    - ``epsilon_gamma_box``: epsilon, gamma, box;
+    - ``gamma``: gamma for both, for nets with attention (2402.05602).
 
     ``rule`` sets one rule for dense layers and convolutions instead; ``dense``, ``convolution`` and ``first`` each set
     one of the three. A rule says how relevance is shared among the contributions z = x * w of the inputs x with the
@@ -52,10 +52,12 @@ def lrp(
 
     ``first`` is the rule of convolutions that see the input: ``flat`` shares equally among the pixels that they see,
     ``box`` in proportion to x w - low w+ - high w- with the declared range of the inputs (NotApplicable without one),
-    and ``same`` uses the rule of convolutions, as is always done on tokens. ``bias`` = ``redistributed`` gives the
-    contributions of biases to the inputs as well; the sum is f(x). ``absorbed``, as in the papers, counts a bias among
-    the contributions, and it keeps its share; ``epsilon`` is then input x gradient on ReLU nets, as it also is, by
-    theory, on those without biases.
+    and ``same`` uses the rule of convolutions, as is always done on tokens. Under ``epsilon`` and ``gamma`` a bias
+    counts among the contributions and keeps its share, as in the papers; ``epsilon`` in all layers is then input x
+    gradient on ReLU nets. Under the other rules the inputs get the contributions of biases as well. ``bias`` =
+    ``absorbed`` or ``redistributed`` sets one of the two for all rules. With ``redistributed`` the sum is f(x) if every
+    output has contributions to pass its relevance to, but ``epsilon`` and ``gamma`` then explode on deep nets, even
+    beyond float32, and turn the relevance over where a bias decides an output's sign.
 
     BatchNorm is merged with the convolution or linear layer directly before it. Functions of single numbers and norms
     (their deviation held constant) pass all relevance on, maxima pass it to the winner, and products of two tensors
@@ -64,10 +66,9 @@ def lrp(
 
     Facts: ``operations``, with those that have no rule and are differentiated plainly, like softmax; ``rules``, those
     that were chosen; the numbers of linear layers, of first convolutions with a rule of their own, and of merged norms;
-    ``relevance_over_output``, the sum over f(x). It is far from 1 where relevance meets outputs that consist of a bias
-    alone (EfficientNets). ``epsilon`` and ``gamma`` with redistributed biases can explode on deep nets with BatchNorm,
-    even beyond float32, which gives NaN. Not applicable without a convolution or linear layer, and to LSTM, GRU and RNN
-    layers.
+    ``relevance_over_output``, the sum over f(x), which is far from 1 where biases keep much, or where relevance meets
+    outputs that consist of a bias alone (EfficientNets). Not applicable without a convolution or linear layer, and to
+    LSTM, GRU and RNN layers.
 
     Example: f(x) = relu(x1 + x2) - relu(x2) + relu(x1 - x2) at (1, 3). The ReLUs contribute 4, -3 and 0 to f(x) = 1; of
     the 4, x1 and x2 contribute 1 and 3, of the -3 all is x2. Under ``zplus`` the first ReLU gets all of f(x) = 1.

@@ -100,7 +100,7 @@ def test_it_is_the_formulas_walked_through_number_by_number(rule, first, seed):
     head = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     net = nn.Sequential(one, nn.ReLU(), nn.MaxPool2d((1, 2)), two, nn.ReLU(), head).double().eval()
     x, target = torch.randn(2, 4, 4).double(), 1
-    found = told("lrp", net, x[None], torch.tensor([target]), rule=rule, first=first)[0][0]
+    found = told("lrp", net, x[None], torch.tensor([target]), rule=rule, first=first, bias="redistributed")[0][0]
     expected = slowly([one, "relu", "max", two, "relu", head], x, target, rule, first)
     assert expected.abs().max() > 0
     assert float((found - expected).abs().max()) < 1e-5 * float(expected.abs().max())
@@ -122,7 +122,7 @@ def test_networks_of_torchvision_hand_all_relevance_on(name, seed):
     x, targets = torch.randn(2, 3, 64, 64), torch.tensor([1, 5])
     product = told("input_x_gradient", net, x, targets)[0]
     for first in ("flat", "same"):
-        found, facts = told("lrp", net, x, targets, first=first)
+        found, facts = told("lrp", net, x, targets, first=first, bias="redistributed")
         assert torch.allclose(facts.per_sample["relevance_over_output"][0], torch.ones(2).double(), atol=5e-4)
         assert facts.single["merged_norms"] == norms and facts.single["first_layers"] == (first == "flat")
         assert facts.single["operations"]["unruled"] == {}
@@ -186,8 +186,11 @@ def test_captums_rules_give_the_same_on_a_plain_sequence_of_layers(seed):
     x, target = torch.rand(3, 12), 1
     ours = {
         "zplus": (lambda: Alpha1_Beta0_Rule(set_bias_to_zero=True), {"rule": "zplus"}),
-        "epsilon": (lambda: EpsilonRule(epsilon=1e-6), {"rule": "epsilon", "bias": "absorbed"}),
-        "gamma": (lambda: GammaRule(gamma=0.25, set_bias_to_zero=True), {"rule": "gamma"}),
+        "epsilon": (lambda: EpsilonRule(epsilon=1e-6), {"rule": "epsilon"}),
+        "gamma": (
+            lambda: GammaRule(gamma=0.25, set_bias_to_zero=True),
+            {"rule": "gamma", "bias": "redistributed"},
+        ),
     }
     for name, (rule, options) in ours.items():
         net = nn.Sequential(nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 3)).eval()

@@ -109,13 +109,18 @@ def two_layers():
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"rule": "epsilon"}, (5, 14, -10)),  # (8, -2) / 6 of 9, then (2, 2, -1) / 3 of 12 and (1, -2, 2) of -3
-        ({"rule": "epsilon", "epsilon": 1.0}, (27 / 7, 54 / 7, -36 / 7)),
-        ({"rule": "epsilon", "bias": "absorbed"}, (3, 6, -4)),
+        # (8, -2) / 6 of 9, then (2, 2, -1) / 3 of 12 and (1, -2, 2) of -3
+        ({"rule": "epsilon", "bias": "redistributed"}, (5, 14, -10)),
+        ({"rule": "epsilon", "epsilon": 1.0, "bias": "redistributed"}, (27 / 7, 54 / 7, -36 / 7)),
+        ({"rule": "epsilon"}, (3, 6, -4)),
         ({"rule": "zplus"}, (4.5, 4.5, 0)),  # all 9 to the first hidden unit, and (2, 2, 0) / 4 of it
         ({"rule": "zplus", "bias": "absorbed"}, (144 / 55, 144 / 55, 0)),  # 8 / 11 of 9, then 2 / 5 of it each
-        ({"rule": "gamma", "gamma": 1.0}, (288 / 49 - 9 / 14, 288 / 49 + 9 / 14, -72 / 49 - 9 / 7)),
-        ({"rule": "gamma", "gamma": 0.0}, (5, 14, -10)),
+        (
+            {"rule": "gamma", "gamma": 1.0, "bias": "redistributed"},
+            (288 / 49 - 9 / 14, 288 / 49 + 9 / 14, -72 / 49 - 9 / 7),
+        ),
+        ({"rule": "gamma", "gamma": 0.0, "bias": "redistributed"}, (5, 14, -10)),
+        ({"rule": "gamma", "gamma": 0.0}, (3, 6, -4)),
         ({"rule": "alpha_beta"}, (12, 27, -30)),
         ({"rule": "alpha_beta", "alpha": 1.0}, (4.5, 4.5, 0)),
     ],
@@ -166,7 +171,7 @@ def test_flat_gives_nothing_to_padding(padded, seed):
     layers = [convolution] if inside else [nn.ZeroPad2d(1), convolution]
     net = nn.Sequential(*layers, nn.Softplus(), nn.Flatten(), nn.Linear(48, 1)).eval()
     x = torch.randn(2, 2, 4, 4)
-    found = explain("lrp", net, x, zeros(2))
+    found = explain("lrp", net, x, zeros(2), bias="redistributed")
     assert conserves(found, net, x, zeros(2)) and near(found[:, 0], found[:, 1])
 
 
@@ -193,6 +198,17 @@ def test_a_composite_has_a_rule_for_each_kind_of_layer(composite, expected, two_
     assert torch.equal(harness.explain("lrp", two_windows, x, gamma=0.5, **own._asdict()), found)
 
 
+@pytest.mark.parametrize("deep", [0, 8])
+def test_biases_neither_turn_the_default_over_nor_make_it_explode(deep, seed):
+    """On dense layers it is input x gradient, whatever the biases; its epsilon is no 0."""
+    layers = [each for _ in range(deep) for each in (nn.Linear(20, 20), nn.ReLU())]
+    net, x = nn.Sequential(*layers, nn.Linear(20, 3)).eval(), torch.randn(100, 20)
+    nn.init.uniform_(net[-1].bias, -3, 3)
+    targets = net(x).argmax(1)
+    found = explain("lrp", net, x, targets)
+    assert near(found, explain("input_x_gradient", net, x, targets), 1e-2)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_one_rule_is_that_of_dense_layers_and_of_convolutions(rule, seed):
     net, x, targets = wide_cnn(), torch.randn(2, 3, 8, 8), torch.tensor([0, 3])
@@ -211,7 +227,6 @@ def test_one_rule_is_that_of_dense_layers_and_of_convolutions(rule, seed):
             dense=other,
             convolution=rule,
             first="flat",
-            bias="redistributed",
         ),
     )
     assert not near(mixed, one, 1e-2)
@@ -303,7 +318,7 @@ def test_alpha_beta_conserves_where_every_output_has_contributions_of_both_signs
 @pytest.mark.parametrize("first", ["flat", "same"])
 def test_what_biases_contribute_is_handed_on(first, seed):
     net, x, targets = wide_cnn(bias=True), torch.rand(4, 3, 8, 8) + 0.1, torch.tensor([0, 1, 2, 3])
-    assert conserves(explain("lrp", net, x, targets, first=first), net, x, targets)
+    assert conserves(explain("lrp", net, x, targets, first=first, bias="redistributed"), net, x, targets)
     lost = explain("lrp", net, x, targets, first=first, bias="absorbed").flatten(1).sum(1) - output(net, x, targets)
     assert (lost.abs() > 1e-3).any()
 
@@ -323,7 +338,7 @@ def test_it_is_neither_the_gradient_nor_input_x_gradient(rule, first, seed):
     for part in net.modules():
         if getattr(part, "bias", None) is not None:
             nn.init.uniform_(part.bias, 0.2, 0.5)
-    found = explain("lrp", net, x, targets, rule=rule, first=first).flatten(1)
+    found = explain("lrp", net, x, targets, rule=rule, first=first, bias="redistributed").flatten(1)
     for name in ("gradient", "input_x_gradient"):
         assert F.cosine_similarity(found, explain(name, net, x, targets).flatten(1)).max() < 0.999
 
@@ -470,7 +485,7 @@ def test_no_branch_on_the_input_loses_its_relevance(first, seed):
             return self.out(torch.cat(branches, 1).flatten(1))
 
     net, x, targets = Branches().eval(), torch.rand(3, 2, 10, 10) + 0.1, torch.tensor([0, 1, 0])
-    found, facts = told("lrp", net, x, targets, first=first)
+    found, facts = told("lrp", net, x, targets, first=first, bias="redistributed")
     assert facts.single["first_layers"] == 2 * (first == "flat")
     assert conserves(found, net, x, targets)
 
@@ -510,7 +525,7 @@ def test_every_operation_with_a_rule_hands_all_relevance_on(middle, seed):
     x, targets = torch.rand(3, 4, 5) + 0.1, torch.tensor([0, 1, 0])
     net(x)
     net, x = copy.deepcopy(net).double(), x.double()
-    found, facts = told("lrp", net, x, targets, rule="epsilon", epsilon=1e-12)
+    found, facts = told("lrp", net, x, targets, rule="epsilon", epsilon=1e-12, bias="redistributed")
     assert facts.single["operations"]["unruled"] == {}
     rounding = 1e-5 * float(found.abs().max())  # maps are float32, and large relevances may cancel
     assert near(found.flatten(1).sum(1), output(net, x, targets), 1e-3, rounding)
@@ -752,7 +767,7 @@ def test_relevance_beyond_the_range_of_numbers_is_refused_not_dropped():
         layer.weight.data = torch.tensor([[1.0, -1 + 1e-4], [-1 + 1e-4, 1.0]])
         layer.bias.data = torch.ones(2)
     with pytest.raises(ValueError, match="NaN or infinite"):
-        harness.explain("lrp", net, torch.ones(1, 2), zeros(1), rule="epsilon", first="same", epsilon=1e-20)
+        harness.explain("lrp", net, torch.ones(1, 2), zeros(1), rule="epsilon", epsilon=1e-20, bias="redistributed")
 
 
 @pytest.mark.parametrize("name", ["lrp", "attn_lrp", "cp_lrp"])
