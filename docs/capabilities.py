@@ -25,7 +25,7 @@ FAMILIES = {
     "activations": "Activation maps (CAM methods)",
     "attentions": "Attention maps of transformers",
     "perturbations": "Perturbations: remove parts of the input and measure the change of the score",
-    "globals": "Global methods: one map for the whole data set",
+    "globals": "Global methods (one map for the data set, or one per class) and concepts",
     "controls": "Controls: explainers that ignore the model",
     "library": "captum's versions of methods, where they differ from the publication; flagged and not ranked",
     "": "Maps that are given: from a file (`precomputed`), or the known right attribution (`oracle`)",
@@ -43,7 +43,7 @@ QUESTIONS = {
     "sanity_checks": "Does the map change when the weights or the explained class change?",
     "robustness": "Does the map stay the same when the input hardly changes?",
     "checks": "Does the map have a property, such as a sum that equals the model's output? (no ranks)",
-    "": "Is the map simple?",
+    "": "Other: is the map simple, and do explainers disagree?",
     "cost": "What does explaining cost?",
 }
 TITLES = {
@@ -55,7 +55,7 @@ TITLES = {
     "check": "Checks: whether a property holds; explainers have no rank by these",
     "robustness": "Robustness",
     "complexity": "Complexity",
-    "reference": "References: what to compare a score with",
+    "reference": "Context: what a score is read with (no direction)",
     "cost": "Cost",
 }
 INPUTS = {"image": "Images", "table": "Tables", "tokens": "Texts", "series": "Time series", "any": "Any kind of input"}

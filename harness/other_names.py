@@ -51,7 +51,8 @@ OTHER_NAMES = {
         **dict.fromkeys(("hsic",), "hsic_attribution"),
     },
     "metric": {
-        **dict.fromkeys(("pixel_flipping", "pixelflipping", "region_perturbation"), "deletion"),
+        **dict.fromkeys(("pixel_flipping", "pixelflipping"), "deletion"),
+        **dict.fromkeys(("region_perturbation", "regionperturbation"), "aopc"),
         **dict.fromkeys(("faithfulness", "faith_corr"), "faithfulness_correlation"),
         **dict.fromkeys(("sensitivityn",), "sensitivity_n"),
         **dict.fromkeys(("pointinggame", "pointing"), "pointing_game"),

@@ -32,11 +32,12 @@ def minimal_subset(
     """Smallest share of the units, most important first, that decides the prediction (smallest sufficient and smallest
     destroying region: Dabkowski and Gal 2017, 1705.07857).
 
-    ``subset="sufficient"``: the smallest k for which the top k units alone, the others removed, are predicted as the
-    explained class; 0 where the baseline is. ``"necessary"``: the smallest k without which the input is not. As a share
-    of the units, in [0, 1], lower is better. Numbers 1, 2, 4, ... and ``steps`` evenly spaced ones are tried first,
-    then ``steps`` between the first that decides and the number before it, and so on down to single units: the value is
-    the smallest k where what decides once decides for every larger k, and else a k that decides while k - 1 does not.
+    ``subset="sufficient"``: the smallest k for which an input of the top k units alone, with all others removed, is
+    predicted as the explained class; 0 if the baseline is predicted as that class. ``"necessary"``: the smallest k for
+    which the input without its top k units is not predicted as it. The score is k as a share of the units, in [0, 1];
+    lower is better. Numbers 1, 2, 4, ... and ``steps`` evenly spaced ones are tried first, then ``steps`` between the
+    first that decides and the number before it, and so on down to single units. If every number above one that decides
+    decides too, this finds the smallest k; otherwise it finds a k that decides while k - 1 does not.
 
     NaN where the input itself is not predicted as the explained class and, for ``necessary``, where the baseline is.
     NotApplicable to models that do not choose one of several classes; ValueError unless ``steps`` is at least 2.
@@ -56,13 +57,13 @@ def minimal_subset(
     place = ranks(values, samples.stream("ties 0")).view(-1, *batch.units.shape)
     keeps = subset == "sufficient"
     every = torch.arange(len(samples), device=place.device)
-    known = samples.shared("of the class", lambda: _of_class(samples, samples.inputs))
+    is_class = samples.shared("of the class", lambda: _of_class(samples, samples.inputs))
     empty = _of_class_when_empty(samples, baseline)
-    searched = known & ~empty
+    searched = is_class & ~empty
     shares = torch.zeros(len(samples), dtype=torch.float64, device=place.device)
     decides = lambda sample, k: _decides(samples, place, sample, k, keeps, baseline)
     shares[searched] = _first(every[searched], count, steps, decides).double() / count
-    shares[~known | (empty & (not keeps))] = float("nan")
+    shares[~is_class | (empty & (not keeps))] = float("nan")
     return with_reason(shares, OTHER if keeps else f"{OTHER}, or the baseline is of it too", tied=tied_share(values))
 
 
@@ -96,8 +97,8 @@ def impact_score(
     if lost_share < 1:
         after = pick(samples.track(1, lambda sample, _: without[sample])[:, 0], "probability").double()
         lost |= after <= (1 - lost_share) * samples.clean("probability").double()
-    known = samples.shared("of the class", lambda: _of_class(samples, samples.inputs))
-    return with_reason(lost.double().masked_fill(~known, float("nan")), OTHER, tied=tied_share(values))
+    is_class = samples.shared("of the class", lambda: _of_class(samples, samples.inputs))
+    return with_reason(lost.double().masked_fill(~is_class, float("nan")), OTHER, tied=tied_share(values))
 
 
 def _classes_given(samples: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:

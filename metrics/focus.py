@@ -50,8 +50,8 @@ def focus(batch: Batch, *, confidence: float = 0.0, draws: int = 1, resize: bool
     values = torch.full((len(batch),), float("nan"), dtype=torch.float64, device=samples.inputs.device)
     if usable.any():
         rows = usable.nonzero()[:, 0]
-        layout, mate = _draw_pairs(samples, pool, rows, draws)
-        values[rows] = _shares_of_two(batch, layout, mate, resize).view(-1, draws).mean(1)
+        layout, partner_cell = _draw_pairs(samples, pool, rows, draws)
+        values[rows] = _shares_of_two(batch, layout, partner_cell, resize).view(-1, draws).mean(1)
     return with_reason(values, NO_FOCUS)
 
 
@@ -71,7 +71,7 @@ def _draw_pairs(samples: Samples, pool: Pool, rows: Tensor, draws: int) -> tuple
     return layout, (turn + (turn >= place)).flatten()
 
 
-def _shares_of_two(batch: Batch, layout: MosaicLayout, mate: Tensor, resize: bool) -> Tensor:
+def _shares_of_two(batch: Batch, layout: MosaicLayout, partner_cell: Tensor, resize: bool) -> Tensor:
     """The share (M,) float64 of the positive attribution that lies in the two cells of each mosaic's class."""
     shares, done = [], 0
     for part in layout.split():
@@ -80,7 +80,7 @@ def _shares_of_two(batch: Batch, layout: MosaicLayout, mate: Tensor, resize: boo
             check_taken(mosaics)
         maps = mosaics.units.reduce(explain_mosaics(batch, mosaics), batch.reduction)
         cells = per_cell(maps.double().clamp(min=0), SIDE)
-        two = torch.stack([part.place, mate[done : done + len(part.place)]], 1)
+        two = torch.stack([part.place, partner_cell[done : done + len(part.place)]], 1)
         shares.append(cells.gather(1, two).sum(1) / cells.sum(1))
         done += len(part.place)
     return torch.cat(shares)

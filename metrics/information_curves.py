@@ -6,8 +6,7 @@ The definition is that of the authors' released code (``saliency.metrics.pic``).
 their Delaunay triangulation. Then the ``percents`` of pixels with the highest attributions are known too. Information
 is the size of the image in bytes as lossless WebP of 8 bits, with the declared value range as 0 .. 255; it is 0 for the
 blurred and 1 for the whole image. So is performance: the probability of the explained class (``sic``), or whether the
-prediction is right (``aic``). The curve goes from (0, 0) through these points, of which none counts less than an
-earlier one, to (1, 1).
+prediction is right (``aic``). The curve goes from (0, 0) through these points, as a running maximum, to (1, 1).
 
 All this takes seconds per image of 224 pixels and explainer, most of them for triangulation and compression, which run
 on all cores.

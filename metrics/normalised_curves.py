@@ -1,8 +1,8 @@
 """Perturbation curves that can be compared between models: normalised by the best and the worst order, or by a line.
 
 How far a score can fall, and how fast, depends on the model and the sample. ``naopc`` places the area of an explainer's
-order between those of the best and the worst order; ``abc`` measures it from the straight line that an order which has
-nothing to do with an additive model gives.
+order between those of the best and the worst order; ``abc`` measures it from the straight line between the ends of the
+curve, which random orders give on average if the model is additive.
 
 In the examples f = 2 x_0 - x_1 is the logit of one of two classes, and the baseline is 0.
 """

@@ -35,7 +35,7 @@ def plausibility_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
     rationale (ERASER: DeYoung et al. 2020, 1911.03429).
 
     2 * hits / (k + m), for the k top units, the m units of the rationale, and the hits among both. In [0, 1], higher is
-    better; no map of another size than the rationale scores 1. NaN for an empty mask. NotApplicable without masks;
+    better; the best score is below 1 where k is not m. NaN for an empty mask. NotApplicable without masks;
     ValueError unless 0 < top_share <= 1.
 
     >>> maps = torch.stack([corner.float(), torch.ones(1, 4, 4), 1 - corner.float()])

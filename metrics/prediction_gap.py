@@ -3,7 +3,7 @@ that a map calls important, or to all others. The options are those of ``Perturb
 
 Units are ranked by |a|, so that the sign of a map does not matter. The noise is the same for every explainer.
 
-In the examples f = 2 x_0 - x_1 and the noise has the training data's range of 1 in both columns.
+In the examples f = 2 x_0 - x_1, and the noise is a share of the training data's range, which is 1 in both columns.
 """
 
 from dataclasses import dataclass

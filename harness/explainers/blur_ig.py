@@ -26,10 +26,10 @@ def blur_ig(
     """Blur Integrated Gradients: the gradient times the change of the input, added up on the path from the input to its
     blurred version (Xu et al. 2020, 2004.03383).
 
-    Inputs' shape; logit. The path are Gaussian blurs whose standard deviation grows in ``steps`` equal parts from 0 to
-    ``max_sigma`` (in pixels or time steps); beyond the border the input counts as 0, as in the released code, whose
-    left-hand sum and finite difference these are. The sum tends to f(x) - f(blurred x) as ``steps`` grow; the fact
-    ``completeness_error`` measures how near it is. Not applicable as ``gradient``.
+    Inputs' shape; logit. The path consists of Gaussian blurs whose standard deviation grows in ``steps`` equal parts
+    from 0 to ``max_sigma`` (in pixels or time steps); beyond the border the input counts as 0. The left-hand sum and
+    the finite difference are those of the released code, and so is the border. The sum tends to f(x) - f(blurred x) as
+    ``steps`` grow; the fact ``completeness_error`` measures how near it is. Not applicable as ``gradient``.
 
     Example: of a sum of pixels the gradient is 1 everywhere, so that each pixel gets what it loses by the blur; a blur
     as wide as this one leaves nothing.

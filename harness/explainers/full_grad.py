@@ -54,8 +54,8 @@ def full_grad(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sam
         spatial = [term for term, is_spatial in of_biases if is_spatial]
         if not spatial:
             raise NotApplicable("no convolution and no batch norm of the model has a bias")
-        terms = [enlarged(_shares(term), context.units.shape) for term in spatial]
-        maps.append(_shares(of_inputs) + sum(terms))
+        terms = [enlarged(_rescaled_sum(term), context.units.shape) for term in spatial]
+        maps.append(_rescaled_sum(of_inputs) + sum(terms))
         whole = of_inputs.flatten(1).double().sum(1)
         errors.append((whole + sum(term.flatten(1).double().sum(1) for term, _ in of_biases), logits.double()))
     sums, promised = (torch.cat(each) for each in zip(*errors, strict=True))
@@ -113,7 +113,7 @@ def _bias_of(module: nn.Module) -> Tensor:
     return (0 if module.bias is None else module.bias.detach()) - module.running_mean * scale
 
 
-def _shares(term: Tensor) -> Tensor:
+def _rescaled_sum(term: Tensor) -> Tensor:
     """Absolute values scaled to 0..1 within each sample, summed over the channels: (n, 1, *grid)."""
     flat = term.abs().flatten(1)
     low = flat.amin(1, keepdim=True)

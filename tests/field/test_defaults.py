@@ -81,6 +81,7 @@ def test_an_explainer_has_a_map_for_every_sample_or_asks_for_one_thing_with_whic
 # The papers of these fix another baseline, or none: each departure is in docs/differences.md.
 OTHER_BASELINES = {
     "completeness": None,  # that of the explainer
+    **dict.fromkeys(("aucse_top", "aucse_f_score"), "gaussian_noise"),  # noise like the signal
     **dict.fromkeys(("adcc", "average_drop", "average_gain", "average_increase", "cam_coherency"), "zero"),  # a product
     "monotonicity_correlation": "resampled",  # an expectation over the data
     "non_sensitivity": "resampled",

@@ -22,7 +22,8 @@ EQUAL_BY_DEFINITION = {
     frozenset({"grad_cam", "xgrad_cam"}): "before global average pooling and a linear layer (2008.02312)",
     frozenset({"grad_cam", "hires_cam"}): "before global average pooling and a linear layer (2011.08891)",
     frozenset({"hires_cam", "xgrad_cam"}): "before global average pooling and a linear layer",
-    frozenset({"lrp", "attn_lrp"}): "without convolutions and biases: both have the epsilon rule",
+    frozenset({"lrp", "attn_lrp"}): "without convolutions: both have the epsilon rule",
+    frozenset({"lrp", "input_x_gradient"}): "on dense layers with ReLUs alone",
     frozenset({"grad_cam_pp", "smoothgrad_cam_pp"}): "before a linear layer, whose gradient no noise changes",
 }
 
