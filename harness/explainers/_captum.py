@@ -63,6 +63,10 @@ def captum_answer(attribute: Callable[[], Tensor]) -> Tensor:
         return attribute()
 
 
+# How torch calls ``register_hook``: also through a mode, such as that of ``right_norm_gradients``.
+HOOKING = ("register_hook", "handle_torch_function", "__torch_function__")
+
+
 @contextmanager
 def _captum_refusals() -> Iterator[None]:
     """Turn errors that captum itself raises into NotApplicable; errors of torch or of the model pass unchanged."""
@@ -71,7 +75,8 @@ def _captum_refusals() -> Iterator[None]:
     except (TypeError, RuntimeError, AssertionError) as error:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         if frames[-1].f_code.co_name == "register_hook":  # of torch, on a layer that the input does not pass through
-            del frames[-1]
+            while frames[-1].f_code.co_name in HOOKING:
+                del frames[-1]
         if not frames[-1].f_globals.get("__name__", "").startswith("captum."):
             raise
         raise NotApplicable(f"captum: {first_line(error)}") from error

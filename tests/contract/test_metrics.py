@@ -16,14 +16,17 @@ scored_on = pytest.mark.parametrize("pair", **SCORED)
 # Metrics of |a| alone cannot tell the oracle from its opposite (G26); those that retrain have tests of their own.
 ORACLE_OPTIONS = {"infidelity": {"scaling": "none"}, "irof": {"normalised": False}, "selectivity": {"patch": 2}}
 GAPS = ("prediction_gap_important", "prediction_gap_unimportant")
-BLIND_TO_SIGN, RETRAINING = ("monotonicity_correlation", *GAPS), ("roar", "idsds", "f_fidelity")
-# What explains again, what is undefined unless the explained class is predicted (and, for some, lost when the image is
-# blurred), and yes or no have tests of their own.
-AGAIN, OF_PREDICTED = ("adcc",), ("aic", "sic", "minimal_subset", "impact_score")
+CUMULATIVE = ("cumulative_prediction_difference", "cumulative_prediction_preservation")
+BLIND_TO_SIGN = ("monotonicity_correlation", *GAPS, *CUMULATIVE)
+RETRAINING = ("roar", "idsds", "f_fidelity")
+# What explains again, what compares with training inputs, what is undefined unless the explained class is predicted
+# (and, for some, lost when the image is blurred), and yes or no have tests of their own.
+AGAIN, ALIKE = ("adcc",), ("explanation_consistency", "explanation_sufficiency")
+OF_PREDICTED = ("aic", "sic", "minimal_subset", "impact_score")
 FAITHFUL = [
     entry
     for entry in METRICS.values()
-    if entry.kind == "faithfulness" and entry.name not in BLIND_TO_SIGN + RETRAINING + AGAIN + OF_PREDICTED
+    if entry.kind == "faithfulness" and entry.name not in BLIND_TO_SIGN + RETRAINING + AGAIN + ALIKE + OF_PREDICTED
 ]
 
 
@@ -70,7 +73,9 @@ def assert_close(first, second):
 def test_it_gives_one_number_per_sample(metric, case):
     values = scored(metric, case, attributions_of(case))
     assert values.shape == (5,) and values.dtype == torch.float64
-    assert values.isfinite().any() or metric.name in OF_PREDICTED, "an ordinary map on an ordinary net has a score"
+    assert values.isfinite().any() or metric.name in OF_PREDICTED + ALIKE, (
+        "an ordinary map on an ordinary net has a score"
+    )
 
 
 @scored_on

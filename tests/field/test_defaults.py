@@ -32,8 +32,9 @@ SERVES = {
     "aic": ("image",),
     "sic": ("image",),
 }
-# Images that do not lose their class when they are blurred have no curve.
-UNDEFINED_FOR_SOME = ("aic", "sic")
+# Images that do not lose their class when they are blurred have no curve, explanations that no other input shares no
+# consistency, and samples without a part that tells their class from another no sensitivity to it.
+UNDEFINED_FOR_SOME = ("aic", "sic", "explanation_consistency", "explanation_sufficiency", "target_sensitivity")
 # What needs another model: one with attention, with the layers that a library knows, or of trees.
 NEEDS_A_MODEL = {
     "attention",

@@ -369,7 +369,9 @@ def test_a_log_loss_that_is_infinite_is_told():
 
 
 SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
-SMALL = {"epochs": 2, "weight_seeds": 1, "least_accuracy": 0.0, "draws": 5}
+SMALL = {"epochs": 2, "weight_seeds": 1, "least_accuracy": 0.0, "draws": 20}
+# No score where no unit counts, where the explained class is improbable, or where no part matters.
+UNDEFINED_FOR_SOME = ("aucse_f_score", "aucse_top", "distractibility", "effective_complexity")
 
 
 @pytest.mark.parametrize("metric", SCORED)
@@ -394,7 +396,7 @@ def test_every_metric_as_it_is_has_scores_under_every_task_or_says_in_one_line_w
             continue
         assert found.shape == (count,) and not found.isinf().any()
         if "score" in entry.options:
-            assert found.isfinite().all(), (name, found)
+            assert found.isfinite().any() if metric in UNDEFINED_FOR_SOME else found.isfinite().all(), (name, found)
 
 
 class Surface(nn.Module):

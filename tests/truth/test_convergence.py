@@ -20,13 +20,20 @@ NET = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 3)).eval()
 TARGETS = torch.arange(COUNT) % 3
 
 
-@explainer(access="none", stochastic=True)
 def noisy_truth(model, inputs, targets, *, context, samples: int = 4, noise: float = 1.0):
     """The input, of variance 1, and the mean of draws of variance noise^2: two seeds correlate by
     1 / (1 + noise^2 / samples).
     """
     draws = normal(context.stream("noisy truth"), samples, *inputs.shape[1:])
     return inputs + noise * draws.mean(1)
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch):
+    """The explainer above, registered for these tests alone."""
+    EXPLAINERS["saliency"]  # so that all others are
+    monkeypatch.setattr(EXPLAINERS, "_entries", dict(EXPLAINERS.registered))
+    explainer(access="none", stochastic=True)(noisy_truth)
 
 
 def told(name, options=None, inputs=INPUTS, net=NET, targets=TARGETS, **more):
