@@ -369,7 +369,7 @@ def test_a_log_loss_that_is_infinite_is_told():
 
 
 SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
-SMALL = {"epochs": 2, "weight_seeds": 1, "least_accuracy": 0.0, "draws": 20}
+SMALL = {"epochs": 2, "weight_seeds": 1, "least_accuracy": 0.0, "draws": 50}
 # No score where no unit counts, where the explained class is improbable, or where no part matters.
 UNDEFINED_FOR_SOME = ("aucse_f_score", "aucse_top", "distractibility", "effective_complexity")
 
