@@ -2,46 +2,73 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.catalogue import CATALOGUES
 from harness.cli.hydra_mistakes import chosen_names
+from harness.cli.origins import typed_paths
 from harness.cli.sections import ITEM_GROUPS, LABELLED_GROUPS
 from harness.engine.variations import OVER
 from harness.errors import UserError
 
+EXPERIMENT, POINTS = "experiment", "points"  # where an experiment keeps options of the model, one mapping for each job
 SHARED = "shared"  # the key beside the metrics under which options for all of them stand
 DEFAULT = "default_of"  # the resolver of a reference to an option's default
 
 
 def with_present_names(arguments: Sequence[str]) -> list[str]:
     """The arguments with the present names of options; UserError where one option came under both names."""
-    keys = {argument.partition("=")[0] for argument in arguments}
-    return [_argument_presented(argument, arguments, keys) for argument in arguments]
+    typed = {path for argument in arguments if not argument.startswith("~") for path in typed_paths(argument)}
+    return [_argument_presented(argument, arguments, typed) for argument in arguments]
 
 
-def _argument_presented(argument: str, arguments: Sequence[str], keys: set[str]) -> str:
-    key, equals, value = argument.partition("=")
-    section, _, rest = key.partition(".")
-    item, _, option = rest.rpartition(".")
-    if not equals or section not in ITEM_GROUPS or not option:
+def _argument_presented(argument: str, arguments: Sequence[str], typed: set[str]) -> str:
+    """An argument with present names in its key and in the mappings of its value."""
+    present: dict[str, str] = {}
+    for path in typed_paths(argument):
+        place, _, option = path.rpartition(".")
+        renamed = _renamed_at(place, arguments)
+        if option in renamed:
+            present[path] = f"{place}.{renamed[option]}"
+            if present[path] in typed:
+                raise UserError(f"{path} and {present[path]} came, two names of one option: keep {present[path]}")
+            _tell(path, present[path])
+    if not present:
         return argument
-    items = [item] if section in LABELLED_GROUPS else chosen_names(section, arguments)
-    present = next((new for each in items if (new := renamed_options(section, each).get(option))), None)
-    if present is None:
-        return argument
-    new = ".".join(filter(None, (section, item, present)))
-    if new in keys:
-        raise UserError(f"{key} and {new} came, two names of one option: keep {new}")
-    _tell(key, new)
-    return f"{new}={value}"
+    name, equals, value = argument.partition("=")
+    key = name.lstrip("~+")
+    inside = {_last(path): _last(new) for path, new in present.items() if path != key}
+    return f"{name.removesuffix(key)}{present.get(key, key)}{equals}{_with_keys(value, inside)}"
 
 
-def settings_with_present_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _renamed_at(place: str, arguments: Sequence[str]) -> Mapping[str, str]:
+    """Former -> present names of the options that stand at a place, such as ``metric.infidelity``."""
+    section, _, label = place.removesuffix(f".{OVER}").partition(".")
+    if section in LABELLED_GROUPS:
+        return renamed_options(section, label)
+    if section == EXPERIMENT and re.fullmatch(rf"{POINTS}\.\w+", label):
+        section, label = "model", ""
+    if section not in ITEM_GROUPS or label:
+        return {}
+    return dict(pair for name in chosen_names(section, arguments) for pair in renamed_options(section, name).items())
+
+
+def _with_keys(value: str, present: Mapping[str, str]) -> str:
+    """The text of a value in which the keys of mappings have their present names; texts in quotes stay."""
+    key = r"""("(?:\\.|[^"])*"|'(?:\\.|[^'])*')|(?<=[{,])(\s*)(\w+)(?=\s*:)"""
+    return re.sub(key, lambda found: found[1] or found[2] + present.get(found[3], found[3]), value)
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def settings_with_present_names(settings: Mapping[str, Any], origin: Callable[[str], int]) -> dict[str, Any]:
     """The configuration, references unresolved, with the present names of the options of all items.
 
-    An option that the user leaves alone is a reference, which the value of its former name replaces.
+    An option that nobody sets is a reference, which the value of its former name replaces. Where both names have a
+    value, the one of the later ``origin`` (of a path) holds; UserError where both have the same.
     """
     named = dict(settings)
     for group in ITEM_GROUPS:
@@ -49,35 +76,55 @@ def settings_with_present_names(settings: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(chosen, Mapping):
             continue
         if group in LABELLED_GROUPS:
-            section = {label: _item_presented(group, f"{group}.{label}", label, own) for label, own in chosen.items()}
+            section = {
+                label: _item_presented(group, f"{group}.{label}", label, own, origin) for label, own in chosen.items()
+            }
             if group == "metric" and isinstance(section.get(SHARED), Mapping):
                 section = _with_shared_values(section)
         else:
-            section = _item_presented(group, group, chosen.get("name"), chosen)
+            section = _item_presented(group, group, chosen.get("name"), chosen, origin)
         named[group] = section
-    return named
+    return named | _experiment_presented(settings, origin)
 
 
-def _item_presented(group: str, where: str, label: Any, options: Any) -> Any:
+def _experiment_presented(settings: Mapping[str, Any], origin: Callable[[str], int]) -> dict[str, Any]:
+    """The section ``experiment``, in whose ``points`` stand options of the model; {} where there is none."""
+    experiment, model = settings.get(EXPERIMENT), settings.get("model")
+    points = experiment.get(POINTS) if isinstance(experiment, Mapping) else None
+    if not isinstance(points, Mapping) or not isinstance(model, Mapping):
+        return {}
+    presented = {
+        name: _item_presented("model", f"{EXPERIMENT}.{POINTS}.{name}", model.get("name"), options, origin)
+        for name, options in points.items()
+    }
+    return {EXPERIMENT: {**experiment, POINTS: presented}}
+
+
+def _item_presented(group: str, where: str, label: Any, options: Any, origin: Callable[[str], int]) -> Any:
     """The section of one item with present names."""
     if not isinstance(options, Mapping):
         return options
     renamed = renamed_options(group, options.get("name", label))
     if isinstance(options.get(OVER), Mapping):
-        options = {**options, OVER: dict(_each_present(f"{where}.{OVER}", renamed, options[OVER]))}
-    return dict(_each_present(where, renamed, options))
+        options = {**options, OVER: _presented(f"{where}.{OVER}", renamed, options[OVER], origin)}
+    return _presented(where, renamed, options, origin)
 
 
-def _each_present(where: str, renamed: Mapping[str, str], options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names and values; a reference to a default gives way to the value under the former name."""
-    replaced = {renamed[name] for name in options if name in renamed}
-    for name, value in options.items():
-        if name in renamed:
-            _tell(f"{where}.{name}", f"{where}.{renamed[name]}")
-        elif name in replaced and not is_reference(value):
-            raise UserError(f"{where} has two names of one option: keep {name}")
-        if name not in replaced:
-            yield renamed.get(name, name), value
+def _presented(
+    where: str, renamed: Mapping[str, str], options: Mapping[str, Any], origin: Callable[[str], int]
+) -> dict[str, Any]:
+    """The options under their present names; of two values under both names the later one."""
+    present = dict(options)
+    for former in [name for name in options if name in renamed]:
+        name, value = renamed[former], present.pop(former)
+        old, new = f"{where}.{former}", f"{where}.{name}"
+        both = name in options and not is_reference(options[name])
+        if both and origin(old) == origin(new):
+            raise UserError(f"{where} has {former} and {name}, two names of one option: keep {name}")
+        _tell(old, new)
+        if not both or origin(old) > origin(new):
+            present[name] = value
+    return present
 
 
 def _with_shared_values(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The only module that knows Hydra: composes configurations and sweeps over them."""
+"""Composes configurations with Hydra and sweeps over them."""
 
 import argparse
 import os
@@ -27,6 +27,7 @@ from harness.cli.former_names import (
 from harness.cli.groups import names_in_reach
 from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mistake
 from harness.cli.item_checks import check_items
+from harness.cli.origins import Origins
 from harness.cli.override_text import has_own_files, parsed_overrides
 from harness.cli.own_items import offer_own_items
 from harness.cli.sections import section_of_one
@@ -128,7 +129,7 @@ def _task(
 
 def _plain_settings(config: DictConfig) -> dict[str, Any]:
     """The configuration as ``Plan.of`` takes it."""
-    unresolved = settings_with_present_names(OmegaConf.to_container(config, resolve=False))
+    unresolved = settings_with_present_names(OmegaConf.to_container(config, resolve=False), Origins())
     settings = OmegaConf.to_container(OmegaConf.create(unresolved), resolve=True)
     settings.pop("experiment", None)
     settings |= {group: _with_bridged_names(chosen) for group, chosen in settings.items() if group in CATALOGUES}

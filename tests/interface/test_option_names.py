@@ -74,11 +74,20 @@ def planned(*arguments):
     """The plans of every job that a command line describes."""
     plans = []
     keys = {argument.lstrip("+").partition("=")[0] for argument in arguments}
-    rest = [f"{group}={name}" for group, name in CHOSEN.items() if group not in keys]
+    rest = [f"{group}={name}" for group, name in CHOSEN.items() if not keys & {group, "experiment"}]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the line is printed once, and is no warning
         for_each_job([*arguments, *rest], lambda config: plans.append(Plan.of(config)))
     return plans
+
+
+def named(items, label):
+    """The item of a plan under a label."""
+    return next(each for each in items if each.label == label)
+
+
+def infidelity_draws(plan):
+    return named(plan.metrics, "infidelity").options["draws"]
 
 
 TYPED = {  # what is typed, where the value arrives, and what is said
@@ -112,6 +121,38 @@ TYPED = {  # what is typed, where the value arrives, and what is said
         lambda plan: int(plan.metrics[-1].label == "mine[draws=7]") * plan.metrics[-1].options["draws"],
         "metric.mine.over.samples is called metric.mine.over.draws now",
     ),
+    "over the value of a group": (
+        ["metric=standard", "++metric.infidelity.samples=7"],
+        infidelity_draws,
+        "metric.infidelity.samples is called metric.infidelity.draws now",
+    ),
+    "a mapping": (
+        ["metric=standard", "metric.infidelity={samples: 7}"],
+        infidelity_draws,
+        "metric.infidelity.samples is called metric.infidelity.draws now",
+    ),
+    "a mapping of an explainer": (
+        ["explainer=rise", "explainer.rise={probability: 7, samples: 5}"],
+        lambda plan: plan.explainers[0].options["keep_probability"],
+        "explainer.rise.probability is called explainer.rise.keep_probability now",
+    ),
+    "a label of this package": (
+        ["metric=subsets", "+metric.infidelity_normalised.samples=7"],
+        lambda plan: named(plan.metrics, "infidelity_normalised").options["draws"],
+        "metric.infidelity_normalised.samples is called metric.infidelity_normalised.draws now",
+    ),
+    "left out": (
+        ["metric=standard", "~metric.infidelity.samples"],
+        lambda plan: (
+            7 if named(plan.metrics, "infidelity").options["draws"] == METRICS["infidelity"].options["draws"] else None
+        ),
+        "metric.infidelity.samples is called metric.infidelity.draws now",
+    ),
+    "a point of an experiment": (
+        ["experiment=tradeoff", "hydra.mode=RUN", "experiment.point=l1", "experiment.points.l1.kind=l2"],
+        lambda plan: 7 if plan.model.options["change"] == "l2" else None,
+        "experiment.points.l1.kind is called experiment.points.l1.change now",
+    ),
 }
 
 
@@ -122,29 +163,71 @@ def test_a_former_name_on_the_command_line_is_read_as_the_present_one(arguments,
     assert capsys.readouterr().err == f"harness: {said}\n"
 
 
-FILES = {
-    "metric": (
-        "defaults: [infidelity, _self_]\ninfidelity: {samples: 7}",
-        lambda plan: plan.metrics[0].options["draws"],
-    ),
-    "explainer": (
+FILES = {  # the group, the file, what is typed besides, and where the value arrives
+    "a metric": ("metric", "defaults: [infidelity, _self_]\ninfidelity: {samples: 7}", [], infidelity_draws),
+    "an explainer": (
+        "explainer",
         "defaults: [rise, _self_]\nrise: {probability: 7}",
+        [],
         lambda plan: plan.explainers[0].options["keep_probability"],
+    ),
+    "over a group": ("metric", "defaults: [standard, _self_]\ninfidelity: {samples: 7}", [], infidelity_draws),
+    "over another group": (
+        "metric",
+        "defaults: [robustness, _self_]\nmax_sensitivity: {samples: 7}",
+        [],
+        lambda plan: named(plan.metrics, "max_sensitivity").options["draws"],
+    ),
+    "over an experiment": (
+        "experiment",
+        "# @package _global_\ndefaults: [reviews, _self_]\nmetric: {max_sensitivity: {samples: 7}}",
+        [],
+        lambda plan: named(plan.metrics, "max_sensitivity").options["draws"],
+    ),
+    "over a data set of an experiment": (
+        "experiment",
+        "# @package _global_\ndefaults: [causal, _self_]\ndataset: {samples: 7}",
+        [],
+        lambda plan: plan.dataset.options["count"],
+    ),
+    "over points of an experiment": (
+        "experiment",
+        "# @package _global_\ndefaults: [tradeoff, _self_]\nexperiment: {points: {l1: {kind: l2}}}",
+        ["hydra.mode=RUN", "experiment.point=l1"],
+        lambda plan: 7 if plan.model.options["change"] == "l2" else None,
+    ),
+    "under what is typed": (
+        "metric",
+        "defaults: [standard, _self_]\ninfidelity: {samples: 20}",
+        ["metric.infidelity.samples=7"],
+        infidelity_draws,
     ),
 }
 
 
-@pytest.mark.parametrize(("group", "text", "of"), [(group, *each) for group, each in FILES.items()], ids=FILES)
-def test_a_former_name_in_a_file_is_read_as_the_present_one(group, text, of, tmp_path, capsys):
-    (tmp_path / group).mkdir()
-    (tmp_path / group / "mine.yaml").write_text(text)
-    (plan,) = planned("--config-dir", str(tmp_path), f"{group}=mine")
+@pytest.mark.parametrize(("group", "text", "typed", "of"), FILES.values(), ids=FILES)
+def test_a_former_name_in_a_file_is_read_as_the_present_one(group, text, typed, of, tmp_path, capsys):
+    (plan,) = planned_with(tmp_path, group, text, *typed)
     assert of(plan) == 7 and " now\n" in capsys.readouterr().err
+
+
+def planned_with(folder, group, text, *arguments):
+    """The plans with a file of the user's in a group."""
+    (folder / group).mkdir()
+    (folder / group / "mine.yaml").write_text(text)
+    return planned("--config-dir", str(folder), f"{group}=mine", *arguments)
+
+
+def test_both_names_in_a_users_file_are_refused_also_where_one_has_the_value_of_the_group(tmp_path, capsys):
+    text = "defaults: [standard, _self_]\ninfidelity: {samples: 20, draws: 50}"
+    assert planned_with(tmp_path, "metric", text) == []
+    assert "metric.infidelity has samples and draws, two names of one option: keep draws" in capsys.readouterr().err
 
 
 BOTH = {
     "arguments": ["metric=infidelity", "metric.infidelity.samples=7", "metric.infidelity.draws=8"],
     "a mapping": ["+metric.mine={name: infidelity, samples: 7, draws: 7}"],
+    "a mapping of an item": ["metric=infidelity", "metric.infidelity={samples: 7, draws: 8}"],
     "shared": ["metric=infidelity", "+metric.shared={samples: 7, draws: 8}"],
 }
 
