@@ -49,10 +49,12 @@ def aucse_top(batch: Batch, *, replacement: Replacement = Replacement()) -> Scor
     The relative drop is (f(x) - f(x replaced)) / f(x), at 5, 15, ... 95 % of the units whose attribution is at least 0,
     the highest first, ties at random, each number rounded and at least 1. The area is over the share of all units that
     is replaced, from 0 to 1; beyond the last point the drop stays as it is. So a map of few positive units whose
-    replacement is enough has the larger area. At most 1, higher is better. Trapezoidal rule, where the authors' code
-    has Simpson's; it integrates the mean drop of all samples, which are here one by one. Curves (N, 10) are the drops.
-    NaN where no attribution is at least 0, where f(x) is 0 and where an output is not finite. NotApplicable for class
-    probabilities of a model with one output.
+    replacement is enough has the larger area. At most 1 for probabilities, higher is better. It has no lower bound: the
+    drop is relative, so that of a class with a probability near 0, which rises when points are replaced, is far below
+    0; compare medians, or explain predicted classes, where such samples occur. Trapezoidal rule, where the authors'
+    code has Simpson's; it integrates the mean drop of all samples, which are here one by one. Curves (N, 10) are the
+    drops. NaN where no attribution is at least 0, where f(x) is 0 and where an output is not finite. NotApplicable for
+    class probabilities of a model with one output.
 
     f falls from 1 to -1 without x_0, which is the only unit of positive relevance, and half of all:
 
@@ -73,8 +75,11 @@ def aucse_f_score(batch: Batch, *, replacement: Replacement = Replacement()) -> 
 
     T (1 - B) / (T + 1 - B), half of the harmonic mean, as in the authors' code; T and B are the areas under the
     relative drops of ``aucse_top`` for the highest and for the lowest of the units whose attribution is at least 0, up
-    to the share of all units that is replaced. At most 0.5 for areas in [0, 1], higher is better. Curves (N, 20) are
-    the drops of the highest and of the lowest. NaN and NotApplicable as for ``aucse_top``.
+    to the share of all units that is replaced. The authors apply the formula once, to the areas under the mean drops of
+    the data set. The areas of one sample may lie outside [0, 1], where the formula has a pole and can prefer the
+    reversed map, so that T and 1 - B below 0 count as 0, and the score is 0 where either of them is. In [0, 0.5] for
+    areas in [0, 1], never below 0, at most 1 for probabilities; higher is better. Curves (N, 20) are the drops of the
+    highest and of the lowest. NaN and NotApplicable as for ``aucse_top``.
 
     With one unit of positive relevance the highest and the lowest are the same; both areas are half of 2 * 0.5:
 
@@ -83,9 +88,8 @@ def aucse_f_score(batch: Batch, *, replacement: Replacement = Replacement()) -> 
     [0.25]
     """
     shares, top, bottom = _both_ends(batch, replacement)
-    high, low = _area_under_drops(shares, top), _area_under_drops(shares, bottom)
-    values = high * (1 - low) / (high + 1 - low)
-    values = values.masked_fill(~values.isfinite(), float("nan"))
+    falls, stays = _area_under_drops(shares, top).clamp(min=0), (1 - _area_under_drops(shares, bottom)).clamp(min=0)
+    values = (falls * stays / (falls + stays)).masked_fill((falls == 0) | (stays == 0), 0.0)
     curves = torch.cat([top, bottom], 1)
     return with_reason(values, NO_DROP, curves=curves, tied=tied_share(batch.attributions.flatten(1)))
 

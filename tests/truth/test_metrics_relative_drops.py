@@ -13,8 +13,9 @@ SHAPE = (2, 12)  # two channels, twelve time steps
 TOP, F = "aucse_top", "aucse_f_score"
 
 
-def series(name, model, inputs, maps, **options):
-    return scores(name, model, inputs, maps, options={"baseline": "zero", **options}, modality="series")
+def series(name, model, inputs, maps, targets=None, **options):
+    options = {"baseline": "zero", **options}
+    return scores(name, model, inputs, maps, targets=targets, options=options, modality="series")
 
 
 def by_hand(model, x, a):
@@ -28,8 +29,8 @@ def by_hand(model, x, a):
         for drops, gone in ((top, order[:count]), (bottom, order[len(order) - count :])):
             kept = torch.ones(12).index_fill(0, torch.tensor(gone), 0)
             drops.append((probability(x) - probability(x * kept)) / probability(x))
-    high, low = np.trapezoid(top, shares), np.trapezoid(bottom, shares)
-    return np.trapezoid([*top, top[-1]], [*shares, 1.0]), high * (1 - low) / (high + 1 - low)
+    falls, stays = max(0, np.trapezoid(top, shares)), max(0, 1 - np.trapezoid(bottom, shares))
+    return np.trapezoid([*top, top[-1]], [*shares, 1.0]), falls * stays / (falls + stays) if falls * stays else 0
 
 
 def test_both_scores_equal_a_loop_over_published_shares(seed):
@@ -48,6 +49,20 @@ def test_no_order_of_positive_contributions_is_better_than_their_own(seed):
         own = series(name, model, inputs, model.w.detach()[None]).values
         others = series(name, model, inputs.expand(len(orders), 1, 5), orders).values
         assert (others <= own + 1e-9).all() and (others < own - 1e-3).any()
+
+
+@pytest.mark.parametrize("name", [TOP, F])
+def test_the_right_map_of_an_unlikely_class_is_better_than_its_reverse(name, seed):
+    model, inputs = Additive(SHAPE, generator=generator(seed)), draw(SHAPE, seed, 100)
+    model.w.data *= 3
+    unlikely = model(inputs).argmin(1)
+    maps = model.contributions(inputs, torch.zeros_like(inputs)) * (1 - 2 * unlikely.view(-1, 1, 1))
+    right, reversed_ = (series(name, model, inputs, each, targets=unlikely).values for each in (maps, -maps))
+    both = right.isfinite() & reversed_.isfinite()
+    assert both.float().mean() > 0.8 and (right > reversed_)[both].float().mean() > 0.9
+    assert (right >= reversed_)[both].all()
+    if name == F:
+        assert right[both].min() >= 0 and right[both].max() <= 1 and reversed_[both].max() < 0.5
 
 
 def test_what_nothing_changes_has_no_drop_and_a_negative_map_no_score(seed):
