@@ -35,6 +35,7 @@ QUESTIONS = {
     "curves": "How does the model's score change when units are removed or inserted in the order of their attribution?",
     "information": "How fast does a blurred image regain its class, for the information in it? (images; slow)",
     "subsets": "Do the attributions predict how much the score changes when units are removed?",
+    "consistency": "Do inputs with the same explanation have the same prediction? (explains training inputs; slow)",
     "cam_scores": "What does the model say of the image multiplied by its map? (class activation maps)",
     "retraining": "What changes when a model is trained without the top units, or on permuted labels? (trains models)",
     "truth": "Is the map close to the known right attribution? (synthetic data)",

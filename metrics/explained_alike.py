@@ -59,15 +59,18 @@ class TopParts:
 
 
 @metric(better="higher", unit="share", needs=("explainer", "train"))
-def explanation_consistency(batch: Batch, *, top: TopParts = TopParts()) -> Scores:
+def explanation_consistency(batch: Batch, *, top: TopParts = TopParts(rows=100)) -> Scores:
     """Share of the inputs with the same explanation that have the same prediction (consistency: Dasgupta et al. 2022,
     2202.00734).
 
     Pr[f(x') = f(x) | e(x') = e(x)] over training inputs x', where e is the set of the ``top_share`` parts of highest
     attribution and f the predicted class. In [0, 1], higher is better; compare it with the share of the class, which is
-    its value for an explanation that is the same for all inputs. The paper's value is the mean over inputs. NaN where
-    no training input has the same explanation. NotApplicable without training inputs, for attributions given without
-    their explainer, for models without classes, and for inputs that differ in their number of units.
+    its value for an explanation that is the same for all inputs. The paper's value is the mean over inputs. Slow: every
+    explainer explains ``rows`` training inputs beside the samples, once for all of them, which takes minutes to hours
+    for explainers of thousands of evaluations per input. NaN where no training input has the same explanation; where
+    that is often so, raise ``rows`` or lower ``top_share`` and ``most_groups``. NotApplicable without training inputs,
+    for attributions given without their explainer, for models without classes, and for inputs that differ in their
+    number of units.
 
     Class 1 is where x_0 is above 0. A map that is x_0 there and 0 elsewhere has another top column for each class, and
     one that is the same for all inputs tells nothing:

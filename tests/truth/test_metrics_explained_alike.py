@@ -1,13 +1,17 @@
 """Consistency and sufficiency of explanations equal loops over the training inputs, and are 1 for right ones."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 
 from harness.errors import NotApplicable, UserError
 from metric_worlds import Interacting, draw, explaining, generator, scores
 
 BOTH = ("explanation_consistency", "explanation_sufficiency")
 SHAPE = (6,)
+METRIC_GROUPS = Path(__file__).parents[2] / "conf" / "metric"
 
 
 class Switch(torch.nn.Module):
@@ -49,7 +53,7 @@ def test_consistency_is_1_where_the_explanation_tells_the_class_and_the_base_rat
     ).float()
     nothing = lambda model, inputs, targets: torch.ones_like(inputs) * torch.arange(6)
     predicted = Switch()(inputs).argmax(1)
-    options = {"top_share": 1 / 6}
+    options = {"top_share": 1 / 6, "rows": 200}
     for by in (tells, nothing):
         maps = by(None, inputs, predicted)
         found = scores(
@@ -95,6 +99,16 @@ def test_few_rows_are_a_part_of_all_and_what_cannot_be_is_said(seed):
             scores(name, model, inputs, inputs, by=by, train=train, options={"top_share": 0.0})
     with pytest.raises(UserError, match="closeness"):
         scores(BOTH[1], model, inputs, inputs, train=train, options={"closeness": -1.0})
+
+
+def test_consistency_explains_a_hundred_training_inputs_and_is_not_among_all_metrics(seed):
+    explained, model, inputs = [], Interacting(SHAPE, generator(seed)), draw(SHAPE, seed)
+    by = explaining(lambda model, inputs, targets: explained.append(len(inputs)) or inputs.abs(), model)
+    scores(BOTH[0], model, inputs, inputs.abs(), by=by, train=draw(SHAPE, seed + 1, 300))
+    assert sum(explained) == 100
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in METRIC_GROUPS.glob("*.yaml")}
+    choosing = {group for group, said in files.items() if BOTH[0] in said["defaults"]}
+    assert choosing == {"consistency"} and not choosing & set(files["all"]["defaults"])
 
 
 @pytest.mark.parametrize("name", BOTH)
