@@ -27,7 +27,7 @@ class BiasedCall:
     spatial: bool
 
 
-@explainer(signed=False, modalities=("image", "series", "volume"), cost="1 F 1 B")
+@explainer(access="activations", signed=False, modalities=("image", "series", "volume"), cost="1 F 1 B")
 def full_grad(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples) -> Tensor:
     """FullGrad: input x gradient and bias x gradient of every convolution and batch norm, each made absolute, scaled to
     0..1 and summed (Srinivas and Fleuret 2019, 1905.00780).

@@ -98,9 +98,10 @@ def test_scores_do_not_depend_on_company_and_order(name):
 
 def test_what_cannot_be_is_said():
     data = world()
-    with pytest.raises(NotApplicable, match="reads layers"):
-        model = nn.Sequential(nn.Conv2d(CLASSES, 4, 1), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
-        score("difull", registered("grad_cam", model.eval()), model, data)
+    model = nn.Sequential(nn.Conv2d(CLASSES, 4, 1), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
+    for reading in ("grad_cam", "full_grad"):
+        with pytest.raises(NotApplicable, match="reads layers"):
+            score("difull", registered(reading, model.eval()), model, data)
     for name in BOTH:
         with pytest.raises(NotApplicable, match="train="):
             score(name, input_x_gradient, data=(*data[:2], None))
