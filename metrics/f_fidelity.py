@@ -42,15 +42,15 @@ def f_fidelity(
     """Mean loss of accuracy when random parts of the most important units are removed from a model fine-tuned on random
     removal (F-Fidelity: Zheng et al. 2025, 2410.02970).
 
-    A copy of the model is fine-tuned on the training inputs, each without a random share ``removed_share`` of its
-    units. It does not depend on the explainer, and is trained once for all. Then, for each of ``percents``, every unit
-    among the top s is removed with the probability min(``most_chance``, ``removed_share`` d / s), so that no more of
-    the d units are missing than in training, in ``draws`` draws. The value is the copy's accuracy for the input less
-    its mean accuracy for these draws, mean over ``percents``, as in the authors' code; accuracy is of the label or,
-    without labels, of the explained class, and any other ``score`` is that of the explained class. ``order="morf"`` is
-    FFid+, and higher is better; ``"lerf"``, the s least important units, is FFid-, and lower is better. In [-1, 1] for
-    accuracy and probability. Curves (N, number of percents) are the losses at each; ties at random. NotApplicable
-    without labelled training inputs, for models without classes, and beyond ``most_work``.
+    A copy of the model is fine-tuned on the training inputs, each without r units at random. It does not depend on the
+    explainer, and is trained once for all. Then, for each of ``percents``, every unit among the top s is removed with
+    the probability min(``most_chance``, r / s), so that no more units are missing on average than in training, in
+    ``draws`` draws; r is ``removed_share`` of all units, rounded, and at least 1. The value is the copy's accuracy for
+    the input less its mean accuracy for these draws, mean over ``percents``, as in the authors' code; accuracy is of
+    the label or, without labels, of the explained class, and any other ``score`` is that of the explained class.
+    ``order="morf"`` is FFid+, and higher is better; ``"lerf"``, the s least important units, is FFid-, and lower is
+    better. In [-1, 1] for accuracy and probability. Curves (N, number of percents) are the losses at each; ties at
+    random. NotApplicable without labelled training inputs, for models without classes, and beyond ``most_work``.
 
     Removing the first column with probability 1 / 2 loses half of its 3, removing the second loses nothing:
 
@@ -85,15 +85,21 @@ def f_fidelity(
 
 
 def _trained_on_removal(train: Samples, removed_share: float, baseline: str, training: Training) -> nn.Module:
-    """A copy of the model that has been trained on inputs without a random share ``removed_share`` of their units."""
+    """A copy of the model that has been trained on inputs without a random share of their units."""
     remove, count = train.remover(baseline), train.units.count
+    removed = _number_removed(removed_share, count)
 
     def build(rows: Tensor, generator: torch.Generator) -> Tensor:
         place = torch.rand(len(rows), count, generator=generator).argsort(1).to(rows.device)
-        return remove(rows, (place >= int(removed_share * count)).view(-1, *train.units.shape))
+        return remove(rows, (place >= removed).view(-1, *train.units.shape))
 
     seed = seed_of(train.seed, "f_fidelity")
     return train_model(copied(train.predictor.module), train.task, build, train.targets, training, seed)
+
+
+def _number_removed(share: float, count: int) -> int:
+    """How many of ``count`` units are missing in training, and at most on average in the scored draws."""
+    return max(1, round(share * count))
 
 
 def _without_parts(
@@ -104,7 +110,7 @@ def _without_parts(
     place = ranks(batch.attributions.flatten(1), samples.stream("ties 0"))
     place = count - 1 - place if order == "lerf" else place
     sizes = torch.tensor([max(1, int(share * count + 0.5)) for share in shares], device=place.device)
-    chances = (removed_share * count / sizes.double()).clamp(max=most_chance)
+    chances = (_number_removed(removed_share, count) / sizes.double()).clamp(max=most_chance)
     keys, remove = samples.stream("f_fidelity"), samples.remover(baseline)
 
     def build(sample: Tensor, number: Tensor) -> Tensor:

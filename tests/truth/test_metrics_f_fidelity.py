@@ -8,6 +8,7 @@ from torch import nn
 
 import harness
 from harness.errors import NotApplicable, UserError
+from harness.metrics import f_fidelity
 from metric_worlds import draw
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -62,6 +63,29 @@ def test_training_with_missing_units_changes_the_copy_and_not_the_model():
     first, second = (score(maps, model=model, epochs=3, score="logit") for _ in range(2))
     assert torch.equal(first, second) and torch.equal(model.weight, before)
     assert not torch.equal(first, score(maps, model=model, score="logit"))
+
+
+@pytest.mark.parametrize(("count", "missing"), [(4, 1), (8, 1), (16, 2), (30, 3)])
+def test_training_and_draws_lack_equally_many_units_and_at_least_one(count, missing, monkeypatch):
+    built, original = [], f_fidelity.train_model
+
+    def note(model, task, build, *rest):
+        built.append(build(torch.arange(20), torch.Generator().manual_seed(SEED)))
+        return original(model, task, build, *rest)
+
+    monkeypatch.setattr(f_fidelity, "train_model", note)
+    model = nn.Linear(count, 2, bias=False).eval()
+    model.weight.data = torch.stack([torch.ones(count), torch.zeros(count)])
+    data = harness.Data(
+        torch.ones(3, count),
+        torch.zeros(3).long(),
+        train=torch.ones(20, count),
+        train_labels=torch.arange(20) % 2,
+    )
+    options = {**NOT_TRAINED, "percents": 100, "draws": 3000, "score": "logit"}
+    lost = harness.score("f_fidelity", model, data, draw((count,), SEED, 3), **options)
+    assert ((built[0] == 0).sum(1) == missing).all()
+    torch.testing.assert_close(lost, torch.full((3,), float(missing)).double(), rtol=0.1, atol=0)
 
 
 def test_what_does_not_fit_is_said():
