@@ -195,5 +195,7 @@ def _f1_of_spans(found: Tensor, right: Tensor) -> Tensor:
     """F1 (N,) of spans (N, P, T) against the right ones (N, R, T)."""
     if not right.shape[1]:
         return found.new_zeros(len(found), dtype=torch.float64)
-    same = (_iou(found[:, :, None], right[:, None]) >= SAME_SPAN).any(2).sum(1)
+    common = found.float() @ right.float().mT  # (N, P, R): no pair of spans is laid out token by token
+    either = found.sum(2)[:, :, None] + right.sum(2)[:, None] - common
+    same = (common / either.clamp(min=1) >= SAME_SPAN).any(2).sum(1)
     return 2 * same / (found.any(2).sum(1) + right.any(2).sum(1)).double()  # precision and recall share a numerator

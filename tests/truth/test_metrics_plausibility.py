@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sklearn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import harness
 from harness.errors import NotApplicable, UserError
@@ -74,6 +75,22 @@ def test_spans_that_overlap_by_half_are_the_same_as_in_eraser():
         assert found[row].item() == pytest.approx(expected)
     assert found.unique().numel() > 3
     assert score("plausibility_iou_f1", [[3, 2, 0, 0.0]], [[1, 1, 1, 1]], top_share=0.5).values.item() == 1
+
+
+def test_many_spans_of_a_long_text_are_compared_without_laying_out_every_pair():
+    largest = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, given=(), options=None):
+            made = function(*given, **(options or {}))
+            largest.append(made.numel() if isinstance(made, torch.Tensor) else 0)
+            return made
+
+    masks = torch.zeros(2, 600)
+    masks[:, ::3] = 1  # 200 spans of the rationale, and of the map as many
+    with Sizes():
+        found = score("plausibility_iou_f1", masks.tolist(), masks.tolist(), top_share=1 / 3).values
+    assert found.tolist() == [1, 1] and max(largest) <= 2 * 200 * 600
 
 
 def test_the_mean_iou_is_taken_over_thresholds_of_the_largest_value():
