@@ -130,9 +130,9 @@ def explainer_disagreement(
     1 - the agreement that ``measure`` names: ``feature``, ``rank``, ``sign`` or ``signed_rank`` of the ``top_share`` of
     the units that are most important, or ``pairwise_rank`` of all pairs. In [0, 1]; 0 for the reference itself. It has
     no direction: either of two maps that disagree may be wrong. The reference explains the samples at its defaults,
-    once for all explainers. NaN for ``pairwise_rank`` where the reference is of one size on all units. NotApplicable
-    without an explainer, where the reference is not applicable, and for signs of an explainer that has none; ValueError
-    for another measure, an unknown reference and unless 0 < top_share <= 1.
+    once for all explainers. NaN where the reference is of one size on all units, so that it has no order to agree with.
+    NotApplicable without an explainer, where the reference is not applicable, and for signs where the explainer or the
+    reference has none; ValueError for another measure, an unknown reference and unless 0 < top_share <= 1.
 
     The gradient of f = 2 x_0 - x_1 is (2, -1):
 
@@ -145,10 +145,15 @@ def explainer_disagreement(
     values, other = batch.attributions.flatten(1).double(), _map_of(batch, reference)
     if "sign" in measure:
         _need_signs(batch)
+        if not EXPLAINERS[reference].signed:
+            raise NotApplicable(f"the sign of the attributions of the reference, {reference}, means nothing")
     if measure == "pairwise_rank":
-        return with_reason(1 - _same_order(values, other), "the reference has the same size on all units")
-    counts = torch.full_like(values[:, :1], _checked_count(top_share, values.shape[1]))
-    return Scores(1 - _AMONG_TOP[measure](values, other, counts))
+        agreement = _same_order(values, other)
+    else:
+        counts = torch.full_like(values[:, :1], _checked_count(top_share, values.shape[1]))
+        agreement = _AMONG_TOP[measure](values, other, counts)
+    flat = other.abs().amax(1) == other.abs().amin(1)
+    return with_reason(1 - agreement.masked_fill(flat, float("nan")), "the reference has the same size on all units")
 
 
 def _with_truth(batch: Batch, top_share: float, measure: str) -> Scores:

@@ -9,8 +9,10 @@ import torch
 from scipy.stats import rankdata
 
 import harness
+from harness.engine.explain import Explaining
 from harness.errors import NotApplicable, UserError
-from metric_worlds import Constant, Interacting, draw, generator, gradient
+from harness.registry import EXPLAINERS
+from metric_worlds import Constant, Interacting, draw, generator, gradient, scores
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 TOP = ("feature_agreement", "rank_agreement", "sign_agreement", "signed_rank_agreement")
@@ -127,3 +129,34 @@ def test_disagreement_says_what_it_lacks():
         harness.score(
             "explainer_disagreement", model, inputs, targets, inputs.abs(), explainer="saliency", measure="sign"
         )
+    for measure in ("sign", "signed_rank"):
+        with pytest.raises(NotApplicable, match="reference, saliency"):
+            harness.score(
+                "explainer_disagreement",
+                model,
+                inputs,
+                targets,
+                inputs,
+                explainer="gradient",
+                reference="saliency",
+                measure=measure,
+            )
+
+
+@pytest.mark.parametrize("measure", ["feature", "rank", "sign", "signed_rank", "pairwise_rank"])
+def test_nothing_disagrees_with_a_reference_that_has_no_order(measure):
+    """The gradient of the sum is 1 everywhere; of the other class it is not."""
+    model, inputs = torch.nn.Linear(6, 2).eval(), draw((6,), SEED)
+    model.weight.data = torch.stack([torch.ones(6), torch.arange(1.0, 7)])
+    entry = EXPLAINERS["gradient"]
+    own = Explaining(entry, entry.complete({}), model)
+    found = scores(
+        "explainer_disagreement",
+        model,
+        inputs,
+        inputs,
+        by=own,
+        targets=torch.tensor([0, 1, 1]),
+        options={"measure": measure},
+    )
+    assert found.values.isnan().tolist() == [True, False, False] and "same size on all units" in found.reason
