@@ -51,7 +51,8 @@ def cumulative_prediction_difference(batch: Batch, *, removal: PointRemoval = Po
     step; higher is better. The authors' code removes single numbers, one at a time (``reduction=none`` makes each one a
     unit, enough ``steps`` remove them so), and reports the sums over all and over the first 50; compare scores at equal
     ``largest_share`` and ``steps`` only. Curves (N, steps) are the sums up to each step, of which the authors' code
-    also has the area. NaN where an output is not finite. NotApplicable for models without probabilities.
+    also has the area; it takes the mean over the classes where this takes the sum, the paper's L1 norm. NaN where an
+    output is not finite. NotApplicable for models without probabilities.
 
     Without x_0 the probability of the first class falls from .73 to .27, and then without x_1 it rises to .5:
 
