@@ -21,6 +21,7 @@ from harness.predictor import pick
 from harness.registry import metric
 
 NO_WEIGHTS = "the positive part of the map is the same everywhere"
+NO_PROBABILITY = "or the probability is 0"
 
 
 @metric(better="lower", unit="share")
@@ -29,8 +30,8 @@ def average_drop(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     2018, 1710.11063).
 
     max(0, Y - O) / Y, whose mean over samples is the paper's average drop (in percent there). In [0, 1], lower is
-    better. NaN where the positive part of the map is the same everywhere. NotApplicable to models without
-    probabilities, and for baselines that depend on the units that remain.
+    better. NaN where the positive part of the map is the same everywhere, and where Y is 0 in single precision.
+    NotApplicable to models without probabilities, and for baselines that depend on the units that remain.
 
     >>> maps = torch.stack([corner.float(), torch.zeros(1, 4, 4)])
     >>> maps[1, 0, 3, 3] = 1
@@ -39,7 +40,7 @@ def average_drop(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     [0.0, 0.4908]
     """
     before, after, weights = _probabilities(batch, baseline)
-    return _where_weighted((before - after).clamp(min=0) / before, weights)
+    return _where_weighted((before - after).clamp(min=0) / before, weights, NO_PROBABILITY)
 
 
 @metric(better="higher", unit="share")
@@ -135,7 +136,7 @@ def adcc(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     before, after, weights = _probabilities(batch, baseline)
     kept = 1 - (before - after).clamp(min=0) / before
     parts = torch.stack([_coherency(batch, baseline), 1 - weights.mean(1), kept], 1)
-    return _where_weighted(3 / (1 / parts).sum(1), weights)
+    return _where_weighted(3 / (1 / parts).sum(1), weights, NO_PROBABILITY)
 
 
 def map_weights(attributions: Tensor) -> Tensor:

@@ -108,6 +108,14 @@ def test_a_probability_of_one_has_nothing_to_gain():
     assert found.values.isnan().all() and "1 already" in found.reason
 
 
+@pytest.mark.parametrize("name", ["average_drop", "adcc"])
+def test_a_probability_of_zero_has_no_share_to_lose(name):
+    model, inputs, maps = world()
+    model.b = -200.0
+    found = scores(name, model, inputs, maps, by=explaining(only_left, model))
+    assert found.values.isnan().all() and "probability is 0" in found.reason
+
+
 def test_what_does_not_fit_is_said():
     model, inputs, maps = world()
     with pytest.raises(NotApplicable):
