@@ -20,8 +20,9 @@ def with_present_cells(cells: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.Da
     moved = {cell: new for cell, config in rows if (new := _present_cell(config)) not in (None, *there)}
     if not moved:
         return cells, scores
-    scores = scores.assign(cell=scores["cell"].astype(str).replace(moved).astype("category"))
-    return cells.assign(cell=cells["cell"].replace(moved)), scores
+    # A column of categories has its few categories mapped, not its rows; two former cells may have one present cell.
+    scored = scores["cell"].astype("category").map(lambda cell: moved.get(cell, cell)).astype("category")
+    return cells.assign(cell=cells["cell"].replace(moved)), scores.assign(cell=scored)
 
 
 def _present_cell(config: Any) -> str | None:
