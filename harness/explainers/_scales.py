@@ -4,6 +4,7 @@ An income in cents instead of euros must not change which column is important. P
 embeddings of a text; columns of a table have one each, and so have the channels of a series.
 """
 
+import torch
 from torch import Tensor
 
 from harness.messages import say
@@ -34,6 +35,20 @@ def scales(samples: Samples) -> Tensor:
         samples.for_block("one scale for all columns", lambda: say(ONE_SCALE))
     over = samples.scaled_together()
     return inputs.amax(over, keepdim=True) - inputs.amin(over, keepdim=True)
+
+
+def scales_of_paths(samples: Samples, start: Tensor) -> Tensor:
+    """The scale of each number on a path from ``start`` (N, ...) to the inputs, above 0, in the inputs' shape.
+
+    A number whose scale is 0, as in an image of one colour or a constant column, may still differ from ``start``: its
+    scale is how far, for pixels the largest difference of all that have one scale. It is 1 where nothing differs.
+    """
+    inputs, own = samples.inputs, scales(samples)
+    apart = (inputs - start).abs()
+    if not samples.own_scales:
+        apart = apart.amax(samples.scaled_together(), keepdim=True)
+    unit = torch.where(own > 0, own, apart)
+    return unit.where(unit > 0, 1).expand_as(inputs)
 
 
 def _spread(train: Tensor) -> Tensor:

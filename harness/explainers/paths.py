@@ -10,7 +10,7 @@ from harness.errors import UserError, unknown
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import gradients_at, summed_gradients, tell_completeness, visit, zeros_to_sum
 from harness.explainers._guided import approach
-from harness.explainers._scales import scales
+from harness.explainers._scales import scales_of_paths
 from harness.explainers.noise import NoisyCopies, noisy
 from harness.randomness import uniform
 from harness.registry import explainer
@@ -144,9 +144,9 @@ def guided_ig(
     check_number("fraction", fraction, 0, whole=False)
     if fraction > 1:
         raise UserError(f"fraction is {fraction}, expected a number from 0 to 1")
-    unit = scales(context).expand_as(inputs).double().flatten(1)
-    unit = unit.where(unit > 0, 1)
-    start, end = (each.double().flatten(1) / unit for each in (context.baseline(path.baseline), inputs))
+    start = context.baseline(path.baseline)
+    unit = scales_of_paths(context, start).double().flatten(1)
+    start, end = (each.double().flatten(1) / unit for each in (start, inputs))
     at, answer = start, torch.zeros_like(start)
     for step in range(path.steps):
         point = (at * unit).view(inputs.shape).to(inputs.dtype)
@@ -178,7 +178,7 @@ def idgi(
     steps, start, answer = path.steps, context.baseline(path.baseline), zeros_to_sum(inputs)
     shares = torch.zeros_like(answer)  # of the last step that has begun
     logits = torch.zeros(len(inputs), steps + 1, dtype=torch.float64, device=inputs.device)
-    unit = scales(context).expand_as(inputs).to(answer)
+    unit = scales_of_paths(context, start).to(answer)
 
     def build(sample: Tensor, draw: Tensor) -> Tensor:
         return torch.lerp(start[sample], inputs[sample], _broadcastable(draw.to(inputs.dtype) / steps, inputs))

@@ -126,6 +126,19 @@ def test_infidelity_of_a_gradient_is_the_same_in_other_units(perturbation):
     assert same(*(found_in(units, score) for units in (torch.ones(COLUMNS), UNITS)))
 
 
+@pytest.mark.parametrize("name", ["guided_ig", "idgi", "integrated_gradients"])
+def test_a_column_that_is_constant_in_the_training_inputs_is_explained_the_same_in_every_unit(name):
+    """Its scale is 0, and yet the sample and the baseline differ in it."""
+
+    def explain(net, data):
+        train = data.train.clone()
+        train[:, 1] = 0
+        return harness.explain(name, net, harness.Data(data.inputs, data.targets, train=train), baseline="zero")
+
+    plain, other = (found_in(units, explain) for units in (torch.ones(COLUMNS), UNITS))
+    assert same(plain, other) and plain[:, 1].abs().min() > 0
+
+
 @pytest.mark.parametrize("name", ["smoothgrad", "guided_ig", "idgi"])
 def test_without_training_inputs_it_is_said_that_columns_count_in_one_unit(name):
     net, data = world(UNITS)

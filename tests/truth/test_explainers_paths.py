@@ -124,6 +124,19 @@ def test_idgi_is_its_slow_twin_and_sums_exactly_whatever_the_chunk(rows, seed):
     assert near(found.flatten(1).sum(1), lost, rounding=1e-6)
 
 
+@pytest.mark.parametrize("name", COMPLETE)
+@pytest.mark.parametrize(("modality", "shape"), [("image", (3, 4, 4)), ("series", (2, 6)), ("tokens", (4, 3))])
+def test_numbers_without_a_scale_of_their_own_take_part(name, modality, shape, seed):
+    """Of an image of one colour, or a constant channel of a series, the range is 0."""
+    x, w = torch.full((2, *shape), 0.4), torch.rand(shape) + 0.5
+    if modality == "series":
+        x[:, 1] = torch.linspace(0, 1, 6)
+    data = harness.Data(x, none_of(2), modality=modality, task="regression")
+    found = harness.explain(name, model(lambda z: (z * w).flatten(1).sum(1)), data, baseline="zero", steps=10)
+    assert near(found.flatten(1).sum(1), (x * w).flatten(1).sum(1))
+    assert (found[x != 0] != 0).all()
+
+
 def test_idgi_shares_the_change_of_a_linear_model_by_squared_weights(seed):
     net, weights = linear_net((6,))
     x, targets, r = torch.randn(4, 6), torch.tensor([0, 2, 1, 1]), torch.randn(6)
