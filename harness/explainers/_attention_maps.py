@@ -110,9 +110,10 @@ class AttentionWatch:
         return answer
 
     def _turn(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        answer = function(*args, **kwargs)
-        if answer.stride(-1) == args[0].stride(-1):  # the numbers of a token stay on the last axis
-            answer.before_turn = args[0]
+        before, answer = next(iter((*args, *kwargs.values()))), function(*args, **kwargs)
+        # Where a turn in place has changed the tensor itself, there is none before it.
+        if answer is not before and answer.stride(-1) == before.stride(-1):  # a token's numbers stay on the last axis
+            answer.before_turn = before
         return answer
 
     def _add(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:

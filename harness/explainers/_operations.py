@@ -184,8 +184,8 @@ def _answer_of(
     target, copy = args[0], args[0].clone()
     put_note(copy, note_on(target))
     answer = rule(_not_in_place(function) if in_place else function, copy, *args[1:], **kwargs)
-    if answer is NotImplemented:
-        return answer
+    if answer is NotImplemented or answer.shape != target.shape:  # a turn in place gives the tensor other axes
+        return NotImplemented
     if not answer.requires_grad and not target._is_view():
         target.detach_()  # what the rule held constant depends on nothing
     target.copy_(answer)

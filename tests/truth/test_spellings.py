@@ -29,6 +29,7 @@ METHODS = {
     "gradient_x_weight": ("gradient_x_weight", {}),
 }
 ATTENTIVE = {name: (name, {}) for name in ("attn_lrp", "cp_lrp", "attention", "attention_rollout")}
+ATTENTIVE["att_cat"] = ("att_cat", {})
 ATTENTIVE["transformer_attribution"] = ("transformer_attribution", {})
 
 # Functions of (n, 12), each in several spellings; the first is the one that the others are compared with.
@@ -440,8 +441,22 @@ def over_their_sum(scores):
     return raised / raised.sum(-1, keepdim=True)
 
 
+def turning(turn):
+    return lambda q, k, v: (q @ turn(k) / math.sqrt(6)).softmax(-1) @ v
+
+
 ATTENTIONS = {
     "attention": [F.scaled_dot_product_attention, written_out(), by_batches, by_sums],
+    "keys turned": [
+        turning(lambda k: k.transpose(-2, -1)),
+        turning(lambda k: k.mT),
+        turning(lambda k: torch.transpose(input=k, dim0=-2, dim1=-1)),
+        turning(lambda k: torch.permute(input=k, dims=(0, 1, 3, 2))),
+        turning(lambda k: torch.movedim(input=k, source=2, destination=3)),
+        turning(lambda k: k.swapaxes(axis0=-2, axis1=-1)),
+        turning(lambda k: k.clone().transpose_(-2, -1)),
+        turning(lambda k: k.clone().swapaxes_(2, 3)),
+    ],
     "masked attention": [masked, masked_by_hand, masked_by_sum],
     "softmax written out": [
         written_out(),
