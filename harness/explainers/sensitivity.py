@@ -106,10 +106,15 @@ def sobol_pairs(keys: Tensor, draws: int, players: int) -> Tensor:
 
 
 def jansen(scores: Tensor, replaced: Tensor) -> Tensor:
-    """Total-order indices (n, K) from the scores (n, draws) of masks A and those (n, K, draws) of the masks C."""
+    """Total-order indices (n, K) from the scores (n, draws) of masks A and those (n, K, draws) of the masks C.
+
+    0 where the scores of A do not vary, NaN where a score is not finite.
+    """
     halves = (scores[:, None] - replaced).square().mean(-1) / 2
     variance = scores.var(1, keepdim=True)
-    return torch.where(variance > 0, halves / variance, 0.0)
+    indices = torch.where(variance == 0, 0.0, halves / variance)
+    finite = scores.isfinite().all(1) & replaced.isfinite().flatten(1).all(1)
+    return indices.where(finite[:, None], torch.nan)
 
 
 def _dependence(game: Game, draws: int) -> Tensor:
@@ -121,7 +126,7 @@ def _dependence(game: Game, draws: int) -> Tensor:
 
 def independence_criterion(masks: Tensor, scores: Tensor) -> Tensor:
     """tr(K H L H) / (draws - 1)^2 of each of K segments, (n, K) float64, from their masks (n, draws, K), bool, and the
-    scores (n, draws)."""
+    scores (n, draws); NaN where a score is not finite."""
     each = zip(masks.double(), scores, strict=True)  # one by one: the kernel of a sample has draws^2 numbers
     return torch.stack([_criterion(own_masks, own_scores) for own_masks, own_scores in each])
 
@@ -132,6 +137,8 @@ def _criterion(masks: Tensor, scores: Tensor) -> Tensor:
     Of the masks' kernel 1/2 - (m - m')^2 = 1/2 - m - m' + 2 m m' only the product is left when it is summed with H L H,
     whose rows and columns sum to 0.
     """
+    if not scores.isfinite().all():
+        return masks.new_full(masks.shape[1:], torch.nan)
     distances = (scores[:, None] - scores).abs()
     first, second = torch.triu_indices(len(scores), len(scores), 1, device=scores.device)
     width = distances[first, second].median()

@@ -115,6 +115,17 @@ def test_each_segment_is_shown_in_exactly_half_of_the_masks(seed):
     assert len(masks.unique(dim=0)) > 16, "segments come and go by themselves"
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_a_score_that_is_not_finite_makes_no_finite_map_of_its_sample_alone(wrong, seed):
+    masks, scores, replaced = torch.rand(3, 20, 4) > 0.5, torch.rand(3, 20).double(), torch.rand(3, 4, 20).double()
+    right = independence_criterion(masks, scores), jansen(scores, replaced)
+    some, others = scores.clone(), replaced.clone()
+    some[1, 7] = others[1, 2, 3] = wrong
+    for found in (independence_criterion(masks, some), jansen(some, replaced), jansen(scores, others)):
+        assert found[1].isnan().all()
+        assert any(torch.equal(found[[0, 2]], each[[0, 2]]) for each in right)
+
+
 @pytest.mark.parametrize("name", BOTH)
 def test_where_the_score_does_not_vary_all_values_are_0(name, seed):
     assert (of_masks(lambda m: 0 * m[:, 0] + 3, 4)(name, samples=16) == 0).all()
