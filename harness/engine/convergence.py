@@ -30,7 +30,8 @@ def convergence(stage: Stage, explaining: Explaining, first: Tensor) -> dict[str
 
     ``first`` (n, ...) are its attributions of the first chunk of samples. These are the first 4 samples, or up to 16 if
     samples have few units, and never more than half of the samples; of a global explainer it is one map. None if the
-    explainer is deterministic or a control, or no map under either seed varies over its units. Its standard error over
+    explainer is deterministic or a control, or no map under either seed varies over its units. A sample whose map varies
+    under one of the seeds alone counts 0; one whose map varies under neither is left out. The mean's standard error over
     the draws is about (1 - r^2) / sqrt(samples x units) for independent units.
     """
     entry = explaining.entry
@@ -52,7 +53,7 @@ def convergence(stage: Stage, explaining: Explaining, first: Tensor) -> dict[str
         values = [
             joint.units.reduce(units_of_maps(each.to(stage.device)[rows], joint)).flatten(1) for each in (first, maps)
         ]
-        found.append(pearson(*values))
+        found.append(_agreement(*values))
     correlations = torch.cat(found)
     correlations = correlations[correlations.isfinite()]
     if not len(correlations):
@@ -75,6 +76,13 @@ def convergence_flags(found: Mapping[str, float], options: Mapping[str, Any]) ->
 def budget_factor(correlation: float, wanted: float = CONVERGED) -> float:
     """How many times as many independent draws raise the correlation of two seeds to ``wanted`` (Spearman-Brown)."""
     return wanted / (1 - wanted) * (1 - correlation) / correlation
+
+
+def _agreement(first: Tensor, second: Tensor) -> Tensor:
+    """The correlations (n,) of maps (n, units); 0 where exactly one of two varies, NaN where neither does."""
+    one_varies = (first.amax(1) > first.amin(1)) ^ (second.amax(1) > second.amin(1))
+    finite = first.isfinite().all(1) & second.isfinite().all(1)
+    return pearson(first, second).masked_fill(one_varies & finite, 0.0)
 
 
 def _compared(stage: Stage, in_chunk: int) -> int:

@@ -87,6 +87,21 @@ def test_what_draws_nothing_or_ignores_the_model_has_no_such_fact(name):
     assert told(name)[0] is None
 
 
+@explainer(access="none", stochastic=True)
+def vanishing(model, inputs, targets, *, context, kept: int = 2):
+    """The input; under odd seeds 0 from the sample ``kept`` on; the last of the four compared is always 0."""
+    maps = inputs.clone()
+    maps[kept if context.seed % 2 else 3 :] = 0
+    return maps
+
+
+@pytest.mark.parametrize(("kept", "mean", "compared"), [(2, 2 / 3, 3), (0, 0.0, 3), (3, 1.0, 3)])
+def test_a_map_that_vanishes_under_one_seed_alone_does_not_agree_with_the_other(kept, mean, compared):
+    fact, flag = told(vanishing, {"kept": kept})
+    assert fact == pytest.approx({"mean": mean, "lowest": float(kept == 3), "samples": compared})
+    assert ("not converged" in flag) == (kept < 3)
+
+
 def test_units_that_are_no_tokens_do_not_count():
     """Zeros at padding are equal under both seeds, and would look like agreement."""
     inputs, present = torch.randn(8, 40, 3), torch.arange(40).expand(8, 40) < 12
