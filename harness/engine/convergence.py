@@ -30,9 +30,9 @@ def convergence(stage: Stage, explaining: Explaining, first: Tensor) -> dict[str
 
     ``first`` (n, ...) are its attributions of the first chunk of samples. These are the first 4 samples, or up to 16 if
     samples have few units, and never more than half of the samples; of a global explainer it is one map. None if the
-    explainer is deterministic or a control, or no map under either seed varies over its units. A sample whose map varies
-    under one of the seeds alone counts 0; one whose map varies under neither is left out. The mean's standard error over
-    the draws is about (1 - r^2) / sqrt(samples x units) for independent units.
+    explainer is deterministic or a control, or no map under either seed varies over its units. A sample whose map
+    varies under one of the seeds alone counts 0; one whose map varies under neither is left out. The mean's standard
+    error over the draws is about (1 - r^2) / sqrt(samples x units) for independent units.
     """
     entry = explaining.entry
     if not entry.stochastic or entry.control or entry.stored:

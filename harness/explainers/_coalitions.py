@@ -22,9 +22,10 @@ class SegmentRemoval:
     baseline   what a removed segment becomes: a name (``harness.removal.baselines``) or a tensor of one input's shape.
                ``typical``, also the default of metrics, is the mean of an image or a series per channel, a text's
                padding (or zero), and the training mean of a table, for which it needs training inputs
-    background how many training inputs, drawn by the seed, take the place of what is removed; the score is averaged
-               over them, which costs as many evaluations as one baseline does for each of them. 0: the baseline. None:
-               100 for a table with training inputs whose ``baseline`` is left at its default, else the baseline
+    background how many training inputs, the same for all samples and seeds, take the place of what is removed; the
+               score is averaged over them, which costs as many evaluations as one baseline does for each of them. 0:
+               the baseline. None: 100 for a table with training inputs whose ``baseline`` is left at its default, else
+               the baseline
     score      the watched output of the model: ``logit``, ``probability`` or ``log_odds``
     """
 

@@ -23,7 +23,6 @@ MISSED = 1e-3  # of the outputs' range: the trees of some libraries compute in f
     access="forward",
     modalities=("table",),
     complete_to="background",
-    stochastic=True,
     cost="background + 1 F",
     source="shap",
 )
@@ -32,7 +31,7 @@ def tree_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sam
     (Lundberg et al. 2020, 10.1038/s42256-019-0138-9; interventional).
 
     Inputs' shape; the units of the explained output, a probability for classifiers. A removed column takes its values
-    in ``background`` training inputs, or all where there are no more, drawn by the seed and the same for all samples;
+    in ``background`` training inputs, or all where there are no more, the same for all samples and under all seeds;
     the sum is f(x) less the mean of f over them. Where a probability is no sum over trees, as of boosted classifiers,
     whose trees add up to the log-odds, the values are not exact: shap shares the change of the probability from each
     background row in proportion to the Shapley values of the log-odds. Not applicable to other models than a fitted

@@ -14,12 +14,18 @@ from harness.randomness import permutations, stream
 from harness.removal.originals import Originals
 
 USUAL_ROWS = 100  # as in shap's maskers
+DRAW = 0  # the one draw of rows that all runs have
 DEFAULT_BASELINE = "typical_or_zero"
 
 
 @dataclass(frozen=True)
 class Background:
-    """So many training inputs, or all where there are no more; the seed alone draws which, the same for all samples."""
+    """So many training inputs, or all where there are no more.
+
+    Which ones is drawn once and for all: they depend on the number of training inputs, and are the same for all samples
+    and under all seeds. So the background is part of the question, as a baseline is, and what differs between two seeds
+    is the error of the estimate. Rows drawn at random stand for the data even if it is sorted.
+    """
 
     rows: int
 
@@ -27,7 +33,7 @@ class Background:
         """The inputs (R, ...) on the device of ``originals``; NotApplicable without training inputs."""
         if originals.train is None:
             raise NotApplicable(f"background={self.rows} needs training inputs, the data has none (give train=)")
-        chosen = drawn_rows(len(originals.train), self.rows, originals.seed)
+        chosen = drawn_rows(len(originals.train), self.rows, DRAW)
         return originals.train[chosen.to(originals.train.device)].to(originals.inputs)
 
 

@@ -134,9 +134,10 @@ class Case:
         make, shape = nets[modality]
         self.kind, self.modality = modality, modality.split()[-1]  # a grey image is an image
         self.model = make().eval().requires_grad_(False)
-        self.inputs, self.train = torch.randn(5, *shape), torch.randn(60, *shape)
+        rows = 120 if self.modality == "table" else 60  # more than the usual background
+        self.inputs, self.train = torch.randn(5, *shape), torch.randn(rows, *shape)
         self.targets = torch.randint(3, (5,))
-        self.train_labels = torch.randint(3, (60,))
+        self.train_labels = torch.randint(3, (rows,))
         self.units = Units.of(self.inputs, self.modality)
         self.masks = torch.rand(5, *self.units.shape) < 0.4
         self.masks.flatten(1)[:, :2] = torch.tensor([True, False])  # neither empty nor full
