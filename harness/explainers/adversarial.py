@@ -26,9 +26,10 @@ def agi(
     """Adversarial Gradient Integration: what the target's probability loses on the way to each of other classes, added
     up (Pan et al. 2021, AGI, doi 10.24963/ijcai.2021/396).
 
-    Inputs' shape; probability. For each of up to ``other_classes`` other classes, evenly spaced among all of them, at
-    most ``steps`` steps are taken along the sign of the gradient of that class's probability, each of ``step_size``
-    times the range of the inputs and cut off at that range, until that class is predicted. Each step contributes minus
+    Inputs' shape; probability. For each of up to ``other_classes`` other classes, evenly spaced among all of them (the
+    released code takes every 66th of 1,000, 16 in all), at most ``steps`` steps are taken along the sign of the
+    gradient of that class's probability, each of ``step_size`` times the range of the inputs and cut off at that range,
+    until that class is predicted. Each step contributes minus
     the gradient of the target's probability times the change of the input. With ``restart`` every step begins at the
     input itself, in the direction found at the last point, as in the released code; without, it begins where the last
     one ended, on the paper's curve of steepest ascent, and the map of each class then tends to what the target's
@@ -48,12 +49,9 @@ def agi(
     answer = zeros_to_sum(inputs)
     low, high = (each.expand_as(inputs).to(answer) for each in context.input_range())
     columns = class_gradients(model, context, inputs[:1], targets[:1])[1].shape[1]
-    others = torch.arange(0, columns, max(1, (columns - 1) // other_classes), device=targets.device)[
-        : other_classes + 1
-    ]
-    rows = torch.cartesian_prod(torch.arange(len(inputs), device=targets.device), others)
-    rows = rows[rows[:, 1] != targets[rows[:, 0]]]
-    for sample, other in (each.unbind(1) for each in rows.split(rows_at_once(context))):
+    others = evenly_spaced_others(targets, columns, other_classes)
+    rows = torch.stack([torch.arange(len(inputs), device=targets.device)[:, None].expand_as(others), others], -1)
+    for sample, other in (each.unbind(1) for each in rows.flatten(0, 1).split(rows_at_once(context))):
         start = point = inputs[sample].to(answer)
         going, total = torch.ones_like(sample, dtype=torch.bool), zeros_to_sum(start)
         for _ in range(steps):
@@ -123,6 +121,16 @@ def mfaba(
         answer[rows], crossed[rows] = total, (predicted != targets[rows]).to(crossed)
     context.tell(crossed=crossed)
     return answer
+
+
+def evenly_spaced_others(targets: Tensor, columns: int, most: int) -> Tensor:
+    """Up to ``most`` different classes (n, others) of ``columns``, without a sample's target.
+
+    They are evenly spaced among all classes but the target, from the first to the last of them.
+    """
+    count = columns - 1
+    places = torch.linspace(0, count - 1, min(most, count), dtype=torch.float64).round().long().to(targets.device)
+    return places + (places >= targets[:, None])  # classes behind the target are one further
 
 
 STEP_RULES = ("sign", "gradient")

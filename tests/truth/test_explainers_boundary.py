@@ -1,5 +1,7 @@
 """AGI, MFABA, Blur IG and XRAI beside the loops of their authors' code, one sample and one step after the other."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ import harness
 from explainer_worlds import linear_net, near, small_cnn
 from harness.api import samples_of
 from harness.engine.explain import Explaining
+from harness.explainers.adversarial import evenly_spaced_others
 from harness.explainers.blur_ig import blur_matrices
 from harness.explainers.xrai import by_regions
 from harness.facts import Facts
@@ -67,10 +70,16 @@ def test_agi_is_the_sum_over_other_classes_of_what_each_step_takes_from_the_targ
     assert 4 < steps < 72, "some paths are cut short by their class"
 
 
-def test_agi_takes_the_classes_of_the_released_code():
-    """Of 1,000 classes every 66th, as range(0, 999, int(1000 / 15)) does."""
-    seen = torch.arange(0, 1000, max(1, 999 // 15))[:16]
-    assert seen.tolist() == list(range(0, 999, int(1000 / 15)))
+@pytest.mark.parametrize("columns", [2, 3, 10, 15, 16, 17, 30, 100, 1000])
+def test_agi_takes_up_to_15_other_classes_evenly_spaced_among_all(columns):
+    targets = torch.tensor([0, columns // 2, columns - 1])
+    for target, row in zip(targets.tolist(), evenly_spaced_others(targets, columns, 15).tolist(), strict=True):
+        others = [number for number in range(columns) if number != target]
+        places = [others.index(number) for number in row]  # the target is none of them
+        assert len(row) == min(15, columns - 1)
+        assert places[0] == 0 and (len(row) == 1 or places[-1] == columns - 2)
+        gaps = [after - before for before, after in itertools.pairwise(places)]
+        assert not gaps or (min(gaps) > 0 and max(gaps) - min(gaps) <= 1)
 
 
 @pytest.mark.parametrize("path", ["sign", "gradient"])
