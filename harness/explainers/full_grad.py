@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.errors import NotApplicable
 from harness.explainers._at_layer import enlarged, forward_hook
 from harness.explainers._gradients import in_chunks, tell_completeness, zeros_to_sum
-from harness.guards import frozen
+from harness.explainers._operations import operations_visible
 from harness.predictor import check_outputs, target_logits
 from harness.registry import explainer
 from harness.samples import Samples
@@ -38,7 +38,8 @@ def full_grad(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sam
     in the released code each of these tensors is made absolute, scaled to 0..1 within a sample and summed over its
     channels; linear layers are left out. Coarse terms are enlarged with half-pixel centres, in the released code with
     aligned corners. The bias of a batch norm is what it adds in eval mode. Not applicable where no convolution or batch
-    norm has a bias, and where no gradient reaches the input.
+    norm has a bias, where one works on samples that are folded into several rows, to TorchScript, and where no gradient
+    reaches the input.
 
     Example: pooled(image) has the gradient (1, 1, 0, 0) at the pixels 1 to 4. Its second channel has the bias -2, whose
     gradient is -1 at the last two pixels. Both terms, scaled to 0..1, are summed.
@@ -65,7 +66,12 @@ def full_grad(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sam
 
 def _decomposed(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[tuple[Tensor, bool]], Tensor]:
     """x df/dx, the products of each bias with its gradients and whether they lie on places, and the logits (n,)."""
-    with torch.inference_mode(False), torch.enable_grad(), frozen(model), _biases_seen(model, inputs.dim()) as calls:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        operations_visible(model),
+        _biases_seen(model, inputs.dim()) as calls,
+    ):
         leaf = inputs.detach().clone().requires_grad_()
         logits = target_logits(check_outputs(model(leaf.clone()), len(leaf)), targets)
         used = [call for call in calls if call.output.requires_grad]
@@ -73,6 +79,11 @@ def _decomposed(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tens
         found = torch.autograd.grad(logits.sum(), wanted, allow_unused=True) if logits.requires_grad else [None]
     if found[0] is None:
         raise NotApplicable("no gradient of the model's output reaches its input")
+    if any(len(call.output) != len(leaf) for call in used):
+        raise NotApplicable(
+            "a layer with a bias works on more or fewer rows than there are samples, so that it is not known which "
+            "sample its bias belongs to"
+        )
     terms = [
         (call.bias.to(zeros_to_sum(gradient[:0])) * gradient, call.spatial)
         for call, gradient in zip(used, found[1:], strict=True)

@@ -308,6 +308,31 @@ def test_a_net_without_biases_has_no_full_gradient(seed):
         harness.explain("full_grad", net, torch.randn(2, 3, 8, 6), torch.tensor([0, 1]))
 
 
+class EachChannelByItself(nn.Module):
+    """Rows of a convolution are channels of samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.last = nn.Conv2d(1, 4, 3), nn.Linear(12, 3)
+
+    def forward(self, x):
+        rows = self.convolution(x.reshape(-1, 1, *x.shape[2:])).relu().mean((2, 3))
+        return self.last(rows.reshape(len(x), -1))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (EachChannelByItself, "works on more or fewer rows than there are samples"),
+        (lambda: torch.jit.script(biased_cnn()), "is scripted, which hides its operations"),
+    ],
+)
+def test_biases_that_cannot_be_seen_or_assigned_make_no_full_gradient(make, reason, count, seed):
+    with pytest.raises(harness.NotApplicable, match=reason):
+        harness.explain("full_grad", make().eval(), torch.randn(count, 3, 8, 6), torch.arange(count))
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_vit_cx_is_what_a_loop_over_its_masks_gives(noise, seed):
     net, x, targets = small_cnn(), torch.randn(3, 3, 8, 6), torch.tensor([2, 0, 3])
