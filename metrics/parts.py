@@ -47,7 +47,7 @@ class PartRemoval:
             raise UserError(f"relevant_drop is {self.relevant_drop}, expected a share above 0")
 
 
-@metric(better="higher", unit="share", expects="contribution")
+@metric(better="higher", unit="share", kind="check", expects="contribution")
 def distractibility(batch: Batch, *, removal: PartRemoval = PartRemoval()) -> Scores:
     """Share of the parts that do not matter to the model which the explanation does not call important either
     (distractibility of FunnyBirds: Hesse et al. 2023, 2308.06248).
@@ -56,9 +56,10 @@ def distractibility(batch: Batch, *, removal: PartRemoval = PartRemoval()) -> Sc
     called important if its summed attribution is above a share of the sum of the whole map. The score is 1 less the
     share of the irrelevant parts that are called important, mean over the 80 shares from 0.01 to 0.5 of the authors'
     code, which takes the best one for each explainer instead; curves (N, 80) are the values at each. In [0, 1], higher
-    is better; a map without differences calls no part important, so read it beside a score of faithfulness. For a map
-    with a negative sum the code, and this, call parts of small negative attribution important too. NaN where every part
-    is relevant, and where a sample has a single part. Expects contributions; local maps, like gradients, are flagged.
+    is better. It ranks no explainers: a map that is the same everywhere calls none of many parts important, and so can
+    have a better score than the right map. For a map with a negative sum the code, and this, call parts of small
+    negative attribution important too. NaN where every part is relevant, and where a sample has a single part. Expects
+    contributions; local maps, like gradients, are flagged.
 
     f is the sum of the upper left of four parts. The first map is right, the second calls all parts important up to a
     share of a quarter:

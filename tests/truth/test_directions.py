@@ -130,6 +130,7 @@ DIRECTIONS = [
 # The metrics by which explainers have no rank, because maps that know nothing of the model can have the best score.
 CHECKS = {
     "completeness",  # any map that is scaled to the right sum
+    "distractibility",  # a map that is the same everywhere calls none of many parts important
     "input_invariance",  # every map that does not look at the input's values: a random one, the centre
     "monotonicity",  # of an additive model every order has the same score; on digits a random map has the best one
 }
@@ -157,6 +158,9 @@ def test_a_map_that_knows_nothing_of_the_model_has_the_best_score_of_every_check
     zero, blind = {"baseline": "zero"}, explaining(lambda model, inputs, targets: noise[: len(inputs)].clone(), model)
     assert (scores("completeness", model, inputs, scaled, options=zero).values < 1e-4).all()
     assert (scores("input_invariance", model, inputs, noise, by=blind).values == 0).all()
+    many, flat = draw((1, 12, 12), seed), torch.ones(3, 1, 12, 12)
+    ignored = scores("distractibility", Additive((1, 12, 12)), many, flat, options={**zero, "segments": "unit"}).values
+    assert (ignored == 1).all()
     model.w.data = model.w.abs() * inputs[0].sign()  # every unit of the first sample raises the score
     assert scores("monotonicity", model, inputs[:1], noise[:1], options=zero).values.item() == 1
 
