@@ -25,21 +25,22 @@ def with_present_names(arguments: Sequence[str]) -> list[str]:
 
 def _argument_presented(argument: str, arguments: Sequence[str], typed: set[str]) -> str:
     """An argument with present names in its key and in the mappings of its value."""
-    present: dict[str, str] = {}
+    name, equals, value = argument.partition("=")
+    key, inside = name.lstrip("~+"), dict[str, str]()
     for path in typed_paths(argument):
         place, _, option = path.rpartition(".")
         renamed = _renamed_at(place, arguments)
-        if option in renamed:
-            present[path] = f"{place}.{renamed[option]}"
-            if present[path] in typed:
-                raise UserError(f"{path} and {present[path]} came, two names of one option: keep {present[path]}")
-            _tell(path, present[path])
-    if not present:
-        return argument
-    name, equals, value = argument.partition("=")
-    key = name.lstrip("~+")
-    inside = {_last(path): _last(new) for path, new in present.items() if path != key}
-    return f"{name.removesuffix(key)}{present.get(key, key)}{equals}{_with_keys(value, inside)}"
+        if option not in renamed:
+            continue
+        present = f"{place}.{renamed[option]}"
+        if present in typed:
+            raise UserError(f"{path} and {present} came, two names of one option: keep {present}")
+        _tell(path, present)
+        if path == key:
+            name = f"{name.removesuffix(key)}{present}"
+        else:
+            inside[option] = renamed[option]
+    return f"{name}{equals}{_with_keys(value, inside)}"
 
 
 def _renamed_at(place: str, arguments: Sequence[str]) -> Mapping[str, str]:
@@ -58,10 +59,6 @@ def _with_keys(value: str, present: Mapping[str, str]) -> str:
     """The text of a value in which the keys of mappings have their present names; texts in quotes stay."""
     key = r"""("(?:\\.|[^"])*"|'(?:\\.|[^'])*')|(?<=[{,])(\s*)(\w+)(?=\s*:)"""
     return re.sub(key, lambda found: found[1] or found[2] + present.get(found[3], found[3]), value)
-
-
-def _last(path: str) -> str:
-    return path.rpartition(".")[2]
 
 
 def settings_with_present_names(settings: Mapping[str, Any], origin: Callable[[str], int]) -> dict[str, Any]:
