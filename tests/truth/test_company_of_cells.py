@@ -204,7 +204,7 @@ METRIC_OPTIONS = {
         "epochs": ({}, 1, 2),
         "rate": ({}, 0.001, 0.03),
         "batch_size": ({}, 25, 40),
-        "largest": ({}, 10**8),
+        "most_work": ({}, 10**8),
     },
     "prediction_gap_important": GAP,
     "prediction_gap_unimportant": GAP,
@@ -216,7 +216,7 @@ METRIC_OPTIONS = {
     "explainer_disagreement": {
         "reference": ({}, "gradient", "saliency"),
         "measure": ({}, "feature", "sign", "pairwise_rank"),  # no place is shared here
-        "share": ({}, 0.1, 0.3),
+        "top_share": ({}, 0.1, 0.3),
     },
     # Its numbers of units coincide for many options: its own tests tell them apart.
     "minimal_subset": {"subset": ({}, "sufficient"), "steps": ({}, 16), "baseline": ({}, "zero")},

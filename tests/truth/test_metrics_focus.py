@@ -73,7 +73,7 @@ def test_in_difull_the_model_sees_a_corner_alone_and_takes_its_own_size():
     for name, options in (
         ("input_x_gradient", {}),
         ("integrated_gradients", {"steps": 4}),
-        ("occlusion", {"window": 2}),
+        ("occlusion", {"window": 2, "stride": 2}),
     ):
         found = score("difull", registered(name, model, **options), model, data)
         torch.testing.assert_close(found.values, torch.ones(5, dtype=torch.float64))
