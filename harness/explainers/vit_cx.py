@@ -47,11 +47,13 @@ def vit_cx(
     check_number("distance", distance, 0, whole=False)
     check_number("noise", noise, 0, whole=False)
     values = activations(model, prepared, context)
-    groups = [_masks_of_groups(each, distance, context.units.shape) for each in values.float()]
+    size = context.units.shape
+    groups = [summed_groups(each, distance, size) for each in values.float()]
     counts = torch.tensor([len(each) for each in groups])
     weights = _weights(context, groups, counts, noise, score)
     maps = []
-    for masks, weight, count in zip(groups, weights, counts.tolist(), strict=True):
+    for sums, weight, count in zip(groups, weights, counts.tolist(), strict=True):  # one by one: masks are large
+        masks = _masks(sums, size)
         total = masks.sum(0)
         share = masks / total.where(total > 0, 1)
         maps.append(torch.tensordot(weight[:count].to(share), share, 1) / count)
@@ -59,29 +61,41 @@ def vit_cx(
     return context.units.as_map(torch.stack(maps))
 
 
-def _masks_of_groups(channels: Tensor, distance: float, size: tuple[int, ...]) -> Tensor:
-    """The masks (groups, *units) made of channels (C, *grid)."""
+def summed_groups(channels: Tensor, distance: float, size: tuple[int, ...]) -> Tensor:
+    """The sums (groups, *grid) of similar channels (C, *grid), each of which is 0..1 when it is enlarged to ``size``.
+
+    They are kept on the layer's grid, and only become masks where they are used: at 224 x 224 pixels the masks of a
+    batch take gigabytes.
+    """
     from sklearn.cluster import AgglomerativeClustering  # imported here, as scikit-learn takes a second to import
 
-    large = _from_0_to_1(enlarged(channels[:, None], size)[:, 0])
-    flat = large.flatten(1)
+    flat = enlarged(channels[:, None], size).flatten(1)
+    low, span = _low_and_span(flat)
+    coarse = (channels.flatten(1) - low) / span
+    flat = (flat - low) / span
     lengths = flat.norm(dim=1, keepdim=True)
     unit = flat / lengths.where(lengths > 0, 1)
     if len(unit) == 1:
-        return large
+        return coarse.view(channels.shape)
     apart = (1 - unit @ unit.T).clamp(min=0).double().cpu().numpy()
     clusters = AgglomerativeClustering(None, metric="precomputed", linkage="complete", distance_threshold=distance)
-    labels = torch.from_numpy(clusters.fit(apart).labels_).long().to(large.device)
-    sums = torch.nn.functional.one_hot(labels).T.to(flat) @ flat
-    return _from_0_to_1(sums.view(-1, *size))
+    labels = torch.from_numpy(clusters.fit(apart).labels_).long().to(flat.device)
+    sums = torch.nn.functional.one_hot(labels).T.to(coarse) @ coarse
+    return sums.view(-1, *channels.shape[1:])
 
 
-def _from_0_to_1(maps: Tensor) -> Tensor:
-    """Maps (n, *units) scaled to 0..1, each by itself; 0 where a map is the same everywhere."""
-    flat = maps.flatten(1)
+def _masks(sums: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Sums of channels (n, *grid) as masks (n, *units) from 0 to 1; 0 where a sum is the same everywhere."""
+    flat = enlarged(sums[:, None], size).flatten(1)
+    low, span = _low_and_span(flat)
+    return ((flat - low) / span).view(-1, *size)
+
+
+def _low_and_span(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The least value of each row (n, 1), and the range of the row, 1 where it is 0."""
     low = flat.amin(1, keepdim=True)
     span = flat.amax(1, keepdim=True) - low
-    return ((flat - low) / span.where(span > 0, 1)).view(maps.shape)
+    return low, span.where(span > 0, 1)
 
 
 def _weights(context: Samples, groups: list[Tensor], counts: Tensor, noise: float, score: str) -> Tensor:
@@ -94,7 +108,7 @@ def _weights(context: Samples, groups: list[Tensor], counts: Tensor, noise: floa
     sample, stacked = sample.to(inputs.device), torch.cat(groups)
 
     def build(shown: bool, rows: Tensor) -> Tensor:
-        of, masks = sample[rows], context.units.expand(stacked[rows]).to(inputs)
+        of, masks = sample[rows], context.units.expand(_masks(stacked[rows], context.units.shape)).to(inputs)
         drawn = normal(element(keys[of], number[rows]), *inputs.shape[1:]).to(inputs) * spread[of]
         return (inputs[of] * masks if shown else inputs[of]) + drawn * (1 - masks)
 

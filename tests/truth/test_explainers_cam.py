@@ -13,6 +13,7 @@ from harness.api import samples_of
 from harness.engine.explain import Explaining
 from harness.explainers._layers import layer_of_options
 from harness.explainers.noise import NoisyCopies, noisy
+from harness.explainers.vit_cx import summed_groups
 from harness.facts import Facts
 from harness.randomness import element, normal
 from harness.registry import EXPLAINERS
@@ -371,6 +372,13 @@ def test_vit_cx_is_what_a_loop_over_its_masks_gives(noise, seed):
         assert not near(harness.explain("vit_cx", net, x, targets, **options), expected.detach(), 1e-9)
         return
     assert near(harness.explain("vit_cx", net, x, targets, **options), expected.detach(), 1e-4)
+
+
+def test_vit_cx_keeps_masks_on_the_layers_grid(seed):
+    """The masks of all samples at the size of the images are gigabytes."""
+    channels = torch.rand(6, 4, 3).repeat(2, 1, 1) * torch.rand(12, 1, 1)
+    assert summed_groups(channels, 1e-4, (64, 48)).shape == (6, 4, 3)
+    assert summed_groups(channels[:1], 1e-4, (64, 48)).shape == (1, 4, 3)
 
 
 def test_eigen_cam_of_one_pattern_is_the_pattern_whatever_the_signs_of_its_channels(seed):
