@@ -106,6 +106,8 @@ def _contributions(
         passed = baselines.detach().clone().requires_grad_().clone()
         with Operations(rules):
             reference = target_logits(check_outputs(model(passed), len(targets)), targets).detach()
+    if not reference.isfinite().all():
+        raise NotApplicable("the output at the baseline is not finite, so that no change from it is known")
     references.begin()
     outputs, leaf, operations = traced(model, inputs, rules)
     references.end()

@@ -361,6 +361,19 @@ def test_a_model_that_goes_another_way_for_the_baseline_is_not_applicable():
         harness.explain("deep_lift", fewer, torch.ones(3, 4), TARGETS)
 
 
+def test_a_baseline_at_which_the_output_is_not_finite_is_not_applicable(seed):
+    class OfUnitLength(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.last(x / x.norm(dim=-1, keepdim=True))
+
+    with pytest.raises(harness.NotApplicable, match="the output at the baseline is not finite"):
+        harness.explain("deep_lift", OfUnitLength().eval(), torch.randn(2, 4), torch.tensor([0, 1]), baseline="zero")
+
+
 def test_statistics_of_the_batch_are_not_applicable(seed):
     net = model(lambda z: F.batch_norm(z, None, None, training=True).mean(2))
     with pytest.raises(harness.NotApplicable, match="statistics from the batch"):
