@@ -36,8 +36,8 @@ def xrai(
     Felzenszwalb's method, from fine to coarse, of the image brought to 224 x 224 pixels and to -1..1. Each is widened
     by 5 pixels, and left out once it brings less than 50 new ones; at another size of the image both numbers are scaled
     with its side and its area. Pixels of no region get the mean attribution of them all. Gradients are taken at the
-    midpoints of ``steps`` equal parts of each path. ``segments`` other than ``felzenszwalb`` are those of
-    ``harness.removal.segments``, as they are. Not applicable as ``gradient``.
+    midpoints of ``steps`` equal parts of each path (the released code has 100). ``segments`` other than
+    ``felzenszwalb`` are those of ``harness.removal.segments``, as they are. Not applicable as ``gradient``.
 
     Example: one image of a single colour is one region, whose pixels have the same number.
 
