@@ -47,6 +47,8 @@ def blur_ig(
     def use(sample: Tensor, draw: Tensor, gradients: Tensor, new: Tensor) -> None:
         logits[sample[:, None], draw] = new.double()
         inner = draw < steps  # the last point only tells the sum
+        if not inner.any():
+            return
         changes = blurs.changes(sample, draw[inner]).to(answer)
         answer[sample] -= (gradients.to(answer)[:, inner] * changes).sum(1) * (max_sigma / steps)
 

@@ -86,6 +86,7 @@ def test_every_difference_names_a_test_that_exists():
         *ROOT.glob("tests/reference/test_*.py"),
         *ROOT.glob("tests/results/test_*.py"),
         *ROOT.glob("tests/field/test_*.py"),
+        *ROOT.glob("tests/interface/test_*.py"),
     ]
     defined = set(re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in files), flags=re.M))
     assert len(named) > 20 and named <= defined, sorted(named - defined)

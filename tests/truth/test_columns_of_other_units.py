@@ -20,6 +20,7 @@ SMALL = {"samples": 60, "steps": 12, "permutations": 4, "draws": 8, "epochs": 2,
 NO_CLAIM = {
     "input_magnitude": "it is the size of the input in its own unit, as its docstring says",
     "captum_lime": "captum weighs coalitions by the cosine of inputs as they are",
+    "explainer_disagreement": "its reference, the gradient, is in units of the columns",
     "input_invariance": "its shift is in units of the inputs, as its docstring says",
     **dict.fromkeys(
         (
@@ -31,7 +32,7 @@ NO_CLAIM = {
         ),
         "random weights see inputs as they are",
     ),
-    **dict.fromkeys(("roar", "idsds", "label_randomization"), "a net is trained on inputs as they are"),
+    **dict.fromkeys(("roar", "idsds", "label_randomization", "f_fidelity"), "a net is trained on inputs as they are"),
 }
 
 

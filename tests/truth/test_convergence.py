@@ -30,10 +30,11 @@ def noisy_truth(model, inputs, targets, *, context, samples: int = 4, noise: flo
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
-    """The explainer above, registered for these tests alone."""
+    """The explainers of this file, registered for its tests alone."""
     EXPLAINERS["saliency"]  # so that all others are
     monkeypatch.setattr(EXPLAINERS, "_entries", dict(EXPLAINERS.registered))
-    explainer(access="none", stochastic=True)(noisy_truth)
+    for function in (noisy_truth, vanishing):
+        explainer(access="none", stochastic=True)(function)
 
 
 def told(name, options=None, inputs=INPUTS, net=NET, targets=TARGETS, **more):
@@ -87,7 +88,6 @@ def test_what_draws_nothing_or_ignores_the_model_has_no_such_fact(name):
     assert told(name)[0] is None
 
 
-@explainer(access="none", stochastic=True)
 def vanishing(model, inputs, targets, *, context, kept: int = 2):
     """The input; under odd seeds 0 from the sample ``kept`` on; the last of the four compared is always 0."""
     maps = inputs.clone()

@@ -104,7 +104,7 @@ def test_a_single_output_has_a_regression_tree_and_no_rule_list(seed):
     found, facts = told("tree_surrogate", step, train, depth=1)
     assert found[0].tolist() == [0, 1, 0] and facts.single["r2"] > 0.9 and "fidelity" not in facts.single
     assert [line.split(": ")[1] for line in facts.single["rules"]] == ["0", "4"]
-    with pytest.raises(harness.NotApplicable, match="a single output"):
+    with pytest.raises(harness.NotApplicable, match="the model's output is a number"):
         told("rule_list", step, train)
 
 

@@ -94,7 +94,7 @@ def test_several_numbers_that_hardly_repeat_are_no_category():
 
 def test_a_forests_shares_of_a_column_are_the_sum_over_its_numbers():
     model, train, labels = world()
-    apart = explained("random_forest", model, train, labels, columns_per_split=None, trees=5)
+    apart = explained("random_forest", model, train, labels, columns=None, trees=5)
     joined = explained("random_forest", model, train, labels, trees=5)
     assert np.allclose(joined, np.bincount(COLUMNS, weights=apart)) and joined.sum() == pytest.approx(1)
 

@@ -21,7 +21,7 @@ METHODS = {
     "deep_lift from noise": ("deep_lift", {"baseline": torch.linspace(-1, 1, 6, dtype=torch.float64)}),
     "deep_lift_shap": ("deep_lift_shap", {"samples": 2}),
     "lrp": ("lrp", {"epsilon": 1e-10}),
-    **{f"lrp {rule}": ("lrp", {"rule": rule}) for rule in ("zplus", "gamma", "alpha_beta")},
+    **{f"lrp {rule}": ("lrp", {"rule": rule, "bias": "redistributed"}) for rule in ("zplus", "gamma", "alpha_beta")},
     "lrp epsilon": ("lrp", {"rule": "epsilon", "epsilon": 1e-10}),
     "lrp absorbed": ("lrp", {"rule": "epsilon", "bias": "absorbed", "epsilon": 1e-10}),
     "guided_backprop": ("guided_backprop", {}),
