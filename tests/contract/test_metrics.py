@@ -19,14 +19,16 @@ GAPS = ("prediction_gap_important", "prediction_gap_unimportant")
 CUMULATIVE = ("cumulative_prediction_difference", "cumulative_prediction_preservation")
 BLIND_TO_SIGN = ("monotonicity_correlation", *GAPS, *CUMULATIVE)
 RETRAINING = ("roar", "idsds", "f_fidelity")
-# What explains again, what compares with training inputs, what is undefined unless the explained class is predicted
+# What explains again, what counts rises of the score as 0 (so that improbable classes have no order), what compares with
+# training inputs, what is undefined unless the explained class is predicted
 # (and, for some, lost when the image is blurred), and yes or no have tests of their own.
-AGAIN, ALIKE = ("adcc",), ("explanation_consistency", "explanation_sufficiency")
+AGAIN, OF_DROPS, ALIKE = ("adcc",), ("aucse_f_score",), ("explanation_consistency", "explanation_sufficiency")
 OF_PREDICTED = ("aic", "sic", "minimal_subset", "impact_score")
 FAITHFUL = [
     entry
     for entry in METRICS.values()
-    if entry.kind == "faithfulness" and entry.name not in BLIND_TO_SIGN + RETRAINING + AGAIN + ALIKE + OF_PREDICTED
+    if entry.kind == "faithfulness"
+    and entry.name not in BLIND_TO_SIGN + RETRAINING + AGAIN + OF_DROPS + ALIKE + OF_PREDICTED
 ]
 
 
