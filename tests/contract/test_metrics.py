@@ -19,9 +19,9 @@ GAPS = ("prediction_gap_important", "prediction_gap_unimportant")
 CUMULATIVE = ("cumulative_prediction_difference", "cumulative_prediction_preservation")
 BLIND_TO_SIGN = ("monotonicity_correlation", *GAPS, *CUMULATIVE)
 RETRAINING = ("roar", "idsds", "f_fidelity")
-# What explains again, what counts rises of the score as 0 (so that improbable classes have no order), what compares with
-# training inputs, what is undefined unless the explained class is predicted
-# (and, for some, lost when the image is blurred), and yes or no have tests of their own.
+# What explains again, what counts rises of the score as 0 (so that improbable classes have no order), what compares
+# with training inputs, what is undefined unless the explained class is predicted (and, for some, lost when the image is
+# blurred), and yes or no have tests of their own.
 AGAIN, OF_DROPS, ALIKE = ("adcc",), ("aucse_f_score",), ("explanation_consistency", "explanation_sufficiency")
 OF_PREDICTED = ("aic", "sic", "minimal_subset", "impact_score")
 FAITHFUL = [
