@@ -13,12 +13,15 @@ COUNT = 2
 SMALL = {"samples": 26, "steps": 4, "permutations": 2, "repeats": 2, "images": 3, "trees": 5}
 
 NEED_MORE_THAN_A_NET = {"oracle", "precomputed"}  # a known truth, and a file of maps
+SHAPLEY = ("exact_shapley", "kernel_shap", "shapley_sampling")
 # Different methods whose maps are equal by definition, and where.
 EQUAL_BY_DEFINITION = {
     frozenset({"occlusion", "feature_ablation"}): "on a table a window is a column",
     frozenset({"exact_shapley", "kernel_shap"}): "with every coalition enumerated",
     frozenset({"exact_shapley", "shapley_sampling"}): "with every coalition enumerated",
     frozenset({"kernel_shap", "shapley_sampling"}): "with every coalition enumerated",
+    # Owen values are Shapley values where segments hardly interact across branches, as in this Swin.
+    **{frozenset({"partition_shap", name}): "with every coalition" for name in SHAPLEY},
     frozenset({"grad_cam", "xgrad_cam"}): "before global average pooling and a linear layer (2008.02312)",
     frozenset({"grad_cam", "hires_cam"}): "before global average pooling and a linear layer (2011.08891)",
     frozenset({"hires_cam", "xgrad_cam"}): "before global average pooling and a linear layer",
