@@ -53,7 +53,7 @@ def vit_cx(
     weights = _weights(context, groups, counts, noise, score)
     maps = []
     for sums, weight, count in zip(groups, weights, counts.tolist(), strict=True):  # one by one: masks are large
-        masks = _masks(sums, size)
+        masks = _masks_of_draws(sums, size)
         total = masks.sum(0)
         share = masks / total.where(total > 0, 1)
         maps.append(torch.tensordot(weight[:count].to(share), share, 1) / count)
@@ -84,7 +84,7 @@ def summed_groups(channels: Tensor, distance: float, size: tuple[int, ...]) -> T
     return sums.view(-1, *channels.shape[1:])
 
 
-def _masks(sums: Tensor, size: tuple[int, ...]) -> Tensor:
+def _masks_of_draws(sums: Tensor, size: tuple[int, ...]) -> Tensor:
     """Sums of channels (n, *grid) as masks (n, *units) from 0 to 1; 0 where a sum is the same everywhere."""
     flat = enlarged(sums[:, None], size).flatten(1)
     low, span = _low_and_span(flat)
@@ -108,7 +108,7 @@ def _weights(context: Samples, groups: list[Tensor], counts: Tensor, noise: floa
     sample, stacked = sample.to(inputs.device), torch.cat(groups)
 
     def build(shown: bool, rows: Tensor) -> Tensor:
-        of, masks = sample[rows], context.units.expand(_masks(stacked[rows], context.units.shape)).to(inputs)
+        of, masks = sample[rows], context.units.expand(_masks_of_draws(stacked[rows], context.units.shape)).to(inputs)
         drawn = normal(element(keys[of], number[rows]), *inputs.shape[1:]).to(inputs) * spread[of]
         return (inputs[of] * masks if shown else inputs[of]) + drawn * (1 - masks)
 
