@@ -134,6 +134,16 @@ def enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(maps, size, mode=mode, align_corners=False)
 
 
+def low_and_span(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The least value of each row of ``flat`` (n, D), and the range of the row, 1 where it is 0: both (n, 1).
+
+    (flat - low) / span scales each row to 0..1.
+    """
+    low = flat.amin(1, keepdim=True)
+    span = flat.amax(1, keepdim=True) - low
+    return low, span.where(span > 0, 1)
+
+
 @contextmanager
 def forward_hook(module: nn.Module, hook: Callable) -> Iterator[None]:
     """Set a forward hook for the duration of the block. A compiled model then runs eagerly, else it skips hooks."""

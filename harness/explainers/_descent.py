@@ -31,16 +31,5 @@ def class_gradients(
         if shares is None or shares.shape[1] < 2:
             raise NotApplicable("an adversarial path needs a model of several classes, this one has a single output")
         chosen = [shares.gather(1, column[:, None]) for column in columns]
-        found = [gradient_of(each, leaf) if last else _kept(each, leaf) for each, last in _with_last(chosen)]
+        found = [gradient_of(each, leaf, keep_graph=True) for each in chosen]
     return shares.detach().argmax(1), shares.detach(), found
-
-
-def _kept(output: Tensor, leaf: Tensor) -> Tensor:
-    """The gradient, with the graph kept for the next one."""
-    if not output.requires_grad:
-        raise NotApplicable("no gradient of the model's output reaches its input")
-    return torch.autograd.grad(output.sum(), leaf, retain_graph=True)[0]
-
-
-def _with_last(values: list[Tensor]) -> list[tuple[Tensor, bool]]:
-    return [(each, place == len(values) - 1) for place, each in enumerate(values)]

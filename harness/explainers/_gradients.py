@@ -113,10 +113,11 @@ def tell_completeness(context: Samples, attributions: Tensor, change: Tensor) ->
     context.tell(completeness_error=relative_error(total(attributions), change))
 
 
-def gradient_of(outputs: Tensor, points: Tensor) -> Tensor:
+def gradient_of(outputs: Tensor, points: Tensor, keep_graph: bool = False) -> Tensor:
     """The gradient of the outputs' sum at the points; NotApplicable where none reaches them."""
-    reached = outputs.requires_grad
-    gradient = torch.autograd.grad(outputs.sum(), points, allow_unused=True)[0] if reached else None
+    gradient = None
+    if outputs.requires_grad:
+        gradient = torch.autograd.grad(outputs.sum(), points, retain_graph=keep_graph, allow_unused=True)[0]
     if gradient is None:
         raise NotApplicable("no gradient of the model's output reaches its input")
     return gradient

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._at_layer import enlarged, forward_hook
+from harness.explainers._at_layer import enlarged, forward_hook, low_and_span
 from harness.explainers._gradients import in_chunks, tell_completeness, zeros_to_sum
 from harness.explainers._operations import operations_visible
 from harness.predictor import check_outputs, target_logits
@@ -127,6 +127,5 @@ def _bias_of(module: nn.Module) -> Tensor:
 def _rescaled_sum(term: Tensor) -> Tensor:
     """Absolute values scaled to 0..1 within each sample, summed over the channels: (n, 1, *grid)."""
     flat = term.abs().flatten(1)
-    low = flat.amin(1, keepdim=True)
-    span = flat.amax(1, keepdim=True) - low
-    return ((flat - low) / span.where(span > 0, 1)).view(term.shape).sum(1, keepdim=True)
+    low, span = low_and_span(flat)
+    return ((flat - low) / span).view(term.shape).sum(1, keepdim=True)

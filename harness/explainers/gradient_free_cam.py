@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from harness.explainers._at_layer import MapLayer, ablated, activations, enlarged
+from harness.explainers._at_layer import MapLayer, ablated, activations, enlarged, low_and_span
 from harness.explainers._cam import CAM, RECTIFIED, CamOptions, full_size_map, sum_over_channels
 from harness.explainers._layers import ANY_LAYER, LayerOption
 from harness.predictor import pick
@@ -169,8 +169,7 @@ def _masks(values: Tensor, context: Samples) -> Callable[[Tensor, Tensor], Tenso
     def masks(sample: Tensor, channel: Tensor) -> Tensor:
         large = enlarged(values[sample, channel][:, None], context.units.shape)[:, 0]
         flat = large.flatten(1)
-        low, span = flat.amin(1), flat.amax(1) - flat.amin(1)
-        scaled = (flat - low[:, None]) / span.where(span > 0, 1)[:, None]
-        return scaled.view_as(large)
+        low, span = low_and_span(flat)
+        return ((flat - low) / span).view_as(large)
 
     return masks

@@ -77,7 +77,7 @@ class Splitting:
         self.put(0, np.zeros(tree.members.shape[1], dtype=bool), none, full, 1.0)
 
     def put(self, node: int, context: np.ndarray, without: float, joined: float, weight: float) -> None:
-        """Keep a branch for a later split; the gain of a single segment, or no gain at all, is settled."""
+        """Keep a branch for a later split; the gain of a single segment is settled."""
         gain = (joined - without) * weight
         if self.tree.is_leaf(node):
             self.settle(node, gain)

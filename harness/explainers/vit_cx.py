@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from harness.explainers._at_layer import MapLayer, activations, enlarged
+from harness.explainers._at_layer import MapLayer, activations, enlarged, low_and_span
 from harness.explainers._cam import CAM
 from harness.explainers._coalitions import check_number
 from harness.explainers._layers import ANY_LAYER, LayerOption
@@ -53,7 +53,7 @@ def vit_cx(
     weights = _weights(context, groups, counts, noise, score)
     maps = []
     for sums, weight, count in zip(groups, weights, counts.tolist(), strict=True):  # one by one: masks are large
-        masks = _masks_of_draws(sums, size)
+        masks = _as_masks(sums, size)
         total = masks.sum(0)
         share = masks / total.where(total > 0, 1)
         maps.append(torch.tensordot(weight[:count].to(share), share, 1) / count)
@@ -70,7 +70,7 @@ def summed_groups(channels: Tensor, distance: float, size: tuple[int, ...]) -> T
     from sklearn.cluster import AgglomerativeClustering  # imported here, as scikit-learn takes a second to import
 
     flat = enlarged(channels[:, None], size).flatten(1)
-    low, span = _low_and_span(flat)
+    low, span = low_and_span(flat)
     coarse = (channels.flatten(1) - low) / span
     flat = (flat - low) / span
     lengths = flat.norm(dim=1, keepdim=True)
@@ -84,18 +84,11 @@ def summed_groups(channels: Tensor, distance: float, size: tuple[int, ...]) -> T
     return sums.view(-1, *channels.shape[1:])
 
 
-def _masks_of_draws(sums: Tensor, size: tuple[int, ...]) -> Tensor:
+def _as_masks(sums: Tensor, size: tuple[int, ...]) -> Tensor:
     """Sums of channels (n, *grid) as masks (n, *units) from 0 to 1; 0 where a sum is the same everywhere."""
     flat = enlarged(sums[:, None], size).flatten(1)
-    low, span = _low_and_span(flat)
+    low, span = low_and_span(flat)
     return ((flat - low) / span).view(-1, *size)
-
-
-def _low_and_span(flat: Tensor) -> tuple[Tensor, Tensor]:
-    """The least value of each row (n, 1), and the range of the row, 1 where it is 0."""
-    low = flat.amin(1, keepdim=True)
-    span = flat.amax(1, keepdim=True) - low
-    return low, span.where(span > 0, 1)
 
 
 def _weights(context: Samples, groups: list[Tensor], counts: Tensor, noise: float, score: str) -> Tensor:
@@ -108,7 +101,7 @@ def _weights(context: Samples, groups: list[Tensor], counts: Tensor, noise: floa
     sample, stacked = sample.to(inputs.device), torch.cat(groups)
 
     def build(shown: bool, rows: Tensor) -> Tensor:
-        of, masks = sample[rows], context.units.expand(_masks_of_draws(stacked[rows], context.units.shape)).to(inputs)
+        of, masks = sample[rows], context.units.expand(_as_masks(stacked[rows], context.units.shape)).to(inputs)
         drawn = normal(element(keys[of], number[rows]), *inputs.shape[1:]).to(inputs) * spread[of]
         return (inputs[of] * masks if shown else inputs[of]) + drawn * (1 - masks)
 
