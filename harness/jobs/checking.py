@@ -54,12 +54,17 @@ def _audit_each(
     number = 0  # an enumerate would keep one explainer's attributions while the next one is at work
     for chosen, outcome in explain_each(stage, explainers, guard, alone=alone, twice=True):
         number += 1
-        row = _failure_row(outcome) if isinstance(outcome, Failure) else _audit_row(outcome)
+        row = outcome_row(outcome)
         del outcome  # only one explainer's attributions are in memory
         row = {"explainer": chosen.label, "caveat": chosen.entry.caveat, **row}
         words = "; ".join([row["status"].replace("_", " "), *filter(None, [row["error"]]), *row["flags"]])
         progress.say(f"{number:>3}/{len(explainers)}  {chosen.label:<24} {words}")
         yield row
+
+
+def outcome_row(outcome: Explained | Failure) -> dict[str, Any]:
+    """What became of one explainer: its status, error and flags, and what its self-checks found."""
+    return _failure_row(outcome) if isinstance(outcome, Failure) else _audit_row(outcome)
 
 
 def _failure_row(failure: Failure) -> dict[str, Any]:
