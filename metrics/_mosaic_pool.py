@@ -14,6 +14,8 @@ from harness.predictor import pick
 from harness.randomness import integers, uniform
 from harness.samples import Samples
 
+SMALLER = " (resize=True scales them down)"
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -89,15 +91,13 @@ def check_mosaic_options(batch: Batch, side: int, confidence: float, draws: int)
     batch.need_explainer()
 
 
-def check_taken(mosaics: Samples) -> None:
-    """Raise NotApplicable where the model does not take an input of a mosaic's size."""
+def check_taken(mosaics: Samples, remedy: str = "") -> None:
+    """Raise NotApplicable, with the ``remedy`` if there is one, where the model does not take a mosaic."""
     try:
         mosaics.predictor.logits(mosaics.inputs[:1])
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
         shape = tuple(mosaics.inputs.shape[1:])
-        raise NotApplicable(
-            f"the model does not take mosaics of shape {shape} (resize=True scales them down): {first_line(error)}"
-        ) from None
+        raise NotApplicable(f"the model does not take mosaics of shape {shape}{remedy}: {first_line(error)}") from None
 
 
 def explain_mosaics(batch: Batch, mosaics: Samples) -> Tensor:

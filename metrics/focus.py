@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._mosaic_pool import Pool, check_mosaic_options, check_taken, explain_mosaics, training_pool
+from harness.metrics._mosaic_pool import (
+    SMALLER,
+    Pool,
+    check_mosaic_options,
+    check_taken,
+    explain_mosaics,
+    training_pool,
+)
 from harness.metrics._mosaics import MosaicLayout, make_mosaics, per_cell
 from harness.metrics._similarity import with_reason
 from harness.randomness import integers, uniform
@@ -77,7 +84,7 @@ def _shares_of_two(batch: Batch, layout: MosaicLayout, partner_cell: Tensor, res
     for part in layout.split():
         mosaics = make_mosaics(batch.samples, part, resize)
         if not resize:
-            check_taken(mosaics)
+            check_taken(mosaics, SMALLER)
         maps = mosaics.units.reduce(explain_mosaics(batch, mosaics), batch.reduction)
         cells = per_cell(maps.double().clamp(min=0), SIDE)
         two = torch.stack([part.place, partner_cell[done : done + len(part.place)]], 1)

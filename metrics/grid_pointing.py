@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._mosaic_pool import check_mosaic_options, check_taken, draw_mosaics, explain_mosaics, training_pool
+from harness.metrics._mosaic_pool import (
+    SMALLER,
+    check_mosaic_options,
+    check_taken,
+    draw_mosaics,
+    explain_mosaics,
+    training_pool,
+)
 from harness.metrics._mosaics import MosaicLayout, make_mosaics, per_cell
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
@@ -68,7 +75,7 @@ def _own_shares(batch: Batch, layout: MosaicLayout, resize: bool) -> Tensor:
     for part in layout.split():
         mosaics = make_mosaics(batch.samples, part, resize)
         if not resize:
-            check_taken(mosaics)
+            check_taken(mosaics, SMALLER)
         maps = mosaics.units.reduce(explain_mosaics(batch, mosaics), batch.reduction)
         cells = per_cell(maps.double().clamp(min=0), layout.side)
         shares.append(cells.gather(1, part.place[:, None])[:, 0] / cells.sum(1))

@@ -28,6 +28,7 @@ SERVES = {
     "grid_pointing": (),
     "focus": (),
     "difull": (),
+    "dipart": (),
     "plausibility_iou_f1": SEQUENCES,
     "aic": ("image",),
     "sic": ("image",),

@@ -9,11 +9,12 @@ from pairs import Case, small_options
 SEED = 0
 # Their scores come from training, in which two devices go apart.
 TRAINING = ("f_fidelity", "idsds", "label_randomization", "roar")
+# They show images of several classes.
+MOSAICS = ("grid_pointing", "focus", "difull", "dipart")
 # What makes them apply to nets with random weights.
 OWN = {
     "completeness": {"baseline": "zero"},
-    "grid_pointing": {"confidence": 0.0},
-    "difull": {"confidence": 0.0},
+    **dict.fromkeys(MOSAICS, {"confidence": 0.0}),
     "selectivity": {"patch": 2},
     "label_randomization": {"epochs": 10, "least_accuracy": 0.0},
 }
@@ -35,7 +36,7 @@ def stay(given):
 
 def case_of(entry, kind):
     """The net and data that an item is tried on."""
-    return (ManyClasses if entry.name in ("grid_pointing", "focus", "difull") and kind == "image" else Case)(kind, SEED)
+    return (ManyClasses if entry.name in MOSAICS and kind == "image" else Case)(kind, SEED)
 
 
 def data_of(case, move, move_train=None, rows=slice(None), **more):

@@ -35,7 +35,7 @@ OWN = {
     "random_logit": {"draws": 2},
     "sanity": {"draws": 2},
 }
-NEEDS_CLASSES = ("grid_pointing", "focus", "difull")  # a net with random weights sees one class everywhere
+NEEDS_CLASSES = ("grid_pointing", "focus", "difull", "dipart")  # a net with random weights sees one class everywhere
 # Metrics of the truth ask the model nothing.
 MEASURED = [
     name

@@ -291,7 +291,7 @@ METRIC_OPTIONS = {
         },
     ),
     "focus": {"confidence": ({}, 0.0, 0.5), "draws": ({}, 1, 3), "resize": ({}, False, True)},
-    "difull": {"side": ({}, 2, 3), "confidence": ({}, 0.0, 0.5), "draws": ({}, 1, 3)},
+    **dict.fromkeys(("difull", "dipart"), {"side": ({}, 2, 3), "confidence": ({}, 0.0, 0.5), "draws": ({}, 1, 3)}),
     # An option with one value changes no score, or not surely, in so small a world.
     "target_sensitivity": {"segments": ({}, "grid:4"), "baseline": ({}, "zero")},
     "label_randomization": {
@@ -343,7 +343,7 @@ COMMON = {
     ),
     "effective_complexity": {"steps": 64, "tolerance": 0.02, "least_probability": 0.0},
     "grid_pointing": {"confidence": 0.0},
-    "difull": {"confidence": 0.0},
+    **dict.fromkeys(("difull", "dipart"), {"confidence": 0.0}),
     "cumulative_prediction_preservation": {"largest_share": 0.8},
     "background_independence": {"segments": "grid:6", "relevant_drop": 0.1},
     "explanation_consistency": {"top_share": 0.05},

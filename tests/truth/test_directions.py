@@ -96,6 +96,7 @@ DIRECTIONS = [
     ("grid_pointing", {}, "higher"),  # Rao et al. 2022: share in the right cell
     ("focus", {}, "higher"),  # Arias-Duart et al. 2022: share in the cells of the class
     ("difull", {}, "higher"),  # Rao et al. 2022: share in the cell that the model sees
+    ("dipart", {}, "higher"),  # ... or that its classifier sees
     ("distractibility", {}, "higher"),  # Hesse et al. 2023: 1 less the share of irrelevant parts that are called
     ("background_independence", {}, None),  # about the model, and the same for every map
     ("target_sensitivity", {}, "higher"),  # Hesse et al. 2023: share of right answers

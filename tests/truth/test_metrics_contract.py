@@ -111,6 +111,7 @@ HELD_ELSEWHERE = {
     "grid_pointing",
     "focus",
     "difull",
+    "dipart",
     "target_sensitivity",
     "plausibility_iou_f1",
     "minimal_subset",

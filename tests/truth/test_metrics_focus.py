@@ -1,4 +1,4 @@
-"""Focus and DiFull: mosaics show what they should, and a map scores by where its positive attribution lies."""
+"""Focus, DiFull and DiPart: mosaics show what they should, and a map scores by where its positive attribution lies."""
 
 import pytest
 import torch
@@ -7,27 +7,35 @@ from torch import nn
 from harness.api import make_batch
 from harness.errors import NotApplicable
 from metric_worlds import explaining, on, samples
-from test_metrics_grid_pointing import CLASSES, Colours, cells_of, input_x_gradient, registered, showing, world
+from test_metrics_grid_pointing import CLASSES, cells_of, input_x_gradient, registered, showing, world
 
 pytestmark = pytest.mark.usefixtures("seed")
-BOTH = ("focus", "difull")
+ALL = ("focus", "difull", "dipart")
+
+
+def pooled(reach=1):
+    """A class for each channel: features of ``reach`` x ``reach`` pixels, and their mean, whatever the image's size."""
+    features = nn.Conv2d(CLASSES, CLASSES, reach, padding=reach // 2, bias=False)
+    with torch.no_grad():
+        features.weight.copy_(60.0 / reach**2 * torch.eye(CLASSES)[:, :, None, None].expand_as(features.weight))
+    return nn.Sequential(features, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
 
 
 def score(name, by, model=None, data=None, rows=slice(None), chunk=32, **options):
-    model = model or Colours()
+    model = model or pooled()
     inputs, targets, train = data or world()
     by = explaining(by, model) if not hasattr(by, "entry") else by
     found = samples(model, inputs[rows], targets[rows], chunk=chunk, train=train)
     return on(name, make_batch(found, torch.zeros_like(inputs[rows]), by), **options)
 
 
-@pytest.mark.parametrize(("name", "chance"), [("focus", 1 / 2), ("difull", 1 / 4)])
+@pytest.mark.parametrize(("name", "chance"), [("focus", 1 / 2), ("difull", 1 / 4), ("dipart", 1 / 4)])
 def test_a_map_that_is_the_same_everywhere_scores_the_area_of_what_is_right(name, chance):
     found = score(name, lambda model, x, t: torch.full_like(x, 0.3), draws=3)
     torch.testing.assert_close(found.values, torch.full((5,), chance, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", ALL)
 def test_the_classs_own_pixels_score_1_and_all_others_nothing(name):
     own = lambda m, x, t: (x[torch.arange(len(x)), t] > 0).float()[:, None]
     others = lambda m, x, t: (x[torch.arange(len(x)), t] == 0).float()[:, None]
@@ -86,9 +94,66 @@ def test_in_difull_the_model_sees_a_corner_alone_and_takes_its_own_size():
     assert not model._forward_pre_hooks
 
 
-@pytest.mark.parametrize("name", BOTH)
+def by_hand(model, mosaics, targets, place):
+    """The gradient times the input where the mean is taken over one cell of the features: (M, C, H, W)."""
+    inputs = mosaics.clone().requires_grad_()
+    features = model[1](model[0](inputs))
+    height, width = (length // 2 for length in features.shape[2:])
+    cell = features[..., place // 2 * height :, place % 2 * width :][..., :height, :width]
+    logits = cell.mean((2, 3)).gather(1, targets[:, None])
+    return (inputs * torch.autograd.grad(logits.sum(), inputs)[0]).detach()
+
+
+def test_in_dipart_the_features_of_a_corner_are_pooled_and_also_see_their_neighbours():
+    model, data, seen = pooled(reach=3), world(), []
+    noted = lambda m, x, t: (seen.append((x.clone(), t.clone(), found := input_x_gradient(m, x, t))), found)[1]
+    scores = score("dipart", noted, model, data).values
+    corners, shares = set(), []
+    for mosaics, targets, found in seen:
+        own = cells_of(mosaics, 2).sum((3, 4)).argmax(2) == targets[:, None]  # the only cell of its class
+        (place,) = own.float().argmax(1).unique().tolist()
+        expected = by_hand(model, mosaics, targets, place)
+        torch.testing.assert_close(found, expected)
+        cells = cells_of(expected, 2).clamp(min=0).sum((2, 3, 4))
+        shares.append(cells[:, place] / cells.sum(1))
+        corners.add(place)
+    assert corners <= {0, 3}
+    torch.testing.assert_close(scores.sort().values, torch.cat(shares).double().sort().values)
+    blurred = lambda m, x, t: torch.ones_like(x) * (input_x_gradient(m, torch.ones_like(x), t) > 0)
+    edge = score("dipart", blurred, model, data).values  # a pixel beyond each of the two inner edges of 4 x 6
+    torch.testing.assert_close(edge, torch.full((5,), 24 / 35, dtype=torch.float64))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def classifying(features, *between, weights):
+    """Features with a dense layer in place of their mean."""
+    dense = nn.Linear(weights.shape[1], CLASSES, bias=False)
+    dense.weight = nn.Parameter(weights)
+    return nn.Sequential(*features, *between, nn.Flatten(), dense).eval()
+
+
+def test_in_dipart_explainers_that_read_the_layer_get_all_of_it():
+    """As published: Grad-CAM's mean gradient also weights other cells' features; place by place it does not."""
+    weights = torch.eye(CLASSES) + 0.5  # every colour speaks for every class
+    model = classifying(pooled()[:2], nn.AdaptiveAvgPool2d(1), weights=weights)
+    place_by_place, mean = (score("dipart", registered(cam, model), model).values for cam in ("hires_cam", "grad_cam"))
+    torch.testing.assert_close(place_by_place, torch.ones(5, dtype=torch.float64))
+    assert (mean < 0.7).all()
+
+
+def test_dipart_serves_classifiers_of_one_size_and_says_which_models_it_does_not():
+    weights = torch.eye(CLASSES).repeat_interleave(6, 1)
+    model = classifying(pooled(reach=3)[:2], nn.MaxPool2d(2), weights=weights)
+    assert (score("dipart", input_x_gradient, model).values > 0.5).all()
+    without_padding = classifying([nn.Conv2d(CLASSES, CLASSES, 4), nn.ReLU()], weights=weights[:, :18])
+    for refused, reason in ((Spied(), "no layer"), (without_padding, "mosaics of shape")):
+        with pytest.raises(NotApplicable, match=reason):
+            score("dipart", input_x_gradient, refused, confidence=0.0)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_scores_do_not_depend_on_company_and_order(name):
-    model, data = Colours(), world()
+    model, data = pooled(reach=3), world()
     by = lambda m, x, t: input_x_gradient(m, x, t) + 0.1 * x
     whole = score(name, by, model, data, draws=2).values
     turned = score(name, by, model, data, draws=2, rows=torch.arange(4, -1, -1), chunk=3).values
@@ -102,7 +167,7 @@ def test_what_cannot_be_is_said():
     for reading in ("grad_cam", "full_grad"):
         with pytest.raises(NotApplicable, match="reads layers"):
             score("difull", registered(reading, model.eval()), model, data)
-    for name in BOTH:
+    for name in ALL:
         with pytest.raises(NotApplicable, match="train="):
             score(name, input_x_gradient, data=(*data[:2], None))
     inputs, targets, train = data
