@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
+from harness.errors import UserError
 from harness.metrics._checks import check_choice
+from harness.metrics._outputs import decisions_of
 from harness.metrics._percents import rounded_up
 from harness.metrics._similarity import with_reason
 from harness.ordering import ranks, tied_share
@@ -77,7 +78,7 @@ def impact_score(
     1 where, without the top ``top_share`` of the units (rounded up), another class is predicted or the probability of
     the explained class is at most 1 - ``lost_share`` times what it was, else 0; the mean over samples is the paper's
     share of samples with an impact. ``lost_share=1`` counts changed decisions alone (the paper's strict score). Higher
-    is better. The paper's second figure, impact coverage, needs images with an adversarial patch and is not provided.
+    is better. The paper's second figure is ``impact_coverage``.
     NaN where the input itself is not predicted as the explained class. NotApplicable to models that do not choose one
     of several classes; ValueError unless 0 < top_share <= 1 and 0 < lost_share <= 1.
 
@@ -101,28 +102,17 @@ def impact_score(
     return with_reason(lost.double().masked_fill(~is_class, float("nan")), OTHER, tied=tied_share(values))
 
 
-def _classes_given(samples: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
-    """The predicted class (rows,) of the inputs that ``build(rows)`` makes of the samples ``sample`` (rows,)."""
-    parts = []
-    for rows in torch.arange(len(sample), device=sample.device).split(samples.predictor.chunk):
-        outputs = samples.model_outputs(build(rows), sample[rows])
-        if not samples.task.exclusive or outputs.dim() == 1 or outputs.shape[1] == 1:
-            raise NotApplicable("a decision needs a model that chooses one of several classes")
-        parts.append(outputs.argmax(1))
-    return torch.cat(parts)
-
-
 def _of_class(samples: Samples, inputs: Tensor) -> Tensor:
     """Whether inputs (N, ...) made of the samples are predicted as the explained class (N,)."""
     every = torch.arange(len(samples), device=inputs.device)
-    return _classes_given(samples, every, lambda rows: inputs[rows]) == samples.targets
+    return decisions_of(samples, every, lambda rows: inputs[rows]) == samples.targets
 
 
 def _of_class_when_empty(samples: Samples, baseline: str | Tensor) -> Tensor:
     """Whether the baseline is predicted as the explained class (N,)."""
     every, remove = torch.arange(len(samples), device=samples.inputs.device), samples.remover(baseline)
     nothing = lambda rows: samples.inputs.new_zeros(len(rows), *samples.units.shape, dtype=torch.bool)
-    predict = lambda: _classes_given(samples, every, lambda rows: remove(rows, nothing(rows))) == samples.targets
+    predict = lambda: decisions_of(samples, every, lambda rows: remove(rows, nothing(rows))) == samples.targets
     return samples.shared(("of the class when empty", baseline), predict)
 
 
@@ -134,7 +124,7 @@ def _decides(samples: Samples, place: Tensor, sample: Tensor, k: Tensor, keeps: 
         top = place[sample[rows]] < k[rows].view(-1, *[1] * (place.dim() - 1))
         return remove(sample[rows], top if keeps else ~top)
 
-    return (_classes_given(samples, sample, build) == samples.targets[sample]) == keeps
+    return (decisions_of(samples, sample, build) == samples.targets[sample]) == keeps
 
 
 def _first(rows: Tensor, count: int, steps: int, decides: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

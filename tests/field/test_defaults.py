@@ -29,13 +29,17 @@ SERVES = {
     "focus": (),
     "difull": (),
     "dipart": (),
+    "impact_coverage": ("image",),
     "plausibility_iou_f1": SEQUENCES,
     "aic": ("image",),
     "sic": ("image",),
 }
 # Images that do not lose their class when they are blurred have no curve, explanations that no other input shares no
-# consistency, and samples without a part that tells their class from another no sensitivity to it.
-UNDEFINED_FOR_SOME = ("aic", "sic", "explanation_consistency", "explanation_sufficiency", "target_sensitivity")
+# consistency, samples without a part that tells their class from another no sensitivity to it, and images that keep
+# their class under every patch no coverage.
+UNDEFINED_FOR_SOME = (
+    *("aic", "sic", "explanation_consistency", "explanation_sufficiency", "target_sensitivity", "impact_coverage"),
+)
 # What needs another model: one with attention, with the layers that a library knows, or of trees.
 NEEDS_A_MODEL = {
     "attention",

@@ -220,6 +220,12 @@ METRIC_OPTIONS = {
     },
     # Its numbers of units coincide for many options: its own tests tell them apart.
     "minimal_subset": {"subset": ({}, "sufficient"), "steps": ({}, 16), "baseline": ({}, "zero")},
+    "impact_coverage": {
+        "pasted": ({}, "train"),
+        "share": ({}, 0.25, 0.6),
+        "draws": ({}, 1, 20),
+        "baseline": ({}, "zero"),
+    },
     "impact_score": {"top_share": ({}, 0.1), "lost_share": ({}, 0.5), "baseline": ({}, "zero")},  # a yes or no
     "plausibility_f1": {"top_share": ({}, 0.1, 0.3)},
     "plausibility_iou": {"top_share": ({}, 0.1, 0.3)},

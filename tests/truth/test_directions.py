@@ -79,6 +79,7 @@ DIRECTIONS = [
     ("explainer_disagreement", {}, None),  # either of two maps that disagree may be wrong
     ("minimal_subset", {}, "lower"),  # Dabkowski and Gal 2017: smallest regions
     ("impact_score", {}, "higher"),  # Lin et al. 2019
+    ("impact_coverage", {}, "higher"),  # Lin et al. 2019: the patch should be covered
     ("plausibility_f1", {}, "higher"),  # DeYoung et al. 2020: agreement with the human rationale
     ("plausibility_iou", {}, "higher"),
     ("plausibility_iou_f1", {}, "higher"),

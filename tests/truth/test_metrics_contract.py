@@ -116,6 +116,7 @@ HELD_ELSEWHERE = {
     "plausibility_iou_f1",
     "minimal_subset",
     "impact_score",
+    "impact_coverage",
     "aic",
     "sic",
 }
