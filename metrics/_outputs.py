@@ -20,18 +20,46 @@ def output_count(samples: Samples) -> int:
     return samples.for_block("count of outputs", lambda: _count(samples))
 
 
+def outputs_of_draws(
+    samples: Samples,
+    draws: int,
+    build: Callable[[Tensor, Tensor], Tensor],
+    read: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """What ``read(outputs, sample)`` returns for the outputs (rows, ...) of inputs: (N, draws, ...).
+
+    ``build(sample, draw)`` makes the inputs (rows, ...), as for ``Samples.track``, which reads the tracked outputs.
+    """
+    sample = torch.arange(len(samples), device=samples.inputs.device).repeat_interleave(draws)
+    return outputs_of_rows(samples, sample, lambda rows: build(rows // draws, rows % draws), read).unflatten(
+        0, (-1, draws)
+    )
+
+
+def outputs_of_rows(
+    samples: Samples, sample: Tensor, build: Callable[[Tensor], Tensor], read: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """What ``read(outputs, sample)`` returns for the outputs of inputs: (rows, ...).
+
+    ``build(rows)`` makes the inputs of the samples ``sample`` (rows,), as for ``Samples.track_rows``.
+    """
+    chunks = torch.arange(len(sample), device=sample.device).split(samples.predictor.chunk)
+    of = lambda rows: samples.model_outputs(build(rows), sample[rows])
+    return torch.cat([read(of(rows), sample[rows]) for rows in chunks])
+
+
 def decisions_of(samples: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
     """The predicted class (rows,) of the inputs that ``build(rows)`` makes of the samples ``sample`` (rows,).
 
     NotApplicable for models that do not choose one of several classes.
     """
-    parts = []
-    for rows in torch.arange(len(sample), device=sample.device).split(samples.predictor.chunk):
-        outputs = samples.model_outputs(build(rows), sample[rows])
+
+    def decision(outputs: Tensor, _: Tensor) -> Tensor:
         if not samples.task.exclusive or outputs.dim() == 1 or outputs.shape[1] == 1:
             raise NotApplicable("a decision needs a model that chooses one of several classes")
-        parts.append(outputs.argmax(1))
-    return torch.cat(parts)
+        return outputs.argmax(1)
+
+    return outputs_of_rows(samples, sample, build, decision)
 
 
 def _count(samples: Samples) -> int:

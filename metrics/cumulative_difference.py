@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.errors import UserError
-from harness.metrics._outputs import all_outputs
+from harness.metrics._outputs import all_outputs, outputs_of_draws
 from harness.metrics._similarity import with_reason
 from harness.ordering import ranks, tied_share
 from harness.registry import metric
@@ -98,10 +98,8 @@ def _summed_changes(batch: Batch, removal: PointRemoval, most_first: bool) -> Sc
 
 def _without(batch: Batch, places: Tensor, removed: Tensor, removal: PointRemoval) -> Tensor:
     """The probabilities (N, steps, classes) float64 without the ``removed`` (steps,) first units in the order."""
-    samples, steps, parts = batch.samples, len(removed), []
+    samples = batch.samples
     remove, shape = samples.remover(removal.baseline), samples.units.shape
-    for rows in torch.arange(len(samples) * steps, device=places.device).split(samples.predictor.chunk):
-        sample, step = rows // steps, rows % steps
-        kept = (places[sample] >= removed[step, None]).view(-1, *shape)
-        parts.append(samples.task.probabilities(samples.model_outputs(remove(sample, kept), sample).double()))
-    return torch.cat(parts).unflatten(0, (-1, steps))
+    without = lambda sample, step: remove(sample, (places[sample] >= removed[step, None]).view(-1, *shape))
+    probabilities = lambda outputs, _: samples.task.probabilities(outputs.double())
+    return outputs_of_draws(samples, len(removed), without, probabilities)

@@ -6,8 +6,6 @@ ordered at random.
 In the examples class 1 is where x_0 is above 0.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -17,6 +15,7 @@ from harness.metrics._checks import check_choice
 from harness.metrics._outputs import decisions_of
 from harness.metrics._percents import rounded_up
 from harness.metrics._similarity import with_reason
+from harness.metrics._smallest_number import smallest_number
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.registry import metric
@@ -63,7 +62,9 @@ def minimal_subset(
     searched = is_class & ~empty
     shares = torch.zeros(len(samples), dtype=torch.float64, device=place.device)
     decides = lambda sample, k: _decides(samples, place, sample, k, keeps, baseline)
-    shares[searched] = _first(every[searched], count, steps, decides).double() / count
+    powers, even = {2**power for power in range(count.bit_length())}, {-(-k * count // steps) for k in range(1, steps)}
+    found = smallest_number(every[searched], count, steps, decides, samples.predictor.chunk, powers | even)
+    shares[searched] = found / count
     shares[~is_class | (empty & (not keeps))] = float("nan")
     return with_reason(shares, OTHER if keeps else f"{OTHER}, or the baseline is of it too", tied=tied_share(values))
 
@@ -125,26 +126,3 @@ def _decides(samples: Samples, place: Tensor, sample: Tensor, k: Tensor, keeps: 
         return remove(sample[rows], top if keeps else ~top)
 
     return (decisions_of(samples, sample, build) == samples.targets[sample]) == keeps
-
-
-def _first(rows: Tensor, count: int, steps: int, decides: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The smallest number found, from 1 to ``count``, that decides for each of the samples ``rows`` (n,)."""
-    device = rows.device
-    tried = sorted({*(2**power for power in range(count.bit_length())), *_evenly(0, count, steps)})
-    low, high = torch.zeros_like(rows), torch.full_like(rows, count)
-    candidates = torch.tensor(tried, device=device).expand(len(rows), -1)
-    while candidates.numel():
-        sample = rows[:, None].expand_as(candidates)
-        hit = decides(sample.flatten(), candidates.flatten()).view_as(candidates) | (candidates >= high[:, None])
-        at = hit.long().argmax(1, keepdim=True)
-        high = candidates.gather(1, at)[:, 0]
-        low = torch.where(at[:, 0] > 0, candidates.gather(1, (at - 1).clamp(min=0))[:, 0], low)
-        if bool((high - low <= 1).all()):
-            break
-        share = torch.arange(1, steps + 1, device=device) / steps
-        candidates = (low[:, None] + (share * (high - low)[:, None]).ceil().long()).clamp(max=high[:, None])
-    return high
-
-
-def _evenly(low: int, high: int, steps: int) -> set[int]:
-    return {low + -(-number * (high - low) // steps) for number in range(1, steps + 1)}

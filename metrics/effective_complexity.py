@@ -1,6 +1,5 @@
 """Effective complexity: how few units, most important first, keep the model's score."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError
 from harness.metrics._checks import check_choice, check_draws
 from harness.metrics._similarity import with_reason
+from harness.metrics._smallest_number import smallest_number
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.registry import metric
@@ -109,48 +109,17 @@ def _smallest_count(batch: Batch, sizes: Tensor, search: Search) -> Tensor:
     if count < 2:
         raise NotApplicable("the inputs have a single unit, so there is nothing to choose from")
     places = ranks(sizes, samples.stream("ties 0")).int().view(batch.attributions.shape)
-    loss = lambda sample, kept: _loss(samples, places, sample, kept, search)
-    # At first no number is known not to suffice, and all units are known to suffice, as they lose nothing.
-    too_few, enough = torch.zeros_like(sizes[:, 0], dtype=torch.long), torch.full_like(sizes[:, 0], count).long()
     undefined = ~samples.clean(search.score).isfinite() | _improbable(samples, search.least_probability)
-    while True:
-        open_ = ((enough - too_few > 1) & ~undefined).nonzero()[:, 0]
-        if not len(open_):
-            return enough.double().masked_fill(undefined, float("nan"))
-        low, high, broken = _narrowed(open_, too_few[open_], enough[open_], loss, search, samples.predictor.chunk)
-        too_few[open_], enough[open_], undefined[open_] = low, high, broken
+    values = torch.full_like(sizes[:, 0], float("nan"))
+    rows = (~undefined).nonzero()[:, 0]
 
+    def suffices(sample: Tensor, kept: Tensor) -> Tensor:
+        loss = _loss(samples, places, sample, kept, search)
+        return (loss < search.tolerance).double().masked_fill(loss.isnan(), float("nan"))
 
-def _narrowed(
-    sample: Tensor, low: Tensor, high: Tensor, loss: Callable[[Tensor, Tensor], Tensor], search: Search, rows: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The bounds (n,) after one round of trials in ascending order, and where an output was not finite.
-
-    ``low`` is the last number that does not suffice, ``high`` the first that does. As many numbers are tried at once as
-    fill about ``rows`` rows of a forward pass. What comes after the first that suffices counts for nothing, so that the
-    result does not depend on that.
-    """
-    trials = torch.minimum(high - low - 1, torch.full_like(high, search.steps))
-    numbers = torch.arange(1, int(trials.max()) + 1, device=low.device)
-    tried = low[:, None] + numbers * (high - low)[:, None] // (trials[:, None] + 1)
-    broken, searching = torch.zeros_like(low, dtype=torch.bool), torch.arange(len(low), device=low.device)
-    start = 0
-    while len(searching) and start < len(numbers):
-        block = slice(start, start + max(1, rows // len(searching)))
-        kept, there = tried[searching, block], numbers[block] <= trials[searching, None]
-        row, column = there.nonzero(as_tuple=True)
-        losses = torch.full(kept.shape, float("inf"), dtype=torch.float64, device=low.device)
-        losses[row, column] = loss(sample[searching[row]], kept[row, column])
-        stops = ~(losses >= search.tolerance)  # also where it is not a number
-        first = torch.where(stops.any(1), stops.long().argmax(1), there.sum(1))
-        last = first - 1
-        low[searching] = torch.where(last >= 0, kept.gather(1, last.clamp(min=0)[:, None])[:, 0], low[searching])
-        found = stops.any(1)
-        at = first.clamp(max=kept.shape[1] - 1)[:, None]
-        high[searching[found]] = kept.gather(1, at)[found, 0]
-        broken[searching] |= found & losses.gather(1, at)[:, 0].isnan()
-        searching, start = searching[~found], block.stop
-    return low, high, broken
+    # All units suffice, as they lose nothing.
+    values[rows] = smallest_number(rows, count, search.steps, suffices, samples.predictor.chunk)
+    return values
 
 
 def _loss(samples: Samples, places: Tensor, sample: Tensor, kept: Tensor, search: Search) -> Tensor:

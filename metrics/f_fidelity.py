@@ -10,6 +10,7 @@ from harness.batch import Batch, Scores
 from harness.errors import UserError
 from harness.metrics._checks import check_choice, check_draws
 from harness.metrics._curve import REMOVAL_ORDERS
+from harness.metrics._outputs import outputs_of_draws
 from harness.metrics._percents import checked_percents
 from harness.metrics._similarity import with_reason
 from harness.metrics._training import Training, copied, on_model, seed_of, train_model, training_samples
@@ -127,11 +128,8 @@ def _scored(samples: Samples, number: int, build: Callable[[Tensor, Tensor], Ten
     if score != ACCURACY:
         return pick(samples.track(number, build), score).double()
     right = samples.targets if samples.labels is None else samples.labels
-    every = torch.arange(len(samples) * number, device=right.device)
-    parts = []
-    for rows in every.split(samples.predictor.chunk):
-        sample = rows // number
-        outputs = samples.model_outputs(build(sample, rows % number), sample)
-        hit = (outputs.argmax(1) == right[sample]).double()
-        parts.append(hit.masked_fill(outputs.isnan().any(1), float("nan")))
-    return torch.cat(parts).view(len(samples), number)
+
+    def hits(outputs: Tensor, sample: Tensor) -> Tensor:
+        return (outputs.argmax(1) == right[sample]).double().masked_fill(outputs.isnan().any(1), float("nan"))
+
+    return outputs_of_draws(samples, number, build, hits)

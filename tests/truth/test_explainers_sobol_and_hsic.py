@@ -10,7 +10,7 @@ from torch import nn
 import harness
 from explainer_worlds import model, near, smooth_net
 from harness.api import samples_of
-from harness.explainers.sensitivity import independence_criterion, jansen, sobol_pairs
+from harness.explainers.sobol_and_hsic import independence_criterion, jansen, sobol_pairs
 from harness.registry import EXPLAINERS
 
 BOTH = ("sobol_attribution", "hsic_attribution")

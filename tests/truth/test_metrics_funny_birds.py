@@ -5,7 +5,7 @@ import torch
 
 from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
-from harness.metrics.parts import IMPORTANT_SHARES
+from harness.metrics.funny_birds import IMPORTANT_SHARES
 from metric_worlds import Additive, Constant, Interacting, draw, explaining, generator, gradient, on, samples, scores
 
 PARTS = {"segments": "given", "baseline": "zero"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.metrics.relative_drops import REPLACED
+from harness.metrics.aucse import REPLACED
 from metric_worlds import Additive, Constant, Interacting, draw, generator, scores
 
 SHAPE = (2, 12)  # two channels, twelve time steps

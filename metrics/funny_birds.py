@@ -14,7 +14,7 @@ from harness.batch import Batch, Scores
 from harness.errors import UserError
 from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._masks import object_masks
-from harness.metrics._outputs import all_outputs
+from harness.metrics._outputs import all_outputs, outputs_of_draws
 from harness.metrics._removal import changes, outputs_without_each
 from harness.metrics._similarity import with_reason
 from harness.metrics.random_logit import other_class_maps, other_classes
@@ -170,13 +170,10 @@ def _drops_of_classes(samples: Samples, groups: Groups, key: tuple, baseline: st
     """How much the outputs of classes (N, 2) drop without each part: (N, G, 2) float64."""
 
     def compute() -> Tensor:
-        count, remove = groups.sizes.shape[1], samples.remover(baseline)
-        number, parts = torch.arange(count, device=classes.device), []
-        for rows in torch.arange(len(samples) * count, device=classes.device).split(samples.predictor.chunk):
-            sample, part = rows // count, rows % count
-            inputs = remove(sample, groups.spread(number != part[:, None], sample))
-            parts.append(samples.model_outputs(inputs, sample).gather(1, classes[sample]))
-        return torch.cat(parts).view(len(samples), count, 2).double()
+        number, remove = torch.arange(groups.sizes.shape[1], device=classes.device), samples.remover(baseline)
+        without = lambda sample, part: remove(sample, groups.spread(number != part[:, None], sample))
+        of_classes = lambda outputs, sample: outputs.gather(1, classes[sample])
+        return outputs_of_draws(samples, len(number), without, of_classes).double()
 
     without = samples.shared(("classes without each", *key), compute)
     return all_outputs(samples).gather(1, classes).double()[:, None] - without
