@@ -151,9 +151,10 @@ def att_cat(
     Explaining Transformers via Attentive Class Activation Tokens, NeurIPS).
 
     Shapes, ``prefix_tokens`` and limits as in ``attention``, but signed; in units of the logit. The attention that a
-    token receives is the mean over heads and over all queries, as in the released code. Where a layer norm stands
-    before the attention (ViT) the tokens are those behind the norm; where it stands after it (BERT), as in the paper,
-    they are the hidden states. Not applicable where no linear layer comes before an attention.
+    token receives is the mean over heads and over all queries, as in the released code, except that padding, to which
+    no token attends in any layer, is no query: a text has one map, however long its padding is. Where a layer norm
+    stands before the attention (ViT) the tokens are those behind the norm; where it stands after it (BERT), as in the
+    paper, they are the hidden states. Not applicable where no linear layer comes before an attention.
 
     Example: projected(x) = sum_j a_j x_j with a = softmax(x_1 x), (1/4, 3/4) at x = (1, 2.099), has the gradient
     (0.2703, 0.9560). The two queries give the tokens on average the attention (0.1703, 0.8297).
@@ -165,10 +166,16 @@ def att_cat(
     at_once, rows = 1 if one_by_one else rows_at_once(context), []
     for each in torch.arange(len(inputs), device=inputs.device).split(at_once):
         maps, classes, operations = attentive_classes(model, inputs[each], targets[each], prepared.turned)
-        received = [weights.mean((1, 2)) for weights in maps]
-        rows.append(sum(share * own for share, own in zip(received, classes, strict=True)))
+        rows.append(sum(share * own for share, own in zip(_received(maps), classes, strict=True)))
     _tell_layout(context, prepared, operations)
     return _token_map(torch.cat(rows).to(inputs)[:, prepared.prefix :], prepared, context)
+
+
+def _received(maps: list[Tensor]) -> list[Tensor]:
+    """The attention (n, T) that each token receives in each map (n, heads, T, T), as a mean over heads and queries."""
+    queries = torch.stack([weights.amax((1, 2)) for weights in maps]).amax(0) > 0
+    number = queries.sum(1, keepdim=True)
+    return [(weights.mean(1) * queries[:, :, None]).sum(1) / number for weights in maps]
 
 
 def _attention_per_unit(

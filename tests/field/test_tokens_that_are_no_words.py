@@ -123,9 +123,6 @@ def found_or_refused(call):
         return str(refusal)
 
 
-READS_PADDING = ("att_cat",)  # the attention that tokens receive is the mean over all queries, padding among them
-
-
 def alike(found):
     """Whether all are the same numbers, or the same refusal."""
     first = found[0]
@@ -146,7 +143,7 @@ def test_an_explainer_explains_a_text_alike_at_any_length(name, kind):
             assert (maps[~data.present] == 0).all(), "what is no unit has no attribution"
             maps = maps[data.present]
         found.append(maps)
-    assert alike(found) or name in READS_PADDING, found
+    assert alike(found), found
     served = entry.source == "harness" and "tokens" in entry.modalities and entry.access not in ("activations", "none")
     if served and not entry.stored:
         assert isinstance(found[0], torch.Tensor) or "no attention" in found[0], found[0]
