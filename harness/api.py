@@ -100,11 +100,11 @@ def score(
     model's task does not have follows the task. Call it as ``score(metric, model, inputs, targets, attributions)`` or,
     with ``harness.Data``, as ``score(metric, model, data, attributions)``. Give ``explainer`` (with
     ``explainer_options``) to metrics that compute further attributions or read the explainer's capabilities: the first
-    sample is then explained again, and a warning says if its attribution is another one. Another warning says if the
-    model's outputs are random. ``train`` holds training inputs. ``masks`` (N, *units) are True on the object.
-    ``segments`` is a name or a tensor (N, *units). ``reduction`` is how the channels of a unit become one number; with
-    ``none`` every number is a unit. Raises ValueError on wrong input, and NotApplicable if the metric does not work for
-    this model or data.
+    sample is then explained again, and a warning says if its attribution is another one or cannot be made. Another
+    warning says if the model's outputs are random. ``train`` holds training inputs. ``masks`` (N, *units) are True on
+    the object. ``segments`` is a name or a tensor (N, *units). ``reduction`` is how the channels of a unit become one
+    number; with ``none`` every number is a unit. Raises ValueError on wrong input, and NotApplicable if the metric does
+    not work for this model or data.
     """
     if isinstance(inputs, Data) and attributions is None:
         targets, attributions = None, targets

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from harness.engine.audit import relative_difference
 from harness.engine.explain import Explaining
-from harness.errors import NotApplicable
+from harness.errors import NotApplicable, one_line
 from harness.messages import say
 from harness.samples import Samples
 
@@ -13,12 +13,11 @@ ALIKE = 1e-3  # share of the largest value: more than batches of different sizes
 
 
 def say_if_another_map(explaining: Explaining, samples: Samples, attributions: Tensor, reduction: str) -> None:
-    """Explain the first sample again, and say so if that is not the first of ``attributions`` (N, ...).
+    """Explain the first sample again, and say so if that is not the first of ``attributions`` (N, ...), or fails.
 
-    It is said and not refused: attributions may have been smoothed or scaled on purpose. A map that depends on its
-    batch, as one of a function that draws from torch's global generator, is compared in the batch that
-    ``harness.explain`` would make. Nothing is compared for stored maps, and for an explainer that fails here: a metric
-    that needs it says why.
+    It is said and not refused: attributions may have been smoothed or scaled on purpose, and the metric may not need
+    the explainer. A map that depends on its batch, as one of a function that draws from torch's global generator, is
+    compared in the batch that ``harness.explain`` would make. Nothing is compared for stored maps.
     """
     if explaining.entry.stored or not len(samples):
         return
@@ -27,7 +26,10 @@ def say_if_another_map(explaining: Explaining, samples: Samples, attributions: T
         if difference > ALIKE:
             count = min(len(samples), explaining.batch_size)
             difference = _difference(explaining, samples, attributions, reduction, count)
-    except (NotApplicable, RuntimeError):
+    except (NotApplicable, RuntimeError) as error:
+        name = explaining.entry.name
+        reason = one_line(error)
+        say(f"the attributions are not compared with those of {name}, which fails on the first sample: {reason}")
         return
     if difference > ALIKE:
         say(

@@ -205,6 +205,24 @@ def test_a_random_map_is_the_same_again(explainer, model, inputs):
     assert not told(caught)
 
 
+def not_served(model, inputs, targets):
+    raise harness.NotApplicable("serves no such model")
+
+
+def broken(model, inputs, targets):
+    raise RuntimeError("an operand has no gradient")
+
+
+@pytest.mark.parametrize(
+    ("explainer", "why"), [(not_served, "serves no such model"), (broken, "RuntimeError: an operand has no gradient")]
+)
+def test_that_a_map_could_not_be_compared_is_told_with_the_reason(explainer, why, model, inputs):
+    targets = torch.arange(len(inputs)) % 2
+    with pytest.warns(UserWarning, match=f"not compared with those of {explainer.__name__}, .*{why}"):
+        found = harness.score("sparseness", model, inputs, targets, inputs, explainer=explainer)
+    assert found.isfinite().all()
+
+
 class AlwaysDropping(nn.Module):
     """A dropout that eval mode does not stop."""
 
