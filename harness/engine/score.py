@@ -12,6 +12,8 @@ from harness.errors import NotApplicable, UserError, one_line
 from harness.predictor import picked_not_finite
 from harness.registry import Metric
 
+NOT_FINITE = "the model's outputs for perturbed inputs, or their log-odds, are not finite"
+
 
 def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scores:
     """The metric's scores of a batch: one value per sample; values and curves are float64 on the CPU."""
@@ -33,7 +35,7 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
         raise UserError(f"metric {entry.name} returned tied of shape {came}, expected one share per sample ({count},)")
     reason = scores.reason
     if values.isnan().any() and picked_not_finite.get():
-        reason = "the model's outputs for perturbed inputs, or their log-odds, are not finite"
+        reason = NOT_FINITE
     return Scores(_as_float64(values), curves, tied, reason)
 
 
@@ -75,6 +77,17 @@ def join_scores(parts: list[Scores]) -> Scores:
         _join_tensors([part.tied for part in parts], counts),
         next((part.reason for part in parts if part.reason), ""),
     )
+
+
+def why_none_is_defined(scores: Scores, valid: Tensor) -> Exception:
+    """The error of a cell without any finite score: NotApplicable where the metric says why no sample has one.
+
+    What breaks down numerically has failed: attributions (``valid`` (N,) where they are finite), outputs, or scores
+    that are infinite.
+    """
+    if scores.reason and scores.reason != NOT_FINITE and valid.all() and scores.values.isnan().all():
+        return NotApplicable(f"no sample has a score: {scores.reason}")
+    return FloatingPointError(scores.reason or "every score is undefined")
 
 
 def _at_rows(scores: Scores, where: Tensor, count: int) -> Scores:

@@ -170,7 +170,22 @@ def test_a_constant_attribution_is_scored_by_lot_and_flagged(model, inputs):
     frame = frame.set_index("metric")
     assert frame["flags"].str.contains("6 of 6 attributions are constant").loc["srg"].all()
     assert (frame.loc["srg", "tied"] == 1).all() and frame.loc["srg", "valid"].all()
-    assert not frame.loc["sensitivity_n", "valid"].any() and frame.loc["sensitivity_n", "error"].str.len().min() > 0
+    without = frame.loc["sensitivity_n"]
+    assert not without["valid"].any() and set(without["status"]) == {"not_applicable"}
+    assert without["error"].str.startswith("no sample has a score: ").all()
+
+
+class Overflowing(nn.Module):
+    """Logits that are infinite as soon as a pixel is 0."""
+
+    def forward(self, inputs):
+        return inputs.flatten(1)[:, :2].masked_fill((inputs == 0).flatten(1).any(1)[:, None], float("inf"))
+
+
+def test_scores_that_break_down_have_failed_and_are_not_called_not_applicable(inputs):
+    options = {"explainers": ["input_magnitude"], "metrics": {"deletion": {"baseline": "zero", "score": "logit"}}}
+    frame = harness.evaluate(Overflowing().eval(), inputs, torch.zeros(len(inputs), dtype=torch.long), **options)
+    assert set(frame["status"]) == {"failed"} and frame["error"].str.contains("not finite|undefined").all()
 
 
 def told(caught):
