@@ -25,6 +25,7 @@ FAMILIES = {
     "activations": "Activation maps (CAM methods)",
     "attentions": "Attention maps of transformers",
     "perturbations": "Perturbations: remove parts of the input and measure the change of the score",
+    "masks": "Masks that are learned by gradient descent",
     "globals": "Global methods (one map for the data set, or one per class) and concepts",
     "controls": "Controls: explainers that ignore the model",
     "library": "captum's versions of methods, where they differ from the publication; flagged and not ranked",

@@ -49,6 +49,9 @@ OTHER_NAMES = {
         **dict.fromkeys(("rollout",), "attention_rollout"),
         **dict.fromkeys(("sobol",), "sobol_attribution"),
         **dict.fromkeys(("hsic",), "hsic_attribution"),
+        **dict.fromkeys(("extremal_perturbations", "extremalperturbation"), "extremal_perturbation"),
+        **dict.fromkeys(("dynamask", "dynamic_mask", "dynamic_masks"), "dyna_mask"),
+        **dict.fromkeys(("extr_mask", "extremal_mask", "extremalmask"), "extrmask"),
     },
     "metric": {
         **dict.fromkeys(("pixel_flipping", "pixelflipping"), "deletion"),

@@ -91,18 +91,21 @@ def rows_at_once(context: Samples) -> int:
     return max(1, min(context.predictor.chunk, room // context.inputs[0].numel()))
 
 
-def in_chunks(context: Samples, work: Callable[[Tensor], Result]) -> Iterator[Result]:
-    """The results of ``work(rows)`` for chunks (n,) of the samples' numbers; a chunk is halved if memory runs out."""
+def in_chunks(context: Samples, work: Callable[[Tensor], Result], passes: int = 1) -> Iterator[Result]:
+    """The results of ``work(rows)`` for chunks (n,) of the samples' numbers; a chunk is halved if memory runs out.
+
+    ``passes`` is the number of inputs that are passed through the model at once for each sample of a chunk.
+    """
     first = 0
     while first < len(context):
-        last = min(first + rows_at_once(context), len(context))
+        last = min(first + max(1, rows_at_once(context) // passes), len(context))
         rows = torch.arange(first, last, device=context.inputs.device)
         try:
             result = work(rows)
         except torch.OutOfMemoryError:
             result = None
         if result is None:  # outside the except block, where nothing refers to the graph
-            _halve(context, len(rows))
+            _halve(context, len(rows), passes)
             continue
         yield result
         first = last
@@ -146,10 +149,10 @@ def _pass(
         return None  # the caller halves the chunk, when nothing refers to the graph any more
 
 
-def _halve(context: Samples, rows: int) -> None:
-    """Let the next chunk of this model be half of ``rows``; MemoryError where that is less than one."""
+def _halve(context: Samples, rows: int, passes: int = 1) -> None:
+    """Let the next chunk of this model be half of ``rows``, of ``passes`` inputs each; MemoryError if that is none."""
     if rows <= 1:
         raise MemoryError("the device's memory does not hold one forward and backward pass of one input")
-    _room[context.predictor.module] = rows // 2 * context.inputs[0].numel()
+    _room[context.predictor.module] = rows // 2 * passes * context.inputs[0].numel()
     context.predictor.halvings += 1
     torch.cuda.empty_cache()

@@ -93,6 +93,15 @@ PICTURES = {
         "step_size": ({}, 0.001, 0.002),
         "reach": ({"step_size": 0.2}, 0.1, 0.3),
     },
+    "extremal_perturbation": {
+        "areas": ({}, (0.1, 0.2), (0.1,)),
+        "steps": ({}, 3, 4),
+        "keep": ({}, True, False),
+        "baseline": ({}, None, *BASELINES),
+        "width": ({}, 0.09375, 0.3),
+        "mirrored": ({"baseline": "zero"}, True, False),  # the weakest blurs change nothing in so small an image
+        "score": ({"baseline": "zero"}, "logit", "log_odds"),
+    },
     "lrp": {
         "composite": ({}, *COMPOSITES),
         "rule": ({}, "zplus", "epsilon", "gamma", "alpha_beta"),
@@ -141,6 +150,27 @@ ATTENTIVE = {
     "attn_lrp": {"epsilon": ({}, 1e-6, 0.5)},
     "cp_lrp": {"epsilon": ({}, 1e-6, 0.5)},
 }
+SERIAL = {
+    "dyna_mask": {
+        "areas": ({}, (0.1, 0.2), (0.3,)),
+        "steps": ({}, 3, 4),
+        "keep": ({}, True, False),
+        "operator": ({}, "gaussian_blur", "moving_average"),
+        "max_sigma": ({}, 2.0, 1.0),
+        "half_window": ({"operator": "moving_average"}, 2, 1),
+        "change_weight": ({}, 1.0, 0.5),
+        "tolerance": ({"areas": (0.1, 0.8), "steps": 50, "score": "logit"}, 0.0, 100.0),
+        "score": ({}, "logit", "probability"),
+    },
+    "extrmask": {
+        "steps": ({}, 3, 4),
+        "network": ({}, "gru", "tensor"),
+        "mask_weight": ({}, 1.0, 0.01),
+        "perturbation_weight": ({}, 1.0, 0.01),
+        "baseline": ({}, *BASELINES),
+        "score": ({}, "logit", "probability"),
+    },
+}
 TABULAR = {
     "permutation_importance": ROWS | LABELS | {"repeats": ({}, 2, 3), "score": ({}, "accuracy", "log_loss")},
     "mutual_information": ROWS | LABELS | {"neighbours": ({}, 3, 5)},
@@ -178,7 +208,7 @@ TABULAR = {
     "captum_lrp": {},  # it knows no Flatten, which pictures need
     "rule_list": ROWS | HELD_OUT | {"rules": ({}, 2, 6), "depth": ({}, 1, 2), "cover": ({}, 0.05, 0.2)},
 }
-OPTIONS = PICTURES | ATTENTIVE | TABULAR
+OPTIONS = PICTURES | ATTENTIVE | SERIAL | TABULAR
 COMMON = {
     **{name: {"segments": "grid:3"} for name, options in OPTIONS.items() if "segments" in options},
     "kernel_shap": {"segments": "grid:3", "samples": 40},
@@ -197,7 +227,8 @@ COMMON = {
     "tcav": {"concept": "stripes", "images": 3},
     "random_forest": {"trees": 5},
     **dict.fromkeys(("attention", "attention_rollout", "transformer_attribution", "att_cat"), {"prefix_tokens": 1}),
-    **dict.fromkeys(("blur_ig", "mfaba"), {"steps": 3}),
+    **dict.fromkeys(("blur_ig", "mfaba", "dyna_mask", "extrmask"), {"steps": 3}),
+    "extremal_perturbation": {"steps": 3, "areas": (0.1, 0.2)},
     "xrai": {"steps": 3, "segments": "grid:3"},
     "smoothgrad_cam_pp": {"samples": 3},
 }
@@ -221,18 +252,26 @@ class Patches(nn.Module):
 class World:
     """A net, its data, and each explainer's fingerprints when it is measured by itself."""
 
-    def __init__(self, net, inputs, train, train_labels=None):
+    def __init__(self, net, inputs, train, train_labels=None, modality=None):
+        self.modality = modality
         self.net, self.inputs, self.train = net.eval(), inputs, train
         self.targets, self.known = torch.tensor([0, 1, 2, 0]), {}
         self.train_labels = torch.randint(3, (len(train),)) if train_labels is None else train_labels
-        self.truth = inputs.mean(1) if inputs.dim() == 4 else inputs  # any will do: it is told, not computed
+        self.truth = (
+            inputs.mean(1) if inputs.dim() == 4 or modality == "series" else inputs
+        )  # any will do: it is told, not computed
 
     def measure(self, explainers):
         """The fingerprints (N,) of the maps of all explainers explained together, by label."""
         frame = harness.evaluate(
             self.net,
             harness.Data(
-                self.inputs, self.targets, train_labels=self.train_labels, value_range=(-4.0, 4.0), truth=self.truth
+                self.inputs,
+                self.targets,
+                train_labels=self.train_labels,
+                value_range=(-4.0, 4.0),
+                truth=self.truth,
+                modality=self.modality,
             ),
             explainers=explainers,
             metrics=[fingerprint],
@@ -272,6 +311,12 @@ def pictures():
     return World(net, blobs + 0.05 * torch.randn(4, 3, 12, 12), torch.randn(6, 3, 12, 12))
 
 
+def series():
+    """A net that bends, and series of two channels."""
+    net = nn.Sequential(nn.Conv1d(2, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(60, 3))
+    return World(net, torch.randn(4, 2, 12), torch.randn(6, 2, 12), modality="series")
+
+
 def table():
     """Columns of different scales, and a net that bends."""
     scale = torch.tensor([1, 8, 0.1, 30, 0.5, 3, 0.2, 12])
@@ -290,11 +335,13 @@ def worlds():
     made = {
         "pictures": pictures(),
         "attention": World(Patches(), torch.randn(4, 3, 24, 24), torch.randn(6, 3, 24, 24)),
+        "series": series(),
         "table": table(),
     }
     return {
         **dict.fromkeys(PICTURES, made["pictures"]),
         **dict.fromkeys(ATTENTIVE, made["attention"]),
+        **dict.fromkeys(SERIAL, made["series"]),
         **dict.fromkeys(TABULAR, made["table"]),
     }
 

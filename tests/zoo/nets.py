@@ -33,7 +33,8 @@ MAPS = {
     "blur_ig",
 }
 GATED = {"guided_backprop", "deconvnet", "guided_grad_cam"}
-PICTURES = {"edge", "center", "tcav", "xrai"}
+PICTURES = {"edge", "center", "tcav", "xrai", "extremal_perturbation"}
+SERIES = {"dyna_mask", "extrmask"}
 
 
 class FunctionalCNN(nn.Module):

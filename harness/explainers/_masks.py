@@ -1,0 +1,95 @@
+"""Masks that are found by gradient descent: the descent through the model, and the loss that fixes a mask's area."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UserError
+from harness.explainers._gradients import gradient_of, zeros_to_sum
+from harness.guards import frozen
+from harness.predictor import check_outputs, pick
+from harness.samples import Samples
+from harness.task import LOG_PROBABILITY
+
+
+def descend(
+    model: nn.Module,
+    context: Samples,
+    sample: Tensor,
+    *,
+    propose: Callable[[int], tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor], Tensor],
+    optimiser: torch.optim.Optimizer,
+    steps: int,
+    masks: Tensor,
+) -> None:
+    """Let the optimiser change its parameters so that loss and penalty of every row become small.
+
+    sample    (rows,) the sample of each row
+    propose   the perturbed inputs (rows, ...) that follow from the parameters, and the penalty (rows,) on these, for
+              the number of the step
+    loss      a number for each row (rows,) from its tracked outputs (rows, 3)
+    masks     the parameter that is cut off at 0 and 1 after every step
+
+    The loss of a row depends on its own parameters alone, so that rows do not depend on their company. Not applicable
+    where no gradient of the output reaches the input.
+    """
+    with frozen(model):
+        for step in range(steps):
+            points, penalty = propose(step)
+            slopes = _slopes(model, context, sample, points, loss)
+            optimiser.zero_grad()
+            ((points * slopes).sum() + penalty.sum()).backward()
+            optimiser.step()
+            masks.data.clamp_(0, 1)
+
+
+def _slopes(
+    model: nn.Module, context: Samples, sample: Tensor, points: Tensor, loss: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The gradients (rows, ...) of the rows' losses at these points; the graph of the model ends here."""
+    leaf = points.detach().to(context.inputs.dtype).requires_grad_()
+    outputs = check_outputs(model(leaf.clone()), len(leaf))  # a model may change its input in place
+    tracked = context.task.track(outputs, context.targets[sample])
+    return gradient_of(loss(tracked), leaf).to(points)
+
+
+def parameter(like: Tensor, value: float, *shape: int) -> Tensor:
+    """A parameter of this shape to be learned, the same number everywhere; of at least float32."""
+    return torch.full_like(zeros_to_sum(like[:0]), value).new_full(shape, value).requires_grad_()
+
+
+def surprise(context: Samples, sample: Tensor, score: str) -> Callable[[Tensor], Tensor]:
+    """How far the score of rows (rows,) is from that of their samples, a function of tracked outputs (rows, 3).
+
+    For a probability it is minus its logarithm, the cross-entropy with the explained class as the label; for any other
+    score the squared difference from the score of the sample itself.
+    """
+    own = context.clean(score)[sample]
+    if score == "probability":
+        return lambda tracked: -tracked[:, LOG_PROBABILITY]
+    return lambda tracked: (pick(tracked, score) - own).square()
+
+
+def area_loss(masks: Tensor, shown: Tensor) -> Tensor:
+    """The mean squared distance (rows,) of masks (rows, units) from masks that are 1 at ``shown`` (rows,) units.
+
+    It is |sort(mask) - (0, ..., 0, 1, ..., 1)|^2 / units (Fong et al. 2019, 1910.08485), except for a number that does
+    not change its gradient: where numbers of a mask are equal, their order is open, and each is drawn to the mean over
+    all orders. The released codes take the order in which a sort happens to leave them.
+    """
+    ordered = masks.detach().sort(1).values
+    below = torch.searchsorted(ordered, masks.detach())
+    up_to = torch.searchsorted(ordered, masks.detach(), right=True)
+    hidden = (masks.shape[1] - shown)[:, None]
+    drawn_to = ((up_to - hidden) / (up_to - below)).clamp(0, 1)
+    return (masks - drawn_to.to(masks)).square().mean(1)
+
+
+def units_shown(areas: Sequence[float], units: int) -> Tensor:
+    """How many of ``units`` each area is (areas,), rounded up; UserError unless areas are shares between 0 and 1."""
+    if not areas or not all(0 < area < 1 for area in areas):
+        raise UserError(f"areas is {list(areas)}, expected shares of the units between 0 and 1, like [0.05,0.1,0.2]")
+    return torch.tensor([math.ceil(area * units - 1e-9) for area in areas])

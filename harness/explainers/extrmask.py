@@ -1,0 +1,130 @@
+"""ExtrMask: masks of series, learned together with what takes the place of what they hide."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UserError
+from harness.explainers._coalitions import check_number
+from harness.explainers._gradients import in_chunks
+from harness.explainers._masks import descend, parameter, surprise
+from harness.randomness import uniform
+from harness.registry import explainer
+from harness.samples import Samples
+
+RATE = 0.01  # of the experiments of the released code
+START = 0.5  # of all masks
+
+
+@explainer(modalities=("series",), signed=False, stochastic=True, cost="steps + 1 F steps B")
+def extrmask(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    context: Samples,
+    steps: int = 500,
+    network: str = "gru",
+    mask_weight: float = 1.0,
+    perturbation_weight: float = 1.0,
+    baseline: str | Tensor = "typical_or_zero",
+    score: str = "probability",
+) -> Tensor:
+    """ExtrMask: a mask of each channel and time step, learned together with what takes the place of what it hides
+    (Enguehard 2023, 2305.18840; the preservation game).
+
+    Inputs' shape, 0 to 1. The model sees m x + (1 - m) p, with p = b + s NN((x - b) / s). The loss is that of
+    ``dyna_mask`` for the ``score``, plus ``mask_weight`` times the mean of m, plus ``perturbation_weight`` times the
+    mean of |NN|, and is made small in ``steps`` steps of Adam. Here b is the ``baseline`` and s the root mean square of
+    x - b in each channel, so that a channel's unit does not matter; the paper has b = 0 and s = 1, on series that are
+    standardised. NN is a bidirectional GRU as wide as the series has channels, with a linear layer behind it
+    (``network=gru``), or a number of its own for each channel and time step (``network=tensor``). Each sample has its
+    own NN, whose first weights follow from (seed, sample): in the released code the samples of a batch share one.
+    Not applicable as ``gradient``.
+
+    Example: the score is the second of three time steps.
+
+    >>> second = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 1, bias=False)).eval()
+    >>> second[1].weight.data = torch.tensor([[0.0, 3.0, 0.0]])
+    >>> series = harness.Data(torch.tensor([[[0.0, 1.0, 0.0]]]), target, modality="series", task="regression")
+    >>> harness.explain("extrmask", second, series, network="tensor").argmax()
+    tensor(1)
+    """
+    check_number("steps", steps, 1)
+    for name, value in (("mask_weight", mask_weight), ("perturbation_weight", perturbation_weight)):
+        check_number(name, value, 0, whole=False)
+    if network not in NETWORKS:
+        raise UserError(f"network is {network!r}, expected {' or '.join(NETWORKS)}")
+    keys, removed = context.stream("extrmask weights"), context.baseline(baseline)
+
+    def work(rows: Tensor) -> Tensor:
+        masks = parameter(inputs, START, len(rows), *inputs.shape[1:])
+        own, base = inputs[rows].to(masks), removed[rows].to(masks)
+        scale = (own - base).square().mean(2, keepdim=True).sqrt()
+        scale = scale.where(scale > 0, 1)
+        net = NETWORKS[network](keys[rows], (own - base) / scale)
+
+        def propose(step: int) -> tuple[Tensor, Tensor]:
+            learned = net()
+            penalty = mask_weight * masks + perturbation_weight * learned.abs()
+            return torch.lerp(base + scale * learned, own, masks), penalty.flatten(1).mean(1)
+
+        optimiser = torch.optim.Adam([masks, *net.parameters], lr=RATE)
+        loss = surprise(context, rows, score)
+        descend(model, context, rows, propose=propose, loss=loss, optimiser=optimiser, steps=steps, masks=masks)
+        return masks.detach()
+
+    return torch.cat([*in_chunks(context, work)])
+
+
+class FreeNumbers:
+    """A learned number for each number of series (n, C, T), 0 at first."""
+
+    def __init__(self, keys: Tensor, series: Tensor) -> None:
+        self.parameters = [torch.zeros_like(series).requires_grad_()]
+
+    def __call__(self) -> Tensor:
+        """The numbers (n, C, T)."""
+        return self.parameters[0]
+
+
+class BidirectionalGRU:
+    """A bidirectional GRU with a linear layer behind it, one for each of the series (n, C, T), all C wide.
+
+    The first weights are those of torch's layers, drawn from the keys (n,).
+    """
+
+    def __init__(self, keys: Tensor, series: Tensor) -> None:
+        width = series.shape[1]
+        shapes = (
+            (2, 3 * width, width),
+            (2, 3 * width, width),
+            (2, 3 * width),
+            (2, 3 * width),
+            (2 * width, width),
+            (width,),
+        )
+        bounds = (*[width**-0.5] * 4, *[(2 * width) ** -0.5] * 2)
+        self.series, self.parameters, start = torch.stack([series.mT, series.mT.flip(1)], 1), [], 0
+        for shape, bound in zip(shapes, bounds, strict=True):
+            drawn = uniform(keys, *shape, start=start).to(series)
+            self.parameters.append(((2 * drawn - 1) * bound).requires_grad_())
+            start += math.prod(shape)
+
+    def __call__(self) -> Tensor:
+        """What the networks make of their series (n, C, T)."""
+        entering, recurrent, bias, recurrent_bias, out, out_bias = self.parameters
+        gates = self.series @ entering.mT + bias[:, :, None]
+        state, states = torch.zeros_like(self.series[:, :, 0]), []
+        for gate in gates.unbind(2):
+            own = (recurrent @ state[..., None])[..., 0] + recurrent_bias
+            (reset, update, new), (own_reset, own_update, own_new) = gate.chunk(3, -1), own.chunk(3, -1)
+            update = (update + own_update).sigmoid()
+            state = torch.lerp((new + (reset + own_reset).sigmoid() * own_new).tanh(), state, update)
+            states.append(state)
+        onwards, backwards = torch.stack(states, 2).unbind(1)
+        return (torch.cat([onwards, backwards.flip(1)], 2) @ out + out_bias[:, None]).mT
+
+
+NETWORKS = {"gru": BidirectionalGRU, "tensor": FreeNumbers}
