@@ -14,6 +14,9 @@ from harness.samples import Samples
 from harness.task import LOG_PROBABILITY
 
 
+EQUAL = 1e-4  # the difference of two numbers of a mask that counts as none
+
+
 def descend(
     model: nn.Module,
     context: Samples,
@@ -77,12 +80,14 @@ def area_loss(masks: Tensor, shown: Tensor) -> Tensor:
     """The mean squared distance (rows,) of masks (rows, units) from masks that are 1 at ``shown`` (rows,) units.
 
     It is |sort(mask) - (0, ..., 0, 1, ..., 1)|^2 / units (Fong et al. 2019, 1910.08485), except for a number that does
-    not change its gradient: where numbers of a mask are equal, their order is open, and each is drawn to the mean over
-    all orders. The released codes take the order in which a sort happens to leave them.
+    not change its gradient: where numbers of a mask are equal, up to ``EQUAL``, their order is open, and each is drawn
+    to the mean over all orders. The released codes take the order in which rounding and a sort happen to leave them; as
+    all numbers are equal at first, the mask would follow from that.
     """
-    ordered = masks.detach().sort(1).values
-    below = torch.searchsorted(ordered, masks.detach())
-    up_to = torch.searchsorted(ordered, masks.detach(), right=True)
+    values = masks.detach()
+    ordered = values.sort(1).values
+    below = torch.searchsorted(ordered, values - EQUAL)
+    up_to = torch.searchsorted(ordered, values + EQUAL, right=True)
     hidden = (masks.shape[1] - shown)[:, None]
     drawn_to = ((up_to - hidden) / (up_to - below)).clamp(0, 1)
     return (masks - drawn_to.to(masks)).square().mean(1)

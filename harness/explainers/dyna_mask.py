@@ -89,7 +89,8 @@ def dyna_mask(
         found = masks.detach()
         edge = context.intact()[sample] if keep else _tracked(context, sample, series(torch.ones_like(found)))
         excess = (signed(_tracked(context, sample, series(found))) - signed(edge)).view(len(rows), len(areas))
-        return found.unflatten(0, excess.shape)[torch.arange(len(rows), device=rows.device), _smallest(excess, tolerance)]
+        chosen = _smallest(excess, tolerance)
+        return found.unflatten(0, excess.shape)[torch.arange(len(rows), device=rows.device), chosen]
 
     passes = len(areas) * math.ceil(shape[-1] / STEPS_PER_ROW)
     return torch.cat([*in_chunks(context, work, passes)])

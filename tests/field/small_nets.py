@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from harness.registry import EXPLAINERS
+
 CONVOLUTIONS = {"series": nn.Conv1d, "image": nn.Conv2d, "volume": nn.Conv3d}
 POOLING = {"series": nn.AdaptiveAvgPool1d, "image": nn.AdaptiveAvgPool2d, "volume": nn.AdaptiveAvgPool3d}
 SHAPES = {
@@ -24,6 +26,11 @@ class TokensNet(nn.Module):
 
     def forward(self, tokens):
         return self.head(self.layer(tokens).mean(1))
+
+
+def few_steps(name):
+    """Few steps for an explainer that takes hundreds by default; that it runs does not depend on their number."""
+    return {"steps": 5} if EXPLAINERS[name].options.get("steps", 0) > 100 else {}
 
 
 def small_net(modality, outputs=3):

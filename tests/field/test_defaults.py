@@ -17,6 +17,7 @@ from harness.engine.score import score_batch
 from harness.registry import EXPLAINERS, METRICS
 from harness.removal.segments import patch_side
 from harness.units import Units
+from small_nets import few_steps
 
 pytestmark = pytest.mark.usefixtures("seed")
 SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
@@ -76,7 +77,8 @@ def test_an_explainer_has_a_map_for_every_sample_or_asks_for_one_thing_with_whic
     entry = EXPLAINERS[name]
     for train in (True, False):
         found = tried_with_what_it_asks_for(
-            lambda world: harness.explain(name, world.model, world.given, **world.options), World(kind, 3, train)
+            lambda world: harness.explain(name, world.model, world.given, **few_steps(name), **world.options),
+            World(kind, 3, train),
         )
         if isinstance(found, torch.Tensor):
             assert len(found) == COUNT and found.isfinite().all()

@@ -12,6 +12,7 @@ from harness.engine.explain import Explaining
 from harness.engine.score import score_batch
 from harness.guards import guarded
 from harness.registry import EXPLAINERS, METRICS
+from small_nets import few_steps
 
 SHAPE = (1, 8, 8)
 # Budgets that keep hundreds of cases short.
@@ -108,7 +109,7 @@ def test_a_metric_has_a_number_or_a_reason(metric, world):
 def test_an_explainer_has_a_finite_map_or_a_reason(explainer, world):
     here, entry = WORLDS[world](), EXPLAINERS[explainer]
     try:
-        maps = harness.explain(explainer, here.model, here.data, **options_of(entry, world))
+        maps = harness.explain(explainer, here.model, here.data, **few_steps(explainer) | options_of(entry, world))
     except harness.NotApplicable as reason:
         assert str(reason)
         return

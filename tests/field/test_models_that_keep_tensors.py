@@ -10,6 +10,7 @@ from torch import nn
 import harness
 from harness.guards import ModelChanged
 from harness.registry import EXPLAINERS
+from small_nets import few_steps
 
 X, TARGETS = torch.randn(4, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
 METHODS = ("gradient", "integrated_gradients", "lrp", "deep_lift", "guided_backprop", "kernel_shap", "occlusion")
@@ -217,6 +218,7 @@ def test_no_explainer_is_taken_for_what_has_changed_a_counter_or_an_observer(nam
     net = nn.Sequential(*layers).eval()
     data = harness.Data(inputs, torch.arange(3), train=train, train_labels=torch.arange(24) % 3)
     few = {each: 30 for each in ("samples",) if isinstance(entry.options.get(each), int)}
+    few |= few_steps(name)
     frame = harness.evaluate(net, data, explainers={"it": {"name": name, **few}}, metrics="sparseness")
     assert set(frame["status"]) <= {"ok", "not_applicable"}, frame["error"].unique()
     assert int(net[0].calls) > 0

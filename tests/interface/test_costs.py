@@ -69,6 +69,8 @@ def measured(explainer, net, samples):
     small = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
     if entry.options.get("segments") == "auto":
         small["segments"] = "grid:3"
+    if entry.options.get("steps", 0) > 100:
+        small["steps"] = 5
     explaining = Explaining(entry, entry.complete(small), net)
     explaining.prepare(samples)
     if hasattr(net, "seen"):

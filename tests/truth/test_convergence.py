@@ -118,19 +118,22 @@ def test_units_that_are_no_tokens_do_not_count():
 @pytest.mark.parametrize("name", [name for name, entry in EXPLAINERS.items() if entry.stochastic and not entry.control])
 def test_every_stochastic_explainer_has_the_fact(name):
     entry, generator = EXPLAINERS[name], torch.Generator().manual_seed(1)
-    table = "table" in entry.modalities
-    shape = (12,) if table else (3, 12, 12)
+    kind = next(kind for kind in ("table", "image", "series") if kind in entry.modalities)
+    shape = {"table": (12,), "image": (3, 12, 12), "series": (3, 12)}[kind]
     inputs, train = (torch.randn(count, *shape, generator=generator) for count in (4, 60))
     torch.manual_seed(0)
-    layers = (nn.Linear(12, 8),) if table else (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
-    net = nn.Sequential(*layers, nn.ReLU(), nn.Linear(8 if table else 16, 3)).eval()
+    layers = {
+        "table": (nn.Linear(12, 16),),
+        "image": (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()),
+        "series": (nn.Flatten(), nn.Linear(36, 16)),
+    }[kind]
+    net = nn.Sequential(*layers, nn.ReLU(), nn.Linear(16, 3)).eval()
     frame = harness.evaluate(
         net,
-        inputs,
-        torch.arange(4) % 3,
+        harness.Data(inputs, torch.arange(4) % 3, modality=kind),
         train=train,
         train_labels=torch.arange(60) % 3,
-        explainers=name,
+        explainers={name: {"steps": 5} if entry.options.get("steps", 0) > 100 else {}},
         metrics="sparseness",
     )
     if set(frame["status"]) == {"ok"}:
