@@ -42,14 +42,14 @@ def descend(
     with frozen(model):
         for step in range(steps):
             points, penalty = propose(step)
-            slopes = _slopes(model, context, sample, points, loss)
+            slopes = _row_gradients(model, context, sample, points, loss)
             optimiser.zero_grad()
             ((points * slopes).sum() + penalty.sum()).backward()
             optimiser.step()
             masks.data.clamp_(0, 1)
 
 
-def _slopes(
+def _row_gradients(
     model: nn.Module, context: Samples, sample: Tensor, points: Tensor, loss: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """The gradients (rows, ...) of the rows' losses at these points; the graph of the model ends here."""

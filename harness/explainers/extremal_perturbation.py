@@ -68,7 +68,7 @@ def extremal_perturbation(
 
     def work(rows: Tensor) -> Tensor:
         lattice = parameter(inputs, 1.0, len(rows) * len(areas), 1, *shapes.lattice)
-        perturb = _blurred(inputs[rows]) if baseline is None else _faded(inputs[rows], context.baseline(baseline)[rows])
+        perturb = blurring(inputs[rows]) if baseline is None else fading(inputs[rows], context.baseline(baseline)[rows])
 
         def propose(step: int) -> tuple[Tensor, Tensor]:
             masks = shapes(lattice)
@@ -120,12 +120,12 @@ class SmoothMasks:
         return masks.flatten(3, 4).flatten(1, 2)[:, :height, :width].clamp(0, 1)
 
 
-def _faded(images: Tensor, baseline: Tensor) -> Perturb:
+def fading(images: Tensor, baseline: Tensor) -> Perturb:
     """Pixels fade from the image (n, C, H, W) to the baseline as their mask goes to 0."""
     return lambda masks: torch.lerp(baseline[:, None].to(masks), images[:, None].to(masks), masks[:, :, None])
 
 
-def _blurred(images: Tensor) -> Perturb:
+def blurring(images: Tensor) -> Perturb:
     """Pixels are blurred the more, the smaller their mask: linear between 8 blurred images of equal steps of sigma."""
     sigmas = MAX_SIGMA * min(images.shape[-2:]) * torch.linspace(1, 0, LEVELS, dtype=torch.float64)
     down, across = (blur_matrices(side, sigmas.to(images.device)) for side in images.shape[-2:])

@@ -97,6 +97,7 @@ OTHER_BASELINES = {
     "deep_lift": "zero",
     "expected_gradients": "train_sample",
     "guided_ig": "zero",
+    "extremal_perturbation": None,
     "idgi": "zero",
     "integrated_gradients": "zero",
     "rise": "zero",

@@ -13,7 +13,7 @@ from explainer_worlds import linear_net, model, near, small_cnn
 from harness.errors import UserError
 from harness.explainers._masks import area_loss
 from harness.explainers.dyna_mask import OPERATORS
-from harness.explainers.extremal_perturbation import SmoothMasks, _blurred
+from harness.explainers.extremal_perturbation import SmoothMasks, blurring
 from harness.explainers.extrmask import BidirectionalGRU
 from harness.randomness import sample_keys
 
@@ -72,7 +72,7 @@ def test_a_smooth_mask_is_the_smooth_maximum_of_kernels_around_the_lattice(size,
 
 def test_pixels_are_blurred_the_more_the_smaller_their_mask(seed):
     image = torch.rand(1, 2, 24, 20).double()
-    perturb = _blurred(image)
+    perturb = blurring(image)
     blurred = [
         np.stack([gaussian_filter(each, 20 / 224 * 20 * (1 - level / 7), mode="constant") for each in image[0].numpy()])
         for level in range(8)
@@ -114,7 +114,7 @@ def test_an_extremal_perturbation_takes_the_steps_of_the_released_loop_and_sums_
         optimiser = torch.optim.SGD([numbers], lr=0.01, momentum=0.9, dampening=0.9)
         for step in range(6):
             mask = shapes(numbers)
-            seen = mask * x[n] if baseline else _blurred(x[n : n + 1])(mask[None])[0, 0]
+            seen = mask * x[n] if baseline else blurring(x[n : n + 1])(mask[None])[0, 0]
             image = seen.view(1, 3, 12, 9)
             score = net(image.flip(-1) if mirrored and step % 2 == 0 else image)[0, targets[n]]
             area_weight = 300 * 1.0035**step
