@@ -13,7 +13,6 @@ from harness.predictor import check_outputs, pick
 from harness.samples import Samples
 from harness.task import LOG_PROBABILITY
 
-
 EQUAL = 1e-4  # the difference of two numbers of a mask that counts as none
 
 

@@ -123,7 +123,7 @@ def small_options(entry, modality):
         options["segments"] = "grid:3"
     if modality not in ("image", "tokens", "series") and "margin" in entry.options:
         options["margin"] = 0.0  # the columns of a table have no distance
-    if entry.options.get("steps", 0) > 100:
+    if entry.options.get("steps", 0) > 300:  # learned masks
         options["steps"] = 10
     return options
 
