@@ -1,4 +1,4 @@
-"""The interface for notebooks: explain, score and evaluate on the user's own module and data.
+"""The interface for notebooks: explain, interactions, score and evaluate on the user's own module and data.
 
 All of them use the code of a run: ``Data`` -> ``Stage`` -> ``Samples``. ``harness.Data`` describes what may accompany
 inputs and targets; every function accepts it in place of ``inputs, targets``.
@@ -19,6 +19,7 @@ from harness.batch import Batch, Scores
 from harness.checks import check_finite, check_model, device_of
 from harness.engine.block import measure_block
 from harness.engine.explain import Explaining
+from harness.engine.interactions import Interactions, interactions_of
 from harness.engine.present_units import units_of_maps
 from harness.engine.protocol import Protocol, precision
 from harness.engine.same_map import say_if_another_map
@@ -61,21 +62,40 @@ def explain(
     ``segments`` is a name (``grid:7``) or a tensor (N, *units). Raises ValueError on wrong input, and NotApplicable if
     the explainer does not work for this model or data.
     """
-    entry = EXPLAINERS.resolve(explainer)
-    own, parts = _separated(entry, options)
-    options = entry.complete(_own_options(entry, segments, own))
-    data = _combined_data(inputs, targets, train=train, segments=segments, **parts)
     with heard_by(warn_caller):
-        stage = _stage(model, data, undecided=True, seed=seed)
-        stage.task.check_score(own)
+        stage, explaining = _stage_and_explaining(explainer, model, inputs, targets, train, segments, seed, options)
         samples = _all_samples(stage)
-        explaining = Explaining(entry, options, stage.module)
         with guarded(stage.module):
             explaining.prepare(samples)
             maps = explaining(samples)
             if explaining.refusal is not None:
                 raise explaining.refusal
             return check_finite(maps)
+
+
+def interactions(
+    model: Any,
+    inputs: Tensor | Data,
+    targets: Tensor | None = None,
+    *,
+    explainer: str | Callable[..., Tensor] = "shapley_interactions",
+    train: Tensor | None = None,
+    segments: str | Tensor | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Interactions:
+    """Interactions of pairs of units, as matrices (N, K, K) with names: how two units act together.
+
+    ``explainer`` is one that computes them, ``shapley_interactions`` or ``integrated_hessians``; the other arguments
+    are those of ``explain``. ``harness.engine.interactions.Interactions`` describes the result, which prints the
+    strongest pairs. Raises ValueError also for an explainer that computes attributions alone.
+    """
+    with heard_by(warn_caller):
+        stage, explaining = _stage_and_explaining(explainer, model, inputs, targets, train, segments, seed, options)
+        samples = _all_samples(stage)
+        with guarded(stage.module):
+            explaining.prepare(samples)
+            return interactions_of(stage, samples, explaining)
 
 
 def score(
@@ -200,6 +220,26 @@ def samples_of(
     stage = _stage(model, data, seed=seed, reduction="none" if elements else "sum")
     samples = _all_samples(stage)
     return samples if predictor is None else replace(samples, predictor=predictor)
+
+
+def _stage_and_explaining(
+    explainer: str | Callable[..., Tensor],
+    model: Any,
+    inputs: Tensor | Data,
+    targets: Tensor | None,
+    train: Tensor | None,
+    segments: str | Tensor | None,
+    seed: int,
+    options: dict[str, Any],
+) -> tuple[Stage, Explaining]:
+    """The stage of model and data, and the explainer with its options; ``options`` may also hold fields of the data."""
+    entry = EXPLAINERS.resolve(explainer)
+    own, parts = _separated(entry, options)
+    options = entry.complete(_own_options(entry, segments, own))
+    data = _combined_data(inputs, targets, train=train, segments=segments, **parts)
+    stage = _stage(model, data, undecided=True, seed=seed)
+    stage.task.check_score(own)
+    return stage, Explaining(entry, options, stage.module)
 
 
 def _scores_of_maps(

@@ -18,11 +18,14 @@ class Facts:
     single      name -> a number, text, list or mapping of these; a later value replaces an earlier one
     per_sample  name -> one number per sample and call, in the order in which samples were explained
     tables      name -> rows that are saved as a file, like all repeats of a permutation importance
+    pairs       of each call the numbers (n,) of its samples in the data set, their segments (n, *units) and the
+                interactions (n, K, K) of these; collected only if it is a list: a run does not keep them
     """
 
     single: dict[str, Any] = field(default_factory=dict)
     per_sample: dict[str, list[Tensor]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    pairs: list[tuple[Tensor, Tensor, Tensor]] | None = None
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add facts by name: a tensor (n,) is one number per sample of the call, a DataFrame is a table."""

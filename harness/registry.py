@@ -97,6 +97,7 @@ class Explainer(Entry):
     stored       whether it only reads stored maps, so that it cannot explain other inputs, classes or weights
     cost         model evaluations per sample, F forward and B backward: ``1 F 1 B``, ``K + 1 F``
     source       whose implementation it is: ``harness``, or the name of another library
+    pairs        whether it also computes the interactions of pairs of units (``harness.interactions``)
     caveat       a known error of another library's implementation, in a few words; its rows are flagged and not ranked
     breaks       rules for explainers that such an implementation breaks: ``company``, its maps depend on the other
                  samples in the batch; ``nonzero``, its maps may be all zero
@@ -116,6 +117,7 @@ class Explainer(Entry):
     stored: bool = False
     cost: str = ""
     source: str = "harness"
+    pairs: bool = False
     caveat: str = ""
     breaks: tuple[str, ...] = ()
     prepare: Callable[..., Any] | None = None

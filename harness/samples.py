@@ -93,6 +93,11 @@ class Samples(Originals):
         if self.facts is not None:
             self.facts.tell(facts)
 
+    def tell_pairs(self, interactions: Tensor, segments: Segments) -> None:
+        """Report the interactions (N, K, K) of these segments, whose row sums are the attributions."""
+        if self.facts is not None and self.facts.pairs is not None:
+            self.facts.pairs.append((self.places, segments.labels, interactions))
+
     def baseline(self, chosen: str | Tensor, draw: int = 0) -> Tensor:
         """The baseline (N, ...) of a name, or from a tensor; ``draw`` is the number of the draw of a random one.
 

@@ -15,6 +15,7 @@ VIEW_TEXTS = {
     "maximisation": "inputs that excite each class, and channels, most",
     "features": "the samples by the features of the last layer (t-SNE), coloured by class and by a score",
     "columns": "attributions of a table by column name",
+    "interactions": "which pairs of units act together, by the explainers of the group interactions",
     "curves": "the score while units are removed, for each metric that has curves",
     "importances": "all repeats of a global importance",
     "tradeoff": "accuracy of several models against their explanations",
@@ -24,6 +25,9 @@ EXAMPLES = {
     "harness view main --what curves,features --explainer lime": "two views of the run main",
     "harness view model=digits_cnn dataset=digits --what activations --layers 2,5": (
         "the activations of two layers, without a run"
+    ),
+    "harness view model=cancer_mlp dataset=breast_cancer explainer=interactions --what interactions": (
+        "which columns act together on the first samples"
     ),
 }
 
@@ -40,9 +44,9 @@ The views:
 
 {views}
 
-activations, maximisation, features and columns load the model; the others are drawn from the run's files. Pictures
-and their data are written to the run's folder `views`. In place of RUN ({RUN_HELP}), the OVERRIDEs of harness run name
-model and data: harness run --help explains them.""",
+curves, importances and tradeoff are drawn from the run's files; the others load the model. Pictures and their data are
+written to the run's folder `views`. In place of RUN ({RUN_HELP}), the OVERRIDEs of harness run name model and data:
+harness run --help explains them.""",
         EXAMPLES,
         usage=USAGE.replace("[OVERRIDE ...]", "[RUN | OVERRIDE ...]"),
     )

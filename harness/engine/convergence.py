@@ -61,11 +61,11 @@ def convergence(stage: Stage, explaining: Explaining, first: Tensor) -> dict[str
     return {"mean": float(correlations.mean()), "lowest": float(correlations.min()), "samples": len(correlations)}
 
 
-def convergence_flags(found: Mapping[str, float], options: Mapping[str, Any]) -> list[str]:
+def convergence_flags(found: Mapping[str, float], options: Mapping[str, Any], what: str = "maps") -> list[str]:
     """A warning if two seeds correlate by less than CONVERGED on average, with the budget that it takes."""
     if found["mean"] >= CONVERGED:
         return []
-    words = f"maps under two seeds correlate by {found['mean']:.2f} (lowest {found['lowest']:.2f}): not converged"
+    words = f"{what} under two seeds correlate by {found['mean']:.2f} (lowest {found['lowest']:.2f}): not converged"
     budget = next((name for name in BUDGETS if isinstance(options.get(name), int)), None)
     if budget is None or found["mean"] <= 0:
         return [words]

@@ -19,6 +19,8 @@ from harness.samples import Samples
 
 # build(sample, draw): the points (rows, ...) for index vectors (rows,) of samples and draws
 Build = Callable[[Tensor, Tensor], Tensor]
+# differentiate(logits, points, sample): of the logits (rows,) at points (rows, ...) of the samples (rows,), as rows
+Differentiate = Callable[[Tensor, Tensor, Tensor], Tensor]
 # use(sample, draw, gradients, logits): for samples (s,) and draws (d,), gradients (s, d, ...) and logits (s, d)
 Use = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
@@ -31,12 +33,20 @@ MOST_INPUT_NUMBERS = 2**22
 _room: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
-def visit(model: nn.Module, context: Samples, targets: Tensor, draws: int, build: Build, use: Use) -> None:
+def visit(
+    model: nn.Module,
+    context: Samples,
+    targets: Tensor,
+    draws: int,
+    build: Build,
+    use: Use,
+    differentiate: Differentiate = lambda logits, points, sample: gradient_of(logits, points),
+) -> None:
     """Call ``use`` with the gradients and logits at ``draws`` points of every sample, block by block.
 
     A block is some samples with all their draws, or one sample with some of its draws, which come in order. Parameters
     are frozen, so that no gradient of a weight is computed. When memory runs out the chunk is halved. NotApplicable
-    where no gradient of the output reaches the input.
+    where no gradient of the output reaches the input. ``differentiate`` replaces the gradients by something else.
     """
     first = done = 0
     with frozen(model):
@@ -45,7 +55,7 @@ def visit(model: nn.Module, context: Samples, targets: Tensor, draws: int, build
             sample = torch.arange(first, first + samples, device=targets.device)
             draw = torch.arange(done, done + block, device=targets.device)
             rows = sample.repeat_interleave(block)
-            passed = _pass(model, build, rows, draw.repeat(samples), targets[rows])
+            passed = _pass(model, build, rows, draw.repeat(samples), targets[rows], differentiate)
             if passed is None:
                 _halve(context, len(rows))
                 continue
@@ -116,11 +126,15 @@ def tell_completeness(context: Samples, attributions: Tensor, change: Tensor) ->
     context.tell(completeness_error=relative_error(total(attributions), change))
 
 
-def gradient_of(outputs: Tensor, points: Tensor, keep_graph: bool = False) -> Tensor:
-    """The gradient of the outputs' sum at the points; NotApplicable where none reaches them."""
+def gradient_of(outputs: Tensor, points: Tensor, keep_graph: bool = False, create_graph: bool = False) -> Tensor:
+    """The gradient of the outputs' sum at the points; NotApplicable where none reaches them.
+
+    With ``create_graph`` it can be differentiated again.
+    """
     gradient = None
     if outputs.requires_grad:
-        gradient = torch.autograd.grad(outputs.sum(), points, retain_graph=keep_graph, allow_unused=True)[0]
+        keep = {"retain_graph": keep_graph or create_graph, "create_graph": create_graph}
+        gradient = torch.autograd.grad(outputs.sum(), points, allow_unused=True, **keep)[0]
     if gradient is None:
         raise NotApplicable("no gradient of the model's output reaches its input")
     return gradient
@@ -136,7 +150,7 @@ def _next_block(rows: int, samples: int, draws: int, done: int) -> tuple[int, in
 
 
 def _pass(
-    model: nn.Module, build: Build, sample: Tensor, draw: Tensor, targets: Tensor
+    model: nn.Module, build: Build, sample: Tensor, draw: Tensor, targets: Tensor, differentiate: Differentiate
 ) -> tuple[Tensor, Tensor] | None:
     """Gradients (rows, ...) and logits (rows,) at the points of samples and draws (rows,); None if out of memory."""
     try:
@@ -144,7 +158,7 @@ def _pass(
             points = build(sample, draw).detach().requires_grad_()
             outputs = model(points.clone())  # a model may change its input in place, which a leaf forbids
             logits = target_logits(check_outputs(outputs, len(points)), targets)
-            return gradient_of(logits, points), logits.detach()
+            return differentiate(logits, points, sample), logits.detach()
     except torch.OutOfMemoryError:
         return None  # the caller halves the chunk, when nothing refers to the graph any more
 

@@ -1,20 +1,18 @@
 """Explainers that send the target's logit back through ReLUs by a rule of their own: guided backpropagation, deconvnet.
 
-These operations are ReLUs: ``relu``; ``relu6``, ``hardtanh`` and ``clamp`` with the lower bound 0; and ``threshold`` at
-0 to 0. It does not matter whether they are modules or functions, work in place or are used more than once. The papers
-have no rule for other activations (leaky ReLU, GELU, SiLU, ...): these keep their plain derivative and are listed as
-``unruled`` in the fact ``operations``.
+``harness.explainers._relus`` says which operations are ReLUs. The papers have no rule for other activations (leaky
+ReLU, GELU, SiLU, ...): these keep their plain derivative and are listed as ``unruled`` in the fact ``operations``.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._gradients import gradient_of, in_chunks
-from harness.explainers._operations import OperationRule, exact, traced
+from harness.explainers._operations import exact, traced
+from harness.explainers._relus import relu_rules
 from harness.predictor import target_logits
 from harness.registry import explainer
 from harness.samples import Samples
@@ -65,7 +63,7 @@ def guided_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, context: 
 
 def _through_relus(model: nn.Module, inputs: Tensor, targets: Tensor, context: Samples, way_back: WayBack) -> Tensor:
     """The gradient with ``way_back`` for the derivative of ReLUs, which pass back only what is positive."""
-    rules = _relu_rules(way_back)
+    rules = relu_rules(lambda x, y, cap: _only_positive(way_back(x, y)))
 
     def of_rows(rows: Tensor) -> Tensor:
         outputs, leaf, operations = traced(model, inputs[rows], rules)
@@ -77,34 +75,6 @@ def _through_relus(model: nn.Module, inputs: Tensor, targets: Tensor, context: S
         return gradient_of(target_logits(outputs, targets[rows]), leaf)
 
     return torch.cat(list(in_chunks(context, of_rows)))
-
-
-def _relu_rules(way_back: WayBack) -> dict[str, OperationRule]:
-    """The rules by the names of the operations; one that is no ReLU as it is called gets none."""
-
-    def rule_if(is_relu: Callable[..., bool]) -> OperationRule:
-        def rule(function: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            if not is_relu(*args, **kwargs):
-                return NotImplemented
-            return _only_positive(way_back(input, function(input, *args, **kwargs)))
-
-        return rule
-
-    return {"relu": rule_if(_threshold_at_0), "relu6": rule_if(_hardtanh_from_0), "clamp": rule_if(_clamp_from_0)}
-
-
-def _threshold_at_0(threshold: float = 0, value: float = 0, **kwargs: Any) -> bool:
-    return threshold == value == 0
-
-
-def _hardtanh_from_0(min_val: float = 0, max_val: float = 6, **kwargs: Any) -> bool:
-    """``relu6`` is called without bounds, ``hardtanh`` with both."""
-    return min_val == 0 and max_val > 0
-
-
-def _clamp_from_0(min: Any = None, max: Any = None, **kwargs: Any) -> bool:
-    bounds_are_numbers = isinstance(min, int | float) and isinstance(max, int | float | None)
-    return bounds_are_numbers and min == 0 and (max is None or max > 0)
 
 
 def _only_positive(y: Tensor) -> Tensor:

@@ -136,14 +136,19 @@ def all_coalitions(players: int) -> Tensor:
 
 
 def _kernel_shap(game: Game, budget: int) -> Tensor:
-    players, none = game.players, game.worth_of_none()
-    total = game.full - none
-    if players == 1:
-        return total[:, None]
-    if budget < 2 * (players - 1):
-        raise UserError(f"samples is {budget}, expected at least {2 * (players - 1)} for {players} segments")
-    masks, weights = kernel_coalitions(game.samples, players, budget)
-    return efficient_regression(masks, weights, game.worth(masks) - none[:, None], total)
+    none = game.worth_of_none()
+    if game.players == 1:
+        return (game.full - none)[:, None]
+    masks, weights, gains = kernel_gains(game, budget, none)
+    return efficient_regression(masks, weights, gains, game.full - none)
+
+
+def kernel_gains(game: Game, budget: int, none: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``kernel_coalitions`` of two players or more, and their gains (n, M): their worths less ``none`` (n,)."""
+    if budget < 2 * (game.players - 1):
+        raise UserError(f"samples is {budget}, expected at least {2 * (game.players - 1)} for {game.players} segments")
+    masks, weights = kernel_coalitions(game.samples, game.players, budget)
+    return masks, weights, game.worth(masks) - none[:, None]
 
 
 def kernel_coalitions(samples: Samples, players: int, budget: int) -> tuple[Tensor, Tensor]:

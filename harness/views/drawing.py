@@ -34,8 +34,8 @@ def draw_views(
     """Draw views of a plan's model and data, or of a run, into the folder ``views`` of the run; the files written.
 
     plan_or_run   a plan or its configuration, or a run by name (below ``runs``), path, ``latest`` or ``previous``
-    what          names among activations, maximisation, features, columns (which load the model), curves, importances
-                  and tradeoff (of a run's scores); None for all
+    what          names among activations, maximisation, features, columns, interactions (which load the model), curves,
+                  importances and tradeoff (of a run's scores); None for all
     layers        whose activations are drawn; None for up to six, from the first to the last
     explainer     by whose first faithfulness metric features are coloured; None for the first one that has a score
 

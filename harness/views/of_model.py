@@ -1,4 +1,7 @@
-"""The views of ``harness view`` for which a model is loaded: activations, maximisation, features, columns."""
+"""The views of ``harness view`` for which a model is loaded: activations, maximisation, features, columns.
+
+That of interactions is in ``harness.views.interactions``.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ from harness.engine.stage import Stage
 from harness.errors import NotApplicable, one_line, unknown
 from harness.guards import isolated_randomness
 from harness.messages import say
+from harness.views.interactions import view_interactions
 from harness.views.layers import (
     automatic_layers,
     calls_of,
@@ -24,9 +28,8 @@ from harness.views.layers import (
     penultimate,
 )
 from harness.views.maximisation import Ascent, maximise
-from harness.views.scene import Scene
+from harness.views.scene import DRAWN_SAMPLES, Scene
 
-DRAWN_SAMPLES = 3  # whose activations and attributions are drawn
 MOST_CLASSES, MOST_PREDICTED, MOST_EXPLAINERS = 10, 5, 6
 SPATIAL_AXES = {"image": (2, 3), "series": (2,)}  # axes of space or time, by modality
 
@@ -240,4 +243,5 @@ MODEL_VIEWS: dict[str, Callable[[Scene], list[Path]]] = {
     "maximisation": view_maximisation,
     "features": view_features,
     "columns": view_columns,
+    "interactions": view_interactions,
 }

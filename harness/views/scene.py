@@ -14,6 +14,8 @@ from harness.engine.sample_words import names_of_columns
 from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 
+DRAWN_SAMPLES = 3  # whose activations, attributions and interactions are drawn
+
 
 @dataclass
 class Scene:

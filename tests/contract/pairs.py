@@ -121,6 +121,8 @@ def small_options(entry, modality):
     options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
     if entry.options.get("segments") in ("auto", "felzenszwalb") and modality == "image":
         options["segments"] = "grid:3"
+    if "beta" in entry.options:
+        options |= {"beta": 10.0, "steps": 8}  # these nets have ReLUs
     if modality not in ("image", "tokens", "series") and "margin" in entry.options:
         options["margin"] = 0.0  # the columns of a table have no distance
     if entry.options.get("steps", 0) > 300:  # learned masks

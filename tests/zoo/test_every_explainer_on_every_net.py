@@ -13,13 +13,11 @@ COUNT = 2
 SMALL = {"samples": 26, "steps": 4, "permutations": 2, "repeats": 2, "images": 3, "trees": 5}
 
 NEED_MORE_THAN_A_NET = {"oracle", "precomputed"}  # a known truth, and a file of maps
-SHAPLEY = ("exact_shapley", "kernel_shap", "shapley_sampling")
+SHAPLEY = ("exact_shapley", "kernel_shap", "shapley_sampling", "shapley_interactions")
 # Different methods whose maps are equal by definition, and where.
 EQUAL_BY_DEFINITION = {
     frozenset({"occlusion", "feature_ablation"}): "on a table a window is a column",
-    frozenset({"exact_shapley", "kernel_shap"}): "with every coalition enumerated",
-    frozenset({"exact_shapley", "shapley_sampling"}): "with every coalition enumerated",
-    frozenset({"kernel_shap", "shapley_sampling"}): "with every coalition enumerated",
+    **{frozenset(pair): "with every coalition enumerated" for pair in itertools.combinations(SHAPLEY, 2)},
     # Owen values are Shapley values where segments hardly interact across branches, as in this Swin.
     **{frozenset({"partition_shap", name}): "with every coalition" for name in SHAPLEY},
     frozenset({"grad_cam", "xgrad_cam"}): "before global average pooling and a linear layer (2008.02312)",
@@ -78,6 +76,8 @@ def _small(entry, net):
         options |= {"window": net.shape[-1] // 4} if "window" in entry.options else {}
     if net.modality == "series":
         options |= {"segments": "grid:4"} if "segments" in entry.options else {}
+    if "beta" in entry.options:
+        options |= {"beta": 10.0, "steps": 1}  # most of these nets have ReLUs; a step takes a pass per segment
     return options | net.options.get(entry.name, {})
 
 
