@@ -97,9 +97,9 @@ def _from_drawn(game: Game, budget: int) -> Tensor:
     if players > MOST_PAIRED:
         raise NotApplicable(f"{players} segments have more pairs than those of {MOST_PAIRED} (give segments=)")
     if budget < players * (players - 1):
-        line = f"samples={budget} do not determine the interactions of {players} segments"
-        more = f"{players * (players - 1)} would: of those that fit, the smallest are given"
-        game.samples.for_block(("undetermined", budget, players), lambda: say(f"{line}; {more}"))
+        line = f"samples={budget} hardly determine the interactions of {players} segments, "
+        more = f"more than {players * (players - 1)} do; of those that fit, the smallest are given"
+        game.samples.for_block(("undetermined", budget, players), lambda: say(line + more))
     masks, weights, gains = kernel_gains(game, budget, none)
     masks = masks.expand(len(gains), -1, -1)
     values = efficient_regression(masks, weights, gains, game.full - none)

@@ -156,6 +156,7 @@ def _pairs(registry, wanted=lambda entry, modality: True, nets=NETS):
 
 SERVED = _pairs(EXPLAINERS, lambda entry, modality: modality in entry.modalities)
 SERVED_DENSE = _pairs(EXPLAINERS, lambda entry, modality: modality in entry.modalities, DENSE)
+WITH_PAIRS = _pairs(EXPLAINERS, lambda entry, modality: entry.pairs and modality in entry.modalities)
 DECLINED = _pairs(EXPLAINERS, lambda entry, modality: modality not in entry.modalities)
 SCORED = _pairs(METRICS, lambda entry, modality: entry.kind != "cost")
 LOOKING_AT_MAPS = _pairs(METRICS, lambda entry, modality: entry.kind in ("faithfulness", "complexity"))

@@ -7,7 +7,7 @@ import torch
 
 import harness
 from harness.registry import EXPLAINERS
-from pairs import DECLINED, DENSE, SERVED, SERVED_DENSE, Case, small_options
+from pairs import DECLINED, DENSE, SERVED, SERVED_DENSE, WITH_PAIRS, Case, small_options
 
 served = pytest.mark.parametrize("pair", **SERVED)
 declined = pytest.mark.parametrize("pair", **DECLINED)
@@ -139,3 +139,16 @@ def test_only_a_row_with_a_caveat_may_break_a_promise(explainer):
 def test_its_docstring_and_options_can_be_listed(explainer):
     assert explainer.summary.endswith(".") and len(explainer.summary) < 400
     assert all(value is None or isinstance(value, int | float | str | tuple) for value in explainer.options.values())
+
+
+@pytest.mark.parametrize("pair", **WITH_PAIRS)
+def test_its_interactions_are_symmetric_and_each_row_sums_to_what_its_units_have_in_the_map(explainer, case):
+    data = harness.Data(case.inputs, case.targets, modality=case.modality)
+    options = {**small_options(explainer, case.modality), "baseline": "zero"}
+    found = harness.interactions(case.model, data, explainer=explainer.function, **options)
+    maps = case.units.reduce(harness.explain(explainer.function, case.model, data, **options))
+    assert len(found.units[0]) == len(set(found.units[0])) == found.values.shape[1]
+    assert_close(found.values, found.values.mT)
+    assert_close(found.values.sum((1, 2)), maps.flatten(1).sum(1))
+    if found.values.shape[1] == case.units.count:  # each unit is a segment
+        assert_close(found.values.sum(2), maps.flatten(1))

@@ -9,7 +9,8 @@ from harness.registry import EXPLAINERS
 from small_nets import SHAPES, inputs_of, small_net
 
 PERTURBATIONS = (
-    "occlusion feature_ablation rise lime kernel_shap shapley_sampling exact_shapley sobol_attribution hsic_attribution"
+    "occlusion feature_ablation rise lime kernel_shap shapley_sampling exact_shapley shapley_interactions "
+    "sobol_attribution hsic_attribution"
 ).split()
 GLOBALS = (
     "permutation_importance mutual_information rfe random_forest linear_surrogate tree_surrogate rule_list"
@@ -62,7 +63,8 @@ def test_an_explainer_serves_every_kind_of_input_and_task_but_for_a_reason(name,
     options = {option: few for option, few in FEW.items() if option in EXPLAINERS[name].options}
     options |= {"samples": 250} if name in ("lime", "kernel_shap", "rise") else {}
     options |= {"samples": 8} if name in ("sobol_attribution", "hsic_attribution") else {}
-    options |= {"segments": "parts:6"} if name == "exact_shapley" and modality != "table" else {}
+    few = name in ("exact_shapley", "shapley_interactions") and modality != "table"
+    options |= {"segments": "parts:6"} if few else {}
     for task in TASKS:
         net, data = data_of(modality, task)
         reason = REASONS.get((name, modality, None)) or REASONS.get((name, modality, task))

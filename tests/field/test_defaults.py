@@ -100,6 +100,7 @@ OTHER_BASELINES = {
     "extremal_perturbation": None,
     "idgi": "zero",
     "integrated_gradients": "zero",
+    "integrated_hessians": "zero",
     "rise": "zero",
     "score_cam": "zero",
 }

@@ -28,7 +28,7 @@ SMALL = {
     "images": 2,
     "most_work": 10**8,
 }
-MORE = {"kernel_shap": {"samples": 130}}  # coalitions of 64 segments
+MORE = {"kernel_shap": {"samples": 130}, "shapley_interactions": {"samples": 16}}  # coalitions of 64 and 9 segments
 
 
 class World:

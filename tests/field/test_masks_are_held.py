@@ -116,6 +116,8 @@ def data_of(form, row=None):
 def maps_of(name, form, row=None):
     """Attributions (N, T), or why the explainer is not applicable."""
     options = {each: value for each, value in SMALL.items() if isinstance(EXPLAINERS[name].options.get(each), int)}
+    if "beta" in EXPLAINERS[name].options:
+        options["beta"] = 10.0  # these nets have ReLUs
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -111,6 +111,8 @@ def small(entry):
     options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
     if "similarity" in entry.options:
         options["similarity"] = "spearman"
+    if "beta" in entry.options:
+        options["beta"] = 10.0  # these nets have ReLUs
     return options
 
 

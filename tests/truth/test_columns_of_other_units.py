@@ -66,7 +66,8 @@ def world(units):
 
 
 def small(entry):
-    return {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
+    options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
+    return options | ({"beta": 10.0} if "beta" in entry.options else {})  # the net has ReLUs
 
 
 def found_in(units, call):

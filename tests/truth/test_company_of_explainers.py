@@ -37,6 +37,8 @@ PICTURES = {
     "feature_ablation": GROUPED,
     "kernel_shap": GROUPED | {"samples": ({}, 40, 60)},
     "partition_shap": GROUPED | {"samples": ({}, 20, 60)},
+    "shapley_interactions": GROUPED | {"samples": ({}, 40, 60)},
+    "integrated_hessians": PATH | {"segments": GROUPED["segments"], "beta": ({}, 1.0, 10.0)},
     "shapley_sampling": GROUPED | {"permutations": ({}, 2, 4)},
     "sobol_attribution": GROUPED | {"samples": ({}, 4, 8)},
     "hsic_attribution": GROUPED | {"samples": ({}, 20, 30)},
@@ -211,7 +213,8 @@ TABULAR = {
 OPTIONS = PICTURES | ATTENTIVE | SERIAL | TABULAR
 COMMON = {
     **{name: {"segments": "grid:3"} for name, options in OPTIONS.items() if "segments" in options},
-    "kernel_shap": {"segments": "grid:3", "samples": 40},
+    **dict.fromkeys(("kernel_shap", "shapley_interactions"), {"segments": "grid:3", "samples": 40}),
+    "integrated_hessians": {"segments": "grid:3", "steps": 3, "beta": 10.0},
     "lime": {"segments": "grid:3", "samples": 40},
     "shapley_sampling": {"segments": "grid:3", "permutations": 2},
     "sobol_attribution": {"segments": "grid:3", "samples": 4},

@@ -31,6 +31,8 @@ FEW = {
     "shapley_sampling": {"permutations": 2, "segments": "given"},
     "sobol_attribution": {"samples": 8, "segments": "given"},
     "hsic_attribution": {"samples": 30, "segments": "given"},
+    "shapley_interactions": {"samples": 30, "segments": "given"},
+    "integrated_hessians": {"steps": 3, "segments": "given", "beta": 10.0},
 }
 ROUNDING = 1e-6  # of logits of size 1 in float32: perturbation explainers take their differences
 COUNTS = (3, 9, 8, 9, 6)  # of the segments of each sample

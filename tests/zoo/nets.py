@@ -35,6 +35,7 @@ MAPS = {
 GATED = {"guided_backprop", "deconvnet", "guided_grad_cam"}
 PICTURES = {"edge", "center", "tcav", "xrai", "extremal_perturbation"}
 SERIES = {"dyna_mask", "extrmask"}
+KINKED = {"integrated_hessians"}  # without beta not applicable to ReLUs
 
 
 class FunctionalCNN(nn.Module):
@@ -165,10 +166,10 @@ def _few_channels(layer: str) -> dict[str, dict[str, object]]:
 
 
 NETS = {
-    "CNN of functions": Net(FunctionalCNN, (3, 24, 24), CONVOLUTIONAL),
-    "CNN of reused modules": Net(ReusingCNN, (3, 24, 24), CONVOLUTIONAL),
-    "resnet18": Net(_torchvision("resnet18"), (3, 64, 64), CONVOLUTIONAL, options=_few_channels("layer1")),
-    "vgg11_bn": Net(_vgg, (3, 64, 64), CONVOLUTIONAL, options=_few_channels("features.0")),
+    "CNN of functions": Net(FunctionalCNN, (3, 24, 24), CONVOLUTIONAL | KINKED),
+    "CNN of reused modules": Net(ReusingCNN, (3, 24, 24), CONVOLUTIONAL | KINKED),
+    "resnet18": Net(_torchvision("resnet18"), (3, 64, 64), CONVOLUTIONAL | KINKED, options=_few_channels("layer1")),
+    "vgg11_bn": Net(_vgg, (3, 64, 64), CONVOLUTIONAL | KINKED, options=_few_channels("features.0")),
     "efficientnet_b0": Net(
         _torchvision("efficientnet_b0"), (3, 64, 64), CONVOLUTIONAL | GATED, options=_few_channels("features.1")
     ),
@@ -176,9 +177,11 @@ NETS = {
     "Swin transformer": Net(_swin, (3, 64, 64), TABULAR | GATED | ATTENTION_MAPS, options=_few_channels("features.1")),
     "vision transformer": Net(_vit, (3, 32, 32), TABULAR | GATED),
     "timm ViT": Net(_timm_vit, (3, 64, 64), TABULAR | GATED),
-    "lite0": Net(_lite0, (3, 128, 128), CONVOLUTIONAL, classes=1000, options=_few_channels("blocks.2.body.6")),
-    "MLP": Net(_mlp, (10,), PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random", "rise"}, "table"),
-    "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | PICTURES, "series"),
+    "lite0": Net(_lite0, (3, 128, 128), CONVOLUTIONAL | KINKED, classes=1000, options=_few_channels("blocks.2.body.6")),
+    "MLP": Net(
+        _mlp, (10,), KINKED | PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random", "rise"}, "table"
+    ),
+    "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | KINKED | PICTURES, "series"),
     "text classifier": Net(
         _text_classifier, (9, 32), TABULAR | PICTURES | MAPS | GATED | {"gradient_x_weight"}, "tokens"
     ),

@@ -76,8 +76,6 @@ def _small(entry, net):
         options |= {"window": net.shape[-1] // 4} if "window" in entry.options else {}
     if net.modality == "series":
         options |= {"segments": "grid:4"} if "segments" in entry.options else {}
-    if "beta" in entry.options:
-        options |= {"beta": 10.0, "steps": 1}  # most of these nets have ReLUs; a step takes a pass per segment
     return options | net.options.get(entry.name, {})
 
 
