@@ -204,3 +204,28 @@ def test_the_help_describes_every_view():
 def test_a_model_that_cannot_be_loaded_is_one_line(capsys):
     assert main(["view", *TABLE, "dataset=digits", "--what=activations"]) == 2
     assert "the model does not take inputs of shape" in capsys.readouterr().err
+
+
+def test_interactions_are_drawn_for_the_explainers_that_have_them(home, capsys):
+    arguments = [*TABLE, "explainer=[gradient,interactions]", "protocol.samples=2", "run=pairs"]
+    few = ["explainer.shapley_interactions.background=0", "explainer.shapley_interactions.samples=1000"]
+    assert main(["view", *arguments, *few, "--what", "interactions"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("shapley_interactions") == 2 and "integrated_hessians-" not in out
+    assert "leaves out integrated_hessians: the ReLUs of the model have no second derivatives" in err
+    data, model = DATASETS["breast_cancer"].function(), harness.registry.MODELS["cancer_mlp"].function().module
+    told = pd.read_csv(next((home / "runs" / "pairs" / "views").glob(f"*{data.ids[0]}.csv")))
+    expected = harness.interactions(
+        model, data.inputs[:1], model(data.inputs[:1]).argmax(1), train=data.train, background=0, samples=1000
+    )
+    assert told["value"].tolist() == pytest.approx(expected.values.flatten().tolist(), rel=1e-4, abs=1e-6)
+    one, other, _ = max(zip(told["unit"], told["other"], told["value"], strict=True), key=_size_of_pair)
+    assert f"shapley_interactions on {data.ids[0]}: " in err and f"{one} × {other}" in err
+    assert main(["view", *TABLE, "explainer=gradient", "run=pairs", "--what", "interactions"]) == 2
+    assert "no explainer of pairs was chosen (explainer=interactions)" in capsys.readouterr().err
+
+
+def _size_of_pair(row):
+    """How strongly two different units interact."""
+    one, other, value = row
+    return -1.0 if one == other else abs(value)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
+from sklearn.tree import DecisionTreeRegressor
 from torch import nn
 
 import harness
@@ -123,3 +124,16 @@ def test_owen_values_are_those_of_shaps_partition_explainer():
     theirs = shap.PartitionExplainer(called(net), masker)(x.numpy(), max_evals=2000, fixed_context=None, silent=True)
     found = harness.explain("partition_shap", net, x, TARGETS, baseline=r, train=train)
     assert near(found, of_targets(theirs.values), 1e-5)
+
+
+def test_interactions_are_those_of_shaps_tree_explainer():
+    """shap removes a column along the branches, by their numbers of training rows. On a full grid of training rows each
+    column is independent of the others, and this is the mean over the grid."""
+    grid = torch.cartesian_prod(*[torch.arange(3.0)] * 4)
+    response = (grid[:, 0] * grid[:, 1] + (grid[:, 2] > 1) * grid[:, 3]).numpy()
+    tree = DecisionTreeRegressor(max_depth=5, random_state=0).fit(grid.numpy(), response)
+    rows = grid[[5, 40, 77]]
+    expected = shap.TreeExplainer(tree).shap_interaction_values(rows.double().numpy())
+    found = harness.interactions(tree, rows, 0 * TARGETS, train=grid, background=len(grid)).values
+    assert near(found, torch.from_numpy(np.asarray(expected)), 1e-5)
+    assert float((found - torch.diag_embed(found.diagonal(dim1=1, dim2=2))).abs().max()) > 0.1

@@ -13,6 +13,7 @@ from harness.results.features import draw_features, embed
 from harness.results.figures import COLOURS, MARKERS, looks, to_photo
 from harness.results.fonts import shortened
 from harness.results.importances import draw_columns, draw_importances
+from harness.results.interactions import draw_interactions
 from harness.results.sample_curves import draw_curves
 from harness.results.tradeoff import draw_tradeoff, tradeoff
 
@@ -235,6 +236,16 @@ def test_attributions_of_a_sample_are_told_by_column(tmp_path, seed):
     picture(png)
     told = pd.read_csv(csv)
     assert list(told["column"]) == ["a", "b", "c", "d"] and np.allclose(told["lime"], maps["lime"])
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_interactions_keep_every_entry(tmp_path, seed, count):
+    matrix, names = np.random.default_rng(seed).normal(size=(count, count)), [f"unit {i}" for i in range(count)]
+    png, csv = draw_interactions(tmp_path / "p.png", matrix, names, ["unit 0 × unit 1 +2"], title="t")
+    picture(png)
+    told = pd.read_csv(csv)
+    assert np.allclose(told["value"].to_numpy().reshape(count, count), matrix)
+    assert list(told["unit"][:count]) == ["unit 0"] * count and list(told["other"][:count]) == names
 
 
 def test_no_two_of_56_things_look_the_same():
