@@ -95,9 +95,11 @@ def interactions_of(stage: Stage, samples: Samples, explaining: Explaining) -> I
     drawn = entry.stochastic and facts.get("share_of_coalitions", {}).get("min", 0) < 1
     if drawn:
         _, again, _ = _explained(replace(samples, seed=samples.seed + 1), explaining)
-        facts["convergence"] = _convergence(values, again)
-        for flag in convergence_flags(facts["convergence"], explaining.options, "interactions"):
-            say(flag)
+        seeds = _convergence(values, again)
+        if seeds is not None:
+            facts["convergence"] = seeds
+            for flag in convergence_flags(seeds, explaining.options, "interactions"):
+                say(flag)
     error = facts.get("completeness_error", {}).get("median", 0.0)
     if error > INCOMPLETE:
         say(f"{entry.name}: the sum misses what it should be by {error:.1g} of it (median)")
@@ -127,12 +129,15 @@ def _explained(samples: Samples, explaining: Explaining) -> tuple[list[np.ndarra
     return list(labels), values, facts.summary()
 
 
-def _convergence(first: Tensor, again: Tensor) -> dict[str, float]:
+def _convergence(first: Tensor, again: Tensor) -> dict[str, float] | None:
     """The correlation of the pairs (N, K, K) under two seeds, as ``harness.engine.convergence`` has that of maps."""
     one, other = torch.triu_indices(first.shape[1], first.shape[1], 1)
-    both = zip(first[:, one, other], again[:, one, other], strict=True)
-    found = torch.stack([pearson(pairs[pairs.isfinite()], other[pairs.isfinite()]) for pairs, other in both])
-    return {"mean": float(found.mean()), "lowest": float(found.min()), "samples": len(found)}
+    found = []
+    for pairs, same in zip(first[:, one, other], again[:, one, other], strict=True):
+        own = pairs.isfinite()
+        found += [float(pearson(pairs[own], same[own]))] if own.any() else []
+    found = [each for each in found if np.isfinite(each)]  # NaN where nothing interacts
+    return {"mean": float(np.mean(found)), "lowest": min(found), "samples": len(found)} if found else None
 
 
 def names_of_segments(labels: np.ndarray, units: Sequence[str] | None, modality: str) -> tuple[str, ...]:

@@ -131,8 +131,8 @@ def interactions_from_gains(masks: Tensor, weights: Tensor, gains: Tensor, value
     apart = -0.5 * (masks[:, one] != masks[:, other]).double()
     inner = (masks.sum(1) - 1) * (players - masks.sum(1) - 1)
     kernel = torch.where(inner > 0, weights / inner.clamp(min=1), 0)
-    belongs = sums.new_zeros(players, len(one))  # which pairs a player is in
-    belongs[one, torch.arange(len(one))] = belongs[other, torch.arange(len(one))] = 1
+    player = torch.arange(players, device=masks.device)[:, None]
+    belongs = ((one == player) | (other == player)).to(sums)  # which pairs a player is in
     shares = torch.linalg.pinv(belongs)
     equal = shares @ sums
     free = torch.eye(len(one), dtype=sums.dtype, device=sums.device) - shares @ belongs  # changes that keep the sums

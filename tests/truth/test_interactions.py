@@ -255,6 +255,15 @@ def test_samples_of_different_numbers_of_segments_have_their_own(name, seed):
     assert found.strongest(1) == [] and "no pairs" in str(found) and len(found.frame()) == 9 + 1 + 16
 
 
+def test_one_unit_has_no_pairs_and_no_seeds_that_could_differ(seed):
+    net, x = nn.Sequential(nn.Flatten(), smooth_net(16)).eval(), torch.randn(2, 1, 4, 4)
+    given = torch.stack([torch.arange(16).view(4, 4), torch.zeros(4, 4, dtype=torch.long)])
+    found = harness.interactions(net, x, TARGETS[:2], segments=given, samples=300, baseline="zero")
+    assert found.facts["convergence"]["samples"] == 1 and found.units[1] == ("centre",)
+    still = model(lambda x: 0 * x.flatten(1)[:, :3])
+    assert "convergence" not in harness.interactions(still, x, TARGETS[:2], samples=300, baseline="zero").facts
+
+
 def test_the_strongest_pair_is_named_first_with_both_of_its_entries():
     net, x = model(lambda x: x[:, :1] * x[:, 1:2] - 4 * x[:, 1:2] * x[:, 2:]), torch.ones(7, 3)
     data = harness.Data(x, task="regression", unit_names=("age", "sex", "income"), ids=[f"row {i}" for i in range(7)])
