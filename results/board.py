@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.results.family import Family, family_of
 from harness.results.frames import audit_of, configured, controls_of, protocols, read_cells, read_scores
 from harness.results.matrices import Matrix, matrices
-from harness.results.pairs import standing
 from harness.results.place import NO_RANK, Place, place_of_cell
-from harness.results.statistics import cell_ranks, not_comparable, with_caveat
+from harness.results.standing import standing
+from harness.results.statistics import OTHER_SAMPLES, cell_ranks, not_comparable, with_caveat
 
 KINDS = ("faithfulness", "truth", "localisation", "sanity", "axiom", "robustness", "complexity", "check", "reference")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
@@ -127,18 +128,26 @@ class Board:
         return {metric: each for metric, each in by_metric.items() if not each.values.empty}
 
     @cached_property
+    def families(self) -> dict[str, Family]:
+        """For each metric that can be tested: all pairs of explainers as one family of tests."""
+        return {m: family_of(self.matrices[m]) for m in self.metrics if self._testable(m)}
+
+    @cached_property
     def tests(self) -> dict[str, pd.DataFrame]:
-        """For each metric that can be tested: the result of the paired tests for each label (``pairs.standing``)."""
-        tested = [metric for metric in self.metrics if self._testable(metric)]
-        return {m: standing(self.matrices[m], self.controls).set_index("explainer") for m in tested}
+        """For each metric that can be tested: how each label stands (``harness.results.standing``)."""
+        return {metric: standing(family, self.controls) for metric, family in self.families.items()}
 
     def _testable(self, metric: str) -> bool:
-        """Whether the explainers can be compared by tests. Costs cannot: samples of one call share its cost."""
-        cells = self.cells[(self.cells["metric"] == metric) & (self.cells["status"] == "ok")]
-        matrix = self.matrices.get(metric)
-        if matrix is None or not self.better(metric) or (cells["kind"] == "cost").any() or cells["unranked"].any():
+        """Whether the explainers can be compared by tests.
+
+        Costs cannot: samples of one call share its cost. Checks have no better and worse.
+        """
+        matrix, unranked = self.matrices.get(metric), set(self.cells.loc[self.cells["metric"] == metric, "unranked"])
+        if matrix is None or not self.better(metric) or unranked - {"", OTHER_SAMPLES}:
             return False
-        return matrix.values.shape[1] > 1 and len(matrix.complete) > 1
+        if self.about.loc[metric, "kind"] == "cost":
+            return False
+        return matrix.compared.values.shape[1] > 1 and len(matrix.compared.values) > 1
 
     @cached_property
     def places(self) -> dict[tuple[str, str], Place]:
@@ -193,6 +202,7 @@ def boards_of_run(run_directory: str | Path) -> list[Board]:
 def boards_of(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> list[Board]:
     """The boards of a run's cells, by model, data set and protocol; without ``scores`` there are no tests."""
     cells = cells.fillna(UNNAMED).assign(error=cells["error"].astype(object).where(cells["error"].notna(), None))
+    cells = cells if scores is None else cells.assign(valid=_valid_samples(cells, scores))
     cells = cells.assign(
         rank=cell_ranks(cells),
         unranked=not_comparable(cells),
@@ -217,6 +227,13 @@ def _boards(cells: pd.DataFrame, scores: pd.DataFrame | None) -> Iterator[Board]
                 cells=rows,
                 scores=None if scores is None else _scores_of(rows, scores),
             )
+
+
+def _valid_samples(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
+    """For each cell, one word for the set of samples on which it has a score."""
+    finite = scores[np.isfinite(scores["value"])]
+    words = finite.groupby("cell", observed=True)["sample"].agg(lambda names: str(sorted(map(str, names))))
+    return cells["cell"].map(words.map(hash).to_dict()).fillna(0)
 
 
 def _differing(texts: Collection[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Scores of one metric as a matrix for paired statistics: samples down and explainers across."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from harness.errors import UserError
 
 BLOCK = ("model", "dataset", "protocol")
+MOST_LACKING = 0.1  # of the samples, above which an explainer is not compared
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,17 @@ class Matrix:
     def signed(self) -> pd.DataFrame:
         """The values, negated if lower is better, so that higher is always better."""
         return -self.values if self.better == "lower" else self.values
+
+    @cached_property
+    def lacking(self) -> dict[str, int]:
+        """Explainers that lack a score on more than a tenth of the samples, and on how many they have one."""
+        counts = self.values.notna().sum()
+        return {name: int(n) for name, n in counts.items() if n < (1 - MOST_LACKING) * counts.max()}
+
+    @cached_property
+    def compared(self) -> "Matrix":
+        """The scores of the others, on the samples that all of them have."""
+        return replace(self, values=self.values.drop(columns=list(self.lacking)).dropna())
 
     @cached_property
     def complete(self) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from scipy.special import ndtr, ndtri
 from harness.results.frames import audit_of, protocols
 
 A_CHECK = "a check of whether a property holds; maps that know nothing of the model can have the best score"
+OTHER_SAMPLES = "not all have a score on the same samples; letters compare them on those that all have"
 RESAMPLES = 10_000
 MOST_KEPT_BYTES = 128 << 20  # resamples kept; above it (n > 13,421) they are drawn again for every cell
 MOST_NUMBERS_AT_ONCE = 1 << 17  # a block of resamples that stays in the processor's cache
@@ -118,7 +119,7 @@ def cell_ranks(cells: pd.DataFrame) -> pd.Series:
 
     Values equal to six significant digits tie, for scores come from single precision. NaN where the cell is not ok,
     the metric has no direction, the explainer is a library's row with a caveat, or the cells are not comparable
-    (``not_comparable``).
+    (``not_comparable``). The column ``valid``, if there is one, says on which samples a cell has a score.
     """
     sign = cells["better"].map({"lower": 1.0, "higher": -1.0}).astype("float64")
     ranked = (cells["status"] == "ok") & ~with_caveat(cells)
@@ -159,10 +160,17 @@ def _reason(group: pd.DataFrame) -> str:
         return A_CHECK
     if group["explainer"].duplicated().any():
         return "an explainer has several cells, whose options differ"
-    if group["n"].nunique() > 1:
-        return "numbers of valid samples differ"
+    if group["n"].nunique() > 1 or _other_samples(group):
+        return OTHER_SAMPLES
     if group["stick"].nunique() > 1:
         return "the code versions of the measurement differ"
     if (group["kind"] == "cost").any() and group["device"].nunique() > 1:
         return "measured on different devices"
     return ""
+
+
+def _other_samples(group: pd.DataFrame) -> bool:
+    """Whether the cells have, or without their scores may have, valid scores on different samples."""
+    if "valid" in group:
+        return group["valid"].nunique() > 1
+    return len(group) > 1 and bool((group["n_invalid"] > 0).any())

@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Iterable
 
+import numpy as np
 import pandas as pd
 
+from harness.results.family import ALPHA, family_of
 from harness.results.matrices import Matrix
-from harness.results.pairs import all_pairs
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, samples_needed, split_half, stability
 
 
@@ -18,7 +19,7 @@ def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> p
                 subsamples; missing if the run has too few samples for that; without controls
     needed      the number of samples that would separate the two best explainers (power 0.8), if the observed effect is
                 the true one; without controls
-    separated   the share of pairs of explainers that differ significantly
+    separated   the share of pairs of explainers that are shown to differ
     """
     return pd.DataFrame(
         [_reliability_row(matrix, controls) for matrix in matrices if matrix.better in ("higher", "lower")]
@@ -26,7 +27,8 @@ def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> p
 
 
 def _reliability_row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
-    values, pairs = matrix.complete, all_pairs(matrix)
+    matrix = matrix.compared
+    values, p = matrix.complete, family_of(matrix).p
     alpha = krippendorff_alpha(values.to_numpy())
     own = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n not in controls]], matrix.better)
     return {
@@ -37,9 +39,15 @@ def _reliability_row(matrix: Matrix, controls: Collection[str]) -> dict[str, obj
         "split_half": split_half(matrix),
         "enough": stability(own).enough if len(own.values.columns) > 1 else None,
         "needed": _samples_to_separate(own.complete),
-        "separated": float((pairs["p_holm"] < 0.05).mean()) if len(pairs) else float("nan"),
+        "separated": _separated(p),
         "reading": "samples rank alike" if alpha >= RELIABLE_ALPHA else "only the mean over the data can be read",
     }
+
+
+def _separated(p: np.ndarray) -> float:
+    """The share of pairs that are shown to differ; NaN where there is none, or nothing is tested."""
+    of_pairs = p[np.triu_indices(len(p), 1)]
+    return float((of_pairs <= ALPHA).mean()) if np.isfinite(of_pairs).any() else float("nan")
 
 
 def _samples_to_separate(values: pd.DataFrame) -> float:

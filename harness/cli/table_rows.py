@@ -16,7 +16,7 @@ from harness.results.formats import latex_boards, long_table, markdown_boards
 from harness.results.frames import controls_of, find_run, protocols, read_cells, read_scores
 from harness.results.matrices import Matrix, matrices
 from harness.results.sanity import verdicts_of_run
-from harness.results.statistics import cell_ranks
+from harness.results.statistics import OTHER_SAMPLES, cell_ranks, not_comparable, with_caveat
 from harness.results.subgroups import disparity
 from harness.results.tables import print_table, to_csv, to_parquet
 
@@ -107,9 +107,10 @@ def _metric_statistics(scores: Iterable[Matrix], controls: Collection[str], chos
 
 
 def _rankable_scores(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """The scores of cells with a rank, without costs (an explainer with several cells for a metric, or with another
-    number of samples, has no rank)."""
-    return scores[scores["cell"].isin(cells.loc[cell_ranks(cells).notna() & (cells["kind"] != "cost"), "cell"])]
+    """The scores of cells that can be compared on the samples that all of them have, without costs."""
+    comparable = not_comparable(cells).isin(["", OTHER_SAMPLES]) & (cells["status"] == "ok") & ~with_caveat(cells)
+    directed = cells["better"].isin(["higher", "lower"]) & (cells["kind"] != "cost")
+    return scores[scores["cell"].isin(cells.loc[comparable & directed, "cell"])]
 
 
 def _mean_rank_rows(scores: Iterable[Matrix]) -> pd.DataFrame:

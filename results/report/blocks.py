@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from harness.results.board import ARROWS, DIRECTIONS, Board, boards_of_run
+from harness.results.family import family_of
 from harness.results.matrices import Matrix
-from harness.results.pairs import standing
 from harness.results.sanity import COLUMNS, GROUPS, verdicts_of_run
-
-MOST_LACKING = 0.1  # of the samples, above which an explainer is not compared
+from harness.results.standing import standing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,25 +34,22 @@ class ReportBlock(Board):
         arrow = ARROWS.get(self.better(metric), "")
         return f"{metric}{unit} {arrow} {DIRECTIONS.get(self.better(metric), '')}".strip()
 
-    @cached_property
+    @property
     def lacking(self) -> dict[str, int]:
-        """Explainers that lack a headline score on more than a tenth of the samples, and on how many they have one."""
-        counts = self.matrices[self.headline].values.notna().sum()
-        return {name: int(n) for name, n in counts.items() if n < (1 - MOST_LACKING) * counts.max()}
+        """Explainers with too few headline scores to be compared, and on how many samples they have one."""
+        return self.matrices[self.headline].lacking
 
-    @cached_property
+    @property
     def compared(self) -> Matrix:
         """The headline scores of the others, on the samples that all of them have."""
-        matrix = self.matrices[self.headline]
-        return replace(matrix, values=matrix.values.drop(columns=list(self.lacking)).dropna())
+        return self.matrices[self.headline].compared
 
     @cached_property
     def standing(self) -> pd.DataFrame:
-        """For each label: the paired tests against the best explainer and the best control, by the headline metric.
-
-        All on the same samples: means over unequal sets of them do not say who is the best.
-        """
-        return standing(self.compared, self.controls).set_index("explainer")
+        """How each label stands against the best explainer and the best control by the headline metric."""
+        if self.headline in self.tests:
+            return self.tests[self.headline]
+        return standing(family_of(self.compared), self.controls)
 
     @cached_property
     def sanity(self) -> pd.DataFrame:

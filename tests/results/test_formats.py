@@ -9,6 +9,7 @@ import pytest
 from harness.cli.main import main
 from harness.results.board import boards_of
 from harness.results.formats import latex_boards
+from harness.results.statistics import OTHER_SAMPLES
 from harness.results.store import CELL_COLUMNS, Store
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -114,14 +115,14 @@ def test_the_terminal_shows_the_letters_behind_the_ranks(run, capsys):
     assert "explainers that share a letter" in said.replace("\n", " ") and "#1 a" in said
 
 
-def test_explainers_over_unequal_samples_are_not_ranked_or_tested(run):
+def test_explainers_over_unequal_samples_are_not_ranked_and_who_has_few_is_not_tested(run):
     store = Store(run / "r")
     store.write_scores("few", {"sample": ["p0", "p1"], "value": [0.1, 0.2]})
     store.append(row("few", "few", "srg", value=0.15, n=2, n_invalid=0))
     assert table(run, "--long", "--csv", str(run / "long.csv")) == 0
     rows = pd.read_csv(run / "long.csv").query("metric == 'srg' and status == 'ok'")
-    assert rows["rank"].isna().all() and rows["letters"].isna().all()
-    assert set(rows["why"]) == {"numbers of valid samples differ"}
+    assert rows["rank"].isna().all() and set(rows["why"]) == {OTHER_SAMPLES}
+    assert rows.set_index("explainer")["letters"].isna()["few"] and rows["letters"].notna().sum() == len(rows) - 1
 
 
 @pytest.mark.parametrize(

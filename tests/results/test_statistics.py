@@ -147,9 +147,17 @@ def test_invalid_nan_and_infinite_scores_are_counted_and_enter_nothing_else():
 
 def cells(values, better="higher", metric="srg", **more):
     frame = pd.DataFrame({"value": values, "better": better, "metric": metric, "model": "m", "dataset": "d"})
-    about = {"status": "ok", "n": 20, "stick": "s", "kind": "faithfulness", "device": "cpu", "config": None}
+    about = {
+        "status": "ok",
+        "n": 20,
+        "n_invalid": 0,
+        "stick": "s",
+        "kind": "faithfulness",
+        "device": "cpu",
+        "config": None,
+    }
     names = [f"e{i}" for i in range(len(frame))]
-    return frame.assign(explainer=names, **{**about, **more})
+    return frame.assign(explainer=names, **{"config": None, **about, **more})
 
 
 def test_ranks_respect_the_direction():
@@ -187,7 +195,9 @@ def test_models_data_sets_metrics_and_protocols_are_ranked_apart():
 @pytest.mark.parametrize(
     ("difference", "reason"),
     [
-        ({"n": [20, 19]}, "numbers of valid samples differ"),
+        ({"n": [20, 19]}, "not all have a score on the same samples"),
+        ({"n": 19, "n_invalid": 1}, "not all have a score on the same samples"),
+        ({"valid": [1, 2]}, "not all have a score on the same samples"),
         ({"stick": ["s", "t"]}, "code versions of the measurement differ"),
         ({"kind": "cost", "device": ["cpu", "cuda"]}, "different devices"),
     ],

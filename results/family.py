@@ -1,0 +1,221 @@
+"""Which explainers differ on the same samples: all pairs of one metric, tested as one family.
+
+For each pair, the mean of the paired differences is tested by flipping signs. If two explainers are alike, the sign of
+every sample's difference is random; all pairs get the same flips. The statistic is Student's t, corrected for the
+skewness of the differences (Hall 1992, JRSS B 54; Johnson 1978, JASA 73), so that claims about means hold for skewed
+differences too. A pair is compared with the largest statistic of all pairs under each flip (single-step max-T of
+Westfall and Young 1993). So the chance of any false claim among all pairs is at most 5 %, and every mark that follows
+from a family agrees with every other: letters, the explainers not shown to be worse than the best, and who is shown to
+beat a control. Intervals of differences follow from the same statistic: an interval without 0 is a difference that is
+shown, and all intervals hold together.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import product
+
+import numpy as np
+
+from harness.results.letters import letters_of
+from harness.results.matrices import Matrix
+
+ALPHA = 0.05
+FLIPS = 9_999  # with the observed signs, 10,000
+FEWER_FLIPS = 1_999
+MOST_FOR_ALL_FLIPS = 1 << 18  # samples x pairs, above which fewer flips are drawn
+MOST_ENUMERATED = 14  # up to here all patterns are used: 2^13, since opposite ones have the same statistic
+MOST_AT_ONCE = 1 << 16  # numbers that stay in the processor's cache
+LEAST_SPREAD = 1e-9  # relative variance below which differences count as one number
+ROUNDING = 1e-9  # statistics that are equal but for rounding count as equal
+
+
+@dataclass(frozen=True)
+class Family:
+    """All pairs of explainers on one metric, over the samples that all of them have.
+
+    names        the K explainers that are compared
+    values       their scores (n, K), signed so that higher is better
+    statistic    (K, K) corrected t of the mean difference of row less column; NaN for fewer than two samples
+    largest      the largest statistic of all pairs under each sign flip, sorted, the observed signs among them
+    """
+
+    names: list[str]
+    values: np.ndarray
+    statistic: np.ndarray
+    largest: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """The number of samples that all explainers have."""
+        return len(self.values)
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """The means (K,)."""
+        return self.values.mean(0) if self.n else np.full(len(self.names), np.nan)
+
+    @cached_property
+    def p(self) -> np.ndarray:
+        """p-values (K, K), corrected for all pairs; 1 on the diagonal, NaN for fewer than two samples."""
+        if not len(self.largest):
+            return np.full(self.statistic.shape, np.nan)
+        observed = np.abs(self.statistic) * (1 - ROUNDING)
+        return (len(self.largest) - np.searchsorted(self.largest, observed, side="left")) / len(self.largest)
+
+    @property
+    def able(self) -> bool:
+        """Whether any pair could be shown to differ with this number of samples.
+
+        With n samples no exact p-value is below 2 / 2^n: six samples are the fewest.
+        """
+        return self.n > MOST_ENUMERATED or 2.0 ** (1 - self.n) <= ALPHA
+
+    @cached_property
+    def critical(self) -> float:
+        """The statistic above which a pair is shown to differ."""
+        return float(self.largest[-1 - int(ALPHA * len(self.largest))]) if len(self.largest) else float("nan")
+
+    def differs(self, first: str, second: str) -> bool:
+        """Whether the two are shown to differ."""
+        return self.p_of(first, second) <= ALPHA
+
+    def p_of(self, first: str, second: str) -> float:
+        """The p-value of the pair, corrected for all pairs."""
+        return float(self.p[self._place(first), self._place(second)])
+
+    def better(self, first: str, second: str) -> bool:
+        """Whether the first is shown to be better than the second."""
+        return self.differs(first, second) and self.difference(first, second) > 0
+
+    def difference(self, first: str, second: str) -> float:
+        """The mean of the first less the second; positive where the first is better."""
+        return float((self._differences(first, second)).mean())
+
+    def interval(self, first: str, second: str) -> tuple[float, float]:
+        """The interval of ``difference`` at the level that holds for all pairs together (95 %).
+
+        0 lies outside if and only if the two are shown to differ.
+        """
+        return corrected_interval(self._differences(first, second), self.critical * (1 + ROUNDING))
+
+    def effect(self, first: str, second: str) -> float:
+        """The mean difference in standard deviations of the differences; infinite where these do not vary."""
+        differences = self._differences(first, second)
+        mean, spread = differences.mean(), differences.std(ddof=1) if self.n > 1 else np.nan
+        return float(mean / spread) if spread > 0 else (0.0 if mean == 0 else float(np.copysign(np.inf, mean)))
+
+    def share_better(self, first: str, second: str) -> float:
+        """The share of the samples on which the first is better; ties count half."""
+        differences = self._differences(first, second)
+        return float((differences > 0).mean() + (differences == 0).mean() / 2)
+
+    def best(self, among: Collection[str] | None = None) -> str | None:
+        """The explainer with the best mean among some of them (None: all); None if there is none."""
+        names = [name for name in self.names if among is None or name in among]
+        return max(names, key=lambda name: self.mean[self._place(name)]) if names and self.n else None
+
+    @cached_property
+    def letters(self) -> dict[str, str]:
+        """Explainer -> letters: two share a letter if and only if they are not shown to differ; the best mean has
+        ``a``. Empty where nothing can be tested."""
+        if not len(self.largest):
+            return dict.fromkeys(self.names, "")
+        order = [self.names[place] for place in np.argsort(-self.mean, kind="stable")]
+        return letters_of(order, self.differs)
+
+    def _place(self, name: str) -> int:
+        return self.names.index(name)
+
+    def _differences(self, first: str, second: str) -> np.ndarray:
+        return self.values[:, self._place(first)] - self.values[:, self._place(second)]
+
+
+def family_of(matrix: Matrix, *, seed: int = 0) -> Family:
+    """The family of all pairs of the explainers of ``matrix``, over the samples that all of them have."""
+    compared = matrix.compared
+    values = compared.complete.to_numpy(dtype=np.float64)
+    names, count = list(compared.values), compared.values.shape[1]
+    statistic = np.zeros((count, count))
+    if len(values) < 2 or count < 2:
+        return Family(names, values, np.full((count, count), np.nan), np.empty(0))
+    first, second = np.triu_indices(count, 1)
+    differences = _in_one_scale(values[:, first] - values[:, second])
+    found, largest = _tested(differences, seed)
+    statistic[first, second], statistic[second, first] = found, -found
+    return Family(names, values, statistic, largest)
+
+
+def corrected_interval(differences: np.ndarray, critical: float) -> tuple[float, float]:
+    """The means for which the corrected t of differences (n,) is at most ``critical``."""
+    if not np.isfinite(critical):
+        return -np.inf, np.inf
+    n, mean = len(differences), float(differences.mean())
+    scale = float(np.abs(differences - mean).max())
+    if scale <= LEAST_SPREAD * abs(mean) or scale == 0:
+        return mean, mean
+    centred = (differences - mean) / scale
+    spread = np.sqrt((centred**2).mean())
+    skewness = (centred**3).mean() / spread**3
+    ends = [mean - scale * spread * _t_of(end, skewness, n) for end in (critical, -critical)]
+    return float(ends[0]), float(ends[1])
+
+
+def _in_one_scale(differences: np.ndarray) -> np.ndarray:
+    """Differences (n, pairs), each pair's divided by its largest, so that no power of them overflows or vanishes."""
+    largest = np.abs(differences).max(0)
+    return differences / np.where(largest > 0, largest, 1)
+
+
+def _tested(differences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The statistics (pairs,) of differences (n, pairs), and the sorted largest of all pairs under each sign flip."""
+    n, pairs = differences.shape
+    square, cubes = (differences**2).mean(0), differences**3
+    statistic = corrected_t(differences.mean(0), square, cubes.mean(0), n)
+    largest = []
+    for signs in _sign_flips(n, pairs, seed):
+        under_flips = corrected_t(signs @ differences / n, square, signs @ cubes / n, n)
+        largest.append(np.abs(under_flips).max(1))
+    return statistic, np.sort(np.concatenate(largest))
+
+
+def corrected_t(mean: np.ndarray, square: np.ndarray, cube: np.ndarray, n: int) -> np.ndarray:
+    """Student's t of means of n numbers, corrected for their skewness (Hall 1992), from their first three moments.
+
+    With the mean in standard deviations S and the skewness g it is sqrt(n) (S + g S^2 / 3 + g^2 S^3 / 27 + g / (6 n)),
+    which grows with S and is nearly normal. Infinite where the numbers are one number other than 0; 0 where all are 0.
+    """
+    variance = square - mean**2
+    one_number = variance <= LEAST_SPREAD * square
+    deviation = np.sqrt(np.where(one_number, 1.0, variance))
+    size = mean / deviation
+    third = (cube / deviation**3 - 3 * size - size**3) / 3  # of the skewness
+    tilt = third * size
+    corrected = np.sqrt(n) * (size * (1 + tilt * (1 + tilt / 3)) + third / (2 * n))
+    if one_number.any():
+        corrected[one_number] = np.where(mean == 0, 0.0, np.copysign(np.inf, mean))[one_number]
+    return corrected
+
+
+def _t_of(corrected: float, skewness: float, n: int) -> float:
+    """The mean in standard deviations whose corrected t is ``corrected``."""
+    size = corrected / np.sqrt(n) - skewness / (6 * n)
+    tilt = skewness * size
+    if abs(tilt) < 1e-3:  # the series of the cube root, where it would lose digits
+        return size * (1 - tilt / 3 + 5 * tilt**2 / 27)
+    return 3 / skewness * (np.cbrt(1 + tilt) - 1)
+
+
+def _sign_flips(n: int, pairs: int, seed: int) -> Iterator[np.ndarray]:
+    """Sign flips (rows, n) in blocks, float64: all for few samples, else the observed signs and random draws."""
+    flips = _signs(n, FLIPS if n * pairs <= MOST_FOR_ALL_FLIPS else FEWER_FLIPS, seed)
+    for rows in np.array_split(flips, -(-len(flips) * max(n, pairs) // MOST_AT_ONCE)):
+        yield rows.astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _signs(n: int, draws: int, seed: int) -> np.ndarray:
+    if n <= MOST_ENUMERATED:
+        return np.array([(1, *signs) for signs in product((1, -1), repeat=n - 1)], dtype=np.int8)
+    drawn = np.random.default_rng([seed, n, 2]).integers(0, 2, size=(draws, n), dtype=np.int8) * 2 - 1
+    return np.concatenate([np.ones((1, n), dtype=np.int8), drawn])
