@@ -1,7 +1,7 @@
 """A run's leaderboards as tables for papers and programs: long as rows, wide as Markdown or LaTeX.
 
 Ranks and letters are of the explainers of one metric on one board (``harness.results.board``). Two explainers that
-share a letter are not shown to differ (``harness.results.pairs``). A cell without a number is a hole that says why.
+share a letter are not shown to differ (``harness.results.family``). A cell without a number is a hole that says why.
 """
 
 import re
@@ -30,8 +30,12 @@ LONG = [
     "letters",
     "best",
     "vs_best",
+    "low_best",
+    "high_best",
     "p_best",
     "vs_control",
+    "low_control",
+    "high_control",
     "p_control",
     "effect_control",
     "share_control",
@@ -88,7 +92,8 @@ def markdown_boards(boards: Sequence[Board]) -> str:
         parts.append("\n".join(lines))
     legend = (
         "**bold**: best mean of the explainers that are no controls; <u>underlined</u>: not shown to be worse than it "
-        "(paired flip test, Holm); letters: those that share one are not shown to differ."
+        "(all pairs of a metric at 5 %; metrics beside the headline are exploratory); letters: those that share one are "
+        "not shown to differ."
     )
     return "\n\n".join([*parts, legend]) + "\n"
 
@@ -111,7 +116,7 @@ def latex_boards(boards: Sequence[Board]) -> str:
         parts.append("\n".join(lines))
     note = (
         "% bold: best mean of the explainers that are no controls; underlined: not shown to be worse than it "
-        "(paired flip test, Holm); needs booktabs"
+        "(all pairs of a metric at 5 %); needs booktabs"
     )
     return "\n\n".join([*parts, note]) + "\n"
 

@@ -23,7 +23,10 @@ from harness.results.board import KINDS as KINDS  # read here by what writes the
 from harness.results.footnotes import WORDS, footnotes
 from harness.results.place import Place
 
-LETTERS = "; explainers that share a letter are not shown to differ"
+LETTERS = (
+    "; explainers that share a letter are not shown to differ (5 % for all pairs of a metric; metrics beside the "
+    "headline, which orders the rows, are exploratory)"
+)
 BOARD_LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
 LOG_WIDTH, LEAST_WIDTH, GAP = 120, 100, 3
 STYLES = {WORDS["failed"]: "bold red"}
