@@ -19,6 +19,7 @@ import numpy as np
 
 from harness.results.letters import letters_of
 from harness.results.matrices import Matrix
+from harness.results.statistics import corrected_interval
 
 ALPHA = 0.05
 FLIPS = 9_999  # with the observed signs, 10,000
@@ -146,21 +147,6 @@ def family_of(matrix: Matrix, *, seed: int = 0) -> Family:
     return Family(names, values, statistic, largest)
 
 
-def corrected_interval(differences: np.ndarray, critical: float) -> tuple[float, float]:
-    """The means for which the corrected t of differences (n,) is at most ``critical``."""
-    if not np.isfinite(critical):
-        return -np.inf, np.inf
-    n, mean = len(differences), float(differences.mean())
-    scale = float(np.abs(differences - mean).max())
-    if scale <= LEAST_SPREAD * abs(mean) or scale == 0:
-        return mean, mean
-    centred = (differences - mean) / scale
-    spread = np.sqrt((centred**2).mean())
-    skewness = (centred**3).mean() / spread**3
-    ends = [mean - scale * spread * _t_of(end, skewness, n) for end in (critical, -critical)]
-    return float(ends[0]), float(ends[1])
-
-
 def _in_one_scale(differences: np.ndarray) -> np.ndarray:
     """Differences (n, pairs), each pair's divided by its largest, so that no power of them overflows or vanishes."""
     largest = np.abs(differences).max(0)
@@ -196,15 +182,6 @@ def corrected_t(mean: np.ndarray, square: np.ndarray, cube: np.ndarray, n: int) 
     if one_number.any():
         corrected[one_number] = np.where(mean == 0, 0.0, np.copysign(np.inf, mean))[one_number]
     return corrected
-
-
-def _t_of(corrected: float, skewness: float, n: int) -> float:
-    """The mean in standard deviations whose corrected t is ``corrected``."""
-    size = corrected / np.sqrt(n) - skewness / (6 * n)
-    tilt = skewness * size
-    if abs(tilt) < 1e-3:  # the series of the cube root, where it would lose digits
-        return size * (1 - tilt / 3 + 5 * tilt**2 / 27)
-    return 3 / skewness * (np.cbrt(1 + tilt) - 1)
 
 
 def _sign_flips(n: int, pairs: int, seed: int) -> Iterator[np.ndarray]:

@@ -92,8 +92,8 @@ def markdown_boards(boards: Sequence[Board]) -> str:
         parts.append("\n".join(lines))
     legend = (
         "**bold**: best mean of the explainers that are no controls; <u>underlined</u>: not shown to be worse than it "
-        "(all pairs of a metric at 5 %; metrics beside the headline are exploratory); letters: those that share one are "
-        "not shown to differ."
+        "(all pairs of a metric at 5 %; metrics beside the headline are exploratory); letters: those that share one "
+        "are not shown to differ."
     )
     return "\n\n".join([*parts, legend]) + "\n"
 

@@ -1,37 +1,37 @@
 """Statistics within one model and data set: a metric's mean over samples, its interval, and ranks of explainers.
 
-The interval is the bias-corrected and accelerated (BCa) bootstrap of the mean (Efron 1987, "Better Bootstrap Confidence
-Intervals", JASA 82). Its resamples depend on the number of samples and the seed alone, so all explainers are resampled
-alike. They are drawn by numpy's generator.
+The interval of a mean is the union of Student's and of the one that is corrected for skewness (Hall 1992, "On the
+removal of skewness by transformation", JRSS B 54): the first covers scores with heavy tails, the second skewed ones. It
+draws no random numbers. Means of yes-or-no scores have the exact binomial interval (Clopper and Pearson 1934).
+docs/claims.py measures how often the interval covers the true mean.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
+from scipy import special
 
 from harness.results.frames import audit_of, protocols
 
 A_CHECK = "a check of whether a property holds; maps that know nothing of the model can have the best score"
 OTHER_SAMPLES = "not all have a score on the same samples; letters compare them on those that all have"
-RESAMPLES = 10_000
-MOST_KEPT_BYTES = 128 << 20  # resamples kept; above it (n > 13,421) they are drawn again for every cell
-MOST_NUMBERS_AT_ONCE = 1 << 17  # a block of resamples that stays in the processor's cache
-
-_resamples_in_memory: dict[tuple[int, int], np.ndarray] = {}
+LEVEL = 0.95
+YES_OR_NO = ("hit", "share")  # units between 0 and 1, whose samples can be all yes or no
+NO_SPREAD = 1e-9  # relative to the mean: scores that differ by less differ by rounding
 
 
-def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float | int]:
+def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, unit: str = "") -> dict[str, float | int]:
     """Mean, standard deviation (n - 1) and 95 % interval of scores (N,), in the columns of a cell's row.
 
     Scores that are not ``valid`` (N,) bool, NaN or infinite are counted in ``n_invalid`` and enter nothing else. What
-    is undefined is NaN: all of it for no valid score, all but the mean for one.
+    is undefined is NaN: all of it for no valid score, all but the mean for one. Of a ``unit`` between 0 and 1, scores
+    that are all 0 or 1 have the binomial interval.
     """
     values = np.asarray(values, dtype=np.float64)
     usable = np.isfinite(values) if valid is None else np.isfinite(values) & np.asarray(valid, dtype=bool)
     scores, nan = values[usable], float("nan")
-    mean, (low, high) = _mean_in_range(scores), interval(scores, seed=seed)
+    mean = _mean_in_range(scores)
+    yes_or_no = unit in YES_OR_NO and len(scores) > 1 and np.isin(scores, (0, 1)).all()
+    low, high = binomial_interval(int(scores.sum()), len(scores)) if yes_or_no else interval(scores)
     return {
         "value": mean,
         "std": float(np.sqrt(((scores - mean) ** 2).sum() / (len(scores) - 1))) if len(scores) > 1 else nan,
@@ -42,76 +42,64 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, seed: int 
     }
 
 
-def interval(scores: np.ndarray, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """BCa bootstrap interval of the mean of finite scores (n,), from 10,000 resamples.
+def interval(scores: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of the mean of finite scores (n,) at a level.
 
     The mean itself twice where the scores do not vary, NaN twice for fewer than two.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if len(scores) < 2:
         return float("nan"), float("nan")
-    mean, spread = _mean_in_range(scores), scores.max() - scores.min()
+    mean, spread = _mean_in_range(scores), float(scores.max() - scores.min())
     if spread == 0:
         return mean, mean
-    deviations = (scores - mean) / spread  # so that scores of 1e-200 or 1e200 have an interval too
-    deviations -= deviations.mean()  # the mean of scores that differ only in their last digit is rounded too
-    means = _resampled_means(deviations, seed)
-    low, high = mean + spread * np.quantile(means, _bca_shares(means, deviations, level))
+    if spread < NO_SPREAD * abs(mean):
+        return float(scores.min()), float(scores.max())
+    n = len(scores)
+    critical = float(special.stdtrit(n - 1, (1 + level) / 2))
+    student = critical * spread * ((scores - mean) / spread).std(ddof=1) / np.sqrt(n)
+    low, high = corrected_interval(scores, critical * np.sqrt(n / (n - 1)))
+    return min(mean - student, low), max(mean + student, high)
+
+
+def corrected_interval(scores: np.ndarray, critical: float) -> tuple[float, float]:
+    """The means for which the t of scores (n,), corrected for their skewness, is at most ``critical``.
+
+    The t is that of ``harness.results.family``: in standard deviations of the sample, not of the population.
+    """
+    if not np.isfinite(critical):
+        return -np.inf, np.inf
+    n, mean = len(scores), float(scores.mean())
+    scale = float(np.abs(scores - mean).max())
+    if scale <= NO_SPREAD * abs(mean):
+        return mean, mean
+    centred = (scores - mean) / scale
+    deviation = np.sqrt((centred**2).mean())
+    skewness = (centred**3).mean() / deviation**3
+    low, high = (mean - scale * deviation * _uncorrected(end, skewness, n) for end in (critical, -critical))
+    return float(low), float(high)
+
+
+def _uncorrected(corrected: float, skewness: float, n: int) -> float:
+    """The mean in standard deviations whose corrected t is ``corrected``."""
+    size = corrected / np.sqrt(n) - skewness / (6 * n)
+    tilt = skewness * size
+    if abs(tilt) < 1e-3:  # the series of the cube root, where it would lose digits
+        return size * (1 - tilt / 3 + 5 * tilt**2 / 27)
+    return 3 / skewness * (np.cbrt(1 + tilt) - 1)
+
+
+def binomial_interval(hits: int, n: int, *, level: float = LEVEL) -> tuple[float, float]:
+    """The exact interval of a share of which ``hits`` of n were observed (Clopper and Pearson 1934)."""
+    beyond = (1 - level) / 2
+    low = special.betaincinv(hits, n - hits + 1, beyond) if hits else 0.0
+    high = special.betaincinv(hits + 1, n - hits, 1 - beyond) if hits < n else 1.0
     return float(low), float(high)
 
 
 def _mean_in_range(scores: np.ndarray) -> float:
     """The mean, limited to the range of the scores: so rounding cannot change the mean of equal scores."""
     return float(np.clip(scores.mean(), scores.min(), scores.max())) if len(scores) else float("nan")
-
-
-def _bca_shares(means: np.ndarray, deviations: np.ndarray, level: float) -> np.ndarray:
-    """The two shares of the resampled means between which the interval lies."""
-    # Resamples that tie with the observed mean, as of yes-or-no scores, count half; rounding must not decide them.
-    tie = 1e-9 * np.sqrt((deviations**2).mean() / len(deviations))
-    bias = ndtri(((means < -tie).mean() + (means <= tie).mean()) / 2)
-    # Leaving out score i moves the mean by -deviation_i / (n - 1): the jackknife in closed form.
-    acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
-    normal = bias + ndtri([(1 - level) / 2, (1 + level) / 2])
-    return ndtr(bias + normal / (1 - acceleration * normal))
-
-
-def _resampled_means(deviations: np.ndarray, seed: int) -> np.ndarray:
-    """Means (10,000,) of the resamples of scores (n,)."""
-    sums = [block.astype(np.float64) @ deviations for block in _resamples(len(deviations), seed)]
-    return np.concatenate(sums) / len(deviations)
-
-
-def _resamples(n: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of n samples is drawn (uint8) in each of 10,000 resamples, in blocks of rows, kept while they fit.
-
-    A resample draws one sample about ten times at most, far from the 255 that a byte can count.
-    """
-    if n * RESAMPLES > MOST_KEPT_BYTES:
-        yield from _drawn_resamples(n, seed)
-        return
-    if (n, seed) not in _resamples_in_memory:
-        fresh = np.concatenate(list(_drawn_resamples(n, seed)))
-        while (
-            _resamples_in_memory
-            and sum(counts.nbytes for counts in _resamples_in_memory.values()) + fresh.nbytes > MOST_KEPT_BYTES
-        ):
-            del _resamples_in_memory[next(iter(_resamples_in_memory))]
-        _resamples_in_memory[n, seed] = fresh
-    counts, rows = _resamples_in_memory[n, seed], _rows_at_once(n)
-    yield from (counts[start : start + rows] for start in range(0, RESAMPLES, rows))
-
-
-def _drawn_resamples(n: int, seed: int) -> Iterator[np.ndarray]:
-    generator = np.random.default_rng([seed, n])
-    for start in range(0, RESAMPLES, _rows_at_once(n)):
-        rows = min(_rows_at_once(n), RESAMPLES - start)
-        places = generator.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        yield np.bincount(places.ravel(), minlength=rows * n).reshape(rows, n).astype(np.uint8)
-
-
-def _rows_at_once(n: int) -> int:
-    return max(1, MOST_NUMBERS_AT_ONCE // n)
 
 
 def cell_ranks(cells: pd.DataFrame) -> pd.Series:

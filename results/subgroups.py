@@ -48,7 +48,7 @@ def by_group(scores: pd.DataFrame, by: str) -> pd.DataFrame:
     """One row per cell and group: ``group n n_invalid mean ci_low ci_high accuracy``.
 
     ``scores`` has a row per sample and cell: explainer, metric, value, and what ``by`` needs. The mean is over finite
-    values, with its BCa bootstrap interval (95 %); accuracy is the share of the group that the model gets right, NaN
+    values, with its 95 % interval; accuracy is the share of the group that the model gets right, NaN
     without labels.
     """
     rows = []

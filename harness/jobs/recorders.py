@@ -49,7 +49,8 @@ class RowRecorder:
         finite = scores.values.isfinite()
         frame = sample_frame(self.stage, scores)
         self.store.write_scores(job.cell, frame)
-        summary = summarise(scores.values.numpy(), finite.numpy())
+        unit = job.metric.entry.unit_of(measured_options(self.stage, job))
+        summary = summarise(scores.values.numpy(), finite.numpy(), unit=unit)
         if job.metric.entry.kind == "cost":  # samples of one call share its cost and are not independent
             summary |= {"ci_low": None, "ci_high": None}
         reason = scores.reason if not finite.all() else ""

@@ -10,11 +10,11 @@ from harness.results.report.elements import Cell, Head, chips, filter_box, html_
 from harness.results.report.markup import Raw, soft, tag
 
 BOARD_MARKS = (
-    "Mean over samples with its 95 % interval (BCa bootstrap), rank after #. Bold: the best explainer that is no "
-    "control; underlined: not shown to be worse than it. Explainers that share a letter are not shown to differ. "
-    "The chance of any false claim among all pairs of one metric is 5 %; metrics beside the headline are exploratory. A "
-    "* marks a note. A rank of – means that the cells cannot be compared, for instance because not all have a score on "
-    "the same samples; costs are ranked but not tested."
+    "Mean over samples with its 95 % interval, rank after #. Bold: the best explainer that is no control; underlined: "
+    "not shown to be worse than it. Explainers that share a letter are not shown to differ. The chance of any false "
+    "claim among all pairs of one metric is 5 %; metrics beside the headline are exploratory. A * marks a note. A rank "
+    "of – means that the cells cannot be compared, for instance because not all have a score on the same samples; "
+    "costs are ranked but not tested."
 )
 STANDINGS = {"best": "the best", "near": "not shown to be worse than the best"}
 Places = Mapping[tuple[str, str], Place]

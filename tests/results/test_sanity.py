@@ -104,7 +104,7 @@ def test_the_level_of_a_verdict_is_kept_where_the_truth_lies_on_the_bound(seed):
     for _ in range(trials):
         found = judged(rows("random_logit", 0.9 + 0.1 * draws.standard_normal(30)))
         decided += found.verdict["random_logit"] != "undecided"
-    assert decided <= trials * 0.07 + 5 * (trials * 0.07 * 0.93) ** 0.5  # BCa of 30 covers about 93 %
+    assert decided <= trials * 0.07 + 5 * (trials * 0.07 * 0.93) ** 0.5  # an interval of 30 covers about 95 %
 
 
 def test_similarity_is_the_share_of_the_way_from_chance_to_the_same_map(draws):
