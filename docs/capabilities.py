@@ -27,6 +27,7 @@ FAMILIES = {
     "perturbations": "Perturbations: remove parts of the input and measure the change of the score",
     "masks": "Masks that are learned by gradient descent",
     "interactions": "Interactions: matrices of pairs of units, whose rows sum to the map",
+    "rules": "Rules and counterfactuals of tables: what holds the decision for a row, and what would change it",
     "globals": "Global methods (one map for the data set, or one per class) and concepts",
     "controls": "Controls: explainers that ignore the model",
     "library": "captum's versions of methods, where they differ from the publication; flagged and not ranked",

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from harness.api import evaluate, explain, interactions, run, score
     from harness.batch import Scores
     from harness.errors import NotApplicable
+    from harness.facts import Facts
     from harness.registry import dataset, explainer, metric, model
     from harness.sources import Data, LoadedModel
 
 __all__ = [
     "Data",
+    "Facts",
     "LoadedModel",
     "NotApplicable",
     "Scores",
@@ -45,6 +47,7 @@ _HOMES = {
     **dict.fromkeys(("dataset", "explainer", "metric", "model"), "harness.registry"),
     "Scores": "harness.batch",
     "NotApplicable": "harness.errors",
+    "Facts": "harness.facts",
     **dict.fromkeys(("Data", "LoadedModel"), "harness.sources"),
 }
 

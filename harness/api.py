@@ -28,6 +28,7 @@ from harness.engine.selection import Job, choose_several
 from harness.engine.stage import Stage, set_stage
 from harness.engine.tuning import tune
 from harness.errors import UserError
+from harness.facts import Facts
 from harness.guards import guarded
 from harness.jobs.lease import lease
 from harness.jobs.plan import Plan
@@ -50,6 +51,7 @@ def explain(
     train: Tensor | None = None,
     segments: str | Tensor | None = None,
     seed: int = 0,
+    facts: Facts | None = None,
     **options: Any,
 ) -> Tensor:
     """Attributions (inputs' shape, or one channel) of ``model``'s outputs for ``targets`` (N,).
@@ -59,12 +61,13 @@ def explain(
     ``inputs`` (N, ...) are a float tensor or an array, token ids, several inputs as a tuple or dict, or
     ``harness.Data``, which holds the targets and everything else; its fields are keywords here too
     (``task="regression"``). ``train`` holds training inputs, for the baselines and global methods that need them.
-    ``segments`` is a name (``grid:7``) or a tensor (N, *units). Raises ValueError on wrong input, and NotApplicable if
-    the explainer does not work for this model or data.
+    ``segments`` is a name (``grid:7``) or a tensor (N, *units). ``facts`` (``harness.Facts()``) collects what the
+    explainer reports besides, such as rules in words. Raises ValueError on wrong input, and NotApplicable if the
+    explainer does not work for this model or data.
     """
     with heard_by(warn_caller):
         stage, explaining = _stage_and_explaining(explainer, model, inputs, targets, train, segments, seed, options)
-        samples = _all_samples(stage)
+        samples = replace(_all_samples(stage), facts=facts)
         with guarded(stage.module):
             explaining.prepare(samples)
             maps = explaining(samples)

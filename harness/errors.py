@@ -2,10 +2,18 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class NotApplicable(Exception):
-    """This explainer or metric does not work for this model or data; a row records the reason, and no failure."""
+    """This explainer or metric does not work for this model or data; a row records the reason, and no failure.
+
+    ``maps`` are attributions (N, ...) of an explainer that works for some of the samples, NaN for those it does not.
+    """
+
+    def __init__(self, reason: str = "", maps: Any = None) -> None:
+        super().__init__(reason)
+        self.maps = maps
 
 
 class UserError(ValueError):

@@ -17,7 +17,8 @@ class Facts:
 
     single      name -> a number, text, list or mapping of these; a later value replaces an earlier one
     per_sample  name -> one number per sample and call, in the order in which samples were explained
-    tables      name -> rows that are saved as a file, like all repeats of a permutation importance
+    tables      name -> rows that are saved as a file, like all repeats of a permutation importance; a table with a
+                column ``sample`` has the rows of all calls
     pairs       of each call the numbers (n,) of its samples in the data set, their segments (n, *units) and the
                 interactions (n, K, K) of these; collected only if it is a list: a run does not keep them
     """
@@ -35,7 +36,8 @@ class Facts:
                     raise UserError(f"fact {name!r} has shape {tuple(value.shape)}, expected a number per sample (n,)")
                 self.per_sample.setdefault(name, []).append(value.detach().double().cpu())
             elif isinstance(value, pd.DataFrame):
-                self.tables[name] = value
+                former = [self.tables[name]] if name in self.tables and "sample" in value else []
+                self.tables[name] = pd.concat([*former, value], ignore_index=True)
             else:
                 self.single[name] = value
 

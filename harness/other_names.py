@@ -52,6 +52,8 @@ OTHER_NAMES = {
         **dict.fromkeys(("extremal_perturbations", "extremalperturbation"), "extremal_perturbation"),
         **dict.fromkeys(("dynamask", "dynamic_mask", "dynamic_masks"), "dyna_mask"),
         **dict.fromkeys(("extr_mask", "extremal_mask", "extremalmask"), "extrmask"),
+        **dict.fromkeys(("anchor",), "anchors"),
+        **dict.fromkeys(("dice", "counterfactual"), "counterfactuals"),
     },
     "metric": {
         **dict.fromkeys(("pixel_flipping", "pixelflipping"), "deletion"),

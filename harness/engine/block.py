@@ -154,7 +154,7 @@ def _explain_and_audit(
         costs += [cost for _, cost in results]
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any():
-        raise FloatingPointError("every attribution holds NaN or infinite values")
+        raise explaining.refusal or FloatingPointError("every attribution holds NaN or infinite values")
     with isolated_randomness(stage.device):
         audit = auditor.audit(chosen, parts, facts, trial, first)
         seeds = convergence(stage, explaining, parts[0])

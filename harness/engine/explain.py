@@ -43,7 +43,7 @@ class Explaining:
     batch_size      samples per call
     prepared        the result of the entry's ``prepare``, computed once per block
     reads_weights   whether the explainer uses the model's weights in any way; None before the check
-    refusal         why samples with few units have only NaN as attributions, while others have some; None if all have
+    refusal         why some samples, such as those with few units, have only NaN as attributions; None if all have some
     """
 
     entry: Explainer
@@ -148,7 +148,12 @@ class Explaining:
         with _generators_of(samples), gradients, self._with_carried(samples):
             # The explainer gets copies, so that it may change them.
             own = samples.inputs.clone(), samples.targets.clone()
-            answer = function(self.model, *own, **handed_in, **self.keywords(samples))
+            try:
+                answer = function(self.model, *own, **handed_in, **self.keywords(samples))
+            except NotApplicable as refusal:
+                if refusal.maps is None:
+                    raise
+                self.refusal, answer = refusal, refusal.maps
         return self._checked(answer, samples)
 
     @contextmanager

@@ -24,6 +24,8 @@ from harness.task import CLASSES, Task
 GLOBAL = {"scope": "global", "access": "forward", "modalities": ("table",), "per_class": False, "cost": "once: T F"}
 EXPLAINED = {"predicted": "model", "label": "data"}  # what a method explains that was fitted to these labels
 TRAINING_ROWS = 10_000
+# A column of more values, or of fewer rows to a value, is taken as continuous.
+MOST_KINDS, ROWS_OF_A_KIND = 20, 10
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,8 @@ class Table:
 
     @property
     def number_names(self) -> tuple[str, ...]:
-        """The names of the numbers (D,): a column's own where it is one number, else ``column[0]``, ..."""
-        sizes, used, names = np.bincount(self.columns), Counter(), []
-        for column in self.columns.tolist():
-            names.append(self.names[column] if sizes[column] == 1 else f"{self.names[column]}[{used[column]}]")
-            used[column] += 1
-        return tuple(names)
+        """The names of the numbers (D,)."""
+        return names_of_numbers(self.names, self.columns)
 
     def of_columns(self, values: np.ndarray) -> np.ndarray:
         """Sums over the numbers of each column: (C, ...) from (D, ...)."""
@@ -154,15 +152,24 @@ def training_table(context: Samples, rows: int) -> Table:
     chosen = drawn_rows(len(context.train), rows, context.seed).to(context.train.device)
     inputs = context.train[chosen].to(context.inputs)
     outputs = context.predictor.logits(inputs)
+    check_rows(inputs, outputs)
+    labels = None if context.train_labels is None else context.train_labels.to(chosen.device)[chosen]
+    columns, outputs = columns_of_numbers(context), outputs.view(len(inputs), -1)
+    explained = _explained_output(context, outputs.shape[1])
+    table = Table(inputs, outputs, labels, column_names(context), columns, context.seed, context.task, explained)
+    return replace(table, outputs=table.explained(outputs))
+
+
+def check_rows(inputs: Tensor, outputs: Tensor) -> None:
+    """UserError unless training rows and the model's outputs for them are finite."""
     for what, values in (("train", inputs), ("the model's outputs for train", outputs)):
         if not values.isfinite().all():
             raise UserError(f"{what} hold NaN or infinite values, expected finite numbers")
-    labels = None if context.train_labels is None else context.train_labels.to(chosen.device)[chosen]
-    columns = np.array(context.units.columns if context.units.grouped else range(inputs.shape[1]))
-    outputs = outputs.view(len(inputs), -1)
-    explained = _explained_output(context, outputs.shape[1])
-    table = Table(inputs, outputs, labels, _names(context), columns, context.seed, context.task, explained)
-    return replace(table, outputs=table.explained(outputs))
+
+
+def columns_of_numbers(context: Samples) -> np.ndarray:
+    """The column that each number of an input belongs to, (D,) int64."""
+    return np.array(context.units.columns if context.units.grouped else range(context.inputs.shape[1]))
 
 
 def _explained_output(context: Samples, count: int) -> int | None:
@@ -178,10 +185,27 @@ def _explained_output(context: Samples, count: int) -> int | None:
     return int(explained)
 
 
-def _names(context: Samples) -> tuple[str, ...]:
+def column_names(context: Samples) -> tuple[str, ...]:
     """The names of the units; their numbers where there are no names, or one name for several units."""
     count, names = context.units.count, context.unit_names
     return tuple(names) if names and len(names) == count else tuple(str(number) for number in range(count))
+
+
+def values_repeat(kinds: int, rows: int) -> bool:
+    """Whether a column of so many distinct values in so many rows is a category: two values, or few that repeat.
+
+    Neighbours in a column of which many rows are equal say nothing of a density, which estimates of it assume.
+    """
+    return kinds <= 2 or (kinds <= MOST_KINDS and kinds * ROWS_OF_A_KIND <= rows)
+
+
+def names_of_numbers(names: tuple[str, ...], columns: np.ndarray) -> tuple[str, ...]:
+    """The names of the numbers (D,): a column's own where it is one number, else ``column[0]``, ..."""
+    sizes, used, found = np.bincount(columns), Counter(), []
+    for column in columns.tolist():
+        found.append(names[column] if sizes[column] == 1 else f"{names[column]}[{used[column]}]")
+        used[column] += 1
+    return tuple(found)
 
 
 def checked_labels(labels: Tensor, outputs: int) -> Tensor:

@@ -22,12 +22,10 @@ from harness.explainers._tabular import (
     fit_facts,
     held_out_scores,
     training_table,
+    values_repeat,
 )
 from harness.registry import explainer
 from harness.samples import Samples
-
-# A column of more values, or of fewer rows to a value, is taken as continuous.
-MOST_KINDS, ROWS_OF_A_KIND = 20, 10
 
 
 def _mutual_information(model: nn.Module, context: Samples, /, labels: str, neighbours: int, rows: int) -> Tensor:
@@ -53,8 +51,8 @@ def _mutual_information(model: nn.Module, context: Samples, /, labels: str, neig
 def _values_of_columns(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """The columns as one number each (R, C), and which of them are categories (C,).
 
-    A column is a category if it is several numbers, or if its values repeat (``_repeat``): its number is the place
-    among its distinct rows. NotApplicable where a column's several numbers hardly repeat.
+    A column is a category if it is several numbers, or if its values repeat (``values_repeat``): its number is the
+    place among its distinct rows. NotApplicable where a column's several numbers hardly repeat.
     """
     values, single, categories = table.values, [], []
     for column, name in enumerate(table.names):
@@ -63,17 +61,9 @@ def _values_of_columns(table: Table) -> tuple[np.ndarray, np.ndarray]:
         several = own.shape[1] > 1
         if several and 2 * len(kinds) > len(own):
             raise NotApplicable(f"column {name} is several numbers that hardly repeat: {len(kinds)} in {len(own)} rows")
-        categories.append(several or _repeat(len(kinds), len(own)))
+        categories.append(several or values_repeat(len(kinds), len(own)))
         single.append(place.reshape(-1) if categories[-1] else own[:, 0])
     return np.stack(single, 1), np.array(categories)
-
-
-def _repeat(kinds: int, rows: int) -> bool:
-    """Whether a column of so many distinct values in so many rows is a category: two values, or few that repeat.
-
-    Neighbours in a column of which many rows are equal say nothing of a density, which the estimate assumes.
-    """
-    return kinds <= 2 or (kinds <= MOST_KINDS and kinds * ROWS_OF_A_KIND <= rows)
 
 
 @explainer(**GLOBAL, signed=False, prepare=_mutual_information)

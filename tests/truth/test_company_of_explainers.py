@@ -209,6 +209,24 @@ TABULAR = {
     },
     "captum_lrp": {},  # it knows no Flatten, which pictures need
     "rule_list": ROWS | HELD_OUT | {"rules": ({}, 2, 6), "depth": ({}, 1, 2), "cover": ({}, 0.05, 0.2)},
+    "anchors": {
+        "precision": ({}, 0.9, 0.99),
+        "delta": ({}, 0.1, 0.01),
+        "gap": ({"samples": 8000}, 0.05, 0.9),
+        "beam": ({}, 1, 2),
+        "conditions": ({}, 1, 2),
+        "samples": ({}, 500, 1500),
+        "background": ({}, 60, 90),
+    },
+    "counterfactuals": {
+        "alternatives": ({}, 4, 6),
+        "proximity": ({}, 0.5, 5.0),
+        "diversity": ({}, 1.0, 0.0),
+        "population": ({}, 20, 30),
+        "steps": ({}, 2, 3),
+        "fixed": ({}, "", "0", "1,2"),
+        "background": ({}, 60, 90),
+    },
 }
 OPTIONS = PICTURES | ATTENTIVE | SERIAL | TABULAR
 COMMON = {
@@ -234,6 +252,8 @@ COMMON = {
     "extremal_perturbation": {"steps": 3, "areas": (0.1, 0.2)},
     "xrai": {"steps": 3, "segments": "grid:3"},
     "smoothgrad_cam_pp": {"samples": 3},
+    "anchors": {"samples": 1500, "conditions": 2},
+    "counterfactuals": {"population": 20, "steps": 2},
 }
 
 

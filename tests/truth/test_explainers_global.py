@@ -11,8 +11,7 @@ import harness
 from explainer_worlds import model, near, smooth_net
 from harness.api import samples_of
 from harness.engine.explain import Explaining
-from harness.explainers._tabular import training_table
-from harness.explainers.global_importance import _repeat
+from harness.explainers._tabular import training_table, values_repeat
 from harness.facts import Facts
 from harness.guards import ModelGuard
 from harness.predictor import Predictor
@@ -161,7 +160,7 @@ def test_the_mutual_information_of_a_column_of_few_values_is_that_of_its_counts(
 
 @pytest.mark.parametrize(("kinds", "rows", "counted"), [(2, 9, True), (3, 29, False), (3, 30, True), (21, 900, False)])
 def test_a_column_is_a_category_if_its_values_repeat(kinds, rows, counted):
-    assert _repeat(kinds, rows) is counted
+    assert values_repeat(kinds, rows) is counted
 
 
 def test_rfe_keeps_columns_in_the_order_of_their_weights_whatever_their_units(seed):

@@ -14,6 +14,8 @@ TABULAR = {
     "linear_surrogate",
     "tree_surrogate",
     "rule_list",
+    "anchors",
+    "counterfactuals",
 }
 ATTENTION_MAPS = {"attention", "attention_rollout", "transformer_attribution", "att_cat"}
 ATTENTION = ATTENTION_MAPS | {"attn_lrp", "cp_lrp"}
