@@ -28,7 +28,7 @@ from harness.results.numbers import significant
 
 FOLDER = Path(__file__).parent
 PAGE, MARK = FOLDER / "explainers.md", "audit"
-SAMPLES, TRAIN, SEED = 4, 64, 0
+SAMPLES, TRAIN, SEED = 2, 64, 0
 NOT_A_METHOD = ("precomputed", "oracle")  # a file of maps, and a known truth
 OF_IMAGES = ("resnet18", "vgg11_bn", "efficientnet_b0", "ConvNeXt", "Swin transformer", "vision transformer")
 OF_OTHERS = ("BERT", "GPT-2", "Llama", "LSTM", "boosted trees")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results.family import Family, family_of
+from harness.results.family import Family, all_pairs
 from harness.results.frames import audit_of, configured, controls_of, protocols, read_cells, read_scores
 from harness.results.matrices import Matrix, matrices
 from harness.results.place import NO_RANK, Place, place_of_cell
@@ -130,7 +130,7 @@ class Board:
     @cached_property
     def families(self) -> dict[str, Family]:
         """For each metric that can be tested: all pairs of explainers as one family of tests."""
-        return {m: family_of(self.matrices[m]) for m in self.metrics if self._testable(m)}
+        return {m: all_pairs(self.matrices[m]) for m in self.metrics if self._testable(m)}
 
     @cached_property
     def tests(self) -> dict[str, pd.DataFrame]:

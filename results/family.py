@@ -186,13 +186,13 @@ def corrected_t(mean: np.ndarray, square: np.ndarray, cube: np.ndarray, n: int) 
 
 def _sign_flips(n: int, pairs: int, seed: int) -> Iterator[np.ndarray]:
     """Sign flips (rows, n) in blocks, float64: all for few samples, else the observed signs and random draws."""
-    flips = _signs(n, FLIPS if n * pairs <= MOST_FOR_ALL_FLIPS else FEWER_FLIPS, seed)
+    flips = _flips_of(n, FLIPS if n * pairs <= MOST_FOR_ALL_FLIPS else FEWER_FLIPS, seed)
     for rows in np.array_split(flips, -(-len(flips) * max(n, pairs) // MOST_AT_ONCE)):
         yield rows.astype(np.float64)
 
 
 @lru_cache(maxsize=4)
-def _signs(n: int, draws: int, seed: int) -> np.ndarray:
+def _flips_of(n: int, draws: int, seed: int) -> np.ndarray:
     if n <= MOST_ENUMERATED:
         return np.array([(1, *signs) for signs in product((1, -1), repeat=n - 1)], dtype=np.int8)
     drawn = np.random.default_rng([seed, n, 2]).integers(0, 2, size=(draws, n), dtype=np.int8) * 2 - 1

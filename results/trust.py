@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import pandas as pd
 
-from harness.results.family import ALPHA, family_of
+from harness.results.family import ALPHA, all_pairs
 from harness.results.matrices import Matrix
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, samples_needed, split_half, stability
 
@@ -28,7 +28,7 @@ def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> p
 
 def _reliability_row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
     matrix = matrix.compared
-    values, p = matrix.complete, family_of(matrix).p
+    values, p = matrix.complete, all_pairs(matrix).p
     alpha = krippendorff_alpha(values.to_numpy())
     own = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n not in controls]], matrix.better)
     return {
@@ -39,12 +39,12 @@ def _reliability_row(matrix: Matrix, controls: Collection[str]) -> dict[str, obj
         "split_half": split_half(matrix),
         "enough": stability(own).enough if len(own.values.columns) > 1 else None,
         "needed": _samples_to_separate(own.complete),
-        "separated": _separated(p),
+        "separated": _share_separated(p),
         "reading": "samples rank alike" if alpha >= RELIABLE_ALPHA else "only the mean over the data can be read",
     }
 
 
-def _separated(p: np.ndarray) -> float:
+def _share_separated(p: np.ndarray) -> float:
     """The share of pairs that are shown to differ; NaN where there is none, or nothing is tested."""
     of_pairs = p[np.triu_indices(len(p), 1)]
     return float((of_pairs <= ALPHA).mean()) if np.isfinite(of_pairs).any() else float("nan")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.results.board import ARROWS, DIRECTIONS, Board, boards_of_run
-from harness.results.family import family_of
+from harness.results.family import all_pairs
 from harness.results.matrices import Matrix
 from harness.results.sanity import COLUMNS, GROUPS, verdicts_of_run
 from harness.results.standing import standing
@@ -49,7 +49,7 @@ class ReportBlock(Board):
         """How each label stands against the best explainer and the best control by the headline metric."""
         if self.headline in self.tests:
             return self.tests[self.headline]
-        return standing(family_of(self.compared), self.controls)
+        return standing(all_pairs(self.compared), self.controls)
 
     @cached_property
     def sanity(self) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.errors import UserError
-from harness.results.family import ALPHA, MOST_ENUMERATED, corrected_t, family_of
+from harness.results.family import ALPHA, MOST_ENUMERATED, all_pairs, corrected_t
 from harness.results.matrices import Matrix, matrices
 from harness.results.standing import standing
 
@@ -47,7 +47,7 @@ def test_one_pair_of_few_samples_is_tested_exactly_as_scipy_does(n):
         return corrected_t(*(np.atleast_1d((x**power).mean(axis)) for power in (1, 2, 3)), n).reshape(shape)
 
     expected = stats.permutation_test((differences,), statistic, permutation_type="samples", n_resamples=np.inf).pvalue
-    assert family_of(table(np.column_stack([differences, np.zeros(n)]))).p_of("e0", "e1") == pytest.approx(expected)
+    assert all_pairs(table(np.column_stack([differences, np.zeros(n)]))).p_of("e0", "e1") == pytest.approx(expected)
 
 
 def test_the_statistic_is_halls_and_without_skewness_students():
@@ -73,7 +73,7 @@ def test_where_all_are_alike_any_claim_is_made_in_five_percent_of_tables_at_most
         "yes or no": lambda: generator.random((n, count)) < 0.3,
         "of different spread": lambda: generator.normal(size=(n, count)) * np.geomspace(0.1, 3, count),
     }[kind]
-    wrong = [len(set(family_of(table(draw() * 1.0), seed=i).letters.values())) > 1 for i in range(SIMULATED)]
+    wrong = [len(set(all_pairs(table(draw() * 1.0), seed=i).letters.values())) > 1 for i in range(SIMULATED)]
     assert np.mean(wrong) < MOST_BY_CHANCE
 
 
@@ -83,7 +83,7 @@ def test_claims_about_means_hold_where_differences_are_skewed():
     wrong = []
     for _ in range(1000):
         differences = generator.exponential(size=20) - 1
-        family = family_of(table(np.column_stack([differences, np.zeros(20)])))
+        family = all_pairs(table(np.column_stack([differences, np.zeros(20)])))
         wrong.append(family.differs("e0", "e1"))
     assert np.mean(wrong) < 0.06 + 2 * np.sqrt(0.06 * 0.94 / 1000)
 
@@ -92,13 +92,13 @@ def test_many_explainers_can_be_shown_to_differ():
     generator = np.random.default_rng(SEED)
     values = generator.normal(size=(20, 33)) * 0.1
     values[:, 0] += 1
-    family = family_of(table(values))
+    family = all_pairs(table(values))
     assert all(family.better("e0", name) for name in family.names[1:]) and family.letters["e0"] == "a"
 
 
 def test_every_mark_of_a_family_says_the_same():
     for values in worlds():
-        family = family_of(table(values))
+        family = all_pairs(table(values))
         marks = standing(family, controls=["e1"])
         for first, second in pairs_of(family):
             low, high = family.interval(first, second)
@@ -112,7 +112,7 @@ def test_every_mark_of_a_family_says_the_same():
 
 
 def test_fewer_than_six_samples_can_show_nothing_and_it_is_said():
-    apart = lambda n: family_of(table(np.column_stack([np.arange(n) + 10.0, np.arange(n)])))
+    apart = lambda n: all_pairs(table(np.column_stack([np.arange(n) + 10.0, np.arange(n)])))
     assert [apart(n).able for n in (2, 5, 6, 20)] == [False, False, True, True]
     assert [apart(n).differs("e0", "e1") for n in (2, 5, 6, 20)] == [False, False, True, True]
 
@@ -121,7 +121,7 @@ def test_all_intervals_of_a_family_hold_together():
     generator, truth = np.random.default_rng(SEED), np.array([0.0, 0.3, 0.3, 1.0])
     held = []
     for number in range(SIMULATED):
-        family = family_of(table(generator.normal(size=(20, 4)) + truth), seed=number)
+        family = all_pairs(table(generator.normal(size=(20, 4)) + truth), seed=number)
         ends = {pair: family.interval(*pair) for pair in pairs_of(family)}
         held.append(all(low <= truth[int(a[1])] - truth[int(b[1])] <= high for (a, b), (low, high) in ends.items()))
     assert np.mean(held) > 1 - MOST_BY_CHANCE
@@ -130,14 +130,14 @@ def test_all_intervals_of_a_family_hold_together():
 @pytest.mark.parametrize("scale", [1e-150, 1e150])
 def test_the_scale_of_the_scores_changes_no_claim(scale):
     values = np.random.default_rng(SEED).normal(size=(20, 4)) + [0, 0, 1, 2]
-    np.testing.assert_allclose(family_of(table(values * scale)).p, family_of(table(values)).p)
+    np.testing.assert_allclose(all_pairs(table(values * scale)).p, all_pairs(table(values)).p)
 
 
 @pytest.mark.parametrize(("better", "sign"), [("higher", 1), ("lower", -1)])
 def test_a_planted_difference_is_found_with_its_sign_and_size(better, sign):
     generator = np.random.default_rng(SEED)
     level, noise = generator.normal(size=300) * 5, generator.normal(size=300)
-    found = standing(family_of(table({"a": level, "b": level + sign * (1 + noise)}, better)), ["e0"]).loc["e1"]
+    found = standing(all_pairs(table({"a": level, "b": level + sign * (1 + noise)}, better)), ["e0"]).loc["e1"]
     assert found["vs_control"] == pytest.approx(1, abs=0.25) and found["low_control"] < 1 < found["high_control"] + 0.1
     assert found["effect_control"] == pytest.approx(1, abs=0.25) and found["p_control"] < 1e-3
     assert found["share_control"] == pytest.approx(stats.norm.cdf(1), abs=0.1)
@@ -146,20 +146,20 @@ def test_a_planted_difference_is_found_with_its_sign_and_size(better, sign):
 def test_only_samples_that_all_have_are_compared_and_who_lacks_many_is_left_out():
     values = np.random.default_rng(SEED).normal(size=(30, 3))
     values[:2, 0], values[:10, 2] = np.nan, np.nan
-    family = family_of(table(values))
+    family = all_pairs(table(values))
     assert family.names == ["e0", "e1"] and family.n == 28
     assert family.difference("e0", "e1") == pytest.approx((values[2:, 0] - values[2:, 1]).mean())
 
 
 def test_a_constant_difference_is_an_infinite_effect_and_none_is_no_effect():
     level = np.arange(20.0)
-    family = family_of(table({"a": level, "b": level + 1, "c": level}))
+    family = all_pairs(table({"a": level, "b": level + 1, "c": level}))
     assert family.effect("e1", "e0") == np.inf and family.interval("e1", "e0") == (1, 1) and family.differs("e1", "e0")
     assert family.effect("e2", "e0") == 0 and family.p_of("e2", "e0") == 1
 
 
 def test_ties_count_half_in_the_share_of_samples_that_are_better():
-    family = family_of(table({"a": [1.0, 0.0, 0.0, 2.0], "b": [0.0, 0.0, 0.0, 3.0]}))
+    family = all_pairs(table({"a": [1.0, 0.0, 0.0, 2.0], "b": [0.0, 0.0, 0.0, 3.0]}))
     assert family.share_better("e0", "e1") == 0.5
 
 
