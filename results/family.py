@@ -132,7 +132,7 @@ class Family:
         return self.values[:, self._place(first)] - self.values[:, self._place(second)]
 
 
-def family_of(matrix: Matrix, *, seed: int = 0) -> Family:
+def all_pairs(matrix: Matrix, *, seed: int = 0) -> Family:
     """The family of all pairs of the explainers of ``matrix``, over the samples that all of them have."""
     compared = matrix.compared
     values = compared.complete.to_numpy(dtype=np.float64)
