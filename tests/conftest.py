@@ -12,6 +12,7 @@ import os
 import random
 import secrets
 import tempfile
+from collections import Counter
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # libraries read it when they are imported
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -34,11 +35,22 @@ def pytest_configure(config):
     config.add_cleanup(folder.cleanup)
 
 
+# Files of few tests that take long, each tens of seconds or more.
+LONG = {
+    *("test_every_explainer_on_every_net", "test_layout", "test_sweeps", "test_command_line", "test_company_of_cells"),
+    *("test_quantus_bridge", "test_tasks", "test_precisions", "test_auditing", "test_view", "test_nets"),
+    *("test_report_size", "test_trained_models", "test_variants", "test_first_hour"),
+}
+
+
 def pytest_collection_modifyitems(items):
-    """Of ``pytest -n``, the tests of a file run in one process, where its fixtures are made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Of ``pytest -n``, the files that take longest come first: ``LONG``, and then those with the most tests.
+
+    xdist hands out files in this order, so that no process works on a long one while the others have nothing left.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (item.path.stem not in LONG, -tests[item.path], item.path))
 
 
 def pytest_report_header():

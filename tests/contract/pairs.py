@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from budgets import small
 from harness.registry import EXPLAINERS, METRICS
 from harness.units import Units
 
@@ -99,26 +100,10 @@ DENSE = {
     "attention tokens": (_with_large_logits(NETS["attention tokens"][0]), (6, 5)),
 }
 
-# Budgets that make hundreds of cases a matter of seconds; whatever an item promises, it promises at these too.
-SMALL = {
-    "samples": 24,
-    "permutations": 6,
-    "draws": 24,
-    "sizes": 3,
-    "stages": 3,
-    "images": 3,
-    "trees": 5,
-    "repeats": 2,
-    "weight_seeds": 2,
-    "displacements": 5,
-    "epochs": 2,
-    "most_groups": 6,
-}
-
 
 def small_options(entry, modality):
     """The entry's options where they set a budget, and few segments on images."""
-    options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
+    options = small(entry, rows=12) if modality == "image" else small(entry)  # rows to rank concepts of images on
     if entry.options.get("segments") in ("auto", "felzenszwalb") and modality == "image":
         options["segments"] = "grid:3"
     if "beta" in entry.options:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import harness
+from budgets import small
 from harness.api import make_batch, samples_of
 from harness.engine.explain import Explaining
 from harness.engine.score import score_batch
@@ -15,17 +16,14 @@ from harness.registry import EXPLAINERS, METRICS
 from small_nets import few_steps
 
 SHAPE = (1, 8, 8)
-# Budgets that keep hundreds of cases short.
-SMALL = {
+SMALLER = {
     "samples": 4,
     "draws": 4,
     "epochs": 1,
-    "weight_seeds": 1,
     "displacements": 2,
     "permutations": 2,
     "trees": 2,
     "repeats": 1,
-    "images": 2,
     "most_work": 10**8,
 }
 MORE = {"kernel_shap": {"samples": 130}, "shapley_interactions": {"samples": 16}}  # coalitions of 64 and 9 segments
@@ -71,8 +69,7 @@ WORLDS = {
 
 def options_of(entry, world):
     """Small budgets, and the given segments where there are some."""
-    own = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
-    own |= MORE.get(entry.name, {})
+    own = small(entry, **SMALLER) | MORE.get(entry.name, {})
     if world == "one segment":
         own |= {name: value for name, value in GIVEN.items() if name in entry.options}
     return own

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 import harness
+from budgets import small
 from harness.errors import UserError
 from harness.registry import EXPLAINERS
 
 SIZE, WORDS, LENGTH = 5, 30, 12
 COUNTS = (6, 4)  # tokens of each text
 TARGETS = torch.tensor([0, 1])
-SMALL = {"samples": 20, "steps": 6, "permutations": 4, "draws": 8}
 SPECIAL = (0,)
 
 
@@ -115,7 +115,7 @@ def data_of(form, row=None):
 
 def maps_of(name, form, row=None):
     """Attributions (N, T), or why the explainer is not applicable."""
-    options = {each: value for each, value in SMALL.items() if isinstance(EXPLAINERS[name].options.get(each), int)}
+    options = small(EXPLAINERS[name])
     if "beta" in EXPLAINERS[name].options:
         options["beta"] = 10.0  # these nets have ReLUs
     try:

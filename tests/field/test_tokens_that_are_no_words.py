@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 import harness
+from budgets import small
 from harness.registry import EXPLAINERS, METRICS
 from harness.sources import LoadedModel, Wording
 
-SIZE, LENGTHS = 5, (8, 32, 64)
+SIZE, LENGTHS = 5, (8, 64)
 COUNTS = (6, 4, 4, 2, 1)  # words of each text, between a token of start and one of end
 START, END, PAD = torch.randn(3, SIZE, generator=torch.Generator().manual_seed(5))
 SCORED = [name for name, entry in METRICS.items() if entry.kind != "cost"]
-SMALL = {"samples": 20, "draws": 20, "steps": 6, "permutations": 4, "epochs": 2, "weight_seeds": 1}
 
 
 class Reader(nn.Module):
@@ -107,8 +107,8 @@ def texts(length, counts=COUNTS, **more):
     )
 
 
-def small(entry):
-    options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
+def options_of(entry):
+    options = small(entry)
     if "similarity" in entry.options:
         options["similarity"] = "spearman"
     if "beta" in entry.options:
@@ -137,7 +137,7 @@ def alike(found):
 @pytest.mark.parametrize("name", EXPLAINERS)
 def test_an_explainer_explains_a_text_alike_at_any_length(name, kind):
     entry, found = EXPLAINERS[name], []
-    options = small(entry)
+    options = options_of(entry)
     for length in LENGTHS:
         data = texts(length, COUNTS[:4] if name == "captum_kernel_shap" else COUNTS)
         maps = found_or_refused(lambda data=data: harness.explain(name, net_of(kind), data, **options))
@@ -161,7 +161,7 @@ def test_a_metric_scores_a_text_alike_at_any_length(name, kind):
         found.append(
             found_or_refused(
                 lambda data=data, net=net, maps=maps: harness.score(
-                    name, net, data, maps, explainer="input_x_gradient", **small(METRICS[name])
+                    name, net, data, maps, explainer="input_x_gradient", **options_of(METRICS[name])
                 )
             )
         )

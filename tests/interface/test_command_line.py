@@ -140,16 +140,30 @@ def test_a_module_that_ends_the_process_is_heard(ending, status, monkeypatch, ca
     assert (capsys.readouterr().err == f"harness: {ending}\n") == isinstance(ending, str)
 
 
+EACH_VERB = """
+import json, os, sys
+from harness.cli import main
+
+for verb in json.loads(sys.argv[1]):
+    assert main(verb) == 0, verb
+    print("END")
+    sys.path.remove(os.getcwd())  # as a new process begins
+    del sys.modules["mine"]
+"""
+
+
 def test_an_explainer_of_ones_own_is_named_by_its_import(tmp_path):
     (tmp_path / "mine.py").write_text(
         'def bright(model, inputs, targets, *, power=1.0):\n    """Brightness."""\n    return inputs**power\n'
     )
     own = ["explainer=saliency", '+explainer.mine={name: "mine:bright", power: 3.0}']
-    installed = [sys.executable, "-P", "-c", "import sys; from harness.cli import main; sys.exit(main())"]
+    verbs = [["plan", *SMALL, "metric=sparseness"], ["check", *SMALL], ["run", *SMALL, "metric=sparseness"]]
+    command = [sys.executable, "-P", "-c", EACH_VERB, json.dumps([[*verb, *own] for verb in verbs])]
     elsewhere = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # the working directory is not on the path
-    for verb in (["plan", *SMALL, "metric=sparseness"], ["check", *SMALL], ["run", *SMALL, "metric=sparseness"]):
-        done = subprocess.run([*installed, *verb, *own], env=elsewhere, capture_output=True, text=True)
-        assert done.returncode == 0 and "mine" in done.stdout, (verb, done.stderr)
+    done = subprocess.run(command, env=elsewhere, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *printed, _ = done.stdout.split("END\n")
+    assert len(printed) == 3 and all("mine" in each for each in printed)
 
 
 def test_flags_stand_before_or_behind_what_they_belong_to(capsys):

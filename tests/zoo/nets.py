@@ -179,7 +179,7 @@ NETS = {
     "Swin transformer": Net(_swin, (3, 64, 64), TABULAR | GATED | ATTENTION_MAPS, options=_few_channels("features.1")),
     "vision transformer": Net(_vit, (3, 32, 32), TABULAR | GATED),
     "timm ViT": Net(_timm_vit, (3, 64, 64), TABULAR | GATED),
-    "lite0": Net(_lite0, (3, 128, 128), CONVOLUTIONAL | KINKED, classes=1000, options=_few_channels("blocks.2.body.6")),
+    "lite0": Net(_lite0, (3, 96, 96), CONVOLUTIONAL | KINKED, classes=1000, options=_few_channels("blocks.2.body.6")),
     "MLP": Net(
         _mlp, (10,), KINKED | PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random", "rise"}, "table"
     ),

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import harness
+from budgets import small
 from harness.registry import EXPLAINERS
 from nets import NETS, SERIES
 
 COUNT = 2
-SMALL = {"samples": 26, "steps": 4, "permutations": 2, "repeats": 2, "images": 3, "trees": 5}
 
 NEED_MORE_THAN_A_NET = {"oracle", "precomputed"}  # a known truth, and a file of maps
 SHAPLEY = ("exact_shapley", "kernel_shap", "shapley_sampling", "shapley_interactions")
@@ -29,7 +29,7 @@ EQUAL_BY_DEFINITION = {
 }
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NETS])
+@pytest.fixture(scope="module", params=NETS)
 def tried(request):
     """A net, the rows of every explainer tried on it, and their maps."""
     net, seed = NETS[request.param], 20_261
@@ -69,9 +69,10 @@ def _enliven(model):
 
 def _small(entry, net):
     """Options that make it quick: small budgets, few segments and windows."""
-    options = {name: value for name, value in SMALL.items() if isinstance(entry.options.get(name), int)}
+    options = small(entry, samples=26, steps=4, permutations=2)
     if net.modality == "image":
         options |= {"samples": 12} if "samples" in options else {}
+        options |= {"rows": 8} if "rows" in entry.options else {}
         options |= {"segments": "grid:2"} if "segments" in entry.options else {}
         options |= {"window": net.shape[-1] // 4} if "window" in entry.options else {}
     if net.modality == "series":
