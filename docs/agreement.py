@@ -21,12 +21,12 @@ from harness.models.planted import causal_function, gaussian_function, logic_net
 from harness.models.xai_tris_models import xai_tris_linear, xai_tris_mlp
 from harness.randomness import normal
 from harness.registry import EXPLAINERS, METRICS
-from harness.results.reliability import taus
+from harness.results.agreement import tau_interval
 from harness.samples import Samples
 from harness.sources import Data, LoadedModel
 
 PAGE, MARK = Path(__file__).parent / "agreement.md", "agreement"
-SAMPLES, RESAMPLES, SEED = 40, 500, 0
+SAMPLES, SEED = 40, 0
 TRUTHS = ("truth_correlation", "truth_precision")
 NOISES = (0.25, 0.5, 1.0, 2.0)  # of degraded oracles, in standard deviations of the truth
 RETRAINING = ("roar", "idsds", "f_fidelity", "label_randomization")
@@ -192,7 +192,7 @@ def _rank(table: pd.DataFrame) -> float:
 
 
 def _agreement(table: pd.DataFrame, truth: pd.DataFrame | None, name: str) -> dict[str, float]:
-    """tau-b of two tables' means, with its 95 % percentile interval over resamples of their common samples."""
+    """tau-b of two tables' means, and its 95 % interval, from their common samples."""
     keys = (name, f"{name} low", f"{name} high")
     if truth is None:
         return dict.fromkeys(keys, float("nan"))
@@ -201,11 +201,7 @@ def _agreement(table: pd.DataFrame, truth: pd.DataFrame | None, name: str) -> di
     if len(explainers) < 3 or len(samples) < 5:
         return dict.fromkeys(keys, float("nan"))
     first, second = (each.loc[samples, explainers].to_numpy() for each in (table, truth))
-    weights = np.random.default_rng(SEED).multinomial(len(samples), [1 / len(samples)] * len(samples), RESAMPLES)
-    every = taus(weights @ first / len(samples), weights @ second / len(samples), equal=EQUAL)
-    point = taus(first.mean(0)[None], second.mean(0)[None], equal=EQUAL)[0]
-    low, high = np.nanquantile(every, [0.025, 0.975]) if np.isfinite(every).any() else (np.nan, np.nan)
-    return dict(zip(keys, (point, low, high), strict=True))
+    return dict(zip(keys, tau_interval(first, second, equal=EQUAL, seed=SEED), strict=True))
 
 
 def part(results: dict[str, pd.DataFrame]) -> str:

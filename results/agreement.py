@@ -1,4 +1,10 @@
-"""Do metrics agree on which explainer is better? Kendall's tau-b between their rankings, with intervals."""
+"""Do metrics agree on which explainer is better? Kendall's tau-b between their rankings, with intervals.
+
+The interval is not a bootstrap of tau: resampling adds noise to both rankings, and noise moves tau towards 0, so that
+for two metrics with the same true order nearly all resamples lie below the true tau of 1. It is built from pairs of
+explainers instead. First, for which pairs is the order certain? Then, which values can tau have if the order of all
+other pairs is free? ``docs/claims_agreement.py`` measures how often it holds the truth.
+"""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -10,17 +16,17 @@ import pandas as pd
 from harness.results.matrices import Matrix
 from harness.results.reliability import taus
 
-RESAMPLES = 1000
+FLIPS = 1000
 LEAST_EXPLAINERS = 3
+ALPHA = 0.05
 
 
 def metric_agreement(matrices: Iterable[Matrix], *, seed: int = 0) -> pd.DataFrame:
     """One row per pair of metrics of one model, data set and protocol: ``first second tau low high explainers n``.
 
     Explainers are ranked by their mean over the samples that all of them have in both metrics; tau-b between the two
-    rankings over the explainers that both have, and its 95 % percentile interval over bootstrap resamples of the
-    samples, the same for both. Metrics without a direction, and pairs with fewer than three explainers or two samples
-    in common, have no row.
+    rankings over the explainers that both have, and its interval by ``tau_interval``. Metrics without a direction, and
+    pairs with fewer than three explainers or two samples in common, have no row.
     """
     directed = [matrix for matrix in matrices if matrix.better in ("higher", "lower")]
     rows = [_pair_of_metrics(a, b, seed) for a, b in combinations(directed, 2) if _block_names(a) == _block_names(b)]
@@ -38,26 +44,85 @@ def _pair_of_metrics(first: Matrix, second: Matrix, seed: int) -> dict[str, obje
     if len(explainers) < LEAST_EXPLAINERS or len(common) < 2:
         return None
     a, b = a.loc[common].to_numpy(), b.loc[common].to_numpy()
-    weights = _resampled_weights(len(a), seed)
-    resampled = taus(weights @ a, weights @ b)
-    low, high = np.nanquantile(resampled, [0.025, 0.975]) if np.isfinite(resampled).any() else (np.nan, np.nan)
+    tau, low, high = tau_interval(a, b, seed=seed)
     return {
         **_block_names(first),
         "first": first.names["metric"],
         "second": second.names["metric"],
-        "tau": float(taus(a.mean(0)[None], b.mean(0)[None])[0]),
-        "low": float(low),
-        "high": float(high),
+        "tau": tau,
+        "low": low,
+        "high": high,
         "explainers": len(explainers),
         "n": len(common),
     }
 
 
+def tau_interval(
+    first: np.ndarray, second: np.ndarray, *, equal: float = 0.0, seed: int = 0
+) -> tuple[float, float, float]:
+    """tau-b between the orders of explainers by their means in two metrics, and the ends of its 95 % interval.
+
+    ``first`` and ``second`` (n, E): the scores of the same n samples by the two metrics. The interval holds every tau-b
+    that the population means can have if all pairs whose order is certain keep it, and every other pair has any order
+    or is tied. The order of all pairs called certain, in both metrics, is right with a probability of 95 %, so that
+    tau-b lies in the interval with at least this probability. It is [-1, 1] where no order is certain. Ties are never
+    certain: scores that are equal on these samples may differ on others.
+
+    Means that differ by no more than ``equal`` times their range are tied. NaN three times where a metric ties all.
+    """
+    first, second = (np.asarray(values, dtype=np.float64) for values in (first, second))
+    tau = float(taus(first.mean(0)[None], second.mean(0)[None], equal=equal)[0])
+    if np.isnan(tau):
+        return tau, tau, tau
+    one, other = _certain_orders(first, second, equal, seed)
+    sure, free = (one * other).sum(), ((one == 0) | (other == 0)).sum()
+    # A tie takes a pair from the numerator and from the root of the denominator: it is never as extreme as an order.
+    return tau, float((sure - free) / len(one)), float((sure + free) / len(one))
+
+
+def _certain_orders(first: np.ndarray, second: np.ndarray, equal: float, seed: int) -> np.ndarray:
+    """Per metric (2, P): 1 or -1 for each pair of explainers whose order is certain, else 0."""
+    flips = _flips(len(first), seed)
+    found = [_statistics(values, flips, equal) for values in (first, second)]
+    observed, drawn = (np.concatenate(each, axis=-1) for each in zip(*found, strict=True))
+    if 2.0 ** (1 - len(first)) * len(observed) > ALPHA:  # where all differences are equal, only signs can be tested
+        observed = np.where(np.isinf(observed), 0, observed)
+    return (np.sign(observed) * _step_down(np.abs(observed), np.abs(drawn))).reshape(2, -1)
+
+
+def _statistics(values: np.ndarray, flips: np.ndarray, equal: float) -> tuple[np.ndarray, np.ndarray]:
+    """Studentised mean differences of all pairs (P,) of explainers (n, E), and those of the centred differences whose
+    signs are flipped (F, P)."""
+    n, (i, j) = len(values), np.triu_indices(values.shape[1], 1)
+    means, differences = values.mean(0), values[:, i] - values[:, j]
+    spread = np.where(np.ptp(differences, axis=0) > 0, differences.std(0, ddof=1), 0)
+    centred = (values - means) * np.sqrt(n / (n - 1))  # so that flipped means have the variance of means
+    flipped = flips @ centred / n
+    flipped, size = flipped[:, i] - flipped[:, j], means[i] - means[j]
+    left = np.maximum(n * (spread**2 - flipped**2), 0)  # the sum of squares around the flipped mean
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = flipped * np.sqrt(n * (n - 1) / left)
+        observed = np.where(np.abs(size) > equal * np.ptp(means), size * np.sqrt(n) / spread, 0)
+    return observed, np.where(spread > 0, drawn, 0)
+
+
+def _step_down(observed: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Which statistics (P,) exceed the largest of (F, P) drawn ones at 5 %; then again among the rest, until none does
+    (Westfall and Young 1993, step-down max-T)."""
+    certain = np.zeros(len(observed), dtype=bool)
+    while not certain.all():
+        critical = np.quantile(drawn[:, ~certain].max(1), 1 - ALPHA, method="higher")
+        more = ~certain & (observed > critical)
+        if not more.any():
+            break
+        certain |= more
+    return certain
+
+
 @lru_cache(maxsize=2)
-def _resampled_weights(n: int, seed: int) -> np.ndarray:
-    """The share of each of n samples in each resample, the same for all pairs of metrics."""
-    generator = np.random.default_rng([seed, n, 5])
-    return generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
+def _flips(n: int, seed: int) -> np.ndarray:
+    """Signs of n samples in each of 1,000 draws, the same for all pairs of metrics."""
+    return np.random.default_rng([seed, n, 5]).integers(0, 2, size=(FLIPS, n)) * 2.0 - 1
 
 
 def as_square(pairs: pd.DataFrame, value: str = "tau") -> pd.DataFrame:

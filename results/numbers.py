@@ -1,5 +1,7 @@
 """Numbers as text for a reader: three significant digits."""
 
+import math
+
 MOST_WRITTEN_OUT = 1e7
 
 
@@ -16,3 +18,11 @@ def significant(value: float) -> str:
 def count(value: float) -> str:
     """A count in full, ``1,024``; a mean of counts that is not whole with three significant digits."""
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < MOST_WRITTEN_OUT else significant(value)
+
+
+def one_figure(value: float, *, up: bool = True) -> float:
+    """A positive number rounded to one significant figure, up or down: 52 is 60 or 50; infinity stays as it is."""
+    if not math.isfinite(value):
+        return value
+    step = 10.0 ** math.floor(math.log10(value))
+    return float((math.ceil if up else math.floor)(round(value / step, 9)) * step)

@@ -1,4 +1,4 @@
-"""Statistics of how reliable a metric's ranking of explainers is: agreement of samples, stability, and power.
+"""Statistics of how reliable a metric's ranking of explainers is: agreement of samples, and stability.
 
 Krippendorff's alpha (ordinal) treats samples as raters of explainers, as Tomsett et al. (2020, 1912.01451) do. If it is
 low, samples rank the explainers differently, and only the mean over the data set has a meaning.
@@ -11,12 +11,11 @@ import pandas as pd
 from scipy import stats
 
 from harness.results.matrices import Matrix
+from harness.results.sample_size import enough_samples
 
 SUBSAMPLES = 500
 HALVES = 100
 RELIABLE_ALPHA = 0.4
-STAYS = 0.95
-LEAST_EFFECT = 1e-6  # smaller effects would need trillions of samples
 
 
 def krippendorff_alpha(values: np.ndarray) -> float:
@@ -66,9 +65,9 @@ def split_half(matrix: Matrix, *, seed: int = 0) -> float:
 class Stability:
     """How stable a ranking becomes as samples are added.
 
-    curve    rows n, tau (mean Kendall tau-b to the ranking by all samples), top_stays (share with the same first)
-    enough   the smallest n of the grid from which on the first stays with a share of at least 0.95; None if not reached
-             below all samples
+    curve    rows n, tau (mean Kendall tau-b to the ranking by all samples), top_stays (share with the same first); of
+             these very samples, so that the last is 1 by definition, and those before it are too high
+    enough   a number of samples with which the best explainer comes first in 95 % of data sets, by ``enough_samples``
     """
 
     curve: pd.DataFrame
@@ -76,14 +75,13 @@ class Stability:
 
 
 def stability(matrix: Matrix, *, seed: int = 0) -> Stability:
-    """Rankings by 500 random subsamples for each n of a grid; the last n is all samples, where they agree by
-    definition."""
+    """Rankings by 500 random subsamples for each n of a grid up to all samples, and how many samples are enough."""
     values = matrix.complete.to_numpy()
     full = values.mean(0) if len(values) else np.zeros(values.shape[1])
     generator = np.random.default_rng([seed, len(values), 4])
     rows = [{"n": n, **_agreement_of_subsamples(values, full, n, generator)} for n in _sample_counts(len(values))]
     curve = pd.DataFrame(rows, columns=["n", "tau", "top_stays"])
-    return Stability(curve, _enough_samples(curve))
+    return Stability(curve, enough_samples(values))
 
 
 def _sample_counts(count: int) -> list[int]:
@@ -120,38 +118,6 @@ def _signs_of_pairs(values: np.ndarray, equal: float) -> np.ndarray:
     first, second = np.triu_indices(values.shape[1], 1)
     difference = values[:, first] - values[:, second]
     return np.sign(difference) * (np.abs(difference) > equal * np.ptp(values, axis=1)[:, None])
-
-
-def _enough_samples(curve: pd.DataFrame) -> int | None:
-    """The smallest n from which on the first explainer stays first; n = all samples does not count."""
-    below = curve.iloc[:-1]
-    failing = below.index[below["top_stays"] < STAYS]
-    kept = below if failing.empty else below.loc[below.index > failing[-1]]
-    return int(kept["n"].iloc[0]) if len(kept) else None
-
-
-def samples_needed(effect: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The number of samples that a paired two-sided t-test needs to find ``effect`` standard deviations with ``power``.
-
-    Infinite for less than a millionth of one. By the noncentral t distribution, exact for normal differences.
-    """
-    effect = abs(effect)
-    if not effect > LEAST_EFFECT:
-        return float("inf")
-    if np.isinf(effect):
-        return 2.0
-    low, high = 2, 2
-    while _power_of_test(effect, high, alpha) < power:
-        low, high = high, high * 2
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power_of_test(effect, middle, alpha) >= power else (middle + 1, high)
-    return float(high)
-
-
-def _power_of_test(effect: float, n: int, alpha: float) -> float:
-    critical, shift = stats.t.ppf(1 - alpha / 2, n - 1), effect * np.sqrt(n)
-    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
 
 
 def variance_split(values: np.ndarray) -> dict[str, float]:

@@ -7,18 +7,23 @@ import pandas as pd
 
 from harness.results.family import ALPHA, all_pairs
 from harness.results.matrices import Matrix
-from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, samples_needed, split_half, stability
+from harness.results.numbers import one_figure
+from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half
+from harness.results.sample_size import enough_samples, samples_range
 
 
 def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> pd.DataFrame:
-    """One row per metric with a direction: ``explainers n alpha split_half enough needed separated reading``.
+    """One row per metric with a direction: ``explainers n alpha split_half enough needed needed_low needed_high
+    separated reading``.
 
     alpha       Krippendorff's alpha of the samples' rankings
     split_half  correlation of the rankings by two halves of the samples
-    enough      the smallest number of samples from which on the best explainer stays the best in 95 % of random
-                subsamples; missing if the run has too few samples for that; without controls
+    enough      an upper limit of the number of samples with which the best explainer comes first in 95 % of data sets;
+                missing if these samples do not show which explainer is the best; without controls
     needed      the number of samples that would separate the two best explainers (power 0.8), if the observed effect is
-                the true one; without controls
+                the true one, with its range: ``needed_high`` is below what is needed in at most 5 % of cases, and
+                infinite where the two may be equal; without controls
+    The numbers of samples have one significant figure, ``enough``, ``needed`` and ``needed_high`` rounded up.
     separated   the share of pairs of explainers that are shown to differ
     """
     return pd.DataFrame(
@@ -37,8 +42,8 @@ def _reliability_row(matrix: Matrix, controls: Collection[str]) -> dict[str, obj
         "n": len(values),
         "alpha": alpha,
         "split_half": split_half(matrix),
-        "enough": stability(own).enough if len(own.values.columns) > 1 else None,
-        "needed": _samples_to_separate(own.complete),
+        "enough": one_figure(enough) if (enough := enough_samples(own.complete.to_numpy())) else None,
+        **_samples_to_separate(own.complete),
         "separated": _share_separated(p),
         "reading": "samples rank alike" if alpha >= RELIABLE_ALPHA else "only the mean over the data can be read",
     }
@@ -50,11 +55,14 @@ def _share_separated(p: np.ndarray) -> float:
     return float((of_pairs <= ALPHA).mean()) if np.isfinite(of_pairs).any() else float("nan")
 
 
-def _samples_to_separate(values: pd.DataFrame) -> float:
-    """The number of samples that would separate the two explainers with the best means."""
-    order = values.mean().sort_values(ascending=False).index
+def _samples_to_separate(values: pd.DataFrame) -> dict[str, float]:
+    """The number of samples that would separate the two explainers with the best means, and its range."""
+    names, order = ("needed", "needed_low", "needed_high"), values.mean().sort_values(ascending=False).index
     if len(order) < 2 or len(values) < 2:
-        return float("nan")
+        return dict.fromkeys(names, float("nan"))
     differences = values[order[0]] - values[order[1]]
-    spread = differences.std(ddof=1)
-    return samples_needed(differences.mean() / spread) if spread > 0 else float("nan")
+    if not np.ptp(differences) > 0:
+        return dict.fromkeys(names, float("nan"))
+    found = samples_range(differences.mean() / differences.std(ddof=1), len(differences))
+    rounded = one_figure(found.about), one_figure(found.low, up=False), one_figure(found.high)
+    return dict(zip(names, rounded, strict=True))

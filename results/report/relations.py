@@ -10,7 +10,7 @@ from scipy.spatial.distance import squareform
 from harness.results.agreement import as_square, metric_agreement
 from harness.results.blocks import LEAST_BLOCKS, Across, across_blocks
 from harness.results.matrices import Matrix
-from harness.results.numbers import significant
+from harness.results.numbers import one_figure, significant
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half, stability
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
@@ -137,7 +137,7 @@ def stability_part(block: ReportBlock) -> Raw:
     heads = [
         Head("metric"),
         Head("samples", True),
-        Head("first stays first from", True, "samples, share ≥ 0.95"),
+        Head("enough for the first", True, "samples, upper limit"),
         Head("alpha", True, "Krippendorff, ordinal"),
         Head("split-half", True, "Spearman"),
     ]
@@ -161,7 +161,12 @@ def _settling(curve: pd.DataFrame, metric: str, block: ReportBlock) -> Raw:
 
 def _stability_row(metric: str, matrix: Matrix, settled) -> list:
     count, alpha, half = len(matrix.complete), krippendorff_alpha(matrix.signed.to_numpy()), split_half(matrix)
-    enough = Cell(settled.enough, settled.enough) if settled.enough else Cell(f"not below {count}", float(count))
+    limit = one_figure(settled.enough) if settled.enough else None
+    enough = (
+        Cell(f"{limit:,.0f}", limit, "", "with so many, the best comes first in 95 % of data sets")
+        if limit
+        else Cell("not known", None, "", f"{count} samples do not show which explainer is the best")
+    )
     low = np.isfinite(alpha) and alpha < RELIABLE_ALPHA
     tip = "single samples rank explainers differently: only the mean over the data set can be read" if low else ""
     return [

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.results.family import ALPHA
-from harness.results.numbers import significant
-from harness.results.reliability import samples_needed
+from harness.results.numbers import one_figure, significant
 from harness.results.report.blocks import ReportBlock
+from harness.results.sample_size import samples_range
 
 COST_METRIC = "seconds_per_sample"
-LEAST_FLIPPED = 6  # samples below which no flip test can give a p-value below 5 %
-LEAST_COUNTED_EFFECT = 0.008  # below it, over 100,000 samples would be needed, and the number is not given
+MOST_COUNTED = 100_000  # samples; a larger number is not given
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,8 @@ def _none_details(block: ReportBlock, best: str, control: str, n: int) -> list[s
         others = [name for name in near if name != control] or near
         return [f"{best} is shown to beat {control}, but not {_in_a_sentence(others)}."]
     return [
-        f"If the difference to {control} stays as it is (effect {significant(row['effect_control'])}), "
-        f"{_samples_in_words(row['effect_control'], n)} would show it (80 % power, one test)."
+        f"To show a difference to {control} of this size (effect {significant(row['effect_control'])}; 80 % power, one "
+        f"test): {_samples_in_words(row['effect_control'], n)}."
     ]
 
 
@@ -138,10 +137,7 @@ def _to_tell(block: ReportBlock, best: str, among: list[str]) -> list[str]:
     if not effect > 1e-9:  # equal means must not differ by rounding
         return [f"{best} and {second} score alike: no number of samples is expected to separate them."]
     needed = _samples_in_words(effect, len(block.compared.values))
-    return [
-        f"To separate {best} from {second}: {needed}, if their difference stays as it is "
-        f"(effect {significant(effect)}, 80 % power, one test)."
-    ]
+    return [f"To separate {best} from {second} (effect {significant(effect)}; 80 % power, one test): {needed}."]
 
 
 def _sanity_details(block: ReportBlock, left: list[str]) -> list[str]:
@@ -183,12 +179,19 @@ def _above_control(table, name: str) -> bool:
     return bool(table.loc[name, "p_control"] <= ALPHA and table.loc[name, "vs_control"] > 0)
 
 
-def _samples_in_words(effect: float, n: int) -> str:
-    """How many samples would show a difference of ``effect`` standard deviations, in words; more than ``n``."""
-    if not effect > LEAST_COUNTED_EFFECT:
-        return "over 100,000 samples"
-    needed = max(samples_needed(effect), LEAST_FLIPPED)
-    return f"about {needed:,.0f} samples" if needed > n else "a few more samples"
+def _samples_in_words(effect: float, n: int, *, critical: float | None = None) -> str:
+    """How many samples would show a difference of which n samples have the ``effect``, with the range, in words.
+
+    One significant figure; ``critical`` as in ``samples_range``.
+    """
+    found = samples_range(effect, n, critical=critical)
+    about, high = (one_figure(max(number, n + 1)) for number in (found.about, found.high))
+    least = f"{one_figure(found.low, up=False):,.0f}"
+    if not about <= MOST_COUNTED:
+        return f"over {MOST_COUNTED:,} samples, and at least {least}"
+    if not high <= MOST_COUNTED:
+        return f"about {about:,.0f} samples, at least {least}; without an upper limit, as there may be no difference"
+    return f"about {about:,.0f} samples, at least {least}; {high:,.0f} are enough with 95 % confidence"
 
 
 def _in_a_sentence(names: list[str]) -> str:

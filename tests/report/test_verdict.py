@@ -68,12 +68,12 @@ def test_where_the_control_is_ahead_more_samples_are_not_promised(tmp_path, seed
 
 
 def test_the_samples_that_would_be_needed_follow_the_effect(tmp_path, seed):
-    """Differences of mean 0.4 standard deviations take 52 samples at 80 % power (Cohen 1988)."""
+    """Differences of mean 0.4 standard deviations take 52 samples at 80 % power (Cohen 1988), rounded up to 60."""
     differences = np.random.default_rng(seed).normal(size=20)
     differences = (differences - differences.mean()) / differences.std(ddof=1) + 0.4
     found = told(world(tmp_path / "r", {"lime": differences, "random": np.zeros(20)}))
-    needed = re.search(r"about (\d+) samples would show it", " ".join(found.details))
-    assert found.choices == [] and 50 <= int(needed[1]) <= 53
+    needed = re.search(r"about (\d+) samples, at least (\d+); ([\d,]+) are enough with 95 %", " ".join(found.details))
+    assert found.choices == [] and (int(needed[1]), int(needed[2])) == (60, 10) and needed[3] == "60,000"
 
 
 def test_lower_is_better_where_the_metric_says_so(tmp_path, seed):
