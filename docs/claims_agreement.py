@@ -15,10 +15,15 @@ from harness.results.reliability import taus
 from harness.results.sample_size import STAYS, enough_samples, samples_needed, samples_range
 
 SEED = 0
-INTERVALS, LIMITS = 80, 200  # simulations of a setting
+INTERVALS, LIMITS = 80, 400  # simulations of a setting
 EXPLAINERS, SAMPLES = (4, 8, 14), (8, 20, 50, 200)
 RESAMPLES = 200  # of the percentile bootstrap, which is shown beside the interval
 WIDEST = 3.0  # standard deviations between the first and the last explainer
+NOISES: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {  # of mean 0 and variance 1
+    "normal": lambda generator, shape: generator.normal(size=shape),
+    "exponential": lambda generator, shape: generator.exponential(size=shape) - 1,
+    "negative exponential": lambda generator, shape: 1 - generator.exponential(size=shape),
+}
 
 
 class Row(NamedTuple):
@@ -111,10 +116,10 @@ def of_tau(found: list[Setting]) -> Iterator[Row]:
 
 def of_needed() -> Iterator[Row]:
     """How often the number that is called enough for a test is below the number that is needed."""
-    for noise in ("normal", "exponential"):
+    for noise in NOISES:
         for effect in (0.2, 0.5, 1.0):
             for n in (20, 50):
-                drawn = _noise(noise, (n, LIMITS), np.random.default_rng([SEED, n])) + effect
+                drawn = NOISES[noise](np.random.default_rng([SEED, n, int(10 * effect)]), (n, LIMITS)) + effect
                 effects, needed = drawn.mean(0) / drawn.std(0, ddof=1), samples_needed(effect)
                 wrong = np.mean([samples_range(each, n).high < needed for each in effects])
                 where = f"{needed:.0f} needed, {n} seen, {noise} differences"
@@ -141,12 +146,6 @@ def _needed_to_come_first(gap: float, count: int) -> int:
     grid = np.linspace(-9, 9, 4001)
     first = lambda n: np.trapezoid(stats.norm.pdf(grid) * stats.norm.cdf(grid + gap * np.sqrt(n)) ** (count - 1), grid)
     return next(n for n in range(1, 10_000) if first(n) >= STAYS)
-
-
-def _noise(kind: str, shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-    """Noise of mean 0 and standard deviation 1."""
-    draws: dict[str, Callable[..., np.ndarray]] = {"normal": generator.normal, "exponential": generator.exponential}
-    return draws[kind](size=shape) - (kind == "exponential")
 
 
 def rows() -> list[Row]:

@@ -36,7 +36,7 @@ def enough_samples(values: np.ndarray) -> int | None:
     least = np.array([effect_limits(effect, n, alpha=alpha)[0] for effect in effects])
     if not (least > LEAST_EFFECT).all():
         return None
-    return _first(lambda samples: stats.norm.sf(least * np.sqrt(samples)).sum() <= 1 - STAYS)
+    return _smallest(lambda samples: stats.norm.sf(least * np.sqrt(samples)).sum() <= 1 - STAYS)
 
 
 def _effect(differences: np.ndarray) -> float:
@@ -111,10 +111,10 @@ def samples_needed(effect: float, *, alpha: float = 0.05, power: float = 0.8) ->
         return float("inf")
     if np.isinf(effect):
         return 2.0
-    return float(_first(lambda n: _power_of_test(effect, n, alpha) >= power))
+    return float(_smallest(lambda n: _power_of_test(effect, n, alpha) >= power))
 
 
-def _first(holds: Callable[[int], bool]) -> int:
+def _smallest(holds: Callable[[int], bool]) -> int:
     """The smallest whole number from 2 on for which something holds that holds for all larger ones."""
     low, high = 2, 2
     while not holds(high):

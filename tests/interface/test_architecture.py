@@ -40,8 +40,8 @@ FLOORS = (
 )
 NOT_BY_RESULTS = ("harness.explainers", "harness.metrics", "harness.models", "harness.datasets")
 
-# Names that every module of a kind has, each with the same meaning.
-SAME_EVERYWHERE = {"build", "recipe", "load_split", "load_split_without_sensitive", "add_parser", "execute"}
+# Names that every module of a kind has, each with the same meaning: ``read`` makes the tables of a run or of a file.
+SAME_EVERYWHERE = {"build", "recipe", "load_split", "load_split_without_sensitive", "add_parser", "execute", "read"}
 
 
 def sources() -> dict[str, Path]:

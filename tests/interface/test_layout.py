@@ -45,6 +45,7 @@ def test_an_installed_wheel_imports_from_anywhere_and_brings_its_configuration(w
     assert python(LISTING + "print(harness.__file__)", tmp_path, wheel) == str(wheel / "harness" / "__init__.py")
     assert (wheel / "harness" / "conf" / "config.yaml").is_file()
     assert (wheel / "harness" / "datasets" / "photos_boxes.json").is_file()
+    assert (wheel / "harness" / "results" / "reference" / "srg.csv").is_file()
     assert list((wheel / "harness" / "conf").glob("experiment/*.yaml"))
     assert (wheel / "harness" / "py.typed").is_file()
 
