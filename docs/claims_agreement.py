@@ -120,8 +120,8 @@ def of_needed() -> Iterator[Row]:
         for effect in (0.2, 0.5, 1.0):
             for n in (20, 50):
                 drawn = NOISES[noise](np.random.default_rng([SEED, n, int(10 * effect)]), (n, LIMITS)) + effect
-                effects, needed = drawn.mean(0) / drawn.std(0, ddof=1), samples_needed(effect)
-                wrong = np.mean([samples_range(each, n).high < needed for each in effects])
+                needed = samples_needed(effect)
+                wrong = np.mean([samples_range(each).high < needed for each in drawn.T])
                 where = f"{needed:.0f} needed, {n} seen, {noise} differences"
                 yield Row("the upper end of the samples needed for 80 % power is enough", where, wrong, LIMITS)
 

@@ -1,7 +1,7 @@
 """How many samples are enough, by a normal model of the paired differences between explainers.
 
 What is told as enough is an upper limit: it comes from the confidence limit of the effect and not from the effect that
-was observed, and is below what is needed in at most 5 % of cases (``docs/claims_agreement.py`` measures it). Subsamples
+was observed, and is below what is needed in 5 % of cases (``docs/claims_agreement.py`` measures it). Subsamples
 of the observed samples cannot tell: their size is limited, and they share the errors of the whole.
 """
 
@@ -29,11 +29,11 @@ def enough_samples(values: np.ndarray) -> int | None:
     if n < 2 or count < 2:
         return None
     best = values.mean(0).argmax()
-    effects = [_effect(each) for each in (values[:, [best]] - np.delete(values, best, axis=1)).T]
+    differences = (values[:, [best]] - np.delete(values, best, axis=1)).T
     alpha = (1 - STAYS) / (count * (count - 1) / 2)
-    if not min(effects) * np.sqrt(n) > stats.t.isf(alpha / 2, n - 1):
+    if not min(map(_effect, differences)) * np.sqrt(n) > stats.t.isf(alpha / 2, n - 1):
         return None
-    least = np.array([effect_limits(effect, n, alpha=alpha)[0] for effect in effects])
+    least = np.array([effect_limits(each, alpha=alpha)[0] for each in differences])
     if not (least > LEAST_EFFECT).all():
         return None
     return _smallest(lambda samples: stats.norm.sf(least * np.sqrt(samples)).sum() <= 1 - STAYS)
@@ -45,13 +45,36 @@ def _effect(differences: np.ndarray) -> float:
     return float(mean / spread) if spread > 0 else (0.0 if mean == 0 else float(np.copysign(np.inf, mean)))
 
 
-def effect_limits(effect: float, n: int, *, alpha: float = 0.05) -> tuple[float, float]:
-    """Confidence limits of an effect in standard deviations, observed in n samples: it is below the first with a
-    probability of ``alpha`` / 2, and above the second with the same. By the noncentral t distribution, exact for normal
-    differences (Steiger and Fouladi 1997). Differences without spread do not limit it: 0 to infinity.
+def effect_limits(differences: np.ndarray, *, alpha: float = 0.05) -> tuple[float, float]:
+    """Confidence limits of the effect of differences (n,), their mean in standard deviations: it is below the first
+    with a probability of ``alpha`` / 2, and above the second with the same.
+
+    The wider of two limits: that for normal differences, and the effect less (plus) Student's t times its jackknife
+    standard error, which grows where the differences have a long tail. Differences without spread do not limit their
+    effect beyond its sign.
     """
+    n, effect = len(differences), _effect(differences)
     if not np.isfinite(effect):
         return (0.0, float("inf")) if effect > 0 else (float("-inf"), 0.0)
+    low, high = normal_limits(effect, n, alpha=alpha)
+    reach = stats.t.isf(alpha / 2, n - 1) * _jackknife_error(differences) if n > 2 and np.ptp(differences) > 0 else 0.0
+    return min(low, effect - reach), max(high, effect + reach)
+
+
+def _jackknife_error(differences: np.ndarray) -> float:
+    """The standard error of the effect of differences (n,), n > 2; infinite where all but one of them are equal."""
+    n, centred = len(differences), differences - differences.mean()
+    means = differences.mean() - centred / (n - 1)  # of all but one
+    squares = (centred**2).sum() - centred**2 * n / (n - 1)
+    if not squares.min() > 1e-12 * (centred**2).sum():
+        return float("inf")
+    effects = means / np.sqrt(squares / (n - 2))
+    return float(np.sqrt((n - 1) * effects.var()))
+
+
+def normal_limits(effect: float, n: int, *, alpha: float = 0.05) -> tuple[float, float]:
+    """Confidence limits of an effect observed in n normal differences, as in ``effect_limits``: exact, by the
+    noncentral t distribution (Steiger and Fouladi 1997)."""
     observed = effect * np.sqrt(n)
     around = observed + np.array([-1, 1]) * (10 + 10 * abs(observed) / np.sqrt(n - 1) + stats.t.isf(alpha / 2, n - 1))
     ends = [
@@ -82,21 +105,23 @@ class NeededSamples:
 
 
 def samples_range(
-    effect: float, n: int, *, critical: float | None = None, alpha: float = 0.05, power: float = 0.8
+    differences: np.ndarray, *, critical: float | None = None, alpha: float = 0.05, power: float = 0.8
 ) -> NeededSamples:
-    """The numbers of samples to show a difference of which n samples have the ``effect`` in standard deviations.
+    """The numbers of samples that show a difference, by the paired differences (n,) of some samples.
 
-    A normal model of the paired differences and the confidence limits of its effect: ``high`` is below what is needed,
-    and ``low`` above it, with a probability of ``alpha`` at most each. ``critical`` is the two-sided critical value of
-    the t statistic of these n samples, by default that of one test at ``alpha``. The larger one of a family of pairs
-    also widens the range, so that it holds for all pairs of the family at once. Numbers below those at which a flip
-    test can reach its level are not given.
+    From the confidence limits of the effect: ``high`` is below what is needed, and ``low`` above it, with a probability
+    of ``alpha`` each. ``critical`` is the two-sided critical value of the t statistic of these n samples, by default
+    that of one test at ``alpha``. The larger one of a family of pairs also widens the range, so that it holds for all
+    pairs of the family at once. Numbers with which a flip test cannot reach its level are not given.
     """
-    alpha = alpha if critical is None else float(2 * stats.t.sf(critical, n - 1))
-    least, most = effect_limits(abs(effect), n, alpha=2 * alpha)
+    differences = np.asarray(differences, dtype=np.float64)
+    differences = differences * (-1 if differences.mean() < 0 else 1)
+    alpha = alpha if critical is None else float(2 * stats.t.sf(critical, len(differences) - 1))
+    least, most = effect_limits(differences, alpha=2 * alpha)
     flips = float(np.ceil(1 - np.log2(alpha)))
     about, low, high = (
-        max(samples_needed(max(0.0, each), alpha=alpha, power=power), flips) for each in (abs(effect), most, least)
+        max(samples_needed(max(0.0, each), alpha=alpha, power=power), flips)
+        for each in (_effect(differences), most, least)
     )
     return NeededSamples(about, low, high)
 

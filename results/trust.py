@@ -63,6 +63,6 @@ def _samples_to_separate(values: pd.DataFrame) -> dict[str, float]:
     differences = values[order[0]] - values[order[1]]
     if not np.ptp(differences) > 0:
         return dict.fromkeys(names, float("nan"))
-    found = samples_range(differences.mean() / differences.std(ddof=1), len(differences))
+    found = samples_range(differences.to_numpy())
     rounded = one_figure(found.about), one_figure(found.low, up=False), one_figure(found.high)
     return dict(zip(names, rounded, strict=True))

@@ -57,7 +57,7 @@ def verdict(block: ReportBlock) -> Verdict:
     among = [name for name in table.index if table.loc[name, "best"]]
     above = [name for name in own if _above_control(table, name)] if control else own
     if control and (set(among) & block.controls or not above):
-        details += _none_details(block, best, control, n)
+        details += _none_details(block, best, control)
         return Verdict(block.heading, _none_answer(block, best, control, n), [], details)
     return _verdict_with_choice(block, best, control, [n for n in among if n in own], above, details)
 
@@ -113,7 +113,7 @@ def _none_answer(block: ReportBlock, best: str, control: str, n: int) -> str:
     return f"No faithful explainer found with {n} samples: the best, {best}, {how} a control, {control}."
 
 
-def _none_details(block: ReportBlock, best: str, control: str, n: int) -> list[str]:
+def _none_details(block: ReportBlock, best: str, control: str) -> list[str]:
     row = block.standing.loc[best]
     if row["vs_control"] <= 0:
         return ["The control is ahead; more samples of this kind are not expected to change that."]
@@ -123,7 +123,7 @@ def _none_details(block: ReportBlock, best: str, control: str, n: int) -> list[s
         return [f"{best} is shown to beat {control}, but not {_in_a_sentence(others)}."]
     return [
         f"To show a difference to {control} of this size (effect {significant(row['effect_control'])}; 80 % power, one "
-        f"test): {_samples_in_words(row['effect_control'], n)}."
+        f"test): {_samples_in_words(_gains(block, best, control))}."
     ]
 
 
@@ -136,7 +136,7 @@ def _to_tell(block: ReportBlock, best: str, among: list[str]) -> list[str]:
     effect = -block.standing.loc[second, "effect_best"]
     if not effect > 1e-9:  # equal means must not differ by rounding
         return [f"{best} and {second} score alike: no number of samples is expected to separate them."]
-    needed = _samples_in_words(effect, len(block.compared.values))
+    needed = _samples_in_words(_gains(block, best, second))
     return [f"To separate {best} from {second} (effect {significant(effect)}; 80 % power, one test): {needed}."]
 
 
@@ -179,13 +179,19 @@ def _above_control(table, name: str) -> bool:
     return bool(table.loc[name, "p_control"] <= ALPHA and table.loc[name, "vs_control"] > 0)
 
 
-def _samples_in_words(effect: float, n: int, *, critical: float | None = None) -> str:
-    """How many samples would show a difference of which n samples have the ``effect``, with the range, in words.
+def _gains(block: ReportBlock, first: str, second: str) -> np.ndarray:
+    """How much better the first explainer is than the second on each sample that both have."""
+    values = block.compared.signed
+    return (values[first] - values[second]).dropna().to_numpy()
 
-    One significant figure; ``critical`` as in ``samples_range``.
+
+def _samples_in_words(differences: np.ndarray, *, critical: float | None = None) -> str:
+    """How many samples would show a difference, by those of n samples, with the range, in words.
+
+    One significant figure, more than n; ``critical`` as in ``samples_range``.
     """
-    found = samples_range(effect, n, critical=critical)
-    about, high = (one_figure(max(number, n + 1)) for number in (found.about, found.high))
+    found = samples_range(differences, critical=critical)
+    about, high = (one_figure(max(number, len(differences) + 1)) for number in (found.about, found.high))
     least = f"{one_figure(found.low, up=False):,.0f}"
     if not about <= MOST_COUNTED:
         return f"over {MOST_COUNTED:,} samples, and at least {least}"

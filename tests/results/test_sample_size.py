@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from harness.results.numbers import one_figure
-from harness.results.sample_size import effect_limits, enough_samples, samples_needed, samples_range
+from harness.results.sample_size import effect_limits, enough_samples, normal_limits, samples_needed, samples_range
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 
@@ -35,7 +35,7 @@ def test_the_samples_needed_do_find_the_effect_four_times_in_five():
 
 @pytest.mark.parametrize(("effect", "n"), [(0.0, 2), (0.3, 2), (1, 5), (-2, 20), (0.02, 5000), (60, 8)])
 def test_at_the_limits_of_an_effect_the_observed_one_is_as_rare_as_said(effect, n):
-    low, high = effect_limits(effect, n, alpha=0.1)
+    low, high = normal_limits(effect, n, alpha=0.1)
     tails = (
         stats.nct.sf(effect * np.sqrt(n), n - 1, low * np.sqrt(n)),
         stats.nct.cdf(effect * np.sqrt(n), n - 1, high * np.sqrt(n)),
@@ -45,21 +45,37 @@ def test_at_the_limits_of_an_effect_the_observed_one_is_as_rare_as_said(effect, 
 
 def test_the_upper_end_of_the_range_is_rarely_below_what_is_needed():
     drawn = np.random.default_rng(SEED).normal(0.5, 1, size=(20, 100))
-    found = [samples_range(effect, 20) for effect in drawn.mean(0) / drawn.std(0, ddof=1)]
+    found = [samples_range(differences) for differences in drawn.T]
     short = np.mean([each.high < samples_needed(0.5) for each in found])
     assert short < 0.12  # 0.05 and three standard errors
     assert np.mean([each.about < samples_needed(0.5) for each in found]) > 0.3  # what the observed effect alone tells
     assert all(each.low <= each.about <= each.high for each in found)
 
 
+def with_effect(effect, n=20):
+    drawn = np.random.default_rng(SEED).normal(size=n)
+    return (drawn - drawn.mean()) / drawn.std(ddof=1) + effect
+
+
+def test_a_long_tail_below_widens_the_limits_and_one_value_apart_lifts_them():
+    normal = effect_limits(stats.norm.ppf((np.arange(40) + 0.5) / 40) + 0.8)
+    tail = stats.expon.ppf((np.arange(40) + 0.5) / 40)
+    low, high = effect_limits((tail.mean() - tail) / tail.std() + 0.8)
+    assert low < normal[0] - 0.1 and high > normal[1] + 0.1
+    assert effect_limits(np.r_[np.ones(9), 0.0]) == (-np.inf, np.inf)
+    assert effect_limits(np.ones(9)) == (0, np.inf) and effect_limits(-np.ones(9)) == (-np.inf, 0)
+
+
 def test_a_critical_value_of_many_pairs_asks_for_more_samples_and_knows_less():
-    one, many = samples_range(0.9, 20), samples_range(0.9, 20, critical=3.5)
+    one, many = samples_range(with_effect(0.9)), samples_range(with_effect(0.9), critical=3.5)
     assert many.about > one.about and many.high > one.high
-    assert samples_range(0.9, 20, critical=stats.t.isf(0.025, 19)).high == one.high
+    assert samples_range(with_effect(0.9), critical=stats.t.isf(0.025, 19)).high == one.high
+    assert samples_range(-with_effect(0.9)) == one
 
 
 def test_without_a_shown_difference_the_range_is_open():
-    assert samples_range(0.1, 20).high == np.inf and np.isfinite(samples_range(0.1, 20).about)
+    found = samples_range(with_effect(0.1))
+    assert found.high == np.inf and np.isfinite(found.about)
 
 
 def test_enough_is_told_where_the_best_is_shown_and_only_there():
