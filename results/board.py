@@ -2,7 +2,7 @@
 
 A block is one model on one data set under one protocol. The terminal (``leaderboard``), the files (``formats``) and the
 report render a ``Board`` and compute nothing themselves. Ranks follow from the cells' means. Letters, and the set of
-explainers that are not significantly worse than the best, follow from paired tests of the scores, if these were read.
+explainers that are not shown to be worse than the best, follow from paired tests of the scores, if these were read.
 """
 
 import json
@@ -202,7 +202,7 @@ def boards_of_run(run_directory: str | Path) -> list[Board]:
 def boards_of(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> list[Board]:
     """The boards of a run's cells, by model, data set and protocol; without ``scores`` there are no tests."""
     cells = cells.fillna(UNNAMED).assign(error=cells["error"].astype(object).where(cells["error"].notna(), None))
-    cells = cells if scores is None else cells.assign(valid=_valid_samples(cells, scores))
+    cells = cells if scores is None else cells.assign(valid=_sample_sets(cells, scores))
     cells = cells.assign(
         rank=cell_ranks(cells),
         unranked=not_comparable(cells),
@@ -229,8 +229,8 @@ def _boards(cells: pd.DataFrame, scores: pd.DataFrame | None) -> Iterator[Board]
             )
 
 
-def _valid_samples(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
-    """For each cell, one word for the set of samples on which it has a score."""
+def _sample_sets(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
+    """For each cell a number that is equal for cells that have a score on the same samples."""
     finite = scores[np.isfinite(scores["value"])]
     words = finite.groupby("cell", observed=True)["sample"].agg(lambda names: str(sorted(map(str, names))))
     return cells["cell"].map(words.map(hash).to_dict()).fillna(0)

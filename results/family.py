@@ -1,13 +1,9 @@
-"""Which explainers differ on the same samples: all pairs of one metric, tested as one family.
+"""Which explainers differ: all pairs of explainers on one metric, tested as one family.
 
-For each pair, the mean of the paired differences is tested by flipping signs. If two explainers are alike, the sign of
-every sample's difference is random; all pairs get the same flips. The statistic is Student's t, corrected for the
-skewness of the differences (Hall 1992, JRSS B 54; Johnson 1978, JASA 73), so that claims about means hold for skewed
-differences too. A pair is compared with the largest statistic of all pairs under each flip (single-step max-T of
-Westfall and Young 1993). So the chance of any false claim among all pairs is at most 5 %, and every mark that follows
-from a family agrees with every other: letters, the explainers not shown to be worse than the best, and who is shown to
-beat a control. Intervals of differences follow from the same statistic: an interval without 0 is a difference that is
-shown, and all intervals hold together.
+The statistic of a pair is the t of the mean paired difference, corrected for skewness (Hall 1992, JRSS B 54; Johnson
+1978, JASA 73). Its null distribution comes from random sign flips, the same for all pairs. A p-value compares a pair
+with the largest statistic of all pairs under each flip (single-step max-T, Westfall and Young 1993), so that the chance
+of any false claim is at most 5 %. Intervals invert the same statistic.
 """
 
 from collections.abc import Collection, Iterator
@@ -19,9 +15,9 @@ import numpy as np
 
 from harness.results.letters import letters_of
 from harness.results.matrices import Matrix
+from harness.results.pairs import ALPHA
 from harness.results.statistics import corrected_interval
 
-ALPHA = 0.05
 FLIPS = 9_999  # with the observed signs, 10,000
 FEWER_FLIPS = 1_999
 MOST_FOR_ALL_FLIPS = 1 << 18  # samples x pairs, above which fewer flips are drawn
@@ -141,13 +137,13 @@ def all_pairs(matrix: Matrix, *, seed: int = 0) -> Family:
     if len(values) < 2 or count < 2:
         return Family(names, values, np.full((count, count), np.nan), np.empty(0))
     first, second = np.triu_indices(count, 1)
-    differences = _in_one_scale(values[:, first] - values[:, second])
+    differences = _rescaled(values[:, first] - values[:, second])
     found, largest = _tested(differences, seed)
     statistic[first, second], statistic[second, first] = found, -found
     return Family(names, values, statistic, largest)
 
 
-def _in_one_scale(differences: np.ndarray) -> np.ndarray:
+def _rescaled(differences: np.ndarray) -> np.ndarray:
     """Differences (n, pairs), each pair's divided by its largest, so that no power of them overflows or vanishes."""
     largest = np.abs(differences).max(0)
     return differences / np.where(largest > 0, largest, 1)

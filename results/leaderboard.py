@@ -23,10 +23,7 @@ from harness.results.board import KINDS as KINDS  # read here by what writes the
 from harness.results.footnotes import WORDS, footnotes
 from harness.results.place import Place
 
-LETTERS = (
-    "; explainers that share a letter are not shown to differ (5 % for all pairs of a metric; metrics beside the "
-    "headline, which orders the rows, are exploratory)"
-)
+LETTERS = "; explainers that share a letter are not shown to differ (at most 5 % false claims for a metric)"
 BOARD_LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
 LOG_WIDTH, LEAST_WIDTH, GAP = 120, 100, 3
 STYLES = {WORDS["failed"]: "bold red"}
@@ -57,8 +54,8 @@ def print_table(
 
     Rows are in the order of the headline metric, controls last. A library's implementation that differs from the
     publication is marked with the library's name and has no rank. Without a terminal there are no colours, and lines
-    have 120 characters. With the run's ``scores``, letters follow the ranks: explainers that share one do not differ
-    significantly. Notes say why a cell is n/a or failed, and list flags.
+    have 120 characters. With the run's ``scores``, letters follow the ranks: explainers that share one are not
+    shown to differ. Notes say why a cell is n/a or failed, and list flags.
     """
     file = file or sys.stdout
     width = width or (max(LEAST_WIDTH, shutil.get_terminal_size().columns) if file.isatty() else LOG_WIDTH)

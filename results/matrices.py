@@ -10,7 +10,7 @@ import pandas as pd
 from harness.errors import UserError
 
 BLOCK = ("model", "dataset", "protocol")
-MOST_LACKING = 0.1  # of the samples, above which an explainer is not compared
+MOST_LACKING = 0.1  # of the samples of the explainer with the most scores, above which another one is not compared
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Matrix:
 
     @cached_property
     def lacking(self) -> dict[str, int]:
-        """Explainers that lack a score on more than a tenth of the samples, and on how many they have one."""
+        """Explainers with a score on fewer than 90 % of the samples of the fullest one -> their number of samples."""
         counts = self.values.notna().sum()
         return {name: int(n) for name, n in counts.items() if n < (1 - MOST_LACKING) * counts.max()}
 

@@ -22,8 +22,8 @@ class Place:
     low, high  the ends of its 95 % interval; "" if it has none
     rank       ``#1``; ``–`` if the cells cannot be ranked; "" if the metric has no direction, or for a library's
                implementation with a caveat
-    letters    explainers that share one do not differ significantly; "" if nothing could be tested
-    standing   ``best``: the best rank among the explainers that are no controls; ``near``: not significantly worse
+    letters    explainers that share one are not shown to differ; "" if nothing could be tested
+    standing   ``best``: the best rank among the explainers that are no controls; ``near``: not shown to be worse
                than the best; else ""
     value      the mean as a number, to sort by; None if there is none
     hole       why there is no number; "" if there is one

@@ -13,10 +13,10 @@ from scipy import special
 from harness.results.frames import audit_of, protocols
 
 A_CHECK = "a check of whether a property holds; maps that know nothing of the model can have the best score"
-OTHER_SAMPLES = "not all have a score on the same samples; letters compare them on those that all have"
+OTHER_SAMPLES = "explainers have scores on different samples; letters use the samples that all of them have"
 LEVEL = 0.95
 YES_OR_NO = ("hit", "share")  # units between 0 and 1, whose samples can be all yes or no
-NO_SPREAD = 1e-9  # relative to the mean: scores that differ by less differ by rounding
+LEAST_SPREAD = 1e-9  # relative to the mean: scores that differ by less differ by rounding
 
 
 def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, unit: str = "") -> dict[str, float | int]:
@@ -53,7 +53,7 @@ def interval(scores: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]
     mean, spread = _mean_in_range(scores), float(scores.max() - scores.min())
     if spread == 0:
         return mean, mean
-    if spread < NO_SPREAD * abs(mean):
+    if spread < LEAST_SPREAD * abs(mean):
         return float(scores.min()), float(scores.max())
     n = len(scores)
     critical = float(special.stdtrit(n - 1, (1 + level) / 2))
@@ -71,7 +71,7 @@ def corrected_interval(scores: np.ndarray, critical: float) -> tuple[float, floa
         return -np.inf, np.inf
     n, mean = len(scores), float(scores.mean())
     scale = float(np.abs(scores - mean).max())
-    if scale <= NO_SPREAD * abs(mean):
+    if scale <= LEAST_SPREAD * abs(mean):
         return mean, mean
     centred = (scores - mean) / scale
     deviation = np.sqrt((centred**2).mean())

@@ -21,7 +21,7 @@ def add_parser(verbs: Any) -> Parser:
         "print the results of a run, or write them to files",
         """
 Without flags, the leaderboard is printed: for each metric, the mean of every explainer with its 95 % interval, its
-rank, and letters (explainers that share a letter do not differ significantly). One of the flags from --samples to
+rank, and letters (explainers that share a letter are not shown to differ). One of the flags from --samples to
 --seeds chooses another table. With a flag that names a file, the table is written to it and not printed.""",
         EXAMPLES,
         usage="%(prog)s [RUN] [--samples | --long | --by DIVISION | ...] [flags]",

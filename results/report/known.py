@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from harness.results import words
-from harness.results.family import ALPHA
 from harness.results.footnotes import flag_list
 from harness.results.frames import audit_of, median_of
 from harness.results.report.blocks import ReportBlock
@@ -49,7 +48,7 @@ def _headline_scores(block: ReportBlock, name: str) -> dict[str, Any]:
         "control_high": row["ci_high"],
     }
     if name in beside.index and name not in block.controls and np.isfinite(beside.loc[name, "p_control"]):
-        scores["beats"] = bool(beside.loc[name, "p_control"] <= ALPHA and beside.loc[name, "vs_control"] > 0)
+        scores["beats"] = bool(beside.loc[name, "beats_control"])
     return scores
 
 

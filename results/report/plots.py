@@ -106,7 +106,7 @@ def _drawn_point(point, label, x: Scale, y: Scale, on_front: bool, block: Report
 
 
 def critical_difference_plot(across: Across) -> Raw:
-    """Mean ranks on a line; bars join explainers that do not differ significantly."""
+    """Mean ranks on a line; bars join explainers whose difference is below the critical one."""
     names, ranks = list(across.mean_ranks.index), across.mean_ranks.to_numpy()
     groups = across.groups
     half = -(-len(names) // 2)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.results.family import ALPHA
 from harness.results.numbers import one_figure, significant
 from harness.results.report.blocks import ReportBlock
 from harness.results.sample_size import samples_range
@@ -128,7 +127,7 @@ def _none_details(block: ReportBlock, best: str, control: str) -> list[str]:
 
 
 def _to_tell(block: ReportBlock, best: str, among: list[str]) -> list[str]:
-    """How many samples would separate the best explainer from the second one, if they do not differ significantly."""
+    """How many samples would separate the best explainer from the second one, if they are not shown to differ."""
     others = [name for name in among if name != best]
     if not others:
         return []
@@ -176,7 +175,7 @@ def _best_control(block: ReportBlock) -> str | None:
 
 
 def _above_control(table, name: str) -> bool:
-    return bool(table.loc[name, "p_control"] <= ALPHA and table.loc[name, "vs_control"] > 0)
+    return bool(table.loc[name, "beats_control"])
 
 
 def _gains(block: ReportBlock, first: str, second: str) -> np.ndarray:

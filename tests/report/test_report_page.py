@@ -99,7 +99,7 @@ def test_there_is_no_rank_over_unequal_sets_of_samples(tmp_path, seed):
     found = entries(block)
     assert {found["srg", name].rank for name in ("lime", "rise")} == {"–"}
     assert {name: found["srg", name].letters for name in ("lime", "rise")} == {"lime": "b", "rise": "a"}
-    assert "not all have a score on the same samples" in found["srg", "lime"].note
+    assert "explainers have scores on different samples" in found["srg", "lime"].note
     assert "1 of 10 samples without a valid score" in found["srg", "rise"].note
 
 

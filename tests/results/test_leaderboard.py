@@ -167,7 +167,7 @@ def test_unequal_numbers_of_valid_samples_take_the_ranks_away_and_say_why(table)
     text = table(all_rows() | {("lrp", "srg"): row("lrp", "srg", n=18, n_invalid=2, error="all zero")})
     assert "–*" in lines_of(text, "lrp")[0]
     assert "* without a valid score: srg: lrp 2 of 20: all zero" in text
-    assert "– no rank: srg: not all have a score on the same samples" in text
+    assert "– no rank: srg: explainers have scores on different samples" in text
 
 
 def test_a_check_shows_its_scores_without_a_rank_and_says_why(table):

@@ -160,9 +160,9 @@ def test_models_data_sets_metrics_and_protocols_are_ranked_apart():
 @pytest.mark.parametrize(
     ("difference", "reason"),
     [
-        ({"n": [20, 19]}, "not all have a score on the same samples"),
-        ({"n": 19, "n_invalid": 1}, "not all have a score on the same samples"),
-        ({"valid": [1, 2]}, "not all have a score on the same samples"),
+        ({"n": [20, 19]}, "explainers have scores on different samples"),
+        ({"n": 19, "n_invalid": 1}, "explainers have scores on different samples"),
+        ({"valid": [1, 2]}, "explainers have scores on different samples"),
         ({"stick": ["s", "t"]}, "code versions of the measurement differ"),
         ({"kind": "cost", "device": ["cpu", "cuda"]}, "different devices"),
     ],
