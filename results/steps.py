@@ -1,20 +1,22 @@
 """Where does a series of runs change its level? The exact piecewise constant fit, and how many levels it needs.
 
 For every number of levels the best fit in absolute deviations is found by dynamic programming; the number itself by an
-information criterion for Laplace noise, which pays for each level and each place of a step. A level lasts at
-least two runs: a single odd run is noise. Whether there is a step at all is tested by the order of the runs: the same
-values in random orders must hardly ever be fitted as well, whatever their distribution.
+information criterion for Laplace noise, which pays for each level and each place of a step. A level lasts at least two
+runs: a single odd run is noise. Whether a step is more than wandering is tested by ``harness.results.step_test``. A
+series whose values repeat bit for bit needs neither: each change of its value is a step.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from harness.results.pairs import ALPHA
+
 LEAST_RUNS = 2
 MOST_LEVELS = 12
 PRICE = 2.0  # of a level and of a step, in units of log n: what keeps false steps of flat series below 5 %
 LEAST_LOG = 3.0  # of n: a handful of runs can show only large steps
-OTHER_ORDERS = 39  # random orders of the runs, of which at most one may be fitted as well: p <= 0.05
+EXACT = 1e-9  # relative differences below it are rounding
 
 
 @dataclass(frozen=True)
@@ -26,51 +28,55 @@ class Level:
     value: float
 
 
-def levels(values: np.ndarray) -> list[Level]:
-    """The levels of a series (n,), NaN where a run has no value; one level where no step is shown."""
-    values = np.asarray(values, dtype=np.float64)
-    there = np.flatnonzero(np.isfinite(values))
-    if not len(there):
+def levels(values: np.ndarray, p: np.ndarray | None = None) -> list[Level]:
+    """The levels of a series (n,) without gaps that the criterion chooses; none of no runs.
+
+    ``p`` (n,) of a step before each run (``harness.results.step_test``): steps with none of at most 0.05 within one run
+    are left out, and those that stay have the medians of what lies between them.
+    """
+    if not len(values):
         return []
-    found = _levels_without_gaps(values[there])
-    starts = [int(there[level.start]) for level in found]
-    return [
-        Level(start, end, level.value)
-        for start, end, level in zip(starts, [*starts[1:], len(values)], found, strict=True)
-    ]
+    ends = _best_ends(values)
+    if p is not None:
+        ends = [end for end in ends if end == len(values) or np.nanmin(p[end - 1 : end + 2]) <= ALPHA]
+    return _levels_with_ends(values, ends)
 
 
-def _levels_without_gaps(values: np.ndarray) -> list[Level]:
+def exact_levels(values: np.ndarray) -> list[Level]:
+    """The levels of a series (n,) whose values repeat bit for bit: a step wherever the value changes."""
+    return _levels_with_ends(values, [*np.flatnonzero(_changes(values)) + 1, len(values)])
+
+
+def repeats(values: np.ndarray) -> bool:
+    """Whether a series (n,) repeats bit for bit but for steps: most runs equal the one before, and no value returns."""
+    changes = _changes(values)
+    distinct = 1 + int(_changes(np.sort(values)).sum())
+    return len(values) > 1 and 2 * changes.sum() <= len(changes) and distinct == 1 + changes.sum()
+
+
+def _changes(values: np.ndarray) -> np.ndarray:
+    """Whether each run but the first has another value than the run before (n - 1,)."""
+    return np.abs(np.diff(values)) > EXACT * np.abs(values).max(initial=0.0)
+
+
+def _levels_with_ends(values: np.ndarray, ends: list[int]) -> list[Level]:
+    pairs = zip([0, *ends[:-1]], ends, strict=True)
+    return [Level(int(start), int(end), float(np.median(values[start:end]))) for start, end in pairs]
+
+
+def _best_ends(values: np.ndarray) -> list[int]:
+    """The ends of the levels that the criterion chooses."""
     n = len(values)
     most = min(MOST_LEVELS, n // LEAST_RUNS)
     if n < 2 * LEAST_RUNS or np.ptp(values) == 0:
-        return [Level(0, n, float(np.median(values)))]
-    gain, ends = _best_levels(values, most)
-    if len(ends) == 1 or not _in_order(values, most, gain):
-        ends = [n]
-    return [Level(a, b, float(np.median(values[a:b]))) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _best_levels(values: np.ndarray, most: int) -> tuple[float, list[int]]:
-    """The ends of the levels that the criterion chooses, and what they gain over a single one."""
-    n = len(values)
+        return [n]
     best, cuts = _best_fits(_stretch_costs(values), most)
     # A fit cannot be closer than the noise that neighbouring runs show. Noise below a ten-thousandth of the range
     # counts as none.
     least = max(np.abs(np.diff(values)).mean() / 2, 1e-4 * np.ptp(values))
     price = PRICE * 2 * max(np.log(n), LEAST_LOG)
     criterion = np.array([2 * n * np.log(max(best[k] / n, least)) + price * k for k in range(1, most + 1)])
-    return float(criterion[0] - criterion.min()), cuts[int(np.argmin(criterion)) + 1]
-
-
-def _in_order(values: np.ndarray, most: int, gain: float) -> bool:
-    """Whether at most one of the random orders of the runs gains as much; they depend on the number of runs alone."""
-    generator, as_good = np.random.default_rng(len(values)), 0
-    for _ in range(OTHER_ORDERS):
-        as_good += _best_levels(generator.permutation(values), most)[0] >= gain * (1 - 1e-9)
-        if as_good > 1:
-            return False
-    return True
+    return cuts[int(np.argmin(criterion)) + 1]
 
 
 def _stretch_costs(values: np.ndarray) -> np.ndarray:

@@ -1,15 +1,24 @@
-"""How cells changed over many runs: the levels of each cell's mean, and whether the last step is a loss."""
+"""How cells changed over many runs: the levels of each cell's mean, and whether the last step is a loss.
+
+A series whose values repeat bit for bit needs no test: a change is a change. Any other is tested for steps that are
+more than wandering, corrected over all cells, after the drift that all costs of a block share is divided out.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
-from harness.results.comparison import ABOUT, FLOORS
+from harness.results.comparison import ABOUT
+from harness.results.comparison_costs import COST_FLOOR
+from harness.results.comparison_quality import QUALITY_FLOOR
+from harness.results.cost_changes import without_drift
 from harness.results.frames import read_cells
-from harness.results.steps import Level, levels
+from harness.results.step_test import FEWEST_RUNS, p_of_steps
+from harness.results.steps import Level, exact_levels, levels, repeats
 from harness.results.store import Store
 
 
@@ -17,9 +26,10 @@ def trend(runs: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row per cell, and the values themselves (cells x runs, in the order of their last row).
 
     ``runs`` with a value, ``first`` and ``last`` level, ``steps`` as text, ``since`` the run of the last step, its
-    ``change`` relative to the level before, ``verdict``: ``stable``, ``better`` or ``worse`` than the best level before
-    (``moved`` without a direction), ``few`` below four runs. Runs with another
-    code version of the measurement (``stick``) than the last run do not count.
+    ``change`` relative to the level before, ``p`` of the clearest step (NaN without a test), ``verdict``: ``stable``,
+    ``better`` or ``worse`` than the best level before (``moved`` without a direction), ``few`` for values that vary
+    over fewer than eight runs. Levels of measured costs are without the drift of the machine. Runs with another code
+    version of the measurement (``stick``) than the last run do not count.
     """
     if len(runs) < 2:
         raise UserError(f"a trend needs at least two runs, {len(runs)} came")
@@ -29,8 +39,57 @@ def trend(runs: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise UserError("two of the runs have the same name; rename a folder")
     cells = pd.concat(frames.values()).drop_duplicates("cell", keep="last")
     values = pd.DataFrame({name: _values_of_run(frame, cells) for name, frame in frames.items()}, index=cells["cell"])
-    rows = [_trend_row(cell, values.loc[cell["cell"]]) for cell in cells.to_dict("records")]
+    found = steps_of_cells(_without_shared_drift(values.to_numpy(), cells))
+    rows = [
+        _trend_row(cell, steps, values.loc[cell["cell"]])
+        for cell, steps in zip(cells.to_dict("records"), found, strict=True)
+    ]
     return pd.DataFrame(rows), values
+
+
+@dataclass(frozen=True)
+class CellSteps:
+    """The levels of a cell; ``p`` of its clearest step, NaN where nothing was tested; ``few``: too few runs to test."""
+
+    levels: list[Level]
+    p: float
+    few: bool
+
+
+def steps_of_cells(values: np.ndarray) -> list[CellSteps]:
+    """The levels of every cell's values (cells, runs), NaN where a run has none; tests are corrected over all cells."""
+    series = [row[np.isfinite(row)] for row in values]
+    exact = [repeats(each) for each in series]
+    tested = iter(p_of_steps([each for each, known in zip(series, exact, strict=True) if not known]))
+    found = []
+    for row, each, known in zip(values, series, exact, strict=True):
+        if known:
+            found.append(CellSteps(_with_gaps(exact_levels(each), row), float("nan"), False))
+            continue
+        p = next(tested)
+        few = len(each) < FEWEST_RUNS
+        least = float("nan") if few else float(p.min())
+        found.append(CellSteps(_with_gaps(levels(each, np.nan_to_num(p, nan=1.0)), row), least, few))
+    return found
+
+
+def _with_gaps(found: list[Level], values: np.ndarray) -> list[Level]:
+    """Levels of the runs that have a value as levels of all runs."""
+    there = np.flatnonzero(np.isfinite(values))
+    starts = [int(there[level.start]) for level in found]
+    ends = [*starts[1:], len(values)] if found else []
+    return [Level(start, end, level.value) for start, end, level in zip(starts, ends, found, strict=True)]
+
+
+def _without_shared_drift(values: np.ndarray, cells: pd.DataFrame) -> np.ndarray:
+    """The values (cells, runs), those of measured costs without the drift that all costs of their block share."""
+    values = values.copy()
+    measured = (cells["kind"] == "cost") & (cells["unit"] != "passes") & (np.nan_to_num(values, nan=1) > 0).all(1)
+    blocks = cells.reset_index(drop=True)[measured.to_numpy()].groupby(["model", "dataset", "metric"])
+    for rows in blocks.indices.values():
+        places = np.flatnonzero(measured)[rows]
+        values[places] = np.exp(without_drift(np.log(values[places]))[0])
+    return values
 
 
 def _values_of_run(frame: pd.DataFrame, last: pd.DataFrame) -> list[float]:
@@ -41,8 +100,8 @@ def _values_of_run(frame: pd.DataFrame, last: pd.DataFrame) -> list[float]:
     return [float(values[cell]) if same(cell, stick) else np.nan for cell, stick in pairs]
 
 
-def _trend_row(cell: dict, means: pd.Series) -> dict:
-    found = levels(means.to_numpy())
+def _trend_row(cell: dict, steps: CellSteps, means: pd.Series) -> dict:
+    found = steps.levels
     change = _relative_change(found[-2], found[-1]) if len(found) > 1 else 0.0
     return {
         **{name: cell[name] for name in ABOUT},
@@ -52,7 +111,8 @@ def _trend_row(cell: dict, means: pd.Series) -> dict:
         "steps": " → ".join(f"{level.value:.4g} ({means.index[level.start]})" for level in found),
         "since": means.index[found[-1].start] if len(found) > 1 else "",
         "change": change,
-        "verdict": _trend_verdict(cell, found, int(means.notna().sum())),
+        "p": steps.p,
+        "verdict": "few" if steps.few else _trend_verdict(cell, found),
     }
 
 
@@ -60,15 +120,14 @@ def _relative_change(before: Level, after: Level) -> float:
     return (after.value - before.value) / abs(before.value) if before.value else float(np.sign(after.value) * np.inf)
 
 
-def _trend_verdict(cell: dict, found: list[Level], runs: int) -> str:
+def _trend_verdict(cell: dict, found: list[Level]) -> str:
     """The last level against the best one before it, so that a slow decline in small steps counts as a loss."""
-    if runs < 4:
-        return "few"
     if len(found) < 2:
         return "stable"
     if cell["better"] not in ("higher", "lower"):
         return "moved"
     sign = 1 if cell["better"] == "higher" else -1
     best = max((level.value for level in found[:-1]), key=lambda value: sign * value)
-    gain, floor = sign * (found[-1].value - best), FLOORS["cost" if cell["kind"] == "cost" else "quality"] * abs(best)
+    floor = (COST_FLOOR if cell["kind"] == "cost" else QUALITY_FLOOR) * abs(best)
+    gain = sign * (found[-1].value - best)
     return "better" if gain > floor else "worse" if gain < -floor else "stable"

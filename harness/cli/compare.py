@@ -5,12 +5,15 @@ from typing import Any
 
 from harness.cli.parser import RUN_HELP, Parser, add_file, add_runs_folder, add_verb, listed_names
 from harness.cli.words import MARKS
-from harness.errors import unknown
+from harness.errors import UserError, unknown
 
 EXAMPLES = {
     "harness compare previous latest": "what changed between the last two runs",
     "harness compare main latest --fail-on worse,broken --markdown comment.md": (
         "the exit status is 1 if a cell got worse or no longer works"
+    ),
+    "harness compare main-1 main-2 main-3 main-4 --to new-1 new-2 new-3 new-4": (
+        "several runs on each side, made in turn: costs are tested without assumptions on the machine"
     ),
 }
 
@@ -22,20 +25,29 @@ def add_parser(verbs: Any) -> Parser:
         "compare",
         "compare a new run with a baseline run, cell by cell",
         """
-Each cell gets a verdict. better, worse: the scores differ, sample by sample, by a significant amount (corrected for all
-cells, Holm) that is not negligible. moved: the same for a metric without a direction. broken: the baseline run has
-scores, and the new run lost all, or more than a tenth of them. fixed: the opposite. new, missing: only one run has the
-cell. not comparable: the runs used different versions of the measuring code or, for costs, other devices. same: none of
-these.""",
+Each cell gets a verdict. better, worse: the cell changed, beyond what the controls or the machine changed by, by an
+amount that is significant (corrected for all cells) and not negligible. moved: it changed, but not significantly, or
+the metric has no direction. broken: the baseline run has scores, and the new run lost all, or more than a tenth of
+them. fixed: the opposite. new, missing: only one run has the cell. not comparable: the runs used different versions of
+the measuring code or, for costs, other devices. same: none of these.""",
         EXAMPLES,
     )
-    parser.add_argument("base", metavar="BASE", help=f"the baseline run: {RUN_HELP}")
-    parser.add_argument("new", metavar="NEW", nargs="?", default="latest", help="the new run (default: latest)")
+    parser.add_argument(
+        "base", metavar="BASE", nargs="+", help=f"the baseline run, then the new run (default: latest): {RUN_HELP}"
+    )
+    parser.add_argument("--to", metavar="NEW", nargs="+", help="the new runs; all runs before it are baseline runs")
     parser.add_argument(
         "--fail-on",
         default="",
         metavar="A,B",
         help=f"exit status 1 if a cell has one of the verdicts {', '.join(MARKS)}",
+    )
+    parser.add_argument(
+        "--min-compared",
+        type=int,
+        default=1,
+        metavar="N",
+        help="exit status 1 if fewer than N cells can be compared (default: 1)",
     )
     parser.add_argument("--all", action="store_true", help="list also the cells with the verdict same")
     add_file(parser, "--csv", "write every cell as CSV")
@@ -45,11 +57,22 @@ these.""",
 
 
 def execute(chosen: argparse.Namespace) -> int:
-    """Print the comparison; 1 if a cell has a verdict that ``--fail-on`` names."""
-    failing = chosen_verdicts(chosen.fail_on, tuple(MARKS))
+    """Print the comparison; 1 if a cell has a verdict that ``--fail-on`` names, or too few could be compared."""
+    failing, sides = chosen_verdicts(chosen.fail_on, tuple(MARKS)), chosen_sides(chosen)
     from harness.cli.comparison_text import show_comparison  # its libraries take a second to import
 
-    return show_comparison(chosen, failing)
+    return show_comparison(chosen, sides, failing)
+
+
+def chosen_sides(chosen: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The names of the baseline runs and of the new runs; raises UserError for three runs or more without ``--to``."""
+    if chosen.to:
+        return chosen.base, chosen.to
+    if len(chosen.base) > 2:
+        raise UserError(
+            f"{len(chosen.base)} runs came without --to, expected BASE NEW, or BASE ... --to NEW ... for several runs"
+        )
+    return chosen.base[:1], chosen.base[1:] or ["latest"]
 
 
 def chosen_verdicts(text: str, known: tuple[str, ...]) -> list[str]:

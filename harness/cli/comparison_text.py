@@ -1,4 +1,4 @@
-"""The comparison of two runs in words: on the screen, as Markdown and as CSV."""
+"""A comparison of runs in words: on the screen, as Markdown and as CSV."""
 
 import argparse
 from pathlib import Path
@@ -19,22 +19,32 @@ MOST_ROWS = 60
 COMPARED = ("model", "dataset", "explainer", "metric")
 
 
-def show_comparison(chosen: argparse.Namespace, failing: list[str]) -> int:
-    """Print the comparison; 1 if a cell has a verdict that ``failing`` names."""
-    base, new = (find_run(name, chosen.runs) for name in (chosen.base, chosen.new))
-    if base.resolve() == new.resolve():
-        raise UserError(f"both runs are {base}; expected two different ones")
+def show_comparison(chosen: argparse.Namespace, sides: tuple[list[str], list[str]], failing: list[str]) -> int:
+    """Print the comparison of two sides' runs; 1 if a verdict is one of ``failing``, or too few cells are compared."""
+    base, new = ([find_run(name, chosen.runs) for name in names] for names in sides)
+    _refuse_twice([*base, *new])
     comparison = compare_runs(base, new)
     cells = comparison.cells if chosen.all else comparison.cells[comparison.cells["verdict"] != "same"]
-    print("\n".join(_comparison_lines(comparison, cells, base.name, new.name)))
+    titles = [", ".join(run.name for run in side) for side in (base, new)]
+    print("\n".join(_comparison_lines(comparison, cells, *titles)))
     if chosen.csv:
         to_csv(comparison.cells, chosen.csv)
         print(f"{len(comparison.cells)} rows: {chosen.csv}")
     if chosen.markdown:
         with whole_file(Path(chosen.markdown)) as temporary:
-            temporary.write_text(comparison_markdown(comparison, base.name, new.name), encoding="utf-8")
+            temporary.write_text(comparison_markdown(comparison, *titles), encoding="utf-8")
         print(f"Markdown: {chosen.markdown}")
-    return int(any(comparison.counts[verdict] for verdict in failing))
+    if comparison.compared < chosen.min_compared:
+        print(f"only {comparison.compared} cells could be compared, expected at least {chosen.min_compared}")
+    return int(comparison.compared < chosen.min_compared or any(map(comparison.has, failing)))
+
+
+def _refuse_twice(runs: list[Path]) -> None:
+    """UserError if a run came twice."""
+    places = [run.resolve() for run in runs]
+    twice = [run for run, place in zip(runs, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise UserError(f"{twice[0]} came twice; expected different runs")
 
 
 def cell_title(row: dict[str, Any]) -> str:
@@ -51,10 +61,8 @@ def _comparison_lines(comparison: Comparison, cells: pd.DataFrame, base: str, ne
     """The comparison in lines: what differs in the environment first, then the counts, then the cells."""
     lines = [f"{base} → {new}"]
     lines += [f"environment: {name}: {before} → {after}" for name, (before, after) in comparison.environment.items()]
-    lines += [
-        f"{name}: {significant(ratio)} times the cost in the baseline run, median over explainers"
-        for name, ratio in comparison.drift.items()
-    ]
+    lines += _drift_lines(comparison)
+    lines += [_block_line(row) for row in comparison.blocks.to_dict("records")]
     lines += [f"{len(comparison.cells)} cells: {_verdict_counts(comparison)}"]
     for row in cells.head(MOST_ROWS).to_dict("records"):
         note = f"; {row['note']}" if row["note"] else ""
@@ -62,10 +70,29 @@ def _comparison_lines(comparison: Comparison, cells: pd.DataFrame, base: str, ne
     return lines + rows_left_out(len(cells))
 
 
+def _drift_lines(comparison: Comparison) -> list[str]:
+    """What the machine changed by, which is divided out of the changes below."""
+    return [
+        f"{name}: {significant(ratio)} times the cost before, median over explainers; divided out below"
+        for name, ratio in comparison.drift.items()
+    ]
+
+
+def _block_line(row: dict[str, Any]) -> str:
+    """What changed in a block as a whole."""
+    shares = [f"{100 * row[name]:+.1f}" for name in ("change", "low", "high")]
+    chance = "not tested" if pd.isna(row["p"]) else f"p {significant(row['p'])}"
+    about = f"{row['model']} on {row['dataset']}, its {row['cells']} scores together"
+    return f"{MARKS[row['verdict']]} {row['verdict']:<14} {about}: {shares[0]} % [{shares[1]}, {shares[2]}], {chance}"
+
+
 def comparison_markdown(comparison: Comparison, base: str, new: str) -> str:
     """The comparison as Markdown for a comment: counts, environment, and the cells that are not the same."""
     title = f"### Explainers: {markdown_text(base)} → {markdown_text(new)}"
     lines = [title, "", f"{len(comparison.cells)} cells: {_verdict_counts(comparison)}", ""]
+    lines += [f"- {markdown_text(line)}" for line in _drift_lines(comparison)]
+    lines += [f"- {markdown_text(_block_line(row))}" for row in comparison.blocks.to_dict("records")]
+    lines += [""] if lines[-1] else []
     if comparison.environment:
         lines += ["| environment | before | after |", "| --- | --- | --- |"]
         pairs = comparison.environment.items()
@@ -106,6 +133,6 @@ def _change_text(row: dict[str, Any]) -> str:
     if pd.isna(row["change"]):
         return ""
     interval = "" if pd.isna(row["low"]) else f" [{significant(row['low'])}, {significant(row['high'])}]"
-    chance = "" if pd.isna(row["p_holm"]) else f", p {significant(row['p_holm'])}"
+    chance = "" if pd.isna(row["p"]) else f", p {significant(row['p'])}"
     before, after, change = (significant(row[name]) for name in ("before", "after", "change"))
     return f": {before} → {after}, by {change}{interval}{chance}"

@@ -24,7 +24,8 @@ def add_parser(verbs: Any) -> Parser:
         """
 Runs are ordered by the time of their last row. The means of a cell over the runs are divided into levels, and the last
 level is compared with the best one before it. The verdicts: worse, better, moved (a metric without a direction), stable
-(there is only one level), few (fewer than four runs have a value).""",
+(there is only one level), few (the values vary, and fewer than eight runs have one, so that nothing can be tested).
+Values that repeat from run to run need no test.""",
         EXAMPLES,
     )
     parser.add_argument("names", nargs="+", metavar="RUN", help=f"the runs, in any order: {RUN_HELP}")
@@ -58,6 +59,8 @@ def execute(chosen: argparse.Namespace) -> int:
     cells = rows if chosen.all else rows[~rows["verdict"].isin(["stable", "few"])]
     for row in cells.head(MOST_ROWS).to_dict("records"):
         print(f"{row['verdict']:>7}  {cell_title(row)}: {row['steps']}")
+    if "few" in counts:
+        print("few: values that vary from run to run need at least eight runs before a step can be shown")
     for line in rows_left_out(len(cells)):
         print(line)
     if chosen.csv:

@@ -1,15 +1,18 @@
-"""Steps over runs: found where they are planted, and not in noise."""
+"""Steps over runs: found where they are planted, and not in noise, nor in what wanders by itself."""
 
 import os
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.cli.main import main
 from harness.errors import UserError
-from harness.results.steps import levels
+from harness.results.step_test import FEWEST_RUNS, contrasts, p_of_steps
+from harness.results.steps import levels, repeats
 from harness.results.store import Store
-from harness.results.trend import trend
+from harness.results.trend import steps_of_cells, trend
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 NOISE = {
@@ -19,22 +22,30 @@ NOISE = {
 }
 
 
+SERIES = 60
+CLAIMS = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "claims_runs.py"))
+
+
+def levels_of(series):
+    return steps_of_cells(np.asarray(series)[None])[0].levels
+
+
 def test_a_step_of_a_tenth_in_three_percent_noise_is_found_to_the_run():
     generator = np.random.default_rng(SEED)
     right = 0
-    for _ in range(40):
+    for _ in range(20):
         series = np.r_[np.ones(50), np.full(50, 1.1)] + 0.03 * generator.normal(size=100)
-        found = levels(series)
+        found = levels_of(series)
         right += len(found) == 2 and abs(found[1].start - 50) <= 1
-    assert right >= 36
+    assert right >= 17
 
 
 @pytest.mark.parametrize("kind", NOISE)
-@pytest.mark.parametrize("n", [8, 30, 120])
+@pytest.mark.parametrize("n", [8, 30, 60])
 def test_flat_series_have_no_steps_but_a_few_by_chance(kind, n):
     generator = np.random.default_rng([SEED, n])
-    false = np.mean([len(levels(1 + 0.03 * NOISE[kind](generator, n))) > 1 for _ in range(120)])
-    assert false < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
+    false = np.mean([len(levels_of(1 + 0.03 * NOISE[kind](generator, n))) > 1 for _ in range(SERIES)])
+    assert false < 0.05 + 3 * np.sqrt(0.05 * 0.95 / SERIES)
 
 
 def test_several_steps_are_found_with_their_levels():
@@ -56,21 +67,25 @@ def test_a_slow_wave_in_noise_does_not_become_many_steps():
 
 
 def test_an_exact_step_without_noise_is_found():
-    assert [(level.start, level.value) for level in levels(np.r_[np.ones(10), np.full(10, 2.0)])] == [(0, 1), (10, 2)]
+    assert [(level.start, level.value) for level in levels_of(np.r_[np.ones(10), np.full(10, 2.0)])] == [
+        (0, 1),
+        (10, 2),
+    ]
 
 
 def test_missing_runs_are_passed_over():
     series = np.r_[np.ones(12), np.full(12, 2.0)] + 0.01 * np.random.default_rng(SEED).normal(size=24)
     series[[0, 5, 11, 12]] = np.nan
-    assert [level.start for level in levels(series)] == [1, 13]
+    assert [level.start for level in levels_of(series)] == [1, 13]
 
 
 def test_a_constant_series_and_none_at_all():
-    assert len(levels(np.ones(30))) == 1 and levels(np.full(4, np.nan)) == []
+    assert len(levels(np.ones(30))) == 1 and levels_of(np.full(4, np.nan)) == []
 
 
-def write_runs(folder, series, **more):
-    for number, value in enumerate(series):
+def write_runs(folder, series, names=None, **more):
+    names = names or [f"run{number:02}" for number in range(len(series))]
+    for name, value in zip(names, series, strict=True):
         row = {
             "cell": "c",
             "model": "net",
@@ -83,11 +98,11 @@ def write_runs(folder, series, **more):
             "status": "ok",
             "value": float(value),
             "stick": "s",
-            "finished": f"2026-01-{number + 1:02}T00:00:00",
+            "finished": f"2026-01-{int(name[3:]) + 1:02}T00:00:00",
             **more,
         }
-        Store(folder / f"run{number:02}").append(row)
-    return [folder / f"run{number:02}" for number in range(len(series))]
+        Store(folder / name).append(row)
+    return [folder / name for name in names]
 
 
 def test_a_loss_is_told_with_the_run_in_which_it_began(tmp_path, capsys):
@@ -112,8 +127,10 @@ def test_the_metric_says_which_way_is_better(tmp_path, better, verdict):
     assert trend(runs)[0].iloc[0]["verdict"] == verdict
 
 
-def test_three_runs_are_few(tmp_path):
-    assert trend(write_runs(tmp_path, [1, 1, 2]))[0].iloc[0]["verdict"] == "few"
+def test_three_runs_whose_values_vary_are_few(tmp_path, capsys):
+    assert trend(write_runs(tmp_path, [1, 1.1, 2]))[0].iloc[0]["verdict"] == "few"
+    assert main(["trend", "run00", "run01", "run02", "--runs", str(tmp_path)]) == 0
+    assert "1 few\nfew: values that vary" in capsys.readouterr().out
 
 
 def test_runs_of_another_measurement_do_not_count(tmp_path):
@@ -129,3 +146,58 @@ def test_runs_of_another_measurement_do_not_count(tmp_path):
 def test_one_run_is_no_trend(tmp_path):
     with pytest.raises(UserError, match="at least two"):
         trend(write_runs(tmp_path, [1]))
+
+
+@pytest.mark.parametrize("wandering", CLAIMS["WANDERING"])
+@pytest.mark.parametrize("n", [8, 30])
+def test_what_wanders_by_itself_has_no_steps_but_a_few_by_chance(wandering, n):
+    false = CLAIMS["false_steps"](wandering, n, 1, SERIES, SEED)
+    assert false <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / SERIES)
+
+
+def test_false_steps_are_corrected_over_all_cells():
+    assert CLAIMS["false_steps"]("random walk", 14, 20, 40, SEED) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 40)
+
+
+@pytest.mark.parametrize(("series", "verdict"), [([1, 1, 2], "better"), ([1, 1], "stable"), ([1, 2], "few")])
+def test_values_that_repeat_bit_for_bit_need_no_test(tmp_path, series, verdict):
+    (row,) = trend(write_runs(tmp_path, series))[0].to_dict("records")
+    assert row["verdict"] == verdict and np.isnan(row["p"])
+
+
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [([1, 1, 1, 2], 1), ([1, 1, 2, 2, 3, 3], 1), ([1, 2, 1, 2], 0), ([1, 1, 2, 1, 1], 0), ([1, 1.1, 1.2], 0), ([1], 0)],
+)
+def test_a_series_repeats_if_most_runs_equal_the_one_before_and_no_value_returns(series, expected):
+    assert repeats(np.array(series, dtype=float)) == expected
+
+
+def test_the_contrast_is_that_of_shao_and_zhang():
+    """The definition: G = max_k T(k)^2 / V(k) of the CUSUM process and its wandering before and behind k."""
+    series, n = np.random.default_rng(SEED).normal(size=12), 12
+    expected = np.zeros(n)
+    for k in range(2, n - 1):
+        cusum = (series[:k].sum() - k / n * series.sum()) / np.sqrt(n)
+        before = [(series[:t].sum() - t / k * series[:k].sum()) ** 2 for t in range(1, k + 1)]
+        behind = [(series[t - 1 :].sum() - (n - t + 1) / (n - k) * series[k:].sum()) ** 2 for t in range(k + 1, n + 1)]
+        expected[k] = cusum**2 / ((sum(before) + sum(behind)) / n**2)
+    assert contrasts(series[None])[0] == pytest.approx(expected)
+
+
+def test_fewer_than_eight_runs_are_not_tested():
+    assert np.isnan(p_of_steps([np.arange(FEWEST_RUNS - 1.0)])[0]).all() and p_of_steps([]) == []
+
+
+def test_drift_that_all_costs_share_is_no_step_and_one_that_stands_out_is(tmp_path):
+    generator = np.random.default_rng(SEED)
+    shared = np.where(np.arange(30) >= 15, 2.0, 1.0)
+    own = {"e3": np.where(np.arange(30) >= 20, 3.0, 1.0)}
+    for run in range(30):
+        for name in (f"e{number}" for number in range(8)):
+            cost = shared[run] * own.get(name, np.ones(30))[run] * np.exp(0.02 * generator.normal())
+            about = {"cell": name, "explainer": name, "metric": "seconds_per_sample", "unit": "seconds", "kind": "cost"}
+            write_runs(tmp_path, [cost], names=[f"run{run:02}"], **about, better="lower")
+    rows = trend(sorted(tmp_path.iterdir()))[0].set_index("cell")
+    assert rows.loc["e3", "verdict"] == "worse" and set(rows["verdict"].drop("e3")) == {"stable"}
+    assert rows.loc["e3", "since"] == "run20" and rows.loc["e3", "p"] <= 0.05
