@@ -34,7 +34,8 @@ class Family:
     names        the K explainers that are compared
     values       their scores (n, K), signed so that higher is better
     statistic    (K, K) corrected t of the mean difference of row less column; NaN for fewer than two samples
-    largest      the largest statistic of all pairs under each sign flip, sorted, the observed signs among them
+    largest      (2, flips) the largest statistic of all pairs under each sign flip, sorted: of the differences, the
+                 observed signs among them, and of their deviations from their means, which the intervals need
     """
 
     names: list[str]
@@ -55,10 +56,10 @@ class Family:
     @cached_property
     def p(self) -> np.ndarray:
         """p-values (K, K), corrected for all pairs; 1 on the diagonal, NaN for fewer than two samples."""
-        if not len(self.largest):
+        if not self.largest.size:
             return np.full(self.statistic.shape, np.nan)
-        observed = np.abs(self.statistic) * (1 - ROUNDING)
-        return (len(self.largest) - np.searchsorted(self.largest, observed, side="left")) / len(self.largest)
+        observed, flips = np.abs(self.statistic) * (1 - ROUNDING), self.largest.shape[1]
+        return np.max([flips - np.searchsorted(each, observed, side="left") for each in self.largest], axis=0) / flips
 
     @property
     def able(self) -> bool:
@@ -71,7 +72,9 @@ class Family:
     @cached_property
     def critical(self) -> float:
         """The statistic above which a pair is shown to differ."""
-        return float(self.largest[-1 - int(ALPHA * len(self.largest))]) if len(self.largest) else float("nan")
+        if not self.largest.size:
+            return float("nan")
+        return float(self.largest[:, -1 - int(ALPHA * self.largest.shape[1])].max())
 
     def differs(self, first: str, second: str) -> bool:
         """Whether the two are shown to differ."""
@@ -116,7 +119,7 @@ class Family:
     def letters(self) -> dict[str, str]:
         """Explainer -> letters: two share a letter if and only if they are not shown to differ; the best mean has
         ``a``. Empty where nothing can be tested."""
-        if not len(self.largest):
+        if not self.largest.size:
             return dict.fromkeys(self.names, "")
         order = [self.names[place] for place in np.argsort(-self.mean, kind="stable")]
         return letters_of(order, self.differs)
@@ -135,7 +138,7 @@ def all_pairs(matrix: Matrix, *, seed: int = 0) -> Family:
     names, count = list(compared.values), compared.values.shape[1]
     statistic = np.zeros((count, count))
     if len(values) < 2 or count < 2:
-        return Family(names, values, np.full((count, count), np.nan), np.empty(0))
+        return Family(names, values, np.full((count, count), np.nan), np.empty((2, 0)))
     first, second = np.triu_indices(count, 1)
     differences = _rescaled(values[:, first] - values[:, second])
     found, largest = _tested(differences, seed)
@@ -150,15 +153,24 @@ def _rescaled(differences: np.ndarray) -> np.ndarray:
 
 
 def _tested(differences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The statistics (pairs,) of differences (n, pairs), and the sorted largest of all pairs under each sign flip."""
-    n, pairs = differences.shape
-    square, cubes = (differences**2).mean(0), differences**3
-    statistic = corrected_t(differences.mean(0), square, cubes.mean(0), n)
-    largest = []
-    for signs in _sign_flips(n, pairs, seed):
-        under_flips = corrected_t(signs @ differences / n, square, signs @ cubes / n, n)
-        largest.append(np.abs(under_flips).max(1))
-    return statistic, np.sort(np.concatenate(largest))
+    """The statistics (pairs,) of differences (n, pairs), and the sorted largest of all pairs under each sign flip:
+    (2, flips), of the differences and of their deviations from their means.
+
+    The test of a difference of 0 flips the differences. An interval holds whatever the true difference is, for which
+    the deviations stand. A pair is shown to differ if both say so: then the interval and the test always agree.
+    """
+    mean = differences.mean(0)
+    statistic = corrected_t(mean, (differences**2).mean(0), (differences**3).mean(0), len(differences))
+    kinds = [differences, differences - mean]
+    largest = [[_largest(each, signs) for each in kinds] for signs in _flips_in_blocks(*differences.shape, seed)]
+    return statistic, np.sort(np.concatenate(largest, axis=1), axis=1)
+
+
+def _largest(differences: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """The largest statistic (flips,) of all differences (n, pairs) under each row of ``signs`` (flips, n)."""
+    n, cubes = len(differences), differences * differences * differences
+    found = corrected_t(signs @ differences / n, (differences * differences).mean(0), signs @ cubes / n, n)
+    return np.abs(found).max(1)
 
 
 def corrected_t(mean: np.ndarray, square: np.ndarray, cube: np.ndarray, n: int) -> np.ndarray:
@@ -180,7 +192,7 @@ def corrected_t(mean: np.ndarray, square: np.ndarray, cube: np.ndarray, n: int) 
     return corrected
 
 
-def _sign_flips(n: int, pairs: int, seed: int) -> Iterator[np.ndarray]:
+def _flips_in_blocks(n: int, pairs: int, seed: int) -> Iterator[np.ndarray]:
     """Sign flips (rows, n) in blocks, float64: all for few samples, else the observed signs and random draws."""
     flips = _flips_of(n, FLIPS if n * pairs <= MOST_FOR_ALL_FLIPS else FEWER_FLIPS, seed)
     for rows in np.array_split(flips, -(-len(flips) * max(n, pairs) // MOST_AT_ONCE)):

@@ -47,7 +47,10 @@ def test_one_pair_of_few_samples_is_tested_exactly_as_scipy_does(n):
         return corrected_t(*(np.atleast_1d((x**power).mean(axis)) for power in (1, 2, 3)), n).reshape(shape)
 
     expected = stats.permutation_test((differences,), statistic, permutation_type="samples", n_resamples=np.inf).pvalue
-    assert all_pairs(table(np.column_stack([differences, np.zeros(n)]))).p_of("e0", "e1") == pytest.approx(expected)
+    family = all_pairs(table(np.column_stack([differences, np.zeros(n)])))
+    observed = abs(family.statistic[0, 1]) * (1 - 1e-9)
+    assert (family.largest[0] >= observed).mean() == pytest.approx(expected)
+    assert family.p_of("e0", "e1") >= expected * (1 - 1e-9)
 
 
 def test_the_statistic_is_halls_and_without_skewness_students():
@@ -78,12 +81,12 @@ def test_where_all_are_alike_any_claim_is_made_in_five_percent_of_tables_at_most
 
 
 def test_claims_about_means_hold_where_differences_are_skewed():
-    """Differences of mean 0 and skewness 2: the flips alone, which suppose symmetry, claim something in 8 %."""
+    """Differences of mean 0 and skewness 2: flips of Student's t, which suppose symmetry, claim something in 9 %."""
     generator = np.random.default_rng(SEED)
     wrong = []
     for _ in range(1000):
-        differences = generator.exponential(size=20) - 1
-        family = all_pairs(table(np.column_stack([differences, np.zeros(20)])))
+        differences = generator.exponential(size=11) - 1
+        family = all_pairs(table(np.column_stack([differences, np.zeros(11)])))
         wrong.append(family.differs("e0", "e1"))
     assert np.mean(wrong) < 0.06 + 2 * np.sqrt(0.06 * 0.94 / 1000)
 
@@ -118,10 +121,10 @@ def test_fewer_than_six_samples_can_show_nothing_and_it_is_said():
 
 
 def test_all_intervals_of_a_family_hold_together():
-    generator, truth = np.random.default_rng(SEED), np.array([0.0, 0.3, 0.3, 1.0])
+    generator, truth = np.random.default_rng(SEED), np.array([0.0, 0.3, 1.0, 2.0])
     held = []
     for number in range(SIMULATED):
-        family = all_pairs(table(generator.normal(size=(20, 4)) + truth), seed=number)
+        family = all_pairs(table(generator.normal(size=(10, 4)) + truth), seed=number)
         ends = {pair: family.interval(*pair) for pair in pairs_of(family)}
         held.append(all(low <= truth[int(a[1])] - truth[int(b[1])] <= high for (a, b), (low, high) in ends.items()))
     assert np.mean(held) > 1 - MOST_BY_CHANCE
