@@ -1,12 +1,15 @@
 """Measures how often what the program says about certainty is wrong: run ``python docs/claims.py`` (minutes).
 
-Each row simulates worlds whose truth is known, and counts how often a claim is false. The tables go into
-docs/comparing.md. ``claims_agreement.py`` and ``claims_runs.py`` have the simulations of rankings and of runs.
+Each row simulates scores whose truth is known, and counts how often a claim is false. The tables go into
+docs/comparing.md. ``claims_agreement.py`` and ``claims_runs.py`` have the simulations of rankings and of runs, and can
+be run by themselves.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import claims_agreement
+import claims_runs
 import numpy as np
 import pandas as pd
 from pages import replaced
@@ -149,6 +152,14 @@ def markdown(title: str, rates: pd.DataFrame) -> str:
     return "\n".join([f"**{title}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
+def main() -> None:
+    """Write all tables into the page, those of rankings and of runs too."""
+    page = PAGE.read_text(encoding="utf-8")
+    page = replaced(page, "claims", "\n\n".join(markdown(*table) for table in tables()))
+    page = replaced(page, "claims of rankings", claims_runs.table(claims_agreement.rows()))
+    PAGE.write_text(page, encoding="utf-8")
+    claims_runs.main()
+
+
 if __name__ == "__main__":
-    text = "\n\n".join(markdown(*table) for table in tables())
-    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), "claims", text), encoding="utf-8")
+    main()
