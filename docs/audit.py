@@ -14,7 +14,8 @@ import torch
 from pages import replaced
 
 import harness
-from harness.engine.audit import EXPLODED, INCOMPLETE, SAME
+from harness.completeness import INCOMPLETE
+from harness.engine.audit import EXPLODED, SAME
 from harness.engine.block import explain_each
 from harness.engine.convergence import CONVERGED
 from harness.engine.protocol import Protocol, precision

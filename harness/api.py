@@ -61,9 +61,9 @@ def explain(
     ``inputs`` (N, ...) are a float tensor or an array, token ids, several inputs as a tuple or dict, or
     ``harness.Data``, which holds the targets and everything else; its fields are keywords here too
     (``task="regression"``). ``train`` holds training inputs, for the baselines and global methods that need them.
-    ``segments`` is a name (``grid:7``) or a tensor (N, *units). ``facts`` (``harness.Facts()``) collects what the
-    explainer reports besides, such as rules in words. Raises ValueError on wrong input, and NotApplicable if the
-    explainer does not work for this model or data.
+    ``segments`` is a name (``grid:7``) or a tensor (N, *units). ``facts`` (``harness.Facts()``) collects further
+    facts, such as rules in words. Raises ValueError on wrong input, and NotApplicable if the explainer does not work
+    for this model or data.
     """
     with heard_by(warn_caller):
         stage, explaining = _stage_and_explaining(explainer, model, inputs, targets, train, segments, seed, options)

@@ -13,6 +13,8 @@ from harness.samples import Samples
 # What attributions add up to, for each ``complete_to`` of an explainer; r are baselines, f is the explained logit.
 SUMS_TO = {"baseline": "f(x) - f(r)", "background": "f(x) - mean f(r)", "output": "f(x)", None: ""}
 
+INCOMPLETE = 0.05  # relative error of a sum above which it is flagged (Sundararajan et al. 2017, 1703.01365)
+
 
 def promised(
     samples: Samples, complete_to: str | None, options: Mapping[str, Any], baseline: str | Tensor | None = None
@@ -37,6 +39,13 @@ def total(raw: Tensor) -> Tensor:
 def relative_error(sums: Tensor, promise: Tensor) -> Tensor:
     """|sum - promised| / |promised|, (N,); NaN where the promised sum is 0."""
     return ((sums - promise).abs() / promise.abs()).masked_fill(promise == 0, float("nan"))
+
+
+def missed_sum(error: float | None) -> list[str]:
+    """A warning if the median relative error of the sums is above INCOMPLETE; none without an error."""
+    if error is None or error <= INCOMPLETE:
+        return []
+    return [f"the sum of the attributions differs from what it should be by {error:.0%} of it (median)"]
 
 
 def _own_baseline(

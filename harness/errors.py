@@ -6,9 +6,9 @@ from typing import Any
 
 
 class NotApplicable(Exception):
-    """This explainer or metric does not work for this model or data; a row records the reason, and no failure.
+    """This explainer or metric does not work for this model or data. A row records the reason; it is not a failure.
 
-    ``maps`` are attributions (N, ...) of an explainer that works for some of the samples, NaN for those it does not.
+    ``maps`` (N, ...): attributions of the samples that could be explained, NaN for the others; None if there are none.
     """
 
     def __init__(self, reason: str = "", maps: Any = None) -> None:

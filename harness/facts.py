@@ -19,8 +19,8 @@ class Facts:
     per_sample  name -> one number per sample and call, in the order in which samples were explained
     tables      name -> rows that are saved as a file, like all repeats of a permutation importance; a table with a
                 column ``sample`` has the rows of all calls
-    pairs       of each call the numbers (n,) of its samples in the data set, their segments (n, *units) and the
-                interactions (n, K, K) of these; collected only if it is a list: a run does not keep them
+    pairs       for each call: numbers of the samples (n,), segments (n, *units), interactions (n, K, K); None (the
+                default): not collected
     """
 
     single: dict[str, Any] = field(default_factory=dict)

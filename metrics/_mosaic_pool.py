@@ -14,7 +14,7 @@ from harness.predictor import pick
 from harness.randomness import integers, uniform
 from harness.samples import Samples
 
-SMALLER = " (resize=True scales them down)"
+RESIZE_HINT = " (resize=True scales them down)"
 
 
 @dataclass(frozen=True)

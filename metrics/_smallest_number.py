@@ -12,13 +12,12 @@ Decides = Callable[[Tensor, Tensor], Tensor]
 def smallest_number(
     sample: Tensor, count: int, steps: int, decides: Decides, rows: int, first: Sequence[int] = ()
 ) -> Tensor:
-    """The smallest number found, from 1 to ``count``, that decides for each of the samples (n,); float64.
+    """The smallest number in 1..``count`` found to decide, for each sample (n,); float64, NaN if an answer was NaN
+    first.
 
-    ``count`` itself is taken to decide. ``first`` are the numbers that are tried first; then, and without them, evenly
-    spaced ones, at most ``steps``, in the gap between the first number that decides and the one tried before it, until
-    there is no gap. So the result decides, the number before it does not, and neither does any smaller one that was
-    tried. NaN where an answer was NaN before one decided. As many numbers are asked for at once as fill about ``rows``
-    rows of a forward pass.
+    ``count`` is assumed to decide. Each round tries up to ``steps`` evenly spaced numbers between the largest that does
+    not decide and the smallest that does; the first round tries ``first``, if given. ``rows``: rows per forward pass.
+    Exact if the answer changes only once.
     """
     low, high = torch.zeros_like(sample), torch.full_like(sample, count)
     undefined = torch.zeros_like(sample, dtype=torch.bool)

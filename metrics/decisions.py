@@ -62,6 +62,7 @@ def minimal_subset(
     searched = is_class & ~empty
     shares = torch.zeros(len(samples), dtype=torch.float64, device=place.device)
     decides = lambda sample, k: _decides(samples, place, sample, k, keeps, baseline)
+    # Powers of two find small subsets in few trials; even steps cover the rest.
     powers, even = {2**power for power in range(count.bit_length())}, {-(-k * count // steps) for k in range(1, steps)}
     found = smallest_number(every[searched], count, steps, decides, samples.predictor.chunk, powers | even)
     shares[searched] = found / count

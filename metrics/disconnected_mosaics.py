@@ -1,5 +1,4 @@
-"""DiFull and DiPart: mosaics of which a single cell reaches the classifier, so that the others cannot have had an
-influence.
+"""DiFull and DiPart: mosaics in which one cell alone can influence the output, so that attribution elsewhere is wrong.
 
 In ``difull`` the model sees one cell, and in ``dipart`` its last layers do. The mosaics are those of ``grid_pointing``,
 with the sample's own image in a corner.
@@ -37,7 +36,7 @@ NOTHING = (
 )
 
 # Inside, a model's output depends on a single cell of its inputs: of this model, side of the mosaic and cell.
-Connect = Callable[[nn.Module, int, int], AbstractContextManager[None]]
+CutToCell = Callable[[nn.Module, int, int], AbstractContextManager[None]]
 
 
 @metric(better="higher", unit="share", kind="localisation", needs=("explainer", "train"))
@@ -48,8 +47,8 @@ def difull(batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int 
     The image is put into the upper left or the lower right corner of a mosaic of ``side`` x ``side`` images, as in the
     authors' code; the others are training inputs of other classes, each class once. The model is applied to this cell
     alone, so that all attribution outside is wrong. The score is the positive attribution in the cell over all positive
-    attribution, mean over ``draws`` mosaics. In [0, 1], 1 / side^2 for a map that is the same everywhere; higher is
-    better, and less than 1 is an error. Any model of images can be asked, since it gets images of its own size.
+    attribution, mean over ``draws`` mosaics. In [0, 1], higher is better: 1 for every correct map, 1 / side^2 for a
+    map that is the same everywhere. Any model of images can be asked, since it gets images of its own size.
     ``confidence`` is the least probability of the class that a training input is predicted as.
 
     NaN where too few other classes have training inputs, where no attribution is positive (the authors' code: 0) or
@@ -71,7 +70,7 @@ def difull(batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int 
     check_mosaic_options(batch, side, confidence, draws)
     if batch.explainer is not None and batch.explainer.access == "activations":
         raise NotApplicable("the explainer reads layers, which see one cell of a mosaic only")
-    return _shares_of_corner(batch, side, confidence, draws, _seeing)
+    return _shares_of_corner(batch, side, confidence, draws, _input_cut_to_cell)
 
 
 @metric(better="higher", unit="share", kind="localisation", needs=("explainer", "train"))
@@ -108,10 +107,10 @@ def dipart(batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int 
     layer = samples.for_block(("last layer with places",), lambda: choose_layer(batch.model, samples.live()))
     if layer.layout.kind == TOKENS:
         raise NotApplicable(f"the features of layer {layer.name!r} are tokens, of which none belong to one cell alone")
-    return _shares_of_corner(batch, side, confidence, draws, partial(_passing_on, layer))
+    return _shares_of_corner(batch, side, confidence, draws, partial(_features_cut_to_cell, layer))
 
 
-def _shares_of_corner(batch: Batch, side: int, confidence: float, draws: int, connect: Connect) -> Scores:
+def _shares_of_corner(batch: Batch, side: int, confidence: float, draws: int, cut_to_cell: CutToCell) -> Scores:
     """The mean share of the positive attribution in the cell that the model's output depends on."""
     samples, pool = batch.samples, training_pool(batch.samples, side**2 - 1, confidence)
     usable = (pool.classes != samples.targets[:, None]).sum(1) >= side**2 - 1
@@ -121,12 +120,12 @@ def _shares_of_corner(batch: Batch, side: int, confidence: float, draws: int, co
         layout = draw_mosaics(samples, pool, rows, side, draws)
         last = bits(samples.stream("difull corner")[rows], draws).view(-1) < 0
         layout = replace(layout, place=last.long() * (side**2 - 1))
-        values[rows] = _shares_of_connected(batch, layout, connect).view(-1, draws).mean(1)
+        values[rows] = _shares_of_cell(batch, layout, cut_to_cell).view(-1, draws).mean(1)
     return with_reason(values, NOTHING)
 
 
-def _shares_of_connected(batch: Batch, layout: MosaicLayout, connect: Connect) -> Tensor:
-    """The share (M,) float64 of the positive attribution in the cell ``layout.place`` that is connected."""
+def _shares_of_cell(batch: Batch, layout: MosaicLayout, cut_to_cell: CutToCell) -> Tensor:
+    """The share (M,) float64 of the positive attribution in the cell ``layout.place``, to which the model is cut."""
     shares = torch.zeros(len(layout.place), dtype=torch.float64, device=layout.place.device)
     for place in layout.place.unique().tolist():
         rows = (layout.place == place).nonzero()[:, 0]
@@ -134,7 +133,7 @@ def _shares_of_connected(batch: Batch, layout: MosaicLayout, connect: Connect) -
         found = []
         for part in here.split():
             mosaics = make_mosaics(batch.samples, part, resize=False)
-            with connect(mosaics.predictor.module, layout.side, place):
+            with cut_to_cell(mosaics.predictor.module, layout.side, place):
                 check_taken(mosaics)
                 maps = mosaics.units.reduce(explain_mosaics(batch, mosaics), batch.reduction)
             cells = per_cell(maps.double().clamp(min=0), layout.side)
@@ -144,7 +143,7 @@ def _shares_of_connected(batch: Batch, layout: MosaicLayout, connect: Connect) -
 
 
 @contextmanager
-def _seeing(model: nn.Module, side: int, place: int) -> Iterator[None]:
+def _input_cut_to_cell(model: nn.Module, side: int, place: int) -> Iterator[None]:
     """Inside, the model sees one cell of its inputs: by a hook and not a wrapping module, so that layers keep their
     names."""
     handle = model.register_forward_pre_hook(lambda module, arguments: _corner_of_all(arguments, side, place))
@@ -155,7 +154,7 @@ def _seeing(model: nn.Module, side: int, place: int) -> Iterator[None]:
 
 
 @contextmanager
-def _passing_on(layer: MapLayer, model: nn.Module, side: int, place: int) -> Iterator[None]:
+def _features_cut_to_cell(layer: MapLayer, model: nn.Module, side: int, place: int) -> Iterator[None]:
     """Inside, the layers after ``layer`` get one cell of its output.
 
     An explainer that reads the layer gets all of its output: the cell is cut out by the last of the layer's hooks,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.metrics._mosaic_pool import (
-    SMALLER,
+    RESIZE_HINT,
     Pool,
     check_mosaic_options,
     check_taken,
@@ -84,7 +84,7 @@ def _shares_of_two(batch: Batch, layout: MosaicLayout, partner_cell: Tensor, res
     for part in layout.split():
         mosaics = make_mosaics(batch.samples, part, resize)
         if not resize:
-            check_taken(mosaics, SMALLER)
+            check_taken(mosaics, RESIZE_HINT)
         maps = mosaics.units.reduce(explain_mosaics(batch, mosaics), batch.reduction)
         cells = per_cell(maps.double().clamp(min=0), SIDE)
         two = torch.stack([part.place, partner_cell[done : done + len(part.place)]], 1)

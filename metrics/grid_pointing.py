@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.metrics._mosaic_pool import (
-    SMALLER,
+    RESIZE_HINT,
     check_mosaic_options,
     check_taken,
     draw_mosaics,
@@ -75,7 +75,7 @@ def _own_shares(batch: Batch, layout: MosaicLayout, resize: bool) -> Tensor:
     for part in layout.split():
         mosaics = make_mosaics(batch.samples, part, resize)
         if not resize:
-            check_taken(mosaics, SMALLER)
+            check_taken(mosaics, RESIZE_HINT)
         maps = mosaics.units.reduce(explain_mosaics(batch, mosaics), batch.reduction)
         cells = per_cell(maps.double().clamp(min=0), layout.side)
         shares.append(cells.gather(1, part.place[:, None])[:, 0] / cells.sum(1))

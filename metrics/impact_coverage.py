@@ -1,4 +1,4 @@
-"""Impact coverage: where a pasted patch has turned the decision, does the explanation of it point to the patch?"""
+"""Impact coverage: overlap of the most important units with a pasted patch that changed the decision."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from harness.registry import metric
 from harness.samples import Samples
 
 FROM_TRAINING = "train"
-NOT_TURNED = "no patch turns the decision by what it shows, or the explanation of the patched image is not finite"
+NOT_CHANGED = "no patch changes the decision by what it shows, or the explanation of the patched image is not finite"
 
 
 @metric(better="higher", unit="iou", kind="localisation", needs=("explainer", "train"))
@@ -30,23 +30,23 @@ def impact_coverage(
     draws: int = 16,
     baseline: str | Tensor = "typical",
 ) -> Scores:
-    """Intersection over union of a patch that has turned the decision and the most important units of the patched image
-    (impact coverage: Lin et al. 2019, 1910.07387).
+    """Intersection over union of a patch that has changed the decision and the most important units of the patched
+    image (impact coverage: Lin et al. 2019, 1910.07387).
 
     A patch is pasted into the image, and the class that the model then predicts is explained. The most important units
     are as many as the patch has; the score is the number of those in the patch over the number in either. In [0, 1],
     higher is better; a random map scores about q / (2 - q) for a patch of a share q of the image, 0.14 for a quarter.
 
     The measure is the paper's (its percentage coverage of adversarially impacted factors), with the size of the most
-    important region as in the code of Gevaert et al. (2202.12270). Both train adversarial patches. Ours is which
-    patches are pasted: ``pasted`` is such a patch (C, h, w), in the numbers of the inputs, or ``train``, a rectangle of
+    important region as in the code of Gevaert et al. (2202.12270). Both train adversarial patches. Here patches
+    are not trained: ``pasted`` is such a patch (C, h, w), in the numbers of the inputs, or ``train``, a rectangle of
     about a ``share`` of a random training input. That is pasted at its own place, a given patch at a random one. Of
     ``draws`` draws the first counts in which the decision is another than for the image, and also another than for the
-    image with the ``baseline`` in the place of the patch: what turns the decision is what the patch shows, and not what
-    it covers.
+    image with the ``baseline`` in the place of the patch: what changes the decision is what the patch shows, and not
+    what it covers.
 
-    NaN where no draw turns the decision, and where the explanation is not finite. NotApplicable for inputs that are no
-    images, without training inputs where these are pasted, for attributions given without their explainer, and for
+    NaN where no draw changes the decision, and where the explanation is not finite. NotApplicable for inputs that are
+    no images, without training inputs where these are pasted, for attributions given without their explainer, and for
     models that do not choose one of several classes; ValueError unless 0 < share < 1.
 
     The class is the colour of the brightest pixel, and the training inputs are brighter. A map of the pixels of the
@@ -69,8 +69,8 @@ def impact_coverage(
     samples.need("image")
     batch.need_explainer()
     patches = _patches(samples.joint(), pasted, share, draws)
-    key = ("turned by a patch", pasted, share, draws, baseline)
-    rows, draw, classes = samples.shared(key, lambda: _first_turned(samples, patches, draws, baseline))
+    key = ("changed by a patch", pasted, share, draws, baseline)
+    rows, draw, classes = samples.shared(key, lambda: _first_changing_draw(samples, patches, draws, baseline))
     values = torch.full((len(batch),), float("nan"), dtype=torch.float64, device=rows.device)
     tied = torch.zeros_like(values)
     if len(rows):
@@ -79,22 +79,22 @@ def impact_coverage(
         area = samples.joint().units.expand(patches.area(rows, draw)) if maps.dim() > 3 else patches.area(rows, draw)
         values[rows] = _coverage(maps, area.expand_as(maps), shown)
         tied[rows] = tied_share(maps.flatten(1))
-    return with_reason(values, NOT_TURNED, tied=tied)
+    return with_reason(values, NOT_CHANGED, tied=tied)
 
 
 @dataclass(frozen=True)
 class Patches:
     """Patches of one size for every sample and draw.
 
-    size     (h, w)
-    corner   (N, draws, 2) int64, row and column of the upper left pixel in the image
-    of       of sample and draw (rows,): images (rows, C, H, W) that show the patch at its place
-    inputs   the images (N, C, H, W)
+    size      (h, w)
+    corner    (N, draws, 2) int64, row and column of the upper left pixel in the image
+    image_of  a function of samples and draws (rows,): images (rows, C, H, W) that show the patch at its place
+    inputs    the images (N, C, H, W)
     """
 
     size: tuple[int, int]
     corner: Tensor
-    of: Callable[[Tensor, Tensor], Tensor]
+    image_of: Callable[[Tensor, Tensor], Tensor]
     inputs: Tensor
 
     def area(self, sample: Tensor, draw: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Patches:
 
     def paste(self, sample: Tensor, draw: Tensor) -> Tensor:
         """The images (rows, C, H, W) with the patch."""
-        return torch.where(self.area(sample, draw)[:, None], self.of(sample, draw), self.inputs[sample])
+        return torch.where(self.area(sample, draw)[:, None], self.image_of(sample, draw), self.inputs[sample])
 
 
 def _patches(samples: Samples, pasted: str | Tensor, share: float, draws: int) -> Patches:
@@ -126,7 +126,11 @@ def _patches(samples: Samples, pasted: str | Tensor, share: float, draws: int) -
 
 
 def _size(samples: Samples, pasted: str | Tensor, share: float) -> tuple[int, int]:
-    """The height and width of the patches; an error for what is no patch of these images."""
+    """The height and width of the patches.
+
+    UserError for what is no patch of these images; NotApplicable without training inputs where these are pasted, and
+    for a patch that covers the whole image.
+    """
     channels, height, width = samples.inputs.shape[1:]
     if not isinstance(pasted, Tensor):
         if pasted != FROM_TRAINING:
@@ -159,22 +163,22 @@ def _at_corners(patch: Tensor, samples: Samples, corner: Tensor) -> Callable[[Te
     return shown
 
 
-def _first_turned(
+def _first_changing_draw(
     samples: Samples, patches: Patches, draws: int, baseline: str | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The samples (M,) whose decision a patch turns by what it shows, the first draw that does and the new class."""
+    """The samples (M,) whose decision a patch changes by what it shows, the first draw that does and the new class."""
     every = torch.arange(len(samples), device=samples.inputs.device)
     sample, draw = every.repeat_interleave(draws), torch.arange(draws, device=every.device).repeat(len(samples))
     clean = samples.shared("predicted", lambda: decisions_of(samples, every, lambda rows: samples.inputs[rows]))
     patched = decisions_of(samples, sample, lambda rows: patches.paste(sample[rows], draw[rows]))
-    turned, remove = patched != clean[sample], samples.joint().remover(baseline)
+    changed, remove = patched != clean[sample], samples.joint().remover(baseline)
     kept = lambda rows: remove(sample[rows], ~patches.area(sample[rows], draw[rows]))
-    rest = turned.nonzero()[:, 0]
+    rest = changed.nonzero()[:, 0]
     if len(rest):
         covered = decisions_of(samples, sample[rest], lambda rows: kept(rest[rows]))
-        turned[rest] = patched[rest] != covered
-    turned, patched = turned.view(-1, draws), patched.view(-1, draws)
-    rows, first = turned.any(1).nonzero()[:, 0], turned.long().argmax(1)
+        changed[rest] = patched[rest] != covered
+    changed, patched = changed.view(-1, draws), patched.view(-1, draws)
+    rows, first = changed.any(1).nonzero()[:, 0], changed.long().argmax(1)
     return rows, first[rows], patched[rows, first[rows]]
 
 

@@ -12,7 +12,7 @@ from harness.results.fonts import shortened
 
 MOST_UNITS, MOST_WRITTEN = 30, 12  # units in a matrix, and up to which its cells hold numbers
 BLANK = 0.005  # of the largest entry, up to which a cell holds no number
-LETTERS = 24  # of a unit's name
+NAME_LENGTH = 24  # of a unit's name
 NOTE = (
     "Cells: half of what two units change together beyond what each changes alone; red: up, blue: down. Bars: what a "
     "unit\nchanges by itself (dark), and with its cells (light), which is its attribution."
@@ -33,7 +33,7 @@ def draw_interactions(
     note = NOTE if len(shown) == count else f"{NOTE} The {len(shown)} of {count} units with the largest entries."
     drawing = figure(1.9 + 0.24 * len(shown) + 0.13 * len(strongest), title, note)
     cells, bars = drawing.subplots(1, 2, width_ratios=[3, 1], sharey=True)
-    labels = [shortened(names[i], LETTERS) for i in shown]
+    labels = [shortened(names[i], NAME_LENGTH) for i in shown]
     _draw_cells(cells, matrix[np.ix_(shown, shown)], labels)
     _draw_bars(bars, np.diag(matrix)[shown], matrix.sum(1)[shown])
     cells.set_title("Strongest pairs\n" + "\n".join(strongest), fontsize=7.5, loc="left", color=INK)

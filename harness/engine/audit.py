@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from harness.completeness import missed_sum
 from harness.engine.audit_sums import largest_over_output, sums
 from harness.engine.explain import Explaining
 from harness.engine.present_units import units_of_maps
@@ -29,7 +30,6 @@ from harness.units import Units
 COMPARED_SAMPLES = 4  # samples whose maps are compared between explainers
 EQUAL = 1e-5  # share of the largest value: differences up to it come from rounding
 SAME = 1e-4  # the same for one explainer in batches of different sizes, for which a GPU uses different algorithms
-INCOMPLETE = 0.05  # relative error of a sum above which it is flagged (Sundararajan et al. 2017, 1703.01365)
 EXPLODED = 100  # times the explained output: single values above it cancel, and rounding decides what is left of them
 GRADIENTS = ("gradient", "input_x_gradient")  # what rule-based explainers reduce to if no rule matches a layer
 
@@ -231,8 +231,7 @@ def flags(results: Mapping[str, Any], entry: Explainer, stage: Stage) -> list[st
     elif full and alone > SAME:
         warnings.append(f"a sample alone and in its batch differ by {alone:.1g} of the largest value")
     error, largest = (_median(results.get(name)) for name in ("completeness_error", "largest_over_output"))
-    if error is not None and error > INCOMPLETE:
-        warnings.append(f"the sum misses what it should be by {error:.1g} of it (median)")
+    warnings += missed_sum(error)
     if largest is not None and largest > EXPLODED:
         warnings.append(f"single values are up to {largest:.1g} times the output that they share (median), and cancel")
     return warnings + ([f"{entry.source}: {entry.caveat}"] if entry.caveat else [])

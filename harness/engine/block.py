@@ -22,7 +22,7 @@ from harness.engine.cost import Cost, cut_costs, explain_measured, timed_setup
 from harness.engine.explain import Explaining
 from harness.engine.memo import Memo, Shelf, attribution_store
 from harness.engine.present_units import ordered_by_pattern, units_of_maps
-from harness.engine.score import join_scores, score_groups, scores_or_reasons, why_none_is_defined
+from harness.engine.score import error_without_scores, join_scores, score_groups, scores_or_reasons
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, one_line
@@ -201,7 +201,7 @@ def _score_job(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, 
             scores = join_scores(scores_or_reasons(parts, stage.ragged))
         _check_unchanged(guard)
         if not scores.values.isfinite().any() and job.metric.entry.kind != "cost":
-            raise why_none_is_defined(scores, explained.valid)
+            raise error_without_scores(scores, explained.valid)
     except (Exception, SystemExit) as error:  # any error of a metric ends this cell only
         guard.restore()
         _record_failure(recorder, [job], "score", _failure(error))

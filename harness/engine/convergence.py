@@ -62,7 +62,10 @@ def convergence(stage: Stage, explaining: Explaining, first: Tensor) -> dict[str
 
 
 def convergence_flags(found: Mapping[str, float], options: Mapping[str, Any], what: str = "maps") -> list[str]:
-    """A warning if two seeds correlate by less than CONVERGED on average, with the budget that it takes."""
+    """A warning if two seeds correlate by less than CONVERGED on average, with the budget that it takes.
+
+    ``what`` names what was compared, in the message.
+    """
     if found["mean"] >= CONVERGED:
         return []
     words = f"{what} under two seeds correlate by {found['mean']:.2f} (lowest {found['lowest']:.2f}): not converged"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.checks import check_finite
-from harness.engine.audit import INCOMPLETE
+from harness.completeness import missed_sum
 from harness.engine.convergence import convergence_flags
 from harness.engine.explain import Explaining
 from harness.engine.stage import Stage
@@ -36,7 +36,7 @@ class Interactions:
     values     (N, K, K), symmetric: both entries of a pair are half of its interaction, the diagonal holds the main
                effects, and the sum of a row is the attribution of its unit. NaN beyond the units of a sample that has
                fewer than K
-    facts      what the explainer reported besides
+    facts      other facts that the explainer reported, by name
     """
 
     explainer: str
@@ -100,9 +100,8 @@ def interactions_of(stage: Stage, samples: Samples, explaining: Explaining) -> I
             facts["convergence"] = seeds
             for flag in convergence_flags(seeds, explaining.options, "interactions"):
                 say(flag)
-    error = facts.get("completeness_error", {}).get("median", 0.0)
-    if error > INCOMPLETE:
-        say(f"{entry.name}: the sum misses what it should be by {error:.1g} of it (median)")
+    for flag in missed_sum(facts.get("completeness_error", {}).get("median")):
+        say(f"{entry.name}: {flag}")
     places = samples.places.tolist()
     units = [
         names_of_segments(own, _names_of_units(stage, place, own.shape), stage.units.modality)

@@ -79,11 +79,11 @@ def join_scores(parts: list[Scores]) -> Scores:
     )
 
 
-def why_none_is_defined(scores: Scores, valid: Tensor) -> Exception:
-    """The error of a cell without any finite score: NotApplicable where the metric says why no sample has one.
+def error_without_scores(scores: Scores, valid: Tensor) -> Exception:
+    """The error of a cell without a finite score.
 
-    What breaks down numerically has failed: attributions (``valid`` (N,) where they are finite), outputs, or scores
-    that are infinite.
+    NotApplicable if every score is NaN, the metric gives a reason other than NOT_FINITE, and all attributions
+    (``valid`` (N,)) are finite; otherwise FloatingPointError, because a number was not finite.
     """
     if scores.reason and scores.reason != NOT_FINITE and valid.all() and scores.values.isnan().all():
         return NotApplicable(f"no sample has a score: {scores.reason}")

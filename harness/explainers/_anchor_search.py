@@ -15,12 +15,12 @@ from harness.explainers._predicates import Predicate
 class WantedRule:
     """Options of the search for a rule.
 
-    precision   the precision that an anchor has at least
-    delta       the probability that the rule found has less, or that better rules than those of the beam were missed
-    gap         how much less precise than the best rules of a size those of the beam may be
-    beam        the number of rules of each size that grow
-    conditions  the most conditions of a rule
-    samples     evaluations per sample to find the beams of all sizes with; what makes sure of a rule comes on top
+    precision   least precision of an anchor, in (0, 1)
+    delta       probability that a bound fails: that an anchor is less precise, or that a better rule was dropped
+    gap         how much less precise than the best rule a rule of the beam may be, in (0, 1)
+    beam        number of rules of each size that are extended
+    conditions  largest number of conditions of a rule
+    samples     evaluations per sample for choosing the beams; verifying the rules takes more
     """
 
     precision: float = 0.95
@@ -44,11 +44,15 @@ class WantedRule:
 
 @dataclass
 class RuleSearch:
-    """The search for one sample: an arm's ``what`` is a rule, a tuple of predicates in the order in which they joined.
+    """The search for one sample: an arm's ``rule`` is a tuple of predicates in the order in which they joined.
 
-    sample      its number
-    predicates  all that it meets
-    empty       the rule without predicates, of known precision
+    sample      the number of the sample in the batch
+    predicates  all predicates that it meets
+    empty       the rule without conditions
+    beam        rules to extend next
+    parents     the rule that each one extends
+    compared    all rules that were verified
+    anchor      the best anchor so far
     """
 
     sample: int
@@ -70,13 +74,13 @@ class RuleSearch:
         known, found = set(), []
         least = -1.0 if self.anchor is None else self.coverage(self.anchor)
         for parent in self.beam:
-            sides, met = {each.side for each in parent.what}, self._met(parent)
+            sides, met = {each.side for each in parent.rule}, self._met(parent)
             for each in self.predicates:
-                rule = frozenset((*map(id, parent.what), id(each)))
+                rule = frozenset((*map(id, parent.rule), id(each)))
                 if each.side in sides or rule in known or (met & each.met).mean() <= least:
                     continue
                 known.add(rule)
-                found.append(Arm(self.sample, (*parent.what, each)))
+                found.append(Arm(self.sample, (*parent.rule, each)))
                 self.parents[found[-1]] = parent
         return sorted(found, key=self.coverage, reverse=True)
 
@@ -107,7 +111,7 @@ class RuleSearch:
 
     def _met(self, arm: Arm) -> np.ndarray:
         every = np.ones(len(self.predicates[0].met), dtype=bool) if self.predicates else np.ones(1, dtype=bool)
-        return np.logical_and.reduce([every, *(each.met for each in arm.what)])
+        return np.logical_and.reduce([every, *(each.met for each in arm.rule)])
 
 
 def search_rules(searches: Sequence[RuleSearch], wanted: WantedRule, draw: Draw) -> None:

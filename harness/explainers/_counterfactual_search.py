@@ -13,9 +13,10 @@ from harness.explainers._row_changes import RowChanges
 from harness.randomness import element, uniform
 from harness.samples import Samples
 
-CROSSED = 0.8  # the share of a child's columns that it has of its parents, half of each; the others are new
-HALVINGS = 12  # of the way from a counterfactual back to the sample
-SPARE = 2  # as many times more are kept during the search as are wanted, since some become equal when they are thinned
+CROSSED = 0.8  # probability that a child's column comes from a parent (half from each); else it is new
+LINE_HALVINGS = 12  # bisection steps from a counterfactual towards the sample
+# Rows kept during the search, as a multiple of ``alternatives``: some become equal when they are shrunk.
+SPARE = 2
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,21 @@ class RowSearch:
         self.spent = torch.zeros_like(context.targets)
 
     def run(self) -> tuple[Tensor, Tensor]:
-        """Counterfactuals (n, k, D), each chosen by DiCE's loss, and which of them there are (n, k)."""
+        """Counterfactuals (n, k, D) chosen by DiCE's loss, and a mask (n, k) of those that were found."""
         population = torch.cat([self._singles(), self._nearest(), self._mixtures()], 1)
-        flipped, loss = self._judge(population)
-        kept, there = self._choose(population, flipped, SPARE * self.wanted.alternatives)
+        changed, loss = self._judge(population)
+        kept, there = self._choose(population, changed, SPARE * self.wanted.alternatives)
         for step in range(self.wanted.steps):
             population = self._children(population, loss, step)
-            flipped, loss = self._judge(population)
-            pool, usable = torch.cat([kept, population], 1), torch.cat([there, flipped], 1)
+            changed, loss = self._judge(population)
+            pool, usable = torch.cat([kept, population], 1), torch.cat([there, changed], 1)
             kept, there = self._choose(pool, usable, SPARE * self.wanted.alternatives)
         thinned = self._drawn_back(self._thinned(kept, there), there)
         return self._choose(thinned, there, self.wanted.alternatives)
 
     def _singles(self) -> Tensor:
         """The samples with one column changed, to each of the values that are tried: (n, S, D)."""
-        rows, of = self.changes.single_values
+        rows, of = self.changes.values_to_try
         rows, of = rows[self.free[of]], of[self.free[of]]
         changed = self.changes.columns == of[:, None]
         return torch.where(changed, rows, self.context.inputs[:, None])
@@ -98,7 +99,7 @@ class RowSearch:
         for own, target, decision in zip(self.context.inputs, self.context.targets, self.own, strict=True):
             candidates = torch.where(self.free_numbers, rows.inputs, own)
             other = decided(task, rows.outputs, target.expand(len(candidates))) != decision
-            apart = self.changes.of_columns(candidates, own).sum(1).masked_fill(~other, torch.inf)
+            apart = self.changes.column_distances(candidates, own).sum(1).masked_fill(~other, torch.inf)
             found.append(candidates[apart.argsort(stable=True)[: self.wanted.population]])
         return torch.stack(found)
 
@@ -139,57 +140,66 @@ class RowSearch:
         sample = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
         outputs = self._outputs(rows.flatten(0, 1), sample)
         targets, task = self.context.targets[sample], self.context.task
-        flipped = decided(task, outputs, targets) != self.own[sample]
+        changed = decided(task, outputs, targets) != self.own[sample]
         leads = lead(task, outputs, targets) * torch.where(self.own[sample], 1, -1)
-        loss = leads.clamp(min=0).double().masked_fill(flipped, 0.0).view(rows.shape[:2])
-        return flipped.view(rows.shape[:2]), loss + self.wanted.proximity * self._distances(rows)
+        loss = leads.clamp(min=0).double().masked_fill(changed, 0.0).view(rows.shape[:2])
+        return changed.view(rows.shape[:2]), loss + self.wanted.proximity * self._distances(rows)
 
     def _distances(self, rows: Tensor) -> Tensor:
         """How far rows (n, M, D) are from the samples, as means over the columns: (n, M)."""
-        return self.changes.of_columns(rows, self.context.inputs[:, None]).mean(-1)
+        return self.changes.column_distances(rows, self.context.inputs[:, None]).mean(-1)
 
     def _choose(self, pool: Tensor, usable: Tensor, most: int) -> tuple[Tensor, Tensor]:
-        """The rows (n, most, D) of a pool (n, M, D) that the loss asks for, and which of them there are (n, most)."""
+        """Counterfactuals (n, k, D) chosen by DiCE's loss, and a mask (n, k) of those that were found.
+
+        k is ``most``; they are rows of a ``pool`` (n, M, D).
+        """
         near, wanted = self._distances(pool), self.wanted
         places, there = diverse_rows(self.changes, pool, usable, near, most, wanted.proximity, wanted.diversity)
         return _taken(pool, places), there
 
     def _thinned(self, rows: Tensor, there: Tensor) -> Tensor:
-        """Rows (n, M, D) in which each column, from the least changed one on, is the sample's where that is enough."""
-        sizes = self.changes.of_columns(rows, self.context.inputs[:, None])
+        """Rows (n, M, D) with as few changes as possible: each column, from the least changed on, is set back to the
+        sample's value if the decision stays changed.
+        """
+        sizes = self.changes.column_distances(rows, self.context.inputs[:, None])
         order = sizes.argsort(dim=-1, stable=True)
         for place in range(self.changes.count):
             column = order[..., place]
             changed = there & (sizes.gather(2, column[..., None])[..., 0] > 0)
             sample, number = changed.nonzero(as_tuple=True)
             trial = self.changes.with_own(rows[sample, number], self.context.inputs[sample], column[sample, number])
-            rows = self._with_those_that_hold(rows, trial, sample, number)
+            rows = self._with_changed_decision(rows, trial, sample, number)
         return rows
 
     def _drawn_back(self, rows: Tensor, there: Tensor) -> Tensor:
-        """Rows (n, M, D) whose continuous columns are as near to the sample's, on a straight line, as is enough."""
+        """Rows (n, M, D) whose continuous columns are moved towards the sample on a straight line, as far as the
+        decision stays changed.
+        """
         rows = rows.clone()
         sample, number = there.nonzero(as_tuple=True)
         start, end = self.context.inputs[sample], rows[sample, number]
         moving = ((start != end) & self.changes.continuous).any(1)
         sample, number, start, end = (each[moving] for each in (sample, number, start, end))
         low, high = torch.zeros(len(end), 1, device=end.device), torch.ones(len(end), 1, device=end.device)
-        for _ in range(HALVINGS):
+        for _ in range(LINE_HALVINGS):
             middle = (low + high) / 2
             trial = torch.where(self.changes.continuous, torch.lerp(start, end, middle.to(end)), end)
-            holds = self._flipped(trial, sample)
+            holds = self._decision_changed(trial, sample)
             rows[sample[holds], number[holds]] = trial[holds]
             low, high = torch.where(holds[:, None], low, middle), torch.where(holds[:, None], middle, high)
         return rows
 
-    def _with_those_that_hold(self, rows: Tensor, trial: Tensor, sample: Tensor, number: Tensor) -> Tensor:
-        """Rows (n, M, D) with those trials (rows, D) in their places that have another decision than the sample."""
-        holds = self._flipped(trial, sample)
+    def _with_changed_decision(self, rows: Tensor, trial: Tensor, sample: Tensor, number: Tensor) -> Tensor:
+        """``rows`` (n, M, D) with each trial (t, D) in its place (sample, number) (t,) if its decision differs from the
+        sample's.
+        """
+        holds = self._decision_changed(trial, sample)
         rows = rows.clone()
         rows[sample[holds], number[holds]] = trial[holds]
         return rows
 
-    def _flipped(self, rows: Tensor, sample: Tensor) -> Tensor:
+    def _decision_changed(self, rows: Tensor, sample: Tensor) -> Tensor:
         """Whether rows (rows, D) of the samples ``sample`` (rows,) have another decision than these."""
         if not len(rows):
             return torch.zeros_like(sample, dtype=torch.bool)

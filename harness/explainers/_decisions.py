@@ -14,7 +14,7 @@ from harness.removal.background import Background
 from harness.samples import Samples
 from harness.task import Task
 
-MOST_NUMBERS = 2**22  # in rows that are built at once: bounds the memory
+MOST_NUMBERS_AT_ONCE = 2**22  # in rows that are built at once: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BackgroundRows:
         return names_of_numbers(self.names, self.columns)
 
     @property
-    def several(self) -> np.ndarray:
+    def categorical(self) -> np.ndarray:
         """Whether a number is one of several of a category (D,) bool."""
         return np.bincount(self.columns)[self.columns] > 1
 
@@ -75,7 +75,7 @@ def lead(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
 def outputs_of(context: Samples, sample: Tensor, build: Callable[[Tensor], Tensor]) -> Tensor:
     """The model's outputs (rows, K) for inputs that ``build(rows)`` makes of the samples ``sample`` (rows,)."""
     numbers = torch.arange(len(sample), device=sample.device)
-    parts = numbers.split(max(1, MOST_NUMBERS // context.inputs[0].numel()))
+    parts = numbers.split(max(1, MOST_NUMBERS_AT_ONCE // context.inputs[0].numel()))
     return torch.cat([context.model_outputs(build(rows), sample[rows]).view(len(rows), -1) for rows in parts])
 
 

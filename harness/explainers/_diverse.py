@@ -11,7 +11,8 @@ JITTER = 1e-4  # on the diagonal, as in the authors' code
 def diverse_rows(
     changes: RowChanges, pool: Tensor, usable: Tensor, near: Tensor, most: int, proximity: float, diversity: float
 ) -> tuple[Tensor, Tensor]:
-    """Up to ``most`` different rows of each pool (n, M, D): their places (n, most), and which of them there are.
+    """Up to ``most`` different rows of each pool (n, M, D): their places (n, most), and a mask (n, most) of those that
+    were found.
 
     Each next one adds most to ``diversity`` det(K) - ``proximity`` / most sum of ``near`` (n, M), the distances from
     the sample as means over the columns. K has 1 / (1 + d) for two rows that are d apart, summed over the columns. The
@@ -27,7 +28,7 @@ def diverse_rows(
         found = left[every, best]
         chosen.append(best)
         there.append(found)
-        apart = changes.of_columns(pool, pool[every, best][:, None]).sum(-1)
+        apart = changes.column_distances(pool, pool[every, best][:, None]).sum(-1)
         own, scale = factor[every, best], gain[every, best]
         along = (1 / (1 + apart) - (factor * own[:, None]).sum(-1)) / scale.sqrt()[:, None]
         factor[:, :, number] = along

@@ -19,7 +19,8 @@ from harness.samples import Samples
 
 # build(sample, draw): the points (rows, ...) for index vectors (rows,) of samples and draws
 Build = Callable[[Tensor, Tensor], Tensor]
-# differentiate(logits, points, sample): of the logits (rows,) at points (rows, ...) of the samples (rows,), as rows
+# differentiate(logits, points, sample) -> (rows, ...): derivatives of logits (rows,) at points (rows, ...) of samples
+# (rows,).
 Differentiate = Callable[[Tensor, Tensor, Tensor], Tensor]
 # use(sample, draw, gradients, logits): for samples (s,) and draws (d,), gradients (s, d, ...) and logits (s, d)
 Use = Callable[[Tensor, Tensor, Tensor, Tensor], None]

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-FIRST_DRAWS, DRAWS = 10, 100  # of an arm that is new, at least, and of one that is drawn again
+FIRST_DRAWS = 10  # least draws of a new arm
+DRAWS = 100  # draws of an arm that is drawn again, and most draws of a new one
 UNDECIDED = 0.03  # the distance of bounds from which a rate counts as neither above nor below a level
-HALVINGS = 25
+BOUND_HALVINGS = 25  # bisection steps for a confidence bound
 
 
 @dataclass(eq=False)
@@ -19,17 +20,19 @@ class Arm:
     """Something that succeeds at an unknown rate, with its draws up to now.
 
     sample  the number of the sample that it belongs to
+    rule    what is drawn under: here a tuple of predicates
+    lower   lower confidence bound of the rate, set by ``compare_with``
     """
 
     sample: int
-    what: Any
+    rule: Any
     drawn: int = 0
     successes: int = 0
     lower: float = field(default=0.0, init=False)
 
     @property
     def rate(self) -> float:
-        """The share of the draws that succeeded."""
+        """The share of the draws that succeeded; undefined before the first draw."""
         return self.successes / self.drawn
 
 
@@ -60,8 +63,8 @@ def best_arms(
 
 
 def _doubts(arms: Sequence[Sequence[Arm]], most: int, delta: float, step: int) -> list[tuple[Arm, Arm, float]]:
-    """For each sample the leading arm with the lowest lower bound, the other with the highest upper one, and by how
-    much the other may be better.
+    """For each sample: the selected arm with the lowest lower bound, the other arm with the highest upper bound, and
+    the difference of the two bounds.
     """
     if not arms:
         return []
@@ -92,9 +95,8 @@ def _exploration(arms: np.ndarray, step: int, delta: float) -> np.ndarray:
 
 
 def compare_with(level: float, arms: Sequence[Arm], deltas: Sequence[float], draw: Draw) -> None:
-    """Draw until each arm's rate is above ``level``, or below, with probability 1 - delta; or as good as at it.
-
-    Leaves the lower bound in ``lower``.
+    """Draw until each arm's rate is above or below ``level`` with probability 1 - delta, or its bounds are at most
+    ``UNDECIDED`` apart. Sets ``arm.lower``.
     """
     open_ = list(zip(arms, deltas, strict=True))
     while open_:
@@ -112,7 +114,7 @@ def rate_bound(rates: np.ndarray, level: np.ndarray, up: np.ndarray) -> np.ndarr
     most ``level``.
     """
     near, far = rates.astype(float), np.where(up, 1.0, 0.0)
-    for _ in range(HALVINGS):
+    for _ in range(BOUND_HALVINGS):
         middle = (near + far) / 2
         inside = _divergence(rates, middle) <= level
         near, far = np.where(inside, middle, near), np.where(inside, far, middle)

@@ -35,12 +35,12 @@ class Predicate:
 
     @property
     def side(self) -> tuple[int, bool]:
-        """What only one predicate of a rule is about: a tighter bound on the same side contains the looser one."""
+        """(column, whether it is a lower bound): a rule has at most one predicate for each."""
         return self.column, self.low > -inf
 
 
-class Quartiles:
-    """Background rows with the quartiles of their columns: makes predicates, and rows that meet them."""
+class PredicateSpace:
+    """The predicates that background rows allow, and draws of rows under rules."""
 
     def __init__(self, rows: BackgroundRows) -> None:
         self.rows = rows
@@ -93,7 +93,7 @@ class Draws:
     held    (M, D) bool, the numbers that are the sample's own
     """
 
-    quartiles: Quartiles
+    space: PredicateSpace
     own: Tensor
     table: Tensor
     bounds: Tensor
@@ -104,7 +104,7 @@ class Draws:
 
         Under one key, the rows of two rules differ in the columns of these rules alone.
         """
-        background, own = self.quartiles.rows.inputs, self.own[rule]
+        background, own = self.space.rows.inputs, self.own[rule]
         found = background[(_chance(keys, torch.zeros_like(keys)) * len(background)).long()]
         found = torch.where(self.held[rule], own, found)
         for slot in range(self.table.shape[1]):
@@ -112,7 +112,7 @@ class Draws:
             low, high = self.bounds[rule, slot].unbind(1)
             value, mine = (each.gather(1, place[:, None])[:, 0] for each in (found, own))
             inside = (first + (_chance(keys, 1 + place) * count).long()).clamp(max=len(background) - 1)
-            other = torch.where(count > 0, self.quartiles.sorted_inputs[inside, place], mine)
+            other = torch.where(count > 0, self.space.sorted_inputs[inside, place], mine)
             kept = torch.where((value > low) & (value <= high), value, other)
             found = found.scatter(1, place[:, None], kept[:, None])
         return found

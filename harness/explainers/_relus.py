@@ -17,7 +17,7 @@ Instead = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def relu_rules(instead: Instead) -> dict[str, OperationRule]:
-    """The rules by the names of the operations; one that is no ReLU as it is called gets none."""
+    """Rules by operation name. A rule returns NotImplemented for a call that is not a ReLU."""
 
     def rule_if(cap_of: Callable[..., float | None]) -> OperationRule:
         def rule(function: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:

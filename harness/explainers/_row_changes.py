@@ -23,24 +23,24 @@ class RowChanges:
         self.rows, self.inputs = rows, rows.inputs
         on = lambda values: torch.from_numpy(values).to(self.inputs.device)
         values = self.inputs.double().cpu().numpy()
-        self.columns, self.several = on(rows.columns), on(rows.several)
+        self.columns, self.categorical = on(rows.columns), on(rows.categorical)
         deviation = np.median(np.abs(values - np.median(values, 0)), 0)
         self.spread = on(np.where(deviation > 0, deviation, deviations(values)))
         kinds = [len(np.unique(each)) for each in values.T]
         repeat = np.array([values_repeat(each, len(values)) for each in kinds])
-        self.continuous = ~self.several & ~on(repeat)
+        self.continuous = ~self.categorical & ~on(repeat)
 
     @property
     def count(self) -> int:
         """The number of columns, C."""
         return len(self.rows.names)
 
-    def of_columns(self, rows: Tensor, others: Tensor) -> Tensor:
+    def column_distances(self, rows: Tensor, others: Tensor) -> Tensor:
         """How much each column differs between rows (..., D), which broadcast: (..., C) float64, at least 0."""
         apart = (rows.double() - others.double()).abs()
-        if not self.several.any():
+        if not self.categorical.any():
             return apart / self.spread
-        sizes = torch.where(self.several, (apart > 0).double(), apart / self.spread)
+        sizes = torch.where(self.categorical, (apart > 0).double(), apart / self.spread)
         places = self.columns.expand(sizes.shape)
         found = sizes.new_zeros(*sizes.shape[:-1], self.count)
         return found.scatter_reduce(-1, places, sizes, "amax")
@@ -50,7 +50,7 @@ class RowChanges:
         return torch.where(self.columns == column[:, None], own, rows)
 
     @cached_property
-    def single_values(self) -> tuple[Tensor, Tensor]:
+    def values_to_try(self) -> tuple[Tensor, Tensor]:
         """Values to try in each column by itself: rows (S, D) that hold them, and the column of each (S,).
 
         Of a continuous column 10 quantiles, of others each value, the most frequent 20 where there are more.

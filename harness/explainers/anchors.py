@@ -17,7 +17,7 @@ from harness.explainers._decisions import (
     sample_names,
 )
 from harness.explainers._kl_lucb import Arm
-from harness.explainers._predicates import Quartiles, rule_in_words
+from harness.explainers._predicates import PredicateSpace, rule_in_words
 from harness.explainers._tabular import TRAINING_ROWS
 from harness.randomness import element
 from harness.registry import explainer
@@ -26,16 +26,16 @@ from harness.samples import Samples
 USUAL_RULE = WantedRule()
 
 
-def _quartiles(model: nn.Module, context: Samples, /, background: int, **others: object) -> Quartiles:
-    return Quartiles(background_rows(context, background))
+def _predicate_space(model: nn.Module, context: Samples, /, background: int, **others: object) -> PredicateSpace:
+    return PredicateSpace(background_rows(context, background))
 
 
 @explainer(
     access="forward",
     modalities=("table",),
     stochastic=True,
-    cost="as many F as the bounds need; once: T F",
-    prepare=_quartiles,
+    cost="varies F (fact evaluations); once: T F",
+    prepare=_predicate_space,
 )
 def anchors(
     model: nn.Module,
@@ -43,7 +43,7 @@ def anchors(
     targets: Tensor,
     *,
     context: Samples,
-    prepared: Quartiles,
+    prepared: PredicateSpace,
     wanted: WantedRule = USUAL_RULE,
     background: int = TRAINING_ROWS,
 ) -> Tensor:
@@ -55,11 +55,12 @@ def anchors(
     replaced by values of the column that meet it. Its coverage is the share of the background that meets it. Conditions
     are bounds at the quartiles of the background, and a category's own value. Rules grow condition by condition, the
     ``beam`` best of each size by KL-LUCB (up to ``gap``); of those whose precision is above ``precision`` with
-    probability 1 - ``delta``, the one of the largest coverage is the anchor, else the one of the highest lower bound. A
-    column of the rule has the number of columns that joined after it, plus (1 + g) / 2 where g is the gain in precision
-    as it joined, so that columns are in the order in which they joined; all others have 0. Values are negative where
-    the target is not predicted. Facts: ``precision``, ``coverage``, ``anchored`` (whether the bound is reached) and
-    ``evaluations``; the table ``rules`` has each rule in words. Not applicable without training inputs, and to numbers.
+    probability 1 - ``delta``, the one of the largest coverage is the anchor, else the rule of the highest estimated
+    precision is returned. The value of a column of the rule is k + (1 + g) / 2: k is the number of columns that joined
+    later, g in [-1, 1] the gain in precision when it joined. So columns are ranked by when they joined. Other columns
+    have 0. Values are negative where the target is not predicted. Facts: ``precision``, ``coverage``, ``anchored``
+    (whether the bound is reached) and ``evaluations``; the table ``rules`` has each rule in words. Not applicable
+    without training inputs, and to numbers.
 
     Unlike the authors' code, draws of a shorter rule do not count for a longer one, whose distribution is another; the
     lower bound itself is above ``precision``, as in the paper; and a rule has at least one condition.
@@ -71,32 +72,32 @@ def anchors(
     >>> found.round(decimals=1), facts.tables["rules"].rule[0]
     (tensor([[0.8000, 0.0000]]), 'if 0 > 0')
     """
-    game = _RowsUnderRules(context, prepared)
+    drawer = _RowsUnderRules(context, prepared)
     searches = [
-        RuleSearch(number, prepared.predicates(inputs[number]), base)
-        for number, base in enumerate(game.shares_of_own_decision())
+        RuleSearch(number, prepared.predicates(inputs[number]), empty)
+        for number, empty in enumerate(drawer.empty_rules())
     ]
-    search_rules(searches, wanted, game.draw)
-    _tell_rules(context, prepared, searches, game)
+    search_rules(searches, wanted, drawer.draw)
+    _tell_rules(context, prepared, searches, drawer)
     sizes = torch.from_numpy(np.stack([_values_of_rule(each, len(prepared.rows.names)) for each in searches])).to(
         inputs
     )
-    return sizes * torch.where(game.own, 1, -1)[:, None].to(inputs)
+    return sizes * torch.where(drawer.own, 1, -1)[:, None].to(inputs)
 
 
 class _RowsUnderRules:
     """Draws rows under rules, and counts those with the sample's own decision."""
 
-    def __init__(self, context: Samples, quartiles: Quartiles) -> None:
-        self.context, self.quartiles = context, quartiles
+    def __init__(self, context: Samples, space: PredicateSpace) -> None:
+        self.context, self.space = context, space
         outputs = context.model_outputs().view(len(context), -1)
         self.own = decided(context.task, outputs, context.targets)
         self.keys = context.stream("anchors")
         self.spent = np.zeros(len(context), dtype=int)
 
-    def shares_of_own_decision(self) -> list[Arm]:
-        """The rule without conditions of each sample: its successes are counted over all background rows."""
-        outputs, found = self.quartiles.rows.outputs, []
+    def empty_rules(self) -> list[Arm]:
+        """For each sample the rule without conditions, with its successes counted over all background rows."""
+        outputs, found = self.space.rows.outputs, []
         for number, (target, own) in enumerate(zip(self.context.targets, self.own, strict=True)):
             same = decided(self.context.task, outputs, target.expand(len(outputs))) == own
             found.append(Arm(number, (), len(outputs), int(same.sum())))
@@ -108,7 +109,7 @@ class _RowsUnderRules:
             return
         on = lambda numbers: torch.tensor(numbers, device=self.keys.device)
         sample, drawn, count = on([arm.sample for arm in arms]), on([arm.drawn for arm in arms]), on(counts)
-        draws = self.quartiles.draw(self.context.inputs[sample], [arm.what for arm in arms])
+        draws = self.space.draw(self.context.inputs[sample], [arm.rule for arm in arms])
         arm = torch.arange(len(arms), device=count.device).repeat_interleave(count)
         number = drawn[arm] + torch.arange(len(arm), device=count.device) - (count.cumsum(0) - count)[arm]
         keys = element(self.keys[sample[arm]], number)
@@ -124,7 +125,7 @@ def _values_of_rule(search: RuleSearch, columns: int) -> np.ndarray:
     """The values of the columns (C,): how many joined after each, and half of 1 plus its gain in precision."""
     gains: dict[int, float] = {}
     for before, after in pairwise(search.steps):
-        column = after.what[-1].column
+        column = after.rule[-1].column
         gains[column] = gains.get(column, 0.0) + after.rate - before.rate
     values = np.zeros(columns)
     for later, (column, gain) in enumerate(reversed(gains.items())):
@@ -132,13 +133,13 @@ def _values_of_rule(search: RuleSearch, columns: int) -> np.ndarray:
     return values
 
 
-def _tell_rules(context: Samples, quartiles: Quartiles, searches: list[RuleSearch], game: _RowsUnderRules) -> None:
+def _tell_rules(context: Samples, space: PredicateSpace, searches: list[RuleSearch], drawer: _RowsUnderRules) -> None:
     """Report the rule of each sample, with its precision, its coverage, and what it cost."""
     rules = pd.DataFrame(
         [
             {
                 "sample": name,
-                "rule": rule_in_words(search.best.what, quartiles.rows, values),
+                "rule": rule_in_words(search.best.rule, space.rows, values),
                 "decision": decision_in_words(context, int(target), bool(own)),
                 "precision": search.best.rate,
                 "lower_bound": search.best.lower,
@@ -148,7 +149,7 @@ def _tell_rules(context: Samples, quartiles: Quartiles, searches: list[RuleSearc
                 "evaluations": int(spent),
             }
             for name, search, values, target, own, spent in zip(
-                sample_names(context), searches, context.inputs, context.targets, game.own, game.spent, strict=True
+                sample_names(context), searches, context.inputs, context.targets, drawer.own, drawer.spent, strict=True
             )
         ]
     )

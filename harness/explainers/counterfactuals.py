@@ -35,8 +35,8 @@ def counterfactuals(
     wanted: WantedRows = USUAL_SEARCH,
     background: int = 1000,
 ) -> Tensor:
-    """Counterfactuals: the share of diverse rows near the sample, for which the model decides otherwise, that differ
-    from it in the column (DiCE: Mothilal et al. 2020, 1905.07697; the shares: Mothilal et al. 2021, 2011.04917).
+    """Counterfactuals: the share of nearby rows with another decision in which the column differs from the sample
+    (DiCE: Mothilal et al. 2020, 1905.07697; shares: Mothilal et al. 2021, 2011.04917).
 
     Shape (N, C). The decision is whether the target is predicted; values are negative where it is not. A genetic search
     without gradients takes values of ``background`` rows. Of the rows of another decision it chooses, one after the
@@ -44,11 +44,11 @@ def counterfactuals(
     distance from the sample, over columns, and K has 1 / (1 + distance, summed over columns) for each two rows.
     Distances are in median absolute deviations, or standard deviations where these are 0; a category has changed or
     not. Then columns become the sample's own again, from the least changed one on, and the other continuous ones as
-    near to it as the decision allows. A tie between shares goes to the larger mean change m: m / (1 + m) times half of
-    one row's share is added. Columns in ``fixed`` keep their values. Facts: ``validity`` (the share of the
-    ``alternatives`` that were found), ``distance`` of the nearest, ``changed_columns`` and ``evaluations``; the table
-    ``counterfactuals`` has all rows. A sample without any has no attribution. Not applicable without training inputs,
-    and to numbers.
+    near to it as the decision allows. Ties are broken by the mean change m of the column: m / (1 + m) / (2 x number of
+    rows) is added, which is less than one row's share. Columns in ``fixed`` keep their values. Facts: ``validity`` (the
+    share of the ``alternatives`` that were found), ``distance`` of the nearest, ``changed_columns`` and
+    ``evaluations``; the table ``counterfactuals`` has all rows. A sample without any has no attribution. Not applicable
+    without training inputs, and to numbers.
 
     Unlike in DiCE's genetic search, which leaves it out, diversity is part of the loss, as in the paper.
 
@@ -61,7 +61,7 @@ def counterfactuals(
     """
     search = RowSearch(context, prepared, wanted)
     rows, there = search.run()
-    sizes = prepared.of_columns(rows, inputs[:, None]) * there[..., None]
+    sizes = prepared.column_distances(rows, inputs[:, None]) * there[..., None]
     count = there.sum(1, keepdim=True)
     share, change = (sizes > 0).sum(1) / count, sizes.sum(1) / count
     values = (share + change / (1 + change) / (2 * count)) * torch.where(search.own, 1, -1)[:, None]

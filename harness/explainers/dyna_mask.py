@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from harness.errors import UserError
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import in_chunks
-from harness.explainers._masks import area_loss, descend, parameter, surprise, units_shown
+from harness.explainers._learned_masks import Perturb, area_loss, descend, parameter, score_loss, units_shown
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -19,10 +20,8 @@ AREA_WEIGHT, GROWTH = 0.5, 100.0  # of the area loss at the first step, and how 
 START = 0.5  # of all masks
 STEPS_PER_ROW = 16  # time steps whose filters take about as much memory as a pass of one more row
 
-Perturb = Callable[[Tensor], Tensor]  # masks (n, masks, C, T) -> series (n, masks, C, T); 1 leaves a number as it is
 
-
-@explainer(modalities=("series",), signed=False, cost="areas x (steps + 1 F steps B)")
+@explainer(modalities=("series",), signed=False, cost="areas x ((steps + 1) F, steps B)")
 def dyna_mask(
     model: nn.Module,
     inputs: Tensor,
@@ -50,9 +49,9 @@ def dyna_mask(
     the standard deviation ``max_sigma`` (1 - m) time steps, ``moving_average`` mixes m of the number with 1 - m of the
     mean of ``half_window`` steps on each side (of those that exist; the released code divides by their full number).
     The map is the mask of the smallest area whose loss is at most ``tolerance`` above that of the input, else that of
-    the lowest loss. With ``keep=False`` the mask shows what is perturbed, and the loss is to be large: the map is that
-    of the smallest area whose loss is at most ``tolerance`` below that of a series perturbed everywhere, else that of
-    the highest. Not applicable as ``gradient``.
+    the lowest loss. With ``keep=False`` the mask shows what to perturb so that the loss rises: the map is the mask of
+    the smallest area whose loss is at most ``tolerance`` below that of the fully perturbed series, else the mask of the
+    highest loss. Not applicable as ``gradient``.
 
     Example: the score is the second of three time steps; a mask of a third of the series shows it.
 
@@ -65,7 +64,7 @@ def dyna_mask(
     check_number("steps", steps, 1)
     for name, value in (("change_weight", change_weight), ("tolerance", tolerance)):
         check_number(name, value, 0, whole=False)
-    perturbing = _operator(operator, max_sigma, half_window)
+    perturbing = operator_of(operator, max_sigma, half_window)
     areas = sorted(areas)
     shape = inputs.shape[1:]
     shown = units_shown(areas, shape.numel()).to(inputs.device)
@@ -73,7 +72,7 @@ def dyna_mask(
     def work(rows: Tensor) -> Tensor:
         masks = parameter(inputs, START, len(rows) * len(areas), *shape)
         perturb, sample = perturbing(inputs[rows].to(masks)), rows.repeat_interleave(len(areas))
-        loss = surprise(context, sample, score)
+        loss = score_loss(context, sample, score)
 
         def series(masks: Tensor) -> Tensor:
             each = masks.unflatten(0, (len(rows), len(areas)))
@@ -87,22 +86,26 @@ def dyna_mask(
         signed = loss if keep else lambda tracked: -loss(tracked)
         descend(model, context, sample, propose=propose, loss=signed, optimiser=optimiser, steps=steps, masks=masks)
         found = masks.detach()
-        edge = context.intact()[sample] if keep else _tracked(context, sample, series(torch.ones_like(found)))
-        excess = (signed(_tracked(context, sample, series(found))) - signed(edge)).view(len(rows), len(areas))
-        chosen = _smallest(excess, tolerance)
+        reference = context.intact()[sample] if keep else _tracked(context, sample, series(torch.ones_like(found)))
+        excess = (signed(_tracked(context, sample, series(found))) - signed(reference)).view(len(rows), len(areas))
+        chosen = _first_sufficient(excess, tolerance)
         return found.unflatten(0, excess.shape)[torch.arange(len(rows), device=rows.device), chosen]
 
     passes = len(areas) * math.ceil(shape[-1] / STEPS_PER_ROW)
     return torch.cat([*in_chunks(context, work, passes)])
 
 
-def _operator(name: str, max_sigma: float, half_window: int) -> Callable[[Tensor], Perturb]:
-    """The function that makes of series (n, C, T) what perturbs them by masks."""
+def operator_of(name: str, max_sigma: float, half_window: int) -> Callable[[Tensor], Perturb]:
+    """UserError for an unknown operator; else a function of series (n, C, T) that returns a ``Perturb``."""
     check_number("max_sigma", max_sigma, 0, whole=False)
     check_number("half_window", half_window, 0)
-    if name not in OPERATORS:
-        raise UserError(f"operator is {name!r}, expected {' or '.join(OPERATORS)}")
-    return lambda series: OPERATORS[name](series, max_sigma if name == "gaussian_blur" else half_window)
+    makers = {
+        "gaussian_blur": partial(_gaussian_blur, max_sigma=max_sigma),
+        "moving_average": partial(_moving_average, half_window=half_window),
+    }
+    if name not in makers:
+        raise UserError(f"operator is {name!r}, expected {' or '.join(makers)}")
+    return makers[name]
 
 
 def _gaussian_blur(series: Tensor, max_sigma: float) -> Perturb:
@@ -124,9 +127,6 @@ def _moving_average(series: Tensor, half_window: int) -> Perturb:
     return lambda masks: torch.lerp(means, series[:, None], masks)
 
 
-OPERATORS = {"gaussian_blur": _gaussian_blur, "moving_average": _moving_average}
-
-
 def _apart(series: Tensor) -> Tensor:
     """How many time steps lie between two of them, (T, T)."""
     time = torch.arange(series.shape[-1], device=series.device, dtype=series.dtype)
@@ -144,7 +144,7 @@ def _tracked(context: Samples, sample: Tensor, points: Tensor) -> Tensor:
     return context.track_rows(sample, lambda rows: points[rows].to(context.inputs))
 
 
-def _smallest(excess: Tensor, tolerance: float) -> Tensor:
+def _first_sufficient(excess: Tensor, tolerance: float) -> Tensor:
     """The first of several masks (n, masks) that is good enough, else the best one: numbers (n,)."""
     enough = excess <= tolerance
     return torch.where(enough.any(1), enough.int().argmax(1), excess.argmin(1))

@@ -1,7 +1,6 @@
 """Extremal perturbations: smooth masks of fixed areas that let the score be as high as possible."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import in_chunks, zeros_to_sum
-from harness.explainers._masks import area_loss, descend, parameter, units_shown
+from harness.explainers._learned_masks import Perturb, area_loss, descend, parameter, units_shown
 from harness.explainers.blur_ig import blur_matrices
 from harness.predictor import pick
 from harness.registry import explainer
@@ -20,8 +19,6 @@ RATE, MOMENTUM = 0.01, 0.9
 AREA_WEIGHT, GROWTH = 300.0, 1.0035  # of the area loss at the first step, and from step to step
 COLDNESS = 20.0  # of the smooth maximum
 LEVELS, MAX_SIGMA = 8, 20 / 224  # of the blurred images, the strongest as a share of the shorter side
-
-Perturb = Callable[[Tensor], Tensor]  # masks (n, masks, H, W) -> images (n, masks, C, H, W); 1 leaves a pixel as it is
 
 
 @explainer(modalities=("image",), signed=False, cost="areas x steps (F B)")
@@ -112,7 +109,7 @@ class SmoothMasks:
         self.kernel = kernel.to(zeros_to_sum(like[:0]))
 
     def __call__(self, numbers: Tensor) -> Tensor:
-        """The masks: the average of the kernels times their numbers, weighted by the exponential of 20 times these."""
+        """Masks (rows, H, W): the smooth maximum (softmax-weighted mean, coldness 20) of kernel times number."""
         near = F.unfold(numbers, 2 * self.radius + 1, padding=self.radius)
         values = self.kernel * near.unflatten(2, self.lattice)[:, :, :, None, :, None]
         masks = (values * (COLDNESS * values).softmax(1)).sum(1)

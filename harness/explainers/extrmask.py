@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harness.errors import UserError
 from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import in_chunks
-from harness.explainers._masks import descend, parameter, surprise
+from harness.explainers._learned_masks import descend, parameter, score_loss
 from harness.randomness import uniform
 from harness.registry import explainer
 from harness.samples import Samples
@@ -17,7 +17,7 @@ RATE = 0.01  # of the experiments of the released code
 START = 0.5  # of all masks
 
 
-@explainer(modalities=("series",), signed=False, stochastic=True, cost="steps + 1 F steps B")
+@explainer(modalities=("series",), signed=False, stochastic=True, cost="(steps + 1) F, steps B")
 def extrmask(
     model: nn.Module,
     inputs: Tensor,
@@ -71,7 +71,7 @@ def extrmask(
             return torch.lerp(base + scale * learned, own, masks), penalty.flatten(1).mean(1)
 
         optimiser = torch.optim.Adam([masks, *net.parameters], lr=RATE)
-        loss = surprise(context, rows, score)
+        loss = score_loss(context, rows, score)
         descend(model, context, rows, propose=propose, loss=loss, optimiser=optimiser, steps=steps, masks=masks)
         return masks.detach()
 

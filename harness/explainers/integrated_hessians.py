@@ -24,7 +24,7 @@ from harness.units import segment_sums
 LEAKY = ("leaky_relu", "rrelu", "prelu")
 
 
-@explainer(complete_to="baseline", pairs=True, cost="steps + 1 F steps x (K + 1) B")
+@explainer(complete_to="baseline", pairs=True, cost="(steps + 1) F, steps x (K + 1) B")
 def integrated_hessians(
     model: nn.Module,
     inputs: Tensor,

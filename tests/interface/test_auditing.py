@@ -243,7 +243,7 @@ def test_a_sum_that_misses_what_was_promised_is_told_with_its_share_of_the_outpu
     assert found["kept"][2] == []
     assert found["kept"][3]["completeness_error"]["median"] < 1e-3
     assert found["kept"][3]["relevance_over_output"]["median"] == pytest.approx(1, abs=1e-3)
-    assert found["lost"][2] == ["the sum misses what it should be by 0.8 of it (median)"]
+    assert found["lost"][2] == ["the sum of the attributions differs from what it should be by 80% of it (median)"]
     assert found["lost"][3]["completeness_error"]["median"] == pytest.approx(0.8, abs=1e-3)
     assert found["lost"][3]["relevance_over_output"]["median"] == pytest.approx(0.2, abs=1e-3)
 
@@ -291,7 +291,7 @@ def test_a_number_told_by_the_explainer_itself_stands(monkeypatch):
     plant(monkeypatch, told, complete_to="output")
     status, _, flags, audit = evaluated(["told"])["told"]
     assert audit["completeness_error"] == 0.5 and "relevance_over_output" not in audit
-    assert flags == ["the sum misses what it should be by 0.5 of it (median)"]
+    assert flags == ["the sum of the attributions differs from what it should be by 50% of it (median)"]
 
 
 def test_tables_are_kept_once_for_an_explainer_and_named_in_its_cells(monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from explainer_worlds import model, smooth_net
 from harness.api import samples_of
 from harness.explainers._decisions import background_rows
 from harness.explainers._kl_lucb import Arm, best_arms, compare_with, rate_bound
-from harness.explainers._predicates import Quartiles
+from harness.explainers._predicates import PredicateSpace
 from harness.randomness import element
 
 NAMES = tuple("abcde")
@@ -114,10 +114,10 @@ def test_of_rules_found_with_delta_a_tenth_nine_tenths_have_the_precision_at_lea
 
 def test_rows_under_a_rule_have_its_column_from_the_rows_that_meet_it_and_all_others_from_any_row(seed):
     train, x = torch.randn(300, 3), torch.tensor([[2.0, 0.0, 0.0]])
-    quartiles = Quartiles(background_rows(samples_of(smooth_net(3), x, torch.tensor([0]), train=train), 300))
-    rule = [each for each in quartiles.predicates(x[0]) if each.column == 0][-1]
+    space = PredicateSpace(background_rows(samples_of(smooth_net(3), x, torch.tensor([0]), train=train), 300))
+    rule = [each for each in space.predicates(x[0]) if each.column == 0][-1]
     keys = element(torch.tensor([7]), torch.arange(30_000))
-    rows = quartiles.draw(x, [[rule]]).rows(torch.zeros(30_000, dtype=torch.long), keys)
+    rows = space.draw(x, [[rule]]).rows(torch.zeros(30_000, dtype=torch.long), keys)
     upper = train[train[:, 0].double() > rule.low]
     assert len(upper) == 75 and rule.met.sum() == 75
     values, counts = rows[:, 0].unique(return_counts=True)
@@ -173,7 +173,7 @@ def coins(generator):
 
     def draw(arms, counts):
         for arm, count in zip(arms, counts, strict=True):
-            arm.drawn, arm.successes = arm.drawn + count, arm.successes + generator.binomial(count, arm.what)
+            arm.drawn, arm.successes = arm.drawn + count, arm.successes + generator.binomial(count, arm.rule)
 
     return draw
 
@@ -183,7 +183,7 @@ def test_the_best_arms_are_found_up_to_the_gap(seed):
     for _ in range(40):
         rates = generator.uniform(0.2, 0.9, 12)
         chosen = best_arms([[Arm(0, rate) for rate in rates]], 2, 0.1, 0.1, 10**6, coins(generator))[0]
-        missed += min(arm.what for arm in chosen) < np.sort(rates)[-2] - 0.1
+        missed += min(arm.rule for arm in chosen) < np.sort(rates)[-2] - 0.1
         assert chosen[0].rate >= chosen[1].rate
     assert missed <= 4
 

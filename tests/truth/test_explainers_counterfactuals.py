@@ -129,8 +129,8 @@ def test_distances_are_in_median_deviations_or_else_standard_ones_and_a_category
     first, second = torch.tensor([[0, 1.0, 0, 0, 1]]), torch.tensor([[2.0, 0, 1, 0, 0]])
     values = train[:, 0].double().numpy()
     expected = [2 / np.median(np.abs(values - np.median(values))), 1, 1 / 0.3]
-    assert changes.of_columns(first, second)[0].tolist() == pytest.approx(expected)
-    assert changes.of_columns(first, first).sum() == 0
+    assert changes.column_distances(first, second)[0].tolist() == pytest.approx(expected)
+    assert changes.column_distances(first, first).sum() == 0
     assert changes.continuous.tolist() == [True, False, False, False, False]
 
 
@@ -143,7 +143,7 @@ def test_rows_are_chosen_one_after_the_other_by_the_determinant_and_the_distance
 
     def worth(chosen):
         rows = pool[0, chosen]
-        apart = changes.of_columns(rows[:, None], rows[None]).sum(-1)
+        apart = changes.column_distances(rows[:, None], rows[None]).sum(-1)
         likeness = 1 / (1 + apart) + JITTER * torch.eye(len(chosen))
         return float(diversity * torch.linalg.det(likeness) - 0.5 / 5 * near[0, chosen].sum())
 

@@ -11,8 +11,8 @@ from torch import nn
 import harness
 from explainer_worlds import linear_net, model, near, small_cnn
 from harness.errors import UserError
-from harness.explainers._masks import area_loss
-from harness.explainers.dyna_mask import OPERATORS
+from harness.explainers._learned_masks import area_loss
+from harness.explainers.dyna_mask import operator_of
 from harness.explainers.extremal_perturbation import SmoothMasks, blurring
 from harness.explainers.extrmask import BidirectionalGRU
 from harness.randomness import sample_keys
@@ -134,7 +134,7 @@ def test_an_extremal_perturbation_takes_the_steps_of_the_released_loop_and_sums_
 @pytest.mark.parametrize("name", ["gaussian_blur", "moving_average"])
 def test_a_dynamic_perturbation_averages_in_time(name, seed):
     x, masks = torch.randn(1, 2, 7).double(), torch.rand(1, 1, 2, 7).double()
-    found = OPERATORS[name](x, 2)(masks)[0, 0]
+    found = operator_of(name, 2.0, 2)(x)(masks)[0, 0]
     for channel, t in itertools.product(range(2), range(7)):
         own, m = x[0, channel].numpy(), float(masks[0, 0, channel, t])
         apart = np.abs(np.arange(7) - t)
@@ -144,7 +144,7 @@ def test_a_dynamic_perturbation_averages_in_time(name, seed):
         else:
             expected = m * own[t] + (1 - m) * own[apart <= 2].mean()
         assert abs(float(found[channel, t]) - expected) < 1e-5
-    assert near(OPERATORS[name](x, 2)(torch.ones_like(masks))[0, 0], x[0], 1e-9)
+    assert near(operator_of(name, 2.0, 2)(x)(torch.ones_like(masks))[0, 0], x[0], 1e-9)
 
 
 def small_series_net():
@@ -163,7 +163,7 @@ def test_dyna_mask_takes_the_steps_of_the_released_loop(keep, seed):
         mask = torch.full((1, 2, 8), 0.5).double().requires_grad_()
         optimiser = torch.optim.SGD([mask], lr=0.1, momentum=0.9)
         for step in range(9):
-            perturbed = OPERATORS["moving_average"](x[n : n + 1], 2)(mask[None] if keep else 1 - mask[None])[0]
+            perturbed = operator_of("moving_average", 2.0, 2)(x[n : n + 1])(mask[None] if keep else 1 - mask[None])[0]
             error = -net(perturbed).log_softmax(1)[0, 1] * (1 if keep else -1)
             area = area_loss(mask.flatten(1), torch.tensor([4])).sum()
             loss = error + 0.5 * 100 ** (step / 9) * area + 2.0 * (mask[..., 1:] - mask[..., :-1]).abs().mean()

@@ -220,7 +220,7 @@ def test_a_sum_that_misses_what_it_should_be_is_told(seed):
     """Of a maximum the bend is missed, which no option mends."""
     x = torch.tensor([[1.0, 2.0, 1.0]] * 3)
     bent = model(lambda x: torch.maximum(x[:, :1] - 0.5, x[:, 1:2] * 0.2) + x[:, 2:])
-    with pytest.warns(UserWarning, match="integrated_hessians: the sum misses what it should be by"):
+    with pytest.warns(UserWarning, match="integrated_hessians: the sum of the attributions differs"):
         matrices("integrated_hessians", bent, x)
 
 

@@ -1,4 +1,4 @@
-"""Impact coverage: planted patches that turn the decision are found by right maps, and no other patches count."""
+"""Impact coverage: planted patches that change the decision are found by right maps, and no other patches count."""
 
 from math import comb
 
@@ -83,8 +83,8 @@ def test_a_given_patch_is_pasted_whole_at_random_places():
     assert (places.sum(1) == 1).all() and len(places.long().argmax(1).unique()) > 5
 
 
-def test_a_decision_that_is_turned_by_what_the_patch_covers_does_not_count():
-    """Class 0 is where the middle is bright: a dark patch turns it, and so does nothing at all."""
+def test_a_decision_that_is_changed_by_what_the_patch_covers_does_not_count():
+    """Class 0 is where the middle is bright: a dark patch changes it, and so does nothing at all."""
 
     class Middle(nn.Module):
         def forward(self, x):
@@ -93,7 +93,7 @@ def test_a_decision_that_is_turned_by_what_the_patch_covers_does_not_count():
     bright = torch.ones(4, 1, 8, 6), torch.zeros(4, dtype=torch.long), torch.zeros(9, 1, 8, 6)
     by, options = (lambda m, x, t: -x), {"share": 0.6, "draws": 40}
     found = score(by, bright, Middle(), **options)
-    assert found.values.isnan().all() and "no patch turns the decision" in found.reason
+    assert found.values.isnan().all() and "no patch changes the decision" in found.reason
     assert score(by, bright, Middle(), **options, baseline=torch.ones(1, 8, 6)).values.isfinite().all()
 
 

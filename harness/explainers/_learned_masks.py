@@ -15,6 +15,9 @@ from harness.task import LOG_PROBABILITY
 
 EQUAL = 1e-4  # the difference of two numbers of a mask that counts as none
 
+# Masks (n, masks, *units) in 0..1 -> inputs (n, masks, ...); 1 leaves a number as it is.
+Perturb = Callable[[Tensor], Tensor]
+
 
 def descend(
     model: nn.Module,
@@ -27,7 +30,9 @@ def descend(
     steps: int,
     masks: Tensor,
 ) -> None:
-    """Let the optimiser change its parameters so that loss and penalty of every row become small.
+    """Minimise the sum of loss and penalty of every row by ``steps`` steps of the optimiser.
+
+    Raises NotApplicable where no gradient reaches the input.
 
     sample    (rows,) the sample of each row
     propose   the perturbed inputs (rows, ...) that follow from the parameters, and the penalty (rows,) on these, for
@@ -35,8 +40,7 @@ def descend(
     loss      a number for each row (rows,) from its tracked outputs (rows, 3)
     masks     the parameter that is cut off at 0 and 1 after every step
 
-    The loss of a row depends on its own parameters alone, so that rows do not depend on their company. Not applicable
-    where no gradient of the output reaches the input.
+    The loss of a row depends on its own parameters alone, so that a result does not depend on the batch.
     """
     with frozen(model):
         for step in range(steps):
@@ -63,11 +67,9 @@ def parameter(like: Tensor, value: float, *shape: int) -> Tensor:
     return torch.full_like(zeros_to_sum(like[:0]), value).new_full(shape, value).requires_grad_()
 
 
-def surprise(context: Samples, sample: Tensor, score: str) -> Callable[[Tensor], Tensor]:
-    """How far the score of rows (rows,) is from that of their samples, a function of tracked outputs (rows, 3).
-
-    For a probability it is minus its logarithm, the cross-entropy with the explained class as the label; for any other
-    score the squared difference from the score of the sample itself.
+def score_loss(context: Samples, sample: Tensor, score: str) -> Callable[[Tensor], Tensor]:
+    """The loss of the score, a function of tracked outputs (rows, 3) -> (rows,): cross-entropy for ``probability``,
+    else the squared difference from the sample's own score.
     """
     own = context.clean(score)[sample]
     if score == "probability":
@@ -78,10 +80,10 @@ def surprise(context: Samples, sample: Tensor, score: str) -> Callable[[Tensor],
 def area_loss(masks: Tensor, shown: Tensor) -> Tensor:
     """The mean squared distance (rows,) of masks (rows, units) from masks that are 1 at ``shown`` (rows,) units.
 
-    It is |sort(mask) - (0, ..., 0, 1, ..., 1)|^2 / units (Fong et al. 2019, 1910.08485), except for a number that does
-    not change its gradient: where numbers of a mask are equal, up to ``EQUAL``, their order is open, and each is drawn
-    to the mean over all orders. The released codes take the order in which rounding and a sort happen to leave them; as
-    all numbers are equal at first, the mask would follow from that.
+    Equal to |sort(mask) - (0, ..., 0, 1, ..., 1)|^2 / units (Fong et al. 2019, 1910.08485) up to a constant. Numbers
+    within ``EQUAL`` of each other have no order: each is compared with the mean target over all orders. The released
+    codes leave that order to rounding and to torch's sort, on which the mask would then depend: all numbers are equal
+    at first.
     """
     values = masks.detach()
     ordered = values.sort(1).values
