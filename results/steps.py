@@ -44,17 +44,17 @@ def levels(values: np.ndarray, p: np.ndarray | None = None) -> list[Level]:
 
 def exact_levels(values: np.ndarray) -> list[Level]:
     """The levels of a series (n,) whose values repeat bit for bit: a step wherever the value changes."""
-    return _levels_with_ends(values, [*np.flatnonzero(_changes(values)) + 1, len(values)])
+    return _levels_with_ends(values, [*np.flatnonzero(_level_changes(values)) + 1, len(values)])
 
 
 def repeats(values: np.ndarray) -> bool:
     """Whether a series (n,) repeats bit for bit but for steps: most runs equal the one before, and no value returns."""
-    changes = _changes(values)
-    distinct = 1 + int(_changes(np.sort(values)).sum())
+    changes = _level_changes(values)
+    distinct = 1 + int(_level_changes(np.sort(values)).sum())
     return len(values) > 1 and 2 * changes.sum() <= len(changes) and distinct == 1 + changes.sum()
 
 
-def _changes(values: np.ndarray) -> np.ndarray:
+def _level_changes(values: np.ndarray) -> np.ndarray:
     """Whether each run but the first has another value than the run before (n - 1,)."""
     return np.abs(np.diff(values)) > EXACT * np.abs(values).max(initial=0.0)
 
