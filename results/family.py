@@ -141,7 +141,7 @@ def all_pairs(matrix: Matrix, *, seed: int = 0) -> Family:
         return Family(names, values, np.full((count, count), np.nan), np.empty((2, 0)))
     first, second = np.triu_indices(count, 1)
     differences = _rescaled(values[:, first] - values[:, second])
-    found, largest = _statistics(differences, seed)
+    found, largest = _statistics_and_flips(differences, seed)
     statistic[first, second], statistic[second, first] = found, -found
     return Family(names, values, statistic, largest)
 
@@ -152,7 +152,7 @@ def _rescaled(differences: np.ndarray) -> np.ndarray:
     return differences / np.where(largest > 0, largest, 1)
 
 
-def _statistics(differences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _statistics_and_flips(differences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The statistics (pairs,) of differences (n, pairs), and the sorted largest of all pairs under each sign flip:
     (2, flips), of the differences and of their deviations from their means.
 
@@ -163,12 +163,12 @@ def _statistics(differences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndar
     statistic = corrected_t(mean, (differences**2).mean(0), (differences**3).mean(0), len(differences))
     kinds = [differences, differences - mean]
     largest = [
-        [_largest_of_flips(each, signs) for each in kinds] for signs in _flips_in_blocks(*differences.shape, seed)
+        [_largest_statistics(each, signs) for each in kinds] for signs in _flips_in_blocks(*differences.shape, seed)
     ]
     return statistic, np.sort(np.concatenate(largest, axis=1), axis=1)
 
 
-def _largest_of_flips(differences: np.ndarray, signs: np.ndarray) -> np.ndarray:
+def _largest_statistics(differences: np.ndarray, signs: np.ndarray) -> np.ndarray:
     """The largest statistic (flips,) of all differences (n, pairs) under each row of ``signs`` (flips, n)."""
     n, cubes = len(differences), differences * differences * differences
     found = corrected_t(signs @ differences / n, (differences * differences).mean(0), signs @ cubes / n, n)
