@@ -3,7 +3,8 @@
 The statistic of a pair is the t of the mean paired difference, corrected for skewness (Hall 1992, JRSS B 54; Johnson
 1978, JASA 73). Its null distribution comes from random sign flips, the same for all pairs. A p-value compares a pair
 with the largest statistic of all pairs under each flip (single-step max-T, Westfall and Young 1993), so that the chance
-of any false claim is at most 5 %. Intervals invert the same statistic.
+of any false claim is at most 5 % where differences are symmetric, and about that where they are not: docs/claims.py
+measures it. Intervals invert the same statistic.
 """
 
 from collections.abc import Collection, Iterator
@@ -24,6 +25,7 @@ MOST_FOR_ALL_FLIPS = 1 << 18  # samples x pairs, above which fewer flips are dra
 MOST_ENUMERATED = 14  # up to here all patterns are used: 2^13, since opposite ones have the same statistic
 MOST_AT_ONCE = 1 << 16  # numbers that stay in the processor's cache
 LEAST_SPREAD = 1e-9  # relative variance below which differences count as one number
+EQUAL = 1e-6  # relative: scores that differ by less are equal
 ROUNDING = 1e-9  # statistics that are equal but for rounding count as equal
 
 
@@ -95,15 +97,19 @@ class Family:
     def interval(self, first: str, second: str) -> tuple[float, float]:
         """The interval of ``difference`` at the level that holds for all pairs together (95 %).
 
-        0 lies outside if and only if the two are shown to differ.
+        0 lies outside if and only if the two are shown to differ. NaN twice where nothing can be shown (``able``).
         """
+        if not self.able:
+            return float("nan"), float("nan")
         return corrected_interval(self._differences(first, second), self.critical * (1 + ROUNDING))
 
     def effect(self, first: str, second: str) -> float:
         """The mean difference in standard deviations of the differences; infinite where these do not vary."""
         differences = self._differences(first, second)
         mean, spread = differences.mean(), differences.std(ddof=1) if self.n > 1 else np.nan
-        return float(mean / spread) if spread > 0 else (0.0 if mean == 0 else float(np.copysign(np.inf, mean)))
+        if spread > np.sqrt(LEAST_SPREAD) * abs(mean):
+            return float(mean / spread)
+        return 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
 
     def share_better(self, first: str, second: str) -> float:
         """The share of the samples on which the first is better; ties count half."""
@@ -128,7 +134,7 @@ class Family:
         return self.names.index(name)
 
     def _differences(self, first: str, second: str) -> np.ndarray:
-        return self.values[:, self._place(first)] - self.values[:, self._place(second)]
+        return _single_difference(self.values[:, self._place(first)], self.values[:, self._place(second)])
 
 
 def all_pairs(matrix: Matrix, *, seed: int = 0) -> Family:
@@ -140,10 +146,16 @@ def all_pairs(matrix: Matrix, *, seed: int = 0) -> Family:
     if len(values) < 2 or count < 2:
         return Family(names, values, np.full((count, count), np.nan), np.empty((2, 0)))
     first, second = np.triu_indices(count, 1)
-    differences = _rescaled(values[:, first] - values[:, second])
+    differences = _rescaled(_single_difference(values[:, first], values[:, second]))
     found, largest = _statistics_and_flips(differences, seed)
     statistic[first, second], statistic[second, first] = found, -found
     return Family(names, values, statistic, largest)
+
+
+def _single_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The first less the second; 0 where they are equal but for the rounding of single precision, as for ranks."""
+    differences = first - second
+    return np.where(np.abs(differences) > EQUAL * np.maximum(np.abs(first), np.abs(second)), differences, 0.0)
 
 
 def _rescaled(differences: np.ndarray) -> np.ndarray:

@@ -15,7 +15,9 @@ from harness.results.frames import audit_of, protocols
 A_CHECK = "a check of whether a property holds; maps that know nothing of the model can have the best score"
 OTHER_SAMPLES = "explainers have scores on different samples; letters use the samples that all of them have"
 LEVEL = 0.95
-YES_OR_NO = ("hit", "share")  # units between 0 and 1, whose samples can be all yes or no
+# The scales of units: an interval of scores that lie on their unit's scale does not leave it.
+FROM_0_TO_1 = ("hit", "share", "iou", "auc", "f1", "accuracy", "probability", "gini")
+SCALES = {**dict.fromkeys(FROM_0_TO_1, (0.0, 1.0)), **dict.fromkeys(("correlation", "cosine"), (-1.0, 1.0))}
 LEAST_SPREAD = 1e-9  # relative to the mean: scores that differ by less differ by rounding
 
 
@@ -23,23 +25,36 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, unit: str 
     """Mean, standard deviation (n - 1) and 95 % interval of scores (N,), in the columns of a cell's row.
 
     Scores that are not ``valid`` (N,) bool, NaN or infinite are counted in ``n_invalid`` and enter nothing else. What
-    is undefined is NaN: all of it for no valid score, all but the mean for one. Of a ``unit`` between 0 and 1, scores
-    that are all 0 or 1 have the binomial interval.
+    is undefined is NaN: all of it for no valid score, all but the mean for one. The interval does not leave the scale
+    of a known ``unit``. If that is from 0 to 1, scores that are all 0 or 1 have the binomial interval.
     """
     values = np.asarray(values, dtype=np.float64)
     usable = np.isfinite(values) if valid is None else np.isfinite(values) & np.asarray(valid, dtype=bool)
     scores, nan = values[usable], float("nan")
-    mean = _mean_in_range(scores)
-    yes_or_no = unit in YES_OR_NO and len(scores) > 1 and np.isin(scores, (0, 1)).all()
-    low, high = binomial_interval(int(scores.sum()), len(scores)) if yes_or_no else interval(scores)
+    low, high = _interval_on_scale(scores, *SCALES.get(unit, (-np.inf, np.inf)))
     return {
-        "value": mean,
-        "std": float(np.sqrt(((scores - mean) ** 2).sum() / (len(scores) - 1))) if len(scores) > 1 else nan,
+        "value": _mean_in_range(scores),
+        "std": _deviation(scores) if len(scores) > 1 else nan,
         "ci_low": low,
         "ci_high": high,
         "n": len(scores),
         "n_invalid": len(values) - len(scores),
     }
+
+
+def _interval_on_scale(scores: np.ndarray, least: float, most: float) -> tuple[float, float]:
+    """The interval of the mean, within a scale if the scores are; the binomial one for scores that are all 0 or 1."""
+    if len(scores) > 1 and least == 0 and np.isin(scores, (0, 1)).all():
+        return binomial_interval(int(scores.sum()), len(scores))
+    low, high = interval(scores)
+    on_scale = len(scores) > 1 and scores.min() >= least and scores.max() <= most
+    return (max(low, least), min(high, most)) if on_scale else (low, high)
+
+
+def _deviation(scores: np.ndarray) -> float:
+    """The standard deviation (n - 1) of scores of any size."""
+    spread = float(scores.max() - scores.min())
+    return spread * float(((scores - scores.min()) / spread).std(ddof=1)) if spread > 0 else 0.0
 
 
 def interval(scores: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
@@ -57,7 +72,7 @@ def interval(scores: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]
         return float(scores.min()), float(scores.max())
     n = len(scores)
     critical = float(special.stdtrit(n - 1, (1 + level) / 2))
-    student = critical * spread * ((scores - mean) / spread).std(ddof=1) / np.sqrt(n)
+    student = critical * _deviation(scores) / np.sqrt(n)
     low, high = corrected_interval(scores, critical * np.sqrt(n / (n - 1)))
     return min(mean - student, low), max(mean + student, high)
 

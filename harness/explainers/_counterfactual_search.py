@@ -47,6 +47,8 @@ class WantedRows:
 
     def free(self, names: tuple[str, ...]) -> Tensor:
         """Which of the named columns may change, (C,) bool; UserError for an unknown name, or where none may."""
+        if not isinstance(self.fixed, str):
+            raise UserError(f"fixed is {self.fixed!r}, expected names of columns in one text: fixed='age, sex'")
         fixed = [name.strip() for name in self.fixed.split(",") if name.strip()]
         for name in fixed:
             if name not in names:

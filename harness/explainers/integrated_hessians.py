@@ -62,8 +62,9 @@ def integrated_hessians(
     tensor([[1.5000, 1.5000]])
     """
     check_number("steps", path.steps, 1)
-    if beta is not None and not beta > 0:
-        raise UserError(f"beta is {beta!r}, expected a number above 0")
+    is_number = isinstance(beta, int | float) and not isinstance(beta, bool) and math.isfinite(beta)
+    if beta is not None and not (is_number and beta > 0):
+        raise UserError(f"beta is {beta!r}, expected a finite number above 0")
     start, own = context.baseline(path.baseline), context.segments(segments)
     wide = zeros_to_sum(inputs)
     places, weights = (torch.from_numpy(each).to(wide) for each in quadrature_of_products(path.steps))

@@ -50,7 +50,16 @@ def test_yes_or_no_scores_are_known_by_their_unit_and_what_else_is_0_or_1_is_not
     passes = summarise(np.ones(20), unit="passes")
     assert (passes["ci_low"], passes["ci_high"]) == (1, 1)
     between = summarise(np.array([0, 1, 0.5]), unit="share")
-    assert (between["ci_low"], between["ci_high"]) == interval(np.array([0, 1, 0.5]))
+    assert (between["ci_low"], between["ci_high"]) == (0, 1)
+
+
+@pytest.mark.parametrize(("unit", "least", "most"), [("iou", 0, 1), ("correlation", -1, 1), ("logit", -np.inf, np.inf)])
+def test_an_interval_does_not_leave_the_scale_of_its_unit(unit, least, most):
+    scores = np.array([0.99] * 15 + [0.1])
+    low, high = interval(scores)
+    assert high > 1
+    found = summarise(scores, unit=unit)
+    assert (found["ci_low"], found["ci_high"]) == (max(low, least), min(high, most))
 
 
 def test_without_skewness_the_interval_is_students():
