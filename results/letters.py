@@ -1,7 +1,8 @@
 """Letters that say who is not shown to differ (Piepho 2004, J. Comput. Graph. Stat. 13: insert and absorb)."""
 
 from collections.abc import Callable, Collection
-from itertools import combinations
+from itertools import chain, combinations, count, islice
+from string import ascii_lowercase, ascii_uppercase
 
 
 def letters_of(order: list[str], differ: Callable[[str, str], bool]) -> dict[str, str]:
@@ -32,6 +33,7 @@ def _absorbed(group: set[str], before: list[set[str]], after: list[set[str]]) ->
     return any(group <= other for other in before) or any(group < other for other in after)
 
 
-def _alphabet(count: int) -> list[str]:
-    names = [chr(ord("a") + number) for number in range(26)]
-    return (names + [f"{a}{b}" for a in names for b in names])[:count]
+def _alphabet(number: int) -> list[str]:
+    """The first ``number`` letters, each of one character, so that no two of them can be read as one."""
+    others = (chr(code) for code in count(ord("À")))
+    return list(islice(chain(ascii_lowercase, ascii_uppercase, filter(str.isalpha, others)), number))

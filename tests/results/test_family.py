@@ -10,6 +10,7 @@ from scipy import stats
 
 from harness.errors import UserError
 from harness.results.family import ALPHA, MOST_ENUMERATED, all_pairs, corrected_t
+from harness.results.letters import letters_of
 from harness.results.matrices import Matrix, matrices
 from harness.results.standing import standing
 
@@ -115,6 +116,14 @@ def test_every_mark_of_a_family_says_the_same():
         for name, row in marks.iterrows():
             assert row["best"] == (name == best or not family.better(best, name))
         assert family.able or len(set(family.letters.values())) == 1
+
+
+def test_more_groups_than_the_alphabet_has_letters_share_none_by_mistake():
+    names = [f"e{place}" for place in range(80)]
+    place = lambda name: int(name[1:])
+    marks = letters_of(names, lambda first, second: abs(place(first) - place(second)) > 1)
+    for first, second in combinations(names, 2):
+        assert bool(set(marks[first]) & set(marks[second])) == (abs(place(first) - place(second)) <= 1)
 
 
 def test_fewer_than_six_samples_can_show_nothing_and_it_is_said():
