@@ -77,10 +77,10 @@ def test_an_explainer_that_spoils_the_model_fails_and_the_next_sees_the_model_wh
     assert cells.loc["gradient", "value"].equals(alone.loc["gradient", "value"])
 
 
-def test_a_metric_without_any_value_is_a_failure_with_its_reason(config):
+def test_a_metric_without_any_value_is_not_applicable_for_its_reason(config):
     config["metric"] = {"undefined": {"name": "toys:undefined"}}
     cells = cells_of(harness.run(config))
-    assert set(cells["status"]) == {"failed"} and cells["error"].str.contains("nothing to measure").all()
+    assert set(cells["status"]) == {"not_applicable"} and cells["error"].str.contains("nothing to measure").all()
 
 
 def test_equal_maps_of_two_explainers_are_flagged(config):

@@ -181,7 +181,11 @@ NETS = {
     "timm ViT": Net(_timm_vit, (3, 64, 64), TABULAR | GATED),
     "lite0": Net(_lite0, (3, 96, 96), CONVOLUTIONAL | KINKED, classes=1000, options=_few_channels("blocks.2.body.6")),
     "MLP": Net(
-        _mlp, (10,), KINKED | PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random", "rise"}, "table"
+        _mlp,
+        (10,),
+        # The drawn targets are classes that this net predicts nowhere: no row of another decision exists.
+        KINKED | PICTURES | MAPS | ATTENTION | {"guided_grad_cam", "blurred_random", "rise", "counterfactuals"},
+        "table",
     ),
     "1-D CNN": Net(_series_cnn, (2, 32), CONVOLUTIONAL | KINKED | PICTURES, "series"),
     "text classifier": Net(
