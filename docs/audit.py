@@ -31,8 +31,8 @@ FOLDER = Path(__file__).parent
 PAGE, MARK = FOLDER / "explainers.md", "audit"
 SAMPLES, TRAIN, SEED = 2, 64, 0
 NOT_A_METHOD = ("precomputed", "oracle")  # a file of maps, and a known truth
-OF_IMAGES = ("resnet18", "vgg11_bn", "efficientnet_b0", "ConvNeXt", "Swin transformer", "vision transformer")
-OF_OTHERS = ("BERT", "GPT-2", "Llama", "LSTM", "boosted trees")
+OF_ZOO = ("resnet18", "ConvNeXt", "Swin transformer", "vision transformer", "1-D CNN", "MLP")
+OF_FIELD = ("BERT", "GPT-2", "Llama", "Gemma", "LSTM", "boosted trees")
 NAMES = {"Swin transformer": "Swin", "vision transformer": "ViT", "boosted trees": "trees"}
 
 
@@ -55,8 +55,8 @@ def architectures() -> dict[str, Callable[[], tuple[Any, harness.Data]]]:
         )
         return model, data
 
-    return {name: lambda name=name: of_zoo(name) for name in (*OF_IMAGES, "MLP")} | {
-        name: lambda name=name: as_a_user_gives_it(name) for name in OF_OTHERS
+    return {name: lambda name=name: of_zoo(name) for name in OF_ZOO} | {
+        name: lambda name=name: as_a_user_gives_it(name) for name in OF_FIELD
     }
 
 
