@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.results.comparison_costs import COST_FLOOR
 from harness.results.cost_changes import net_changes, p_of_costs, without_drift
-from harness.results.pairs import ALPHA
+from harness.results.level import ALPHA
 from harness.results.quality_changes import of_the_controls, p_of_block, p_of_cells_and_whole
 from harness.results.trend import steps_of_cells
 

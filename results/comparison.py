@@ -19,7 +19,7 @@ from harness.results.comparison_costs import judged_costs
 from harness.results.comparison_quality import QUALITY_FLOOR, judged_quality
 from harness.results.comparison_sides import Pair, paired_cells, status_of_side
 from harness.results.environments import environment_differences
-from harness.results.pairs import ALPHA
+from harness.results.level import ALPHA
 
 VERDICTS = ("broken", "worse", "moved", "missing", "not comparable", "fixed", "better", "new", "same")
 ABOUT = ("cell", "model", "dataset", "explainer", "metric", "kind", "unit", "better")

@@ -13,7 +13,7 @@ from math import comb
 import numpy as np
 from scipy import stats
 
-from harness.results.pairs import ALPHA, holm
+from harness.results.level import ALPHA, holm
 
 LEAST_CELLS = 6  # cells of one cost metric that are needed to measure the drift between two runs
 # Student's degrees of freedom of the changes of costs that are no changes of code. So few, because some explainers

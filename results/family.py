@@ -7,24 +7,23 @@ of any false claim is at most 5 % where differences are symmetric, and about tha
 measures it. Intervals invert the same statistic.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import product
+from functools import cached_property
 
 import numpy as np
 
 from harness.results.letters import letters_of
+from harness.results.level import ALPHA
 from harness.results.matrices import Matrix
-from harness.results.pairs import ALPHA
+from harness.results.sign_flips import FLIPS, sign_flips
 from harness.results.statistics import corrected_interval
 
-FLIPS = 9_999  # with the observed signs, 10,000
 FEWER_FLIPS = 1_999
 MOST_FOR_ALL_FLIPS = 1 << 18  # samples x pairs, above which fewer flips are drawn
-MOST_ENUMERATED = 14  # up to here all patterns are used: 2^13, since opposite ones have the same statistic
 MOST_AT_ONCE = 1 << 16  # numbers that stay in the processor's cache
 LEAST_SPREAD = 1e-9  # relative variance below which differences count as one number
+LEAST_SAMPLES = 1 + int(np.ceil(-np.log2(ALPHA)))  # n samples have no p-value below 2 / 2^n
 EQUAL = 1e-6  # relative: scores that differ by less are equal
 ROUNDING = 1e-9  # statistics that are equal but for rounding count as equal
 
@@ -69,7 +68,7 @@ class Family:
 
         With n samples no exact p-value is below 2 / 2^n: six samples are the fewest.
         """
-        return self.n > MOST_ENUMERATED or 2.0 ** (1 - self.n) <= ALPHA
+        return self.n >= LEAST_SAMPLES
 
     @cached_property
     def critical(self) -> float:
@@ -174,9 +173,9 @@ def _statistics_and_flips(differences: np.ndarray, seed: int) -> tuple[np.ndarra
     mean = differences.mean(0)
     statistic = corrected_t(mean, (differences**2).mean(0), (differences**3).mean(0), len(differences))
     kinds = [differences, differences - mean]
-    largest = [
-        [_largest_statistics(each, signs) for each in kinds] for signs in _flips_in_blocks(*differences.shape, seed)
-    ]
+    draws = FLIPS if differences.size <= MOST_FOR_ALL_FLIPS else FEWER_FLIPS
+    flips = sign_flips(*differences.shape, at_once=MOST_AT_ONCE, draws=draws, seed=seed)
+    largest = [[_largest_statistics(each, signs) for each in kinds] for signs in flips]
     return statistic, np.sort(np.concatenate(largest, axis=1), axis=1)
 
 
@@ -204,18 +203,3 @@ def corrected_t(mean: np.ndarray, square: np.ndarray, cube: np.ndarray, n: int) 
     if one_number.any():
         corrected[one_number] = np.where(mean == 0, 0.0, np.copysign(np.inf, mean))[one_number]
     return corrected
-
-
-def _flips_in_blocks(n: int, pairs: int, seed: int) -> Iterator[np.ndarray]:
-    """Sign flips (rows, n) in blocks, float64: all for few samples, else the observed signs and random draws."""
-    flips = _flips_of(n, FLIPS if n * pairs <= MOST_FOR_ALL_FLIPS else FEWER_FLIPS, seed)
-    for rows in np.array_split(flips, -(-len(flips) * max(n, pairs) // MOST_AT_ONCE)):
-        yield rows.astype(np.float64)
-
-
-@lru_cache(maxsize=4)
-def _flips_of(n: int, draws: int, seed: int) -> np.ndarray:
-    if n <= MOST_ENUMERATED:
-        return np.array([(1, *signs) for signs in product((1, -1), repeat=n - 1)], dtype=np.int8)
-    drawn = np.random.default_rng([seed, n, 2]).integers(0, 2, size=(draws, n), dtype=np.int8) * 2 - 1
-    return np.concatenate([np.ones((1, n), dtype=np.int8), drawn])

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from harness.results.board import ARROWS, Board, boards_of
 from harness.results.board import KINDS as KINDS  # read here by what writes the pages of docs/
+from harness.results.family import LEAST_SAMPLES
 from harness.results.footnotes import WORDS, footnotes
 from harness.results.place import Place
 
@@ -81,8 +82,15 @@ def _board_lines(board: Board, width: int, colour: bool) -> Iterator[str]:
         columns = [_panel_column(board, metric) for metric in group]
         for columns_of_panel in _panels(columns, width - max(len(name) for name in names.values())):
             yield from _rendered(_panel_table(columns_of_panel, names, board), colour)
-    for note in footnotes(board.cells):
+    for note in [*footnotes(board.cells), *_too_few_samples(board)]:
         yield fill(note, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _too_few_samples(board: Board) -> Iterator[str]:
+    """A note on the metrics that have too few samples for any two explainers to be shown to differ."""
+    few = [metric for metric, family in board.families.items() if not family.able]
+    if few:
+        yield f"– no differences can be shown: {', '.join(few)}: {LEAST_SAMPLES} samples are the fewest for a test"
 
 
 def _sizes(cells: pd.DataFrame) -> str:

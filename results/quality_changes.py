@@ -6,13 +6,10 @@ Cells that changed together do not take certainty from each other, as they would
 block as a whole is tested beside its cells: half of the 5 % is for the block, half for the cells.
 """
 
-from collections.abc import Iterator
-from itertools import product
-
 import numpy as np
 
-FLIPS = 9_999  # with the observed signs, 10,000
-MOST_ENUMERATED = 14  # 2^13 patterns, since opposite ones have the same statistic
+from harness.results.sign_flips import sign_flips
+
 MOST_AT_ONCE = 1 << 20  # numbers at once
 LEAST_CHANGED = 7  # with fewer samples that changed, no p-value can be below 0.025: 2 / 2^7
 
@@ -47,22 +44,11 @@ def _largest_of_flips(differences: np.ndarray) -> np.ndarray:
     scaled = differences / np.abs(differences).max(0)
     scaled /= np.sqrt((scaled**2).sum(0))
     observed, as_large, count = np.abs(scaled.sum(0)) * (1 - 1e-9), 0, 0
-    for flips in _sign_flips(*scaled.shape):
+    for flips in sign_flips(*scaled.shape, at_once=MOST_AT_ONCE):
         largest = np.sort(np.abs(flips @ scaled).max(1))
         as_large = as_large + len(largest) - np.searchsorted(largest, observed)
         count += len(largest)
     return as_large / count
-
-
-def _sign_flips(n: int, cells: int) -> Iterator[np.ndarray]:
-    """Sign flips (rows, n) in blocks: all of them for few samples, else the observed signs and random draws."""
-    if n <= MOST_ENUMERATED:
-        yield np.array([(1, *signs) for signs in product((1, -1), repeat=n - 1)], dtype=np.float64)
-        return
-    yield np.ones((1, n))
-    generator, rows = np.random.default_rng(n), max(1, MOST_AT_ONCE // max(n, cells))
-    for start in range(0, FLIPS, rows):
-        yield generator.integers(0, 2, size=(min(rows, FLIPS - start), n)) * 2.0 - 1
 
 
 def of_the_whole(differences: np.ndarray, scales: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.results.pairs import ALPHA
+from harness.results.level import ALPHA
 
 LEAST_RUNS = 2
 MOST_LEVELS = 12

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import pandas as pd
 
-from harness.results.family import ALPHA, all_pairs
+from harness.results.family import all_pairs
+from harness.results.level import ALPHA
 from harness.results.matrices import Matrix
 from harness.results.numbers import one_figure
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half

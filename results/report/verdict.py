@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from harness.results.family import LEAST_SAMPLES
 from harness.results.numbers import one_figure, significant
 from harness.results.report.blocks import ReportBlock
 from harness.results.sample_size import samples_range
@@ -50,6 +51,8 @@ def verdict(block: ReportBlock) -> Verdict:
         return Verdict(block.heading, "No verdict: only controls have a score on the headline metric.")
     best, control = table.loc[own, "mean"].idxmax(), _best_control(block)
     details = [_headline_detail(block), *_lacking_details(block)]
+    if n < LEAST_SAMPLES:
+        details.append(f"{n} samples cannot show any difference between explainers: {LEAST_SAMPLES} are the fewest.")
     if control is None:
         which = "No control has enough scores" if set(block.lacking) & block.controls else "No control was run"
         details.append(f"{which}, so it is not known what score an explainer that ignores the model would reach.")

@@ -1,10 +1,13 @@
 """The verdict names those who are not shown to be worse than the best, and says so where nobody beats a control."""
 
+import io
 import re
 
 import numpy as np
 import pytest
 
+from harness.results.frames import read
+from harness.results.leaderboard import print_table
 from harness.results.report.blocks import blocks_of
 from harness.results.report.verdict import verdict
 from harness.results.store import Store
@@ -142,6 +145,7 @@ def test_means_are_compared_on_the_samples_that_all_have(tmp_path, seed):
 def test_fewer_samples_than_a_test_can_tell_from_are_never_told_to_be_enough(tmp_path, seed):
     found = told(world(tmp_path / "r", {"lime": 0.6 + noise(seed, 0, n=4), "random": noise(seed, 1, n=4)}))
     assert found.answer.startswith("No faithful explainer") and "about 6 samples" in found.details[-1]
+    assert "4 samples cannot show any difference between explainers: 6 are the fewest." in found.details
 
 
 def test_of_those_not_told_apart_only_who_is_shown_to_beat_the_control_is_named(tmp_path, seed):
@@ -150,3 +154,16 @@ def test_of_those_not_told_apart_only_who_is_shown_to_beat_the_control_is_named(
     found = told(world(tmp_path / "r", scores))
     assert found.choices == ["lime"] and "is among the best" in found.answer
     assert "Left out because they are not shown to beat the best control, random: rise." in found.details
+
+
+def test_a_table_of_few_samples_says_that_it_can_show_no_difference(tmp_path):
+    def printed(n):
+        store = Store(tmp_path / str(n))
+        for name, level in (("lime", 1.0), ("random", 0.0)):
+            write_cell(store, name, "srg", level + np.arange(n) / 10)
+        file = io.StringIO()
+        print_table(*read(tmp_path / str(n)), file=file)
+        return " ".join(file.getvalue().split())
+
+    note = "no differences can be shown: srg: 6 samples are the fewest for a test"
+    assert note in printed(5) and note not in printed(6)

@@ -9,9 +9,11 @@ import pytest
 from scipy import stats
 
 from harness.errors import UserError
-from harness.results.family import ALPHA, MOST_ENUMERATED, all_pairs, corrected_t
+from harness.results.family import all_pairs, corrected_t
 from harness.results.letters import letters_of
+from harness.results.level import ALPHA
 from harness.results.matrices import Matrix, matrices
+from harness.results.sign_flips import MOST_ENUMERATED
 from harness.results.standing import standing
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])

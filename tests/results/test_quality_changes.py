@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from compared_runs import SAMPLES, verdicts, write_run
 from harness.cli.main import main
@@ -145,3 +146,27 @@ def test_runs_with_nothing_to_compare_fail_and_several_runs_need_a_word_between_
     assert main(["compare", "x", "--to", "y", "z", *at]) == 0
     assert main(["compare", "x", "y", "z", *at]) == 2
     assert "3 runs came without --to" in capsys.readouterr().err
+
+
+def test_many_samples_are_tested_as_the_t_test_does_where_differences_are_normal():
+    differences = np.random.default_rng(SEED).normal(0.15, 1, (200, 5))
+    expected = stats.ttest_1samp(differences, 0).pvalue
+    found = np.concatenate([p_of_block(differences[:, [place]]) for place in range(5)])
+    assert np.abs(found - expected).max() < 0.02
+
+
+@pytest.mark.parametrize("n", [8, 60])
+def test_no_more_than_five_percent_of_single_tests_of_nothing_claim_something(n):
+    nothing = np.random.default_rng([SEED, n]).standard_t(4, (n, 2000))
+    found = np.concatenate([p_of_block(nothing[:, [place]]) for place in range(2000)])
+    assert (found < 0.05).mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
+
+
+def test_the_scale_of_the_differences_changes_no_p_value():
+    differences = np.random.default_rng(SEED).normal(0.2, 1, (50, 3))
+    for scale in (1e-200, 1e200):
+        np.testing.assert_allclose(p_of_block(differences * scale), p_of_block(differences))
+
+
+def test_no_drawn_p_is_zero():
+    assert p_of_block(np.ones((40, 1)))[0] == pytest.approx(1 / 10_000)
