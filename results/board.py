@@ -5,28 +5,27 @@ report render a ``Board`` and compute nothing themselves. Ranks follow from the 
 explainers that are not shown to be worse than the best, follow from paired tests of the scores, if these were read.
 """
 
-import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.results.family import Family, all_pairs
-from harness.results.frames import audit_of, configured, controls_of, protocols, read_cells, read_scores
+from harness.results.frames import audit_of, configured, controls_of
 from harness.results.matrices import Matrix, matrices
 from harness.results.place import NO_RANK, Place, place_of_cell
+from harness.results.sanity import NO_VERDICTS
 from harness.results.standing import standing
-from harness.results.statistics import OTHER_SAMPLES, cell_ranks, not_comparable, with_caveat
+from harness.results.statistics import OTHER_SAMPLES
 
 KINDS = ("faithfulness", "truth", "localisation", "sanity", "axiom", "robustness", "complexity", "check", "reference")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes", "setup_seconds", "peak_memory_mb")
 ARROWS = {"higher": "↑", "lower": "↓"}
-# What a row that another version wrote may lack.
-UNNAMED = {name: "?" for name in ("model", "dataset", "explainer", "metric", "status")} | {"unit": "", "kind": ""}
+# Kinds of metrics by which an explainer can be chosen, the first that a run has; the others are conditions.
+CHOOSING = ("faithfulness", "truth", "localisation")
 DIRECTIONS = {"higher": "higher is better", "lower": "lower is better"}
 
 
@@ -38,6 +37,9 @@ class Board:
     cells     a row per cell, with ``label`` (of the explainer), ``rank``, ``unranked`` (why there is none), ``caveat``
     scores    a row per sample and ok cell, in which ``explainer`` is the label; None if they were not read, and then
               there are no tests
+    checked   verdicts of the sanity checks (``harness.results.sanity``), by explainer and check
+    metrics_shown, explainers_shown    what the reader asked for; all if None. Tests count all explainers, whatever is
+              shown, so that asking for fewer makes no difference significant
     """
 
     model: str
@@ -46,6 +48,9 @@ class Board:
     heading: str
     cells: pd.DataFrame
     scores: pd.DataFrame | None = None
+    checked: pd.DataFrame = field(default_factory=NO_VERDICTS.copy)
+    metrics_shown: frozenset[str] | None = None
+    explainers_shown: frozenset[str] | None = None
 
     @cached_property
     def controls(self) -> frozenset[str]:
@@ -80,8 +85,9 @@ class Board:
 
     @cached_property
     def metrics(self) -> list[str]:
-        """The metrics ordered by kind: srg first, costs last."""
-        return sorted(self.about.index, key=lambda metric: _metric_place(metric, self.about.loc[metric, "kind"]))
+        """The metrics that are shown, ordered by kind: srg first, costs last."""
+        shown = [m for m in self.about.index if self.metrics_shown is None or m in self.metrics_shown]
+        return sorted(shown, key=lambda metric: _metric_place(metric, self.about.loc[metric, "kind"]))
 
     def better(self, metric: str) -> str | None:
         """``higher``, ``lower`` or None."""
@@ -98,12 +104,18 @@ class Board:
 
     @cached_property
     def headline(self) -> str | None:
-        """The metric that orders explainers: srg, else the first faithfulness metric with a direction and a score."""
+        """The metric that orders explainers, and by which one is chosen: the first that has a direction and a score.
+
+        srg comes first, then the other metrics of faithfulness, of known truth and of localisation; of any kind if the
+        reader asked for some metrics.
+        """
         there = self.cells[(self.cells["status"] == "ok") & ~self.cells["caveat"] & np.isfinite(self.cells["value"])]
         able = [m for m in self.metrics if self.better(m) and m in set(there["metric"])]
-        faithful = [m for m in able if self.about.loc[m, "kind"] == "faithfulness"]
-        srg = [m for m in able if self.about.loc[m, "name"] == "srg"]
-        return next(iter([*(m for m in srg if m == "srg"), *srg, *faithful]), None)
+        kinds, names = self.about["kind"], self.about["name"]
+        asked = self.metrics_shown is not None
+        able = [m for m in able if kinds[m] in CHOOSING or (asked and kinds[m] not in ("cost", "check"))]
+        place = lambda m: CHOOSING.index(kinds[m]) if kinds[m] in CHOOSING else len(CHOOSING)
+        return min(able, key=lambda m: (m != "srg", names[m] != "srg", place(m)), default=None)
 
     @cached_property
     def explainers(self) -> list[str]:
@@ -116,7 +128,13 @@ class Board:
         sign = {"higher": -1.0, "lower": 1.0}.get(self.better(metric), 0.0)
         values = dict(zip(first["label"], (first["value"] * sign).fillna(float("inf")), strict=True))
         place = lambda label: (label in self.controls, values.get(label, float("inf")), label)
-        return sorted(self.cells["label"].unique(), key=place)
+        shown = [e for e in self.cells["label"].unique() if self.explainers_shown is None or e in self.explainers_shown]
+        return sorted(shown, key=place)
+
+    @cached_property
+    def visible(self) -> pd.DataFrame:
+        """The cells of the metrics and explainers that are shown."""
+        return self.cells[self.cells["metric"].isin(self.metrics) & self.cells["label"].isin(self.explainers)]
 
     @cached_property
     def matrices(self) -> dict[str, Matrix]:
@@ -136,6 +154,30 @@ class Board:
     def tests(self) -> dict[str, pd.DataFrame]:
         """For each metric that can be tested: how each label stands (``harness.results.standing``)."""
         return {metric: standing(family, self.controls) for metric, family in self.families.items()}
+
+    @property
+    def lacking(self) -> dict[str, int]:
+        """Explainers with too few headline scores to be compared, and on how many samples they have one."""
+        return self.matrices[self.headline].lacking if self.headline in self.matrices else {}
+
+    @cached_property
+    def family(self) -> Family | None:
+        """All pairs of explainers on the headline metric, also where nothing can be tested; None without scores."""
+        if self.headline not in self.matrices:
+            return None
+        return self.families.get(self.headline) or all_pairs(self.matrices[self.headline].compared)
+
+    @cached_property
+    def standing(self) -> pd.DataFrame | None:
+        """How each label stands against the best explainer and the best control by the headline metric."""
+        return None if self.family is None else standing(self.family, self.controls)
+
+    @cached_property
+    def sanity(self) -> pd.DataFrame:
+        """The overall verdict on sanity by label: ``verdict`` and ``reason``."""
+        overall = self.checked[self.checked["check"] == "overall"]
+        labels = self.cells.drop_duplicates("label")[["label", "explainer"]]
+        return labels.merge(overall, on="explainer", how="left").set_index("label")[["verdict", "reason"]]
 
     def _testable(self, metric: str) -> bool:
         """Whether the explainers can be compared by tests.
@@ -191,77 +233,6 @@ class Board:
         """One column of the tests' result for an explainer; None if it was not tested."""
         tests = self.tests.get(metric)
         return tests.loc[label, column] if tests is not None and label in tests.index else None
-
-
-def boards_of_run(run_directory: str | Path) -> list[Board]:
-    """The boards of a run, with paired tests of its scores."""
-    cells = read_cells(run_directory)
-    return boards_of(cells, read_scores(run_directory, cells))
-
-
-def boards_of(cells: pd.DataFrame, scores: pd.DataFrame | None = None) -> list[Board]:
-    """The boards of a run's cells, by model, data set and protocol; without ``scores`` there are no tests."""
-    cells = cells.fillna(UNNAMED).assign(error=cells["error"].astype(object).where(cells["error"].notna(), None))
-    cells = cells if scores is None else cells.assign(valid=_sample_sets(cells, scores))
-    cells = cells.assign(
-        rank=cell_ranks(cells),
-        unranked=not_comparable(cells),
-        caveat=with_caveat(cells),
-        protocol=protocols(cells),
-        # A row that an older version wrote may lack the number of samples without a score.
-        n_invalid=cells["n_invalid"].where(cells["status"] != "ok", cells["n_invalid"].fillna(0)),
-    )
-    return list(_boards(cells, scores))
-
-
-def _boards(cells: pd.DataFrame, scores: pd.DataFrame | None) -> Iterator[Board]:
-    for (model, dataset), of_pair in cells.groupby(["model", "dataset"]):
-        apart = _differing(of_pair["protocol"].unique())
-        for protocol, rows in of_pair.groupby("protocol"):
-            rows = _named_apart(rows)
-            yield Board(
-                model=model,
-                dataset=dataset,
-                protocol=protocol,
-                heading=f"{model} on {dataset}{apart[protocol]}",
-                cells=rows,
-                scores=None if scores is None else _scores_of(rows, scores),
-            )
-
-
-def _sample_sets(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
-    """For each cell a number that is equal for cells that have a score on the same samples."""
-    finite = scores[np.isfinite(scores["value"])]
-    words = finite.groupby("cell", observed=True)["sample"].agg(lambda names: str(sorted(map(str, names))))
-    return cells["cell"].map(words.map(hash).to_dict()).fillna(0)
-
-
-def _differing(texts: Collection[str]) -> dict[str, str]:
-    """Protocol (JSON text) -> the settings in which the protocols differ, as text for a heading."""
-    settings = {text: json.loads(text) for text in texts}
-    names = sorted({name for protocol in settings.values() for name in protocol})
-    names = [name for name in names if len({json.dumps(protocol.get(name)) for protocol in settings.values()}) > 1]
-    return {
-        text: f" ({', '.join(f'{name}={protocol.get(name)}' for name in names)})" if names else ""
-        for text, protocol in settings.items()
-    }
-
-
-def _named_apart(cells: pd.DataFrame) -> pd.DataFrame:
-    """Adds ``label``: the explainer's label; with a part of the cell's id if it has several cells for one metric."""
-    twice = cells.duplicated(["explainer", "metric"], keep=False)
-    return cells.assign(label=cells["explainer"].where(~twice, cells["explainer"] + " " + cells["cell"].str[:6]))
-
-
-def _scores_of(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores of some cells, with labels; samples with equal names get their index in the cell as a suffix."""
-    labels = dict(zip(cells["cell"], cells["label"], strict=True))
-    mine = scores[scores["cell"].isin(set(labels))]
-    again = mine.duplicated(["cell", "sample"], keep=False)
-    if again.any():
-        place = mine.groupby("cell", observed=True).cumcount()
-        mine = mine.assign(sample=mine["sample"].where(~again, mine["sample"] + " (" + place.astype(str) + ")"))
-    return mine.assign(explainer=mine["cell"].astype(object).map(labels), metric=mine["metric"].astype(object))
 
 
 def _metric_place(metric: str, kind: str) -> tuple[Any, ...]:

@@ -4,31 +4,26 @@ There is one block per model, data set and protocol. Explainers are rows, metric
 width, they are divided into panels. Notes stand below. ``harness.results.board`` computes the content.
 """
 
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from textwrap import fill
 from typing import TextIO
 
 import pandas as pd
-from rich.box import Box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.results.board import ARROWS, Board, boards_of
+from harness.results.board import ARROWS, Board
 from harness.results.board import KINDS as KINDS  # read here by what writes the pages of docs/
+from harness.results.boards import boards_of
 from harness.results.family import LEAST_SAMPLES
 from harness.results.footnotes import WORDS, footnotes
 from harness.results.place import Place
+from harness.results.terminal import GAP, filled, plain_table, rendered, width_of
 
 LETTERS = "; explainers that share a letter are not shown to differ (at most 5 % false claims for a metric)"
 BOARD_LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
-LOG_WIDTH, LEAST_WIDTH, GAP = 120, 100, 3
 STYLES = {WORDS["failed"]: "bold red"}
-LINES = Box("    \n    \n ── \n    \n ┄┄ \n    \n    \n    \n")
 
 
 @dataclass(frozen=True)
@@ -59,16 +54,16 @@ def print_table(
     shown to differ. Notes say why a cell is n/a or failed, and list flags.
     """
     file = file or sys.stdout
-    width = width or (max(LEAST_WIDTH, shutil.get_terminal_size().columns) if file.isatty() else LOG_WIDTH)
-    file.write("\n".join(_table_lines(boards_of(cells, scores), width, file.isatty())) + "\n")
+    file.write("\n".join(table_lines(boards_of(cells, scores), width or width_of(file), file.isatty())) + "\n")
 
 
-def _table_lines(boards: Sequence[Board], width: int, colour: bool) -> Iterator[str]:
+def table_lines(boards: Sequence[Board], width: int, colour: bool) -> Iterator[str]:
+    """The leaderboards as lines of text."""
     if not boards:
         yield "no cells yet"
         return
     lettered = any(place.letters for board in boards for place in board.places.values())
-    yield fill(BOARD_LEGEND + (LETTERS if lettered else ""), width)
+    yield filled(BOARD_LEGEND + (LETTERS if lettered else ""), width)
     for board in boards:
         yield ""
         yield from _board_lines(board, width, colour)
@@ -76,14 +71,14 @@ def _table_lines(boards: Sequence[Board], width: int, colour: bool) -> Iterator[
 
 def _board_lines(board: Board, width: int, colour: bool) -> Iterator[str]:
     names = {label: board.named(label) for label in board.explainers}
-    yield from _rendered(Text(f"{board.heading}: {_sizes(board.cells)}", style="bold"), colour)
+    yield from rendered(Text(f"{board.heading}: {_sizes(board.visible)}", style="bold"), colour)
     costs = [metric for metric in board.metrics if board.about.loc[metric, "kind"] == "cost"]
     for group in ([metric for metric in board.metrics if metric not in costs], costs):
         columns = [_panel_column(board, metric) for metric in group]
         for columns_of_panel in _panels(columns, width - max(len(name) for name in names.values())):
-            yield from _rendered(_panel_table(columns_of_panel, names, board), colour)
-    for note in [*footnotes(board.cells), *_too_few_samples(board)]:
-        yield fill(note, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            yield from rendered(_panel_table(columns_of_panel, names, board), colour)
+    for note in [*footnotes(board.visible), *_too_few_samples(board)]:
+        yield filled(note, width, "  ")
 
 
 def _too_few_samples(board: Board) -> Iterator[str]:
@@ -140,7 +135,7 @@ def _panels(columns: list[PanelColumn], room: int) -> Iterator[list[PanelColumn]
 
 def _panel_table(columns: list[PanelColumn], names: Mapping[str, str], board: Board) -> Table:
     """A table of some columns; labels are texts, for in plain strings rich takes ``[a=b]`` for markup and drops it."""
-    table = Table(box=LINES, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("explainer", no_wrap=True)
     for column in columns:
         table.add_column(Text(column.header), no_wrap=True)
@@ -148,13 +143,3 @@ def _panel_table(columns: list[PanelColumn], names: Mapping[str, str], board: Bo
     for label, name in names.items():
         table.add_row(Text(name), *(column.texts[label] for column in columns), end_section=label == last_explainer)
     return table
-
-
-def _rendered(thing: Table | Text, colour: bool) -> Iterator[str]:
-    """What rich makes of it, as lines however wide, for the packing into panels has seen to the width."""
-    colours = "standard" if colour else None
-    console = Console(file=StringIO(), width=10_000, force_terminal=colour, color_system=colours, force_jupyter=False)
-    with console.capture() as capture:
-        console.print(thing, soft_wrap=True)
-    yield from (line.rstrip() for line in capture.get().splitlines())
-    yield ""

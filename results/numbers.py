@@ -26,3 +26,24 @@ def one_figure(value: float, *, up: bool = True) -> float:
         return value
     step = 10.0 ** math.floor(math.log10(value))
     return float((math.ceil if up else math.floor)(round(value / step, 9)) * step)
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A number with its interval, ``0.24 [-0.08, 0.47]``: all with as many decimals as two digits of the width take.
+
+    Without an interval, three significant digits.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return significant(value)
+    number, bottom, top = rounded_together(value, low, high)
+    return f"{number} [{bottom}, {top}]"
+
+
+def rounded_together(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """A number and the ends of its interval, which are finite, with as many decimals as two digits of the width take;
+    three significant digits where the interval has no width or that is many decimals."""
+    width = high - low
+    decimals = 1 - math.floor(math.log10(width)) if width > 0 else 9
+    if not 0 <= decimals <= 5:
+        return significant(value), significant(low), significant(high)
+    return tuple(f"{round(each, decimals) + 0.0:,.{decimals}f}" for each in (value, low, high))

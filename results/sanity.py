@@ -31,6 +31,7 @@ CHANCE = "chance_similarity"
 OVERALL = "overall"
 GROUPS = ("model", "dataset", "protocol", "explainer")
 COLUMNS = ("check", "verdict", "value", "ci_low", "ci_high", "chance", "bound", "n", "n_invalid", "reason")
+NO_VERDICTS = pd.DataFrame(columns=[*GROUPS, *COLUMNS])
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,11 @@ def verdicts(
 
 def verdicts_of_run(run_directory: str | Path, *, bounds: Bounds | None = None) -> pd.DataFrame:
     """``verdicts`` on the cells of a run, for every model, data set and protocol; what a metric is its options say."""
-    cells, scores = read(run_directory)
+    return verdicts_of_cells(*read(run_directory), bounds=bounds)
+
+
+def verdicts_of_cells(cells: pd.DataFrame, scores: pd.DataFrame, *, bounds: Bounds | None = None) -> pd.DataFrame:
+    """``verdicts_of_run`` on cells and scores that have been read."""
     names = [configured(config, "metric").get("name") for config in cells["config"]]
     cells = cells.assign(name=names, protocol=protocols(cells))
     about = cells.set_index("cell")[["model", "dataset", "protocol", "explainer", "metric", "name", "unit"]]

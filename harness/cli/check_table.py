@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.jobs.checking import flagged
-from harness.results.leaderboard import LINES, WORDS
+from harness.results.footnotes import WORDS
+from harness.results.terminal import LINES
 from harness.results.numbers import count, significant
 
 CHECK_WIDTH = 100  # of the table in a log, and least in a terminal

@@ -9,7 +9,8 @@ import pandas as pd
 
 from harness.cli.words import TABLES
 from harness.errors import UserError
-from harness.results.board import Board, boards_of_run
+from harness.results.board import Board
+from harness.results.boards import boards_of_run
 from harness.results.choices import standing_over_settings
 from harness.results.disk import whole_file
 from harness.results.formats import latex_boards, long_table, markdown_boards

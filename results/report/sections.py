@@ -32,11 +32,11 @@ def verdict_part(verdict: Verdict, count: int) -> Raw:
 
 def sanity_part(block: ReportBlock) -> Raw:
     """Verdicts of the checks, and what the audit flagged."""
-    done = block.verdicts[block.verdicts["verdict"] != "not done"]
+    done = block.checked[block.checked["verdict"] != "not done"]
     parts = [note("No sanity check was measured: add metric=sanity or parameter_randomization.")] if done.empty else []
     if not done.empty:
         checks = [c for c in dict.fromkeys(done["check"]) if c != "overall"] + ["overall"]
-        by = {(row["explainer"], row["check"]): row for row in block.verdicts.to_dict("records")}
+        by = {(row["explainer"], row["check"]): row for row in block.checked.to_dict("records")}
         explainers = list(dict.fromkeys(block.cells.set_index("label").loc[block.explainers, "explainer"]))
         rows = [[name, *(_verdict_cell(by.get((name, check))) for check in checks)] for name in explainers]
         parts.append(html_table(f"Sanity of {block.heading}", [Head("explainer"), *map(Head, checks)], rows))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.results.board import boards_of, boards_of_run
+from harness.results.boards import boards_of, boards_of_run
 from harness.results.formats import latex_boards, long_table, markdown_boards
 from harness.results.frames import read, read_cells
 from harness.results.leaderboard import print_table

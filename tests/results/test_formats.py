@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from harness.cli.main import main
-from harness.results.board import boards_of
+from harness.results.boards import boards_of
 from harness.results.formats import latex_boards
 from harness.results.statistics import OTHER_SAMPLES
 from harness.results.store import CELL_COLUMNS, Store

@@ -1,0 +1,104 @@
+"""The boards of a run: its cells and scores by model, data set and protocol."""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.results.board import Board
+from harness.results.frames import protocols, read_cells, read_scores
+from harness.results.sanity import NO_VERDICTS, verdicts_of_cells
+from harness.results.statistics import cell_ranks, not_comparable, with_caveat
+
+# What a row that another version wrote may lack.
+UNNAMED = {name: "?" for name in ("model", "dataset", "explainer", "metric", "status")} | {"unit": "", "kind": ""}
+
+
+def boards_of_run(run_directory: str | Path, **shown: Collection[str] | None) -> list[Board]:
+    """The boards of a run, with paired tests of its scores; ``metrics`` and ``explainers`` as in ``boards_of``."""
+    cells = read_cells(run_directory)
+    return boards_of(cells, read_scores(run_directory, cells), **shown)
+
+
+def boards_of(
+    cells: pd.DataFrame,
+    scores: pd.DataFrame | None = None,
+    *,
+    metrics: Collection[str] | None = None,
+    explainers: Collection[str] | None = None,
+) -> list[Board]:
+    """The boards of a run's cells, by model, data set and protocol; without ``scores`` there are no tests.
+
+    ``metrics`` and ``explainers`` are those to show, all by default.
+    """
+    checked = NO_VERDICTS if scores is None or "sanity" not in set(cells["kind"]) else verdicts_of_cells(cells, scores)
+    shown = {
+        "metrics_shown": None if metrics is None else frozenset(metrics),
+        "explainers_shown": None if explainers is None else frozenset(explainers),
+    }
+    cells = cells.fillna(UNNAMED).assign(error=cells["error"].astype(object).where(cells["error"].notna(), None))
+    cells = cells if scores is None else cells.assign(valid=_sample_sets(cells, scores))
+    cells = cells.assign(
+        rank=cell_ranks(cells),
+        unranked=not_comparable(cells),
+        caveat=with_caveat(cells),
+        protocol=protocols(cells),
+        # A row that an older version wrote may lack the number of samples without a score.
+        n_invalid=cells["n_invalid"].where(cells["status"] != "ok", cells["n_invalid"].fillna(0)),
+    )
+    return [replace(board, **shown) for board in _boards(cells, scores, checked)]
+
+
+def _boards(cells: pd.DataFrame, scores: pd.DataFrame | None, checked: pd.DataFrame) -> Iterator[Board]:
+    for (model, dataset), of_pair in cells.groupby(["model", "dataset"]):
+        apart = _differing(of_pair["protocol"].unique())
+        checked_here = checked[(checked["model"] == model) & (checked["dataset"] == dataset)]
+        for protocol, rows in of_pair.groupby("protocol"):
+            rows = _named_apart(rows)
+            yield Board(
+                model=model,
+                dataset=dataset,
+                protocol=protocol,
+                heading=f"{model} on {dataset}{apart[protocol]}",
+                cells=rows,
+                scores=None if scores is None else _scores_of(rows, scores),
+                checked=checked_here[checked_here["protocol"] == protocol],
+            )
+
+
+def _sample_sets(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
+    """For each cell a number that is equal for cells that have a score on the same samples."""
+    finite = scores[np.isfinite(scores["value"])]
+    words = finite.groupby("cell", observed=True)["sample"].agg(lambda names: str(sorted(map(str, names))))
+    return cells["cell"].map(words.map(hash).to_dict()).fillna(0)
+
+
+def _differing(texts: Collection[str]) -> dict[str, str]:
+    """Protocol (JSON text) -> the settings in which the protocols differ, as text for a heading."""
+    settings = {text: json.loads(text) for text in texts}
+    names = sorted({name for protocol in settings.values() for name in protocol})
+    names = [name for name in names if len({json.dumps(protocol.get(name)) for protocol in settings.values()}) > 1]
+    return {
+        text: f" ({', '.join(f'{name}={protocol.get(name)}' for name in names)})" if names else ""
+        for text, protocol in settings.items()
+    }
+
+
+def _named_apart(cells: pd.DataFrame) -> pd.DataFrame:
+    """Adds ``label``: the explainer's label; with a part of the cell's id if it has several cells for one metric."""
+    twice = cells.duplicated(["explainer", "metric"], keep=False)
+    return cells.assign(label=cells["explainer"].where(~twice, cells["explainer"] + " " + cells["cell"].str[:6]))
+
+
+def _scores_of(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of some cells, with labels; samples with equal names get their index in the cell as a suffix."""
+    labels = dict(zip(cells["cell"], cells["label"], strict=True))
+    mine = scores[scores["cell"].isin(set(labels))]
+    again = mine.duplicated(["cell", "sample"], keep=False)
+    if again.any():
+        place = mine.groupby("cell", observed=True).cumcount()
+        mine = mine.assign(sample=mine["sample"].where(~again, mine["sample"] + " (" + place.astype(str) + ")"))
+    return mine.assign(explainer=mine["cell"].astype(object).map(labels), metric=mine["metric"].astype(object))

@@ -1,0 +1,164 @@
+"""The first screen of a run in a terminal or a log: the answer in words, and a table of one row per explainer.
+
+Of several boards it has a sentence and a table each; of more than ``MOST_TABLES``, one table with a row for each board.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from harness.results.answer import Answer, answer
+from harness.results.board import Board
+from harness.results.first_table import MEANINGS, FirstRow, first_rows, shortened
+from harness.results.footnotes import footnotes
+from harness.results.numbers import rounded_together, significant, with_interval
+from harness.results.terminal import filled, plain_table, rendered
+
+MOST_ROWS, MOST_TABLES, FOREST = 20, 2, 21
+STYLES = {"first": "bold green", "choice": "green", "worse": "dim", "control": "dim", "none": "dim"}
+POINT, LINE, ZERO = "●", "─", "│"
+
+
+def first_lines(boards: Sequence[Board], width: int, colour: bool) -> Iterator[str]:
+    """The first screen as lines of text."""
+    if not boards:
+        yield "no cells yet"
+    elif len(boards) > MOST_TABLES:
+        yield from _lines_of_boards(boards, width, colour)
+    for board in boards if len(boards) <= MOST_TABLES else []:
+        yield from _lines_of_board(board, width, colour, several=len(boards) > 1)
+
+
+def _lines_of_board(board: Board, width: int, colour: bool, *, several: bool) -> Iterator[str]:
+    found = answer(board)
+    if several:
+        yield from list(rendered(Text(board.heading, style="bold"), colour))[:1]
+    yield from (filled(found.text, width), "")
+    if board.headline is None:
+        yield from (filled(note, width, "  ") for note in footnotes(board.visible))
+        return
+    rows, more = shortened(first_rows(board, found.verdict), MOST_ROWS)
+    whole = list(rendered(_table(board, found, rows, forest=True), colour))[:-1]
+    if max(map(cell_len, rendered(_table(board, found, rows, forest=True), False))) > width:
+        whole = list(rendered(_table(board, found, rows, forest=False), colour))[:-1]
+    yield from whole
+    if more:
+        yield f"… and {more} more"
+    yield from (filled(note, width, "  ") for note in _legend(board, found, rows))
+    yield ""
+
+
+def _legend(board: Board, found: Answer, rows: Sequence[FirstRow]) -> Iterator[str]:
+    """What the gain and the words of the verdicts mean."""
+    if found.verdict.control is not None:
+        few = "" if board.family.able else f"; {board.family.n} samples are too few for an interval"
+        yield (
+            f"gain: mean difference to the best control, {found.verdict.control}; the intervals hold together for all "
+            f"pairs of explainers (95 %){few}"
+        )
+    words = [f"{word}: {meaning}" for word, meaning in MEANINGS.items() if any(word in row.word for row in rows)]
+    if words:
+        yield "; ".join(words)
+
+
+def _table(board: Board, found: Answer, rows: Sequence[FirstRow], *, forest: bool) -> Table:
+    """The rows of a board as rich's table, with a forest plot of the gains or without."""
+    control = found.verdict.control
+    scale = _Scale.of(rows)
+    table = plain_table()
+    table.add_column("explainer", no_wrap=True)
+    table.add_column(Text(f"{board.head(board.headline)}\n{board.unit(board.headline)}"), no_wrap=True, justify="right")
+    if control is not None:
+        table.add_column(Text(f"gain over\n{control}"), no_wrap=True)
+    if control is not None and forest:
+        table.add_column(Text(f"\n{scale.heading}"), no_wrap=True)
+    table.add_column(Text("seconds\na sample"), no_wrap=True, justify="right")
+    table.add_column("verdict", no_wrap=True)
+    gains = _aligned([(row.gain, row.gain_low, row.gain_high) for row in rows])
+    last = max((place for place, row in enumerate(rows) if row.standing != "control"), default=None)
+    for place, (row, gain) in enumerate(zip(rows, gains, strict=True)):
+        cost = "not measured" if row.cost is None else significant(row.cost)
+        middle = [Text(gain), Text(scale.drawn(row))][: 1 + forest] if control is not None else []
+        texts = [Text(row.label), Text(_or_dot(row.score)), *middle, Text(cost), Text(row.word)]
+        table.add_row(*texts, style=STYLES.get(row.standing, ""), end_section=place == last)
+    return table
+
+
+def _aligned(numbers: Sequence[tuple[float, float, float]]) -> list[str]:
+    """Numbers with their intervals, ends and points below each other."""
+    parts = [
+        (*rounded_together(*each),) if all(map(math.isfinite, each)) else (_or_dot(each[0]), "", "") for each in numbers
+    ]
+    widths = [max((len(part[i]) for part in parts), default=0) for i in range(3)]
+    return [_number_with_ends([text.rjust(wide) for text, wide in zip(part, widths, strict=True)]) for part in parts]
+
+
+def _or_dot(value: float) -> str:
+    return significant(value) if math.isfinite(value) else "·"
+
+
+def _number_with_ends(parts: Sequence[str]) -> str:
+    return f"{parts[0]} [{parts[1]}, {parts[2]}]" if parts[1].strip() else parts[0]
+
+
+class _Scale:
+    """The common scale of a forest plot: a character's place for a number."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.step = low, (high - low) / (FOREST - 1) or 1.0
+
+    @classmethod
+    def of(cls, rows: Sequence[FirstRow]) -> "_Scale":
+        """The scale on which all gains, their intervals and 0 have a place."""
+        ends = [end for row in rows for end in (row.gain, row.gain_low, row.gain_high) if math.isfinite(end)]
+        return cls(min([0.0, *ends]), max([0.0, *ends]))
+
+    def place(self, value: float) -> int:
+        """The character of a number."""
+        return round((value - self.low) / self.step)
+
+    @property
+    def heading(self) -> str:
+        """``worse │ better`` with the line at 0."""
+        left, right = "worse " if self.place(0) >= 6 else "", " better" if self.place(0) <= FOREST - 8 else ""
+        return (left.rjust(self.place(0)) + ZERO + right).ljust(FOREST)
+
+    def drawn(self, row: FirstRow) -> str:
+        """A row's interval as a line, its gain as a point, and 0 as a bar."""
+        marks = [" "] * FOREST
+        if math.isfinite(row.gain_low):
+            first, last = self.place(row.gain_low), self.place(row.gain_high)
+            marks[first : last + 1] = LINE * (last - first + 1)
+        marks[self.place(0)] = ZERO
+        if math.isfinite(row.gain):
+            marks[self.place(row.gain)] = POINT
+        return "".join(marks)
+
+
+def _lines_of_boards(boards: Sequence[Board], width: int, colour: bool) -> Iterator[str]:
+    """How many boards have an explainer to use, and a row for each board."""
+    answers = [answer(board) for board in boards]
+    named = sum(bool(each.verdict.choices) for each in answers)
+    yield f"{named} of {len(boards)} models and data sets have an explainer that is shown to beat the controls."
+    yield ""
+    table = plain_table()
+    for head in ("model and data", "use", "gain over the best control", "seconds\nper sample", "metric"):
+        table.add_column(Text(head), no_wrap=True)
+    for board, each in zip(boards, answers, strict=True):
+        table.add_row(*map(Text, _row_of_board(board, each)), style="" if each.verdict.choices else "dim")
+    yield from list(rendered(table, colour))[:-1]
+    yield filled("Each model and data set by itself: harness table RUN --all.", width)
+
+
+def _row_of_board(board: Board, found: Answer) -> list[str]:
+    first = next(iter(found.verdict.choices), found.verdict.best)
+    if first is None:
+        return [board.heading, "no verdict", found.verdict.refused.removeprefix("No verdict: "), "", ""]
+    row = next(row for row in first_rows(board, found.verdict) if row.label == first)
+    use = first if found.verdict.choices else f"none (best: {first})"
+    gain = with_interval(row.gain, row.gain_low, row.gain_high) if math.isfinite(row.gain) else "no control"
+    cost = "not measured" if row.cost is None else significant(row.cost)
+    return [board.heading, use, gain, cost, board.headline]

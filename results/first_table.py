@@ -1,0 +1,119 @@
+"""The first table of a board: a row for each explainer with its headline score, its gain over the best control, its
+cost and a verdict in words. The terminal, the Markdown and the page of a report show these rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.results.board import Board
+from harness.results.footnotes import WORDS
+from harness.results.verdict import Verdict, cost_of, sanity_of
+
+USE, BEST_CONTROL, CONTROL = "use this", "best control", "control"
+NOT_WORSE, WORSE, BELOW = "not shown to be worse", "worse", "worse than the control"
+UNPROVEN = "control not beaten"
+# What the words mean, for a legend.
+MEANINGS = {
+    NOT_WORSE: "than the best explainer",
+    WORSE: "shown to be worse than the best explainer",
+    UNPROVEN: "not shown to be better than the best control",
+}
+
+
+@dataclass(frozen=True)
+class FirstRow:
+    """One explainer, by the headline metric.
+
+    score, score_low, score_high    its mean over its samples with the 95 % interval; NaN where there is none
+    gain, gain_low, gain_high       its mean paired difference to the best control, positive where it is better, with
+                                    the interval that holds together for all pairs; NaN where there is none
+    cost                            seconds per sample; None where it was not measured
+    word                            the verdict in a few words
+    standing                        ``first``, ``choice``, ``near``, ``worse``, ``control`` or ``none``
+    """
+
+    label: str
+    score: float
+    score_low: float
+    score_high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    cost: float | None
+    word: str
+    standing: str
+
+
+def first_rows(board: Board, verdict: Verdict) -> list[FirstRow]:
+    """A row for every explainer that is shown, in the board's order: the best first, controls last."""
+    return [_row(board, verdict, label) for label in board.explainers]
+
+
+def shortened(rows: Sequence[FirstRow], most: int) -> tuple[list[FirstRow], int]:
+    """At most so many rows, and how many were left out: the controls but the best one go first, then the last ones."""
+    if len(rows) <= most:
+        return list(rows), 0
+    kept = [row for row in rows if row.word != CONTROL]
+    controls = [row for row in kept if row.standing == "control"]
+    own = [row for row in kept if row.standing != "control"][: most - len(controls)]
+    return own + controls, len(rows) - len(own) - len(controls)
+
+
+def _row(board: Board, verdict: Verdict, label: str) -> FirstRow:
+    nan = float("nan")
+    cell = board.cell(board.headline, label) if board.headline else None
+    there = cell is not None and cell["status"] == "ok"
+    score = (cell["value"], cell["ci_low"], cell["ci_high"]) if there else (nan, nan, nan)
+    standing, word = _standing_and_word(board, verdict, label, cell)
+    gain = _gain(board, verdict, label)
+    return FirstRow(label, *map(float, score), *gain, cost_of(board, label), word, standing)
+
+
+def _gain(board: Board, verdict: Verdict, label: str) -> tuple[float, float, float]:
+    """The difference to the best control with its interval; NaN for the control itself and what is not compared."""
+    family, control = board.family, verdict.control
+    if family is None or control is None or label == control or label not in family.names:
+        return (float("nan"),) * 3
+    return (family.difference(label, control), *family.interval(label, control))
+
+
+def _standing_and_word(board: Board, verdict: Verdict, label: str, cell: dict | None) -> tuple[str, str]:
+    if label in board.controls:
+        return "control", BEST_CONTROL if label == verdict.control else CONTROL
+    missing = _why_missing(board, label, cell)
+    if missing:
+        return "none", missing
+    if verdict.refused:
+        return "none", ""
+    if label in verdict.choices:
+        return ("first", USE) if label == verdict.choices[0] else ("choice", NOT_WORSE)
+    if sanity_of(board, label) == "fail":
+        return ("near" if label in verdict.near else "worse"), "fails a sanity check"
+    if label in verdict.near:
+        return "near", _why_not_chosen(verdict, label)
+    if verdict.control is None:
+        return "worse", WORSE
+    if board.family.better(verdict.control, label):
+        return "worse", BELOW
+    return "worse", f"{WORSE}; {'beats the control' if label in verdict.above else UNPROVEN}"
+
+
+def _why_not_chosen(verdict: Verdict, label: str) -> str:
+    """Why one that is not shown to be worse than the best is no choice."""
+    if verdict.control is not None and label not in verdict.above:
+        return UNPROVEN
+    return f"{verdict.equal[0]} not beaten" if verdict.equal else NOT_WORSE
+
+
+def _why_missing(board: Board, label: str, cell: dict | None) -> str:
+    """Why an explainer has no place in the comparison; "" if it has one."""
+    if cell is None:
+        return "not measured"
+    if cell["status"] != "ok":
+        return WORDS.get(cell["status"], str(cell["status"]))
+    if label in board.with_caveat:
+        return f"not ranked: known error of {board.with_caveat[label]}"
+    if not np.isfinite(cell["value"]):
+        return "no valid score"
+    return "too few scores" if label in board.lacking else ""
