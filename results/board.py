@@ -128,8 +128,9 @@ class Board:
         sign = {"higher": -1.0, "lower": 1.0}.get(self.better(metric), 0.0)
         values = dict(zip(first["label"], (first["value"] * sign).fillna(float("inf")), strict=True))
         place = lambda label: (label in self.controls, values.get(label, float("inf")), label)
-        shown = [e for e in self.cells["label"].unique() if self.explainers_shown is None or e in self.explainers_shown]
-        return sorted(shown, key=place)
+        shown, asked = self.cells, self.explainers_shown
+        shown = shown if asked is None else shown[shown["label"].isin(asked) | shown["explainer"].isin(asked)]
+        return sorted(shown["label"].unique(), key=place)
 
     @cached_property
     def visible(self) -> pd.DataFrame:

@@ -2,8 +2,8 @@
 
 The rule: those not shown to be worse than the best on the headline metric (all pairs of explainers tested as one
 family), of them those shown to beat the best control, without those that fail a sanity check, the cheapest first. Where
-a control is among those not shown to be worse, none is named: more samples might put it first. ``harness.results.answer``
-says it in words.
+a control is among those not shown to be worse, none is named: more samples might put it first.
+``harness.results.answer`` says it in words.
 """
 
 from collections.abc import Iterable

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from harness.jobs.checking import flagged
 from harness.results.footnotes import WORDS
-from harness.results.terminal import LINES
 from harness.results.numbers import count, significant
+from harness.results.terminal import LINES
 
 CHECK_WIDTH = 100  # of the table in a log, and least in a terminal
 CHECK_COLUMNS = {

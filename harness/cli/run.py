@@ -60,13 +60,13 @@ def execute(chosen: argparse.Namespace) -> int:
         plan = Plan.of(config).with_control()
         counts = run_plan(plan, in_sweep=in_sweep())
         print_run(plan.directory, {job.cell for job in plan.jobs})
-        print(f"results: {plan.directory}/cells and scores; to print them again: {_table_command(plan)}")
+        print(f"results: {plan.directory}/cells and scores; all metrics: {_table_command(plan)}")
         return int(counts["failed"] > plan.runtime.max_failed)
 
     return for_each_job(hydra_arguments(chosen), measure)
 
 
 def _table_command(plan: "Plan") -> str:
-    """The command that prints the results of a plan's run."""
+    """The command that prints all results of a plan's run."""
     folder = [] if plan.runtime.runs == "runs" else ["--runs", plan.runtime.runs]
-    return shlex.join(["harness", "table", plan.run, *folder])
+    return shlex.join(["harness", "table", plan.run, "--all", *folder])

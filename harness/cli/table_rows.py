@@ -1,36 +1,44 @@
 """The tables of ``harness table``: from the rows of a run to the screen or to files."""
 
 import argparse
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
+from harness.cli.filters import filtered
 from harness.cli.words import TABLES
 from harness.errors import UserError
 from harness.results.board import Board
-from harness.results.boards import boards_of_run
+from harness.results.boards import boards_of, boards_of_run
 from harness.results.choices import standing_over_settings
 from harness.results.disk import whole_file
+from harness.results.first_screen import first_lines
 from harness.results.formats import latex_boards, long_table, markdown_boards
 from harness.results.frames import controls_of, find_run, protocols, read_cells, read_scores
+from harness.results.leaderboard import table_lines
 from harness.results.matrices import Matrix, matrices
 from harness.results.sanity import verdicts_of_run
 from harness.results.statistics import OTHER_SAMPLES, cell_ranks, not_comparable, with_caveat
 from harness.results.subgroups import disparity
-from harness.results.tables import print_table, to_csv, to_parquet
+from harness.results.tables import to_csv, to_parquet
+from harness.results.terminal import width_of
 
 
 def show_table(chosen: argparse.Namespace) -> int:
     """Print the table that was asked for, or write it to files."""
     directory = find_run(chosen.run, chosen.runs)
-    boards = cache(lambda: boards_of_run(directory))  # derived once for all files of one command
+    shown = {"metrics": chosen.metrics or None, "explainers": chosen.explainers or None}
+    if any(shown.values()):
+        filtered(read_cells(directory), chosen.metrics, chosen.explainers)  # refuses names that the run does not have
+    boards = cache(lambda: boards_of_run(directory, **shown))  # derived once for all files of one command
     files = [(path, write) for path, write in _writers(chosen, boards) if path]
     if not (files or any(getattr(chosen, name) for name in TABLES)):
-        print_run(directory, letters=True)
+        print_boards(boards(), everything=chosen.all)
         return 0
-    rows = _requested_rows(directory, chosen, boards)
+    rows = _shown_rows(_requested_rows(directory, chosen, boards), chosen)
     for path, write in files:
         write(rows, path)
         print(f"{len(rows)} rows: {path}")
@@ -142,11 +150,29 @@ def _with_protocols(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(protocol=names) if names.nunique() > 1 else scores
 
 
-def print_run(directory: Path, only: set[str] | None = None, letters: bool = False) -> None:
-    """Print the leaderboard of a run's cells, or of those whose names are in ``only``; controls come last.
+def _shown_rows(rows: pd.DataFrame, chosen: argparse.Namespace) -> pd.DataFrame:
+    """The rows of the metrics and explainers that were asked for; those of pairs of metrics need both."""
+    if {"first", "second"} <= set(rows) and not chosen.explainers:
+        asked = (
+            rows[["first", "second"]].isin(chosen.metrics).all(axis=1) if chosen.metrics else rows.index == rows.index
+        )
+        return rows[asked]
+    for name, asked in (("metric", chosen.metrics), ("explainer", chosen.explainers)):
+        if asked and name not in rows:
+            raise UserError(f"--{name} does not go with this table, which has no {name}s; leave it out")
+    return filtered(rows, chosen.metrics, chosen.explainers) if len(rows) else rows
 
-    With ``letters``, for which it reads the scores of all samples, explainers that share one are not shown to differ.
-    """
+
+def print_run(directory: Path, only: set[str]) -> None:
+    """Print the first screen of those cells of a run whose names are in ``only``."""
     cells = read_cells(directory)
-    cells = cells if only is None else cells[cells["cell"].isin(only)]
-    print_table(cells, read_scores(directory, cells) if letters else None)
+    cells = cells[cells["cell"].isin(only)]
+    print_boards(boards_of(cells, read_scores(directory, cells)))
+
+
+def print_boards(boards: Sequence[Board], *, everything: bool = False) -> None:
+    """Print the first screen of boards: the answer and a row for each explainer; or also the means of all metrics."""
+    width, colour = width_of(sys.stdout), sys.stdout.isatty()
+    print("\n".join(first_lines(boards, width, colour)))
+    if everything and boards:
+        print("\n".join(table_lines(boards, width, colour)))

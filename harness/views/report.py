@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.messages import say
+from harness.results.answer import answer
 from harness.results.disk import whole_file
 from harness.results.frames import find_run
 from harness.results.report.blocks import blocks_of
@@ -11,7 +12,6 @@ from harness.results.report.board import entries
 from harness.results.report.gallery import MOST_TILES, gallery
 from harness.results.report.markdown import markdown
 from harness.results.report.page import page
-from harness.results.report.verdict import verdict
 
 
 def write_report(
@@ -29,13 +29,13 @@ def write_report(
     say(f"reading {', '.join(directory.name for directory in directories)}")
     blocks = blocks_of(directories)
     say("comparing explainers")
-    verdicts, boards = [verdict(block) for block in blocks], [entries(block) for block in blocks]
+    answers, boards = [answer(block) for block in blocks], [entries(block) for block in blocks]
     say("drawing maps")
     galleries = [gallery(block, MOST_TILES // max(1, len(blocks))) for block in blocks]
     title = f"Report of {', '.join(directory.name for directory in directories)}"
     texts = {
-        path: page(title, blocks, verdicts, boards, galleries, tell=say),
-        path.with_suffix(".md"): markdown(title, blocks, verdicts, boards, galleries),
+        path: page(title, blocks, answers, boards, galleries, tell=say),
+        path.with_suffix(".md"): markdown(title, blocks, answers, boards, galleries),
     }
     for place, text in texts.items():
         with whole_file(place) as temporary:

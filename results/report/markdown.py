@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from harness.results.answer import Answer
 from harness.results.formats import markdown_text as plain
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.board import BOARD_MARKS, Places, markdown_lines, markdown_rows, remarks
 from harness.results.report.gallery import Gallery
 from harness.results.report.origin import command, origin_facts
 from harness.results.report.sections import failures
-from harness.results.report.verdict import Verdict
 
 NO_FAILURES = "Every cell was measured, and every sample has a score."
 MOST_TOLD = 6  # explanations in words
@@ -18,21 +18,22 @@ MOST_TOLD = 6  # explanations in words
 def markdown(
     title: str,
     blocks: Sequence[ReportBlock],
-    verdicts: Sequence[Verdict],
+    answers: Sequence[Answer],
     boards: Sequence[Places],
     galleries: Sequence[Gallery],
 ) -> str:
     """The whole text."""
     lines = [f"# {plain(title)}", ""]
     lines += ["The run has no cells yet.", ""] if not blocks else []
-    for parts in zip(blocks, verdicts, boards, galleries, strict=True):
+    for parts in zip(blocks, answers, boards, galleries, strict=True):
         lines += _block_text(*parts)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _block_text(block: ReportBlock, verdict: Verdict, places: Places, gallery: Gallery) -> Iterator[str]:
-    yield from (f"## {plain(block.heading)}", "", "### Verdict", "", f"**{plain(verdict.answer)}**", "")
-    yield from (f"- {plain(text)}" for text in verdict.details)
+def _block_text(block: ReportBlock, answer: Answer, places: Places, gallery: Gallery) -> Iterator[str]:
+    yield from (f"## {plain(block.heading)}", "", "### Verdict", "", f"**{plain(answer.sentences[0])}**", "")
+    yield from (f"{plain(' '.join(answer.sentences[1:]))}", "") if answer.sentences[1:] else ()
+    yield from (f"- {plain(text)}" for text in answer.details)
     yield from (
         "",
         f"### Leaderboard: {block.samples} samples",

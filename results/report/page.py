@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
+from harness.results.answer import Answer
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.board import Places, leaderboard_part
 from harness.results.report.curves import MOST_CURVE_BYTES, curves_of
@@ -14,8 +15,7 @@ from harness.results.report.origin import origin_part
 from harness.results.report.pictures import pictures_part
 from harness.results.report.plots import quality_cost
 from harness.results.report.relations import agreement_part, ranks_part, stability_part
-from harness.results.report.sections import failures_part, groups_part, sanity_part, verdict_part
-from harness.results.report.verdict import Verdict
+from harness.results.report.sections import answer_part, failures_part, groups_part, sanity_part
 
 SCRIPTS = ("page.js", "tables.js", "curves.js", "gallery.js")
 # Of each section: its name, its word in the navigation, its heading, and how to read it.
@@ -67,7 +67,7 @@ PAGE_SECTIONS = (
 def page(
     title: str,
     blocks: Sequence[ReportBlock],
-    verdicts: Sequence[Verdict],
+    answers: Sequence[Answer],
     boards: Sequence[Places],
     galleries: Sequence[Gallery],
     *,
@@ -76,7 +76,7 @@ def page(
     """The whole page as HTML; ``tell`` is called with the heading of each section before it is made."""
     data = {"curves": [], "tiles": {key: tile for gallery in galleries for key, tile in gallery.tiles.items()}}
     whole = {
-        "verdict": lambda: [verdict_part(each, len(blocks)) for each in verdicts],
+        "verdict": lambda: [answer_part(each, len(blocks)) for each in answers],
         "ranks": lambda: ranks_part(blocks),
         "pictures": lambda: pictures_part(blocks),
     }

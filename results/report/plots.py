@@ -21,7 +21,7 @@ from harness.results.report.drawing import (
     spanning,
 )
 from harness.results.report.markup import Raw, tag
-from harness.results.report.verdict import COST_METRIC
+from harness.results.verdict import COST_METRIC
 
 LEAST_SECONDS = 1e-7  # seconds; smaller costs are drawn here
 

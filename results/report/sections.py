@@ -5,28 +5,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from harness.results.answer import Answer
 from harness.results.footnotes import flag_list
 from harness.results.numbers import significant
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
 from harness.results.report.elements import Cell, Head, folded, html_table, note
 from harness.results.report.markup import Raw, tag
-from harness.results.report.verdict import Verdict
 from harness.results.subgroups import disparity, divisions
 
 SETTLED = ("label", "correct")  # divisions that every data set with labels has; those of the data itself are added
 LEAST_IN_GROUP = 30
 
 
-def verdict_part(verdict: Verdict, count: int) -> Raw:
-    """A block's verdict: the answer in large letters, its reasons below, folded where there are many blocks."""
-    rests = tag("ul", [tag("li", text) for text in verdict.details]) if verdict.details else ""
+def answer_part(answer: Answer, count: int) -> Raw:
+    """A block's answer: the first sentence in large letters, the others and the reasons below; reasons are folded where
+    there are many blocks."""
+    reasons = tag("ul", [tag("li", text) for text in answer.details]) if answer.details else ""
     return tag(
         "article",
-        tag("h3", verdict.heading) if count > 1 else "",
-        tag("p", verdict.answer, class_="answer"),
-        folded("Reasons", rests) if count > 2 and rests else rests,
-        class_="verdict" + ("" if verdict.choices else " none"),
+        tag("h3", answer.heading) if count > 1 else "",
+        tag("p", answer.sentences[0], class_="answer"),
+        tag("p", " ".join(answer.sentences[1:])) if answer.sentences[1:] else "",
+        folded("Reasons", reasons) if count > 2 and reasons else reasons,
+        class_="verdict" + ("" if answer.verdict.choices else " none"),
     )
 
 
