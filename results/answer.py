@@ -262,8 +262,8 @@ class _Words:
             return ""
         ratio = own / other
         if ratio < 0.95:
-            return f"1/{significant(1 / ratio)} of the time" if ratio < 0.7 else f"{ratio:.1f} times the time"
-        return "the same time" if ratio < 1.05 else f"{significant(ratio)} times the time"
+            return f"1/{_two_digits(1 / ratio)} of the time" if ratio < 0.7 else f"{ratio:.1f} times the time"
+        return "the same time" if ratio < 1.05 else f"{_two_digits(ratio)} times the time"
 
 
 def samples_in_words(differences: np.ndarray, noun: str = "samples", *, critical: float | None = None) -> str:
@@ -279,6 +279,11 @@ def samples_in_words(differences: np.ndarray, noun: str = "samples", *, critical
     if not high <= MOST_COUNTED:
         return f"about {about:,.0f} {noun} (at least {least}; there may be no difference)"
     return f"about {about:,.0f} {noun} ({least} to {high:,.0f})"
+
+
+def _two_digits(value: float) -> str:
+    """A number from 1 on with two significant digits: 1.4, 32, 440."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _plain_form(does: str) -> str:
