@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from harness.results.agreement import tau_interval
+from harness.results.family import Family, all_pairs
+from harness.results.matrices import Matrix
 from harness.results.reliability import taus
 from harness.results.sample_size import STAYS, enough_samples, samples_needed, samples_range
+from harness.results.standing import standing
 
 SEED = 0
-INTERVALS, LIMITS = 80, 400  # simulations of a setting
+INTERVALS, FAMILIES, LIMITS = 80, 200, 400  # simulations of a setting
 EXPLAINERS, SAMPLES = (4, 8, 14), (8, 20, 50, 200)
 RESAMPLES = 200  # of the percentile bootstrap, which is shown beside the interval
 WIDEST = 3.0  # standard deviations between the first and the last explainer
@@ -126,6 +130,50 @@ def of_needed() -> Iterator[Row]:
                 yield Row("the upper end of the samples needed for 80 % power is enough", where, wrong, LIMITS)
 
 
+def of_needed_in_a_family() -> Iterator[Row]:
+    """How often the answer's number of samples, which is for all pairs of explainers, ends below what is needed."""
+    for count, effect in ((4, 0.6), (8, 0.6), (8, 1.0)):
+        needed = _needed_in_a_family(count, effect)
+        told = [_told_by_answer(count, effect, 20, place) for place in range(FAMILIES)]
+        where = f"{needed} needed, 20 seen, {count} explainers, effect {effect:g} between the best two"
+        yield Row(
+            "the upper end of the samples in the answer is enough", where, np.mean(np.array(told) < needed), FAMILIES
+        )
+
+
+def _family_of(count: int, effect: float, n: int, place: int) -> tuple[np.ndarray, Family]:
+    """Scores (n, count) of explainers whose best two differ by ``effect`` and the others by much, and their family."""
+    levels = np.r_[effect, 0.0, -3.0 * np.arange(1, count - 1)] * np.sqrt(2)  # in standard deviations of differences
+    values = np.random.default_rng([SEED, count, n, place]).normal(size=(n, count)) + levels
+    return values, all_pairs(Matrix({"metric": "srg"}, pd.DataFrame(values).rename(columns=str), "higher"))
+
+
+def _told_by_answer(count: int, effect: float, n: int, place: int) -> float:
+    values, family = _family_of(count, effect, n, place)
+    return samples_range(values[:, 0] - values[:, 1], critical=family.critical).high
+
+
+def _needed_in_a_family(count: int, effect: float) -> int:
+    """The smallest tried number of samples with which the best two are shown to differ in 80 % of tables."""
+    power = lambda n: np.mean([_family_of(count, effect, n, place)[1].differs("0", "1") for place in range(FAMILIES)])
+    return next(n for n in range(10, 200, 4) if power(n) >= 0.8)
+
+
+def of_recommendations() -> Iterator[Row]:
+    """How often an explainer is recommended, or shown to beat the best control, although all are equal."""
+    for own, controls in ((1, 1), (6, 2), (9, 5)):
+        for noise, draw in NOISES.items():
+            wrong = np.mean([_any_beats_control(own, controls, draw, place) for place in range(LIMITS)])
+            where = f"{own} explainers and {controls} controls that are equal, 20 samples, {noise} scores"
+            yield Row("the answer recommends an explainer that is better than the best control", where, wrong, LIMITS)
+
+
+def _any_beats_control(own: int, controls: int, draw: Callable, place: int) -> bool:
+    values = pd.DataFrame(draw(np.random.default_rng([SEED, own, place]), (20, own + controls))).rename(columns=str)
+    family = all_pairs(Matrix({"metric": "srg"}, values, "higher"))
+    return bool(standing(family, [str(own + each) for each in range(controls)])["beats_control"].any())
+
+
 def of_enough() -> Iterator[Row]:
     """How often the number with which the best is said to come first is too low for that."""
     for count in (2, 8):
@@ -148,9 +196,14 @@ def _needed_to_come_first(gap: float, count: int) -> int:
     return next(n for n in range(1, 10_000) if first(n) >= STAYS)
 
 
+def of_numbers() -> Iterator[Row]:
+    """All numbers of samples that are told."""
+    yield from (*of_needed(), *of_needed_in_a_family(), *of_enough())
+
+
 def rows() -> list[Row]:
     """All claims with their measured error rates; some minutes on one core."""
-    return [*of_tau(list(settings())), *of_needed(), *of_enough()]
+    return [*of_tau(list(settings())), *of_numbers(), *of_recommendations()]
 
 
 def main() -> None:
@@ -163,7 +216,7 @@ def main() -> None:
             f"{each.bootstrap_error:.3f} | {each.bootstrap_width:.2f}"
         )
     print("\nclaim | setting | error rate | simulations")
-    for row in (*of_tau(found), *of_needed(), *of_enough()):
+    for row in (*of_tau(found), *of_numbers(), *of_recommendations()):
         print(f"{row.claim} | {row.setting} | {row.error:.3f} | {row.simulations}")
 
 

@@ -107,10 +107,11 @@ class _Words:
             return f"None to recommend: {best} scores best on {self._these()}" + (", but fails a sanity check." * fails)
         reference = control if best not in self.found.above else self.found.equal[0]
         ahead = self.board.family.difference(best, reference) > 0
+        worse = "shown to be worse than" if self.board.family.better(reference, best) else "behind"
         size = self._difference(best, reference) if ahead else self._difference(reference, best)
         return (
             f"{none} shown to {_plain_form(self._does())} better than a control on {self._these()}. "
-            f"{'It' if len(own) == 1 else f'The best, {best},'} is {'ahead of' if ahead else 'behind'} {reference} by "
+            f"{'It' if len(own) == 1 else f'The best, {best},'} is {'ahead of' if ahead else worse} {reference}, by "
             f"{size} {self._unit()}, at {self._price(best)}."
         )
 
