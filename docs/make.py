@@ -1,6 +1,7 @@
 """Writes the main job's results into the pages: run ``harness run``, then ``python docs/make.py``.
 
-The README gets what ``harness table`` prints, docs/main_job.md also the leaderboard, docs/contact_sheet.jpg the picture.
+The README gets what ``harness table`` prints, docs/main_job.md also the leaderboard, docs/contact_sheet.jpg the
+picture.
 ``python docs/make.py RUN RUNS`` takes another run and another folder of runs. Other generated parts of the pages:
 ``python docs/capabilities.py`` (lists of items), ``python docs/agreement.py`` (docs/agreement.md) and
 ``pytest tests/speed --speed-table docs/speed.md``.
