@@ -119,7 +119,7 @@ class _Words:
         """How many samples would decide, or why more would not."""
         best, control, family = self.found.best, self.found.control, self.board.family
         if best in self.found.above and not self.found.equal:
-            return [f"{_listed(self.found.failed)} fail{'s' * (len(self.found.failed) == 1)} a sanity check."]
+            return [f"{_in_a_sentence(self.found.failed)} fail{'s' * (len(self.found.failed) == 1)} a sanity check."]
         reference = control if best not in self.found.above else self.found.equal[0]
         if family.difference(best, reference) <= 0:
             return ["More of them are not expected to change that."]
@@ -134,7 +134,7 @@ class _Words:
         names = [f"{name}{f' ({cost})' if cost else ''}" for name, cost in zip(others, costs, strict=False)]
         more = [f"{len(others) - MOST_NAMED} more"] if len(others) > MOST_NAMED else []
         verb = "is" if len(others) == 1 else "are"
-        return [f"{_listed(names + more)} {verb} not shown to be better or worse."]
+        return [f"{_in_a_sentence(names + more)} {verb} not shown to be better or worse."]
 
     def perhaps_as_good(self) -> list[str]:
         """Those not shown to be worse than the best that are not shown to beat the control either."""
@@ -144,7 +144,7 @@ class _Words:
         cost = self._times(others[0], self.found.choices[0]) if len(others) == 1 else ""
         verb = "is" if len(others) == 1 else "are"
         return [
-            f"{_listed(_first_few(others))} may be as good{f' at {cost}' if cost else ''}, but {verb} not yet shown to "
+            f"{_in_a_sentence(_at_most_three(others))} may be as good{f' at {cost}' if cost else ''}, but {verb} not yet shown to "
             f"beat {self.found.control}."
         ]
 
@@ -183,14 +183,14 @@ class _Words:
         told += self._not_compared()
         worse = len([name for name in board.standing.index if name not in board.controls]) - len(found.near)
         rest = f" {worse} {'is' if worse == 1 else 'are'} shown to be worse." if worse else ""
-        told.append(f"Not shown to be worse than the best, {found.best}: {_listed(found.near)}.{rest}")
+        told.append(f"Not shown to be worse than the best, {found.best}: {_in_a_sentence(found.near)}.{rest}")
         if found.equal:
-            told.append(f"Controls that are not shown to be worse than {found.best}: {_listed(found.equal)}.")
+            told.append(f"Controls that are not shown to be worse than {found.best}: {_in_a_sentence(found.equal)}.")
         if found.failed:
-            told.append(f"Left out because they fail a sanity check: {_listed(found.failed)}.")
+            told.append(f"Left out because they fail a sanity check: {_in_a_sentence(found.failed)}.")
         unshown = [name for name in found.near if name not in found.above]
         if unshown and found.control:
-            told.append(f"Not shown to beat the best control, {found.control}: {_listed(unshown)}.")
+            told.append(f"Not shown to beat the best control, {found.control}: {_in_a_sentence(unshown)}.")
         return told + self._sanity() + self._costs()
 
     def _not_compared(self) -> list[str]:
@@ -198,7 +198,7 @@ class _Words:
         board = self.board
         most, n = int(board.matrices[board.headline].values.notna().sum().max()), board.family.n
         names = [f"{name} ({count} of {most})" for name, count in board.lacking.items()]
-        told = [f"Not compared because too few {self._noun()} have a score: {_listed(names)}."] if names else []
+        told = [f"Not compared because too few {self._noun()} have a score: {_in_a_sentence(names)}."] if names else []
         if n < most:
             told.append(f"Compared on the {n} of {most} {self._noun()} on which all the others have a score.")
         return told
@@ -209,15 +209,15 @@ class _Words:
         undecided = [name for name, found in by.items() if found != "pass"]
         if not by or set(by.values()) <= {"", "not done"}:
             return []
-        told = [f"Sanity checks are passed by {_listed(passed)}."] if passed else []
-        return told + ([f"Sanity checks are undecided for {_listed(undecided)}."] if undecided else [])
+        told = [f"Sanity checks are passed by {_in_a_sentence(passed)}."] if passed else []
+        return told + ([f"Sanity checks are undecided for {_in_a_sentence(undecided)}."] if undecided else [])
 
     def _costs(self) -> list[str]:
         costs = [(name, cost_of(self.board, name)) for name in self.found.choices]
         known = [f"{name} {significant(cost)} s" for name, cost in costs if cost is not None]
         unknown = [name for name, cost in costs if cost is None]
         told = [f"By cost: {', '.join(known)} {_a(self._noun(1))}."] if known else []
-        return told + ([f"Cost not measured: {_listed(unknown)}."] if unknown and known else [])
+        return told + ([f"Cost not measured: {_in_a_sentence(unknown)}."] if unknown and known else [])
 
     def _difference(self, first: str, second: str) -> str:
         family = self.board.family
@@ -297,10 +297,10 @@ def _a(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def _first_few(names: Sequence[str]) -> list[str]:
+def _at_most_three(names: Sequence[str]) -> list[str]:
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return [*names[:MOST_NAMED], *more]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _in_a_sentence(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from harness.results.answer import Answer, answer
 from harness.results.board import Board
-from harness.results.first_table import MEANINGS, FirstRow, first_rows, shortened
+from harness.results.first_table import MEANINGS, FirstRow, fewer_rows, first_rows
 from harness.results.footnotes import footnotes
 from harness.results.numbers import rounded_together, significant, with_interval
-from harness.results.terminal import filled, plain_table, rendered
+from harness.results.terminal import in_lines, plain_table, rendered
 
 MOST_ROWS, MOST_TABLES, FOREST = 20, 2, 21
 STYLES = {"first": "bold green", "choice": "green", "worse": "dim", "control": "dim", "none": "dim"}
@@ -36,18 +36,18 @@ def _lines_of_board(board: Board, width: int, colour: bool, *, several: bool) ->
     found = answer(board)
     if several:
         yield from list(rendered(Text(board.heading, style="bold"), colour))[:1]
-    yield from (filled(found.text, width), "")
+    yield from (in_lines(found.text, width), "")
     if board.headline is None:
-        yield from (filled(note, width, "  ") for note in footnotes(board.visible))
+        yield from (in_lines(note, width, "  ") for note in footnotes(board.visible))
         return
-    rows, more = shortened(first_rows(board, found.verdict), MOST_ROWS)
-    whole = list(rendered(_table(board, found, rows, forest=True), colour))[:-1]
-    if max(map(cell_len, rendered(_table(board, found, rows, forest=True), False))) > width:
-        whole = list(rendered(_table(board, found, rows, forest=False), colour))[:-1]
+    rows, more = fewer_rows(first_rows(board, found.verdict), MOST_ROWS)
+    whole = list(rendered(_first_table(board, found, rows, forest=True), colour))[:-1]
+    if max(map(cell_len, rendered(_first_table(board, found, rows, forest=True), False))) > width:
+        whole = list(rendered(_first_table(board, found, rows, forest=False), colour))[:-1]
     yield from whole
     if more:
         yield f"… and {more} more"
-    yield from (filled(note, width, "  ") for note in _legend(board, found, rows))
+    yield from (in_lines(note, width, "  ") for note in _legend(board, found, rows))
     yield ""
 
 
@@ -64,7 +64,7 @@ def _legend(board: Board, found: Answer, rows: Sequence[FirstRow]) -> Iterator[s
         yield "; ".join(words)
 
 
-def _table(board: Board, found: Answer, rows: Sequence[FirstRow], *, forest: bool) -> Table:
+def _first_table(board: Board, found: Answer, rows: Sequence[FirstRow], *, forest: bool) -> Table:
     """The rows of a board as rich's table, with a forest plot of the gains or without."""
     control = found.verdict.control
     scale = _Scale.of(rows)
@@ -150,7 +150,7 @@ def _lines_of_boards(boards: Sequence[Board], width: int, colour: bool) -> Itera
     for board, each in zip(boards, answers, strict=True):
         table.add_row(*map(Text, _row_of_board(board, each)), style="" if each.verdict.choices else "dim")
     yield from list(rendered(table, colour))[:-1]
-    yield filled("Each model and data set by itself: harness table RUN --all.", width)
+    yield in_lines("Each model and data set by itself: harness table RUN --all.", width)
 
 
 def _row_of_board(board: Board, found: Answer) -> list[str]:

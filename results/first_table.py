@@ -50,7 +50,7 @@ def first_rows(board: Board, verdict: Verdict) -> list[FirstRow]:
     return [_row(board, verdict, label) for label in board.explainers]
 
 
-def shortened(rows: Sequence[FirstRow], most: int) -> tuple[list[FirstRow], int]:
+def fewer_rows(rows: Sequence[FirstRow], most: int) -> tuple[list[FirstRow], int]:
     """At most so many rows, and how many were left out: the controls but the best one go first, then the last ones."""
     if len(rows) <= most:
         return list(rows), 0

@@ -19,7 +19,7 @@ from harness.results.boards import boards_of
 from harness.results.family import LEAST_SAMPLES
 from harness.results.footnotes import WORDS, footnotes
 from harness.results.place import Place
-from harness.results.terminal import GAP, filled, plain_table, rendered, width_of
+from harness.results.terminal import GAP, in_lines, plain_table, rendered, width_of
 
 LETTERS = "; explainers that share a letter are not shown to differ (at most 5 % false claims for a metric)"
 BOARD_LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
@@ -63,7 +63,7 @@ def table_lines(boards: Sequence[Board], width: int, colour: bool) -> Iterator[s
         yield "no cells yet"
         return
     lettered = any(place.letters for board in boards for place in board.places.values())
-    yield filled(BOARD_LEGEND + (LETTERS if lettered else ""), width)
+    yield in_lines(BOARD_LEGEND + (LETTERS if lettered else ""), width)
     for board in boards:
         yield ""
         yield from _board_lines(board, width, colour)
@@ -78,7 +78,7 @@ def _board_lines(board: Board, width: int, colour: bool) -> Iterator[str]:
         for columns_of_panel in _panels(columns, width - max(len(name) for name in names.values())):
             yield from rendered(_panel_table(columns_of_panel, names, board), colour)
     for note in [*footnotes(board.visible), *_too_few_samples(board)]:
-        yield filled(note, width, "  ")
+        yield in_lines(note, width, "  ")
 
 
 def _too_few_samples(board: Board) -> Iterator[str]:

@@ -35,6 +35,6 @@ def rendered(thing: Table | Text, colour: bool) -> Iterator[str]:
     yield ""
 
 
-def filled(text: str, width: int, indent: str = "") -> str:
+def in_lines(text: str, width: int, indent: str = "") -> str:
     """A paragraph broken at spaces; lines after the first are indented."""
     return fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

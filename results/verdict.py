@@ -42,7 +42,7 @@ class Verdict:
 
 def verdict(board: Board) -> Verdict:
     """The rule's outcome on a board whose scores were read."""
-    refused = _refused(board)
+    refused = _why_no_verdict(board)
     if refused:
         return Verdict(refused)
     table = board.standing
@@ -57,7 +57,7 @@ def verdict(board: Board) -> Verdict:
     return Verdict("", table.loc[own, "mean"].idxmax(), control, near, equal, above, failed, choices)
 
 
-def _refused(board: Board) -> str:
+def _why_no_verdict(board: Board) -> str:
     """Why explainers cannot be compared; "" if they can."""
     if not (board.cells["status"] == "ok").any():
         return "No verdict: nothing could be measured; the reasons are under failed and n/a."

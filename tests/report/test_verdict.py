@@ -72,7 +72,7 @@ def test_where_the_control_is_as_good_there_is_no_faithful_explainer(tmp_path, s
 
 def test_where_the_control_is_ahead_more_samples_are_not_promised(tmp_path, seed):
     found = told(world(tmp_path / "r", {"lime": 0.1 + noise(seed, 0), "edge": 0.5 + noise(seed, 1)}))
-    assert found.verdict.choices == [] and "It is shown to be worse than edge, by 0.4" in found.text
+    assert found.verdict.choices == [] and re.search(r"shown to be worse than edge, by 0\.(3[89]|4[01])", found.text)
     assert "More of them are not expected to change that." in found.text
 
 

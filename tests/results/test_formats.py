@@ -110,7 +110,7 @@ def test_no_row_of_a_table_is_taken_for_an_argument_of_the_line_before_it(first)
 
 
 def test_the_terminal_shows_the_letters_behind_the_ranks(run, capsys):
-    assert table(run) == 0
+    assert table(run, "--all") == 0
     said = capsys.readouterr().out
     assert "explainers that share a letter" in said.replace("\n", " ") and "#1 a" in said
 
