@@ -60,6 +60,9 @@ harness run --help explains them.""",
         type=some_text,
         help="colour features by the scores of this explainer (default: the first that has scores)",
     )
+    parser.add_argument(
+        "--trust", action="store_true", help="import the functions that a run of somebody else names, and run them"
+    )
     add_runs_folder(parser)
     add_quiet(parser, "print mistakes only")
     add_overrides(parser)
@@ -77,6 +80,7 @@ def execute(chosen: argparse.Namespace) -> int:
         "layers": None if chosen.layers is None else listed_names(chosen.layers),
         "explainer": chosen.explainer,
         "runs": chosen.runs,
+        "trust": chosen.trust,
     }
     view_names(options["what"])  # a misspelt name must not wait for the model
 

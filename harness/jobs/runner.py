@@ -19,6 +19,7 @@ from harness.identity import canonical, digest
 from harness.jobs.accuracy import accuracy_lines
 from harness.jobs.lease import choose_device, lease
 from harness.jobs.map_recorder import Sheet
+from harness.jobs.ownership import write_owned_config
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.raw_items import check_needs_no_preprocessing
@@ -106,7 +107,7 @@ def _run_pending(
 
 def _write_plan(plan: Plan, store: Store) -> None:
     """Save the configuration of the block with all options."""
-    store.write_config(f"{plan.name}-{digest(config_text(plan))}.json", config_text(plan))
+    write_owned_config(store, f"{plan.name}-{digest(config_text(plan))}.json", config_text(plan))
 
 
 def finished_rows(store: Store) -> dict[str, dict[str, Any]]:

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError, one_line
-from harness.models._program_text import check_program
 from harness.models.preprocessing import PREPROCESSING, PreprocessingOptions, output_names, preprocessing
-from harness.models.state import existing_file, weights_alone
+from harness.models.state import existing_file
 from harness.registry import model
 from harness.sources import LoadedModel
 
@@ -40,21 +39,27 @@ class Program(nn.Module):
 
 
 @model(imports=("preprocess",))
-def exported(*, path: str | None = None, prepared: PreprocessingOptions = PREPROCESSING) -> LoadedModel:
+def exported(
+    *, path: str | None = None, trust: bool = False, prepared: PreprocessingOptions = PREPROCESSING
+) -> LoadedModel:
     """A model saved as a program: TorchScript (``torch.jit.save``) or a file of ``torch.export.save`` (``.pt2``).
 
     ``path`` is the file. The program maps float batches of any size to logits; with ``torch.export`` the batch axis
     must be exported as dynamic. ``PreprocessingOptions`` describes ``preprocess``, ``size``, ``mean``, ``std`` and
     ``classes``.
 
-    Reading the file unpickles only tensors. torch evaluates sizes, guards and operations of a ``torch.export`` file as
-    Python, so a file in which they are anything but formulas and torch's own operations is refused. The program itself
-    is executed when the model is called, and some of torch's operations read and write files: use only programs from a
-    source that you trust. The layers of a program cannot be observed: explainers and metrics that need layers, or the
+    Such a file is a program: reading or calling it can do on this machine whatever you can do. So it is refused,
+    unread, unless ``trust`` is true, which says that you trust its source; weights (a state dict, safetensors) hold no
+    program and need no trust. The layers of a program cannot be observed: explainers and metrics that need layers, or the
     operations of a TorchScript program, are not applicable; those that need gradients or outputs work. UserError for a
     file that is no program, a batch of fixed size, and a program saved in training mode.
     """
     file = existing_file(path, "path=FILE, a TorchScript or torch.export program")
+    if trust is not True:
+        raise UserError(
+            f"{file} is a program, which can do anything on this machine when it is read; if you trust its source, "
+            "type model.trust=true"
+        )
     program = _export_program(file) if _is_export(file) else _script_program(file)
     module = Program(program).requires_grad_(False)
     function, value_range = preprocessing(prepared)
@@ -83,11 +88,7 @@ def _script_program(file: Path) -> nn.Module:
 
 def _export_program(file: Path) -> nn.Module:
     try:
-        check_program(file)
-        with weights_alone():  # otherwise torch falls back to unpickling anything
-            exported = torch.export.load(file)
-    except UserError:
-        raise
+        exported = torch.export.load(file)
     except Exception as error:
         raise _no_program(file, error) from error
     _refuse_training_mode(file, _exported_flags(exported))

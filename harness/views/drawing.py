@@ -11,6 +11,7 @@ from harness.engine.protocol import precision
 from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.identity import canonical
 from harness.jobs.lease import choose_device, lease
+from harness.jobs.ownership import is_own, programs_named
 from harness.jobs.plan import Plan
 from harness.jobs.runner import load_stage
 from harness.messages import say
@@ -30,6 +31,7 @@ def draw_views(
     layers: Sequence[str] | None = None,
     explainer: str | None = None,
     runs: str | Path = "runs",
+    trust: bool = False,
 ) -> list[Path]:
     """Draw views of a plan's model and data, or of a run, into the folder ``views`` of the run; the files written.
 
@@ -38,14 +40,15 @@ def draw_views(
                   importances and tradeoff (of a run's scores); None for all
     layers        whose activations are drawn; None for up to six, from the first to the last
     explainer     by whose first faithfulness metric features are coloured; None for the first one that has a score
+    trust         whether to import what a run names although this user has not made the run; it can run anything
 
     Every picture is a PNG with a CSV or JSON file of what it shows beside it. Each step, and each view that does not
     apply with the reason, is a message (``harness.messages.say``). Raises UserError for an unknown view, run, layer or
     explainer, where a model cannot be loaded, and where ``what`` is not None and none of its views applies.
     """
     names = view_names(what)
-    plans, run = _resolve_run(plan_or_run, runs)
     of_models = [name for name in names if name in MODEL_VIEWS]
+    plans, run = _resolve_run(plan_or_run, runs, needs_model=bool(of_models), trust=trust)
     if len(plans) > MOST_BLOCKS and of_models:
         rest = ", ".join(plan.title for plan in plans[MOST_BLOCKS:][:5])
         say(
@@ -74,31 +77,54 @@ def view_names(what: Sequence[str] | None) -> list[str]:
     return list(there) if what is None else list(dict.fromkeys(what))
 
 
-def _resolve_run(plan_or_run: Any, runs: str | Path) -> tuple[list[Plan], ViewedRun]:
-    """The plans that are meant, and the run that they belong to."""
+def _resolve_run(plan_or_run: Any, runs: str | Path, *, needs_model: bool, trust: bool) -> tuple[list[Plan], ViewedRun]:
+    """The plans that are meant, none if no model is needed, and the run that they belong to."""
     if isinstance(plan_or_run, Mapping):
         plan_or_run = Plan.of(plan_or_run)
     if isinstance(plan_or_run, Plan):
         return [plan_or_run], ViewedRun(plan_or_run.directory)
     directory = find_run(plan_or_run, runs)
-    return list(_recorded_plans(directory)), ViewedRun(directory)
+    return list(_recorded_plans(directory, trust)) if needs_model else [], ViewedRun(directory)
 
 
-def _recorded_plans(directory: Path) -> Iterator[Plan]:
-    """The plans of a run, one for each model, data set and protocol, from the configurations it has recorded."""
+def _recorded_plans(directory: Path, trust: bool) -> Iterator[Plan]:
+    """The plans of a run, one for each model, data set and protocol, from the configurations it has recorded.
+
+    UserError for a configuration that names programs and was not written by this user, unless they are trusted.
+    """
     plans: dict[str, Plan] = {}
     for path in sorted((directory / "config").glob("*.json")):
         if path.name.startswith("scoring-"):  # a calibration
             continue
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            runtime = {**config["runtime"], "runs": str(directory.parent)}
-            plan = Plan.of({**config, "runtime": runtime, "run": directory.name})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            text = path.read_text(encoding="utf-8")
+            config = json.loads(text)
+            config |= {"runtime": {**config["runtime"], "runs": str(directory.parent)}, "run": directory.name}
+            programs = programs_named(config)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            say(f"{path.name} is left out: {one_line(error)[:200]}")
+            continue
+        _check_programs(path, text, programs, trust)
+        try:
+            plan = Plan.of(config)
+        except (UserError, KeyError, TypeError) as error:
             say(f"{path.name} is left out: {one_line(error)[:200]}")
             continue
         plans[canonical([plan.model.identity, plan.dataset.identity, vars(plan.protocol)])] = plan
     yield from plans.values()
+
+
+def _check_programs(path: Path, text: str, programs: Sequence[str], trust: bool) -> None:
+    """Say which programs a configuration names; UserError if it is another user's and not trusted."""
+    if not programs:
+        return
+    named = ", ".join(programs[:5]) + (f" and {len(programs) - 5} more" if len(programs) > 5 else "")
+    if not (trust or is_own(path, text)):
+        run = path.parent.parent.name
+        raise UserError(
+            f"run {run} was not made by you here and would import and run {named}; if you trust it, add --trust"
+        )
+    say(f"importing {named}")
 
 
 def _draw_of_model(

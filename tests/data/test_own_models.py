@@ -3,12 +3,9 @@
 import copy
 import json
 import os
-import pickle
-import re
 import sys
 import textwrap
 import warnings
-import zipfile
 from functools import partial
 
 import pytest
@@ -331,7 +328,7 @@ def test_a_model_of_ones_own_is_chosen_on_the_command_line(mine, tmp_path, capsy
 
 @pytest.mark.parametrize("kind", ["script", "trace", "export"])
 def test_a_program_gives_the_outputs_of_the_model_for_any_batch(net, programs, kind):
-    module, inputs = exported(path=programs[kind]).module, torch.rand(7, 3, 8, 8)
+    module, inputs = exported(trust=True, path=programs[kind]).module, torch.rand(7, 3, 8, 8)
     for count in (1, 2, 7):
         torch.testing.assert_close(module(inputs[:count]), net(inputs[:count]))
     assert not any(part.training for part in module.eval().modules()) and not module.train().training
@@ -341,7 +338,8 @@ def test_a_program_gives_the_outputs_of_the_model_for_any_batch(net, programs, k
 
 @pytest.mark.parametrize("kind", ["script", "export"])
 def test_every_explainer_gives_the_map_of_the_model_itself_or_does_not_apply(net, programs, kind, seed):
-    module, inputs, targets = exported(path=programs[kind]).module, torch.rand(2, 3, 8, 8), torch.tensor([0, 2])
+    module = exported(trust=True, path=programs[kind]).module
+    inputs, targets = torch.rand(2, 3, 8, 8), torch.tensor([0, 2])
     applied = set()
     for name, entry in EXPLAINERS.items():
         if entry.source != "harness":
@@ -364,7 +362,7 @@ def test_a_whole_run_on_a_program_fails_nowhere(mine, programs, kind, tmp_path):
     metrics = "srg", "parameter_randomization", "relative_representation_stability", "forward_passes", "complexity"
     folder = harness.run(
         {
-            "model": {"name": "exported", "path": programs[kind]},
+            "model": {"name": "exported", "trust": True, "path": programs[kind]},
             "dataset": f"{OWN}:images",
             "explainer": ["gradient", "occlusion", "grad_cam", "lrp", "random"],
             "metric": list(metrics),
@@ -394,7 +392,7 @@ def test_a_factory_may_give_a_script(mine):
 
 def test_a_program_for_one_size_of_batch_is_told_how_to_export(net, tmp_path):
     torch.export.save(torch.export.export(net, (torch.rand(2, 3, 8, 8),)), tmp_path / "fixed.pt2")
-    said = refusal(exported, path=str(tmp_path / "fixed.pt2"))
+    said = refusal(exported, trust=True, path=str(tmp_path / "fixed.pt2"))
     assert "exported for batches of 2" in said and "torch.export.Dim.AUTO" in said
 
 
@@ -406,7 +404,7 @@ def test_a_program_of_two_inputs_is_one_line(tmp_path, seed):
     pair = (torch.rand(2, 3), torch.rand(2, 3))
     axes = ({0: torch.export.Dim.AUTO}, {0: torch.export.Dim.AUTO})
     torch.export.save(torch.export.export(Two(), pair, dynamic_shapes=axes), tmp_path / "two.pt2")
-    assert "takes 2 inputs" in refusal(exported, path=str(tmp_path / "two.pt2"))
+    assert "takes 2 inputs" in refusal(exported, trust=True, path=str(tmp_path / "two.pt2"))
 
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm2d(3)], ids=["dropout", "batch_norm"])
@@ -420,51 +418,25 @@ def test_a_program_saved_in_training_mode_is_refused(layer, tmp_path, seed):
         program = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
     torch.export.save(program, tmp_path / "net.pt2")
     for name in ("net.pt", "net.pt2"):
-        assert "was saved in training mode" in refusal(exported, path=str(tmp_path / name))
+        assert "was saved in training mode" in refusal(exported, trust=True, path=str(tmp_path / name))
 
 
 def test_what_is_no_program_is_one_line(net, tmp_path):
     torch.save(net.state_dict(), tmp_path / "weights.pt")
     (tmp_path / "text.pt").write_text(textwrap.dedent("not a program"))
     for name in ("weights.pt", "text.pt"):
-        assert "expected a program saved with torch.jit.save" in refusal(exported, path=str(tmp_path / name))
+        said = refusal(exported, trust=True, path=str(tmp_path / name))
+        assert "expected a program saved with torch.jit.save" in said
     assert "is not a file, expected path=FILE" in refusal(exported)
 
 
-HARMFUL = "__import__('os').mkdir('ran')"
-
-
-@pytest.mark.parametrize(
-    "old, new, words",
-    [
-        ("torch.ops.aten.linear.default", "torch.os.mkdir", "no operation of torch"),
-        ("torch.ops.aten.linear.default", "torch.ops.load_library", "no operation of torch"),
-        ("Symbol('s[0-9]+', positive=True, integer=True)", HARMFUL, "no formula"),
-        ("Symbol('s[0-9]+', positive=True, integer=True)", f"Symbol('s', positive={HARMFUL})", "no formula"),
-        ("Symbol('s[0-9]+', positive=True, integer=True)", "sympify('1')", "no formula"),
-        ('"guards_code": []', f'"guards_code": ["{HARMFUL} == 1"]', "asks for no size"),
-        ('"guards_code": []', '"guards_code": ["1 == 1 # more"]', "asks for no size"),
-    ],
-)
-def test_a_program_that_would_run_python_is_refused_unread(programs, tmp_path, monkeypatch, old, new, words):
-    monkeypatch.chdir(tmp_path)
-    pattern = re.escape(old).replace(re.escape("[0-9]+"), "[0-9]+")
-    changed = lambda name, held: re.sub(pattern, lambda _: new, held.decode()).encode() if "models/" in name else held
-    rewrite(programs["export"], tmp_path / "bad.pt2", changed)
-    assert words in refusal(exported, path="bad.pt2") and not (tmp_path / "ran").exists()
-
-
-def test_a_program_with_pickled_objects_is_refused(programs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save(Harmful(), "harmful")
-    harmful = (tmp_path / "harmful").read_bytes()
-    rewrite(programs["export"], tmp_path / "bad.pt2", lambda name, held: harmful if "sample_inputs" in name else held)
-    assert "cannot be read" in refusal(exported, path="bad.pt2") and not (tmp_path / "ran").exists()
-    with zipfile.ZipFile(programs["export"]) as old, zipfile.ZipFile("more.pt2", "w") as new:
-        for name in old.namelist():
-            new.writestr(name, old.read(name))
-        new.writestr("net/data/constants/opaque_obj_0", pickle.dumps(Harmful()))
-    assert "holds objects" in refusal(exported, path="more.pt2") and not (tmp_path / "ran").exists()
+@pytest.mark.parametrize("kind", ["script", "trace", "export"])
+@pytest.mark.parametrize("trust", [False, None])
+def test_a_program_is_refused_unread_unless_it_is_trusted(programs, monkeypatch, kind, trust):
+    for load in (torch.jit, torch.export):
+        monkeypatch.setattr(load, "load", lambda *_, **__: pytest.fail("the program was read"))
+    said = refusal(exported, path=programs[kind], **({} if trust is None else {"trust": trust}))
+    assert "is a program" in said and "model.trust=true" in said
 
 
 def test_a_program_whose_sizes_follow_its_inputs_is_read(tmp_path, seed):
@@ -476,7 +448,7 @@ def test_a_program_whose_sizes_follow_its_inputs_is_read(tmp_path, seed):
     program = torch.export.export(Halved(), (torch.rand(2, 3, 8, 9),), dynamic_shapes=({0: dynamic, 2: dynamic},))
     torch.export.save(program, tmp_path / "sizes.pt2")
     inputs = torch.rand(3, 3, 12, 9)
-    assert torch.equal(exported(path=str(tmp_path / "sizes.pt2")).module(inputs), Halved()(inputs))
+    assert torch.equal(exported(trust=True, path=str(tmp_path / "sizes.pt2")).module(inputs), Halved()(inputs))
 
 
 def test_weights_by_number_are_one_line(mine, tmp_path):
@@ -489,10 +461,3 @@ def test_weights_by_number_are_one_line(mine, tmp_path):
 class Harmful:
     def __reduce__(self):
         return os.mkdir, ("ran",)
-
-
-def rewrite(old, new, changed):
-    """A copy of an archive with the content of its files changed."""
-    with zipfile.ZipFile(old) as source, zipfile.ZipFile(new, "w") as target:
-        for name in source.namelist():
-            target.writestr(name, changed(name, source.read(name)))

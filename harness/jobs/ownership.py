@@ -1,0 +1,76 @@
+"""Which runs this user has made: a run's configuration names code that is imported, and a foreign run's is not trusted.
+
+Each configuration has a file ``.own`` beside it: a keyed hash (HMAC) of its text. The key is drawn once per user and
+lies in the cache folder. A run that somebody else made, or changed, has no valid one.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.assets import cache_folder
+from harness.results.store import Store
+
+KEY_FILE, SUFFIX = "runs.key", ".own"
+IMPORT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:name
+
+
+def write_owned_config(store: Store, name: str, text: str) -> None:
+    """Save a configuration under ``config/``, with its mark; without one if the user has no cache folder."""
+    store.write_config(name, text)
+    key = _user_key()
+    if key is not None:
+        store.write_config(name + SUFFIX, _mark(key, text))
+
+
+def is_own(path: Path, text: str) -> bool:
+    """Whether this user's runs wrote the configuration ``text`` to ``path``."""
+    key = _user_key()
+    try:
+        mark = path.with_name(path.name + SUFFIX).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return key is not None and hmac.compare_digest(mark.strip().encode(), _mark(key, text).encode())
+
+
+def programs_named(config: Any) -> list[str]:
+    """What a configuration would import or run: import paths, and files that hold programs (``exported``)."""
+    return list(dict.fromkeys(_programs_in(config)))
+
+
+def _programs_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and IMPORT.fullmatch(value):
+        yield value
+    if isinstance(value, dict):
+        if value.get("name") == "exported" and isinstance(value.get("path"), str):
+            yield value["path"]
+        for inner in value.values():
+            yield from _programs_in(inner)
+    if isinstance(value, list):
+        for inner in value:
+            yield from _programs_in(inner)
+
+
+def _mark(key: bytes, text: str) -> str:
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _user_key() -> bytes | None:
+    """The user's key, drawn when it is first needed; None where it can be neither read nor written."""
+    path = cache_folder() / KEY_FILE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return path.read_bytes() or None
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+        return path.read_bytes()
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None

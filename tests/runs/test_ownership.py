@@ -1,0 +1,82 @@
+"""A run that somebody else made imports nothing unless its reader says so."""
+
+import json
+import textwrap
+
+import pytest
+
+from harness.errors import UserError
+from harness.jobs.ownership import SUFFIX, programs_named
+from harness.views.drawing import draw_views
+
+
+@pytest.fixture
+def run_with_own_net(tmp_path, monkeypatch):
+    """A run of a net from the file owned.py, which counts its imports in a file."""
+    import harness
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "owned.py").write_text(
+        textwrap.dedent("""
+        from torch import nn
+
+        def make():
+            open("called", "a").write(".")
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+        """)
+    )
+    harness.run(
+        {
+            "model": "owned:make",
+            "dataset": {"name": "digits"},
+            "explainer": ["saliency"],
+            "metric": ["complexity"],
+            "protocol": {"samples": 2},
+            "runtime": {"runs": str(tmp_path / "runs"), "sheet": 0, "quiet": True},
+            "run": "theirs",
+        }
+    )
+    (tmp_path / "called").unlink()
+    return tmp_path / "runs" / "theirs"
+
+
+def drawn(run, **options):
+    return draw_views(run, ["activations"], **options)
+
+
+@pytest.mark.parametrize("foreign", ["no mark", "changed", "another key"])
+def test_a_foreign_run_imports_nothing_unless_it_is_trusted(run_with_own_net, tmp_path, monkeypatch, foreign):
+    (config,) = (run_with_own_net / "config").glob("owned*.json")
+    if foreign == "no mark":
+        config.with_name(config.name + SUFFIX).unlink()
+    elif foreign == "changed":
+        config.write_text(json.dumps(json.loads(config.read_text()), indent=3))
+    else:
+        monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache of another user"))
+    with pytest.raises(UserError, match="would import and run owned:make; if you trust it, add --trust"):
+        drawn(run_with_own_net)
+    assert not (tmp_path / "called").exists()
+    assert drawn(run_with_own_net, trust=True) and (tmp_path / "called").exists()
+
+
+def test_ones_own_run_is_drawn_without_a_question(run_with_own_net):
+    assert drawn(run_with_own_net)
+
+
+def test_views_of_scores_alone_import_nothing(run_with_own_net, tmp_path):
+    for mark in (run_with_own_net / "config").glob(f"*{SUFFIX}"):
+        mark.unlink()
+    with pytest.raises(UserError, match="nothing to draw"):
+        draw_views(run_with_own_net, ["curves"])
+    assert not (tmp_path / "called").exists()
+
+
+def test_programs_are_found_wherever_a_configuration_names_them():
+    config = {
+        "model": {"name": "python", "factory": "mine:make", "options": {"depth": [{"block": "theirs.nets:Block"}]}},
+        "dataset": {"name": "image_folder", "path": "C:\\photos", "note": "12:30"},
+        "explainer": [{"name": "os:system"}, {"name": "saliency"}],
+        "metric": [{"name": "exported", "path": "net.pt2"}],
+    }
+    assert programs_named(config) == ["mine:make", "theirs.nets:Block", "os:system", "net.pt2"]
