@@ -49,10 +49,10 @@ def exported(
     ``classes``.
 
     Such a file is a program: reading or calling it can do on this machine whatever you can do. So it is refused,
-    unread, unless ``trust`` is true, which says that you trust its source; weights (a state dict, safetensors) hold no
-    program and need no trust. The layers of a program cannot be observed: explainers and metrics that need layers, or the
-    operations of a TorchScript program, are not applicable; those that need gradients or outputs work. UserError for a
-    file that is no program, a batch of fixed size, and a program saved in training mode.
+    unread, unless ``trust`` is true: you trust its source. Weights (a state dict, safetensors) hold no program and
+    need no trust. The layers of a program cannot be observed: explainers and metrics that need layers, or the
+    operations of a TorchScript program, are not applicable; those that need gradients or outputs work. UserError
+    for a file that is no program, a batch of fixed size, and a program saved in training mode.
     """
     file = existing_file(path, "path=FILE, a TorchScript or torch.export program")
     if trust is not True:
