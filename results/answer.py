@@ -143,10 +143,8 @@ class _Words:
             return []
         cost = self._times(others[0], self.found.choices[0]) if len(others) == 1 else ""
         verb = "is" if len(others) == 1 else "are"
-        return [
-            f"{_in_a_sentence(_at_most_three(others))} may be as good{f' at {cost}' if cost else ''}, but {verb} not yet shown to "
-            f"beat {self.found.control}."
-        ]
+        names, price = _in_a_sentence(_at_most_three(others)), f" at {cost}" if cost else ""
+        return [f"{names} may be as good{price}, but {verb} not yet shown to beat {self.found.control}."]
 
     def caveats(self) -> list[str]:
         """What the answer lacks: samples, sanity checks."""
