@@ -168,7 +168,7 @@ def _listed_images(
                 others.append(f"{name}: its name does not end like that of an image")
     if not rows:
         raise UserError(f"the folders in {folder}, {classes[0].name!r} and others, hold no images")
-    return pd.DataFrame(rows), others
+    return pd.DataFrame(rows, dtype=object), others  # as objects, for pandas' texts take no name that is not UTF-8
 
 
 def _names_of_folders(table: pd.DataFrame) -> tuple[str, ...] | None:

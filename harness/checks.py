@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError, encodable, unknown
 from harness.modalities import written_shape
 from harness.units import Units
 
@@ -78,7 +78,7 @@ def check_ids(ids: Any, count: int) -> list[str]:
     if isinstance(ids, str) or not hasattr(ids, "__len__") or len(ids) != count:
         came = repr(ids) if isinstance(ids, str) or not hasattr(ids, "__len__") else len(ids)
         raise UserError(f"ids are {came}, expected one for each of {count} inputs")
-    names = [str(each.item() if isinstance(each, Tensor) else each) for each in ids]
+    names = [encodable(each.item() if isinstance(each, Tensor) else each) for each in ids]
     if len(set(names)) < count:
         twice = Counter(names).most_common(1)[0][0]
         raise UserError(f"two samples have the id {twice!r}, expected a name of its own for each sample")
@@ -234,7 +234,7 @@ def check_groups(groups: Mapping[str, Any] | None, count: int) -> dict[str, list
     """Groupings of the samples, name -> one group per sample, as plain lists."""
     if not isinstance(groups, Mapping | None):
         raise UserError(f"groups are a {type(groups).__name__}, expected a mapping: name -> one group per sample")
-    lists = {str(name): [_python_number(value) for value in values] for name, values in (groups or {}).items()}
+    lists = {encodable(name): [_plain_group(value) for value in values] for name, values in (groups or {}).items()}
     for name, values in lists.items():
         if len(values) != count:
             raise UserError(f"groups {name!r} have {len(values)} entries, expected one for each of {count} samples")
@@ -244,6 +244,7 @@ def check_groups(groups: Mapping[str, Any] | None, count: int) -> dict[str, list
     return lists
 
 
-def _python_number(value: Any) -> Any:
-    """A number of numpy or torch as a Python number, which JSON can represent."""
-    return value.item() if getattr(value, "ndim", None) == 0 else value
+def _plain_group(value: Any) -> Any:
+    """A number of numpy or torch as a Python number, and a text as one that can be written: what JSON can represent."""
+    value = value.item() if getattr(value, "ndim", None) == 0 else value
+    return encodable(value) if isinstance(value, str) else value

@@ -44,6 +44,14 @@ def one_line(error: BaseException) -> str:
     return text if isinstance(error, UserError | NotApplicable) else f"{type(error).__name__}: {text}"
 
 
+def encodable(text: object) -> str:
+    """A text that can be written as UTF-8: a byte of a file name that is none is written as ``\\xff``."""
+    try:
+        return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a character of two parts, which stands for no byte
+        return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def printable(text: object) -> str:
     """A text on one line, without control characters, which a terminal would obey."""
     return "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable() or letter == " ")

@@ -22,7 +22,7 @@ def digest(*parts: str | bytes) -> str:
     """Twelve hexadecimal digits of the parts' content."""
     state = hashlib.blake2b(digest_size=6)
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         state.update(len(data).to_bytes(8, "little") + data)
     return state.hexdigest()
 

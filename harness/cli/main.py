@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from harness.cli import check, compare, plan, report, run, table, trend, view
 from harness.cli import list as list_items
@@ -29,6 +30,9 @@ EXAMPLES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status is 0, 1 if cells failed, 2 for a user's mistake, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a letter that the terminal cannot show must not end the program
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _run_verb(words)
     except UserError as error:

@@ -21,7 +21,7 @@ from harness.checks import (
     check_unit_names,
     check_value_range,
 )
-from harness.errors import NotApplicable, UserError, one_line
+from harness.errors import NotApplicable, UserError, encodable, one_line
 from harness.sources import Data, LoadedModel
 from harness.units import UndecidedUnits, Units
 
@@ -99,6 +99,7 @@ def check_data(data: Data, first: Tensor, units: Units) -> Data:
         unit_names=check_unit_names(data.unit_names, joint),
         fillers=check_fillers(data.fillers, first),
         groups=check_groups(data.groups, count),
+        classes=None if data.classes is None else tuple(map(encodable, data.classes)),
     )
 
 

@@ -11,7 +11,9 @@ from typing import IO
 
 import torch
 
-from harness.errors import UserError
+from harness.errors import UserError, printable
+
+MODES = ("auto", "wait", "share")
 
 
 class Alone:
@@ -30,26 +32,40 @@ class Alone:
 
 
 @contextmanager
-def lease(device: torch.device, mode: str, say: Callable[[str], None]) -> Iterator[Alone]:
+def lease(device: torch.device, mode: str, say: Callable[[str], None], *, user: str = "") -> Iterator[Alone]:
     """Hold the device inside the ``with``; the value is true as long as no other run uses the device.
 
     Mode ``wait`` waits until no other run uses it. Mode ``share`` does not wait; then the timings of all these runs are
-    invalid. The locks belong to the operating system, which releases them when the process ends for any reason.
+    invalid, and their scores are the same. Mode ``auto`` shares a CPU and waits for any other device. ``user`` says to
+    others which run holds the device. The locks belong to the operating system, which releases them when the process
+    ends for any reason.
     """
-    if mode not in ("wait", "share"):
-        raise UserError(f"runtime.lease is {mode!r}, expected wait or share")
+    if mode not in MODES:
+        raise UserError(f"runtime.lease is {mode!r}, expected {', '.join(MODES)}")
+    mode = ("share" if device.type == "cpu" else "wait") if mode == "auto" else mode
     lock = _lock_file(device)
     with open(lock, "a+") as file, open(lock.with_suffix(".shared"), "a+") as sharers:
         free = _take_device(file, sharers)
         if not free and mode == "wait":
-            say(f"waiting for {device}: another run holds it (runtime.lease=share does not wait, but gives no timings)")
+            say(
+                f"waiting for {device}: {_holder(file)} (runtime.lease=share does not wait, but then neither run has "
+                "timings)"
+            )
             while not (free := _take_device(file, sharers)):
                 time.sleep(0.5)
-        if not free:
+        if free:
+            _sign(file, user)
+        else:
+            if mode == "share" and user:
+                say(
+                    f"{device} is shared: {_holder(file)}; scores are measured, costs are not (the same command adds them)"
+                )
             _share_device(sharers)
         alone = Alone(free, sharers)
         yield alone
         bool(alone)  # check once more: afterwards the file is closed
+        if free:
+            file.truncate(0)
 
 
 def _take_device(file: IO[str], sharers: IO[str]) -> bool:
@@ -59,6 +75,19 @@ def _take_device(file: IO[str], sharers: IO[str]) -> bool:
     sharers.truncate(0)
     fcntl.flock(sharers, fcntl.LOCK_UN)
     return True
+
+
+def _sign(file: IO[str], user: str) -> None:
+    """Write into the lock's file who holds the device, and since when."""
+    file.truncate(0)
+    file.write(f"{user or 'a process'} ({os.getpid()}) since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+    file.flush()
+
+
+def _holder(file: IO[str]) -> str:
+    """Who holds the device, in words, by what the holder has written into the lock's file."""
+    file.seek(0)
+    return f"held by {printable(file.read(300)) or 'another run'}"
 
 
 def _share_device(sharers: IO[str]) -> None:

@@ -28,7 +28,8 @@ class Runtime:
     device       ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
     chunk        model evaluations per forward pass; None to choose it by a short calibration
     threads      number of CPU threads; None for torch's default
-    lease        ``wait`` for a device that another run uses, or ``share`` it without valid timings
+    lease        ``wait`` for a device that another run uses, or ``share`` it without valid timings; ``auto`` shares a
+                 CPU and waits for any other device
     warm_up      whether each explainer is called once before it is timed
     retry        whether to measure cells again that have failed twice
     sheet        number of samples on the contact sheet; 0 for no sheet
@@ -42,7 +43,7 @@ class Runtime:
     device: str = "auto"
     chunk: int | None = None
     threads: int | None = None
-    lease: str = "wait"
+    lease: str = "auto"
     warm_up: bool = True
     retry: bool = False
     sheet: int = 20

@@ -55,7 +55,7 @@ def run_plan(plan: Plan, progress: Progress | None = None, *, in_sweep: bool = T
     if device.type == "cpu":
         keep_freed_memory()
     try:
-        leased = lease(device, plan.runtime.lease, progress.say)
+        leased = lease(device, plan.runtime.lease, progress.say, user=f"run {plan.directory}")
         with heard_by(progress.say), leased as alone, precision(plan.protocol.dtype):
             _run_pending(plan, store, progress, device, alone, in_sweep)
     finally:

@@ -1,5 +1,7 @@
 """Who has a device to itself, and who only thought so."""
 
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -88,7 +90,20 @@ def test_waiting_ends_when_holder_and_sharers_have_gone_and_then_one_is_alone(as
     sharer.__enter__()
     asleep += [lambda: holder.__exit__(None, None, None), lambda: None, lambda: sharer.__exit__(None, None, None)]
     with lease(CPU, "wait", said.append) as alone:
-        assert alone and asleep == [] and len(said) == 1 and "another run holds it" in said[0]
+        assert alone and asleep == [] and len(said) == 1 and "held by a process" in said[0]
+
+
+def test_who_waits_or_shares_is_told_who_holds_the_device_and_since_when(folder, asleep):
+    holder, said = lease(CPU, "auto", lambda line: None, user="run runs/main"), []
+    holder.__enter__()
+    with lease(CPU, "auto", said.append, user="run runs/other") as alone:
+        assert not alone
+    asleep += [lambda: holder.__exit__(None, None, None)]
+    with lease(CPU, "wait", said.append, user="run runs/third") as alone:
+        assert alone and len(said) == 2
+    held = rf"held by run runs/main \({os.getpid()}\) since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.match(rf"cpu is shared: {held}; scores are measured, costs are not", said[0])
+    assert re.match(rf"waiting for cpu: {held} ", said[1])
 
 
 def test_another_process_is_seen_and_its_end_however_it_ends_frees_the_device(folder):
@@ -125,5 +140,5 @@ def test_devices_are_leased_apart_and_a_gpu_by_what_it_is_and_not_by_its_number(
 
 
 def test_an_unknown_mode_is_told():
-    with pytest.raises(UserError, match="runtime.lease is 'steal', expected wait or share"), taken("steal"):
+    with pytest.raises(UserError, match="runtime.lease is 'steal', expected auto, wait, share"), taken("steal"):
         pass
