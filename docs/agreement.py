@@ -60,6 +60,7 @@ COMPARED = (
     "kernel_shap",
     "lime",
 )
+CONTROLS = [name for name, entry in EXPLAINERS.items() if entry.control]
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,8 @@ def scored(family: Family) -> pd.DataFrame:
     inputs = torch.stack([data.inputs[row] for row in range(rows)])
     single = loaded.module(inputs[:1]).shape[1] == 1
     targets = torch.zeros(rows, dtype=torch.long) if single else data.labels[:rows]
-    controls = [name for name, entry in EXPLAINERS.items() if entry.control]
     ours = family.options | ({"score": "logit"} if single else {})
-    explainers = {name: _chosen(EXPLAINERS[name], ours) for name in ("oracle", *COMPARED, *controls)}
+    explainers = {name: _chosen(EXPLAINERS[name], ours) for name in ("oracle", *COMPARED, *CONTROLS)}
     ours |= COLUMNS if data.modality == "table" else {}
     explainers |= {f"oracle + {noise:g} noise": {"name": degraded_oracle, "noise": noise} for noise in NOISES}
     kinds = {name: entry.kind for name, entry in METRICS.items()} | {"monotonicity": "faithfulness"}
@@ -192,11 +192,14 @@ def _rank(table: pd.DataFrame) -> float:
 
 
 def _agreement(table: pd.DataFrame, truth: pd.DataFrame | None, name: str) -> dict[str, float]:
-    """tau-b of two tables' means, and its 95 % interval, from their common samples."""
+    """tau-b of two tables' means, and its 95 % interval, from their common samples and explainers, without controls.
+
+    A control that is far behind by both would raise tau-b, whatever the order of the others.
+    """
     keys = (name, f"{name} low", f"{name} high")
     if truth is None:
         return dict.fromkeys(keys, float("nan"))
-    explainers = table.columns.intersection(truth.columns)
+    explainers = [each for each in table.columns.intersection(truth.columns) if each not in CONTROLS]
     samples = table.index.intersection(truth.index)
     if len(explainers) < 3 or len(samples) < 5:
         return dict.fromkeys(keys, float("nan"))

@@ -6,7 +6,7 @@ explainers instead. First, for which pairs is the order certain? Then, which val
 other pairs is free? ``docs/claims_agreement.py`` measures how often it holds the truth.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from itertools import combinations
 
@@ -14,46 +14,54 @@ import numpy as np
 import pandas as pd
 
 from harness.results.matrices import Matrix
+from harness.results.one_vote import LEAST_EXPLAINERS, one_vote, rank_as
 from harness.results.reliability import taus
 
 FLIPS = 1000
-LEAST_EXPLAINERS = 3
 ALPHA = 0.05
 
 
-def metric_agreement(matrices: Iterable[Matrix], *, seed: int = 0) -> pd.DataFrame:
-    """One row per pair of metrics of one model, data set and protocol: ``first second tau low high explainers n``.
+def metric_agreement(matrices: Iterable[Matrix], controls: Collection[str] = (), *, seed: int = 0) -> pd.DataFrame:
+    """One row per pair of metrics of one model, data set and protocol: ``first second tau low high explainers n note``.
 
     Explainers are ranked by their mean over the samples that all of them have in both metrics; tau-b between the two
-    rankings over the explainers that both have, and its interval by ``tau_interval``. Metrics without a direction, and
-    pairs with fewer than three explainers or two samples in common, have no row.
+    rankings over the explainers that both have, and its interval by ``tau_interval``. Controls are left out: one that
+    is far behind by every metric makes metrics look alike that order all others differently. Metrics without a
+    direction, and pairs with fewer than three explainers or two samples in common, have no row.
+
+    A metric that ranks identically to an earlier one (``harness.results.one_vote``) has a single row, in which the
+    ``note`` says so, without an interval, and none with other metrics: the two are one vote.
     """
-    directed = [matrix for matrix in matrices if matrix.better in ("higher", "lower")]
-    rows = [_pair_of_metrics(a, b, seed) for a, b in combinations(directed, 2) if _block_names(a) == _block_names(b)]
+    directed = [matrix.without(controls) for matrix in matrices if matrix.better in ("higher", "lower")]
+    same = {id(matrix): metric for matrix, metric in zip(directed, rank_as(directed), strict=True)}
+    pairs = ((a, b) for a, b in combinations(directed, 2) if a.block == b.block and not same[id(a)])
+    rows = [
+        _pair_of_metrics(a, b, same[id(b)] == a.names["metric"], seed)
+        for a, b in pairs
+        if same[id(b)] in ("", a.names["metric"])
+    ]
     return pd.DataFrame([row for row in rows if row is not None])
 
 
-def _block_names(matrix: Matrix) -> dict[str, str]:
-    return {name: text for name, text in matrix.names.items() if name != "metric"}
-
-
-def _pair_of_metrics(first: Matrix, second: Matrix, seed: int) -> dict[str, object] | None:
+def _pair_of_metrics(first: Matrix, second: Matrix, same: bool, seed: int) -> dict[str, object] | None:
     explainers = [name for name in first.signed if name in second.signed]
     a, b = first.signed[explainers].dropna(), second.signed[explainers].dropna()
     common = a.index.intersection(b.index)
     if len(explainers) < LEAST_EXPLAINERS or len(common) < 2:
         return None
+    names = first.names["metric"], second.names["metric"]
     a, b = a.loc[common].to_numpy(), b.loc[common].to_numpy()
-    tau, low, high = tau_interval(a, b, seed=seed)
+    tau, low, high = (1.0, np.nan, np.nan) if same else tau_interval(a, b, seed=seed)
     return {
-        **_block_names(first),
-        "first": first.names["metric"],
-        "second": second.names["metric"],
+        **first.block,
+        "first": names[0],
+        "second": names[1],
         "tau": tau,
         "low": low,
         "high": high,
         "explainers": len(explainers),
         "n": len(common),
+        "note": one_vote(names[1], names[0]) if same else "",
     }
 
 
@@ -126,9 +134,9 @@ def _flips(n: int, seed: int) -> np.ndarray:
 
 
 def as_square(pairs: pd.DataFrame, value: str = "tau") -> pd.DataFrame:
-    """The pairs of one block as a symmetric table of metrics, 1 on the diagonal."""
+    """The pairs of one block as a symmetric table of metrics, 1 on the diagonal, NaN for pairs that are not there."""
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
-    square = pd.DataFrame(np.eye(len(names)), names, names)
+    square = pd.DataFrame(np.where(np.eye(len(names)), 1.0, np.nan), names, names)
     for row in pairs.itertuples():
         square.loc[row.first, row.second] = square.loc[row.second, row.first] = getattr(row, value)
     return square

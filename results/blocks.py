@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from harness.results.matrices import Matrix
+from harness.results.one_vote import rank_as
 
 LEAST_BLOCKS = 8
 
@@ -25,6 +26,7 @@ class Across:
     statistic    F of Iman and Davenport with ``degrees`` of freedom, and its p-value; NaN where it is refused
     critical     Nemenyi's critical difference of mean ranks at 5 %; NaN where it is refused
     refused      why nothing is tested, or ""
+    ranks_as     an earlier metric that ranks identically in all blocks, "" for none: both are one vote
     """
 
     metric: str
@@ -35,6 +37,7 @@ class Across:
     p: float
     critical: float
     refused: str
+    ranks_as: str = ""
 
     @property
     def groups(self) -> list[list[str]]:
@@ -55,15 +58,15 @@ def across_blocks(matrices: Iterable[Matrix]) -> list[Across]:
     model on one data set, such as seeds, count as one block: their ranks are averaged and ranked again. An explainer
     that a block lacks is left out of the metric, for missing values have no rank.
     """
-    by_metric: dict[str, list[Matrix]] = {}
-    for matrix in matrices:
-        if matrix.better in ("higher", "lower"):
-            by_metric.setdefault(matrix.names["metric"], []).append(matrix)
-    found = [_across_metric(metric, blocks) for metric, blocks in by_metric.items()]
+    directed = [matrix for matrix in matrices if matrix.better in ("higher", "lower")]
+    by_metric: dict[str, list[tuple[Matrix, str]]] = {}
+    for matrix, same in zip(directed, rank_as(directed), strict=True):
+        by_metric.setdefault(matrix.names["metric"], []).append((matrix, same))
+    found = [_across_metric(metric, *map(list, zip(*each, strict=True))) for metric, each in by_metric.items()]
     return [each for each in found if each is not None]
 
 
-def _across_metric(metric: str, blocks: list[Matrix]) -> Across | None:
+def _across_metric(metric: str, blocks: list[Matrix], same: list[str]) -> Across | None:
     common = [name for name in blocks[0].values if all(name in block.values for block in blocks)]
     rows = [block.signed[common].dropna().mean().rank(ascending=False) for block in blocks]
     ranks = (
@@ -77,7 +80,8 @@ def _across_metric(metric: str, blocks: list[Matrix]) -> Across | None:
     nan = float("nan")
     statistic, degrees, p = (nan, (0, 0), nan) if refused else iman_davenport(ranks.to_numpy())
     critical = nan if refused else critical_difference(len(common), len(ranks))
-    return Across(metric, ranks, mean_ranks, statistic, degrees, p, critical, refused)
+    ranks_as = same[0] if len(set(same)) == 1 else ""
+    return Across(metric, ranks, mean_ranks, statistic, degrees, p, critical, refused, ranks_as)
 
 
 def _pair_name(block: Matrix) -> str:

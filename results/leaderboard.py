@@ -18,6 +18,7 @@ from harness.results.board import KINDS as KINDS  # read here by what writes the
 from harness.results.boards import boards_of
 from harness.results.family import LEAST_SAMPLES
 from harness.results.footnotes import WORDS, footnotes
+from harness.results.one_vote import one_vote_notes
 from harness.results.place import Place
 from harness.results.terminal import GAP, in_lines, plain_table, rendered, width_of
 
@@ -77,7 +78,7 @@ def _board_lines(board: Board, width: int, colour: bool) -> Iterator[str]:
         columns = [_panel_column(board, metric) for metric in group]
         for columns_of_panel in _panels(columns, width - max(len(name) for name in names.values())):
             yield from rendered(_panel_table(columns_of_panel, names, board), colour)
-    for note in [*footnotes(board.visible), *_too_few_samples(board)]:
+    for note in [*footnotes(board.visible), *_too_few_samples(board), *same_votes(board)]:
         yield in_lines(note, width, "  ")
 
 
@@ -86,6 +87,12 @@ def _too_few_samples(board: Board) -> Iterator[str]:
     few = [metric for metric, family in board.families.items() if not family.able]
     if few:
         yield f"– no differences can be shown: {', '.join(few)}: {LEAST_SAMPLES} samples are the fewest for a test"
+
+
+def same_votes(board: Board) -> Iterator[str]:
+    """A note on each metric that ranks explainers identically to one before it, so that nobody counts both."""
+    ranking = [board.matrices[m] for m in board.metrics if m in board.families]
+    yield from (f"– {text}" for text in one_vote_notes(ranking))
 
 
 def _sizes(cells: pd.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """Scores of one metric as a matrix for paired statistics: samples down and explainers across."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,6 +25,15 @@ class Matrix:
     names: dict[str, str]
     values: pd.DataFrame
     better: str | None
+
+    @property
+    def block(self) -> dict[str, str]:
+        """The names of its model, data set and protocol."""
+        return {name: text for name, text in self.names.items() if name != "metric"}
+
+    def without(self, explainers: Collection[str]) -> "Matrix":
+        """The scores of the other explainers."""
+        return replace(self, values=self.values[[name for name in self.values if name not in explainers]])
 
     @cached_property
     def signed(self) -> pd.DataFrame:

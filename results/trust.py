@@ -9,50 +9,66 @@ from harness.results.family import all_pairs
 from harness.results.level import ALPHA
 from harness.results.matrices import Matrix
 from harness.results.numbers import one_figure
+from harness.results.one_vote import rank_as
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half
 from harness.results.sample_size import enough_samples, samples_range
 
 
 def reliability(matrices: Iterable[Matrix], controls: Collection[str] = ()) -> pd.DataFrame:
     """One row per metric with a direction: ``explainers n alpha split_half enough needed needed_low needed_high
-    separated reading``.
+    separated reading ranks_as``.
 
+    No number counts controls: a control that is far behind all others is behind on every sample, so that agreement
+    looks high even if the explainers that one would choose from are ordered by chance.
+
+    explainers  how many were compared, on ``n`` samples
     alpha       Krippendorff's alpha of the samples' rankings
     split_half  correlation of the rankings by two halves of the samples
     enough      an upper limit of the number of samples with which the best explainer comes first in 95 % of data sets;
-                missing if these samples do not show which explainer is the best; without controls
+                missing if these samples do not show which explainer is the best
     needed      the number of samples that would separate the two best explainers (power 0.8), if the observed effect is
                 the true one, with its range: ``needed_high`` is below what is needed in at most 5 % of cases, and
-                infinite where the two may be equal; without controls
+                infinite where the two may be equal
     The numbers of samples have one significant figure, ``enough``, ``needed`` and ``needed_high`` rounded up.
-    separated   the share of pairs of explainers that are shown to differ
+    separated   the share of pairs of explainers that are shown to differ, by the tests that also give the letters
+    ranks_as    an earlier metric of the table that ranks explainers identically, "" for none: both are one vote
     """
-    return pd.DataFrame(
-        [_reliability_row(matrix, controls) for matrix in matrices if matrix.better in ("higher", "lower")]
-    )
+    directed = [matrix for matrix in matrices if matrix.better in ("higher", "lower")]
+    same = rank_as([matrix.without(controls) for matrix in directed])
+    rows = [_reliability_row(matrix, controls) for matrix in directed]
+    return pd.DataFrame([{**row, "ranks_as": metric} for row, metric in zip(rows, same, strict=True)])
 
 
 def _reliability_row(matrix: Matrix, controls: Collection[str]) -> dict[str, object]:
-    matrix = matrix.compared
-    values, p = matrix.complete, all_pairs(matrix).p
-    alpha = krippendorff_alpha(values.to_numpy())
-    own = Matrix(matrix.names, matrix.values[[n for n in matrix.values if n not in controls]], matrix.better)
+    own = matrix.without(controls).compared
+    values, alpha = own.complete, krippendorff_alpha(own.complete.to_numpy())
     return {
         **matrix.names,
         "explainers": values.shape[1],
         "n": len(values),
         "alpha": alpha,
-        "split_half": split_half(matrix),
-        "enough": one_figure(enough) if (enough := enough_samples(own.complete.to_numpy())) else None,
-        **_samples_to_separate(own.complete),
-        "separated": _share_separated(p),
-        "reading": "samples rank alike" if alpha >= RELIABLE_ALPHA else "only the mean over the data can be read",
+        "split_half": split_half(own),
+        "enough": one_figure(enough) if (enough := enough_samples(values.to_numpy())) else None,
+        **_samples_to_separate(values),
+        "separated": _share_separated(matrix, controls),
+        "reading": _reading(alpha),
     }
 
 
-def _share_separated(p: np.ndarray) -> float:
-    """The share of pairs that are shown to differ; NaN where there is none, or nothing is tested."""
-    of_pairs = p[np.triu_indices(len(p), 1)]
+def _reading(alpha: float) -> str:
+    if not np.isfinite(alpha):
+        return "no agreement: it needs two samples and two explainers that are no controls and differ"
+    return "samples rank alike" if alpha >= RELIABLE_ALPHA else "only the mean over the data can be read"
+
+
+def _share_separated(matrix: Matrix, controls: Collection[str]) -> float:
+    """The share of pairs of explainers that are shown to differ; NaN where there is none, or nothing is tested.
+
+    All explainers, controls too, are one family of tests, as for the letters.
+    """
+    family = all_pairs(matrix.compared)
+    own = [place for place, name in enumerate(family.names) if name not in controls]
+    of_pairs = family.p[np.ix_(own, own)][np.triu_indices(len(own), 1)]
     return float((of_pairs <= ALPHA).mean()) if np.isfinite(of_pairs).any() else float("nan")
 
 

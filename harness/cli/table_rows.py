@@ -111,7 +111,7 @@ def _metric_statistics(scores: Iterable[Matrix], controls: Collection[str], chos
     if chosen.agreement:
         from harness.results.agreement import metric_agreement
 
-        return metric_agreement(scores)
+        return metric_agreement(scores, controls)
     return _mean_rank_rows(scores)
 
 
@@ -125,6 +125,7 @@ def _rankable_scores(scores: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 def _mean_rank_rows(scores: Iterable[Matrix]) -> pd.DataFrame:
     """One row for each metric and explainer: its mean rank over models and data sets, and the test of all of them."""
     from harness.results.blocks import across_blocks
+    from harness.results.one_vote import one_vote
 
     return pd.DataFrame(
         [
@@ -136,7 +137,7 @@ def _mean_rank_rows(scores: Iterable[Matrix]) -> pd.DataFrame:
                 "F": each.statistic,
                 "p": each.p,
                 "critical_difference": each.critical,
-                "note": each.refused,
+                "note": "; ".join(filter(None, [each.ranks_as and one_vote(each.metric, each.ranks_as), each.refused])),
             }
             for each in across_blocks(scores)
             for name, rank in each.mean_ranks.items()

@@ -11,6 +11,7 @@ from harness.results.agreement import as_square, metric_agreement
 from harness.results.blocks import LEAST_BLOCKS, Across, across_blocks
 from harness.results.matrices import Matrix
 from harness.results.numbers import one_figure, significant
+from harness.results.one_vote import one_vote, one_vote_notes, rank_as
 from harness.results.reliability import RELIABLE_ALPHA, krippendorff_alpha, split_half, stability
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
@@ -35,6 +36,12 @@ def _that_rank(block: ReportBlock) -> list[str]:
     return [m for m in block.metrics if m in block.matrices and block.better(m) and ranks[m]]
 
 
+def without_controls(block: ReportBlock) -> list[Matrix]:
+    """The matrices of ``directed`` without controls, for all that is said of agreement: a control that is far behind by
+    every metric and on every sample makes all of them look alike."""
+    return [matrix.without(block.controls) for matrix in directed(block)]
+
+
 def left_out(block: ReportBlock) -> str:
     """Which metrics ``directed`` leaves out for their number, in a sentence; "" where none."""
     able = _that_rank(block)
@@ -51,7 +58,12 @@ def ranks_part(blocks: Sequence[ReportBlock]) -> Raw:
     if not found or len(latest) < 2:
         return note(f"Mean ranks need several blocks, their test needs {LEAST_BLOCKS}; here: {len(latest)}.")
     headlines = {block.headline for block in blocks}
-    parts = [folded(_across_title(each), _across_blocks_part(each), opened=each.metric in headlines) for each in found]
+    parts = [
+        note(f"{one_vote(each.metric, each.ranks_as)}.")
+        if each.ranks_as
+        else folded(_across_title(each), _across_blocks_part(each), opened=each.metric in headlines)
+        for each in found
+    ]
     same = len(blocks) - len(latest)
     again = note(f"{same} blocks were measured by several runs; the last run counts.") if same else ""
     return tag("div", parts, again)
@@ -83,21 +95,29 @@ def _across_blocks_part(across: Across) -> Raw:
 
 
 def agreement_part(block: ReportBlock) -> Raw:
-    """Kendall's tau-b between the metrics' rankings, similar metrics side by side."""
-    pairs = metric_agreement(directed(block))
+    """Kendall's tau-b between the metrics' rankings, similar metrics side by side; those that rank identically by one
+    of them."""
+    pairs = metric_agreement(without_controls(block))
     if pairs.empty:
-        return note("Agreement needs two metrics with a direction that share three explainers and two samples.")
-    square = as_square(pairs)
-    names = _clustered(square)
+        return note(
+            "Agreement needs two metrics with a direction that share three explainers that are no controls, and two "
+            "samples."
+        )
+    votes = pairs[pairs["note"] == ""]
+    fine = [*(f"{text}." for text in pairs["note"] if text), left_out(block)]
+    return tag(
+        "div",
+        _square_of_taus(block, votes) if len(votes) else "",
+        tag("p", "Explainers that are no controls. ", " ".join(filter(None, fine)), class_="fine"),
+    )
+
+
+def _square_of_taus(block: ReportBlock, pairs: pd.DataFrame) -> Raw:
+    names = _clustered(as_square(pairs))
     by = {frozenset((row["first"], row["second"])): row for row in pairs.to_dict("records")}
     rows = [[_metric_cell(block, a), *(_tau_cell(by.get(frozenset((a, b))), a == b) for b in names)] for a in names]
     heads = [Head("metric"), *(Head(name, True) for name in names)]
-    few = left_out(block)
-    return tag(
-        "div",
-        html_table(f"Kendall's tau-b between metrics, {block.heading}", heads, rows, classes="matrix"),
-        tag("p", few, class_="fine") if few else "",
-    )
+    return html_table(f"Kendall's tau-b between metrics, {block.heading}", heads, rows, classes="matrix")
 
 
 def _clustered(square: pd.DataFrame) -> list[str]:
@@ -130,10 +150,15 @@ def _tau_cell(row: dict | None, same: bool) -> Cell:
 
 def stability_part(block: ReportBlock) -> Raw:
     """Per metric: how stable the ranking is as samples are added, and how far single samples agree."""
-    found = [(matrix.names["metric"], matrix, stability(matrix)) for matrix in directed(block)]
-    found = [(metric, matrix, settled) for metric, matrix, settled in found if len(settled.curve)]
+    own = [matrix for matrix in without_controls(block) if matrix.values.shape[1] > 1 and len(matrix.complete) > 1]
+    copies, same = one_vote_notes(own), rank_as(own)
+    votes = [matrix for matrix, metric in zip(own, same, strict=True) if not metric]
+    found = [(matrix.names["metric"], matrix, stability(matrix)) for matrix in votes]
     if not found:
-        return note("Stability needs a metric with a direction and two samples on which all explainers have a score.")
+        return note(
+            "Stability needs a metric with a direction, two explainers that are no controls, and two samples on which "
+            "all of them have a score."
+        )
     heads = [
         Head("metric"),
         Head("samples", True),
@@ -145,7 +170,9 @@ def stability_part(block: ReportBlock) -> Raw:
     plot = next(
         (_settling(settled.curve, metric, block) for metric, _, settled in found if metric == block.headline), ""
     )
-    return tag("div", plot, html_table(f"Stability of rankings, {block.heading}", heads, rows))
+    fine = " ".join(["Explainers that are no controls.", *(f"{text}." for text in copies)])
+    table = html_table(f"Stability of rankings, {block.heading}", heads, rows)
+    return tag("div", plot, table, tag("p", fine, class_="fine"))
 
 
 def _settling(curve: pd.DataFrame, metric: str, block: ReportBlock) -> Raw:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from harness.results.agreement import metric_agreement
 from harness.results.matrices import Matrix
 from harness.results.reliability import (
     krippendorff_alpha,
@@ -16,6 +17,7 @@ from harness.results.reliability import (
     taus,
     variance_split,
 )
+from harness.results.trust import reliability
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 # Krippendorff (2011), "Computing Krippendorff's alpha-reliability": four observers, twelve units.
@@ -91,3 +93,40 @@ def test_planted_variances_are_told_apart():
     assert np.isnan(variance_split(values[:, :1])["share"])
     alike = np.random.default_rng(SEED).normal(size=(4000, 3))  # all of it is the seeds'
     assert variance_split(alike)["sample"] < 0.1
+
+
+# Two orders of four explainers whose tau-b is 0, and the control's place.
+FIRST_ORDER, OTHER_ORDER = np.array([0, 1, 2, 3, 0]), np.array([1, 3, 0, 2, 0])
+
+
+def with_a_control_far_behind(generator):
+    """Four explainers in an order of chance on every sample, and a control that is behind all of them on each."""
+    values = generator.normal(size=(60, 4))
+    return np.c_[values - values.mean(0), generator.normal(-9, 1, 60)]
+
+
+def test_a_control_that_is_far_behind_would_inflate_agreement_and_so_is_left_out():
+    generator = np.random.default_rng(SEED)
+    one, other = (table(with_a_control_far_behind(generator), name) for name in "ab")
+    assert krippendorff_alpha(one.values.to_numpy()) > 0.4
+    found = reliability([one], {"e4"}).iloc[0]
+    assert abs(found["alpha"]) < 0.05 and found["reading"].startswith("only the mean")
+    assert split_half(one) > found["split_half"] + 0.5
+    ordered = [
+        table(each.values + step, name) for name, each, step in (("a", one, FIRST_ORDER), ("b", other, OTHER_ORDER))
+    ]
+    with_control, without = (metric_agreement(ordered, each).iloc[0] for each in ((), {"e4"}))
+    assert with_control["tau"] == pytest.approx(0.4) and without["tau"] == 0 and without["explainers"] == 4
+
+
+def test_no_number_on_reliability_depends_on_a_control():
+    values = with_a_control_far_behind(np.random.default_rng(SEED)) + [0, 0.3, 0.6, 0.9, 0]
+    lacking = np.where(np.arange(60)[:, None] % 2 * [0, 0, 0, 0, 1], np.nan, values)
+    alone = reliability([table(values[:, :4])])
+    for each in (values, lacking):
+        pd.testing.assert_frame_equal(reliability([table(each)], {"e4"}), alone)
+
+
+def test_a_control_alone_has_no_agreement_and_the_table_says_so():
+    found = reliability([table(np.random.default_rng(SEED).normal(size=(9, 2)))], {"e0", "e1"}).iloc[0]
+    assert np.isnan(found["alpha"]) and found["reading"].startswith("no agreement")

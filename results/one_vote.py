@@ -1,0 +1,72 @@
+"""Metrics that rank explainers identically, such as ``aopc`` and ``deletion`` with the same options: they are one vote.
+
+The scores of two such metrics are the same but for their scale and an offset of each sample. That is found in the
+scores themselves and not declared. So it holds for any options, one's own metrics and those of other libraries.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.results.matrices import Matrix
+
+LEAST_EXPLAINERS, LEAST_SAMPLES = 3, 2
+ROUNDING = 1e-6  # of the largest score: scores come from single precision
+LARGEST_ERROR = 1e-3  # of the differences between explainers: where these are as small as rounding, nothing is shown
+
+
+def rank_as(matrices: Sequence[Matrix]) -> list[str]:
+    """For each matrix the first metric before it that ranks explainers identically, "" if there is none.
+
+    Only matrices of one model, data set and protocol are compared. Two metrics rank identically if one's scores are an
+    increasing affine function of the other's: one slope for all, and an offset per sample. They are compared on the
+    explainers and samples that both have, of which there must be three and two. The metric that is named has none
+    before it.
+    """
+    found: list[str] = []
+    tables = _aligned(matrices)
+    for place, matrix in enumerate(matrices):
+        first = (i for i in range(place) if not found[i] and matrices[i].block == matrix.block)
+        like = (matrices[i].names["metric"] for i in first if _rank_identically(tables[i], tables[place]))
+        found.append(next(like, ""))
+    return found
+
+
+def _aligned(matrices: Sequence[Matrix]) -> list[np.ndarray]:
+    """The signed values of all matrices with the same samples and explainers in the same order, NaN where missing."""
+    samples, explainers = (
+        list(dict.fromkeys(name for matrix in matrices for name in names(matrix.values)))
+        for names in (lambda values: values.index, lambda values: values.columns)
+    )
+    return [matrix.signed.reindex(index=samples, columns=explainers).to_numpy() for matrix in matrices]
+
+
+def one_vote_notes(matrices: Sequence[Matrix]) -> list[str]:
+    """``aopc ranks as deletion does: one vote``, for each metric that ranks as an earlier one does."""
+    pairs = zip(matrices, rank_as(matrices), strict=True)
+    return list(dict.fromkeys(one_vote(each.names["metric"], same) for each, same in pairs if same))
+
+
+def one_vote(metric: str, same: str) -> str:
+    """That a metric adds nothing to another one, in words."""
+    return f"{metric} ranks as {same} does: one vote"
+
+
+def _rank_identically(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether the scores (samples, explainers) of one metric are an increasing affine function of the other's."""
+    there = ~np.isnan(first) & ~np.isnan(second)
+    explainers = there.any(0)
+    samples = there[:, explainers].all(1)
+    if explainers.sum() < LEAST_EXPLAINERS or samples.sum() < LEAST_SAMPLES:
+        return False
+    return _affine(*(values[np.ix_(samples, explainers)] for values in (first, second)))
+
+
+def _affine(first: np.ndarray, second: np.ndarray) -> bool:
+    one, other = (values - values.mean(1, keepdims=True) for values in (first, second))
+    spread, size = np.abs(one).max(), (other**2).sum()
+    slope = (one * other).sum() / size if size > 0 else 0.0
+    if not slope > 0:
+        return False
+    largest = max(np.abs(first).max(), slope * np.abs(second).max())
+    return bool(np.abs(one - slope * other).max() <= min(ROUNDING * largest, LARGEST_ERROR * spread))
