@@ -216,7 +216,7 @@ class Board:
     def _place(self, metric: str, label: str) -> Place:
         row = self.cell(metric, label)
         if row is None or row["status"] != "ok":
-            return place_of_cell(row)
+            return place_of_cell(row, kind=self.about.loc[metric, "kind"])
         letters, standing = self._test(metric, label, "letters") or "", self._standing(metric, label, row)
         return place_of_cell(row, rank=self._rank(metric, row), letters=letters, standing=standing)
 

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from harness.results.disk import whole_file
+from harness.results.plain_text import csv_cells, drawable_lines
 from harness.results.store import plain
 
 WIDTH, DPI = 8.0, 150  # inches and dots per inch: 1,200 pixels across
@@ -60,15 +64,35 @@ def looks(count: int) -> list[tuple[str, str]]:
 
 def save(drawing: Figure, path: Path, shown: pd.DataFrame | dict[str, Any]) -> list[Path]:
     """Write a figure as PNG and what it shows beside it: a frame as CSV, anything else as JSON; both paths."""
+    _take_texts_as_they_are(drawing)
     with whole_file(path) as temporary:
         drawing.savefig(temporary, format="png")
     beside = path.with_suffix(".csv" if isinstance(shown, pd.DataFrame) else ".json")
     with whole_file(beside) as temporary:
         if isinstance(shown, pd.DataFrame):
-            shown.to_csv(temporary, index=False)
+            csv_cells(shown).to_csv(temporary, index=False)
         else:
             temporary.write_text(json.dumps(plain(shown), allow_nan=False) + "\n", encoding="utf-8")
     return [path, beside]
+
+
+def _take_texts_as_they_are(drawing: Figure) -> None:
+    """No text of a figure is a formula, whatever dollar signs a name has, or has letters that no font can lay out."""
+    numbers = {text for axes in drawing.axes for axis in (axes.xaxis, axes.yaxis) for text in _numbers_of(axis)}
+    for text in drawing.findobj(Text):
+        if text not in numbers:
+            text.set_parse_math(False)
+            text.set_text(drawable_lines(text.get_text()))
+
+
+def _numbers_of(axis: Axis) -> list[Text]:
+    """The labels of an axis that matplotlib writes, powers of ten as formulas; names on it are made drawable."""
+    if not isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter):
+        return [*axis.get_majorticklabels(), *axis.get_minorticklabels(), axis.get_offset_text()]
+    names = [label.get_text() for label in axis.get_majorticklabels()]
+    if names != list(map(drawable_lines, names)):
+        axis.set_ticks(axis.get_majorticklocs(), list(map(drawable_lines, names)))
+    return []
 
 
 def to_photo(pixels: np.ndarray, low: Any, high: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 WORDS = {"not_applicable": "n/a", "failed": "failed"}
@@ -14,11 +15,19 @@ def footnotes(block: pd.DataFrame) -> Iterator[str]:
     for status, word in WORDS.items():
         yield from _status_notes(word, block[block["status"] == status], block)
     ok = block[block["status"] == "ok"]
-    yield from _invalid_notes(ok)
+    unmeasured = without_cost(ok)
+    yield from _status_notes("not measured", ok[unmeasured], block)
+    yield from _absent_costs(block)
+    yield from _invalid_notes(ok[~unmeasured])
     yield from _flag_notes(ok)
     for reason in sorted(set(block["unranked"]) - {""}):
         metrics = sorted(set(block.loc[block["unranked"] == reason, "metric"]))
         yield f"– no rank: {', '.join(metrics)}: {reason}"
+
+
+def without_cost(cells: pd.DataFrame) -> pd.Series:
+    """Which cells are costs that were not measured (bool), as where another run used the device."""
+    return (cells["kind"] == "cost") & (cells["status"] == "ok") & ~np.isfinite(cells["value"].astype("float64"))
 
 
 def _status_notes(word: str, rows: pd.DataFrame, block: pd.DataFrame) -> Iterator[str]:
@@ -28,6 +37,17 @@ def _status_notes(word: str, rows: pd.DataFrame, block: pd.DataFrame) -> Iterato
         pairs[reason or "no reason given"].add((label, metric))
     for reason, concerned in pairs.items():
         yield f"{word}: {', '.join(_subjects(concerned, block))}: {reason}"
+
+
+def _absent_costs(block: pd.DataFrame) -> Iterator[str]:
+    """Which costs have no cell: an empty place could be taken for a small cost."""
+    costs = sorted(set(block.loc[block["kind"] == "cost", "metric"]))
+    there, lacking = _label_metric_pairs(block), defaultdict(list)
+    for label in sorted(set(block["label"])):
+        lacking[tuple(cost for cost in costs if (label, cost) not in there)].append(label)
+    for absent, labels in lacking.items():
+        if absent:
+            yield f"not measured in this run: {', '.join(labels)} ({', '.join(absent)})"
 
 
 def _subjects(pairs: set[tuple[str, str]], block: pd.DataFrame) -> list[str]:

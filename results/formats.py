@@ -1,16 +1,18 @@
-"""A run's leaderboards as tables for papers and programs: long as rows, wide as Markdown or LaTeX.
+"""A run's leaderboards as tables for papers and programs: long as rows, wide as Markdown; ``latex`` writes LaTeX.
 
 Ranks and letters are of the explainers of one metric on one board (``harness.results.board``). Two explainers that
 share a letter are not shown to differ (``harness.results.family``). A cell without a number is a hole that says why.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.results.board import ARROWS, Board
-from harness.results.place import Place
+from harness.results.board import Board
+from harness.results.footnotes import footnotes, without_cost
+from harness.results.leaderboard import same_votes
+from harness.results.place import Place, why_no_cost
+from harness.results.plain_text import markdown_text
 
 LONG = [
     "model",
@@ -42,23 +44,7 @@ LONG = [
     "status",
     "why",
 ]
-TEX_ARROWS = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}
-TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "·": r"$\cdot$",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-}
+CONTROLS_ROW = "*controls*"
 
 
 def long_table(boards: Sequence[Board]) -> pd.DataFrame:
@@ -76,6 +62,8 @@ def long_table(boards: Sequence[Board]) -> pd.DataFrame:
 def _long_rows(board: Board) -> pd.DataFrame:
     cells = board.cells.assign(why=board.cells["error"].fillna(""))
     cells["why"] = cells["why"].where(cells["status"] != "ok", cells["unranked"])
+    unmeasured = without_cost(cells)
+    cells.loc[unmeasured, "why"] = [why_no_cost(row) for row in cells[unmeasured].to_dict("records")]
     if not board.tests:
         return cells
     tests = pd.concat(board.tests, names=["metric", "label"]).drop(columns="mean")
@@ -83,82 +71,39 @@ def _long_rows(board: Board) -> pd.DataFrame:
 
 
 def markdown_boards(boards: Sequence[Board]) -> str:
-    """The leaderboards as Markdown."""
-    parts = []
-    for board in boards:
-        head, *rows = _wide_texts(board, markdown_text, ARROWS, _markdown_place)
-        lines = [f"**{markdown_text(board.heading)}**", "", _markdown_line(head)]
-        lines += [_markdown_line(["---", *["---:"] * len(board.metrics)]), *map(_markdown_line, rows)]
-        parts.append("\n".join(lines))
+    """The leaderboards as Markdown, controls apart, each with the notes that say why a place has no number."""
     legend = (
         "**bold**: best mean of the explainers that are no controls; <u>underlined</u>: not shown to be worse than it "
         "(all pairs of a metric at 5 %; metrics beside the headline are exploratory); letters: those that share one "
         "are not shown to differ."
     )
-    return "\n\n".join([*parts, legend]) + "\n"
+    return "\n\n".join([*map(_markdown_board, boards), legend]) + "\n"
 
 
-def latex_boards(boards: Sequence[Board]) -> str:
-    """The leaderboards as LaTeX for the package booktabs, each a ``tabular`` of its own."""
-    parts = []
-    for board in boards:
-        head, *rows = _wide_texts(board, _tex_text, TEX_ARROWS, _tex_place)
-        lines = [
-            f"% {' '.join(board.heading.split())}",
-            rf"\begin{{tabular}}{{l{'r' * len(board.metrics)}}}",
-            r"\toprule",
-            _tex_line(head),
-            r"\midrule",
-            *map(_tex_line, rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-        parts.append("\n".join(lines))
-    note = (
-        "% bold: best mean of the explainers that are no controls; underlined: not shown to be worse than it "
-        "(all pairs of a metric at 5 %); needs booktabs"
-    )
-    return "\n\n".join([*parts, note]) + "\n"
+def _markdown_board(board: Board) -> str:
+    heads = ["explainer", *(markdown_text(board.head(metric)) for metric in board.metrics)]
+    lines = [f"**{markdown_text(board.heading)}**", "", _markdown_line(heads)]
+    lines.append(_markdown_line(["---", *["---:"] * len(board.metrics)]))
+    for row, label in enumerate(board.explainers):
+        if starts_controls(board, row):
+            lines.append(_markdown_line([CONTROLS_ROW, *[""] * len(board.metrics)]))
+        places = (_markdown_place(board.places[metric, label]) for metric in board.metrics)
+        lines.append(_markdown_line([markdown_text(board.named(label)), *places]))
+    notes = [f"- {markdown_text(text)}" for text in (*footnotes(board.cells), *same_votes(board))]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
-def _wide_texts(
-    board: Board, escape: Callable[[object], str], arrows: dict[str, str], form: Callable[[Place], str]
-) -> list[list[str]]:
-    """A board as lines of texts, the head first: explainers down and metrics across."""
-    heads = [f"{escape(metric)} {arrows.get(board.better(metric), '')}".strip() for metric in board.metrics]
-    rows = [
-        [escape(board.named(label)), *(form(board.places[metric, label]) for metric in board.metrics)]
-        for label in board.explainers
-    ]
-    return [["explainer", *heads], *rows]
+def starts_controls(board: Board, row: int) -> bool:
+    """Whether the controls begin with this row of a board."""
+    labels = board.explainers
+    return labels[row] in board.controls and (row == 0 or labels[row - 1] not in board.controls)
 
 
 def _markdown_place(place: Place) -> str:
-    text = " ".join(part for part in (place.text, place.interval) if part)
+    text = markdown_text(" ".join(part for part in (place.text, place.interval) if part))
     marked = {"best": f"**{text}**", "near": f"<u>{text}</u>"}.get(place.standing, text)
-    return f"{marked} {place.letters}".rstrip()
-
-
-def _tex_place(place: Place) -> str:
-    text = _tex_text(" ".join(part for part in (place.text, place.interval) if part))
-    marked = {"best": rf"\textbf{{{text}}}", "near": rf"\underline{{{text}}}"}.get(place.standing, text)
-    return rf"{marked}\textsuperscript{{{place.letters}}}" if place.letters else marked
+    return f"{marked} {markdown_text(place.letters)}".rstrip()
 
 
 def _markdown_line(texts: Sequence[str]) -> str:
     return "| " + " | ".join(texts) + " |"
-
-
-def _tex_line(texts: Sequence[str]) -> str:
-    line = " & ".join(texts) + r" \\"
-    return "{}" + line if line[0] in "[*" else line  # the command before it would take them for its argument
-
-
-def _tex_text(text: object) -> str:
-    return "".join(TEX.get(letter, letter) for letter in " ".join(str(text).split()))
-
-
-def markdown_text(text: object) -> str:
-    """A text that Markdown shows as it is: on one line, its marks escaped."""
-    plain = " ".join(str(text).split()).replace("&", "&amp;")
-    return re.sub(r"([\\`*_\[\]|~#<>])", lambda mark: {"<": "&lt;", ">": "&gt;"}.get(mark[0], f"\\{mark[0]}"), plain)

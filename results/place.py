@@ -12,6 +12,7 @@ from harness.results.numbers import count, significant
 
 COUNTED = ("forward_passes", "backward_passes")  # written in full, without an interval
 NOT_MEASURED, UNDEFINED, NO_RANK = "·", "undefined", "–"
+NO_COST = "not measured"  # in the place of a cost, where a sign or an empty place could be taken for little
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,28 @@ class Place:
         return "\n".join([*hole, *self.remarks, *unranked])
 
 
-def place_of_cell(row: Mapping[str, Any] | None, *, rank: str = "", letters: str = "", standing: str = "") -> Place:
-    """The place of a cell's row, or of no cell; ``rank``, ``letters`` and ``standing`` follow from the other cells."""
+def place_of_cell(
+    row: Mapping[str, Any] | None, *, kind: str = "", rank: str = "", letters: str = "", standing: str = ""
+) -> Place:
+    """The place of a cell's row, or of no cell of a metric of this ``kind``; ``rank``, ``letters`` and ``standing``
+    follow from the other cells."""
     if row is None:
-        return Place(NOT_MEASURED, hole="not measured in this run")
+        return Place(NO_COST if kind == "cost" else NOT_MEASURED, hole="not measured in this run")
     if row["status"] != "ok":
         return Place(WORDS.get(row["status"], str(row["status"])), hole=str(row["error"] or "no reason given"))
     remarks, unranked = _remarks(row), row["unranked"]
+    if row["kind"] == "cost" and not np.isfinite(row["value"]):
+        return Place(NO_COST, hole=why_no_cost(row), remarks=(why_no_cost(row),), unranked=unranked)
     if not np.isfinite(row["value"]):
         return Place(UNDEFINED, hole="no sample has a valid score", remarks=remarks, unranked=unranked)
     written = count if row["metric"] in COUNTED else significant
     low, high = (written(row["ci_low"]), written(row["ci_high"])) if _has_interval(row) else ("", "")
     return Place(written(row["value"]), low, high, rank, letters, standing, float(row["value"]), "", remarks, unranked)
+
+
+def why_no_cost(row: Mapping[str, Any]) -> str:
+    """Why the cell of a cost has no number, such as a device that was shared."""
+    return f"{NO_COST}: {row['error'] or 'no reason given'}"
 
 
 def _has_interval(row: Mapping[str, Any]) -> bool:

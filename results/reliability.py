@@ -97,8 +97,9 @@ def _agreement_of_subsamples(
     # Means of the same samples in another order differ by rounding, which must not reorder ties.
     means = full if n == len(values) else means
     means = np.broadcast_to(means, (SUBSAMPLES, len(full)))
+    found = taus(means, full[None])
     return {
-        "tau": float(np.nanmean(taus(means, full[None]))),
+        "tau": float(np.nanmean(found)) if np.isfinite(found).any() else float("nan"),
         "top_stays": float((means.argmax(1) == full.argmax()).mean()),
     }
 

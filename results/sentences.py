@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from harness.errors import UserError
 from harness.results.disk import whole_file
-from harness.results.fonts import cut, font, line_height
+from harness.results.fonts import cut, font, line_height, text_width, write_text
 from harness.results.heat import coloured
 from harness.results.sheet import Caption
 
@@ -108,7 +108,7 @@ def sentence_page(path: str | Path, found: Sequence[Passage], *, title: str = ""
         title=html.escape(title or "texts"), subtitle=html.escape(subtitle), note=LINE_SCALING + PADDING, body=body
     )
     with whole_file(Path(path)) as temporary:
-        Path(temporary).write_text(page, encoding="utf-8")
+        Path(temporary).write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _passage_line(
@@ -154,7 +154,7 @@ def _draw_titles(draw: ImageDraw.ImageDraw, title: str, subtitle: str) -> int:
     room, top = WIDTH - 2 * MARGIN, MARGIN - 10
     for text, size, bold, colour, step in ((title, 27, True, INK, 42), (subtitle, 15, False, GREY, 26)):
         if text:
-            draw.text((MARGIN, top), cut(text, font(size, bold), room), colour, font(size, bold))
+            write_text(draw, (MARGIN, top), cut(text, font(size, bold), room), colour, font(size, bold))
             top += step
     return top + 14
 
@@ -164,8 +164,8 @@ def _draw_caption(draw: ImageDraw.ImageDraw, top: int, caption: Caption) -> int:
     left, top = MARGIN, top + 10
     for text, bold, wrong in _caption_parts(caption):
         letters = font(14, bold)
-        draw.text((left, top), text, WRONG if wrong else INK if bold else GREY, letters)
-        left += int(letters.getlength(text)) + 18
+        write_text(draw, (left, top), text, WRONG if wrong else INK if bold else GREY, letters)
+        left += int(text_width(text, letters)) + 18
     return top + (line_height(font(14)) + 8 if left > MARGIN else 0)
 
 
@@ -186,18 +186,18 @@ def _draw_tokens(draw: ImageDraw.ImageDraw, top: int, line: PassageLine) -> int:
     letters, small = font(LETTERS), font(13)
     high, start = line_height(letters) + 2, MARGIN + NAMES
     name = cut(line.name.replace("_", " "), small, NAMES - 24)
-    draw.text((start - 14, top + high / 2), name, GREY if line.control else INK, small, anchor="rm")
+    write_text(draw, (start - 14, top + high / 2), name, GREY if line.control else INK, small, anchor="rm")
     left = start
     for token, colour in zip(line.tokens, line.colours(), strict=True):
         token = cut(token, letters, WIDTH - MARGIN - start - 2 * INSET)
-        wide = round(letters.getlength(token)) + 2 * INSET
+        wide = round(text_width(token, letters)) + 2 * INSET
         if left + wide > WIDTH - MARGIN and left > start:
             left, top = start, top + high + 1
         draw.rounded_rectangle((left, top, left + wide, top + high - 1), 3, tuple(colour.tolist()))
-        draw.text((left + INSET, top + high / 2), token, _readable_ink(colour), letters, anchor="lm")
+        write_text(draw, (left + INSET, top + high / 2), token, _readable_ink(colour), letters, anchor="lm")
         left += wide + SPACE
     if line.reason:
-        draw.text((left + SPACE * bool(line.tokens), top + high / 2), line.reason, GREY, small, anchor="lm")
+        write_text(draw, (left + SPACE * bool(line.tokens), top + high / 2), line.reason, GREY, small, anchor="lm")
     return top + high + ROW_GAP
 
 
@@ -214,11 +214,11 @@ def _draw_legend(draw: ImageDraw.ImageDraw, top: int, signs: Collection[bool]) -
             shares = np.linspace(-1 if signed else 0, 1, BAR_WIDTH)
             for place, colour in enumerate(PassageLine("", shares=shares, signed=signed).colours().tolist()):
                 draw.line((left + place, top, left + place, top + BAR_HEIGHT), tuple(colour))
-            draw.text((left, top + BAR_HEIGHT + 6), low, GREY, letters)
-            draw.text((left + BAR_WIDTH, top + BAR_HEIGHT + 6), high, GREY, letters, anchor="ra")
+            write_text(draw, (left, top + BAR_HEIGHT + 6), low, GREY, letters)
+            write_text(draw, (left + BAR_WIDTH, top + BAR_HEIGHT + 6), high, GREY, letters, anchor="ra")
             left += BAR_WIDTH + 36
     for number, text in enumerate((LINE_SCALING, PADDING)):
-        draw.text((left, top + number * line_height(letters)), text, GREY, letters)
+        write_text(draw, (left, top + number * line_height(letters)), text, GREY, letters)
     return top + 2 * line_height(letters) + MARGIN // 2
 
 

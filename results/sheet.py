@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from harness.errors import UserError
 from harness.results.disk import whole_file
-from harness.results.fonts import broken, cut, fitting, font, line_height
+from harness.results.fonts import broken, cut, fitting, font, line_height, text_width, write_text
 from harness.results.heat import coloured, heat_tile, resized
 
 WIDTH, LARGEST_TILE, SMALLEST_TILE = 2400, 224, 96
@@ -152,14 +152,14 @@ class _Sheet:
             left = self._bar(left, top, np.linspace(0, 1, BAR_WIDTH), "none", "strong, without sign")
         letters = font(12)
         for line, text in enumerate(broken(SCALING.split(), letters, self.width - MARGIN - left)):
-            self.draw.text((left, top + line * line_height(letters)), text, GREY, letters)
+            write_text(self.draw, (left, top + line * line_height(letters)), text, GREY, letters)
 
     def _bar(self, left: int, top: int, shares: np.ndarray, low: str, high: str) -> int:
         ground = np.full((BAR_HEIGHT, BAR_WIDTH, 3), 0.86)
         colours = coloured(ground, np.tile(shares, (BAR_HEIGHT, 1)), signed=shares[0] < 0)
         self.image.paste(Image.fromarray(np.rint(colours * 255).astype(np.uint8)), (left, top))
-        self.draw.text((left, top + BAR_HEIGHT + 6), low, GREY, font(12))
-        self.draw.text((left + BAR_WIDTH, top + BAR_HEIGHT + 6), high, GREY, font(12), anchor="ra")
+        write_text(self.draw, (left, top + BAR_HEIGHT + 6), low, GREY, font(12))
+        write_text(self.draw, (left + BAR_WIDTH, top + BAR_HEIGHT + 6), high, GREY, font(12), anchor="ra")
         return left + BAR_WIDTH + 36
 
     def _blank(self, row: int, column: int, reason: str) -> None:
@@ -176,40 +176,40 @@ class _Sheet:
         letters, (left, top) = font(12), self.place(row, column)
         lines = broken(text.split(), letters, self.tile[0] - 16, most_lines=max(1, self.tile[1] // 20))
         x, y, height = left + self.tile[0] / 2, top + self.tile[1] / 2, line_height(letters)
-        wide, high = max(letters.getlength(line) for line in lines) / 2 + 5, len(lines) * height / 2 + 3
+        wide, high = max((text_width(line, letters) for line in lines), default=0) / 2 + 5, len(lines) * height / 2 + 3
         self.draw.rectangle((x - wide, y - high, x + wide, y + high), BLANK)
         for i, line in enumerate(lines):
             place = x, y + (i - (len(lines) - 1) / 2) * height
-            self.draw.text(place, line, GREY, letters, anchor="mm")
+            write_text(self.draw, place, line, GREY, letters, anchor="mm")
 
     def _write_titles(self, title: str, subtitle: str) -> None:
         room = self.width - 2 * MARGIN
-        self.draw.text((MARGIN, MARGIN - 10), cut(title, font(27, bold=True), room), INK, font(27, bold=True))
-        self.draw.text((MARGIN, MARGIN + (34 if title else -8)), cut(subtitle, font(15), room), GREY, font(15))
+        write_text(self.draw, (MARGIN, MARGIN - 10), cut(title, font(27, bold=True), room), INK, font(27, bold=True))
+        write_text(self.draw, (MARGIN, MARGIN + (34 if title else -8)), cut(subtitle, font(15), room), GREY, font(15))
 
     def _write_headings(self, controls: list[str]) -> None:
         for left, (lines, letters) in zip(self.lefts, self.headings, strict=False):
             for up, line in enumerate(reversed(lines)):
                 place = left + self.tile[0] / 2, self.top - 10 - up * line_height(letters)
-                self.draw.text(place, line, INK, letters, anchor="ms")
+                write_text(self.draw, place, line, INK, letters, anchor="ms")
         if controls:
             left, right, top = self.lefts[-len(controls)], self.lefts[-1] + self.tile[0], MARGIN + self.title_height
-            self.draw.text((left, top), "controls", GREY, font(12))
-            word = left + font(12).getlength("controls") + 8
+            write_text(self.draw, (left, top), "controls", GREY, font(12))
+            word = left + text_width("controls", font(12)) + 8
             if word < right:
                 self.draw.line((word, top + 8, right, top + 8), RULE)
 
     def _write_caption(self, row: int, caption: Caption) -> None:
         room, small, strong = CAPTION_WIDTH - 20, font(13), font(13, bold=True)
         sure = "" if caption.probability is None else f" ({caption.probability:.2f})"
-        prediction = cut(f"→ {caption.prediction}", small, room - int(small.getlength(sure))) + sure
+        prediction = cut(f"→ {caption.prediction}", small, room - int(text_width(sure, small))) + sure
         lines = [(caption.title, INK, strong), (caption.label, INK, small)]
         lines += [(prediction, WRONG if caption.wrong else GREY, small)] * bool(caption.prediction)
         lines += [("wrong", WRONG, strong)] * caption.wrong
         lines = [line for line in lines if line[0]]
         top = self.place(row, 0)[1] + (self.tile[1] - len(lines) * line_height(small)) / 2
         for i, (text, colour, letters) in enumerate(lines):
-            self.draw.text((MARGIN, top + i * line_height(small)), cut(text, letters, room), colour, letters)
+            write_text(self.draw, (MARGIN, top + i * line_height(small)), cut(text, letters, room), colour, letters)
 
 
 def _tile_size(shape: tuple[int, int], columns: int, beside: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from harness.results.footnotes import without_cost
 from harness.results.frames import audit_of, protocols
 
 A_CHECK = "a check of whether a property holds; maps that know nothing of the model can have the best score"
@@ -139,10 +140,10 @@ def _six_digits(values: pd.Series) -> pd.Series:
 def not_comparable(cells: pd.DataFrame) -> pd.Series:
     """Why the ok cells of one model, data set, protocol and metric cannot be ranked; "" if they can.
 
-    Cells with a caveat are never ranked, and do not keep others from being ranked.
+    Cells with a caveat are never ranked, and do not keep others from being ranked; nor do costs that were not measured.
     """
     reasons = pd.Series("", index=cells.index)
-    ok = cells[(cells["status"] == "ok") & ~with_caveat(cells)]
+    ok = cells[(cells["status"] == "ok") & ~with_caveat(cells) & ~without_cost(cells)]
     for _, group in ok.groupby(_together(ok)):
         reasons[group.index] = _reason(group)
     return reasons

@@ -9,14 +9,17 @@ import pandas as pd
 
 from harness.results.disk import whole_file
 from harness.results.leaderboard import print_table
+from harness.results.plain_text import csv_cells
 
 __all__ = ["print_table", "to_csv", "to_parquet"]
 
 
 def to_csv(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write cells or scores as CSV, nested columns as JSON text, whole or not at all."""
+    """Write a table as CSV, nested columns as JSON text, no text as a formula, whole or not at all."""
     with whole_file(Path(path)) as temporary:
-        _with_text(frame, "flags", "audit", "config", "curve", "ruled", "unruled").to_csv(temporary, index=False)
+        csv_cells(_with_text(frame, "flags", "audit", "config", "curve", "ruled", "unruled")).to_csv(
+            temporary, index=False
+        )
 
 
 def to_parquet(frame: pd.DataFrame, path: str | Path) -> None:

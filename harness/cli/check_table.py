@@ -27,6 +27,7 @@ CHECK_COLUMNS = {
     "B": "backwards",
     "seconds": "seconds",
 }
+CHECK_COSTS = ("forwards", "backwards", "seconds")
 CHECK_LEGEND = (
     "sum error: |sum of the attributions - promised sum| / |promised sum|, median over samples; sum / output: sum over "
     "the output, median; alone: largest difference between a sample explained alone and in its batch, over the largest "
@@ -66,7 +67,7 @@ def _check_value(name: str, row: Mapping[str, Any]) -> str:
     if name == "status":
         return WORDS.get(value, value) + ("*" if row["flags"] else "")
     if value is None or pd.isna(value):
-        return ""
+        return "unknown" if name in CHECK_COSTS and row["status"] == "ok" else ""
     if "difference" in name:
         return f"{value:.0e}" if value else "0"
     return count(value) if name in ("forwards", "backwards") else significant(value)
@@ -74,8 +75,9 @@ def _check_value(name: str, row: Mapping[str, Any]) -> str:
 
 def _check_notes(row: Mapping[str, Any]) -> Iterator[str]:
     """An explainer's error, the rules that it used, and its flags, in lines."""
-    if row["error"]:
-        yield row["error"]
+    for reason in (row["error"], row.get("unmeasured")):
+        if isinstance(reason, str) and reason:
+            yield reason
     for kind, words in (("ruled", "operations with a rule:"), ("unruled", "operations passed by their derivative:")):
         counts = row.get(kind)
         if isinstance(counts, Mapping) and counts:

@@ -16,8 +16,9 @@ from harness.results.boards import boards_of, boards_of_run
 from harness.results.choices import standing_over_settings
 from harness.results.disk import whole_file
 from harness.results.first_screen import first_lines
-from harness.results.formats import latex_boards, long_table, markdown_boards
+from harness.results.formats import long_table, markdown_boards
 from harness.results.frames import controls_of, find_run, protocols, read_cells, read_scores
+from harness.results.latex import latex_boards
 from harness.results.leaderboard import table_lines
 from harness.results.matrices import Matrix, matrices
 from harness.results.sanity import verdicts_of_run
@@ -72,7 +73,7 @@ def _text_writer(
         if any(getattr(chosen, name) for name in TABLES if name != "long"):
             raise UserError("Markdown and LaTeX are for the leaderboard; write other tables with --csv or --parquet")
         with whole_file(Path(path)) as temporary:
-            temporary.write_text(form(boards()), encoding="utf-8")
+            temporary.write_text(form(boards()), encoding="utf-8", errors="backslashreplace")
 
     return write
 

@@ -24,8 +24,8 @@ def check_plan(plan: Plan, progress: Progress | None = None) -> pd.DataFrame:
 
     Each explains the samples as in a run, then the first sample alone, and the first batch a second time. Columns:
     model, dataset, explainer, status, error, flags, caveat, the results of the audit by name, forwards, backwards and
-    seconds per sample, setup_seconds, audit (all results). Raises UserError where model and data cannot be loaded or
-    do not fit.
+    seconds per sample, setup_seconds, unmeasured (why a cost is NaN), audit (all results). Raises UserError where model
+    and data cannot be loaded or do not fit.
     """
     progress = progress or Progress(plan.runtime.quiet)
     if plan.runtime.threads:
@@ -81,6 +81,9 @@ def _failure_row(failure: Failure) -> dict[str, Any]:
 def _audit_row(explained: Explained) -> dict[str, Any]:
     audit, costs = explained.audit.found, explained.costs
     mean = lambda name: float(torch.cat([getattr(cost, name) for cost in costs]).mean())
+    alone = all(cost.alone for cost in costs)
+    reasons = [] if alone else ["seconds are not measured: another run used the device"]
+    reasons += list(dict.fromkeys(cost.reason for cost in costs if cost.reason))
     counts = audit.get("operations")
     operations = counts if isinstance(counts, Mapping) else {}
     return {
@@ -96,8 +99,9 @@ def _audit_row(explained: Explained) -> dict[str, Any]:
         "convergence": (audit.get("convergence") or {}).get("mean"),
         "forwards": mean("forwards"),
         "backwards": mean("backwards"),
-        "seconds": mean("seconds"),
-        "setup_seconds": mean("setup_seconds"),
+        "seconds": mean("seconds") if alone else float("nan"),
+        "setup_seconds": mean("setup_seconds") if alone else float("nan"),
+        "unmeasured": "; ".join(reasons),
         "audit": audit,
     }
 

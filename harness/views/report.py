@@ -39,5 +39,5 @@ def write_report(
     }
     for place, text in texts.items():
         with whole_file(place) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from harness.results.board import DIRECTIONS
-from harness.results.formats import markdown_text
+from harness.results.formats import CONTROLS_ROW, starts_controls
 from harness.results.place import Place
+from harness.results.plain_text import markdown_text
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.elements import Cell, Head, chips, filter_box, html_table
 from harness.results.report.markup import Raw, soft, tag
@@ -76,10 +77,11 @@ def _place_cell(place: Place) -> Cell:
 def markdown_lines(block: ReportBlock, places: Places) -> list[str]:
     """The leaderboard as a table in Markdown."""
     heads = ["explainer", *map(block.head, block.metrics)]
-    rows = [
-        [block.named(label), *(Formatted(_place_in_markdown(places[metric, label])) for metric in block.metrics)]
-        for label in block.explainers
-    ]
+    rows = []
+    for row, label in enumerate(block.explainers):
+        rows += [[Formatted(CONTROLS_ROW), *[""] * len(block.metrics)]] if starts_controls(block, row) else []
+        shown = (Formatted(_place_in_markdown(places[metric, label])) for metric in block.metrics)
+        rows.append([block.named(label), *shown])
     return markdown_rows(heads, rows)
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from harness.results.answer import Answer
-from harness.results.formats import markdown_text as plain
+from harness.results.plain_text import markdown_text as plain
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.board import BOARD_MARKS, Places, markdown_lines, markdown_rows, remarks
 from harness.results.report.gallery import Gallery

@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 
 from harness.results.boards import boards_of, boards_of_run
-from harness.results.formats import latex_boards, long_table, markdown_boards
+from harness.results.formats import CONTROLS_ROW, long_table, markdown_boards
 from harness.results.frames import read, read_cells
+from harness.results.latex import latex_boards
 from harness.results.leaderboard import print_table
 from harness.results.store import Store
 from harness.views.report import write_report as report
 from odd_run import METRICS, odd_run
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
-HOLES = ("n/a", "failed", "undefined", "·")
+HOLES = ("n/a", "failed", "undefined", "·", "unmeasured")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def boards(run):
 
 def told(text):
     """What a cell of a table says: hole or mean, ends of the interval, rank, letters, star."""
-    words = text.replace("[ ", "[").replace("*", " * ").split()
+    words = text.replace("[ ", "[").replace("*", " * ").replace("not measured", "unmeasured").split()
     if words[0] in HOLES:
         return words[0], (), "", "", "*" in words
     mean, interval = words[0], re.search(r"\[\s*([^,]+),\s*([^]]+)\]", text)
@@ -45,7 +46,7 @@ def told(text):
 
 def expected(place):
     if place.hole:
-        return place.text, (), "", "", bool(place.star)
+        return place.text.replace("not measured", "unmeasured"), (), "", "", bool(place.star)
     interval = (place.low, place.high) if place.low else ()
     return place.text, interval, place.rank, place.letters, bool(place.star)
 
@@ -81,7 +82,7 @@ def in_markdown(text):
             heads = []
         elif cells[0].strip() == "explainer":
             heads, found = [head.split(" ")[0] for head in cells[1:]], [*found, {}]
-        elif heads and "---" not in line:
+        elif heads and "---" not in line and CONTROLS_ROW not in line:
             found[-1] |= {(metric, cells[0]): text for metric, text in zip(heads, cells[1:], strict=True)}
     return found
 
@@ -146,14 +147,27 @@ def test_every_renderer_shows_the_same_numbers_ranks_holes_and_letters(run, boar
             assert in_file[:2] + in_file[3:4] == want[:2] + want[3:4], (metric, label)
 
 
+def in_latex(text):
+    """The lines of each board's tables as one table, the metrics of continued tables side by side, without controls'
+    heading."""
+    found = []
+    for part in re.split(r"(?m)^% net on data", text)[1:]:
+        lines = [line.removesuffix(r" \\").split(" & ") for line in part.splitlines() if line.endswith(r" \\")]
+        lines = [line for line in lines if "multicolumn" not in line[0]]
+        found.append(lines) if ", continued" not in part else [
+            known.extend(line[1:]) for known, line in zip(found[-1], lines, strict=True)
+        ]
+    return found
+
+
 def test_the_files_mark_the_same_best_and_order_as_the_board(boards):
-    text, tex = in_markdown(markdown_boards(boards)), latex_boards(boards).split(r"\begin{tabular}")[1:]
-    for board, tables, latex in zip(boards, text, tex, strict=True):
+    text, tex = in_markdown(markdown_boards(boards)), in_latex(latex_boards(boards))
+    for board, tables, lines in zip(boards, text, tex, strict=True):
         labels = {board.named(label): label for label in board.explainers}
         order = list(dict.fromkeys((metric, labels[name]) for metric, name in tables))
         assert order == [(metric, label) for label in board.explainers for metric in board.metrics]
-        lines = [line.removesuffix(r" \\").split(" & ") for line in latex.splitlines() if line.endswith(r"\\")]
-        assert [line[0].replace("\\_", "_") for line in lines[1:]] == list(labels)
+        names = [line[0].replace(r"\allowbreak{}", "").replace("\\_", "_") for line in lines[1:]]
+        assert names == list(labels)
         for line, label in zip(lines[1:], board.explainers, strict=True):
             for cell, metric in zip(line[1:], board.metrics, strict=True):
                 place, shown = board.places[metric, label], tables[metric, board.named(label)]

@@ -1,6 +1,7 @@
 """The leaderboard as rows, Markdown and LaTeX: what is best, what is not shown to be worse, and what is a hole."""
 
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.results.boards import boards_of
-from harness.results.formats import latex_boards
+from harness.results.latex import COLUMN_GAP, TEXT_WIDTH, latex_boards, points
 from harness.results.statistics import OTHER_SAMPLES
 from harness.results.store import CELL_COLUMNS, Store
 
@@ -82,8 +83,71 @@ def test_markdown_marks_the_best_and_shows_holes_as_holes(run):
 def test_latex_escapes_what_it_must_and_uses_booktabs(run):
     assert table(run, "--latex", str(run / "t.tex")) == 0
     text = (run / "t.tex").read_text()
-    assert r"\toprule" in text and r"\textbf{0." in text and r"\textbar{}\_\&\%" in text
-    assert all(line.count("&") - line.count(r"\&") == 2 for line in text.splitlines() if line.endswith(r"\\"))
+    plain = text.replace(r"\allowbreak{}", "")
+    assert r"\toprule" in text and r"\textbf{0." in text and r"\textbar{}\_\&\%" in plain
+    for columns, body in tabulars(text):
+        assert {line.count("&") - line.count(r"\&") + 1 for line in body if "multicolumn" not in line} == {columns}
+
+
+def tabulars(text):
+    """The number of columns and the rows of each table of a LaTeX text; everything that is opened is closed."""
+    assert all(text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") for name in ("tabular",))
+    bare = re.sub(r"\\[{}]|%.*", "", text)
+    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+    for part in text.split(r"\begin{tabular}{")[1:]:
+        head, body = part.split("\n", 1)
+        lines = [line for line in body.split(r"\end{tabular}")[0].splitlines() if line.endswith(r"\\")]
+        yield len(re.sub(r"@\{\}|p\{[^}]*\}", lambda found: "p" * found[0].startswith("p"), head[:-1])), lines
+
+
+@pytest.mark.parametrize("explainers", [["lime", "rise"], ["a_name_without_end_" * 12, "漢" * 40, "W" * 90]])
+@pytest.mark.parametrize("metrics", [["srg"], [f"deletion[order=lerf, steps={steps}]" for steps in range(9)]])
+def test_no_latex_table_is_wider_than_the_text(explainers, metrics):
+    cells = [
+        {
+            "cell": f"{metric}{label}",
+            "explainer": label,
+            "metric": metric,
+            "value": 0.123,
+            "ci_low": 0.1,
+            "ci_high": 0.2,
+        }
+        for metric in metrics
+        for label in [*explainers, "random"]
+    ]
+    fixed = {"model": "net", "dataset": "data", "kind": "faithfulness", "unit": "logit", "better": "higher"}
+    frame = pd.DataFrame(cells).assign(**fixed, status="ok", n=20, n_invalid=0, stick="s")
+    boards = boards_of(frame.reindex(columns=[*dict.fromkeys([*frame, *CELL_COLUMNS])]))
+    text, shown = latex_boards(boards), []
+    for columns, body in tabulars(text):
+        rows = [line.removesuffix(r"\\") for line in body]
+        cells = [row.split(" & ") for row in rows if "multicolumn" not in row]
+        assert all(len(row) == columns for row in cells) and sum("controls" in row for row in rows) == 1
+        shown += [points_of_column(column) for column in zip(*cells, strict=True)][1:]
+        widths = [points_of_column(column) + COLUMN_GAP for column in zip(*cells, strict=True)]
+        first = re.search(r"\{@\{\}p\{(\d+)pt\}", text)
+        widths[0] = float(first[1]) if first else widths[0]
+        assert sum(widths) <= TEXT_WIDTH + COLUMN_GAP
+    assert len(shown) == len(metrics) and r"\textbf" not in "".join(r for r in text.splitlines() if "random" in r)
+
+
+def points_of_column(texts):
+    """The widest line of a column of a table, its marks taken off."""
+    lines = [line for text in texts for line in re.sub(r"\\shortstack\[r\]", "", text).split(r"\\")]
+    bare = (
+        re.sub(r"\\allowbreak\{\}|\\textbf|\\textsuperscript|\\underline|\$\\(\w+)\$|[{}\\]", "", each)
+        for each in lines
+    )
+    return max(points(each.strip()) for each in bare)
+
+
+def test_controls_stand_apart_in_markdown_and_latex(run):
+    table(run, "--markdown", str(run / "t.md"), "--latex", str(run / "t.tex"))
+    for name, sign in (("t.md", "| *controls* |"), ("t.tex", r"{\textit{controls}}")):
+        before, after = (run / name).read_text().replace(r"\allowbreak{}", "").split(sign, 1)
+        assert "| lime" in before or "\nlime" in before
+        assert "random" not in before and "random (control)" in after
+    assert before.splitlines()[-2] == r"\midrule"
 
 
 @pytest.mark.parametrize("first", ["[a=1]", "*best"])
