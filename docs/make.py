@@ -16,6 +16,7 @@ from pages import replaced
 from PIL import Image
 
 from harness.cli.main import main
+from harness.results.plain_text import fenced
 
 ROOT = Path(__file__).parents[1]
 MARK = "main job"
@@ -32,7 +33,7 @@ def printed(*command: str) -> str:
 
 def write(page: Path, text: str) -> None:
     """Put a text as a block between the marks of a page."""
-    page.write_text(replaced(page.read_text(encoding="utf-8"), MARK, f"```\n{text}\n```"), encoding="utf-8")
+    page.write_text(replaced(page.read_text(encoding="utf-8"), MARK, fenced(text)), encoding="utf-8")
 
 
 def write_contact_sheet(folder: Path) -> None:

@@ -61,6 +61,13 @@ def _not_a_list(found: re.Match) -> str:
     return rf"\{found[3]}" if found[3] else rf"{found[1]}\{found[2]}"
 
 
+def fenced(text: str) -> str:
+    """A block of code in Markdown that no text in it can end."""
+    longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
 def tex_text(text: object) -> str:
     """A text that LaTeX shows as it is, on one line; letters that it has in no font by their code, ``[U+4E2D]``."""
     return "".join(map(_tex_letter, printable(text)))

@@ -1,9 +1,9 @@
 """The page's twin in Markdown: verdict, leaderboard, explanations in words, failures, environment."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 from harness.results.answer import Answer
+from harness.results.plain_text import fenced
 from harness.results.plain_text import markdown_text as plain
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.board import BOARD_MARKS, Places, markdown_lines, markdown_rows, remarks
@@ -57,13 +57,6 @@ def _block_text(block: ReportBlock, answer: Answer, places: Places, gallery: Gal
     rows = failures(block)
     heads = ["what", "cells", "explainers", "metrics", "reason"]
     yield from markdown_rows(heads, [list(row.values()) for row in rows]) if rows else [NO_FAILURES]
-    yield from ("", "### Environment and how to reproduce", "", *_code_block(command(block)), "")
+    yield from ("", "### Environment and how to reproduce", "", fenced(command(block)), "")
     yield from (f"- {plain(name)}: {plain(value)}" for name, value in origin_facts(block))
     yield ""
-
-
-def _code_block(text: str) -> list[str]:
-    """A block of code that no text in it can end."""
-    longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return [fence, text, fence]

@@ -15,7 +15,7 @@ from PIL import Image
 from harness.cli.main import main
 from harness.errors import printable
 from harness.results.figures import figure, panels, save, tidy
-from harness.results.plain_text import FORMULA, csv_cells, drawable, markdown_text, tex_text
+from harness.results.plain_text import FORMULA, csv_cells, drawable, fenced, markdown_text, tex_text
 from harness.results.sentences import passages, sentence_page, sentence_sheet
 from harness.results.sheet import Caption, contact_sheet
 from harness.results.store import Store
@@ -89,6 +89,11 @@ def test_a_text_is_the_same_text_after_markdown(name):
     )
     assert printable(name).strip() in cell.text
     assert "://" not in markdown_text(name) and "www." not in markdown_text(name)
+
+
+def test_no_text_ends_a_block_of_code():
+    for name in HOSTILE:
+        assert not rendered(fenced(f"{name}\n{name}")).tags - {"pre", "code"}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
