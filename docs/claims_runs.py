@@ -11,7 +11,7 @@ import numpy as np
 from harness.results.comparison_costs import COST_FLOOR
 from harness.results.cost_changes import net_changes, p_of_costs, without_drift
 from harness.results.level import ALPHA
-from harness.results.quality_changes import of_the_controls, p_of_block, p_of_cells_and_whole
+from harness.results.quality_changes import of_the_controls, of_the_whole, p_of_block, p_of_cells_and_whole
 from harness.results.trend import steps_of_cells
 
 PAGE = Path(__file__).parent / "comparing.md"
@@ -100,7 +100,8 @@ def false_score_alarms(noise: str, n: int, cells: int, simulations: int, seed: i
     """The share of comparisons of n samples with a significant change in any cell or in the block as a whole."""
     generator, wrong = np.random.default_rng([seed, n, cells]), 0
     for _ in range(simulations):
-        p, whole = p_of_cells_and_whole(SCORE_NOISE[noise](generator, n, cells), np.ones(cells))
+        differences = SCORE_NOISE[noise](generator, n, cells)
+        p, whole = p_of_cells_and_whole(differences, of_the_whole(differences, np.ones(cells)))
         wrong += bool((p <= ALPHA).any() or whole <= ALPHA)
     return wrong / simulations
 
@@ -114,7 +115,7 @@ def seen_score_change(size: float, noise: float, n: int, cells: int, simulations
     for _ in range(simulations):
         before = generator.normal(1, 0.5, (n, 1)) + generator.normal(0, 0.3, (n, cells))
         differences = size * before + noise * generator.normal(size=(n, cells))
-        p, whole = p_of_cells_and_whole(differences, np.abs(before.mean(0)))
+        p, whole = p_of_cells_and_whole(differences, of_the_whole(differences, np.abs(before.mean(0))))
         block, cell = block + (whole <= ALPHA), cell + float((p <= ALPHA).mean())
     return block / simulations, cell / simulations
 

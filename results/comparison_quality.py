@@ -123,9 +123,9 @@ def _tested(changes: list[CellChange]) -> tuple[dict[str, float], list[dict[str,
         return {}, []
     net = pd.concat([change.net * change.sign for change in changes], axis=1).to_numpy()
     scales = np.array([change.scale or np.nan for change in changes])
-    p, whole = p_of_cells_and_whole(net, scales)
-    known = {c.pair.cell: float(each) for c, each in zip(changes, p, strict=True) if np.isfinite(each)}
     together = of_the_whole(net, scales)
+    p, whole = p_of_cells_and_whole(net, together)
+    known = {c.pair.cell: float(each) for c, each in zip(changes, p, strict=True) if np.isfinite(each)}
     if len(changes) == 1 or not together.any():
         return known, []
     low, high = interval(together)

@@ -28,15 +28,15 @@ def p_of_block(differences: np.ndarray) -> np.ndarray:
     return p
 
 
-def p_of_cells_and_whole(differences: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, float]:
+def p_of_cells_and_whole(differences: np.ndarray, together: np.ndarray) -> tuple[np.ndarray, float]:
     """p-values of the cells (cells,) and of the block as a whole, so that any is below 5 % with a chance of 5 %.
 
-    ``differences`` (samples, cells) are signed so that positive is better, ``scales`` (cells,) are the cells' levels. A
-    block of one cell is not tested as a whole: NaN.
+    ``differences`` (samples, cells) are signed so that positive is better, ``together`` (samples,) is ``of_the_whole``
+    of them. A block of one cell is not tested as a whole: NaN.
     """
     if differences.shape[1] == 1:
         return p_of_block(differences), float("nan")
-    whole = p_of_block(of_the_whole(differences, scales)[:, None])[0]
+    whole = p_of_block(together[:, None])[0]
     return np.minimum(1, 2 * p_of_block(differences)), float(np.minimum(1, 2 * whole))
 
 
