@@ -20,11 +20,14 @@ from harness.results.comparison_quality import QUALITY_FLOOR, judged_quality
 from harness.results.comparison_sides import Pair, paired_cells, status_of_side
 from harness.results.environments import environment_differences
 from harness.results.level import ALPHA
+from harness.results.other_options import notes_of_lone_cells
 
-VERDICTS = ("broken", "worse", "moved", "missing", "not comparable", "fixed", "better", "new", "same")
+VERDICTS = ("broken", "worse", "better", "fixed", "moved", "missing", "not comparable", "new", "same")
+UNPAIRED = ("missing", "not comparable", "new")  # cells that are not compared
 ABOUT = ("cell", "model", "dataset", "explainer", "metric", "kind", "unit", "better")
-CHANGE = ("before", "after", "change", "low", "high", "p", "n")
+CHANGE = ("before", "after", "change", "share", "low", "high", "p", "n")
 BLOCKS = ("model", "dataset", "cells", "change", "low", "high", "p", "n", "verdict")
+CODE_CHANGED = "the measuring code (the metric, the data or what computes scores) has changed"
 UNKNOWN = {**dict.fromkeys(CHANGE, np.nan), "note": "", "judged": "", "sure": False, "control": False, "lost": False}
 
 
@@ -34,20 +37,32 @@ class Comparison:
 
     cells         a row per cell: model dataset explainer metric kind unit better, ``before`` (baseline) and ``after``
                   (new), which are means over the samples that both have, or medians of costs, ``change`` less what the
-                  controls or the machine changed by, with its 95 % interval ``low high`` (quality only), ``p``
-                  corrected over all cells, ``n`` samples or, for costs, runs on the smaller side, verdict, note
+                  controls or the machine changed by, the same as a ``share`` of the level, positive where it is better,
+                  its 95 % interval ``low high`` (quality only), ``p`` corrected over all cells, ``n`` samples or, for
+                  costs, runs on the smaller side, ``control`` (quality only), verdict, note. Verdicts are in the order
+                  of VERDICTS, and the largest shares of each come first
     blocks        a row per block of several cells: the mean ``change`` of all its scores as a share of their level,
                   positive where they got better, with its interval, ``p``, ``n`` samples, verdict
     environment   what differs in the environments of the two sides: name -> (before, after)
     drift         the change of a block's measured costs that was divided out, by cost metric and block
-    compared      how many cells both sides have under the same measurement
+    runs          how many runs each side has
     """
 
     cells: pd.DataFrame
     blocks: pd.DataFrame
     environment: dict[str, tuple[Any, Any]]
     drift: dict[str, float]
-    compared: int
+    runs: tuple[int, int]
+
+    @property
+    def compared(self) -> int:
+        """How many cells both sides have under the same measurement."""
+        return int((~self.cells["verdict"].isin(UNPAIRED)).sum())
+
+    @property
+    def of_other_code(self) -> int:
+        """How many cells both sides have, with another version of the measuring code."""
+        return int((self.cells["note"] == CODE_CHANGED).sum())
 
     @property
     def counts(self) -> dict[str, int]:
@@ -74,10 +89,11 @@ def compare_runs(base: str | Path | Sequence[str | Path], new: str | Path | Sequ
     costs, drift = judged_costs([pair for pair in scored if pair.row["kind"] == "cost"], (len(base), len(new)))
     for cell, found in (quality | costs).items():
         rows[cell] |= found
+    for cell, options in notes_of_lone_cells(pairs).items():
+        rows[cell]["note"] = "; ".join(filter(None, (rows[cell]["note"], options)))
     cells = [row | {"verdict": row["verdict"] or _verdict(row)} for row in rows.values()]
     environment = environment_differences(base[-1], new[-1])
-    compared = sum(bool(pair.old and pair.new) and rows[pair.cell]["verdict"] != "not comparable" for pair in pairs)
-    return Comparison(_cells_table(cells), _blocks_table(blocks), environment, drift, compared)
+    return Comparison(_cells_table(cells), _blocks_table(blocks), environment, drift, (len(base), len(new)))
 
 
 def _as_paths(runs: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -120,7 +136,7 @@ def _status_and_reason(row: Mapping[str, Any]) -> str:
 def _incomparable(pair: Pair) -> str:
     rows = [row for row, _ in (*pair.old, *pair.new)]
     if len({row["stick"] for row in rows}) > 1:
-        return "the metric, the data or the code version of the measurement has changed"
+        return CODE_CHANGED
     devices = list(dict.fromkeys(row["device"] for row in rows))
     if pair.row["kind"] == "cost" and len(devices) > 1:
         return f"measured on {' and on '.join(map(str, devices))}"
@@ -136,8 +152,9 @@ def _verdict(row: Mapping[str, Any]) -> str:
 
 
 def _cells_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    cells = pd.DataFrame(rows, columns=[*ABOUT, *CHANGE, "verdict", "note"])
-    return cells.sort_values("verdict", key=lambda verdicts: verdicts.map(VERDICTS.index), kind="stable")
+    cells = pd.DataFrame(rows, columns=[*ABOUT, *CHANGE, "control", "verdict", "note"])
+    order = pd.DataFrame({"verdict": cells["verdict"].map(VERDICTS.index), "size": -cells["share"].abs()})
+    return cells.loc[order.sort_values(["verdict", "size"], kind="stable").index]
 
 
 def _blocks_table(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -87,6 +87,7 @@ def _found_raw(change: CostChange) -> dict[str, Any]:
         "before": before,
         "after": after,
         "change": after - before,
+        "share": _share_of_cost(before, after - before),
         "n": min(len(change.old), len(change.new)),
         "p": np.nan,
         "judged": size,
@@ -103,7 +104,13 @@ def _found_net(change: CostChange, net: float, p: float, has_yardstick: bool) ->
     beyond = not tested and not has_yardstick and abs(net) > np.log(MOST_DRIFT)
     size = change.size(amount)
     note = "" if tested or size != "large" else FAR_BEYOND if beyond else NOT_TESTED
-    return {"change": amount, "judged": size, "p": p, "sure": beyond, "note": note}
+    found = {"change": amount, "share": _share_of_cost(before, amount)}
+    return found | {"judged": size, "p": p, "sure": beyond, "note": note}
+
+
+def _share_of_cost(before: float, change: float) -> float:
+    """A change as a share of the cost before, positive where it is cheaper; NaN where it cost nothing."""
+    return float(-change / before) if before > 0 else np.nan
 
 
 def _cost_change(pair: Pair) -> CostChange:

@@ -18,6 +18,7 @@ EXACT = 1e-9  # relative differences below it are rounding
 MOST_LOST = 0.1  # of the samples' scores, above which a cell counts as broken
 SIGN = {"higher": 1.0, "lower": -1.0}
 OF_A_CONTROL = "a control changes with the data, the metric, the model or the machine only"
+OTHER_SEED = "seed "  # begins the note on a cell whose sides have other seeds
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,12 @@ class CellChange:
         return SIGN.get(self.pair.row["better"], 0.0)
 
     @property
+    def has_other_seed(self) -> bool:
+        """Whether the sides have other seeds."""
+        old, new = self.pair.seeds
+        return old != new
+
+    @property
     def has_verdict(self) -> bool:
         """Whether the cell can become better or worse."""
         return bool(self.sign) and not self.control and len(self.net) > 0
@@ -93,13 +100,17 @@ def judged_quality(pairs: Sequence[Pair]) -> tuple[dict[str, dict[str, Any]], li
 
 
 def _against_controls(pairs: list[Pair]) -> list[CellChange]:
-    """The changes of the cells of a block; those of no control are held against the controls' change."""
+    """The changes of the cells of a block; those of no control are held against the controls' change.
+
+    Controls that were drawn with another seed are no yardstick: their change is that of their draws.
+    """
     rows = pd.DataFrame([{name: pair.row[name] for name in ("explainer", "config")} for pair in pairs])
     names = controls_of(rows)
     changes = [CellChange(pair, _scores_of_both(pair), pair.row["explainer"] in names) for pair in pairs]
     shared = {}
-    for metric in {change.metric for change in changes if change.control}:
-        each = pd.concat([c.gross for c in changes if c.control and c.metric == metric], axis=1)
+    yardsticks = [change for change in changes if change.control and not change.has_other_seed]
+    for metric in {change.metric for change in yardsticks}:
+        each = pd.concat([c.gross for c in yardsticks if c.metric == metric], axis=1)
         if np.any(each):
             shared[metric] = pd.Series(of_the_controls(each.to_numpy().T), each.index)
     return [c if c.control else replace(c, shared=shared.get(c.metric, 0.0)) for c in changes]
@@ -145,6 +156,7 @@ def _found_change(change: CellChange) -> dict[str, Any]:
         "before": change.common["old"].mean(),
         "after": change.common["new"].mean(),
         "change": mean,
+        "share": change.sign * mean / (change.scale or np.nan) if change.sign else np.nan,
         "low": low,
         "high": high,
         "n": len(net),
@@ -171,8 +183,10 @@ def _change_note(change: CellChange, p: dict[str, float]) -> str:
     notes = {
         f"{before} samples had a score in the baseline run, {after} in the new run": before != after,
         "no sample has a score in both": not len(change.common) and before == after,
-        f"seed {_joined_seeds(old)} and seed {_joined_seeds(new)}, by the samples that both have": old != new,
-        OF_A_CONTROL: change.control and bool(change.gross.any()),
+        f"{OTHER_SEED}{_joined_seeds(old)} and seed {_joined_seeds(new)}, by the samples that both have": (
+            change.has_other_seed
+        ),
+        OF_A_CONTROL: change.control and bool(change.gross.any()) and not change.has_other_seed,
         "less the change of the controls": not np.isscalar(change.shared),
         f"not tested: fewer than {LEAST_CHANGED} samples changed": (
             change.has_verdict and bool(change.net.any()) and change.pair.cell not in p

@@ -18,7 +18,7 @@ def environment_differences(base: str | Path, new: str | Path) -> dict[str, tupl
 def _environment_of_run(run: Path) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for path in sorted((run / "environment").glob("*.json")):
-        for name, value in _dotted(_facts_of_file(path)).items():
+        for name, value in dotted(_facts_of_file(path)).items():
             if not name.startswith("scoring"):  # which form of the model scored faster is not part of the environment
                 found.setdefault(printable(name), set()).add(printable(value))
     return {name: " | ".join(sorted(values)) for name, values in found.items()}
@@ -32,9 +32,8 @@ def _facts_of_file(path: Path) -> Any:
         return {f"environment/{path.name}": "cannot be read"}
 
 
-def _dotted(value: Any, name: str = "") -> dict[str, Any]:
+def dotted(value: Any, name: str = "") -> dict[str, Any]:
+    """What nested mappings hold, by dotted name."""
     if not isinstance(value, Mapping):
         return {name: value}
-    return {
-        k: v for key, each in value.items() for k, v in _dotted(each, f"{name}.{key}" if name else str(key)).items()
-    }
+    return {k: v for key, each in value.items() for k, v in dotted(each, f"{name}.{key}" if name else str(key)).items()}

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.errors import UserError
 from harness.results.comparison import ABOUT
-from harness.results.comparison_costs import COST_FLOOR
+from harness.results.comparison_costs import COST_FLOOR, LEAST_COST
 from harness.results.comparison_quality import QUALITY_FLOOR
 from harness.results.cost_changes import without_drift
 from harness.results.frames import read_cells
@@ -25,11 +25,12 @@ from harness.results.store import Store
 def trend(runs: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row per cell, and the values themselves (cells x runs, in the order of their last row).
 
-    ``runs`` with a value, ``first`` and ``last`` level, ``steps`` as text, ``since`` the run of the last step, its
-    ``change`` relative to the level before, ``p`` of the clearest step (NaN without a test), ``verdict``: ``stable``,
-    ``better`` or ``worse`` than the best level before (``moved`` without a direction), ``few`` for values that vary
-    over fewer than eight runs. Levels of measured costs are without the drift of the machine. Runs with another code
-    version of the measurement (``stick``) than the last run do not count.
+    ``runs`` with a value, ``other_code`` how many have one by another version of the measuring code (``stick``) than
+    the last run and do not count, ``first`` and ``last`` level, ``best`` level before the last (without a direction,
+    the level just before it), ``steps`` as text, ``since`` the run of the last step, its ``change`` relative to the
+    level before, ``p`` of the clearest step (NaN without a test), ``verdict``: ``stable``, ``better`` or ``worse`` than
+    the best level before (``moved`` without a direction), ``few`` where fewer than eight runs have a value and these
+    vary, or only one run has one. Levels of measured costs are without the drift of the machine.
     """
     if len(runs) < 2:
         raise UserError(f"a trend needs at least two runs, {len(runs)} came")
@@ -40,8 +41,9 @@ def trend(runs: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     cells = pd.concat(frames.values()).drop_duplicates("cell", keep="last")
     values = pd.DataFrame({name: _values_of_run(frame, cells) for name, frame in frames.items()}, index=cells["cell"])
     found = steps_of_cells(_without_shared_drift(values.to_numpy(), cells))
+    scored = sum(_scored_cells(frame).reindex(cells["cell"], fill_value=0) for frame in frames.values())
     rows = [
-        _trend_row(cell, steps, values.loc[cell["cell"]])
+        _trend_row(cell, steps, values.loc[cell["cell"]], int(scored[cell["cell"]]))
         for cell, steps in zip(cells.to_dict("records"), found, strict=True)
     ]
     return pd.DataFrame(rows), values
@@ -100,14 +102,22 @@ def _values_of_run(frame: pd.DataFrame, last: pd.DataFrame) -> list[float]:
     return [float(values[cell]) if same(cell, stick) else np.nan for cell, stick in pairs]
 
 
-def _trend_row(cell: dict, steps: CellSteps, means: pd.Series) -> dict:
-    found = steps.levels
+def _scored_cells(frame: pd.DataFrame) -> pd.Series:
+    """1 for every cell that has a score in a run, 0 for another."""
+    return ((frame["status"] == "ok") & frame["value"].notna()).astype(int)
+
+
+def _trend_row(cell: dict, steps: CellSteps, means: pd.Series, scored: int) -> dict:
+    """The row of a cell; ``scored`` runs have a value, by any version of the measuring code."""
+    found, there = steps.levels, int(means.notna().sum())
     change = _relative_change(found[-2], found[-1]) if len(found) > 1 else 0.0
     return {
         **{name: cell[name] for name in ABOUT},
-        "runs": int(means.notna().sum()),
+        "runs": there,
+        "other_code": scored - there,
         "first": found[0].value if found else np.nan,
         "last": found[-1].value if found else np.nan,
+        "best": _best_before(cell, found) if len(found) > 1 else np.nan,
         "steps": " → ".join(f"{level.value:.4g} ({means.index[level.start]})" for level in found),
         "since": means.index[found[-1].start] if len(found) > 1 else "",
         "change": change,
@@ -120,14 +130,20 @@ def _relative_change(before: Level, after: Level) -> float:
     return (after.value - before.value) / abs(before.value) if before.value else float(np.sign(after.value) * np.inf)
 
 
+def _best_before(cell: dict, found: list[Level]) -> float:
+    """The best level before the last; the one just before it for a metric without a direction."""
+    earlier = [level.value for level in found[:-1]]
+    return {"higher": max, "lower": min}.get(cell["better"], lambda values: values[-1])(earlier)
+
+
 def _trend_verdict(cell: dict, found: list[Level]) -> str:
     """The last level against the best one before it, so that a slow decline in small steps counts as a loss."""
     if len(found) < 2:
         return "stable"
     if cell["better"] not in ("higher", "lower"):
         return "moved"
-    sign = 1 if cell["better"] == "higher" else -1
-    best = max((level.value for level in found[:-1]), key=lambda value: sign * value)
+    best = _best_before(cell, found)
     floor = (COST_FLOOR if cell["kind"] == "cost" else QUALITY_FLOOR) * abs(best)
-    gain = sign * (found[-1].value - best)
+    floor = max(floor, LEAST_COST.get(cell["metric"], 0.0))
+    gain = (1 if cell["better"] == "higher" else -1) * (found[-1].value - best)
     return "better" if gain > floor else "worse" if gain < -floor else "stable"

@@ -2,16 +2,18 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
-from io import StringIO
 from textwrap import fill
 from typing import Any, TextIO
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
+from harness.cli.plain_table import plain_table
 from harness.jobs.checking import flagged
+<<<<<<< HEAD
 from harness.results.footnotes import WORDS
+=======
+from harness.results.leaderboard import WORDS
+>>>>>>> f824c67 (compare and trend begin with a sentence that names directions, so that nobody reads a loss as a gain)
 from harness.results.numbers import count, significant
 from harness.results.terminal import LINES
 
@@ -49,17 +51,12 @@ def print_checks(rows: pd.DataFrame, file: TextIO, width: int | None = None) -> 
 
 def _check_table(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
     """The lines of the header, and one line for each row."""
-    table = Table(box=LINES, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("explainer", no_wrap=True)
-    for header in CHECK_COLUMNS:
-        table.add_column(header, no_wrap=True, justify="left" if header == "status" else "right")
-    for row in rows.to_dict("records"):
-        table.add_row(row["explainer"], *(_check_value(name, row) for name in CHECK_COLUMNS.values()))
-    plain = {"force_jupyter": False, "color_system": None, "markup": False, "emoji": False}
-    console = Console(file=StringIO(), width=10_000, **plain)
-    console.print(table)
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
-    return lines[: len(lines) - len(rows)], lines[len(lines) - len(rows) :]
+    columns = {name: "left" if name in ("explainer", "status") else "right" for name in ("explainer", *CHECK_COLUMNS)}
+    values = [
+        [row["explainer"], *(_check_value(name, row) for name in CHECK_COLUMNS.values())]
+        for row in rows.to_dict("records")
+    ]
+    return plain_table(columns, values)
 
 
 def _check_value(name: str, row: Mapping[str, Any]) -> str:

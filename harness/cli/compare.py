@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from harness.cli.filters import add_filters
 from harness.cli.parser import RUN_HELP, Parser, add_file, add_runs_folder, add_verb, listed_names
 from harness.cli.words import MARKS
 from harness.errors import UserError, unknown
@@ -25,11 +26,19 @@ def add_parser(verbs: Any) -> Parser:
         "compare",
         "compare a new run with a baseline run, cell by cell",
         """
+First comes a sentence that says what changed, then a table of the changed cells, the worst first.
+
 Each cell gets a verdict. better, worse: the cell changed, beyond what the controls or the machine changed by, by an
 amount that is significant (corrected for all cells) and not negligible. moved: it changed, but not significantly, or
 the metric has no direction. broken: the baseline run has scores, and the new run lost all, or more than a tenth of
 them. fixed: the opposite. new, missing: only one run has the cell. not comparable: the runs used different versions of
-the measuring code or, for costs, other devices. same: none of these.""",
+the measuring code or, for costs, other devices. same: none of these.
+
+--metric and --explainer decide which cells are shown, written, and heeded by --fail-on and --min-compared. Tests stay
+corrected over all cells, so that a choice does not change a verdict.
+
+The exit status is 1 if --fail-on or --min-compared say so, and 3 if fewer cells than --min-compared can be compared
+only because the measuring code has changed: then neither a loss nor its absence is shown.""",
         EXAMPLES,
     )
     parser.add_argument(
@@ -47,9 +56,14 @@ the measuring code or, for costs, other devices. same: none of these.""",
         type=int,
         default=1,
         metavar="N",
-        help="exit status 1 if fewer than N cells can be compared (default: 1)",
+        help="exit status 1 (or 3, see above) if fewer than N cells can be compared (default: 1)",
     )
-    parser.add_argument("--all", action="store_true", help="list also the cells with the verdict same")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="list every cell, with the notes on it, and what differs between the environments",
+    )
+    add_filters(parser)
     add_file(parser, "--csv", "write every cell as CSV")
     add_file(parser, "--markdown", "write the comparison as Markdown, for a comment")
     add_runs_folder(parser)
@@ -57,7 +71,7 @@ the measuring code or, for costs, other devices. same: none of these.""",
 
 
 def execute(chosen: argparse.Namespace) -> int:
-    """Print the comparison; 1 if a cell has a verdict that ``--fail-on`` names, or too few could be compared."""
+    """Print the comparison; the exit status is 1 or 3 as ``--fail-on`` and ``--min-compared`` say, else 0."""
     failing, sides = chosen_verdicts(chosen.fail_on, tuple(MARKS)), chosen_sides(chosen)
     from harness.cli.comparison_text import show_comparison  # its libraries take a second to import
 

@@ -4,9 +4,10 @@ import argparse
 from typing import Any
 
 from harness.cli.compare import chosen_verdicts
+from harness.cli.filters import add_filters
 from harness.cli.parser import RUN_HELP, Parser, add_file, add_runs_folder, add_verb
+from harness.cli.words import TREND_VERDICTS
 
-TREND_VERDICTS = ("worse", "moved", "better", "stable", "few")
 EXAMPLES = {
     "harness trend monday tuesday wednesday thursday": "the cells that moved over four runs",
     "harness trend nightly-1 nightly-2 nightly-3 nightly-4 --fail-on worse --csv trend.csv": (
@@ -24,8 +25,10 @@ def add_parser(verbs: Any) -> Parser:
         """
 Runs are ordered by the time of their last row. The means of a cell over the runs are divided into levels, and the last
 level is compared with the best one before it. The verdicts: worse, better, moved (a metric without a direction), stable
-(there is only one level), few (the values vary, and fewer than eight runs have one, so that nothing can be tested).
-Values that repeat from run to run need no test.""",
+(there is only one level), few (the values vary, and fewer than eight runs have one, so that nothing can be tested; or
+only one run has one). Values that repeat from run to run need no test. First comes a sentence, then a table of the
+cells that changed, the worst first. --metric and --explainer decide what is shown, written and heeded by --fail-on;
+tests stay corrected over all cells.""",
         EXAMPLES,
     )
     parser.add_argument("names", nargs="+", metavar="RUN", help=f"the runs, in any order: {RUN_HELP}")
@@ -35,35 +38,16 @@ Values that repeat from run to run need no test.""",
         metavar="A,B",
         help=f"exit status 1 if a cell has one of the verdicts {', '.join(TREND_VERDICTS)}",
     )
-    parser.add_argument("--all", action="store_true", help="list also the cells with the verdicts stable and few")
+    parser.add_argument("--all", action="store_true", help="list every cell, with all its levels")
+    add_filters(parser)
     add_file(parser, "--csv", "write every cell as CSV, with its value in each run")
     add_runs_folder(parser)
     return parser
 
 
 def execute(chosen: argparse.Namespace) -> int:
-    """Print the cells that moved; 1 if a cell has a verdict that ``--fail-on`` names."""
+    """Print the cells that moved; 1 if a cell that is shown has a verdict that ``--fail-on`` names."""
     failing = chosen_verdicts(chosen.fail_on, TREND_VERDICTS)
-    from harness.cli.comparison_text import MOST_ROWS, cell_title, rows_left_out  # libraries that take a second
-    from harness.results.frames import find_run
-    from harness.results.tables import to_csv
-    from harness.results.trend import trend
+    from harness.cli.trend_text import show_trend  # its libraries take a second to import
 
-    rows, values = trend([find_run(name, chosen.runs) for name in chosen.names])
-    rows = rows.sort_values("verdict", key=lambda verdicts: verdicts.map(TREND_VERDICTS.index), kind="stable")
-    counts = rows["verdict"].value_counts()
-    print(
-        f"{len(rows)} cells over {values.shape[1]} runs, {values.columns[0]} to {values.columns[-1]}: "
-        + ", ".join(f"{counts[verdict]} {verdict}" for verdict in TREND_VERDICTS if verdict in counts)
-    )
-    cells = rows if chosen.all else rows[~rows["verdict"].isin(["stable", "few"])]
-    for row in cells.head(MOST_ROWS).to_dict("records"):
-        print(f"{row['verdict']:>7}  {cell_title(row)}: {row['steps']}")
-    if "few" in counts:
-        print("few: values that vary from run to run need at least eight runs before a step can be shown")
-    for line in rows_left_out(len(cells)):
-        print(line)
-    if chosen.csv:
-        to_csv(rows.merge(values, left_on="cell", right_index=True), chosen.csv)
-        print(f"{len(rows)} rows: {chosen.csv}")
-    return int(rows["verdict"].isin(failing).any())
+    return show_trend(chosen, failing)

@@ -22,3 +22,4 @@ MARKS = {
     "not comparable": "?",
     "same": "=",
 }
+TREND_VERDICTS = ("worse", "moved", "better", "stable", "few")

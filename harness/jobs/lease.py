@@ -57,9 +57,8 @@ def lease(device: torch.device, mode: str, say: Callable[[str], None], *, user: 
             _sign(file, user)
         else:
             if mode == "share" and user:
-                say(
-                    f"{device} is shared: {_holder(file)}; scores are measured, costs are not (the same command adds them)"
-                )
+                later = "the same command adds them later"
+                say(f"{device} is shared: {_holder(file)}; scores are measured, costs are not ({later})")
             _share_device(sharers)
         alone = Alone(free, sharers)
         yield alone

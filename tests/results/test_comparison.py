@@ -101,9 +101,14 @@ def test_the_command_says_what_changed_and_fails_where_it_was_asked_to(tmp_path,
     assert main(command) == 0 and main([*command, "--fail-on", "broken"]) == 0
     assert main([*command, "--fail-on", "worse,broken", "--markdown", str(tmp_path / "c.md")]) == 1
     said = capsys.readouterr().out
-    assert "environment: python: 3.11 → 3.12" in said and "1 worse, 1 same" in said and "net on data: a, srg" in said
-    assert said.index("environment") < said.index("1 worse") and "net on data: b" not in said
+    sentence = " ".join(said.partition("\n\n")[0].split())
+    assert sentence.startswith("y against x (1 run against 1, 40 samples): 1 of 2 scores got worse, a by srg: 0.4")
+    assert "worse [0." in sentence and "the environments differ too (libraries.torch, python)" in sentence
+    assert "not listed: 1 same" in said and "▼ worse   a" in said and "= same" not in said
     assert "| ▼ worse | net | data | a | srg |" in (tmp_path / "c.md").read_text()
+    assert main([*command, "--all"]) == 0
+    said = capsys.readouterr().out
+    assert "environment: python: 3.11 → 3.12" in said and "= same    b" in said and "not listed" not in said
 
 
 def test_markup_in_names_and_errors_stays_text_in_the_markdown(tmp_path, values):

@@ -1,6 +1,7 @@
 """Scores of two sides: one family per block, controls as what no explainer changed, and samples of other seeds."""
 
 import os
+import re
 import runpy
 from itertools import product
 from pathlib import Path
@@ -88,7 +89,8 @@ def test_a_block_that_lost_as_a_whole_is_worse_and_fails_the_command(tmp_path, c
     assert block["verdict"] == "worse" and block["p"] < 0.05
     assert block["change"] == pytest.approx(-0.3, abs=0.1) and block["low"] < block["change"] < block["high"]
     assert main(["compare", "before", "after", "--runs", str(tmp_path), "--fail-on", "worse"]) == 1
-    assert "▼ worse          net on data, its 30 scores together: -" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"the 30 scores of net on data together: \S+ % worse \[\S+ to \S+ worse\]", said)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,15 @@ def test_a_block_that_lost_as_a_whole_is_worse_and_fails_the_command(tmp_path, c
 )
 def test_a_change_of_status_is_told(tmp_path, before, after, verdict):
     assert verdicts(tmp_path, {"a": (scores(), before)}, {"a": (scores(), after)})[0] == {"a": verdict}
+
+
+def test_a_control_that_was_drawn_with_another_seed_is_no_yardstick(tmp_path):
+    drawn = scores(0.0, 5)  # the control's other draws
+    before = {"zero": (scores(), of_seed(0)), "control": (scores(), of_seed(0) | {"explainer": "random"})}
+    after = {"one": (scores(), of_seed(1)), "other": (drawn, of_seed(1) | {"explainer": "random"})}
+    rows = verdicts(tmp_path, before, after)[1].cells.set_index("explainer")
+    assert rows.loc["lime", "change"] == 0 and rows.loc["lime", "verdict"] == "same"
+    assert rows.loc["random", "change"] != 0 and "controls" not in rows.loc["lime", "note"]
 
 
 def of_seed(seed):

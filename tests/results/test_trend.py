@@ -113,7 +113,13 @@ def test_a_loss_is_told_with_the_run_in_which_it_began(tmp_path, capsys):
     assert list(values.columns) == [run.name for run in runs]
     command = ["trend", *(run.name for run in runs), "--runs", str(tmp_path)]
     assert main(command) == 0 and main([*command, "--fail-on", "worse"]) == 1
-    assert "worse  net on data: lime, srg: 0.5 (run00) → 0.4 (run08)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    sentence = (
+        "14 runs, run00 to run13: 1 of 1 score got worse, lime by srg since run08: 0.500 → 0.400, 0.100 worse than its "
+        "best level before (its values repeat bit for bit)."
+    )
+    assert " ".join(said.partition("\n\n")[0].split()) == sentence
+    assert main([*command, "--all"]) == 0 and "    0.5 (run00) → 0.4 (run08)" in capsys.readouterr().out
 
 
 def test_a_slow_slide_is_worse_than_the_best_level_before(tmp_path):
@@ -130,7 +136,7 @@ def test_the_metric_says_which_way_is_better(tmp_path, better, verdict):
 def test_three_runs_whose_values_vary_are_few(tmp_path, capsys):
     assert trend(write_runs(tmp_path, [1, 1.1, 2]))[0].iloc[0]["verdict"] == "few"
     assert main(["trend", "run00", "run01", "run02", "--runs", str(tmp_path)]) == 0
-    assert "1 few\nfew: values that vary" in capsys.readouterr().out
+    assert "1 cell with values that vary over fewer than 8 runs" in " ".join(capsys.readouterr().out.split())
 
 
 def test_runs_of_another_measurement_do_not_count(tmp_path):
