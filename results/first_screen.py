@@ -15,7 +15,7 @@ from harness.results.board import Board
 from harness.results.first_table import MEANINGS, FirstRow, fewer_rows, first_rows
 from harness.results.footnotes import footnotes
 from harness.results.numbers import rounded_together, significant, with_interval
-from harness.results.terminal import in_lines, plain_table, rendered
+from harness.results.terminal import in_lines, rendered, unframed_table
 
 MOST_ROWS, MOST_TABLES, FOREST = 20, 2, 21
 STYLES = {"first": "bold green", "choice": "green", "worse": "dim", "control": "dim", "none": "dim"}
@@ -68,7 +68,7 @@ def _first_table(board: Board, found: Answer, rows: Sequence[FirstRow], *, fores
     """The rows of a board as rich's table, with a forest plot of the gains or without."""
     control = found.verdict.control
     scale = _Scale.of(rows)
-    table = plain_table()
+    table = unframed_table()
     table.add_column("explainer", no_wrap=True)
     table.add_column(Text(f"{board.head(board.headline)}\n{board.unit(board.headline)}"), no_wrap=True, justify="right")
     if control is not None:
@@ -144,7 +144,7 @@ def _lines_of_boards(boards: Sequence[Board], width: int, colour: bool) -> Itera
     named = sum(bool(each.verdict.choices) for each in answers)
     yield f"{named} of {len(boards)} models and data sets have an explainer that is shown to beat the controls."
     yield ""
-    table = plain_table()
+    table = unframed_table()
     for head in ("model and data", "use", "gain over the best control", "seconds\nper sample", "metric"):
         table.add_column(Text(head), no_wrap=True)
     for board, each in zip(boards, answers, strict=True):

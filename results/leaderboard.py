@@ -20,7 +20,7 @@ from harness.results.family import LEAST_SAMPLES
 from harness.results.footnotes import WORDS, footnotes
 from harness.results.one_vote import one_vote_notes
 from harness.results.place import Place
-from harness.results.terminal import GAP, in_lines, plain_table, rendered, width_of
+from harness.results.terminal import GAP, in_lines, rendered, unframed_table, width_of
 
 LETTERS = "; explainers that share a letter are not shown to differ (at most 5 % false claims for a metric)"
 BOARD_LEGEND = "mean [95 % interval] #rank; ↑ higher is better, ↓ lower is better; * see the notes below the block"
@@ -142,7 +142,7 @@ def _panels(columns: list[PanelColumn], room: int) -> Iterator[list[PanelColumn]
 
 def _panel_table(columns: list[PanelColumn], names: Mapping[str, str], board: Board) -> Table:
     """A table of some columns; labels are texts, for in plain strings rich takes ``[a=b]`` for markup and drops it."""
-    table = plain_table()
+    table = unframed_table()
     table.add_column("explainer", no_wrap=True)
     for column in columns:
         table.add_column(Text(column.header), no_wrap=True)

@@ -1,7 +1,7 @@
 """What tables in a terminal or a log share: their lines, their width, and rich's tables as lines of text."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from textwrap import fill
 from typing import TextIO
@@ -20,7 +20,7 @@ def width_of(file: TextIO) -> int:
     return max(LEAST_WIDTH, shutil.get_terminal_size().columns) if file.isatty() else LOG_WIDTH
 
 
-def plain_table() -> Table:
+def unframed_table() -> Table:
     """An empty table without a frame."""
     return Table(box=LINES, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
 
@@ -33,6 +33,20 @@ def rendered(thing: Table | Text, colour: bool) -> Iterator[str]:
         console.print(thing, soft_wrap=True)
     yield from (line.rstrip() for line in capture.get().splitlines())
     yield ""
+
+
+def header_and_rows(columns: Mapping[str, str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
+    """The lines of a table's header, and one line for each row, without colours and however wide.
+
+    columns   header -> where its texts stand: left or right
+    """
+    table = Table(box=LINES, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    for header, justify in columns.items():
+        table.add_column(Text(header), no_wrap=True, justify=justify)
+    for row in rows:
+        table.add_row(*map(Text, row))  # in plain strings rich takes ``[a=b]`` for markup and drops it
+    lines = list(rendered(table, False))[:-1]
+    return lines[: len(lines) - len(rows)], lines[len(lines) - len(rows) :]
 
 
 def in_lines(text: str, width: int, indent: str = "") -> str:

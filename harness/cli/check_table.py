@@ -7,15 +7,10 @@ from typing import Any, TextIO
 
 import pandas as pd
 
-from harness.cli.plain_table import plain_table
 from harness.jobs.checking import flagged
-<<<<<<< HEAD
 from harness.results.footnotes import WORDS
-=======
-from harness.results.leaderboard import WORDS
->>>>>>> f824c67 (compare and trend begin with a sentence that names directions, so that nobody reads a loss as a gain)
 from harness.results.numbers import count, significant
-from harness.results.terminal import LINES
+from harness.results.terminal import header_and_rows
 
 CHECK_WIDTH = 100  # of the table in a log, and least in a terminal
 CHECK_COLUMNS = {
@@ -56,7 +51,7 @@ def _check_table(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
         [row["explainer"], *(_check_value(name, row) for name in CHECK_COLUMNS.values())]
         for row in rows.to_dict("records")
     ]
-    return plain_table(columns, values)
+    return header_and_rows(columns, values)
 
 
 def _check_value(name: str, row: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from harness.cli.comparison_markdown import comparison_markdown
 from harness.cli.filters import filter_words, filtered
-from harness.cli.plain_table import plain_table
 from harness.cli.words import MARKS
 from harness.errors import UserError
 from harness.results.comparison import UNPAIRED, Comparison, compare_runs
@@ -21,6 +20,7 @@ from harness.results.disk import whole_file
 from harness.results.frames import find_run
 from harness.results.numbers import significant
 from harness.results.tables import to_csv
+from harness.results.terminal import header_and_rows
 
 MOST_CHANGES = 12  # rows that fit a screen beside the sentence and the notes
 TEXT_WIDTH = 100
@@ -119,7 +119,7 @@ def _table_of_changes(listed: pd.DataFrame, cells: pd.DataFrame, *, notes: bool)
     columns = {"verdict": "left"} | ({"model": "left", "data": "left"} if blocks else {})
     columns |= {"explainer": "left", "metric": "left", "before → after": "left", "change": "left", "p": "right"}
     rows = listed.to_dict("records")
-    header, lines = plain_table(columns, [_texts_of_cell(row, blocks) for row in rows])
+    header, lines = header_and_rows(columns, [_texts_of_cell(row, blocks) for row in rows])
     below = [[f"    {row['note']}"] if notes and row["note"] else [] for row in rows]
     return [*header, *(text for line, note in zip(lines, below, strict=True) for text in (line, *note))]
 

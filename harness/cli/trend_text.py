@@ -7,12 +7,12 @@ import pandas as pd
 
 from harness.cli.comparison_text import MOST_CHANGES, wrapped_text
 from harness.cli.filters import filter_words, filtered
-from harness.cli.plain_table import plain_table
 from harness.cli.words import MARKS, TREND_VERDICTS
 from harness.results.direction_words import change_in_words, levels_in_words
 from harness.results.frames import find_run
 from harness.results.numbers import significant
 from harness.results.tables import to_csv
+from harness.results.terminal import header_and_rows
 from harness.results.trend import trend
 from harness.results.trend_words import certainty, step_of_row, trend_sentence
 
@@ -66,7 +66,7 @@ def _trend_table(listed: pd.DataFrame, rows: pd.DataFrame, *, levels: bool) -> l
     columns |= dict.fromkeys(("explainer", "metric", "best before → last", "change", "since"), "left")
     columns |= {"p": "right", "runs": "right"}
     records = listed.to_dict("records")
-    header, lines = plain_table(columns, [_texts_of_trend(row, blocks) for row in records])
+    header, lines = header_and_rows(columns, [_texts_of_trend(row, blocks) for row in records])
     below = [[f"    {row['steps']}"] if levels and row["since"] else [] for row in records]
     return [*header, *(text for line, more in zip(lines, below, strict=True) for text in (line, *more))]
 
