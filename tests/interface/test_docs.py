@@ -264,7 +264,7 @@ def test_every_setting_in_the_text_exists(page):
 
 def test_a_wrong_name_path_or_setting_is_noticed(tmp_path):
     for text, check in (
-        ("`harness.results.verdict`", test_every_dotted_name_of_the_package_exists),
+        ("`harness.results.verdicts`", test_every_dotted_name_of_the_package_exists),
         ("see `harness.Date(inputs)`", test_every_dotted_name_of_the_package_exists),
         ("`pytest tests/interfaces`", test_every_path_of_the_repository_exists),
         ("`runtime.lock=share`", test_every_setting_in_the_text_exists),
