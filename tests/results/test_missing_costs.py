@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli.check_table import print_checks
 from harness.cli.main import main
-from harness.results.board import boards_of, boards_of_run
+from harness.results.boards import boards_of, boards_of_run
 from harness.results.frames import read, read_cells
 from harness.results.leaderboard import print_table
 from harness.results.store import CELL_COLUMNS, Store
