@@ -166,8 +166,8 @@ def evaluate(
     of these, or a mapping of labels to options. In a mapping, the option ``name`` (a name or a function) says which
     item is meant if the label is not its name. ``protocol`` are the settings of ``harness.engine.protocol.Protocol``
     except ``target``, and fields of ``harness.Data``. ``segments``, (N, *units) or (*units), are used by items with the
-    option ``segments=given``. ``tuned=True`` first takes a few seconds to look for a faster, equivalent form of the
-    model. A cell that failed or is not applicable has rows too: their value is NaN, and ``status`` and ``error`` say
+    option ``segments=given``. ``tuned=True`` scores on a faster form of the model with equal outputs, as a run
+    does. A cell that failed or is not applicable has rows too: their value is NaN, and ``status`` and ``error`` say
     why. Timings are valid unless another run uses the device at the same time.
     """
     if isinstance(segments, str):

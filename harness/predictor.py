@@ -25,7 +25,7 @@ picked_not_finite: ContextVar[bool] = ContextVar("picked_not_finite", default=Fa
 
 
 def default_chunk(inputs: Tensor) -> int:
-    """Rows per forward pass without calibration: as many as fit a CPU's cache, or enough to keep a GPU busy."""
+    """Rows per forward pass: as many as fit a CPU's cache, or enough to keep a GPU busy."""
     budget, least = (2**27, 128) if inputs.is_cuda else (2**18, 16)
     return max(least, min(4096, budget // max(inputs[0].nbytes, 1)))
 
@@ -84,10 +84,10 @@ class Predictor:
     """Calls a model on numbered rows, one chunk at a time, without gradients; halves the chunk when memory runs out.
 
     module         the model as the user gave it; randomisation tests change its weights for a while
-    scoring        the scoring copy, which is faster and equivalent (``harness.engine.tuning``); None to use the module
+    scoring        the scoring copy, which is faster and equal (``harness.engine.tuning``); None to use the module
     chunk          rows per forward pass
     autocast       the dtype of mixed precision, or None for full precision
-    variant        which form of the model is called, and what its calibration measured
+    variant        which form of the model is called, and how far it is from the model
     forwards       number of rows passed so far
     halvings       how often the chunk was halved
     channels_last  whether inputs are laid out with channels last in memory

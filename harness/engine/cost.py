@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_leaves
 
 from harness.engine.allocator import give_back_freed_memory
 from harness.engine.explain import Explaining
-from harness.engine.tuning import synchronize
 from harness.predictor import Predictor
 from harness.samples import Samples
 
@@ -230,3 +229,9 @@ def _status(name: str) -> int:
     """A number in kB from Linux's status of this process."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(name))
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its queued work, so that a timing includes it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -26,7 +26,7 @@ class Runtime:
     """Settings of how a block is run; they are not part of a cell's identity.
 
     device       ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
-    chunk        model evaluations per forward pass; None to choose it by a short calibration
+    chunk        model evaluations per forward pass; None for a number that follows from an input's size
     threads      number of CPU threads; None for torch's default
     lease        ``wait`` for a device that another run uses, or ``share`` it without valid timings; ``auto`` shares a
                  CPU and waits for any other device

@@ -48,9 +48,8 @@ class Progress:
             f"{stage.count} samples{skipped}, {explainers} explainers x {metrics} metrics = {explainers * metrics} "
             f"cells, of which {pending} will be measured"
         )
-        variant, gain = stage.predictor.variant["variant"], stage.predictor.variant.get("gain")
-        speed = "" if gain is None else f", {gain:.2f} times as fast"
-        scored = "" if variant == "eager" else f" on a copy of the model with the same outputs ({variant}{speed})"
+        variant = stage.predictor.variant["variant"]
+        scored = "" if variant == "eager" else f" on a copy of the model with the same outputs ({variant})"
         self.say(f"scoring{scored}, {stage.predictor.chunk} inputs per forward pass")
 
     def begin(self, jobs: Sequence[Job]) -> None:

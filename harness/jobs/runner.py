@@ -1,8 +1,6 @@
 """Runs one block: measures its pending cells into the run directory and leaves its other cells as they are."""
 
-import json
 import traceback
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from harness.engine.block import measure_block
 from harness.engine.output_cache import OutputCache
 from harness.engine.protocol import precision
 from harness.engine.stage import Stage, set_stage
-from harness.engine.tuning import reuse, tune
+from harness.engine.tuning import tune
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest
 from harness.jobs.accuracy import accuracy_lines
@@ -73,7 +71,7 @@ def _run_pending(
         stage = load_stage(plan, device)
         jobs = plan.pending(rows, stage.weights)
         stage.compute_outputs()  # by the model itself, before a tuned copy takes over
-        _tune(plan, stage, store)
+        tune(stage.predictor, stage.first(), stage.first_carried())
         if plan.runtime.outputs:
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.output_cache = OutputCache.of(plan.runtime.outputs, model)
@@ -132,31 +130,6 @@ def _fail_all(plan: Plan, recorder: RowRecorder, error: Exception) -> None:
     for job in plan.pending(recorder.before):
         if recorder.before.get(job.cell, {}).get("status") != "ok":  # an older score stays, although it is stale
             recorder.failed(job, status, "load", error, traceback.format_exc())
-
-
-def _tune(plan: Plan, stage: Stage, store: Store) -> None:
-    """Calibrate once per run for this model, input and device; a resumed run uses the same variant and chunk."""
-    if plan.runtime.chunk:
-        return
-    inputs, carried = stage.first(), stage.first_carried()
-    key = digest(
-        stage.weights,
-        canonical([list(inputs.shape[1:]), str(stage.device), plan.protocol.dtype, torch.get_num_threads()]),
-    )
-    path = store.directory / "config" / f"scoring-{key}.json"
-    known = _read_calibration(path)
-    if known is None or not reuse(stage.predictor, inputs, known, carried):
-        tune(stage.predictor, inputs, carried)
-        store.write_config(path.name, json.dumps(stage.predictor.variant))
-
-
-def _read_calibration(path: Path) -> dict[str, Any] | None:
-    """An earlier calibration; None if the file does not exist or cannot be read."""
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return known if {"variant", "chunk"} <= known.keys() else None
 
 
 def _counts(plan: Plan, store: Store) -> dict[str, int]:

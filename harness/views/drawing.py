@@ -94,7 +94,7 @@ def _recorded_plans(directory: Path, trust: bool) -> Iterator[Plan]:
     """
     plans: dict[str, Plan] = {}
     for path in sorted((directory / "config").glob("*.json")):
-        if path.name.startswith("scoring-"):  # a calibration
+        if path.name.startswith("scoring-"):  # of runs in which a timing chose the scoring copy
             continue
         try:
             text = path.read_text(encoding="utf-8")
