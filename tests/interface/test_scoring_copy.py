@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
+import harness
 import harness.engine.tuning as tuning
 from harness.engine.folding import fold_batch_norm
 from harness.engine.tuning import tune
@@ -261,6 +262,38 @@ def test_a_failure_of_the_model_itself_is_not_swallowed():
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         tune(Predictor(Broken().eval()), images())
+
+
+class Off(nn.Module):
+    """A model whose outputs are off by up to a share of their range, each in another direction."""
+
+    def __init__(self, model, share, inputs):
+        super().__init__()
+        with torch.no_grad():
+            outputs = model(torch.cat([inputs, torch.zeros_like(inputs)]))
+        self.model, self.most = model, share * (outputs.max() - outputs.min())
+
+    def forward(self, x):
+        outputs = self.model(x)
+        return outputs + self.most * torch.sin(1e7 * outputs.double()).float()
+
+
+def test_a_difference_of_the_tolerance_moves_no_score_so_far_that_explainers_change_places():
+    model, inputs, targets = Net().eval(), torch.randn(6, 4, 8, 8), torch.zeros(6, dtype=torch.long)
+    metrics = {"srg": {"steps": 8}, "deletion": {"steps": 8}, "sensitivity_n": {"sizes": 2, "draws": 20}}
+    names = ("gradient", "input_x_gradient", "saliency", "random")
+    maps = [harness.explain(name, model, inputs, targets) for name in names]
+
+    def means(share):
+        off = Off(model, share, inputs).eval()
+        scores = lambda name: [harness.score(name, off, inputs, targets, each, **metrics[name]).mean() for each in maps]
+        return torch.stack([torch.stack(scores(name)) for name in metrics])
+
+    exact, close, far = means(0), means(tuning.TOLERANCE), means(0.05)
+    assert (close - exact).abs().max() < 1e-3 < (far - exact).abs().max()
+    apart = (exact[:, :, None] - exact[:, None]).abs() > 2e-3  # the others are ties in a table
+    order = lambda scores: (scores[:, :, None] > scores[:, None])[apart]
+    assert apart.any(dim=(1, 2)).all() and torch.equal(order(close), order(exact))
 
 
 class Small(nn.Module):
