@@ -56,8 +56,8 @@ def _legend(board: Board, found: Answer, rows: Sequence[FirstRow]) -> Iterator[s
     if found.verdict.control is not None:
         few = "" if board.family.able else f"; {board.family.n} samples are too few for an interval"
         yield (
-            f"gain: mean difference to the best control, {found.verdict.control}; the intervals hold together for all "
-            f"pairs of explainers (95 %){few}"
+            f"gain: mean difference to the best control, {found.verdict.control}; intervals hold for all pairs together "
+            f"(95 %){few}"
         )
     words = [f"{word}: {meaning}" for word, meaning in MEANINGS.items() if any(word in row.word for row in rows)]
     if words:
@@ -77,7 +77,7 @@ def _first_table(board: Board, found: Answer, rows: Sequence[FirstRow], *, fores
         table.add_column(Text(f"\n{scale.heading}"), no_wrap=True)
     table.add_column(Text("seconds\na sample"), no_wrap=True, justify="right")
     table.add_column("verdict", no_wrap=True)
-    gains = _aligned([(row.gain, row.gain_low, row.gain_high) for row in rows])
+    gains = _in_columns([(row.gain, row.gain_low, row.gain_high) for row in rows])
     last = max((place for place, row in enumerate(rows) if row.standing != "control"), default=None)
     for place, (row, gain) in enumerate(zip(rows, gains, strict=True)):
         cost = "not measured" if row.cost is None else significant(row.cost)
@@ -87,7 +87,7 @@ def _first_table(board: Board, found: Answer, rows: Sequence[FirstRow], *, fores
     return table
 
 
-def _aligned(numbers: Sequence[tuple[float, float, float]]) -> list[str]:
+def _in_columns(numbers: Sequence[tuple[float, float, float]]) -> list[str]:
     """Numbers with their intervals, ends and points below each other."""
     parts = [
         (*rounded_together(*each),) if all(map(math.isfinite, each)) else (_or_dot(each[0]), "", "") for each in numbers

@@ -54,7 +54,7 @@ def lease(device: torch.device, mode: str, say: Callable[[str], None], *, user: 
             while not (free := _take_device(file, sharers)):
                 time.sleep(0.5)
         if free:
-            _sign(file, user)
+            _write_holder(file, user)
         else:
             if mode == "share" and user:
                 later = "the same command adds them later"
@@ -76,7 +76,7 @@ def _take_device(file: IO[str], sharers: IO[str]) -> bool:
     return True
 
 
-def _sign(file: IO[str], user: str) -> None:
+def _write_holder(file: IO[str], user: str) -> None:
     """Write into the lock's file who holds the device, and since when."""
     file.truncate(0)
     file.write(f"{user or 'a process'} ({os.getpid()}) since {time.strftime('%Y-%m-%d %H:%M:%S')}")
