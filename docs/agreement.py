@@ -17,6 +17,7 @@ from harness.datasets.gaussian_terms import GaussianFunction
 from harness.datasets.logic import LogicGate, logic
 from harness.datasets.tetrominoes import TetrominoOptions
 from harness.datasets.xai_tris import xai_tris
+from harness.metric_facts import MEASURED
 from harness.models.planted import causal_function, gaussian_function, logic_net
 from harness.models.xai_tris_models import xai_tris_linear, xai_tris_mlp
 from harness.randomness import normal
@@ -26,6 +27,8 @@ from harness.samples import Samples
 from harness.sources import Data, LoadedModel
 
 PAGE, MARK = Path(__file__).parent / "agreement.md", "agreement"
+PACKED = Path(harness.__file__).parent / MEASURED  # the page's first table, for the report
+EXACT = "All families whose ground truth is exact for the model"
 SAMPLES, SEED = 40, 0
 TRUTHS = ("truth_correlation", "truth_precision")
 NOISES = (0.25, 0.5, 1.0, 2.0)  # of degraded oracles, in standard deviations of the truth
@@ -210,7 +213,7 @@ def _agreement(table: pd.DataFrame, truth: pd.DataFrame | None, name: str) -> di
 def part(results: dict[str, pd.DataFrame]) -> str:
     """All tables of the page."""
     exact = {family.name: family.exact for family in families()}
-    titles = {True: "All families whose ground truth is exact for the model", False: "All other families"}
+    titles = {True: EXACT, False: "All other families"}
     sums = (
         _summary(title, [results[name] for name in results if exact[name] == kind]) for kind, title in titles.items()
     )
@@ -253,13 +256,22 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else "-"
 
 
+def packed(page: str) -> str:
+    """The first table of the page, on families whose ground truth is exact, as CSV."""
+    table = page.partition(f"**{EXACT}**")[2].partition("**")[0]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in table.splitlines() if "`" in line]
+    lines = [",".join((metric, n, mean, low, oracle.split()[0])) for metric, n, mean, low, _, oracle in rows]
+    return "\n".join(["metric,families,mean_tau_b,lowest_tau_b,oracle_first", *lines, ""])
+
+
 def make() -> None:
-    """Compute everything and write it into the page."""
+    """Compute everything and write it into the page, and its first table into the package."""
     results = {}
     for family in families():
         results[family.name] = compared(scored(family))
         print(family.name, "done", flush=True)
     PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), MARK, part(results)), encoding="utf-8")
+    PACKED.write_text(packed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

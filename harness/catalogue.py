@@ -19,7 +19,8 @@ from harness.source_values import InstanceRead, ModuleSource, Unreadable, source
 # The modules that list the items of other libraries, and import nothing: kind -> prefix, module and its mapping.
 BRIDGES = {"metric": ("quantus", "harness.metrics._quantus_table", "TABLE")}
 
-NOT_READ = ("name", "prepare", "code")  # of a decorator: the name is read before, functions are needed by a call only
+# Of a decorator: the name is read before, the others are needed by a call or a drawing only.
+NOT_READ = ("name", "prepare", "code", "curve_across", "curve_height", "curve_places")
 
 
 class Catalogue(Mapping[str, Any]):

@@ -7,7 +7,8 @@ There are two kinds, because their changes mean different things:
 - the code of an item, ``code_of``: one explainer, metric, model or data set. Two runs are compared in order to see the
   effect of a new version of an explainer or model.
 
-Comments, layout, docstrings, type annotations and the wording of messages do not count.
+Comments, layout, docstrings, type annotations and the wording of messages do not count, nor what a metric declares for
+readers of its scores.
 """
 
 import ast
@@ -67,6 +68,9 @@ COSTS = "harness.engine.cost"
 
 # Calls whose texts are messages, which do not count.
 MESSAGE_CALLS = {"NotApplicable", "UserError", "say", "unknown", "warn", "warning"}
+
+# What a metric declares for readers of its scores and for drawings of its curves; it computes nothing.
+FOR_READERS = ("span", "chance", "curve_across", "curve_height", "curve_places")
 
 
 @cache
@@ -171,7 +175,7 @@ def _form(node: Any, wordless: bool = False) -> str:
     ``wordless`` leaves out texts, as in a message: what is computed inside it counts.
     """
     if isinstance(node, list):
-        return "[" + ",".join(_form(each, wordless) for each in node if not _is_docstring(each)) + "]"
+        return "[" + ",".join(_form(each, wordless) for each in node if not _says_nothing(each)) + "]"
     if isinstance(node, ast.Raise):
         return f"Raise({_raised(node.exc)})"
     if not isinstance(node, ast.AST):
@@ -215,5 +219,8 @@ def _name_of(function: ast.expr) -> str:
     return function.id if isinstance(function, ast.Name) else _form(function)
 
 
-def _is_docstring(node: Any) -> bool:
+def _says_nothing(node: Any) -> bool:
+    """Whether a part of a list changes no number: a docstring, or a keyword for readers."""
+    if isinstance(node, ast.keyword):
+        return node.arg in FOR_READERS
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

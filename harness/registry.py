@@ -8,7 +8,7 @@ configuration and of the cell's identity (``harness.options``). Three keyword na
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,7 @@ HANDED_IN = ("context", "prepared", "seed")
 # Settings of every model beside the options of its function (``harness.sources.LoadedModel``): what its outputs are,
 # which of several outputs is explained, and which layer embeds token ids.
 ABOUT_MODELS = ("task", "output", "embedding")
+Span = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,21 @@ class Metric(Entry):
     expects      the convention of attributions for which the metric is defined, or None; others are flagged
     needs        what it needs besides model, inputs and attributions: ``explainer`` (to compute further attributions),
                  ``masks``, ``truth``, ``labels``, ``train`` (training inputs), ``train_labels``
+    span         the least and the largest score that is possible, ``(0, 1)``; None for an end without a limit. Where it
+                 depends on the unit, a mapping of units, ``""`` for all others; or a function of the options. None if
+                 it is not declared
+    chance       the expected score of a map of random numbers, or a function of the options; None if it depends on
+                 model and data. Neither it nor ``span`` changes a score: they do not count as the metric's code
+
+    What the curves (N, K) of its ``Scores`` show, for drawings; it is no part of the code's version:
+
+    curve_across  what their points are at, ``share removed``, or a function of the options; None if the K numbers are
+                  no points of a line, but facts or draws; "" if it is not known
+    curve_places  where the points lie: ``(first, last)`` if evenly spaced, the name of the option that lists the
+                  places, or ``f(options, K)``; 1, 2, 3, ... by default
+    curve_height  what they show at a point, or a function of the options: ``{score}`` stands for the model's score
+                  under the options, and ``{line}`` for the words that a height above a straight line needs where the
+                  model predicts numbers; by default the metric's own unit
     """
 
     better: str | Callable[[Mapping[str, Any]], str] | None = "higher"
@@ -144,6 +160,11 @@ class Metric(Entry):
     kind: str = "faithfulness"
     expects: str | None = None
     needs: tuple[str, ...] = ()
+    span: Span | Mapping[str, Span] | Callable[[Mapping[str, Any]], Span] | None = None
+    chance: float | Callable[[Mapping[str, Any]], float] | None = None
+    curve_across: str | Callable[[Mapping[str, Any]], str] | None = ""
+    curve_places: tuple[float, float] | str | Callable[[Mapping[str, Any], int], Sequence[float]] | None = None
+    curve_height: str | Callable[[Mapping[str, Any]], str] = ""
 
     def direction(self, options: Mapping[str, Any]) -> str | None:
         """Which way is better under these options: ``higher``, ``lower`` or None."""
@@ -152,6 +173,16 @@ class Metric(Entry):
     def unit_of(self, options: Mapping[str, Any]) -> str:
         """The unit of the score under these options."""
         return self.unit(options) if callable(self.unit) else self.unit
+
+    def span_of(self, options: Mapping[str, Any]) -> Span | None:
+        """The least and the largest score under these options, None for no limit; None if it is not declared."""
+        if isinstance(self.span, Mapping):
+            return self.span.get(self.unit_of(options), self.span.get("", (None, None)))
+        return self.span(options) if callable(self.span) else self.span
+
+    def chance_of(self, options: Mapping[str, Any]) -> float | None:
+        """The expected score of a map of random numbers; None if it is not known."""
+        return self.chance(options) if callable(self.chance) else self.chance
 
 
 @dataclass(frozen=True)

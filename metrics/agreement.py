@@ -31,7 +31,7 @@ from harness.registry import EXPLAINERS, metric
 NO_EFFECT = "the truth is 0 throughout"
 
 
-@metric(better="higher", unit="share", kind="truth", needs=("truth",))
+@metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
 def feature_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     """Share of the k most important units that are also among the k most important of the known right map (FA: Krishna
     et al. 2022, 2202.01602).
@@ -48,7 +48,7 @@ def feature_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     return _with_truth(batch, top_share, "feature")
 
 
-@metric(better="higher", unit="share", kind="truth", needs=("truth",))
+@metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
 def rank_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     """Share of the k first places, by importance, that the same unit has in the map and in the known right one (RA:
     Krishna et al. 2022, 2202.01602).
@@ -64,7 +64,7 @@ def rank_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     return _with_truth(batch, top_share, "rank")
 
 
-@metric(better="higher", unit="share", kind="truth", needs=("truth",))
+@metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
 def sign_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     """Share of the k most important units that are also among the k most important of the known right map and have the
     same sign there (SA: Krishna et al. 2022, 2202.01602).
@@ -81,7 +81,7 @@ def sign_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     return _with_truth(batch, top_share, "sign")
 
 
-@metric(better="higher", unit="share", kind="truth", needs=("truth",))
+@metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
 def signed_rank_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     """Share of the k first places, by importance, that the same unit has in the map and in the known right one, with
     the same sign (SRA: Krishna et al. 2022, 2202.01602).
@@ -98,7 +98,7 @@ def signed_rank_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
     return _with_truth(batch, top_share, "signed_rank")
 
 
-@metric(better="higher", unit="share", kind="truth", needs=("truth",))
+@metric(better="higher", unit="share", span=(0, 1), chance=0.5, kind="truth", needs=("truth",))
 def pairwise_rank_agreement(batch: Batch) -> Scores:
     """Share of the pairs of units whose order by importance is that of the known right map (PRA: Krishna et al. 2022,
     2202.01602).
@@ -120,7 +120,7 @@ def _code_of_reference(options: Mapping[str, Any]) -> list[Callable[..., Any]]:
     return [EXPLAINERS[options["reference"]].function]
 
 
-@metric(better=None, unit="share", kind="reference", needs=("explainer",), code=_code_of_reference)
+@metric(better=None, unit="share", span=(0, 1), kind="reference", needs=("explainer",), code=_code_of_reference)
 def explainer_disagreement(
     batch: Batch, *, reference: str = "gradient", measure: str = "feature", top_share: float = 0.25
 ) -> Scores:

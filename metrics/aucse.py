@@ -41,7 +41,14 @@ class Replacement:
         check_draws(imputations=self.imputations)
 
 
-@metric(better="higher", unit="share")
+@metric(
+    better="higher",
+    unit="share",
+    span=(None, None),
+    curve_across="share replaced of the points with an attribution of at least 0",
+    curve_places=(0.05, 0.95),
+    curve_height="drop of the {score}, as a share of it",
+)
 def aucse_top(batch: Batch, *, replacement: Replacement = Replacement()) -> Scores:
     """Area under the relative drop of the score while the points of highest relevance are replaced (AUCSE top: Turbé et
     al. 2023, 2202.05656).
@@ -68,7 +75,12 @@ def aucse_top(batch: Batch, *, replacement: Replacement = Replacement()) -> Scor
     return with_reason(values, NO_DROP, curves=drops, tied=tied_share(batch.attributions.flatten(1)))
 
 
-@metric(better="higher", unit="share")
+@metric(
+    better="higher",
+    unit="share",
+    span=(0, None),
+    curve_across=None,
+)
 def aucse_f_score(batch: Batch, *, replacement: Replacement = Replacement()) -> Scores:
     """Whether the score drops when the most relevant points are replaced and stays when the least relevant are (F score
     of the areas: Turbé et al. 2023, 2202.05656).

@@ -8,7 +8,7 @@ from harness.metrics._similarity import with_reason
 from harness.registry import metric
 
 
-@metric(better="lower", unit=lambda options: "ratio" if options["relative"] else "score", kind="check")
+@metric(better="lower", unit=lambda options: "ratio" if options["relative"] else "score", span=(0, None), kind="check")
 def completeness(batch: Batch, *, relative: bool = False, baseline: str | Tensor | None = None) -> Scores:
     """How far the attributions' sum is from the score they claim to add up to (Sundararajan et al. 2017, 1703.01365).
 

@@ -24,7 +24,7 @@ NO_WEIGHTS = "the positive part of the map is the same everywhere"
 NO_PROBABILITY = "or the probability is 0"
 
 
-@metric(better="lower", unit="share")
+@metric(better="lower", unit="share", span=(0, 1))
 def average_drop(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     """Share of the probability that is lost when the image is multiplied by its map (Grad-CAM++: Chattopadhay et al.
     2018, 1710.11063).
@@ -43,7 +43,7 @@ def average_drop(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     return _where_weighted((before - after).clamp(min=0) / before, weights, NO_PROBABILITY)
 
 
-@metric(better="higher", unit="share")
+@metric(better="higher", unit="share", span=(0, 1))
 def average_increase(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     """Whether the probability rises when the image is multiplied by its map (increase in confidence of Grad-CAM++:
     Chattopadhay et al. 2018, 1710.11063).
@@ -61,7 +61,7 @@ def average_increase(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores
     return _where_weighted((after > before).double(), weights)
 
 
-@metric(better="higher", unit="share")
+@metric(better="higher", unit="share", span=(0, 1))
 def average_gain(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     """Share of the missing probability that is gained when the image is multiplied by its map (Opti-CAM: Zhang et al.
     2023, 2301.07002).
@@ -81,7 +81,7 @@ def average_gain(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     return _where_weighted(gained, weights, "or the probability is 1 already")
 
 
-@metric(better="higher", unit="correlation", kind="axiom", needs=("explainer",))
+@metric(better="higher", unit="correlation", span=(0, 1), kind="axiom", needs=("explainer",))
 def cam_coherency(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     """Coherency of ADCC: correlation of the map with the map of the image that is multiplied by it (Poppi et al. 2021,
     2104.10252).
@@ -102,7 +102,7 @@ def cam_coherency(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     return _where_weighted(_coherency(batch, baseline), weights)
 
 
-@metric(better="lower", unit="share", kind="complexity")
+@metric(better="lower", unit="share", span=(0, 1), kind="complexity")
 def cam_complexity(batch: Batch) -> Scores:
     """Complexity of ADCC: mean weight of the map (Poppi et al. 2021, 2104.10252).
 
@@ -117,7 +117,7 @@ def cam_complexity(batch: Batch) -> Scores:
     return _where_weighted(weights.mean(1), weights)
 
 
-@metric(better="higher", unit="share", needs=("explainer",))
+@metric(better="higher", unit="share", span=(0, 1), needs=("explainer",))
 def adcc(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
     """Average DCC: harmonic mean of coherency, simplicity and kept probability of a class activation map (Poppi et al.
     2021, 2104.10252).

@@ -12,9 +12,14 @@ from harness.registry import metric
 ALL_ZERO = "the attribution is 0 throughout"
 
 
-@metric(better="lower", unit=lambda options: "share" if options["normalised"] else "nats", kind="complexity")
+@metric(
+    better="lower",
+    unit=lambda options: "share" if options["normalised"] else "nats",
+    span={"nats": (0, None), "share": (0, 1)},
+    kind="complexity",
+)
 def complexity(batch: Batch, *, normalised: bool = False) -> Scores:
-    """Entropy of the absolute attributions' distribution over the units (Bhatt et al. 2020, 2005.00631).
+    """Entropy of the attribution's magnitude over the units (Bhatt et al. 2020, 2005.00631).
 
     In nats, from 0 (one unit holds everything) to ln d (all d units are equal); with ``normalised`` divided by ln d.
     Lower is better. NaN where all attributions are 0, and for the normalised form with a single unit.
@@ -33,9 +38,9 @@ def complexity(batch: Batch, *, normalised: bool = False) -> Scores:
     return with_reason(values, ALL_ZERO)
 
 
-@metric(better="higher", unit="gini", kind="complexity")
+@metric(better="higher", unit="gini", span=(0, 1), kind="complexity")
 def sparseness(batch: Batch) -> Scores:
-    """Gini index of the absolute attributions (Chalasani et al. 2020, 1810.06583).
+    """Gini index of the attribution's magnitude: how few units hold most of it (Chalasani et al. 2020, 1810.06583).
 
     sum over i of (2 i - d - 1) |a|_(i) / (d sum |a|), in ascending order: from 0 (all d units are equal) to 1 - 1 / d
     (one unit holds everything). Higher is better. NaN where all attributions are 0.

@@ -58,7 +58,7 @@ class TopParts:
         return ranks(values, samples.stream("ties 0")) < size
 
 
-@metric(better="higher", unit="share", needs=("explainer", "train"))
+@metric(better="higher", unit="share", span=(0, 1), needs=("explainer", "train"))
 def explanation_consistency(batch: Batch, *, top: TopParts = TopParts(rows=100)) -> Scores:
     """Share of the inputs with the same explanation that have the same prediction (consistency: Dasgupta et al. 2022,
     2202.00734).
@@ -95,7 +95,7 @@ def explanation_consistency(batch: Batch, *, top: TopParts = TopParts(rows=100))
     )
 
 
-@metric(better="higher", unit="share", needs=("train",))
+@metric(better="higher", unit="share", span=(0, 1), needs=("train",))
 def explanation_sufficiency(batch: Batch, *, top: TopParts = TopParts(), closeness: float = 0.5) -> Scores:
     """Share of the inputs to which the explanation applies that have the same prediction (sufficiency: Dasgupta et al.
     2022, 2202.00734).

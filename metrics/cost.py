@@ -14,7 +14,7 @@ from harness.errors import NotApplicable
 from harness.registry import metric
 
 
-@metric(better="lower", unit="seconds", kind="cost")
+@metric(better="lower", unit="seconds", span=(0, None), kind="cost")
 def seconds_per_sample(batch: Batch) -> Scores:
     """Wall time of explaining, per sample: each call's time over its samples, warmed up and synchronised.
 
@@ -25,7 +25,7 @@ def seconds_per_sample(batch: Batch) -> Scores:
     return _undisturbed(batch, batch.cost and batch.cost.seconds)
 
 
-@metric(better="lower", unit="seconds", kind="cost")
+@metric(better="lower", unit="seconds", span=(0, None), kind="cost")
 def setup_seconds(batch: Batch) -> Scores:
     """Wall time of what the explainer prepares once for all samples, such as finding its layer.
 
@@ -36,7 +36,7 @@ def setup_seconds(batch: Batch) -> Scores:
     return _undisturbed(batch, batch.cost and batch.cost.setup_seconds)
 
 
-@metric(better="lower", unit="passes", kind="cost")
+@metric(better="lower", unit="passes", span=(0, None), kind="cost")
 def forward_passes(batch: Batch) -> Scores:
     """Model evaluations per sample: inputs that went forward through the model, however they were batched.
 
@@ -50,7 +50,7 @@ def forward_passes(batch: Batch) -> Scores:
     return _cost_scores(batch, batch.cost and batch.cost.forwards)
 
 
-@metric(better="lower", unit="passes", kind="cost")
+@metric(better="lower", unit="passes", span=(0, None), kind="cost")
 def backward_passes(batch: Batch) -> Scores:
     """Gradient evaluations per sample: outputs whose gradient was computed through the model.
 
@@ -61,7 +61,7 @@ def backward_passes(batch: Batch) -> Scores:
     return _cost_scores(batch, batch.cost and batch.cost.backwards)
 
 
-@metric(better="lower", unit="MB", kind="cost")
+@metric(better="lower", unit="MB", span=(0, None), kind="cost")
 def peak_memory_mb(batch: Batch) -> Scores:
     """Most memory in use while explaining, above what was in use before: on the GPU, or of the process on a CPU.
 

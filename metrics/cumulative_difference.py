@@ -40,7 +40,14 @@ class PointRemoval:
             raise UserError(f"steps is {self.steps}, expected at least 1")
 
 
-@metric(better="higher", unit="probability")
+@metric(
+    better="higher",
+    unit="probability",
+    span=(0, None),
+    curve_across="share removed, the most important first",
+    curve_places=lambda options, count: [options["largest_share"] * (point + 1) / count for point in range(count)],
+    curve_height="summed change of all probabilities",
+)
 def cumulative_prediction_difference(batch: Batch, *, removal: PointRemoval = PointRemoval()) -> Scores:
     """Sum of the changes of the prediction while the most important units are removed (CPD: Jang et al. 2025,
     2506.05035).
@@ -64,7 +71,14 @@ def cumulative_prediction_difference(batch: Batch, *, removal: PointRemoval = Po
     return _summed_changes(batch, removal, most_first=True)
 
 
-@metric(better="lower", unit="probability")
+@metric(
+    better="lower",
+    unit="probability",
+    span=(0, None),
+    curve_across="share removed, the least important first",
+    curve_places=lambda options, count: [options["largest_share"] * (point + 1) / count for point in range(count)],
+    curve_height="summed change of all probabilities",
+)
 def cumulative_prediction_preservation(batch: Batch, *, removal: PointRemoval = PointRemoval()) -> Scores:
     """Sum of the changes of the prediction while the least important units are removed (CPP: Jang et al. 2025,
     2506.05035).

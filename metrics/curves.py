@@ -33,7 +33,14 @@ def score_unit(options: Mapping[str, Any]) -> str:
     return options["score"]
 
 
-@metric(better=lambda options: "lower" if options["order"] == "morf" else "higher", unit=score_unit)
+@metric(
+    better=lambda options: "lower" if options["order"] == "morf" else "higher",
+    unit=score_unit,
+    span={"probability": (0, 1)},
+    curve_across="share removed",
+    curve_places=(0, 1),
+    curve_height="{score}{line}",
+)
 def deletion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", order: str = "morf") -> Scores:
     """Area under the score while units are removed, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
@@ -55,7 +62,14 @@ def deletion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability"
     return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
 
 
-@metric(better="higher", unit=score_unit)
+@metric(
+    better="higher",
+    unit=score_unit,
+    span={"probability": (0, 1)},
+    curve_across="share inserted",
+    curve_places=(0, 1),
+    curve_height="{score}{line}",
+)
 def insertion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> Scores:
     """Area under the score while units are inserted, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
@@ -74,10 +88,18 @@ def insertion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability
     return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
 
 
-@metric(better="higher", unit=score_unit)
+@metric(
+    better="higher",
+    unit=score_unit,
+    span={"probability": (-1, 1)},
+    chance=0,
+    curve_across="share removed",
+    curve_places=(0, 1),
+    curve_height="{score} without the least less that without the most important",
+)
 def srg(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> Scores:
-    """Symmetric relevance gain: area between the curves of least and most important first (Blücher et al. 2024,
-    2401.06654).
+    """Symmetric relevance gain: area between the score's curves while units are removed least important first and most
+    important first (Blücher et al. 2024, 2401.06654).
 
     Equals insertion minus deletion with the same baseline. In the unit of the score, on average 0 for a random order,
     whatever the model; higher is better. Curves (N, K + 1) are the difference of the two. NotApplicable as for
@@ -93,9 +115,16 @@ def srg(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> 
     return _area(_gaps(batch, curve, score), ranking, ranking.tied)
 
 
-@metric(better=lambda options: "higher" if options["order"] == "morf" else "lower", unit=score_unit)
+@metric(
+    better=lambda options: "higher" if options["order"] == "morf" else "lower",
+    unit=score_unit,
+    span={"probability": (-1, 1)},
+    curve_across="share removed",
+    curve_places=(0, 1),
+    curve_height="drop of the {score}{line}",
+)
 def aopc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", order: str = "morf") -> Scores:
-    """Mean drop of the score over the steps of removal, the zeroth included (Samek et al. 2017, 1509.06321).
+    """Mean drop of the score while units are removed, most important first (Samek et al. 2017, 1509.06321).
 
     1 / (K + 1) times the sum over k = 0 .. K of f(x) - f(x without the first k). In the unit of the score; higher is
     better, for ``order="lerf"`` lower. With ``granularity="patch"`` it is the paper's region perturbation; here
@@ -114,9 +143,18 @@ def aopc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", or
     return _mean_over_points(from_line(scores[:, :1] - scores, ranking, batch.samples), ranking)
 
 
-@metric(better="higher", unit=score_unit)
+@metric(
+    better="higher",
+    unit=score_unit,
+    span={"probability": (-1, 1)},
+    chance=0,
+    curve_across="share removed",
+    curve_places=(0, 1),
+    curve_height="{score} without the least less that without the most important",
+)
 def abpc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> Scores:
-    """Mean gap between the perturbation curves of least and most relevant first (Samek et al. 2017, 1509.06321).
+    """Mean gap between the scores while units are removed least important first and most important first (Samek et al.
+    2017, 1509.06321).
 
     1 / (K + 1) times the sum over k = 0 .. K of f(x without the k least) - f(x without the k most relevant units): the
     mean over points where ``srg`` is the area. In the unit of the score, on average 0 for a random order, whatever the
@@ -132,7 +170,14 @@ def abpc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") ->
     return _mean_over_points(_gaps(batch, curve, score), rank(batch, curve))
 
 
-@metric(better="lower", unit=score_unit)
+@metric(
+    better="lower",
+    unit=score_unit,
+    span={"probability": (0, 1)},
+    curve_across="share removed",
+    curve_places=(0, 1),
+    curve_height="{score}{line}",
+)
 def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score: str = "probability") -> Scores:
     """Area under the score while patches are removed, most relevant first (Montavon et al. 2018, 1706.07979).
 
@@ -152,7 +197,16 @@ def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score
     return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
 
 
-@metric(better=None, unit=score_unit, kind="reference", renamed={"orders": "draws"})
+@metric(
+    better=None,
+    unit=score_unit,
+    span={"probability": (0, 1)},
+    kind="reference",
+    renamed={"orders": "draws"},
+    curve_across="share removed",
+    curve_places=(0, 1),
+    curve_height="{score}{line}",
+)
 def random_order(
     batch: Batch,
     *,

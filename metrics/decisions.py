@@ -25,7 +25,7 @@ KINDS = ("necessary", "sufficient")
 OTHER = "another class is predicted than the explained one"
 
 
-@metric(better="lower", unit="share")
+@metric(better="lower", unit="share", span=(0, 1))
 def minimal_subset(
     batch: Batch, *, subset: str = "sufficient", steps: int = 16, baseline: str | Tensor = "typical"
 ) -> Scores:
@@ -70,7 +70,7 @@ def minimal_subset(
     return with_reason(shares, OTHER if keeps else f"{OTHER}, or the baseline is of it too", tied=tied_share(values))
 
 
-@metric(better="higher", unit="share")
+@metric(better="higher", unit="share", span=(0, 1))
 def impact_score(
     batch: Batch, *, top_share: float = 0.1, lost_share: float = 0.5, baseline: str | Tensor = "typical"
 ) -> Scores:

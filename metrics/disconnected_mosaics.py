@@ -39,7 +39,14 @@ NOTHING = (
 CutToCell = Callable[[nn.Module, int, int], AbstractContextManager[None]]
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("explainer", "train"))
+@metric(
+    better="higher",
+    unit="share",
+    span=(0, 1),
+    chance=lambda options: 1 / options["side"] ** 2,
+    kind="localisation",
+    needs=("explainer", "train"),
+)
 def difull(batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int = 1) -> Scores:
     """Share of the positive attribution in the only cell of a mosaic that the model sees (DiFull: Rao et al. 2022,
     2205.10435).
@@ -73,7 +80,14 @@ def difull(batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int 
     return _shares_of_corner(batch, side, confidence, draws, _input_cut_to_cell)
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("explainer", "train"))
+@metric(
+    better="higher",
+    unit="share",
+    span=(0, 1),
+    chance=lambda options: 1 / options["side"] ** 2,
+    kind="localisation",
+    needs=("explainer", "train"),
+)
 def dipart(batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int = 1) -> Scores:
     """Share of the positive attribution in the only cell of a mosaic whose features reach the classifier (DiPart: Rao
     et al. 2022, 2205.10435; 2303.11884).

@@ -52,6 +52,7 @@ class Search:
 @metric(
     better="lower",
     unit=lambda options: "share" if options["normalised"] else "count",
+    span={"share": (0, 1), "count": (0, None)},
     kind="complexity",
     renamed={"epsilon": "least_attribution"},
 )

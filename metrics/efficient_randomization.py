@@ -29,7 +29,15 @@ OVER_SEEDS: dict[str, Callable[[Tensor], Tensor]] = {
 NOISY_ROWS = 256  # noisy inputs explained at a time: full batches for the explainer, whatever the number of samples
 
 
-@metric(better="higher", unit="relative change", kind="sanity", needs=("explainer",), renamed=RENAMED)
+@metric(
+    better="higher",
+    unit="relative change",
+    span=(-1, None),
+    kind="sanity",
+    needs=("explainer",),
+    renamed=RENAMED,
+    curve_across=None,
+)
 def efficient_parameter_randomization(
     batch: Batch,
     *,
@@ -71,9 +79,12 @@ def efficient_parameter_randomization(
 @metric(
     better="lower",
     unit=similarity_unit,
+    span=(-1, 1),
     kind="sanity",
     needs=("explainer",),
     renamed=RENAMED | {"samples": "draws"},
+    curve_across=lambda options: f"stages made random ({options['mode']})",
+    curve_height="similarity to the original map",
 )
 def smooth_parameter_randomization(
     batch: Batch,

@@ -26,7 +26,13 @@ from harness.task import ACCURACY
 @metric(
     better=lambda options: "higher" if options["order"] == "morf" else "lower",
     unit=score_unit,
+    span={"accuracy": (-1, 1), "probability": (-1, 1)},
     needs=("train", "train_labels"),
+    curve_across=lambda options: (
+        f"% of the units, the {'most' if options['order'] == 'morf' else 'least'} important, of which parts are removed"
+    ),
+    curve_places="percents",
+    curve_height="loss of {score}",
 )
 def f_fidelity(
     batch: Batch,

@@ -28,7 +28,7 @@ NO_FOCUS = (
 )
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("explainer", "train"))
+@metric(better="higher", unit="share", span=(0, 1), chance=0.5, kind="localisation", needs=("explainer", "train"))
 def focus(batch: Batch, *, confidence: float = 0.0, draws: int = 1, resize: bool = False) -> Scores:
     """Share of the positive attribution in the two images of the explained class, of a mosaic of four (Focus:
     Arias-Duart et al. 2022, 2109.15035).

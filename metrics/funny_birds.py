@@ -47,7 +47,16 @@ class PartRemoval:
             raise UserError(f"relevant_drop is {self.relevant_drop}, expected a share above 0")
 
 
-@metric(better="higher", unit="share", kind="check", expects="contribution")
+@metric(
+    better="higher",
+    unit="share",
+    span=(0, 1),
+    kind="check",
+    expects="contribution",
+    curve_across="share of the attribution from which a part is called important",
+    curve_places=(0.01, 0.5),
+    curve_height="share of the irrelevant parts not called important",
+)
 def distractibility(batch: Batch, *, removal: PartRemoval = PartRemoval()) -> Scores:
     """Share of the parts that do not matter to the model which the explanation does not call important either
     (distractibility of FunnyBirds: Hesse et al. 2023, 2308.06248).
@@ -82,7 +91,7 @@ def distractibility(batch: Batch, *, removal: PartRemoval = PartRemoval()) -> Sc
     return with_reason(values, reason, curves=curves)
 
 
-@metric(better=None, unit="share", kind="reference", needs=("masks",))
+@metric(better=None, unit="share", span=(0, 1), kind="reference", needs=("masks",))
 def background_independence(batch: Batch, *, removal: PartRemoval = PartRemoval()) -> Scores:
     """Share of the parts of the background that do not matter to the model (background independence of FunnyBirds:
     Hesse et al. 2023, 2308.06248).
@@ -110,7 +119,7 @@ def background_independence(batch: Batch, *, removal: PartRemoval = PartRemoval(
     return with_reason(values.masked_fill(undefined, float("nan")), reason)
 
 
-@metric(better="higher", unit="share", kind="sanity", needs=("explainer",))
+@metric(better="higher", unit="share", span=(0, 1), kind="sanity", needs=("explainer",))
 def target_sensitivity(
     batch: Batch, *, segments: str | Tensor = "regions", baseline: str | Tensor = "typical"
 ) -> Scores:

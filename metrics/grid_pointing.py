@@ -27,7 +27,15 @@ NO_SHARE = (
 )
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("explainer", "train"), renamed={"grids": "draws"})
+@metric(
+    better="higher",
+    unit="share",
+    span=(0, 1),
+    chance=lambda options: 1 / options["side"] ** 2,
+    kind="localisation",
+    needs=("explainer", "train"),
+    renamed={"grids": "draws"},
+)
 def grid_pointing(
     batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int = 1, resize: bool = False
 ) -> Scores:

@@ -21,7 +21,7 @@ FROM_TRAINING = "train"
 NOT_CHANGED = "no patch changes the decision by what it shows, or the explanation of the patched image is not finite"
 
 
-@metric(better="higher", unit="iou", kind="localisation", needs=("explainer", "train"))
+@metric(better="higher", unit="iou", span=(0, 1), kind="localisation", needs=("explainer", "train"))
 def impact_coverage(
     batch: Batch,
     *,

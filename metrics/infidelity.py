@@ -31,6 +31,7 @@ def _unit_of_error(options: Mapping[str, Any]) -> str:
 @metric(
     better="lower",
     unit=_unit_of_error,
+    span=(0, None),
     renamed={"samples": "draws", "largest": "largest_side", "noise": "relative_noise"},
 )
 def infidelity(
@@ -45,7 +46,7 @@ def infidelity(
     score: str = "logit",
     convention: str = "auto",
 ) -> Scores:
-    """Mean squared error of the output changes that attributions predict (Yeh et al. 2019, 1901.09392).
+    """Mean squared error of the changes of the output that the attributions predict (Yeh et al. 2019, 1901.09392).
 
     E over perturbations I of (I . a - (f(x) - f(x - I)))^2, from ``draws`` independent draws per sample that all
     explainers share; f is the ``score``. Lower is better. ``perturbation``: ``square`` sets one square (on a sequence,

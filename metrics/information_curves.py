@@ -61,7 +61,14 @@ class Information:
             raise UserError(f"known_share is {self.known_share}, expected a share of the pixels, from 0 to below 1")
 
 
-@metric(better="higher", unit="auc")
+@metric(
+    better="higher",
+    unit="auc",
+    span=(0, 1),
+    curve_across="share of the information",
+    curve_places=(0, 1),
+    curve_height="share of the class probability regained",
+)
 def sic(batch: Batch, *, information: Information = Information()) -> Scores:
     """Softmax information curve: area under the probability, over the information in the image, while the most
     important pixels return to a blurred image (XRAI: Kapishnikov et al. 2019, 1906.02825).
@@ -82,7 +89,14 @@ def sic(batch: Batch, *, information: Information = Information()) -> Scores:
     return _areas_of_information(batch, information, runs, performance)
 
 
-@metric(better="higher", unit="auc")
+@metric(
+    better="higher",
+    unit="auc",
+    span=(0, 1),
+    curve_across="share of the information",
+    curve_places=(0, 1),
+    curve_height="whether the prediction is right",
+)
 def aic(batch: Batch, *, information: Information = Information()) -> Scores:
     """Accuracy information curve: area under the accuracy, over the information in the image, while the most important
     pixels return to a blurred image (XRAI: Kapishnikov et al. 2019, 1906.02825).

@@ -20,7 +20,9 @@ from harness.samples import Samples
 SHIFTS = ("constant", "texture")
 
 
-@metric(better="lower", unit="ratio", kind="check", needs=("explainer",), renamed={"size": "shift_size"})
+@metric(
+    better="lower", unit="ratio", span=(0, None), kind="check", needs=("explainer",), renamed={"size": "shift_size"}
+)
 def input_invariance(batch: Batch, *, shift: str = "constant", shift_size: float = 1.0) -> Scores:
     """Relative change of the explanation when inputs are shifted and the model subtracts the shift again (input
     invariance: Kindermans et al. 2019, 1711.00867).

@@ -13,7 +13,14 @@ NOT_A_SHARE = (
 )
 
 
-@metric(better="higher", unit=lambda options: "share" if options["normalised"] else options["score"])
+@metric(
+    better="higher",
+    unit=lambda options: "share" if options["normalised"] else options["score"],
+    span={"probability": (-1, 1)},
+    curve_across="share removed",
+    curve_places=(0, 1),
+    curve_height=lambda options: "relative {score}{line}" if options["normalised"] else "{score}{line}",
+)
 def irof(
     batch: Batch,
     *,

@@ -26,9 +26,11 @@ class Twin:
 @metric(
     better="lower",
     unit=similarity_unit,
+    span=(-1, 1),
     kind="sanity",
     needs=("explainer", "train", "train_labels"),
     renamed=RENAMED,
+    curve_across=None,
 )
 def label_randomization(
     batch: Batch,

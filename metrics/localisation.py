@@ -26,7 +26,9 @@ SIGN_CHOICES = ("abs", "pos")
 PUBLISHED_SIDE = 224  # the shorter side, in pixels, of the images that the published margin is for
 
 
-@metric(better="higher", unit="hit", kind="localisation", needs=("masks",), renamed={"tolerance": "margin"})
+@metric(
+    better="higher", unit="hit", span=(0, 1), kind="localisation", needs=("masks",), renamed={"tolerance": "margin"}
+)
 def pointing_game(batch: Batch, *, margin: float = 15.0) -> Scores:
     """Whether the largest attribution lies on the object or near it (Zhang et al. 2018, 1608.00507).
 
@@ -48,7 +50,7 @@ def pointing_game(batch: Batch, *, margin: float = 15.0) -> Scores:
     return _share_of_top(batch, near.flatten(1), single)
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("masks",))
+@metric(better="higher", unit="share", span=(0, 1), kind="localisation", needs=("masks",))
 def relevance_mass(batch: Batch, *, sign: str = "pos") -> Scores:
     """Share of the attribution that lies on the object (relevance mass accuracy: Arras et al. 2022, 2003.07258).
 
@@ -69,7 +71,7 @@ def relevance_mass(batch: Batch, *, sign: str = "pos") -> Scores:
     return with_reason(unless_empty(share, masks), f"{EMPTY_MASK}, or {nothing}")
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("masks",))
+@metric(better="higher", unit="share", span=(0, 1), kind="localisation", needs=("masks",))
 def relevance_rank(batch: Batch) -> Scores:
     """Share of the m highest attributions that lie on an object of m units (Arras et al. 2022, 2003.07258).
 
@@ -85,7 +87,9 @@ def relevance_rank(batch: Batch) -> Scores:
     return _share_of_top(batch, masks, masks.sum(1))
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("masks",), renamed={"share": "top_share"})
+@metric(
+    better="higher", unit="share", span=(0, 1), kind="localisation", needs=("masks",), renamed={"share": "top_share"}
+)
 def top_k_intersection(batch: Batch, *, top_share: float = 0.02) -> Scores:
     """Share of the k highest attributions that lie on the object (Theiner et al. 2021, 2104.14995).
 
@@ -107,7 +111,7 @@ def top_k_intersection(batch: Batch, *, top_share: float = 0.02) -> Scores:
     return _share_of_top(batch, masks, torch.full_like(masks[:, 0], k, dtype=torch.long))
 
 
-@metric(better="higher", unit="auc", kind="localisation", needs=("masks",))
+@metric(better="higher", unit="auc", span=(0, 1), chance=0.5, kind="localisation", needs=("masks",))
 def localization_auc(batch: Batch) -> Scores:
     """Area under the ROC curve of the attribution as a detector of the object's units (Fawcett 2006).
 

@@ -16,8 +16,12 @@ from harness.registry import metric
 @metric(
     better="higher",
     unit=lambda options: "verdict" if options["verdict"] else "share",
+    span=(0, 1),
     kind="check",
     renamed={"tolerance": "rounding"},
+    curve_across="share inserted",
+    curve_places=(0, 1),
+    curve_height="{score}",
 )
 def monotonicity(
     batch: Batch,
@@ -71,10 +75,10 @@ def _sign(differences: Tensor) -> Tensor:
     return torch.where(differences < 0, -1.0, 1.0)
 
 
-@metric(better="higher", unit="correlation", renamed={**RENAMED, "samples": "draws"})
+@metric(better="higher", unit="correlation", span=(-1, 1), chance=0, renamed={**RENAMED, "samples": "draws"})
 def monotonicity_correlation(batch: Batch, *, draws: int = 100, removal: SingleRemoval = RESAMPLING) -> Scores:
-    """Rank correlation of |a| and the squared change of the score when units are resampled (Nguyen and
-    Martinez 2020, 2007.07584).
+    """Rank correlation of the attribution's magnitude and the squared change of the score when units are resampled
+    (Nguyen and Martinez 2020, 2007.07584).
 
     Spearman correlation per sample over units between |a_i| and e_i = E[(f(x with x_i' for x_i) - f(x))^2], the mean
     over ``draws`` draws of x' from the training inputs, or without them from the data's range of values

@@ -51,7 +51,14 @@ def _better(options: Mapping[str, Any]) -> str:
     return "higher" if options["order"] == "morf" else "lower"
 
 
-@metric(better=_better, unit="share")
+@metric(
+    better=_better,
+    unit="share",
+    span=(None, None),
+    curve_across="share removed",
+    curve_places=(0, 1),
+    curve_height="{score}",
+)
 def naopc(
     batch: Batch,
     *,
@@ -61,8 +68,8 @@ def naopc(
     score: str = "probability",
     order: str = "morf",
 ) -> Scores:
-    """Normalised AOPC: ``aopc`` as a share of the way from the worst to the best order of the groups (Edin et al. 2025,
-    2408.08137).
+    """Normalised AOPC: mean drop of the score while groups of units are removed, as a share of the way from the worst
+    to the best order of removal (Edin et al. 2025, 2408.08137).
 
     (AOPC - lower) / (upper - lower), where the limits are the smallest and the largest AOPC of any order of the
     sample's groups, removed one at a time. ``order="morf"`` is the paper's comprehensiveness, and higher is better;
@@ -102,7 +109,14 @@ def naopc(
     return with_reason(values, reason, curves=scores, tied=ranking.tied)
 
 
-@metric(better="higher", unit=lambda options: "share" if options["relative"] else score_unit(options))
+@metric(
+    better="higher",
+    unit=lambda options: "share" if options["relative"] else score_unit(options),
+    span={"probability": (-1, 1)},
+    curve_across="share removed",
+    curve_places=(0, 1),
+    curve_height=lambda options: f"{{score}} {'below' if options['test'] == 'deletion' else 'above'} the straight line",
+)
 def abc(
     batch: Batch,
     *,

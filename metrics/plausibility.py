@@ -29,7 +29,7 @@ from harness.registry import metric
 SAME_SPAN = 0.5  # intersection over union from which two spans are the same, as in ERASER
 
 
-@metric(better="higher", unit="f1", kind="localisation", needs=("masks",))
+@metric(better="higher", unit="f1", span=(0, 1), kind="localisation", needs=("masks",))
 def plausibility_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
     """Token F1: harmonic mean of precision and recall of the units with the highest attributions, against the human
     rationale (ERASER: DeYoung et al. 2020, 1911.03429).
@@ -49,7 +49,7 @@ def plausibility_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
     return with_reason(unless_empty(values, masks), EMPTY_MASK, tied=tied)
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("masks",))
+@metric(better="higher", unit="share", span=(0, 1), kind="localisation", needs=("masks",))
 def plausibility_iou(batch: Batch, *, top_share: float = 0.2) -> Scores:
     """Token IoU: intersection over union of the units with the highest attributions and the human rationale (as in
     ERASER: DeYoung et al. 2020, 1911.03429).
@@ -70,7 +70,7 @@ def plausibility_iou(batch: Batch, *, top_share: float = 0.2) -> Scores:
     return with_reason(unless_empty(values, masks), EMPTY_MASK, tied=top.tied)
 
 
-@metric(better="higher", unit="f1", kind="localisation", needs=("masks",))
+@metric(better="higher", unit="f1", span=(0, 1), kind="localisation", needs=("masks",))
 def plausibility_iou_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
     """IoU F1: F1 of the spans of tokens with the highest attributions, against the spans of the human rationale
     (ERASER: DeYoung et al. 2020, 1911.03429).
@@ -100,7 +100,7 @@ def plausibility_iou_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
     return with_reason(unless_empty(scores, masks), EMPTY_MASK, tied=top_units(values, counts).tied)
 
 
-@metric(better="higher", unit="auc", kind="localisation", needs=("masks",))
+@metric(better="higher", unit="auc", span=(0, 1), kind="localisation", needs=("masks",))
 def plausibility_auprc(batch: Batch) -> Scores:
     """Area under the precision-recall curve of the attribution as a detector of the human rationale, as average
     precision (ERASER: DeYoung et al. 2020, 1911.03429).
@@ -125,7 +125,16 @@ def plausibility_auprc(batch: Batch) -> Scores:
     return with_reason(unless_empty(average, masks), EMPTY_MASK, tied=tied_share(values))
 
 
-@metric(better="higher", unit="share", kind="localisation", needs=("masks",))
+@metric(
+    better="higher",
+    unit="share",
+    span=(0, 1),
+    kind="localisation",
+    needs=("masks",),
+    curve_across="threshold, % of the largest attribution",
+    curve_places="percents",
+    curve_height="intersection over union",
+)
 def plausibility_mean_iou(
     batch: Batch, *, percents: tuple[float, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 ) -> Scores:

@@ -48,7 +48,14 @@ class Perturbed:
         check_draws(draws=self.draws)
 
 
-@metric(better="higher", unit=score_unit)
+@metric(
+    better="higher",
+    unit=score_unit,
+    span={"probability": (0, 1), "": (0, None)},
+    curve_across="% of the units, the most important, with noise",
+    curve_places="percents",
+    curve_height="change of the {score}",
+)
 def prediction_gap_important(batch: Batch, *, perturbed: Perturbed = Perturbed()) -> Scores:
     """Mean change of the score when noise is added to the important units (PGI of OpenXAI: Agarwal et al. 2022,
     2206.11104).
@@ -68,7 +75,14 @@ def prediction_gap_important(batch: Batch, *, perturbed: Perturbed = Perturbed()
     return _gap(batch, perturbed, important=True)
 
 
-@metric(better="lower", unit=score_unit)
+@metric(
+    better="lower",
+    unit=score_unit,
+    span={"probability": (0, 1), "": (0, None)},
+    curve_across="% of the units, the most important, without noise",
+    curve_places="percents",
+    curve_height="change of the {score}",
+)
 def prediction_gap_unimportant(batch: Batch, *, perturbed: Perturbed = Perturbed()) -> Scores:
     """Mean change of the score when noise is added to all but the important units (PGU of OpenXAI: Agarwal et al. 2022,
     2206.11104).

@@ -17,7 +17,14 @@ OTHERS = ("uniform", "runner_up")
 CLASS_SIMILARITIES = ("spearman", "spearman_abs", "ssim")
 
 
-@metric(better="lower", unit=similarity_unit, kind="sanity", needs=("explainer",))
+@metric(
+    better="lower",
+    unit=similarity_unit,
+    span=(-1, 1),
+    kind="sanity",
+    needs=("explainer",),
+    curve_across=None,
+)
 def random_logit(batch: Batch, *, other: str = "uniform", draws: int = 3, similarity: str = "spearman") -> Scores:
     """Similarity of the explanations of the target and of another class (Sixt et al. 2020, 1912.09818).
 

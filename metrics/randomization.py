@@ -22,7 +22,16 @@ from harness.registry import metric
 CONSTANT_MAP = "a map of the original or a randomised model is constant or not finite"
 
 
-@metric(better="lower", unit=similarity_unit, kind="sanity", needs=("explainer",), renamed=RENAMED)
+@metric(
+    better="lower",
+    unit=similarity_unit,
+    span=(-1, 1),
+    kind="sanity",
+    needs=("explainer",),
+    renamed=RENAMED,
+    curve_across=lambda options: f"stages made random ({options['mode']})",
+    curve_height="similarity to the original map",
+)
 def parameter_randomization(
     batch: Batch,
     *,
@@ -49,7 +58,16 @@ def parameter_randomization(
     return _over_stages(batch, randomisation.with_seeds(weight_seeds), alike)
 
 
-@metric(better=None, unit=similarity_unit, kind="sanity", needs=("explainer",), renamed=RENAMED)
+@metric(
+    better=None,
+    unit=similarity_unit,
+    span=(-1, 1),
+    kind="sanity",
+    needs=("explainer",),
+    renamed=RENAMED,
+    curve_across=lambda options: f"stages made random ({options['mode']})",
+    curve_height="similarity to the displaced map",
+)
 def chance_similarity(
     batch: Batch,
     *,

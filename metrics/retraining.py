@@ -40,8 +40,12 @@ NEEDS = ("explainer", "train", "train_labels")
 @metric(
     better=lambda options: "higher" if options["keep"] else "lower",
     unit="accuracy",
+    span=(0, 1),
     needs=(*NEEDS, "labels"),
     renamed={**RENAMED, "initialisations": "weight_seeds"},
+    curve_across=lambda options: "% kept" if options["keep"] else "% removed",
+    curve_places=lambda options, count: [100 if options["keep"] else 0, *options["percents"]],
+    curve_height="accuracy after retraining",
 )
 def roar(
     batch: Batch,
@@ -103,15 +107,17 @@ def roar(
     return Scores(curve[:, 1:].mean(1), curves=curve, tied=tied_share(maps.flatten(1)))
 
 
-@metric(better="higher", unit="correlation", expects="contribution", needs=NEEDS, renamed=RENAMED)
+@metric(
+    better="higher", unit="correlation", span=(-1, 1), chance=0, expects="contribution", needs=NEEDS, renamed=RENAMED
+)
 def idsds(
     batch: Batch,
     *,
     deletion: SegmentDeletion = SegmentDeletion(),
     training: Training = Training(epochs=10, rate=0.001),
 ) -> Scores:
-    """In-domain single deletion: ``single_deletion`` on a model fine-tuned on inputs with a patch missing (Hesse et al.
-    2024, 2407.11910).
+    """In-domain single deletion: rank correlation of a patch's attribution and the drop of the score without it, of a
+    model that was fine-tuned on inputs with a patch missing (Hesse et al. 2024, 2407.11910).
 
     A copy of the model is fine-tuned on the training inputs. As in the authors' code, half of those in a step are whole
     and half lack one patch, drawn uniformly. Then the explainer explains the copy, and its maps, not those of the model

@@ -26,7 +26,11 @@ NOT_FINITE = "the model's outputs for perturbed inputs are not finite"
 @metric(
     better=lambda options: "lower" if options["order"] == "morf" else "higher",
     unit=score_unit,
+    span={"accuracy": (0, 1), "probability": (0, 1)},
     renamed={"noise": "absolute_noise"},
+    curve_across="% of the pixels replaced",
+    curve_places="percents",
+    curve_height="{score}{line}",
 )
 def road(
     batch: Batch,

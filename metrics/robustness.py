@@ -25,7 +25,15 @@ def _attribution_or_ratio(options: Mapping[str, Any]) -> str:
     return "attribution" if options["absolute"] else "ratio"
 
 
-@metric(better="lower", unit=_attribution_or_ratio, kind="robustness", needs=("explainer",), renamed=RENAMED)
+@metric(
+    better="lower",
+    unit=_attribution_or_ratio,
+    span=(0, None),
+    kind="robustness",
+    needs=("explainer",),
+    renamed=RENAMED,
+    curve_across=None,
+)
 def max_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhood(), absolute: bool = False) -> Scores:
     """Largest relative change of the explanation under small uniform noise on the input (Yeh et al. 2019, 1901.09392).
 
@@ -43,7 +51,15 @@ def max_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhoo
     return _sensitivity(batch, neighbourhood, absolute, lambda change: change.amax(1))
 
 
-@metric(better="lower", unit=_attribution_or_ratio, kind="robustness", needs=("explainer",), renamed=RENAMED)
+@metric(
+    better="lower",
+    unit=_attribution_or_ratio,
+    span=(0, None),
+    kind="robustness",
+    needs=("explainer",),
+    renamed=RENAMED,
+    curve_across=None,
+)
 def avg_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhood(), absolute: bool = False) -> Scores:
     """Mean relative change of the explanation under small uniform noise on the input (Yeh et al. 2019, 1901.09392).
 
@@ -64,6 +80,8 @@ def avg_sensitivity(batch: Batch, *, neighbourhood: Neighbourhood = Neighbourhoo
     needs=("explainer",),
     renamed=RENAMED,
     unit=lambda options: "ratio per input unit" if options["relative"] else "attribution per input unit",
+    span=(0, None),
+    curve_across=None,
 )
 def local_lipschitz(batch: Batch, *, noise: Noise = Noise(), relative: bool = False) -> Scores:
     """Largest change of the explanation per change of the input among random neighbours, a sampled lower bound of its

@@ -13,7 +13,14 @@ from harness.metrics.random_logit import other_class_maps
 from harness.registry import metric
 
 
-@metric(better="higher", unit="share", kind="sanity", needs=("explainer",))
+@metric(
+    better="higher",
+    unit="share",
+    span=(0, 1),
+    kind="sanity",
+    needs=("explainer",),
+    curve_across=None,
+)
 def sanity(
     batch: Batch,
     *,
@@ -25,7 +32,7 @@ def sanity(
     distinct: float = 0.9,
 ) -> Scores:
     """Whether the explanation depends on the weights and on the class: the smaller of the two shares of random draws in
-    which it does, after Adebayo et al. 2018 (1810.03292) and Sixt et al. 2020 (1912.09818).
+    which it does (after Adebayo et al. 2018, 1810.03292, and Sixt et al. 2020, 1912.09818).
 
     Weights: the share of ``weight_seeds`` models with random weights throughout whose map is no more similar to the
     original map than the most similar of its ``displacements`` random displacements (``chance_similarity``). A map

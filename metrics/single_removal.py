@@ -31,10 +31,10 @@ from harness.registry import metric
 from harness.units import segment_sizes
 
 
-@metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED)
+@metric(better="higher", unit="correlation", span=(-1, 1), chance=0, expects="contribution", renamed=RENAMED)
 def faithfulness_estimate(batch: Batch, *, removal: SingleRemoval = SingleRemoval()) -> Scores:
-    """Correlation of attribution and drop over units removed one at a time (Alvarez-Melis and Jaakkola 2018,
-    1806.07538).
+    """Correlation of a unit's attribution and the drop of the score without it, over units removed one at a time
+    (Alvarez-Melis and Jaakkola 2018, 1806.07538).
 
     Pearson correlation per sample between each group's summed attribution and f(x) - f(x without it). In [-1, 1],
     higher is better; for an additive model it is the correlation of attributions and contributions.
@@ -67,9 +67,10 @@ def faithfulness_estimate(batch: Batch, *, removal: SingleRemoval = SingleRemova
     return with_reason(values, FLAT)
 
 
-@metric(better="higher", unit="correlation", expects="contribution")
+@metric(better="higher", unit="correlation", span=(-1, 1), chance=0, expects="contribution")
 def single_deletion(batch: Batch, *, deletion: SegmentDeletion = SegmentDeletion()) -> Scores:
-    """Rank correlation of attribution and drop over 16 patches deleted one at a time (Hesse et al. 2024, 2407.11910).
+    """Rank correlation of a patch's attribution and the drop of the score without it, over 16 patches deleted one at a
+    time (Hesse et al. 2024, 2407.11910).
 
     Spearman correlation per sample between each patch's summed attribution and f(x) - f(x without it), ties at average
     ranks. In [-1, 1], higher is better. It is the paper's score without its fine-tuning: the model as it is may never
@@ -87,7 +88,7 @@ def single_deletion(batch: Batch, *, deletion: SegmentDeletion = SegmentDeletion
     return deletion_correlation(batch.samples, batch.attributions, deletion)
 
 
-@metric(better="lower", unit="share", kind="axiom", renamed={**RENAMED, "samples": "draws"})
+@metric(better="lower", unit="share", span=(0, 1), kind="axiom", renamed={**RENAMED, "samples": "draws"})
 def non_sensitivity(
     batch: Batch,
     *,

@@ -73,7 +73,15 @@ def _ratio_unit(ratio: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda options: f"log10 {ratio}" if options["log10"] else ratio
 
 
-@metric(better="lower", unit=_ratio_unit("ratio"), kind="robustness", needs=("explainer",), renamed=RENAMED)
+@metric(
+    better="lower",
+    unit=_ratio_unit("ratio"),
+    span={"ratio": (0, None)},
+    kind="robustness",
+    needs=("explainer",),
+    renamed=RENAMED,
+    curve_across=None,
+)
 def relative_input_stability(
     batch: Batch, *, noise: Noise = Noise(), change: RelativeChange = RelativeChange()
 ) -> Scores:
@@ -96,7 +104,15 @@ def relative_input_stability(
     return _stability(batch, noise, change, lambda around: around.inputs.relative)
 
 
-@metric(better="lower", unit=_ratio_unit("ratio per logit"), kind="robustness", needs=("explainer",), renamed=RENAMED)
+@metric(
+    better="lower",
+    unit=_ratio_unit("ratio per logit"),
+    span={"ratio per logit": (0, None)},
+    kind="robustness",
+    needs=("explainer",),
+    renamed=RENAMED,
+    curve_across=None,
+)
 def relative_output_stability(
     batch: Batch, *, noise: Noise = Noise(), change: RelativeChange = RelativeChange()
 ) -> Scores:
@@ -116,7 +132,15 @@ def relative_output_stability(
     return _stability(batch, noise, change, lambda around: around.outputs)
 
 
-@metric(better="lower", unit=_ratio_unit("ratio"), kind="robustness", needs=("explainer",), renamed=RENAMED)
+@metric(
+    better="lower",
+    unit=_ratio_unit("ratio"),
+    span={"ratio": (0, None)},
+    kind="robustness",
+    needs=("explainer",),
+    renamed=RENAMED,
+    curve_across=None,
+)
 def relative_representation_stability(
     batch: Batch,
     *,

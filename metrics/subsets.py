@@ -43,7 +43,16 @@ class SubsetDraws:
     score: str = "logit"
 
 
-@metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED | {"share": "largest_share"})
+@metric(
+    better="higher",
+    unit="correlation",
+    span=(-1, 1),
+    chance=0,
+    expects="contribution",
+    renamed=RENAMED | {"share": "largest_share"},
+    curve_across=lambda options: f"step of n, from 1 to {100 * options['largest_share']:g} % of the units",
+    curve_height="correlation over subsets of n",
+)
 def sensitivity_n(
     batch: Batch,
     *,
@@ -52,7 +61,8 @@ def sensitivity_n(
     subsets: SubsetDraws = SubsetDraws(),
     grouping: Grouping = Grouping(),
 ) -> Scores:
-    """Correlation of attribution and drop over random subsets of n units, mean over n (Ancona et al. 2018, 1711.06104).
+    """Correlation of a random subset's attribution and the drop of the score without it, over subsets of n units, mean
+    over n (Ancona et al. 2018, 1711.06104).
 
     Pearson correlation per sample and per n. The values of n are ``sizes`` numbers from 1 to ``largest_share`` of the
     units, evenly spaced on a logarithmic scale and rounded: n_i = round((largest_share d)^(i / (sizes - 1))). A number
@@ -74,7 +84,16 @@ def sensitivity_n(
     return _mean_over_sizes(curve, counts)
 
 
-@metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED | {"share": "largest_share"})
+@metric(
+    better="higher",
+    unit="correlation",
+    span=(-1, 1),
+    chance=0,
+    expects="contribution",
+    renamed=RENAMED | {"share": "largest_share"},
+    curve_across=lambda options: f"step of n, from 1 to {100 * options['largest_share']:g} % of the segments",
+    curve_height="correlation over subsets of n",
+)
 def seg_sensitivity_n(
     batch: Batch,
     *,
@@ -84,8 +103,8 @@ def seg_sensitivity_n(
     segments: str | Tensor = "regions",
     segment_reduce: str = "sum",
 ) -> Scores:
-    """Correlation of attribution and drop over random subsets of n segments, mean over n (Gevaert et al. 2024,
-    2202.12270).
+    """Correlation of a random subset's attribution and the drop of the score without it, over subsets of n segments,
+    mean over n (Gevaert et al. 2024, 2202.12270).
 
     ``sensitivity_n`` with segments in place of units, with which it shares the model's outputs. n runs to
     ``largest_share`` of the segments that a sample has. ``segment_reduce``: a segment's attribution is the ``sum`` over
@@ -111,7 +130,7 @@ def seg_sensitivity_n(
     return _mean_over_sizes(_correlations(batch.samples, groups, grouping, values, counts, subsets), counts)
 
 
-@metric(better="higher", unit="correlation", expects="contribution", renamed=RENAMED)
+@metric(better="higher", unit="correlation", span=(-1, 1), chance=0, expects="contribution", renamed=RENAMED)
 def faithfulness_correlation(
     batch: Batch,
     *,
@@ -119,7 +138,8 @@ def faithfulness_correlation(
     subsets: SubsetDraws = SubsetDraws(),
     grouping: Grouping = Grouping(),
 ) -> Scores:
-    """Correlation of attribution and drop over random subsets of one size (Bhatt et al. 2020, 2005.00631).
+    """Correlation of a random subset's attribution and the drop of the score without it, over subsets of one size
+    (Bhatt et al. 2020, 2005.00631).
 
     Pearson correlation per sample over ``draws`` subsets of ``share`` of the units. In [-1, 1], higher is better; for
     attributions that have nothing to do with the model it spreads around 0 with standard deviation

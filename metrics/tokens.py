@@ -36,7 +36,14 @@ class Rationale:
     score: str = "probability"
 
 
-@metric(better="higher", unit=score_unit)
+@metric(
+    better="higher",
+    unit=score_unit,
+    span={"probability": (-1, 1)},
+    curve_across="% removed",
+    curve_places="percents",
+    curve_height="drop of the {score}",
+)
 def comprehensiveness(batch: Batch, *, rationale: Rationale = Rationale()) -> Scores:
     """Mean drop of the score when the most important tokens are removed (ERASER: DeYoung et al. 2020, 1911.03429).
 
@@ -53,7 +60,14 @@ def comprehensiveness(batch: Batch, *, rationale: Rationale = Rationale()) -> Sc
     return _mean_drop(batch, rationale, alone=False)
 
 
-@metric(better="lower", unit=score_unit)
+@metric(
+    better="lower",
+    unit=score_unit,
+    span={"probability": (-1, 1)},
+    curve_across="% kept",
+    curve_places="percents",
+    curve_height="drop of the {score}",
+)
 def sufficiency(batch: Batch, *, rationale: Rationale = Rationale()) -> Scores:
     """Mean drop of the score when only the most important tokens are kept (ERASER: DeYoung et al. 2020, 1911.03429).
 

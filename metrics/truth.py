@@ -22,7 +22,15 @@ from harness.registry import metric
 LARGEST_GRID = 256  # units; with more the transport takes seconds per sample
 
 
-@metric(better="higher", unit="correlation", kind="truth", needs=("truth",), renamed={"absolute": "unsigned"})
+@metric(
+    better="higher",
+    unit="correlation",
+    span=(-1, 1),
+    chance=0,
+    kind="truth",
+    needs=("truth",),
+    renamed={"absolute": "unsigned"},
+)
 def truth_correlation(batch: Batch, *, rank: bool = False, unsigned: bool = False) -> Scores:
     """Pearson correlation over units of a sample's attribution with the known right one (as GT-Shapley of Liu et al.
     2021, 2106.12543).
@@ -41,7 +49,7 @@ def truth_correlation(batch: Batch, *, rank: bool = False, unsigned: bool = Fals
     return truth_scores((spearman if rank else pearson)(values, truth), "the attribution or the truth is constant")
 
 
-@metric(better="higher", unit="cosine", kind="truth", needs=("truth",))
+@metric(better="higher", unit="cosine", span=(-1, 1), chance=0, kind="truth", needs=("truth",))
 def truth_cosine(batch: Batch) -> Scores:
     """Cosine of the angle between a sample's attribution and the known right one.
 
@@ -55,13 +63,19 @@ def truth_cosine(batch: Batch) -> Scores:
     return truth_scores(_cosine_of_rows(*maps_and_truth(batch)), "the attribution or the truth is 0 throughout")
 
 
-@metric(better="lower", unit="share", kind="truth", needs=("truth",))
+@metric(
+    better="lower",
+    unit="share",
+    span=lambda options: (0, 1) if options["scaled"] else (0, None),
+    kind="truth",
+    needs=("truth",),
+)
 def truth_error(batch: Batch, *, scaled: bool = True) -> Scores:
-    """Squared error of a sample's attribution relative to the square of the known right one: |c a - t|^2 / |t|^2.
+    """Squared error of a sample's attribution as a share of the square of the known right one.
 
-    0 is right, lower is better. With ``scaled`` c >= 0 is the factor of least error, so that units of measurement do
-    not matter; values are in [0, 1], and 1 for an attribution of 0 or one that points away from the truth. Without it c
-    is 1 and there is no upper bound. NaN where the truth is 0 on all units.
+    |c a - t|^2 / |t|^2; 0 is right, lower is better. With ``scaled`` c >= 0 is the factor of least error, so that units
+    of measurement do not matter; values are in [0, 1], and 1 for an attribution of 0 or one that points away from the
+    truth. Without it c is 1 and there is no upper bound. NaN where the truth is 0 on all units.
 
     >>> maps, truth = torch.tensor([[4.0, -2.0], [0.0, 3.0]]), torch.tensor([[2.0, -1.0], [4.0, 0.0]])
     >>> data = harness.Data(inputs, targets, truth=truth)
@@ -78,7 +92,7 @@ def truth_error(batch: Batch, *, scaled: bool = True) -> Scores:
     return truth_scores(error.masked_fill(size == 0, float("nan")), "the truth is 0 throughout")
 
 
-@metric(better="higher", unit="share", kind="truth", needs=("truth",))
+@metric(better="higher", unit="share", span=(0, 1), chance=0.5, kind="truth", needs=("truth",))
 def truth_sign(batch: Batch, *, weighted: bool = True) -> Scores:
     """Share of the units with an effect whose attribution has the sign of the known right one.
 
@@ -99,10 +113,10 @@ def truth_sign(batch: Batch, *, weighted: bool = True) -> Scores:
     return truth_scores((right * weights).sum(1) / weights.sum(1), "the truth is 0 throughout")
 
 
-@metric(better="higher", unit="share", kind="truth", needs=("truth",))
+@metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
 def truth_precision(batch: Batch) -> Scores:
-    """Share of the n units of largest |a| on which the known right attribution is not 0, n being the number of all such
-    units (precision of XAI-TRIS: Clark et al. 2024, 2306.12816).
+    """Share of the n most important units whose known right attribution is not 0, n being the number of all such units
+    (precision of XAI-TRIS: Clark et al. 2024, 2306.12816).
 
     In [0, 1], higher is better; a map that is the same everywhere scores the share n / d of the d units. Units of equal
     |a| are not ordered at random: the score is the exact mean over all their orders, and ``tied`` is the share of the n
@@ -121,10 +135,10 @@ def truth_precision(batch: Batch) -> Scores:
     return truth_scores(share.masked_fill(~known, float("nan")), "the truth is 0 on no unit or on all", tied=tied)
 
 
-@metric(better="higher", unit="share", kind="truth", needs=("truth",))
+@metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
 def truth_emd(batch: Batch, *, pool: int = 1) -> Scores:
-    """1 - the earth mover's distance of |a| from |t|, as a share of the grid's largest distance (XAI-TRIS: Clark et al.
-    2024, 2306.12816).
+    """Closeness of the map's magnitudes to the known right ones: 1 less their earth mover's distance, as a share of the
+    grid's largest distance (XAI-TRIS: Clark et al. 2024, 2306.12816).
 
     |a| and |t| are scaled to a sum of 1; moving mass costs the Euclidean distance between units, and the least cost is
     computed exactly, by linear programming. It is divided by the distance of opposite corners,
@@ -159,9 +173,10 @@ def truth_emd(batch: Batch, *, pool: int = 1) -> Scores:
     )
 
 
-@metric(better="lower", unit="share", kind="truth", needs=("truth",))
+@metric(better="lower", unit="share", span=(0, 1), kind="truth", needs=("truth",))
 def false_mass(batch: Batch) -> Scores:
-    """Share of |a| on units where the known right attribution is exactly 0: suppressors, dummies, background.
+    """Share of the attribution's magnitude on units whose known right attribution is exactly 0: suppressors, dummies,
+    background.
 
     In [0, 1], lower is better; a map that is the same everywhere scores the share of such units. NaN where the
     attribution is 0 on all units, and where the truth is 0 on none, so that no attribution could be false.

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.results.answer import Answer, answer
 from harness.results.board import Board
-from harness.results.first_table import MEANINGS, FirstRow, fewer_rows, first_rows
+from harness.results.first_table import MEANINGS, FirstRow, board_row, counted_boards, fewer_rows, first_rows
 from harness.results.footnotes import footnotes
 from harness.results.numbers import rounded_together, significant, with_interval
 from harness.results.terminal import in_lines, rendered, unframed_table
@@ -56,8 +56,8 @@ def _legend(board: Board, found: Answer, rows: Sequence[FirstRow]) -> Iterator[s
     if found.verdict.control is not None:
         few = "" if board.family.able else f"; {board.family.n} samples are too few for an interval"
         yield (
-            f"gain: mean difference to the best control, {found.verdict.control}; intervals hold for all pairs together "
-            f"(95 %){few}"
+            f"gain: mean difference to the best control, {found.verdict.control}; intervals hold for all pairs "
+            f"together (95 %){few}"
         )
     words = [f"{word}: {meaning}" for word, meaning in MEANINGS.items() if any(word in row.word for row in rows)]
     if words:
@@ -141,8 +141,7 @@ class _Scale:
 def _lines_of_boards(boards: Sequence[Board], width: int, colour: bool) -> Iterator[str]:
     """How many boards have an explainer to use, and a row for each board."""
     answers = [answer(board) for board in boards]
-    named = sum(bool(each.verdict.choices) for each in answers)
-    yield f"{named} of {len(boards)} models and data sets have an explainer that is shown to beat the controls."
+    yield counted_boards([each.verdict for each in answers])
     yield ""
     table = unframed_table()
     for head in ("model and data", "use", "gain over the best control", "seconds\nper sample", "metric"):
@@ -154,11 +153,10 @@ def _lines_of_boards(boards: Sequence[Board], width: int, colour: bool) -> Itera
 
 
 def _row_of_board(board: Board, found: Answer) -> list[str]:
-    first = next(iter(found.verdict.choices), found.verdict.best)
-    if first is None:
-        return [board.heading, "no verdict", found.verdict.refused.removeprefix("No verdict: "), "", ""]
-    row = next(row for row in first_rows(board, found.verdict) if row.label == first)
-    use = first if found.verdict.choices else f"none (best: {first})"
+    each = board_row(board, found.verdict)
+    if each.row is None:
+        return [each.heading, "no verdict", each.refused, "", ""]
+    row = each.row
     gain = with_interval(row.gain, row.gain_low, row.gain_high) if math.isfinite(row.gain) else "no control"
     cost = "not measured" if row.cost is None else significant(row.cost)
-    return [board.heading, use, gain, cost, board.headline]
+    return [each.heading, each.use, gain, cost, each.metric]

@@ -50,6 +50,39 @@ def first_rows(board: Board, verdict: Verdict) -> list[FirstRow]:
     return [_row(board, verdict, label) for label in board.explainers]
 
 
+@dataclass(frozen=True)
+class BoardRow:
+    """One board among several.
+
+    heading   model and data set
+    use       the explainer to use, ``none (best: lime)`` where none can be recommended, or "" where nothing is compared
+    row       the row of that explainer, or of the best one; None where nothing is compared
+    metric    the headline metric; "" where nothing is compared
+    refused   why nothing is compared; "" if it is
+    """
+
+    heading: str
+    use: str
+    row: FirstRow | None
+    metric: str
+    refused: str = ""
+
+
+def board_row(board: Board, verdict: Verdict) -> BoardRow:
+    """The row of a board in a table of several boards."""
+    first = next(iter(verdict.choices), verdict.best)
+    if first is None:
+        return BoardRow(board.heading, "", None, "", verdict.refused.removeprefix("No verdict: "))
+    use = first if verdict.choices else f"none (best: {first})"
+    return BoardRow(board.heading, use, _row(board, verdict, first), board.headline)
+
+
+def counted_boards(verdicts: Sequence[Verdict]) -> str:
+    """On how many of several boards an explainer is shown to be better than the controls, in a sentence."""
+    named = sum(bool(each.choices) for each in verdicts)
+    return f"{named} of {len(verdicts)} models and data sets have an explainer that is shown to beat the controls."
+
+
 def fewer_rows(rows: Sequence[FirstRow], most: int) -> tuple[list[FirstRow], int]:
     """At most so many rows, and how many were left out: the controls but the best one go first, then the last ones."""
     if len(rows) <= most:

@@ -47,3 +47,8 @@ def rounded_together(value: float, low: float, high: float) -> tuple[str, str, s
     if not 0 <= decimals <= 5:
         return significant(value), significant(low), significant(high)
     return tuple(f"{round(each, decimals) + 0.0:,.{decimals}f}" for each in (value, low, high))
+
+
+def with_sign(text: str) -> str:
+    """A number in words with a plus before it where it is above 0: ``+0.24``."""
+    return f"+{text}" if text.strip("0.,") and not text.startswith("-") else text

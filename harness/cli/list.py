@@ -8,6 +8,7 @@ from harness.cli.groups import group_files
 from harness.cli.parser import Parser, add_verb
 from harness.cli.sections import LABELLED_GROUPS
 from harness.errors import UserError, unknown
+from harness.metric_facts import agreement_with_truth, range_in_words
 from harness.registry import DataSet, Explainer, Metric
 from harness.source_values import source_of_module
 
@@ -122,13 +123,17 @@ def _capabilities(entry: Any) -> str:
 
 def _meaning(entry: Any) -> str:
     """What a metric's scores mean under its default options, on one line."""
-    better = entry.direction(entry.options)
+    better, span, chance = (of(entry.options) for of in (entry.direction, entry.span_of, entry.chance_of))
+    agreement = agreement_with_truth(entry.name)
     return "; ".join(
         [
             f"{better} is better" if better else "no direction is better",
             f"unit: {entry.unit_of(entry.options)}",
             f"kind: {entry.kind}",
             *([f"needs {', '.join(entry.needs)}"] if entry.needs else []),
+            *([f"range: {range_in_words(span)}"] if span else []),
+            *([f"a random map scores {chance:g}"] if chance is not None else []),
+            *([agreement.text] if agreement else []),
         ]
     )
 

@@ -39,16 +39,19 @@ class ViewedRun:
 
 def draw_curves_of(run: ViewedRun) -> list[Path]:
     """One picture for each metric with curves, of each model and data set."""
+    from harness.results.curve_axes import curve_axes
     from harness.results.sample_curves import draw_curves
 
     cells, scores = run.frames
     scores = scores[scores["curve"].notna()].assign(protocol=scores["cell"].map(cells.set_index("cell")["protocol"]))
-    kinds = cells.set_index("cell")["kind"]
+    by_cell = cells.set_index("cell")
     paths = []
     for (model, data, protocol, metric), rows in scores.groupby(
         ["model", "dataset", "protocol", "metric"], observed=True, sort=False
     ):
-        if kinds[rows["cell"].iloc[0]] == "reference":
+        row = by_cell.loc[rows["cell"].iloc[0]]
+        axes = curve_axes({**row, "metric": metric}, len(rows["curve"].iloc[0]))
+        if row["kind"] == "reference" or axes is None:
             continue
         if rows["curve"].map(len).nunique() > 1:
             say(f"curves of {metric} on {model} and {data} are left out: they differ in their number of points")
@@ -58,9 +61,9 @@ def draw_curves_of(run: ViewedRun) -> list[Path]:
         paths += draw_curves(
             run.path("curves", model, data, metric, *_protocol_number(cells, model, data, protocol)),
             rows,
+            axes=axes,
             reference=_random_order(cells, beside, metric),
             title=f"{model} on {data}: {metric}{better}",
-            unit=str(cells.set_index("cell")["unit"][rows["cell"].iloc[0]] or ""),
         )
     if not paths:
         raise NotApplicable("no metric of the run has curves, as deletion and insertion have")

@@ -2,21 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from harness.results.board import DIRECTIONS
 from harness.results.formats import CONTROLS_ROW, starts_controls
 from harness.results.place import Place
 from harness.results.plain_text import markdown_text
 from harness.results.report.blocks import ReportBlock
-from harness.results.report.elements import Cell, Head, chips, filter_box, html_table
+from harness.results.report.elements import Cell, Head, column_chooser, filter_box, html_table
 from harness.results.report.markup import Raw, soft, tag
 
 BOARD_MARKS = (
     "Mean over samples with its 95 % interval, rank after #. Bold: the best explainer that is no control; underlined: "
-    "not shown to be worse than it. Explainers that share a letter are not shown to differ. The chance of any false "
-    "claim among all pairs of one metric is 5 %; metrics beside the headline are exploratory. A * marks a note. A rank "
-    "of – means that the cells cannot be compared, for instance because not all have a score on the same samples; "
-    "costs are ranked but not tested."
+    "not shown to be worse than it. The chance of any false claim among all pairs of one metric is 5 %; metrics beside "
+    "the headline are exploratory. A * marks a note. A rank of – means that the cells cannot be compared, for instance "
+    "because not all have a score on the same samples; costs are ranked but not tested."
 )
+LETTER_MARK = "Explainers that share a letter are not shown to differ."
+CONTROLS = "Controls, which do not look at the model"
 STANDINGS = {"best": "the best", "near": "not shown to be worse than the best"}
 Places = Mapping[tuple[str, str], Place]
 
@@ -27,51 +30,50 @@ def entries(block: ReportBlock) -> Places:
 
 
 def leaderboard_part(block: ReportBlock, places: Places) -> Raw:
-    """A block's leaderboard with its filter and chips."""
-    name = f"board-{block.key}"
-    heads = [Head("explainer")] + [_metric_head(block, metric) for metric in block.metrics]
-    rows = [
-        [_explainer_cell(block, label), *(_place_cell(places[metric, label]) for metric in block.metrics)]
-        for label in block.explainers
-    ]
-    kinds = list(dict.fromkeys(block.about["kind"][metric] for metric in block.metrics))
-    tools = tag("div", filter_box(name, "Filter explainers"), chips(name, kinds), class_="tools")
+    """A block's leaderboard, the headline metric first, with a filter for its rows and a chooser for its columns."""
+    name, metrics = f"board-{block.key}", sorted(block.metrics, key=lambda metric: metric != block.headline)
+    heads = [Head("explainer", parts=("mark",))] + [_metric_head(block, metric) for metric in metrics]
+    row = lambda label: [_explainer_cell(block, label), *(_place_cell(block, places, m, label) for m in metrics)]
+    own, controls = ([row(x) for x in block.explainers if (x in block.controls) == apart] for apart in (False, True))
     caption = f"Leaderboard of {block.heading}: {block.samples} samples"
-    classes = ["control" if label in block.controls else "" for label in block.explainers]
-    return tag(
-        "div",
-        tools,
-        html_table(caption, heads, rows, classes="board", name=name, row_classes=classes),
-        tag("p", BOARD_MARKS, class_="fine"),
-    )
+    tools = tag("div", filter_box(name, "Filter explainers"), _metric_chooser(block, name, metrics), class_="tools")
+    table = html_table(caption, heads, own, classes="board", name=name, apart=(CONTROLS, controls))
+    return tag("div", tools, table, tag("p", BOARD_MARKS, class_="fine"))
+
+
+def _metric_chooser(block: ReportBlock, name: str, metrics: Sequence[str]) -> Raw:
+    """The metrics by kind; the main ones are the headline metric and the first one of every other kind."""
+    kinds: dict[str, list[str]] = {}
+    for metric in metrics:
+        kinds.setdefault(block.about["kind"][metric] or "other", []).append(metric)
+    return column_chooser(name, kinds, {of_kind[0] for of_kind in kinds.values()})
 
 
 def _metric_head(block: ReportBlock, metric: str) -> Head:
-    kind = block.about["kind"][metric]
-    tip = f"{metric}\n{kind}; {DIRECTIONS.get(block.better(metric), 'no direction')}"
-    return Head(block.head(metric), True, block.unit(metric), tip, kind)
+    tip = f"{metric}\n{block.about['kind'][metric]}; {DIRECTIONS.get(block.better(metric), 'no direction')}"
+    text = "\u00a0".join(block.head(metric).rsplit(" ", 1)) if block.better(metric) else metric
+    return Head(text, True, block.unit(metric), tip, metric, ("low", "high", "rank", "note"))
 
 
 def _explainer_cell(block: ReportBlock, label: str) -> Cell:
-    word = "control" if label in block.controls else "library's row, not ranked" if label in block.with_caveat else ""
-    return Cell([soft(label), tag("span", word, class_="word") if word else ""], label)
+    word = tag("span", "library's row, not ranked", class_="word") if label in block.with_caveat else ""
+    return Cell([soft(label), word], label, parts=(block.mark(label),))
 
 
-def _place_cell(place: Place) -> Cell:
+def _place_cell(block: ReportBlock, places: Places, metric: str, label: str) -> Cell:
+    place, row = places[metric, label], block.cell(metric, label)
     if place.hole:
-        return Cell(tag("span", place.text + place.star, class_="hole"), None, "is-hole", place.note)
-    below = [
-        tag("span", place.interval, class_="interval"),
-        tag("span", place.rank + place.star, class_="rank"),
-        tag("span", place.letters, class_="letters") if place.letters else "",
+        shown = tag("span", place.text + place.star, class_="hole")
+        return Cell(shown, None, "is-hole", place.note, (None, None, None, place.note))
+    first = [
+        tag("span", place.rank, class_="rank") if place.rank else "",
+        tag("span", place.text, class_=f"mean {place.standing}".strip()),
+        place.star,
     ]
+    shown = [*first, tag("span", place.interval, class_="below") if place.interval else ""]
     tip = "\n".join(text for text in (STANDINGS.get(place.standing), place.note) if text)
-    return Cell(
-        [tag("span", place.text, class_=f"mean {place.standing}"), tag("span", below, class_="below")],
-        place.value,
-        "",
-        tip,
-    )
+    numbers = tuple(float(row[name]) if np.isfinite(row[name]) else None for name in ("ci_low", "ci_high", "rank"))
+    return Cell(shown, place.value, "", tip, (*numbers, place.note))
 
 
 def markdown_lines(block: ReportBlock, places: Places) -> list[str]:

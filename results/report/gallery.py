@@ -18,23 +18,23 @@ from harness.results.report.markup import Raw, soft, tag
 from harness.results.report.run_maps import RunMaps, maps_of_block
 
 MOST_TILES, MOST_SAMPLES, FEW_SAMPLES = 400, 16, 8
-NO_MAPS = "The run kept no maps, so there is nothing to show."
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """A block's gallery: its part of the page, and per tile its texts (``title says trust``)."""
+    """A block's gallery: its part of the page, None where no maps were kept, and per tile its texts (``title says
+    trust``)."""
 
-    part: Raw
+    part: Raw | None
     tiles: dict[str, dict[str, str]]
 
 
 def gallery(block: ReportBlock, most_tiles: int = MOST_TILES) -> Gallery:
-    """The gallery of a block; where no maps were kept it says so."""
+    """The gallery of a block; it says which maps cannot be read."""
     run_maps = maps_of_block(block.directory, block.model, block.dataset, block.protocol)
     if run_maps is None or not run_maps.maps or not run_maps.samples:
-        reason = "".join(f" {each}." for each in run_maps.unread) if run_maps else ""
-        return Gallery(note(NO_MAPS + reason), {})
+        unread = run_maps.unread if run_maps else []
+        return Gallery(tag("div", [note(text) for text in unread]) if unread else None, {})
     explainers = [name for name in block.explainers if name in run_maps.maps]
     if not explainers:
         return Gallery(note("The maps that the run kept are of explainers without a cell."), {})
@@ -151,6 +151,7 @@ class _View:
                 )
                 for place in chosen
             ],
+            class_="passages",
         )
 
     def _tile(self, place: int, name: str, wide: bool = False) -> Raw:

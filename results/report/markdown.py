@@ -6,12 +6,11 @@ from harness.results.answer import Answer
 from harness.results.plain_text import fenced
 from harness.results.plain_text import markdown_text as plain
 from harness.results.report.blocks import ReportBlock
-from harness.results.report.board import BOARD_MARKS, Places, markdown_lines, markdown_rows, remarks
+from harness.results.report.board import BOARD_MARKS, LETTER_MARK, Places, markdown_lines, markdown_rows, remarks
 from harness.results.report.gallery import Gallery
 from harness.results.report.origin import command, origin_facts
 from harness.results.report.sections import failures
 
-NO_FAILURES = "Every cell was measured, and every sample has a score."
 MOST_TOLD = 6  # explanations in words
 
 
@@ -40,7 +39,7 @@ def _block_text(block: ReportBlock, answer: Answer, places: Places, gallery: Gal
         "",
         *markdown_lines(block, places),
         "",
-        BOARD_MARKS,
+        f"{BOARD_MARKS} {LETTER_MARK}",
         "",
     )
     remarked = remarks(block, places)
@@ -53,10 +52,11 @@ def _block_text(block: ReportBlock, answer: Answer, places: Places, gallery: Gal
             f"- **{plain(t['title'])}**: {plain(t['says'])} {plain(t['trust'])}" for t in tiles[::step][:MOST_TOLD]
         )
         yield ""
-    yield from ("### Failures and skips", "")
     rows = failures(block)
-    heads = ["what", "cells", "explainers", "metrics", "reason"]
-    yield from markdown_rows(heads, [list(row.values()) for row in rows]) if rows else [NO_FAILURES]
-    yield from ("", "### Environment and how to reproduce", "", fenced(command(block)), "")
+    if rows:
+        yield from ("### Failures and skips", "")
+        heads = ["what", "cells", "explainers", "metrics", "reason"]
+        yield from (*markdown_rows(heads, [list(row.values()) for row in rows]), "")
+    yield from ("### Environment and how to reproduce", "", fenced(command(block)), "")
     yield from (f"- {plain(name)}: {plain(value)}" for name, value in origin_facts(block))
     yield ""

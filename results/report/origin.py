@@ -121,6 +121,7 @@ def origin_facts(block: ReportBlock) -> list[tuple[str, str]]:
         ("torch", several("torch")),
         ("scoring batch", several("batch_size")),
         ("measured", _measured_when(cells)),
+        ("missing scores", _missing_scores(cells)),
         *_environments(block),
     ]
 
@@ -128,6 +129,13 @@ def origin_facts(block: ReportBlock) -> list[tuple[str, str]]:
 def _first_few(text: str, most: int = 4) -> str:
     parts = text.split(", ")
     return text if len(parts) <= most else f"{', '.join(parts[:most])} and {len(parts) - most} more"
+
+
+def _missing_scores(cells) -> str:
+    ok = cells["status"] == "ok"
+    if ok.all() and not cells["n_invalid"].fillna(0).any():
+        return "none: every cell was measured, and every sample has a score"
+    return f"{int((~ok).sum())} of {len(cells)} cells, and samples of {int((cells['n_invalid'] > 0).sum())} others"
 
 
 def _measured_when(cells) -> str:

@@ -63,12 +63,17 @@ const Report = {
   };
   const over = (event) => {
     const target = event.target.closest && event.target.closest("[data-tip]");
-    if (target) show(target);
-    else tip.hidden = true;
+    if (!target) { tip.hidden = true; return; }
+    show(target);
+    if (event.type === "focusin") target.setAttribute("aria-describedby", "tip");
   };
   for (const kind of ["mouseover", "focusin", "click"]) document.addEventListener(kind, over);
   document.addEventListener("focusout", () => (tip.hidden = true));
-  document.addEventListener("scroll", () => (tip.hidden = true), { capture: true, passive: true });
+  document.addEventListener("scroll", () => { // which a step of the keyboard may cause, whose tip stays
+    const focused = document.activeElement?.closest("[data-tip]:focus-visible");
+    if (focused && !tip.hidden) show(focused);
+    else tip.hidden = true;
+  }, { capture: true, passive: true });
   document.addEventListener("keydown", (event) => event.key === "Escape" && (tip.hidden = true));
 })();
 
@@ -85,6 +90,21 @@ const Report = {
     show();
     addEventListener("beforeprint", () => document.querySelectorAll("[data-block]").forEach((part) => (part.hidden = false)));
     addEventListener("afterprint", show);
+  }
+  for (const button of document.querySelectorAll(".show-more")) {
+    const rows = button.parentElement.querySelectorAll(".extra");
+    const show = (shown) => {
+      rows.forEach((row) => (row.hidden = !shown));
+      button.hidden = shown;
+    };
+    show(false);
+    button.addEventListener("click", () => show(true));
+    addEventListener("beforeprint", () => show(true));
+  }
+  for (const pick of document.querySelectorAll(".pick-pairs")) {
+    pick.addEventListener("change", () => {
+      for (const option of pick.options) document.getElementById(option.value).hidden = !option.selected;
+    });
   }
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.addEventListener("click", async () => {

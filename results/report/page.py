@@ -9,24 +9,35 @@ from harness.results.report.blocks import ReportBlock
 from harness.results.report.board import Places, leaderboard_part
 from harness.results.report.curves import MOST_CURVE_BYTES, curves_of
 from harness.results.report.elements import note, of_block, section
+from harness.results.report.gains import blocks_part
 from harness.results.report.gallery import Gallery
 from harness.results.report.markup import Raw, script_data, tag
+from harness.results.report.metric_cards import metric_cards_part
 from harness.results.report.origin import origin_part
+from harness.results.report.pairs import pairs_part
+from harness.results.report.pareto import pareto_part
 from harness.results.report.pictures import pictures_part
-from harness.results.report.plots import quality_cost
 from harness.results.report.relations import agreement_part, ranks_part, stability_part
 from harness.results.report.sections import answer_part, failures_part, groups_part, sanity_part
 
-SCRIPTS = ("page.js", "tables.js", "curves.js", "gallery.js")
-# Of each section: its name, its word in the navigation, its heading, and how to read it.
+SCRIPTS = ("page.js", "keys.js", "tables.js", "curves.js", "gallery.js")
+# Of each section: its name, its word in the navigation, its heading, and how to read it. One without content does not
+# appear.
 PAGE_SECTIONS = (
-    ("verdict", "Verdict", "Verdict", ""),
+    ("verdict", "Answer", "Answer", ""),
     (
         "cost",
         "Cost",
         "Quality against cost",
-        "Means with 95 % intervals. Hollow: controls, which do not look at the "
-        "model. The line is the Pareto front: no explainer is both better and cheaper than one on it.",
+        "Means with 95 % intervals. An explainer is off the Pareto front only if another is shown to be better and is "
+        "cheaper.",
+    ),
+    (
+        "pairs",
+        "Pairs",
+        "Who beats whom",
+        "Mean difference, row less column, with an interval; the intervals of all pairs hold together with 95 %. Only "
+        "pairs that are shown to differ have a colour: green where the row is better, orange where it is worse.",
     ),
     ("leaderboard", "Leaderboard", "Leaderboard", ""),
     ("ranks", "Ranks", "Ranks across models and data", "Explainers joined by a bar are not shown to differ."),
@@ -59,6 +70,7 @@ PAGE_SECTIONS = (
         "Gaps between groups",
         "The largest difference between the means of groups of samples. A gap need not be caused by the explainer.",
     ),
+    ("metrics", "Metrics", "What the metrics ask", ""),
     ("failures", "Failures", "Failures and skips", ""),
     ("origin", "Reproduce", "Environment and how to reproduce", ""),
 )
@@ -75,13 +87,15 @@ def page(
 ) -> str:
     """The whole page as HTML; ``tell`` is called with the heading of each section before it is made."""
     data = {"curves": [], "tiles": {key: tile for gallery in galleries for key, tile in gallery.tiles.items()}}
+    several = len(blocks) > 1
     whole = {
-        "verdict": lambda: [answer_part(each, len(blocks)) for each in answers],
+        "verdict": lambda: _answers(blocks, answers),
         "ranks": lambda: ranks_part(blocks),
         "pictures": lambda: pictures_part(blocks),
     }
     of_each = {
-        "cost": lambda i: _quality_cost(blocks[i]),
+        "cost": lambda i: pareto_part(blocks[i]),
+        "pairs": lambda i: pairs_part(blocks[i]),
         "leaderboard": lambda i: leaderboard_part(blocks[i], boards[i]),
         "agreement": lambda i: agreement_part(blocks[i]),
         "curves": lambda i: _curves_part(blocks[i], data, len(blocks)),
@@ -89,16 +103,33 @@ def page(
         "stability": lambda i: stability_part(blocks[i]),
         "sanity": lambda i: sanity_part(blocks[i]),
         "groups": lambda i: groups_part(blocks[i]),
+        "metrics": lambda i: metric_cards_part(blocks[i]),
         "failures": lambda i: failures_part(blocks[i]),
         "origin": lambda i: origin_part(blocks[i]),
     }
-    parts = []
-    for name, _, heading, lead in PAGE_SECTIONS:
+    shown, parts = [], []
+    for name, word, heading, lead in PAGE_SECTIONS if blocks else ():
         tell(heading)
-        own = (of_block(each, of_each[name](i), several=len(blocks) > 1) for i, each in enumerate(blocks))
-        parts.append(section(name, heading, lead, whole[name]() if name in whole else list(own)))
-    main = tag("main", parts if blocks else note("The run has no cells yet."))
-    return _document(title, [_page_top(title, blocks), _navigation(), main, _detail()], data)
+        body = whole[name]() if name in whole else _parts_of_blocks(blocks, of_each[name], several=several)
+        if body:
+            shown.append((name, word))
+            parts.append(section(name, heading, lead, body))
+    main = tag("main", parts or note("The run has no cells yet."), id="content", tabindex=-1)
+    skip = tag("a", "Skip to the content", href="#content", class_="skip")
+    return _document(title, [skip, _page_top(title, blocks), _navigation(shown), main, _detail()], data)
+
+
+def _parts_of_blocks(blocks: Sequence[ReportBlock], part: Callable[[int], Raw | None], *, several: bool) -> list[Raw]:
+    """A section's parts, of those blocks that have content for it."""
+    made = [(block, part(place)) for place, block in enumerate(blocks)]
+    return [of_block(block, body, several=several) for block, body in made if body]
+
+
+def _answers(blocks: Sequence[ReportBlock], answers: Sequence[Answer]) -> list[Raw]:
+    """A row per block where there are several, then each block's answer and first table."""
+    several = len(blocks) > 1
+    each = [answer_part(*pair, several=several) for pair in zip(blocks, answers, strict=True)]
+    return [blocks_part(blocks, answers), *each] if several else each
 
 
 def _document(title: str, body: list[Raw], data: dict[str, Any]) -> str:
@@ -107,8 +138,9 @@ def _document(title: str, body: list[Raw], data: dict[str, Any]) -> str:
     return f"<!doctype html>\n{tag('html', _page_head(title), tag('body', body, tip, scripts), lang='en')}\n"
 
 
-def _navigation() -> Raw:
-    return tag("nav", [tag("a", word, href=f"#{name}") for name, word, *_ in PAGE_SECTIONS], aria_label="Sections")
+def _navigation(shown: Sequence[tuple[str, str]]) -> Raw:
+    links = [tag("a", word, href=f"#{name}") for name, word in shown]
+    return tag("nav", links, aria_label="Sections") if links else Raw("")
 
 
 def _detail() -> Raw:
@@ -117,18 +149,10 @@ def _detail() -> Raw:
     return tag("dialog", close, tag("div", id="detail-body"), id="detail", aria_label="Explanation of one sample")
 
 
-def _quality_cost(block: ReportBlock) -> Raw:
-    plot_and_front = quality_cost(block)
-    if plot_and_front is None:
-        return note("This plot needs a headline metric and seconds_per_sample; add metric=cost.")
-    plot, front = plot_and_front
-    return tag("figure", plot, tag("figcaption", f"Pareto front: {', '.join(front) or 'none'}."), class_="plot-box")
-
-
-def _curves_part(block: ReportBlock, data: dict[str, Any], count: int) -> Raw:
+def _curves_part(block: ReportBlock, data: dict[str, Any], count: int) -> Raw | None:
     curves = curves_of(block, MOST_CURVE_BYTES // count)
     if not curves:
-        return note("No metric of this run has a curve.")
+        return None
     places = range(len(data["curves"]), len(data["curves"]) + len(curves))
     data["curves"] += curves
     options = [tag("option", each["metric"], value=place) for place, each in zip(places, curves, strict=True)]

@@ -13,14 +13,13 @@ from harness.results.report.markup import Raw, tag
 
 MOST_PICTURE_BYTES = 4 << 20  # of all pictures together; the names of those that do not fit are listed
 MOST_WIDTH = 1200
-NONE = "None were drawn; harness view draws curves, activations, features and more into the run's folder."
 
 
-def pictures_part(blocks: Sequence[ReportBlock]) -> Raw:
-    """Figures of the runs' pictures, each once, as many as fit."""
+def pictures_part(blocks: Sequence[ReportBlock]) -> Raw | None:
+    """Figures of the runs' pictures, each once, as many as fit; None where none were drawn."""
     paths = [path for folder in dict.fromkeys(block.directory for block in blocks) for path in _drawn_pictures(folder)]
     if not paths:
-        return note(NONE)
+        return None
     figures, left, room = [], [], MOST_PICTURE_BYTES
     for path in paths:
         encoded = _as_webp(path)

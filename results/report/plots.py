@@ -1,4 +1,4 @@
-"""The report's drawings: quality against cost, the critical difference, and how rankings settle with samples."""
+"""The report's drawings: the critical difference, and how rankings settle with samples."""
 
 import numpy as np
 import pandas as pd
@@ -6,103 +6,17 @@ import pandas as pd
 from harness.results.blocks import Across
 from harness.results.fonts import shortened
 from harness.results.numbers import significant
-from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import (
     BOTTOM,
-    HEIGHT,
     LEFT,
     RIGHT,
     TOP,
     WIDTH,
     Plot,
     Scale,
-    number,
-    placed,
     spanning,
 )
 from harness.results.report.markup import Raw, tag
-from harness.results.verdict import COST_METRIC
-
-LEAST_SECONDS = 1e-7  # seconds; smaller costs are drawn here
-
-
-def quality_cost(block: ReportBlock) -> tuple[Raw, list[str]] | None:
-    """The headline metric against seconds per sample, with the Pareto front marked; None if there are no points."""
-    points = _cost_points(block)
-    if points.empty:
-        return None
-    better = block.better(block.headline)
-    x = spanning(list(points["cost"]), LEFT, WIDTH - RIGHT, log=True)
-    y = spanning([*points["value"], *points["low"], *points["high"]], HEIGHT - BOTTOM, TOP)
-    front = _pareto_front(points, better)
-    plot = Plot(
-        x,
-        y,
-        "seconds per sample, logarithmic ← lower is better",
-        block.axis(block.headline),
-        f"{block.headline} against cost: {block.heading}",
-    )
-    plot.marks.append(_front_line(points[points["name"].isin(front)], x, y))
-    labels = placed([(x(p.cost), y(p.value), p.name) for p in points.itertuples(index=False)])
-    for point, label in zip(points.itertuples(index=False), labels, strict=True):
-        plot.marks += _drawn_point(point, label, x, y, point.name in front, block)
-    return plot.svg(), front
-
-
-def _cost_points(block: ReportBlock) -> pd.DataFrame:
-    rows = []
-    for name in block.explainers if block.headline else ():
-        quality, cost = block.cell(block.headline, name), block.cell(COST_METRIC, name)
-        if not (quality and cost) or quality["status"] != "ok" or cost["status"] != "ok":
-            continue
-        if np.isfinite(quality["value"]) and np.isfinite(cost["value"]):
-            rows.append(
-                {
-                    "name": name,
-                    "value": quality["value"],
-                    "low": quality["ci_low"],
-                    "high": quality["ci_high"],
-                    "cost": max(cost["value"], LEAST_SECONDS),
-                    "control": name in block.controls,
-                    "caveat": name in block.with_caveat,
-                }
-            )
-    return pd.DataFrame(rows, columns=["name", "value", "low", "high", "cost", "control", "caveat"])
-
-
-def _pareto_front(points: pd.DataFrame, better: str | None) -> list[str]:
-    """The Pareto front, by cost: explainers to which no other is better and cheaper; no controls, no caveats."""
-    sign = -1 if better == "lower" else 1
-    found, best = [], -np.inf
-    own = points[~points["control"] & ~points["caveat"]].assign(quality=points["value"] * sign)
-    for point in own.sort_values(["cost", "quality"], ascending=[True, False]).itertuples(index=False):
-        if point.quality > best:
-            best, found = point.quality, [*found, point.name]
-    return found
-
-
-def _front_line(front: pd.DataFrame, x: Scale, y: Scale) -> Raw:
-    steps, last = [], None
-    for point in front.sort_values("cost").itertuples(index=False):
-        at = x(point.cost), y(point.value)
-        steps += [f"{at[0]},{last}"] if last is not None else []
-        steps.append(f"{at[0]},{at[1]}")
-        last = at[1]
-    return tag("polyline", points=" ".join(steps), class_="front") if len(front) > 1 else Raw("")
-
-
-def _drawn_point(point, label, x: Scale, y: Scale, on_front: bool, block: ReportBlock) -> list[Raw]:
-    cx, cy = x(point.cost), y(point.value)
-    kind = "control" if point.control else "best" if on_front else "own"
-    interval = f" [{number(point.low)}, {number(point.high)}]" if np.isfinite(point.low) else ""
-    word = ", control" if point.control else ", Pareto front" if on_front else ""
-    tip = f"{point.name}{word}\n{block.headline} {number(point.value)}{interval}\n{number(point.cost)} s a sample"
-    bar = tag("line", x1=cx, x2=cx, y1=y(point.low), y2=y(point.high), class_=f"bar {kind}") if interval else Raw("")
-    drawn = tag("circle", cx=cx, cy=cy, r=5, class_=f"dot {kind}", tabindex=0, role="img", data_tip=tip, aria_label=tip)
-    text = (
-        tag("text", point.name, x=label[0], y=label[1], text_anchor=label[2], class_=f"name {kind}") if label else None
-    )
-    return [bar, drawn, *([text] if text else [])]
 
 
 def critical_difference_plot(across: Across) -> Raw:
@@ -157,7 +71,7 @@ def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
         x,
         y,
         "number of samples, logarithmic →",
-        "share, tau ↑ higher is more stable",
+        "share, tau ↑",
         f"Stability of the ranking by {metric}: {heading}",
         height=260,
         x_ticks=ticks,

@@ -8,7 +8,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from harness.results.agreement import as_square, metric_agreement
-from harness.results.blocks import LEAST_BLOCKS, Across, across_blocks
+from harness.results.blocks import Across, across_blocks
 from harness.results.matrices import Matrix
 from harness.results.numbers import one_figure, significant
 from harness.results.one_vote import one_vote, one_vote_notes, rank_as
@@ -50,13 +50,13 @@ def left_out(block: ReportBlock) -> str:
     return f"The first {MOST_METRICS} of {len(able)} metrics; left out: {', '.join(over)}." if over else ""
 
 
-def ranks_part(blocks: Sequence[ReportBlock]) -> Raw:
-    """Mean ranks over blocks, with the critical difference where there are enough blocks."""
+def ranks_part(blocks: Sequence[ReportBlock]) -> Raw | None:
+    """Mean ranks over blocks, with the critical difference where there are enough blocks; None for a single block."""
     latest = {(b.model, b.dataset, b.protocol): b for b in blocks}  # the last run that measured a block
     named = [_with_block_names(block, matrix) for block in latest.values() for matrix in directed(block)]
     found = across_blocks(named)
     if not found or len(latest) < 2:
-        return note(f"Mean ranks need several blocks, their test needs {LEAST_BLOCKS}; here: {len(latest)}.")
+        return None
     headlines = {block.headline for block in blocks}
     parts = [
         note(f"{one_vote(each.metric, each.ranks_as)}.")
@@ -94,15 +94,13 @@ def _across_blocks_part(across: Across) -> Raw:
     return html_table(f"Mean ranks by {across.metric}", [Head("explainer"), Head("mean rank ↓", True)], rows)
 
 
-def agreement_part(block: ReportBlock) -> Raw:
+def agreement_part(block: ReportBlock) -> Raw | None:
     """Kendall's tau-b between the metrics' rankings, similar metrics side by side; those that rank identically by one
-    of them."""
+    of them. None where there is none: it takes two metrics with a direction that share two samples and three explainers
+    that are no controls."""
     pairs = metric_agreement(without_controls(block))
     if pairs.empty:
-        return note(
-            "Agreement needs two metrics with a direction that share three explainers that are no controls, and two "
-            "samples."
-        )
+        return None
     votes = pairs[pairs["note"] == ""]
     fine = [*(f"{text}." for text in pairs["note"] if text), left_out(block)]
     return tag(
@@ -148,17 +146,16 @@ def _tau_cell(row: dict | None, same: bool) -> Cell:
     return Cell(shown, row["tau"], f"tau {'for' if row['tau'] > 0 else 'against'}-{step}", tip)
 
 
-def stability_part(block: ReportBlock) -> Raw:
-    """Per metric: how stable the ranking is as samples are added, and how far single samples agree."""
+def stability_part(block: ReportBlock) -> Raw | None:
+    """Per metric: how stable the ranking is as samples are added, and how far single samples agree; None without a
+    metric that has a direction, two explainers that are no controls, and two samples on which all of them have a
+    score."""
     own = [matrix for matrix in without_controls(block) if matrix.values.shape[1] > 1 and len(matrix.complete) > 1]
     copies, same = one_vote_notes(own), rank_as(own)
     votes = [matrix for matrix, metric in zip(own, same, strict=True) if not metric]
     found = [(matrix.names["metric"], matrix, stability(matrix)) for matrix in votes]
     if not found:
-        return note(
-            "Stability needs a metric with a direction, two explainers that are no controls, and two samples on which "
-            "all of them have a score."
-        )
+        return None
     heads = [
         Head("metric"),
         Head("samples", True),

@@ -1,4 +1,4 @@
-"""The sections of the page that consist of text and tables: verdict, sanity, groups, failures."""
+"""The sections of the page that consist of text and tables: answer, sanity, groups, failures."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from harness.results.numbers import significant
 from harness.results.report.blocks import ReportBlock
 from harness.results.report.drawing import number
 from harness.results.report.elements import Cell, Head, folded, html_table, note
+from harness.results.report.gains import gains_part
 from harness.results.report.markup import Raw, tag
 from harness.results.subgroups import disparity, divisions
 
@@ -18,31 +19,31 @@ SETTLED = ("label", "correct")  # divisions that every data set with labels has;
 LEAST_IN_GROUP = 30
 
 
-def answer_part(answer: Answer, count: int) -> Raw:
-    """A block's answer: the first sentence in large letters, the others and the reasons below; reasons are folded where
-    there are many blocks."""
-    reasons = tag("ul", [tag("li", text) for text in answer.details]) if answer.details else ""
-    return tag(
+def answer_part(block: ReportBlock, answer: Answer, *, several: bool) -> Raw:
+    """A block's answer: the first sentence in large letters, the others, the first table, and the reasons folded."""
+    reasons = tag("ul", [tag("li", text) for text in answer.details])
+    told = tag(
         "article",
-        tag("h3", answer.heading) if count > 1 else "",
+        tag("h3", answer.heading) if several else "",
         tag("p", answer.sentences[0], class_="answer"),
         tag("p", " ".join(answer.sentences[1:])) if answer.sentences[1:] else "",
-        folded("Reasons", reasons) if count > 2 and reasons else reasons,
+        folded("Reasons", reasons) if answer.details else "",
         class_="verdict" + ("" if answer.verdict.choices else " none"),
     )
+    return tag("div", told, gains_part(block, answer), class_="block", data_block=block.key)
 
 
-def sanity_part(block: ReportBlock) -> Raw:
-    """Verdicts of the checks, and what the audit flagged."""
-    done = block.checked[block.checked["verdict"] != "not done"]
-    parts = [note("No sanity check was measured: add metric=sanity or parameter_randomization.")] if done.empty else []
+def sanity_part(block: ReportBlock) -> Raw | None:
+    """Verdicts of the checks, and what the audit flagged; None where there is neither."""
+    done, flagged, parts = block.checked[block.checked["verdict"] != "not done"], _flags(block), []
     if not done.empty:
         checks = [c for c in dict.fromkeys(done["check"]) if c != "overall"] + ["overall"]
         by = {(row["explainer"], row["check"]): row for row in block.checked.to_dict("records")}
         explainers = list(dict.fromkeys(block.cells.set_index("label").loc[block.explainers, "explainer"]))
         rows = [[name, *(_verdict_cell(by.get((name, check))) for check in checks)] for name in explainers]
         parts.append(html_table(f"Sanity of {block.heading}", [Head("explainer"), *map(Head, checks)], rows))
-    return tag("div", parts, _flags(block))
+        parts.append(flagged or note("The audit flagged nothing."))
+    return tag("div", parts or flagged) if parts or flagged else None
 
 
 def _verdict_cell(row: dict | None) -> Cell:
@@ -56,32 +57,33 @@ def _verdict_cell(row: dict | None) -> Cell:
     return Cell(shown, row["verdict"], f"is-{row['verdict'].replace(' ', '-')}", tip)
 
 
-def _flags(block: ReportBlock) -> Raw:
+def _flags(block: ReportBlock) -> Raw | None:
     carried = defaultdict(set)
     for flags, label in zip(block.cells["flags"], block.cells["label"], strict=True):
         for flag in flag_list(flags):
             carried[flag].add(label)
     if not carried:
-        return note("The audit flagged nothing.")
+        return None
     rows = [[flag, ", ".join(sorted(labels))] for flag, labels in carried.items()]
     return html_table(f"Audit flags of {block.heading}", [Head("flag"), Head("explainers")], rows)
 
 
-def groups_part(block: ReportBlock) -> Raw:
-    """Gaps of the headline metric between groups of samples, for every division that has groups large enough."""
+def groups_part(block: ReportBlock) -> Raw | None:
+    """Gaps of the headline metric between groups of samples, for every division that has groups large enough; None
+    where there is none."""
     if block.headline is None:
-        return note("The run has no headline metric, so no gaps are computed.")
+        return None
     scores = block.scores[block.scores["metric"] == block.headline].drop(columns=["model", "dataset", "cell"])
     own = [by for by in divisions(scores) if by in SETTLED or by not in ("target", "prediction")]
     parts, bare = [], []
     for by in own:
         rows = [row for row in disparity(scores, by, least=LEAST_IN_GROUP).to_dict("records") if row["groups"] > 1]
         (parts if rows else bare).append(_gap_table(block, by, rows) if rows else by)
-    if bare:
+    if bare and parts:
         parts.append(
             note(f"By {', '.join(bare)}: fewer than two groups of {LEAST_IN_GROUP} samples, so no gap is computed.")
         )
-    return tag("div", parts or note("The data has neither labels nor groups of its own."))
+    return tag("div", parts) if parts else None
 
 
 def _gap_table(block: ReportBlock, by: str, rows: Sequence[dict]) -> Raw:
@@ -118,11 +120,11 @@ def _group_with_mean(name: object, mean: float) -> str:
     return "–" if name is None else f"{name} ({significant(mean)})"
 
 
-def failures_part(block: ReportBlock) -> Raw:
-    """What has no score, and why: one row per reason."""
+def failures_part(block: ReportBlock) -> Raw | None:
+    """What has no score, and why: one row per reason; None where all have one."""
     rows = failures(block)
     if not rows:
-        return note("Every cell was measured, and every sample has a score.")
+        return None
     heads = [Head("what"), Head("cells", True), Head("explainers"), Head("metrics"), Head("reason")]
     shown = [
         [

@@ -1,13 +1,16 @@
 """What every registered metric promises, on every modality it serves."""
 
 import copy
+import math
 import os
+import re
 
 import pytest
 import torch
 from torch import nn
 
 import harness
+from harness.metric_facts import what_it_asks
 from harness.registry import EXPLAINERS, METRICS
 from pairs import LOOKING_AT_MAPS, SCORED, small_options
 
@@ -84,6 +87,10 @@ def test_it_gives_one_number_per_sample_the_same_again_and_changes_nothing(metri
         "an ordinary map on an ordinary net has a score"
     )
     assert torch.equal(values.nan_to_num(-9e9), scored(metric, case, attributions).nan_to_num(-9e9))
+    low, high = metric.span_of(metric.complete(small_options(metric, case.modality)))
+    known = values[values.isfinite()]
+    assert (known >= (-math.inf if low is None else low) - 1e-5).all(), "the declared range holds"
+    assert (known <= (math.inf if high is None else high) + 1e-5).all(), "the declared range holds"
 
 
 @scored_on
@@ -141,7 +148,9 @@ def test_a_metric_that_explains_again_says_so_when_it_cannot(metric, case):
 def test_its_docstring_direction_and_options_can_be_listed(metric):
     assert metric.summary.endswith(".") and len(metric.summary) < 400
     assert metric.direction(metric.options) in ("higher", "lower", None)
-    assert metric.unit_of(metric.options)
+    assert metric.unit_of(metric.options) and len(metric.span_of(metric.options)) == 2
+    asks = what_it_asks(metric)
+    assert asks[0].isupper() and asks.endswith(".") and not re.search(r"[`|()=]|\d{4}", asks), "a stranger can read it"
     kinds = (int, float, str, bool, tuple)
     assert all(value is None or isinstance(value, kinds) for value in metric.options.values())
 

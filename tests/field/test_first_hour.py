@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import harness
 from harness import registry
-from harness.catalogue import CATALOGUES
+from harness.catalogue import CATALOGUES, NOT_READ
 from harness.cli.main import main
 from harness.cli.sections import setting_names
 from harness.engine.protocol import Protocol
@@ -406,7 +406,7 @@ def test_the_catalogue_says_what_the_registry_says(kind):
         read = catalogue._read[name]
         assert read is not None, f"{name} cannot be read without importing it; declare it by plain values"
         assert list(read.options.items()) == list(entry.options.items()) and read.summary == entry.summary
-        for field in set(vars(entry)) - {"function", "options", "prepare", "code", "bundles"}:
+        for field in set(vars(entry)) - {"function", "options", "bundles", *NOT_READ}:
             declared, found = getattr(entry, field), getattr(read, field)
             assert (found(entry.options) if callable(found) else found) == (
                 declared(entry.options) if callable(declared) else declared

@@ -14,6 +14,7 @@ HARMLESS = {
     "a comment": ("harness.task", "\nSCORES = ", "\n# Another comment.\nSCORES = "),
     "a docstring": ("harness.units", '"""How many units one sample has."""', '"""The number of units of a sample."""'),
     "a message": ("harness.units", "makes every number a unit; these units", "turns every number into a unit; these"),
+    "the name of an axis": ("harness.metrics.curves", 'curve_across="share removed"', 'curve_across="removed"'),
     "an annotation": ("harness.predictor", "def _halve(self, rows: int) -> None:", "def _halve(self, rows):"),
     "a default of the runtime": ("harness.jobs.plan", "sheet: int = 20", "sheet: int = 10"),
     "the report": ("harness.results.report.page", "import ", "import json\nimport "),

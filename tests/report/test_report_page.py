@@ -13,20 +13,19 @@ from harness.cli.main import main
 from harness.errors import UserError
 from harness.identity import canonical
 from harness.jobs.plan import Plan
+from harness.results.numbers import rounded_together
 from harness.results.report.blocks import blocks_of
 from harness.results.report.board import entries
 from harness.results.report.gallery import gallery
 from harness.results.report.known import known_of
 from harness.results.report.markup import json_text, tag
 from harness.results.report.origin import command
-from harness.results.report.plots import quality_cost
+from harness.results.report.pareto import cost_points
 from harness.results.store import Store
 from harness.views.report import write_report as report
 from worlds import PROTOCOL, keep_maps, small_run, write_cell, write_hole
 
-SECTIONS = (
-    "verdict cost leaderboard ranks agreement curves gallery pictures stability sanity groups failures origin"
-).split()
+SECTIONS = "verdict cost pairs leaderboard agreement curves stability metrics failures origin".split()
 BAD = "<script>alert(1)</script>\"'</script><!--"
 
 
@@ -34,10 +33,11 @@ def text(path):
     return path.read_text(encoding="utf-8")
 
 
-def test_the_page_has_its_sections_in_order_and_a_twin(run):
+def test_the_page_has_those_sections_that_have_content_in_order_and_a_twin(run):
     page = report(run)
     assert page == run / "report.html"
     assert re.findall(r'<section id="(\w+)"', text(page)) == SECTIONS
+    assert re.findall(r'<a href="#(\w+)"', text(page).partition("<nav")[2]) == SECTIONS
     twin = text(run / "report.md")
     for word in ("### Verdict", "### Leaderboard", "### Failures and skips", "### Environment and how to reproduce"):
         assert word in twin
@@ -63,7 +63,7 @@ def test_text_from_data_and_errors_is_escaped_everywhere(tmp_path, seed):
     keep_maps(tmp_path / "r", {"lime" + BAD: np.ones((12, 2))}, modality="table", ids=ids, unit_names=[BAD, "b"])
     page = text(report(tmp_path / "r"))
     assert "<script>alert" not in page
-    assert page.count("<script") == 5 and page.count("</script>") == 5  # the data and four files of ours
+    assert page.count("<script") == 6 and page.count("</script>") == 6  # the data and five files of ours
     assert "<!--" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     twin = text(tmp_path / "r" / "report.md")
@@ -112,15 +112,79 @@ def test_the_best_and_those_not_told_from_it_are_marked(run):
     assert (standing["rise"] == "near") == bool(table.loc["rise", "best"])
 
 
-def test_the_pareto_front_has_nobody_who_is_worse_and_dearer(run):
+def front_of(directory):
+    """Explainer to its kind on the plot of quality against cost."""
+    (block,) = blocks_of([directory])
+    return {point.name: point.kind for point in cost_points(block)}
+
+
+def test_who_is_better_or_cheaper_than_all_others_is_on_the_front(run):
+    on_front = {"saliency": "front", "rise": "front", "lime": "front"}  # the dearer, the better in this world
+    assert front_of(run) == {"random": "control", **on_front}
+
+
+def test_who_is_shown_to_be_worse_and_is_dearer_is_off_the_front(tmp_path, seed):
+    run = small_run(tmp_path / "r", seed, means={"lime": 0.2, "rise": 0.6, "random": 0.0})
+    assert front_of(run) == {"random": "control", "rise": "front", "lime": "off"}
+    assert "shown to be worse, and dearer, than rise" in text(report(run))
+
+
+def test_who_is_not_shown_to_be_worse_or_dearer_may_be_on_the_front(tmp_path, seed):
+    values = np.random.default_rng(seed).normal(0.5, 0.1, 24)
+    for case, better, ends in (("alike", values[::-1] + 0.001, None), ("as dear", values + 0.4, 0.02)):
+        for name, scores, cost in (("lime", values, 0.1), ("rise", better, 0.09), ("random", values - 0.5, 0.01)):
+            write_cell(Store(tmp_path / case), name, "srg", scores)
+            interval = {"ci_low": cost - ends, "ci_high": cost + ends} if ends else {"ci_low": None, "ci_high": None}
+            write_cell(Store(tmp_path / case), name, "seconds_per_sample", np.full(24, cost), **interval)
+        assert front_of(tmp_path / case) == {"lime": "near", "rise": "front", "random": "control"}
+
+
+def test_an_explainer_without_a_cost_is_named_beside_the_plot(run):
+    write_cell(Store(run), "lrp", "srg", np.full(24, 0.5))
+    assert "lrp" not in front_of(run)
+    assert re.search(r"No cost was measured, so not drawn</dt><dd>lrp<", text(report(run)))
+
+
+def test_each_pair_is_shown_with_its_difference_and_coloured_only_where_shown_to_differ(run):
     (block,) = blocks_of([run])
-    _, front = quality_cost(block)
-    assert front == ["saliency", "rise", "lime"]  # the dearer, the better in this world; random is a control
+    page = text(report(run))
+    family, names = block.family, block.family.names
+    shown = re.findall(r'<td class="(win|loss)" data-tip="(\w+) less (\w+): ', page.partition('-deletion" hidden')[0])
+    better = {(a, b) for a in names for b in names if a != b and family.better(a, b)}
+    assert {(a, b) for kind, a, b in shown if kind == "win"} == better and better
+    assert {(b, a) for kind, a, b in shown if kind == "loss"} == better
+    value, (low, high) = family.difference("lime", "random"), family.interval("lime", "random")
+    number, bottom, top = rounded_together(value, low, high)
+    assert f"lime less random: +{number} [{bottom}, {top}]" in page
+    assert 'class="letters"' not in page
 
 
-def test_who_is_worse_and_dearer_than_another_is_not_on_the_front(tmp_path, seed):
-    (block,) = blocks_of([small_run(tmp_path / "r", seed, means={"lime": 0.2, "rise": 0.6, "random": 0.0})])
-    assert quality_cost(block)[1] == ["rise"]
+def test_a_card_says_what_a_metric_asks_and_what_guessing_scores(run):
+    card = text(report(run)).partition('<article class="card"><h3>srg')[2].partition("</article>")[0]
+    for word in (
+        "Symmetric relevance gain",
+        "-1 to 1",
+        "0 expected, ",
+        "measured with random maps",
+        "arXiv 2401.06654",
+    ):
+        assert word in card
+    assert "tau-b 0." in card
+
+
+def test_the_first_table_has_a_row_for_each_explainer_and_controls_apart(run):
+    table = text(report(run)).partition('class="gains"')[2].partition("</table>")[0]
+    own, controls = table.split("<tbody>")[1:]
+    named = lambda part: re.findall(r'<th scope="row">(\w+)', part.replace("<wbr/>", ""))
+    assert named(own) == ["lime", "rise", "saliency", "grad_cam"] and named(controls) == ["random"]
+    assert "use this" in own and "best control" in controls and "gain over random" in table
+
+
+def test_several_blocks_begin_with_a_row_each(tmp_path, seed):
+    runs = [small_run(tmp_path / name, seed) for name in ("one", "two")]
+    page = text(report(runs))
+    assert "2 of 2 models and data sets have an explainer that is shown to beat the controls." in page
+    assert page.index('class="gains blocks"') < page.index('<article class="verdict')
 
 
 def test_eight_blocks_have_a_critical_difference_and_fewer_are_descriptive(tmp_path, seed):
@@ -164,10 +228,6 @@ def test_a_run_without_cells_says_so(tmp_path):
     (tmp_path / "r" / "cells").mkdir(parents=True)
     assert "The run has no cells yet." in text(report(tmp_path / "r"))
     assert "The run has no cells yet." in text(tmp_path / "r" / "report.md")
-
-
-def test_without_maps_the_gallery_says_so(run):
-    assert "The run kept no maps" in text(report(run))
 
 
 @pytest.mark.parametrize("modality", ["image", "tokens", "series", "table"])
@@ -290,7 +350,7 @@ def test_samples_of_one_name_are_told_apart(tmp_path, seed):
 
 def test_pictures_that_were_drawn_are_on_the_page_and_broken_ones_are_named(tmp_path):
     run = small_run(tmp_path / "r", 0)
-    assert "None were drawn" in text(report(run))
+    assert "pictures" not in SECTIONS and 'id="pictures"' not in text(report(run))
     (run / "views").mkdir()
     Image.new("RGB", (1600, 400), "red").save(run / "views" / "curves <b>.png")
     (run / "views" / "torn.png").write_bytes(b"no picture")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from harness.errors import NotApplicable
 from harness.results.activations import draw_activations, draw_maximised
+from harness.results.curve_axes import CurveAxes
 from harness.results.features import draw_features, embed
 from harness.results.figures import COLOURS, MARKERS, looks, to_photo
 from harness.results.fonts import shortened
@@ -121,19 +122,22 @@ def curves(values):
     )
 
 
+AXES = CurveAxes("share removed", np.array([0, 0.25, 0.5, 1]), "class probability")
+
+
 def test_curves_are_told_point_by_point(tmp_path, seed):
     values = np.random.default_rng(seed).random((5, 4))
     values[2, 1] = np.nan
-    png, csv = draw_curves(tmp_path / "c.png", curves(values), reference=values[0], title="deletion", unit="logit")
+    png, csv = draw_curves(tmp_path / "c.png", curves(values), axes=AXES, reference=values[0], title="deletion")
     picture(png)
-    told = pd.read_csv(csv).pivot(index="sample", columns="point", values="value").to_numpy()
-    assert np.allclose(told, values, equal_nan=True)
+    told = pd.read_csv(csv).pivot(index="sample", columns="place", values="value")
+    assert np.allclose(told.to_numpy(), values, equal_nan=True) and list(told) == [0, 0.25, 0.5, 1]
 
 
 def test_a_reference_is_drawn(tmp_path, seed):
     values = np.random.default_rng(seed).random((5, 4))
     drawn = [
-        picture(draw_curves(tmp_path / f"{name}.png", curves(values), reference=reference, title="", unit="")[0])
+        picture(draw_curves(tmp_path / f"{name}.png", curves(values), axes=AXES, reference=reference, title="")[0])
         for name, reference in (("with", np.zeros(4)), ("without", None))
     ]
     assert drawn[0].shape != drawn[1].shape or (drawn[0] != drawn[1]).any()

@@ -10,6 +10,7 @@ import torch
 
 import harness
 from harness.datasets.logic import LogicGate, logic
+from harness.metric_facts import agreement_with_truth
 from harness.models.planted import logic_net
 from harness.registry import EXPLAINERS, METRICS
 
@@ -102,6 +103,12 @@ def test_an_oracle_with_more_noise_is_further_from_the_truth(page):
     )
     means = frame.groupby("explainer", sort=False).value.mean()
     assert means.iloc[0] == pytest.approx(1) and means.is_monotonic_decreasing
+
+
+def test_the_package_holds_the_first_table_of_the_page(page):
+    assert page.PACKED.read_text(encoding="utf-8") == page.packed(page.PAGE.read_text(encoding="utf-8"))
+    assert agreement_with_truth("srg").families == 6 and 0.5 < agreement_with_truth("srg").mean <= 1
+    assert agreement_with_truth("complexity") is None
 
 
 def test_the_page_has_a_table_of_every_family(page):

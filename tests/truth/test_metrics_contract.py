@@ -162,6 +162,26 @@ def world(kind, seed, count=4):
     return model, inputs, attributions, more
 
 
+def assert_within_span(entry, options, values, rounding=1e-5):
+    """Scores lie within the range that the metric declares under these options."""
+    low, high = entry.span_of(entry.complete(options))
+    assert low is None or values.min() >= low - rounding
+    assert high is None or values.max() <= high + rounding
+
+
+# Idsds trains a model; the others need images of several sizes.
+BY_CHANCE = [name for name, entry in METRICS.items() if entry.chance is not None and name in CASES and name != "idsds"]
+
+
+@pytest.mark.parametrize("metric", BY_CHANCE)
+def test_maps_of_random_numbers_score_what_the_metric_declares(metric):
+    model, inputs, _, more = world("grey", SEED, count=200)
+    values = scores(metric, model, inputs, draw(SHAPES["grey"], SEED + 9, 200), options=CASES[metric][0], **more).values
+    known = values[values.isfinite()]
+    assert len(known) > 150
+    assert abs(known.mean() - METRICS[metric].chance_of({})) < 5 * known.std() / len(known) ** 0.5
+
+
 def test_every_metric_is_held_here():
     assert {name for name, entry in METRICS.items() if entry.kind != "cost"} == set(CASES) | HELD_ELSEWHERE
 
@@ -172,6 +192,7 @@ def test_a_sample_scores_alone_as_it_does_in_company_in_any_order_and_chunk(metr
     targets = torch.tensor([0, 1, 2, 0])
     whole = scores(metric, model, inputs, attributions, options=CASES[metric][number], targets=targets, **more)
     assert whole.values.isfinite().all() and whole.values.shape == (4,)
+    assert_within_span(METRICS[metric], CASES[metric][number], whole.values)
     for rows, chunk in (([2], 32), ([3, 1, 0, 2], 5), ([1, 1, 3], 1)):
         part = scores(
             metric,
@@ -201,6 +222,15 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_handed_in_is_changed(metr
     assert torch.equal(first.values, second.values)
     assert all(torch.equal(a, b) for a, b in zip(before, [inputs, attributions, *model.parameters()], strict=True))
     assert torch.equal(torch.get_rng_state(), state)
+    if first.curves is not None:
+        assert_says_where_points_are(METRICS[metric], CASES[metric][number], first.curves.shape[1])
+
+
+def assert_says_where_points_are(entry, given, count):
+    options, places = entry.complete(given), entry.curve_places
+    assert entry.curve_across is None or (entry.curve_across and entry.curve_height)
+    if isinstance(places, str) or callable(places):
+        assert len(options[places] if isinstance(places, str) else places(options, count)) == count
 
 
 @pytest.mark.parametrize(
