@@ -101,6 +101,8 @@
     });
     addEventListener("hashchange", byAddress);
     narrow.addEventListener("change", () => chosen || byWidth());
+    addEventListener("beforeprint", () => chosen || pick((box) => box.hasAttribute("data-main"))); // paper does not scroll
+    addEventListener("afterprint", () => chosen || byWidth());
     if (!byAddress()) byWidth();
   }
 
