@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError, one_line, unknown
+from harness.places import user_path
 
 ARRAY_NAMES = (
     "inputs",
@@ -31,7 +32,7 @@ def open_arrays(path: str | None) -> Mapping[str, np.ndarray]:
     """
     if not path:
         raise UserError("arrays needs path=FILE.npz, or path=FOLDER of inputs.npy, labels.npy, ...")
-    place = Path(path).expanduser()
+    place = user_path(path)
     if not place.is_dir() and not (place.is_file() and place.suffix == ".npz"):
         raise UserError(f"path {path!r} is neither an .npz file nor a folder of .npy files")
     arrays = _arrays_of_folder(place) if place.is_dir() else _arrays_of_archive(place)

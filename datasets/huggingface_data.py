@@ -1,7 +1,6 @@
 """Hugging Face data sets on this machine: a folder written by save_to_disk, or a local CSV or Parquet file."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from harness.datasets.own_files import LABEL_OPTIONS, LabelOptions, class_indice
 from harness.datasets.text_file import ROWS_AT_A_TIME, texts_of
 from harness.errors import UserError, one_line, unknown
 from harness.photographs import as_shown
+from harness.places import user_path
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -84,7 +84,7 @@ def _datasets_library() -> Any:
 def _open_saved_set(path: str | None) -> Any:
     if not path:
         raise UserError("huggingface needs path=FOLDER, as save_to_disk wrote it, or path=FILE, a CSV or Parquet file")
-    place, library = Path(path).expanduser(), _datasets_library()
+    place, library = user_path(path), _datasets_library()
     if not place.is_dir() and not (place.is_file() and place.suffix.lower() in BUILDERS):
         raise UserError(f"path {path!r} is neither a folder nor a {' or '.join(BUILDERS)} file; nothing is downloaded")
     try:

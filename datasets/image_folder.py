@@ -30,6 +30,7 @@ from harness.datasets.own_files import (
 from harness.errors import UserError, one_line
 from harness.messages import say
 from harness.photographs import depth_problem, is_stored_turned
+from harness.places import user_path
 from harness.registry import dataset
 from harness.sources import Data, Images, MaskImages
 
@@ -141,7 +142,7 @@ def _tell_turned_images(paths: Sequence[Path]) -> None:
 def _existing_folder(path: str | None) -> Path:
     if not path:
         raise UserError("image_folder needs path=FOLDER, the folder that holds the images")
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if not folder.is_dir():
         raise UserError(f"path {path!r} is not a folder; expected the folder that holds the images")
     return folder

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError, one_line
+from harness.places import user_path
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def own_file(path: str | None, who: str, what: str) -> Path:
     """The file that the option ``path`` of the data set ``who`` names; UserError where it is not a file."""
     if not path:
         raise UserError(f"{who} needs path=FILE, {what}")
-    file = Path(path).expanduser()
+    file = user_path(path)
     if not file.is_file():
         raise UserError(f"path {path!r} is not a file; expected {what}")
     return file
@@ -90,7 +91,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 def class_names(file: str | None, folder: Path = Path()) -> tuple[str, ...] | None:
     """The class names of the option ``classes``, a file in ``folder`` or anywhere; None where the option is None."""
-    return read_class_names(folder / Path(file).expanduser()) if file else None
+    return read_class_names(folder / user_path(file)) if file else None
 
 
 def class_indices(

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from harness.datasets.own_files import (
     read_or_refuse,
 )
 from harness.errors import UserError, one_line, unknown
+from harness.places import temporary_folder, user_path
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -28,7 +28,7 @@ class Texts(Sequence):
     """Texts in a temporary file, each read when it is accessed."""
 
     def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="harness-")
+        self._folder = temporary_folder()
         self._path = Path(self._folder.name) / "texts"
         self._ends = [0]
         self._file = open(self._path, "w+b")  # stays open as long as the texts are in use
@@ -129,7 +129,7 @@ def _labelled_texts(
 ) -> Iterator[tuple[str | None, Any, Any]]:
     kind = file.suffix.lower()
     if kind == ".txt":
-        return _text_lines(file, Path(labels).expanduser() if labels else None)
+        return _text_lines(file, user_path(labels) if labels else None)
     readers = {".csv": _csv_texts, ".parquet": _parquet_texts}
     if kind not in readers:
         raise UserError(f"path {str(file)!r} is no file of a known kind: .txt, {', '.join(readers)}")

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from torch import Tensor
 
 from harness.errors import UserError, one_line
 from harness.messages import say
+from harness.places import clear_abandoned, file_name, temporary_folder_in, user_path
+from harness.seals import Damaged, check_seal, with_seal_behind
 
 LOG = logging.getLogger(__name__)
 PIP_OPTIONS = ("--quiet", "--no-input", "--no-deps", "--only-binary", ":all:", "--require-hashes")
@@ -43,11 +45,27 @@ class Wheel:
 
 
 def cache_folder() -> Path:
-    """The cache's folder: $HARNESS_CACHE, or ``harness`` in the user's cache folder."""
+    """The cache's folder: $HARNESS_CACHE, or ``harness`` in the user's cache folder.
+
+    UserError if neither is set and there is no home directory.
+    """
     chosen = os.environ.get("HARNESS_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "harness"
+        return user_path(chosen)
+    try:
+        return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "harness"
+    except UserError as error:
+        raise UserError("there is no home directory for the cache: set HARNESS_CACHE to a folder") from error
+
+
+def clear_unfinished() -> None:
+    """Delete what killed processes left half written in the cache."""
+    try:
+        cache = cache_folder()
+    except UserError:  # there is none
+        return
+    for folder in ("trained", "wheels"):
+        clear_abandoned(cache / folder)
 
 
 def fetch(wheel: Wheel) -> Path:
@@ -74,26 +92,45 @@ def read_members(wheel: Wheel, pattern: str) -> dict[str, bytes]:
 def cached_state(name: str, identity: Mapping[str, Any], train: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The state dict that ``train()`` returns, or the cached one of an earlier call with the same ``identity``.
 
-    ``identity`` holds everything that the weights depend on, as plain values: options, code, library versions. If the
-    cached file cannot be read as weights, ``train()`` is called again; no code in the file is executed.
+    ``identity`` holds everything that the weights depend on, as plain values: options, code, library versions. The file
+    carries a checksum. If it is damaged, which is said, ``train()`` is called again; no code in the file is executed.
+    Where the cache cannot be written to, which is said too, the weights are used without being kept.
     """
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_folder() / "trained" / f"{name}-{key}.pt"
-    state = _load_state(path) if path.is_file() else None
+    try:
+        path = cache_folder() / "trained" / f"{file_name(name)}-{key}.pt"
+    except UserError as error:
+        LOG.warning("trained weights of %s are not kept: %s", name, error)
+        return train()
+    state = _load_state(path) if os.path.lexists(path) else None
     if state is None:
         state = train()
-        with _temporary_folder_in(path.parent) as folder:
-            torch.save(state, folder / path.name)
-            os.replace(folder / path.name, path)
+        _keep_state(path, state)
     return state
 
 
 def _load_state(path: Path) -> dict[str, Tensor] | None:
+    """The weights in a file; None, with a warning, if it is damaged."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
+        check_seal(content, path.stem)
+        return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise any error
-        LOG.warning("%s cannot be read and is trained again: %s", path.name, one_line(error)[:200])
+        why = error if isinstance(error, Damaged) else one_line(error)[:200]
+        LOG.warning("%s cannot be used (%s): the model is trained again", path, why)
         return None
+
+
+def _keep_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write the weights; if that fails, for example on a full disk, the run goes on without the file."""
+    file = BytesIO()  # torch itself raises an unclear RuntimeError on a full disk
+    torch.save(state, file)
+    try:
+        with _temporary_folder_in(path.parent) as folder:
+            (folder / path.name).write_bytes(with_seal_behind(file.getvalue(), path.stem))
+            os.replace(folder / path.name, path)
+    except UserError as error:
+        LOG.warning("trained weights are not kept for another run: %s", error)
 
 
 def _is_intact(path: Path, wheel: Wheel) -> bool:
@@ -134,9 +171,9 @@ def _temporary_folder_in(target: Path) -> Iterator[Path]:
     """A temporary folder inside ``target``: a finished file is moved from it to its final name in one step."""
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target, prefix=".unfinished-") as folder:
+        with temporary_folder_in(target) as folder:
             yield Path(folder)
     except OSError as error:
         raise UserError(
-            f"cannot write into the cache: {error}; set HARNESS_CACHE to a folder that can be written"
+            f"cannot write into the cache: {one_line(error)}; set HARNESS_CACHE to a folder that can be written"
         ) from error

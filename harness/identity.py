@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from harness.errors import UserError
+from harness.places import user_path
 
 
 def digest(*parts: str | bytes) -> str:
@@ -61,7 +62,7 @@ def files_of(options: Mapping[str, Any]) -> str:
     So the baseline ``zero`` is not confused with a file of that name.
     """
     named = [(name, value) for name, value in _option_texts(options) if len(value) < 4096]
-    paths = [Path(value).expanduser() for name, value in named if _is_path(name, value)]
+    paths = [user_path(value) for name, value in named if _is_path(name, value)]
     return digest(*(_file_code(path) for path in paths if path.exists()))
 
 

@@ -2,12 +2,12 @@
 
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.places import temporary_file_in
 
 REMEDIES = {
     errno.ENOSPC: "make room",
@@ -16,6 +16,7 @@ REMEDIES = {
     errno.EACCES: "get the right to write there or choose another folder",
     errno.EPERM: "get the right to write there or choose another folder",
     errno.EROFS: "choose a folder that can be written to",
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
@@ -33,7 +34,7 @@ def told_in_one_line(path: Path, safe: str) -> Iterator[None]:
 @contextmanager
 def whole_file(path: Path, safe: str = "the earlier file is intact") -> Iterator[Path]:
     """A temporary path in the folder of ``path``, moved to ``path`` once written; nothing is left if that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_file_in(path.parent)
     with told_in_one_line(path, safe):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

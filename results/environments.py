@@ -1,11 +1,12 @@
 """What differs between the environments of two runs: versions of libraries, device, threads, ..."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import printable
+from harness.results.run_files import RunFiles, name_damage
+from harness.seals import Damaged
 
 
 def environment_differences(base: str | Path, new: str | Path) -> dict[str, tuple[Any, Any]]:
@@ -18,17 +19,18 @@ def environment_differences(base: str | Path, new: str | Path) -> dict[str, tupl
 def _environment_of_run(run: Path) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for path in sorted((run / "environment").glob("*.json")):
-        for name, value in dotted(_facts_of_file(path)).items():
+        for name, value in dotted(_facts_of_file(run, path)).items():
             if not name.startswith("scoring"):  # which form of the model scored faster is not part of the environment
                 found.setdefault(printable(name), set()).add(printable(value))
     return {name: " | ".join(sorted(values)) for name, values in found.items()}
 
 
-def _facts_of_file(path: Path) -> Any:
+def _facts_of_file(run: Path, path: Path) -> Any:
     """What a file says of an environment, or that it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return RunFiles(run).text(path)
+    except Damaged as error:
+        name_damage(path, error, "what it says of the machine is not shown")
         return {f"environment/{path.name}": "cannot be read"}
 
 

@@ -1,6 +1,7 @@
 """Reads a run into data frames: its cells, scores and controls; finds the run that a name stands for."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ import pandas as pd
 
 from harness.errors import UserError, printable
 from harness.registry import EXPLAINERS
-from harness.results.store import CELL_COLUMNS, SCORE_COLUMNS, Store, score_schema
+from harness.results.rows import CELL_COLUMNS, REAL_COLUMNS, WHOLE_COLUMNS
+from harness.results.score_table import SCORE_COLUMNS, score_schema
+from harness.results.store import Store
 
-REAL_COLUMNS = ("value", "std", "ci_low", "ci_high", "seconds")
-WHOLE_COLUMNS = ("n", "n_invalid", "attempt", "seed", "batch_size")
 CELL_NAMES = ("model", "dataset", "explainer", "metric")
 JOINED = (*CELL_NAMES, "better")
 MOST_NAMES = 20
+LOST = {"status": "failed", "stage": "files", **dict.fromkeys(REAL_COLUMNS), "n": 0, "n_invalid": 0}
 
 
 def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -28,13 +30,15 @@ def read(run_directory: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return cells, read_scores(run_directory, cells)
 
 
-def read_cells(run_directory: str | Path) -> pd.DataFrame:
+def read_cells(run_directory: str | Path, *, without_scores: bool = False) -> pd.DataFrame:
     """The cells of a run, one row each, in the order of the columns of ``harness.results.store``.
 
-    A value of the wrong type (no number in a column of numbers, no text in a column of names) becomes a missing value.
-    Texts are on one line and free of control characters.
+    Damaged files are named in one line each. A cell whose file of scores is damaged or lacking has failed at the stage
+    ``files``; one without a row that can be used is left out. ``without_scores`` is for runs that were kept without
+    them: then only damaged ones count. Texts are on one line and free of control characters.
     """
-    rows = list(Store(run_directory).latest().values())
+    store = Store(run_directory)
+    rows = [_without_lost_scores(store, row, without_scores) for row in store.latest().values()]
     others = [name for row in rows for name in row if name not in CELL_COLUMNS]
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys([*CELL_COLUMNS, *others])}
     for name in REAL_COLUMNS:
@@ -47,6 +51,14 @@ def read_cells(run_directory: str | Path) -> pd.DataFrame:
     for name in (*JOINED, "unit", "error"):
         frame[name] = [printable(text) if isinstance(text, str) else text for text in frame[name]]
     return frame
+
+
+def _without_lost_scores(store: Store, row: dict[str, Any], without_scores: bool) -> dict[str, Any]:
+    """The row, as a failed one if it is ok and its scores cannot be used."""
+    if row.get("status") != "ok" or (without_scores and not store.scores_path(row["cell"]).exists()):
+        return row
+    flaw = store.flaw(row)
+    return {**row, **LOST, "error": flaw} if flaw else row
 
 
 def _as_real(value: Any) -> float:
@@ -64,16 +76,12 @@ def _whole_number(value: Any) -> int | None:
 
 
 def read_scores(run_directory: str | Path, cells: pd.DataFrame) -> pd.DataFrame:
-    """The scores of those of ``cells`` that are ok; UserError if the file of one is missing or unreadable."""
+    """The scores of those of ``cells`` (of ``read_cells``, which checks them) that are ok."""
     from pyarrow import ArrowException, dataset
 
     store = Store(run_directory)
     scored = cells[cells["status"] == "ok"].set_index("cell")
     paths = [store.scores_path(cell) for cell in scored.index]
-    gone = [path.name for path in paths if not path.is_file()]
-    if gone:
-        folder = store.directory / "scores"
-        raise UserError(f"{len(gone)} of {len(paths)} ok cells have no file of scores in {folder}, such as {gone[0]}")
     try:
         table = dataset.dataset([str(path) for path in paths], schema=score_schema(), format="parquet").to_table()
     except (ArrowException, OSError) as error:
@@ -106,7 +114,7 @@ def median_of(told: Any) -> float | None:
 def _as_mapping(value: Any) -> Mapping[str, Any]:
     try:
         value = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, Mapping) else {}
 
@@ -130,7 +138,7 @@ def find_run(name: str | Path, runs_directory: str | Path = "runs") -> Path:
             raise UserError(f"no {name} run: {_runs_listed(runs_directory)}")
         return runs[place]
     for path in (runs_directory / name, Path(name)):
-        if (path / "cells").is_dir():
+        if os.path.isdir(path / "cells"):  # unlike Path.is_dir, it has an answer for names that no folder can have
             return path
     raise UserError(
         f"no run {str(name)!r}: {_runs_listed(runs_directory)}; expected a run's name, a path, latest or previous"

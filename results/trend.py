@@ -35,7 +35,7 @@ def trend(runs: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     if len(runs) < 2:
         raise UserError(f"a trend needs at least two runs, {len(runs)} came")
     ordered = sorted(map(Path, runs), key=lambda run: Store(run).last_written())
-    frames = {run.name: read_cells(run).set_index("cell", drop=False) for run in ordered}
+    frames = {run.name: read_cells(run, without_scores=True).set_index("cell", drop=False) for run in ordered}
     if len(frames) < len(ordered):
         raise UserError("two of the runs have the same name; rename a folder")
     cells = pd.concat(frames.values()).drop_duplicates("cell", keep="last")

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from harness.cli import check, compare, plan, report, run, table, trend, view
+from harness.cli import check, compare, plan, report, run, table, trend, verify, view
 from harness.cli import list as list_items
 from harness.cli.parser import Parser, example_lines, wrapped_paragraphs
 from harness.errors import UserError
 
-VERBS = (run, plan, list_items, table, check, view, compare, trend, report)
+VERBS = (run, plan, list_items, table, check, view, compare, trend, report, verify)
 
 DESCRIPTION = """\
 Run explainers (feature-attribution methods) on models and data, score them with metrics, and compare them.

@@ -3,16 +3,18 @@
 So the memory of a block does not grow with the number of samples.
 """
 
-import tempfile
 from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from harness.places import temporary_folder
 
 BUDGET = 32 * 2**20  # bytes of results in memory
 SMALL = 2**16  # bytes of a tensor that always stays in memory
@@ -26,7 +28,7 @@ class Shelf:
     budget: int = BUDGET
     used: int = 0
     files: int = 0
-    _folder: tempfile.TemporaryDirectory | None = field(default=None, repr=False)
+    _folder: TemporaryDirectory | None = field(default=None, repr=False)
 
     def put(self, value: Any) -> Any:
         """The value itself, or the file that it was saved in; for a dataclass, this is done for each of its tensors."""
@@ -41,7 +43,7 @@ class Shelf:
         return OnDisk(self._save(value), value.device)
 
     def _save(self, value: Tensor) -> Path:
-        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="harness-")
+        self._folder = self._folder or temporary_folder()
         path, self.files = Path(self._folder.name) / f"{self.files}.npy", self.files + 1
         np.save(path, value.cpu().numpy(), allow_pickle=False)
         return path
@@ -99,7 +101,7 @@ def attribution_store(total_bytes: int, resources: ExitStack) -> Callable[[Tenso
     """
     if total_bytes <= SPILL_BYTES:
         return lambda raw: raw.cpu()
-    folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="harness-")))
+    folder = Path(resources.enter_context(temporary_folder()))
 
     def spill(raw: Tensor) -> Tensor:
         path = folder / f"{len(list(folder.iterdir()))}.npy"

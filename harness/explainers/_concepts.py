@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.errors import UserError, one_line
 from harness.photographs import open_upright
+from harness.places import user_path
 from harness.randomness import element, normal, permutations, stream, uniform
 
 RANDOM = "random"
@@ -126,7 +127,7 @@ def _grey_noise(keys: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 def folder_names(folder: str) -> tuple[str, ...]:
     """The concepts of a folder: the names of its sub-folders other than ``random``, which must exist as well."""
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     if not root.is_dir():
         raise UserError(f"concepts is {folder!r}, expected textures or a folder with one folder of images per concept")
     names = sorted(each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
@@ -140,7 +141,7 @@ def folder_sets(folder: str, seed: int, counts: dict[str, int], shape: tuple[int
 
     Images are read as grey or RGB, by the number of channels, and stretched to (H, W), bilinearly and antialiased.
     """
-    paths = {name: _paths_of_sets(Path(folder).expanduser() / name, seed, count) for name, count in counts.items()}
+    paths = {name: _paths_of_sets(user_path(folder) / name, seed, count) for name, count in counts.items()}
     return lambda name, number: torch.stack([_read_image(path, shape) for path in paths[name][number]])
 
 

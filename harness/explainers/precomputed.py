@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError, one_line, unknown
+from harness.places import user_path
 from harness.randomness import sample_keys
 from harness.registry import explainer
 from harness.samples import Samples
@@ -72,7 +73,7 @@ def open_maps(path: str | None, context: Samples) -> Stored:
     """The maps in the file ``path``, checked but not read into memory; errors as of ``precomputed``."""
     if not path:
         raise NotApplicable("precomputed needs path=FILE, the file in which the attributions lie")
-    file = Path(path).expanduser()
+    file = user_path(path)
     readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {
         ".npy": _read_npy,
         ".npz": _read_npz,

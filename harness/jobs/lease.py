@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from typing import IO
 import torch
 
 from harness.errors import UserError, printable
+from harness.places import temporary_place
+from harness.results.disk import told_in_one_line
 
 MODES = ("auto", "wait", "share")
 
@@ -105,8 +106,9 @@ def _lock(file: IO[str]) -> bool:
 
 
 def _lock_file(device: torch.device) -> Path:
-    folder = Path(tempfile.gettempdir()) / f"harness-leases-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = temporary_place() / f"harness-leases-{os.getuid()}"
+    with told_in_one_line(folder, "nothing has been measured yet"):
+        folder.mkdir(mode=0o700, exist_ok=True)
     return folder / f"{_device_key(device)}.lock"
 
 

@@ -1,6 +1,5 @@
 """Writes the index of saved maps for a report: names, predictions and small copies of the samples."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,34 +11,42 @@ from torch.nn import functional as F
 from harness.engine.sample_words import describe_samples
 from harness.engine.stage import Stage
 from harness.jobs.plan import Plan
-from harness.results.disk import whole_file
+from harness.results.run_files import RunFiles
 
 LONGEST_SIDE = 112  # pixels of an image's longer side, at most
 
 
-def write_index(plan: Plan, stage: Stage, count: int, files: Mapping[str, Path]) -> Path:
+def index_path(plan: Plan) -> Path:
+    """The index of a block's maps."""
+    return plan.directory / "maps" / f"{plan.name}.json"
+
+
+def inputs_path(index: Path) -> Path:
+    """The small copies of the samples that an index names."""
+    return index.with_name(f"{index.stem}-inputs.npy")
+
+
+def write_index(files: RunFiles, plan: Plan, stage: Stage, count: int, maps: Mapping[str, Path]) -> Path:
     """Write ``maps/<block>.json``: the block, its first samples with their predictions, each explainer's map file."""
-    path = plan.directory / "maps" / f"{plan.name}.json"
+    path = index_path(plan)
     entries, names = {each.label: each.entry for each in plan.explainers}, stage.data.unit_names
-    text = json.dumps(
+    files.write_json(
+        path,
         {
             "model": plan.model.label,
             "dataset": plan.dataset.label,
             "protocol": vars(plan.protocol),
             "modality": stage.units.modality,
             "samples": describe_samples(stage, count),
-            "inputs": _write_inputs(path.with_name(f"{plan.name}-inputs.npy"), stage, count),
+            "inputs": _write_inputs(files, inputs_path(path), stage, count),
             "tokens": _token_texts(stage, count),
             "unit_names": None if names is None else [*names],
             "explainers": {
                 label: {"file": file.name, "signed": entries[label].signed, "control": entries[label].control}
-                for label, file in files.items()
+                for label, file in maps.items()
             },
         },
-        indent=1,
     )
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
     return path
 
 
@@ -48,14 +55,13 @@ def _token_texts(stage: Stage, count: int) -> list[list[str]] | None:
     return None if wording is None else [list(map(str, wording.tokens(stage.data.inputs[i]))) for i in range(count)]
 
 
-def _write_inputs(path: Path, stage: Stage, count: int) -> str | None:
+def _write_inputs(files: RunFiles, path: Path, stage: Stage, count: int) -> str | None:
     """Write small copies of the samples into a file and return its name; None for inputs that cannot be displayed."""
     inputs = stage.inputs(slice(0, count))
     displayed = {"image": _image_pixels, "series": _series_values, "table": _column_values}.get(stage.units.modality)
     if displayed is None:
         return None
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, displayed(stage, inputs), allow_pickle=False)
+    files.write_array(path, displayed(stage, inputs))
     return path.name
 
 

@@ -3,6 +3,7 @@
 The sheet has one row per image or series and one column per explainer. Of texts it has one line per explainer.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from harness.engine.sample_words import describe_samples
 from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 from harness.identity import canonical, digest
-from harness.jobs.map_index import brightness, write_index
+from harness.jobs.map_index import brightness, index_path, inputs_path, write_index
 from harness.jobs.plan import Plan
 from harness.jobs.recorders import RowRecorder
-from harness.results.disk import whole_file
+from harness.results.run_files import name_damage
+from harness.results.store import Store
+from harness.seals import Damaged
 from harness.units import Units
 
+Row = Mapping[str, Any]
 MOST_LINES = 240  # of text on a picture; the HTML page has all texts whose maps are saved
 
 
@@ -42,15 +46,14 @@ class Sheet:
         maps = _reduced(self.stage, torch.cat([part[: self.count] for part in explained.parts])[: self.count])
         scale = maps.abs().flatten(1).nan_to_num(0).amax(1).clamp_min(1e-30)
         scale = scale.view(-1, *[1] * (maps.dim() - 1))
-        with whole_file(self._path(explainer)) as temporary, open(temporary, "wb") as file:
-            np.save(file, (maps / scale).half().numpy(), allow_pickle=False)
+        self.recorder.store.run_files.write_array(map_path(self.plan, explainer), (maps / scale).half().numpy())
 
     def index(self) -> None:
         """Write the index of the saved maps, for a report."""
         if self.count:
-            paths = {each.label: self._path(each) for each in self.plan.explainers}
+            paths = {each.label: map_path(self.plan, each) for each in self.plan.explainers}
             existing = {name: path for name, path in paths.items() if path.is_file()}
-            write_index(self.plan, self.stage, self.count, existing)
+            write_index(self.recorder.store.run_files, self.plan, self.stage, self.count, existing)
 
     def draw(self) -> Path | None:
         """Draw the sheet of all the plan's explainers and return its path; None if there is nothing to draw."""
@@ -97,14 +100,16 @@ class Sheet:
     def _of_all(self, count: int) -> str:
         return f"{count} of {self.stage.count} samples"
 
-    def _path(self, explainer: Chosen) -> Path:
-        identity = [self.plan.model.identity, self.plan.dataset.identity, explainer.identity, vars(self.plan.protocol)]
-        return self.plan.directory / "maps" / f"{digest(canonical(identity))}.npy"
-
     def _maps(self, explainer: Chosen) -> np.ndarray | None:
         """The saved maps of an explainer; None if there are none, or too few for this sheet."""
-        path = self._path(explainer)
-        maps = np.load(path, allow_pickle=False).astype("float32") if path.is_file() else np.empty(0)
+        path = map_path(self.plan, explainer)
+        if not path.exists():
+            return None
+        try:
+            maps = self.recorder.store.run_files.array(path).astype("float32")
+        except Damaged as error:
+            name_damage(path, error, "the picture lacks these maps")
+            return None
         return maps[: self.count] if len(maps) >= self.count else None
 
     def _reasons(self) -> dict[str, str]:
@@ -126,6 +131,36 @@ class Sheet:
             Caption(each["id"], each["label"] or "", each["prediction"], each["confidence"])
             for each in describe_samples(self.stage, self.count)
         ]
+
+
+def map_path(plan: Plan, explainer: Chosen) -> Path:
+    """The file of an explainer's saved maps."""
+    identity = [plan.model.identity, plan.dataset.identity, explainer.identity, vars(plan.protocol)]
+    return plan.directory / "maps" / f"{digest(canonical(identity))}.npy"
+
+
+def without_damaged_maps(plan: Plan, store: Store, rows: Mapping[str, Row]) -> dict[str, Row]:
+    """The rows without those of explainers whose saved maps are damaged, so that they are explained again.
+
+    Where the index of the maps is damaged, the first cell of the plan is left out, so that the index is written again.
+    """
+    left_out: set[str] = set()
+    for path, cells in _cells_by_map_file(plan).items() if plan.runtime.sheet else ():
+        try:
+            if path.exists() or path.is_symlink():
+                store.run_files.check(path)
+        except Damaged as error:
+            name_damage(path, error, "it is made again, with the cells that belong to it")
+            left_out |= cells
+    return {cell: row for cell, row in rows.items() if cell not in left_out}
+
+
+def _cells_by_map_file(plan: Plan) -> dict[Path, set[str]]:
+    index, first = index_path(plan), {plan.jobs[0].cell}
+    of_explainers = {
+        map_path(plan, each): {job.cell for job in plan.jobs if job.explainer is each} for each in plan.explainers
+    }
+    return {index: first, inputs_path(index): first} | of_explainers
 
 
 def _reduced(stage: Stage, raw: Tensor) -> Tensor:

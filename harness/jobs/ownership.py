@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.assets import cache_folder
+from harness.errors import UserError
+from harness.results.run_files import write_content
 from harness.results.store import Store
 
 KEY_FILE, SUFFIX = "runs.key", ".own"
@@ -22,10 +24,9 @@ IMPORT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:name
 
 def write_owned_config(store: Store, name: str, text: str) -> None:
     """Save a configuration under ``config/``, with its mark; without one if the user has no cache folder."""
-    store.write_config(name, text)
-    key = _user_key()
+    path, key = store.write_config(name, text), _user_key()
     if key is not None:
-        store.write_config(name + SUFFIX, _mark(key, text))
+        write_content(path.with_name(path.name + SUFFIX), _mark(key, text).encode())
 
 
 def is_own(path: Path, text: str) -> bool:
@@ -62,8 +63,8 @@ def _mark(key: bytes, text: str) -> str:
 
 def _user_key() -> bytes | None:
     """The user's key, drawn when it is first needed; None where it can be neither read nor written."""
-    path = cache_folder() / KEY_FILE
     try:
+        path = cache_folder() / KEY_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -72,5 +73,5 @@ def _user_key() -> bytes | None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))
         return path.read_bytes()
-    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+    except (OSError, UserError):  # UserError: there is no home folder
         return None

@@ -1,7 +1,6 @@
 """The plan of a block: model, data, explainers, metrics and protocol from a configuration, and the block's cells."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,10 +13,12 @@ from harness.engine.protocol import Protocol
 from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
+from harness.places import file_name, user_path
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
 MOST_ATTEMPTS = 2
+LONGEST_BLOCK_NAME, LONGEST_RUN_NAME = 120, 200  # bytes
 CONTROL = "random"
 
 
@@ -118,7 +119,7 @@ class Plan:
     @property
     def directory(self) -> Path:
         """The run directory."""
-        return Path(os.path.expanduser(self.runtime.runs)) / self.run
+        return user_path(self.runtime.runs) / self.run
 
     @property
     def title(self) -> str:
@@ -129,7 +130,7 @@ class Plan:
     def name(self) -> str:
         """The block's name in file names."""
         protocol = "" if self.protocol == Protocol() else "-" + digest(canonical(vars(self.protocol)))[:6]
-        return re.sub(r"[^\w.=+-]+", "_", f"{self.model.label}-{self.dataset.label}")[:120] + protocol
+        return file_name(f"{self.model.label}-{self.dataset.label}", LONGEST_BLOCK_NAME) + protocol
 
     def identity(self, explainer: Chosen, metric: Chosen) -> dict[str, Any]:
         """All settings that the numbers of a cell depend on."""
@@ -202,4 +203,8 @@ def _run_name(name: Any) -> str:
     name = str(name)
     if not name or Path(name).name != name or name in (".", "..", "latest", "previous"):
         raise UserError(f"run is {name!r}, expected the name of one folder (and not latest or previous)")
+    if len(os.fsencode(name)) > LONGEST_RUN_NAME:
+        raise UserError(
+            f"run is {name[:40]!r}..., a name of {len(os.fsencode(name))} bytes; expected at most {LONGEST_RUN_NAME}"
+        )
     return name

@@ -1,10 +1,12 @@
 """Runs one block: measures its pending cells into the run directory and leaves its other cells as they are."""
 
+import logging
 import traceback
 from typing import Any
 
 import torch
 
+from harness.assets import clear_unfinished
 from harness.code_version import code_of
 from harness.engine.allocator import keep_freed_memory
 from harness.engine.block import measure_block
@@ -16,7 +18,7 @@ from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest
 from harness.jobs.accuracy import accuracy_lines
 from harness.jobs.lease import choose_device, lease
-from harness.jobs.map_recorder import Sheet
+from harness.jobs.map_recorder import Sheet, without_damaged_maps
 from harness.jobs.ownership import write_owned_config
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
@@ -25,8 +27,11 @@ from harness.jobs.recorders import RowRecorder, config_text
 from harness.jobs.run_labels import labelled_in_run, rename_rows
 from harness.messages import heard_by
 from harness.models.black_box import loaded_model
+from harness.places import clear_abandoned, ignored_temporary_place, temporary_place
 from harness.results.store import Store
 from harness.sources import Data
+
+LOG = logging.getLogger(__name__)
 
 
 def run_plan(plan: Plan, progress: Progress | None = None, *, in_sweep: bool = True) -> dict[str, int]:
@@ -41,9 +46,12 @@ def run_plan(plan: Plan, progress: Progress | None = None, *, in_sweep: bool = T
     """
     progress = progress or Progress(plan.runtime.quiet)
     store = Store(plan.directory)
-    rows = finished_rows(store)
+    moved = clear_places(store)
+    rows = without_damaged_maps(plan, store, finished_rows(store))
     plan = labelled_in_run(plan, rows.values())
     rename_rows(plan, store, rows.values())
+    if moved:
+        _write_plan(plan, store)
     if not plan.pending(rows):
         progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.directory}; nothing to measure")
         return _counts(plan, store)
@@ -61,10 +69,24 @@ def run_plan(plan: Plan, progress: Progress | None = None, *, in_sweep: bool = T
     return _counts(plan, store)
 
 
+def clear_places(store: Store) -> bool:
+    """Clear away what killed runs left half written, and say where temporary files go if not where they should.
+
+    Whether damaged files of the run were moved away.
+    """
+    ignored = ignored_temporary_place()
+    if ignored:
+        LOG.warning("%s", ignored)
+    clear_abandoned(temporary_place())
+    clear_unfinished()
+    return store.clear_away()
+
+
 def _run_pending(
     plan: Plan, store: Store, progress: Progress, device: torch.device, alone: bool, in_sweep: bool
 ) -> None:
-    rows = finished_rows(store)  # read again: another run may have finished cells during the wait
+    # Read again: another run may have finished cells during the wait.
+    rows = without_damaged_maps(plan, store, finished_rows(store))
     recorder = RowRecorder(plan, store, rows, progress)
     progress.loading(plan.title, device)
     try:
@@ -105,13 +127,12 @@ def _run_pending(
 
 def _write_plan(plan: Plan, store: Store) -> None:
     """Save the configuration of the block with all options."""
-    write_owned_config(store, f"{plan.name}-{digest(config_text(plan))}.json", config_text(plan))
+    write_owned_config(store, plan.name, config_text(plan))
 
 
 def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
-    """The last row of each cell; a cell whose scores have been deleted is left out."""
-    scored = {path.stem for path in (store.directory / "scores").glob("*.parquet")}
-    return {cell: row for cell, row in store.latest().items() if row.get("status") != "ok" or cell in scored}
+    """The last row of each cell; one whose scores are damaged or gone is left out."""
+    return {cell: row for cell, row in store.latest().items() if row.get("status") != "ok" or not store.flaw(row)}
 
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:

@@ -13,6 +13,7 @@ from harness.errors import UserError, one_line, unknown
 from harness.models.huggingface_text import text_classifier
 from harness.models.preprocessing import black_and_white
 from harness.models.state import needed, ready, weights_alone
+from harness.places import user_path
 from harness.registry import model
 from harness.sources import LoadedModel
 
@@ -42,7 +43,7 @@ def huggingface_classifier(
     if not path:
         raise UserError("model=huggingface needs model.path=FOLDER, written by save_pretrained, or a name owner/model")
     library = needed("transformers", "model=huggingface", "harness[transformers]")
-    source = str(Path(path).expanduser()) if Path(path).expanduser().is_dir() else path
+    source = str(user_path(path)) if user_path(path).is_dir() else path
     load = partial(_from_pretrained, source, download)
     net = _complete_network(load, getattr(library, LOADERS[kind]), source)
     names = tuple(str(net.config.id2label[index]) for index in sorted(net.config.id2label))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError, one_line
+from harness.places import user_path
 
 EXPECTED_STATE = "expected a state dict saved with torch.save(model.state_dict(), file)"
 
@@ -26,7 +27,7 @@ def ready(module: nn.Module) -> nn.Module:
 
 def existing_file(path: str | None, what: str) -> Path:
     """The file ``path``; UserError where it does not exist. ``what`` tells the option and what the file should hold."""
-    file = Path(path or "").expanduser()
+    file = user_path(path or "")
     if not path or not file.is_file():
         raise UserError(f"{path!r} is not a file, expected {what}")
     return file

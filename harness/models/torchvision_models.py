@@ -19,6 +19,7 @@ from harness.errors import UserError, unknown
 from harness.models.preprocessing import black_and_white
 from harness.models.state import load_weights, ready, weights_alone
 from harness.models.training import reproducible
+from harness.places import user_path
 from harness.registry import model
 from harness.sources import LoadedModel
 
@@ -113,7 +114,7 @@ def _random_network(architecture: str, classes: int | None, preset: Any, seed: i
 
 
 def _weights_file(weights: str, published: Mapping[str, Any]) -> Path:
-    path = Path(weights).expanduser()
+    path = user_path(weights)
     if not path.is_file():
         raise UserError(f"weights {weights!r} is neither a file nor one of {', '.join(published)}")
     return path

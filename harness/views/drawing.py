@@ -1,6 +1,5 @@
 """Draws views of a model and of a run's scores into the run's folder ``views``."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,12 @@ from harness.jobs.ownership import is_own, programs_named
 from harness.jobs.plan import Plan
 from harness.jobs.runner import load_stage
 from harness.messages import say
+from harness.places import file_name
 from harness.results.frames import configured, controls_of, find_run
+from harness.results.run_files import RunFiles, content_of, name_damage
+from harness.seals import Damaged
 from harness.views.of_model import MODEL_VIEWS, Scene
-from harness.views.of_run import RUN_VIEWS, ViewedRun, file_name
+from harness.views.of_run import RUN_VIEWS, ViewedRun
 
 MOST_BLOCKS = 3  # of a run, whose models are loaded
 # What drawing can raise for a model or a metric written by anybody; the other views are drawn all the same.
@@ -97,17 +99,19 @@ def _recorded_plans(directory: Path, trust: bool) -> Iterator[Plan]:
         if path.name.startswith("scoring-"):  # of runs in which a timing chose the scoring copy
             continue
         try:
-            text = path.read_text(encoding="utf-8")
-            config = json.loads(text)
+            config = RunFiles(directory).text(path)
             config |= {"runtime": {**config["runtime"], "runs": str(directory.parent)}, "run": directory.name}
-            programs = programs_named(config)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            programs, text = programs_named(config), content_of(path).decode()
+        except Damaged as error:
+            name_damage(path, error, "it is left out")
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             say(f"{path.name} is left out: {one_line(error)[:200]}")
             continue
         _check_programs(path, text, programs, trust)
         try:
             plan = Plan.of(config)
-        except (UserError, KeyError, TypeError) as error:
+        except (UserError, KeyError, TypeError, AttributeError) as error:
             say(f"{path.name} is left out: {one_line(error)[:200]}")
             continue
         plans[canonical([plan.model.identity, plan.dataset.identity, vars(plan.protocol)])] = plan

@@ -1,6 +1,5 @@
 """The views of ``harness view`` that are drawn from a run's files, without a model: curves, importances, tradeoff."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,9 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from harness.errors import NotApplicable, UserError, one_line
+from harness.errors import NotApplicable
 from harness.messages import say
+from harness.places import file_name
 from harness.results.frames import audit_of, configured, controls_of, protocols, read
+from harness.results.run_files import RunFiles, name_damage
+from harness.seals import Damaged
 
 DIRECTION_WORDS = {"higher": " (its score: higher is better)", "lower": " (its score: lower is better)"}
 
@@ -104,10 +106,12 @@ def draw_importances_of(run: ViewedRun) -> list[Path]:
         )
     paths = []
     for table, row in tables.items():
+        path = run.directory / "tables" / Path(str(table)).name
         try:
-            repeats = pd.read_parquet(run.directory / table)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {run.directory / table}: {one_line(error)[:200]}") from error
+            repeats = RunFiles(run.directory).table(path)
+        except Damaged as error:
+            name_damage(path, error, "it is left out")
+            continue
         paths += draw_importances(
             run.path(
                 "importances",
@@ -140,11 +144,6 @@ def _protocol_number(cells: pd.DataFrame, model: str, data: str, protocol: str) 
     """The number of the protocol, as a part of a file name, where a model and data set have several."""
     own = list(dict.fromkeys(cells["protocol"][(cells["model"] == model) & (cells["dataset"] == data)]))
     return [str(own.index(protocol))] if len(own) > 1 else []
-
-
-def file_name(text: str) -> str:
-    """Text as a part of a file name: other characters become _, at most 150."""
-    return re.sub(r"[^\w.=+-]+", "_", text)[:150]
 
 
 RUN_VIEWS: dict[str, Callable[[ViewedRun], list[Path]]] = {

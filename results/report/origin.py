@@ -13,6 +13,8 @@ from harness.results.report.blocks import ReportBlock, protocol_text
 from harness.results.report.elements import folded, note
 from harness.results.report.markup import Raw, tag
 from harness.results.report.overrides import Unwritable, override_key, override_value, shell_word
+from harness.results.run_files import RunFiles, name_damage
+from harness.seals import Damaged
 
 SIMPLE_LABEL = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)  # a label that can be a step of an override's path
 
@@ -150,15 +152,17 @@ def _environments(block: ReportBlock) -> list[tuple[str, str]]:
     found = []
     for name in dict.fromkeys(block.cells["environment"].dropna()):
         path = block.directory / "environment" / f"{name}.json"
-        if re.fullmatch(r"\w+", str(name)) and path.is_file():
-            found += [(key, _in_one_line(value)) for key, value in _environment_facts(path).items() if key != "device"]
+        if re.fullmatch(r"\w+", str(name)) and path.exists():
+            facts = _environment_facts(block.directory, path)
+            found += [(key, _in_one_line(value)) for key, value in facts.items() if key != "device"]
     return list(dict.fromkeys(found))
 
 
-def _environment_facts(path: Path) -> dict[str, Any]:
+def _environment_facts(run: Path, path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = RunFiles(run).text(path)
+    except Damaged as error:
+        name_damage(path, error, "what it says of the machine is not shown")
         return {"environment": f"{path.name} cannot be read"}
     return found if isinstance(found, dict) else {}
 

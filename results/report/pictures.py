@@ -47,7 +47,7 @@ def _as_webp(path: Path) -> str | None:
         with Image.open(path) as image:
             image.load()
             picture = image.convert("RGB")
-    except (OSError, ValueError):
+    except Exception:  # on foreign content, a decoder can raise anything
         return None
     picture.thumbnail((MOST_WIDTH, 10 * MOST_WIDTH))
     buffer = BytesIO()

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.results.run_files import RunFiles, name_damage
+from harness.seals import Damaged
+
 KEPT_MODALITIES = ("image", "tokens", "series", "table")
 
 
@@ -40,24 +43,26 @@ class RunMaps:
 
 def maps_of_block(directory: Path, model: str, dataset: str, protocol: str) -> RunMaps | None:
     """The maps that a run kept of a block; None where it kept none."""
+    files = RunFiles(directory)
     for path in sorted((directory / "maps").glob("*.json")):
-        about = _read_json(path)
+        about = _read_index(files, path)
         if (
             about
             and about.get("model") == model
             and about.get("dataset") == dataset
             and _same_protocol(about, protocol)
         ):
-            return _kept_maps(path.parent, about)
+            return _kept_maps(files, about)
     return None
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_index(files: RunFiles, path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = files.json(path)
+    except Damaged as error:
+        name_damage(path, error, "the maps that it names are not shown")
         return None
-    return content if isinstance(content, dict) and isinstance(content.get("samples"), list) else None
+    return content if isinstance(content.get("samples"), list) else None
 
 
 def _same_protocol(about: Mapping[str, Any], protocol: str) -> bool:
@@ -70,17 +75,17 @@ def _same_protocol(about: Mapping[str, Any], protocol: str) -> bool:
     return not their_protocol or their_protocol == json.loads(protocol)
 
 
-def _kept_maps(folder: Path, about: Mapping[str, Any]) -> RunMaps:
+def _kept_maps(files: RunFiles, about: Mapping[str, Any]) -> RunMaps:
     samples = [each for each in about["samples"] if isinstance(each, dict)]
     unread: list[str] = []
     maps, signed = {}, set()
     for label, entry in _mapping_or_empty(about.get("explainers")).items():
         entry = _mapping_or_empty(entry)
-        values = _kept_array(folder, entry.get("file"), len(samples), f"maps of {label}", unread)
+        values = _kept_array(files, entry.get("file"), len(samples), f"maps of {label}", unread)
         if values is not None:
             maps[str(label)] = values.astype(np.float32)
             signed |= {str(label)} if entry.get("signed", True) else set()
-    inputs = _kept_array(folder, about["inputs"], len(samples), "inputs", unread) if about.get("inputs") else None
+    inputs = _kept_array(files, about["inputs"], len(samples), "inputs", unread) if about.get("inputs") else None
     modality = about.get("modality") if about.get("modality") in KEPT_MODALITIES else "table"
     tokens, names = about.get("tokens"), about.get("unit_names")
     if modality == "tokens" and not (_is_list_of_lists(tokens) and len(tokens) == len(samples)):
@@ -98,15 +103,18 @@ def _is_list_of_lists(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, list) for each in value)
 
 
-def _kept_array(folder: Path, name: Any, count: int, what: str, unread: list[str]) -> np.ndarray | None:
+def _kept_array(files: RunFiles, name: Any, count: int, what: str, unread: list[str]) -> np.ndarray | None:
     """An array of a file beside the description; a path to another folder is refused."""
     try:
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError("its file is not named")
-        values = np.load(folder / name, allow_pickle=False)
-        if values.ndim < 2 or len(values) != count:
-            raise ValueError(f"shape {values.shape}, expected {count} samples first")
-    except (OSError, ValueError) as error:
+        path = files.directory / "maps" / name
+        values = files.array(path)
+        if values.ndim < 2 or len(values) != count or values.dtype.kind not in "fiub":
+            raise ValueError(f"{values.dtype} of shape {values.shape}, expected numbers for {count} samples")
+    except (Damaged, ValueError) as error:
+        if isinstance(error, Damaged):
+            name_damage(path, error, f"the report lacks the {what}")
         unread.append(f"{what} could not be read: {str(error).splitlines()[0]}")
         return None
     return values

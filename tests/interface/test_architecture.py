@@ -22,7 +22,7 @@ FLOORS = (
     (
         "ground",
         "harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering "
-        "harness.guards harness.photographs harness.task",
+        "harness.guards harness.photographs harness.places harness.seals harness.task",
     ),
     ("removal", "harness.removal"),
     (

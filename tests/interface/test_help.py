@@ -53,7 +53,7 @@ def test_the_first_help_lists_every_verb_in_a_line(capsys):
     assert main(["help"]) == 0 and capsys.readouterr().out == first
     assert main([]) == 2 and capsys.readouterr().out == first
     listed = re.findall(r"^    (\w+) +(?=\w)", first, flags=re.M)
-    assert listed == VERBS == ["run", "plan", "list", "table", "check", "view", "compare", "trend", "report"]
+    assert listed == VERBS == ["run", "plan", "list", "table", "check", "view", "compare", "trend", "report", "verify"]
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "check"])

@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -183,15 +184,18 @@ def test_other_code_asks_again(world, monkeypatch):
     assert world.score("sensitivity_n")[1] == 0
 
 
-@pytest.mark.parametrize("left", [b"", b"\x93NUMPY", b"not an array", "half"])
-def test_a_torn_file_is_made_again(left, world):
+@pytest.mark.parametrize("left", [b"", b"\x93NUMPY", b"not an array", "half", "flipped"])
+def test_a_torn_file_is_named_and_made_again(left, world, caplog):
     first, evaluations = world.score("sensitivity_n")
     (path,) = world.files()
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if left == "half" else left)
+    flipped = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
+    path.write_bytes({"half": whole[: len(whole) // 2], "flipped": flipped}.get(left, left))
     again, once_more = world.score("sensitivity_n")
     assert once_more == evaluations and same(first, again)
     assert path.read_bytes() == whole and world.score("sensitivity_n")[1] == 0
+    (line,) = caplog.messages
+    assert path.name in line and "computed again" in line
 
 
 def test_a_writer_that_dies_leaves_no_outputs_behind(world, monkeypatch):
@@ -298,6 +302,6 @@ def test_a_folder_that_cannot_be_is_one_line_and_a_full_disk_costs_no_score(worl
     expected, _ = world.score("single_deletion")
     other = World(tmp_path / "other")
     other.net, other.inputs, other.train, other.maps = world.net, world.inputs, world.train, world.maps
-    monkeypatch.setattr(output_cache.np, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     assert same(other.score("single_deletion")[0], expected) and not other.files()
     assert "not kept for another run" in caplog.text and not list(other.folder.glob(".*"))

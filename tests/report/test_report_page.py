@@ -21,6 +21,7 @@ from harness.results.report.known import known_of
 from harness.results.report.markup import json_text, tag
 from harness.results.report.origin import command
 from harness.results.report.pareto import cost_points
+from harness.results.run_files import RunFiles
 from harness.results.store import Store
 from harness.views.report import write_report as report
 from worlds import PROTOCOL, keep_maps, small_run, write_cell, write_hole
@@ -281,11 +282,11 @@ def test_maps_that_cannot_be_read_are_told_and_the_others_shown(run, spoilt):
     elif spoilt == "pickled":
         np.save(path, np.array([{}, {}, {}]), allow_pickle=True)
     elif spoilt == "wrong shape":
-        np.save(path, np.ones((2, 2)))
+        RunFiles(run).write_array(path, np.ones((2, 2)))
     else:
-        about = json.loads((run / "maps" / "net-data.json").read_text())
+        about = RunFiles(run).json(run / "maps" / "net-data.json")
         about["explainers"]["lime"]["file"] = "../maps/m0.npy"
-        (run / "maps" / "net-data.json").write_text(json.dumps(about))
+        RunFiles(run).write_json(run / "maps" / "net-data.json", about)
     (block,) = blocks_of([run])
     found = gallery(block)
     assert "maps of lime could not be read" in found.part
@@ -295,7 +296,7 @@ def test_maps_that_cannot_be_read_are_told_and_the_others_shown(run, spoilt):
 def test_maps_under_another_protocol_are_not_shown(run):
     keep_maps(run, {"lime": np.ones((3, 2))}, modality="table")
     path = run / "maps" / "net-data.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": {**PROTOCOL, "samples": 5}}))
+    RunFiles(run).write_json(path, RunFiles(run).json(path) | {"protocol": {**PROTOCOL, "samples": 5}})
     assert gallery(blocks_of([run])[0]).tiles == {}
 
 

@@ -1,11 +1,11 @@
 """Runs written through the store as a measured run is, and maps as a run keeps them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from harness.results.run_files import RunFiles
 from harness.results.statistics import summarise
 from harness.results.store import Store
 
@@ -160,18 +160,17 @@ def keep_maps(
     dataset: str = "data",
 ) -> None:
     """Maps as a run keeps them."""
-    folder = directory / "maps"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, files = directory / "maps", RunFiles(directory)
     count = len(next(iter(maps.values())))
     ids = ids or [f"s{place:04d}" for place in range(count)]
     entries = {}
     for place, (label, values) in enumerate(maps.items()):
-        np.save(folder / f"m{place}.npy", values.astype(np.float16))
+        files.write_array(folder / f"m{place}.npy", values.astype(np.float16))
         entries[label] = {"file": f"m{place}.npy", "signed": label not in unsigned, "control": label == "random"}
     if inputs is not None:
-        np.save(folder / "inputs.npy", inputs)
+        files.write_array(folder / "inputs.npy", inputs)
     samples = [{"id": each, "label": "cat", "prediction": "cat", "target": "cat", "confidence": 0.9} for each in ids]
-    text = {
+    about = {
         "model": model,
         "dataset": dataset,
         "protocol": PROTOCOL,
@@ -182,4 +181,4 @@ def keep_maps(
         "unit_names": unit_names,
         "explainers": entries,
     }
-    (folder / f"{model}-{dataset}.json").write_text(json.dumps(text))
+    files.write_json(folder / f"{model}-{dataset}.json", about)

@@ -10,8 +10,9 @@ import pytest
 from harness.cli.main import main
 from harness.results.boards import boards_of
 from harness.results.latex import COLUMN_GAP, TEXT_WIDTH, latex_boards, points
+from harness.results.rows import CELL_COLUMNS
 from harness.results.statistics import OTHER_SAMPLES
-from harness.results.store import CELL_COLUMNS, Store
+from harness.results.store import Store
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 SAMPLES = 30

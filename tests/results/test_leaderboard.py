@@ -54,7 +54,7 @@ def table(tmp_path):
         for each in rows.values():
             store.append(each)
         file = io.StringIO()
-        print_table(read_cells(tmp_path / "run"), file=file, **options)
+        print_table(read_cells(tmp_path / "run", without_scores=True), file=file, **options)
         return file.getvalue()
 
     return render
@@ -116,7 +116,7 @@ def test_a_terminal_gets_colours(table, tmp_path):
             return True
 
     file = Terminal()
-    print_table(read_cells(tmp_path / "run"), file=file)
+    print_table(read_cells(tmp_path / "run", without_scores=True), file=file)
     assert "\x1b[1m" in file.getvalue()
 
 
@@ -210,13 +210,13 @@ def test_a_row_of_an_older_version_is_shown(tmp_path):
     old = {"cell": "a", "model": "m", "dataset": "d", "explainer": "e", "metric": "srg", "status": "ok", "value": 0.5}
     (tmp_path / "cells" / "1.jsonl").write_text(json.dumps(old) + "\n")
     file = io.StringIO()
-    print_table(read_cells(tmp_path), file=file)
+    print_table(read_cells(tmp_path, without_scores=True), file=file)
     assert "0.500" in lines_of(file.getvalue(), "e  ")[0] and "nan" not in file.getvalue()
 
 
 def test_a_run_without_rows_says_so(tmp_path):
     file = io.StringIO()
-    print_table(read_cells(tmp_path), file=file)
+    print_table(read_cells(tmp_path, without_scores=True), file=file)
     assert file.getvalue() == "no cells yet\n"
 
 
@@ -249,7 +249,7 @@ def test_counts_are_written_in_full(value, text):
 
 def test_without_a_file_the_table_goes_to_the_standard_output(tmp_path, capsys):
     Store(tmp_path).append(row("lrp", "srg"))
-    print_table(read_cells(tmp_path))
+    print_table(read_cells(tmp_path, without_scores=True))
     assert "lrp" in capsys.readouterr().out
 
 

@@ -33,40 +33,41 @@ ODD = {
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("name", [*REAL_COLUMNS, *WHOLE_COLUMNS])
-def test_what_is_no_number_is_missing_and_the_other_rows_keep_theirs(tmp_path, name, odd):
+def test_a_row_with_what_is_no_number_is_named_and_no_row_and_the_others_stay(tmp_path, name, odd, caplog):
     write_rows(tmp_path, {"cell": "a", **ABOUT, name: odd}, {"cell": "b", **ABOUT, name: 3})
-    cells = read_cells(tmp_path).set_index("cell")
+    cells = read_cells(tmp_path, without_scores=True).set_index("cell")
     readable = name in REAL_COLUMNS and odd in (2.5, float("inf"))
-    assert cells[name].isna()["a"] != readable and cells[name]["b"] == 3
+    assert ("a" in cells.index) == readable and cells[name]["b"] == 3
+    assert (f"line 1 cannot be used: {name} is" in caplog.text) != readable
     assert str(cells[name].dtype) == ("float64" if name in REAL_COLUMNS else "Int64")
 
 
 def test_a_long_seed_keeps_every_digit_beside_a_missing_one(tmp_path):
     write_rows(tmp_path, {"cell": "a", **ABOUT, "seed": 2**62 + 1}, {"cell": "b", **ABOUT})
-    assert read_cells(tmp_path)["seed"][0] == 2**62 + 1
+    assert read_cells(tmp_path, without_scores=True)["seed"][0] == 2**62 + 1
 
 
 @pytest.mark.parametrize("name", ABOUT)
-def test_a_name_that_is_no_text_is_missing(tmp_path, name):
+def test_a_row_with_a_name_that_is_no_text_is_no_row(tmp_path, name):
     Store(tmp_path).write_scores("a", {"sample": ["s"], "value": [1.0]})
     Store(tmp_path).write_scores("b", {"sample": ["s"], "value": [2.0]})
     write_rows(tmp_path, {"cell": "a", **ABOUT, name: ["x"]}, {"cell": "b", **ABOUT})
     cells, scores = read(tmp_path)
-    assert cells[name].isna().tolist() == [True, False]
-    assert scores.set_index("cell")["value"]["b"] == 2.0
+    assert cells["cell"].tolist() == ["b"] and scores.set_index("cell")["value"].to_dict() == {"b": 2.0}
 
 
 def test_a_configuration_that_is_no_configuration_has_no_sections():
     assert configured("abc", "protocol") == configured("[1]", "protocol") == configured("", "protocol") == {}
 
 
-def test_scores_that_are_no_parquet_are_named_in_one_line(tmp_path):
+def test_scores_that_are_no_parquet_are_named_in_one_line_and_the_others_are_read(tmp_path, caplog):
     write_rows(tmp_path, {"cell": "a", **ABOUT}, {"cell": "b", **ABOUT})
     Store(tmp_path).write_scores("a", {"sample": ["s"], "value": [1.0]})
     Store(tmp_path).scores_path("b").write_bytes(b"junk that is no table")
-    with pytest.raises(UserError, match="b.parquet") as error:
-        read(tmp_path)
-    assert "\n" not in str(error.value)
+    cells, scores = read(tmp_path)
+    assert cells.set_index("cell")["status"].to_dict() == {"a": "ok", "b": "failed"} and set(scores["cell"]) == {"a"}
+    (line,) = caplog.messages
+    assert "b.parquet is damaged" in line and "\n" not in line
 
 
 @pytest.mark.parametrize("written, expected", [(1, 2), (4, 5), ("x", 2), (None, 2), ([2], 2), (-3, 2)])

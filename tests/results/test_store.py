@@ -13,7 +13,9 @@ import pytest
 from harness.errors import UserError
 from harness.results import disk
 from harness.results.frames import read
-from harness.results.store import CELL_COLUMNS, SCORE_COLUMNS, Store
+from harness.results.rows import CELL_COLUMNS
+from harness.results.score_table import SCORE_COLUMNS
+from harness.results.store import Store
 
 
 def row(cell, **more):
@@ -73,23 +75,26 @@ def test_an_unreadable_line_in_the_middle_costs_only_itself_and_is_told(tmp_path
     store.append(row("b"))
     with caplog.at_level(logging.WARNING):
         assert set(store.latest()) == {"a", "b"}
-    assert "not a row" in caplog.text
+    assert "line 2 cannot be used" in caplog.text and caplog.text.count("WARNING") == 1
 
 
-def test_the_last_row_of_a_cell_wins_whichever_file_it_is_in(tmp_path):
-    first, second = Store(tmp_path), Store(tmp_path)
-    second.append(row("a", value=2.0, finished="2030-01-01T00:00:00.000002+00:00"))
-    first.append(row("a", value=1.0, finished="2030-01-01T00:00:00.000001+00:00"))
-    second.append(row("b", value=3.0))
-    second.append(row("b", value=4.0))
+@pytest.mark.parametrize("future", ["2031-01-01T00:00:00.000000+00:00", "9999-12-31T23:59:59+00:00"])
+def test_the_last_row_of_a_cell_wins_by_its_place_whatever_clocks_say(tmp_path, future):
+    Store(tmp_path).append(row("a", value=1.0, finished=future))
+    later = Store(tmp_path)
+    later.append(row("a", value=2.0))
+    later.append(row("b", value=3.0, finished=future))
+    later.append(row("b", value=4.0))
     assert {cell: r["value"] for cell, r in Store(tmp_path).latest().items()} == {"a": 2.0, "b": 4.0}
 
 
-def test_of_rows_finished_in_one_instant_the_later_line_wins(tmp_path):
-    store, instant = Store(tmp_path), "2030-01-01T00:00:00.000000+00:00"
-    for value in (1.0, 2.0):
-        store.append(row("a", value=value, finished=instant))
-    assert store.latest()["a"]["value"] == 2.0
+def test_a_new_writer_comes_after_the_files_of_older_versions_and_of_clocks_in_the_future(tmp_path):
+    (tmp_path / "cells").mkdir()
+    old = {**row("a", value=1.0), "finished": "2099-01-01T00:00:00+00:00"}
+    (tmp_path / "cells" / "20990101T000000.000000-host-7-abcdef.jsonl").write_text(json.dumps(old) + "\n")
+    for value in range(2, 13):
+        Store(tmp_path).append(row("a", value=float(value)))
+        assert Store(tmp_path).latest()["a"]["value"] == value
 
 
 def test_nan_and_infinity_are_null_and_the_file_is_strict_json(tmp_path):
@@ -182,16 +187,18 @@ def test_scores_of_cells_that_failed_later_or_have_no_row_are_not_read(tmp_path)
     assert set(read(tmp_path)[1]["cell"]) == {"ok"}
 
 
-def test_an_ok_cell_whose_scores_are_gone_is_an_error_not_a_gap(tmp_path):
-    Store(tmp_path).append(row("a"))
-    with pytest.raises(UserError, match="have no file of scores.*a.parquet"):
-        read(tmp_path)
+def test_an_ok_cell_whose_scores_are_gone_is_a_failure_not_a_gap(tmp_path, caplog):
+    Store(tmp_path).append(row("a", value=1.0))
+    cells, samples = read(tmp_path)
+    assert cells.loc[0, ["status", "stage"]].tolist() == ["failed", "files"] and cells["value"].isna().all()
+    assert "a.parquet is damaged (there is no such file)" in cells["error"][0] and samples.empty
+    assert caplog.text.count("a.parquet") == 1
 
 
 def test_scores_with_an_unknown_column_are_refused_and_leave_nothing(tmp_path):
     with pytest.raises(UserError, match="valeu"):
         Store(tmp_path).write_scores("a", {"valeu": [1.0], "value": [1.0]})
-    assert list((tmp_path / "scores").iterdir()) == []
+    assert not (tmp_path / "scores").exists()
 
 
 def test_equal_environments_are_kept_once(tmp_path):
@@ -204,7 +211,8 @@ def test_equal_environments_are_kept_once(tmp_path):
 def test_errors_and_configurations_are_kept_as_text(tmp_path):
     store = Store(tmp_path)
     assert store.write_error("a", "Traceback …").read_text(encoding="utf-8") == "Traceback …"
-    assert store.write_config("block.json", "{}") == tmp_path / "config" / "block.json"
+    path = store.write_config("block", "{}")
+    assert path.parent == tmp_path / "config" and path.name.startswith("block-") and path.read_text() == "{}"
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

@@ -1,0 +1,40 @@
+"""``harness verify``: whether the files of a run are what was written."""
+
+import argparse
+from typing import Any
+
+from harness.cli.parser import RUN_HELP, Parser, add_runs_folder, add_verb
+
+EXAMPLES = {
+    "harness verify": "the latest run: what is wrong with it, file by file",
+    "harness verify main --runs results": "the run main in another folder",
+}
+
+
+def add_parser(verbs: Any) -> Parser:
+    """Add the verb to the tree."""
+    parser = add_verb(
+        verbs,
+        "verify",
+        "check the files of a run and say what is wrong, file by file",
+        """
+Rows, scores, tables and maps carry a checksum and the name of their cell. A file that is truncated, changed, swapped
+with another one or of another kind is named in one line. Files of older versions carry no checksum; they are read as
+far as that goes, and counted. The exit status is 1 if something is damaged. Nothing is changed: harness run with the
+arguments of the run measures again what is lacking.""",
+        EXAMPLES,
+    )
+    parser.add_argument("run", metavar="RUN", nargs="?", default="latest", help=f"{RUN_HELP} (default: latest)")
+    add_runs_folder(parser)
+    return parser
+
+
+def execute(chosen: argparse.Namespace) -> int:
+    """Print what is wrong with the run, or that nothing is; 1 if something is."""
+    from harness.results.frames import find_run  # its libraries take a second to import
+    from harness.results.verification import verify_run
+
+    found = verify_run(find_run(chosen.run, chosen.runs))
+    for line in found.lines():
+        print(line)
+    return int(bool(found.damaged))

@@ -1,0 +1,141 @@
+"""Where files go on this machine: folders that users name, temporary files and folders, and names of files.
+
+Temporary files carry the machine and the process that made them, so that those of a killed process can be told from
+those of a run that is going on, and be cleared away.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.errors import UserError
+
+LONGEST_NAME = 150  # bytes of a file's name that is made from labels; file systems take 255
+MARKED = re.compile(r"(?P<machine>.+)-(?P<process>\d+)-\w{8}")
+TEMPORARY = re.compile(rf"\.?harness-{MARKED.pattern}(\.tmp)?")
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as a user gives it, where ``~`` is the home directory; UserError if there is no home directory."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{str(text)!r} needs a home directory, and there is none: set HOME, or give a path") from error
+
+
+def file_name(text: str, most: int = LONGEST_NAME) -> str:
+    """Text as a part of a file name: other characters become _; a digest replaces what is beyond ``most`` bytes."""
+    name = re.sub(r"[^\w.=+-]+", "_", text)
+    if len(name.encode()) <= most:
+        return name
+    digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=4).hexdigest()
+    return f"{name.encode()[: most - 9].decode(errors='ignore')}-{digest}"
+
+
+def process_mark() -> str:
+    """A text of its own for a file of this process: machine, number of the process, and random digits."""
+    return f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def process_of(name: str) -> str:
+    """``alive`` or ``gone``, of the process whose mark a file's name ends with; ``unknown`` on other machines."""
+    found = MARKED.fullmatch(name)
+    if found is None or found["machine"] != _machine():
+        return "unknown"
+    try:
+        os.kill(int(found["process"]), 0)
+    except (ProcessLookupError, OverflowError):
+        return "gone"
+    except PermissionError:  # it belongs to somebody else
+        pass
+    return "alive"
+
+
+def temporary_file_in(folder: Path) -> Path:
+    """The path of a hidden temporary file in ``folder``."""
+    return folder / f".harness-{process_mark()}.tmp"
+
+
+def temporary_folder() -> TemporaryDirectory:
+    """A temporary folder in the system's place for such, deleted with the object; UserError if it cannot be made."""
+    place = temporary_place()
+    try:
+        return temporary_folder_in(place, hidden="")
+    except OSError as error:
+        raise UserError(
+            f"cannot make a temporary folder in {place}: {error.strerror or error}; "
+            "make room, or set TMPDIR to a folder that can be written to"
+        ) from error
+
+
+def temporary_folder_in(place: Path, hidden: str = ".") -> TemporaryDirectory:
+    """A temporary folder, hidden in another one, deleted with the object; OSError if it cannot be made."""
+    return TemporaryDirectory(dir=place, prefix=f"{hidden}harness-{_machine()}-{os.getpid()}-")
+
+
+def temporary_place() -> Path:
+    """The system's folder for temporary files; UserError if there is none that can be written to."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no folder for temporary files ({error.strerror or error}); make room, or set TMPDIR to a folder "
+            "that can be written to"
+        ) from error
+
+
+def ignored_temporary_place() -> str:
+    """A line where TMPDIR names a folder that cannot be used, with the one that is used; "" otherwise."""
+    asked, place = os.environ.get("TMPDIR"), temporary_place()
+    if not asked or Path(asked).absolute() == place.absolute():
+        return ""
+    return f"TMPDIR is {asked!r}, which is no folder that can be written to: temporary files go to {place}"
+
+
+def clear_abandoned(folder: Path) -> int:
+    """Delete the temporary files and folders in ``folder`` whose process, of this machine, is gone; their number.
+
+    What cannot be deleted stays.
+    """
+    cleared = 0
+    for path in abandoned_in(folder):
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError:
+            continue
+        cleared += 1
+    return cleared
+
+
+def abandoned_in(folder: Path) -> list[Path]:
+    """The user's temporary files and folders in ``folder`` whose process, of this machine, is gone."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(each.path) for each in entries if _is_abandoned(each))
+    except OSError:
+        return []
+
+
+def _is_abandoned(entry: os.DirEntry) -> bool:
+    found = TEMPORARY.fullmatch(entry.name)
+    if found is None or entry.is_symlink():
+        return False
+    mark = entry.name.removeprefix(".").removeprefix("harness-").removesuffix(".tmp")
+    return process_of(mark) == "gone" and entry.stat(follow_symlinks=False).st_uid == os.getuid()
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """The machine's name, with the number of the name space of processes: containers may share both name and folder."""
+    try:
+        space = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+    except OSError:  # not Linux
+        space = "0"
+    return f"{re.sub(r'[^A-Za-z0-9.]', '.', socket.gethostname())[:64]}.{space}"

@@ -1,0 +1,235 @@
+"""Reads and writes the files of a run; every one is checked before its content is used.
+
+Scores, tables, maps and indices are sealed with their name within the run (``harness.seals``). Files of text whose
+name ends with a digest of their content (``config``, ``environment``) need no seal.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import one_line
+from harness.results.disk import whole_file
+from harness.seals import Damaged, blank_seal, check_seal, sealed, with_seal_behind
+
+SEAL = "seal"  # the key of a JSON object that holds its seal
+DEEPEST = 64  # levels of lists and mappings in JSON
+LOG = logging.getLogger(__name__)
+_NAMED: set[tuple[Any, ...]] = set()
+
+
+class RunFiles:
+    """The files of a run directory below ``cells``.
+
+    Readers raise Damaged for a file that is lacking, unreadable, of another kind, or not what was written under its
+    name. Where an older version wrote to the run, which knew no seals, a file without one is read as far as it makes
+    sense.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @cached_property
+    def all_sealed(self) -> bool:
+        """Whether no older version wrote to the run: the names of its files of rows do not begin with a number."""
+        return all(path.name.split("-")[0].isdecimal() for path in (self.directory / "cells").glob("*.jsonl"))
+
+    def name(self, path: Path) -> str:
+        """The name in a file's seal: its path within the run, without the suffix."""
+        return path.relative_to(self.directory).with_suffix("").as_posix()
+
+    def write_table(self, path: Path, table: Any, safe: str) -> None:
+        """Write an arrow table or a frame as Parquet."""
+        write_content(path, sealed(_parquet(table, self.name(path))), safe)
+
+    def write_array(self, path: Path, values: np.ndarray) -> None:
+        """Write an array in numpy's format."""
+        write_content(path, array_content(values, self.name(path)))
+
+    def write_json(self, path: Path, values: Mapping[str, Any]) -> None:
+        """Write a mapping as JSON, whose last key holds the seal."""
+        text = json.dumps({**values, SEAL: blank_seal(self.name(path))}, indent=1)
+        write_content(path, sealed(text.encode()))
+
+    def write_text(self, folder: str, name: str, text: str, safe: str) -> Path:
+        """Write text into ``<folder>/<name><digest of the text>.json`` unless it is there."""
+        path = self.directory / folder / f"{name}{text_digest(text)}.json"
+        try:
+            self.text(path)
+        except Damaged:
+            write_content(path, text.encode(), safe)
+        return path
+
+    def arrow_table(self, path: Path, *, required: bool = False) -> Any:
+        """The arrow table in a Parquet file; a seal can be ``required`` although an older version wrote to the run."""
+        content = self._checked(path, required)
+
+        def parse() -> Any:
+            import pyarrow as pa
+            from pyarrow import parquet
+
+            return parquet.read_table(pa.BufferReader(content))
+
+        return _parsed_as(parse, "Parquet")
+
+    def table(self, path: Path) -> pd.DataFrame:
+        """The frame in a Parquet file."""
+        table = self.arrow_table(path)
+        return _parsed_as(table.to_pandas, "a table")
+
+    def array(self, path: Path) -> np.ndarray:
+        """The array in a file in numpy's format; no code in it is executed."""
+        return array_of(self._checked(path))
+
+    def json(self, path: Path) -> dict[str, Any]:
+        """The mapping in a sealed file of JSON."""
+        values = sound_json(self._checked(path))
+        if not isinstance(values, dict):
+            raise Damaged("it is no JSON object")
+        return {key: value for key, value in values.items() if key != SEAL}
+
+    def text(self, path: Path) -> Any:
+        """The values in a file of JSON whose name ends with a digest of its content."""
+        content = content_of(path)
+        if self.all_sealed and text_digest(content) != path.stem.rpartition("-")[2]:
+            raise Damaged("its content is not that of its name")
+        return sound_json(content)
+
+    def check_text(self, path: Path) -> bool:
+        """Raise Damaged for a damaged file below ``config`` or ``environment``; whether it carries a checksum."""
+        if path.name.startswith("scoring-"):  # a calibration
+            self.json(path)
+            return self.check(path)
+        self.text(path)
+        return self.all_sealed
+
+    def check(self, path: Path, *, required: bool = False) -> bool:
+        """Raise Damaged if the seal of a file is wrong; whether it has one."""
+        return check_seal(content_of(path), self.name(path), required=required or self.all_sealed)
+
+    def _checked(self, path: Path, required: bool = False) -> bytes:
+        content = content_of(path)
+        check_seal(content, self.name(path), required=required or self.all_sealed)
+        return content
+
+
+def content_of(path: Path) -> bytes:
+    """The bytes of a file; Damaged where there is none that can be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise Damaged("there is no such file") from None
+    except IsADirectoryError:
+        raise Damaged("it is a folder") from None
+    except OSError as error:
+        raise Damaged(f"it cannot be read: {error.strerror or error}") from error
+
+
+def write_content(path: Path, content: bytes, safe: str = "the earlier file is intact") -> None:
+    """Write a file in one step; a folder in its place is moved aside."""
+    if path.is_dir() and not path.is_symlink():
+        set_aside(path)
+    with whole_file(path, safe) as temporary:
+        temporary.write_bytes(content)
+
+
+def set_aside(path: Path) -> None:
+    """Move a damaged file of a run, or a folder in its place, into the run's folder ``damaged``."""
+    folder = path.parent.parent / "damaged"
+    folder.mkdir(exist_ok=True)
+    number = sum(1 for _ in folder.iterdir())
+    path.rename(folder / f"{number}-{path.parent.name}-{path.name}")
+
+
+def array_content(values: np.ndarray, name: str) -> bytes:
+    """An array as the content of a sealed file."""
+    file = BytesIO()
+    np.save(file, values, allow_pickle=False)
+    return with_seal_behind(file.getvalue(), name)
+
+
+def array_of(content: bytes) -> np.ndarray:
+    """The array in a content; Damaged if there is none, or less of it than its header says."""
+    file = BytesIO(content)
+
+    def parse() -> np.ndarray:
+        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+        shape, columns_first, kind = read[np.lib.format.read_magic(file)[0]](file)
+        values = np.frombuffer(bytearray(content), kind, math.prod(shape), file.tell())
+        return values.reshape(shape, order="F" if columns_first else "C")
+
+    return _parsed_as(parse, "an array")
+
+
+def sound_json(content: bytes) -> Any:
+    """The values in JSON, checked by ``check_sound``."""
+    values = json_values(content)
+    check_sound(values)
+    return values
+
+
+def json_values(content: bytes) -> Any:
+    """The values in JSON; Damaged if it is not JSON."""
+    return _parsed_as(lambda: json.loads(content), "JSON")
+
+
+def check_sound(value: Any, depth: int = 0) -> None:
+    """Raise Damaged for values that programs trip over: nested without end, or with text that is no Unicode."""
+    if depth > DEEPEST:
+        raise Damaged(f"it is nested more than {DEEPEST} levels deep")
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Damaged("a text in it is no Unicode") from None
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            check_sound(key, depth + 1)
+            check_sound(each, depth + 1)
+    elif isinstance(value, list):
+        for each in value:
+            check_sound(each, depth + 1)
+
+
+def _parsed_as(parse: Callable[[], Any], kind: str) -> Any:
+    try:
+        return parse()
+    except Exception as error:  # on foreign content, a parser can raise anything
+        raise Damaged(f"it is not {kind}: {one_line(error)[:120]}") from error
+
+
+def _parquet(table: Any, name: str) -> bytes:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.Table.from_pandas(table, preserve_index=False) if isinstance(table, pd.DataFrame) else table
+    file = BytesIO()
+    with parquet.ParquetWriter(file, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"harness": blank_seal(name)})
+    return file.getvalue()
+
+
+def text_digest(text: str | bytes) -> str:
+    """Twelve hexadecimal digits of a text."""
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:12]
+
+
+def name_damage(path: Path, reason: object, consequence: str) -> None:
+    """Say in one line, once per process and state of the file, that a file is damaged and what follows from it."""
+    try:
+        state = path.stat().st_mtime_ns
+    except OSError:
+        state = 0
+    if (path, str(reason), state) not in _NAMED:
+        _NAMED.add((path, str(reason), state))
+        LOG.warning("%s is damaged (%s): %s", path, reason, consequence)
