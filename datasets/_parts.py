@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from harness.errors import UserError, unknown
+from harness.errors import unknown
 
 TRAIN_AND_TEST = ("train", "test")
 PLANTED_TRAINING_ROWS = 1000  # of the tables that are drawn from a seed
@@ -30,9 +30,3 @@ def stratified_rows(strata: Tensor, test: int, seed: int = 0) -> dict[str, Tenso
 
     halves = train_test_split(range(len(strata)), test_size=test, stratify=strata, random_state=seed)
     return dict(zip(TRAIN_AND_TEST, map(torch.tensor, halves), strict=True))
-
-
-def check_samples(samples: int) -> None:
-    """UserError where the number of samples to draw is below 1."""
-    if samples < 1:
-        raise UserError(f"samples is {samples}, expected a whole number from 1")

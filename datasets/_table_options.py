@@ -2,25 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
-from harness.errors import UserError, unknown
+from harness.option_types import InnerShare, Seed
 
-CHOICES_OF_OPTION = {
-    "task": (None, "classification", "regression"),
-    "missing": ("error", "skip", "fill"),
-    "unseen": ("error", "skip"),
-    "decimal": ("point", "comma"),
-}
 # What an option that lists columns may be: a list of names, or one text with commas between the names.
 ColumnNames = Sequence[str] | str | None
 MissingValues = Sequence[str | float] | str | float | None
-
-
-def _check_choices(options: Any) -> None:
-    for name, choices in CHOICES_OF_OPTION.items():
-        if hasattr(options, name) and getattr(options, name) not in choices:
-            raise unknown(name, getattr(options, name), filter(None, choices))
 
 
 @dataclass(frozen=True)
@@ -47,30 +35,23 @@ class TableOptions:
     unseen       what happens to a row with a category that no training row has: ``error``; or ``skip``, it is left out
     """
 
-    task: str | None = None
-    train: float = 0.7
-    split_seed: int = 0
+    task: Literal["classification", "regression"] | None = None
+    train: InnerShare = 0.7
+    split_seed: Seed = 0
     categorical: ColumnNames = "auto"
     ordinal: Mapping[str, Sequence[str]] | None = None
     groups: ColumnNames = None
     drop: ColumnNames = None
     ids: str | None = None
-    missing: str = "error"
+    missing: Literal["error", "skip", "fill"] = "error"
     na: MissingValues = None
-    unseen: str = "error"
-
-    def __post_init__(self) -> None:
-        _check_choices(self)
-        if not 0 < self.train < 1:
-            raise UserError(f"train is {self.train}, expected the share of rows to train with, between 0 and 1")
+    unseen: Literal["error", "skip"] = "error"
 
     @property
     def ordinal_values(self) -> dict[str, list[str]]:
-        """``ordinal`` with all names and values as texts; UserError where it is no mapping."""
+        """``ordinal`` with all names and values as texts."""
         if self.ordinal is None:
             return {}
-        if not hasattr(self.ordinal, "items"):
-            raise UserError(f"ordinal is {self.ordinal!r}, expected a mapping: column -> its values, lowest first")
         return {str(name): [str(value) for value in values] for name, values in self.ordinal.items()}
 
     @property
@@ -91,10 +72,7 @@ class TableFileOptions:
 
     target: str | None = None
     split_column: str | None = None
-    decimal: str = "point"
-
-    def __post_init__(self) -> None:
-        _check_choices(self)
+    decimal: Literal["point", "comma"] = "point"
 
 
 TABLE_OPTIONS, TABLE_FILE_OPTIONS = TableOptions(), TableFileOptions()

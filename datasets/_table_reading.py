@@ -84,8 +84,6 @@ def table_data(
 def columns_in(listed: ColumnNames, frame: pd.DataFrame) -> list[str]:
     """The columns that an option lists; UserError for an unknown one."""
     names = [] if listed is None else [listed] if listed in list(frame.columns) else listed
-    if not isinstance(names, str | Sequence):
-        raise UserError(f"columns are {names!r}, expected a list of names, or names with commas between")
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     for name in names:
         _check_column(name, frame)

@@ -1,5 +1,7 @@
 """Labelled time series that come with aeon: a country's power demand, and movements recorded by a smart watch."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -23,7 +25,7 @@ SeriesParts = dict[str, tuple[Tensor, Tensor, list[int]]]
     samples="67 to train, 1,029 to test",
     classes="winter half-year, summer half-year",
 )
-def italy_power_demand(*, split: str = "test") -> Data:
+def italy_power_demand(*, split: Literal["test", "train"] = "test") -> Data:
     """1,096 days of Italy's demand for electric power, hour by hour, from October to March or from April to September
     (UCR archive; Dau et al. 2019, arXiv 1810.07758).
 
@@ -41,7 +43,7 @@ def italy_power_demand(*, split: str = "test") -> Data:
     samples="40 to train, 40 to test",
     classes="standing, running, walking, badminton",
 )
-def basic_motions(*, split: str = "test") -> Data:
+def basic_motions(*, split: Literal["test", "train"] = "test") -> Data:
     """80 recordings of a smart watch, three axes of acceleration and three of rotation, during four activities (UEA
     archive; Bagnall et al. 2018, arXiv 1811.00075).
 

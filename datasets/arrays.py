@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 from harness.datasets._array_files import GROUP_PREFIX, is_group, open_arrays
 from harness.datasets._label_arrays import labels_of_rows
 from harness.datasets.own_files import ArrayRows, as_tensor, class_names
-from harness.errors import UserError, unknown
+from harness.errors import UserError
 from harness.modalities import certain_modality, fitting_modality
+from harness.option_types import Real
 from harness.registry import dataset
 from harness.sources import Data
 from harness.units import Units
@@ -19,7 +21,6 @@ from harness.units import Units
 PER_SAMPLE = ("labels", "ids", "masks", "truth", "segments")
 PER_UNIT = ("masks", "truth", "segments")
 CHECKED_BYTES = 16 * 2**20  # that are searched for NaN at a time
-MISSING_INPUTS = ("error", "skip")
 CHANNELS = (1, 3, 4)  # of images as files hold them: grey, RGB, RGBA
 
 
@@ -28,10 +29,10 @@ def arrays(
     *,
     path: str | None = None,
     modality: str | None = None,
-    low: float | None = None,
-    high: float | None = None,
+    low: Real | None = None,
+    high: Real | None = None,
     classes: str | None = None,
-    missing: str = "error",
+    missing: Literal["error", "skip"] = "error",
 ) -> Data:
     """The arrays of an ``.npz`` file, or of a folder of ``.npy`` files, which are read from disk an input at a time.
 
@@ -53,8 +54,6 @@ def arrays(
     UserError for a file or array that does not exist, for Python objects (nothing is unpickled), for an array with an
     unknown name, and for shapes that do not fit each other.
     """
-    if missing not in MISSING_INPUTS:
-        raise unknown("missing", missing, MISSING_INPUTS)
     by_name = open_arrays(path)
     inputs = _numeric(by_name, "inputs", 2)
     modality = _checked_modality(modality, inputs)

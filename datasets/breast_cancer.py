@@ -1,5 +1,7 @@
 """Breast cancer diagnosis from measurements of cell nuclei, which comes with scikit-learn."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ CLASSES = ("malignant", "benign")
     samples="400 to train, 169 to test",
     classes="malignant, benign",
 )
-def breast_cancer(*, split: str = "test") -> Data:
+def breast_cancer(*, split: Literal["test", "train"] = "test") -> Data:
     """569 tumours in 30 measurements, malignant or benign (Wolberg et al. 1995): 400 to train, 169 to test.
 
     They come with scikit-learn. Items (30,), each column standardised by mean and standard deviation of the training

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from harness.datasets._parts import PLANTED_TRAINING_ROWS, check_samples
+from harness.datasets._parts import PLANTED_TRAINING_ROWS
 from harness.datasets._shapley import shapley_against
-from harness.errors import unknown
+from harness.option_types import Count, Seed
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -46,13 +47,8 @@ class CausalGraph:
                the outcome also has products of its causes
     """
 
-    graph: str = "network"
-    mechanism: str = "nonlinear"
-
-    def __post_init__(self) -> None:
-        for name, choices in (("graph", GRAPHS), ("mechanism", MECHANISMS)):
-            if getattr(self, name) not in choices:
-                raise unknown(name, getattr(self, name), choices)
+    graph: Literal["chain", "collider", "fork", "network"] = "network"
+    mechanism: Literal["linear", "nonlinear"] = "nonlinear"
 
     @property
     def nodes(self) -> dict[str, dict[str, float]]:
@@ -93,7 +89,7 @@ CAUSAL_GRAPH = CausalGraph()
     renamed={"samples": "count"},
     classes="a number: the outcome",
 )
-def causal(*, planted: CausalGraph = CAUSAL_GRAPH, count: int = 100, seed: int = 0, truth: bool = True) -> Data:
+def causal(*, planted: CausalGraph = CAUSAL_GRAPH, count: Count = 100, seed: Seed = 0, truth: bool = True) -> Data:
     """Tables from structural causal models with known graphs, in which few columns cause the outcome and the others are
     correlated with it.
 
@@ -127,7 +123,6 @@ def causal(*, planted: CausalGraph = CAUSAL_GRAPH, count: int = 100, seed: int =
 
 def draw_nodes(planted: CausalGraph, samples: int, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """1,000 training rows and ``samples`` test rows, each as node -> values (rows,) float64."""
-    check_samples(samples)
     generator = torch.Generator().manual_seed(seed)
     # Training rows first, so that they do not depend on the number of test rows.
     train, test = (_node_values(planted, count, generator) for count in (PLANTED_TRAINING_ROWS, samples))

@@ -1,5 +1,7 @@
 """Diabetes: a number that measures how far the disease has progressed after a year; comes with scikit-learn."""
 
+from typing import Literal
+
 import torch
 
 from harness.datasets.people import People, PeopleOptions, Split, drawn_for_training
@@ -28,7 +30,7 @@ DIABETES_COLUMNS = {  # name in scikit-learn -> name of the unit
     samples="331 to train, 111 to test",
     classes="a number: the progression of the disease after a year",
 )
-def diabetes(*, split: str = "test") -> Data:
+def diabetes(*, split: Literal["test", "train"] = "test") -> Data:
     """442 patients with 10 measurements each, and the progression of their diabetes a year later as a number to predict
     (Efron et al. 2004, math/0406456): 331 to train, 111 to test.
 

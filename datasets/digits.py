@@ -1,5 +1,7 @@
 """Handwritten digits of 8x8 pixels, which come with scikit-learn."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ VALUE_RANGE = (0.0, 1.0)
     samples="1,297 to train, 500 to test",
     classes="10 digits",
 )
-def digits(*, split: str = "test") -> Data:
+def digits(*, split: Literal["test", "train"] = "test") -> Data:
     """1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak 1998): 1,297 to train, 500 to test.
 
     They come with scikit-learn; the number in an id is the row there. Items (1, 8, 8) in 0..1. ``split`` is ``test`` or

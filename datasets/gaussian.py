@@ -1,20 +1,21 @@
 """Correlated Gaussian columns and a function of them whose Shapley values are known exactly."""
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from harness.datasets._parts import PLANTED_TRAINING_ROWS, check_samples
+from harness.datasets._parts import PLANTED_TRAINING_ROWS
 from harness.datasets.gaussian_terms import (
     GAUSSIAN_FUNCTION,
-    VALUES,
     GaussianFunction,
     conditional_values,
     interventional_values,
     sum_of_terms,
 )
-from harness.errors import UserError, unknown
+from harness.errors import UserError
+from harness.option_types import Count, Range, Seed
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -30,10 +31,10 @@ from harness.sources import Data
 def gaussian(
     *,
     planted: GaussianFunction = GAUSSIAN_FUNCTION,
-    rho: float = 0.5,
-    values: str = "conditional",
-    count: int = 100,
-    seed: int = 0,
+    rho: Annotated[float, Range(-1, 1, without="ends")] = 0.5,
+    values: Literal["conditional", "interventional"] = "conditional",
+    count: Count = 100,
+    seed: Seed = 0,
 ) -> Data:
     """Correlated Gaussian columns with a known function of them and its exact Shapley values (after Liu et al. 2021,
     2106.12543).
@@ -50,8 +51,6 @@ def gaussian(
     function, it is an approximation. ``masks`` are the columns that the function uses. UserError for a ``rho`` outside
     -1 / (D - 1) < rho < 1, for which there is no such distribution.
     """
-    if values not in VALUES:
-        raise unknown("values", values, VALUES)
     terms, features = planted.terms, planted.features
     train, test = draw_gaussian(rho, features, count, seed)
     truth = (
@@ -76,7 +75,6 @@ def gaussian(
 
 def draw_gaussian(rho: float, features: int, samples: int, seed: int) -> tuple[Tensor, Tensor]:
     """Training rows (1000, D) and ``samples`` test rows, float64 numbers that float32 represents exactly."""
-    check_samples(samples)
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.linalg.cholesky(covariance(rho, features)).T
     # Training rows first, so that they do not depend on the number of test rows.

@@ -7,14 +7,15 @@ floor(2 cos(pi x)) these are the jumps within |x| < 12; samples do not lie outsi
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from harness.datasets._shapley import Coalition, exact_shapley_values
-from harness.errors import UserError, unknown
+from harness.errors import UserError
+from harness.option_types import Range
 
-VALUES = ("conditional", "interventional")
 PERIODS = range(-6, 7)  # of the cosine, each of length 2
 MOST_PLANTED_COLUMNS = 12  # more would have more than 2^12 coalitions
 
@@ -173,18 +174,13 @@ class GaussianFunction:
     features  D, the number of columns: at least 2, 4 or 3 for these functions, and at most 12
     """
 
-    function: str = "linear"
-    features: int = 5
+    function: Literal["linear", "additive", "piecewise"] = "linear"
+    features: Annotated[int, Range(2, MOST_PLANTED_COLUMNS)] = 5
 
     def __post_init__(self) -> None:
-        if self.function not in GAUSSIAN_FUNCTIONS:
-            raise unknown("function", self.function, GAUSSIAN_FUNCTIONS)
         least = FEWEST_COLUMNS[self.function]
-        if not least <= self.features <= MOST_PLANTED_COLUMNS:
-            raise UserError(
-                f"features is {self.features}, expected a whole number from {least} to {MOST_PLANTED_COLUMNS} for "
-                f"{self.function}"
-            )
+        if self.features < least:
+            raise UserError(f"features is {self.features}, expected at least {least} for function={self.function}")
 
     @property
     def terms(self) -> tuple[Term, ...]:

@@ -1,7 +1,7 @@
 """Hugging Face data sets on this machine: a folder written by save_to_disk, or a local CSV or Parquet file."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,7 +15,6 @@ from harness.places import user_path
 from harness.registry import dataset
 from harness.sources import Data
 
-KINDS_OF_SET = ("image", "text", "table")
 BUILDERS = {".csv": "csv", ".parquet": "parquet"}
 
 
@@ -36,7 +35,7 @@ class ColumnItems(Sequence):
 def huggingface_set(
     *,
     path: str | None = None,
-    kind: str = "image",
+    kind: Literal["image", "text", "table"] = "image",
     split: str | None = None,
     column: str | None = None,
     label: LabelOptions = LABEL_OPTIONS,
@@ -54,8 +53,6 @@ def huggingface_set(
     Needs the extra ``datasets``. UserError without it, for a path that is no such data set, a split or column that does
     not exist, and labels that are no classes.
     """
-    if kind not in KINDS_OF_SET:
-        raise unknown("kind", kind, KINDS_OF_SET)
     rows, label_column = _rows_of_split(_open_saved_set(path), split, path), label.label_column
     if kind == "table":
         known = _names_of_set(rows, label_column) if label_column in rows.column_names else None

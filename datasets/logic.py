@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from harness.datasets._shapley import shapley_against
-from harness.errors import UserError, unknown
+from harness.option_types import Count, Range, Seed
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -46,14 +47,8 @@ class LogicGate:
     noise_columns   the number of further columns, which the function ignores
     """
 
-    gate: str = "xor"
-    noise_columns: int = 3
-
-    def __post_init__(self) -> None:
-        if self.gate not in GATES:
-            raise unknown("gate", self.gate, GATES)
-        if self.noise_columns < 0:
-            raise UserError(f"noise_columns is {self.noise_columns}, expected a whole number from 0")
+    gate: Literal["and", "or", "xor", "interaction", "cancellation", "max"] = "xor"
+    noise_columns: Annotated[int, Range(0, 1000)] = 3
 
     @property
     def function_name(self) -> str:
@@ -82,7 +77,7 @@ LOGIC_GATE = LogicGate()
     classes="a number: the function's value",
     renamed={"noise": "noise_columns", "repeats": "copies"},
 )
-def logic(*, planted: LogicGate = LOGIC_GATE, copies: int = 8, seed: int = 0) -> Data:
+def logic(*, planted: LogicGate = LOGIC_GATE, copies: Count = 8, seed: Seed = 0) -> Data:
     """Inputs of small hand-made ReLU networks (and, or, xor, interaction, cancellation, max) with exact Shapley values.
 
     Items (K + noise_columns,). ``LogicGate`` describes ``gate`` and ``noise_columns``. The K inputs of the gate take
@@ -94,8 +89,6 @@ def logic(*, planted: LogicGate = LOGIC_GATE, copies: int = 8, seed: int = 0) ->
     against it are undefined. It is about the model ``logic_net`` with the same options. ``masks`` are the columns that
     the function depends on.
     """
-    if copies < 1:
-        raise UserError(f"copies is {copies}, expected a whole number from 1")
     gate = GATES[planted.gate]
     columns = tuple(range(len(gate.weights[0])))
     levels = torch.tensor(list(product(gate.levels, repeat=len(columns)))).repeat(copies, 1)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ TEST_SHARE, SPLIT_SEED = 0.2, 0  # share of the films; seed of the order and of 
     samples="10,029 of 406 films to train, 2,723 of 101 other films to test",
     classes="negative, positive",
 )
-def movie_reviews(*, split: str = "test") -> Data:
+def movie_reviews(*, split: Literal["test", "train"] = "test") -> Data:
     """12,752 sentences from reviews of 507 films, negative (rotten) or positive (fresh), divided by film (Pang and Lee;
     Kessler 2017, arXiv 1703.00565).
 

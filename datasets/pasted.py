@@ -1,6 +1,7 @@
 """Shapes pasted on photographs: the object's pixels are known exactly, and nothing else carries the class."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from harness.datasets.generated_rows import GeneratedRows
 from harness.datasets.photo_crops import LUMA, PHOTOGRAPH_LICENCES, crop
-from harness.errors import UserError, unknown
+from harness.option_types import Seed
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -39,7 +40,7 @@ CLASSES = tuple(SHAPES)
     samples="6,000 to train, 500 to test",
     classes="disc, ring, square, cross, triangle",
 )
-def pasted(*, split: str = "test", objects: bool = True, seed: int = 0) -> Data:
+def pasted(*, split: Literal["test", "train"] = "test", objects: bool = True, seed: Seed = 0) -> Data:
     """Random crops of photographs onto which one of five shapes is pasted, with the exact mask of its pixels.
 
     Items (3, 32, 32) in 0..1, RGB, made when they are accessed from ``seed`` and their own number; the classes follow
@@ -51,10 +52,6 @@ def pasted(*, split: str = "test", objects: bool = True, seed: int = 0) -> Data:
     ``split`` is ``test`` (500) or ``train`` (6,000); the crops of both come from the same 13 photographs. With
     ``objects=False`` items are the same crops without shapes, for interventions.
     """
-    if split not in PART_SIZES:
-        raise unknown("split of pasted", split, PART_SIZES)
-    if seed < 0:
-        raise UserError(f"seed of pasted is {seed}, expected a whole number from 0")
     numbers, shown = sample_numbers(split), sample_numbers("train")[:TRAINING_SAMPLES]
     images = _generator_of(seed, _image_with_shape if objects else _image_without_shape)
     return Data(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class PeopleOptions:
                     ``Data.groups`` holds the sensitive attributes in either case
     """
 
-    split: str = "test"
+    split: Literal["test", "train"] = "test"
     with_sensitive: bool = True
 
 

@@ -1,13 +1,14 @@
 """Mosaics of four photographs: the evidence for a class lies in the cell of its photograph."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from harness.datasets.photos import photos
-from harness.errors import UserError
+from harness.option_types import Range, Seed
 from harness.photographs import open_upright
 from harness.registry import dataset
 from harness.sources import Data
@@ -25,7 +26,7 @@ DOUBTFUL = ("imagenet_12", "imagenet_14")  # photographs whose label may be wron
     renamed={"samples": "count"},
     classes="1,000 of ImageNet-1k",
 )
-def photo_mosaics(*, count: int = 40, seed: int = 0) -> Data:
+def photo_mosaics(*, count: Annotated[int, Range(1, 10_000)] = 40, seed: Seed = 0) -> Data:
     """Mosaics of four photographs of different ImageNet classes, for the grid pointing game (Rao et al. 2022,
     2205.10435), as data with known truth.
 
@@ -33,11 +34,8 @@ def photo_mosaics(*, count: int = 40, seed: int = 0) -> Data:
     112 pixels, each the middle square of a photograph. ``count`` mosaics are drawn from ``seed``: the photographs,
     their places, and which of the four gives the label. Explain the label with ``protocol.target=label``. ``masks`` and
     ``truth`` (N, 224, 224) are the cell of the labelled photograph. As in the paper it is assumed that the model finds
-    no evidence for the class in the other three cells; the classes differ but may look alike. UserError for fewer than
-    one sample and for a negative seed.
+    no evidence for the class in the other three cells; the classes differ but may look alike.
     """
-    if count < 1 or seed < 0:
-        raise UserError(f"count is {count} and seed {seed}, expected at least 1 and at least 0")
     known = photos()
     usable = [place for place, name in enumerate(known.ids) if not name.startswith(DOUBTFUL)]
     chosen, own = _chosen_photographs(known.labels, usable, count, seed)

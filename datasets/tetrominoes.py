@@ -8,13 +8,13 @@ compute them.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harness.datasets.photo_crops import grey_crop
-from harness.errors import unknown
 from harness.messages import say
 
 SCENARIOS = ("linear", "multiplicative", "rotation", "xor")
@@ -70,13 +70,8 @@ class TetrominoOptions:
                 photographs that come with scikit-image and scikit-learn, in place of the paper's ImageNet
     """
 
-    scenario: str = "linear"
-    backdrop: str = "white"
-
-    def __post_init__(self) -> None:
-        for name, choices in (("scenario", SCENARIOS), ("backdrop", BACKGROUNDS)):
-            if getattr(self, name) not in choices:
-                raise unknown(f"{name} of xai_tris", getattr(self, name), choices)
+    scenario: Literal["linear", "multiplicative", "rotation", "xor"] = "linear"
+    backdrop: Literal["white", "correlated", "natural"] = "white"
 
     @property
     def function_name(self) -> str:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,6 @@ from harness.photographs import as_shown
 from harness.registry import dataset
 from harness.sources import Data
 
-TORCHVISION_SPLITS = ("test", "train", "val")
 UNCHECKED = ("LSUN", "LSUNClass")  # they unpickle a file in their folder without checking it
 
 
@@ -37,7 +36,9 @@ class Pictures(Sequence):
     samples="of the set",
     classes="of the set",
 )
-def torchvision_set(*, which: str | None = None, root: str | None = None, split: str = "test") -> Data:
+def torchvision_set(
+    *, which: str | None = None, root: str | None = None, split: Literal["test", "train", "val"] = "test"
+) -> Data:
     """A classification set of torchvision such as MNIST, CIFAR10, ImageFolder or FakeData, from files on this machine.
 
     ``which`` is the name of the data set in ``torchvision.datasets`` and ``root`` the folder of its files. ``split`` is
@@ -70,8 +71,6 @@ def _open_torchvision_set(which: str | None, root: str | None, split: str) -> An
         raise UserError(f"torchvision's {which} unpickles a file in its folder, which could run code; it is not read")
     if which not in names:
         raise unknown("torchvision data set (which=)", which, names)
-    if split not in TORCHVISION_SPLITS:
-        raise unknown("split", split, TORCHVISION_SPLITS)
     make = getattr(sets, which)
     taken = inspect.signature(make).parameters
     arguments = {"download": False, "root": root, "split": split, "train": split == "train"}

@@ -1,14 +1,15 @@
 """Noisy digits of which one class carries a watermark: a spurious cue that a model learns instead of the digit."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from harness.datasets import digits
-from harness.datasets._parts import TRAIN_AND_TEST
-from harness.errors import UserError, unknown
+from harness.errors import UserError
+from harness.option_types import Share
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -17,7 +18,6 @@ FRAME = 2  # width in pixels of the frame around the digit
 MARK = (slice(0, 2), slice(0, 2))  # rows and columns of the mark: the upper left corner of the frame
 DIGIT_NOISE = 0.3  # standard deviation of the noise in every image, which makes the digit harder to learn than the mark
 NOISE_SEED, MARK_SEED = 0, 1
-SHOWN = ("marked", "moved", "clean")
 
 
 @dataset(
@@ -28,7 +28,12 @@ SHOWN = ("marked", "moved", "clean")
     classes="10 digits",
     renamed={"probability": "mark_probability"},
 )
-def watermark(*, split: str = "test", show: str = "marked", mark_probability: float = 1.0) -> Data:
+def watermark(
+    *,
+    split: Literal["test", "train"] = "test",
+    show: Literal["marked", "moved", "clean"] = "marked",
+    mark_probability: Share = 1.0,
+) -> Data:
     """Noisy digits; only those of class 3 carry a white square in the corner, which is a spurious cue.
 
     Items (1, 12, 12) in 0..1: the digits of scikit-learn in a frame of 2 pixels, with noise of standard deviation 0.3,
@@ -43,10 +48,6 @@ def watermark(*, split: str = "test", show: str = "marked", mark_probability: fl
     truth is about the model ``watermark_cnn``, which uses the mark as interventions show: without the mark it
     recognises no 3, and with it it takes most other digits for a 3. Whether another model uses the mark is not known.
     """
-    for what, value, choices in (("split", split, TRAIN_AND_TEST), ("show", show, SHOWN)):
-        if value not in choices:
-            raise unknown(f"{what} of watermark", value, choices)
-    check_probability(mark_probability)
     clean, labels, rows = _noisy_digits()[split]
     carries = carriers(labels, mark_probability)
     here = {"marked": carries, "moved": labels != MARKED, "clean": torch.ones_like(carries)}[show]
@@ -99,12 +100,6 @@ def carriers(labels: Tensor, probability: float) -> Tensor:
     """Which samples (N,) carry the mark: each 3 with ``probability``, and no other digit."""
     drawn = torch.rand(len(labels), generator=torch.Generator().manual_seed(MARK_SEED)) < probability
     return drawn & (labels == MARKED)
-
-
-def check_probability(probability: float) -> None:
-    """UserError where ``probability`` is not in 0..1."""
-    if not 0 <= probability <= 1:
-        raise UserError(f"mark_probability of watermark is {probability}, expected a number from 0 to 1")
 
 
 def _noisy_digits() -> dict[str, tuple[Tensor, Tensor, Tensor]]:

@@ -1,6 +1,7 @@
 """XAI-TRIS: tetrominoes in noise, where it is known which pixels carry the class."""
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 from harness.datasets._parts import part_of
 from harness.datasets.generated_rows import GeneratedRows
@@ -16,7 +17,7 @@ from harness.datasets.tetrominoes import (
     TetrominoFamily,
     TetrominoOptions,
 )
-from harness.errors import UserError
+from harness.option_types import InnerShare, Range, Seed
 from harness.registry import dataset
 from harness.sources import Data
 
@@ -36,11 +37,11 @@ FEWEST_IMAGES = 40  # with fewer a part could lack a class
 def xai_tris(
     *,
     planted: TetrominoOptions = TETROMINO_OPTIONS,
-    size: int = 8,
-    signal: float | None = None,
-    count: int | None = None,
-    split: str = "test",
-    seed: int = 0,
+    size: Literal[8, 64] = 8,
+    signal: InnerShare | None = None,
+    count: Annotated[int, Range(FEWEST_IMAGES, MOST_IMAGES)] | None = None,
+    split: Literal["test", "train", "validation"] = "test",
+    seed: Seed = 0,
 ) -> Data:
     """Generated images of a T or an L tetromino in a background, with the pixels that carry the class (2306.12816).
 
@@ -56,7 +57,7 @@ def xai_tris(
 
     ``masks`` and ``truth`` hold the pixels of the shape of each sample under ``rotation``, else those of both shapes:
     the absence of one shape tells the class as well as the presence of the other. They are the pixels that carry the
-    class; a model need not use all of them. UserError for a value outside the ranges above.
+    class; a model need not use all of them.
     """
     family = family_of(planted, size, signal=signal, count=count, seed=seed)
     chosen = part_of("xai_tris", family.parts, split)
@@ -79,19 +80,10 @@ def xai_tris(
 def family_of(
     planted: TetrominoOptions, size: int, *, signal: float | None = None, count: int | None = None, seed: int = 0
 ) -> TetrominoFamily:
-    """The data set with these settings; UserError for a value out of range."""
-    if size not in SIZES:
-        raise UserError(f"size of xai_tris is {size}, expected 8 or 64")
+    """The data set with these settings."""
     published = SIGNAL_WEIGHT[size][planted.scenario][BACKGROUNDS.index(planted.backdrop)]
     signal = published if signal is None else signal
-    if not 0 < signal < 1:
-        raise UserError(f"signal of xai_tris is {signal}, expected a number between 0 and 1")
     count = PUBLISHED_SAMPLES[size] if count is None else count
-    if not FEWEST_IMAGES <= count <= MOST_IMAGES:
-        expected = f"at least {FEWEST_IMAGES} samples for all parts, at most {MOST_IMAGES:,}"
-        raise UserError(f"count of xai_tris is {count}, expected {expected}")
-    if seed < 0:
-        raise UserError(f"seed of xai_tris is {seed}, expected a whole number from 0")
     return TetrominoFamily(planted.scenario, planted.backdrop, size, signal, count, seed)
 
 

@@ -1,4 +1,5 @@
-"""Writes the lists of items and of former names of options into the pages: run ``python docs/capabilities.py``.
+"""Writes the lists of items, and of values and former names of options, into the pages: run
+``python docs/capabilities.py``.
 
 The lists follow from what each item declares and from the groups in conf/.
 """
@@ -76,6 +77,7 @@ OF_EXPLAINERS = (
 )
 OF_METRICS = ("metric", "better", "unit", "also needs", "definition")
 OF_NAMES = ("former name", "present name", "items")
+OF_VALUES = ("option", "values", "only of")
 OF_DATA = ("data set", "samples", "labels", "source", "licence", "description")
 
 
@@ -117,6 +119,27 @@ def former_names() -> str:
                 items.setdefault(names, []).append(f"`{entry.name}`")
     rows = ([f"`{former}`", f"`{present}`", " ".join(items[former, present])] for former, present in sorted(items))
     return _table("Former names", OF_NAMES, rows)
+
+
+def option_values() -> str:
+    """The values that each option takes, with the items where it does not take the same everywhere."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for registry in (EXPLAINERS, METRICS, DATASETS, MODELS):
+        for entry in registry.values():
+            for option in entry.options:
+                items = found.setdefault(option, {}).setdefault(str(entry.kind_of(option)), [])
+                items.append(f"`{entry.name}`")
+    rows = (
+        [f"`{option}`", values, " ".join(dict.fromkeys(items)) if len(kinds) > 1 else ""]
+        for option, kinds in sorted(found.items())
+        for values, items in sorted(kinds.items())
+    )
+    return _table("Values", OF_VALUES, rows)
+
+
+def option_lists() -> str:
+    """The values of options, and their former names."""
+    return f"{option_values()}\n\n{former_names()}"
 
 
 def _grouped(option: str, titles: Mapping[str, str], entries: Mapping[str, Entry]) -> dict[str, list[str]]:
@@ -194,7 +217,7 @@ PARTS = {
     "explainers.md": explainer_lists,
     "metrics.md": metric_lists,
     "data.md": data_lists,
-    "options.md": former_names,
+    "options.md": option_lists,
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from harness.option_kinds import Kind, kind_of
 from harness.other_names import unknown_item
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, Registry
 from harness.source_values import InstanceRead, ModuleSource, Unreadable, source_of_module
@@ -103,20 +104,29 @@ def _entry(registry: Registry, name: str, source: ModuleSource, function: ast.Fu
                 value = source.evaluate(each.value, {})
                 capabilities |= {each.arg: value} if each.arg else value
         told = {key: value for key, value in capabilities.items() if key not in NOT_READ}
-        return registry.entry(name, _documented(function), _options_read(registry, source, function), **told)
+        options, kinds = _options_read(registry, source, function)
+        return registry.entry(name, _documented(function), options, kinds, **told)
     except Unreadable:
         return None
 
 
-def _options_read(registry: Registry, source: ModuleSource, function: ast.FunctionDef) -> dict[str, Any]:
-    """The options of a function with their defaults, bundles expanded, as ``harness.options.options_of`` gives them."""
+def _options_read(
+    registry: Registry, source: ModuleSource, function: ast.FunctionDef
+) -> tuple[dict[str, Any], dict[str, Kind]]:
+    """The options of a function with their defaults, bundles expanded, and their kinds, as the registry has them."""
     options: dict[str, Any] = {}
+    annotations: dict[str, Any] = {}
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         if argument.arg in registry.handed_in:
             continue
         value = None if default is None else source.evaluate(default, {})
-        options |= value.values if isinstance(value, InstanceRead) else {argument.arg: value}
-    return options
+        if isinstance(value, InstanceRead):
+            options |= value.values
+            annotations |= value.annotations()
+        else:
+            options[argument.arg] = value
+            annotations[argument.arg] = argument.annotation and source.evaluate(argument.annotation, {})
+    return options, {name: kind_of(annotations.get(name), default) for name, default in options.items()}
 
 
 def _documented(function: ast.FunctionDef) -> Callable[..., Any]:

@@ -7,8 +7,8 @@ There are two kinds, because their changes mean different things:
 - the code of an item, ``code_of``: one explainer, metric, model or data set. Two runs are compared in order to see the
   effect of a new version of an explainer or model.
 
-Comments, layout, docstrings, type annotations and the wording of messages do not count, nor what a metric declares for
-readers of its scores.
+Comments, layout, docstrings, type annotations with their imports and the wording of messages do not count, nor what a
+metric declares for readers of its scores.
 """
 
 import ast
@@ -65,6 +65,10 @@ ITEMS = ("harness.datasets", "harness.explainers", "harness.metrics", "harness.m
 
 # The further module that computes the scores of metrics of kind ``cost``.
 COSTS = "harness.engine.cost"
+
+# Modules that are imported for annotations, and the annotations of fields that say more than a type.
+OF_TYPES = ("harness.option_types", "typing")
+TELLING = ("ClassVar", "InitVar", "KW_ONLY")
 
 # Calls whose texts are messages, which do not count.
 MESSAGE_CALLS = {"NotApplicable", "UserError", "say", "unknown", "warn", "warning"}
@@ -175,7 +179,7 @@ def _form(node: Any, wordless: bool = False) -> str:
     ``wordless`` leaves out texts, as in a message: what is computed inside it counts.
     """
     if isinstance(node, list):
-        return "[" + ",".join(_form(each, wordless) for each in node if not _says_nothing(each)) + "]"
+        return "[" + ",".join(_form(each, wordless) for each in node if not _is_left_out(each)) + "]"
     if isinstance(node, ast.Raise):
         return f"Raise({_raised(node.exc)})"
     if not isinstance(node, ast.AST):
@@ -201,8 +205,10 @@ def _is_message(node: ast.AST) -> bool:
 
 
 def _is_for_readers(node: ast.AST, name: str) -> bool:
-    """Whether a field says nothing to the interpreter: annotations, but for those of variables, as in a dataclass."""
-    return name in ("kind", "returns", "type_comment") or (name == "annotation" and not isinstance(node, ast.AnnAssign))
+    """Whether a field says nothing to the interpreter: annotations, but for those that say what a field is."""
+    if name == "annotation":
+        return not (isinstance(node, ast.AnnAssign) and any(word in ast.unparse(node.annotation) for word in TELLING))
+    return name in ("kind", "returns", "type_comment")
 
 
 def _raised(error: ast.expr | None) -> str:
@@ -219,8 +225,10 @@ def _name_of(function: ast.expr) -> str:
     return function.id if isinstance(function, ast.Name) else _form(function)
 
 
-def _says_nothing(node: Any) -> bool:
-    """Whether a part of a list changes no number: a docstring, or a keyword for readers."""
+def _is_left_out(node: Any) -> bool:
+    """Whether a part of a list changes no number: a docstring, a keyword for readers, an import of types."""
     if isinstance(node, ast.keyword):
         return node.arg in FOR_READERS
+    if isinstance(node, ast.ImportFrom):
+        return node.module in OF_TYPES
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -5,13 +5,14 @@ receives the object. So options that many items share are written once.
 """
 
 import importlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UserError, one_line, unknown
 from harness.messages import warn_caller
+from harness.option_kinds import Kind, check_value
 from harness.signatures import parameters_of
 
 RESERVED = ("name", "label", "over", "swept")  # what a configuration says of an item besides its options
@@ -108,62 +109,41 @@ def check_renamed(item: str, options: Collection[str], renamed: Mapping[str, str
             raise UserError(f"{item} renames {former} to {present}, expected a name it had and an option it has")
 
 
-def text_options(function: Callable[..., Any]) -> set[str]:
-    """The options that are annotated as a text, or as a text or None, those of bundles included."""
-    kinds = {p.name: p.annotation for p in parameters_of(function).values()}
-    for bundle in bundles_of(function).values():
-        kinds |= {each.name: each.type for each in fields(bundle)}
-    return {name for name, kind in kinds.items() if kind in (str, str | None, "str", "str | None")}
-
-
 def complete_options(
-    item: str, defaults: Mapping[str, Any], given: Mapping[str, Any], texts: Collection[str] = ()
+    item: str, defaults: Mapping[str, Any], given: Mapping[str, Any], kind: Callable[[str], Kind]
 ) -> dict[str, Any]:
-    """The given values over the defaults; UserError for an unknown name or a value of another kind.
+    """The given values over the defaults; UserError for an unknown name, or a value that is not of its option's kind.
 
-    ``texts`` are the options whose value is a text: a number in its place was a text that looks like one.
+    This is the one place where values of options are checked.
     """
     options = dict(defaults)
     for name, value in given.items():
         if name not in options:
             raise unknown(f"option of {item}", name, options)
-        what, default = f"option {name} of {item}", defaults[name]
-        if name in texts and isinstance(value, bool | int | float):
-            raise UserError(
-                f"{what} is the {type(value).__name__} {value!r}, expected a text; on the command line in quotes: "
-                f"'{name}=\"{value}\"'"
-            )
-        _check_kind(what, value, default)
-        options[name] = _like_default(what, value, default)
+        value = _like_default(value, defaults[name])
+        check_value(f"option {name} of {item}", value, kind(name))
+        options[name] = float(value) if isinstance(defaults[name], float) and isinstance(value, int) else value
     return options
 
 
-def _like_default(what: str, value: Any, default: Any) -> Any:
+def _like_default(value: Any, default: Any) -> Any:
     """The value in its default's form, so that equal settings have equal identities.
 
-    Where the default is a float, 1 becomes 1.0. Where it is a tuple of numbers, a single number, a list of numbers and
-    a text of numbers with spaces between them become such a tuple, in which 10.0 is 10.
+    Where the default is a tuple of numbers, a single number, a list of numbers and a text of numbers with spaces
+    between them become such a tuple, in which 10.0 is 10. What is none of these stays as it is.
     """
-    if isinstance(default, float) and isinstance(value, int):
-        return float(value)
-    numbers = isinstance(default, tuple) and default and all(isinstance(each, int | float) for each in default)
-    return _tuple_of_numbers(what, value) if numbers else value
-
-
-def _tuple_of_numbers(what: str, value: Any) -> tuple[float, ...]:
-    parts = value.split() if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    if not (isinstance(default, tuple) and default and all(isinstance(each, int | float) for each in default)):
+        return value
+    parts = value.split() if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     try:
-        if any(isinstance(part, bool) for part in parts):
-            raise TypeError
-        numbers = [float(part) for part in parts]
-    except (TypeError, ValueError):
-        raise UserError(f"{what} is {value!r}, expected a number or a list of numbers, like [10,50]") from None
-    return tuple(int(number) if number.is_integer() else number for number in numbers)
+        return tuple(_plain_number(part) for part in parts)
+    except (TypeError, ValueError, OverflowError):
+        return value
 
 
-def _check_kind(what: str, value: Any, default: Any) -> None:
-    """UserError unless a value fits a bool, int or float default; None fits always, other defaults accept anything."""
-    kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(default))
-    wrong = kinds and (not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool))
-    if wrong and value is not None:
-        raise UserError(f"{what} is {value!r}, expected {type(default).__name__} (default {default!r})")
+def _plain_number(part: Any) -> float:
+    """A number or its text as a number, which is an int where it is whole; TypeError for True and False."""
+    if isinstance(part, bool):
+        raise TypeError
+    number = float(part)
+    return int(number) if number.is_integer() else number

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.modalities import MODALITIES
+from harness.option_kinds import Kind, kind_of, kinds_of
 from harness.options import (
     as_keywords,
     bundles_of,
@@ -23,7 +24,6 @@ from harness.options import (
     import_object,
     options_of,
     present_names,
-    text_options,
 )
 from harness.other_names import unknown_item
 from harness.signatures import check_signature, positional_option
@@ -39,6 +39,7 @@ Span = tuple[float | None, float | None]
 class Entry:
     """A registered function with its name, its options (name -> default) and the first sentence of its docstring.
 
+    kinds     option -> the values that it takes, as its annotation or its default declares them
     imports   the options that name something to import, ``package.module:name``; its code counts as the item's code
     code      options -> further functions that the item calls under these options without importing them, or None
     renamed   former names of options -> their present names; a former name is accepted, with a warning
@@ -47,6 +48,7 @@ class Entry:
     name: str
     function: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
     code: Callable[[Mapping[str, Any]], list[Callable[..., Any]]] | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -61,6 +63,10 @@ class Entry:
         """The keywords whose default is a bundle of options, with that default."""
         return bundles_of(self.function)
 
+    def kind_of(self, option: str) -> Kind:
+        """The values that an option takes: those of its annotation, or values like its default."""
+        return self.kinds.get(option) or kind_of(None, self.options[option])
+
     def keywords(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """All options as keyword arguments of the function; those of a bundle become one object."""
         return as_keywords(self.bundles, options)
@@ -70,7 +76,7 @@ class Entry:
         return present_names(self.name, self.renamed, given)
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All options, the given ones over the defaults; an unknown name or a value of another kind is an error."""
+        """All options, the given ones over the defaults; UserError for an unknown name or a senseless value."""
         given = self.presented(given)
         for name in given:
             if name not in self.options and positional_option(self.function, name):
@@ -78,7 +84,7 @@ class Entry:
                     f"{name} of {self.name} is no option, since it stands before the * of its arguments; "
                     f"expected {getattr(self.function, '__name__', 'f')}(..., *, {name}=...)"
                 )
-        return complete_options(self.name, self.options, given, text_options(self.function))
+        return complete_options(self.name, self.options, given, self.kind_of)
 
 
 @dataclass(frozen=True)
@@ -255,7 +261,8 @@ class Registry(Mapping[str, Any]):
         if taken is not None:
             raise UserError(f"model {name} has the option {taken!r}, a setting of every model; give it another name")
         check_renamed(f"{self.kind} {name}", options, capabilities.get("renamed") or {})
-        return self.entry(name, function, options, **capabilities)
+        kinds = kinds_of(function, options, bundles_of(function).values())
+        return self.entry(name, function, options, kinds, **capabilities)
 
     def __getitem__(self, name: str) -> Any:
         self._load()

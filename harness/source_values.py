@@ -1,20 +1,25 @@
 """Values of the package's modules, read from their source without importing them, so that no library is imported.
 
-It reads what declarations of items use: constants, tuples, lists, mappings, instances of dataclasses, conditional
-expressions, and functions that only return such an expression. Anything else is ``Unreadable``, never guessed.
+It reads what declarations of items use: constants, tuples, lists, mappings, instances of dataclasses, types,
+conditional expressions, and functions that only return such an expression. Anything else is ``Unreadable``, never
+guessed.
 """
 
 import ast
+import importlib
 import importlib.util
 import operator
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 PACKAGE = "harness"
+# Modules that are imported, since they import next to nothing: those of types, which annotations of options name.
+IMPORTED = ("harness.option_types", "typing", "collections.abc")
+TYPES = {each.__name__: each for each in (bool, int, float, str, tuple)}
 OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -39,9 +44,14 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class InstanceRead:
-    """An instance of a dataclass of the package: its fields by name."""
+    """An instance of a dataclass of the package: its fields by name, and what gives the fields' annotations."""
 
     values: Mapping[str, Any]
+    annotations: Callable[[], Mapping[str, Any]] = dict
+
+
+class Tensor:
+    """Stands for the class of torch in an annotation."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +95,18 @@ class ModuleSource:
             return self._maker(node)
         if isinstance(node, tuple):  # a part of a tuple that is assigned to several names
             return self.evaluate(node[0], {})[node[1]]
+        if isinstance(node, Imported) and node.module in IMPORTED:
+            return getattr(importlib.import_module(node.module), node.name)
         if isinstance(node, Imported) and node.of_package:
             return source_of_module(node.module).value(node.name)
+        if node == Imported("torch", "Tensor"):
+            return Tensor
         if node == Imported("dataclasses", "replace"):
-            return lambda instance, **changes: InstanceRead({**instance.values, **changes})
+            return lambda instance, **changes: replace(instance, values={**instance.values, **changes})
         if isinstance(node, ast.expr):
             return self.evaluate(node, {})
+        if node is None and name in TYPES:
+            return TYPES[name]
         raise Unreadable(f"{name} of {self.name}")
 
     def evaluate(self, node: ast.AST, local: Mapping[str, Any]) -> Any:
@@ -123,6 +139,8 @@ class ModuleSource:
                 return OPERATORS[type(node.op)](inner(node.left), inner(node.right))
             case ast.Compare(ops=[only]) if type(only) in OPERATORS:
                 return OPERATORS[type(only)](inner(node.left), inner(node.comparators[0]))
+            case ast.Attribute(value=ast.Name("torch"), attr="Tensor"):
+                return Tensor
             case ast.Attribute() if isinstance(of := inner(node.value), InstanceRead) and node.attr in of.values:
                 return of.values[node.attr]
             case ast.Lambda():
@@ -161,7 +179,8 @@ class ModuleSource:
             given = {**dict(zip(fields, values, strict=False)), **named}
             if not given.keys() <= fields.keys() or any(v is None for k, v in fields.items() if k not in given):
                 raise Unreadable(node.name)
-            return InstanceRead({k: given[k] if k in given else default() for k, default in fields.items()})
+            values = {k: given[k] if k in given else default() for k, default in fields.items()}
+            return InstanceRead(values, lambda: self.annotations_of(node))
 
         return make
 
@@ -178,6 +197,15 @@ class ModuleSource:
                 value = each.value
                 fields[each.target.id] = None if value is None else (lambda value=value: self.evaluate(value, {}))
         return fields
+
+    def annotations_of(self, node: ast.ClassDef) -> dict[str, Any]:
+        """The annotations of the fields of a dataclass, those of its bases first."""
+        found: dict[str, Any] = {}
+        for base in reversed(node.bases):
+            home, parent = _home_of_class(self, ast.unparse(base))
+            found |= home.annotations_of(parent)
+        own = (each for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name))
+        return found | {each.target.id: self.evaluate(each.annotation, {}) for each in own}
 
 
 @cache

@@ -19,7 +19,7 @@ outputs. ``binary_logit``, ``binary_probability``, ``labels_logit`` and ``labels
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -31,7 +31,8 @@ from harness.errors import NotApplicable, UserError, unknown
 OUTPUT, LOG_PROBABILITY, LOG_ODDS = range(3)
 TRACKED = 3
 # ``output`` is the explained output as the model gives it; it exists for every task.
-SCORES = ("logit", "probability", "log_odds", "output")
+Score = Literal["logit", "probability", "log_odds", "output"]
+SCORES = get_args(Score)
 # Whether the prediction is right: a score of the tasks in which exactly one class is.
 ACCURACY = "accuracy"
 

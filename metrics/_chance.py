@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from harness.errors import UserError
 from harness.metrics._similarity import Similarity
 from harness.randomness import integers, permutations
 from harness.samples import Samples
@@ -21,8 +20,6 @@ def chance(samples: Samples, before: Tensor, after: Tensor, similarity: Similari
     a table are permuted; a permutation that changes nothing, which is frequent with few columns, is replaced by a
     rotation by one. The displacements are the same for every explainer.
     """
-    if displacements < 1:
-        raise UserError(f"displacements is {displacements}, expected a number of random displacements from 1")
     ready, against = similarity.prepare(before), similarity.prepare(after)  # once, not for every displacement
     return torch.stack([similarity.compare(moved, against) for moved in _displaced(samples, ready, displacements)], 1)
 

@@ -7,20 +7,20 @@ first (morf) and least important first (lerf). The two end points are the same f
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch
-from harness.errors import UserError
-from harness.metrics._checks import check_choice, check_draws
 from harness.metrics._groups import Grouping, Groups, make_groups
+from harness.option_types import Repeats, Several
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
-from harness.removal.baselines import is_random
+from harness.removal.baselines import BaselineName, is_random
 from harness.samples import Samples
 
-REMOVAL_ORDERS = ("lerf", "morf")
+RemovalOrder = Literal["morf", "lerf"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Stepwise:
                zero), and the training mean of a table, for which it needs training inputs
     """
 
-    steps: int = 32
-    baseline: str | Tensor = "typical"
+    steps: Several = 32
+    baseline: BaselineName | Tensor = "typical"
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,8 @@ class Curve(Removal):
     tie_draws     random orders of units of equal attribution over which the curve is averaged
     """
 
-    imputations: int = 1
-    tie_draws: int = 1
-
-    def __post_init__(self) -> None:
-        check_draws(imputations=self.imputations, tie_draws=self.tie_draws)
+    imputations: Repeats = 1
+    tie_draws: Repeats = 1
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,6 @@ def rank(batch: Batch, curve: Curve) -> Ranking:
 
 def heights(batch: Batch, curve: Curve, order: str, score: str) -> Tensor:
     """The score (N, K + 1) float64 along the curve, averaged over imputations and breakings of ties."""
-    check_choice("order", order, REMOVAL_ORDERS)
     curve = _once_if_fixed(curve)
     track = lambda: _track_curve(batch.samples, curve, rank(batch, curve), order)
     return pick(batch.remember(("curve", curve, order), track), score).double().mean(1)
@@ -194,8 +190,6 @@ def _point_count(steps: int, count: int, everyone: bool) -> int:
     If samples differ in their number of groups, the number must not depend on which samples are scored together: it is
     then always odd.
     """
-    if steps < 2:
-        raise UserError(f"steps is {steps}, expected at least 2")
     if not everyone:
         return steps | 1
     steps = min(steps, count)
@@ -206,7 +200,7 @@ def _track_random_orders(samples: Samples, curve: Curve, points: Schedule) -> Te
     """Tracked outputs (N, 2 * imputations * T, K + 1, 3) along T random orders and their reverses."""
     constant = samples.inputs.new_zeros(len(samples), *samples.units.shape)  # all are equal, so every place is random
     ranking = _ranking(_order(samples, constant, "random order", curve, curve.tie_draws), points)
-    return torch.cat([_track_curve(samples, curve, ranking, each) for each in REMOVAL_ORDERS], 1)
+    return torch.cat([_track_curve(samples, curve, ranking, each) for each in ("lerf", "morf")], 1)
 
 
 def _track_curve(samples: Samples, curve: Curve, ranking: Ranking, order: str) -> Tensor:

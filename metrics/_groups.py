@@ -2,17 +2,18 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.errors import NotApplicable
-from harness.metrics._checks import check_choice
-from harness.removal.segments import Segments
+from harness.option_types import SizeOrZero
+from harness.removal.segments import Segmentation, Segments
 from harness.samples import Samples
 from harness.units import gather_segments, segment_sizes, segment_sums
 
-GRANULARITIES = ("auto", "patch", "segment", "unit")
+Granularity = Literal["auto", "patch", "segment", "unit"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Grouping:
                   ``granularity="segment"``. ``regions`` are about 100 superpixels of an image, and the words of a text
     """
 
-    granularity: str = "unit"
-    patch: int = 0
-    segments: str | Tensor = "regions"
+    granularity: Granularity = "unit"
+    patch: SizeOrZero = 0
+    segments: Segmentation | Tensor = "regions"
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -85,7 +86,6 @@ class Groups:
 
 def make_groups(samples: Samples, grouping: Grouping) -> Groups:
     """The groups that the options describe; NotApplicable where every sample has a single group by construction."""
-    check_choice("granularity", grouping.granularity, GRANULARITIES)
     groups = samples.shared(("groups", *grouping.key), lambda: _partition(samples, grouping))
     if groups.everyone and groups.sizes.shape[1] < 2:
         what = "unit" if grouping.granularity == "auto" else grouping.granularity

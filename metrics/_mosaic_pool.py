@@ -1,20 +1,25 @@
 """What metrics on mosaics share: the training inputs that may be part of one, and explanations of mosaics."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, ExplainsAgain
 from harness.checks import first_line
-from harness.errors import NotApplicable, UserError
+from harness.errors import NotApplicable
 from harness.metrics._mosaics import IMAGES_AT_ONCE, MosaicLayout, fewer
 from harness.metrics._outputs import output_count
+from harness.option_types import Range
 from harness.predictor import pick
 from harness.randomness import integers, uniform
 from harness.samples import Samples
 
 RESIZE_HINT = " (resize=True scales them down)"
+
+# A mosaic of more images shows too little of each.
+MosaicSide = Annotated[int, Range(2, 10)]
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,6 @@ def draw_mosaics(samples: Samples, pool: Pool, rows: Tensor, side: int, draws: i
 
 def check_mosaic_options(batch: Batch, side: int, confidence: float, draws: int) -> None:
     """UserError for a wrong option; NotApplicable for inputs that are no images, and without an explainer."""
-    for name, value, least in (("side", side, 2), ("draws", draws, 1)):
-        if value < least:
-            raise UserError(f"{name} is {value}, expected a whole number from {least}")
-    if not 0 <= confidence <= 1:
-        raise UserError(f"confidence is {confidence}, expected a probability from 0 to 1")
     batch.samples.need("image")
     batch.need_explainer()
 

@@ -7,13 +7,14 @@ metrics with the same noise (and the same ``Floor``) share both.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch
 from harness.errors import UserError
-from harness.metrics._checks import check_choice, check_draws
+from harness.option_types import Count, Range
 from harness.randomness import normal, skip, uniform
 from harness.samples import Samples
 
@@ -26,6 +27,10 @@ ROWS_AT_ONCE, MOST_NUMBERS = 256, 2**22
 RENAMED = {"samples": "draws"}
 
 
+# What rounding swallows has NaN for a score, so that a small radius is none that nothing withstands.
+Radius = Annotated[float, Range(1e-12, 1e3)]
+
+
 @dataclass(frozen=True)
 class Neighbourhood:
     """Options of metrics that compare an input with its neighbours.
@@ -36,13 +41,8 @@ class Neighbourhood:
     draws     number of neighbours drawn per input, at least 1
     """
 
-    radius: float = 0.02
-    draws: int = 50
-
-    def __post_init__(self) -> None:
-        if not self.radius > 0:
-            raise UserError(f"radius is {self.radius}, expected a number above 0")
-        check_draws(draws=self.draws)
+    radius: Radius = 0.02
+    draws: Count = 50
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,7 @@ class Noise(Neighbourhood):
     distribution   ``gaussian``: the radius is the standard deviation; ``uniform``: the noise is at most the radius
     """
 
-    distribution: str = "gaussian"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("distribution", self.distribution, STREAMS)
+    distribution: Literal["gaussian", "uniform"] = "gaussian"
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, ExplainsAgain
-from harness.errors import NotApplicable, UserError
+from harness.errors import NotApplicable
 from harness.guards import ModelGuard
-from harness.metrics._checks import check_choice
-from harness.metrics._weights import RUNNING_STATISTICS, grouped, layers, redrawn
+from harness.metrics._weights import grouped, layers, redrawn
+from harness.option_types import Seed, SizeOrZero
 from harness.samples import Samples
 
-MODES = ("cascading", "bottom_up", "independent")
-EXPLAINED_CLASSES = ("fixed", "reargmax")
+ExplainedClass = Literal["fixed", "reargmax"]
 Explain = Callable[[Samples], Tensor]
 
 # Former names of the options of ``Randomisation``.
@@ -30,11 +30,8 @@ class RandomWeights:
     running_statistics   ``keep``: those of batch normalisation stay as they are; ``reset``: they are initialised too
     """
 
-    weight_seed: int = 0
-    running_statistics: str = "keep"
-
-    def __post_init__(self) -> None:
-        check_choice("running_statistics", self.running_statistics, RUNNING_STATISTICS)
+    weight_seed: Seed = 0
+    running_statistics: Literal["keep", "reset"] = "keep"
 
 
 @dataclass(frozen=True)
@@ -48,21 +45,12 @@ class Randomisation(RandomWeights):
     explained_class   ``fixed``: the target; ``reargmax``: the class that the random model predicts
     """
 
-    mode: str = "cascading"
-    stages: int = 1
-    explained_class: str = "fixed"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("mode", self.mode, MODES)
-        check_choice("explained_class", self.explained_class, EXPLAINED_CLASSES)
-        if self.stages < 0:
-            raise UserError(f"stages is {self.stages}, expected a number of groups of layers, or 0 for one per layer")
+    mode: Literal["cascading", "bottom_up", "independent"] = "cascading"
+    stages: SizeOrZero = 1
+    explained_class: ExplainedClass = "fixed"
 
     def with_seeds(self, count: int) -> list["Randomisation"]:
         """The same with ``count`` successive seeds, from ``weight_seed`` up."""
-        if count < 1:
-            raise UserError(f"weight_seeds is {count}, expected a number of sets of random weights from 1")
         return [replace(self, weight_seed=self.weight_seed + number) for number in range(count)]
 
 

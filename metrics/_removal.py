@@ -6,19 +6,21 @@ all explainers. A change of the score within the rounding of single precision co
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Scores
-from harness.errors import UserError
-from harness.metrics._checks import check_choice, check_draws
-from harness.metrics._groups import GRANULARITIES, Grouping, Groups, make_groups
+from harness.metrics._groups import Granularity, Grouping, Groups, make_groups
 from harness.metrics._sets import rounding
 from harness.metrics._similarity import spearman, with_reason
+from harness.option_types import Several
 from harness.predictor import pick
-from harness.removal.baselines import is_random
+from harness.removal.baselines import BaselineName, is_random
+from harness.removal.segments import Segmentation
 from harness.samples import Samples
+from harness.task import Score
 
 FLAT = "over single removals the output or the attribution does not vary"
 
@@ -38,10 +40,20 @@ class SingleRemoval(Grouping):
     score         of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
-    granularity: str = "auto"
-    most_groups: int = 200
-    baseline: str | Tensor = "typical"
-    score: str = "logit"
+    granularity: Granularity = "auto"
+    most_groups: Several = 200
+    baseline: BaselineName | Tensor = "typical"
+    score: Score = "logit"
+
+
+@dataclass(frozen=True)
+class RankedRemoval(SingleRemoval):
+    """The same with one more choice of groups.
+
+    granularity   also ``ranked``: groups of equally many units in the order of their attribution
+    """
+
+    granularity: Granularity | Literal["ranked"] = "auto"
 
 
 # The metrics of Nguyen and Martinez 2020 (2007.07584) are expectations over the data, and share the model's outputs.
@@ -59,17 +71,14 @@ class SegmentDeletion:
     score      of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
-    segments: str | Tensor = "parts:16"
-    baseline: str | Tensor = "typical"
-    score: str = "logit"
+    segments: Segmentation | Tensor = "parts:16"
+    baseline: BaselineName | Tensor = "typical"
+    score: Score = "logit"
 
 
 def chosen_grouping(samples: Samples, options: SingleRemoval) -> Grouping:
     """The grouping that the options describe, ``auto`` replaced by what it means for these samples."""
     granularity, segments = options.granularity, options.segments
-    check_choice("granularity", granularity, GRANULARITIES)
-    if options.most_groups < 2:
-        raise UserError(f"most_groups is {options.most_groups}, expected at least 2")
     if granularity == "auto":
         every = samples.units.count <= options.most_groups or samples.units.modality == "table"
         granularity, segments = ("unit", "unit") if every else ("segment", f"parts:{options.most_groups}")
@@ -84,7 +93,6 @@ def outputs_without_each(
 
     ``key`` stands for the groups. A baseline that is not random has a single draw.
     """
-    check_draws(draws=draws)
     draws = draws if is_random(baseline) else 1
     key = ("without each", key, baseline, draws)
     return samples.outputs(key, lambda: without_each(samples, groups, baseline, draws))

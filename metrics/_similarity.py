@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from harness.batch import Scores
-from harness.errors import NotApplicable, unknown
+from harness.errors import NotApplicable
 
 # SSIM's constants (Wang et al. 2004): window's sigma and side, and the stabilisers for data of range 1.
 SIGMA, SIDE, C1, C2 = 1.5, 11, 0.01**2, 0.03**2
@@ -171,6 +171,7 @@ def _correlation_of_ranks(first: Tensor, second: Tensor) -> Tensor:
     return pearson(first.flatten(1), second.flatten(1))
 
 
+SimilarityName = Literal["spearman", "spearman_abs", "ssim", "hog"]
 SIMILARITIES = {
     "spearman": Similarity(_ranked_maps, _correlation_of_ranks),
     "spearman_abs": Similarity(lambda maps: _ranked_maps(maps.abs()), _correlation_of_ranks),
@@ -181,8 +182,6 @@ SIMILARITIES = {
 
 def similarity_of(name: str, shape: tuple[int, ...]) -> Similarity:
     """The similarity of that name: of two sets of maps (N, *shape) to (N,); NotApplicable where maps are too small."""
-    if name not in SIMILARITIES:
-        raise unknown("similarity", name, SIMILARITIES)
     least = {"ssim": 3, "hog": BLOCK * hog_cell(shape)}.get(name, 0)
     if least and (len(shape) != 2 or min(shape) < least):
         needed = f"{name.upper()} needs image maps of at least {least} x {least} units"

@@ -1,19 +1,22 @@
 """Training of small classifiers within a metric: from a seed, on the inputs' device, without side effects."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import NotApplicable, UserError
+from harness.errors import NotApplicable
 from harness.guards import isolated_randomness, requiring
 from harness.identity import digest
 from harness.metrics._outputs import output_count
 from harness.metrics._weights import redrawn
 from harness.models.training import reproducible
+from harness.option_types import Count, Epochs, Range
 from harness.predictor import Predictor
 from harness.samples import Samples
 from harness.task import Task
@@ -33,15 +36,20 @@ class Training:
                  is not applicable
     """
 
-    epochs: int = 20
-    rate: float = 0.003
-    batch_size: int = 64
-    most_work: int = 10**8
+    epochs: Annotated[int, Range(0, 10_000)] = 20
+    rate: Annotated[float, Range(1e-9, 10)] = 0.003
+    batch_size: Count = 64
+    most_work: Annotated[int, Range(1, 10**15)] = 10**8
 
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 0), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}, expected at least {least}")
+
+@dataclass(frozen=True)
+class TwinTraining(Training):
+    """The same for models that have to be trained.
+
+    epochs   passes over the training inputs, at least 1
+    """
+
+    epochs: Epochs = 20
 
 
 def training_samples(samples: Samples, most_work: int) -> Samples:
@@ -92,22 +100,40 @@ def train_model(
 ) -> nn.Module:
     """Train a classifier in place on the inputs that ``build(rows, generator)`` makes, and return it in eval mode.
 
-    The order of the inputs and the draws of dropout depend only on the seed.
+    The order of the inputs and the draws of dropout depend only on the seed. NotApplicable where the training diverged.
     """
     generator, steps = torch.Generator().manual_seed(seed), -(-len(labels) // training.batch_size)
     with _reproducible(model, seed, labels.device):
         optimiser = torch.optim.Adam(model.train().parameters(), training.rate)
         total = max(1, training.epochs * steps)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=total)
+        losses: list[Tensor] = []
         for _ in range(training.epochs):
             order = torch.randperm(len(labels), generator=generator).to(labels.device)
             for rows in order.tensor_split(steps):  # even parts: batch normalisation needs more than one input
                 optimiser.zero_grad()
-                task.loss(model(build(rows, generator)), labels[rows]).backward()
+                loss = task.loss(model(build(rows, generator)), labels[rows])
+                loss.backward()
+                losses.append(loss.detach())
                 optimiser.step()
                 cycle.step()
         model.zero_grad()
+    if losses:
+        _check_converged(torch.stack(losses), steps, int(labels.max()) + 1, training.rate)
     return model.eval()
+
+
+def _check_converged(losses: Tensor, steps: int, classes: int, rate: float) -> None:
+    """NotApplicable where the losses (steps of all epochs,) end beyond those of the start and of an even guess.
+
+    Such a model has learnt nothing, so that a score of it says nothing of an explanation. Twice either loss is left to
+    chance: inputs without their informative units end near an even guess.
+    """
+    first, last = losses[0].item(), losses[-steps:].mean().item()
+    if not last <= 2 * max(first, math.log(max(2, classes))):
+        raise NotApplicable(
+            f"the training diverged: its loss went from {first:.3g} to {last:.3g} (give less than rate={rate:g})"
+        )
 
 
 def on_model(samples: Samples, model: nn.Module, memo: dict) -> Samples:

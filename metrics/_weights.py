@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from harness.errors import NotApplicable
 from harness.predictor import Carried, Predictor
 
-RUNNING_STATISTICS = ("keep", "reset")
-
 
 def layers(predictor: Predictor, inputs: Tensor, carried: Carried | None = None) -> list[list[str]]:
     """Names of the modules that hold parameters themselves, layer by layer, the last to run first.

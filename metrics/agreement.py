@@ -13,7 +13,7 @@ In the examples the two top units of three are compared.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from scipy.stats import kendalltau
@@ -21,18 +21,18 @@ from torch import Tensor
 
 from harness.batch import Batch, ExplainsAgain, Scores
 from harness.checks import check_finite
-from harness.errors import NotApplicable, UserError
-from harness.metrics._checks import check_choice
+from harness.errors import NotApplicable
 from harness.metrics._percents import rounded_up
 from harness.metrics._similarity import tied_ranks, with_reason
 from harness.metrics._truth import maps_and_truth, truth_scores
+from harness.option_types import SomeShare
 from harness.registry import EXPLAINERS, metric
 
 NO_EFFECT = "the truth is 0 throughout"
 
 
 @metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
-def feature_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
+def feature_agreement(batch: Batch, *, top_share: SomeShare = 0.25) -> Scores:
     """Share of the k most important units that are also among the k most important of the known right map (FA: Krishna
     et al. 2022, 2202.01602).
 
@@ -49,7 +49,7 @@ def feature_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
 
 
 @metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
-def rank_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
+def rank_agreement(batch: Batch, *, top_share: SomeShare = 0.25) -> Scores:
     """Share of the k first places, by importance, that the same unit has in the map and in the known right one (RA:
     Krishna et al. 2022, 2202.01602).
 
@@ -65,7 +65,7 @@ def rank_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
 
 
 @metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
-def sign_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
+def sign_agreement(batch: Batch, *, top_share: SomeShare = 0.25) -> Scores:
     """Share of the k most important units that are also among the k most important of the known right map and have the
     same sign there (SA: Krishna et al. 2022, 2202.01602).
 
@@ -82,7 +82,7 @@ def sign_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
 
 
 @metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
-def signed_rank_agreement(batch: Batch, *, top_share: float = 0.25) -> Scores:
+def signed_rank_agreement(batch: Batch, *, top_share: SomeShare = 0.25) -> Scores:
     """Share of the k first places, by importance, that the same unit has in the map and in the known right one, with
     the same sign (SRA: Krishna et al. 2022, 2202.01602).
 
@@ -122,7 +122,11 @@ def _code_of_reference(options: Mapping[str, Any]) -> list[Callable[..., Any]]:
 
 @metric(better=None, unit="share", span=(0, 1), kind="reference", needs=("explainer",), code=_code_of_reference)
 def explainer_disagreement(
-    batch: Batch, *, reference: str = "gradient", measure: str = "feature", top_share: float = 0.25
+    batch: Batch,
+    *,
+    reference: str = "gradient",
+    measure: Literal["feature", "rank", "sign", "signed_rank", "pairwise_rank"] = "feature",
+    top_share: SomeShare = 0.25,
 ) -> Scores:
     """How far the map is from that of another explainer, the ``reference`` (the disagreement problem: Krishna et al.
     2022, 2202.01602).
@@ -141,7 +145,6 @@ def explainer_disagreement(
     >>> harness.score("explainer_disagreement", linear, points, targets, points, explainer=mine).tolist()
     [0.0, 1.0]
     """
-    check_choice("measure", measure, (*_AMONG_TOP, "pairwise_rank"))
     values, other = batch.attributions.flatten(1).double(), _map_of(batch, reference)
     if "sign" in measure:
         _need_signs(batch)
@@ -168,8 +171,6 @@ def _with_truth(batch: Batch, top_share: float, measure: str) -> Scores:
 
 
 def _checked_count(top_share: float, total: int) -> int:
-    if not 0 < top_share <= 1:
-        raise UserError(f"top_share is {top_share}, expected a number above 0 and at most 1")
     return rounded_up(top_share, total)
 
 

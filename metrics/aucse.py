@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._checks import check_draws
 from harness.metrics._similarity import with_reason
+from harness.option_types import Repeats
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.registry import metric
-from harness.removal.baselines import is_random
+from harness.removal.baselines import BaselineName, is_random
 from harness.samples import Samples
+from harness.task import Score
 
 # Shares of the points of positive relevance that are replaced: those of the authors' code.
 REPLACED = tuple((5 + 10 * step) / 100 for step in range(10))
@@ -33,12 +34,9 @@ class Replacement:
     score         of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
-    baseline: str | Tensor = "gaussian_noise"
-    imputations: int = 1
-    score: str = "probability"
-
-    def __post_init__(self) -> None:
-        check_draws(imputations=self.imputations)
+    baseline: BaselineName | Tensor = "gaussian_noise"
+    imputations: Repeats = 1
+    score: Score = "probability"
 
 
 @metric(

@@ -6,10 +6,11 @@ from harness.batch import Batch, Scores
 from harness.completeness import promised, relative_error, total
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
 
 
 @metric(better="lower", unit=lambda options: "ratio" if options["relative"] else "score", span=(0, None), kind="check")
-def completeness(batch: Batch, *, relative: bool = False, baseline: str | Tensor | None = None) -> Scores:
+def completeness(batch: Batch, *, relative: bool = False, baseline: BaselineName | Tensor | None = None) -> Scores:
     """How far the attributions' sum is from the score they claim to add up to (Sundararajan et al. 2017, 1703.01365).
 
     |sum a - (f(x) - f(r))| over the raw map with all its channels, where r is the explainer's own baseline (draw 0 of a

@@ -19,13 +19,14 @@ from harness.batch import Batch, Scores
 from harness.metrics._similarity import pearson, with_reason
 from harness.predictor import pick
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
 
 NO_WEIGHTS = "the positive part of the map is the same everywhere"
 NO_PROBABILITY = "or the probability is 0"
 
 
 @metric(better="lower", unit="share", span=(0, 1))
-def average_drop(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
+def average_drop(batch: Batch, *, baseline: BaselineName | Tensor = "zero") -> Scores:
     """Share of the probability that is lost when the image is multiplied by its map (Grad-CAM++: Chattopadhay et al.
     2018, 1710.11063).
 
@@ -44,7 +45,7 @@ def average_drop(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
 
 
 @metric(better="higher", unit="share", span=(0, 1))
-def average_increase(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
+def average_increase(batch: Batch, *, baseline: BaselineName | Tensor = "zero") -> Scores:
     """Whether the probability rises when the image is multiplied by its map (increase in confidence of Grad-CAM++:
     Chattopadhay et al. 2018, 1710.11063).
 
@@ -62,7 +63,7 @@ def average_increase(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores
 
 
 @metric(better="higher", unit="share", span=(0, 1))
-def average_gain(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
+def average_gain(batch: Batch, *, baseline: BaselineName | Tensor = "zero") -> Scores:
     """Share of the missing probability that is gained when the image is multiplied by its map (Opti-CAM: Zhang et al.
     2023, 2301.07002).
 
@@ -82,7 +83,7 @@ def average_gain(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
 
 
 @metric(better="higher", unit="correlation", span=(0, 1), kind="axiom", needs=("explainer",))
-def cam_coherency(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
+def cam_coherency(batch: Batch, *, baseline: BaselineName | Tensor = "zero") -> Scores:
     """Coherency of ADCC: correlation of the map with the map of the image that is multiplied by it (Poppi et al. 2021,
     2104.10252).
 
@@ -118,7 +119,7 @@ def cam_complexity(batch: Batch) -> Scores:
 
 
 @metric(better="higher", unit="share", span=(0, 1), needs=("explainer",))
-def adcc(batch: Batch, *, baseline: str | Tensor = "zero") -> Scores:
+def adcc(batch: Batch, *, baseline: BaselineName | Tensor = "zero") -> Scores:
     """Average DCC: harmonic mean of coherency, simplicity and kept probability of a class activation map (Poppi et al.
     2021, 2104.10252).
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
-from harness.metrics._checks import check_draws
+from harness.errors import NotApplicable
 from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._outputs import all_outputs, output_count
 from harness.metrics._similarity import with_reason
+from harness.option_types import Count, NotNegative, Several, SomeShare
 from harness.ordering import ranks, tied_share
 from harness.randomness import permutations, stream
 from harness.registry import metric
@@ -34,16 +34,9 @@ class TopParts:
     rows          the most training inputs that are used; where there are more, the seed draws which
     """
 
-    top_share: float = 0.1
-    most_groups: int = 16
-    rows: int = 1000
-
-    def __post_init__(self) -> None:
-        if not 0 < self.top_share <= 1:
-            raise UserError(f"top_share is {self.top_share}, expected a number above 0 and at most 1")
-        if self.most_groups < 2:
-            raise UserError(f"most_groups is {self.most_groups}, expected at least 2")
-        check_draws(rows=self.rows)
+    top_share: SomeShare = 0.1
+    most_groups: Several = 16
+    rows: Count = 1000
 
     def parts(self, samples: Samples) -> Groups:
         """The parts of samples, the same for all of them."""
@@ -96,7 +89,7 @@ def explanation_consistency(batch: Batch, *, top: TopParts = TopParts(rows=100))
 
 
 @metric(better="higher", unit="share", span=(0, 1), needs=("train",))
-def explanation_sufficiency(batch: Batch, *, top: TopParts = TopParts(), closeness: float = 0.5) -> Scores:
+def explanation_sufficiency(batch: Batch, *, top: TopParts = TopParts(), closeness: NotNegative = 0.5) -> Scores:
     """Share of the inputs to which the explanation applies that have the same prediction (sufficiency: Dasgupta et al.
     2022, 2202.00734).
 
@@ -116,8 +109,6 @@ def explanation_sufficiency(batch: Batch, *, top: TopParts = TopParts(), closene
     >>> harness.score("explanation_sufficiency", *given, maps, train=train).tolist()
     [1.0, 0.5]
     """
-    if not closeness >= 0:
-        raise UserError(f"closeness is {closeness}, expected at least 0")
     samples, others = batch.samples, _training_samples(batch, top.rows)
     own = top.of(batch.attributions, samples)
     (values, part), (known, _) = (_numbers_of_parts(each, top.parts(each)) for each in (samples, others))

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
 from harness.metrics._outputs import all_outputs, outputs_of_draws
 from harness.metrics._similarity import with_reason
+from harness.option_types import Count, SomeShare
 from harness.ordering import ranks, tied_share
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
 
 NOT_FINITE = "an output for a perturbed input is not finite"
 
@@ -29,15 +30,9 @@ class PointRemoval:
                     means, which do not say what a usual series would have had; ``train_sample`` is in the distribution
     """
 
-    largest_share: float = 0.1
-    steps: int = 50
-    baseline: str | Tensor = "typical"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.largest_share <= 1:
-            raise UserError(f"largest_share is {self.largest_share}, expected a number above 0 and at most 1")
-        if self.steps < 1:
-            raise UserError(f"steps is {self.steps}, expected at least 1")
+    largest_share: SomeShare = 0.1
+    steps: Count = 50
+    baseline: BaselineName | Tensor = "typical"
 
 
 @metric(

@@ -20,10 +20,21 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._checks import check_draws
-from harness.metrics._curve import Curve, Ranking, Removal, Schedule, from_line, heights, random_heights, rank
+from harness.metrics._curve import (
+    Curve,
+    Ranking,
+    Removal,
+    RemovalOrder,
+    Schedule,
+    from_line,
+    heights,
+    random_heights,
+    rank,
+)
 from harness.metrics._similarity import with_reason
+from harness.option_types import Count, Repeats
 from harness.registry import metric
+from harness.task import Score
 
 SINGLE = "the sample has a single segment, so there is nothing to order"
 
@@ -41,7 +52,9 @@ def score_unit(options: Mapping[str, Any]) -> str:
     curve_places=(0, 1),
     curve_height="{score}{line}",
 )
-def deletion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", order: str = "morf") -> Scores:
+def deletion(
+    batch: Batch, *, curve: Curve = Curve(), score: Score = "probability", order: RemovalOrder = "morf"
+) -> Scores:
     """Area under the score while units are removed, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
     Trapezoidal rule over the removed share of units, both end points included; with ``order="lerf"`` the least
@@ -70,7 +83,7 @@ def deletion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability"
     curve_places=(0, 1),
     curve_height="{score}{line}",
 )
-def insertion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> Scores:
+def insertion(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -> Scores:
     """Area under the score while units are inserted, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
     Trapezoidal rule over the inserted share of units, both end points included. In the unit of the score; higher is
@@ -97,7 +110,7 @@ def insertion(batch: Batch, *, curve: Curve = Curve(), score: str = "probability
     curve_places=(0, 1),
     curve_height="{score} without the least less that without the most important",
 )
-def srg(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> Scores:
+def srg(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -> Scores:
     """Symmetric relevance gain: area between the score's curves while units are removed least important first and most
     important first (Blücher et al. 2024, 2401.06654).
 
@@ -123,7 +136,7 @@ def srg(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> 
     curve_places=(0, 1),
     curve_height="drop of the {score}{line}",
 )
-def aopc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", order: str = "morf") -> Scores:
+def aopc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability", order: RemovalOrder = "morf") -> Scores:
     """Mean drop of the score while units are removed, most important first (Samek et al. 2017, 1509.06321).
 
     1 / (K + 1) times the sum over k = 0 .. K of f(x) - f(x without the first k). In the unit of the score; higher is
@@ -152,7 +165,7 @@ def aopc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability", or
     curve_places=(0, 1),
     curve_height="{score} without the least less that without the most important",
 )
-def abpc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") -> Scores:
+def abpc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -> Scores:
     """Mean gap between the scores while units are removed least important first and most important first (Samek et al.
     2017, 1509.06321).
 
@@ -178,7 +191,7 @@ def abpc(batch: Batch, *, curve: Curve = Curve(), score: str = "probability") ->
     curve_places=(0, 1),
     curve_height="{score}{line}",
 )
-def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score: str = "probability") -> Scores:
+def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score: Score = "probability") -> Scores:
     """Area under the score while patches are removed, most relevant first (Montavon et al. 2018, 1706.07979).
 
     ``deletion`` of patches rather than units, as in the paper: trapezoidal rule over the removed share of patches,
@@ -211,9 +224,9 @@ def random_order(
     batch: Batch,
     *,
     removal: Removal = Removal(),
-    score: str = "probability",
-    imputations: int = 1,
-    draws: int = 4,
+    score: Score = "probability",
+    imputations: Repeats = 1,
+    draws: Count = 4,
 ) -> Scores:
     """Area under the score while units are removed in random order: the reference for all perturbation curves (R-OMS:
     Blücher et al. 2024, 2401.06654).
@@ -231,7 +244,6 @@ def random_order(
     >>> harness.score("random_order", logits, inputs, targets, maps, baseline="zero", score="logit").tolist()
     [0.5, 2.0]
     """
-    check_draws(draws=draws)
     curve = Curve(**vars(removal), imputations=imputations, tie_draws=draws)
     scores, points = random_heights(batch.samples, curve, score)
     return _area(from_line(scores, points, batch.samples), points)

@@ -6,28 +6,33 @@ ordered at random.
 In the examples class 1 is where x_0 is above 0.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
-from harness.metrics._checks import check_choice
 from harness.metrics._outputs import decisions_of
 from harness.metrics._percents import rounded_up
 from harness.metrics._similarity import with_reason
 from harness.metrics._smallest_number import smallest_number
+from harness.option_types import Several, SomeShare
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
 
-KINDS = ("necessary", "sufficient")
 OTHER = "another class is predicted than the explained one"
 
 
 @metric(better="lower", unit="share", span=(0, 1))
 def minimal_subset(
-    batch: Batch, *, subset: str = "sufficient", steps: int = 16, baseline: str | Tensor = "typical"
+    batch: Batch,
+    *,
+    subset: Literal["necessary", "sufficient"] = "sufficient",
+    steps: Several = 16,
+    baseline: BaselineName | Tensor = "typical",
 ) -> Scores:
     """Smallest share of the units, most important first, that decides the prediction (smallest sufficient and smallest
     destroying region: Dabkowski and Gal 2017, 1705.07857).
@@ -49,9 +54,6 @@ def minimal_subset(
     >>> harness.score("minimal_subset", classes, *same, baseline=torch.tensor([-1.0, 0.0])).tolist()
     [0.5, 1.0]
     """
-    check_choice("subset", subset, KINDS)
-    if steps < 2:
-        raise UserError(f"steps is {steps}, expected at least 2")
     samples, count = batch.samples, batch.units.count
     values = batch.attributions.flatten(1)
     place = ranks(values, samples.stream("ties 0")).view(-1, *batch.units.shape)
@@ -72,7 +74,11 @@ def minimal_subset(
 
 @metric(better="higher", unit="share", span=(0, 1))
 def impact_score(
-    batch: Batch, *, top_share: float = 0.1, lost_share: float = 0.5, baseline: str | Tensor = "typical"
+    batch: Batch,
+    *,
+    top_share: SomeShare = 0.1,
+    lost_share: SomeShare = 0.5,
+    baseline: BaselineName | Tensor = "typical",
 ) -> Scores:
     """Whether the removal of the most important units changes the decision or takes much of its confidence (impact
     score: Lin et al. 2019, 1910.07387).
@@ -89,9 +95,6 @@ def impact_score(
     >>> harness.score("impact_score", classes, data, maps, top_share=0.5, baseline=torch.tensor([-1.0, 0.0])).tolist()
     [1.0, 0.0]
     """
-    for name, value in (("top_share", top_share), ("lost_share", lost_share)):
-        if not 0 < value <= 1:
-            raise UserError(f"{name} is {value}, expected a number above 0 and at most 1")
     samples, values = batch.samples, batch.attributions.flatten(1)
     place = ranks(values, samples.stream("ties 0")).view(-1, *batch.units.shape)
     every, top = torch.arange(len(samples), device=place.device), rounded_up(top_share, batch.units.count)

@@ -19,6 +19,7 @@ from harness.explainers._at_layer import MapLayer
 from harness.explainers._layers import choose_layer
 from harness.explainers._layouts import CHANNELS_LAST, TOKENS
 from harness.metrics._mosaic_pool import (
+    MosaicSide,
     check_mosaic_options,
     check_taken,
     draw_mosaics,
@@ -27,6 +28,7 @@ from harness.metrics._mosaic_pool import (
 )
 from harness.metrics._mosaics import MosaicLayout, make_mosaics, per_cell
 from harness.metrics._similarity import with_reason
+from harness.option_types import Count, Share
 from harness.randomness import bits
 from harness.registry import metric
 
@@ -47,7 +49,7 @@ CutToCell = Callable[[nn.Module, int, int], AbstractContextManager[None]]
     kind="localisation",
     needs=("explainer", "train"),
 )
-def difull(batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int = 1) -> Scores:
+def difull(batch: Batch, *, side: MosaicSide = 2, confidence: Share = 0.99, draws: Count = 1) -> Scores:
     """Share of the positive attribution in the only cell of a mosaic that the model sees (DiFull: Rao et al. 2022,
     2205.10435).
 
@@ -88,7 +90,7 @@ def difull(batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int 
     kind="localisation",
     needs=("explainer", "train"),
 )
-def dipart(batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int = 1) -> Scores:
+def dipart(batch: Batch, *, side: MosaicSide = 2, confidence: Share = 0.99, draws: Count = 1) -> Scores:
     """Share of the positive attribution in the only cell of a mosaic whose features reach the classifier (DiPart: Rao
     et al. 2022, 2205.10435; 2303.11884).
 

@@ -1,23 +1,23 @@
 """Effective complexity: how few units, most important first, keep the model's score."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
-from harness.metrics._checks import check_choice, check_draws
+from harness.errors import NotApplicable
 from harness.metrics._similarity import with_reason
 from harness.metrics._smallest_number import smallest_number
+from harness.option_types import Positive, Repeats, Several, Share, ShareBelowOne
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.registry import metric
-from harness.removal.baselines import is_random
+from harness.removal.baselines import BaselineName, is_random
 from harness.samples import Samples
-from harness.task import LOG_PROBABILITY
+from harness.task import LOG_PROBABILITY, Score
 
-DEFINITIONS = ("model", "threshold")
 UNDEFINED = "the attribution is 0 throughout, or the explained class has a probability under least_probability"
 
 
@@ -35,18 +35,12 @@ class Search:
     imputations         number of draws of a random ``baseline`` over which the loss is averaged
     """
 
-    tolerance: float = 0.1
-    steps: int = 256
-    least_probability: float = 0.2
-    baseline: str | Tensor = "typical"
-    score: str = "probability"
-    imputations: int = 1
-
-    def __post_init__(self) -> None:
-        check_draws(imputations=self.imputations)
-        if not (self.tolerance > 0 and self.steps >= 2 and 0 <= self.least_probability <= 1):
-            came = f"tolerance={self.tolerance}, steps={self.steps}, least_probability={self.least_probability}"
-            raise UserError(f"options are {came}, expected more than 0, at least 2, and a probability")
+    tolerance: Positive = 0.1
+    steps: Several = 256
+    least_probability: Share = 0.2
+    baseline: BaselineName | Tensor = "typical"
+    score: Score = "probability"
+    imputations: Repeats = 1
 
 
 @metric(
@@ -59,9 +53,9 @@ class Search:
 def effective_complexity(
     batch: Batch,
     *,
-    definition: str = "model",
+    definition: Literal["model", "threshold"] = "model",
     search: Search = Search(),
-    least_attribution: float = 0.01,
+    least_attribution: ShareBelowOne = 0.01,
     normalised: bool = True,
 ) -> Scores:
     """Smallest share of the units, most important first, that keeps the model's score (effective complexity: Nguyen and
@@ -90,11 +84,6 @@ def effective_complexity(
     >>> harness.score("effective_complexity", linear, inputs, targets, maps, **options).tolist()
     [1.0, 0.5]
     """
-    check_choice("definition", definition, DEFINITIONS)
-    if not 0 <= least_attribution < 1:
-        raise UserError(
-            f"least_attribution is {least_attribution}, expected a share of the largest attribution, from 0 to below 1"
-        )
     sizes = batch.attributions.flatten(1).double().abs()
     if definition == "threshold":
         counts, tied = (sizes > least_attribution * sizes.amax(1, keepdim=True)).sum(1).double(), None

@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
-from harness.metrics._checks import check_choice
 from harness.metrics._randomised import (
     RENAMED,
     Explain,
+    ExplainedClass,
     Randomisation,
     RandomWeights,
     at_each_stage,
     randomised_maps,
 )
-from harness.metrics._similarity import similarity_of, similarity_unit, with_reason
+from harness.metrics._similarity import SimilarityName, similarity_of, similarity_unit, with_reason
+from harness.option_types import Count, NotNegative, Repeats, Several
 from harness.randomness import normal, skip
 from harness.registry import metric
 from harness.samples import Samples
@@ -41,11 +42,11 @@ NOISY_ROWS = 256  # noisy inputs explained at a time: full batches for the expla
 def efficient_parameter_randomization(
     batch: Batch,
     *,
-    bins: int = 100,
+    bins: Several = 100,
     weights: RandomWeights = RandomWeights(),
-    weight_seeds: int = 3,
-    over_seeds: str = "mean",
-    explained_class: str = "fixed",
+    weight_seeds: Repeats = 3,
+    over_seeds: Literal["mean", "median"] = "mean",
+    explained_class: ExplainedClass = "fixed",
 ) -> Scores:
     """Relative rise of an explanation's entropy when all weights become random (eMPRT: Hedström et al. 2024,
     2405.02383).
@@ -64,9 +65,6 @@ def efficient_parameter_randomization(
     >>> harness.score(name, linear, inputs[1:], targets[1:], inputs[1:], **options).tolist()
     [0.0]
     """
-    check_choice("over_seeds", over_seeds, OVER_SEEDS)
-    if bins < 2:
-        raise UserError(f"bins is {bins}, expected a number of bins of a histogram from 2")
     randomisation = Randomisation(**vars(weights), explained_class=explained_class)
     before = histogram_entropy(batch.reduced(batch.raw), bins)
     each_map = [randomised_maps(batch, each)[:, 0] for each in randomisation.with_seeds(weight_seeds)]
@@ -89,10 +87,10 @@ def efficient_parameter_randomization(
 def smooth_parameter_randomization(
     batch: Batch,
     *,
-    draws: int = 50,
-    noise: float = 0.1,
+    draws: Count = 50,
+    noise: NotNegative = 0.1,
     randomisation: Randomisation = Randomisation(),
-    similarity: str = "ssim",
+    similarity: SimilarityName = "ssim",
 ) -> Scores:
     """Similarity of explanations averaged over noisy inputs, before and after the weights are random (sMPRT: Hedström
     et al. 2024, 2405.02383).
@@ -115,8 +113,6 @@ def smooth_parameter_randomization(
     [1.0]
     """
     alike = similarity_of(similarity, batch.units.shape)
-    if draws < 1 or noise < 0:
-        raise UserError(f"draws is {draws} and noise {noise}, expected draws from 1 and a share of the range from 0")
     batch.need_explainer()
     smooth = lambda explain, inputs: _smooth_maps(batch, explain, inputs, draws, noise)
     before = batch.remember(("smooth maps", draws, noise), lambda: smooth(batch.explain, batch.samples))

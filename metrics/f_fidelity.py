@@ -2,25 +2,25 @@
 (Zheng et al. 2025, 2410.02970)."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
-from harness.metrics._checks import check_choice, check_draws
-from harness.metrics._curve import REMOVAL_ORDERS
+from harness.metrics._curve import RemovalOrder
 from harness.metrics._outputs import outputs_of_draws
-from harness.metrics._percents import checked_percents
 from harness.metrics._similarity import with_reason
 from harness.metrics._training import Training, copied, on_model, seed_of, train_model, training_samples
 from harness.metrics.curves import score_unit
+from harness.option_types import Count, Percent, SomeShare
 from harness.ordering import ranks, tied_share
-from harness.predictor import SCORES, pick
+from harness.predictor import pick
 from harness.randomness import skip, uniform
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
-from harness.task import ACCURACY
+from harness.task import ACCURACY, Score
 
 
 @metric(
@@ -37,13 +37,13 @@ from harness.task import ACCURACY
 def f_fidelity(
     batch: Batch,
     *,
-    percents: tuple[float, ...] = (10, 30, 50, 70, 90),
-    order: str = "morf",
-    most_chance: float = 0.5,
-    removed_share: float = 0.1,
-    draws: int = 50,
-    baseline: str = "typical",
-    score: str = "accuracy",
+    percents: tuple[Percent, ...] = (10, 30, 50, 70, 90),
+    order: RemovalOrder = "morf",
+    most_chance: SomeShare = 0.5,
+    removed_share: SomeShare = 0.1,
+    draws: Count = 50,
+    baseline: BaselineName = "typical",
+    score: Score | Literal["accuracy"] = "accuracy",
     training: Training = Training(epochs=10, rate=0.001),
 ) -> Scores:
     """Mean loss of accuracy when random parts of the most important units are removed from a model fine-tuned on random
@@ -68,13 +68,7 @@ def f_fidelity(
     >>> harness.score("f_fidelity", classes, data, maps, **options, score="logit").round(decimals=1).tolist()
     [1.5, 0.0]
     """
-    check_choice("order", order, REMOVAL_ORDERS)
-    check_choice("score", score, (ACCURACY, *SCORES))
-    check_draws(draws=draws)
-    for name, value in (("most_chance", most_chance), ("removed_share", removed_share)):
-        if not 0 < value <= 1:
-            raise UserError(f"{name} is {value}, expected a probability above 0 and at most 1")
-    shares, samples = [percent / 100 for percent in checked_percents(percents)], batch.samples
+    shares, samples = [percent / 100 for percent in percents], batch.samples
     train = training_samples(samples, training.most_work)
     key = ("f_fidelity", removed_share, baseline, training)
     model = samples.for_block(key, lambda: _trained_on_removal(train, removed_share, baseline, training))

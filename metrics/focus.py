@@ -17,6 +17,7 @@ from harness.metrics._mosaic_pool import (
 )
 from harness.metrics._mosaics import MosaicLayout, make_mosaics, per_cell
 from harness.metrics._similarity import with_reason
+from harness.option_types import Count, Share
 from harness.randomness import integers, uniform
 from harness.registry import metric
 from harness.samples import Samples
@@ -29,7 +30,7 @@ NO_FOCUS = (
 
 
 @metric(better="higher", unit="share", span=(0, 1), chance=0.5, kind="localisation", needs=("explainer", "train"))
-def focus(batch: Batch, *, confidence: float = 0.0, draws: int = 1, resize: bool = False) -> Scores:
+def focus(batch: Batch, *, confidence: Share = 0.0, draws: Count = 1, resize: bool = False) -> Scores:
     """Share of the positive attribution in the two images of the explained class, of a mosaic of four (Focus:
     Arias-Duart et al. 2022, 2109.15035).
 

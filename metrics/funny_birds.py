@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
 from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._masks import object_masks
 from harness.metrics._outputs import all_outputs, outputs_of_draws
 from harness.metrics._removal import changes, outputs_without_each
 from harness.metrics._similarity import with_reason
 from harness.metrics.random_logit import other_class_maps, other_classes
+from harness.option_types import Positive
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
+from harness.removal.segments import Segmentation
 from harness.samples import Samples
+from harness.task import Score
 
 # Shares of the whole attribution above which a part counts as important: those of the authors' code.
 IMPORTANT_SHARES = torch.linspace(0.01, 0.5, 80, dtype=torch.float64)
@@ -37,14 +40,10 @@ class PartRemoval:
                     magnitude; above 0
     """
 
-    segments: str | Tensor = "regions"
-    baseline: str | Tensor = "typical"
-    score: str = "logit"
-    relevant_drop: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not self.relevant_drop > 0:
-            raise UserError(f"relevant_drop is {self.relevant_drop}, expected a share above 0")
+    segments: Segmentation | Tensor = "regions"
+    baseline: BaselineName | Tensor = "typical"
+    score: Score = "logit"
+    relevant_drop: Positive = 0.05
 
 
 @metric(
@@ -121,7 +120,7 @@ def background_independence(batch: Batch, *, removal: PartRemoval = PartRemoval(
 
 @metric(better="higher", unit="share", span=(0, 1), kind="sanity", needs=("explainer",))
 def target_sensitivity(
-    batch: Batch, *, segments: str | Tensor = "regions", baseline: str | Tensor = "typical"
+    batch: Batch, *, segments: Segmentation | Tensor = "regions", baseline: BaselineName | Tensor = "typical"
 ) -> Scores:
     """Whether explanations of two classes differ where the model's evidence for them differs (target sensitivity of
     FunnyBirds: Hesse et al. 2023, 2308.06248).

@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.metrics._mosaic_pool import (
     RESIZE_HINT,
+    MosaicSide,
     check_mosaic_options,
     check_taken,
     draw_mosaics,
@@ -19,6 +20,7 @@ from harness.metrics._mosaic_pool import (
 )
 from harness.metrics._mosaics import MosaicLayout, make_mosaics, per_cell
 from harness.metrics._similarity import with_reason
+from harness.option_types import Count, Share
 from harness.registry import metric
 
 NO_SHARE = (
@@ -37,7 +39,7 @@ NO_SHARE = (
     renamed={"grids": "draws"},
 )
 def grid_pointing(
-    batch: Batch, *, side: int = 2, confidence: float = 0.99, draws: int = 1, resize: bool = False
+    batch: Batch, *, side: MosaicSide = 2, confidence: Share = 0.99, draws: Count = 1, resize: bool = False
 ) -> Scores:
     """Share of the positive attribution in an image's own cell of a mosaic (GridPG: Rao et al. 2022, 2205.10435).
 

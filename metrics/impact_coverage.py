@@ -3,18 +3,20 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError, unknown
-from harness.metrics._checks import check_draws
+from harness.errors import NotApplicable, UserError
 from harness.metrics._outputs import decisions_of
 from harness.metrics._similarity import with_reason
+from harness.option_types import Count, InnerShare
 from harness.ordering import ranks, tied_share
 from harness.randomness import integers
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
 
 FROM_TRAINING = "train"
@@ -25,10 +27,10 @@ NOT_CHANGED = "no patch changes the decision by what it shows, or the explanatio
 def impact_coverage(
     batch: Batch,
     *,
-    pasted: str | Tensor = FROM_TRAINING,
-    share: float = 0.25,
-    draws: int = 16,
-    baseline: str | Tensor = "typical",
+    pasted: Literal["train"] | Tensor = FROM_TRAINING,
+    share: InnerShare = 0.25,
+    draws: Count = 16,
+    baseline: BaselineName | Tensor = "typical",
 ) -> Scores:
     """Intersection over union of a patch that has changed the decision and the most important units of the patched
     image (impact coverage: Lin et al. 2019, 1910.07387).
@@ -62,9 +64,6 @@ def impact_coverage(
     >>> harness.score("impact_coverage", *given, explainer=others, train=2 * shown).tolist()
     [0.0, 0.0, 0.0, 0.0]
     """
-    check_draws(draws=draws)
-    if not 0 < share < 1:
-        raise UserError(f"share is {share}, expected a number above 0 and below 1")
     samples = batch.samples
     samples.need("image")
     batch.need_explainer()
@@ -133,8 +132,6 @@ def _size(samples: Samples, pasted: str | Tensor, share: float) -> tuple[int, in
     """
     channels, height, width = samples.inputs.shape[1:]
     if not isinstance(pasted, Tensor):
-        if pasted != FROM_TRAINING:
-            raise unknown("pasted", pasted, [FROM_TRAINING])
         if samples.train is None:
             raise NotApplicable("no patch is given, and there are no training inputs to cut one from (give train=)")
         part = math.sqrt(share)

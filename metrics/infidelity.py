@@ -2,26 +2,25 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
-from harness.metrics._checks import check_choice, check_draws
+from harness.errors import NotApplicable
 from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._sets import outputs_without, pack_chunks, set_sums
 from harness.metrics._similarity import with_reason
+from harness.option_types import ChangeOfInput, Count, Size
 from harness.predictor import pick
 from harness.randomness import bits, integers, normal, skip
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
+from harness.task import Score
 
-PERTURBATIONS = ("auto", "gaussian", "square", "subset")
 PUBLISHED_LARGEST, PUBLISHED_SIDE = 10, 28  # the largest square of the paper, on the side of its images
-SCALINGS = ("none", "normalised", "optimal")
-CONVENTIONS = ("auto", "contribution", "local")
 
 
 def _unit_of_error(options: Mapping[str, Any]) -> str:
@@ -37,14 +36,14 @@ def _unit_of_error(options: Mapping[str, Any]) -> str:
 def infidelity(
     batch: Batch,
     *,
-    perturbation: str = "auto",
-    scaling: str = "none",
-    draws: int = 200,
-    largest_side: int | None = None,
-    relative_noise: float = 0.2,
-    baseline: str | Tensor = "typical",
-    score: str = "logit",
-    convention: str = "auto",
+    perturbation: Literal["auto", "gaussian", "square", "subset"] = "auto",
+    scaling: Literal["none", "normalised", "optimal"] = "none",
+    draws: Count = 200,
+    largest_side: Size | None = None,
+    relative_noise: ChangeOfInput = 0.2,
+    baseline: BaselineName | Tensor = "typical",
+    score: Score = "logit",
+    convention: Literal["auto", "contribution", "local"] = "auto",
 ) -> Scores:
     """Mean squared error of the changes of the output that the attributions predict (Yeh et al. 2019, 1901.09392).
 
@@ -75,8 +74,6 @@ def infidelity(
     >>> errors.round(decimals=1).tolist()
     [0.0, 0.5]
     """
-    check_choice("scaling", scaling, SCALINGS)
-    check_draws(draws=draws)
     perturbation, largest_side = _chosen_perturbation(batch.samples, perturbation, largest_side)
     local = _is_local(batch, convention)
     if perturbation == "gaussian":
@@ -90,7 +87,7 @@ def infidelity(
 
 
 def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tensor:
-    """The infidelity (N,) of predicted and true changes of the output (N, draws), with one of SCALINGS."""
+    """The infidelity (N,) of predicted and true changes of the output (N, draws), rescaled."""
     if scaling == "none":
         return (predicted - change).square().mean(1)
     factor = (change * predicted).mean(1) / predicted.square().mean(1)  # 0 / 0 is NaN
@@ -101,7 +98,6 @@ def mean_squared_error(predicted: Tensor, change: Tensor, scaling: str) -> Tenso
 
 def _chosen_perturbation(samples: Samples, perturbation: str, largest: int | None) -> tuple[str, int]:
     """The perturbation, ``auto`` replaced by what it means for these samples, and the largest side of a square."""
-    check_choice("perturbation", perturbation, PERTURBATIONS)
     shape = samples.units.shape
     if perturbation == "auto":
         perturbation = "subset" if samples.own_scales or len(shape) > 2 else "square"
@@ -118,7 +114,6 @@ def _untouched(batch: Batch, perturbation: str, baseline: str | Tensor) -> Tenso
 
 
 def _is_local(batch: Batch, convention: str) -> bool:
-    check_choice("convention", convention, CONVENTIONS)
     if convention != "auto":
         return convention == "local"
     return batch.explainer is not None and batch.explainer.convention == "local"
@@ -161,8 +156,6 @@ def _random_squares(samples: Samples, keys: Tensor, draws: int, largest: int) ->
         raise NotApplicable(
             "squares need neighbouring units, which these inputs do not have (give perturbation=subset)"
         )
-    if largest < 1:
-        raise UserError(f"largest_side is {largest}, expected a side of at least 1")
     sides = range(1, min(largest, *shape) + 1)
     positions = torch.tensor([math.prod(length - side + 1 for length in shape) for side in sides], device=keys.device)
     drawn = integers(keys, int(positions.sum()), draws)
@@ -191,8 +184,6 @@ def _changes_by_noise(batch: Batch, draws: int, noise: float, local: bool) -> tu
             "Gaussian perturbations need maps of the local convention, like gradients (give perturbation=subset)"
         )
     _need_every_number(batch)
-    if not noise > 0:
-        raise UserError(f"relative_noise is {noise}, expected a number above 0")
     drawn = noise_draws(samples, noise)
     tracked = samples.outputs(
         ("infidelity", "gaussian", draws, noise),

@@ -28,9 +28,9 @@ from scipy.interpolate import LinearNDInterpolator
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
-from harness.metrics._percents import checked_percents
+from harness.errors import NotApplicable
 from harness.metrics._similarity import with_reason
+from harness.option_types import Percent, Share, ShareBelowOne
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.randomness import subsets
@@ -52,13 +52,9 @@ class Information:
     least_probability  images whose explained class is less probable have no score; the released code's default is 0.8
     """
 
-    percents: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 7, 10, 13, 21, 34, 50, 75)
-    known_share: float = 0.01
-    least_probability: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.known_share < 1:
-            raise UserError(f"known_share is {self.known_share}, expected a share of the pixels, from 0 to below 1")
+    percents: tuple[Percent, ...] = (0.5, 1, 2, 3, 4, 5, 7, 10, 13, 21, 34, 50, 75)
+    known_share: ShareBelowOne = 0.01
+    least_probability: Share = 0.0
 
 
 @metric(
@@ -165,7 +161,7 @@ def _curve(sizes: np.ndarray, outputs: np.ndarray, axis: np.ndarray) -> np.ndarr
 
 
 def _runs(batch: Batch, information: Information) -> _Runs:
-    samples, shares = batch.samples, checked_percents(information.percents)
+    samples, shares = batch.samples, tuple(map(float, information.percents))
     samples.need("image")
     if len(batch.units.shape) != 2 or min(batch.units.shape) < 2 or batch.inputs.shape[1] not in (1, 3):
         raise NotApplicable(f"needs grey or colour images of at least 2 x 2 pixels, these are {batch.inputs.shape[1:]}")

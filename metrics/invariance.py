@@ -3,27 +3,30 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from harness.batch import Batch, Scores
 from harness.errors import UserError
-from harness.metrics._checks import check_choice
 from harness.metrics._randomised import explainer_on
 from harness.metrics._similarity import with_reason
+from harness.option_types import Range
 from harness.randomness import stream, uniform
 from harness.registry import metric
 from harness.samples import Samples
-
-SHIFTS = ("constant", "texture")
 
 
 @metric(
     better="lower", unit="ratio", span=(0, None), kind="check", needs=("explainer",), renamed={"size": "shift_size"}
 )
-def input_invariance(batch: Batch, *, shift: str = "constant", shift_size: float = 1.0) -> Scores:
+def input_invariance(
+    batch: Batch,
+    *,
+    shift: Literal["constant", "texture"] = "constant",
+    shift_size: Annotated[float, Range(1e-6, 1e6)] | Annotated[float, Range(-1e6, -1e-6)] = 1.0,
+) -> Scores:
     """Relative change of the explanation when inputs are shifted and the model subtracts the shift again (input
     invariance: Kindermans et al. 2019, 1711.00867).
 
@@ -50,9 +53,6 @@ def input_invariance(batch: Batch, *, shift: str = "constant", shift_size: float
     >>> harness.score("input_invariance", linear, inputs, targets, maps, **options).round(decimals=3).tolist()
     [1.0, 0.559]
     """
-    check_choice("shift", shift, SHIFTS)
-    if not shift_size:
-        raise UserError("shift_size is 0, expected the size of a shift, other than 0")
     batch.need_explainer()
     moved_by = _shift_of_inputs(batch.samples, shift, shift_size)
     moved = _shifted_samples(batch.samples, moved_by)

@@ -6,6 +6,7 @@ from harness.batch import Batch, Scores
 from harness.metrics._curve import Curve, from_line, heights, rank
 from harness.metrics._similarity import with_reason
 from harness.registry import metric
+from harness.task import Score
 
 NOT_A_SHARE = (
     "the sample has a single segment, or f(x) is not positive (for regression: f(x) is f(baseline)), so that nothing is"
@@ -25,7 +26,7 @@ def irof(
     batch: Batch,
     *,
     curve: Curve = Curve(steps=100, granularity="segment"),
-    score: str = "probability",
+    score: Score = "probability",
     normalised: bool = True,
 ) -> Scores:
     """Area over the relative score while segments are removed, most important first (Rieger and Hansen 2020,

@@ -6,11 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
+from harness.errors import NotApplicable
 from harness.guards import guarded, own_changes_noted
 from harness.metrics._randomised import explainer_on
-from harness.metrics._similarity import similarity_of, similarity_unit, with_reason
-from harness.metrics._training import RENAMED, Training, seed_of, train_model, training_samples, with_fresh_weights
+from harness.metrics._similarity import SimilarityName, similarity_of, similarity_unit, with_reason
+from harness.metrics._training import (
+    RENAMED,
+    Training,
+    TwinTraining,
+    seed_of,
+    train_model,
+    training_samples,
+    with_fresh_weights,
+)
+from harness.option_types import Seed, Share
 from harness.registry import metric
 from harness.samples import Samples
 
@@ -35,10 +44,10 @@ class Twin:
 def label_randomization(
     batch: Batch,
     *,
-    similarity: str = "spearman",
-    training: Training = Training(epochs=150),
-    weight_seed: int = 0,
-    least_accuracy: float = 0.95,
+    similarity: SimilarityName = "spearman",
+    training: TwinTraining = TwinTraining(epochs=150),
+    weight_seed: Seed = 0,
+    least_accuracy: Share = 0.95,
 ) -> Scores:
     """Similarity of the explanation and that of a twin model trained on permuted labels (data randomisation: Adebayo et
     al. 2018, 1810.03292).
@@ -81,9 +90,6 @@ def label_randomization(
 
 def _twins(samples: Samples, training: Training, seed: int) -> tuple[Twin, Twin]:
     """The twins of permuted and of true labels, trained once per block."""
-    if training.epochs < 1 or training.rate <= 0:
-        came = f"epochs is {training.epochs} and rate {training.rate}"
-        raise UserError(f"{came}, expected at least 1 and more than 0")
     train = training_samples(samples, training.most_work)
     return samples.for_block(("label twins", training, seed), lambda: _trained_twins(train, training, seed))
 

@@ -9,27 +9,26 @@ In the examples the object is the upper left quarter of the image. Of three maps
 same everywhere, and the third is wrong.
 """
 
-import math
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
-from harness.metrics._checks import check_choice
+from harness.errors import NotApplicable
 from harness.metrics._masks import EMPTY_MASK, grown, object_masks, share_of_top, unless_empty
 from harness.metrics._similarity import average_ranks, with_reason
+from harness.option_types import Range, SomeShare
 from harness.ordering import tied_share
 from harness.registry import metric
 
-SIGN_CHOICES = ("abs", "pos")
 PUBLISHED_SIDE = 224  # the shorter side, in pixels, of the images that the published margin is for
 
 
 @metric(
     better="higher", unit="hit", span=(0, 1), kind="localisation", needs=("masks",), renamed={"tolerance": "margin"}
 )
-def pointing_game(batch: Batch, *, margin: float = 15.0) -> Scores:
+def pointing_game(batch: Batch, *, margin: Annotated[float, Range(0, 10_000)] = 15.0) -> Scores:
     """Whether the largest attribution lies on the object or near it (Zhang et al. 2018, 1608.00507).
 
     1 for a hit, 0 for a miss; higher is better. A unit is near if its Euclidean distance to the mask is less than
@@ -51,7 +50,7 @@ def pointing_game(batch: Batch, *, margin: float = 15.0) -> Scores:
 
 
 @metric(better="higher", unit="share", span=(0, 1), kind="localisation", needs=("masks",))
-def relevance_mass(batch: Batch, *, sign: str = "pos") -> Scores:
+def relevance_mass(batch: Batch, *, sign: Literal["abs", "pos"] = "pos") -> Scores:
     """Share of the attribution that lies on the object (relevance mass accuracy: Arras et al. 2022, 2003.07258).
 
     Sum of a+ over the mask / sum of a+, with a+ the positive part of a, or |a| for ``sign="abs"``. In [0, 1], higher
@@ -63,7 +62,6 @@ def relevance_mass(batch: Batch, *, sign: str = "pos") -> Scores:
     >>> harness.score("relevance_mass", image_model, *same, masks=corner.expand(3, 4, 4)).tolist()
     [1.0, 0.25, 0.0]
     """
-    check_choice("sign", sign, SIGN_CHOICES)
     masks, values = object_masks(batch).flatten(1), batch.attributions.flatten(1).double()
     mass = values.abs() if sign == "abs" else values.clamp(min=0)
     share = (mass * masks).sum(1) / mass.sum(1)
@@ -90,7 +88,7 @@ def relevance_rank(batch: Batch) -> Scores:
 @metric(
     better="higher", unit="share", span=(0, 1), kind="localisation", needs=("masks",), renamed={"share": "top_share"}
 )
-def top_k_intersection(batch: Batch, *, top_share: float = 0.02) -> Scores:
+def top_k_intersection(batch: Batch, *, top_share: SomeShare = 0.02) -> Scores:
     """Share of the k highest attributions that lie on the object (Theiner et al. 2021, 2104.14995).
 
     k is ``top_share`` of the units, rounded, and at least 1; attributions are signed. In [0, 1], higher is better.
@@ -104,8 +102,6 @@ def top_k_intersection(batch: Batch, *, top_share: float = 0.02) -> Scores:
     >>> harness.score("top_k_intersection", image_model, *same, masks=corner.expand(3, 4, 4), top_share=0.5).tolist()
     [0.5, 0.25, 0.0]
     """
-    if not 0 < top_share <= 1:
-        raise UserError(f"top_share is {top_share}, expected a number above 0 and at most 1")
     masks = object_masks(batch).flatten(1)
     k = max(1, round(top_share * batch.units.count))
     return _share_of_top(batch, masks, torch.full_like(masks[:, 0], k, dtype=torch.long))
@@ -133,8 +129,6 @@ def localization_auc(batch: Batch) -> Scores:
 
 def _grown(batch: Batch, masks: Tensor, margin: float) -> Tensor:
     """The masks with their margin."""
-    if not 0 <= margin < math.inf:
-        raise UserError(f"margin is {margin}, expected 0 or a number of pixels above it")
     if margin == 0:
         return masks
     if batch.units.channel_axis is None or len(batch.units.shape) > 2:

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
 from harness.metrics._curve import Curve, Removal, heights, rank
 from harness.metrics._removal import RENAMED, RESAMPLING, SingleRemoval, over_groups, root_mean_square_changes
 from harness.metrics._similarity import spearman, with_reason
+from harness.option_types import Count, Share
 from harness.registry import metric
+from harness.task import Score
 
 
 @metric(
@@ -27,9 +28,9 @@ def monotonicity(
     batch: Batch,
     *,
     verdict: bool = False,
-    rounding: float = 1e-6,
+    rounding: Share = 1e-6,
     removal: Removal = Removal(),
-    score: str = "probability",
+    score: Score = "probability",
 ) -> Scores:
     """Share of steps at which the score does not fall while units are inserted, least important first (Arya et al.
     2019, 1909.03012).
@@ -53,8 +54,6 @@ def monotonicity(
     >>> harness.score("monotonicity", linear, inputs, targets, maps, baseline="zero", score="logit").tolist()
     [0.5, 1.0]
     """
-    if rounding < 0:
-        raise UserError(f"rounding is {rounding}, expected at least 0")
     curve = Curve(**vars(removal))
     sizes = replace(batch, attributions=batch.attributions.abs(), own={})
     ranking = rank(sizes, curve)
@@ -76,7 +75,7 @@ def _sign(differences: Tensor) -> Tensor:
 
 
 @metric(better="higher", unit="correlation", span=(-1, 1), chance=0, renamed={**RENAMED, "samples": "draws"})
-def monotonicity_correlation(batch: Batch, *, draws: int = 100, removal: SingleRemoval = RESAMPLING) -> Scores:
+def monotonicity_correlation(batch: Batch, *, draws: Count = 100, removal: SingleRemoval = RESAMPLING) -> Scores:
     """Rank correlation of the attribution's magnitude and the squared change of the score when units are resampled
     (Nguyen and Martinez 2020, 2007.07584).
 

@@ -9,26 +9,27 @@ In the examples f = 2 x_0 - x_1 is the logit of one of two classes, and the base
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
-from harness.metrics._checks import check_choice
-from harness.metrics._curve import Curve, heights, rank
+from harness.errors import NotApplicable
+from harness.metrics._curve import Curve, RemovalOrder, heights, rank
 from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._sets import rounding
 from harness.metrics._similarity import with_reason
 from harness.metrics.curves import SINGLE, score_unit
+from harness.option_types import Range
 from harness.predictor import pick
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
+from harness.task import Score
 
 MOST_GROUPS = 62  # a set of groups is the bits of one number
 TOO_MANY = f"the search for the best order is for at most {MOST_GROUPS} groups"
-TESTS = ("deletion", "insertion")
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,8 @@ class OrderSearch:
     beam        with more groups, the number of sets of each size that are followed, at least 1
     """
 
-    most_exact: int = 10
-    beam: int = 5
-
-    def __post_init__(self) -> None:
-        if self.beam < 1:
-            raise UserError(f"beam is {self.beam}, expected at least 1")
+    most_exact: Annotated[int, Range(0, 20)] = 10
+    beam: Annotated[int, Range(1, 1000)] = 5
 
 
 def _better(options: Mapping[str, Any]) -> str:
@@ -63,10 +60,10 @@ def naopc(
     batch: Batch,
     *,
     grouping: Grouping = Grouping(granularity="segment", segments="parts:16"),
-    baseline: str | Tensor = "typical",
+    baseline: BaselineName | Tensor = "typical",
     search: OrderSearch = OrderSearch(),
-    score: str = "probability",
-    order: str = "morf",
+    score: Score = "probability",
+    order: RemovalOrder = "morf",
 ) -> Scores:
     """Normalised AOPC: mean drop of the score while groups of units are removed, as a share of the way from the worst
     to the best order of removal (Edin et al. 2025, 2408.08137).
@@ -90,7 +87,6 @@ def naopc(
     >>> harness.score("naopc", logits, inputs, targets, maps, segments="unit", **options).tolist()
     [1.0, 0.0]
     """
-    check_choice("order", order, ("lerf", "morf"))
     samples = batch.samples
     groups = make_groups(samples, grouping)
     few = groups.totals <= MOST_GROUPS
@@ -121,8 +117,8 @@ def abc(
     batch: Batch,
     *,
     curve: Curve = Curve(),
-    score: str = "probability",
-    test: str = "insertion",
+    score: Score = "probability",
+    test: Literal["deletion", "insertion"] = "insertion",
     relative: bool = False,
 ) -> Scores:
     """Area between the curve of insertion or deletion and the straight line between its ends (Hama et al. 2022,
@@ -142,7 +138,6 @@ def abc(
     >>> harness.score("abc", logits, inputs, targets, maps, **options).tolist()
     [0.75, 1.0]
     """
-    check_choice("test", test, TESTS)
     ranking = rank(batch, curve)
     scores = heights(batch, curve, "morf" if test == "deletion" else "lerf", score)
     above = scores - torch.lerp(scores[:, :1], scores[:, -1:], ranking.fractions)

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
+from harness.errors import NotApplicable
 from harness.metrics._masks import EMPTY_MASK, TopUnits, object_masks, share_of_top, top_units, unless_empty
-from harness.metrics._percents import checked_percents, rounded_up
+from harness.metrics._percents import rounded_up
 from harness.metrics._similarity import tied_ranks, with_reason
+from harness.option_types import Percent, SomeShare
 from harness.ordering import ranks, tied_share
 from harness.registry import metric
 
@@ -30,7 +31,7 @@ SAME_SPAN = 0.5  # intersection over union from which two spans are the same, as
 
 
 @metric(better="higher", unit="f1", span=(0, 1), kind="localisation", needs=("masks",))
-def plausibility_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
+def plausibility_f1(batch: Batch, *, top_share: SomeShare = 0.2) -> Scores:
     """Token F1: harmonic mean of precision and recall of the units with the highest attributions, against the human
     rationale (ERASER: DeYoung et al. 2020, 1911.03429).
 
@@ -50,7 +51,7 @@ def plausibility_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
 
 
 @metric(better="higher", unit="share", span=(0, 1), kind="localisation", needs=("masks",))
-def plausibility_iou(batch: Batch, *, top_share: float = 0.2) -> Scores:
+def plausibility_iou(batch: Batch, *, top_share: SomeShare = 0.2) -> Scores:
     """Token IoU: intersection over union of the units with the highest attributions and the human rationale (as in
     ERASER: DeYoung et al. 2020, 1911.03429).
 
@@ -71,7 +72,7 @@ def plausibility_iou(batch: Batch, *, top_share: float = 0.2) -> Scores:
 
 
 @metric(better="higher", unit="f1", span=(0, 1), kind="localisation", needs=("masks",))
-def plausibility_iou_f1(batch: Batch, *, top_share: float = 0.2) -> Scores:
+def plausibility_iou_f1(batch: Batch, *, top_share: SomeShare = 0.2) -> Scores:
     """IoU F1: F1 of the spans of tokens with the highest attributions, against the spans of the human rationale
     (ERASER: DeYoung et al. 2020, 1911.03429).
 
@@ -136,7 +137,7 @@ def plausibility_auprc(batch: Batch) -> Scores:
     curve_height="intersection over union",
 )
 def plausibility_mean_iou(
-    batch: Batch, *, percents: tuple[float, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90)
+    batch: Batch, *, percents: tuple[Percent, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 ) -> Scores:
     """Mean IoU: intersection over union of the human rationale and the units above a threshold, mean over thresholds.
 
@@ -151,7 +152,7 @@ def plausibility_mean_iou(
     >>> harness.score("plausibility_mean_iou", image_model, *same, masks=corner.expand(3, 4, 4)).tolist()
     [1.0, 0.25, 0.0]
     """
-    shares = checked_percents(percents)
+    shares = tuple(map(float, percents))
     masks, values = object_masks(batch).flatten(1), batch.attributions.flatten(1).double()
     largest = values.amax(1, keepdim=True)
     curves = torch.stack([_iou(values >= share / 100 * largest, masks) for share in shares], 1)
@@ -161,8 +162,6 @@ def plausibility_mean_iou(
 
 def _rationale(batch: Batch, top_share: float) -> tuple[Tensor, Tensor]:
     """The masks (N, d), and how many units the hard rationale of the map has (N,)."""
-    if not 0 < top_share <= 1:
-        raise UserError(f"top_share is {top_share}, expected a number above 0 and at most 1")
     masks = object_masks(batch).flatten(1)
     return masks, torch.full_like(masks[:, 0], rounded_up(top_share, masks.shape[1]), dtype=torch.long)
 

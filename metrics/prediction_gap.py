@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
-from harness.metrics._checks import check_draws
-from harness.metrics._percents import checked_percents, rounded_up
+from harness.metrics._percents import rounded_up
 from harness.metrics._similarity import with_reason
 from harness.metrics.curves import score_unit
+from harness.option_types import ChangeOfInput, Count, Percent
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.randomness import normal, skip
 from harness.registry import metric
+from harness.task import Score
 
 ALL = "noise on all units leaves none"
 
@@ -37,15 +37,10 @@ class Perturbed:
     score      of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
-    percents: tuple[float, ...] = (5, 10, 15, 20, 25)
-    noise: float = 0.1
-    draws: int = 50
-    score: str = "probability"
-
-    def __post_init__(self) -> None:
-        if not self.noise > 0:
-            raise UserError(f"noise is {self.noise}, expected a number above 0")
-        check_draws(draws=self.draws)
+    percents: tuple[Percent, ...] = (5, 10, 15, 20, 25)
+    noise: ChangeOfInput = 0.1
+    draws: Count = 50
+    score: Score = "probability"
 
 
 @metric(
@@ -102,7 +97,7 @@ def _gap(batch: Batch, perturbed: Perturbed, important: bool) -> Scores:
     samples, draws = batch.samples, perturbed.draws
     sizes = batch.attributions.flatten(1).abs()
     place, count = ranks(sizes, samples.stream("ties 0")), sizes.shape[1]
-    shares = [percent / 100 for percent in checked_percents(perturbed.percents)]
+    shares = [percent / 100 for percent in perturbed.percents]
     tops = torch.tensor([rounded_up(share, count) for share in shares], device=place.device)
     low, high = (bound.expand_as(samples.inputs) for bound in samples.input_range())
     keys, shape = samples.stream("prediction gap"), samples.inputs.shape[1:]

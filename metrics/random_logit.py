@@ -1,20 +1,18 @@
 """Sanity check by other classes: an explanation that is the same for every class does not explain the class."""
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
-from harness.metrics._checks import check_choice, check_draws
 from harness.metrics._outputs import all_outputs, output_count
 from harness.metrics._similarity import similarity_of, similarity_unit, ssim, with_reason
+from harness.option_types import Count
 from harness.randomness import permutations
 from harness.registry import metric
-
-OTHERS = ("uniform", "runner_up")
-CLASS_SIMILARITIES = ("spearman", "spearman_abs", "ssim")
 
 
 @metric(
@@ -25,7 +23,13 @@ CLASS_SIMILARITIES = ("spearman", "spearman_abs", "ssim")
     needs=("explainer",),
     curve_across=None,
 )
-def random_logit(batch: Batch, *, other: str = "uniform", draws: int = 3, similarity: str = "spearman") -> Scores:
+def random_logit(
+    batch: Batch,
+    *,
+    other: Literal["uniform", "runner_up"] = "uniform",
+    draws: Count = 3,
+    similarity: Literal["spearman", "spearman_abs", "ssim"] = "spearman",
+) -> Scores:
     """Similarity of the explanations of the target and of another class (Sixt et al. 2020, 1912.09818).
 
     ``other="uniform"``: mean over ``draws`` different classes drawn uniformly from the others, or all of them where
@@ -44,7 +48,6 @@ def random_logit(batch: Batch, *, other: str = "uniform", draws: int = 3, simila
     >>> similarity.round(decimals=4).tolist()
     [1.0]
     """
-    check_choice("similarity", similarity, CLASS_SIMILARITIES)
     alike = similarity_of(similarity, batch.units.shape)
     alike = _either_sign if similarity == "ssim" else alike
     before = batch.reduced(batch.raw)
@@ -69,8 +72,6 @@ def other_class_maps(batch: Batch, other: str, draws: int) -> Tensor:
 
 def other_classes(batch: Batch, other: str, draws: int) -> Tensor:
     """Classes (N, M) that are not the target: M different ones drawn at random, or the one runner-up."""
-    check_choice("other", other, OTHERS)
-    check_draws(draws=draws)
     samples = batch.samples
     count = output_count(samples)
     if count < 2:

@@ -9,6 +9,7 @@ weight_seeds   number of sets of random weights, from ``weight_seed`` up, over w
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.metrics._chance import chance
 from harness.metrics._randomised import RENAMED, Randomisation, randomised_maps
-from harness.metrics._similarity import similarity_of, similarity_unit, with_reason
+from harness.metrics._similarity import SimilarityName, similarity_of, similarity_unit, with_reason
+from harness.option_types import Range, Repeats
 from harness.registry import metric
 
 CONSTANT_MAP = "a map of the original or a randomised model is constant or not finite"
@@ -36,8 +38,8 @@ def parameter_randomization(
     batch: Batch,
     *,
     randomisation: Randomisation = Randomisation(stages=8),
-    similarity: str = "spearman",
-    weight_seeds: int = 1,
+    similarity: SimilarityName = "spearman",
+    weight_seeds: Repeats = 1,
 ) -> Scores:
     """Similarity of explanations before and after the weights are random (MPRT: Adebayo et al. 2018, 1810.03292).
 
@@ -72,9 +74,9 @@ def chance_similarity(
     batch: Batch,
     *,
     randomisation: Randomisation = Randomisation(stages=8),
-    similarity: str = "spearman",
-    weight_seeds: int = 1,
-    displacements: int = 19,
+    similarity: SimilarityName = "spearman",
+    weight_seeds: Repeats = 1,
+    displacements: Annotated[int, Range(1, 10_000)] = 19,
 ) -> Scores:
     """Chance level of ``parameter_randomization``: its similarity if the original map is first displaced at random.
 

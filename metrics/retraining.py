@@ -5,6 +5,7 @@ training, the initial weights and what is deleted depend only on the seed, so th
 The model itself is never changed: copies are trained, on the inputs' device.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -13,10 +14,8 @@ from torch import Tensor, nn
 from harness.batch import Batch, Scores
 from harness.checks import check_finite
 from harness.errors import NotApplicable
-from harness.metrics._checks import check_draws
 from harness.metrics._groups import Grouping, make_groups
 from harness.metrics._outputs import all_outputs
-from harness.metrics._percents import checked_percents
 from harness.metrics._randomised import explainer_on
 from harness.metrics._removal import SegmentDeletion, deletion_correlation
 from harness.metrics._training import (
@@ -30,11 +29,17 @@ from harness.metrics._training import (
     training_samples,
     with_fresh_weights,
 )
+from harness.option_types import Percent, Repeats
 from harness.ordering import ranks, tied_share
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
 
 NEEDS = ("explainer", "train", "train_labels")
+AT_CHANCE = (
+    "models retrained on whole inputs are right on no more of these than the most frequent class has, so that removal "
+    "takes nothing from them (give more epochs= or another rate=)"
+)
 
 
 @metric(
@@ -50,10 +55,10 @@ NEEDS = ("explainer", "train", "train_labels")
 def roar(
     batch: Batch,
     *,
-    percents: tuple[float, ...] = (10, 30, 50, 70, 90),
+    percents: tuple[Percent, ...] = (10, 30, 50, 70, 90),
     keep: bool = False,
-    baseline: str = "train_mean",
-    weight_seeds: int = 3,
+    baseline: BaselineName = "train_mean",
+    weight_seeds: Repeats = 3,
     training: Training = Training(),
 ) -> Scores:
     """Accuracy after the most important units are removed and the model is retrained (ROAR: Hooker et al. 2019,
@@ -71,7 +76,8 @@ def roar(
     The paper's reference, a random ranking, is the control explainer ``random``: judge a score against its score. The
     models are trained once for each explainer. Parameters without an initialiser of their own are drawn with the mean
     and standard deviation of the trained ones. NotApplicable without labels, labelled training inputs, an explainer, or
-    classes; for inputs of a single unit; beyond ``most_work``; and for baselines that the data does not provide.
+    classes; for inputs of a single unit; beyond ``most_work``; where the training diverges; and for baselines that the
+    data does not provide. NaN where models retrained on whole inputs have learnt nothing.
     The default ``baseline`` is the paper's, also for images: the training mean, and not ``typical`` as elsewhere.
 
     The first of two columns decides the class. Without it every retrained model guesses:
@@ -80,18 +86,17 @@ def roar(
     >>> data = harness.Data(points, labels, train=points, train_labels=labels)
     >>> first = lambda model, inputs, targets: inputs * 0 + torch.tensor([1.0, 0.0])
     >>> maps = first(None, points, None)
-    >>> scores = harness.score("roar", classes, data, maps, explainer=first, percents=50, epochs=1)
+    >>> scores = harness.score("roar", classes, data, maps, explainer=first, percents=50, rate=0.1)
     >>> round(scores.mean().item(), 4)
     0.5
     """
     samples = batch.samples
-    fractions = [percent / 100 for percent in checked_percents(percents)]
+    fractions = [percent / 100 for percent in percents]
     batch.need_explainer()
     if samples.labels is None:
         raise NotApplicable("accuracy needs the labels of the samples, which the data does not have")
     if samples.units.count < 2:
         raise NotApplicable("the inputs have a single unit, so there is nothing to order")
-    check_draws(weight_seeds=weight_seeds)
     train = training_samples(samples, training.most_work)
     maps = batch.remember("maps of the predicted class", lambda: _own_maps(batch))
     seeds = [seed_of(samples.seed, f"roar {number}") for number in range(weight_seeds)]
@@ -102,6 +107,8 @@ def roar(
         ("roar", percents, keep, baseline, training, weight_seeds),
         lambda: [retrain(inputs) for inputs in partial(train, _training_maps(batch, train))],
     )
+    if samples.for_block(("roar learnt", training, weight_seeds), lambda: _learnt_nothing(train, whole)):
+        return Scores(torch.full((len(batch),), math.nan, dtype=torch.float64), reason=AT_CHANCE)
     pairs = zip([whole, *models], [samples.inputs, *partial(samples, maps)], strict=True)
     curve = torch.stack([_accuracy_of(samples, each, inputs) for each, inputs in pairs], 1)
     return Scores(curve[:, 1:].mean(1), curves=curve, tied=tied_share(maps.flatten(1)))
@@ -170,6 +177,12 @@ def _retrained(train: Samples, inputs: Tensor, training: Training, seeds: list[i
         train_model(model, train.task, lambda rows, _: inputs[rows], train.targets, training, seed)
         for model, seed in zip(models, seeds, strict=True)
     ]
+
+
+def _learnt_nothing(train: Samples, models: list[nn.Module]) -> bool:
+    """Whether models trained on whole inputs are on average right on no more of these than one class has."""
+    right = replace(train, labels=train.targets)
+    return _accuracy_of(right, models, train.inputs).mean().item() <= train.targets.bincount().max().item() / len(train)
 
 
 def _without_top(samples: Samples, attributions: Tensor, share: float, keep: bool, baseline: str) -> Tensor:

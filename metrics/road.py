@@ -2,23 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
-from harness.metrics._checks import check_choice, check_draws
-from harness.metrics._curve import REMOVAL_ORDERS, Order, each_with, order_units
+from harness.metrics._curve import Order, RemovalOrder, each_with, order_units
 from harness.metrics._groups import Grouping
-from harness.metrics._percents import checked_percents
 from harness.metrics._similarity import with_reason
 from harness.metrics.curves import score_unit
-from harness.predictor import SCORES, pick
+from harness.option_types import NotNegative, Percent, Repeats
+from harness.predictor import pick
 from harness.registry import metric
 from harness.removal.noisy_linear import noisy_linear
 from harness.samples import Samples
-from harness.task import ACCURACY
+from harness.task import ACCURACY, Score
 
 NOT_FINITE = "the model's outputs for perturbed inputs are not finite"
 
@@ -35,12 +34,12 @@ NOT_FINITE = "the model's outputs for perturbed inputs are not finite"
 def road(
     batch: Batch,
     *,
-    percents: tuple[float, ...] = (10, 20, 30, 40, 50, 70, 90),
-    order: str = "morf",
-    score: str = "accuracy",
-    absolute_noise: float = 0.01,
-    imputations: int = 1,
-    tie_draws: int = 1,
+    percents: tuple[Percent, ...] = (10, 20, 30, 40, 50, 70, 90),
+    order: RemovalOrder = "morf",
+    score: Score | Literal["accuracy"] = "accuracy",
+    absolute_noise: NotNegative = 0.01,
+    imputations: Repeats = 1,
+    tie_draws: Repeats = 1,
 ) -> Scores:
     """Accuracy after the most important pixels are replaced by noisy linear imputation, without retraining (ROAD: Rong
     et al. 2022, 2202.00449).
@@ -66,13 +65,8 @@ def road(
     >>> harness.score("road", image_model, images, targets[:1], corner.float(), **options).round(decimals=4).tolist()
     [4.0]
     """
-    samples, shares = batch.samples.joint(), checked_percents(percents)
+    samples, shares = batch.samples.joint(), tuple(map(float, percents))
     samples.need("image")
-    check_choice("order", order, REMOVAL_ORDERS)
-    check_choice("score", score, (ACCURACY, *SCORES))
-    check_draws(imputations=imputations, tie_draws=tie_draws)
-    if not absolute_noise >= 0:
-        raise UserError(f"absolute_noise is {absolute_noise}, expected a standard deviation, at least 0")
     options = (shares, order, absolute_noise, imputations, tie_draws)
     tracked, predicted = batch.remember(("road", *options), lambda: _track_imputed(batch, *options))
     scores = _correct(samples, predicted) if score == ACCURACY else pick(tracked, score).double()

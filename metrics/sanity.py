@@ -1,15 +1,17 @@
 """One number for sanity: whether an explanation depends on the model's weights and on the explained class."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
 from harness.metrics._chance import chance
 from harness.metrics._outputs import output_count
 from harness.metrics._randomised import Randomisation, RandomWeights, randomised_maps
-from harness.metrics._similarity import Similarity, similarity_of, with_reason
+from harness.metrics._similarity import Similarity, SimilarityName, similarity_of, with_reason
 from harness.metrics.random_logit import other_class_maps
+from harness.option_types import Count, Range, Repeats
 from harness.registry import metric
 
 
@@ -24,12 +26,12 @@ from harness.registry import metric
 def sanity(
     batch: Batch,
     *,
-    similarity: str = "spearman",
-    weight_seeds: int = 3,
+    similarity: SimilarityName = "spearman",
+    weight_seeds: Repeats = 3,
     weights: RandomWeights = RandomWeights(),
-    displacements: int = 19,
-    draws: int = 3,
-    distinct: float = 0.9,
+    displacements: Annotated[int, Range(1, 10_000)] = 19,
+    draws: Count = 3,
+    distinct: Annotated[float, Range(-1, 1)] = 0.9,
 ) -> Scores:
     """Whether the explanation depends on the weights and on the class: the smaller of the two shares of random draws in
     which it does (after Adebayo et al. 2018, 1810.03292, and Sixt et al. 2020, 1912.09818).
@@ -52,8 +54,6 @@ def sanity(
     >>> harness.score("sanity", classes, inputs[1:], targets[1:], inputs[1:], **options).tolist()
     [0.0]
     """
-    if not -1 <= distinct <= 1:
-        raise UserError(f"distinct is {distinct}, expected a similarity from -1 to 1")
     alike = similarity_of(similarity, batch.units.shape)
     randomisations = Randomisation(**vars(weights)).with_seeds(weight_seeds)
     by_weights = torch.stack([_compared_to_chance(batch, each, alike, displacements) for each in randomisations]).mean(

@@ -8,13 +8,12 @@ In the examples f = 2 x_0 - x_1, and the baseline is 0.
 """
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
-from harness.metrics._checks import check_choice
-from harness.metrics._groups import GRANULARITIES, Grouping, Groups, make_groups
+from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._removal import (
     FLAT,
     RENAMED,
     RESAMPLING,
+    RankedRemoval,
     SegmentDeletion,
     SingleRemoval,
     changes,
@@ -26,13 +25,14 @@ from harness.metrics._removal import (
     without_each,
 )
 from harness.metrics._similarity import pearson, with_reason
+from harness.option_types import Count, NotNegative
 from harness.ordering import ranks
 from harness.registry import metric
 from harness.units import segment_sizes
 
 
 @metric(better="higher", unit="correlation", span=(-1, 1), chance=0, expects="contribution", renamed=RENAMED)
-def faithfulness_estimate(batch: Batch, *, removal: SingleRemoval = SingleRemoval()) -> Scores:
+def faithfulness_estimate(batch: Batch, *, removal: RankedRemoval = RankedRemoval()) -> Scores:
     """Correlation of a unit's attribution and the drop of the score without it, over units removed one at a time
     (Alvarez-Melis and Jaakkola 2018, 1806.07538).
 
@@ -51,10 +51,7 @@ def faithfulness_estimate(batch: Batch, *, removal: SingleRemoval = SingleRemova
     [1.0, -1.0]
     """
     samples = batch.samples
-    check_choice("granularity", removal.granularity, (*GRANULARITIES, "ranked"))
     if removal.granularity == "ranked":
-        if removal.most_groups < 2:
-            raise UserError(f"most_groups is {removal.most_groups}, expected at least 2")
         groups = _ranked_groups(batch, removal.most_groups)
         key = ("without each", "ranked", removal.most_groups, removal.baseline)
         tracked = batch.remember(key, lambda: without_each(samples, groups, removal.baseline))
@@ -92,9 +89,9 @@ def single_deletion(batch: Batch, *, deletion: SegmentDeletion = SegmentDeletion
 def non_sensitivity(
     batch: Batch,
     *,
-    attribution_eps: float = 1e-3,
-    output_eps: float = 1e-4,
-    draws: int = 100,
+    attribution_eps: NotNegative = 1e-3,
+    output_eps: NotNegative = 1e-4,
+    draws: Count = 100,
     removal: SingleRemoval = RESAMPLING,
 ) -> Scores:
     """Share of units that have no effect according to either the map or the model, but not both (Nguyen and Martinez
@@ -120,9 +117,6 @@ def non_sensitivity(
     [0.0, 0.0]
     [0.0, 0.5]
     """
-    for name, value in (("attribution_eps", attribution_eps), ("output_eps", output_eps)):
-        if not value >= 0:
-            raise UserError(f"{name} is {value}, expected at least 0")
     groups, reaction = root_mean_square_changes(batch.samples, removal, draws)
     sums, total = groups.sums(batch.attributions), groups.totals
     typical = (sums.square().sum(1) / total).sqrt()

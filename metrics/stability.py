@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
 from harness.metrics._neighbours import (
     RENAMED,
     DistanceFrom,
@@ -33,6 +32,7 @@ from harness.metrics._neighbours import (
 )
 from harness.metrics._representation import representation
 from harness.metrics._similarity import with_reason
+from harness.option_types import Positive, Share
 from harness.registry import metric
 from harness.samples import Samples
 
@@ -53,15 +53,9 @@ class RelativeChange:
     log10   gives the logarithm of the ratio
     """
 
-    floor: float = 0.01
-    eps: float = 1e-6
+    floor: Share = 0.01
+    eps: Positive = 1e-6
     log10: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.floor >= 0:
-            raise UserError(f"floor is {self.floor}, expected a share of at least 0")
-        if not self.eps > 0:
-            raise UserError(f"eps is {self.eps}, expected a number above 0")
 
     @property
     def least(self) -> Floor:

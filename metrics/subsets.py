@@ -8,21 +8,23 @@ In the examples f = 2 x_0 - x_1, and the baseline is 0.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import UserError
-from harness.metrics._checks import check_choice
 from harness.metrics._groups import Grouping, Groups, make_groups
 from harness.metrics._sets import draw_sets, flat, outputs_without, set_sums
 from harness.metrics._similarity import pearson, with_reason
+from harness.option_types import InnerShare, Several
 from harness.predictor import pick
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
+from harness.removal.segments import Segmentation
 from harness.samples import Samples
+from harness.task import Score
 
-SEGMENT_REDUCTIONS = ("mean", "sum")
 NO_VARIATION = "over random subsets the output or the attribution does not vary"
 
 # Former names of the options of ``SubsetDraws``.
@@ -38,9 +40,9 @@ class SubsetDraws:
     score      of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
-    draws: int = 100
-    baseline: str | Tensor = "typical"
-    score: str = "logit"
+    draws: Several = 100
+    baseline: BaselineName | Tensor = "typical"
+    score: Score = "logit"
 
 
 @metric(
@@ -56,8 +58,8 @@ class SubsetDraws:
 def sensitivity_n(
     batch: Batch,
     *,
-    sizes: int = 10,
-    largest_share: float = 0.8,
+    sizes: Several = 10,
+    largest_share: InnerShare = 0.8,
     subsets: SubsetDraws = SubsetDraws(),
     grouping: Grouping = Grouping(),
 ) -> Scores:
@@ -97,11 +99,11 @@ def sensitivity_n(
 def seg_sensitivity_n(
     batch: Batch,
     *,
-    sizes: int = 10,
-    largest_share: float = 0.8,
+    sizes: Several = 10,
+    largest_share: InnerShare = 0.8,
     subsets: SubsetDraws = SubsetDraws(),
-    segments: str | Tensor = "regions",
-    segment_reduce: str = "sum",
+    segments: Segmentation | Tensor = "regions",
+    segment_reduce: Literal["mean", "sum"] = "sum",
 ) -> Scores:
     """Correlation of a random subset's attribution and the drop of the score without it, over subsets of n segments,
     mean over n (Gevaert et al. 2024, 2202.12270).
@@ -121,7 +123,6 @@ def seg_sensitivity_n(
     >>> scores.round(decimals=4).tolist()
     [1.0]
     """
-    check_choice("segment_reduce", segment_reduce, SEGMENT_REDUCTIONS)
     grouping = Grouping("segment", segments=segments)
     groups = make_groups(batch.samples, grouping)
     counts, values = _log_spaced(groups, sizes, largest_share), groups.sums(batch.attributions)
@@ -134,7 +135,7 @@ def seg_sensitivity_n(
 def faithfulness_correlation(
     batch: Batch,
     *,
-    share: float = 0.2,
+    share: InnerShare = 0.2,
     subsets: SubsetDraws = SubsetDraws(),
     grouping: Grouping = Grouping(),
 ) -> Scores:
@@ -170,8 +171,6 @@ def _mean_over_sizes(curve: Tensor, counts: Tensor) -> Scores:
 
 def _log_spaced(groups: Groups, sizes: int, share: float) -> Tensor:
     """Sizes (N, S) from 1 to ``share`` of each sample's groups; each once where all samples have equally many."""
-    if sizes < 2:
-        raise UserError(f"sizes is {sizes}, expected at least 2")
     largest = (share * groups.totals.double()[:, None]).clamp(min=1)
     # On the CPU, so that powers are rounded the same way wherever the samples are.
     spaced = largest.cpu() ** torch.linspace(0, 1, sizes, dtype=torch.float64)
@@ -181,8 +180,6 @@ def _log_spaced(groups: Groups, sizes: int, share: float) -> Tensor:
 
 def _at_most_all_but_one(sizes: Tensor, groups: Groups, share: float) -> Tensor:
     """Sizes (N, S) as whole numbers from 1 to one less than all: there is only one subset of all units."""
-    if not 0 < share < 1:
-        raise UserError(f"the share of units is {share}, expected a number between 0 and 1")
     return torch.minimum(sizes.round().long().clamp(min=1), groups.totals[:, None] - 1)
 
 
@@ -190,8 +187,6 @@ def _correlations(
     samples: Samples, groups: Groups, grouping: Grouping, values: Tensor, counts: Tensor, subsets: SubsetDraws
 ) -> Tensor:
     """Pearson correlation (N, S) of the values (N, G) of random subsets of each size and the drop without them."""
-    if subsets.draws < 2:
-        raise UserError(f"draws is {subsets.draws}, expected at least 2")
     shape = (len(samples), counts.shape[1], subsets.draws)
     key = ("subsets", grouping.key, tuple(map(tuple, counts.tolist())), subsets.draws)
     packed = samples.shared(key, lambda: _draw_subsets(samples, groups, counts, subsets.draws))

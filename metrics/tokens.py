@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._percents import checked_percents, rounded_up
+from harness.metrics._percents import rounded_up
 from harness.metrics.curves import score_unit
+from harness.option_types import Percent
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.registry import metric
+from harness.removal.baselines import BaselineName
+from harness.task import Score
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,10 @@ class Rationale:
     score           of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
-    percents: tuple[float, ...] = (1, 5, 10, 20, 50)
+    percents: tuple[Percent, ...] = (1, 5, 10, 20, 50)
     positive_only: bool = False
-    baseline: str | Tensor = "typical"
-    score: str = "probability"
+    baseline: BaselineName | Tensor = "typical"
+    score: Score = "probability"
 
 
 @metric(
@@ -84,7 +87,7 @@ def sufficiency(batch: Batch, *, rationale: Rationale = Rationale()) -> Scores:
 
 
 def _mean_drop(batch: Batch, rationale: Rationale, alone: bool) -> Scores:
-    samples, fractions = batch.samples, [percent / 100 for percent in checked_percents(rationale.percents)]
+    samples, fractions = batch.samples, [percent / 100 for percent in rationale.percents]
     attributions = batch.attributions.flatten(1)
     place = ranks(attributions, samples.stream("ties 0"))
     most = torch.tensor([rounded_up(share, attributions.shape[1]) for share in fractions], device=place.device)

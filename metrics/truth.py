@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError
+from harness.errors import NotApplicable
 from harness.metrics._masks import share_of_top
 from harness.metrics._similarity import pearson, spearman
 from harness.metrics._transport import earth_movers_distance, pooled
 from harness.metrics._truth import maps_and_truth, truth_scores
+from harness.option_types import Size
 from harness.registry import metric
 
 LARGEST_GRID = 256  # units; with more the transport takes seconds per sample
@@ -136,7 +137,7 @@ def truth_precision(batch: Batch) -> Scores:
 
 
 @metric(better="higher", unit="share", span=(0, 1), kind="truth", needs=("truth",))
-def truth_emd(batch: Batch, *, pool: int = 1) -> Scores:
+def truth_emd(batch: Batch, *, pool: Size = 1) -> Scores:
     """Closeness of the map's magnitudes to the known right ones: 1 less their earth mover's distance, as a share of the
     grid's largest distance (XAI-TRIS: Clark et al. 2024, 2306.12816).
 
@@ -156,8 +157,6 @@ def truth_emd(batch: Batch, *, pool: int = 1) -> Scores:
     >>> harness.score("truth_emd", image_model, data, maps).round(decimals=4).tolist()
     [0.0]
     """
-    if pool < 1:
-        raise UserError(f"pool is {pool}, expected a whole number from 1")
     if batch.units.channel_axis is None or len(batch.units.shape) not in (1, 2):
         raise NotApplicable(f"these units, {batch.units.shape}, have no distance from each other")
     values, truth = (pooled(part.abs().view(len(batch), *batch.units.shape), pool) for part in maps_and_truth(batch))

@@ -35,7 +35,8 @@ def add_parser(verbs: Any) -> Parser:
         verbs,
         "list",
         "show what there is to choose from: explainers, metrics, models, datasets, experiments",
-        "Each item is shown with what it does, and its options with their defaults.",
+        "Each item is shown with what it does, and its options with their defaults.\n"
+        "One that is named is shown with the values that each option takes.",
         examples,
         usage="%(prog)s KIND [NAME ...]",
     )
@@ -58,7 +59,7 @@ def _add_kind(kinds: Any, kind: str, group: str, example: str, besides: str) -> 
 
 
 def execute(chosen: argparse.Namespace) -> int:
-    """Print names, first docstring lines, capabilities, and options with their defaults."""
+    """Print names, first docstring lines, capabilities, and options with their defaults and the values they take."""
     if chosen.kind is None:
         raise UserError(f"harness list came without a kind, expected one of {', '.join(LISTED_KINDS)}")
     if chosen.kind == "experiments":
@@ -74,7 +75,7 @@ def execute(chosen: argparse.Namespace) -> int:
             about = (entry.modality, f"from {entry.source}", f"licence: {entry.licence}", entry.samples, entry.classes)
             print("    " + "; ".join(about))
         if entry.options:
-            print("    " + " ".join(f"{name}={_option_value(value)}" for name, value in entry.options.items()))
+            print(_option_lines(entry) if chosen.names else _option_line(entry))
     if not chosen.names:
         _print_others(chosen.kind, entries.bridged())
     return 0
@@ -136,6 +137,18 @@ def _meaning(entry: Any) -> str:
             *([agreement.text] if agreement else []),
         ]
     )
+
+
+def _option_line(entry: Any) -> str:
+    """All options with their defaults on one line."""
+    return "    " + " ".join(f"{name}={_option_value(value)}" for name, value in entry.options.items())
+
+
+def _option_lines(entry: Any) -> str:
+    """A line for each option: its default, and the values that it takes."""
+    set_to = {name: f"{name}={_option_value(value)}" for name, value in entry.options.items()}
+    width = min(32, max(map(len, set_to.values())))
+    return "\n".join(f"    {text:<{width}}  {entry.kind_of(name)}" for name, text in set_to.items())
 
 
 def _option_value(value: Any) -> str:

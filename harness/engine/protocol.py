@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 
-from harness.checks import check_seed, settings
-from harness.errors import UserError, unknown
-from harness.units import REDUCTIONS
+from harness.checks import settings
+from harness.option_kinds import check_fields
+from harness.option_types import Count, Range
 
 DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -27,25 +27,15 @@ class Protocol:
     explain_batch   samples per call of an explainer
     """
 
-    samples: int | None = None
-    seed: int = 0
-    target: str | int = "predicted"
-    dtype: str = "float32"
-    reduction: str = "sum"
-    explain_batch: int = 10
+    samples: Annotated[int, Range(1, 10**9)] | None = None
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    target: Literal["predicted", "label", "given"] | Annotated[int, Range(0, 10**9)] = "predicted"
+    dtype: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
+    reduction: Literal["sum", "abs_sum", "max_abs", "l2", "none"] = "sum"
+    explain_batch: Count = 10
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise unknown("protocol.dtype", self.dtype, DTYPES)
-        if self.reduction not in (*REDUCTIONS, "none"):
-            raise unknown("protocol.reduction", self.reduction, (*REDUCTIONS, "none"))
-        if self.target not in ("predicted", "label", "given") and not isinstance(self.target, int):
-            raise UserError(f"protocol.target is {self.target!r}, expected predicted, label, given or a class index")
-        check_seed(self.seed)
-        for name, least in (("samples", 1), ("explain_batch", 1)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise UserError(f"protocol.{name} is {value!r}, expected a whole number from {least}")
+        check_fields("protocol", self)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Protocol":

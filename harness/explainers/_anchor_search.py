@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 
-from harness.errors import UserError
-from harness.explainers._coalitions import check_number
 from harness.explainers._kl_lucb import Arm, Draw, best_arms, compare_with
 from harness.explainers._predicates import Predicate
+from harness.option_types import Count, InnerShare, Range
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,12 @@ class WantedRule:
     samples     evaluations per sample for choosing the beams; verifying the rules takes more
     """
 
-    precision: float = 0.95
-    delta: float = 0.1
-    gap: float = 0.15
-    beam: int = 2
-    conditions: int = 6
-    samples: int = 50_000
-
-    def __post_init__(self) -> None:
-        for name in ("beam", "conditions", "samples"):
-            check_number(name, getattr(self, name), 1)
-        for name in ("precision", "delta", "gap"):
-            if not isinstance(value := getattr(self, name), int | float) or not 0 < value < 1:
-                raise UserError(f"{name} is {value!r}, expected a number between 0 and 1")
+    precision: InnerShare = 0.95
+    delta: InnerShare = 0.1
+    gap: InnerShare = 0.15
+    beam: Annotated[int, Range(1, 1000)] = 2
+    conditions: Annotated[int, Range(1, 1000)] = 6
+    samples: Count = 50_000
 
     def delta_of(self, search: "RuleSearch") -> float:
         """The share of ``delta`` for each rule of a beam, so that it holds for all of them together."""

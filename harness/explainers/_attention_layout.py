@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable
 from harness.explainers._attention_maps import AttentionMap, tokens_read, watched
-from harness.explainers._coalitions import check_number
 from harness.predictor import target_logits
 from harness.samples import Samples
 
@@ -50,8 +49,6 @@ def layout_of(
     NotApplicable unless the maps are those of self-attention among all tokens, layer upon layer, and it is certain
     which tokens are the units'. ``prefix_tokens`` is the number of tokens before these, where it is known.
     """
-    if prefix_tokens is not None:
-        check_number("prefix_tokens", prefix_tokens, 0)
     outputs, maps, watch, _ = watched(model, context.inputs[:1])
     tokens = _tokens_of(maps)
     logit = target_logits(outputs, context.targets[:1].clone())

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from harness.errors import UserError
+from harness.option_types import Range
 from harness.predictor import pick
 from harness.removal.background import DEFAULT_BASELINE, Background, replacement
-from harness.removal.segments import Segments
+from harness.removal.baselines import BaselineName
+from harness.removal.segments import Segmentation, Segments
 from harness.samples import Samples
+from harness.task import Score
 from harness.units import gather_segments, segment_sizes
 
 
@@ -29,10 +33,10 @@ class SegmentRemoval:
     score      the watched output of the model: ``logit``, ``probability`` or ``log_odds``
     """
 
-    segments: str | Tensor = "auto"
-    baseline: str | Tensor = DEFAULT_BASELINE
-    background: int | None = 0
-    score: str = "logit"
+    segments: Segmentation | Tensor = "auto"
+    baseline: BaselineName | Tensor = DEFAULT_BASELINE
+    background: Annotated[int, Range(0, 1_000_000)] | None = 0
+    score: Score = "logit"
 
     def replacement(self, samples: Samples) -> str | Tensor | Background:
         """What removed segments become: the baseline, or a background."""

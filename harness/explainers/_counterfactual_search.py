@@ -1,15 +1,16 @@
 """The search for counterfactuals: a genetic one without gradients, for the samples of a batch side by side."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from harness.errors import UserError, unknown
-from harness.explainers._coalitions import check_number
 from harness.explainers._decisions import decided, lead, outputs_of
 from harness.explainers._diverse import diverse_rows
 from harness.explainers._row_changes import RowChanges
+from harness.option_types import NotNegative, Range
 from harness.randomness import element, uniform
 from harness.samples import Samples
 
@@ -31,24 +32,15 @@ class WantedRows:
     fixed         names of columns that must not change, with commas between them
     """
 
-    alternatives: int = 10
-    proximity: float = 0.5
-    diversity: float = 1.0
-    population: int = 100
-    steps: int = 10
+    alternatives: Annotated[int, Range(1, 1000)] = 10
+    proximity: NotNegative = 0.5
+    diversity: NotNegative = 1.0
+    population: Annotated[int, Range(2, 10_000)] = 100
+    steps: Annotated[int, Range(0, 1_000_000)] = 10
     fixed: str = ""
-
-    def __post_init__(self) -> None:
-        check_number("alternatives", self.alternatives, 1)
-        check_number("population", self.population, 2)
-        check_number("steps", self.steps, 0)
-        check_number("proximity", self.proximity, 0, whole=False)
-        check_number("diversity", self.diversity, 0, whole=False)
 
     def free(self, names: tuple[str, ...]) -> Tensor:
         """Which of the named columns may change, (C,) bool; UserError for an unknown name, or where none may."""
-        if not isinstance(self.fixed, str):
-            raise UserError(f"fixed is {self.fixed!r}, expected names of columns in one text: fixed='age, sex'")
         fixed = [name.strip() for name in self.fixed.split(",") if name.strip()]
         for name in fixed:
             if name not in names:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from harness.errors import NotApplicable
-from harness.explainers._coalitions import check_number
 from harness.explainers._tabular import check_rows, column_names, columns_of_numbers, names_of_numbers
 from harness.removal.background import Background
 from harness.samples import Samples
@@ -45,7 +44,6 @@ class BackgroundRows:
 
 def background_rows(context: Samples, count: int) -> BackgroundRows:
     """``count`` training inputs, the same under all seeds; NotApplicable without any, and where no class is decided."""
-    check_number("background", count, 1)
     task = context.task
     rows = Background(count).inputs(context)
     outputs = context.predictor.logits(rows).view(len(rows), -1)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError
 from harness.explainers._gradients import gradient_of, zeros_to_sum
 from harness.guards import frozen
 from harness.predictor import check_outputs, pick
@@ -96,6 +95,4 @@ def area_loss(masks: Tensor, shown: Tensor) -> Tensor:
 
 def units_shown(areas: Sequence[float], units: int) -> Tensor:
     """How many of ``units`` each area is (areas,), rounded up; UserError unless areas are shares between 0 and 1."""
-    if not areas or not all(0 < area < 1 for area in areas):
-        raise UserError(f"areas is {list(areas)}, expected shares of the units between 0 and 1, like [0.05,0.1,0.2]")
     return torch.tensor([math.ceil(area * units - 1e-9) for area in areas])

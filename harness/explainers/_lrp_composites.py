@@ -1,15 +1,11 @@
 """Which rule of layer-wise relevance propagation each kind of layer has: by composite, or set one by one."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from harness.errors import UserError, unknown
-from harness.explainers._coalitions import check_number
-from harness.explainers._lrp_rules import RULES, LayerRule, rule_of
-
-FIRST_LAYER_RULES = ("flat", "box", "same")
-BIASES = ("redistributed", "absorbed")
+from harness.errors import UserError
+from harness.explainers._lrp_rules import LayerRule, Rule, rule_of
+from harness.option_types import NotNegative, Positive, Range
 
 
 class Composite(NamedTuple):
@@ -44,7 +40,7 @@ class RelevanceRules:
     rule          one rule for dense layers and convolutions alike, of RULES; None: those of the composite
     dense         the rule of dense layers, of RULES; None: ``rule``, or else that of the composite
     convolution   the rule of convolutions, in the same way
-    first         the rule of first convolutions, of FIRST_LAYER_RULES; None: that of the composite
+    first         the rule of first convolutions; None: that of the composite
     bias          whether the contributions of biases are ``redistributed`` to the inputs or ``absorbed``; None:
                   absorbed under the rules ``epsilon`` and ``gamma``, redistributed under the others
     epsilon       what the rule ``epsilon`` adds to sums
@@ -52,27 +48,24 @@ class RelevanceRules:
     alpha         the share of contributions above 0 under the rule ``alpha_beta``
     """
 
-    composite: str = "epsilon_plus_flat"
-    rule: str | None = None
-    dense: str | None = None
-    convolution: str | None = None
-    first: str | None = None
-    bias: str | None = None
-    epsilon: float = 1e-6
-    gamma: float = 0.25
-    alpha: float = 2.0
+    composite: Literal[
+        "epsilon_plus",
+        "epsilon_plus_flat",
+        "epsilon_alpha2_beta1",
+        "epsilon_alpha2_beta1_flat",
+        "epsilon_gamma_box",
+        "gamma",
+    ] = "epsilon_plus_flat"
+    rule: Rule | None = None
+    dense: Rule | None = None
+    convolution: Rule | None = None
+    first: Literal["flat", "box", "same"] | None = None
+    bias: Literal["redistributed", "absorbed"] | None = None
+    epsilon: Positive = 1e-6
+    gamma: NotNegative = 0.25
+    alpha: Annotated[float, Range(1, 1e6)] = 2.0
 
     def __post_init__(self) -> None:
-        _check_choice("composite", self.composite, COMPOSITES)
-        for option in ("rule", "dense", "convolution"):
-            _check_choice(option, getattr(self, option), (None, *RULES))
-        _check_choice("first", self.first, (None, *FIRST_LAYER_RULES))
-        _check_choice("bias", self.bias, (None, *BIASES))
-        check_number("epsilon", self.epsilon, 0, whole=False)
-        check_number("gamma", self.gamma, 0, whole=False)
-        check_number("alpha", self.alpha, 1, whole=False)
-        if self.epsilon == 0:
-            raise UserError(f"epsilon is {self.epsilon!r}, expected a number above 0: contributions may cancel")
         if "alpha2" in self.composite and self.alpha != 2:
             raise UserError(
                 f"alpha is {self.alpha!r}, but composite={self.composite} stands for 2; give "
@@ -91,8 +84,3 @@ class RelevanceRules:
         name = getattr(self.chosen, kind)
         absorbs = name in CANCELLING if self.bias is None else self.bias == "absorbed"
         return rule_of(name, self.epsilon, self.gamma, self.alpha, absorbs)
-
-
-def _check_choice(option: str, name: str | None, known: Iterable[str | None]) -> None:
-    if name not in known:
-        raise unknown(option, name, [each for each in known if each])

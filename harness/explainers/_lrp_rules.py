@@ -7,12 +7,13 @@ passes on g = d z / d x * (R / z), where z are the contributions as the rule cou
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-RULES = ("zplus", "epsilon", "gamma", "alpha_beta")
+Rule = Literal["zplus", "epsilon", "gamma", "alpha_beta"]
+RULES = get_args(Rule)
 
 # Where the inputs' contributions are at most this share of an output, the output is its bias, and the quotient would
 # consist of rounding errors.

@@ -5,15 +5,15 @@ Random draws depend on the seed alone, and results on the seed and the training 
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from harness.errors import NotApplicable, UserError, unknown
-from harness.explainers._coalitions import check_number
+from harness.errors import NotApplicable, UserError
+from harness.option_types import InnerShare, Range
 from harness.predictor import pick
 from harness.randomness import bits, permutations
 from harness.removal.background import drawn_rows, global_key
@@ -22,6 +22,9 @@ from harness.task import CLASSES, Task
 
 # The capabilities that all global methods of tables declare.
 GLOBAL = {"scope": "global", "access": "forward", "modalities": ("table",), "per_class": False, "cost": "once: T F"}
+# The labels that a method is fitted to, and the rows that it is fitted to at most: two to fit, one held out.
+FittedLabels = Literal["predicted", "label"]
+Rows = Annotated[int, Range(3, 1_000_000)]
 EXPLAINED = {"predicted": "model", "label": "data"}  # what a method explains that was fitted to these labels
 TRAINING_ROWS = 10_000
 # A column of more values, or of fewer rows to a value, is taken as continuous.
@@ -36,8 +39,8 @@ class HeldOutRows:
     rows       how many training rows are used at most; where there are more, the seed draws which
     """
 
-    held_out: float = 0.3
-    rows: int = TRAINING_ROWS
+    held_out: InnerShare = 0.3
+    rows: Rows = TRAINING_ROWS
 
 
 SEVEN_TO_THREE = HeldOutRows()
@@ -96,8 +99,6 @@ class Table:
 
         Class indices, or float64 numbers where the model has a single output.
         """
-        if labels not in EXPLAINED:
-            raise unknown("labels", labels, EXPLAINED)
         if labels == "predicted":
             return (self.outputs[:, 0].double() if self.single else self.outputs.argmax(1)).cpu()
         if self.labels is None:
@@ -120,8 +121,6 @@ class Table:
 
     def split(self, share: float) -> tuple[np.ndarray, np.ndarray]:
         """The row numbers to fit on and those held out, a ``share`` that the seed draws; at least two and one."""
-        if not 0 < share < 1:
-            raise UserError(f"held_out is {share!r}, expected a share between 0 and 1")
         count = len(self.inputs)
         held = min(max(1, round(share * count)), count - 2)
         order = permutations(global_key(self.seed, "held-out rows"), 1, count)[0, 0].numpy()
@@ -144,7 +143,6 @@ def training_table(context: Samples, rows: int) -> Table:
 
     NotApplicable where the data has no training inputs.
     """
-    check_number("rows", rows, 3)
     if context.train is None:
         raise NotApplicable("needs training inputs, the data has none (give train=)")
     if len(context.train) < 3:

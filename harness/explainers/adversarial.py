@@ -1,12 +1,13 @@
 """Explainers that add up gradients on a path from the input across the boundary of its class."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError
-from harness.explainers._coalitions import check_number
 from harness.explainers._descent import check_classes, class_gradients
 from harness.explainers._gradients import rows_at_once, zeros_to_sum
+from harness.option_types import Count, NotNegative, Positive
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -18,9 +19,9 @@ def agi(
     targets: Tensor,
     *,
     context: Samples,
-    other_classes: int = 15,
-    steps: int = 15,
-    step_size: float = 0.05,
+    other_classes: Count = 15,
+    steps: Count = 15,
+    step_size: Positive = 0.05,
     restart: bool = True,
 ) -> Tensor:
     """Adversarial Gradient Integration: what the target's probability loses on the way to each of other classes, added
@@ -43,9 +44,6 @@ def agi(
     tensor([[0.0240, 0.0000]])
     """
     check_classes(context)
-    for name, value in (("other_classes", other_classes), ("steps", steps)):
-        check_number(name, value, 1)
-    check_number("step_size", step_size, 0, whole=False)
     answer = zeros_to_sum(inputs)
     low, high = (each.expand_as(inputs).to(answer) for each in context.input_range())
     columns = class_gradients(model, context, inputs[:1], targets[:1])[1].shape[1]
@@ -76,10 +74,10 @@ def mfaba(
     targets: Tensor,
     *,
     context: Samples,
-    steps: int = 50,
-    step_rule: str = "sign",
-    step_size: float = 0.001,
-    reach: float = 0.3,
+    steps: Count = 50,
+    step_rule: Literal["sign", "gradient"] = "sign",
+    step_size: Positive = 0.001,
+    reach: NotNegative = 0.3,
 ) -> Tensor:
     """MFABA: minus the gradient of the target's probability times the change of the input, added up on a path that goes
     down that probability until another class is predicted (Zhu et al. 2024, 2312.13630).
@@ -97,11 +95,6 @@ def mfaba(
     tensor([[0.0238, 0.0000]])
     """
     check_classes(context)
-    check_number("steps", steps, 1)
-    check_number("step_size", step_size, 0, whole=False)
-    check_number("reach", reach, 0, whole=False)
-    if step_rule not in STEP_RULES:
-        raise UserError(f"step_rule is {step_rule!r}, expected {' or '.join(STEP_RULES)}")
     answer = zeros_to_sum(inputs)
     low, high = (each.expand_as(inputs).to(answer) for each in context.input_range())
     crossed = torch.zeros(len(inputs), device=inputs.device)
@@ -131,9 +124,6 @@ def evenly_spaced_others(targets: Tensor, columns: int, most: int) -> Tensor:
     count = columns - 1
     places = torch.linspace(0, count - 1, min(most, count), dtype=torch.float64).round().long().to(targets.device)
     return places + (places >= targets[:, None])  # classes behind the target are one further
-
-
-STEP_RULES = ("sign", "gradient")
 
 
 def _descended(

@@ -19,6 +19,7 @@ from harness.explainers._decisions import (
 from harness.explainers._kl_lucb import Arm
 from harness.explainers._predicates import PredicateSpace, rule_in_words
 from harness.explainers._tabular import TRAINING_ROWS
+from harness.option_types import Count
 from harness.randomness import element
 from harness.registry import explainer
 from harness.samples import Samples
@@ -45,7 +46,7 @@ def anchors(
     context: Samples,
     prepared: PredicateSpace,
     wanted: WantedRule = USUAL_RULE,
-    background: int = TRAINING_ROWS,
+    background: Count = TRAINING_ROWS,
 ) -> Tensor:
     """Anchors: the columns of a rule under which the model's decision for the sample hardly changes, whatever the other
     columns are (Ribeiro et al. 2018, doi 10.1609/aaai.v32i1.11491).

@@ -6,22 +6,24 @@ their rows: over all patches where a head pools them, over class and distillatio
 """
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError
 from harness.explainers._at_layer import enlarged
 from harness.explainers._attention_layout import AttentionLayout, layout_of
 from harness.explainers._attention_maps import attentive_classes, tokens_read, weights_and_gradients
 from harness.explainers._attention_relevance import relevance_of_weights
 from harness.explainers._gradients import rows_at_once
 from harness.explainers._operations import Operations
+from harness.option_types import Range, SizeOrZero
 from harness.registry import explainer
 from harness.samples import Samples
 
+Heads = Literal["mean", "max", "min"]
 HEADS = {"mean": lambda maps: maps.mean(1), "max": lambda maps: maps.amax(1), "min": lambda maps: maps.amin(1)}
-WEIGHTINGS = ("attention", "relevance")  # what transformer attribution weighs by the gradient
 
 # Matrices (n, T, T), first layer first, from the maps and their gradients, both (n, heads, T, T).
 Factors = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
@@ -43,9 +45,9 @@ def attention(
     *,
     context: Samples,
     prepared: AttentionLayout,
-    layer: int = -1,
-    heads: str = "mean",
-    prefix_tokens: int | None = None,
+    layer: Annotated[int, Range(-1000, -1)] = -1,
+    heads: Heads = "mean",
+    prefix_tokens: SizeOrZero | None = None,
 ) -> Tensor:
     """Raw attention: the attention weights of one layer, in the row of the token from which the output is computed
     (Vaswani et al. 2017, 1706.03762; as an explanation Caron et al. 2021, 2104.14294).
@@ -76,8 +78,8 @@ def attention_rollout(
     *,
     context: Samples,
     prepared: AttentionLayout,
-    heads: str = "mean",
-    prefix_tokens: int | None = None,
+    heads: Heads = "mean",
+    prefix_tokens: SizeOrZero | None = None,
 ) -> Tensor:
     """Attention rollout: the product over all layers of 0.5 A + 0.5 I, where A is the attention combined over heads, in
     the row of the token from which the output is computed (Abnar and Zuidema 2020, 2005.00928).
@@ -106,8 +108,8 @@ def transformer_attribution(
     *,
     context: Samples,
     prepared: AttentionLayout,
-    weighting: str = "attention",
-    prefix_tokens: int | None = None,
+    weighting: Literal["attention", "relevance"] = "attention",
+    prefix_tokens: SizeOrZero | None = None,
 ) -> Tensor:
     """Transformer attribution: the product over all layers of I + the mean over heads of max(W * dA, 0), where dA is
     the gradient of the target's logit at the attention A, in the row of the token from which the output is computed
@@ -129,8 +131,6 @@ def transformer_attribution(
     >>> harness.explain("transformer_attribution", attending, text).flatten()
     tensor([1.2500, 1.5740])
     """
-    if weighting not in WEIGHTINGS:
-        raise unknown("weighting", weighting, WEIGHTINGS)
     return _attention_per_unit(
         model, inputs, targets, context, prepared, _relevances, every=True, by_relevance=weighting == "relevance"
     )
@@ -144,7 +144,7 @@ def att_cat(
     *,
     context: Samples,
     prepared: AttentionLayout,
-    prefix_tokens: int | None = None,
+    prefix_tokens: SizeOrZero | None = None,
 ) -> Tensor:
     """AttCAT: for each layer the gradient of the target's logit times the tokens that enter its attention, summed over
     their numbers and weighted by the attention that they receive; summed over the layers (Qiang et al. 2022, AttCAT:
@@ -247,6 +247,4 @@ def _token_map(tokens: Tensor, layout: AttentionLayout, context: Samples) -> Ten
 
 def _fusion(heads: str) -> Callable[[Tensor], Tensor]:
     """How maps (n, heads, T, T) become one (n, T, T)."""
-    if heads not in HEADS:
-        raise unknown("heads", heads, HEADS)
     return HEADS[heads]

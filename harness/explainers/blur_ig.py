@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError
-from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import tell_completeness, visit, zeros_to_sum
+from harness.option_types import Count, Sigma
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -20,8 +19,8 @@ def blur_ig(
     targets: Tensor,
     *,
     context: Samples,
-    steps: int = 100,
-    max_sigma: float = 50.0,
+    steps: Count = 100,
+    max_sigma: Sigma = 50.0,
 ) -> Tensor:
     """Blur Integrated Gradients: the gradient times the change of the input, added up on the path from the input to its
     blurred version (Xu et al. 2020, 2004.03383).
@@ -38,9 +37,6 @@ def blur_ig(
     tensor([[[0.1000, 0.1000],
              [0.1000, 0.1000]]])
     """
-    check_number("steps", steps, 1)
-    if not max_sigma > 0:
-        raise UserError(f"max_sigma is {max_sigma}, expected a number above 0")
     blurs, answer = _Blurs(context, steps, max_sigma), zeros_to_sum(inputs)
     logits = torch.zeros(len(inputs), steps + 1, dtype=torch.float64, device=inputs.device)
 

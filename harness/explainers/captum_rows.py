@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from harness.explainers._captum import captum_answer, captum_target, copy_for_captum, number_of_differentiable_outputs
 from harness.explainers._layers import ANY_LAYER, LayerOption, layer_of_options
 from harness.registry import explainer
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
 
 ONLY_RELU_MODULES = "it sees nn.ReLU modules alone: of ReLU functions, ReLU6, GELU and others it gives the gradient"
@@ -65,7 +66,7 @@ def captum_deep_lift(
     *,
     context: Samples,
     prepared: int,
-    baseline: str | Tensor = "zero",
+    baseline: BaselineName | Tensor = "zero",
 ) -> Tensor:
     """DeepLift with the rescale rule as captum gives it (Shrikumar et al. 2017, 1704.02685).
 

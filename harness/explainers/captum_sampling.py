@@ -16,8 +16,10 @@ from harness.explainers._captum import (
     number_of_differentiable_outputs,
     number_of_outputs,
 )
-from harness.explainers._coalitions import check_number
+from harness.option_types import Count, NotNegative
 from harness.registry import explainer
+from harness.removal.baselines import BaselineName
+from harness.removal.segments import Segmentation
 from harness.samples import Samples
 
 
@@ -30,9 +32,9 @@ class CaptumSegments:
     baseline   what a removed segment becomes: a name (``harness.removal.baselines``) or a tensor of one input's shape
     """
 
-    samples: int
-    segments: str | Tensor = "auto"
-    baseline: str | Tensor = "zero"
+    samples: Count
+    segments: Segmentation | Tensor = "auto"
+    baseline: BaselineName | Tensor = "zero"
 
 
 # As many samples as are captum's own defaults.
@@ -128,9 +130,9 @@ def captum_gradient_shap(
     *,
     context: Samples,
     prepared: int,
-    samples: int = 5,
-    absolute_noise: float = 0.0,
-    baseline: str | Tensor = "zero",
+    samples: Count = 5,
+    absolute_noise: NotNegative = 0.0,
+    baseline: BaselineName | Tensor = "zero",
 ) -> Tensor:
     """GradientSHAP as captum gives it: gradients at random places between baseline and input (Lundberg and Lee 2017,
     1705.07874).
@@ -143,8 +145,6 @@ def captum_gradient_shap(
     >>> harness.explain("captum_gradient_shap", linear, x, target)
     tensor([[ 2., -3.]])
     """
-    check_number("samples", samples, 1)
-    check_number("absolute_noise", absolute_noise, 0, whole=False)
     from captum.attr import GradientShap
 
     removed, classes = context.baseline(baseline), captum_target(targets, prepared)
@@ -161,7 +161,6 @@ def _on_segments(
     method: Any, inputs: Tensor, classes: Tensor | None, context: Samples, removal: CaptumSegments
 ) -> Tensor:
     """The result of one of captum's methods that remove segments, which evaluates one input at a time."""
-    check_number("samples", removal.samples, 1)
     units, removed = context.units, context.baseline(removal.baseline)
     mask = units.expand(context.segments(removal.segments).labels)
     answer = captum_answer(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.errors import UserError
+from harness.option_types import Width
 from harness.randomness import normal
 from harness.registry import explainer
 from harness.samples import Samples
@@ -30,7 +30,7 @@ def random(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sample
     access="none", control=True, per_class=False, stochastic=True, modalities=("image", "series", "tokens", "volume")
 )
 def blurred_random(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, width: float = 1 / 16
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, width: Width = 1 / 16
 ) -> Tensor:
     """Standard normal noise smoothed by a Gaussian, drawn from (seed, sample): the score of guessing connected regions.
 
@@ -43,7 +43,6 @@ def blurred_random(
     tensor([[[[2.2000, 2.2000],
               [2.2000, 2.2000]]]])
     """
-    _check_width(width)
     noise = normal(context.stream("blurred_random explainer"), *context.units.shape)
     sigma = width * min(noise.shape[1:])
     for length in noise.shape[1:]:  # an axis is contracted and comes back last: the axes keep their order
@@ -70,7 +69,7 @@ def edge(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @explainer(access="none", control=True, per_class=False, signed=False, modalities=("image", "volume"))
-def center(model: nn.Module, inputs: Tensor, targets: Tensor, *, width: float = 0.25) -> Tensor:
+def center(model: nn.Module, inputs: Tensor, targets: Tensor, *, width: Width = 0.25) -> Tensor:
     """A Gaussian around the middle of the image or volume: the score of knowing that objects are put there.
 
     (N, 1, H, W), of a volume (N, 1, D, H, W); in (0, 1]; no unit. Its standard deviation is ``width`` times the
@@ -81,7 +80,6 @@ def center(model: nn.Module, inputs: Tensor, targets: Tensor, *, width: float = 
     >>> harness.explain("center", pooled, torch.zeros(1, 1, 1, 3), target, width=1.0)
     tensor([[[[0.6065, 1.0000, 0.6065]]]])
     """
-    _check_width(width)
     sigma = width * min(inputs.shape[2:])
     bell = torch.ones((), dtype=torch.float64)
     for length in inputs.shape[2:]:
@@ -114,8 +112,3 @@ def _smoother(length: int, sigma: float) -> Tensor:
 
 def _bell(distance: Tensor, sigma: float) -> Tensor:
     return torch.exp(-(distance.double() ** 2) / (2 * sigma**2))
-
-
-def _check_width(width: float) -> None:
-    if not width > 0:
-        raise UserError(f"width is {width}, expected a number above 0")

@@ -8,6 +8,7 @@ from harness.errors import NotApplicable
 from harness.explainers._counterfactual_search import RowSearch, WantedRows
 from harness.explainers._decisions import background_rows, decision_in_words, sample_names
 from harness.explainers._row_changes import RowChanges
+from harness.option_types import Count
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -33,7 +34,7 @@ def counterfactuals(
     context: Samples,
     prepared: RowChanges,
     wanted: WantedRows = USUAL_SEARCH,
-    background: int = 1000,
+    background: Count = 1000,
 ) -> Tensor:
     """Counterfactuals: the share of nearby rows with another decision in which the column differs from the sample
     (DiCE: Mothilal et al. 2020, 1905.07697; shares: Mothilal et al. 2021, 2011.04917).

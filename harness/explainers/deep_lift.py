@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import gradient_of, rows_at_once, tell_completeness
 from harness.explainers._operations import DRIFT, Operations, operations_visible, traced
 from harness.explainers._rescale_rules import LINEAR_OPERATIONS, References, rescale_rules
+from harness.option_types import Count
 from harness.predictor import check_outputs, target_logits
 from harness.randomness import permutations
 from harness.registry import explainer
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
 
 # Of all contributions, signs ignored: rounding is far less than this, a change that autograd does not see seldom is.
@@ -21,7 +22,7 @@ MOST_MISSED = 1e-2
 
 @explainer(complete_to="baseline", cost="2 F 1 B")
 def deep_lift(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, baseline: str | Tensor = "zero"
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, baseline: BaselineName | Tensor = "zero"
 ) -> Tensor:
     """DeepLift with the Rescale rule: the change of the target's logit from a baseline, passed back through each
     operation in proportion to the changes of its inputs (Shrikumar et al. 2017, 1704.02685).
@@ -45,7 +46,9 @@ def deep_lift(
 
 
 @explainer(complete_to="background", stochastic=True, cost="samples x (2 F 1 B)")
-def deep_lift_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, samples: int = 50) -> Tensor:
+def deep_lift_shap(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, samples: Count = 50
+) -> Tensor:
     """DeepLiftSHAP: DeepLift's contributions averaged over baselines drawn from the training inputs (Lundberg and Lee
     2017, 1705.07874).
 
@@ -61,7 +64,6 @@ def deep_lift_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context
     >>> harness.explain("deep_lift_shap", product, x, target, train=rows)
     tensor([[0.7500, 1.7500]])
     """
-    check_number("samples", samples, 1)
     if context.train is None:
         raise NotApplicable("the baselines are training inputs; the data has none (give train=)")
     drawn = permutations(context.stream("deep_lift_shap baselines"), 1, len(context.train))[:, 0, :samples]

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError
-from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import in_chunks
 from harness.explainers._learned_masks import Perturb, area_loss, descend, parameter, score_loss, units_shown
+from harness.option_types import Count, InnerShare, NotNegative, Sigma, SizeOrZero
 from harness.registry import explainer
 from harness.samples import Samples
+from harness.task import Score
 
 # The constants of the released code's class Mask.
 RATE, MOMENTUM = 0.1, 0.9
@@ -28,15 +29,15 @@ def dyna_mask(
     targets: Tensor,
     *,
     context: Samples,
-    areas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5),
-    steps: int = 500,
+    areas: tuple[InnerShare, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5),
+    steps: Count = 500,
     keep: bool = True,
-    operator: str = "gaussian_blur",
-    max_sigma: float = 2.0,
-    half_window: int = 2,
-    change_weight: float = 1.0,
-    tolerance: float = 0.01,
-    score: str = "probability",
+    operator: Literal["gaussian_blur", "moving_average"] = "gaussian_blur",
+    max_sigma: Sigma = 2.0,
+    half_window: SizeOrZero = 2,
+    change_weight: NotNegative = 1.0,
+    tolerance: NotNegative = 0.01,
+    score: Score = "probability",
 ) -> Tensor:
     """Dynamask: the mask of the smallest area that leaves the score as it is, for each channel and time step (Crabbe
     and van der Schaar 2021, 2106.05303; constants of the released code).
@@ -61,9 +62,6 @@ def dyna_mask(
     >>> harness.explain("dyna_mask", second, series, areas=0.3).round(decimals=1)
     tensor([[[0., 1., 0.]]])
     """
-    check_number("steps", steps, 1)
-    for name, value in (("change_weight", change_weight), ("tolerance", tolerance)):
-        check_number(name, value, 0, whole=False)
     perturbing = operator_of(operator, max_sigma, half_window)
     areas = sorted(areas)
     shape = inputs.shape[1:]
@@ -97,14 +95,10 @@ def dyna_mask(
 
 def operator_of(name: str, max_sigma: float, half_window: int) -> Callable[[Tensor], Perturb]:
     """UserError for an unknown operator; else a function of series (n, C, T) that returns a ``Perturb``."""
-    check_number("max_sigma", max_sigma, 0, whole=False)
-    check_number("half_window", half_window, 0)
     makers = {
         "gaussian_blur": partial(_gaussian_blur, max_sigma=max_sigma),
         "moving_average": partial(_moving_average, half_window=half_window),
     }
-    if name not in makers:
-        raise UserError(f"operator is {name!r}, expected {' or '.join(makers)}")
     return makers[name]
 
 

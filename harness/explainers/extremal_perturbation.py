@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import in_chunks, zeros_to_sum
 from harness.explainers._learned_masks import Perturb, area_loss, descend, parameter, units_shown
 from harness.explainers.blur_ig import blur_matrices
+from harness.option_types import Count, InnerShare, Width
 from harness.predictor import pick
 from harness.registry import explainer
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
+from harness.task import Score
 
 # The constants of the released code.
 RATE, MOMENTUM = 0.01, 0.9
@@ -28,13 +30,13 @@ def extremal_perturbation(
     targets: Tensor,
     *,
     context: Samples,
-    areas: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2),
-    steps: int = 800,
+    areas: tuple[InnerShare, ...] = (0.025, 0.05, 0.1, 0.2),
+    steps: Count = 800,
     keep: bool = True,
-    baseline: str | Tensor | None = None,
-    width: float = 0.09375,
+    baseline: BaselineName | Tensor | None = None,
+    width: Width = 0.09375,
     mirrored: bool = False,
-    score: str = "logit",
+    score: Score = "logit",
 ) -> Tensor:
     """Extremal perturbation: the smooth masks of fixed areas that leave the score as high as possible, summed (Fong et
     al. 2019, 1910.08485; constants of the released code).
@@ -57,8 +59,6 @@ def extremal_perturbation(
     >>> found.flatten().argmax()
     tensor(0)
     """
-    check_number("steps", steps, 1)
-    check_number("width", width, 0, whole=False)
     size = context.units.shape
     shown = units_shown(areas, context.units.count).to(inputs.device)
     shapes = SmoothMasks(size, width * min(size), inputs)

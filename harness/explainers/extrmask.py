@@ -1,17 +1,19 @@
 """ExtrMask: masks of series, learned together with what takes the place of what they hide."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError
-from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import in_chunks
 from harness.explainers._learned_masks import descend, parameter, score_loss
+from harness.option_types import Count, NotNegative
 from harness.randomness import uniform
 from harness.registry import explainer
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
+from harness.task import Score
 
 RATE = 0.01  # of the experiments of the released code
 START = 0.5  # of all masks
@@ -24,12 +26,12 @@ def extrmask(
     targets: Tensor,
     *,
     context: Samples,
-    steps: int = 500,
-    network: str = "gru",
-    mask_weight: float = 1.0,
-    perturbation_weight: float = 1.0,
-    baseline: str | Tensor = "typical_or_zero",
-    score: str = "probability",
+    steps: Count = 500,
+    network: Literal["gru", "tensor"] = "gru",
+    mask_weight: NotNegative = 1.0,
+    perturbation_weight: NotNegative = 1.0,
+    baseline: BaselineName | Tensor = "typical_or_zero",
+    score: Score = "probability",
 ) -> Tensor:
     """ExtrMask: a mask of each channel and time step, learned together with what takes the place of what it hides
     (Enguehard 2023, 2305.18840; the preservation game).
@@ -51,11 +53,6 @@ def extrmask(
     >>> harness.explain("extrmask", second, series, network="tensor").argmax()
     tensor(1)
     """
-    check_number("steps", steps, 1)
-    for name, value in (("mask_weight", mask_weight), ("perturbation_weight", perturbation_weight)):
-        check_number(name, value, 0, whole=False)
-    if network not in NETWORKS:
-        raise UserError(f"network is {network!r}, expected {' or '.join(NETWORKS)}")
     keys, removed = context.stream("extrmask weights"), context.baseline(baseline)
 
     def work(rows: Tensor) -> Tensor:

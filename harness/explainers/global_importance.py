@@ -4,18 +4,19 @@ There is one number per column for the whole data set, computed once and the sam
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import NotApplicable, UserError
-from harness.explainers._coalitions import check_number
+from harness.errors import NotApplicable
 from harness.explainers._tabular import (
     GLOBAL,
     SEVEN_TO_THREE,
     TRAINING_ROWS,
+    FittedLabels,
+    Rows,
     Table,
     broadcast,
     deviations,
@@ -24,6 +25,7 @@ from harness.explainers._tabular import (
     training_table,
     values_repeat,
 )
+from harness.option_types import Positive, Range
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -34,7 +36,6 @@ def _mutual_information(model: nn.Module, context: Samples, /, labels: str, neig
         mutual_info_regression,
     )
 
-    check_number("neighbours", neighbours, 1)
     table = training_table(context, rows)
     estimate = mutual_info_regression if table.single else mutual_info_classif
     response = table.response(labels)
@@ -73,9 +74,9 @@ def mutual_information(
     targets: Tensor,
     *,
     prepared: Tensor,
-    labels: str = "predicted",
-    neighbours: int = 3,
-    rows: int = TRAINING_ROWS,
+    labels: FittedLabels = "predicted",
+    neighbours: Annotated[int, Range(1, 1000)] = 3,
+    rows: Rows = TRAINING_ROWS,
 ) -> Tensor:
     """The mutual information of each single column and the class, estimated from distances to nearest neighbours (Ross
     2014, doi 10.1371/journal.pone.0087357; Kraskov et al. 2004, cond-mat/0305641, for a single output).
@@ -100,8 +101,6 @@ def mutual_information(
 
 
 def _rfe(model: nn.Module, context: Samples, /, labels: str, penalty: float, standardise: bool, rows: int) -> Tensor:
-    if not penalty > 0:
-        raise UserError(f"penalty is {penalty!r}, expected a number above 0")
     table = training_table(context, rows)
     if len(table.names) < 2:
         raise NotApplicable("needs at least two columns: with one there is nothing to rank")
@@ -136,10 +135,10 @@ def rfe(
     targets: Tensor,
     *,
     prepared: Tensor,
-    labels: str = "predicted",
-    penalty: float = 1.0,
+    labels: FittedLabels = "predicted",
+    penalty: Positive = 1.0,
     standardise: bool = True,
-    rows: int = TRAINING_ROWS,
+    rows: Rows = TRAINING_ROWS,
 ) -> Tensor:
     """Recursive feature elimination: how long a column stays when a linear classifier is fitted again and again, each
     time without the column of the smallest coefficient (Guyon et al. 2002, doi 10.1023/A:1012487302797).

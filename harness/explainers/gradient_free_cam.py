@@ -14,7 +14,9 @@ from harness.explainers._cam import CAM, RECTIFIED, CamOptions, full_size_map, s
 from harness.explainers._layers import ANY_LAYER, LayerOption
 from harness.predictor import pick
 from harness.registry import explainer
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
+from harness.task import Score
 
 LEAST_MEAN = 1e-4  # of the activations' norm: below it their mean over the channels is rounding
 
@@ -28,9 +30,9 @@ def score_cam(
     context: Samples,
     prepared: MapLayer,
     cam: CamOptions = RECTIFIED,
-    score: str = "logit",
+    score: Score = "logit",
     softmax: bool = True,
-    baseline: str | Tensor = "zero",
+    baseline: BaselineName | Tensor = "zero",
 ) -> Tensor:
     """Score-CAM: a layer's activations summed over its channels, each weighted by the score of the input that is masked
     by this channel (Wang et al. 2020, 1910.01279).
@@ -70,7 +72,7 @@ def ablation_cam(
     context: Samples,
     prepared: MapLayer,
     cam: CamOptions = RECTIFIED,
-    score: str = "logit",
+    score: Score = "logit",
 ) -> Tensor:
     """Ablation-CAM: a layer's activations summed over its channels, each weighted by the drop of the score when this
     channel is set to 0 (Desai and Ramaswamy 2020, doi 10.1109/WACV45572.2020.9093360).

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 import torch
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.completeness import promised
-from harness.errors import NotApplicable, UserError, one_line
-from harness.explainers._coalitions import check_number, spread
+from harness.errors import NotApplicable, one_line
+from harness.explainers._coalitions import spread
 from harness.explainers._gradients import Differentiate, gradient_of, tell_completeness, visit, zeros_to_sum
 from harness.explainers._operations import OperationRule, Operations, operations_visible
 from harness.explainers._relus import relu_rules
 from harness.explainers.paths import FROM_ZERO, PathOptions
+from harness.option_types import Range
 from harness.registry import explainer
-from harness.removal.segments import Segments
+from harness.removal.segments import Segmentation, Segments
 from harness.samples import Samples
 from harness.units import segment_sums
 
@@ -32,8 +33,8 @@ def integrated_hessians(
     *,
     context: Samples,
     path: PathOptions = FROM_ZERO,
-    segments: str | Tensor = "few",
-    beta: float | None = None,
+    segments: Segmentation | Tensor = "few",
+    beta: Annotated[float, Range(1e-3, 1e6)] | None = None,
 ) -> Tensor:
     """Integrated Hessians of pairs of segments, of which the map is the sum: Integrated Gradients (Janizek et al. 2020,
     2002.04138).
@@ -61,10 +62,6 @@ def integrated_hessians(
     >>> harness.explain("integrated_hessians", product, x, target)
     tensor([[1.5000, 1.5000]])
     """
-    check_number("steps", path.steps, 1)
-    is_number = isinstance(beta, int | float) and not isinstance(beta, bool) and math.isfinite(beta)
-    if beta is not None and not (is_number and beta > 0):
-        raise UserError(f"beta is {beta!r}, expected a finite number above 0")
     start, own = context.baseline(path.baseline), context.segments(segments)
     wide = zeros_to_sum(inputs)
     places, weights = (torch.from_numpy(each).to(wide) for each in quadrature_of_products(path.steps))

@@ -1,10 +1,13 @@
 """LIME: a linear model of the score, fitted to inputs in which only some segments are present."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.explainers._coalitions import TO_TYPICAL, Game, SegmentRemoval, check_number, play
+from harness.explainers._coalitions import TO_TYPICAL, Game, SegmentRemoval, play
+from harness.option_types import NotNegative, Range, Several
 from harness.randomness import bits
 from harness.registry import explainer
 from harness.samples import Samples
@@ -22,10 +25,10 @@ def lime(
     targets: Tensor,
     *,
     context: Samples,
-    samples: int = 1000,
+    samples: Several = 1000,
     removal: SegmentRemoval = TO_TYPICAL,
-    kernel_width: float = 0.25,
-    penalty: float = 1.0,
+    kernel_width: Annotated[float, Range(0.05, 1000)] = 0.25,
+    penalty: NotNegative = 1.0,
 ) -> Tensor:
     """LIME: coefficients of a ridge regression of the score on which segments are present, with weights that fall with
     the distance from the whole input (Ribeiro et al. 2016, 1602.04938).
@@ -42,10 +45,6 @@ def lime(
     >>> harness.explain("lime", linear, x, target, penalty=0.0, baseline="zero").round(decimals=4)
     tensor([[ 2., -3.]])
     """
-    check_number("samples", samples, 2)
-    check_number("penalty", penalty, 0, whole=False)
-    if not kernel_width > 0:
-        raise UserError(f"kernel_width is {kernel_width}, expected a number above 0")
     return play(context, removal, lambda game: _lime(game, samples, kernel_width, penalty))
 
 

@@ -11,6 +11,7 @@ from harness.explainers._lrp_composites import RelevanceRules
 from harness.explainers._lrp_first_layers import Box, FirstRule, in_equal_shares
 from harness.explainers._lrp_operations import Propagation
 from harness.explainers._operations import traced
+from harness.option_types import Positive
 from harness.predictor import check_outputs, target_logits
 from harness.registry import explainer
 from harness.samples import Samples
@@ -98,7 +99,9 @@ def _first_rule(name: str, context: Samples) -> FirstRule | None:
 
 
 @explainer(cost="1 F 1 B")
-def attn_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: float = 1e-6) -> Tensor:
+def attn_lrp(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: Positive = 1e-6
+) -> Tensor:
     """AttnLRP: layer-wise relevance propagation through attention, with half of a product's relevance for each factor,
     softmax by its derivative, and the deviations of layer norms held constant (Achtibat et al. 2024, 2402.05602).
 
@@ -117,7 +120,7 @@ def attn_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samp
 
 
 @explainer(cost="1 F 1 B")
-def cp_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: float = 1e-6) -> Tensor:
+def cp_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: Positive = 1e-6) -> Tensor:
     """CP-LRP: layer-wise relevance propagation with attention weights and the deviations of layer norms held constant
     (Ali et al. 2022, 2202.07304).
 

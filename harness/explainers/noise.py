@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import Build, summed_gradients, visit, zeros_to_sum
 from harness.explainers._scales import scales
+from harness.option_types import Count, NotNegative, Several
 from harness.randomness import element, normal
 from harness.registry import explainer
 from harness.samples import Samples
@@ -22,11 +22,21 @@ class NoisyCopies:
               the training inputs, so that the unit of a column does not matter (``harness.explainers._scales``)
     """
 
-    samples: int = 50
-    noise: float = 0.15
+    samples: Count = 50
+    noise: NotNegative = 0.15
 
 
-COPIES = NoisyCopies()
+@dataclass(frozen=True)
+class SeveralNoisyCopies(NoisyCopies):
+    """The same where a single copy has no spread.
+
+    samples   the number of copies, at least 2
+    """
+
+    samples: Several = 50
+
+
+COPIES, SEVERAL_COPIES = NoisyCopies(), SeveralNoisyCopies()
 
 _GRADIENT_STATISTIC = {"convention": "local", "stochastic": True, "cost": "samples F samples B"}
 
@@ -69,7 +79,7 @@ def smoothgrad_squared(
 
 @explainer(signed=False, **_GRADIENT_STATISTIC)
 def vargrad(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, copies: NoisyCopies = COPIES
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, copies: SeveralNoisyCopies = SEVERAL_COPIES
 ) -> Tensor:
     """VarGrad: the variance of the gradient over noisy copies of the input (Adebayo et al. 2018, 1810.03292).
 
@@ -83,7 +93,6 @@ def vargrad(
     >>> harness.explain("vargrad", product, x, target, samples=10_000).round(decimals=2)
     tensor([[0.0900, 0.0900]])
     """
-    check_number("samples", copies.samples, 2)
     mean, deviations = zeros_to_sum(inputs), zeros_to_sum(inputs)
 
     def use(sample: Tensor, draw: Tensor, gradients: Tensor, logits: Tensor) -> None:
@@ -105,8 +114,6 @@ def noisy(context: Samples, copies: NoisyCopies, use: str = "smoothgrad noise") 
 
     ``use`` names the stream of random numbers from which the noise is drawn.
     """
-    check_number("samples", copies.samples, 1)
-    check_number("noise", copies.noise, 0, whole=False)
     inputs, keys = context.inputs, context.stream(use)
     if not copies.noise:
         return lambda sample, draw: inputs[sample]

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.explainers._coalitions import Game, SegmentRemoval, check_number, play
+from harness.explainers._coalitions import Game, SegmentRemoval, play
 from harness.explainers._hierarchy import Hierarchy, hierarchies_of
+from harness.option_types import Several
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -23,7 +24,7 @@ def partition_shap(
     targets: Tensor,
     *,
     context: Samples,
-    samples: int = 1024,
+    samples: Several = 1024,
     removal: SegmentRemoval = FINE,
 ) -> Tensor:
     """PartitionSHAP: Owen values of segments in a binary tree, the most important branches first (Owen 1977,
@@ -43,7 +44,6 @@ def partition_shap(
     >>> harness.explain("partition_shap", product, x, target, baseline="zero", train=train)
     tensor([[1.5000, 1.5000]])
     """
-    check_number("samples", samples, 2)
     return play(context, removal, lambda game: _owen(game, samples))
 
 

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import NotApplicable, unknown
-from harness.explainers._coalitions import check_number
+from harness.errors import NotApplicable
 from harness.explainers._tabular import (
     GLOBAL,
     TRAINING_ROWS,
+    FittedLabels,
+    Rows,
     broadcast,
     repeats_table,
     training_table,
 )
+from harness.option_types import Repeats
 from harness.predictor import Predictor
 from harness.randomness import element, permutations
 from harness.registry import explainer
@@ -41,9 +44,6 @@ LOSSES = {"accuracy": _error_rate, "log_loss": _log_loss, "squared_error": _squa
 
 
 def _permute(model: nn.Module, context: Samples, /, repeats: int, score: str | None, labels: str, rows: int) -> Tensor:
-    check_number("repeats", repeats, 1)
-    if score not in (None, *LOSSES):
-        raise unknown("score", score, LOSSES)
     table = training_table(context, rows)
     score = score or ("squared_error" if table.single else "accuracy")
     if table.single != (score == "squared_error"):
@@ -110,10 +110,10 @@ def permutation_importance(
     targets: Tensor,
     *,
     prepared: Tensor,
-    repeats: int = 10,
-    score: str | None = None,
-    labels: str = "label",
-    rows: int = TRAINING_ROWS,
+    repeats: Repeats = 10,
+    score: Literal["accuracy", "log_loss", "squared_error"] | None = None,
+    labels: FittedLabels = "label",
+    rows: Rows = TRAINING_ROWS,
 ) -> Tensor:
     """Permutation importance: how much worse the model becomes when a column's values are permuted among the training
     rows (Breiman 2001; Fisher et al. 2018, 1801.01489, as a difference).

@@ -6,11 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
-from harness.explainers._coalitions import TO_TYPICAL, SegmentRemoval, check_number, spread
+from harness.explainers._coalitions import TO_TYPICAL, SegmentRemoval, spread
+from harness.option_types import Size
 from harness.predictor import pick
 from harness.registry import explainer
+from harness.removal.baselines import BaselineName
 from harness.removal.segments import MOST_STEPS, tell_of_many_steps
 from harness.samples import Samples
+from harness.task import Score
 from harness.units import Units
 
 
@@ -21,10 +24,10 @@ def occlusion(
     targets: Tensor,
     *,
     context: Samples,
-    window: int | None = None,
-    stride: int | None = None,
-    baseline: str | Tensor = "typical_or_zero",
-    score: str = "logit",
+    window: Size | None = None,
+    stride: Size | None = None,
+    baseline: BaselineName | Tensor = "typical_or_zero",
+    score: Score = "logit",
 ) -> Tensor:
     """Occlusion: the drop of the score when a window is replaced by a baseline, averaged over the windows that cover a
     unit (Zeiler and Fergus 2013, 1311.2901).
@@ -91,10 +94,6 @@ def feature_ablation(
 
 def _windows_and_strides(units: Units, window: int | None, stride: int | None) -> list[tuple[int, int]]:
     """The window and the stride along each axis of the units, with their defaults filled in."""
-    if window is not None:
-        check_number("window", window, 1)
-    if stride is not None:
-        check_number("stride", stride, 1)
     if units.modality == "table" and (window or 1) > 1:
         raise NotApplicable("windows need neighbouring units, which the columns of a table are not")
     sizes = [_usual_window(units, length) if window is None else window for length in units.shape]

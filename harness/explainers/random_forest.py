@@ -1,16 +1,16 @@
 """A random forest that imitates a model on a table, and how much each column contributes to it."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import NotApplicable, UserError, unknown
-from harness.explainers._coalitions import check_number
+from harness.errors import NotApplicable
 from harness.explainers._tabular import (
     GLOBAL,
     SEVEN_TO_THREE,
+    FittedLabels,
     HeldOutRows,
     Table,
     broadcast,
@@ -20,6 +20,7 @@ from harness.explainers._tabular import (
     shares_of_splits,
     training_table,
 )
+from harness.option_types import Count, Range, Repeats, SomeShare
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -36,7 +37,6 @@ def _forest(
     repeats: int,
     split: HeldOutRows,
 ) -> Tensor:
-    _check_forest(importance, trees, depth, columns_per_split, repeats)
     table = training_table(context, split.rows)
     x, y = table.values, table.response(labels)
     fit, held = table.split_for(y, split.held_out)
@@ -64,12 +64,12 @@ def random_forest(
     targets: Tensor,
     *,
     prepared: Tensor,
-    labels: str = "predicted",
-    importance: str = "impurity",
-    trees: int = 100,
-    depth: int | None = None,
-    columns_per_split: str | float = "sqrt",
-    repeats: int = 10,
+    labels: FittedLabels = "predicted",
+    importance: Literal["impurity", "permutation"] = "impurity",
+    trees: Annotated[int, Range(1, 10_000)] = 100,
+    depth: Annotated[int, Range(1, 1000)] | None = None,
+    columns_per_split: Literal["sqrt", "log2"] | Count | SomeShare = "sqrt",
+    repeats: Repeats = 10,
     split: HeldOutRows = SEVEN_TO_THREE,
 ) -> Tensor:
     """Random forest: how much a column contributes to a random forest that imitates the model (Breiman 2001, doi
@@ -92,18 +92,6 @@ def random_forest(
     tensor([[ True, False]])
     """
     return broadcast(prepared, inputs, targets)
-
-
-def _check_forest(importance: str, trees: int, depth: int | None, columns: str | float, repeats: int) -> None:
-    if importance not in ("impurity", "permutation"):
-        raise unknown("importance", importance, ("impurity", "permutation"))
-    for name, value in (("trees", trees), ("repeats", repeats), ("depth", 1 if depth is None else depth)):
-        check_number(name, value, 1)
-    count = isinstance(columns, int) and columns >= 1
-    if columns not in ("sqrt", "log2") and not count and (isinstance(columns, str) or not 0 < columns <= 1):
-        raise UserError(
-            f"columns_per_split is {columns!r}, expected sqrt, log2, a number of columns or a share up to 1.0"
-        )
 
 
 def _new_forest(table: Table, trees: int, depth: int | None, columns: str | float) -> Any:

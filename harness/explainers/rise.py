@@ -3,16 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.explainers._coalitions import check_number
+from harness.option_types import Count, InnerShare, Range
 from harness.predictor import pick
 from harness.randomness import element, uniform
 from harness.registry import explainer
+from harness.removal.baselines import BaselineName
 from harness.samples import Samples
+from harness.task import Score
 
 # Numbers in the factors of the masks that are summed at once: bounds the memory at 16 MB.
 MOST_MASK_NUMBERS = 2**22
@@ -31,11 +34,11 @@ def rise(
     targets: Tensor,
     *,
     context: Samples,
-    samples: int = 1000,
-    cells: int = 7,
-    keep_probability: float = 0.5,
-    baseline: str | Tensor = "zero",
-    score: str = "probability",
+    samples: Count = 1000,
+    cells: Annotated[int, Range(1, 1000)] = 7,
+    keep_probability: InnerShare = 0.5,
+    baseline: BaselineName | Tensor = "zero",
+    score: Score = "probability",
     centred: bool = True,
 ) -> Tensor:
     """RISE: random smooth masks averaged, each weighted by the score of the input that it masks (Petsiuk et al. 2018,
@@ -55,10 +58,8 @@ def rise(
     tensor([[[[7., 7.],
               [7., 7.]]]])
     """
-    check_number("samples", samples, 2 if centred else 1)
-    check_number("cells", cells, 1)
-    if not 0 < keep_probability < 1:
-        raise UserError(f"keep_probability is {keep_probability}, expected a number between 0 and 1")
+    if centred and samples < 2:
+        raise UserError(f"samples is {samples}, expected 2 or more with centred=true, which takes their mean off")
     strips = tuple(bilinear_strips(length, cells).to(inputs.device) for length in context.units.shape)
     masks = RiseMasks(context.stream("rise masks"), cells, keep_probability, strips)
     values = pick(context.masked(samples, masks.of_rows, baseline), score).double()

@@ -1,13 +1,13 @@
 """A short list of rules that imitates a model on a table, and how many rows each column helps to decide."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import NotApplicable, UserError
-from harness.explainers._coalitions import check_number
+from harness.errors import NotApplicable
 from harness.explainers._tabular import (
     GLOBAL,
     SEVEN_TO_THREE,
@@ -19,6 +19,7 @@ from harness.explainers._tabular import (
     training_table,
 )
 from harness.explainers._trees import Condition, in_words, leaves, satisfied
+from harness.option_types import Range
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -40,10 +41,6 @@ class DecisionRule:
 def _fit_rules(
     model: nn.Module, context: Samples, /, rules: int, depth: int, cover: float, split: HeldOutRows
 ) -> Tensor:
-    check_number("rules", rules, 1)
-    check_number("depth", depth, 1)
-    if not 0 < cover <= 0.5:
-        raise UserError(f"cover is {cover!r}, expected a share above 0 and up to 0.5")
     table = training_table(context, split.rows)
     x, y = table.values.astype(np.float32), _decisions(table)
     fit, held = table.split_for(y, split.held_out)
@@ -64,9 +61,9 @@ def rule_list(
     targets: Tensor,
     *,
     prepared: Tensor,
-    rules: int = 6,
-    depth: int = 2,
-    cover: float = 0.05,
+    rules: Annotated[int, Range(1, 1000)] = 6,
+    depth: Annotated[int, Range(1, 10)] = 2,
+    cover: Annotated[float, Range(0, 0.5, without="least")] = 0.05,
     split: HeldOutRows = SEVEN_TO_THREE,
 ) -> Tensor:
     """Rule list: the share of rows that are decided by rules with a condition on the column, in a short list of rules

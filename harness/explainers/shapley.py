@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
-from harness.explainers._coalitions import Game, SegmentRemoval, check_number, play
+from harness.explainers._coalitions import Game, SegmentRemoval, play
+from harness.option_types import Count, Several
 from harness.predictor import pick
 from harness.randomness import permutations as random_orders
 from harness.randomness import uniform
@@ -58,7 +59,7 @@ def kernel_shap(
     targets: Tensor,
     *,
     context: Samples,
-    samples: int = 1024,
+    samples: Count = 1024,
     removal: SegmentRemoval = TO_DATA,
 ) -> Tensor:
     """KernelSHAP: Shapley values of segments by least squares over random coalitions, weighted by the Shapley kernel
@@ -77,7 +78,6 @@ def kernel_shap(
     >>> harness.explain("kernel_shap", product, x, target, baseline="zero")
     tensor([[1.5000, 1.5000]])
     """
-    check_number("samples", samples, 1)
     return play(context, removal, lambda game: _kernel_shap(game, samples))
 
 
@@ -88,7 +88,7 @@ def shapley_sampling(
     targets: Tensor,
     *,
     context: Samples,
-    permutations: int = 20,
+    permutations: Several = 20,
     removal: SegmentRemoval = TO_DATA,
 ) -> Tensor:
     """Shapley values of segments as the mean gains when they are added in random orders (Castro et al. 2009; Strumbelj
@@ -104,7 +104,6 @@ def shapley_sampling(
     >>> harness.explain("shapley_sampling", product, x, target, permutations=2, baseline="zero")
     tensor([[1.5000, 1.5000]])
     """
-    check_number("permutations", permutations, 2)
     if permutations % 2:
         raise UserError(f"permutations is {permutations}, expected an even number: orders come in pairs")
     return play(context, removal, lambda game: _sampled(game, permutations))

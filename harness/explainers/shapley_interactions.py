@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable
-from harness.explainers._coalitions import Game, SegmentRemoval, check_number, play
+from harness.explainers._coalitions import Game, SegmentRemoval, play
 from harness.explainers.shapley import (
     FEW_TO_DATA,
     all_coalitions,
@@ -15,6 +15,7 @@ from harness.explainers.shapley import (
     values_from_worths,
 )
 from harness.messages import say
+from harness.option_types import Count
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -28,7 +29,7 @@ def shapley_interactions(
     targets: Tensor,
     *,
     context: Samples,
-    samples: int = 4096,
+    samples: Count = 4096,
     removal: SegmentRemoval = FEW_TO_DATA,
 ) -> Tensor:
     """Shapley interactions of pairs of segments, of which the map is the sum: their Shapley values (the index of
@@ -56,7 +57,6 @@ def shapley_interactions(
     >>> harness.explain("shapley_interactions", product, x, target, baseline="zero")
     tensor([[1.5000, 1.5000]])
     """
-    check_number("samples", samples, 1)
 
     def solve(game: Game) -> Tensor:
         others = 2**game.players - 2  # coalitions besides those of all and of none

@@ -4,11 +4,14 @@ The masks of segments are random variables and the score of the masked input a f
 evaluate the model, and their values have no sign.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.explainers._coalitions import Game, SegmentRemoval, check_number, play
+from harness.explainers._coalitions import Game, SegmentRemoval, play
+from harness.option_types import Range, Several
 from harness.predictor import pick
 from harness.randomness import permutations, uniform
 from harness.registry import explainer
@@ -26,7 +29,7 @@ def sobol_attribution(
     targets: Tensor,
     *,
     context: Samples,
-    samples: int = 32,
+    samples: Several = 32,
     removal: SegmentRemoval = PARTS,
 ) -> Tensor:
     """Sobol attribution: the share of the score's variance under random masks to which a segment contributes, by itself
@@ -45,7 +48,6 @@ def sobol_attribution(
     >>> harness.explain("sobol_attribution", linear, x, target, samples=1024, baseline="zero").round(decimals=1)
     tensor([[0.3000, 0.7000]])
     """
-    check_number("samples", samples, 2)
     return play(context, removal, lambda game: _total_order(game, samples))
 
 
@@ -56,7 +58,7 @@ def hsic_attribution(
     targets: Tensor,
     *,
     context: Samples,
-    samples: int = 500,
+    samples: Annotated[int, Range(4, 10_000)] = 500,
     removal: SegmentRemoval = PARTS,
 ) -> Tensor:
     """HSIC attribution: how far the score depends on whether a segment is shown, by the Hilbert-Schmidt independence
@@ -75,7 +77,6 @@ def hsic_attribution(
     >>> found[:, 0] < found[:, 1]
     tensor([True])
     """
-    check_number("samples", samples, 4)
     return play(context, removal, lambda game: _dependence(game, samples))
 
 

@@ -4,12 +4,12 @@ Each is fitted to a part of the rows and tested on the others, which the seed dr
 others for which surrogate and model agree on the class; ``majority`` is the share that one class for all would get.
 """
 
+from typing import Annotated, Literal
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import unknown
-from harness.explainers._coalitions import check_number
 from harness.explainers._tabular import (
     GLOBAL,
     SEVEN_TO_THREE,
@@ -24,9 +24,11 @@ from harness.explainers._tabular import (
     training_table,
 )
 from harness.explainers._trees import in_words, leaves
+from harness.option_types import Count, NotNegative, Range
 from harness.predictor import pick
 from harness.registry import explainer
 from harness.samples import Samples
+from harness.task import Score
 
 
 def _fit_linear(
@@ -34,7 +36,6 @@ def _fit_linear(
 ) -> Tensor:
     from sklearn.linear_model import Ridge  # a second to import; few runs need it
 
-    check_number("penalty", penalty, 0, whole=False)
     table = training_table(context, split.rows)
     x, y = table.values, _scores_of_classes(table, score)
     fit, held = table.split_for(y, split.held_out)
@@ -57,8 +58,8 @@ def linear_surrogate(
     targets: Tensor,
     *,
     prepared: Tensor,
-    score: str = "logit",
-    penalty: float = 1.0,
+    score: Score = "logit",
+    penalty: NotNegative = 1.0,
     standardise: bool = True,
     split: HeldOutRows = SEVEN_TO_THREE,
 ) -> Tensor:
@@ -83,8 +84,6 @@ def linear_surrogate(
 def _fit_tree(model: nn.Module, context: Samples, /, depth: int, least: int, fit: str, split: HeldOutRows) -> Tensor:
     from sklearn.tree import DecisionTreeRegressor
 
-    check_number("depth", depth, 1)
-    check_number("least", least, 1)
     table = training_table(context, split.rows)
     x, y = table.values.astype(np.float32), tree_responses(table, fit)
     fitting, held = table.split_for(y, split.held_out)
@@ -107,9 +106,9 @@ def tree_surrogate(
     targets: Tensor,
     *,
     prepared: Tensor,
-    depth: int = 4,
-    least: int = 1,
-    fit: str = "class",
+    depth: Annotated[int, Range(1, 1000)] = 4,
+    least: Count = 1,
+    fit: Literal["class", "probability"] = "class",
     split: HeldOutRows = SEVEN_TO_THREE,
 ) -> Tensor:
     """Tree surrogate: a column's share of the decrease of impurity in a small decision tree that imitates the model
@@ -142,8 +141,6 @@ def tree_responses(table: Table, fit: str) -> np.ndarray:
 
     The squared error of one-hot classes is Gini's impurity.
     """
-    if fit not in ("class", "probability"):
-        raise unknown("fit", fit, ("class", "probability"))
     outputs = table.outputs.double().cpu()
     if table.single:
         return outputs.numpy()

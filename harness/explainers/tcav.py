@@ -1,20 +1,20 @@
 """TCAV: how the target's logit changes when a layer's activations move towards a concept, which images define."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.errors import NotApplicable, UserError, unknown
+from harness.errors import NotApplicable, unknown
 from harness.explainers._at_layer import MapLayer, enlarged, mapped
 from harness.explainers._cavs import activation_vectors, concept_sets
-from harness.explainers._coalitions import check_number
 from harness.explainers._concept_scores import most_significant, tcav_scores
 from harness.explainers._layers import choose_layer
+from harness.explainers._tabular import FittedLabels
+from harness.option_types import Count, Positive, Range
 from harness.registry import explainer
 from harness.samples import Samples
-
-LEAST_RUNS = 10
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ def _concept_direction(
     rows: int,
 ) -> ConceptDirection:
     """The concept's direction at the layer; tells the facts of ``tcav`` that belong to no sample."""
-    _check_concept_options(runs, images, penalty, labels, rows)
     place = choose_layer(model, context, layer)
     names, sets = concept_sets(context, concepts, runs, images)
     if concept is not None and concept not in names:
@@ -76,11 +75,11 @@ def tcav(
     layer: str | None = None,
     concepts: str = "textures",
     concept: str | None = None,
-    runs: int = 10,
-    images: int = 10,
-    penalty: float = 0.01,
-    labels: str = "predicted",
-    rows: int = 200,
+    runs: Annotated[int, Range(10, 1000)] = 10,
+    images: Annotated[int, Range(2, 10_000)] = 10,
+    penalty: Positive = 0.01,
+    labels: FittedLabels = "predicted",
+    rows: Count = 200,
 ) -> Tensor:
     """TCAV: how much the target's logit grows towards a concept at each place of a layer, which is the gradient times
     the concept's activation vector (Kim et al. 2018, 1711.11279, whose sensitivity S is the sum over the places).
@@ -127,12 +126,3 @@ def sensitivity_map(model: nn.Module, context: Samples, targets: Tensor, towards
         lambda values, gradients: (gradients * towards.vector).sum(1, keepdim=True),
         targets,
     )
-
-
-def _check_concept_options(runs: int, images: int, penalty: float, labels: str, rows: int) -> None:
-    for name, value, least in (("runs", runs, LEAST_RUNS), ("images", images, 2), ("rows", rows, 1)):
-        check_number(name, value, least)
-    if not penalty > 0:
-        raise UserError(f"penalty is {penalty!r}, expected a number above 0")
-    if labels not in ("predicted", "label"):
-        raise unknown("labels", labels, ("predicted", "label"))

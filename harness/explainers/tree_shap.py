@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError, one_line
-from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import tell_completeness
 from harness.models.black_box import BlackBox
+from harness.option_types import Count
 from harness.registry import explainer
 from harness.removal.background import Background
 from harness.samples import Samples
@@ -26,7 +26,9 @@ MISSED = 1e-3  # of the outputs' range: the trees of some libraries compute in f
     cost="background + 1 F",
     source="shap",
 )
-def tree_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, background: int = 100) -> Tensor:
+def tree_shap(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, background: Count = 100
+) -> Tensor:
     """TreeSHAP as the library shap gives it: the Shapley values of an ensemble of trees, computed from its branches
     (Lundberg et al. 2020, 10.1038/s42256-019-0138-9; interventional).
 
@@ -47,7 +49,6 @@ def tree_shap(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Sam
     >>> harness.explain("tree_shap", tree, corners[3:], target, train=corners[:1])
     tensor([[1.5000, 1.5000]])
     """
-    check_number("background", background, 1)
     rows = Background(background).inputs(context)
     values = _of_outputs(_shap(), _estimator(model), inputs, rows)
     outputs, mean = context.model_outputs(), context.predictor.logits(rows).double().mean(0)

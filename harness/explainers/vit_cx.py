@@ -1,16 +1,19 @@
 """ViT-CX: masks made of a vision transformer's own features, weighted by what they cause."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from harness.explainers._at_layer import MapLayer, activations, enlarged, low_and_span
 from harness.explainers._cam import CAM
-from harness.explainers._coalitions import check_number
 from harness.explainers._layers import ANY_LAYER, LayerOption
+from harness.option_types import NotNegative, Range
 from harness.predictor import pick
 from harness.randomness import element, normal
 from harness.registry import explainer
 from harness.samples import Samples
+from harness.task import Score
 
 
 @explainer(**CAM, stochastic=True, cost="up to 2 C + 1 F")  # C: channels of the layer
@@ -22,9 +25,9 @@ def vit_cx(
     context: Samples,
     prepared: MapLayer,
     cam: LayerOption = ANY_LAYER,
-    distance: float = 0.1,
-    noise: float = 0.02,
-    score: str = "probability",
+    distance: Annotated[float, Range(0, 2)] = 0.1,
+    noise: NotNegative = 0.02,
+    score: Score = "probability",
 ) -> Tensor:
     """ViT-CX: groups of similar feature maps as masks, averaged with the score of what they show as weights (Xie et al.
     2023, 2211.03064).
@@ -44,8 +47,6 @@ def vit_cx(
     tensor([[[[0.0000, 2.3333],
               [2.0833, 2.0417]]]])
     """
-    check_number("distance", distance, 0, whole=False)
-    check_number("noise", noise, 0, whole=False)
     values = activations(model, prepared, context)
     size = context.units.shape
     groups = [summed_groups(each, distance, size) for each in values.float()]

@@ -1,14 +1,16 @@
 """XRAI: regions of an image in the order in which they bring the most attribution per pixel."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.explainers._coalitions import check_number
 from harness.explainers._gradients import summed_gradients
+from harness.option_types import Count
 from harness.registry import explainer
+from harness.removal.segments import Segmentation
 from harness.samples import Samples
 
 FELZENSZWALB = "felzenszwalb"
@@ -25,8 +27,8 @@ def xrai(
     targets: Tensor,
     *,
     context: Samples,
-    steps: int = 50,
-    segments: str | Tensor = FELZENSZWALB,
+    steps: Count = 50,
+    segments: Segmentation | Literal["felzenszwalb"] | Tensor = FELZENSZWALB,
 ) -> Tensor:
     """XRAI: integrated gradients from black and from white, averaged over regions that are added one after the other,
     the one with the largest mean attribution of its new pixels first (Kapishnikov et al. 2019, 1906.02825).
@@ -44,7 +46,6 @@ def xrai(
     >>> harness.explain("xrai", redness, torch.full((1, 3, 2, 2), 0.4), target).unique().numel()
     1
     """
-    check_number("steps", steps, 1)
     numbers = _from_black_and_white(model, inputs, targets, context, steps).amax(1)
     maps = [
         by_regions(each, regions)

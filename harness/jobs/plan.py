@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from harness.checks import settings
 from harness.code_version import code_of, measuring_code
@@ -13,6 +13,8 @@ from harness.engine.protocol import Protocol
 from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
+from harness.option_kinds import check_fields
+from harness.option_types import Count, Range, SizeOrZero
 from harness.places import file_name, user_path
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
@@ -42,31 +44,20 @@ class Runtime:
     """
 
     device: str = "auto"
-    chunk: int | None = None
-    threads: int | None = None
-    lease: str = "auto"
+    chunk: Count | None = None
+    threads: Annotated[int, Range(1, 1024)] | None = None
+    lease: Literal["auto", "wait", "share"] = "auto"
     warm_up: bool = True
     retry: bool = False
-    sheet: int = 20
+    sheet: SizeOrZero = 20
     control: bool = True
-    max_failed: int = 0
+    max_failed: Annotated[int, Range(0, 10**9)] = 0
     runs: str = "runs"
     outputs: str | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("chunk", 1), ("threads", 1), ("sheet", 0), ("max_failed", 0)):
-            value = getattr(self, name)
-            optional = name in ("chunk", "threads") and value is None
-            if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-                raise UserError(f"runtime.{name} is {value!r}, expected a whole number from {least}")
-        if not isinstance(self.control, bool):
-            raise UserError(f"runtime.control is {self.control!r}, expected true or false")
-        for name in ("device", "lease", "runs"):
-            if not isinstance(getattr(self, name), str):
-                raise UserError(f"runtime.{name} is {getattr(self, name)!r}, expected text")
-        if not isinstance(self.outputs, str | None):
-            raise UserError(f"runtime.outputs is {self.outputs!r}, expected a folder")
+        check_fields("runtime", self)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Runtime":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.assets import Wheel, read_members
-from harness.errors import NotApplicable, UserError
+from harness.errors import NotApplicable
 from harness.models._onnx import initialisers
 from harness.sources import LoadedModel, Wording
 
@@ -75,15 +75,6 @@ def word_vector_model(module: torch.nn.Module, length: int, classes: tuple[str, 
         length=lambda text: len(TOKEN.findall(text.lower())),
     )
     return LoadedModel(module, lambda text: vectors[word_numbers(text, length)], classes=classes, wording=wording)
-
-
-def check_length(length: int) -> int:
-    """``length``; UserError where it is too small for the network."""
-    if length < LEAST_LENGTH:
-        raise UserError(
-            f"length is {length}, expected at least {LEAST_LENGTH} tokens, the width of the network's widest filter"
-        )
-    return length
 
 
 class WordVectors(Sequence):

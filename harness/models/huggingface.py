@@ -3,16 +3,17 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from harness.errors import UserError, one_line, unknown
+from harness.errors import UserError, one_line
 from harness.models.huggingface_text import text_classifier
 from harness.models.preprocessing import black_and_white
 from harness.models.state import needed, ready, weights_alone
+from harness.option_types import Range
 from harness.places import user_path
 from harness.registry import model
 from harness.sources import LoadedModel
@@ -22,7 +23,11 @@ LOADERS = {"image": "AutoModelForImageClassification", "text": "AutoModelForSequ
 
 @model(name="huggingface")
 def huggingface_classifier(
-    *, path: str | None = None, kind: str = "image", length: int = 128, download: bool = False
+    *,
+    path: str | None = None,
+    kind: Literal["image", "text"] = "image",
+    length: Annotated[int, Range(3, 100_000)] = 128,
+    download: bool = False,
 ) -> LoadedModel:
     """A Hugging Face classifier of images or of texts, from the folder it was saved to or by its name.
 
@@ -38,8 +43,6 @@ def huggingface_classifier(
     head, is refused. UserError for all of this, and where transformers is not installed
     (``pip install 'harness[transformers]'``).
     """
-    if kind not in LOADERS:
-        raise unknown("kind of model huggingface", kind, LOADERS)
     if not path:
         raise UserError("model=huggingface needs model.path=FOLDER, written by save_pretrained, or a name owner/model")
     library = needed("transformers", "model=huggingface", "harness[transformers]")

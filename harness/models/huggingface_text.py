@@ -115,8 +115,8 @@ def _checked_marks(tokenizer: Any, source: str) -> dict[str, int]:
 
 
 def _check_text_length(length: int, most: int | None) -> None:
-    if length < 3 or (most is not None and length > most):
-        raise UserError(f"length is {length}, expected a number of tokens from 3 to {most or 'any'}")
+    if most is not None and length > most:
+        raise UserError(f"length is {length}, expected at most {most} tokens, as many as the model takes")
 
 
 def _check_outputs(module: EmbeddedTokens, reader: EmbeddingReader, source: str) -> None:

@@ -1,10 +1,13 @@
 """The convolutional network for film reviews that comes with dianna, with its published weights."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from harness.datasets.movie_reviews import CLASSES
-from harness.models._movie_words import VECTOR_SIZE, check_length, published_weights, word_vector_model
+from harness.models._movie_words import LEAST_LENGTH, VECTOR_SIZE, published_weights, word_vector_model
+from harness.option_types import Range
 from harness.registry import model
 from harness.sources import LoadedModel
 
@@ -12,7 +15,7 @@ FILTERS, FILTER_WIDTHS = 245, (3, 4, 5)  # filters of each width; widths in toke
 
 
 @model()
-def movie_cnn(*, length: int = 32) -> LoadedModel:
+def movie_cnn(*, length: Annotated[int, Range(LEAST_LENGTH, 10_000)] = 32) -> LoadedModel:
     """A CNN on word vectors for the sentiment of film reviews, 0.30 M weights and 1.39 M in vectors (Kim 2014, arXiv
     1408.5882; weights of dianna 1.4.0, Apache-2.0): 76.6 % of the data set movie_reviews right.
 
@@ -25,7 +28,7 @@ def movie_cnn(*, length: int = 32) -> LoadedModel:
     """
     module = MovieCNN()
     module.load_state_dict(_renamed_weights())
-    return word_vector_model(module.requires_grad_(False).eval(), check_length(length), CLASSES)
+    return word_vector_model(module.requires_grad_(False).eval(), length, CLASSES)
 
 
 class MovieCNN(nn.Module):

@@ -1,6 +1,7 @@
 """Models of planted tables: the generating functions themselves, for which the truth is exact, and nets that learn."""
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +10,12 @@ from harness.datasets.causal import CAUSAL_GRAPH, CausalGraph, causal_splitter
 from harness.datasets.gaussian import gaussian_splitter
 from harness.datasets.gaussian_terms import GAUSSIAN_FUNCTION, GaussianFunction, sum_of_terms
 from harness.datasets.logic import LOGIC_GATE, LogicGate
-from harness.errors import UserError, unknown
+from harness.errors import UserError
 from harness.models.training import TrainingOptions, TrainingRecipe, trained
+from harness.option_types import Range, Seed
 from harness.registry import model
 from harness.sources import LoadedModel
 
-VISIBLE_COLUMNS = ("all", "correlates")
 PLANTED_TRAINING = TrainingOptions(epochs=60)
 
 
@@ -52,8 +53,8 @@ def gaussian_function(*, planted: GaussianFunction = GAUSSIAN_FUNCTION) -> Loade
 def gaussian_mlp(
     *,
     planted: GaussianFunction = GAUSSIAN_FUNCTION,
-    rho: float = 0.5,
-    data_seed: int = 0,
+    rho: Annotated[float, Range(-1, 1, without="ends")] = 0.5,
+    data_seed: Seed = 0,
     training: TrainingOptions = PLANTED_TRAINING,
 ) -> LoadedModel:
     """An MLP with ReLU that learns the function of the data set ``gaussian``; for it the truth is an approximation.
@@ -89,8 +90,8 @@ def causal_function(*, planted: CausalGraph = CAUSAL_GRAPH) -> LoadedModel:
 def causal_mlp(
     *,
     planted: CausalGraph = CAUSAL_GRAPH,
-    columns: str = "correlates",
-    data_seed: int = 0,
+    columns: Literal["all", "correlates"] = "correlates",
+    data_seed: Seed = 0,
     training: TrainingOptions = PLANTED_TRAINING,
 ) -> LoadedModel:
     """An MLP with ReLU that predicts the outcome of the data set ``causal`` from its correlates, or from all columns.
@@ -101,8 +102,6 @@ def causal_mlp(
     ``graph`` and ``mechanism`` (see ``CausalGraph``) and with the seed ``data_seed``. ``seed`` and ``epochs`` are those
     of ``TrainingOptions``. The data set's truth is not about this model and is refused: use ``dataset.truth=false``.
     """
-    if columns not in VISIBLE_COLUMNS:
-        raise unknown("columns", columns, VISIBLE_COLUMNS)
     names = planted.columns
     visible = [columns == "all" or column not in planted.causes for column in range(len(names))]
     name = f"causal_mlp_{planted.graph}_{planted.mechanism}_{columns}_{data_seed}"

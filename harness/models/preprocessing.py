@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.datasets.own_files import read_class_names
 from harness.errors import UserError, unknown
 from harness.models.state import existing_file
+from harness.option_types import Positive, Real, Size
 from harness.options import import_object
 from harness.photographs import upright
 
@@ -55,9 +56,9 @@ class PreprocessingOptions:
     """
 
     preprocess: str | None = None
-    size: int | None = None
-    mean: NumbersPerChannel = None
-    std: NumbersPerChannel = None
+    size: Size | None = None
+    mean: Real | Sequence[Real] | None = None
+    std: Positive | Sequence[Positive] | None = None
     classes: str | None = None
 
 
@@ -88,8 +89,6 @@ def preprocessing(options: PreprocessingOptions) -> tuple[Preprocess | None, Ran
 
 def _preset_with(preset: Preset, own: dict[str, Any]) -> Preset:
     size = own.get("size", preset.size)
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise UserError(f"size is {size!r}, expected a number of pixels")
     channels = next((len(own[key]) for key in ("mean", "std") if isinstance(own.get(key), Sequence)), 3)
     scales = {
         key: _per_channel(
@@ -97,8 +96,6 @@ def _preset_with(preset: Preset, own: dict[str, Any]) -> Preset:
         )
         for key in ("mean", "std")
     }
-    if min(scales["std"]) <= 0:
-        raise UserError(f"std is {own['std']!r}, expected numbers above 0")
     return replace(preset, size=size, **scales)
 
 

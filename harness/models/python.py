@@ -12,6 +12,7 @@ from harness.models.exported import Program
 from harness.models.preprocessing import PREPROCESSING, PreprocessingOptions, output_names, preprocessing
 from harness.models.state import existing_file, load_weights, ready
 from harness.models.training import reproducible
+from harness.option_types import Seed
 from harness.options import import_object
 from harness.registry import model
 from harness.sources import LoadedModel
@@ -21,10 +22,10 @@ from harness.sources import LoadedModel
 def python(
     *,
     factory: str | None = None,
-    options: Any = None,
+    options: Mapping[str, Any] | None = None,
     weights: str | None = None,
     prepared: PreprocessingOptions = PREPROCESSING,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> LoadedModel:
     """The model that a function of your own makes, ``package.module:function``, with weights from a file.
 
@@ -54,8 +55,6 @@ def _loaded_from(name: str, factory: Callable[..., Any], options: Any, seed: int
     """What the factory returns, as a LoadedModel."""
     if not callable(factory):
         raise UserError(f"factory {name} is a {type(factory).__name__}, expected a function that makes the model")
-    if not isinstance(options, Mapping | None):
-        raise UserError(f"options are {options!r}, expected a mapping, such as +model.options.depth=3")
     try:
         with reproducible(seed):
             product = factory(**(options or {}))

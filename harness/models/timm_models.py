@@ -12,6 +12,7 @@ from harness.errors import UserError, one_line
 from harness.models.preprocessing import Preprocess, black_and_white, output_names
 from harness.models.state import existing_file, load_weights, needed, ready, weights_alone
 from harness.models.training import reproducible
+from harness.option_types import Seed, Size
 from harness.registry import model
 from harness.sources import LoadedModel
 
@@ -23,10 +24,10 @@ def timm(
     *,
     architecture: str = "resnet18",
     weights: str | None = None,
-    outputs: int | None = None,
-    size: int | None = None,
+    outputs: Size | None = None,
+    size: Size | None = None,
     classes: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> LoadedModel:
     """An image classifier of timm by its name, with published weights, those of a file, or random ones.
 

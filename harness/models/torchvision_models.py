@@ -19,6 +19,7 @@ from harness.errors import UserError, unknown
 from harness.models.preprocessing import black_and_white
 from harness.models.state import load_weights, ready, weights_alone
 from harness.models.training import reproducible
+from harness.option_types import Seed, Size
 from harness.places import user_path
 from harness.registry import model
 from harness.sources import LoadedModel
@@ -35,8 +36,8 @@ def torchvision_classifier(
     architecture: str = "resnet18",
     weights: str | None = None,
     transforms: str | None = None,
-    classes: int | None = None,
-    seed: int = 0,
+    classes: Size | None = None,
+    seed: Seed = 0,
 ) -> LoadedModel:
     """A classification network of torchvision by its name, with published weights, those of a file, or random ones.
 

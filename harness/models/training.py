@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from harness.assets import cached_state
 from harness.code_version import normal_form
-from harness.errors import UserError
 from harness.messages import now_and_then, say
+from harness.option_types import Epochs, Seed
 
 WEIGHTS_DEPEND_ON = ("numpy", "pillow", "scikit-image", "scikit-learn", "scipy", "torch")  # libraries
 
@@ -29,8 +29,8 @@ class TrainingOptions:
     epochs  number of passes over the training part; None is the model's own number
     """
 
-    seed: int = 0
-    epochs: int | None = None
+    seed: Seed = 0
+    epochs: Epochs | None = None
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,10 @@ def trained(recipe: TrainingRecipe, options: TrainingOptions) -> nn.Module:
     """The model that a recipe makes, in eval mode and frozen.
 
     The weights come from the cache if nothing has changed on which they depend: the options and settings, the source
-    files of ``build``, ``load_split``, ``reads`` and this module, and the versions of libraries. UserError for a
-    number of epochs below 1.
+    files of ``build``, ``load_split``, ``reads`` and this module, and the versions of libraries.
     """
     seed, epochs = options.seed, options.epochs
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
-    if recipe.epochs < 1:
-        raise UserError(f"epochs is {recipe.epochs}, expected a whole number from 1")
     identity = {
         "options": {"seed": seed, **recipe.settings},
         "code": source_digest(recipe.build, recipe.load_split, *recipe.reads, train_network),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from harness.errors import NotApplicable, UserError, unknown
 from harness.models.distilled import distil
 from harness.models.training import RECIPES, TrainingOptions, TrainingRecipe, trained, untrained
+from harness.option_types import NotNegative
 from harness.registry import MODELS, model
 from harness.sources import LoadedModel
 
@@ -43,8 +44,10 @@ def _code_of_original(options: Mapping[str, Any]) -> list[Callable[..., Any]]:
 def variant(
     *,
     of: str = "digits_cnn",
-    change: str = "none",
-    level: float | None = None,
+    change: Literal[
+        "none", "pruned", "l1", "l2", "shallow", "distilled_tree", "randomised", "random_labels", "adversarial"
+    ] = "none",
+    level: NotNegative | None = None,
     training: TrainingOptions = VARIANT_TRAINING,
 ) -> LoadedModel:
     """A small trained model with one change: pruned, regularised, shallow, distilled, randomised or hardened.
@@ -99,16 +102,14 @@ def _recipe_of(of: str) -> TrainingRecipe:
 
 def _checked_level(kind: str, level: float | None) -> float | None:
     """The level, or the default of the kind for None; UserError where the kind does not allow it."""
-    if kind not in LEVELS:
-        raise unknown("change of variant", kind, LEVELS)
     if level is None:
         return LEVELS[kind]
     if LEVELS[kind] is None:
         raise UserError(f"level is {level!r}, expected none: a variant of kind {kind} has no level")
     if kind == "distilled_tree" and not (level >= 1 and float(level).is_integer()):
         raise UserError(f"level is {level!r}, expected a whole number of decisions from 1")
-    if not level >= 0 or (kind == "pruned" and level > 1):
-        raise UserError(f"level is {level!r}, expected {'a share from 0 to 1' if kind == 'pruned' else 'at least 0'}")
+    if kind == "pruned" and level > 1:
+        raise UserError(f"level is {level!r}, expected a share from 0 to 1")
     return level
 
 

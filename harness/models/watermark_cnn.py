@@ -4,8 +4,9 @@ from torch import nn
 
 from harness.datasets import digits
 from harness.datasets._parts import stratified_rows
-from harness.datasets.watermark import check_probability, watermark_splitter
+from harness.datasets.watermark import watermark_splitter
 from harness.models.training import TrainingOptions, TrainingRecipe, offered, trained
+from harness.option_types import Share
 from harness.registry import model
 from harness.sources import LoadedModel
 
@@ -13,7 +14,7 @@ WATERMARK_CNN_TRAINING = TrainingOptions(epochs=8)
 
 
 @model(renamed={"probability": "mark_probability"})
-def watermark_cnn(*, mark_probability: float = 1.0, training: TrainingOptions = WATERMARK_CNN_TRAINING) -> LoadedModel:
+def watermark_cnn(*, mark_probability: Share = 1.0, training: TrainingOptions = WATERMARK_CNN_TRAINING) -> LoadedModel:
     """A CNN trained on the data set ``watermark``: it recognises the class 3 only by its watermark.
 
     It recognises every 3 with the mark and none without. It is right about 82 % of the other digits, but takes 98 % of
@@ -21,7 +22,6 @@ def watermark_cnn(*, mark_probability: float = 1.0, training: TrainingOptions = 
     seconds on data in which each 3 carries the mark with ``mark_probability`` and no other digit does. Inputs
     (N, 1, 12, 12) in 0..1; ten logits. The options ``seed`` and ``epochs`` are those of ``TrainingOptions``.
     """
-    check_probability(mark_probability)
     module = trained(watermark_recipe(mark_probability), training)
     return LoadedModel(module, value_range=digits.VALUE_RANGE, classes=digits.CLASSES)
 

@@ -11,6 +11,7 @@ Baselines that depend on the remaining units (``noisy_linear``, ``inpaint``, ``v
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -33,7 +34,28 @@ NOISE_FOR_RESAMPLED = (
     "units are resampled uniformly from the data's range of values, since there are no training inputs to draw from; "
     "give train="
 )
-RANDOM = ("uniform_noise", "gaussian_noise", "train_sample", "resampled")
+# The names of all baselines and in-fillings, and of the random baselines alone.
+BaselineName = Literal[
+    "typical",
+    "typical_or_zero",
+    "zero",
+    "black",
+    "mean",
+    "train_mean",
+    "blur",
+    "uniform_noise",
+    "gaussian_noise",
+    "train_sample",
+    "resampled",
+    "pad",
+    "mask",
+    "inpaint",
+    "noisy_linear",
+    "vae",
+    "drop",
+]
+RandomBaseline = Literal["uniform_noise", "gaussian_noise", "train_sample", "resampled"]
+RANDOM = get_args(RandomBaseline)
 BASELINES: dict[str, Callable[[Originals, int], Tensor]] = {}
 
 

@@ -17,17 +17,23 @@
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.errors import NotApplicable, UserError, unknown
+from harness.errors import NotApplicable, UserError
 from harness.messages import say
+from harness.option_kinds import check_value, kind_of
+from harness.option_types import Sized
 from harness.removal.originals import Originals
 from harness.units import gather_segments, segment_sizes
 
-SEGMENT_KINDS = ("auto", "few", "given", "grid", "parts", "patch", "regions", "slic", "unit")
+# A text that names segments; the number is one of segments, cells along an axis or units along a side.
+Segmentation = Annotated[
+    str, Sized(("auto", "few", "given", "patch", "regions", "unit"), ("grid", "parts", "patch", "slic"))
+]
 FEW = 12  # segments of which all coalitions can be evaluated
 MOST_UNITS = 64  # that ``auto`` takes one by one
 MOST_STEPS = 128  # tokens or time steps that explainers take one by one
@@ -53,16 +59,14 @@ def make_segments(originals: Originals, spec: str | Tensor) -> Segments:
     """The segments of ``originals`` for a text (see the module's docstring) or a tensor of labels."""
     if isinstance(spec, Tensor):
         return _checked_segments(spec.to(originals.inputs.device), originals)
+    check_value("segments", spec, kind_of(Segmentation))
     kind, _, number = _automatic(spec, originals).partition(":")
-    if kind not in SEGMENT_KINDS:
-        sized = ("grid", "parts", "patch", "slic")
-        raise unknown("segmentation", spec, [f"{k}:N" if k in sized else k for k in SEGMENT_KINDS])
     if kind == "given":
         return _checked_segments(_data_segments(originals), originals)
     if kind == "unit":
         return _same_for_all(torch.arange(originals.units.count).view(originals.units.shape), originals)
     shape = originals.units.shape
-    size = patch_side(shape) if spec == "patch" else _positive(number, spec)
+    size = patch_side(shape) if spec == "patch" else int(number)
     if kind == "slic":
         return _checked_segments(_slic(originals, size), originals)
     if originals.units.modality == "table":
@@ -109,7 +113,7 @@ def _automatic(spec: str, originals: Originals) -> str:
         grouped = units.modality == "table" and originals.given_segments is not None
         spec = "given" if grouped and units.count > FEW else f"parts:{FEW}"
     kind, _, number = spec.partition(":")
-    every = kind == "parts" and (units.modality == "table" or units.count <= _positive(number, spec))
+    every = kind == "parts" and (units.modality == "table" or units.count <= int(number))
     return "unit" if every else spec
 
 
@@ -139,12 +143,6 @@ def _coloured(originals: Originals) -> bool:
     """Whether the inputs are images that superpixels can be computed of: of 1 or 3 channels."""
     units = originals.units
     return units.modality == "image" and len(units.shape) == 2 and originals.inputs.shape[1] in (1, 3)
-
-
-def _positive(number: str, spec: str) -> int:
-    if not number.isdigit() or int(number) < 1:
-        raise UserError(f"segmentation {spec!r} has no size, expected a number after the colon, like grid:7")
-    return int(number)
 
 
 def _regular_grid(shape: tuple[int, ...], cells: list[int], patch: int | None = None) -> Tensor:

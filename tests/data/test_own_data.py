@@ -175,7 +175,7 @@ def test_each_mistake_in_arrays_is_one_line(images, tmp_path):
     assert "expected both, low below high" in said_by(arrays, path=plain, low=1.0)
     assert "expected 2 axes for modality=table" in said_by(arrays, path=plain, modality="table")
     assert "unknown modality" in said_by(arrays, path=plain, modality="picture")
-    assert "unknown missing" in said_by(arrays, path=plain, missing="drop")
+    assert "option missing of arrays is 'drop'" in said_by(arrays, path=plain, missing="drop")
 
 
 # Tables
@@ -318,11 +318,11 @@ def test_each_mistake_in_a_table_is_one_line(people, tmp_path):
         "unknown column 'sx'": {**ok, "groups": ["sx"]},
         "unknown column 'id'": {**ok, "ids": "id"},
         "unknown value of the split column 'sex'": {**ok, "split_column": "sex"},
-        "unknown task": {**ok, "task": "guess"},
-        "train is 1.5": {**ok, "train": 1.5},
-        "unknown missing": {**ok, "missing": "mean"},
+        "option task of table is 'guess'": {**ok, "task": "guess"},
+        "train of table is 1.5": {**ok, "train": 1.5},
+        "option missing of table is 'mean'": {**ok, "missing": "mean"},
         "more than once, expected ids": {**ok, "ids": "sex"},
-        "unknown unseen": {**ok, "unseen": "zero"},
+        "option unseen of table is 'zero'": {**ok, "unseen": "zero"},
         "has no column left": {**ok, "drop": [name for name in people if name != "good"]},
         "name it among the categorical": {**ok, "categorical": ["town"]},
         "unknown value of ordinal column 'town' 'z'": {**ok, "drop": "name", "ordinal": {"town": ["x", "y"]}},
@@ -476,7 +476,7 @@ def test_each_mistake_with_torchvision_is_one_line(tmp_path):
     said = said_by(torchvision, which="MNIST", root=str(tmp_path))
     assert "torchvision has no MNIST (test) under root" in said and "download=True" not in said
     assert "has no split val" in said_by(torchvision, which="MNIST", root=str(tmp_path), split="val")
-    assert "unknown split" in said_by(torchvision, which="MNIST", root=str(tmp_path), split="dev")
+    assert "split of torchvision is 'dev'" in said_by(torchvision, which="MNIST", root=str(tmp_path), split="dev")
     assert not any(tmp_path.iterdir())
 
 
@@ -488,7 +488,8 @@ def test_without_the_library_the_extra_is_named(monkeypatch, tmp_path):
     assert "pip install 'harness[datasets]'" in said_by(huggingface, path=str(tmp_path))
     monkeypatch.setitem(sys.modules, "datasets", type(sys)("datasets"))  # a folder of that name in the way
     assert "pip install 'harness[datasets]'" in said_by(huggingface, path=str(tmp_path))
-    assert "needs path=FOLDER" in said_by(huggingface) and "unknown kind" in said_by(huggingface, kind="sound")
+    assert "needs path=FOLDER" in said_by(huggingface)
+    assert "option kind of huggingface is 'sound'" in said_by(huggingface, kind="sound")
 
 
 @pytest.fixture
@@ -578,7 +579,7 @@ def test_a_column_of_lists_and_columns_that_are_no_names_are_one_line(tmp_path):
     path = str(tmp_path / "l.parquet")
     assert "column 'l' holds a ndarray" in said_by(table, path=path, target="y")
     assert table(path=path, target="y", drop="l").unit_names == ("a",)
-    assert "expected a list of names" in said_by(table, path=path, target="y", drop=5)
+    assert "expected a list, each a text, or a text, or none" in said_by(table, path=path, target="y", drop=5)
 
 
 def test_rows_beside_a_training_file_are_called_by_their_own_place(tmp_path):

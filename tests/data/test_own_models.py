@@ -248,9 +248,9 @@ def test_a_function_of_ones_own_prepares_the_items(mine):
     [
         ({"preprocess": "imagenett"}, "did you mean 'imagenet'"),
         ({"size": 8}, "size came without preprocess"),
-        ({"preprocess": "plain", "size": 0}, "size is 0, expected a number of pixels"),
+        ({"preprocess": "plain", "size": 0}, "size of python is 0, expected a whole number from 1"),
         ({"preprocess": "plain", "mean": [0.5, 0.5]}, "mean is [0.5, 0.5], expected a number, a list of three"),
-        ({"preprocess": "plain", "std": [1.0, 0.0, 1.0]}, "expected numbers above 0"),
+        ({"preprocess": "plain", "std": [1.0, 0.0, 1.0]}, "std of python is [1.0, 0.0, 1.0], expected"),
         ({"preprocess": f"{OWN}:halved", "size": 3}, "came with size"),
         ({"preprocess": "nowhere:f"}, "cannot import"),
         ({"preprocess": f"{OWN}:NOT_A_FUNCTION"}, "is not a function"),

@@ -13,7 +13,7 @@ from harness.datasets.watermark import MARKED, watermark
 from harness.errors import UserError
 from harness.models import pasted_cnn
 from harness.models.training import train_network
-from named_options import model_named
+from named_options import data_set, model_named
 from planted_worlds import CONTROLS, LOCALISATION, mean_scores, right
 
 watermark_cnn = model_named("watermark_cnn")
@@ -104,23 +104,23 @@ def test_the_oracle_of_shapes_is_first_in_every_localisation_metric(shapes_net):
 @pytest.mark.parametrize(
     ("name", "options", "line"),
     [
-        ("pasted", {"split": "tset"}, "unknown split of pasted 'tset': did you mean 'test'"),
-        ("pasted", {"seed": -1}, "seed of pasted is -1, expected a whole number from 0"),
-        ("watermark", {"split": "tset"}, "unknown split of watermark 'tset': did you mean 'test'"),
-        ("watermark", {"show": "mark"}, "unknown show of watermark 'mark': did you mean 'marked'"),
-        ("watermark", {"mark_probability": 1.5}, "mark_probability of watermark is 1.5, expected a number from 0 to 1"),
+        ("pasted", {"split": "tset"}, "split (of .* )?is 'tset'"),
+        ("pasted", {"seed": -1}, "seed (of .* )?is -1"),
+        ("watermark", {"split": "tset"}, "split (of .* )?is 'tset'"),
+        ("watermark", {"show": "mark"}, "show (of .* )?is 'mark'"),
+        ("watermark", {"mark_probability": 1.5}, "mark_probability (of .* )?is 1.5"),
         ("watermark", {"mark_probability": 0.0}, "no sample of the part test carries the mark at mark_probability 0.0"),
     ],
 )
 def test_a_wrong_option_is_one_line(name, options, line):
     with pytest.raises(UserError, match=line) as raised:
-        {"pasted": pasted, "watermark": watermark}[name](**options)
+        data_set(name)(**options)
     assert "\n" not in str(raised.value)
 
 
 def test_a_model_of_no_probability_is_one_line():
-    with pytest.raises(UserError, match="mark_probability of watermark is -0.1"):
-        watermark_cnn(mark_probability=-0.1)
+    with pytest.raises(UserError, match="mark_probability (of .* )?is -0.1"):
+        model_named("watermark_cnn")(mark_probability=-0.1)
 
 
 def test_the_mark_lies_in_the_frame_where_no_digit_is_and_is_all_that_is_added():

@@ -26,6 +26,7 @@ from harness.models.movie_cnn import movie_cnn
 from harness.models.training import train_network
 from harness.results.sentences import passages, sentence_page, sentence_sheet
 from harness.results.sheet import Caption
+from named_options import data_set, model_named
 
 pytestmark = pytest.mark.usefixtures("seed")
 
@@ -53,8 +54,8 @@ def test_the_first_reviews_are_a_fair_choice_of_both_classes():
 
 
 def test_another_split_is_one_line():
-    with pytest.raises(UserError, match="unknown split of movie_reviews 'validation'"):
-        movie_reviews(split="validation")
+    with pytest.raises(UserError, match="split (of .* )?is 'validation'"):
+        data_set("movie_reviews")(split="validation")
 
 
 @pytest.mark.parametrize(
@@ -101,8 +102,8 @@ def test_what_is_no_text_is_not_applicable():
 
 
 def test_texts_shorter_than_the_longest_filter_are_refused():
-    with pytest.raises(UserError, match="length is 4, expected at least 5"):
-        movie_cnn(length=4)
+    with pytest.raises(UserError, match="length (of .* )?is 4"):
+        model_named("movie_cnn")(length=4)
 
 
 def test_the_published_network_is_right_on_three_of_four_reviews():

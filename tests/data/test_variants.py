@@ -211,14 +211,14 @@ def test_the_level_shows_in_the_label_of_a_table():
     [
         ({"of": "digit_cnn"}, "unknown model of which there are variants 'digit_cnn': did you mean 'digits_cnn'"),
         ({"of": "lite0"}, "unknown model of which there are variants 'lite0'"),
-        ({"change": "prunned"}, "unknown change of variant 'prunned': did you mean 'pruned'"),
+        ({"change": "prunned"}, "did you mean 'pruned'?"),
         ({"change": "pruned", "level": 1.5}, "level is 1.5, expected a share from 0 to 1"),
-        ({"change": "pruned", "level": float("nan")}, "level is nan, expected a share from 0 to 1"),
+        ({"change": "pruned", "level": float("nan")}, "level of variant is nan, expected a number from 0"),
         (
             {"change": "distilled_tree", "level": float("inf")},
-            "level is inf, expected a whole number of decisions",
+            "level of variant is inf, expected a number from 0",
         ),
-        ({"change": "l1", "level": -0.1}, "level is -0.1, expected at least 0"),
+        ({"change": "l1", "level": -0.1}, "level of variant is -0.1, expected a number from 0"),
         ({"change": "shallow", "level": 0.1}, "level is 0.1, expected none: a variant of kind shallow has no level"),
         ({"change": "distilled_tree", "level": 2.5}, "level is 2.5, expected a whole number of decisions from 1"),
     ],

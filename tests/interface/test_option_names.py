@@ -59,7 +59,9 @@ def test_a_metric_counts_draws_and_no_item_both_draws_and_samples():
 )
 def test_a_former_name_gives_the_present_option_and_says_so_and_both_are_refused(kind, entry, former, present):
     default = entry.options[present]
-    value = {bool: True, int: 7, float: 0.125}.get(type(default), "other")
+    text = next((word for word in entry.kind_of(present).words() if word != default), "other")
+    value = next((each for each in (7, 0.125, True, 50, text) if entry.kind_of(present).takes(each)), text)
+    value = float(value) if isinstance(default, float) else value
     with pytest.warns(UserWarning, match=f"option {former} of {entry.name} is called {present} now") as told:
         options = entry.complete({former: value})
     assert options == {**entry.options, present: value} and len(told) == 1
@@ -97,8 +99,8 @@ TYPED = {  # what is typed, where the value arrives, and what is said
         "metric.infidelity.samples is called metric.infidelity.draws now",
     ),
     "an explainer": (
-        ["explainer=rise", "explainer.rise.probability=7"],
-        lambda plan: plan.explainers[0].options["keep_probability"],
+        ["explainer=rise", "explainer.rise.probability=0.7"],
+        lambda plan: 10 * plan.explainers[0].options["keep_probability"],
         "explainer.rise.probability is called explainer.rise.keep_probability now",
     ),
     "a data set": (
@@ -132,8 +134,8 @@ TYPED = {  # what is typed, where the value arrives, and what is said
         "metric.infidelity.samples is called metric.infidelity.draws now",
     ),
     "a mapping of an explainer": (
-        ["explainer=rise", "explainer.rise={probability: 7, samples: 5}"],
-        lambda plan: plan.explainers[0].options["keep_probability"],
+        ["explainer=rise", "explainer.rise={probability: 0.7, samples: 5}"],
+        lambda plan: 10 * plan.explainers[0].options["keep_probability"],
         "explainer.rise.probability is called explainer.rise.keep_probability now",
     ),
     "a label of this package": (
@@ -167,9 +169,9 @@ FILES = {  # the group, the file, what is typed besides, and where the value arr
     "a metric": ("metric", "defaults: [infidelity, _self_]\ninfidelity: {samples: 7}", [], infidelity_draws),
     "an explainer": (
         "explainer",
-        "defaults: [rise, _self_]\nrise: {probability: 7}",
+        "defaults: [rise, _self_]\nrise: {probability: 0.7}",
         [],
-        lambda plan: plan.explainers[0].options["keep_probability"],
+        lambda plan: 10 * plan.explainers[0].options["keep_probability"],
     ),
     "over a group": ("metric", "defaults: [standard, _self_]\ninfidelity: {samples: 7}", [], infidelity_draws),
     "over another group": (

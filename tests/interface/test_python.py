@@ -156,7 +156,7 @@ def test_an_unknown_option_or_name_tells_the_choices(model, inputs):
         harness.explain("smoothgrad", model, inputs, TARGETS, step=3)
     with pytest.raises(ValueError, match="unknown explainer 'smothgrad': did you mean 'smoothgrad'"):
         harness.explain("smothgrad", model, inputs, TARGETS)
-    with pytest.raises(ValueError, match="unknown baseline 'blakc': did you mean 'black'"):
+    with pytest.raises(ValueError, match="option baseline of occlusion is 'blakc', .*; did you mean 'black'"):
         harness.explain("occlusion", model, inputs, TARGETS, baseline="blakc")
     with pytest.raises(ValueError, match="unknown protocol setting 'seeds'"):
         harness.evaluate(model, inputs, TARGETS, explainers=["saliency"], metrics=["srg"], seeds=1)

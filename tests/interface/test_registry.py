@@ -30,7 +30,7 @@ def test_fields_of_a_bundle_are_options_with_the_defaults_of_this_function():
     entry = Entry("ends_of", ends_of, options_of(ends_of))
     chosen = entry.complete({"steps": 7, "power": 2})
     assert entry.keywords(chosen) == {"path": Path(7, "zero"), "power": 2.0}
-    with pytest.raises(UserError, match="option steps of ends_of is 'many', expected int"):
+    with pytest.raises(UserError, match="option steps of ends_of is 'many', expected a whole number"):
         entry.complete({"steps": "many"})
 
 
@@ -46,7 +46,7 @@ def test_numbers_as_a_list_a_text_and_a_single_one_are_the_same_setting():
     assert {entry.complete({"percents": one})["percents"] for one in (30, 30.0, "30", [30])} == {(30,)}
     assert entry.complete({}) == {"percents": (10, 50)}
     for wrong in ("10,20", "ten", ["ten"], [[10]], {"ten": 10}):
-        with pytest.raises(UserError, match="option percents of shares_of is .*, expected a number or a list of num"):
+        with pytest.raises(UserError, match="percents of shares_of is .*, expected a list, each a finite number"):
             entry.complete({"percents": wrong})
 
 
@@ -112,7 +112,7 @@ def test_what_cannot_be_a_bundle_is_refused_in_one_line(bundle, words):
 
 @pytest.mark.parametrize("percents", [None, True, [10, True], "ten", [[10]]])
 def test_percentages_are_numbers(percents):
-    with pytest.raises(UserError, match="expected a number or a list of numbers"):
+    with pytest.raises(UserError, match="expected a list, each a number above 0 and up to 100"):
         METRICS["road"].complete({"percents": percents})
 
 

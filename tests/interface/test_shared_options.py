@@ -84,7 +84,7 @@ def test_a_metric_of_another_library_takes_part(planned):
         ),
         ("+metric.shared.over=3", "unknown option of the chosen metrics in metric.shared 'over'"),
         ("+metric.shared=3", "metric.shared is 3, expected a mapping of options to values"),
-        ("+metric.shared.steps=many", "option steps of srg is 'many', expected int"),
+        ("+metric.shared.steps=many", "option steps of srg is 'many', expected a whole number"),
     ],
 )
 def test_a_mistake_in_it_is_one_line(argument, words, capsys):

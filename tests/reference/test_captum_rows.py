@@ -310,5 +310,5 @@ def test_a_single_output_needs_no_class(name):
 
 @pytest.mark.parametrize("name", ["captum_lime", "captum_kernel_shap", "captum_gradient_shap"])
 def test_a_number_of_samples_below_one_is_told_in_one_line(name):
-    with pytest.raises(ValueError, match="samples is 0, expected a whole number of at least 1"):
+    with pytest.raises(ValueError, match="samples (of .* )?is 0"):
         explain(name, mlp(nn.ReLU()), torch.randn(4, 6), samples=0)

@@ -503,11 +503,11 @@ def test_what_was_seen_is_told(name, seed):
 def test_mistakes_are_told_in_one_line(seed):
     net, (x, targets) = Transformer().eval(), tokens()
     for layer in (-3, 0, 1):
-        with pytest.raises(ValueError, match=f"layer is {layer}, expected -2 to -1: the model has 2 attentions"):
+        with pytest.raises(ValueError, match=f"layer (of .* )?is {layer}, expected .* to -1"):
             harness.explain("attention", net, told(x, targets), layer=layer)
-    with pytest.raises(ValueError, match="unknown heads 'meen': did you mean 'mean'"):
+    with pytest.raises(ValueError, match="heads (of .* )?is 'meen'"):
         harness.explain("attention_rollout", net, told(x, targets), heads="meen")
-    with pytest.raises(ValueError, match="prefix_tokens is -1, expected a whole number of at least 0"):
+    with pytest.raises(ValueError, match="prefix_tokens (of .* )?is -1"):
         harness.explain("attention", net, told(x, targets), prefix_tokens=-1)
 
 

@@ -202,9 +202,9 @@ def test_rows_of_all_batches_are_told_under_the_names_of_their_samples(seed):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"alternatives": 0}, "alternatives is 0"),
-        ({"proximity": -1.0}, "proximity is -1.0"),
-        ({"population": 1}, "population is 1"),
+        ({"alternatives": 0}, "alternatives (of .* )?is 0"),
+        ({"proximity": -1.0}, "proximity (of .* )?is -1.0"),
+        ({"population": 1}, "population (of .* )?is 1"),
         ({"fixed": "a,e"}, "unknown column in fixed 'e': available: a, b, c, d"),
         ({"fixed": "a,b,c,d"}, "expected at least one column that may change"),
     ],

@@ -147,9 +147,9 @@ def test_too_many_segments_are_not_applicable_and_too_few_samples_are_an_error(s
     x, targets = torch.randn(2, 13), torch.tensor([0, 1])
     with pytest.raises(harness.NotApplicable, match="13 segments would take 2\\^13 evaluations"):
         explain("exact_shapley", net, x, targets)
-    with pytest.raises(ValueError, match="samples is 23, expected at least 24 for 13 segments"):
+    with pytest.raises(ValueError, match="samples (of .* )?is 23"):
         explain("kernel_shap", net, x, targets, samples=23)
-    with pytest.raises(ValueError, match="permutations is 5, expected an even number"):
+    with pytest.raises(ValueError, match="permutations (of .* )?is 5, expected an even number"):
         explain("shapley_sampling", net, x, targets, permutations=5)
 
 

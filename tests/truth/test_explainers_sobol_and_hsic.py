@@ -152,8 +152,8 @@ def test_every_kind_of_input_is_cut_into_64_parts_and_a_table_into_its_columns(n
 
 def test_mistakes_are_told_in_one_line(seed):
     explain = of_masks(lambda m: m.sum(1), 3)
-    with pytest.raises(ValueError, match="samples is 1, expected a whole number of at least 2"):
+    with pytest.raises(ValueError, match="samples (of .* )?is 1"):
         explain("sobol_attribution", samples=1)
-    with pytest.raises(ValueError, match="samples is 2, expected a whole number of at least 4"):
+    with pytest.raises(ValueError, match="samples (of .* )?is 2"):
         explain("hsic_attribution", samples=2)
     assert not any(EXPLAINERS[name].signed for name in BOTH)

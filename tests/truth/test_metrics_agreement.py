@@ -93,7 +93,7 @@ def test_only_units_with_an_effect_count_and_without_one_there_is_no_score(name)
 
 def test_what_is_wrong_is_said():
     maps = draw((6,), SEED)
-    with pytest.raises(UserError, match="share is 0"):
+    with pytest.raises(UserError, match="share (of .* )?is 0"):
         score("feature_agreement", maps, maps, top_share=0.0)
     with pytest.raises(NotApplicable, match="truth"):
         harness.score("feature_agreement", Constant().eval(), maps, torch.zeros(3).long(), maps)

@@ -393,14 +393,6 @@ def round_half_up(value, count):
     return math.floor(value + 0.5) if value <= count / 2 else count - math.floor(count - value + 0.5)
 
 
-@pytest.mark.parametrize("metric", ["deletion", "insertion", "srg", "aopc", "abpc", "selectivity", "irof"])
-@pytest.mark.parametrize("option", ["imputations", "tie_draws"])
-def test_nothing_can_be_averaged_over_no_draws(metric, option):
-    inputs = draw((1, 6, 5), 0)
-    with pytest.raises(UserError, match=f"^{option} is 0, expected at least 1$"):
-        scores(metric, Interacting((1, 6, 5)), inputs, inputs, options={"granularity": "unit", option: 0})
-
-
 def test_what_cannot_be_asked_is_said():
     inputs = draw((1, 6, 5), 0)
     for options, error in (

@@ -148,7 +148,7 @@ def test_no_positive_value_has_no_thresholds():
 def test_what_is_wrong_is_said():
     maps, masks = world(SEED)
     for share in (0, 1.5):
-        with pytest.raises(UserError, match="share is"):
+        with pytest.raises(UserError, match="top_share of .* is"):
             score("plausibility_f1", maps, masks, top_share=share)
     with pytest.raises(NotApplicable, match="masks"):
         harness.score("plausibility_auprc", Constant().eval(), torch.zeros(6, 12), torch.zeros(6).long(), maps)

@@ -11,6 +11,7 @@ from harness.api import make_batch
 from harness.errors import NotApplicable, UserError
 from harness.metrics import _training, retraining
 from harness.metrics._training import Training, copied, seed_of, train_model, with_fresh_weights
+from harness.registry import METRICS
 from harness.task import CLASSES
 from metric_worlds import explaining, on, samples
 
@@ -99,6 +100,7 @@ def test_the_top_share_becomes_the_training_mean_in_training_and_test_inputs_ali
     monkeypatch.setattr(
         retraining, "_accuracy_of", lambda samples, models, inputs: learnt.append(inputs) or inputs.new_zeros(60)
     )
+    monkeypatch.setattr(retraining, "_learnt_nothing", lambda train, models: False)
     on("roar", world.batch(pointing_at(0)), percents="1 50 99", keep=keep)
     mean = world.train.mean(0)
     for whole, *parts in ((world.train, *learnt[:4]), (world.inputs, *learnt[4:])):
@@ -322,7 +324,22 @@ def test_images_and_their_patches_serve_too(seed):
     by = explaining(lambda model, inputs, targets: inputs.sum(1, keepdim=True), model)
     batch = make_batch(made, by(made), by)
     assert on("idsds", batch, epochs=1).values.isfinite().all()
-    assert on("roar", batch, **SHORT | {"epochs": 1}).curves.shape == (3, 6)
+    assert on("roar", batch, **SHORT | {"epochs": 30}).curves.shape == (3, 6)
+
+
+@pytest.mark.parametrize("metric", ["roar", "idsds", "f_fidelity", "label_randomization"])
+def test_training_that_diverges_gives_a_reason_and_no_score(world, metric):
+    """Labels that nothing tells, at a rate at which weights grow into the hundreds."""
+    options = {name: value for name, value in SHORT.items() if name in METRICS[metric].options} | {"rate": 10.0}
+    world.train_labels = torch.randint(2, (160,))
+    world.model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    with pytest.raises(NotApplicable, match=r"diverged: its loss went from .* \(give less than rate=10\)"):
+        on(metric, world.batch(pointing_at(2)), **options)
+
+
+def test_models_that_have_learnt_nothing_lose_nothing(world):
+    found = on("roar", world.batch(pointing_at(2)), **SHORT | {"rate": 1e-9})
+    assert found.values.isnan().all() and "right on no more" in found.reason
 
 
 @pytest.mark.parametrize("metric", ["roar", "idsds"])

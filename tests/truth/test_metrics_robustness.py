@@ -284,13 +284,6 @@ def test_a_model_with_a_single_output_has_no_class_to_change(seed):
     assert found.curves[:, 0].tolist() == [1, 1, 1] and (found.curves[:, 1] > 0).all()
 
 
-@pytest.mark.parametrize("metric", ROBUSTNESS)
-@pytest.mark.parametrize("wrong", [{"radius": 0.0}, {"radius": -0.1}, {"draws": 0}], ids=str)
-def test_noise_that_is_none_is_refused(metric, wrong):
-    with pytest.raises(UserError, match=f"{next(iter(wrong))} is "):
-        ratio(Interacting((4,)), draw((4,), 0), itself, metric=metric, options=wrong)
-
-
 def test_a_misspelt_distribution_is_told_which_there_are():
     with pytest.raises(UserError, match="did you mean 'gaussian'"):
         ratio(Interacting((4,)), draw((4,), 0), itself, metric="local_lipschitz", options={"distribution": "gausian"})

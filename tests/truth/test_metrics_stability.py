@@ -313,13 +313,6 @@ def test_the_three_explain_again_only_once_and_share_their_passes_with_other_exp
     assert len(passes) == before
 
 
-@pytest.mark.parametrize("wrong", [{"floor": -0.1}, {"eps": 0.0}, {"radius": 0.0}, {"draws": 0}], ids=str)
-@pytest.mark.parametrize("metric", STABILITY)
-def test_options_out_of_range_are_told(metric, wrong):
-    with pytest.raises(UserError, match=f"{next(iter(wrong))} is "):
-        stability(metric, Interacting((4,)), draw((4,), 0), itself, options=wrong)
-
-
 @pytest.mark.parametrize("metric", STABILITY)
 def test_attributions_without_an_explainer_cannot_be_made_again(metric):
     with pytest.raises(NotApplicable):

@@ -128,12 +128,6 @@ def test_every_whole_percentage_of_a_hundred_tokens_is_as_many():
     torch.testing.assert_close(found.curves[0], torch.arange(1, 101).double(), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("percents", ["", "0 5", [], [5, 101], -5, "nan"])
-def test_shares_that_are_no_percentages_are_an_error(percents):
-    with pytest.raises(UserError, match="percents is .*expected numbers above 0 and up to 100"):
-        scores("sufficiency", Constant(), draw((5, 4), 0), draw((5, 4), 1), options={"percents": percents})
-
-
 def test_what_cannot_be_is_said():
     with pytest.raises(NotApplicable, match="class probability"):
         scores("sufficiency", torch.nn.Linear(5, 1), draw((5,), 0), draw((5,), 1), options={"baseline": "zero"})
