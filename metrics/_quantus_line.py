@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from harness.option_types import Count, NotNegative, Positive, Real, Seed, Share, Size, SomeShare
 
 DirectionOf = str | Callable[[Mapping[str, Any]], str | None] | None
 UnitOf = str | Callable[[Mapping[str, Any]], str]
@@ -70,6 +72,37 @@ def with_common_options(absolute: bool, normalise: bool, softmax: bool | None, *
     both = {"normalise_func": None, "normalise_func_kwargs": None, "softmax": softmax}
     return {**own, "abs": absolute, "normalise": normalise, **both}
 
+
+# The values that options take, where Quantus would take any and then fail, never end or have NaN for a score. Options
+# that are not listed take values like their defaults, or anything where that is None or the name of a function.
+QUANTUS_TYPES: dict[str, Any] = {
+    "eps": Positive,
+    "eps_min": Positive,
+    "features_in_step": Count,
+    "input_shift": Real,
+    "k": Count,
+    "lower_bound": NotNegative,
+    "upper_bound": NotNegative | None,
+    "max_size": SomeShare,
+    "n_max_percentage": SomeShare,
+    "n_perturb_samples": Count,
+    "noise": NotNegative,
+    "noise_magnitude": NotNegative,
+    "nr_runs": Count,
+    "nr_samples": Count,
+    "nr_steps": Count,
+    "num_classes": Count,
+    "order": Literal["morf", "lerf", "random"],
+    "patch_size": Size,
+    "perturb_mean": Real,
+    "perturb_std": NotNegative,
+    "regions_evaluation": Count,
+    "seed": Seed,
+    "segmentation_method": Literal["slic", "felzenszwalb"],
+    "layer_order": Literal["top_down", "bottom_up", "independent"],
+    "subset_size": Count,
+    "threshold": Share,
+}
 
 PERTURB = {"perturb_func": None, "perturb_func_kwargs": None}
 REMOVE = {"perturb_baseline": "black", **PERTURB}

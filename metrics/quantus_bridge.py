@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError, one_line, unknown
 from harness.metrics._outputs import output_count
-from harness.metrics._quantus_line import QuantusMetric
+from harness.metrics._quantus_line import QUANTUS_TYPES, QuantusMetric
 from harness.metrics._quantus_shims import load_quantus, quantus_environment, quantus_version
 from harness.metrics._quantus_table import CHECKS, QUANTUS_KINDS, TABLE
 from harness.metrics._randomised import explainer_on
 from harness.metrics._similarity import with_reason
+from harness.option_kinds import kind_of
 from harness.registry import METRICS, Metric
 from harness.samples import Samples
 
@@ -55,6 +56,7 @@ def quantus_entry(name: str) -> Metric:
         name,
         _scorer(short, facts),
         MappingProxyType(dict(facts.options)),
+        {option: kind_of(QUANTUS_TYPES.get(option), default) for option, default in facts.options.items()},
         better=facts.better,
         unit=facts.unit,
         version=10_000 * major + 100 * minor + sum(patch),

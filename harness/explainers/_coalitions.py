@@ -7,7 +7,6 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from harness.errors import UserError
 from harness.option_types import Range
 from harness.predictor import pick
 from harness.removal.background import DEFAULT_BASELINE, Background, replacement
@@ -97,10 +96,3 @@ def spread(values: Tensor, segments: Segments) -> Tensor:
     """Values per segment (N, K) as values per unit (N, *units), float32: each segment's value in equal shares."""
     sizes = segment_sizes(segments.labels, values.shape[1]).clamp(min=1)  # 0 for a segment that a sample does not have
     return gather_segments(values / sizes, segments.labels).float()
-
-
-def check_number(name: str, value: float, least: float, whole: bool = True) -> None:
-    """Raise UserError unless the option ``name`` is a number (``whole``: an integer) of at least ``least``."""
-    kinds = int if whole else (int, float)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not value >= least:
-        raise UserError(f"{name} is {value!r}, expected a {'whole ' if whole else ''}number of at least {least}")

@@ -6,16 +6,17 @@ Activation maximisation: Erhan et al. 2009 (Visualizing Higher-Layer Features of
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.errors import NotApplicable, UserError
-from harness.explainers._coalitions import check_number
+from harness.errors import NotApplicable
 from harness.explainers._one_row_norms import right_norm_gradients
 from harness.guards import frozen
+from harness.option_kinds import check_fields
+from harness.option_types import Count, NotNegative, Positive, Range, Size, SizeOrZero
 
 Objective = Callable[[Tensor], Tensor]  # inputs (K, ...) -> the value that each of them is to make large (K,)
 LAST_RATE = 0.01  # of the rate, at the last step
@@ -36,28 +37,17 @@ class Ascent:
     every      steps between two blurs
     """
 
-    steps: int = 128
-    rate: float = 0.1
-    radius: float | None = None
-    l2: float = 0.0
-    variation: float = 0.0
-    jitter: int = 0
-    blur: float = 0.0
-    every: int = 4
+    steps: Count = 128
+    rate: NotNegative = 0.1
+    radius: Positive | None = None
+    l2: NotNegative = 0.0
+    variation: NotNegative = 0.0
+    jitter: SizeOrZero = 0
+    blur: Annotated[float, Range(0, 1000)] = 0.0
+    every: Size = 4
 
     def __post_init__(self) -> None:
-        for name, least, whole in (
-            ("steps", 1, True),
-            ("jitter", 0, True),
-            ("every", 1, True),
-            ("rate", 0, False),
-            ("l2", 0, False),
-            ("variation", 0, False),
-            ("blur", 0, False),
-        ):
-            check_number(name, getattr(self, name), least, whole)
-        if self.radius is not None and not self.radius > 0:
-            raise UserError(f"radius is {self.radius!r}, expected a number above 0, or none")
+        check_fields("ascent", self)
 
 
 def maximise(

@@ -26,7 +26,7 @@ from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS, Entry, Regis
 from harness.removal.baselines import BASELINES, BaselineName
 from harness.removal.infilling import INFILLINGS
 from harness.units import REDUCTIONS
-from option_values import SENSELESS, WRONG, alternatives, edges, plain_type
+from option_values import INF, NAN, SENSELESS, WRONG, alternatives, edges, plain_type
 
 ITEMS = {
     f"{registry.kind}-{name}": entry
@@ -103,6 +103,17 @@ def test_values_at_the_edge_of_the_range_are_taken_and_keep_their_form(item):
         for value in edges(entry.kind_of(option)):
             taken = entry.complete({option: value})[option]
             assert taken == value and (default is None or type(taken) is type(value)), (option, value)
+
+
+@pytest.mark.parametrize("name", METRICS.bridged())
+def test_numbers_of_another_librarys_items_have_ranges_too(name):
+    pytest.importorskip("quantus")
+    entry = METRICS[name]
+    for option, default in entry.options.items():
+        assert entry.kind_of(option).takes(default), option
+        if isinstance(default, bool | int | float):
+            for value in [NAN, INF, None, 10**400, [default], {}, "x"]:
+                refused(entry, option, value)
 
 
 # The words of an option whose values are the keys of a table.

@@ -128,10 +128,10 @@ def test_a_model_without_a_gradient_is_not_applicable():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"steps": 0}, "steps is 0, expected a whole number of at least 1"),
-        ({"rate": -1}, "rate is -1, expected a number of at least 0"),
-        ({"jitter": 0.5}, "jitter is 0.5, expected a whole number of at least 0"),
-        ({"radius": 0.0}, "radius is 0.0, expected a number above 0"),
+        ({"steps": 0}, "ascent.steps is 0, expected a whole number from 1"),
+        ({"rate": -1}, "ascent.rate is -1, expected a number from 0"),
+        ({"jitter": 0.5}, "ascent.jitter is 0.5, expected a whole number from 0"),
+        ({"radius": 0.0}, "ascent.radius is 0.0, expected a number from"),
     ],
 )
 def test_a_wrong_setting_is_one_line(options, words):
