@@ -326,7 +326,7 @@ def test_each_mistake_in_a_table_is_one_line(people, tmp_path):
         "has no column left": {**ok, "drop": [name for name in people if name != "good"]},
         "name it among the categorical": {**ok, "categorical": ["town"]},
         "unknown value of ordinal column 'town' 'z'": {**ok, "drop": "name", "ordinal": {"town": ["x", "y"]}},
-        "ordinal is 'town', expected a mapping": {**ok, "ordinal": "town"},
+        "ordinal of table is 'town', expected a mapping": {**ok, "ordinal": "town"},
         "both split_column and train_path": {**ok, "split_column": "part", "train_path": path},
         "which '": {**ok, "train_path": saved(people.drop(columns="age"), tmp_path, "few.csv")},
     }
