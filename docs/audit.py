@@ -18,10 +18,10 @@ from harness.completeness import INCOMPLETE
 from harness.engine.audit import EXPLODED, SAME
 from harness.engine.block import explain_each
 from harness.engine.convergence import CONVERGED
+from harness.engine.item_guard import ItemGuard
 from harness.engine.protocol import Protocol, precision
 from harness.engine.selection import choose_several
 from harness.engine.stage import Stage, set_stage
-from harness.guards import ModelGuard
 from harness.jobs.checking import outcome_row
 from harness.models.black_box import loaded_model
 from harness.registry import EXPLAINERS
@@ -79,7 +79,7 @@ def audited(model: Any, data: harness.Data) -> Iterator[dict[str, Any]]:
     stage.compute_outputs()
     chosen = choose_several(EXPLAINERS, names)
     with precision(stage.protocol.dtype):
-        for each, outcome in explain_each(stage, chosen, ModelGuard(stage.module), alone=True, twice=True):
+        for each, outcome in explain_each(stage, chosen, ItemGuard(stage), alone=True, twice=True):
             yield {"explainer": each.label, **outcome_row(outcome)}
 
 

@@ -22,6 +22,7 @@ class UserError(ValueError):
 
 MOST_LISTED = 12
 LONGEST_NAME = 200  # letters of an unknown name that are shown
+LONGEST_TEXT = 10_000  # letters of an error's message that are read
 
 
 def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "", meant: Iterable[str] = ()) -> UserError:
@@ -41,7 +42,7 @@ def unknown(kind: str, name: object, choices: Iterable[str], listing: str = "", 
 def one_line(error: BaseException) -> str:
     """An exception as one line: its class and message; only the message if it is one of this module's errors."""
     text = printable(error) or "no message"
-    return text if isinstance(error, UserError | NotApplicable) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UserError | NotApplicable) else f"{printable(type(error).__name__)}: {text}"
 
 
 def encodable(text: object) -> str:
@@ -53,5 +54,13 @@ def encodable(text: object) -> str:
 
 
 def printable(text: object) -> str:
-    """A text on one line, without control characters, which a terminal would obey."""
-    return "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable() or letter == " ")
+    """A text on one line, without control characters, which a terminal would obey, and without halves of letters."""
+    return "".join(letter for letter in " ".join(_text_of(text).split()) if letter.isprintable() or letter == " ")
+
+
+def _text_of(value: object) -> str:
+    """The text of an object, at most LONGEST_TEXT letters; what is wrong with it if it has none."""
+    try:
+        return str(value)[:LONGEST_TEXT]
+    except BaseException as error:  # an item's own class of errors may raise anything
+        return f"(its text cannot be shown: str() raised {type(error).__name__})"

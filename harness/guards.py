@@ -4,8 +4,10 @@ Some models change buffers in every forward pass or make them in the first one: 
 Such changes are not the explainer's. They are learned from plain forward calls (``own_changes_noted``) and left alone.
 """
 
+import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -35,12 +37,16 @@ class ModelGuard:
 
     def __init__(self, model: nn.Module) -> None:
         self.modules = [_ModuleState(module) for module in model.modules()]
+        kinds = {kind for module in model.modules() for kind in type(module).__mro__ if kind is not object}
+        self.functions = [(kind, _functions_of(kind)) for kind in kinds]
         own = {id(module._buffers.get(name)) for module, names in _own_buffers(model) for name in names}
         self.tensors = [_TensorState(name, tensor) for name, tensor in _tensors(model) if id(tensor) not in own]
 
     def changes(self) -> list[str]:
         """What has changed, in words; empty if nothing has."""
         descriptions = list(dict.fromkeys(words for module in self.modules for words in module.changes()))
+        if any(_functions_of(kind) != functions for kind, functions in self.functions):
+            descriptions.append("the functions of a module's class")
         changed = [tensor.name for tensor in self.tensors if not tensor.has_its_value()]
         if changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
@@ -55,6 +61,12 @@ class ModelGuard:
         """Undo every change, values bit for bit; ModelChanged if that is not possible."""
         for module in self.modules:
             module.restore()
+        for kind, functions in self.functions:
+            for name in _functions_of(kind).keys() - functions.keys():
+                delattr(kind, name)
+            for name, function in functions.items():
+                if vars(kind).get(name) is not function:
+                    setattr(kind, name, function)
         with torch.no_grad():
             for tensor in self.tensors:
                 tensor.restore()
@@ -75,6 +87,7 @@ class _ModuleState:
         self.held = {name: own[name] for name in MODULE_DICTS if isinstance(own.get(name), dict)}
         self.contents = {name: dict(held) for name, held in self.held.items()}
         self.own_buffers = frozenset(_own_changes.get(module, ()))
+        self.functions = _own_functions(module)
 
     def changes(self) -> Iterator[str]:
         own = vars(self.module)
@@ -83,6 +96,8 @@ class _ModuleState:
         for name, before in self.contents.items():
             if not _same_contents(own.get(name), before, self.own_buffers if name == "_buffers" else frozenset()):
                 yield IN_WORDS.get(name, "its hooks")
+        if _own_functions(self.module) != self.functions:
+            yield "its forward or another function of it"
         if self.module.training != self.training:
             yield "its train or eval mode"
 
@@ -98,6 +113,9 @@ class _ModuleState:
             if name == "_buffers":
                 held.update({each: present[each] for each in self.own_buffers & present.keys()})
             vars(self.module)[name] = held  # the same dict object, because the handles of hooks refer to it
+        for name in _own_functions(self.module).keys() - self.functions.keys():
+            del vars(self.module)[name]
+        vars(self.module).update(self.functions)
         if self.module.training != self.training:
             self.module.training = self.training
 
@@ -201,13 +219,23 @@ def requiring(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def isolated_randomness(device: torch.device) -> Iterator[None]:
-    """Restore torch's and numpy's global random generators after the code inside, which may seed them or draw."""
-    numpy_state = np.random.get_state()
+    """Restore the random generators of torch, numpy and Python after the code inside, which may seed them or draw."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
         try:
             yield
         finally:
             np.random.set_state(numpy_state)
+            random.setstate(python_state)
+
+
+def _own_functions(module: nn.Module) -> dict[str, Any]:
+    """The functions that a module holds itself, such as a ``forward`` put in place of its class's."""
+    return {name: value for name, value in vars(module).items() if callable(value)}
+
+
+def _functions_of(kind: type) -> dict[str, FunctionType]:
+    return {name: value for name, value in vars(kind).items() if isinstance(value, FunctionType)}
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

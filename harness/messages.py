@@ -9,6 +9,7 @@ from contextvars import ContextVar
 
 EVERY_SECONDS = 10.0
 _LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+_WATCHER: ContextVar[Callable[[], None] | None] = ContextVar("watcher", default=None)
 
 
 def say(text: str) -> None:
@@ -16,6 +17,23 @@ def say(text: str) -> None:
     listener = _LISTENER.get()
     if listener is not None:
         listener(text)
+
+
+def sign_of_life() -> None:
+    """Tell whoever watches this process that its work goes on; without a watcher nothing happens."""
+    watcher = _WATCHER.get()
+    if watcher is not None:
+        watcher()
+
+
+@contextmanager
+def watched_by(watcher: Callable[[], None]) -> Iterator[None]:
+    """Inside, ``watcher`` is called at every sign of life: a batch of the model, of explanations or of scores."""
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
 
 
 @contextmanager

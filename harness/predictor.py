@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError, unknown
+from harness.messages import sign_of_life
 from harness.task import CLASSES, LOG_ODDS, LOG_PROBABILITY, OUTPUT, SCORES, TRACKED, Task
 
 # Carried inputs (``harness.adapted_model``): name or place among the arguments -> a tensor with one entry per row.
@@ -156,6 +157,7 @@ class Predictor:
             model = self.scoring or self.module
             outputs = check_outputs(model(inputs, carried) if carried else model(inputs), len(inputs))
         self.forwards += len(inputs)
+        sign_of_life()
         return outputs.detach()  # a model may allow gradients itself
 
     def _halve(self, rows: int) -> None:

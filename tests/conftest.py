@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 import torch
 
+from harness.cli import run
+
 if os.environ.get("HARNESS_TEST_SEED") == "fresh":
     os.environ["HARNESS_TEST_SEED"] = str(secrets.randbelow(2**31))
 os.environ.setdefault("HARNESS_TEST_SEED", "0")
@@ -33,6 +35,7 @@ def pytest_configure(config):
     folder = tempfile.TemporaryDirectory(prefix="harness-tests-")
     tempfile.tempdir = folder.name
     config.add_cleanup(folder.cleanup)
+    run.SUPERVISES = False  # tests look into their own process, and a process for each run takes seconds
 
 
 # Files of few tests that take long, each tens of seconds or more.

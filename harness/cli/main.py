@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -10,6 +11,7 @@ from harness.cli import check, compare, plan, report, run, table, trend, verify,
 from harness.cli import list as list_items
 from harness.cli.parser import Parser, example_lines, wrapped_paragraphs
 from harness.errors import UserError
+from harness.interrupts import asked_to_end, noting_signals
 
 VERBS = (run, plan, list_items, table, check, view, compare, trend, report, verify)
 
@@ -28,20 +30,21 @@ EXAMPLES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit status is 0, 2 for a user's mistake, 130 when interrupted, or as the verb's help says."""
+    """Run one verb; the exit status is 0, 2 for a user's mistake, 130 or 143 when interrupted, or as its help says."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a letter that the terminal cannot show must not end the program
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _run_verb(words)
+        with noting_signals():
+            return _run_verb(words)
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         resumes = "; finished cells are on disk, the same command resumes" if words[0] == "run" else ""
         print(f"harness: interrupted{resumes}", file=sys.stderr)
-        return 130
+        return 128 + (asked_to_end() or signal.SIGINT)
     except SystemExit as done:  # Hydra ends the process where it refuses one of its own flags
         if isinstance(done.code, str):  # the words of a user's module that gives up
             print(f"harness: {done.code}", file=sys.stderr)

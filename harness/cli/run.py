@@ -1,15 +1,20 @@
 """``harness run``: measure what is pending and print the table."""
 
 import argparse
+import contextlib
 import shlex
+import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import Parser, add_verb
 
 if TYPE_CHECKING:
+    from harness.jobs.channel import Watched
     from harness.jobs.plan import Plan
 
+SUPERVISES = True  # a test that looks into its own process switches it off
 EXAMPLES = {
     "harness run": "the standard explainers and metrics for EfficientNet-Lite0 on 20 photos",
     "harness run model=digits_cnn dataset=digits explainer=[saliency,rise,random] metric=[srg,deletion]": (
@@ -51,19 +56,50 @@ runtime.max_failed cells failed.
 def execute(chosen: argparse.Namespace) -> int:
     """Measure every job; 1 if more cells failed than are allowed."""
     from harness.cli.hydra_config import for_each_job, in_sweep
+    from harness.jobs.supervisor import Supervisor
+
+    supervisor = Supervisor()
 
     def measure(config: dict[str, Any]) -> int:
-        from harness.cli.table_rows import print_run  # not before names and options have been understood
-        from harness.jobs.plan import Plan
-        from harness.jobs.runner import run_plan
+        if supervised(config):
+            return supervisor.measure(config, in_sweep())
+        return measure_settings(config, in_sweep())
 
-        plan = Plan.of(config).with_control()
-        counts = run_plan(plan, in_sweep=in_sweep())
+    try:
+        if SUPERVISES and not set(chosen.hydra) - {"-m", "--multirun"}:
+            supervisor.start()  # it gets ready while the configuration is composed
+        return for_each_job(hydra_arguments(chosen), measure)
+    finally:
+        supervisor.end()
+
+
+def supervised(config: Mapping[str, Any]) -> bool:
+    """Whether a job is measured in a process of its own, which is watched."""
+    return SUPERVISES and (config.get("runtime") or {}).get("supervise", True) is not False
+
+
+def measure_settings(
+    config: dict[str, Any],
+    in_sweep: bool,
+    watched: "Watched | None" = None,
+    console: Any = None,
+    output: Any = None,
+) -> int:
+    """Measure a job in this process and print its table to ``output``; 1 if more cells failed than are allowed.
+
+    ``watched`` and ``console`` come from a supervisor, which prints what is said.
+    """
+    from harness.cli.table_rows import print_run  # not before names and options have been understood
+    from harness.jobs.plan import Plan
+    from harness.jobs.progress import Progress
+    from harness.jobs.runner import run_plan
+
+    plan = Plan.of(config).with_control()
+    counts = run_plan(plan, Progress(plan.runtime.quiet, console), in_sweep=in_sweep, watched=watched)
+    with contextlib.redirect_stdout(output or sys.stdout):
         print_run(plan.directory, {job.cell for job in plan.jobs})
         print(f"results: {plan.directory}/cells and scores; all metrics: {_table_command(plan)}")
-        return int(counts["failed"] > plan.runtime.max_failed)
-
-    return for_each_job(hydra_arguments(chosen), measure)
+    return int(counts["failed"] > plan.runtime.max_failed)
 
 
 def _table_command(plan: "Plan") -> str:

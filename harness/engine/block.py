@@ -5,8 +5,7 @@ directory, a notebook and a test.
 """
 
 import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from harness.engine.audit import Audit, Auditor, Trial
 from harness.engine.convergence import convergence, convergence_flags
 from harness.engine.cost import Cost, cut_costs, explain_measured, timed_setup
 from harness.engine.explain import Explaining
+from harness.engine.item_guard import Failure, ItemGuard
 from harness.engine.memo import Memo, Shelf, attribution_store
 from harness.engine.present_units import ordered_by_pattern, units_of_maps
 from harness.engine.score import error_without_scores, join_scores, score_groups, scores_or_reasons
@@ -27,14 +27,23 @@ from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, one_line
 from harness.facts import Facts
-from harness.guards import ModelChanged, ModelGuard, isolated_randomness
+from harness.guards import isolated_randomness
+from harness.process_guard import in_one_line, settings_told
 from harness.samples import Samples
 
 CHEAP_WARM_UP_SECONDS = 0.5
 
 
 class Recorder(Protocol):
-    """Receives the results of a block."""
+    """Receives the results of a block.
+
+    renewable   whether the run can go on in a new process, should an item spoil this one
+    """
+
+    renewable: bool
+
+    def begins(self, stage: str, jobs: Sequence[Job]) -> None:
+        """Work on these cells begins: ``explain`` for all cells of an explainer together, or ``score`` for one."""
 
     def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """A cell was scored: scores of all samples (NaN where invalid), which attributions were valid, and warnings."""
@@ -76,59 +85,66 @@ class Explained:
         return self.owns.setdefault((number, pattern), Memo(self.memo.shelf))
 
 
-@dataclass(frozen=True)
-class Failure:
-    """The error that prevented a result, with its trace as text."""
-
-    error: BaseException
-    trace: str
-
-
 def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alone: bool, warm_up: bool = True) -> None:
-    """Explain and score every job, explainer by explainer; a failure is recorded and the other jobs go on."""
-    guard, explainers = ModelGuard(stage.module), list(dict.fromkeys(job.explainer for job in jobs))
-    for chosen, explained in explain_each(stage, explainers, guard, alone=alone, warm_up=warm_up):
-        mine = [job for job in jobs if job.explainer == chosen]
+    """Explain and score every job, explainer by explainer; a failure is recorded and the other jobs go on.
+
+    Spoilt if an item has left something that would change the cells of the explainers after it.
+    """
+    guard, explainers = ItemGuard(stage, recorder.renewable), list(dict.fromkeys(job.explainer for job in jobs))
+    cells = {chosen: [job for job in jobs if job.explainer == chosen] for chosen in explainers}
+    begins = lambda chosen: recorder.begins("explain", cells[chosen])
+    for chosen, explained in explain_each(stage, explainers, guard, alone=alone, warm_up=warm_up, begins=begins):
+        mine = cells[chosen]
         if isinstance(explained, Failure):
             _record_failure(recorder, mine, "explain", explained)
             continue
         recorder.explained(chosen, explained)
         for job in mine:
+            recorder.begins("score", [job])
             _score_job(stage, job, explained, guard, recorder)
         del explained  # at most one explainer's attributions and memos are in memory
+        with guard.failures_noted() as failures:
+            guard.check_outputs("metrics")
+        if failures:  # which of them did it is not known
+            _record_failure(recorder, mine, "score", failures[0])
 
 
 def explain_each(
     stage: Stage,
     explainers: Sequence[Chosen],
-    guard: ModelGuard,
+    guard: ItemGuard,
     *,
     alone: bool,
     warm_up: bool = True,
     twice: bool = False,
+    begins: Callable[[Chosen], None] = lambda chosen: None,
 ) -> Iterator[tuple[Chosen, Explained | Failure]]:
     """Explain with one explainer after another and audit each; yields its attributions, or the failure.
 
     Attributions are available until the next one is asked for. ``twice`` explains the first batch a second time even if
-    that takes long, in order to check that the result is the same.
+    that takes long, in order to check that the result is the same. ``begins`` is called before each explainer.
     """
     auditor = Auditor(stage)
     for chosen in explainers:
+        begins(chosen)
         with ExitStack() as resources:
-            try:
+            # Any error of an explainer ends its cells only.
+            with guard.failures_noted() as failures, settings_told() as settings:
                 outcome = _explain_and_audit(stage, chosen, auditor, guard, resources, alone, warm_up, twice)
-            except (Exception, SystemExit) as error:  # any error of an explainer ends its cells only
-                guard.restore()
-                outcome = _failure(error)
+                outcome.flags.extend(in_one_line(settings, "the explainer"))
+            if failures:
+                outcome = failures[0]
             yield chosen, outcome
             del outcome
+        if chosen is not explainers[-1]:
+            guard.end_of_item(chosen.label)
 
 
 def _explain_and_audit(
     stage: Stage,
     chosen: Chosen,
     auditor: Auditor,
-    guard: ModelGuard,
+    guard: ItemGuard,
     resources: ExitStack,
     alone: bool,
     warm_up: bool,
@@ -147,7 +163,7 @@ def _explain_and_audit(
                 if warm_up:
                     trial = _warm_up(explaining, samples, batches[0], twice)
             results = [explain_measured(explaining, observed.take(rows), setup, alone) for rows in batches]
-        _check_unchanged(guard)
+        guard.check_model("explainer")
         in_order.append(order.argsort())
         first = results[0][0].cpu() if first is None else first
         parts.append(store(torch.cat([raw for raw, _ in results])[in_order[-1]]))
@@ -158,7 +174,8 @@ def _explain_and_audit(
     with isolated_randomness(stage.device):
         audit = auditor.audit(chosen, parts, facts, trial, first)
         seeds = convergence(stage, explaining, parts[0])
-    _check_unchanged(guard)
+    guard.check_model("explainer")
+    guard.check_outputs("explainer")
     if seeds is not None:
         audit.found["convergence"] = seeds
         audit.flags.extend(convergence_flags(seeds, chosen.options))
@@ -183,15 +200,9 @@ def _warm_up(explaining: Explaining, samples: Samples, rows: Tensor, twice: bool
     return Trial(alone, explaining.explain(samples.take(rows)))
 
 
-def _check_unchanged(guard: ModelGuard) -> None:
-    changes = guard.changes()
-    if changes:
-        raise ModelChanged(f"the explainer changed the model: {', '.join(changes)}")
-
-
-def _score_job(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, recorder: Recorder) -> None:
+def _score_job(stage: Stage, job: Job, explained: Explained, guard: ItemGuard, recorder: Recorder) -> None:
     started = time.perf_counter()
-    try:
+    with guard.failures_noted() as failures, settings_told() as settings:  # an error of a metric ends this cell only
         with isolated_randomness(stage.device):
             chunks = enumerate(stage.chunks())
             parts = (
@@ -199,14 +210,13 @@ def _score_job(stage: Stage, job: Job, explained: Explained, guard: ModelGuard, 
                 for number, (where, samples) in chunks
             )
             scores = join_scores(scores_or_reasons(parts, stage.ragged))
-        _check_unchanged(guard)
+        guard.check_model("metric")
         if not scores.values.isfinite().any() and job.metric.entry.kind != "cost":
             raise error_without_scores(scores, explained.valid)
-    except (Exception, SystemExit) as error:  # any error of a metric ends this cell only
-        guard.restore()
-        _record_failure(recorder, [job], "score", _failure(error))
+    if failures:
+        _record_failure(recorder, [job], "score", failures[0])
         return
-    flags = explained.flags + _convention_flags(job) + stage.flags
+    flags = explained.flags + _convention_flags(job) + stage.flags + in_one_line(settings, "the metric")
     recorder.scored(job, scores, explained.valid, flags, time.perf_counter() - started)
 
 
@@ -248,16 +258,6 @@ def _batch(stage: Stage, explained: Explained, samples: Samples, raw: Tensor, co
         cost,
         reduction,
     )
-
-
-def _failure(error: BaseException) -> Failure:
-    """An error with its trace as text; the variables of its frames, which may fill a device's memory, are freed."""
-    trace = "".join(traceback.format_exception(error))
-    each: BaseException | None = error
-    while each is not None:
-        traceback.clear_frames(each.__traceback__)
-        each = each.__context__
-    return Failure(error, one_line(error) if isinstance(error, NotApplicable) else trace)
 
 
 def _record_failure(recorder: Recorder, jobs: Sequence[Job], stage: str, failure: Failure) -> None:

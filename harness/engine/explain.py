@@ -29,8 +29,10 @@ from harness.engine.present_units import (
 from harness.errors import NotApplicable, UserError
 from harness.explainers._one_row_norms import right_norm_gradients
 from harness.guards import isolated_randomness
+from harness.messages import sign_of_life
 from harness.options import wants
 from harness.predictor import Carried
+from harness.process_guard import settings_kept
 from harness.randomness import batch_seed
 from harness.registry import EXPLAINERS, Explainer
 from harness.samples import Samples
@@ -60,7 +62,7 @@ class Explaining:
         samples.need(*self.entry.modalities)
         if self.entry.prepare is not None:
             # Preparation looks at the model by means of the first sample; it may not pass other inputs beside it.
-            with self._with_gradients(samples.inputs.device), self._with_carried(samples, 1):
+            with settings_kept(), self._with_gradients(samples.inputs.device), self._with_carried(samples, 1):
                 self.prepared = self.entry.prepare(self.model, samples.joint(), **self.keywords(samples))
 
     def keywords(self, samples: Samples) -> dict[str, Any]:
@@ -145,7 +147,7 @@ class Explaining:
             if wants(function, name):
                 handed_in[name] = value
         gradients = self._with_gradients(samples.inputs.device)
-        with _generators_of(samples), gradients, self._with_carried(samples):
+        with settings_kept(), _generators_of(samples), gradients, self._with_carried(samples):
             # The explainer gets copies, so that it may change them.
             own = samples.inputs.clone(), samples.targets.clone()
             try:
@@ -154,6 +156,7 @@ class Explaining:
                 if refusal.maps is None:
                     raise
                 self.refusal, answer = refusal, refusal.maps
+        sign_of_life()
         return self._checked(answer, samples)
 
     @contextmanager
@@ -187,7 +190,8 @@ class Explaining:
             )
         if answer.numel() == 0:
             raise NotApplicable("the explainer returned no attributions at all")
-        answer = answer.detach().to(samples.inputs.device, torch.float32)
+        # A copy: an explainer may return the same tensor from every call, or one that it goes on to change.
+        answer = answer.detach().to(samples.inputs.device, torch.float32, copy=True)
         if len(answer) != len(samples):
             raise UserError(
                 f"explainer {self.entry.name} returned {len(answer)} attributions for {len(samples)} samples"
@@ -203,12 +207,9 @@ def _carry_the_same(carried: Carried) -> bool:
 @contextmanager
 def _generators_of(samples: Samples) -> Iterator[None]:
     """Seed the global random generators for these samples, and restore their states afterwards."""
-    seed, python_state = batch_seed(samples.keys, samples.seed), random.getstate()
+    seed = batch_seed(samples.keys, samples.seed)
     with isolated_randomness(samples.inputs.device):
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
+        yield

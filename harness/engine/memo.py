@@ -71,26 +71,44 @@ def _from_shelf(value: Any) -> Any:
 
 
 class Memo(MutableMapping[Hashable, Any]):
-    """A mapping that may save large tensors in files; it returns every value as it was stored."""
+    """A mapping that may save large tensors in files; it returns every value as it was stored.
+
+    A value of which a tensor was changed in place, by a metric that shared it, counts as not there: it is computed
+    again, so that no number depends on who used the value before.
+    """
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
-        self._items: dict[Hashable, Any] = {}
+        self._items: dict[Hashable, tuple[Any, list[int]]] = {}
 
     def __getitem__(self, key: Hashable) -> Any:
-        return _from_shelf(self._items[key])
+        value, versions = self._items[key]
+        if _versions_of(value) != versions:
+            del self._items[key]
+            raise KeyError(key)
+        return _from_shelf(value)
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
-        self._items[key] = self.shelf.put(value)
+        stored = self.shelf.put(value)
+        self._items[key] = stored, _versions_of(stored)
 
     def __delitem__(self, key: Hashable) -> None:
         del self._items[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items and _versions_of(self._items[key][0]) == self._items[key][1]
 
     def __iter__(self) -> Iterator[Hashable]:
         return iter(self._items)
 
     def __len__(self) -> int:
         return len(self._items)
+
+
+def _versions_of(value: Any) -> list[int]:
+    """How often each tensor of a value has been changed in place, as torch counts it."""
+    parts = vars(value).values() if is_dataclass(value) else value if isinstance(value, tuple | list) else (value,)
+    return [part._version for part in parts if isinstance(part, Tensor) and not part.is_inference()]
 
 
 def attribution_store(total_bytes: int, resources: ExitStack) -> Callable[[Tensor], Tensor]:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable, UserError, one_line
+from harness.messages import sign_of_life
 from harness.predictor import picked_not_finite
+from harness.process_guard import settings_kept
 from harness.registry import Metric
 
 NOT_FINITE = "the model's outputs for perturbed inputs, or their log-odds, are not finite"
@@ -18,7 +20,9 @@ NOT_FINITE = "the model's outputs for perturbed inputs, or their log-odds, are n
 def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scores:
     """The metric's scores of a batch: one value per sample; values and curves are float64 on the CPU."""
     picked_not_finite.set(False)
-    answer = entry.function(batch, **entry.keywords(batch.samples.task.with_score(entry.options, options)))
+    with settings_kept():
+        answer = entry.function(batch, **entry.keywords(batch.samples.task.with_score(entry.options, options)))
+    sign_of_life()
     scores = answer if isinstance(answer, Scores) else Scores(answer)
     values = torch.as_tensor(scores.values)
     if values.shape != (len(batch),):

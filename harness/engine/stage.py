@@ -146,7 +146,7 @@ class Stage:
         return labels_of_targets(given[: self.count].cpu(), self.targets, self.task)
 
     def _carried(self, where: slice) -> Carried:
-        return {name: values[where].to(self.device) for name, values in self.data.carried.items()}
+        return {name: self._own_copy(values[where]) for name, values in self.data.carried.items()}
 
     def _places(self) -> Iterator[tuple[int, slice]]:
         for number, start in enumerate(range(0, self.count, self.chunk_size)):
@@ -174,7 +174,7 @@ class Stage:
 
     def _samples(self, number: int, where: slice) -> Samples:
         data, wording = self.data, self.model.wording
-        part = lambda values: None if values is None else values[where].to(self.device)
+        part = lambda values: None if values is None else self._own_copy(values[where])
         part_of = lambda name, check: self._checked_part(getattr(data, name), where, check)
         segments = self._of_texts("words", number, where) if wording else part_of("segments", check_segments)
         preprocessed = isinstance(data.masks, PreprocessedMasks)
@@ -188,7 +188,7 @@ class Stage:
             units=self.units,
             seed=self.protocol.seed,
             # Hashes of the inputs: once for all explainers and metrics.
-            keys=self._once(("keys", number), lambda: sample_keys(inputs)).to(self.device),
+            keys=self._once(("keys", number), lambda: sample_keys(inputs)).to(self.device, copy=True),
             labels=part(self.labels),
             train=data.train,
             train_labels=data.train_labels,
@@ -210,7 +210,7 @@ class Stage:
     def _checked_part(self, values: Any, where: slice, check: Callable[..., Tensor]) -> Tensor | None:
         """A chunk of values per sample, on the device; those that are read from a file are checked now."""
         if values is None or isinstance(values, Tensor):
-            return None if values is None else values[where].to(self.device)
+            return None if values is None else self._own_copy(values[where])
         part = check_part(values[where], check, where.stop - where.start, self.units, self.joint_units)
         return part.to(self.device)
 
@@ -222,7 +222,7 @@ class Stage:
     def _of_texts(self, what: str, number: int, where: slice) -> Tensor:
         """A fact of each token, a field of ``Wording``, for the texts of a chunk; computed once."""
         read, texts = getattr(self.model.wording, what), (self.data.inputs[i] for i in range(where.start, where.stop))
-        return self._once((what, number), lambda: torch.stack([read(text) for text in texts])).to(self.device)
+        return self._own_copy(self._once((what, number), lambda: torch.stack([read(text) for text in texts])))
 
     def groups(self, number: int, samples: Samples) -> list[tuple[Tensor, Samples]]:
         """The samples of a chunk as rows (n,) and samples of their units alone, for each pattern of units."""
@@ -232,15 +232,18 @@ class Stage:
 
     def _masks(self, number: int, where: slice) -> Tensor:
         """The preprocessed masks of a chunk's images; computed once."""
-        return self._once(("masks", number), lambda: self.data.masks[where]).to(self.device)
+        return self._own_copy(self._once(("masks", number), lambda: self.data.masks[where]))
 
     def _inputs(self, number: int, where: slice) -> Tensor:
         """Inputs of a chunk, on the device; read and preprocessed once, and cached within a memory budget."""
         layout = torch.channels_last if self.predictor.channels_last else torch.preserve_format
-        if isinstance(self.data.inputs, Tensor) and self.model.preprocess is None:  # already in memory
-            # A copy, so that a metric that changes its inputs does not change the user's tensor.
-            return self.inputs(where).to(self.device, memory_format=layout, copy=True)
-        return self._once(number, lambda: self.inputs(where)).to(self.device, memory_format=layout)
+        in_memory = isinstance(self.data.inputs, Tensor) and self.model.preprocess is None
+        inputs = self.inputs(where) if in_memory else self._once(number, lambda: self.inputs(where))
+        return inputs.to(self.device, memory_format=layout, copy=True)
+
+    def _own_copy(self, values: Tensor) -> Tensor:
+        """Values on the device, in memory of their own: a metric may change its inputs, and these are kept."""
+        return values.to(self.device, copy=True)
 
     def _once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
         """The result of ``compute()``, which is called once per key; cached within a memory budget."""

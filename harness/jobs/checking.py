@@ -6,12 +6,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from harness.engine.block import Explained, Failure, explain_each
+from harness.engine.block import Explained, explain_each
+from harness.engine.item_guard import Failure, ItemGuard
 from harness.engine.protocol import precision
 from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, UserError, one_line
-from harness.guards import ModelChanged, ModelGuard
+from harness.guards import ModelChanged
 from harness.jobs.lease import choose_device, lease
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
@@ -50,7 +51,7 @@ def check_plan(plan: Plan, progress: Progress | None = None) -> pd.DataFrame:
 def _audit_each(
     stage: Stage, explainers: Sequence[Chosen], alone: bool, progress: Progress
 ) -> Iterator[dict[str, Any]]:
-    guard = ModelGuard(stage.module)
+    guard = ItemGuard(stage)
     number = 0  # an enumerate would keep one explainer's attributions while the next one is at work
     for chosen, outcome in explain_each(stage, explainers, guard, alone=alone, twice=True):
         number += 1

@@ -33,7 +33,8 @@ class Sheet:
 
     def __init__(self, plan: Plan, stage: Stage, recorder: RowRecorder) -> None:
         self.plan, self.stage, self.recorder = plan, stage, recorder
-        self.scored, self.failed = recorder.scored, recorder.failed
+        self.begins, self.scored, self.failed = recorder.begins, recorder.scored, recorder.failed
+        self.renewable = recorder.renewable
         modality, texts = stage.units.modality, stage.model.wording is not None
         self.drawn = modality in ("image", "series") or (modality == "tokens" and texts)
         self.count = min(plan.runtime.sheet, stage.count) if self.drawn or modality == "table" else 0

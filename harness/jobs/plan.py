@@ -14,7 +14,7 @@ from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
 from harness.option_kinds import check_fields
-from harness.option_types import Count, Range, SizeOrZero
+from harness.option_types import Count, Positive, Range, SizeOrZero
 from harness.places import file_name, user_path
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
@@ -40,6 +40,10 @@ class Runtime:
     max_failed   number of failed cells up to which the exit status is success
     runs         the folder of all runs
     outputs      the folder of a cache of model outputs that do not depend on attributions; None for no cache
+    supervise    whether ``harness run`` measures in a process of its own, which it watches; false for a debugger
+    cell_timeout seconds that explaining with one explainer, or scoring one cell, may take; ``auto`` ends only what
+                 shows no sign of life for an hour, or 20 times the longest piece of work so far; None ends nothing
+    memory       GiB that the process and its children may hold; None for no limit
     quiet        print errors only
     """
 
@@ -54,6 +58,9 @@ class Runtime:
     max_failed: Annotated[int, Range(0, 10**9)] = 0
     runs: str = "runs"
     outputs: str | None = None
+    supervise: bool = True
+    cell_timeout: Positive | Literal["auto"] | None = "auto"
+    memory: Positive | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
 """Recorders: they turn the results of a block into rows, one per cell and one per sample."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, commit, digest
+from harness.jobs.channel import Watched
 from harness.jobs.environment import device_name, machine_facts
 from harness.jobs.plan import Plan
 from harness.results.statistics import summarise
@@ -26,8 +28,16 @@ WITHOUT_SCORES = {"n": 0, "n_invalid": 0, "stage": "", "error": "", "flags": []}
 class RowRecorder:
     """Writes a block's results into a run's store; each cell is saved before the next one is measured."""
 
-    def __init__(self, plan: Plan, store: Store, rows: Mapping[str, Mapping[str, Any]], progress: Any) -> None:
-        self.plan, self.store, self.before, self.progress = plan, store, rows, progress
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        rows: Mapping[str, Mapping[str, Any]],
+        progress: Any,
+        watched: Watched | None = None,
+    ) -> None:
+        self.plan, self.store, self.before, self.progress, self.watched = plan, store, rows, progress, watched
+        self.renewable, self.announced = watched is not None, set[str]()
         self.stage: Stage | None = None
         self.about_run: dict[str, Any] = {}
         self.audits: dict[Chosen, dict[str, Any]] = {}
@@ -43,6 +53,24 @@ class RowRecorder:
             "weights": stage.weights,
             "batch_size": stage.predictor.chunk,
         }
+
+    def begins(self, stage: str, jobs: Sequence[Job]) -> None:
+        """Announce that these cells are about to be measured; each counts as announced until it has its row."""
+        if self.watched is None:
+            return
+        self.announced = {job.cell for job in jobs}
+        names = {"explain": [job.explainer.label for job in jobs[:1]]}
+        names["score"] = names["explain"] + [job.metric.label for job in jobs[:1]]
+        names["load"] = []
+        label = " ".join(names[stage]) or self.plan.title
+        file = re.sub(r"[^\w.=+-]+", "_", "-".join([self.plan.name, *names[stage], stage]))[:200]
+        rows = [self._row(job, {"status": "failed", "stage": stage}) for job in jobs]
+        self.watched.begins(self.store.directory, stage, label, rows, f"output/{file}.txt")
+
+    def rests(self) -> None:
+        """Say that no item is at work."""
+        if self.watched is not None:
+            self.watched.rests()
 
     def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """Write the samples' scores and then the cell's row, so that no row refers to missing scores."""
@@ -84,8 +112,14 @@ class RowRecorder:
 
     def _append(self, job: Job, results: dict[str, Any]) -> None:
         """Write the row of a cell; ``results`` replace the values of a cell without scores."""
-        self.store.append({**self._description(job), **WITHOUT_SCORES, **self._provenance(job), **results})
+        self.store.append(self._row(job, results))
+        self.announced.discard(job.cell)
+        if not self.announced:
+            self.rests()
         self.progress.cell(job, results)
+
+    def _row(self, job: Job, results: dict[str, Any]) -> dict[str, Any]:
+        return {**self._description(job), **WITHOUT_SCORES, **self._provenance(job), **results}
 
     def _description(self, job: Job) -> dict[str, Any]:
         """What a cell measures: labels, all settings, and the meaning of the metric's numbers."""
@@ -136,10 +170,15 @@ def _attempt_number(attempt: Any) -> int:
 class FrameRecorder:
     """Collects a block's results in memory, one row per sample and metric."""
 
+    renewable = False
+
     def __init__(self) -> None:
         self.stage: Stage | None = None
         self.frames: list[pd.DataFrame] = []
         self.audits: dict[str, dict[str, Any]] = {}
+
+    def begins(self, stage: str, jobs: Sequence[Job]) -> None:
+        """Nothing is announced: nobody watches."""
 
     def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """Store a row per sample with its score."""

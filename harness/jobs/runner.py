@@ -1,7 +1,8 @@
 """Runs one block: measures its pending cells into the run directory and leaves its other cells as they are."""
 
 import logging
-import traceback
+from collections.abc import Mapping
+from contextlib import chdir
 from typing import Any
 
 import torch
@@ -10,13 +11,17 @@ from harness.assets import clear_unfinished
 from harness.code_version import code_of
 from harness.engine.allocator import keep_freed_memory
 from harness.engine.block import measure_block
+from harness.engine.item_guard import failure_of
 from harness.engine.output_cache import OutputCache
 from harness.engine.protocol import precision
+from harness.engine.selection import Job
 from harness.engine.stage import Stage, set_stage
 from harness.engine.tuning import tune
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest
+from harness.interrupts import asked_by_user
 from harness.jobs.accuracy import accuracy_lines
+from harness.jobs.channel import Watched
 from harness.jobs.lease import choose_device, lease
 from harness.jobs.map_recorder import Sheet, without_damaged_maps
 from harness.jobs.ownership import write_owned_config
@@ -25,16 +30,19 @@ from harness.jobs.progress import Progress
 from harness.jobs.raw_items import check_needs_no_preprocessing
 from harness.jobs.recorders import RowRecorder, config_text
 from harness.jobs.run_labels import labelled_in_run, rename_rows
-from harness.messages import heard_by
+from harness.messages import heard_by, watched_by
 from harness.models.black_box import loaded_model
 from harness.places import clear_abandoned, ignored_temporary_place, temporary_place
+from harness.results.announcements import taken_by_force
 from harness.results.store import Store
 from harness.sources import Data
 
 LOG = logging.getLogger(__name__)
 
 
-def run_plan(plan: Plan, progress: Progress | None = None, *, in_sweep: bool = True) -> dict[str, int]:
+def run_plan(
+    plan: Plan, progress: Progress | None = None, *, in_sweep: bool = True, watched: Watched | None = None
+) -> dict[str, int]:
     """Measure the pending cells of a plan into its run directory; returns the numbers of cells by status.
 
     The statuses are ``ok``, ``failed`` and ``not_applicable``. No model is loaded if no cell is pending. Finished cells
@@ -42,19 +50,22 @@ def run_plan(plan: Plan, progress: Progress | None = None, *, in_sweep: bool = T
 
     A UserError while model and data are loaded is a mistake in the command: nothing was measured, and no row is
     written. In a sweep over models and data sets (``in_sweep``), a model that does not take the data makes the cells
-    not applicable; alone it is a mistake like any other.
+    not applicable; alone it is a mistake like any other. ``watched`` leads to the supervisor of this process, if it has
+    one.
     """
     progress = progress or Progress(plan.runtime.quiet)
-    store = Store(plan.directory)
+    store = Store(plan.directory.absolute())  # an item may change the working folder
     moved = clear_places(store)
     rows = without_damaged_maps(plan, store, finished_rows(store))
     plan = labelled_in_run(plan, rows.values())
     rename_rows(plan, store, rows.values())
     if moved:
         _write_plan(plan, store)
-    if not plan.pending(rows):
+    if not _pending(plan, rows, watched) and not (watched and watched.resumes):
         progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.directory}; nothing to measure")
         return _counts(plan, store)
+    if watched is not None:
+        watched.measured = True
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
     device = choose_device(plan.runtime.device)
@@ -62,8 +73,9 @@ def run_plan(plan: Plan, progress: Progress | None = None, *, in_sweep: bool = T
         keep_freed_memory()
     try:
         leased = lease(device, plan.runtime.lease, progress.say, user=f"run {plan.directory}")
-        with heard_by(progress.say), leased as alone, precision(plan.protocol.dtype):
-            _run_pending(plan, store, progress, device, alone, in_sweep)
+        alive = watched.channel.alive if watched else lambda: None
+        with heard_by(progress.say), watched_by(alive), leased as alone, precision(plan.protocol.dtype):
+            _run_pending(plan, store, progress, device, alone, in_sweep, watched)
     finally:
         progress.end()
     return _counts(plan, store)
@@ -83,21 +95,32 @@ def clear_places(store: Store) -> bool:
 
 
 def _run_pending(
-    plan: Plan, store: Store, progress: Progress, device: torch.device, alone: bool, in_sweep: bool
+    plan: Plan,
+    store: Store,
+    progress: Progress,
+    device: torch.device,
+    alone: bool,
+    in_sweep: bool,
+    watched: Watched | None,
 ) -> None:
     # Read again: another run may have finished cells during the wait.
     rows = without_damaged_maps(plan, store, finished_rows(store))
-    recorder = RowRecorder(plan, store, rows, progress)
-    progress.loading(plan.title, device)
+    recorder = RowRecorder(plan, store, rows, progress, watched)
+    resumes = watched is not None and watched.resumes
+    if not resumes:
+        progress.loading(plan.title, device)
     try:
+        recorder.begins("load", _pending(plan, rows, watched))
         stage = load_stage(plan, device)
-        jobs = plan.pending(rows, stage.weights)
+        jobs = _suspects_last(_pending(plan, rows, watched, stage.weights), store, progress)
         stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         tune(stage.predictor, stage.first(), stage.first_carried())
         if plan.runtime.outputs:
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.output_cache = OutputCache.of(plan.runtime.outputs, model)
-    except Exception as error:
+    except BaseException as error:
+        if asked_by_user(error):
+            raise
         declined = isinstance(error, NotApplicable) and in_sweep
         if declined or not isinstance(error, UserError | NotApplicable):
             _write_plan(plan, store)
@@ -108,9 +131,11 @@ def _run_pending(
         raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
     _write_plan(plan, store)
     recorder.on(stage)
-    progress.loaded(stage, len(plan.explainers), len(plan.metrics), len(jobs))
-    for line in accuracy_lines(stage):
-        progress.say(line)
+    recorder.rests()
+    if not resumes:
+        progress.loaded(stage, len(plan.explainers), len(plan.metrics), len(jobs))
+        for line in accuracy_lines(stage):
+            progress.say(line)
     progress.begin(jobs)
     sheet = Sheet(plan, stage, recorder)
     measure_block(stage, jobs, sheet, alone=alone, warm_up=plan.runtime.warm_up)
@@ -125,6 +150,25 @@ def _run_pending(
             progress.say(f"contact sheet: {path}")
 
 
+def _pending(
+    plan: Plan, rows: Mapping[str, Mapping[str, Any]], watched: Watched | None, weights: str | None = None
+) -> list[Job]:
+    """The cells to measure; those that this command has tried already wait for the next one."""
+    tried = watched.tried if watched else frozenset()
+    return [job for job in plan.pending(rows, weights) if job.cell not in tried]
+
+
+def _suspects_last(jobs: list[Job], store: Store, progress: Progress) -> list[Job]:
+    """The jobs, with those last during which an earlier run was killed from outside: should it come again, the others
+    are done."""
+    cells = set(taken_by_force(store.directory))
+    labels = list(dict.fromkeys(job.explainer.label for job in jobs if job.cell in cells))
+    if not labels:
+        return jobs
+    progress.say(f"the last run was killed while it measured {', '.join(labels)}: measured last this time")
+    return sorted(jobs, key=lambda job: (job.explainer.label in labels, job.cell in cells))
+
+
 def _write_plan(plan: Plan, store: Store) -> None:
     """Save the configuration of the block with all options."""
     write_owned_config(store, plan.name, config_text(plan))
@@ -137,8 +181,9 @@ def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:
     """Load the plan's model and data onto the device."""
-    model = loaded_model(plan.model.make())
-    data = plan.dataset.make()
+    with chdir("."):  # a model or data set may change the working folder
+        model = loaded_model(plan.model.make())
+        data = plan.dataset.make()
     if not isinstance(data, Data):
         raise UserError(f"dataset {plan.dataset.label} gave a {type(data).__name__}, expected harness.Data")
     if model.preprocess is None and "preprocess" in plan.model.options:
@@ -146,11 +191,11 @@ def load_stage(plan: Plan, device: torch.device) -> Stage:
     return set_stage(model, data, plan.protocol, device, plan.runtime.chunk)
 
 
-def _fail_all(plan: Plan, recorder: RowRecorder, error: Exception) -> None:
+def _fail_all(plan: Plan, recorder: RowRecorder, error: BaseException) -> None:
     status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
     for job in plan.pending(recorder.before):
         if recorder.before.get(job.cell, {}).get("status") != "ok":  # an older score stays, although it is stale
-            recorder.failed(job, status, "load", error, traceback.format_exc())
+            recorder.failed(job, status, "load", error, failure_of(error).trace)
 
 
 def _counts(plan: Plan, store: Store) -> dict[str, int]:

@@ -22,8 +22,8 @@ FLOORS = (
     (
         "ground",
         "harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering "
-        "harness.guards harness.option_kinds harness.option_types harness.photographs harness.places harness.seals "
-        "harness.task",
+        "harness.guards harness.interrupts harness.option_kinds harness.option_types harness.photographs "
+        "harness.places harness.process_guard harness.seals harness.task",
     ),
     ("removal", "harness.removal"),
     (

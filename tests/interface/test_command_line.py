@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -124,12 +125,10 @@ def test_list_names_everything_with_options_and_what_it_is(kind, capsys):
         assert all(f"{option}=" in printed for option in entry.options)
 
 
-def test_an_interrupted_run_says_that_it_can_be_resumed(capsys, monkeypatch):
-    def interrupt(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("harness.jobs.runner.load_stage", interrupt)
-    assert run("explainer=saliency", "metric=sparseness") == 130
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_that_it_can_be_resumed(number, status, capsys, monkeypatch):
+    monkeypatch.setattr("harness.jobs.runner.load_stage", lambda *arguments: os.kill(os.getpid(), number))
+    assert run("explainer=saliency", "metric=sparseness") == status
     assert capsys.readouterr().err.endswith("finished cells are on disk, the same command resumes\n")
 
 
@@ -148,7 +147,7 @@ for verb in json.loads(sys.argv[1]):
     assert main(verb) == 0, verb
     print("END")
     sys.path.remove(os.getcwd())  # as a new process begins
-    del sys.modules["mine"]
+    sys.modules.pop("mine", None)
 """
 
 

@@ -1,0 +1,67 @@
+"""Runs jobs in worker processes and outlives them: what ends a worker costs the cells it was measuring, and no other.
+
+This process imports neither torch nor any item, so that it stays small and nothing an item does can reach it. A worker
+announces each piece of work before it starts (``harness.results.announcements``). If it dies, hangs or takes too much
+memory meanwhile, its supervisor writes the announced rows, with the reason, and a new worker measures the rest.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from harness.errors import UserError
+from harness.interrupts import signals_ignored
+from harness.jobs.limits import Limits
+from harness.jobs.watch import Watch
+from harness.jobs.worker_process import WorkerProcess
+
+
+class Supervisor:
+    """Measures one job after another. A worker that had something to measure is not used for another job."""
+
+    def __init__(self) -> None:
+        self.worker: WorkerProcess | None = None
+
+    def start(self) -> WorkerProcess:
+        """The worker; a new one gets ready while the caller does something else."""
+        self.worker = self.worker or WorkerProcess()
+        return self.worker
+
+    def measure(self, settings: Mapping[str, Any], in_sweep: bool) -> int:
+        """Do what ``harness run`` does for one job; its exit status. Raises UserError for a mistake in the settings."""
+        runtime = settings.get("runtime") or {}
+        limits = Limits(runtime.get("cell_timeout", "auto"), runtime.get("memory"))
+        watch, written = Watch(limits, quiet=bool(runtime.get("quiet"))), 0
+        terminals = (sys.stdout.isatty(), sys.stderr.isatty())
+        job = {"settings": settings, "in_sweep": in_sweep, "terminals": terminals, "tried": [], "resumes": False}
+        try:
+            while True:
+                self.start().give(job)
+                watch.follow(self.worker)
+                if watch.status is not None:
+                    return watch.status
+                self.end()
+                tried, before, written = watch.failed_cells(), written, watch.rows_written()
+                if written == before:  # the last worker has done nothing: a further one would not either
+                    raise UserError(f"the run's process has ended: {watch.reason}")
+                job |= {"tried": tried, "resumes": True}
+        finally:
+            watch.close()
+            if watch.status is None:
+                self.end()
+            elif watch.measured:
+                self._let_go()
+
+    def end(self) -> None:
+        """End the worker, if there is one, and what it has started."""
+        if self.worker is not None:
+            with signals_ignored():
+                self.worker.end()
+                self.worker.close()
+                self.worker = None
+
+    def _let_go(self) -> None:
+        """Let a worker end that has done its job."""
+        self.worker.wait()
+        self.worker.close()
+        self.worker = None

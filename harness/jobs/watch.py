@@ -1,0 +1,218 @@
+"""Follows a worker: prints what it says, keeps what its items print, and finds out why it ended."""
+
+import json
+import os
+import re
+import selectors
+import signal
+import sys
+import sysconfig
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, printable
+from harness.interrupts import asked_to_end
+from harness.jobs.channel import LOST_STATUS
+from harness.jobs.item_output import ItemOutput, MarkedOutput, read_waiting
+from harness.jobs.limits import Limits
+from harness.jobs.screen import Screen
+from harness.jobs.worker_process import WorkerProcess
+from harness.results.announcements import announced_rows, remove_announcement
+from harness.results.store import Store
+
+POLL_SECONDS = 0.2
+MOST_LETTERS = 500  # of an error in a row
+MOST_READS = 1000  # of what is left
+FRAME = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
+LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+SIGNALS_IN_WORDS = {
+    signal.SIGKILL: " (if nobody killed it, the system was out of memory)",
+    signal.SIGSEGV: " (segmentation fault in compiled code)",
+}
+
+
+class Watch:
+    """Follows the workers of one job.
+
+    status    the job's exit status, once it is done
+    measured  whether the job had anything to measure
+    reason    why the last worker ended before the job was done
+    """
+
+    def __init__(self, limits: Limits, quiet: bool = False) -> None:
+        self.limits, self.quiet, self.screen = limits, quiet, Screen()
+        self.status: int | None = None
+        self.measured, self.reason, self.renewed = False, "", False
+        self.started = datetime.now(UTC).isoformat(timespec="microseconds")
+        self.label = ""
+        self.announcement: Path | None = None
+        self.output: ItemOutput | None = None
+        self.outputs: dict[int, ItemOutput | None] = {}
+        self.files: set[Path] = set()
+
+    def follow(self, worker: WorkerProcess) -> None:
+        """Follow a worker until the job is done or the worker has ended; then its cells have their rows."""
+        self.renewed, self.part, self.outputs = False, b"", {}
+        self.printed = MarkedOutput(self._take_output, self._next_output)
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (worker.messages, worker.output):
+                selector.register(descriptor, selectors.EVENT_READ)
+            while not self._finished:
+                selector.select(POLL_SECONDS)
+                for descriptor in self._read(worker):
+                    if descriptor in selector.get_map():  # a descriptor at its end would be ready for ever
+                        selector.unregister(descriptor)
+                if asked_to_end() is not None:
+                    raise KeyboardInterrupt
+                reason = self._end_of(worker) if not self._finished else None
+                if reason is not None:
+                    self._read_rest(worker)
+                    if not self._finished:
+                        self._died(*reason)
+                    break
+        self.printed.end()
+        self._end_output()
+
+    @property
+    def _finished(self) -> bool:
+        return self.status is not None or self.renewed
+
+    def _end_of(self, worker: WorkerProcess) -> tuple[str, str] | None:
+        """Why the worker has ended, or is ended now, and its stack; None if it goes on."""
+        code = worker.process.poll()
+        if code is not None:
+            return _end_in_words(code), worker.stack(ask=False)
+        passed = self.limits.exceeded(worker.memory_gib)
+        if not passed:
+            return None
+        stack = worker.stack(ask=True)
+        worker.end(patience=0)
+        return passed, stack
+
+    def failed_cells(self) -> list[str]:
+        """The cells that this command has tried without success: they are left for the next one."""
+        return [row["cell"] for row in self._new_rows() if row["status"] == "failed"]
+
+    def rows_written(self) -> int:
+        """How many cells have got a row by this command."""
+        return len(self._new_rows())
+
+    def close(self) -> None:
+        """The job is done or has been ended."""
+        self._end_output()
+        self.screen.show(None)
+        if self.announcement is not None:
+            remove_announcement(self.announcement)
+        if self.files and not self.quiet:
+            folder = next(iter(self.files)).parent
+            self.screen.say(f"what items printed is in {os.path.relpath(folder)} ({len(self.files)} files)")
+
+    def _new_rows(self) -> list[dict[str, Any]]:
+        if self.announcement is None:
+            return []
+        rows = Store(self.announcement.parent.parent).latest().values()
+        return [row for row in rows if str(row.get("finished")) >= self.started]
+
+    def _read(self, worker: WorkerProcess) -> list[int]:
+        """Read what has come; returns the descriptors that are at their end."""
+        # In this order: whatever mark is in the output has been told of in the messages.
+        printed, told = read_waiting(worker.output), read_waiting(worker.messages)
+        *lines, self.part = (self.part + (told or b"")).split(b"\n")
+        for line in lines:
+            self._heed(json.loads(line))
+        self.printed.feed(printed or b"")
+        return [number for number, data in ((worker.output, printed), (worker.messages, told)) if data is None]
+
+    def _read_rest(self, worker: WorkerProcess) -> None:
+        """Read what a worker that has ended has left; a child of it may still print."""
+        for _ in range(MOST_READS):
+            if len(self._read(worker)) == 2:
+                break
+        self.printed.end()
+
+    def _take_output(self, data: bytes) -> None:
+        if self.output is not None:
+            self.output.take(data)
+        elif data:  # no item is at work: it is meant for the user
+            sys.stderr.write(data.decode("utf-8", "replace"))
+            sys.stderr.flush()
+
+    def _next_output(self, mark: int) -> None:
+        self._end_output()
+        self.output = self.outputs.pop(mark)
+
+    def _heed(self, message: dict[str, Any]) -> None:
+        self.limits.alive()
+        match message:
+            case {"at": stage}:
+                self._begins(stage, message)
+            case {"say": text}:
+                self.screen.say(text)
+            case {"status": text}:
+                self.screen.show(text)
+            case {"print": text}:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            case {"trace": text}:
+                sys.stderr.write(text)
+            case {"refused": text}:
+                raise UserError(text)
+            case {"renew": reason}:
+                self.renewed, self.reason = True, reason
+                if not self.quiet:
+                    self.screen.say(f"{reason}: the rest is measured in a new process")
+            case {"done": status}:
+                self.status, self.measured = status, message["measured"]
+
+    def _begins(self, stage: str, message: dict[str, Any]) -> None:
+        self.limits.begins(stage)
+        if self.announcement not in (None, Path(message["file"])):
+            remove_announcement(self.announcement)  # of the worker before
+        self.label, self.announcement = message["label"], Path(message["file"])
+        output = ItemOutput(f"{stage} {self.label}", Path(message["output"])) if stage else None
+        self.outputs[message["mark"]] = output
+        self.printed.expect(message["mark"])
+
+    def _end_output(self) -> None:
+        if self.output is not None and self.output.save():
+            self.files.add(self.output.path)
+        self.output = None
+
+    def _died(self, reason: str, stack: str) -> None:
+        """Write the rows of the cells that were being measured when the worker ended."""
+        stage, printed = self.limits.stage, self.output.text() if self.output else ""
+        self.reason = printable(f"{reason} after {self.limits.seconds:.1f} s{_place_in(stack)}")[:MOST_LETTERS]
+        self.limits.begins("")
+        rows = announced_rows(self.announcement) if self.announcement and stage else []
+        store = Store(self.announcement.parent.parent) if rows else None
+        for row in rows:
+            store.append({**row, "error": self.reason})
+            store.write_error(row["cell"], f"{stage} {self.label}: {self.reason}\n\n{stack}\n{printed}")
+        if self.announcement is not None:
+            remove_announcement(self.announcement)
+        if stage == "load":
+            raise UserError(f"{self.label} could not be loaded: {self.reason}")
+        if rows and not self.quiet:
+            self.screen.say(f"{'':>9}{self.label} failed: {self.reason}")
+            self.screen.say(f"{'':>9}the rest is measured in a new process")
+
+
+def _place_in(stack: str) -> str:
+    """The innermost function of a stack that belongs to no library, in words; "" if the stack tells none."""
+    frames = FRAME.findall(stack.partition("Current thread")[2] or stack)
+    own = [frame for frame in frames if not frame[0].startswith(LIBRARIES)]
+    return "".join(f"; last in {file}:{line} ({name})" for file, line, name in (own or frames)[:1])
+
+
+def _end_in_words(code: int) -> str:
+    """Why a worker ended, from its exit code as ``subprocess`` gives it."""
+    if code == LOST_STATUS:
+        return "the process was ended because its file descriptors had been closed"
+    if code >= 0:
+        return f"the process ended itself with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"the process was ended by {name}{SIGNALS_IN_WORDS.get(-code, '')}"

@@ -1,0 +1,75 @@
+"""What a run is measuring at the moment, announced in its folder before it starts: an end by force leaves a trace.
+
+    working/<started>-<host>-<process>.jsonl    the last line are the rows that hold if the process ends now
+
+Readers of rows do not read this folder. A supervised run removes its file when it ends. One that is left behind belongs
+to a run that was killed from outside, with its supervisor.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.results.disk import told_in_one_line
+from harness.results.store import plain
+
+FOLDER = "working"
+
+
+class Announcements:
+    """Announces in the folder ``directory`` of a run, on behalf of the supervising process ``owner``."""
+
+    def __init__(self, directory: Path, owner: int) -> None:
+        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        self.path = directory.absolute() / FOLDER / f"{started}-{socket.gethostname()}-{owner}.jsonl"
+
+    def announce(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Say that these cells are being measured, by their rows as failed cells; an empty list: none is."""
+        line = json.dumps([{name: plain(value) for name, value in row.items()} for row in rows]) + "\n"
+        with told_in_one_line(self.path, "the cells finished before are safe"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(line)
+
+
+def announced_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows that were announced last; none if the file is not there or holds nothing whole."""
+    with suppress(OSError, ValueError, IndexError):
+        rows = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("cell"), str)]
+    return []
+
+
+def remove_announcement(path: Path) -> None:
+    """Remove a file of announcements, and the folders around it that it leaves empty."""
+    with suppress(OSError):
+        path.unlink()
+    for folder in (path.parent, path.parent.parent):
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+
+
+def taken_by_force(directory: Path) -> list[str]:
+    """The cells that were being measured when an earlier run on this machine was killed; their files are removed."""
+    cells = []
+    for path in sorted((directory / FOLDER).glob("*.jsonl")):
+        host, _, process = path.stem.partition("-")[2].rpartition("-")
+        if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
+            cells += [row["cell"] for row in announced_rows(path)]
+            remove_announcement(path)
+    return cells
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
