@@ -11,7 +11,8 @@ from pages import replaced
 
 PAGE = Path(__file__).with_name("reliability.md")
 TESTS = Path(__file__).parents[1] / "tests" / "runs"
-TABLES = {"files": ("damages", "files_table")}  # mark on the page -> the module in tests/runs, the function
+# Mark on the page -> the module in tests/runs, the function.
+TABLES = {"files": ("damages", "files_table"), "faults": ("attacks", "faults_table")}
 
 
 def with_tables(text: str) -> str:

@@ -55,10 +55,10 @@ def encodable(text: object) -> str:
 
 def printable(text: object) -> str:
     """A text on one line, without control characters, which a terminal would obey, and without halves of letters."""
-    return "".join(letter for letter in " ".join(_text_of(text).split()) if letter.isprintable() or letter == " ")
+    return "".join(letter for letter in " ".join(_letters_of(text).split()) if letter.isprintable() or letter == " ")
 
 
-def _text_of(value: object) -> str:
+def _letters_of(value: object) -> str:
     """The text of an object, at most LONGEST_TEXT letters; what is wrong with it if it has none."""
     try:
         return str(value)[:LONGEST_TEXT]

@@ -66,7 +66,8 @@ def execute(chosen: argparse.Namespace) -> int:
         return measure_settings(config, in_sweep())
 
     try:
-        if SUPERVISES and not set(chosen.hydra) - {"-m", "--multirun"}:
+        decided = set(chosen.hydra) <= {"-m", "--multirun"} and "runtime.supervise" not in " ".join(chosen.overrides)
+        if SUPERVISES and decided:
             supervisor.start()  # it gets ready while the configuration is composed
         return for_each_job(hydra_arguments(chosen), measure)
     finally:

@@ -38,7 +38,7 @@ def work() -> None:
             return
         watched = Watched(channel, owner, frozenset(job["tried"]), job["resumes"])
         with noting_signals((signal.SIGTERM,)):
-            done = _answer(job, watched)
+            done = _measured_job(job, watched)
         if done is None:
             return
         channel.send(done=done, measured=watched.measured)
@@ -46,7 +46,7 @@ def work() -> None:
             return
 
 
-def _answer(job: dict[str, Any], watched: Watched) -> int | None:
+def _measured_job(job: dict[str, Any], watched: Watched) -> int | None:
     """Measure a job; its exit status, or None if something else was told."""
     from harness.cli.run import measure_settings
     from harness.engine.item_guard import Spoilt

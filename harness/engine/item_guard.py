@@ -47,10 +47,7 @@ class ItemGuard:
     def __init__(self, stage: Stage, renewable: bool = False) -> None:
         self.stage, self.model, self.renewable, self.spoilt = stage, ModelGuard(stage.module), renewable, ""
         self.threads = _own_threads()
-        self.outputs = self._probe()
-        again = None if self.outputs is None else self._probe()
-        if again is not None and not _same(self.outputs, again):
-            self.outputs = None  # the model's outputs are random: there is nothing to compare
+        self.outputs = self._steady_outputs()
 
     def check_model(self, who: str) -> None:
         """Raise ModelChanged if the state of the model has changed, by ``who``."""
@@ -109,6 +106,14 @@ class ItemGuard:
                 raise KeyboardInterrupt
         except BaseException as error:
             found.append(self.failure(error))
+
+    def _steady_outputs(self) -> Tensor | None:
+        """The model's outputs for the first input; None if they are random, so that nothing can be compared."""
+        try:
+            first, second = self._probe(), self._probe()
+        except Exception:  # a model that takes no single input, perhaps; what fails in earnest fails in the cells
+            return None
+        return first if first is not None and _same(first, second) else None
 
     def _probe(self) -> Tensor | None:
         """The model's outputs for the first input; None for a model that changes its own state when it is called."""

@@ -39,6 +39,10 @@ class Limits:
         """A sign of life has come."""
         self.heard = time.monotonic()
 
+    def pauses(self, seconds: float) -> None:
+        """The worker was stopped for so long."""
+        self.began, self.heard = self.began + seconds, self.heard + seconds
+
     @property
     def seconds(self) -> float:
         """How long the present piece of work has taken."""
@@ -47,18 +51,18 @@ class Limits:
     def exceeded(self, memory_gib: Callable[[], float]) -> str:
         """Which limit the worker has passed, in words, or ""."""
         now = time.monotonic()
-        if _is_number(self.memory) and now - self.looked > MEMORY_EVERY:
+        if _is_limit(self.memory) and now - self.looked > MEMORY_EVERY:
             self.looked, held = now, memory_gib()
             if held > self.memory:
                 return f"its processes held {held:.1f} GiB of memory, more than runtime.memory={self.memory:g}"
         if self.cell_timeout is None or not self.stage:
             return ""
-        if _is_number(self.cell_timeout) and self.stage != "load":
+        if _is_limit(self.cell_timeout) and self.stage != "load":
             passed = self.seconds > self.cell_timeout
             return f"no end within runtime.cell_timeout={self.cell_timeout:g} s" if passed else ""
         most = max(LEAST_SILENCE, TIMES_THE_LONGEST * self.longest)
         return f"no sign of life for {most:.0f} s" if now - self.heard > most else ""
 
 
-def _is_number(limit: Any) -> bool:
+def _is_limit(limit: Any) -> bool:
     return isinstance(limit, int | float) and not isinstance(limit, bool)

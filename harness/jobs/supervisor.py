@@ -5,8 +5,14 @@ announces each piece of work before it starts (``harness.results.announcements``
 memory meanwhile, its supervisor writes the announced rows, with the reason, and a new worker measures the rest.
 """
 
+import os
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 from harness.errors import UserError
@@ -37,7 +43,8 @@ class Supervisor:
         try:
             while True:
                 self.start().give(job)
-                watch.follow(self.worker)
+                with pausing_too(self.worker.process.pid, limits):
+                    watch.follow(self.worker)
                 if watch.status is not None:
                     return watch.status
                 self.end()
@@ -65,3 +72,26 @@ class Supervisor:
         self.worker.wait()
         self.worker.close()
         self.worker = None
+
+
+@contextmanager
+def pausing_too(worker: int, limits: Limits) -> Iterator[None]:
+    """Inside, Ctrl-Z stops the worker as well, and it goes on with its supervisor; the pause counts for no limit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pause(number: int, frame: FrameType | None) -> None:
+        started = time.monotonic()
+        with suppress(ProcessLookupError):
+            os.killpg(worker, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.killpg(worker, signal.SIGCONT)
+        limits.pauses(time.monotonic() - started)
+
+    before = signal.signal(signal.SIGTSTP, pause)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)

@@ -66,7 +66,7 @@ class WorkerProcess:
 
     def memory_gib(self) -> float:
         """The memory of the worker and all its children; pages that they share count once."""
-        return sum(map(_bytes_of, family_of(self.process.pid))) / 2**30
+        return sum(map(_held_bytes, process_and_children(self.process.pid))) / 2**30
 
     def end(self, patience: float = PATIENCE_SECONDS) -> None:
         """End the worker and its children: it is asked to, and killed if it does not."""
@@ -97,7 +97,7 @@ class WorkerProcess:
             self.process.stdin.close()
 
 
-def family_of(process: int) -> set[int]:
+def process_and_children(process: int) -> set[int]:
     """The process, those of its session, and the children of them all."""
     parents, family = {}, {process}
     for number in _processes():
@@ -122,7 +122,7 @@ def _environment_of(process: int) -> bytes:
         return b""
 
 
-def _bytes_of(process: int) -> int:
+def _held_bytes(process: int) -> int:
     """The proportional share of a process in physical memory, or all that it uses where the share is not told."""
     with suppress(OSError, ValueError, IndexError):
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():

@@ -38,7 +38,7 @@ FLOORS = (
     ("engine", "harness.engine"),
     ("jobs", "harness.jobs"),
     ("rooms", "harness.choosing harness.views"),
-    ("roof", "harness.api harness harness.cli harness.conf"),
+    ("roof", "harness.api harness harness.cli harness.command harness.conf harness.__main__"),
 )
 NOT_BY_RESULTS = ("harness.explainers", "harness.metrics", "harness.models", "harness.datasets")
 

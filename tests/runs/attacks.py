@@ -166,6 +166,7 @@ ENDS = Section(
     "The end of a run",
     "Finished cells stay. The same command measures the others.",
     [
+        Attack("Ctrl-Z", "SIGTSTP", "supervisor and worker stop, and go on together; the pause counts for no limit"),
         Attack("Ctrl-C while a cell is measured", "SIGINT", "one line, exit status 130; all its processes end"),
         Attack("SIGTERM while a cell is measured", "SIGTERM", "one line, exit status 143; all its processes end"),
         Attack(
@@ -179,3 +180,12 @@ ENDS = Section(
 )
 
 SECTIONS = [PROCESS, ERRORS, CHANGES, METRICS, ENDS]
+
+
+def faults_table() -> str:
+    """A table in Markdown for each section: what happens, and what comes of it."""
+    parts = []
+    for section in SECTIONS:
+        rows = [f"| {each.fault} | {each.outcome} |" for each in section.attacks]
+        parts += [f"**{section.title}**", section.about, "\n".join(["| fault | outcome |", "| --- | --- |", *rows])]
+    return "\n\n".join(parts)

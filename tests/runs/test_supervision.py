@@ -208,10 +208,21 @@ def wait_until(true, seconds=60):
     assert true()
 
 
+def stopped(folder):
+    """How many of the processes in a folder are stopped."""
+    return sum(
+        Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[0] == "T" for each in processes_in(folder)
+    )
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
 def test_a_run_that_is_ended_says_so_in_one_line_and_takes_its_processes_along(number, status, command, tmp_path):
     process = command(*SLOW, "--quiet")
     wait_until(lambda: len(processes_in(tmp_path)) == 3)  # with the child of an item, in a session of its own
+    process.send_signal(signal.SIGTSTP)
+    wait_until(lambda: stopped(tmp_path) == 2)
+    process.send_signal(signal.SIGCONT)
+    wait_until(lambda: stopped(tmp_path) == 0)
     process.send_signal(number)
     printed, error = process.communicate(timeout=30)
     assert process.returncode == status and printed == ""
