@@ -252,7 +252,11 @@ class _Words:
 
     def _price(self, name: str) -> str:
         cost = cost_of(self.board, name)
-        return "a cost that was not measured" if cost is None else f"{significant(cost)} s {_a(self._noun(1))}"
+        return (
+            "a cost that was not measured (metric=cost)"
+            if cost is None
+            else f"{significant(cost)} s {_a(self._noun(1))}"
+        )
 
     def _times(self, name: str, reference: str) -> str:
         """A cost as a multiple of another; "" where one is missing."""

@@ -48,7 +48,7 @@ def _entry_of(name: str) -> Metric | None:
 
 
 def _facts(block: ReportBlock, metric: str, entry: Metric | None) -> Iterator[tuple[str, str]]:
-    options = _options_of(block, metric, entry)
+    options = _options_of_metric(block, metric, entry)
     yield "better", DIRECTIONS.get(block.better(metric), NO_DIRECTION).removesuffix(" is better")
     yield "range", (range_in_words(entry.span_of(options)) if entry else "") or "not declared"
     if block.unit(metric):
@@ -67,7 +67,7 @@ def _facts(block: ReportBlock, metric: str, entry: Metric | None) -> Iterator[tu
         yield "agreement", agreement.text
 
 
-def _options_of(block: ReportBlock, metric: str, entry: Metric | None) -> Mapping[str, Any]:
+def _options_of_metric(block: ReportBlock, metric: str, entry: Metric | None) -> Mapping[str, Any]:
     """The options under which the metric was measured, over the registered defaults."""
     config = next(row["config"] for row in block.cells.to_dict("records") if row["metric"] == metric)
     own = {name: value for name, value in configured(config, "metric").items() if name != "name"}

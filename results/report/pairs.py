@@ -79,7 +79,7 @@ def _pair_cell(family: Family, name: str, other: str, wide: bool) -> Raw:
     if name == other:
         return tag("td", class_="self")
     value, (low, high) = family.difference(name, other), family.interval(name, other)
-    shown, ends = _shown(value, low, high)
+    shown, ends = _difference_texts(value, low, high)
     kind = ("win" if value > 0 else "loss") if family.differs(name, other) else None
     words = {"win": f"{name} is shown to be better", "loss": f"{name} is shown to be worse"}
     return tag(
@@ -91,7 +91,7 @@ def _pair_cell(family: Family, name: str, other: str, wide: bool) -> Raw:
     )
 
 
-def _shown(value: float, low: float, high: float) -> tuple[str, str]:
+def _difference_texts(value: float, low: float, high: float) -> tuple[str, str]:
     """A difference and its interval as short text; "" where there is no interval."""
     if not np.isfinite([low, high]).all():
         return with_sign(significant(value)), ""
