@@ -1,8 +1,11 @@
-"""The page's twin in Markdown: verdict, leaderboard, explanations in words, failures, environment."""
+"""The page's twin in Markdown: the answer, leaderboard, explanations in words, failures, environment."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from harness.results.answer import Answer
+from harness.results.first_table import first_rows
+from harness.results.numbers import significant, with_interval
 from harness.results.plain_text import fenced
 from harness.results.plain_text import markdown_text as plain
 from harness.results.report.blocks import ReportBlock
@@ -30,9 +33,10 @@ def markdown(
 
 
 def _block_text(block: ReportBlock, answer: Answer, places: Places, gallery: Gallery) -> Iterator[str]:
-    yield from (f"## {plain(block.heading)}", "", "### Verdict", "", f"**{plain(answer.sentences[0])}**", "")
+    yield from (f"## {plain(block.heading)}", "", "### Answer", "", f"**{plain(answer.sentences[0])}**", "")
     yield from (f"{plain(' '.join(answer.sentences[1:]))}", "") if answer.sentences[1:] else ()
     yield from (f"- {plain(text)}" for text in answer.details)
+    yield from ("", *_first_table_lines(block, answer)) if block.headline is not None else ()
     yield from (
         "",
         f"### Leaderboard: {block.samples} samples",
@@ -60,3 +64,16 @@ def _block_text(block: ReportBlock, answer: Answer, places: Places, gallery: Gal
     yield from ("### Environment and how to reproduce", "", fenced(command(block)), "")
     yield from (f"- {plain(name)}: {plain(value)}" for name, value in origin_facts(block))
     yield ""
+
+
+def _first_table_lines(block: ReportBlock, answer: Answer) -> list[str]:
+    """A row per explainer: its headline score, its gain over the best control, its cost and a verdict."""
+    control = answer.verdict.control
+    heads = ["explainer", block.head(block.headline), *([f"gain over {control}"] if control else [])]
+    rows = []
+    for row in first_rows(block, answer.verdict):
+        score = significant(row.score) if math.isfinite(row.score) else "·"
+        gain = with_interval(row.gain, row.gain_low, row.gain_high) if math.isfinite(row.gain) else "·"
+        cost = "not measured" if row.cost is None else significant(row.cost)
+        rows.append([row.label, score, *([gain] if control else []), cost, row.word])
+    return markdown_rows([*heads, "seconds a sample", "verdict"], rows)
