@@ -40,7 +40,7 @@ def test_the_page_has_those_sections_that_have_content_in_order_and_a_twin(run):
     assert re.findall(r'<section id="(\w+)"', text(page)) == SECTIONS
     assert re.findall(r'<a href="#(\w+)"', text(page).partition("<nav")[2]) == SECTIONS
     twin = text(run / "report.md")
-    for word in ("### Verdict", "### Leaderboard", "### Failures and skips", "### Environment and how to reproduce"):
+    for word in ("### Answer", "### Leaderboard", "### Failures and skips", "### Environment and how to reproduce"):
         assert word in twin
     assert "harness run run=night" in twin
 
