@@ -400,10 +400,11 @@ def test_auditing_takes_four_samples_gradients_and_one_clean_pass_for_a_whole_bl
         return inputs**3 + 1
 
     plant(monkeypatch, without_a_model, access="none", complete_to="baseline")
-    bare = rows_seen(["from_a_library"])
-    assert rows_seen(["from_a_library", silent]) - bare == 4  # the gradients that it might be a copy of
+    bare, probes = rows_seen(["from_a_library"]), 2  # of what the model computes, after each explainer and its scores
+    # The gradients that it might be a copy of.
+    assert rows_seen(["from_a_library", silent]) - bare == 4 + probes
     assert rows_seen(["without_a_model"]) - bare == 2 * COUNT  # outputs for all inputs, and for all baselines
-    assert rows_seen(["without_a_model", silent, clean]) - bare == 4 + 2 * COUNT
+    assert rows_seen(["without_a_model", silent, clean]) - bare == 4 + 2 * COUNT + 2 * probes
 
 
 def test_the_audits_passes_are_not_the_explainers_cost():
