@@ -12,6 +12,7 @@ from harness.results.report.board import entries
 from harness.results.report.gallery import MOST_TILES, gallery
 from harness.results.report.markdown import markdown
 from harness.results.report.page import page
+from harness.results.report.side_by_side import side_by_side
 
 
 def write_report(
@@ -30,12 +31,14 @@ def write_report(
     blocks = blocks_of(directories)
     say("comparing explainers")
     answers, boards = [answer(block) for block in blocks], [entries(block) for block in blocks]
+    say("comparing runs")
+    beside = side_by_side(blocks)
     say("drawing maps")
     galleries = [gallery(block, MOST_TILES // max(1, len(blocks))) for block in blocks]
     title = f"Report of {', '.join(directory.name for directory in directories)}"
     texts = {
-        path: page(title, blocks, answers, boards, galleries, tell=say),
-        path.with_suffix(".md"): markdown(title, blocks, answers, boards, galleries),
+        path: page(title, blocks, answers, boards, galleries, beside=beside, tell=say),
+        path.with_suffix(".md"): markdown(title, blocks, answers, boards, galleries, beside=beside),
     }
     for place, text in texts.items():
         with whole_file(place) as temporary:

@@ -12,7 +12,9 @@ from harness.results.report.blocks import ReportBlock
 from harness.results.report.board import BOARD_MARKS, LETTER_MARK, Places, markdown_lines, markdown_rows, remarks
 from harness.results.report.gallery import Gallery
 from harness.results.report.origin import command, origin_facts
+from harness.results.report.published import published_lines
 from harness.results.report.sections import failures
+from harness.results.report.side_by_side import Beside, beside_lines
 
 MOST_TOLD = 6  # explanations in words
 
@@ -23,10 +25,13 @@ def markdown(
     answers: Sequence[Answer],
     boards: Sequence[Places],
     galleries: Sequence[Gallery],
+    *,
+    beside: Sequence[Beside] = (),
 ) -> str:
-    """The whole text."""
+    """The whole text; ``beside`` are the blocks that several runs measured."""
     lines = [f"# {plain(title)}", ""]
     lines += ["The run has no cells yet.", ""] if not blocks else []
+    lines += beside_lines(beside)
     for parts in zip(blocks, answers, boards, galleries, strict=True):
         lines += _block_text(*parts)
     return "\n".join(lines).rstrip() + "\n"
@@ -48,6 +53,7 @@ def _block_text(block: ReportBlock, answer: Answer, places: Places, gallery: Gal
     )
     remarked = remarks(block, places)
     yield from (*remarked, "") if remarked else ()
+    yield from published_lines(block)
     tiles = list(gallery.tiles.values())
     if tiles:
         yield from ("### Some explanations in words", "")

@@ -17,14 +17,17 @@ from harness.results.report.origin import origin_part
 from harness.results.report.pairs import pairs_part
 from harness.results.report.pareto import pareto_part
 from harness.results.report.pictures import pictures_part
+from harness.results.report.published import PUBLISHED_LEAD, PUBLISHED_TITLE, published_part
 from harness.results.report.relations import agreement_part, ranks_part, stability_part
 from harness.results.report.sections import answer_part, failures_part, groups_part, sanity_part
+from harness.results.report.side_by_side import BESIDE_TITLE, Beside, beside_part
 
 SCRIPTS = ("page.js", "keys.js", "tables.js", "curves.js", "gallery.js")
 # Of each section: its name, its word in the navigation, its heading, and how to read it. One without content does not
 # appear.
 PAGE_SECTIONS = (
     ("verdict", "Answer", "Answer", ""),
+    ("runs", "Runs", BESIDE_TITLE, ""),
     (
         "cost",
         "Cost",
@@ -40,6 +43,7 @@ PAGE_SECTIONS = (
         "pairs that are shown to differ have a colour: green where the row is better, orange where it is worse.",
     ),
     ("leaderboard", "Leaderboard", "Leaderboard", ""),
+    ("published", "Published", PUBLISHED_TITLE, PUBLISHED_LEAD),
     ("ranks", "Ranks", "Ranks across models and data", "Explainers joined by a bar are not shown to differ."),
     (
         "agreement",
@@ -83,13 +87,16 @@ def page(
     boards: Sequence[Places],
     galleries: Sequence[Gallery],
     *,
+    beside: Sequence[Beside] = (),
     tell: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """The whole page as HTML; ``tell`` is called with the heading of each section before it is made."""
+    """The whole page as HTML; ``beside`` are the blocks that several runs measured, and ``tell`` is called with the
+    heading of each section before it is made."""
     data = {"curves": [], "tiles": {key: tile for gallery in galleries for key, tile in gallery.tiles.items()}}
     several = len(blocks) > 1
     whole = {
         "verdict": lambda: _answers(blocks, answers),
+        "runs": lambda: beside_part(beside),
         "ranks": lambda: ranks_part(blocks),
         "pictures": lambda: pictures_part(blocks),
     }
@@ -97,6 +104,7 @@ def page(
         "cost": lambda i: pareto_part(blocks[i]),
         "pairs": lambda i: pairs_part(blocks[i]),
         "leaderboard": lambda i: leaderboard_part(blocks[i], boards[i]),
+        "published": lambda i: published_part(blocks[i]),
         "agreement": lambda i: agreement_part(blocks[i]),
         "curves": lambda i: _curves_part(blocks[i], data, len(blocks)),
         "gallery": lambda i: galleries[i].part,

@@ -1,0 +1,220 @@
+"""Runs side by side: where several runs measured the same block, the headline metric of each, and what changed."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.results.comparison import Comparison, compare_runs
+from harness.results.comparison_words import comparison_sentence
+from harness.results.direction_words import whole_change_in_words
+from harness.results.numbers import significant
+from harness.results.place import Place, place_of_cell
+from harness.results.plain_text import markdown_text
+from harness.results.report.blocks import ReportBlock
+from harness.results.report.board import markdown_rows
+from harness.results.report.elements import Cell, Head, html_table
+from harness.results.report.markup import Raw, soft, tag
+from harness.results.verdict import COST_METRIC
+
+BESIDE_TITLE = "Runs side by side"
+BESIDE_MARKS = (
+    "Mean over samples with its 95 % interval. Changes are those of harness compare, from the first run to the last: "
+    "of scores beside the change of the controls, of seconds beside the change of the machine. moved: changed, but "
+    "not shown to be better or worse, or a control. not comparable: measured by another version of the measuring code "
+    "or, for seconds, on another device."
+)
+NO_CELL = {"verdict": "", "change": float("nan"), "note": "neither of the two runs has this cell", "p": float("nan")}
+ALONE = {"missing": "only in the first run", "new": "only in the last run"}
+
+
+@dataclass(frozen=True)
+class CellChange:
+    """How a cell changed from the first run to the last: ``better``, ``worse``, ``moved``, ``same``, ``not
+    comparable``, ...; by how much in ``words``, and the ``reason``."""
+
+    verdict: str
+    words: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BesideRow:
+    """An explainer: its headline score in each run, how that changed, its seconds a sample in the first and the last
+    run, and how those changed."""
+
+    label: str
+    control: bool
+    scores: tuple[Place, ...]
+    change: CellChange
+    seconds: tuple[Place, Place]
+    cost: CellChange
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A block that several runs measured.
+
+    heading    model and data set
+    metric     the headline metric with its direction, ``unit`` its unit
+    runs       the names of the columns
+    sentence   what changed between the first run and the last, in all blocks
+    rows       the explainers, in the order of the last run
+    """
+
+    heading: str
+    metric: str
+    unit: str
+    runs: tuple[str, ...]
+    sentence: str
+    rows: tuple[BesideRow, ...]
+
+
+def side_by_side(blocks: Sequence[ReportBlock]) -> list[Beside]:
+    """The blocks that several runs measured with the same protocol, but for the seed."""
+    compared = cache(compare_runs)
+    found = [_beside(group, compared) for group in _measured_again(blocks)]
+    return [each for each in found if each is not None]
+
+
+def _measured_again(blocks: Sequence[ReportBlock]) -> Iterator[list[ReportBlock]]:
+    """Blocks of several runs that belong together; of a run with several seeds, those of one seed."""
+    for group in _grouped(blocks, lambda block: (block.model, block.dataset, _without_seed(block))):
+        once = len({block.directory for block in group}) == len(group)
+        parts = [group] if once else _grouped(group, lambda block: block.protocol)
+        yield from (part for part in parts if len({block.directory for block in part}) > 1)
+
+
+def _grouped(blocks: Sequence[ReportBlock], key: Callable[[ReportBlock], Any]) -> list[list[ReportBlock]]:
+    groups = defaultdict(list)
+    for block in blocks:
+        groups[key(block)].append(block)
+    return list(groups.values())
+
+
+def _without_seed(block: ReportBlock) -> str:
+    settings = json.loads(block.protocol)
+    return json.dumps({name: value for name, value in settings.items() if name != "seed"}, sort_keys=True)
+
+
+def _beside(group: list[ReportBlock], compared: Callable[[Path, Path], Comparison]) -> Beside | None:
+    first, last = group[0], group[-1]
+    metric = last.headline or first.headline
+    if metric is None:
+        return None
+    known = next(block for block in (last, *group) if metric in block.about.index)
+    comparison = compared(first.directory, last.directory)
+    changes = {row["cell"]: row for row in comparison.cells.to_dict("records")}
+    labels = dict.fromkeys(label for block in (last, *group) for label in block.explainers)
+    return Beside(
+        heading=f"{last.model} on {last.dataset}",
+        metric=known.head(metric),
+        unit=known.unit(metric),
+        runs=tuple(block.run for block in group),
+        sentence=comparison_sentence(comparison, [first.run], [last.run]),
+        rows=tuple(_beside_row(label, metric, group, changes) for label in labels),
+    )
+
+
+def _beside_row(label: str, metric: str, group: list[ReportBlock], changes: dict[str, dict]) -> BesideRow:
+    ends = (group[0], group[-1])
+    return BesideRow(
+        label=label,
+        control=any(label in block.controls for block in group),
+        scores=tuple(place_of_cell(block.cell(metric, label)) for block in group),
+        change=_change_between(*(block.cell(metric, label) for block in ends), changes),
+        seconds=tuple(place_of_cell(block.cell(COST_METRIC, label), kind="cost") for block in ends),
+        cost=_change_between(*(block.cell(COST_METRIC, label) for block in ends), changes),
+    )
+
+
+def _change_between(before: dict | None, after: dict | None, changes: dict[str, dict]) -> CellChange:
+    """The comparison's word on a cell, which it names by its row in the last run, if that has one."""
+    there = [row["cell"] for row in (after, before) if row is not None]
+    row = next((changes[cell] for cell in there if cell in changes), NO_CELL)
+    words = whole_change_in_words(row) if row["verdict"] not in ("", "same") else ""
+    chance = "" if pd.isna(row["p"]) else f"p {significant(row['p'])}, corrected over all cells"
+    reason = "\n".join(filter(None, (row["note"], chance)))
+    return CellChange(ALONE.get(row["verdict"], row["verdict"]), words, reason)
+
+
+def beside_part(found: Sequence[Beside]) -> Raw | None:
+    """The section of the page; None where no block was measured twice."""
+    parts = []
+    for place, each in enumerate(found):
+        if each.sentence not in [other.sentence for other in found[:place]]:
+            parts.append(tag("p", each.sentence))
+        parts.append(_beside_table(each, several=len(found) > 1))
+    return tag("div", parts, tag("p", BESIDE_MARKS, class_="fine")) if parts else None
+
+
+def _beside_table(each: Beside, *, several: bool) -> Raw:
+    first, last = each.runs[0], each.runs[-1]
+    heads = [Head("explainer"), *(Head(run, True, each.unit) for run in each.runs)]
+    heads += [Head("change", below=f"{first} → {last}"), Head("seconds", True, first), Head("seconds", True, last)]
+    heads += [Head("change", below="of the seconds")]
+    classes = ["control" if row.control else "" for row in each.rows]
+    caption = f"{each.metric} of {each.heading}, {len(each.runs)} runs"
+    table = html_table(caption, heads, [_beside_cells(row) for row in each.rows], classes="board", row_classes=classes)
+    return tag("div", tag("h3", each.heading) if several else "", table)
+
+
+def _beside_cells(row: BesideRow) -> list[Cell]:
+    word = tag("span", "control", class_="word") if row.control else ""
+    scores, seconds = map(_place_beside, row.scores), map(_place_beside, row.seconds)
+    return [
+        Cell([soft(row.label), word], row.label),
+        *scores,
+        _change_beside(row.change),
+        *seconds,
+        _change_beside(row.cost),
+    ]
+
+
+def _place_beside(place: Place) -> Cell:
+    if place.hole:
+        return Cell(tag("span", place.text, class_="hole"), None, "", place.note)
+    below = tag("span", place.interval, class_="below") if place.interval else ""
+    return Cell([place.text, below], place.value, "", place.note)
+
+
+def _change_beside(change: CellChange) -> Cell:
+    classes = {"better": "is-pass", "fixed": "is-pass", "worse": "is-fail", "broken": "is-fail"}.get(change.verdict, "")
+    below = tag("span", change.words, class_="below") if change.words else ""
+    return Cell([change.verdict or "–", below], change.verdict or None, classes, change.reason)
+
+
+def beside_lines(found: Sequence[Beside]) -> Iterator[str]:
+    """The section in Markdown, nothing where no block was measured twice."""
+    if not found:
+        return
+    yield from (f"## {BESIDE_TITLE}", "")
+    for place, each in enumerate(found):
+        if each.sentence not in [other.sentence for other in found[:place]]:
+            yield from (markdown_text(each.sentence), "")
+        yield from (f"### {markdown_text(f'{each.heading}: {each.metric}')}", "")
+        first, last = each.runs[0], each.runs[-1]
+        heads = ["explainer", *each.runs, f"change {first} → {last}", f"seconds {first}", f"seconds {last}"]
+        yield from (*markdown_rows([*heads, "change of the seconds"], [_beside_texts(row) for row in each.rows]), "")
+    yield from (BESIDE_MARKS, "")
+
+
+def _beside_texts(row: BesideRow) -> list[str]:
+    scores, seconds = ([_place_text(place) for place in places] for places in (row.scores, row.seconds))
+    named = f"{row.label} (control)" if row.control else row.label
+    return [named, *scores, _change_text(row.change), *seconds, _change_text(row.cost)]
+
+
+def _place_text(place: Place) -> str:
+    return f"{place.text} {place.interval}".strip()
+
+
+def _change_text(change: CellChange) -> str:
+    """The verdict with its words; where there are none, with the reason."""
+    more = change.words or change.reason.replace("\n", "; ")
+    return f"{change.verdict or '–'}: {more}" if more else change.verdict or "–"
