@@ -22,6 +22,22 @@ from harness.results.steps import Level, exact_levels, levels, repeats
 from harness.results.store import Store
 
 
+@dataclass(frozen=True)
+class Trend:
+    """How cells changed over runs.
+
+    rows      a row per cell (``trend``)
+    values    cells x runs, in the order of the runs' last row; NaN where a run has no value that counts
+    steady    the same, measured costs without the drift of the machine
+    levels    the levels of ``steady``, by cell
+    """
+
+    rows: pd.DataFrame
+    values: pd.DataFrame
+    steady: pd.DataFrame
+    levels: dict[str, list[Level]]
+
+
 def trend(runs: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row per cell, and the values themselves (cells x runs, in the order of their last row).
 
@@ -32,6 +48,12 @@ def trend(runs: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     the best level before (``moved`` without a direction), ``few`` where fewer than eight runs have a value and these
     vary, or only one run has one. Levels of measured costs are without the drift of the machine.
     """
+    found = measured_trend(runs)
+    return found.rows, found.values
+
+
+def measured_trend(runs: Sequence[str | Path]) -> Trend:
+    """The trend over run directories, with what it is drawn from."""
     if len(runs) < 2:
         raise UserError(f"a trend needs at least two runs, {len(runs)} came")
     ordered = sorted(map(Path, runs), key=lambda run: Store(run).last_written())
@@ -40,13 +62,15 @@ def trend(runs: Sequence[str | Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise UserError("two of the runs have the same name; rename a folder")
     cells = pd.concat(frames.values()).drop_duplicates("cell", keep="last")
     values = pd.DataFrame({name: _values_of_run(frame, cells) for name, frame in frames.items()}, index=cells["cell"])
-    found = steps_of_cells(_without_shared_drift(values.to_numpy(), cells))
+    steady = pd.DataFrame(_without_shared_drift(values.to_numpy(), cells), values.index, values.columns)
+    found = steps_of_cells(steady.to_numpy())
     scored = sum(_scored_cells(frame).reindex(cells["cell"], fill_value=0) for frame in frames.values())
     rows = [
         _trend_row(cell, steps, values.loc[cell["cell"]], int(scored[cell["cell"]]))
         for cell, steps in zip(cells.to_dict("records"), found, strict=True)
     ]
-    return pd.DataFrame(rows), values
+    levels_by_cell = {cell: steps.levels for cell, steps in zip(cells["cell"], found, strict=True)}
+    return Trend(pd.DataFrame(rows), values, steady, levels_by_cell)
 
 
 @dataclass(frozen=True)

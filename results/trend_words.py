@@ -11,6 +11,9 @@ from harness.results.direction_words import change_in_words, levels_in_words
 from harness.results.numbers import significant
 from harness.results.step_test import FEWEST_RUNS
 
+EXACT = "exact: the values repeat bit for bit, so that a change needs no test"
+TESTED = "p: of the clearest step, corrected over all cells"
+WITHOUT_DRIFT = "levels of measured costs are without the drift that all explainers of a block share"
 EXACT_VALUES = "its values repeat bit for bit"
 
 
@@ -30,6 +33,35 @@ def certainty(row: Any) -> str:
     if row["verdict"] == "few":
         return ""
     return "exact" if pd.isna(row["p"]) else significant(row["p"])
+
+
+def trend_texts(row: Any, *, blocks: bool) -> dict[str, str]:
+    """A row of the table of cells by column, without the verdict; with model and data if ``blocks``."""
+    step, moved = step_of_row(row), bool(row["since"])
+    last = "" if pd.isna(row["last"]) else significant(row["last"])
+    return {
+        **({"model": row["model"], "data": row["dataset"]} if blocks else {}),
+        "explainer": row["explainer"],
+        "metric": row["metric"],
+        "best before → last": levels_in_words(step) if moved else last,
+        "change": change_in_words(step, step["change"]) if moved else "",
+        "since": row["since"],
+        "p": certainty(row),
+        "runs": str(row["runs"]),
+    }
+
+
+def several_blocks(rows: pd.DataFrame) -> bool:
+    """Whether the cells are of several models or data sets, so that these have to be named."""
+    return rows["model"].nunique() > 1 or rows["dataset"].nunique() > 1
+
+
+def trend_notes(listed: pd.DataFrame) -> list[str]:
+    """What the words of the table of cells mean, as far as it has them."""
+    costs = listed[(listed["kind"] == "cost") & (listed["unit"] != "passes")]
+    known = listed.apply(certainty, axis=1) if len(listed) else pd.Series(dtype=str)
+    notes = {EXACT: (known == "exact").any(), TESTED: (~known.isin(["", "exact"])).any(), WITHOUT_DRIFT: len(costs)}
+    return [note for note, holds in notes.items() if holds]
 
 
 def _trend_findings(rows: pd.DataFrame) -> list[str]:

@@ -1,15 +1,14 @@
 """``harness report``: runs as one page that works offline, and the same in Markdown."""
 
 import argparse
-import sys
-from contextlib import nullcontext
 from typing import Any
 
 from harness.cli.parser import RUN_HELP, Parser, add_runs_folder, add_verb, some_text
+from harness.cli.progress_line import progress_line
 
 EXAMPLES = {
     "harness report": "runs/RUN/report.html and report.md for the latest run",
-    "harness report monday tuesday --out both.html": "two runs on one page",
+    "harness report monday tuesday --out both.html": "two runs on one page, and what changed between them",
 }
 
 
@@ -20,8 +19,8 @@ def add_parser(verbs: Any) -> Parser:
         "report",
         "write one page about runs for a browser, and the same in Markdown",
         """
-For each model and data set: the verdict in words, the leaderboard, curves, maps, and how to reproduce it. The page
-needs no network.""",
+For each model and data set: the verdict in words, the leaderboard, curves, maps, and how to reproduce it. Where several
+runs measured the same, they stand side by side with what changed. The page needs no network.""",
         EXAMPLES,
     )
     parser.add_argument(
@@ -37,18 +36,9 @@ needs no network.""",
 
 def execute(chosen: argparse.Namespace) -> int:
     """Write the report and print where it is."""
-    from harness.messages import heard_by
     from harness.views.report import write_report
 
-    visible = sys.stderr.isatty() and not chosen.quiet
-    with heard_by(_show_step) if visible else nullcontext():
+    with progress_line(quiet=chosen.quiet):
         path = write_report(chosen.names, chosen.out, runs_directory=chosen.runs)
-    if visible:
-        _show_step("")
     print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.md').name}")
     return 0
-
-
-def _show_step(text: str) -> None:
-    """Show the current step in place of the line before."""
-    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ EXAMPLES = {
     "harness trend nightly-1 nightly-2 nightly-3 nightly-4 --fail-on worse --csv trend.csv": (
         "the exit status is 1 if a cell ended worse than it was"
     ),
+    "harness trend nightly-1 nightly-2 nightly-3 nightly-4 --html trend.html": "the same as a page with plots",
 }
 
 
@@ -41,6 +42,8 @@ tests stay corrected over all cells.""",
     parser.add_argument("--all", action="store_true", help="list every cell, with all its levels")
     add_filters(parser)
     add_file(parser, "--csv", "write every cell as CSV, with its value in each run")
+    add_file(parser, "--html", "write a page for a browser, with a plot of each cell that changed; it needs no network")
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
     add_runs_folder(parser)
     return parser
 

@@ -124,7 +124,7 @@ def page(
             parts.append(section(name, heading, lead, body))
     main = tag("main", parts or note("The run has no cells yet."), id="content", tabindex=-1)
     skip = tag("a", "Skip to the content", href="#content", class_="skip")
-    return _document(title, [skip, _page_top(title, blocks), _navigation(shown), main, _detail()], data)
+    return document(title, [skip, _page_top(title, blocks), _navigation(shown), main, _detail()], data)
 
 
 def _parts_of_blocks(blocks: Sequence[ReportBlock], part: Callable[[int], Raw | None], *, several: bool) -> list[Raw]:
@@ -140,10 +140,18 @@ def _answers(blocks: Sequence[ReportBlock], answers: Sequence[Answer]) -> list[R
     return [blocks_part(blocks, answers), *each] if several else each
 
 
-def _document(title: str, body: list[Raw], data: dict[str, Any]) -> str:
+def document(
+    title: str,
+    body: list[Raw],
+    data: dict[str, Any],
+    *,
+    scripts: Sequence[str] = SCRIPTS,
+    styles: Sequence[str] = ("page.css",),
+) -> str:
+    """A whole page with its packaged scripts and styles inlined; ``data`` is what the scripts read."""
     tip = tag("div", id="tip", role="tooltip", hidden=True)
-    scripts = [script_data("report-data", data), *(Raw(f"<script>{_packaged(name)}</script>") for name in SCRIPTS)]
-    return f"<!doctype html>\n{tag('html', _page_head(title), tag('body', body, tip, scripts), lang='en')}\n"
+    own = [script_data("report-data", data), *(Raw(f"<script>{_packaged(name)}</script>") for name in scripts)]
+    return f"<!doctype html>\n{tag('html', _page_head(title, styles), tag('body', body, tip, own), lang='en')}\n"
 
 
 def _navigation(shown: Sequence[tuple[str, str]]) -> Raw:
@@ -170,14 +178,14 @@ def _curves_part(block: ReportBlock, data: dict[str, Any], count: int) -> Raw | 
     return tag("div", tools, legend, tag("div", class_="panels"), single, class_="curves")
 
 
-def _page_head(title: str) -> Raw:
+def _page_head(title: str, styles: Sequence[str]) -> Raw:
     return tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
-        Raw(f"<style>{_packaged('page.css')}</style>"),
+        *(Raw(f"<style>{_packaged(name)}</style>") for name in styles),
     )
 
 

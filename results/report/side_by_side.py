@@ -25,16 +25,18 @@ from harness.results.verdict import COST_METRIC
 BESIDE_TITLE = "Runs side by side"
 BESIDE_MARKS = (
     "Mean over samples with its 95 % interval. Changes are those of harness compare, from the first run to the last: "
-    "of scores beside the change of the controls, of seconds beside the change of the machine. moved: changed, but "
-    "not shown to be better or worse, or a control. not comparable: measured by another version of the measuring code "
-    "or, for seconds, on another device."
+    "of scores beside the change of the controls, of seconds beside the change of the machine; p is corrected over all "
+    "scores or all costs. moved: changed, but not shown to be better or worse, or a control. not comparable: measured "
+    "by another version of the measuring code or, for seconds, on another device."
 )
 NO_CELL = {"verdict": "", "change": float("nan"), "note": "neither of the two runs has this cell", "p": float("nan")}
+DIRECTED = ("better", "worse", "moved")  # verdicts with a change in words
+TOLD = ("better", "worse", "same")  # verdicts whose notes say what BESIDE_MARKS says
 ALONE = {"missing": "only in the first run", "new": "only in the last run"}
 
 
 @dataclass(frozen=True)
-class CellChange:
+class ChangeBeside:
     """How a cell changed from the first run to the last: ``better``, ``worse``, ``moved``, ``same``, ``not
     comparable``, ...; by how much in ``words``, and the ``reason``."""
 
@@ -51,9 +53,15 @@ class BesideRow:
     label: str
     control: bool
     scores: tuple[Place, ...]
-    change: CellChange
+    change: ChangeBeside
     seconds: tuple[Place, Place]
-    cost: CellChange
+    cost: ChangeBeside
+
+    @property
+    def seconds_in_words(self) -> str:
+        """``0.0100 → 0.0120``; one text where neither run has a number."""
+        before, after = (place.text for place in self.seconds)
+        return before if before == after and self.seconds[0].hole else f"{before} → {after}"
 
 
 @dataclass(frozen=True)
@@ -133,14 +141,14 @@ def _beside_row(label: str, metric: str, group: list[ReportBlock], changes: dict
     )
 
 
-def _change_between(before: dict | None, after: dict | None, changes: dict[str, dict]) -> CellChange:
+def _change_between(before: dict | None, after: dict | None, changes: dict[str, dict]) -> ChangeBeside:
     """The comparison's word on a cell, which it names by its row in the last run, if that has one."""
     there = [row["cell"] for row in (after, before) if row is not None]
     row = next((changes[cell] for cell in there if cell in changes), NO_CELL)
-    words = whole_change_in_words(row) if row["verdict"] not in ("", "same") else ""
-    chance = "" if pd.isna(row["p"]) else f"p {significant(row['p'])}, corrected over all cells"
-    reason = "\n".join(filter(None, (row["note"], chance)))
-    return CellChange(ALONE.get(row["verdict"], row["verdict"]), words, reason)
+    words = whole_change_in_words(row) if row["verdict"] in DIRECTED else ""
+    chance = f", p {significant(row['p'])}" if words and not pd.isna(row["p"]) else ""
+    reason = row["note"] if row["verdict"] not in TOLD else ""
+    return ChangeBeside(ALONE.get(row["verdict"], row["verdict"]), words + chance, reason)
 
 
 def beside_part(found: Sequence[Beside]) -> Raw | None:
@@ -154,39 +162,42 @@ def beside_part(found: Sequence[Beside]) -> Raw | None:
 
 
 def _beside_table(each: Beside, *, several: bool) -> Raw:
-    first, last = each.runs[0], each.runs[-1]
-    heads = [Head("explainer"), *(Head(run, True, each.unit) for run in each.runs)]
-    heads += [Head("change", below=f"{first} → {last}"), Head("seconds", True, first), Head("seconds", True, last)]
-    heads += [Head("change", below="of the seconds")]
-    classes = ["control" if row.control else "" for row in each.rows]
+    """The change stands before the runs, so that a narrow screen shows it."""
+    ends = f"{each.runs[0]} → {each.runs[-1]}"
+    heads = [Head("explainer"), Head("change", below=ends), *(Head(run, True, each.unit) for run in each.runs)]
     caption = f"{each.metric} of {each.heading}, {len(each.runs)} runs"
-    table = html_table(caption, heads, [_beside_cells(row) for row in each.rows], classes="board", row_classes=classes)
+    rows = [_beside_cells(row) for row in each.rows]
+    table = html_table(caption, [*heads, Head("seconds", below=ends)], rows, classes="board beside")
     return tag("div", tag("h3", each.heading) if several else "", table)
 
 
 def _beside_cells(row: BesideRow) -> list[Cell]:
     word = tag("span", "control", class_="word") if row.control else ""
-    scores, seconds = map(_place_beside, row.scores), map(_place_beside, row.seconds)
     return [
         Cell([soft(row.label), word], row.label),
-        *scores,
-        _change_beside(row.change),
-        *seconds,
-        _change_beside(row.cost),
+        Cell([row.change.verdict or "–", _below(row.change.words)], row.change.verdict or None, *_looks(row.change)),
+        *map(_place_beside, row.scores),
+        Cell(
+            [row.seconds_in_words, *map(_below, (row.cost.verdict, row.cost.words))],
+            row.seconds[-1].value,
+            *_looks(row.cost),
+        ),
     ]
+
+
+def _looks(change: ChangeBeside) -> tuple[str, str]:
+    """The classes of a change's cell, and what hovering says."""
+    return {"better": "is-pass", "worse": "is-fail", "broken": "is-fail"}.get(change.verdict, ""), change.reason
+
+
+def _below(text: str) -> Raw | str:
+    return tag("span", text, class_="below") if text else ""
 
 
 def _place_beside(place: Place) -> Cell:
     if place.hole:
         return Cell(tag("span", place.text, class_="hole"), None, "", place.note)
-    below = tag("span", place.interval, class_="below") if place.interval else ""
-    return Cell([place.text, below], place.value, "", place.note)
-
-
-def _change_beside(change: CellChange) -> Cell:
-    classes = {"better": "is-pass", "fixed": "is-pass", "worse": "is-fail", "broken": "is-fail"}.get(change.verdict, "")
-    below = tag("span", change.words, class_="below") if change.words else ""
-    return Cell([change.verdict or "–", below], change.verdict or None, classes, change.reason)
+    return Cell([place.text, _below(place.interval)], place.value)
 
 
 def beside_lines(found: Sequence[Beside]) -> Iterator[str]:
@@ -198,23 +209,19 @@ def beside_lines(found: Sequence[Beside]) -> Iterator[str]:
         if each.sentence not in [other.sentence for other in found[:place]]:
             yield from (markdown_text(each.sentence), "")
         yield from (f"### {markdown_text(f'{each.heading}: {each.metric}')}", "")
-        first, last = each.runs[0], each.runs[-1]
-        heads = ["explainer", *each.runs, f"change {first} → {last}", f"seconds {first}", f"seconds {last}"]
-        yield from (*markdown_rows([*heads, "change of the seconds"], [_beside_texts(row) for row in each.rows]), "")
+        ends = f"{each.runs[0]} → {each.runs[-1]}"
+        heads = ["explainer", f"change {ends}", *each.runs, f"seconds {ends}", "change of the seconds"]
+        yield from (*markdown_rows(heads, [_beside_texts(row) for row in each.rows]), "")
     yield from (BESIDE_MARKS, "")
 
 
 def _beside_texts(row: BesideRow) -> list[str]:
-    scores, seconds = ([_place_text(place) for place in places] for places in (row.scores, row.seconds))
     named = f"{row.label} (control)" if row.control else row.label
-    return [named, *scores, _change_text(row.change), *seconds, _change_text(row.cost)]
+    scores = [f"{place.text} {place.interval}".strip() for place in row.scores]
+    return [named, _change_text(row.change), *scores, row.seconds_in_words, _change_text(row.cost)]
 
 
-def _place_text(place: Place) -> str:
-    return f"{place.text} {place.interval}".strip()
-
-
-def _change_text(change: CellChange) -> str:
+def _change_text(change: ChangeBeside) -> str:
     """The verdict with its words; where there are none, with the reason."""
-    more = change.words or change.reason.replace("\n", "; ")
+    more = change.words or change.reason
     return f"{change.verdict or '–'}: {more}" if more else change.verdict or "–"
