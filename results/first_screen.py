@@ -13,7 +13,6 @@ from rich.text import Text
 from harness.results.answer import Answer, answer
 from harness.results.board import Board
 from harness.results.first_table import MEANINGS, FirstRow, board_row, counted_boards, fewer_rows, first_rows
-from harness.results.footnotes import footnotes
 from harness.results.numbers import rounded_together, significant, with_interval
 from harness.results.terminal import in_lines, rendered, unframed_table
 
@@ -38,8 +37,9 @@ def _lines_of_board(board: Board, width: int, colour: bool, *, several: bool) ->
         yield from list(rendered(Text(board.heading, style="bold"), colour))[:1]
     yield from (in_lines(found.text, width), "")
     if board.headline is None:
-        yield from (in_lines(note, width, "  ") for note in footnotes(board.visible))
         return
+    if not several:
+        yield from rendered(Text(board.heading, style="bold"), colour)
     rows, more = fewer_rows(first_rows(board, found.verdict), MOST_ROWS)
     whole = list(rendered(_first_table(board, found, rows, forest=True), colour))[:-1]
     if max(map(cell_len, rendered(_first_table(board, found, rows, forest=True), False))) > width:

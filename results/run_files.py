@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import one_line
 from harness.results.disk import whole_file
 from harness.seals import Damaged, blank_seal, check_seal, sealed, with_seal_behind
+
+if TYPE_CHECKING:  # they take a second to import, and the supervisor of a run does without them
+    import numpy as np
+    import pandas as pd
 
 SEAL = "seal"  # the key of a JSON object that holds its seal
 DEEPEST = 64  # levels of lists and mappings in JSON
@@ -51,7 +52,7 @@ class RunFiles:
         """Write an arrow table or a frame as Parquet."""
         write_content(path, sealed(_parquet(table, self.name(path))), safe)
 
-    def write_array(self, path: Path, values: np.ndarray) -> None:
+    def write_array(self, path: Path, values: "np.ndarray") -> None:
         """Write an array in numpy's format."""
         write_content(path, array_content(values, self.name(path)))
 
@@ -81,12 +82,12 @@ class RunFiles:
 
         return _parsed_as(parse, "Parquet")
 
-    def table(self, path: Path) -> pd.DataFrame:
+    def table(self, path: Path) -> "pd.DataFrame":
         """The frame in a Parquet file."""
         table = self.arrow_table(path)
         return _parsed_as(table.to_pandas, "a table")
 
-    def array(self, path: Path) -> np.ndarray:
+    def array(self, path: Path) -> "np.ndarray":
         """The array in a file in numpy's format; no code in it is executed."""
         return array_of(self._checked(path))
 
@@ -150,18 +151,22 @@ def set_aside(path: Path) -> None:
     path.rename(folder / f"{number}-{path.parent.name}-{path.name}")
 
 
-def array_content(values: np.ndarray, name: str) -> bytes:
+def array_content(values: "np.ndarray", name: str) -> bytes:
     """An array as the content of a sealed file."""
+    import numpy as np
+
     file = BytesIO()
     np.save(file, values, allow_pickle=False)
     return with_seal_behind(file.getvalue(), name)
 
 
-def array_of(content: bytes) -> np.ndarray:
+def array_of(content: bytes) -> "np.ndarray":
     """The array in a content; Damaged if there is none, or less of it than its header says."""
+    import numpy as np
+
     file = BytesIO(content)
 
-    def parse() -> np.ndarray:
+    def parse() -> "np.ndarray":
         read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
         shape, columns_first, kind = read[np.lib.format.read_magic(file)[0]](file)
         values = np.frombuffer(bytearray(content), kind, math.prod(shape), file.tell())
@@ -208,6 +213,7 @@ def _parsed_as(parse: Callable[[], Any], kind: str) -> Any:
 
 
 def _parquet(table: Any, name: str) -> bytes:
+    import pandas as pd
     import pyarrow as pa
     from pyarrow import parquet
 

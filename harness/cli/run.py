@@ -99,7 +99,7 @@ def measure_settings(
     counts = run_plan(plan, Progress(plan.runtime.quiet, console), in_sweep=in_sweep, watched=watched)
     with contextlib.redirect_stdout(output or sys.stdout):
         print_run(plan.directory, {job.cell for job in plan.jobs})
-        print(f"results: {plan.directory}/cells and scores; all metrics: {_table_command(plan)}")
+        print(f"results: {plan.place}/cells and scores; all metrics: {_table_command(plan)}")
     return int(counts["failed"] > plan.runtime.max_failed)
 
 

@@ -173,8 +173,12 @@ def print_run(directory: Path, only: set[str]) -> None:
 
 
 def print_boards(boards: Sequence[Board], *, everything: bool = False) -> None:
-    """Print the first screen of boards: the answer and a row for each explainer; or also the means of all metrics."""
+    """Print the first screen of boards: the answer and a row for each explainer.
+
+    ``everything`` adds the means of all metrics, which a board without a headline metric shows in any case.
+    """
     width, colour = width_of(sys.stdout), sys.stdout.isatty()
     print("\n".join(first_lines(boards, width, colour)))
-    if everything and boards:
-        print("\n".join(table_lines(boards, width, colour)))
+    whole = [board for board in boards if everything or board.headline is None]
+    if whole:
+        print("\n".join(table_lines(whole, width, colour)))

@@ -115,9 +115,14 @@ class Plan:
         return replace(self, explainers=[*self.explainers, control])
 
     @property
-    def directory(self) -> Path:
-        """The run directory."""
+    def place(self) -> Path:
+        """The run directory as the user has written it, for messages."""
         return user_path(self.runtime.runs) / self.run
+
+    @cached_property
+    def directory(self) -> Path:
+        """The run directory, absolute: an item may change the working folder."""
+        return self.place.absolute()
 
     @property
     def title(self) -> str:

@@ -54,7 +54,7 @@ def run_plan(
     one.
     """
     progress = progress or Progress(plan.runtime.quiet)
-    store = Store(plan.directory.absolute())  # an item may change the working folder
+    store = Store(plan.directory)
     moved = clear_places(store)
     rows = without_damaged_maps(plan, store, finished_rows(store))
     plan = labelled_in_run(plan, rows.values())
@@ -62,7 +62,7 @@ def run_plan(
     if moved:
         _write_plan(plan, store)
     if not _pending(plan, rows, watched) and not (watched and watched.resumes):
-        progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.directory}; nothing to measure")
+        progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.place}; nothing to measure")
         return _counts(plan, store)
     if watched is not None:
         watched.measured = True
@@ -72,7 +72,7 @@ def run_plan(
     if device.type == "cpu":
         keep_freed_memory()
     try:
-        leased = lease(device, plan.runtime.lease, progress.say, user=f"run {plan.directory}")
+        leased = lease(device, plan.runtime.lease, progress.say, user=f"run {plan.place}")
         alive = watched.channel.alive if watched else lambda: None
         with heard_by(progress.say), watched_by(alive), leased as alone, precision(plan.protocol.dtype):
             _run_pending(plan, store, progress, device, alone, in_sweep, watched)
@@ -147,7 +147,7 @@ def _run_pending(
         progress.say(f"no contact sheet: {one_line(error)}")
     else:
         if path is not None:
-            progress.say(f"contact sheet: {path}")
+            progress.say(f"contact sheet: {plan.place / path.name}")
 
 
 def _pending(

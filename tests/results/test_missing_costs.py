@@ -11,7 +11,8 @@ from harness.cli.main import main
 from harness.results.boards import boards_of, boards_of_run
 from harness.results.frames import read, read_cells
 from harness.results.leaderboard import print_table
-from harness.results.store import CELL_COLUMNS, Store
+from harness.results.rows import CELL_COLUMNS
+from harness.results.store import Store
 from harness.views.report import write_report
 
 SHARED, NOT_MEASURED = "the device was shared with another run", "not measured"

@@ -17,7 +17,8 @@ from harness.results.blocks import across_blocks
 from harness.results.leaderboard import print_table
 from harness.results.matrices import Matrix, matrices
 from harness.results.one_vote import one_vote_notes, rank_as
-from harness.results.store import CELL_COLUMNS, SCORE_COLUMNS
+from harness.results.rows import CELL_COLUMNS
+from harness.results.score_table import SCORE_COLUMNS
 from harness.results.trust import reliability
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
