@@ -31,7 +31,7 @@ def show_trend(chosen: argparse.Namespace, failing: Sequence[str]) -> int:
         rows = _worst_first(filtered(found.rows, chosen.metrics, chosen.explainers))
         if chosen.html:
             say("drawing cells")
-            write_trend_page(chosen.html, found, _listed(rows, everything=chosen.all), rows, runs)
+            write_trend_page(chosen.html, found, _listed_cells(rows, everything=chosen.all), rows, runs)
     print("\n".join(_trend_lines(rows, found.values.loc[rows["cell"]], everything=chosen.all)))
     if len(rows) < len(found.rows):
         words = filter_words(chosen.metrics, chosen.explainers)
@@ -44,7 +44,7 @@ def show_trend(chosen: argparse.Namespace, failing: Sequence[str]) -> int:
     return int(rows["verdict"].isin(failing).any())
 
 
-def _listed(rows: pd.DataFrame, *, everything: bool) -> pd.DataFrame:
+def _listed_cells(rows: pd.DataFrame, *, everything: bool) -> pd.DataFrame:
     """The cells that changed, or all."""
     return rows if everything else rows[~rows["verdict"].isin(QUIET)]
 
@@ -57,7 +57,7 @@ def _worst_first(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _trend_lines(rows: pd.DataFrame, values: pd.DataFrame, *, everything: bool) -> list[str]:
-    listed = _listed(rows, everything=everything)
+    listed = _listed_cells(rows, everything=everything)
     listed = listed if everything else listed.head(MOST_CHANGES)
     lines = wrapped_text(trend_sentence(rows, values))
     if len(listed):

@@ -136,7 +136,7 @@ def _rows_of_same_setting(row: Mapping[str, Any], table: PublishedTable) -> list
         name: [word for word, options in words.items() if _agrees(sections[name], options)]
         for name, words in table.words.items()
     }
-    rows = _rows_of_file(table.csv, table.skipped)
+    rows = _rows_of_table(table.csv, table.skipped)
     return rows[np.logical_and.reduce([rows[name].isin(words) for name, words in known.items()])].to_dict("records")
 
 
@@ -146,7 +146,7 @@ def _agrees(ours: Options, wanted: Options) -> bool:
 
 
 @cache
-def _rows_of_file(csv: Path, skipped: str) -> pd.DataFrame:
+def _rows_of_table(csv: Path, skipped: str) -> pd.DataFrame:
     rows = pd.read_csv(csv)
     return rows[~rows["note"].fillna("").str.startswith(skipped) & rows["value"].notna()]
 

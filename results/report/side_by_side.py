@@ -86,31 +86,31 @@ class Beside:
 def side_by_side(blocks: Sequence[ReportBlock]) -> list[Beside]:
     """The blocks that several runs measured with the same protocol, but for the seed."""
     compared = cache(compare_runs)
-    found = [_beside(group, compared) for group in _measured_again(blocks)]
+    found = [_block_beside(group, compared) for group in _measured_again(blocks)]
     return [each for each in found if each is not None]
 
 
 def _measured_again(blocks: Sequence[ReportBlock]) -> Iterator[list[ReportBlock]]:
     """Blocks of several runs that belong together; of a run with several seeds, those of one seed."""
-    for group in _grouped(blocks, lambda block: (block.model, block.dataset, _without_seed(block))):
+    for group in _groups_by(blocks, lambda block: (block.model, block.dataset, _settings_but_for_the_seed(block))):
         once = len({block.directory for block in group}) == len(group)
-        parts = [group] if once else _grouped(group, lambda block: block.protocol)
+        parts = [group] if once else _groups_by(group, lambda block: block.protocol)
         yield from (part for part in parts if len({block.directory for block in part}) > 1)
 
 
-def _grouped(blocks: Sequence[ReportBlock], key: Callable[[ReportBlock], Any]) -> list[list[ReportBlock]]:
+def _groups_by(blocks: Sequence[ReportBlock], key: Callable[[ReportBlock], Any]) -> list[list[ReportBlock]]:
     groups = defaultdict(list)
     for block in blocks:
         groups[key(block)].append(block)
     return list(groups.values())
 
 
-def _without_seed(block: ReportBlock) -> str:
+def _settings_but_for_the_seed(block: ReportBlock) -> str:
     settings = json.loads(block.protocol)
     return json.dumps({name: value for name, value in settings.items() if name != "seed"}, sort_keys=True)
 
 
-def _beside(group: list[ReportBlock], compared: Callable[[Path, Path], Comparison]) -> Beside | None:
+def _block_beside(group: list[ReportBlock], compared: Callable[[Path, Path], Comparison]) -> Beside | None:
     first, last = group[0], group[-1]
     metric = last.headline or first.headline
     if metric is None:
