@@ -48,7 +48,7 @@ def execute(chosen: argparse.Namespace) -> int:
         rows = finished_rows(Store(plan.directory))
         plan = labelled_in_run(plan, rows.values())
         states = {job: plan.state(job, rows.get(job.cell)) for job in plan.jobs}
-        print(f"{plan.title}: {len(plan.jobs)} cells in {plan.directory}: {_state_counts(states.values())}")
+        print(f"{plan.title}: {len(plan.jobs)} cells in {plan.place}: {_state_counts(states.values())}")
         for explainer in plan.explainers:
             own = _state_counts(state for job, state in states.items() if job.explainer is explainer)
             print(f"  {explainer.label:<24} {own}")

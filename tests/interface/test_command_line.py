@@ -266,7 +266,7 @@ MISTAKES = {
     "a score": (
         ["run", *SMALL, "metric=deletion", "protocol.target=lable"],
         "'lable'",
-        "predicted, label, given or a class index",
+        "predicted, label, given, or a whole number",
     ),
     "a class": (["run", *SMALL, "protocol.target=12"], "class 12, expected 0 to 9"),
     "a device": (["run", *SMALL, "runtime.device=tpu7"], "runtime.device is 'tpu7'"),
