@@ -39,7 +39,7 @@ def _lines_of_board(board: Board, width: int, colour: bool, *, several: bool) ->
     if board.headline is None:
         return
     if not several:
-        yield from rendered(Text(board.heading, style="bold"), colour)
+        yield from list(rendered(Text(board.heading, style="bold"), colour))[:1]
     rows, more = fewer_rows(first_rows(board, found.verdict), MOST_ROWS)
     whole = list(rendered(_first_table(board, found, rows, forest=True), colour))[:-1]
     if max(map(cell_len, rendered(_first_table(board, found, rows, forest=True), False))) > width:
