@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.registry import DATASETS
-from harness.results.board import DIRECTIONS, Board
+from harness.results.board import CHOOSING, DIRECTIONS, Board
 from harness.results.family import LEAST_SAMPLES
 from harness.results.frames import configured
 from harness.results.numbers import one_figure, significant, with_interval
@@ -19,15 +19,11 @@ from harness.results.verdict import Verdict, cost_of, sanity_of, verdict
 
 MOST_COUNTED = 100_000  # samples; a larger number is not given
 MOST_NAMED = 3
-# What an explainer that scores well on a metric of a kind does.
+# What an explainer that scores better than another does, by the kinds of metrics by which one can be chosen.
 DOES = {
-    "faithfulness": "finds what the model uses",
-    "truth": "finds what is known to matter",
-    "localisation": "points at what the label names",
-    "robustness": "changes little where the model changes little",
-    "sanity": "depends on what the model learned",
-    "axiom": "keeps the axiom",
-    "complexity": "is concise",
+    "faithfulness": "finds what the model uses better",
+    "truth": "finds what is known to matter better",
+    "localisation": "points at what the label names better",
 }
 UNITS = {"probability": "of the class probability"}
 # What the samples of a modality are called, one and several.
@@ -85,48 +81,67 @@ class _Words:
         """Which explainer to use, by how much it is better than the best control, and what it costs."""
         first, control = self.found.choices[0], self.found.control
         if control is None:
-            cell = self.board.cell(self.board.headline, first)
-            score = with_interval(cell["value"], cell["ci_low"], cell["ci_high"])
-            return (
-                f"{first} is the best on {self._these()}: {score} {self._unit()}, at {self._price(first)}. No control "
-                "was compared, so it is not known what an explainer that ignores the model would reach; add "
-                "explainer=random."
-            )
+            return self._use_without_control(first)
+        chosen = f"Use {first}: on" if self._chooses() else f"First by {self.board.headline} is {first}: on"
         return (
-            f"Use {first}: on {self._these()} it {self._does()} better than the best control, {control}, by "
+            f"{chosen} {self._these()} it {self._does()} than the best control, {control}, by "
             f"{self._difference(first, control)} {self._unit()}, at {self._price(first)}."
+        )
+
+    def _use_without_control(self, first: str) -> str:
+        cell, best = self.board.cell(self.board.headline, first), self.found.best
+        score = with_interval(cell["value"], cell["ci_low"], cell["ci_high"])
+        is_best = "scores best" if first == best else f"is the cheapest of those not shown to be worse than {best}"
+        return (
+            f"{first} {is_best} on {self._these()}: {score} {self._unit()}, at {self._price(first)}. No control was "
+            "compared, so it is not known what an explainer that ignores the model would reach; add explainer=random."
         )
 
     def none(self) -> str:
         """Which explainer came first although none is recommended, and its distance to the best control."""
-        best, control = self.found.best, self.found.control
+        best, failing = self.found.best, [name for name in self.found.failed if name in self.found.above]
+        if failing:
+            scores = "scores" if len(failing) == 1 else "score"
+            return f"None to recommend: on {self._these()} {_in_a_sentence(failing)} {scores} best, but" + (
+                " fails a sanity check." if len(failing) == 1 else " fail a sanity check."
+            )
         own = [name for name in self.board.standing.index if name not in self.board.controls]
-        none = f"The explainer {best} is not" if len(own) == 1 else f"None of the {len(own)} explainers is"
-        if best in self.found.above and not self.found.equal:
-            fails = best in self.found.failed
-            return f"None to recommend: {best} scores best on {self._these()}" + (", but fails a sanity check." * fails)
-        reference = control if best not in self.found.above else self.found.equal[0]
-        ahead = self.board.family.difference(best, reference) > 0
-        worse = "shown to be worse than" if self.board.family.better(reference, best) else "behind"
-        size = self._difference(best, reference) if ahead else self._difference(reference, best)
-        return (
-            f"{none} shown to {_plain_form(self._does())} better than a control on {self._these()}. "
-            f"{'It' if len(own) == 1 else f'The best, {best},'} is {'ahead of' if ahead else worse} {reference}, by "
-            f"{size} {self._unit()}, at {self._price(best)}."
-        )
+        claim = f"shown to {_plain_form(self._does())} than the controls on {self._these()}."
+        if self.found.above:
+            others = _in_a_sentence(_at_most_three(self.found.above))
+            verb = "is" if len(self.found.above) == 1 else "are"
+            return (
+                f"The best, {best}, is not {claim} {self._against_unbeaten('It')} {others} {verb} shown to beat the "
+                f"controls, but to be worse than {best}."
+            )
+        if len(own) == 1:
+            return f"The explainer {best} is not {claim} {self._against_unbeaten('It')}"
+        return f"None of the {len(own)} explainers is {claim} {self._against_unbeaten(f'The best, {best},')}"
+
+    def _against_unbeaten(self, subject: str) -> str:
+        """How the best explainer stands to the best control that it does not beat, in a sentence."""
+        best, family = self.found.best, self.board.family
+        control = self.found.unbeaten[best]
+        difference = family.difference(best, control)
+        if difference == 0:
+            return f"{subject} scores the same as {control}, at {self._price(best)}."
+        worse = "shown to be worse than" if family.better(control, best) else "behind"
+        size = self._difference(best, control) if difference > 0 else self._difference(control, best)
+        way = "ahead of" if difference > 0 else worse
+        return f"{subject} is {way} {control}, by {size} {self._unit()}, at {self._price(best)}."
 
     def none_because(self) -> list[str]:
         """How many samples would decide, or why more would not."""
-        best, control, family = self.found.best, self.found.control, self.board.family
-        if best in self.found.above and not self.found.equal:
-            return [f"{_in_a_sentence(self.found.failed)} fail{'s' * (len(self.found.failed) == 1)} a sanity check."]
-        reference = control if best not in self.found.above else self.found.equal[0]
-        if family.difference(best, reference) <= 0:
+        best, family = self.found.best, self.board.family
+        if best not in self.found.unbeaten:
+            return []
+        control = self.found.unbeaten[best]
+        if family.difference(best, control) <= 0:
             return ["More of them are not expected to change that."]
-        return [f"Provisional: {self._samples(best, reference)} would show a difference of this size."]
+        return [f"Provisional: {self._samples(best, control)} would show a difference of this size."]
 
     def as_good(self) -> list[str]:
-        """The other choices: not shown to be worse than the best, and shown to beat the control."""
+        """The other choices: neither they nor the first one is shown to be worse."""
         others = self.found.choices[1:]
         if not others:
             return []
@@ -137,14 +152,22 @@ class _Words:
         return [f"{_in_a_sentence(names + more)} {verb} not shown to be better or worse."]
 
     def perhaps_as_good(self) -> list[str]:
-        """Those not shown to be worse than the best that are not shown to beat the control either."""
-        others = [n for n in self.found.near if n not in self.found.choices and n not in self.found.failed]
-        if not others or self.found.control is None:
-            return []
-        cost = self._times(others[0], self.found.choices[0]) if len(others) == 1 else ""
-        verb = "is" if len(others) == 1 else "are"
-        names, price = _in_a_sentence(_at_most_three(others)), f" at {cost}" if cost else ""
-        return [f"{names} may be as good{price}, but {verb} not yet shown to beat {self.found.control}."]
+        """Those not shown to be worse than the best that are no choice: a check fails, or a control is not beaten."""
+        told = []
+        if self.found.failed:
+            verb = "is" if len(self.found.failed) == 1 else "are"
+            fails = "fails" if len(self.found.failed) == 1 else "fail"
+            failed = _in_a_sentence(_at_most_three(self.found.failed))
+            told.append(f"{failed} {verb} not shown to be worse, but {fails} a sanity check.")
+        others = [name for name in self.found.near if name in self.found.unbeaten and name not in self.found.failed]
+        if others:
+            cost = self._times(others[0], self.found.choices[0]) if len(others) == 1 else ""
+            verb = "is" if len(others) == 1 else "are"
+            names, price = _in_a_sentence(_at_most_three(others)), f" at {cost}" if cost else ""
+            controls = list(dict.fromkeys(self.found.unbeaten[name] for name in others))
+            beat = controls[0] if len(controls) == 1 else "every control"
+            told.append(f"{names} may be as good{price}, but {verb} not yet shown to beat {beat}.")
+        return told
 
     def caveats(self) -> list[str]:
         """What the answer lacks: samples, sanity checks."""
@@ -152,10 +175,14 @@ class _Words:
         if self.board.family.n < LEAST_SAMPLES:
             few = f"{self.board.family.n} {self._noun(self.board.family.n)} cannot show any difference"
             told.append(f"{few}: {LEAST_SAMPLES} are the fewest.")
-        others = [name for name in self.found.near if name != self.found.best]
-        if self.found.choices and others:
-            second = self.board.standing.loc[others, "mean"].idxmax()
-            told += self._to_separate(self.found.best, second)
+        if self.board.lacking:
+            lacking = _in_a_sentence(_at_most_three([self.board.named(name) for name in self.board.lacking]))
+            told.append(f"Not compared, since too few {self._noun()} have a score: {lacking}.")
+        near = [name for name in self.found.near if name not in self.found.failed]  # the best mean first
+        if self.found.choices and len(near) > 1:
+            told += self._to_separate(*near[:2])
+        if not self._chooses():
+            told.append(f"{self.board.headline} alone does not tell which explainer to use.")
         return [*told, *self._unchecked()]
 
     def _to_separate(self, best: str, second: str) -> list[str]:
@@ -182,13 +209,11 @@ class _Words:
         worse = len([name for name in board.standing.index if name not in board.controls]) - len(found.near)
         rest = f" {worse} {'is' if worse == 1 else 'are'} shown to be worse." if worse else ""
         told.append(f"Not shown to be worse than the best, {found.best}: {_in_a_sentence(found.near)}.{rest}")
-        if found.equal:
-            told.append(f"Controls that are not shown to be worse than {found.best}: {_in_a_sentence(found.equal)}.")
         if found.failed:
             told.append(f"Left out because they fail a sanity check: {_in_a_sentence(found.failed)}.")
-        unshown = [name for name in found.near if name not in found.above]
-        if unshown and found.control:
-            told.append(f"Not shown to beat the best control, {found.control}: {_in_a_sentence(unshown)}.")
+        unshown = [f"{name} ({found.unbeaten[name]})" for name in found.near if name in found.unbeaten]
+        if unshown:
+            told.append(f"Not shown to beat every control (the best one not beaten): {_in_a_sentence(unshown)}.")
         return told + self._sanity() + self._costs()
 
     def _not_compared(self) -> list[str]:
@@ -240,8 +265,12 @@ class _Words:
         modality = DATASETS[name].modality if name in DATASETS else ""
         return SAMPLES.get(modality, ("sample", "samples"))[number != 1]
 
+    def _chooses(self) -> bool:
+        """Whether the headline metric is of a kind by which an explainer can be chosen."""
+        return self.board.about.loc[self.board.headline, "kind"] in CHOOSING
+
     def _does(self) -> str:
-        return DOES.get(self.board.about.loc[self.board.headline, "kind"], "scores")
+        return DOES.get(self.board.about.loc[self.board.headline, "kind"], "scores better")
 
     def _unit(self) -> str:
         """``of the class probability (srg)``, ``(srg, logit)``."""
@@ -292,7 +321,7 @@ def _two_digits(value: float) -> str:
 def _plain_form(does: str) -> str:
     """``find what the model uses`` from ``finds what the model uses``."""
     verb, _, rest = does.partition(" ")
-    return " ".join([{"is": "be", "changes": "change"}.get(verb, verb.removesuffix("s")), rest]).strip()
+    return f"{verb.removesuffix('s')} {rest}"
 
 
 def _a(noun: str) -> str:

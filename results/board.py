@@ -110,6 +110,8 @@ class Board:
         reader asked for some metrics.
         """
         there = self.cells[(self.cells["status"] == "ok") & ~self.cells["caveat"] & np.isfinite(self.cells["value"])]
+        own = there[~there["label"].isin(self.controls)]
+        there = own if len(own) else there
         able = [m for m in self.metrics if self.better(m) and m in set(there["metric"])]
         kinds, names = self.about["kind"], self.about["name"]
         asked = self.metrics_shown is not None

@@ -131,6 +131,9 @@ class _Scale:
         marks = [" "] * FOREST
         if math.isfinite(row.gain_low):
             first, last = self.place(row.gain_low), self.place(row.gain_high)
+            # An interval without 0 does not touch the line at 0.
+            first = max(first, self.place(0) + 2) if row.gain_low > 0 else first
+            last = min(last, self.place(0) - 2) if row.gain_high < 0 else last
             marks[first : last + 1] = LINE * (last - first + 1)
         marks[self.place(0)] = ZERO
         if math.isfinite(row.gain):
@@ -141,7 +144,7 @@ class _Scale:
 def _lines_of_boards(boards: Sequence[Board], width: int, colour: bool) -> Iterator[str]:
     """How many boards have an explainer to use, and a row for each board."""
     answers = [answer(board) for board in boards]
-    yield counted_boards([each.verdict for each in answers])
+    yield in_lines(counted_boards([each.verdict for each in answers]), width)
     yield ""
     table = unframed_table()
     for head in ("model and data", "use", "gain over the best control", "seconds\nper sample", "metric"):
@@ -149,13 +152,15 @@ def _lines_of_boards(boards: Sequence[Board], width: int, colour: bool) -> Itera
     for board, each in zip(boards, answers, strict=True):
         table.add_row(*map(Text, _row_of_board(board, each)), style="" if each.verdict.choices else "dim")
     yield from list(rendered(table, colour))[:-1]
-    yield in_lines("Each model and data set by itself: harness table RUN --all.", width)
+    refused = [f"{board.heading}: {each.verdict.refused}" for board, each in zip(boards, answers, strict=True)]
+    yield from (in_lines(text, width, "  ") for text in refused if not text.endswith(": "))
+    yield in_lines("harness table --all shows each block by itself.", width)
 
 
 def _row_of_board(board: Board, found: Answer) -> list[str]:
     each = board_row(board, found.verdict)
     if each.row is None:
-        return [each.heading, "no verdict", each.refused, "", ""]
+        return [each.heading, "no verdict", "", "", ""]
     row = each.row
     gain = with_interval(row.gain, row.gain_low, row.gain_high) if math.isfinite(row.gain) else "no control"
     cost = "not measured" if row.cost is None else significant(row.cost)

@@ -16,8 +16,8 @@ UNPROVEN = "control not beaten"
 # What the words mean, for a legend.
 MEANINGS = {
     NOT_WORSE: "than the best explainer",
-    WORSE: "shown to be worse than the best explainer",
-    UNPROVEN: "not shown to be better than the best control",
+    WORSE: "shown to be worse than the best explainer, or than one to choose",
+    UNPROVEN: "not shown to be better than every control",
 }
 
 
@@ -78,18 +78,28 @@ def board_row(board: Board, verdict: Verdict) -> BoardRow:
 
 
 def counted_boards(verdicts: Sequence[Verdict]) -> str:
-    """On how many of several boards an explainer is shown to be better than the controls, in a sentence."""
-    named = sum(bool(each.choices) for each in verdicts)
-    return f"{named} of {len(verdicts)} models and data sets have an explainer that is shown to beat the controls."
+    """On how many of several boards an explainer can be recommended, in a sentence."""
+    named = sum(bool(each.choices) and each.control is not None for each in verdicts)
+    without = sum(each.control is None and not each.refused for each in verdicts)
+    return (
+        f"{named} of {len(verdicts)} blocks (a model on a data set under one protocol) have an explainer that is shown "
+        f"to beat the controls and fails no sanity check" + (f"; {without} have no control." if without else ".")
+    )
 
 
 def fewer_rows(rows: Sequence[FirstRow], most: int) -> tuple[list[FirstRow], int]:
-    """At most so many rows, and how many were left out: the controls but the best one go first, then the last ones."""
+    """At most so many rows, and how many were left out: the controls but the best one go first, then the last ones.
+
+    Those that can be chosen stay in any case.
+    """
     if len(rows) <= most:
         return list(rows), 0
     kept = [row for row in rows if row.word != CONTROL]
     controls = [row for row in kept if row.standing == "control"]
-    own = [row for row in kept if row.standing != "control"][: most - len(controls)]
+    own = [row for row in kept if row.standing != "control"]
+    chosen = [row for row in own if row.standing in ("first", "choice")]
+    others = [row for row in own if row not in chosen][: max(0, most - len(controls) - len(chosen))]
+    own = [row for row in own if row in chosen or row in others]
     return own + controls, len(rows) - len(own) - len(controls)
 
 
@@ -113,7 +123,8 @@ def _gain(board: Board, verdict: Verdict, label: str) -> tuple[float, float, flo
 
 def _standing_and_word(board: Board, verdict: Verdict, label: str, cell: dict | None) -> tuple[str, str]:
     if label in board.controls:
-        return "control", BEST_CONTROL if label == verdict.control else CONTROL
+        lacking = ", too few scores" if label in board.lacking else ""
+        return "control", BEST_CONTROL if label == verdict.control else CONTROL + lacking
     missing = _why_missing(board, label, cell)
     if missing:
         return "none", missing
@@ -123,20 +134,13 @@ def _standing_and_word(board: Board, verdict: Verdict, label: str, cell: dict | 
         return ("first", USE) if label == verdict.choices[0] else ("choice", NOT_WORSE)
     if sanity_of(board, label) == "fail":
         return ("near" if label in verdict.near else "worse"), "fails a sanity check"
+    if verdict.control is not None and board.family.better(verdict.control, label):
+        return "worse", BELOW
     if label in verdict.near:
-        return "near", _why_not_chosen(verdict, label)
+        return "near", UNPROVEN if label in verdict.unbeaten else WORSE
     if verdict.control is None:
         return "worse", WORSE
-    if board.family.better(verdict.control, label):
-        return "worse", BELOW
-    return "worse", f"{WORSE}; {'beats the control' if label in verdict.above else UNPROVEN}"
-
-
-def _why_not_chosen(verdict: Verdict, label: str) -> str:
-    """Why one that is not shown to be worse than the best is no choice."""
-    if verdict.control is not None and label not in verdict.above:
-        return UNPROVEN
-    return f"{verdict.equal[0]} not beaten" if verdict.equal else NOT_WORSE
+    return "worse", f"{WORSE}; {UNPROVEN if label in verdict.unbeaten else 'beats the controls'}"
 
 
 def _why_missing(board: Board, label: str, cell: dict | None) -> str:

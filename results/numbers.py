@@ -46,6 +46,9 @@ def rounded_together(value: float, low: float, high: float) -> tuple[str, str, s
     decimals = 1 - math.floor(math.log10(width)) if width > 0 else 9
     if not 0 <= decimals <= 5:
         return significant(value), significant(low), significant(high)
+    # An end that is not 0 does not look like 0: it decides whether a difference is shown.
+    while decimals <= 5 and any(each and not round(each, decimals) for each in (low, high)):
+        decimals += 1
     return tuple(f"{round(each, decimals) + 0.0:,.{decimals}f}" for each in (value, low, high))
 
 

@@ -1,9 +1,8 @@
 """Which explainer to use on one model and data set: the rule, applied to a board.
 
 The rule: those not shown to be worse than the best on the headline metric (all pairs of explainers tested as one
-family), of them those shown to beat the best control, without those that fail a sanity check, the cheapest first. Where
-a control is among those not shown to be worse, none is named: more samples might put it first.
-``harness.results.answer`` says it in words.
+family), of them those shown to beat every control, without those that fail a sanity check or are shown to be worse than
+another one of them, the cheapest first. ``harness.results.answer`` says it in words.
 """
 
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.results.board import Board
+from harness.results.statistics import OTHER_SAMPLES
 
 COST_METRIC = "seconds_per_sample"
 
@@ -23,9 +23,9 @@ class Verdict:
     refused    why nothing can be compared, in a sentence; "" if it can
     best       the explainer with the best mean; None if refused
     control    the control with the best mean; None if none was compared
+    unbeaten   explainer -> the control with the best mean of those that it is not shown to beat
     near       not shown to be worse than the best
-    equal      controls that are not shown to be worse than the best
-    above      shown to beat the best control; all where there is no control
+    above      shown to beat every control; all where there is no control
     failed     those of ``near`` that fail a sanity check
     choices    the explainers to choose from, the cheapest first; those whose cost is not known last
     """
@@ -34,7 +34,7 @@ class Verdict:
     best: str | None = None
     control: str | None = None
     near: list[str] = field(default_factory=list)
-    equal: list[str] = field(default_factory=list)
+    unbeaten: dict[str, str] = field(default_factory=dict)
     above: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     choices: list[str] = field(default_factory=list)
@@ -45,24 +45,36 @@ def verdict(board: Board) -> Verdict:
     refused = _why_no_verdict(board)
     if refused:
         return Verdict(refused)
-    table = board.standing
+    table, family = board.standing, board.family  # the best mean first
     own, controls = _split(table.index, board.controls)
-    among = [name for name in table.index if table.loc[name, "best"]]
-    near, equal = _split(among, board.controls)
-    above = [name for name in own if table.loc[name, "beats_control"]] if controls else own
+    near = [name for name in own if table.loc[name, "best"]]
+    unbeaten = {name: [each for each in controls if not family.better(name, each)] for name in own}
+    above = [name for name in own if not unbeaten[name]]
     failed = [name for name in near if sanity_of(board, name) == "fail"]
-    left = [name for name in near if name in above and name not in failed] if not equal else []
-    control = table.loc[controls, "mean"].idxmax() if controls else None
-    choices = sorted(left, key=lambda name: _cheapest_first(board, name))
-    return Verdict("", table.loc[own, "mean"].idxmax(), control, near, equal, above, failed, choices)
+    left = [name for name in near if name in above and name not in failed]
+    left = [name for name in left if not any(family.better(other, name) for other in left)]
+    return Verdict(
+        best=own[0],
+        control=controls[0] if controls else None,
+        unbeaten={name: each[0] for name, each in unbeaten.items() if each},
+        near=near,
+        above=above,
+        failed=failed,
+        choices=sorted(left, key=lambda name: _cheapest_first(board, name)),
+    )
 
 
 def _why_no_verdict(board: Board) -> str:
     """Why explainers cannot be compared; "" if they can."""
     if not (board.cells["status"] == "ok").any():
         return "No verdict: nothing could be measured; the reasons are under failed and n/a."
+    if board.headline is None and board.metrics_shown is not None:
+        return "No verdict: the metrics that were asked for do not tell which explainer to use."
     if board.headline is None:
         return "No verdict: no metric of faithfulness, known truth or localisation has a score; add metric=srg."
+    unranked = set(board.cells.loc[board.cells["metric"] == board.headline, "unranked"]) - {"", OTHER_SAMPLES}
+    if unranked:
+        return f"No verdict by {board.headline}: {min(unranked)}."
     if board.family is None:
         return f"No verdict: {board.headline} has no scores of samples."
     if board.family.n < 2:
