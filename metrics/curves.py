@@ -108,7 +108,7 @@ def insertion(batch: Batch, *, curve: Curve = Curve(), score: Score = "probabili
     chance=0,
     curve_across="share removed",
     curve_places=(0, 1),
-    curve_height="{score} without the least less that without the most important",
+    curve_height="{score}, least important removed first minus most important first",
 )
 def srg(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -> Scores:
     """Symmetric relevance gain: area between the score's curves while units are removed least important first and most
@@ -163,7 +163,7 @@ def aopc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability", 
     chance=0,
     curve_across="share removed",
     curve_places=(0, 1),
-    curve_height="{score} without the least less that without the most important",
+    curve_height="{score}, least important removed first minus most important first",
 )
 def abpc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -> Scores:
     """Mean gap between the scores while units are removed least important first and most important first (Samek et al.

@@ -128,7 +128,7 @@ class _Words:
         worse = "shown to be worse than" if family.better(control, best) else "behind"
         size = self._difference(best, control) if difference > 0 else self._difference(control, best)
         way = "ahead of" if difference > 0 else worse
-        return f"{subject} is {way} {control}, by {size} {self._unit()}, at {self._price(best)}."
+        return f"{subject} is {way} {control} by {size} {self._unit()}, at {self._price(best)}."
 
     def none_because(self) -> list[str]:
         """How many samples would decide, or why more would not."""
@@ -301,16 +301,19 @@ class _Words:
 def samples_in_words(differences: np.ndarray, noun: str = "samples", *, critical: float | None = None) -> str:
     """How many samples would show a difference, by those of n samples, with the range: ``about 60 images (30 to 200)``.
 
-    One significant figure, more than n; ``critical`` as in ``samples_range``.
+    One significant figure, more than n; a lower end that these n samples reach is not told. ``critical`` as in
+    ``samples_range``.
     """
     found = samples_range(differences, critical=critical)
     about, high = (one_figure(max(number, len(differences) + 1)) for number in (found.about, found.high))
-    least = f"{one_figure(found.low, up=False):,.0f}"
+    low = one_figure(found.low, up=False)
+    least = f"{low:,.0f}" if low > len(differences) else ""  # a number that these samples did not reach
     if not about <= MOST_COUNTED:
-        return f"over {MOST_COUNTED:,} {noun} (at least {least})"
+        return f"over {MOST_COUNTED:,} {noun}{f' (at least {least})' if least else ''}"
     if not high <= MOST_COUNTED:
-        return f"about {about:,.0f} {noun} (at least {least}; there may be no difference)"
-    return f"about {about:,.0f} {noun} ({least} to {high:,.0f})"
+        range_ = f"at least {least}" if least else "a rough estimate"
+        return f"about {about:,.0f} {noun} ({range_}; there may be no difference)"
+    return f"about {about:,.0f} {noun} ({f'{least} to' if least else 'at most'} {high:,.0f})"
 
 
 def _two_digits(value: float) -> str:

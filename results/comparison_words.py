@@ -8,6 +8,7 @@ import pandas as pd
 from harness.results.comparison import UNPAIRED, Comparison
 from harness.results.comparison_costs import COST_FLOOR, NOT_TESTED
 from harness.results.comparison_quality import OTHER_SEED, QUALITY_FLOOR
+from harness.results.cost_changes import LEAST_CELLS
 from harness.results.direction_words import (
     change_in_words,
     interval_in_words,
@@ -176,7 +177,8 @@ def _caveats(comparison: Comparison) -> list[str]:
         texts.append(f"{counted(unpaired, 'cell')} could not be compared")
     if untested:
         texts.append(
-            f"{counted(untested, 'cost')} changed by more than {100 * COST_FLOOR:g} % but cannot be tested by so few"
+            f"{counted(untested, 'cost')} changed by more than {100 * COST_FLOOR:g} % but "
+            f"could not be tested: it needs more runs on each side, or {LEAST_CELLS} explainers"
         )
     seeds = cells["note"].str.startswith(OTHER_SEED).any()
     if seeds:

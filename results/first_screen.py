@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.results.answer import Answer, answer
 from harness.results.board import Board
-from harness.results.first_table import MEANINGS, FirstRow, board_row, counted_boards, fewer_rows, first_rows
+from harness.results.first_table import FirstRow, board_row, counted_boards, fewer_rows, first_rows, meanings
 from harness.results.numbers import rounded_together, significant, with_interval
 from harness.results.terminal import in_lines, rendered, unframed_table
 
@@ -59,8 +59,7 @@ def _legend(board: Board, found: Answer, rows: Sequence[FirstRow]) -> Iterator[s
             f"gain: mean difference to the best control, {found.verdict.control}; intervals hold for all pairs "
             f"together (95 %){few}"
         )
-    words = [f"{word}: {meaning}" for word, meaning in MEANINGS.items() if any(word in row.word for row in rows)]
-    if words:
+    if words := meanings(rows):
         yield "; ".join(words)
 
 

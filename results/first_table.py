@@ -15,7 +15,8 @@ NOT_WORSE, WORSE, BELOW = "not shown to be worse", "worse", "worse than the cont
 UNPROVEN = "control not beaten"
 # What the words mean, for a legend.
 MEANINGS = {
-    NOT_WORSE: "than the best explainer",
+    CONTROL: "an explainer that ignores the model",
+    NOT_WORSE: "its distance to the best explainer may be chance",
     WORSE: "shown to be worse than the best explainer, or than one to choose",
     UNPROVEN: "not shown to be better than every control",
 }
@@ -48,6 +49,11 @@ class FirstRow:
 def first_rows(board: Board, verdict: Verdict) -> list[FirstRow]:
     """A row for every explainer that is shown, in the board's order: the best first, controls last."""
     return [_row(board, verdict, label) for label in board.explainers]
+
+
+def meanings(rows: Sequence[FirstRow]) -> list[str]:
+    """The words of these rows' verdicts that need an explanation, with it."""
+    return [f"{word}: {meaning}" for word, meaning in MEANINGS.items() if any(word in row.word for row in rows)]
 
 
 @dataclass(frozen=True)

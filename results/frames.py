@@ -154,7 +154,7 @@ def _runs_by_last_row(runs_directory: Path) -> list[Path]:
 def _runs_listed(runs_directory: Path) -> str:
     names = [run.name for run in reversed(_runs_by_last_row(runs_directory))]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"{runs_directory} has {', '.join(names[:MOST_NAMES]) or 'no runs'}{more}"
+    return f"the folder {runs_directory} has {', '.join(names[:MOST_NAMES]) or 'no runs'}{more}"
 
 
 def controls_of(cells: pd.DataFrame, called: str = "explainer") -> frozenset[str]:

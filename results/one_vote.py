@@ -42,14 +42,14 @@ def _aligned(matrices: Sequence[Matrix]) -> list[np.ndarray]:
 
 
 def one_vote_notes(matrices: Sequence[Matrix]) -> list[str]:
-    """``aopc ranks as deletion does: one vote``, for each metric that ranks as an earlier one does."""
+    """A text for each metric that ranks as an earlier one does: ``aopc ranks explainers as deletion does: ...``."""
     pairs = zip(matrices, rank_as(matrices), strict=True)
     return list(dict.fromkeys(one_vote(each.names["metric"], same) for each, same in pairs if same))
 
 
 def one_vote(metric: str, same: str) -> str:
     """That a metric adds nothing to another one, in words."""
-    return f"{metric} ranks as {same} does: one vote"
+    return f"{metric} ranks explainers as {same} does: they count as one metric"
 
 
 def _rank_identically(first: np.ndarray, second: np.ndarray) -> bool:

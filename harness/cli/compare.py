@@ -34,11 +34,11 @@ the metric has no direction. broken: the baseline run has scores, and the new ru
 them. fixed: the opposite. new, missing: only one run has the cell. not comparable: the runs used different versions of
 the measuring code or, for costs, other devices. same: none of these.
 
---metric and --explainer decide which cells are shown, written, and heeded by --fail-on and --min-compared. Tests stay
-corrected over all cells, so that a choice does not change a verdict.
+--metric and --explainer decide which cells are shown and written, and which ones --fail-on and --min-compared look at.
+Tests stay corrected over all cells, so that a choice does not change a verdict.
 
-The exit status is 1 if --fail-on or --min-compared say so, and 3 if fewer cells than --min-compared can be compared
-only because the measuring code has changed: then neither a loss nor its absence is shown.""",
+The exit status is 1 if --fail-on or --min-compared say so, and 3 if fewer than --min-compared cells can be
+compared and the reason is that the measuring code has changed: then neither a loss nor its absence is shown.""",
         EXAMPLES,
     )
     parser.add_argument(

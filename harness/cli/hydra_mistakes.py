@@ -134,7 +134,10 @@ def _setting_error(path: str, missing: str, arguments: Sequence[str]) -> UserErr
         return _item_option_error(section, rest, value, missing, arguments)
     if section in ("model", "dataset"):
         return _option_error(section, rest, value, arguments)
-    return None
+    sections = sorted({*SETTING_GROUPS, *CONFIG_GROUPS})
+    if section in (*sections, "run", "hydra"):
+        return None
+    return unknown("section", section, sections, "harness run --help")
 
 
 def _missing_section_error(name: str, value: str, arguments: Sequence[str]) -> UserError:

@@ -116,7 +116,7 @@ def _capabilities(entry: Any) -> str:
             f"sums to {sums_to[entry.complete_to]}" if sums_to[entry.complete_to] else "no sum is promised",
             *([] if entry.per_class else ["one map for all classes"]),
             *(["draws random numbers"] if entry.stochastic else []),
-            *([f"{entry.cost} a sample"] if entry.cost else []),
+            *([f"passes per sample (F forward, B backward): {entry.cost}"] if entry.cost else []),
             *([f"from {entry.source}: {entry.caveat}"] if entry.caveat else []),
         ]
     )

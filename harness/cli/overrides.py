@@ -28,8 +28,8 @@ explainer.NAME.OPTION=VALUE; `harness list explainers NAME` shows them with thei
 dataset.label=TEXT are what tables and files call them.
 A NAME may be an import, package.module:function, also from the working directory: explainer=[rise,mine:bright] and
 explainer.bright.power=3; model=mine:make is model=python with this factory.
-+metric.shared.OPTION=VALUE sets an option of all chosen metrics that have it (with a default other than null) and for
-which nothing else sets it.
++metric.shared.OPTION=VALUE sets an option of all chosen metrics that have it, unless its default is null or you set it
+for the metric itself.
 +explainer.LABEL={name: NAME, OPTION: VALUE} adds an item under a label of your own. ~metric.NAME leaves an item out.
 --cfg job prints the configuration that results. Quote brackets, braces, spaces and ~ where your shell reads them; a
 text with signs such as , = # [ or an umlaut stands in further quotes: 'dataset.path="my photos, 2024"'.

@@ -28,8 +28,8 @@ Runs are ordered by the time of their last row. The means of a cell over the run
 level is compared with the best one before it. The verdicts: worse, better, moved (a metric without a direction), stable
 (there is only one level), few (the values vary, and fewer than eight runs have one, so that nothing can be tested; or
 only one run has one). Values that repeat from run to run need no test. First comes a sentence, then a table of the
-cells that changed, the worst first. --metric and --explainer decide what is shown, written and heeded by --fail-on;
-tests stay corrected over all cells.""",
+cells that changed, the worst first. --metric and --explainer decide what is shown and written, and what --fail-on looks
+at; tests stay corrected over all cells.""",
         EXAMPLES,
     )
     parser.add_argument("names", nargs="+", metavar="RUN", help=f"the runs, in any order: {RUN_HELP}")

@@ -19,9 +19,9 @@ def add_parser(verbs: Any) -> Parser:
         "check the files of a run and say what is wrong, file by file",
         """
 Rows, scores, tables and maps carry a checksum and the name of their cell. A file that is truncated, changed, swapped
-with another one or of another kind is named in one line. Files of older versions carry no checksum; they are read as
-far as that goes, and counted. The exit status is 1 if something is damaged. Nothing is changed: harness run with the
-arguments of the run measures again what is lacking.""",
+with another one or of another kind is named in one line. Files of older versions carry no checksum; they are
+counted, and only their form is checked. The exit status is 1 if something is damaged. Nothing is changed: harness run
+with the arguments of the run measures again what is lacking.""",
         EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN", nargs="?", default="latest", help=f"{RUN_HELP} (default: latest)")

@@ -59,7 +59,7 @@ def lease(device: torch.device, mode: str, say: Callable[[str], None], *, user: 
         else:
             if mode == "share" and user:
                 later = "the same command adds them later"
-                say(f"{device} is shared: {_holder(file)}; scores are measured, costs are not ({later})")
+                say(f"{device} is in use: {_holder(file)}; scores are measured, costs are not ({later})")
             _share_device(sharers)
         alone = Alone(free, sharers)
         yield alone
@@ -80,7 +80,7 @@ def _take_device(file: IO[str], sharers: IO[str]) -> bool:
 def _write_holder(file: IO[str], user: str) -> None:
     """Write into the lock's file who holds the device, and since when."""
     file.truncate(0)
-    file.write(f"{user or 'a process'} ({os.getpid()}) since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+    file.write(f"{user or 'a process'} (process {os.getpid()}) since {time.strftime('%Y-%m-%d %H:%M:%S')}")
     file.flush()
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from harness.results.answer import Answer
 from harness.results.first_table import (
-    MEANINGS,
     BoardRow,
     FirstRow,
     board_row,
     counted_boards,
     fewer_rows,
     first_rows,
+    meanings,
 )
 from harness.results.numbers import rounded_together, significant, with_interval, with_sign
 from harness.results.report.blocks import ReportBlock
@@ -156,8 +156,7 @@ def _legend_of(block: ReportBlock, control: str | None, rows: Sequence[FirstRow]
             f"Gain: mean difference to the best control, {control}, with its interval; the intervals of all pairs of "
             f"explainers hold together with 95 %.{few}"
         )
-    words = [f"{word}: {meaning}" for word, meaning in MEANINGS.items() if any(word in row.word for row in rows)]
-    if words:
+    if words := meanings(rows):
         yield f"{'; '.join(words)}."
 
 

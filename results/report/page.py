@@ -50,7 +50,7 @@ PAGE_SECTIONS = (
         "Agreement",
         "Agreement between metrics",
         "Kendall's tau-b between the rankings that two metrics "
-        "give, with 95 % bootstrap intervals: 1 the same order, 0 unrelated, −1 reversed.",
+        "give, with 95 % intervals: 1 is the same order, 0 unrelated, −1 reversed.",
     ),
     (
         "curves",

@@ -79,7 +79,7 @@ def settling(curve: pd.DataFrame, metric: str, heading: str) -> Raw:
     plot.marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(0.95), y2=y(0.95), class_="bound"))
     plot.marks.append(tag("text", "0.95", x=WIDTH - RIGHT, y=y(0.95) + 12, class_="tick", text_anchor="end"))
     for column, kind, words in (
-        ("tau", "second", "mean tau-b to the ranking by all"),
+        ("tau", "second", "mean tau-b with the ranking by all"),
         ("top_stays", "first", "the first stays first"),
     ):
         known = curve[np.isfinite(curve[column])]

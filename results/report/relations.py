@@ -106,7 +106,7 @@ def agreement_part(block: ReportBlock) -> Raw | None:
     return tag(
         "div",
         _square_of_taus(block, votes) if len(votes) else "",
-        tag("p", "Explainers that are no controls. ", " ".join(filter(None, fine)), class_="fine"),
+        tag("p", "Controls are left out. ", " ".join(filter(None, fine)), class_="fine"),
     )
 
 
@@ -167,7 +167,7 @@ def stability_part(block: ReportBlock) -> Raw | None:
     plot = next(
         (_settling(settled.curve, metric, block) for metric, _, settled in found if metric == block.headline), ""
     )
-    fine = " ".join(["Explainers that are no controls.", *(f"{text}." for text in copies)])
+    fine = " ".join(["Controls are left out.", *(f"{text}." for text in copies)])
     table = html_table(f"Stability of rankings, {block.heading}", heads, rows)
     return tag("div", plot, table, tag("p", fine, class_="fine"))
 
@@ -175,7 +175,7 @@ def stability_part(block: ReportBlock) -> Raw | None:
 def _settling(curve: pd.DataFrame, metric: str, block: ReportBlock) -> Raw:
     keys = [
         tag("span", words, class_=f"key {kind}")
-        for kind, words in (("first", "the first stays first"), ("second", "tau to the ranking by all samples"))
+        for kind, words in (("first", "the first stays first (share)"), ("second", "tau-b with the whole ranking"))
     ]
     title = tag("figcaption", f"Ranking by {metric}, 500 random draws of n samples")
     return tag(

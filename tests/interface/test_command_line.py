@@ -323,7 +323,8 @@ def test_list_explainers_says_in_a_line_what_each_one_declares(capsys):
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert (
         "local; needs of the model: gradient; inputs: image, table, tokens, series, volume, other; signed; "
-        "sums to f(x) - mean f(r); draws random numbers; samples x (2 F 1 B) a sample" in lines
+        "sums to f(x) - mean f(r); draws random numbers; passes per sample (F forward, B backward): samples x (2 F 1 B)"
+        in lines
     )
     assert any(line.startswith("local; needs of the model: nothing;") for line in lines)
 

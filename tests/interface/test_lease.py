@@ -101,8 +101,8 @@ def test_who_waits_or_shares_is_told_who_holds_the_device_and_since_when(folder,
     asleep += [lambda: holder.__exit__(None, None, None)]
     with lease(CPU, "wait", said.append, user="run runs/third") as alone:
         assert alone and len(said) == 2
-    held = rf"held by run runs/main \({os.getpid()}\) since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
-    assert re.match(rf"cpu is shared: {held}; scores are measured, costs are not", said[0])
+    held = rf"held by run runs/main \(process {os.getpid()}\) since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.match(rf"cpu is in use: {held}; scores are measured, costs are not", said[0])
     assert re.match(rf"waiting for cpu: {held} ", said[1])
 
 

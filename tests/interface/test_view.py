@@ -181,7 +181,7 @@ def test_a_view_that_is_asked_for_and_does_not_apply_is_a_mistake(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["cancre"], "no run 'cancre': runs has"),
+        (["cancre"], "no run 'cancre': the folder runs has"),
         (["cancer", "--what", "activation"], "unknown view 'activation': did you mean 'activations' or"),
         (["cancer", "--what", ","], "no view was chosen, expected some of activations"),
         (["cancer", "--what"], "--what came without a value"),

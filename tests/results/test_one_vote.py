@@ -70,7 +70,7 @@ def test_a_vote_counts_once_wherever_agreement_is_summarised(measured):
     directed = [each for each in matrices(measured) if each.names["metric"] in {*SAME, *SAME.values(), "irof"}]
     pairs = metric_agreement(directed, {"random"})
     assert sorted(pairs.loc[pairs["note"] != "", "note"]) == sorted(
-        f"{a} ranks as {b} does: one vote" for a, b in SAME.items()
+        f"{a} ranks explainers as {b} does: they count as one metric" for a, b in SAME.items()
     )
     assert set(pairs.loc[pairs["note"] != "", "tau"]) == {1.0}
     assert len(pairs.query("note == ''")) == 4 * 3 / 2  # of aopc, abc, abpc and irof
@@ -98,7 +98,7 @@ def test_two_explainers_or_ties_throughout_show_no_identity():
 def test_copies_of_a_copy_name_the_first():
     values = np.random.default_rng(SEED).normal(size=(9, 4))
     found = one_vote_notes([scored(name, values * scale) for name, scale in (("a", 1), ("b", 2), ("c", 3))])
-    assert found == ["b ranks as a does: one vote", "c ranks as a does: one vote"]
+    assert found == [f"{other} ranks explainers as a does: they count as one metric" for other in "bc"]
 
 
 def test_the_leaderboard_says_so():
@@ -130,4 +130,5 @@ def test_the_leaderboard_says_so():
         scores.reindex(columns=list(dict.fromkeys([*scores, *SCORE_COLUMNS]))),
         file=file,
     )
-    assert file.getvalue().count("one vote") == 1 and "– aopc ranks as srg does: one vote" in file.getvalue()
+    text = file.getvalue()
+    assert text.count("as one metric") == 1 and "– aopc ranks explainers as srg does: they" in text

@@ -36,8 +36,8 @@ LAST_IN = r"; last in .*hostile.py"
 ENDED = r"failed: the process was ended by SIG{}.* after [\d.]+ s"
 
 PROCESS = Section(
-    "An explainer that takes the process with it",
-    "The supervisor writes the rows. They tell why, after which time, and where the process was, if its stack is "
+    "An explainer that ends the process",
+    "The supervisor writes the rows. They say why and when the process ended, and where it was, if its stack is "
     "known; `errors/<cell>.txt` has the whole stack and what was printed.",
     [
         Attack(
@@ -74,7 +74,7 @@ PROCESS = Section(
             r"ok: ",
         ),
         Attack(
-            "puts a function of its own in place of one of torch's",
+            "replaces a function of torch by its own",
             "patched_torch",
             NEW_PROCESS,
             r"failed: ModelChanged: the explainer changed what the model computes",
@@ -83,13 +83,15 @@ PROCESS = Section(
 )
 
 ERRORS = Section(
-    "An explainer that raises what nobody expects",
+    "An explainer that raises an unusual error",
     "The same process goes on.",
     [
         Attack("raises `KeyboardInterrupt`, which is not the user's", "keyboard", FAILS, "failed: KeyboardInterrupt"),
         Attack("raises `GeneratorExit`", "generator_exit", FAILS, "failed: GeneratorExit: enough"),
         Attack("raises `SystemExit`", "system_exit", FAILS, "failed: SystemExit: no more"),
-        Attack("raises an error that is no `Exception`", "panic", FAILS, "failed: Panic: called `unwrap` on nothing"),
+        Attack(
+            "raises an error that is not an `Exception`", "panic", FAILS, "failed: Panic: called `unwrap` on nothing"
+        ),
         Attack(
             "raises an error whose text cannot be made",
             "unspeakable",
