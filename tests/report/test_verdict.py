@@ -161,7 +161,7 @@ def test_of_those_not_told_apart_only_who_is_shown_to_beat_the_control_is_named(
     found = told(world(tmp_path / "r", scores))
     assert found.verdict.choices == ["lime"]
     assert "rise may be as good, but is not yet shown to beat random." in found.text
-    needed = r"Provisional: about [\d,]+ samples \(a rough estimate; .*\) would tell lime from rise\."
+    needed = r"Provisional: about [\d,]+ samples \((at least \d+|a rough estimate); .*\) would tell lime from rise\."
     assert re.search(needed, found.text)
     assert "Not shown to beat the best control, random: rise." in found.details
 
