@@ -72,7 +72,9 @@ def test_several_models_have_an_answer_each_and_many_have_a_row_each(tmp_path):
     two = screen(run_of(tmp_path / "two", levels, models=("a", "b")))
     assert two.count("Use lime:") == 2 and "a on data" in two
     many = screen(run_of(tmp_path / "many", levels, models=("a", "b", "c")))
-    assert many.startswith("3 of 3 models and data sets have an explainer that is shown to beat the controls.")
+    assert many.startswith(
+        "3 of 3 blocks (a model on a data set under one protocol) have an explainer that is shown to"
+    )
     assert row(many, "b on data").split()[3] == "lime"
 
 
@@ -89,7 +91,10 @@ def test_another_metric_becomes_the_headline_when_it_is_asked_for(small):
     for name, level in {"lime": 0.1, "rise": 0.6, "random": 0.3}.items():
         write_cell(store, name, "max_sensitivity", np.full(30, level) + np.arange(30) / 1e3, kind="robustness")
     text = screen(small, metrics=["max_sensitivity"])
-    assert text.startswith("Use rise: on these 30 samples it changes little where the model changes little better than")
+    assert text.startswith(
+        "First by max_sensitivity is rise: on these 30 samples it scores better than the best control"
+    )
+    assert "max_sensitivity alone does not tell which explainer to use." in text.replace("\n", " ")
 
 
 def test_without_a_control_there_is_no_gain_and_the_answer_says_so(tmp_path):

@@ -184,7 +184,9 @@ def test_the_first_table_has_a_row_for_each_explainer_and_controls_apart(run):
 def test_several_blocks_begin_with_a_row_each(tmp_path, seed):
     runs = [small_run(tmp_path / name, seed) for name in ("one", "two")]
     page = text(report(runs))
-    assert "2 of 2 models and data sets have an explainer that is shown to beat the controls." in page
+    assert (
+        "2 of 2 blocks (a model on a data set under one protocol) have an explainer that is shown to beat the" in page
+    )
     assert page.index('class="gains blocks"') < page.index('<article class="verdict')
 
 

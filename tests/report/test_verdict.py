@@ -104,7 +104,7 @@ def test_where_all_of_the_best_fail_sanity_nobody_is_named(tmp_path, seed):
     scores = {"lime": 0.6 + noise(seed, 0), "random": noise(seed, 2)}
     found = told(world(tmp_path / "r", scores, sanity={"lime": 0.95 + noise(seed, 3, size=0.01)}))
     assert found.verdict.choices == []
-    assert found.text.startswith("None to recommend: lime scores best on these 40 samples, but fails a sanity check.")
+    assert found.text.startswith("None to recommend: on these 40 samples lime scores best, but fails a sanity check.")
 
 
 def test_without_controls_it_says_what_is_missing(tmp_path, seed):
@@ -163,7 +163,7 @@ def test_of_those_not_told_apart_only_who_is_shown_to_beat_the_control_is_named(
     assert "rise may be as good, but is not yet shown to beat random." in found.text
     needed = r"Provisional: about [\d,]+ samples \((at least \d+|a rough estimate); .*\) would tell lime from rise\."
     assert re.search(needed, found.text)
-    assert "Not shown to beat the best control, random: rise." in found.details
+    assert "Not shown to beat every control (the best one not beaten): rise (random)." in found.details
 
 
 def test_a_table_of_few_samples_says_that_it_can_show_no_difference(tmp_path):
@@ -177,3 +177,62 @@ def test_a_table_of_few_samples_says_that_it_can_show_no_difference(tmp_path):
 
     note = "no differences can be shown: srg: 6 samples are the fewest for a test"
     assert note in printed(5) and note not in printed(6)
+
+
+def test_one_that_is_not_the_best_is_recommended_where_only_it_beats_the_controls(tmp_path, seed):
+    """The best mean is uncertain; the second one is shown to beat the control: neither is shown to be worse."""
+    wide = 0.7 + noise(seed, 1, size=3.0)
+    scores = {"best": wide - wide.mean() + 0.7, "second": 0.4 + noise(seed, 0), "random": noise(seed, 2)}
+    found = told(world(tmp_path / "r", scores))
+    assert found.verdict.best == "best" and found.verdict.choices == ["second"]
+    assert (
+        found.text.startswith("Use second: ")
+        and "best may be as good, but is not yet shown to beat random" in found.text
+    )
+
+
+def test_no_choice_is_shown_to_be_worse_than_another_one(tmp_path, seed):
+    """``cheap`` is not shown to be worse than the noisy best, but than ``mid``."""
+    wide = 0.6 + noise(seed, 1, size=1.0)
+    small = noise(seed, 0, size=0.2)
+    scores = {
+        "best": wide - wide.mean() + 0.9,
+        "mid": 0.65 + small,
+        "cheap": 0.6 + small + noise(seed, 3, size=0.001),
+        "random": -2 + noise(seed, 2),
+    }
+    found = told(world(tmp_path / "r", scores, costs={"best": 3.0, "mid": 2.0, "cheap": 0.1, "random": 0.1}))
+    assert found.verdict.choices == ["mid", "best"] and "cheap" in found.verdict.near
+
+
+def test_a_control_without_enough_scores_is_named_in_the_answer(tmp_path, seed):
+    few = 0.9 + noise(seed, 3)
+    few[5:20] = np.nan
+    found = told(world(tmp_path / "r", {"lime": 0.5 + noise(seed, 0), "random": noise(seed, 1), "edge": few}))
+    assert found.verdict.choices == ["lime"]
+    assert "Not compared, since too few samples have a score: edge (control)." in found.text
+
+
+def test_equal_scores_are_no_lead_and_no_lag(tmp_path):
+    same = np.arange(20) / 20
+    found = told(world(tmp_path / "r", {"lime": same, "random": same}))
+    assert "It scores the same as random" in found.text
+
+
+def test_the_best_that_fails_a_check_of_sanity_is_told(tmp_path, seed):
+    scores = {"lime": 0.7 + noise(seed, 0, size=0.3), "rise": 0.68 + noise(seed, 1, size=0.3), "random": noise(seed, 2)}
+    sanity = {"lime": 0.95 + noise(seed, 3, size=0.01), "rise": noise(seed, 4)}
+    found = told(world(tmp_path / "r", scores, sanity=sanity))
+    assert (
+        found.verdict.choices == ["rise"] and "lime is not shown to be worse, but fails a sanity check." in found.text
+    )
+
+
+def test_without_a_control_only_the_best_is_called_best(tmp_path, seed):
+    scores = {"lime": 0.7 + noise(seed, 0, size=0.3), "rise": 0.68 + noise(seed, 1, size=0.3)}
+    found = told(world(tmp_path / "r", scores, costs={"lime": 2.0, "rise": 0.1}))
+    first, best = found.verdict.choices[0], found.verdict.best
+    assert first == "rise"
+    assert found.text.startswith(
+        "rise scores best" if best == "rise" else "rise is the cheapest of those not shown to be worse than lime"
+    )
