@@ -84,7 +84,7 @@ def _resolve_run(plan_or_run: Any, runs: str | Path, *, needs_model: bool, trust
     if isinstance(plan_or_run, Mapping):
         plan_or_run = Plan.of(plan_or_run)
     if isinstance(plan_or_run, Plan):
-        return [plan_or_run], ViewedRun(plan_or_run.directory)
+        return [plan_or_run], ViewedRun(plan_or_run.place)
     directory = find_run(plan_or_run, runs)
     return list(_recorded_plans(directory, trust)) if needs_model else [], ViewedRun(directory)
 

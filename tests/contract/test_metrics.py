@@ -83,7 +83,8 @@ def test_it_gives_one_number_per_sample_the_same_again_and_changes_nothing(metri
     assert torch.equal(case.inputs, inputs) and torch.equal(attributions, maps)
 
     assert values.shape == (5,) and values.dtype == torch.float64
-    assert values.isfinite().any() or metric.name in OF_PREDICTED + ALIKE, (
+    # The labels of the cases are drawn, so that a model retrained on them is at chance, for which roar has no score.
+    assert values.isfinite().any() or metric.name in (*OF_PREDICTED, *ALIKE, "roar"), (
         "an ordinary map on an ordinary net has a score"
     )
     assert torch.equal(values.nan_to_num(-9e9), scored(metric, case, attributions).nan_to_num(-9e9))

@@ -106,7 +106,7 @@ def test_a_split_has_no_sample_twice_and_keeps_the_shares_of_the_classes(name):
 
 @pytest.mark.parametrize("name", SPLITS)
 def test_an_unknown_split_is_one_line(name):
-    with pytest.raises(UserError, match="unknown split .* 'tset': did you mean 'test'"):
+    with pytest.raises(UserError, match="option split of .* is 'tset', expected test or train; did you mean 'test'"):
         data_set(name)(split="tset")
 
 
