@@ -8,7 +8,6 @@ import numpy as np
 
 from harness.results.comparison_sides import Measured, Pair
 from harness.results.cost_changes import LEAST_CELLS, net_changes, p_of_costs, without_drift
-from harness.results.frames import configured
 
 COST_FLOOR = 0.10  # of the cost, below which a change is none
 # Changes of cost below these are none, however large their share: what clocks and allocators resolve.
@@ -20,7 +19,7 @@ FAR_BEYOND = f"more than {MOST_DRIFT:g} times the change that a machine's drift 
 
 @dataclass(frozen=True)
 class CostChange:
-    """The cost of a cell on both sides: the median of the calls of each run that has it (runs,)."""
+    """The cost of a cell on both sides: the median over the samples of each run that has it (runs,)."""
 
     pair: Pair
     old: np.ndarray
@@ -114,28 +113,16 @@ def _share_of_cost(before: float, change: float) -> float:
 
 
 def _cost_change(pair: Pair) -> CostChange:
-    sides = [[_calls(measured) for measured in side] for side in (pair.old, pair.new)]
-    old, new = (np.array([np.median(calls) for calls in side if len(calls)]) for side in sides)
-    return CostChange(pair, old, new)
+    old, new = (np.array([cost_of_run(each) for each in side]) for side in (pair.old, pair.new))
+    return CostChange(pair, old[np.isfinite(old)], new[np.isfinite(new)])
 
 
-def _calls(measured: Measured) -> np.ndarray:
-    """The finite costs of the explain calls of a run: the samples of one call share its cost."""
-    row, scores = measured
-    size = int(configured(row["config"], "protocol").get("explain_batch") or 1)
-    costs = one_per_call(scores["value"].to_numpy(), size)
-    return costs[np.isfinite(costs)]
+def cost_of_run(measured: Measured) -> float:
+    """The median cost over the samples of a run; NaN where none was measured.
 
-
-def one_per_call(costs: np.ndarray, size: int) -> np.ndarray:
-    """One cost for each explain call of samples (n,) in their order, of which a call takes ``size`` at most.
-
-    Samples of one call have the same cost. A block explains its samples in chunks, and calls begin anew with every
-    chunk, so that the last call of a chunk may take fewer samples. Hence a call ends where the cost changes or when it
-    is full. Neighbouring calls of exactly equal cost may count as one call, never as more calls than there were.
+    The samples of one call share its cost, so that a call of many samples counts more than a short last one, which is
+    mostly overhead.
     """
-    places = np.arange(len(costs))
-    changed = np.zeros(len(costs), dtype=bool)
-    changed[1:] = (costs[1:] != costs[:-1]) & ~(np.isnan(costs[1:]) & np.isnan(costs[:-1]))
-    run_starts = np.maximum.accumulate(np.where(changed, places, 0)) if len(costs) else places
-    return costs[(places - run_starts) % size == 0]
+    costs = measured[1]["value"].to_numpy()
+    costs = costs[np.isfinite(costs)]
+    return float(np.median(costs)) if len(costs) else float("nan")

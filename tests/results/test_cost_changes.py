@@ -6,13 +6,12 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 
-import harness
 from compared_runs import verdicts, write_run
 from harness.results.comparison import compare_runs
-from harness.results.comparison_costs import MOST_DRIFT, one_per_call
+from harness.results.comparison_costs import MOST_DRIFT, cost_of_run
 from harness.results.cost_changes import LEAST_CELLS, divisible, net_changes, p_of_costs, p_of_divisions, without_drift
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -127,30 +126,7 @@ def test_runs_can_be_divided_in_enough_ways_or_the_other_costs_are_the_yardstick
     assert p_of_costs([], 1) == [] and net_changes(np.array([[1.0, 3.0, 4.0]]), 1)[0] == 2.5
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 10, 22, 27, 100])
-@pytest.mark.parametrize("size", [1, 3, 10, 50])
-def test_every_call_counts_once_although_calls_begin_anew_with_each_chunk(chunk, size):
-    generator = np.random.default_rng([SEED, chunk, size])
-    chunks = [min(chunk, 95 - start) for start in range(0, 95, chunk)]
-    calls = [min(size, length - start) for length in chunks for start in range(0, length, size)]
-    costs = generator.uniform(1, 2, len(calls))
-    assert np.array_equal(one_per_call(np.repeat(costs, calls), size), costs)
-    alike = np.repeat(np.where(costs < 1.5, 1.0, np.nan), calls)  # of calls of one cost none is counted twice
-    assert len(one_per_call(alike, size)) <= len(calls)
-
-
-def test_calls_are_counted_as_a_block_makes_them(monkeypatch):
-    inputs, sizes = torch.rand(20, 4, generator=torch.Generator().manual_seed(SEED)), []
-    monkeypatch.setattr("harness.engine.stage.CHUNK_BYTES", 7 * inputs[0].nbytes)  # chunks of 7, 7 and 6 samples
-
-    def watched(model, inputs, targets):
-        sizes.append(len(inputs))
-        return torch.rand(inputs.shape)
-
-    model = torch.nn.Sequential(torch.nn.Linear(4, 2)).eval()
-    asked = {"explainers": {"own": {"name": watched}}, "metrics": "seconds_per_sample", "explain_batch": 3}
-    frame = harness.evaluate(model, inputs, torch.zeros(20, dtype=torch.long), **asked)
-    measured = [sizes[-9], *sizes[-7:]]  # those before warm up; one after the first looks whether weights are read
-    assert measured == [3, 3, 1, 3, 3, 1, 3, 3]
-    costs = frame["value"].to_numpy()
-    assert np.array_equal(one_per_call(costs, 3), costs[np.cumsum([0, *measured[:-1]])])
+def test_a_short_last_call_does_not_decide_the_cost_of_a_run():
+    """Ten samples in one call and two in another: the cost is that of the ten."""
+    costs = pd.DataFrame({"value": [0.001] * 10 + [0.02] * 2})
+    assert cost_of_run(({}, costs)) == 0.001 and np.isnan(cost_of_run(({}, costs * np.nan)))
