@@ -13,6 +13,9 @@ from harness.results.matrices import Matrix
 LEAST_EXPLAINERS, LEAST_SAMPLES = 3, 2
 ROUNDING = 1e-6  # of the largest score: scores come from single precision
 LARGEST_ERROR = 1e-3  # of the differences between explainers: where these are as small as rounding, nothing is shown
+# Distinct steps from an explainer to the next better one of a sample, to which one slope is fitted. Scores of few levels
+# have few: 0 and 1 have one step, and unrelated metrics of such scores are equal by chance.
+LEAST_STEPS = 10
 
 
 def rank_as(matrices: Sequence[Matrix]) -> list[str]:
@@ -20,8 +23,9 @@ def rank_as(matrices: Sequence[Matrix]) -> list[str]:
 
     Only matrices of one model, data set and protocol are compared. Two metrics rank identically if one's scores are an
     increasing affine function of the other's: one slope for all, and an offset per sample. They are compared on the
-    explainers and samples that both have, of which there must be three and two. The metric that is named has none
-    before it.
+    explainers and samples that both have, of which there must be three and two, and enough that scores differ in ten
+    ways. So metrics of a few levels, such as 0 and 1, are never said to rank identically. The metric that is named has
+    none before it.
     """
     found: list[str] = []
     tables = _aligned(matrices)
@@ -68,5 +72,27 @@ def _affine(first: np.ndarray, second: np.ndarray) -> bool:
     slope = (one * other).sum() / size if size > 0 else 0.0
     if not slope > 0:
         return False
-    largest = max(np.abs(first).max(), slope * np.abs(second).max())
-    return bool(np.abs(one - slope * other).max() <= min(ROUNDING * largest, LARGEST_ERROR * spread))
+    rounding = ROUNDING * max(np.abs(first).max(), slope * np.abs(second).max())
+    if np.abs(one - slope * other).max() > min(rounding, LARGEST_ERROR * spread):
+        return False
+    return _distinct_steps(one, rounding) >= LEAST_STEPS and _affine_by_pair(first, slope * second)
+
+
+def _distinct_steps(scores: np.ndarray, rounding: float) -> int:
+    """How many different steps lie between neighbours in the rankings of the samples (samples, explainers)."""
+    steps = np.sort(np.diff(np.sort(scores, 1), axis=1), axis=None)
+    return int((np.diff(steps, prepend=0.0) > rounding).sum())
+
+
+def _affine_by_pair(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether the differences of every two explainers are those of the other metric, in their own size.
+
+    One explainer with scores of 10^7 would otherwise hide that all others differ. Two explainers with equal scores
+    throughout show nothing.
+    """
+    a, b = np.triu_indices(first.shape[1], 1)
+    one, other = (values[:, a] - values[:, b] for values in (first, second))
+    spread = np.abs(one).max(0)
+    level = np.abs(first).max(0)
+    ties = np.maximum(spread, np.abs(other).max(0)) <= ROUNDING * np.maximum(level[a], level[b])
+    return bool((ties | (np.abs(one - other).max(0) <= LARGEST_ERROR * spread)).all())

@@ -95,6 +95,30 @@ def test_two_explainers_or_ties_throughout_show_no_identity():
     assert rank_as([scored("a", np.ones((9, 4))), scored("b", np.ones((9, 4)))]) == ["", ""]
 
 
+@pytest.mark.parametrize("samples", [2, 8, 100])
+@pytest.mark.parametrize("levels", [2, 3, 6])
+def test_unrelated_metrics_of_few_levels_are_never_one_vote(levels, samples):
+    """With hit rates near 0 and 1 most samples have the same scores by two unrelated metrics."""
+    generator, rates = np.random.default_rng(SEED), [0.97, 0.97, 0.03]
+    draw = lambda: generator.binomial(levels - 1, rates, size=(samples, 3)) / (levels - 1)
+    assert not any(rank_as([scored("a", draw()), scored("b", draw())])[1] for _ in range(300))
+
+
+def test_one_explainer_of_huge_scores_hides_no_difference_of_the_others():
+    generator = np.random.default_rng(SEED)
+    values, others, huge = generator.normal(size=(3, 20, 4))
+    values[:, 0] = others[:, 0] = 1e7 * huge[:, 0]
+    assert rank_as([scored("a", values), scored("b", others)]) == ["", ""]
+    assert rank_as([scored("a", values), scored("b", 2 * values)]) == ["", "a"]
+
+
+def test_two_explainers_with_the_same_maps_hide_no_identity():
+    generator = np.random.default_rng(SEED)
+    values = generator.normal(size=(20, 4))
+    values[:, 1] = values[:, 0]
+    assert rank_as([scored("a", values), scored("b", (3 * values).astype(np.float32))]) == ["", "a"]
+
+
 def test_copies_of_a_copy_name_the_first():
     values = np.random.default_rng(SEED).normal(size=(9, 4))
     found = one_vote_notes([scored(name, values * scale) for name, scale in (("a", 1), ("b", 2), ("c", 3))])
