@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from harness.results.comparison import UNPAIRED, Comparison
-from harness.results.comparison_costs import COST_FLOOR, NOT_TESTED
+from harness.results.comparison_costs import COST_FLOOR, FAR_BEYOND, MOST_DRIFT, NOT_TESTED
 from harness.results.comparison_quality import OTHER_SEED, QUALITY_FLOOR
 from harness.results.cost_changes import LEAST_CELLS
 from harness.results.direction_words import (
@@ -27,6 +27,8 @@ CAVEATS = 3  # the sentence names no more
 LONGEST_REASON = 100  # letters of why a cell does not work
 FALSE_ALARMS = "the chance of any false alarm is below 5 %"
 EACH = " among scores and below 5 % among costs"
+BY_RULE = f"judged by a rule without a test: more than {MOST_DRIFT:g} times as much or as little is no machine's drift"
+NO_SINGLE = "no single one of them can be named"
 
 
 def comparison_sentence(comparison: Comparison, base: Sequence[str], new: Sequence[str]) -> str:
@@ -75,19 +77,49 @@ def _findings(comparison: Comparison) -> list[str]:
     cells = comparison.cells
     of = {verdict: cells[cells["verdict"] == verdict] for verdict in comparison.counts}
     scored = cells[cells["change"].notna() & cells["verdict"].isin(["worse", "better", "moved", "same"])]
-    blocks = [block_in_words(row) for row in comparison.blocks.to_dict("records") if row["verdict"] != "same"]
+    blocks = [_block_clause(row, cells) for row in comparison.blocks.to_dict("records") if row["verdict"] != "same"]
     shown = [_shown_clause(of[verdict], verdict, scored, cells) for verdict in ("worse", "better") if len(of[verdict])]
-    if (shown or blocks) and of["worse"].empty:
+    if shown and not comparison.has("worse"):
         shown.append(f"none of {kinds_in_words(scored)} is shown to be worse")
     found = [_broken_clause(of["broken"], cells)] if len(of["broken"]) else []
     found += [*shown, *blocks] if len(of["worse"]) else [*blocks, *shown]
     if shown or blocks:
-        found.append(FALSE_ALARMS + (EACH if scored["kind"].eq("cost").nunique() > 1 else ""))
+        found += _error_rates(comparison, scored)
     elif len(scored):
         found.append(_nothing_shown(scored, cells))
     if len(of["fixed"]):
         found.append(f"{counted(len(of['fixed']), 'cell')} fixed, such as {cell_in_words(of['fixed'].iloc[0], cells)}")
     return found or [f"{counted(comparison.compared, 'cell')} without a score in either run, for the same reasons"]
+
+
+def _error_rates(comparison: Comparison, scored: pd.DataFrame) -> list[str]:
+    """How sure what is shown is: the rate of errors where there was a test, else the rule it was judged by."""
+    shown = scored[scored["verdict"].isin(["worse", "better"])]
+    tested, whole = shown["p"].notna(), (comparison.blocks["verdict"] != "same").any()
+    by_rule = ~tested & shown["note"].str.contains(FAR_BEYOND, regex=False)
+    exact = ~tested & ~by_rule
+    texts = [f"{FALSE_ALARMS}{_of_tested_kinds(scored)}"] if tested.any() or whole else []
+    if by_rule.any():
+        texts.append(f"{kinds_in_words(shown[by_rule])} {BY_RULE}")
+    if exact.any():
+        texts.append(f"{kinds_in_words(shown[exact])} counted exactly, without a test")
+    return texts
+
+
+def _of_tested_kinds(scored: pd.DataFrame) -> str:
+    """Which kinds the rate of errors is of, "" if there is only one kind."""
+    costs = scored["kind"] == "cost"
+    tested = costs[scored["p"].notna()]
+    if costs.nunique() < 2:
+        return ""
+    return EACH if tested.nunique() > 1 else " among costs" if tested.any() else " among scores"
+
+
+def _block_clause(row: dict[str, Any], cells: pd.DataFrame) -> str:
+    """What a block changed by as a whole, and whether that can be told of none of its scores."""
+    of_block = (cells["model"] == row["model"]) & (cells["dataset"] == row["dataset"]) & (cells["kind"] != "cost")
+    named = (of_block & (cells["verdict"] == row["verdict"])).any()
+    return block_in_words(row) + ("" if named else f", and {NO_SINGLE}")
 
 
 def _broken_clause(broken: pd.DataFrame, cells: pd.DataFrame) -> str:

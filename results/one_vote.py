@@ -13,8 +13,8 @@ from harness.results.matrices import Matrix
 LEAST_EXPLAINERS, LEAST_SAMPLES = 3, 2
 ROUNDING = 1e-6  # of the largest score: scores come from single precision
 LARGEST_ERROR = 1e-3  # of the differences between explainers: where these are as small as rounding, nothing is shown
-# Distinct steps from an explainer to the next better one of a sample, to which one slope is fitted. Scores of few levels
-# have few: 0 and 1 have one step, and unrelated metrics of such scores are equal by chance.
+# Distinct steps from an explainer to the next better one of a sample, to which one slope is fitted. Scores of few
+# levels have few: 0 and 1 have one step, and unrelated metrics of such scores are equal by chance.
 LEAST_STEPS = 10
 
 

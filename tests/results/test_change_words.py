@@ -88,6 +88,39 @@ def test_losses_come_before_gains_and_the_largest_first(tmp_path):
     assert "0.300 worse [0.300 to 0.300 worse]" in said and "the chance of any false alarm is below 5 %" in said
 
 
+FALSE_ALARMS, NONE = "the chance of any false alarm is below 5 %", "is shown to be worse"
+
+
+@pytest.mark.parametrize(("shift", "word"), [(-0.04, "worse"), (0.04, "better")])
+def test_a_block_that_changed_as_a_whole_names_no_single_score_and_denies_none(tmp_path, shift, word):
+    """Thirty noisy changes, none of which can be shown alone."""
+    noise = np.random.default_rng([SEED, 7]).normal(0, 0.3, (30, SAMPLES))
+    noise -= noise.mean(1, keepdims=True)
+    before = {f"e{number}": (level(), {}) for number in range(30)}
+    after = {name: (level() + shift + noise[number], {}) for number, name in enumerate(before)}
+    found, whole = verdicts(tmp_path, before, after)
+    assert set(found.values()) == {"moved"} and list(whole.blocks["verdict"]) == [word]
+    said = comparison_sentence(whole, ["before"], ["after"])
+    assert "the 30 scores of net on data together: " in said and "and no single one of them can be named" in said
+    assert NONE not in said and FALSE_ALARMS in said
+
+
+COST = {"kind": "cost", "unit": "seconds", "better": "lower", "metric": "seconds_per_sample"}
+PASSES = COST | {"metric": "forward_passes", "unit": "passes"}
+
+
+@pytest.mark.parametrize("tested", [False, True])
+@pytest.mark.parametrize(
+    ("cost", "said"), [(COST, "1 cost judged by a rule without a test"), (PASSES, "1 cost counted")]
+)
+def test_a_verdict_without_a_test_names_its_rule_and_no_rate_of_errors(tmp_path, cost, said, tested):
+    before = {"slow": (np.full(SAMPLES, 1.0), cost), "b": (level(), {})}
+    after = {"slow": (np.full(SAMPLES, 9.0), cost), "b": (level() - 0.2 * tested, {})}
+    sentence = sentence_of(tmp_path, before, after)
+    assert said in sentence and "among costs" not in sentence
+    assert (f"{FALSE_ALARMS} among scores" in sentence) == tested and (FALSE_ALARMS in sentence) == tested
+
+
 def test_what_broke_comes_first_with_its_reason(tmp_path):
     before, after = {"a": (level(), {}), "b": (level(), {})}, {"a": (None, FAILED), "b": (level(), {})}
     assert ": 1 cell broken, such as a by srg (failed: boom); 1 score is the same" in sentence_of(
