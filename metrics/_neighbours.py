@@ -7,14 +7,14 @@ metrics with the same noise (and the same ``Floor``) share both.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from harness.batch import Batch
 from harness.errors import UserError
-from harness.option_types import Count, Range
+from harness.option_types import ChangeOfInput, Count
 from harness.randomness import normal, skip, uniform
 from harness.samples import Samples
 
@@ -27,21 +27,17 @@ ROWS_AT_ONCE, MOST_NUMBERS = 256, 2**22
 RENAMED = {"samples": "draws"}
 
 
-# What rounding swallows has NaN for a score, so that a small radius is none that nothing withstands.
-Radius = Annotated[float, Range(1e-12, 1e3)]
-
-
 @dataclass(frozen=True)
 class Neighbourhood:
     """Options of metrics that compare an input with its neighbours.
 
     radius    size of the noise that is added to an input, as a share of the range of the data's values
               (``Samples.input_range``; on a table each column has its own, which needs training inputs or a declared
-              range), above 0; what is added is not clipped to the range
+              range); what is added is not clipped to the range
     draws     number of neighbours drawn per input, at least 1
     """
 
-    radius: Radius = 0.02
+    radius: ChangeOfInput = 0.02
     draws: Count = 50
 
 

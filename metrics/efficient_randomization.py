@@ -18,7 +18,7 @@ from harness.metrics._randomised import (
     randomised_maps,
 )
 from harness.metrics._similarity import SimilarityName, similarity_of, similarity_unit, with_reason
-from harness.option_types import Count, NotNegative, Repeats, Several
+from harness.option_types import ChangeOrNone, Count, Repeats, Several
 from harness.randomness import normal, skip
 from harness.registry import metric
 from harness.samples import Samples
@@ -88,7 +88,7 @@ def smooth_parameter_randomization(
     batch: Batch,
     *,
     draws: Count = 50,
-    noise: NotNegative = 0.1,
+    noise: ChangeOrNone = 0.1,
     randomisation: Randomisation = Randomisation(),
     similarity: SimilarityName = "ssim",
 ) -> Scores:

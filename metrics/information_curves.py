@@ -30,7 +30,7 @@ from torch import Tensor
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
 from harness.metrics._similarity import with_reason
-from harness.option_types import Percent, Share, ShareBelowOne
+from harness.option_types import InnerPercent, Share, ShareBelowOne
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.randomness import subsets
@@ -52,7 +52,7 @@ class Information:
     least_probability  images whose explained class is less probable have no score; the released code's default is 0.8
     """
 
-    percents: tuple[Percent, ...] = (0.5, 1, 2, 3, 4, 5, 7, 10, 13, 21, 34, 50, 75)
+    percents: tuple[InnerPercent, ...] = (0.5, 1, 2, 3, 4, 5, 7, 10, 13, 21, 34, 50, 75)
     known_share: ShareBelowOne = 0.01
     least_probability: Share = 0.0
 

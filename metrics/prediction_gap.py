@@ -15,7 +15,7 @@ from harness.batch import Batch, Scores
 from harness.metrics._percents import rounded_up
 from harness.metrics._similarity import with_reason
 from harness.metrics.curves import score_unit
-from harness.option_types import ChangeOfInput, Count, Percent
+from harness.option_types import ChangeOfInput, Count, InnerPercent
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.randomness import normal, skip
@@ -37,7 +37,7 @@ class Perturbed:
     score      of the explained class: ``logit``, ``probability`` or ``log_odds``
     """
 
-    percents: tuple[Percent, ...] = (5, 10, 15, 20, 25)
+    percents: tuple[InnerPercent, ...] = (5, 10, 15, 20, 25)
     noise: ChangeOfInput = 0.1
     draws: Count = 50
     score: Score = "probability"

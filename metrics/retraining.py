@@ -21,6 +21,7 @@ from harness.metrics._removal import SegmentDeletion, deletion_correlation
 from harness.metrics._training import (
     RENAMED,
     Training,
+    TwinTraining,
     copied,
     on_model,
     predictor_of,
@@ -29,7 +30,7 @@ from harness.metrics._training import (
     training_samples,
     with_fresh_weights,
 )
-from harness.option_types import Percent, Repeats
+from harness.option_types import InnerPercent, Repeats
 from harness.ordering import ranks, tied_share
 from harness.registry import metric
 from harness.removal.baselines import BaselineName
@@ -55,11 +56,11 @@ AT_CHANCE = (
 def roar(
     batch: Batch,
     *,
-    percents: tuple[Percent, ...] = (10, 30, 50, 70, 90),
+    percents: tuple[InnerPercent, ...] = (10, 30, 50, 70, 90),
     keep: bool = False,
     baseline: BaselineName = "train_mean",
     weight_seeds: Repeats = 3,
-    training: Training = Training(),
+    training: TwinTraining = TwinTraining(),
 ) -> Scores:
     """Accuracy after the most important units are removed and the model is retrained (ROAR: Hooker et al. 2019,
     1806.10758).

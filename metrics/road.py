@@ -12,7 +12,7 @@ from harness.metrics._curve import Order, RemovalOrder, each_with, order_units
 from harness.metrics._groups import Grouping
 from harness.metrics._similarity import with_reason
 from harness.metrics.curves import score_unit
-from harness.option_types import NotNegative, Percent, Repeats
+from harness.option_types import InnerPercent, NotNegative, Repeats
 from harness.predictor import pick
 from harness.registry import metric
 from harness.removal.noisy_linear import noisy_linear
@@ -34,7 +34,7 @@ NOT_FINITE = "the model's outputs for perturbed inputs are not finite"
 def road(
     batch: Batch,
     *,
-    percents: tuple[Percent, ...] = (10, 20, 30, 40, 50, 70, 90),
+    percents: tuple[InnerPercent, ...] = (10, 20, 30, 40, 50, 70, 90),
     order: RemovalOrder = "morf",
     score: Score | Literal["accuracy"] = "accuracy",
     absolute_noise: NotNegative = 0.01,
@@ -55,9 +55,9 @@ def road(
     A replaced pixel is the mean of its eight neighbours, replaced ones included (``harness.removal.noisy_linear``),
     plus Gaussian noise of standard deviation ``absolute_noise`` in the model's input space (the paper's text says 0.1,
     its code 0.01), drawn ``imputations`` times; ``tie_draws`` is the number of random orders of pixels of equal
-    attribution; values are means over both. At 100 percent no pixel is left to impute from, and the image becomes its
-    own mean per channel. NotApplicable for inputs that are no images, and for accuracy or probability of a model that
-    has none.
+    attribution; values are means over both. Percents are below 100: without any pixel to impute from, the image would
+    become its own mean per channel, whatever the map. NotApplicable for inputs that are no images, and for accuracy or
+    probability of a model that has none.
 
     An image of ones is imputed by ones, so that f, the sum of four pixels, stays as it is:
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.explainers._descent import check_classes, class_gradients
 from harness.explainers._gradients import rows_at_once, zeros_to_sum
-from harness.option_types import Count, NotNegative, Positive
+from harness.option_types import ChangeOfInput, Count, NotNegative
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -21,7 +21,7 @@ def agi(
     context: Samples,
     other_classes: Count = 15,
     steps: Count = 15,
-    step_size: Positive = 0.05,
+    step_size: ChangeOfInput = 0.05,
     restart: bool = True,
 ) -> Tensor:
     """Adversarial Gradient Integration: what the target's probability loses on the way to each of other classes, added
@@ -76,7 +76,7 @@ def mfaba(
     context: Samples,
     steps: Count = 50,
     step_rule: Literal["sign", "gradient"] = "sign",
-    step_size: Positive = 0.001,
+    step_size: ChangeOfInput = 0.001,
     reach: NotNegative = 0.3,
 ) -> Tensor:
     """MFABA: minus the gradient of the target's probability times the change of the input, added up on a path that goes

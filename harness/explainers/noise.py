@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from harness.explainers._gradients import Build, summed_gradients, visit, zeros_to_sum
 from harness.explainers._scales import scales
-from harness.option_types import Count, NotNegative, Several
+from harness.option_types import ChangeOfInput, ChangeOrNone, Count, Several
 from harness.randomness import element, normal
 from harness.registry import explainer
 from harness.samples import Samples
@@ -23,7 +23,7 @@ class NoisyCopies:
     """
 
     samples: Count = 50
-    noise: NotNegative = 0.15
+    noise: ChangeOrNone = 0.15
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,11 @@ class SeveralNoisyCopies(NoisyCopies):
     """The same where a single copy has no spread.
 
     samples   the number of copies, at least 2
+    noise     as for ``NoisyCopies``, but not 0, with which all copies are the same
     """
 
     samples: Several = 50
+    noise: ChangeOfInput = 0.15
 
 
 COPIES, SEVERAL_COPIES = NoisyCopies(), SeveralNoisyCopies()

@@ -11,7 +11,7 @@ from harness.explainers._gradients import gradients_at, summed_gradients, tell_c
 from harness.explainers._guided import approach
 from harness.explainers._scales import scales_of_paths
 from harness.explainers.noise import NoisyCopies, noisy
-from harness.option_types import Count, NotNegative, Range, Share
+from harness.option_types import ChangeOrNone, Count, NotNegative, Range, Share
 from harness.randomness import uniform
 from harness.registry import explainer
 from harness.removal.baselines import BaselineName, RandomBaseline, make_baseline
@@ -85,7 +85,7 @@ def expected_gradients(
     context: Samples,
     samples: Count = 50,
     baseline: RandomBaseline = "train_sample",
-    noise: NotNegative = 0.0,
+    noise: ChangeOrNone = 0.0,
 ) -> Tensor:
     """Expected Gradients: the gradient at random points between the input and random baselines, times their difference,
     averaged (Erion et al. 2019, 1906.10670).

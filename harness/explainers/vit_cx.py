@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harness.explainers._at_layer import MapLayer, activations, enlarged, low_and_span
 from harness.explainers._cam import CAM
 from harness.explainers._layers import ANY_LAYER, LayerOption
-from harness.option_types import NotNegative, Range
+from harness.option_types import ChangeOrNone, Range
 from harness.predictor import pick
 from harness.randomness import element, normal
 from harness.registry import explainer
@@ -26,7 +26,7 @@ def vit_cx(
     prepared: MapLayer,
     cam: LayerOption = ANY_LAYER,
     distance: Annotated[float, Range(0, 2)] = 0.1,
-    noise: NotNegative = 0.02,
+    noise: ChangeOrNone = 0.02,
     score: Score = "probability",
 ) -> Tensor:
     """ViT-CX: groups of similar feature maps as masks, averaged with the score of what they show as weights (Xie et al.

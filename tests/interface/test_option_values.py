@@ -105,6 +105,39 @@ def test_values_at_the_edge_of_the_range_are_taken_and_keep_their_form(item):
             assert taken == value and (default is None or type(taken) is type(value)), (option, value)
 
 
+# Values with which an item measures nothing, though a number of their kind: by the name of the option.
+MEANINGLESS = {
+    "noise": [1e9, 11],
+    "radius": [1e-10, 0.0, 11],
+    "step_size": [0.0, 11],
+    "relative_noise": [0.0, 1e9],
+    "percents": [100, (50, 100)],
+    "epochs": [0],
+}
+MEANT = {
+    "percents": {
+        "plausibility_mean_iou",  # of the largest attribution, not of the units
+        *("comprehensiveness", "sufficiency"),  # all tokens whose attribution is positive
+        "f_fidelity",  # of which parts are removed at random, as in the released code's list
+    },
+    "epochs": {"f_fidelity", "idsds"},  # the model as it is
+}
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_values_that_measure_nothing_are_refused(item):
+    entry = ITEMS[item]
+    for option in MEANINGLESS.keys() & entry.options.keys():
+        if entry.name not in MEANT.get(option, ()):
+            for value in MEANINGLESS[option]:
+                refused(entry, option, value)
+
+
+def test_equal_copies_have_no_variance():
+    refused(EXPLAINERS["vargrad"], "noise", 0.0)
+    assert EXPLAINERS["smoothgrad"].complete({"noise": 0.0})["noise"] == 0.0
+
+
 @pytest.mark.parametrize("name", METRICS.bridged())
 def test_numbers_of_another_librarys_items_have_ranges_too(name):
     pytest.importorskip("quantus")
@@ -141,18 +174,22 @@ def test_the_words_for_baselines_and_of_the_protocol_are_those_that_exist():
     assert set(kinds["dtype"].words()) == set(DTYPES) and set(kinds["reduction"].words()) == {*REDUCTIONS, "none"}
 
 
+# A class index, a large seed, and seconds or none of them where the default is a word.
+MEANT_SETTINGS = [("target", 3), ("seed", 10**18), *(("cell_timeout", each) for each in (3, 0.5, None))]
+
+
 @pytest.mark.parametrize(("section", "settings"), [("protocol", Protocol), ("runtime", Runtime)])
 def test_senseless_settings_are_refused_in_one_line(section, settings):
     for each in fields(settings):
         kind = kind_of(each.type)
         for value in [*SENSELESS, *WRONG.get(plain_type(each.default, kind), [])]:
-            if (each.name, value) in (("target", 3), ("seed", 10**18)):  # a class index, and a large seed
+            if (each.name, value) in MEANT_SETTINGS:
                 continue
             with pytest.raises(UserError) as error:
                 settings.of({each.name: value})
             line = str(error.value)
             assert line.startswith(f"{section}.{each.name} is ") and "\n" not in line and len(line) < 400, line
-        if each.default is not None:
+        if each.default is not None and (each.name, None) not in MEANT_SETTINGS:
             with pytest.raises(UserError, match=rf"{section}\.{each.name} is None, expected"):
                 settings.of({each.name: None})
 

@@ -248,8 +248,10 @@ def test_the_steepest_draw_of_a_zero_map_has_no_relative_size(seed):
 
 @pytest.mark.parametrize("metric", ROBUSTNESS)
 def test_noise_that_rounding_swallows_has_tried_nothing(metric, seed):
-    inputs = 1 + draw((1, 6, 5), seed).abs()  # nothing near 0, where rounding would swallow less
-    found = ratio(Interacting((1, 6, 5)), inputs, itself, metric=metric, options={"radius": 1e-12})
+    inputs = 1e4 + draw((1, 6, 5), seed).abs()  # so far from 0 that float32 has no number between it and its neighbours
+    found = ratio(
+        Interacting((1, 6, 5)), inputs, itself, metric=metric, options={"radius": 1e-5}, value_range=(0.0, 1.0)
+    )
     assert found.values.isnan().all() and "range" in found.reason
 
 
@@ -263,9 +265,9 @@ def test_explanations_that_are_not_finite_under_noise_have_no_score(metric, valu
 
 
 def test_draws_that_rounding_swallows_leave_the_others_their_say(seed):
-    inputs, options = torch.ones(1, 1), {"radius": 6e-8, "draws": 100}  # half the draws round back to 1
+    inputs, options = torch.full((1, 1), 128.0), {"radius": 1e-5, "draws": 100}  # half the draws round back to 128
     found = samples(Interacting((1,)), inputs, value_range=(0.0, 1.0))
-    moved = surroundings(found, Noise(6e-8, 100, "gaussian")).inputs.plain
+    moved = surroundings(found, Noise(1e-5, 100, "gaussian")).inputs.plain
     assert (moved == 0).any() and (moved > 0).any()
     constant = ratio(
         Interacting((1,)),
