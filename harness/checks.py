@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError, encodable, unknown
+from harness.errors import UserError, encodable
 from harness.modalities import written_shape
 from harness.units import Units
 
@@ -205,14 +205,6 @@ def check_finite(attributions: Tensor) -> Tensor:
     if not good.all():
         raise UserError(f"attributions of {int((~good).sum())} of {len(good)} samples hold NaN or infinite values")
     return attributions
-
-
-def settings(cls: type, kind: str, values: Any) -> Any:
-    """A dataclass of settings from a mapping; the error for an unknown name lists the known ones."""
-    for name in values:
-        if name not in cls.__dataclass_fields__:
-            raise unknown(f"{kind} setting", name, cls.__dataclass_fields__)
-    return cls(**values)
 
 
 def class_count(outputs: Tensor) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from harness.errors import UserError, printable
+from harness.errors import UserError, printable, unknown
 from harness.option_types import Range, Sized
 
 LONGEST_SHOWN = 80  # letters of a wrong value
@@ -291,3 +291,11 @@ def check_fields(section: str, settings: Any) -> None:
     for each in fields(settings):
         if each.name in annotations and not is_dataclass(getattr(settings, each.name)):
             check_value(f"{section}.{each.name}", getattr(settings, each.name), kind_of(annotations[each.name]))
+
+
+def settings(cls: type, kind: str, values: Any) -> Any:
+    """A dataclass of settings from a mapping; the error for an unknown name lists the known ones."""
+    for name in values:
+        if name not in cls.__dataclass_fields__:
+            raise unknown(f"{kind} setting", name, cls.__dataclass_fields__)
+    return cls(**values)

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from harness.checks import settings
-from harness.option_kinds import check_fields
+from harness.option_kinds import check_fields, settings
 from harness.option_types import Count, Range
 
 DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}

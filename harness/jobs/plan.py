@@ -5,16 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from harness.checks import settings
 from harness.code_version import code_of, measuring_code
 from harness.engine.protocol import Protocol
 from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
-from harness.option_kinds import check_fields
-from harness.option_types import Count, Positive, Range, SizeOrZero
+from harness.jobs.runtime import Runtime
 from harness.places import file_name, user_path
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
@@ -22,54 +20,6 @@ SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "r
 MOST_ATTEMPTS = 2
 LONGEST_BLOCK_NAME, LONGEST_RUN_NAME = 120, 200  # bytes
 CONTROL = "random"
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Settings of how a block is run; they are not part of a cell's identity.
-
-    device       ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
-    chunk        model evaluations per forward pass; None for a number that follows from an input's size
-    threads      number of CPU threads; None for torch's default
-    lease        ``wait`` for a device that another run uses, or ``share`` it without valid timings; ``auto`` shares a
-                 CPU and waits for any other device
-    warm_up      whether each explainer is called once before it is timed
-    retry        whether to measure cells again that have failed twice
-    sheet        number of samples on the contact sheet; 0 for no sheet
-    control      whether the explainer ``random`` is added where it is not chosen
-    max_failed   number of failed cells up to which the exit status is success
-    runs         the folder of all runs
-    outputs      the folder of a cache of model outputs that do not depend on attributions; None for no cache
-    supervise    whether ``harness run`` measures in a process of its own, which it watches; false for a debugger
-    cell_timeout seconds that explaining with one explainer, or scoring one cell, may take; ``auto`` ends only what
-                 shows no sign of life for an hour, or 20 times the longest piece of work so far; None ends nothing
-    memory       GiB that the process and its children may hold; None for no limit
-    quiet        print errors only
-    """
-
-    device: str = "auto"
-    chunk: Count | None = None
-    threads: Annotated[int, Range(1, 1024)] | None = None
-    lease: Literal["auto", "wait", "share"] = "auto"
-    warm_up: bool = True
-    retry: bool = False
-    sheet: SizeOrZero = 20
-    control: bool = True
-    max_failed: Annotated[int, Range(0, 10**9)] = 0
-    runs: str = "runs"
-    outputs: str | None = None
-    supervise: bool = True
-    cell_timeout: Positive | Literal["auto"] | None = "auto"
-    memory: Positive | None = None
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        check_fields("runtime", self)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Runtime":
-        """Runtime settings from a mapping."""
-        return settings(cls, "runtime", values)
 
 
 @dataclass

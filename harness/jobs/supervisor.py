@@ -18,6 +18,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.interrupts import signals_ignored
 from harness.jobs.limits import Limits
+from harness.jobs.runtime import Runtime
 from harness.jobs.watch import Watch
 from harness.jobs.worker_process import WorkerProcess
 
@@ -35,9 +36,9 @@ class Supervisor:
 
     def measure(self, settings: Mapping[str, Any], in_sweep: bool) -> int:
         """Do what ``harness run`` does for one job; its exit status. Raises UserError for a mistake in the settings."""
-        runtime = settings.get("runtime") or {}
-        limits = Limits(runtime.get("cell_timeout", "auto"), runtime.get("memory"))
-        watch, written = Watch(limits, quiet=bool(runtime.get("quiet"))), 0
+        runtime = Runtime.of(settings.get("runtime") or {})  # refused here, before a limit ends a worker
+        limits = Limits(runtime.cell_timeout, runtime.memory)
+        watch, written = Watch(limits, quiet=runtime.quiet), 0
         terminals = (sys.stdout.isatty(), sys.stderr.isatty())
         job = {"settings": settings, "in_sweep": in_sweep, "terminals": terminals, "tried": [], "resumes": False}
         try:

@@ -21,7 +21,7 @@ from harness.cli.sections import setting_names
 from harness.engine.protocol import Protocol
 from harness.errors import UserError
 from harness.jobs.accuracy import chance_of_as_many
-from harness.jobs.plan import Runtime
+from harness.jobs.runtime import Runtime
 from harness.other_names import OTHER_NAMES
 from harness.results.store import Store
 

@@ -18,7 +18,7 @@ HARMLESS = {
     "an annotation": ("harness.predictor", "def _halve(self, rows: int) -> None:", "def _halve(self, rows):"),
     "the range of an option": ("harness.metrics.complexity", "normalised: bool", "normalised: int"),
     "the range of a shared option": ("harness.metrics._curve", "steps: Several = 32", "steps: Count = 32"),
-    "a default of the runtime": ("harness.jobs.plan", "quiet: bool = False", "quiet: bool = True"),
+    "a default of the runtime": ("harness.jobs.runtime", "quiet: bool = False", "quiet: bool = True"),
     "the report": ("harness.results.report.page", "import ", "import json\nimport "),
     "the table": ("harness.results.leaderboard", "import ", "import json\nimport "),
     "the store": ("harness.results.store", "import ", "import json\nimport "),

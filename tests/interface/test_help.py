@@ -12,7 +12,8 @@ from harness.cli.hydra_config import for_each_job
 from harness.cli.main import main, parsed, parser_tree
 from harness.cli.overrides import hydra_arguments
 from harness.cli.words import MARKS
-from harness.jobs.plan import Plan, Runtime
+from harness.jobs.plan import Plan
+from harness.jobs.runtime import Runtime
 from harness.results.comparison import VERDICTS
 
 

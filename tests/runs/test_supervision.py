@@ -165,9 +165,12 @@ def test_a_model_whose_loading_ends_the_process_is_told_in_one_line(tmp_path):
     assert set(cells_of(tmp_path)["stage"]) == {"load"} and len(cells_of(tmp_path)) == 2
 
 
-def test_a_mistake_in_the_settings_leaves_nothing_behind(tmp_path):
-    with pytest.raises(UserError, match="runtime.cell_timeout is 'soon', expected null, auto or a number of seconds"):
-        supervised(settings(tmp_path, GOOD, TOTAL, cell_timeout="soon"))
+@pytest.mark.parametrize("wrong", [{"cell_timeout": "soon"}, {"cell_timeout": -1}, {"memory": -1}, {"memory": True}])
+def test_a_limit_that_is_none_is_refused_before_a_worker_starts(wrong, tmp_path, monkeypatch):
+    monkeypatch.setattr(Supervisor, "start", lambda self: pytest.fail("a worker was started"))
+    ((name, value),) = wrong.items()
+    with pytest.raises(UserError, match=rf"runtime\.{name} is {value!r}, expected .*a number from"):
+        supervised(settings(tmp_path, GOOD, TOTAL, **wrong))
     assert not list(tmp_path.iterdir())
 
 
