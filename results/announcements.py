@@ -40,9 +40,15 @@ class Announcements:
 def announced_rows(path: Path) -> list[dict[str, Any]]:
     """The rows that were announced last; none if the file is not there or holds nothing whole."""
     with suppress(OSError, ValueError, IndexError):
-        rows = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("cell"), str)]
+        return _rows_in(path.read_text(encoding="utf-8").splitlines()[-1])
     return []
+
+
+def announced_cells(path: Path) -> set[str]:
+    """All cells that have been announced in the file."""
+    with suppress(OSError, ValueError):
+        return {row["cell"] for line in path.read_text(encoding="utf-8").splitlines() for row in _rows_in(line)}
+    return set()
 
 
 def remove_announcement(path: Path) -> None:
@@ -73,3 +79,7 @@ def _is_alive(process: int) -> bool:
     except OSError:  # it is another user's
         return True
     return True
+
+
+def _rows_in(line: str) -> list[dict[str, Any]]:
+    return [row for row in json.loads(line) if isinstance(row, dict) and isinstance(row.get("cell"), str)]

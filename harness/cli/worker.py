@@ -14,7 +14,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.interrupts import noting_signals
 from harness.jobs.channel import Channel, FarConsole, FarFile, Watched
-from harness.jobs.worker_process import DUMP_SIGNAL
+from harness.jobs.worker_process import DUMP_SIGNAL, TOKEN
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -28,7 +28,9 @@ def work() -> None:
     jobs, nothing = os.fdopen(os.dup(0), "rb"), os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    channel = Channel(messages)
+    for descriptor in (messages, stacks):  # a program that an item starts gets neither
+        os.set_inheritable(descriptor, False)
+    channel = Channel(messages, os.environ[TOKEN])
     import harness.jobs.runner  # noqa: F401 - while the supervisor composes the configuration
 
     while True:

@@ -1,4 +1,6 @@
-"""The worker's side of a supervised run: what it tells its supervisor, one line of JSON for each message.
+"""What a worker tells its supervisor: one line for each message, with the worker's token and then JSON.
+
+The token tells a message from what an item writes to a descriptor that is not its own.
 
 at       the work that begins: stage (empty: no item is at work), label, and the files of announcement and output
 say      a line of progress           status   what is being done, for a terminal; null for nothing
@@ -22,6 +24,7 @@ from harness.results.announcements import Announcements
 
 LOST_STATUS = 71  # of a worker whose descriptors an item has closed
 EVERY_SECONDS = 1.0  # between two signs of life
+LONGEST_LINE = 2**24  # bytes; the printed table of a run has less
 
 
 class Channel:
@@ -31,15 +34,15 @@ class Channel:
     that can no longer be heard.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor, self.process, self.last = descriptor, os.getpid(), 0.0
+    def __init__(self, descriptor: int, token: str) -> None:
+        self.descriptor, self.token, self.process, self.last = descriptor, token, os.getpid(), 0.0
         self.file = self._present_file()
 
     def send(self, **message: Any) -> None:
         """Send a message; OSError never comes out."""
         if os.getpid() != self.process or self._present_file() != self.file:
             os._exit(LOST_STATUS)
-        data = json.dumps(message).encode() + b"\n"
+        data = f"{self.token}{json.dumps(message)}\n".encode()
         try:
             while data:
                 data = data[os.write(self.descriptor, data) :]
@@ -59,6 +62,28 @@ class Channel:
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+
+class Hearing:
+    """Finds the messages of the worker with this token in what comes; ``strays`` counts the lines that hold others."""
+
+    def __init__(self, token: str) -> None:
+        self.token, self.part, self.strays = token.encode(), b"", 0
+
+    def messages_in(self, data: bytes) -> list[dict[str, Any]]:
+        """The messages that end in some more data."""
+        *lines, self.part = (self.part + data).split(b"\n")
+        if len(self.part) > LONGEST_LINE:
+            lines, self.part = [*lines, self.part], b""
+        return [message for line in lines if (message := self._message(line)) is not None]
+
+    def _message(self, line: bytes) -> dict[str, Any] | None:
+        before, _, text = line.partition(self.token)  # half a line of an item's may stand before it
+        message = None
+        with suppress(ValueError, RecursionError):
+            message = json.loads(text)
+        self.strays += bool(before) or message is None
+        return message
 
 
 class FarConsole:

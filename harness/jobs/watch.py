@@ -1,6 +1,5 @@
 """Follows a worker: prints what it says, keeps what its items print, and finds out why it ended."""
 
-import json
 import os
 import re
 import selectors
@@ -13,12 +12,12 @@ from typing import Any
 
 from harness.errors import UserError, printable
 from harness.interrupts import asked_to_end
-from harness.jobs.channel import LOST_STATUS
+from harness.jobs.channel import LOST_STATUS, Hearing
 from harness.jobs.item_output import ItemOutput, MarkedOutput, read_waiting
 from harness.jobs.limits import Limits
 from harness.jobs.screen import Screen
 from harness.jobs.worker_process import WorkerProcess
-from harness.results.announcements import announced_rows, remove_announcement
+from harness.results.announcements import announced_cells, announced_rows, remove_announcement
 from harness.results.store import Store
 
 POLL_SECONDS = 0.2
@@ -44,6 +43,7 @@ class Watch:
         self.limits, self.quiet, self.screen = limits, quiet, Screen()
         self.status: int | None = None
         self.measured, self.reason, self.renewed = False, "", False
+        self.strays = 0
         self.started = datetime.now(UTC).isoformat(timespec="microseconds")
         self.label = ""
         self.announcement: Path | None = None
@@ -53,7 +53,8 @@ class Watch:
 
     def follow(self, worker: WorkerProcess) -> None:
         """Follow a worker until the job is done or the worker has ended; then its cells have their rows."""
-        self.renewed, self.part, self.outputs = False, b"", {}
+        self.renewed, self.false_end, self.outputs = False, "", {}
+        self.hearing = Hearing(worker.token)
         self.printed = MarkedOutput(self._take_output, self._next_output)
         with selectors.DefaultSelector() as selector:
             for descriptor in (worker.messages, worker.output):
@@ -73,6 +74,7 @@ class Watch:
                     break
         self.printed.end()
         self._end_output()
+        self.strays += self.hearing.strays
 
     @property
     def _finished(self) -> bool:
@@ -83,7 +85,7 @@ class Watch:
         code = worker.process.poll()
         if code is not None:
             return _end_in_words(code), worker.stack(ask=False)
-        passed = self.limits.exceeded(worker.memory_gib)
+        passed = self.false_end or self.limits.exceeded(worker.memory_gib)
         if not passed:
             return None
         stack = worker.stack(ask=True)
@@ -104,23 +106,24 @@ class Watch:
         self.screen.show(None)
         if self.announcement is not None:
             remove_announcement(self.announcement)
+        if self.strays and not self.quiet:
+            self.screen.say(f"{self.strays} lines were ignored: an item wrote them to a file that is not its own")
         if self.files and not self.quiet:
             folder = next(iter(self.files)).parent
             self.screen.say(f"what items printed is in {os.path.relpath(folder)} ({len(self.files)} files)")
 
     def _new_rows(self) -> list[dict[str, Any]]:
-        if self.announcement is None:
-            return []
-        rows = Store(self.announcement.parent.parent).latest().values()
-        return [row for row in rows if str(row.get("finished")) >= self.started]
+        return [row for row in self._rows() if str(row.get("finished")) >= self.started]
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [] if self.announcement is None else list(Store(self.announcement.parent.parent).latest().values())
 
     def _read(self, worker: WorkerProcess) -> list[int]:
         """Read what has come; returns the descriptors that are at their end."""
         # In this order: whatever mark is in the output has been told of in the messages.
         printed, told = read_waiting(worker.output), read_waiting(worker.messages)
-        *lines, self.part = (self.part + (told or b"")).split(b"\n")
-        for line in lines:
-            self._heed(json.loads(line))
+        for message in self.hearing.messages_in(told or b""):
+            self._heed(message)
         self.printed.feed(printed or b"")
         return [number for number, data in ((worker.output, printed), (worker.messages, told)) if data is None]
 
@@ -163,7 +166,18 @@ class Watch:
                 if not self.quiet:
                     self.screen.say(f"{reason}: the rest is measured in a new process")
             case {"done": status}:
-                self.status, self.measured = status, message["measured"]
+                left = self._cells_left() if status == 0 else 0
+                if left:
+                    self.false_end = f"the process told that the run was done, with {left} of its cells left out"
+                else:
+                    self.status, self.measured = status, message["measured"]
+
+    def _cells_left(self) -> int:
+        """How many cells were announced by this worker and have neither a row of this command nor older scores."""
+        if self.announcement is None:
+            return 0
+        scored = [row for row in self._rows() if row["status"] == "ok"]
+        return len(announced_cells(self.announcement) - {row["cell"] for row in [*scored, *self._new_rows()]})
 
     def _begins(self, stage: str, message: dict[str, Any]) -> None:
         self.limits.begins(stage)

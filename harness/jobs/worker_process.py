@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_SECONDS = 3.0
-TOKEN = "HARNESS_WORKER"  # in the environment of a worker and of all its children
+TOKEN = "HARNESS_WORKER"  # in the environment of a worker and of all its children; it begins the worker's messages
 # A worker finds modules where its supervisor does: the working folder does not come first.
 BEGIN = "import sys, json; sys.path[:] = json.loads(sys.argv[1])[3]; from harness.cli.worker import work; work()"
 DUMP_SIGNAL = signal.SIGUSR2  # a worker answers it with its stack
@@ -30,7 +31,7 @@ class WorkerProcess:
         self.messages, tells = os.pipe()
         self.output, prints = os.pipe()
         self.stacks = os.memfd_create("stacks")
-        self.token = f"{os.getpid()}-{time.monotonic_ns()}"
+        self.token = secrets.token_hex(16)
         environment = {**os.environ, TOKEN: self.token}
         if sys.stdout.isatty():
             size = os.get_terminal_size(sys.stdout.fileno())

@@ -68,6 +68,18 @@ PROCESS = Section(
             r"failed: the process was ended because its file descriptors had been closed",
         ),
         Attack(
+            "writes into every file of the process",
+            "scribbler",
+            f"{AS_IF_NOT}; what it has written to the supervisor is ignored, and a line counts it",
+            "ok: ",
+        ),
+        Attack(
+            "tells the supervisor that the run is done",
+            "liar",
+            f"{NEW_PROCESS}: a run is done when each cell has its row",
+            r"failed: the process told that the run was done, with \d+ of its cells left out after .*; last in",
+        ),
+        Attack(
             "leaves a thread at work that would change the weights",
             "lingering",
             "its cells count; the rest is measured in a new process",

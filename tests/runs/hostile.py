@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -44,6 +45,22 @@ def closer(model, inputs, targets):
     """Closes every file of the process."""
     os.closerange(0, 256)
     return gradient_map(model, inputs, targets)
+
+
+def scribbler(model, inputs, targets):
+    """Writes into every file of the process: words, words without an end, and what a supervisor might understand."""
+    for number in range(3, 40):
+        for words in (b"hello world\n", b'{"done": 0, "measured": true}\n', b"[1, 2]\n", b"{" * 5000 + b"\n", b"half"):
+            with contextlib.suppress(OSError):
+                os.write(number, words)
+    return gradient_map(model, inputs, targets)
+
+
+def liar(model, inputs, targets):
+    """Tells the supervisor, in words of the harness, that the run is done."""
+    (channel,) = (each for each in gc.get_objects() if type(each).__name__ == "Channel")
+    channel.send(done=0, measured=True)
+    time.sleep(600)
 
 
 def lingering(model, inputs, targets):

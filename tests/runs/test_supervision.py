@@ -14,6 +14,7 @@ import pytest
 import harness
 from attacks import CHANGES, ENDS, ERRORS, METRICS, PROCESS
 from harness.errors import UserError
+from harness.jobs.channel import Hearing
 from harness.jobs.plan import Plan
 from harness.jobs.supervisor import Supervisor
 from harness.results.frames import read
@@ -29,6 +30,7 @@ RIGHT = (
     "one_buffer",
     "in_place",
     "lingering",
+    "scribbler",
 )  # their maps are the gradients
 GRADIENT = {"name": "toys:gradient_map"}
 GOOD = {"before": GRADIENT, "after": {**GRADIENT, "factor": 2.0}}
@@ -154,6 +156,13 @@ def test_a_hostile_metric_costs_its_own_cell(attack, measured, calm):
     assert re.match(attack.row, measured.loc[("before", attack.means), "row"])
     for metric in ("total", "sharing"):
         assert measured.loc[("before", metric), "value"] == calm.loc[("before", metric), "value"]
+
+
+def test_messages_are_told_from_what_else_comes_through_their_descriptor():
+    hearing = Hearing("token")
+    sent = b'hello world\n{"done": 0}\nhalftoken{"say": "a token"}\ntoken{"al'
+    assert hearing.messages_in(sent) == [{"say": "a token"}] and hearing.strays == 3
+    assert hearing.messages_in(b'ive": true}\ntoken[broken\n') == [{"alive": True}] and hearing.strays == 4
 
 
 def test_a_model_whose_loading_ends_the_process_is_told_in_one_line(tmp_path):
