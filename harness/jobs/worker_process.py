@@ -1,5 +1,6 @@
 """A worker process as its supervisor sees it: started in a session of its own, fed with jobs, measured and ended."""
 
+import ctypes
 import json
 import os
 import pickle
@@ -17,6 +18,8 @@ PATIENCE_SECONDS = 3.0
 TOKEN = "HARNESS_WORKER"  # in the environment of a worker and of all its children; it begins the worker's messages
 # A worker finds modules where its supervisor does: the working folder does not come first.
 BEGIN = "import sys, json; sys.path[:] = json.loads(sys.argv[1])[3]; from harness.cli.worker import work; work()"
+ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
+MOST_GENERATIONS = 100  # of orphans, each left by the one before
 DUMP_SIGNAL = signal.SIGUSR2  # a worker answers it with its stack
 
 
@@ -36,6 +39,9 @@ class WorkerProcess:
         if sys.stdout.isatty():
             size = os.get_terminal_size(sys.stdout.fileno())
             environment |= {"COLUMNS": str(size.columns), "LINES": str(size.lines)}
+        with suppress(OSError, AttributeError):  # what the worker starts and leaves gets this process as its parent
+            ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
+        self.others = _children_elsewhere()
         facts = json.dumps([os.getpid(), tells, self.stacks, sys.path])
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-P", "-c", BEGIN, facts],
@@ -67,7 +73,8 @@ class WorkerProcess:
 
     def memory_gib(self) -> float:
         """The memory of the worker and all its children; pages that they share count once."""
-        return sum(map(_held_bytes, process_and_children(self.process.pid))) / 2**30
+        families = map(process_and_children, {self.process.pid, *self._orphans()})
+        return sum(map(_held_bytes, set().union(*families))) / 2**30
 
     def end(self, patience: float = PATIENCE_SECONDS) -> None:
         """End the worker and its children: it is asked to, and killed if it does not."""
@@ -89,6 +96,17 @@ class WorkerProcess:
             if number != os.getpid() and f"{TOKEN}={self.token}".encode() in _environment_of(number):
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(number, signal.SIGKILL)
+        for _ in range(MOST_GENERATIONS):
+            if not (orphans := self._orphans()):
+                break
+            for number in orphans:
+                with suppress(ProcessLookupError, PermissionError, ChildProcessError):
+                    os.kill(number, signal.SIGKILL)
+                    os.waitpid(number, 0)
+
+    def _orphans(self) -> set[int]:
+        """What the worker has started, whose parent has ended: this process is its parent now."""
+        return _children_elsewhere() - self.others - {self.process.pid}
 
     def close(self) -> None:
         """Close the descriptors of a worker that has ended."""
@@ -100,16 +118,27 @@ class WorkerProcess:
 
 def process_and_children(process: int) -> set[int]:
     """The process, those of its session, and the children of them all."""
-    parents, family = {}, {process}
+    facts = _parents_and_sessions()
+    family = {process} | {number for number, (_, session) in facts.items() if session == process}
+    while more := {number for number, (parent, _) in facts.items() if parent in family} - family:
+        family |= more
+    return family
+
+
+def _children_elsewhere() -> set[int]:
+    """The children of this process in other sessions than its own: workers, and what these have left."""
+    facts, here = _parents_and_sessions(), os.getsid(0)
+    return {number for number, (parent, session) in facts.items() if parent == os.getpid() and session != here}
+
+
+def _parents_and_sessions() -> dict[int, tuple[int, int]]:
+    """The parent and the session of each process."""
+    found = {}
     for number in _processes():
         with suppress(OSError, ValueError, IndexError):
             facts = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-            parents[number] = int(facts[1])
-            if int(facts[3]) == process:
-                family.add(number)
-    while more := {number for number, parent in parents.items() if parent in family} - family:
-        family |= more
-    return family
+            found[number] = int(facts[1]), int(facts[3])
+    return found
 
 
 def _processes() -> Iterator[int]:

@@ -80,6 +80,12 @@ PROCESS = Section(
             r"failed: the process told that the run was done, with \d+ of its cells left out after .*; last in",
         ),
         Attack(
+            "leaves a process without environment, in a session of its own",
+            "leaver",
+            f"{AS_IF_NOT}; the process ends with the worker",
+            "ok: ",
+        ),
+        Attack(
             "leaves a thread at work that would change the weights",
             "lingering",
             "its cells count; the rest is measured in a new process",

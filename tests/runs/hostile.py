@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -61,6 +62,13 @@ def liar(model, inputs, targets):
     (channel,) = (each for each in gc.get_objects() if type(each).__name__ == "Channel")
     channel.send(done=0, measured=True)
     time.sleep(600)
+
+
+def leaver(model, inputs, targets):
+    """Leaves a process behind, without environment and in a session of its own, whose parent has ended."""
+    code = f"import os, time\nif os.fork() == 0:\n os.setsid(); time.sleep(600)  # left-under-{os.getppid()}"
+    subprocess.run([sys.executable, "-ISc", code], env={}, check=True)
+    return gradient_map(model, inputs, targets)
 
 
 def lingering(model, inputs, targets):

@@ -1,5 +1,6 @@
 """Whatever an item does, it costs its own cells: the others are measured, and are those of a calm run."""
 
+import contextlib
 import json
 import os
 import re
@@ -31,6 +32,7 @@ RIGHT = (
     "in_place",
     "lingering",
     "scribbler",
+    "leaver",
 )  # their maps are the gradients
 GRADIENT = {"name": "toys:gradient_map"}
 GOOD = {"before": GRADIENT, "after": {**GRADIENT, "factor": 2.0}}
@@ -126,6 +128,12 @@ def test_what_an_item_prints_is_kept_and_bounded(attacked):
     assert "good bye" in trace.read_text()
 
 
+def test_what_an_item_has_left_ends_with_its_worker(attacked):
+    _, _, cells = attacked
+    assert cells.loc[("leaver", "total"), "status"] == "ok"
+    assert not [line for line in command_lines() if f"left-under-{os.getpid()}".encode() in line]
+
+
 def test_the_stack_of_a_dead_process_is_kept(attacked):
     folder, _, cells = attacked
     trace = (folder / "night" / "errors" / f"{cells.loc[('segfault', 'total'), 'cell']}.txt").read_text()
@@ -213,6 +221,22 @@ def processes_in(folder):
     return found
 
 
+def sessions_in(folder):
+    """How many of the processes in a folder began a session: the worker, and the child of the item ``slow``."""
+    leaders = 0
+    for process in processes_in(folder):
+        with contextlib.suppress(ProcessLookupError):
+            leaders += os.getsid(process) == process
+    return leaders
+
+
+def command_lines():
+    """Those of all processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            yield path.read_bytes()
+
+
 def wait_until(true, seconds=60):
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
@@ -230,7 +254,7 @@ def stopped(folder):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
 def test_a_run_that_is_ended_says_so_in_one_line_and_takes_its_processes_along(number, status, command, tmp_path):
     process = command(*SLOW, "--quiet")
-    wait_until(lambda: len(processes_in(tmp_path)) == 3)  # with the child of an item, in a session of its own
+    wait_until(lambda: sessions_in(tmp_path) == 2)
     process.send_signal(signal.SIGTSTP)
     wait_until(lambda: stopped(tmp_path) == 2)
     process.send_signal(signal.SIGCONT)
@@ -247,7 +271,7 @@ def test_a_run_that_is_ended_says_so_in_one_line_and_takes_its_processes_along(n
 def test_a_worker_dies_with_its_supervisor_and_what_it_was_measuring_comes_last_next_time(command, tmp_path):
     backwards = [each.replace("gradient_map,hostile:slow", "slow,hostile:gradient_map") for each in SLOW]
     process = command(*backwards)
-    wait_until(lambda: len(processes_in(tmp_path)) == 3)
+    wait_until(lambda: sessions_in(tmp_path) == 2)
     process.kill()
     process.communicate(timeout=30)
     wait_until(lambda: len(processes_in(tmp_path)) == 1, 5)  # the child that has left its session
