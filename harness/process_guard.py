@@ -99,15 +99,18 @@ def _set_autocast(modes: dict[str, tuple[bool, torch.dtype]]) -> None:
         torch.set_autocast_dtype(kind, dtype)
 
 
-def _precision() -> tuple[str, ...]:
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    return torch.get_float32_matmul_precision(), *(each.fp32_precision for each in backends)
+def _precise_backends() -> list[Any]:
+    """What has a precision of float32 of its own; torch refuses the single setting of all where they differ."""
+    cuda, cudnn, onednn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    return [cuda.matmul, cudnn.conv, cudnn.rnn, *(each for each in [getattr(onednn, "matmul", None)] if each)]
 
 
-def _set_precision(values: tuple[str, ...]) -> None:
-    torch.set_float32_matmul_precision(values[0])
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    for backend, value in zip(backends, values[1:], strict=True):
+def _precision() -> list[str]:
+    return [each.fp32_precision for each in _precise_backends()]
+
+
+def _set_precision(values: list[str]) -> None:
+    for backend, value in zip(_precise_backends(), values, strict=True):
         backend.fp32_precision = value
 
 

@@ -39,7 +39,7 @@ def blurred_random(
 
     Example: with a width of many times the image's side, all pixels get almost the same number.
 
-    >>> harness.explain("blurred_random", pooled, image, target, width=100.0).round(decimals=2)
+    >>> harness.explain("blurred_random", pooled, image, target, width=10.0).round(decimals=2)
     tensor([[[[2.2000, 2.2000],
               [2.2000, 2.2000]]]])
     """

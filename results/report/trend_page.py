@@ -45,7 +45,7 @@ def write_trend_page(
 
 def headlines_of(run: Path) -> Headlines:
     """The headline metric of each model and data set of a run."""
-    return {(board.model, board.dataset): board.headline for board in boards_of(read_cells(run))}
+    return {(board.model, board.dataset): board.headline for board in boards_of(read_cells(run, without_scores=True))}
 
 
 def trend_page(found: Trend, listed: pd.DataFrame, rows: pd.DataFrame, headlines: Headlines) -> str:

@@ -9,6 +9,7 @@ from harness.datasets.photo_mosaics import CELL, cell_of, photo_mosaics
 from harness.datasets.photos import photos
 from harness.errors import UserError
 from harness.models.lite0 import preprocess
+from harness.registry import DATASETS
 from planted_worlds import CONTROLS, LOCALISATION
 
 
@@ -85,5 +86,5 @@ def test_the_oracle_is_first_in_every_localisation_metric(mosaics):
 
 
 def test_no_mosaics_are_one_line():
-    with pytest.raises(UserError, match="at least 1"):
-        photo_mosaics(count=0)
+    with pytest.raises(UserError, match="option count of photo_mosaics is 0, expected a whole number from 1"):
+        DATASETS["photo_mosaics"].complete({"count": 0})

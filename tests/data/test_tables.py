@@ -105,7 +105,8 @@ def test_diabetes_is_a_number_to_predict_standardised_by_the_training_part(table
 
 @pytest.mark.parametrize("name", SIZES)
 def test_an_unknown_part_is_one_line(name):
-    with pytest.raises(UserError, match=f"unknown split of {name} 'tset': did you mean 'test'"):
+    words = f"option split of {name} is 'tset', expected test or train; did you mean 'test'"
+    with pytest.raises(UserError, match=words):
         data_set(name)(split="tset")
 
 

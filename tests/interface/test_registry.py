@@ -112,7 +112,7 @@ def test_what_cannot_be_a_bundle_is_refused_in_one_line(bundle, words):
 
 @pytest.mark.parametrize("percents", [None, True, [10, True], "ten", [[10]]])
 def test_percentages_are_numbers(percents):
-    with pytest.raises(UserError, match="expected a list, each a number above 0 and up to 100"):
+    with pytest.raises(UserError, match="expected a list, each a number above 0 and below 100"):
         METRICS["road"].complete({"percents": percents})
 
 

@@ -325,7 +325,8 @@ def test_all_text_stands_out_from_its_ground(opened, path, theme):
     page.locator(".panel").first.click()
     page.locator(".chooser summary").click()
     cells = "".join(f'<td class="{side}-{step}">0.5</td>' for side in ("for", "against") for step in range(1, 5))
-    page.evaluate("cells => document.querySelector('.matrix tbody').insertAdjacentHTML('beforeend', cells)", cells)
+    matrix = f'<table class="matrix"><tbody><tr>{cells}</tr></tbody></table>'
+    page.evaluate("matrix => document.querySelector('main').insertAdjacentHTML('beforeend', matrix)", matrix)
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) > 200 and min(contrasts)[0] >= 4.5, min(contrasts)
 

@@ -52,12 +52,6 @@ KINDS = {
         "the configuration of a block",
         "moved aside and written again",
     ),
-    "calibration": Kind(
-        "config/scoring-*.json",
-        "config/scoring-<digest>.json",
-        "the calibration of scoring",
-        "moved aside; calibrated when needed",
-    ),
     "environment": Kind(
         "environment/*.json",
         "environment/<digest>.json",

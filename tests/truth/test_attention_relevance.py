@@ -164,7 +164,7 @@ def test_relevance_is_of_each_sample_alone_wherever_the_samples_are(seed):
 
 
 def test_a_rule_that_is_none_is_told(seed):
-    with pytest.raises(ValueError, match="attention, relevance"):
+    with pytest.raises(ValueError, match="attention or relevance"):
         harness.explain(
             "transformer_attribution", Transformer().eval(), told(torch.randn(1, 4, WIDTH), [0]), weighting="raw"
         )

@@ -294,5 +294,5 @@ def test_units_have_names_that_differ():
 @pytest.mark.parametrize("beta", [0, -1.0, float("inf"), float("nan"), True, "x"])
 def test_a_beta_that_is_no_positive_number_is_refused_in_a_line(beta):
     net, x = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).eval(), torch.ones(1, 3)
-    with pytest.raises(harness.errors.UserError, match="expected a finite number above 0"):
+    with pytest.raises(harness.errors.UserError, match="expected a number from 0.001 to 1,000,000, or none"):
         harness.interactions(net, x, torch.tensor([0]), explainer="integrated_hessians", beta=beta)
