@@ -43,7 +43,7 @@ CASES = {
     "monotonicity_correlation": [{"draws": 10}],
     "comprehensiveness": [{}],
     "sufficiency": [{"percents": "20 60"}],
-    "roar": [{"epochs": 1, "weight_seeds": 1, "percents": "30 60"}],
+    "roar": [{"epochs": 30, "rate": 0.05, "weight_seeds": 1, "percents": "30 60"}],
     "infidelity": [
         {"perturbation": "subset"},
         {"perturbation": "square", "scaling": "optimal"},
