@@ -99,20 +99,22 @@ class _Words:
 
     def none(self) -> str:
         """Which explainer came first although none is recommended, and its distance to the best control."""
-        best, failing = self.found.best, [name for name in self.found.failed if name in self.found.above]
+        best, failing = self.found.best, self._failing()
         if failing:
-            scores = "scores" if len(failing) == 1 else "score"
-            return f"None to recommend: on {self._these()} {_in_a_sentence(failing)} {scores} best, but" + (
-                " fails a sanity check." if len(failing) == 1 else " fail a sanity check."
-            )
+            scores, fails = _verb(failing, "scores", "score"), _verb(failing, "fails", "fail")
+            if best in failing:
+                on = f"on {self._these()} {_in_a_sentence(failing)} {scores} best"
+            else:
+                beats = _verb(failing, "beats", "beat")
+                on = f"{_in_a_sentence(failing)} {beats} the controls on {self._these()}"
+            return f"None to recommend: {on}, but {fails} a sanity check."
         own = [name for name in self.board.standing.index if name not in self.board.controls]
         claim = f"shown to {_plain_form(self._does())} than the controls on {self._these()}."
         if self.found.above:
-            others = _in_a_sentence(_at_most_three(self.found.above))
-            verb = "is" if len(self.found.above) == 1 else "are"
+            others = f"{_in_a_sentence(_at_most_three(self.found.above))} {_verb(self.found.above)}"
             return (
-                f"The best, {best}, is not {claim} {self._against_unbeaten('It')} {others} {verb} shown to beat the "
-                f"controls, but to be worse than {best}."
+                f"The best, {best}, is not {claim} {self._against_unbeaten('It')} {others} shown to beat the controls, "
+                f"but to be worse than {best}."
             )
         if len(own) == 1:
             return f"The explainer {best} is not {claim} {self._against_unbeaten('It')}"
@@ -136,37 +138,40 @@ class _Words:
         if best not in self.found.unbeaten:
             return []
         control = self.found.unbeaten[best]
+        # The first sentence has told how the best stands, unless it was about others.
+        stands = [self._against_unbeaten(f"The best, {best},")] if self._failing() else []
         if family.difference(best, control) <= 0:
-            return ["More of them are not expected to change that."]
-        return [f"Provisional: {self._samples(best, control)} would show a difference of this size."]
+            return [*stands, "More of them are not expected to change that."]
+        return [*stands, f"Provisional: {self._samples(best, control)} would show a difference of this size."]
+
+    def _failing(self) -> list[str]:
+        """Those that could be chosen but for a sanity check."""
+        return [name for name in self.found.failed if name in self.found.above]
 
     def as_good(self) -> list[str]:
         """The other choices: neither they nor the first one is shown to be worse."""
         others = self.found.choices[1:]
         if not others:
             return []
-        costs = [self._times(name, self.found.choices[0]) for name in others[:MOST_NAMED]]
-        names = [f"{name}{f' ({cost})' if cost else ''}" for name, cost in zip(others, costs, strict=False)]
-        more = [f"{len(others) - MOST_NAMED} more"] if len(others) > MOST_NAMED else []
-        verb = "is" if len(others) == 1 else "are"
-        return [f"{_in_a_sentence(names + more)} {verb} not shown to be better or worse."]
+        costs = {name: self._times(name, self.found.choices[0]) for name in others}
+        names = _at_most_three([f"{name} ({cost})" if cost else name for name, cost in costs.items()])
+        return [f"{_in_a_sentence(names)} {_verb(others)} not shown to be better or worse."]
 
     def perhaps_as_good(self) -> list[str]:
         """Those not shown to be worse than the best that are no choice: a check fails, or a control is not beaten."""
         told = []
-        if self.found.failed:
-            verb = "is" if len(self.found.failed) == 1 else "are"
-            fails = "fails" if len(self.found.failed) == 1 else "fail"
-            failed = _in_a_sentence(_at_most_three(self.found.failed))
-            told.append(f"{failed} {verb} not shown to be worse, but {fails} a sanity check.")
+        failed = self.found.failed
+        if failed:
+            fails = _verb(failed, "fails", "fail")
+            names = _in_a_sentence(_at_most_three(failed))
+            told.append(f"{names} {_verb(failed)} not shown to be worse, but {fails} a sanity check.")
         others = [name for name in self.found.near if name in self.found.unbeaten and name not in self.found.failed]
         if others:
             cost = self._times(others[0], self.found.choices[0]) if len(others) == 1 else ""
-            verb = "is" if len(others) == 1 else "are"
             names, price = _in_a_sentence(_at_most_three(others)), f" at {cost}" if cost else ""
             controls = list(dict.fromkeys(self.found.unbeaten[name] for name in others))
             beat = controls[0] if len(controls) == 1 else "every control"
-            told.append(f"{names} may be as good{price}, but {verb} not yet shown to beat {beat}.")
+            told.append(f"{names} may be as good{price}, but {_verb(others)} not yet shown to beat {beat}.")
         return told
 
     def caveats(self) -> list[str]:
@@ -329,6 +334,11 @@ def _plain_form(does: str) -> str:
 
 def _a(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _verb(names: Sequence[str], one: str = "is", several: str = "are") -> str:
+    """The form of a verb that goes with so many names."""
+    return one if len(names) == 1 else several
 
 
 def _at_most_three(names: Sequence[str]) -> list[str]:

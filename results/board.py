@@ -151,7 +151,7 @@ class Board:
     @cached_property
     def families(self) -> dict[str, Family]:
         """For each metric that can be tested: all pairs of explainers as one family of tests."""
-        return {m: all_pairs(self.matrices[m]) for m in self.metrics if self._testable(m)}
+        return {m: self._family_of(m) for m in self.metrics if self._testable(m)}
 
     @cached_property
     def tests(self) -> dict[str, pd.DataFrame]:
@@ -166,9 +166,17 @@ class Board:
     @cached_property
     def family(self) -> Family | None:
         """All pairs of explainers on the headline metric, also where nothing can be tested; None without scores."""
-        if self.headline not in self.matrices:
-            return None
-        return self.families.get(self.headline) or all_pairs(self.matrices[self.headline].compared)
+        return self._family_of(self.headline) if self.headline in self.matrices else None
+
+    def _family_of(self, metric: str) -> Family:
+        """The family of one metric; each is computed once, and only if it is asked for."""
+        if metric not in self._known_families:
+            self._known_families[metric] = all_pairs(self.matrices[metric])
+        return self._known_families[metric]
+
+    @cached_property
+    def _known_families(self) -> dict[str, Family]:
+        return {}
 
     @cached_property
     def standing(self) -> pd.DataFrame | None:

@@ -12,8 +12,16 @@ from rich.text import Text
 
 from harness.results.answer import Answer, answer
 from harness.results.board import Board
-from harness.results.first_table import FirstRow, board_row, counted_boards, fewer_rows, first_rows, meanings
-from harness.results.numbers import rounded_together, significant, with_interval
+from harness.results.first_table import (
+    NO_NUMBER,
+    FirstRow,
+    board_row,
+    counted_boards,
+    fewer_rows,
+    first_rows,
+    legend,
+)
+from harness.results.numbers import rounded_together, significant
 from harness.results.terminal import in_lines, rendered, unframed_table
 
 MOST_ROWS, MOST_TABLES, FOREST = 20, 2, 21
@@ -33,34 +41,19 @@ def first_lines(boards: Sequence[Board], width: int, colour: bool) -> Iterator[s
 
 def _lines_of_board(board: Board, width: int, colour: bool, *, several: bool) -> Iterator[str]:
     found = answer(board)
-    if several:
-        yield from list(rendered(Text(board.heading, style="bold"), colour))[:1]
+    heading = list(rendered(Text(board.heading, style="bold"), colour))[:1]
+    yield from heading if several else []
     yield from (in_lines(found.text, width), "")
     if board.headline is None:
         return
-    if not several:
-        yield from list(rendered(Text(board.heading, style="bold"), colour))[:1]
+    yield from [] if several else heading
     rows, more = fewer_rows(first_rows(board, found.verdict), MOST_ROWS)
-    whole = list(rendered(_first_table(board, found, rows, forest=True), colour))[:-1]
-    if max(map(cell_len, rendered(_first_table(board, found, rows, forest=True), False))) > width:
-        whole = list(rendered(_first_table(board, found, rows, forest=False), colour))[:-1]
-    yield from whole
+    fits = max(map(cell_len, rendered(_first_table(board, found, rows, forest=True), False))) <= width
+    yield from list(rendered(_first_table(board, found, rows, forest=fits), colour))[:-1]
     if more:
         yield f"… and {more} more"
-    yield from (in_lines(note, width, "  ") for note in _legend(board, found, rows))
+    yield from (in_lines(note, width, "  ") for note in legend(board, found.verdict.control, rows))
     yield ""
-
-
-def _legend(board: Board, found: Answer, rows: Sequence[FirstRow]) -> Iterator[str]:
-    """What the gain and the words of the verdicts mean."""
-    if found.verdict.control is not None:
-        few = "" if board.family.able else f"; {board.family.n} samples are too few for an interval"
-        yield (
-            f"gain: mean difference to the best control, {found.verdict.control}; intervals hold for all pairs "
-            f"together (95 %){few}"
-        )
-    if words := meanings(rows):
-        yield "; ".join(words)
 
 
 def _first_table(board: Board, found: Answer, rows: Sequence[FirstRow], *, forest: bool) -> Table:
@@ -79,9 +72,8 @@ def _first_table(board: Board, found: Answer, rows: Sequence[FirstRow], *, fores
     gains = _in_columns([(row.gain, row.gain_low, row.gain_high) for row in rows])
     last = max((place for place, row in enumerate(rows) if row.standing != "control"), default=None)
     for place, (row, gain) in enumerate(zip(rows, gains, strict=True)):
-        cost = "not measured" if row.cost is None else significant(row.cost)
         middle = [Text(gain), Text(scale.drawn(row))][: 1 + forest] if control is not None else []
-        texts = [Text(row.label), Text(_or_dot(row.score)), *middle, Text(cost), Text(row.word)]
+        texts = [Text(row.label), Text(row.score_text), *middle, Text(row.cost_text), Text(row.word)]
         table.add_row(*texts, style=STYLES.get(row.standing, ""), end_section=place == last)
     return table
 
@@ -89,14 +81,14 @@ def _first_table(board: Board, found: Answer, rows: Sequence[FirstRow], *, fores
 def _in_columns(numbers: Sequence[tuple[float, float, float]]) -> list[str]:
     """Numbers with their intervals, ends and points below each other."""
     parts = [
-        (*rounded_together(*each),) if all(map(math.isfinite, each)) else (_or_dot(each[0]), "", "") for each in numbers
+        rounded_together(*each) if all(map(math.isfinite, each)) else (_or_dot(each[0]), "", "") for each in numbers
     ]
     widths = [max((len(part[i]) for part in parts), default=0) for i in range(3)]
     return [_number_with_ends([text.rjust(wide) for text, wide in zip(part, widths, strict=True)]) for part in parts]
 
 
 def _or_dot(value: float) -> str:
-    return significant(value) if math.isfinite(value) else "·"
+    return significant(value) if math.isfinite(value) else NO_NUMBER
 
 
 def _number_with_ends(parts: Sequence[str]) -> str:
@@ -129,11 +121,11 @@ class _Scale:
         """A row's interval as a line, its gain as a point, and 0 as a bar."""
         marks = [" "] * FOREST
         if math.isfinite(row.gain_low):
-            first, last = self.place(row.gain_low), self.place(row.gain_high)
-            # An interval without 0 does not touch the line at 0.
-            first = max(first, self.place(0) + 2) if row.gain_low > 0 else first
-            last = min(last, self.place(0) - 2) if row.gain_high < 0 else last
-            marks[first : last + 1] = LINE * (last - first + 1)
+            # An interval without 0 does not touch the line at 0; one that is too small for that is its point alone.
+            first = self.place(0) + 2 if row.gain_low > 0 else 0
+            last = self.place(0) - 2 if row.gain_high < 0 else FOREST - 1
+            for place in range(max(first, self.place(row.gain_low)), min(last, self.place(row.gain_high)) + 1):
+                marks[place] = LINE
         marks[self.place(0)] = ZERO
         if math.isfinite(row.gain):
             marks[self.place(row.gain)] = POINT
@@ -151,8 +143,9 @@ def _lines_of_boards(boards: Sequence[Board], width: int, colour: bool) -> Itera
     for board, each in zip(boards, answers, strict=True):
         table.add_row(*map(Text, _row_of_board(board, each)), style="" if each.verdict.choices else "dim")
     yield from list(rendered(table, colour))[:-1]
-    refused = [f"{board.heading}: {each.verdict.refused}" for board, each in zip(boards, answers, strict=True)]
-    yield from (in_lines(text, width, "  ") for text in refused if not text.endswith(": "))
+    for each in answers:
+        if each.verdict.refused:
+            yield in_lines(f"{each.heading}: {each.verdict.refused}", width, "  ")
     yield in_lines("harness table --all shows each block by itself.", width)
 
 
@@ -160,7 +153,5 @@ def _row_of_board(board: Board, found: Answer) -> list[str]:
     each = board_row(board, found.verdict)
     if each.row is None:
         return [each.heading, "no verdict", "", "", ""]
-    row = each.row
-    gain = with_interval(row.gain, row.gain_low, row.gain_high) if math.isfinite(row.gain) else "no control"
-    cost = "not measured" if row.cost is None else significant(row.cost)
-    return [each.heading, each.use, gain, cost, each.metric]
+    gain = each.row.gain_text if found.verdict.control is not None else "no control"
+    return [each.heading, each.use, gain, each.row.cost_text, each.metric]

@@ -1,6 +1,7 @@
 """The first table of a board: a row for each explainer with its headline score, its gain over the best control, its
 cost and a verdict in words. The terminal, the Markdown and the page of a report show these rows."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,11 +9,14 @@ import numpy as np
 
 from harness.results.board import Board
 from harness.results.footnotes import WORDS
+from harness.results.numbers import significant, with_interval
+from harness.results.place import NO_COST
 from harness.results.verdict import Verdict, cost_of, sanity_of
 
 USE, BEST_CONTROL, CONTROL = "use this", "best control", "control"
 NOT_WORSE, WORSE, BELOW = "not shown to be worse", "worse", "worse than the control"
 UNPROVEN = "control not beaten"
+NO_NUMBER = "·"
 # What the words mean, for a legend.
 MEANINGS = {
     CONTROL: "an explainer that ignores the model",
@@ -45,13 +49,40 @@ class FirstRow:
     word: str
     standing: str
 
+    @property
+    def score_text(self) -> str:
+        """The score, or a dot where there is none."""
+        return significant(self.score) if math.isfinite(self.score) else NO_NUMBER
+
+    @property
+    def gain_text(self) -> str:
+        """The gain with its interval, or a dot where there is none."""
+        return with_interval(self.gain, self.gain_low, self.gain_high) if math.isfinite(self.gain) else NO_NUMBER
+
+    @property
+    def cost_text(self) -> str:
+        """The cost in seconds, or that it was not measured."""
+        return NO_COST if self.cost is None else significant(self.cost)
+
 
 def first_rows(board: Board, verdict: Verdict) -> list[FirstRow]:
     """A row for every explainer that is shown, in the board's order: the best first, controls last."""
     return [_row(board, verdict, label) for label in board.explainers]
 
 
-def meanings(rows: Sequence[FirstRow]) -> list[str]:
+def legend(board: Board, control: str | None, rows: Sequence[FirstRow]) -> list[str]:
+    """What the gain and the words of the verdicts mean, a text each."""
+    told = []
+    if control is not None:
+        few = "" if board.family.able else f"; {board.family.n} samples are too few for an interval"
+        told.append(
+            f"gain: mean difference to the best control, {control}; intervals hold for all pairs together (95 %){few}"
+        )
+    words = "; ".join(_meanings(rows))
+    return [*told, words] if words else told
+
+
+def _meanings(rows: Sequence[FirstRow]) -> list[str]:
     """The words of these rows' verdicts that need an explanation, with it."""
     return [f"{word}: {meaning}" for word, meaning in MEANINGS.items() if any(word in row.word for row in rows)]
 

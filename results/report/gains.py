@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from harness.results.answer import Answer
 from harness.results.first_table import (
+    NO_NUMBER,
     BoardRow,
     FirstRow,
     board_row,
     counted_boards,
     fewer_rows,
     first_rows,
-    meanings,
+    legend,
 )
 from harness.results.numbers import rounded_together, significant, with_interval, with_sign
 from harness.results.report.blocks import ReportBlock
@@ -22,7 +23,6 @@ from harness.results.report.markup import Raw, soft, tag
 ROOM = 3.0  # percent of a strip's width that stays free at both sides
 SIDE = 0.2  # of the longer side of 0: the shorter one is at least so long, to hold its word
 HIGH = 26  # pixels of a strip
-NO_NUMBER = "·"
 MOST_NARROW_TICKS = 4  # of an axis on a narrow screen, above which it has every second one
 MOST_ROWS = 20  # that are shown at once, if scripts run
 
@@ -42,7 +42,7 @@ def gains_part(block: ReportBlock, answer: Answer) -> Raw:
     table = tag("table", caption, tag("thead", heads), bodies, class_="gains", style=_zero_of(strips))
     more = len(rows) - len(kept)
     button = tag("button", f"Show {more} more", type="button", class_="show-more", hidden=True) if more else ""
-    return tag("div", table, button, [tag("p", text, class_="fine") for text in _legend_of(block, control, rows)])
+    return tag("div", table, button, [tag("p", f"{text}.", class_="fine") for text in legend(block, control, rows)])
 
 
 def blocks_part(blocks: Sequence[ReportBlock], answers: Sequence[Answer]) -> Raw:
@@ -97,7 +97,7 @@ def _explainer_row(row: FirstRow, strips: "_Strips | None", *, extra: bool) -> R
         tag("th", soft(row.label), tag("span", row.word, class_="word narrow"), scope="row"),
         _score_cell(row, alone=strips is None),
         _gain_cells(row, strips) if strips is not None else "",
-        tag("td", _cost_in_words(row.cost), class_="number"),
+        tag("td", row.cost_text, class_="number"),
         tag("td", row.word, class_="wide"),
         class_=f"is-{row.standing}{' extra' if extra else ''}",
     )
@@ -119,7 +119,7 @@ def _block_row(row: BoardRow, strips: "_Strips | None") -> Raw:
         return tag("tr", first, tag("td", row.refused, colspan=4 + (strips is not None)), class_="is-none")
     use = tag("td", soft(row.use), class_="use wide")
     gain = _gain_cells(row.row, strips) if strips is not None else tag("td", _gain_in_words(row.row), class_="number")
-    cost = tag("td", _cost_in_words(row.row.cost), class_="number")
+    cost = tag("td", row.row.cost_text, class_="number")
     standing = "first" if row.row.standing == "first" else "near"
     return tag("tr", first, use, gain, cost, tag("td", soft(row.metric), class_="wide"), class_=f"is-{standing}")
 
@@ -140,24 +140,8 @@ def _gain_in_words(row: FirstRow) -> str:
     return f"{with_sign(value)} [{low}, {high}]"
 
 
-def _cost_in_words(cost: float | None) -> str:
-    return "not measured" if cost is None else significant(cost)
-
-
 def _unit_in_words(unit: str) -> str:
     return {"probability": "class probability"}.get(unit, unit)
-
-
-def _legend_of(block: ReportBlock, control: str | None, rows: Sequence[FirstRow]) -> Iterator[str]:
-    """What the gain and the words of the verdicts mean."""
-    if control is not None:
-        few = "" if block.family.able else f" {block.family.n} samples are too few for an interval."
-        yield (
-            f"Gain: mean difference to the best control, {control}, with its interval; the intervals of all pairs of "
-            f"explainers hold together with 95 %.{few}"
-        )
-    if words := meanings(rows):
-        yield f"{'; '.join(words)}."
 
 
 class _Strips:

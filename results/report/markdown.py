@@ -1,11 +1,9 @@
 """The page's twin in Markdown: the answer, leaderboard, explanations in words, failures, environment."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from harness.results.answer import Answer
 from harness.results.first_table import first_rows
-from harness.results.numbers import significant, with_interval
 from harness.results.plain_text import fenced
 from harness.results.plain_text import markdown_text as plain
 from harness.results.report.blocks import ReportBlock
@@ -78,8 +76,6 @@ def _first_table_lines(block: ReportBlock, answer: Answer) -> list[str]:
     heads = ["explainer", block.head(block.headline), *([f"gain over {control}"] if control else [])]
     rows = []
     for row in first_rows(block, answer.verdict):
-        score = significant(row.score) if math.isfinite(row.score) else "·"
-        gain = with_interval(row.gain, row.gain_low, row.gain_high) if math.isfinite(row.gain) else "·"
-        cost = "not measured" if row.cost is None else significant(row.cost)
-        rows.append([row.label, score, *([gain] if control else []), cost, row.word])
+        gain = [row.gain_text] if control else []
+        rows.append([row.label, row.score_text, *gain, row.cost_text, row.word])
     return markdown_rows([*heads, "seconds a sample", "verdict"], rows)

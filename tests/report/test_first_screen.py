@@ -5,7 +5,9 @@ import pytest
 
 from harness.cli.main import main
 from harness.results.boards import boards_of_run
-from harness.results.first_screen import FOREST, MOST_ROWS, POINT, ZERO, first_lines
+from harness.results.family import all_pairs
+from harness.results.first_screen import FOREST, LINE, MOST_ROWS, POINT, ZERO, _Scale, first_lines
+from harness.results.first_table import FirstRow
 from harness.results.store import Store
 from worlds import write_cell
 
@@ -105,3 +107,27 @@ def test_without_a_control_there_is_no_gain_and_the_answer_says_so(tmp_path):
 def test_a_label_is_shown_as_it_is(tmp_path):
     text = screen(run_of(tmp_path / "r", {"lime[a=b]": 0.5, "[red]rise": 0.1, "random": 0.0}))
     assert row(text, "lime[a=b]") and row(text, "[red]rise")
+
+
+@pytest.mark.parametrize("low", [-1.0, -0.3, -0.05, -0.01, -1e-4, 0.0, 1e-4, 0.01, 0.05, 0.3])
+@pytest.mark.parametrize("wide", [1e-4, 0.02, 0.5])
+@pytest.mark.parametrize("others", [(-1.0, 1.0), (0.0, 1.0), (-1.0, 0.0)])
+def test_a_picture_is_as_wide_as_every_other_and_touches_zero_only_if_its_interval_does(low, wide, others):
+    drawn_row = lambda gain, low, high: FirstRow("e", 0.0, 0.0, 0.0, gain, low, high, None, "", "near")
+    row = drawn_row(low + wide / 2, low, low + wide)
+    scale = _Scale.of([row, drawn_row(sum(others) / 2, *others)])
+    picture, zero = scale.drawn(row), scale.place(0.0)
+    assert len(picture) == FOREST and picture.count(POINT) == 1
+    beside = picture[max(0, zero - 1) : zero] + picture[zero + 1 : zero + 2]
+    if low > 0 or low + wide < 0:
+        assert LINE not in beside
+
+
+def test_the_first_screen_computes_the_family_of_its_metric_alone(small, monkeypatch):
+    store = Store(small)
+    for name in ("lime", "rise", "random"):
+        write_cell(store, name, "deletion", np.arange(30.0))
+    asked = []
+    monkeypatch.setattr("harness.results.board.all_pairs", lambda matrix: asked.append(matrix) or all_pairs(matrix))
+    screen(small)
+    assert [matrix.names["metric"] for matrix in asked] == ["srg"]

@@ -236,3 +236,15 @@ def test_without_a_control_only_the_best_is_called_best(tmp_path, seed):
     assert found.text.startswith(
         "rise scores best" if best == "rise" else "rise is the cheapest of those not shown to be worse than lime"
     )
+
+
+def test_where_only_one_that_fails_a_check_beats_the_controls_the_best_is_told_too(tmp_path, seed):
+    wide = 0.7 + noise(seed, 1, size=3.0)
+    scores = {"best": wide - wide.mean() + 0.7, "second": 0.4 + noise(seed, 0), "random": noise(seed, 2)}
+    sanity = {"best": noise(seed, 4), "second": 0.95 + noise(seed, 3, size=0.01)}
+    found = told(world(tmp_path / "r", scores, sanity=sanity))
+    assert found.verdict.choices == []
+    assert found.sentences[0] == (
+        "None to recommend: second beats the controls on these 40 samples, but fails a sanity check."
+    )
+    assert found.sentences[1].startswith("The best, best, is ahead of random by 0.") and "Provisional" in found.text
