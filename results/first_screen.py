@@ -39,6 +39,15 @@ def first_lines(boards: Sequence[Board], width: int, colour: bool) -> Iterator[s
         yield from _lines_of_board(board, width, colour, several=len(boards) > 1)
 
 
+def sentences(answers: Sequence[Answer], width: int) -> Iterator[str]:
+    """The answers in words: of each board, or of more than ``MOST_TABLES`` how many have an explainer to use."""
+    if len(answers) > MOST_TABLES:
+        yield in_lines(counted_boards([each.verdict for each in answers]), width)
+        return
+    for each in answers:
+        yield in_lines(f"{each.heading}: {each.text}" if len(answers) > 1 else each.text, width)
+
+
 def _lines_of_board(board: Board, width: int, colour: bool, *, several: bool) -> Iterator[str]:
     found = answer(board)
     heading = list(rendered(Text(board.heading, style="bold"), colour))[:1]
@@ -135,8 +144,7 @@ class _Scale:
 def _lines_of_boards(boards: Sequence[Board], width: int, colour: bool) -> Iterator[str]:
     """How many boards have an explainer to use, and a row for each board."""
     answers = [answer(board) for board in boards]
-    yield in_lines(counted_boards([each.verdict for each in answers]), width)
-    yield ""
+    yield from (*sentences(answers, width), "")
     table = unframed_table()
     for head in ("model and data", "use", "gain over the best control", "seconds\nper sample", "metric"):
         table.add_column(Text(head), no_wrap=True)

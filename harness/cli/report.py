@@ -1,6 +1,7 @@
 """``harness report``: runs as one page that works offline, and the same in Markdown."""
 
 import argparse
+import sys
 from typing import Any
 
 from harness.cli.parser import RUN_HELP, Parser, add_runs_folder, add_verb, some_text
@@ -35,10 +36,15 @@ runs measured the same, they stand side by side with what changed. The page need
 
 
 def execute(chosen: argparse.Namespace) -> int:
-    """Write the report and print where it is."""
+    """Write the report; print its first sentences and where it is."""
+    from harness.results.first_screen import sentences
+    from harness.results.terminal import width_of
     from harness.views.report import write_report
 
+    answers = []
     with progress_line(quiet=chosen.quiet):
-        path = write_report(chosen.names, chosen.out, runs_directory=chosen.runs)
+        path = write_report(chosen.names, chosen.out, runs_directory=chosen.runs, tell=answers.extend)
+    for line in sentences(answers, width_of(sys.stdout)):
+        print(line)
     print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.md').name}")
     return 0

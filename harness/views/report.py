@@ -1,10 +1,10 @@
 """The report of runs: one page for a browser that works offline, and the same in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.messages import say
-from harness.results.answer import answer
+from harness.results.answer import Answer, answer
 from harness.results.disk import whole_file
 from harness.results.frames import find_run
 from harness.results.report.blocks import blocks_of
@@ -16,13 +16,17 @@ from harness.results.report.side_by_side import side_by_side
 
 
 def write_report(
-    runs: str | Path | Sequence[str | Path], out: str | Path | None = None, *, runs_directory: str | Path = "runs"
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    runs_directory: str | Path = "runs",
+    tell: Callable[[Sequence[Answer]], None] = lambda answers: None,
 ) -> Path:
     """Write the report of one run or several, a block for each model and data set, and return the page's path.
 
     ``runs`` are names under ``runs_directory``, folders, ``latest`` or ``previous``; the latest one if there are none.
     The page is ``report.html`` in the folder of the last one, or ``out``; the Markdown lies beside it. Each step is
-    announced by ``harness.messages.say``.
+    announced by ``harness.messages.say``; ``tell`` gets the blocks' answers, with which the page begins.
     """
     names = [runs] if isinstance(runs, str | Path) else list(runs)
     directories = list(dict.fromkeys(find_run(run, runs_directory) for run in names or ["latest"]))
@@ -43,4 +47,5 @@ def write_report(
     for place, text in texts.items():
         with whole_file(place) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    tell(answers)
     return path

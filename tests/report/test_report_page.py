@@ -360,3 +360,12 @@ def test_pictures_that_were_drawn_are_on_the_page_and_broken_ones_are_named(tmp_
     page = text(report(run))
     assert page.count("data:image/webp;base64,") == 1 and "curves &lt;b&gt;.png" in page
     assert "cannot be read: torn.png" in page
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_command_says_what_the_page_begins_with(tmp_path, seed, capsys, count):
+    names = [small_run(tmp_path / f"r{number}", seed).name for number in range(count)]
+    assert main(["report", *names, "--runs", str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    first = f"{count} of {count} blocks" if count > 2 else f"net on data, run {names[0]}: Use" if count > 1 else "Use"
+    assert said.startswith(f"{first} ") and f"report: {tmp_path / names[-1] / 'report.html'}" in said
