@@ -99,10 +99,14 @@ def _set_autocast(modes: dict[str, tuple[bool, torch.dtype]]) -> None:
         torch.set_autocast_dtype(kind, dtype)
 
 
+def gpu_backends() -> list[Any]:
+    """What multiplies on a GPU, each with a precision of float32 of its own (``fp32_precision``)."""
+    return [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
+
+
 def _precise_backends() -> list[Any]:
-    """What has a precision of float32 of its own; torch refuses the single setting of all where they differ."""
-    cuda, cudnn, onednn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
-    return [cuda.matmul, cudnn.conv, cudnn.rnn, *(each for each in [getattr(onednn, "matmul", None)] if each)]
+    """All with a precision of their own; torch refuses to tell the single setting of all where they differ."""
+    return [*gpu_backends(), torch.backends.mkldnn.matmul]
 
 
 def _precision() -> list[str]:

@@ -9,6 +9,7 @@ import torch
 
 from harness.option_kinds import check_fields, settings
 from harness.option_types import Count, Range
+from harness.process_guard import gpu_backends
 
 DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -45,7 +46,7 @@ class Protocol:
 @contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """Use full float32 on the GPU, or TF32 if the protocol asks for it; restore the user's setting afterwards."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    backends = gpu_backends()
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:
         backend.fp32_precision = "tf32" if dtype == "tf32" else "ieee"

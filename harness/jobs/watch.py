@@ -113,7 +113,11 @@ class Watch:
             self.screen.say(f"what items printed is in {os.path.relpath(folder)} ({len(self.files)} files)")
 
     def _new_rows(self) -> list[dict[str, Any]]:
-        return [row for row in self._rows() if str(row.get("finished")) >= self.started]
+        return [row for row in self._rows() if self._is_new(row)]
+
+    def _is_new(self, row: dict[str, Any]) -> bool:
+        """Whether this command has written the row."""
+        return str(row.get("finished")) >= self.started
 
     def _rows(self) -> list[dict[str, Any]]:
         return [] if self.announcement is None else list(Store(self.announcement.parent.parent).latest().values())
@@ -176,8 +180,8 @@ class Watch:
         """How many cells were announced by this worker and have neither a row of this command nor older scores."""
         if self.announcement is None:
             return 0
-        scored = [row for row in self._rows() if row["status"] == "ok"]
-        return len(announced_cells(self.announcement) - {row["cell"] for row in [*scored, *self._new_rows()]})
+        done = {row["cell"] for row in self._rows() if row["status"] == "ok" or self._is_new(row)}
+        return len(announced_cells(self.announcement) - done)
 
     def _begins(self, stage: str, message: dict[str, Any]) -> None:
         self.limits.begins(stage)
