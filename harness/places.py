@@ -39,9 +39,9 @@ def file_name(text: str, most: int = LONGEST_NAME) -> str:
     return f"{name.encode()[: most - 9].decode(errors='ignore')}-{digest}"
 
 
-def process_mark() -> str:
-    """A text of its own for a file of this process: machine, number of the process, and random digits."""
-    return f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+def process_mark(process: int | None = None) -> str:
+    """A text of its own for a file of a process, this one by default: machine, number of the process, random digits."""
+    return f"{_machine()}-{os.getpid() if process is None else process}-{secrets.token_hex(4)}"
 
 
 def process_of(name: str) -> str:

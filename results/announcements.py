@@ -1,20 +1,19 @@
 """What a run is measuring at the moment, announced in its folder before it starts: an end by force leaves a trace.
 
-    working/<started>-<host>-<process>.jsonl    the last line are the rows that hold if the process ends now
+    working/<started>-<machine>-<process>-<digits>.jsonl    the last line are the rows that hold if the process ends now
 
 Readers of rows do not read this folder. A supervised run removes its file when it ends. One that is left behind belongs
 to a run that was killed from outside, with its supervisor.
 """
 
 import json
-import os
-import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.places import process_mark, process_of
 from harness.results.disk import told_in_one_line
 from harness.results.store import plain
 
@@ -26,7 +25,7 @@ class Announcements:
 
     def __init__(self, directory: Path, owner: int) -> None:
         started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-        self.path = directory.absolute() / FOLDER / f"{started}-{socket.gethostname()}-{owner}.jsonl"
+        self.path = directory.absolute() / FOLDER / f"{started}-{process_mark(owner)}.jsonl"
 
     def announce(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Say that these cells are being measured, by their rows as failed cells; an empty list: none is."""
@@ -64,21 +63,10 @@ def taken_by_force(directory: Path) -> list[str]:
     """The cells that were being measured when an earlier run on this machine was killed; their files are removed."""
     cells = []
     for path in sorted((directory / FOLDER).glob("*.jsonl")):
-        host, _, process = path.stem.partition("-")[2].rpartition("-")
-        if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
+        if process_of(path.stem.partition("-")[2]) == "gone":
             cells += [row["cell"] for row in announced_rows(path)]
             remove_announcement(path)
     return cells
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is another user's
-        return True
-    return True
 
 
 def _rows_in(line: str) -> list[dict[str, Any]]:

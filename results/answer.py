@@ -15,7 +15,7 @@ from harness.results.family import LEAST_SAMPLES
 from harness.results.frames import configured
 from harness.results.numbers import one_figure, significant, with_interval
 from harness.results.sample_size import samples_range
-from harness.results.verdict import Verdict, cost_of, sanity_of, verdict
+from harness.results.verdict import COST_METRIC, Verdict, cost_of, sanity_of, verdict
 
 MOST_COUNTED = 100_000  # samples; a larger number is not given
 MOST_NAMED = 3
@@ -285,12 +285,11 @@ class _Words:
         return f"({metric}, {unit})" if unit and unit != metric else f"({metric})"
 
     def _price(self, name: str) -> str:
-        cost = cost_of(self.board, name)
-        return (
-            "a cost that was not measured (metric=cost)"
-            if cost is None
-            else f"{significant(cost)} s {_a(self._noun(1))}"
-        )
+        cost, cell = cost_of(self.board, name), self.board.cell(COST_METRIC, name)
+        if cost is not None:
+            return f"{significant(cost)} s {_a(self._noun(1))}"
+        why = cell["error"] if cell and cell["error"] else "metric=cost"
+        return f"a cost that was not measured ({why})"
 
     def _times(self, name: str, reference: str) -> str:
         """A cost as a multiple of another; "" where one is missing."""

@@ -89,7 +89,7 @@ def _markdown_board(board: Board) -> str:
             lines.append(_markdown_line([CONTROLS_ROW, *[""] * len(board.metrics)]))
         places = (_markdown_place(board.places[metric, label]) for metric in board.metrics)
         lines.append(_markdown_line([markdown_text(board.named(label)), *places]))
-    notes = [f"- {markdown_text(text)}" for text in (*footnotes(board.cells), *same_votes(board))]
+    notes = [f"- {markdown_text(text)}" for text in (*footnotes(board.visible), *same_votes(board))]
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 

@@ -11,7 +11,7 @@ from harness.errors import printable
 from harness.results.board import Board
 from harness.results.footnotes import footnotes
 from harness.results.formats import starts_controls
-from harness.results.leaderboard import same_votes
+from harness.results.leaderboard import groups_that_fit, same_votes
 from harness.results.place import Place
 from harness.results.plain_text import tex_text
 
@@ -47,10 +47,10 @@ def _tex_board(board: Board) -> Iterator[str]:
     first, form = ("l", tex_text) if widest <= room else (rf"p{{{room:.0f}pt}}", _breakable)
     names = [form(board.named(label)) for label in board.explainers]
     columns = [_tex_column(board, metric) for metric in board.metrics]
-    for part, group in enumerate(_tex_groups(columns, TEXT_WIDTH - room - COLUMN_GAP)):
+    for part, group in enumerate(groups_that_fit(columns, TEXT_WIDTH - room, COLUMN_GAP)):
         title = f"% {tex_text(board.heading)}" + (", continued" if part else "")
         yield "\n".join([title, *_tex_table(board, first, names, group)])
-    notes = [*footnotes(board.cells), *same_votes(board)]
+    notes = [*footnotes(board.visible), *same_votes(board)]
     if notes:
         yield "{\\footnotesize\n" + "\n".join(rf"\noindent {tex_text(text)}\par" for text in notes) + "\n}"
 
@@ -125,18 +125,6 @@ def _letter_width(letter: str) -> float:
     if letter in NARROW:
         return 0.34
     return 1.03 if letter in WIDE else 0.78 if not (letter.isdigit() or letter.islower()) else 0.53
-
-
-def _tex_groups(columns: Sequence[TexColumn], room: float) -> Iterator[list[TexColumn]]:
-    """The columns in groups that fit, at least one in each."""
-    group: list[TexColumn] = []
-    for column in columns:
-        if group and sum(each.width + COLUMN_GAP for each in [*group, column]) > room + COLUMN_GAP:
-            yield group
-            group = []
-        group.append(column)
-    if group:
-        yield group
 
 
 def _breakable(name: str) -> str:

@@ -7,7 +7,7 @@ width, they are divided into panels. Notes stand below. ``harness.results.board`
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 import pandas as pd
 from rich.table import Table
@@ -74,9 +74,10 @@ def _board_lines(board: Board, width: int, colour: bool) -> Iterator[str]:
     names = {label: board.named(label) for label in board.explainers}
     yield from rendered(Text(f"{board.heading}: {_sizes(board.visible)}", style="bold"), colour)
     costs = [metric for metric in board.metrics if board.about.loc[metric, "kind"] == "cost"]
+    room = width - max(len(name) for name in names.values())
     for group in ([metric for metric in board.metrics if metric not in costs], costs):
         columns = [_panel_column(board, metric) for metric in group]
-        for columns_of_panel in _panels(columns, width - max(len(name) for name in names.values())):
+        for columns_of_panel in groups_that_fit(columns, room, GAP):
             yield from rendered(_panel_table(columns_of_panel, names, board), colour)
     for note in [*footnotes(board.visible), *_too_few_samples(board), *same_votes(board)]:
         yield in_lines(note, width, "  ")
@@ -128,16 +129,16 @@ def _place_text(place: Place, parts: tuple[str, ...], widths: list[int]) -> Text
     return text.append(f" {parts[3]}".ljust(widths[3] + 1))
 
 
-def _panels(columns: list[PanelColumn], room: int) -> Iterator[list[PanelColumn]]:
-    """The columns in groups that fit beside the names, at least one in each."""
-    panel: list[PanelColumn] = []
+def groups_that_fit(columns: Sequence[Any], room: float, gap: float) -> Iterator[list[Any]]:
+    """Columns, each with a ``width``, in groups that fit into ``room`` with a gap behind each; at least one in each."""
+    group: list[Any] = []
     for column in columns:
-        if panel and sum(each.width + GAP for each in [*panel, column]) > room:
-            yield panel
-            panel = []
-        panel.append(column)
-    if panel:
-        yield panel
+        if group and sum(each.width + gap for each in [*group, column]) > room:
+            yield group
+            group = []
+        group.append(column)
+    if group:
+        yield group
 
 
 def _panel_table(columns: list[PanelColumn], names: Mapping[str, str], board: Board) -> Table:

@@ -1,7 +1,6 @@
 """Recorders: they turn the results of a block into rows, one per cell and one per sample."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from harness.identity import canonical, commit, digest
 from harness.jobs.channel import Watched
 from harness.jobs.environment import device_name, machine_facts
 from harness.jobs.plan import Plan
+from harness.places import file_name
 from harness.results.statistics import summarise
 from harness.results.store import Store, plain
 
@@ -63,7 +63,7 @@ class RowRecorder:
         names["score"] = names["explain"] + [job.metric.label for job in jobs[:1]]
         names["load"] = []
         label = " ".join(names[stage]) or self.plan.title
-        file = re.sub(r"[^\w.=+-]+", "_", "-".join([self.plan.name, *names[stage], stage]))[:200]
+        file = file_name("-".join([self.plan.name, *names[stage], stage]))
         rows = [self._row(job, {"status": "failed", "stage": stage}) for job in jobs]
         self.watched.begins(self.store.directory, stage, label, rows, f"output/{file}.txt")
 

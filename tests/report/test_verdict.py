@@ -248,3 +248,10 @@ def test_where_only_one_that_fails_a_check_beats_the_controls_the_best_is_told_t
         "None to recommend: second beats the controls on these 40 samples, but fails a sanity check."
     )
     assert found.sentences[1].startswith("The best, best, is ahead of random by 0.") and "Provisional" in found.text
+
+
+def test_a_cost_that_another_run_disturbed_is_told_with_its_reason(tmp_path, seed):
+    directory = world(tmp_path / "r", {"lime": 0.6 + noise(seed, 0), "random": noise(seed, 1)})
+    disturbed = "the device was shared with another run"
+    write_cell(Store(directory), "lime", "seconds_per_sample", np.full(40, np.nan), error=disturbed)
+    assert f"at a cost that was not measured ({disturbed})." in told(directory).text

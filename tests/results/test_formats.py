@@ -239,3 +239,11 @@ def test_protocols_have_titles_of_their_own_and_no_cell_is_dropped(tmp_path):
         text = (tmp_path / name).read_text()
         assert "net on data (seed=0)" in text and "net on data (seed=1)" in text
         assert all(f"{label}" in text for label in ("lime c0", "lime c1", "0.250", "0.500", "0.750"))
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex"])
+def test_the_notes_of_a_file_are_of_what_it_shows(run, tmp_path, form):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert table(run, f"--{form}", str(whole)) == 0
+    assert table(run, f"--{form}", str(part), "--explainer", "lime,rise") == 0
+    assert "boom" in whole.read_text() and "boom" not in part.read_text() and "rise" in part.read_text()
