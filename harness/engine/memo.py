@@ -3,7 +3,7 @@
 So the memory of a block does not grow with the number of samples.
 """
 
-from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -106,9 +106,13 @@ class Memo(MutableMapping[Hashable, Any]):
 
 
 def _versions_of(value: Any) -> list[int]:
-    """How often each tensor of a value has been changed in place, as torch counts it."""
-    parts = vars(value).values() if is_dataclass(value) else value if isinstance(value, tuple | list) else (value,)
-    return [part._version for part in parts if isinstance(part, Tensor) and not part.is_inference()]
+    """How often each tensor of a value, however nested, has been changed in place, as torch counts it."""
+    if isinstance(value, Tensor):
+        return [] if value.is_inference() else [value._version]
+    if is_dataclass(value):
+        value = vars(value)
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    return [version for part in parts for version in _versions_of(part)]
 
 
 def attribution_store(total_bytes: int, resources: ExitStack) -> Callable[[Tensor], Tensor]:

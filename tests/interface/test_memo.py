@@ -41,3 +41,24 @@ def test_a_view_that_repeats_a_few_numbers_takes_no_room():
     memo, view = Memo(shelf), torch.ones(()).expand(10 * SMALL)
     memo["view"] = view
     assert shelf.files == 0 and memo["view"] is view
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda t: t,
+        lambda t: (t, 1),
+        lambda t: [(t,)],
+        lambda t: {"inner": {"deep": t}},
+        lambda t: Pair(torch.ones(1), t),
+    ],
+    ids=["tensor", "tuple", "list of tuples", "dicts", "dataclass"],
+)
+def test_a_value_changed_in_place_counts_as_not_there_however_deep_its_tensor_lies(wrap):
+    memo, tensor = Memo(Shelf(budget=5 * SMALL)), torch.ones(3)
+    memo["shared"] = wrap(tensor)
+    assert "shared" in memo
+    tensor += 1
+    assert "shared" not in memo
+    with pytest.raises(KeyError):
+        memo["shared"]
