@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 __path__ = [*__path__, *(str(root) for root in Path(__file__).parents[1:2] if (root / "pyproject.toml").is_file())]
 
 if TYPE_CHECKING:
-    from harness.api import evaluate, explain, interactions, run, score
+    from harness.api import choose, evaluate, explain, interactions, run, score
     from harness.batch import Scores
     from harness.errors import NotApplicable
     from harness.facts import Facts
@@ -28,6 +28,7 @@ __all__ = [
     "LoadedModel",
     "NotApplicable",
     "Scores",
+    "choose",
     "dataset",
     "evaluate",
     "explain",
@@ -43,7 +44,7 @@ __version__ = "0.1.0"
 # What the package offers by name, and where it is defined. It is imported when it is first used, so that a command that
 # only lists names or shows a help text does not wait for torch.
 _HOMES = {
-    **dict.fromkeys(("evaluate", "explain", "interactions", "run", "score"), "harness.api"),
+    **dict.fromkeys(("choose", "evaluate", "explain", "interactions", "run", "score"), "harness.api"),
     **dict.fromkeys(("dataset", "explainer", "metric", "model"), "harness.registry"),
     "Scores": "harness.batch",
     "NotApplicable": "harness.errors",

@@ -17,6 +17,11 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.checks import check_finite, check_model, device_of
+from harness.choosing.candidates import CONTROLS, registered_names, with_controls
+from harness.choosing.choice import Choice
+from harness.choosing.choose import Choosing
+from harness.choosing.measuring import InMemory, Measuring
+from harness.choosing.settings import Budget, Settings
 from harness.engine.block import measure_block
 from harness.engine.explain import Explaining
 from harness.engine.interactions import Interactions, interactions_of
@@ -24,7 +29,7 @@ from harness.engine.present_units import units_of_maps
 from harness.engine.protocol import Protocol, precision
 from harness.engine.same_map import say_if_another_map
 from harness.engine.score import score_groups
-from harness.engine.selection import Job, choose_several
+from harness.engine.selection import Chosen, Job, choose_several
 from harness.engine.stage import Stage, set_stage
 from harness.engine.tuning import tune
 from harness.errors import UserError
@@ -32,6 +37,7 @@ from harness.facts import Facts
 from harness.guards import guarded
 from harness.jobs.lease import lease
 from harness.jobs.plan import Plan
+from harness.jobs.progress import Progress
 from harness.jobs.recorders import FrameRecorder
 from harness.jobs.runner import run_plan
 from harness.messages import heard_by, say, warn_caller
@@ -192,6 +198,61 @@ def evaluate(
     return recorder.frame()
 
 
+def choose(
+    model: Any,
+    inputs: Tensor | Data,
+    targets: Tensor | None = None,
+    *,
+    budget: str | int | None = None,
+    purpose: str | None = None,
+    max_seconds_per_sample: float | None = None,
+    candidates: Any = "all",
+    metric: Any = None,
+    alpha: float = 0.05,
+    tune_options: bool = True,
+    quiet: bool = True,
+    **more: Any,
+) -> Choice:
+    """Which explainer to use for a model and data, with a guarantee: ``print`` the result, see ``Choice``.
+
+    ``model`` and ``inputs`` are as in ``explain``. ``candidates`` are ``all`` registered explainers, or those that
+    ``evaluate`` takes as ``explainers``; controls are added. ``budget`` is a time (``"2m"``) or a number of model
+    evaluations; None for all samples. ``metric`` replaces SRG under several baselines, the score by which explainers
+    are judged. ``harness.choosing.settings.Settings`` describes the other settings. ``more`` are fields of
+    ``harness.Data`` and settings of the protocol. The answer misses the best candidate with a probability of at most
+    ``alpha``; docs/choosing.md describes the method. Raises ValueError on wrong input, fewer than 20 samples, and a
+    budget that is too small to say anything.
+    """
+    settings = Settings(budget, purpose, max_seconds_per_sample, alpha, tune_options)
+    parts = {name: value for name, value in more.items() if name in _DATA_ONLY or name in ("train", "segments")}
+    protocol = {name: value for name, value in more.items() if name not in parts}
+    data = _combined_data(inputs, targets, **parts)
+    target = "predicted" if data.targets is None else "given"
+    protocol = Protocol.of({"target": target, **protocol})
+    names = registered_names() if isinstance(candidates, str) and candidates == "all" else candidates
+    explainers = with_controls(choose_several(EXPLAINERS, names), choose_several(EXPLAINERS, list(CONTROLS)))
+    given = None if metric is None else _single_metric(metric)
+    loaded = loaded_model(model)
+    device = device_of(check_model(loaded.module), _device_of(data))
+    progress = Progress(quiet)
+    with heard_by(warn_caller if quiet else progress.say), precision(protocol.dtype):
+        with lease(device, "share", lambda line: None) as alone:
+            stage = set_stage(loaded, data, protocol, device)
+            stage.compute_outputs()
+            tune(stage.predictor, stage.first(), stage.first_carried())
+            measuring = Measuring(stage, InMemory(), Budget.of(budget), alone)
+            choice = Choosing(measuring, explainers, settings, progress.say, given).choose()
+    choice.maps = lambda chosen, x, y: explain(
+        chosen.entry.function,
+        model,
+        x,
+        y if y is not None else _classes_predicted(stage, x),
+        train=data.train,
+        **chosen.options,
+    )
+    return choice
+
+
 def run(config: Mapping[str, Any]) -> Path:
     """Do what one job of ``harness run`` does, from a plain nested mapping; returns the run directory.
 
@@ -202,6 +263,19 @@ def run(config: Mapping[str, Any]) -> Path:
     plan = Plan.of(config)
     run_plan(plan)
     return plan.directory
+
+
+def _single_metric(metric: Any) -> Chosen:
+    """The one metric by which the user wants to judge."""
+    chosen = choose_several(METRICS, metric)
+    if len(chosen) != 1:
+        raise UserError(f"metric names {len(chosen)} metrics, expected one: explainers are judged by one score")
+    return chosen[0]
+
+
+def _classes_predicted(stage: Stage, inputs: Tensor) -> Tensor:
+    """The predicted class of each input, which is what the choice was about."""
+    return stage.predictor.logits(inputs.to(stage.device)).argmax(1).cpu()
 
 
 def samples_of(

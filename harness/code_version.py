@@ -8,7 +8,7 @@ There are two kinds, because their changes mean different things:
   effect of a new version of an explainer or model.
 
 Comments, layout, docstrings, type annotations with their imports and the wording of messages do not count, nor what a
-metric declares for readers of its scores.
+metric declares for readers of its scores, nor the values that tuning an explainer tries.
 """
 
 import ast
@@ -73,8 +73,9 @@ TELLING = ("ClassVar", "InitVar", "KW_ONLY")
 # Calls whose texts are messages, which do not count.
 MESSAGE_CALLS = {"NotApplicable", "UserError", "say", "unknown", "warn", "warning"}
 
-# What a metric declares for readers of its scores and for drawings of its curves; it computes nothing.
-FOR_READERS = ("span", "chance", "curve_across", "curve_height", "curve_places")
+# What a metric declares for readers of its scores and for drawings of its curves, and an explainer for tuning; it
+# computes nothing.
+FOR_READERS = ("span", "chance", "curve_across", "curve_height", "curve_places", "tunable")
 
 
 @cache

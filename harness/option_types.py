@@ -95,3 +95,13 @@ Width = Annotated[float, Range(0.001, 10)]
 ChangeOfInput = Annotated[float, Range(1e-5, 10)]
 # The same where 0 is the method without noise.
 ChangeOrNone = Annotated[float, Range(0, 10)]
+
+# Values that tuning tries beside the default (``Explainer.tunable``), where several explainers have the same option.
+# Coarse and fine ones that each kind of input has, at most 196: the 14 x 14 of vision transformers' patches.
+TRIED_SEGMENTS = ("parts:16", "parts:196", "slic:100")
+# What removed units become, beside what is typical: each where it exists.
+TRIED_FILLS = ("zero", "blur", "mask")
+# Where paths and differences begin, beside zero.
+TRIED_STARTS = ("typical_or_zero", "black", "blur")
+# Of noisy copies: SmoothGrad's paper has 10 to 20 % of the range, and less is enough for inputs of few colours.
+TRIED_NOISE = (0.02, 0.05, 0.1, 0.3)

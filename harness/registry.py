@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, unknown
 from harness.modalities import MODALITIES
 from harness.option_kinds import Kind, kind_of, kinds_of
 from harness.options import (
@@ -32,6 +32,9 @@ HANDED_IN = ("context", "prepared", "seed")
 # Settings of every model beside the options of its function (``harness.sources.LoadedModel``): what its outputs are,
 # which of several outputs is explained, and which layer embeds token ids.
 ABOUT_MODELS = ("task", "output", "embedding")
+# The most values of an option that tuning tries beside the default.
+MOST_TRIED = 4
+PLAIN = (type(None), bool, int, float, str, tuple)
 Span = tuple[float | None, float | None]
 
 
@@ -110,6 +113,10 @@ class Explainer(Entry):
                  samples in the batch; ``nonzero``, its maps may be all zero
     prepare      ``prepare(model, context, /, **options)``: work done once per block and timed separately; its result is
                  passed as ``prepared``
+    tunable      the options that are tuned where this explainer is among the best, each with one to four plain values
+                 that are tried beside the default, ``{"samples": (250, 4000)}``: values that may make better maps, for
+                 at most eight times the default's cost. One that is not applicable to some model or data does no harm.
+                 It changes no map: it does not count as the explainer's code
     """
 
     scope: str = "local"
@@ -128,6 +135,37 @@ class Explainer(Entry):
     caveat: str = ""
     breaks: tuple[str, ...] = ()
     prepare: Callable[..., Any] | None = None
+    tunable: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tunable, Mapping):
+            raise UserError(
+                f"tunable of {self.name} is a {type(self.tunable).__name__}, expected a mapping: "
+                '{"samples": (250, 4000)}'
+            )
+        for option, values in self.tunable.items():
+            self._check_tunable(option, values)
+
+    def _check_tunable(self, option: str, values: Any) -> None:
+        """UserError in one line if these are no values of the option that can be tried beside its default."""
+        where = f"tunable of {self.name}"
+        if option not in self.options:
+            raise unknown(f"option in {where}", option, self.options)
+        if not isinstance(values, tuple) or not 1 <= len(values) <= MOST_TRIED:
+            came = f"{len(values)} values" if isinstance(values, tuple) else f"a {type(values).__name__}"
+            raise UserError(f"{where} has {came} for {option}, expected a tuple of 1 to {MOST_TRIED} values")
+        default, known = self.options[option], []
+        for value in values:
+            try:
+                taken = self.complete({option: value})[option]
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
+            if not isinstance(taken, PLAIN):
+                raise UserError(f"{where} has a {type(taken).__name__} for {option}, expected a plain value")
+            if taken in known or (isinstance(default, PLAIN) and taken == default):
+                which = "twice" if taken in known else "the default"
+                raise UserError(f"{where} has {option}={taken!r}, {which}; expected other values than the default")
+            known.append(taken)
 
 
 @dataclass(frozen=True)

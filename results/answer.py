@@ -103,15 +103,15 @@ class _Words:
         if failing:
             scores, fails = _verb(failing, "scores", "score"), _verb(failing, "fails", "fail")
             if best in failing:
-                on = f"on {self._these()} {_in_a_sentence(failing)} {scores} best"
+                on = f"on {self._these()} {in_a_sentence(failing)} {scores} best"
             else:
                 beats = _verb(failing, "beats", "beat")
-                on = f"{_in_a_sentence(failing)} {beats} the controls on {self._these()}"
+                on = f"{in_a_sentence(failing)} {beats} the controls on {self._these()}"
             return f"None to recommend: {on}, but {fails} a sanity check."
         own = [name for name in self.board.standing.index if name not in self.board.controls]
         claim = f"shown to {_plain_form(self._does())} than the controls on {self._these()}."
         if self.found.above:
-            others = f"{_in_a_sentence(_at_most_three(self.found.above))} {_verb(self.found.above)}"
+            others = f"{in_a_sentence(at_most_three(self.found.above))} {_verb(self.found.above)}"
             return (
                 f"The best, {best}, is not {claim} {self._against_unbeaten('It')} {others} shown to beat the controls, "
                 f"but to be worse than {best}."
@@ -154,8 +154,8 @@ class _Words:
         if not others:
             return []
         costs = {name: self._times(name, self.found.choices[0]) for name in others}
-        names = _at_most_three([f"{name} ({cost})" if cost else name for name, cost in costs.items()])
-        return [f"{_in_a_sentence(names)} {_verb(others)} not shown to be better or worse."]
+        names = at_most_three([f"{name} ({cost})" if cost else name for name, cost in costs.items()])
+        return [f"{in_a_sentence(names)} {_verb(others)} not shown to be better or worse."]
 
     def perhaps_as_good(self) -> list[str]:
         """Those not shown to be worse than the best that are no choice: a check fails, or a control is not beaten."""
@@ -163,12 +163,12 @@ class _Words:
         failed = self.found.failed
         if failed:
             fails = _verb(failed, "fails", "fail")
-            names = _in_a_sentence(_at_most_three(failed))
+            names = in_a_sentence(at_most_three(failed))
             told.append(f"{names} {_verb(failed)} not shown to be worse, but {fails} a sanity check.")
         others = [name for name in self.found.near if name in self.found.unbeaten and name not in self.found.failed]
         if others:
             cost = self._times(others[0], self.found.choices[0]) if len(others) == 1 else ""
-            names, price = _in_a_sentence(_at_most_three(others)), f" at {cost}" if cost else ""
+            names, price = in_a_sentence(at_most_three(others)), f" at {cost}" if cost else ""
             controls = list(dict.fromkeys(self.found.unbeaten[name] for name in others))
             beat = controls[0] if len(controls) == 1 else "every control"
             told.append(f"{names} may be as good{price}, but {_verb(others)} not yet shown to beat {beat}.")
@@ -181,7 +181,7 @@ class _Words:
             few = f"{self.board.family.n} {self._noun(self.board.family.n)} cannot show any difference"
             told.append(f"{few}: {LEAST_SAMPLES} are the fewest.")
         if self.board.lacking:
-            lacking = _in_a_sentence(_at_most_three([self.board.named(name) for name in self.board.lacking]))
+            lacking = in_a_sentence(at_most_three([self.board.named(name) for name in self.board.lacking]))
             told.append(f"Not compared, since too few {self._noun()} have a score: {lacking}.")
         near = [name for name in self.found.near if name not in self.found.failed]  # the best mean first
         if self.found.choices and len(near) > 1:
@@ -213,12 +213,12 @@ class _Words:
         told += self._not_compared()
         worse = len([name for name in board.standing.index if name not in board.controls]) - len(found.near)
         rest = f" {worse} {'is' if worse == 1 else 'are'} shown to be worse." if worse else ""
-        told.append(f"Not shown to be worse than the best, {found.best}: {_in_a_sentence(found.near)}.{rest}")
+        told.append(f"Not shown to be worse than the best, {found.best}: {in_a_sentence(found.near)}.{rest}")
         if found.failed:
-            told.append(f"Left out because they fail a sanity check: {_in_a_sentence(found.failed)}.")
+            told.append(f"Left out because they fail a sanity check: {in_a_sentence(found.failed)}.")
         unshown = [f"{name} ({found.unbeaten[name]})" for name in found.near if name in found.unbeaten]
         if unshown:
-            told.append(f"Not shown to beat every control (the best one not beaten): {_in_a_sentence(unshown)}.")
+            told.append(f"Not shown to beat every control (the best one not beaten): {in_a_sentence(unshown)}.")
         return told + self._sanity() + self._costs()
 
     def _not_compared(self) -> list[str]:
@@ -226,7 +226,7 @@ class _Words:
         board = self.board
         most, n = int(board.matrices[board.headline].values.notna().sum().max()), board.family.n
         names = [f"{name} ({count} of {most})" for name, count in board.lacking.items()]
-        told = [f"Not compared because too few {self._noun()} have a score: {_in_a_sentence(names)}."] if names else []
+        told = [f"Not compared because too few {self._noun()} have a score: {in_a_sentence(names)}."] if names else []
         if n < most:
             told.append(f"Compared on the {n} of {most} {self._noun()} on which all the others have a score.")
         return told
@@ -237,15 +237,15 @@ class _Words:
         undecided = [name for name, found in by.items() if found != "pass"]
         if not by or set(by.values()) <= {"", "not done"}:
             return []
-        told = [f"Sanity checks are passed by {_in_a_sentence(passed)}."] if passed else []
-        return told + ([f"Sanity checks are undecided for {_in_a_sentence(undecided)}."] if undecided else [])
+        told = [f"Sanity checks are passed by {in_a_sentence(passed)}."] if passed else []
+        return told + ([f"Sanity checks are undecided for {in_a_sentence(undecided)}."] if undecided else [])
 
     def _costs(self) -> list[str]:
         costs = [(name, cost_of(self.board, name)) for name in self.found.choices]
         known = [f"{name} {significant(cost)} s" for name, cost in costs if cost is not None]
         unknown = [name for name, cost in costs if cost is None]
-        told = [f"By cost: {', '.join(known)} {_a(self._noun(1))}."] if known else []
-        return told + ([f"Cost not measured: {_in_a_sentence(unknown)}."] if unknown and known else [])
+        told = [f"By cost: {', '.join(known)} {a_or_an(self._noun(1))}."] if known else []
+        return told + ([f"Cost not measured: {in_a_sentence(unknown)}."] if unknown and known else [])
 
     def _difference(self, first: str, second: str) -> str:
         family = self.board.family
@@ -287,7 +287,7 @@ class _Words:
     def _price(self, name: str) -> str:
         cost, cell = cost_of(self.board, name), self.board.cell(COST_METRIC, name)
         if cost is not None:
-            return f"{significant(cost)} s {_a(self._noun(1))}"
+            return f"{significant(cost)} s {a_or_an(self._noun(1))}"
         why = cell["error"] if cell and cell["error"] else "metric=cost"
         return f"a cost that was not measured ({why})"
 
@@ -331,7 +331,8 @@ def _plain_form(does: str) -> str:
     return f"{verb.removesuffix('s')} {rest}"
 
 
-def _a(noun: str) -> str:
+def a_or_an(noun: str) -> str:
+    """A noun with its article."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
@@ -340,10 +341,12 @@ def _verb(names: Sequence[str], one: str = "is", several: str = "are") -> str:
     return one if len(names) == 1 else several
 
 
-def _at_most_three(names: Sequence[str]) -> list[str]:
+def at_most_three(names: Sequence[str]) -> list[str]:
+    """The first three names, and how many more there are."""
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return [*names[:MOST_NAMED], *more]
 
 
-def _in_a_sentence(names: Sequence[str]) -> str:
+def in_a_sentence(names: Sequence[str]) -> str:
+    """Names with commas and an "and" between them."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""

@@ -23,9 +23,16 @@ FEWER_FLIPS = 1_999
 MOST_FOR_ALL_FLIPS = 1 << 18  # samples x pairs, above which fewer flips are drawn
 MOST_AT_ONCE = 1 << 16  # numbers that stay in the processor's cache
 LEAST_SPREAD = 1e-9  # relative variance below which differences count as one number
-LEAST_SAMPLES = 1 + int(np.ceil(-np.log2(ALPHA)))  # n samples have no p-value below 2 / 2^n
 EQUAL = 1e-6  # relative: scores that differ by less are equal
 ROUNDING = 1e-9  # statistics that are equal but for rounding count as equal
+
+
+def least_samples(alpha: float) -> int:
+    """The fewest samples with which a difference can be shown: n samples have no p-value below 2 / 2^n."""
+    return 1 + int(np.ceil(-np.log2(alpha)))
+
+
+LEAST_SAMPLES = least_samples(ALPHA)
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,14 @@ class Family:
     statistic    (K, K) corrected t of the mean difference of row less column; NaN for fewer than two samples
     largest      (2, flips) the largest statistic of all pairs under each sign flip, sorted: of the differences, the
                  observed signs among them, and of their deviations from their means, which the intervals need
+    alpha        the probability of any false claim among all pairs
     """
 
     names: list[str]
     values: np.ndarray
     statistic: np.ndarray
     largest: np.ndarray
+    alpha: float = ALPHA
 
     @property
     def n(self) -> int:
@@ -66,20 +75,20 @@ class Family:
     def able(self) -> bool:
         """Whether any pair could be shown to differ with this number of samples.
 
-        With n samples no exact p-value is below 2 / 2^n: six samples are the fewest.
+        With n samples no exact p-value is below 2 / 2^n: six samples are the fewest at 5 %.
         """
-        return self.n >= LEAST_SAMPLES
+        return self.n >= least_samples(self.alpha)
 
     @cached_property
     def critical(self) -> float:
         """The statistic above which a pair is shown to differ."""
         if not self.largest.size:
             return float("nan")
-        return float(self.largest[:, -1 - int(ALPHA * self.largest.shape[1])].max())
+        return float(self.largest[:, -1 - int(self.alpha * self.largest.shape[1])].max())
 
     def differs(self, first: str, second: str) -> bool:
         """Whether the two are shown to differ."""
-        return self.p_of(first, second) <= ALPHA
+        return self.p_of(first, second) <= self.alpha
 
     def p_of(self, first: str, second: str) -> float:
         """The p-value of the pair, corrected for all pairs."""
@@ -94,7 +103,7 @@ class Family:
         return float((self._differences(first, second)).mean())
 
     def interval(self, first: str, second: str) -> tuple[float, float]:
-        """The interval of ``difference`` at the level that holds for all pairs together (95 %).
+        """The interval of ``difference`` at the level that holds for all pairs together (95 % by default).
 
         0 lies outside if and only if the two are shown to differ. NaN twice where nothing can be shown (``able``).
         """
@@ -136,19 +145,19 @@ class Family:
         return _single_difference(self.values[:, self._place(first)], self.values[:, self._place(second)])
 
 
-def all_pairs(matrix: Matrix, *, seed: int = 0) -> Family:
+def all_pairs(matrix: Matrix, *, seed: int = 0, alpha: float = ALPHA) -> Family:
     """The family of all pairs of the explainers of ``matrix``, over the samples that all of them have."""
     compared = matrix.compared
     values = compared.complete.to_numpy(dtype=np.float64)
     names, count = list(compared.values), compared.values.shape[1]
     statistic = np.zeros((count, count))
     if len(values) < 2 or count < 2:
-        return Family(names, values, np.full((count, count), np.nan), np.empty((2, 0)))
+        return Family(names, values, np.full((count, count), np.nan), np.empty((2, 0)), alpha)
     first, second = np.triu_indices(count, 1)
     differences = _rescaled(_single_difference(values[:, first], values[:, second]))
     found, largest = _statistics_and_flips(differences, seed)
     statistic[first, second], statistic[second, first] = found, -found
-    return Family(names, values, statistic, largest)
+    return Family(names, values, statistic, largest, alpha)
 
 
 def _single_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -36,7 +36,8 @@ def add_parser(verbs: Any) -> Parser:
         "list",
         "show what there is to choose from: explainers, metrics, models, datasets, experiments",
         "Each item is shown with what it does, and its options with their defaults.\n"
-        "One that is named is shown with the values that each option takes.",
+        "One that is named is shown with the values that each option takes, and an\n"
+        "explainer with those that tuning tries beside the default.",
         examples,
         usage="%(prog)s KIND [NAME ...]",
     )
@@ -145,10 +146,17 @@ def _option_line(entry: Any) -> str:
 
 
 def _option_lines(entry: Any) -> str:
-    """A line for each option: its default, and the values that it takes."""
+    """A line for each option: its default, the values that it takes, and those that tuning tries."""
     set_to = {name: f"{name}={_option_value(value)}" for name, value in entry.options.items()}
     width = min(32, max(map(len, set_to.values())))
-    return "\n".join(f"    {text:<{width}}  {entry.kind_of(name)}" for name, text in set_to.items())
+    takes = {name: f"{entry.kind_of(name)}{_tried(entry, name)}" for name in set_to}
+    return "\n".join(f"    {text:<{width}}  {takes[name]}" for name, text in set_to.items())
+
+
+def _tried(entry: Any, option: str) -> str:
+    """The values of an explainer's option that tuning tries, in words; "" if it tries none."""
+    values = entry.tunable.get(option) if isinstance(entry, Explainer) else None
+    return f"; tuning tries {', '.join(map(_option_value, values))}" if values else ""
 
 
 def _option_value(value: Any) -> str:

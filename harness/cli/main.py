@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from harness.cli import check, compare, plan, report, run, table, trend, verify, view
+from harness.cli import check, choose, compare, plan, report, run, table, trend, verify, view
 from harness.cli import list as list_items
 from harness.cli.parser import Parser, example_lines, wrapped_paragraphs
 from harness.errors import UserError
 from harness.interrupts import asked_to_end, noting_signals
 
-VERBS = (run, plan, list_items, table, check, view, compare, trend, report, verify)
+VERBS = (run, choose, plan, list_items, table, check, view, compare, trend, report, verify)
 
 DESCRIPTION = """\
 Run explainers (feature-attribution methods) on models and data, score them with metrics, and compare them.

@@ -50,12 +50,15 @@ def work() -> None:
 
 def _measured_job(job: dict[str, Any], watched: Watched) -> int | None:
     """Measure a job; its exit status, or None if something else was told."""
+    from harness.cli.choose import choose_settings
     from harness.cli.run import measure_settings
     from harness.engine.item_guard import Spoilt
 
     output, errors = job["terminals"]
     results, console = FarFile(watched.channel, output), FarConsole(watched.channel, errors)
     try:
+        if job["work"] == "choose":
+            return choose_settings(job["settings"], watched, console, results)
         return measure_settings(job["settings"], job["in_sweep"], watched, console, results)
     except Spoilt as spoilt:
         watched.channel.send(renew=str(spoilt))

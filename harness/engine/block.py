@@ -85,15 +85,25 @@ class Explained:
         return self.owns.setdefault((number, pattern), Memo(self.memo.shelf))
 
 
-def measure_block(stage: Stage, jobs: Sequence[Job], recorder: Recorder, *, alone: bool, warm_up: bool = True) -> None:
+def measure_block(
+    stage: Stage,
+    jobs: Sequence[Job],
+    recorder: Recorder,
+    *,
+    alone: bool,
+    warm_up: bool = True,
+    audited: bool = True,
+) -> None:
     """Explain and score every job, explainer by explainer; a failure is recorded and the other jobs go on.
 
+    ``audited`` checks the attributions, which explains some samples again; without it only what is no number is found.
     Spoilt if an item has left something that would change the cells of the explainers after it.
     """
     guard, explainers = ItemGuard(stage, recorder.renewable), list(dict.fromkeys(job.explainer for job in jobs))
     cells = {chosen: [job for job in jobs if job.explainer == chosen] for chosen in explainers}
     begins = lambda chosen: recorder.begins("explain", cells[chosen])
-    for chosen, explained in explain_each(stage, explainers, guard, alone=alone, warm_up=warm_up, begins=begins):
+    settings = {"alone": alone, "warm_up": warm_up, "audited": audited}
+    for chosen, explained in explain_each(stage, explainers, guard, begins=begins, **settings):
         mine = cells[chosen]
         if isinstance(explained, Failure):
             _record_failure(recorder, mine, "explain", explained)
@@ -117,6 +127,7 @@ def explain_each(
     alone: bool,
     warm_up: bool = True,
     twice: bool = False,
+    audited: bool = True,
     begins: Callable[[Chosen], None] = lambda chosen: None,
 ) -> Iterator[tuple[Chosen, Explained | Failure]]:
     """Explain with one explainer after another and audit each; yields its attributions, or the failure.
@@ -124,7 +135,7 @@ def explain_each(
     Attributions are available until the next one is asked for. ``twice`` explains the first batch a second time even if
     that takes long, in order to check that the result is the same. ``begins`` is called before each explainer.
     """
-    auditor = Auditor(stage)
+    auditor = Auditor(stage) if audited else None
     for chosen in explainers:
         begins(chosen)
         with ExitStack() as resources:
@@ -143,7 +154,7 @@ def explain_each(
 def _explain_and_audit(
     stage: Stage,
     chosen: Chosen,
-    auditor: Auditor,
+    auditor: Auditor | None,
     guard: ItemGuard,
     resources: ExitStack,
     alone: bool,
@@ -171,9 +182,11 @@ def _explain_and_audit(
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any():
         raise explaining.refusal or FloatingPointError("every attribution holds NaN or infinite values")
-    with isolated_randomness(stage.device):
-        audit = auditor.audit(chosen, parts, facts, trial, first)
-        seeds = convergence(stage, explaining, parts[0])
+    audit, seeds = Audit({}, []), None
+    if auditor is not None:
+        with isolated_randomness(stage.device):
+            audit = auditor.audit(chosen, parts, facts, trial, first)
+            seeds = convergence(stage, explaining, parts[0])
     guard.check_model("explainer")
     guard.check_outputs("explainer")
     if seeds is not None:

@@ -12,7 +12,7 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 
-@explainer(cost="up to other_classes x steps (F 2 B)")
+@explainer(cost="up to other_classes x steps (F 2 B)", tunable={"step_size": (0.02, 0.1), "restart": (False,)})
 def agi(
     model: nn.Module,
     inputs: Tensor,
@@ -67,7 +67,10 @@ def agi(
     return answer
 
 
-@explainer(cost="up to steps + 1 F steps B")
+@explainer(
+    cost="up to steps + 1 F steps B",
+    tunable={"step_rule": ("gradient",), "step_size": (0.0003, 0.003)},
+)
 def mfaba(
     model: nn.Module,
     inputs: Tensor,

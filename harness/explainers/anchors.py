@@ -37,6 +37,7 @@ def _predicate_space(model: nn.Module, context: Samples, /, background: int, **o
     stochastic=True,
     cost="varies F (fact evaluations); once: T F",
     prepare=_predicate_space,
+    tunable={"precision": (0.8, 0.9), "beam": (4,)},
 )
 def anchors(
     model: nn.Module,

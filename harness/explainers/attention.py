@@ -37,7 +37,7 @@ _OF_ATTENTION = {
 }
 
 
-@explainer(per_class=False, **_OF_ATTENTION)
+@explainer(per_class=False, **_OF_ATTENTION, tunable={"heads": ("max", "min")})
 def attention(
     model: nn.Module,
     inputs: Tensor,
@@ -70,7 +70,7 @@ def attention(
     return _attention_per_unit(model, inputs, targets, context, prepared, lambda maps, _: [fuse(maps[layer])])
 
 
-@explainer(per_class=False, **_OF_ATTENTION)
+@explainer(per_class=False, **_OF_ATTENTION, tunable={"heads": ("max", "min")})
 def attention_rollout(
     model: nn.Module,
     inputs: Tensor,
@@ -100,7 +100,7 @@ def attention_rollout(
     )
 
 
-@explainer(**_OF_ATTENTION)
+@explainer(**_OF_ATTENTION, tunable={"weighting": ("relevance",)})
 def transformer_attribution(
     model: nn.Module,
     inputs: Tensor,

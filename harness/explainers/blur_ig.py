@@ -12,7 +12,11 @@ STEP = 0.01  # of sigma, in which the change of the blurred input is measured
 TRUNCATED = 4.0  # standard deviations at which the kernel ends
 
 
-@explainer(modalities=("image", "series", "volume"), cost="steps + 1 F steps + 1 B")
+@explainer(
+    modalities=("image", "series", "volume"),
+    cost="steps + 1 F steps + 1 B",
+    tunable={"steps": (400,), "max_sigma": (5.0, 20.0)},
+)
 def blur_ig(
     model: nn.Module,
     inputs: Tensor,

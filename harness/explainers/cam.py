@@ -20,7 +20,7 @@ Combine = Callable[[Tensor, Tensor], Tensor]  # activations and gradients (n, C,
 _GRADIENTS = {**CAM, "cost": "1 F 1 B"}
 
 
-@explainer(signed=False, **_GRADIENTS)
+@explainer(signed=False, **_GRADIENTS, tunable={"relu": (False,)})
 def grad_cam(
     model: nn.Module,
     inputs: Tensor,
@@ -51,7 +51,7 @@ def grad_cam(
     return _from_gradients(model, targets, context, prepared, weighted, cam)
 
 
-@explainer(signed=False, **_GRADIENTS)
+@explainer(signed=False, **_GRADIENTS, tunable={"relu": (False,)})
 def grad_cam_pp(
     model: nn.Module,
     inputs: Tensor,
@@ -91,7 +91,7 @@ def grad_cam_pp(
     return _from_gradients(model, targets, context, prepared, weighted, cam)
 
 
-@explainer(signed=False, **_GRADIENTS)
+@explainer(signed=False, **_GRADIENTS, tunable={"relu": (False,)})
 def xgrad_cam(
     model: nn.Module,
     inputs: Tensor,
@@ -124,7 +124,7 @@ def xgrad_cam(
     return _from_gradients(model, targets, context, prepared, weighted, cam)
 
 
-@explainer(**_GRADIENTS)
+@explainer(**_GRADIENTS, tunable={"relu": (True,)})
 def hires_cam(
     model: nn.Module,
     inputs: Tensor,
@@ -151,7 +151,7 @@ def hires_cam(
     )
 
 
-@explainer(signed=False, **_GRADIENTS)
+@explainer(signed=False, **_GRADIENTS, tunable={"relu": (False,)})
 def layer_cam(
     model: nn.Module,
     inputs: Tensor,

@@ -25,6 +25,7 @@ def _changes(model: nn.Module, context: Samples, /, background: int, **others: o
     stochastic=True,
     cost="about (steps + 4) x population F; once: T F",
     prepare=_changes,
+    tunable={"alternatives": (4, 20), "proximity": (0.1, 2.0)},
 )
 def counterfactuals(
     model: nn.Module,

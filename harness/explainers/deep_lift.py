@@ -9,7 +9,7 @@ from harness.errors import NotApplicable
 from harness.explainers._gradients import gradient_of, rows_at_once, tell_completeness
 from harness.explainers._operations import DRIFT, Operations, operations_visible, traced
 from harness.explainers._rescale_rules import LINEAR_OPERATIONS, References, rescale_rules
-from harness.option_types import Count
+from harness.option_types import TRIED_STARTS, Count
 from harness.predictor import check_outputs, target_logits
 from harness.randomness import permutations
 from harness.registry import explainer
@@ -20,7 +20,7 @@ from harness.samples import Samples
 MOST_MISSED = 1e-2
 
 
-@explainer(complete_to="baseline", cost="2 F 1 B")
+@explainer(complete_to="baseline", cost="2 F 1 B", tunable={"baseline": TRIED_STARTS})
 def deep_lift(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, baseline: BaselineName | Tensor = "zero"
 ) -> Tensor:
@@ -45,7 +45,7 @@ def deep_lift(
     return _mean_contributions(model, inputs, targets, context, 1, lambda sample, draw: start[sample])
 
 
-@explainer(complete_to="background", stochastic=True, cost="samples x (2 F 1 B)")
+@explainer(complete_to="background", stochastic=True, cost="samples x (2 F 1 B)", tunable={"samples": (20, 200)})
 def deep_lift_shap(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, samples: Count = 50
 ) -> Tensor:

@@ -22,7 +22,12 @@ START = 0.5  # of all masks
 STEPS_PER_ROW = 16  # time steps whose filters take about as much memory as a pass of one more row
 
 
-@explainer(modalities=("series",), signed=False, cost="areas x ((steps + 1) F, steps B)")
+@explainer(
+    modalities=("series",),
+    signed=False,
+    cost="areas x ((steps + 1) F, steps B)",
+    tunable={"keep": (False,), "operator": ("moving_average",)},
+)
 def dyna_mask(
     model: nn.Module,
     inputs: Tensor,

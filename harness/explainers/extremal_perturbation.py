@@ -23,7 +23,9 @@ COLDNESS = 20.0  # of the smooth maximum
 LEVELS, MAX_SIGMA = 8, 20 / 224  # of the blurred images, the strongest as a share of the shorter side
 
 
-@explainer(modalities=("image",), signed=False, cost="areas x steps (F B)")
+@explainer(
+    modalities=("image",), signed=False, cost="areas x steps (F B)", tunable={"keep": (False,), "width": (0.05, 0.2)}
+)
 def extremal_perturbation(
     model: nn.Module,
     inputs: Tensor,

@@ -19,7 +19,13 @@ RATE = 0.01  # of the experiments of the released code
 START = 0.5  # of all masks
 
 
-@explainer(modalities=("series",), signed=False, stochastic=True, cost="(steps + 1) F, steps B")
+@explainer(
+    modalities=("series",),
+    signed=False,
+    stochastic=True,
+    cost="(steps + 1) F, steps B",
+    tunable={"network": ("tensor",), "mask_weight": (0.1, 3.0), "perturbation_weight": (0.1, 3.0)},
+)
 def extrmask(
     model: nn.Module,
     inputs: Tensor,

@@ -67,7 +67,7 @@ def _values_of_columns(table: Table) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(single, 1), np.array(categories)
 
 
-@explainer(**GLOBAL, signed=False, prepare=_mutual_information)
+@explainer(**GLOBAL, signed=False, prepare=_mutual_information, tunable={"neighbours": (5, 10)})
 def mutual_information(
     model: nn.Module,
     inputs: Tensor,
@@ -128,7 +128,7 @@ def eliminated(coefficients: Callable[[np.ndarray], np.ndarray], table: Table) -
     return [*gone, *(set(range(len(table.names))) - set(gone))]
 
 
-@explainer(**GLOBAL, signed=False, prepare=_rfe, renamed={"alpha": "penalty"})
+@explainer(**GLOBAL, signed=False, prepare=_rfe, renamed={"alpha": "penalty"}, tunable={"penalty": (0.01, 100.0)})
 def rfe(
     model: nn.Module,
     inputs: Tensor,

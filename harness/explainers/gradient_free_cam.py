@@ -21,7 +21,12 @@ from harness.task import Score
 LEAST_MEAN = 1e-4  # of the activations' norm: below it their mean over the channels is rounding
 
 
-@explainer(signed=False, cost="C + 1 F", **CAM)  # C: channels of the layer
+@explainer(
+    signed=False,
+    cost="C + 1 F",  # C: channels of the layer
+    **CAM,
+    tunable={"softmax": (False,), "baseline": ("typical_or_zero", "blur")},
+)
 def score_cam(
     model: nn.Module,
     inputs: Tensor,
@@ -63,7 +68,7 @@ def score_cam(
     return full_size_map(sum_over_channels(weights.to(values), values), context, prepared, cam.relu)
 
 
-@explainer(signed=False, cost="C + 1 F", **CAM)  # C: channels of the layer
+@explainer(signed=False, cost="C + 1 F", **CAM, tunable={"relu": (False,)})  # C: channels of the layer
 def ablation_cam(
     model: nn.Module,
     inputs: Tensor,
@@ -94,7 +99,7 @@ def ablation_cam(
     return full_size_map(sum_over_channels(drops.to(values), values), context, prepared, cam.relu)
 
 
-@explainer(signed=False, per_class=False, cost="1 F", **CAM)
+@explainer(signed=False, per_class=False, cost="1 F", **CAM, tunable={"centred": (True,)})
 def eigen_cam(
     model: nn.Module,
     inputs: Tensor,

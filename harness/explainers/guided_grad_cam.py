@@ -10,7 +10,7 @@ from harness.registry import explainer
 from harness.samples import Samples
 
 
-@explainer(**CAM, convention="local", cost="2 F 2 B")
+@explainer(**CAM, convention="local", cost="2 F 2 B", tunable={"relu": (False,)})
 def guided_grad_cam(
     model: nn.Module,
     inputs: Tensor,

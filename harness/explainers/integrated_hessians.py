@@ -16,7 +16,7 @@ from harness.explainers._gradients import Differentiate, gradient_of, tell_compl
 from harness.explainers._operations import OperationRule, Operations, operations_visible
 from harness.explainers._relus import relu_rules
 from harness.explainers.paths import FROM_ZERO, PathOptions
-from harness.option_types import Range
+from harness.option_types import TRIED_STARTS, Range
 from harness.registry import explainer
 from harness.removal.segments import Segmentation, Segments
 from harness.samples import Samples
@@ -25,7 +25,9 @@ from harness.units import segment_sums
 LEAKY = ("leaky_relu", "rrelu", "prelu")
 
 
-@explainer(complete_to="baseline", pairs=True, cost="(steps + 1) F, steps x (K + 1) B")
+@explainer(
+    complete_to="baseline", pairs=True, cost="(steps + 1) F, steps x (K + 1) B", tunable={"baseline": TRIED_STARTS}
+)
 def integrated_hessians(
     model: nn.Module,
     inputs: Tensor,

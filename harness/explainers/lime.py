@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.errors import UserError
 from harness.explainers._coalitions import TO_TYPICAL, Game, SegmentRemoval, play
-from harness.option_types import NotNegative, Range, Several
+from harness.option_types import TRIED_SEGMENTS, NotNegative, Range, Several
 from harness.randomness import bits
 from harness.registry import explainer
 from harness.samples import Samples
@@ -18,6 +18,7 @@ from harness.samples import Samples
     stochastic=True,
     cost="samples F",
     renamed={"width": "kernel_width", "alpha": "penalty"},
+    tunable={"samples": (250, 4000), "segments": TRIED_SEGMENTS, "kernel_width": (0.1, 1.0)},
 )
 def lime(
     model: nn.Module,

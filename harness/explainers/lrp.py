@@ -19,7 +19,13 @@ from harness.samples import Samples
 EPSILON_PLUS_FLAT = RelevanceRules()
 
 
-@explainer(cost="1 F 1 B")
+@explainer(
+    cost="1 F 1 B",
+    tunable={
+        "composite": ("epsilon_plus", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box", "gamma"),
+        "epsilon": (0.01, 0.1, 1.0),
+    },
+)
 def lrp(
     model: nn.Module,
     inputs: Tensor,
@@ -98,7 +104,7 @@ def _first_rule(name: str, context: Samples) -> FirstRule | None:
     return Box(*context.input_range())
 
 
-@explainer(cost="1 F 1 B")
+@explainer(cost="1 F 1 B", tunable={"epsilon": (0.01, 0.1)})
 def attn_lrp(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: Positive = 1e-6
 ) -> Tensor:
@@ -119,7 +125,7 @@ def attn_lrp(
     return _propagated(model, inputs, targets, context, lambda: _through_attention(epsilon, "plain"), _need_attention)
 
 
-@explainer(cost="1 F 1 B")
+@explainer(cost="1 F 1 B", tunable={"epsilon": (0.01, 0.1)})
 def cp_lrp(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, epsilon: Positive = 1e-6) -> Tensor:
     """CP-LRP: layer-wise relevance propagation with attention weights and the deviations of layer norms held constant
     (Ali et al. 2022, 2202.07304).

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from harness.explainers._gradients import Build, summed_gradients, visit, zeros_to_sum
 from harness.explainers._scales import scales
-from harness.option_types import ChangeOfInput, ChangeOrNone, Count, Several
+from harness.option_types import TRIED_NOISE, ChangeOfInput, ChangeOrNone, Count, Several
 from harness.randomness import element, normal
 from harness.registry import explainer
 from harness.samples import Samples
@@ -43,7 +43,7 @@ COPIES, SEVERAL_COPIES = NoisyCopies(), SeveralNoisyCopies()
 _GRADIENT_STATISTIC = {"convention": "local", "stochastic": True, "cost": "samples F samples B"}
 
 
-@explainer(**_GRADIENT_STATISTIC)
+@explainer(**_GRADIENT_STATISTIC, tunable={"samples": (200,), "noise": TRIED_NOISE})
 def smoothgrad(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, copies: NoisyCopies = COPIES
 ) -> Tensor:
@@ -59,7 +59,7 @@ def smoothgrad(
     return summed_gradients(model, context, targets, copies.samples, noisy(context, copies)) / copies.samples
 
 
-@explainer(signed=False, **_GRADIENT_STATISTIC)
+@explainer(signed=False, **_GRADIENT_STATISTIC, tunable={"samples": (200,), "noise": TRIED_NOISE})
 def smoothgrad_squared(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, copies: NoisyCopies = COPIES
 ) -> Tensor:
@@ -79,7 +79,7 @@ def smoothgrad_squared(
     return summed_gradients(model, context, targets, copies.samples, noisy(context, copies), square) / copies.samples
 
 
-@explainer(signed=False, **_GRADIENT_STATISTIC)
+@explainer(signed=False, **_GRADIENT_STATISTIC, tunable={"samples": (200,), "noise": TRIED_NOISE})
 def vargrad(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, copies: SeveralNoisyCopies = SEVERAL_COPIES
 ) -> Tensor:

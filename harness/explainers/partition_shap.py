@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.explainers._coalitions import Game, SegmentRemoval, play
 from harness.explainers._hierarchy import Hierarchy, hierarchies_of
-from harness.option_types import Several
+from harness.option_types import TRIED_FILLS, Several
 from harness.registry import explainer
 from harness.samples import Samples
 
@@ -17,7 +17,12 @@ AT_ONCE = 8  # splits of a sample between two looks at which split is the most i
 FINE = SegmentRemoval(segments="parts:256")  # 16 x 16, as the tree halves an image
 
 
-@explainer(access="forward", complete_to="baseline", cost="samples + 1 F")
+@explainer(
+    access="forward",
+    complete_to="baseline",
+    cost="samples + 1 F",
+    tunable={"samples": (256, 4096), "segments": ("parts:64", "parts:1024"), "baseline": TRIED_FILLS},
+)
 def partition_shap(
     model: nn.Module,
     inputs: Tensor,

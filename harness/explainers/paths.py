@@ -11,7 +11,7 @@ from harness.explainers._gradients import gradients_at, summed_gradients, tell_c
 from harness.explainers._guided import approach
 from harness.explainers._scales import scales_of_paths
 from harness.explainers.noise import NoisyCopies, noisy
-from harness.option_types import ChangeOrNone, Count, NotNegative, Range, Share
+from harness.option_types import TRIED_STARTS, ChangeOrNone, Count, NotNegative, Range, Share
 from harness.randomness import uniform
 from harness.registry import explainer
 from harness.removal.baselines import BaselineName, RandomBaseline, make_baseline
@@ -40,7 +40,7 @@ class PathOptions:
 FROM_ZERO = PathOptions()
 
 
-@explainer(complete_to="baseline", cost="steps F steps B")
+@explainer(complete_to="baseline", cost="steps F steps B", tunable={"steps": (20, 200), "baseline": TRIED_STARTS})
 def integrated_gradients(
     model: nn.Module,
     inputs: Tensor,
@@ -76,7 +76,11 @@ def integrated_gradients(
     return (inputs - start) * summed_gradients(model, context, targets, path.steps, build, weigh)
 
 
-@explainer(stochastic=True, cost="samples F samples B")
+@explainer(
+    stochastic=True,
+    cost="samples F samples B",
+    tunable={"samples": (200,), "baseline": ("gaussian_noise", "uniform_noise"), "noise": (0.1,)},
+)
 def expected_gradients(
     model: nn.Module,
     inputs: Tensor,
@@ -110,7 +114,11 @@ def expected_gradients(
     return summed_gradients(model, context, targets, samples, pairs.points, weigh) / samples
 
 
-@explainer(complete_to="baseline", cost="steps F steps B")
+@explainer(
+    complete_to="baseline",
+    cost="steps F steps B",
+    tunable={"baseline": TRIED_STARTS, "fraction": (0.1, 0.5), "max_dist": (0.1, 1.0)},
+)
 def guided_ig(
     model: nn.Module,
     inputs: Tensor,
@@ -149,7 +157,9 @@ def guided_ig(
     return answer.view(inputs.shape).to(inputs.dtype)
 
 
-@explainer(complete_to="baseline", cost="steps + 1 F steps + 1 B")
+@explainer(
+    complete_to="baseline", cost="steps + 1 F steps + 1 B", tunable={"steps": (20, 200), "baseline": TRIED_STARTS}
+)
 def idgi(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, path: PathOptions = FROM_ZERO
 ) -> Tensor:

@@ -103,7 +103,12 @@ def loss_increases(
     return torch.cat(losses).double().view(repeats, total) - intact.double()
 
 
-@explainer(**GLOBAL | {"cost": "once: (R C + 1) T F"}, stochastic=True, prepare=_permute)
+@explainer(
+    **GLOBAL | {"cost": "once: (R C + 1) T F"},
+    stochastic=True,
+    prepare=_permute,
+    tunable={"repeats": (30,), "score": ("log_loss",)},
+)
 def permutation_importance(
     model: nn.Module,
     inputs: Tensor,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
 from harness.explainers._coalitions import TO_TYPICAL, SegmentRemoval, spread
-from harness.option_types import Size
+from harness.option_types import TRIED_FILLS, TRIED_SEGMENTS, Size
 from harness.predictor import pick
 from harness.registry import explainer
 from harness.removal.baselines import BaselineName
@@ -17,7 +17,7 @@ from harness.task import Score
 from harness.units import Units
 
 
-@explainer(access="forward", cost="W + 1 F")  # W: windows
+@explainer(access="forward", cost="W + 1 F", tunable={"baseline": TRIED_FILLS})  # W: windows
 def occlusion(
     model: nn.Module,
     inputs: Tensor,
@@ -63,7 +63,7 @@ def occlusion(
     return context.units.as_map((drops / covering).float())
 
 
-@explainer(access="forward", cost="K + 1 F")
+@explainer(access="forward", cost="K + 1 F", tunable={"segments": TRIED_SEGMENTS, "baseline": TRIED_FILLS})
 def feature_ablation(
     model: nn.Module,
     inputs: Tensor,

@@ -57,7 +57,13 @@ def _forest(
     return importances
 
 
-@explainer(**GLOBAL, stochastic=True, prepare=_forest, renamed={"columns": "columns_per_split"})
+@explainer(
+    **GLOBAL,
+    stochastic=True,
+    prepare=_forest,
+    renamed={"columns": "columns_per_split"},
+    tunable={"importance": ("permutation",), "depth": (4, 8), "columns_per_split": (0.5,)},
+)
 def random_forest(
     model: nn.Module,
     inputs: Tensor,

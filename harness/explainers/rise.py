@@ -27,6 +27,7 @@ MOST_MASK_NUMBERS = 2**22
     stochastic=True,
     cost="samples F",
     renamed={"probability": "keep_probability"},
+    tunable={"samples": (250, 4000), "cells": (4, 14), "keep_probability": (0.1, 0.75)},
 )
 def rise(
     model: nn.Module,

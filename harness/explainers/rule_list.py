@@ -54,7 +54,13 @@ def _fit_rules(
     return torch.from_numpy(used_shares(fitted, table.columns))
 
 
-@explainer(**GLOBAL, signed=False, stochastic=True, prepare=_fit_rules)
+@explainer(
+    **GLOBAL,
+    signed=False,
+    stochastic=True,
+    prepare=_fit_rules,
+    tunable={"rules": (3, 12), "depth": (1, 3), "cover": (0.02, 0.1)},
+)
 def rule_list(
     model: nn.Module,
     inputs: Tensor,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
 from harness.explainers._coalitions import Game, SegmentRemoval, play
-from harness.option_types import Count, Several
+from harness.option_types import TRIED_FILLS, TRIED_SEGMENTS, Count, Several
 from harness.predictor import pick
 from harness.randomness import permutations as random_orders
 from harness.randomness import uniform
@@ -28,7 +28,7 @@ TO_DATA = SegmentRemoval(background=None)
 FEW_TO_DATA = SegmentRemoval(segments="few", background=None)
 
 
-@explainer(access="forward", complete_to="baseline", cost="2^K + 1 F")
+@explainer(access="forward", complete_to="baseline", cost="2^K + 1 F", tunable={"baseline": TRIED_FILLS})
 def exact_shapley(
     model: nn.Module,
     inputs: Tensor,
@@ -52,7 +52,13 @@ def exact_shapley(
     return play(context, removal, _exact)
 
 
-@explainer(access="forward", complete_to="baseline", stochastic=True, cost="samples + 2 F")
+@explainer(
+    access="forward",
+    complete_to="baseline",
+    stochastic=True,
+    cost="samples + 2 F",
+    tunable={"samples": (512, 4096), "segments": TRIED_SEGMENTS, "baseline": TRIED_FILLS},
+)
 def kernel_shap(
     model: nn.Module,
     inputs: Tensor,
@@ -81,7 +87,13 @@ def kernel_shap(
     return play(context, removal, lambda game: _kernel_shap(game, samples))
 
 
-@explainer(access="forward", complete_to="baseline", stochastic=True, cost="permutations x (K - 1) + 2 F")
+@explainer(
+    access="forward",
+    complete_to="baseline",
+    stochastic=True,
+    cost="permutations x (K - 1) + 2 F",
+    tunable={"permutations": (10, 40), "segments": TRIED_SEGMENTS, "baseline": TRIED_FILLS},
+)
 def shapley_sampling(
     model: nn.Module,
     inputs: Tensor,

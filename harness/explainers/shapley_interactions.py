@@ -15,14 +15,21 @@ from harness.explainers.shapley import (
     values_from_worths,
 )
 from harness.messages import say
-from harness.option_types import Count
+from harness.option_types import TRIED_FILLS, Count
 from harness.registry import explainer
 from harness.samples import Samples
 
 MOST_PAIRED = 64  # segments: 2016 pairs, whose regression takes seconds a sample
 
 
-@explainer(access="forward", complete_to="baseline", stochastic=True, pairs=True, cost="up to samples + 2 K + 2 F")
+@explainer(
+    access="forward",
+    complete_to="baseline",
+    stochastic=True,
+    pairs=True,
+    cost="up to samples + 2 K + 2 F",
+    tunable={"baseline": TRIED_FILLS},
+)
 def shapley_interactions(
     model: nn.Module,
     inputs: Tensor,

@@ -7,13 +7,20 @@ from harness.explainers._at_layer import MapLayer, activations, values_and_gradi
 from harness.explainers._cam import CAM, RECTIFIED, CamOptions, full_size_map, sum_over_channels
 from harness.explainers._gradients import in_chunks, rows_at_once, zeros_to_sum
 from harness.explainers.noise import NoisyCopies, noisy
+from harness.option_types import TRIED_NOISE
 from harness.registry import explainer
 from harness.samples import Samples
 
 FEW_COPIES = NoisyCopies(samples=10)
 
 
-@explainer(signed=False, stochastic=True, cost="samples + 1 F samples B", **CAM)
+@explainer(
+    signed=False,
+    stochastic=True,
+    cost="samples + 1 F samples B",
+    **CAM,
+    tunable={"samples": (50,), "noise": TRIED_NOISE, "relu": (False,)},
+)
 def smoothgrad_cam_pp(
     model: nn.Module,
     inputs: Tensor,

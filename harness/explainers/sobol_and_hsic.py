@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.errors import UserError
 from harness.explainers._coalitions import Game, SegmentRemoval, play
-from harness.option_types import Range, Several
+from harness.option_types import TRIED_FILLS, Range, Several
 from harness.predictor import pick
 from harness.randomness import permutations, uniform
 from harness.registry import explainer
@@ -22,7 +22,13 @@ PARTS = SegmentRemoval(segments="parts:64")  # of images the 8 x 8 grid of both 
 MOST_DIMENSIONS = 21201 // 2  # of torch's Sobol sequence, two for each segment
 
 
-@explainer(access="forward", signed=False, stochastic=True, cost="samples x (K + 1) F")
+@explainer(
+    access="forward",
+    signed=False,
+    stochastic=True,
+    cost="samples x (K + 1) F",
+    tunable={"samples": (16, 64), "segments": ("parts:16", "parts:196"), "baseline": TRIED_FILLS},
+)
 def sobol_attribution(
     model: nn.Module,
     inputs: Tensor,
@@ -51,7 +57,13 @@ def sobol_attribution(
     return play(context, removal, lambda game: _total_order(game, samples))
 
 
-@explainer(access="forward", signed=False, stochastic=True, cost="samples F")
+@explainer(
+    access="forward",
+    signed=False,
+    stochastic=True,
+    cost="samples F",
+    tunable={"samples": (250, 2000), "segments": ("parts:16", "parts:196"), "baseline": TRIED_FILLS},
+)
 def hsic_attribution(
     model: nn.Module,
     inputs: Tensor,

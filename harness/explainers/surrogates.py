@@ -51,6 +51,7 @@ def _fit_linear(
     convention="local",
     prepare=_fit_linear,
     renamed={"alpha": "penalty"},
+    tunable={"penalty": (10.0, 100.0)},
 )
 def linear_surrogate(
     model: nn.Module,
@@ -99,7 +100,9 @@ def _fit_tree(model: nn.Module, context: Samples, /, depth: int, least: int, fit
     return shares
 
 
-@explainer(**GLOBAL, signed=False, stochastic=True, prepare=_fit_tree)
+@explainer(
+    **GLOBAL, signed=False, stochastic=True, prepare=_fit_tree, tunable={"depth": (3, 6, 8), "fit": ("probability",)}
+)
 def tree_surrogate(
     model: nn.Module,
     inputs: Tensor,

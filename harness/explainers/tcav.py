@@ -64,6 +64,7 @@ def _concept_direction(
     prepare=_concept_direction,
     cost="1 F 1 B",
     renamed={"alpha": "penalty"},
+    tunable={"images": (30,), "penalty": (0.001, 0.1)},
 )
 def tcav(
     model: nn.Module,

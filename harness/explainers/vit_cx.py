@@ -16,7 +16,12 @@ from harness.samples import Samples
 from harness.task import Score
 
 
-@explainer(**CAM, stochastic=True, cost="up to 2 C + 1 F")  # C: channels of the layer
+@explainer(
+    **CAM,
+    stochastic=True,
+    cost="up to 2 C + 1 F",  # C: channels of the layer
+    tunable={"distance": (0.05, 0.2), "noise": (0.0, 0.1)},
+)
 def vit_cx(
     model: nn.Module,
     inputs: Tensor,

@@ -20,7 +20,9 @@ SMOOTHED, LEAST_SEGMENT = 0.8, 150
 SIDE, RADIUS, LEAST_GAIN = 224, 5, 50
 
 
-@explainer(modalities=("image",), cost="2 steps F 2 steps B")
+@explainer(
+    modalities=("image",), cost="2 steps F 2 steps B", tunable={"steps": (200,), "segments": ("slic:50", "slic:100")}
+)
 def xrai(
     model: nn.Module,
     inputs: Tensor,

@@ -34,13 +34,17 @@ class Supervisor:
         self.worker = self.worker or WorkerProcess()
         return self.worker
 
-    def measure(self, settings: Mapping[str, Any], in_sweep: bool) -> int:
-        """Do what ``harness run`` does for one job; its exit status. Raises UserError for a mistake in the settings."""
+    def measure(self, settings: Mapping[str, Any], in_sweep: bool, work: str = "run") -> int:
+        """Do what ``harness run`` does for one job, or ``harness choose``; its exit status.
+
+        Raises UserError for a mistake in the settings.
+        """
         runtime = Runtime.of(settings.get("runtime") or {})  # refused here, before a limit ends a worker
         limits = Limits(runtime.cell_timeout, runtime.memory)
         watch, written = Watch(limits, quiet=runtime.quiet), 0
         terminals = (sys.stdout.isatty(), sys.stderr.isatty())
-        job = {"settings": settings, "in_sweep": in_sweep, "terminals": terminals, "tried": [], "resumes": False}
+        job = {"work": work, "settings": settings, "in_sweep": in_sweep, "terminals": terminals}
+        job |= {"tried": [], "resumes": False}
         try:
             while True:
                 self.start().give(job)

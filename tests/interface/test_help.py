@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from harness.cli.choose import separated
 from harness.cli.hydra_config import for_each_job
 from harness.cli.main import main, parsed, parser_tree
 from harness.cli.overrides import hydra_arguments
@@ -54,7 +55,11 @@ def test_the_first_help_lists_every_verb_in_a_line(capsys):
     assert main(["help"]) == 0 and capsys.readouterr().out == first
     assert main([]) == 2 and capsys.readouterr().out == first
     listed = re.findall(r"^    (\w+) +(?=\w)", first, flags=re.M)
-    assert listed == VERBS == ["run", "plan", "list", "table", "check", "view", "compare", "trend", "report", "verify"]
+    assert (
+        listed
+        == VERBS
+        == ["run", "choose", "plan", "list", "table", "check", "view", "compare", "trend", "report", "verify"]
+    )
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "check"])
@@ -75,6 +80,8 @@ def test_every_example_can_be_typed(example):
         assert main(words) == 0
         return
     chosen = parsed(words)
+    if chosen.verb == "choose":
+        _, chosen.overrides = separated(chosen.overrides)
     if chosen.takes_overrides and any("=" in each for each in chosen.overrides):
         jobs = []
         assert for_each_job(hydra_arguments(chosen), lambda config: jobs.append(config)) == 0 and jobs

@@ -1,0 +1,171 @@
+"""The explainers that can be chosen: which ones apply here, which are left out and why, and what each one takes."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.choosing.measuring import Measured
+from harness.engine.audit import SAME
+from harness.engine.selection import Chosen
+from harness.engine.stage import Stage
+from harness.registry import EXPLAINERS
+
+# The controls that are compared in every choice, where they apply.
+CONTROLS = ("random", "blurred_random", "input_magnitude", "edge", "center")
+# What the letters of a declared cost stand for, as far as they are not options: channels of a layer, segments, windows.
+LETTERS = {"C": 256, "K": 64, "W": 100}
+VARIES = 10_000  # evaluations, where a declared cost tells none
+DEAR = 400  # evaluations of the model for one sample: an explainer that takes more enters the race late
+EQUAL_TO = "equal to {}, which stands for both"
+COSTS = ("seconds_per_sample", "forward_passes", "backward_passes")
+
+
+@dataclass
+class Candidate:
+    """An explainer that can be chosen, or a control.
+
+    estimate     evaluations of the model for one sample, by what the explainer declares
+    reason       why it is left out; "" if it takes part
+    seconds      seconds for one sample; NaN before they are measured
+    evaluations  forward and backward passes for one sample; NaN where they cannot be counted
+    """
+
+    chosen: Chosen
+    estimate: int
+    reason: str = ""
+    seconds: float = float("nan")
+    evaluations: float = float("nan")
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return self.chosen.label
+
+    @property
+    def control(self) -> bool:
+        """Whether it does not look at the model."""
+        return self.chosen.entry.control
+
+    @property
+    def dear(self) -> bool:
+        """Whether one explanation takes so much that the explainer enters the race late."""
+        return self.estimate > DEAR
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reason
+
+
+def candidates_of(
+    stage: Stage, explainers: Sequence[Chosen], *, seconds_per_pass: float, limit: float
+) -> list[Candidate]:
+    """The explainers as candidates, the cheapest by their declared costs first; with those that cannot be chosen.
+
+    ``limit`` are the most seconds for one sample: an explainer whose declared cost takes more than three times that is
+    left out unmeasured, and others that take more when they have been measured.
+    """
+    found = [Candidate(each, declared_evaluations(each)) for each in explainers]
+    for each in found:
+        each.reason = _why_not(stage, each)
+        if not each.reason and each.estimate * seconds_per_pass > 3 * limit:
+            about = each.estimate * seconds_per_pass
+            each.reason = f"too slow: about {about:.2g} s for one sample by its declared cost; the limit is {limit:g} s"
+    return sorted(found, key=lambda each: (each.dear, each.estimate))
+
+
+def declared_evaluations(chosen: Chosen) -> int:
+    """About how many evaluations of the model one explanation takes, by the explainer's declared cost.
+
+    The product of the numbers that the declaration names: options such as ``samples``, and letters that stand for
+    segments or channels. It is an estimate for an order of magnitude; what counts is measured.
+    """
+    entry = chosen.entry
+    if not entry.cost:
+        return 0 if entry.control or entry.access == "none" else VARIES
+    per_sample = entry.cost.partition("once:")[0]
+    if "varies" in per_sample:
+        return VARIES
+    if "2^K" in per_sample:
+        return 2**10
+    product = 1
+    for word in dict.fromkeys(re.findall(r"[A-Za-z_]+", per_sample)):
+        product *= _size_of(chosen.options.get(word, LETTERS.get(word)))
+    return product
+
+
+def _size_of(value: Any) -> int:
+    if isinstance(value, list | tuple):
+        return max(1, len(value))
+    return max(1, int(value)) if isinstance(value, int) and not isinstance(value, bool) else 1
+
+
+def _why_not(stage: Stage, candidate: Candidate) -> str:
+    """Why an explainer is none that can be chosen, before anything is measured; "" if it may be one."""
+    entry = candidate.chosen.entry
+    if entry.caveat:
+        return f"an implementation with a known error: {entry.caveat}"
+    if entry.stored:
+        return "it only reads stored maps"
+    if stage.units.modality not in entry.modalities:
+        return f"it does not explain inputs of the kind {stage.units.modality}"
+    return ""
+
+
+def heed_audit(
+    candidate: Candidate, measured: Measured, metrics: Sequence[str], limit: float, others: Collection[str]
+) -> None:
+    """Note what was measured of a candidate, and leave it out if something speaks against it.
+
+    ``others`` are the labels of the candidates that take part so far: only one of these can stand for it.
+    """
+    label = candidate.label
+    candidate.seconds = _mean_of_known(measured.values.get((label, COSTS[0])))
+    candidate.evaluations = sum(_mean_of_known(measured.values.get((label, name))) for name in COSTS[1:])
+    candidate.reason = _no_scores(label, measured, metrics) or _flaw(measured.audits.get(label, {}), others)
+    if not candidate.control:
+        candidate.reason = candidate.reason or _too_slow(candidate.seconds, limit)
+
+
+def _mean_of_known(values: np.ndarray | None) -> float:
+    """The mean of the numbers that are known; NaN for none."""
+    known = np.empty(0) if values is None else values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _no_scores(label: str, measured: Measured, metrics: Sequence[str]) -> str:
+    """Why not one of the metrics has a score of every sample, or "" if one has."""
+    scores = [measured.values.get((label, metric)) for metric in metrics]
+    if any(each is not None and np.isfinite(each).all() for each in scores):
+        return ""
+    lacking = next((int((~np.isfinite(each)).sum()) for each in scores if each is not None), 0)
+    return measured.problem_of(label) or f"{lacking} samples have no score"
+
+
+def _flaw(audit: Mapping[str, Any], others: Collection[str]) -> str:
+    """What the self-checks say against an explainer; "" for nothing."""
+    if audit.get("not_finite"):
+        return f"{audit['not_finite']} maps hold NaN or infinite values"
+    alone = audit.get("alone_difference")
+    if isinstance(alone, int | float) and alone > SAME:
+        return "the map of a sample depends on the other samples in the batch"
+    twin = (audit.get("equal_to") or {}).get("explainer")
+    return EQUAL_TO.format(twin) if twin in others else ""
+
+
+def _too_slow(seconds: float, limit: float) -> str:
+    return f"too slow: {seconds:.2g} s for one sample; the limit is {limit:g} s" if seconds > limit else ""
+
+
+def with_controls(explainers: Sequence[Chosen], controls: Sequence[Chosen]) -> list[Chosen]:
+    """The explainers with the controls that are not among them."""
+    there = {each.entry.name for each in explainers}
+    return [*explainers, *(each for each in controls if each.entry.name not in there)]
+
+
+def registered_names() -> list[str]:
+    """The names of all registered explainers that can be chosen without further files; those of pairs come last."""
+    return [name for name, entry in EXPLAINERS.items() if not (entry.stored or entry.caveat or entry.pairs)]

@@ -1,0 +1,140 @@
+"""Confirms what the race has left, on samples that took no part: scores, costs, and conditions that are no scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.choosing.candidates import COSTS, Candidate
+from harness.choosing.headline import Headline
+from harness.choosing.measuring import Measuring, Part
+from harness.engine.selection import choose_one
+from harness.registry import METRICS
+from harness.results.family import Family, all_pairs
+from harness.results.matrices import Matrix
+from harness.results.sanity import OVERALL, verdicts
+from harness.results.statistics import interval
+
+FIRST_PART = 8  # samples; each further part has as many as all before it
+CHECKED_SAMPLES = 16  # on which conditions are checked
+MOST_CHANGE = 1.0  # mean change of a map under small noise, in sizes of the map: above it the map is called unstable
+# What conditions are measured by. One random model and two other classes for each sample: samples are averaged.
+CHECKS = {
+    "sanity": {"weight_seeds": 1, "draws": 2},
+    "random_logit": {"draws": 2},
+    "avg_sensitivity": {"draws": 4},
+}
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What was found on the samples of the confirmation.
+
+    family   all pairs of candidates and controls, tested together at the level that is left for the confirmation
+    seconds  candidate -> seconds for one sample
+    lacking  candidate -> why it has no scores here
+    """
+
+    family: Family
+    seconds: dict[str, float]
+    lacking: dict[str, str]
+
+    def better(self, first: str, second: str) -> bool:
+        """Whether the first is shown to be better than the second."""
+        return self.family.better(first, second)
+
+
+def parts_of(rows: Sequence[int], count: int) -> list[Part]:
+    """The first ``count`` samples of the confirmation, in parts that stay the same when more are added."""
+    parts, start, size = [], 0, FIRST_PART
+    while start < count:
+        end = min(start + size, len(rows), count)
+        parts.append(Part(f"confirmation {start + 1}-{end}", tuple(rows[start:end])))
+        start, size = end, end
+    return parts
+
+
+def confirm(
+    measuring: Measuring,
+    headline: Headline,
+    candidates: Sequence[Candidate],
+    parts: Sequence[Part],
+    alpha: float,
+) -> Confirmation:
+    """Scores and costs of the candidates, controls among them, on parts that took no part in the race."""
+    costs = [choose_one(METRICS, name) for name in COSTS]
+    chosen = [each.chosen for each in candidates]
+    found = [measuring.measure(part, chosen, [*headline.metrics, *costs]) for part in parts]
+    columns, lacking, seconds = {}, {}, {}
+    for each in candidates:
+        scores = [headline.scores(measured, each.label) for measured in found]
+        if any(part is None or not np.isfinite(part).all() for part in scores):
+            lacking[each.label] = next(filter(None, (m.problem_of(each.label) for m in found)), "samples have no score")
+            continue
+        columns[each.label] = np.concatenate(scores)
+        times = [measured.values.get((each.label, COSTS[0])) for measured in found]
+        known = np.concatenate([part for part in times if part is not None] or [np.full(1, np.nan)])
+        seconds[each.label] = float(known[np.isfinite(known)].mean()) if np.isfinite(known).any() else float("nan")
+    matrix = Matrix({"metric": headline.name}, pd.DataFrame(columns), "higher")
+    return Confirmation(all_pairs(matrix, alpha=alpha), seconds, lacking)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Of one explainer: whether it passes checks that are no scores; ``pass``, ``fail``, ``undecided``, ``not done``.
+
+    sanity     whether its maps depend on the weights and on the class (``harness.results.sanity``)
+    per_class  whether maps of different classes differ, which is a part of it
+    stable     whether small noise on the input changes its maps by less than their size
+    """
+
+    sanity: str
+    per_class: str
+    stable: str
+    rows: pd.DataFrame
+
+
+def check_conditions(measuring: Measuring, explainer: Candidate, rows: Sequence[int]) -> Conditions:
+    """Check one explainer on the first samples of the confirmation."""
+    part = Part(f"conditions 1-{min(len(rows), CHECKED_SAMPLES)}", tuple(rows[:CHECKED_SAMPLES]))
+    metrics = [choose_one(METRICS, {"name": name, "label": name, **options}) for name, options in CHECKS.items()]
+    measured = measuring.measure(part, [explainer.chosen], metrics)
+    frame = pd.concat([_as_rows(measured, explainer.label, each) for each in metrics], ignore_index=True)
+    judged = verdicts(frame).set_index("check")
+    verdict_of = lambda name: str(judged["verdict"].get(name, "not done"))
+    sanity = verdict_of(OVERALL) if verdict_of(OVERALL) != "undecided" else verdict_of("sanity")
+    stable, row = _stability_verdict(measured.values.get((explainer.label, "avg_sensitivity")))
+    table = judged.loc[[n for n in ("sanity", "random_logit") if n in judged.index]].reset_index()
+    table = table[["check", "verdict", "value", "ci_low", "ci_high", "bound", "n", "reason"]]
+    table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+    table.insert(0, "explainer", explainer.label)
+    return Conditions(sanity, verdict_of("random_logit"), stable, table)
+
+
+def _as_rows(measured, explainer: str, metric) -> pd.DataFrame:
+    values = measured.values.get((explainer, metric.label))
+    problem = measured.problems.get((explainer, metric.label), "")
+    count = 1 if values is None else len(values)
+    return pd.DataFrame(
+        {
+            "explainer": explainer,
+            "metric": metric.label,
+            "unit": metric.entry.unit_of(metric.options),
+            "sample": [str(place) for place in range(count)],
+            "value": [float("nan")] if values is None else values,
+            "status": "ok" if values is not None else "not done",
+            "error": problem,
+        }
+    )
+
+
+def _stability_verdict(values: np.ndarray | None) -> tuple[str, dict]:
+    """The verdict on the mean change of maps under small noise, by its 95 % interval, and its row."""
+    known = np.empty(0) if values is None else values[np.isfinite(values)]
+    row = {"check": "stability", "bound": MOST_CHANGE, "n": len(known), "reason": ""}
+    if len(known) < 2:
+        return "not done", {**row, "verdict": "not done", "reason": "no sample has a score"}
+    low, high = interval(known)
+    verdict = "pass" if high < MOST_CHANGE else "fail" if low > MOST_CHANGE else "undecided"
+    return verdict, {**row, "verdict": verdict, "value": float(known.mean()), "ci_low": low, "ci_high": high}

@@ -1,0 +1,62 @@
+"""Whether the model has learnt anything, as far as labels tell: explanations of one that guesses explain nothing."""
+
+import numpy as np
+import torch
+from scipy import stats
+
+from harness.engine.stage import Stage
+from harness.jobs.accuracy import chance_of_as_many
+
+MISTAKES = 0.05
+LEAST_LABELS = 10
+
+
+def why_not_learnt(stage: Stage) -> str:
+    """Why nothing shows that the model has learnt its labels; "" if something does, or if labels do not tell.
+
+    A classifier has learnt something if it is right more often than one that always answers the most frequent label
+    (binomial test), or gives the labels a larger probability than their shares do (paired t-test of log-probabilities);
+    a regression if outputs and labels correlate. All one-sided, at 5 % together.
+    """
+    labels = stage.labels
+    if labels is None or labels.dim() != 1 or stage.count < LEAST_LABELS:
+        return ""
+    labels = labels[: stage.count].cpu()
+    if stage.task.name == "regression" and stage.output_count == 1:
+        return _of_numbers(stage.outputs[:, 0].double().numpy(), labels.double().numpy())
+    if labels.is_floating_point() or not stage.task.exclusive or stage.output_count < 2:
+        return ""
+    return _of_classes(stage, labels)
+
+
+def _of_numbers(outputs: np.ndarray, labels: np.ndarray) -> str:
+    if not np.ptp(labels) > 0:
+        return ""
+    found = stats.pearsonr(outputs, labels, alternative="greater") if np.ptp(outputs) > 0 else None
+    if found is not None and found.pvalue <= MISTAKES:
+        return ""
+    correlation = 0.0 if found is None else found.statistic
+    return (
+        f"the model's outputs and the labels of these {len(labels)} samples correlate by {correlation:.2f}, which "
+        "chance explains"
+    )
+
+
+def _of_classes(stage: Stage, labels: torch.Tensor) -> str:
+    values, counts = torch.unique(labels, return_counts=True)
+    if len(values) == 1:
+        return ""
+    right, n, chance = int((stage.predictions.cpu() == labels).sum()), len(labels), float(counts.max()) / len(labels)
+    if chance_of_as_many(right, n, chance) <= MISTAKES / 2:
+        return ""
+    probabilities = stage.task.probabilities(stage.outputs)
+    if probabilities is not None and int(labels.max()) < probabilities.shape[1]:
+        given = probabilities.double().gather(1, labels[:, None].long())[:, 0].clamp_min(1e-300).log()
+        shares = (counts.double() / n)[torch.searchsorted(values, labels)].log()
+        gain = (given - shares).numpy()
+        if np.ptp(gain) > 0 and stats.ttest_1samp(gain, 0, alternative="greater").pvalue <= MISTAKES / 2:
+            return ""
+    return (
+        f"the model is right on {right} of these {n} samples ({right / n:.0%}), and one that always answers the most "
+        f"frequent label on {chance:.0%}"
+    )

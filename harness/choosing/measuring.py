@@ -1,0 +1,197 @@
+"""Measures explainers on some of the samples, and keeps account of what that takes.
+
+A *part* is a set of samples with a name, such as ``race 9-16``. What has been measured of a part is kept: in memory, or
+as cells of a run directory (``harness.choosing.kept``), from which the same command goes on.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from harness.choosing.settings import Budget
+from harness.engine.block import Recorder, measure_block
+from harness.engine.cost import PassCounter
+from harness.engine.selection import Chosen, Job
+from harness.engine.stage import Stage
+from harness.engine.sub_stage import stage_of_samples
+from harness.jobs.recorders import FrameRecorder
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples, by their places among all, that are measured together."""
+
+    name: str
+    rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass
+class Measured:
+    """What is known of one part.
+
+    values     (explainer, metric) -> the scores (n,) of its samples; NaN where there is none
+    problems   (explainer, metric) -> why there are no scores, ``failed: ...`` or ``not applicable: ...``
+    audits     explainer -> what its self-checks found
+    """
+
+    values: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)
+    audits: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def problem_of(self, explainer: str) -> str:
+        """Why an explainer lacks scores; "" if it lacks none."""
+        return next((reason for (name, _), reason in self.problems.items() if name == explainer), "")
+
+
+class Keeper(Protocol):
+    """Where measured cells are kept."""
+
+    def job(self, part: Part, explainer: Chosen, metric: Chosen) -> Job:
+        """The cell of an explainer and a metric on a part."""
+
+    def pending(self, part: Part, jobs: Sequence[Job]) -> list[Job]:
+        """The cells that have to be measured."""
+
+    def recorder(self, part: Part, stage: Stage, jobs: Sequence[Job]) -> Recorder:
+        """What records these cells of a part, measured on ``stage``."""
+
+    def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
+        """What is known of these cells."""
+
+    def charge(self, part: Part, seconds: float, evaluations: float) -> None:
+        """Note what measuring has taken."""
+
+    def spent(self) -> tuple[float, float]:
+        """The seconds and the model evaluations of all processes so far."""
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a decision that does not follow from scores, such as when an explainer entered."""
+
+    def noted(self, name: str) -> Any:
+        """The decision that was kept under a name; None if there is none."""
+
+
+@dataclass
+class Measuring:
+    """Measures explainers on parts of a stage's samples.
+
+    alone   whether no other run uses the device, so that timings are valid
+    """
+
+    stage: Stage
+    keeper: Keeper
+    budget: Budget
+    alone: Any = True
+
+    def measure(
+        self, part: Part, explainers: Sequence[Chosen], metrics: Sequence[Chosen], *, audited: bool = False
+    ) -> Measured:
+        """Scores of explainers on a part, measured now where they are not known; ``audited`` also checks the maps."""
+        jobs = [self.keeper.job(part, explainer, metric) for explainer in explainers for metric in metrics]
+        pending = self.keeper.pending(part, jobs)
+        if pending:
+            stage = stage_of_samples(self.stage, part.rows)
+            with self._charged(part):
+                measure_block(
+                    stage,
+                    pending,
+                    self.keeper.recorder(part, stage, pending),
+                    alone=self.alone,
+                    warm_up=audited,
+                    audited=audited,
+                )
+        return self.keeper.read(part, jobs)
+
+    @contextmanager
+    def _charged(self, part: Part) -> Iterator[None]:
+        """Count the time and the evaluations of what is done inside, also if it is interrupted."""
+        counter, started = PassCounter(self.stage.module, self.stage.predictor), time.perf_counter()
+        try:
+            with counter.counting():
+                yield
+        finally:
+            self.keeper.charge(part, time.perf_counter() - started, counter.forwards + counter.backwards)
+
+    def knows(self, part: Part, explainer: Chosen, metrics: Sequence[Chosen]) -> bool:
+        """Whether nothing of an explainer on a part is left to measure."""
+        return not self.keeper.pending(part, [self.keeper.job(part, explainer, metric) for metric in metrics])
+
+    @property
+    def left(self) -> float:
+        """The share of the budget that is left; 1 without a budget."""
+        seconds, evaluations = self.keeper.spent()
+        return 1 - max(seconds / self.budget.seconds, evaluations / self.budget.evaluations)
+
+    def share_of_budget(self, seconds: float, evaluations: float) -> float:
+        """What some work takes, as a share of the budget."""
+        return max(seconds / self.budget.seconds, evaluations / self.budget.evaluations)
+
+
+class InMemory:
+    """Keeps what is measured in memory."""
+
+    def __init__(self) -> None:
+        self._recorders: dict[str, list[FrameRecorder]] = {}
+        self._known: dict[str, Measured] = {}
+        self._notes: dict[str, Any] = {}
+        self._spent = np.zeros(2)
+
+    def job(self, part: Part, explainer: Chosen, metric: Chosen) -> Job:
+        """The cell, which has no identity."""
+        return Job(explainer, metric)
+
+    def pending(self, part: Part, jobs: Sequence[Job]) -> list[Job]:
+        """The cells that have neither scores nor a reason for having none."""
+        known = self._all(part)
+        return [job for job in jobs if _key(job) not in known.values and _key(job) not in known.problems]
+
+    def recorder(self, part: Part, stage: Stage, jobs: Sequence[Job]) -> FrameRecorder:
+        """A recorder that collects rows."""
+        recorder = FrameRecorder()
+        recorder.stage = stage
+        self._recorders.setdefault(part.name, []).append(recorder)
+        return recorder
+
+    def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
+        """All that is known of the part: these cells are among it."""
+        return self._all(part)
+
+    def charge(self, part: Part, seconds: float, evaluations: float) -> None:
+        """Add to what has been spent."""
+        self._spent += (seconds, evaluations)
+
+    def spent(self) -> tuple[float, float]:
+        """The sums so far."""
+        return float(self._spent[0]), float(self._spent[1])
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a decision."""
+        self._notes[name] = value
+
+    def noted(self, name: str) -> Any:
+        """The decision that was kept, or None."""
+        return self._notes.get(name)
+
+    def _all(self, part: Part) -> Measured:
+        known = self._known.setdefault(part.name, Measured())
+        for recorder in self._recorders.pop(part.name, []):
+            known.audits |= recorder.audits
+            for frame in recorder.frames:
+                first = frame.iloc[0]
+                key = first["explainer"], first["metric"]
+                if first["status"] == "ok":
+                    known.values[key] = frame["value"].to_numpy(dtype=np.float64)
+                else:
+                    known.problems[key] = f"{first['status'].replace('_', ' ')}: {first['error']}"
+        return known
+
+
+def _key(job: Job) -> tuple[str, str]:
+    return job.explainer.label, job.metric.label

@@ -1,0 +1,219 @@
+"""Whether a metric can be trusted on this model and data, tested before it ranks anything.
+
+A metric *separates* here if it sees the *degradation ladder*: maps of explainers mixed with more and more noise must
+score worse step by step. The source of a ladder is the explainer that scores best on the other half of the samples, so
+that it is not one that came first by chance on these. Noise against noise must show no difference.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from torch import Tensor, nn
+
+from harness.choosing.headline import sign_of
+from harness.choosing.measuring import Measuring, Part
+from harness.engine.explain import Explaining
+from harness.engine.selection import Chosen
+from harness.randomness import normal
+from harness.registry import Explainer
+from harness.results.statistics import interval
+from harness.samples import Samples
+
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # the share of noise on each step of the ladder
+CONTRAST = np.array([2.0, 1.0, 0.0, -1.0, -2.0])  # of a straight line down the ladder
+MISTAKES = 0.05  # probability of trusting one of the metrics although its ladder does not fall
+RISES = 0.01  # level at which a step that goes up is shown to do so
+LEAST_AGREEMENT = 0.0  # tau-b of two baselines' rankings below which they are said to contradict each other
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """What was found of one metric.
+
+    falls       probability of a ladder that falls as much if the metric did not see noise (one-sided)
+    ladder      mean score on each step, signed so that higher is better
+    drop        mean difference between the first and the last step, with its 95 % interval
+    itself      the interval (99 %) of the difference between two random maps
+    spread      standard deviation of the difference between the first and the last step
+    reason      why the metric is not used; "" if it is
+    """
+
+    metric: str
+    falls: float
+    ladder: tuple[float, ...]
+    drop: tuple[float, float, float]
+    itself: tuple[float, float]
+    spread: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class MetricTrust:
+    """Which metrics are used, and what speaks for and against each.
+
+    found     a metric each
+    tau       pair of metrics -> Kendall's tau-b between their rankings of the candidates
+    """
+
+    found: list[Trusted]
+    tau: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def used(self) -> list[str]:
+        """The metrics that separate, by which candidates are judged."""
+        return [each.metric for each in self.found if not each.reason]
+
+    @property
+    def contradictions(self) -> list[tuple[str, str]]:
+        """Pairs of used metrics that rank the candidates in opposite ways."""
+        return [pair for pair, tau in self.tau.items() if tau < LEAST_AGREEMENT and set(pair) <= set(self.used)]
+
+    def table(self) -> pd.DataFrame:
+        """A row for each metric and step of its ladder."""
+        rows = [
+            {
+                "metric": each.metric,
+                "noise": level,
+                "mean": mean,
+                "p_falls": each.falls,
+                "drop": each.drop[0],
+                "drop_low": each.drop[1],
+                "drop_high": each.drop[2],
+                "random_low": each.itself[0],
+                "random_high": each.itself[1],
+                "used": not each.reason,
+                "reason": each.reason,
+            }
+            for each in self.found
+            for level, mean in zip(LEVELS, each.ladder, strict=True)
+        ]
+        return pd.DataFrame(rows)
+
+    def agreement(self) -> pd.DataFrame:
+        """A row for each pair of metrics."""
+        rows = [{"metric": a, "other": b, "tau_b": tau} for (a, b), tau in self.tau.items()]
+        return pd.DataFrame(rows, columns=["metric", "other", "tau_b"])
+
+
+def trust_metrics(
+    measuring: Measuring,
+    part: Part,
+    scores: Mapping[str, pd.DataFrame],
+    explainers: Mapping[str, Chosen],
+    metrics: Sequence[Chosen],
+    *,
+    random: str,
+) -> MetricTrust:
+    """Test the metrics on a part of the samples that takes no part in the race.
+
+    ``scores`` are, for each metric, its scores on the part (samples x candidates, higher is better); ``explainers`` are
+    the candidates that may be the source of a ladder, and ``random`` is the control that draws random maps.
+    """
+    found = []
+    for metric in metrics:
+        table = scores.get(metric.label)
+        sources = [name for name in explainers if table is not None and name in table]
+        if not sources:
+            found.append(_unmeasured(metric.label, "no candidate has a score"))
+            continue
+        ladder = _ladder(measuring, part, table[sources], explainers, metric)
+        noise = table[random].to_numpy() if random in table else None
+        found.append(_judged_metric(metric.label, ladder, noise, level=MISTAKES / len(metrics)))
+    return MetricTrust(found, _agreements(scores, [each.metric for each in found], list(explainers)))
+
+
+def _ladder(
+    measuring: Measuring, part: Part, table: pd.DataFrame, explainers: Mapping[str, Chosen], metric: Chosen
+) -> np.ndarray:
+    """The scores (n, levels) of the ladder: each half of the samples by the best explainer on the other half."""
+    sign, scores = sign_of(metric), np.full((len(part), len(LEVELS)), np.nan)
+    halves = np.arange(len(part)) % 2
+    for half in (0, 1):
+        here, there = np.flatnonzero(halves == half), np.flatnonzero(halves != half)
+        source = explainers[table.iloc[there].mean().idxmax()]
+        steps = [mixed_with_noise(source, level) for level in LEVELS]
+        own = Part(f"{part.name} ladder {metric.label} {half + 1}", tuple(part.rows[place] for place in here))
+        measured = measuring.measure(own, steps, [metric])
+        for number, step in enumerate(steps):
+            values = measured.values.get((step.label, metric.label))
+            if values is not None:
+                scores[here, number] = sign * values
+    return scores
+
+
+def mixed_with_noise(source: Chosen, level: float) -> Chosen:
+    """An explainer: the maps of another, mixed with a share ``level`` of noise of the same size."""
+
+    def noisy_maps(
+        model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, source_of: str, noise: float
+    ) -> Tensor:
+        """Maps mixed with standard normal noise, the same draws at every level."""
+        explaining = Explaining(source.entry, source.options, model, len(inputs))
+        explaining.prepare(context)
+        maps = context.units.reduce(explaining(context))
+        size = maps.flatten(1).square().mean(1).sqrt().clamp_min(1e-30)
+        maps = maps / size.view(-1, *[1] * (maps.dim() - 1))
+        drawn = normal(context.stream("noisy ladder"), *context.units.shape).to(maps)
+        return context.units.as_map((1 - noise) * maps + noise * drawn)
+
+    options = {"source_of": source.label, "noise": level}
+    entry = Explainer(
+        "noisy", noisy_maps, options, access=source.entry.access, modalities=source.entry.modalities, control=False
+    )
+    return Chosen(f"{source.label} with {level:.0%} noise", entry, options)
+
+
+def _judged_metric(metric: str, ladder: np.ndarray, noise: np.ndarray | None, level: float) -> Trusted:
+    """The tests of one metric from its ladder (n, levels) and the scores (n,) of random maps."""
+    whole = np.isfinite(ladder).all(1)
+    if whole.sum() < 4:
+        return _unmeasured(metric, f"the ladder has scores on {int(whole.sum())} samples, 4 are needed")
+    ladder = ladder[whole]
+    contrasts, drops = ladder @ CONTRAST, ladder[:, 0] - ladder[:, -1]
+    falls = _one_sided(contrasts)
+    rising = [place for place in range(len(LEVELS) - 1) if _one_sided(ladder[:, place + 1] - ladder[:, place]) < RISES]
+    same = ladder[:, -1] - noise[whole] if noise is not None else np.zeros(len(ladder))
+    itself = interval(same, level=1 - RISES)
+    reason = ""
+    if not falls < level:
+        reason = "a map mixed with noise does not score worse, step by step, than the map itself"
+    elif rising:
+        reason = f"more noise scores better on step {rising[0] + 1} of the ladder"
+    elif itself[0] > 0 or itself[1] < 0:
+        reason = "two random maps score differently"
+    drop = (float(drops.mean()), *interval(drops))
+    return Trusted(metric, falls, tuple(map(float, ladder.mean(0))), drop, itself, float(drops.std(ddof=1)), reason)
+
+
+def _one_sided(values: np.ndarray) -> float:
+    """The p-value of a mean above 0; 1 where no value differs from 0."""
+    if not np.ptp(values) > 0:
+        return 0.0 if values.mean() > 0 else 1.0
+    return float(stats.ttest_1samp(values, 0, alternative="greater").pvalue)
+
+
+def _unmeasured(metric: str, reason: str) -> Trusted:
+    nan = float("nan")
+    return Trusted(metric, nan, (nan,) * len(LEVELS), (nan, nan, nan), (nan, nan), nan, reason)
+
+
+def _agreements(
+    scores: Mapping[str, pd.DataFrame], metrics: Sequence[str], candidates: Sequence[str]
+) -> dict[tuple[str, str], float]:
+    found = {}
+    for first, second in combinations([name for name in metrics if name in scores], 2):
+        means = [scores[name][[each for each in candidates if each in scores[name]]].mean() for name in (first, second)]
+        both = pd.concat(means, axis=1, join="inner").dropna()
+        if len(both) > 2:
+            found[first, second] = float(stats.kendalltau(both[0], both[1]).statistic)
+    return found
+
+
+def detectable(spread: float, samples: int, alpha: float) -> float:
+    """The difference of two means that ``samples`` paired samples show with a probability of 80 %."""
+    return float((stats.norm.isf(alpha / 2) + stats.norm.ppf(POWER)) * spread / np.sqrt(samples))

@@ -1,0 +1,159 @@
+"""Which explainers are left, and which of them is recommended: the rule, applied to what was confirmed.
+
+Left are those that are not shown to be worse than the best, or than another one of these. Recommended can be one that
+is shown to beat every control and fails no sanity check: the one that the purpose prefers, of these the cheapest.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.choosing.candidates import Candidate
+from harness.choosing.confirmation import Conditions, Confirmation
+from harness.choosing.settings import Settings
+from harness.results.statistics import interval
+
+
+@dataclass(frozen=True)
+class Member:
+    """One explainer of the answer.
+
+    score    its mean on the samples of the confirmation, with its own 95 % interval
+    gain     mean difference to the best control, with the interval that holds for all pairs together; None without one
+    beats    whether it is shown to beat every control
+    fits     whether it is what the purpose asks for
+    caveats  what speaks against it, in words
+    """
+
+    label: str
+    score: tuple[float, float, float]
+    gain: tuple[float, float, float] | None
+    seconds: float
+    beats: bool
+    fits: bool
+    conditions: Conditions | None
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def can_be_recommended(self) -> bool:
+        """Whether it is shown to be better than chance, and fails no sanity check."""
+        return self.beats and (self.conditions is None or self.conditions.sanity != "fail")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome.
+
+    members      the explainers that are left, the recommended one first
+    recommended  its label; None if none is
+    best         the explainer with the best mean
+    control      the control with the best mean; None without one
+    worse        those shown to be worse in the confirmation -> than which
+    unconfirmed  those that the race has left behind the ones that were confirmed: not shown to be worse either
+    """
+
+    members: list[Member] = field(default_factory=list)
+    recommended: str | None = None
+    best: str | None = None
+    control: str | None = None
+    worse: dict[str, str] = field(default_factory=dict)
+    unconfirmed: list[str] = field(default_factory=list)
+
+    def member(self, label: str) -> Member:
+        """The member with a label."""
+        return next(each for each in self.members if each.label == label)
+
+
+def decision_on(
+    confirmation: Confirmation,
+    candidates: Sequence[Candidate],
+    settings: Settings,
+    check: Callable[[Candidate], Conditions | None],
+) -> Decision:
+    """Apply the rule; ``check`` gives the conditions of an explainer, or None where the budget does not suffice."""
+    family = confirmation.family
+    by_label = {each.label: each for each in candidates if each.label in family.names}
+    own = [name for name in family.names if not by_label[name].control]
+    controls = [name for name in family.names if by_label[name].control]
+    best, control = family.best(own), family.best(controls)
+    if best is None:
+        return Decision(control=control)
+    worse = {name: best for name in own if family.better(best, name)}
+    near = [name for name in own if name not in worse]
+    worse |= {name: other for name in near for other in near if family.better(other, name)}
+    near = [name for name in near if name not in worse]
+    cheapest = sorted(near, key=lambda name: _time_and_name(confirmation.seconds.get(name), name))
+    members = []
+    for name in cheapest:
+        beats = all(family.better(name, each) for each in controls)
+        conditions = check(by_label[name]) if beats else None
+        members.append(_member(name, by_label[name], confirmation, control, beats, conditions, settings))
+    members.sort(key=lambda each: (not each.can_be_recommended, not each.fits))  # stable: the cheapest stay first
+    first = members[0].label if members and members[0].can_be_recommended else None
+    return Decision(members, first, best, control, worse)
+
+
+def _time_and_name(seconds: float | None, name: str) -> tuple[float, str]:
+    return (seconds if seconds is not None and np.isfinite(seconds) else float("inf")), name
+
+
+def _member(
+    name: str,
+    candidate: Candidate,
+    confirmation: Confirmation,
+    control: str | None,
+    beats: bool,
+    conditions: Conditions | None,
+    settings: Settings,
+) -> Member:
+    family = confirmation.family
+    values = family.values[:, family.names.index(name)]
+    gain = None
+    if control is not None:
+        gain = (family.difference(name, control), *family.interval(name, control))
+    seconds = confirmation.seconds.get(name, float("nan"))
+    caveats = [] if beats else ["not shown to beat the controls"]
+    caveats += _caveats_of(candidate, conditions) if beats else []
+    fits = _fits_purpose(candidate, conditions, seconds, settings)
+    score = (float(values.mean()), *interval(values))
+    return Member(name, score, gain, seconds, beats, fits, conditions, tuple(caveats))
+
+
+def _caveats_of(candidate: Candidate, conditions: Conditions | None) -> list[str]:
+    entry = candidate.chosen.entry
+    found = [] if entry.signed else ["unsigned"]
+    found += ["one map for all classes"] if not entry.per_class else []
+    if conditions is None:
+        return [*found, "sanity not checked"]
+    if conditions.sanity in ("fail", "undecided"):
+        found.append("fails the sanity check" if conditions.sanity == "fail" else "sanity undecided")
+    if conditions.stable == "fail":
+        found.append("unstable under small noise")
+    return found
+
+
+def _fits_purpose(candidate: Candidate, conditions: Conditions | None, seconds: float, settings: Settings) -> bool:
+    """Whether an explainer is what the purpose asks for."""
+    entry = candidate.chosen.entry
+    if settings.purpose == "debug":
+        return entry.signed and entry.complete_to is not None
+    if settings.purpose == "report":
+        if conditions is None or not entry.per_class:
+            return False
+        return conditions.per_class != "fail" and conditions.sanity != "fail" and conditions.stable != "fail"
+    if settings.purpose == "realtime":
+        return seconds <= settings.time_limit
+    return True
+
+
+def missing_purpose(decision: Decision, settings: Settings) -> str:
+    """A sentence if the recommended explainer is not what the purpose asks for; "" if it is."""
+    if decision.recommended is None or settings.purpose is None or decision.member(decision.recommended).fits:
+        return ""
+    wants: Mapping[str, str] = {
+        "debug": "has signed maps that add up to the output",
+        "report": "is shown to depend on the class and to be stable",
+        "realtime": f"takes at most {settings.time_limit:g} s a sample",
+    }
+    return f"None of the explainers that are left {wants[settings.purpose]}, which purpose={settings.purpose} wants."

@@ -1,0 +1,142 @@
+"""``harness.choose``: what it answers where the right answer is known, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import harness
+from harness.cli.main import main
+from harness.errors import UserError
+
+STANDARD = ["saliency", "input_x_gradient", "occlusion", "feature_ablation", "integrated_gradients"]
+
+
+def linear_world(n=120, units=16, seed=0):
+    """A classifier of two classes by six of sixteen columns, with its training rows."""
+    draw = torch.Generator().manual_seed(seed)
+    model = nn.Sequential(nn.Linear(units, 2)).eval()
+    weights = torch.zeros(units)
+    weights[:6] = torch.tensor([3.0, -2.0, 1.5, -1.0, 0.7, 0.5])
+    with torch.no_grad():
+        model[0].weight.copy_(torch.stack([-weights, weights]) / 2)
+        model[0].bias.zero_()
+    inputs, train = torch.randn(n, units, generator=draw), torch.randn(300, units, generator=draw)
+    return model, harness.Data(inputs, labels=(inputs @ weights > 0).long(), train=train, task="classes")
+
+
+def test_on_a_linear_model_an_exact_explainer_is_chosen_and_controls_are_not():
+    model, data = linear_world()
+    choice = harness.choose(model, data, candidates=STANDARD)
+    assert choice.status == "answer"
+    # What multiplies weight and input is the right attribution; the gradient alone is the same for every sample.
+    assert choice.recommended in ("input_x_gradient", "occlusion", "feature_ablation", "integrated_gradients")
+    assert "saliency" not in choice.explainers and "random" not in choice.explainers
+    left = choice.evidence["candidates"].set_index("explainer")
+    assert not left.loc["random", "in_answer"]
+    assert len(str(choice).splitlines()) <= 15 and str(choice).startswith("Use ")
+    maps = choice.explain(data.inputs[:3])
+    assert maps.shape == data.inputs[:3].shape
+    json.dumps(choice.facts(), allow_nan=False)
+
+
+def test_of_equal_explainers_one_stands_for_all():
+    model, data = linear_world()
+    table = harness.choose(model, data, candidates=STANDARD).evidence["candidates"].set_index("explainer")
+    reasons = table.loc[["occlusion", "feature_ablation"], "left_out"]
+    assert sum("which stands for both" in each for each in reasons) >= 1
+
+
+def test_a_choice_is_the_same_each_time():
+    model, data = linear_world()
+    first, second = (harness.choose(model, data, candidates=STANDARD) for _ in range(2))
+    assert set(first.explainers) == set(second.explainers)  # their order is by time
+    assert first.evidence["race"]["wealth"].tolist() == second.evidence["race"]["wealth"].tolist()
+
+
+def test_a_model_that_guesses_and_one_that_is_constant_have_no_answer():
+    model, data = linear_world()
+    data.labels = torch.randint(0, 2, (len(data),), generator=torch.Generator().manual_seed(1))
+    guessing = harness.choose(model, data, candidates=STANDARD)
+    assert guessing.status == "none" and "learnt" in guessing.sentences[0]
+    with torch.no_grad():
+        model[0].weight.zero_()
+    data.labels = None
+    constant = harness.choose(model, data, candidates=STANDARD)
+    assert constant.status == "none" and "cannot be judged" in constant.sentences[0]
+
+
+def noise(model, inputs, targets, *, seed=0):
+    """Maps that know nothing of the model."""
+    return torch.randn(inputs.shape, generator=torch.Generator().manual_seed(7))
+
+
+def failing(model, inputs, targets):
+    """Fails at its first call."""
+    raise RuntimeError("no such luck")
+
+
+def test_explainers_that_know_nothing_are_not_recommended_and_one_that_fails_is_left_out():
+    model, data = linear_world()
+    choice = harness.choose(model, data, candidates=["saliency", noise, failing])
+    table = choice.evidence["candidates"].set_index("explainer")
+    assert "no such luck" in table.loc["failing", "left_out"]
+    assert choice.recommended != "noise"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"budget": "soon"}, "budget is 'soon', expected a time"),
+        ({"budget": 10}, "too small to say anything"),
+        ({"purpose": "fun"}, "purpose"),
+        ({"alpha": 0}, "alpha"),
+        ({"metric": "complexity"}, "does not tell which explainer is better"),
+        ({"metric": ["srg", "deletion"]}, "2 metrics"),
+        ({"candidates": ["salency"]}, "saliency"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line(more, words):
+    model, data = linear_world()
+    with pytest.raises(UserError, match=words) as told:
+        harness.choose(model, data, **{"candidates": ["saliency"], **more})
+    assert "\n" not in str(told.value)
+
+
+def test_too_few_samples_are_refused():
+    model, data = linear_world(n=19)
+    with pytest.raises(UserError, match="19 samples came, choosing an explainer needs at least 20"):
+        harness.choose(model, data, candidates=["saliency"])
+
+
+def test_the_command_answers_resumes_and_goes_on_with_a_larger_budget(tmp_path, capsys):
+    command = ["choose", "model=digits_cnn", "dataset=digits", "protocol.samples=60", "tune=false", "--quiet"]
+    command += ["candidates=[saliency,occlusion,gradient]", f"runtime.runs={tmp_path}", "runtime.supervise=false"]
+    first = main([*command, "budget=null", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert first in (0, 3) and (first == 0) == (facts["status"] == "answer")
+    run = tmp_path / "choice"
+    assert (run / "choice.html").is_file() and json.loads((run / "choice.json").read_text())["model"] == "digits_cnn"
+    assert {path.stem for path in (run / "evidence").glob("*.csv")} >= {"candidates", "ladder", "race", "confirmation"}
+    lines = (run / "choosing" / "spent.jsonl").read_text()
+    assert main([*command, "budget=null", "--json"]) == first
+    again = json.loads(capsys.readouterr().out)
+    assert (run / "choosing" / "spent.jsonl").read_text() == lines  # nothing was measured again
+    assert again["explainers"] == facts["explainers"]
+
+
+def test_a_choice_that_was_cut_off_goes_on_and_comes_to_the_same(tmp_path, capsys):
+    command = ["choose", "model=digits_cnn", "dataset=digits", "protocol.samples=60", "tune=false", "--quiet"]
+    command += ["candidates=[saliency,occlusion,gradient]", "runtime.supervise=false", "budget=null", "--json"]
+    main([*command, f"runtime.runs={tmp_path / 'whole'}"])
+    whole = json.loads(capsys.readouterr().out)
+    main([*command, f"runtime.runs={tmp_path / 'cut'}"])
+    capsys.readouterr()
+    cells = sorted((tmp_path / "cut" / "choice" / "choosing" / "cells").glob("*.jsonl"))[0]
+    rows = cells.read_bytes().splitlines(keepends=True)
+    cells.write_bytes(b"".join(rows[: len(rows) // 2]))  # as after a kill
+    main([*command, f"runtime.runs={tmp_path / 'cut'}"])
+    resumed = json.loads(capsys.readouterr().out)
+    scores = lambda facts: [(each["explainer"], each["score"]["mean"]) for each in facts["explainers"]]
+    assert scores(resumed) == scores(whole)
