@@ -105,14 +105,18 @@ class Memo(MutableMapping[Hashable, Any]):
         return len(self._items)
 
 
-def _versions_of(value: Any) -> list[int]:
-    """How often each tensor of a value, however nested, has been changed in place, as torch counts it."""
+def _versions_of(value: Any, walked: frozenset[int] = frozenset()) -> list[int]:
+    """How often each tensor of a value, however nested, has been changed in place, as torch counts it.
+
+    A memo inside a value watches its own values, and a value that holds itself is walked once.
+    """
     if isinstance(value, Tensor):
         return [] if value.is_inference() else [value._version]
-    if is_dataclass(value):
-        value = vars(value)
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
-    return [version for part in parts for version in _versions_of(part)]
+    if isinstance(value, Memo) or id(value) in walked:
+        return []
+    parts = vars(value) if is_dataclass(value) else value
+    parts = parts.values() if isinstance(parts, Mapping) else parts if isinstance(parts, tuple | list) else ()
+    return [version for part in parts for version in _versions_of(part, walked | {id(value)})]
 
 
 def attribution_store(total_bytes: int, resources: ExitStack) -> Callable[[Tensor], Tensor]:

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 import harness
+from harness.cli.choose import separated
 from harness.cli.hydra_config import for_each_job
 from harness.cli.main import main
 from harness.jobs.plan import Plan
@@ -22,8 +23,8 @@ from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-VERBS = ("run", "plan", "list", "table", "check", "view", "compare", "trend", "report", "verify")
-CONFIGURED = ("run", "plan", "check", "view")  # the verbs that take a configuration
+VERBS = ("run", "choose", "plan", "list", "table", "check", "view", "compare", "trend", "report", "verify")
+CONFIGURED = ("run", "choose", "plan", "check", "view")  # the verbs that take a configuration
 FOLDERS = ("conf", "datasets", "docs", "harness", "metrics", "results", "tests")
 OF_THE_PAGES = ("noisy_gradient", "mine", "pf")  # labels and items that pages define themselves
 LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]+))?\)")
@@ -161,7 +162,8 @@ def jobs_of(tmp_path_factory):
 def test_every_configuration_on_a_command_line_can_be_composed(page, jobs_of):
     for verb, *arguments in commands(page):
         if verb in CONFIGURED:
-            assert jobs_of(overrides(arguments)), arguments
+            settings = overrides(arguments)
+            assert jobs_of(tuple(separated(settings)[1]) if verb == "choose" else settings), arguments
 
 
 def overrides(arguments):

@@ -62,3 +62,13 @@ def test_a_value_changed_in_place_counts_as_not_there_however_deep_its_tensor_li
     assert "shared" not in memo
     with pytest.raises(KeyError):
         memo["shared"]
+
+
+def test_a_value_that_holds_its_own_memo_or_itself_comes_back():
+    memo, tensor = Memo(Shelf()), torch.ones(3)
+    circle = {"tensor": tensor}
+    circle["itself"] = circle
+    memo["all"] = (memo, circle)
+    assert memo["all"] == (memo, circle)
+    tensor += 1
+    assert "all" not in memo
