@@ -104,26 +104,26 @@ FAMILIES = {
         worlds.linear,
         _kinds("independent uniform", "noise_columns correlated redundant shifted weak"),
         WIDE,
-        count=35,
+        count=24,
     ),
     "additive": Family(
         worlds.additive,
         _kinds("smooth uniform", "curved steps saturated correlated redundant noise_columns shifted"),
         WIDE,
-        count=36,
+        count=24,
     ),
     "interactions": Family(
         worlds.interactions,
         _kinds("main_effects minima", "products chain triples correlated noise_columns"),
         (8, 16, 32, 64, 128),
-        count=35,
+        count=24,
     ),
     "logic": Family(
-        worlds.logic, _kinds("and_or", "xor mixed levels wide_or noise_columns"), (8, 16, 32, 64, 12), count=30
+        worlds.logic, _kinds("and_or", "xor mixed levels wide_or noise_columns"), (8, 16, 32, 64, 12), count=24
     ),
     "causal": Family(worlds.causal, _kinds("linear", "nonlinear network"), (8, 16, 32, 64), count=18),
     "cnn": Family(
-        worlds.cnn, _kinds("patterns", "faint distractors max_pooled four_classes"), (64, 144, 256), count=30
+        worlds.cnn, _kinds("patterns", "faint distractors max_pooled four_classes"), (64, 144, 256), count=20
     ),
     "trained": Family(
         nets.trained, _kinds("plain smooth", "products deep correlated overfitted"), (4, 6, 8, 10), count=24
@@ -133,7 +133,7 @@ FAMILIES = {
         _kinds("", "chaotic magnitude", no_good_explainer="parity hash copies image_hash"),
         (16, 64, 128, 32),
         (2,),
-        count=30,
+        count=24,
     ),
     "untrained": Family(nets.untrained, _kinds(untrained="mlp deep_mlp cnn"), (6, 8, 32, 64), (2, 2, 3), count=24),
     "noise": Family(nets.noise, _kinds(untrained="memorised linear constant filters"), (6, 8, 32, 64), (2,), count=20),

@@ -46,7 +46,9 @@ def _as_json(value: Any) -> Any:
 
 
 def _bytes_of(tensor: torch.Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    # A copy: contiguous() may keep a stride that view() refuses, of an axis with one number.
+    plain = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return plain.flatten().view(torch.uint8).numpy().tobytes()
 
 
 def cell_id(identity: Mapping[str, Any]) -> str:

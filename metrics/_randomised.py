@@ -64,7 +64,7 @@ def at_each_stage(batch: Batch, how: Randomisation, compute: Callable[[Explain, 
     """What ``compute(explain, samples)`` gives (N, ...) with the weights of each stage: (N, stages, ...)."""
     batch.need_explainer()
     # Closed here even if an explanation fails: the weights are restored at once, not by the garbage collector.
-    with closing(_stages(batch.samples, how)) as models:
+    with closing(random_models(batch.samples, how)) as models:
         return torch.stack([compute(*_on_current_weights(batch, how.explained_class)) for _ in models], 1)
 
 
@@ -82,7 +82,7 @@ def explainer_on(batch: Batch, samples: Samples) -> Explain:
     return again.afresh(samples)
 
 
-def _stages(samples: Samples, how: Randomisation) -> Generator[None, None, None]:
+def random_models(samples: Samples, how: Randomisation) -> Generator[None, None, None]:
     """Run through the stages with the model's own weights randomised in place; restore them at the end."""
     model = samples.predictor.module
     from_output = layers(samples.predictor, samples.inputs, samples.carried)

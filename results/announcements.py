@@ -59,14 +59,15 @@ def remove_announcement(path: Path) -> None:
             folder.rmdir()
 
 
-def taken_by_force(directory: Path) -> list[str]:
-    """The cells that were being measured when an earlier run on this machine was killed; their files are removed."""
-    cells = []
+def taken_by_force(directory: Path) -> list[dict[str, Any]]:
+    """The rows of the cells that were being measured when an earlier run on this machine was killed; the files of
+    these announcements are removed."""
+    rows = []
     for path in sorted((directory / FOLDER).glob("*.jsonl")):
         if process_of(path.stem.partition("-")[2]) == "gone":
-            cells += [row["cell"] for row in announced_rows(path)]
+            rows += announced_rows(path)
             remove_announcement(path)
-    return cells
+    return rows
 
 
 def _rows_in(line: str) -> list[dict[str, Any]]:

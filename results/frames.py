@@ -1,7 +1,6 @@
 """Reads a run into data frames: its cells, scores and controls; finds the run that a name stands for."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pandas as pd
 
 from harness.errors import UserError, printable
 from harness.registry import EXPLAINERS
+from harness.results.choice_files import choice_in, is_run
 from harness.results.rows import CELL_COLUMNS, REAL_COLUMNS, WHOLE_COLUMNS
 from harness.results.score_table import SCORE_COLUMNS, score_schema
 from harness.results.store import Store
@@ -137,12 +137,19 @@ def find_run(name: str | Path, runs_directory: str | Path = "runs") -> Path:
         if len(runs) < -place:
             raise UserError(f"no {name} run: {_runs_listed(runs_directory)}")
         return runs[place]
-    for path in (runs_directory / name, Path(name)):
-        if os.path.isdir(path / "cells"):  # unlike Path.is_dir, it has an answer for names that no folder can have
-            return path
+    places = (runs_directory / name, Path(name))
+    for path in filter(is_run, places):
+        return path
+    for path in filter(None, map(choice_in, places)):
+        raise UserError(f"{path} holds a choice of harness choose and no cells of harness run; {choice_verbs(path)}")
     raise UserError(
         f"no run {str(name)!r}: {_runs_listed(runs_directory)}; expected a run's name, a path, latest or previous"
     )
+
+
+def choice_verbs(path: Path) -> str:
+    """What shows a choice, in words."""
+    return f"harness table {path.name} and harness report {path.name} show it"
 
 
 def _runs_by_last_row(runs_directory: Path) -> list[Path]:
@@ -154,7 +161,9 @@ def _runs_by_last_row(runs_directory: Path) -> list[Path]:
 def _runs_listed(runs_directory: Path) -> str:
     names = [run.name for run in reversed(_runs_by_last_row(runs_directory))]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"the folder {runs_directory} has {', '.join(names[:MOST_NAMES]) or 'no runs'}{more}"
+    listed = f"the folder {runs_directory} has {', '.join(names[:MOST_NAMES]) or 'no runs'}{more}"
+    choices = [path.name for path in sorted(runs_directory.glob("*")) if choice_in(path) == path and not is_run(path)]
+    return f"{listed}, and choices of harness choose: {', '.join(choices[:MOST_NAMES])}" if choices else listed
 
 
 def controls_of(cells: pd.DataFrame, called: str = "explainer") -> frozenset[str]:

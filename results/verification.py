@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.places import abandoned_in
+from harness.results.choice_files import FOLDER, NOTES, SPENT, read_spent
 from harness.results.rows import read_rows
 from harness.results.run_files import RunFiles
 from harness.results.score_table import check_unsealed_scores
@@ -13,14 +14,18 @@ from harness.results.store import FOLDERS, Store
 from harness.seals import Damaged
 
 PARSED = {".parquet": RunFiles.arrow_table, ".npy": RunFiles.array, ".json": RunFiles.json}
-REMEDY = "harness run with the same arguments measures what is lacking again"
+REMEDY = "{} with the same arguments measures what is lacking again"
 
 
 @dataclass
 class Verification:
-    """What was found in a run: how many files were checked and have no checksum, and what is wrong with which file."""
+    """What was found in a run: how many files were checked and have no checksum, and what is wrong with which file.
+
+    verb    the command that wrote the files
+    """
 
     directory: Path
+    verb: str = "harness run"
     checked: int = 0
     unsealed: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
@@ -29,12 +34,12 @@ class Verification:
     def lines(self) -> list[str]:
         """One line for each damaged file, and a last line about all."""
         old = f"; {self.unsealed} carry no checksum: an older version wrote them" if self.unsealed else ""
-        left = f"; {self.abandoned} temporary files of killed runs, which harness run deletes" if self.abandoned else ""
+        left = f"; {self.abandoned} temporary files of killed runs, which {self.verb} deletes" if self.abandoned else ""
         if not self.damaged:
             return [f"{self.directory}: {self.checked} files checked, nothing is damaged{old}{left}"]
         count = f"{len(self.damaged)} of {self.checked} files are damaged"
         lines = [f"{self.directory / name}: {reason}" for name, reason in self.damaged.items()]
-        return [*lines, f"{self.directory}: {count}{old}{left}; {REMEDY}"]
+        return [*lines, f"{self.directory}: {count}{old}{left}; {REMEDY.format(self.verb)}"]
 
 
 def verify_run(directory: Path) -> Verification:
@@ -53,6 +58,23 @@ def verify_run(directory: Path) -> Verification:
         except Damaged as error:
             found.damaged[_relative(found, path)] = str(error)
     found.abandoned = sum(len(abandoned_in(directory / folder)) for folder in ("", *FOLDERS))
+    return found
+
+
+def verify_choice(directory: Path) -> Verification:
+    """Check what a choice in the folder of a run reads again: cells with their scores, decisions, what was spent."""
+    folder = directory / FOLDER
+    found = verify_run(folder)
+    found.verb = "harness choose"
+    spent, notes = folder / SPENT, folder / NOTES
+    problems = {SPENT: read_spent(spent).problem if spent.exists() else "", NOTES: ""}
+    try:
+        if notes.exists():
+            RunFiles(folder).json(notes)
+    except Damaged as error:
+        problems[NOTES] = str(error)
+    found.checked += spent.exists() + notes.exists()
+    found.damaged |= {name: problem for name, problem in problems.items() if problem}
     return found
 
 

@@ -17,8 +17,10 @@ from harness.registry import EXPLAINERS
 CONTROLS = ("random", "blurred_random", "input_magnitude", "edge", "center")
 # What the letters of a declared cost stand for, as far as they are not options: channels of a layer, segments, windows.
 LETTERS = {"C": 256, "K": 64, "W": 100}
-VARIES = 10_000  # evaluations, where a declared cost tells none
+VARIES = 10_000  # evaluations, where a declared cost says that they vary
+UNDECLARED = 100  # evaluations, where none are declared: such an explainer starts with the others, and is measured
 DEAR = 400  # evaluations of the model for one sample: an explainer that takes more enters the race late
+CHEAPER = 3  # if there is one that takes less than a third of them
 EQUAL_TO = "equal to {}, which stands for both"
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes")
 
@@ -28,6 +30,7 @@ class Candidate:
     """An explainer that can be chosen, or a control.
 
     estimate     evaluations of the model for one sample, by what the explainer declares
+    dear         whether it takes so many, and many more than others, that it enters the race late
     reason       why it is left out; "" if it takes part
     seconds      seconds for one sample; NaN before they are measured
     evaluations  forward and backward passes for one sample; NaN where they cannot be counted
@@ -35,6 +38,7 @@ class Candidate:
 
     chosen: Chosen
     estimate: int
+    dear: bool = False
     reason: str = ""
     seconds: float = float("nan")
     evaluations: float = float("nan")
@@ -48,11 +52,6 @@ class Candidate:
     def control(self) -> bool:
         """Whether it does not look at the model."""
         return self.chosen.entry.control
-
-    @property
-    def dear(self) -> bool:
-        """Whether one explanation takes so much that the explainer enters the race late."""
-        return self.estimate > DEAR
 
     @property
     def takes_part(self) -> bool:
@@ -74,6 +73,9 @@ def candidates_of(
         if not each.reason and each.estimate * seconds_per_pass > 3 * limit:
             about = each.estimate * seconds_per_pass
             each.reason = f"too slow: about {about:.2g} s for one sample by its declared cost; the limit is {limit:g} s"
+    cheapest = min((each.estimate for each in found if each.takes_part and not each.control), default=0)
+    for each in found:
+        each.dear = not each.control and each.estimate > max(DEAR, CHEAPER * cheapest)
     return sorted(found, key=lambda each: (each.dear, each.estimate))
 
 
@@ -85,7 +87,7 @@ def declared_evaluations(chosen: Chosen) -> int:
     """
     entry = chosen.entry
     if not entry.cost:
-        return 0 if entry.control or entry.access == "none" else VARIES
+        return 0 if entry.control or entry.access == "none" else UNDECLARED
     per_sample = entry.cost.partition("once:")[0]
     if "varies" in per_sample:
         return VARIES

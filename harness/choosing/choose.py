@@ -5,16 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 
 from harness.choosing.candidates import COSTS, Candidate, candidates_of, heed_audit
 from harness.choosing.choice import Choice
-from harness.choosing.confirmation import Conditions, Confirmation, check_conditions, confirm, parts_of
+from harness.choosing.confirmation import PART, Conditions, Confirmation, check_conditions, confirm, parts_of
 from harness.choosing.evidence import Evidence
 from harness.choosing.headline import STEPS, headline_of
 from harness.choosing.learnt import why_not_learnt
-from harness.choosing.measuring import Measuring, Part
-from harness.choosing.rounds import Course, Rounds
+from harness.choosing.measuring import Measured, Measuring, Part
+from harness.choosing.power import Planned
+from harness.choosing.prices import Prices
+from harness.choosing.rounds import FIRST_ROUND, Course, Rounds
 from harness.choosing.settings import Settings
+from harness.choosing.split import Split
 from harness.choosing.trust import MetricTrust, trust_metrics
 from harness.choosing.tune import Tuning, tune_finalists
 from harness.choosing.verdict import Decision, decision_on
@@ -24,36 +28,12 @@ from harness.errors import UserError
 from harness.registry import METRICS
 from harness.results.family import least_samples
 
-LEAST_FOR_TRUST, LEAST_FOR_RACE, LEAST_FOR_CONFIRMATION = 6, 6, 8
-LEAST_SAMPLES = LEAST_FOR_TRUST + LEAST_FOR_RACE + LEAST_FOR_CONFIRMATION
-TRUST_SHARE, CONFIRMATION_SHARE = 0.2, 0.3
-MOST_FOR_TRUST, MOST_FOR_CONFIRMATION = 32, 400
 FINALISTS = 3  # explainers whose options are tuned
+LEAST_TO_TUNE = 32  # samples of the race, or half of them where they are fewer, on which explainers are tuned
 MOST_CONFIRMED = 6  # explainers that are confirmed: the more there are, the less can be shown of each
 MOST_CHECKED = 5  # explainers of which conditions are checked
-
-
-@dataclass(frozen=True)
-class Split:
-    """The samples by what they are for; no sample is for two things."""
-
-    trust: tuple[int, ...]
-    race: tuple[int, ...]
-    confirmation: tuple[int, ...]
-
-    @classmethod
-    def of(cls, count: int, seed: int) -> "Split":
-        """A random split of ``count`` samples; UserError for too few."""
-        if count < LEAST_SAMPLES:
-            raise UserError(
-                f"{count} {'sample' if count == 1 else 'samples'} came, choosing an explainer needs at least "
-                f"{LEAST_SAMPLES}: {LEAST_FOR_TRUST} to test the metrics, {LEAST_FOR_RACE} for the race and "
-                f"{LEAST_FOR_CONFIRMATION} to confirm"
-            )
-        order = tuple(map(int, np.random.default_rng([seed, count]).permutation(count)))
-        trust = min(max(LEAST_FOR_TRUST, round(TRUST_SHARE * count)), MOST_FOR_TRUST)
-        confirmation = min(max(LEAST_FOR_CONFIRMATION, round(CONFIRMATION_SHARE * count)), MOST_FOR_CONFIRMATION)
-        return cls(order[:trust], order[trust : count - confirmation], order[count - confirmation :])
+AHEAD = 1.0  # standard errors by which a dear explainer has to be ahead of the others to be confirmed
+FIRST_LOOK = 8  # samples on which a dear explainer is audited
 
 
 @dataclass
@@ -70,6 +50,7 @@ class Choosing:
     settings: Settings
     say: Callable[[str], None]
     given: Chosen | None = None
+    audited: Measured | None = None
     trust: MetricTrust | None = None
     course: Course | None = None
     tuning: Tuning | None = None
@@ -80,18 +61,19 @@ class Choosing:
         """Take all steps, as far as they are needed for an answer."""
         self.split = Split.of(self.stage.count, self.stage.protocol.seed)
         self.headline = headline_of(self.stage, self.given)
-        self.seconds_per_pass = self._seconds_per_pass()
-        limit = self.settings.time_limit
-        found = candidates_of(self.stage, self.explainers, seconds_per_pass=self.seconds_per_pass, limit=limit)
+        self.prices = Prices(
+            self.measuring, self._seconds_per_pass(), (0.0, 2 * (STEPS - 1) * len(self.headline.metrics))
+        )
+        limit, pass_ = self.settings.time_limit, self.prices.seconds_per_pass
+        found = candidates_of(self.stage, self.explainers, seconds_per_pass=pass_, limit=limit)
         self.candidates = {each.label: each for each in found}
         self._check_budget()
         not_learnt = why_not_learnt(self.stage)
         if not_learnt:
             return self._none(f"{_upper(not_learnt)}: it is not shown to have learnt anything.")
-        self._audit([each for each in self._taking_part() if not each.dear])
-        if not [each for each in self._taking_part() if not each.control and not each.dear]:
-            if not [each for each in self._taking_part() if not each.control]:
-                return self._none("No explainer can be used here; the reasons are listed.")
+        self._audit([each for each in self._taking_part() if not each.dear], self._trust_part())
+        if not [each for each in self._taking_part() if not each.control]:
+            return self._none("No explainer can be used here; the reasons are listed.")
         self._trust_metrics()
         if not self.trust.used:
             return self._none(self._why_no_metric())
@@ -125,51 +107,66 @@ class Choosing:
         return taken
 
     def _check_budget(self) -> None:
-        """UserError if the budget does not suffice for the fewest samples of the explainers that are not dear."""
+        """UserError if the budget does not suffice for the explainers that are not dear: for the test of the metrics,
+        the first round, and the fewest samples that can confirm."""
         own = [each for each in self._taking_part() if not each.dear]
-        scoring = len(self.headline.metrics) * 2 * (STEPS - 1)
-        evaluations = sum(each.estimate + scoring for each in own) * LEAST_SAMPLES
+        samples = len(self.split.trust) + FIRST_ROUND + least_samples(self.settings.alpha / 2)
+        seconds, evaluations = self.prices.of(own, samples)
         budget = self.measuring.budget
-        if evaluations * self.seconds_per_pass > budget.seconds or evaluations > budget.evaluations:
-            about = f"{evaluations * self.seconds_per_pass:.2g} s" if budget.in_seconds else f"{evaluations:,}"
+        if seconds > budget.seconds or evaluations > budget.evaluations:
+            about = f"{seconds:.2g} s" if budget.in_seconds else f"{evaluations:,.0f}"
             raise UserError(
                 f"budget is {self.settings.budget}, which is too small to say anything; {len(own)} explainers need at "
                 f"least about {about}; give more, or fewer candidates: candidates=[saliency,occlusion]"
             )
 
-    def _audit(self, candidates: Sequence[Candidate]) -> None:
-        """Measure candidates for the first time, on the samples that test the metrics, with their self-checks."""
-        part = Part(f"trust 1-{len(self.split.trust)}", self.split.trust)
+    def _trust_part(self) -> Part:
+        return Part(f"trust 1-{len(self.split.trust)}", self.split.trust)
+
+    def _audit(self, candidates: Sequence[Candidate], part: Part) -> None:
+        """Measure candidates for the first time, on samples that test the metrics, with their self-checks."""
         costs = [choose_one(METRICS, name) for name in COSTS]
-        chosen = [each.chosen for each in candidates]
         before = self.measuring.keeper.spent()
-        self.audited = self.measuring.measure(part, chosen, [*self.headline.metrics, *costs], audited=True)
+        chosen = [each.chosen for each in candidates]
+        audited = self.measuring.measure(part, chosen, [*self.headline.metrics, *costs], audited=True)
         spent = np.subtract(self.measuring.keeper.spent(), before)
         for each in candidates:
             others = {one.label for one in candidates if one.takes_part and one is not each}
-            heed_audit(each, self.audited, self.headline.labels, self.settings.time_limit, others)
+            heed_audit(each, audited, self.headline.labels, self.settings.time_limit, others)
             if not each.takes_part:
                 self.say(f"{'':>9}{each.label} is left out: {each.reason}")
-        if not hasattr(self, "per_one"):
-            self.per_one = self._scoring_cost(candidates, spent, len(part))
+        if self.audited is None:
+            self.audited = audited
+            self.prices = replace(self.prices, scoring=self._scoring_price(candidates, spent, len(part)))
 
-    def _scoring_cost(self, candidates: Sequence[Candidate], spent: np.ndarray, samples: int) -> tuple[float, float]:
+    def _audit_dear(self, candidate: Candidate) -> None:
+        """The first measurement of a dear explainer, on few samples."""
+        rows = self.split.trust[:FIRST_LOOK]
+        self._audit([candidate], Part(f"first look 1-{len(rows)}", rows))
+
+    def _scoring_price(self, candidates: Sequence[Candidate], spent: np.ndarray, samples: int) -> tuple[float, float]:
         """Seconds and evaluations of scoring one sample of one explainer: what was spent less what explaining took."""
-        known = self.measuring.keeper.noted("scoring cost")
-        if known is not None:
-            return tuple(known)
         explaining = np.nansum([(each.seconds, each.evaluations) for each in candidates], axis=0) * samples
         found = np.maximum(spent - explaining, 0) / max(1, len(candidates) * samples)
-        self.measuring.keeper.note("scoring cost", [float(each) for each in found])
         return float(found[0]), float(found[1])
 
     def _trust_metrics(self) -> None:
         sources = {each.label: each.chosen for each in self._taking_part() if not each.control and not each.dear}
-        part = Part(f"trust 1-{len(self.split.trust)}", self.split.trust)
         measured = [each.label for each in self.candidates.values() if not each.dear and each.takes_part]
         scores = self.headline.by_metric(self.audited, measured)
         random = next((each.label for each in self.candidates.values() if each.chosen.entry.name == "random"), "")
-        self.trust = trust_metrics(self.measuring, part, scores, sources, self.headline.metrics, random=random)
+        compared = min(len(sources), MOST_CONFIRMED) + sum(each.control for each in self._taking_part())
+        planned = Planned(len(self.split.confirmation), compared, self.settings.alpha / 2)
+        self.trust = trust_metrics(
+            self.measuring,
+            self._trust_part(),
+            scores,
+            sources,
+            self.headline.metrics,
+            random=random,
+            planned=planned,
+            smallest=self.headline.rounding(self.stage),
+        )
         for each in self.trust.found:
             self.say(f"{each.metric} is {'used' if not each.reason else f'not used: {each.reason}'}")
 
@@ -188,10 +185,10 @@ class Choosing:
             self.split.race,
             names,
             late,
-            lambda candidate: self._audit([candidate]),
-            self.per_one,
-            self.seconds_per_pass,
+            self._audit_dear,
+            self.prices,
             self.settings.alpha / 2,
+            MOST_CONFIRMED,
             self.say,
         )
         self.course = rounds.run()
@@ -211,32 +208,22 @@ class Choosing:
 
     def _tune(self) -> None:
         finalists = self._survivors()[:FINALISTS] if self.settings.tune else []
-        used = int(self.course.scores[[each.label for each in self._survivors()]].notna().all(axis=1).sum())
-        rows = self.split.race[:used]
-        self.tuning = tune_finalists(
-            self.measuring, self.headline, finalists, rows, self.settings.time_limit, self._affords, self.say
-        )
-
-    def _affords(self, candidates: Sequence[Candidate], samples: int, kept: float = 0.2) -> bool:
-        """Whether the budget suffices to measure these on so many samples, with a share of it kept."""
-        return self.measuring.share_of_budget(*self._price(candidates, samples)) <= self.measuring.left - kept
-
-    def _price(self, candidates: Sequence[Candidate], samples: int) -> tuple[float, float]:
-        """Seconds and evaluations that measuring these on so many samples takes."""
-        known = lambda value, otherwise: value if np.isfinite(value) else otherwise
-        seconds = sum(
-            known(each.seconds, each.estimate * self.seconds_per_pass) + self.per_one[0] for each in candidates
-        )
-        evaluations = sum(known(each.evaluations, each.estimate) + self.per_one[1] for each in candidates)
-        return seconds * samples, evaluations * samples
+        used = int(self.course.scores[self.course.remaining].notna().all(axis=1).sum())
+        if any(each.chosen.entry.tunable for each in finalists):
+            used = max(used, min(LEAST_TO_TUNE, len(self.split.race) // 2))
+        self.taken = used
+        affords = lambda candidates, samples: self.prices.affords(candidates, samples, kept=0.2)
+        rows, limit = self.split.race[:used], self.settings.time_limit
+        self.tuning = tune_finalists(self.measuring, self.headline, finalists, rows, limit, affords, self.say)
 
     def _confirm(self) -> Decision:
         """Measure what is left on fresh samples, and decide."""
-        own = [*self._survivors()[:MOST_CONFIRMED], *self.tuning.variants]
-        unconfirmed = [each.label for each in self._survivors()[MOST_CONFIRMED:]]
+        worth = self._worth_confirming()
+        own = [*worth, *self.tuning.variants]
+        unconfirmed = [each.label for each in self._survivors() if each not in worth] + self.course.partly
         controls = self._controls()
         alpha = self._level_of_confirmation()
-        parts = parts_of(self.split.confirmation, self._confirmed_samples([*own, *controls], alpha))
+        parts = self._parts_of_confirmation(self._confirmed_samples([*own, *controls], alpha))
         self.say(f"confirmation: {len(own)} explainers on {sum(map(len, parts))} samples that took no part")
         self.confirmation = confirm(self.measuring, self.headline, [*own, *controls], parts, alpha)
         for name, reason in self.confirmation.lacking.items():
@@ -244,6 +231,17 @@ class Choosing:
         self.candidates |= {each.label: each for each in self.tuning.variants}
         decision = decision_on(self.confirmation, [*own, *controls], self.settings, self._conditions)
         return replace(decision, unconfirmed=unconfirmed)
+
+    def _worth_confirming(self) -> list[Candidate]:
+        """The best that the race has left, and of the dear ones those that are ahead of all others: a dear explainer
+        that is level with a cheap one would not be recommended."""
+        survivors = self._survivors()
+        cheap = [each for each in survivors if not each.dear][:MOST_CONFIRMED]
+        if not cheap:
+            return survivors[:MOST_CONFIRMED]
+        best = self.course.scores[cheap[0].label]
+        ahead = lambda each: _in_standard_errors((self.course.scores[each.label] - best).dropna()) > AHEAD
+        return cheap + [each for each in survivors if each.dear and ahead(each)][:MOST_CONFIRMED]
 
     def _controls(self) -> list[Candidate]:
         """The controls to compare with: those that the race has not dropped, the best, and random maps."""
@@ -266,20 +264,26 @@ class Choosing:
 
     def _confirmed_samples(self, candidates: Sequence[Candidate], alpha: float) -> int:
         """How many samples can be paid for: all that there are, or as many as leave something for the conditions."""
-        least, most = least_samples(alpha), len(self.split.confirmation)
-        affordable = [n for n in range(least, most + 1) if self._affords(candidates, n, kept=0.05)]
-        known = self.measuring.keeper.noted("confirmed samples") or 0
-        count = max(affordable, default=min(least, most))
-        if known >= count:
-            return int(known)
-        self.measuring.keeper.note("confirmed samples", count)
-        return count
+        least, most = least_samples(alpha), len(self.split.fresh(self.taken))
+        counts = [*range(-(-least // PART) * PART, most, PART), most]
+        affordable = [n for n in counts if self.prices.affords(candidates, n, kept=0.05)]
+        return max(affordable, default=counts[0])
+
+    def _parts_of_confirmation(self, count: int) -> list[Part]:
+        """The first ``count`` fresh samples, in parts that stay the same when more are added."""
+        own = parts_of("confirmation", self.split.confirmation, count)
+        left_over = self.split.fresh(self.taken)[len(self.split.confirmation) : count]
+        return [*own, *parts_of(f"left over after {self.taken}", left_over, len(left_over))]
 
     def _conditions(self, candidate: Candidate) -> Conditions | None:
-        """The conditions of an explainer; None where the budget does not suffice, or enough have been checked."""
+        """The conditions of an explainer; None where the budget does not suffice, or enough have been checked. A dear
+        one is only checked if no cheaper one can be recommended, or if the purpose asks for conditions."""
+        passed = any(each.sanity != "fail" for each in self.conditions.values())
+        if candidate.dear and passed and self.settings.purpose != "report":
+            return self.conditions.get(candidate.label)
         if candidate.label not in self.conditions:
-            again = 2 + 1 + 2 + 4  # explanations for one sample: random weights, other classes, noise
-            if len(self.conditions) >= MOST_CHECKED or not self._affords([candidate] * again, 10, kept=0.0):
+            again = 2 + 2 + 2 + 4  # explanations for one sample: random weights, other classes, noise
+            if len(self.conditions) >= MOST_CHECKED or not self.prices.affords([candidate] * again, 10, kept=0.0):
                 return None
             self.conditions[candidate.label] = check_conditions(self.measuring, candidate, self.split.confirmation)
         return self.conditions[candidate.label]
@@ -304,7 +308,7 @@ class Choosing:
             decision,
             self.headline,
             self.candidates,
-            self.split_sizes,
+            self.split.sizes,
             self.trust,
             self.course,
             self.tuning,
@@ -315,21 +319,19 @@ class Choosing:
             self._whole_grid(),
         )
 
-    @property
-    def split_sizes(self) -> dict[str, int]:
-        """The number of samples for each step."""
-        return {
-            "trust": len(self.split.trust),
-            "race": len(self.split.race),
-            "confirmation": len(self.split.confirmation),
-        }
-
     def _whole_grid(self) -> float:
-        """The evaluations that measuring all candidates on all samples would have taken."""
-        if not hasattr(self, "per_one"):
+        """The evaluations that measuring all candidates on all samples would have taken; NaN before any is known."""
+        if self.audited is None:
             return float("nan")
         own = [each for each in self.candidates.values() if each.takes_part]
-        return self._price(own, self.stage.count)[1]
+        return self.prices.of(own, self.stage.count)[1]
+
+
+def _in_standard_errors(differences: pd.Series) -> float:
+    """A mean, in its standard errors; infinite where all numbers are one."""
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    mean = differences.mean()
+    return float(mean / error) if error > 0 else float(np.copysign(np.inf, mean)) if mean else 0.0
 
 
 def _upper(text: str) -> str:

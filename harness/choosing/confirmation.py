@@ -9,19 +9,22 @@ import pandas as pd
 from harness.choosing.candidates import COSTS, Candidate
 from harness.choosing.headline import Headline
 from harness.choosing.measuring import Measuring, Part
+from harness.choosing.random_weights import why_weights_tell_nothing
 from harness.engine.selection import choose_one
+from harness.engine.sub_stage import stage_of_samples
 from harness.registry import METRICS
 from harness.results.family import Family, all_pairs
 from harness.results.matrices import Matrix
-from harness.results.sanity import OVERALL, verdicts
+from harness.results.sanity import OVERALL, Bounds, verdicts
 from harness.results.statistics import interval
 
-FIRST_PART = 8  # samples; each further part has as many as all before it
+PART = 16  # samples that are measured together
 CHECKED_SAMPLES = 16  # on which conditions are checked
 MOST_CHANGE = 1.0  # mean change of a map under small noise, in sizes of the map: above it the map is called unstable
-# What conditions are measured by. One random model and two other classes for each sample: samples are averaged.
+# What conditions are measured by. Two other classes, and two random models: with one, each sample says yes or no, and
+# the interval of a mean of 16 of these leaves one sane explainer in five undecided.
 CHECKS = {
-    "sanity": {"weight_seeds": 1, "draws": 2},
+    "sanity": {"weight_seeds": 2, "draws": 2},
     "random_logit": {"draws": 2},
     "avg_sensitivity": {"draws": 4},
 }
@@ -45,14 +48,12 @@ class Confirmation:
         return self.family.better(first, second)
 
 
-def parts_of(rows: Sequence[int], count: int) -> list[Part]:
-    """The first ``count`` samples of the confirmation, in parts that stay the same when more are added."""
-    parts, start, size = [], 0, FIRST_PART
-    while start < count:
-        end = min(start + size, len(rows), count)
-        parts.append(Part(f"confirmation {start + 1}-{end}", tuple(rows[start:end])))
-        start, size = end, end
-    return parts
+def parts_of(name: str, rows: Sequence[int], count: int) -> list[Part]:
+    """The first ``count`` of some samples, in parts that stay the same when whole parts are added."""
+    ends = [min(start + PART, count, len(rows)) for start in range(0, min(count, len(rows)), PART)]
+    return [
+        Part(f"{name} {start + 1}-{end}", tuple(rows[start:end])) for start, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 def confirm(
@@ -85,7 +86,7 @@ class Conditions:
     """Of one explainer: whether it passes checks that are no scores; ``pass``, ``fail``, ``undecided``, ``not done``.
 
     sanity     whether its maps depend on the weights and on the class (``harness.results.sanity``)
-    per_class  whether maps of different classes differ, which is a part of it
+    per_class  whether maps of different classes differ, which is a part of it; ``not applicable`` to a single output
     stable     whether small noise on the input changes its maps by less than their size
     """
 
@@ -99,6 +100,8 @@ def check_conditions(measuring: Measuring, explainer: Candidate, rows: Sequence[
     """Check one explainer on the first samples of the confirmation."""
     part = Part(f"conditions 1-{min(len(rows), CHECKED_SAMPLES)}", tuple(rows[:CHECKED_SAMPLES]))
     metrics = [choose_one(METRICS, {"name": name, "label": name, **options}) for name, options in CHECKS.items()]
+    untold = why_weights_tell_nothing(stage_of_samples(measuring.stage, part.rows))
+    metrics = [each for each in metrics if not (untold and each.entry.name == "sanity")]
     measured = measuring.measure(part, [explainer.chosen], metrics)
     frame = pd.concat([_as_rows(measured, explainer.label, each) for each in metrics], ignore_index=True)
     judged = verdicts(frame).set_index("check")
@@ -107,9 +110,13 @@ def check_conditions(measuring: Measuring, explainer: Candidate, rows: Sequence[
     stable, row = _stability_verdict(measured.values.get((explainer.label, "avg_sensitivity")))
     table = judged.loc[[n for n in ("sanity", "random_logit") if n in judged.index]].reset_index()
     table = table[["check", "verdict", "value", "ci_low", "ci_high", "bound", "n", "reason"]]
+    if untold:
+        table.loc[table["check"] == "sanity", "reason"] = untold
     table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
     table.insert(0, "explainer", explainer.label)
-    return Conditions(sanity, verdict_of("random_logit"), stable, table)
+    problem = measured.problems.get((explainer.label, "random_logit"), "")
+    per_class = "not applicable" if problem.startswith("not applicable") else verdict_of("random_logit")
+    return Conditions(sanity, per_class, stable, table)
 
 
 def _as_rows(measured, explainer: str, metric) -> pd.DataFrame:
@@ -133,8 +140,12 @@ def _stability_verdict(values: np.ndarray | None) -> tuple[str, dict]:
     """The verdict on the mean change of maps under small noise, by its 95 % interval, and its row."""
     known = np.empty(0) if values is None else values[np.isfinite(values)]
     row = {"check": "stability", "bound": MOST_CHANGE, "n": len(known), "reason": ""}
-    if len(known) < 2:
+    if not len(known):
         return "not done", {**row, "verdict": "not done", "reason": "no sample has a score"}
     low, high = interval(known)
+    row |= {"value": float(known.mean()), "ci_low": low, "ci_high": high}
+    if len(known) < (least := Bounds().least):
+        reason = f"{len(known)} samples have a score, {least} are needed"
+        return "undecided", {**row, "verdict": "undecided", "reason": reason}
     verdict = "pass" if high < MOST_CHANGE else "fail" if low > MOST_CHANGE else "undecided"
-    return verdict, {**row, "verdict": verdict, "value": float(known.mean()), "ci_low": low, "ci_high": high}
+    return verdict, {**row, "verdict": verdict}

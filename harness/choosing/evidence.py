@@ -9,6 +9,7 @@ import pandas as pd
 from harness.choosing.candidates import Candidate
 from harness.choosing.confirmation import Conditions, Confirmation
 from harness.choosing.headline import Headline
+from harness.choosing.power import Planned
 from harness.choosing.rounds import Course
 from harness.choosing.trust import MetricTrust
 from harness.choosing.tune import Tuning
@@ -46,11 +47,22 @@ class Evidence:
             found["race"] = self.course.table
         if self.tuning is not None and len(self.tuning.outcomes):
             found |= {"tuning": self.tuning.rungs, "held_out": self.tuning.outcomes}
-        if self.confirmation is not None:
+        if self.confirmation is not None and self.confirmation.family.names:
             found["confirmation"] = self._confirmation()
         if self.conditions:
             found["conditions"] = pd.concat([each.rows for each in self.conditions.values()], ignore_index=True)
         return found
+
+    def found_with_power(self) -> tuple[int, float, float] | None:
+        """The number of samples that confirm, the smallest difference that they find with a probability of 80 %, and
+        the step from the best maps to noise; None where no metric is used."""
+        if self.trust is None or self.trust.step is None:
+            return None
+        taken = self.trust.planned
+        if self.confirmation is not None and self.confirmation.family.names:
+            family = self.confirmation.family
+            taken = Planned(family.n, len(family.names), family.alpha)
+        return taken.samples, self.trust.step.detectable(taken), self.trust.step.drop
 
     def _candidates(self) -> pd.DataFrame:
         left = {} if self.course is None else self.course.left

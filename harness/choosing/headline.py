@@ -14,6 +14,7 @@ from harness.registry import METRICS
 from harness.results.board import CHOOSING
 
 METRIC, STEPS = "srg", 16
+ROUNDING = 1e-6
 # What a removed unit becomes, for each kind of input: at least three, since a ranking by one may not hold for another.
 BASELINES = {
     "image": ("mean", "blur", "uniform_noise"),
@@ -46,6 +47,12 @@ class Headline:
     def labels(self) -> list[str]:
         """The labels of its metrics."""
         return [each.label for each in self.metrics]
+
+    def rounding(self, stage: Stage) -> float:
+        """The mean difference up to which scores are equal but for rounding: a millionth of half their range, or, where
+        they have no limits, of the largest output."""
+        size = float(stage.outputs.abs().max()) if self.bounds is None else (self.bounds[1] - self.bounds[0]) / 2
+        return ROUNDING * size
 
     def of(self, used: Sequence[str]) -> "Headline":
         """The same score by those of its metrics that are used."""

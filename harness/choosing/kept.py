@@ -1,39 +1,52 @@
 """Keeps what a choice measures in a run directory, so that a killed choice goes on, and a larger budget too.
 
-runs/<run>/choosing/    cells and scores of each part, as in any run (``harness.results.store``)
-                        spent.jsonl    seconds and model evaluations of each measurement
-                        notes.json     decisions that do not follow from scores
+The files are described in ``harness.results.choice_files``.
 """
 
-import json
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness.choosing.account import Account
 from harness.choosing.measuring import Measured, Part
+from harness.choosing.signatures import SAMPLES, SIGNATURE, signature_of, with_twins
 from harness.code_version import code_of
+from harness.engine.block import Explained
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
+from harness.errors import printable
 from harness.identity import cell_id, digest, files_of
 from harness.jobs.channel import Watched
 from harness.jobs.plan import Plan
 from harness.jobs.recorders import RowRecorder
 from harness.jobs.runner import finished_rows
 from harness.places import file_name
-from harness.results.disk import append_line, told_in_one_line, whole_file
+from harness.results.announcements import taken_by_force
+from harness.results.choice_files import LOCK, NOTES, SPENT
+from harness.results.disk import told_in_one_line
+from harness.results.run_files import name_damage, set_aside
 from harness.results.store import Store
+from harness.seals import Damaged
 
-FOLDER = "choosing"
+WAIT_SECONDS = 0.5
 
 
 @dataclass
 class PartPlan(Plan):
-    """The plan of a choice, for some of its samples: their name is part of what a cell measures."""
+    """The plan of a choice, for some of its samples: their name is part of what a cell measures.
+
+    codes   fingerprints of code by what they are of; all parts share them
+    """
 
     part: str = ""
+    codes: dict[Chosen, str] = field(default_factory=dict)
 
     def identity(self, explainer: Chosen, metric: Chosen) -> dict[str, Any]:
         """All settings that the numbers of a cell depend on."""
@@ -44,10 +57,18 @@ class PartPlan(Plan):
         """The name of the plan and of the part in file names."""
         return f"{super().name}-{file_name(self.part)}"
 
+    def stick(self, metric: Chosen) -> str:
+        """As in ``Plan``; a choice has thousands of cells, and each needs it."""
+        if metric not in self.codes:
+            self.codes[metric] = super().stick(metric)
+        return self.codes[metric]
+
     def subject_code(self, explainer: Chosen) -> str:
         """As in ``Plan``; explainers that are made on the way, such as variants, are in no list."""
-        code = code_of(explainer.entry.function, *self.model.functions)
-        return digest(code, files_of(self.model.options), files_of(explainer.options))
+        if explainer not in self.codes:
+            code = code_of(explainer.entry.function, *self.model.functions)
+            self.codes[explainer] = digest(code, files_of(self.model.options), files_of(explainer.options))
+        return self.codes[explainer]
 
 
 class _Silent:
@@ -60,21 +81,76 @@ class _Silent:
         """Nothing is said."""
 
 
+class CellRecorder(RowRecorder):
+    """Writes the rows of a choice; those of an audit tell by some numbers which maps they are of."""
+
+    def explained(self, explainer: Chosen, explained: Explained) -> None:
+        """Store what the self-checks have found, for the rows."""
+        super().explained(explainer, explained)
+        if explained.audit.found and not self.stage.ragged:
+            maps = self.stage.units.reduce(explained.parts[0][:SAMPLES], self.stage.protocol.reduction)
+            self.audits[explainer] |= {SIGNATURE: signature_of(maps)}
+
+
+@contextmanager
+def held_alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a folder inside, so that no other process chooses there: two would measure the same twice, and each would
+    lose the decisions of the other. Waits until it is free.
+
+    The lock belongs to the process and to none that it starts, and ends with it.
+    """
+    with told_in_one_line(folder, "nothing has been measured yet"):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / LOCK, "a+")
+    with file:
+        if not _locked(file.fileno()):
+            say(f"waiting for another harness choose in {folder.parent}: {_lock_holder(folder / LOCK)}")
+            while not _locked(file.fileno()):
+                time.sleep(WAIT_SECONDS)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        file.flush()
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock a file for this process; whether nobody else holds it. Where files cannot be locked, nobody does."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _lock_holder(path: Path) -> str:
+    return printable(path.read_text(encoding="utf-8", errors="replace")[:100]) or "a process"
+
+
 class InRun:
     """Keeps what is measured in the folder ``choosing`` of a run.
 
-    tried   cells that this command has tried, in an earlier process or in this one: failed ones wait for the next
+    question  tells choices apart that take different decisions: of another model, other candidates, another alpha
+    alone     whether no other run uses the device: costs that another run has disturbed are then measured again
+    tried     cells that this command has tried, in an earlier process or in this one: failed ones wait for the next
+    suspects  explainers that were at work when an earlier command was killed: they come last, so that should it happen
+              again, the others are measured
     """
 
-    def __init__(self, plan: Plan, store: Store, stage: Stage, watched: Watched | None) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, stage: Stage, watched: Watched | None, *, question: str = "", alone: Any = True
+    ) -> None:
         self.plan, self.store, self.watched, self.weights = plan, store, watched, stage.weights
-        self.tried = set(watched.tried if watched else ())
+        self.question, self.alone, self.tried = question, alone, set(watched.tried if watched else ())
+        self.suspects = {str(row.get("explainer")) for row in taken_by_force(store.directory)}
         self.rows = finished_rows(store)
+        self.account = Account(store.directory / SPENT, store.safe)
         self._plans: dict[str, PartPlan] = {}
+        self._codes: dict[Chosen, str] = {}
         self._values: dict[str, np.ndarray] = {}
-        self._notes_path, self._spent_path = (store.directory / name for name in ("notes.json", "spent.jsonl"))
         self._notes = self._read_notes()
-        self._spent = self._read_spent()
+        self._charge_lost_time()
 
     def job(self, part: Part, explainer: Chosen, metric: Chosen) -> Job:
         """The cell of an explainer and a metric on a part."""
@@ -82,16 +158,23 @@ class InRun:
 
     def pending(self, part: Part, jobs: Sequence[Job]) -> list[Job]:
         """The cells without a usable row that this command has not tried."""
-        plan, wanted = self._plan_of(part), ("new", "stale", "retry")
-        state = lambda job: plan.state(job, self.rows.get(job.cell), self.weights)
-        return [job for job in jobs if job.cell not in self.tried and state(job) in wanted]
+        plan = self._plan_of(part)
+        found = [job for job in jobs if job.cell not in self.tried and self._is_wanted(plan, job)]
+        return sorted(found, key=lambda job: job.explainer.label in self.suspects)
 
-    def recorder(self, part: Part, stage: Stage, jobs: Sequence[Job]) -> RowRecorder:
+    def _is_wanted(self, plan: PartPlan, job: Job) -> bool:
+        """Whether a cell has to be measured: it has no row that can be used, or one of a disturbed cost."""
+        row = self.rows.get(job.cell)
+        state = plan.state(job, row, self.weights)
+        disturbed = state == "retry" and row.get("status") == "ok"
+        return bool(self.alone) if disturbed else state in ("new", "stale", "retry")
+
+    def recorder(self, part: Part, stage: Stage, jobs: Sequence[Job]) -> CellRecorder:
         """Writes rows and scores of the part."""
         self.tried |= {job.cell for job in jobs}
         for job in jobs:
             self._values.pop(job.cell, None)
-        recorder = RowRecorder(self._plan_of(part), self.store, self.rows, _Silent(), self.watched)
+        recorder = CellRecorder(self._plan_of(part), self.store, self.rows, _Silent(), self.watched)
         recorder.on(stage)
         return recorder
 
@@ -101,6 +184,7 @@ class InRun:
             self.rows = finished_rows(self.store)
         found = Measured()
         for job in jobs:
+            self.account.come_to(job.cell)
             key, row = (job.explainer.label, job.metric.label), self.rows.get(job.cell)
             if row is not None and row.get("status") == "ok":
                 found.values[key] = self._scores(job.cell)
@@ -108,29 +192,31 @@ class InRun:
             else:
                 row = row or {"status": "failed", "error": "its process ended"}
                 found.problems[key] = f"{row['status'].replace('_', ' ')}: {row.get('error') or ''}"
+        found.audits = with_twins(found.audits)
         return found
 
-    def charge(self, part: Part, seconds: float, evaluations: float) -> None:
-        """Add a line to what has been spent."""
-        self._spent += (seconds, evaluations)
-        line = json.dumps({"part": part.name, "seconds": round(seconds, 3), "evaluations": evaluations}) + "\n"
-        with told_in_one_line(self._spent_path, self.store.safe):
-            self._spent_path.parent.mkdir(parents=True, exist_ok=True)
-            append_line(self._spent_path, line.encode())
+    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float, *, more: bool = False) -> None:
+        """Note what a cell has taken."""
+        self.account.charge(part.name, job.cell if job else None, seconds, evaluations, more=more)
 
     def spent(self) -> tuple[float, float]:
-        """The sums over all processes of this choice."""
-        return float(self._spent[0]), float(self._spent[1])
+        """What the cells have taken that have been read so far."""
+        return self.account.spent()
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a decision on the disk."""
-        self._notes[name] = value
-        with whole_file(self._notes_path, self.store.safe) as path:
-            path.write_text(json.dumps(self._notes, indent=1), encoding="utf-8")
+        """Keep a decision about this question on the disk."""
+        self._notes.setdefault(self.question, {})[name] = value
+        self.store.run_files.write_json(self.store.directory / NOTES, self._notes)
 
     def noted(self, name: str) -> Any:
-        """The decision that was kept, or None."""
-        return self._notes.get(name)
+        """The decision about this question that was kept, or None."""
+        return self._notes.get(self.question, {}).get(name)
+
+    def _charge_lost_time(self) -> None:
+        """Charge the cells whose process was ended with the time that they took, which their rows tell."""
+        for cell, row in self.rows.items():
+            if row.get("status") == "failed" and row.get("seconds") and not self.account.knows(cell):
+                self.account.charge("", cell, float(row["seconds"]), 0.0)
 
     def _plan_of(self, part: Part) -> PartPlan:
         if part.name not in self._plans:
@@ -144,6 +230,7 @@ class InRun:
                 replace(plan.runtime, retry=False),
                 plan.run,
                 part=part.name,
+                codes=self._codes,
             )
         return self._plans[part.name]
 
@@ -153,18 +240,14 @@ class InRun:
             self._values[cell] = np.asarray(table["value"].to_numpy(), dtype=np.float64)
         return self._values[cell]
 
-    def _read_notes(self) -> dict[str, Any]:
-        with suppress(OSError, ValueError):
-            notes = json.loads(self._notes_path.read_text(encoding="utf-8"))
-            return notes if isinstance(notes, dict) else {}
-        return {}
-
-    def _read_spent(self) -> np.ndarray:
-        """The sums of all whole lines: a killed process leaves at most a torn last one."""
-        total = np.zeros(2)
-        with suppress(OSError):
-            for line in self._spent_path.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError, KeyError, TypeError):
-                    entry = json.loads(line)
-                    total += (float(entry["seconds"]), float(entry["evaluations"]))
-        return total
+    def _read_notes(self) -> dict[str, dict[str, Any]]:
+        path = self.store.directory / NOTES
+        if not path.exists():
+            return {}
+        try:
+            return self.store.run_files.json(path)
+        except Damaged as error:
+            name_damage(path, error, "its decisions are taken again")
+            with told_in_one_line(path, self.store.safe):
+                set_aside(path)
+            return {}

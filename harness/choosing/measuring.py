@@ -5,7 +5,7 @@ as cells of a run directory (``harness.choosing.kept``), from which the same com
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.choosing.settings import Budget
-from harness.engine.block import Recorder, measure_block
+from harness.engine.block import Explained, Recorder, measure_block
 from harness.engine.cost import PassCounter
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
@@ -65,11 +65,16 @@ class Keeper(Protocol):
     def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
         """What is known of these cells."""
 
-    def charge(self, part: Part, seconds: float, evaluations: float) -> None:
-        """Note what measuring has taken."""
+    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float, *, more: bool = False) -> None:
+        """Note what measuring a cell has taken, before the cell is recorded; None: work that came to nothing. With
+        ``more`` it is added to what is noted already."""
 
     def spent(self) -> tuple[float, float]:
-        """The seconds and the model evaluations of all processes so far."""
+        """The seconds and the model evaluations of all cells that have been read so far, whenever they were measured.
+
+        A choice that goes on takes its steps again. So it decides at each of them as it did before, whatever was
+        measured after that.
+        """
 
     def note(self, name: str, value: Any) -> None:
         """Keep a decision that does not follow from scores, such as when an explainer entered."""
@@ -98,26 +103,31 @@ class Measuring:
         pending = self.keeper.pending(part, jobs)
         if pending:
             stage = stage_of_samples(self.stage, part.rows)
-            with self._charged(part):
+            with self._charged(part, pending[-1]) as charge:
                 measure_block(
                     stage,
                     pending,
-                    self.keeper.recorder(part, stage, pending),
+                    ChargingRecorder(self.keeper.recorder(part, stage, pending), charge),
                     alone=self.alone,
                     warm_up=audited,
                     audited=audited,
+                    more_to_come=True,
                 )
         return self.keeper.read(part, jobs)
 
     @contextmanager
-    def _charged(self, part: Part) -> Iterator[None]:
-        """Count the time and the evaluations of what is done inside, also if it is interrupted."""
-        counter, started = PassCounter(self.stage.module, self.stage.predictor), time.perf_counter()
-        try:
-            with counter.counting():
-                yield
-        finally:
-            self.keeper.charge(part, time.perf_counter() - started, counter.forwards + counter.backwards)
+    def _charged(self, part: Part, last: Job) -> Iterator[Callable[[Job], None]]:
+        """Gives a function that charges a cell with what was done since it was last called; the end belongs to the
+        ``last`` cell. What is interrupted is charged to no cell."""
+        meter = Meter(PassCounter(self.stage.module, self.stage.predictor))
+        charge = lambda job, **how: self.keeper.charge(part, job, *meter.reading(), **how)
+        with meter.counter.counting():
+            try:
+                yield charge
+            except BaseException:
+                charge(None)
+                raise
+            charge(last, more=True)
 
     def knows(self, part: Part, explainer: Chosen, metrics: Sequence[Chosen]) -> bool:
         """Whether nothing of an explainer on a part is left to measure."""
@@ -132,6 +142,43 @@ class Measuring:
     def share_of_budget(self, seconds: float, evaluations: float) -> float:
         """What some work takes, as a share of the budget."""
         return max(seconds / self.budget.seconds, evaluations / self.budget.evaluations)
+
+
+class Meter:
+    """Reads how much time has passed and how many inputs have passed through the model since the last reading."""
+
+    def __init__(self, counter: PassCounter) -> None:
+        self.counter, self.last = counter, (time.perf_counter(), 0)
+
+    def reading(self) -> tuple[float, float]:
+        """Seconds and model evaluations."""
+        before, self.last = self.last, (time.perf_counter(), self.counter.forwards_so_far + self.counter.backwards)
+        return self.last[0] - before[0], float(self.last[1] - before[1])
+
+
+class ChargingRecorder:
+    """A recorder that charges each cell before it is recorded, so that no cell is there for nothing after a kill."""
+
+    def __init__(self, recorder: Recorder, charge: Callable[[Job], None]) -> None:
+        self.recorder, self.charge, self.renewable = recorder, charge, recorder.renewable
+
+    def begins(self, stage: str, jobs: Sequence[Job]) -> None:
+        """Work on these cells begins."""
+        self.recorder.begins(stage, jobs)
+
+    def scored(self, job: Job, *results: Any) -> None:
+        """Charge and record a cell that was scored."""
+        self.charge(job)
+        self.recorder.scored(job, *results)
+
+    def failed(self, job: Job, *reasons: Any) -> None:
+        """Charge and record a cell that has no scores."""
+        self.charge(job)
+        self.recorder.failed(job, *reasons)
+
+    def explained(self, explainer: Chosen, explained: Explained) -> None:
+        """An explainer has explained all samples."""
+        self.recorder.explained(explainer, explained)
 
 
 class InMemory:
@@ -163,7 +210,7 @@ class InMemory:
         """All that is known of the part: these cells are among it."""
         return self._all(part)
 
-    def charge(self, part: Part, seconds: float, evaluations: float) -> None:
+    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float, *, more: bool = False) -> None:
         """Add to what has been spent."""
         self._spent += (seconds, evaluations)
 

@@ -131,6 +131,13 @@ class Race:
             self._states[each.name] = "dropped"
         return found
 
+    def foreseen(self, samples: int) -> list[str]:
+        """Those that would be dropped after ``samples`` samples if the evidence against each grew as it has so far."""
+        seen = np.array([self._standing(name, self.leader)[0] for name in self.names])
+        grown = np.maximum(self._bets.log_wealth, 0) * samples / np.maximum(seen, 1)
+        shown = rejected(np.where(grown > 0, grown, self._bets.log_wealth), self.alpha)
+        return [name for name in self.taking_part if shown[self._place(name)] and name != self.leader]
+
     def table(self) -> list[dict]:
         """A row for each candidate as it stands: look, samples, mean, difference to the leader, wealth and state."""
         leader = self.leader

@@ -9,11 +9,14 @@ import pandas as pd
 from harness.choosing.candidates import Candidate
 from harness.choosing.headline import Headline
 from harness.choosing.measuring import Measured, Measuring, Part
+from harness.choosing.prices import Prices
 from harness.choosing.race import Race
 
-FIRST_ROUND = 8  # samples; each round has as many as all before it
-FIRST_ENTRY = 2  # the round after which dear explainers enter
+FIRST_ROUND = 8  # samples; each further round has half as many as all before it, and at least these
+LEAST_WITH_DEAR = 48  # samples up to which the race goes on where a dear explainer has entered
+LEAST_TO_JUDGE = 24  # samples after which a race that will not decide anything more is ended
 ALIKE = 16  # samples on which two explainers must have the same scores for one to stand for both
+NOT_MEASURED = "not measured: it is dear, and the budget did not suffice"
 SAME = 1e-6  # relative: scores that differ by less are the same
 RESERVE = 0.35  # the share of the budget that is kept for tuning and confirmation
 
@@ -25,6 +28,8 @@ class Course:
     scores     samples of the race x explainers, NaN where an explainer was not measured
     table      a row for each look and explainer: ``Race.table``
     left       explainer -> why it left the race: dropped, failed, equal to another, or the budget
+    remaining  those that are left, with scores on all samples of the race
+    partly     those that are left, but came late, and have scores on some of the samples only
     ended      why the race ended
     """
 
@@ -32,6 +37,7 @@ class Course:
     table: pd.DataFrame
     left: dict[str, str]
     remaining: list[str]
+    partly: list[str] = field(default_factory=list)
     ended: str = ""
 
 
@@ -39,8 +45,9 @@ class Course:
 class Rounds:
     """Runs the race of the candidates on the samples ``rows``.
 
+    late     the dear ones, which enter when the others have raced, so that they race among few
     audit    measures a dear candidate for the first time, before it enters
-    per_one  seconds and evaluations that scoring one sample of one explainer takes
+    enough   the number of explainers at which the race of the others ends: all of them can be confirmed
     """
 
     measuring: Measuring
@@ -49,36 +56,37 @@ class Rounds:
     candidates: dict[str, Candidate]
     late: list[str]
     audit: Callable[[Candidate], None]
-    per_one: tuple[float, float]
-    seconds_per_pass: float
+    prices: Prices
     alpha: float
+    enough: int
     say: Callable[[str], None]
     left: dict[str, str] = field(default_factory=dict)
+    partly: list[str] = field(default_factory=list)
 
     def run(self) -> Course:
-        """Play rounds until one explainer is left, or samples or the budget are used up."""
+        """Play rounds until so few are left that all can be confirmed, or samples or the budget are used up."""
         early = [name for name in self.candidates if name not in self.late]
         self.race = Race([*early, *self.late], bounds=self.headline.bounds, alpha=self.alpha, late=self.late)
         self.parts = self._parts()
         self.scores = pd.DataFrame(index=range(len(self.rows)), columns=[*early, *self.late], dtype=float)
         self.tables: dict[int, pd.DataFrame] = {}
-        ended = "all samples of the race are used"
-        for number, part in enumerate(self.parts):
-            if not self._affordable(part, self.race.taking_part):
-                ended = "the budget does not suffice for another round"
-                break
-            self._play(part)
+        ended = self._play_until(self._why_end)
+        self._let_dear_enter()
+        if any(self.candidates[name].dear for name in self.race.taking_part):
+            self._play_until(self._why_end_with_dear)
+        table = pd.concat(self.tables.values(), ignore_index=True) if self.tables else pd.DataFrame()
+        return Course(self.scores, table, self.left, list(self.race.taking_part), self.partly, ended)
+
+    def _play_until(self, why_end: Callable[[], str]) -> str:
+        """Play rounds until there is a reason to end, which is returned."""
+        for number in range(len(self.race.blocks), len(self.parts)):
+            if reason := self._why_end_before(number) or why_end():
+                return reason
+            self._play(self.parts[number])
             names = ", ".join(self._look(number)) or "none"
             seen, there = sum(self.race.blocks), len(self.race.taking_part)
             self.say(f"round {number + 1}, {seen} samples: {there} explainers left; dropped: {names}")
-            if number + 1 >= FIRST_ENTRY:
-                self._let_enter(number)
-            if self._decided():
-                ended = "one explainer is left"
-                break
-        self._leave_out_those_that_never_entered()
-        table = pd.concat(self.tables.values(), ignore_index=True) if self.tables else pd.DataFrame()
-        return Course(self.scores, table, self.left, list(self.race.taking_part), ended)
+        return why_end() or "all samples of the race are used"
 
     def _parts(self) -> list[Part]:
         """The samples of each round."""
@@ -88,7 +96,7 @@ class Rounds:
             if len(self.rows) - end < FIRST_ROUND // 2:  # a rest too small for a round of its own
                 end = len(self.rows)
             parts.append(Part(f"race {start + 1}-{end}", tuple(self.rows[start:end])))
-            start, size = end, end
+            start, size = end, max(FIRST_ROUND, end // 2)
         return parts
 
     def _play(self, part: Part) -> None:
@@ -101,7 +109,8 @@ class Rounds:
         for name in names:
             if found[name] is None:
                 self.race.withdraw(name)
-        self.race.play({name: found[name] for name in self.race.taking_part})
+        if self.race.taking_part:  # none is left where the model itself gives no numbers for these samples
+            self.race.play({name: found[name] for name in self.race.taking_part})
 
     def _scores_in(self, measured: Measured, name: str, part: Part) -> np.ndarray | None:
         """An explainer's scores on the samples of a round; None, with the reason noted, if it has none."""
@@ -141,79 +150,83 @@ class Rounds:
                     self.race.withdraw(name)
                     break
 
-    def _let_enter(self, number: int) -> None:
-        """Let dear explainers enter, the cheapest first, as long as the budget suffices; they catch up at once."""
-        replayed = number + 1 < len(self.parts) and self._known(self.parts[number + 1])
-        for name in [each for each in self.late if each not in self.left]:
-            entry = self.measuring.keeper.noted(f"entered {name}")
-            if entry is None and (replayed or not self._can_enter(name, number)):
-                continue
-            if entry not in (None, number):
-                continue
-            self.measuring.keeper.note(f"entered {name}", number)
-            self._enter(name, number)
+    def _let_dear_enter(self) -> None:
+        """Let dear explainers enter, the cheapest first, as far as the budget suffices; they catch up at once."""
+        for name in self.late:
+            if self.race.blocks and self._can_enter(name):
+                self._enter(name)
+            else:
+                self.left[name] = NOT_MEASURED
 
-    def _enter(self, name: str, number: int) -> None:
+    def _enter(self, name: str) -> None:
         candidate = self.candidates[name]
-        self.late = [each for each in self.late if each != name]
         self.audit(candidate)
         if not candidate.takes_part:
             self.left[name] = candidate.reason
             self.race.withdraw(name)
             return
         self.say(f"{'':>9}{name} enters")
-        for part in self.parts[: number + 1]:
-            scores = None
-            if self._affordable(part, [name]):
-                measured = self.measuring.measure(part, [candidate.chosen], self.headline.metrics)
-                scores = self._scores_in(measured, name, part)
+        for place, part in enumerate(self.parts[: len(self.race.blocks)]):
+            if not self._affordable(part, [name]):
+                self._stop_catching_up(name, place)
+                return
+            measured = self.measuring.measure(part, [candidate.chosen], self.headline.metrics)
+            scores = self._scores_in(measured, name, part)
             if scores is None:
-                self.left.setdefault(name, "the budget did not suffice to catch up with the others")
                 self.race.withdraw(name)
                 return
             self.race.catch_up(name, scores)
-            self._look(number)
+            self._look(len(self.race.blocks) - 1)
             if name in self.left:
                 return
 
-    def _known(self, part: Part) -> bool:
-        """Whether an earlier process has measured a round."""
-        leader = self.race.leader
-        return leader is not None and self.measuring.knows(part, self.candidates[leader].chosen, self.headline.metrics)
+    def _stop_catching_up(self, name: str, blocks: int) -> None:
+        """The budget is used up: what has been measured does not show that the explainer is worse, so it is left."""
+        self.race.withdraw(name)
+        if blocks:
+            self.partly.append(name)
+        else:
+            self.left[name] = NOT_MEASURED
 
-    def _can_enter(self, name: str, number: int) -> bool:
+    def _can_enter(self, name: str) -> bool:
         """Whether the budget suffices for a first measurement and the first two rounds of a dear explainer."""
-        candidate = self.candidates[name]
         samples = sum(len(part) for part in self.parts[:2]) + FIRST_ROUND
-        seconds = (candidate.estimate * self.seconds_per_pass + self.per_one[0]) * samples
-        evaluations = (candidate.estimate + self.per_one[1]) * samples
-        return self.measuring.share_of_budget(seconds, evaluations) <= self.measuring.left - RESERVE
+        return self.prices.affords([self.candidates[name]], samples, kept=RESERVE)
+
+    def _why_end_before(self, number: int) -> str:
+        """Why a round cannot be paid for; "" if it can, as the first one always can (``Choosing`` has checked it)."""
+        if not number or self._affordable(self.parts[number], self.race.taking_part):
+            return ""
+        return "the budget does not suffice for another round"
 
     def _affordable(self, part: Part, names: Sequence[str]) -> bool:
-        """Whether the budget suffices for what is not known yet of these explainers on a part."""
-        unknown = [
-            self.candidates[name]
-            for name in names
-            if not self.measuring.knows(part, self.candidates[name].chosen, self.headline.metrics)
-        ]
-        if not unknown:
-            return True
-        seconds = sum(_known_or(each.seconds, 0.0) + self.per_one[0] for each in unknown) * len(part)
-        evaluations = sum(_known_or(each.evaluations, each.estimate) + self.per_one[1] for each in unknown) * len(part)
-        return self.measuring.share_of_budget(seconds, evaluations) <= self.measuring.left - RESERVE
+        """Whether the budget suffices for these explainers on a part."""
+        return self.prices.affords([self.candidates[name] for name in names], len(part), kept=RESERVE)
 
-    def _decided(self) -> bool:
-        """Whether one explainer is left, and nobody can enter any more."""
-        return len(self.race.taking_part) < 2 and not [name for name in self.late if name not in self.left]
+    def _own(self) -> list[str]:
+        """Those that take part and are no controls."""
+        return [name for name in self.race.taking_part if not self.candidates[name].control]
 
-    def _leave_out_those_that_never_entered(self) -> None:
-        for name in self.late:
-            self.left.setdefault(name, "not measured: it is dear, and the budget or the samples did not suffice")
+    def _why_end(self) -> str:
+        """Why no further round is played; "" if one is."""
+        if not self.race.blocks:
+            return ""
+        own = self._own()
+        if len(own) <= self.enough:
+            return f"the {len(own)} that are left can be confirmed" if own else "none is left"
+        if sum(self.race.blocks) >= LEAST_TO_JUDGE and not set(self.race.foreseen(len(self.rows))) & set(own):
+            return "more samples of the race would drop none, if evidence grew as it has"
+        return ""
+
+    def _why_end_with_dear(self) -> str:
+        """Why no further round is played when dear explainers have entered; "" if one is."""
+        dear = [name for name in self._own() if self.candidates[name].dear]
+        if not dear:
+            return "no dear explainer is left"
+        return "dear explainers raced on enough samples" if sum(self.race.blocks) >= LEAST_WITH_DEAR else ""
 
 
 def _cheapness(candidate: Candidate) -> tuple[float, str]:
-    return _known_or(candidate.seconds, float("inf")), candidate.label
-
-
-def _known_or(value: float, otherwise: float) -> float:
-    return float(value) if np.isfinite(value) else otherwise
+    """By what is the same in each run: evaluations, not seconds."""
+    known = np.isfinite(candidate.evaluations)
+    return (candidate.evaluations if known else float(candidate.estimate)), candidate.label

@@ -25,7 +25,7 @@ class Budget:
         """The budget that a setting describes; UserError for what is neither a time nor a number of evaluations."""
         if given is None:
             return cls()
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(given))
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smh]?)\s*", str(given))
         number, unit = (float(found[1]), found[2]) if found else (0.0, "")
         if number <= 0 or (not unit and number != int(number)):
             raise UserError(
@@ -60,8 +60,8 @@ class Settings:
     tune: bool = True
 
     def __post_init__(self) -> None:
-        check_fields("choose", self)
         Budget.of(self.budget)
+        check_fields("choose", self)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Settings":

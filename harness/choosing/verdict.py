@@ -83,13 +83,15 @@ def decision_on(
     near = [name for name in own if name not in worse]
     worse |= {name: other for name in near for other in near if family.better(other, name)}
     near = [name for name in near if name not in worse]
-    cheapest = sorted(near, key=lambda name: _time_and_name(confirmation.seconds.get(name), name))
+    cheapness = lambda name: _time_and_name(confirmation.seconds.get(name), name)
+    may_fit = lambda name: _may_fit_purpose(by_label[name], confirmation.seconds.get(name, np.nan), settings)
     members = []
-    for name in cheapest:
+    # Conditions are checked as long as the budget lasts: first of those that may be what the purpose asks for.
+    for name in sorted(near, key=lambda name: (not may_fit(name), cheapness(name))):
         beats = all(family.better(name, each) for each in controls)
         conditions = check(by_label[name]) if beats else None
         members.append(_member(name, by_label[name], confirmation, control, beats, conditions, settings))
-    members.sort(key=lambda each: (not each.can_be_recommended, not each.fits))  # stable: the cheapest stay first
+    members.sort(key=lambda each: (not each.can_be_recommended, not each.fits, cheapness(each.label)))
     first = members[0].label if members and members[0].can_be_recommended else None
     return Decision(members, first, best, control, worse)
 
@@ -126,25 +128,31 @@ def _caveats_of(candidate: Candidate, conditions: Conditions | None) -> list[str
     found += ["one map for all classes"] if not entry.per_class else []
     if conditions is None:
         return [*found, "sanity not checked"]
-    if conditions.sanity in ("fail", "undecided"):
-        found.append("fails the sanity check" if conditions.sanity == "fail" else "sanity undecided")
+    said = {"fail": "fails the sanity check", "undecided": "sanity undecided", "not done": "sanity not checked"}
+    found += [said[conditions.sanity]] if conditions.sanity in said else []
     if conditions.stable == "fail":
         found.append("unstable under small noise")
     return found
 
 
-def _fits_purpose(candidate: Candidate, conditions: Conditions | None, seconds: float, settings: Settings) -> bool:
-    """Whether an explainer is what the purpose asks for."""
+def _may_fit_purpose(candidate: Candidate, seconds: float, settings: Settings) -> bool:
+    """Whether an explainer is what the purpose asks for, as far as its declarations and its time tell."""
     entry = candidate.chosen.entry
     if settings.purpose == "debug":
         return entry.signed and entry.complete_to is not None
     if settings.purpose == "report":
-        if conditions is None or not entry.per_class:
-            return False
-        return conditions.per_class != "fail" and conditions.sanity != "fail" and conditions.stable != "fail"
-    if settings.purpose == "realtime":
-        return seconds <= settings.time_limit
-    return True
+        return entry.per_class
+    return seconds <= settings.time_limit if settings.purpose == "realtime" else True
+
+
+def _fits_purpose(candidate: Candidate, conditions: Conditions | None, seconds: float, settings: Settings) -> bool:
+    """Whether an explainer is what the purpose asks for; a report needs maps that are shown to depend on the class, if
+    there are several, and to be stable."""
+    if settings.purpose == "report":
+        shown = conditions is not None and conditions.per_class in ("pass", "not applicable")
+        shown = shown and conditions.stable == "pass" and conditions.sanity != "fail"
+        return shown and _may_fit_purpose(candidate, seconds, settings)
+    return _may_fit_purpose(candidate, seconds, settings)
 
 
 def missing_purpose(decision: Decision, settings: Settings) -> str:

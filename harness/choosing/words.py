@@ -14,6 +14,8 @@ from harness.results.numbers import significant, with_interval
 
 MOST_LISTED = 6
 UNITS = {"probability": "of the class probability"}
+# Of the step from the best maps to noise: the answer tells that smaller differences are not found.
+LARGE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,29 +44,53 @@ class ChoiceWords:
         return [*found, f"  and {more} more"] if more > 0 else found
 
     def caveats(self) -> list[str]:
-        """What the answer lacks."""
-        found = []
-        if self.evidence.trust is not None and self.evidence.trust.used:
-            unused = [each.metric for each in self.evidence.trust.found if each.reason]
-            if unused:
-                found.append(f"Not used, since {_they(unused)} did not separate here: {in_a_sentence(unused)}.")
-            for first, second in self.evidence.trust.contradictions[:1]:
-                found.append(f"{first} and {second} rank the explainers in opposite ways; their mean is the score.")
+        """What the answer lacks, in at most four lines."""
         targets = self.stage.targets.unique()
-        if self.stage.output_count > 1 and len(targets) == 1:
-            found.append(
-                f"All samples explain {names_of_columns(self.stage)[int(targets[0])]}: the answer is about it."
-            )
-        behind = self.evidence.decision.unconfirmed
+        of_one = self.stage.output_count > 1 and len(targets) == 1
+        told = [
+            self._metrics_that_disagree(),
+            self._small_differences(),
+            f"All samples explain {names_of_columns(self.stage)[int(targets[0])]}: the answer is about it."
+            if of_one
+            else "",
+            self._not_compared_to_the_end(),
+        ]
+        return [each for each in told if each]
+
+    def _metrics_that_disagree(self) -> str:
+        """Which metrics are not used, and which of the used ones contradict each other."""
+        trust = self.evidence.trust
+        if trust is None or not trust.used:
+            return ""
+        unused = [each.metric for each in trust.found if each.reason]
+        told = [f"Not used, since {_they(unused)} did not separate here: {in_a_sentence(unused)}."] if unused else []
+        for first, second in trust.contradictions[:1]:
+            told.append(f"{first} and {second} rank the explainers in opposite ways; their mean is the score.")
+        return " ".join(told)
+
+    def _small_differences(self) -> str:
+        """Which differences are too small to be found, if these are more than half of what there is to find."""
+        samples, smallest, drop = self.evidence.found_with_power() or (0, np.nan, np.nan)
+        if not smallest > drop * LARGE_SHARE:
+            return ""
+        these = f"{samples} {self._noun(samples)}"
+        if not np.isfinite(smallest):
+            return f"{these} are too few to find any difference."
+        return (
+            f"With {these} only differences above {significant(smallest)} are found (80 % power); that is "
+            f"{100 * smallest / drop:.0f} % of the step from the best maps to noise."
+        )
+
+    def _not_compared_to_the_end(self) -> str:
+        """Which explainers might have been as good, and are not in the comparison."""
+        told, behind, course = [], self.evidence.decision.unconfirmed, self.evidence.course
         if behind:
             names = in_a_sentence(at_most_three(behind))
-            found.append(f"Behind in the race, but not shown to be worse, and not confirmed: {names}.")
-        never = [
-            n for n, why in (self.evidence.course.left if self.evidence.course else {}).items() if "not measured" in why
-        ]
+            told.append(f"Behind in the race, but not shown to be worse, and not confirmed: {names}.")
+        never = [name for name, why in (course.left if course else {}).items() if "not measured" in why]
         if never:
-            found.append(f"Not measured, too dear for the budget: {in_a_sentence(at_most_three(never))}.")
-        return found
+            told.append(f"Not measured, too dear for the budget: {in_a_sentence(at_most_three(never))}.")
+        return " ".join(told)
 
     def _use(self) -> str:
         member = self.evidence.decision.member(self.evidence.decision.recommended)
@@ -104,10 +130,8 @@ class ChoiceWords:
 
     def _none_is_sane(self) -> str:
         names = [each.label for each in self.evidence.decision.members if each.beats]
-        fails = "fails" if len(names) == 1 else "fail"
-        return (
-            f"None to recommend: {in_a_sentence(at_most_three(names))} beat the controls, but {fails} the sanity check."
-        )
+        do = "beats the controls, but fails" if len(names) == 1 else "beat the controls, but fail"
+        return f"None to recommend: {in_a_sentence(at_most_three(names))} {do} the sanity check."
 
     def _purpose(self) -> list[str]:
         words = missing_purpose(self.evidence.decision, self.settings)
@@ -115,17 +139,20 @@ class ChoiceWords:
 
     def _effort(self) -> list[str]:
         """What was measured, and what it took."""
-        candidates = [each for each in self.evidence.candidates.values() if not each.control]
-        out = sum(not each.takes_part for each in candidates)
-        words = f"{len(candidates)} explainers were considered, {out} cannot be used here"
-        if self.evidence.course is not None:
-            dropped = [n for n, why in self.evidence.course.left.items() if why.startswith("worse")]
-            words += f", {len([n for n in dropped if not self.evidence.candidates[n].control])} left the race"
+        tuned = set() if self.evidence.tuning is None else {each.label for each in self.evidence.tuning.variants}
+        own = [each for name, each in self.evidence.candidates.items() if not each.control and name not in tuned]
+        words = "1 explainer was considered" if len(own) == 1 else f"{len(own)} explainers were considered"
+        out = sum(not each.takes_part for each in own)
+        words += f", {out} of them cannot be used here" if out else ""
+        course = self.evidence.course
+        if course is not None:
+            dropped = sum(course.left.get(each.label, "").startswith("worse") for each in own)
+            words += f", {dropped} dropped as worse" if dropped else ""
+        if tuned:
+            words += f", {len(tuned)} tuned"
         spent, whole = self.evidence.evaluations, self.evidence.whole_grid
         if spent > 0:
-            share = (
-                f", {spent / whole:.0%} of what the whole grid takes" if np.isfinite(whole) and whole > spent else ""
-            )
+            share = f", {spent / whole:.0%} of what the whole grid takes" if spent < whole else ""
             words += f"; {spent:,.0f} model evaluations{share}, {significant(self.evidence.seconds)} s"
         return [f"{words}."]
 

@@ -5,11 +5,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.overrides import USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import Parser, add_verb
-from harness.errors import UserError
+from harness.cli.sections import full_setting
+from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from harness.jobs.channel import Watched
@@ -18,6 +20,7 @@ DEFAULT_BUDGET = "10m"
 NO_ANSWER = 3
 # What is a setting of the choice and none of the configuration.
 OWN_SETTINGS = ("budget", "purpose", "max_seconds_per_sample", "alpha", "tune")
+CANDIDATES = "candidates"  # what the choice calls the section ``explainer``
 EXAMPLES = {
     "harness choose model=digits_cnn dataset=digits": "which of all explainers to use for a small CNN on digits",
     "harness choose candidates=standard budget=5m": "the standard explainers for EfficientNet-Lite0 on 20 photos",
@@ -57,7 +60,8 @@ of at most alpha. docs/choosing.md describes the method and its error rates.
   protocol.*, runtime.*     as in harness run
 
 What was measured stays on disk: the same command goes on after a kill, and a larger budget goes on where the smaller
-one stopped. The exit status is 0 for an answer, 3 if no explainer can be recommended, 2 for a mistake.""",
+one stopped. harness table, report, view and verify take its RUN too. The exit status is 0 for an answer, 3 if no
+explainer can be recommended, 2 for a mistake.""",
         EXAMPLES,
         usage=USAGE,
     )
@@ -98,18 +102,27 @@ def separated(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         name, equals, value = override.partition("=")
         if equals and name in OWN_SETTINGS:
             own[name] = _value(name, value)
-        else:
-            names.add(name.lstrip("+~"))
-            rest.append(f"explainer={value}" if equals and name == "candidates" else override)
-    if "candidates" in names and "explainer" in names:
+            continue
+        if name != CANDIDATES:
+            _refuse_misspelt(name)
+        names.add(name.lstrip("+~"))
+        rest.append(f"explainer={value}" if equals and name == CANDIDATES else override)
+    if CANDIDATES in names and "explainer" in names:
         raise UserError("candidates= and explainer= came both, expected one of them: they mean the same")
-    given = {"candidates", "explainer"} & names
+    given = {CANDIDATES, "explainer"} & names
     Settings.of(own)  # refused here, before anything is loaded
     own["metric"] = "metric" in {name.partition(".")[0] for name in names}
     defaults = [] if given else ["explainer=all"]
     defaults += [] if own["metric"] else ["metric=srg"]
     defaults += [] if "run" in names else ["run=choice"]
     return own, [*defaults, *rest]
+
+
+def _refuse_misspelt(name: str) -> None:
+    """UserError for a name that is nearly that of a setting of the choice, and none of the configuration."""
+    known = (*OWN_SETTINGS, CANDIDATES)
+    if full_setting(name) is None and get_close_matches(name, known):
+        raise unknown("setting of harness choose", name, known)
 
 
 def _value(name: str, text: str) -> Any:

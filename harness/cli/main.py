@@ -13,6 +13,7 @@ from harness.cli.parser import Parser, example_lines, wrapped_paragraphs
 from harness.errors import UserError
 from harness.interrupts import asked_to_end, noting_signals
 
+RESUMED = ("run", "choose")
 VERBS = (run, choose, plan, list_items, table, check, view, compare, trend, report, verify)
 
 DESCRIPTION = """\
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harness: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = "; finished cells are on disk, the same command resumes" if words[0] == "run" else ""
+        resumes = "; finished cells are on disk, the same command resumes" if words[0] in RESUMED else ""
         print(f"harness: interrupted{resumes}", file=sys.stderr)
         return 128 + (asked_to_end() or signal.SIGINT)
     except SystemExit as done:  # Hydra ends the process where it refuses one of its own flags

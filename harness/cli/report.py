@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from harness.cli.parser import RUN_HELP, Parser, add_runs_folder, add_verb, some_text
@@ -21,7 +22,8 @@ def add_parser(verbs: Any) -> Parser:
         "write one page about runs for a browser, and the same in Markdown",
         """
 For each model and data set: the verdict in words, the leaderboard, curves, maps, and how to reproduce it. Where several
-runs measured the same, they stand side by side with what changed. The page needs no network.""",
+runs measured the same, they stand side by side with what changed. The page needs no network. Of a choice of harness
+choose, the page is there already: its answer and its place are printed.""",
         EXAMPLES,
     )
     parser.add_argument(
@@ -37,7 +39,15 @@ runs measured the same, they stand side by side with what changed. The page need
 
 def execute(chosen: argparse.Namespace) -> int:
     """Write the report; print its first sentences and where it is."""
+    from harness.results.choice_files import PAGE, find_choice
+
+    choice = find_choice(chosen.names[0], chosen.runs) if len(chosen.names) == 1 else None
+    if choice is not None:
+        from harness.cli.choice_text import report_choice
+
+        return report_choice(choice, chosen.out)
     from harness.results.first_screen import sentences
+    from harness.results.frames import find_run
     from harness.results.terminal import width_of
     from harness.views.report import write_report
 
@@ -47,4 +57,7 @@ def execute(chosen: argparse.Namespace) -> int:
     for line in sentences(answers, width_of(sys.stdout)):
         print(line)
     print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.md').name}")
+    pages = dict.fromkeys(find_run(name, chosen.runs) / PAGE for name in chosen.names or ["latest"])
+    for page in filter(Path.is_file, pages):
+        print(f"choice of harness choose: {page}")
     return 0

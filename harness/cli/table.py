@@ -27,7 +27,8 @@ Without flags: which explainer to use, in words, and for each explainer its scor
 the best control, its cost and a verdict. --all adds the leaderboard: for each metric, the mean of every explainer with
 its 95 % interval, its rank, and letters (explainers that share a letter are not shown to differ). One of the flags from
 --samples to --seeds chooses another table. --metric and --explainer choose what is shown; tests still count all
-explainers. With a flag that names a file, the table is written to it and not printed.""",
+explainers. With a flag that names a file, the table is written to it and not printed. Of a choice of harness choose,
+the answer and what was confirmed are shown.""",
         EXAMPLES,
         usage="%(prog)s [RUN] [--samples | --long | --by DIVISION | ...] [flags]",
     )
@@ -51,6 +52,13 @@ explainers. With a flag that names a file, the table is written to it and not pr
 
 def execute(chosen: argparse.Namespace) -> int:
     """Print the table that was asked for, or write it to files."""
+    from harness.results.choice_files import find_choice
+
+    choice = find_choice(chosen.run, chosen.runs)
+    if choice is not None:
+        from harness.cli.choice_text import write_choice_tables
+
+        return write_choice_tables(chosen, choice)
     from harness.cli.table_rows import show_table  # its libraries take a second to import
 
     return show_table(chosen)

@@ -218,9 +218,7 @@ def constant(raw: Tensor) -> int:
 
 def flags(results: Mapping[str, Any], entry: Explainer, stage: Stage) -> list[str]:
     """Warnings from the results of the checks, in words; differences between calls count at full precision only."""
-    warnings, full = [], stage.protocol.dtype == "float32"
-    if results["not_finite"]:
-        warnings.append(f"{results['not_finite']} of {stage.count} attributions hold NaN or infinite values")
+    warnings, full = no_numbers_in_words(results["not_finite"], stage.count), stage.protocol.dtype == "float32"
     if results["constant"]:
         warnings.append(f"{results['constant']} of {stage.count} attributions are constant")
     if "equal_to" in results:
@@ -235,6 +233,11 @@ def flags(results: Mapping[str, Any], entry: Explainer, stage: Stage) -> list[st
     if largest is not None and largest > EXPLODED:
         warnings.append(f"single values are up to {largest:.1g} times the output that they share (median), and cancel")
     return warnings + ([f"{entry.source}: {entry.caveat}"] if entry.caveat else [])
+
+
+def no_numbers_in_words(count: int, of_all: int) -> list[str]:
+    """A warning if some attributions hold what is no number."""
+    return [f"{count} of {of_all} attributions hold NaN or infinite values"] if count else []
 
 
 def _median(result: Any) -> float | None:

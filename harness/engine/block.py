@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.engine.audit import Audit, Auditor, Trial
+from harness.engine.audit import Audit, Auditor, Trial, no_numbers_in_words
 from harness.engine.convergence import convergence, convergence_flags
 from harness.engine.cost import Cost, cut_costs, explain_measured, timed_setup
 from harness.engine.explain import Explaining
@@ -93,11 +93,13 @@ def measure_block(
     alone: bool,
     warm_up: bool = True,
     audited: bool = True,
+    more_to_come: bool = False,
 ) -> None:
     """Explain and score every job, explainer by explainer; a failure is recorded and the other jobs go on.
 
     ``audited`` checks the attributions, which explains some samples again; without it only what is no number is found.
-    Spoilt if an item has left something that would change the cells of the explainers after it.
+    Spoilt if an item has left something that would change the cells of the explainers after it; with ``more_to_come``
+    in this process, the last explainer is looked at too.
     """
     guard, explainers = ItemGuard(stage, recorder.renewable), list(dict.fromkeys(job.explainer for job in jobs))
     cells = {chosen: [job for job in jobs if job.explainer == chosen] for chosen in explainers}
@@ -117,6 +119,8 @@ def measure_block(
             guard.check_outputs("metrics")
         if failures:  # which of them did it is not known
             _record_failure(recorder, mine, "score", failures[0])
+    if more_to_come:
+        guard.end_of_item(explainers[-1].label)
 
 
 def explain_each(
@@ -182,7 +186,7 @@ def _explain_and_audit(
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
     if not valid.any():
         raise explaining.refusal or FloatingPointError("every attribution holds NaN or infinite values")
-    audit, seeds = Audit({}, []), None
+    audit, seeds = Audit({}, no_numbers_in_words(int((~valid).sum()), len(valid))), None
     if auditor is not None:
         with isolated_randomness(stage.device):
             audit = auditor.audit(chosen, parts, facts, trial, first)

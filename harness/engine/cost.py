@@ -67,6 +67,7 @@ class PassCounter:
         self.module, self.predictor = module, predictor
         self.observed = self.forwards = self.backwards = self._open_calls = 0
         self.exact = True
+        self._before = predictor.forwards
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PassCounter":
         return self  # a deep copy of the module copies its hooks, and these count here too
@@ -74,15 +75,20 @@ class PassCounter:
     @contextmanager
     def counting(self) -> Iterator[None]:
         """Count the passes inside."""
-        before = self.predictor.forwards
+        self._before = self.predictor.forwards
         with ExitStack() as hooks:
             for layer in _layers(self.module):
                 hooks.callback(layer.register_forward_pre_hook(self._before_layer).remove)
             hooks.callback(self.module.register_forward_pre_hook(self._before_forward).remove)
             hooks.callback(self.module.register_forward_hook(self._after_forward, always_call=True).remove)
             yield
-        own = self.predictor.forwards - before
-        self.forwards = self.observed + (0 if self.predictor.scoring is None else own)
+        self.forwards = self.forwards_so_far
+
+    @property
+    def forwards_so_far(self) -> int:
+        """The inputs that have passed forward since counting began, also while it goes on."""
+        own = self.predictor.forwards - self._before
+        return self.observed + (0 if self.predictor.scoring is None else own)
 
     def _before_layer(self, module: nn.Module, inputs: Any) -> None:
         self.exact &= self._open_calls > 0

@@ -161,7 +161,7 @@ def _pending(
 def _suspects_last(jobs: list[Job], store: Store, progress: Progress) -> list[Job]:
     """The jobs, with those last during which an earlier run was killed from outside: should it come again, the others
     are done."""
-    cells = set(taken_by_force(store.directory))
+    cells = {row["cell"] for row in taken_by_force(store.directory)}
     labels = list(dict.fromkeys(job.explainer.label for job in jobs if job.cell in cells))
     if not labels:
         return jobs

@@ -41,7 +41,7 @@ class Supervisor:
         """
         runtime = Runtime.of(settings.get("runtime") or {})  # refused here, before a limit ends a worker
         limits = Limits(runtime.cell_timeout, runtime.memory)
-        watch, written = Watch(limits, quiet=runtime.quiet), 0
+        watch, written = Watch(limits, runtime.quiet, repeats=work == "choose"), 0
         terminals = (sys.stdout.isatty(), sys.stderr.isatty())
         job = {"work": work, "settings": settings, "in_sweep": in_sweep, "terminals": terminals}
         job |= {"tried": [], "resumes": False}

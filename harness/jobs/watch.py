@@ -6,6 +6,7 @@ import selectors
 import signal
 import sys
 import sysconfig
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,15 @@ SIGNALS_IN_WORDS = {
 class Watch:
     """Follows the workers of one job.
 
+    repeats   whether a worker that goes on takes the steps of the one before again, and tells of them again
     status    the job's exit status, once it is done
     measured  whether the job had anything to measure
     reason    why the last worker ended before the job was done
     """
 
-    def __init__(self, limits: Limits, quiet: bool = False) -> None:
+    def __init__(self, limits: Limits, quiet: bool = False, repeats: bool = False) -> None:
         self.limits, self.quiet, self.screen = limits, quiet, Screen()
+        self.repeats, self.said, self.said_before = repeats, Counter[str](), Counter[str]()
         self.status: int | None = None
         self.measured, self.reason, self.renewed = False, "", False
         self.strays = 0
@@ -54,6 +57,7 @@ class Watch:
     def follow(self, worker: WorkerProcess) -> None:
         """Follow a worker until the job is done or the worker has ended; then its cells have their rows."""
         self.renewed, self.false_end, self.outputs = False, "", {}
+        self.said_before = self.said.copy() if self.repeats else Counter()
         self.hearing = Hearing(worker.token)
         self.printed = MarkedOutput(self._take_output, self._next_output)
         with selectors.DefaultSelector() as selector:
@@ -155,7 +159,7 @@ class Watch:
             case {"at": stage}:
                 self._begins(stage, message)
             case {"say": text}:
-                self.screen.say(text)
+                self._say(text)
             case {"status": text}:
                 self.screen.show(text)
             case {"print": text}:
@@ -175,6 +179,14 @@ class Watch:
                     self.false_end = f"the process told that the run was done, with {left} of its cells left out"
                 else:
                     self.status, self.measured = status, message["measured"]
+
+    def _say(self, text: str) -> None:
+        """Print a line of progress, unless an earlier worker of this job has."""
+        if self.said_before[text] > 0:
+            self.said_before[text] -= 1
+            return
+        self.said[text] += 1
+        self.screen.say(text)
 
     def _cells_left(self) -> int:
         """How many cells were announced by this worker and have neither a row of this command nor older scores."""
@@ -200,12 +212,13 @@ class Watch:
     def _died(self, reason: str, stack: str) -> None:
         """Write the rows of the cells that were being measured when the worker ended."""
         stage, printed = self.limits.stage, self.output.text() if self.output else ""
-        self.reason = printable(f"{reason} after {self.limits.seconds:.1f} s{_place_in(stack)}")[:MOST_LETTERS]
+        seconds = self.limits.seconds
+        self.reason = printable(f"{reason} after {seconds:.1f} s{_place_in(stack)}")[:MOST_LETTERS]
         self.limits.begins("")
         rows = announced_rows(self.announcement) if self.announcement and stage else []
         store = Store(self.announcement.parent.parent) if rows else None
         for row in rows:
-            store.append({**row, "error": self.reason})
+            store.append({**row, "error": self.reason, "seconds": round(seconds / len(rows), 4)})
             store.write_error(row["cell"], f"{stage} {self.label}: {self.reason}\n\n{stack}\n{printed}")
         if self.announcement is not None:
             remove_announcement(self.announcement)

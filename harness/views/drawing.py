@@ -15,6 +15,7 @@ from harness.jobs.plan import Plan
 from harness.jobs.runner import load_stage
 from harness.messages import say
 from harness.places import file_name
+from harness.results.choice_files import FOLDER, find_choice
 from harness.results.frames import configured, controls_of, find_run
 from harness.results.run_files import RunFiles, content_of, name_damage
 from harness.seals import Damaged
@@ -85,21 +86,24 @@ def _resolve_run(plan_or_run: Any, runs: str | Path, *, needs_model: bool, trust
         plan_or_run = Plan.of(plan_or_run)
     if isinstance(plan_or_run, Plan):
         return [plan_or_run], ViewedRun(plan_or_run.place)
-    directory = find_run(plan_or_run, runs)
-    return list(_recorded_plans(directory, trust)) if needs_model else [], ViewedRun(directory)
+    choice = find_choice(plan_or_run, runs)
+    directory = choice or find_run(plan_or_run, runs)
+    recorded = choice / FOLDER if choice else directory
+    return list(_recorded_plans(recorded, directory, trust)) if needs_model else [], ViewedRun(directory)
 
 
-def _recorded_plans(directory: Path, trust: bool) -> Iterator[Plan]:
-    """The plans of a run, one for each model, data set and protocol, from the configurations it has recorded.
+def _recorded_plans(recorded: Path, directory: Path, trust: bool) -> Iterator[Plan]:
+    """The plans of the run in ``directory``, one for each model, data set and protocol, from the configurations that
+    were recorded in a folder.
 
     UserError for a configuration that names programs and was not written by this user, unless they are trusted.
     """
     plans: dict[str, Plan] = {}
-    for path in sorted((directory / "config").glob("*.json")):
+    for path in sorted((recorded / "config").glob("*.json")):
         if path.name.startswith("scoring-"):  # of runs in which a timing chose the scoring copy
             continue
         try:
-            config = RunFiles(directory).text(path)
+            config = RunFiles(recorded).text(path)
             config |= {"runtime": {**config["runtime"], "runs": str(directory.parent)}, "run": directory.name}
             programs, text = programs_named(config), content_of(path).decode()
         except Damaged as error:
@@ -108,7 +112,7 @@ def _recorded_plans(directory: Path, trust: bool) -> Iterator[Plan]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             say(f"{path.name} is left out: {one_line(error)[:200]}")
             continue
-        _check_programs(path, text, programs, trust)
+        _check_programs(directory.name, path, text, programs, trust)
         try:
             plan = Plan.of(config)
         except (UserError, KeyError, TypeError, AttributeError) as error:
@@ -118,13 +122,12 @@ def _recorded_plans(directory: Path, trust: bool) -> Iterator[Plan]:
     yield from plans.values()
 
 
-def _check_programs(path: Path, text: str, programs: Sequence[str], trust: bool) -> None:
+def _check_programs(run: str, path: Path, text: str, programs: Sequence[str], trust: bool) -> None:
     """Say which programs a configuration names; UserError if it is another user's and not trusted."""
     if not programs:
         return
     named = ", ".join(programs[:5]) + (f" and {len(programs) - 5} more" if len(programs) > 5 else "")
     if not (trust or is_own(path, text)):
-        run = path.parent.parent.name
         raise UserError(
             f"run {run} was not made by you here and would import and run {named}; if you trust it, add --trust"
         )

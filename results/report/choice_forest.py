@@ -101,7 +101,7 @@ class GainTable:
     def _axis(self) -> Raw:
         """Which side is better, and round numbers."""
         zero, values = self.at(0), self.at.ticks
-        left, right = ("wide" if zero < 35 else None), ("wide" if zero > 65 else None)
+        left, right = ("wide tight" if zero < 35 else None), ("wide tight" if zero > 65 else None)
         marks = [
             tag("text", "← worse", x=f"{zero}%", dx=-7, y=11, text_anchor="end", class_=left),
             tag("text", "better →", x=f"{zero}%", dx=7, y=11, class_=right),

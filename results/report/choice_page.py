@@ -1,13 +1,14 @@
 """The page of ``harness choose``: which explainer to use, and the evidence of each step that led there."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from harness.results.numbers import with_interval
 from harness.results.report.choice_forest import GainRow, GainTable, is_known
-from harness.results.report.choice_race import RACE_LEAD, race_part
+from harness.results.report.choice_race import RACE_LEAD, race_part, unit_in_words
 from harness.results.report.choice_sections import candidates_part, conditions_part, metrics_part, tuning_part
 from harness.results.report.drawing import number
 from harness.results.report.elements import section
@@ -15,8 +16,7 @@ from harness.results.report.markup import Raw, tag
 from harness.results.report.page import document
 
 SCRIPTS, STYLES = ("page.js", "keys.js", "tables.js"), ("page.css", "choice.css")
-UNIT_WORDS = {"probability": "class probability"}
-STEPS_IN_WORDS = {"trust": "to test the metrics", "race": "for the race and tuning", "confirmation": "to confirm"}
+MOST_IN_A_CAVEAT = 3  # names of explainers; of more, the caveats of a choice count some
 PURPOSES = {
     "debug": "debug: signed and complete maps are preferred",
     "report": "report: maps that depend on the class and are stable are preferred",
@@ -50,13 +50,17 @@ def _choice_top(title: str, facts: Facts, tables: Tables) -> Raw:
     own = int((candidates["control"] == False).sum())  # noqa: E712
     samples = sum((facts.get("samples") or {}).values())
     theme = tag("button", "Dark", type="button", id="theme", aria_pressed="false")
-    lead = f"{own:,} explainers considered, {samples:,} samples, judged by {facts['metric']}"
+    lead = f"{_so_many(own, 'explainer')} considered, {_so_many(samples, 'sample')}, judged by {facts['metric']}"
     return tag(
         "header",
         tag("div", tag("h1", title), tag("p", lead, class_="lead")),
         tag("div", theme, class_="tools"),
         class_="top",
     )
+
+
+def _so_many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _answer_with_table(facts: Facts, tables: Tables) -> Raw:
@@ -71,7 +75,11 @@ def _answer_with_table(facts: Facts, tables: Tables) -> Raw:
     )
     caveats = [tag("li", text) for text in facts["caveats"]]
     rows = [_member_row(each, facts) for each in facts["explainers"]]
-    table = _gain_table("The explainers of the answer", rows, facts, "caveats") if rows else ""
+    caption = "The explainers of the answer" if facts["status"] == "answer" else "The best explainers"
+    table = _gain_table(caption, rows, facts, "remarks") if rows else ""
+    behind = facts.get("unconfirmed") or []
+    if len(behind) > MOST_IN_A_CAVEAT:
+        caveats.append(tag("li", f"All that were not confirmed: {', '.join(behind)}."))
     lacks = tag("div", tag("h3", "Caveats"), tag("ul", caveats), class_="caveats") if caveats else ""
     return tag("div", told, table, lacks)
 
@@ -81,14 +89,13 @@ def _options_line(facts: Facts) -> Raw:
     options = facts.get("options")
     if not options:
         return Raw("")
-    texts = [f"{name}={value}" for name, value in options.items()]
+    texts = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
     return tag("p", f"Options of {facts['recommended']}: {', '.join(texts)}", class_="fine")
 
 
 def _gain_table(caption: str, rows: Sequence[GainRow], facts: Facts, head: str) -> Raw:
     control = facts.get("best_control") or ""
-    unit = UNIT_WORDS.get(facts["unit"], facts["unit"])
-    return GainTable(caption, rows, control, facts["metric"], unit or "", head).html()
+    return GainTable(caption, rows, control, facts["metric"], unit_in_words(facts["unit"]), head).html()
 
 
 def _member_row(member: Mapping[str, Any], facts: Facts) -> GainRow:
@@ -109,22 +116,25 @@ def _confirmation_table(facts: Facts, tables: Tables) -> Raw | None:
     rows = tables.get("confirmation", pd.DataFrame())
     if rows.empty:
         return None
-    words = f"{int(rows['samples'].iloc[0]):,} samples, which took no part before"
-    found = [_confirmed_row(row) for row in rows.to_dict("records")]
+    told = f"Scores on {_so_many(int(rows['samples'].iloc[0]), 'sample')} that took no part before."
+    if facts.get("best_control"):
+        told += f" The intervals of all differences hold together with at least {_percent(1 - facts['alpha'])}."
+    beaten = {each["explainer"] for each in facts["explainers"] if each["beats_controls"]}
+    found = [_confirmed_row(row, row["explainer"] in beaten) for row in rows.to_dict("records")]
     return tag(
-        "div", tag("p", f"{words}.", class_="fine"), _gain_table(f"Confirmation on {words}", found, facts, "verdict")
+        "div", tag("p", told, class_="lead"), _gain_table("Confirmation on fresh samples", found, facts, "verdict")
     )
 
 
-def _confirmed_row(row: Mapping[str, Any]) -> GainRow:
-    standing, words = "near", "not shown to be worse"
+def _confirmed_row(row: Mapping[str, Any], beats: bool) -> GainRow:
+    standing, words = "near", "not shown to be worse" if beats else "not shown to be worse, nor to beat the controls"
     if row["recommended"]:
         standing, words = "first", "recommended"
     elif row["control"]:
         standing, words = "control", "control" if row["against"] else "best control"
     elif row["worse_than"]:
         standing, words = "worse", f"worse than {row['worse_than']}"
-    elif row["in_answer"] and row["gain_low"] > 0:
+    elif row["in_answer"] and beats:
         standing = "choice"
     ends = (row["gain"], row["gain_low"], row["gain_high"])
     return GainRow(row["explainer"], number(row["mean"]), *ends, row["seconds_per_sample"], words, standing)
@@ -132,30 +142,50 @@ def _confirmed_row(row: Mapping[str, Any]) -> GainRow:
 
 def _effort_part(facts: Facts, tables: Tables) -> Raw:
     """What it took, for what the samples were, and how to go on."""
-    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in _effort_facts(facts)]
-    more = (
-        "The same command goes on from here. With a larger budget=, measured scores are used again, and the answer may "
-        "name fewer explainers."
-    )
-    return tag("div", tag("dl", rows, class_="facts"), tag("p", more))
-
-
-def _effort_facts(facts: Facts) -> list[tuple[str, str]]:
-    spent, whole = facts.get("evaluations"), facts.get("evaluations_of_the_whole_grid")
-    found = [("seconds", number(facts.get("seconds"))), ("evaluations of the model", f"{spent or 0:,.0f}")]
-    if is_known(whole) and whole > 0:
-        found.append(
-            (
-                "all candidates on all samples",
-                f"{whole:,.0f} evaluations, of which {(spent or 0) / whole:.0%} were spent",
-            )
-        )
-    found += [(f"samples {STEPS_IN_WORDS.get(step, step)}", f"{count:,}") for step, count in facts["samples"].items()]
+    found = [*_spent(facts), *_samples_of_steps(facts, tables)]
     found.append(("alpha", f"{facts['alpha']:g}: at most so likely is the best explainer missing from the answer"))
-    found.append(("score", f"{facts['metric']}: mean of {', '.join(facts['metrics'])}"))
+    metrics = facts["metrics"]
+    found.append(("score", f"{facts['metric']}: mean of {', '.join(metrics)}" if len(metrics) > 1 else metrics[0]))
     if facts.get("purpose"):
         found.append(("purpose", PURPOSES.get(facts["purpose"], facts["purpose"])))
-    return found
+    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in found]
+    more = "The same command with a larger budget= goes on from here: what was measured is used again."
+    return tag("div", tag("dl", rows, class_="facts"), tag("p", more) if "race" in tables else "")
+
+
+def _spent(facts: Facts) -> Iterator[tuple[str, str]]:
+    spent, whole = facts.get("evaluations") or 0, facts.get("evaluations_of_the_whole_grid")
+    yield "seconds", number(facts.get("seconds"))
+    yield "evaluations of the model", f"{spent:,.0f}"
+    if is_known(whole) and whole > 0:
+        share = f", of which {_percent(spent / whole)} were spent" if spent < whole else ""
+        yield "all candidates on all samples", f"about {whole:,.0f} evaluations{share}"
+
+
+def _samples_of_steps(facts: Facts, tables: Tables) -> Iterator[tuple[str, str]]:
+    """How many samples were set apart for each step, and how many of them it took."""
+    race, confirmed = tables.get("race", pd.DataFrame()), tables.get("confirmation", pd.DataFrame())
+    sizes = facts["samples"]
+    yield "samples to test the metrics", f"{sizes['trust']:,}"
+    raced, tuned = int(race["samples"].max()) if len(race) else 0, _samples_of_tuning(tables)
+    also = f" and tuning {tuned:,}" if tuned else ""
+    yield "samples for race and tuning", f"{sizes['race']:,}, of which the race took {raced:,}{also}"
+    own, taken = sizes["confirmation"], int(confirmed["samples"].iloc[0]) if len(confirmed) else 0
+    if taken > own:
+        yield "samples to confirm", f"{own:,}, and {taken - own:,} of the race that were not used before"
+    else:
+        yield "samples to confirm", f"{own:,}, of which {taken:,} were used"
+
+
+def _samples_of_tuning(tables: Tables) -> int:
+    """The samples of both halves; the last rung takes the whole tuned half."""
+    rungs, found = tables.get("tuning", pd.DataFrame()), tables.get("held_out", pd.DataFrame())
+    return int(rungs["samples"].max() + found["samples"].max()) if len(rungs) else 0
+
+
+def _percent(share: float) -> str:
+    """A share in percent; small ones are not said to be 0."""
+    return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else "less than 1 %"
 
 
 Part = Callable[[Facts, Tables], Raw | None]
@@ -167,30 +197,32 @@ CHOICE_SECTIONS: tuple[tuple[str, str, str, str, Part], ...] = (
         "metrics",
         "Metrics",
         "Which metrics were trusted",
-        "A metric is used if it sees noise: maps mixed with more and more noise have to score worse, step by step, and "
-        "two random maps the same. This was tested on samples that took no part in the race.",
+        "A metric is used if it sees noise: the more noise is mixed into maps, the worse they have to score, step by "
+        "step; and noise has to score like random maps, so that the interval of their difference holds 0. This was "
+        "tested on samples that took no part in the race.",
         metrics_part,
     ),
     (
         "tuning",
         "Tuning",
         "Tuning",
-        "Variants differ from the default in one option. Half of the samples of the race chose the best variant; its "
-        "gain counts only on the other half. Optimism is how much better it looked where it was chosen.",
+        "Variants differ from the default in one option. The best one was chosen on one half of the samples; its gain "
+        "counts only on the other half, which is held out. Optimism is how much better it looked where it was chosen. "
+        "A variant that gains on the held-out half is used: it is confirmed like the others.",
         tuning_part,
     ),
     (
         "confirmation",
         "Confirmation",
         "Confirmation on fresh samples",
-        "Mean gain over the best control; the intervals of all pairs hold together.",
+        "",
         _confirmation_table,
     ),
     (
         "conditions",
         "Conditions",
         "Conditions",
-        "Checks that are no scores: an explainer passes if its interval lies on the right side of the bound.",
+        "Checks that are no scores: an explainer passes if the whole interval is above or below the bound, as stated.",
         conditions_part,
     ),
     ("candidates", "Candidates", "Candidates", "", candidates_part),

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SUB_PACKAGES = ("conf", "datasets", "metrics", "results")
 IMPORTS = "import harness, harness.metrics.curves, harness.datasets.digits, harness.results.store, harness.conf; "
 LISTING = (
     IMPORTS + "from harness.registry import METRICS, DATASETS; assert 'deletion' in METRICS and 'digits' in DATASETS; "
@@ -43,11 +45,11 @@ def test_a_bare_checkout_imports_from_its_root_and_from_elsewhere(tmp_path):
 
 def test_an_installed_wheel_imports_from_anywhere_and_brings_its_configuration(wheel, tmp_path):
     assert python(LISTING + "print(harness.__file__)", tmp_path, wheel) == str(wheel / "harness" / "__init__.py")
-    assert (wheel / "harness" / "conf" / "config.yaml").is_file()
-    assert (wheel / "harness" / "datasets" / "photos_boxes.json").is_file()
-    assert (wheel / "harness" / "results" / "reference" / "srg.csv").is_file()
-    assert list((wheel / "harness" / "conf").glob("experiment/*.yaml"))
-    assert (wheel / "harness" / "py.typed").is_file()
+    folders = {"harness": ROOT / "harness"} | {f"harness/{name}": ROOT / name for name in SUB_PACKAGES}
+    for place, source in folders.items():
+        files = [path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        missing = [path.name for path in files if not (wheel / place / path.relative_to(source)).is_file()]
+        assert files and not missing, (place, missing)
 
 
 @pytest.mark.parametrize("where", ["checkout", "wheel"])
@@ -75,3 +77,8 @@ def test_showing_a_leaderboard_does_not_wait_for_scipys_statistics():
     code = "import sys, harness.cli.main, harness.jobs.runner, harness.cli.table; print('scipy.stats' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_pytest_runs_every_folder_of_tests_but_that_of_speed():
+    run = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
+    assert set(run) == {f"tests/{path.parent.name}" for path in ROOT.glob("tests/*/test_*.py")} - {"tests/speed"}

@@ -1,0 +1,226 @@
+"""Proves ``harness choose`` on planted tasks: run ``python docs/choosing.py`` (an hour on two cores; it resumes).
+
+``python docs/choosing.py measure`` measures the tasks into runs/choosing/tasks.jsonl, ``python docs/choosing.py write``
+writes the tables of docs/choosing.md from it, ``python docs/choosing.py simulate`` the table of the race alone.
+
+Of each task the whole grid is measured, all explainers on all samples, and ``harness choose`` is run on the same
+samples: with no budget, and with budgets that are shares of the grid's evaluations.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from choosing_rivals import RIVALS, Grid
+from choosing_tasks import Task, tasks, truth_metric
+from torch import Tensor, nn
+
+import harness
+from harness.choosing.candidates import CONTROLS, COSTS, with_controls
+from harness.choosing.choice import Choice
+from harness.choosing.choose import Choosing
+from harness.choosing.measuring import InMemory, Measured, Measuring, Part
+from harness.choosing.settings import Budget, Settings
+from harness.engine.protocol import Protocol
+from harness.engine.selection import Chosen, Job, choose_one, choose_several
+from harness.engine.stage import Stage, set_stage
+from harness.engine.tuning import tune
+from harness.models.black_box import loaded_model
+from harness.registry import EXPLAINERS, METRICS
+
+FILE = Path(__file__).parents[1] / "runs" / "choosing" / "tasks.jsonl"
+BUDGETS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # shares of the evaluations of the whole grid
+WITH_BUDGETS = 4  # one task in so many is run with budgets too
+NEAR = 0.01  # an explainer whose mean score is this near to the best is as good, for the curve and for the truth
+GUESS = "guess"  # a candidate that draws random maps, and is not known to be a control
+
+
+def guess(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Any) -> Tensor:
+    """Random maps, another for each input."""
+    from harness.randomness import normal
+
+    return context.units.as_map(normal(context.stream("guess"), *context.units.shape).to(inputs))
+
+
+# Good and bad ones, cheap and dear ones. The training mean in place of a background of 100 rows.
+CANDIDATES = [
+    "gradient",
+    "saliency",
+    "input_x_gradient",
+    "integrated_gradients",
+    "smoothgrad",
+    "vargrad",
+    "deep_lift",
+    "lrp",
+    "guided_backprop",
+    "grad_cam",
+    "expected_gradients",
+    "occlusion",
+    "feature_ablation",
+    "lime",
+    {"name": "kernel_shap", "background": 0},
+    {"name": "shapley_sampling", "background": 0},
+    "rise",
+    guess,
+]
+
+
+class Replayed(InMemory):
+    """Keeps what is measured, and what each cell has taken; a choice that starts again on it spends the same again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken: dict[tuple[str, tuple[str, str]], np.ndarray] = {}
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Nothing is spent, and no decision is kept; all that was measured stays known."""
+        self._come_to: set[tuple[str, tuple[str, str]]] = set()
+        self._notes = {name: value for name, value in self._notes.items() if name == "seconds per pass"}
+
+    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float, **how: bool) -> None:
+        """Note what a cell has taken."""
+        if job is not None:
+            key = part.name, (job.explainer.label, job.metric.label)
+            self._taken[key] = self._taken.get(key, np.zeros(2)) + (seconds, evaluations)
+
+    def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
+        """What is known of the part; the choice has come to these cells."""
+        self._come_to |= {(part.name, (job.explainer.label, job.metric.label)) for job in jobs}
+        return super().read(part, jobs)
+
+    def spent(self) -> tuple[float, float]:
+        """What the cells have taken that the choice has come to."""
+        total = sum((self._taken.get(key, np.zeros(2)) for key in self._come_to), np.zeros(2))
+        return float(total[0]), float(total[1])
+
+
+def staged(model: nn.Module, data: harness.Data) -> Stage:
+    """Model and data as ``harness.choose`` prepares them."""
+    stage = set_stage(loaded_model(model), data, Protocol.of({"target": "predicted"}), torch.device("cpu"))
+    stage.compute_outputs()
+    tune(stage.predictor, stage.first(), stage.first_carried())
+    return stage
+
+
+def explainers() -> list[Chosen]:
+    """The candidates and the controls."""
+    return with_controls(choose_several(EXPLAINERS, CANDIDATES), choose_several(EXPLAINERS, list(CONTROLS)))
+
+
+def choose(stage: Stage, keeper: Replayed, budget: int | None) -> Choice:
+    """One choice, without tuning: the grid does not tune either."""
+    keeper.start_again()
+    settings = Settings(budget=budget, tune=False)
+    measuring = Measuring(stage, keeper, Budget.of(budget))
+    return Choosing(measuring, explainers(), settings, lambda line: None).choose()
+
+
+def measured(task: Task, number: int) -> dict[str, Any]:
+    """The row of a task: what the grid says, what ``harness choose`` answers, and what other ways answer."""
+    torch.set_num_threads(1)
+    model, data = task.make()
+    stage, keeper = staged(model, data), Replayed()
+    choice = choose(stage, keeper, None)
+    row = {"task": task.name, **{name: getattr(task, name) for name in ("family", "kind", "expected", "units")}}
+    row |= {"samples": stage.count, "choice": _answer(choice)}
+    if choice.basis.trust is None or not choice.basis.trust.used:
+        return row
+    grid, truth = _grid(stage, choice, truth_metric(task))
+    row |= {"grid": grid.cost, "mean": dict(zip(grid.names, grid.scores.mean(0), strict=True)), "truth": truth}
+    row["rivals"] = {name: vars(way(_in_race_order(grid, stage))) for name, way in RIVALS.items()}
+    if number % WITH_BUDGETS == 0:
+        row["budgets"] = {}
+        for share in BUDGETS:
+            try:
+                row["budgets"][share] = _answer(choose(stage, keeper, round(share * grid.cost)))
+            except harness.errors.UserError as refusal:
+                row["budgets"][share] = {"refused": str(refusal)}
+    return row
+
+
+def _answer(choice: Choice) -> dict[str, Any]:
+    basis = choice.basis
+    left_out = {each.label: each.reason for each in basis.candidates.values() if each.reason}
+    left = {} if basis.course is None else dict(basis.course.left)
+    return {
+        "status": choice.status,
+        "recommended": choice.recommended,
+        "set": choice.explainers,
+        "confirmed": [each.label for each in choice.members],
+        "evaluations": basis.evaluations,
+        "raced": 0 if basis.course is None else int(basis.course.scores.notna().any(axis=1).sum()),
+        "used": basis.trust.used if basis.trust else [],
+        "left_out": left_out,
+        "left": left,
+        "reason": choice.reason,
+    }
+
+
+def _grid(stage: Stage, choice: Choice, truth: str | None) -> tuple[Grid, dict[str, float]]:
+    """The scores of all candidates on all samples by the metrics that the choice used, and the mean truth scores."""
+    keeper, part = InMemory(), Part("grid", tuple(range(stage.count)))
+    headline = choice.basis.headline
+    there = [each.chosen for each in choice.basis.candidates.values() if not each.control and _measurable(each.reason)]
+    costs = [choose_one(METRICS, name) for name in COSTS[1:]]
+    found = Measuring(stage, keeper, Budget()).measure(part, there, [*headline.metrics, *costs])
+    spent = keeper.spent()[1]
+    columns, prices = {}, {}
+    for each in there:
+        scores = headline.scores(found, each.label)
+        if scores is not None and np.isfinite(scores).all():
+            columns[each.label] = scores
+            prices[each.label] = sum(float(np.nan_to_num(found.values[each.label, name]).mean()) for name in COSTS[1:])
+    scoring = (spent - sum(prices.values()) * stage.count) / (stage.count * max(1, len(there)))
+    grid = Grid(list(columns), np.array(list(columns.values())).T, np.array(list(prices.values())) + max(scoring, 0.0))
+    if truth is None:
+        return grid, {}
+    metric = choose_one(METRICS, truth)
+    told = Measuring(stage, InMemory(), Budget()).measure(part, there, [metric])
+    means = {n: float(np.nanmean(told.values[n, truth])) for n in columns if (n, truth) in told.values}
+    return grid, means
+
+
+def _measurable(reason: str) -> bool:
+    """Whether a candidate has scores: one that another stands for has, and so has one that was left out as slow."""
+    return not reason or "stands for both" in reason
+
+
+def _in_race_order(grid: Grid, stage: Stage) -> Grid:
+    """The grid with its samples shuffled as a choice shuffles them."""
+    order = np.random.default_rng([stage.protocol.seed, stage.count]).permutation(stage.count)
+    return Grid(grid.names, grid.scores[order], grid.prices)
+
+
+def measure(path: Path = FILE, processes: int = 2) -> None:
+    """Measure the tasks that the file lacks; one line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {row["task"] for row in rows(path)}
+    todo = [(task, number) for number, task in enumerate(tasks()) if task.name not in known]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool, open(path, "a") as file:
+        for done, row in enumerate(pool.map(measured, *zip(*todo, strict=True)) if todo else [], start=1):
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            print(f"{done} of {len(todo)}: {row['task']}: {row['choice']['status']}", flush=True)
+
+
+def rows(path: Path = FILE) -> Iterator[dict[str, Any]]:
+    """What has been measured."""
+    if path.exists():
+        yield from map(json.loads, path.read_text().splitlines())
+
+
+if __name__ == "__main__":
+    what = sys.argv[1] if len(sys.argv) > 1 else "all"
+    if what in ("all", "measure"):
+        measure()
+    if what in ("all", "write"):
+        from choosing_page import write
+
+        write(list(rows()))

@@ -1,0 +1,39 @@
+"""What measuring explainers takes, so that a choice keeps to its budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.choosing.candidates import Candidate
+from harness.choosing.measuring import Measuring
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices in seconds and in evaluations of the model.
+
+    seconds_per_pass  the time that one input takes forward: to judge declared costs by, and for nothing else
+    scoring           seconds and evaluations of scoring one sample of one explainer
+    """
+
+    measuring: Measuring
+    seconds_per_pass: float
+    scoring: tuple[float, float]
+
+    def of(self, candidates: Sequence[Candidate], samples: int) -> tuple[float, float]:
+        """What explaining and scoring so many samples takes by these candidates."""
+        seconds = sum(self._seconds(each) + self.scoring[0] for each in candidates)
+        evaluations = sum(_known_or(each.evaluations, each.estimate) + self.scoring[1] for each in candidates)
+        return seconds * samples, evaluations * samples
+
+    def affords(self, candidates: Sequence[Candidate], samples: int, kept: float) -> bool:
+        """Whether the budget suffices for these candidates on so many samples, with a share ``kept`` of it left."""
+        return self.measuring.share_of_budget(*self.of(candidates, samples)) <= self.measuring.left - kept
+
+    def _seconds(self, candidate: Candidate) -> float:
+        return _known_or(candidate.seconds, candidate.estimate * self.seconds_per_pass)
+
+
+def _known_or(value: float, otherwise: float) -> float:
+    return float(value) if np.isfinite(value) else otherwise
