@@ -1,7 +1,7 @@
-"""Proves ``harness choose`` on planted tasks: run ``python docs/choosing.py`` (an hour on two cores; it resumes).
+"""Tries ``harness choose`` on planted tasks: ``python docs/choosing.py`` (an hour on two cores; it resumes).
 
 ``python docs/choosing.py measure`` measures the tasks into runs/choosing/tasks.jsonl, ``python docs/choosing.py write``
-writes the tables of docs/choosing.md from it, ``python docs/choosing.py simulate`` the table of the race alone.
+makes the tables from it, ``python docs/choosing.py simulate`` writes the table of the race alone into docs/choosing.md.
 
 Of each task the whole grid is measured, all explainers on all samples, and ``harness choose`` is run on the same
 samples: with no budget, and with budgets that are shares of the grid's evaluations.
@@ -9,6 +9,7 @@ samples: with no budget, and with budgets that are shares of the grid's evaluati
 
 import json
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -37,8 +38,6 @@ from harness.registry import EXPLAINERS, METRICS
 FILE = Path(__file__).parents[1] / "runs" / "choosing" / "tasks.jsonl"
 BUDGETS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # shares of the evaluations of the whole grid
 WITH_BUDGETS = 4  # one task in so many is run with budgets too
-NEAR = 0.01  # an explainer whose mean score is this near to the best is as good, for the curve and for the truth
-GUESS = "guess"  # a candidate that draws random maps, and is not known to be a control
 
 
 def guess(model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Any) -> Tensor:
@@ -122,7 +121,12 @@ def choose(stage: Stage, keeper: Replayed, budget: int | None) -> Choice:
     return Choosing(measuring, explainers(), settings, lambda line: None).choose()
 
 
-def measured(task: Task, number: int) -> dict[str, Any]:
+def _shuffled(task: Task) -> int:
+    """An order of the tasks that has nothing to do with their kinds: what has been measured so far is a fair sample."""
+    return zlib.crc32(task.name.encode()[::-1])
+
+
+def measured(task: Task) -> dict[str, Any]:
     """The row of a task: what the grid says, what ``harness choose`` answers, and what other ways answer."""
     torch.set_num_threads(1)
     model, data = task.make()
@@ -135,7 +139,7 @@ def measured(task: Task, number: int) -> dict[str, Any]:
     grid, truth = _grid(stage, choice, truth_metric(task))
     row |= {"grid": grid.cost, "mean": dict(zip(grid.names, grid.scores.mean(0), strict=True)), "truth": truth}
     row["rivals"] = {name: vars(way(_in_race_order(grid, stage))) for name, way in RIVALS.items()}
-    if number % WITH_BUDGETS == 0:
+    if _shuffled(task) % WITH_BUDGETS == 0:
         row["budgets"] = {}
         for share in BUDGETS:
             try:
@@ -202,9 +206,9 @@ def measure(path: Path = FILE, processes: int = 2) -> None:
     """Measure the tasks that the file lacks; one line each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {row["task"] for row in rows(path)}
-    todo = [(task, number) for number, task in enumerate(tasks()) if task.name not in known]
+    todo = sorted((task for task in tasks() if task.name not in known), key=_shuffled)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool, open(path, "a") as file:
-        for done, row in enumerate(pool.map(measured, *zip(*todo, strict=True)) if todo else [], start=1):
+        for done, row in enumerate(pool.map(measured, todo), start=1):
             file.write(json.dumps(row) + "\n")
             file.flush()
             print(f"{done} of {len(todo)}: {row['task']}: {row['choice']['status']}", flush=True)
@@ -217,10 +221,12 @@ def rows(path: Path = FILE) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    import choosing_page
+
     what = sys.argv[1] if len(sys.argv) > 1 else "all"
     if what in ("all", "measure"):
         measure()
     if what in ("all", "write"):
-        from choosing_page import write
-
-        write(list(rows()))
+        choosing_page.write(list(rows()))
+    if what in ("all", "simulate"):
+        choosing_page.write_tables({"race alone": choosing_page.race_alone()})

@@ -1,6 +1,6 @@
-"""Writes the tables and the curve of docs/choosing.md from what ``docs/choosing.py`` has measured."""
+"""The tables of docs/choosing.md: of the tasks that ``docs/choosing.py`` has measured, and of the race alone."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,19 @@ Row = Mapping[str, Any]
 
 
 def write(rows: Sequence[Row]) -> None:
-    """Write all tables of the page and its picture."""
+    """Write the tables of the tasks."""
+    write_tables({"promises": promises(rows), "families": families(rows), "rivals": rivals(rows), "curve": curve(rows)})
+
+
+def write_tables(tables: Mapping[str, Iterable[str]]) -> None:
+    """Write tables between the marks of the page; those for which it has no marks are printed."""
     page = PAGE.read_text(encoding="utf-8")
-    for mark, table in {
-        "promises": promises(rows),
-        "families": families(rows),
-        "rivals": rivals(rows),
-        "curve": curve(rows),
-        "race alone": race_alone(),
-    }.items():
-        page = replaced(page, mark, "\n".join(table))
+    for mark, table in tables.items():
+        text = "\n".join(table)
+        if f"<!-- {mark}: begin -->" in page:
+            page = replaced(page, mark, text)
+        else:
+            print(f"{mark}\n{text}\n")
     PAGE.write_text(page, encoding="utf-8")
 
 
@@ -59,6 +62,10 @@ def promises(rows: Sequence[Row]) -> Iterator[str]:
         "the answer holds the explainer with the best mean score of all samples": (
             [holds_best(row, own(row)) for row in answered],
             "at least 95 %",
+        ),
+        "one of those that were confirmed has the best mean score": (
+            [holds_best(row, row["choice"]["confirmed"]) for row in answered],
+            "",
         ),
         "the answer holds the explainer with the best truth score": (
             [holds_best(row, own(row), "truth") for row in true],
@@ -105,7 +112,7 @@ def families(rows: Sequence[Row]) -> Iterator[str]:
         if judged:
             cells += [
                 f"{np.mean([holds_best(row, row['choice']['set']) for row in judged]):.0%}",
-                f"{np.mean([len(row['choice']['set']) for row in judged]):.1f}",
+                f"{np.mean([_distinct(row, row['choice']['set']) for row in judged]):.1f}",
                 f"{np.median([row['choice']['evaluations'] / row['grid'] for row in judged]):.0%}",
             ]
         yield "| " + " | ".join([*cells, *["-"] * (6 - len(cells))]) + " |"
@@ -126,7 +133,7 @@ def rivals(rows: Sequence[Row]) -> Iterator[str]:
         best = np.mean([holds_best(row, left) for row, left, _ in found])
         true = np.mean([holds_best(row, left, "truth") for row, left, _ in found if row["truth"]])
         guess = np.mean(["guess" in left for _, left, _ in found])
-        sizes = np.mean([len(left) for _, left, _ in found])
+        sizes = np.mean([_distinct(row, left) for row, left, _ in found])
         share = np.median([spent / row["grid"] for row, _, spent in found])
         yield f"| {name} | {best:.1%} | {true:.1%} | {sizes:.1f} | {guess:.1%} | {share:.0%} |"
 
@@ -155,6 +162,11 @@ def curve(rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
+def _distinct(row: Row, left: Sequence[str]) -> int:
+    """How many explainers are left, where those with the same mean score count as one."""
+    return len({round(row["mean"][name] / SAME) if name in row["mean"] else name for name in left})
+
+
 def _without_unmeasured(row: Row, choice: Row) -> Row:
     """The task without the explainers for which the budget did not suffice: of them the answer promises nothing."""
     never = {name for name, why in choice["left"].items() if why.startswith("not measured")}
@@ -164,17 +176,19 @@ def _without_unmeasured(row: Row, choice: Row) -> Row:
 def race_alone() -> Iterator[str]:
     """How often a best candidate is dropped, where the population means are known: by the race, and by peeking."""
     yield from _head(("scores", "candidates that are best", f"race, {LOOKS} looks", f"peeking, {LOOKS} looks"))
-    for name, draw in WORLDS.items():
+    for place, (name, draw) in enumerate((WORLDS | UNLIMITED).items()):
+        bounds = None if name in UNLIMITED else (-1.0, 1.0)
         for equal in (1, COUNT):
-            rng = np.random.default_rng([len(name), equal])
+            rng = np.random.default_rng([place, equal])
             false = np.zeros(2)
             for _ in range(RUNS):
                 scores = draw(rng, LOOKS * ROUNDS, equal)
                 if equal == 1:  # the others are a little worse
-                    scores = np.clip(np.hstack([scores, draw(rng, len(scores), COUNT - 1) - 0.02]), -1, 1)
-                false += _drops_best(scores, equal), _peeking_drops_best(scores, equal)
-            low = [_words_of(each, RUNS) for each in false]
-            yield f"| {name} | {equal} of {COUNT} | {low[0]} | {low[1]} |"
+                    scores = np.hstack([scores, draw(rng, len(scores), COUNT - 1) - 0.02])
+                    scores = scores if bounds is None else np.clip(scores, *bounds)
+                false += _drops_best(scores, equal, bounds), _peeking_drops_best(scores, equal)
+            shares = [_words_of(each, RUNS) for each in false]
+            yield f"| {name} | {equal} of {COUNT} | {shares[0]} | {shares[1]} |"
 
 
 # Scores in [-1, 1], independent between candidates and samples.
@@ -183,11 +197,17 @@ WORLDS = {
     "rarely 1, else 0": lambda rng, n, k: (rng.random((n, k)) < 0.05).astype(float),
     "skewed (beta)": lambda rng, n, k: rng.beta(0.3, 3, (n, k)),
 }
+# Scores without limits.
+UNLIMITED = {
+    "long tails (t, 2 degrees)": lambda rng, n, k: rng.standard_t(2, (n, k)),
+    "exponential": lambda rng, n, k: rng.exponential(size=(n, k)),
+    "exponential or constant": lambda rng, n, k: np.where(np.arange(k) % 2, 1.0, rng.exponential(size=(n, k))),
+}
 
 
-def _drops_best(scores: np.ndarray, best: int) -> bool:
+def _drops_best(scores: np.ndarray, best: int, bounds: tuple[float, float] | None) -> bool:
     names = [str(place) for place in range(scores.shape[1])]
-    race = Race(names, bounds=(-1.0, 1.0), alpha=ALPHA)
+    race = Race(names, bounds=bounds, alpha=ALPHA)
     for block in np.array_split(scores, LOOKS):
         race.play({name: block[:, int(name)] for name in race.taking_part})
         if any(int(drop.name) < best for drop in race.drop()):
@@ -220,6 +240,8 @@ def _words_of(count: float, runs: int) -> str:
 
 
 def _interval(hits: int, count: int) -> tuple[float, float]:
+    if not count:
+        return float("nan"), float("nan")
     found = stats.binomtest(hits, count).proportion_ci(method="exact")
     return float(found.low), float(found.high)
 

@@ -31,7 +31,7 @@ from harness.engine.same_map import say_if_another_map
 from harness.engine.score import score_groups
 from harness.engine.selection import Chosen, Job, choose_several
 from harness.engine.stage import Stage, set_stage
-from harness.engine.tuning import tune
+from harness.engine.tuning import tune as tune_predictor
 from harness.errors import UserError
 from harness.facts import Facts
 from harness.guards import guarded
@@ -193,9 +193,13 @@ def evaluate(
         recorder.stage = stage = set_stage(loaded, data, settings, device)
         stage.compute_outputs()  # by the model itself, before a tuned copy takes over
         if tuned:
-            tune(stage.predictor, stage.first(), stage.first_carried())
+            tune_predictor(stage.predictor, stage.first(), stage.first_carried())
         measure_block(stage, jobs, recorder, alone=alone)
     return recorder.frame()
+
+
+# What further inputs have in common with those that were judged.
+_SHARED = ("modality", "task", "train", "train_labels", "unit_names", "value_range", "columns", "fillers")
 
 
 def choose(
@@ -209,7 +213,7 @@ def choose(
     candidates: Any = "all",
     metric: Any = None,
     alpha: float = 0.05,
-    tune_options: bool = True,
+    tune: bool = True,
     quiet: bool = True,
     **more: Any,
 ) -> Choice:
@@ -223,7 +227,7 @@ def choose(
     ``alpha``; docs/choosing.md describes the method. Raises ValueError on wrong input, fewer than 20 samples, and a
     budget that is too small to say anything.
     """
-    settings = Settings(budget, purpose, max_seconds_per_sample, alpha, tune_options)
+    settings = Settings(budget, purpose, max_seconds_per_sample, alpha, tune)
     parts = {name: value for name, value in more.items() if name in _DATA_ONLY or name in ("train", "segments")}
     protocol = {name: value for name, value in more.items() if name not in parts}
     data = _combined_data(inputs, targets, **parts)
@@ -239,16 +243,11 @@ def choose(
         with lease(device, "share", lambda line: None) as alone:
             stage = set_stage(loaded, data, protocol, device)
             stage.compute_outputs()
-            tune(stage.predictor, stage.first(), stage.first_carried())
+            tune_predictor(stage.predictor, stage.first(), stage.first_carried())
             measuring = Measuring(stage, InMemory(), Budget.of(budget), alone)
             choice = Choosing(measuring, explainers, settings, progress.say, given).choose()
     choice.maps = lambda chosen, x, y: explain(
-        chosen.entry.function,
-        model,
-        x,
-        y if y is not None else _classes_predicted(stage, x),
-        train=data.train,
-        **chosen.options,
+        chosen.entry.function, model, _like_those_judged(data, stage, x, y), **chosen.options
     )
     return choice
 
@@ -273,9 +272,24 @@ def _single_metric(metric: Any) -> Chosen:
     return chosen[0]
 
 
-def _classes_predicted(stage: Stage, inputs: Tensor) -> Tensor:
-    """The predicted class of each input, which is what the choice was about."""
-    return stage.predictor.logits(inputs.to(stage.device)).argmax(1).cpu()
+def _like_those_judged(judged: Data, stage: Stage, inputs: Tensor | Data, targets: Tensor | None) -> Data:
+    """Further inputs as data: of the task and with the training inputs of those that were judged.
+
+    Without targets the predicted class is explained, if that is what was judged; else UserError.
+    """
+    given = inputs if isinstance(inputs, Data) else Data(inputs, **{name: getattr(judged, name) for name in _SHARED})
+    if judged.carried and not given.carried:
+        raise UserError(f"inputs came without {', '.join(judged.carried)}; give harness.Data(inputs, carried={{...}})")
+    if targets is None and given.targets is None:
+        if stage.protocol.target != "predicted":
+            raise UserError(
+                "targets are missing: the choice was about given ones; give choice.explain(inputs, targets)"
+            )
+        several = stage.output_count > 1
+        carried = {name: values.to(stage.device) for name, values in given.carried.items()}
+        logits = stage.predictor.logits(given.inputs.to(stage.device), carried) if several else None
+        targets = logits.argmax(1).cpu() if several else torch.zeros(len(given.inputs), dtype=torch.long)
+    return given if targets is None else replace(given, targets=targets)
 
 
 def samples_of(

@@ -1,15 +1,17 @@
-"""What is said beside results: progress of slow steps such as downloads and training, and warnings to the caller."""
+"""What is said beside results: progress of slow steps such as downloads and training, warnings to the caller, and which
+work is done once for all explainers."""
 
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 EVERY_SECONDS = 10.0
 _LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
 _WATCHER: ContextVar[Callable[[], None] | None] = ContextVar("watcher", default=None)
+_METER: ContextVar[Callable[[str], AbstractContextManager[None]] | None] = ContextVar("meter", default=None)
 
 
 def say(text: str) -> None:
@@ -34,6 +36,27 @@ def watched_by(watcher: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _WATCHER.reset(token)
+
+
+@contextmanager
+def once_for_all(key: object) -> Iterator[None]:
+    """Inside, something is computed that is kept: whoever asks for it first does not pay for all others.
+
+    ``metered_by`` says who wants to know. ``key`` tells what it is; None: it is done as time allows, for nobody.
+    """
+    meter = _METER.get()
+    with nullcontext() if meter is None else meter("" if key is None else repr(key)):
+        yield
+
+
+@contextmanager
+def metered_by(meter: Callable[[str], AbstractContextManager[None]]) -> Iterator[None]:
+    """Inside, the work of each ``once_for_all`` is done in a context that ``meter`` gives for its key."""
+    token = _METER.set(meter)
+    try:
+        yield
+    finally:
+        _METER.reset(token)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.adapted_model import OTHER_POSITIONS
 from harness.facts import Facts
+from harness.messages import once_for_all
 from harness.predictor import Carried, Predictor, averaged, pick
 from harness.removal.background import Background
 from harness.removal.baselines import make_baseline
@@ -77,7 +78,8 @@ class Samples(Originals):
     def shared(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """The result of ``compute()``, called once per block and shared by all explainers and metrics with this key."""
         if key not in self.memo:
-            self.memo[key] = compute()
+            with once_for_all(key):
+                self.memo[key] = compute()
         return self.memo[key]
 
     def outputs(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:

@@ -1,6 +1,8 @@
 """What the cells of a choice have taken: kept on the disk, and counted as far as the choice has come."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,28 +17,33 @@ class Account:
     """Seconds and model evaluations of each cell, of all processes.
 
     What a choice has spent when it takes a decision is what the cells have taken that it has come to. A choice that was
-    killed and goes on, or that has a larger budget now, takes its steps again, and counts as it did the first time.
-    What came to nothing, such as a cell that a killed process did not finish, is kept and not counted.
+    killed and goes on, or that has a larger budget now, takes its steps again, and counts as it did the first time:
+    what cells share is noted apart from them, since after a kill it is computed again, for another cell. What came to
+    nothing, such as a cell that a killed process did not finish, is kept and not counted.
     """
 
     def __init__(self, path: Path, safe: str) -> None:
         self.path, self.safe = path, safe
         self._of_cells: dict[str, np.ndarray] = {}
+        self._of_process: dict[str, np.ndarray] = {}
+        self._shared: dict[str, list[str]] = {}
+        self._noted_here: set[str] = set()
         self._come_to: set[str] = set()
         self._spent = np.zeros(2)
         for entry in self._whole_entries():
             self._count(**{name: entry.get(name) for name in ("cell", "seconds", "evaluations", "more")})
 
-    def charge(self, part: str, cell: str | None, seconds: float, evaluations: float, *, more: bool = False) -> None:
-        """Note what a cell has taken, or work that came to nothing; ``more`` is added to what is noted already."""
-        if seconds < LEAST_SECONDS and not evaluations:
-            return
-        entry = {"cell": cell, "seconds": round(seconds, 4), "evaluations": evaluations, "more": more}
-        with told_in_one_line(self.path, self.safe):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab", buffering=0) as file:  # a kill tears no line; it need not outlive the machine
-                file.write(spent_line({"part": part, **entry}))
-        self._count(**entry)
+    def charge(self, part: str, cell: str | None, seconds: float, evaluations: float) -> None:
+        """Note what a cell has taken, or work that belongs to none; the last note of a cell counts."""
+        self._write({"part": part, "cell": cell}, seconds, evaluations, more=False)
+
+    def charge_for_all(self, group: str, key: str, seconds: float, evaluations: float) -> None:
+        """Note what cells that are measured together share; ``key`` says what it is. What one process notes of it adds
+        up, and of several processes the one counts that needed most of it."""
+        cell = f"{group}/{key}"
+        more = cell in self._noted_here
+        self._noted_here.add(cell)
+        self._write({"cell": cell}, seconds, evaluations, more=more)
 
     def knows(self, cell: str) -> bool:
         """Whether it is known what a cell has taken."""
@@ -48,16 +55,37 @@ class Account:
             self._come_to.add(cell)
             self._spent += self._of_cells.get(cell, 0.0)
 
+    def come_to_group(self, group: str) -> None:
+        """The choice uses what cells share that are measured together, from now on."""
+        for cell in self._shared.get(group, ()):
+            self.come_to(cell)
+
     def spent(self) -> tuple[float, float]:
         """What all cells have taken that the choice has come to."""
         return float(self._spent[0]), float(self._spent[1])
 
+    def _write(self, about: Mapping[str, Any], seconds: float, evaluations: float, *, more: bool) -> None:
+        if seconds < LEAST_SECONDS and not evaluations:
+            return
+        taken = {"seconds": round(seconds, 4), "evaluations": evaluations, "more": more}
+        with told_in_one_line(self.path, self.safe):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab", buffering=0) as file:  # a kill tears no line; it need not outlive the machine
+                file.write(spent_line({**about, **taken}))
+        self._count(about["cell"], **taken)
+
     def _count(self, cell: str | None, seconds: float, evaluations: float, more: bool) -> None:
-        """Take an entry to account: a cell that is measured again has taken what it took the last time."""
+        """Take an entry to account."""
         if cell is None:
             return
-        before = self._of_cells.get(cell, np.zeros(2))
-        self._of_cells[cell] = np.array([seconds, evaluations], dtype=float) + (before if more else 0)
+        before, taken = self._of_cells.get(cell, np.zeros(2)), np.array([seconds, evaluations], dtype=float)
+        group, shared, _ = cell.partition("/")
+        if shared:
+            if cell not in self._of_cells:
+                self._shared.setdefault(group, []).append(cell)
+            self._of_process[cell] = taken = taken + (self._of_process[cell] if more else 0)
+            taken = np.maximum(taken, before)
+        self._of_cells[cell] = taken
         if cell in self._come_to:
             self._spent += self._of_cells[cell] - before
 

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from harness.choosing.betting import difference
 from harness.choosing.measuring import Measured
 from harness.engine.audit import SAME
 from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
+from harness.errors import UserError
 from harness.registry import EXPLAINERS
+from harness.removal.background import DEFAULT_BASELINE, USUAL_ROWS
+from harness.results.numbers import significant
 
 # The controls that are compared in every choice, where they apply.
 CONTROLS = ("random", "blurred_random", "input_magnitude", "edge", "center")
@@ -22,6 +26,8 @@ UNDECLARED = 100  # evaluations, where none are declared: such an explainer star
 DEAR = 400  # evaluations of the model for one sample: an explainer that takes more enters the race late
 CHEAPER = 3  # if there is one that takes less than a third of them
 EQUAL_TO = "equal to {}, which stands for both"
+# Explainers that most models have, as sources of a ladder of noise beside the candidates.
+REFERENCE_NAMES = ("input_x_gradient", "occlusion")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes")
 
 
@@ -67,23 +73,35 @@ def candidates_of(
     ``limit`` are the most seconds for one sample: an explainer whose declared cost takes more than three times that is
     left out unmeasured, and others that take more when they have been measured.
     """
-    found = [Candidate(each, declared_evaluations(each)) for each in explainers]
+    table = stage.units.modality == "table" and stage.data.train is not None
+    rows = len(stage.data.train) if table else 0
+    found = [Candidate(each, declared_evaluations(each, rows)) for each in explainers]
     for each in found:
         each.reason = _why_not(stage, each)
         if not each.reason and each.estimate * seconds_per_pass > 3 * limit:
             about = each.estimate * seconds_per_pass
-            each.reason = f"too slow: about {about:.2g} s for one sample by its declared cost; the limit is {limit:g} s"
-    cheapest = min((each.estimate for each in found if each.takes_part and not each.control), default=0)
-    for each in found:
-        each.dear = not each.control and each.estimate > max(DEAR, CHEAPER * cheapest)
+            each.reason = (
+                f"too slow: about {significant(about)} s for one sample by its declared cost; the limit is {limit:g} s"
+            )
+    mark_dear(found)
     return sorted(found, key=lambda each: (each.dear, each.estimate))
 
 
-def declared_evaluations(chosen: Chosen) -> int:
+def mark_dear(candidates: Sequence[Candidate]) -> None:
+    """Mark those as dear that take many more evaluations than others, as far as it is known; once dear, always dear."""
+    taken = {each.label: each.evaluations if np.isfinite(each.evaluations) else each.estimate for each in candidates}
+    own = [each for each in candidates if each.takes_part and not each.control]
+    bar = max(DEAR, CHEAPER * min((taken[each.label] for each in own), default=0))
+    for each in own:
+        each.dear = each.dear or taken[each.label] > bar
+
+
+def declared_evaluations(chosen: Chosen, training_rows: int = 0) -> int:
     """About how many evaluations of the model one explanation takes, by the explainer's declared cost.
 
     The product of the numbers that the declaration names: options such as ``samples``, and letters that stand for
-    segments or channels. It is an estimate for an order of magnitude; what counts is measured.
+    segments or channels; times the rows of a background, for a table with ``training_rows``. It is an estimate for an
+    order of magnitude; what counts is measured.
     """
     entry = chosen.entry
     if not entry.cost:
@@ -96,7 +114,16 @@ def declared_evaluations(chosen: Chosen) -> int:
     product = 1
     for word in dict.fromkeys(re.findall(r"[A-Za-z_]+", per_sample)):
         product *= _size_of(chosen.options.get(word, LETTERS.get(word)))
-    return product
+    return product * _rows_of_background(chosen, training_rows)
+
+
+def _rows_of_background(chosen: Chosen, training_rows: int) -> int:
+    """The training inputs that take the place of each removed unit; 1 where one baseline does."""
+    if "background" not in chosen.options:
+        return 1
+    given, baseline = chosen.options["background"], chosen.options.get("baseline", DEFAULT_BASELINE)
+    usual = min(USUAL_ROWS, training_rows) if baseline == DEFAULT_BASELINE else 0
+    return max(1, usual if given is None else given)
 
 
 def _size_of(value: Any) -> int:
@@ -106,7 +133,7 @@ def _size_of(value: Any) -> int:
 
 
 def _why_not(stage: Stage, candidate: Candidate) -> str:
-    """Why an explainer is none that can be chosen, before anything is measured; "" if it may be one."""
+    """Why an explainer cannot be used, by what it declares; "" if it may be used."""
     entry = candidate.chosen.entry
     if entry.caveat:
         return f"an implementation with a known error: {entry.caveat}"
@@ -127,7 +154,11 @@ def heed_audit(
     label = candidate.label
     candidate.seconds = _mean_of_known(measured.values.get((label, COSTS[0])))
     candidate.evaluations = sum(_mean_of_known(measured.values.get((label, name))) for name in COSTS[1:])
-    candidate.reason = _no_scores(label, measured, metrics) or _flaw(measured.audits.get(label, {}), others)
+    audit = measured.audits.get(label, {})
+    candidate.reason = _no_scores(label, measured, metrics) or _flaw(audit)
+    twin = (audit.get("equal_to") or {}).get("explainer")
+    if not candidate.reason and twin in others and _same_scores(label, twin, measured, metrics):
+        candidate.reason = EQUAL_TO.format(twin)
     if not candidate.control:
         candidate.reason = candidate.reason or _too_slow(candidate.seconds, limit)
 
@@ -143,29 +174,49 @@ def _no_scores(label: str, measured: Measured, metrics: Sequence[str]) -> str:
     scores = [measured.values.get((label, metric)) for metric in metrics]
     if any(each is not None and np.isfinite(each).all() for each in scores):
         return ""
-    lacking = next((int((~np.isfinite(each)).sum()) for each in scores if each is not None), 0)
-    return measured.problem_of(label) or f"{lacking} samples have no score"
+    return why_no_score(measured, label, next((each for each in scores if each is not None), None))
 
 
-def _flaw(audit: Mapping[str, Any], others: Collection[str]) -> str:
+def why_no_score(measured: Measured, label: str, scores: np.ndarray | None) -> str:
+    """Why an explainer lacks scores: the reason of a cell, or how many samples lack one."""
+    if scores is None:
+        return measured.problem_of(label) or "no sample has a score"
+    lacking = int((~np.isfinite(scores)).sum())
+    return (
+        measured.problem_of(label) or f"{lacking} of {len(scores)} samples {'has' if lacking == 1 else 'have'} no score"
+    )
+
+
+def _same_scores(first: str, second: str, measured: Measured, metrics: Sequence[str]) -> bool:
+    """Whether two explainers have the same scores, but for rounding, on all samples by all metrics."""
+    pairs = [(measured.values.get((first, name)), measured.values.get((second, name))) for name in metrics]
+    return all(a is None if b is None else a is not None and not difference(a, b).any() for a, b in pairs)
+
+
+def _flaw(audit: Mapping[str, Any]) -> str:
     """What the self-checks say against an explainer; "" for nothing."""
     if audit.get("not_finite"):
         return f"{audit['not_finite']} maps hold NaN or infinite values"
     alone = audit.get("alone_difference")
     if isinstance(alone, int | float) and alone > SAME:
         return "the map of a sample depends on the other samples in the batch"
-    twin = (audit.get("equal_to") or {}).get("explainer")
-    return EQUAL_TO.format(twin) if twin in others else ""
+    return ""
 
 
 def _too_slow(seconds: float, limit: float) -> str:
-    return f"too slow: {seconds:.2g} s for one sample; the limit is {limit:g} s" if seconds > limit else ""
+    return f"too slow: {significant(seconds)} s for one sample; the limit is {limit:g} s" if seconds > limit else ""
 
 
 def with_controls(explainers: Sequence[Chosen], controls: Sequence[Chosen]) -> list[Chosen]:
-    """The explainers with the controls that are not among them."""
-    there = {each.entry.name for each in explainers}
-    return [*explainers, *(each for each in controls if each.entry.name not in there)]
+    """The explainers with the controls that are not among them; UserError for an explainer with a control's label."""
+    there = {each.entry.name for each in explainers if each.entry.control}
+    added = [each for each in controls if each.entry.name not in there]
+    clash = {each.label for each in explainers} & {each.label for each in added}
+    if clash:
+        raise UserError(
+            f"a candidate is called {min(clash)}, as a control is that it is compared with; give it another name"
+        )
+    return [*explainers, *added]
 
 
 def registered_names() -> list[str]:

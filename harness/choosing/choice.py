@@ -7,6 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from harness.choosing.evidence import Evidence
+from harness.choosing.headline import sign_of
 from harness.choosing.settings import Settings
 from harness.choosing.verdict import Member
 from harness.choosing.words import ChoiceWords
@@ -30,7 +31,8 @@ class Choice:
         self.basis, self.settings, self.reason = evidence, settings, reason
         self.status = "none" if reason else "answer"
         self.recommended = evidence.decision.recommended
-        self.explainers = [*(each.label for each in self.members), *evidence.decision.unconfirmed]
+        decision = evidence.decision
+        self.explainers = [*(each.label for each in self.members), *decision.unconfirmed, *decision.alike]
         words = ChoiceWords(evidence, settings, stage, reason)
         self.sentences, self.lines, self.caveats = words.sentences(), words.lines(), words.caveats()
         self.maps: Callable[[Chosen, Any, Any], Tensor] | None = None
@@ -58,7 +60,9 @@ class Choice:
         KeyError where none is recommended and no ``explainer`` is named.
         """
         if self.maps is None:
-            raise RuntimeError("this choice was read from a run; call harness.explain with its explainer")
+            raise RuntimeError(
+                "this choice was made in a run; call harness.explain with its explainer, model and inputs"
+            )
         return self.maps(self.chosen(explainer), inputs, targets)
 
     def __str__(self) -> str:
@@ -90,13 +94,16 @@ class Choice:
                     for each in self.members
                 ],
                 "unconfirmed": list(basis.decision.unconfirmed),
+                "same_scores_as": dict(basis.decision.alike),
                 "best_control": basis.decision.control,
                 "metric": basis.headline.name,
                 "metrics": basis.headline.labels,
                 "unit": basis.headline.unit,
+                "better": "higher" if sign_of(basis.headline.metrics[0]) > 0 else "lower",
                 "alpha": self.settings.alpha,
                 "purpose": self.settings.purpose,
                 "samples": dict(basis.split),
+                "race_ended": basis.course.ended if basis.course else "",
                 "sentences": self.sentences,
                 "caveats": self.caveats,
                 "seconds": basis.seconds,

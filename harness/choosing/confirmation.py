@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from harness.choosing.candidates import COSTS, Candidate
-from harness.choosing.headline import Headline
-from harness.choosing.measuring import Measuring, Part
+from harness.choosing.headline import Headline, sign_of
+from harness.choosing.measuring import Measured, Measuring, Part
 from harness.choosing.random_weights import why_weights_tell_nothing
-from harness.engine.selection import choose_one
+from harness.engine.selection import Chosen, choose_one
 from harness.engine.sub_stage import stage_of_samples
 from harness.registry import METRICS
 from harness.results.family import Family, all_pairs
@@ -18,7 +18,6 @@ from harness.results.matrices import Matrix
 from harness.results.sanity import OVERALL, Bounds, verdicts
 from harness.results.statistics import interval
 
-PART = 16  # samples that are measured together
 CHECKED_SAMPLES = 16  # on which conditions are checked
 MOST_CHANGE = 1.0  # mean change of a map under small noise, in sizes of the map: above it the map is called unstable
 # What conditions are measured by. Two other classes, and two random models: with one, each sample says yes or no, and
@@ -28,6 +27,15 @@ CHECKS = {
     "random_logit": {"draws": 2},
     "avg_sensitivity": {"draws": 4},
 }
+# Of two classes, what speaks for one speaks against the other: an unsigned map may be the same for both.
+CHECKS_OF_UNSIGNED = {
+    "parameter_randomization": {"weight_seeds": 2, "stages": 1},
+    "avg_sensitivity": {"draws": 4},
+}
+OF_WEIGHTS = ("sanity", "parameter_randomization")  # the check by random weights, of other explainers and of those
+EXPLANATIONS = sum(
+    number for options in CHECKS.values() for number in options.values()
+)  # of each sample, by all checks
 
 
 @dataclass(frozen=True)
@@ -37,23 +45,13 @@ class Confirmation:
     family   all pairs of candidates and controls, tested together at the level that is left for the confirmation
     seconds  candidate -> seconds for one sample
     lacking  candidate -> why it has no scores here
+    sign     -1 where a lower score is better: in the family higher is better, so its values are turned around
     """
 
     family: Family
     seconds: dict[str, float]
     lacking: dict[str, str]
-
-    def better(self, first: str, second: str) -> bool:
-        """Whether the first is shown to be better than the second."""
-        return self.family.better(first, second)
-
-
-def parts_of(name: str, rows: Sequence[int], count: int) -> list[Part]:
-    """The first ``count`` of some samples, in parts that stay the same when whole parts are added."""
-    ends = [min(start + PART, count, len(rows)) for start in range(0, min(count, len(rows)), PART)]
-    return [
-        Part(f"{name} {start + 1}-{end}", tuple(rows[start:end])) for start, end in zip([0, *ends], ends, strict=False)
-    ]
+    sign: float = 1.0
 
 
 def confirm(
@@ -78,7 +76,7 @@ def confirm(
         known = np.concatenate([part for part in times if part is not None] or [np.full(1, np.nan)])
         seconds[each.label] = float(known[np.isfinite(known)].mean()) if np.isfinite(known).any() else float("nan")
     matrix = Matrix({"metric": headline.name}, pd.DataFrame(columns), "higher")
-    return Confirmation(all_pairs(matrix, alpha=alpha), seconds, lacking)
+    return Confirmation(all_pairs(matrix, alpha=alpha), seconds, lacking, sign_of(headline.metrics[0]))
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,8 @@ class Conditions:
     """Of one explainer: whether it passes checks that are no scores; ``pass``, ``fail``, ``undecided``, ``not done``.
 
     sanity     whether its maps depend on the weights and on the class (``harness.results.sanity``)
-    per_class  whether maps of different classes differ, which is a part of it; ``not applicable`` to a single output
+    per_class  whether maps of different classes differ, which is a part of it; ``not applicable`` to a single output,
+               and to unsigned maps of two classes
     stable     whether small noise on the input changes its maps by less than their size
     """
 
@@ -99,27 +98,32 @@ class Conditions:
 def check_conditions(measuring: Measuring, explainer: Candidate, rows: Sequence[int]) -> Conditions:
     """Check one explainer on the first samples of the confirmation."""
     part = Part(f"conditions 1-{min(len(rows), CHECKED_SAMPLES)}", tuple(rows[:CHECKED_SAMPLES]))
-    metrics = [choose_one(METRICS, {"name": name, "label": name, **options}) for name, options in CHECKS.items()]
     untold = why_weights_tell_nothing(stage_of_samples(measuring.stage, part.rows))
-    metrics = [each for each in metrics if not (untold and each.entry.name == "sanity")]
+    one_for_both = measuring.stage.output_count == 2 and not explainer.chosen.entry.signed
+    checks = CHECKS_OF_UNSIGNED if one_for_both else CHECKS
+    checks = {name: options for name, options in checks.items() if not (untold and name in OF_WEIGHTS)}
+    metrics = [choose_one(METRICS, {"name": name, "label": name, **options}) for name, options in checks.items()]
     measured = measuring.measure(part, [explainer.chosen], metrics)
     frame = pd.concat([_as_rows(measured, explainer.label, each) for each in metrics], ignore_index=True)
     judged = verdicts(frame).set_index("check")
     verdict_of = lambda name: str(judged["verdict"].get(name, "not done"))
-    sanity = verdict_of(OVERALL) if verdict_of(OVERALL) != "undecided" else verdict_of("sanity")
+    sanity = verdict_of(OVERALL) if verdict_of(OVERALL) != "undecided" else verdict_of(OF_WEIGHTS[one_for_both])
     stable, row = _stability_verdict(measured.values.get((explainer.label, "avg_sensitivity")))
-    table = judged.loc[[n for n in ("sanity", "random_logit") if n in judged.index]].reset_index()
+    shown = (OF_WEIGHTS[one_for_both], "random_logit")
+    table = judged.loc[[name for name in shown if name in judged.index]].reset_index()
     table = table[["check", "verdict", "value", "ci_low", "ci_high", "bound", "n", "reason"]]
     if untold:
-        table.loc[table["check"] == "sanity", "reason"] = untold
+        table.loc[table["check"].isin(OF_WEIGHTS), "reason"] = untold
     table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
     table.insert(0, "explainer", explainer.label)
     problem = measured.problems.get((explainer.label, "random_logit"), "")
-    per_class = "not applicable" if problem.startswith("not applicable") else verdict_of("random_logit")
+    alike = one_for_both or problem.startswith("not applicable")
+    per_class = "not applicable" if alike else verdict_of("random_logit")
     return Conditions(sanity, per_class, stable, table)
 
 
-def _as_rows(measured, explainer: str, metric) -> pd.DataFrame:
+def _as_rows(measured: Measured, explainer: str, metric: Chosen) -> pd.DataFrame:
+    """The scores of one explainer by one metric, a row for each sample, as ``verdicts`` reads them."""
     values = measured.values.get((explainer, metric.label))
     problem = measured.problems.get((explainer, metric.label), "")
     count = 1 if values is None else len(values)

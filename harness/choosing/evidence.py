@@ -72,7 +72,7 @@ class Evidence:
                 "control": each.control,
                 "left_out": each.reason,
                 "left_race": left.get(each.label, "") if each.takes_part else "",
-                "in_answer": each.label in self.decision.unconfirmed
+                "in_answer": each.label in (*self.decision.unconfirmed, *self.decision.alike)
                 or each.label in [member.label for member in self.decision.members],
                 "declared_evaluations": each.estimate,
                 "evaluations": each.evaluations,
@@ -94,7 +94,7 @@ class Evidence:
                 {
                     "explainer": name,
                     "control": self.candidates[name].control,
-                    "mean": family.values[:, family.names.index(name)].mean(),
+                    "mean": self.confirmation.sign * family.values[:, family.names.index(name)].mean(),
                     "samples": family.n,
                     "against": against or "",
                     "gain": family.difference(name, against) if against else np.nan,

@@ -19,6 +19,7 @@ ROUNDING = 1e-6
 BASELINES = {
     "image": ("mean", "blur", "uniform_noise"),
     "table": ("train_mean", "train_sample", "zero"),
+    "table without training rows": ("zero", "uniform_noise", "gaussian_noise"),
     "tokens": ("pad", "mask", "zero", "mean"),
     "series": ("mean", "zero", "uniform_noise"),
     "volume": ("mean", "zero", "uniform_noise"),
@@ -84,7 +85,10 @@ def headline_of(stage: Stage, given: Chosen | None = None) -> Headline:
     if given is not None:
         metrics: tuple[Chosen, ...] = (given,)
     else:
-        baselines = BASELINES.get(stage.units.modality, BASELINES["other"])
+        kind = stage.units.modality
+        if kind == "table" and stage.data.train is None:
+            kind = "table without training rows"
+        baselines = BASELINES.get(kind, BASELINES["other"])
         setting = lambda baseline: {
             "name": METRIC,
             "label": f"{METRIC} {baseline}",

@@ -11,7 +11,8 @@ import torch
 from harness.choosing.candidates import CONTROLS, with_controls
 from harness.choosing.choice import Choice
 from harness.choosing.choose import Choosing
-from harness.choosing.kept import InRun, held_alone
+from harness.choosing.kept import InRun
+from harness.choosing.lock import held_alone
 from harness.choosing.measuring import Measuring
 from harness.choosing.settings import Budget, Settings
 from harness.engine.allocator import keep_freed_memory

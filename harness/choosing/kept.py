@@ -3,25 +3,20 @@
 The files are described in ``harness.results.choice_files``.
 """
 
-import fcntl
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.choosing.account import Account
+from harness.choosing.charging import of_explainer
 from harness.choosing.measuring import Measured, Part
 from harness.choosing.signatures import SAMPLES, SIGNATURE, signature_of, with_twins
 from harness.code_version import code_of
 from harness.engine.block import Explained
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
-from harness.errors import printable
 from harness.identity import cell_id, digest, files_of
 from harness.jobs.channel import Watched
 from harness.jobs.plan import Plan
@@ -29,13 +24,11 @@ from harness.jobs.recorders import RowRecorder
 from harness.jobs.runner import finished_rows
 from harness.places import file_name
 from harness.results.announcements import taken_by_force
-from harness.results.choice_files import LOCK, NOTES, SPENT
+from harness.results.choice_files import NOTES, SPENT
 from harness.results.disk import told_in_one_line
 from harness.results.run_files import name_damage, set_aside
 from harness.results.store import Store
 from harness.seals import Damaged
-
-WAIT_SECONDS = 0.5
 
 
 @dataclass
@@ -90,42 +83,6 @@ class CellRecorder(RowRecorder):
         if explained.audit.found and not self.stage.ragged:
             maps = self.stage.units.reduce(explained.parts[0][:SAMPLES], self.stage.protocol.reduction)
             self.audits[explainer] |= {SIGNATURE: signature_of(maps)}
-
-
-@contextmanager
-def held_alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold a folder inside, so that no other process chooses there: two would measure the same twice, and each would
-    lose the decisions of the other. Waits until it is free.
-
-    The lock belongs to the process and to none that it starts, and ends with it.
-    """
-    with told_in_one_line(folder, "nothing has been measured yet"):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / LOCK, "a+")
-    with file:
-        if not _locked(file.fileno()):
-            say(f"waiting for another harness choose in {folder.parent}: {_lock_holder(folder / LOCK)}")
-            while not _locked(file.fileno()):
-                time.sleep(WAIT_SECONDS)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
-        yield
-
-
-def _locked(descriptor: int) -> bool:
-    """Lock a file for this process; whether nobody else holds it. Where files cannot be locked, nobody does."""
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def _lock_holder(path: Path) -> str:
-    return printable(path.read_text(encoding="utf-8", errors="replace")[:100]) or "a process"
 
 
 class InRun:
@@ -183,6 +140,8 @@ class InRun:
         if any(job.cell in self.tried for job in jobs):
             self.rows = finished_rows(self.store)
         found = Measured()
+        for together in (jobs, *(of_explainer(each, jobs) for each in dict.fromkeys(job.explainer for job in jobs))):
+            self.account.come_to_group(_group_of(together))
         for job in jobs:
             self.account.come_to(job.cell)
             key, row = (job.explainer.label, job.metric.label), self.rows.get(job.cell)
@@ -195,9 +154,13 @@ class InRun:
         found.audits = with_twins(found.audits)
         return found
 
-    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float, *, more: bool = False) -> None:
+    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float) -> None:
         """Note what a cell has taken."""
-        self.account.charge(part.name, job.cell if job else None, seconds, evaluations, more=more)
+        self.account.charge(part.name, job.cell if job else None, seconds, evaluations)
+
+    def charge_for_all(self, jobs: Sequence[Job], key: str, seconds: float, evaluations: float) -> None:
+        """Note what something has taken that all of these cells share."""
+        self.account.charge_for_all(_group_of(jobs), digest(key), seconds, evaluations)
 
     def spent(self) -> tuple[float, float]:
         """What the cells have taken that have been read so far."""
@@ -251,3 +214,8 @@ class InRun:
             with told_in_one_line(path, self.store.safe):
                 set_aside(path)
             return {}
+
+
+def _group_of(jobs: Sequence[Job]) -> str:
+    """A name for cells that are measured together."""
+    return digest(*sorted(job.cell for job in jobs))

@@ -4,7 +4,6 @@ A *part* is a set of samples with a name, such as ``race 9-16``. What has been m
 as cells of a run directory (``harness.choosing.kept``), from which the same command goes on.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,13 +11,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from harness.choosing.charging import MAPS, ChargingRecorder, Meter, of_explainer
 from harness.choosing.settings import Budget
-from harness.engine.block import Explained, Recorder, measure_block
+from harness.engine.block import Recorder, measure_block
 from harness.engine.cost import PassCounter
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.engine.sub_stage import stage_of_samples
 from harness.jobs.recorders import FrameRecorder
+from harness.messages import metered_by
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,11 @@ class Keeper(Protocol):
     def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
         """What is known of these cells."""
 
-    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float, *, more: bool = False) -> None:
-        """Note what measuring a cell has taken, before the cell is recorded; None: work that came to nothing. With
-        ``more`` it is added to what is noted already."""
+    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float) -> None:
+        """Note what measuring a cell has taken, before the cell is recorded; None: work that belongs to no cell."""
+
+    def charge_for_all(self, jobs: Sequence[Job], key: str, seconds: float, evaluations: float) -> None:
+        """Note what something has taken that is computed once for all of these cells, which are measured together."""
 
     def spent(self) -> tuple[float, float]:
         """The seconds and the model evaluations of all cells that have been read so far, whenever they were measured.
@@ -103,11 +106,11 @@ class Measuring:
         pending = self.keeper.pending(part, jobs)
         if pending:
             stage = stage_of_samples(self.stage, part.rows)
-            with self._charged(part, pending[-1]) as charge:
+            with self._charged(part, jobs) as charge:
                 measure_block(
                     stage,
                     pending,
-                    ChargingRecorder(self.keeper.recorder(part, stage, pending), charge),
+                    ChargingRecorder(self.keeper.recorder(part, stage, pending), *charge),
                     alone=self.alone,
                     warm_up=audited,
                     audited=audited,
@@ -116,69 +119,27 @@ class Measuring:
         return self.keeper.read(part, jobs)
 
     @contextmanager
-    def _charged(self, part: Part, last: Job) -> Iterator[Callable[[Job], None]]:
-        """Gives a function that charges a cell with what was done since it was last called; the end belongs to the
-        ``last`` cell. What is interrupted is charged to no cell."""
-        meter = Meter(PassCounter(self.stage.module, self.stage.predictor))
-        charge = lambda job, **how: self.keeper.charge(part, job, *meter.reading(), **how)
-        with meter.counter.counting():
+    def _charged(self, part: Part, jobs: Sequence[Job]) -> Iterator[tuple[Callable[..., None], Callable[..., None]]]:
+        """Gives functions that charge a cell, or none, and an explainer's maps, with what was done since the last."""
+        counter = PassCounter(self.stage.module, self.stage.predictor)
+        together = lambda key, *taken: self.keeper.charge_for_all(jobs, key, *taken)
+        meter = Meter(counter, together, lambda *taken: self.keeper.charge(part, None, *taken))
+        charge = lambda job: self.keeper.charge(part, job, *meter.reading())
+        of_maps = lambda explainer: self.keeper.charge_for_all(of_explainer(explainer, jobs), MAPS, *meter.reading())
+        with counter.counting(), metered_by(meter.apart):
             try:
-                yield charge
-            except BaseException:
+                yield charge, of_maps
+            finally:
                 charge(None)
-                raise
-            charge(last, more=True)
-
-    def knows(self, part: Part, explainer: Chosen, metrics: Sequence[Chosen]) -> bool:
-        """Whether nothing of an explainer on a part is left to measure."""
-        return not self.keeper.pending(part, [self.keeper.job(part, explainer, metric) for metric in metrics])
 
     @property
     def left(self) -> float:
         """The share of the budget that is left; 1 without a budget."""
-        seconds, evaluations = self.keeper.spent()
-        return 1 - max(seconds / self.budget.seconds, evaluations / self.budget.evaluations)
+        return 1 - self.share_of_budget(*self.keeper.spent())
 
     def share_of_budget(self, seconds: float, evaluations: float) -> float:
         """What some work takes, as a share of the budget."""
         return max(seconds / self.budget.seconds, evaluations / self.budget.evaluations)
-
-
-class Meter:
-    """Reads how much time has passed and how many inputs have passed through the model since the last reading."""
-
-    def __init__(self, counter: PassCounter) -> None:
-        self.counter, self.last = counter, (time.perf_counter(), 0)
-
-    def reading(self) -> tuple[float, float]:
-        """Seconds and model evaluations."""
-        before, self.last = self.last, (time.perf_counter(), self.counter.forwards_so_far + self.counter.backwards)
-        return self.last[0] - before[0], float(self.last[1] - before[1])
-
-
-class ChargingRecorder:
-    """A recorder that charges each cell before it is recorded, so that no cell is there for nothing after a kill."""
-
-    def __init__(self, recorder: Recorder, charge: Callable[[Job], None]) -> None:
-        self.recorder, self.charge, self.renewable = recorder, charge, recorder.renewable
-
-    def begins(self, stage: str, jobs: Sequence[Job]) -> None:
-        """Work on these cells begins."""
-        self.recorder.begins(stage, jobs)
-
-    def scored(self, job: Job, *results: Any) -> None:
-        """Charge and record a cell that was scored."""
-        self.charge(job)
-        self.recorder.scored(job, *results)
-
-    def failed(self, job: Job, *reasons: Any) -> None:
-        """Charge and record a cell that has no scores."""
-        self.charge(job)
-        self.recorder.failed(job, *reasons)
-
-    def explained(self, explainer: Chosen, explained: Explained) -> None:
-        """An explainer has explained all samples."""
-        self.recorder.explained(explainer, explained)
 
 
 class InMemory:
@@ -210,7 +171,11 @@ class InMemory:
         """All that is known of the part: these cells are among it."""
         return self._all(part)
 
-    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float, *, more: bool = False) -> None:
+    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float) -> None:
+        """Add to what has been spent."""
+        self._spent += (seconds, evaluations)
+
+    def charge_for_all(self, jobs: Sequence[Job], key: str, seconds: float, evaluations: float) -> None:
         """Add to what has been spent."""
         self._spent += (seconds, evaluations)
 

@@ -1,19 +1,23 @@
 """What measuring explainers takes, so that a choice keeps to its budget."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.choosing.candidates import Candidate
-from harness.choosing.measuring import Measuring
+from harness.choosing.measuring import Keeper, Measuring
+from harness.engine.stage import Stage
+
+NOTE = "seconds per pass"
 
 
 @dataclass(frozen=True)
 class Prices:
     """Prices in seconds and in evaluations of the model.
 
-    seconds_per_pass  the time that one input takes forward: to judge declared costs by, and for nothing else
+    seconds_per_pass  the time that one input takes forward; used until a candidate's own time has been measured
     scoring           seconds and evaluations of scoring one sample of one explainer
     """
 
@@ -33,6 +37,22 @@ class Prices:
 
     def _seconds(self, candidate: Candidate) -> float:
         return _known_or(candidate.seconds, candidate.estimate * self.seconds_per_pass)
+
+
+def seconds_per_pass(stage: Stage, keeper: Keeper) -> float:
+    """The time that one input takes forward, in full batches; the same for all processes of a choice."""
+    known = keeper.noted(NOTE)
+    if known is not None:
+        return float(known)
+    predictor = stage.predictor
+    rows = stage.first()[: predictor.chunk]
+    carried = {name: values[: len(rows)] for name, values in stage.first_carried().items()}
+    predictor.logits(rows, carried)  # the first call takes longer
+    started = time.perf_counter()
+    predictor.logits(rows, carried)
+    taken = (time.perf_counter() - started) / len(rows)
+    keeper.note(NOTE, taken)
+    return taken
 
 
 def _known_or(value: float, otherwise: float) -> float:

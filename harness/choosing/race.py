@@ -39,7 +39,7 @@ class _Block:
 
     scores: np.ndarray
     leaders: np.ndarray
-    seconds: np.ndarray
+    runners_up: np.ndarray
 
 
 class Race:
@@ -88,13 +88,13 @@ class Race:
         matrix = np.full((lengths.pop(), len(self.names)), np.nan)
         for name, place in zip(names, places, strict=True):
             matrix[:, place] = self._checked(name, scores[name])
-        leaders, seconds = self._opponents(matrix, places)
-        self._blocks.append(_Block(matrix, leaders, seconds))
+        leaders, runners_up = self._opponents(matrix, places)
+        self._blocks.append(_Block(matrix, leaders, runners_up))
         for name in names:
             self._caught_up[name] += 1
         if len(places) < 2:
             return
-        for row, leader, second in zip(matrix, leaders, seconds, strict=True):
+        for row, leader, second in zip(matrix, leaders, runners_up, strict=True):
             opponents = np.where(places == leader, second, leader)
             self._bets.bet(places, self._scaled(difference(row[opponents], row[places])))
 
@@ -121,21 +121,37 @@ class Race:
     def drop(self) -> list[Drop]:
         """Look: drop those that are shown not to be the best; the last one is never dropped."""
         self._looks += 1
-        shown = rejected(self._bets.log_wealth, self.alpha)
-        leader, found = self.leader, []
-        for name in self.names:
-            there = self._states[name] == "in" or (self._states[name] == "late" and self._caught_up[name])
-            if there and shown[self._place(name)] and name != leader and leader is not None:
-                found.append(self._drop_of(name, leader))
+        shown, leader = rejected(self._log_wealth_at_one_time(), self.alpha), self.leader
+        names = [name for name in self.taking_part if shown[self._place(name)] and name != leader]
+        return self._dropped(names, leader)
+
+    def drop_late(self, name: str) -> list[Drop]:
+        """Look at a late candidate that has not caught up: drop it if its wealth alone shows that it is not the best.
+
+        Others have seen more samples, so that their wealth cannot be averaged with its. By itself it has to reach the
+        number of candidates over alpha; then the mean at that sample had reached 1 / alpha, whatever the others had.
+        """
+        self._looks += 1
+        shown = self._bets.log_wealth[self._place(name)] >= np.log(len(self.names) / self.alpha)
+        return self._dropped([name] if shown and self._states[name] == "late" else [], self.leader)
+
+    def _dropped(self, names: Sequence[str], leader: str | None) -> list[Drop]:
+        found = [self._drop_of(name, leader) for name in names if leader is not None]
         for each in found:
             self._states[each.name] = "dropped"
         return found
 
+    def _log_wealth_at_one_time(self) -> np.ndarray:
+        """The log wealth of all at the present sample; of late ones, which have not seen it, the least that can be."""
+        late = np.array([self._states[name] == "late" for name in self.names])
+        return np.where(late, -np.inf, self._bets.log_wealth)
+
     def foreseen(self, samples: int) -> list[str]:
         """Those that would be dropped after ``samples`` samples if the evidence against each grew as it has so far."""
         seen = np.array([self._standing(name, self.leader)[0] for name in self.names])
-        grown = np.maximum(self._bets.log_wealth, 0) * samples / np.maximum(seen, 1)
-        shown = rejected(np.where(grown > 0, grown, self._bets.log_wealth), self.alpha)
+        now = self._log_wealth_at_one_time()
+        grown = np.maximum(now, 0) * samples / np.maximum(seen, 1)
+        shown = rejected(np.where(grown > 0, grown, now), self.alpha)
         return [name for name in self.taking_part if shown[self._place(name)] and name != self.leader]
 
     def table(self) -> list[dict]:

@@ -1,16 +1,16 @@
 """The race as it is measured: growing rounds of samples, dear explainers that enter late, and what ends it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from harness.choosing.candidates import Candidate
+from harness.choosing.candidates import Candidate, why_no_score
 from harness.choosing.headline import Headline
 from harness.choosing.measuring import Measured, Measuring, Part
 from harness.choosing.prices import Prices
-from harness.choosing.race import Race
+from harness.choosing.race import Drop, Race
 
 FIRST_ROUND = 8  # samples; each further round has half as many as all before it, and at least these
 LEAST_WITH_DEAR = 48  # samples up to which the race goes on where a dear explainer has entered
@@ -30,6 +30,8 @@ class Course:
     left       explainer -> why it left the race: dropped, failed, equal to another, or the budget
     remaining  those that are left, with scores on all samples of the race
     partly     those that are left, but came late, and have scores on some of the samples only
+    alike      explainer -> the one with the same scores, that goes on for both
+    droppers   those that others were shown to be worse than
     ended      why the race ended
     """
 
@@ -38,6 +40,8 @@ class Course:
     left: dict[str, str]
     remaining: list[str]
     partly: list[str] = field(default_factory=list)
+    alike: dict[str, str] = field(default_factory=dict)
+    droppers: set[str] = field(default_factory=set)
     ended: str = ""
 
 
@@ -60,22 +64,38 @@ class Rounds:
     alpha: float
     enough: int
     say: Callable[[str], None]
-    left: dict[str, str] = field(default_factory=dict)
-    partly: list[str] = field(default_factory=list)
 
     def run(self) -> Course:
-        """Play rounds until so few are left that all can be confirmed, or samples or the budget are used up."""
-        early = [name for name in self.candidates if name not in self.late]
-        self.race = Race([*early, *self.late], bounds=self.headline.bounds, alpha=self.alpha, late=self.late)
+        """Play rounds until so few are left that all can be confirmed, or samples or the budget are used up.
+
+        If an explainer that others were dropped for turns out to lack a score, the race is run again without it.
+        """
+        without: dict[str, str] = {}
+        while True:
+            course = self._one_race(without)
+            lacking = {name: why for name, why in self.failed.items() if name in course.droppers}
+            if not lacking:
+                return course
+            self.say(f"the race is run again without {', '.join(lacking)}, for which others were dropped")
+            without |= lacking
+
+    def _one_race(self, without: Mapping[str, str]) -> Course:
+        self.left, self.failed, self.partly, self.alike, self.droppers = dict(without), {}, [], {}, set()
+        self.waiting = [name for name in self.late if name not in without]
+        early = [name for name in self.candidates if name not in (*self.late, *without)]
+        names = [*early, *self.waiting]
+        self.race = Race(names, bounds=self.headline.bounds, alpha=self.alpha, late=self.waiting)
         self.parts = self._parts()
-        self.scores = pd.DataFrame(index=range(len(self.rows)), columns=[*early, *self.late], dtype=float)
+        self.scores = pd.DataFrame(index=range(len(self.rows)), columns=names, dtype=float)
         self.tables: dict[int, pd.DataFrame] = {}
         ended = self._play_until(self._why_end)
+        self.say(f"race ends: {ended}")
         self._let_dear_enter()
         if any(self.candidates[name].dear for name in self.race.taking_part):
             self._play_until(self._why_end_with_dear)
         table = pd.concat(self.tables.values(), ignore_index=True) if self.tables else pd.DataFrame()
-        return Course(self.scores, table, self.left, list(self.race.taking_part), self.partly, ended)
+        remaining = list(self.race.taking_part)
+        return Course(self.scores, table, self.left, remaining, self.partly, self.alike, self.droppers, ended)
 
     def _play_until(self, why_end: Callable[[], str]) -> str:
         """Play rounds until there is a reason to end, which is returned."""
@@ -83,7 +103,7 @@ class Rounds:
             if reason := self._why_end_before(number) or why_end():
                 return reason
             self._play(self.parts[number])
-            names = ", ".join(self._look(number)) or "none"
+            names = ", ".join(self._look()) or "none"
             seen, there = sum(self.race.blocks), len(self.race.taking_part)
             self.say(f"round {number + 1}, {seen} samples: {there} explainers left; dropped: {names}")
         return why_end() or "all samples of the race are used"
@@ -116,8 +136,7 @@ class Rounds:
         """An explainer's scores on the samples of a round; None, with the reason noted, if it has none."""
         scores = self.headline.scores(measured, name)
         if scores is None or not np.isfinite(scores).all():
-            lacking = 0 if scores is None else int((~np.isfinite(scores)).sum())
-            self.left[name] = measured.problem_of(name) or f"{lacking} samples have no score"
+            self.left[name] = self.failed[name] = why_no_score(measured, name, scores)
             self.say(f"{'':>9}{name} leaves the race: {self.left[name]}")
             return None
         self.scores.loc[self._places(part), name] = scores
@@ -127,14 +146,23 @@ class Rounds:
         first = list(self.rows).index(part.rows[0])
         return list(range(first, first + len(part)))
 
-    def _look(self, number: int) -> list[str]:
+    def _look(self) -> list[str]:
         """Drop those that are shown to be worse, and those that another one stands for; the names of the former."""
         dropped = self.race.drop()
-        for drop in dropped:
-            self.left[drop.name] = f"worse than {drop.by} by {drop.difference:.2g} after {drop.samples} samples"
-        self._merge_equal()
-        self.tables[number] = pd.DataFrame(self.race.table()).assign(round=number + 1)
+        self._note_drops(dropped)
+        self._after_look()
         return [each.name for each in dropped]
+
+    def _note_drops(self, drops: Sequence[Drop]) -> None:
+        for drop in drops:
+            self.left[drop.name] = f"worse than {drop.by} by {drop.difference:.2g} after {drop.samples} samples"
+            self.droppers.add(drop.by)
+
+    def _after_look(self) -> None:
+        """Of equal ones one goes on; the table of this round is made, or made anew."""
+        self._merge_equal()
+        number = len(self.race.blocks)
+        self.tables[number] = pd.DataFrame(self.race.table()).assign(round=number)
 
     def _merge_equal(self) -> None:
         """Of explainers whose scores are the same on all samples so far, the cheapest stands for all."""
@@ -147,12 +175,13 @@ class Rounds:
                     continue
                 if (np.abs(own - its) <= SAME * np.maximum(np.abs(own), np.abs(its)) + 1e-12).all():
                     self.left[name] = f"scores the same as {other} on all {len(own)} samples, which stands for both"
+                    self.alike[name] = other
                     self.race.withdraw(name)
                     break
 
     def _let_dear_enter(self) -> None:
         """Let dear explainers enter, the cheapest first, as far as the budget suffices; they catch up at once."""
-        for name in self.late:
+        for name in self.waiting:
             if self.race.blocks and self._can_enter(name):
                 self._enter(name)
             else:
@@ -161,8 +190,8 @@ class Rounds:
     def _enter(self, name: str) -> None:
         candidate = self.candidates[name]
         self.audit(candidate)
-        if not candidate.takes_part:
-            self.left[name] = candidate.reason
+        if not candidate.takes_part or not self._can_enter(name):  # its price is known now
+            self.left[name] = candidate.reason or NOT_MEASURED
             self.race.withdraw(name)
             return
         self.say(f"{'':>9}{name} enters")
@@ -176,9 +205,11 @@ class Rounds:
                 self.race.withdraw(name)
                 return
             self.race.catch_up(name, scores)
-            self._look(len(self.race.blocks) - 1)
+            caught_up = place + 1 == len(self.race.blocks)
+            self._note_drops(self.race.drop() if caught_up else self.race.drop_late(name))
             if name in self.left:
-                return
+                break
+        self._after_look()
 
     def _stop_catching_up(self, name: str, blocks: int) -> None:
         """The budget is used up: what has been measured does not show that the explainer is worse, so it is left."""

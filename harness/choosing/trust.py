@@ -13,20 +13,14 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy import special, stats
-from torch import Tensor, nn
 
 from harness.choosing.betting import difference
-from harness.choosing.headline import sign_of
 from harness.choosing.measuring import Measuring, Part
+from harness.choosing.noise_ladder import LEVELS, half_of_each, noise_ladder
 from harness.choosing.power import Planned, Step
-from harness.engine.explain import Explaining
 from harness.engine.selection import Chosen
-from harness.randomness import normal
-from harness.registry import Explainer
 from harness.results.statistics import interval
-from harness.samples import Samples
 
-LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # the share of noise on each step of the ladder
 CONTRAST = ((0, 4, 2.0), (1, 3, 1.0))  # of a straight line down the ladder: steps, and the weight of their difference
 MISTAKES = 0.05  # probability of trusting one of the metrics although its ladder does not fall
 # Where both halves have the same source, its scores were high on both: the error of the mean of all samples is larger
@@ -137,7 +131,7 @@ def trust_metrics(
         if not sources:
             found.append(_unmeasured(metric.label, "no candidate has a score"))
             continue
-        ladder = _ladder(measuring, part, table[sources], explainers, metric)
+        ladder = noise_ladder(measuring, part, table[sources], explainers, metric)
         noise = table[random].to_numpy() if random in table else None
         found.append(_judged_metric(metric.label, ladder, noise, level=MISTAKES / len(metrics), smallest=smallest))
         if not found[-1].reason:
@@ -146,61 +140,15 @@ def trust_metrics(
     return MetricTrust(found, planned, tau, _first_to_last(np.mean(ladders, axis=0)) if ladders else None)
 
 
-def _ladder(
-    measuring: Measuring, part: Part, table: pd.DataFrame, explainers: Mapping[str, Chosen], metric: Chosen
-) -> np.ndarray:
-    """The scores (n, levels) of the ladder: each half of the samples by the best explainer on the other half."""
-    sign, scores = sign_of(metric), np.full((len(part), len(LEVELS)), np.nan)
-    halves = _half_of_each(len(part))
-    for half in (0, 1):
-        here, there = np.flatnonzero(halves == half), np.flatnonzero(halves != half)
-        source = explainers[table.iloc[there].mean().idxmax()]
-        steps = [mixed_with_noise(source, level) for level in LEVELS]
-        own = Part(f"{part.name} ladder {metric.label} {half + 1}", tuple(part.rows[place] for place in here))
-        measured = measuring.measure(own, steps, [metric])
-        for number, step in enumerate(steps):
-            values = measured.values.get((step.label, metric.label))
-            if values is not None:
-                scores[here, number] = sign * values
-    return scores
-
-
-def _half_of_each(count: int) -> np.ndarray:
-    """In which half each of so many samples is (count,)."""
-    return np.arange(count) % 2
-
-
 def _first_to_last(ladder: np.ndarray) -> Step:
     """From the first to the last step of a ladder (n, levels)."""
     whole = np.isfinite(ladder).all(1)
-    return Step.of(_fall(ladder, 0, -1)[whole], _half_of_each(len(ladder))[whole])
+    return Step.of(_fall(ladder, 0, -1)[whole], half_of_each(len(ladder))[whole])
 
 
 def _fall(ladder: np.ndarray, upper: int, lower: int) -> np.ndarray:
     """By how much a step of a ladder (n, levels) is above another one (n,); 0 where they are equal but for rounding."""
     return difference(ladder[:, upper], ladder[:, lower])
-
-
-def mixed_with_noise(source: Chosen, level: float) -> Chosen:
-    """An explainer: the maps of another, mixed with a share ``level`` of noise of the same size."""
-
-    def noisy_maps(
-        model: nn.Module, inputs: Tensor, targets: Tensor, *, context: Samples, source_of: str, noise: float
-    ) -> Tensor:
-        """Maps mixed with standard normal noise, the same draws at every level."""
-        explaining = Explaining(source.entry, source.options, model, len(inputs))
-        explaining.prepare(context)
-        maps = context.units.reduce(explaining(context))
-        size = maps.flatten(1).square().mean(1).sqrt().clamp_min(1e-30)
-        maps = maps / size.view(-1, *[1] * (maps.dim() - 1))
-        drawn = normal(context.stream("noisy ladder"), *context.units.shape).to(maps)
-        return context.units.as_map((1 - noise) * maps + noise * drawn)
-
-    options = {"source_of": source.label, "noise": level}
-    entry = Explainer(
-        "noisy", noisy_maps, options, access=source.entry.access, modalities=source.entry.modalities, control=False
-    )
-    return Chosen(f"{source.label} with {level:.0%} noise", entry, options)
 
 
 def _judged_metric(

@@ -5,7 +5,7 @@ is shown to beat every control and fails no sanity check: the one that the purpo
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,12 +14,14 @@ from harness.choosing.confirmation import Conditions, Confirmation
 from harness.choosing.settings import Settings
 from harness.results.statistics import interval
 
+SAME_TIME = 1.5  # times that differ by a smaller factor are equal
+
 
 @dataclass(frozen=True)
 class Member:
     """One explainer of the answer.
 
-    score    its mean on the samples of the confirmation, with its own 95 % interval
+    score    its mean on the samples of the confirmation, as the metric gives it, with its own 95 % interval
     gain     mean difference to the best control, with the interval that holds for all pairs together; None without one
     beats    whether it is shown to beat every control
     fits     whether it is what the purpose asks for
@@ -36,9 +38,9 @@ class Member:
     caveats: tuple[str, ...] = ()
 
     @property
-    def can_be_recommended(self) -> bool:
-        """Whether it is shown to be better than chance, and fails no sanity check."""
-        return self.beats and (self.conditions is None or self.conditions.sanity != "fail")
+    def sane(self) -> bool:
+        """Whether it was checked and did not fail."""
+        return self.conditions is not None and self.conditions.sanity != "fail"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Decision:
     best         the explainer with the best mean
     control      the control with the best mean; None without one
     worse        those shown to be worse in the confirmation -> than which
-    unconfirmed  those that the race has left behind the ones that were confirmed: not shown to be worse either
+    unconfirmed  those that the race has left beside the ones that were confirmed: not shown to be worse either
+    alike        explainer -> the one in the answer that has had the same scores
     """
 
     members: list[Member] = field(default_factory=list)
@@ -59,10 +62,16 @@ class Decision:
     control: str | None = None
     worse: dict[str, str] = field(default_factory=dict)
     unconfirmed: list[str] = field(default_factory=list)
+    alike: dict[str, str] = field(default_factory=dict)
 
     def member(self, label: str) -> Member:
         """The member with a label."""
         return next(each for each in self.members if each.label == label)
+
+    def with_unconfirmed(self, unconfirmed: Sequence[str], alike: Mapping[str, str]) -> "Decision":
+        """The same with those that were not confirmed, and with those that have had the scores of one in the answer."""
+        there = {each.label for each in self.members} | set(unconfirmed)
+        return replace(self, unconfirmed=list(unconfirmed), alike={n: o for n, o in alike.items() if o in there})
 
 
 def decision_on(
@@ -83,21 +92,35 @@ def decision_on(
     near = [name for name in own if name not in worse]
     worse |= {name: other for name in near for other in near if family.better(other, name)}
     near = [name for name in near if name not in worse]
-    cheapness = lambda name: _time_and_name(confirmation.seconds.get(name), name)
+    cheapness = _ranks_by_price(near, confirmation.seconds, {n: by_label[n].evaluations for n in near}).get
     may_fit = lambda name: _may_fit_purpose(by_label[name], confirmation.seconds.get(name, np.nan), settings)
     members = []
     # Conditions are checked as long as the budget lasts: first of those that may be what the purpose asks for.
     for name in sorted(near, key=lambda name: (not may_fit(name), cheapness(name))):
-        beats = all(family.better(name, each) for each in controls)
+        beats = bool(controls) and all(family.better(name, each) for each in controls)
         conditions = check(by_label[name]) if beats else None
         members.append(_member(name, by_label[name], confirmation, control, beats, conditions, settings))
-    members.sort(key=lambda each: (not each.can_be_recommended, not each.fits, cheapness(each.label)))
-    first = members[0].label if members and members[0].can_be_recommended else None
+    # Nothing is recommended unchecked where others were checked: they have all failed.
+    checked = any(each.conditions is not None for each in members)
+    fit = lambda each: each.beats and (each.sane or not checked)
+    members.sort(key=lambda each: (not fit(each), not each.fits, cheapness(each.label)))
+    first = members[0].label if members and fit(members[0]) else None
     return Decision(members, first, best, control, worse)
 
 
-def _time_and_name(seconds: float | None, name: str) -> tuple[float, str]:
-    return (seconds if seconds is not None and np.isfinite(seconds) else float("inf")), name
+def _ranks_by_price(
+    names: Sequence[str], seconds: Mapping[str, float], evaluations: Mapping[str, float]
+) -> dict[str, int]:
+    """Name -> place from the cheapest. Times that differ by less than a half are equal: evaluations decide, then names,
+    so that two runs agree."""
+    known = lambda values, name: values[name] if np.isfinite(values.get(name, np.nan)) else np.inf
+    left, order = sorted(names, key=lambda name: (known(seconds, name), name)), []
+    while left:
+        fastest = known(seconds, left[0])
+        alike = [name for name in left if known(seconds, name) == fastest or known(seconds, name) < SAME_TIME * fastest]
+        order += sorted(alike, key=lambda name: (known(evaluations, name), name))
+        left = [name for name in left if name not in alike]
+    return {name: place for place, name in enumerate(order)}
 
 
 def _member(
@@ -118,7 +141,8 @@ def _member(
     caveats = [] if beats else ["not shown to beat the controls"]
     caveats += _caveats_of(candidate, conditions) if beats else []
     fits = _fits_purpose(candidate, conditions, seconds, settings)
-    score = (float(values.mean()), *interval(values))
+    turned = confirmation.sign * values
+    score = (float(turned.mean()), *interval(turned))
     return Member(name, score, gain, seconds, beats, fits, conditions, tuple(caveats))
 
 

@@ -86,7 +86,11 @@ class ChoiceWords:
         told, behind, course = [], self.evidence.decision.unconfirmed, self.evidence.course
         if behind:
             names = in_a_sentence(at_most_three(behind))
-            told.append(f"Behind in the race, but not shown to be worse, and not confirmed: {names}.")
+            told.append(f"Not confirmed, since others were ahead or cheaper, but not shown to be worse: {names}.")
+        alike = self.evidence.decision.alike
+        if alike:
+            pairs = [f"{name} (as {other})" for name, other in alike.items()]
+            told.append(f"The same scores in the race: {in_a_sentence(at_most_three(pairs))}.")
         never = [name for name, why in (course.left if course else {}).items() if "not measured" in why]
         if never:
             told.append(f"Not measured, too dear for the budget: {in_a_sentence(at_most_three(never))}.")
@@ -107,7 +111,9 @@ class ChoiceWords:
         decision = self.evidence.decision
         others = [each.label for each in decision.members if each.label != decision.recommended]
         if not others:
-            return ["All others are shown to be worse, or cannot be used here."]
+            return (
+                [] if self._not_compared_to_the_end() else ["All others are shown to be worse, or cannot be used here."]
+            )
         words = f"Not shown to be worse: {in_a_sentence(at_most_three(others))}"
         family = self.evidence.confirmation.family
         rival = decision.best if decision.best != decision.recommended else others[0]
@@ -142,8 +148,10 @@ class ChoiceWords:
         tuned = set() if self.evidence.tuning is None else {each.label for each in self.evidence.tuning.variants}
         own = [each for name, each in self.evidence.candidates.items() if not each.control and name not in tuned]
         words = "1 explainer was considered" if len(own) == 1 else f"{len(own)} explainers were considered"
-        out = sum(not each.takes_part for each in own)
-        words += f", {out} of them cannot be used here" if out else ""
+        alike = sum("stands for both" in each.reason for each in own)
+        out = sum(not each.takes_part for each in own) - alike
+        words += f", {out} cannot be used here" if out else ""
+        words += f", {alike} {'is' if alike == 1 else 'are'} equal to another" if alike else ""
         course = self.evidence.course
         if course is not None:
             dropped = sum(course.left.get(each.label, "").startswith("worse") for each in own)
@@ -152,7 +160,7 @@ class ChoiceWords:
             words += f", {len(tuned)} tuned"
         spent, whole = self.evidence.evaluations, self.evidence.whole_grid
         if spent > 0:
-            share = f", {spent / whole:.0%} of what the whole grid takes" if spent < whole else ""
+            share = f", about {spent / whole:.0%} of what the whole grid takes" if whole > 0 else ""
             words += f"; {spent:,.0f} model evaluations{share}, {significant(self.evidence.seconds)} s"
         return [f"{words}."]
 

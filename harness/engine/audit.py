@@ -22,6 +22,7 @@ from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 from harness.errors import UserError, one_line
 from harness.facts import Facts
+from harness.messages import once_for_all
 from harness.registry import EXPLAINERS, Explainer
 from harness.results.store import plain
 from harness.samples import Samples
@@ -126,7 +127,8 @@ class Auditor:
 
     @cached_property
     def _gradients(self) -> dict[str, Tensor]:
-        return gradients_of(self.stage)
+        with once_for_all("gradients"):
+            return gradients_of(self.stage)
 
     @cached_property
     def _units(self) -> Units:

@@ -28,6 +28,7 @@ from harness.engine.stage import Stage
 from harness.errors import NotApplicable, one_line
 from harness.facts import Facts
 from harness.guards import isolated_randomness
+from harness.messages import once_for_all
 from harness.process_guard import in_one_line, settings_told
 from harness.samples import Samples
 
@@ -176,7 +177,8 @@ def _explain_and_audit(
             if setup is None:
                 setup = timed_setup(explaining, observed)
                 if warm_up:
-                    trial = _warm_up(explaining, samples, batches[0], twice)
+                    with once_for_all(None):
+                        trial = _warm_up(explaining, samples, batches[0], twice)
             results = [explain_measured(explaining, observed.take(rows), setup, alone) for rows in batches]
         guard.check_model("explainer")
         in_order.append(order.argsort())

@@ -77,6 +77,108 @@ def failing(model, inputs, targets):
     raise RuntimeError("no such luck")
 
 
+def exact(model, inputs, targets):
+    """The right map, but for a sample that only the race or the confirmation sees."""
+    maps = model[0].weight[targets] * inputs
+    return maps.masked_fill((inputs[:, :1] > 1.7), float("nan"))
+
+
+def close(model, inputs, targets):
+    """Nearly the right map."""
+    return model[0].weight[targets] * inputs + 0.02 * inputs.flip(1)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_those_that_were_dropped_for_one_that_lacks_a_score_come_back(seed):
+    model, data = linear_world(n=150, seed=seed)
+    without = harness.choose(model, data, candidates=[close, "saliency"], tune=False)
+    choice = harness.choose(model, data, candidates=[exact, close, "saliency"], tune=False)
+    table = choice.evidence["candidates"].set_index("explainer").loc["exact"]
+    assert "no score" in table["left_out"] + table["left_race"] or "NaN" in table["left_out"]
+    assert choice.recommended == without.recommended == "close"
+
+
+def usually_right(model, inputs, targets):
+    """The right map, but the reverse of it for a few samples."""
+    maps = model[0].weight[targets] * inputs
+    return torch.where(inputs[:, :1] > 1.9, -maps, maps)
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_one_that_was_left_for_equal_scores_stays_in_the_answer(seed):
+    model, data = linear_world(n=200, seed=seed)
+    choice = harness.choose(model, data, candidates=[usually_right, "input_x_gradient", "saliency"], tune=False)
+    assert "input_x_gradient" in choice.explainers
+
+
+def test_where_a_control_wins_that_is_the_reason():
+    model, data = linear_world(n=150)
+    with torch.no_grad():  # the outputs rise with the size of every column, which a control shows as well
+        net = nn.Sequential(Sizes(), *model).eval()
+    data.labels = net(data.inputs).argmax(1)
+    choice = harness.choose(net, data, candidates=["gradient", "smoothgrad"], tune=False)
+    assert choice.status == "none" and choice.recommended is None
+    assert "controls" in choice.sentences[0] or "cannot be judged" in choice.sentences[0]
+
+
+class Sizes(nn.Module):
+    """The sizes of the numbers."""
+
+    def forward(self, inputs):
+        return inputs.abs()
+
+
+def test_where_all_candidates_are_dear_the_cheapest_of_them_start():
+    model, data = linear_world(n=60)
+    few = {"background": 0}
+    dear = [{"name": "shapley_sampling", **few}, {"name": "kernel_shap", **few}]
+    choice = harness.choose(model, data, candidates=dear, tune=False)
+    assert choice.recommended in ("shapley_sampling(background=0)", "kernel_shap(background=0)")
+    failing_too = harness.choose(model, data, candidates=[failing, *dear], tune=False)
+    assert failing_too.recommended in choice.explainers
+
+
+def test_a_candidate_cannot_have_the_name_of_a_control():
+    def random(model, inputs, targets):
+        return inputs
+
+    model, data = linear_world(n=40)
+    with pytest.raises(UserError, match="called random, as a control is"):
+        harness.choose(model, data, candidates=[random, "saliency"])
+    only = harness.choose(model, data, candidates=["random", "input_magnitude"])
+    assert only.status == "none" and "Only controls" in only.sentences[0]
+
+
+def test_scores_are_told_as_the_metric_gives_them():
+    model, data = linear_world()
+    choice = harness.choose(model, data, candidates=["occlusion", "saliency"], metric="deletion", tune=False)
+    facts = choice.facts()
+    assert facts["better"] == "lower" and 0 < facts["explainers"][0]["score"]["mean"] < 1
+    assert facts["explainers"][0]["gain"]["mean"] > 0
+
+
+def test_further_inputs_are_explained_as_those_that_were_judged():
+    model, data = linear_world()
+    choice = harness.choose(model, data, candidates=["input_x_gradient", "saliency"], tune=False)
+    rows = data.inputs[:4]
+    targets = model(rows).argmax(1)
+    weights = model[0].weight.detach()
+    assert torch.allclose(choice.explain(rows), weights[targets] * rows, atol=1e-6)
+    assert torch.allclose(choice.explain(rows, 1 - targets), weights[1 - targets] * rows, atol=1e-6)
+    assert torch.allclose(choice.explain(harness.Data(rows, targets)), weights[targets] * rows, atol=1e-6)
+
+
+def test_a_budget_of_evaluations_is_kept_or_refused():
+    model, data = linear_world(n=200)
+    for budget in (2_000, 40_000, 80_000, 200_000):
+        try:
+            choice = harness.choose(model, data, candidates=[*STANDARD, "lime", "kernel_shap"], budget=budget)
+        except UserError as refused:
+            assert "too small" in str(refused)
+            continue
+        assert choice.facts()["evaluations"] <= 1.1 * budget
+
+
 def test_explainers_that_know_nothing_are_not_recommended_and_one_that_fails_is_left_out():
     model, data = linear_world()
     choice = harness.choose(model, data, candidates=["saliency", noise, failing])

@@ -6,8 +6,11 @@ import torch
 from torch import nn
 
 import harness
-from harness.choosing.confirmation import PART, check_conditions, confirm, parts_of
+from harness.choosing.confirmation import check_conditions, confirm
+from harness.choosing.confirmation_plan import PART, level_of_answer, parts_of_confirmation
 from harness.choosing.headline import Headline
+from harness.choosing.measuring import InMemory, Part
+from harness.choosing.split import Split
 from harness.results.sanity import Bounds
 from planted_scores import DELETION, HEADLINE, SRG, PlantedScores, candidate_called, measuring_of, real_candidate
 
@@ -91,12 +94,26 @@ def test_of_a_single_output_the_class_tells_nothing():
     assert (found.sanity, found.per_class, found.stable) == ("pass", "not applicable", "pass")
 
 
-def test_parts_stay_the_same_when_whole_parts_are_added():
-    rows = range(200, 300)
-    few, all_ = parts_of("confirmation", rows, 2 * PART), parts_of("confirmation", rows, 100)
-    assert all_[:2] == few and [row for part in all_ for row in part.rows] == list(rows)
-    assert [row for part in parts_of("confirmation", rows, 150) for row in part.rows] == list(rows)
-    assert parts_of("confirmation", rows, 0) == []
+@pytest.mark.parametrize("count", [20, 50, 120, 400, 5000])
+def test_no_sample_is_for_two_things_and_left_over_ones_confirm(count):
+    split = Split.of(count, seed=3)
+    assert sorted([*split.trust, *split.race, *split.confirmation]) == list(range(count))
+    for taken in (8, len(split.race) // 2, len(split.race)):
+        fresh = split.fresh(taken)
+        assert not set(fresh) & {*split.trust, *split.race[:taken]} and set(fresh) >= set(split.confirmation)
+        parts = parts_of_confirmation(split, taken, len(fresh))
+        assert [row for part in parts for row in part.rows] == list(fresh)
+        assert len({part.name for part in parts}) == len(parts)
+        few = parts_of_confirmation(split, taken, min(2 * PART, len(split.confirmation)))
+        assert parts[:1] == few[:1] or len(few[0]) < PART
+
+
+def test_all_answers_of_a_command_share_one_level_and_the_same_answer_keeps_its_own():
+    keeper = InMemory()
+    levels = [level_of_answer(keeper, [number], 0.025) for number in range(30)]
+    assert sum(levels) == pytest.approx(0.025) and sum(levels) <= 0.025
+    assert levels[0] == pytest.approx(0.75 * 0.025)
+    assert level_of_answer(keeper, [2], 0.025) == levels[2]
 
 
 MEANS = {"best": 0.6, "near": 0.59, "worse": 0.2, "random": 0.0}
@@ -115,14 +132,15 @@ def planted(explainer, metric, rows, *, lacking=()):
 def confirmed(names=tuple(MEANS), headline=HEADLINE, score=planted, count=40):
     """A confirmation by planted scores."""
     candidates = [candidate_called(name, control=name == "random") for name in names]
-    return confirm(PlantedScores(score), headline, candidates, parts_of("confirmation", range(100), count), 0.025)
+    return confirm(PlantedScores(score), headline, candidates, [Part("confirmation", tuple(range(count)))], 0.025)
 
 
 def test_planted_differences_are_shown_and_others_are_not():
     found = confirmed()
     assert found.family.n == 40 and found.family.alpha == 0.025 and found.seconds["near"] == 0.5
-    assert found.better("best", "worse") and found.better("worse", "random") and not found.better("random", "best")
-    assert not found.better("best", "near") and not found.better("near", "best")
+    better = found.family.better
+    assert better("best", "worse") and better("worse", "random") and not better("random", "best")
+    assert not better("best", "near") and not better("near", "best")
     low, high = found.family.interval("best", "random")
     assert low < 0.6 < high and not found.lacking
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.choosing.betting import rejected
 from harness.choosing.race import Race
 from harness.errors import UserError
 
@@ -133,3 +134,28 @@ def test_a_mistake_is_told_in_one_line(scores, words):
     with pytest.raises(UserError, match=words) as told:
         race.play({name: np.array(each) for name, each in scores.items()})
     assert "\n" not in str(told.value)
+
+
+def test_the_level_is_that_of_closed_testing_and_no_more():
+    a = 0.05
+    two = lambda first, second: rejected(np.log([first, second]), a).tolist()
+    assert two(41, 0.01) == [True, False] and two(39, 0.01) == [False, False]  # with the other: (40 + 0.01) / 2 >= 20
+    assert two(30, 30) == [True, True] and two(30, 9) == [False, False]
+    alone = np.full(5, -np.inf)
+    alone[2] = np.log(5 / a) + 1e-9
+    assert rejected(alone, a).tolist() == [False, False, True, False, False]
+    alone[2] = np.log(5 / a) - 1e-6
+    assert not rejected(alone, a).any()
+
+
+def test_one_that_has_not_caught_up_is_dropped_by_its_own_wealth_alone_and_counts_as_nothing_for_others():
+    rng = np.random.default_rng(3)
+    race = Race(["best", "late"], bounds=(-1.0, 1.0), alpha=ALPHA, late=["late"])
+    for _ in range(6):
+        race.play({"best": np.clip(rng.normal(0.8, 0.05, 20), -1, 1)})
+    seen = 0
+    while not race.drop_late("late"):
+        assert race._bets.log_wealth[1] < np.log(2 / ALPHA)
+        race.catch_up("late", np.clip(rng.normal(-0.8, 0.05, 20), -1, 1))
+        seen += 1
+    assert 0 < seen < 6 and race._bets.log_wealth[1] >= np.log(2 / ALPHA)

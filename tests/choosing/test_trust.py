@@ -12,8 +12,9 @@ from torch import nn
 import harness
 from harness.choosing.headline import sign_of
 from harness.choosing.measuring import Part
+from harness.choosing.noise_ladder import LEVELS
 from harness.choosing.power import Planned, Step, spreads_found
-from harness.choosing.trust import LARGER_ERROR, LEVELS, MISTAKES, trust_metrics
+from harness.choosing.trust import LARGER_ERROR, MISTAKES, trust_metrics
 from harness.engine.selection import choose_one
 from harness.registry import METRICS
 from harness.results.family import all_pairs

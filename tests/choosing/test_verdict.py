@@ -125,10 +125,14 @@ def test_who_fails_the_sanity_check_is_never_recommended(purpose):
     decided_on = lambda conditions: decided(
         THREE, seconds={"a": 0.01}, capabilities={"a": fit}, conditions=conditions, purpose=purpose
     )[0]
-    decision = decided_on({"a": failed})
-    assert decision.recommended in ("b", "c") and decision.members[-1].label == "a"
+    sane = Conditions("undecided", "pass", "pass", NO_ROWS)
+    decision = decided_on({"a": failed, "b": sane})
+    assert decision.recommended == "b" and decision.members[-1].label in ("a", "c")
     assert "fails the sanity check" in decision.member("a").caveats
     assert decided_on(dict.fromkeys("abc", failed)).recommended is None
+    unchecked = dict.fromkeys("abc", None)
+    assert decided_on(unchecked | {"a": failed}).recommended is None  # of three, the one that was checked has failed
+    assert decided_on(unchecked).recommended is not None  # nothing could be checked: it is a caveat
 
 
 def test_nobody_is_recommended_who_does_not_beat_every_control():
@@ -198,4 +202,4 @@ def test_an_answer_with_every_caveat_has_fifteen_lines():
     choice = said(names | {"random": 0.0}, spread=0.3, samples=60, behind=behind, unused=unused, purpose="debug")
     assert len(choice.caveats) == 4 and len(str(choice).splitlines()) <= 15
     assert all(each in str(choice) for each in choice.caveats)
-    assert "not confirmed" in choice.caveats[-1] and "too dear" in choice.caveats[-1]
+    assert "Not confirmed" in choice.caveats[-1] and "too dear" in choice.caveats[-1]
