@@ -42,8 +42,8 @@ def add_parser(verbs: Any) -> Parser:
         "find out which explainer to use for a model and data",
         f"""
 Tests which metric can be trusted on this model and data, lets all explainers race on growing numbers of samples, tunes
-the best, and confirms the answer on samples that took no part. The answer misses the best explainer with a probability
-of at most alpha. docs/choosing.md describes the method and its error rates.
+the best, and confirms the answer on samples that took no part. The answer misses the best of them with a probability of at
+most alpha. docs/choosing.md says what that rests on.
 
   model=, dataset=          as in harness run, with their options
   candidates=NAME           the explainers: all (the default), standard or another group, or a list [A,B]
@@ -54,7 +54,7 @@ of at most alpha. docs/choosing.md describes the method and its error rates.
                             realtime: maps within a time. Without it: the cheapest of the best
   max_seconds_per_sample=X  no explainer that takes longer (realtime: 0.1)
   alpha=X                   probability that the best explainer is not in the answer (default: 0.05)
-  metric=NAME               judge by this metric instead of srg under three baselines
+  metric=NAME               judge by this metric instead of the mean of srg under several baselines
   tune=false                do not tune the options of the best explainers
   run=NAME                  the folder of the results, below runtime.runs (default: choice)
   protocol.*, runtime.*     as in harness run
