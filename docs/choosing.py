@@ -159,7 +159,7 @@ def _answer(choice: Choice) -> dict[str, Any]:
         "set": choice.explainers,
         "confirmed": [each.label for each in choice.members],
         "evaluations": basis.evaluations,
-        "raced": 0 if basis.course is None else int(basis.course.scores.notna().any(axis=1).sum()),
+        "raced": 0 if basis.course is None else basis.course.raced,
         "used": basis.trust.used if basis.trust else [],
         "left_out": left_out,
         "left": left,

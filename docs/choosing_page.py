@@ -197,11 +197,15 @@ WORLDS = {
     "rarely 1, else 0": lambda rng, n, k: (rng.random((n, k)) < 0.05).astype(float),
     "skewed (beta)": lambda rng, n, k: rng.beta(0.3, 3, (n, k)),
 }
+SPREAD = 1.5  # of the logarithm
 # Scores without limits.
 UNLIMITED = {
     "long tails (t, 2 degrees)": lambda rng, n, k: rng.standard_t(2, (n, k)),
     "exponential": lambda rng, n, k: rng.exponential(size=(n, k)),
-    "exponential or constant": lambda rng, n, k: np.where(np.arange(k) % 2, 1.0, rng.exponential(size=(n, k))),
+    # The same means: half of the candidates are mostly below the others, and rarely far above them.
+    "lognormal or constant": lambda rng, n, k: np.where(
+        np.arange(k) % 2, np.exp(SPREAD**2 / 2), rng.lognormal(0, SPREAD, (n, k))
+    ),
 }
 
 

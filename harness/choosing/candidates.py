@@ -172,9 +172,16 @@ def _mean_of_known(values: np.ndarray | None) -> float:
 def _no_scores(label: str, measured: Measured, metrics: Sequence[str]) -> str:
     """Why not one of the metrics has a score of every sample, or "" if one has."""
     scores = [measured.values.get((label, metric)) for metric in metrics]
-    if any(each is not None and np.isfinite(each).all() for each in scores):
+    if any(
+        each is not None and _is_whole(each, measured.defined(name)) for each, name in zip(scores, metrics, strict=True)
+    ):
         return ""
     return why_no_score(measured, label, next((each for each in scores if each is not None), None))
+
+
+def _is_whole(scores: np.ndarray, defined: np.ndarray) -> bool:
+    """Whether an explainer has a score of every sample of which any explainer has one."""
+    return bool(defined.any() and np.isfinite(scores[defined]).all())
 
 
 def why_no_score(measured: Measured, label: str, scores: np.ndarray | None) -> str:

@@ -244,13 +244,12 @@ class Choosing:
     def _without_scores_of_used_metrics(self) -> None:
         """Leave out candidates that lack a score by one of the metrics that are used."""
         for each in self._taking_part():
-            scores = None if each.dear else self.headline.scores(self.audited, each.label)
-            if not each.dear and (scores is None or not np.isfinite(scores).all()):
+            if not each.dear and self.headline.whole_scores(self.audited, each.label) is None:
                 each.reason = self.audited.problem_of(each.label) or "samples have no score by a metric that is used"
 
     def _tune(self) -> None:
         finalists = survivors(self.course, self.candidates)[:FINALISTS] if self.settings.tune else []
-        used = int(self.course.scores[self.course.remaining].notna().all(axis=1).sum())
+        used = self.course.raced
         if any(each.chosen.entry.tunable for each in finalists):
             used = max(used, min(LEAST_TO_TUNE, len(self.split.race) // 2))
         self.taken = used

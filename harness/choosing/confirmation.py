@@ -67,8 +67,8 @@ def confirm(
     found = [measuring.measure(part, chosen, [*headline.metrics, *costs]) for part in parts]
     columns, lacking, seconds = {}, {}, {}
     for each in candidates:
-        scores = [headline.scores(measured, each.label) for measured in found]
-        if any(part is None or not np.isfinite(part).all() for part in scores):
+        scores = [headline.whole_scores(measured, each.label) for measured in found]
+        if any(part is None for part in scores):
             lacking[each.label] = next(filter(None, (m.problem_of(each.label) for m in found)), "samples have no score")
             continue
         columns[each.label] = np.concatenate(scores)

@@ -66,13 +66,29 @@ class Headline:
             return None
         return np.mean([sign_of(chosen) * part for chosen, part in zip(self.metrics, parts, strict=True)], axis=0)
 
+    def defined(self, measured: Measured) -> np.ndarray:
+        """The samples (n,) bool that have a score by each metric, of at least one explainer; others tell nothing: their
+        score is undefined whatever the map is."""
+        found = [measured.defined(each.label) for each in self.metrics]
+        return np.all([each for each in found if each is not None], axis=0)
+
+    def whole_scores(self, measured: Measured, explainer: str, defined: np.ndarray | None = None) -> np.ndarray | None:
+        """The scores of an explainer on the samples that are ``defined`` (m,); None if it lacks one of them."""
+        scores = self.scores(measured, explainer)
+        if scores is None:
+            return None
+        scores = scores[self.defined(measured) if defined is None else defined]
+        return scores if np.isfinite(scores).all() else None
+
     def by_metric(self, measured: Measured, explainers: Sequence[str]) -> dict[str, pd.DataFrame]:
-        """Metric -> scores (samples x explainers, higher is better) of the explainers that have one of every sample."""
+        """Metric -> scores (samples x explainers, higher is better) of the explainers that lack no defined one."""
         found = {}
         for chosen in self.metrics:
             columns = {name: measured.values.get((name, chosen.label)) for name in explainers}
             whole = {name: sign_of(chosen) * each for name, each in columns.items() if each is not None}
-            found[chosen.label] = pd.DataFrame({n: each for n, each in whole.items() if np.isfinite(each).all()})
+            defined = measured.defined(chosen.label)
+            there = {n: each for n, each in whole.items() if defined.any() and np.isfinite(each[defined]).all()}
+            found[chosen.label] = pd.DataFrame(there)
         return found
 
 

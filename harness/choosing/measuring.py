@@ -46,6 +46,11 @@ class Measured:
     problems: dict[tuple[str, str], str] = field(default_factory=dict)
     audits: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def defined(self, metric: str) -> np.ndarray | None:
+        """The samples (n,) bool of which any explainer has a score by a metric; None if none was scored by it."""
+        known = [np.isfinite(values) for (_, name), values in self.values.items() if name == metric]
+        return np.any(known, axis=0) if known else None
+
     def problem_of(self, explainer: str) -> str:
         """Why an explainer lacks scores; "" if it lacks none."""
         return next((reason for (name, _), reason in self.problems.items() if name == explainer), "")

@@ -32,6 +32,7 @@ class Course:
     partly     those that are left, but came late, and have scores on some of the samples only
     alike      explainer -> the one with the same scores, that goes on for both
     droppers   those that others were shown to be worse than
+    raced      the number of samples of the rounds that were played
     ended      why the race ended
     """
 
@@ -42,6 +43,7 @@ class Course:
     partly: list[str] = field(default_factory=list)
     alike: dict[str, str] = field(default_factory=dict)
     droppers: set[str] = field(default_factory=set)
+    raced: int = 0
     ended: str = ""
 
 
@@ -88,6 +90,7 @@ class Rounds:
         self.parts = self._parts()
         self.scores = pd.DataFrame(index=range(len(self.rows)), columns=names, dtype=float)
         self.tables: dict[int, pd.DataFrame] = {}
+        self.defined: dict[str, np.ndarray] = {}  # part -> its samples that have a score at all
         ended = self._play_until(self._why_end)
         self.say(f"race ends: {ended}")
         self._let_dear_enter()
@@ -95,7 +98,8 @@ class Rounds:
             self._play_until(self._why_end_with_dear)
         table = pd.concat(self.tables.values(), ignore_index=True) if self.tables else pd.DataFrame()
         remaining = list(self.race.taking_part)
-        return Course(self.scores, table, self.left, remaining, self.partly, self.alike, self.droppers, ended)
+        raced = sum(map(len, self.parts[: len(self.race.blocks)]))
+        return Course(self.scores, table, self.left, remaining, self.partly, self.alike, self.droppers, raced, ended)
 
     def _play_until(self, why_end: Callable[[], str]) -> str:
         """Play rounds until there is a reason to end, which is returned."""
@@ -125,6 +129,7 @@ class Rounds:
         # Together, so that what no attribution decides is evaluated once for all.
         chosen = [self.candidates[name].chosen for name in names]
         measured = self.measuring.measure(part, chosen, self.headline.metrics)
+        self.defined[part.name] = self.headline.defined(measured)
         found = {name: self._scores_in(measured, name, part) for name in names}
         for name in names:
             if found[name] is None:
@@ -134,12 +139,13 @@ class Rounds:
 
     def _scores_in(self, measured: Measured, name: str, part: Part) -> np.ndarray | None:
         """An explainer's scores on the samples of a round; None, with the reason noted, if it has none."""
-        scores = self.headline.scores(measured, name)
-        if scores is None or not np.isfinite(scores).all():
-            self.left[name] = self.failed[name] = why_no_score(measured, name, scores)
+        defined = self.defined[part.name]
+        scores = self.headline.whole_scores(measured, name, defined)
+        if scores is None:
+            self.left[name] = self.failed[name] = why_no_score(measured, name, self.headline.scores(measured, name))
             self.say(f"{'':>9}{name} leaves the race: {self.left[name]}")
             return None
-        self.scores.loc[self._places(part), name] = scores
+        self.scores.loc[np.array(self._places(part))[defined], name] = scores
         return scores
 
     def _places(self, part: Part) -> list[int]:

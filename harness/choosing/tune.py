@@ -184,8 +184,8 @@ def _measured_variants(
 
 
 def _over_parts(headline: Headline, found: Sequence[Measured], explainer: str) -> _MeanAndTime:
-    scores = [headline.scores(measured, explainer) for measured in found]
-    whole = all(part is not None and np.isfinite(part).all() for part in scores)
+    scores = [headline.whole_scores(measured, explainer) for measured in found]
+    whole = all(part is not None for part in scores)
     times = [measured.values.get((explainer, COSTS[0])) for measured in found]
     known = np.concatenate([part[np.isfinite(part)] for part in times if part is not None] or [np.empty(0)])
     mean = float(np.concatenate(scores).mean()) if whole else float("-inf")

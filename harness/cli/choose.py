@@ -42,8 +42,8 @@ def add_parser(verbs: Any) -> Parser:
         "find out which explainer to use for a model and data",
         f"""
 Tests which metric can be trusted on this model and data, lets all explainers race on growing numbers of samples, tunes
-the best, and confirms the answer on samples that took no part. The answer misses the best of them with a probability of at
-most alpha. docs/choosing.md says what that rests on.
+the best, and confirms the answer on samples that took no part. The answer misses the best of them with a probability of
+at most alpha. docs/choosing.md says what that rests on.
 
   model=, dataset=          as in harness run, with their options
   candidates=NAME           the explainers: all (the default), standard or another group, or a list [A,B]

@@ -43,9 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harness: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = "; finished cells are on disk, the same command resumes" if words[0] in RESUMED else ""
-        print(f"harness: interrupted{resumes}", file=sys.stderr)
-        return 128 + (asked_to_end() or signal.SIGINT)
+        return _interrupted(words)
     except SystemExit as done:  # Hydra ends the process where it refuses one of its own flags
         if isinstance(done.code, str):  # the words of a user's module that gives up
             print(f"harness: {done.code}", file=sys.stderr)
@@ -54,6 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception:  # an import that is interrupted may end by an error of its own
+        if asked_to_end() is None:
+            raise
+        return _interrupted(words)
+
+
+def _interrupted(words: Sequence[str]) -> int:
+    """Say that the user has ended the command; the exit status."""
+    resumes = "; finished cells are on disk, the same command resumes" if words[0] in RESUMED else ""
+    print(f"harness: interrupted{resumes}", file=sys.stderr)
+    return 128 + (asked_to_end() or signal.SIGINT)
 
 
 def parser_tree() -> Parser:

@@ -168,6 +168,25 @@ def test_further_inputs_are_explained_as_those_that_were_judged():
     assert torch.allclose(choice.explain(harness.Data(rows, targets)), weights[targets] * rows, atol=1e-6)
 
 
+def test_samples_that_have_no_score_whatever_the_map_is_are_left_out_for_all():
+    draw = torch.Generator().manual_seed(5)
+    images = torch.rand(100, 1, 6, 6, generator=draw)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].weight[:, :9] = torch.randn(3, 9, generator=draw)
+    masks = torch.zeros(100, 6, 6, dtype=torch.bool)
+    masks.flatten(1)[:, :9] = True
+    masks[::9] = False  # these images have no object: no explainer can find it
+    data = harness.Data(images, masks=masks)
+    choice = harness.choose(
+        model, data, candidates=["gradient", "saliency", "occlusion"], metric="relevance_mass", tune=False
+    )
+    assert choice.status == "answer" and choice.recommended in ("saliency", "gradient", "occlusion")
+    assert 20 < choice.basis.confirmation.family.n < sum(choice.basis.split.values())
+    assert choice.basis.course.raced >= choice.basis.course.scores.notna().any(axis=1).sum()
+
+
 def test_a_budget_of_evaluations_is_kept_or_refused():
     model, data = linear_world(n=200)
     for budget in (2_000, 40_000, 80_000, 200_000):

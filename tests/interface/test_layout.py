@@ -82,3 +82,8 @@ def test_showing_a_leaderboard_does_not_wait_for_scipys_statistics():
 def test_pytest_runs_every_folder_of_tests_but_that_of_speed():
     run = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
     assert set(run) == {f"tests/{path.parent.name}" for path in ROOT.glob("tests/*/test_*.py")} - {"tests/speed"}
+
+
+def test_no_two_files_of_tests_have_one_name():
+    names = [path.name for path in ROOT.glob("tests/**/*.py") if path.name != "conftest.py"]
+    assert len(names) == len(set(names)), sorted(name for name in set(names) if names.count(name) > 1)

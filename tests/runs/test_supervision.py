@@ -296,3 +296,13 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(seconds, command):
     process.send_signal(signal.SIGINT)
     printed, error = process.communicate(timeout=30)
     assert process.returncode == 130 and printed == "" and error.count("\n") == 1 and "harness: interrupted" in error
+
+
+def test_ctrl_c_inside_a_text_that_a_module_executes_has_the_status_of_an_interrupt(command, tmp_path):
+    text = "Path('begun').touch(); time.sleep(60)"
+    (tmp_path / "slow_to_import.py").write_text(f"import time\nfrom pathlib import Path\nexec({text!r})\n")
+    process = command("run", "model=slow_to_import:net", "dataset=digits", "runtime.supervise=false", "--quiet")
+    wait_until((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and printed == "" and error.count("\n") == 1 and "harness: interrupted" in error
