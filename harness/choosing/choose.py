@@ -69,13 +69,10 @@ class Choosing:
         """Take all steps, as far as they are needed for an answer."""
         self.split = Split.of(self.stage.count, self.stage.protocol.seed)
         self.headline = headline_of(self.stage, self.given)
-        self.prices = Prices(
-            self.measuring,
-            seconds_per_pass(self.stage, self.measuring.keeper),
-            (0.0, 2 * (STEPS - 1) * len(self.headline.metrics)),
-        )
-        limit, pass_ = self.settings.time_limit, self.prices.seconds_per_pass
-        found = candidates_of(self.stage, self.explainers, seconds_per_pass=pass_, limit=limit)
+        per_pass, limit = seconds_per_pass(self.stage, self.measuring.keeper), self.settings.time_limit
+        scoring = 2 * (STEPS - 1) * len(self.headline.metrics)  # two curves for each metric, before it is measured
+        self.prices = Prices(self.measuring, per_pass, (scoring * per_pass, scoring))
+        found = candidates_of(self.stage, self.explainers, seconds_per_pass=per_pass, limit=limit)
         self.candidates = {each.label: each for each in found}
         self._check_budget()
         not_learnt = why_not_learnt(self.stage)

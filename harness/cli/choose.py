@@ -23,7 +23,7 @@ OWN_SETTINGS = ("budget", "purpose", "max_seconds_per_sample", "alpha", "tune")
 CANDIDATES = "candidates"  # what the choice calls the section ``explainer``
 EXAMPLES = {
     "harness choose model=digits_cnn dataset=digits": "which of all explainers to use for a small CNN on digits",
-    "harness choose candidates=standard budget=5m": "the standard explainers for EfficientNet-Lite0 on 20 photos",
+    "harness choose candidates=standard budget=15m": "the standard explainers for EfficientNet-Lite0 on 20 photos",
     "harness choose model=digits_cnn dataset=digits purpose=realtime max_seconds_per_sample=0.01": (
         "only explainers that take less than 10 ms a sample"
     ),

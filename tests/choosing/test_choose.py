@@ -1,6 +1,7 @@
 """``harness.choose``: what it answers where the right answer is known, and what it refuses."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -185,6 +186,21 @@ def test_samples_that_have_no_score_whatever_the_map_is_are_left_out_for_all():
     assert choice.status == "answer" and choice.recommended in ("saliency", "gradient", "occlusion")
     assert 20 < choice.basis.confirmation.family.n < sum(choice.basis.split.values())
     assert choice.basis.course.raced >= choice.basis.course.scores.notna().any(axis=1).sum()
+
+
+class Slow(nn.Module):
+    """Takes a hundredth of a second for each input."""
+
+    def forward(self, inputs):
+        time.sleep(0.01 * len(inputs))
+        return inputs
+
+
+def test_a_budget_of_seconds_that_scoring_alone_exceeds_is_refused():
+    model, data = linear_world(n=60)
+    slow = nn.Sequential(Slow(), *model).eval()
+    with pytest.raises(UserError, match="budget is 20s, which is too small to say anything: 4 explainers"):
+        harness.choose(slow, data, candidates=["gradient", "saliency"], budget="20s")
 
 
 def test_a_budget_of_evaluations_is_kept_or_refused():
