@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,18 @@ from choosing_tasks import Task, tasks, truth_metric
 from torch import Tensor, nn
 
 import harness
+from harness.choosing.account import Account, group_of
 from harness.choosing.candidates import CONTROLS, COSTS, with_controls
 from harness.choosing.choice import Choice
 from harness.choosing.choose import Choosing
 from harness.choosing.measuring import InMemory, Measured, Measuring, Part
+from harness.choosing.prices import NOTE
 from harness.choosing.settings import Budget, Settings
 from harness.engine.protocol import Protocol
 from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.engine.stage import Stage, set_stage
 from harness.engine.tuning import tune
+from harness.identity import digest
 from harness.models.black_box import loaded_model
 from harness.registry import EXPLAINERS, METRICS
 
@@ -73,31 +77,36 @@ CANDIDATES = [
 class Replayed(InMemory):
     """Keeps what is measured, and what each cell has taken; a choice that starts again on it spends the same again."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._taken: dict[tuple[str, tuple[str, str]], np.ndarray] = {}
+        self.path = folder / "spent.jsonl"
         self.start_again()
 
     def start_again(self) -> None:
-        """Nothing is spent, and no decision is kept; all that was measured stays known."""
-        self._come_to: set[tuple[str, tuple[str, str]]] = set()
-        self._notes = {name: value for name, value in self._notes.items() if name == "seconds per pass"}
+        """Nothing is spent, and no answer has been given; all that was measured stays known."""
+        self.account = Account(self.path, "")
+        self._notes = {name: value for name, value in self._notes.items() if name == NOTE}
 
-    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float, **how: bool) -> None:
+    def job(self, part: Part, explainer: Chosen, metric: Chosen) -> Job:
+        """The cell, by part, explainer and metric."""
+        return Job(explainer, metric, f"{part.name}: {explainer.label}: {metric.label}".replace("/", " "))
+
+    def charge(self, part: Part, job: Job | None, seconds: float, evaluations: float) -> None:
         """Note what a cell has taken."""
-        if job is not None:
-            key = part.name, (job.explainer.label, job.metric.label)
-            self._taken[key] = self._taken.get(key, np.zeros(2)) + (seconds, evaluations)
+        self.account.charge(part.name, job.cell if job else None, seconds, evaluations)
+
+    def charge_for_all(self, jobs: Sequence[Job], key: str, seconds: float, evaluations: float) -> None:
+        """Note what something has taken that all of these cells share."""
+        self.account.charge_for_all(group_of(jobs), digest(key), seconds, evaluations)
 
     def read(self, part: Part, jobs: Sequence[Job]) -> Measured:
         """What is known of the part; the choice has come to these cells."""
-        self._come_to |= {(part.name, (job.explainer.label, job.metric.label)) for job in jobs}
+        self.account.come_to_all(jobs)
         return super().read(part, jobs)
 
     def spent(self) -> tuple[float, float]:
         """What the cells have taken that the choice has come to."""
-        total = sum((self._taken.get(key, np.zeros(2)) for key in self._come_to), np.zeros(2))
-        return float(total[0]), float(total[1])
+        return self.account.spent()
 
 
 def staged(model: nn.Module, data: harness.Data) -> Stage:
@@ -129,8 +138,13 @@ def _shuffled(task: Task) -> int:
 def measured(task: Task) -> dict[str, Any]:
     """The row of a task: what the grid says, what ``harness choose`` answers, and what other ways answer."""
     torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        return _measured(task, Replayed(Path(folder)))
+
+
+def _measured(task: Task, keeper: Replayed) -> dict[str, Any]:
     model, data = task.make()
-    stage, keeper = staged(model, data), Replayed()
+    stage = staged(model, data)
     choice = choose(stage, keeper, None)
     row = {"task": task.name, **{name: getattr(task, name) for name in ("family", "kind", "expected", "units")}}
     row |= {"samples": stage.count, "choice": _answer(choice)}

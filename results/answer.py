@@ -109,7 +109,7 @@ class _Words:
                 on = f"{in_a_sentence(failing)} {beats} the controls on {self._these()}"
             return f"None to recommend: {on}, but {fails} a sanity check."
         own = [name for name in self.board.standing.index if name not in self.board.controls]
-        claim = f"shown to {_plain_form(self._does())} than the controls on {self._these()}."
+        claim = f"shown to {plain_form(self._does())} than the controls on {self._these()}."
         if self.found.above:
             others = f"{in_a_sentence(at_most_three(self.found.above))} {_verb(self.found.above)}"
             return (
@@ -325,7 +325,7 @@ def _two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"
 
 
-def _plain_form(does: str) -> str:
+def plain_form(does: str) -> str:
     """``find what the model uses`` from ``finds what the model uses``."""
     verb, _, rest = does.partition(" ")
     return f"{verb.removesuffix('s')} {rest}"

@@ -1,11 +1,14 @@
 """What the cells of a choice have taken: kept on the disk, and counted as far as the choice has come."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness.choosing.charging import of_explainer
+from harness.engine.selection import Job
+from harness.identity import digest
 from harness.results.choice_files import read_spent, spent_line
 from harness.results.disk import told_in_one_line
 from harness.results.run_files import name_damage, set_aside, write_content
@@ -48,6 +51,13 @@ class Account:
     def knows(self, cell: str) -> bool:
         """Whether it is known what a cell has taken."""
         return cell in self._of_cells
+
+    def come_to_all(self, jobs: Sequence[Job]) -> None:
+        """The choice uses these cells, which are measured together, and what they share, from now on."""
+        for together in (jobs, *(of_explainer(each, jobs) for each in dict.fromkeys(job.explainer for job in jobs))):
+            self.come_to_group(group_of(together))
+        for job in jobs:
+            self.come_to(job.cell)
 
     def come_to(self, cell: str) -> None:
         """The choice uses a cell, from now on."""
@@ -98,3 +108,8 @@ class Account:
                 set_aside(self.path)
             write_content(self.path, b"".join(line + b"\n" for line in found.lines), self.safe)
         return found.entries
+
+
+def group_of(jobs: Sequence[Job]) -> str:
+    """A name for cells that are measured together."""
+    return digest(*sorted(job.cell for job in jobs))

@@ -46,7 +46,7 @@ class SymmetricBets:
 
     def __init__(self, count: int) -> None:
         self.log_wealth = np.zeros(count)
-        self.seen, self.sums, self.squares = np.zeros(count), np.zeros(count), np.zeros(count)
+        self.sums, self.squares = np.zeros(count), np.zeros(count)
         self.scale = np.zeros(count)  # the largest difference so far, to which sums and squares are relative
 
     def bet(self, who: np.ndarray, differences: np.ndarray) -> None:
@@ -64,7 +64,6 @@ class SymmetricBets:
         self.sums[who] = self.sums[who] * shrink + relative
         self.squares[who] = squares * shrink**2 + relative**2
         self.scale[who] = larger
-        self.seen[who] += 1
 
 
 def difference(opponent: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -152,8 +152,8 @@ def heed_audit(
     ``others`` are the labels of the candidates that take part so far: only one of these can stand for it.
     """
     label = candidate.label
-    candidate.seconds = _mean_of_known(measured.values.get((label, COSTS[0])))
-    candidate.evaluations = sum(_mean_of_known(measured.values.get((label, name))) for name in COSTS[1:])
+    candidate.seconds = mean_of_known(measured.values.get((label, COSTS[0])))
+    candidate.evaluations = sum(mean_of_known(measured.values.get((label, name))) for name in COSTS[1:])
     audit = measured.audits.get(label, {})
     candidate.reason = _no_scores(label, measured, metrics) or _flaw(audit)
     twin = (audit.get("equal_to") or {}).get("explainer")
@@ -163,9 +163,9 @@ def heed_audit(
         candidate.reason = candidate.reason or _too_slow(candidate.seconds, limit)
 
 
-def _mean_of_known(values: np.ndarray | None) -> float:
-    """The mean of the numbers that are known; NaN for none."""
-    known = np.empty(0) if values is None else values[np.isfinite(values)]
+def mean_of_known(*parts: np.ndarray | None) -> float:
+    """The mean of the numbers that are known, of all parts together; NaN for none."""
+    known = np.concatenate([part[np.isfinite(part)] for part in parts if part is not None] or [np.empty(0)])
     return float(known.mean()) if len(known) else float("nan")
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.choosing.candidates import COSTS, Candidate
+from harness.choosing.candidates import COSTS, Candidate, mean_of_known
 from harness.choosing.headline import Headline, sign_of
 from harness.choosing.measuring import Measured, Measuring, Part
 from harness.choosing.random_weights import why_weights_tell_nothing
 from harness.engine.selection import Chosen, choose_one
-from harness.engine.sub_stage import stage_of_samples
 from harness.registry import METRICS
 from harness.results.family import Family, all_pairs
 from harness.results.matrices import Matrix
@@ -73,8 +72,7 @@ def confirm(
             continue
         columns[each.label] = np.concatenate(scores)
         times = [measured.values.get((each.label, COSTS[0])) for measured in found]
-        known = np.concatenate([part for part in times if part is not None] or [np.full(1, np.nan)])
-        seconds[each.label] = float(known[np.isfinite(known)].mean()) if np.isfinite(known).any() else float("nan")
+        seconds[each.label] = mean_of_known(*times)
     matrix = Matrix({"metric": headline.name}, pd.DataFrame(columns), "higher")
     return Confirmation(all_pairs(matrix, alpha=alpha), seconds, lacking, sign_of(headline.metrics[0]))
 
@@ -98,7 +96,7 @@ class Conditions:
 def check_conditions(measuring: Measuring, explainer: Candidate, rows: Sequence[int]) -> Conditions:
     """Check one explainer on the first samples of the confirmation."""
     part = Part(f"conditions 1-{min(len(rows), CHECKED_SAMPLES)}", tuple(rows[:CHECKED_SAMPLES]))
-    untold = why_weights_tell_nothing(stage_of_samples(measuring.stage, part.rows))
+    untold = why_weights_tell_nothing(measuring.stage, part.rows)
     one_for_both = measuring.stage.output_count == 2 and not explainer.chosen.entry.signed
     checks = CHECKS_OF_UNSIGNED if one_for_both else CHECKS
     checks = {name: options for name, options in checks.items() if not (untold and name in OF_WEIGHTS)}

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.choosing.account import Account
-from harness.choosing.charging import of_explainer
+from harness.choosing.account import Account, group_of
 from harness.choosing.measuring import Measured, Part
 from harness.choosing.signatures import SAMPLES, SIGNATURE, signature_of, with_twins
 from harness.code_version import code_of
@@ -140,10 +139,8 @@ class InRun:
         if any(job.cell in self.tried for job in jobs):
             self.rows = finished_rows(self.store)
         found = Measured()
-        for together in (jobs, *(of_explainer(each, jobs) for each in dict.fromkeys(job.explainer for job in jobs))):
-            self.account.come_to_group(_group_of(together))
+        self.account.come_to_all(jobs)
         for job in jobs:
-            self.account.come_to(job.cell)
             key, row = (job.explainer.label, job.metric.label), self.rows.get(job.cell)
             if row is not None and row.get("status") == "ok":
                 found.values[key] = self._scores(job.cell)
@@ -160,7 +157,7 @@ class InRun:
 
     def charge_for_all(self, jobs: Sequence[Job], key: str, seconds: float, evaluations: float) -> None:
         """Note what something has taken that all of these cells share."""
-        self.account.charge_for_all(_group_of(jobs), digest(key), seconds, evaluations)
+        self.account.charge_for_all(group_of(jobs), digest(key), seconds, evaluations)
 
     def spent(self) -> tuple[float, float]:
         """What the cells have taken that have been read so far."""
@@ -214,8 +211,3 @@ class InRun:
             with told_in_one_line(path, self.store.safe):
                 set_aside(path)
             return {}
-
-
-def _group_of(jobs: Sequence[Job]) -> str:
-    """A name for cells that are measured together."""
-    return digest(*sorted(job.cell for job in jobs))

@@ -20,15 +20,25 @@ def why_not_learnt(stage: Stage) -> str:
     a regression if outputs and labels correlate more than labels in a random order would (permutation test: outputs and
     labels with long tails correlate by chance more often than a t-test knows). All one-sided, at 5 % together.
     """
+    if not labels_tell(stage):
+        return ""
+    labels = stage.labels[: stage.count].cpu()
+    if _is_of_numbers(stage):
+        return _of_numbers(stage.outputs[:, 0].double().numpy(), labels.double().numpy())
+    return _of_classes(stage, labels)
+
+
+def labels_tell(stage: Stage) -> bool:
+    """Whether there are labels by which it can be tested: one for each of enough samples, of a kind that is known."""
     labels = stage.labels
     if labels is None or labels.dim() != 1 or stage.count < LEAST_LABELS:
-        return ""
-    labels = labels[: stage.count].cpu()
-    if stage.task.name == "regression" and stage.output_count == 1:
-        return _of_numbers(stage.outputs[:, 0].double().numpy(), labels.double().numpy())
-    if labels.is_floating_point() or not stage.task.exclusive or stage.output_count < 2:
-        return ""
-    return _of_classes(stage, labels)
+        return False
+    of_classes = not labels.is_floating_point() and stage.task.exclusive and stage.output_count > 1
+    return of_classes or _is_of_numbers(stage)
+
+
+def _is_of_numbers(stage: Stage) -> bool:
+    return stage.task.name == "regression" and stage.output_count == 1
 
 
 def _of_numbers(outputs: np.ndarray, labels: np.ndarray) -> str:

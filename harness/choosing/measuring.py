@@ -85,7 +85,7 @@ class Keeper(Protocol):
         """
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a decision that does not follow from scores, such as when an explainer entered."""
+        """Keep what does not follow from scores: the time of a pass, and which answers have been given."""
 
     def noted(self, name: str) -> Any:
         """The decision that was kept under a name; None if there is none."""

@@ -22,14 +22,12 @@ class Drop:
 
     by          the leader at that look
     samples     on how many samples both have scores
-    wealth      the evidence: what a bet of 1 against it has become
     difference  mean score of the leader less its own, on these samples
     """
 
     name: str
     by: str
     samples: int
-    wealth: float
     difference: float
 
 
@@ -209,7 +207,7 @@ class Race:
 
     def _drop_of(self, name: str, leader: str) -> Drop:
         samples, _, behind = self._standing(name, leader)
-        return Drop(name, leader, samples, self._wealth(name), behind)
+        return Drop(name, leader, samples, behind)
 
     def _standing(self, name: str, leader: str | None) -> tuple[int, float, float]:
         """On how many samples a candidate has scores, its mean, and the mean by which it is behind the leader."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from harness.choosing.betting import difference
 from harness.choosing.candidates import Candidate, why_no_score
 from harness.choosing.headline import Headline
 from harness.choosing.measuring import Measured, Measuring, Part
@@ -17,7 +18,6 @@ LEAST_WITH_DEAR = 48  # samples up to which the race goes on where a dear explai
 LEAST_TO_JUDGE = 24  # samples after which a race that will not decide anything more is ended
 ALIKE = 16  # samples on which two explainers must have the same scores for one to stand for both
 NOT_MEASURED = "not measured: it is dear, and the budget did not suffice"
-SAME = 1e-6  # relative: scores that differ by less are the same
 RESERVE = 0.35  # the share of the budget that is kept for tuning and confirmation
 
 
@@ -179,7 +179,7 @@ class Rounds:
                 its = self.scores[other].dropna().to_numpy()
                 if other in self.left or len(own) < ALIKE or len(own) != len(its):
                     continue
-                if (np.abs(own - its) <= SAME * np.maximum(np.abs(own), np.abs(its)) + 1e-12).all():
+                if not difference(own, its).any():
                     self.left[name] = f"scores the same as {other} on all {len(own)} samples, which stands for both"
                     self.alike[name] = other
                     self.race.withdraw(name)

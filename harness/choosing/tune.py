@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.choosing.candidates import COSTS, Candidate, declared_evaluations
+from harness.choosing.candidates import COSTS, Candidate, declared_evaluations, mean_of_known
 from harness.choosing.headline import Headline
 from harness.choosing.measuring import Measured, Measuring, Part
 from harness.engine.labels import default_label
@@ -187,9 +187,8 @@ def _over_parts(headline: Headline, found: Sequence[Measured], explainer: str) -
     scores = [headline.whole_scores(measured, explainer) for measured in found]
     whole = all(part is not None for part in scores)
     times = [measured.values.get((explainer, COSTS[0])) for measured in found]
-    known = np.concatenate([part[np.isfinite(part)] for part in times if part is not None] or [np.empty(0)])
-    mean = float(np.concatenate(scores).mean()) if whole else float("-inf")
-    return _MeanAndTime(mean, float(known.mean()) if len(known) else float("nan"))
+    mean = float(np.concatenate(scores).mean()) if whole else float("-inf")  # so that it is never kept
+    return _MeanAndTime(mean, mean_of_known(*times))
 
 
 def _untuned(finalist: Candidate, reason: str) -> dict:

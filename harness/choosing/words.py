@@ -5,15 +5,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.choosing.evidence import Evidence
+from harness.choosing.learnt import labels_tell
 from harness.choosing.settings import Settings
 from harness.choosing.verdict import Member, missing_purpose
 from harness.engine.sample_words import names_of_columns
 from harness.engine.stage import Stage
-from harness.results.answer import SAMPLES, a_or_an, at_most_three, in_a_sentence, samples_in_words
+from harness.results.answer import (
+    DOES,
+    SAMPLES,
+    UNITS,
+    a_or_an,
+    at_most_three,
+    in_a_sentence,
+    plain_form,
+    samples_in_words,
+)
 from harness.results.numbers import significant, with_interval
 
 MOST_LISTED = 6
-UNITS = {"probability": "of the class probability"}
 # Of the step from the best maps to noise: the answer tells that smaller differences are not found.
 LARGE_SHARE = 0.5
 
@@ -45,17 +54,22 @@ class ChoiceWords:
 
     def caveats(self) -> list[str]:
         """What the answer lacks, in at most four lines."""
-        targets = self.stage.targets.unique()
-        of_one = self.stage.output_count > 1 and len(targets) == 1
         told = [
             self._metrics_that_disagree(),
             self._small_differences(),
-            f"All samples explain {names_of_columns(self.stage)[int(targets[0])]}: the answer is about it."
-            if of_one
-            else "",
+            self._what_samples_lack(),
             self._not_compared_to_the_end(),
         ]
         return [each for each in told if each]
+
+    def _what_samples_lack(self) -> str:
+        """That all samples explain one class, and that no labels show whether the model has learnt anything."""
+        told, targets = [], self.stage.targets.unique()
+        if self.stage.output_count > 1 and len(targets) == 1:
+            told.append(f"All samples explain {names_of_columns(self.stage)[int(targets[0])]}: the answer is about it.")
+        if not labels_tell(self.stage):
+            told.append("Without labels it is not tested whether the model has learnt anything.")
+        return " ".join(told)
 
     def _metrics_that_disagree(self) -> str:
         """Which metrics are not used, and which of the used ones contradict each other."""
@@ -103,7 +117,7 @@ class ChoiceWords:
         if member.gain is None:
             return f"Use {member.label}: {self._score(member)} on {self._these()}, {price}. No control was compared."
         return (
-            f"Use {member.label}: on {self._these()} it finds what the model uses better than the best control, "
+            f"Use {member.label}: on {self._these()} it {self._does()} than the best control, "
             f"{control}, by {with_interval(*member.gain)}{self._unit()} ({self.evidence.headline.name}), {price}."
         )
 
@@ -130,7 +144,7 @@ class ChoiceWords:
         family, control = self.evidence.confirmation.family, decision.control
         size = with_interval(family.difference(best, control), *family.interval(best, control))
         return (
-            f"None to recommend: no explainer is shown to find what the model uses better than the controls on "
+            f"None to recommend: no explainer is shown to {plain_form(self._does())} than the controls on "
             f"{self._these()}. The best, {best}, differs from {control} by {size}{self._unit()}."
         )
 
@@ -169,6 +183,10 @@ class ChoiceWords:
         gain = f"gain {with_interval(*member.gain)}" if member.gain else ""
         caveats = "; ".join(member.caveats)
         return "  ".join(part for part in (score, gain, self._seconds(member), caveats) if part)
+
+    def _does(self) -> str:
+        """What an explainer with a better score does better, by the kind of the metric."""
+        return DOES[self.evidence.headline.metrics[0].entry.kind]
 
     def _score(self, member: Member) -> str:
         return f"{with_interval(*member.score)}{self._unit()}"

@@ -47,7 +47,9 @@ def choice_page(facts: Facts, tables: Tables) -> str:
 
 def _choice_top(title: str, facts: Facts, tables: Tables) -> Raw:
     candidates = tables.get("candidates", pd.DataFrame({"control": []}))
-    own = int((candidates["control"] == False).sum())  # noqa: E712
+    tuned = tables.get("held_out", pd.DataFrame({"used": [], "variant": []}))
+    variants = tuned.loc[tuned["used"].astype(bool), "variant"]
+    own = int((~candidates["control"].astype(bool) & ~candidates.get("explainer", pd.Series()).isin(variants)).sum())
     samples = sum((facts.get("samples") or {}).values())
     theme = tag("button", "Dark", type="button", id="theme", aria_pressed="false")
     lead = f"{_so_many(own, 'explainer')} considered, {_so_many(samples, 'sample')}, judged by {facts['metric']}"

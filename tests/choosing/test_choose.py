@@ -185,6 +185,8 @@ def test_samples_that_have_no_score_whatever_the_map_is_are_left_out_for_all():
     )
     assert choice.status == "answer" and choice.recommended in ("saliency", "gradient", "occlusion")
     assert 20 < choice.basis.confirmation.family.n < sum(choice.basis.split.values())
+    assert "points at what the label names better than the best control" in choice.sentences[0]
+    assert any("Without labels" in line for line in choice.caveats)
     assert choice.basis.course.raced >= choice.basis.course.scores.notna().any(axis=1).sum()
 
 

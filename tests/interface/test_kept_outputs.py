@@ -305,3 +305,16 @@ def test_a_folder_that_cannot_be_is_one_line_and_a_full_disk_costs_no_score(worl
     monkeypatch.setattr(Path, "write_bytes", full)
     assert same(other.score("single_deletion")[0], expected) and not other.files()
     assert "not kept for another run" in caplog.text and not list(other.folder.glob(".*"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64])
+def test_the_fingerprint_of_weights_is_of_their_numbers_however_they_lie_in_memory(dtype):
+    def fingerprint(values):
+        holder = nn.Module()
+        holder.register_buffer("values", values)
+        return weights_of(holder)
+
+    numbers = torch.arange(34).reshape(2, 17).to(dtype)
+    for view in (numbers[:1, 3:4].T, numbers.T, numbers[:, ::2], numbers[:, 0], numbers[:0], numbers.expand(3, 2, 17)):
+        assert fingerprint(view) == fingerprint(torch.tensor(view.tolist(), dtype=dtype).reshape(view.shape))
+    assert fingerprint(numbers) != fingerprint(numbers + 1)
