@@ -17,7 +17,7 @@ from harness.choosing.confirmation import (
 )
 from harness.choosing.confirmation_plan import affordable_samples, level_of_answer, parts_of_confirmation
 from harness.choosing.evidence import Evidence
-from harness.choosing.finalists import MOST_CONFIRMED, controls_to_compare, survivors, worth_confirming
+from harness.choosing.finalists import controls_to_compare, most_confirmed, survivors, worth_confirming
 from harness.choosing.headline import STEPS, headline_of
 from harness.choosing.learnt import why_not_learnt
 from harness.choosing.measuring import Measured, Measuring, Part
@@ -28,7 +28,7 @@ from harness.choosing.rounds import FIRST_ROUND, Course, Rounds
 from harness.choosing.settings import Settings
 from harness.choosing.split import Split
 from harness.choosing.trust import MetricTrust, trust_metrics
-from harness.choosing.tune import Tuning, tune_finalists
+from harness.choosing.tune import LEAST_SAMPLES, Tuning, tune_finalists
 from harness.choosing.verdict import Decision, decision_on
 from harness.engine.selection import Chosen, choose_one
 from harness.engine.stage import Stage
@@ -179,7 +179,7 @@ class Choosing:
         sources = {each.label: each.chosen for each in cheap if not each.control} | references
         scores = self.headline.by_metric(self.audited, [*(each.label for each in cheap), *references])
         random = next((each.label for each in self.candidates.values() if each.chosen.entry.name == "random"), "")
-        compared = min(len(sources), MOST_CONFIRMED) + sum(each.control for each in self._taking_part())
+        compared = min(len(sources), self._most_confirmed()) + sum(each.control for each in self._taking_part())
         planned = Planned(len(self.split.confirmation), compared, self.settings.alpha / 2)
         self.trust = trust_metrics(
             self.measuring,
@@ -219,6 +219,9 @@ class Choosing:
         more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         return f"No explainer can be used here: {'; '.join(reasons[:3])}{more}."
 
+    def _most_confirmed(self) -> int:
+        return most_confirmed(len(self.split.confirmation))
+
     def _race(self) -> None:
         self._without_scores_of_used_metrics()
         names = {each.label: each for each in self._taking_part()}
@@ -233,7 +236,7 @@ class Choosing:
             self._audit_dear,
             self.prices,
             self.settings.alpha / 2,
-            MOST_CONFIRMED,
+            self._most_confirmed(),
             self.say,
         )
         self.course = rounds.run()
@@ -247,8 +250,9 @@ class Choosing:
     def _tune(self) -> None:
         finalists = survivors(self.course, self.candidates)[:FINALISTS] if self.settings.tune else []
         used = self.course.raced
-        if any(each.chosen.entry.tunable for each in finalists):
-            used = max(used, min(LEAST_TO_TUNE, len(self.split.race) // 2))
+        offered = min(LEAST_TO_TUNE, len(self.split.race) // 2)
+        if offered >= LEAST_SAMPLES and any(each.chosen.entry.tunable for each in finalists):
+            used = max(used, offered)
         self.taken = used
         affords = lambda candidates, samples: self.prices.affords(candidates, samples, kept=KEPT_WHILE_TUNING)
         rows, limit = self.split.race[:used], self.settings.time_limit
@@ -256,7 +260,7 @@ class Choosing:
 
     def _confirm(self) -> Decision:
         """Measure what is left on fresh samples, and decide."""
-        worth = worth_confirming(self.course, self.candidates)
+        worth = worth_confirming(self.course, self.candidates, self._most_confirmed())
         behind = [each.label for each in survivors(self.course, self.candidates) if each not in worth]
         own, controls = [*worth, *self.tuning.variants], controls_to_compare(self.course, self.candidates)
         compared, half = [*own, *controls], self.settings.alpha / 2

@@ -9,6 +9,7 @@ from harness.choosing.candidates import Candidate
 from harness.choosing.rounds import Course
 
 MOST_CONFIRMED = 6  # cheap explainers, and as many dear ones: the more there are, the less can be shown of each
+SAMPLES_FOR_EACH = 8  # of the confirmation; with few samples fewer are confirmed
 AHEAD = 1.0  # standard errors by which a dear explainer has to be ahead of the best cheap one to be confirmed
 
 
@@ -19,17 +20,22 @@ def survivors(course: Course, candidates: Mapping[str, Candidate]) -> list[Candi
     return sorted(own, key=lambda each: -means[each.label])
 
 
-def worth_confirming(course: Course, candidates: Mapping[str, Candidate]) -> list[Candidate]:
-    """The best of the cheap explainers, and the dear ones that are ahead of them: a dear explainer that is level with a
-    cheap one would not be recommended."""
+def most_confirmed(samples: int) -> int:
+    """How many cheap explainers are confirmed on so many samples, and how many dear ones."""
+    return max(1, min(MOST_CONFIRMED, samples // SAMPLES_FOR_EACH))
+
+
+def worth_confirming(course: Course, candidates: Mapping[str, Candidate], most: int) -> list[Candidate]:
+    """The best of the cheap explainers, and the dear ones that are ahead of them, at most ``most`` of each: a dear
+    explainer that is level with a cheap one would not be recommended."""
     own = survivors(course, candidates) or _best_of_all(course, candidates)
-    cheap = [each for each in own if not each.dear][:MOST_CONFIRMED]
+    cheap = [each for each in own if not each.dear][:most]
     if not cheap:
-        return own[:MOST_CONFIRMED]
+        return own[:most]
     best = course.scores[cheap[0].label]
     lead = lambda each: _in_standard_errors((course.scores[each.label] - best).dropna())
     dear = [each for each in own if each.dear and lead(each) > AHEAD]
-    return [*cheap, *dear[:MOST_CONFIRMED]]
+    return [*cheap, *dear[:most]]
 
 
 def _best_of_all(course: Course, candidates: Mapping[str, Candidate]) -> list[Candidate]:

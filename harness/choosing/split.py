@@ -10,6 +10,7 @@ LEAST_FOR_TRUST, LEAST_FOR_RACE, LEAST_FOR_CONFIRMATION = 6, 6, 8
 LEAST_SAMPLES = LEAST_FOR_TRUST + LEAST_FOR_RACE + LEAST_FOR_CONFIRMATION
 TRUST_SHARE, CONFIRMATION_SHARE = 0.2, 0.3
 MOST_FOR_TRUST = 32
+FEW = 30  # samples that confirm, where they are no more than one half of all: fewer show next to nothing
 ENOUGH = 100  # samples confirm well: beyond them, and up to MOST_FOR_CONFIRMATION, a tenth of all samples confirms
 MOST_FOR_CONFIRMATION = 400
 
@@ -33,8 +34,8 @@ class Split:
             )
         order = tuple(map(int, np.random.default_rng([seed, count]).permutation(count)))
         trust = min(max(LEAST_FOR_TRUST, round(TRUST_SHARE * count)), MOST_FOR_TRUST)
-        confirmation = max(LEAST_FOR_CONFIRMATION, min(round(CONFIRMATION_SHARE * count), ENOUGH), count // 10)
-        confirmation = min(confirmation, MOST_FOR_CONFIRMATION)
+        confirmation = min(max(round(CONFIRMATION_SHARE * count), min(FEW, count // 2)), ENOUGH)
+        confirmation = min(max(confirmation, count // 10), MOST_FOR_CONFIRMATION, count - trust - LEAST_FOR_RACE)
         return cls(order[:trust], order[trust : count - confirmation], order[count - confirmation :])
 
     def fresh(self, raced: int) -> tuple[int, ...]:

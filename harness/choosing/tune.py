@@ -17,7 +17,7 @@ from harness.engine.labels import default_label
 from harness.engine.selection import Chosen, choose_one
 from harness.registry import METRICS
 
-LEAST_SAMPLES = 16  # of the race, of which one half is used for tuning
+LEAST_SAMPLES = 24  # of the race, of which one half is used for tuning
 RUNGS = (4, 2, 1)  # a rung uses one part in so many of the tuning half, and keeps the better half of the variants
 COLUMNS = ("explainer", "variant", "rung", "samples", "mean", "seconds_per_sample", "kept")
 OUTCOMES = ("explainer", "variant", "gain_tuned", "gain_held_out", "optimism", "samples", "used", "reason")

@@ -10,6 +10,7 @@ from harness.choosing.confirmation import check_conditions, confirm
 from harness.choosing.confirmation_plan import PART, level_of_answer, parts_of_confirmation
 from harness.choosing.headline import Headline
 from harness.choosing.measuring import InMemory, Part
+from harness.choosing.finalists import most_confirmed
 from harness.choosing.split import Split
 from harness.results.sanity import Bounds
 from planted_scores import DELETION, HEADLINE, SRG, PlantedScores, candidate_called, measuring_of, real_candidate
@@ -106,6 +107,13 @@ def test_no_sample_is_for_two_things_and_left_over_ones_confirm(count):
         assert len({part.name for part in parts}) == len(parts)
         few = parts_of_confirmation(split, taken, min(2 * PART, len(split.confirmation)))
         assert parts[:1] == few[:1] or len(few[0]) < PART
+
+
+def test_of_few_samples_one_half_confirms_and_few_explainers_are_confirmed():
+    sizes = {count: tuple(Split.of(count, 0).sizes.values()) for count in (20, 50, 100, 1000, 5000)}
+    assert sizes[20] == (6, 6, 8) and sizes[50] == (10, 15, 25) and sizes[100] == (20, 50, 30)
+    assert sizes[1000] == (32, 868, 100) and sizes[5000] == (32, 4568, 400)
+    assert [most_confirmed(size[-1]) for size in sizes.values()] == [1, 3, 3, 6, 6]
 
 
 def test_all_answers_of_a_command_share_one_level_and_the_same_answer_keeps_its_own():

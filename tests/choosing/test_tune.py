@@ -148,7 +148,7 @@ def seconds_of(label):
 @pytest.mark.parametrize("count", [0, LEAST_SAMPLES - 1])
 def test_too_few_samples_are_said(count):
     tuning, measuring = tuned(worth(8), rows=ROWS[:count])
-    assert f"{count} samples, 16 are needed" in tuning.outcomes.iloc[0]["reason"] and not measuring.asked
+    assert f"{count} samples, {LEAST_SAMPLES} are needed" in tuning.outcomes.iloc[0]["reason"] and not measuring.asked
 
 
 def test_an_explainer_without_tunable_options_is_not_tuned():
