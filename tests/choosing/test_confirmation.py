@@ -8,9 +8,9 @@ from torch import nn
 import harness
 from harness.choosing.confirmation import check_conditions, confirm
 from harness.choosing.confirmation_plan import PART, level_of_answer, parts_of_confirmation
+from harness.choosing.finalists import most_confirmed
 from harness.choosing.headline import Headline
 from harness.choosing.measuring import InMemory, Part
-from harness.choosing.finalists import most_confirmed
 from harness.choosing.split import Split
 from harness.results.sanity import Bounds
 from planted_scores import DELETION, HEADLINE, SRG, PlantedScores, candidate_called, measuring_of, real_candidate
