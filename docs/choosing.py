@@ -34,7 +34,6 @@ from harness.choosing.settings import Budget, Settings
 from harness.engine.protocol import Protocol
 from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.engine.stage import Stage, set_stage
-from harness.engine.tuning import tune
 from harness.identity import digest
 from harness.models.black_box import loaded_model
 from harness.registry import EXPLAINERS, METRICS
@@ -112,8 +111,7 @@ class Replayed(InMemory):
 def staged(model: nn.Module, data: harness.Data) -> Stage:
     """Model and data as ``harness.choose`` prepares them."""
     stage = set_stage(loaded_model(model), data, Protocol.of({"target": "predicted"}), torch.device("cpu"))
-    stage.compute_outputs()
-    tune(stage.predictor, stage.first(), stage.first_carried())
+    stage.make_ready()
     return stage
 
 
@@ -177,6 +175,7 @@ def _answer(choice: Choice) -> dict[str, Any]:
         "used": basis.trust.used if basis.trust else [],
         "left_out": left_out,
         "left": left,
+        "unmeasured": [] if basis.course is None else basis.course.unmeasured,
         "reason": choice.reason,
     }
 
@@ -185,7 +184,11 @@ def _grid(stage: Stage, choice: Choice, truth: str | None) -> tuple[Grid, dict[s
     """The scores of all candidates on all samples by the metrics that the choice used, and the mean truth scores."""
     keeper, part = InMemory(), Part("grid", tuple(range(stage.count)))
     headline = choice.basis.headline
-    there = [each.chosen for each in choice.basis.candidates.values() if not each.control and _measurable(each.reason)]
+    there = [
+        each.chosen
+        for each in choice.basis.candidates.values()
+        if not each.control and (each.takes_part or each.stand_in)
+    ]
     costs = [choose_one(METRICS, name) for name in COSTS[1:]]
     found = Measuring(stage, keeper, Budget()).measure(part, there, [*headline.metrics, *costs])
     spent = keeper.spent()[1]
@@ -203,11 +206,6 @@ def _grid(stage: Stage, choice: Choice, truth: str | None) -> tuple[Grid, dict[s
     told = Measuring(stage, InMemory(), Budget()).measure(part, there, [metric])
     means = {n: float(np.nanmean(told.values[n, truth])) for n in columns if (n, truth) in told.values}
     return grid, means
-
-
-def _measurable(reason: str) -> bool:
-    """Whether a candidate has scores: one that another stands for has, and so has one that was left out as slow."""
-    return not reason or "stands for both" in reason
 
 
 def _in_race_order(grid: Grid, stage: Stage) -> Grid:

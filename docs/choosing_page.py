@@ -169,8 +169,7 @@ def _distinct(row: Row, left: Sequence[str]) -> int:
 
 def _without_unmeasured(row: Row, choice: Row) -> Row:
     """The task without the explainers for which the budget did not suffice: of them the answer promises nothing."""
-    never = {name for name, why in choice["left"].items() if why.startswith("not measured")}
-    return {**row, "mean": {name: mean for name, mean in row["mean"].items() if name not in never}}
+    return {**row, "mean": {name: mean for name, mean in row["mean"].items() if name not in choice["unmeasured"]}}
 
 
 def race_alone() -> Iterator[str]:

@@ -31,7 +31,6 @@ from harness.engine.same_map import say_if_another_map
 from harness.engine.score import score_groups
 from harness.engine.selection import Chosen, Job, choose_several
 from harness.engine.stage import Stage, set_stage
-from harness.engine.tuning import tune as tune_predictor
 from harness.errors import UserError
 from harness.facts import Facts
 from harness.guards import guarded
@@ -191,9 +190,7 @@ def evaluate(
     device = device_of(check_model(loaded.module), _device_of(data))
     with heard_by(warn_caller), precision(settings.dtype), lease(device, "share", lambda line: None) as alone:
         recorder.stage = stage = set_stage(loaded, data, settings, device)
-        stage.compute_outputs()  # by the model itself, before a tuned copy takes over
-        if tuned:
-            tune_predictor(stage.predictor, stage.first(), stage.first_carried())
+        stage.make_ready(tuned=tuned)
         measure_block(stage, jobs, recorder, alone=alone)
     return recorder.frame()
 
@@ -242,8 +239,7 @@ def choose(
     with heard_by(warn_caller if quiet else progress.say), precision(protocol.dtype):
         with lease(device, "share", lambda line: None) as alone:
             stage = set_stage(loaded, data, protocol, device)
-            stage.compute_outputs()
-            tune_predictor(stage.predictor, stage.first(), stage.first_carried())
+            stage.make_ready()
             measuring = Measuring(stage, InMemory(), Budget.of(budget), alone)
             choice = Choosing(measuring, explainers, settings, progress.say, given).choose()
     choice.maps = lambda chosen, x, y: explain(

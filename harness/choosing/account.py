@@ -44,9 +44,8 @@ class Account:
         """Note what cells that are measured together share; ``key`` says what it is. What one process notes of it adds
         up, and of several processes the one counts that needed most of it."""
         cell = f"{group}/{key}"
-        more = cell in self._noted_here
-        self._noted_here.add(cell)
-        self._write({"cell": cell}, seconds, evaluations, more=more)
+        if self._write({"cell": cell}, seconds, evaluations, more=cell in self._noted_here):
+            self._noted_here.add(cell)
 
     def knows(self, cell: str) -> bool:
         """Whether it is known what a cell has taken."""
@@ -74,15 +73,17 @@ class Account:
         """What all cells have taken that the choice has come to."""
         return float(self._spent[0]), float(self._spent[1])
 
-    def _write(self, about: Mapping[str, Any], seconds: float, evaluations: float, *, more: bool) -> None:
+    def _write(self, about: Mapping[str, Any], seconds: float, evaluations: float, *, more: bool) -> bool:
+        """Write an entry and count it; False for one that is too small to be written."""
         if seconds < LEAST_SECONDS and not evaluations:
-            return
+            return False
         taken = {"seconds": round(seconds, 4), "evaluations": evaluations, "more": more}
         with told_in_one_line(self.path, self.safe):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab", buffering=0) as file:  # a kill tears no line; it need not outlive the machine
                 file.write(spent_line({**about, **taken}))
         self._count(about["cell"], **taken)
+        return True
 
     def _count(self, cell: str | None, seconds: float, evaluations: float, more: bool) -> None:
         """Take an entry to account."""
@@ -93,7 +94,8 @@ class Account:
         if shared:
             if cell not in self._of_cells:
                 self._shared.setdefault(group, []).append(cell)
-            self._of_process[cell] = taken = taken + (self._of_process[cell] if more else 0)
+            earlier = self._of_process.get(cell, 0.0) if more else 0.0  # the first entry may be damaged
+            self._of_process[cell] = taken = taken + earlier
             taken = np.maximum(taken, before)
         self._of_cells[cell] = taken
         if cell in self._come_to:

@@ -25,7 +25,6 @@ VARIES = 10_000  # evaluations, where a declared cost says that they vary
 UNDECLARED = 100  # evaluations, where none are declared: such an explainer starts with the others, and is measured
 DEAR = 400  # evaluations of the model for one sample: an explainer that takes more enters the race late
 CHEAPER = 3  # if there is one that takes less than a third of them
-EQUAL_TO = "equal to {}, which stands for both"
 # Explainers that most models have, as sources of a ladder of noise beside the candidates.
 REFERENCE_NAMES = ("input_x_gradient", "occlusion")
 COSTS = ("seconds_per_sample", "forward_passes", "backward_passes")
@@ -38,6 +37,7 @@ class Candidate:
     estimate     evaluations of the model for one sample, by what the explainer declares
     dear         whether it takes so many, and many more than others, that it enters the race late
     reason       why it is left out; "" if it takes part
+    stand_in     the explainer with equal maps and scores that stands for it, if it is left out for that
     seconds      seconds for one sample; NaN before they are measured
     evaluations  forward and backward passes for one sample; NaN where they cannot be counted
     """
@@ -46,6 +46,7 @@ class Candidate:
     estimate: int
     dear: bool = False
     reason: str = ""
+    stand_in: str = ""
     seconds: float = float("nan")
     evaluations: float = float("nan")
 
@@ -158,7 +159,7 @@ def heed_audit(
     candidate.reason = _no_scores(label, measured, metrics) or _flaw(audit)
     twin = (audit.get("equal_to") or {}).get("explainer")
     if not candidate.reason and twin in others and _same_scores(label, twin, measured, metrics):
-        candidate.reason = EQUAL_TO.format(twin)
+        candidate.reason, candidate.stand_in = f"equal to {twin}, which stands for both", twin
     if not candidate.control:
         candidate.reason = candidate.reason or _too_slow(candidate.seconds, limit)
 

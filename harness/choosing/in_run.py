@@ -19,7 +19,6 @@ from harness.engine.allocator import keep_freed_memory
 from harness.engine.protocol import precision
 from harness.engine.selection import Chosen, choose_several
 from harness.engine.stage import Stage
-from harness.engine.tuning import tune
 from harness.errors import UserError, one_line
 from harness.identity import canonical, digest
 from harness.interrupts import asked_by_user
@@ -101,8 +100,7 @@ def _loaded(plan: Plan, store: Store, device: torch.device, watched: Watched | N
         watched.begins(store.directory, "load", plan.title, [], f"output/{file_name(plan.name)}-load.txt")
     try:
         stage = load_stage(plan, device)
-        stage.compute_outputs()  # by the model itself, before a tuned copy takes over
-        tune(stage.predictor, stage.first(), stage.first_carried())
+        stage.make_ready()
     except BaseException as error:
         if asked_by_user(error):
             raise

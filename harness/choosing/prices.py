@@ -8,7 +8,13 @@ import numpy as np
 
 from harness.choosing.candidates import Candidate
 from harness.choosing.measuring import Keeper, Measuring
+from harness.choosing.noise_ladder import LEVELS
+from harness.choosing.settings import Settings
+from harness.choosing.split import FIRST_ROUND, Split
 from harness.engine.stage import Stage
+from harness.errors import UserError
+from harness.results.family import least_samples
+from harness.results.numbers import significant
 
 NOTE = "seconds per pass"
 
@@ -37,6 +43,23 @@ class Prices:
 
     def _seconds(self, candidate: Candidate) -> float:
         return _known_or(candidate.seconds, candidate.estimate * self.seconds_per_pass)
+
+
+def check_budget(prices: Prices, candidates: Sequence[Candidate], split: Split, settings: Settings) -> None:
+    """UserError if the budget does not suffice for the explainers that are not dear: for the test of the metrics, the
+    first round, and the fewest samples that can confirm."""
+    own = [each for each in candidates if each.takes_part and not each.dear]
+    samples = len(split.trust) + FIRST_ROUND + least_samples(settings.alpha / 2)
+    known = zip(prices.of(own, samples), prices.of([own[0]] * len(LEVELS), len(split.trust)), strict=True)
+    seconds, evaluations = map(sum, known)
+    budget = prices.measuring.budget
+    if seconds > budget.seconds or evaluations > budget.evaluations:
+        about = f"{significant(seconds)} s" if budget.in_seconds else f"{evaluations:,.0f} model evaluations"
+        raise UserError(
+            f"budget is {settings.budget}, which is too small to say anything: {len(own)} explainers need at least "
+            f"about {about} to be tested, to race one round and to be confirmed; give more, or fewer candidates, such "
+            "as candidates=[saliency,occlusion]"
+        )
 
 
 def seconds_per_pass(stage: Stage, keeper: Keeper) -> float:

@@ -12,8 +12,8 @@ from harness.choosing.headline import Headline
 from harness.choosing.measuring import Measured, Measuring, Part
 from harness.choosing.prices import Prices
 from harness.choosing.race import Drop, Race
+from harness.choosing.split import FIRST_ROUND
 
-FIRST_ROUND = 8  # samples; each further round has half as many as all before it, and at least these
 LEAST_WITH_DEAR = 48  # samples up to which the race goes on where a dear explainer has entered
 LEAST_TO_JUDGE = 24  # samples after which a race that will not decide anything more is ended
 ALIKE = 16  # samples on which two explainers must have the same scores for one to stand for both
@@ -29,9 +29,10 @@ class Course:
     table      a row for each look and explainer: ``Race.table``
     left       explainer -> why it left the race: dropped, failed, equal to another, or the budget
     remaining  those that are left, with scores on all samples of the race
+    unmeasured those that entered too late for the budget, of which nothing is known
+    worse      explainer -> the one that it was shown to be worse than
     partly     those that are left, but came late, and have scores on some of the samples only
     alike      explainer -> the one with the same scores, that goes on for both
-    droppers   those that others were shown to be worse than
     raced      the number of samples of the rounds that were played
     ended      why the race ended
     """
@@ -40,11 +41,17 @@ class Course:
     table: pd.DataFrame
     left: dict[str, str]
     remaining: list[str]
+    unmeasured: list[str] = field(default_factory=list)
+    worse: dict[str, str] = field(default_factory=dict)
     partly: list[str] = field(default_factory=list)
     alike: dict[str, str] = field(default_factory=dict)
-    droppers: set[str] = field(default_factory=set)
     raced: int = 0
     ended: str = ""
+
+    @property
+    def droppers(self) -> set[str]:
+        """Those that others were shown to be worse than."""
+        return set(self.worse.values())
 
 
 @dataclass
@@ -82,7 +89,8 @@ class Rounds:
             without |= lacking
 
     def _one_race(self, without: Mapping[str, str]) -> Course:
-        self.left, self.failed, self.partly, self.alike, self.droppers = dict(without), {}, [], {}, set()
+        self.left, self.failed, self.worse, self.alike = dict(without), {}, {}, {}
+        self.unmeasured, self.partly = [], []
         self.waiting = [name for name in self.late if name not in without]
         early = [name for name in self.candidates if name not in (*self.late, *without)]
         names = [*early, *self.waiting]
@@ -99,7 +107,18 @@ class Rounds:
         table = pd.concat(self.tables.values(), ignore_index=True) if self.tables else pd.DataFrame()
         remaining = list(self.race.taking_part)
         raced = sum(map(len, self.parts[: len(self.race.blocks)]))
-        return Course(self.scores, table, self.left, remaining, self.partly, self.alike, self.droppers, raced, ended)
+        return Course(
+            self.scores,
+            table,
+            self.left,
+            remaining,
+            self.unmeasured,
+            self.worse,
+            self.partly,
+            self.alike,
+            raced,
+            ended,
+        )
 
     def _play_until(self, why_end: Callable[[], str]) -> str:
         """Play rounds until there is a reason to end, which is returned."""
@@ -162,7 +181,7 @@ class Rounds:
     def _note_drops(self, drops: Sequence[Drop]) -> None:
         for drop in drops:
             self.left[drop.name] = f"worse than {drop.by} by {drop.difference:.2g} after {drop.samples} samples"
-            self.droppers.add(drop.by)
+            self.worse[drop.name] = drop.by
 
     def _after_look(self) -> None:
         """Of equal ones one goes on; the table of this round is made, or made anew."""
@@ -191,13 +210,21 @@ class Rounds:
             if self.race.blocks and self._can_enter(name):
                 self._enter(name)
             else:
-                self.left[name] = NOT_MEASURED
+                self._leave_unmeasured(name)
+
+    def _leave_unmeasured(self, name: str) -> None:
+        self.left[name] = NOT_MEASURED
+        self.unmeasured.append(name)
 
     def _enter(self, name: str) -> None:
         candidate = self.candidates[name]
         self.audit(candidate)
-        if not candidate.takes_part or not self._can_enter(name):  # its price is known now
-            self.left[name] = candidate.reason or NOT_MEASURED
+        if not candidate.takes_part:
+            self.left[name] = candidate.reason
+            self.race.withdraw(name)
+            return
+        if not self._can_enter(name):  # its price is known now
+            self._leave_unmeasured(name)
             self.race.withdraw(name)
             return
         self.say(f"{'':>9}{name} enters")
@@ -223,7 +250,7 @@ class Rounds:
         if blocks:
             self.partly.append(name)
         else:
-            self.left[name] = NOT_MEASURED
+            self._leave_unmeasured(name)
 
     def _can_enter(self, name: str) -> bool:
         """Whether the budget suffices for a first measurement and the first two rounds of a dear explainer."""

@@ -8,6 +8,7 @@ from harness.errors import UserError
 
 LEAST_FOR_TRUST, LEAST_FOR_RACE, LEAST_FOR_CONFIRMATION = 6, 6, 8
 LEAST_SAMPLES = LEAST_FOR_TRUST + LEAST_FOR_RACE + LEAST_FOR_CONFIRMATION
+FIRST_ROUND = 8  # samples of the race; each further round has half as many as all before it, and at least these
 TRUST_SHARE, CONFIRMATION_SHARE = 0.2, 0.3
 MOST_FOR_TRUST = 32
 FEW = 30  # samples that confirm, where they are no more than one half of all: fewer show next to nothing

@@ -8,6 +8,7 @@ from harness.choosing.evidence import Evidence
 from harness.choosing.learnt import labels_tell
 from harness.choosing.settings import Settings
 from harness.choosing.verdict import Member, missing_purpose
+from harness.choosing.why_none import CONTROLS, SANITY
 from harness.engine.sample_words import names_of_columns
 from harness.engine.stage import Stage
 from harness.results.answer import (
@@ -38,8 +39,8 @@ class ChoiceWords:
 
     def sentences(self) -> list[str]:
         """The answer: what to use or why nothing, what may be as good, and what was done."""
-        if self.reason in ("controls", "sanity"):
-            return [self._none_is_better() if self.reason == "controls" else self._none_is_sane(), *self._effort()]
+        if self.reason in (CONTROLS, SANITY):
+            return [self._none_is_better() if self.reason == CONTROLS else self._none_is_sane(), *self._effort()]
         if self.reason:
             return [f"None to recommend. {self.reason}", *self._effort()]
         return [self._use(), *self._as_good(), *self._purpose(), *self._effort()]
@@ -105,7 +106,7 @@ class ChoiceWords:
         if alike:
             pairs = [f"{name} (as {other})" for name, other in alike.items()]
             told.append(f"The same scores in the race: {in_a_sentence(at_most_three(pairs))}.")
-        never = [name for name, why in (course.left if course else {}).items() if "not measured" in why]
+        never = course.unmeasured if course else []
         if never:
             told.append(f"Not measured, too dear for the budget: {in_a_sentence(at_most_three(never))}.")
         return " ".join(told)
@@ -162,13 +163,13 @@ class ChoiceWords:
         tuned = set() if self.evidence.tuning is None else {each.label for each in self.evidence.tuning.variants}
         own = [each for name, each in self.evidence.candidates.items() if not each.control and name not in tuned]
         words = "1 explainer was considered" if len(own) == 1 else f"{len(own)} explainers were considered"
-        alike = sum("stands for both" in each.reason for each in own)
+        alike = sum(bool(each.stand_in) for each in own)
         out = sum(not each.takes_part for each in own) - alike
         words += f", {out} cannot be used here" if out else ""
         words += f", {alike} {'is' if alike == 1 else 'are'} equal to another" if alike else ""
         course = self.evidence.course
         if course is not None:
-            dropped = sum(course.left.get(each.label, "").startswith("worse") for each in own)
+            dropped = sum(each.label in course.worse for each in own)
             words += f", {dropped} dropped as worse" if dropped else ""
         if tuned:
             words += f", {len(tuned)} tuned"

@@ -31,6 +31,7 @@ from harness.engine.protocol import DTYPES, Protocol
 from harness.engine.reading import check_data, check_part, read_inputs
 from harness.engine.several_inputs import split_inputs
 from harness.engine.targets import check_labels, chosen_targets, labels_of_targets, separate_labels, with_target_tensors
+from harness.engine.tuning import tune
 from harness.identity import weights_of
 from harness.predictor import Carried, Predictor, default_chunk
 from harness.randomness import sample_keys
@@ -107,6 +108,12 @@ class Stage:
             f"the model's outputs are random: two calls on the same inputs differ by {difference:.1g} of the largest "
             "output (is there a dropout that model.eval() does not stop?)"
         ]
+
+    def make_ready(self, *, tuned: bool = True) -> None:
+        """Compute the outputs by the model itself; if ``tuned``, a faster form with equal outputs scores from then."""
+        self.compute_outputs()
+        if tuned:
+            tune(self.predictor, self.first(), self.first_carried())
 
     def compute_outputs(self) -> Tensor:
         """Compute ``outputs`` now rather than when they are first asked for, and return them."""

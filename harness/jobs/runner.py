@@ -16,7 +16,6 @@ from harness.engine.output_cache import OutputCache
 from harness.engine.protocol import precision
 from harness.engine.selection import Job
 from harness.engine.stage import Stage, set_stage
-from harness.engine.tuning import tune
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest
 from harness.interrupts import asked_by_user
@@ -113,8 +112,7 @@ def _run_pending(
         recorder.begins("load", _pending(plan, rows, watched))
         stage = load_stage(plan, device)
         jobs = _suspects_last(_pending(plan, rows, watched, stage.weights), store, progress)
-        stage.compute_outputs()  # by the model itself, before a tuned copy takes over
-        tune(stage.predictor, stage.first(), stage.first_carried())
+        stage.make_ready()
         if plan.runtime.outputs:
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.output_cache = OutputCache.of(plan.runtime.outputs, model)

@@ -175,7 +175,7 @@ def said(means, *, drop=0.5, spread=0.05, behind=(), unused=(), **more):
         for name in ("srg blur", "srg noise", *unused)
     ]
     trust = MetricTrust(found, Planned(12, 8, 0.025), {("srg blur", "srg noise"): -1.0 if unused else 1.0}, step)
-    course = Course(pd.DataFrame(), pd.DataFrame(), {each: "not measured: it is dear" for each in behind}, [])
+    course = Course(pd.DataFrame(), pd.DataFrame(), {}, [], unmeasured=list(behind))
     taken = (confirmation, {}, 1.0, 100.0, nan)
     by_label = {each.label: each for each in candidates}
     evidence = Evidence(decision, HEADLINE, by_label, {}, trust, course, None, *taken)

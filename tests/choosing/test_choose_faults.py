@@ -311,6 +311,19 @@ def test_an_account_counts_what_the_choice_has_come_to_whichever_process_measure
     assert second.spent() == first.spent()
 
 
+@pytest.mark.parametrize("damage", [False, True])
+def test_an_account_whose_first_entry_is_not_there_can_be_read_again(tmp_path, damage):
+    path = tmp_path / "spent.jsonl"
+    first = Account(path, "all is safe")
+    for seconds, evaluations in ((0.0, 0.0), (0.5, 3.0), (0.5, 4.0)):  # the first one is too small to be written
+        first.charge_for_all("a and b", "key", seconds, evaluations)
+    if damage:
+        path.write_bytes(b"damaged" + path.read_bytes())
+    again = Account(path, "all is safe")
+    again.come_to_group("a and b")
+    assert again.spent() == ((0.5, 4.0) if damage else (1.0, 7.0))
+
+
 def test_the_second_of_two_at_once_waits_and_measures_nothing(apart, tmp_path):
     config = settings(tmp_path, quiet=False)
     processes = [apart(config, tmp_path / f"{number}.txt") for number in (0, 1)]
