@@ -60,8 +60,9 @@ MEASURING = (
     "harness.units",
 )
 
-# The packages of items: a module of these packages that an item's module imports is part of the item.
-ITEMS = ("harness.datasets", "harness.explainers", "harness.metrics", "harness.models")
+# The packages of items: a module of these packages that an item's module imports is part of the item. Studies of papers
+# are items too: their parts are measured again when their code has changed.
+ITEMS = ("harness.datasets", "harness.explainers", "harness.metrics", "harness.models", "harness.reproducing.studies")
 
 # The further module that computes the scores of metrics of kind ``cost``.
 COSTS = "harness.engine.cost"

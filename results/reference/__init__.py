@@ -16,7 +16,7 @@ import pandas as pd
 from harness.errors import UserError, one_line
 from harness.results.reliability import taus
 
-SRG = Path(__file__).parent / "srg.csv"
+SRG = Path(__file__).parent / "srg2024.csv"
 METHODS = ("explainer", "method")
 SETTINGS = ("setting", "table_or_figure", "model", "dataset")
 SIGNS = {"higher": 1.0, "lower": -1.0}

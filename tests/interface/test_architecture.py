@@ -38,12 +38,22 @@ FLOORS = (
     ("engine", "harness.engine"),
     ("jobs", "harness.jobs"),
     ("rooms", "harness.choosing harness.views"),
-    ("roof", "harness.api harness harness.cli harness.command harness.conf harness.__main__"),
+    ("roof", "harness.api harness harness.reproducing harness.cli harness.command harness.conf harness.__main__"),
 )
 NOT_BY_RESULTS = ("harness.explainers", "harness.metrics", "harness.models", "harness.datasets")
 
-# Names that every module of a kind has, each with the same meaning: ``read`` makes the tables of a run or of a file.
-SAME_EVERYWHERE = {"build", "recipe", "load_split", "load_split_without_sensitive", "add_parser", "execute", "read"}
+# Names that every module of a kind has, each with the same meaning: ``read`` makes the tables of a run or of a file,
+# ``study`` measures what a paper has measured.
+SAME_EVERYWHERE = {
+    "build",
+    "recipe",
+    "load_split",
+    "load_split_without_sensitive",
+    "add_parser",
+    "execute",
+    "read",
+    "study",
+}
 
 
 def sources() -> dict[str, Path]:

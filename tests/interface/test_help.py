@@ -58,7 +58,8 @@ def test_the_first_help_lists_every_verb_in_a_line(capsys):
     assert (
         listed
         == VERBS
-        == ["run", "choose", "plan", "list", "table", "check", "view", "compare", "trend", "report", "verify"]
+        == ["run", "choose", "reproduce", "plan", "list", "table"]
+        + ["check", "view", "compare", "trend", "report", "verify"]
     )
 
 

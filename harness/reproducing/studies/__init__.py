@@ -1,0 +1,1 @@
+"""The studies: a module for each, whose function ``study`` measures what a paper has measured."""

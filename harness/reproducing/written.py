@@ -1,0 +1,115 @@
+"""A reproduction in words: for the terminal, as Markdown, and the list of all experiments."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from harness.reproducing.lines import DIFFERS, FAILS, HOLDS, NOT_COMPARABLE, REPRODUCED, Line
+from harness.reproducing.paper import Paper
+from harness.reproducing.reproduce import Reproduction
+from harness.results.formats import markdown_text
+from harness.results.numbers import significant
+
+MARKS = {REPRODUCED: "✓", HOLDS: "✓", DIFFERS: "✗", FAILS: "✗", NOT_COMPARABLE: "·"}
+MOST_LINES = 40  # of numbers that cannot be compared or are reproduced; all are in the files
+
+
+def listing(papers: Sequence[Paper]) -> Iterator[str]:
+    """A paragraph for each experiment: what it needs and how long it takes."""
+    for each in papers:
+        yield f"{each.name}"
+        yield f"    {each.title} ({each.paper}{f', {each.arxiv}' if each.arxiv != 'none' else ''})"
+        needs = f"needs data=FOLDER with {each.needs}" if each.needs else "needs no data"
+        yield f"    {needs}; about {_minutes(each.minutes['full'])}, scale=small {_minutes(each.minutes['small'])}"
+
+
+def _minutes(minutes: float) -> str:
+    if minutes < 1:
+        return f"{max(1, round(60 * minutes))} s"
+    return f"{significant(minutes)} min" if minutes < 120 else f"{significant(minutes / 60)} h"
+
+
+def headline(found: Reproduction) -> str:
+    """One sentence: how many lines have which verdict, and whether something that should hold does not."""
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in found.counts.items())
+    bad = len(found.bad)
+    end = "all that should hold does" if not bad else f"{bad} that should hold {'does' if bad == 1 else 'do'} not"
+    return f"{found.paper.title}: {counts}; {end}."
+
+
+def terminal_lines(found: Reproduction) -> Iterator[str]:
+    """The headline, a line or two for each verdict, what differs from the paper, and the notes."""
+    yield headline(found)
+    shown = sorted(found.lines, key=lambda each: (not each.bad, each.verdict == NOT_COMPARABLE))
+    for each in shown[:MOST_LINES]:
+        yield f"{MARKS[each.verdict]} {each.verdict}: {each.what}"
+        yield f"      {details(each)}"
+    if len(shown) > MOST_LINES:
+        yield f"  and {len(shown) - MOST_LINES} more lines, which are in the files"
+    for title, texts in (("Deviations", found.paper.deviations), ("Notes", found.findings.notes)):
+        if texts:
+            yield f"{title}:"
+            yield from (f"  - {each}" for each in texts)
+
+
+def details(line: Line) -> str:
+    """The numbers of a line and where they are from."""
+    parts = [line.measured] if line.measured else []
+    if np.isfinite(line.theirs):
+        parts.append(f"ours {ours_in_words(line)}, published {theirs_in_words(line)}")
+        parts.append(f"tolerance {significant(line.tolerance)}: {line.why}")
+    else:
+        parts += [line.why] if line.why else []
+        parts += [f"n = {line.n:,}"] if line.n else []
+    parts += [line.reason] if line.reason else []
+    parts += [f"tried: {line.tried}"] if line.tried else []
+    source = ", ".join(filter(None, (line.source, line.provenance)))
+    return "; ".join([*parts, f"[{source}]"])
+
+
+def ours_in_words(line: Line) -> str:
+    """Our number with its spread, its kind and n."""
+    return _with_spread(line.ours, line.spread, line.spread_kind, "" if line.n is None else f"{line.n:,}")
+
+
+def theirs_in_words(line: Line) -> str:
+    """The published number with its spread, its kind and n."""
+    return _with_spread(line.theirs, line.their_spread, line.their_spread_kind, line.their_n)
+
+
+def _with_spread(value: float, spread: float, kind: str, n: str) -> str:
+    if not np.isfinite(value):
+        return "none"
+    text = significant(value)
+    about = []
+    if np.isfinite(spread):
+        text += f" ± {significant(spread)}"
+        about.append(kind)
+    about += [f"n = {n}"] if n else []
+    return f"{text} ({', '.join(about)})" if about else text
+
+
+def reproduction_markdown(found: Reproduction) -> str:
+    """The whole reproduction as Markdown."""
+    about = found.paper
+    parts = [f"## {markdown_text(about.title)}", markdown_text(headline(found))]
+    heads = ("", "verdict", "what", "ours", "published", "tolerance", "source")
+    rows = [
+        (
+            MARKS[each.verdict],
+            each.verdict + (f" ({each.reason})" if each.reason else ""),
+            each.what,
+            each.measured or ours_in_words(each),
+            theirs_in_words(each) if np.isfinite(each.theirs) else "",
+            f"{significant(each.tolerance)}: {each.why}" if np.isfinite(each.tolerance) else each.why,
+            ", ".join(filter(None, (each.source, each.provenance))),
+        )
+        for each in found.lines
+    ]
+    table = [heads, ("---",) * len(heads), *rows]
+    parts.append("\n".join("| " + " | ".join(map(markdown_text, row)) + " |" for row in table))
+    for title, texts in (("Deviations", about.deviations), ("Notes", found.findings.notes)):
+        if texts:
+            parts += [f"**{title}**", "\n".join(f"- {markdown_text(each)}" for each in texts)]
+    stated = "\n".join(f"- {markdown_text(k.replace('_', ' '))}: {markdown_text(v)}" for k, v in about.choices.items())
+    return "\n\n".join([*parts, "**Choices that decide the numbers**", stated]) + "\n"
