@@ -57,7 +57,7 @@ def _figures(figures: dict[str, Figure]) -> Raw | None:
     return tag("div", shown, class_="pictures") if shown else None
 
 
-def _verdict_cell(line: Line) -> Cell:
+def _verdict_of_line(line: Line) -> Cell:
     below = tag("span", line.reason, class_="below") if line.reason else ""
     classes = "worse" if line.verdict in (DIFFERS, FAILS) else ""
     return Cell([f"{MARKS[line.verdict]} {line.verdict}", below], line.verdict, classes)
@@ -68,7 +68,7 @@ def _claims(lines: list[Line]) -> Raw | None:
     rows = [
         [
             Cell([each.what, tag("span", f"Tried: {each.tried}", class_="below") if each.tried else ""], each.what),
-            _verdict_cell(each),
+            _verdict_of_line(each),
             each.measured,
             each.why + (f" (n = {each.n:,})" if each.n else ""),
             each.source,
@@ -92,7 +92,7 @@ def _numbers(lines: list[Line]) -> Raw | None:
     rows = [
         [
             Cell([each.what, tag("span", each.note, class_="below") if each.note else ""], each.what),
-            _verdict_cell(each),
+            _verdict_of_line(each),
             Cell(ours_in_words(each), each.ours if np.isfinite(each.ours) else None),
             Cell(theirs_in_words(each), each.theirs),
             Cell(significant(each.tolerance), each.tolerance),

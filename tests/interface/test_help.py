@@ -55,12 +55,9 @@ def test_the_first_help_lists_every_verb_in_a_line(capsys):
     assert main(["help"]) == 0 and capsys.readouterr().out == first
     assert main([]) == 2 and capsys.readouterr().out == first
     listed = re.findall(r"^    (\w+) +(?=\w)", first, flags=re.M)
-    assert (
-        listed
-        == VERBS
-        == ["run", "choose", "reproduce", "plan", "list", "table"]
-        + ["check", "view", "compare", "trend", "report", "verify"]
-    )
+    assert listed == VERBS
+    assert listed[:6] == ["run", "choose", "reproduce", "plan", "list", "table"]
+    assert listed[6:] == ["check", "view", "compare", "trend", "report", "verify"]
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "check"])
