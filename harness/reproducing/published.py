@@ -44,7 +44,7 @@ def tables() -> list[str]:
 
 
 @cache
-def _shown_rows(name: str) -> pd.DataFrame:
+def _printable_rows(name: str) -> pd.DataFrame:
     if name not in tables():
         raise unknown("table of published numbers", name, tables())
     rows = pd.read_csv(FOLDER / f"{name}.csv")
@@ -56,7 +56,7 @@ def published_numbers(name: str, where: Mapping[str, str | list[str]] | None = N
 
     UserError for a table or a column that is not there, and for no rows.
     """
-    rows = _shown_rows(name)
+    rows = _printable_rows(name)
     for column, wanted in (where or {}).items():
         if column not in COLUMNS:
             raise unknown(f"column of {name}", column, COLUMNS)

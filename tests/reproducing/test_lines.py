@@ -78,9 +78,9 @@ def planted_rows(**columns):
 def planted(tmp_path, monkeypatch):
     planted_rows().to_csv(tmp_path / "planted.csv", index=False)
     monkeypatch.setattr(published, "FOLDER", tmp_path)
-    published._shown_rows.cache_clear()
+    published._printable_rows.cache_clear()
     yield
-    published._shown_rows.cache_clear()
+    published._printable_rows.cache_clear()
 
 
 OURS = numbers_of(
