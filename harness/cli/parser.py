@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises a UserError of one line for a mistake; flags cannot be abbreviated."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=_help_formatter, **settings)
+        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **settings)
 
     @property
     def flags(self) -> list[str]:
@@ -66,8 +66,18 @@ def _refuse_override_as_flag(argument: str, following: Sequence[str]) -> None:
     raise UserError(f"{argument} came, expected {setting}={value or 'VALUE'}, without dashes")
 
 
-def _help_formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=HELP_WIDTH)
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Gives each name one line with its help: argparse forgets that verbs are indented more than their heading."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=HELP_WIDTH)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Make room for the action, and for what is below it."""
+        super().add_argument(action)
+        room = [len(name) + self._current_indent + self._indent_increment for name in action.choices or ()]
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length = max(self._action_max_length, *room)
 
 
 def add_verb(verbs: Any, name: str, does: str, details: str, examples: Mapping[str, str], **settings: Any) -> Parser:
