@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from choosing_rivals import RIVALS
+from choosing_rivals import RIVALS, peeking
 from pages import replaced
 from scipy import stats
 
@@ -220,21 +220,8 @@ def _drops_best(scores: np.ndarray, best: int, bounds: tuple[float, float] | Non
 
 def _peeking_drops_best(scores: np.ndarray, best: int) -> bool:
     """Whether an uncorrected t-test at each look, of each candidate against the leader, drops a best one."""
-    left = list(range(scores.shape[1]))
-    for end in range(ROUNDS, len(scores) + 1, ROUNDS):
-        seen = scores[:end]
-        leader = max(left, key=lambda each, seen=seen: seen[:, each].mean())
-        worse = [
-            each
-            for each in left
-            if each != leader
-            and np.ptp(seen[:, leader] - seen[:, each]) > 0
-            and stats.ttest_1samp(seen[:, leader] - seen[:, each], 0, alternative="greater").pvalue <= ALPHA
-        ]
-        if any(each < best for each in worse):
-            return True
-        left = [each for each in left if each not in worse]
-    return False
+    looks = peeking(scores, range(ROUNDS, len(scores) + 1, ROUNDS))
+    return any(set(range(best)) - set(left) for _, left in looks)
 
 
 def _words_of(count: float, runs: int) -> str:

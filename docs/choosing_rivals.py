@@ -1,6 +1,6 @@
 """Other ways to choose, for comparison with ``harness choose``: on the scores of the whole grid, at their own cost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,17 +45,24 @@ def fixed_grid(grid: Grid) -> Found:
 
 def naive_peeking(grid: Grid, *, every_sample: bool = False) -> Found:
     """Race in growing rounds; drop whoever an uncorrected t-test at 5 % shows to be worse than the leader."""
-    left, spent = list(range(len(grid.names))), 0.0
-    ends = range(FIRST_ROUND, len(grid.scores) + 1) if every_sample else rounds(len(grid.scores))
-    start = 0
-    for end in ends:
+    left, spent, start = list(range(len(grid.names))), 0.0, 0
+    for end, after in peeking(grid.scores, range(FIRST_ROUND, len(grid.scores) + 1) if every_sample else None):
         spent += grid.prices[left].sum() * (end - start)
-        start, seen = end, grid.scores[:end]
-        best = max(left, key=lambda each, seen=seen: seen[:, each].mean())
-        left = [each for each in left if each == best or _worse(seen[:, each], seen[:, best]) > ALPHA]
+        start, left = end, after
         if len(left) == 1:
             break
     return Found([grid.names[each] for each in left], spent)
+
+
+def peeking(scores: np.ndarray, ends: Iterable[int] | None = None) -> Iterator[tuple[int, list[int]]]:
+    """After each number of samples in ``ends``, by default those of ``rounds``: that number, and the columns of
+    ``scores`` (n, K) that an uncorrected one-sided t-test at 5 % against the leader leaves."""
+    left = list(range(scores.shape[1]))
+    for end in rounds(len(scores)) if ends is None else ends:
+        seen = scores[:end]
+        best = max(left, key=lambda each, seen=seen: seen[:, each].mean())
+        left = [each for each in left if each == best or _worse(seen[:, each], seen[:, best]) > ALPHA]
+        yield end, left
 
 
 def successive_halving(grid: Grid) -> Found:
