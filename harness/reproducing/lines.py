@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
-from harness.reproducing.findings import Claim, Findings
+from harness.reproducing.findings import IDENTITY, Claim, Findings
 from harness.reproducing.published import KEY, published_numbers
 
 REPRODUCED, DIFFERS, HOLDS, FAILS, NOT_COMPARABLE = VERDICTS = (
@@ -51,7 +51,7 @@ class Expectation:
 class Line:
     """One line of a reproduction: a published number beside ours, or a claim with its test.
 
-    verdict  one of VERDICTS
+    verdict  one of VERDICTS; an identity is reproduced or differs
     reason   why it is this verdict, where that is not plain from the numbers
     bad      whether something that should hold does not
     """
@@ -88,10 +88,12 @@ def lines_of(findings: Findings, expectations: Sequence[Expectation], *, small: 
 def _line_of_claim(claim: Claim) -> Line:
     if claim.holds is None:
         verdict, reason = NOT_COMPARABLE, "the test cannot tell"
+    elif claim.kind == IDENTITY:
+        verdict, reason = REPRODUCED if claim.holds else DIFFERS, ""
     else:
-        verdict, reason = (HOLDS, "") if claim.holds else (FAILS, "")
+        verdict, reason = HOLDS if claim.holds else FAILS, ""
     if not claim.expected:
-        reason = "not expected to hold here" if verdict != HOLDS else "it was not expected to hold here"
+        reason = "not expected to hold here"
     return Line(
         what=claim.says,
         verdict=verdict,
@@ -101,7 +103,7 @@ def _line_of_claim(claim: Claim) -> Line:
         why=claim.why,
         source=claim.source,
         tried=claim.tried,
-        bad=verdict == FAILS and claim.expected,
+        bad=claim.holds is False and claim.expected,
     )
 
 

@@ -106,8 +106,8 @@ def reproduction_markdown(found: Reproduction) -> str:
         )
         for each in found.lines
     ]
-    table = [heads, ("---",) * len(heads), *rows]
-    parts.append("\n".join("| " + " | ".join(map(markdown_text, row)) + " |" for row in table))
+    table = ["| " + " | ".join(map(markdown_text, row)) + " |" for row in (heads, *rows)]
+    parts.append("\n".join([table[0], "| --- " * len(heads) + "|", *table[1:]]))
     for title, texts in (("Deviations", about.deviations), ("Notes", found.findings.notes)):
         if texts:
             parts += [f"**{title}**", "\n".join(f"- {markdown_text(each)}" for each in texts)]

@@ -129,10 +129,11 @@ def test_what_stands_for_nothing_or_for_several_is_a_mistake(planted):
 
 def test_claims_hold_fail_or_cannot_be_told():
     unexpected = [claim(each, expected=False, tried="more samples") for each in (True, False)]
-    claims = [claim(True), claim(False), claim(None), *unexpected]
+    exact = [claim(each, kind="identity") for each in (True, False)]
+    claims = [claim(True), claim(False), claim(None), *exact, *unexpected]
     found = lines_of(Findings(claims=claims), [], small=False)
-    assert [each.verdict for each in found] == [HOLDS, FAILS, NOT_COMPARABLE, HOLDS, FAILS]
-    assert [each.bad for each in found] == [False, True, False, False, False]
+    assert [each.verdict for each in found] == [HOLDS, FAILS, NOT_COMPARABLE, REPRODUCED, DIFFERS, HOLDS, FAILS]
+    assert [each.bad for each in found] == [False, True, False, False, True, False, False]
     assert found[-1].tried == "more samples" and "not expected" in found[-1].reason
     with pytest.raises(ValueError, match="say what was tried"):
         claim(False, expected=False)

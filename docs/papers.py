@@ -1,0 +1,88 @@
+"""Runs the experiments of papers at full scale and writes a page for each: ``python docs/papers.py [NAME ...]``.
+
+Without a name it runs all that need no data. Each gets docs/papers/NAME.md with its figures, and a row in the table of
+docs/reproducing.md; what it printed and how long it took is written to docs/papers/log.txt. Parts that are kept in
+runs/reproduce are not measured again; a page says how long all its parts took when they were measured.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from pages import replaced
+from PIL import Image
+
+from harness.reproducing.paper import Paper, names, paper
+from harness.reproducing.reproduce import Reproduction, reproduce
+from harness.reproducing.written import reproduction_markdown, terminal_lines
+
+DOCS = Path(__file__).parent
+FOLDER, PAGE = DOCS / "papers", DOCS / "reproducing.md"
+FACTS, LOG = FOLDER / "facts.json", FOLDER / "log.txt"
+MARK = "papers"
+WIDTH = 1100  # pixels of a figure
+
+
+def run(name: str) -> None:
+    """Run one experiment and write its page."""
+    started = time.perf_counter()
+    found = reproduce(name, runs=DOCS.parent / "runs", say=lambda line: print(line, flush=True))
+    seconds = time.perf_counter() - started
+    facts = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.exists() else {}
+    # A run that found its parts on the disk took no time that tells anything.
+    seconds = max(seconds, facts.get(name, {}).get("seconds", 0.0))
+    facts[name] = {"counts": found.counts, "bad": len(found.bad), "seconds": round(seconds)}
+    facts[name]["log"] = list(terminal_lines(found))
+    FACTS.write_text(f"{json.dumps(dict(sorted(facts.items())), indent=1, ensure_ascii=False)}\n", encoding="utf-8")
+    (FOLDER / f"{name}.md").write_text(page_of(found), encoding="utf-8")
+
+
+def page_of(found: Reproduction) -> str:
+    """The page of an experiment; its figures are written beside it."""
+    about = found.paper
+    pictures = []
+    for name, drawing in found.findings.figures.items():
+        path = FOLDER / f"{about.name}-{name}.png"
+        drawing.savefig(path, format="png")
+        picture = Image.open(path).convert("RGB")
+        picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
+        picture.quantize(64).save(path, optimize=True)
+        pictures.append(f"![{name.replace('_', ' ')}]({path.name})")
+    title, rest = reproduction_markdown(found).split("\n", 1)
+    how = (
+        f"`harness reproduce {about.name}`; {about.paper}, {about.arxiv}. Back to [all experiments](../reproducing.md)."
+    )
+    return "\n\n".join([title.removeprefix("#"), how, *pictures]) + "\n" + rest
+
+
+def table(facts: dict) -> str:
+    """The table of all experiments."""
+    heads = ("experiment", "paper", "verdicts", "on two cores", "small scale")
+    rows = [_row(paper(name), facts.get(name)) for name in names()]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ("---",) * len(heads), *rows))
+
+
+def _row(about: Paper, facts: dict | None) -> tuple[str, ...]:
+    name = f"[{about.name}](papers/{about.name}.md)" if facts else about.name
+    told = "; ".join(f"{count} {verdict}" for verdict, count in facts["counts"].items()) if facts else about.needs
+    took = f"{facts['seconds'] / 60:.1f} min" if facts else f"about {about.minutes['full']:g} min"
+    return name, f"{about.title} ({about.paper})", told, took, f"{about.minutes['small']:g} min"
+
+
+def write() -> None:
+    """Write the table and the log."""
+    facts = json.loads(FACTS.read_text(encoding="utf-8"))
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), MARK, table(facts)), encoding="utf-8")
+    parts = [
+        f"$ harness reproduce {name}    ({each['seconds']} s)\n" + "\n".join(each["log"])
+        for name, each in facts.items()
+    ]
+    LOG.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for each in sys.argv[1:] or [name for name in names() if not paper(name).needs]:
+        run(each)
+    write()
