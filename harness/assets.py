@@ -44,6 +44,10 @@ class Wheel:
         return f"{project}=={version}"
 
 
+# Models and data of several items; dianna is under the Apache-2.0 licence.
+DIANNA = Wheel("dianna-1.4.0-py3-none-any.whl", "548dc61a140efaceaf722d3905d833368ce758238c1d14f87632a807d627df70")
+
+
 def cache_folder() -> Path:
     """The cache's folder: $HARNESS_CACHE, or ``harness`` in the user's cache folder.
 

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.assets import Wheel, read_members
+from harness.assets import DIANNA, read_members
 from harness.errors import NotApplicable
 from harness.models._onnx import initialisers
 from harness.sources import LoadedModel, Wording
 
-DIANNA = Wheel("dianna-1.4.0-py3-none-any.whl", "548dc61a140efaceaf722d3905d833368ce758238c1d14f87632a807d627df70")
 NETWORK, VOCABULARY = "dianna/data/movie_review_model.onnx", "dianna/data/movie_reviews_word_vectors.txt"
 UNKNOWN, PADDING, VECTOR_SIZE = "<unk>", "<pad>", 100
 LEAST_LENGTH = 5  # of an input in tokens: the width of the network's widest filter

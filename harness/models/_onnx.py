@@ -13,21 +13,23 @@ from torch import Tensor
 VARINT, BYTES_8, LENGTH, BYTES_4 = 0, 1, 2, 5  # the encodings of a field's value
 GRAPH_FIELD, INITIALISER_FIELD = 7, 5  # the graph of the model, and an initialiser of the graph
 DIMENSIONS, KIND, NAME, RAW = 1, 2, 8, 9  # fields of an initialiser
-FLOAT_KIND = 1  # the kind of a float32 tensor
+FLOAT_KIND, WHOLE_KIND = 1, 7  # the kinds of float32 and int64 tensors
 
 
 def initialisers(content: bytes) -> dict[str, Tensor]:
-    """The float32 initialisers of an ONNX file by name; ValueError for an incomplete file and other initialisers."""
+    """The float32 initialisers of an ONNX file by name, without whole numbers such as the shape of a reshaping;
+    ValueError for an incomplete file and other initialisers."""
     weights = {}
     for graph in _values_of(memoryview(content), GRAPH_FIELD):
         for message in _values_of(graph, INITIALISER_FIELD):
-            name, tensor = _initialiser(message)
-            weights[name] = tensor
+            fields = list(_fields(message))
+            if dict(fields).get(KIND) != WHOLE_KIND:
+                name, tensor = _initialiser(fields)
+                weights[name] = tensor
     return weights
 
 
-def _initialiser(message: memoryview) -> tuple[str, Tensor]:
-    fields = list(_fields(message))
+def _initialiser(fields: list[tuple[int, int | memoryview]]) -> tuple[str, Tensor]:
     last = dict(fields)
     name = bytes(last.get(NAME, b"")).decode()
     raw, kind = last.get(RAW, b""), last.get(KIND)
