@@ -15,8 +15,8 @@ ROWS, CHANNELS, HIDDEN = 12, 64, 128
 
 @model()
 def mnist_cnn() -> LoadedModel:
-    """A ReLU CNN without batch norm for zeros and ones, 1.20 M weights (of dianna 1.4.0, Apache-2.0): right in 99.7 % of
-    the test part of the data set mnist_zeros_ones.
+    """A ReLU CNN without batch norm for zeros and ones, 1.20 M weights (of dianna 1.4.0, Apache-2.0): right for 99.7 %
+    of the test part of the data set mnist_zeros_ones.
 
     Inputs (N, 1, 28, 28) in 0..1, outputs logits (N, 2). The published network ends in a softmax, which is left out.
     The weights are fetched once (23 MB); UserError where they cannot be.

@@ -211,6 +211,7 @@ def onnx_file(name=b"w", values=(1.5, -2.0, 3.0, 4.0), shape=(2, 2), kind=1):
 
 def test_weights_are_read_from_the_plain_fields_of_an_onnx_file():
     assert {name: tensor.tolist() for name, tensor in initialisers(onnx_file()).items()} == {"w": [[1.5, -2], [3, 4]]}
+    assert initialisers(onnx_file(kind=7)) == {}  # whole numbers are no weights
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_weights_are_read_from_the_plain_fields_of_an_onnx_file():
     [
         (onnx_file()[:-3], "cut short"),
         (onnx_file(shape=(3, 2)), "expected float32"),
-        (onnx_file(kind=7), "of kind 7"),
+        (onnx_file(kind=11), "of kind 11"),
         (b"\xff" * 20, "does not end"),
         (b"\x0b\x01", "do not use"),
     ],
