@@ -35,6 +35,7 @@ from harness.engine.variations import OVER, standard_choices
 from harness.errors import UserError, unknown
 from harness.registry import METRICS
 
+PAPERS = "papers/"  # the experiments of papers, which harness reproduce runs
 EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
 
 
@@ -115,6 +116,7 @@ def _task(
 
     def task(config: DictConfig) -> None:
         try:
+            _refuse_paper()
             settings = _plain_settings(config)
             check_items(settings)
             for section, options in swept.items():
@@ -134,6 +136,14 @@ def _plain_settings(config: DictConfig) -> dict[str, Any]:
     settings.pop("experiment", None)
     settings |= {group: _with_bridged_names(chosen) for group, chosen in settings.items() if group in CATALOGUES}
     return settings | {"metric": _with_shared(settings.get("metric"))}
+
+
+def _refuse_paper() -> None:
+    """UserError for the file of a paper, which is no configuration of a run."""
+    chosen = str(HydraConfig.get().runtime.choices.get("experiment"))
+    if chosen.startswith(PAPERS):
+        paper = chosen.removeprefix(PAPERS)
+        raise UserError(f"experiment={chosen} is the experiment of a paper: harness reproduce {paper}")
 
 
 def _with_shared(metrics: Any) -> Any:

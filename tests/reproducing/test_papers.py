@@ -91,3 +91,9 @@ def test_a_mistake_is_told_in_one_line(words, told, capsys, tmp_path):
     assert main(["reproduce", *words, "--runs", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert told in line
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "choose"])
+def test_the_file_of_a_paper_is_no_configuration_of_a_run(verb, capsys, tmp_path):
+    assert main([verb, "experiment=papers/published_rankings", f"runtime.runs={tmp_path}"]) == 2
+    assert "harness reproduce published_rankings" in capsys.readouterr().err
