@@ -13,7 +13,7 @@ from harness.reproducing.findings import Findings
 from harness.reproducing.lines import VERDICTS, Line, lines_of
 from harness.reproducing.paper import SCALES, Paper, paper
 from harness.reproducing.study import StudySetting, study
-from harness.results.disk import whole_file
+from harness.results.disk import told_in_one_line, whole_file
 from harness.results.tables import to_csv
 
 FOLDER, PARTS = "reproduce", "parts"
@@ -103,11 +103,12 @@ def _data_folder(about: Paper, scale: str, data: str | Path | None) -> Path | No
 
 def _keep(found: Reproduction, folder: Path) -> None:
     """Write what was found beside its parts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    to_csv(found.table(), folder / LINES)
-    to_csv(found.findings.numbers, folder / NUMBERS)
-    for name, drawing in found.findings.figures.items():
-        with whole_file(folder / f"{name}.png") as temporary:
-            drawing.savefig(temporary, format="png")
-    with whole_file(folder / FACTS) as temporary:
-        temporary.write_text(f"{json.dumps(found.facts(), indent=1)}\n", encoding="utf-8")
+    with told_in_one_line(folder, "the parts that were measured are safe"):
+        folder.mkdir(parents=True, exist_ok=True)
+        to_csv(found.table(), folder / LINES)
+        to_csv(found.findings.numbers, folder / NUMBERS)
+        for name, drawing in found.findings.figures.items():
+            with whole_file(folder / f"{name}.png") as temporary:
+                drawing.savefig(temporary, format="png")
+        with whole_file(folder / FACTS) as temporary:
+            temporary.write_text(f"{json.dumps(found.facts(), indent=1)}\n", encoding="utf-8")

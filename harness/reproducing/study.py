@@ -16,7 +16,7 @@ from harness.errors import unknown
 from harness.identity import canonical, digest
 from harness.places import file_name
 from harness.reproducing.findings import Findings
-from harness.results.disk import whole_file
+from harness.results.disk import told_in_one_line, whole_file
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,28 @@ class StudySetting:
         """
         key = digest(canonical(given), code_of(compute), measuring_code())
         path = self.folder / f"{file_name(name)}.json"
-        if path.exists():
-            known = json.loads(path.read_text(encoding="utf-8"))
-            if known["key"] == key:
-                return pd.DataFrame(known["rows"], columns=known["columns"])
-        self.say(f"measuring {name}")
-        table = compute(**given)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        rows = json.loads(table.to_json(orient="values", double_precision=15))
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps({"key": key, "columns": list(table), "rows": rows}), encoding="utf-8")
-        return pd.DataFrame(rows, columns=list(table))
+        known = _part_in(path)
+        if known is None or known["key"] != key:
+            self.say(f"measuring {name}")
+            table = compute(**given)
+            rows = table.astype(object).to_numpy().tolist()
+            known = {"key": key, "columns": list(table), "rows": rows}
+            text = json.dumps(known, default=lambda number: number.item())  # floats as they are, NaN and inf too
+            with told_in_one_line(path, "earlier parts are safe"):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with whole_file(path) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
+            known = json.loads(text)
+        return pd.DataFrame(known["rows"], columns=known["columns"])
+
+
+def _part_in(path: Path) -> dict[str, Any] | None:
+    """What a file keeps of a part; None where there is none, or where it is damaged and has to be measured again."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return known if {"key", "columns", "rows"} <= set(known) else None
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 Study = Callable[[StudySetting], Findings]
