@@ -22,6 +22,7 @@ FOLDER, PAGE = DOCS / "papers", DOCS / "reproducing.md"
 FACTS, LOG = FOLDER / "facts.json", FOLDER / "log.txt"
 MARK = "papers"
 WIDTH = 1100  # pixels of a figure
+MOST_LINES = 60  # of a page
 
 
 def run(name: str) -> None:
@@ -49,7 +50,7 @@ def page_of(found: Reproduction) -> str:
         picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
         picture.quantize(64).save(path, optimize=True)
         pictures.append(f"![{name.replace('_', ' ')}]({path.name})")
-    title, rest = reproduction_markdown(found).split("\n", 1)
+    title, rest = reproduction_markdown(found, MOST_LINES).split("\n", 1)
     how = (
         f"`harness reproduce {about.name}`; {about.paper}, {about.arxiv}. Back to [all experiments](../reproducing.md)."
     )

@@ -40,7 +40,7 @@ def headline(found: Reproduction) -> str:
 def terminal_lines(found: Reproduction) -> Iterator[str]:
     """The headline, a line or two for each verdict, what differs from the paper, and the notes."""
     yield headline(found)
-    shown = sorted(found.lines, key=lambda each: (not each.bad, each.verdict == NOT_COMPARABLE))
+    shown = _by_weight(found.lines)
     for each in shown[:MOST_LINES]:
         yield f"{MARKS[each.verdict]} {each.verdict}: {each.what}"
         yield f"      {details(each)}"
@@ -50,6 +50,14 @@ def terminal_lines(found: Reproduction) -> Iterator[str]:
         if texts:
             yield f"{title}:"
             yield from (f"  - {each}" for each in texts)
+
+
+def _by_weight(lines: Sequence[Line]) -> list[Line]:
+    """What should hold and does not, what fails, claims that hold, numbers that are reproduced, and the rest."""
+    fails = lambda each: each.verdict in (DIFFERS, FAILS)
+    return sorted(
+        lines, key=lambda each: (not each.bad, not fails(each), not each.measured, each.verdict == NOT_COMPARABLE)
+    )
 
 
 def details(line: Line) -> str:
@@ -89,8 +97,8 @@ def _with_spread(value: float, spread: float, kind: str, n: str) -> str:
     return f"{text} ({', '.join(about)})" if about else text
 
 
-def reproduction_markdown(found: Reproduction) -> str:
-    """The whole reproduction as Markdown."""
+def reproduction_markdown(found: Reproduction, most: int | None = None) -> str:
+    """The whole reproduction as Markdown, or at most so many of its lines, those that matter most first."""
     about = found.paper
     parts = [f"## {markdown_text(about.title)}", markdown_text(headline(found))]
     heads = ("", "verdict", "what", "ours", "published", "tolerance", "source")
@@ -104,10 +112,12 @@ def reproduction_markdown(found: Reproduction) -> str:
             f"{significant(each.tolerance)}: {each.why}" if np.isfinite(each.tolerance) else each.why,
             ", ".join(filter(None, (each.source, each.provenance))),
         )
-        for each in found.lines
+        for each in (found.lines if most is None else _by_weight(found.lines)[:most])
     ]
     table = ["| " + " | ".join(map(markdown_text, row)) + " |" for row in (heads, *rows)]
     parts.append("\n".join([table[0], "| --- " * len(heads) + "|", *table[1:]]))
+    if most is not None and len(found.lines) > most:
+        parts.append(f"{len(found.lines) - most} more lines: `harness reproduce {about.name} --csv FILE` writes all.")
     for title, texts in (("Deviations", about.deviations), ("Notes", found.findings.notes)):
         if texts:
             parts += [f"**{title}**", "\n".join(f"- {markdown_text(each)}" for each in texts)]
