@@ -94,7 +94,7 @@ def promises(rows: Sequence[Row]) -> Iterator[str]:
             "",
         ),
     }
-    yield from _head(("promise", "goal", "tasks", "kept", "95 % interval"))
+    yield from _head(("how often", "goal", "tasks", "share", "95 % interval"))
     for words, (hits, goal) in kept.items():
         low, high = _interval(sum(hits), len(hits))
         yield f"| {words} | {goal} | {len(hits)} | {np.mean(hits):.1%} | {low:.1%} to {high:.1%} |"
@@ -142,22 +142,21 @@ def curve(rows: Sequence[Row]) -> Iterator[str]:
     """Budgets against how right the answer is."""
     tasks = [row for row in with_answer(rows) if "budgets" in row]
     yield from _head(
-        ("budget", "tasks", "refused", "spent", "recommended", "recommended is near the best", "holds the best")
+        ("budget", "tasks", "answered", "spent", "recommended", "recommended is near the best", "holds the best")
     )
     shares = list(tasks[0]["budgets"]) if tasks else []
     for share in [*shares, "all"]:
         found = [(row, row["choice"] if share == "all" else row["budgets"][share]) for row in tasks]
         done = [(row, choice) for row, choice in found if "refused" not in choice]
         if not done:
-            yield f"| {_share(share)} | {len(found)} | 100% | | | | |"
+            yield f"| {_share(share)} | {len(found)} | 0 | | | | |"
             continue
         spent = np.median([choice["evaluations"] / row["grid"] for row, choice in done])
         answered = np.mean([choice["status"] == "answer" for _, choice in done])
         near = [holds_best(row, [c["recommended"]], near=NEAR) for row, c in done if c["status"] == "answer"]
         best = [holds_best(_without_unmeasured(row, c), c["set"]) for row, c in done]
-        refused = 1 - len(done) / len(found)
         yield (
-            f"| {_share(share)} | {len(found)} | {refused:.0%} | {spent:.0%} | {answered:.0%} | "
+            f"| {_share(share)} | {len(found)} | {len(done)} | {spent:.0%} | {answered:.0%} | "
             f"{np.mean(near) if near else np.nan:.0%} | {np.mean(best):.0%} |"
         )
 

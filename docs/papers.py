@@ -2,12 +2,11 @@
 
 Without a name it runs all that need no data. Each gets docs/papers/NAME.md with its figures, and a row in the table of
 docs/reproducing.md; what it printed and how long it took is written to docs/papers/log.txt. Parts that are kept in
-runs/reproduce are not measured again; a page says how long all its parts took when they were measured.
+runs/reproduce are not measured again; the table says how long all of them took when they were measured.
 """
 
 import json
 import sys
-import time
 from pathlib import Path
 
 from pages import replaced
@@ -15,7 +14,8 @@ from PIL import Image
 
 from harness.reproducing.paper import Paper, names, paper
 from harness.reproducing.reproduce import Reproduction, reproduce
-from harness.reproducing.written import reproduction_markdown, terminal_lines
+from harness.reproducing.study import seconds_of_parts
+from harness.reproducing.written import in_minutes, reproduction_markdown, terminal_lines
 
 DOCS = Path(__file__).parent
 FOLDER, PAGE = DOCS / "papers", DOCS / "reproducing.md"
@@ -27,12 +27,10 @@ MOST_LINES = 60  # of a page
 
 def run(name: str) -> None:
     """Run one experiment and write its page."""
-    started = time.perf_counter()
-    found = reproduce(name, runs=DOCS.parent / "runs", say=lambda line: print(line, flush=True))
-    seconds = time.perf_counter() - started
+    runs = DOCS.parent / "runs"
+    found = reproduce(name, runs=runs, say=lambda line: print(line, flush=True))
     facts = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.exists() else {}
-    # A run that found its parts on the disk took no time that tells anything.
-    seconds = max(seconds, facts.get(name, {}).get("seconds", 0.0))
+    seconds = seconds_of_parts(runs / "reproduce" / f"{name}-full" / "parts")
     facts[name] = {"counts": found.counts, "bad": len(found.bad), "seconds": round(seconds)}
     facts[name]["log"] = list(terminal_lines(found))
     FACTS.write_text(f"{json.dumps(dict(sorted(facts.items())), indent=1, ensure_ascii=False)}\n", encoding="utf-8")
@@ -67,8 +65,8 @@ def table(facts: dict) -> str:
 def _row(about: Paper, facts: dict | None) -> tuple[str, ...]:
     name = f"[{about.name}](papers/{about.name}.md)" if facts else about.name
     told = "; ".join(f"{count} {verdict}" for verdict, count in facts["counts"].items()) if facts else about.needs
-    took = f"{facts['seconds'] / 60:.1f} min" if facts else f"about {about.minutes['full']:g} min"
-    return name, f"{about.title} ({about.paper})", told, took, f"{about.minutes['small']:g} min"
+    took = in_minutes(facts["seconds"] / 60) if facts else f"about {in_minutes(about.minutes['full'])}"
+    return name, f"{about.title} ({about.paper})", told, took, in_minutes(about.minutes["small"])
 
 
 def write() -> None:

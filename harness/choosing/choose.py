@@ -80,7 +80,7 @@ class Choosing:
         self._trust_metrics()
         if not self.trust.used:
             return self._none(why_no_metric(self.headline.name, self.trust))
-        self.headline = self.headline.of(self.trust.used)
+        self.headline = self.looked.headline = self.headline.of(self.trust.used)
         decision = self._raced_and_confirmed()
         return Choice(self._evidence(decision), self.settings, self.stage, why_none(decision))
 

@@ -19,6 +19,7 @@ OF_DEAR = 4  # samples on which a dear explainer is looked at
 class FirstLook:
     """What the first measurement of the candidates finds; those that something speaks against are left out.
 
+    headline  the metrics that dear explainers are looked at with too: once it is known which are used, these
     rows    the samples that test the metrics
     limit   the most seconds that one sample may take
     prices  what explaining and scoring takes: measured, once ``take`` has been called

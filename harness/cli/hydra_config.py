@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -140,10 +141,9 @@ def _plain_settings(config: DictConfig) -> dict[str, Any]:
 
 def _refuse_paper() -> None:
     """UserError for the file of a paper, which is no configuration of a run."""
-    chosen = str(HydraConfig.get().runtime.choices.get("experiment"))
-    if chosen.startswith(PAPERS):
-        paper = chosen.removeprefix(PAPERS)
-        raise UserError(f"experiment={chosen} is the experiment of a paper: harness reproduce {paper}")
+    typed = [each for each in HydraConfig.get().overrides.task if each.lstrip("+").startswith("experiment=")]
+    for paper in re.findall(rf"{PAPERS}(\w+)", " ".join(typed)):
+        raise UserError(f"experiment={PAPERS}{paper} is the experiment of a paper: harness reproduce {paper}")
 
 
 def _with_shared(metrics: Any) -> Any:

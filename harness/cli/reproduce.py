@@ -14,7 +14,7 @@ SETTINGS = ("data", "scale")
 EXAMPLES = {
     "harness reproduce": "lists the experiments, what each needs and how long it takes",
     "harness reproduce published_rankings": "published tables, analysed again by our statistics",
-    "harness reproduce published_rankings scale=small --html paper.html": "the same with fewer data, as a page",
+    "harness reproduce xai_bench scale=small --html paper.html": "another with fewer data, as a page",
 }
 
 
@@ -32,7 +32,8 @@ What differs from the paper is listed below. The experiments are files in conf/e
 choice that decides their numbers.
 
   data=FOLDER    the user's data, where the experiment needs some
-  scale=small    the same code on less data, in a minute or two; its numbers are not comparable, its claims are tested
+  scale=small    the same code on less data, in seconds; its numbers are not comparable,
+                 its claims are tested
 
 Parts are kept on disk: the same command goes on after a kill. The exit status is 1 if something that should hold does
 not, and 2 for a mistake.""",
@@ -55,6 +56,12 @@ def execute(chosen: argparse.Namespace) -> int:
     from harness.reproducing.written import listing, reproduction_markdown, terminal_lines
 
     name, settings = name_and_settings(chosen.words)
+    files = [path for path in (chosen.html, chosen.markdown, chosen.csv) if path]
+    if name is None and files:
+        raise UserError(f"{files[0]} came without the name of an experiment; harness reproduce lists them")
+    for path in files:
+        if Path(path).is_dir():
+            raise UserError(f"{path} is a folder, expected the name of a file")
     if name is None:
         print("\n".join(listing([paper(each) for each in names()])))
         return 0
@@ -92,6 +99,8 @@ def name_and_settings(words: Sequence[str]) -> tuple[str | None, dict[str, str]]
             raise unknown("setting of harness reproduce", key, SETTINGS, "harness reproduce --help")
         elif not value:
             raise UserError(f"{key} came without a value, expected {key}={'FOLDER' if key == 'data' else 'small'}")
+        elif key in settings:
+            raise UserError(f"{key} came twice, {settings[key]} and {value}; leave one out")
         else:
             settings[key] = value
     if len(names) > 1:

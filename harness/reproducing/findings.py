@@ -42,6 +42,10 @@ class Claim:
     tried: str = ""
 
     def __post_init__(self) -> None:
+        if self.holds is not None:
+            object.__setattr__(self, "holds", bool(self.holds))  # a comparison of arrays gives np.bool
+        if not self.measured:
+            raise ValueError(f"{self.name} says nothing of what was measured")
         if self.kind not in (IDENTITY, PATTERN):
             raise ValueError(f"a claim is an identity or a pattern, got {self.kind!r}")
         if not self.expected and not self.tried:

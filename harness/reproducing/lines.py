@@ -54,6 +54,7 @@ class Line:
     verdict  one of VERDICTS; an identity is reproduced or differs
     reason   why it is this verdict, where that is not plain from the numbers
     bad      whether something that should hold does not
+    claim    whether it is a claim
     """
 
     what: str
@@ -75,6 +76,7 @@ class Line:
     note: str = ""
     tried: str = ""
     bad: bool = False
+    claim: bool = False
 
 
 def lines_of(findings: Findings, expectations: Sequence[Expectation], *, small: bool) -> list[Line]:
@@ -93,7 +95,8 @@ def _line_of_claim(claim: Claim) -> Line:
     else:
         verdict, reason = HOLDS if claim.holds else FAILS, ""
     if not claim.expected:
-        reason = "not expected to hold here"
+        known = "it holds, which was not expected" if claim.holds else "it was not expected to hold here"
+        reason = "; ".join(filter(None, (reason, known)))
     return Line(
         what=claim.says,
         verdict=verdict,
@@ -104,6 +107,7 @@ def _line_of_claim(claim: Claim) -> Line:
         source=claim.source,
         tried=claim.tried,
         bad=claim.holds is False and claim.expected,
+        claim=True,
     )
 
 
@@ -134,7 +138,7 @@ def _line_beside(ours: pd.Series, theirs: Mapping[str, Any], expectation: Expect
     tolerance = expectation.tolerance * (abs(theirs["value"]) if expectation.relative else 1.0)
     verdict, reason = verdict_on(
         float(ours["value"]),
-        float(ours["spread"]) if ours["spread_kind"] == "standard error" else 0.0,
+        float(np.hypot(standard_error(*ours[["spread", "spread_kind", "n"]]), _their_error(theirs))),
         float(theirs["value"]),
         tolerance,
         expectation.unlike or (SMALL if small else ""),
@@ -163,9 +167,9 @@ def _line_beside(ours: pd.Series, theirs: Mapping[str, Any], expectation: Expect
 def verdict_on(ours: float, error: float, theirs: float, tolerance: float, unlike: str = "") -> tuple[str, str]:
     """The verdict on a number and its reason.
 
-    ``error`` is the standard error of ours, 0 where it is exact. Ours is reproduced within the tolerance, differs where
-    its 95 % interval lies outside, and cannot be compared where that interval reaches into it, or for a reason that is
-    given as ``unlike``.
+    ``error`` is the standard error of the difference of the two, 0 where both are exact and NaN where it is not known.
+    Ours is reproduced within the tolerance; it differs where the 95 % interval of the difference lies outside; and it
+    cannot be compared where that interval reaches into the tolerance, or for a reason that is given as ``unlike``.
     """
     if unlike:
         return NOT_COMPARABLE, unlike
@@ -174,9 +178,26 @@ def verdict_on(ours: float, error: float, theirs: float, tolerance: float, unlik
     distance = abs(ours - theirs)
     if distance <= tolerance:
         return REPRODUCED, ""
-    if distance - SURE * (error if np.isfinite(error) else 0.0) > tolerance:
+    if not np.isfinite(error):
+        return NOT_COMPARABLE, "outside the tolerance, and it is not known how certain our number is"
+    if distance - SURE * error > tolerance:
         return DIFFERS, ""
     return NOT_COMPARABLE, "outside the tolerance, but its 95 % interval is not: more samples are needed"
+
+
+def standard_error(spread: float, kind: str, n: float | None) -> float:
+    """The standard error of a mean by its spread: 0 for one without, which is exact; NaN where it cannot be known."""
+    if kind == "none":
+        return 0.0
+    if kind == "standard error":
+        return float(spread)
+    return float(spread / np.sqrt(n)) if n and n > 1 else float("nan")
+
+
+def _their_error(theirs: Mapping[str, Any]) -> float:
+    """The standard error of a published number where it has one, else 0: then the tolerance has to allow for it."""
+    known = _text(theirs["spread_kind"]).startswith("standard error") and np.isfinite(theirs["spread"])
+    return float(theirs["spread"]) if known else 0.0
 
 
 def _text(value: Any) -> str:

@@ -18,7 +18,7 @@ from harness.results.report.page import document
 def reproduction_page(found: Reproduction) -> str:
     """The whole page as HTML."""
     about = found.paper
-    claims, numbers = ([each for each in found.lines if bool(each.measured) is claim] for claim in (True, False))
+    claims, numbers = ([each for each in found.lines if each.claim is claim] for claim in (True, False))
     bodies = {
         ("answer", "Answer", ""): _first_words(found),
         ("figures", "Figures", "In the form of the paper's own."): _figures(found.findings.figures),

@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 
 import harness.conf
 from harness.errors import UserError, unknown
+from harness.reproducing.findings import COLUMNS
 from harness.reproducing.lines import Expectation
-from harness.reproducing.published import PROVENANCE
+from harness.reproducing.published import PROVENANCE, published_numbers
 
 FOLDER = Path(harness.conf.__file__).parent / "experiment" / "papers"
 SCALES = ("full", "small")
@@ -121,9 +122,14 @@ def paper_of(name: str, stated: Mapping[str, Any]) -> Paper:
 
 def _expectation(name: str, stated: Mapping[str, Any]) -> Expectation:
     try:
-        return Expectation(**{"where": {}, "words": {}, "ours": {}, **stated})
+        found = Expectation(**{"where": {}, "words": {}, "ours": {}, **stated})
     except TypeError as error:
         raise UserError(f"an expectation in papers/{name}.yaml is wrong: {error}") from None
+    for column in (*found.ours, *found.words, *found.same):
+        if column not in COLUMNS:
+            raise unknown(f"column of numbers in papers/{name}.yaml", column, COLUMNS)
+    published_numbers(found.table, found.where)  # refused here, before anything is measured
+    return found
 
 
 def _check_names(where: str, stated: Any, expected: tuple[str, ...]) -> None:

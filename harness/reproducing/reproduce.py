@@ -1,6 +1,7 @@
 """Runs the experiment of a paper and sets its numbers beside the published ones: what ``harness reproduce`` does."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import UserError, unknown
+from harness.places import user_path
 from harness.reproducing.findings import Findings
 from harness.reproducing.lines import VERDICTS, Line, lines_of
 from harness.reproducing.paper import SCALES, Paper, paper
@@ -78,7 +80,8 @@ def reproduce(
     folder = Path(runs) / FOLDER / f"{name}-{scale}"
     setting = StudySetting(scale, about.sizes[scale], folder / PARTS, _data_folder(about, scale, data), say)
     findings = study(about.study)(setting)
-    found = Reproduction(about, scale, lines_of(findings, about.expect, small=scale == "small"), findings)
+    small = about.sizes[scale] != about.sizes["full"] or (bool(about.needs) and data is None)
+    found = Reproduction(about, scale, lines_of(findings, about.expect, small=small), findings)
     _keep(found, folder)
     return found
 
@@ -95,8 +98,13 @@ def _data_folder(about: Paper, scale: str, data: str | Path | None) -> Path | No
             f"{about.name} needs {about.needs}: harness reproduce {about.name} data=FOLDER; "
             f"scale=small runs the same code on what is here"
         )
-    folder = Path(data).expanduser()
-    if not folder.is_dir():
+    folder = user_path(data)
+    try:
+        there = folder.is_dir() and bool(os.listdir(folder))
+    except OSError as error:
+        why = f"which cannot be read ({error.strerror or error})"
+        raise UserError(f"data is {data}, {why}; expected a folder with {about.needs}") from error
+    if not there:
         raise UserError(f"data is {data}, expected a folder with {about.needs}")
     return folder
 

@@ -20,10 +20,11 @@ def listing(papers: Sequence[Paper]) -> Iterator[str]:
         yield f"{each.name}"
         yield f"    {each.title} ({each.paper}{f', {each.arxiv}' if each.arxiv != 'none' else ''})"
         needs = f"needs data=FOLDER with {each.needs}" if each.needs else "needs no data"
-        yield f"    {needs}; about {_minutes(each.minutes['full'])}, scale=small {_minutes(each.minutes['small'])}"
+        yield f"    {needs}; about {in_minutes(each.minutes['full'])}, scale=small {in_minutes(each.minutes['small'])}"
 
 
-def _minutes(minutes: float) -> str:
+def in_minutes(minutes: float) -> str:
+    """A time in seconds, minutes or hours."""
     if minutes < 1:
         return f"{max(1, round(60 * minutes))} s"
     return f"{significant(minutes)} min" if minutes < 120 else f"{significant(minutes / 60)} h"
@@ -33,7 +34,7 @@ def headline(found: Reproduction) -> str:
     """One sentence: how many lines have which verdict, and whether something that should hold does not."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in found.counts.items())
     bad = len(found.bad)
-    end = "all that should hold does" if not bad else f"{bad} that should hold {'does' if bad == 1 else 'do'} not"
+    end = "nothing that should hold fails" if not bad else f"{bad} that should hold {'does' if bad == 1 else 'do'} not"
     return f"{found.paper.title}: {counts}; {end}."
 
 
@@ -54,10 +55,13 @@ def terminal_lines(found: Reproduction) -> Iterator[str]:
 
 def _by_weight(lines: Sequence[Line]) -> list[Line]:
     """What should hold and does not, what fails, claims that hold, numbers that are reproduced, and the rest."""
-    fails = lambda each: each.verdict in (DIFFERS, FAILS)
-    return sorted(
-        lines, key=lambda each: (not each.bad, not fails(each), not each.measured, each.verdict == NOT_COMPARABLE)
+    order = lambda each: (
+        not each.bad,
+        each.verdict not in (DIFFERS, FAILS),
+        not each.claim,
+        each.verdict == NOT_COMPARABLE,
     )
+    return sorted(lines, key=order)
 
 
 def details(line: Line) -> str:

@@ -15,6 +15,7 @@ from harness.reproducing.lines import (
     REPRODUCED,
     Expectation,
     lines_of,
+    standard_error,
     verdict_on,
 )
 
@@ -33,7 +34,7 @@ def claim(holds, **more):
         (0.56, 0.0, "", DIFFERS),
         (0.60, 0.02, "", DIFFERS),
         (0.60, 0.03, "", NOT_COMPARABLE),
-        (0.40, float("nan"), "", DIFFERS),
+        (0.40, float("nan"), "", NOT_COMPARABLE),
         (float("nan"), 0.1, "", NOT_COMPARABLE),
         (0.50, 0.0, "other weights", NOT_COMPARABLE),
     ],
@@ -49,6 +50,12 @@ def test_ours_whose_true_value_is_within_the_tolerance_are_called_different_in_f
     errors = samples.std(1, ddof=1) / np.sqrt(n)
     found = [verdict_on(mean, error, 0.5, 0.05)[0] for mean, error in zip(samples.mean(1), errors, strict=True)]
     assert found.count(DIFFERS) / len(found) < 0.035  # 2.5 %, one side of 95 %
+
+
+def test_the_standard_error_follows_from_the_spread_and_n():
+    assert standard_error(0.3, "standard error", None) == 0.3 and standard_error(float("nan"), "none", 5) == 0
+    assert standard_error(0.3, "sd over samples", 9) == pytest.approx(0.1)
+    assert np.isnan(standard_error(0.3, "sd over seeds", 1)) and np.isnan(standard_error(0.3, "sd over seeds", None))
 
 
 def planted_rows(**columns):
@@ -135,6 +142,9 @@ def test_claims_hold_fail_or_cannot_be_told():
     assert [each.verdict for each in found] == [HOLDS, FAILS, NOT_COMPARABLE, REPRODUCED, DIFFERS, HOLDS, FAILS]
     assert [each.bad for each in found] == [False, True, False, False, True, False, False]
     assert found[-1].tried == "more samples" and "not expected" in found[-1].reason
+    assert claim(np.False_).holds is False and found[5].reason == "it holds, which was not expected"
+    with pytest.raises(ValueError, match="nothing of what was measured"):
+        claim(True, measured="")
     with pytest.raises(ValueError, match="say what was tried"):
         claim(False, expected=False)
 

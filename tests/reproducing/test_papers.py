@@ -70,7 +70,7 @@ def test_the_verb_lists_runs_and_writes(tmp_path, capsys):
     runs = ["--runs", str(tmp_path), "--quiet"]
     assert main(["reproduce", "published_rankings", "scale=small", *flags, *runs]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("Published tables, analysed again: ") and "all that should hold does" in told
+    assert told.startswith("Published tables, analysed again: ") and "nothing that should hold fails" in told
     assert "<img" in files["html"].read_text() and "Choices that decide the numbers" in files["markdown"].read_text()
     assert len(pd.read_csv(files["csv"])) > 5
 
@@ -85,6 +85,9 @@ def test_the_verb_lists_runs_and_writes(tmp_path, capsys):
         (["published_rankings", "data=/nowhere"], "needs no data"),
         (["scale=small"], "without the name"),
         (["published_rankings", "other"], "one experiment at a time"),
+        (["published_rankings", "scale=small", "scale=full"], "came twice"),
+        (["published_rankings", "--html", "."], "is a folder"),
+        (["--html", "x.html"], "without the name"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(words, told, capsys, tmp_path):
@@ -94,6 +97,7 @@ def test_a_mistake_is_told_in_one_line(words, told, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "choose"])
-def test_the_file_of_a_paper_is_no_configuration_of_a_run(verb, capsys, tmp_path):
-    assert main([verb, "experiment=papers/published_rankings", f"runtime.runs={tmp_path}"]) == 2
+@pytest.mark.parametrize("value", ["papers/published_rankings", "[digits,papers/published_rankings]"])
+def test_the_file_of_a_paper_is_no_configuration_of_a_run(verb, value, capsys, tmp_path):
+    assert main([verb, f"experiment={value}", f"runtime.runs={tmp_path}"]) == 2
     assert "harness reproduce published_rankings" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from harness.errors import UserError
-from harness.reproducing.study import StudySetting, study
+from harness.reproducing.study import StudySetting, seconds_of_parts, study
 
 TABLE = pd.DataFrame(
     {
@@ -42,6 +42,33 @@ def test_a_part_is_measured_again_if_what_it_is_given_changes(setting):
     setting.kept("part", part, factor=1)
     assert setting.kept("part", part, factor=2)["number"][0] == 2e-18
     assert CALLS == [1, 2]
+
+
+def other():
+    return TABLE.assign(text="other")
+
+
+def test_parts_are_told_apart_by_name_and_by_what_makes_them(setting):
+    names = ("a b", "a/b", "a,b")
+    found = [setting.kept(name, make)["text"][0] for make in (part, other) for name in names]
+    assert found == ["a"] * 3 + ["other"] * 3 and len(list(setting.folder.iterdir())) == 3
+    assert seconds_of_parts(setting.folder) >= 0
+
+
+def test_a_part_whose_items_have_changed_is_measured_again(setting, monkeypatch):
+    setting.kept("part", part)
+    monkeypatch.setattr("harness.reproducing.study._code_of_items", lambda: "others")
+    setting.kept("part", part)
+    assert CALLS == [1, 1]
+
+
+def dates():
+    return pd.DataFrame({"when": [pd.Timestamp("2020-01-01")]})
+
+
+def test_what_cannot_be_kept_is_named(setting):
+    with pytest.raises(UserError, match="the part days holds Timestamp"):
+        setting.kept("days", dates)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[1]", '{"key": 1}'])
