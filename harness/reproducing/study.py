@@ -63,7 +63,7 @@ class StudySetting:
             self.say(f"measuring {name}")
             started = time.perf_counter()
             table = compute(**given)
-            known = {"key": key, "seconds": round(time.perf_counter() - started, 2), **_as_json(table, name)}
+            known = {"key": key, "seconds": round(time.perf_counter() - started, 2), **_part_as_json(table, name)}
             text = json.dumps(known)  # floats as they are, NaN and inf too
             with told_in_one_line(path, "earlier parts are safe"):
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def _code_of_items() -> str:
     return digest(*(code_of(functions[name]) for name in ours))
 
 
-def _as_json(table: pd.DataFrame, name: str) -> dict[str, Any]:
+def _part_as_json(table: pd.DataFrame, name: str) -> dict[str, Any]:
     """The columns and rows of a table as plain values; UserError for what cannot be kept."""
     if not isinstance(table.index, pd.RangeIndex):
         table = table.reset_index(drop=table.index.names == [None])

@@ -41,7 +41,7 @@ def headline(found: Reproduction) -> str:
 def terminal_lines(found: Reproduction) -> Iterator[str]:
     """The headline, a line or two for each verdict, what differs from the paper, and the notes."""
     yield headline(found)
-    shown = _by_weight(found.lines)
+    shown = _weightiest_first(found.lines)
     for each in shown[:MOST_LINES]:
         yield f"{MARKS[each.verdict]} {each.verdict}: {each.what}"
         yield f"      {details(each)}"
@@ -53,7 +53,7 @@ def terminal_lines(found: Reproduction) -> Iterator[str]:
             yield from (f"  - {each}" for each in texts)
 
 
-def _by_weight(lines: Sequence[Line]) -> list[Line]:
+def _weightiest_first(lines: Sequence[Line]) -> list[Line]:
     """What should hold and does not, what fails, claims that hold, numbers that are reproduced, and the rest."""
     order = lambda each: (
         not each.bad,
@@ -116,7 +116,7 @@ def reproduction_markdown(found: Reproduction, most: int | None = None) -> str:
             f"{significant(each.tolerance)}: {each.why}" if np.isfinite(each.tolerance) else each.why,
             ", ".join(filter(None, (each.source, each.provenance))),
         )
-        for each in (found.lines if most is None else _by_weight(found.lines)[:most])
+        for each in (found.lines if most is None else _weightiest_first(found.lines)[:most])
     ]
     table = ["| " + " | ".join(map(markdown_text, row)) + " |" for row in (heads, *rows)]
     parts.append("\n".join([table[0], "| --- " * len(heads) + "|", *table[1:]]))
