@@ -1,0 +1,105 @@
+"""Tests over nets: means of comparisons with one-sided limits, and a verdict on all comparisons of a tendency."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from harness.reproducing.findings import PATTERN, Claim
+
+ERROR = 0.05  # that any tendency of the study is claimed, or denied, by chance; each of them has an equal part
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A quantity of every net, and the bounds that its mean has to be within.
+
+    what     the quantity in words
+    values   (nets,); a net where it is undefined, NaN, is left out
+    above, below   the bounds, None where there is none
+    """
+
+    what: str
+    values: np.ndarray
+    above: float | None = None
+    below: float | None = None
+
+
+@dataclass(frozen=True)
+class Tendency:
+    """A claim about the nets that holds if all its comparisons are within their bounds."""
+
+    name: str
+    says: str
+    comparisons: Sequence[Bounded]
+    source: str
+    expected: bool = True
+    tried: str = ""
+
+
+def one_sided_limits(values: np.ndarray, level: float) -> tuple[float, float, float]:
+    """The mean of independent values, and its lower and upper limit by Student's t, each wrong with a probability of
+    ``level``; infinite limits from fewer than two values."""
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return float(values.mean()) if len(values) else math.nan, -math.inf, math.inf
+    reach = stats.t.ppf(1 - level, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+
+
+def claims_of_tendencies(tendencies: Sequence[Tendency], nets: int) -> list[Claim]:
+    """The tendencies with their verdicts; each may be wrong with a probability of ERROR over their number."""
+    return [claim_of_tendency(each, nets, ERROR / len(tendencies)) for each in tendencies]
+
+
+def claim_of_tendency(tendency: Tendency, nets: int, level: float) -> Claim:
+    """The claim with its verdict: it holds if all limits are within the bounds, fails if an interval is outside, and
+    else the test cannot tell.
+
+    A claim that needs all comparisons needs no correction for their number: that it holds by chance is no more likely
+    than for its worst comparison (intersection-union test, Berger 1982). That it fails by chance is: the level of a
+    failure is divided by their number.
+    """
+    count = len(tendency.comparisons)
+    limits = [one_sided_limits(each.values, level) for each in tendency.comparisons]
+    wider = [one_sided_limits(each.values, level / count) for each in tendency.comparisons]
+    pairs = list(zip(tendency.comparisons, limits, wider, strict=True))
+    holds = all(_room(each, low, high) > 0 for each, (_, low, high), _ in pairs)
+    fails = any(_is_outside(each, low, high) for each, _, (_, low, high) in pairs)
+    worst, (mean, low, high), _ = min(pairs, key=lambda pair: _room(pair[0], *pair[1][1:]))
+    of = f", nearest to its bound of {count}" if count > 1 else ""
+    return Claim(
+        name=tendency.name,
+        kind=PATTERN,
+        says=tendency.says,
+        holds=True if holds else False if fails else None,
+        measured=f"{worst.what}{of}: {mean:.3f} [{low:.3f}, {high:.3f}], {_needed_bounds(worst)}",
+        why=(
+            f"limits by Student's t over nets, each one-sided at {level:.2g}, so that all such claims together err "
+            f"with a probability of {ERROR:g}; a claim of several comparisons holds if all do"
+        ),
+        source=tendency.source,
+        n=nets,
+        expected=tendency.expected,
+        tried=tendency.tried,
+    )
+
+
+def _room(each: Bounded, low: float, high: float) -> float:
+    """How far the limits are within the bounds; below 0 where one is not."""
+    return min(
+        math.inf if each.above is None else low - each.above, math.inf if each.below is None else each.below - high
+    )
+
+
+def _is_outside(each: Bounded, low: float, high: float) -> bool:
+    return (each.above is not None and high < each.above) or (each.below is not None and low > each.below)
+
+
+def _needed_bounds(each: Bounded) -> str:
+    bounds = [
+        f"{word} {bound:.3g}" for word, bound in (("above", each.above), ("below", each.below)) if bound is not None
+    ]
+    return f"has to be {' and '.join(bounds)}"
