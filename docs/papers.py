@@ -64,11 +64,10 @@ def table(facts: dict) -> str:
 
 def _row(about: Paper, facts: dict | None) -> tuple[str, ...]:
     name = f"[{about.name}](papers/{about.name}.md)" if facts else about.name
-    told = (
-        "; ".join(f"{count} {verdict}" for verdict, count in facts["counts"].items())
-        if facts
-        else (about.needs and f"needs {about.needs}") or "no page yet"
-    )
+    if facts:
+        told = "; ".join(f"{count} {verdict}" for verdict, count in facts["counts"].items())
+    else:
+        told = f"needs {about.needs}" if about.needs else "no page yet"
     took = in_minutes(facts["seconds"] / 60) if facts else f"about {in_minutes(about.minutes['full'])}"
     return name, f"{about.title} ({about.paper})", told, took, in_minutes(about.minutes["small"])
 
