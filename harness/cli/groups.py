@@ -1,16 +1,40 @@
 """The files of the configuration's groups, each of which is a choice in its group."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness import conf
+
+PAPERS = "papers"  # the folder of the experiments of papers, which harness reproduce runs
 
 
 def group_files(group: str) -> dict[str, str]:
     """The files of a group by name, with the first sentence of the comment at their head."""
     paths = [path for root in conf.__path__ for path in Path(root, group).glob("*.yaml")]
     return {path.stem: _first_sentence(path.read_text(encoding="utf-8")) for path in sorted(paths)}
+
+
+def experiment_folders() -> dict[str, list[str]]:
+    """The folders of experiments that run together, with the names of their experiments; those of papers are no run."""
+    paths = sorted(path for root in conf.__path__ for path in Path(root, "experiment").glob("*/*.yaml"))
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(path.parent.name, []).append(f"{path.parent.name}/{path.stem}")
+    return {name: names for name, names in folders.items() if name != PAPERS}
+
+
+def with_folders_spread(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a sweep over all experiments of a folder where the folder is named: ``experiment=atlas``."""
+    folders = experiment_folders()
+    spread = [_spread(argument, folders) for argument in arguments]
+    sweep = ["-m"] if spread != list(arguments) and not {"-m", "--multirun"} & set(arguments) else []
+    return [*sweep, *spread]
+
+
+def _spread(argument: str, folders: Mapping[str, list[str]]) -> str:
+    key, _, value = argument.partition("=")
+    return f"{key}={','.join(folders[value])}" if key == "experiment" and value in folders else argument
 
 
 def names_in_reach(arguments: Sequence[str]) -> set[str]:

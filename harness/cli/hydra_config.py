@@ -25,7 +25,7 @@ from harness.cli.former_names import (
     settings_with_present_names,
     with_present_names,
 )
-from harness.cli.groups import names_in_reach
+from harness.cli.groups import PAPERS, names_in_reach, with_folders_spread
 from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mistake
 from harness.cli.item_checks import check_items
 from harness.cli.origins import Origins
@@ -36,7 +36,6 @@ from harness.engine.variations import OVER, standard_choices
 from harness.errors import UserError, unknown
 from harness.registry import METRICS
 
-PAPERS = "papers/"  # the experiments of papers, which harness reproduce runs
 EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
 
 
@@ -47,7 +46,7 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
     job returned (None counts as 0) is returned. A UserError of one job is printed, counts as 2, and does not end a
     sweep. Raises UserError, in one line, for anything Hydra does not understand.
     """
-    arguments = with_present_names(arguments)
+    arguments = with_folders_spread(with_present_names(arguments))
     own_files = has_own_files(arguments)
     if not own_files:  # Hydra tells what is unknown there
         check_choices(arguments)
@@ -142,8 +141,8 @@ def _plain_settings(config: DictConfig) -> dict[str, Any]:
 def _refuse_paper() -> None:
     """UserError for the file of a paper, which is no configuration of a run."""
     typed = [each for each in HydraConfig.get().overrides.task if each.lstrip("+").startswith("experiment=")]
-    for paper in re.findall(rf"{PAPERS}(\w+)", " ".join(typed)):
-        raise UserError(f"experiment={PAPERS}{paper} is the experiment of a paper: harness reproduce {paper}")
+    for paper in re.findall(rf"{PAPERS}/(\w+)", " ".join(typed)):
+        raise UserError(f"experiment={PAPERS}/{paper} is the experiment of a paper: harness reproduce {paper}")
 
 
 def _with_shared(metrics: Any) -> Any:

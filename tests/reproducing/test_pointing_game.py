@@ -506,6 +506,7 @@ def test_a_list_of_difficult_pairs_in_another_form_is_told(voc, line):
         ("images", {"id": 9, "file_name": "../up.jpg", "width": 5, "height": 5}, "without folders"),
         ("images", {"id": 9, "file_name": "up.jpg", "width": 5}, "lacks 'height'"),
         ("images", {"id": 9, "file_name": "up.jpg", "width": 5, "height": 10**7}, "the size is"),
+        ("images", {"id": 9, "file_name": "up.jpg", "width": 5, "height": float("inf")}, "image 3 of 4"),
         ("categories", {"id": 99, "name": "more"}, "81 categories"),
         ("annotations", {"image_id": 99, "category_id": 1, "segmentation": corners(1, 1, 2, 2)}, "does not list"),
         ("annotations", {"image_id": 3, "category_id": 1, "segmentation": {"counts": "abc"}}, "compressed"),

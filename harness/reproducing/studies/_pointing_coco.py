@@ -56,7 +56,7 @@ def coco_game(folder: Path) -> PointingGame:
     files = [images[image][0] for image in objects]
     missing = [file for file in files if not (folder / COCO_IMAGES / file).is_file()]
     if missing:
-        raise UserError(f"{len(missing)} of {len(files)} files are not in {folder / COCO_IMAGES}; first {missing[0]}")
+        raise UserError(f"{len(missing)} of {len(files)} files are not in {folder / COCO_IMAGES}; first {missing[0]!r}")
     return PointingGame(
         COCO_LABEL,
         tuple(categories[number] for number in kinds),
@@ -119,7 +119,7 @@ def _read_each(path: Path, what: str, entries: list[Any], read: Callable[[Any], 
     for place, entry in enumerate(entries):
         try:
             yield read(entry)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)[:200]
             raise UserError(f"{path}: {what} {place} of {len(entries)}: {reason}") from None
 
