@@ -27,12 +27,12 @@ def experiment_folders() -> dict[str, list[str]]:
 def with_folders_spread(arguments: Sequence[str]) -> list[str]:
     """The arguments with a sweep over all experiments of a folder where the folder is named: ``experiment=atlas``."""
     folders = experiment_folders()
-    spread = [_spread(argument, folders) for argument in arguments]
+    spread = [_all_of_folder(argument, folders) for argument in arguments]
     sweep = ["-m"] if spread != list(arguments) and not {"-m", "--multirun"} & set(arguments) else []
     return [*sweep, *spread]
 
 
-def _spread(argument: str, folders: Mapping[str, list[str]]) -> str:
+def _all_of_folder(argument: str, folders: Mapping[str, list[str]]) -> str:
     key, _, value = argument.partition("=")
     return f"{key}={','.join(folders[value])}" if key == "experiment" and value in folders else argument
 

@@ -26,12 +26,12 @@ from harness.cli.former_names import (
     with_present_names,
 )
 from harness.cli.groups import PAPERS, names_in_reach, with_folders_spread
-from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mistake
+from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mistake, not_chosen
 from harness.cli.item_checks import check_items
 from harness.cli.origins import Origins
 from harness.cli.override_text import has_own_files, parsed_overrides
 from harness.cli.own_items import offer_own_items
-from harness.cli.sections import section_of_one
+from harness.cli.sections import LABELLED_GROUPS, section_of_one
 from harness.engine.variations import OVER, standard_choices
 from harness.errors import UserError, unknown
 from harness.registry import METRICS
@@ -131,11 +131,33 @@ def _task(
 
 def _plain_settings(config: DictConfig) -> dict[str, Any]:
     """The configuration as ``Plan.of`` takes it."""
-    unresolved = settings_with_present_names(OmegaConf.to_container(config, resolve=False), Origins())
+    origins = Origins()
+    unresolved = settings_with_present_names(OmegaConf.to_container(config, resolve=False), origins)
+    unresolved = _without_options_of_others(unresolved, origins)
     settings = OmegaConf.to_container(OmegaConf.create(unresolved), resolve=True)
     settings.pop("experiment", None)
     settings |= {group: _with_bridged_names(chosen) for group, chosen in settings.items() if group in CATALOGUES}
     return settings | {"metric": _with_shared(settings.get("metric"))}
+
+
+def _without_options_of_others(settings: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
+    """The settings without the options that an experiment sets for explainers or metrics which the user replaced.
+
+    With ``experiment=series metric=[srg]`` the experiment's options of ``irof`` would else choose ``irof`` too. Raises
+    UserError for an option of such an item that was typed.
+    """
+    typed = list(HydraConfig.get().overrides.task)
+    groups = {each.partition("=")[0].lstrip("+") for each in typed}
+    replaced = {}
+    for group in LABELLED_GROUPS:
+        if "experiment" in groups and group in groups and isinstance(settings.get(group), Mapping):
+            others = [str(label) for label in settings[group] if not origins.is_chosen(group, str(label))]
+            for label in others:
+                came = origins.option_typed(group, label)
+                if came is not None:
+                    raise not_chosen(group, label, came, typed)
+            replaced[group] = {label: each for label, each in settings[group].items() if str(label) not in others}
+    return {**settings, **replaced}
 
 
 def _refuse_paper() -> None:

@@ -179,8 +179,7 @@ def _item_option_error(section: str, rest: str, value: str, missing: str, argume
         )
     came = f"{section}.{rest}={value}"
     if item is not None:
-        beside = ",".join([*chosen_names(section, arguments), item])
-        return UserError(f"{came} came, but {item} is not chosen, expected it beside: {section}=[{beside}]")
+        return not_chosen(section, item, came, arguments)
     name, dot, option = rest.partition(".")
     if name in chosen:  # one of the user's own
         return unknown("setting", f"{section}.{rest}", [f"{section}.{name}.{each}" for each in chosen[name]])
@@ -201,6 +200,12 @@ def _item_option_error(section: str, rest: str, value: str, missing: str, argume
             return UserError(f"{came} came, but nothing of this label is there, expected +{came} to add it")
         return UserError(f"{came} came, expected {section}.NAME.OPTION=VALUE (harness list {section}s NAME)")
     return unknown_item(section, name, catalogue)
+
+
+def not_chosen(section: str, item: str, came: str, arguments: Sequence[str]) -> UserError:
+    """The error for an option of an item that is not among those that the user chose."""
+    beside = ",".join([*chosen_names(section, arguments), item])
+    return UserError(f"{came} came, but {item} is not chosen, expected it beside: {section}=[{beside}]")
 
 
 def _options(section: str, item: str) -> Mapping[str, Any]:

@@ -37,20 +37,46 @@ class Origins:
 
     @cached_property
     def _typed(self) -> set[str]:
-        return {path for argument in HydraConfig.get().overrides.task for path in typed_paths(argument)}
+        return {path for argument in self._overrides for path in typed_paths(argument)}
+
+    def is_chosen(self, group: str, label: str) -> bool:
+        """Whether a label comes from the files of its group, so from what was chosen there, or was added with a +.
+
+        Otherwise an experiment alone names it, as it sets options of the items of its own choice.
+        """
+        added = {path for each in self._overrides if each.startswith("+") for path in typed_paths(each)}
+        return f"{group}.{label}" in self._in_group_files | added
+
+    def option_typed(self, group: str, label: str) -> str | None:
+        """The argument that sets an option of a label, as it was typed; None where there is none."""
+        return next((each for each in self._overrides if each.startswith(f"{group}.{label}.")), None)
+
+    @property
+    def _overrides(self) -> list[str]:
+        return list(HydraConfig.get().overrides.task)
 
     @cached_property
     def _in_own_files(self) -> set[str]:
         """What the user's files among those of this job set."""
+        return {path for *_, source, paths in self._files if _is_the_users(source) for path in paths}
+
+    @cached_property
+    def _in_group_files(self) -> set[str]:
+        """What files of groups set; those of experiments are left out."""
+        return {path for file, _, paths in self._files if not file.startswith("experiment/") for path in paths}
+
+    @cached_property
+    def _files(self) -> list[tuple[str, ConfigSource, list[str]]]:
+        """The files of this job: path, source and the paths of the values that each sets."""
         hydra, sources = HydraConfig.get(), _sources()
         overrides = [*hydra.overrides.hydra, *hydra.overrides.task]
-        loader, found = GlobalHydra.instance().config_loader(), set[str]()
+        loader, found = GlobalHydra.instance().config_loader(), []
         for each in loader.compute_defaults_list(hydra.job.config_name, overrides, RunMode.RUN).defaults:
             path = str(each.config_path)
             source = next((source for source in sources if source.is_config(path)), None)
-            if source is not None and _is_the_users(source):
+            if source is not None:
                 content = OmegaConf.to_container(source.load_config(path).config, resolve=False)
-                found |= set(_paths(each.package or "", content))
+                found.append((path, source, list(_paths(each.package or "", content))))
         return found
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import harness
 from harness import registry
 from harness.catalogue import CATALOGUES, NOT_READ
+from harness.cli.hydra_config import for_each_job
 from harness.cli.main import main
 from harness.cli.sections import setting_names
 from harness.engine.protocol import Protocol
@@ -272,6 +273,7 @@ OF_EXPERIMENTS = {
     "experiment=adult dataset.splt=test": "did you mean 'dataset.split'",
     "experiment=mosaics explainer.tcav.runs=3": "beside: explainer=[oracle,standard,tcav]",
     "experiment=digits model=adult_mlp model.path=3": "available: model.epochs, model.label, model.seed",
+    "experiment=series metric=[srg] metric.irof.segments=grid:4": "beside: metric=[srg,irof]",
 }
 
 
@@ -280,6 +282,35 @@ def test_a_mistake_beside_an_experiment_is_answered_by_what_the_experiment_choos
     assert run(*typed.split()) == 2
     assert OF_EXPERIMENTS[typed] in one_line(capsys)
     assert not Path("runs").exists()
+
+
+CHOSEN = {
+    "experiment=series metric=[srg]": ("srg",),  # the experiment sets options of irof and seg_sensitivity_n
+    "experiment=reviews explainer=[rise] metric=[srg]": ("srg",),  # the experiment adds feature_ablation_drop
+    "experiment=nightly metric=[srg,curves]": ("deletion", "srg"),
+    "experiment=atlas/digits metric=[srg] +metric.mine={name:deletion}": ("mine", "srg"),
+}
+
+
+@pytest.mark.parametrize("typed", CHOSEN)
+def test_beside_an_experiment_what_is_chosen_is_all_that_is_measured(typed, capsys):
+    """The options that an experiment sets for items of its own choice choose none of them."""
+    found = []
+    for_each_job(typed.split(), found.append)
+    metrics, explainers = found[0]["metric"], found[0]["explainer"]
+    if "curves" in typed:
+        assert set(CHOSEN[typed]) < set(metrics) and "sensitivity_n" not in metrics
+    else:
+        assert set(metrics) == set(CHOSEN[typed])
+    assert set(explainers) == {"rise"} or "explainer=" not in typed
+
+
+def test_a_folder_of_experiments_is_a_sweep_over_all_of_them():
+    found = []
+    for_each_job(["experiment=atlas", "protocol.seed=1", "metric=[srg]"], found.append)
+    named = {(each["model"]["name"], each["dataset"]["name"]) for each in found}
+    assert len(found) == len(named) and len(named) >= 12
+    assert all(each["model"].get("seed", 1) == 1 for each in found)
 
 
 @pytest.mark.parametrize("name", ["a,b", "a=b", "a#b", "Bücher", "a [1]", "a(1)", "it's", 'the "best"', "a&b; c"])

@@ -10,7 +10,13 @@ import harness
 from harness.api import samples_of
 from harness.datasets._shapley import shapley_against
 from harness.registry import METRICS
-from harness.reproducing.studies._ladder_claims import MISRANKED, blur_claims, fidelity_claims, order_claims
+from harness.reproducing.studies._ladder_claims import (
+    MISRANKED,
+    blur_claims,
+    fidelity_claims,
+    order_claims,
+    quadratic_error,
+)
 from harness.reproducing.studies._ladder_grounds import (
     COLUMNS,
     EXACT_GROUNDS,
@@ -304,6 +310,25 @@ def test_a_blur_improves_where_every_comparison_says_so(gain, holds):
         {"linear images": {ROAR: values, OF_MAGNITUDES: values, "road": values}}, extra=(BLURRED, BLURRED_NOISE)
     )
     assert [claim.holds for claim in blur_claims(tables)] == [holds] * 3
+
+
+def test_samples_without_a_score_do_not_count_as_equal_ones():
+    ladder = planted_ladder([1] * 4)
+    blurs = ladder[:, [0, 2]] + 1
+    blurs[:40] = np.nan
+    values = np.concatenate([ladder, blurs], 1)
+    tables = planted_tables({"linear images": {"road": values}}, extra=(BLURRED, BLURRED_NOISE))
+    (claim,) = blur_claims(tables)
+    assert claim.n == 20 and "clean +1.000" in claim.measured
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_infidelity_that_is_off_or_missing_on_one_rung_is_not_quadratic(rung):
+    values = 3 * np.square(SIGMAS) * np.ones((4, 1))
+    assert quadratic_error(planted_tables({TABLE: {"infidelity": values}}), TABLE) == 0
+    for wrong in (values[2, RUNGS.index(rung)] + 0.5, np.nan):
+        values[2, RUNGS.index(rung)] = wrong
+        assert not quadratic_error(planted_tables({TABLE: {"infidelity": values}}), TABLE) <= 0.01
 
 
 def test_a_drawn_ladder_is_scaled_between_its_best_and_worst_mean():

@@ -1,5 +1,6 @@
 """The pointing game: its rules against brute force, the nets against torchvision's, and the user's data from files."""
 
+import itertools
 import json
 import math
 from collections import OrderedDict
@@ -21,6 +22,7 @@ from harness.reproducing.studies._pointing_coco import COCO_FILE, coco_game, out
 from harness.reproducing.studies._pointing_points import METHODS, Method, point_of
 from harness.reproducing.studies._pointing_rules import (
     against_chance,
+    chances_of_hits,
     class_mean,
     distance_to,
     near_region,
@@ -96,6 +98,28 @@ def test_hits_against_chance_have_the_normal_deviate_and_both_tails():
     found = against_chance([4, 4], [0.5, 0.5], draws=4)
     assert math.isclose(found.z, 4 / math.sqrt(2)) and math.isclose(found.above, 1 - found.below)
     assert against_chance([1, 1], [1.0, 1.0]).z == 0 and against_chance([1, 0], [1.0, 1.0]).z == -math.inf
+
+
+def test_hits_of_few_pairs_have_their_exact_distribution():
+    """The normal approximation would give six hits of six a probability that is 35 times too small."""
+    assert math.isclose(against_chance([1] * 6, [0.234] * 6).above, 0.234**6)
+    shares = np.random.default_rng(4).random(7)
+    expected = np.zeros(8)
+    for pattern in itertools.product((0, 1), repeat=7):
+        expected[sum(pattern)] += math.prod(s if hit else 1 - s for s, hit in zip(shares, pattern, strict=True))
+    np.testing.assert_allclose(chances_of_hits(shares), expected)
+    found = against_chance([1, 1, 0, 1, 0, 0, 0], shares)
+    assert math.isclose(found.above, expected[3:].sum()) and math.isclose(found.below, expected[:4].sum())
+
+
+def test_one_point_for_all_classes_of_an_image_is_no_better_than_chance_more_often_than_promised():
+    rng, wrong, wrong_if_independent = np.random.default_rng(5), 0, 0
+    images, shares = np.repeat(np.arange(40), 6), np.full(240, 0.3)
+    for _ in range(400):
+        hits = np.repeat(rng.random(40) < 0.3, 6)  # the six classes of an image are hit together
+        wrong += against_chance(hits, shares, images=images).above < 0.025
+        wrong_if_independent += against_chance(hits, shares).above < 0.025
+    assert wrong <= 20 and wrong_if_independent > 60
 
 
 def test_random_points_hit_within_sampling_error_in_many_seeds():
@@ -349,6 +373,7 @@ def test_the_full_scale_plays_on_a_folder_of_voc(voc, tmp_path):
     exact = ("the oracle always hits", "the margin by brute force", "the centre by distance", "the net at all places")
     assert all(claims[name].holds for name in exact)
     assert "3 pairs" in claims["the oracle always hits"].measured and "Grad-CAM beats center" in claims
+    assert "DeConvNet beats center" not in claims  # it does not in the table on VOC
     numbers = findings.numbers.set_index(["dataset", "explainer"])
     assert numbers.loc[("VOC2007 test all", "Grad-CAM"), "model"] == "ResNet-50"
     assert numbers.loc[("VOC2007 test all", "Grad-CAM"), "n"] == 3
@@ -374,6 +399,7 @@ def test_the_full_scale_plays_on_a_folder_of_coco(coco, tmp_path):
     findings, claims, lines = measured_on(coco, tmp_path, counts, "COCO val2014", [])
     assert claims["the margin by brute force"].holds and claims["the net at all places"].holds
     assert claims["the oracle always hits"].holds and claims["random points by area"].n == 9
+    assert "DeConvNet beats center" in claims  # as in the table on COCO
     numbers = findings.numbers.set_index(["dataset", "explainer"])
     assert numbers.loc[("COCO val2014 all", "Gradient"), "n"] == 3 and "difficult" not in str(findings.numbers)
     assert any("COCO val2014 all, center" in line.what for line in lines)

@@ -1,6 +1,7 @@
 """The mathematics of the study single_deletion: its own protocol, nets that are additive over cells, and its tests."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -154,6 +155,26 @@ def test_a_side_is_seldom_claimed_where_a_mean_is_zero():
     assert claimed / 1000 < LEVEL and refused / 1000 < LEVEL
 
 
+def found_identities(**largest):
+    """What ``measured_identities`` gives where all is right, but for these deviations."""
+    names = [nets.LINEAR, nets.CELL_BAG, "drops", "negated drops", *(f"apart: {each}" for each in identities.COMPARED)]
+    names += ["IxG is IG", "XGrad-CAM is Grad-CAM", "SG-CAM++ is Grad-CAM++"]
+    rows = [(name, 0.0, 16, 0) for name in names] + [("constant_map", 0.0, 16, 16), ("gappy_map", 0.0, 16, 2)]
+    found = pd.DataFrame(rows, columns=identities.COLUMNS).set_index("identity")
+    for name, value in largest.items():
+        found.loc[name, "largest"] = value
+    return {each.name: each.holds for each in single_deletion._identity_claims(found)}
+
+
+def test_an_identity_without_a_score_does_not_hold():
+    assert all(found_identities().values())
+    for name in ("apart: edge", "apart: IG"):
+        holds = found_identities(**{name: float("nan")})
+        assert [each for each, value in holds.items() if not value] == ["computed apart"]
+    gaps = identities.score_gaps(np.array([0.5, np.nan, np.nan]), np.array([0.25, np.nan, 0.5]))
+    assert gaps[:2].tolist() == [0.25, 0] and np.isnan(gaps[2])
+
+
 def exact(value, error=0.01, nets_count=6):
     return CrossedMean(value, error, nets_count, 100)
 
@@ -172,7 +193,7 @@ def test_the_verdict_on_several_means(values, above, verdict):
     assert all_on_one_side([exact(value) for value in values], above) is verdict
 
 
-@pytest.mark.parametrize(("value", "verdict"), [(0.0, True), (0.02, None), (0.1, False)])
+@pytest.mark.parametrize(("value", "verdict"), [(0.0, True), (0.02, None), (0.1, False), (float("nan"), None)])
 def test_the_verdict_on_equality(value, verdict):
     assert lies_within(exact(value), 0, 0.03) is verdict
 

@@ -238,7 +238,7 @@ def _pearson_error(ground: Ground, clean: Tensor) -> float:
         scored = harness.score("faithfulness_estimate", ground.model, ground.data, maps, baseline="zero").numpy()
         pairs = zip(maps.flatten(1).double().numpy(), clean.flatten(1).double().numpy(), strict=True)
         errors.append(float(np.abs(scored - [np.corrcoef(*pair)[0, 1] for pair in pairs]).max()))
-    return max(errors)
+    return float(np.max(errors))  # NaN where a score is missing
 
 
 def mirrored_consistency(samples: int, train: int, code: str) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from scipy import special
 from harness.metrics._masks import grown
 
 PUBLISHED_MARGIN = 15.0  # pixels of the image
+MOST_EXACT = 1000  # pairs whose number of hits has its exact distribution; that takes a time that grows by the square
 Point = tuple[float, float]  # x and y, in pixels from the centre of the first one
 
 
@@ -95,7 +96,7 @@ class AgainstChance:
 
     expected  the expected number for random points
     z         (hits - expected) / standard deviation for random points
-    above     the probability of a z as large or larger for random points; ``below`` of one as small or smaller
+    above     the probability of as many hits or more for random points; ``below`` of as many or fewer
     """
 
     hits: int
@@ -105,17 +106,35 @@ class AgainstChance:
     below: float
 
 
-def against_chance(hits: ArrayLike, shares: ArrayLike, draws: int = 1) -> AgainstChance:
-    """Hits, from 0 to ``draws`` for each pair, against independent points that hit with probability ``shares``.
+def against_chance(
+    hits: ArrayLike, shares: ArrayLike, draws: int = 1, images: ArrayLike | None = None
+) -> AgainstChance:
+    """Hits, from 0 to ``draws`` for each pair, against points that hit with probability ``shares``.
 
-    The normal approximation of a sum of independent draws; where no draw can differ, z is 0 for the expected number
-    and infinite for any other.
+    Points are independent, but those of one of the ``images`` may depend on one another, as an explainer that looks at
+    no class points at the same place for all: then the deviation is the largest that is possible. One draw each for at
+    most MOST_EXACT independent pairs has its exact distribution. Others have the normal approximation; where no draw
+    can differ, z is 0 for the expected number and infinite for any other.
     """
     hits, shares = np.asarray(hits, dtype=float), np.asarray(shares, dtype=float)
-    expected, deviation = draws * shares.sum(), math.sqrt(draws * (shares * (1 - shares)).sum())
+    own = np.sqrt(draws * shares * (1 - shares))
+    by_image = own if images is None else pd.Series(own).groupby(np.asarray(images)).sum().to_numpy()
+    expected, deviation = draws * shares.sum(), float(np.sqrt((by_image**2).sum()))
     difference = float(hits.sum() - expected)
     if deviation > 0:
         z = difference / deviation
     else:
         z = 0.0 if abs(difference) < 1e-9 else math.copysign(math.inf, difference)
-    return AgainstChance(int(hits.sum()), float(expected), z, float(special.ndtr(-z)), float(special.ndtr(z)))
+    above, below = float(special.ndtr(-z)), float(special.ndtr(z))
+    if draws == 1 and len(by_image) == len(hits) <= MOST_EXACT:
+        chances, number = chances_of_hits(shares), int(hits.sum())
+        above, below = float(chances[number:].sum()), float(chances[: number + 1].sum())
+    return AgainstChance(int(hits.sum()), float(expected), z, above, below)
+
+
+def chances_of_hits(shares: np.ndarray) -> np.ndarray:
+    """The probability (n + 1,) of each number of hits of n independent points that hit with probability ``shares``."""
+    chances = np.ones(1)
+    for share in shares:
+        chances = np.convolve(chances, (1 - share, share))
+    return chances

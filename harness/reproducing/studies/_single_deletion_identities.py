@@ -164,8 +164,13 @@ def _computed_apart(copy: nn.Module, scores: pd.DataFrame, seed: int) -> Iterato
     for label, (function, options) in COMPARED.items():
         sums = cell_sums(harness.explain(function, copy, inputs, labels, seed=seed, **options))
         clear = clearly_ordered(drops) & clearly_ordered(sums)
-        apart = np.abs(scores[label].to_numpy() - rank_correlations(sums, drops))[clear]
+        apart = score_gaps(scores[label].to_numpy(), rank_correlations(sums, drops))[clear]
         yield f"apart: {label}", float(apart.max()), int(clear.sum()), int((~clear).sum())
+
+
+def score_gaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """How far scores (N,) are apart: 0 where neither exists, NaN where one does not."""
+    return np.where(np.isnan(first) & np.isnan(second), 0.0, np.abs(first - second))
 
 
 def _constant_maps(scores: pd.DataFrame) -> Iterator[Row]:

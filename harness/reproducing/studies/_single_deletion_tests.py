@@ -64,17 +64,18 @@ def all_on_one_side(means: Sequence[CrossedMean], above: bool) -> bool | None:
 
 
 def lies_within(mean: CrossedMean, centre: float, margin: float) -> bool | None:
-    """Whether a mean equals ``centre`` but for the margin: its interval is inside; False where it leaves centre out."""
+    """Whether a mean equals ``centre`` but for the margin: its interval is inside; False where it leaves centre out,
+    and None where neither is so or there is no interval."""
     low, high = mean.interval()
     if abs(low - centre) <= margin and abs(high - centre) <= margin:
         return True
-    return None if low <= centre <= high else False
+    return False if centre < low or centre > high else None
 
 
 def mean_in_words(mean: CrossedMean) -> str:
-    """The mean with its 95 % interval."""
+    """The mean with its 95 % interval, where more than one net gives it one."""
     low, high = mean.interval()
-    return f"{mean.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{mean.value:+.3f} " + (f"[{low:+.3f}, {high:+.3f}]" if np.isfinite(mean.error) else "[no interval]")
 
 
 def kept_order(before: Sequence[CrossedMean], after: Sequence[CrossedMean]) -> tuple[bool | None, int, list[int]]:

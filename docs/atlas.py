@@ -1,0 +1,110 @@
+"""The atlas: ``python docs/atlas.py RUN...`` packs runs of experiment=atlas and writes docs/atlas.md.
+
+Without a run it writes the page from the packed table, docs/atlas/atlas.parquet.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from atlas_figures import agreement_figure, critical_difference_figure, places_figure, stability_figure
+from atlas_page import (
+    agreement_words,
+    best_rows,
+    best_words,
+    block_rows,
+    cost_rows,
+    failed_rows,
+    pair_rows,
+    question_rows,
+    rank_words,
+    stability_rows,
+    truth_rows,
+)
+from atlas_questions import answered
+from atlas_statistics import (
+    across,
+    block_answer,
+    metric_agreement,
+    one_votes,
+    relative_ranks,
+    seed_tau,
+    split_half_taus,
+    truth_agreement,
+)
+from atlas_table import PACKED, blocks, controls, facts, load, pack, seeds_of, write, write_facts
+from matplotlib.figure import Figure
+from pages import replaced
+from PIL import Image
+
+from harness.cli.groups import group_defaults
+
+PAGE = Path(__file__).parent / "atlas.md"
+WIDTH = 1200  # pixels
+
+
+def main(runs: list[Path]) -> None:
+    """Pack the runs, if any are named, and write the page."""
+    if runs:
+        write(pack(runs))
+        write_facts(facts(runs))
+    text = PAGE.read_text(encoding="utf-8")
+    for mark, part in parts(load()).items():
+        text = replaced(text, f"atlas {mark}", part)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def parts(table) -> dict[str, str]:
+    """Mark -> what stands there; the figures are written beside the table."""
+    about, ignoring = blocks(), controls(table)
+    modality = dict(about["modality"])
+    names = sorted(table["block"].unique())
+    answers = [block_answer(table, block, len(names)) for block in names]
+    standard = [*group_defaults("explainer", "standard"), *ignoring]
+    ranks = {
+        "The standard explainers, all blocks": across(table, names, standard),
+        "All explainers, all blocks": across(table, names),
+    }
+    for kind in dict.fromkeys(modality[name] for name in names):
+        ranks[f"All explainers, {kind}"] = across(table, [name for name in names if modality[name] == kind])
+    ranks = {name: each for name, each in ranks.items() if each is not None}
+    pairs, curves = metric_agreement(table), {name: split_half_taus(table, name) for name in names}
+    _save("places", places_figure(relative_ranks(table), modality, ignoring))
+    _save("ranks", critical_difference_figure(next(iter(ranks.values()))))
+    _save("agreement", agreement_figure(pairs))
+    _save("stability", stability_figure(curves, modality))
+    return {
+        "facts": _facts(table),
+        "blocks": block_rows(table, about),
+        "best": f"{best_words(answers)}\n\n{best_rows(answers)}",
+        "ranks": rank_words(ranks, ignoring),
+        "agreement": f"{agreement_words(pairs, one_votes(table))}\n\n{pair_rows(pairs)}",
+        "truth": truth_rows(truth_agreement(table)),
+        "questions": question_rows(answered(table)),
+        "cost": cost_rows(table),
+        "stability": stability_rows(curves, {name: seed_tau(table, name) for name in names}),
+        "failed": failed_rows(table),
+    }
+
+
+def _facts(table) -> str:
+    found = json.loads(PACKED.with_name("facts.json").read_text(encoding="utf-8"))
+    seeds = {tuple(seeds) for _, seeds in seeds_of(table)}
+    scored = int(table["failed"].isna().sum())
+    return (
+        f"{table['block'].nunique()} blocks, {table['explainer'].nunique()} explainers, {table['metric'].nunique()} "
+        f"metrics, {max(map(len, seeds))} seeds; {scored:,} cells with a score. Measured from {found['finished'][0]} "
+        f"to {found['finished'][1]} with torch {', '.join(found['torch'])}, in {found['hours']} hours of one core."
+    )
+
+
+def _save(name: str, drawing: Figure) -> None:
+    path = PACKED.with_name(f"{name}.png")
+    drawing.savefig(path, format="png")
+    picture = Image.open(path).convert("RGB")
+    picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
+    picture.quantize(96).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main([Path(each) for each in sys.argv[1:]])

@@ -1,0 +1,199 @@
+"""The page of the atlas: its tables and sentences, each claim with its test."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from atlas_questions import Answered
+from atlas_statistics import BlockAnswer
+from atlas_table import HEADLINE, controls
+
+from harness.results.blocks import Across
+from harness.results.numbers import significant
+
+MOST_NAMED = 6
+MOST_PAIRS = 12
+
+
+def as_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    cells = (tuple(heads), ("---",) * len(heads), *(tuple(map(str, row)) for row in rows))
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+def block_rows(table: pd.DataFrame, about: pd.DataFrame) -> str:
+    """What each block is, and how much was measured there."""
+    rows = []
+    for block, of_block in table.groupby("block"):
+        own = of_block.loc[~of_block["control"], "explainer"].nunique()
+        seeds = ", ".join(map(str, sorted(of_block["seed"].unique())))
+        samples = int(of_block.loc[of_block["metric"] == HEADLINE, "n"].max())
+        each = about.loc[block]
+        rows.append((block, each["modality"], each["about"], samples, seeds, own, of_block["metric"].nunique()))
+    return as_table(("block", "modality", "model and data", "samples", "seeds", "explainers", "metrics"), rows)
+
+
+def best_rows(answers: Sequence[BlockAnswer]) -> str:
+    """Who is best in each block."""
+    rows = []
+    for each in answers:
+        gain, low, high = each.gain
+        as_good = [name for name in each.near if name != each.best]
+        told = _some(as_good) if each.near else "-"
+        interval = f"{significant(gain)} [{significant(low)}, {significant(high)}]"
+        above = f"{len(each.above)} of {each.compared}"
+        best = f"**{each.best}**" if each.near else f"{each.best} (not shown to beat {each.control})"
+        rows.append((each.block, best, f"{interval} over {each.control}", told or "none", above))
+    heads = ("block", "best by srg", "gain over the best control", "not shown to be worse", "beat every control")
+    return as_table(heads, rows)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} others" if more > 0 else "")
+
+
+def best_words(answers: Sequence[BlockAnswer]) -> str:
+    """How often an explainer is the best or as good, over the blocks."""
+    shown = [each for each in answers if each.near]
+    among = Counter(name for each in shown for name in each.near)
+    bests = Counter(each.best for each in shown)
+    first = "; ".join(f"{name} in {count}" for name, count in bests.most_common(5))
+    near = "; ".join(f"{name} in {count}" for name, count in among.most_common(8))
+    none = [each.block for each in answers if not each.near]
+    silent = f" In {_in_words(none)} the best explainer is not shown to beat every control." if none else ""
+    return (
+        f"In {len(shown)} of {len(answers)} blocks the best explainer is shown to beat every control.{silent} The best "
+        f"mean has, in these {len(shown)} blocks: {first}. Beat every control and are not shown to be worse than the "
+        f"best, in how many blocks: {near}."
+    )
+
+
+def _in_words(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def rank_rows(across: Across) -> str:
+    """Mean ranks over the blocks."""
+    rows = [(name, f"{rank:.2f}") for name, rank in across.mean_ranks.items()]
+    return as_table(("explainer", "mean rank"), rows)
+
+
+def rank_words(found: dict[str, Across], ignoring: Sequence[str]) -> str:
+    """What Friedman's and Nemenyi's tests say, overall and for each modality."""
+    return "\n".join(f"- {name}: {_of_ranks(each, ignoring)}" for name, each in found.items())
+
+
+def _of_ranks(across: Across, ignoring: Sequence[str]) -> str:
+    ranks = across.mean_ranks
+    first = ", ".join(f"{name} ({rank:.1f})" for name, rank in ranks[:5].items())
+    words = f"{len(across.ranks)} blocks, {len(ranks)} explainers; the best mean ranks: {first}."
+    if across.refused:
+        return f"{words} No test: {across.refused}."
+    own = ranks[[name for name in ranks.index if name not in ignoring]]
+    others = ranks[[name for name in ranks.index if name in ignoring]]
+    beat = [name for name, rank in own.items() if rank + across.critical < others.min()]
+    told = f"{_some(beat)}" if beat else "none"
+    return (
+        f"{words} Friedman's test: p = {across.p:.1g}; critical difference {across.critical:.1f}. Shown to have a "
+        f"better mean rank than the best control, {others.idxmin()} ({others.min():.1f}): {told}."
+    )
+
+
+def agreement_words(pairs: pd.DataFrame, same: dict[str, str]) -> str:
+    """Which metrics agree, which rank alike, and which contradict each other."""
+    known = pairs[np.isfinite(pairs["p"])]
+    shown = known[known["p"] <= 0.05]
+    against = shown[shown["tau"] < 0]
+    middle = known["tau"].median()
+    votes = "; ".join(f"{name} as {other}" for name, other in sorted(same.items()))
+    return (
+        f"Of {len(known)} pairs of metrics {len(shown[shown['tau'] > 0])} are shown to agree (tau-b above 0), "
+        f"{len(against)} to contradict each other, and for {len(known) - len(shown)} neither is shown (Holm over all "
+        f"pairs). The median tau-b is {middle:.2f}." + (f" Rank identically in every block: {votes}." if votes else "")
+    )
+
+
+def pair_rows(pairs: pd.DataFrame) -> str:
+    """The pairs that agree most and least, of those that do not rank identically."""
+    known = pairs[np.isfinite(pairs["p"]) & (pairs["tau"] < 0.999)].sort_values("tau", ascending=False)
+    ends = pd.concat([known.head(MOST_PAIRS // 2), known.tail(MOST_PAIRS)])
+    rows = [(row.first, row.second, *_tau_cells(row)) for row in ends.itertuples()]
+    return as_table(("metric", "metric", "tau-b", "lowest block", "blocks", "p (Holm)"), rows)
+
+
+def truth_rows(agreement: pd.DataFrame) -> str:
+    """How far the ranking by each faithfulness metric is that by the known truth."""
+    ordered = agreement.sort_values("tau", ascending=False)
+    rows = [(row.metric, *_tau_cells(row)) for row in ordered.itertuples()]
+    return as_table(("metric", "tau-b with the truth", "lowest block", "blocks", "p (Holm)"), rows)
+
+
+def _tau_cells(row) -> tuple[str, ...]:
+    interval = f" [{row.low:.2f}, {row.high:.2f}]" if np.isfinite(row.low) else ""
+    p = f"{row.p:.2g}" if np.isfinite(row.p) else "not tested"
+    return f"{row.tau:.2f}{interval}", f"{row.lowest:.2f}", str(row.blocks), p
+
+
+def question_rows(found: Sequence[Answered]) -> str:
+    """The questions and their answers."""
+    rows = [
+        (
+            each.question,
+            each.words,
+            f"{each.quantity}: median {each.median:+.2f}",
+            f"{each.positive} of {each.blocks}",
+            f"{each.p:.2g}" if np.isfinite(each.p) else "not tested",
+        )
+        for each in found
+    ]
+    return as_table(("question", "answer", "quantity", "positive in", "p (Holm)"), rows)
+
+
+def cost_rows(table: pd.DataFrame) -> str:
+    """Passes per sample: the median over blocks, the smallest and the largest."""
+    passes = table[table["metric"].isin(["forward_passes", "backward_passes"]) & ~table["control"]]
+    wide = passes.pivot_table(index=["explainer", "block"], columns="metric", values="value").reset_index()
+    rows = []
+    for name, each in wide.groupby("explainer"):
+        both = each["forward_passes"] + each["backward_passes"]
+        rows.append(
+            (both.median(), (name, *(_spread(each[kind]) for kind in ("forward_passes", "backward_passes")), len(each)))
+        )
+    return as_table(
+        ("explainer", "forward passes", "backward passes", "blocks"),
+        [row for _, row in sorted(rows, key=lambda r: (r[0], r[1]))],
+    )
+
+
+def _spread(values: pd.Series) -> str:
+    low, middle, high = values.min(), values.median(), values.max()
+    return f"{middle:,.0f}" if high - low < 0.5 else f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
+
+
+def stability_rows(curves: dict[str, pd.DataFrame], by_seed: dict[str, float]) -> str:
+    """Agreement of disjoint halves of the samples, and of seeds, in each block."""
+    rows = []
+    for block, curve in sorted(curves.items()):
+        last = curve.iloc[-1]
+        seeds = f"{by_seed[block]:.2f}" if np.isfinite(by_seed[block]) else "one seed"
+        rows.append((block, int(last["n"]), f"{last['tau']:.2f}", seeds))
+    return as_table(("block", "samples in each half", "tau-b of the halves", "tau-b of two seeds"), rows)
+
+
+def failed_rows(table: pd.DataFrame) -> str:
+    """Cells that failed, by explainer and reason."""
+    failed = table[table["failed"].notna()]
+    if failed.empty:
+        return "No cell failed."
+    rows = [
+        (name, ", ".join(sorted(each["block"].unique())), each["metric"].nunique(), reason[:160].replace("|", "\\|"))
+        for (name, reason), each in failed.groupby(["explainer", "failed"])
+    ]
+    return as_table(("explainer", "blocks", "metrics", "reason"), rows)
+
+
+def ignoring_words(table: pd.DataFrame) -> str:
+    """The controls, as a list in words."""
+    return ", ".join(controls(table))

@@ -1,0 +1,137 @@
+"""The atlas as one tidy table, a row per block, seed, explainer and metric: packed from its runs, read by its page."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness import conf
+from harness.cli.groups import experiment_folders
+from harness.registry import DATASETS, EXPLAINERS
+from harness.results.frames import configured, read
+from harness.results.matrices import Matrix
+
+PACKED = Path(__file__).parent / "atlas" / "atlas.parquet"
+HEADLINE, TRUTH = "srg", "truth_correlation"
+# Metrics whose scores are kept for each sample; of all others the mean and the spread are kept.
+PER_SAMPLE = (HEADLINE, TRUTH)
+KEPT = ("model", "dataset", "explainer", "metric", "kind", "unit", "better", "value", "std", "ci_low", "ci_high", "n")
+
+
+def blocks() -> pd.DataFrame:
+    """The blocks in the order of their names: block, model, dataset, modality and what it is, in a sentence."""
+    return pd.DataFrame([_block(name) for name in experiment_folders()["atlas"]]).set_index("block", drop=False)
+
+
+def _block(name: str) -> dict[str, str]:
+    text = next(Path(root, "experiment", f"{name}.yaml").read_text("utf-8") for root in conf.__path__)
+    chosen = {group: text.partition(f"override /{group}: ")[2].split("\n")[0] for group in ("model", "dataset")}
+    sentence = text.partition("A block of the atlas. ")[2].split("\n")[0]
+    modality = DATASETS[chosen["dataset"]].modality
+    return {"block": name.partition("/")[2], **chosen, "modality": modality, "about": sentence}
+
+
+def pack(runs: Sequence[Path]) -> pd.DataFrame:
+    """The table of several runs: cells with a score, and cells that failed; what does not apply has no row."""
+    known = {(each.model, each.dataset): each.block for each in blocks().itertuples()}
+    table = pd.concat([_packed(run) for run in runs], ignore_index=True)
+    table.insert(0, "block", [known[pair] for pair in zip(table["model"], table["dataset"], strict=True)])
+    return table.drop(columns=["model", "dataset"]).sort_values(["block", "seed"], kind="stable", ignore_index=True)
+
+
+def _packed(run: Path) -> pd.DataFrame:
+    cells, scores = read(run)
+    cells = cells[cells["status"] != "not_applicable"]
+    protocol = [configured(config, "protocol") for config in cells["config"]]
+    lists = _score_lists(scores[scores["metric"].isin(PER_SAMPLE)])
+    table = cells[list(KEPT)].assign(
+        seed=np.array([each["seed"] for each in protocol], dtype="int8"),
+        control=[name in EXPLAINERS and EXPLAINERS[name].control for name in cells["explainer"]],
+        failed=[
+            None if status == "ok" else error for status, error in zip(cells["status"], cells["error"], strict=True)
+        ],
+        scores=[lists.get(cell) for cell in cells["cell"]],
+    )
+    real = ["value", "std", "ci_low", "ci_high"]
+    return table.astype({**dict.fromkeys(real, "float32"), "n": "Int16"})
+
+
+def _score_lists(scores: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Cell -> its scores in the order of the samples, NaN where a sample has none."""
+    ordered = scores.sort_values("sample", kind="stable")
+    return {cell: each["value"].to_numpy("float32") for cell, each in ordered.groupby("cell", observed=True)}
+
+
+def write(table: pd.DataFrame, path: Path = PACKED) -> None:
+    """Write the table; the names, which repeat, are kept as categories."""
+    path.parent.mkdir(exist_ok=True)
+    names = ("block", "explainer", "metric", "kind", "unit", "better", "failed")
+    table.astype(dict.fromkeys(names, "category")).to_parquet(path, compression="zstd", compression_level=19)
+
+
+def load(path: Path = PACKED) -> pd.DataFrame:
+    """The table with names as texts; None where there is none."""
+    table = pd.read_parquet(path)
+    texts = {name: table[name].astype(object) for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)}
+    return table.assign(**{name: text.where(text.notna(), None) for name, text in texts.items()})
+
+
+def sample_scores(table: pd.DataFrame, block: str, metric: str, seed: int | None = None) -> Matrix:
+    """The scores of a block by a metric (samples x explainers): of one seed, or the mean over the seeds (None).
+
+    The seeds have the same samples. An explainer without a score under one of the seeds is left out.
+    """
+    rows = table[(table["block"] == block) & (table["metric"] == metric) & table["scores"].notna()]
+    seeds = sorted(rows["seed"].unique()) if seed is None else [seed]
+    found = {
+        name: np.mean([each.astype(np.float64) for each in of_name["scores"]], axis=0)
+        for name, of_name in rows[rows["seed"].isin(seeds)].groupby("explainer", sort=False)
+        if len(of_name) == len(seeds)
+    }
+    better = rows["better"].iloc[0] if len(rows) else None
+    return Matrix({"model": block, "dataset": "", "metric": metric}, pd.DataFrame(found), better)
+
+
+def mean_scores(table: pd.DataFrame, seed: int | None = None) -> pd.DataFrame:
+    """Signed means, so that higher is better: a row per block and metric, a column per explainer.
+
+    They are of one seed, or the mean over the seeds (None). Metrics without a direction have no row.
+    """
+    rows = table[table["better"].isin(["higher", "lower"]) & table["failed"].isna()]
+    rows = rows if seed is None else rows[rows["seed"] == seed]
+    rows = rows.assign(signed=rows["value"].astype("float64") * np.where(rows["better"] == "lower", -1, 1))
+    return rows.pivot_table(index=["block", "metric"], columns="explainer", values="signed", aggfunc="mean")
+
+
+def controls(table: pd.DataFrame) -> list[str]:
+    """The explainers that do not look at the model."""
+    return sorted(table.loc[table["control"], "explainer"].unique())
+
+
+def kinds(table: pd.DataFrame) -> dict[str, str]:
+    """Metric -> its kind."""
+    return dict(table.drop_duplicates("metric")[["metric", "kind"]].itertuples(index=False))
+
+
+def seeds_of(table: pd.DataFrame) -> Iterator[tuple[str, list[int]]]:
+    """Each block with its seeds."""
+    for block, rows in table.groupby("block", sort=True):
+        yield block, sorted(map(int, rows["seed"].unique()))
+
+
+def facts(runs: Sequence[Path]) -> dict[str, object]:
+    """Where the numbers come from: versions and the commit of the runs."""
+    rows = pd.concat([read(run)[0] for run in runs])
+    return {
+        "commit": sorted(rows["commit"].dropna().unique()),
+        "torch": sorted(rows["torch"].dropna().unique()),
+        "finished": [str(rows["finished"].min())[:10], str(rows["finished"].max())[:10]],
+        "hours": round(float(rows["seconds"].sum()) / 3600, 1),
+    }
+
+
+def write_facts(found: dict[str, object], path: Path = PACKED) -> None:
+    """Write the facts beside the table."""
+    path.with_name("facts.json").write_text(f"{json.dumps(found, indent=1)}\n", encoding="utf-8")

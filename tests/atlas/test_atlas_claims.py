@@ -1,0 +1,177 @@
+"""The claims of the atlas on planted tables: each test says what is there, and not what is not."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+sys.path.insert(0, str(DOCS))
+
+from atlas_questions import PAIRS, answered  # noqa: E402
+from atlas_statistics import (  # noqa: E402
+    across,
+    block_answer,
+    holm,
+    metric_agreement,
+    paired_over_blocks,
+    seed_tau,
+    split_half_taus,
+    truth_agreement,
+)
+from atlas_table import PACKED, blocks, load, mean_scores, pack, sample_scores, write  # noqa: E402
+
+EXPLAINERS = [f"e{i}" for i in range(9)] + ["gradient", "saliency"]
+CONTROLS = ["random", "edge"]
+
+
+def planted(
+    blocks_=8, samples=40, seeds=(0, 1), quality=None, metrics=("srg", "deletion", "truth_correlation"), noise=0.1
+):
+    """A table in which an explainer's mean by a metric is its quality; deletion is the negated score of srg."""
+    generator = np.random.default_rng(0)
+    names = EXPLAINERS + CONTROLS
+    quality = quality or {name: place / 10 for place, name in enumerate(EXPLAINERS)} | dict.fromkeys(CONTROLS, -0.5)
+    rows = []
+    for block in (f"block{i}" for i in range(blocks_)):
+        for seed in seeds:
+            for name in names:
+                scores = quality[name] + noise * generator.normal(size=samples)
+                for metric in metrics:
+                    sign = -1 if metric == "deletion" else 1
+                    rows.append(
+                        {
+                            "block": block,
+                            "explainer": name,
+                            "metric": metric,
+                            "kind": "truth" if metric.startswith("truth") else "faithfulness",
+                            "unit": "",
+                            "better": "lower" if sign < 0 else "higher",
+                            "value": sign * scores.mean(),
+                            "std": scores.std(),
+                            "n": samples,
+                            "seed": seed,
+                            "control": name in CONTROLS,
+                            "failed": None,
+                            "scores": (sign * scores).astype("float32") if metric != "deletion" else None,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def test_the_best_is_told_where_it_is_the_best():
+    found = block_answer(planted(), "block3", 8)
+    assert found.best == "saliency" and found.near[0] == "saliency" and found.compared == len(EXPLAINERS)
+    assert found.gain[1] < 1.5 < found.gain[2] and found.control in CONTROLS
+    assert set(found.above) == set(EXPLAINERS)
+
+
+def test_nobody_is_best_where_all_are_noise():
+    table = planted(quality=dict.fromkeys(EXPLAINERS + CONTROLS, 0.0))
+    found = [block_answer(table, block, 8) for block in sorted(table["block"].unique())]
+    assert not any(each.near or each.above for each in found)
+    assert not answered_yes(table)
+    ranks = across(table, sorted(table["block"].unique()))
+    assert ranks.p > 0.01 and np.ptp(ranks.mean_ranks) < ranks.critical * 1.5
+
+
+def test_false_claims_are_as_rare_as_promised():
+    """Over 60 worlds of 8 blocks without any difference, at most 5 % (and chance) have a claim about any block."""
+    wrong = 0
+    for world in range(60):
+        generator = np.random.default_rng(world)
+        table = planted(blocks_=4, seeds=(0,), samples=16, quality=dict.fromkeys(EXPLAINERS + CONTROLS, 0.0), noise=0)
+        scored = [generator.normal(size=16).astype("float32") for _ in range(len(table))]
+        table = table.assign(scores=scored, value=[each.mean() for each in scored], better="higher")
+        table = table[table["metric"] == "srg"]
+        wrong += any(block_answer(table, block, 4).above for block in table["block"].unique())
+    assert wrong <= 8  # a binomial of 60 at 5 % exceeds 8 once in 500
+
+
+def answered_yes(table):
+    return [each.question for each in answered(table) if each.words != "not shown"]
+
+
+def test_a_question_is_answered_in_the_direction_that_is_there():
+    found = {each.question: each for each in answered(planted())}
+    loses = found[next(question for first, second, question in PAIRS if (first, second) == ("gradient", "saliency"))]
+    assert loses.words == "no, the opposite" and loses.positive == 0 and loses.blocks == 8
+    missing = next(question for first, _, question in PAIRS if first == "kernel_shap")
+    assert found[missing].words == "not shown" and found[missing].blocks == 0
+
+
+def test_metrics_that_order_alike_agree_and_the_truth_is_found():
+    table = planted()
+    (pair,) = metric_agreement(table).itertuples()
+    assert (pair.first, pair.second) == ("deletion", "srg") and pair.tau == pytest.approx(1) and pair.p < 0.05
+    assert truth_agreement(table).set_index("metric")["tau"].min() > 0.9
+    turned = table.assign(value=np.where(table["metric"] == "deletion", -table["value"], table["value"]))
+    (pair,) = metric_agreement(turned).itertuples()
+    assert pair.tau == pytest.approx(-1) and pair.p < 0.05
+
+
+def test_controls_make_no_metrics_agree():
+    """Without the controls, which are far behind by both, the rankings are unrelated."""
+    generator = np.random.default_rng(1)
+    table = planted(seeds=(0,))
+    drawn = np.where(table["control"], -9.0, generator.normal(size=len(table)))
+    (pair,) = metric_agreement(table.assign(value=drawn, better="higher")).itertuples()
+    assert abs(pair.tau) < 0.3
+
+
+def test_halves_and_seeds_agree_where_scores_have_no_noise():
+    still = planted(noise=1e-9)
+    assert split_half_taus(still, "block0")["tau"].min() > 0.99 and seed_tau(still, "block0") > 0.99
+    loud = planted(quality=dict.fromkeys(EXPLAINERS + CONTROLS, 0.0))
+    assert abs(split_half_taus(loud, "block0")["tau"].mean()) < 0.15
+
+
+def test_means_over_seeds_are_paired_by_sample():
+    table = planted(seeds=(0, 1, 2), samples=5)
+    each = [sample_scores(table, "block0", "srg", seed).values for seed in (0, 1, 2)]
+    assert np.allclose(sample_scores(table, "block0", "srg").values, sum(each) / 3)
+    lacking = table[~((table["seed"] == 2) & (table["explainer"] == "e1"))]
+    assert "e1" not in sample_scores(lacking, "block0", "srg").values
+
+
+def test_holm_and_wilcoxon_are_the_textbooks():
+    assert holm(np.array([0.01, np.nan, 0.04, 0.03])) == pytest.approx([0.03, np.nan, 0.06, 0.06], nan_ok=True)
+    median, positive, count, p = paired_over_blocks(pd.Series([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, np.nan]))
+    assert (median, positive, count, p) == (pytest.approx(0.35), 6, 6, pytest.approx(2 / 64))
+    assert np.isnan(paired_over_blocks(pd.Series([1.0] * 5))[-1])
+
+
+def test_a_run_is_packed_and_read_back(tmp_path):
+    from harness.cli.main import main
+
+    arguments = ["experiment=atlas/logic,atlas/compas", "protocol.seed=0,1", "protocol.samples=8", "--quiet"]
+    chosen = ["explainer=[oracle,gradient,random,attention_rollout]", "metric=[srg,truth_correlation,cost]"]
+    assert main(["run", "-m", *arguments, *chosen, f"runtime.runs={tmp_path}", "run=atlas"]) == 0
+    write(pack([tmp_path / "atlas"]), tmp_path / "atlas.parquet")
+    table = load(tmp_path / "atlas.parquet")
+    assert set(table["block"]) == {"logic", "compas"} and set(table["seed"]) == {0, 1}
+    assert "attention_rollout" not in set(table["explainer"])  # does not apply
+    rows = table[(table["block"] == "logic") & (table["metric"] == "srg")]
+    for row in rows.itertuples():
+        assert len(row.scores) == row.n == 8 and row.value == pytest.approx(row.scores.mean(), abs=1e-6)
+    assert mean_scores(table).loc[("logic", "truth_correlation"), "oracle"] == pytest.approx(1)
+
+
+def test_every_block_of_the_atlas_is_described():
+    about = blocks()
+    assert len(about) >= 12 and set(about["modality"]) == {"image", "table", "tokens", "series"}
+    assert all(about["about"].str.endswith(".")) and not about.duplicated(["model", "dataset"]).any()
+
+
+@pytest.mark.skipif(not PACKED.exists(), reason="the atlas was not packed")
+def test_the_page_is_what_the_packed_table_gives(tmp_path, monkeypatch):
+    import atlas
+
+    table, page = load(), atlas.PAGE.read_text(encoding="utf-8")
+    (tmp_path / "facts.json").write_text(PACKED.with_name("facts.json").read_text())
+    monkeypatch.setattr(atlas, "PACKED", tmp_path / "atlas.parquet")
+    for mark, part in atlas.parts(table).items():
+        assert part in page, mark
+    assert PACKED.stat().st_size < 5_000_000
