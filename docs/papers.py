@@ -7,6 +7,7 @@ runs/reproduce are not measured again; the table says how long all of them took 
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 from pages import replaced
@@ -23,6 +24,7 @@ FACTS, LOG = FOLDER / "facts.json", FOLDER / "log.txt"
 MARK = "papers"
 WIDTH = 1100  # pixels of a figure
 MOST_LINES = 60  # of a page
+EXAMPLE, EXAMPLES = "published_rankings", 5  # whose first results the page shows, and how many
 
 
 def run(name: str) -> None:
@@ -72,10 +74,22 @@ def _row(about: Paper, facts: dict | None) -> tuple[str, ...]:
     return name, f"{about.title} ({about.paper})", told, took, in_minutes(about.minutes["small"])
 
 
+def _example(log: list[str]) -> str:
+    """The first lines of a log as a code block of a page's width."""
+    shown = [each for line in log[: 2 * EXAMPLES + 1] for each in _wrapped(line)]
+    return "\n".join(["```", f"$ harness reproduce {EXAMPLE}", *shown, "...", "```"])
+
+
+def _wrapped(line: str) -> list[str]:
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(line, 116, initial_indent=indent, subsequent_indent=indent or "  ")
+
+
 def write() -> None:
     """Write the table and the log."""
     facts = json.loads(FACTS.read_text(encoding="utf-8"))
-    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), MARK, table(facts)), encoding="utf-8")
+    page = replaced(PAGE.read_text(encoding="utf-8"), MARK, table(facts))
+    PAGE.write_text(replaced(page, "example", _example(facts[EXAMPLE]["log"])), encoding="utf-8")
     parts = [
         f"$ harness reproduce {name}    ({each['seconds']} s)\n" + "\n".join(each["log"])
         for name, each in facts.items()

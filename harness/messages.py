@@ -61,8 +61,18 @@ def metered_by(meter: Callable[[str], AbstractContextManager[None]]) -> Iterator
 
 @contextmanager
 def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
-    """Inside, ``listener`` receives every line that ``say`` sends."""
-    token = _LISTENER.set(listener)
+    """Inside, ``listener`` receives every line that ``say`` sends, a line that is repeated once.
+
+    What holds for a block is found again for each group of its samples with other units, such as texts of each length.
+    """
+    sent: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in sent:
+            sent.add(line)
+            listener(line)
+
+    token = _LISTENER.set(once)
     try:
         yield
     finally:

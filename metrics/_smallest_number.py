@@ -55,7 +55,8 @@ def _narrowed(
         numbers = tried[searching, block]
         row, column = (numbers < high[searching, None]).nonzero(as_tuple=True)
         answers = torch.zeros(numbers.shape, dtype=torch.float64, device=low.device)
-        answers[row, column] = decides(sample[searching[row]], numbers[row, column]).double()
+        if len(row):  # those that still search may have no number below their bound among these
+            answers[row, column] = decides(sample[searching[row]], numbers[row, column]).double()
         stops = answers != 0  # also where an answer is not a number
         found = stops.any(1)
         first = torch.where(found, stops.long().argmax(1), (numbers < high[searching, None]).sum(1))[:, None]

@@ -96,12 +96,13 @@ def _summed_changes(batch: Batch, removal: PointRemoval, most_first: bool) -> Sc
     sizes = batch.attributions.flatten(1).abs()
     places = ranks(sizes if most_first else -sizes, samples.stream("ties 0"))
     most = max(1, round(removal.largest_share * count))
-    steps = min(removal.steps, most)
-    removed = (torch.arange(1, steps + 1, device=places.device) * most / steps).round().long()
-    intact = samples.task.probabilities(all_outputs(samples).double())
-    probabilities = [intact[:, None], _without(batch, places, removed, removal)]
-    changes = torch.cat(probabilities, 1).diff(dim=1).abs().sum(2)
-    curves = changes.cumsum(1)
+    # As many points for inputs of any size: where there are fewer units than steps, some steps remove none.
+    removed = (torch.arange(1, removal.steps + 1, device=places.device) * most / removal.steps).round().long()
+    distinct, point = removed.clamp(min=1).unique(return_inverse=True)
+    intact = samples.task.probabilities(all_outputs(samples).double())[:, None]
+    without = _without(batch, places, distinct, removal)[:, point]
+    probabilities = torch.cat([intact, torch.where((removed > 0)[:, None], without, intact)], 1)
+    curves = probabilities.diff(dim=1).abs().sum(2).cumsum(1)
     return with_reason(curves[:, -1], NOT_FINITE, curves=curves, tied=tied_share(sizes))
 
 

@@ -216,6 +216,18 @@ def test_texts_of_other_lengths_in_a_batch_change_no_score(batch):
         np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
 
 
+def test_every_metric_takes_texts_of_any_lengths_together():
+    """A registered metric has a score, or a reason why it does not apply; its curves have one length."""
+    metrics = {name: small(METRICS[name]) for name in SCORED}
+    frame = harness.evaluate(net_of("Bag"), texts(32), explainers=["gradient"], metrics=metrics)
+    failed = frame[~frame["status"].isin(["ok", "not_applicable"])].drop_duplicates("metric")
+    assert failed.empty, failed[["metric", "error"]].to_dict("records")
+    scored = frame[frame["status"] == "ok"]
+    assert scored["metric"].nunique() > 40
+    for name, curves in scored.groupby("metric")["curve"]:
+        assert len({len(curve) for curve in curves if curve is not None}) <= 1, name
+
+
 def of_several_units(model, inputs, targets):
     """An explainer that has nothing to say about a text of one token."""
     if inputs.shape[1] < 2:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from harness.errors import NotApplicable, UserError
+from harness.metrics._smallest_number import smallest_number
 from metric_worlds import Additive, Interacting, draw, generator, scores
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -44,6 +45,23 @@ def test_the_smallest_number_decides_and_one_less_does_not(subset, steps):
         assert decides(k) and not (k > 1 and decides(k - 1))
         if steps == 64:
             assert k == next(k for k in range(1, 41) if decides(k))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 64])
+@pytest.mark.parametrize("steps", [2, 5, 16])
+@pytest.mark.parametrize("count", [1, 2, 3, 17, 64])
+def test_the_number_is_found_whatever_is_asked_at_once(rows, steps, count):
+    """Answers that change once, at any number; where only samples with few numbers left search on, no call is empty."""
+    numbers = torch.arange(40) % count + 1
+
+    def decides(sample, k):
+        assert len(sample) > 0
+        return k >= numbers[sample]
+
+    first = {1, 2, 4, count // 2} & set(range(1, count))
+    for begun in ((), first):
+        found = smallest_number(torch.arange(40), count, steps, decides, rows, sorted(begun))
+        assert found.tolist() == numbers.tolist()
 
 
 def test_a_single_unit_of_many_is_found():
