@@ -68,7 +68,8 @@ def parts(table) -> dict[str, str]:
     for kind in dict.fromkeys(modality[name] for name in names):
         ranks[f"All explainers, {kind}"] = across(table, [name for name in names if modality[name] == kind])
     ranks = {name: each for name, each in ranks.items() if each is not None}
-    pairs, curves = metric_agreement(table), {name: split_half_taus(table, name) for name in names}
+    pairs = metric_agreement(table)
+    same, curves = one_votes(pairs), {name: split_half_taus(table, name) for name in names}
     _save("places", places_figure(relative_ranks(table), modality, ignoring))
     _save("ranks", critical_difference_figure(next(iter(ranks.values()))))
     _save("agreement", agreement_figure(pairs))
@@ -78,7 +79,7 @@ def parts(table) -> dict[str, str]:
         "blocks": block_rows(table, about),
         "best": f"{best_words(answers)}\n\n{best_rows(answers)}",
         "ranks": rank_words(ranks, ignoring),
-        "agreement": f"{agreement_words(pairs, one_votes(table))}\n\n{pair_rows(pairs)}",
+        "agreement": f"{agreement_words(pairs, same)}\n\n{pair_rows(pairs, same)}",
         "truth": truth_rows(truth_agreement(table)),
         "questions": question_rows(answered(table)),
         "cost": cost_rows(table),
@@ -103,7 +104,7 @@ def _save(name: str, drawing: Figure) -> None:
     drawing.savefig(path, format="png")
     picture = Image.open(path).convert("RGB")
     picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
-    picture.quantize(96).save(path, optimize=True)
+    picture.save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
@@ -102,21 +103,23 @@ def stability_figure(curves: dict[str, pd.DataFrame], modality: dict[str, str]) 
     colours = dict(zip(MODALITIES, (colour for colour, _ in looks(len(MODALITIES))), strict=True))
     for block, curve in sorted(curves.items()):
         axes.plot(curve["n"], curve["tau"], color=colours[modality[block]], linewidth=1, marker="o", markersize=2.5)
-    _labels_apart(axes, {block: (curve["n"].iloc[-1], curve["tau"].iloc[-1]) for block, curve in curves.items()})
     axes.set_xscale("log")
     ticks = [3, 5, 10, 20, 40]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylim(min(0.0, min(curve["tau"].min() for curve in curves.values())), 1.02)
+    lowest = min(curve["tau"].min() for curve in curves.values())
+    axes.set_ylim(np.floor(10 * lowest) / 10, 1.02)
     axes.set_xlim(2.8, 1.9 * max(curve["n"].max() for curve in curves.values()))
     for name, colour in colours.items():
         axes.plot([], [], color=colour, label=name)
-    axes.legend(fontsize=7, frameon=False, loc="lower left")
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
+    _name_lines(axes, {block: (curve["n"].iloc[-1], curve["tau"].iloc[-1]) for block, curve in curves.items()})
     return drawing
 
 
-def _labels_apart(axes, ends: dict[str, tuple[float, float]], apart: float = 0.034) -> None:
+def _name_lines(axes: Axes, ends: dict[str, tuple[float, float]]) -> None:
     """The name of each line at its right end, moved down where it would cover the one above."""
+    apart = 0.034 * float(np.ptp(axes.get_ylim()))
     right, last = max(x for x, _ in ends.values()), np.inf
     for name, (_, y) in sorted(ends.items(), key=lambda item: -item[1][1]):
         last = min(y, last - apart)

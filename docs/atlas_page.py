@@ -51,7 +51,7 @@ def best_rows(answers: Sequence[BlockAnswer]) -> str:
 
 def _some(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} others" if more > 0 else "")
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def best_words(answers: Sequence[BlockAnswer]) -> str:
@@ -103,7 +103,7 @@ def _of_ranks(across: Across, ignoring: Sequence[str]) -> str:
 
 def agreement_words(pairs: pd.DataFrame, same: dict[str, str]) -> str:
     """Which metrics agree, which rank alike, and which contradict each other."""
-    known = pairs[np.isfinite(pairs["p"])]
+    known = _of_different_votes(pairs, same)
     shown = known[known["p"] <= 0.05]
     against = shown[shown["tau"] < 0]
     middle = known["tau"].median()
@@ -111,13 +111,19 @@ def agreement_words(pairs: pd.DataFrame, same: dict[str, str]) -> str:
     return (
         f"Of {len(known)} pairs of metrics {len(shown[shown['tau'] > 0])} are shown to agree (tau-b above 0), "
         f"{len(against)} to contradict each other, and for {len(known) - len(shown)} neither is shown (Holm over all "
-        f"pairs). The median tau-b is {middle:.2f}." + (f" Rank identically in every block: {votes}." if votes else "")
+        f"pairs, those that are one vote too). The median tau-b is {middle:.2f}."
+        + (f" Rank identically in every block: {votes}." if votes else "")
     )
 
 
-def pair_rows(pairs: pd.DataFrame) -> str:
+def _of_different_votes(pairs: pd.DataFrame, same: dict[str, str]) -> pd.DataFrame:
+    """The tested pairs without the second of two metrics that are one vote."""
+    return pairs[np.isfinite(pairs["p"]) & ~pairs["first"].isin(same) & ~pairs["second"].isin(same)]
+
+
+def pair_rows(pairs: pd.DataFrame, same: dict[str, str]) -> str:
     """The pairs that agree most and least, of those that do not rank identically."""
-    known = pairs[np.isfinite(pairs["p"]) & (pairs["tau"] < 0.999)].sort_values("tau", ascending=False)
+    known = _of_different_votes(pairs, same).sort_values("tau", ascending=False)
     ends = pd.concat([known.head(MOST_PAIRS // 2), known.tail(MOST_PAIRS)])
     rows = [(row.first, row.second, *_tau_cells(row)) for row in ends.itertuples()]
     return as_table(("metric", "metric", "tau-b", "lowest block", "blocks", "p (Holm)"), rows)

@@ -15,8 +15,6 @@ from scipy import stats
 
 from harness.results.blocks import Across, across_blocks
 from harness.results.family import Family, all_pairs
-from harness.results.matrices import Matrix
-from harness.results.one_vote import rank_as
 from harness.results.reliability import taus
 
 ALPHA = 0.05
@@ -118,17 +116,13 @@ def truth_agreement(table: pd.DataFrame) -> pd.DataFrame:
     return _with_holm(pd.DataFrame([{"metric": name, **_mean_over_blocks(each)} for name, each in found.items()]))
 
 
-def one_votes(table: pd.DataFrame) -> dict[str, str]:
-    """Metric -> an earlier one by whose means the explainers have the same order in every block."""
-    means = mean_scores(table).drop(columns=controls(table), errors="ignore")
-    matrices = [
-        Matrix({"model": block, "metric": metric}, values.to_frame().T.dropna(axis=1), "higher")
-        for (block, metric), values in means.iterrows()
-    ]
-    found: dict[str, set[str]] = {}
-    for matrix, same in zip(matrices, rank_as(matrices), strict=True):
-        found.setdefault(matrix.names["metric"], set()).add(same)
-    return {metric: next(iter(same)) for metric, same in found.items() if len(same) == 1 and same != {""}}
+def one_votes(pairs: pd.DataFrame) -> dict[str, str]:
+    """Metric -> another one by which the explainers have the same order in every block: both are one vote."""
+    same = pairs[(pairs["lowest"] > 1 - 1e-9) & (pairs["blocks"] >= LEAST_BLOCKS)]
+    found: dict[str, str] = {}
+    for first, second in same[["first", "second"]].itertuples(index=False):
+        found.setdefault(second, found.get(first, first))
+    return found
 
 
 def _tau(both: np.ndarray) -> float:
@@ -147,12 +141,8 @@ def _mean_over_blocks(values: list[float]) -> dict[str, float]:
         bound = told["tau"] if len(each) >= LEAST_BLOCKS else float("nan")
         return {**told, "low": bound, "high": bound, "p": exact}
     half = stats.t.ppf(1 - ALPHA / 2, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
-    return {
-        **told,
-        "low": told["tau"] - half,
-        "high": told["tau"] + half,
-        "p": float(stats.ttest_1samp(each, 0).pvalue),
-    }
+    low, high = max(-1.0, told["tau"] - half), min(1.0, told["tau"] + half)
+    return {**told, "low": low, "high": high, "p": float(stats.ttest_1samp(each, 0).pvalue)}
 
 
 def _with_holm(rows: pd.DataFrame) -> pd.DataFrame:

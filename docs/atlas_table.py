@@ -15,6 +15,7 @@ from harness.results.matrices import Matrix
 
 PACKED = Path(__file__).parent / "atlas" / "atlas.parquet"
 HEADLINE, TRUTH = "srg", "truth_correlation"
+ORACLE = "oracle"  # it returns the known truth, and is no explainer that anybody could choose
 # Metrics whose scores are kept for each sample; of all others the mean and the spread are kept.
 PER_SAMPLE = (HEADLINE, TRUTH)
 KEPT = ("model", "dataset", "explainer", "metric", "kind", "unit", "better", "value", "std", "ci_low", "ci_high", "n")
@@ -37,7 +38,12 @@ def pack(runs: Sequence[Path]) -> pd.DataFrame:
     """The table of several runs: cells with a score, and cells that failed; what does not apply has no row."""
     known = {(each.model, each.dataset): each.block for each in blocks().itertuples()}
     table = pd.concat([_packed(run) for run in runs], ignore_index=True)
-    table.insert(0, "block", [known[pair] for pair in zip(table["model"], table["dataset"], strict=True)])
+    models = table["model"].str.partition("(")[0]  # without the options that tell two models of a run apart
+    table.insert(0, "block", [known[pair] for pair in zip(models, table["dataset"], strict=True)])
+    twice = table[table.duplicated(["block", "seed", "explainer", "metric"])]
+    if len(twice):
+        block, explainer = twice[["block", "explainer"]].iloc[0]
+        raise ValueError(f"{block} has several cells of {explainer} for a metric, by other options: drop one")
     return table.drop(columns=["model", "dataset"]).sort_values(["block", "seed"], kind="stable", ignore_index=True)
 
 
@@ -72,8 +78,9 @@ def write(table: pd.DataFrame, path: Path = PACKED) -> None:
 
 
 def load(path: Path = PACKED) -> pd.DataFrame:
-    """The table with names as texts; None where there is none."""
+    """The table with names as texts, None where there is none, and without the oracle."""
     table = pd.read_parquet(path)
+    table = table[table["explainer"] != ORACLE].reset_index(drop=True)
     texts = {name: table[name].astype(object) for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)}
     return table.assign(**{name: text.where(text.notna(), None) for name, text in texts.items()})
 

@@ -359,6 +359,17 @@ def test_identities_notice_what_is_wrong():
         list(identities_of_nets(similarities, exact.assign(value=0.0), labels)),
         list(identities_of_nets(similarities, exact, labels.assign(accuracy=0.9))),
     ]
+    one = {"gradient", "edge"}  # a missing number is no equality: of one explainer, and of one net of two
+    for name in one:
+        lacking = similarities.assign(
+            images=similarities["images"].where(similarities["explainer"] != name, 0),
+            least=similarities["least"].where(similarities["explainer"] != name),
+        )
+        assert not all(claim.holds for claim in identities_of_nets(lacking, exact, labels)), name
+    for what in exact["what"]:
+        second = exact.assign(value=exact["value"].where(exact["what"] != what))
+        found = identities_of_nets(similarities, pd.concat([exact, second]), labels)
+        assert not all(claim.holds for claim in found), what
     for number, claim in enumerate(claims):
         assert not all(changed[number].holds for changed in wrong), claim.name
 

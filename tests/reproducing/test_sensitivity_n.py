@@ -280,6 +280,12 @@ def test_equalities_fail_where_maps_differ_and_conditions_are_not_needed_where_t
     ]
 
 
+def test_a_missing_difference_is_no_equality():
+    gaps = planted_gaps(0.0)
+    lacking = pd.concat([gaps, gaps.assign(training=1, mean=np.nan, most=np.nan)])
+    assert not any(claim.holds for claim in claims.equalities(lacking) if claim.kind == IDENTITY)
+
+
 def planted_spreads(near, far):
     rows = []
     for net in (TANH, TANH_BARE):
@@ -304,4 +310,4 @@ def test_there_are_no_more_patterns_than_the_level_of_each_counts_on():
         *claims.orders(planted_curves(as_recalled)),
         *claims.nearly_linear(planted_spreads(0.2, 0.2)),
     ]
-    assert sum(claim.kind == PATTERN for claim in found) == PATTERNS
+    assert sum(claim.kind == PATTERN for claim in found) <= PATTERNS

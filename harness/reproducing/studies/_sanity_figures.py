@@ -1,18 +1,19 @@
-"""The figures of ``sanity_checks``: similarity over layers as the paper draws it, labels, and what algebra expects."""
+"""The figures of sanity checks: similarity over layers as the paper draws it, labels, and what algebra expects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.reproducing.studies._sanity_claims import layers_of
 from harness.reproducing.studies._sanity_nets import (
     DESIGNS,
     LABELS,
     METHODS,
+    NOTHING,
     PAPERS_MEASURES,
-    STAGES,
     WITHOUT_MULTIPLIER,
 )
 from harness.reproducing.studies._sanity_unrelated import LOG_VARIANCES, expected_correlation
@@ -30,7 +31,6 @@ SHOWN = {
     "guided_grad_cam": "Guided Grad-CAM",
     "edge": "edge map, |x|, noise",
 }
-TICKS = tuple(stage.replace("convolution", "conv.") for stage in STAGES)
 LINEAR = "unrelated linear models,\ntimes the input"
 # Of the lines in SHOWN: dashed where the colours begin again; the last is that of the controls.
 LOOKS = [
@@ -54,14 +54,15 @@ def curves_over_layers(
     """
     drawing = figure(7.2, f"Similarity to the map of the trained net: {design}", note)
     own = similarities[similarities["design"] == design]
+    stages = (NOTHING, *layers_of(similarities))
     axes = panels(drawing, 2, 2, 4, sharex=True)
     for panel, measure in zip(axes, PAPERS_MEASURES, strict=True):
         panel.axhspan(*chance[measure], **BAND, label="95 % of unrelated maps")
         panel.axhline(linear[measure], color=GREY, linestyle="-.", linewidth=0.9, label=LINEAR)
         shown = own[own["measure"] == measure]
         for (name, words), look in zip(SHOWN.items(), LOOKS, strict=True):
-            _draw_curve_over_layers(panel, shown[shown["explainer"] == name], words, look)
-        panel.set_xticks(range(len(STAGES)), TICKS, rotation=20)
+            _draw_curve_over_layers(panel, shown[shown["explainer"] == name], stages, words, look)
+        panel.set_xticks(range(len(stages)), [each.replace("convolution", "conv.") for each in stages], rotation=20)
         panel.set_ylim(min(-0.4, panel.get_ylim()[0]), 1.05)
         tidy(panel, measure, _words_of_layers(design) if panel in axes[2:] else "", "similarity")
     handles, words = axes[0].get_legend_handles_labels()
@@ -74,11 +75,13 @@ def _words_of_layers(design: str) -> str:
     return "the layer that is random" if alone else "layers that are random, from the output"
 
 
-def _draw_curve_over_layers(panel: Axes, rows: pd.DataFrame, words: str, look: Mapping[str, str]) -> None:
+def _draw_curve_over_layers(
+    panel: Axes, rows: pd.DataFrame, stages: Sequence[str], words: str, look: Mapping[str, str]
+) -> None:
     by_stage = rows.groupby("stage", sort=False)["mean"]
-    means, errors = by_stage.mean().reindex(STAGES), by_stage.sem().reindex(STAGES)
+    means, errors = by_stage.mean().reindex(stages), by_stage.sem().reindex(stages)
     panel.errorbar(
-        range(len(STAGES)), means, errors, **look, markersize=3.5, linewidth=1.1, elinewidth=0.8, label=words
+        range(len(stages)), means, errors, **look, markersize=3.5, linewidth=1.1, elinewidth=0.8, label=words
     )
 
 

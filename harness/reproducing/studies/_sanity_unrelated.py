@@ -54,7 +54,7 @@ def correlation_of_log_magnitudes(variance: float, weights: str, units: int, pai
 
     Every pair has its own input, with log|x| normal of this ``variance``.
     """
-    with reproducible(seed):
+    with reproducible(1_000_000 + seed):  # the models have the seeds 2 seed and 2 seed + 1
         inputs = (math.sqrt(variance) * torch.randn(pairs, units)).exp()
     first, second = (maps.abs().log() for maps in two_sets_of_maps("input_x_gradient", inputs, seed, weights))
     values = pearson(first, second)
@@ -64,13 +64,13 @@ def correlation_of_log_magnitudes(variance: float, weights: str, units: int, pai
     )
 
 
-def similarities_of_unrelated_models(net: int, images: int, epochs: int) -> pd.DataFrame:
+def similarities_of_unrelated_models(bench: str, net: int, images: int, epochs: int) -> pd.DataFrame:
     """Mean similarities of input x gradient of two unrelated linear models on a net's images: a row for each measure
     and black margin.
 
     In the margin the input is zero, and so is every map that is multiplied by it.
     """
-    inputs = net_with_images(net, images, epochs).inputs
+    inputs = net_with_images(bench, net, images, epochs).inputs
     maps = [each.view(inputs[:, 0].shape) for each in two_sets_of_maps("input_x_gradient", inputs.flatten(1), net)]
     return pd.DataFrame(
         [

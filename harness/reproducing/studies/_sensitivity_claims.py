@@ -1,6 +1,6 @@
-"""The claims of ``sensitivity_n``: what is exact, and orders of explainers (Ancona et al. 2018, arXiv:1711.06104)."""
+"""The claims of sensitivity-n: what is exact, and orders of explainers (Ancona et al. 2018, arXiv:1711.06104)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,15 @@ from harness.reproducing.studies._sensitivity_curves import (
     WITHOUT_LRP,
 )
 from harness.reproducing.studies._sensitivity_exact import COMPLETE, EPSILONS, MAP_ROUNDING, OF_BOUND, lrp_at
-from harness.reproducing.studies._sensitivity_nets import FOUR_NETS, PIXELS, RELU, RELU_BARE, TANH, TANH_BARE
+from harness.reproducing.studies._sensitivity_nets import (
+    FOUR_NETS,
+    KIND_OF_NET,
+    PIXELS,
+    RELU,
+    RELU_BARE,
+    TANH,
+    TANH_BARE,
+)
 from harness.reproducing.studies._sensitivity_tests import (
     LEVEL,
     all_above,
@@ -40,8 +48,7 @@ SAME_SUM = 1e-9  # of correlations in double precision
 APART_MAPS = 0.01  # maps that differ by more of the largest value, on average, are not the same
 NEAR_SCORE = 0.01  # scores that differ by less are alike
 NEAR_CHANCE, NEAR_FLAT = 0.05, 0.02
-SMALL_N = 2  # the smallest n at which occlusion is not exact
-# Explainers whose maps are the same on a net, by algebra: none of them can be better than another.
+# Explainers whose maps are the same on a kind of net, by algebra: none of them can be better than another.
 SAME_BY_ALGEBRA = {
     RELU: {TIMES, LRP},
     RELU_BARE: {TIMES, LRP, DEEP_LIFT, INTEGRATED},
@@ -58,8 +65,9 @@ WORDS = {
 AT_LEVEL = f"each at {100 * LEVEL:g} %: all must pass"
 ABOVE = f"paired one-sided t-tests over images, {AT_LEVEL}"
 WITHIN = f"two one-sided t-tests over images for each mean, {AT_LEVEL}"
-# Claims that do not hold at full scale: what was tried.
-NOT_HERE: dict[tuple[str, str], str] = {}
+# (claim, net) -> what was tried, for claims that do not hold at full scale.
+Tried = Mapping[tuple[str, str], str]
+NOT_HERE: Tried = {}
 
 
 def equalities(gaps: pd.DataFrame) -> Iterator[Claim]:
@@ -94,10 +102,10 @@ def equalities(gaps: pd.DataFrame) -> Iterator[Claim]:
     yield _needed_conditions(gaps)
 
 
-def _of_pair(gaps: pd.DataFrame, first: str, second: str, *nets: str) -> pd.DataFrame:
-    """The rows of a pair in either order, of these nets or of all."""
+def _of_pair(gaps: pd.DataFrame, first: str, second: str, *kinds: str) -> pd.DataFrame:
+    """The rows of a pair in either order, of these kinds of nets or of all."""
     pair = gaps["first"].isin((first, second)) & gaps["second"].isin((first, second))
-    return gaps[pair & gaps["net"].isin(nets or FOUR_NETS)]
+    return gaps[pair & gaps["net"].map(KIND_OF_NET).isin(kinds or FOUR_NETS)]
 
 
 def _equality(name: str, says: str, rows: pd.DataFrame, why: str) -> Claim:
@@ -105,7 +113,7 @@ def _equality(name: str, says: str, rows: pd.DataFrame, why: str) -> Claim:
         name=name,
         kind=IDENTITY,
         says=says,
-        holds=bool(rows["most"].max() <= SAME_MAPS),
+        holds=bool(rows["most"].max(skipna=False) <= SAME_MAPS),
         measured=f"largest difference {rows['most'].max():.1e}, at most {SAME_MAPS:g} of the largest value",
         why=f"{why}; {_most_images(rows):,} images",
         source=PROVED,
@@ -126,8 +134,8 @@ def _whole_changes(gaps: pd.DataFrame) -> Iterator[Claim]:
     yield Claim(
         name="DeepLIFT is complete",
         kind=IDENTITY,
-        says="On all four nets DeepLIFT's attributions of all pixels add up to f(x) - f(0): sensitivity-N.",
-        holds=bool(deep["most"].max() <= MAP_ROUNDING),
+        says="On every net DeepLIFT's attributions of all pixels add up to f(x) - f(0): sensitivity-N.",
+        holds=bool(deep["most"].max(skipna=False) <= MAP_ROUNDING),
         measured=f"misses at most {deep['most'].max():.1e} of the sum of magnitudes, at most {MAP_ROUNDING:g}",
         why=f"maps are stored in single precision; {_most_images(deep):,} images",
         source=PROVED,
@@ -136,8 +144,8 @@ def _whole_changes(gaps: pd.DataFrame) -> Iterator[Claim]:
     yield Claim(
         name="Integrated Gradients is complete",
         kind=IDENTITY,
-        says="On all four nets Integrated Gradients of all pixels add up to f(x) - f(0), as far as 100 steps can.",
-        holds=bool(share["most"].max() <= 1),
+        says="On every net Integrated Gradients of all pixels add up to f(x) - f(0), as far as 100 steps can.",
+        holds=bool(share["most"].max(skipna=False) <= 1),
         measured=(
             f"misses at most {100 * share['most'].max():.0f} % of what the bound allows, at most 100 %; "
             f"of the sum of magnitudes: {worst}"
@@ -181,7 +189,9 @@ def scores_that_are_exact(curves: pd.DataFrame) -> Iterator[Claim]:
         name="Occlusion-1 is exact at n = 1",
         kind=IDENTITY,
         says="On every net and image Occlusion-1 has the sensitivity-1 of 1: it is the fall of the score itself.",
-        holds=bool(alone["least"].min() >= 1 - SAME_SCORE and (alone["images"] == curves["images"].max()).all()),
+        holds=bool(
+            alone["least"].min() >= 1 - SAME_SCORE and (alone["images"] == _images_of_nets(curves, alone)).all()
+        ),
         measured=f"smallest correlation 1 - {max(0.0, 1 - alone['least'].min()):.1e}, at least 1 - {SAME_SCORE:g}",
         why=f"outputs are in single precision; {_most_images(alone):,} images, random subsets of one pixel",
         source=PROVED,
@@ -197,16 +207,22 @@ def scores_that_are_exact(curves: pd.DataFrame) -> Iterator[Claim]:
         source="algebra",
     )
     guess = curves[(curves["explainer"] == "random") & (curves["n"] != OVER_ALL)]
+    guess = guess[guess["images"] == guess["images"].max()]  # fewer would leave intervals that are too wide to tell
     yield Claim(
         name="guessing scores 0",
         kind=PATTERN,
-        says="Random attributions have a mean sensitivity-n of 0 at every n, on every net.",
+        says="Random attributions have a mean sensitivity-n of 0 at every n, on every net with so many images.",
         holds=all_within(guess, NEAR_CHANCE),
         measured=f"largest mean {guess['mean'].abs().max():.3f}, less than {NEAR_CHANCE:g} with its interval",
         why=f"{WITHIN}; {len(guess)} means",
         source="algebra",
         n=_most_images(guess),
     )
+
+
+def _images_of_nets(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
+    """For each of the rows, on how many images its net was measured."""
+    return rows["net"].map(curves.groupby("net")["images"].max())
 
 
 def _scores_at(curves: pd.DataFrame, explainer: str, n: int) -> pd.DataFrame:
@@ -223,7 +239,7 @@ def additive_claims(additive: pd.DataFrame) -> Iterator[Claim]:
         name="an additive function has flat curves",
         kind=IDENTITY,
         says="On an additive function, over all subsets of n, sensitivity-n is Pearson(a, c) for every n below N.",
-        holds=bool(every["most"].max() <= SAME_SUM and exact >= 1 - SAME_SCORE),
+        holds=bool(every["most"].max(skipna=False) <= SAME_SUM and exact >= 1 - SAME_SCORE),
         measured=(
             f"largest difference {every['most'].max():.1e}, at most {SAME_SUM:g}; mean Pearson(a, c): {words}, and "
             f"1 - {max(0.0, 1 - exact):.0e} for the three whose maps are the contributions"
@@ -244,38 +260,47 @@ def additive_claims(additive: pd.DataFrame) -> Iterator[Claim]:
     )
 
 
-def orders(curves: pd.DataFrame) -> Iterator[Claim]:
-    """Which explainer is best where, net by net; every training of a net has to show it."""
-    largest = int(curves["n"].max())
-    for net in FOUR_NETS:
+def orders(curves: pd.DataFrame, pixels: int = PIXELS, tried: Tried = NOT_HERE) -> Iterator[Claim]:
+    """Which explainer is best where, net by net; every training of a net has to show it.
+
+    ``pixels`` is the number in an image; ``tried`` names the claims that do not hold.
+    """
+    small, largest = int(curves["n"][curves["n"] > 1].min()), int(curves["n"].max())  # at n = 1 occlusion is exact
+    for net in curves["net"].unique():
         others = [each for each in PAPERS_EXPLAINERS if each != OCCLUSION]
         yield _place_claim(
             "Occlusion-1 is best at small n",
             net,
-            f"On the net {net} Occlusion-1 has the highest sensitivity-n at {_place_of_n(SMALL_N)}.",
-            [_lead_over(curves, net, OCCLUSION, each, SMALL_N) for each in others],
+            f"On the net {net} Occlusion-1 has the highest sensitivity-n at {_place_of_n(small, pixels)}.",
+            [_lead_over(curves, net, OCCLUSION, each, small) for each in others],
+            tried,
         )
         yield _place_claim(
             "Occlusion-1 is worst at large n",
             net,
-            f"On the net {net} Occlusion-1 has the lowest sensitivity-n at {_place_of_n(largest)}.",
+            f"On the net {net} Occlusion-1 has the lowest sensitivity-n at {_place_of_n(largest, pixels)}.",
             [_lead_over(curves, net, each, OCCLUSION, largest) for each in others],
+            tried,
         )
         champions = (INTEGRATED, DEEP_LIFT)
-        rivals = [each for each in (TIMES, LRP, OCCLUSION) if not {each, DEEP_LIFT} <= SAME_BY_ALGEBRA[net]]
+        rivals = [
+            each for each in (TIMES, LRP, OCCLUSION) if not {each, DEEP_LIFT} <= SAME_BY_ALGEBRA[KIND_OF_NET[net]]
+        ]
         yield _place_claim(
             "Integrated Gradients and DeepLIFT are best at large n",
             net,
-            f"On the net {net} Integrated Gradients and DeepLIFT have a higher sensitivity-n at {_place_of_n(largest)} "
+            f"On the net {net} Integrated Gradients and DeepLIFT have a higher sensitivity-n at "
+            f"{_place_of_n(largest, pixels)} "
             f"than {' and '.join(WORDS[each] for each in rivals)}.",
             [_lead_over(curves, net, each, rival, largest) for each in champions for rival in rivals],
+            tried,
         )
     for net in (TANH, TANH_BARE):
-        yield _separation(curves, net)
+        yield _separation(curves, net, tried)
 
 
-def _place_of_n(n: int) -> str:
-    return f"n = {n} ({100 * n / PIXELS:.0f} % of the pixels)"
+def _place_of_n(n: int, pixels: int) -> str:
+    return f"n = {n} ({100 * n / pixels:.2g} % of the pixels)"
 
 
 def _lead_over(curves: pd.DataFrame, net: str, first: str, second: str, n: int) -> pd.DataFrame:
@@ -287,7 +312,7 @@ def _lead_over(curves: pd.DataFrame, net: str, first: str, second: str, n: int) 
     return rows.assign(explainer=first, against=second)
 
 
-def _place_claim(name: str, net: str, says: str, differences: list[pd.DataFrame]) -> Claim:
+def _place_claim(name: str, net: str, says: str, differences: list[pd.DataFrame], tried: Tried) -> Claim:
     rows = pd.concat(differences)
     closest = rows.iloc[int(np.argmin(rows["mean"]))]
     return Claim(
@@ -302,7 +327,7 @@ def _place_claim(name: str, net: str, says: str, differences: list[pd.DataFrame]
         why=ABOVE,
         source=RECALLED,
         n=_most_images(rows),
-        **_whether_expected(name, net),
+        **_whether_expected(name, net, tried),
     )
 
 
@@ -316,12 +341,12 @@ def _trainings(rows: pd.DataFrame) -> str:
     return f"{count} training{'s' if count > 1 else ''}, {len(rows)} test{'s' if len(rows) > 1 else ''}"
 
 
-def _whether_expected(name: str, net: str) -> dict[str, bool | str]:
-    tried = NOT_HERE.get((name, net), "")
-    return {"expected": not tried, "tried": tried}
+def _whether_expected(name: str, net: str, tried: Tried) -> dict[str, bool | str]:
+    own = tried.get((name, net), "")
+    return {"expected": not own, "tried": own}
 
 
-def _separation(curves: pd.DataFrame, net: str) -> Claim:
+def _separation(curves: pd.DataFrame, net: str, tried: Tried) -> Claim:
     rows = _lead_over(curves, net, LRP, TIMES, OVER_ALL)
     return Claim(
         name=f"epsilon-LRP and Gradient x Input separate: {net}",
@@ -329,17 +354,18 @@ def _separation(curves: pd.DataFrame, net: str) -> Claim:
         says=f"On the net {net} the curves of epsilon-LRP and Gradient x Input separate.",
         holds=all_apart(rows, NEAR_SCORE),
         measured=(
-            f"epsilon-LRP is higher by {', '.join(f'{each:.3f}' for each in rows['mean'])} on average over n, not 0; "
+            f"epsilon-LRP is higher by {', '.join(f'{each:.3f}' for each in rows['mean'])} on average over n, more "
+            f"than {NEAR_SCORE:g}; "
             f"{_trainings(rows)}"
         ),
         why=f"paired two-sided t-tests over images, {AT_LEVEL}",
         source=RECALLED,
         n=_most_images(rows),
-        **_whether_expected("separate", net),
+        **_whether_expected("separate", net, tried),
     )
 
 
-def nearly_linear(spreads: pd.DataFrame) -> Iterator[Claim]:
+def nearly_linear(spreads: pd.DataFrame, tried: Tried = NOT_HERE) -> Iterator[Claim]:
     """What becomes of the differences where tanh hardly bends, from the tables of ``spread_of_net``."""
     least = spreads["share"].min()
     for net, methods in ((TANH_BARE, ALL_FIVE), (TANH, WITHOUT_LRP)):
@@ -358,7 +384,7 @@ def nearly_linear(spreads: pd.DataFrame) -> Iterator[Claim]:
             why=ABOVE,
             source=RECALLED,
             n=_most_images(spread),
-            **_whether_expected("nearly linear", net),
+            **_whether_expected("nearly linear", net, tried),
         )
     apart = _of_spread(spreads, TANH, ALL_FIVE, "spread", least)
     yield Claim(
@@ -370,6 +396,7 @@ def nearly_linear(spreads: pd.DataFrame) -> Iterator[Claim]:
         why=f"one-sided t-tests over images, {AT_LEVEL}",
         source="follows from the algebra: tanh(z) / z is not the slope of tanh where z is a bias",
         n=_most_images(apart),
+        **_whether_expected("apart", TANH, tried),
     )
 
 

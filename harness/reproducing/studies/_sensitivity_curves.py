@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import evaluate
-from harness.reproducing.studies._sensitivity_nets import PIXELS, first_images, shrunk, small_net
+from harness.reproducing.studies._sensitivity_nets import SENSITIVITY_BENCHES, shrunk
 
 LARGEST_SHARE = 0.8  # of the pixels, in the largest subsets
 AT_ONCE = 200  # images that are explained together
@@ -25,7 +25,11 @@ TIMES, LRP, DEEP_LIFT, INTEGRATED, OCCLUSION = PAPERS_EXPLAINERS = (
 EPSILON, LIMIT = 1e-4, 1e-12  # of epsilon-LRP: in the curves, and where it stands for its limit
 OPTIONS: dict[str, dict[str, Any]] = {
     TIMES: {},
-    LRP: {"rule": "epsilon", "epsilon": EPSILON},
+    LRP: {
+        "rule": "epsilon",
+        "first": "same",
+        "epsilon": EPSILON,
+    },  # a convolution that sees the input has no rule of its own
     DEEP_LIFT: {"baseline": "zero"},
     INTEGRATED: {"baseline": "zero", "steps": 100},
     OCCLUSION: {"window": 1, "stride": 1, "baseline": "zero"},
@@ -53,17 +57,19 @@ def subset_sizes(units: int, sizes: int, largest_share: float = LARGEST_SHARE) -
     return sorted({min(max(1, round(each)), units - 1) for each in spaced.tolist()})
 
 
-def sensitivity_of_net(net: str, training: int, epochs: int, images: int, sizes: int, draws: int) -> pd.DataFrame:
-    """Sensitivity-n of the paper's explainers and of controls on one net: its mean over images for each n.
+def sensitivity_of_net(
+    bench: str, net: str, training: int, epochs: int, images: int, sizes: int, draws: int
+) -> pd.DataFrame:
+    """Sensitivity-n of the paper's explainers and of controls on one net of a bench: its mean over images for each n.
 
     Columns: explainer; against, another of the paper's explainers whose score is subtracted on every image, or ``""``;
     n, or OVER_ALL; and those of ``_over_images``. The row ``labels`` holds the share of images whose class is right.
     """
-    module = small_net(net, training, epochs)
-    shown, labels = first_images(images)
+    on = SENSITIVITY_BENCHES[bench]
+    module, (shown, labels) = on.net(net, training, epochs), on.images(images)
     targets = module(shown).argmax(1)
     curves = _curves(module, shown, targets, OPTIONS | CONTROLS_OF_CURVES, sizes, draws)
-    columns = [*subset_sizes(PIXELS, sizes), OVER_ALL]
+    columns = [*subset_sizes(on.pixels, sizes), OVER_ALL]
     right = (targets == labels).double().numpy()
     rows = [{"explainer": "labels", "against": "", "n": OVER_ALL, **_over_images(right)}]
     for explainer, scores in curves.items():
@@ -91,7 +97,7 @@ def _curves(
     failed = frame[frame["status"] == "failed"]
     if len(failed):
         raise RuntimeError(f"{failed['explainer'].iloc[0]}: {failed['error'].iloc[0]}")
-    blank = [float("nan")] * len(subset_sizes(PIXELS, sizes))  # of a control that has no score on any image
+    blank = [float("nan")] * len(subset_sizes(shown[0].numel(), sizes))  # of a control that has no score on any image
     return {
         name: np.array(
             [[*(blank if curve is None else curve), value] for curve, value in own[["curve", "value"]].values]
@@ -117,7 +123,7 @@ ALL_FIVE, WITHOUT_LRP = "all five", "all but epsilon-LRP"
 
 
 def spread_of_net(
-    net: str, training: int, epochs: int, images: int, sizes: int, draws: int, shares: list[float]
+    bench: str, net: str, training: int, epochs: int, images: int, sizes: int, draws: int, shares: list[float]
 ) -> pd.DataFrame:
     """How far the paper's explainers are apart on a net that is made more and more linear, see ``shrunk``.
 
@@ -125,8 +131,8 @@ def spread_of_net(
     smallest score of an image, ``fall`` for how much less that is than at the first share, ``score`` for the smallest
     score itself; and those of ``_over_images``. A score is the mean over n. The class is that of the whole net.
     """
-    module = small_net(net, training, epochs)
-    shown, _ = first_images(images)
+    on = SENSITIVITY_BENCHES[bench]
+    module, (shown, _) = on.net(net, training, epochs), on.images(images)
     targets = module(shown).argmax(1)
     explainers = OPTIONS | {LRP: {**OPTIONS[LRP], "epsilon": LIMIT}}  # hidden sums shrink, EPSILON would not
     rows, first = [], {}

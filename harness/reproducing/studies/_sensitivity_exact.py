@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.api import explain
 from harness.reproducing.studies._sensitivity_curves import DEEP_LIFT, INTEGRATED, LIMIT, LRP, OPTIONS, TIMES
-from harness.reproducing.studies._sensitivity_nets import explained_logits, first_images, small_net
+from harness.reproducing.studies._sensitivity_nets import SENSITIVITY_BENCHES, explained_logits
 
 EPSILONS = (1e-2, 1e-4, 1e-6)
 MAP_ROUNDING = 1e-6  # maps are stored in single precision: of the sum of all magnitudes in a map
@@ -23,15 +23,15 @@ def lrp_at(epsilon: float) -> str:
     return f"{LRP} at {epsilon:g}"
 
 
-def gaps_of_net(net: str, training: int, epochs: int, images: int) -> pd.DataFrame:
-    """Distances between maps of one net, and what sums of maps miss.
+def gaps_of_net(bench: str, net: str, training: int, epochs: int, images: int) -> pd.DataFrame:
+    """Distances between maps of one net of a bench, and what sums of maps miss.
 
     Columns: first; second, another explainer, or COMPLETE or OF_BOUND; mean over images with its error, most, images. A
     distance is the largest difference of two maps, as a share of the largest value in both. What a sum misses is a
     share of the sum of all magnitudes (COMPLETE), or of what it may miss (OF_BOUND). LRP is at its LIMIT.
     """
-    module = small_net(net, training, epochs)
-    shown, _ = first_images(images)
+    on = SENSITIVITY_BENCHES[bench]
+    module, (shown, _) = on.net(net, training, epochs), on.images(images)
     targets = module(shown).argmax(1)
     maps_by = lambda name, **more: _maps(name, module, shown, targets, OPTIONS[name] | more)
     maps = {name: maps_by(name) for name in (TIMES, DEEP_LIFT, INTEGRATED)} | {LRP: maps_by(LRP, epsilon=LIMIT)}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-PATTERNS = 20  # of the study: each is tested at LEVEL, so that the error of all together is at most ALL_TOGETHER
+PATTERNS = 22  # at most, of a study: each is tested at LEVEL, so that the error of all together is at most ALL_TOGETHER
 ALL_TOGETHER = 0.05
 LEVEL = ALL_TOGETHER / PATTERNS
 
@@ -39,9 +39,10 @@ def all_within(means: pd.DataFrame, bound: float) -> bool | None:
 
 
 def all_apart(means: pd.DataFrame, near: float) -> bool | None:
-    """Whether every mean differs from 0, to either side, at LEVEL. No if one is within ``near`` of 0, see above."""
+    """Whether every mean differs from 0 by more than ``near``, to either side, at LEVEL. No if one is nearer, see
+    above."""
     sizes = means["mean"].abs().to_numpy()
-    if (sizes > half_width(means, sides=2)).all():
+    if (sizes - half_width(means, sides=2) > near).all():
         return True
     return False if (sizes + half_width(means, len(means)) < near).any() else None
 

@@ -109,8 +109,8 @@ def _side_claim(
         kind=PATTERN,
         says=says,
         holds=all_on_one_side(list(found.values()), above),
-        measured=f"{', '.join(f'{each} {mean_in_words(mean)}' for each, mean in found.items())}, each "
-        f"{'above' if above else 'below'} 0{more}",
+        measured=f"{', '.join(f'{each} {mean_in_words(mean)}' for each, mean in found.items())}; "
+        f"needed: each {'above' if above else 'below'} 0{more}",
         why=TEST,
         source=source,
         n=min(each.count for each in found.values()),
@@ -242,7 +242,7 @@ def _tuning_claims(base: pd.DataFrame) -> list[Claim]:
             kind=PATTERN,
             says="After fine-tuning the net is right in more of the images without a cell.",
             holds=all_on_one_side([right], above=True),
-            measured=f"the share of right classes changes by {mean_in_words(right)}, more than 0",
+            measured=f"the share of right classes changes by {mean_in_words(right)}, needed: more than 0",
             why="95 % interval from the variances over nets and over images, paired",
             source=POSTER,
             n=right.count,
