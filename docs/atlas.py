@@ -18,6 +18,7 @@ from atlas_page import (
     pair_rows,
     question_rows,
     rank_words,
+    sanity_rows,
     stability_rows,
     truth_rows,
 )
@@ -32,7 +33,18 @@ from atlas_statistics import (
     split_half_taus,
     truth_agreement,
 )
-from atlas_table import PACKED, blocks, controls, facts, load, pack, seeds_of, write, write_facts
+from atlas_table import (
+    PACKED,
+    blocks,
+    controls,
+    facts,
+    load,
+    overall_verdicts,
+    pack,
+    seeds_of,
+    write,
+    write_facts,
+)
 from matplotlib.figure import Figure
 from pages import replaced
 from PIL import Image
@@ -82,6 +94,7 @@ def parts(table) -> dict[str, str]:
         "agreement": f"{agreement_words(pairs, same)}\n\n{pair_rows(pairs, same)}",
         "truth": truth_rows(truth_agreement(table)),
         "questions": question_rows(answered(table)),
+        "sanity": sanity_rows(overall_verdicts(table), ignoring),
         "cost": cost_rows(table),
         "stability": stability_rows(curves, {name: seed_tau(table, name) for name in names}),
         "failed": failed_rows(table),

@@ -178,6 +178,14 @@ def _spread(values: pd.Series) -> str:
     return f"{middle:,.0f}" if high - low < 0.5 else f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
 
 
+def sanity_rows(verdicts: pd.DataFrame, ignoring: Sequence[str]) -> str:
+    """In how many blocks each explainer passes and fails the sanity checks; those that fail most come first."""
+    counts = pd.DataFrame({word: (verdicts == word).sum(axis=1) for word in ("fail", "undecided", "pass")})
+    counts = counts.sort_values(["fail", "pass"], ascending=[False, True], kind="stable")
+    rows = [(f"{name} (control)" if name in ignoring else name, *map(int, each)) for name, each in counts.iterrows()]
+    return as_table(("explainer", "fails", "undecided", "passes"), rows)
+
+
 def stability_rows(curves: dict[str, pd.DataFrame], by_seed: dict[str, float]) -> str:
     """Agreement of disjoint halves of the samples, and of seeds, in each block."""
     rows = []

@@ -12,12 +12,15 @@ from harness.cli.groups import experiment_folders
 from harness.registry import DATASETS, EXPLAINERS
 from harness.results.frames import configured, read
 from harness.results.matrices import Matrix
+from harness.results.sanity import OVERALL, verdicts_of_cells
 
 PACKED = Path(__file__).parent / "atlas" / "atlas.parquet"
 HEADLINE, TRUTH = "srg", "truth_correlation"
 ORACLE = "oracle"  # it returns the known truth, and is no explainer that anybody could choose
 # Metrics whose scores are kept for each sample; of all others the mean and the spread are kept.
 PER_SAMPLE = (HEADLINE, TRUTH)
+VERDICT = "verdict"  # the kind of a row that has the verdict of a sanity check
+REAL = ("value", "std", "ci_low", "ci_high")
 KEPT = ("model", "dataset", "explainer", "metric", "kind", "unit", "better", "value", "std", "ci_low", "ci_high", "n")
 
 
@@ -37,31 +40,54 @@ def _block(name: str) -> dict[str, str]:
 def pack(runs: Sequence[Path]) -> pd.DataFrame:
     """The table of several runs: cells with a score, and cells that failed; what does not apply has no row."""
     known = {(each.model, each.dataset): each.block for each in blocks().itertuples()}
-    table = pd.concat([_packed(run) for run in runs], ignore_index=True)
+    table = pd.concat([part for run in runs for part in _packed(run)], ignore_index=True)
     models = table["model"].str.partition("(")[0]  # without the options that tell two models of a run apart
     table.insert(0, "block", [known[pair] for pair in zip(models, table["dataset"], strict=True)])
-    twice = table[table.duplicated(["block", "seed", "explainer", "metric"])]
+    key = ["block", "seed", "explainer", "metric", "kind"]
+    table = table[~table.duplicated(key) | (table["kind"] != "cost")]  # the sanity checks' run measures costs again
+    twice = table[table.duplicated(key)]
     if len(twice):
         block, explainer = twice[["block", "explainer"]].iloc[0]
         raise ValueError(f"{block} has several cells of {explainer} for a metric, by other options: drop one")
     return table.drop(columns=["model", "dataset"]).sort_values(["block", "seed"], kind="stable", ignore_index=True)
 
 
-def _packed(run: Path) -> pd.DataFrame:
+def _packed(run: Path) -> Iterator[pd.DataFrame]:
+    """The cells of a run, and the verdicts of its sanity checks, a row for each check and for all together."""
     cells, scores = read(run)
+    checked = cells if "sanity" in set(cells["kind"]) else None
     cells = cells[cells["status"] != "not_applicable"]
-    protocol = [configured(config, "protocol") for config in cells["config"]]
     lists = _score_lists(scores[scores["metric"].isin(PER_SAMPLE)])
+    seeds = [configured(config, "protocol")["seed"] for config in cells["config"]]
     table = cells[list(KEPT)].assign(
-        seed=np.array([each["seed"] for each in protocol], dtype="int8"),
-        control=[name in EXPLAINERS and EXPLAINERS[name].control for name in cells["explainer"]],
+        seed=np.array(seeds, dtype="int8"),
+        control=[_is_control(name) for name in cells["explainer"]],
         failed=[
             None if status == "ok" else error for status, error in zip(cells["status"], cells["error"], strict=True)
         ],
+        verdict=None,
         scores=[lists.get(cell) for cell in cells["cell"]],
     )
-    real = ["value", "std", "ci_low", "ci_high"]
-    return table.astype({**dict.fromkeys(real, "float32"), "n": "Int16"})
+    yield table.astype({**dict.fromkeys(REAL, "float32"), "n": "Int16"})
+    if checked is not None:
+        yield _verdicts(verdicts_of_cells(checked, scores))
+
+
+def _verdicts(found: pd.DataFrame) -> pd.DataFrame:
+    found = found[found["verdict"] != "not done"]
+    about = found[["model", "dataset", "explainer"]].assign(metric=found["check"], kind=VERDICT)
+    table = about.assign(
+        **{name: found[name].astype("float32") for name in ("value", "ci_low", "ci_high")},
+        n=found["n"].astype("Int16"),
+        seed=np.array([json.loads(text)["seed"] for text in found["protocol"]], dtype="int8"),
+        control=[_is_control(name) for name in found["explainer"]],
+        verdict=found["verdict"],
+    )
+    return table.reindex(columns=[*KEPT, "seed", "control", "failed", "verdict", "scores"])
+
+
+def _is_control(explainer: str) -> bool:
+    return explainer in EXPLAINERS and EXPLAINERS[explainer].control
 
 
 def _score_lists(scores: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -73,7 +99,7 @@ def _score_lists(scores: pd.DataFrame) -> dict[str, np.ndarray]:
 def write(table: pd.DataFrame, path: Path = PACKED) -> None:
     """Write the table; the names, which repeat, are kept as categories."""
     path.parent.mkdir(exist_ok=True)
-    names = ("block", "explainer", "metric", "kind", "unit", "better", "failed")
+    names = ("block", "explainer", "metric", "kind", "unit", "better", "failed", "verdict")
     table.astype(dict.fromkeys(names, "category")).to_parquet(path, compression="zstd", compression_level=19)
 
 
@@ -110,6 +136,12 @@ def mean_scores(table: pd.DataFrame, seed: int | None = None) -> pd.DataFrame:
     rows = rows if seed is None else rows[rows["seed"] == seed]
     rows = rows.assign(signed=rows["value"].astype("float64") * np.where(rows["better"] == "lower", -1, 1))
     return rows.pivot_table(index=["block", "metric"], columns="explainer", values="signed", aggfunc="mean")
+
+
+def overall_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts of all sanity checks together: explainers x blocks, of the first seed that has one."""
+    rows = table[(table["kind"] == VERDICT) & (table["metric"] == OVERALL)].sort_values("seed", kind="stable")
+    return rows.drop_duplicates(["explainer", "block"]).pivot(index="explainer", columns="block", values="verdict")
 
 
 def controls(table: pd.DataFrame) -> list[str]:

@@ -22,7 +22,7 @@ from atlas_statistics import (  # noqa: E402
     split_half_taus,
     truth_agreement,
 )
-from atlas_table import PACKED, blocks, load, pack, sample_scores, write  # noqa: E402
+from atlas_table import PACKED, blocks, load, overall_verdicts, pack, sample_scores, write  # noqa: E402
 
 EXPLAINERS = [f"e{i}" for i in range(9)] + ["gradient", "saliency"]
 CONTROLS = ["random", "edge"]
@@ -151,10 +151,14 @@ def test_a_run_is_packed_and_read_back(tmp_path):
     arguments = ["experiment=atlas/logic,atlas/compas", "protocol.seed=0,1", "protocol.samples=8", "--quiet"]
     chosen = ["explainer=[oracle,gradient,random,attention_rollout]", "metric=[srg,truth_correlation,cost]"]
     assert main(["run", "-m", *arguments, *chosen, f"runtime.runs={tmp_path}", "run=atlas"]) == 0
-    write(pack([tmp_path / "atlas"]), tmp_path / "atlas.parquet")
+    checks = ["metric=[random_logit,sanity]", "explainer=[gradient,random]", "protocol.samples=12"]
+    common = ["experiment=atlas/compas", "--quiet", f"runtime.runs={tmp_path}", "run=atlas_sanity"]
+    assert main(["run", *common, *checks]) == 0
+    write(pack([tmp_path / "atlas", tmp_path / "atlas_sanity"]), tmp_path / "atlas.parquet")
     table = load(tmp_path / "atlas.parquet")
     assert set(table["block"]) == {"logic", "compas"} and set(table["seed"]) == {0, 1}
     assert "attention_rollout" not in set(table["explainer"])  # does not apply
+    assert overall_verdicts(table)["compas"].to_dict()["random"] == "fail"
     rows = table[(table["block"] == "logic") & (table["metric"] == "srg")]
     for row in rows.itertuples():
         assert len(row.scores) == row.n == 8 and row.value == pytest.approx(row.scores.mean(), abs=1e-6)
