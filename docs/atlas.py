@@ -15,6 +15,7 @@ from atlas_page import (
     block_rows,
     cost_rows,
     failed_rows,
+    kin_words,
     pair_rows,
     question_rows,
     rank_words,
@@ -35,6 +36,7 @@ from atlas_statistics import (
 )
 from atlas_table import (
     PACKED,
+    VERDICT,
     blocks,
     controls,
     facts,
@@ -42,6 +44,7 @@ from atlas_table import (
     overall_verdicts,
     pack,
     seeds_of,
+    without_kin,
     write,
     write_facts,
 )
@@ -80,7 +83,9 @@ def parts(table) -> dict[str, str]:
     for kind in dict.fromkeys(modality[name] for name in names):
         ranks[f"All explainers, {kind}"] = across(table, [name for name in names if modality[name] == kind])
     ranks = {name: each for name, each in ranks.items() if each is not None}
-    pairs = metric_agreement(table)
+    kept = without_kin(about.loc[names])
+    kin, of_kept = [name for name in names if name not in kept], table[table["block"].isin(kept)]
+    pairs, questions = metric_agreement(table), answered(table)
     same, curves = one_votes(pairs), {name: split_half_taus(table, name) for name in names}
     _save("places", places_figure(relative_ranks(table), modality, ignoring))
     _save("ranks", critical_difference_figure(next(iter(ranks.values()))))
@@ -91,9 +96,9 @@ def parts(table) -> dict[str, str]:
         "blocks": block_rows(table, about),
         "best": f"{best_words(answers)}\n\n{best_rows(answers)}",
         "ranks": rank_words(ranks, ignoring),
-        "agreement": f"{agreement_words(pairs, same)}\n\n{pair_rows(pairs, same)}",
+        "agreement": f"{agreement_words(pairs, same, metric_agreement(of_kept))}\n\n{pair_rows(pairs, same)}",
         "truth": truth_rows(truth_agreement(table)),
-        "questions": question_rows(answered(table)),
+        "questions": f"{question_rows(questions)}\n\n{kin_words(questions, answered(of_kept), kin)}".strip(),
         "sanity": sanity_rows(overall_verdicts(table), ignoring),
         "cost": cost_rows(table),
         "stability": stability_rows(curves, {name: seed_tau(table, name) for name in names}),
@@ -104,11 +109,13 @@ def parts(table) -> dict[str, str]:
 def _facts(table) -> str:
     found = json.loads(PACKED.with_name("facts.json").read_text(encoding="utf-8"))
     seeds = {tuple(seeds) for _, seeds in seeds_of(table)}
-    scored = int(table["failed"].isna().sum())
+    table = table[table["kind"] != VERDICT]
+    scored = int((table["failed"].isna() & table["value"].notna()).sum())
     return (
-        f"{table['block'].nunique()} blocks, {table['explainer'].nunique()} explainers, {table['metric'].nunique()} "
-        f"metrics, {max(map(len, seeds))} seeds; {scored:,} cells with a score. Measured from {found['finished'][0]} "
-        f"to {found['finished'][1]} with torch {', '.join(found['torch'])}, in {found['hours']} hours of one core."
+        f"{table['block'].nunique()} blocks, {table['explainer'].nunique()} explainers with the controls, "
+        f"{table['metric'].nunique()} metrics with those of cost and truth, {max(map(len, seeds))} seeds; {scored:,} "
+        f"cells with a score. Measured from {found['finished'][0]} to {found['finished'][1]} with torch "
+        f"{', '.join(found['torch'])}, in {found['hours']} hours of one core."
     )
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 from atlas_questions import Answered
 from atlas_statistics import BlockAnswer
-from atlas_table import HEADLINE, controls
+from atlas_table import HEADLINE, VERDICT, controls
 
 from harness.results.blocks import Across
 from harness.results.numbers import significant
 
 MOST_NAMED = 6
 MOST_PAIRS = 12
+LEAST_P = 1e-4  # smaller p-values of so few blocks would say more of the test's model than of the blocks
 
 
 def as_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -30,7 +31,8 @@ def block_rows(table: pd.DataFrame, about: pd.DataFrame) -> str:
         seeds = ", ".join(map(str, sorted(of_block["seed"].unique())))
         samples = int(of_block.loc[of_block["metric"] == HEADLINE, "n"].max())
         each = about.loc[block]
-        rows.append((block, each["modality"], each["about"], samples, seeds, own, of_block["metric"].nunique()))
+        metrics = of_block.loc[of_block["kind"] != VERDICT, "metric"].nunique()
+        rows.append((block, each["modality"], each["about"], samples, seeds, own, metrics))
     return as_table(("block", "modality", "model and data", "samples", "seeds", "explainers", "metrics"), rows)
 
 
@@ -58,15 +60,18 @@ def best_words(answers: Sequence[BlockAnswer]) -> str:
     """How often an explainer is the best or as good, over the blocks."""
     shown = [each for each in answers if each.near]
     among = Counter(name for each in shown for name in each.near)
+    having = Counter(name for each in shown for name in each.own)
     bests = Counter(each.best for each in shown)
     first = "; ".join(f"{name} in {count}" for name, count in bests.most_common(5))
-    near = "; ".join(f"{name} in {count}" for name, count in among.most_common(8))
+    near = "; ".join(f"{name} in {count} of {having[name]}" for name, count in among.most_common(8))
     none = [each.block for each in answers if not each.near]
     silent = f" In {_in_words(none)} the best explainer is not shown to beat every control." if none else ""
+    lacking = "; ".join(f"{', '.join(each.lacking)} in {each.block}" for each in answers if each.lacking)
     return (
         f"In {len(shown)} of {len(answers)} blocks the best explainer is shown to beat every control.{silent} The best "
         f"mean has, in these {len(shown)} blocks: {first}. Beat every control and are not shown to be worse than the "
-        f"best, in how many blocks: {near}."
+        f"best, in how many of these blocks that have them: {near}."
+        + (f" Not compared, for want of scores: {lacking}." if lacking else "")
     )
 
 
@@ -96,28 +101,37 @@ def _of_ranks(across: Across, ignoring: Sequence[str]) -> str:
     beat = [name for name, rank in own.items() if rank + across.critical < others.min()]
     told = f"{_some(beat)}" if beat else "none"
     return (
-        f"{words} Friedman's test: p = {across.p:.1g}; critical difference {across.critical:.1f}. Shown to have a "
-        f"better mean rank than the best control, {others.idxmin()} ({others.min():.1f}): {told}."
+        f"{words} Friedman's test: p {_p_in_words(across.p)}; critical difference {across.critical:.1f}. Shown to have "
+        f"a better mean rank than the best control, {others.idxmin()} ({others.min():.1f}): {told}."
     )
 
 
-def agreement_words(pairs: pd.DataFrame, same: dict[str, str]) -> str:
-    """Which metrics agree, which rank alike, and which contradict each other."""
-    known = _of_different_votes(pairs, same)
-    shown = known[known["p"] <= 0.05]
-    against = shown[shown["tau"] < 0]
-    middle = known["tau"].median()
+def agreement_words(pairs: pd.DataFrame, same: dict[str, str], of_kept: pd.DataFrame) -> str:
+    """Which metrics agree, which rank alike, and which contradict each other; ``of_kept`` are the pairs without the
+    blocks that share a model or a data set with another one."""
+    known, kept = (_of_different_votes(each, same) for each in (pairs, of_kept))
     votes = "; ".join(f"{name} as {other}" for name, other in sorted(same.items()))
+    agree, against, of_pairs = _shown_pairs(known)
+    fewer_agree, fewer_against, of_fewer = _shown_pairs(kept)
     return (
-        f"Of {len(known)} pairs of metrics {len(shown[shown['tau'] > 0])} are shown to agree (tau-b above 0), "
-        f"{len(against)} to contradict each other, and for {len(known) - len(shown)} neither is shown (Holm over all "
-        f"pairs, those that are one vote too). The median tau-b is {middle:.2f}."
-        + (f" Rank identically in every block: {votes}." if votes else "")
+        f"Of {of_pairs} pairs of metrics {agree} are shown to agree (tau-b above 0), {against} to contradict each "
+        f"other, and for {of_pairs - agree - against} neither is shown (Holm over all pairs, those that are one vote "
+        f"too). The median tau-b is {known['tau'].median():.2f}. Without the blocks that share a kind of model or a "
+        f"data set with another one, {fewer_agree} of {of_fewer} are shown to agree and {fewer_against} to contradict "
+        f"each other." + (f" Rank identically in every block: {votes}." if votes else "")
     )
+
+
+def _shown_pairs(known: pd.DataFrame) -> tuple[int, int, int]:
+    """How many pairs are shown to agree, how many to contradict each other, and how many there are."""
+    shown = known["p"] <= 0.05
+    return int((shown & (known["tau"] > 0)).sum()), int((shown & (known["tau"] < 0)).sum()), len(known)
 
 
 def _of_different_votes(pairs: pd.DataFrame, same: dict[str, str]) -> pd.DataFrame:
     """The tested pairs without the second of two metrics that are one vote."""
+    if pairs.empty:
+        return pd.DataFrame({"tau": [], "p": []})
     return pairs[np.isfinite(pairs["p"]) & ~pairs["first"].isin(same) & ~pairs["second"].isin(same)]
 
 
@@ -138,8 +152,13 @@ def truth_rows(agreement: pd.DataFrame) -> str:
 
 def _tau_cells(row) -> tuple[str, ...]:
     interval = f" [{row.low:.2f}, {row.high:.2f}]" if np.isfinite(row.low) else ""
-    p = f"{row.p:.2g}" if np.isfinite(row.p) else "not tested"
-    return f"{row.tau:.2f}{interval}", f"{row.lowest:.2f}", str(row.blocks), p
+    return f"{row.tau:.2f}{interval}", f"{row.lowest:.2f}", str(row.blocks), _p_in_words(row.p)
+
+
+def _p_in_words(p: float) -> str:
+    if not np.isfinite(p):
+        return "not tested"
+    return f"{p:.2g}" if p >= LEAST_P else f"below {LEAST_P:.4f}"
 
 
 def question_rows(found: Sequence[Answered]) -> str:
@@ -150,11 +169,24 @@ def question_rows(found: Sequence[Answered]) -> str:
             each.words,
             f"{each.quantity}: median {each.median:+.2f}",
             f"{each.positive} of {each.blocks}",
-            f"{each.p:.2g}" if np.isfinite(each.p) else "not tested",
+            _p_in_words(each.p),
         )
         for each in found
     ]
     return as_table(("question", "answer", "quantity", "positive in", "p (Holm)"), rows)
+
+
+def kin_words(found: Sequence[Answered], of_kept: Sequence[Answered], left_out: Sequence[str]) -> str:
+    """Whether the answers stay without the blocks that share a model or a data set with another one."""
+    if not left_out:
+        return ""
+    changed = [
+        f"{whole.question} ({few.words}, p {_p_in_words(few.p)})"
+        for whole, few in zip(found, of_kept, strict=True)
+        if whole.words != few.words
+    ]
+    told = f"these answers change: {'; '.join(changed)}" if changed else "no answer changes"
+    return f"Without {_in_words(left_out)}, which share a kind of model or a data set with another block, {told}."
 
 
 def cost_rows(table: pd.DataFrame) -> str:
@@ -183,7 +215,12 @@ def sanity_rows(verdicts: pd.DataFrame, ignoring: Sequence[str]) -> str:
     counts = pd.DataFrame({word: (verdicts == word).sum(axis=1) for word in ("fail", "undecided", "pass")})
     counts = counts.sort_values(["fail", "pass"], ascending=[False, True], kind="stable")
     rows = [(f"{name} (control)" if name in ignoring else name, *map(int, each)) for name, each in counts.iterrows()]
-    return as_table(("explainer", "fails", "undecided", "passes"), rows)
+    blind = counts[counts.index.isin(ignoring)].sum()
+    words = (
+        f"Controls, which do not look at the model, fail in {int(blind['fail'])} of {int(blind.sum())} cases and pass "
+        f"in {int(blind['pass'])}."
+    )
+    return f"{words}\n\n{as_table(('explainer', 'fails', 'undecided', 'passes'), rows)}"
 
 
 def stability_rows(curves: dict[str, pd.DataFrame], by_seed: dict[str, float]) -> str:

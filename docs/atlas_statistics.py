@@ -15,11 +15,13 @@ from scipy import stats
 
 from harness.results.blocks import Across, across_blocks
 from harness.results.family import Family, all_pairs
+from harness.results.level import holm
 from harness.results.reliability import taus
 
 ALPHA = 0.05
 LEAST_EXPLAINERS = 8  # of a block, to compare its rankings
 LEAST_BLOCKS = 6  # to test a claim over blocks: with fewer, no sign-flip test can reach 5 %
+EQUAL = 1e-5  # of the range of the middle half of a row: means that are nearer to each other are equal
 DRAWS = 200  # pairs of disjoint halves for each number of samples
 
 
@@ -32,7 +34,8 @@ class BlockAnswer:
     gain       mean difference of these two with its interval (low, high)
     above      explainers that are shown to beat every control
     near       of these, those that are not shown to be worse than the best; none if the best is not above
-    compared   number of explainers that are compared
+    own        explainers that are compared and are no controls
+    lacking    explainers that are not compared, for want of a score on nine tenths of the samples or under a seed
     n          number of samples
     """
 
@@ -42,8 +45,14 @@ class BlockAnswer:
     gain: tuple[float, float, float]
     above: list[str]
     near: list[str]
-    compared: int
+    own: list[str]
+    lacking: list[str]
     n: int
+
+    @property
+    def compared(self) -> int:
+        """The number of explainers that are compared, controls left out."""
+        return len(self.own)
 
 
 def block_answer(table: pd.DataFrame, block: str, blocks: int) -> BlockAnswer:
@@ -56,7 +65,9 @@ def block_answer(table: pd.DataFrame, block: str, blocks: int) -> BlockAnswer:
     above = [name for name in _by_mean(family, own) if all(family.better(name, each) for each in others)]
     near = [name for name in above if not family.better(best, name)] if best in above else []
     gain = (family.difference(best, control), *family.interval(best, control))
-    return BlockAnswer(block, best, control, gain, above, near, len(own), family.n)
+    there = table.loc[(table["block"] == block) & (table["metric"] == HEADLINE), "explainer"]
+    lacking = sorted({*there} - {*family.names})
+    return BlockAnswer(block, best, control, gain, above, near, own, lacking, family.n)
 
 
 def _by_mean(family: Family, names: list[str]) -> list[str]:
@@ -79,8 +90,8 @@ def across(table: pd.DataFrame, blocks: list[str], explainers: list[str] | None 
 def metric_agreement(table: pd.DataFrame) -> pd.DataFrame:
     """For each pair of metrics Kendall's tau-b between their rankings of a block's explainers, over blocks.
 
-    Columns first, second, tau (mean over blocks), low, high (Student's 95 % interval over blocks), p (two-sided, Holm
-    over all pairs), blocks and lowest (the smallest tau of a block). Controls are left out.
+    Columns first, second, tau (mean over blocks), low, high (Student's 95 % interval over blocks, of each pair by
+    itself), p (two-sided, Holm over all pairs), blocks and lowest (the smallest tau of a block). Controls are left out.
     """
     means = mean_scores(table).drop(columns=controls(table), errors="ignore")
     faithful = [name for name, kind in kinds(table).items() if kind == "faithfulness"]
@@ -129,15 +140,32 @@ def _tau(both: np.ndarray) -> float:
     """Tau-b of two rows; NaN for fewer than eight explainers or where all of a row tie."""
     if both.shape[1] < LEAST_EXPLAINERS:
         return float("nan")
-    return float(taus(both[:1], both[1:], equal=1e-6)[0])
+    return float(taus(_levels(both[0])[None], _levels(both[1])[None])[0])
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
+    """Values as whole numbers in their order, the same for values that are equal but for rounding.
+
+    Rounding is measured by the range of the middle half: a single value that is far away, as infidelity has, makes no
+    others equal.
+    """
+    order = np.argsort(values, kind="stable")
+    middle = np.ptp(np.quantile(values, [0.25, 0.75]))
+    steps = np.diff(values[order]) > EQUAL * (middle or np.ptp(values))
+    levels = np.empty(len(values))
+    levels[order] = np.concatenate([[0], np.cumsum(steps)])
+    return levels
 
 
 def _mean_over_blocks(values: list[float]) -> dict[str, float]:
-    """Mean over blocks with Student's interval and two-sided p-value against 0; NaN below six blocks."""
+    """Mean over blocks with Student's interval and two-sided p-value against 0; NaN below six blocks.
+
+    Where all blocks have the same value, p is that of the signs.
+    """
     each = np.array(values)
     told = {"tau": float(each.mean()), "lowest": float(each.min()), "blocks": len(each)}
     if len(each) < LEAST_BLOCKS or each.std() < 1e-9:
-        exact = 0.0 if len(each) >= LEAST_BLOCKS and each.mean() else float("nan")
+        exact = 2.0 ** (1 - len(each)) if len(each) >= LEAST_BLOCKS and abs(each.mean()) > 1e-9 else float("nan")
         bound = told["tau"] if len(each) >= LEAST_BLOCKS else float("nan")
         return {**told, "low": bound, "high": bound, "p": exact}
     half = stats.t.ppf(1 - ALPHA / 2, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
@@ -149,26 +177,32 @@ def _with_holm(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(p=holm(rows["p"].to_numpy())) if len(rows) else rows
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p-values; NaN stays NaN and counts as no test."""
-    adjusted = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
+@dataclass(frozen=True)
+class OverBlocks:
+    """A difference over blocks.
 
-
-def paired_over_blocks(differences: pd.Series) -> tuple[float, int, int, float]:
-    """Median of a difference over blocks, in how many it is positive and in how many it is not 0, and the p-value.
-
-    The test is Wilcoxon's of signed ranks, two-sided, zeros split; NaN below six blocks.
+    median, positive, blocks  its median, in how many blocks it is positive, and in how many it is known
+    direction                 1 or -1, the sign of the sum of signed ranks, which is what is tested; else 0
+    p                         of Wilcoxon's test of signed ranks, two-sided, zeros split; NaN below six blocks
     """
+
+    median: float
+    positive: int
+    blocks: int
+    direction: int
+    p: float
+
+
+def paired_over_blocks(differences: pd.Series) -> OverBlocks:
+    """A difference over blocks with its test; blocks where it is not known do not count."""
     values = differences.dropna().to_numpy()
     p = float("nan")
     if len(values) >= LEAST_BLOCKS and np.any(values):
         p = float(stats.wilcoxon(values, zero_method="zsplit", method="auto").pvalue)
-    return (float(np.median(values)) if len(values) else float("nan")), int((values > 0).sum()), len(values), p
+    median = float(np.median(values)) if len(values) else float("nan")
+    # The median may be 0, or of the other sign, where the ranks are shown to lean to one side.
+    direction = int(np.sign(np.sign(values) @ stats.rankdata(np.abs(values))))
+    return OverBlocks(median, int((values > 0).sum()), len(values), direction, p)
 
 
 def relative_ranks(table: pd.DataFrame, metric: str = HEADLINE) -> pd.DataFrame:
@@ -185,7 +219,7 @@ def split_half_taus(table: pd.DataFrame, block: str, seed: int = 0) -> pd.DataFr
     """How alike the rankings by two disjoint sets of n samples are: columns n and tau, the mean of 200 draws.
 
     Controls are left out. The ranking by all N samples is as stable as that of n = N, which no two disjoint sets can
-    show; ``expected_tau`` estimates it.
+    show. Scores are means over the seeds, so that it is not the stability over nets.
     """
     matrix = sample_scores(table, block, HEADLINE)
     values = matrix.without(controls(table)).compared.signed.to_numpy()

@@ -11,7 +11,7 @@ from harness import conf
 from harness.cli.groups import experiment_folders
 from harness.registry import DATASETS, EXPLAINERS
 from harness.results.frames import configured, read
-from harness.results.matrices import Matrix
+from harness.results.matrices import MOST_LACKING, Matrix
 from harness.results.sanity import OVERALL, verdicts_of_cells
 
 PACKED = Path(__file__).parent / "atlas" / "atlas.parquet"
@@ -32,7 +32,7 @@ def blocks() -> pd.DataFrame:
 def _block(name: str) -> dict[str, str]:
     text = next(Path(root, "experiment", f"{name}.yaml").read_text("utf-8") for root in conf.__path__)
     chosen = {group: text.partition(f"override /{group}: ")[2].split("\n")[0] for group in ("model", "dataset")}
-    sentence = text.partition("A block of the atlas. ")[2].split("\n")[0]
+    sentence = text.partition("A block of the atlas: ")[2].split("\n")[0]
     modality = DATASETS[chosen["dataset"]].modality
     return {"block": name.partition("/")[2], **chosen, "modality": modality, "about": sentence}
 
@@ -130,12 +130,33 @@ def sample_scores(table: pd.DataFrame, block: str, metric: str, seed: int | None
 def mean_scores(table: pd.DataFrame, seed: int | None = None) -> pd.DataFrame:
     """Signed means, so that higher is better: a row per block and metric, a column per explainer.
 
-    They are of one seed, or the mean over the seeds (None). Metrics without a direction have no row.
+    They are of one seed, or the mean over the seeds (None). Metrics without a direction have no row. NaN has an
+    explainer without a score on nine tenths of the samples of the fullest one, or under one of the seeds of the metric:
+    its mean would be over other samples, or other nets, than those that it is compared with.
     """
-    rows = table[table["better"].isin(["higher", "lower"]) & table["failed"].isna()]
+    rows = table[table["better"].isin(["higher", "lower"]) & table["failed"].isna() & table["value"].notna()]
     rows = rows if seed is None else rows[rows["seed"] == seed]
+    count = rows["n"].astype("float64")
+    fullest = count.groupby([rows["block"], rows["metric"], rows["seed"]]).transform("max")
+    rows = rows[(count >= (1 - MOST_LACKING) * fullest) | fullest.isna()]
+    seeds = rows.groupby(["block", "metric", "explainer"])["seed"].transform("nunique")
+    rows = rows[seeds == rows.groupby(["block", "metric"])["seed"].transform("nunique")]
     rows = rows.assign(signed=rows["value"].astype("float64") * np.where(rows["better"] == "lower", -1, 1))
     return rows.pivot_table(index=["block", "metric"], columns="explainer", values="signed", aggfunc="mean")
+
+
+def without_kin(about: pd.DataFrame) -> list[str]:
+    """The blocks that share neither model nor data set with an earlier one that is kept: for tests of independent ones.
+
+    Two of one kind of net that are trained on other data count as sharing it, and so do two parts of one data set.
+    """
+    kept, models, datasets = [], set(), set()
+    for each in about.itertuples():
+        if each.model not in models and each.dataset not in datasets:
+            kept.append(each.block)
+            models.add(each.model)
+            datasets.add(each.dataset)
+    return kept
 
 
 def overall_verdicts(table: pd.DataFrame) -> pd.DataFrame:

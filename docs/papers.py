@@ -1,8 +1,8 @@
 """Runs the experiments of papers at full scale and writes a page for each: ``python docs/papers.py [NAME ...]``.
 
 Without a name it runs all that need no data. Each gets docs/papers/NAME.md with its figures, and a row in the table of
-docs/reproducing.md; what it printed and how long it took is written to docs/papers/log.txt. Parts that are kept in
-runs/reproduce are not measured again; the table says how long all of them took when they were measured.
+docs/reproducing.md; what it printed is written to docs/papers/log.txt. Parts that are kept in
+runs/reproduce are not measured again.
 """
 
 import json
@@ -15,7 +15,6 @@ from PIL import Image
 
 from harness.reproducing.paper import Paper, names, paper
 from harness.reproducing.reproduce import Reproduction, reproduce
-from harness.reproducing.study import seconds_of_parts
 from harness.reproducing.written import in_minutes, reproduction_markdown, terminal_lines
 
 DOCS = Path(__file__).parent
@@ -32,8 +31,7 @@ def run(name: str) -> None:
     runs = DOCS.parent / "runs"
     found = reproduce(name, runs=runs, say=lambda line: print(line, flush=True))
     facts = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.exists() else {}
-    seconds = seconds_of_parts(runs / "reproduce" / f"{name}-full" / "parts")
-    facts[name] = {"counts": found.counts, "bad": len(found.bad), "seconds": round(seconds)}
+    facts[name] = {"told": found.told, "bad": len(found.bad)}
     facts[name]["log"] = list(terminal_lines(found))
     FACTS.write_text(f"{json.dumps(dict(sorted(facts.items())), indent=1, ensure_ascii=False)}\n", encoding="utf-8")
     (FOLDER / f"{name}.md").write_text(page_of(found), encoding="utf-8")
@@ -67,11 +65,11 @@ def table(facts: dict) -> str:
 def _row(about: Paper, facts: dict | None) -> tuple[str, ...]:
     name = f"[{about.name}](papers/{about.name}.md)" if facts else about.name
     if facts:
-        told = "; ".join(f"{count} {verdict}" for verdict, count in facts["counts"].items())
+        told = facts["told"]
     else:
-        told = f"needs {about.needs}" if about.needs else "no page yet"
-    took = in_minutes(facts["seconds"] / 60) if facts else f"about {in_minutes(about.minutes['full'])}"
-    return name, f"{about.title} ({about.paper})", told, took, in_minutes(about.minutes["small"])
+        told = "needs your data" if about.needs else "no page yet"
+    times = (in_minutes(about.minutes[scale]) for scale in ("full", "small"))
+    return name, f"{about.title} ({about.paper})", told, *times
 
 
 def _example(log: list[str]) -> str:
@@ -82,7 +80,7 @@ def _example(log: list[str]) -> str:
 
 def _wrapped(line: str) -> list[str]:
     indent = line[: len(line) - len(line.lstrip())]
-    return textwrap.wrap(line, 116, initial_indent=indent, subsequent_indent=indent or "  ")
+    return textwrap.wrap(line.strip(), 116, initial_indent=indent, subsequent_indent=indent or "  ")
 
 
 def write() -> None:
@@ -90,10 +88,7 @@ def write() -> None:
     facts = json.loads(FACTS.read_text(encoding="utf-8"))
     page = replaced(PAGE.read_text(encoding="utf-8"), MARK, table(facts))
     PAGE.write_text(replaced(page, "example", _example(facts[EXAMPLE]["log"])), encoding="utf-8")
-    parts = [
-        f"$ harness reproduce {name}    ({each['seconds']} s)\n" + "\n".join(each["log"])
-        for name, each in facts.items()
-    ]
+    parts = [f"$ harness reproduce {name}\n" + "\n".join(each["log"]) for name, each in facts.items()]
     LOG.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

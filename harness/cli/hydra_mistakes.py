@@ -6,7 +6,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from harness.catalogue import CATALOGUES
-from harness.cli.groups import choice_in_files, group_defaults, group_files
+from harness.cli.groups import (
+    choice_in_files,
+    experiments_of_folders,
+    group_defaults,
+    group_files,
+    paper_names,
+)
 from harness.cli.override_text import several_values
 from harness.cli.own_items import own_labels
 from harness.cli.parser import listed_names
@@ -95,6 +101,8 @@ def _choice_error(group: str, name: str) -> UserError:
         return unknown_item(group, name, choices)
     if group in SETTING_GROUPS:
         return _name_expected_error(group, name)
+    if group == "experiment" and name in paper_names():
+        return UserError(f"experiment={name} came, but it is the experiment of a paper: harness reproduce {name}")
     return unknown(group, name, choices, f"harness list {group}s")
 
 
@@ -111,7 +119,7 @@ def _name_expected_error(group: str, value: str) -> UserError:
 def choices_of(group: str) -> list[str]:
     """What can be chosen in a config group: registered names and the files of the group."""
     names = {*CATALOGUES[group], *CATALOGUES[group].bridged()} if group in CATALOGUES else set()
-    return sorted({*names, *group_files(group)})
+    return sorted({*names, *group_files(group), *(experiments_of_folders() if group == "experiment" else ())})
 
 
 def _setting_error(path: str, missing: str, arguments: Sequence[str]) -> UserError | None:

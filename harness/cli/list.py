@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from harness.catalogue import CATALOGUES
-from harness.cli.groups import group_files
+from harness.cli.groups import experiments_of_folders, group_files
 from harness.cli.parser import Parser, add_verb
 from harness.cli.sections import LABELLED_GROUPS
 from harness.errors import UserError, unknown
@@ -83,11 +83,11 @@ def execute(chosen: argparse.Namespace) -> int:
 
 
 def _print_experiments(names: list[str]) -> int:
-    there = group_files("experiment")
+    there = {**group_files("experiment"), **experiments_of_folders()}
     for name in names:
         if name not in there:
             raise unknown("experiment", name, there, "harness list experiments")
-    for name in names or there:
+    for name in names or (each for each in there if "/" not in each):
         print(f"{name}\n    {there[name]}")
     return 0
 

@@ -13,8 +13,9 @@ from harness.errors import UserError, unknown
 SETTINGS = ("data", "scale")
 EXAMPLES = {
     "harness reproduce": "lists the experiments, what each needs and how long it takes",
-    "harness reproduce published_rankings": "published tables, analysed again by our statistics",
-    "harness reproduce xai_bench scale=small --html paper.html": "another with fewer data, as a page",
+    "harness reproduce published_rankings": "analyses published tables again, by the statistics of the harness",
+    "harness reproduce xai_bench scale=small --html paper.html": "runs another on less data, and writes a page",
+    "harness reproduce torchcam data=my/imagenette": "runs one that needs your data",
 }
 
 
@@ -25,22 +26,22 @@ def add_parser(verbs: Any) -> Parser:
         "reproduce",
         "run the experiment of a paper, and set its numbers beside the published ones",
         """
-Without a NAME it lists all experiments. Each line of the result is a published number beside ours, with spread, n,
-tolerance and where it is known from, or a claim with its test. The verdicts: reproduced (within the tolerance),
-differs, pattern holds, pattern fails, not comparable (with the reason, such as other weights or a small scale).
-What differs from the paper is listed below. The experiments are files in conf/experiment/papers, which state every
-choice that decides their numbers.
+Without a NAME it lists all experiments. Each line of the result is a published number beside ours, with spread, number
+of samples, tolerance and source, or a claim with its test. The verdicts: reproduced (a number within the tolerance, or
+an equality that holds), differs, pattern holds, pattern fails, not comparable (with the reason, such as other weights,
+a small scale, or a test that cannot tell). After the lines it lists what is done otherwise than in the paper. The
+experiments are files in conf/experiment/papers, which state every choice that decides their numbers.
 
-  data=FOLDER    the user's data, where the experiment needs some
-  scale=small    the same code on less data, in seconds; its numbers are not comparable,
-                 its claims are tested
+  data=FOLDER    your data, where the experiment needs some
+  scale=small    the same code on less data, in seconds; it needs no data of yours. Its numbers
+                 are not comparable, its claims are tested
 
-Parts are kept on disk: the same command goes on after a kill. The exit status is 1 if something that should hold does
-not, and 2 for a mistake.""",
+Results are kept in runs/reproduce/NAME-SCALE, so the same command resumes what was interrupted. The exit status is 1 if
+something that should hold does not, and 2 for a mistake. A claim that is known not to hold here does not change it.""",
         EXAMPLES,
         usage="%(prog)s [NAME] [data=FOLDER] [scale=full|small] [flags]",
     )
-    parser.add_argument("words", nargs="*", metavar="NAME", help="the experiment, and its settings")
+    parser.add_argument("words", nargs="*", metavar="NAME", help="the experiment; its settings follow it")
     add_file(parser, "--html", "write a page for a browser; it needs no network")
     add_file(parser, "--markdown", "write everything as Markdown")
     add_file(parser, "--csv", "write all lines as CSV")

@@ -144,7 +144,7 @@ def _line_beside(ours: pd.Series, theirs: Mapping[str, Any], expectation: Expect
         expectation.unlike or (SMALL if small else ""),
     )
     return Line(
-        what=", ".join(str(theirs[each]) for each in KEY if isinstance(theirs[each], str)),
+        what=_published_in_words(theirs),
         verdict=verdict,
         reason=reason,
         ours=float(ours["value"]),
@@ -162,6 +162,14 @@ def _line_beside(ours: pd.Series, theirs: Mapping[str, Any], expectation: Expect
         note=_text(theirs["note"]),
         bad=verdict == DIFFERS,
     )
+
+
+def _published_in_words(theirs: Mapping[str, Any]) -> str:
+    """Explainer and metric of a published number, and in brackets its table, model and data, in the table's words."""
+    known = {each: theirs[each] for each in KEY if isinstance(theirs[each], str)}
+    what = ", ".join(known[each] for each in ("explainer", "metric") if each in known)
+    where = ", ".join(known[each] for each in ("table_or_figure", "model", "dataset") if each in known)
+    return f"{what} ({where})" if where else what
 
 
 def verdict_on(ours: float, error: float, theirs: float, tolerance: float, unlike: str = "") -> tuple[str, str]:

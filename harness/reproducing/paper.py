@@ -47,6 +47,7 @@ FIELDS = (
     "deviations",
     "choices",
     "needs",
+    "optional_data",
     "minutes",
     "sizes",
     "expect",
@@ -67,6 +68,7 @@ class Paper:
     deviations  what is done otherwise than in the paper, one sentence each; a defect by its number (D7)
     choices     the answers to CHOICES
     needs       what the user's folder ``data=`` has to hold; "" for nothing
+    optional_data  what the folder may hold where none is needed, in place of what is included; "" for nothing
     minutes     scale -> about how many minutes it takes on two cores
     sizes       scale -> what the study takes: numbers of samples, seeds, draws
     expect      which published numbers it measures
@@ -86,6 +88,7 @@ class Paper:
     deviations: list[str]
     choices: dict[str, str]
     needs: str
+    optional_data: str
     minutes: dict[str, float]
     sizes: dict[str, dict[str, Any]]
     expect: list[Expectation]
@@ -98,8 +101,9 @@ def names() -> list[str]:
 
 def paper(name: str) -> Paper:
     """The experiment of this name; UserError for a name that is not there, or a file that leaves something out."""
+    name = name.removeprefix("papers/")
     if name not in names():
-        raise unknown("paper", name, names(), "harness reproduce")
+        raise unknown("experiment of a paper", name, names(), "harness reproduce")
     return paper_of(name, OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml")))
 
 
@@ -112,7 +116,9 @@ def paper_of(name: str, stated: Mapping[str, Any]) -> Paper:
     if stated["provenance"] not in (*PROVENANCE, "none"):
         raise unknown(f"provenance in papers/{name}.yaml", str(stated["provenance"]), (*PROVENANCE, "none"))
     empty = [each for each in FIELDS if stated[each] is None or stated[each] == ""]
-    empty = [each for each in empty if each != "needs"] + [k for k, v in stated["choices"].items() if not v]
+    empty = [each for each in empty if each not in ("needs", "optional_data")] + [
+        k for k, v in stated["choices"].items() if not v
+    ]
     if empty:
         raise UserError(f"papers/{name}.yaml says nothing of {', '.join(empty)}")
     texts = {each: stated[each] for each in FIELDS if each not in ("expect", "choices")}

@@ -12,13 +12,20 @@ import pandas as pd
 from harness.errors import UserError, unknown
 from harness.places import user_path
 from harness.reproducing.findings import Findings
-from harness.reproducing.lines import VERDICTS, Line, lines_of
+from harness.reproducing.lines import DIFFERS, FAILS, HOLDS, NOT_COMPARABLE, REPRODUCED, VERDICTS, Line, lines_of
 from harness.reproducing.paper import SCALES, Paper, paper
 from harness.reproducing.study import StudySetting, study
 from harness.results.disk import told_in_one_line, whole_file
 from harness.results.tables import to_csv
 
 FOLDER, PARTS = "reproduce", "parts"
+# Words for a count of one.
+_ONE = {
+    "patterns hold": "pattern holds",
+    "patterns fail": "pattern fails",
+    "patterns are known to fail here": "pattern is known to fail here",
+    "claims are undecided": "claim is undecided",
+}
 LINES, NUMBERS, FACTS = "lines.csv", "numbers.csv", "reproduction.json"
 
 
@@ -36,6 +43,25 @@ class Reproduction:
         """Verdict -> how many lines have it, in the order of VERDICTS, without those that none has."""
         found = [each.verdict for each in self.lines]
         return {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
+
+    @property
+    def told(self) -> str:
+        """The counts in words: what holds, what fails and whether that is known, and what cannot be told."""
+        claims = [each for each in self.lines if each.claim]
+        known = sum(each.verdict == FAILS and not each.bad for each in claims)
+        undecided = sum(each.verdict == NOT_COMPARABLE for each in claims)
+        counts = {
+            "reproduced": self.counts.get(REPRODUCED, 0),
+            "differs": self.counts.get(DIFFERS, 0),
+            "patterns hold": self.counts.get(HOLDS, 0),
+            "patterns fail": self.counts.get(FAILS, 0) - known,
+            "patterns are known to fail here": known,
+            "claims are undecided": undecided,
+            "not comparable": self.counts.get(NOT_COMPARABLE, 0) - undecided,
+        }
+        return ", ".join(
+            f"{count} {_ONE.get(words, words) if count == 1 else words}" for words, count in counts.items() if count
+        )
 
     @property
     def bad(self) -> list[Line]:
@@ -77,7 +103,7 @@ def reproduce(
     about = paper(name)
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
-    folder = Path(runs) / FOLDER / f"{name}-{scale}"
+    folder = Path(runs) / FOLDER / f"{about.name}-{scale}"
     setting = StudySetting(scale, about.sizes[scale], folder / PARTS, _data_folder(about, scale, data), say)
     findings = study(about.study)(setting)
     small = about.sizes[scale] != about.sizes["full"] or (bool(about.needs) and data is None)
@@ -87,26 +113,26 @@ def reproduce(
 
 
 def _data_folder(about: Paper, scale: str, data: str | Path | None) -> Path | None:
-    if not about.needs:
-        if data is not None:
-            raise UserError(f"data is {data}, but {about.name} needs no data; leave it out")
-        return None
+    taken = about.needs or about.optional_data
     if data is None:
-        if scale == "small":
+        if scale == "small" or not about.needs:
             return None
         raise UserError(
-            f"{about.name} needs {about.needs}: harness reproduce {about.name} data=FOLDER; "
-            f"scale=small runs the same code on what is here"
+            f"expected harness reproduce {about.name} data=FOLDER, or scale=small, which runs the same code on "
+            f"included data; the folder has to hold {about.needs}"
         )
+    if not taken:
+        raise UserError(f"data is {data}, but {about.name} needs no data; leave it out")
     folder = user_path(data)
     try:
-        there = folder.is_dir() and bool(os.listdir(folder))
+        what = (
+            "which is empty" if folder.is_dir() else "which is no folder" if folder.exists() else "which is not there"
+        )
+        if folder.is_dir() and os.listdir(folder):
+            return folder
     except OSError as error:
-        why = f"which cannot be read ({error.strerror or error})"
-        raise UserError(f"data is {data}, {why}; expected a folder with {about.needs}") from error
-    if not there:
-        raise UserError(f"data is {data}, expected a folder with {about.needs}")
-    return folder
+        what = f"which cannot be read ({error.strerror or error})"
+    raise UserError(f"data is {data}, {what}; expected a folder with {taken}")
 
 
 def _keep(found: Reproduction, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """A reproduction in words: for the terminal, as Markdown, and the list of all experiments."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,32 +11,48 @@ from harness.reproducing.reproduce import Reproduction
 from harness.results.formats import markdown_text
 from harness.results.numbers import significant
 
+LINE = 100  # characters
 MARKS = {REPRODUCED: "✓", HOLDS: "✓", DIFFERS: "✗", FAILS: "✗", NOT_COMPARABLE: "·"}
 MOST_LINES = 40  # of numbers that cannot be compared or are reproduced; all are in the files
 
 
 def listing(papers: Sequence[Paper]) -> Iterator[str]:
-    """A paragraph for each experiment: what it needs and how long it takes."""
-    for each in papers:
-        yield f"{each.name}"
-        yield f"    {each.title} ({each.paper}{f', {each.arxiv}' if each.arxiv != 'none' else ''})"
-        needs = f"needs data=FOLDER with {each.needs}" if each.needs else "needs no data"
-        yield f"    {needs}; about {in_minutes(each.minutes['full'])}, scale=small {in_minutes(each.minutes['small'])}"
+    """A paragraph for each experiment, those that run here first: what it needs and how long it takes."""
+    groups = {
+        "These run without data of yours; times are on two cores:": [each for each in papers if not each.needs],
+        "These need data of yours (data=FOLDER); scale=small runs the same code without:": [
+            each for each in papers if each.needs
+        ],
+    }
+    for heading, own in groups.items():
+        yield from (heading, "")
+        for each in own:
+            yield f"  {each.name}: {in_minutes(each.minutes['full'])}, scale=small {in_minutes(each.minutes['small'])}"
+            source = f"{each.paper}{f', arXiv:{each.arxiv}' if each.arxiv != 'none' else ''}"
+            yield from _indented(f"{each.title} ({source})")
+            if each.needs:
+                yield from _indented(f"data=FOLDER holds {each.needs}")
+            if each.optional_data:
+                yield from _indented(f"data=FOLDER may hold {each.optional_data}")
+        yield ""
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, LINE, initial_indent="      ", subsequent_indent="      ")
 
 
 def in_minutes(minutes: float) -> str:
     """A time in seconds, minutes or hours."""
     if minutes < 1:
         return f"{max(1, round(60 * minutes))} s"
-    return f"{significant(minutes)} min" if minutes < 120 else f"{significant(minutes / 60)} h"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:,.0f} h"
 
 
 def headline(found: Reproduction) -> str:
     """One sentence: how many lines have which verdict, and whether something that should hold does not."""
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in found.counts.items())
     bad = len(found.bad)
     end = "nothing that should hold fails" if not bad else f"{bad} that should hold {'does' if bad == 1 else 'do'} not"
-    return f"{found.paper.title}: {counts}; {end}."
+    return f"{found.paper.title}: {found.told}; {end}."
 
 
 def terminal_lines(found: Reproduction) -> Iterator[str]:
@@ -101,11 +118,16 @@ def _with_spread(value: float, spread: float, kind: str, n: str) -> str:
     return f"{text} ({', '.join(about)})" if about else text
 
 
+def _tolerance_or_test(line: Line) -> str:
+    text = f"{significant(line.tolerance)}: {line.why}" if np.isfinite(line.tolerance) else line.why
+    return f"{text}; **tried**: {line.tried}" if line.tried else text
+
+
 def reproduction_markdown(found: Reproduction, most: int | None = None) -> str:
     """The whole reproduction as Markdown, or at most so many of its lines, those that matter most first."""
     about = found.paper
     parts = [f"## {markdown_text(about.title)}", markdown_text(headline(found))]
-    heads = ("", "verdict", "what", "ours", "published", "tolerance", "source")
+    heads = ("", "verdict", "what", "ours", "published", "tolerance or test", "source")
     rows = [
         (
             MARKS[each.verdict],
@@ -113,7 +135,7 @@ def reproduction_markdown(found: Reproduction, most: int | None = None) -> str:
             each.what,
             each.measured or ours_in_words(each),
             theirs_in_words(each) if np.isfinite(each.theirs) else "",
-            f"{significant(each.tolerance)}: {each.why}" if np.isfinite(each.tolerance) else each.why,
+            _tolerance_or_test(each),
             ", ".join(filter(None, (each.source, each.provenance))),
         )
         for each in (found.lines if most is None else _weightiest_first(found.lines)[:most])

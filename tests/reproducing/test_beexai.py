@@ -108,6 +108,8 @@ def test_a_sign_flip_test_is_exact_and_cannot_pass_with_four_tables():
     assert means_all_above([np.ones(5), np.ones(5)]) == (True, 1 / 32)
     assert means_all_above([np.ones(4)])[0] is None
     assert means_all_above([-np.ones(8), np.ones(8)])[0] is False
+    with pytest.raises(ValueError, match="not a number"):
+        sign_flip_p(np.array([-1.0, np.nan, -2.0]))
     assert sign_flip_p(np.zeros(5)) == 1
     many = np.random.default_rng(0).normal(0.5, 1, 53)
     assert sign_flip_p(many) < 0.01

@@ -6,6 +6,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.reproducing import lines, published
+from harness.reproducing import paper as papers
 from harness.reproducing.findings import Claim, Findings, numbers_of
 from harness.reproducing.lines import (
     DIFFERS,
@@ -18,6 +19,7 @@ from harness.reproducing.lines import (
     standard_error,
     verdict_on,
 )
+from harness.reproducing.reproduce import Reproduction
 
 
 def claim(holds, **more):
@@ -147,6 +149,18 @@ def test_claims_hold_fail_or_cannot_be_told():
         claim(True, measured="")
     with pytest.raises(ValueError, match="say what was tried"):
         claim(False, expected=False)
+
+
+def test_the_counts_in_words_tell_known_failures_and_undecided_claims_apart():
+    claims = [claim(True), claim(True, n=2), claim(False), claim(False, expected=False, tried="all"), claim(None)]
+    claims.append(claim(True, kind="identity"))
+    found = Reproduction(
+        papers.paper("xai_bench"), "full", lines_of(Findings(numbers_of([]), claims), [], small=False), None
+    )
+    assert found.told == (
+        "1 reproduced, 2 patterns hold, 1 pattern fails, 1 pattern is known to fail here, 1 claim is undecided"
+    )
+    assert [line.tried for line in found.lines if line.verdict == FAILS] == ["", "all"]
 
 
 def test_findings_have_one_number_for_each_thing_and_a_kind_for_each_spread():

@@ -64,7 +64,8 @@ def test_the_small_scale_of_a_paper_runs_holds_and_is_kept(name, tmp_path):
 def test_the_verb_lists_runs_and_writes(tmp_path, capsys):
     assert main(["reproduce"]) == 0
     listed = capsys.readouterr().out
-    assert all(name in listed for name in papers.names()) and "needs no data" in listed
+    assert all(name in listed for name in papers.names()) and "data=FOLDER may hold CSV files" in listed
+    assert listed.index("  beexai:") < listed.index("These need data of yours") < listed.index("  rise:")
     files = {kind: tmp_path / f"out.{kind}" for kind in ("html", "markdown", "csv")}
     flags = [word for kind, path in files.items() for word in (f"--{kind}", str(path))]
     runs = ["--runs", str(tmp_path), "--quiet"]
@@ -78,11 +79,13 @@ def test_the_verb_lists_runs_and_writes(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nothing"], "unknown paper"),
+        (["nothing"], "unknown experiment of a paper"),
         (["published_rankings", "scale=tiny"], "unknown scale"),
         (["published_rankings", "size=small"], "unknown setting"),
         (["published_rankings", "scale="], "without a value"),
         (["published_rankings", "data=/nowhere"], "needs no data"),
+        (["beexai", "data=/nowhere"], "which is not there; expected a folder with CSV files"),
+        (["papers/rise"], "expected harness reproduce rise data=FOLDER, or scale=small"),
         (["scale=small"], "without the name"),
         (["published_rankings", "other"], "one experiment at a time"),
         (["published_rankings", "scale=small", "scale=full"], "came twice"),

@@ -14,7 +14,7 @@ from harness.reproducing.studies._beexai_scores import (
     REGISTERED,
     RELEASED,
 )
-from harness.reproducing.studies._sign_flip_tests import LEVEL, means_all_above
+from harness.reproducing.studies._sign_flip_tests import LEVEL, NOT_CORRECTED, means_all_above
 from harness.results.blocks import critical_difference
 from harness.results.level import holm
 
@@ -22,7 +22,7 @@ FAITHFULNESS, ROBUSTNESS = ("FaithCorr", "Comprehensiveness", "Sufficiency"), ("
 SALIENCY, SHAPLEY = "Saliency", "ShapleyValueSampling"
 PUBLISHED = "BEExAI benchmark, mean ranks over 53 tables, computed from its authors' tables"
 HERE = "this study"
-EXACT_TEST = f"exact sign-flip test over tables at {LEVEL:g}, one-sided, seeds averaged within a table"
+EXACT_TEST = f"exact sign-flip test over tables at {LEVEL:g}, one-sided, seeds averaged within a table; {NOT_CORRECTED}"
 EACH_PASSES = f"{EXACT_TEST}; each of the metrics has to pass, so that nothing has to be corrected"
 TRIED = "the released definitions beside ours, logits and probabilities, and several seeds of each net"
 
@@ -85,7 +85,8 @@ def _families_disagree(scores: pd.DataFrame, protocol: str) -> Claim:
     ranks = {metric: ranks_by_table(scores, metric)[SALIENCY] for metric in (*FAITHFULNESS, *ROBUSTNESS)}
     of_family = lambda family: pd.concat([ranks[metric] for metric in family], axis=1).mean(axis=1, skipna=False)
     faithful, robust = of_family(FAITHFULNESS), of_family(ROBUSTNESS)
-    gap = (faithful - robust).dropna().to_numpy()
+    both = pd.concat([faithful, robust], axis=1).dropna()  # the tables that have both
+    gap = (both[0] - both[1]).to_numpy()
     holds, p = means_all_above([gap])
     return Claim(
         name=f"families disagree, {protocol}",
@@ -93,7 +94,7 @@ def _families_disagree(scores: pd.DataFrame, protocol: str) -> Claim:
         says=f"By the {protocol} families disagree on Saliency: its mean rank by {_metrics_in_words(FAITHFULNESS)} is "
         f"worse than that by {_metrics_in_words(ROBUSTNESS)}.",
         holds=holds,
-        measured=f"mean rank {faithful.mean():.2f} and {robust.mean():.2f}; difference {gap.mean():.2f}, more than 0; "
+        measured=f"mean rank {both[0].mean():.2f} and {both[1].mean():.2f}; difference {gap.mean():.2f}, more than 0; "
         f"p {p:.3f}",
         why=EXACT_TEST,
         source=PUBLISHED,
@@ -174,7 +175,7 @@ def _zeros_are_better(scores: pd.DataFrame) -> Claim:
         each: by_table(scores, each, "Infidelity") / by_table(scores, each, PLAIN_PART) - 1
         for each in EXPLAINERS_OF_PAPER
     }
-    holds, largest = means_all_above([each.to_numpy() for each in gaps.values()])
+    holds, largest = means_all_above([each.dropna().to_numpy() for each in gaps.values()])
     words = ", ".join(f"{name} {1 + gap.mean():.2f}" for name, gap in gaps.items())
     return Claim(
         name="zeros are better",
@@ -185,7 +186,7 @@ def _zeros_are_better(scores: pd.DataFrame) -> Claim:
         why=EACH_PASSES.replace("metrics", "explainers"),
         source=f"{HERE}: attributions have norm 1 over a table, whatever the output's scale, and the perturbed input "
         "is noise alone",
-        n=min(len(each) for each in gaps.values()),
+        n=min(len(each.dropna()) for each in gaps.values()),
     )
 
 

@@ -54,7 +54,7 @@ def study(setting: StudySetting) -> Findings:
     tendencies = with_what_was_tried(list(orders_of_random_weights(scores)), NOT_ON_OUR_LENET)
     claims = [
         *exact_claims_of_emprt(scores, facts, planted),
-        *claims_of_tendencies(tendencies, sizes["images"], "images"),
+        *claims_of_tendencies(tendencies, sizes["images"], "images, of one net and one set of random weights"),
     ]
     rows = list(_rows_of_emprt(scores, digits_of(folder).words))
     accuracy = float(facts[facts["what"] == "accuracy"]["value"].iloc[0])
@@ -212,7 +212,7 @@ def _rows_of_emprt(scores: pd.DataFrame, words: str) -> Iterator[dict[str, Any]]
 def _undefined_by_method(scores: pd.DataFrame) -> Iterator[str]:
     own = scores[scores["explainer"].isin(METHODS_OF_EMPRT) & scores["value"].isna()]
     for (name, score, sign), rows in own.groupby(["explainer", "score", "sign"], sort=False):
-        yield f"{name} has no {score} ({sign}) on {len(rows)} images, where a map is constant."
+        yield f"{name} has no {score} ({sign}) on {len(rows)} images, where it is not defined, as for a constant map."
 
 
 def _means_beside_published(rows: list[dict[str, Any]]) -> Figure:
