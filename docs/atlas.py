@@ -49,8 +49,7 @@ from atlas_table import (
     write_facts,
 )
 from matplotlib.figure import Figure
-from pages import replaced
-from PIL import Image
+from pages import replaced, save_picture
 
 from harness.cli.groups import group_defaults
 
@@ -120,11 +119,7 @@ def _facts(table) -> str:
 
 
 def _save(name: str, drawing: Figure) -> None:
-    path = PACKED.with_name(f"{name}.png")
-    drawing.savefig(path, format="png")
-    picture = Image.open(path).convert("RGB")
-    picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
-    picture.save(path, optimize=True)
+    save_picture(drawing, PACKED.with_name(f"{name}.png"), WIDTH)
 
 
 if __name__ == "__main__":

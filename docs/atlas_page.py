@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from atlas_questions import Answered
 from atlas_statistics import BlockAnswer
-from atlas_table import HEADLINE, VERDICT, controls
+from atlas_table import HEADLINE, VERDICT
+from pages import as_table
 
 from harness.results.blocks import Across
 from harness.results.numbers import significant
@@ -15,12 +16,6 @@ from harness.results.numbers import significant
 MOST_NAMED = 6
 MOST_PAIRS = 12
 LEAST_P = 1e-4  # smaller p-values of so few blocks would say more of the test's model than of the blocks
-
-
-def as_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
-    cells = (tuple(heads), ("---",) * len(heads), *(tuple(map(str, row)) for row in rows))
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
 
 
 def block_rows(table: pd.DataFrame, about: pd.DataFrame) -> str:
@@ -77,12 +72,6 @@ def best_words(answers: Sequence[BlockAnswer]) -> str:
 
 def _in_words(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def rank_rows(across: Across) -> str:
-    """Mean ranks over the blocks."""
-    rows = [(name, f"{rank:.2f}") for name, rank in across.mean_ranks.items()]
-    return as_table(("explainer", "mean rank"), rows)
 
 
 def rank_words(found: dict[str, Across], ignoring: Sequence[str]) -> str:
@@ -243,8 +232,3 @@ def failed_rows(table: pd.DataFrame) -> str:
         for (name, reason), each in failed.groupby(["explainer", "failed"])
     ]
     return as_table(("explainer", "blocks", "metrics", "reason"), rows)
-
-
-def ignoring_words(table: pd.DataFrame) -> str:
-    """The controls, as a list in words."""
-    return ", ".join(controls(table))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,11 @@ def pack(runs: Sequence[Path]) -> pd.DataFrame:
     known = {(each.model, each.dataset): each.block for each in blocks().itertuples()}
     table = pd.concat([part for run in runs for part in _packed(run)], ignore_index=True)
     models = table["model"].str.partition("(")[0]  # without the options that tell two models of a run apart
-    table.insert(0, "block", [known[pair] for pair in zip(models, table["dataset"], strict=True)])
+    pairs = list(zip(models, table["dataset"], strict=True))
+    others = {f"{model} on {data}" for model, data in pairs if (model, data) not in known}
+    if others:
+        raise ValueError(f"{', '.join(sorted(others))} came, expected runs of experiment=atlas alone")
+    table.insert(0, "block", [known[pair] for pair in pairs])
     key = ["block", "seed", "explainer", "metric", "kind"]
     table = table[~table.duplicated(key) | (table["kind"] != "cost")]  # the sanity checks' run measures costs again
     twice = table[table.duplicated(key)]
@@ -52,9 +57,15 @@ def pack(runs: Sequence[Path]) -> pd.DataFrame:
     return table.drop(columns=["model", "dataset"]).sort_values(["block", "seed"], kind="stable", ignore_index=True)
 
 
+@cache
+def _run(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cells and scores of a run, which has thousands of files: read once."""
+    return read(run)
+
+
 def _packed(run: Path) -> Iterator[pd.DataFrame]:
     """The cells of a run, and the verdicts of its sanity checks, a row for each check and for all together."""
-    cells, scores = read(run)
+    cells, scores = _run(run)
     checked = cells if "sanity" in set(cells["kind"]) else None
     cells = cells[cells["status"] != "not_applicable"]
     lists = _score_lists(scores[scores["metric"].isin(PER_SAMPLE)])
@@ -183,7 +194,7 @@ def seeds_of(table: pd.DataFrame) -> Iterator[tuple[str, list[int]]]:
 
 def facts(runs: Sequence[Path]) -> dict[str, object]:
     """Where the numbers come from: versions and the commit of the runs."""
-    rows = pd.concat([read(run)[0] for run in runs])
+    rows = pd.concat([_run(run)[0] for run in runs])
     return {
         "commit": sorted(rows["commit"].dropna().unique()),
         "torch": sorted(rows["torch"].dropna().unique()),

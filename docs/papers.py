@@ -10,8 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from pages import replaced
-from PIL import Image
+from pages import as_table, replaced, save_picture
 
 from harness.reproducing.paper import Paper, names, paper
 from harness.reproducing.reproduce import Reproduction, reproduce
@@ -43,10 +42,7 @@ def page_of(found: Reproduction) -> str:
     pictures = []
     for name, drawing in found.findings.figures.items():
         path = FOLDER / f"{about.name}-{name}.png"
-        drawing.savefig(path, format="png")
-        picture = Image.open(path).convert("RGB")
-        picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
-        picture.quantize(64).save(path, optimize=True)
+        save_picture(drawing, path, WIDTH, colours=64)
         pictures.append(f"![{name.replace('_', ' ')}]({path.name})")
     title, rest = reproduction_markdown(found, MOST_LINES).split("\n", 1)
     how = (
@@ -58,8 +54,7 @@ def page_of(found: Reproduction) -> str:
 def table(facts: dict) -> str:
     """The table of all experiments."""
     heads = ("experiment", "paper", "verdicts", "on two cores", "small scale")
-    rows = [_row(paper(name), facts.get(name)) for name in names()]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ("---",) * len(heads), *rows))
+    return as_table(heads, [_row(paper(name), facts.get(name)) for name in names()])
 
 
 def _row(about: Paper, facts: dict | None) -> tuple[str, ...]:

@@ -24,18 +24,14 @@ def experiment_folders() -> dict[str, list[str]]:
     return {name: names for name, names in folders.items() if name != PAPERS}
 
 
-def paper_names() -> list[str]:
-    """The names of the experiments of papers, which harness reproduce runs."""
-    return sorted(path.stem for root in conf.__path__ for path in Path(root, "experiment", PAPERS).glob("*.yaml"))
-
-
 def experiments_of_folders() -> dict[str, str]:
     """What each folder of experiments and each of its experiments is, by the names that are typed."""
     found: dict[str, str] = {}
     for folder, names in experiment_folders().items():
-        own = [name.partition("/")[2] for name in names]
-        found[folder] = f"{len(own)} experiments, one after the other, or one of them ({names[0]}): {', '.join(own)}"
-        found |= {name: _first_sentence(_text_of(f"experiment/{name}")) for name in names}
+        sentences = group_files(f"experiment/{folder}")
+        one_of_them = f"one after the other, or one of them ({names[0]}): {', '.join(sentences)}"
+        found[folder] = f"{len(names)} experiments, {one_of_them}"
+        found |= {f"{folder}/{name}": sentence for name, sentence in sentences.items()}
     return found
 
 

@@ -26,7 +26,7 @@ from harness.cli.former_names import (
     with_present_names,
 )
 from harness.cli.groups import PAPERS, names_in_reach, with_folders_spread
-from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mistake, not_chosen
+from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mistake, not_chosen, paper_is_no_run
 from harness.cli.item_checks import check_items
 from harness.cli.origins import Origins
 from harness.cli.override_text import has_own_files, parsed_overrides
@@ -164,7 +164,7 @@ def _refuse_paper() -> None:
     """UserError for the file of a paper, which is no configuration of a run."""
     typed = [each for each in HydraConfig.get().overrides.task if each.lstrip("+").startswith("experiment=")]
     for paper in re.findall(rf"{PAPERS}/(\w+)", " ".join(typed)):
-        raise UserError(f"experiment={PAPERS}/{paper} is the experiment of a paper: harness reproduce {paper}")
+        raise paper_is_no_run(f"{PAPERS}/{paper}", paper)
 
 
 def _with_shared(metrics: Any) -> Any:

@@ -7,11 +7,11 @@ from typing import Any
 
 from harness.catalogue import CATALOGUES
 from harness.cli.groups import (
+    PAPERS,
     choice_in_files,
-    experiments_of_folders,
+    experiment_folders,
     group_defaults,
     group_files,
-    paper_names,
 )
 from harness.cli.override_text import several_values
 from harness.cli.own_items import own_labels
@@ -101,9 +101,14 @@ def _choice_error(group: str, name: str) -> UserError:
         return unknown_item(group, name, choices)
     if group in SETTING_GROUPS:
         return _name_expected_error(group, name)
-    if group == "experiment" and name in paper_names():
-        return UserError(f"experiment={name} came, but it is the experiment of a paper: harness reproduce {name}")
+    if group == "experiment" and name in group_files(f"experiment/{PAPERS}"):
+        return paper_is_no_run(name, name)
     return unknown(group, name, choices, f"harness list {group}s")
+
+
+def paper_is_no_run(typed: str, paper: str) -> UserError:
+    """The error for the experiment of a paper, which is no configuration of a run."""
+    return UserError(f"experiment={typed} is the experiment of a paper: harness reproduce {paper}")
 
 
 def _name_expected_error(group: str, value: str) -> UserError:
@@ -119,7 +124,8 @@ def _name_expected_error(group: str, value: str) -> UserError:
 def choices_of(group: str) -> list[str]:
     """What can be chosen in a config group: registered names and the files of the group."""
     names = {*CATALOGUES[group], *CATALOGUES[group].bridged()} if group in CATALOGUES else set()
-    return sorted({*names, *group_files(group), *(experiments_of_folders() if group == "experiment" else ())})
+    folders = experiment_folders() if group == "experiment" else {}
+    return sorted({*names, *group_files(group), *folders, *(each for own in folders.values() for each in own)})
 
 
 def _setting_error(path: str, missing: str, arguments: Sequence[str]) -> UserError | None:

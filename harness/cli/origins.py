@@ -44,12 +44,16 @@ class Origins:
 
         Otherwise an experiment alone names it, as it sets options of the items of its own choice.
         """
-        added = {path for each in self._overrides if each.startswith("+") for path in typed_paths(each)}
-        return f"{group}.{label}" in self._in_group_files | added
+        path = f"{group}.{label}"
+        return path in self._in_group_files or path in self._added
 
     def option_typed(self, group: str, label: str) -> str | None:
         """The argument that sets an option of a label, as it was typed; None where there is none."""
         return next((each for each in self._overrides if each.startswith(f"{group}.{label}.")), None)
+
+    @cached_property
+    def _added(self) -> set[str]:
+        return {path for each in self._overrides if each.startswith("+") for path in typed_paths(each)}
 
     @property
     def _overrides(self) -> list[str]:

@@ -82,11 +82,6 @@ def _names_and_sizes(folder: Path | None) -> str:
     return digest(*(f"{path.relative_to(folder)} {path.stat().st_size}" for path in files))
 
 
-def seconds_of_parts(folder: Path) -> float:
-    """How long the parts took that are kept in a folder, when they were measured."""
-    return sum(float((_part_in(path) or {}).get("seconds", 0.0)) for path in sorted(folder.glob("*.json")))
-
-
 @cache
 def _code_of_items() -> str:
     """Fingerprint of the modules of all explainers, metrics, models and data sets, which a study names by texts."""

@@ -20,7 +20,6 @@ from harness.models.digits_cnn import RECIPE
 from harness.models.training import untrained
 from harness.reproducing.findings import IDENTITY
 from harness.reproducing.studies._sanity_claims import (
-    NetValues,
     claims_of_unrelated_models,
     identities_of_nets,
     tendencies_of_nets,
@@ -31,8 +30,6 @@ from harness.reproducing.studies._sanity_nets import (
     LABELS,
     LAYERS,
     MEASURES,
-    METHODS,
-    PAPERS_MEASURES,
     STAGES,
     WITHOUT_MULTIPLIER,
     changed_at_each_stage,
@@ -51,7 +48,6 @@ from harness.reproducing.studies._sanity_tests import (
 )
 from harness.reproducing.studies._sanity_unrelated import (
     LOG_VARIANCES,
-    MARGINS,
     correlation_of_log_magnitudes,
     expected_correlation,
     linear_models,
@@ -60,6 +56,7 @@ from harness.reproducing.studies._sanity_unrelated import (
     spearman_of_unrelated_gradients,
     two_sets_of_maps,
 )
+from planted_nets import values_of_nets
 
 NETS = 8
 
@@ -259,32 +256,7 @@ def test_all_claims_together_keep_the_error():
 
 
 def tables(similarity, twin, linear):
-    """Tables of NETS nets: ``similarity(explainer, measure, stage, design)`` and so on, with a little spread."""
-    draw = np.random.default_rng(0)
-    jitter = lambda value: value + 0.002 * draw.normal()
-    names = (*METHODS, WITHOUT_MULTIPLIER, *CONTROLS_OF_SANITY)
-    similarities = [
-        {"net": k, "design": d, "explainer": e, "measure": m, "stage": s, "mean": jitter(similarity(e, m, s, d))}
-        for k in range(NETS)
-        for d in DESIGNS
-        for e in names
-        for m in MEASURES
-        for s in STAGES
-    ]
-    labels = [
-        {"net": k, "explainer": e, "measure": m, "labels": each, "mean": jitter(twin(e, m, each))}
-        for k in range(NETS)
-        for e in METHODS
-        for m in PAPERS_MEASURES
-        for each in LABELS
-    ]
-    unrelated = [
-        {"net": k, "margin": margin, "measure": m, "mean": jitter(linear(m, margin))}
-        for k in range(NETS)
-        for margin in MARGINS
-        for m in MEASURES
-    ]
-    return NetValues(*map(pd.DataFrame, (similarities, labels, unrelated)))
+    return values_of_nets(similarity, twin, linear, NETS, LAYERS)
 
 
 def verdicts(of):

@@ -10,27 +10,20 @@ from harness.metrics._randomised import Randomisation
 from harness.models.training import untrained
 from harness.reproducing.studies import sanity_checks_mnist
 from harness.reproducing.studies._mnist_nets import digits_of, recipe_of_digit_net
-from harness.reproducing.studies._sanity_claims import NetValues, layers_of, tendencies_of_nets
+from harness.reproducing.studies._sanity_claims import layers_of, tendencies_of_nets
 from harness.reproducing.studies._sanity_nets import (
-    CONTROLS_OF_SANITY,
-    DESIGNS,
-    LABELS,
     LAYERS,
-    MEASURES,
-    METHODS,
     MNIST_LAYERS,
     NOTHING,
     PAPERS_ARRANGEMENT,
-    PAPERS_MEASURES,
     SANITY_BENCHES,
     UNDEFINED,
-    WITHOUT_MULTIPLIER,
     _curves_of_cell,
     changed_at_each_stage,
     wanted_changes,
 )
 from harness.reproducing.studies._sanity_tests import Bounded, Tendency, claims_of_tendencies, with_what_was_tried
-from harness.reproducing.studies._sanity_unrelated import MARGINS
+from planted_nets import values_of_nets
 
 NETS, PIXELS = 6, 784
 
@@ -71,43 +64,14 @@ def test_a_cell_in_which_no_image_has_a_score_is_empty_and_another_failure_is_no
         _curves_of_cell(0, broken, 4)
 
 
-def values_of_nets(similarity, twin, linear, layers=MNIST_LAYERS):
-    """Values of NETS nets: ``similarity(explainer, measure, stage, design)`` and so on, with a little spread."""
-    draw = np.random.default_rng(0)
-    jitter = lambda value: value + 0.002 * draw.normal()
-    names = (*METHODS, WITHOUT_MULTIPLIER, *CONTROLS_OF_SANITY)
-    similarities = [
-        {"net": k, "design": d, "explainer": e, "measure": m, "stage": s, "mean": jitter(similarity(e, m, s, d))}
-        for k in range(NETS)
-        for d in DESIGNS
-        for e in names
-        for m in MEASURES
-        for s in (NOTHING, *layers)
-    ]
-    labels = [
-        {"net": k, "explainer": e, "measure": m, "labels": each, "mean": jitter(twin(e, m, each))}
-        for k in range(NETS)
-        for e in METHODS
-        for m in PAPERS_MEASURES
-        for each in LABELS
-    ]
-    unrelated = [
-        {"net": k, "margin": margin, "measure": m, "mean": jitter(linear(m, margin))}
-        for k in range(NETS)
-        for margin in MARGINS
-        for m in MEASURES
-    ]
-    return NetValues(*map(pd.DataFrame, (similarities, labels, unrelated)))
-
-
 def test_layers_are_those_of_the_table():
-    of = values_of_nets(lambda *_: 1.0, lambda *_: 1.0, lambda *_: 0.0)
+    of = values_of_nets(lambda *_: 1.0, lambda *_: 1.0, lambda *_: 0.0, NETS, MNIST_LAYERS)
     assert of.layers == MNIST_LAYERS
     assert layers_of(pd.DataFrame({"stage": [NOTHING, *LAYERS, NOTHING]})) == LAYERS
 
 
 def test_with_black_images_there_is_no_claim_of_a_margin_and_ssim_is_told_for_their_size():
-    of = values_of_nets(lambda *_: 1.0, lambda *_: 1.0, lambda *_: 0.0)
+    of = values_of_nets(lambda *_: 1.0, lambda *_: 1.0, lambda *_: 0.0, NETS, MNIST_LAYERS)
     black = {each.name: each for each in tendencies_of_nets(of, PIXELS, black=True)}
     bright = {each.name: each for each in tendencies_of_nets(of, PIXELS)}
     ssim = "ssim stays high with the multiplier"
@@ -115,7 +79,7 @@ def test_with_black_images_there_is_no_claim_of_a_margin_and_ssim_is_told_for_th
     assert "48 x 48" in black[ssim].tried and "8 x 8" in bright[ssim].tried and not black[ssim].expected
     (claim,) = claims_of_tendencies([black[ssim]], NETS)
     assert claim.holds
-    low = values_of_nets(lambda *_: 0.1, lambda *_: 1.0, lambda *_: 0.0)
+    low = values_of_nets(lambda *_: 0.1, lambda *_: 1.0, lambda *_: 0.0, NETS, MNIST_LAYERS)
     low_ssim = next(each for each in tendencies_of_nets(low, PIXELS, black=True) if each.name == ssim)
     assert claims_of_tendencies([low_ssim], NETS)[0].holds is False
 
@@ -129,6 +93,6 @@ def test_what_was_tried_is_added_to_the_tendencies_that_are_named():
 
 
 def test_every_tendency_that_is_said_not_to_show_is_one_of_the_study():
-    of = values_of_nets(lambda *_: 1.0, lambda *_: 1.0, lambda *_: 0.0)
+    of = values_of_nets(lambda *_: 1.0, lambda *_: 1.0, lambda *_: 0.0, NETS, MNIST_LAYERS)
     names = {each.name for each in tendencies_of_nets(of, PIXELS, black=True)}
     assert set(sanity_checks_mnist.NOT_ON_ZEROS_AND_ONES) <= names

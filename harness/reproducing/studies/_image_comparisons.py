@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from harness.reproducing.findings import PATTERN, Claim
 from harness.results.family import Family, all_pairs
 from harness.results.level import ALPHA
 from harness.results.matrices import Matrix
@@ -40,6 +41,14 @@ def compared_images(scores: pd.DataFrame, comparisons: Sequence[ImageComparison]
     holds = False if False in shown else None if None in shown else True
     words = "; ".join(_comparison_in_words(families[each.metric], each) for each in comparisons)
     return holds, words, min(family.n for family in families.values())
+
+
+def claim_of_comparisons(
+    name: str, says: str, scores: pd.DataFrame, comparisons: Sequence[ImageComparison], source: str
+) -> Claim:
+    """The claim that all comparisons hold, with the verdict of ``compared_images``."""
+    holds, words, n = compared_images(scores, comparisons)
+    return Claim(name=name, kind=PATTERN, says=says, holds=holds, measured=words, why=TEST, source=source, n=n)
 
 
 def paired_values(scores: pd.DataFrame, metric: str) -> pd.DataFrame:

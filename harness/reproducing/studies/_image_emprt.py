@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from harness.reproducing.findings import IDENTITY, PATTERN, Claim, Findings
-from harness.reproducing.studies._image_comparisons import TEST, ImageComparison, compared_images, paired_values
+from harness.reproducing.studies._image_comparisons import ImageComparison, claim_of_comparisons, paired_values
 from harness.reproducing.studies._image_runs import MeasuredImages
 from harness.results.figures import figure, looks, panels, tidy
 from harness.results.numbers import significant
@@ -102,30 +102,22 @@ def _guided_is_no_gradient(scores: pd.DataFrame) -> Claim:
 
 def _guided_comes_first(scores: pd.DataFrame) -> Claim:
     others = [name for name in dict.fromkeys(scores["explainer"]) if name not in (GUIDED, *NOT_RANKED)]
-    holds, words, n = compared_images(scores, [ImageComparison(ENTROPY, "higher", GUIDED, each) for each in others])
-    return Claim(
-        name="guided backprop comes first",
-        kind=PATTERN,
-        says="By eMPRT Guided Backprop is better than all other explainers.",
-        holds=holds,
-        measured=words,
-        why=TEST,
-        source=f"{PAPER}, eMPRT table: .79 on ResNet-18 and 1.56 on VGG-16, the largest of 11, seen",
-        n=n,
+    return claim_of_comparisons(
+        "guided backprop comes first",
+        "By eMPRT Guided Backprop is better than all other explainers.",
+        scores,
+        [ImageComparison(ENTROPY, "higher", GUIDED, each) for each in others],
+        f"{PAPER}, eMPRT table: .79 on ResNet-18 and 1.56 on VGG-16, the largest of 11, seen",
     )
 
 
 def _guided_is_kept(scores: pd.DataFrame) -> Claim:
-    holds, words, n = compared_images(scores, [ImageComparison(SIMILARITY_UNSIGNED, "higher", GUIDED, GRADIENT)])
-    return Claim(
-        name="guided backprop is kept",
-        kind=PATTERN,
-        says="Guided Backprop changes less with the weights than Gradient, by MPRT: the two scores contradict.",
-        holds=holds,
-        measured=words,
-        why=TEST,
-        source=f"{PAPER}, MPRT table: .47 and .20 on ResNet-18, .07 and .04 on VGG-16, seen",
-        n=n,
+    return claim_of_comparisons(
+        "guided backprop is kept",
+        "Guided Backprop changes less with the weights than Gradient, by MPRT: the two scores contradict.",
+        scores,
+        [ImageComparison(SIMILARITY_UNSIGNED, "higher", GUIDED, GRADIENT)],
+        f"{PAPER}, MPRT table: .47 and .20 on ResNet-18, .07 and .04 on VGG-16, seen",
     )
 
 

@@ -6,7 +6,13 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from harness.reproducing.findings import IDENTITY, PATTERN, Claim, Findings
-from harness.reproducing.studies._image_comparisons import TEST, ImageComparison, compared_images, paired_values
+from harness.reproducing.studies._image_comparisons import (
+    TEST,
+    ImageComparison,
+    claim_of_comparisons,
+    compared_images,
+    paired_values,
+)
 from harness.reproducing.studies._image_runs import MeasuredImages
 from harness.results.figures import GREY, figure, looks, panels, tidy
 from harness.results.numbers import significant
@@ -93,32 +99,19 @@ def _lower(scores: pd.DataFrame, pairs: tuple[tuple[str, str], ...], name: str, 
     """That in each pair that is measured the first explainer has a lower score than the second."""
     measured = set(scores["explainer"])
     known = [pair for pair in pairs if set(pair) <= measured]
-    holds, words, n = compared_images(scores, [ImageComparison(IDSDS, "lower", *pair) for pair in known])
     shown = ", ".join(f"{first} and {second}" for first, second in known)
-    return Claim(
-        name=name,
-        kind=PATTERN,
-        says=f"{says} ({shown}).",
-        holds=holds,
-        measured=words,
-        why=TEST,
-        source=f"{PAPER}, poster, digitised",
-        n=n,
-    )
+    comparisons = [ImageComparison(IDSDS, "lower", *pair) for pair in known]
+    return claim_of_comparisons(name, f"{says} ({shown}).", scores, comparisons, f"{PAPER}, poster, digitised")
 
 
 def _beats_random(scores: pd.DataFrame) -> Claim:
     known = [each for each in BETTER if each in set(scores["explainer"])]
-    holds, words, n = compared_images(scores, [ImageComparison(IDSDS, "higher", each, "random") for each in known])
-    return Claim(
-        name="explainers beat random",
-        kind=PATTERN,
-        says=f"{' and '.join(known)} score higher than random maps.",
-        holds=holds,
-        measured=words,
-        why=TEST,
-        source=f"{PAPER}, poster: .20 and .24 on ResNet-50, seen",
-        n=n,
+    return claim_of_comparisons(
+        "explainers beat random",
+        f"{' and '.join(known)} score higher than random maps.",
+        scores,
+        [ImageComparison(IDSDS, "higher", each, "random") for each in known],
+        f"{PAPER}, poster: .20 and .24 on ResNet-50, seen",
     )
 
 

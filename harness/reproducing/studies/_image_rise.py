@@ -1,5 +1,7 @@
 """Claims and figure of RISE (Petsiuk et al. 2018, 1806.07421): deletion and insertion on ImageNet."""
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
@@ -9,7 +11,7 @@ from harness.reproducing.studies._image_comparisons import (
     CONTROLS,
     TEST,
     ImageComparison,
-    compared_images,
+    claim_of_comparisons,
     paired_values,
     stacked_curves,
 )
@@ -42,37 +44,24 @@ def rise_findings(measured: MeasuredImages) -> Findings:
 
 def _beats(measured: MeasuredImages, metric: str, others: tuple[str, ...], named: str) -> Claim:
     comparisons = [ImageComparison(metric, DIRECTIONS[metric], RISE, other) for other in others]
-    holds, words, n = compared_images(measured.first, comparisons)
-    return Claim(
-        name=f"rise beats {named} by {metric}",
-        kind=PATTERN,
-        says=f"RISE is better than {named} by {metric}.",
-        holds=holds,
-        measured=words,
-        why=TEST,
-        source=PAPER,
-        n=n,
-    )
+    says = f"RISE is better than {named} by {metric}."
+    return claim_of_comparisons(f"rise beats {named} by {metric}", says, measured.first, comparisons, PAPER)
 
 
 def _at_least_the_rival(measured: MeasuredImages) -> Claim:
     comparisons = [ImageComparison(metric, better, RISE, RIVAL) for metric, better in DIRECTIONS.items()]
-    holds, words, n = compared_images(measured.first, comparisons)
+    found = claim_of_comparisons(
+        "rise beats grad-cam",
+        "RISE is better than Grad-CAM by deletion and by insertion.",
+        measured.first,
+        comparisons,
+        f"{PAPER}, abstract: matches or exceeds other methods",
+    )
     masks = measured.sizes["blocks"][0]["explainer"][RISE]["samples"]
-    few = masks < ENOUGH_MASKS
-    why = f"{TEST}; {masks:,} masks" + (
-        f" are too few to judge RISE, which has {ENOUGH_MASKS:,} or more" if few else ""
-    )
-    return Claim(
-        name="rise beats grad-cam",
-        kind=PATTERN,
-        says="RISE is better than Grad-CAM by deletion and by insertion.",
-        holds=None if few else holds,
-        measured=words,
-        why=why,
-        source=f"{PAPER}, abstract: matches or exceeds other methods",
-        n=n,
-    )
+    if masks >= ENOUGH_MASKS:
+        return replace(found, why=f"{TEST}; {masks:,} masks")
+    too_few = f"are too few to judge RISE, which has {ENOUGH_MASKS:,} or more"
+    return replace(found, holds=None, why=f"{TEST}; {masks:,} masks {too_few}")
 
 
 def _area_is_the_published_one(measured: MeasuredImages) -> Claim:

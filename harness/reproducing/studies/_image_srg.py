@@ -11,9 +11,8 @@ from scipy import stats
 from harness.reproducing.findings import IDENTITY, PATTERN, Claim, Findings, numbers_of
 from harness.reproducing.studies._image_comparisons import (
     CONTROLS,
-    TEST,
     ImageComparison,
-    compared_images,
+    claim_of_comparisons,
     paired_values,
 )
 from harness.reproducing.studies._image_runs import MeasuredImages, mean_with_error
@@ -110,16 +109,12 @@ def _areas_of_setups(measured: MeasuredImages, scores: pd.DataFrame, setups: lis
 
 def _gains(scores: pd.DataFrame, setup: str) -> Claim:
     own = scores[scores["setup"] == setup]
-    holds, words, n = compared_images(own, [ImageComparison(SRG, "higher", GRADIENT, each) for each in CONTROLS])
-    return Claim(
-        name=f"the gradient beats controls, {setup}",
-        kind=PATTERN,
-        says=f"The absolute gradient has a larger SRG than every control ({setup}).",
-        holds=holds,
-        measured=words,
-        why=TEST,
-        source=f"{PAPER}: .24 against .01 for random maps, computed",
-        n=n,
+    return claim_of_comparisons(
+        f"the gradient beats controls, {setup}",
+        f"The absolute gradient has a larger SRG than every control ({setup}).",
+        own,
+        [ImageComparison(SRG, "higher", GRADIENT, each) for each in CONTROLS],
+        f"{PAPER}: .24 against .01 for random maps, computed",
     )
 
 
@@ -147,18 +142,12 @@ def _orders_contradict(scores: pd.DataFrame, setups: list[Setup]) -> Claim:
     """That MIF and SRG put the gradient and integrated gradients in opposite orders."""
     setup = _claimed(setups)
     own = scores[scores["setup"] == setup.name]
-    holds, words, n = compared_images(
-        own, [ImageComparison(MIF, "lower", PATHS, GRADIENT), ImageComparison(SRG, "higher", GRADIENT, PATHS)]
-    )
-    return Claim(
-        name="orders contradict",
-        kind=PATTERN,
-        says=f"MIF puts integrated gradients before the gradient, SRG puts the gradient first ({setup.name}).",
-        holds=holds,
-        measured=words,
-        why=TEST,
-        source=f"{PAPER}: MIF .115 against .180, SRG .10 against .24 on ResNet-50, seen and computed",
-        n=n,
+    return claim_of_comparisons(
+        "orders contradict",
+        f"MIF puts integrated gradients before the gradient, SRG puts the gradient first ({setup.name}).",
+        own,
+        [ImageComparison(MIF, "lower", PATHS, GRADIENT), ImageComparison(SRG, "higher", GRADIENT, PATHS)],
+        f"{PAPER}: MIF .115 against .180, SRG .10 against .24 on ResNet-50, seen and computed",
     )
 
 
@@ -166,16 +155,12 @@ def _best_by_one_order(scores: pd.DataFrame, setups: list[Setup]) -> Claim:
     setup = _claimed(setups)
     own = scores[scores["setup"] == setup.name]
     others = [each for each in dict.fromkeys(own["explainer"]) if each not in (PATHS, *CONTROLS)]
-    holds, words, n = compared_images(own, [ImageComparison(MIF, "lower", PATHS, each) for each in others])
-    return Claim(
-        name="integrated gradients are best by mif",
-        kind=PATTERN,
-        says=f"With a constant in place of what is hidden, MIF calls integrated gradients the best ({setup.name}).",
-        holds=holds,
-        measured=words,
-        why=TEST,
-        source=f"{PAPER}: .115, the best of seven on ResNet-50, seen",
-        n=n,
+    return claim_of_comparisons(
+        "integrated gradients are best by mif",
+        f"With a constant in place of what is hidden, MIF calls integrated gradients the best ({setup.name}).",
+        own,
+        [ImageComparison(MIF, "lower", PATHS, each) for each in others],
+        f"{PAPER}: .115, the best of seven on ResNet-50, seen",
     )
 
 
