@@ -21,6 +21,7 @@ from harness.results.tables import to_csv
 FOLDER, PARTS = "reproduce", "parts"
 # Words for a count of one.
 _ONE = {
+    "differ": "differs",
     "patterns hold": "pattern holds",
     "patterns fail": "pattern fails",
     "patterns are known to fail here": "pattern is known to fail here",
@@ -52,7 +53,7 @@ class Reproduction:
         undecided = sum(each.verdict == NOT_COMPARABLE for each in claims)
         counts = {
             "reproduced": self.counts.get(REPRODUCED, 0),
-            "differs": self.counts.get(DIFFERS, 0),
+            "differ": self.counts.get(DIFFERS, 0),
             "patterns hold": self.counts.get(HOLDS, 0),
             "patterns fail": self.counts.get(FAILS, 0) - known,
             "patterns are known to fail here": known,
@@ -118,8 +119,8 @@ def _data_folder(about: Paper, scale: str, data: str | Path | None) -> Path | No
         if scale == "small" or not about.needs:
             return None
         raise UserError(
-            f"expected harness reproduce {about.name} data=FOLDER, or scale=small, which runs the same code on "
-            f"included data; the folder has to hold {about.needs}"
+            f"{about.name} needs {about.needs}: harness reproduce {about.name} data=FOLDER, or scale=small, which runs "
+            f"the same code on included data"
         )
     if not taken:
         raise UserError(f"data is {data}, but {about.name} needs no data; leave it out")

@@ -120,7 +120,7 @@ def _with_spread(value: float, spread: float, kind: str, n: str) -> str:
 
 def _tolerance_or_test(line: Line) -> str:
     text = f"{significant(line.tolerance)}: {line.why}" if np.isfinite(line.tolerance) else line.why
-    return f"{text}; **tried**: {line.tried}" if line.tried else text
+    return f"{text}; tried: {line.tried}" if line.tried else text
 
 
 def reproduction_markdown(found: Reproduction, most: int | None = None) -> str:

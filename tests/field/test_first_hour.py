@@ -274,6 +274,9 @@ OF_EXPERIMENTS = {
     "experiment=mosaics explainer.tcav.runs=3": "beside: explainer=[oracle,standard,tcav]",
     "experiment=digits model=adult_mlp model.path=3": "available: model.epochs, model.label, model.seed",
     "experiment=series metric=[srg] metric.irof.segments=grid:4": "beside: metric=[srg,irof]",
+    "experiment=rise": "experiment=rise is the experiment of a paper: harness reproduce rise",
+    "experiment=papers/rise": "experiment=papers/rise is the experiment of a paper: harness reproduce rise",
+    "experiment=atlas/digitz": "did you mean 'atlas/digits'",
 }
 
 

@@ -10,6 +10,7 @@ from torch import nn
 import harness
 from budgets import small
 from harness.registry import EXPLAINERS, METRICS
+from harness.removal.baselines import NOISE_FOR_RESAMPLED
 from harness.sources import LoadedModel, Wording
 
 SIZE, LENGTHS = 5, (8, 64)
@@ -226,6 +227,16 @@ def test_every_metric_takes_texts_of_any_lengths_together():
     assert scored["metric"].nunique() > 40
     for name, curves in scored.groupby("metric")["curve"]:
         assert len({len(curve) for curve in curves if curve is not None}) <= 1, name
+
+
+def test_what_holds_for_all_texts_is_told_once(monkeypatch):
+    """Texts of each length are a group of their own, and each finds again that there are no training inputs."""
+    lines = []
+    monkeypatch.setattr("harness.api.warn_caller", lines.append)
+    data = texts(32, train=None, train_labels=None, value_range=(-4.0, 4.0))
+    frame = harness.evaluate(net_of("Bag"), data, explainers=["gradient"], metrics=["monotonicity_correlation"])
+    assert set(frame["status"]) == {"ok"} and len(set(COUNTS)) > 2
+    assert lines.count(NOISE_FOR_RESAMPLED) == 1 and len(lines) == len(set(lines))
 
 
 def of_several_units(model, inputs, targets):

@@ -91,7 +91,7 @@ def test_the_verb_lists_runs_and_writes(tmp_path, capsys):
         (["published_rankings", "scale="], "without a value"),
         (["published_rankings", "data=/nowhere"], "needs no data"),
         (["beexai", "data=/nowhere"], "which is not there; expected a folder with CSV files"),
-        (["papers/rise"], "expected harness reproduce rise data=FOLDER, or scale=small"),
+        (["papers/rise"], "harness reproduce rise data=FOLDER, or scale=small"),
         (["scale=small"], "without the name"),
         (["published_rankings", "other"], "one experiment at a time"),
         (["published_rankings", "scale=small", "scale=full"], "came twice"),

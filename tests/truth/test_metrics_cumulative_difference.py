@@ -32,6 +32,18 @@ def test_it_equals_a_loop_over_steps(name, steps, seed):
     assert torch.equal(found.values, found.curves[:, -1])
 
 
+@pytest.mark.parametrize("name", [CPD, CPP])
+def test_more_steps_than_units_remove_each_unit_once_and_the_others_none(name, seed):
+    """Curves have as many points as steps for inputs of any size; a point that removes no unit adds nothing."""
+    model, inputs, maps = Interacting(SHAPE, generator(seed)), draw(SHAPE, seed), draw(SHAPE, seed + 1)
+    one_by_one, finer = (series(name, model, inputs, maps, largest_share=1.0, steps=steps) for steps in (12, 30))
+    assert finer.curves.shape == (len(inputs), 30)
+    removed = [round(12 * step / 30) for step in range(1, 31)]  # units after each step: 0, 1, 1, 2, 2, 2, ...
+    padded = torch.cat([torch.zeros(len(inputs), 1, dtype=torch.float64), one_by_one.curves], 1)
+    torch.testing.assert_close(finer.curves, padded[:, removed], atol=1e-6, rtol=0)
+    torch.testing.assert_close(finer.values, one_by_one.values, atol=1e-6, rtol=0)
+
+
 def test_points_for_and_against_the_class_add_up(seed):
     """f falls when the first point goes and rises again when the second does: the area under f would cancel."""
     model = Additive((1, 2))
