@@ -14,7 +14,7 @@ from harness.reproducing.studies._beexai_scores import (
     REGISTERED,
     RELEASED,
 )
-from harness.reproducing.studies._sign_flip_tests import LEVEL, NOT_CORRECTED, means_all_above
+from harness.reproducing.studies._mean_tests import LEVEL, NOT_CORRECTED, SIGNS_AND_T, means_all_above
 from harness.results.blocks import critical_difference
 from harness.results.level import holm
 
@@ -22,7 +22,7 @@ FAITHFULNESS, ROBUSTNESS = ("FaithCorr", "Comprehensiveness", "Sufficiency"), ("
 SALIENCY, SHAPLEY = "Saliency", "ShapleyValueSampling"
 PUBLISHED = "BEExAI benchmark, mean ranks over 53 tables, computed from its authors' tables"
 HERE = "this study"
-EXACT_TEST = f"exact sign-flip test over tables at {LEVEL:g}, one-sided, seeds averaged within a table; {NOT_CORRECTED}"
+EXACT_TEST = f"{SIGNS_AND_T} over tables at {LEVEL:g}, one-sided, seeds averaged within a table; {NOT_CORRECTED}"
 EACH_PASSES = f"{EXACT_TEST}; each of the metrics has to pass, so that nothing has to be corrected"
 TRIED = "the released definitions beside ours, logits and probabilities, and several seeds of each net"
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from harness.reproducing.findings import IDENTITY, PATTERN, Claim, Findings
 from harness.reproducing.studies._image_comparisons import ImageComparison, claim_of_comparisons, paired_values
 from harness.reproducing.studies._image_runs import MeasuredImages
 from harness.results.figures import figure, looks, panels, tidy
 from harness.results.numbers import significant
+from harness.results.statistics import interval
 
 ENTROPY, ENTROPY_UNSIGNED = "eMPRT signed", "eMPRT unsigned"
 SIMILARITY, SIMILARITY_UNSIGNED = "MPRT signed", "MPRT unsigned"
@@ -55,14 +55,14 @@ def _blind_maps_stay(scores: pd.DataFrame) -> Claim:
 
 def _fresh_noise_is_not_zero(scores: pd.DataFrame) -> Claim:
     values = paired_values(scores, ENTROPY)[FRESH].dropna().to_numpy()
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    mean, varies = float(values.mean()), bool((values != 0).all())
+    (low, high), varies = interval(values), bool((values != 0).all())
     return Claim(
         name="fresh noise varies",
         kind=PATTERN,
         says="Noise that is fresh for every image and every set of weights has an eMPRT near 0, never exactly 0.",
-        holds=varies and abs(mean) + half <= NEAR_ZERO,
-        measured=f"{mean:.1e} ± {half:.1e}, within {NEAR_ZERO:g} of 0; exactly 0 for {int((values == 0).sum())} images",
+        holds=varies and max(-low, high) <= NEAR_ZERO,
+        measured=f"{values.mean():.1e} [{low:.1e}, {high:.1e}], within {NEAR_ZERO:g} of 0; exactly 0 for "
+        f"{int((values == 0).sum())} images",
         why="95 % interval of the mean",
         source=f"{PAPER}: the published control is 0 ± 0 on all nets, seen (defect D2)",
         n=len(values),

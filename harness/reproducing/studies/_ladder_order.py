@@ -11,6 +11,7 @@ from math import factorial
 import numpy as np
 from scipy.stats import rankdata
 
+from harness.reproducing.studies._mean_tests import mean_above_p
 from harness.results.level import ALPHA, holm
 from harness.results.sign_flips import sign_flips
 
@@ -51,9 +52,9 @@ def gains(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
 
 
 def p_of_means(differences: np.ndarray) -> np.ndarray:
-    """Two-sided p-values (K,) of means of 0 of differences (n, K), by random flips of the samples' signs.
-
-    They are exact where differences are symmetric around 0. 1 where all differences are 0, or for fewer than 2 samples.
+    """Two-sided p-values (K,) of means of 0 of differences (n, K): the larger of that by random flips of the samples'
+    signs, which is exact where differences are symmetric around 0, and of that by t corrected for skewness, which is
+    more careful where they are not. 1 where all differences are 0, or for fewer than 2 samples.
     """
     count, columns = differences.shape
     if count < 2:
@@ -64,7 +65,8 @@ def p_of_means(differences: np.ndarray) -> np.ndarray:
     for signs in sign_flips(count, columns, at_once=AT_ONCE):
         reached += (np.abs(signs @ scaled) >= observed).sum(0)
         flips += len(signs)
-    return reached / flips
+    by_t = [2 * min(mean_above_p(sign * column) for sign in (1, -1)) for column in differences.T]
+    return np.maximum(reached / flips, np.minimum(by_t, 1.0))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from harness.reproducing.findings import IDENTITY, PATTERN, Claim
+from harness.reproducing.studies._mean_tests import LEVEL, NOT_CORRECTED, SIGNS_AND_T, means_all_above
 from harness.reproducing.studies._road_maps import (
     BLURRED_IG,
     FILLS,
@@ -19,7 +20,6 @@ from harness.reproducing.studies._road_maps import (
     RANDOM_ORDER,
     ROAD_METHODS,
 )
-from harness.reproducing.studies._sign_flip_tests import LEVEL, NOT_CORRECTED, means_all_above
 
 PAPER_OF_ROAD = "Rong et al. 2022, arXiv:2202.00449"
 # Order and fill, in the order in which the paper's notebook prints its matrix.
@@ -185,7 +185,7 @@ def _less_right(
         holds=holds,
         measured=f"mean accuracy under MoRF {values[0].mean():.3f} and {values[1].mean():.3f}; difference "
         f"{gap.mean():+.3f}, more than 0; p {p:.2g}",
-        why=f"sign-flip test over images at {LEVEL:g}, one-sided; {NOT_CORRECTED}",
+        why=f"{SIGNS_AND_T} over images at {LEVEL:g}, one-sided; {NOT_CORRECTED}",
         source=source,
         n=len(gap),
     )

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from harness.reproducing.findings import PATTERN, Claim
+from harness.reproducing.studies._mean_tests import one_sided_limits
 
 ERROR = 0.05  # that any tendency of the study is claimed, or denied, by chance; each of them has an equal part
 
@@ -37,16 +37,6 @@ class Tendency:
     source: str
     expected: bool = True
     tried: str = ""
-
-
-def one_sided_limits(values: np.ndarray, level: float) -> tuple[float, float, float]:
-    """The mean of independent values, and its lower and upper limit by Student's t, each wrong with a probability of
-    ``level``; infinite limits from fewer than two values."""
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return float(values.mean()) if len(values) else math.nan, -math.inf, math.inf
-    reach = stats.t.ppf(1 - level, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
 
 
 def with_what_was_tried(tendencies: Sequence[Tendency], tried: Mapping[str, str]) -> list[Tendency]:
@@ -88,8 +78,9 @@ def claim_of_tendency(tendency: Tendency, nets: int, level: float, over: str = "
         holds=True if holds else False if fails else None,
         measured=f"{worst.what}{of}: {mean:.3f} [{low:.3f}, {high:.3f}], {_needed_bounds(worst)}",
         why=(
-            f"limits by Student's t over {over}, each one-sided at {level:.2g}, so that all such claims together err "
-            f"with a probability of {ERROR:g}; a claim of several comparisons holds if all do"
+            f"limits by Student's t, plain and corrected for skewness, over {over}, each one-sided at {level:.2g}, so "
+            f"that all such claims together err with a probability of {ERROR:g}; a claim of several comparisons holds "
+            "if all do"
         ),
         source=tendency.source,
         n=min(nets, *(int(np.isfinite(each.values).sum()) for each in tendency.comparisons)),

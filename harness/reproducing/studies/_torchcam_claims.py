@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.reproducing.findings import IDENTITY, PATTERN, Claim
 from harness.reproducing.published import published_numbers
-from harness.reproducing.studies._sign_flip_tests import LEVEL, NOT_CORRECTED, means_all_above
+from harness.reproducing.studies._mean_tests import LEVEL, NOT_CORRECTED, SIGNS_AND_T, means_all_above
 from harness.reproducing.studies._torchcam_images import NetOfTool
 from harness.reproducing.studies._torchcam_maps import (
     GRAD_CAM,
@@ -141,7 +141,7 @@ def _loses_more(drops: pd.DataFrame, net: NetOfTool, pairs: Sequence[tuple[str, 
         says=f"{says} ({title_of(net)}).",
         holds=holds,
         measured=f"difference of average drops, more than 0: {words}; p {largest:.2g}",
-        why=f"sign-flip test over images at {LEVEL:g}, one-sided{passing}; {NOT_CORRECTED}",
+        why=f"{SIGNS_AND_T} over images at {LEVEL:g}, one-sided{passing}; {NOT_CORRECTED}",
         source=source,
         n=len(drops),
     )

@@ -5,11 +5,11 @@ from itertools import product
 
 import pandas as pd
 import torch
-from scipy.stats import ttest_1samp
 
 from harness.datasets.gaussian import covariance, draw_gaussian
 from harness.datasets.gaussian_terms import GaussianFunction, conditional_values, interventional_values, sum_of_terms
 from harness.reproducing.findings import IDENTITY, PATTERN, Claim
+from harness.reproducing.studies._mean_tests import T_TEST, mean_above_p
 from harness.reproducing.studies._xai_bench_cells import (
     COLUMNS,
     CORRELATION,
@@ -65,14 +65,15 @@ def steps_between(table: pd.DataFrame, value: str, groups: str) -> pd.DataFrame:
 def all_above_zero(differences: pd.DataFrame, comparisons: int | None = None) -> tuple[bool | None, float]:
     """Whether the means of all columns of differences (n, K) are above 0, and the largest p-value.
 
-    One-sided t tests over the n rows at the level LEVEL / ``comparisons``, by default K. True where all show it; False
-    where one shows that the mean is below 0; None where neither is so.
+    One-sided tests (``mean_above_p``) over the n rows at the level LEVEL / ``comparisons``, by default K. True where
+    all show it; False where one shows that the mean is below 0; None where neither is so.
     """
     level = LEVEL / (comparisons or differences.shape[1])
-    above, below = (ttest_1samp(differences.to_numpy(), 0, alternative=side).pvalue for side in ("greater", "less"))
-    if (above < level).all():
-        return True, float(above.max())
-    return (False if (below < level).any() else None), float(above.max())
+    columns = differences.to_numpy(dtype=float).T
+    largest = max(mean_above_p(each) for each in columns)
+    if largest < level:
+        return True, largest
+    return (False if min(mean_above_p(-each) for each in columns) < level else None), largest
 
 
 def growth_claims(functions: pd.DataFrame, scores: pd.DataFrame) -> list[Claim]:
@@ -149,7 +150,9 @@ def _grows(name: str, says: str, steps: pd.DataFrame, measured: str, tried: str 
         says=says,
         holds=holds,
         measured=f"{measured}; largest p {p:.1g}, has to be below {LEVEL:g}/{steps.shape[1]}",
-        why=f"one-sided t test of each step between values of rho, paired over seeds, Bonferroni for {steps.shape[1]}",
+        why=(
+            f"one-sided {T_TEST} of each step between values of rho, paired over seeds, Bonferroni for {steps.shape[1]}"
+        ),
         source=f"expected from the curves of {FIGURES}",
         n=len(steps),
         expected=not tried,
@@ -199,7 +202,7 @@ def _random_is_last(scores: pd.DataFrame, metric: str, metrics: int, tried: str 
             "settings"
         ),
         why=(
-            "one-sided t test of the mean over settings (target, rho, model), paired over seeds, Bonferroni for "
+            f"one-sided {T_TEST} of the mean over settings (target, rho, model), paired over seeds, Bonferroni for "
             f"{len(METHODS)} methods" + (f" and {metrics} metrics" if metrics > 1 else "")
         ),
         source=FIGURES,
@@ -226,7 +229,7 @@ def nearest_method_claim(scores: pd.DataFrame) -> Claim:
             f"{MSE}: SHAPR {means['SHAPR']:.4f}, next {second} {means[second]:.4f}; largest p {p:.1g}, has to be below "
             f"{LEVEL:g}/{len(others)}; nearest in {int((places > 0).all(axis=1).sum())} of {len(places)} settings"
         ),
-        why=f"one-sided t test of the mean over settings, paired over seeds, Bonferroni for {len(others)} methods",
+        why=f"one-sided {T_TEST} of the mean over settings, paired over seeds, Bonferroni for {len(others)} methods",
         source=FIGURES,
         n=len(seeds),
     )

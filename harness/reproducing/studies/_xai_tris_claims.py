@@ -6,13 +6,14 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import binomtest, hypergeom, norm, ttest_1samp
+from scipy.stats import binomtest, hypergeom, norm
 
 import harness
 from harness.datasets.tetrominoes import SCENARIOS, TetrominoOptions
 from harness.datasets.xai_tris import family_of
 from harness.models.xai_tris_models import build_linear
 from harness.reproducing.findings import IDENTITY, PATTERN, Claim
+from harness.reproducing.studies._mean_tests import T_TEST, mean_above_p
 from harness.reproducing.studies._xai_tris_scores import (
     CONSTANT,
     DEEP_TAYLOR,
@@ -134,7 +135,7 @@ def claims_of_linear_nets(white: pd.DataFrame, correlated: pd.DataFrame) -> list
                 f"share off the mask {correlated['weights_off'].mean():.2f} against {white['weights_off'].mean():.2f}, "
                 f"more by {mean_and_error(gap)}, above 0; p = {p:.1g}"
             ),
-            why=f"one-sided t test of differences, paired over seeds of data and training, at {ALPHA:g}",
+            why=f"one-sided {T_TEST} of differences, paired over seeds of data and training, at {ALPHA:g}",
             source=PAPER,
             n=len(gap),
         ),
@@ -150,7 +151,7 @@ def claims_of_linear_nets(white: pd.DataFrame, correlated: pd.DataFrame) -> list
                 f"cosine of two nets' weights off the mask {mean_and_error(alike)}, above 0; p = {p_same:.1g}; with "
                 f"white backgrounds {mean_and_error(by_chance)}, by chance 0 with a deviation of 0.13 for each pair"
             ),
-            why=f"one-sided t test over pairs of nets with different data and training, at {ALPHA:g}",
+            why=f"one-sided {T_TEST} over pairs of nets with different data and training, at {ALPHA:g}",
             source="algebra: suppressors are the same in every data set, errors of estimation are not",
             n=len(alike),
         ),
@@ -163,9 +164,7 @@ def claims_of_false_mass(scores: pd.DataFrame) -> Iterator[Claim]:
     means = linear.groupby(["net", "explainer", "backdrop", "seed"])[FALSE_MASS].mean().unstack("backdrop")
     gaps = (means[CORRELATED] - means[WHITE]).dropna()
     overall = gaps.groupby(["net", "seed"]).mean().unstack("seed")
-    above, below = (
-        holm(ttest_1samp(overall.to_numpy(), 0, axis=1, alternative=side).pvalue) for side in ("greater", "less")
-    )
+    above, below = (holm(np.array([mean_above_p(sign * each) for each in overall.to_numpy()])) for sign in (1, -1))
     for net, corrected, opposite in zip(overall.index, above, below, strict=True):
         own, by_method = overall.loc[net].to_numpy(), gaps.loc[net].unstack("seed")
         always = by_method.index[(by_method > 0).all(axis=1)]
@@ -184,7 +183,7 @@ def claims_of_false_mass(scores: pd.DataFrame) -> Iterator[Claim]:
                 f"{corrected:.1g}; more with every seed for {len(always)} of {len(by_method)} methods"
                 + (f", not for {', '.join(rest)}" if rest else "")
             ),
-            why=f"one-sided t test of differences, paired over seeds, Holm-corrected for nets, at {ALPHA:g}",
+            why=f"one-sided {T_TEST} of differences, paired over seeds, Holm-corrected for nets, at {ALPHA:g}",
             source=PAPER,
             n=len(own),
         )
@@ -425,8 +424,8 @@ def distance_score(maps: torch.Tensor, truth: torch.Tensor) -> float:
 
 
 def mean_above_zero(values: np.ndarray) -> tuple[bool | None, float]:
-    """Whether the mean of values (n,) is above 0, by a one-sided t test, and its p-value; False where it is below."""
-    above, below = (float(ttest_1samp(values, 0, alternative=side).pvalue) for side in ("greater", "less"))
+    """Whether the mean of values (n,) is above 0, by a one-sided test, and its p-value; False where it is below."""
+    above, below = mean_above_p(values), mean_above_p(-values)
     return (True if above < ALPHA else (False if below < ALPHA else None)), above
 
 
