@@ -35,8 +35,10 @@ again); retry (failed once, would be tried again); failed (twice: runtime.retry=
 
 
 def execute(chosen: argparse.Namespace) -> int:
-    """Print the states of every job's cells, in all and by explainer."""
+    """Print the states of every job's cells, in all and by explainer; and of a sweep those of all jobs together."""
     from harness.cli.hydra_config import for_each_job
+
+    jobs, of_all = 0, {}  # cells of several jobs can be the same
 
     def print_states(config: dict[str, Any]) -> None:
         from harness.jobs.plan import Plan  # not before names and options have been understood
@@ -52,8 +54,14 @@ def execute(chosen: argparse.Namespace) -> int:
         for explainer in plan.explainers:
             own = _state_counts(state for job, state in states.items() if job.explainer is explainer)
             print(f"  {explainer.label:<24} {own}")
+        nonlocal jobs
+        jobs += 1
+        of_all.update({(plan.directory, job.cell): state for job, state in states.items()})
 
-    return for_each_job(hydra_arguments(chosen), print_states)
+    code = for_each_job(hydra_arguments(chosen), print_states)
+    if jobs > 1:
+        print(f"all {jobs} jobs: {len(of_all)} cells: {_state_counts(of_all.values())}")
+    return code
 
 
 def _state_counts(states: Iterable[str]) -> str:

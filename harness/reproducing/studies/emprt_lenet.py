@@ -47,6 +47,7 @@ NOT_ON_OUR_LENET: dict[str, str] = {}
 def study(setting: StudySetting) -> Findings:
     """eMPRT, MPRT and sMPRT of the paper's methods and of controls, what holds on any net, and the paper's orders."""
     sizes, folder = setting.sizes, "" if setting.data is None else str(setting.data.absolute())
+    digits = digits_of(folder)  # first, so that files that are missing are told before anything is measured
     of_net = {"folder": folder, "epochs": sizes["epochs"], "images": sizes["images"]}
     scores = setting.kept("scores", scores_by_random_weights, **of_net, draws=sizes["draws"])
     facts = setting.kept("facts", facts_of_lenet, **of_net)
@@ -56,7 +57,7 @@ def study(setting: StudySetting) -> Findings:
         *exact_claims_of_emprt(scores, facts, planted),
         *claims_of_tendencies(tendencies, sizes["images"], "images, of one net and one set of random weights"),
     ]
-    rows = list(_rows_of_emprt(scores, digits_of(folder).words))
+    rows = list(_rows_of_emprt(scores, digits.words))
     accuracy = float(facts[facts["what"] == "accuracy"]["value"].iloc[0])
     notes = [f"The net classifies {accuracy:.1%} of the test images right.", *_undefined_by_method(scores)]
     return Findings(numbers_of(rows), claims, {"emprt": _means_beside_published(rows)}, notes)

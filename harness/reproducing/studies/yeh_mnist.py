@@ -56,6 +56,7 @@ NOT_ON_OUR_NET: dict[str, str] = {
 def study(setting: StudySetting) -> Findings:
     """Infidelity and max-sensitivity in both settings, what holds on any net, and the orders of the paper's table."""
     sizes, folder = setting.sizes, "" if setting.data is None else str(setting.data.absolute())
+    digits = digits_of(folder)  # first, so that files that are missing are told before anything is measured
     of_net = {"folder": folder, "epochs": sizes["epochs"]}
     images = of_net | {"images": sizes["images"], "smoothing": sizes["smoothing"]}
     few = of_net | {"images": sizes["optimal_images"], "neighbours": sizes["optimal_neighbours"]}
@@ -82,7 +83,7 @@ def study(setting: StudySetting) -> Findings:
         *exact_claims_of_yeh(infidelities, sensitivities, exact, rule),
         *claims_of_tendencies(with_what_was_tried(tendencies, NOT_ON_OUR_NET), sizes["images"], "images, of one net"),
     ]
-    rows = list(_rows_of_yeh(infidelities, sensitivities, optima, digits_of(folder).words))
+    rows = list(_rows_of_yeh(infidelities, sensitivities, optima, digits.words))
     accuracy = float(exact[exact["what"] == "accuracy"]["value"].iloc[0])
     notes = [
         f"The net classifies {accuracy:.1%} of the test images right; of these the first {sizes['images']} are used."
