@@ -7,12 +7,15 @@ confidence intervals over samples assume. The Gram matrices that this takes cost
 from functools import lru_cache
 from itertools import combinations
 from math import comb, factorial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicable, UserError
+from harness.explainers._coalition_pairs import pairs_without_replacement
 from harness.explainers._coalitions import Game, SegmentRemoval, play
+from harness.explainers._odd_games import values_of_odd_part
 from harness.option_types import TRIED_FILLS, TRIED_SEGMENTS, Count, Several
 from harness.predictor import pick
 from harness.randomness import permutations as random_orders
@@ -22,7 +25,7 @@ from harness.samples import Samples
 from harness.units import gather_segments
 
 MOST_EXACT = 12  # segments: 4096 evaluations per sample
-
+Estimator = Literal["process", "least_squares"]
 
 TO_DATA = SegmentRemoval(background=None)
 FEW_TO_DATA = SegmentRemoval(segments="few", background=None)
@@ -66,25 +69,32 @@ def kernel_shap(
     *,
     context: Samples,
     samples: Count = 1024,
+    estimator: Estimator = "process",
     removal: SegmentRemoval = TO_DATA,
 ) -> Tensor:
-    """KernelSHAP: Shapley values of segments by least squares over random coalitions, weighted by the Shapley kernel
-    (Lundberg and Lee 2017, 1705.07874; in pairs and with an exact sum: Covert and Lee 2021, 2012.01536).
+    """KernelSHAP: Shapley values of segments from random coalitions (Lundberg and Lee 2017, 1705.07874).
 
     One channel, in units of ``score``: a segment's value is shared equally by its units; the sum is f(x) - f(baseline),
     or f(x) less the mean of f over the ``background``. Each sample has ``samples`` evaluations of coalitions (an odd
-    last one is left out), for each row of a background, besides those of the input and of the baseline. All coalitions
-    of the smallest and largest sizes are evaluated where they fit into their share of the budget; of the other sizes
-    coalitions are drawn at random, in pairs with their complements. The values are visibly biased near the smallest
-    budgets, and exact from 2^K - 2 evaluations on for K segments. ValueError below 2 (K - 1) evaluations, which do not
-    determine them.
+    last one is left out), for each row of a background, besides those of the input and of the baseline. The values are
+    exact from 2^K - 2 evaluations on for K segments. ValueError below 2 (K - 1) evaluations, which do not determine
+    them. Coalitions come in pairs with their complements.
+
+    ``least_squares`` is the method of the paper, a regression weighted by the Shapley kernel, with an exact sum (Covert
+    and Lee 2021, 2012.01536). All coalitions of the smallest and largest sizes are evaluated where they fit into their
+    share of the budget; those of the other sizes are drawn with replacement. ``process`` estimates the same values with
+    less error: a Gaussian process over coalitions, whose linear part is that regression, takes what segments do
+    together out of the error (``harness.explainers._odd_games``; on the odd part of games: Fumagalli et al. 2026,
+    2602.01399). Its coalitions are drawn without replacement (Musco and Witter 2024, 2410.01917). It tells a fact, the
+    ``standard_error`` of a segment's value, the root of the mean square over segments; near the smallest budgets none.
 
     Example: of f(x) = x1 x2 at (1, 3), which is 0 as soon as one column is removed: f(x) = 3 is shared equally.
 
     >>> harness.explain("kernel_shap", product, x, target, baseline="zero")
     tensor([[1.5000, 1.5000]])
     """
-    return play(context, removal, lambda game: _kernel_shap(game, samples))
+    solve = _by_process if estimator == "process" else _by_least_squares
+    return play(context, removal, lambda game: solve(game, samples))
 
 
 @explainer(
@@ -146,7 +156,7 @@ def all_coalitions(players: int) -> Tensor:
     return (torch.arange(2**players)[:, None] >> torch.arange(players)) % 2 == 1
 
 
-def _kernel_shap(game: Game, budget: int) -> Tensor:
+def _by_least_squares(game: Game, budget: int) -> Tensor:
     none = game.worth_of_none()
     if game.players == 1:
         return (game.full - none)[:, None]
@@ -154,12 +164,31 @@ def _kernel_shap(game: Game, budget: int) -> Tensor:
     return efficient_regression(masks, weights, gains, game.full - none)
 
 
+def _by_process(game: Game, budget: int) -> Tensor:
+    if budget >= 2**game.players - 2:  # all coalitions, from which the regression has the values themselves
+        game.samples.tell(standard_error=torch.zeros(len(game.samples)))
+        return _by_least_squares(game, budget)
+    check_coalitions(game.players, budget)
+    total = game.full - game.worth_of_none()
+    present = pairs_without_replacement(game.samples, game.players, budget // 2)
+    worth = game.worth(torch.cat([present, ~present], 1))
+    odd = (worth[:, : budget // 2] - worth[:, budget // 2 :]) / 2
+    values, errors = values_of_odd_part(present, odd, total)
+    game.samples.tell(standard_error=errors.square().mean(1).sqrt())
+    return values
+
+
 def kernel_gains(game: Game, budget: int, none: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``kernel_coalitions`` of two players or more, and their gains (n, M): their worths less ``none`` (n,)."""
-    if budget < 2 * (game.players - 1):
-        raise UserError(f"samples is {budget}, expected at least {2 * (game.players - 1)} for {game.players} segments")
+    check_coalitions(game.players, budget)
     masks, weights = kernel_coalitions(game.samples, game.players, budget)
     return masks, weights, game.worth(masks) - none[:, None]
+
+
+def check_coalitions(players: int, budget: int) -> None:
+    """UserError for fewer evaluations of coalitions than determine the values."""
+    if budget < 2 * (players - 1):
+        raise UserError(f"samples is {budget}, expected at least {2 * (players - 1)} for {players} segments")
 
 
 def kernel_coalitions(samples: Samples, players: int, budget: int) -> tuple[Tensor, Tensor]:

@@ -49,12 +49,12 @@ def shapley_interactions(
     in units of ``score``: a segment's value is shared equally by its units.
 
     Exact where ``samples`` evaluations are enough for all coalitions, 2^K - 2 besides those of input and baseline: up
-    to 12 segments by default. Else estimated from the coalitions that ``kernel_shap`` draws, by KernelSHAP-IQ
-    (Fumagalli et al. 2024, 2405.10852). Rows then sum to the values of ``kernel_shap``, and the sum of a segment's
-    interactions is exact: it is its gain as the last one less its gain as the first one, which 2 K more evaluations
-    tell. Below K (K - 1) evaluations the smallest interactions that fit are given, and a line says so. Each evaluation
-    counts once for each row of a background. The fact ``share_of_coalitions`` is 1 where all are evaluated. Not
-    applicable above 64 segments.
+    to 12 segments by default. Else estimated from the coalitions that ``kernel_shap`` draws for its least squares, by
+    KernelSHAP-IQ (Fumagalli et al. 2024, 2405.10852). Rows then sum to the values of ``kernel_shap`` by least squares,
+    and the sum of a segment's interactions is exact: it is its gain as the last one less its gain as the first one,
+    which 2 K more evaluations tell. Below K (K - 1) evaluations the smallest interactions that fit are given, and a
+    line says so. Each evaluation counts once for each row of a background. The fact ``share_of_coalitions`` is 1 where
+    all are evaluated. Not applicable above 64 segments.
 
     Example: f(x) = x1 x2 at (1, 3) is an interaction alone; without it both columns have no effect.
 
