@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import harness
 from explainer_worlds import explain, linear_net, model, near
 from harness.explainers.rise import bilinear_strips
 
@@ -110,7 +111,7 @@ def test_rise_converges_to_the_contributions_seen_through_the_masks_covariance(c
     (net, weights), runs, samples = linear_net((2, 9, 10)), 64, 150
     x = torch.randn(1, 2, 9, 10)
     options = {"samples": samples, "cells": cells, "keep_probability": probability, "score": "logit"}
-    maps = [explain("rise", net, x, torch.tensor([1]), seed=run, **options) for run in range(runs)]
+    maps = [explain("rise", net, x, torch.tensor([1]), seed=run, adjusted=False, **options) for run in range(runs)]
     found = torch.cat(maps)[:, 0].double()
     rows, columns = (
         (s.double().mT @ s.double()).mean(0) for s in (bilinear_strips(9, cells), bilinear_strips(10, cells))
@@ -121,12 +122,40 @@ def test_rise_converges_to_the_contributions_seen_through_the_masks_covariance(c
     assert ((found.mean(0) - expected).abs() < 5.5 * error).all()
 
 
+@pytest.mark.parametrize(("modality", "shape"), [("image", (1, 12, 12)), ("series", (2, 40)), ("volume", (1, 6, 6, 6))])
+@pytest.mark.parametrize("probability", [0.5, 0.3])
+def test_rise_adjusted_by_a_surrogate_is_the_same_in_expectation_with_less_than_half_the_variance(
+    modality, shape, probability, seed
+):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(math.prod(shape), 30), torch.nn.Tanh())
+    net = net.append(torch.nn.Linear(30, 2)).eval()
+    x, runs = harness.Data(3 * torch.randn(1, *shape), torch.tensor([1]), modality=modality), 60
+    options = {"samples": 90, "cells": 3, "keep_probability": probability, "score": "logit"}
+    explained = lambda **more: torch.cat(
+        [explain("rise", net, x, seed=run, **options, **more) for run in range(runs)]
+    ).double()
+    adjusted, centred = explained(), explained(adjusted=False) * 90 / 89
+    assert adjusted.var(0).mean() < centred.var(0).mean() / 2
+    error = ((adjusted.var(0) + centred.var(0)) / runs).sqrt()
+    assert ((adjusted.mean(0) - centred.mean(0)).abs() < 5 * error).all()
+
+
+def test_rise_of_a_sum_of_regions_is_its_closed_form_whatever_is_drawn(seed):
+    net, _ = linear_net((1, 12, 12))
+    net[1].weight.data.fill_(0.3)  # the score is 0.3 for each pixel that is seen, a sum of shares of regions
+    strips = bilinear_strips(12, 4).double()
+    overlap = (strips.mT @ strips).mean(0)
+    expected = overlap @ torch.full((12, 12), 0.3).double() @ overlap
+    found = explain("rise", net, torch.ones(1, 1, 12, 12), torch.tensor([1]), samples=400, cells=4, score="logit")
+    assert (found[0, 0] - expected).abs().max() < 0.01 * expected.abs().max()
+
+
 def test_rise_as_published_is_the_centred_map_and_a_nearly_constant_one(seed):
     net, _ = linear_net((1, 8, 8))
     x, targets = torch.randn(2, 1, 8, 8) + 1, torch.tensor([0, 1])
     options = {"samples": 3000, "cells": 3, "score": "logit"}
     plain = explain("rise", net, x, targets, centred=False, **options)
-    centred = explain("rise", net, x, targets, **options)
+    centred = explain("rise", net, x, targets, adjusted=False, **options)
     # sum v Z / (n p) = (1 - p) * centred + mean v * mean Z / p, and mean Z is p up to 1 / sqrt(n)
     rest = plain - 0.5 * centred
     assert rest.std((1, 2, 3)).max() < 0.1 * rest.abs().mean()
