@@ -61,6 +61,7 @@ PICTURES = {
         "cells": ({}, 3, 5),
         "keep_probability": ({}, 0.5, 0.3),
         "centred": ({}, True, False),
+        "adjusted": ({}, True, False),
     },
     **dict.fromkeys(
         ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "guided_grad_cam"), LAYER | RELU

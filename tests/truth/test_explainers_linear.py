@@ -132,7 +132,7 @@ def test_rise_adjusted_by_a_surrogate_is_the_same_in_expectation_with_less_than_
     x, runs = harness.Data(3 * torch.randn(1, *shape), torch.tensor([1]), modality=modality), 60
     options = {"samples": 90, "cells": 3, "keep_probability": probability, "score": "logit"}
     explained = lambda **more: torch.cat(
-        [explain("rise", net, x, seed=run, **options, **more) for run in range(runs)]
+        [harness.explain("rise", net, x, seed=run, **options, **more) for run in range(runs)]
     ).double()
     adjusted, centred = explained(), explained(adjusted=False) * 90 / 89
     assert adjusted.var(0).mean() < centred.var(0).mean() / 2
