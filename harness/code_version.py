@@ -130,8 +130,14 @@ def _item_code(name: str) -> str:
         current = waiting.pop()
         if current not in reached:
             reached[current] = _module_form(current)
-            waiting += [each for each in imported_modules(source_of(current)) if each.startswith(ITEMS)]
+            waiting += _imported_items(source_of(current))
     return digest(*(part for pair in sorted(reached.items()) for part in pair))
+
+
+@cache
+def _imported_items(source: str) -> list[str]:
+    """The modules of ``ITEMS`` that a source imports; kept, since many items import the same modules."""
+    return [each for each in imported_modules(source) if each.startswith(ITEMS)]
 
 
 @cache

@@ -116,22 +116,30 @@ def _lines_beside(numbers: pd.DataFrame, expectation: Expectation, *, small: boo
     own = numbers
     for column, value in expectation.ours.items():
         own = own[own[column] == value]
+    places = _places_of_numbers(own, [*expectation.words, *expectation.same])
     measured = 0
     for row in rows.to_dict("records"):
-        chosen = own
-        for column, words in expectation.words.items():
-            chosen = chosen[chosen[column] == words.get(row[column])]
-        for column in expectation.same:
-            chosen = chosen[chosen[column] == row[column]]
+        wanted = [words.get(row[column]) for column, words in expectation.words.items()]
+        chosen = places.get((*wanted, *(row[column] for column in expectation.same)), [])
         if len(chosen) > 1:
             raise UserError(
                 f"{len(chosen)} of our numbers stand for one of {expectation.table}: {[row[each] for each in KEY]}"
             )
-        if len(chosen):
+        if chosen:
             measured += 1
-            yield _line_beside(chosen.iloc[0], row, expectation, small=small)
+            yield _line_beside(own.iloc[chosen[0]], row, expectation, small=small)
     if not measured:
         raise UserError(f"the study measures none of the {len(rows)} numbers of {expectation.table} that are expected")
+
+
+def _places_of_numbers(numbers: pd.DataFrame, columns: Sequence[str]) -> dict[tuple[Any, ...], list[int]]:
+    """The values in these columns -> the rows that have them."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    # Without columns every row has the same, empty key.
+    keys = numbers[list(columns)].itertuples(index=False, name=None) if columns else [()] * len(numbers)
+    for place, key in enumerate(keys):
+        found.setdefault(key, []).append(place)
+    return found
 
 
 def _line_beside(ours: pd.Series, theirs: Mapping[str, Any], expectation: Expectation, *, small: bool) -> Line:

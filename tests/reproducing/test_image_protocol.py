@@ -31,7 +31,7 @@ from harness.reproducing.studies import _image_folder as folders
 from harness.reproducing.studies import _image_items as items
 from harness.reproducing.studies import _image_nets as nets
 from harness.reproducing.studies import _image_runs as image_runs
-from harness.reproducing.studies._image_comparisons import ImageComparison, compared_images
+from harness.reproducing.studies._image_comparisons import CONTROLS, ImageComparison, compared_images
 from harness.reproducing.studies._image_emprt import _guided_is_no_gradient
 from harness.reproducing.studies._image_entropy import unsigned_entropy_rise
 from harness.reproducing.studies._image_occlusion import (
@@ -393,7 +393,8 @@ def _check_layers(plan):
 
 # What an option becomes in the test of the full scale: at most a number, or another value.
 AT_MOST = {"samples": 4, "steps": 2, "draws": 1, "measurements": 3, "imputations": 1, "weight_seeds": 1, "cells": 3}
-INSTEAD = {"layer": None, "stages": 1}
+SMALL_SIDE = 112  # of the images that networks see, half of the true one; so are windows
+INSTEAD = {"layer": None, "stages": 1, "window": SMALL_SIDE // 4, "stride": SMALL_SIDE // 4}
 LEFT_OUT = [
     f"{kind} {size}" for kind in ("MIF constant", "LIF constant", "MIF colours", "LIF colours") for size in (100, 500)
 ]
@@ -401,18 +402,23 @@ LEFT_OUT += ["MIF colours 5000", "LIF colours 5000"]
 
 
 def lowered(sizes, count, part):
-    """The full scale's sizes with two blocks, few images, a small untrained network, and few draws."""
+    """The full scale's sizes with two blocks, few images, a small untrained network, and few draws.
+
+    The second block has the first three explainers and the controls.
+    """
     cut = lambda name, value: INSTEAD.get(name, min(value, AT_MOST[name]) if name in AT_MOST else value)
     few = lambda items: {label: {name: cut(name, value) for name, value in own.items()} for label, own in items.items()}
     blocks = []
     for number, block in enumerate(sizes["blocks"][:2]):
+        explainers = few(block["explainer"])
+        chosen = {label: explainers[label] for label in (*list(explainers)[:3], *CONTROLS)} if number else explainers
         untrained = {"weights": None} if "weights" in block["model"] else {}
         blocks.append(
             {
                 **block,
                 "dataset": {**block["dataset"], "count": count, "from": 0, "to": part if number else count},
                 "model": {**block["model"], "architecture": SMALL_NET, **untrained},
-                "explainer": few(block["explainer"]),
+                "explainer": chosen,
                 "metric": {label: own for label, own in few(block["metric"]).items() if label not in LEFT_OUT},
             }
         )
@@ -421,7 +427,8 @@ def lowered(sizes, count, part):
 
 
 @pytest.fixture
-def user_folder(tmp_path):
+def user_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(nets, "SIDE", SMALL_SIDE)
     folder = tmp_path / "imagenet"
     filled(folder / "val")
     for architecture in ("resnet50", "resnet18"):

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from harness.cli.main import main
@@ -15,25 +16,23 @@ from harness.reproducing.reproduce import FACTS, LINES, NUMBERS, reproduce
 from harness.reproducing.study import study
 
 
-def stated(name):
-    return OmegaConf.to_container(OmegaConf.load(papers.FOLDER / f"{name}.yaml"))
+def without(stated, name):
+    return {key: value for key, value in stated.items() if key != name}
 
 
 @pytest.mark.parametrize("name", papers.names())
 def test_a_paper_states_every_choice_and_its_expectations_name_published_numbers(name):
-    found = papers.paper(name)
+    stated = OmegaConf.to_container(OmegaConf.load(papers.FOLDER / f"{name}.yaml"))
+    found = papers.paper_of(name, stated)
     assert set(found.choices) == set(papers.CHOICES) and study(found.study)
     for each in found.expect:
         assert len(published_numbers(each.table, each.where)) and each.why
     for missing in papers.FIELDS:
-        left = {key: value for key, value in stated(name).items() if key != missing}
         with pytest.raises(UserError, match=missing):
-            papers.paper_of(name, left)
+            papers.paper_of(name, without(stated, missing))
     for missing in papers.CHOICES:
-        left = stated(name)
-        left["choices"].pop(missing)
         with pytest.raises(UserError, match=missing):
-            papers.paper_of(name, left)
+            papers.paper_of(name, {**stated, "choices": without(stated["choices"], missing)})
 
 
 @pytest.mark.parametrize("name", tables())
@@ -46,12 +45,12 @@ def test_a_table_of_published_numbers_has_its_columns_one_row_for_each_thing_and
 
 def different_at_small_scale():
     """One paper of those that run the same study with the same sizes, as one with the user's data and one without."""
-    of_sizes = {(papers.paper(name).study, str(papers.paper(name).sizes["small"])): name for name in papers.names()}
-    return sorted(of_sizes.values())
+    all_papers = [papers.paper(name) for name in papers.names()]
+    return sorted({(each.study, str(each.sizes["small"])): each.name for each in all_papers}.values())
 
 
 @pytest.mark.parametrize("name", different_at_small_scale())
-def test_the_small_scale_of_a_paper_runs_holds_and_is_kept(name, tmp_path):
+def test_the_small_scale_of_a_paper_runs_holds_and_is_kept(name, tmp_path, monkeypatch):
     found = reproduce(name, scale="small", runs=tmp_path)
     assert found.lines and not found.bad, [each.what for each in found.bad]
     folder = tmp_path / "reproduce" / f"{name}-small"
@@ -62,6 +61,7 @@ def test_the_small_scale_of_a_paper_runs_holds_and_is_kept(name, tmp_path):
         assert (folder / f"{drawn}.png").stat().st_size > 5000
     assert all(each.n or each.kind == IDENTITY for each in found.findings.claims)
     said = []
+    monkeypatch.setattr(Figure, "savefig", lambda drawing, path, **given: path.touch())  # to draw again takes long
     again = reproduce(name, scale="small", runs=tmp_path, say=said.append)
     assert not [line for line in said if line.startswith("measuring")]  # it is kept
     pd.testing.assert_frame_equal(again.table(), found.table())

@@ -167,7 +167,7 @@ def test_a_method_that_fails_has_a_row_for_each_image(monkeypatch):
         raise RuntimeError("no map today")
 
     monkeypatch.setattr(scoring, "METHODS", {"Saliency": {"name": "saliency"}, "Broken": {"name": fails}})
-    monkeypatch.setattr(scoring, "trained_tetromino_net", lambda name, parts, seed: perfect_net())
+    monkeypatch.setattr(scoring, "net_of_setting", lambda *setting: perfect_net())
     table = scoring.setting_scores("linear", "white", 0, nets=[LINEAR, MLP, CNN], count=400, images=3, evaluations=64)
     broken = table[table["explainer"] == "Broken"]
     assert len(broken) == 2 * 3 * 3 and set(broken["status"]) == {"failed"}  # two scores, three nets, three images

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 import harness.api
+from harness.engine.reading import read_inputs
 from harness.identity import canonical, digest
 from harness.jobs.lease import choose_device
 from harness.jobs.plan import Plan
@@ -219,7 +220,7 @@ def seconds_of_pass(plan: Plan) -> float:
     model, data = loaded_model(plan.model.make()), plan.dataset.make()
     device = choose_device(plan.runtime.device)
     module = model.module.to(device)
-    inputs = torch.stack([model.preprocess(data.inputs[at]) for at in range(min(TIMED_IMAGES, len(data)))]).to(device)
+    inputs = read_inputs(model, data, slice(0, min(TIMED_IMAGES, len(data)))).to(device)
     taken = []
     with torch.no_grad():
         for _ in range(1 + TIMED_PASSES):

@@ -97,14 +97,15 @@ def _best_weights(
 ) -> dict[str, Tensor]:
     """The weights of the epoch with the least validation loss; ``orders`` draws the orders of the training images."""
     least, best, waited = float("inf"), net.state_dict(), 0
+    train, validation = ((parts[name].inputs, parts[name].labels) for name in ("train", "validation"))
     optimiser = torch.optim.Adam(net.parameters(), lr=training.rate, fused=True)
     for _ in range(training.epochs):
-        for rows in torch.randperm(len(parts["train"].labels), generator=orders).split(training.batch_size):
+        for rows in torch.randperm(len(train[1]), generator=orders).split(training.batch_size):
             optimiser.zero_grad()
-            _error_of_classes(net, parts["train"][rows]).backward()
+            _error_of_classes(net, *(each[rows] for each in train)).backward()
             optimiser.step()
         with torch.no_grad():
-            loss = float(_error_of_classes(net, parts["validation"]))
+            loss = float(_error_of_classes(net, *validation))
         waited += 1
         if loss < least:
             least, best, waited = loss, deepcopy(net.state_dict()), 0
@@ -113,8 +114,8 @@ def _best_weights(
     return best
 
 
-def _error_of_classes(net: nn.Module, part: LabelledImages) -> Tensor:
-    return cross_entropy(net(part.inputs), part.labels)
+def _error_of_classes(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(net(inputs), labels)
 
 
 def _first_net(training: TetrominoTraining) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,8 @@ def setting_scores(
     are those that the scenario may have, ``count`` is the number of images in all parts, ``evaluations`` those of a net
     for one image by each explainer that samples.
     """
-    family = family_of(TetrominoOptions(scenario, backdrop), SIDE, count=count, seed=seed)
-    parts = parts_of(family)
-    trained = {name: trained_tetromino_net(name, parts, seed) for name in nets_of(scenario, nets)}
+    parts = parts_of(family_of(TetrominoOptions(scenario, backdrop), SIDE, count=count, seed=seed))
+    trained = {name: net_of_setting(name, scenario, backdrop, seed, count) for name in nets_of(scenario, nets)}
     correct = {name: are_right(net, parts["test"]) for name, net in trained.items()}
     of_all = torch.stack(list(correct.values())).all(0)
     chosen = of_all.nonzero()[:images, 0]
@@ -120,6 +120,13 @@ def setting_scores(
     table = pd.concat(tables, ignore_index=True)
     table["image"] = chosen.numpy()[table["image"].to_numpy(dtype=int)]
     return table.assign(accuracy=table["net"].map(accuracies), tested=len(of_all), right=int(of_all.sum()))
+
+
+@cache
+def net_of_setting(name: str, scenario: str, backdrop: str, seed: int, count: int) -> nn.Module:
+    """The net that has learnt the data of a setting; two parts of the study need the linear ones."""
+    parts = parts_of(family_of(TetrominoOptions(scenario, backdrop), SIDE, count=count, seed=seed))
+    return trained_tetromino_net(name, parts, seed)
 
 
 def _explained_data(part: LabelledImages, train: LabelledImages) -> harness.Data:
@@ -191,7 +198,7 @@ def linear_net_weights(backdrop: str, seeds: Sequence[int], count: int) -> pd.Da
     rows, weights_off = [], []
     for seed in seeds:
         parts = parts_of(family_of(TetrominoOptions("linear", backdrop), SIDE, count=count, seed=seed))
-        net = trained_tetromino_net(LINEAR, parts, seed)
+        net = net_of_setting(LINEAR, "linear", backdrop, seed, count)
         weights = (net[-1].weight[1] - net[-1].weight[0]).double().numpy()
         covariance = np.cov(parts["train"].inputs.flatten(1).double().numpy().T)
         mask = parts["test"].masks[0].flatten().numpy()

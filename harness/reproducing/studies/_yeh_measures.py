@@ -143,12 +143,23 @@ def optimally_scaled(maps: Tensor, perturbations: Tensor, falls: Tensor) -> Tens
     return mean_squared_error(maps @ perturbations.T, falls.expand(len(maps), -1), "optimal")
 
 
-def optimal_map(setting: str, net: nn.Module, image: Tensor, label: int, fitted: int, squares: Tensor) -> Tensor:
-    """The map (pixels,) with the smallest infidelity; that of squares includes the factor, the image."""
+def fitted_changes(
+    setting: str, net: nn.Module, image: Tensor, label: int, fitted: int, squares: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the optimal map of one image (1, H, W) is fitted to: ``fitted`` draws of noise, or all squares there are.
+
+    Perturbations (draws, pixels) and the falls (draws,) of the logit.
+    """
     if setting == LOCAL:
-        return least_squares_map(*noisy_baseline(net, image, label, fitted, "fit"))
-    inked = (squares & (image.flatten() != 0)).double()  # black pixels take no part
-    return least_squares_map(inked, changes_by_squares(net, image, label, squares))
+        return noisy_baseline(net, image, label, fitted, "fit")
+    return squares.double(), changes_by_squares(net, image, label, squares)
+
+
+def optimal_map(setting: str, image: Tensor, perturbations: Tensor, falls: Tensor) -> Tensor:
+    """The map (pixels,) with the smallest infidelity; that of squares includes the factor, the image."""
+    if setting == GLOBAL:
+        perturbations = perturbations * (image.flatten() != 0)  # black pixels take no part
+    return least_squares_map(perturbations, falls)
 
 
 def infidelities_of_digits(
@@ -169,13 +180,9 @@ def infidelities_of_digits(
         maps[SHAPLEY] = explain("kernel_shap", net, data, **options).double().flatten(1)
     names, rows = [*maps, OPTIMAL[setting]], []
     for number, (image, label) in enumerate(zip(data.inputs, data.targets.tolist(), strict=True)):
-        if setting == LOCAL:
-            own = noisy_baseline(net, image, label, fitted, "fit")
-            fresh = noisy_baseline(net, image, label, draws, "fresh")
-        else:
-            own = squares.double(), changes_by_squares(net, image, label, squares)
-            fresh = own  # all squares there are
-        best = optimal_map(setting, net, image, label, fitted, squares)
+        own = fitted_changes(setting, net, image, label, fitted, squares)
+        fresh = noisy_baseline(net, image, label, draws, "fresh") if setting == LOCAL else own
+        best = optimal_map(setting, image, *own)
         stacked = torch.stack([*(maps[name][number] for name in maps), best])
         values = optimally_scaled(stacked, *fresh), optimally_scaled(stacked, *own)
         plain = mean_squared_error(stacked @ fresh[0].T, fresh[1].expand(len(stacked), -1), "none")
@@ -220,7 +227,8 @@ def sensitivities_of_optimum(
         keys = stream(sample_keys(image[None]), 0, "neighbours of the optimum")
         moves = (2 * uniform(keys, neighbours, *image.shape)[0] - 1) * radius
         points = torch.cat([image[None], image + moves])
-        optima = torch.stack([optimal_map(setting, net, each, label, fitted, squares) for each in points])
+        changes = (fitted_changes(setting, net, each, label, fitted, squares) for each in points)
+        optima = torch.stack([optimal_map(setting, each, *own) for each, own in zip(points, changes, strict=True)])
         plain = explain("gradient", net, points, torch.full((len(points),), label)).double().flatten(1)
         if setting == GLOBAL:
             plain = plain * points.flatten(1)

@@ -2,7 +2,7 @@
 
 The paper's file states blocks as ``harness.run`` takes them, and what the user's folder has to hold. Everything is
 checked before anything is measured. Each part of a block is a run that goes on after a kill. The small scale runs the
-same code on eight photographs and a small network.
+same code on few images with a small network.
 """
 
 from harness.reproducing.findings import Findings
