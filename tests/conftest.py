@@ -22,6 +22,7 @@ import pytest
 import torch
 
 from harness.cli import run
+from harness.randomness import seed_torch
 
 if os.environ.get("HARNESS_TEST_SEED") == "fresh":
     os.environ["HARNESS_TEST_SEED"] = str(secrets.randbelow(2**31))
@@ -71,7 +72,7 @@ def device():
 @pytest.fixture(autouse=True)
 def _seeded():
     """Every test draws the same numbers, whichever tests run before it."""
-    random.seed(SEED), np.random.seed(SEED % 2**32), torch.manual_seed(SEED)
+    random.seed(SEED), np.random.seed(SEED % 2**32), seed_torch(SEED)
 
 
 @pytest.fixture

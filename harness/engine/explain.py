@@ -33,7 +33,7 @@ from harness.messages import sign_of_life
 from harness.options import wants
 from harness.predictor import Carried
 from harness.process_guard import settings_kept
-from harness.randomness import batch_seed
+from harness.randomness import batch_seed, seed_torch
 from harness.registry import EXPLAINERS, Explainer
 from harness.samples import Samples
 
@@ -209,7 +209,7 @@ def _generators_of(samples: Samples) -> Iterator[None]:
     """Seed the global random generators for these samples, and restore their states afterwards."""
     seed = batch_seed(samples.keys, samples.seed)
     with isolated_randomness(samples.inputs.device):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
         yield

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from harness.engine.stage import Stage
@@ -19,6 +18,7 @@ from harness.errors import NotApplicable, UserError, one_line, printable
 from harness.guards import ModelChanged, ModelGuard, isolated_randomness, keeps_buffers_of_its_own
 from harness.interrupts import asked_by_user, asked_to_end
 from harness.messages import say
+from harness.randomness import seed_torch
 
 LONGEST_TRACE = 2**16
 PATIENCE_SECONDS = 1.0
@@ -122,7 +122,7 @@ class ItemGuard:
         inputs = self.stage.first()[:1]
         carried = {name: values[:1] for name, values in self.stage.first_carried().items()}
         with isolated_randomness(self.stage.device):
-            torch.manual_seed(0)
+            seed_torch(0)
             return self.stage.predictor.live().logits(inputs, carried).double()
 
 

@@ -182,13 +182,13 @@ class FrameRecorder:
 
     def scored(self, job: Job, scores: Scores, valid: Tensor, flags: list[str], seconds: float) -> None:
         """Store a row per sample with its score."""
-        frame = sample_frame(self.stage, scores)
-        self._add(job, frame, "ok", scores.reason if not frame["valid"].all() else "", "; ".join(flags))
+        columns = _sample_columns(self.stage, scores)
+        self._add(job, columns, "ok", scores.reason if not columns["valid"].all() else "", "; ".join(flags))
 
     def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
         """Store a row per sample that says why there is no score."""
         nothing = Scores(torch.full((self.stage.count,), float("nan"), dtype=torch.float64))
-        self._add(job, sample_frame(self.stage, nothing), status, one_line(error), "")
+        self._add(job, _sample_columns(self.stage, nothing), status, one_line(error), "")
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
         """Store the explainer's audit and its tables, as columns; attributions are not stored."""
@@ -201,7 +201,7 @@ class FrameRecorder:
         frame.attrs["audit"] = self.audits
         return frame
 
-    def _add(self, job: Job, frame: pd.DataFrame, status: str, error: str, flags: str) -> None:
+    def _add(self, job: Job, columns: dict[str, Any], status: str, error: str, flags: str) -> None:
         entry, options = job.metric.entry, measured_options(self.stage, job)
         about = {
             "explainer": job.explainer.label,
@@ -210,7 +210,7 @@ class FrameRecorder:
             "unit": entry.unit_of(options),
             "better": entry.direction(options),
         }
-        self.frames.append(pd.DataFrame({**about, **frame, "status": status, "error": error, "flags": flags}))
+        self.frames.append(pd.DataFrame({**about, **columns, "status": status, "error": error, "flags": flags}))
 
 
 def measured_options(stage: Stage | None, job: Job) -> Mapping[str, Any]:
@@ -224,24 +224,26 @@ def measured_options(stage: Stage | None, job: Job) -> Mapping[str, Any]:
 
 def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
     """One row per sample: sample, target, prediction, label, groups, value, valid, tied, curve."""
+    return pd.DataFrame(_sample_columns(stage, scores))
+
+
+def _sample_columns(stage: Stage, scores: Scores) -> dict[str, Any]:
     ids = list(stage.data.ids[: stage.count])
     if not len(ids) == len(scores.values) == stage.count:
         raise UserError(f"{len(ids)} ids and {len(scores.values)} scores came, expected one per sample ({stage.count})")
     curves = [None] * stage.count if scores.curves is None else scores.curves.tolist()
     tied = scores.tied if scores.tied is not None else torch.full((stage.count,), float("nan"))
-    return pd.DataFrame(
-        {
-            "sample": ids,
-            "target": stage.targets.numpy(),
-            "prediction": _predicted_classes(stage),
-            "label": _label_classes(stage),
-            "groups": _groups(stage),
-            "value": scores.values.numpy(),
-            "valid": scores.values.isfinite().numpy(),
-            "tied": tied.numpy(),
-            "curve": curves,
-        }
-    )
+    return {
+        "sample": ids,
+        "target": stage.targets.numpy(),
+        "prediction": _predicted_classes(stage),
+        "label": _label_classes(stage),
+        "groups": _groups(stage),
+        "value": scores.values.numpy(),
+        "valid": scores.values.isfinite().numpy(),
+        "tied": tied.numpy(),
+        "curve": curves,
+    }
 
 
 def _predicted_classes(stage: Stage) -> list[int | None]:

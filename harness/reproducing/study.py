@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -119,8 +120,11 @@ Study = Callable[[StudySetting], Findings]
 
 
 def study(name: str) -> Study:
-    """The study of this name: the function ``study`` of a module in ``harness.reproducing.studies``."""
-    known = [each.name for each in iter_modules(harness.reproducing.studies.__path__) if not each.name.startswith("_")]
-    if name not in known:
-        raise unknown("study", name, known)
-    return import_module(f"harness.reproducing.studies.{name}").study
+    """The study of this name: the function ``study`` of the module ``study`` in a folder of
+    ``harness.reproducing.studies``, or of another module in it, as in ``sanity_checks.mnist``."""
+    folder, _, module = name.partition(".")
+    found = f"{harness.reproducing.studies.__name__}.{folder}.{module or 'study'}"
+    folders = [each.name for each in iter_modules(harness.reproducing.studies.__path__)]
+    if folder not in folders or find_spec(found) is None:
+        raise unknown("study", name, folders)
+    return import_module(found).study

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from shutil import copytree
 
 import pandas as pd
 import pytest
@@ -160,6 +161,14 @@ def measured_in(folder):
     rows = [row for row in Store(folder / "choosing").latest().values() if row["status"] == "ok"]
     found = {(row["config"]["part"], row["explainer"], row["metric"]) for row in rows}
     return {each for each in found if not each[0].startswith("conditions")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a choice of one's own explainers, for copies."""
+    runs = tmp_path_factory.mktemp("finished")
+    chosen(runs)
+    return runs / "choice"
 
 
 def candidates_of(folder):
@@ -346,9 +355,9 @@ def test_what_spoils_the_process_is_told_and_the_same_command_goes_on(apart, tmp
     assert {row["explainer"] for row in rows if row["status"] == "failed"} == {"patches"}
 
 
-def test_damaged_files_of_a_choice_are_named_and_the_same_command_mends_them(tmp_path, capsys, caplog):
-    _, answer = chosen(tmp_path)
-    folder = tmp_path / "choice" / "choosing"
+def test_damaged_files_of_a_choice_are_named_and_the_same_command_mends_them(finished, tmp_path, capsys, caplog):
+    copytree(finished, tmp_path / "choice")
+    folder, answer = tmp_path / "choice" / "choosing", answer_of(finished)
     for name in ("spent.jsonl", "notes.json"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: len(content) // 2] + b"7" + content[len(content) // 2 + 1 :])
@@ -361,10 +370,10 @@ def test_damaged_files_of_a_choice_are_named_and_the_same_command_mends_them(tmp
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(finished, tmp_path_factory):
     """A folder with a choice alone, and one with a choice beside an ordinary run."""
     folder = tmp_path_factory.mktemp("runs")
-    chosen(folder)
+    copytree(finished, folder / "choice")
     chosen(folder, run="both")
     words = [*COMMAND[1:3], "explainer=[saliency,occlusion]", "metric=[srg]", "run=both", *COMMAND[5:]]
     assert main(["run", *words, f"runtime.runs={folder}"]) == 0
@@ -436,8 +445,8 @@ def test_a_choice_and_a_run_in_one_folder_do_not_mind_each_other(runs, capsys):
     assert [path.read_bytes() for path in Store(folder).files()] == cells
 
 
-def test_a_choice_without_an_answer_says_so(tmp_path, capsys):
-    chosen(tmp_path)
+def test_a_choice_without_an_answer_says_so(finished, tmp_path, capsys):
+    copytree(finished, tmp_path / "choice")
     (tmp_path / "choice" / "choice.json").unlink()
     status, told = told_by(capsys, "table", "choice", "--runs", tmp_path)
     assert status == 2 and "has no answer yet: the same harness choose command goes on" in told

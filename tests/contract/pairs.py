@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from budgets import small
+from harness.randomness import seed_torch
 from harness.registry import EXPLAINERS, METRICS
 from harness.units import Units
 
@@ -119,7 +120,7 @@ class Case:
     """A model with samples of one modality, drawn from a seed."""
 
     def __init__(self, modality, seed, nets=NETS):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         make, shape = nets[modality]
         self.kind, self.modality = modality, modality.split()[-1]  # a grey image is an image
         self.model = make().eval().requires_grad_(False)
@@ -144,4 +145,11 @@ SERVED_DENSE = _pairs(EXPLAINERS, lambda entry, modality: modality in entry.moda
 WITH_PAIRS = _pairs(EXPLAINERS, lambda entry, modality: entry.pairs and modality in entry.modalities)
 DECLINED = _pairs(EXPLAINERS, lambda entry, modality: modality not in entry.modalities)
 SCORED = _pairs(METRICS, lambda entry, modality: entry.kind != "cost")
-LOOKING_AT_MAPS = _pairs(METRICS, lambda entry, modality: entry.kind in ("faithfulness", "complexity"))
+_kinds = lambda *kinds: {kind: NETS[kind] for kind in kinds}
+# Whichever model looks at the inputs, a map may have the shapes that these have, and an explainer is missing alike.
+LOOKING_AT_MAPS = _pairs(
+    METRICS,
+    lambda entry, modality: entry.kind in ("faithfulness", "complexity"),
+    _kinds("image", "grey image", "tokens", "series"),
+)
+WITHOUT_EXPLAINER = _pairs(METRICS, lambda entry, modality: entry.kind != "cost", _kinds("image", "tokens"))

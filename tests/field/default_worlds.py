@@ -56,7 +56,7 @@ class World:
             "truth": torch.randn(COUNT, *units) * masks,
             "value_range": (-4.0, 4.0),
             "baseline": "zero",
-            "epochs": 600,
+            "epochs": 200,
         }
         self.data = {name: self.answers[name] for name in ("train", "train_labels") if train}
         self.options = {}

@@ -15,7 +15,7 @@ import harness
 from harness.registry import EXPLAINERS, METRICS
 from harness.removal.baselines import BASELINES, INFILLINGS
 from items import data_of, explained, maps_of, scored, stay
-from pairs import NETS, Case
+from pairs import NETS, Case, small_options
 from pretend import Away, away, pretended
 
 # Where a run leaves the training data, and where a notebook may put it.
@@ -27,15 +27,17 @@ PLACES = [
     ("table", "train on the cpu"),
     ("table", "train on the device"),
 ]
+# A metric asks the model for outputs and gradients, whatever its layers are, and tables for nothing that tokens lack.
+OF_METRICS = [*PLACES[:2], ("tokens", "train on the device"), ("table", "train on the cpu")]
 SEGMENTS = ("slic:30", "grid:3", "patch:4", "unit", "few")
 
 
-def everywhere(entries):
+def everywhere(entries, places=PLACES):
     """Each entry in each place that it can serve, as ``parametrize`` takes them."""
     tried = [
         (entry, *place)
         for entry in entries
-        for place in PLACES
+        for place in places
         if place[0].split()[-1] in getattr(entry, "modalities", place[0])
     ]
     return {"argvalues": tried, "ids": ["-".join((entry.name, *place)) for entry, *place in tried]}
@@ -63,7 +65,7 @@ def test_an_explainer_works_where_its_inputs_are(entry, kind, train):
 
 
 @pytest.mark.parametrize(
-    ("entry", "kind", "train"), **everywhere(entry for entry in METRICS.values() if entry.kind != "cost")
+    ("entry", "kind", "train"), **everywhere((entry for entry in METRICS.values() if entry.kind != "cost"), OF_METRICS)
 )
 def test_a_metric_works_where_its_inputs_are(entry, kind, train):
     maps = maps_of(kind)
@@ -96,13 +98,16 @@ def test_segments_are_the_same_there(segments):
 
 @pytest.mark.parametrize("kind", ["image", "table"])
 def test_a_whole_evaluation_gives_the_same_rows_there(kind):
+    explainers = ["saliency", "occlusion", "integrated_gradients", "random"]
+    metrics = ["srg", "sensitivity_n", "max_sensitivity", "parameter_randomization", "forward_passes"]
+
     def evaluated(move):
         case = Case(kind, seed=0)
         return harness.evaluate(
             move(case.model),
             data_of(case, move, stay, masks=move(case.masks)),
-            explainers=["saliency", "occlusion", "integrated_gradients", "random"],
-            metrics=["srg", "sensitivity_n", "max_sensitivity", "parameter_randomization", "forward_passes"],
+            explainers={name: small_options(EXPLAINERS[name], kind) for name in explainers},
+            metrics={name: small_options(METRICS[name], kind) for name in metrics},
             tuned=True,
         )
 

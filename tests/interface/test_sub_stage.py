@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from budgets import small
 from harness.engine.block import measure_block
 from harness.engine.protocol import Protocol
 from harness.engine.selection import Job, choose_one
@@ -33,14 +34,14 @@ def scores(stage, explainers, metrics):
 @pytest.mark.parametrize("case", CASES)
 def test_some_samples_have_the_scores_that_they_have_among_all(case):
     model, dataset, explainers, metrics = CASES[case]
-    metrics = [name for name in metrics if name in METRICS]
+    metrics = [{"name": name, **small(METRICS[name], steps=4)} for name in metrics]
     loaded = loaded_model(choose_one(MODELS, model).make())
     data = choose_one(DATASETS, dataset).make()
     stage = set_stage(loaded, data, Protocol(samples=8, explain_batch=3), torch.device("cpu"))
-    small = stage_of_samples(stage, ROWS)
-    whole, part = scores(stage, explainers, metrics), scores(small, explainers, metrics)
+    chosen = stage_of_samples(stage, ROWS)
+    whole, part = scores(stage, explainers, metrics), scores(chosen, explainers, metrics)
     ids = [stage.data.ids[row] for row in ROWS]
-    assert list(small.data.ids[: small.count]) == ids
+    assert list(chosen.data.ids[: chosen.count]) == ids
     assert len(part) == len(ROWS) * len(explainers) * len(metrics)
     for key, row in part.iterrows():
         among_all = whole.loc[key]

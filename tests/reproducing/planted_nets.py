@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from harness.reproducing.studies._sanity_claims import NetValues
-from harness.reproducing.studies._sanity_nets import (
+from harness.reproducing.studies.sanity_checks.claims import NetValues
+from harness.reproducing.studies.sanity_checks.nets import (
     CONTROLS_OF_SANITY,
     DESIGNS,
     LABELS,
@@ -14,7 +14,7 @@ from harness.reproducing.studies._sanity_nets import (
     PAPERS_MEASURES,
     WITHOUT_MULTIPLIER,
 )
-from harness.reproducing.studies._sanity_unrelated import MARGINS
+from harness.reproducing.studies.sanity_checks.unrelated import MARGINS
 
 
 def values_of_nets(similarity, twin, linear, nets, layers):

@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from harness.reproducing.studies import _beexai_ranks as ranks
-from harness.reproducing.studies import _beexai_released as released
-from harness.reproducing.studies import _beexai_tables as tables
-from harness.reproducing.studies._mean_tests import means_all_above, sign_flip_p
+from harness.reproducing.studies.beexai import ranks, released, tables
+from harness.reproducing.studies.shared.mean_tests import means_all_above, sign_flip_p
 
 WEIGHTS = torch.tensor([3.0, -2.0, 1.0, 0.5, 0.0])
 

@@ -10,14 +10,14 @@ import harness
 from harness.api import samples_of
 from harness.datasets._shapley import shapley_against
 from harness.registry import METRICS
-from harness.reproducing.studies._ladder_claims import (
+from harness.reproducing.studies.degradation_ladder.claims import (
     MISRANKED,
     blur_claims,
     fidelity_claims,
     order_claims,
     quadratic_error,
 )
-from harness.reproducing.studies._ladder_grounds import (
+from harness.reproducing.studies.degradation_ladder.grounds import (
     COLUMNS,
     EXACT_GROUNDS,
     GROUNDS,
@@ -26,7 +26,7 @@ from harness.reproducing.studies._ladder_grounds import (
     bias_free_net,
     ground_of,
 )
-from harness.reproducing.studies._ladder_order import (
+from harness.reproducing.studies.degradation_ladder.order import (
     chance_of_order,
     climbs_of,
     gains,
@@ -35,7 +35,7 @@ from harness.reproducing.studies._ladder_order import (
     recovery,
     verdict_on_climbs,
 )
-from harness.reproducing.studies._ladder_scores import (
+from harness.reproducing.studies.degradation_ladder.scores import (
     BLURRED,
     BLURRED_NOISE,
     F_FIDELITY,
@@ -62,7 +62,7 @@ from harness.reproducing.studies._ladder_scores import (
     wide_scores,
     with_noise,
 )
-from harness.reproducing.studies._ladder_tables import LadderTables, scaled_ladder
+from harness.reproducing.studies.degradation_ladder.tables import LadderTables, scaled_ladder
 
 TABLE = "linear table"
 

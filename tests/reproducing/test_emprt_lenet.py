@@ -12,8 +12,8 @@ from harness.metrics.efficient_randomization import histogram_entropy
 from harness.reproducing.findings import IDENTITY
 from harness.reproducing.paper import paper
 from harness.reproducing.published import published_numbers
-from harness.reproducing.studies import emprt_lenet
-from harness.reproducing.studies._emprt_scores import (
+from harness.reproducing.studies.emprt_lenet import study as emprt_lenet
+from harness.reproducing.studies.emprt_lenet.scores import (
     BINS,
     BLIND_CONTROLS,
     EXPLAINERS_OF_EMPRT,
@@ -28,8 +28,8 @@ from harness.reproducing.studies._emprt_scores import (
     planted_map,
     planted_rises,
 )
-from harness.reproducing.studies._mnist_nets import LENET
-from harness.reproducing.studies._sanity_tests import claims_of_tendencies
+from harness.reproducing.studies.shared.mnist_nets import LENET
+from harness.reproducing.studies.shared.tendencies import claims_of_tendencies
 
 IMAGES = 8
 SCORES = ((RISE, SIGNED), (RISE, UNSIGNED), (KEPT, SIGNED), (KEPT, UNSIGNED), (SMOOTH, SIGNED))

@@ -27,21 +27,21 @@ from harness.reproducing.findings import IDENTITY
 from harness.reproducing.lines import lines_of
 from harness.reproducing.paper import paper
 from harness.reproducing.reproduce import reproduce
-from harness.reproducing.studies import _image_folder as folders
-from harness.reproducing.studies import _image_items as items
-from harness.reproducing.studies import _image_nets as nets
-from harness.reproducing.studies import _image_runs as image_runs
-from harness.reproducing.studies._image_comparisons import CONTROLS, ImageComparison, compared_images
-from harness.reproducing.studies._image_emprt import _guided_is_no_gradient
-from harness.reproducing.studies._image_entropy import unsigned_entropy_rise
-from harness.reproducing.studies._image_occlusion import (
+from harness.reproducing.studies.image_protocol import folder as folders
+from harness.reproducing.studies.image_protocol import runs as image_runs
+from harness.reproducing.studies.image_protocol.comparisons import CONTROLS, ImageComparison, compared_images
+from harness.reproducing.studies.image_protocol.emprt import _guided_is_no_gradient
+from harness.reproducing.studies.image_protocol.occlusion import (
     drawn_colours,
     occluded_counts,
     supervoxel_labels,
     supervoxel_occlusion,
 )
-from harness.reproducing.studies._image_srg import LIF, MIF, _curves_begin_together, area_of_means, setups_of
-from harness.reproducing.studies.image_protocol import study
+from harness.reproducing.studies.image_protocol.srg import LIF, MIF, _curves_begin_together, area_of_means, setups_of
+from harness.reproducing.studies.image_protocol.study import study
+from harness.reproducing.studies.shared import image_items as items
+from harness.reproducing.studies.shared import image_nets as nets
+from harness.reproducing.studies.shared.image_entropy import unsigned_entropy_rise
 from harness.reproducing.study import StudySetting
 
 PAPERS = ("rise", "srg", "emprt_imagenet", "idsds_imagenet")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.reproducing.studies._ladder_order import p_of_means
-from harness.reproducing.studies._mean_tests import mean_above_p, means_all_above, one_sided_limits
+from harness.reproducing.studies.degradation_ladder.order import p_of_means
+from harness.reproducing.studies.shared.mean_tests import mean_above_p, means_all_above, one_sided_limits
 from harness.results.statistics import interval
 
 LEVEL, SIDES = 0.025, ("greater", "less")

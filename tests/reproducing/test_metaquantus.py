@@ -13,7 +13,7 @@ from torch import nn
 from harness.reproducing.findings import IDENTITY
 from harness.reproducing.paper import paper
 from harness.reproducing.published import published_numbers
-from harness.reproducing.studies._metaquantus_claims import (
+from harness.reproducing.studies.metaquantus.claims import (
     components_by_draw,
     exact_claims_of_consistency,
     mean_of_both,
@@ -21,7 +21,7 @@ from harness.reproducing.studies._metaquantus_claims import (
     tendencies_of_draws,
     tendencies_of_grounds,
 )
-from harness.reproducing.studies._metaquantus_consistency import (
+from harness.reproducing.studies.metaquantus.consistency import (
     DISRUPTIVE,
     MINOR,
     agreeing_places,
@@ -32,15 +32,15 @@ from harness.reproducing.studies._metaquantus_consistency import (
     signed_rank_p,
     unchanged_p,
 )
-from harness.reproducing.studies._metaquantus_grounds import (
+from harness.reproducing.studies.metaquantus.grounds import (
     agreement_of_all_rankings,
     known_consistencies,
     largest_gap_of_levels,
     planted_by_images,
     planted_luck,
 )
-from harness.reproducing.studies._metaquantus_published import benchmark_row, claims_of_published
-from harness.reproducing.studies._metaquantus_scores import (
+from harness.reproducing.studies.metaquantus.published import benchmark_row, claims_of_published
+from harness.reproducing.studies.metaquantus.scores import (
     BLIND,
     EXPLAINERS_OF_METAQUANTUS,
     LUCK,
@@ -54,7 +54,7 @@ from harness.reproducing.studies._metaquantus_scores import (
     options_of_metrics,
     signed_entropy,
 )
-from harness.reproducing.studies._sanity_tests import claim_of_tendency
+from harness.reproducing.studies.shared.tendencies import claim_of_tendency
 from harness.sources import Data
 
 EXPLAINERS = len(EXPLAINERS_OF_METAQUANTUS)

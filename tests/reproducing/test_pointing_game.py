@@ -15,12 +15,12 @@ from torch import nn
 from harness.errors import UserError
 from harness.reproducing.lines import lines_of
 from harness.reproducing.paper import paper
-from harness.reproducing.studies import _pointing_nets as nets
-from harness.reproducing.studies import pointing_game
-from harness.reproducing.studies._pointing_claims import sign_test
-from harness.reproducing.studies._pointing_coco import COCO_FILE, coco_game, outlines_of_class
-from harness.reproducing.studies._pointing_points import METHODS, Method, point_of
-from harness.reproducing.studies._pointing_rules import (
+from harness.reproducing.studies.pointing_game import nets
+from harness.reproducing.studies.pointing_game import study as pointing_game
+from harness.reproducing.studies.pointing_game.claims import sign_test
+from harness.reproducing.studies.pointing_game.coco import COCO_FILE, coco_game, outlines_of_class
+from harness.reproducing.studies.pointing_game.points import METHODS, Method, point_of
+from harness.reproducing.studies.pointing_game.rules import (
     against_chance,
     chances_of_hits,
     class_mean,
@@ -28,7 +28,7 @@ from harness.reproducing.studies._pointing_rules import (
     near_region,
     points_at,
 )
-from harness.reproducing.studies._pointing_voc import (
+from harness.reproducing.studies.pointing_game.voc import (
     VOC_CLASSES,
     VOC_DIFFICULT,
     VOC_FOLDER,
@@ -575,7 +575,7 @@ def test_the_small_scale_leaves_published_cells_without_a_number(tmp_path):
 
 
 def _play_of(label):
-    from harness.reproducing.studies._pointing_claims import Play
-    from harness.reproducing.studies._pointing_scenes import PointingGame
+    from harness.reproducing.studies.pointing_game.claims import Play
+    from harness.reproducing.studies.pointing_game.scenes import PointingGame
 
     return Play(PointingGame(label, (), [], 0), "net", pd.DataFrame())

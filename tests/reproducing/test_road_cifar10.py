@@ -10,10 +10,8 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from harness.errors import UserError
 from harness.reproducing.published import published_numbers
-from harness.reproducing.studies import _road_claims as claims
-from harness.reproducing.studies import _road_images as images
-from harness.reproducing.studies import _road_maps as maps
-from harness.reproducing.studies import road_cifar10
+from harness.reproducing.studies.road_cifar10 import claims, images, maps
+from harness.reproducing.studies.road_cifar10 import study as road_cifar10
 from harness.reproducing.study import StudySetting
 
 

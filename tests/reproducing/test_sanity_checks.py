@@ -19,12 +19,12 @@ from harness.metrics._similarity import similarity_of
 from harness.models.digits_cnn import RECIPE
 from harness.models.training import untrained
 from harness.reproducing.findings import IDENTITY
-from harness.reproducing.studies._sanity_claims import (
+from harness.reproducing.studies.sanity_checks.claims import (
     claims_of_unrelated_models,
     identities_of_nets,
     tendencies_of_nets,
 )
-from harness.reproducing.studies._sanity_nets import (
+from harness.reproducing.studies.sanity_checks.nets import (
     CONTROLS_OF_SANITY,
     DESIGNS,
     LABELS,
@@ -38,14 +38,7 @@ from harness.reproducing.studies._sanity_nets import (
     similarities_at_stages,
     wanted_changes,
 )
-from harness.reproducing.studies._sanity_tests import (
-    ERROR,
-    Bounded,
-    Tendency,
-    claim_of_tendency,
-    claims_of_tendencies,
-)
-from harness.reproducing.studies._sanity_unrelated import (
+from harness.reproducing.studies.sanity_checks.unrelated import (
     LOG_VARIANCES,
     correlation_of_log_magnitudes,
     expected_correlation,
@@ -54,6 +47,13 @@ from harness.reproducing.studies._sanity_unrelated import (
     spearman_band,
     spearman_of_unrelated_gradients,
     two_sets_of_maps,
+)
+from harness.reproducing.studies.shared.tendencies import (
+    ERROR,
+    Bounded,
+    Tendency,
+    claim_of_tendency,
+    claims_of_tendencies,
 )
 from planted_nets import values_of_nets
 

@@ -8,10 +8,9 @@ import torch
 from harness.api import explain, samples_of
 from harness.metrics._randomised import Randomisation
 from harness.models.training import untrained
-from harness.reproducing.studies import sanity_checks_mnist
-from harness.reproducing.studies._mnist_nets import digits_of, recipe_of_digit_net
-from harness.reproducing.studies._sanity_claims import layers_of, tendencies_of_nets
-from harness.reproducing.studies._sanity_nets import (
+from harness.reproducing.studies.sanity_checks import mnist as sanity_checks_mnist
+from harness.reproducing.studies.sanity_checks.claims import layers_of, tendencies_of_nets
+from harness.reproducing.studies.sanity_checks.nets import (
     LAYERS,
     MNIST_LAYERS,
     NOTHING,
@@ -22,7 +21,8 @@ from harness.reproducing.studies._sanity_nets import (
     changed_at_each_stage,
     wanted_changes,
 )
-from harness.reproducing.studies._sanity_tests import Bounded, Tendency, claims_of_tendencies, with_what_was_tried
+from harness.reproducing.studies.shared.mnist_nets import digits_of, recipe_of_digit_net
+from harness.reproducing.studies.shared.tendencies import Bounded, Tendency, claims_of_tendencies, with_what_was_tried
 from planted_nets import values_of_nets
 
 NETS, PIXELS = 6, 784

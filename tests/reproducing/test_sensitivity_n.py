@@ -12,8 +12,8 @@ from torch import nn
 import harness
 from harness.datasets.gaussian_terms import sum_of_terms
 from harness.reproducing.findings import IDENTITY, PATTERN
-from harness.reproducing.studies import _sensitivity_claims as claims
-from harness.reproducing.studies._sensitivity_additive import (
+from harness.reproducing.studies.sensitivity_n import claims
+from harness.reproducing.studies.sensitivity_n.additive import (
     ADDITIVE,
     SIZES_OF_TABLE,
     additive_correlations,
@@ -22,7 +22,16 @@ from harness.reproducing.studies._sensitivity_additive import (
     subsets_of_size,
     zero_contributions,
 )
-from harness.reproducing.studies._sensitivity_curves import (
+from harness.reproducing.studies.sensitivity_n.comparisons import (
+    LEVEL,
+    PATTERNS,
+    all_above,
+    all_apart,
+    all_within,
+    both_answers,
+    half_width,
+)
+from harness.reproducing.studies.sensitivity_n.curves import (
     ALL_FIVE,
     CONTROLS_OF_CURVES,
     DEEP_LIFT,
@@ -37,7 +46,7 @@ from harness.reproducing.studies._sensitivity_curves import (
     WITHOUT_LRP,
     subset_sizes,
 )
-from harness.reproducing.studies._sensitivity_exact import (
+from harness.reproducing.studies.sensitivity_n.exact import (
     COMPLETE,
     EPSILONS,
     OF_BOUND,
@@ -45,16 +54,7 @@ from harness.reproducing.studies._sensitivity_exact import (
     map_distance,
     quadrature_bound,
 )
-from harness.reproducing.studies._sensitivity_nets import FOUR_NETS, PIXELS, TANH, TANH_BARE, shrunk
-from harness.reproducing.studies._sensitivity_tests import (
-    LEVEL,
-    PATTERNS,
-    all_above,
-    all_apart,
-    all_within,
-    both_answers,
-    half_width,
-)
+from harness.reproducing.studies.sensitivity_n.nets import FOUR_NETS, PIXELS, TANH, TANH_BARE, shrunk
 
 
 def small_sequence(activation, biased, width=3):
@@ -104,7 +104,7 @@ def test_the_study_of_the_additive_function_finds_a_map_whose_curve_bends(monkey
     exact, _ = claims.additive_claims(additive_correlations(5, 5, 10))
     assert exact.holds and exact.kind == IDENTITY
     product = lambda terms, rows: rows[:, 0] * rows[:, 1] + rows[:, 2]
-    monkeypatch.setattr("harness.reproducing.studies._sensitivity_additive.sum_of_terms", product)
+    monkeypatch.setattr("harness.reproducing.studies.sensitivity_n.additive.sum_of_terms", product)
     bent, _ = claims.additive_claims(additive_correlations(5, 5, 10))
     assert bent.holds is False
 

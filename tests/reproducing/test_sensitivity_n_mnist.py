@@ -10,8 +10,9 @@ from torch import nn
 import harness
 from harness.models.mnist_cnn import mnist_cnn
 from harness.reproducing.findings import IDENTITY, PATTERN
-from harness.reproducing.studies import _sensitivity_claims as claims
-from harness.reproducing.studies._sensitivity_curves import (
+from harness.reproducing.studies.sensitivity_n import claims
+from harness.reproducing.studies.sensitivity_n.comparisons import ALL_TOGETHER, LEVEL, PATTERNS
+from harness.reproducing.studies.sensitivity_n.curves import (
     CONTROLS_OF_CURVES,
     DEEP_LIFT,
     INTEGRATED,
@@ -23,8 +24,8 @@ from harness.reproducing.studies._sensitivity_curves import (
     PAPERS_EXPLAINERS,
     TIMES,
 )
-from harness.reproducing.studies._sensitivity_exact import COMPLETE, EPSILONS, OF_BOUND, lrp_at, map_distance
-from harness.reproducing.studies._sensitivity_nets import (
+from harness.reproducing.studies.sensitivity_n.exact import COMPLETE, EPSILONS, OF_BOUND, lrp_at, map_distance
+from harness.reproducing.studies.sensitivity_n.nets import (
     CNN,
     FOUR_NETS,
     KIND_OF_NET,
@@ -32,7 +33,6 @@ from harness.reproducing.studies._sensitivity_nets import (
     SENSITIVITY_BENCHES,
     recipe_of_small_net,
 )
-from harness.reproducing.studies._sensitivity_tests import ALL_TOGETHER, LEVEL, PATTERNS
 
 BENCH = SENSITIVITY_BENCHES["mnist"]
 

@@ -7,13 +7,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from harness.reproducing.studies import _single_deletion_identities as identities
-from harness.reproducing.studies import _single_deletion_maps as maps
-from harness.reproducing.studies import _single_deletion_nets as nets
-from harness.reproducing.studies import single_deletion
-from harness.reproducing.studies._single_deletion_patterns import CHANCE, deviation_of
-from harness.reproducing.studies._single_deletion_poster import poster_claims, poster_scores
-from harness.reproducing.studies._single_deletion_tests import (
+from harness.reproducing.studies.single_deletion import identities, maps, nets
+from harness.reproducing.studies.single_deletion import study as single_deletion
+from harness.reproducing.studies.single_deletion.crossed_means import (
     LEVEL,
     CrossedMean,
     all_on_one_side,
@@ -21,6 +17,8 @@ from harness.reproducing.studies._single_deletion_tests import (
     kept_order,
     lies_within,
 )
+from harness.reproducing.studies.single_deletion.patterns import CHANCE, deviation_of
+from harness.reproducing.studies.single_deletion.poster import poster_claims, poster_scores
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from harness.errors import UserError
 from harness.models.torchvision_models import torchvision_classifier
 from harness.reproducing import paper
 from harness.reproducing.published import published_numbers
-from harness.reproducing.studies import _image_nets, torchcam
-from harness.reproducing.studies import _torchcam_images as images
-from harness.reproducing.studies import _torchcam_maps as maps
+from harness.reproducing.studies.shared import image_nets as _image_nets
+from harness.reproducing.studies.torchcam import images, maps
+from harness.reproducing.studies.torchcam import study as torchcam
 from harness.reproducing.study import StudySetting
 
 

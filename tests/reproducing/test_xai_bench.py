@@ -11,8 +11,8 @@ import harness
 from harness.datasets.gaussian import covariance, draw_gaussian
 from harness.datasets.gaussian_terms import GaussianFunction, conditional_values
 from harness.models.black_box import BlackBox
-from harness.reproducing.studies import _xai_bench_cells as cells
-from harness.reproducing.studies._xai_bench_coalitions import (
+from harness.reproducing.studies.xai_bench import cells
+from harness.reproducing.studies.xai_bench.coalitions import (
     all_but_one,
     conditional_worths,
     gaussian_given,
@@ -21,14 +21,14 @@ from harness.reproducing.studies._xai_bench_coalitions import (
     shapley_of_worths,
     symmetric_normals,
 )
-from harness.reproducing.studies._xai_bench_explainers import break_down, maple, released_regression, shapr
-from harness.reproducing.studies._xai_bench_identities import (
+from harness.reproducing.studies.xai_bench.explainers import break_down, maple, released_regression, shapr
+from harness.reproducing.studies.xai_bench.identities import (
     WEIGHTS,
     exact_measurements,
     function_of,
     identity_claims,
 )
-from harness.reproducing.studies._xai_bench_metrics import (
+from harness.reproducing.studies.xai_bench.metrics import (
     changes_on_insertion,
     correlations_of_rows,
     drawn_changes,
@@ -39,7 +39,7 @@ from harness.reproducing.studies._xai_bench_metrics import (
     orders_of_insertion,
     released_monotonicity,
 )
-from harness.reproducing.studies._xai_bench_patterns import (
+from harness.reproducing.studies.xai_bench.patterns import (
     all_above_zero,
     expected_linear_error,
     function_errors,

@@ -12,9 +12,9 @@ from torch import nn
 import harness
 from harness.datasets.tetrominoes import TetrominoOptions
 from harness.datasets.xai_tris import family_of
-from harness.reproducing.studies import _xai_tris_nets as nets
-from harness.reproducing.studies import _xai_tris_scores as scoring
-from harness.reproducing.studies._xai_tris_claims import (
+from harness.reproducing.studies.xai_tris import nets
+from harness.reproducing.studies.xai_tris import scores as scoring
+from harness.reproducing.studies.xai_tris.claims import (
     claims_of_controls,
     claims_of_defects,
     claims_of_edges,
@@ -27,8 +27,8 @@ from harness.reproducing.studies._xai_tris_claims import (
     of_authors,
     shares_behind_edges,
 )
-from harness.reproducing.studies._xai_tris_nets import CNN, LINEAR, MLP, parts_of, trained_tetromino_net, with_softmax
-from harness.reproducing.studies._xai_tris_theory import (
+from harness.reproducing.studies.xai_tris.nets import CNN, LINEAR, MLP, parts_of, trained_tetromino_net, with_softmax
+from harness.reproducing.studies.xai_tris.theory import (
     BackgroundCovariance,
     class_difference,
     largest_change_off_mask,

@@ -13,11 +13,12 @@ from harness.api import explain, score
 from harness.errors import UserError
 from harness.reproducing.findings import IDENTITY
 from harness.reproducing.paper import paper
-from harness.reproducing.studies import _mnist_files, yeh_mnist
-from harness.reproducing.studies._mnist_files import MNIST_FILES, RAW, idx_array, mnist_of_folder
-from harness.reproducing.studies._mnist_nets import LENET, DigitNet, digits_of
-from harness.reproducing.studies._sanity_tests import claims_of_tendencies
-from harness.reproducing.studies._yeh_measures import (
+from harness.reproducing.studies.shared import mnist_files as _mnist_files
+from harness.reproducing.studies.shared.mnist_files import MNIST_FILES, RAW, idx_array, mnist_of_folder
+from harness.reproducing.studies.shared.mnist_nets import LENET, DigitNet, digits_of
+from harness.reproducing.studies.shared.tendencies import claims_of_tendencies
+from harness.reproducing.studies.yeh_mnist import study as yeh_mnist
+from harness.reproducing.studies.yeh_mnist.measures import (
     CONTROLS_OF_YEH,
     GLOBAL,
     LOCAL,

@@ -14,7 +14,8 @@ from harness.registry import EXPLAINERS, METRICS
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 SEGMENTS = {"granularity": "segment", "segments": "slic:20"}
 PARTITIONS = ("granularity", "most_groups", "patch", "segments")
-FEW_LEVELS = ("monotonicity", "non_sensitivity")  # over few segments two of their scores coincide by chance
+# Over few segments two scores of the first two coincide by chance, and naopc has few segments anyway.
+NO_FURTHER_SEGMENTS = ("monotonicity", "non_sensitivity", "naopc")
 BASELINES = ("zero", "mean", "uniform_noise")
 HELD_ELSEWHERE = ("plausibility_iou_f1", "aic")  # they need texts, or images that lose their class when blurred
 
@@ -135,10 +136,10 @@ METRIC_OPTIONS = {
     "sufficiency": RATIONALES,
     # Accuracies of four samples have few levels, so that two settings' may coincide: its own tests tell them apart.
     "roar": {
-        "percents": ({}, "20 40 60 80"),
+        "percents": ({}, "30 80"),
         "keep": ({}, True),
         "baseline": ({}, "uniform_noise"),
-        "weight_seeds": ({}, 3),
+        "weight_seeds": ({}, 1),
         "epochs": ({}, 5),
         "rate": ({}, 0.01),
         "batch_size": ({}, 25),
@@ -186,8 +187,8 @@ METRIC_OPTIONS = {
         "patch": ({"granularity": "patch"}, 3, 4),
         "segments": ({}, "grid:3", "grid:4"),
         "baseline": ({}, *BASELINES),
-        "most_exact": ({"beam": 1}, 1, 16),
-        "beam": ({"most_exact": 1}, 1, 40),
+        "most_exact": ({"beam": 1}, 1),  # of few groups the exact search often finds no more: its own tests see to it
+        "beam": ({"most_exact": 1}, 1, 20),
         "score": ({}, "probability", "logit", "log_odds"),
         "order": ({}, "morf", "lerf"),
     },
@@ -334,7 +335,7 @@ COMMON = {
     "non_sensitivity": {"attribution_eps": 0.5, "output_eps": 0.01, "baseline": "mean"},
     "monotonicity": {"steps": 72},
     "monotonicity_correlation": {"draws": 4, "baseline": "uniform_noise"},
-    "roar": {"weight_seeds": 4, "epochs": 3, "rate": 0.02, "batch_size": 40},
+    "roar": {"percents": "20 60", "weight_seeds": 2, "epochs": 3, "rate": 0.02, "batch_size": 40},
     "idsds": {"epochs": 3, "rate": 0.02, "batch_size": 40},
     **dict.fromkeys(
         (
@@ -451,7 +452,7 @@ def variants(name, table, common):
     """For each option the sets of options that differ in it alone."""
     for option, (context, *values) in table[name].items():
         contexts = [context]
-        if "granularity" in table[name] and name not in FEW_LEVELS and option not in PARTITIONS:
+        if "granularity" in table[name] and name not in NO_FURTHER_SEGMENTS and option not in PARTITIONS:
             contexts.append(context | SEGMENTS)
         for each in contexts:
             yield [chosen(name, {**common.get(name, {}), **each, option: value}) for value in values]
@@ -531,7 +532,7 @@ NOT_FOR_ALL = (
 def test_an_explainers_scores_are_the_same_beside_another_explainers(world):
     metrics = dict(
         chain.from_iterable(
-            next(variants(name, METRIC_OPTIONS, COMMON))
+            next(variants(name, METRIC_OPTIONS, COMMON))[:1]
             for name, options in METRIC_OPTIONS.items()
             if options and name not in NOT_FOR_ALL
         )

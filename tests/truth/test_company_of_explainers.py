@@ -35,7 +35,7 @@ PICTURES = {
     "gradient_x_weight": {},
     "exact_shapley": GROUPED | {"segments": ({}, "grid:2", "grid:3")},
     "feature_ablation": GROUPED,
-    "kernel_shap": GROUPED | {"samples": ({}, 40, 60)},
+    "kernel_shap": GROUPED | {"samples": ({}, 40, 60), "estimator": ({}, "process", "least_squares")},
     "partition_shap": GROUPED | {"samples": ({}, 20, 60)},
     "shapley_interactions": GROUPED | {"samples": ({}, 40, 60)},
     "integrated_hessians": PATH | {"segments": GROUPED["segments"], "beta": ({}, 1.0, 10.0)},

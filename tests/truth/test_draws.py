@@ -8,6 +8,7 @@ from torch import nn
 
 import harness
 from axes import told
+from harness.randomness import seed_torch
 from metric_worlds import draw
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -199,3 +200,14 @@ def test_the_subsets_of_one_size_that_are_drawn_in_several_goes(seed):
     removed = (model.perturbed(inputs, 2 * subsets) == 0)[:, subsets:]
     assert (removed.sum(2) == 3200).all()
     check_uncorrelated(removed)
+
+
+@pytest.mark.parametrize("number", [0, 7, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("there", [False, True], ids=["no accelerator", "an accelerator"])
+def test_generators_are_seeded_as_torch_seeds_them(number, there, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: there)
+    torch.manual_seed(number)
+    expected = torch.get_rng_state(), torch.rand(3)
+    torch.rand(5)
+    seed_torch(number)
+    assert torch.equal(torch.get_rng_state(), expected[0]) and torch.equal(torch.rand(3), expected[1])

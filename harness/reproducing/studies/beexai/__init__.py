@@ -1,0 +1,1 @@
+"""Explainers of nets for tables, ranked by nine metrics (BEExAI)."""

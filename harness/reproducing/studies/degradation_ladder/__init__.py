@@ -1,0 +1,1 @@
+"""The degradation ladder of F-Fidelity (2410.02970)."""

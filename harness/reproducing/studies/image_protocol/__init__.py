@@ -1,0 +1,1 @@
+"""Four protocols for ImageNet: RISE, SRG, eMPRT and IDSDS."""

@@ -1,0 +1,1 @@
+"""Consistency of metrics under noise (2302.07265)."""

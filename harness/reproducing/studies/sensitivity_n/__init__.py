@@ -1,0 +1,1 @@
+"""Sensitivity-n of small nets, on generated data and on MNIST (1711.06104)."""

@@ -1,0 +1,1 @@
+"""Single deletion in the domain on small nets (2407.11910)."""

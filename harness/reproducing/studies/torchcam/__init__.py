@@ -1,0 +1,1 @@
+"""Average drop and increase in confidence on Imagenette, as torch-cam measures them."""
