@@ -61,6 +61,7 @@ NOT_ON_OUR_NET = {
 def study(setting: StudySetting) -> Findings:
     """Consistency of ten metrics under noise on weights and inputs, what holds for any scores, and the tables again."""
     sizes, folder = setting.sizes, "" if setting.data is None else str(setting.data.absolute())
+    digits = digits_of(folder)  # first, so that files that are missing are told before anything is measured
     of_net = {"folder": folder, "epochs": sizes["epochs"], "images": sizes["images"]}
     given = {**of_net, "draws": sizes["draws"], "neighbours": sizes["neighbours"]}
     tests = {
@@ -87,7 +88,7 @@ def study(setting: StudySetting) -> Findings:
         *claims_of_tendencies(on_net, sizes["draws"], "draws of noise, of one net and one set of images"),
         *claims_of_published(known),
     ]
-    rows = list(_rows_of_consistency_scores(table, digits_of(folder).words))
+    rows = list(_rows_of_consistency_scores(table, digits.words))
     drawings = {"consistency": _areas_beside_published(table)}
     return Findings(numbers_of(rows), claims, drawings, list(_notes_on_draws(table, tests, facts)))
 
