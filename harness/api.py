@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,6 @@ from torch import Tensor
 
 from harness.batch import Batch, Scores
 from harness.checks import check_finite, check_model, device_of
-from harness.choosing.candidates import CONTROLS, registered_names, with_controls
-from harness.choosing.choice import Choice
-from harness.choosing.choose import Choosing
-from harness.choosing.measuring import InMemory, Measuring
-from harness.choosing.settings import Budget, Settings
 from harness.engine.block import measure_block
 from harness.engine.explain import Explaining
 from harness.engine.interactions import Interactions, interactions_of
@@ -45,6 +40,9 @@ from harness.predictor import Predictor
 from harness.registry import EXPLAINERS, METRICS, Entry, Metric
 from harness.samples import Samples
 from harness.sources import Data
+
+if TYPE_CHECKING:
+    from harness.choosing.choice import Choice
 
 
 def explain(
@@ -213,7 +211,7 @@ def choose(
     tune: bool = True,
     quiet: bool = True,
     **more: Any,
-) -> Choice:
+) -> "Choice":
     """Which explainer to use for a model and data, with a guarantee: ``print`` the result, see ``Choice``.
 
     ``model`` and ``inputs`` are as in ``explain``. ``candidates`` are ``all`` registered explainers, or those that
@@ -224,6 +222,12 @@ def choose(
     ``alpha``; docs/choosing.md describes the method. Raises ValueError on wrong input, fewer than 20 samples, and a
     budget that is too small to say anything.
     """
+    # Its statistics take half a second to import, which nobody else needs.
+    from harness.choosing.candidates import CONTROLS, registered_names, with_controls
+    from harness.choosing.choose import Choosing
+    from harness.choosing.measuring import InMemory, Measuring
+    from harness.choosing.settings import Budget, Settings
+
     settings = Settings(budget, purpose, max_seconds_per_sample, alpha, tune)
     parts = {name: value for name, value in more.items() if name in _DATA_ONLY or name in ("train", "segments")}
     protocol = {name: value for name, value in more.items() if name not in parts}

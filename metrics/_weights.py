@@ -3,13 +3,13 @@
 import copy
 import hashlib
 import itertools
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from harness.as_written import as_written
 from harness.errors import NotApplicable
 from harness.predictor import Carried, Predictor
 
@@ -66,13 +66,11 @@ def _call_times(predictor: Predictor, inputs: Tensor, carried: Carried) -> dict[
 def with_hooks(modules: list[nn.Module], hook: Callable[..., None], before: bool) -> Iterator[None]:
     """Inside, the hook is called before or after every module; compiled models run module by module."""
     register = nn.Module.register_forward_pre_hook if before else nn.Module.register_forward_hook
-    # The compiler is loaded only if something was compiled; loading it takes seconds.
-    compiles = "torch._dynamo" in sys.modules
     handles = []
     try:
         for module in modules:
             handles.append(register(module, hook, with_kwargs=True))
-        with torch.compiler.set_stance("force_eager") if compiles else nullcontext():
+        with as_written():
             yield
     finally:
         for handle in handles:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.as_written import as_written
 from harness.batch import Batch, Scores
 from harness.errors import NotApplicable
 from harness.explainers._at_layer import MapLayer
@@ -188,7 +189,7 @@ def _features_cut_to_cell(layer: MapLayer, model: nn.Module, side: int, place: i
 
     before = module.register_forward_pre_hook(cut_last)
     try:
-        with torch.compiler.set_stance("force_eager"):  # a compiled model skips hooks
+        with as_written():  # a compiled model skips hooks
             yield
     finally:
         for handle in (before, *handles):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.as_written import as_written
 from harness.errors import NotApplicable
 from harness.explainers._gradients import in_chunks
 from harness.explainers._layouts import CHANNELS_FIRST, OutputLayout
@@ -149,7 +150,7 @@ def forward_hook(module: nn.Module, hook: Callable) -> Iterator[None]:
     """Set a forward hook for the duration of the block. A compiled model then runs eagerly, else it skips hooks."""
     handle = module.register_forward_hook(hook)
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with as_written():
             yield
     finally:
         handle.remove()

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
+from harness.as_written import as_written
 from harness.errors import NotApplicable, UserError
 from harness.explainers._at_layer import MapLayer, forward_hook, output_of
 from harness.explainers._layouts import (
@@ -134,7 +135,7 @@ def module_calls(model: nn.Module, one: Tensor, size: tuple[int, ...]) -> list[M
         for name, module in model.named_modules():
             watchable = name and not _is_scripted(module)
             handles += [module.register_forward_hook(note(name))] if watchable else []
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with torch.no_grad(), as_written():
             model(one.clone())
     finally:
         for handle in handles:

@@ -9,7 +9,7 @@ Here the c_T of single players are free, as in KernelSHAP's regression, and thos
 that is the same for all sets of one size: independent normals whose variance falls by a constant ``rate`` with each
 player, beside noise for what no such game has. Given some o(S), the c_T, and so the values, have a normal posterior in
 closed form (universal kriging, as in Cressie 1993): its mean is the estimate, its deviation the standard error. The
-rate and the noise are those that predict each pair best from all the others.
+rate and the noise are those under which what is seen is most likely (restricted maximum likelihood).
 
 The cost grows with the cube of the number of pairs. Of very many some have a process, and what it predicts wrongly of
 the others is a game of its own, whose values, by KernelSHAP's regression, are added (as in Witter et al. 2025,
@@ -59,7 +59,10 @@ def _values_and_errors(present: Tensor, odd: Tensor, total: Tensor) -> tuple[Ten
     seen = torch.cat([total[:, None] / 2, odd[:, first]], 1)
     rate, noise = _chosen_prior(all_and_first, seen)
     tables = _tables(players, odd.device)
-    process = _Process(all_and_first, seen, tables.between[rate], torch.tensor(NOISES, device=odd.device)[noise])
+    differ = _players_apart(all_and_first, all_and_first)
+    process = _Process(
+        all_and_first, differ, seen, tables.between[rate], torch.tensor(NOISES, device=odd.device)[noise]
+    )
     values, errors = process.values(tables.with_value[rate], tables.of_value[rate])
     if pairs > len(first):
         known = torch.zeros(pairs, dtype=torch.bool, device=odd.device).index_fill_(0, first, True)
@@ -103,7 +106,7 @@ def _regression(signs: Tensor, wrong: Tensor, known: Tensor) -> tuple[Tensor, Te
 
 
 def _chosen_prior(signs: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """The places (n,) in RATES and NOISES that predict single pairs best; first a rate, then a noise."""
+    """The places (n,) in RATES and NOISES under which what is seen is most likely; first a rate, then a noise."""
     n, rows, players = signs.shape
     count = min(rows, max(LOOKED_AT, 2 * players))
     rate, noise = (torch.full((n,), place, device=seen.device) for place in MIDDLE)
@@ -111,51 +114,62 @@ def _chosen_prior(signs: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         return rate, noise
     looked_at = _evenly(rows, count).to(seen.device)
     signs, seen, between = signs[:, looked_at], seen[:, looked_at], _tables(players, seen.device).between
-    noises = torch.tensor(NOISES, device=seen.device)
-    score = lambda rate, noise: _Process(signs, seen, between[rate], noises[noise]).error_of_left_out()
+    noises, differ = torch.tensor(NOISES, device=seen.device), _players_apart(signs, signs)
+    score = lambda rate, noise: _Process(signs, differ, seen, between[rate], noises[noise]).log_likelihood()
     of_rates = torch.stack([score(torch.full_like(rate, each), rate * 0 + FIRST_NOISE) for each in range(len(RATES))])
-    rate = of_rates.argmin(0)
+    rate = of_rates.argmax(0)
     of_noises = torch.stack([score(rate, torch.full_like(noise, each)) for each in range(len(NOISES))])
-    return rate, of_noises.argmin(0)
+    return rate, of_noises.argmax(0)
+
+
+def _players_apart(signs: Tensor, others: Tensor) -> Tensor:
+    """In how many players coalitions (n, M, K) differ from others (n, R, K), (n, M, R)."""
+    return ((signs.shape[2] - signs @ others.mT) / 2).round_().long()
 
 
 class _Process:
     """A Gaussian process for n games, given what is seen of each: the first row is that of all players.
 
     signs    (n, R, K) of the coalitions, float64
+    differ   (n, R, R) in how many players two of them differ
     seen     (n, R) the odd part of their worths
-    between  (n, K + 1) covariance of the odd part of two coalitions without that of single players, by the number of
-             players in which they differ
+    between  (n, K + 1) covariance of the odd part of two coalitions without that of single players, by ``differ``
     noise    (n,) its variance
     """
 
-    def __init__(self, signs: Tensor, seen: Tensor, between: Tensor, noise: Tensor):
-        n, rows, players = signs.shape
-        self.signs, self.seen, self.between = signs, seen, between
-        covariance = self._covariance(signs)
-        own = noise.to(covariance)[:, None].repeat(1, rows)
-        own[:, 0] = EXACT
-        self.factor = torch.linalg.cholesky(covariance + torch.diag_embed(own))
+    def __init__(self, signs: Tensor, differ: Tensor, seen: Tensor, between: Tensor, noise: Tensor):
+        players = signs.shape[2]
+        self.signs, self.between = signs, between
+        covariance = self._covariance(differ)
+        own = covariance.diagonal(dim1=1, dim2=2)
+        own[:, 0] += EXACT
+        own[:, 1:] += noise.to(covariance)[:, None]
+        self.factor = torch.linalg.cholesky(covariance)
         # All in units in which the rows of the process are independent.
         self.singles = torch.linalg.solve_triangular(self.factor, signs, upper=False)
         self.whitened = torch.linalg.solve_triangular(self.factor, seen[..., None], upper=False)
         ridge = torch.eye(players, dtype=signs.dtype, device=signs.device) / FREE
-        self.precision = torch.linalg.cholesky(
-            self.singles.mT @ self.singles + ridge
-        )  # of single players' coefficients
+        gram = self.singles.mT @ self.singles + ridge
+        self.precision = torch.linalg.cholesky(gram)  # of single players' coefficients
         self.coefficients = torch.cholesky_solve(self.singles.mT @ self.whitened, self.precision)
+        self.rest = self.whitened - self.singles @ self.coefficients
+        self.spare = signs.shape[1] - players
 
-    def _covariance(self, signs: Tensor) -> Tensor:
-        """Of the odd part of coalitions ``signs`` (n, M, K) and of those that are seen: (n, M, R)."""
-        differ = ((signs.shape[2] - signs @ self.signs.mT) / 2).round().long()
-        return self.between.gather(1, differ.flatten(1)).view_as(differ)
+    def _covariance(self, differ: Tensor) -> Tensor:
+        """Of the odd part of coalitions that differ in so many players."""
+        return self.between.gather(1, differ.flatten(1)).view(differ.shape)
+
+    def log_likelihood(self) -> Tensor:
+        """The restricted log likelihood (n,) of what is seen, but for a constant, at the most likely scale."""
+        left = self.rest.square().sum((1, 2)).clamp(min=1e-300)
+        sizes = sum(each.diagonal(dim1=1, dim2=2).log().sum(1) for each in (self.factor, self.precision))
+        return -(self.spare * left.log() / 2 + sizes)
 
     def predicted(self, signs: Tensor) -> Tensor:
         """The posterior means (n, M) of the odd part of other coalitions ``signs`` (n, M, K)."""
-        rest = self.whitened - self.singles @ self.coefficients
-        weights = torch.linalg.solve_triangular(self.factor.mT, rest, upper=True)
-        parts = [self._covariance(part) @ weights + part @ self.coefficients for part in signs.split(MOST_PAIRS, 1)]
-        return torch.cat(parts, 1)[..., 0]
+        weights = torch.linalg.solve_triangular(self.factor.mT, self.rest, upper=True)
+        part_of = lambda some: self._covariance(_players_apart(some, self.signs)) @ weights + some @ self.coefficients
+        return torch.cat([part_of(some) for some in signs.split(MOST_PAIRS, 1)], 1)[..., 0]
 
     def values(self, with_value: Tensor, of_value: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior means and deviations (n, K) of the Shapley values, by the rest of ``_Tables``."""
@@ -164,22 +178,13 @@ class _Process:
         others = absent.sum(2, keepdim=True) - absent.long()  # absent players but for the one whose value it is
         covariance = self.signs * with_value.gather(1, others.flatten(1)).view_as(self.signs)
         known = torch.linalg.solve_triangular(self.factor, covariance, upper=False)
-        rest = self.whitened - self.singles @ self.coefficients
-        values = 2 * self.coefficients[..., 0] + (known.mT @ rest)[..., 0]
-        spare = self.signs.shape[1] - players
-        scale = rest.square().sum((1, 2)) / spare if spare >= LEAST_SPARE else torch.full_like(of_value, math.nan)
+        values = 2 * self.coefficients[..., 0] + (known.mT @ self.rest)[..., 0]
+        left = self.rest.square().sum((1, 2))
+        scale = left / self.spare if self.spare >= LEAST_SPARE else torch.full_like(left, math.nan)
         unexplained = 2 * torch.eye(players, dtype=known.dtype, device=known.device) - self.singles.mT @ known
         of_singles = torch.linalg.solve_triangular(self.precision, unexplained, upper=False).square().sum(1)
         variance = of_value[:, None] - known.square().sum(1) + of_singles
         return values, (scale[:, None] * variance.clamp(min=0)).sqrt()
-
-    def error_of_left_out(self) -> Tensor:
-        """The mean squared error (n,) of each row but the first, predicted from all the others."""
-        inverse = torch.cholesky_inverse(self.factor)
-        spread = torch.cholesky_solve(self.signs, self.factor)  # the inverse times the signs
-        taken = torch.linalg.solve_triangular(self.precision, spread.mT, upper=False)
-        left = (inverse @ self.seen[..., None])[..., 0] - (spread @ self.coefficients)[..., 0]
-        return (left / (inverse.diagonal(dim1=1, dim2=2) - taken.square().sum(1)))[:, 1:].square().mean(1)
 
 
 class _Tables:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from harness.as_written import as_written
 from harness.errors import NotApplicable
 from harness.explainers._graph import on_graph
 from harness.explainers._operation_names import WITH_CONSEQUENCE, canonical_name
@@ -129,7 +130,7 @@ def operations_visible(model: nn.Module) -> Iterator[None]:
             raise NotApplicable(f"the model's {name or 'own code'} is scripted, which hides its operations")
         if type(part).__module__.startswith(QUANTISED):
             raise NotApplicable(f"the model's {name} computes with quantised weights, through which no gradient passes")
-    with frozen(model), torch.compiler.set_stance("force_eager"):
+    with frozen(model), as_written():
         yield
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.as_written import as_written
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable
 from harness.explainers._layers import module_calls
@@ -61,7 +62,7 @@ def layer_outputs(module: nn.Module, names: Sequence[str], inputs: Tensor) -> di
 
     handles = [module.get_submodule(name).register_forward_hook(recorder(name)) for name in names]
     try:
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with torch.no_grad(), as_written():
             module(inputs)
     finally:
         for handle in handles:
@@ -109,7 +110,7 @@ def penultimate(stage: Stage) -> tuple[str, np.ndarray]:
     hook = lambda part, arguments: parts.append(arguments[0].detach().flatten(1).float().cpu())
     handle = stage.module.get_submodule(linear[-1]).register_forward_pre_hook(hook)
     try:
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with torch.no_grad(), as_written():
             for _, samples in stage.chunks():
                 for batch in samples.inputs.split(64):
                     stage.module(batch)

@@ -45,7 +45,13 @@ def test_the_posterior_is_that_of_the_coefficients_of_all_sets(players, monkeypa
     signs = torch.cat([torch.ones(1, 1, players), present * 2.0 - 1], 1).double()
     for rate, noise in ((1, 2), (5, 0)):
         tables, given = process._tables(players, torch.device("cpu")), torch.cat([total / 2, seen[0]])
-        own = process._Process(signs, given[None], tables.between[rate][None], torch.tensor([process.NOISES[noise]]))
+        own = process._Process(
+            signs,
+            process._players_apart(signs, signs),
+            given[None],
+            tables.between[rate][None],
+            torch.tensor([process.NOISES[noise]]),
+        )
         values, errors = own.values(tables.with_value[rate][None], tables.of_value[rate][None])
         variance, at = prior(sets, process.RATES[rate], process.FREE), torch.cat([torch.tensor([2**players - 1]), rows])
         noises = torch.full((len(at),), process.NOISES[noise]).double()
@@ -66,17 +72,22 @@ def test_the_values_depend_on_the_odd_part_alone_as_the_formula_of_the_sets_says
     torch.testing.assert_close(sums_of_values(sets, 5) @ coefficients, values_from_worths(all_coalitions(5), worth)[0])
 
 
-def test_each_row_left_out_is_predicted_as_by_a_process_without_it(seed):
-    signs = torch.cat([torch.ones(1, 1, 6), torch.randn(1, 20, 6).sign()], 1).double()
-    seen, between = torch.randn(1, 21).double(), process._tables(6, torch.device("cpu")).between[3][None]
-    noise = torch.tensor([0.1])
-    errors = []
-    for row in range(1, 21):
-        rest = torch.arange(21) != row
-        without = process._Process(signs[:, rest], seen[:, rest], between, noise)
-        errors.append(float(without.predicted(signs[:, [row]]) - seen[:, row]) ** 2)
-    found = process._Process(signs, seen, between, noise).error_of_left_out()
-    assert float(found) == pytest.approx(sum(errors) / 20, rel=1e-6)
+def test_the_likelihood_is_that_of_contrasts_that_single_players_do_not_enter(seed):
+    signs = torch.cat([torch.ones(1, 1, 4), torch.randn(1, 20, 4).sign()], 1).double()
+    seen, tables = torch.randn(1, 21).double(), process._tables(4, torch.device("cpu"))
+    differ = process._players_apart(signs, signs)
+    contrasts = torch.linalg.qr(signs[0], mode="complete").Q[:, 4:].T  # (17, 21)
+    found, expected = [], []
+    for rate, noise in ((0, 0.1), (3, 0.1), (3, 1.0), (6, 0.001)):
+        own = process._Process(signs, differ, seen, tables.between[rate][None], torch.tensor([noise]))
+        found.append(float(own.log_likelihood()))
+        variances = torch.full((21,), noise).double().index_fill_(0, torch.tensor([0]), process.EXACT)
+        covariance = contrasts @ (tables.between[rate][differ[0]] + torch.diag(variances)) @ contrasts.T
+        left = contrasts @ seen[0]
+        scale = left @ torch.linalg.solve(covariance, left)
+        expected.append(float(-(17 * scale.log() + torch.logdet(covariance)) / 2))
+    shift = found[0] - expected[0]
+    assert found == pytest.approx([each + shift for each in expected], abs=1e-5)
 
 
 @pytest.mark.parametrize(("players", "pairs"), [(2, 1), (5, 14), (16, 40), (49, 64), (70, 100)])
