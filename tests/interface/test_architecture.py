@@ -21,7 +21,7 @@ FOLDERS = {
 FLOORS = (
     (
         "ground",
-        "harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering "
+        "harness.as_written harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering "
         "harness.guards harness.interrupts harness.option_kinds harness.option_types harness.photographs "
         "harness.places harness.process_guard harness.seals harness.task",
     ),
