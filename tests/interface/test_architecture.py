@@ -21,9 +21,9 @@ FOLDERS = {
 FLOORS = (
     (
         "ground",
-        "harness.as_written harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering "
+        "harness.errors harness.messages harness.modalities harness.randomness harness.units harness.ordering "
         "harness.guards harness.interrupts harness.option_kinds harness.option_types harness.photographs "
-        "harness.places harness.process_guard harness.seals harness.task",
+        "harness.places harness.process_guard harness.seals harness.task harness.as_written",
     ),
     ("removal", "harness.removal"),
     (
