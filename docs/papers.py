@@ -42,7 +42,7 @@ def page_of(found: Reproduction) -> str:
     pictures = []
     for name, drawing in found.findings.figures.items():
         path = FOLDER / f"{about.name}-{name}.png"
-        save_picture(drawing, path, WIDTH, colours=64)
+        save_picture(drawing, path, WIDTH, colours=256)
         pictures.append(f"![{name.replace('_', ' ')}]({path.name})")
     title, rest = reproduction_markdown(found, MOST_LINES).split("\n", 1)
     how = (
