@@ -26,10 +26,10 @@ def pairs_without_replacement(samples: Samples, players: int, pairs: int) -> Ten
         number = number_of_pairs(players, size)
         keys = samples.stream(f"coalition pairs {size}")
         if count == number:
-            parts.append(_pairs_listed(players, size).to(device).expand(len(samples), -1, -1))
+            parts.append(pairs_listed(players, size).to(device).expand(len(samples), -1, -1))
         elif number <= LISTED:
-            chosen = uniform(keys, number, dtype=torch.float64).argsort(dim=1)[:, :count]
-            parts.append(_pairs_listed(players, size).to(device)[chosen])
+            chosen = uniform(keys, number, dtype=torch.float64).topk(count, largest=False).indices
+            parts.append(pairs_listed(players, size).to(device)[chosen])
         else:
             parts.append(subsets(keys, count, size, players))
     return torch.cat(parts, 1)
@@ -62,7 +62,7 @@ def number_of_pairs(players: int, size: int) -> int:
 
 
 @lru_cache
-def _pairs_listed(players: int, size: int) -> Tensor:
+def pairs_listed(players: int, size: int) -> Tensor:
     """One coalition of each pair of this size, (number, players) bool."""
     number = number_of_pairs(players, size)  # of half of the players: those that hold the first one come first
     members = torch.tensor(list(islice(combinations(range(players), size), number)))

@@ -19,6 +19,7 @@ the others is a game of its own, whose values, by KernelSHAP's regression, are a
 import math
 from functools import lru_cache
 from math import comb
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -187,7 +188,7 @@ class _Process:
         return values, (scale[:, None] * variance.clamp(min=0)).sqrt()
 
 
-class _Tables:
+class _Tables(NamedTuple):
     """Covariances under the prior for each of RATES, in units of the variance of the odd part of one coalition.
 
     Of sets of three players and more: single players are no part of them.
@@ -198,22 +199,15 @@ class _Tables:
     of_value    (rates,) the variance of a value
     """
 
-    def __init__(self, players: int):
-        found = [_prior_covariances(players, rate) for rate in RATES]
-        self.between, self.with_value, self.of_value = (
-            torch.tensor(np.stack(each)) for each in zip(*found, strict=True)
-        )
-
-    def to(self, device: torch.device) -> "_Tables":
-        """The same tables on a device."""
-        moved = object.__new__(_Tables)
-        moved.__dict__ = {name: table.to(device) for name, table in self.__dict__.items()}
-        return moved
+    between: Tensor
+    with_value: Tensor
+    of_value: Tensor
 
 
 @lru_cache
 def _tables(players: int, device: torch.device) -> _Tables:
-    return _Tables(players).to(device)
+    columns = zip(*(_prior_covariances(players, rate) for rate in RATES), strict=True)
+    return _Tables(*(torch.tensor(np.stack(each), device=device) for each in columns))
 
 
 def _prior_covariances(players: int, rate: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -57,7 +57,8 @@ def rise(
     but without the noise that comes from the mean of v. ``adjusted``, which is for the centred map, takes most of what
     is left of the noise from it: a linear surrogate of v is fitted to the visible shares of a grid of regions; its map
     is known in closed form, and the masks only have to tell the map of what it does not fit. The surrogate for a fifth
-    of the masks is fitted to the others, so that the map stays the same in expectation.
+    of the masks is fitted to the others, so that the map stays the same in expectation. Fewer than 10 masks are
+    too few for one: the map is then the centred one.
 
     Example: with a single cell a mask shows all of the image or nothing, so that every pixel gets about the score of
     the image, which is pooled(image) = 7.
@@ -92,10 +93,10 @@ def _adjusted_map(masks: "RiseMasks", values: Tensor, regions: int) -> Tensor:
     seen, of_regions = masks.shares_of_regions(draws, regions), []
     rest = torch.zeros_like(values)
     for fold in range(FOLDS):
-        own = torch.arange(draws, device=values.device) % FOLDS == fold
+        own = torch.arange(draws, device=values.device) % FOLDS == fold  # two masks or more
         slopes = _slopes_of_regions(seen[:, ~own], values[:, ~own])
         left = values[:, own] - (seen[:, own] @ slopes[..., None])[..., 0]
-        rest[:, own] = (left - left.mean(1, keepdim=True)) / (int(own.sum()) - 1)
+        rest[:, own] = (left - left.mean(1, keepdim=True)) / (left.shape[1] - 1)
         of_regions.append(slopes)
     weights = (rest / (FOLDS * share * (1 - share))).float()
     return masks.weighted_sum(weights) + masks.map_of_linear(torch.stack(of_regions).mean(0), regions)

@@ -122,9 +122,10 @@ Study = Callable[[StudySetting], Findings]
 def study(name: str) -> Study:
     """The study of this name: the function ``study`` of the module ``study`` in a folder of
     ``harness.reproducing.studies``, or of another module in it, as in ``sanity_checks.mnist``."""
+    studies = harness.reproducing.studies
+    module_of = lambda folder, module: f"{studies.__name__}.{folder}.{module or 'study'}"
+    known = [each.name for each in iter_modules(studies.__path__) if find_spec(module_of(each.name, ""))]
     folder, _, module = name.partition(".")
-    found = f"{harness.reproducing.studies.__name__}.{folder}.{module or 'study'}"
-    folders = [each.name for each in iter_modules(harness.reproducing.studies.__path__)]
-    if folder not in folders or find_spec(found) is None:
-        raise unknown("study", name, folders)
-    return import_module(found).study
+    if folder not in known or find_spec(module_of(folder, module)) is None:
+        raise unknown("study", name, known)
+    return import_module(module_of(folder, module)).study

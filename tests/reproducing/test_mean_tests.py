@@ -39,6 +39,8 @@ def test_the_p_value_is_the_level_at_which_the_limit_is_0(drawn, shift):
 
 def test_values_that_say_nothing_have_the_p_value_1_and_equal_ones_that_of_their_signs():
     assert mean_above_p(np.array([3.0])) == mean_above_p(np.zeros(9)) == 1
+    for missing in (np.nan, np.inf, -np.inf):
+        assert mean_above_p(np.array([2.0, 2.1, missing, 1.9])) == 1
     assert mean_above_p(np.full(5, 2.0)) == 0 and means_all_above([np.full(5, 2.0)]) == (True, 1 / 32)
     assert mean_above_p(np.full(5, -2.0)) == 1
     assert p_of_means(np.zeros((6, 2))).tolist() == [1, 1]

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ EXPLAINERS = len(EXPLAINERS_OF_METAQUANTUS)
 
 
 @pytest.mark.parametrize("digits", [0, 1, 6])
-def test_the_signed_rank_test_is_that_of_scipy(digits):
+def test_the_signed_rank_test_is_exact_for_few_changes_without_ties_and_else_approximate(digits):
     draw = np.random.default_rng(digits)
     for count in range(2, 40):
         changes = draw.normal(size=count).round(digits)
@@ -71,6 +72,28 @@ def test_the_signed_rank_test_is_that_of_scipy(digits):
             method = "exact" if plain else "asymptotic"
             known = stats.wilcoxon(changes, zero_method="zsplit", correction=False, method=method).pvalue
         assert signed_rank_p(changes) == pytest.approx(known, abs=1e-12)
+
+
+def test_the_signed_rank_test_counts_all_signs_of_few_changes():
+    draw = np.random.default_rng(0)
+    for count in (2, 5, 9):
+        changes = draw.normal(size=count)
+        ranks = stats.rankdata(np.abs(changes))
+        smaller = lambda signs, ranks=ranks: min(ranks[signs > 0].sum(), ranks[signs < 0].sum())
+        as_far = [smaller(np.array(signs)) <= smaller(changes) for signs in product((-1, 1), repeat=count)]
+        assert signed_rank_p(changes) == pytest.approx(np.mean(as_far), abs=1e-12)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 9])
+def test_the_signed_rank_test_of_many_changes_or_of_ties_is_the_normal_approximation(digits):
+    """Changes of 0 give half of their ranks to each sign; ties take their share of the variance."""
+    changes = np.random.default_rng(digits).normal(size=39).round(digits)
+    ranks = stats.rankdata(np.abs(changes))
+    smaller = min(ranks[changes > 0].sum(), ranks[changes < 0].sum()) + ranks[changes == 0].sum() / 2
+    _, ties = np.unique(np.abs(changes), return_counts=True)
+    variance = (39 * 40 * 79 - (ties**3 - ties).sum() / 2) / 24
+    expected = 2 * stats.norm.cdf((smaller - 39 * 40 / 4) / np.sqrt(variance))
+    assert signed_rank_p(changes) == pytest.approx(expected, abs=1e-9)
 
 
 def test_p_is_one_where_nothing_changes_and_the_least_where_all_changes_have_one_sign():

@@ -88,6 +88,8 @@ def test_a_part_that_cannot_be_written_is_told_in_one_line(setting):
         setting.kept("part", part)
 
 
-def test_a_study_has_a_name():
-    with pytest.raises(UserError, match="unknown study 'nothing'"):
-        study("nothing")
+@pytest.mark.parametrize("name", ["nothing", "shared", "sanity_checks.nothing", ""])
+def test_a_study_has_a_name(name):
+    with pytest.raises(UserError, match=f"unknown study '{name}'") as refused:
+        study(name)
+    assert "shared" not in str(refused.value).partition("unknown study")[2].replace(f"'{name}'", "")

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from pages import as_table, replaced, save_picture  # noqa: E402
 
 import harness  # noqa: E402
 from games import Games, TableGame, all_games  # noqa: E402
+from harness.explainers._coalition_pairs import number_of_pairs, pairs_listed  # noqa: E402
+from harness.explainers.shapley import efficient_regression  # noqa: E402
 from harness.results.figures import figure, looks, panels, tidy  # noqa: E402
 from harness.results.numbers import significant  # noqa: E402
 
@@ -96,21 +99,17 @@ def by_captum_orders(game: TableGame, players: int, budget: int, seed: int) -> n
 
 def by_leverage(game: TableGame, players: int, budget: int, seed: int) -> np.ndarray:
     """Leverage SHAP (Musco and Witter 2024, 2410.01917): pairs without replacement, each size equally often."""
-    from harness.explainers._coalition_pairs import number_of_pairs
-    from harness.explainers.shapley import efficient_regression
-
     draw = np.random.default_rng(seed)
     sizes = range(1, players // 2 + 1)
     chance = {size: (0.5 if 2 * size == players else 1.0) / number_of_pairs(players, size) for size in sizes}
     scale = _scale_for(budget // 2, {size: (number_of_pairs(players, size), each) for size, each in chance.items()})
-    rows, weights = [], []
+    parts, weights = [], []
     for size, each in chance.items():
         kept, number = min(1.0, scale * each), number_of_pairs(players, size)
-        count = int(draw.binomial(number, kept))
-        for rank in draw.choice(number, count, replace=False):
-            rows.append(_coalition(players, size, int(rank)))
-            weights.append(1 / (size * (players - size) * number * (2 if 2 * size == players else 1) * kept))
-    present = torch.from_numpy(np.array(rows))
+        ranks = draw.choice(number, int(draw.binomial(number, kept)), replace=False)
+        parts.append(pairs_listed(players, size)[torch.from_numpy(ranks)])
+        weights += len(ranks) * [1 / (size * (players - size) * comb(players, size) * kept)]
+    present = torch.cat(parts)
     both, weight = torch.cat([present, ~present])[None], torch.tensor(weights * 2, dtype=torch.float64)
     worth = lambda rows: game(rows.float())[:, 0].double()
     none, everyone = worth(torch.zeros(1, players)), worth(torch.ones(1, players))
@@ -125,20 +124,6 @@ def _scale_for(pairs: int, of_sizes: dict[int, tuple[int, float]]) -> float:
         expected = sum(number * min(1.0, middle * chance) for number, chance in of_sizes.values())
         low, high = (middle, high) if expected < pairs else (low, middle)
     return high
-
-
-def _coalition(players: int, size: int, rank: int) -> np.ndarray:
-    """The coalition of this size with this number in the order of its members."""
-    from math import comb
-
-    members, left = np.zeros(players, dtype=bool), size
-    for player in range(players):
-        with_it = comb(players - player - 1, left - 1) if left else 0
-        if left and rank < with_it:
-            members[player], left = True, left - 1
-        else:
-            rank -= with_it
-    return members
 
 
 ESTIMATORS: dict[str, Estimator] = {

@@ -57,8 +57,19 @@ def test_the_posterior_is_that_of_the_coefficients_of_all_sets(players, monkeypa
         noises = torch.full((len(at),), process.NOISES[noise]).double()
         noises[0] = process.EXACT
         covariance = (product[at] * variance) @ product[at].T + torch.diag(noises)
-        gain = sums_of_values(sets, players) @ torch.diag(variance) @ product[at].T @ torch.linalg.inv(covariance)
+        sums, shared = sums_of_values(sets, players), torch.diag(variance) @ product[at].T
+        gain = sums @ shared @ torch.linalg.inv(covariance)
         torch.testing.assert_close(values[0], gain @ given, rtol=1e-4, atol=1e-4)
+        of_larger = covariance - process.FREE * signs[0] @ signs[0].T
+        left = given - signs[0] @ (torch.linalg.solve(covariance, given) @ signs[0]) * process.FREE
+        spare = len(at) - players  # the scale is the mean square of what single players leave
+        scale = left @ torch.linalg.solve(of_larger, left) / spare
+        unsure = sums @ (torch.diag(variance) - shared @ torch.linalg.solve(covariance, shared.T)) @ sums.T
+        if spare >= process.LEAST_SPARE:
+            stated = (scale * unsure.diagonal().clamp(min=0)).sqrt()
+            torch.testing.assert_close(errors[0], stated, rtol=1e-3, atol=1e-3 * float(scale.sqrt()))
+        else:
+            assert errors.isnan().all()
         others = torch.arange(2**players)[:7]
         expected = (product[others] * variance) @ product[at].T @ torch.linalg.solve(covariance, given)
         found = own.predicted(coalitions[others][None].double() * 2 - 1)[0]

@@ -37,11 +37,12 @@ def one_sided_limits(values: np.ndarray, level: float) -> tuple[float, float, fl
 
 def mean_above_p(values: np.ndarray) -> float:
     """The one-sided p-value that the mean of independent values (n,) is above 0: the larger of those of Student's t and
-    of the t that is corrected for skewness. 1 for fewer than two values, and for a mean of 0 of values that are all 0.
+    of the t that is corrected for skewness. 1 where nothing can be shown: for fewer than two values, for values that
+    are all 0, and where one is not a finite number.
     """
     values = np.asarray(values, dtype=float)
     count = len(values)
-    if count < 2 or not values.any():
+    if count < 2 or not values.any() or not np.isfinite(values).all():
         return 1.0
     moments = (np.array([(values**power).mean()]) for power in (1, 2, 3))
     corrected = float(corrected_t(*moments, count)[0]) * math.sqrt((count - 1) / count)
