@@ -16,14 +16,16 @@ from harness.units import Units
 class Scores:
     """A metric's result: ``values`` (N,), NaN where the score is undefined; per-sample ``curves`` (N, K) if any.
 
-    tied     (N,) share of the units whose rank among equal attributions was drawn at random, or None
-    reason   why values are NaN, in a few words, or ""
+    tied             (N,) share of the units whose rank among equal attributions was drawn at random, or None
+    reason           why values are NaN, in a few words, or ""
+    standard_error   (N,) of values that are estimated from fewer evaluations than their definition has, or None
     """
 
     values: Tensor
     curves: Tensor | None = None
     tied: Tensor | None = None
     reason: str = ""
+    standard_error: Tensor | None = None
 
 
 @runtime_checkable

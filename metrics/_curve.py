@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.batch import Batch
 from harness.metrics._groups import Grouping, Groups, make_groups
-from harness.option_types import Repeats, Several
+from harness.option_types import NotNegative, Repeats, Several
 from harness.ordering import ranks, tied_share
 from harness.predictor import pick
 from harness.removal.baselines import BaselineName, is_random
@@ -57,6 +57,23 @@ class Curve(Removal):
 
 
 @dataclass(frozen=True)
+class AdaptiveCurve(Curve):
+    """Options of the metrics whose score is an area or a mean over a curve, in addition to those of ``Curve``.
+
+    standard_error   0 evaluates all points; above 0, points are evaluated where the curve changes most, until the
+                     estimated standard error of the curve's mean (``harness.metrics._adaptive_curve``) is at most this,
+                     in the unit of the score, and the other points lie on straight lines between them
+    """
+
+    standard_error: NotNegative = 0
+
+    @property
+    def fixed(self) -> Curve:
+        """The same curve at all points: metrics without this option share its evaluations."""
+        return Curve(*(getattr(self, each.name) for each in fields(Curve)))
+
+
+@dataclass(frozen=True)
 class Schedule:
     """How many groups are removed at each point, ``counts`` (N, K + 1) int64, of ``totals`` (N,) int64."""
 
@@ -80,6 +97,12 @@ class Schedule:
     def within(self) -> Tensor:
         """Where some groups remain: (N, K + 1) bool."""
         return self.counts < self.totals[:, None]
+
+    @property
+    def latest(self) -> Tensor:
+        """The point (N, K + 1) int64 whose inputs each point has: itself, an earlier one, or the end."""
+        number = torch.arange(self.counts.shape[1], device=self.counts.device)
+        return number.where(self.fresh, 0).cummax(1).values.where(self.within, number[-1])
 
 
 @dataclass(frozen=True)
@@ -123,7 +146,7 @@ def rank(batch: Batch, curve: Curve) -> Ranking:
 
 def heights(batch: Batch, curve: Curve, order: str, score: str) -> Tensor:
     """The score (N, K + 1) float64 along the curve, averaged over imputations and breakings of ties."""
-    curve = _once_if_fixed(curve)
+    curve = once_if_fixed(curve)
     track = lambda: _track_curve(batch.samples, curve, rank(batch, curve), order)
     return pick(batch.remember(("curve", curve, order), track), score).double().mean(1)
 
@@ -145,7 +168,7 @@ def random_heights(samples: Samples, curve: Curve, score: str) -> tuple[Tensor, 
 
     It does not depend on the attributions, so it is evaluated once for all explainers.
     """
-    curve = _once_if_fixed(curve)
+    curve = once_if_fixed(curve)
     points = _schedule_of(make_groups(samples, curve), curve.steps)
     key = ("random order", *(getattr(curve, each.name) for each in fields(curve)))
     tracked = samples.outputs(key, lambda: _track_random_orders(samples, curve, points))
@@ -169,7 +192,7 @@ def _schedule_of(groups: Groups, steps: int) -> Schedule:
     return Schedule(schedule(groups.totals, points), groups.totals)
 
 
-def _once_if_fixed(curve: Curve) -> Curve:
+def once_if_fixed(curve: Curve) -> Curve:
     return curve if is_random(curve.baseline) else replace(curve, imputations=1)
 
 
@@ -203,29 +226,25 @@ def _track_random_orders(samples: Samples, curve: Curve, points: Schedule) -> Te
     return torch.cat([_track_curve(samples, curve, ranking, each) for each in ("lerf", "morf")], 1)
 
 
-def _track_curve(samples: Samples, curve: Curve, ranking: Ranking, order: str) -> Tensor:
-    """Tracked outputs (N, imputations * T, K + 1, 3) along the curve."""
+def track_ends(samples: Samples, curve: Curve) -> tuple[Tensor, Tensor]:
+    """Tracked outputs (N, imputations * T, 3) of the whole inputs, and of the baselines."""
     ties = curve.tie_draws
-    start = samples.intact()[:, None, None].expand(-1, curve.imputations * ties, 1, -1)
+    start = samples.intact()[:, None].expand(-1, curve.imputations * ties, -1)
     end = torch.stack([samples.emptied(curve.baseline, draw) for draw in range(curve.imputations)], 1)
-    end = end.repeat_interleave(ties, 1)[:, :, None]
-    points = torch.cat([start, _track_between(samples, curve, ranking, order), end], 2)
-    number = torch.arange(points.shape[2], device=points.device)
-    # A point that repeats the one before has its outputs; a point at which everything is removed has those of the end.
-    latest = number.where(ranking.fresh, 0).cummax(1).values.where(ranking.within, number[-1])
-    return points.gather(2, latest[:, None, :, None].expand_as(points))
+    return start, end.repeat_interleave(ties, 1)
 
 
-def _track_between(samples: Samples, curve: Curve, ranking: Ranking, order: str) -> Tensor:
-    """Tracked outputs (N, imputations * T, K - 1, 3) at the points between the end points; 0 at repeated points."""
+def track_points(
+    samples: Samples, curve: Curve, ranking: Ranking, order: str, samples_of: Tensor, points_of: Tensor
+) -> Tensor:
+    """Tracked outputs (rows, imputations * T, 3) of some samples at some points, both (rows,)."""
     draws, ties, units = curve.imputations * curve.tie_draws, curve.tie_draws, [1] * len(samples.units.shape)
     removers = [samples.remover(curve.baseline, draw) for draw in range(curve.imputations)]
-    samples_of, point_of = (ranking.fresh & ranking.within)[:, 1:-1].nonzero(as_tuple=True)
 
     def build(rows: Tensor) -> Tensor:
         sample, draw = samples_of[rows // draws], rows % draws
         place = ranking.places[sample, draw % ties]
-        count = ranking.counts[sample, 1 + point_of[rows // draws]]
+        count = ranking.counts[sample, points_of[rows // draws]]
         if order == "lerf":  # the reverse order: place becomes total - 1 - place
             kept = place < (ranking.totals[sample] - count).view(-1, *units)
         else:
@@ -233,6 +252,20 @@ def _track_between(samples: Samples, curve: Curve, ranking: Ranking, order: str)
         return each_with(removers, draw // ties, sample, kept)
 
     tracked = samples.track_rows(samples_of.repeat_interleave(draws), build)
-    points = tracked.new_zeros(len(samples), ranking.counts.shape[1] - 2, draws, tracked.shape[1])
-    points[samples_of, point_of] = tracked.view(-1, draws, tracked.shape[1])
+    return tracked.view(-1, draws, tracked.shape[1])
+
+
+def _track_curve(samples: Samples, curve: Curve, ranking: Ranking, order: str) -> Tensor:
+    """Tracked outputs (N, imputations * T, K + 1, 3) along the curve."""
+    start, end = (each[:, :, None] for each in track_ends(samples, curve))
+    points = torch.cat([start, _track_between(samples, curve, ranking, order), end], 2)
+    return points.gather(2, ranking.latest[:, None, :, None].expand_as(points))
+
+
+def _track_between(samples: Samples, curve: Curve, ranking: Ranking, order: str) -> Tensor:
+    """Tracked outputs (N, imputations * T, K - 1, 3) at the points between the end points; 0 at repeated points."""
+    samples_of, between = (ranking.fresh & ranking.within)[:, 1:-1].nonzero(as_tuple=True)
+    tracked = track_points(samples, curve, ranking, order, samples_of, 1 + between)
+    points = tracked.new_zeros(len(samples), ranking.counts.shape[1] - 2, *tracked.shape[1:])
+    points[samples_of, between] = tracked
     return points.transpose(1, 2)

@@ -22,7 +22,7 @@ def similarity_unit(options: Mapping[str, Any]) -> str:
     return options["similarity"]
 
 
-def with_reason(values: Tensor, reason: str, **rest: Tensor) -> Scores:
+def with_reason(values: Tensor, reason: str, **rest: Tensor | None) -> Scores:
     """Scores with ``reason`` as the reason for values that are NaN."""
     return Scores(values, reason=reason if values.isnan().any() else "", **rest)
 

@@ -1,9 +1,11 @@
 """Faithfulness by perturbation curves: the model's score while units are removed or inserted in order of attribution.
 
-The options are those of ``harness.metrics._curve.Curve``, and ``score``: ``logit``, ``probability`` or ``log_odds`` of
-the explained class. A segment or patch is ranked by the mean of its attributions. RISE's own insertion is
-``baseline="blur"``. Region perturbation is ``aopc`` with ``granularity="patch"``, pixel flipping is ``deletion``. All
-metrics with the same options share their model evaluations; ``random_order`` is what random orders give.
+The options are those of ``harness.metrics._curve.AdaptiveCurve``, and ``score``: ``logit``, ``probability`` or
+``log_odds`` of the explained class. A segment or patch is ranked by the mean of its attributions. RISE's own insertion
+is ``baseline="blur"``. Region perturbation is ``aopc`` with ``granularity="patch"``, pixel flipping is ``deletion``.
+All metrics with the same options share their model evaluations; ``random_order`` is what random orders give. With
+``standard_error`` above 0 a score is estimated from fewer evaluations, and comes with its standard error
+(``harness.metrics._adaptive_curve``).
 
 A model that predicts numbers (task ``regression``) has scores of no fixed zero or sign. Its curves are measured from
 the straight line between f(x) and f(baseline), and the areas are those between curve and line (Hama et al. 2022,
@@ -20,14 +22,15 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
+from harness.metrics._adaptive_curve import Estimated, estimated_heights, joint_error
 from harness.metrics._curve import (
+    AdaptiveCurve,
     Curve,
     Ranking,
     Removal,
     RemovalOrder,
     Schedule,
     from_line,
-    heights,
     random_heights,
     rank,
 )
@@ -53,7 +56,7 @@ def score_unit(options: Mapping[str, Any]) -> str:
     curve_height="{score}{line}",
 )
 def deletion(
-    batch: Batch, *, curve: Curve = Curve(), score: Score = "probability", order: RemovalOrder = "morf"
+    batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Score = "probability", order: RemovalOrder = "morf"
 ) -> Scores:
     """Area under the score while units are removed, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
@@ -71,8 +74,8 @@ def deletion(
     [-0.25, 1.0]
     """
     ranking = rank(batch, curve)
-    scores = heights(batch, curve, order, score)
-    return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
+    found = estimated_heights(batch, curve, order, score)
+    return _area(from_line(found.heights, ranking, batch.samples), ranking, ranking.tied, found.standard_error)
 
 
 @metric(
@@ -83,7 +86,7 @@ def deletion(
     curve_places=(0, 1),
     curve_height="{score}{line}",
 )
-def insertion(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -> Scores:
+def insertion(batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Score = "probability") -> Scores:
     """Area under the score while units are inserted, most important first (RISE: Petsiuk et al. 2018, 1806.07421).
 
     Trapezoidal rule over the inserted share of units, both end points included. In the unit of the score; higher is
@@ -97,8 +100,9 @@ def insertion(batch: Batch, *, curve: Curve = Curve(), score: Score = "probabili
     [1.25, 3.0]
     """
     ranking = rank(batch, curve)
-    scores = heights(batch, curve, "lerf", score).flip(1)
-    return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
+    found = estimated_heights(batch, curve, "lerf", score)
+    inserted = from_line(found.heights.flip(1), ranking, batch.samples)
+    return _area(inserted, ranking, ranking.tied, found.standard_error)
 
 
 @metric(
@@ -110,7 +114,7 @@ def insertion(batch: Batch, *, curve: Curve = Curve(), score: Score = "probabili
     curve_places=(0, 1),
     curve_height="{score}, least important removed first minus most important first",
 )
-def srg(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -> Scores:
+def srg(batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Score = "probability") -> Scores:
     """Symmetric relevance gain: area between the score's curves while units are removed least important first and most
     important first (Blücher et al. 2024, 2401.06654).
 
@@ -125,7 +129,8 @@ def srg(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -
     [1.5, 2.0]
     """
     ranking = rank(batch, curve)
-    return _area(_gaps(batch, curve, score), ranking, ranking.tied)
+    gaps = _gaps(batch, curve, score)
+    return _area(gaps.heights, ranking, ranking.tied, gaps.standard_error)
 
 
 @metric(
@@ -136,7 +141,9 @@ def srg(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -
     curve_places=(0, 1),
     curve_height="drop of the {score}{line}",
 )
-def aopc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability", order: RemovalOrder = "morf") -> Scores:
+def aopc(
+    batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Score = "probability", order: RemovalOrder = "morf"
+) -> Scores:
     """Mean drop of the score while units are removed, most important first (Samek et al. 2017, 1509.06321).
 
     1 / (K + 1) times the sum over k = 0 .. K of f(x) - f(x without the first k). In the unit of the score; higher is
@@ -152,8 +159,9 @@ def aopc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability", 
     >>> drops.round(decimals=4).tolist()
     [1.0, 2.6667]
     """
-    scores, ranking = heights(batch, curve, order, score), rank(batch, curve)
-    return _mean_over_points(from_line(scores[:, :1] - scores, ranking, batch.samples), ranking)
+    found, ranking = estimated_heights(batch, curve, order, score), rank(batch, curve)
+    drops = from_line(found.heights[:, :1] - found.heights, ranking, batch.samples)
+    return _mean_over_points(drops, ranking, found.standard_error)
 
 
 @metric(
@@ -165,7 +173,7 @@ def aopc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability", 
     curve_places=(0, 1),
     curve_height="{score}, least important removed first minus most important first",
 )
-def abpc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") -> Scores:
+def abpc(batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Score = "probability") -> Scores:
     """Mean gap between the scores while units are removed least important first and most important first (Samek et al.
     2017, 1509.06321).
 
@@ -180,7 +188,8 @@ def abpc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") 
     >>> gaps.round(decimals=4).tolist()
     [1.0, 1.3333]
     """
-    return _mean_over_points(_gaps(batch, curve, score), rank(batch, curve))
+    gaps = _gaps(batch, curve, score)
+    return _mean_over_points(gaps.heights, rank(batch, curve), gaps.standard_error)
 
 
 @metric(
@@ -191,7 +200,9 @@ def abpc(batch: Batch, *, curve: Curve = Curve(), score: Score = "probability") 
     curve_places=(0, 1),
     curve_height="{score}{line}",
 )
-def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score: Score = "probability") -> Scores:
+def selectivity(
+    batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(granularity="auto"), score: Score = "probability"
+) -> Scores:
     """Area under the score while patches are removed, most relevant first (Montavon et al. 2018, 1706.07979).
 
     ``deletion`` of patches rather than units, as in the paper: trapezoidal rule over the removed share of patches,
@@ -206,8 +217,8 @@ def selectivity(batch: Batch, *, curve: Curve = Curve(granularity="auto"), score
     [0.5]
     """
     ranking = rank(batch, curve)
-    scores = heights(batch, curve, "morf", score)
-    return _area(from_line(scores, ranking, batch.samples), ranking, ranking.tied)
+    found = estimated_heights(batch, curve, "morf", score)
+    return _area(from_line(found.heights, ranking, batch.samples), ranking, ranking.tied, found.standard_error)
 
 
 @metric(
@@ -249,22 +260,26 @@ def random_order(
     return _area(from_line(scores, points, batch.samples), points)
 
 
-def _gaps(batch: Batch, curve: Curve, score: str) -> Tensor:
+def _gaps(batch: Batch, curve: AdaptiveCurve, score: str) -> Estimated:
     """The score without the least less the score without the most important units, at each point: (N, K + 1)."""
-    return heights(batch, curve, "lerf", score) - heights(batch, curve, "morf", score)
+    least, most = (estimated_heights(batch, curve, order, score) for order in ("lerf", "morf"))
+    return Estimated(least.heights - most.heights, joint_error(least, most))
 
 
-def _area(curves: Tensor, points: Schedule, tied: Tensor | None = None) -> Scores:
+def _area(curves: Tensor, points: Schedule, tied: Tensor | None = None, standard_error: Tensor | None = None) -> Scores:
     area = torch.trapezoid(curves, points.fractions, dim=1)
-    return _unless_single(area, points, curves, tied)
+    return _unless_single(area, points, curves, tied, standard_error)
 
 
-def _mean_over_points(curves: Tensor, ranking: Ranking) -> Scores:
+def _mean_over_points(curves: Tensor, ranking: Ranking, standard_error: Tensor | None) -> Scores:
     """The mean over the points, each once: a sample of fewer groups than steps repeats some."""
     mean = (curves * ranking.fresh).sum(1) / ranking.fresh.sum(1)
-    return _unless_single(mean, ranking, curves, ranking.tied)
+    return _unless_single(mean, ranking, curves, ranking.tied, standard_error)
 
 
-def _unless_single(values: Tensor, points: Schedule, curves: Tensor, tied: Tensor | None) -> Scores:
+def _unless_single(
+    values: Tensor, points: Schedule, curves: Tensor, tied: Tensor | None, standard_error: Tensor | None
+) -> Scores:
     """The scores, NaN for samples of a single group."""
-    return with_reason(values.masked_fill(points.totals < 2, float("nan")), SINGLE, curves=curves, tied=tied)
+    values = values.masked_fill(points.totals < 2, float("nan"))
+    return with_reason(values, SINGLE, curves=curves, tied=tied, standard_error=standard_error)

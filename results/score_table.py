@@ -6,7 +6,19 @@ from typing import Any
 from harness.errors import unknown
 from harness.seals import Damaged
 
-SCORE_COLUMNS = ("cell", "sample", "target", "prediction", "label", "groups", "value", "valid", "tied", "curve")
+SCORE_COLUMNS = (
+    "cell",
+    "sample",
+    "target",
+    "prediction",
+    "label",
+    "groups",
+    "value",
+    "valid",
+    "tied",
+    "standard_error",
+    "curve",
+)
 
 
 def score_schema() -> Any:
@@ -23,6 +35,7 @@ def score_schema() -> Any:
         "value": pa.float64(),
         "valid": pa.bool_(),
         "tied": pa.float64(),
+        "standard_error": pa.float64(),
         "curve": pa.list_(pa.float64()),
     }
     return pa.schema([(name, kinds[name]) for name in SCORE_COLUMNS])

@@ -29,18 +29,21 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
         raise UserError(
             f"metric {entry.name} returned shape {tuple(values.shape)}, expected one value per sample ({len(batch)},)"
         )
-    curves, tied = _as_float64(scores.curves), _as_float64(scores.tied)
+    curves, tied, standard_error = map(_as_float64, (scores.curves, scores.tied, scores.standard_error))
     count = len(batch)
     if curves is not None and (curves.dim() != 2 or len(curves) != count):
         came = tuple(curves.shape)
         raise UserError(f"metric {entry.name} returned curves of shape {came}, expected one per sample ({count}, K)")
-    if tied is not None and tied.shape != (count,):
-        came = tuple(tied.shape)
-        raise UserError(f"metric {entry.name} returned tied of shape {came}, expected one share per sample ({count},)")
+    for name, each in (("tied", tied), ("standard_error", standard_error)):
+        if each is not None and each.shape != (count,):
+            came = tuple(each.shape)
+            raise UserError(
+                f"metric {entry.name} returned {name} of shape {came}, expected one number per sample ({count},)"
+            )
     reason = scores.reason
     if values.isnan().any() and picked_not_finite.get():
         reason = NOT_FINITE
-    return Scores(_as_float64(values), curves, tied, reason)
+    return Scores(_as_float64(values), curves, tied, reason, standard_error)
 
 
 def score_groups(entry: Metric, options: Mapping[str, Any], batches: list[tuple[Tensor, Batch]], count: int) -> Scores:
@@ -73,13 +76,14 @@ def scores_or_reasons(parts: Iterable[tuple[int, Callable[[], Scores]]], ragged:
 
 
 def join_scores(parts: list[Scores]) -> Scores:
-    """The scores of several batches as one; if only some have curves or ties, those of the others are NaN."""
+    """The scores of several batches as one; if only some have curves, ties or errors, those of the others are NaN."""
     counts = [len(part.values) for part in parts]
     return Scores(
         torch.cat([part.values for part in parts]),
         _join_tensors([part.curves for part in parts], counts),
         _join_tensors([part.tied for part in parts], counts),
         next((part.reason for part in parts if part.reason), ""),
+        _join_tensors([part.standard_error for part in parts], counts),
     )
 
 
@@ -104,7 +108,10 @@ def _at_rows(scores: Scores, where: Tensor, count: int) -> Scores:
         full[where] = values
         return full
 
-    return Scores(place(scores.values), place(scores.curves), place(scores.tied), scores.reason)
+    values, curves, tied, standard_error = map(
+        place, (scores.values, scores.curves, scores.tied, scores.standard_error)
+    )
+    return Scores(values, curves, tied, scores.reason, standard_error)
 
 
 def _join_tensors(parts: list[Tensor | None], counts: list[int]) -> Tensor | None:

@@ -60,7 +60,7 @@ def agi(
             origin = start if restart else point
             step = step_size * (high - low)[sample] * climb.sign().to(answer)
             moved = (origin + step).clamp(low[sample], high[sample])
-            total[going] -= (own.to(answer) * (moved - origin))[going]
+            total -= torch.where(_over_axes(going, point), own.to(answer) * (moved - origin), 0)
             point = torch.where(_over_axes(going, point), moved, point)
         for each in sample.unique():  # not index_add_, whose order differs from call to call on a GPU
             answer[each] += total[sample == each].sum(0)

@@ -141,7 +141,8 @@ def independence_criterion(masks: Tensor, scores: Tensor) -> Tensor:
     """tr(K H L H) / (draws - 1)^2 of each of K segments, (n, K) float64, from their masks (n, draws, K), bool, and the
     scores (n, draws); NaN where a score is not finite."""
     each = zip(masks.double(), scores, strict=True)  # one by one: the kernel of a sample has draws^2 numbers
-    return torch.stack([_criterion(own_masks, own_scores) for own_masks, own_scores in each])
+    criterion = torch.stack([_criterion(own_masks, own_scores) for own_masks, own_scores in each])
+    return criterion.where(scores.isfinite().all(1, keepdim=True), torch.nan)
 
 
 def _criterion(masks: Tensor, scores: Tensor) -> Tensor:
@@ -150,12 +151,10 @@ def _criterion(masks: Tensor, scores: Tensor) -> Tensor:
     Of the masks' kernel 1/2 - (m - m')^2 = 1/2 - m - m' + 2 m m' only the product is left when it is summed with H L H,
     whose rows and columns sum to 0.
     """
-    if not scores.isfinite().all():
-        return masks.new_full(masks.shape[1:], torch.nan)
     distances = (scores[:, None] - scores).abs()
     first, second = torch.triu_indices(len(scores), len(scores), 1, device=scores.device)
     width = distances[first, second].median()
     # Where most scores are equal, the median distance is 0: the kernel then says whether two are equal.
-    kernel = torch.exp(-((distances / width) ** 2) / 2) if width > 0 else (distances == 0).double()
+    kernel = torch.where(width > 0, torch.exp(-((distances / width) ** 2) / 2), (distances == 0).double())
     centred = kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()
     return 2 * (masks * (centred @ masks)).sum(0).clamp(min=0) / (len(scores) - 1) ** 2

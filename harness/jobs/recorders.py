@@ -223,7 +223,7 @@ def measured_options(stage: Stage | None, job: Job) -> Mapping[str, Any]:
 
 
 def sample_frame(stage: Stage, scores: Scores) -> pd.DataFrame:
-    """One row per sample: sample, target, prediction, label, groups, value, valid, tied, curve."""
+    """One row per sample: sample, target, prediction, label, groups, value, valid, tied, standard_error, curve."""
     return pd.DataFrame(_sample_columns(stage, scores))
 
 
@@ -232,7 +232,8 @@ def _sample_columns(stage: Stage, scores: Scores) -> dict[str, Any]:
     if not len(ids) == len(scores.values) == stage.count:
         raise UserError(f"{len(ids)} ids and {len(scores.values)} scores came, expected one per sample ({stage.count})")
     curves = [None] * stage.count if scores.curves is None else scores.curves.tolist()
-    tied = scores.tied if scores.tied is not None else torch.full((stage.count,), float("nan"))
+    nothing = torch.full((stage.count,), float("nan"))
+    tied, standard_error = (nothing if each is None else each for each in (scores.tied, scores.standard_error))
     return {
         "sample": ids,
         "target": stage.targets.numpy(),
@@ -242,6 +243,7 @@ def _sample_columns(stage: Stage, scores: Scores) -> dict[str, Any]:
         "value": scores.values.numpy(),
         "valid": scores.values.isfinite().numpy(),
         "tied": tied.numpy(),
+        "standard_error": standard_error.numpy(),
         "curve": curves,
     }
 

@@ -18,11 +18,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 AWAY = torch.device("meta")
+waited_for: list[str] = []  # the operations in which a GPU's process would have waited
 aten = torch.ops.aten
 COPIES = {aten.copy_, aten._to_copy, aten._copy_from}
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._unsafe_index, aten._index_put_impl_}
 # A GPU multiplies matrices of floating-point numbers only, and convolves nothing else.
 FLOATS_ONLY = {aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.mv, aten.addmv, aten.dot, aten.convolution}
+# What a GPU cannot do before all that it has been given is done: numbers, or how many there are, go to the CPU.
+WAITS = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal, aten.bincount}
+WAITS |= {aten._unique2, aten.unique_dim}
 MADE_OF_VALUES = ("tensor", "as_tensor", "asarray")
 
 
@@ -79,6 +83,15 @@ def pretended() -> Iterator[torch.device]:
         yield AWAY
 
 
+@contextmanager
+def counted_waits() -> Iterator[Callable[[], int]]:
+    """Gives a function that tells how often a GPU's process would have waited for it inside."""
+    before = len(waited_for)
+    ends: list[int] = []
+    yield lambda: (ends[0] if ends else len(waited_for)) - before
+    ends.append(len(waited_for))
+
+
 def away(given: Any) -> Any:
     """A copy of a tensor on the pretended device, or a module with its tensors moved there; None stays None."""
     if isinstance(given, nn.Module):
@@ -100,6 +113,7 @@ def _run(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         raise NotImplementedError(f"{operation} was given a tensor without values, which torch made unseen")
     if there:
         _refuse_what_a_gpu_refuses(operation, args, tensors)
+        waited_for.extend(_waits(operation, args, kwargs, there))
     wanted = kwargs.get("device")
     stays = bool(there) if wanted is None else torch.device(wanted) == AWAY
     if stays and wanted is not None:
@@ -143,6 +157,17 @@ def _refuse_what_a_gpu_refuses(operation: Any, args: tuple, tensors: list[Tensor
         raise RuntimeError(f"{operation} is not implemented on GPUs for {[each.dtype for each in tensors]}")
     if torch.backends.cuda.is_built() and not _runs_on(operation, "CUDA"):
         raise NotImplementedError(f"{operation} has no kernel for GPUs")
+
+
+def _waits(operation: Any, args: tuple, kwargs: dict[str, Any], there: list["Away"]) -> list[str]:
+    """The operation's name if a GPU's process waits in it until the GPU is idle."""
+    packet = operation.overloadpacket
+    fetches = packet is aten._to_copy and torch.device(kwargs.get("device") or AWAY) != AWAY
+    fetches = fetches or (packet is aten.copy_ and not isinstance(args[0], Away))
+    masks = args[1] if packet in INDEXING else ()
+    counts = any(isinstance(mask, Away) and mask.dtype == torch.bool for mask in masks)
+    lengths = packet is aten.repeat_interleave and isinstance(args[0], Away) and kwargs.get("output_size") is None
+    return [str(operation)] if packet in WAITS or fetches or counts or lengths else []
 
 
 @cache

@@ -16,7 +16,7 @@ from harness.registry import EXPLAINERS, METRICS
 from harness.removal.baselines import BASELINES, INFILLINGS
 from items import data_of, explained, maps_of, scored, stay
 from pairs import NETS, Case, small_options
-from pretend import Away, away, pretended
+from pretend import Away, away, counted_waits, pretended
 
 # Where a run leaves the training data, and where a notebook may put it.
 TRAIN = {"train on the cpu": stay, "train on the device": away}
@@ -29,6 +29,34 @@ PLACES = [
 ]
 # A metric asks the model for outputs and gradients, whatever its layers are, and tables for nothing that tokens lack.
 OF_METRICS = [*PLACES[:2], ("tokens", "train on the device"), ("table", "train on the cpu")]
+# Whose process waits for the GPU more often the more samples there are, and why. Each time costs some microseconds.
+WAITING = {
+    "agi": "the paths of some samples need more steps than those of others, and each step asks which go on",
+    "mfaba": "as agi",
+    "guided_ig": "each step asks which samples still move",
+    "anchors": "a search, sample by sample",
+    "counterfactuals": "a search, sample by sample",
+    "captum_lime": "the library's loop over samples",
+    "captum_kernel_shap": "the library's loop over samples",
+    "vit_cx": "the clusters of a sample's features are found on the CPU",
+    "truth_emd": "the transport of a sample is found on the CPU",
+    "roar": "training asks after each epoch whether to go on",
+    **dict.fromkeys(("difull", "dipart", "focus", "grid_pointing"), "each mosaic is put together by itself"),
+    **dict.fromkeys(
+        (
+            "avg_sensitivity",
+            "impact_coverage",
+            "local_lipschitz",
+            "max_sensitivity",
+            "relative_input_stability",
+            "relative_output_stability",
+            "relative_representation_stability",
+            "smooth_parameter_randomization",
+        ),
+        "every batch of changed samples that is explained is checked",
+    ),
+}
+COUNTED, FEW = ("image", "table"), slice(2)
 SEGMENTS = ("slic:30", "grid:3", "patch:4", "unit", "few")
 
 
@@ -58,10 +86,14 @@ def or_skip(function, *arguments, **options):
 @pytest.mark.parametrize(("entry", "kind", "train"), **everywhere(EXPLAINERS.values()))
 def test_an_explainer_works_where_its_inputs_are(entry, kind, train):
     here = or_skip(explained, entry, kind, stay)
-    with pretended():
+    with pretended(), counted_waits() as of_all:
         there = explained(entry, kind, away, TRAIN[train])
-        assert isinstance(there, Away)
-        assert_same(there.cpu(), here)
+    assert isinstance(there, Away)
+    assert_same(there.held, here)
+    with pretended(), counted_waits() as of_few:
+        if kind in COUNTED and entry.name not in WAITING:
+            explained(entry, kind, away, TRAIN[train], FEW)
+            assert of_all() <= of_few(), "the GPU is waited for sample by sample"
 
 
 @pytest.mark.parametrize(
@@ -70,10 +102,14 @@ def test_an_explainer_works_where_its_inputs_are(entry, kind, train):
 def test_a_metric_works_where_its_inputs_are(entry, kind, train):
     maps = maps_of(kind)
     here = or_skip(scored, entry, kind, maps, stay)
-    with pretended():
+    with pretended(), counted_waits() as of_all:
         there = scored(entry, kind, maps, away, TRAIN[train])
     assert not isinstance(there, Away), "scores are on the CPU, wherever the inputs are"
     assert_same(there, here)
+    with pretended(), counted_waits() as of_few:
+        if kind == "image" and entry.name not in WAITING:
+            scored(entry, kind, maps, away, TRAIN[train], FEW)
+            assert of_all() <= of_few(), "the GPU is waited for sample by sample"
 
 
 @pytest.mark.parametrize("baseline", [*BASELINES, *INFILLINGS])
@@ -140,6 +176,31 @@ def test_a_mistake_that_a_cpu_lets_pass_does_not_pass_there(mistake):
     harness.explain(careless, case.model, case.inputs, case.targets)
     with pretended(), pytest.raises((RuntimeError, TypeError, NotImplementedError)):
         harness.explain(careless, away(case.model), away(case.inputs), away(case.targets))
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda values: values.sum().item(),
+        lambda values: values.tolist(),
+        lambda values: values.cpu(),
+        lambda values: values[values > 0],
+        lambda values: values.nonzero(),
+        lambda values: bool((values > 0).any()),
+        lambda values: values.repeat_interleave(torch.tensor([1, 2], device=values.device), 0),
+        lambda values: values.masked_select(values > 0),
+        lambda values: values.masked_scatter(values > 0, values).__setitem__(values > 0, values[values > 0]),
+        lambda values: values.unique(),
+    ],
+)
+def test_what_a_gpu_is_waited_for_is_seen(wait):
+    with pretended():
+        values = away(torch.randn(2, 3))
+        with counted_waits() as waits:
+            (values * 2 + values.sum(0)).where(values > 0, 0).masked_fill(values > 1, 3.0).argsort(1)
+            assert waits() == 0
+            wait(values)
+            assert waits() > 0
 
 
 def test_gradients_copies_and_indices_work_there_as_on_a_gpu():

@@ -45,7 +45,7 @@ METHODS = {
     "Deconvolution": {"name": "deconvnet"},
     "Shapley sampling": {"name": "shapley_sampling", **PIXELS},
     "LIME": {"name": "lime", **PIXELS},
-    "KernelSHAP": {"name": "kernel_shap", **PIXELS},
+    "KernelSHAP": {"name": "kernel_shap", **PIXELS, "estimator": "least_squares"},
     "LRP": {"name": "lrp", "rule": "epsilon", "first": "same"},
     "Guided Backprop": {"name": "guided_backprop"},
 }

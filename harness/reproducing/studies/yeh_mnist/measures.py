@@ -176,7 +176,7 @@ def infidelities_of_digits(
     data = digits.data(images, net)
     maps, squares = maps_of_yeh(setting, net, data, smoothing), all_squares(data.inputs.shape[-1])
     if setting == GLOBAL:
-        options = {"samples": shap, "segments": "unit", "baseline": "zero"}
+        options = {"samples": shap, "segments": "unit", "baseline": "zero", "estimator": "least_squares"}
         maps[SHAPLEY] = explain("kernel_shap", net, data, **options).double().flatten(1)
     names, rows = [*maps, OPTIMAL[setting]], []
     for number, (image, label) in enumerate(zip(data.inputs, data.targets.tolist(), strict=True)):

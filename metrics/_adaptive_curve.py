@@ -1,0 +1,158 @@
+"""Perturbation curves from fewer evaluations: points where the curve changes, and straight lines between them.
+
+Between two evaluated points, g steps apart, the curve is taken for a Brownian bridge: it leaves the straight line at
+random, with a variance s2 per step. The sum of the g - 1 points between them is then off by a variance of
+s2 (g^3 - g) / 12, and the errors of different gaps are independent. s2 is the squared change over the gap divided by g.
+It is at least the mean over the gap and the two gaps on either side (1 : 2 : 3 : 2 : 1), and at least ``FLOOR`` of that
+of the whole curve, so that a flat stretch beside a steep one is not taken for flat. The standard error is taken
+``CAUTION`` times as large: s2 rests on few squares, and gaps that look flat by chance are not looked at again. In each
+round the gaps are halved that have at least ``SHARE`` of the largest variance.
+
+The standard error describes curves that are as rough between the points as they are at the points. A drop and a rise
+that both lie in one gap are not seen. How often the area is within two standard errors is in docs/speed.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.batch import Batch
+from harness.metrics._curve import AdaptiveCurve, heights, once_if_fixed, rank, track_ends, track_points
+from harness.predictor import pick
+
+FIRST = 5  # points that are evaluated first, end points included
+FLOOR = 0.05
+SHARE = 0.25
+CAUTION = 1.25
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A curve at all points, and how far its mean may be off.
+
+    heights          (N, K + 1) float64
+    standard_error   (N,) float64 of the mean over the steps; None where all points were evaluated
+    """
+
+    heights: Tensor
+    standard_error: Tensor | None = None
+
+
+def estimated_heights(batch: Batch, curve: AdaptiveCurve, order: str, score: str) -> Estimated:
+    """The score along the curve, averaged over imputations and breakings of ties, evaluated where it changes."""
+    if not curve.standard_error:
+        return Estimated(heights(batch, curve.fixed, order, score))
+    estimate = lambda: _estimate(batch, once_if_fixed(curve), order, score)
+    return batch.remember(("adaptive curve", curve, order, score), estimate)
+
+
+def joint_error(first: Estimated, second: Estimated) -> Tensor | None:
+    """The standard error of the sum or difference of two curves' means."""
+    if first.standard_error is None or second.standard_error is None:
+        return None
+    return torch.hypot(first.standard_error, second.standard_error)
+
+
+def _estimate(batch: Batch, curve: AdaptiveCurve, order: str, score: str) -> Estimated:
+    samples, ranking, fixed = batch.samples, rank(batch, curve), curve.fixed
+
+    def evaluate(sample: Tensor, point: Tensor) -> Tensor:
+        return pick(track_points(samples, fixed, ranking, order, sample, point), score).double().mean(1)
+
+    ends = [pick(each, score).double().mean(1) for each in track_ends(samples, fixed)]
+    return adaptive_curve(evaluate, *ends, ranking.latest, curve.standard_error)
+
+
+def adaptive_curve(
+    evaluate: Callable[[Tensor, Tensor], Tensor], start: Tensor, end: Tensor, latest: Tensor, wanted: float
+) -> Estimated:
+    """Curves (N, K + 1) from their end points (N,) and ``evaluate(samples, points)``, heights (rows,) of pairs (rows,).
+
+    ``latest`` (N, K + 1) int64 is the point that each point repeats, or itself; ``wanted`` is the standard error that
+    is aimed at, of each curve's mean. No curve depends on another one.
+    """
+    count, points = latest.shape
+    values, known = start.new_zeros(count, points), torch.zeros_like(latest, dtype=torch.bool)
+    values[:, 0], values[:, -1] = start, end
+    known[:, 0] = known[:, -1] = True
+    asked = torch.zeros_like(known)
+    asked[:, torch.linspace(0, points - 1, min(FIRST, points)).round().long()] = True
+    while True:
+        sample, point = asked.nonzero(as_tuple=True)
+        fresh = torch.zeros_like(known)
+        fresh[sample, latest[sample, point]] = True
+        fresh &= ~known
+        sample, point = fresh.nonzero(as_tuple=True)
+        values[sample, point] = evaluate(sample, point)
+        known |= fresh
+        values, known = values.gather(1, latest), known.gather(1, latest)
+        gaps = _Gaps.of(values, known)
+        asked = gaps.halved((wanted * (points - 1)) ** 2)
+        if not asked.any():
+            return Estimated(gaps.filled(values), gaps.variance.sum(1).sqrt() / (points - 1))
+
+
+@dataclass(frozen=True)
+class _Gaps:
+    """The gaps between known points, each at the place (N, K + 1) of its right end; 0 at other places.
+
+    known      (N, K + 1) bool
+    left       (N, K + 1) int64 the known point to the left of each point, not itself; 0 for the first point
+    steps      (N, K + 1) int64 from left to right end
+    variance   (N, K + 1) float64 of the sum of the points in the gap
+    """
+
+    known: Tensor
+    left: Tensor
+    steps: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, known: Tensor) -> "_Gaps":
+        points = values.shape[1]
+        number = torch.arange(points, device=values.device).expand_as(known)
+        before = number.where(known, 0).cummax(1).values
+        behind = number.where(known, points - 1).flip(1).cummin(1).values.flip(1)
+        left = torch.cat([before[:, :1], before[:, :-1]], 1)
+        right = torch.cat([behind[:, 1:], torch.zeros_like(behind[:, :1])], 1)  # none behind the last gap: place 0
+        there = known & (number > 0)
+        steps = (number - left).where(there, 0)
+        squares = (values - values.gather(1, left)).square().where(there, 0)
+        rough, weight = squares / steps.clamp(min=1), there.double()
+        around = _around(rough, left, right) / _around(weight, left, right).clamp(min=1)
+        mean = squares.sum(1, keepdim=True) / (points - 1)
+        rough = torch.maximum(torch.maximum(rough, around), FLOOR * mean)
+        return cls(known, left, steps, CAUTION**2 * rough * (steps**3 - steps).double() / 12)
+
+    def halved(self, goal: float) -> Tensor:
+        """The middle points (N, K + 1) bool of the gaps of largest variance, where all together are above ``goal``.
+
+        No more of them than bring the variance down to the goal, if each half has an eighth of its gap's.
+        """
+        ordered, places = self.variance.sort(dim=1, descending=True, stable=True)
+        left_over = ordered.sum(1, keepdim=True) - 0.75 * (ordered.cumsum(1) - ordered)  # before each is halved
+        chosen = (ordered >= SHARE * ordered[:, :1]) & (ordered > 0) & (left_over > goal)
+        sample, right = torch.zeros_like(chosen).scatter_(1, places, chosen).nonzero(as_tuple=True)
+        middle = torch.zeros_like(self.known)
+        middle[sample, self.left[sample, right] + self.steps[sample, right] // 2] = True
+        return middle
+
+    def filled(self, values: Tensor) -> Tensor:
+        """Values (N, K + 1) with straight lines between the known points."""
+        number = torch.arange(values.shape[1], device=values.device).expand_as(values)
+        before = number.where(self.known, 0).cummax(1).values
+        behind = number.where(self.known, values.shape[1] - 1).flip(1).cummin(1).values.flip(1)
+        share = (number - before) / (behind - before).clamp(min=1)
+        return torch.lerp(values.gather(1, before), values.gather(1, behind), share.to(values.dtype))
+
+
+def _around(values: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Sums (N, K + 1) over the gaps around each gap, weighted 1, 2, 3, 2, 1; place 0, which has none, counts as 0."""
+    total = 3 * values
+    for side in (left, right):
+        beside = values.gather(1, side)
+        beside[:, 0] = 0
+        total = total + 2 * beside + beside.gather(1, side)
+    return total
