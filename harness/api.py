@@ -33,7 +33,7 @@ from harness.jobs.lease import lease
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.recorders import FrameRecorder
-from harness.jobs.runner import run_plan
+from harness.jobs.shards import run_block, whole_of
 from harness.messages import heard_by, say, warn_caller
 from harness.models.black_box import loaded_model
 from harness.predictor import Predictor
@@ -260,8 +260,8 @@ def run(config: Mapping[str, Any]) -> Path:
     {"srg": {"steps": 16}}}``.
     """
     plan = Plan.of(config)
-    run_plan(plan)
-    return plan.directory
+    run_block(plan)
+    return whole_of(plan).directory
 
 
 def _single_metric(metric: Any) -> Chosen:

@@ -20,6 +20,8 @@ class UserError(ValueError):
     """A mistake in what the user gave; its one line says what was wrong, what came and what is expected."""
 
 
+# The reason of a score that a metric could not compute because a number was not finite.
+OUTPUTS_NOT_FINITE = "the model's outputs for perturbed inputs, or their log-odds, are not finite"
 MOST_LISTED = 12
 LONGEST_NAME = 200  # letters of an unknown name that are shown
 LONGEST_TEXT = 10_000  # letters of an error's message that are read

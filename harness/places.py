@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from harness.errors import UserError
 
+SHARDS = "shards"  # the folder in a run that holds its shards
 LONGEST_NAME = 150  # bytes of a file's name that is made from labels; file systems take 255
 MARKED = re.compile(r"(?P<machine>.+)-(?P<process>\d+)-\w{8}")
 TEMPORARY = re.compile(rf"\.?harness-{MARKED.pattern}(\.tmp)?")
@@ -28,6 +29,11 @@ def user_path(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise UserError(f"{str(text)!r} needs a home directory, and there is none: set HOME, or give a path") from error
+
+
+def shard_folder(number: int, count: int) -> str:
+    """The folder of a shard within its run."""
+    return f"{SHARDS}/{number}-of-{count}"
 
 
 def file_name(text: str, most: int = LONGEST_NAME) -> str:

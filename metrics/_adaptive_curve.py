@@ -22,7 +22,7 @@ from harness.batch import Batch
 from harness.metrics._curve import AdaptiveCurve, heights, once_if_fixed, rank, track_ends, track_points
 from harness.predictor import pick
 
-FIRST = 5  # points that are evaluated first, end points included
+FIRST = 9  # points that are evaluated first, end points included
 FLOOR = 0.05
 SHARE = 0.25
 CAUTION = 1.25

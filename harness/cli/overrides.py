@@ -20,7 +20,7 @@ An OVERRIDE changes one thing of the configuration:
   protocol.SETTING=VALUE what else decides the scores: samples, seed, target, dtype, reduction, explain_batch
   runtime.SETTING=VALUE  how it is run, which changes no score: device, chunk, threads, lease, warm_up, retry,
                          control (random is in every run, unless false), sheet, max_failed, runs, outputs,
-                         supervise, cell_timeout, memory, quiet
+                         supervise, cell_timeout, memory, quiet, shards, shard
   run=NAME               the folder of the results, below runtime.runs (default: main)
 
 Options of a model or a data set are set as model.OPTION=VALUE, those of an explainer or a metric as

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import Parser, add_verb
+from harness.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
     from harness.jobs.channel import Watched
@@ -61,9 +62,11 @@ def execute(chosen: argparse.Namespace) -> int:
     supervisor = Supervisor()
 
     def measure(config: dict[str, Any]) -> int:
-        if supervised(config):
-            return supervisor.measure(config, in_sweep())
-        return measure_settings(config, in_sweep())
+        statuses = [0]
+        for job in shards_of(config):
+            one = supervisor.measure if supervised(job) else measure_settings
+            statuses.append(one(job, in_sweep()))
+        return max(statuses)
 
     try:
         decided = set(chosen.hydra) <= {"-m", "--multirun"} and "runtime.supervise" not in " ".join(chosen.overrides)
@@ -93,14 +96,25 @@ def measure_settings(
     from harness.cli.table_rows import print_run  # not before names and options have been understood
     from harness.jobs.plan import Plan
     from harness.jobs.progress import Progress
-    from harness.jobs.runner import run_plan
+    from harness.jobs.shards import run_block, whole_of
+    from harness.results.store import Store
 
     plan = Plan.of(config).with_control()
-    counts = run_plan(plan, Progress(plan.runtime.quiet, console), in_sweep=in_sweep, watched=watched)
+    counts = run_block(plan, Progress(plan.runtime.quiet, console), in_sweep=in_sweep, watched=watched)
+    whole, measured = whole_of(plan), {job.cell for job in plan.jobs}
     with contextlib.redirect_stdout(output or sys.stdout):
-        print_run(plan.directory, {job.cell for job in plan.jobs})
-        print(f"results: {plan.place}/cells and scores; all metrics: {_table_command(plan)}")
+        if whole is plan or measured <= Store(whole.directory).latest().keys():
+            print_run(whole.directory, measured)
+            print(f"results: {whole.place}/cells and scores; all metrics: {_table_command(plan)}")
     return int(counts["failed"] > plan.runtime.max_failed)
+
+
+def shards_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The jobs of a job: one for each shard, if its samples are cut into shards and it names none."""
+    runtime = Runtime.of(config.get("runtime") or {})
+    if runtime.shards == 1 or runtime.shard is not None:
+        return [dict(config)]
+    return [{**config, "runtime": {**config["runtime"], "shard": number}} for number in range(runtime.shards)]
 
 
 def _table_command(plan: "Plan") -> str:

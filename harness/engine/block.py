@@ -186,7 +186,7 @@ def _explain_and_audit(
         parts.append(store(torch.cat([raw for raw, _ in results])[in_order[-1]]))
         costs += [cost for _, cost in results]
     valid = torch.cat([part.flatten(1).isfinite().all(1).cpu() for part in parts])
-    if not valid.any():
+    if not valid.any() and not stage.partial:
         raise explaining.refusal or FloatingPointError("every attribution holds NaN or infinite values")
     audit, seeds = Audit({}, no_numbers_in_words(int((~valid).sum()), len(valid))), None
     if auditor is not None:
@@ -230,7 +230,7 @@ def _score_job(stage: Stage, job: Job, explained: Explained, guard: ItemGuard, r
             )
             scores = join_scores(scores_or_reasons(parts, stage.ragged))
         guard.check_model("metric")
-        if not scores.values.isfinite().any() and job.metric.entry.kind != "cost":
+        if not scores.values.isfinite().any() and job.metric.entry.kind != "cost" and not stage.partial:
             raise error_without_scores(scores, explained.valid)
     if failures:
         _record_failure(recorder, [job], "score", failures[0])

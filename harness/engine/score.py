@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import NotApplicable, UserError, one_line
+from harness.errors import OUTPUTS_NOT_FINITE, NotApplicable, UserError, one_line
 from harness.messages import sign_of_life
 from harness.predictor import picked_not_finite
 from harness.process_guard import settings_kept
 from harness.registry import Metric
-
-NOT_FINITE = "the model's outputs for perturbed inputs, or their log-odds, are not finite"
 
 
 def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scores:
@@ -42,7 +40,7 @@ def score_batch(entry: Metric, options: Mapping[str, Any], batch: Batch) -> Scor
             )
     reason = scores.reason
     if values.isnan().any() and picked_not_finite.get():
-        reason = NOT_FINITE
+        reason = OUTPUTS_NOT_FINITE
     return Scores(_as_float64(values), curves, tied, reason, standard_error)
 
 
@@ -90,10 +88,10 @@ def join_scores(parts: list[Scores]) -> Scores:
 def error_without_scores(scores: Scores, valid: Tensor) -> Exception:
     """The error of a cell without a finite score.
 
-    NotApplicable if every score is NaN, the metric gives a reason other than NOT_FINITE, and all attributions
+    NotApplicable if every score is NaN, the metric gives a reason other than OUTPUTS_NOT_FINITE, and all attributions
     (``valid`` (N,)) are finite; otherwise FloatingPointError, because a number was not finite.
     """
-    if scores.reason and scores.reason != NOT_FINITE and valid.all() and scores.values.isnan().all():
+    if scores.reason and scores.reason != OUTPUTS_NOT_FINITE and valid.all() and scores.values.isnan().all():
         return NotApplicable(f"no sample has a score: {scores.reason}")
     return FloatingPointError(scores.reason or "every score is undefined")
 

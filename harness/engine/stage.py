@@ -59,6 +59,7 @@ class Stage:
     cache         preprocessed inputs, masks and word numbers of each chunk
     memo          results for all chunks together
     output_cache  disk cache of model outputs, or None
+    whole_count   number of samples of the stage of which this is a part, or None
     """
 
     model: LoadedModel
@@ -77,6 +78,12 @@ class Stage:
     cache: Memo = field(default_factory=lambda: Memo(Shelf(CACHE_BYTES)))
     memo: Memo = field(default_factory=lambda: Memo(Shelf()))
     output_cache: OutputCache | None = None
+    whole_count: int | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether these are some samples of a larger stage, whose other scores may be defined where none is here."""
+        return self.whole_count is not None
 
     @property
     def module(self) -> nn.Module:
@@ -108,6 +115,11 @@ class Stage:
             f"the model's outputs are random: two calls on the same inputs differ by {difference:.1g} of the largest "
             "output (is there a dropout that model.eval() does not stop?)"
         ]
+
+    def fix_targets(self, target: str | int) -> None:
+        """Choose the explained output of each sample, as ``target`` says."""
+        predictions = lambda: self.predictions
+        self.targets = chosen_targets(target, self.count, self.output_count, self.data, self.task, predictions)
 
     def make_ready(self, *, tuned: bool = True) -> None:
         """Compute the outputs by the model itself; if ``tuned``, a faster form with equal outputs scores from then."""
@@ -273,6 +285,21 @@ def set_stage(
     ``chunk`` is the number of inputs per forward pass. With ``together`` all samples are one chunk, for data that is in
     memory already. With ``undecided``, axes that can mean several things are no error before something depends on it.
     """
+    stage, target = stage_without_targets(model, data, protocol, device, chunk, together, undecided)
+    stage.fix_targets(target)
+    return stage
+
+
+def stage_without_targets(
+    model: LoadedModel,
+    data: Data,
+    protocol: Protocol,
+    device: torch.device,
+    chunk: int | None = None,
+    together: bool = False,
+    undecided: bool = False,
+) -> tuple[Stage, str | int]:
+    """As ``set_stage``, before the targets are fixed; with the protocol's target, for ``Stage.fix_targets``."""
     check_pair(model, data)
     model = replace(model, module=on_device(check_model(model.module), device))
     data, call = split_inputs(data, model.module, carried_for_task(model, data))
@@ -294,6 +321,4 @@ def set_stage(
     data = check_labels(data, task, outputs, one_output=same_for_all(target, data.targets))
     rows = chunk or default_chunk(first.to(device))
     predictor = Predictor(model.module, chunk=rows, autocast=DTYPES[protocol.dtype], task=task)
-    stage = Stage(model, data, protocol, device, predictor, units, count, size, outputs, named)
-    stage.targets = chosen_targets(target, count, outputs, data, task, lambda: stage.predictions)
-    return stage
+    return Stage(model, data, protocol, device, predictor, units, count, size, outputs, named), target

@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.engine.mask_images import PreprocessedMasks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.stage import CACHE_BYTES, Stage
+from harness.errors import UserError
 from harness.sources import Data
 
 PER_SAMPLE = ("inputs", "targets", "labels", "ids", "masks", "truth", "segments", "present")
@@ -35,20 +36,55 @@ class Picked(Sequence):
 def stage_of_samples(stage: Stage, rows: Sequence[int]) -> Stage:
     """A stage of the samples ``rows``, in this order; model outputs are those of ``stage``, not computed again."""
     where = torch.as_tensor(list(rows), dtype=torch.long)
-    small = replace(
+    small = _stage_of(stage, rows)
+    small.targets = stage.targets[where]
+    for name in ("weights", "flags", "joint_units"):  # the model's, whatever the samples are
+        small.__dict__[name] = getattr(stage, name)
+    small.__dict__["outputs"] = stage.outputs[where]
+    return small
+
+
+def part_of_stage(stage: Stage, target: str | int, rows: range) -> Stage:
+    """The part of a stage without targets (``stage_without_targets``) that has the samples ``rows``.
+
+    The outputs of the other samples are never computed.
+    """
+    part = replace(_stage_of(stage, rows), whole_count=stage.count)
+    part.fix_targets(target)
+    return part
+
+
+def rows_of_shard(stage: Stage, number: int, count: int) -> range:
+    """The samples of one of ``count`` parts of a stage; UserError where there are fewer batches of samples than parts.
+
+    A part begins at a multiple of the samples that are scored together, so that every pass of the model has the samples
+    that it has in the whole stage. Where there are fewer such multiples than parts, it begins at a multiple of those
+    that are explained together.
+    """
+    at_once = stage.chunk_size
+    if -(-stage.count // at_once) < count:
+        at_once = stage.protocol.explain_batch
+    batches = -(-stage.count // at_once)
+    if batches < count:
+        raise UserError(
+            f"runtime.shards is {count}, expected at most {batches}: there are {stage.count} samples, of which "
+            f"{at_once} are explained together (protocol.explain_batch)"
+        )
+    first, last = (each * batches // count * at_once for each in (number, number + 1))
+    return range(first, min(last, stage.count))
+
+
+def _stage_of(stage: Stage, rows: Sequence[int]) -> Stage:
+    return replace(
         stage,
         data=_data_of(stage.data, rows),
         count=len(rows),
-        targets=stage.targets[where],
+        targets=torch.empty(0, dtype=torch.long),
         memos={},
         shelf=Shelf(),
         cache=Memo(Shelf(CACHE_BYTES)),
         memo=Memo(Shelf()),
     )
-    for name in ("weights", "flags", "joint_units"):  # the model's, whatever the samples are
-        small.__dict__[name] = getattr(stage, name)
-    small.__dict__["outputs"] = stage.outputs[where]
-    return small
 
 
 def _data_of(data: Data, rows: Sequence[int]) -> Data:
@@ -62,6 +98,8 @@ def _rows_of(values: Any, rows: Sequence[int]) -> Any:
     """The rows of what there is for each sample; what is one for all stays."""
     if values is None or isinstance(values, int):
         return values
+    if isinstance(rows, range) and rows.step == 1 and isinstance(values, Tensor | np.ndarray | list | tuple):
+        return values[rows.start : rows.stop]
     if isinstance(values, Tensor | np.ndarray):
         return values[list(rows)]
     if isinstance(values, PreprocessedMasks):

@@ -37,7 +37,9 @@ class Sheet:
         self.renewable = recorder.renewable
         modality, texts = stage.units.modality, stage.model.wording is not None
         self.drawn = modality in ("image", "series") or (modality == "tokens" and texts)
-        self.count = min(plan.runtime.sheet, stage.count) if self.drawn or modality == "table" else 0
+        of_first_samples = not plan.runtime.shard
+        saved = of_first_samples and (self.drawn or modality == "table")
+        self.count = min(plan.runtime.sheet, stage.count) if saved else 0
 
     def explained(self, explainer: Chosen, explained: Explained) -> None:
         """Save the first samples' maps, each scaled to a largest magnitude of 1, in half precision."""
@@ -99,7 +101,7 @@ class Sheet:
         sentence_sheet(path, few, title=self.plan.title, subtitle=self._of_all(len(few)))
 
     def _of_all(self, count: int) -> str:
-        return f"{count} of {self.stage.count} samples"
+        return f"{count} of {self.stage.whole_count or self.stage.count} samples"
 
     def _maps(self, explainer: Chosen) -> np.ndarray | None:
         """The saved maps of an explainer; None if there are none, or too few for this sheet."""

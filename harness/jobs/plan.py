@@ -13,7 +13,7 @@ from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
 from harness.jobs.runtime import Runtime
-from harness.places import file_name, user_path
+from harness.places import file_name, shard_folder, user_path
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
@@ -24,7 +24,10 @@ CONTROL = "random"
 
 @dataclass
 class Plan:
-    """One block as it is configured, before a model is loaded."""
+    """One block as it is configured, before a model is loaded.
+
+    ``elsewhere`` are cells that are no job of a shard, because the whole run has them.
+    """
 
     model: Chosen
     dataset: Chosen
@@ -33,6 +36,7 @@ class Plan:
     protocol: Protocol
     runtime: Runtime = field(default_factory=Runtime)
     run: str = "main"
+    elsewhere: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Plan":
@@ -66,8 +70,9 @@ class Plan:
 
     @property
     def place(self) -> Path:
-        """The run directory as the user has written it, for messages."""
-        return user_path(self.runtime.runs) / self.run
+        """The run directory as the user has written it, for messages; of a shard its folder in it."""
+        whole = user_path(self.runtime.runs) / self.run
+        return whole if self.runtime.shard is None else whole / shard_folder(self.runtime.shard, self.runtime.shards)
 
     @cached_property
     def directory(self) -> Path:
@@ -98,7 +103,8 @@ class Plan:
     @cached_property
     def jobs(self) -> list[Job]:
         """All cells of the block."""
-        return [Job(e, m, cell_id(self.identity(e, m))) for e in self.explainers for m in self.metrics]
+        jobs = [Job(e, m, cell_id(self.identity(e, m))) for e in self.explainers for m in self.metrics]
+        return [job for job in jobs if job.cell not in self.elsewhere]
 
     def stick(self, metric: Chosen) -> str:
         """The code version of the measurement with a metric, stored in the column ``stick``.

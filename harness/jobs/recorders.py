@@ -269,7 +269,7 @@ def _groups(stage: Stage) -> list[str | None]:
 
 
 def config_text(plan: Plan) -> str:
-    """The configuration of a block with all options, as JSON."""
+    """The configuration of a block with all options, as JSON; of a shard, that of the whole block."""
     by_label = lambda items: {each.label: each.identity for each in items}
     with_label = lambda each: {"label": each.label, **each.identity}
     return json.dumps(
@@ -280,7 +280,7 @@ def config_text(plan: Plan) -> str:
             "explainer": by_label(plan.explainers),
             "metric": by_label(plan.metrics),
             "protocol": vars(plan.protocol),
-            "runtime": vars(plan.runtime),
+            "runtime": {**vars(plan.runtime), "shard": None},
         },
         indent=2,
         default=str,

@@ -15,7 +15,8 @@ from harness.engine.item_guard import failure_of
 from harness.engine.output_cache import OutputCache
 from harness.engine.protocol import precision
 from harness.engine.selection import Job
-from harness.engine.stage import Stage, set_stage
+from harness.engine.stage import Stage, stage_without_targets
+from harness.engine.sub_stage import part_of_stage, rows_of_shard
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest
 from harness.interrupts import asked_by_user
@@ -62,7 +63,7 @@ def run_plan(
         _write_plan(plan, store)
     if not _pending(plan, rows, watched) and not (watched and watched.resumes):
         progress.say(f"{plan.title}: all {len(plan.jobs)} cells are done in {plan.place}; nothing to measure")
-        return _counts(plan, store)
+        return status_counts(plan, store.latest())
     if watched is not None:
         watched.measured = True
     if plan.runtime.threads:
@@ -77,7 +78,7 @@ def run_plan(
             _run_pending(plan, store, progress, device, alone, in_sweep, watched)
     finally:
         progress.end()
-    return _counts(plan, store)
+    return status_counts(plan, store.latest())
 
 
 def clear_places(store: Store) -> bool:
@@ -178,7 +179,7 @@ def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:
-    """Load the plan's model and data onto the device."""
+    """Load the plan's model and data onto the device; of a shard, its samples."""
     with chdir("."):  # a model or data set may change the working folder
         model = loaded_model(plan.model.make())
         data = plan.dataset.make()
@@ -186,7 +187,11 @@ def load_stage(plan: Plan, device: torch.device) -> Stage:
         raise UserError(f"dataset {plan.dataset.label} gave a {type(data).__name__}, expected harness.Data")
     if model.preprocess is None and "preprocess" in plan.model.options:
         check_needs_no_preprocessing(data)
-    return set_stage(model, data, plan.protocol, device, plan.runtime.chunk)
+    whole, target = stage_without_targets(model, data, plan.protocol, device, plan.runtime.chunk)
+    if plan.runtime.shard is not None:
+        return part_of_stage(whole, target, rows_of_shard(whole, plan.runtime.shard, plan.runtime.shards))
+    whole.fix_targets(target)
+    return whole
 
 
 def _fail_all(plan: Plan, recorder: RowRecorder, error: BaseException) -> None:
@@ -196,8 +201,8 @@ def _fail_all(plan: Plan, recorder: RowRecorder, error: BaseException) -> None:
             recorder.failed(job, status, "load", error, failure_of(error).trace)
 
 
-def _counts(plan: Plan, store: Store) -> dict[str, int]:
-    rows = store.latest()
+def status_counts(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """The numbers of a plan's cells by status: ``ok``, ``failed`` and ``not_applicable``."""
     counts = {"ok": 0, "failed": 0, "not_applicable": 0}
     for job in plan.jobs:
         status = rows.get(job.cell, {}).get("status")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from harness.errors import UserError
 from harness.option_kinds import check_fields, settings
 from harness.option_types import Count, Positive, Range, SizeOrZero
 
@@ -29,6 +30,8 @@ class Runtime:
                  shows no sign of life for an hour, or 20 times the longest piece of work so far; None ends nothing
     memory       GiB that the process and its children may hold; None for no limit
     quiet        print errors only
+    shards       number of parts into which the samples are cut; each is measured by itself (``harness.jobs.shards``)
+    shard        the part that this job measures, from 0; None for all of them, one after the other
     """
 
     device: str = "auto"
@@ -46,9 +49,15 @@ class Runtime:
     cell_timeout: Positive | Literal["auto"] | None = "auto"
     memory: Positive | None = None
     quiet: bool = False
+    shards: Count = 1
+    shard: Annotated[int, Range(0, 10**6)] | None = None
 
     def __post_init__(self) -> None:
         check_fields("runtime", self)
+        if self.shard is not None and self.shard >= self.shards:
+            raise UserError(
+                f"runtime.shard is {self.shard} of runtime.shards={self.shards}, expected 0 to {self.shards - 1}"
+            )
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Runtime":

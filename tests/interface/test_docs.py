@@ -23,7 +23,21 @@ from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-VERBS = ("run", "choose", "reproduce", "plan", "list", "table", "check", "view", "compare", "trend", "report", "verify")
+VERBS = (
+    "run",
+    "choose",
+    "reproduce",
+    "plan",
+    "list",
+    "table",
+    "check",
+    "view",
+    "compare",
+    "trend",
+    "report",
+    "merge",
+    "verify",
+)
 CONFIGURED = ("run", "choose", "plan", "check", "view")  # the verbs that take a configuration
 FOLDERS = ("conf", "datasets", "docs", "harness", "metrics", "results", "tests")
 OF_THE_PAGES = ("noisy_gradient", "mine", "pf")  # labels and items that pages define themselves

@@ -30,7 +30,7 @@ SUBJECTS = {
     "CNN, shapes on photographs": ("pasted_cnn", "pasted", 20, {}),
     "MLP, XAI-TRIS": ("xai_tris_mlp", "xai_tris", 50, {}),
     "CNN, XAI-TRIS, xor": ("xai_tris_cnn", "xai_tris", 50, {"scenario": "xor", "backdrop": "correlated"}),
-    "EfficientNet-Lite0, photographs": ("lite0", "photos", 10, {}),
+    "EfficientNet-Lite0, photographs": ("lite0", "photos", 6, {}),
 }
 EXPLAINERS = ("saliency", "input_x_gradient", "integrated_gradients", "lrp", "random")
 STEPS = 32

@@ -1,0 +1,75 @@
+"""``harness merge``: join runs, and the shards of a run."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from harness.cli.parser import RUN_HELP, Parser, add_runs_folder, add_verb, some_text
+from harness.errors import UserError
+
+EXAMPLES = {
+    "harness merge tuesday": "write the cells that all shards of runs/tuesday have into the run",
+    "harness merge node1/runs/night node2/runs/night --into night": (
+        "join the runs of two machines, and their shards, into runs/night"
+    ),
+}
+
+
+def add_parser(verbs: Any) -> Parser:
+    """Add the verb to the tree."""
+    parser = add_verb(
+        verbs,
+        "merge",
+        "join runs of several machines, and the shards of a run",
+        """
+A run with runtime.shards is joined by the shard that ends last, if all shards write to the same folder. This verb does
+it where they do not: it copies what the runs hold into one run, and joins the shards there. Of two rows of the same
+cell one that is ok counts before one that failed, else the one of the run that is named first. The runs stay as they
+are. The exit status is 1 if cells lack a shard, or if their shards are of different code or weights.""",
+        EXAMPLES,
+    )
+    parser.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("--into", metavar="NAME", type=some_text, help="the run to write (one RUN: that run)")
+    add_runs_folder(parser)
+    return parser
+
+
+def execute(chosen: argparse.Namespace) -> int:
+    """Join the runs; 1 if something is missing."""
+    from harness.results.frames import find_run
+    from harness.results.merging import copied_cells, merge_shards, shard_counts
+
+    sources = [_run_or_shards(name, chosen.runs, find_run) for name in chosen.run]
+    if len(sources) > 1 and not chosen.into:
+        raise UserError(f"{len(sources)} runs came, expected --into NAME, the run that they are joined into")
+    target = Path(chosen.runs) / chosen.into if chosen.into else sources[0]
+    if chosen.into and Path(chosen.into).name != chosen.into:
+        raise UserError(f"--into is {chosen.into!r}, expected the name of one folder")
+    copied = sum(copied_cells(source, target) for source in sources if source.resolve() != target.resolve())
+    counts, missing = shard_counts(target), 0
+    if copied or len(sources) > 1:
+        print(f"{copied} cells copied from {len(sources)} {'run' if len(sources) == 1 else 'runs'} into {target}")
+    for count in counts:
+        found = merge_shards(target, count)
+        missing += found.lacking + found.mixed
+        print(f"{count} shards: {found.written} cells joined{_but(found.lacking, found.mixed)}")
+    if not counts and len(sources) == 1 and not chosen.into:
+        raise UserError(f"{target} has no shards, expected a run with runtime.shards, or several runs and --into NAME")
+    return int(missing > 0)
+
+
+def _but(lacking: int, mixed: int) -> str:
+    words = []
+    if lacking:
+        words.append(f"{lacking} lack a shard")
+    if mixed:
+        words.append(f"{mixed} have shards of different code or weights")
+    return f"; {', '.join(words)}" if words else ""
+
+
+def _run_or_shards(name: str, runs: str, find_run: Any) -> Path:
+    """The run of that name; also one that has shards and no cell yet."""
+    for path in (Path(runs) / name, Path(name)):
+        if (path / "shards").is_dir():
+            return path
+    return find_run(name, runs)

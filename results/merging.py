@@ -1,0 +1,186 @@
+"""Joins the parts of a run: the shards of its samples, and runs of several machines.
+
+A shard is a run of its own in the folder ``shards/<number>-of-<count>`` of the run: the same cells, scored on a part of
+the samples. A cell that all shards have is written into the run as if it had been measured there: its scores are those
+of the shards one after the other, and its statistics are computed from them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import OUTPUTS_NOT_FINITE
+from harness.places import SHARDS, shard_folder
+from harness.results.run_files import write_content
+from harness.results.score_table import SCORE_COLUMNS
+from harness.results.statistics import summarise
+from harness.results.store import Store
+
+NO_SCORE = "every score is undefined"
+# What all shards of a cell have in common; with others their scores would be of different code, weights or settings.
+SHARED = ("stick", "subject", "config")
+WORTH = ("ok", "not_applicable", "failed")  # of two rows of a cell the one with the earlier status counts
+# Files that belong to the run's first samples, and so to its first shard; what is in a seal is their path in the run.
+OF_FIRST = ("maps/*", "*.png", "*.html")
+OF_ALL = ("environment/*", "tables/*", "config/*")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was joined: cells written into the run, those that lack a shard, and those whose shards do not agree."""
+
+    written: int = 0
+    lacking: int = 0
+    mixed: int = 0
+
+
+def shard_counts(run: Path) -> list[int]:
+    """The numbers of parts into which the samples of a run were cut."""
+    ends = (path.name.partition("-of-")[2] for path in shards_of(run))
+    return sorted({int(end) for end in ends if end.isascii() and end.isdecimal()} - {0})
+
+
+def shards_of(run: Path) -> list[Path]:
+    """The folders of a run's shards."""
+    return sorted(path for path in (run / SHARDS).glob("*-of-*") if path.is_dir())
+
+
+def copied_cells(source: Path, target: Path) -> int:
+    """Copy what a run and its shards hold, and the target lacks, into the target; the number of cells copied."""
+    count = _copied_cells(Store(source), Store(target))
+    for shard in shards_of(source):
+        count += _copied_cells(Store(shard), Store(target / SHARDS / shard.name))
+    return count
+
+
+def _copied_cells(source: Store, target: Store) -> int:
+    present, count = _usable(target), 0
+    for cell, row in _usable(source).items():
+        known = present.get(cell)
+        if known is not None and WORTH.index(known["status"]) <= WORTH.index(row["status"]):
+            continue
+        if row["status"] == "ok":
+            target.write_scores(cell, _scores(source, row))
+        _copy(source, target, [f"errors/{cell}.txt"])
+        target.append({name: value for name, value in row.items() if name != "run"})
+        count += 1
+    _copy(source, target, (*OF_FIRST, *OF_ALL))
+    return count
+
+
+def merge_shards(run: Path, count: int) -> Merged:
+    """Write the cells that all ``count`` shards of a run have, and that the run lacks, into the run."""
+    stores = [Store(run / shard_folder(number, count)) for number in range(count)]
+    whole, rows = Store(run), [_usable(store) for store in stores]
+    present, found = _usable(whole), {"written": 0, "lacking": 0, "mixed": 0}
+    for cell in dict.fromkeys(cell for of_shard in rows for cell in of_shard):
+        of_cell = [of_shard.get(cell) for of_shard in rows]
+        if any(row is None for row in of_cell):
+            found["lacking"] += 1
+        elif any(row.get(name) != of_cell[0].get(name) for row in of_cell for name in SHARED):
+            found["mixed"] += 1
+            _take_back_older(stores, of_cell)
+        elif not _is_merged(present.get(cell), of_cell):
+            _write_merged(whole, stores, of_cell)
+            found["written"] += 1
+    if found["written"]:
+        _copy(stores[0], whole, OF_FIRST)
+        for store in stores:
+            _copy(store, whole, OF_ALL)
+    return Merged(**found)
+
+
+def _usable(store: Store) -> dict[str, Row]:
+    """The last row of each cell whose results can be used."""
+    return {cell: row for cell, row in store.latest().items() if row.get("status") != "ok" or not store.flaw(row)}
+
+
+def _is_merged(row: Row | None, of_shards: Sequence[Row]) -> bool:
+    """Whether a run's row is by the code and weights of its shards, and not older than they are."""
+    if row is None:
+        return False
+    newest = max(str(each.get("finished") or "") for each in of_shards)
+    same = all(row.get(name) == of_shards[0].get(name) for name in SHARED)
+    return same and str(row.get("finished") or "") >= newest
+
+
+def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) -> None:
+    first = next((row for row in rows if row["status"] == "failed"), None)
+    first = first or next((row for row in rows if row["status"] == "not_applicable"), rows[0])
+    merged = {name: value for name, value in first.items() if name != "finished"}
+    merged |= {"run": whole.directory.name, "seconds": _sum(row.get("seconds") for row in rows)}
+    merged["flags"] = _told([row.get("flags") or [] for row in rows])
+    if first["status"] == "ok":
+        scores = pd.concat([_scores(store, row) for store, row in zip(stores, rows, strict=True)], ignore_index=True)
+        values, valid = scores["value"].to_numpy(np.float64), scores["valid"].to_numpy(bool)
+        reason = next(iter(_told([[row["error"]] if row.get("error") else [] for row in rows])), "")
+        if not valid.any() and first["kind"] != "cost":
+            merged |= _without_scores(reason, merged["flags"])
+        else:
+            whole.write_scores(first["cell"], _with_curves(scores))
+            merged |= summarise(values, valid, unit=first["unit"]) | {"error": reason}
+            if first["kind"] == "cost":  # samples of one call share its cost and are not independent
+                merged |= {"ci_low": None, "ci_high": None}
+    else:
+        _copy(stores[rows.index(first)], whole, [f"errors/{first['cell']}.txt"])
+    whole.append(merged)
+
+
+def _without_scores(reason: str, flags: Sequence[str]) -> Row:
+    """What the row of a cell says that has no score at all: the metric is not applicable if it gives a reason, and a
+    number was not finite otherwise."""
+    about = {**dict.fromkeys(("value", "std", "ci_low", "ci_high")), "n": 0, "n_invalid": 0, "stage": "score"}
+    if reason and reason != OUTPUTS_NOT_FINITE and reason not in flags:
+        return about | {"status": "not_applicable", "error": f"no sample has a score: {reason}", "flags": []}
+    return about | {"status": "failed", "error": reason or NO_SCORE, "flags": []}
+
+
+def _told(words: Sequence[Sequence[str]]) -> list[str]:
+    """What shards say, once each; what not all say that say something, with the number of the shard."""
+    speaking = [each for each in words if each]
+    shared = [text for text in (speaking[0] if speaking else []) if all(text in each for each in speaking)]
+    own = [f"shard {n}: {text}" for n, each in enumerate(words) for text in each if text not in shared]
+    return shared + own
+
+
+def _take_back_older(stores: Sequence[Store], rows: Sequence[Row]) -> None:
+    """Let the shards be measured again whose row is of other code or weights than the newest one."""
+    newest = max(rows, key=lambda row: str(row.get("finished") or ""))
+    for store, row in zip(stores, rows, strict=True):
+        if any(row.get(name) != newest.get(name) for name in SHARED):
+            about = {"status": "failed", "stage": "load", "error": "a later shard is of other code or weights"}
+            store.append({name: value for name, value in row.items() if name != "finished"} | about)
+
+
+def _scores(store: Store, row: Mapping[str, Any]) -> pd.DataFrame:
+    table = store.run_files.table(store.scores_path(row["cell"]))
+    return table[[name for name in SCORE_COLUMNS if name in table and name != "cell"]]
+
+
+def _with_curves(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores with curves of NaN for samples of shards that had none, if others have some."""
+    lengths = [len(curve) for curve in scores["curve"] if curve is not None]
+    if lengths and len(lengths) < len(scores):
+        nothing = np.full(lengths[0], np.nan)
+        scores["curve"] = [nothing if curve is None else curve for curve in scores["curve"]]
+    return scores
+
+
+def _sum(values: Iterator[Any]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(sum(known)) if known else None
+
+
+def _copy(source: Store, target: Store, patterns: Sequence[str]) -> None:
+    """Copy files that the target lacks."""
+    for pattern in patterns:
+        for path in sorted(source.directory.glob(pattern)):
+            place = target.directory / path.relative_to(source.directory)
+            if path.is_file() and not path.name.startswith(".") and not place.exists():
+                write_content(place, path.read_bytes(), target.safe)

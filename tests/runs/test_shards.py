@@ -1,0 +1,221 @@
+"""A run whose samples are cut into shards, on one machine or on several, ends with the table of a run that is not."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import harness
+from harness.cli.main import main
+from harness.engine import stage as stages
+from harness.errors import UserError
+from harness.results.frames import read
+from harness.results.store import Store
+
+STATISTICS = [
+    "status",
+    "value",
+    "std",
+    "ci_low",
+    "ci_high",
+    "n",
+    "n_invalid",
+    "stage",
+    "error",
+    "unit",
+    "better",
+    "kind",
+]
+TIMES = ("seconds_per_sample", "setup_seconds", "peak_memory_mb")
+
+
+@pytest.fixture
+def block(config, monkeypatch):
+    """Explainers and metrics that give scores, some scores, none, and refusals; three images are scored together."""
+    monkeypatch.setattr(stages, "CHUNK_BYTES", 3 * 4 * 3 * 36)
+    config["explainer"] |= {"half": {"name": "toys:half_finite"}, "declines": {"name": "toys:not_for_you"}}
+    config["metric"] |= {"undefined": {"name": "toys:undefined"}, "srg": {"steps": 4}, "forward_passes": {}}
+    return config
+
+
+def cut(config, count, number=None, **changes):
+    """The configuration of a run in shards, or of one of its shards."""
+    return {**config, "runtime": {**config["runtime"], "shards": count, "shard": number}, **changes}
+
+
+def exact(directory):
+    """Every number of a run, as its exact value."""
+    cells, scores = read(directory)
+    cells, scores = (each[~each["metric"].isin(TIMES)] for each in (cells, scores))
+    rows = {(row["explainer"], row["metric"]): [repr(row[name]) for name in STATISTICS] for _, row in cells.iterrows()}
+    for (explainer, _), texts in rows.items():
+        if explainer == "half":  # which counts what is not finite, in each shard
+            texts.pop(STATISTICS.index("error"))
+    values = {
+        (row.explainer, row.metric, row.sample): (
+            float(row.value).hex(),
+            row.valid,
+            row.target,
+            None if row.curve is None else [float(height).hex() for height in row.curve],
+        )
+        for row in scores.itertuples()
+    }
+    return rows, values
+
+
+def assert_same(first, second):
+    """The first difference of two runs, if there is one."""
+    for one, other in zip(exact(first), exact(second), strict=True):
+        assert one.keys() == other.keys()
+        assert [(key, one[key], other[key]) for key in one if one[key] != other[key]][:1] == []
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_all_shards_together_give_the_numbers_of_the_whole_bit_for_bit(block, count):
+    whole, shards = harness.run({**block, "run": "whole"}), harness.run(cut(block, count))
+    assert_same(shards, whole)
+    assert len(exact(whole)[1]) > 8
+
+
+def test_shards_begin_where_the_samples_are_cut_that_are_scored_together(block):
+    block["protocol"] = {"explain_batch": 2}
+    whole, shards = harness.run({**block, "run": "whole"}), harness.run(cut(block, 3))
+    assert_same(shards, whole)
+    sizes = [len(read(shards / "shards" / f"{number}-of-3")[1].drop_duplicates("sample")) for number in range(3)]
+    assert sizes == [3, 3, 2]
+
+
+def test_shards_can_be_measured_in_any_order_and_the_last_one_joins_them(block):
+    whole = harness.run({**block, "run": "whole"})
+    for number in (2, 0):
+        run = harness.run(cut(block, 3, number))
+        assert not Store(run).latest(), "a cell is in the run when all shards have it"
+    run = harness.run(cut(block, 3, 1))
+    assert_same(run, whole)
+
+
+def test_a_shard_that_is_done_is_not_measured_again_nor_is_a_run_that_is_done(block, monkeypatch):
+    del block["explainer"]["half"]  # its failures would be tried again
+    run = harness.run(cut(block, 2, 0))
+    before = Store(run / "shards" / "0-of-2").latest()
+    harness.run(cut(block, 2))
+    assert {cell: row["finished"] for cell, row in Store(run / "shards" / "0-of-2").latest().items()} == {
+        cell: row["finished"] for cell, row in before.items()
+    }
+    monkeypatch.setattr("harness.jobs.runner.load_stage", lambda *_: pytest.fail("a model was loaded"))
+    done = exact(run)
+    harness.run(cut(block, 2))
+    harness.run(block)
+    assert exact(run) == done
+
+
+def test_cells_that_the_run_has_are_no_cells_of_its_shards(block):
+    del block["explainer"]["half"]  # its failures would be tried again
+    run = harness.run({**block, "metric": {"total": {"name": "toys:total"}}})
+    harness.run(cut(block, 2))
+    assert set(read(run / "shards" / "0-of-2")[0]["metric"]) == {"drop", "undefined", "srg", "forward_passes"}
+    assert_same(run, harness.run({**block, "run": "whole"}))
+
+
+def test_a_cell_that_fails_in_one_shard_has_failed_until_that_shard_is_measured_again(block, tmp_path, monkeypatch):
+    monkeypatch.setenv("MENDED", str(tmp_path / "mended"))
+    block["explainer"] = {"fragile": {"name": "toys:fragile"}}
+    (tmp_path / "mended").touch()
+    harness.run(cut(block, 2, 0))
+    (tmp_path / "mended").unlink()
+    run = harness.run(cut(block, 2, 1))
+    failed = read(run)[0]
+    assert set(failed["status"]) == {"failed"} and "not mended yet" in failed["error"].iloc[0]
+    assert any((run / "errors").iterdir())
+    (tmp_path / "mended").touch()
+    harness.run(cut(block, 2))
+    assert_same(run, harness.run({**block, "run": "whole"}))
+
+
+def test_shards_of_different_weights_are_not_joined(block, monkeypatch, capsys):
+    block["runtime"]["quiet"] = False
+    harness.run(cut(block, 2, 0))
+    monkeypatch.setenv("RETRAINED", "1")
+    run = harness.run(cut(block, 2, 1))
+    assert not Store(run).latest()
+    assert "different code or weights" in capsys.readouterr().err
+    assert_same(harness.run(cut(block, 2)), harness.run({**block, "run": "whole"}))
+
+
+def test_runs_of_two_machines_are_joined_with_their_shards(block, tmp_path, capsys):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, numbers in ((one, [0, 2]), (other, [1])):
+        for number in numbers:
+            here = cut(block, 3, number)
+            harness.run({**here, "runtime": {**here["runtime"], "runs": str(folder)}})
+    before = sorted(path for path in other.rglob("*") if path.is_file())
+    assert main(["merge", str(one / "night"), str(other / "night"), "--into", "night", "--runs", str(tmp_path)]) == 0
+    assert "20 cells joined" in capsys.readouterr().out
+    assert_same(tmp_path / "night", harness.run({**block, "run": "whole"}))
+    assert sorted(path for path in other.rglob("*") if path.is_file()) == before
+    assert main(["verify", "night", "--runs", str(tmp_path)]) == 0
+
+
+def test_runs_of_other_cells_are_joined_and_an_ok_row_counts_more_than_a_failed_one(block, tmp_path, monkeypatch):
+    monkeypatch.setenv("MENDED", str(tmp_path / "mended"))
+    block["explainer"] = {"fragile": {"name": "toys:fragile"}}
+    harness.run({**block, "run": "first"})
+    (tmp_path / "mended").touch()
+    harness.run({**block, "run": "second", "explainer": {**block["explainer"], "twice": {"name": "toys:gradient_map"}}})
+    main(["merge", "first", "second", "--into", "both", "--runs", str(tmp_path)])
+    cells = read(tmp_path / "both")[0]
+    assert set(cells["explainer"]) == {"fragile", "twice"} and "failed" not in set(cells["status"])
+
+
+@pytest.mark.parametrize("texts", [["merge", "a", "b"], ["merge", "night", "--into", "x/y"], ["merge", "night"]])
+def test_merging_says_what_is_missing(texts, block, tmp_path, capsys):
+    harness.run(block)
+    for name in ("a", "b"):
+        shutil.copytree(tmp_path / "night", tmp_path / name)
+    assert main([*texts, "--runs", str(tmp_path)]) == 2
+    assert "expected" in capsys.readouterr().err
+
+
+def test_merging_a_run_that_lacks_a_shard_says_so(block, tmp_path, capsys):
+    harness.run(cut(block, 2, 0))
+    assert main(["merge", "night", "--runs", str(tmp_path)]) == 1
+    assert "lack a shard" in capsys.readouterr().out
+
+
+def test_more_shards_than_batches_of_samples_are_refused(block):
+    with pytest.raises(UserError, match="expected at most 3: there are 8 samples, of which 3 are explained together"):
+        harness.run(cut(block, 4))
+    with pytest.raises(UserError, match=r"runtime.shard is 2 of runtime.shards=2, expected 0 to 1"):
+        harness.run(cut(block, 2, 2))
+
+
+def test_the_first_shard_saves_the_maps_of_the_first_samples(block):
+    block["runtime"]["sheet"] = 2
+    run, whole = harness.run(cut(block, 2)), harness.run({**block, "run": "whole"})
+    names = lambda folder: (
+        {path.name for path in (folder / "maps").iterdir()} | {path.name for path in folder.glob("*.png")}
+    )
+    assert names(run) == names(whole) and len(names(run)) > 2
+    assert not (run / "shards" / "1-of-2" / "maps").exists()
+    assert len(list((run / "config").glob("*.json"))) == 1
+
+
+def test_the_command_measures_each_shard_in_a_process_of_its_own(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(harness.__file__).parents[1]), str(Path(__file__).parent)])
+    )
+    words = ["model=repeated:net", "dataset=repeated:images", "explainer=[gradient,random]", "metric=[deletion]"]
+    words += [f"runtime.runs={tmp_path}", "protocol.explain_batch=2", "runtime.lease=share"]
+    assert main(["run", *words, "run=cut", "runtime.shards=3"]) == 0
+    told = capsys.readouterr()
+    assert "shard 2 of 3 is done; 2 of 2 cells have all shards" in told.err
+    assert told.out.count("results:") == 1
+    assert main(["run", "-m", *words, "run=swept", "runtime.shards=2", "runtime.shard=0,1"]) == 0
+    assert main(["run", *words, "run=whole"]) == 0
+    whole, *others = (
+        read(tmp_path / name)[1].set_index(["explainer", "sample"])["value"] for name in ("whole", "cut", "swept")
+    )
+    for other in others:
+        pd.testing.assert_series_equal(other, whole, rtol=1e-5, check_index_type=False)
