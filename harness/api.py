@@ -180,7 +180,7 @@ def evaluate(
     data = _combined_data(inputs, targets, train=train, masks=masks, segments=segments, **parts)
     if "target" in protocol:
         raise UserError("evaluate explains the given targets; leave out target=")
-    settings = Protocol.of({**protocol, "target": "given"})
+    settings = Protocol.of({**protocol, "target": "given"}).without_rounds()
     # The jobs come first: a misspelt name is reported before any work is done.
     jobs = [Job(e, m) for e in choose_several(EXPLAINERS, explainers) for m in choose_several(METRICS, metrics)]
     recorder = FrameRecorder()
@@ -233,7 +233,7 @@ def choose(
     protocol = {name: value for name, value in more.items() if name not in parts}
     data = _combined_data(inputs, targets, **parts)
     target = "predicted" if data.targets is None else "given"
-    protocol = Protocol.of({"target": target, **protocol})
+    protocol = Protocol.of({"target": target, **protocol}).without_rounds()
     names = registered_names() if isinstance(candidates, str) and candidates == "all" else candidates
     explainers = with_controls(choose_several(EXPLAINERS, names), choose_several(EXPLAINERS, list(CONTROLS)))
     given = None if metric is None else _single_metric(metric)

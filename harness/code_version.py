@@ -74,9 +74,9 @@ TELLING = ("ClassVar", "InitVar", "KW_ONLY")
 # Calls whose texts are messages, which do not count.
 MESSAGE_CALLS = {"NotApplicable", "UserError", "say", "unknown", "warn", "warning"}
 
-# What a metric declares for readers of its scores and for drawings of its curves, and an explainer for tuning; it
+# What an item declares for readers of older rows, for drawings of its curves and for tuning; it
 # computes nothing.
-FOR_READERS = ("span", "chance", "curve_across", "curve_height", "curve_places", "tunable")
+FOR_READERS = ("added", "span", "chance", "curve_across", "curve_height", "curve_places", "tunable")
 
 
 @cache

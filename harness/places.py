@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from harness.errors import UserError
 
-SHARDS = "shards"  # the folder in a run that holds its shards
+SHARDS, ROUNDS = "shards", "rounds"  # the folders in a run that hold its shards, and the rounds of its samples
 LONGEST_NAME = 150  # bytes of a file's name that is made from labels; file systems take 255
 MARKED = re.compile(r"(?P<machine>.+)-(?P<process>\d+)-\w{8}")
 TEMPORARY = re.compile(rf"\.?harness-{MARKED.pattern}(\.tmp)?")

@@ -46,6 +46,8 @@ class Entry:
     imports   the options that name something to import, ``package.module:name``; its code counts as the item's code
     code      options -> further functions that the item calls under these options without importing them, or None
     renamed   former names of options -> their present names; a former name is accepted, with a warning
+    added     options that came later -> the value with which the item does what it did before: rows of earlier versions
+              count as measured with it
     """
 
     name: str
@@ -55,6 +57,7 @@ class Entry:
     imports: tuple[str, ...] = ()
     code: Callable[[Mapping[str, Any]], list[Callable[..., Any]]] | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
+    added: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -300,7 +303,9 @@ class Registry(Mapping[str, Any]):
             raise UserError(f"model {name} has the option {taken!r}, a setting of every model; give it another name")
         check_renamed(f"{self.kind} {name}", options, capabilities.get("renamed") or {})
         kinds = kinds_of(function, options, bundles_of(function).values())
-        return self.entry(name, function, options, kinds, **capabilities)
+        entry = self.entry(name, function, options, kinds, **capabilities)
+        entry.complete(entry.added)  # UserError for an option that it does not have, or a value that makes no sense
+        return entry
 
     def __getitem__(self, name: str) -> Any:
         self._load()

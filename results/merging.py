@@ -5,7 +5,7 @@ the samples. A cell that all shards have is written into the run as if it had be
 of the shards one after the other, and its statistics are computed from them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import OUTPUTS_NOT_FINITE
-from harness.places import SHARDS, shard_folder
+from harness.places import ROUNDS, SHARDS, shard_folder
 from harness.results.run_files import write_content
-from harness.results.score_table import SCORE_COLUMNS
 from harness.results.statistics import summarise
-from harness.results.store import Store
+from harness.results.store import Store, scores_of
 
 NO_SCORE = "every score is undefined"
 # What all shards of a cell have in common; with others their scores would be of different code, weights or settings.
@@ -51,6 +50,11 @@ def shards_of(run: Path) -> list[Path]:
     return sorted(path for path in (run / SHARDS).glob("*-of-*") if path.is_dir())
 
 
+def parts_of(run: Path) -> list[Path]:
+    """The folders of a run's shards and rounds."""
+    return [*shards_of(run), *sorted(path for path in (run / ROUNDS).glob("[0-9]*") if path.is_dir())]
+
+
 def copied_cells(source: Path, target: Path) -> int:
     """Copy what a run and its shards hold, and the target lacks, into the target; the number of cells copied."""
     count = _copied_cells(Store(source), Store(target))
@@ -66,7 +70,7 @@ def _copied_cells(source: Store, target: Store) -> int:
         if known is not None and WORTH.index(known["status"]) <= WORTH.index(row["status"]):
             continue
         if row["status"] == "ok":
-            target.write_scores(cell, _scores(source, row))
+            target.write_scores(cell, scores_of(source, cell))
         _copy(source, target, [f"errors/{cell}.txt"])
         target.append({name: value for name, value in row.items() if name != "run"})
         count += 1
@@ -76,11 +80,16 @@ def _copied_cells(source: Store, target: Store) -> int:
 
 def merge_shards(run: Path, count: int) -> Merged:
     """Write the cells that all ``count`` shards of a run have, and that the run lacks, into the run."""
-    stores = [Store(run / shard_folder(number, count)) for number in range(count)]
-    whole, rows = Store(run), [_usable(store) for store in stores]
+    return merge_parts(run, [run / shard_folder(number, count) for number in range(count)])
+
+
+def merge_parts(run: Path, parts: Sequence[Path], only: Container[str] | None = None) -> Merged:
+    """Write the cells that all parts of a run have, and that the run lacks, into the run; ``only`` those, if given."""
+    whole, stores = Store(run), [Store(part) for part in parts]
+    rows = [_usable(store) for store in stores]
     present, found = _usable(whole), {"written": 0, "lacking": 0, "mixed": 0}
-    for cell in dict.fromkeys(cell for of_shard in rows for cell in of_shard):
-        of_cell = [of_shard.get(cell) for of_shard in rows]
+    for cell in dict.fromkeys(cell for of_part in rows for cell in of_part if only is None or cell in only):
+        of_cell = [of_part.get(cell) for of_part in rows]
         if any(row is None for row in of_cell):
             found["lacking"] += 1
         elif any(row.get(name) != of_cell[0].get(name) for row in of_cell for name in SHARED):
@@ -117,7 +126,9 @@ def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) ->
     merged |= {"run": whole.directory.name, "seconds": _sum(row.get("seconds") for row in rows)}
     merged["flags"] = _told([row.get("flags") or [] for row in rows])
     if first["status"] == "ok":
-        scores = pd.concat([_scores(store, row) for store, row in zip(stores, rows, strict=True)], ignore_index=True)
+        scores = pd.concat(
+            [scores_of(store, row["cell"]) for store, row in zip(stores, rows, strict=True)], ignore_index=True
+        )
         values, valid = scores["value"].to_numpy(np.float64), scores["valid"].to_numpy(bool)
         reason = next(iter(_told([[row["error"]] if row.get("error") else [] for row in rows])), "")
         if not valid.any() and first["kind"] != "cost":
@@ -156,11 +167,6 @@ def _take_back_older(stores: Sequence[Store], rows: Sequence[Row]) -> None:
         if any(row.get(name) != newest.get(name) for name in SHARED):
             about = {"status": "failed", "stage": "load", "error": "a later shard is of other code or weights"}
             store.append({name: value for name, value in row.items() if name != "finished"} | about)
-
-
-def _scores(store: Store, row: Mapping[str, Any]) -> pd.DataFrame:
-    table = store.run_files.table(store.scores_path(row["cell"]))
-    return table[[name for name in SCORE_COLUMNS if name in table and name != "cell"]]
 
 
 def _with_curves(scores: pd.DataFrame) -> pd.DataFrame:

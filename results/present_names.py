@@ -1,4 +1,4 @@
-"""Cells of runs from before an option was renamed, under the identity that they have with its present name."""
+"""Cells of runs from before an option was renamed or added, under the identity that they have today."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from harness.results.frames import configured
 
 
 def with_present_cells(cells: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cells and scores of a run (``harness.results.frames.read``), those of renamed options under their present cell.
+    """Cells and scores of a run (``harness.results.frames.read``), with options that were renamed or added since.
 
     A cell that the run has under both is left alone.
     """
@@ -26,7 +26,7 @@ def with_present_cells(cells: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.Da
 
 
 def _present_cell(config: Any) -> str | None:
-    """The cell of a row's configuration with the present names of its options; None if it has no former name."""
+    """The cell of a row's configuration with the present names of all options; None if it has them already."""
     sections = {name: configured(config, name) for name in (*CATALOGUES, "protocol")}
     present = {name: _with_present_names(name, options) for name, options in sections.items()}
     return None if present == sections else cell_id(present)
@@ -36,4 +36,5 @@ def _with_present_names(section: str, options: Mapping[str, Any]) -> dict[str, A
     name, catalogue = options.get("name"), CATALOGUES.get(section)
     if catalogue is None or name not in catalogue or name in catalogue.bridged():
         return dict(options)
-    return {catalogue[name].renamed.get(option, option): value for option, value in options.items()}
+    entry = catalogue[name]
+    return {**entry.added, **{entry.renamed.get(option, option): value for option, value in options.items()}}

@@ -32,7 +32,7 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, unit: str 
     values = np.asarray(values, dtype=np.float64)
     usable = np.isfinite(values) if valid is None else np.isfinite(values) & np.asarray(valid, dtype=bool)
     scores, nan = values[usable], float("nan")
-    low, high = _interval_on_scale(scores, *SCALES.get(unit, (-np.inf, np.inf)))
+    low, high = interval_on_scale(scores, unit)
     return {
         "value": _mean_in_range(scores),
         "std": _deviation(scores) if len(scores) > 1 else nan,
@@ -43,8 +43,10 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, unit: str 
     }
 
 
-def _interval_on_scale(scores: np.ndarray, least: float, most: float) -> tuple[float, float]:
-    """The interval of the mean, within a scale if the scores are; the binomial one for scores that are all 0 or 1."""
+def interval_on_scale(scores: np.ndarray, unit: str) -> tuple[float, float]:
+    """The interval of the mean, within the scale of a known unit if the scores are; the binomial one for scores that
+    are all 0 or 1."""
+    least, most = SCALES.get(unit, (-np.inf, np.inf))
     if len(scores) > 1 and least == 0 and np.isin(scores, (0, 1)).all():
         return binomial_interval(int(scores.sum()), len(scores))
     low, high = interval(scores)

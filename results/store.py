@@ -15,15 +15,18 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, unknown
 from harness.places import clear_abandoned, file_name, process_mark
 from harness.results.disk import append_line, told_in_one_line
 from harness.results.rows import CELL_COLUMNS, STATUSES, file_number, last_rows, read_rows, row_line, writer_of
 from harness.results.run_files import RunFiles, name_damage, set_aside, write_content
-from harness.results.score_table import check_unsealed_scores, score_table
+from harness.results.score_table import SCORE_COLUMNS, check_unsealed_scores, score_table
 from harness.seals import Damaged
+
+if TYPE_CHECKING:  # it takes a second to import
+    import pandas as pd
 
 FOLDERS = ("cells", "scores", "tables", "config", "environment", "errors", "maps", "views")
 UNUSABLE = "its cells count as not done until harness run measures them again"
@@ -173,6 +176,12 @@ class Store:
             number = 1 + max(map(file_number, self.files()), default=0)
             self._writer = os.getpid(), self.directory / "cells" / f"{number:06d}-{process_mark()}.jsonl"
         return self._writer[1]
+
+
+def scores_of(store: Store, cell: str) -> "pd.DataFrame":
+    """The scores of a cell, one row per sample, as ``Store.write_scores`` takes them."""
+    table = store.run_files.table(store.scores_path(cell))
+    return table[[name for name in SCORE_COLUMNS if name in table and name != "cell"]]
 
 
 def plain(value: Any) -> Any:

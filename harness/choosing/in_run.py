@@ -71,6 +71,7 @@ def _choose(
     given: Chosen | None,
     watched: Watched | None,
 ) -> Choice:
+    plan.protocol.without_rounds()
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
     device = choose_device(plan.runtime.device)
@@ -114,7 +115,7 @@ def _loaded(plan: Plan, store: Store, device: torch.device, watched: Watched | N
 def _question(plan: Plan, stage: Stage, settings: Settings, given: Chosen | None) -> str:
     """A text that differs between choices whose decisions differ, whatever their budgets."""
     items = {"explainers": [each.identity for each in plan.explainers], "metric": given.identity if given else None}
-    about = {"model": plan.model.identity, "dataset": plan.dataset.identity, "protocol": vars(plan.protocol)}
+    about = {"model": plan.model.identity, "dataset": plan.dataset.identity, "protocol": plan.protocol.identity}
     how = {"alpha": settings.alpha, "tune": settings.tune, "limit": settings.time_limit}
     return digest(canonical({**about, **items, **how}), stage.weights)
 

@@ -17,7 +17,8 @@ An OVERRIDE changes one thing of the configuration:
   explainer=[A,B]        the explainers, or one of the named groups; harness list explainers
   metric=[C,D]           the metrics, or one of the named groups; harness list metrics
   experiment=NAME        all of this at once, from a file; harness list experiments
-  protocol.SETTING=VALUE what else decides the scores: samples, seed, target, dtype, reduction, explain_batch
+  protocol.SETTING=VALUE what else decides the scores: samples, seed, target, dtype, reduction, explain_batch,
+                         precision
   runtime.SETTING=VALUE  how it is run, which changes no score: device, chunk, threads, lease, warm_up, retry,
                          control (random is in every run, unless false), sheet, max_failed, runs, outputs,
                          supervise, cell_timeout, memory, quiet, shards, shard

@@ -22,7 +22,7 @@ Rows, scores, tables and maps carry a checksum and the name of their cell. A fil
 with another one or of another kind is named in one line. Files of older versions carry no checksum; they are
 counted, and only their form is checked. The exit status is 1 if something is damaged. Nothing is changed: harness run
 with the arguments of the run measures again what is lacking. What harness choose has measured in the same folder is
-checked too, and so are the shards of the run.""",
+checked too, and so are the shards and rounds of the run.""",
         EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN", nargs="?", default="latest", help=f"{RUN_HELP} (default: latest)")
@@ -34,13 +34,13 @@ def execute(chosen: argparse.Namespace) -> int:
     """Print what is wrong with the run, or that nothing is; 1 if something is."""
     from harness.results.choice_files import choice_in, find_choice
     from harness.results.frames import find_run  # its libraries take a second to import
-    from harness.results.merging import shards_of
+    from harness.results.merging import parts_of
     from harness.results.verification import verify_choice, verify_run
 
     choice = find_choice(chosen.run, chosen.runs)
     found = [] if choice else [verify_run(find_run(chosen.run, chosen.runs))]
     choice = choice or choice_in(found[0].directory)
-    found += [verify_run(shard) for each in found for shard in shards_of(each.directory)]
+    found += [verify_run(shard) for each in found for shard in parts_of(each.directory)]
     found += [verify_choice(choice)] if choice else []
     for each in found:
         print("\n".join(each.lines()))

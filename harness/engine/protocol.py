@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from harness.errors import UserError
 from harness.option_kinds import check_fields, settings
-from harness.option_types import Count, Range
+from harness.option_types import Count, NotNegative, Range
 from harness.process_guard import gpu_backends
 
 DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,6 +26,8 @@ class Protocol:
     reduction       how channels become one number per unit: ``sum`` (signed), ``abs_sum``, ``max_abs``, ``l2``, or
                     ``none``
     explain_batch   samples per call of an explainer
+    precision       above 0, ``harness run`` measures samples in growing rounds until the 95 % interval of every mean of
+                    the first metric is at most this far from its mean (``harness.jobs.rounds``); 0 measures all samples
     """
 
     samples: Annotated[int, Range(1, 10**9)] | None = None
@@ -33,6 +36,7 @@ class Protocol:
     dtype: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
     reduction: Literal["sum", "abs_sum", "max_abs", "l2", "none"] = "sum"
     explain_batch: Count = 10
+    precision: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         check_fields("protocol", self)
@@ -41,6 +45,17 @@ class Protocol:
     def of(cls, values: Mapping[str, Any]) -> "Protocol":
         """A protocol from a mapping of its settings."""
         return settings(cls, "protocol", values)
+
+    def without_rounds(self) -> "Protocol":
+        """The protocol, for what measures no rounds; UserError if it asks for a precision."""
+        if self.precision:
+            raise UserError(f"precision is {self.precision:g}, expected 0: only harness run measures samples in rounds")
+        return self
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings as they identify a cell: without those that came later and change nothing at their default."""
+        return {name: value for name, value in vars(self).items() if name != "precision" or value}
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from harness.engine.stage import CACHE_BYTES, Stage
 from harness.errors import UserError
 from harness.sources import Data
 
+FIRST_ROUND = 20  # samples
 PER_SAMPLE = ("inputs", "targets", "labels", "ids", "masks", "truth", "segments", "present")
 
 
@@ -72,6 +73,22 @@ def rows_of_shard(stage: Stage, number: int, count: int) -> range:
         )
     first, last = (each * batches // count * at_once for each in (number, number + 1))
     return range(first, min(last, stage.count))
+
+
+class NoSamplesLeft(Exception):
+    """A round begins behind the last sample."""
+
+
+def rows_of_round(stage: Stage, number: int) -> range:
+    """The samples of a round: the first has ``FIRST_ROUND``, and every other one as many as all before it.
+
+    Rounds begin at multiples of the samples that are explained together. NoSamplesLeft if there are none.
+    """
+    at_once = stage.protocol.explain_batch
+    ends = [-(-FIRST_ROUND * 2**each // at_once) * at_once if each >= 0 else 0 for each in (number - 1, number)]
+    if ends[0] >= stage.count:
+        raise NoSamplesLeft
+    return range(ends[0], min(ends[1], stage.count))
 
 
 def _stage_of(stage: Stage, rows: Sequence[int]) -> Stage:

@@ -30,6 +30,7 @@ RIDGE = 0.01  # of a region's variance
     stochastic=True,
     cost="samples F",
     renamed={"probability": "keep_probability"},
+    added={"adjusted": False},
     tunable={"samples": (250, 4000), "cells": (4, 14), "keep_probability": (0.1, 0.75)},
 )
 def rise(

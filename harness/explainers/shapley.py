@@ -60,6 +60,7 @@ def exact_shapley(
     complete_to="baseline",
     stochastic=True,
     cost="samples + 2 F",
+    added={"estimator": "least_squares"},
     tunable={"samples": (512, 4096), "segments": TRIED_SEGMENTS, "baseline": TRIED_FILLS},
 )
 def kernel_shap(

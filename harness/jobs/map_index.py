@@ -35,7 +35,7 @@ def write_index(files: RunFiles, plan: Plan, stage: Stage, count: int, maps: Map
         {
             "model": plan.model.label,
             "dataset": plan.dataset.label,
-            "protocol": vars(plan.protocol),
+            "protocol": plan.protocol.identity,
             "modality": stage.units.modality,
             "samples": describe_samples(stage, count),
             "inputs": _write_inputs(files, inputs_path(path), stage, count),

@@ -37,7 +37,7 @@ class Sheet:
         self.renewable = recorder.renewable
         modality, texts = stage.units.modality, stage.model.wording is not None
         self.drawn = modality in ("image", "series") or (modality == "tokens" and texts)
-        of_first_samples = not plan.runtime.shard
+        of_first_samples = not plan.runtime.shard and not plan.round
         saved = of_first_samples and (self.drawn or modality == "table")
         self.count = min(plan.runtime.sheet, stage.count) if saved else 0
 
@@ -138,7 +138,7 @@ class Sheet:
 
 def map_path(plan: Plan, explainer: Chosen) -> Path:
     """The file of an explainer's saved maps."""
-    identity = [plan.model.identity, plan.dataset.identity, explainer.identity, vars(plan.protocol)]
+    identity = [plan.model.identity, plan.dataset.identity, explainer.identity, plan.protocol.identity]
     return plan.directory / "maps" / f"{digest(canonical(identity))}.npy"
 
 

@@ -13,7 +13,7 @@ from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
 from harness.jobs.runtime import Runtime
-from harness.places import file_name, shard_folder, user_path
+from harness.places import ROUNDS, file_name, shard_folder, user_path
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
@@ -26,7 +26,8 @@ CONTROL = "random"
 class Plan:
     """One block as it is configured, before a model is loaded.
 
-    ``elsewhere`` are cells that are no job of a shard, because the whole run has them.
+    elsewhere   cells that are no job of a shard or round, because the whole run has them
+    round       the number of the round that is measured (``harness.jobs.rounds``), or None
     """
 
     model: Chosen
@@ -37,6 +38,7 @@ class Plan:
     runtime: Runtime = field(default_factory=Runtime)
     run: str = "main"
     elsewhere: frozenset[str] = frozenset()
+    round: int | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Plan":
@@ -70,8 +72,10 @@ class Plan:
 
     @property
     def place(self) -> Path:
-        """The run directory as the user has written it, for messages; of a shard its folder in it."""
+        """The run directory as the user has written it, for messages; of a shard or round its folder in it."""
         whole = user_path(self.runtime.runs) / self.run
+        if self.round is not None:
+            return whole / ROUNDS / str(self.round)
         return whole if self.runtime.shard is None else whole / shard_folder(self.runtime.shard, self.runtime.shards)
 
     @cached_property
@@ -87,7 +91,7 @@ class Plan:
     @property
     def name(self) -> str:
         """The block's name in file names."""
-        protocol = "" if self.protocol == Protocol() else "-" + digest(canonical(vars(self.protocol)))[:6]
+        protocol = "" if self.protocol == Protocol() else "-" + digest(canonical(self.protocol.identity))[:6]
         return file_name(f"{self.model.label}-{self.dataset.label}", LONGEST_BLOCK_NAME) + protocol
 
     def identity(self, explainer: Chosen, metric: Chosen) -> dict[str, Any]:
@@ -97,7 +101,7 @@ class Plan:
             "dataset": self.dataset.identity,
             "explainer": explainer.identity,
             "metric": metric.identity,
-            "protocol": vars(self.protocol),
+            "protocol": self.protocol.identity,
         }
 
     @cached_property

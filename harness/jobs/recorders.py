@@ -107,7 +107,7 @@ class RowRecorder:
             "model": plan.model.identity,
             "dataset": plan.dataset.identity,
             "explainer": explainer.identity,
-            "protocol": vars(plan.protocol),
+            "protocol": plan.protocol.identity,
         }
 
     def _append(self, job: Job, results: dict[str, Any]) -> None:
@@ -279,7 +279,7 @@ def config_text(plan: Plan) -> str:
             "dataset": with_label(plan.dataset),
             "explainer": by_label(plan.explainers),
             "metric": by_label(plan.metrics),
-            "protocol": vars(plan.protocol),
+            "protocol": plan.protocol.identity,
             "runtime": {**vars(plan.runtime), "shard": None},
         },
         indent=2,

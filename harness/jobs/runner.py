@@ -16,7 +16,7 @@ from harness.engine.output_cache import OutputCache
 from harness.engine.protocol import precision
 from harness.engine.selection import Job
 from harness.engine.stage import Stage, stage_without_targets
-from harness.engine.sub_stage import part_of_stage, rows_of_shard
+from harness.engine.sub_stage import NoSamplesLeft, part_of_stage, rows_of_round, rows_of_shard
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest
 from harness.interrupts import asked_by_user
@@ -118,7 +118,7 @@ def _run_pending(
             model = digest(code_of(*plan.model.functions), canonical(plan.model.identity), stage.weights)
             stage.output_cache = OutputCache.of(plan.runtime.outputs, model)
     except BaseException as error:
-        if asked_by_user(error):
+        if asked_by_user(error) or isinstance(error, NoSamplesLeft):
             raise
         declined = isinstance(error, NotApplicable) and in_sweep
         if declined or not isinstance(error, UserError | NotApplicable):
@@ -179,7 +179,7 @@ def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:
-    """Load the plan's model and data onto the device; of a shard, its samples."""
+    """Load the plan's model and data onto the device; of a shard or round, its samples."""
     with chdir("."):  # a model or data set may change the working folder
         model = loaded_model(plan.model.make())
         data = plan.dataset.make()
@@ -188,6 +188,8 @@ def load_stage(plan: Plan, device: torch.device) -> Stage:
     if model.preprocess is None and "preprocess" in plan.model.options:
         check_needs_no_preprocessing(data)
     whole, target = stage_without_targets(model, data, plan.protocol, device, plan.runtime.chunk)
+    if plan.round is not None:
+        return part_of_stage(whole, target, rows_of_round(whole, plan.round))
     if plan.runtime.shard is not None:
         return part_of_stage(whole, target, rows_of_shard(whole, plan.runtime.shard, plan.runtime.shards))
     whole.fix_targets(target)

@@ -12,6 +12,7 @@ from harness.engine.selection import Job
 from harness.jobs.channel import Watched
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
+from harness.jobs.rounds import run_rounds
 from harness.jobs.run_labels import labelled_in_run
 from harness.jobs.runner import finished_rows, run_plan, status_counts
 from harness.results.merging import Merged, merge_shards
@@ -27,6 +28,8 @@ def run_block(
     shards have it, by that of the last shard that was measured here.
     """
     progress = progress or Progress(plan.runtime.quiet)
+    if plan.protocol.precision:
+        return run_rounds(plan, progress, in_sweep, watched)
     if plan.runtime.shards == 1:
         return run_plan(plan, progress, in_sweep=in_sweep, watched=watched)
     counts = {}

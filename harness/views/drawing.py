@@ -118,7 +118,7 @@ def _recorded_plans(recorded: Path, directory: Path, trust: bool) -> Iterator[Pl
         except (UserError, KeyError, TypeError, AttributeError) as error:
             say(f"{path.name} is left out: {one_line(error)[:200]}")
             continue
-        plans[canonical([plan.model.identity, plan.dataset.identity, vars(plan.protocol)])] = plan
+        plans[canonical([plan.model.identity, plan.dataset.identity, plan.protocol.identity])] = plan
     yield from plans.values()
 
 
@@ -185,7 +185,7 @@ def _faithfulness_scores(plan: Plan, run: ViewedRun, explainer: str | None) -> p
         cells, scores = run.frames
     except NotApplicable:
         return pd.DataFrame(columns=["explainer", "metric", "sample", "value"])
-    own = {"model": plan.model.identity, "dataset": plan.dataset.identity, "protocol": vars(plan.protocol)}
+    own = {"model": plan.model.identity, "dataset": plan.dataset.identity, "protocol": plan.protocol.identity}
     texts = {section: canonical(identity) for section, identity in own.items()}
     fits = [
         all(canonical(configured(config, section)) == text for section, text in texts.items())

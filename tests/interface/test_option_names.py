@@ -262,6 +262,15 @@ def test_the_identity_of_a_cell_has_the_present_names():
     assert cells[0] == cells[1]
 
 
+@pytest.mark.parametrize("added", [{"power2": 1.0}, {"steps": "many"}])
+def test_an_added_option_that_is_none_or_has_no_such_value_is_refused(added):
+    def mine(batch, *, power=2.0, steps=3):
+        """Mine."""
+
+    with pytest.raises(UserError):
+        METRICS._checked_entry("mine", mine, added=added)
+
+
 WRONG = {"an option that is there": {"power": "steps"}, "no option": {"old": "power2"}}
 
 

@@ -11,7 +11,7 @@ from harness.cli.main import main
 from harness.errors import UserError
 from harness.identity import canonical, cell_id
 from harness.jobs.plan import Plan
-from harness.registry import EXPLAINERS
+from harness.registry import EXPLAINERS, METRICS
 from harness.results.comparison import VERDICTS, compare_runs
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
@@ -189,5 +189,20 @@ def test_a_run_from_before_an_option_was_renamed_is_compared_with_one_of_today(t
     old = {**config, "explainer": {former.get(name, name): value for name, value in config["explainer"].items()}}
     today, earlier = plan.jobs[0].cell, cell_id(old)
     assert today != earlier
+    before, after = {earlier: (values[0], {"config": old})}, {today: (values[1], {"config": config})}
+    assert verdicts(tmp_path, before, after)[0] == {today: "better"}
+
+
+@pytest.mark.parametrize(("section", "name"), [("metric", "srg"), ("explainer", "rise")])
+def test_a_run_from_before_an_option_was_added_is_compared_with_what_does_the_same_today(
+    section, name, tmp_path, values
+):
+    entry = {"metric": METRICS, "explainer": EXPLAINERS}[section][name]
+    chosen = {"explainer": "lime", "metric": "srg"} | {section: {name: dict(entry.added)}}
+    plan = Plan.of({"model": "digits_cnn", "dataset": "digits", **chosen})
+    config = json.loads(canonical(plan.identity(plan.explainers[0], plan.metrics[0])))
+    old = {**config, section: {option: each for option, each in config[section].items() if option not in entry.added}}
+    today, earlier = plan.jobs[0].cell, cell_id(old)
+    assert entry.added and today != earlier
     before, after = {earlier: (values[0], {"config": old})}, {today: (values[1], {"config": config})}
     assert verdicts(tmp_path, before, after)[0] == {today: "better"}

@@ -1,0 +1,139 @@
+"""Samples in growing rounds: as many as a precision takes, with intervals that hold although they decide."""
+
+import math
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import harness
+import toys
+from harness.engine.sub_stage import FIRST_ROUND
+from harness.errors import UserError
+from harness.identity import cell_id
+from harness.jobs import rounds
+from harness.jobs.plan import Plan
+from harness.results.frames import read
+from harness.results.precision import widest
+
+SEED = int(os.environ["HARNESS_TEST_SEED"])
+DRAWS = {
+    "normal": (lambda random, n: random.normal(0.3, 0.2, n), 0.3, "", 0.02),
+    "near 0 and 1": (lambda random, n: random.beta(0.3, 0.6, n), 1 / 3, "probability", 0.04),
+    "skewed": (lambda random, n: random.exponential(0.1, n), 0.1, "", 0.02),
+    "few hits": (lambda random, n: (random.random(n) < 0.1).astype(float), 0.1, "hit", 0.04),
+    "heavy tails": (lambda random, n: random.standard_t(4, n), 0.0, "", 0.2),
+}
+
+
+def stopped(draw, unit, precision, random):
+    """The scores that are there when the interval is narrow enough, and the width of the interval."""
+    scores = draw(random, FIRST_ROUND)
+    while True:
+        _, width = widest({"one": scores}, unit)
+        if width <= precision:
+            return scores, width
+        scores = np.concatenate([scores, draw(random, len(scores))])
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+@pytest.mark.parametrize("kind", DRAWS)
+def test_the_true_mean_is_as_near_as_the_interval_says_in_95_percent_of_the_runs(kind, factor):
+    draw, mean, unit, precision = DRAWS[kind]
+    random, count, precision = np.random.default_rng([SEED, len(kind)]), 600, factor * precision
+    found = [stopped(draw, unit, precision, random) for _ in range(count)]
+    held = np.mean([abs(scores.mean() - mean) <= width for scores, width in found])
+    assert held >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / count)
+    assert max(width for _, width in found) <= precision
+
+
+def test_what_has_fewer_than_two_scores_is_not_known():
+    assert widest({"a": np.array([1.0, np.nan]), "b": np.arange(20.0)}, "") == ("a", math.inf)
+    assert widest({}, "") == ("", 0.0)
+
+
+@pytest.fixture
+def block(config):
+    """A hundred samples, and a metric whose mean is known better the more there are."""
+    config["dataset"] = {"name": "toys:images", "count": 100}
+    config["metric"] = {"drop": {"name": "toys:drop"}, "total": {"name": "toys:total"}}
+    config["protocol"] = {"explain_batch": 5}
+    return config
+
+
+def at(block, precision, **protocol):
+    """The block at a precision."""
+    return {**block, "protocol": {**block["protocol"], "precision": precision, **protocol}}
+
+
+def values(directory):
+    scores = read(directory)[1]
+    return scores.set_index(["explainer", "metric", "sample"])["value"].sort_index()
+
+
+def same_values(first, second):
+    pd.testing.assert_series_equal(values(first), values(second), rtol=1e-5, atol=1e-7, check_index_type=False)
+
+
+@pytest.mark.parametrize(("precision", "count"), [(10.0, 20), (0.025, 40), (1e-9, 100)])
+def test_rounds_end_when_all_means_are_known_or_no_samples_are_left(precision, count, block):
+    run = harness.run(at(block, precision))
+    cells = read(run)[0]
+    assert set(cells["n"]) == {count} and set(cells["status"]) == {"ok"} and len(cells) == 4
+    whole = harness.run({**block, "run": "whole", "protocol": {**block["protocol"], "samples": count}})
+    same_values(run, whole)
+
+
+@pytest.mark.parametrize("samples", [20, 30, 40])
+def test_the_number_of_samples_of_the_protocol_is_the_most(samples, block, monkeypatch):
+    run = harness.run(at(block, 1e-9, samples=samples))
+    assert set(read(run)[0]["n"]) == {samples}
+    monkeypatch.setattr("harness.jobs.runner.load_stage", lambda *_: pytest.fail("a model was loaded"))
+    harness.run(at(block, 1e-9, samples=samples))
+
+
+def test_data_that_ends_with_a_round_has_no_further_one(block):
+    block["dataset"]["count"] = 40
+    assert set(read(harness.run(at(block, 1e-9)))[0]["n"]) == {40}
+
+
+def test_an_interrupted_round_is_resumed(block, monkeypatch):
+    calls, real = [], rounds.run_plan
+
+    def interrupted(plan, *arguments, **settings):
+        calls.append(plan.round)
+        if plan.round == 1:
+            raise KeyboardInterrupt
+        return real(plan, *arguments, **settings)
+
+    monkeypatch.setattr(rounds, "run_plan", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        harness.run(at(block, 1e-9))
+    monkeypatch.setattr(rounds, "run_plan", real)
+    run = harness.run(at(block, 1e-9))
+    same_values(run, harness.run({**block, "run": "whole"}))
+
+
+def test_a_block_without_a_score_ends_after_the_first_round(block):
+    block["explainer"] = {"declines": {"name": "toys:not_for_you"}}
+    assert set(read(harness.run(at(block, 0.1)))[0]["status"]) == {"not_applicable"}
+
+
+def test_the_identity_of_cells_without_a_precision_is_what_it_was_before_there_was_one(block):
+    plan = Plan.of(block)
+    identity = plan.identity(plan.explainers[0], plan.metrics[0])
+    assert "precision" not in identity["protocol"] and plan.jobs[0].cell == cell_id(identity)
+    assert Plan.of(at(block, 0.1)).jobs[0].cell != plan.jobs[0].cell
+
+
+def test_what_cannot_have_rounds_says_so(block):
+    with pytest.raises(UserError, match="expected one of them"):
+        harness.run({**at(block, 0.1), "runtime": {**block["runtime"], "shards": 2}})
+    inputs, targets = torch.rand(3, 3, 6, 6), torch.zeros(3, dtype=torch.long)
+    given = {"explainers": "gradient", "metrics": "srg", "precision": 0.1}
+    with pytest.raises(UserError, match="only harness run measures samples in rounds"):
+        harness.evaluate(toys.net(), inputs, targets, **given)
+    with pytest.raises(UserError, match="only harness run measures samples in rounds"):
+        harness.choose(toys.net(), inputs, targets, precision=0.1)
