@@ -29,11 +29,12 @@ from harness.engine.stage import Stage, set_stage
 from harness.errors import UserError
 from harness.facts import Facts
 from harness.guards import guarded
+from harness.jobs.blocks import run_block
 from harness.jobs.lease import lease
+from harness.jobs.parts import whole_of
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.recorders import FrameRecorder
-from harness.jobs.shards import run_block, whole_of
 from harness.messages import heard_by, say, warn_caller
 from harness.models.black_box import loaded_model
 from harness.predictor import Predictor

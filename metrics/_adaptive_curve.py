@@ -1,12 +1,12 @@
 """Perturbation curves from fewer evaluations: points where the curve changes, and straight lines between them.
 
-Between two evaluated points, g steps apart, the curve is taken for a Brownian bridge: it leaves the straight line at
+Between two evaluated points, g steps apart, the curve is modelled as a Brownian bridge: it leaves the straight line at
 random, with a variance s2 per step. The sum of the g - 1 points between them is then off by a variance of
 s2 (g^3 - g) / 12, and the errors of different gaps are independent. s2 is the squared change over the gap divided by g.
 It is at least the mean over the gap and the two gaps on either side (1 : 2 : 3 : 2 : 1), and at least ``FLOOR`` of that
-of the whole curve, so that a flat stretch beside a steep one is not taken for flat. The standard error is taken
-``CAUTION`` times as large: s2 rests on few squares, and gaps that look flat by chance are not looked at again. In each
-round the gaps are halved that have at least ``SHARE`` of the largest variance.
+of the whole curve, so that a gap beside a steep one is never assumed flat. The standard error is taken ``CAUTION``
+times as large: s2 rests on few squares, and gaps that look flat by chance are never refined. In each round the gaps are
+halved that have at least ``SHARE`` of the largest variance.
 
 The standard error describes curves that are as rough between the points as they are at the points. A drop and a rise
 that both lie in one gap are not seen. How often the area is within two standard errors is in docs/speed.md.
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch
-from harness.metrics._curve import AdaptiveCurve, heights, once_if_fixed, rank, track_ends, track_points
+from harness.metrics._curve import AdaptiveCurve, heights, one_draw_unless_random, rank, track_ends, track_points
 from harness.predictor import pick
 
 FIRST = 9  # points that are evaluated first, end points included
@@ -29,45 +29,45 @@ CAUTION = 1.25
 
 
 @dataclass(frozen=True)
-class Estimated:
+class CurveEstimate:
     """A curve at all points, and how far its mean may be off.
 
     heights          (N, K + 1) float64
-    standard_error   (N,) float64 of the mean over the steps; None where all points were evaluated
+    standard_error   (N,) float64 of the mean over the steps; None if all points are evaluated by the options
     """
 
     heights: Tensor
     standard_error: Tensor | None = None
 
 
-def estimated_heights(batch: Batch, curve: AdaptiveCurve, order: str, score: str) -> Estimated:
+def estimate_heights(batch: Batch, curve: AdaptiveCurve, order: str, score: str) -> CurveEstimate:
     """The score along the curve, averaged over imputations and breakings of ties, evaluated where it changes."""
     if not curve.standard_error:
-        return Estimated(heights(batch, curve.fixed, order, score))
-    estimate = lambda: _estimate(batch, once_if_fixed(curve), order, score)
+        return CurveEstimate(heights(batch, curve.evenly_spaced, order, score))
+    estimate = lambda: _estimate(batch, one_draw_unless_random(curve), order, score)
     return batch.remember(("adaptive curve", curve, order, score), estimate)
 
 
-def joint_error(first: Estimated, second: Estimated) -> Tensor | None:
-    """The standard error of the sum or difference of two curves' means."""
+def joint_error(first: CurveEstimate, second: CurveEstimate) -> Tensor | None:
+    """The standard error of the sum or difference of two curves' means, whose errors are taken as independent."""
     if first.standard_error is None or second.standard_error is None:
         return None
     return torch.hypot(first.standard_error, second.standard_error)
 
 
-def _estimate(batch: Batch, curve: AdaptiveCurve, order: str, score: str) -> Estimated:
-    samples, ranking, fixed = batch.samples, rank(batch, curve), curve.fixed
+def _estimate(batch: Batch, curve: AdaptiveCurve, order: str, score: str) -> CurveEstimate:
+    samples, ranking, fixed = batch.samples, rank(batch, curve), curve.evenly_spaced
 
     def evaluate(sample: Tensor, point: Tensor) -> Tensor:
         return pick(track_points(samples, fixed, ranking, order, sample, point), score).double().mean(1)
 
     ends = [pick(each, score).double().mean(1) for each in track_ends(samples, fixed)]
-    return adaptive_curve(evaluate, *ends, ranking.latest, curve.standard_error)
+    return estimate_curves(evaluate, *ends, ranking.repeated, curve.standard_error)
 
 
-def adaptive_curve(
+def estimate_curves(
     evaluate: Callable[[Tensor, Tensor], Tensor], start: Tensor, end: Tensor, latest: Tensor, wanted: float
-) -> Estimated:
+) -> CurveEstimate:
     """Curves (N, K + 1) from their end points (N,) and ``evaluate(samples, points)``, heights (rows,) of pairs (rows,).
 
     ``latest`` (N, K + 1) int64 is the point that each point repeats, or itself; ``wanted`` is the standard error that
@@ -91,7 +91,7 @@ def adaptive_curve(
         gaps = _Gaps.of(values, known)
         asked = gaps.halved((wanted * (points - 1)) ** 2)
         if not asked.any():
-            return Estimated(gaps.filled(values), gaps.variance.sum(1).sqrt() / (points - 1))
+            return CurveEstimate(gaps.filled(values), gaps.variance.sum(1).sqrt() / (points - 1))
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ class _Gaps:
     def halved(self, goal: float) -> Tensor:
         """The middle points (N, K + 1) bool of the gaps of largest variance, where all together are above ``goal``.
 
-        No more of them than bring the variance down to the goal, if each half has an eighth of its gap's.
+        Each half has about an eighth of its gap's variance, so that halving removes three quarters: no more gaps are
+        halved than bring the variance down to the goal.
         """
         ordered, places = self.variance.sort(dim=1, descending=True, stable=True)
         left_over = ordered.sum(1, keepdim=True) - 0.75 * (ordered.cumsum(1) - ordered)  # before each is halved

@@ -68,7 +68,7 @@ class AdaptiveCurve(Curve):
     standard_error: NotNegative = 0
 
     @property
-    def fixed(self) -> Curve:
+    def evenly_spaced(self) -> Curve:
         """The same curve at all points: metrics without this option share its evaluations."""
         return Curve(*(getattr(self, each.name) for each in fields(Curve)))
 
@@ -99,8 +99,9 @@ class Schedule:
         return self.counts < self.totals[:, None]
 
     @property
-    def latest(self) -> Tensor:
-        """The point (N, K + 1) int64 whose inputs each point has: itself, an earlier one, or the end."""
+    def repeated(self) -> Tensor:
+        """The point (N, K + 1) int64 that each point repeats: an earlier one, the end where everything is removed there
+        already, or itself."""
         number = torch.arange(self.counts.shape[1], device=self.counts.device)
         return number.where(self.fresh, 0).cummax(1).values.where(self.within, number[-1])
 
@@ -146,7 +147,7 @@ def rank(batch: Batch, curve: Curve) -> Ranking:
 
 def heights(batch: Batch, curve: Curve, order: str, score: str) -> Tensor:
     """The score (N, K + 1) float64 along the curve, averaged over imputations and breakings of ties."""
-    curve = once_if_fixed(curve)
+    curve = one_draw_unless_random(curve)
     track = lambda: _track_curve(batch.samples, curve, rank(batch, curve), order)
     return pick(batch.remember(("curve", curve, order), track), score).double().mean(1)
 
@@ -168,7 +169,7 @@ def random_heights(samples: Samples, curve: Curve, score: str) -> tuple[Tensor, 
 
     It does not depend on the attributions, so it is evaluated once for all explainers.
     """
-    curve = once_if_fixed(curve)
+    curve = one_draw_unless_random(curve)
     points = _schedule_of(make_groups(samples, curve), curve.steps)
     key = ("random order", *(getattr(curve, each.name) for each in fields(curve)))
     tracked = samples.outputs(key, lambda: _track_random_orders(samples, curve, points))
@@ -192,7 +193,7 @@ def _schedule_of(groups: Groups, steps: int) -> Schedule:
     return Schedule(schedule(groups.totals, points), groups.totals)
 
 
-def once_if_fixed(curve: Curve) -> Curve:
+def one_draw_unless_random(curve: Curve) -> Curve:
     return curve if is_random(curve.baseline) else replace(curve, imputations=1)
 
 
@@ -259,7 +260,7 @@ def _track_curve(samples: Samples, curve: Curve, ranking: Ranking, order: str) -
     """Tracked outputs (N, imputations * T, K + 1, 3) along the curve."""
     start, end = (each[:, :, None] for each in track_ends(samples, curve))
     points = torch.cat([start, _track_between(samples, curve, ranking, order), end], 2)
-    return points.gather(2, ranking.latest[:, None, :, None].expand_as(points))
+    return points.gather(2, ranking.repeated[:, None, :, None].expand_as(points))
 
 
 def _track_between(samples: Samples, curve: Curve, ranking: Ranking, order: str) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.metrics._adaptive_curve import Estimated, estimated_heights, joint_error
+from harness.metrics._adaptive_curve import CurveEstimate, estimate_heights, joint_error
 from harness.metrics._curve import (
     AdaptiveCurve,
     Curve,
@@ -75,7 +75,7 @@ def deletion(
     [-0.25, 1.0]
     """
     ranking = rank(batch, curve)
-    found = estimated_heights(batch, curve, order, score)
+    found = estimate_heights(batch, curve, order, score)
     return _area(from_line(found.heights, ranking, batch.samples), ranking, ranking.tied, found.standard_error)
 
 
@@ -102,7 +102,7 @@ def insertion(batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Sc
     [1.25, 3.0]
     """
     ranking = rank(batch, curve)
-    found = estimated_heights(batch, curve, "lerf", score)
+    found = estimate_heights(batch, curve, "lerf", score)
     inserted = from_line(found.heights.flip(1), ranking, batch.samples)
     return _area(inserted, ranking, ranking.tied, found.standard_error)
 
@@ -132,8 +132,8 @@ def srg(batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Score = 
     [1.5, 2.0]
     """
     ranking = rank(batch, curve)
-    gaps = _gaps(batch, curve, score)
-    return _area(gaps.heights, ranking, ranking.tied, gaps.standard_error)
+    difference = _difference(batch, curve, score)
+    return _area(difference.heights, ranking, ranking.tied, difference.standard_error)
 
 
 @metric(
@@ -163,7 +163,7 @@ def aopc(
     >>> drops.round(decimals=4).tolist()
     [1.0, 2.6667]
     """
-    found, ranking = estimated_heights(batch, curve, order, score), rank(batch, curve)
+    found, ranking = estimate_heights(batch, curve, order, score), rank(batch, curve)
     drops = from_line(found.heights[:, :1] - found.heights, ranking, batch.samples)
     return _mean_over_points(drops, ranking, found.standard_error)
 
@@ -193,8 +193,8 @@ def abpc(batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Score =
     >>> gaps.round(decimals=4).tolist()
     [1.0, 1.3333]
     """
-    gaps = _gaps(batch, curve, score)
-    return _mean_over_points(gaps.heights, rank(batch, curve), gaps.standard_error)
+    difference = _difference(batch, curve, score)
+    return _mean_over_points(difference.heights, rank(batch, curve), difference.standard_error)
 
 
 @metric(
@@ -223,7 +223,7 @@ def selectivity(
     [0.5]
     """
     ranking = rank(batch, curve)
-    found = estimated_heights(batch, curve, "morf", score)
+    found = estimate_heights(batch, curve, "morf", score)
     return _area(from_line(found.heights, ranking, batch.samples), ranking, ranking.tied, found.standard_error)
 
 
@@ -266,10 +266,10 @@ def random_order(
     return _area(from_line(scores, points, batch.samples), points)
 
 
-def _gaps(batch: Batch, curve: AdaptiveCurve, score: str) -> Estimated:
+def _difference(batch: Batch, curve: AdaptiveCurve, score: str) -> CurveEstimate:
     """The score without the least less the score without the most important units, at each point: (N, K + 1)."""
-    least, most = (estimated_heights(batch, curve, order, score) for order in ("lerf", "morf"))
-    return Estimated(least.heights - most.heights, joint_error(least, most))
+    least, most = (estimate_heights(batch, curve, order, score) for order in ("lerf", "morf"))
+    return CurveEstimate(least.heights - most.heights, joint_error(least, most))
 
 
 def _area(curves: Tensor, points: Schedule, tied: Tensor | None = None, standard_error: Tensor | None = None) -> Scores:

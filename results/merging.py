@@ -20,10 +20,10 @@ from harness.results.statistics import summarise
 from harness.results.store import Store, scores_of
 
 NO_SCORE = "every score is undefined"
-# What all shards of a cell have in common; with others their scores would be of different code, weights or settings.
+# Columns that are equal in all parts of a cell; otherwise they were measured with other code, weights or settings.
 SHARED = ("stick", "subject", "config")
 WORTH = ("ok", "not_applicable", "failed")  # of two rows of a cell the one with the earlier status counts
-# Files that belong to the run's first samples, and so to its first shard; what is in a seal is their path in the run.
+# Files about the run's first samples, and so of its first part. They keep their path, which is part of their seal.
 OF_FIRST = ("maps/*", "*.png", "*.html")
 OF_ALL = ("environment/*", "tables/*", "config/*")
 
@@ -41,24 +41,24 @@ class Merged:
 
 def shard_counts(run: Path) -> list[int]:
     """The numbers of parts into which the samples of a run were cut."""
-    ends = (path.name.partition("-of-")[2] for path in shards_of(run))
+    ends = (path.name.partition("-of-")[2] for path in shard_folders(run))
     return sorted({int(end) for end in ends if end.isascii() and end.isdecimal()} - {0})
 
 
-def shards_of(run: Path) -> list[Path]:
+def shard_folders(run: Path) -> list[Path]:
     """The folders of a run's shards."""
     return sorted(path for path in (run / SHARDS).glob("*-of-*") if path.is_dir())
 
 
-def parts_of(run: Path) -> list[Path]:
+def part_folders(run: Path) -> list[Path]:
     """The folders of a run's shards and rounds."""
-    return [*shards_of(run), *sorted(path for path in (run / ROUNDS).glob("[0-9]*") if path.is_dir())]
+    return [*shard_folders(run), *sorted(path for path in (run / ROUNDS).glob("[0-9]*") if path.is_dir())]
 
 
 def copied_cells(source: Path, target: Path) -> int:
     """Copy what a run and its shards hold, and the target lacks, into the target; the number of cells copied."""
     count = _copied_cells(Store(source), Store(target))
-    for shard in shards_of(source):
+    for shard in shard_folders(source):
         count += _copied_cells(Store(shard), Store(target / SHARDS / shard.name))
     return count
 
@@ -94,7 +94,7 @@ def merge_parts(run: Path, parts: Sequence[Path], only: Container[str] | None = 
             found["lacking"] += 1
         elif any(row.get(name) != of_cell[0].get(name) for row in of_cell for name in SHARED):
             found["mixed"] += 1
-            _take_back_older(stores, of_cell)
+            _mark_outdated_parts(stores, of_cell)
         elif not _is_merged(present.get(cell), of_cell):
             _write_merged(whole, stores, of_cell)
             found["written"] += 1
@@ -124,18 +124,20 @@ def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) ->
     first = first or next((row for row in rows if row["status"] == "not_applicable"), rows[0])
     merged = {name: value for name, value in first.items() if name != "finished"}
     merged |= {"run": whole.directory.name, "seconds": _sum(row.get("seconds") for row in rows)}
-    merged["flags"] = _told([row.get("flags") or [] for row in rows])
+    names = [_part_name(store.directory) for store in stores]
+    merged["flags"] = _joined_messages([row.get("flags") or [] for row in rows], names)
     if first["status"] == "ok":
         scores = pd.concat(
             [scores_of(store, row["cell"]) for store, row in zip(stores, rows, strict=True)], ignore_index=True
         )
         values, valid = scores["value"].to_numpy(np.float64), scores["valid"].to_numpy(bool)
-        reason = next(iter(_told([[row["error"]] if row.get("error") else [] for row in rows])), "")
+        reasons = [[row["error"]] if row.get("error") else [] for row in rows]
         if not valid.any() and first["kind"] != "cost":
-            merged |= _without_scores(reason, merged["flags"])
+            merged |= _without_scores(rows)
         else:
             whole.write_scores(first["cell"], _with_curves(scores))
-            merged |= summarise(values, valid, unit=first["unit"]) | {"error": reason}
+            merged |= summarise(values, valid, unit=first["unit"])
+            merged["error"] = next(iter(_joined_messages(reasons, names)), "")
             if first["kind"] == "cost":  # samples of one call share its cost and are not independent
                 merged |= {"ci_low": None, "ci_high": None}
     else:
@@ -143,24 +145,31 @@ def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) ->
     whole.append(merged)
 
 
-def _without_scores(reason: str, flags: Sequence[str]) -> Row:
+def _without_scores(rows: Sequence[Row]) -> Row:
     """What the row of a cell says that has no score at all: the metric is not applicable if it gives a reason, and a
     number was not finite otherwise."""
     about = {**dict.fromkeys(("value", "std", "ci_low", "ci_high")), "n": 0, "n_invalid": 0, "stage": "score"}
-    if reason and reason != OUTPUTS_NOT_FINITE and reason not in flags:
-        return about | {"status": "not_applicable", "error": f"no sample has a score: {reason}", "flags": []}
-    return about | {"status": "failed", "error": reason or NO_SCORE, "flags": []}
+    of_attributions = {flag for row in rows for flag in row.get("flags") or []}
+    reasons = [row["error"] for row in rows if row.get("error")]
+    of_metric = [text for text in reasons if text != OUTPUTS_NOT_FINITE and text not in of_attributions]
+    if of_metric and len(of_metric) == len(rows):
+        return about | {"status": "not_applicable", "error": f"no sample has a score: {of_metric[0]}", "flags": []}
+    return about | {"status": "failed", "error": next(iter(reasons), NO_SCORE), "flags": []}
 
 
-def _told(words: Sequence[Sequence[str]]) -> list[str]:
-    """What shards say, once each; what not all say that say something, with the number of the shard."""
-    speaking = [each for each in words if each]
-    shared = [text for text in (speaking[0] if speaking else []) if all(text in each for each in speaking)]
-    own = [f"shard {n}: {text}" for n, each in enumerate(words) for text in each if text not in shared]
-    return shared + own
+def _part_name(folder: Path) -> str:
+    """``shard 3`` or ``round 3``."""
+    return f"{folder.parent.name.removesuffix('s')} {folder.name.partition('-')[0]}"
 
 
-def _take_back_older(stores: Sequence[Store], rows: Sequence[Row]) -> None:
+def _joined_messages(messages: Sequence[Sequence[str]], parts: Sequence[str]) -> list[str]:
+    """The messages of all parts, each once. One that some parts lack names those that have it: ``shard 0: ...``."""
+    found = list(dict.fromkeys(text for each in messages for text in each))
+    having = {text: [part for part, each in zip(parts, messages, strict=True) if text in each] for text in found}
+    return [text if len(having[text]) == len(parts) else f"{', '.join(having[text])}: {text}" for text in found]
+
+
+def _mark_outdated_parts(stores: Sequence[Store], rows: Sequence[Row]) -> None:
     """Let the shards be measured again whose row is of other code or weights than the newest one."""
     newest = max(rows, key=lambda row: str(row.get("finished") or ""))
     for store, row in zip(stores, rows, strict=True):

@@ -12,14 +12,14 @@ import numpy as np
 from harness.results.statistics import interval_on_scale
 
 
-def widest(scores: Mapping[str, np.ndarray], unit: str) -> tuple[str, float]:
+def widest_interval(scores: Mapping[str, np.ndarray], unit: str) -> tuple[str, float]:
     """The name whose mean is known least precisely, and the larger distance from its mean to an end of its interval.
 
     Infinite for fewer than two finite scores, and ("", 0) without names.
     """
-    widths = {name: _half_width(values[np.isfinite(values)], unit) for name, values in scores.items()}
-    name = max(widths, key=widths.__getitem__, default="")
-    return name, widths.get(name, 0.0)
+    halves = {name: _half_width(values[np.isfinite(values)], unit) for name, values in scores.items()}
+    name = max(halves, key=halves.__getitem__, default="")
+    return name, halves.get(name, 0.0)
 
 
 def _half_width(scores: np.ndarray, unit: str) -> float:

@@ -23,9 +23,10 @@ def add_parser(verbs: Any) -> Parser:
         "join runs of several machines, and the shards of a run",
         """
 A run with runtime.shards is joined by the shard that ends last, if all shards write to the same folder. This verb does
-it where they do not: it copies what the runs hold into one run, and joins the shards there. Of two rows of the same
-cell one that is ok counts before one that failed, else the one of the run that is named first. The runs stay as they
-are. The exit status is 1 if cells lack a shard, or if their shards are of different code or weights.""",
+it where they do not: it copies what the runs hold into one run, and joins the shards there. With --into, the other
+runs are not changed. A row that is ok replaces one that is not applicable, and either replaces a failed one; of equal
+ones, that of the run named first counts. The exit status is 1 if cells lack a shard, or if their shards are of
+different code or weights.""",
         EXAMPLES,
     )
     parser.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP)

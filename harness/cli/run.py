@@ -63,9 +63,9 @@ def execute(chosen: argparse.Namespace) -> int:
 
     def measure(config: dict[str, Any]) -> int:
         statuses = [0]
-        for job in shards_of(config):
-            one = supervisor.measure if supervised(job) else measure_settings
-            statuses.append(one(job, in_sweep()))
+        for each in configs_of_shards(config):
+            measure_one = supervisor.measure if supervised(each) else measure_settings
+            statuses.append(measure_one(each, in_sweep()))
         return max(statuses)
 
     try:
@@ -94,9 +94,10 @@ def measure_settings(
     ``watched`` and ``console`` come from a supervisor, which prints what is said.
     """
     from harness.cli.table_rows import print_run  # not before names and options have been understood
+    from harness.jobs.blocks import run_block
+    from harness.jobs.parts import whole_of
     from harness.jobs.plan import Plan
     from harness.jobs.progress import Progress
-    from harness.jobs.shards import run_block, whole_of
     from harness.results.store import Store
 
     plan = Plan.of(config).with_control()
@@ -109,8 +110,8 @@ def measure_settings(
     return int(counts["failed"] > plan.runtime.max_failed)
 
 
-def shards_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The jobs of a job: one for each shard, if its samples are cut into shards and it names none."""
+def configs_of_shards(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One configuration for each shard; the given one if it has no shards, or names one."""
     runtime = Runtime.of(config.get("runtime") or {})
     if runtime.shards == 1 or runtime.shard is not None:
         return [dict(config)]

@@ -47,7 +47,7 @@ class Protocol:
         return settings(cls, "protocol", values)
 
     def without_rounds(self) -> "Protocol":
-        """The protocol, for what measures no rounds; UserError if it asks for a precision."""
+        """This protocol, for callers that measure no rounds of samples; UserError if it asks for a precision."""
         if self.precision:
             raise UserError(f"precision is {self.precision:g}, expected 0: only harness run measures samples in rounds")
         return self

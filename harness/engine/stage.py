@@ -60,6 +60,7 @@ class Stage:
     memo          results for all chunks together
     output_cache  disk cache of model outputs, or None
     whole_count   number of samples of the stage of which this is a part, or None
+    probe         inputs, with what goes along, on which a faster form of the model is tried; by default the first chunk
     """
 
     model: LoadedModel
@@ -79,6 +80,7 @@ class Stage:
     memo: Memo = field(default_factory=lambda: Memo(Shelf()))
     output_cache: OutputCache | None = None
     whole_count: int | None = None
+    probe: tuple[Tensor, Carried] | None = None
 
     @property
     def partial(self) -> bool:
@@ -125,7 +127,7 @@ class Stage:
         """Compute the outputs by the model itself; if ``tuned``, a faster form with equal outputs scores from then."""
         self.compute_outputs()
         if tuned:
-            tune(self.predictor, self.first(), self.first_carried())
+            tune(self.predictor, *(self.probe or (self.first(), self.first_carried())))
 
     def compute_outputs(self) -> Tensor:
         """Compute ``outputs`` now rather than when they are first asked for, and return them."""

@@ -11,10 +11,9 @@ from torch import Tensor
 from harness.engine.mask_images import PreprocessedMasks
 from harness.engine.memo import Memo, Shelf
 from harness.engine.stage import CACHE_BYTES, Stage
-from harness.errors import UserError
+from harness.engine.tuning import PROBED
 from harness.sources import Data
 
-FIRST_ROUND = 20  # samples
 PER_SAMPLE = ("inputs", "targets", "labels", "ids", "masks", "truth", "segments", "present")
 
 
@@ -48,47 +47,13 @@ def stage_of_samples(stage: Stage, rows: Sequence[int]) -> Stage:
 def part_of_stage(stage: Stage, target: str | int, rows: range) -> Stage:
     """The part of a stage without targets (``stage_without_targets``) that has the samples ``rows``.
 
-    The outputs of the other samples are never computed.
+    The outputs of the other samples are never computed. All parts use the form of the model that the whole stage uses:
+    it is tried on the same inputs.
     """
-    part = replace(_stage_of(stage, rows), whole_count=stage.count)
+    probe = stage.first()[:PROBED], {name: values[:PROBED] for name, values in stage.first_carried().items()}
+    part = replace(_stage_of(stage, rows), whole_count=stage.count, probe=probe)
     part.fix_targets(target)
     return part
-
-
-def rows_of_shard(stage: Stage, number: int, count: int) -> range:
-    """The samples of one of ``count`` parts of a stage; UserError where there are fewer batches of samples than parts.
-
-    A part begins at a multiple of the samples that are scored together, so that every pass of the model has the samples
-    that it has in the whole stage. Where there are fewer such multiples than parts, it begins at a multiple of those
-    that are explained together.
-    """
-    at_once = stage.chunk_size
-    if -(-stage.count // at_once) < count:
-        at_once = stage.protocol.explain_batch
-    batches = -(-stage.count // at_once)
-    if batches < count:
-        raise UserError(
-            f"runtime.shards is {count}, expected at most {batches}: there are {stage.count} samples, of which "
-            f"{at_once} are explained together (protocol.explain_batch)"
-        )
-    first, last = (each * batches // count * at_once for each in (number, number + 1))
-    return range(first, min(last, stage.count))
-
-
-class NoSamplesLeft(Exception):
-    """A round begins behind the last sample."""
-
-
-def rows_of_round(stage: Stage, number: int) -> range:
-    """The samples of a round: the first has ``FIRST_ROUND``, and every other one as many as all before it.
-
-    Rounds begin at multiples of the samples that are explained together. NoSamplesLeft if there are none.
-    """
-    at_once = stage.protocol.explain_batch
-    ends = [-(-FIRST_ROUND * 2**each // at_once) * at_once if each >= 0 else 0 for each in (number - 1, number)]
-    if ends[0] >= stage.count:
-        raise NoSamplesLeft
-    return range(ends[0], min(ends[1], stage.count))
 
 
 def _stage_of(stage: Stage, rows: Sequence[int]) -> Stage:

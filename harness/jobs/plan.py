@@ -26,8 +26,8 @@ CONTROL = "random"
 class Plan:
     """One block as it is configured, before a model is loaded.
 
-    elsewhere   cells that are no job of a shard or round, because the whole run has them
-    round       the number of the round that is measured (``harness.jobs.rounds``), or None
+    already_measured   cells that are no job of a shard or round, because the whole run has them
+    round              the number of the round that is measured (``harness.jobs.rounds``), or None
     """
 
     model: Chosen
@@ -37,7 +37,7 @@ class Plan:
     protocol: Protocol
     runtime: Runtime = field(default_factory=Runtime)
     run: str = "main"
-    elsewhere: frozenset[str] = frozenset()
+    already_measured: frozenset[str] = frozenset()
     round: int | None = None
 
     @classmethod
@@ -49,13 +49,19 @@ class Plan:
         for name in SECTIONS[:4]:
             if not config.get(name):
                 raise UserError(f"the configuration names no {name}, expected {name}=NAME (harness list {name}s)")
+        protocol, runtime = Protocol.of(config.get("protocol") or {}), Runtime.of(config.get("runtime") or {})
+        if protocol.precision and runtime.shards > 1:
+            raise UserError(
+                "protocol.precision and runtime.shards are both set, expected one: samples are measured in rounds "
+                "or in shards"
+            )
         return cls(
             choose_one(MODELS, config["model"]),
             choose_one(DATASETS, config["dataset"]),
             choose_several(EXPLAINERS, config["explainer"]),
             choose_several(METRICS, config["metric"]),
-            Protocol.of(config.get("protocol") or {}),
-            Runtime.of(config.get("runtime") or {}),
+            protocol,
+            runtime,
             _run_name(config.get("run", "main")),
         )
 
@@ -108,7 +114,7 @@ class Plan:
     def jobs(self) -> list[Job]:
         """All cells of the block."""
         jobs = [Job(e, m, cell_id(self.identity(e, m))) for e in self.explainers for m in self.metrics]
-        return [job for job in jobs if job.cell not in self.elsewhere]
+        return [job for job in jobs if job.cell not in self.already_measured]
 
     def stick(self, metric: Chosen) -> str:
         """The code version of the measurement with a metric, stored in the column ``stick``.

@@ -16,7 +16,7 @@ from harness.engine.output_cache import OutputCache
 from harness.engine.protocol import precision
 from harness.engine.selection import Job
 from harness.engine.stage import Stage, stage_without_targets
-from harness.engine.sub_stage import NoSamplesLeft, part_of_stage, rows_of_round, rows_of_shard
+from harness.engine.sub_stage import part_of_stage
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest
 from harness.interrupts import asked_by_user
@@ -25,6 +25,7 @@ from harness.jobs.channel import Watched
 from harness.jobs.lease import choose_device, lease
 from harness.jobs.map_recorder import Sheet, without_damaged_maps
 from harness.jobs.ownership import write_owned_config
+from harness.jobs.part_rows import NoSamplesLeft, rows_of_round, rows_of_shard
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.raw_items import check_needs_no_preprocessing

@@ -85,7 +85,7 @@ def pretended() -> Iterator[torch.device]:
 
 @contextmanager
 def counted_waits() -> Iterator[Callable[[], int]]:
-    """Gives a function that tells how often a GPU's process would have waited for it inside."""
+    """Yields a function that returns the number of waits for the GPU since entry."""
     before = len(waited_for)
     ends: list[int] = []
     yield lambda: (ends[0] if ends else len(waited_for)) - before

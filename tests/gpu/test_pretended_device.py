@@ -29,7 +29,7 @@ PLACES = [
 ]
 # A metric asks the model for outputs and gradients, whatever its layers are, and tables for nothing that tokens lack.
 OF_METRICS = [*PLACES[:2], ("tokens", "train on the device"), ("table", "train on the cpu")]
-# Whose process waits for the GPU more often the more samples there are, and why. Each time costs some microseconds.
+# Items that wait for the GPU more often the more samples there are, and why. Each time costs some microseconds.
 WAITING = {
     "agi": "the paths of some samples need more steps than those of others, and each step asks which go on",
     "mfaba": "as agi",

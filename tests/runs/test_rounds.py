@@ -1,4 +1,4 @@
-"""Samples in growing rounds: as many as a precision takes, with intervals that hold although they decide."""
+"""Samples in growing rounds: as many as a precision takes, with intervals that also decide when to stop."""
 
 import math
 import os
@@ -10,13 +10,13 @@ import torch
 
 import harness
 import toys
-from harness.engine.sub_stage import FIRST_ROUND
 from harness.errors import UserError
 from harness.identity import cell_id
-from harness.jobs import rounds
+from harness.jobs import sample_rounds
+from harness.jobs.part_rows import FIRST_ROUND
 from harness.jobs.plan import Plan
 from harness.results.frames import read
-from harness.results.precision import widest
+from harness.results.precision import widest_interval
 
 SEED = int(os.environ["HARNESS_TEST_SEED"])
 DRAWS = {
@@ -32,7 +32,7 @@ def stopped(draw, unit, precision, random):
     """The scores that are there when the interval is narrow enough, and the width of the interval."""
     scores = draw(random, FIRST_ROUND)
     while True:
-        _, width = widest({"one": scores}, unit)
+        _, width = widest_interval({"one": scores}, unit)
         if width <= precision:
             return scores, width
         scores = np.concatenate([scores, draw(random, len(scores))])
@@ -50,8 +50,8 @@ def test_the_true_mean_is_as_near_as_the_interval_says_in_95_percent_of_the_runs
 
 
 def test_what_has_fewer_than_two_scores_is_not_known():
-    assert widest({"a": np.array([1.0, np.nan]), "b": np.arange(20.0)}, "") == ("a", math.inf)
-    assert widest({}, "") == ("", 0.0)
+    assert widest_interval({"a": np.array([1.0, np.nan]), "b": np.arange(20.0)}, "") == ("a", math.inf)
+    assert widest_interval({}, "") == ("", 0.0)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def values(directory):
     return scores.set_index(["explainer", "metric", "sample"])["value"].sort_index()
 
 
-def same_values(first, second):
+def assert_same_values(first, second):
     pd.testing.assert_series_equal(values(first), values(second), rtol=1e-5, atol=1e-7, check_index_type=False)
 
 
@@ -83,7 +83,7 @@ def test_rounds_end_when_all_means_are_known_or_no_samples_are_left(precision, c
     cells = read(run)[0]
     assert set(cells["n"]) == {count} and set(cells["status"]) == {"ok"} and len(cells) == 4
     whole = harness.run({**block, "run": "whole", "protocol": {**block["protocol"], "samples": count}})
-    same_values(run, whole)
+    assert_same_values(run, whole)
 
 
 @pytest.mark.parametrize("samples", [20, 30, 40])
@@ -100,7 +100,7 @@ def test_data_that_ends_with_a_round_has_no_further_one(block):
 
 
 def test_an_interrupted_round_is_resumed(block, monkeypatch):
-    calls, real = [], rounds.run_plan
+    calls, real = [], sample_rounds.run_plan  # round 1 is interrupted before it begins
 
     def interrupted(plan, *arguments, **settings):
         calls.append(plan.round)
@@ -108,12 +108,21 @@ def test_an_interrupted_round_is_resumed(block, monkeypatch):
             raise KeyboardInterrupt
         return real(plan, *arguments, **settings)
 
-    monkeypatch.setattr(rounds, "run_plan", interrupted)
+    monkeypatch.setattr(sample_rounds, "run_plan", interrupted)
     with pytest.raises(KeyboardInterrupt):
         harness.run(at(block, 1e-9))
-    monkeypatch.setattr(rounds, "run_plan", real)
+    monkeypatch.setattr(sample_rounds, "run_plan", real)
     run = harness.run(at(block, 1e-9))
-    same_values(run, harness.run({**block, "run": "whole"}))
+    assert_same_values(run, harness.run({**block, "run": "whole"}))
+
+
+def test_cells_that_are_added_later_have_as_many_samples_as_the_run(block):
+    run = harness.run(at(block, 0.025))
+    block["metric"]["srg"] = {"steps": 4}
+    block["explainer"]["half"] = {"name": "toys:half_finite"}
+    harness.run(at(block, 0.025))
+    cells = read(run)[0]
+    assert len(cells) == 9 and set(cells["n"] + cells["n_invalid"]) == {40}
 
 
 def test_a_block_without_a_score_ends_after_the_first_round(block):
@@ -129,7 +138,7 @@ def test_the_identity_of_cells_without_a_precision_is_what_it_was_before_there_w
 
 
 def test_what_cannot_have_rounds_says_so(block):
-    with pytest.raises(UserError, match="expected one of them"):
+    with pytest.raises(UserError, match="expected one: samples are measured in rounds or in shards"):
         harness.run({**at(block, 0.1), "runtime": {**block["runtime"], "shards": 2}})
     inputs, targets = torch.rand(3, 3, 6, 6), torch.zeros(3, dtype=torch.long)
     given = {"explainers": "gradient", "metrics": "srg", "precision": 0.1}

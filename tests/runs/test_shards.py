@@ -1,4 +1,4 @@
-"""A run whose samples are cut into shards, on one machine or on several, ends with the table of a run that is not."""
+"""A run whose samples are cut into shards, on one machine or on several, has the results of the uncut run."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def exact(directory):
     cells, scores = (each[~each["metric"].isin(TIMES)] for each in (cells, scores))
     rows = {(row["explainer"], row["metric"]): [repr(row[name]) for name in STATISTICS] for _, row in cells.iterrows()}
     for (explainer, _), texts in rows.items():
-        if explainer == "half":  # which counts what is not finite, in each shard
+        if explainer == "half":  # its error says how many samples of a shard are not finite
             texts.pop(STATISTICS.index("error"))
     values = {
         (row.explainer, row.metric, row.sample): (
@@ -66,7 +66,7 @@ def exact(directory):
 
 
 def assert_same(first, second):
-    """The first difference of two runs, if there is one."""
+    """Fails with the first difference of two runs."""
     for one, other in zip(exact(first), exact(second), strict=True):
         assert one.keys() == other.keys()
         assert [(key, one[key], other[key]) for key in one if one[key] != other[key]][:1] == []
@@ -202,7 +202,7 @@ def test_the_first_shard_saves_the_maps_of_the_first_samples(block):
     assert len(list((run / "config").glob("*.json"))) == 1
 
 
-def test_the_command_measures_each_shard_in_a_process_of_its_own(tmp_path, capsys, monkeypatch):
+def test_the_command_and_a_sweep_over_shards_give_the_scores_of_the_whole(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(Path(harness.__file__).parents[1]), str(Path(__file__).parent)])
     )

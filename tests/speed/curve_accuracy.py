@@ -59,17 +59,17 @@ def measured(name: str) -> dict[str, pd.DataFrame]:
         for each in ((MODELS, {"name": model, **options}), (DATASETS, {"name": dataset, **options}))
     )
     found = {}
-    bare = _passes(model, data, count, {})
+    without_curves = _inputs_without_curves(model, data, count)
     for way, given in WAYS.items():
         metrics = {order: {"name": "deletion", "order": order, **given} for order in ("morf", "lerf")}
         found[way], passes = _evaluated(model, data, count, metrics)
         curves = count * len(EXPLAINERS) * len(metrics)
-        found[way].attrs["evaluations"] = (passes - bare) / curves
+        found[way].attrs["evaluations"] = (passes - without_curves) / curves
     return found
 
 
-def _passes(model, data, count: int, metrics: dict) -> int:
-    """The passes that need no curve."""
+def _inputs_without_curves(model, data, count: int) -> int:
+    """The number of inputs that the model is given where no curve is measured."""
     return _evaluated(model, data, count, {"sparseness": {}})[1]
 
 

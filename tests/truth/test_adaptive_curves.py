@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import harness
-from harness.metrics._adaptive_curve import FIRST, adaptive_curve
+from harness.metrics._adaptive_curve import FIRST, estimate_curves
 from harness.metrics._curve import AdaptiveCurve
 from harness.registry import DATASETS, METRICS, MODELS
 from metric_worlds import SHAPES, Interacting, draw, generator, scores
@@ -27,7 +27,7 @@ def estimated(curves, wanted):
         return curves[sample, point]
 
     latest = torch.arange(points).expand(count, -1)
-    return adaptive_curve(evaluate, curves[:, 0], curves[:, -1], latest, wanted), asked
+    return estimate_curves(evaluate, curves[:, 0], curves[:, -1], latest, wanted), asked
 
 
 def mean_over_steps(curves):
@@ -99,7 +99,7 @@ def test_points_that_repeat_others_are_not_evaluated():
         seen.extend(point.tolist())
         return heights[sample, point]
 
-    found = adaptive_curve(evaluate, heights[:, 0], heights[:, -1], latest, 1e-9)
+    found = estimate_curves(evaluate, heights[:, 0], heights[:, -1], latest, 1e-9)
     assert sorted(seen) == [2, 4] and torch.equal(found.heights, heights)
     assert found.standard_error.item() == 0
 
@@ -161,5 +161,6 @@ def test_the_number_of_evaluations_is_what_is_saved():
     assert rows[1e6] < rows[0.05] <= rows[0]
 
 
-def test_the_fixed_curve_is_shared_with_metrics_without_the_option():
-    assert AdaptiveCurve(steps=7, tie_draws=2).fixed == AdaptiveCurve(steps=7, tie_draws=2, standard_error=1).fixed
+def test_the_evenly_spaced_curve_is_shared_with_metrics_without_the_option():
+    one, other = (AdaptiveCurve(steps=7, tie_draws=2, standard_error=wanted) for wanted in (0, 1))
+    assert one.evenly_spaced == other.evenly_spaced

@@ -2,69 +2,68 @@
 
 The folder of a round is a run of its own, as that of a shard (``harness.jobs.shards``). After each round the intervals
 of the first metric are looked at (``harness.results.precision``). If all are narrow enough, or no samples are left, the
-rounds are joined and written into the run.
+rounds are joined and written into the run. Cells that are added to a run later, or tried again, get as many samples as
+its cells have.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from harness.engine.sub_stage import FIRST_ROUND, NoSamplesLeft
-from harness.errors import UserError
 from harness.jobs.channel import Watched
+from harness.jobs.part_rows import NoSamplesLeft, round_end
+from harness.jobs.parts import measured_in_whole
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
-from harness.jobs.run_labels import labelled_in_run
 from harness.jobs.runner import finished_rows, run_plan, status_counts
 from harness.results.merging import merge_parts
-from harness.results.precision import widest
+from harness.results.precision import widest_interval
 from harness.results.store import Store, scores_of
 
 
 def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched | None) -> dict[str, int]:
     """Measure a block in rounds; the numbers of its cells by status. Arguments and errors are those of ``run_plan``."""
-    if plan.runtime.shards > 1:
-        raise UserError("protocol.precision came with runtime.shards, expected one of them: rounds are no shards")
-    rows = finished_rows(Store(plan.directory))
-    whole = labelled_in_run(plan, rows.values())
-    pending = {job.cell for job in whole.pending(rows)}
-    if not pending:
-        progress.say(f"{whole.title}: all {len(whole.jobs)} cells are done in {whole.place}; nothing to measure")
+    whole, rows, done = measured_in_whole(plan, progress)
+    if len(done) == len(whole.jobs):
         return status_counts(whole, rows)
-    elsewhere = frozenset(job.cell for job in whole.jobs if job.cell not in pending)
+    settled = max((_samples_of(rows[cell]) for cell in done if rows[cell]["status"] == "ok"), default=0)
     rounds: list[Plan] = []
-    while True:
-        now = replace(whole, elsewhere=elsewhere, round=len(rounds))
+    while not rounds or _goes_on(rounds, settled, progress):
+        now = replace(whole, already_measured=done, round=len(rounds))
         try:
             run_plan(now, progress, in_sweep=in_sweep, watched=watched)
         except NoSamplesLeft:
             break
         rounds.append(now)
-        if _is_last(rounds, progress):
-            break
-    merge_parts(whole.directory, [each.directory for each in rounds], pending)
+    merge_parts(whole.directory, [each.directory for each in rounds], {job.cell for job in whole.jobs} - done)
     return status_counts(whole, finished_rows(Store(whole.directory)))
 
 
-def _is_last(rounds: list[Plan], progress: Progress) -> bool:
-    """Whether no further round is needed, or possible; says which."""
-    plan = rounds[-1]
+def _samples_of(row: Mapping[str, Any]) -> int:
+    return int(row.get("n") or 0) + int(row.get("n_invalid") or 0)
+
+
+def _goes_on(rounds: list[Plan], settled: int, progress: Progress) -> bool:
+    """Whether a further round is needed and possible; ``settled`` is the number of samples that the run has, or 0."""
+    plan, planned = rounds[-1], round_end(len(rounds) - 1, rounds[-1].protocol.explain_batch)
     scores, unit = _scores_of_first_metric(rounds)
-    if not scores:
-        progress.say(f"no score of {plan.metrics[0].label} to judge by: no further round")
-        return True
-    count = max(map(len, scores.values()))
-    name, width = widest(scores, unit)
+    count = max(map(len, scores.values()), default=planned)
+    left = count == planned and count < (plan.protocol.samples or float("inf"))
+    if settled:
+        return left and count < settled
     metric, wanted = plan.metrics[0].label, plan.protocol.precision
-    told = f"{count} samples: {metric} of {name} is known to {width:.2g}, aimed at {wanted:g}"
-    if width <= plan.protocol.precision:
+    if not scores:
+        progress.say(f"{metric} has no scores to judge by: no further round")
+        return False
+    name, half = widest_interval(scores, unit)
+    told = f"{count} samples: the mean {metric} of {name} is known to within {half:.2g}, wanted {wanted:g}"
+    if half <= wanted:
         progress.say(f"{told}: precise enough")
-        return True
-    at_once = plan.protocol.explain_batch
-    full = count >= -(-FIRST_ROUND * 2 ** (len(rounds) - 1) // at_once) * at_once
-    left = full and count != plan.protocol.samples
+        return False
     progress.say(f"{told}: {'a further round' if left else 'no samples are left'}")
-    return not left
+    return left
 
 
 def _scores_of_first_metric(rounds: list[Plan]) -> tuple[dict[str, np.ndarray], str]:

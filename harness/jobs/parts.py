@@ -1,0 +1,30 @@
+"""What shards and rounds share: each is a part of a block, a run of its own in a folder of the whole run."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from harness.jobs.plan import Plan
+from harness.jobs.progress import Progress
+from harness.jobs.run_labels import labelled_in_run
+from harness.jobs.runner import clear_places, finished_rows
+from harness.results.store import Store
+
+
+def whole_of(plan: Plan) -> Plan:
+    """The plan of the run that a part belongs to; the plan itself if it is no part."""
+    if plan.runtime.shard is None and plan.round is None:
+        return plan
+    return replace(plan, runtime=replace(plan.runtime, shard=None), round=None, already_measured=frozenset())
+
+
+def measured_in_whole(whole: Plan, progress: Progress) -> tuple[Plan, Mapping[str, Mapping[str, Any]], frozenset[str]]:
+    """The plan of a whole run under the labels of that run, its rows, and the cells that need no measuring."""
+    store = Store(whole.directory)
+    clear_places(store)
+    rows = finished_rows(store)
+    whole = labelled_in_run(whole, rows.values())
+    pending = {job.cell for job in whole.pending(rows)}
+    if not pending:
+        progress.say(f"{whole.title}: all {len(whole.jobs)} cells are done in {whole.place}; nothing to measure")
+    return whole, rows, frozenset(job.cell for job in whole.jobs if job.cell not in pending)
