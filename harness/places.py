@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from harness.errors import UserError
 
 SHARDS, ROUNDS = "shards", "rounds"  # the folders in a run that hold its shards, and the rounds of its samples
+LONGEST_RUN_NAME = 200  # bytes
 LONGEST_NAME = 150  # bytes of a file's name that is made from labels; file systems take 255
 MARKED = re.compile(r"(?P<machine>.+)-(?P<process>\d+)-\w{8}")
 TEMPORARY = re.compile(rf"\.?harness-{MARKED.pattern}(\.tmp)?")
@@ -29,6 +30,18 @@ def user_path(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise UserError(f"{str(text)!r} needs a home directory, and there is none: set HOME, or give a path") from error
+
+
+def check_run_name(setting: str, name: str) -> str:
+    """The name of a run; UserError if it is not that of one folder, or has a meaning of its own."""
+    if not name or Path(name).name != name or name in (".", "..", "latest", "previous"):
+        raise UserError(f"{setting} is {name!r}, expected the name of one folder (and not latest or previous)")
+    if len(os.fsencode(name)) > LONGEST_RUN_NAME:
+        raise UserError(
+            f"{setting} is {name[:40]!r}..., a name of {len(os.fsencode(name))} bytes; expected at most "
+            f"{LONGEST_RUN_NAME}"
+        )
+    return name
 
 
 def shard_folder(number: int, count: int) -> str:

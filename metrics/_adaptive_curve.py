@@ -56,101 +56,118 @@ def joint_error(first: CurveEstimate, second: CurveEstimate) -> Tensor | None:
 
 
 def _estimate(batch: Batch, curve: AdaptiveCurve, order: str, score: str) -> CurveEstimate:
-    samples, ranking, fixed = batch.samples, rank(batch, curve), curve.evenly_spaced
+    samples, ranking, spaced = batch.samples, rank(batch, curve), curve.evenly_spaced
 
     def evaluate(sample: Tensor, point: Tensor) -> Tensor:
-        return pick(track_points(samples, fixed, ranking, order, sample, point), score).double().mean(1)
+        return pick(track_points(samples, spaced, ranking, order, sample, point), score).double().mean(1)
 
-    ends = [pick(each, score).double().mean(1) for each in track_ends(samples, fixed)]
+    ends = [pick(each, score).double().mean(1) for each in track_ends(samples, spaced)]
     return estimate_curves(evaluate, *ends, ranking.repeated, curve.standard_error)
 
 
 def estimate_curves(
-    evaluate: Callable[[Tensor, Tensor], Tensor], start: Tensor, end: Tensor, latest: Tensor, wanted: float
+    evaluate: Callable[[Tensor, Tensor], Tensor], start: Tensor, end: Tensor, repeated: Tensor, wanted: float
 ) -> CurveEstimate:
     """Curves (N, K + 1) from their end points (N,) and ``evaluate(samples, points)``, heights (rows,) of pairs (rows,).
 
-    ``latest`` (N, K + 1) int64 is the point that each point repeats, or itself; ``wanted`` is the standard error that
-    is aimed at, of each curve's mean. No curve depends on another one.
+    ``repeated`` (N, K + 1) int64 is the point that each point repeats, or itself; ``wanted`` is the standard error that
+    is aimed at, of each curve's mean. The stated one is at least half of that where points were not evaluated: what
+    changes between them is not known. No curve depends on another one.
     """
-    count, points = latest.shape
-    values, known = start.new_zeros(count, points), torch.zeros_like(latest, dtype=torch.bool)
+    count, points = repeated.shape
+    values, known = start.new_zeros(count, points), torch.zeros_like(repeated, dtype=torch.bool)
     values[:, 0], values[:, -1] = start, end
     known[:, 0] = known[:, -1] = True
+    places = _places(repeated)
     asked = torch.zeros_like(known)
     asked[:, torch.linspace(0, points - 1, min(FIRST, points)).round().long()] = True
     while True:
         sample, point = asked.nonzero(as_tuple=True)
         fresh = torch.zeros_like(known)
-        fresh[sample, latest[sample, point]] = True
+        fresh[sample, repeated[sample, point]] = True
         fresh &= ~known
         sample, point = fresh.nonzero(as_tuple=True)
         values[sample, point] = evaluate(sample, point)
         known |= fresh
-        values, known = values.gather(1, latest), known.gather(1, latest)
-        gaps = _Gaps.of(values, known)
-        asked = gaps.halved((wanted * (points - 1)) ** 2)
+        values, known = values.gather(1, repeated), known.gather(1, repeated)
+        gaps, steps = _Gaps.of(values, known, places), places[:, -1].clamp(min=1)
+        asked = gaps.halved((wanted * steps[:, None]) ** 2)
         if not asked.any():
-            return CurveEstimate(gaps.filled(values), gaps.variance.sum(1).sqrt() / (points - 1))
+            error = gaps.variance.sum(1).sqrt() / steps
+            return CurveEstimate(gaps.filled(values), torch.where(known.all(1), error, error.clamp(min=wanted / 2)))
+
+
+def _places(repeated: Tensor) -> Tensor:
+    """The number of each point among the points of its sample that repeat no other: (N, K + 1) int64 from 0."""
+    itself = repeated == torch.arange(repeated.shape[1], device=repeated.device)
+    return (itself.cumsum(1) - 1).gather(1, repeated)
 
 
 @dataclass(frozen=True)
 class _Gaps:
-    """The gaps between known points, each at the place (N, K + 1) of its right end; 0 at other places.
+    """The gaps between known points, each at the index (N, K + 1) of its right end; 0 at other indices.
 
     known      (N, K + 1) bool
-    left       (N, K + 1) int64 the known point to the left of each point, not itself; 0 for the first point
-    steps      (N, K + 1) int64 from left to right end
+    places     (N, K + 1) int64 the number of each point among those that repeat no other
+    left       (N, K + 1) int64 the known point before each point; 0 for the first point
+    steps      (N, K + 1) int64 from left to right end, in places
     variance   (N, K + 1) float64 of the sum of the points in the gap
     """
 
     known: Tensor
+    places: Tensor
     left: Tensor
     steps: Tensor
     variance: Tensor
 
     @classmethod
-    def of(cls, values: Tensor, known: Tensor) -> "_Gaps":
-        points = values.shape[1]
-        number = torch.arange(points, device=values.device).expand_as(known)
-        before = number.where(known, 0).cummax(1).values
-        behind = number.where(known, points - 1).flip(1).cummin(1).values.flip(1)
+    def of(cls, values: Tensor, known: Tensor, places: Tensor) -> "_Gaps":
+        before, behind = _known_around(known)
         left = torch.cat([before[:, :1], before[:, :-1]], 1)
-        right = torch.cat([behind[:, 1:], torch.zeros_like(behind[:, :1])], 1)  # none behind the last gap: place 0
-        there = known & (number > 0)
-        steps = (number - left).where(there, 0)
-        squares = (values - values.gather(1, left)).square().where(there, 0)
-        rough, weight = squares / steps.clamp(min=1), there.double()
-        around = _around(rough, left, right) / _around(weight, left, right).clamp(min=1)
-        mean = squares.sum(1, keepdim=True) / (points - 1)
-        rough = torch.maximum(torch.maximum(rough, around), FLOOR * mean)
-        return cls(known, left, steps, CAUTION**2 * rough * (steps**3 - steps).double() / 12)
+        right = torch.cat([behind[:, 1:], torch.zeros_like(behind[:, :1])], 1)  # none behind the last gap: index 0
+        steps = (places - places.gather(1, left)).where(known, 0)  # 0 too at a point that repeats the one before
+        there = steps > 0
+        # Rounded, so that outputs that differ by rounding choose the same points: 1e-5 of the range.
+        unit = 1e-5 * (values.amax(1, keepdim=True) - values.amin(1, keepdim=True)).clamp(min=1e-12)
+        squares = ((values - values.gather(1, left)) / unit).round().mul(unit).square().where(there, 0)
+        each = squares / steps.clamp(min=1)
+        around = _around(each, left, right) / _around(there.double(), left, right).clamp(min=1)
+        whole = squares.sum(1, keepdim=True) / places[:, -1:].clamp(min=1)
+        rough = torch.maximum(torch.maximum(each, around), FLOOR * whole)
+        return cls(known, places, left, steps, CAUTION**2 * rough * (steps**3 - steps).double() / 12)
 
-    def halved(self, goal: float) -> Tensor:
-        """The middle points (N, K + 1) bool of the gaps of largest variance, where all together are above ``goal``.
+    def halved(self, goal: Tensor) -> Tensor:
+        """The middle points (N, K + 1) bool of the gaps of largest variance, where all are above ``goal`` (N, 1).
 
         Each half has about an eighth of its gap's variance, so that halving removes three quarters: no more gaps are
         halved than bring the variance down to the goal.
         """
-        ordered, places = self.variance.sort(dim=1, descending=True, stable=True)
+        ordered, order = self.variance.sort(dim=1, descending=True, stable=True)
         left_over = ordered.sum(1, keepdim=True) - 0.75 * (ordered.cumsum(1) - ordered)  # before each is halved
         chosen = (ordered >= SHARE * ordered[:, :1]) & (ordered > 0) & (left_over > goal)
-        sample, right = torch.zeros_like(chosen).scatter_(1, places, chosen).nonzero(as_tuple=True)
-        middle = torch.zeros_like(self.known)
-        middle[sample, self.left[sample, right] + self.steps[sample, right] // 2] = True
-        return middle
+        sample, right = torch.zeros_like(chosen).scatter_(1, order, chosen).nonzero(as_tuple=True)
+        middle = self.places[sample, self.left[sample, right]] + self.steps[sample, right] // 2
+        asked = torch.zeros_like(self.known)
+        asked[sample, (self.places[sample] < middle[:, None]).sum(1)] = True
+        return asked
 
     def filled(self, values: Tensor) -> Tensor:
         """Values (N, K + 1) with straight lines between the known points."""
-        number = torch.arange(values.shape[1], device=values.device).expand_as(values)
-        before = number.where(self.known, 0).cummax(1).values
-        behind = number.where(self.known, values.shape[1] - 1).flip(1).cummin(1).values.flip(1)
-        share = (number - before) / (behind - before).clamp(min=1)
+        before, behind = _known_around(self.known)
+        first, last = self.places.gather(1, before), self.places.gather(1, behind)
+        share = (self.places - first) / (last - first).clamp(min=1)
         return torch.lerp(values.gather(1, before), values.gather(1, behind), share.to(values.dtype))
 
 
+def _known_around(known: Tensor) -> tuple[Tensor, Tensor]:
+    """The last known point up to each point, and the first one from it on: (N, K + 1) int64."""
+    number = torch.arange(known.shape[1], device=known.device).expand_as(known)
+    before = number.where(known, 0).cummax(1).values
+    return before, number.where(known, known.shape[1] - 1).flip(1).cummin(1).values.flip(1)
+
+
 def _around(values: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Sums (N, K + 1) over the gaps around each gap, weighted 1, 2, 3, 2, 1; place 0, which has none, counts as 0."""
+    """Sums (N, K + 1) over the gaps around each gap, weighted 1, 2, 3, 2, 1; index 0, which has none, counts as 0."""
     total = 3 * values
     for side in (left, right):
         beside = values.gather(1, side)

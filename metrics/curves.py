@@ -4,8 +4,8 @@ The options are those of ``harness.metrics._curve.AdaptiveCurve``, and ``score``
 ``log_odds`` of the explained class. A segment or patch is ranked by the mean of its attributions. RISE's own insertion
 is ``baseline="blur"``. Region perturbation is ``aopc`` with ``granularity="patch"``, pixel flipping is ``deletion``.
 All metrics with the same options share their model evaluations; ``random_order`` is what random orders give. With
-``standard_error`` above 0 a score is estimated from fewer evaluations, and comes with its standard error
-(``harness.metrics._adaptive_curve``).
+``standard_error`` above 0 a score is estimated from fewer evaluations, which metrics of the same ``score`` share, and
+comes with its standard error (``harness.metrics._adaptive_curve``).
 
 A model that predicts numbers (task ``regression``) has scores of no fixed zero or sign. Its curves are measured from
 the straight line between f(x) and f(baseline), and the areas are those between curve and line (Hama et al. 2022,

@@ -5,6 +5,7 @@ the samples. A cell that all shards have is written into the run as if it had be
 of the shards one after the other, and its statistics are computed from them.
 """
 
+import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from harness.results.store import Store, scores_of
 NO_SCORE = "every score is undefined"
 # Columns that are equal in all parts of a cell; otherwise they were measured with other code, weights or settings.
 SHARED = ("stick", "subject", "config")
+MOST_SHARDS = 10_000
 WORTH = ("ok", "not_applicable", "failed")  # of two rows of a cell the one with the earlier status counts
 # Files about the run's first samples, and so of its first part. They keep their path, which is part of their seal.
 OF_FIRST = ("maps/*", "*.png", "*.html")
@@ -32,27 +34,39 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Merged:
-    """What was joined: cells written into the run, those that lack a shard, and those whose shards do not agree."""
+    """What was joined.
+
+    written   cells that were written into the run
+    lacking   cells that some parts lack
+    mixed     cells whose parts are of different code, weights or settings
+    absent    parts that hold nothing
+    """
 
     written: int = 0
     lacking: int = 0
     mixed: int = 0
+    absent: int = 0
 
 
 def shard_counts(run: Path) -> list[int]:
-    """The numbers of parts into which the samples of a run were cut."""
+    """The numbers of parts into which the samples of a run were cut, of at most ``MOST_SHARDS``."""
     ends = (path.name.partition("-of-")[2] for path in shard_folders(run))
-    return sorted({int(end) for end in ends if end.isascii() and end.isdecimal()} - {0})
+    return sorted({int(end) for end in ends if re.fullmatch(r"[1-9][0-9]{0,4}", end) and int(end) <= MOST_SHARDS})
 
 
 def shard_folders(run: Path) -> list[Path]:
     """The folders of a run's shards."""
-    return sorted(path for path in (run / SHARDS).glob("*-of-*") if path.is_dir())
+    return _folders(run / SHARDS, "*-of-*")
 
 
 def part_folders(run: Path) -> list[Path]:
     """The folders of a run's shards and rounds."""
-    return [*shard_folders(run), *sorted(path for path in (run / ROUNDS).glob("[0-9]*") if path.is_dir())]
+    return [*shard_folders(run), *_folders(run / ROUNDS, "[0-9]*")]
+
+
+def _folders(parent: Path, pattern: str) -> list[Path]:
+    """The folders in a folder, no links: a run may come from somebody else."""
+    return sorted(path for path in parent.glob(pattern) if path.is_dir() and not path.is_symlink())
 
 
 def copied_cells(source: Path, target: Path) -> int:
@@ -71,59 +85,82 @@ def _copied_cells(source: Store, target: Store) -> int:
             continue
         if row["status"] == "ok":
             target.write_scores(cell, scores_of(source, cell))
-        _copy(source, target, [f"errors/{cell}.txt"])
+        _copy_error(source, target, cell)
         target.append({name: value for name, value in row.items() if name != "run"})
         count += 1
     _copy(source, target, (*OF_FIRST, *OF_ALL))
     return count
 
 
-def merge_shards(run: Path, count: int) -> Merged:
+def merge_shards(run: Path, count: int, only: Container[str] | None = None) -> Merged:
     """Write the cells that all ``count`` shards of a run have, and that the run lacks, into the run."""
-    return merge_parts(run, [run / shard_folder(number, count) for number in range(count)])
+    return merge_parts(run, [run / shard_folder(number, count) for number in range(count)], only)
 
 
 def merge_parts(run: Path, parts: Sequence[Path], only: Container[str] | None = None) -> Merged:
-    """Write the cells that all parts of a run have, and that the run lacks, into the run; ``only`` those, if given."""
+    """Write the cells that all parts of a run have into the run; ``only`` those, if given.
+
+    A row of the run that is not older than those of the parts stays.
+    """
     whole, stores = Store(run), [Store(part) for part in parts]
     rows = [_usable(store) for store in stores]
     present, found = _usable(whole), {"written": 0, "lacking": 0, "mixed": 0}
     for cell in dict.fromkeys(cell for of_part in rows for cell in of_part if only is None or cell in only):
         of_cell = [of_part.get(cell) for of_part in rows]
+        if _is_newer(present.get(cell), [row for row in of_cell if row is not None]):
+            continue
         if any(row is None for row in of_cell):
             found["lacking"] += 1
-        elif any(row.get(name) != of_cell[0].get(name) for row in of_cell for name in SHARED):
+        elif not agree(of_cell):
             found["mixed"] += 1
-            _mark_outdated_parts(stores, of_cell)
-        elif not _is_merged(present.get(cell), of_cell):
+        else:
             _write_merged(whole, stores, of_cell)
             found["written"] += 1
     if found["written"]:
         _copy(stores[0], whole, OF_FIRST)
         for store in stores:
             _copy(store, whole, OF_ALL)
-    return Merged(**found)
+    return Merged(**found, absent=sum(not each for each in rows))
+
+
+def agree(rows: Sequence[Row]) -> bool:
+    """Whether rows of a cell, of several parts, are of the same code, weights and settings."""
+    return all(row.get(name) == rows[0].get(name) for row in rows for name in SHARED)
+
+
+def outdated_cells(part: Path, others: Sequence[Path]) -> frozenset[str]:
+    """The cells of a part that the newest row of the other parts does not agree with: to be measured again.
+
+    The newest row is by the weights that the user has now, of which only a loaded model tells more.
+    """
+    own, rows = _usable(Store(part)), [_usable(Store(other)) for other in others]
+    found = set()
+    for cell, row in own.items():
+        newest = max((each[cell] for each in rows if cell in each), key=_finished, default=row)
+        if _finished(newest) > _finished(row) and not agree([row, newest]):
+            found.add(cell)
+    return frozenset(found)
 
 
 def _usable(store: Store) -> dict[str, Row]:
     """The last row of each cell whose results can be used."""
-    return {cell: row for cell, row in store.latest().items() if row.get("status") != "ok" or not store.flaw(row)}
+    rows = {cell: row for cell, row in store.latest().items() if row.get("status") in WORTH}
+    return {cell: row for cell, row in rows.items() if row["status"] != "ok" or not store.flaw(row)}
 
 
-def _is_merged(row: Row | None, of_shards: Sequence[Row]) -> bool:
-    """Whether a run's row is by the code and weights of its shards, and not older than they are."""
-    if row is None:
-        return False
-    newest = max(str(each.get("finished") or "") for each in of_shards)
-    same = all(row.get(name) == of_shards[0].get(name) for name in SHARED)
-    return same and str(row.get("finished") or "") >= newest
+def _finished(row: Row) -> str:
+    return str(row.get("finished") or "")
+
+
+def _is_newer(row: Row | None, of_parts: Sequence[Row]) -> bool:
+    return row is not None and _finished(row) >= max(map(_finished, of_parts))
 
 
 def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) -> None:
     first = next((row for row in rows if row["status"] == "failed"), None)
     first = first or next((row for row in rows if row["status"] == "not_applicable"), rows[0])
-    merged = {name: value for name, value in first.items() if name != "finished"}
-    merged |= {"run": whole.directory.name, "seconds": _sum(row.get("seconds") for row in rows)}
+    merged = {**first, "run": whole.directory.name, "seconds": _sum(row.get("seconds") for row in rows)}
+    merged["finished"] = max(map(_finished, rows))
     names = [_part_name(store.directory) for store in stores]
     merged["flags"] = _joined_messages([row.get("flags") or [] for row in rows], names)
     if first["status"] == "ok":
@@ -141,7 +178,7 @@ def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) ->
             if first["kind"] == "cost":  # samples of one call share its cost and are not independent
                 merged |= {"ci_low": None, "ci_high": None}
     else:
-        _copy(stores[rows.index(first)], whole, [f"errors/{first['cell']}.txt"])
+        _copy_error(stores[rows.index(first)], whole, first["cell"])
     whole.append(merged)
 
 
@@ -169,15 +206,6 @@ def _joined_messages(messages: Sequence[Sequence[str]], parts: Sequence[str]) ->
     return [text if len(having[text]) == len(parts) else f"{', '.join(having[text])}: {text}" for text in found]
 
 
-def _mark_outdated_parts(stores: Sequence[Store], rows: Sequence[Row]) -> None:
-    """Let the shards be measured again whose row is of other code or weights than the newest one."""
-    newest = max(rows, key=lambda row: str(row.get("finished") or ""))
-    for store, row in zip(stores, rows, strict=True):
-        if any(row.get(name) != newest.get(name) for name in SHARED):
-            about = {"status": "failed", "stage": "load", "error": "a later shard is of other code or weights"}
-            store.append({name: value for name, value in row.items() if name != "finished"} | about)
-
-
 def _with_curves(scores: pd.DataFrame) -> pd.DataFrame:
     """The scores with curves of NaN for samples of shards that had none, if others have some."""
     lengths = [len(curve) for curve in scores["curve"] if curve is not None]
@@ -192,10 +220,20 @@ def _sum(values: Iterator[Any]) -> float | None:
     return float(sum(known)) if known else None
 
 
+def _copy_error(source: Store, target: Store, cell: str) -> None:
+    _copy_file(source.directory / "errors" / f"{cell}.txt", target.directory / "errors" / f"{cell}.txt", target)
+
+
 def _copy(source: Store, target: Store, patterns: Sequence[str]) -> None:
     """Copy files that the target lacks."""
     for pattern in patterns:
         for path in sorted(source.directory.glob(pattern)):
-            place = target.directory / path.relative_to(source.directory)
-            if path.is_file() and not path.name.startswith(".") and not place.exists():
-                write_content(place, path.read_bytes(), target.safe)
+            if not path.name.startswith("."):
+                _copy_file(path, target.directory / path.relative_to(source.directory), target)
+
+
+def _copy_file(path: Path, place: Path, target: Store) -> None:
+    """Copy a file that is there and no link, nor in a linked folder: the run may come from somebody else."""
+    linked = path.is_symlink() or path.parent.is_symlink()
+    if path.is_file() and not linked and not place.exists():
+        write_content(place, path.read_bytes(), target.safe)

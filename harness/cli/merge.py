@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.parser import RUN_HELP, Parser, add_runs_folder, add_verb, some_text
 from harness.errors import UserError
+from harness.places import check_run_name
+
+if TYPE_CHECKING:  # it imports pandas
+    from harness.results.merging import Merged
 
 EXAMPLES = {
     "harness merge tuesday": "write the cells that all shards of runs/tuesday have into the run",
@@ -40,32 +44,33 @@ def execute(chosen: argparse.Namespace) -> int:
     from harness.results.frames import find_run
     from harness.results.merging import copied_cells, merge_shards, shard_counts
 
+    if chosen.into is not None:
+        check_run_name("--into", chosen.into)
     sources = [_run_or_shards(name, chosen.runs, find_run) for name in chosen.run]
     if len(sources) > 1 and not chosen.into:
         raise UserError(f"{len(sources)} runs came, expected --into NAME, the run that they are joined into")
     target = Path(chosen.runs) / chosen.into if chosen.into else sources[0]
-    if chosen.into and Path(chosen.into).name != chosen.into:
-        raise UserError(f"--into is {chosen.into!r}, expected the name of one folder")
     copied = sum(copied_cells(source, target) for source in sources if source.resolve() != target.resolve())
     counts, missing = shard_counts(target), 0
     if copied or len(sources) > 1:
         print(f"{copied} cells copied from {len(sources)} {'run' if len(sources) == 1 else 'runs'} into {target}")
     for count in counts:
         found = merge_shards(target, count)
-        missing += found.lacking + found.mixed
-        print(f"{count} shards: {found.written} cells joined{_but(found.lacking, found.mixed)}")
+        missing += found.lacking + found.mixed + found.absent
+        print(f"{count} shards: {found.written} cells joined{_but(found)}")
     if not counts and len(sources) == 1 and not chosen.into:
         raise UserError(f"{target} has no shards, expected a run with runtime.shards, or several runs and --into NAME")
     return int(missing > 0)
 
 
-def _but(lacking: int, mixed: int) -> str:
-    words = []
-    if lacking:
-        words.append(f"{lacking} lack a shard")
-    if mixed:
-        words.append(f"{mixed} have shards of different code or weights")
-    return f"; {', '.join(words)}" if words else ""
+def _but(found: "Merged") -> str:
+    words = {
+        "{} lack a shard": found.lacking,
+        "{} have shards of different code or weights": found.mixed,
+        "{} shards hold nothing": found.absent,
+    }
+    told = [text.format(count) for text, count in words.items() if count]
+    return f"; {', '.join(told)}" if told else ""
 
 
 def _run_or_shards(name: str, runs: str, find_run: Any) -> Path:

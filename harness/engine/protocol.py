@@ -27,7 +27,8 @@ class Protocol:
                     ``none``
     explain_batch   samples per call of an explainer
     precision       above 0, ``harness run`` measures samples in growing rounds until the 95 % interval of every mean of
-                    the first metric is at most this far from its mean (``harness.jobs.rounds``); 0 measures all samples
+                    the first metric is at most this far from its mean (``harness.jobs.sample_rounds``); 0 measures all
+                    samples
     """
 
     samples: Annotated[int, Range(1, 10**9)] | None = None

@@ -15,7 +15,9 @@ def whole_of(plan: Plan) -> Plan:
     """The plan of the run that a part belongs to; the plan itself if it is no part."""
     if plan.runtime.shard is None and plan.round is None:
         return plan
-    return replace(plan, runtime=replace(plan.runtime, shard=None), round=None, already_measured=frozenset())
+    return replace(
+        plan, runtime=replace(plan.runtime, shard=None), round=None, already_measured=frozenset(), outdated=frozenset()
+    )
 
 
 def measured_in_whole(whole: Plan, progress: Progress) -> tuple[Plan, Mapping[str, Mapping[str, Any]], frozenset[str]]:

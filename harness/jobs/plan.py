@@ -1,6 +1,5 @@
 """The plan of a block: model, data, explainers, metrics and protocol from a configuration, and the block's cells."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,12 +12,12 @@ from harness.engine.selection import Chosen, Job, choose_one, choose_several
 from harness.errors import UserError, unknown
 from harness.identity import canonical, cell_id, digest, files_of
 from harness.jobs.runtime import Runtime
-from harness.places import ROUNDS, file_name, shard_folder, user_path
+from harness.places import ROUNDS, check_run_name, file_name, shard_folder, user_path
 from harness.registry import DATASETS, EXPLAINERS, METRICS, MODELS
 
 SECTIONS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "run")
 MOST_ATTEMPTS = 2
-LONGEST_BLOCK_NAME, LONGEST_RUN_NAME = 120, 200  # bytes
+LONGEST_BLOCK_NAME = 120  # bytes
 CONTROL = "random"
 
 
@@ -27,7 +26,8 @@ class Plan:
     """One block as it is configured, before a model is loaded.
 
     already_measured   cells that are no job of a shard or round, because the whole run has them
-    round              the number of the round that is measured (``harness.jobs.rounds``), or None
+    round              the number of the round that is measured (``harness.jobs.sample_rounds``), or None
+    outdated           cells of a part that another part has by other weights: the loaded model decides
     """
 
     model: Chosen
@@ -39,6 +39,7 @@ class Plan:
     run: str = "main"
     already_measured: frozenset[str] = frozenset()
     round: int | None = None
+    outdated: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Plan":
@@ -62,7 +63,7 @@ class Plan:
             choose_several(METRICS, config["metric"]),
             protocol,
             runtime,
-            _run_name(config.get("run", "main")),
+            check_run_name("run", str(config.get("run", "main"))),
         )
 
     def with_control(self) -> "Plan":
@@ -151,6 +152,8 @@ class Plan:
         """
         if row is None:
             return "new"
+        if weights is None and job.cell in self.outdated:
+            return "stale"
         code, _, row_weights = str(row.get("subject") or "").partition("-")
         same_weights = weights is None or not row_weights or row_weights == weights
         if row.get("stick") != self.stick(job.metric) or code != self.subject_code(job.explainer) or not same_weights:
@@ -166,14 +169,3 @@ class Plan:
     def pending(self, rows: Mapping[str, Mapping[str, Any]], weights: str | None = None) -> list[Job]:
         """The cells to measure, from each cell's last row."""
         return [job for job in self.jobs if self.state(job, rows.get(job.cell), weights) in ("new", "stale", "retry")]
-
-
-def _run_name(name: Any) -> str:
-    name = str(name)
-    if not name or Path(name).name != name or name in (".", "..", "latest", "previous"):
-        raise UserError(f"run is {name!r}, expected the name of one folder (and not latest or previous)")
-    if len(os.fsencode(name)) > LONGEST_RUN_NAME:
-        raise UserError(
-            f"run is {name[:40]!r}..., a name of {len(os.fsencode(name))} bytes; expected at most {LONGEST_RUN_NAME}"
-        )
-    return name

@@ -49,7 +49,7 @@ class Runtime:
     cell_timeout: Positive | Literal["auto"] | None = "auto"
     memory: Positive | None = None
     quiet: bool = False
-    shards: Count = 1
+    shards: Annotated[int, Range(1, 10_000)] = 1
     shard: Annotated[int, Range(0, 10**6)] | None = None
 
     def __post_init__(self) -> None:

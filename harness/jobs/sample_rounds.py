@@ -18,7 +18,7 @@ from harness.jobs.parts import measured_in_whole
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.runner import finished_rows, run_plan, status_counts
-from harness.results.merging import merge_parts
+from harness.results.merging import agree, merge_parts, outdated_cells, part_folders
 from harness.results.precision import widest_interval
 from harness.results.store import Store, scores_of
 
@@ -32,13 +32,19 @@ def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched 
     rounds: list[Plan] = []
     while not rounds or _goes_on(rounds, settled, progress):
         now = replace(whole, already_measured=done, round=len(rounds))
+        others = [folder for folder in part_folders(whole.directory) if folder != now.directory]
+        now = replace(now, outdated=outdated_cells(now.directory, others))
         try:
             run_plan(now, progress, in_sweep=in_sweep, watched=watched)
         except NoSamplesLeft:
             break
         rounds.append(now)
-    merge_parts(whole.directory, [each.directory for each in rounds], {job.cell for job in whole.jobs} - done)
-    return status_counts(whole, finished_rows(Store(whole.directory)))
+    found = merge_parts(whole.directory, [each.directory for each in rounds], {job.cell for job in whole.jobs} - done)
+    counts = status_counts(whole, finished_rows(Store(whole.directory)))
+    unfinished = found.mixed + found.lacking
+    if unfinished:
+        progress.say(f"the rounds of {unfinished} cells are of different code or weights, or lack: run this again")
+    return {**counts, "failed": counts["failed"] + unfinished}
 
 
 def _samples_of(row: Mapping[str, Any]) -> int:
@@ -72,7 +78,8 @@ def _scores_of_first_metric(rounds: list[Plan]) -> tuple[dict[str, np.ndarray], 
     rows, found, unit = [store.latest() for store in stores], {}, ""
     for job in rounds[-1].jobs:
         of_cell = [each.get(job.cell) for each in rows]
-        if job.metric != rounds[-1].metrics[0] or any(row is None or row["status"] != "ok" for row in of_cell):
+        complete = all(row is not None and row["status"] == "ok" for row in of_cell) and agree(of_cell)
+        if job.metric != rounds[-1].metrics[0] or not complete:
             continue
         parts = [scores_of(store, job.cell)["value"].to_numpy(np.float64) for store in stores]
         found[job.explainer.label], unit = np.concatenate(parts), of_cell[0]["unit"]

@@ -11,7 +11,7 @@ from harness.jobs.parts import measured_in_whole, whole_of
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.runner import finished_rows, run_plan, status_counts
-from harness.results.merging import Merged, merge_shards
+from harness.results.merging import Merged, merge_shards, outdated_cells, shard_folders
 from harness.results.store import Store
 
 
@@ -21,8 +21,10 @@ def run_shard(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched |
     if len(done) == len(whole.jobs):
         return status_counts(whole, rows)
     shard = replace(whole, runtime=plan.runtime, already_measured=done)
+    others = [folder for folder in shard_folders(whole.directory) if folder != shard.directory]
+    shard = replace(shard, outdated=outdated_cells(shard.directory, others))
     run_plan(shard, progress, in_sweep=in_sweep, watched=watched)
-    found = merge_shards(whole.directory, whole.runtime.shards)
+    found = merge_shards(whole.directory, whole.runtime.shards, {job.cell for job in shard.jobs})
     of_whole = finished_rows(Store(whole.directory))
     current = [job.cell for job in shard.jobs if whole.state(job, of_whole.get(job.cell)) not in ("new", "stale")]
     progress.say(_message(shard, found, len(done) + len(current), len(whole.jobs)))

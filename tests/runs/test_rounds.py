@@ -13,6 +13,7 @@ import toys
 from harness.errors import UserError
 from harness.identity import cell_id
 from harness.jobs import sample_rounds
+from harness.jobs.blocks import run_block
 from harness.jobs.part_rows import FIRST_ROUND
 from harness.jobs.plan import Plan
 from harness.results.frames import read
@@ -123,6 +124,21 @@ def test_cells_that_are_added_later_have_as_many_samples_as_the_run(block):
     harness.run(at(block, 0.025))
     cells = read(run)[0]
     assert len(cells) == 9 and set(cells["n"] + cells["n_invalid"]) == {40}
+
+
+def test_rounds_of_different_weights_are_not_joined_and_count_as_failed(block, monkeypatch):
+    real = sample_rounds.run_plan
+
+    def retrained(plan, *arguments, **settings):
+        monkeypatch.setenv("RETRAINED", str(min(1, plan.round)))
+        return real(plan, *arguments, **settings)
+
+    monkeypatch.setattr(sample_rounds, "run_plan", retrained)
+    assert run_block(Plan.of(at(block, 1e-9)))["failed"] == 4
+    monkeypatch.setattr(sample_rounds, "run_plan", real)
+    monkeypatch.setenv("RETRAINED", "1")
+    run = harness.run(at(block, 1e-9))
+    assert_same_values(run, harness.run({**block, "run": "whole"}))
 
 
 def test_a_block_without_a_score_ends_after_the_first_round(block):

@@ -12,6 +12,7 @@ from harness.cli.main import main
 from harness.engine import stage as stages
 from harness.errors import UserError
 from harness.results.frames import read
+from harness.results.rows import row_line
 from harness.results.store import Store
 
 STATISTICS = [
@@ -169,7 +170,10 @@ def test_runs_of_other_cells_are_joined_and_an_ok_row_counts_more_than_a_failed_
     assert set(cells["explainer"]) == {"fragile", "twice"} and "failed" not in set(cells["status"])
 
 
-@pytest.mark.parametrize("texts", [["merge", "a", "b"], ["merge", "night", "--into", "x/y"], ["merge", "night"]])
+@pytest.mark.parametrize(
+    "texts",
+    [["merge", "a", "b"], ["merge", "night", "--into", "x/y"], ["merge", "a", "b", "--into", ".."], ["merge", "night"]],
+)
 def test_merging_says_what_is_missing(texts, block, tmp_path, capsys):
     harness.run(block)
     for name in ("a", "b"):
@@ -182,6 +186,49 @@ def test_merging_a_run_that_lacks_a_shard_says_so(block, tmp_path, capsys):
     harness.run(cut(block, 2, 0))
     assert main(["merge", "night", "--runs", str(tmp_path)]) == 1
     assert "lack a shard" in capsys.readouterr().out
+
+
+def test_a_newer_row_of_the_run_stays_when_shards_are_joined_again(block, tmp_path, monkeypatch):
+    run = harness.run(cut(block, 2))
+    monkeypatch.setenv("RETRAINED", "1")
+    block["metric"]["more"] = {"name": "toys:total", "scale": 3.0}
+    harness.run(block)
+    newer = exact(run)
+    main(["merge", "night", "--runs", str(tmp_path)])
+    assert exact(run) == newer
+
+
+def test_shards_of_which_one_is_newer_stay_as_they_are_until_they_are_measured(block, tmp_path, monkeypatch):
+    harness.run(cut(block, 2, 0))
+    monkeypatch.setenv("RETRAINED", "1")
+    run = harness.run(cut(block, 2, 1))
+    shards = [run / "shards" / f"{number}-of-2" for number in range(2)]
+    before = [exact(shard) for shard in shards]
+    for _ in range(2):
+        assert main(["merge", "night", "--runs", str(tmp_path)]) == 1
+    assert [exact(shard) for shard in shards] == before
+    harness.run(cut(block, 2, 0))
+    assert exact(shards[1]) == before[1] and exact(shards[0]) != before[0]
+    assert_same(run, harness.run({**block, "run": "whole"}))
+
+
+def test_merging_reads_and_writes_nothing_outside_of_the_runs(block, tmp_path):
+    run = harness.run({**block, "runtime": {**block["runtime"], "sheet": 2}})
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    (run / "maps" / "link.npy").symlink_to(secret)
+    (run / "shards").mkdir()
+    (run / "shards" / "0-of-2").symlink_to(tmp_path)
+    (run / "shards" / "0-of-99999999999999999999").mkdir()
+    row = {**next(iter(Store(run).latest().values())), "cell": "../../../out"}
+    (file,) = (run / "cells").glob("*.jsonl")
+    with file.open("ab") as end:
+        end.write(row_line(row))
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(["merge", "night", "--into", "copy", "--runs", str(tmp_path)]) == 0
+    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert all(path.is_relative_to(tmp_path / "copy") for path in new) and len(new) > 4
+    assert not (tmp_path / "copy" / "maps" / "link.npy").exists()
 
 
 def test_more_shards_than_batches_of_samples_are_refused(block):
