@@ -78,7 +78,7 @@ def estimate_curves(
     values, known = start.new_zeros(count, points), torch.zeros_like(repeated, dtype=torch.bool)
     values[:, 0], values[:, -1] = start, end
     known[:, 0] = known[:, -1] = True
-    places = _places(repeated)
+    places = _distinct_places(repeated)
     asked = torch.zeros_like(known)
     asked[:, torch.linspace(0, points - 1, min(FIRST, points)).round().long()] = True
     while True:
@@ -97,7 +97,7 @@ def estimate_curves(
             return CurveEstimate(gaps.filled(values), torch.where(known.all(1), error, error.clamp(min=wanted / 2)))
 
 
-def _places(repeated: Tensor) -> Tensor:
+def _distinct_places(repeated: Tensor) -> Tensor:
     """The number of each point among the points of its sample that repeat no other: (N, K + 1) int64 from 0."""
     itself = repeated == torch.arange(repeated.shape[1], device=repeated.device)
     return (itself.cumsum(1) - 1).gather(1, repeated)

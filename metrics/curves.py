@@ -132,7 +132,7 @@ def srg(batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Score = 
     [1.5, 2.0]
     """
     ranking = rank(batch, curve)
-    difference = _difference(batch, curve, score)
+    difference = _of_both_orders(batch, curve, score)
     return _area(difference.heights, ranking, ranking.tied, difference.standard_error)
 
 
@@ -193,7 +193,7 @@ def abpc(batch: Batch, *, curve: AdaptiveCurve = AdaptiveCurve(), score: Score =
     >>> gaps.round(decimals=4).tolist()
     [1.0, 1.3333]
     """
-    difference = _difference(batch, curve, score)
+    difference = _of_both_orders(batch, curve, score)
     return _mean_over_points(difference.heights, rank(batch, curve), difference.standard_error)
 
 
@@ -266,7 +266,7 @@ def random_order(
     return _area(from_line(scores, points, batch.samples), points)
 
 
-def _difference(batch: Batch, curve: AdaptiveCurve, score: str) -> CurveEstimate:
+def _of_both_orders(batch: Batch, curve: AdaptiveCurve, score: str) -> CurveEstimate:
     """The score without the least less the score without the most important units, at each point: (N, K + 1)."""
     least, most = (estimate_heights(batch, curve, order, score) for order in ("lerf", "morf"))
     return CurveEstimate(least.heights - most.heights, joint_error(least, most))

@@ -18,7 +18,7 @@ from harness.errors import OUTPUTS_NOT_FINITE
 from harness.places import ROUNDS, SHARDS, shard_folder
 from harness.results.run_files import write_content
 from harness.results.statistics import summarise
-from harness.results.store import Store, scores_of
+from harness.results.store import Store, cell_scores
 
 NO_SCORE = "every score is undefined"
 # Columns that are equal in all parts of a cell; otherwise they were measured with other code, weights or settings.
@@ -84,7 +84,7 @@ def _copied_cells(source: Store, target: Store) -> int:
         if known is not None and WORTH.index(known["status"]) <= WORTH.index(row["status"]):
             continue
         if row["status"] == "ok":
-            target.write_scores(cell, scores_of(source, cell))
+            target.write_scores(cell, cell_scores(source, cell))
         _copy_error(source, target, cell)
         target.append({name: value for name, value in row.items() if name != "run"})
         count += 1
@@ -165,7 +165,7 @@ def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) ->
     merged["flags"] = _joined_messages([row.get("flags") or [] for row in rows], names)
     if first["status"] == "ok":
         scores = pd.concat(
-            [scores_of(store, row["cell"]) for store, row in zip(stores, rows, strict=True)], ignore_index=True
+            [cell_scores(store, row["cell"]) for store, row in zip(stores, rows, strict=True)], ignore_index=True
         )
         values, valid = scores["value"].to_numpy(np.float64), scores["valid"].to_numpy(bool)
         reasons = [[row["error"]] if row.get("error") else [] for row in rows]

@@ -178,7 +178,7 @@ class Store:
         return self._writer[1]
 
 
-def scores_of(store: Store, cell: str) -> "pd.DataFrame":
+def cell_scores(store: Store, cell: str) -> "pd.DataFrame":
     """The scores of a cell, one row per sample, as ``Store.write_scores`` takes them."""
     table = store.run_files.table(store.scores_path(cell))
     return table[[name for name in SCORE_COLUMNS if name in table and name != "cell"]]

@@ -20,7 +20,7 @@ from harness.jobs.progress import Progress
 from harness.jobs.runner import finished_rows, run_plan, status_counts
 from harness.results.merging import agree, merge_parts, outdated_cells, part_folders
 from harness.results.precision import widest_interval
-from harness.results.store import Store, scores_of
+from harness.results.store import Store, cell_scores
 
 
 def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched | None) -> dict[str, int]:
@@ -81,6 +81,6 @@ def _scores_of_first_metric(rounds: list[Plan]) -> tuple[dict[str, np.ndarray], 
         complete = all(row is not None and row["status"] == "ok" for row in of_cell) and agree(of_cell)
         if job.metric != rounds[-1].metrics[0] or not complete:
             continue
-        parts = [scores_of(store, job.cell)["value"].to_numpy(np.float64) for store in stores]
+        parts = [cell_scores(store, job.cell)["value"].to_numpy(np.float64) for store in stores]
         found[job.explainer.label], unit = np.concatenate(parts), of_cell[0]["unit"]
     return found, unit
