@@ -65,7 +65,7 @@ class AdaptiveCurve(Curve):
                      in the unit of the score, and the other points lie on straight lines between them
     """
 
-    standard_error: NotNegative = 0
+    standard_error: NotNegative = 0.0
 
     @property
     def evenly_spaced(self) -> Curve:

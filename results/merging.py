@@ -24,6 +24,7 @@ NO_SCORE = "every score is undefined"
 # Columns that are equal in all parts of a cell; otherwise they were measured with other code, weights or settings.
 SHARED = ("stick", "subject", "config")
 MOST_SHARDS = 10_000
+NAME_OF_CELL = re.compile(r"[^/\\\0.][^/\\\0]{0,200}")  # no path, and no hidden file
 WORTH = ("ok", "not_applicable", "failed")  # of two rows of a cell the one with the earlier status counts
 # Files about the run's first samples, and so of its first part. They keep their path, which is part of their seal.
 OF_FIRST = ("maps/*", "*.png", "*.html")
@@ -144,7 +145,8 @@ def outdated_cells(part: Path, others: Sequence[Path]) -> frozenset[str]:
 
 def _usable(store: Store) -> dict[str, Row]:
     """The last row of each cell whose results can be used."""
-    rows = {cell: row for cell, row in store.latest().items() if row.get("status") in WORTH}
+    latest = store.latest().items()  # anybody can seal a row, and its cell is the name of a file
+    rows = {cell: row for cell, row in latest if row.get("status") in WORTH and NAME_OF_CELL.fullmatch(cell)}
     return {cell: row for cell, row in rows.items() if row["status"] != "ok" or not store.flaw(row)}
 
 

@@ -37,4 +37,6 @@ def _with_present_names(section: str, options: Mapping[str, Any]) -> dict[str, A
     if catalogue is None or name not in catalogue or name in catalogue.bridged():
         return dict(options)
     entry = catalogue[name]
-    return {**entry.added, **{entry.renamed.get(option, option): value for option, value in options.items()}}
+    named = {entry.renamed.get(option, option): value for option, value in options.items()}
+    # A row that tells no option at all is of no cell of today.
+    return {**entry.added, **named} if len(named) > 1 else named

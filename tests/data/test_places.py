@@ -11,8 +11,15 @@ import torch
 from harness import assets, places
 from harness.assets import cached_state, clear_unfinished
 from harness.errors import UserError
-from harness.jobs.plan import LONGEST_RUN_NAME, Plan
-from harness.places import clear_abandoned, file_name, ignored_temporary_place, temporary_folder, user_path
+from harness.jobs.plan import Plan
+from harness.places import (
+    LONGEST_RUN_NAME,
+    clear_abandoned,
+    file_name,
+    ignored_temporary_place,
+    temporary_folder,
+    user_path,
+)
 from harness.results.frames import find_run
 from harness.results.store import Store
 

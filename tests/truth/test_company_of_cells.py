@@ -30,6 +30,7 @@ CURVES = {
     "imputations": ({"baseline": "uniform_noise"}, 1, 2),
     "tie_draws": ({}, 1, 3),
 }
+ESTIMATED = {"standard_error": ({"granularity": "unit", "steps": 64}, 0.0, 10.0)}
 ORDERED = CURVES | {"order": ({}, "morf", "lerf")}
 SUBSETS = {name: CURVES[name] for name in ("baseline", "score", "granularity", "patch", "segments")} | {
     "draws": ({}, 12, 16),
@@ -70,12 +71,12 @@ ALIKE = {"top_share": ({}, 0.05, 1.0), "most_groups": ({}, 9, 16), "rows": ({}, 
 PARTS = {"segments": ({}, "grid:4", "grid:3"), "baseline": ({}, *BASELINES)}
 FINE = {"distinct": 1.0, "displacements": 1, "weight_seeds": 9}
 METRIC_OPTIONS = {
-    "deletion": ORDERED,
-    "insertion": CURVES,
-    "srg": CURVES,
-    "aopc": ORDERED,
-    "abpc": CURVES,
-    "selectivity": CURVES | {"tie_draws": ({"granularity": "unit"}, 1, 3)},
+    "deletion": ORDERED | ESTIMATED,
+    "insertion": CURVES | ESTIMATED,
+    "srg": CURVES | ESTIMATED,
+    "aopc": ORDERED | ESTIMATED,
+    "abpc": CURVES | ESTIMATED,
+    "selectivity": CURVES | ESTIMATED | {"tie_draws": ({"granularity": "unit"}, 1, 3)},
     "irof": CURVES | {"normalised": ({}, False, True)},
     "random_order": {name: values for name, values in CURVES.items() if name != "tie_draws"} | {"draws": ({}, 1, 3)},
     "road": {
