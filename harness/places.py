@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from harness.errors import UserError
 
+MOST_SHARDS = 10_000
 SHARDS, ROUNDS = "shards", "rounds"  # the folders in a run that hold its shards, and the rounds of its samples
 LONGEST_RUN_NAME = 200  # bytes
 LONGEST_NAME = 150  # bytes of a file's name that is made from labels; file systems take 255

@@ -194,6 +194,7 @@ def _schedule_of(groups: Groups, steps: int) -> Schedule:
 
 
 def one_draw_unless_random(curve: Curve) -> Curve:
+    """The curve with one imputation if its baseline is not random: all draws would be the same."""
     return curve if is_random(curve.baseline) else replace(curve, imputations=1)
 
 

@@ -6,6 +6,7 @@ of the shards one after the other, and its statistics are computed from them.
 """
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,14 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import OUTPUTS_NOT_FINITE
-from harness.places import ROUNDS, SHARDS, shard_folder
+from harness.places import MOST_SHARDS, ROUNDS, SHARDS, shard_folder
 from harness.results.run_files import write_content
-from harness.results.statistics import summarise
+from harness.results.statistics import cell_statistics
 from harness.results.store import Store, cell_scores
 
 NO_SCORE = "every score is undefined"
 # Columns that are equal in all parts of a cell; otherwise they were measured with other code, weights or settings.
 SHARED = ("stick", "subject", "config")
-MOST_SHARDS = 10_000
 NAME_OF_CELL = re.compile(r"[^/\\\0.][^/\\\0]{0,200}")  # no path, and no hidden file
 WORTH = ("ok", "not_applicable", "failed")  # of two rows of a cell the one with the earlier status counts
 # Files about the run's first samples, and so of its first part. They keep their path, which is part of their seal.
@@ -60,9 +60,9 @@ def shard_folders(run: Path) -> list[Path]:
     return _folders(run / SHARDS, "*-of-*")
 
 
-def part_folders(run: Path) -> list[Path]:
-    """The folders of a run's shards and rounds."""
-    return [*shard_folders(run), *_folders(run / ROUNDS, "[0-9]*")]
+def round_folders(run: Path) -> list[Path]:
+    """The folders of a run's rounds."""
+    return _folders(run / ROUNDS, "[0-9]*")
 
 
 def _folders(parent: Path, pattern: str) -> list[Path]:
@@ -79,10 +79,11 @@ def copied_cells(source: Path, target: Path) -> int:
 
 
 def _copied_cells(source: Store, target: Store) -> int:
-    present, count = _usable(target), 0
-    for cell, row in _usable(source).items():
+    present, count = _known(target), 0
+    for cell, row in _known(source).items():
         known = present.get(cell)
-        if known is not None and WORTH.index(known["status"]) <= WORTH.index(row["status"]):
+        kept = known is not None and WORTH.index(known["status"]) <= WORTH.index(row["status"])
+        if (kept and _is_sound(target, known)) or not _is_sound(source, row):
             continue
         if row["status"] == "ok":
             target.write_scores(cell, cell_scores(source, cell))
@@ -101,22 +102,21 @@ def merge_shards(run: Path, count: int, only: Container[str] | None = None) -> M
 def merge_parts(run: Path, parts: Sequence[Path], only: Container[str] | None = None) -> Merged:
     """Write the cells that all parts of a run have into the run; ``only`` those, if given.
 
-    A row of the run that is not older than those of the parts stays.
+    A row of the run that is not older than those of the parts stays. Files of scores are only looked at where all parts
+    have a row: each part is joined when it ends, and most of the others are not done then.
     """
     whole, stores = Store(run), [Store(part) for part in parts]
-    rows = [_usable(store) for store in stores]
-    present, found = _usable(whole), {"written": 0, "lacking": 0, "mixed": 0}
+    rows, present = [_known(store) for store in stores], _known(whole)
+    found = Counter()
     for cell in dict.fromkeys(cell for of_part in rows for cell in of_part if only is None or cell in only):
-        of_cell = [of_part.get(cell) for of_part in rows]
-        if _is_newer(present.get(cell), [row for row in of_cell if row is not None]):
+        of_cell = [of_part[cell] for of_part in rows if cell in of_part]
+        if cell in present and _is_newer(present[cell], of_cell) and _is_sound(whole, present[cell]):
             continue
-        if any(row is None for row in of_cell):
-            found["lacking"] += 1
-        elif not agree(of_cell):
-            found["mixed"] += 1
-        else:
+        complete = len(of_cell) == len(stores) and all(map(_is_sound, stores, of_cell))
+        outcome = "lacking" if not complete else "written" if agree(of_cell) else "mixed"
+        found[outcome] += 1
+        if outcome == "written":
             _write_merged(whole, stores, of_cell)
-            found["written"] += 1
     if found["written"]:
         _copy(stores[0], whole, OF_FIRST)
         for store in stores:
@@ -134,54 +134,57 @@ def outdated_cells(part: Path, others: Sequence[Path]) -> frozenset[str]:
 
     The newest row is by the weights that the user has now, of which only a loaded model tells more.
     """
-    own, rows = _usable(Store(part)), [_usable(Store(other)) for other in others]
-    found = set()
-    for cell, row in own.items():
+    rows, found = [_known(Store(other)) for other in others], set()
+    for cell, row in _known(Store(part)).items():
         newest = max((each[cell] for each in rows if cell in each), key=_finished, default=row)
         if _finished(newest) > _finished(row) and not agree([row, newest]):
             found.add(cell)
     return frozenset(found)
 
 
-def _usable(store: Store) -> dict[str, Row]:
-    """The last row of each cell whose results can be used."""
-    latest = store.latest().items()  # anybody can seal a row, and its cell is the name of a file
-    rows = {cell: row for cell, row in latest if row.get("status") in WORTH and NAME_OF_CELL.fullmatch(cell)}
-    return {cell: row for cell, row in rows.items() if row["status"] != "ok" or not store.flaw(row)}
+def _known(store: Store) -> dict[str, Row]:
+    """The last row of each cell. Anybody can seal a row: its cell must be the name of a file, and its status known."""
+    latest = store.latest().items()
+    return {cell: row for cell, row in latest if row.get("status") in WORTH and NAME_OF_CELL.fullmatch(cell)}
+
+
+def _is_sound(store: Store, row: Row) -> bool:
+    """Whether the results of a row can be used."""
+    return row["status"] != "ok" or not store.flaw(row)
 
 
 def _finished(row: Row) -> str:
     return str(row.get("finished") or "")
 
 
-def _is_newer(row: Row | None, of_parts: Sequence[Row]) -> bool:
-    return row is not None and _finished(row) >= max(map(_finished, of_parts))
+def _is_newer(row: Row, of_parts: Sequence[Row]) -> bool:
+    return _finished(row) >= max(map(_finished, of_parts))
 
 
 def _write_merged(whole: Store, stores: Sequence[Store], rows: Sequence[Row]) -> None:
-    first = next((row for row in rows if row["status"] == "failed"), None)
-    first = first or next((row for row in rows if row["status"] == "not_applicable"), rows[0])
-    merged = {**first, "run": whole.directory.name, "seconds": _sum(row.get("seconds") for row in rows)}
-    merged["finished"] = max(map(_finished, rows))
+    """Write the row of a cell, and its scores if all parts are ok; else the row of a part that is not."""
+    worst = max(rows, key=lambda row: WORTH.index(row["status"]))
     names = [_part_name(store.directory) for store in stores]
+    merged = {**worst, "run": whole.directory.name, "finished": max(map(_finished, rows))}
+    merged["seconds"] = _sum(row.get("seconds") for row in rows)
     merged["flags"] = _joined_messages([row.get("flags") or [] for row in rows], names)
-    if first["status"] == "ok":
-        scores = pd.concat(
-            [cell_scores(store, row["cell"]) for store, row in zip(stores, rows, strict=True)], ignore_index=True
-        )
-        values, valid = scores["value"].to_numpy(np.float64), scores["valid"].to_numpy(bool)
-        reasons = [[row["error"]] if row.get("error") else [] for row in rows]
-        if not valid.any() and first["kind"] != "cost":
-            merged |= _without_scores(rows)
-        else:
-            whole.write_scores(first["cell"], _with_curves(scores))
-            merged |= summarise(values, valid, unit=first["unit"])
-            merged["error"] = next(iter(_joined_messages(reasons, names)), "")
-            if first["kind"] == "cost":  # samples of one call share its cost and are not independent
-                merged |= {"ci_low": None, "ci_high": None}
+    if worst["status"] == "ok":
+        merged |= _with_scores(whole, stores, rows, names)
     else:
-        _copy_error(stores[rows.index(first)], whole, first["cell"])
+        _copy_error(stores[rows.index(worst)], whole, worst["cell"])
     whole.append(merged)
+
+
+def _with_scores(whole: Store, stores: Sequence[Store], rows: Sequence[Row], names: Sequence[str]) -> Row:
+    """Write the scores of all parts; what the row of the cell says of them."""
+    cell, kind, unit = (rows[0][name] for name in ("cell", "kind", "unit"))
+    scores = pd.concat([cell_scores(store, cell) for store in stores], ignore_index=True)
+    values, valid = scores["value"].to_numpy(np.float64), scores["valid"].to_numpy(bool)
+    if not valid.any() and kind != "cost":
+        return _without_scores(rows)
+    whole.write_scores(cell, _with_curves(scores))
+    errors = _joined_messages([[row["error"]] if row.get("error") else [] for row in rows], names)
+    return cell_statistics(values, valid, kind=kind, unit=unit) | {"error": next(iter(errors), "")}
 
 
 def _without_scores(rows: Sequence[Row]) -> Row:

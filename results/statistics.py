@@ -43,6 +43,14 @@ def summarise(values: np.ndarray, valid: np.ndarray | None = None, *, unit: str 
     }
 
 
+def cell_statistics(values: np.ndarray, valid: np.ndarray, *, kind: str, unit: str) -> dict[str, float | int | None]:
+    """The columns of a cell's row that ``summarise`` gives, for a metric of this kind.
+
+    Samples of one call share its cost and are not independent: a mean cost has no interval.
+    """
+    return summarise(values, valid, unit=unit) | ({"ci_low": None, "ci_high": None} if kind == "cost" else {})
+
+
 def interval_on_scale(scores: np.ndarray, unit: str) -> tuple[float, float]:
     """The interval of the mean, within the scale of a known unit if the scores are; the binomial one for scores that
     are all 0 or 1."""

@@ -72,6 +72,8 @@ def _choose(
     watched: Watched | None,
 ) -> Choice:
     plan.protocol.without_rounds()
+    if plan.runtime.shards > 1:
+        raise UserError(f"runtime.shards is {plan.runtime.shards}, expected 1: harness choose draws its own samples")
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
     device = choose_device(plan.runtime.device)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.parser import RUN_HELP, Parser, add_runs_folder, add_verb, some_text
 from harness.errors import UserError
-from harness.places import check_run_name
+from harness.places import SHARDS, check_run_name
 
 if TYPE_CHECKING:  # it imports pandas
     from harness.results.merging import Merged
@@ -75,7 +75,5 @@ def _but(found: "Merged") -> str:
 
 def _run_or_shards(name: str, runs: str, find_run: Any) -> Path:
     """The run of that name; also one that has shards and no cell yet."""
-    for path in (Path(runs) / name, Path(name)):
-        if (path / "shards").is_dir():
-            return path
-    return find_run(name, runs)
+    places = (Path(runs) / name, Path(name))
+    return next((path for path in places if (path / SHARDS).is_dir()), None) or find_run(name, runs)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import Parser, add_verb
-from harness.jobs.runtime import Runtime
 
 if TYPE_CHECKING:
     from harness.jobs.channel import Watched
@@ -112,6 +111,8 @@ def measure_settings(
 
 def configs_of_shards(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One configuration for each shard; the given one if it has no shards, or names one."""
+    from harness.jobs.runtime import Runtime
+
     runtime = Runtime.of(config.get("runtime") or {})
     if runtime.shards == 1 or runtime.shard is not None:
         return [dict(config)]

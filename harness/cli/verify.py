@@ -34,13 +34,14 @@ def execute(chosen: argparse.Namespace) -> int:
     """Print what is wrong with the run, or that nothing is; 1 if something is."""
     from harness.results.choice_files import choice_in, find_choice
     from harness.results.frames import find_run  # its libraries take a second to import
-    from harness.results.merging import part_folders
+    from harness.results.merging import round_folders, shard_folders
     from harness.results.verification import verify_choice, verify_run
 
     choice = find_choice(chosen.run, chosen.runs)
     found = [] if choice else [verify_run(find_run(chosen.run, chosen.runs))]
     choice = choice or choice_in(found[0].directory)
-    found += [verify_run(shard) for each in found for shard in part_folders(each.directory)]
+    parts = [part for each in found for part in (*shard_folders(each.directory), *round_folders(each.directory))]
+    found += [verify_run(part) for part in parts]
     found += [verify_choice(choice)] if choice else []
     for each in found:
         print("\n".join(each.lines()))

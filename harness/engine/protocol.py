@@ -12,6 +12,7 @@ from harness.option_kinds import check_fields, settings
 from harness.option_types import Count, NotNegative, Range
 from harness.process_guard import gpu_backends
 
+ADDED = {"precision": 0.0}  # settings that came later, and the value with which nothing changes
 DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -55,8 +56,8 @@ class Protocol:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings as they identify a cell: without those that came later and change nothing at their default."""
-        return {name: value for name, value in vars(self).items() if name != "precision" or value}
+        """The settings as they identify a cell: without those of ``ADDED`` that change nothing."""
+        return {name: value for name, value in vars(self).items() if name not in ADDED or value != ADDED[name]}
 
 
 @contextmanager

@@ -54,6 +54,7 @@ class Stage:
     chunk_size    number of samples that are scored together
     output_count  number of canonical outputs: classes, labels or numbers
     named         whether the data names its samples; if not, their ids are numbers
+    target        which output is explained, as the protocol says it for this model
     targets       (N,) int64 on the CPU, the explained class of each sample
     memos         results for each chunk and pattern of units; all use one memory budget, ``shelf``
     cache         preprocessed inputs, masks and word numbers of each chunk
@@ -73,6 +74,7 @@ class Stage:
     chunk_size: int
     output_count: int
     named: bool
+    target: str | int
     targets: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     memos: dict[Hashable, Memo] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
@@ -118,10 +120,10 @@ class Stage:
             "output (is there a dropout that model.eval() does not stop?)"
         ]
 
-    def fix_targets(self, target: str | int) -> None:
+    def fix_targets(self) -> None:
         """Choose the explained output of each sample, as ``target`` says."""
         predictions = lambda: self.predictions
-        self.targets = chosen_targets(target, self.count, self.output_count, self.data, self.task, predictions)
+        self.targets = chosen_targets(self.target, self.count, self.output_count, self.data, self.task, predictions)
 
     def make_ready(self, *, tuned: bool = True) -> None:
         """Compute the outputs by the model itself; if ``tuned``, a faster form with equal outputs scores from then."""
@@ -281,27 +283,14 @@ def set_stage(
     chunk: int | None = None,
     together: bool = False,
     undecided: bool = False,
+    whole: bool = True,
 ) -> Stage:
     """Put the model on the device, check the data and fix the targets; UserError if they do not fit together.
 
     ``chunk`` is the number of inputs per forward pass. With ``together`` all samples are one chunk, for data that is in
     memory already. With ``undecided``, axes that can mean several things are no error before something depends on it.
+    Without ``whole`` the targets are not fixed: of a stage that is cut, those of other samples are never needed.
     """
-    stage, target = stage_without_targets(model, data, protocol, device, chunk, together, undecided)
-    stage.fix_targets(target)
-    return stage
-
-
-def stage_without_targets(
-    model: LoadedModel,
-    data: Data,
-    protocol: Protocol,
-    device: torch.device,
-    chunk: int | None = None,
-    together: bool = False,
-    undecided: bool = False,
-) -> tuple[Stage, str | int]:
-    """As ``set_stage``, before the targets are fixed; with the protocol's target, for ``Stage.fix_targets``."""
     check_pair(model, data)
     model = replace(model, module=on_device(check_model(model.module), device))
     data, call = split_inputs(data, model.module, carried_for_task(model, data))
@@ -323,4 +312,7 @@ def stage_without_targets(
     data = check_labels(data, task, outputs, one_output=same_for_all(target, data.targets))
     rows = chunk or default_chunk(first.to(device))
     predictor = Predictor(model.module, chunk=rows, autocast=DTYPES[protocol.dtype], task=task)
-    return Stage(model, data, protocol, device, predictor, units, count, size, outputs, named), target
+    stage = Stage(model, data, protocol, device, predictor, units, count, size, outputs, named, target)
+    if whole:
+        stage.fix_targets()
+    return stage

@@ -44,15 +44,15 @@ def stage_of_samples(stage: Stage, rows: Sequence[int]) -> Stage:
     return small
 
 
-def part_of_stage(stage: Stage, target: str | int, rows: range) -> Stage:
-    """The part of a stage without targets (``stage_without_targets``) that has the samples ``rows``.
+def part_of_stage(stage: Stage, rows: range) -> Stage:
+    """The samples ``rows`` of a stage that has no targets (``set_stage`` without ``whole``).
 
     The outputs of the other samples are never computed. All parts use the form of the model that the whole stage uses:
     it is tried on the same inputs.
     """
     probe = stage.first()[:PROBED], {name: values[:PROBED] for name, values in stage.first_carried().items()}
     part = replace(_stage_of(stage, rows), whole_count=stage.count, probe=probe)
-    part.fix_targets(target)
+    part.fix_targets()
     return part
 
 

@@ -18,7 +18,7 @@ from harness.jobs.channel import Watched
 from harness.jobs.environment import device_name, machine_facts
 from harness.jobs.plan import Plan
 from harness.places import file_name
-from harness.results.statistics import summarise
+from harness.results.statistics import cell_statistics
 from harness.results.store import Store, plain
 
 # Columns of a cell's row that have a value even if there are no scores; the store writes null into the others.
@@ -78,13 +78,11 @@ class RowRecorder:
         frame = sample_frame(self.stage, scores)
         self.store.write_scores(job.cell, frame)
         unit = job.metric.entry.unit_of(measured_options(self.stage, job))
-        summary = summarise(scores.values.numpy(), finite.numpy(), unit=unit)
-        if job.metric.entry.kind == "cost":  # samples of one call share its cost and are not independent
-            summary |= {"ci_low": None, "ci_high": None}
+        found = cell_statistics(scores.values.numpy(), finite.numpy(), kind=job.metric.entry.kind, unit=unit)
         reason = scores.reason if not finite.all() else ""
         reason = reason or (flags[0] if not valid.all() else "")
         notes = {"error": reason, "flags": flags, "audit": self.audits.get(job.explainer)}
-        self._append(job, {**summary, "status": "ok", **notes, "seconds": round(seconds, 4)})
+        self._append(job, {**found, "status": "ok", **notes, "seconds": round(seconds, 4)})
 
     def failed(self, job: Job, status: str, stage: str, error: BaseException, trace: str) -> None:
         """Write the row of a cell without scores and, for a failure, its trace into a file."""

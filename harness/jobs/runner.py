@@ -15,7 +15,7 @@ from harness.engine.item_guard import failure_of
 from harness.engine.output_cache import OutputCache
 from harness.engine.protocol import precision
 from harness.engine.selection import Job
-from harness.engine.stage import Stage, stage_without_targets
+from harness.engine.stage import Stage, set_stage
 from harness.engine.sub_stage import part_of_stage
 from harness.errors import NotApplicable, UserError, one_line
 from harness.identity import canonical, digest
@@ -188,13 +188,13 @@ def load_stage(plan: Plan, device: torch.device) -> Stage:
         raise UserError(f"dataset {plan.dataset.label} gave a {type(data).__name__}, expected harness.Data")
     if model.preprocess is None and "preprocess" in plan.model.options:
         check_needs_no_preprocessing(data)
-    whole, target = stage_without_targets(model, data, plan.protocol, device, plan.runtime.chunk)
+    whole = plan.round is None and plan.runtime.shard is None
+    stage = set_stage(model, data, plan.protocol, device, plan.runtime.chunk, whole=whole)
     if plan.round is not None:
-        return part_of_stage(whole, target, rows_of_round(whole, plan.round))
+        return part_of_stage(stage, rows_of_round(stage, plan.round))
     if plan.runtime.shard is not None:
-        return part_of_stage(whole, target, rows_of_shard(whole, plan.runtime.shard, plan.runtime.shards))
-    whole.fix_targets(target)
-    return whole
+        return part_of_stage(stage, rows_of_shard(stage, plan.runtime.shard, plan.runtime.shards))
+    return stage
 
 
 def _fail_all(plan: Plan, recorder: RowRecorder, error: BaseException) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from harness.errors import UserError
 from harness.option_kinds import check_fields, settings
 from harness.option_types import Count, Positive, Range, SizeOrZero
+from harness.places import MOST_SHARDS
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Runtime:
     cell_timeout: Positive | Literal["auto"] | None = "auto"
     memory: Positive | None = None
     quiet: bool = False
-    shards: Annotated[int, Range(1, 10_000)] = 1
-    shard: Annotated[int, Range(0, 10**6)] | None = None
+    shards: Annotated[int, Range(1, MOST_SHARDS)] = 1
+    shard: Annotated[int, Range(0, MOST_SHARDS - 1)] | None = None
 
     def __post_init__(self) -> None:
         check_fields("runtime", self)

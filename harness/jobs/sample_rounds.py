@@ -18,7 +18,7 @@ from harness.jobs.parts import measured_in_whole
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.runner import finished_rows, run_plan, status_counts
-from harness.results.merging import agree, merge_parts, outdated_cells, part_folders
+from harness.results.merging import agree, merge_parts, outdated_cells, round_folders
 from harness.results.precision import widest_interval
 from harness.results.store import Store, cell_scores
 
@@ -32,7 +32,7 @@ def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched 
     rounds: list[Plan] = []
     while not rounds or _goes_on(rounds, settled, progress):
         now = replace(whole, already_measured=done, round=len(rounds))
-        others = [folder for folder in part_folders(whole.directory) if folder != now.directory]
+        others = [folder for folder in round_folders(whole.directory) if folder != now.directory]
         now = replace(now, outdated=outdated_cells(now.directory, others))
         try:
             run_plan(now, progress, in_sweep=in_sweep, watched=watched)
@@ -43,7 +43,10 @@ def run_rounds(plan: Plan, progress: Progress, in_sweep: bool, watched: Watched 
     counts = status_counts(whole, finished_rows(Store(whole.directory)))
     unfinished = found.mixed + found.lacking
     if unfinished:
-        progress.say(f"the rounds of {unfinished} cells are of different code or weights, or lack: run this again")
+        progress.say(
+            f"{unfinished} cells have rounds of different code or weights, or lack a round: the same command measures "
+            "what is missing"
+        )
     return {**counts, "failed": counts["failed"] + unfinished}
 
 

@@ -212,6 +212,27 @@ def test_shards_of_which_one_is_newer_stay_as_they_are_until_they_are_measured(b
     assert_same(run, harness.run({**block, "run": "whole"}))
 
 
+def test_a_shard_with_damaged_scores_is_not_joined_until_it_is_measured_again(block):
+    del block["explainer"]["half"]  # its failures would be tried again
+    harness.run(cut(block, 2, 0))
+    for path in (Path(block["runtime"]["runs"]) / "night" / "shards" / "0-of-2" / "scores").iterdir():
+        path.write_bytes(path.read_bytes()[:-40])
+    run = harness.run(cut(block, 2, 1))
+    assert not any(row["status"] == "ok" for row in Store(run).latest().values())
+    assert_same(harness.run(cut(block, 2)), harness.run({**block, "run": "whole"}))
+
+
+def test_choosing_has_no_shards(block, capsys):
+    words = [
+        "model=digits_cnn",
+        "dataset=digits",
+        f"runtime.runs={block['runtime']['runs']}",
+        "runtime.supervise=false",
+    ]
+    assert main(["choose", *words, "runtime.shards=2"]) == 2
+    assert "runtime.shards is 2, expected 1" in capsys.readouterr().err
+
+
 def test_merging_reads_and_writes_nothing_outside_of_the_runs(block, tmp_path):
     run = harness.run({**block, "runtime": {**block["runtime"], "sheet": 2}})
     secret = tmp_path / "secret"

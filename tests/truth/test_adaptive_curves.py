@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import harness
-from harness.metrics._adaptive_curve import FIRST, estimate_curves
+from harness.metrics._adaptive_curve import CAUTION, FIRST, FLOOR, _Gaps, estimate_curves
 from harness.metrics._curve import AdaptiveCurve, Schedule, schedule
 from harness.registry import DATASETS, METRICS, MODELS
 from metric_worlds import SHAPES, Interacting, draw, generator, scores
@@ -55,6 +55,25 @@ def test_of_random_walks_the_mean_is_within_two_standard_errors_as_often_as_is_s
     assert within > 0.92, "of the 95 % of a normal distribution; the roughness is estimated"
     assert errors.mean().abs() <= 4 * errors.std() / 4000**0.5
     assert (found.standard_error <= wanted).all() and asked.max() <= groups - 1
+
+
+@pytest.mark.parametrize("steps", [2, 3, 8])
+def test_the_points_of_a_random_walk_leave_the_line_between_its_ends_by_the_stated_variance(steps):
+    paths = walks(200_000, steps + 1, SEED)
+    lines = paths[:, -1:] * torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    assert (paths - lines).sum(1).var().item() == pytest.approx((steps**3 - steps) / 12, rel=0.02)
+
+
+def test_the_variance_of_a_gap_follows_from_the_changes_around_it():
+    """Six gaps of four steps, of which one changes, by 2: its square per step is 1, and the others have 0."""
+    curve, known = torch.zeros(1, 25, dtype=torch.float64), torch.zeros(1, 25, dtype=torch.bool)
+    curve[0, 9:], known[0, ::4] = 2.0, True
+    gaps = _Gaps.of(curve, known, torch.arange(25)[None])
+    whole = FLOOR * 4 / 24
+    rough = torch.tensor([1 / 6, 2 / 8, 1.0, 2 / 9, 1 / 8, whole], dtype=torch.float64)
+    expected = CAUTION**2 * rough.clamp(min=whole) * (4**3 - 4) / 12
+    torch.testing.assert_close(gaps.variance[0, 4::4], expected)
+    assert gaps.variance[~known].eq(0).all() and gaps.steps[0, 4::4].eq(4).all()
 
 
 @pytest.mark.parametrize("points", [2, 3, 4, 6, 33])
