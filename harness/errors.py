@@ -22,6 +22,7 @@ class UserError(ValueError):
 
 # The reason of a score that a metric could not compute because a number was not finite.
 OUTPUTS_NOT_FINITE = "the model's outputs for perturbed inputs, or their log-odds, are not finite"
+NO_SCORE = "every score is undefined"  # where no reason is known
 MOST_LISTED = 12
 LONGEST_NAME = 200  # letters of an unknown name that are shown
 LONGEST_TEXT = 10_000  # letters of an error's message that are read

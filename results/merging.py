@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.errors import OUTPUTS_NOT_FINITE
+from harness.errors import NO_SCORE, OUTPUTS_NOT_FINITE
 from harness.places import MOST_SHARDS, ROUNDS, SHARDS, shard_folder
 from harness.results.run_files import write_content
 from harness.results.statistics import cell_statistics
 from harness.results.store import Store, cell_scores
 
-NO_SCORE = "every score is undefined"
 # Columns that are equal in all parts of a cell; otherwise they were measured with other code, weights or settings.
 SHARED = ("stick", "subject", "config")
 NAME_OF_CELL = re.compile(r"[^/\\\0.][^/\\\0]{0,200}")  # no path, and no hidden file
 WORTH = ("ok", "not_applicable", "failed")  # of two rows of a cell the one with the earlier status counts
-# Files about the run's first samples, and so of its first part. They keep their path, which is part of their seal.
-OF_FIRST = ("maps/*", "*.png", "*.html")
-OF_ALL = ("environment/*", "tables/*", "config/*")
+# Files about the run's first samples, and so of its first part, whose tables its rows name too. They keep their path,
+# which is part of their seal.
+MAPS, TABLES, PICTURES = "maps/*.npy", "tables/*", ("maps/*", "*.png", "*.html")
+OF_ALL = ("environment/*", "config/*")  # their names say what is in them
 
 Row = dict[str, Any]
 
@@ -90,7 +90,7 @@ def _copied_cells(source: Store, target: Store) -> int:
         _copy_error(source, target, cell)
         target.append({name: value for name, value in row.items() if name != "run"})
         count += 1
-    _copy(source, target, (*OF_FIRST, *OF_ALL))
+    _copy(source, target, (TABLES, *PICTURES, *OF_ALL))
     return count
 
 
@@ -118,7 +118,7 @@ def merge_parts(run: Path, parts: Sequence[Path], only: Container[str] | None = 
         if outcome == "written":
             _write_merged(whole, stores, of_cell)
     if found["written"]:
-        _copy(stores[0], whole, OF_FIRST)
+        _copy_pictures(stores[0], whole)
         for store in stores:
             _copy(store, whole, OF_ALL)
     return Merged(**found, absent=sum(not each for each in rows))
@@ -229,16 +229,24 @@ def _copy_error(source: Store, target: Store, cell: str) -> None:
     _copy_file(source.directory / "errors" / f"{cell}.txt", target.directory / "errors" / f"{cell}.txt", target)
 
 
-def _copy(source: Store, target: Store, patterns: Sequence[str]) -> None:
-    """Copy files that the target lacks."""
+def _copy_pictures(first: Store, whole: Store) -> None:
+    """Copy the maps and tables of the first part in place of older ones; and pictures of all maps, if it has them."""
+    maps_of = lambda store: {path.name for path in store.directory.glob(MAPS)}
+    all_there = maps_of(whole) <= maps_of(first)
+    _copy(first, whole, (MAPS, TABLES), replace=True)
+    _copy(first, whole, PICTURES, replace=all_there)
+
+
+def _copy(source: Store, target: Store, patterns: Sequence[str], *, replace: bool = False) -> None:
+    """Copy files that the target lacks, or all with ``replace``."""
     for pattern in patterns:
         for path in sorted(source.directory.glob(pattern)):
-            if not path.name.startswith("."):
-                _copy_file(path, target.directory / path.relative_to(source.directory), target)
+            place = target.directory / path.relative_to(source.directory)
+            if not path.name.startswith(".") and (replace or not place.exists()):
+                _copy_file(path, place, target)
 
 
 def _copy_file(path: Path, place: Path, target: Store) -> None:
     """Copy a file that is there and no link, nor in a linked folder: the run may come from somebody else."""
-    linked = path.is_symlink() or path.parent.is_symlink()
-    if path.is_file() and not linked and not place.exists():
+    if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
         write_content(place, path.read_bytes(), target.safe)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.batch import Batch, Scores
-from harness.errors import OUTPUTS_NOT_FINITE, NotApplicable, UserError, one_line
+from harness.errors import NO_SCORE, OUTPUTS_NOT_FINITE, NotApplicable, UserError, one_line
 from harness.messages import sign_of_life
 from harness.predictor import picked_not_finite
 from harness.process_guard import settings_kept
@@ -93,7 +93,7 @@ def error_without_scores(scores: Scores, valid: Tensor) -> Exception:
     """
     if scores.reason and scores.reason != OUTPUTS_NOT_FINITE and valid.all() and scores.values.isnan().all():
         return NotApplicable(f"no sample has a score: {scores.reason}")
-    return FloatingPointError(scores.reason or "every score is undefined")
+    return FloatingPointError(scores.reason or NO_SCORE)
 
 
 def _at_rows(scores: Scores, where: Tensor, count: int) -> Scores:

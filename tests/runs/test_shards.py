@@ -66,6 +66,11 @@ def exact(directory):
     return rows, values
 
 
+def contents(directory, *folders):
+    """The bytes of the files in some folders of a run."""
+    return {path.relative_to(directory): path.read_bytes() for name in folders for path in (directory / name).iterdir()}
+
+
 def assert_same(first, second):
     """Fails with the first difference of two runs."""
     for one, other in zip(exact(first), exact(second), strict=True):
@@ -268,6 +273,20 @@ def test_the_first_shard_saves_the_maps_of_the_first_samples(block):
     assert names(run) == names(whole) and len(names(run)) > 2
     assert not (run / "shards" / "1-of-2" / "maps").exists()
     assert len(list((run / "config").glob("*.json"))) == 1
+
+
+def test_maps_and_tables_are_those_of_the_scores_that_were_joined(block, monkeypatch):
+    block["runtime"]["sheet"], block["explainer"]["tabled"] = 2, {"name": "toys:tabled"}
+    monkeypatch.setenv("RETRAINED", "1")
+    harness.run(cut(block, 2, 0))
+    monkeypatch.delenv("RETRAINED")
+    harness.run(block)
+    before = contents(harness.run(block), "maps", "tables")
+    monkeypatch.setenv("RETRAINED", "1")
+    block["metric"]["more"] = {"name": "toys:total", "scale": 3.0}
+    run = harness.run(cut(block, 2))
+    assert contents(run, "maps", "tables").keys() == before.keys()
+    assert contents(run, "maps").items() <= contents(run / "shards" / "0-of-2", "maps").items()
 
 
 def test_the_command_and_a_sweep_over_shards_give_the_scores_of_the_whole(tmp_path, capsys, monkeypatch):
