@@ -11,7 +11,7 @@ from harness.results import present_names
 
 @pytest.mark.parametrize("kind", ["category", "object"])
 def test_many_scores_move_to_the_present_cells_at_once(kind, monkeypatch):
-    monkeypatch.setattr(present_names, "_present_cell", lambda config: config)
+    monkeypatch.setattr(present_names, "_present_cell", lambda cell, config: config)
     former = [f"old{number}" for number in range(500)]
     present = [f"new{max(1, number)}" for number in range(500)]  # the first two have become one
     cells = pd.DataFrame({"cell": [*former, "kept"], "config": pd.Series([*present, None], dtype=object)})
