@@ -10,6 +10,8 @@ import pandas as pd
 
 from harness import conf
 from harness.cli.groups import experiment_folders
+from harness.cli.hydra_config import for_each_job
+from harness.jobs.plan import Plan
 from harness.registry import DATASETS, EXPLAINERS
 from harness.results.frames import configured, read
 from harness.results.matrices import MOST_LACKING, Matrix
@@ -48,6 +50,7 @@ def pack(runs: Sequence[Path]) -> pd.DataFrame:
     if others:
         raise ValueError(f"{', '.join(sorted(others))} came, expected runs of experiment=atlas alone")
     table.insert(0, "block", [known[pair] for pair in pairs])
+    table = _of_experiments(table)
     key = ["block", "seed", "explainer", "metric", "kind"]
     table = table[~table.duplicated(key) | (table["kind"] != "cost")]  # the sanity checks' run measures costs again
     twice = table[table.duplicated(key)]
@@ -55,6 +58,33 @@ def pack(runs: Sequence[Path]) -> pd.DataFrame:
         block, explainer = twice[["block", "explainer"]].iloc[0]
         raise ValueError(f"{block} has several cells of {explainer} for a metric, by other options: drop one")
     return table.drop(columns=["model", "dataset"]).sort_values(["block", "seed"], kind="stable", ignore_index=True)
+
+
+def _of_experiments(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose explainer and metric the block's experiment has; a run may hold others, of an earlier one.
+
+    The metrics of sanity checks come from a run of their own, and are kept.
+    """
+    chosen = {block: _labels(block) for block in table["block"].unique()}
+    checks = table["kind"].isin(("sanity", VERDICT))
+    kept = [
+        explainer in chosen[block]["explainer"] and (check or metric in chosen[block]["metric"])
+        for block, explainer, metric, check in zip(
+            table["block"], table["explainer"], table["metric"], checks, strict=True
+        )
+    ]
+    return table[kept]
+
+
+@cache
+def _labels(block: str) -> dict[str, frozenset[str]]:
+    """The explainers with the control, and the metrics, that the experiment of a block has."""
+    found: list[Plan] = []
+    for_each_job([f"experiment=atlas/{block}"], lambda config: found.append(Plan.of(config).with_control()))
+    return {
+        "explainer": frozenset(each.label for each in found[0].explainers),
+        "metric": frozenset(each.label for each in found[0].metrics),
+    }
 
 
 @cache

@@ -19,6 +19,7 @@ from harness.errors import UserError
 
 MOST_SHARDS = 10_000
 SHARDS, ROUNDS = "shards", "rounds"  # the folders in a run that hold its shards, and the rounds of its samples
+JOBS = "jobs"  # the folder in a run that holds what the jobs of launchers have printed
 LONGEST_RUN_NAME = 200  # bytes
 LONGEST_NAME = 150  # bytes of a file's name that is made from labels; file systems take 255
 MARKED = re.compile(r"(?P<machine>.+)-(?P<process>\d+)-\w{8}")

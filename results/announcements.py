@@ -43,6 +43,14 @@ def announced_rows(path: Path) -> list[dict[str, Any]]:
     return []
 
 
+def rows_announced_in(line: bytes) -> list[dict[str, Any]] | None:
+    """The rows in a line of a file of announcements; None if it is damaged."""
+    try:
+        return _rows_in(line)
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
 def announced_cells(path: Path) -> set[str]:
     """All cells that have been announced in the file."""
     with suppress(OSError, ValueError):
@@ -70,5 +78,5 @@ def taken_by_force(directory: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows_in(line: str) -> list[dict[str, Any]]:
+def _rows_in(line: str | bytes) -> list[dict[str, Any]]:
     return [row for row in json.loads(line) if isinstance(row, dict) and isinstance(row.get("cell"), str)]

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import NO_SCORE, OUTPUTS_NOT_FINITE
-from harness.places import MOST_SHARDS, ROUNDS, SHARDS, shard_folder
+from harness.places import SHARDS, shard_folder
+from harness.results.part_folders import shard_folders
 from harness.results.run_files import write_content
 from harness.results.statistics import cell_statistics
 from harness.results.store import Store, cell_scores
@@ -47,27 +48,6 @@ class Merged:
     lacking: int = 0
     mixed: int = 0
     absent: int = 0
-
-
-def shard_counts(run: Path) -> list[int]:
-    """The numbers of parts into which the samples of a run were cut, of at most ``MOST_SHARDS``."""
-    ends = (path.name.partition("-of-")[2] for path in shard_folders(run))
-    return sorted({int(end) for end in ends if re.fullmatch(r"[1-9][0-9]{0,4}", end) and int(end) <= MOST_SHARDS})
-
-
-def shard_folders(run: Path) -> list[Path]:
-    """The folders of a run's shards."""
-    return _folders(run / SHARDS, "*-of-*")
-
-
-def round_folders(run: Path) -> list[Path]:
-    """The folders of a run's rounds."""
-    return _folders(run / ROUNDS, "[0-9]*")
-
-
-def _folders(parent: Path, pattern: str) -> list[Path]:
-    """The folders in a folder, no links: a run may come from somebody else."""
-    return sorted(path for path in parent.glob(pattern) if path.is_dir() and not path.is_symlink())
 
 
 def copied_cells(source: Path, target: Path) -> int:

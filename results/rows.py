@@ -127,11 +127,15 @@ def last_rows(path: Path) -> Iterator[dict[str, Any]]:
             lines = file.read().split(b"\n")
     except OSError:
         return
-    for line in lines:
-        try:
-            yield _row_of(line, sealed_ones=file_number(path) > 0)
-        except Damaged:
-            continue
+    yield from filter(None, (usable_row(line, path) for line in lines))
+
+
+def usable_row(line: bytes, path: Path) -> dict[str, Any] | None:
+    """The row in a line of a file of rows; None if it cannot be used."""
+    try:
+        return _row_of(line, sealed_ones=file_number(path) > 0)
+    except Damaged:
+        return None
 
 
 def _row_of(line: bytes, sealed_ones: bool) -> dict[str, Any]:

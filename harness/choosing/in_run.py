@@ -24,7 +24,7 @@ from harness.identity import canonical, digest
 from harness.interrupts import asked_by_user
 from harness.jobs.accuracy import accuracy_lines
 from harness.jobs.channel import Watched
-from harness.jobs.lease import choose_device, lease
+from harness.jobs.lease import devices_named, lease
 from harness.jobs.ownership import write_owned_config
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
@@ -76,14 +76,14 @@ def _choose(
         raise UserError(f"runtime.shards is {plan.runtime.shards}, expected 1: harness choose draws its own samples")
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
-    device = choose_device(plan.runtime.device)
-    if device.type == "cpu":
+    devices = devices_named(plan.runtime.device)
+    if devices[0].type == "cpu":
         keep_freed_memory()
     alive = watched.channel.alive if watched else lambda: None
-    leased = lease(device, plan.runtime.lease, progress.say, user=f"choice {plan.place}")
+    leased = lease(devices, plan.runtime.lease, progress.say, user=f"choice {plan.place}")
     with heard_by(progress.say), watched_by(alive), leased as alone, precision(plan.protocol.dtype):
-        progress.loading(plan.title, device)
-        stage = _loaded(plan, store, device, watched)
+        progress.loading(plan.title, alone.device)
+        stage = _loaded(plan, store, alone.device, watched)
         for line in accuracy_lines(stage):
             progress.say(line)
         write_owned_config(store, plan.name, config_text(plan))

@@ -11,7 +11,6 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +25,14 @@ from harness.cli.former_names import (
     with_present_names,
 )
 from harness.cli.groups import PAPERS, names_in_reach, with_folders_spread
-from harness.cli.hydra_mistakes import check_choices, check_settings, hydra_mistake, not_chosen, paper_is_no_run
+from harness.cli.hydra_mistakes import (
+    check_choices,
+    check_settings,
+    hydra_mistake,
+    not_chosen,
+    paper_is_no_run,
+    refuse_launcher_of_hydra,
+)
 from harness.cli.item_checks import check_items
 from harness.cli.origins import Origins
 from harness.cli.override_text import has_own_files, parsed_overrides
@@ -39,19 +45,29 @@ from harness.registry import METRICS
 EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
 
 
-def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int | None]) -> int:
+def for_each_job(
+    arguments: Sequence[str],
+    job: Callable[[dict[str, Any]], int | None],
+    *,
+    with_launcher: bool = False,
+    swept: Mapping[str, Sequence[str]] | None = None,
+) -> int:
     """Compose the configuration that command-line ``arguments`` describe, and call ``job`` with it as plain values.
 
     With ``-m`` the job is called for every combination of a sweep, by Hydra's launcher. The highest exit status that a
     job returned (None counts as 0) is returned. A UserError of one job is printed, counts as 2, and does not end a
     sweep. Raises UserError, in one line, for anything Hydra does not understand.
+
+    ``with_launcher`` leaves the section ``launcher`` in the configuration. ``swept`` are the options of the model and
+    of the data set that the sweep varies to which these arguments belong, if they are those of one of its jobs.
     """
     arguments = with_folders_spread(with_present_names(arguments))
     own_files = has_own_files(arguments)
     if not own_files:  # Hydra tells what is unknown there
         check_choices(arguments)
         check_settings(arguments)
-    swept = _swept_options(parsed_overrides(arguments))
+    refuse_launcher_of_hydra(arguments)
+    swept = swept_options(arguments) if swept is None else swept
     _offer_registry(None if own_files else names_in_reach(arguments))
     offer_own_items(arguments)
     statuses = [0]
@@ -62,7 +78,7 @@ def for_each_job(arguments: Sequence[str], job: Callable[[dict[str, Any]], int |
     try:
         with _help_of_any_type():
             hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(
-                _task(job, statuses, swept)
+                _task(job, statuses, swept, with_launcher)
             )()
     except (HydraException, OmegaConfBaseException) as error:
         raise hydra_mistake(error, arguments) from None
@@ -102,15 +118,30 @@ def _help_of_any_type() -> Iterator[None]:
         setattr(parser, name, check)
 
 
-def _swept_options(overrides: Sequence[Override]) -> dict[str, list[str]]:
+def words_of_job(arguments: Sequence[str]) -> list[str]:
+    """The overrides of the job that is being done, one of those that the arguments describe, as they are typed for it.
+
+    Hydra writes some signs of a word in another way, which is not what names of the user's own items are read from.
+    """
+    key = lambda word: word.partition("=")[0]
+    overrides = parsed_overrides(with_folders_spread(arguments))
+    typed = {key(each.input_line): each.input_line for each in overrides if not each.is_sweep_override()}
+    return [typed.get(key(word), word.replace("\\:", ":")) for word in HydraConfig.get().overrides.task]
+
+
+def swept_options(arguments: Sequence[str]) -> dict[str, list[str]]:
     """The options of the model and of the data set that a sweep varies: they tell its jobs apart."""
+    overrides = parsed_overrides(arguments)
     keys = [each.key_or_group.split(".") for each in overrides if each.is_sweep_override()]
     options = lambda section: [key[1] for key in keys if key[0] == section and len(key) > 1]
     return {section: options(section) for section in ("model", "dataset") if options(section)}
 
 
 def _task(
-    job: Callable[[dict[str, Any]], int | None], statuses: list[int], swept: Mapping[str, list[str]]
+    job: Callable[[dict[str, Any]], int | None],
+    statuses: list[int],
+    swept: Mapping[str, Sequence[str]],
+    with_launcher: bool,
 ) -> Callable[[DictConfig], None]:
     """The function that Hydra calls for each job."""
 
@@ -118,6 +149,8 @@ def _task(
         try:
             _refuse_paper()
             settings = _plain_settings(config)
+            if not with_launcher:
+                settings.pop("launcher", None)
             check_items(settings)
             for section, options in swept.items():
                 settings[section] = {**settings[section], "swept": options}

@@ -43,6 +43,14 @@ def check_choices(arguments: Sequence[str]) -> None:
                     raise _choice_error(group, name)
 
 
+def refuse_launcher_of_hydra(arguments: Sequence[str]) -> None:
+    """UserError for a launcher of Hydra's: those outside this process lose the results of all jobs if one is killed."""
+    for came in _values("hydra/launcher", arguments):
+        if came != "basic":
+            ours = next((name for name in group_files("launcher") if name in came), "processes")
+            raise UserError(f"hydra/launcher={came} came, expected launcher={ours} (its settings: launcher.NAME=VALUE)")
+
+
 def check_settings(arguments: Sequence[str]) -> None:
     """UserError for a misspelt setting or option, before Hydra composes anything; Hydra tells what is unknown here.
 
@@ -103,7 +111,7 @@ def _choice_error(group: str, name: str) -> UserError:
         return _name_expected_error(group, name)
     if group == "experiment" and name in group_files(f"experiment/{PAPERS}"):
         return paper_is_no_run(name, name)
-    return unknown(group, name, choices, f"harness list {group}s")
+    return unknown(group, name, choices, "" if group == "launcher" else f"harness list {group}s")
 
 
 def paper_is_no_run(typed: str, paper: str) -> UserError:
@@ -148,10 +156,23 @@ def _setting_error(path: str, missing: str, arguments: Sequence[str]) -> UserErr
         return _item_option_error(section, rest, value, missing, arguments)
     if section in ("model", "dataset"):
         return _option_error(section, rest, value, arguments)
+    if section == "launcher":
+        return _launcher_error(path, value, arguments)
     sections = sorted({*SETTING_GROUPS, *CONFIG_GROUPS})
     if section in (*sections, "run", "hydra"):
         return None
     return unknown("section", section, sections, "harness run --help")
+
+
+def _launcher_error(path: str, value: str, arguments: Sequence[str]) -> UserError:
+    """The error for a setting that the chosen launcher does not have, or that comes without a launcher."""
+    chosen = next(iter(_values("launcher", arguments)), "here")
+    known = [f"launcher.{name}" for name in setting_names("launcher", chosen) if name != "name"]
+    if known:
+        return unknown(f"setting of launcher={chosen}", path, known)
+    having = [name for name in group_files("launcher") if path.partition(".")[2] in setting_names("launcher", name)]
+    expected = " or ".join(f"launcher={name} {path}={value}" for name in having or sorted(group_files("launcher")))
+    return UserError(f"{path}={value} came without a launcher, expected {expected}")
 
 
 def _missing_section_error(name: str, value: str, arguments: Sequence[str]) -> UserError:

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from harness.cli import check, choose, compare, merge, plan, report, reproduce, run, table, trend, verify, view
+from harness.cli import check, choose, compare, merge, plan, report, reproduce, run, table, trend, verify, view, watch
 from harness.cli import list as list_items
 from harness.cli.parser import Parser, example_lines, wrapped_paragraphs
 from harness.errors import UserError
 from harness.interrupts import asked_to_end, noting_signals
 
 RESUMED = ("run", "choose", "reproduce")
-VERBS = (run, choose, reproduce, plan, list_items, table, check, view, compare, trend, report, merge, verify)
+VERBS = (run, choose, reproduce, plan, list_items, table, check, view, compare, trend, report, merge, verify, watch)
 
 DESCRIPTION = """\
 Run explainers (feature-attribution methods) on models and data, score them with metrics, and compare them.

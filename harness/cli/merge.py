@@ -42,7 +42,8 @@ different code or weights.""",
 def execute(chosen: argparse.Namespace) -> int:
     """Join the runs; 1 if something is missing."""
     from harness.results.frames import find_run
-    from harness.results.merging import copied_cells, merge_shards, shard_counts
+    from harness.results.merging import copied_cells, merge_shards
+    from harness.results.part_folders import shard_counts
 
     if chosen.into is not None:
         check_run_name("--into", chosen.into)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -50,28 +51,43 @@ runtime.max_failed cells failed.
     )
     add_quiet(parser, "no progress and no messages, only the table and mistakes")
     add_overrides(parser)
+    parser.add_argument(
+        "--launched",
+        metavar="OPTIONS",
+        help="given by a launcher to its jobs: measure in this process; OPTIONS (JSON) are those that the sweep varies",
+    )
     return parser
 
 
 def execute(chosen: argparse.Namespace) -> int:
-    """Measure every job; 1 if more cells failed than are allowed."""
-    from harness.cli.hydra_config import for_each_job, in_sweep
+    """Measure every job, here or by a launcher; 1 if more cells failed than are allowed."""
+    from harness.cli.hydra_config import for_each_job, in_sweep, swept_options, words_of_job
+    from harness.cli.launch import Launch
     from harness.jobs.supervisor import Supervisor
+    from harness.launching.settings import Here, launcher_of
 
-    supervisor = Supervisor()
+    arguments, supervisor = hydra_arguments(chosen), Supervisor()
+    launched = chosen.launched is not None
+    swept = json.loads(chosen.launched) if launched else swept_options(arguments)
+    launch = Launch([*chosen.hydra, "--launched", json.dumps(swept)])
 
     def measure(config: dict[str, Any]) -> int:
-        statuses = [0]
+        launcher, statuses = launcher_of(config.pop("launcher", None)), [0]
         for each in configs_of_shards(config):
+            if launcher != Here() and not launched:
+                launch.add(launcher, each, words_of_job(arguments))
+                continue
             measure_one = supervisor.measure if supervised(each) else measure_settings
-            statuses.append(measure_one(each, in_sweep()))
+            statuses.append(measure_one(each, in_sweep() or launched))
         return max(statuses)
 
     try:
-        decided = set(chosen.hydra) <= {"-m", "--multirun"} and "runtime.supervise" not in " ".join(chosen.overrides)
-        if SUPERVISES and decided:
+        words = " ".join(chosen.overrides)
+        decided = set(chosen.hydra) <= {"-m", "--multirun"} and "runtime.supervise" not in words
+        if SUPERVISES and decided and (launched or "launcher" not in words):
             supervisor.start()  # it gets ready while the configuration is composed
-        return for_each_job(hydra_arguments(chosen), measure)
+        status = for_each_job(arguments, measure, with_launcher=True, swept=swept)
+        return max(status, launch.status())
     finally:
         supervisor.end()
 

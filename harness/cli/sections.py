@@ -8,7 +8,7 @@ from typing import Any
 from harness import conf
 from harness.registry import ABOUT_MODELS
 
-CONFIG_GROUPS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "experiment")
+CONFIG_GROUPS = ("model", "dataset", "explainer", "metric", "protocol", "runtime", "launcher", "experiment")
 ITEM_GROUPS = ("model", "dataset", "explainer", "metric")
 LABELLED_GROUPS = ("explainer", "metric")  # several items each, by label
 SETTING_GROUPS = ("protocol", "runtime")
@@ -22,9 +22,9 @@ OTHER_GROUP_NAMES = {
 }
 
 
-def setting_names(section: str) -> list[str]:
-    """The names of the settings of protocol or runtime, in their order."""
-    (path,) = (Path(root, section, "default.yaml") for root in conf.__path__)
+def setting_names(section: str, choice: str = "default") -> list[str]:
+    """The names of the settings of protocol or runtime, or of a launcher (``choice``), in their order."""
+    (path,) = (Path(root, section, f"{choice}.yaml") for root in conf.__path__)
     return re.findall(r"^(\w+):", path.read_text(encoding="utf-8"), flags=re.M)
 
 

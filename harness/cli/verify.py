@@ -34,7 +34,7 @@ def execute(chosen: argparse.Namespace) -> int:
     """Print what is wrong with the run, or that nothing is; 1 if something is."""
     from harness.results.choice_files import choice_in, find_choice
     from harness.results.frames import find_run  # its libraries take a second to import
-    from harness.results.merging import round_folders, shard_folders
+    from harness.results.part_folders import round_folders, shard_folders
     from harness.results.verification import verify_choice, verify_run
 
     choice = find_choice(chosen.run, chosen.runs)

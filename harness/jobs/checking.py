@@ -13,7 +13,7 @@ from harness.engine.selection import Chosen
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable, UserError, one_line
 from harness.guards import ModelChanged
-from harness.jobs.lease import choose_device, lease
+from harness.jobs.lease import devices_named, lease
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.runner import load_stage
@@ -31,12 +31,11 @@ def check_plan(plan: Plan, progress: Progress | None = None) -> pd.DataFrame:
     progress = progress or Progress(plan.runtime.quiet)
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
-    device = choose_device(plan.runtime.device)
-    leased = lease(device, plan.runtime.lease, progress.say)
+    leased = lease(devices_named(plan.runtime.device), plan.runtime.lease, progress.say)
     with heard_by(progress.say), leased as alone, precision(plan.protocol.dtype):
-        progress.loading(plan.title, device)
+        progress.loading(plan.title, alone.device)
         try:
-            stage = load_stage(plan, device)
+            stage = load_stage(plan, alone.device)
         except Exception as error:  # whatever it is, nothing can be checked
             raise UserError(f"{plan.title} could not be loaded: {one_line(error)}") from error
         progress.say(f"{len(plan.explainers)} explainers to check on {stage.count} samples")

@@ -15,10 +15,11 @@ from typing import Any
 
 from harness.assets import cache_folder
 from harness.errors import UserError
+from harness.results.block_plans import SUFFIX
 from harness.results.run_files import write_content
 from harness.results.store import Store
 
-KEY_FILE, SUFFIX = "runs.key", ".own"
+KEY_FILE = "runs.key"
 IMPORT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:name
 
 

@@ -22,7 +22,7 @@ from harness.identity import canonical, digest
 from harness.interrupts import asked_by_user
 from harness.jobs.accuracy import accuracy_lines
 from harness.jobs.channel import Watched
-from harness.jobs.lease import choose_device, lease
+from harness.jobs.lease import Alone, devices_named, lease
 from harness.jobs.map_recorder import Sheet, without_damaged_maps
 from harness.jobs.ownership import write_owned_config
 from harness.jobs.part_rows import NoSamplesLeft, rows_of_round, rows_of_shard
@@ -69,14 +69,14 @@ def run_plan(
         watched.measured = True
     if plan.runtime.threads:
         torch.set_num_threads(plan.runtime.threads)
-    device = choose_device(plan.runtime.device)
-    if device.type == "cpu":
+    devices = devices_named(plan.runtime.device)
+    if devices[0].type == "cpu":
         keep_freed_memory()
     try:
-        leased = lease(device, plan.runtime.lease, progress.say, user=f"run {plan.place}")
+        leased = lease(devices, plan.runtime.lease, progress.say, user=f"run {plan.place}")
         alive = watched.channel.alive if watched else lambda: None
         with heard_by(progress.say), watched_by(alive), leased as alone, precision(plan.protocol.dtype):
-            _run_pending(plan, store, progress, device, alone, in_sweep, watched)
+            _run_pending(plan, store, progress, alone, in_sweep, watched)
     finally:
         progress.end()
     return status_counts(plan, store.latest())
@@ -99,8 +99,7 @@ def _run_pending(
     plan: Plan,
     store: Store,
     progress: Progress,
-    device: torch.device,
-    alone: bool,
+    alone: Alone,
     in_sweep: bool,
     watched: Watched | None,
 ) -> None:
@@ -109,10 +108,10 @@ def _run_pending(
     recorder = RowRecorder(plan, store, rows, progress, watched)
     resumes = watched is not None and watched.resumes
     if not resumes:
-        progress.loading(plan.title, device)
+        progress.loading(plan.title, alone.device)
     try:
         recorder.begins("load", _pending(plan, rows, watched))
-        stage = load_stage(plan, device)
+        stage = load_stage(plan, alone.device)
         jobs = _suspects_last(_pending(plan, rows, watched, stage.weights), store, progress)
         stage.make_ready()
         if plan.runtime.outputs:
@@ -181,6 +180,18 @@ def finished_rows(store: Store) -> dict[str, dict[str, Any]]:
 
 def load_stage(plan: Plan, device: torch.device) -> Stage:
     """Load the plan's model and data onto the device; of a shard or round, its samples."""
+    stage = uncut_stage(plan, device, whole=plan.round is None and plan.runtime.shard is None)
+    if plan.round is not None:
+        return part_of_stage(stage, rows_of_round(stage, plan.round))
+    if plan.runtime.shard is not None:
+        return part_of_stage(stage, rows_of_shard(stage, plan.runtime.shard, plan.runtime.shards))
+    return stage
+
+
+def uncut_stage(plan: Plan, device: torch.device, whole: bool) -> Stage:
+    """Load the plan's model and all its samples; without targets if not ``whole``, since only a part is needed."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where libraries put what they make without naming a device
     with chdir("."):  # a model or data set may change the working folder
         model = loaded_model(plan.model.make())
         data = plan.dataset.make()
@@ -188,13 +199,7 @@ def load_stage(plan: Plan, device: torch.device) -> Stage:
         raise UserError(f"dataset {plan.dataset.label} gave a {type(data).__name__}, expected harness.Data")
     if model.preprocess is None and "preprocess" in plan.model.options:
         check_needs_no_preprocessing(data)
-    whole = plan.round is None and plan.runtime.shard is None
-    stage = set_stage(model, data, plan.protocol, device, plan.runtime.chunk, whole=whole)
-    if plan.round is not None:
-        return part_of_stage(stage, rows_of_round(stage, plan.round))
-    if plan.runtime.shard is not None:
-        return part_of_stage(stage, rows_of_shard(stage, plan.runtime.shard, plan.runtime.shards))
-    return stage
+    return set_stage(model, data, plan.protocol, device, plan.runtime.chunk, whole=whole)
 
 
 def _fail_all(plan: Plan, recorder: RowRecorder, error: BaseException) -> None:

@@ -18,7 +18,8 @@ from harness.jobs.parts import measured_in_whole
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.runner import finished_rows, run_plan, status_counts
-from harness.results.merging import agree, merge_parts, outdated_cells, round_folders
+from harness.results.merging import agree, merge_parts, outdated_cells
+from harness.results.part_folders import round_folders
 from harness.results.precision import widest_interval
 from harness.results.store import Store, cell_scores
 

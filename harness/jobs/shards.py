@@ -11,7 +11,8 @@ from harness.jobs.parts import measured_in_whole, whole_of
 from harness.jobs.plan import Plan
 from harness.jobs.progress import Progress
 from harness.jobs.runner import finished_rows, run_plan, status_counts
-from harness.results.merging import Merged, merge_shards, outdated_cells, shard_folders
+from harness.results.merging import Merged, merge_shards, outdated_cells
+from harness.results.part_folders import shard_folders
 from harness.results.store import Store
 
 

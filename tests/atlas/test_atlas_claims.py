@@ -241,6 +241,8 @@ def test_a_run_is_packed_and_read_back(tmp_path):
     table = load(tmp_path / "atlas.parquet")
     assert set(table["block"]) == {"logic", "compas"} and set(table["seed"]) == {0, 1}
     assert "attention_rollout" not in set(table["explainer"])  # does not apply
+    assert {"forward_passes", "srg"} <= set(table["metric"])
+    assert "seconds_per_sample" not in set(table["metric"])  # measured, but no part of the atlas
     assert overall_verdicts(table)["compas"].to_dict()["random"] == "fail"
     rows = table[(table["block"] == "logic") & (table["metric"] == "srg")]
     for row in rows.itertuples():

@@ -37,13 +37,13 @@ FLOORS = (
     ("results", "harness.results"),
     ("engine", "harness.engine"),
     ("jobs", "harness.jobs"),
-    ("rooms", "harness.choosing harness.views"),
+    ("rooms", "harness.choosing harness.launching harness.views"),
     ("roof", "harness.api harness harness.reproducing harness.cli harness.command harness.conf harness.__main__"),
 )
 NOT_BY_RESULTS = ("harness.explainers", "harness.metrics", "harness.models", "harness.datasets")
 
 # Names that every module of a kind has, each with the same meaning: ``read`` makes the tables of a run or of a file,
-# ``study`` measures what a paper has measured.
+# ``study`` measures what a paper has measured, ``launch`` runs jobs by a launcher.
 SAME_EVERYWHERE = {
     "build",
     "recipe",
@@ -53,6 +53,7 @@ SAME_EVERYWHERE = {
     "execute",
     "read",
     "study",
+    "launch",
 }
 
 

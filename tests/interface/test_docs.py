@@ -37,6 +37,7 @@ VERBS = (
     "report",
     "merge",
     "verify",
+    "watch",
 )
 CONFIGURED = ("run", "choose", "plan", "check", "view")  # the verbs that take a configuration
 FOLDERS = ("conf", "datasets", "docs", "harness", "metrics", "results", "tests")

@@ -57,7 +57,7 @@ def test_the_first_help_lists_every_verb_in_a_line(capsys):
     listed = re.findall(r"^    (\w+) +(?=\w)", first, flags=re.M)
     assert listed == VERBS
     assert listed[:6] == ["run", "choose", "reproduce", "plan", "list", "table"]
-    assert listed[6:] == ["check", "view", "compare", "trend", "report", "merge", "verify"]
+    assert listed[6:] == ["check", "view", "compare", "trend", "report", "merge", "verify", "watch"]
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "check"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from harness.jobs.lease import lease
+from harness.jobs.lease import devices_named, lease
 
 CPU = torch.device("cpu")
 
@@ -137,6 +137,23 @@ def test_devices_are_leased_apart_and_a_gpu_by_what_it_is_and_not_by_its_number(
         visible[0] = "GPU-b"  # as a process sees it that is let see the second alone
         with taken("share", torch.device("cuda", 0)) as same:
             assert not same and not second and cpu
+
+
+def test_of_several_gpus_a_run_takes_the_first_free_one_and_waits_where_none_is(folder, asleep, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"gpu-{number}"))
+    said = []
+    devices = devices_named("auto")
+    assert [str(each) for each in devices] == ["cuda:0", "cuda:1"]
+    first, second = lease(devices, "auto", said.append, user="a"), lease(devices, "auto", said.append, user="b")
+    with first as one:
+        with second as other:
+            assert (one.device.index, other.device.index) == (0, 1)
+            assert one and other and not said
+            asleep.append(lambda: first.__exit__(None, None, None))
+            with lease(devices, "auto", said.append, user="c") as third:  # it waits until the first one has ended
+                assert third.device.index == 0 and third
+    assert re.match(r"waiting for cuda:0: held by a .*, cuda:1: held by b ", said[0]) and len(said) == 1
 
 
 def test_an_unknown_mode_is_told():

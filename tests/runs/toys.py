@@ -55,6 +55,13 @@ def fragile(model, inputs, targets):
     return inputs * 3
 
 
+def patient(model, inputs, targets):
+    """Waits until the file that $MENDED names exists."""
+    while not Path(os.environ["MENDED"]).exists():
+        time.sleep(0.05)
+    return inputs * 4
+
+
 def half_finite(model, inputs, targets):
     """NaN wherever the first pixel is below one half."""
     return inputs.masked_fill(inputs[:, :1, :1, :1] < 0.5, float("nan"))

@@ -1,0 +1,85 @@
+"""Jobs on a real Slurm and a real Ray: whatever ends them, the same command measures what is lacking."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness.results.frames import read
+
+TOYS = Path(__file__).parents[1] / "runs"
+BLOCK = ["model=toys:net", "dataset=toys:images", "metric=sparseness", "runtime.lease=share", "runtime.sheet=0"]
+SLURM = ["launcher=slurm", "launcher.gpus=0", "launcher.cpus=1", "launcher.memory=1", "launcher.at_once=2"]
+PATIENCE = 600  # seconds, on a machine with other work
+
+
+def started(folder, *words):
+    """``harness run`` of toys in another process."""
+    command = [sys.executable, "-m", "harness", "run", *BLOCK, f"runtime.runs={folder}", *words]
+    paths = os.pathsep.join([str(TOYS.parents[1]), str(TOYS)])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True)
+
+
+def ended(process):
+    """Exit status, last line of the table and messages of a command that is waited for."""
+    table, told = process.communicate(timeout=PATIENCE)
+    assert "Traceback" not in told, told
+    return process.returncode, table.rstrip().splitlines()[-1], told
+
+
+def values_of(run):
+    """Every score of a run as its exact number."""
+    _, scores = read(run)
+    return {(row.cell, row.explainer, row.sample): row.value.hex() for row in scores.itertuples()}
+
+
+def waited_for(condition):
+    """What a condition gives when it gives something."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not come")
+
+
+def test_an_array_survives_a_cancelled_job_and_a_drained_node(slurm, tmp_path):
+    words = ["-m", "explainer=saliency", "model.seed=0,1,2,3,4,5,6,7", "run=night", *SLURM]
+    first = started(tmp_path, *words)
+    cancelled = waited_for(lambda: [job for job, state in slurm.states().items() if state == "RUNNING"])[0]
+    slurm.cancel(cancelled)
+    waited_for(lambda: list(tmp_path.glob("night/cells/*.jsonl")))
+    slurm.drain()  # what runs goes on, what waits has to wait
+    time.sleep(5)
+    slurm.resume()
+    status, last, told = ended(first)
+    assert status == 1 and last == "8 jobs: 14 ok, 2 lacking; the same command measures what is lacking"
+    assert told.count("has ended") + told.count("CANCELLED in Slurm") == 8
+    status, last, _ = ended(started(tmp_path, *words))
+    assert (status, last) == (0, "8 jobs: 16 ok")
+    ended(started(tmp_path, *words[:3], "run=here"))
+    assert values_of(tmp_path / "night") == values_of(tmp_path / "here") != {}
+
+
+def test_a_job_at_its_time_limit_comes_into_the_queue_again_and_goes_on(slurm, tmp_path):
+    slow = ["explainer=[saliency,hostile:sleeper]", f"explainer.sleeper.mark={tmp_path / 'mark'}"]
+    words = [*slow, "run=night", *SLURM, "launcher.partition=short", "launcher.hours=0.016"]
+    status, last, told = ended(started(tmp_path, *words))
+    assert (status, last) == (0, "1 jobs: 3 ok") and told.count("begins on") == 2
+    (log,) = tmp_path.glob("night/jobs/*/1.log")
+    assert "interrupted; finished cells are on disk" in log.read_text()
+
+
+def test_a_cluster_of_ray_measures_and_a_killed_job_takes_no_other_along(ray_cluster, tmp_path):
+    deadly = ["explainer=hostile:killer_of_supervisors", f"explainer.killer_of_supervisors.mark={tmp_path / 'mark'}"]
+    words = ["-m", *deadly, "model.seed=0,1,2", "run=night"]
+    ray = ["launcher=ray", f"launcher.address={ray_cluster}", "launcher.cpus=1"]
+    status, last, told = ended(started(tmp_path, *words, *ray))
+    assert status == 1 and last == "3 jobs: 4 ok, 2 lacking; the same command measures what is lacking"
+    assert told.count("killed by signal 9 (SIGKILL)") == 1
+    status, last, _ = ended(started(tmp_path, *words, *ray))
+    assert (status, last) == (0, "3 jobs: 6 ok")
+    status, _, told = ended(started(tmp_path, *words, *ray, "launcher.cpus=64"))
+    assert status == 2 and "launcher.cpus=64 and launcher.gpus=0 are more than any node of Ray has, expected" in told
