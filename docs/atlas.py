@@ -114,7 +114,7 @@ def _facts(table) -> str:
         f"{table['block'].nunique()} blocks, {table['explainer'].nunique()} explainers with the controls, "
         f"{table['metric'].nunique()} metrics with those of cost and truth, {max(map(len, seeds))} seeds; {scored:,} "
         f"cells with a score. Measured from {found['finished'][0]} to {found['finished'][1]} with torch "
-        f"{', '.join(found['torch'])}, in {found['hours']} hours of one core."
+        f"{', '.join(found['torch'])}; scoring took {found['hours']} hours of one core."
     )
 
 

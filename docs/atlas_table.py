@@ -13,6 +13,7 @@ from harness.cli.groups import experiment_folders
 from harness.cli.hydra_config import for_each_job
 from harness.jobs.plan import Plan
 from harness.registry import DATASETS, EXPLAINERS
+from harness.results.block_plans import newest_plans, plan_in
 from harness.results.frames import configured, read
 from harness.results.matrices import MOST_LACKING, Matrix
 from harness.results.sanity import OVERALL, verdicts_of_cells
@@ -41,15 +42,12 @@ def _block(name: str) -> dict[str, str]:
 
 
 def pack(runs: Sequence[Path]) -> pd.DataFrame:
-    """The table of several runs: cells with a score, and cells that failed; what does not apply has no row."""
-    known = {(each.model, each.dataset): each.block for each in blocks().itertuples()}
+    """The table of several runs: cells with a score, and cells that failed; what does not apply has no row.
+
+    A block under a seed that was not measured to the end is left out, and named.
+    """
     table = pd.concat([part for run in runs for part in _packed(run)], ignore_index=True)
-    models = table["model"].str.partition("(")[0]  # without the options that tell two models of a run apart
-    pairs = list(zip(models, table["dataset"], strict=True))
-    others = {f"{model} on {data}" for model, data in pairs if (model, data) not in known}
-    if others:
-        raise ValueError(f"{', '.join(sorted(others))} came, expected runs of experiment=atlas alone")
-    table.insert(0, "block", [known[pair] for pair in pairs])
+    table.insert(0, "block", _blocks_of(table))
     table = _of_experiments(table)
     key = ["block", "seed", "explainer", "metric", "kind"]
     table = table[~table.duplicated(key) | (table["kind"] != "cost")]  # the sanity checks' run measures costs again
@@ -58,6 +56,35 @@ def pack(runs: Sequence[Path]) -> pd.DataFrame:
         block, explainer = twice[["block", "explainer"]].iloc[0]
         raise ValueError(f"{block} has several cells of {explainer} for a metric, by other options: drop one")
     return table.drop(columns=["model", "dataset"]).sort_values(["block", "seed"], kind="stable", ignore_index=True)
+
+
+def _blocks_of(cells: pd.DataFrame) -> list[str]:
+    """The block of each cell; ValueError for one of another model or data set."""
+    known = {(each.model, each.dataset): each.block for each in blocks().itertuples()}
+    # Without the options that tell two models or data sets of a run apart.
+    models, sets = (cells[name].str.partition("(")[0] for name in ("model", "dataset"))
+    pairs = list(zip(models, sets, strict=True))
+    others = {f"{model} on {data}" for model, data in pairs if (model, data) not in known}
+    if others:
+        raise ValueError(f"{', '.join(sorted(others))} came, expected runs of experiment=atlas alone")
+    return [known[pair] for pair in pairs]
+
+
+def _finished(run: Path, cells: pd.DataFrame) -> list[bool]:
+    """Whether the block of each cell has all cells of its configuration in the run; blocks that lack some are named."""
+    keys = list(zip(cells["model"], cells["dataset"], _seeds(cells), strict=True))
+    there = set(zip(keys, cells["explainer"], cells["metric"], strict=True))
+    lacking = set()
+    for plan in newest_plans(filter(None, (plan_in(run, path) for path in run.glob("config/*.json")))).values():
+        key = (*plan.labels, plan.protocol["seed"])
+        if not {(key, *labels) for labels in plan.pairs.values()} <= there:
+            print(f"left out, since it is not measured to the end: {plan.title} under seed {plan.protocol['seed']}")
+            lacking.add(key)
+    return [key not in lacking for key in keys]
+
+
+def _seeds(cells: pd.DataFrame) -> np.ndarray:
+    return np.array([configured(config, "protocol")["seed"] for config in cells["config"]], dtype="int8")
 
 
 def _of_experiments(table: pd.DataFrame) -> pd.DataFrame:
@@ -96,12 +123,13 @@ def _run(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _packed(run: Path) -> Iterator[pd.DataFrame]:
     """The cells of a run, and the verdicts of its sanity checks, a row for each check and for all together."""
     cells, scores = _run(run)
+    cells = cells[_finished(run, cells)].reset_index(drop=True)
+    scores = scores[scores["cell"].isin(cells["cell"])]
     checked = cells if "sanity" in set(cells["kind"]) else None
     cells = cells[cells["status"] != "not_applicable"]
     lists = _score_lists(scores[scores["metric"].isin(PER_SAMPLE)])
-    seeds = [configured(config, "protocol")["seed"] for config in cells["config"]]
     table = cells[list(KEPT)].assign(
-        seed=np.array(seeds, dtype="int8"),
+        seed=_seeds(cells),
         control=[_is_control(name) for name in cells["explainer"]],
         failed=[
             None if status == "ok" else error for status, error in zip(cells["status"], cells["error"], strict=True)

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import hydra
@@ -37,9 +38,9 @@ from harness.cli.item_checks import check_items
 from harness.cli.origins import Origins
 from harness.cli.override_text import has_own_files, parsed_overrides
 from harness.cli.own_items import offer_own_items
-from harness.cli.sections import LABELLED_GROUPS, section_of_one
+from harness.cli.sections import CONFIG_GROUPS, LABELLED_GROUPS, section_of_one
 from harness.engine.variations import OVER, standard_choices
-from harness.errors import UserError, unknown
+from harness.errors import UserError, printable, unknown
 from harness.registry import METRICS
 
 EXPLAINERS, OUR_METRICS = CATALOGUES["explainer"], CATALOGUES["metric"]
@@ -71,15 +72,53 @@ def for_each_job(
     _offer_registry(None if own_files else names_in_reach(arguments))
     offer_own_items(arguments)
     statuses = [0]
+    task = _task(job, statuses, swept, with_launcher)
+    parts = _without_sweeps_over_groups(arguments)
+    if len(parts) > 1:
+        _check_parts(parts)
+    for each in parts:
+        _compose_jobs(each, task)
+    return max(statuses)
+
+
+def _check_parts(parts: Sequence[Sequence[str]]) -> None:
+    """UserError for what Hydra refuses in one of the parts of a sweep, before any of them is measured."""
+    for part in parts:
+        swept = {each.input_line for each in parsed_overrides(part) if each.is_sweep_override()}
+        try:
+            _compose_jobs([word for word in part if word not in {*swept, "-m", "--multirun"}], lambda config: None)
+        except UserError as error:
+            own = [word for word in part if not all(word in other for other in parts)]
+            raise UserError(f"{' '.join(own)}: {error}") from error
+
+
+def _without_sweeps_over_groups(arguments: Sequence[str]) -> list[list[str]]:
+    """The arguments for each combination of choices in the groups that a sweep varies, such as ``model=lite0,mine``.
+
+    Before its sweep Hydra composes a configuration without what is swept, and would refuse there an option that
+    only a swept model has.
+    """
+    if not {"-m", "--multirun"} & set(arguments):
+        return [list(arguments)]
+    choices = []
+    groups = {each.input_line: each for each in parsed_overrides(arguments) if each.key_or_group in CONFIG_GROUPS}
+    for argument in arguments:
+        swept = groups[argument] if argument in groups and groups[argument].is_choice_sweep() else None
+        values = [] if swept is None else swept.sweep_string_iterator()
+        key = argument.partition("=")[0]
+        choices.append([f"{key}={as_typed(value)}" for value in values] or [argument])
+    return [list(each) for each in product(*choices)]
+
+
+def _compose_jobs(arguments: Sequence[str], task: Callable[[DictConfig], None]) -> None:
+    """Let Hydra compose what the arguments describe, and call ``task`` with it; UserError for what it refuses."""
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     # Hydra expects overrides side by side: a -m between them goes first.
     sys.argv = ["harness", *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # then Hydra raises errors, and does not print and exit
     try:
         with _help_of_any_type():
-            hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(
-                _task(job, statuses, swept, with_launcher)
-            )()
+            hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise hydra_mistake(error, arguments) from None
     except ValueError as error:  # metric=null
@@ -91,7 +130,6 @@ def for_each_job(
         os.environ.pop("HYDRA_FULL_ERROR")
         if before[1] is not None:
             os.environ["HYDRA_FULL_ERROR"] = before[1]
-    return max(statuses)
 
 
 def in_sweep() -> bool:
@@ -126,7 +164,12 @@ def words_of_job(arguments: Sequence[str]) -> list[str]:
     key = lambda word: word.partition("=")[0]
     overrides = parsed_overrides(with_folders_spread(arguments))
     typed = {key(each.input_line): each.input_line for each in overrides if not each.is_sweep_override()}
-    return [typed.get(key(word), word.replace("\\:", ":")) for word in HydraConfig.get().overrides.task]
+    return [typed.get(key(word), as_typed(word)) for word in HydraConfig.get().overrides.task]
+
+
+def as_typed(word: str) -> str:
+    """A word of Hydra's as a user types it: Hydra puts a backslash before the colon of an import."""
+    return word.replace("\\:", ":")
 
 
 def swept_options(arguments: Sequence[str]) -> dict[str, list[str]]:
@@ -156,7 +199,7 @@ def _task(
                 settings[section] = {**settings[section], "swept": options}
             statuses.append(job(settings) or 0)
         except UserError as error:
-            print(f"harness: {error}", file=sys.stderr)
+            print(f"harness: {printable(error)}", file=sys.stderr)
             statuses.append(2)
 
     return task
