@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.choosing.charging import of_explainer
 from harness.engine.selection import Job
 from harness.identity import digest
+from harness.jobs.charging import of_explainer
 from harness.results.choice_files import read_spent, spent_line
 from harness.results.disk import told_in_one_line
 from harness.results.run_files import name_damage, set_aside, write_content

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.choosing.charging import MAPS, ChargingRecorder, Meter, of_explainer
 from harness.choosing.settings import Budget
 from harness.engine.block import Recorder, measure_block
 from harness.engine.cost import PassCounter
 from harness.engine.selection import Chosen, Job
 from harness.engine.stage import Stage
 from harness.engine.sub_stage import stage_of_samples
+from harness.jobs.charging import MAPS, ChargingRecorder, Meter, of_explainer
 from harness.jobs.recorders import FrameRecorder
 from harness.messages import metered_by
 
@@ -127,10 +127,14 @@ class Measuring:
     def _charged(self, part: Part, jobs: Sequence[Job]) -> Iterator[tuple[Callable[..., None], Callable[..., None]]]:
         """Gives functions that charge a cell, or none, and an explainer's maps, with what was done since the last."""
         counter = PassCounter(self.stage.module, self.stage.predictor)
-        together = lambda key, *taken: self.keeper.charge_for_all(jobs, key, *taken)
-        meter = Meter(counter, together, lambda *taken: self.keeper.charge(part, None, *taken))
-        charge = lambda job: self.keeper.charge(part, job, *meter.reading())
-        of_maps = lambda explainer: self.keeper.charge_for_all(of_explainer(explainer, jobs), MAPS, *meter.reading())
+        together = lambda key, taken: self.keeper.charge_for_all(jobs, key, *_price(taken))
+        # The time that is taken for nobody is in the reading of whoever is at work.
+        for_none = lambda taken: self.keeper.charge(part, None, 0.0, _price(taken)[1])
+        meter = Meter(counter, together, for_none)
+        charge = lambda job: self.keeper.charge(part, job, *_price(meter.reading()))
+        of_maps = lambda explainer: self.keeper.charge_for_all(
+            of_explainer(explainer, jobs), MAPS, *_price(meter.reading())
+        )
         with counter.counting(), metered_by(meter.apart):
             try:
                 yield charge, of_maps
@@ -208,6 +212,12 @@ class InMemory:
                 else:
                     known.problems[key] = f"{first['status'].replace('_', ' ')}: {first['error']}"
         return known
+
+
+def _price(taken: np.ndarray) -> tuple[float, float]:
+    """Seconds and model evaluations: passes forward and backward together."""
+    seconds, forwards, backwards = map(float, taken)
+    return seconds, forwards + backwards
 
 
 def _key(job: Job) -> tuple[str, str]:

@@ -1,17 +1,21 @@
 """``harness plan``: the cells of a run by state."""
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, hydra_arguments
+from harness.cli.overrides import OVERRIDES_HELP, USAGE, add_overrides, add_quiet, hydra_arguments
 from harness.cli.parser import Parser, add_verb
 
+PENDING = {"new", "stale", "retry"}  # the states of cells that harness run measures
 EXAMPLES = {
     "harness plan model=digits_cnn dataset=digits explainer=[saliency,rise] metric=[srg,deletion]": (
         "how many of the four cells are measured already"
     ),
+    "harness plan experiment=digits --estimate": "and what the others will cost: passes, time, memory and disk",
+    "harness plan model=lite0,digits_cnn dataset=photos --estimate -m": "the same for each job of a sweep, and for all",
 }
 
 
@@ -22,46 +26,83 @@ def add_parser(verbs: Any) -> Parser:
         "plan",
         "show which cells the same arguments of harness run would measure",
         f"""
-No model is loaded. The states of cells: new; done; stale (measured by other code or weights, would be measured
-again); retry (failed once, would be tried again); failed (twice: runtime.retry=true tries again); not applicable.
+The states of cells: new; done; stale (measured by other code or weights, would be measured again); retry (failed
+once, would be tried again); failed (twice: runtime.retry=true tries again); not applicable. No model is loaded.
+
+--estimate loads it, measures the pending cells on a few samples into a temporary folder, and predicts for each job (one
+model and data set) what all samples will take: passes of the model, time on one device, memory and disk; and the wall
+time with several devices. Finished cells cost nothing. See docs/runs.md, What a run will cost.
 
 {OVERRIDES_HELP}""",
         EXAMPLES,
         usage=USAGE,
     )
-    parser.set_defaults(quiet=False)
+    parser.add_argument(
+        "--estimate", action="store_true", help="measure a few samples, and predict what the pending cells will cost"
+    )
+    add_quiet(parser, "no progress of the measurement of --estimate")
     add_overrides(parser)
     return parser
 
 
 def execute(chosen: argparse.Namespace) -> int:
-    """Print the states of every job's cells, in all and by explainer; and of a sweep those of all jobs together."""
+    """Print the states of every job's cells, and of a sweep those of all jobs together; then what they will cost."""
     from harness.cli.hydra_config import for_each_job
+    from harness.jobs.supervisor import Supervisor
 
-    jobs, of_all = 0, {}  # cells of several jobs can be the same
+    jobs, of_all, estimates = 0, {}, []  # cells of several jobs can be the same
+    supervisor = Supervisor()
 
-    def print_states(config: dict[str, Any]) -> None:
-        from harness.jobs.plan import Plan  # not before names and options have been understood
-        from harness.jobs.run_labels import labelled_in_run
-        from harness.jobs.runner import finished_rows
-        from harness.results.store import Store
-
-        plan = Plan.of(config).with_control()
-        rows = finished_rows(Store(plan.directory))
-        plan = labelled_in_run(plan, rows.values())
-        states = {job: plan.state(job, rows.get(job.cell)) for job in plan.jobs}
-        print(f"{plan.title}: {len(plan.jobs)} cells in {plan.place}: {_state_counts(states.values())}")
-        for explainer in plan.explainers:
-            own = _state_counts(state for job, state in states.items() if job.explainer is explainer)
-            print(f"  {explainer.label:<24} {own}")
+    def plan_job(config: dict[str, Any]) -> None:
         nonlocal jobs
+        states = _printed_states(config)
+        further = {key[1] for key, state in states.items() if state in PENDING and key not in of_all}
         jobs += 1
-        of_all.update({(plan.directory, job.cell): state for job, state in states.items()})
+        of_all.update(states)
+        if chosen.estimate and further:
+            from harness.cli.estimating import estimate_of
 
-    code = for_each_job(hydra_arguments(chosen), print_states)
+            found = estimate_of(config, further, supervisor)
+            estimates.extend([found] if found.cells else [])  # none: shards have all of it, and are only to be joined
+
+    try:
+        code = for_each_job(hydra_arguments(chosen), plan_job)
+    finally:
+        supervisor.end()
     if jobs > 1:
         print(f"all {jobs} jobs: {len(of_all)} cells: {_state_counts(of_all.values())}")
+    if chosen.estimate and jobs:
+        _print_estimates(estimates, code)
     return code
+
+
+def _printed_states(config: dict[str, Any]) -> dict[tuple[Any, str], str]:
+    """Print the states of a job's cells, in all and by explainer; they are returned by run and cell."""
+    from harness.jobs.plan import Plan  # not before names and options have been understood
+    from harness.jobs.run_labels import labelled_in_run
+    from harness.jobs.runner import finished_rows
+    from harness.results.store import Store
+
+    plan = Plan.of(config).with_control()
+    rows = finished_rows(Store(plan.directory))
+    plan = labelled_in_run(plan, rows.values())
+    states = {job: plan.state(job, rows.get(job.cell)) for job in plan.jobs}
+    print(f"{plan.title}: {len(plan.jobs)} cells in {plan.place}: {_state_counts(states.values())}")
+    for explainer in plan.explainers:
+        own = _state_counts(state for job, state in states.items() if job.explainer is explainer)
+        print(f"  {explainer.label:<24} {own}")
+    sys.stdout.flush()  # before the progress of an estimate, where both go into one file
+    return {(plan.directory, job.cell): state for job, state in states.items()}
+
+
+def _print_estimates(estimates: list[Any], code: int) -> None:
+    if estimates:
+        from harness.cli.estimate_text import estimate_lines
+
+        print()
+        print("\n".join(estimate_lines(estimates)))
+    elif not code:
+        print("nothing is pending: harness run would measure nothing")
 
 
 def _state_counts(states: Iterable[str]) -> str:

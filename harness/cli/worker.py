@@ -51,6 +51,7 @@ def work() -> None:
 def _measured_job(job: dict[str, Any], watched: Watched) -> int | None:
     """Measure a job; its exit status, or None if something else was told."""
     from harness.cli.choose import choose_settings
+    from harness.cli.estimating import estimate_settings
     from harness.cli.run import measure_settings
     from harness.engine.item_guard import Spoilt
 
@@ -59,6 +60,8 @@ def _measured_job(job: dict[str, Any], watched: Watched) -> int | None:
     try:
         if job["work"] == "choose":
             return choose_settings(job["settings"], watched, console, results)
+        if job["work"] == "estimate":
+            return estimate_settings(job["settings"], job["in_sweep"], watched, console)
         return measure_settings(job["settings"], job["in_sweep"], watched, console, results)
     except Spoilt as spoilt:
         watched.channel.send(renew=str(spoilt))

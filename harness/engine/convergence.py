@@ -18,6 +18,7 @@ from harness.engine.present_units import groups_of_units, units_of_maps
 from harness.engine.stage import Stage
 from harness.errors import NotApplicable
 from harness.metrics._similarity import pearson
+from harness.registry import Explainer
 
 CONVERGED = 0.9  # mean correlation of two seeds below which an explainer is flagged
 FEWEST_SAMPLES, MOST_SAMPLES = 4, 16  # samples that are explained under two seeds
@@ -34,11 +35,10 @@ def convergence(stage: Stage, explaining: Explaining, first: Tensor) -> dict[str
     varies under one of the seeds alone counts 0; one whose map varies under neither is left out. The mean's standard
     error over the draws is about (1 - r^2) / sqrt(samples x units) for independent units.
     """
-    entry = explaining.entry
-    if not entry.stochastic or entry.control or entry.stored:
+    count = samples_compared(explaining.entry, stage.units.count, stage.count, stage.chunk_size)
+    if not count:
         return None
     _, samples = next(stage.chunks())
-    count = 1 if entry.scope == "global" else _compared(stage, len(samples))
     chosen = samples.take(torch.arange(count, device=samples.inputs.device))
     under_next_seed = replace(chosen, seed=chosen.seed + 1)
     try:
@@ -59,6 +59,19 @@ def convergence(stage: Stage, explaining: Explaining, first: Tensor) -> dict[str
     if not len(correlations):
         return None
     return {"mean": float(correlations.mean()), "lowest": float(correlations.min()), "samples": len(correlations)}
+
+
+def samples_compared(entry: Explainer, units: int, count: int, in_chunk: int) -> int:
+    """How many samples are explained under two seeds, of ``count`` with so many units each; 0 for a deterministic map.
+
+    ``in_chunk`` is the number of samples that are scored together.
+    """
+    if not entry.stochastic or entry.control or entry.stored:
+        return 0
+    if entry.scope == "global":
+        return 1
+    wanted = max(FEWEST_SAMPLES, min(-(-ENOUGH_NUMBERS // units), MOST_SAMPLES))
+    return min(wanted, max(1, count // 2), in_chunk)
 
 
 def convergence_flags(found: Mapping[str, float], options: Mapping[str, Any], what: str = "maps") -> list[str]:
@@ -86,9 +99,3 @@ def _agreement(first: Tensor, second: Tensor) -> Tensor:
     one_varies = (first.amax(1) > first.amin(1)) ^ (second.amax(1) > second.amin(1))
     finite = first.isfinite().all(1) & second.isfinite().all(1)
     return pearson(first, second).masked_fill(one_varies & finite, 0.0)
-
-
-def _compared(stage: Stage, in_chunk: int) -> int:
-    """How many samples are explained under two seeds."""
-    wanted = -(-ENOUGH_NUMBERS // stage.units.count)
-    return min(max(FEWEST_SAMPLES, min(wanted, MOST_SAMPLES)), max(1, stage.count // 2), in_chunk)

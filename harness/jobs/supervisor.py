@@ -35,13 +35,13 @@ class Supervisor:
         return self.worker
 
     def measure(self, settings: Mapping[str, Any], in_sweep: bool, work: str = "run") -> int:
-        """Do what ``harness run`` does for one job, or ``harness choose``; its exit status.
+        """Do for one job what ``harness run`` does, ``harness choose`` or an estimate; its exit status.
 
         Raises UserError for a mistake in the settings.
         """
         runtime = Runtime.of(settings.get("runtime") or {})  # refused here, before a limit ends a worker
         limits = Limits(runtime.cell_timeout, runtime.memory)
-        watch, written = Watch(limits, runtime.quiet, repeats=work == "choose"), 0
+        watch, written = Watch(limits, runtime.quiet, repeats=work != "run"), 0
         terminals = (sys.stdout.isatty(), sys.stderr.isatty())
         job = {"work": work, "settings": settings, "in_sweep": in_sweep, "terminals": terminals}
         job |= {"tried": [], "resumes": False}

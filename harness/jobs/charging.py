@@ -1,9 +1,14 @@
-"""Charges what is measured with the time and the model evaluations that it takes, piece by piece."""
+"""Charges what is measured with the time and the passes of the model that it takes, piece by piece.
+
+What something has *taken* is an array (3,): seconds, and the inputs that passed forward and backward.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from harness.engine.block import Explained, Recorder
 from harness.engine.cost import PassCounter
@@ -20,23 +25,24 @@ def of_explainer(explainer: Chosen, jobs: Sequence[Job]) -> list[Job]:
 class Meter:
     """Reads how much time has passed and how many inputs have passed through the model since the last reading.
 
-    What is computed once for all explainers is told to ``for_all``, with its key, and left out. Evaluations that are
-    made as time allows are told to ``for_none``: how many there are must decide nothing.
+    What is computed once for all explainers is told to ``for_all``, with its key, and left out. What is made as time
+    allows is told to ``for_none``: how many passes that are must decide nothing. A reading leaves these passes out, and
+    holds their time.
     """
 
     def __init__(
         self,
         counter: PassCounter,
-        for_all: Callable[[str, float, float], None],
-        for_none: Callable[[float, float], None],
+        for_all: Callable[[str, np.ndarray], None],
+        for_none: Callable[[np.ndarray], None],
     ) -> None:
         self.counter, self.for_all, self.for_none, self.is_apart = counter, for_all, for_none, False
         self.last = self._now()
 
-    def reading(self) -> tuple[float, float]:
-        """Seconds and model evaluations."""
+    def reading(self) -> np.ndarray:
+        """What has been taken since the last reading."""
         before, self.last = self.last, self._now()
-        return self.last[0] - before[0], self.last[1] - before[1]
+        return self.last - before
 
     @contextmanager
     def apart(self, key: str) -> Iterator[None]:
@@ -48,16 +54,15 @@ class Meter:
         try:
             yield
         finally:
-            now, self.is_apart = self._now(), False
-            seconds, evaluations = now[0] - before[0] if key else 0.0, now[1] - before[1]
-            self.last = self.last[0] + seconds, self.last[1] + evaluations
+            taken, self.is_apart = self._now() - before, False
+            self.last = self.last + (taken if key else taken * (0, 1, 1))
             if key:
-                self.for_all(key, seconds, evaluations)
+                self.for_all(key, taken)
             else:
-                self.for_none(seconds, evaluations)
+                self.for_none(taken)
 
-    def _now(self) -> tuple[float, float]:
-        return time.perf_counter(), float(self.counter.forwards_so_far + self.counter.backwards)
+    def _now(self) -> np.ndarray:
+        return np.array([time.perf_counter(), self.counter.forwards_so_far, self.counter.backwards], dtype=np.float64)
 
 
 class ChargingRecorder:
