@@ -12,6 +12,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -74,8 +75,8 @@ def for_each_job(
     statuses = [0]
     task = _task(job, statuses, swept, with_launcher)
     parts = _without_sweeps_over_groups(arguments)
-    if len(parts) > 1:
-        _check_parts(parts)
+    if len(parts) > 1 and any(re.match(r"[~+]|(model|dataset|explainer|metric)\.", word) for word in arguments):
+        _check_parts(parts)  # only options of items can be refused in one part and not in another
     for each in parts:
         _compose_jobs(each, task)
     return max(statuses)
@@ -104,6 +105,7 @@ def _without_sweeps_over_groups(arguments: Sequence[str]) -> list[list[str]]:
     groups = {each.input_line: each for each in parsed_overrides(arguments) if each.key_or_group in CONFIG_GROUPS}
     for argument in arguments:
         swept = groups[argument] if argument in groups and groups[argument].is_choice_sweep() else None
+        swept = None if swept is not None and isinstance(swept.value(), Glob) else swept  # Hydra knows what is there
         values = [] if swept is None else swept.sweep_string_iterator()
         key = argument.partition("=")[0]
         choices.append([f"{key}={as_typed(value)}" for value in values] or [argument])
@@ -191,7 +193,7 @@ def _task(
     def task(config: DictConfig) -> None:
         try:
             _refuse_paper()
-            settings = _plain_settings(config)
+            settings = _settings_or_mistake(config)
             if not with_launcher:
                 settings.pop("launcher", None)
             check_items(settings)
@@ -203,6 +205,14 @@ def _task(
             statuses.append(2)
 
     return task
+
+
+def _settings_or_mistake(config: DictConfig) -> dict[str, Any]:
+    """The configuration as ``Plan.of`` takes it; UserError for a reference in it that leads nowhere."""
+    try:
+        return _plain_settings(config)
+    except OmegaConfBaseException as error:
+        raise hydra_mistake(error, list(HydraConfig.get().overrides.task)) from None
 
 
 def _plain_settings(config: DictConfig) -> dict[str, Any]:
